@@ -1,0 +1,53 @@
+//! The contract every connector must pass, and a log in memory to run connectors on.
+//!
+//! | part | proves |
+//! |---|---|
+//! | [`source_resumes_everywhere`] | from each position that a source gives, a new one goes on with exactly what follows |
+//! | [`sink_survives_kills`] | whenever a sink is killed, its guarantee holds after a restart |
+//! | [`MemoryLog`] | nothing: the log port in memory |
+//!
+//! Each connector's tests call these on a target of their own; a [`Broken`] says what was seen.
+
+mod memory_log;
+mod sink;
+mod source;
+
+pub use memory_log::MemoryLog;
+pub use sink::{SinkTarget, sink_survives_kills};
+pub use source::source_resumes_everywhere;
+
+use headwater_core::{ports::connector::ConnectorError, record::SetFull, time::Clock};
+use std::time::Duration;
+
+/// The contract is broken, or could not be tested.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Broken {
+    /// The connector failed where it must not.
+    #[error("the connector failed: {0}")]
+    Failed(#[from] ConnectorError),
+
+    /// It did something else than it promises.
+    #[error("{0}")]
+    Promise(String),
+}
+
+impl From<SetFull> for Broken {
+    fn from(full: SetFull) -> Self {
+        Self::Failed(full.into())
+    }
+}
+
+/// A clock that stands still, an hour after its beginning.
+#[derive(Debug)]
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> i64 {
+        1_793_520_000_000
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs(3_600)
+    }
+}

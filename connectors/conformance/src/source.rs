@@ -1,0 +1,74 @@
+//! The contract of sources.
+
+use crate::{Broken, Still};
+use headwater_core::{
+    ports::connector::{DeadLetter, Resume, SourceBatch, SourceConnector, SourceStatus},
+    record::RecordSet,
+};
+
+/// Polls that may give nothing before a source counts as stuck.
+const IDLE_POLLS_MAX: u32 = 1_000;
+/// Small, so that there are many positions to go on from.
+const RECORDS_MAX: usize = 3;
+
+type Given = (Option<Vec<u8>>, Option<Vec<u8>>, i64);
+
+/// One commit's worth of a run.
+#[derive(Debug)]
+struct Step {
+    records: Vec<Given>,
+    dead_letters: Vec<DeadLetter>,
+    resume: Resume,
+}
+
+/// Reads a bounded input to its end, then again from every position given on the way; each run must give exactly what
+/// the first one gave behind that position. `fresh` makes a source over the same input.
+///
+/// # Errors
+///
+/// [`Broken`], naming the position.
+pub fn source_resumes_everywhere(
+    fresh: impl Fn() -> Box<dyn SourceConnector>,
+) -> Result<(), Broken> {
+    let whole = run(fresh(), None)?;
+    for (at, step) in (1..).zip(&whole) {
+        let again = run(fresh(), Some(&step.resume))?;
+        let follows = || whole.iter().skip(at);
+        let same_records =
+            again.iter().flat_map(|s| &s.records).eq(follows().flat_map(|s| &s.records));
+        let same_letters =
+            again.iter().flat_map(|s| &s.dead_letters).eq(follows().flat_map(|s| &s.dead_letters));
+        if !(same_records && same_letters) {
+            let seen = format!("from {:?} it gives {again:?}", step.resume);
+            return Err(Broken::Promise(seen));
+        }
+    }
+    Ok(())
+}
+
+fn run(mut source: Box<dyn SourceConnector>, resume: Option<&Resume>) -> Result<Vec<Step>, Broken> {
+    source.validate()?;
+    source.open(resume)?;
+    let mut steps = Vec::new();
+    let mut idle = 0;
+    // The runtime does not poll what has ended.
+    let mut ended = resume.is_some_and(|resume| resume.ended);
+    while !ended {
+        let mut batch = SourceBatch::new(1, 0, &Still).with_records_max(RECORDS_MAX);
+        let status = source.poll(&mut batch)?;
+        ended = status == SourceStatus::Ended;
+        idle = if batch.is_empty() { idle + 1 } else { 0 };
+        if idle > IDLE_POLLS_MAX {
+            return Err(Broken::Promise("a source of a bounded input never ended".to_owned()));
+        }
+        let (sets, dead_letters, position) = batch.into_parts();
+        let Some(position) = position else { continue };
+        let records = sets.iter().flat_map(RecordSet::iter);
+        let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+        let records = records
+            .map(|record| (owned(record.key), owned(record.value), record.timestamp))
+            .collect();
+        steps.push(Step { records, dead_letters, resume: Resume { position, ended } });
+    }
+    Ok(steps)
+}

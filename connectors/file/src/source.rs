@@ -1,0 +1,296 @@
+//! The file source: lines to records and dead letters, at a rate.
+//!
+//! # Invariants
+//!
+//! - Every line that is not blank becomes one record or one dead letter, and the position is behind it.
+//! - What was read before the input failed is given before the failure.
+
+use crate::{
+    config::{FileSourceBuilder, FileSourceConfig, LINE_BYTES_MAX, Rate},
+    input::{Chunk, Input, ReadAhead},
+    keyed::keyed,
+    lines::{Line, Lines},
+    position::{Identity, PREFIX_BYTES, place_of},
+};
+use headwater_core::{
+    ports::connector::{
+        ConnectorError, DeadLetter, Guarantee, InputShare, Resume, SourceBatch, SourceConnector,
+        SourceStatus,
+    },
+    record::{Headers, Timestamp},
+};
+use std::{io, path::PathBuf, time::Duration};
+
+/// How long a poll waits for the first bytes, and for more when it has something to give already.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const MORE_WAIT: Duration = Duration::from_millis(2);
+/// At a rate, lines are taken at most this often.
+const PACE: Duration = Duration::from_millis(10);
+
+/// Lines of a file or of standard input as a source.
+#[derive(Debug)]
+pub struct FileSource {
+    config: FileSourceConfig,
+    /// Taken by the first `open`, instead of the path.
+    given: Option<Input>,
+    reading: Option<Reading>,
+    share: InputShare,
+}
+
+#[derive(Debug)]
+struct Reading {
+    ahead: ReadAhead,
+    lines: Lines,
+    identity: Identity,
+    timestamp: Timestamp,
+    failed: Option<ConnectorError>,
+    ended: bool,
+    /// When the first poll was, and how many lines were taken since.
+    began: Option<Duration>,
+    taken: u64,
+}
+
+impl FileSource {
+    /// A source with these settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectorError::Config`] if the longest line is 0 or more than 1 MiB.
+    pub fn new(config: FileSourceConfig) -> Result<Self, ConnectorError> {
+        if !(1..=LINE_BYTES_MAX).contains(&config.line_bytes_max) {
+            let detail = format!("{} is not between 1 and {LINE_BYTES_MAX}", config.line_bytes_max);
+            return Err(ConnectorError::Config { setting: "line_bytes_max".to_owned(), detail });
+        }
+        Ok(Self { config, given: None, reading: None, share: InputShare::default() })
+    }
+
+    /// A source of a file's lines; `-` is standard input.
+    pub fn builder(path: impl Into<PathBuf>) -> FileSourceBuilder {
+        FileSourceBuilder::new(path.into())
+    }
+
+    /// The same, but reads `stream` in place of its path, which then only names it.
+    #[must_use]
+    pub fn over(mut self, stream: impl io::Read + Send + 'static) -> Self {
+        self.given = Some(Input::stream(stream));
+        self
+    }
+}
+
+impl SourceConnector for FileSource {
+    fn input(&self) -> String {
+        if self.is_stdin() {
+            "standard input".to_owned()
+        } else {
+            self.config.path.display().to_string()
+        }
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn validate(&self) -> Result<(), ConnectorError> {
+        if self.given.is_some() || self.is_stdin() {
+            return Ok(());
+        }
+        let wrong =
+            |detail: String| Err(ConnectorError::Config { setting: "path".to_owned(), detail });
+        let path = &self.config.path;
+        match path.metadata() {
+            Ok(meta) if meta.is_dir() => {
+                wrong(format!("{} is a directory; name a file in it", path.display()))
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => wrong(format!(
+                "there is no file {}; check the path, or use `-` for standard input",
+                path.display()
+            )),
+            Err(error) => Err(ConnectorError::io("look at", path, error)),
+        }
+    }
+
+    fn open(&mut self, resume: Option<&Resume>) -> Result<(), ConnectorError> {
+        let name = self.input();
+        let mut input = match self.given.take() {
+            Some(given) => given,
+            None => Input::open(&self.config.path)?,
+        };
+        let mut identity = Identity::of_size(input.size);
+        let (mut position, mut timestamp) = (0, 0);
+        if let Some(resume) = resume {
+            let (place, committed) = place_of(&name, resume)?;
+            let prefix = input.prefix(place.prefix_bytes.min(PREFIX_BYTES as u64));
+            identity.feed(
+                &prefix.map_err(|error| ConnectorError::io("read", &self.config.path, error))?,
+            );
+            identity.check(&name, &place, resume)?;
+            (position, timestamp) = (committed, place.timestamp);
+        }
+        self.share = InputShare { read: 0, total: input.size };
+        if resume.is_some_and(|resume| resume.ended) {
+            self.share.read = input.size.unwrap_or(position);
+            return Ok(());
+        }
+        let prefix = identity.bytes().min(position);
+        let ahead = input.read_ahead(prefix, position);
+        let ahead = ahead.map_err(|error| {
+            ConnectorError::io("start a thread to read", &self.config.path, error)
+        })?;
+        let lines = Lines::new(position, self.config.line_bytes_max);
+        self.reading = Some(Reading {
+            ahead,
+            lines,
+            identity,
+            timestamp,
+            failed: None,
+            ended: false,
+            began: None,
+            taken: 0,
+        });
+        Ok(())
+    }
+
+    fn poll(&mut self, out: &mut SourceBatch) -> Result<SourceStatus, ConnectorError> {
+        let name = self.input();
+        let Some(reading) = &mut self.reading else { return Ok(SourceStatus::Ended) };
+        if let Some(failed) = &reading.failed {
+            return Err(failed.clone());
+        }
+        let status = reading.poll(&self.config, &name, out)?;
+        out.set_position(reading.identity.at(reading.lines.position(), reading.timestamp)?);
+        let (read, total) = reading.ahead.share();
+        self.share = InputShare { read, total };
+        Ok(status)
+    }
+
+    fn share(&self) -> InputShare {
+        self.share
+    }
+}
+
+impl FileSource {
+    fn is_stdin(&self) -> bool {
+        self.config.path.as_os_str() == "-"
+    }
+}
+
+impl Reading {
+    fn poll(
+        &mut self,
+        config: &FileSourceConfig,
+        name: &str,
+        out: &mut SourceBatch,
+    ) -> Result<SourceStatus, ConnectorError> {
+        let until = match self.allowed(config.rate, out.elapsed()) {
+            Ok(until) => until,
+            Err(wait) => return Ok(SourceStatus::Idle(wait)),
+        };
+        while self.taken < until && !out.is_full() {
+            let line = if self.ended { self.lines.last() } else { self.lines.next() };
+            if let Some(line) = line {
+                self.taken += u64::from(take(&line, config, &mut self.timestamp, out)?);
+            } else if self.ended {
+                return Ok(SourceStatus::Ended);
+            } else if !self.read_on(name, out.is_empty()) {
+                let nothing = out.is_empty() && self.failed.is_none();
+                return Ok(if nothing {
+                    SourceStatus::Idle(Duration::ZERO)
+                } else {
+                    SourceStatus::More
+                });
+            }
+        }
+        Ok(SourceStatus::More)
+    }
+
+    /// Up to which count of lines may be taken now, or how long to wait until there is one.
+    fn allowed(&mut self, rate: Rate, now: Duration) -> Result<u64, Duration> {
+        let Rate::PerSecond(rate) = rate else { return Ok(u64::MAX) };
+        let began = *self.began.get_or_insert(now);
+        let due = |count: u64| Duration::from_secs_f64(count as f64 / rate.get() as f64);
+        let passed = now.saturating_sub(began);
+        // The first line is due at once, the next one after the time that it stands for.
+        let until = passed.as_nanos().saturating_mul(u128::from(rate.get())) / 1_000_000_000 + 1;
+        let until = u64::try_from(until).unwrap_or(u64::MAX);
+        if until > self.taken {
+            Ok(until)
+        } else {
+            Err(due(self.taken).saturating_sub(passed).max(PACE))
+        }
+    }
+
+    /// Gets more of the input; whether there was any, or its end.
+    fn read_on(&mut self, name: &str, is_first: bool) -> bool {
+        let chunk = self.ahead.next(if is_first { FIRST_WAIT } else { MORE_WAIT });
+        match chunk {
+            None => return false,
+            Some(Chunk::Bytes(chunk)) => {
+                self.identity.feed(&chunk);
+                self.lines.feed(chunk);
+            }
+            Some(Chunk::End) => self.ended = true,
+            Some(Chunk::Failed(error)) => {
+                self.failed = Some(failure(name, self.lines.fed(), &error));
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn failure(name: &str, position: u64, error: &io::Error) -> ConnectorError {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    let kind = error.kind();
+    let detail = if kind == UnexpectedEof {
+        "its gzip data ends early, so the file is incomplete; put the whole file in its place and start again".to_owned()
+    } else if matches!(kind, InvalidInput | InvalidData) {
+        format!(
+            "{error}; the file is damaged or cut off: put a whole one in its place and start again"
+        )
+    } else {
+        format!("{error}; start again once that is solved")
+    };
+    ConnectorError::Input { input: name.to_owned(), position, detail }
+}
+
+/// Adds a line to the batch; whether it was one that counts.
+fn take(
+    line: &Line<'_>,
+    config: &FileSourceConfig,
+    timestamp: &mut Timestamp,
+    out: &mut SourceBatch,
+) -> Result<bool, ConnectorError> {
+    let bytes = line.bytes.strip_suffix(b"\r").unwrap_or(line.bytes);
+    let dead = |kind, cause| DeadLetter {
+        key: None,
+        value: Some(bytes.to_vec()),
+        kind,
+        cause,
+        offset: i64::try_from(line.start).unwrap_or(i64::MAX),
+    };
+    if line.cut {
+        out.dead_letter(dead(
+            "LineTooLong",
+            format!("the line is longer than {} bytes; cut", config.line_bytes_max),
+        ));
+        return Ok(true);
+    }
+    // An editor's byte order mark is no part of the first line.
+    let bytes =
+        if line.start == 0 { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes) } else { bytes };
+    if bytes.trim_ascii().is_empty() {
+        return Ok(false);
+    }
+    match keyed(bytes, config.key_field.as_deref(), config.timestamp_field.as_deref()) {
+        Err((kind, cause)) => out.dead_letter(dead(kind, cause)),
+        Ok(found) => {
+            if let Some(found) = found.timestamp {
+                *timestamp = found;
+            }
+            let stamp = if config.timestamp_field.is_some() { *timestamp } else { out.now() };
+            out.push(stamp, found.key.as_deref().map(str::as_bytes), Some(bytes), &Headers::new())?;
+        }
+    }
+    Ok(true)
+}

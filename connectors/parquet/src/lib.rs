@@ -1,0 +1,33 @@
+//! Parquet sink: typed rows in files by event time, each record in them exactly once.
+//!
+//! | part | does |
+//! |---|---|
+//! | [`ParquetSink`] | the connector: rows to files by partition and event time, rolled by size, rows and time |
+//! | [`Columns`] | how a row becomes columns |
+//! | [`ParquetSinkConfig`] | where and when; unknown keys are refused |
+//! | `bucket` | directories by event time |
+//! | `open_file` | one file being written |
+//! | `staging` | names, what is committed about staged files, publishing and recovery |
+//!
+//! # Guarantee
+//!
+//! Exactly-once. Files are written under `_staging/` and synced, their list is committed with the offsets in one step,
+//! and only then are they renamed into place. A restart renames what was committed and deletes what was not.
+//!
+//! # Not here
+//!
+//! When to commit: [`headwater_core::connect`].
+
+mod bucket;
+mod columns;
+mod config;
+mod open_file;
+mod sink;
+mod staging;
+#[cfg(test)]
+mod tests;
+
+pub use bucket::PartitionBy;
+pub use columns::Columns;
+pub use config::{ParquetSinkBuilder, ParquetSinkConfig};
+pub use sink::ParquetSink;

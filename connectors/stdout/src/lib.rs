@@ -1,0 +1,1 @@
+//! Stdout sink: one line a record.

@@ -1,0 +1,134 @@
+//! How a connector's task is stopped, woken and awaited: one lock and one condition for each task.
+//!
+//! # Invariants
+//!
+//! - A wish, once given, is seen by every later wait: no wake-up is lost between a check and a wait.
+//! - The outcome is set once, when the thread has ended.
+
+use super::{ConnectError, Stopped};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// What the owner wants of the task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wish {
+    Run,
+    Drain,
+    Stop,
+}
+
+#[derive(Debug)]
+struct Inner<P> {
+    wish: Wish,
+    woken: bool,
+    progress: P,
+    outcome: Option<Result<(), Arc<ConnectError>>>,
+}
+
+/// The state that a task and its handle share.
+#[derive(Debug)]
+pub(super) struct Signal<P> {
+    inner: Mutex<Inner<P>>,
+    changed: Condvar,
+}
+
+impl<P: Clone + Default> Signal<P> {
+    pub(super) fn new() -> Self {
+        let inner = Inner { wish: Wish::Run, woken: false, progress: P::default(), outcome: None };
+        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<P>> {
+        // Nothing between two changes of the state can panic, so a poisoned one is still whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn wish(&self) -> Wish {
+        self.lock().wish
+    }
+
+    /// Asks for `wish`; a weaker one than what was asked for already changes nothing.
+    pub(super) fn ask(&self, wish: Wish) {
+        let mut inner = self.lock();
+        inner.wish = inner.wish.max(wish);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn wake(&self) {
+        self.lock().woken = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until woken or asked for something new, at most `timeout`.
+    pub(super) fn wait_woken(&self, timeout: Duration) {
+        let inner = self.lock();
+        let before = inner.wish;
+        let waited = self
+            .changed
+            .wait_timeout_while(inner, timeout, |inner| !inner.woken && inner.wish == before);
+        waited.unwrap_or_else(PoisonError::into_inner).0.woken = false;
+    }
+
+    /// Waits for `timeout`, or until the task is to stop.
+    pub(super) fn wait(&self, timeout: Duration) -> Result<(), Stopped> {
+        let inner = self.lock();
+        let waited =
+            self.changed.wait_timeout_while(inner, timeout, |inner| inner.wish != Wish::Stop);
+        let inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if inner.wish == Wish::Stop { Err(Stopped::Asked) } else { Ok(()) }
+    }
+
+    pub(super) fn update(&self, change: impl FnOnce(&mut P)) {
+        change(&mut self.lock().progress);
+    }
+
+    pub(super) fn progress(&self) -> (P, Option<Result<(), Arc<ConnectError>>>) {
+        let inner = self.lock();
+        (inner.progress.clone(), inner.outcome.clone())
+    }
+
+    pub(super) fn wait_outcome(&self) -> Result<P, Arc<ConnectError>> {
+        let waited = self.changed.wait_while(self.lock(), |inner| inner.outcome.is_none());
+        let inner = waited.unwrap_or_else(PoisonError::into_inner);
+        match &inner.outcome {
+            Some(Err(error)) => Err(Arc::clone(error)),
+            Some(Ok(())) | None => Ok(inner.progress.clone()),
+        }
+    }
+
+    fn end(&self, outcome: Result<(), ConnectError>) {
+        self.lock().outcome = Some(outcome.map_err(Arc::new));
+        self.changed.notify_all();
+    }
+}
+
+/// Runs `body` on a thread of its own; whatever way it ends, the signal learns of it.
+pub(super) fn spawn<P: Clone + Default + Send + 'static>(
+    name: &Arc<str>,
+    signal: &Arc<Signal<P>>,
+    body: impl FnOnce() -> Result<(), Stopped> + Send + 'static,
+) -> Result<JoinHandle<()>, ConnectError> {
+    let (task, shared) = (Arc::clone(name), Arc::clone(signal));
+    let run = move || {
+        let outcome = match catch_unwind(AssertUnwindSafe(body)) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(stopped)) => stopped.named(&task),
+            Err(panic) => Err(ConnectError::Panicked { name: task, message: panic_text(&*panic) }),
+        };
+        shared.end(outcome);
+    };
+    thread::Builder::new()
+        .name(format!("connect-{name}"))
+        .spawn(run)
+        .map_err(|source| ConnectError::Thread { name: Arc::clone(name), source: Arc::new(source) })
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".to_owned())
+}

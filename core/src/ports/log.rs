@@ -1,0 +1,313 @@
+//! The log port: topics of partitions, and one atomic commit over them.
+//!
+//! An embedded log implements it with a journal frame a commit, Apache Kafka with a transaction. All calls are
+//! synchronous; [`Log::commit`] returns before the commit is durable and is awaited through its [`CommitTicket`].
+
+use crate::record::{RecordSet, Timestamp, TopicName, TopicPartition};
+use std::{fmt, io, path::PathBuf, sync::Arc};
+
+/// What a topic is: its name, its partitions and how it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: TopicName,
+    /// How many partitions it has, at least 1.
+    pub partitions: u32,
+    /// When an append to it counts as acknowledged.
+    pub durability: Durability,
+    /// What may be removed from it.
+    pub cleanup: Cleanup,
+}
+
+impl TopicSpec {
+    /// A durable topic that keeps everything.
+    #[must_use]
+    pub fn new(name: TopicName, partitions: u32) -> Self {
+        Self { name, partitions, durability: Durability::default(), cleanup: Cleanup::default() }
+    }
+}
+
+/// When an append is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Durability {
+    /// When it is on the disk: `fdatasync` has returned.
+    #[default]
+    Fsync,
+    /// When the operating system has it: a power cut may lose it, the end of the process not.
+    Os,
+}
+
+/// What may be removed from a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Cleanup {
+    /// Nothing.
+    #[default]
+    Keep,
+    /// All but the last record of each key, some time later.
+    Compact,
+    /// What lies below the offset its only reader has committed: repartition topics.
+    Purge,
+}
+
+/// Records and offsets that become durable together or not at all.
+#[derive(Debug, Default)]
+pub struct Commit {
+    /// Who commits; a commit of an owner whose epoch is no longer the latest is refused.
+    pub owner: Option<Owner>,
+    /// Records to append, in order; a partition may occur several times.
+    pub appends: Vec<Append>,
+    /// Positions of consumer groups.
+    pub offsets: Vec<GroupOffset>,
+}
+
+/// A claim on a consumer group, see [`Log::claim`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The group; for a streams application its `application.id`.
+    pub group: Arc<str>,
+    /// The claim's number: a later claim has a higher one and fences this one.
+    pub epoch: u64,
+}
+
+/// Records for one partition.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// Where to.
+    pub partition: TopicPartition,
+    /// The offset of the first record, at least the partition's end (what lies between stays empty); `None`: the end.
+    pub base_offset: Option<i64>,
+    /// The records; their own offsets are ignored.
+    pub records: Arc<RecordSet>,
+}
+
+/// A consumer group's position in a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupOffset {
+    /// The group.
+    pub group: Arc<str>,
+    /// The partition; connectors use the partition they fill or drain.
+    pub partition: TopicPartition,
+    /// The offset to go on from.
+    pub committed: Committed,
+}
+
+/// A committed position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The offset to go on from.
+    pub offset: i64,
+    /// A text of the committer's own, at most 1 MiB.
+    pub metadata: String,
+}
+
+/// The offsets that a partition holds: `start` is the first, `end` is one past the last acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offsets {
+    /// The first offset kept.
+    pub start: i64,
+    /// The high watermark: the offset that the next record gets, as far as readers may see.
+    pub end: i64,
+}
+
+/// What a fetch found.
+#[derive(Debug, Clone, Default)]
+pub struct Fetched {
+    /// The records from the wanted offset on; control records are left out.
+    pub records: RecordSet,
+    /// Where to go on reading: one past the last record looked at, left out ones included.
+    pub next_offset: i64,
+    /// The partition's end when this was read.
+    pub end: i64,
+}
+
+/// What a commit gave its appends.
+#[derive(Debug, Clone, Default)]
+pub struct Receipt {
+    /// The offset of the first record of each append, in the commit's order.
+    pub base_offsets: Vec<i64>,
+}
+
+/// Awaits one commit.
+pub trait CommitTicket: Send + fmt::Debug {
+    /// Blocks until the commit is acknowledged and visible to readers.
+    ///
+    /// # Errors
+    ///
+    /// Why it was refused, or [`LogError::Fenced`]/[`LogError::Io`] if its outcome must be learnt by reopening.
+    fn wait(self: Box<Self>) -> Result<Receipt, LogError>;
+}
+
+/// Called when a partition's end has moved; cheap, and never blocks.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// Topics of partitions, consumer groups, and one atomic commit over them.
+pub trait Log: Send + Sync + fmt::Debug {
+    /// Creates the topic unless it exists with the same number of partitions; durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::TopicDiffers`] if it exists with another number of partitions.
+    fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError>;
+
+    /// All topics, by name.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be reached.
+    fn topics(&self) -> Result<Vec<TopicSpec>, LogError>;
+
+    /// Records from `offset` on, up to about `bytes_max` (but at least one, if there is one).
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::OffsetOutOfRange`] outside `[start, end]`; [`LogError::Corrupt`] if what lies there is damaged.
+    fn fetch(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+        bytes_max: usize,
+    ) -> Result<Fetched, LogError>;
+
+    /// What the partition holds.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::UnknownPartition`].
+    fn offsets(&self, partition: &TopicPartition) -> Result<Offsets, LogError>;
+
+    /// The first offset whose record's timestamp is at least `timestamp`, or `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::UnknownPartition`], [`LogError::Corrupt`].
+    fn offset_for_timestamp(
+        &self,
+        partition: &TopicPartition,
+        timestamp: Timestamp,
+    ) -> Result<Option<i64>, LogError>;
+
+    /// Claims a group: the new owner's commits are accepted, those of all earlier owners are refused from now on.
+    ///
+    /// # Errors
+    ///
+    /// The claim could not be made durable.
+    fn claim(&self, group: &str) -> Result<Owner, LogError>;
+
+    /// Hands a commit in; commits become durable and visible in the order of their calls.
+    ///
+    /// # Errors
+    ///
+    /// It was refused before anything was written.
+    fn commit(&self, commit: Commit) -> Result<Box<dyn CommitTicket>, LogError>;
+
+    /// The group's position in a partition, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be reached.
+    fn committed(
+        &self,
+        group: &str,
+        partition: &TopicPartition,
+    ) -> Result<Option<Committed>, LogError>;
+
+    /// Puts all that is acknowledged on the disk, whatever the durability of its topic.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Io`]: the log takes no more writes.
+    fn sync(&self) -> Result<(), LogError>;
+
+    /// Has `waker` called whenever the end of any partition has moved, for as long as the log lives.
+    fn wake(&self, waker: Waker);
+}
+
+/// Why an operation on the log failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// There is no such partition; create the topic first.
+    #[error("there is no partition {partition}; create the topic first")]
+    UnknownPartition {
+        /// The partition asked for.
+        partition: TopicPartition,
+    },
+
+    /// The topic exists with another number of partitions.
+    #[error(
+        "topic {topic} has {existing} partitions, not {wanted}; use that number or another topic"
+    )]
+    TopicDiffers {
+        /// The topic.
+        topic: TopicName,
+        /// How many it has.
+        existing: u32,
+        /// How many were asked for.
+        wanted: u32,
+    },
+
+    /// The offset lies outside what the partition holds; seek, then read again.
+    #[error("offset {offset} of {partition} is outside [{start}, {end}]")]
+    OffsetOutOfRange {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset asked for.
+        offset: i64,
+        /// The first offset kept.
+        start: i64,
+        /// One past the last.
+        end: i64,
+    },
+
+    /// Acknowledged data is damaged; nothing was skipped. Restore the file from a backup.
+    #[error("{} is damaged at byte {position} (offset {offset} of {partition}): {detail}", path.display())]
+    Corrupt {
+        /// The partition.
+        partition: TopicPartition,
+        /// The damaged file.
+        path: PathBuf,
+        /// Where in the file.
+        position: u64,
+        /// The offset of the first record that cannot be read.
+        offset: i64,
+        /// What is wrong.
+        detail: String,
+    },
+
+    /// A later claim holds the group; this owner must close.
+    #[error("group {group} was taken over: epoch {epoch} is fenced by epoch {current}")]
+    Fenced {
+        /// The group.
+        group: Arc<str>,
+        /// The refused owner's epoch.
+        epoch: u64,
+        /// The epoch that holds the group.
+        current: u64,
+    },
+
+    /// The request breaks a rule of the log, such as a size limit or an offset below the end.
+    #[error("{0}")]
+    Refused(String),
+
+    /// The disk has too little room; what was written before stays readable. Free some, then restart.
+    #[error("no room on the disk for {}: {available} bytes are free, {reserved} are held back; free some, then restart", path.display())]
+    DiskFull {
+        /// The log's directory.
+        path: PathBuf,
+        /// Free bytes.
+        available: u64,
+        /// Bytes held back for commits and metadata.
+        reserved: u64,
+    },
+
+    /// The file system refused; the log takes no more writes until reopened.
+    #[error("could not {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+}

@@ -1,0 +1,172 @@
+//! The state port: byte-keyed stores, cut into shards by partition, committed together.
+//!
+//! A *shard* is one store's part for one partition. The engine keeps what it is changing in typed caches of its own,
+//! hands each commit's changes over once the log has acknowledged them, and reads back what it no longer caches.
+//! What can be read is therefore always committed.
+//!
+//! # Invariants of an implementation
+//!
+//! - [`State::publish`] is atomic over all shards it names: after a crash each shard is at the [`Shard::position`] of
+//!   one and the same or an earlier published commit, never between two.
+//! - State is never ahead of the log: before anything reaches the disk for good, the log is synced to that position.
+//! - Keys order by their bytes.
+
+use crate::record::{RecordSet, Timestamp, TopicPartition};
+use std::{fmt, io, ops::Bound, path::PathBuf, sync::Arc};
+
+/// What a store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSpec {
+    /// Its name, unique in the application.
+    pub name: Arc<str>,
+    /// The form of its keys and values, such as `utf8 -> json:CarTotals`; a store is refused under another one.
+    pub schema: String,
+}
+
+/// A stored value and the timestamp that it carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// In ms.
+    pub timestamp: Timestamp,
+    /// The value's bytes.
+    pub value: Vec<u8>,
+}
+
+/// A range of keys, by their bytes.
+pub type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// Which end of a range comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Ascending keys.
+    Ascending,
+    /// Descending keys.
+    Descending,
+}
+
+/// Entries of a scan, in order; a snapshot taken when the scan began.
+pub type Scan<'a> = Box<dyn Iterator<Item = Result<(Vec<u8>, Stored), StateError>> + Send + 'a>;
+
+/// All stores of one application instance.
+pub trait State: Send + Sync + fmt::Debug {
+    /// Opens the part of a store that belongs to `partition`, creating it empty. The same shard twice is the same shard.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::SchemaDiffers`] if it was written under another schema.
+    fn open(&self, store: &StoreSpec, partition: u32) -> Result<Arc<dyn Shard>, StateError>;
+
+    /// Makes a commit's changes readable, and durable some time later, in the order of the calls.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Io`]: the state takes no more changes until reopened.
+    fn publish(&self, commit: StateCommit) -> Result<(), StateError>;
+
+    /// Where in its sources the newest published commit stands.
+    fn position(&self) -> Vec<(TopicPartition, i64)>;
+
+    /// Puts all that is published on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Io`].
+    fn flush(&self) -> Result<(), StateError>;
+}
+
+/// One store's part for one partition, at the newest published commit.
+pub trait Shard: Send + Sync + fmt::Debug {
+    /// The values of `keys`, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Io`], [`StateError::Corrupt`].
+    fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Stored>>, StateError>;
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    ///
+    /// As [`multi_get`](Self::multi_get).
+    fn get(&self, key: &[u8]) -> Result<Option<Stored>, StateError> {
+        Ok(self.multi_get(&[key])?.pop().flatten())
+    }
+
+    /// The entries within `range`.
+    ///
+    /// # Errors
+    ///
+    /// As [`multi_get`](Self::multi_get).
+    fn scan(&self, range: KeyRange<'_>, order: Order) -> Result<Scan<'_>, StateError>;
+
+    /// The changelog offset behind the last change it holds; `None` before the first.
+    fn position(&self) -> Option<i64>;
+}
+
+/// The changes of one commit.
+#[derive(Debug, Default)]
+pub struct StateCommit {
+    /// The commit's number; increases.
+    pub epoch: u64,
+    /// Where the sources stand after it.
+    pub sources: Vec<(TopicPartition, i64)>,
+    /// What changed, at most one element a shard.
+    pub changes: Vec<ShardChanges>,
+}
+
+/// What one commit changes in one shard.
+#[derive(Debug)]
+pub struct ShardChanges {
+    /// A shard that this state opened.
+    pub shard: Arc<dyn Shard>,
+    /// Its changelog records: a null value deletes; of several records of one key the last counts.
+    pub records: Vec<Arc<RecordSet>>,
+    /// The changelog offset behind them.
+    pub position: i64,
+    /// Deletes all keys below this one, of this commit or an earlier one: expired windows.
+    pub expire_below: Option<Vec<u8>>,
+}
+
+/// Why an operation on the state failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The store holds keys or values of another form; give it a new name or the old types.
+    #[error(
+        "store {store} holds `{existing}`, not `{wanted}`; give it a new name, or the types it was written with"
+    )]
+    SchemaDiffers {
+        /// The store.
+        store: Arc<str>,
+        /// What it was written with.
+        existing: String,
+        /// What was asked for.
+        wanted: String,
+    },
+
+    /// Stored bytes are damaged.
+    #[error("store {store}, partition {partition}, is damaged: {detail}")]
+    Corrupt {
+        /// The store.
+        store: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// What is wrong.
+        detail: String,
+    },
+
+    /// The disk or the database refused; the state takes no more changes until reopened.
+    #[error("could not {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+
+    /// The log could not be synced ahead of a flush.
+    #[error("the log could not be synced before the state was flushed")]
+    Log(#[from] super::log::LogError),
+}

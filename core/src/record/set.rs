@@ -1,0 +1,344 @@
+//! A run of records as bytes: one arena that holds every key, value and header, and one small entry a record.
+//!
+//! The log decodes its batches into this form without copying, and engine, connectors and stores build it; nothing
+//! is allocated per record.
+//!
+//! # Invariants
+//!
+//! - Offsets strictly increase within a set.
+//! - An entry's spans lie inside the arena.
+
+use super::{Headers, Timestamp};
+use bytes::Bytes;
+
+/// Where some bytes of a record lie in the arena; null has no place.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: u32,
+    length: u32,
+}
+
+impl Span {
+    const NULL: Self = Self { start: u32::MAX, length: 0 };
+
+    fn of(self, arena: &[u8]) -> Option<&[u8]> {
+        let start = self.start as usize;
+        arena.get(start..start + self.length as usize)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    offset: i64,
+    timestamp: Timestamp,
+    key: Span,
+    value: Span,
+    headers: Span,
+}
+
+/// One record of a [`RecordSet`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordRef<'a> {
+    /// Its offset in the partition; in a set that was not appended yet, its place in the set.
+    pub offset: i64,
+    /// Its timestamp in ms.
+    pub timestamp: Timestamp,
+    /// Its key, or null.
+    pub key: Option<&'a [u8]>,
+    /// Its value, or null.
+    pub value: Option<&'a [u8]>,
+    /// Its headers in the v2 form ([`Headers::decode`]); empty for none.
+    pub headers: &'a [u8],
+}
+
+/// An immutable run of records; cloning is cheap in bytes (the arena is shared) but copies the entries.
+#[derive(Debug, Clone, Default)]
+pub struct RecordSet {
+    arena: Bytes,
+    entries: Vec<Entry>,
+}
+
+impl RecordSet {
+    /// The number of records.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The memory that the set holds on to, in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.arena.len() + self.entries.len() * size_of::<Entry>()
+    }
+
+    /// The record at place `index`.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<RecordRef<'_>> {
+        self.entries.get(index).map(|entry| self.resolve(entry))
+    }
+
+    /// The records in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = RecordRef<'_>> + DoubleEndedIterator {
+        self.entries.iter().map(|entry| self.resolve(entry))
+    }
+
+    /// The records at the places `[from, to)`, as far as they exist.
+    pub fn range(&self, from: usize, to: usize) -> impl Iterator<Item = RecordRef<'_>> {
+        let entries = self.entries.get(from..to.min(self.entries.len())).unwrap_or_default();
+        entries.iter().map(|entry| self.resolve(entry))
+    }
+
+    /// The same records at the offsets from `base` on: what they are after an append there.
+    #[must_use]
+    pub fn at_offset(mut self, base: i64) -> Self {
+        for (entry, offset) in self.entries.iter_mut().zip(base..) {
+            entry.offset = offset;
+        }
+        self
+    }
+
+    fn resolve(&self, entry: &Entry) -> RecordRef<'_> {
+        RecordRef {
+            offset: entry.offset,
+            timestamp: entry.timestamp,
+            key: entry.key.of(&self.arena),
+            value: entry.value.of(&self.arena),
+            headers: entry.headers.of(&self.arena).unwrap_or_default(),
+        }
+    }
+}
+
+/// The set cannot take the record: an arena addresses at most 4 GiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a record set holds at most 4 GiB; append this one and start another")]
+pub struct SetFull;
+
+/// Builds a [`RecordSet`].
+///
+/// ```
+/// use headwater_core::record::{Headers, RecordSetBuilder};
+///
+/// let mut records = RecordSetBuilder::default();
+/// records.push(7, Some(b"vin"), Some(b"{}"), &Headers::new()).unwrap();
+/// let records = records.build();
+/// assert_eq!(records.get(0).unwrap().key, Some(&b"vin"[..]));
+/// ```
+#[derive(Debug, Default)]
+pub struct RecordSetBuilder {
+    arena: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+impl RecordSetBuilder {
+    /// Adds a record from its parts.
+    ///
+    /// # Errors
+    ///
+    /// [`SetFull`]; the set is then as it was.
+    pub fn push(
+        &mut self,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers,
+    ) -> Result<(), SetFull> {
+        let mut encoded = Vec::new();
+        headers.encode(&mut encoded);
+        self.push_encoded(timestamp, key, &encoded, |out| {
+            out.extend_from_slice(value.unwrap_or_default());
+            Ok(value.is_some())
+        })
+    }
+
+    /// Adds a record whose value `write` appends to the arena (and nothing else): `Ok(false)` makes the value null.
+    /// `headers` are in the v2 form, empty for none.
+    ///
+    /// # Errors
+    ///
+    /// What `write` returns, or [`SetFull`] as that type; the set is then as it was.
+    pub fn push_encoded<E: From<SetFull>>(
+        &mut self,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        headers: &[u8],
+        write: impl FnOnce(&mut Vec<u8>) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let before = self.arena.len();
+        let pushed = self.append(timestamp, key, headers, write);
+        if pushed.is_err() {
+            self.arena.truncate(before);
+        }
+        pushed
+    }
+
+    fn append<E: From<SetFull>>(
+        &mut self,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        headers: &[u8],
+        write: impl FnOnce(&mut Vec<u8>) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let key = match key {
+            None => Span::NULL,
+            Some(key) => self.copy(key)?,
+        };
+        let headers = if headers.is_empty() { Span::NULL } else { self.copy(headers)? };
+        let start = self.arena.len();
+        let value = if write(&mut self.arena)? { self.since(start)? } else { Span::NULL };
+        let offset = i64::try_from(self.entries.len()).map_err(|_| SetFull)?;
+        self.entries.push(Entry { offset, timestamp, key, value, headers });
+        Ok(())
+    }
+
+    /// Adds every record of `set`, keeping its offsets.
+    ///
+    /// # Errors
+    ///
+    /// [`SetFull`]; the builder is then as it was.
+    pub fn extend(&mut self, set: &RecordSet) -> Result<(), SetFull> {
+        let base = u32::try_from(self.arena.len()).map_err(|_| SetFull)?;
+        u32::try_from(self.arena.len() + set.arena.len()).map_err(|_| SetFull)?;
+        self.arena.extend_from_slice(&set.arena);
+        let moved = |span: Span| {
+            if span.start == u32::MAX { span } else { Span { start: span.start + base, ..span } }
+        };
+        self.entries.extend(set.entries.iter().map(|entry| Entry {
+            key: moved(entry.key),
+            value: moved(entry.value),
+            headers: moved(entry.headers),
+            ..*entry
+        }));
+        Ok(())
+    }
+
+    /// The number of records so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The memory taken so far, in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.arena.len() + self.entries.len() * size_of::<Entry>()
+    }
+
+    /// The records so far, as a set with offsets from 0.
+    #[must_use]
+    pub fn build(self) -> RecordSet {
+        RecordSet { arena: self.arena.into(), entries: self.entries }
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Result<Span, SetFull> {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(bytes);
+        self.since(start)
+    }
+
+    fn since(&self, start: usize) -> Result<Span, SetFull> {
+        let end = u32::try_from(self.arena.len()).map_err(|_| SetFull)?;
+        // `u32::MAX` as a start means null, so the last place of the arena stays unused.
+        let start = u32::try_from(start).ok().filter(|s| *s != u32::MAX).ok_or(SetFull)?;
+        Ok(Span { start, length: end - start })
+    }
+}
+
+/// A set over bytes that somebody else laid out, such as a log's own batches.
+#[derive(Debug)]
+pub struct RecordSetOver {
+    set: RecordSet,
+}
+
+impl RecordSetOver {
+    /// A set with no records yet over `arena`.
+    #[must_use]
+    pub fn new(arena: Bytes) -> Self {
+        Self { set: RecordSet { arena, entries: Vec::new() } }
+    }
+
+    /// Adds a record whose key, value and headers are the given (start, length) places of the arena; `None` is null,
+    /// and for headers none.
+    ///
+    /// # Errors
+    ///
+    /// [`SetFull`] if a place lies outside the arena.
+    pub fn push(
+        &mut self,
+        offset: i64,
+        timestamp: Timestamp,
+        [key, value, headers]: [Option<(usize, usize)>; 3],
+    ) -> Result<(), SetFull> {
+        let (key, value, headers) = (self.span(key)?, self.span(value)?, self.span(headers)?);
+        self.set.entries.push(Entry { offset, timestamp, key, value, headers });
+        Ok(())
+    }
+
+    /// The records so far.
+    #[must_use]
+    pub fn build(self) -> RecordSet {
+        self.set
+    }
+
+    fn span(&self, place: Option<(usize, usize)>) -> Result<Span, SetFull> {
+        let Some((start, length)) = place else { return Ok(Span::NULL) };
+        if start.checked_add(length).is_none_or(|end| end > self.set.arena.len()) {
+            return Err(SetFull);
+        }
+        let (start, length) = (
+            u32::try_from(start).map_err(|_| SetFull)?,
+            u32::try_from(length).map_err(|_| SetFull)?,
+        );
+        Ok(Span { start, length })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_set_as_it_was() {
+        #[derive(Debug)]
+        struct Refused;
+        impl From<SetFull> for Refused {
+            fn from(_: SetFull) -> Self {
+                Self
+            }
+        }
+        let mut set = RecordSetBuilder::default();
+        set.push(1, Some(b"a"), None, &Headers::new()).unwrap();
+        let failed = set.push_encoded(2, Some(b"b"), &[], |out| {
+            out.extend_from_slice(b"half");
+            Err(Refused)
+        });
+        assert!(failed.is_err());
+        set.push(3, None, Some(b""), &Headers::new()).unwrap();
+        let set = set.build().at_offset(40);
+        let seen: Vec<_> = set.iter().map(|r| (r.offset, r.timestamp, r.key, r.value)).collect();
+        assert_eq!(seen, [(40, 1, Some(&b"a"[..]), None), (41, 3, None, Some(&b""[..]))]);
+    }
+
+    #[test]
+    fn an_extended_set_keeps_nulls_and_offsets() {
+        let mut first = RecordSetBuilder::default();
+        first.push(1, Some(b"k"), None, &Headers::new()).unwrap();
+        let first = first.build().at_offset(9);
+        let mut all = RecordSetBuilder::default();
+        all.push(0, None, Some(b"v"), &Headers::new()).unwrap();
+        all.extend(&first).unwrap();
+        let all = all.build();
+        assert_eq!(all.get(1).unwrap(), first.get(0).unwrap());
+    }
+}

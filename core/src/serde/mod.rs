@@ -1,0 +1,104 @@
+//! Types to bytes and back: the [`Serde`] trait and the built-in ones.
+//!
+//! Null is part of the contract: a serde is asked to read "no bytes" and may write "no bytes". A type that has no null,
+//! such as `String`, refuses it, so that a null key or value is a bad record unless the type says `Option`.
+
+mod json;
+mod primitive;
+
+use std::{any::Any, sync::Arc};
+
+pub use json::Json;
+pub use primitive::{Bytes, F64, I32, I64, Nullable, Utf8};
+
+/// What flows through a topology: owned, clonable (where two operators read one stream) and free to move between threads.
+pub trait Data: Clone + Send + Sync + 'static {}
+
+impl<T: Clone + Send + Sync + 'static> Data for T {}
+
+/// Turns a `T` into bytes and back.
+pub trait Serde<T>: Send + Sync {
+    /// Appends `value` to `out`; `Ok(false)` means null, and nothing was written.
+    ///
+    /// # Errors
+    ///
+    /// [`SerdeError`] if the value has no form in bytes; what was appended is then ignored.
+    fn serialize(&self, value: &T, out: &mut Vec<u8>) -> Result<bool, SerdeError>;
+
+    /// Reads a value; `None` is null.
+    ///
+    /// # Errors
+    ///
+    /// [`SerdeError`] if the bytes are not a `T`.
+    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<T, SerdeError>;
+
+    /// The form's name, such as `utf8` or `json:CarTotals`: stores keep it and refuse another.
+    fn schema(&self) -> String;
+}
+
+/// A shared serde.
+pub type SharedSerde<T> = Arc<dyn Serde<T>>;
+
+impl<T, S: Serde<T> + ?Sized> Serde<T> for Arc<S> {
+    fn serialize(&self, value: &T, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        (**self).serialize(value, out)
+    }
+
+    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<T, SerdeError> {
+        (**self).deserialize(bytes)
+    }
+
+    fn schema(&self) -> String {
+        (**self).schema()
+    }
+}
+
+/// Why bytes are not a value, or a value has no bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SerdeError {
+    /// Null, where the type has none; declare the type as `Option` to accept it.
+    #[error("null where a value is needed; declare the type as `Option` to accept it")]
+    Null,
+
+    /// The bytes or the value have another form.
+    #[error("not {expected}: {detail}")]
+    Malformed {
+        /// The form that was expected.
+        expected: &'static str,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+/// The serde that a type has unless another is given: Kafka's own form for `String`, `Vec<u8>`, `i32`, `i64` and
+/// `f64` (and `Option` of them), JSON for every other type that derives serde's traits.
+///
+/// ```
+/// use headwater_core::serde::for_type;
+///
+/// let mut bytes = Vec::new();
+/// for_type::<i64>().serialize(&258, &mut bytes).unwrap();
+/// assert_eq!(bytes, [0, 0, 0, 0, 0, 0, 1, 2]);
+/// ```
+#[must_use]
+pub fn for_type<T>() -> SharedSerde<T>
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + Data,
+{
+    fn pick<T: Data, B: Data>(serde: impl Serde<B> + 'static) -> Option<SharedSerde<T>> {
+        let shared: SharedSerde<B> = Arc::new(serde);
+        (&shared as &dyn Any).downcast_ref::<SharedSerde<T>>().map(Arc::clone)
+    }
+    pick::<T, String>(Utf8)
+        .or_else(|| pick::<T, Vec<u8>>(Bytes))
+        .or_else(|| pick::<T, i32>(I32))
+        .or_else(|| pick::<T, i64>(I64))
+        .or_else(|| pick::<T, f64>(F64))
+        .or_else(|| pick::<T, Option<String>>(Nullable(Utf8)))
+        .or_else(|| pick::<T, Option<Vec<u8>>>(Nullable(Bytes)))
+        .or_else(|| pick::<T, Option<i32>>(Nullable(I32)))
+        .or_else(|| pick::<T, Option<i64>>(Nullable(I64)))
+        .or_else(|| pick::<T, Option<f64>>(Nullable(F64)))
+        .unwrap_or_else(|| Arc::new(Json))
+}

@@ -1,0 +1,111 @@
+//! Kafka's own forms of the primitive types: big-endian numbers, UTF-8 text, bytes as they are.
+
+use super::{Serde, SerdeError};
+
+/// Text as UTF-8.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Utf8;
+
+impl Serde<String> for Utf8 {
+    fn serialize(&self, value: &String, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        out.extend_from_slice(value.as_bytes());
+        Ok(true)
+    }
+
+    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<String, SerdeError> {
+        let bytes = bytes.ok_or(SerdeError::Null)?;
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(error) => Err(SerdeError::Malformed { expected: "UTF-8 text", detail: error.to_string() }),
+        }
+    }
+
+    fn schema(&self) -> String {
+        "utf8".into()
+    }
+}
+
+/// Bytes as they are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bytes;
+
+impl Serde<Vec<u8>> for Bytes {
+    fn serialize(&self, value: &Vec<u8>, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        out.extend_from_slice(value);
+        Ok(true)
+    }
+
+    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<Vec<u8>, SerdeError> {
+        bytes.map(<[u8]>::to_vec).ok_or(SerdeError::Null)
+    }
+
+    fn schema(&self) -> String {
+        "bytes".into()
+    }
+}
+
+macro_rules! big_endian {
+    ($(#[$doc:meta] $name:ident, $type:ty, $schema:literal;)*) => {$(
+        #[$doc]
+        #[derive(Debug, Clone, Copy, Default)]
+        pub struct $name;
+
+        impl Serde<$type> for $name {
+            fn serialize(&self, value: &$type, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+                out.extend_from_slice(&value.to_be_bytes());
+                Ok(true)
+            }
+
+            fn deserialize(&self, bytes: Option<&[u8]>) -> Result<$type, SerdeError> {
+                let bytes = bytes.ok_or(SerdeError::Null)?;
+                bytes.try_into().map(<$type>::from_be_bytes).map_err(|_| SerdeError::Malformed {
+                    expected: concat!("a big-endian ", $schema),
+                    detail: format!("it has {} bytes", bytes.len()),
+                })
+            }
+
+            fn schema(&self) -> String {
+                $schema.into()
+            }
+        }
+    )*};
+}
+
+big_endian! {
+    /// A 32-bit integer, 4 bytes big-endian.
+    I32, i32, "i32";
+    /// A 64-bit integer, 8 bytes big-endian.
+    I64, i64, "i64";
+    /// A 64-bit float, 8 bytes big-endian.
+    F64, f64, "f64";
+}
+
+/// Another serde's type or null.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nullable<S>(pub S);
+
+impl<T, S: Serde<T>> Serde<Option<T>> for Nullable<S> {
+    fn serialize(&self, value: &Option<T>, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        value.as_ref().map_or(Ok(false), |value| self.0.serialize(value, out))
+    }
+
+    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<Option<T>, SerdeError> {
+        bytes.map(|bytes| self.0.deserialize(Some(bytes))).transpose()
+    }
+
+    fn schema(&self) -> String {
+        format!("{}?", self.0.schema())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_another_length_are_refused() {
+        assert!(I64.deserialize(Some(&[1; 4])).is_err());
+        assert_eq!(I64.deserialize(None), Err(SerdeError::Null));
+        assert_eq!(Nullable(I64).deserialize(None), Ok(None));
+    }
+}

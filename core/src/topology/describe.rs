@@ -1,0 +1,39 @@
+//! A topology as text, in the form of Kafka's `Topology#describe`.
+
+use super::{Kind, Plan, Topology};
+use std::fmt::Write;
+
+pub(super) fn describe(topology: &Topology) -> String {
+    let plan = Plan::of(topology);
+    let mut text = String::from("Topologies:\n");
+    for (number, sub) in plan.subs.iter().enumerate() {
+        let _ = writeln!(text, "   Sub-topology: {number}");
+        for index in &sub.nodes {
+            let Some(node) = topology.nodes.get(*index) else { continue };
+            let name = &node.name;
+            let stepwise = if plan.stepwise.contains(index) { " (record by record)" } else { "" };
+            let _ = match &node.kind {
+                Kind::Source { topic, .. } => writeln!(text, "    Source: {name} (topics: [{topic}]){stepwise}"),
+                Kind::Sink { topic, .. } => writeln!(text, "    Sink: {name} (topic: {topic})"),
+                Kind::Processor { stores, .. } => {
+                    let stores: Vec<&str> =
+                        stores.iter().filter_map(|s| topology.stores.get(*s)).map(|s| &*s.spec().name).collect();
+                    writeln!(text, "    Processor: {name} (stores: [{}]){stepwise}", stores.join(", "))
+                }
+            };
+            if !matches!(node.kind, Kind::Sink { .. }) {
+                let _ = writeln!(text, "      --> {}", names(topology, &node.children));
+            }
+            if !matches!(node.kind, Kind::Source { .. }) {
+                let _ = writeln!(text, "      <-- {}", names(topology, &node.parents));
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn names(topology: &Topology, nodes: &[usize]) -> String {
+    let names: Vec<&str> = nodes.iter().filter_map(|n| topology.nodes.get(*n)).map(|n| &*n.name).collect();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}

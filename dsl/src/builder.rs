@@ -1,0 +1,144 @@
+//! Where a topology begins: sources, tables and stores.
+
+use crate::{
+    DefaultSerde, KStream, KTable, Materialized,
+    operator::TableSource,
+    plan::{Plan, Step},
+    table::Stored,
+};
+use headwater_core::{
+    serde::{Data, SharedSerde},
+    store::{KeyValueStore, StoreBuilder},
+    topology::{Consumed, Topology, TopologyError},
+};
+use std::{fmt, sync::Arc};
+
+/// Draws a topology: start from a topic, chain operators, build.
+///
+/// ```
+/// use headwater_dsl::StreamsBuilder;
+///
+/// let builder = StreamsBuilder::new();
+/// builder
+///     .stream::<Option<String>, String>("lines")
+///     .flat_map_values(|line| line.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>())
+///     .group_by(|_, word| word.clone())
+///     .count("counts")
+///     .to_stream()
+///     .to("words");
+/// let topology = builder.build()?;
+///
+/// assert_eq!(
+///     topology.describe(),
+///     "\
+/// Topologies:
+///    Sub-topology: 0
+///     Source: KSTREAM-SOURCE-0000000000 (topics: [lines])
+///       --> KSTREAM-FLATMAPVALUES-0000000001
+///     Processor: KSTREAM-FLATMAPVALUES-0000000001 (stores: [])
+///       --> KSTREAM-KEY-SELECT-0000000002
+///       <-- KSTREAM-SOURCE-0000000000
+///     Processor: KSTREAM-KEY-SELECT-0000000002 (stores: [])
+///       --> counts-repartition-sink
+///       <-- KSTREAM-FLATMAPVALUES-0000000001
+///     Sink: counts-repartition-sink (topic: counts-repartition)
+///       <-- KSTREAM-KEY-SELECT-0000000002
+///
+///    Sub-topology: 1
+///     Source: counts-repartition-source (topics: [counts-repartition])
+///       --> KSTREAM-AGGREGATE-0000000003
+///     Processor: KSTREAM-AGGREGATE-0000000003 (stores: [counts])
+///       --> KTABLE-TOSTREAM-0000000007
+///       <-- counts-repartition-source
+///     Processor: KTABLE-TOSTREAM-0000000007 (stores: [])
+///       --> KSTREAM-SINK-0000000008
+///       <-- KSTREAM-AGGREGATE-0000000003
+///     Sink: KSTREAM-SINK-0000000008 (topic: words)
+///       <-- KTABLE-TOSTREAM-0000000007
+///
+/// "
+/// );
+/// # Ok::<(), headwater_core::topology::TopologyError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct StreamsBuilder {
+    plan: Plan,
+}
+
+impl fmt::Debug for StreamsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamsBuilder").finish_non_exhaustive()
+    }
+}
+
+impl StreamsBuilder {
+    /// A builder with nothing drawn.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The records of `topic`, read by the default serdes of `K` and `V`. The same topic with the same types again is
+    /// the same source.
+    ///
+    /// A record that is not of these types, or is null where they are no `Option`, goes to the dead letters.
+    #[must_use]
+    pub fn stream<K: DefaultSerde, V: DefaultSerde>(&self, topic: &str) -> KStream<K, V> {
+        let consumed = Consumed::default();
+        let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
+        let node = self.plan.shared_source(topic, consumed);
+        KStream { plan: self.plan.clone(), node, key: Some(key), value: Some(value) }
+    }
+
+    /// The records of `topic`, read as told.
+    #[must_use]
+    pub fn stream_with<K: Data, V: Data>(&self, topic: &str, consumed: Consumed<K, V>) -> KStream<K, V> {
+        let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
+        let node = self.plan.source(self.plan.fresh("KSTREAM-SOURCE-"), topic, consumed);
+        KStream { plan: self.plan.clone(), node, key: Some(key), value: Some(value) }
+    }
+
+    /// The newest value of each key of `topic`, read by the default serdes of `K` and `V`; a null value deletes.
+    #[must_use]
+    pub fn table<K: DefaultSerde, V: DefaultSerde>(&self, topic: &str) -> KTable<K, V> {
+        self.table_with(topic, Consumed::default(), Materialized::default())
+    }
+
+    /// The newest value of each key of `topic`, read and kept as told. Every record is an update of its own and is
+    /// forwarded at once, with caching or without.
+    #[must_use]
+    pub fn table_with<K: Data, V: Data>(
+        &self,
+        topic: &str,
+        consumed: Consumed<K, V>,
+        materialized: impl Into<Materialized>,
+    ) -> KTable<K, V> {
+        let plan = &self.plan;
+        let store = materialized.into().name.unwrap_or_else(|| plan.fresh(&format!("{topic}-STATE-STORE-")));
+        let store: Arc<str> = store.into();
+        let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
+        plan.add_store(KeyValueStore::builder(&store, SharedSerde::clone(&key), SharedSerde::clone(&value)));
+        let source = plan.source(plan.fresh("KSTREAM-SOURCE-"), topic, consumed.nullable());
+        let step = Step::new(plan.fresh("KTABLE-SOURCE-"), &[source]).with_store(&store);
+        let name = Arc::clone(&store);
+        let node = plan.processor::<K, Option<V>, _>(step, move || TableSource::<K, V>::new(&name));
+        let view = Arc::new(Stored(store));
+        KTable { plan: plan.clone(), node, key: Some(key), value: Some(value), view, stored: true }
+    }
+
+    /// Adds a store for processors of one's own, which [`KStream::process`] connects to it by its name.
+    pub fn add_state_store(&self, store: StoreBuilder) -> &Self {
+        self.plan.add_store(store);
+        self
+    }
+
+    /// The topology as drawn so far.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake that was made while drawing: a name that is taken or cannot name a topic, a store that does
+    /// not exist, windows without a size.
+    pub fn build(&self) -> Result<Topology, TopologyError> {
+        self.plan.build()
+    }
+}

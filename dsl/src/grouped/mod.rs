@@ -1,0 +1,172 @@
+//! Grouped streams and their aggregations.
+
+mod windowed;
+
+pub use windowed::TimeWindowedKStream;
+
+use crate::{
+    DefaultSerde, KTable, Materialized, TimeWindows,
+    operator::Aggregate,
+    plan::{NodeId, Plan, Serdes, Step},
+    table::Stored,
+};
+use headwater_core::{
+    serde::{Data, SharedSerde, for_type},
+    store::KeyValueStore,
+};
+use std::{fmt, sync::Arc};
+
+/// A stream grouped by its key; see [`KStream::group_by_key`](crate::KStream::group_by_key).
+///
+/// Each aggregation of it is a table. With caching, the default, its updates come out at the commit, one per key that
+/// changed.
+pub struct KGroupedStream<K, V> {
+    plan: Plan,
+    node: NodeId,
+    serdes: Serdes<K, V>,
+    /// The base of the repartition topic's name.
+    name: Option<String>,
+}
+
+impl<K, V> Clone for KGroupedStream<K, V> {
+    fn clone(&self) -> Self {
+        Self { plan: self.plan.clone(), node: self.node, serdes: self.serdes.clone(), name: self.name.clone() }
+    }
+}
+
+impl<K, V> fmt::Debug for KGroupedStream<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KGroupedStream({})", self.plan.name_of(self.node))
+    }
+}
+
+/// The kind of an aggregation, as it shows in names.
+#[derive(Clone, Copy)]
+struct Prefixes {
+    node: &'static str,
+    store: &'static str,
+}
+
+const AGGREGATE: Prefixes = Prefixes { node: "KSTREAM-AGGREGATE-", store: "KSTREAM-AGGREGATE-STATE-STORE-" };
+const REDUCE: Prefixes = Prefixes { node: "KSTREAM-REDUCE-", store: "KSTREAM-REDUCE-STATE-STORE-" };
+
+impl<K: Data, V: Data> KGroupedStream<K, V> {
+    pub(crate) fn new(plan: Plan, node: NodeId, serdes: Serdes<K, V>) -> Self {
+        Self { plan, node, serdes, name: None }
+    }
+
+    /// Names the repartition topic, if the grouping needs one: `<application.id>-<name>-repartition`. All aggregations
+    /// of a named grouping share it; those of an unnamed one have one each, named after their stores.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// The number of records of each key.
+    #[must_use]
+    pub fn count(&self, materialized: impl Into<Materialized>) -> KTable<K, i64> {
+        self.fold(AGGREGATE, count, materialized.into())
+    }
+
+    /// The records of each key reduced to one value: the first as it is, every other with the value so far.
+    #[must_use]
+    pub fn reduce(
+        &self,
+        reduce: impl Fn(V, V) -> V + Send + Sync + 'static,
+        materialized: impl Into<Materialized>,
+    ) -> KTable<K, V>
+    where
+        V: DefaultSerde,
+    {
+        self.fold(REDUCE, reducing(reduce), materialized.into())
+    }
+
+    /// The records of each key folded into an aggregate, which begins as what `init` gives.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    ///
+    /// #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+    /// struct Mean { count: u64, sum: f64 }
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, f64>("speeds").group_by_key();
+    /// let add = |_: &String, kmh: f64, mean: Mean| Mean { count: mean.count + 1, sum: mean.sum + kmh };
+    /// let _means = speeds.aggregate(Mean::default, add, "mean-speed");
+    /// assert!(builder.build().is_ok());
+    /// ```
+    #[must_use]
+    pub fn aggregate<A: DefaultSerde>(
+        &self,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        aggregate: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
+        materialized: impl Into<Materialized>,
+    ) -> KTable<K, A> {
+        self.aggregate_or_delete(init, move |key, value, so_far| Some(aggregate(key, value, so_far)), materialized)
+    }
+
+    /// The same for an aggregate that can end: `None` deletes the row, and the key's next record begins anew.
+    #[must_use]
+    pub fn aggregate_or_delete<A: DefaultSerde>(
+        &self,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        aggregate: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
+        materialized: impl Into<Materialized>,
+    ) -> KTable<K, A> {
+        self.fold(AGGREGATE, aggregating(init, aggregate), materialized.into())
+    }
+
+    /// Cuts each group into windows, to aggregate within them.
+    #[must_use]
+    pub fn windowed_by(&self, windows: TimeWindows) -> TimeWindowedKStream<K, V> {
+        TimeWindowedKStream::new(self.clone(), windows)
+    }
+
+    fn fold<A: DefaultSerde, F>(&self, prefixes: Prefixes, fold: F, materialized: Materialized) -> KTable<K, A>
+    where
+        F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
+    {
+        let Materialized { name, caching } = materialized;
+        let (store, step) = self.below(prefixes, name);
+        let (key, value) = (SharedSerde::clone(&self.serdes.key), for_type::<A>());
+        self.plan.add_store(KeyValueStore::builder(&store, SharedSerde::clone(&key), SharedSerde::clone(&value)));
+        let (name, fold) = (Arc::clone(&store), Arc::new(fold));
+        let node = self.plan.processor::<K, V, _>(step, move || Aggregate::<K, A, F>::new(&name, &fold, caching));
+        let (plan, view) = (self.plan.clone(), Arc::new(Stored(store)));
+        KTable { plan, node, key: Some(key), value: Some(value), view, stored: true }
+    }
+
+    /// An aggregation's store and its step, below a repartition if this stream needs one.
+    fn below(&self, prefixes: Prefixes, store: Option<String>) -> (Arc<str>, Step) {
+        let store = store.unwrap_or_else(|| self.plan.fresh(prefixes.store));
+        let name = self.plan.fresh(prefixes.node);
+        let keyed = self.plan.keyed(self.node, self.name.as_ref().unwrap_or(&store), &self.serdes);
+        let step = Step::new(name, &[keyed]).with_store(&store);
+        (store.into(), step)
+    }
+}
+
+/// Counts.
+#[expect(clippy::needless_pass_by_value, reason = "a fold takes its value")]
+fn count<K, V>(_: &K, _: V, so_far: Option<i64>) -> Option<i64> {
+    Some(so_far.unwrap_or(0) + 1)
+}
+
+/// A fold of values into one of their own type.
+fn reducing<K, V>(reduce: impl Fn(V, V) -> V + Send + Sync) -> impl Fn(&K, V, Option<V>) -> Option<V> + Send + Sync {
+    move |_, value, so_far| {
+        Some(match so_far {
+            Some(so_far) => reduce(so_far, value),
+            None => value,
+        })
+    }
+}
+
+/// A fold into an aggregate that begins as `init` gives it.
+fn aggregating<K, V, A>(
+    init: impl Fn() -> A + Send + Sync,
+    aggregate: impl Fn(&K, V, A) -> Option<A> + Send + Sync,
+) -> impl Fn(&K, V, Option<A>) -> Option<A> + Send + Sync {
+    move |key, value, so_far| aggregate(key, value, so_far.unwrap_or_else(&init))
+}

@@ -1,0 +1,131 @@
+//! Grouped streams cut into windows, and their aggregations.
+
+use super::{AGGREGATE, KGroupedStream, Prefixes, REDUCE, aggregating, count, reducing};
+use crate::{
+    DefaultSerde, EmitStrategy, KTable, Materialized, TimeWindows,
+    operator::{WindowTime, WindowedFinals, WindowedUpdates},
+    settings::Emit,
+    table::StoredWindows,
+};
+use headwater_core::{
+    serde::{Data, SharedSerde, for_type},
+    store::{WindowStore, Windowed, WindowedSerde},
+    topology::TopologyError,
+};
+use std::{fmt, sync::Arc};
+
+/// A grouped stream cut into windows; see [`KGroupedStream::windowed_by`].
+///
+/// ```
+/// use headwater_dsl::{EmitStrategy, StreamsBuilder, TimeWindows};
+/// use std::time::Duration;
+///
+/// let builder = StreamsBuilder::new();
+/// let minutes = TimeWindows::of_size_and_grace(Duration::from_secs(60), Duration::from_secs(60));
+/// builder
+///     .stream::<String, f64>("speeds")
+///     .group_by_key()
+///     .windowed_by(minutes)
+///     .emit_strategy(EmitStrategy::on_window_close())
+///     .reduce(f64::max, "top-speed-by-minute")
+///     .to_stream()
+///     .drop_null_values()
+///     .to("top-speeds");
+/// assert!(builder.build().is_ok());
+/// ```
+pub struct TimeWindowedKStream<K, V> {
+    grouped: KGroupedStream<K, V>,
+    windows: TimeWindows,
+    emit: EmitStrategy,
+}
+
+impl<K, V> fmt::Debug for TimeWindowedKStream<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TimeWindowedKStream({:?}, {:?})", self.grouped, self.windows)
+    }
+}
+
+impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
+    pub(super) fn new(grouped: KGroupedStream<K, V>, windows: TimeWindows) -> Self {
+        Self { grouped, windows, emit: EmitStrategy::default() }
+    }
+
+    /// When results come out; [`EmitStrategy::on_window_update`] unless told otherwise.
+    #[must_use]
+    pub fn emit_strategy(self, emit: EmitStrategy) -> Self {
+        Self { emit, ..self }
+    }
+
+    /// The number of records of each key and window.
+    #[must_use]
+    pub fn count(&self, materialized: impl Into<Materialized>) -> KTable<Windowed<K>, i64> {
+        self.fold(AGGREGATE, count, materialized.into())
+    }
+
+    /// The records of each key and window reduced to one value, as [`KGroupedStream::reduce`] does.
+    #[must_use]
+    pub fn reduce(
+        &self,
+        reduce: impl Fn(V, V) -> V + Send + Sync + 'static,
+        materialized: impl Into<Materialized>,
+    ) -> KTable<Windowed<K>, V>
+    where
+        V: DefaultSerde,
+    {
+        self.fold(REDUCE, reducing(reduce), materialized.into())
+    }
+
+    /// The records of each key and window folded into an aggregate, as [`KGroupedStream::aggregate`] does. Where values
+    /// are `Option`, nulls are folded too.
+    #[must_use]
+    pub fn aggregate<A: DefaultSerde>(
+        &self,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        aggregate: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
+        materialized: impl Into<Materialized>,
+    ) -> KTable<Windowed<K>, A> {
+        self.aggregate_or_delete(init, move |key, value, so_far| Some(aggregate(key, value, so_far)), materialized)
+    }
+
+    /// The same for an aggregate that can end; a row that is deleted when its window closes has no final.
+    #[must_use]
+    pub fn aggregate_or_delete<A: DefaultSerde>(
+        &self,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        aggregate: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
+        materialized: impl Into<Materialized>,
+    ) -> KTable<Windowed<K>, A> {
+        self.fold(AGGREGATE, aggregating(init, aggregate), materialized.into())
+    }
+
+    fn fold<A: DefaultSerde, F>(
+        &self,
+        prefixes: Prefixes,
+        fold: F,
+        materialized: Materialized,
+    ) -> KTable<Windowed<K>, A>
+    where
+        F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
+    {
+        let Materialized { name, caching } = materialized;
+        let (plan, serdes) = (&self.grouped.plan, &self.grouped.serdes);
+        let (store, step) = self.grouped.below(prefixes, name);
+        if self.windows.size_ms() == 0 {
+            plan.fail(TopologyError::EmptyWindow { node: store.to_string() });
+        }
+        let value = for_type::<A>();
+        plan.add_store(WindowStore::builder(&store, SharedSerde::clone(&serdes.key), SharedSerde::clone(&value)));
+        let (name, fold, time) = (Arc::clone(&store), Arc::new(fold), WindowTime::new(self.windows));
+        let node = match self.emit.on {
+            Emit::Close => {
+                plan.processor::<K, V, _>(step, move || WindowedFinals::<K, A, F>::new(&name, time, &fold))
+            }
+            Emit::Update => {
+                plan.processor::<K, V, _>(step, move || WindowedUpdates::<K, A, F>::new(&name, time, &fold, caching))
+            }
+        };
+        let key = WindowedSerde::new(SharedSerde::clone(&serdes.key), self.windows.size_ms());
+        let (plan, view) = (plan.clone(), Arc::new(StoredWindows(store)));
+        KTable { plan, node, key: Some(Arc::new(key)), value: Some(value), view, stored: true }
+    }
+}

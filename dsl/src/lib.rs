@@ -1,0 +1,41 @@
+//! The typed builder over topologies: draw a pipeline with [`StreamsBuilder`], [`KStream`] and [`KTable`], and build the
+//! topology that the engine runs.
+//!
+//! | type | what it is |
+//! |---|---|
+//! | [`KStream`] | records, each an event of its own |
+//! | [`KTable`] | the newest value of each key |
+//! | [`KGroupedStream`], [`TimeWindowedKStream`] | records on their way into an aggregation |
+//! | [`BranchedKStream`] | a stream being split |
+//!
+//! # Nulls
+//!
+//! A type says whether there may be one: `KStream<String, f64>` has neither null keys nor null values, and a record that
+//! does goes to the dead letters of its source. `KStream<Option<String>, Option<f64>>` takes both, and
+//! [`drop_null_keys`](KStream::drop_null_keys) and [`drop_null_values`](KStream::drop_null_values) lead from one to the
+//! other.
+//!
+//! # Keys and partitions
+//!
+//! What changes a key *marks* the stream. The next operator that depends on keys gets a managed repartition topic,
+//! `<application.id>-<name>-repartition`, which places the records anew.
+//!
+//! # Not here
+//!
+//! Nothing runs here: no threads, no log, no state. Operators are processors of `headwater-core`, made once a task.
+
+mod builder;
+mod default_serde;
+mod grouped;
+mod operator;
+mod plan;
+mod settings;
+mod stream;
+mod table;
+
+pub use builder::StreamsBuilder;
+pub use default_serde::DefaultSerde;
+pub use grouped::{KGroupedStream, TimeWindowedKStream};
+pub use settings::{EmitStrategy, Grouped, Materialized, TimeWindows};
+pub use stream::{BranchedKStream, KStream, Terminal};
+pub use table::KTable;

@@ -1,0 +1,99 @@
+//! Folds the records of one key into one value.
+//!
+//! # Guarantees
+//!
+//! - An aggregate carries the largest event time folded into it: late records never move it back.
+//! - With caching, nothing is forwarded until a flush, and then the last value of each key that changed; without, one
+//!   update a record. The store ends the same either way.
+
+use headwater_core::{
+    processor::{Context, InitContext, Processor, ProcessorError, Record, Rows},
+    record::Timestamp,
+    serde::Data,
+    store::{KeyValueStore, StoreKey},
+};
+use std::sync::Arc;
+
+/// Folds records with `fold`, which gets the aggregate so far, if there is one, and gives none to delete it.
+pub(crate) struct Aggregate<K, A, F> {
+    name: Arc<str>,
+    store: Option<StoreKey<KeyValueStore<K, A>>>,
+    fold: Arc<F>,
+    caching: bool,
+}
+
+impl<K, A, F> Aggregate<K, A, F> {
+    pub(crate) fn new(name: &Arc<str>, fold: &Arc<F>, caching: bool) -> Self {
+        Self { name: Arc::clone(name), store: None, fold: Arc::clone(fold), caching }
+    }
+}
+
+/// Folds one record into an entry of a store.
+pub(super) fn fold_into<K, V, A>(
+    fold: impl Fn(&K, V, Option<A>) -> Option<A>,
+    (key, value, timestamp): (&K, V, Timestamp),
+    (entry, at): (&mut Option<A>, &mut Timestamp),
+) {
+    let before = entry.take();
+    let folded_before = before.is_some();
+    *entry = fold(key, value, before);
+    // A deletion, and the first record after one, stand at their own time.
+    *at = if folded_before && entry.is_some() { timestamp.max(*at) } else { timestamp };
+}
+
+impl<K, V, A, F> Processor<K, V> for Aggregate<K, A, F>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync,
+{
+    type KOut = K;
+    type VOut = Option<A>;
+
+    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        self.store = Some(context.store(&self.name)?);
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        record: Record<K, V>,
+        context: &mut Context<'_, K, Option<A>>,
+    ) -> Result<(), ProcessorError> {
+        self.process_batch(vec![record], context)
+    }
+
+    fn process_batch(
+        &mut self,
+        rows: Rows<K, V>,
+        context: &mut Context<'_, K, Option<A>>,
+    ) -> Result<(), ProcessorError> {
+        let store = context.store(self.store.expect("a processor is set up before its first record"));
+        store.prefetch(rows.iter().map(|record| &record.key))?;
+        let mut updates = Vec::with_capacity(if self.caching { 0 } else { rows.len() });
+        for record in rows {
+            let timestamp = record.timestamp;
+            let (frame, key, value) = record.split();
+            let caching = self.caching;
+            let update = store.update(&key, |entry, at| {
+                fold_into(&*self.fold, (&key, value, timestamp), (&mut *entry, &mut *at));
+                (!caching).then(|| (entry.clone(), *at))
+            })?;
+            updates.extend(update.map(|(entry, at)| frame.with_timestamp(at).map(|(), ()| (key, entry))));
+        }
+        context.forward_all(updates);
+        Ok(())
+    }
+
+    fn flush(&mut self, context: &mut Context<'_, K, Option<A>>) -> Result<(), ProcessorError> {
+        if !self.caching {
+            return Ok(());
+        }
+        let store = context.store(self.store.expect("a processor is set up before it is flushed"));
+        let changed = store.changed().map(|row| row.map(|(key, value, at)| Record::new(key, value, at)));
+        let changed = changed.collect::<Result<Vec<_>, _>>()?;
+        context.forward_all(changed);
+        Ok(())
+    }
+}

@@ -1,0 +1,34 @@
+//! Sends each record to the first branch that wants it.
+
+use headwater_core::{
+    processor::{Context, Processor, ProcessorError, Record},
+    serde::Data,
+};
+use std::sync::Arc;
+
+/// The branches' predicates, in the order of the node's children.
+pub(crate) type Predicates<K, V> = Vec<Arc<dyn Fn(&K, &V) -> bool + Send + Sync>>;
+
+/// Sends each record to the child whose predicate is the first to hold; to none if none does.
+pub(crate) struct Branch<K, V> {
+    predicates: Arc<Predicates<K, V>>,
+}
+
+impl<K, V> Branch<K, V> {
+    pub(crate) fn new(predicates: &Arc<Predicates<K, V>>) -> Self {
+        Self { predicates: Arc::clone(predicates) }
+    }
+}
+
+impl<K: Data, V: Data> Processor<K, V> for Branch<K, V> {
+    type KOut = K;
+    type VOut = V;
+
+    fn process(&mut self, record: Record<K, V>, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+        let wants = self.predicates.iter().position(|wants| wants(&record.key, &record.value));
+        if let Some(child) = wants.and_then(|child| u16::try_from(child).ok()) {
+            context.forward_to(child, record);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! Drops nulls and counts them, so that what follows has none in its types.
+
+use headwater_core::{
+    processor::{Context, Processor, ProcessorError, Record},
+    serde::Data,
+};
+
+/// Drops records whose key is null.
+pub(crate) struct DropNullKeys;
+
+impl<K: Data, V: Data> Processor<Option<K>, V> for DropNullKeys {
+    type KOut = K;
+    type VOut = V;
+
+    fn process(&mut self, record: Record<Option<K>, V>, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+        let (frame, key, value) = record.split();
+        match key {
+            Some(key) => context.forward(frame.map(|(), ()| (key, value))),
+            None => context.drop_record(),
+        }
+        Ok(())
+    }
+}
+
+/// Drops records whose value is null.
+pub(crate) struct DropNullValues;
+
+impl<K: Data, V: Data> Processor<K, Option<V>> for DropNullValues {
+    type KOut = K;
+    type VOut = V;
+
+    fn process(&mut self, record: Record<K, Option<V>>, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+        let (frame, key, value) = record.split();
+        match value {
+            Some(value) => context.forward(frame.map(|(), ()| (key, value))),
+            None => context.drop_record(),
+        }
+        Ok(())
+    }
+}

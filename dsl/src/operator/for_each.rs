@@ -1,0 +1,33 @@
+//! Takes records and forwards nothing.
+
+use headwater_core::{
+    processor::{Context, Processor, ProcessorError, Record},
+    serde::Data,
+};
+use std::sync::Arc;
+
+/// Calls a function on each record.
+pub(crate) struct ForEach<F> {
+    take: Arc<F>,
+}
+
+impl<F> ForEach<F> {
+    pub(crate) fn new(take: &Arc<F>) -> Self {
+        Self { take: Arc::clone(take) }
+    }
+}
+
+impl<K, V, F> Processor<K, V> for ForEach<F>
+where
+    K: Data,
+    V: Data,
+    F: Fn(K, V) + Send + Sync,
+{
+    type KOut = K;
+    type VOut = V;
+
+    fn process(&mut self, record: Record<K, V>, _context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+        (self.take)(record.key, record.value);
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! Maps a record to another one.
+
+use headwater_core::{
+    processor::{Context, Processor, ProcessorError, Record, Rows},
+    serde::Data,
+};
+use std::sync::Arc;
+
+/// Maps key and value.
+pub(crate) struct Map<F> {
+    map: Arc<F>,
+}
+
+impl<F> Map<F> {
+    pub(crate) fn new(map: &Arc<F>) -> Self {
+        Self { map: Arc::clone(map) }
+    }
+}
+
+impl<K, V, K2, V2, F> Processor<K, V> for Map<F>
+where
+    K: Data,
+    V: Data,
+    K2: Data,
+    V2: Data,
+    F: Fn(K, V) -> (K2, V2) + Send + Sync,
+{
+    type KOut = K2;
+    type VOut = V2;
+
+    fn process(&mut self, record: Record<K, V>, context: &mut Context<'_, K2, V2>) -> Result<(), ProcessorError> {
+        context.forward(record.map(&*self.map));
+        Ok(())
+    }
+
+    fn process_batch(&mut self, rows: Rows<K, V>, context: &mut Context<'_, K2, V2>) -> Result<(), ProcessorError> {
+        context.forward_all(rows.into_iter().map(|record| record.map(&*self.map)).collect());
+        Ok(())
+    }
+}

@@ -1,0 +1,42 @@
+//! The processors behind the typed builder, one file each.
+//!
+//! # Invariants
+//!
+//! - No operator knows how it is scheduled: the same records in batches of any size give the same results.
+//! - A null is in the types: an operator drops what its type lets through and its rule excludes, and counts it.
+
+mod aggregate;
+mod branch;
+mod drop_null;
+mod filter;
+mod flat_map;
+mod flat_map_values;
+mod for_each;
+mod map;
+mod map_values;
+mod pass;
+mod peek;
+mod select_key;
+mod table_join;
+mod table_source;
+mod table_values;
+mod window_time;
+mod windowed_aggregate;
+
+pub(crate) use aggregate::Aggregate;
+pub(crate) use branch::{Branch, Predicates};
+pub(crate) use drop_null::{DropNullKeys, DropNullValues};
+pub(crate) use filter::Filter;
+pub(crate) use flat_map::FlatMap;
+pub(crate) use flat_map_values::FlatMapValues;
+pub(crate) use for_each::ForEach;
+pub(crate) use map::Map;
+pub(crate) use map_values::MapValues;
+pub(crate) use pass::Pass;
+pub(crate) use peek::Peek;
+pub(crate) use select_key::SelectKey;
+pub(crate) use table_join::{LeftTableJoin, TableJoin};
+pub(crate) use table_source::TableSource;
+pub(crate) use table_values::TableValues;
+pub(crate) use window_time::WindowTime;
+pub(crate) use windowed_aggregate::{WindowedFinals, WindowedUpdates};

@@ -1,0 +1,40 @@
+//! Looks at records on their way.
+
+use headwater_core::{
+    processor::{Context, Processor, ProcessorError, Record, Rows},
+    serde::Data,
+};
+use std::sync::Arc;
+
+/// Calls a function on each record and passes it on.
+pub(crate) struct Peek<F> {
+    look: Arc<F>,
+}
+
+impl<F> Peek<F> {
+    pub(crate) fn new(look: &Arc<F>) -> Self {
+        Self { look: Arc::clone(look) }
+    }
+}
+
+impl<K, V, F> Processor<K, V> for Peek<F>
+where
+    K: Data,
+    V: Data,
+    F: Fn(&K, &V) + Send + Sync,
+{
+    type KOut = K;
+    type VOut = V;
+
+    fn process(&mut self, record: Record<K, V>, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+        (self.look)(&record.key, &record.value);
+        context.forward(record);
+        Ok(())
+    }
+
+    fn process_batch(&mut self, rows: Rows<K, V>, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+        rows.iter().for_each(|record| (self.look)(&record.key, &record.value));
+        context.forward_all(rows);
+        Ok(())
+    }
+}

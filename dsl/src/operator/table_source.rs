@@ -1,0 +1,56 @@
+//! Keeps the newest value of each key of a topic.
+//!
+//! # Guarantees
+//!
+//! - Every record is forwarded, also one that changes nothing; the store is written first.
+//! - What arrives last wins, whatever its timestamp.
+
+use headwater_core::{
+    processor::{Context, InitContext, Processor, ProcessorError, Record, Rows},
+    serde::Data,
+    store::{KeyValueStore, StoreKey},
+};
+use std::sync::Arc;
+
+/// Writes records to a store and passes them on.
+pub(crate) struct TableSource<K, V> {
+    name: Arc<str>,
+    store: Option<StoreKey<KeyValueStore<K, V>>>,
+}
+
+impl<K, V> TableSource<K, V> {
+    pub(crate) fn new(name: &Arc<str>) -> Self {
+        Self { name: Arc::clone(name), store: None }
+    }
+}
+
+impl<K: Data, V: Data> Processor<K, Option<V>> for TableSource<K, V> {
+    type KOut = K;
+    type VOut = Option<V>;
+
+    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        self.store = Some(context.store(&self.name)?);
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        record: Record<K, Option<V>>,
+        context: &mut Context<'_, K, Option<V>>,
+    ) -> Result<(), ProcessorError> {
+        self.process_batch(vec![record], context)
+    }
+
+    fn process_batch(
+        &mut self,
+        rows: Rows<K, Option<V>>,
+        context: &mut Context<'_, K, Option<V>>,
+    ) -> Result<(), ProcessorError> {
+        let store = context.store(self.store.expect("a processor is set up before its first record"));
+        for record in &rows {
+            store.put(&record.key, record.value.clone(), record.timestamp)?;
+        }
+        context.forward_all(rows);
+        Ok(())
+    }
+}

@@ -1,0 +1,283 @@
+//! Folds the records of one key and window into one value: one operator that forwards updates, one that forwards finals.
+//!
+//! # Guarantees
+//!
+//! - A record is counted into stream time first and judged then. Below a repartition, the time carried across it decides
+//!   in place of the records' own.
+//! - Each window's final comes out exactly once, complete, ordered by window start and then by the key's bytes.
+//! - A late record changes nothing and is counted as dropped, also after a restart: the operator's time is saved.
+//! - A window leaves the store only once it is closed and everything it has to say was forwarded.
+
+use super::{WindowTime, aggregate::fold_into};
+use headwater_core::{
+    processor::{Context, InitContext, Processor, ProcessorError, Record, Rows},
+    record::Timestamp,
+    serde::Data,
+    store::{StoreKey, WindowStore, Windowed},
+};
+use std::sync::Arc;
+
+/// A windowed result.
+type Row<K, A> = Record<Windowed<K>, Option<A>>;
+
+/// What both operators are made of.
+struct Windows<K, A> {
+    name: Arc<str>,
+    store: Option<StoreKey<WindowStore<K, A>>>,
+    time: WindowTime,
+}
+
+impl<K: Data, A: Data> Windows<K, A> {
+    fn new(name: &Arc<str>, time: WindowTime) -> Self {
+        Self { name: Arc::clone(name), store: None, time }
+    }
+
+    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        let store = context.store::<WindowStore<K, A>>(&self.name)?;
+        context.store_mut(store).open()?;
+        self.store = Some(store);
+        Ok(())
+    }
+
+    fn key(&self) -> StoreKey<WindowStore<K, A>> {
+        self.store.expect("a processor is set up before anything else happens to it")
+    }
+
+    fn expire(&self, store: &mut WindowStore<K, A>) {
+        let floor = self.time.floor();
+        if floor > 0 {
+            store.expire_below(floor);
+        }
+    }
+
+    /// Takes the time back; what was closed by then may still be in the state, and goes.
+    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        self.time.load(saved)?;
+        self.expire(context.store_mut(self.key()));
+        Ok(())
+    }
+
+    /// Moves the closed windows' rows from the store to `finals`.
+    fn close(&mut self, store: &mut WindowStore<K, A>, finals: &mut Vec<Row<K, A>>) -> Result<(), ProcessorError> {
+        let floor = self.time.floor();
+        if store.oldest().is_some_and(|oldest| oldest < floor) {
+            self.take_below(floor, store, finals)?;
+            store.expire_below(floor);
+        }
+        Ok(())
+    }
+
+    /// Moves all windows' rows to `finals`: the input is complete.
+    fn close_all(&mut self, store: &mut WindowStore<K, A>, finals: &mut Vec<Row<K, A>>) -> Result<(), ProcessorError> {
+        if let Some(newest) = self.take_below(Timestamp::MAX, store, finals)? {
+            // Time moves no further than it must, so that input that comes after all is not late altogether.
+            self.time.advance_past(newest);
+        }
+        self.expire(store);
+        Ok(())
+    }
+
+    fn take_below(
+        &self,
+        end: Timestamp,
+        store: &mut WindowStore<K, A>,
+        finals: &mut Vec<Row<K, A>>,
+    ) -> Result<Option<Timestamp>, ProcessorError> {
+        let mut newest = None;
+        for (key, start, stored) in store.entries_below(end)? {
+            newest = Some(start);
+            let key = Windowed { key, window: self.time.window_at(start) };
+            finals.push(Record::new(key, Some(stored.value), stored.timestamp));
+        }
+        Ok(newest)
+    }
+}
+
+/// Folds records and forwards each update, or with caching the last one of each key and window at a flush.
+pub(crate) struct WindowedUpdates<K, A, F> {
+    windows: Windows<K, A>,
+    fold: Arc<F>,
+    caching: bool,
+}
+
+impl<K: Data, A: Data, F> WindowedUpdates<K, A, F> {
+    pub(crate) fn new(name: &Arc<str>, time: WindowTime, fold: &Arc<F>, caching: bool) -> Self {
+        Self { windows: Windows::new(name, time), fold: Arc::clone(fold), caching }
+    }
+}
+
+impl<K, V, A, F> Processor<K, V> for WindowedUpdates<K, A, F>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync,
+{
+    type KOut = Windowed<K>;
+    type VOut = Option<A>;
+
+    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        self.windows.init(context)
+    }
+
+    fn process(
+        &mut self,
+        record: Record<K, V>,
+        context: &mut Context<'_, Windowed<K>, Option<A>>,
+    ) -> Result<(), ProcessorError> {
+        self.process_batch(vec![record], context)
+    }
+
+    fn process_batch(
+        &mut self,
+        rows: Rows<K, V>,
+        context: &mut Context<'_, Windowed<K>, Option<A>>,
+    ) -> Result<(), ProcessorError> {
+        let carried = context.carried_time();
+        let store = context.store(self.windows.key());
+        let (caching, time) = (self.caching, &mut self.windows.time);
+        let mut updates = Vec::with_capacity(if caching { 0 } else { rows.len() });
+        let mut late = 0;
+        for record in rows {
+            let timestamp = record.timestamp;
+            let (now, window) = (time.observe(timestamp, carried), time.window_of(timestamp));
+            if !time.is_open(window.start, now) {
+                late += 1;
+                continue;
+            }
+            let (frame, key, value) = record.split();
+            let update = store.update(&key, window.start, |entry, at| {
+                fold_into(&*self.fold, (&key, value, timestamp), (&mut *entry, &mut *at));
+                (!caching).then(|| (entry.clone(), *at))
+            })?;
+            updates.extend(update.map(|(entry, at)| frame.with_timestamp(at).map(|(), ()| (Windowed { key, window }, entry))));
+        }
+        context.forward_all(updates);
+        (0..late).for_each(|_| context.drop_record());
+        Ok(())
+    }
+
+    fn advance(
+        &mut self,
+        time: Timestamp,
+        _context: &mut Context<'_, Windowed<K>, Option<A>>,
+    ) -> Result<(), ProcessorError> {
+        // Complete input leaves nothing to emit here, and the newest windows stay to be queried.
+        if time < Timestamp::MAX {
+            self.windows.time.advance(time);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, context: &mut Context<'_, Windowed<K>, Option<A>>) -> Result<(), ProcessorError> {
+        let store = context.store(self.windows.key());
+        let time = self.windows.time;
+        let mut changed = Vec::new();
+        if self.caching {
+            for row in store.changed() {
+                let (key, start, value, at) = row?;
+                changed.push(Record::new(Windowed { key, window: time.window_at(start) }, value, at));
+            }
+        }
+        self.windows.expire(store);
+        context.forward_all(changed);
+        Ok(())
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.windows.time.save(out);
+    }
+
+    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        self.windows.load(saved, context)
+    }
+}
+
+/// Folds records and forwards each window's result once, when it closes.
+pub(crate) struct WindowedFinals<K, A, F> {
+    windows: Windows<K, A>,
+    fold: Arc<F>,
+}
+
+impl<K: Data, A: Data, F> WindowedFinals<K, A, F> {
+    pub(crate) fn new(name: &Arc<str>, time: WindowTime, fold: &Arc<F>) -> Self {
+        Self { windows: Windows::new(name, time), fold: Arc::clone(fold) }
+    }
+}
+
+impl<K, V, A, F> Processor<K, V> for WindowedFinals<K, A, F>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync,
+{
+    type KOut = Windowed<K>;
+    type VOut = Option<A>;
+
+    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        self.windows.init(context)
+    }
+
+    fn process(
+        &mut self,
+        record: Record<K, V>,
+        context: &mut Context<'_, Windowed<K>, Option<A>>,
+    ) -> Result<(), ProcessorError> {
+        self.process_batch(vec![record], context)
+    }
+
+    fn process_batch(
+        &mut self,
+        rows: Rows<K, V>,
+        context: &mut Context<'_, Windowed<K>, Option<A>>,
+    ) -> Result<(), ProcessorError> {
+        let carried = context.carried_time();
+        let store = context.store(self.windows.key());
+        let (mut finals, mut late) = (Vec::new(), 0);
+        for record in rows {
+            let timestamp = record.timestamp;
+            let before = self.windows.time.now();
+            let now = self.windows.time.observe(timestamp, carried);
+            let start = self.windows.time.window_of(timestamp).start;
+            if self.windows.time.is_open(start, now) {
+                let (_, key, value) = record.split();
+                let fold = &*self.fold;
+                store.update(&key, start, |entry, at| fold_into(fold, (&key, value, timestamp), (entry, at)))?;
+            } else {
+                late += 1;
+            }
+            if self.windows.time.now() > before {
+                self.windows.close(store, &mut finals)?;
+            }
+        }
+        context.forward_all(finals);
+        (0..late).for_each(|_| context.drop_record());
+        Ok(())
+    }
+
+    fn advance(
+        &mut self,
+        time: Timestamp,
+        context: &mut Context<'_, Windowed<K>, Option<A>>,
+    ) -> Result<(), ProcessorError> {
+        let mut finals = Vec::new();
+        let store = context.store(self.windows.key());
+        if time == Timestamp::MAX {
+            self.windows.close_all(store, &mut finals)?;
+        } else {
+            self.windows.time.advance(time);
+            self.windows.close(store, &mut finals)?;
+        }
+        context.forward_all(finals);
+        Ok(())
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.windows.time.save(out);
+    }
+
+    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        self.windows.load(saved, context)
+    }
+}

@@ -1,0 +1,208 @@
+//! The logical graph that the typed builder draws, and how it becomes a topology.
+//!
+//! A node knows its name, its parents, the stores it uses, and a closure that adds it to a [`Topology`]; the closure
+//! holds the types. Names are taken from Kafka's counter when a node is drawn, and can be changed until the build.
+//!
+//! # Invariants
+//!
+//! - A parent is drawn before its children.
+//! - Building changes nothing: a plan can be drawn further and built again.
+//!
+//! # Not here
+//!
+//! Where a repartition topic goes is decided in [`repartition`]; what runs record by record, by the engine.
+
+mod repartition;
+
+use headwater_core::{
+    processor::Processor,
+    serde::Data,
+    store::StoreBuilder,
+    topology::{Consumed, Produced, Topology, TopologyError},
+};
+use std::{any::TypeId, cell::RefCell, rc::Rc, sync::Arc};
+
+pub(crate) use repartition::Serdes;
+
+/// A node's place in the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NodeId(usize);
+
+/// Adds a node under its name, below parents of the given names.
+type Lower = dyn Fn(&mut Topology, &str, &[&str]) -> Result<(), TopologyError>;
+
+struct Node {
+    step: Step,
+    lower: Box<Lower>,
+}
+
+/// What is known of a node without its types.
+pub(crate) struct Step {
+    name: String,
+    parents: Vec<NodeId>,
+    stores: Vec<Arc<str>>,
+    marks: bool,
+    copartitioned: bool,
+}
+
+impl Step {
+    pub(crate) fn new(name: String, parents: &[NodeId]) -> Self {
+        Self { name, parents: parents.to_vec(), stores: Vec::new(), marks: false, copartitioned: false }
+    }
+
+    /// It uses this store.
+    pub(crate) fn with_store(mut self, store: &str) -> Self {
+        self.stores.push(store.into());
+        self
+    }
+
+    /// Its records may lie in another partition than their key's.
+    pub(crate) fn marking(mut self) -> Self {
+        self.marks = true;
+        self
+    }
+
+    /// All topics above it need equally many partitions.
+    pub(crate) fn copartitioned(mut self) -> Self {
+        self.copartitioned = true;
+        self
+    }
+}
+
+/// A source that `stream` made, so that the same one twice is one node.
+struct SharedSource {
+    topic: String,
+    rows: TypeId,
+    node: NodeId,
+}
+
+#[derive(Default)]
+struct Graph {
+    drawn: u32,
+    nodes: Vec<Node>,
+    stores: Vec<StoreBuilder>,
+    sources: Vec<SharedSource>,
+    repartitions: Vec<repartition::Repartition>,
+    failed: Option<TopologyError>,
+}
+
+impl Graph {
+    fn fresh(&mut self, prefix: &str) -> String {
+        let number = self.drawn;
+        self.drawn += 1;
+        format!("{prefix}{number:010}")
+    }
+
+    fn name(&self, node: NodeId) -> &str {
+        self.nodes.get(node.0).map_or("", |node| &node.step.name)
+    }
+
+    /// Whether a change of key above `node` was not followed by a repartition yet.
+    fn is_marked(&self, node: NodeId) -> bool {
+        let mut open = vec![node];
+        while let Some(node) = open.pop().and_then(|node| self.nodes.get(node.0)) {
+            if node.step.marks {
+                return true;
+            }
+            open.extend(&node.step.parents);
+        }
+        false
+    }
+
+    fn add(&mut self, step: Step, lower: Box<Lower>) -> NodeId {
+        self.nodes.push(Node { step, lower });
+        NodeId(self.nodes.len() - 1)
+    }
+}
+
+/// A shared handle to the graph under construction.
+#[derive(Clone, Default)]
+pub(crate) struct Plan(Rc<RefCell<Graph>>);
+
+impl Plan {
+    /// The next name of Kafka's counter under `prefix`.
+    pub(crate) fn fresh(&self, prefix: &str) -> String {
+        self.0.borrow_mut().fresh(prefix)
+    }
+
+    pub(crate) fn name_of(&self, node: NodeId) -> String {
+        self.0.borrow().name(node).to_owned()
+    }
+
+    pub(crate) fn rename(&self, node: NodeId, name: &str) {
+        if let Some(node) = self.0.borrow_mut().nodes.get_mut(node.0) {
+            name.clone_into(&mut node.step.name);
+        }
+    }
+
+    /// Keeps the first error for the build.
+    pub(crate) fn fail(&self, error: TopologyError) {
+        self.0.borrow_mut().failed.get_or_insert(error);
+    }
+
+    pub(crate) fn add_store(&self, store: StoreBuilder) {
+        self.0.borrow_mut().stores.push(store);
+    }
+
+    pub(crate) fn source<K: Data, V: Data>(&self, name: String, topic: &str, consumed: Consumed<K, V>) -> NodeId {
+        let topic = topic.to_owned();
+        let lower = move |topology: &mut Topology, name: &str, _: &[&str]| {
+            topology.add_source(name, &topic, consumed.clone()).map(drop)
+        };
+        self.0.borrow_mut().add(Step::new(name, &[]), Box::new(lower))
+    }
+
+    /// The node that reads `topic` as `K` and `V` by their default serdes, made at the first call.
+    pub(crate) fn shared_source<K: Data, V: Data>(&self, topic: &str, consumed: Consumed<K, V>) -> NodeId {
+        let rows = TypeId::of::<(K, V)>();
+        let known = self.0.borrow().sources.iter().find(|s| s.topic == topic && s.rows == rows).map(|s| s.node);
+        known.unwrap_or_else(|| {
+            let node = self.source(self.fresh("KSTREAM-SOURCE-"), topic, consumed);
+            self.0.borrow_mut().sources.push(SharedSource { topic: topic.to_owned(), rows, node });
+            node
+        })
+    }
+
+    pub(crate) fn processor<K, V, P>(&self, step: Step, supplier: impl Fn() -> P + Send + Sync + 'static) -> NodeId
+    where
+        K: Data,
+        V: Data,
+        P: Processor<K, V> + 'static,
+    {
+        let supplier = Arc::new(supplier);
+        let lower = move |topology: &mut Topology, name: &str, parents: &[&str]| {
+            let supplier = Arc::clone(&supplier);
+            topology.add_processor::<K, V, P>(name, move || supplier(), parents).map(drop)
+        };
+        self.0.borrow_mut().add(step, Box::new(lower))
+    }
+
+    pub(crate) fn sink<K: Data, V: Data>(&self, step: Step, topic: &str, produced: Produced<K, V>) -> NodeId {
+        let topic = topic.to_owned();
+        let lower = move |topology: &mut Topology, name: &str, parents: &[&str]| {
+            topology.add_sink(name, &topic, produced.clone(), parents).map(drop)
+        };
+        self.0.borrow_mut().add(step, Box::new(lower))
+    }
+
+    /// The topology as drawn so far.
+    pub(crate) fn build(&self) -> Result<Topology, TopologyError> {
+        let graph = self.0.borrow();
+        if let Some(error) = &graph.failed {
+            return Err(error.clone());
+        }
+        let mut topology = Topology::new();
+        for store in &graph.stores {
+            topology.add_state_store(store.clone(), &[])?;
+        }
+        for Node { step, lower } in &graph.nodes {
+            let parents: Vec<&str> = step.parents.iter().map(|parent| graph.name(*parent)).collect();
+            lower(&mut topology, &step.name, &parents)?;
+            step.stores.iter().try_for_each(|store| topology.connect_store(&step.name, store))?;
+            if step.copartitioned {
+                topology.require_copartitioned(&step.name)?;
+            }
+        }
+        Ok(topology)
+    }
+}

@@ -1,0 +1,10 @@
+//! What an operator can be told: names, serdes, windows, when to emit.
+
+mod grouped;
+mod materialized;
+mod windows;
+
+pub use grouped::Grouped;
+pub use materialized::Materialized;
+pub(crate) use windows::Emit;
+pub use windows::{EmitStrategy, TimeWindows};

@@ -1,0 +1,76 @@
+//! Windows and when their results come out.
+
+use std::time::Duration;
+
+/// Tumbling windows: stretches of event time of one size, side by side from 0.
+///
+/// A record belongs to the window that holds its timestamp, until stream time reaches that window's end plus the grace;
+/// after that it is late, dropped and counted.
+///
+/// ```
+/// use headwater_dsl::TimeWindows;
+/// use std::time::Duration;
+///
+/// let minutes = TimeWindows::of_size_and_grace(Duration::from_secs(60), Duration::from_secs(10));
+/// assert_eq!(minutes.size_ms(), 60_000);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeWindows {
+    size_ms: i64,
+    grace_ms: i64,
+}
+
+impl TimeWindows {
+    /// Windows of `size` that take no record once stream time has reached their end.
+    #[must_use]
+    pub fn of_size_with_no_grace(size: Duration) -> Self {
+        Self::of_size_and_grace(size, Duration::ZERO)
+    }
+
+    /// Windows of `size` that take records until stream time has reached their end plus `grace`. Both are cut to whole
+    /// ms; a topology whose windows have a size of 0 is refused at its build.
+    #[must_use]
+    pub fn of_size_and_grace(size: Duration, grace: Duration) -> Self {
+        let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self { size_ms: ms(size), grace_ms: ms(grace) }
+    }
+
+    /// The size in ms.
+    #[must_use]
+    pub fn size_ms(&self) -> i64 {
+        self.size_ms
+    }
+
+    /// The grace in ms.
+    #[must_use]
+    pub fn grace_ms(&self) -> i64 {
+        self.grace_ms
+    }
+}
+
+/// When a windowed aggregation forwards results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EmitStrategy {
+    pub(crate) on: Emit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Emit {
+    #[default]
+    Update,
+    Close,
+}
+
+impl EmitStrategy {
+    /// Every update, or with caching on the last one per window and commit. The default.
+    #[must_use]
+    pub fn on_window_update() -> Self {
+        Self { on: Emit::Update }
+    }
+
+    /// One final result per key and window, when the window closes; ordered by window start, then by the key's bytes.
+    #[must_use]
+    pub fn on_window_close() -> Self {
+        Self { on: Emit::Close }
+    }
+}

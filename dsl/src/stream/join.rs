@@ -1,0 +1,60 @@
+//! Joins of a stream with a table.
+
+use super::KStream;
+use crate::{
+    DefaultSerde, KTable,
+    default_serde::resolve,
+    operator::{LeftTableJoin, TableJoin},
+    plan::{Serdes, Step},
+};
+use headwater_core::serde::Data;
+use std::sync::Arc;
+
+impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
+    /// Joins each record with the table's value of its key, as it is when the record arrives; a record whose key the
+    /// table does not have is dropped. Changes of the table forward nothing.
+    ///
+    /// Stream and table must be partitioned alike. A marked stream is repartitioned first, through a topic named after
+    /// the stream's node.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let owners = builder.table::<String, String>("owners");
+    /// let fines = builder.stream::<String, i64>("fines");
+    /// fines.join(&owners, |fine, owner| format!("{owner} owes {fine}")).to("letters");
+    /// assert!(builder.build().is_ok());
+    /// ```
+    #[must_use]
+    pub fn join<T: Data, V2: Data>(
+        &self,
+        table: &KTable<K, T>,
+        join: impl Fn(V, T) -> V2 + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        let (view, join) = (Arc::clone(&table.view), Arc::new(join));
+        let (keyed, step) = self.beside(table, "KSTREAM-JOIN-");
+        keyed.then_keyed(step, move || TableJoin::new(&view, &join))
+    }
+
+    /// Joins each record with the table's value of its key, if it has one; otherwise as [`join`](Self::join).
+    #[must_use]
+    pub fn left_join<T: Data, V2: Data>(
+        &self,
+        table: &KTable<K, T>,
+        join: impl Fn(V, Option<T>) -> V2 + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        let (view, join) = (Arc::clone(&table.view), Arc::new(join));
+        let (keyed, step) = self.beside(table, "KSTREAM-LEFTJOIN-");
+        keyed.then_keyed(step, move || LeftTableJoin::new(&view, &join))
+    }
+
+    /// This stream partitioned by its key, and the step below it that reads the table's store.
+    fn beside<T: Data>(&self, table: &KTable<K, T>, prefix: &str) -> (Self, Step) {
+        let serdes = Serdes { key: resolve(self.key.as_ref()), value: resolve(self.value.as_ref()) };
+        let node = self.plan.keyed(self.node, &self.plan.name_of(self.node), &serdes);
+        let keyed = Self { plan: self.plan.clone(), node, key: Some(serdes.key), value: Some(serdes.value) };
+        let step = keyed.step(prefix).with_store(table.view.store()).copartitioned();
+        (keyed, step)
+    }
+}

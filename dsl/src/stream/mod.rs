@@ -1,0 +1,97 @@
+//! Streams of records and the operators that take one record at a time.
+//!
+//! What splits, joins, groups and ends a stream lies beside, one file a topic.
+
+mod branch;
+mod group;
+mod join;
+mod process;
+mod stateless;
+mod terminal;
+
+pub use branch::BranchedKStream;
+pub use terminal::Terminal;
+
+use crate::plan::{NodeId, Plan, Step};
+use headwater_core::{
+    processor::Processor,
+    serde::{Data, SharedSerde},
+};
+use std::fmt;
+
+/// Records with key `K` and value `V`.
+///
+/// Operators take it by reference, so that one stream can feed several: each gets every record.
+///
+/// ```
+/// use headwater_dsl::StreamsBuilder;
+///
+/// let builder = StreamsBuilder::new();
+/// let speeds = builder.stream::<String, f64>("speeds");
+/// speeds.filter(|_, kmh| *kmh > 130.0).to("fast");
+/// speeds.filter(|_, kmh| *kmh < 5.0).named("standing").to("slow");
+/// assert!(builder.build()?.describe().contains("Processor: standing"));
+/// # Ok::<(), headwater_core::topology::TopologyError>(())
+/// ```
+pub struct KStream<K, V> {
+    pub(crate) plan: Plan,
+    pub(crate) node: NodeId,
+    /// The serdes as far as they are known: from the source, or from an operator that keeps the type.
+    pub(crate) key: Option<SharedSerde<K>>,
+    pub(crate) value: Option<SharedSerde<V>>,
+}
+
+impl<K, V> Clone for KStream<K, V> {
+    fn clone(&self) -> Self {
+        Self { plan: self.plan.clone(), node: self.node, key: self.key.clone(), value: self.value.clone() }
+    }
+}
+
+impl<K, V> fmt::Debug for KStream<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KStream({})", self.plan.name_of(self.node))
+    }
+}
+
+impl<K: Data, V: Data> KStream<K, V> {
+    /// Names the node that made this stream, in place of its counted name. A name that stays the same when operators are
+    /// added before it keeps metrics, and repartition topics named after it, in place.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        self.plan.rename(self.node, name);
+        self
+    }
+
+    /// A step right below this stream.
+    fn step(&self, prefix: &str) -> Step {
+        Step::new(self.plan.fresh(prefix), &[self.node])
+    }
+
+    /// Adds a processor below this stream. Which serdes still hold is the caller's to say.
+    fn then<P: Processor<K, V> + 'static>(
+        &self,
+        step: Step,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+    ) -> KStream<P::KOut, P::VOut> {
+        let node = self.plan.processor::<K, V, P>(step, supplier);
+        KStream { plan: self.plan.clone(), node, key: None, value: None }
+    }
+
+    /// The same for a processor that keeps both types.
+    fn then_same<P: Processor<K, V, KOut = K, VOut = V> + 'static>(
+        &self,
+        step: Step,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+    ) -> Self {
+        Self { key: self.key.clone(), value: self.value.clone(), ..self.then(step, supplier) }
+    }
+
+    /// The same for a processor that keeps the key's type.
+    fn then_keyed<V2: Data, P: Processor<K, V, KOut = K, VOut = V2> + 'static>(
+        &self,
+        step: Step,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        KStream { key: self.key.clone(), ..self.then(step, supplier) }
+    }
+}

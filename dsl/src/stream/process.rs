@@ -1,0 +1,76 @@
+//! Processors of one's own within a stream.
+
+use super::KStream;
+use crate::plan::Step;
+use headwater_core::{processor::Processor, serde::Data};
+
+impl<K: Data, V: Data> KStream<K, V> {
+    /// Runs a processor of one's own, which may use the named stores; `supplier` makes one for each task. Marks the
+    /// stream for a repartition.
+    ///
+    /// ```
+    /// use headwater_core::{
+    ///     processor::{Context, InitContext, Processor, ProcessorError, Record},
+    ///     serde::for_type,
+    ///     store::{KeyValueStore, StoreKey},
+    /// };
+    /// use headwater_dsl::StreamsBuilder;
+    ///
+    /// /// Forwards a value when it differs from the key's last one.
+    /// struct Changes(Option<StoreKey<KeyValueStore<String, i64>>>);
+    ///
+    /// impl Processor<String, i64> for Changes {
+    ///     type KOut = String;
+    ///     type VOut = i64;
+    ///
+    ///     fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+    ///         self.0 = Some(context.store("last")?);
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn process(
+    ///         &mut self,
+    ///         record: Record<String, i64>,
+    ///         context: &mut Context<'_, String, i64>,
+    ///     ) -> Result<(), ProcessorError> {
+    ///         let Some(key) = self.0 else { return Ok(()) };
+    ///         let last = context.store(key).get(&record.key)?.map(|stored| stored.value);
+    ///         if last != Some(record.value) {
+    ///             context.store(key).put(&record.key, Some(record.value), record.timestamp)?;
+    ///             context.forward(record);
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.add_state_store(KeyValueStore::<String, i64>::builder("last", for_type(), for_type()));
+    /// builder.stream("gears").process(|| Changes(None), &["last"]).to("gear-changes");
+    /// assert!(builder.build().is_ok());
+    /// ```
+    #[must_use]
+    pub fn process<P: Processor<K, V> + 'static>(
+        &self,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+        stores: &[&str],
+    ) -> KStream<P::KOut, P::VOut> {
+        let step = self.step("KSTREAM-PROCESSOR-").marking();
+        self.then(connected(step, stores), supplier)
+    }
+
+    /// The same for a processor that forwards each record under the key it came with, which it must: the stream is then
+    /// not marked.
+    #[must_use]
+    pub fn process_values<V2: Data, P: Processor<K, V, KOut = K, VOut = V2> + 'static>(
+        &self,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+        stores: &[&str],
+    ) -> KStream<K, V2> {
+        let step = self.step("KSTREAM-PROCESSVALUES-");
+        self.then_keyed(connected(step, stores), supplier)
+    }
+}
+
+fn connected(step: Step, stores: &[&str]) -> Step {
+    stores.iter().fold(step, |step, store| step.with_store(store))
+}

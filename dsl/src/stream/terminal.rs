@@ -1,0 +1,63 @@
+//! Where a stream ends: in a topic, or in a function.
+
+use super::KStream;
+use crate::{
+    DefaultSerde,
+    default_serde::resolve,
+    operator::ForEach,
+    plan::{NodeId, Plan},
+};
+use headwater_core::{serde::Data, topology::Produced};
+use std::{fmt, sync::Arc};
+
+/// The end of a stream, to be named if it should not have its counted name.
+pub struct Terminal {
+    plan: Plan,
+    node: NodeId,
+}
+
+impl fmt::Debug for Terminal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Terminal({})", self.plan.name_of(self.node))
+    }
+}
+
+impl Terminal {
+    /// Names the node.
+    pub fn named(self, name: &str) {
+        self.plan.rename(self.node, name);
+    }
+}
+
+impl<K: Data, V: Data> KStream<K, V> {
+    /// Writes the records to `topic`, with the serdes that the stream carries along, or else those of its types.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream::<String, String>("in").to("out").named("copy");
+    /// assert!(builder.build()?.describe().contains("Sink: copy (topic: out)"));
+    /// # Ok::<(), headwater_core::topology::TopologyError>(())
+    /// ```
+    pub fn to(&self, topic: &str) -> Terminal
+    where
+        K: DefaultSerde,
+        V: DefaultSerde,
+    {
+        self.to_with(topic, Produced::with(resolve(self.key.as_ref()), resolve(self.value.as_ref())))
+    }
+
+    /// Writes the records to `topic` as told.
+    pub fn to_with(&self, topic: &str, produced: Produced<K, V>) -> Terminal {
+        let node = self.plan.sink(self.step("KSTREAM-SINK-"), topic, produced);
+        Terminal { plan: self.plan.clone(), node }
+    }
+
+    /// Calls `take` on each record; after a failure it may see a record again.
+    pub fn for_each(&self, take: impl Fn(K, V) + Send + Sync + 'static) -> Terminal {
+        let take = Arc::new(take);
+        let node = self.then(self.step("KSTREAM-FOREACH-"), move || ForEach::new(&take)).node;
+        Terminal { plan: self.plan.clone(), node }
+    }
+}

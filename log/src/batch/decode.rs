@@ -1,0 +1,124 @@
+//! Batches to record sets.
+//!
+//! # Invariants
+//!
+//! - Nothing is allocated from a count or length in the bytes: places in the arena are noted, and a record that
+//!   would reach past its batch is damage.
+//! - A batch whose CRC is wrong gives no record.
+
+use super::{CRC_FROM, HEADER_BYTES, Header, varint};
+use crate::cursor::Malformed;
+use headwater_core::record::RecordSetOver;
+
+/// A start and a length in the arena.
+type Place = (usize, usize);
+
+/// Compares the batch's CRC with its bytes.
+pub(crate) fn check(batch: &[u8], header: &Header) -> Result<(), Malformed> {
+    let covered = batch.get(CRC_FROM..header.size).ok_or(Malformed("the batch ends early"))?;
+    if crc32c::crc32c(covered) == header.crc { Ok(()) } else { Err(Malformed("the batch's CRC is wrong")) }
+}
+
+/// Adds the records from offset `from` on of the checked batch at `start` of `arena`; control batches add none.
+pub(crate) fn decode(
+    arena: &[u8],
+    start: usize,
+    header: &Header,
+    from: i64,
+    out: &mut RecordSetOver,
+) -> Result<(), Malformed> {
+    walk(arena, start, header, |record| {
+        if record.offset < from {
+            return Ok(true);
+        }
+        let places = [record.key, record.value, record.headers];
+        out.push(record.offset, record.timestamp, places).map_err(|_| Malformed("the batch is too large"))?;
+        Ok(true)
+    })
+}
+
+/// The first offset from `from` on whose timestamp is at least `timestamp`, in a checked batch.
+pub(crate) fn find_timestamp(
+    batch: &[u8],
+    header: &Header,
+    from: i64,
+    timestamp: i64,
+) -> Result<Option<i64>, Malformed> {
+    let mut found = None;
+    walk(batch, 0, header, |record| {
+        if record.offset >= from && record.timestamp >= timestamp {
+            found = Some(record.offset);
+        }
+        Ok(found.is_none())
+    })?;
+    Ok(found)
+}
+
+struct Walked {
+    offset: i64,
+    timestamp: i64,
+    key: Option<Place>,
+    value: Option<Place>,
+    headers: Option<Place>,
+}
+
+/// Calls `visit` with each record until it says `false`.
+fn walk(
+    arena: &[u8],
+    start: usize,
+    header: &Header,
+    mut visit: impl FnMut(Walked) -> Result<bool, Malformed>,
+) -> Result<(), Malformed> {
+    if header.is_control() {
+        return Ok(());
+    }
+    if header.is_compressed() {
+        return Err(Malformed("the batch is compressed, which this version does not read"));
+    }
+    let bytes = arena.get(..start + header.size).ok_or(Malformed("the batch ends early"))?;
+    let mut at = start + HEADER_BYTES;
+    let mut least_delta = 0;
+    for _ in 0..header.records {
+        let (delta, mut record) = record(bytes, &mut at, header).ok_or(Malformed("a record is malformed"))?;
+        record.offset = header.base_offset.wrapping_add(delta);
+        if delta < least_delta || record.offset > header.last_offset {
+            return Err(Malformed("a record's offset is outside its batch"));
+        }
+        least_delta = delta + 1;
+        if !visit(record)? {
+            return Ok(());
+        }
+    }
+    if at == bytes.len() { Ok(()) } else { Err(Malformed("bytes follow the batch's last record")) }
+}
+
+fn record(bytes: &[u8], at: &mut usize, header: &Header) -> Option<(i64, Walked)> {
+    let length = usize::try_from(varint::take(bytes, at)?).ok()?;
+    let end = at.checked_add(length)?;
+    let bytes = bytes.get(..end)?;
+    let _attributes = bytes.get(*at)?;
+    *at += 1;
+    let time_delta = varint::take(bytes, at)?;
+    let offset_delta = varint::take(bytes, at)?;
+    let key = place(bytes, at)?;
+    let value = place(bytes, at)?;
+    // A lone zero is the count of no headers.
+    let headers = match bytes.get(*at..)? {
+        [] => return None,
+        [0] => None,
+        more => Some((*at, more.len())),
+    };
+    *at = end;
+    let timestamp =
+        if header.is_append_time() { header.max_timestamp } else { header.base_timestamp.wrapping_add(time_delta) };
+    Some((offset_delta, Walked { offset: 0, timestamp, key, value, headers }))
+}
+
+/// The outer `None` is damage, the inner a null.
+fn place(bytes: &[u8], at: &mut usize) -> Option<Option<Place>> {
+    let length = varint::take(bytes, at)?;
+    let Ok(length) = usize::try_from(length) else { return (length == -1).then_some(None) };
+    let start = *at;
+    *at = start.checked_add(length).filter(|end| *end <= bytes.len())?;
+    Some(Some((start, length)))
+}

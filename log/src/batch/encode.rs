@@ -1,0 +1,145 @@
+//! Record sets to batches.
+
+use super::{CRC_FROM, HEADER_BYTES, PREFIX_BYTES, varint};
+use headwater_core::record::{RecordRef, RecordSet};
+
+/// A batch is closed once it has grown to this.
+const BATCH_BYTES: usize = 1 << 20;
+/// The largest record that is taken.
+pub(crate) const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// A record that no batch can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unencodable {
+    #[error("record {index} of an append has {bytes} bytes; at most {RECORD_BYTES_MAX} fit")]
+    TooLarge { index: usize, bytes: usize },
+    #[error("the headers of record {index} of an append are not in the v2 form")]
+    Headers { index: usize },
+}
+
+/// Encodes all records, the first at offset 0; see [`place`](super::place).
+pub(crate) fn encode(records: &RecordSet) -> Result<Vec<u8>, Unencodable> {
+    let mut out = Vec::with_capacity(records.size_bytes() + HEADER_BYTES);
+    let mut open: Option<Open> = None;
+    for (index, record) in records.iter().enumerate() {
+        let batch = open.get_or_insert_with(|| Open::start(&mut out, index, record.timestamp));
+        batch.push(&mut out, index, &record)?;
+        if out.len() - batch.start >= BATCH_BYTES {
+            batch.finish(&mut out);
+            open = None;
+        }
+    }
+    if let Some(batch) = open {
+        batch.finish(&mut out);
+    }
+    Ok(out)
+}
+
+/// A batch whose header is still blank.
+#[derive(Debug)]
+struct Open {
+    start: usize,
+    first: usize,
+    base_timestamp: i64,
+    max_timestamp: i64,
+    records: usize,
+}
+
+impl Open {
+    fn start(out: &mut Vec<u8>, first: usize, base_timestamp: i64) -> Self {
+        let start = out.len();
+        out.resize(start + HEADER_BYTES, 0);
+        Self { start, first, base_timestamp, max_timestamp: i64::MIN, records: 0 }
+    }
+
+    fn push(&mut self, out: &mut Vec<u8>, index: usize, record: &RecordRef<'_>) -> Result<(), Unencodable> {
+        if !record.headers.is_empty() && !headers_are_whole(record.headers) {
+            return Err(Unencodable::Headers { index });
+        }
+        let headers: &[u8] = if record.headers.is_empty() { &[0] } else { record.headers };
+        let time_delta = record.timestamp.wrapping_sub(self.base_timestamp);
+        let offset_delta = length(self.records);
+        let body = 1
+            + varint::size(time_delta)
+            + varint::size(offset_delta)
+            + size_of_bytes(record.key)
+            + size_of_bytes(record.value)
+            + headers.len();
+        if body > RECORD_BYTES_MAX {
+            return Err(Unencodable::TooLarge { index, bytes: body });
+        }
+        varint::put(out, length(body));
+        out.push(0);
+        varint::put(out, time_delta);
+        varint::put(out, offset_delta);
+        put_bytes(out, record.key);
+        put_bytes(out, record.value);
+        out.extend_from_slice(headers);
+        self.max_timestamp = self.max_timestamp.max(record.timestamp);
+        self.records += 1;
+        Ok(())
+    }
+
+    fn finish(&self, out: &mut [u8]) {
+        let Some(batch) = out.get_mut(self.start..) else { return };
+        let size = u32::try_from(batch.len() - PREFIX_BYTES).expect("a batch holds about 1 MiB and one record");
+        let records = u32::try_from(self.records).expect("a batch of about 1 MiB has less than 2^32 records");
+        let mut header = [0_u8; HEADER_BYTES];
+        let fields: [(usize, &[u8]); 9] = [
+            (0, &length(self.first).to_be_bytes()),
+            (8, &size.to_be_bytes()),
+            (16, &[2]),
+            (23, &(records - 1).to_be_bytes()),
+            (27, &self.base_timestamp.to_be_bytes()),
+            (35, &self.max_timestamp.to_be_bytes()),
+            (43, &[0xff; 8]),
+            (51, &[0xff; 6]),
+            (57, &records.to_be_bytes()),
+        ];
+        for (at, field) in fields {
+            fill(&mut header, at, field);
+        }
+        fill(batch, 0, &header);
+        let crc = crc32c::crc32c(batch.get(CRC_FROM..).unwrap_or_default());
+        fill(batch, 17, &crc.to_be_bytes());
+    }
+}
+
+fn fill(target: &mut [u8], at: usize, bytes: &[u8]) {
+    if let Some(place) = target.get_mut(at..at + bytes.len()) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+fn length(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn size_of_bytes(bytes: Option<&[u8]>) -> usize {
+    bytes.map_or(1, |bytes| varint::size(length(bytes.len())) + bytes.len())
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    match bytes {
+        None => varint::put(out, -1),
+        Some(bytes) => {
+            varint::put(out, length(bytes.len()));
+            out.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// Whether the bytes are a count and that many headers: what another client would trip over must not get in.
+fn headers_are_whole(bytes: &[u8]) -> bool {
+    let mut at = 0;
+    let walk = |at: &mut usize| -> Option<()> {
+        for _ in 0..varint::take(bytes, at)? {
+            let name = usize::try_from(varint::take(bytes, at)?).ok()?;
+            *at = at.checked_add(name).filter(|end| *end <= bytes.len())?;
+            let value = usize::try_from(varint::take(bytes, at)?.max(0)).ok()?;
+            *at = at.checked_add(value).filter(|end| *end <= bytes.len())?;
+        }
+        Some(())
+    };
+    walk(&mut at).is_some() && at == bytes.len()
+}

@@ -1,0 +1,100 @@
+//! Kafka's record batch, format v2: the unit that is appended, stored, checked and fetched.
+//!
+//! | part | does |
+//! |---|---|
+//! | [`Header`] | the 61 bytes in front of the records |
+//! | [`encode()`](encode::encode) | a record set to batches of about 1 MiB, placed at offset 0 |
+//! | [`place`] | gives encoded batches their offsets: base offset and leader epoch lie outside the batch's CRC |
+//! | [`decode`](decode::decode) | a checked batch to entries of a record set, nothing allocated a record |
+//!
+//! # Not here
+//!
+//! Compression and control batches are recognised but never written.
+
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod varint;
+
+#[cfg(test)]
+mod tests;
+
+use crate::cursor::{Cursor, Malformed};
+
+/// Bytes of a batch in front of its records.
+pub(crate) const HEADER_BYTES: usize = 61;
+/// Bytes in front of what the batch's length field counts.
+const PREFIX_BYTES: usize = 12;
+/// Where the CRC's coverage starts.
+const CRC_FROM: usize = 21;
+
+/// The fields in front of a batch's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) base_offset: i64,
+    /// Of the whole batch, in bytes.
+    pub(crate) size: usize,
+    pub(crate) crc: u32,
+    pub(crate) attributes: u16,
+    pub(crate) last_offset: i64,
+    pub(crate) base_timestamp: i64,
+    pub(crate) max_timestamp: i64,
+    pub(crate) records: u32,
+}
+
+impl Header {
+    /// Reads the first [`HEADER_BYTES`] of `bytes`.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut cursor = Cursor::new(bytes);
+        let base_offset = cursor.i64()?;
+        let length = cursor.u32()?;
+        let _leader_epoch = cursor.u32()?;
+        if cursor.u8()? != 2 {
+            return Err(Malformed("no record batch of format v2 starts here"));
+        }
+        let crc = cursor.u32()?;
+        let attributes = cursor.u16()?;
+        let last_delta = cursor.u32()?;
+        let base_timestamp = cursor.i64()?;
+        let max_timestamp = cursor.i64()?;
+        cursor.bytes(14)?;
+        let records = cursor.u32()?;
+        let size = length as usize + PREFIX_BYTES;
+        if size < HEADER_BYTES || length > i32::MAX as u32 {
+            return Err(Malformed("the batch's length is impossible"));
+        }
+        let last_offset = base_offset.checked_add(i64::from(last_delta)).filter(|_| last_delta <= i32::MAX as u32);
+        let Some(last_offset) = last_offset.filter(|_| base_offset >= 0) else {
+            return Err(Malformed("the batch's offsets are impossible"));
+        };
+        Ok(Self { base_offset, size, crc, attributes, last_offset, base_timestamp, max_timestamp, records })
+    }
+
+    /// Whether it holds markers instead of records.
+    pub(crate) fn is_control(&self) -> bool {
+        self.attributes & 0x20 != 0
+    }
+
+    fn is_compressed(&self) -> bool {
+        self.attributes & 0x07 != 0
+    }
+
+    fn is_append_time(&self) -> bool {
+        self.attributes & 0x08 != 0
+    }
+}
+
+/// Moves encoded batches so that the first record gets `base_offset`, and stamps the leader's epoch. Each batch keeps
+/// its distance to the first.
+pub(crate) fn place(batches: &mut [u8], base_offset: i64, leader_epoch: u32) {
+    let mut rest = batches;
+    while let Ok(header) = Header::parse(rest) {
+        let Some((batch, behind)) = rest.split_at_mut_checked(header.size) else { return };
+        if let Some(field) = batch.get_mut(..8) {
+            field.copy_from_slice(&(header.base_offset + base_offset).to_be_bytes());
+        }
+        if let Some(field) = batch.get_mut(12..16) {
+            field.copy_from_slice(&leader_epoch.to_be_bytes());
+        }
+        rest = behind;
+    }
+}

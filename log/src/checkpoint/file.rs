@@ -1,0 +1,94 @@
+//! The checkpoint's two files: the current one and the one before.
+
+use super::Checkpoint;
+use crate::{
+    cursor::{Cursor, Malformed, Put},
+    disk::{self, failed},
+    options::OpenError,
+};
+use headwater_core::{ports::log::LogError, record::Timestamp};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+const MAGIC: u32 = u32::from_be_bytes(*b"HWCP");
+const VERSION: u32 = 1;
+
+fn current(dir: &Path) -> PathBuf {
+    dir.join("checkpoint")
+}
+
+fn previous(dir: &Path) -> PathBuf {
+    dir.join("checkpoint.previous")
+}
+
+/// Whether there is a checkpoint to fall back to; a new log has none before its second.
+pub(crate) fn has_previous(dir: &Path) -> bool {
+    previous(dir).exists()
+}
+
+/// Makes `payload` the current checkpoint and keeps the one before.
+pub(crate) fn store(dir: &Path, payload: &[u8]) -> Result<(), LogError> {
+    let mut bytes = Vec::with_capacity(payload.len() + 12);
+    bytes.put_u32(MAGIC);
+    bytes.put_u32(VERSION);
+    bytes.extend_from_slice(payload);
+    let crc = crc32c::crc32c(&bytes);
+    bytes.put_u32(crc);
+
+    let (current, next) = (current(dir), dir.join("checkpoint.next"));
+    disk::replace(&next, &bytes)?;
+    if current.exists() {
+        let previous = previous(dir);
+        fs::rename(&current, &previous).map_err(failed("rename to", &previous))?;
+    }
+    fs::rename(&next, &current).map_err(failed("rename to", &current))?;
+    disk::sync_dir(dir)
+}
+
+/// The current checkpoint, or the previous one if the current is missing or damaged; `None` if there is neither.
+///
+/// A damaged one is renamed, so that it does not push the good one out.
+pub(crate) fn load(dir: &Path, now: Timestamp) -> Result<Option<Checkpoint>, OpenError> {
+    let path = current(dir);
+    let damaged = match read(&path)? {
+        Some(Ok(checkpoint)) => return Ok(Some(checkpoint)),
+        Some(Err(why)) => Some(why),
+        None => None,
+    };
+    let fallback = read(&previous(dir))?;
+    match (damaged, fallback) {
+        (damaged, Some(Ok(checkpoint))) => {
+            if let Some(why) = damaged {
+                tracing::error!(path = %path.display(), detail = why.0, "checkpoint is damaged; going on from the previous one");
+                let aside = dir.join(format!("checkpoint.corrupt-{now}"));
+                fs::rename(&path, &aside).map_err(failed("rename to", &aside))?;
+                disk::sync_dir(dir)?;
+            }
+            Ok(Some(checkpoint))
+        }
+        (None, None) => Ok(None),
+        (Some(why), _) => Err(OpenError::Damaged { path, detail: why.0.to_owned() }),
+        (None, Some(Err(why))) => Err(OpenError::Damaged { path: previous(dir), detail: why.0.to_owned() }),
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Result<Checkpoint, Malformed>>, OpenError> {
+    let Some(bytes) = disk::read_if_there(path)? else { return Ok(None) };
+    let Some((covered, crc)) = bytes.split_last_chunk::<4>() else {
+        return Ok(Some(Err(Malformed("the checkpoint ends early"))));
+    };
+    if crc32c::crc32c(covered).to_be_bytes() != *crc {
+        return Ok(Some(Err(Malformed("the checkpoint's CRC is wrong"))));
+    }
+    let mut cursor = Cursor::new(covered);
+    let found = match (cursor.u32(), cursor.u32()) {
+        (Ok(MAGIC), Ok(found)) => found,
+        _ => return Ok(Some(Err(Malformed("this is no checkpoint")))),
+    };
+    if found != VERSION {
+        return Err(OpenError::UnknownVersion { path: path.to_owned(), found, known: VERSION });
+    }
+    Ok(Some(Checkpoint::decode(covered.get(8..).unwrap_or_default())))
+}

@@ -1,0 +1,147 @@
+//! The committer: one thread that writes rounds.
+
+use super::{
+    Shared,
+    checkpointer::{Checkpointer, Job},
+    intake::{Queued, Work},
+};
+use crate::{
+    disk::{lock, read, write},
+    journal::{Journal, entry},
+    partition::Touched,
+};
+use headwater_core::ports::log::LogError;
+use std::sync::{Arc, PoisonError};
+
+/// A round takes at most about this.
+const ROUND_BYTES_MAX: usize = 16 << 20;
+
+/// The committer's own.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) journal: Journal,
+    pub(crate) checkpointer: Checkpointer,
+    pub(crate) touched: Touched,
+}
+
+/// However the thread ends, callers must not wait for it.
+struct Leaving<'a>(&'a Shared);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.close_intake();
+        self.0.refuse_queued();
+    }
+}
+
+impl Committer {
+    /// Writes rounds until the log is closed or fails.
+    pub(crate) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let _leaving = Leaving(&shared);
+        while let Some(round) = shared.take(ROUND_BYTES_MAX) {
+            let bytes = round.iter().map(|queued| queued.bytes).sum();
+            let written = shared.check_fence().and_then(|()| self.write(&round));
+            if let Err(error) = &written {
+                shared.fence(error);
+            }
+            let appended = !self.touched.partitions.is_empty();
+            self.touched.partitions.clear();
+            shared.release(bytes);
+            for queued in round {
+                // A caller that does not wait for its ticket does not want to know.
+                let _unheard = queued.answer.try_send(written.clone().map(|()| queued.receipt));
+            }
+            if written.is_err() {
+                return;
+            }
+            if appended {
+                let wakers = Arc::clone(&read(&shared.wakers));
+                wakers.iter().for_each(|waker| waker());
+            }
+        }
+        if shared.check_fence().is_ok() && self.journal.sequence() > lock(&shared.progress).current {
+            self.hand_over();
+        }
+        self.checkpointer.finish();
+    }
+
+    /// One frame, one sync, then the segments, then the high watermark.
+    fn write(&mut self, round: &[Queued]) -> Result<(), LogError> {
+        let sync = round.iter().any(|queued| queued.sync);
+        let frame = self.journal.begin();
+        let empty = frame.len();
+        for queued in round {
+            put(frame, &queued.work);
+        }
+        if frame.len() > empty {
+            if self.journal.is_full() {
+                self.turn_over()?;
+            }
+            self.journal.write(sync)?;
+        } else if sync {
+            self.journal.sync()?;
+        }
+        for queued in round {
+            self.apply(&queued.work)?;
+        }
+        for partition in &self.touched.partitions {
+            partition.publish();
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, work: &Work) -> Result<(), LogError> {
+        let store = &self.shared.store;
+        match work {
+            Work::Create(spec) => store.create(spec, &[])?,
+            Work::Claim(group, epoch) => write(&store.groups).claim(group, *epoch),
+            Work::Commit { appends, offsets } => {
+                for (partition, batches) in appends {
+                    partition.append(batches, &mut self.touched)?;
+                }
+                for offset in offsets {
+                    store.commit_offset(offset, &mut self.touched);
+                }
+            }
+            Work::Sync => {}
+        }
+        Ok(())
+    }
+
+    /// Goes on in another journal file, and has what is in the full one covered by a checkpoint.
+    fn turn_over(&mut self) -> Result<(), LogError> {
+        self.hand_over();
+        let shared = Arc::clone(&self.shared);
+        let mut progress = lock(&shared.progress);
+        while !self.journal.switch(progress.retained)? {
+            shared.check_fence()?;
+            progress = shared.progressed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self) {
+        let sequence = self.journal.sequence();
+        let payload = self.shared.store.checkpoint(sequence, self.journal.generation(), self.journal.files());
+        let Touched { dirty, dropped, .. } = std::mem::take(&mut self.touched);
+        self.checkpointer.submit(Job { sequence, payload, dirty, dropped });
+    }
+}
+
+fn put(frame: &mut Vec<u8>, work: &Work) {
+    match work {
+        Work::Create(spec) => entry::put_create(frame, spec),
+        Work::Claim(group, epoch) => entry::put_claim(frame, group, *epoch),
+        Work::Commit { appends, offsets } => {
+            for (partition, batches) in appends {
+                entry::put_append(frame, &partition.id, batches);
+            }
+            for offset in offsets {
+                entry::put_commit_offset(frame, offset);
+            }
+        }
+        Work::Sync => {}
+    }
+}

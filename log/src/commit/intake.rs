@@ -1,0 +1,277 @@
+//! Taking commits in: checks, encoding, offsets, and a queue with a bound in bytes.
+//!
+//! Records are encoded before the lock is taken, at offset 0; under the lock a batch only gets its offset and epoch.
+
+use super::{Shared, ticket::Ticket};
+use crate::{
+    batch::{encode, place},
+    disk::{free_bytes, lock},
+    partition::Partition,
+};
+use hashbrown::HashMap;
+use headwater_core::{
+    ports::log::{Commit, Durability, GroupOffset, LogError, Owner, Receipt, TopicSpec},
+    record::TopicPartition,
+};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, MutexGuard,
+        atomic::Ordering,
+        mpsc::{SyncSender, sync_channel},
+    },
+};
+
+/// Callers wait while more than this is queued.
+const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// The largest commit.
+const COMMIT_BYTES_MAX: usize = 512 << 20;
+/// The largest metadata of a group's offset.
+const METADATA_BYTES_MAX: usize = 1 << 20;
+/// The longest name of a group.
+const GROUP_BYTES_MAX: usize = 32 << 10;
+
+/// Commits that were taken in and not yet written, and what later ones are checked against.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    pub(crate) queue: VecDeque<Queued>,
+    /// Bytes queued and being written.
+    pub(crate) bytes: usize,
+    pub(crate) closed: bool,
+    epochs: HashMap<Arc<str>, u64>,
+}
+
+/// One thing for the committer to do.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) work: Work,
+    pub(crate) bytes: usize,
+    /// Whether its frame must be on the disk before it is acknowledged.
+    pub(crate) sync: bool,
+    pub(crate) receipt: Receipt,
+    pub(crate) answer: SyncSender<Result<Receipt, LogError>>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Work {
+    Create(TopicSpec),
+    Claim(Arc<str>, u64),
+    Commit { appends: Vec<(Arc<Partition>, Vec<u8>)>, offsets: Vec<GroupOffset> },
+    Sync,
+}
+
+/// An append, encoded and not yet placed.
+struct Prepared {
+    partition: Arc<Partition>,
+    base_offset: Option<i64>,
+    records: i64,
+    batches: Vec<u8>,
+}
+
+impl Intake {
+    pub(crate) fn new(epochs: HashMap<Arc<str>, u64>) -> Self {
+        Self { queue: VecDeque::new(), bytes: 0, closed: false, epochs }
+    }
+}
+
+impl Shared {
+    pub(crate) fn create_topic(self: &Arc<Self>, spec: &TopicSpec) -> Result<Ticket, LogError> {
+        let intake = self.enter(0)?;
+        Ok(self.push(intake, Work::Create(spec.clone()), 0, (true, Receipt::default())))
+    }
+
+    pub(crate) fn sync(self: &Arc<Self>) -> Result<Ticket, LogError> {
+        let intake = self.enter(0)?;
+        Ok(self.push(intake, Work::Sync, 0, (true, Receipt::default())))
+    }
+
+    pub(crate) fn claim(self: &Arc<Self>, group: &str) -> Result<(Ticket, Owner), LogError> {
+        check_group(group)?;
+        let group: Arc<str> = group.into();
+        let mut intake = self.enter(0)?;
+        let latest = intake.epochs.entry(Arc::clone(&group)).or_insert(0);
+        *latest += 1;
+        let epoch = *latest;
+        let work = Work::Claim(Arc::clone(&group), epoch);
+        let ticket = self.push(intake, work, 0, (true, Receipt::default()));
+        Ok((ticket, Owner { group, epoch }))
+    }
+
+    /// Checks a commit and queues it.
+    pub(crate) fn commit(self: &Arc<Self>, commit: Commit) -> Result<Ticket, LogError> {
+        self.check_fence()?;
+        let Commit { owner, appends, offsets } = commit;
+        let mut durability = Durability::Os;
+        let mut prepared = Vec::with_capacity(appends.len());
+        let mut bytes = self.check_offsets(&offsets)?;
+        for append in appends {
+            let partition = self.store.partition(&append.partition)?;
+            partition.damage().map_or(Ok(()), Err)?;
+            self.raise(&mut durability, &append.partition);
+            let batches = encode::encode(&append.records).map_err(|why| LogError::Refused(why.to_string()))?;
+            bytes += batches.len();
+            if bytes > COMMIT_BYTES_MAX {
+                return Err(LogError::Refused(format!("a commit holds at most {COMMIT_BYTES_MAX} bytes; split it")));
+            }
+            let records = i64::try_from(append.records.len()).unwrap_or(i64::MAX);
+            prepared.push(Prepared { partition, base_offset: append.base_offset, records, batches });
+        }
+        if prepared.is_empty() {
+            offsets.iter().for_each(|offset| self.raise(&mut durability, &offset.partition));
+        } else {
+            self.check_room(bytes)?;
+        }
+
+        let intake = self.enter(bytes)?;
+        if let Some(owner) = &owner {
+            check_owner(&intake, owner)?;
+        }
+        let base_offsets = base_offsets(&prepared)?;
+        let mut appends = Vec::with_capacity(prepared.len());
+        for (mut append, base) in prepared.into_iter().zip(&base_offsets) {
+            if append.records > 0 {
+                place(&mut append.batches, *base, self.generation);
+                append.partition.pending_end.store(base + append.records, Ordering::Release);
+                appends.push((append.partition, append.batches));
+            }
+        }
+        let sync = durability == Durability::Fsync;
+        Ok(self.push(intake, Work::Commit { appends, offsets }, bytes, (sync, Receipt { base_offsets })))
+    }
+
+    fn check_offsets(&self, offsets: &[GroupOffset]) -> Result<usize, LogError> {
+        let mut bytes = 0;
+        for offset in offsets {
+            self.store.partition(&offset.partition)?;
+            check_group(&offset.group)?;
+            let length = offset.committed.metadata.len();
+            if length > METADATA_BYTES_MAX {
+                let text = format!("an offset's metadata holds at most {METADATA_BYTES_MAX} bytes, not {length}");
+                return Err(LogError::Refused(text));
+            }
+            bytes += length + offset.group.len();
+        }
+        Ok(bytes)
+    }
+
+    fn raise(&self, durability: &mut Durability, partition: &TopicPartition) {
+        if self.store.topic(&partition.topic).is_none_or(|topic| topic.spec.durability == Durability::Fsync) {
+            *durability = Durability::Fsync;
+        }
+    }
+
+    /// Appends leave the reserve alone, so that offsets and claims can still be written on a full disk.
+    fn check_room(&self, bytes: usize) -> Result<(), LogError> {
+        let (available, reserved) = (free_bytes(&self.dir)?, self.options.reserve_bytes);
+        // Journal files are preallocated, or about to be; what grows is the segments.
+        if available < reserved.saturating_add(2 * bytes as u64) {
+            return Err(LogError::DiskFull { path: self.dir.clone(), available, reserved });
+        }
+        Ok(())
+    }
+
+    /// Waits for room in the queue.
+    fn enter(&self, bytes: usize) -> Result<MutexGuard<'_, Intake>, LogError> {
+        let mut intake = lock(&self.intake);
+        loop {
+            self.check_fence()?;
+            if intake.closed {
+                return Err(self.closed());
+            }
+            if intake.bytes == 0 || intake.bytes + bytes <= QUEUE_BYTES_MAX {
+                return Ok(intake);
+            }
+            intake = self.room.wait(intake).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    fn push(
+        self: &Arc<Self>,
+        mut intake: MutexGuard<'_, Intake>,
+        work: Work,
+        bytes: usize,
+        (sync, receipt): (bool, Receipt),
+    ) -> Ticket {
+        let (answer, ticket) = sync_channel(1);
+        intake.bytes += bytes;
+        intake.queue.push_back(Queued { work, bytes, sync, receipt, answer });
+        drop(intake);
+        self.arrived.notify_one();
+        Ticket { answer: ticket, shared: Arc::clone(self) }
+    }
+
+    /// Takes what is queued, about `bytes_max` of it; waits if there is nothing. `None` once closed and empty.
+    pub(crate) fn take(&self, bytes_max: usize) -> Option<Vec<Queued>> {
+        let mut intake = lock(&self.intake);
+        while intake.queue.is_empty() {
+            if intake.closed {
+                return None;
+            }
+            intake = self.arrived.wait(intake).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        let mut round = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = intake.queue.pop_front_if(|next| bytes == 0 || bytes + next.bytes <= bytes_max) {
+            bytes += next.bytes;
+            round.push(next);
+        }
+        Some(round)
+    }
+
+    /// Gives the bytes of a written round back to those who wait for room.
+    pub(crate) fn release(&self, bytes: usize) {
+        lock(&self.intake).bytes -= bytes;
+        self.room.notify_all();
+    }
+
+    /// Takes nothing more in; what is queued is still written.
+    pub(crate) fn close_intake(&self) {
+        lock(&self.intake).closed = true;
+        self.arrived.notify_all();
+        self.room.notify_all();
+    }
+
+    /// Answers all that is queued with why nobody will write it.
+    pub(crate) fn refuse_queued(&self) {
+        let queued = std::mem::take(&mut lock(&self.intake).queue);
+        for waiting in queued {
+            // A caller that does not wait for its ticket does not want to know.
+            let _unheard = waiting.answer.try_send(Err(self.closed()));
+        }
+    }
+}
+
+fn check_group(group: &str) -> Result<(), LogError> {
+    if group.len() > GROUP_BYTES_MAX {
+        return Err(LogError::Refused(format!("a group's name has at most {GROUP_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
+fn check_owner(intake: &Intake, owner: &Owner) -> Result<(), LogError> {
+    let current = intake.epochs.get(&owner.group).copied().unwrap_or_default();
+    if current != owner.epoch {
+        return Err(LogError::Fenced { group: Arc::clone(&owner.group), epoch: owner.epoch, current });
+    }
+    Ok(())
+}
+
+/// The offset of each append's first record; changes nothing, so that a refusal leaves no trace.
+fn base_offsets(prepared: &[Prepared]) -> Result<Vec<i64>, LogError> {
+    let mut ends: HashMap<&TopicPartition, i64> = HashMap::new();
+    let mut bases = Vec::with_capacity(prepared.len());
+    for append in prepared {
+        let id = &append.partition.id;
+        let end = ends.entry(id).or_insert_with(|| append.partition.pending_end.load(Ordering::Acquire));
+        let base = append.base_offset.unwrap_or(*end);
+        if base < *end {
+            return Err(LogError::Refused(format!("offset {base} of {id} is below its end {end}; append at the end")));
+        }
+        if append.records > 0 {
+            let behind = base.checked_add(append.records);
+            *end = behind.ok_or_else(|| LogError::Refused(format!("offsets of {id} end at {}", i64::MAX)))?;
+        }
+        bases.push(base);
+    }
+    Ok(bases)
+}

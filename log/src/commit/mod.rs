@@ -1,0 +1,102 @@
+//! The way of a commit: taken in and given offsets on the caller's thread, made durable and visible by one committer.
+//!
+//! | part | thread | does |
+//! |---|---|---|
+//! | [`intake`] | the callers' | checks, encodes, assigns offsets, queues within a bound in bytes |
+//! | [`committer`] | one | takes all that is queued: one frame, one sync, segments, high watermark, tickets |
+//! | [`checkpointer`] | one | syncs segments behind full journal files, writes checkpoints, removes what was purged |
+//!
+//! # Invariants
+//!
+//! - Frame, sync, segments, high watermark, ticket: in this order.
+//! - The first error of the file system fences the log: no commit is acknowledged after it.
+
+pub(crate) mod checkpointer;
+pub(crate) mod committer;
+pub(crate) mod intake;
+mod ticket;
+
+use crate::{
+    disk::{lock, read},
+    options::LogOptions,
+    store::Store,
+};
+use headwater_core::ports::log::{LogError, Waker};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, OnceLock, RwLock},
+};
+
+/// How far checkpoints have come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Progress {
+    /// The frame that the current checkpoint covers.
+    pub(crate) current: u64,
+    /// The frame that the previous checkpoint covers: the journal keeps all behind it.
+    pub(crate) retained: u64,
+}
+
+/// What the log's threads and its callers share.
+pub(crate) struct Shared {
+    pub(crate) dir: PathBuf,
+    pub(crate) options: LogOptions,
+    pub(crate) store: Store,
+    pub(crate) generation: u32,
+    intake: Mutex<intake::Intake>,
+    arrived: Condvar,
+    room: Condvar,
+    progress: Mutex<Progress>,
+    progressed: Condvar,
+    fenced: OnceLock<LogError>,
+    pub(crate) wakers: RwLock<Arc<Vec<Waker>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(dir: PathBuf, options: LogOptions, store: Store, generation: u32, progress: Progress) -> Self {
+        let intake = intake::Intake::new(read(&store.groups).epochs());
+        Self {
+            dir,
+            options,
+            store,
+            generation,
+            intake: Mutex::new(intake),
+            arrived: Condvar::new(),
+            room: Condvar::new(),
+            progress: Mutex::new(progress),
+            progressed: Condvar::new(),
+            fenced: OnceLock::new(),
+            wakers: RwLock::default(),
+        }
+    }
+
+    /// Stops the log from taking writes: after a failed write or sync nothing that follows can be trusted.
+    pub(crate) fn fence(&self, error: &LogError) {
+        if self.fenced.set(error.clone()).is_ok() {
+            tracing::error!(%error, "the log takes no more writes");
+        }
+        // Under the locks, so that nobody can check and then miss the wake-up.
+        drop(lock(&self.progress));
+        self.progressed.notify_all();
+        drop(lock(&self.intake));
+        self.room.notify_all();
+        self.arrived.notify_all();
+    }
+
+    /// The error that fenced the log, if one did.
+    pub(crate) fn check_fence(&self) -> Result<(), LogError> {
+        self.fenced.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Why there will be no answer: the log was fenced, or closed.
+    pub(crate) fn closed(&self) -> LogError {
+        let closed = || LogError::Refused(format!("the log in {} is closed; open it again", self.dir.display()));
+        self.fenced.get().cloned().unwrap_or_else(closed)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("dir", &self.dir).field("fenced", &self.fenced).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,175 @@
+//! The log in this process, behind the log port.
+
+use crate::{
+    commit::{Shared, checkpointer::Checkpointer, committer::Committer},
+    disk::{failed, lock, read, write},
+    lock::DirLock,
+    options::{LogOptions, OpenError},
+    recovery::{self, Recovered},
+};
+use headwater_core::{
+    ports::log::{
+        Commit, CommitTicket, Committed, Fetched, Log, LogError, Offsets, Owner, TopicSpec, Waker,
+    },
+    record::{Timestamp, TopicPartition},
+};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+    thread::{Builder, JoinHandle},
+};
+
+/// More partitions than this would make directory names that file systems refuse.
+const PARTITIONS_MAX: u32 = 99_999;
+
+/// Topics of partitions on local disk, behind one commit journal.
+///
+/// Dropping it closes it; [`close`](Self::close) also says whether that went well.
+///
+/// ```
+/// use headwater_core::{
+///     ports::log::{Append, Commit, Log, TopicSpec},
+///     record::{Headers, RecordSetBuilder, TopicName, TopicPartition},
+/// };
+/// use headwater_log::{EmbeddedLog, LogOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dir = tempfile::tempdir()?;
+/// let log = EmbeddedLog::open(dir.path(), LogOptions::new())?;
+/// let cars = TopicName::new("cars")?;
+/// log.create_topic(&TopicSpec::new(cars.clone(), 1))?;
+///
+/// let mut records = RecordSetBuilder::default();
+/// records.push(0, Some(b"vin"), Some(b"{}"), &Headers::new())?;
+/// let partition = TopicPartition::new(cars, 0);
+/// let append = Append { partition: partition.clone(), base_offset: None, records: records.build().into() };
+/// log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
+///
+/// assert_eq!(log.fetch(&partition, 0, 1 << 20)?.records.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct EmbeddedLog {
+    shared: Arc<Shared>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+    /// One creation at a time, from the check to the answer.
+    creating: Mutex<()>,
+    lock: Mutex<Option<DirLock>>,
+}
+
+impl EmbeddedLog {
+    /// Opens the log in `dir`, which is created if it is not there, and recovers what a crash left.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Locked`] if it is open already; [`OpenError::Damaged`] and [`OpenError::UnknownVersion`] if it
+    /// cannot be opened without losing something; [`OpenError::Log`] if the file system refuses.
+    pub fn open(dir: &Path, options: LogOptions) -> Result<Self, OpenError> {
+        fs::create_dir_all(dir).map_err(failed("create the directory", dir))?;
+        let lock = DirLock::take(dir)?;
+        let began = options.clock.elapsed();
+        let Recovered { store, journal, progress, touched } = recovery::recover(dir, &options)?;
+        let took_ms = options.clock.elapsed().saturating_sub(began).as_millis();
+        tracing::debug!(dir = %dir.display(), took_ms, "log opened");
+
+        let generation = journal.generation();
+        let shared = Arc::new(Shared::new(dir.to_owned(), options, store, generation, progress));
+        let start_failed = failed("start a thread for", dir);
+        let start = || {
+            let checkpointer = Checkpointer::start(&shared)?;
+            let committer = Committer { shared: Arc::clone(&shared), journal, checkpointer, touched };
+            Builder::new().name("log-commit".into()).spawn(move || committer.run())
+        };
+        let committer = start().map_err(start_failed)?;
+        Ok(Self {
+            shared,
+            committer: Mutex::new(Some(committer)),
+            creating: Mutex::new(()),
+            lock: Mutex::new(Some(lock)),
+        })
+    }
+
+    /// Writes what is queued, makes a checkpoint and gives the directory back. Later commits are refused; what was
+    /// committed can still be read.
+    ///
+    /// # Errors
+    ///
+    /// What fenced the log, now or before.
+    pub fn close(&self) -> Result<(), LogError> {
+        self.shared.close_intake();
+        if let Some(committer) = lock(&self.committer).take() {
+            let _panicked = committer.join();
+        }
+        *lock(&self.lock) = None;
+        self.shared.check_fence()
+    }
+}
+
+impl Drop for EmbeddedLog {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(%error, "the log was not closed cleanly; it recovers when opened again");
+        }
+    }
+}
+
+impl Log for EmbeddedLog {
+    fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
+        let _alone = lock(&self.creating);
+        if let Some(existing) = self.shared.store.topic(&spec.name) {
+            if existing.spec.partitions == spec.partitions {
+                return Ok(());
+            }
+            return Err(LogError::TopicDiffers {
+                topic: spec.name.clone(),
+                existing: existing.spec.partitions,
+                wanted: spec.partitions,
+            });
+        }
+        if !(1..=PARTITIONS_MAX).contains(&spec.partitions) {
+            let text = format!("topic {} needs 1 to {PARTITIONS_MAX} partitions, not {}", spec.name, spec.partitions);
+            return Err(LogError::Refused(text));
+        }
+        Box::new(self.shared.create_topic(spec)?).wait().map(drop)
+    }
+
+    fn topics(&self) -> Result<Vec<TopicSpec>, LogError> {
+        Ok(self.shared.store.topics())
+    }
+
+    fn fetch(&self, partition: &TopicPartition, offset: i64, bytes_max: usize) -> Result<Fetched, LogError> {
+        self.shared.store.partition(partition)?.fetch(offset, bytes_max)
+    }
+
+    fn offsets(&self, partition: &TopicPartition) -> Result<Offsets, LogError> {
+        Ok(self.shared.store.partition(partition)?.offsets())
+    }
+
+    fn offset_for_timestamp(&self, partition: &TopicPartition, timestamp: Timestamp) -> Result<Option<i64>, LogError> {
+        self.shared.store.partition(partition)?.offset_for_timestamp(timestamp)
+    }
+
+    fn claim(&self, group: &str) -> Result<Owner, LogError> {
+        let (ticket, owner) = self.shared.claim(group)?;
+        Box::new(ticket).wait().map(|_| owner)
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Box<dyn CommitTicket>, LogError> {
+        Ok(Box::new(self.shared.commit(commit)?))
+    }
+
+    fn committed(&self, group: &str, partition: &TopicPartition) -> Result<Option<Committed>, LogError> {
+        Ok(read(&self.shared.store.groups).committed(group, partition).cloned())
+    }
+
+    fn sync(&self) -> Result<(), LogError> {
+        Box::new(self.shared.sync()?).wait().map(drop)
+    }
+
+    fn wake(&self, waker: Waker) {
+        let mut wakers = write(&self.shared.wakers);
+        Arc::make_mut(&mut wakers).push(waker);
+    }
+}

@@ -1,0 +1,92 @@
+//! The frame: what one round of the committer writes, valid as a whole or not at all.
+//!
+//! The CRC covers header and payload. Frames start at multiples of [`ALIGNMENT`], so that a torn write never touches
+//! the frame in front of it.
+
+use crate::cursor::{Cursor, Put};
+
+const MAGIC: u32 = u32::from_be_bytes(*b"HWJF");
+const VERSION: u32 = 1;
+/// Bytes in front of a frame's payload.
+pub(crate) const HEADER_BYTES: usize = 36;
+/// Where frames may start.
+pub(crate) const ALIGNMENT: usize = 4096;
+
+/// A frame's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    pub(crate) sequence: u64,
+    pub(crate) generation: u32,
+    /// The last frame that was known to be on the disk when this one was written.
+    pub(crate) durable: u64,
+    /// Of the payload.
+    pub(crate) length: u32,
+    crc: u32,
+}
+
+/// What starts at some place of a journal file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    Frame(FrameHeader),
+    Nothing,
+}
+
+impl FrameHeader {
+    /// Bytes from this frame's start to the next one's.
+    pub(crate) fn stride(&self) -> u64 {
+        (HEADER_BYTES as u64 + u64::from(self.length)).next_multiple_of(ALIGNMENT as u64)
+    }
+
+    /// Whether `frame`, header and payload, has this header's CRC.
+    pub(crate) fn covers(&self, frame: &[u8]) -> bool {
+        checksum(frame) == Some(self.crc)
+    }
+}
+
+/// Room for the header, in front of the payload's first byte.
+pub(crate) fn begin(out: &mut Vec<u8>) {
+    out.clear();
+    out.resize(HEADER_BYTES, 0);
+}
+
+/// Fills in the header and pads to the alignment.
+pub(crate) fn finish(out: &mut Vec<u8>, [sequence, durable]: [u64; 2], generation: u32) {
+    let length = u32::try_from(out.len() - HEADER_BYTES).expect("a round's commits are limited to less than 4 GiB");
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    header.put_u32(MAGIC);
+    header.put_u32(VERSION);
+    header.put_u64(sequence);
+    header.put_u64(durable);
+    header.put_u32(generation);
+    header.put_u32(length);
+    fill(out, 0, &header);
+    let crc = checksum(out).unwrap_or_default();
+    fill(out, HEADER_BYTES - 4, &crc.to_be_bytes());
+    out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
+}
+
+/// Reads the header at the start of `bytes`.
+pub(crate) fn start(bytes: &[u8]) -> Start {
+    let mut cursor = Cursor::new(bytes);
+    let mut parse = || -> Result<Start, crate::cursor::Malformed> {
+        // A torn header may say anything here; that the directory has another version is the checkpoint's to say.
+        if cursor.u32()? != MAGIC || cursor.u32()? != VERSION {
+            return Ok(Start::Nothing);
+        }
+        let (sequence, durable) = (cursor.u64()?, cursor.u64()?);
+        let (generation, length) = (cursor.u32()?, cursor.u32()?);
+        Ok(Start::Frame(FrameHeader { sequence, generation, durable, length, crc: cursor.u32()? }))
+    };
+    parse().unwrap_or(Start::Nothing)
+}
+
+fn checksum(frame: &[u8]) -> Option<u32> {
+    let header = frame.get(..HEADER_BYTES - 4)?;
+    Some(crc32c::crc32c_append(crc32c::crc32c(header), frame.get(HEADER_BYTES..)?))
+}
+
+fn fill(out: &mut [u8], at: usize, bytes: &[u8]) {
+    if let Some(place) = out.get_mut(at..at + bytes.len()) {
+        place.copy_from_slice(bytes);
+    }
+}

@@ -1,0 +1,40 @@
+//! The integrated partitioned log: Kafka record batches on local disk behind one commit journal.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `embedded`, `options` | [`EmbeddedLog`], the log port's implementation, and how it is opened |
+//! | `commit` | taking commits in, the committer's rounds, checkpoints beside them |
+//! | `journal` | frames in recycled files; what makes a commit atomic and durable |
+//! | `partition`, `segment`, `batch` | Kafka's files and format, derived from the journal |
+//! | `group`, `checkpoint`, `recovery`, `store` | positions and epochs, the state up to a frame, and the way back to it |
+//!
+//! # Invariants
+//!
+//! - Journal frame, `fdatasync`, segments, high watermark, acknowledgement: in this order.
+//! - The journal is the evidence, segments are synced lazily before it is used again, indexes are hints.
+//! - Damage is reported with file, byte and offset, and never stepped over.
+//!
+//! # Not here
+//!
+//! Compaction and retention by time, transactions of foreign producers, and the wire protocol.
+
+mod batch;
+mod checkpoint;
+mod commit;
+mod cursor;
+mod disk;
+mod embedded;
+mod group;
+mod journal;
+mod lock;
+mod options;
+mod partition;
+mod recovery;
+mod segment;
+mod store;
+
+#[cfg(test)]
+mod tests;
+
+pub use embedded::EmbeddedLog;
+pub use options::{LogOptions, OpenError};

@@ -1,0 +1,106 @@
+//! How a log is opened, and why that may fail.
+
+use crate::partition::SEGMENT_BYTES_MAX;
+use headwater_core::{
+    ports::log::LogError,
+    time::{Clock, SystemClock},
+};
+use std::{path::PathBuf, sync::Arc};
+
+/// How an [`EmbeddedLog`](crate::EmbeddedLog) is kept.
+///
+/// ```
+/// use headwater_log::LogOptions;
+///
+/// let options = LogOptions::new().segment_bytes(64 << 20);
+/// # let _ = options;
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct LogOptions {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) segment_bytes: u64,
+    pub(crate) journal_bytes: u64,
+    pub(crate) reserve_bytes: u64,
+}
+
+impl LogOptions {
+    /// The machine's clock, segments of 256 MiB, journal files of 64 MiB, 64 MiB of disk held back.
+    pub fn new() -> Self {
+        Self {
+            clock: Arc::new(SystemClock::new()),
+            segment_bytes: 256 << 20,
+            journal_bytes: 64 << 20,
+            reserve_bytes: 64 << 20,
+        }
+    }
+
+    /// Where time comes from.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// A segment that would grow past this is closed and another started; 256 MiB unless set, at most 1 GiB.
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes.clamp(1, SEGMENT_BYTES_MAX);
+        self
+    }
+
+    /// The size of a journal file, of which there are up to four; 64 MiB unless set. A checkpoint is made each time
+    /// one is full.
+    pub fn journal_bytes(mut self, bytes: u64) -> Self {
+        self.journal_bytes = bytes.max(1);
+        self
+    }
+
+    /// Appends are refused when less than this is free on the disk; 64 MiB unless set. Offsets and claims may use it.
+    pub fn reserve_bytes(mut self, bytes: u64) -> Self {
+        self.reserve_bytes = bytes;
+        self
+    }
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Why a log could not be opened.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process, or another part of this one, has the directory open.
+    #[error("{} is in use by {holder}; stop it, or use another directory", dir.display())]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+        /// What the holder wrote into the lock file.
+        holder: String,
+    },
+
+    /// What the log cannot do without is missing or damaged; nothing was changed.
+    #[error("{} is damaged: {detail}", path.display())]
+    Damaged {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        detail: String,
+    },
+
+    /// A later version wrote this; nothing was changed.
+    #[error("{} has format version {found}, this program knows version {known}; use a newer program", path.display())]
+    UnknownVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The version that this program reads and writes.
+        known: u32,
+    },
+
+    /// The log's files could not be read or written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}

@@ -1,0 +1,262 @@
+//! One partition: its segments, its offsets, and what a reader may see of them.
+//!
+//! # Invariants
+//!
+//! - `start <= end <= pending_end`; readers see `[start, end)` only.
+//! - The committer alone appends and drops segments; a reader that holds one may go on with it.
+//!
+//! # Not here
+//!
+//! Which offsets a commit gets is decided where commits are taken in; durability is the journal's.
+
+use crate::{
+    batch::Header,
+    disk::{failed, read, sync_dir, write},
+    segment::{Segment, SegmentMeta},
+};
+use headwater_core::{
+    ports::log::{Cleanup, Fetched, LogError, Offsets},
+    record::{Timestamp, TopicPartition},
+};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+/// Segments of a purged topic are smaller, since only whole ones are removed.
+const PURGE_SEGMENT_BYTES: u64 = 16 << 20;
+/// Kafka's index files hold positions and relative offsets of 31 bits.
+pub(crate) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// What the committer has to sync, write hints of, or remove after the next checkpoints.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    pub(crate) dirty: Vec<Arc<Segment>>,
+    pub(crate) dropped: Vec<Arc<Segment>>,
+    pub(crate) partitions: Vec<Arc<Partition>>,
+}
+
+/// What a checkpoint says of a partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PartitionMeta {
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    pub(crate) segments: Vec<SegmentMeta>,
+}
+
+/// A partition that is open.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) id: TopicPartition,
+    pub(crate) cleanup: Cleanup,
+    dir: PathBuf,
+    segment_bytes: u64,
+    segments: RwLock<Vec<Arc<Segment>>>,
+    start: AtomicI64,
+    end: AtomicI64,
+    /// The end once all commits that were taken in are through; changed only while commits are taken in.
+    pub(crate) pending_end: AtomicI64,
+    /// Where the next batch goes at the earliest; the committer's own.
+    written_end: AtomicI64,
+    damage: OnceLock<LogError>,
+}
+
+impl Partition {
+    /// Opens what the checkpoint knows of the partition; for a new one, the default.
+    pub(crate) fn open(
+        root: &Path,
+        id: TopicPartition,
+        cleanup: Cleanup,
+        segment_bytes: u64,
+        meta: &PartitionMeta,
+    ) -> Result<Self, LogError> {
+        let dir = root.join(id.to_string());
+        let segment_bytes = if cleanup == Cleanup::Purge { segment_bytes.min(PURGE_SEGMENT_BYTES) } else { segment_bytes };
+        let mut segments = Vec::new();
+        let damage = OnceLock::new();
+        for (index, segment) in meta.segments.iter().enumerate() {
+            let last = index + 1 == meta.segments.len();
+            let segment = Segment::open(&dir, &id, *segment, last)?;
+            if let Some(error) = segment.known_damage() {
+                tracing::error!(%error, "partition is damaged");
+                let _first = damage.set(error);
+            }
+            segments.push(Arc::new(segment));
+        }
+        Ok(Self {
+            id,
+            cleanup,
+            dir,
+            segment_bytes: segment_bytes.min(SEGMENT_BYTES_MAX),
+            segments: RwLock::new(segments),
+            start: meta.start.into(),
+            end: meta.end.into(),
+            pending_end: meta.end.into(),
+            written_end: meta.end.into(),
+            damage,
+        })
+    }
+
+    /// What a checkpoint must know.
+    pub(crate) fn meta(&self) -> PartitionMeta {
+        let segments = read(&self.segments).iter().map(|segment| segment.meta()).collect();
+        PartitionMeta {
+            start: self.start.load(Ordering::Acquire),
+            end: self.written_end.load(Ordering::Acquire),
+            segments,
+        }
+    }
+
+    pub(crate) fn offsets(&self) -> Offsets {
+        // The start first: it never passes an end that was read after it.
+        let start = self.start.load(Ordering::Acquire);
+        Offsets { start, end: self.end.load(Ordering::Acquire) }
+    }
+
+    /// The damage found so far, if there is some: the partition takes no more appends.
+    pub(crate) fn damage(&self) -> Option<LogError> {
+        self.damage.get().cloned()
+    }
+
+    /// Writes encoded batches behind the others, through the page cache.
+    pub(crate) fn append(self: &Arc<Self>, batches: &[u8], touched: &mut Touched) -> Result<(), LogError> {
+        let mut rest = batches;
+        while !rest.is_empty() {
+            let header = Header::parse(rest).expect("encoded batches were checked by the frame's CRC");
+            let (batch, behind) = rest.split_at_checked(header.size).expect("encoded batches are whole");
+            let segment = self.segment_for(&header, touched)?;
+            segment.append(batch, &header)?;
+            self.written_end.store(header.last_offset + 1, Ordering::Release);
+            if segment.soil() {
+                touched.dirty.push(segment);
+            }
+            rest = behind;
+        }
+        touched.partitions.push(Arc::clone(self));
+        Ok(())
+    }
+
+    fn segment_for(&self, header: &Header, touched: &mut Touched) -> Result<Arc<Segment>, LogError> {
+        let last = read(&self.segments).last().map(Arc::clone);
+        if let Some(last) = &last {
+            let fits = last.length() + header.size as u64 <= self.segment_bytes || last.length() == 0;
+            if fits && !last.is_sealed() && header.last_offset - last.base <= i64::from(i32::MAX) {
+                return Ok(Arc::clone(last));
+            }
+            last.seal();
+            // Its hint files are due with the next checkpoint.
+            if last.soil() {
+                touched.dirty.push(Arc::clone(last));
+            }
+        } else {
+            self.create_dir()?;
+        }
+        let segment = Arc::new(Segment::create(&self.dir, &self.id, header.base_offset)?);
+        write(&self.segments).push(Arc::clone(&segment));
+        Ok(segment)
+    }
+
+    fn create_dir(&self) -> Result<(), LogError> {
+        match fs::create_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.dir.is_dir() => Ok(()),
+            created => created.map_err(failed("create the directory", &self.dir)),
+        }?;
+        self.dir.parent().map_or(Ok(()), sync_dir)
+    }
+
+    /// Shows readers all that was appended.
+    pub(crate) fn publish(&self) {
+        let written = self.written_end.load(Ordering::Acquire);
+        let before = self.end.swap(written, Ordering::AcqRel);
+        assert!(before <= written, "the high watermark of {} must not go back", self.id);
+    }
+
+    /// Drops whole segments below `offset`, which the topic's reader has committed.
+    pub(crate) fn purge(&self, offset: i64, touched: &mut Touched) {
+        if self.cleanup != Cleanup::Purge {
+            return;
+        }
+        let mut segments = write(&self.segments);
+        let sealed = segments.len().saturating_sub(1);
+        let below = segments.iter().take(sealed).take_while(|segment| segment.next_offset() <= offset).count();
+        if below == 0 {
+            return;
+        }
+        touched.dropped.extend(segments.drain(..below));
+        if let Some(first) = segments.first() {
+            // Readers resolve offsets against the start, so it moves while they cannot look at the segments.
+            self.start.fetch_max(first.base, Ordering::AcqRel);
+        }
+    }
+
+    /// Records from `offset` on.
+    pub(crate) fn fetch(&self, offset: i64, bytes_max: usize) -> Result<Fetched, LogError> {
+        let Offsets { start, end } = self.offsets();
+        if offset < start || offset > end {
+            return Err(LogError::OffsetOutOfRange { partition: self.id.clone(), offset, start, end });
+        }
+        let mut next = offset;
+        while next < end {
+            let Some(segment) = self.segment_at(next) else { break };
+            match segment.fetch(next, end, bytes_max).map_err(|error| self.remember(error))? {
+                Some((records, behind)) if !records.is_empty() => {
+                    return Ok(Fetched { records, next_offset: behind, end });
+                }
+                Some((_, behind)) => next = behind,
+                None => next = segment.next_offset().clamp(next + 1, end),
+            }
+        }
+        Ok(Fetched { next_offset: end, end, ..Fetched::default() })
+    }
+
+    /// The first offset whose record has at least this timestamp.
+    pub(crate) fn offset_for_timestamp(&self, timestamp: Timestamp) -> Result<Option<i64>, LogError> {
+        let Offsets { start, end } = self.offsets();
+        let segments: Vec<_> = read(&self.segments).iter().map(Arc::clone).collect();
+        for segment in segments {
+            let found = segment.offset_for_timestamp(timestamp, start, end).map_err(|error| self.remember(error))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The segment that holds `offset`, or the first one behind it.
+    fn segment_at(&self, offset: i64) -> Option<Arc<Segment>> {
+        let segments = read(&self.segments);
+        let behind = segments.partition_point(|segment| segment.base <= offset);
+        let before = behind.checked_sub(1).and_then(|index| segments.get(index));
+        before.filter(|segment| segment.next_offset() > offset).or_else(|| segments.get(behind)).map(Arc::clone)
+    }
+
+    fn remember(&self, error: LogError) -> LogError {
+        if matches!(error, LogError::Corrupt { .. }) {
+            let _first = self.damage.set(error.clone());
+        }
+        error
+    }
+}
+
+/// Removes segments that purging dropped before a crash: files below the start that no checkpoint lists.
+pub(crate) fn remove_purged(root: &Path, id: &TopicPartition, meta: &PartitionMeta) -> Result<(), LogError> {
+    let dir = root.join(id.to_string());
+    let entries = match fs::read_dir(&dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed("list", &dir))?,
+    };
+    for entry in entries {
+        let path = entry.map_err(failed("list", &dir))?.path();
+        let base = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<i64>().ok());
+        let is_log = path.extension().is_some_and(|extension| extension == "log");
+        let Some(base) = base.filter(|_| is_log) else { continue };
+        if base < meta.start && meta.segments.first().is_some_and(|first| base < first.base) {
+            crate::segment::remove_files(&path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Opening a directory: the checkpoint, the cut back to it, and the replay of the journal.
+//!
+//! # Invariants
+//!
+//! - Nothing is accepted before all that was replayed is on the disk and in a new checkpoint.
+//! - Until then the old checkpoint and journal stay as they are, so that a crash at any point here starts over.
+
+use crate::{
+    checkpoint::{self, Checkpoint},
+    commit::Progress,
+    cursor::Cursor,
+    disk::{failed, sync_dir},
+    journal::{Journal, entry, scan},
+    options::{LogOptions, OpenError},
+    partition::{PartitionMeta, Touched, remove_purged},
+    store::Store,
+};
+use headwater_core::record::TopicPartition;
+use std::{fs, io, path::Path, sync::atomic::Ordering};
+
+/// What a log goes on with.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) store: Store,
+    pub(crate) journal: Journal,
+    pub(crate) progress: Progress,
+    pub(crate) touched: Touched,
+}
+
+/// Brings the directory, which is locked, to the state of its last valid frame.
+pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, OpenError> {
+    let journal_dir = dir.join("journal");
+    let found = match checkpoint::load(dir, options.clock.now())? {
+        Some(found) => found,
+        None => fresh(dir, &journal_dir)?,
+    };
+    let (sequence, generation) = (found.sequence, found.generation.saturating_add(1));
+    let scanned = scan::scan(&journal_dir, sequence, found.journal_files as usize)?;
+    let partitions = partitions(&found);
+
+    let store = Store::open(dir, options.segment_bytes, found)?;
+    let mut touched = replay(&store, &scanned, &journal_dir)?;
+    for partition in &touched.partitions {
+        partition.publish();
+        partition.pending_end.store(partition.offsets().end, Ordering::Release);
+    }
+    touched.partitions.clear();
+    for file in &scanned.files {
+        file.file.sync_data().map_err(failed("sync", &file.path))?;
+    }
+    for segment in touched.dirty.drain(..) {
+        segment.settle()?;
+    }
+
+    let last = scanned.replay.last().map_or(sequence, |place| place.header.sequence);
+    let mut journal = Journal::new(journal_dir, options.journal_bytes, scanned.files, last, generation);
+    let mut progress = Progress { current: sequence, retained: sequence };
+    let mut advance = |journal: &Journal| -> Result<u64, OpenError> {
+        checkpoint::store(dir, &store.checkpoint(last, generation, journal.files()))?;
+        progress = Progress { current: last, retained: progress.current };
+        Ok(progress.retained)
+    };
+    let mut retained = advance(&journal)?;
+    if !checkpoint::has_previous(dir) {
+        retained = advance(&journal)?;
+    }
+    while !journal.switch(retained)? {
+        retained = advance(&journal)?;
+    }
+    for (id, meta) in &partitions {
+        remove_purged(dir, id, meta)?;
+    }
+    Ok(Recovered { store, journal, progress, touched })
+}
+
+/// The state of a directory that no log was ever in.
+fn fresh(dir: &Path, journal_dir: &Path) -> Result<Checkpoint, OpenError> {
+    let entries = fs::read_dir(dir).map_err(failed("list", dir))?;
+    for entry in entries {
+        let path = entry.map_err(failed("list", dir))?.path();
+        if path != journal_dir && holds_log_files(&path)? {
+            let detail = format!(
+                "it has no checkpoint, but {} holds a log; restore the file `checkpoint` or use another directory",
+                path.display()
+            );
+            return Err(OpenError::Damaged { path: dir.to_owned(), detail });
+        }
+    }
+    match fs::create_dir(journal_dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        created => created.map_err(failed("create the directory", journal_dir))?,
+    }
+    sync_dir(dir)?;
+    if scan::scan(journal_dir, 0, 0)?.files.iter().any(|file| file.last > 0) {
+        let detail = "its journal holds commits, but it has no checkpoint; restore the file `checkpoint`".to_owned();
+        return Err(OpenError::Damaged { path: dir.to_owned(), detail });
+    }
+    Ok(Checkpoint::default())
+}
+
+fn holds_log_files(path: &Path) -> Result<bool, OpenError> {
+    if !path.is_dir() {
+        return Ok(false);
+    }
+    let mut entries = fs::read_dir(path).map_err(failed("list", path))?;
+    Ok(entries.any(|entry| entry.is_ok_and(|entry| entry.path().extension().is_some_and(|end| end == "log"))))
+}
+
+fn partitions(checkpoint: &Checkpoint) -> Vec<(TopicPartition, PartitionMeta)> {
+    let topics = checkpoint.topics.iter();
+    topics
+        .flat_map(|topic| {
+            let name = &topic.spec.name;
+            (0_u32..).zip(&topic.partitions).map(|(number, meta)| (TopicPartition::new(name.clone(), number), meta.clone()))
+        })
+        .collect()
+}
+
+fn replay(store: &Store, scanned: &scan::Scanned, journal_dir: &Path) -> Result<Touched, OpenError> {
+    let mut touched = Touched::default();
+    for place in &scanned.replay {
+        let source = scanned.files.get(place.file).expect("a frame's file was opened to find it");
+        let frame = scan::read_frame(&source.file, place.position, &place.header);
+        let frame = frame.map_err(failed("read", &source.path))?;
+        let damaged = |detail: &str| OpenError::Damaged {
+            path: source.path.clone(),
+            detail: format!("{detail} in the frame at byte {}", place.position),
+        };
+        if !place.header.covers(&frame) {
+            return Err(damaged("the CRC has become wrong"));
+        }
+        let payload = frame.get(crate::journal::frame::HEADER_BYTES..).unwrap_or_default();
+        let mut cursor = Cursor::new(payload);
+        while let Some(entry) = entry::take(&mut cursor).map_err(|why| damaged(why.0))? {
+            store.apply(entry, &mut touched)?;
+        }
+    }
+    if let Some(last) = scanned.replay.last() {
+        let frames = scanned.replay.len();
+        tracing::info!(frames, sequence = last.header.sequence, dir = %journal_dir.display(), "journal replayed");
+    }
+    Ok(touched)
+}

@@ -1,0 +1,120 @@
+//! What the log holds as a whole: topics with their partitions, and groups; and how an entry changes it.
+//!
+//! Committing and recovering go through the same functions, so that a replay ends where the commits had ended.
+
+use crate::{
+    checkpoint::{Checkpoint, TopicMeta},
+    disk::{read, write},
+    group::Groups,
+    journal::entry::Entry,
+    partition::{Partition, PartitionMeta, Touched},
+};
+use hashbrown::HashMap;
+use headwater_core::{
+    ports::log::{GroupOffset, LogError, TopicSpec},
+    record::{TopicName, TopicPartition},
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+};
+
+/// A topic that is open.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) spec: TopicSpec,
+    partitions: Vec<Arc<Partition>>,
+}
+
+/// Topics and groups.
+#[derive(Debug)]
+pub(crate) struct Store {
+    root: PathBuf,
+    segment_bytes: u64,
+    topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
+    pub(crate) groups: RwLock<Groups>,
+}
+
+impl Store {
+    /// Opens what the checkpoint knows.
+    pub(crate) fn open(root: &Path, segment_bytes: u64, checkpoint: Checkpoint) -> Result<Self, LogError> {
+        let Checkpoint { topics, groups, .. } = checkpoint;
+        let store =
+            Self { root: root.to_owned(), segment_bytes, topics: RwLock::default(), groups: RwLock::new(groups) };
+        for TopicMeta { spec, partitions } in &topics {
+            store.create(spec, partitions)?;
+        }
+        Ok(store)
+    }
+
+    pub(crate) fn topic(&self, name: &TopicName) -> Option<Arc<Topic>> {
+        read(&self.topics).get(name).map(Arc::clone)
+    }
+
+    pub(crate) fn partition(&self, id: &TopicPartition) -> Result<Arc<Partition>, LogError> {
+        let topics = read(&self.topics);
+        let partition = topics.get(&id.topic).and_then(|topic| topic.partitions.get(id.partition as usize));
+        partition.map(Arc::clone).ok_or_else(|| LogError::UnknownPartition { partition: id.clone() })
+    }
+
+    /// All topics, by name.
+    pub(crate) fn topics(&self) -> Vec<TopicSpec> {
+        let mut all: Vec<_> = read(&self.topics).values().map(|topic| topic.spec.clone()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Opens the topic's partitions, those that `metas` does not know as new ones.
+    pub(crate) fn create(&self, spec: &TopicSpec, metas: &[PartitionMeta]) -> Result<(), LogError> {
+        let mut partitions = Vec::new();
+        for number in 0..spec.partitions {
+            let id = TopicPartition::new(spec.name.clone(), number);
+            let new = PartitionMeta::default();
+            let meta = metas.get(number as usize).unwrap_or(&new);
+            partitions.push(Arc::new(Partition::open(&self.root, id, spec.cleanup, self.segment_bytes, meta)?));
+        }
+        let topic = Arc::new(Topic { spec: spec.clone(), partitions });
+        write(&self.topics).insert(spec.name.clone(), topic);
+        Ok(())
+    }
+
+    /// Moves a group's position, and drops what its topic no longer needs.
+    pub(crate) fn commit_offset(&self, offset: &GroupOffset, touched: &mut Touched) {
+        let lowest = {
+            let mut groups = write(&self.groups);
+            groups.commit(offset.clone());
+            groups.lowest(&offset.partition)
+        };
+        if let (Ok(partition), Some(lowest)) = (self.partition(&offset.partition), lowest) {
+            partition.purge(lowest, touched);
+        }
+    }
+
+    /// Does what an entry of a replayed frame says.
+    pub(crate) fn apply(&self, entry: Entry<'_>, touched: &mut Touched) -> Result<(), LogError> {
+        match entry {
+            Entry::Create(spec) => self.create(&spec, &[])?,
+            Entry::Append(id, batches) => self.partition(&id)?.append(batches, touched)?,
+            Entry::Offset(offset) => self.commit_offset(&offset, touched),
+            Entry::Claim(group, epoch) => write(&self.groups).claim(&group, epoch),
+        }
+        Ok(())
+    }
+
+    /// A checkpoint's payload: all this, as far as frame `sequence`.
+    pub(crate) fn checkpoint(&self, sequence: u64, generation: u32, journal_files: usize) -> Vec<u8> {
+        let mut topics: Vec<_> = read(&self.topics).values().map(Arc::clone).collect();
+        topics.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+        let metas: Vec<_> = topics
+            .iter()
+            .map(|topic| TopicMeta {
+                spec: topic.spec.clone(),
+                partitions: topic.partitions.iter().map(|partition| partition.meta()).collect(),
+            })
+            .collect();
+        let mut out = Vec::new();
+        let numbers = [sequence, generation.into(), journal_files as u64];
+        Checkpoint::encode(&mut out, numbers, &metas, &read(&self.groups));
+        out
+    }
+}

@@ -1,0 +1,239 @@
+//! What the port promises while nothing goes wrong.
+
+use super::*;
+use crate::OpenError;
+use headwater_core::ports::log::{Cleanup, Durability, Offsets, Owner};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+#[test]
+fn what_was_committed_is_read_back_at_its_offsets() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = opened(dir.path());
+    let (p0, p1) = (partition("t", 0), partition("t", 1));
+    let appends = vec![append(&p0, &["a", "b"]), append(&p1, &["x"]), append(&p0, &["c"])];
+    assert_eq!(commit(&log, appends).unwrap().base_offsets, [0, 0, 2]);
+    assert_eq!(read_all(&log, &p0), [(0, "a".into()), (1, "b".into()), (2, "c".into())]);
+    assert_eq!(read_from(&log, &p0, 1).unwrap(), [(1, "b".into()), (2, "c".into())]);
+    assert_eq!(read_all(&log, &p1), [(0, "x".into())]);
+    let error = log.fetch(&p0, 4, 100).unwrap_err();
+    assert!(matches!(error, LogError::OffsetOutOfRange { offset: 4, start: 0, end: 3, .. }), "{error}");
+}
+
+#[test]
+fn a_topic_is_created_once_and_survives() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spec = TopicSpec::new(topic("t"), 3);
+    spec.cleanup = Cleanup::Compact;
+    spec.durability = Durability::Os;
+    {
+        let log = open(dir.path());
+        log.create_topic(&spec).unwrap();
+        log.create_topic(&spec).unwrap();
+        let differs = log.create_topic(&TopicSpec::new(topic("t"), 4)).unwrap_err();
+        assert!(matches!(differs, LogError::TopicDiffers { existing: 3, wanted: 4, .. }));
+        assert!(log.create_topic(&TopicSpec::new(topic("u"), 0)).is_err());
+    }
+    assert_eq!(open(dir.path()).topics().unwrap(), [spec]);
+}
+
+#[test]
+fn a_refused_commit_leaves_no_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = opened(dir.path());
+    let p0 = partition("t", 0);
+    put(&log, &p0, &["a"]);
+    let below = Append { base_offset: Some(0), ..append(&p0, &["no"]) };
+    assert!(matches!(commit(&log, vec![append(&p0, &["no"]), below]), Err(LogError::Refused(_))));
+    let unknown = append(&partition("t", 2), &["no"]);
+    assert!(matches!(commit(&log, vec![unknown]), Err(LogError::UnknownPartition { .. })));
+    let offsets = vec![position("g", &p0, 1, &"m".repeat((1 << 20) + 1))];
+    assert!(matches!(log.commit(Commit { offsets, ..Commit::default() }), Err(LogError::Refused(_))));
+    assert_eq!(put(&log, &p0, &["b"]), 1);
+}
+
+#[test]
+fn an_append_may_leave_a_gap_that_reading_steps_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = opened(dir.path());
+    let p0 = partition("t", 0);
+    put(&log, &p0, &["a"]);
+    let far = Append { base_offset: Some(5_000_000_000), ..append(&p0, &["b"]) };
+    assert_eq!(commit(&log, vec![far]).unwrap().base_offsets, [5_000_000_000]);
+    let expected = [(0, "a".into()), (5_000_000_000, "b".into())];
+    assert_eq!(read_all(&log, &p0), expected);
+    assert_eq!(log.fetch(&p0, 77, 100).unwrap().records.len(), 1);
+    drop(log);
+    let log = open(dir.path());
+    assert_eq!(read_all(&log, &p0), expected);
+    assert_eq!(put(&log, &p0, &["c"]), 5_000_000_001);
+}
+
+#[test]
+fn a_later_claim_fences_the_earlier_across_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = opened(dir.path());
+    let first = log.claim("app").unwrap();
+    let by = |log: &EmbeddedLog, owner: &Owner| {
+        let appends = vec![append(&partition("t", 0), &["a"])];
+        log.commit(Commit { owner: Some(owner.clone()), appends, ..Commit::default() }).map(|ticket| ticket.wait())
+    };
+    by(&log, &first).unwrap().unwrap();
+    drop(log);
+    let log = open(dir.path());
+    by(&log, &first).unwrap().unwrap();
+    let second = log.claim("app").unwrap();
+    assert!(second.epoch > first.epoch);
+    let fenced = by(&log, &first).unwrap_err();
+    assert!(matches!(fenced, LogError::Fenced { epoch: 1, current: 2, .. }), "{fenced}");
+    by(&log, &second).unwrap().unwrap();
+    assert_eq!(log.offsets(&partition("t", 0)).unwrap().end, 3);
+}
+
+#[test]
+fn group_offsets_survive_and_belong_to_their_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let p0 = partition("t", 0);
+    {
+        let log = opened(dir.path());
+        let offsets = vec![position("g", &p0, 1, "first"), position("g", &p0, 7, "second"), position("h", &p0, 2, "")];
+        log.commit(Commit { offsets, ..Commit::default() }).unwrap().wait().unwrap();
+    }
+    let log = open(dir.path());
+    assert_eq!(log.committed("g", &p0).unwrap().unwrap(), Committed { offset: 7, metadata: "second".into() });
+    assert_eq!(log.committed("h", &p0).unwrap().unwrap().offset, 2);
+    assert_eq!(log.committed("i", &p0).unwrap(), None);
+}
+
+#[test]
+fn a_timestamp_finds_the_first_offset_that_is_not_earlier() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = opened(dir.path());
+    let p0 = partition("t", 0);
+    let mut timestamps = Vec::new();
+    for round in 0_i64..60 {
+        let mut set = RecordSetBuilder::default();
+        for step in 0..7 {
+            // Neither rising nor falling, so that the largest is not always the last.
+            let timestamp = round * 50 + (step * 37) % 90;
+            timestamps.push(timestamp);
+            set.push(timestamp, None, Some(b"v"), &Headers::new()).unwrap();
+        }
+        commit(&log, vec![Append { partition: p0.clone(), base_offset: None, records: set.build().into() }]).unwrap();
+    }
+    let check = |log: &EmbeddedLog| {
+        for wanted in -5..3100 {
+            let expected = timestamps.iter().position(|t| *t >= wanted).map(|at| i64::try_from(at).unwrap());
+            assert_eq!(log.offset_for_timestamp(&p0, wanted).unwrap(), expected, "timestamp {wanted}");
+        }
+    };
+    check(&log);
+    drop(log);
+    check(&open(dir.path()));
+}
+
+#[test]
+fn a_locked_directory_says_who_holds_it_and_opens_once_it_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = opened(dir.path());
+    let locked = EmbeddedLog::open(dir.path(), small()).unwrap_err();
+    assert!(matches!(locked, OpenError::Locked { .. }), "{locked}");
+    assert!(locked.to_string().contains(&format!("process {}", std::process::id())), "{locked}");
+    log.close().unwrap();
+    open(dir.path());
+    assert!(matches!(commit(&log, vec![append(&partition("t", 0), &["a"])]), Err(LogError::Refused(_))));
+}
+
+#[test]
+fn appends_are_refused_before_the_disk_is_full_and_offsets_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    put(&opened(dir.path()), &partition("t", 0), &["a"]);
+    let log = EmbeddedLog::open(dir.path(), small().reserve_bytes(u64::MAX)).unwrap();
+    let p0 = partition("t", 0);
+    assert!(matches!(commit(&log, vec![append(&p0, &["b"])]), Err(LogError::DiskFull { .. })));
+    let offsets = vec![position("g", &p0, 1, "")];
+    log.commit(Commit { offsets, ..Commit::default() }).unwrap().wait().unwrap();
+    assert_eq!(read_all(&log, &p0), [(0, "a".into())]);
+}
+
+#[test]
+fn wakers_are_called_once_records_can_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Arc::new(opened(dir.path()));
+    let (woken, seen) = std::sync::mpsc::channel();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let reader = Arc::downgrade(&log);
+    log.wake(Arc::new(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        if let Some(log) = reader.upgrade() {
+            woken.send(log.offsets(&partition("t", 0)).unwrap().end).unwrap();
+        }
+    }));
+    put(&log, &partition("t", 0), &["a", "b"]);
+    assert_eq!(seen.recv().unwrap(), 2);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_purged_topic_drops_whole_segments_below_the_committed_offset() {
+    let dir = tempfile::tempdir().unwrap();
+    let p0 = partition("r", 0);
+    let log = open(dir.path());
+    log.create_topic(&TopicSpec { cleanup: Cleanup::Purge, ..TopicSpec::new(topic("r"), 1) }).unwrap();
+    for _ in 0..60 {
+        put(&log, &p0, &["0123456789", "0123456789", "0123456789"]);
+    }
+    let offsets = vec![position("g", &p0, 100, "")];
+    log.commit(Commit { offsets, ..Commit::default() }).unwrap().wait().unwrap();
+    let Offsets { start, end } = log.offsets(&p0).unwrap();
+    assert!(start > 80 && start <= 100, "{start}");
+    assert_eq!(end, 180);
+    assert!(matches!(log.fetch(&p0, 0, 100), Err(LogError::OffsetOutOfRange { .. })));
+    drop(log);
+    let before = files(&dir.path().join("r-0"), "log").len();
+    open(dir.path()).close().unwrap();
+    let log = open(dir.path());
+    assert!(files(&dir.path().join("r-0"), "log").len() < before.min(25));
+    assert_eq!(log.offsets(&p0).unwrap(), Offsets { start, end });
+    assert_eq!(read_all(&log, &p0).len(), usize::try_from(end - start).unwrap());
+}
+
+#[test]
+fn a_large_commit_goes_through_a_small_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = opened(dir.path());
+    let p0 = partition("t", 0);
+    let value = "v".repeat(100_000);
+    for _ in 0..5 {
+        put(&log, &p0, &[&value, &value]);
+    }
+    drop(log);
+    assert_eq!(read_all(&open(dir.path()), &p0).len(), 10);
+}
+
+#[test]
+fn commits_of_many_threads_all_land_in_their_threads_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = opened(dir.path());
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let log = &log;
+            scope.spawn(move || {
+                let tickets: Vec<_> = (0..50)
+                    .map(|i| {
+                        let appends = vec![append(&partition("t", 0), &[&format!("{thread}:{i}")])];
+                        log.commit(Commit { appends, ..Commit::default() }).unwrap()
+                    })
+                    .collect();
+                tickets.into_iter().for_each(|ticket| drop(ticket.wait().unwrap()));
+            });
+        }
+    });
+    let all = read_all(&log, &partition("t", 0));
+    assert_eq!(all.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), (0..200).collect::<Vec<_>>());
+    for thread in 0..4 {
+        let prefix = format!("{thread}:");
+        let own: Vec<_> = all.iter().filter_map(|(_, value)| value.strip_prefix(&prefix)).collect();
+        assert_eq!(own, (0..50).map(|i| i.to_string()).collect::<Vec<_>>());
+    }
+}

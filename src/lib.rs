@@ -1,0 +1,48 @@
+//! Headwater: stream processing over an integrated partitioned log.
+//!
+//! This crate joins the engine to its implementations and re-exports, by name, what an application needs. It holds no
+//! logic of its own.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`prelude`] | what most applications import |
+//! | [`dsl`] | the typed builder: streams, tables, windows |
+//! | [`topology`], [`processor`], [`store`] | the Processor API underneath |
+//! | [`runtime`] | running an application: [`Streams`](runtime::Streams) and its configuration |
+//! | [`connect`] | running source and sink connectors against the log |
+//! | [`log`], [`state`] | the embedded log, and where stores live |
+//! | [`record`], [`serde`], [`time`] | records, types to bytes, clocks |
+
+pub use headwater_core::{connect, ports, processor, record, runtime, serde, store, task, time, topology};
+pub use headwater_dsl as dsl;
+
+/// The embedded log.
+pub mod log {
+    pub use headwater_log::{EmbeddedLog, LogOptions, OpenError};
+}
+
+/// Where stores live.
+pub mod state {
+    pub use headwater_state::MemoryState;
+    #[cfg(feature = "rocksdb")]
+    pub use headwater_state::{RocksDbOptions, RocksDbState};
+}
+
+/// What most applications import.
+pub mod prelude {
+    pub use headwater_core::{
+        ports::log::{Durability, Log, TopicSpec},
+        processor::{Context, InitContext, Processor, ProcessorError, Record},
+        record::{Timestamp, TopicName, TopicPartition},
+        runtime::{ProcessingGuarantee, Streams, StreamsConfig, StreamsError},
+        store::{KeyValueStore, Window, Windowed},
+        time::{Clock, SystemClock},
+        topology::{Consumed, Produced, Topology, TopologyError},
+    };
+    pub use headwater_dsl::{
+        EmitStrategy, KStream, KTable, Materialized, StreamsBuilder, TimeWindows,
+    };
+    pub use headwater_log::{EmbeddedLog, LogOptions};
+    #[cfg(feature = "rocksdb")]
+    pub use headwater_state::{RocksDbOptions, RocksDbState};
+}

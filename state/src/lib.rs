@@ -1,0 +1,25 @@
+//! State stores behind the engine's store port: in memory, and on disk in RocksDB.
+//!
+//! | implementation | keeps | after a restart |
+//! |---|---|---|
+//! | [`MemoryState`] | everything in memory | empty: the changelog is replayed from its start |
+//! | [`RocksDbState`] (feature `rocksdb`) | the newest commits in memory, the rest on disk | a prefix: about the last second is replayed |
+//!
+//! [`MemoryState`] is the reference: one suite of tests holds for both.
+//!
+//! # Not here
+//!
+//! Typed caches, windows, sessions and the changelog itself are the engine's; a state sees bytes and commits.
+
+mod memory;
+mod registry;
+#[cfg(feature = "rocksdb")]
+mod rocks;
+mod span;
+
+#[cfg(test)]
+mod conformance;
+
+pub use memory::MemoryState;
+#[cfg(feature = "rocksdb")]
+pub use rocks::{BeforeFlush, RocksDbOptions, RocksDbState};

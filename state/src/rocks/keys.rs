@@ -1,0 +1,157 @@
+//! The bytes of keys and values in the database; `docs/formats/state.md` is their specification.
+//!
+//! # Not here
+//!
+//! What the bytes of a store's own keys mean is the engine's.
+
+use headwater_core::{
+    ports::state::Stored,
+    record::{Timestamp, TopicName, TopicPartition},
+};
+
+/// The format that this code writes and reads.
+pub(super) const FORMAT_VERSION: u32 = 1;
+/// The key of the format's version.
+pub(super) const VERSION_KEY: &[u8] = b"v";
+/// The key of the newest spilled commit's epoch.
+pub(super) const EPOCH_KEY: &[u8] = b"e";
+/// How many bytes stand before a store's own key.
+pub(super) const PREFIX_LENGTH: usize = 8;
+
+/// What stands before each key of a shard.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Prefix([u8; PREFIX_LENGTH]);
+
+impl Prefix {
+    pub(super) fn new(store: u32, partition: u32) -> Self {
+        Self(((u64::from(store) << 32) | u64::from(partition)).to_be_bytes())
+    }
+
+    /// Makes `out` the database's key for a shard's `key`.
+    pub(super) fn write(self, key: &[u8], out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(&self.0);
+        out.extend_from_slice(key);
+    }
+
+    /// The database's key for a shard's `key`.
+    pub(super) fn key(self, key: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(PREFIX_LENGTH + key.len());
+        self.write(key, &mut out);
+        out
+    }
+
+    /// The first key behind the shard's last.
+    pub(super) fn end(self) -> Vec<u8> {
+        // Store ids count up from 0, so the largest prefix is never taken.
+        u64::from_be_bytes(self.0).saturating_add(1).to_be_bytes().to_vec()
+    }
+}
+
+/// Makes `out` the database's value.
+pub(super) fn write_value(timestamp: Timestamp, value: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&timestamp.to_be_bytes());
+    out.extend_from_slice(value);
+}
+
+/// Reads a value; `None` if it is too short.
+pub(super) fn read_value(bytes: &[u8]) -> Option<Stored> {
+    let (timestamp, value) = bytes.split_first_chunk()?;
+    Some(Stored { timestamp: Timestamp::from_be_bytes(*timestamp), value: value.to_vec() })
+}
+
+/// What an entry of the meta family says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Meta {
+    Version(u32),
+    Epoch(u64),
+    Store { name: String, id: u32, schema: String },
+    Position { store: u32, partition: u32, offset: i64 },
+    Source { source: TopicPartition, offset: i64 },
+}
+
+impl Meta {
+    /// Reads an entry; `None` if it is not of this format.
+    pub(super) fn read(key: &[u8], value: &[u8]) -> Option<Self> {
+        let (kind, key) = key.split_first()?;
+        match kind {
+            b'v' if key.is_empty() => {
+                Some(Self::Version(u32::from_be_bytes(value.try_into().ok()?)))
+            }
+            b'e' if key.is_empty() => Some(Self::Epoch(u64::from_be_bytes(value.try_into().ok()?))),
+            b's' => {
+                let (id, schema) = value.split_first_chunk()?;
+                let (name, schema) = (
+                    String::from_utf8(key.to_vec()).ok()?,
+                    String::from_utf8(schema.to_vec()).ok()?,
+                );
+                Some(Self::Store { name, id: u32::from_be_bytes(*id), schema })
+            }
+            b'p' => {
+                let (store, partition) = key.split_first_chunk()?;
+                let partition = u32::from_be_bytes(partition.try_into().ok()?);
+                let offset = i64::from_be_bytes(value.try_into().ok()?);
+                Some(Self::Position { store: u32::from_be_bytes(*store), partition, offset })
+            }
+            b'o' => {
+                let (partition, topic) = key.split_first_chunk()?;
+                let topic = TopicName::new(std::str::from_utf8(topic).ok()?).ok()?;
+                let offset = i64::from_be_bytes(value.try_into().ok()?);
+                Some(Self::Source {
+                    source: TopicPartition::new(topic, u32::from_be_bytes(*partition)),
+                    offset,
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The entry that gives a store its id.
+pub(super) fn store_entry(name: &str, id: u32, schema: &str) -> (Vec<u8>, Vec<u8>) {
+    ([b"s", name.as_bytes()].concat(), [&id.to_be_bytes(), schema.as_bytes()].concat())
+}
+
+/// The key of a shard's changelog position.
+pub(super) fn position_key(prefix: Prefix) -> Vec<u8> {
+    [b"p", &prefix.0[..]].concat()
+}
+
+/// The key of a source's position.
+pub(super) fn source_key(source: &TopicPartition) -> Vec<u8> {
+    [b"o", &source.partition.to_be_bytes()[..], source.topic.as_str().as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meta_entries_survive_their_bytes() {
+        let (key, value) = store_entry("totals", 7, "utf8 -> i64");
+        let store = Meta::Store { name: "totals".into(), id: 7, schema: "utf8 -> i64".into() };
+        assert_eq!(Meta::read(&key, &value), Some(store));
+        let position = Meta::read(&position_key(Prefix::new(3, 9)), &(-5_i64).to_be_bytes());
+        assert_eq!(position, Some(Meta::Position { store: 3, partition: 9, offset: -5 }));
+        let source = TopicPartition::new(TopicName::new("cars").unwrap(), 2);
+        let read = Meta::read(&source_key(&source), &8_i64.to_be_bytes());
+        assert_eq!(read, Some(Meta::Source { source, offset: 8 }));
+    }
+
+    #[test]
+    fn damaged_meta_is_refused() {
+        assert_eq!(Meta::read(b"", b""), None);
+        assert_eq!(Meta::read(b"x", b""), None);
+        assert_eq!(Meta::read(b"v", b"123"), None);
+        assert_eq!(Meta::read(b"p1234", &[0; 8]), None);
+        assert_eq!(Meta::read(b"o1234..", &[0; 8]), None);
+        assert_eq!(read_value(&[0; 7]), None);
+    }
+
+    #[test]
+    fn a_shard_ends_where_the_next_begins() {
+        assert_eq!(Prefix::new(1, u32::MAX).end(), Prefix::new(2, 0).key(b""));
+        assert!(Prefix::new(1, 2).key(&[0xff; 40]) < Prefix::new(1, 2).end());
+    }
+}

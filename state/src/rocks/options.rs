@@ -1,0 +1,147 @@
+//! How a [`RocksDbState`](super::RocksDbState) is set up, and what that makes of RocksDB's own settings.
+
+use headwater_core::{
+    ports::log::{Log, LogError},
+    time::{Clock, SystemClock},
+};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options,
+    WriteBufferManager,
+};
+use std::{fmt, sync::Arc, time::Duration};
+
+/// Puts the log on the disk; called before state goes there.
+pub type BeforeFlush = Arc<dyn Fn() -> Result<(), LogError> + Send + Sync>;
+
+/// The column family of the stores' entries; `default` holds the meta entries.
+pub(super) const DATA: &str = "data";
+
+const MIB: usize = 1 << 20;
+
+/// How a [`RocksDbState`](super::RocksDbState) is set up.
+///
+/// ```
+/// use headwater_state::RocksDbOptions;
+/// use std::time::Duration;
+///
+/// let options = RocksDbOptions::default().memory_bytes(64 << 20).flush_interval(Duration::from_millis(500));
+/// ```
+#[derive(Clone)]
+#[must_use = "options do nothing until a state is opened with them"]
+pub struct RocksDbOptions {
+    pub(super) before_flush: Option<BeforeFlush>,
+    pub(super) memory_bytes: usize,
+    pub(super) spill_bytes: usize,
+    pub(super) flush_interval: Duration,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Default for RocksDbOptions {
+    fn default() -> Self {
+        Self {
+            before_flush: None,
+            memory_bytes: 256 * MIB,
+            spill_bytes: 64 * MIB,
+            flush_interval: Duration::from_secs(1),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+}
+
+impl RocksDbOptions {
+    /// Syncs `log` before state reaches the disk, so that state is never ahead of it; default: nothing is synced.
+    pub fn log(self, log: Arc<dyn Log>) -> Self {
+        self.before_flush(Arc::new(move || log.sync()))
+    }
+
+    /// Calls `before_flush` before state reaches the disk, in place of a log's sync.
+    pub fn before_flush(mut self, before_flush: BeforeFlush) -> Self {
+        self.before_flush = Some(before_flush);
+        self
+    }
+
+    /// The bytes for RocksDB's cache and write buffers together; default 256 MiB. Commits not spilled yet come on top.
+    pub fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.memory_bytes = bytes;
+        self
+    }
+
+    /// Spills when the commits in memory reach this many bytes; default 64 MiB. Publishing waits at twice as many.
+    pub fn spill_bytes(mut self, bytes: usize) -> Self {
+        self.spill_bytes = bytes.max(1);
+        self
+    }
+
+    /// Puts a commit on the disk at most about this long after it was published; default 1 s.
+    pub fn flush_interval(mut self, interval: Duration) -> Self {
+        self.flush_interval = interval;
+        self
+    }
+
+    /// The clock that times the flushes; default: the machine's.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The database's options and those of its column families.
+    pub(super) fn rocksdb(&self) -> Result<(Options, [ColumnFamilyDescriptor; 2]), rocksdb::Error> {
+        let cache = Cache::new_lru_cache(self.memory_bytes);
+        // A commit that is not flushed is replayed from the changelog: closing is no time for a write of its own.
+        let mut database =
+            Options::default().get_options_from_string("avoid_flush_during_shutdown=true")?;
+        database.create_if_missing(true);
+        database.create_missing_column_families(true);
+        database.set_atomic_flush(true);
+        database.set_max_background_jobs(2);
+        database.set_max_open_files(512);
+        database.set_log_level(LogLevel::Warn);
+        database.set_keep_log_file_num(2);
+        database.set_max_log_file_size(MIB);
+        database.set_stats_dump_period_sec(0);
+        database.set_stats_persist_period_sec(0);
+        // Never stalls a writer: the spill thread bounds what is unflushed, this only counts it against the cache.
+        let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
+            self.memory_bytes.max(4 * self.spill_bytes),
+            false,
+            cache.clone(),
+        );
+        database.set_write_buffer_manager(&buffers);
+        let meta =
+            ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, self.family(&cache));
+        let data = ColumnFamilyDescriptor::new(DATA, self.family(&cache));
+        Ok((database, [meta, data]))
+    }
+
+    fn family(&self, cache: &Cache) -> Options {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(cache);
+        table.set_block_size(8 << 10);
+        table.set_bloom_filter(10.0, false);
+        table.set_whole_key_filtering(true);
+        table.set_optimize_filters_for_memory(true);
+        // Indexes and filters count against the budget too.
+        table.set_cache_index_and_filter_blocks(true);
+        table.set_cache_index_and_filter_blocks_with_high_priority(true);
+        table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        let mut family = Options::default();
+        family.set_block_based_table_factory(&table);
+        family.set_compression_type(DBCompressionType::Lz4);
+        // Large enough that only the spill thread flushes; a flush of RocksDB's own would do no harm, see `spill`.
+        family.set_write_buffer_size((4 * self.spill_bytes).max(16 * MIB));
+        family.set_arena_block_size(MIB / 4);
+        family.set_max_write_buffer_number(4);
+        family
+    }
+}
+
+impl fmt::Debug for RocksDbOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RocksDbOptions")
+            .field("syncs_log", &self.before_flush.is_some())
+            .field("memory_bytes", &self.memory_bytes)
+            .field("spill_bytes", &self.spill_bytes)
+            .field("flush_interval", &self.flush_interval)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,260 @@
+//! What was published and is not in the database yet: immutable layers over each shard, one a commit.
+//!
+//! # Invariants
+//!
+//! - A layer never changes; a new list of layers replaces the old one, so a reader's list stays as it was.
+//! - Layers are in commit order, and a layer holds whole commits.
+//! - A layer's floor hides the keys below it in that layer and in all that is older, the database included.
+
+use foldhash::fast::RandomState;
+use hashbrown::{HashTable, hash_table::Entry};
+use headwater_core::{
+    ports::state::ShardChanges,
+    record::{RecordRef, RecordSet},
+};
+use std::{
+    hash::BuildHasher,
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
+
+use crate::span::KeySpan;
+
+/// A lookup asks every layer: beyond this many, layers are joined.
+const LAYERS_MAX: usize = 16;
+
+/// Where a record lies in a layer.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    set: u32,
+    record: u32,
+}
+
+/// The changes of one commit, or of several in a row, in one shard.
+pub(super) struct Layer {
+    /// The first and the last commit, counted from the state's opening.
+    first: u64,
+    last: u64,
+    sets: Vec<Arc<RecordSet>>,
+    floor: Option<Vec<u8>>,
+    /// The last record of each key. Most layers are spilled without having been asked, so it is built when needed.
+    index: OnceLock<HashTable<Place>>,
+    /// The same, by key.
+    sorted: OnceLock<Vec<Place>>,
+}
+
+impl Layer {
+    fn new((first, last): (u64, u64), sets: Vec<Arc<RecordSet>>, floor: Option<Vec<u8>>) -> Self {
+        Self { first, last, sets, floor, index: OnceLock::new(), sorted: OnceLock::new() }
+    }
+
+    /// One layer that shows what `older` with `newer` above it shows; `None` if a single floor cannot say it.
+    fn join(older: &Self, newer: &Self) -> Option<Self> {
+        // A floor reaches everything in its layer: that of the newer one must already hide all that the older one's hides.
+        if older.floor > newer.floor {
+            return None;
+        }
+        let sets = older.sets.iter().chain(&newer.sets).map(Arc::clone).collect();
+        Some(Self::new((older.first, newer.last), sets, newer.floor.clone()))
+    }
+
+    fn record(&self, place: Place) -> Option<RecordRef<'_>> {
+        self.sets.get(place.set as usize)?.get(place.record as usize)
+    }
+
+    fn key(&self, place: Place) -> &[u8] {
+        self.record(place).and_then(|record| record.key).unwrap_or_default()
+    }
+
+    fn index(&self, hasher: &RandomState) -> &HashTable<Place> {
+        self.index.get_or_init(|| {
+            let mut table = HashTable::with_capacity(self.sets.iter().map(|set| set.len()).sum());
+            for (set, records) in (0_u32..).zip(&self.sets) {
+                for (record, _) in
+                    (0_u32..).zip(records.iter()).filter(|(_, found)| found.key.is_some())
+                {
+                    self.note(&mut table, Place { set, record }, hasher);
+                }
+            }
+            table
+        })
+    }
+
+    fn note(&self, table: &mut HashTable<Place>, place: Place, hasher: &RandomState) {
+        let key = self.key(place);
+        match table.entry(
+            hasher.hash_one(key),
+            |p| self.key(*p) == key,
+            |p| hasher.hash_one(self.key(*p)),
+        ) {
+            Entry::Occupied(mut entry) => *entry.get_mut() = place,
+            Entry::Vacant(entry) => drop(entry.insert(place)),
+        }
+    }
+
+    fn sorted(&self, hasher: &RandomState) -> &[Place] {
+        self.sorted.get_or_init(|| {
+            let mut places: Vec<Place> = self.index(hasher).iter().copied().collect();
+            places.sort_unstable_by(|a, b| self.key(*a).cmp(self.key(*b)));
+            places
+        })
+    }
+
+    fn find(&self, hash: u64, key: &[u8], hasher: &RandomState) -> Option<RecordRef<'_>> {
+        let place = self.index(hasher).find(hash, |place| self.key(*place) == key)?;
+        self.record(*place)
+    }
+}
+
+/// What the layers say about a key.
+pub(super) enum Found<'a> {
+    /// It has this record, whose value is not null.
+    Value(RecordRef<'a>),
+    /// It was deleted or has expired.
+    Gone,
+    /// Nothing: the database knows.
+    Unknown,
+}
+
+/// One shard's layers, and its position with them.
+#[derive(Clone, Default)]
+pub(super) struct Overlay {
+    /// Oldest first.
+    layers: Vec<Arc<Layer>>,
+    pub(super) position: Option<i64>,
+}
+
+impl Overlay {
+    /// Nothing over a database that holds the changelog up to `position`.
+    pub(super) fn at(position: Option<i64>) -> Self {
+        Self { layers: Vec::new(), position }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
+    /// With the changes of `commit` above; layers up to `spilling` are being written and stay as they are.
+    pub(super) fn with(&self, commit: u64, changes: ShardChanges, spilling: u64) -> Self {
+        let mut layers = self.layers.clone();
+        layers.push(Arc::new(Layer::new((commit, commit), changes.records, changes.expire_below)));
+        if layers.len() > LAYERS_MAX {
+            layers = joined(layers, spilling);
+        }
+        Self { layers, position: Some(changes.position) }
+    }
+
+    /// Without the layers up to commit `spilled`.
+    pub(super) fn without(&self, spilled: u64) -> Self {
+        let layers =
+            self.layers.iter().filter(|layer| layer.last > spilled).map(Arc::clone).collect();
+        Self { layers, position: self.position }
+    }
+
+    /// The newest that the layers say about `key`.
+    pub(super) fn find(&self, key: &[u8], hasher: &RandomState) -> Found<'_> {
+        if self.layers.is_empty() {
+            return Found::Unknown;
+        }
+        let hash = hasher.hash_one(key);
+        for layer in self.layers.iter().rev() {
+            if layer.floor.as_deref().is_some_and(|floor| key < floor) {
+                return Found::Gone;
+            }
+            if let Some(record) = layer.find(hash, key, hasher) {
+                return if record.value.is_some() { Found::Value(record) } else { Found::Gone };
+            }
+        }
+        Found::Unknown
+    }
+
+    /// The highest floor: below it, the database's entries have expired.
+    pub(super) fn floor(&self) -> Option<&[u8]> {
+        self.layers.iter().filter_map(|layer| layer.floor.as_deref()).max()
+    }
+
+    /// The layers' part of `span`, newest layer first.
+    pub(super) fn cursors(&self, span: &KeySpan, hasher: &RandomState) -> Vec<Cursor> {
+        let mut floor: Option<&[u8]> = None;
+        let mut cursors = Vec::new();
+        for layer in self.layers.iter().rev() {
+            floor = floor.max(layer.floor.as_deref());
+            let from = span.from.as_slice().max(floor.unwrap_or_default());
+            let sorted = layer.sorted(hasher);
+            let start = sorted.partition_point(|place| layer.key(*place) < from);
+            let end = span
+                .to
+                .as_deref()
+                .map_or(sorted.len(), |to| sorted.partition_point(|place| layer.key(*place) < to));
+            if start < end {
+                cursors.push(Cursor { layer: Arc::clone(layer), rest: start..end });
+            }
+        }
+        cursors
+    }
+
+    /// Hands the last record of each key that has not expired to `write`, in no order.
+    pub(super) fn each_latest<'a>(
+        &'a self,
+        hasher: &RandomState,
+        mut write: impl FnMut(&'a [u8], RecordRef<'a>),
+    ) {
+        let mut seen = hashbrown::HashSet::with_hasher(hasher.clone());
+        let mut floor: Option<&[u8]> = None;
+        for (depth, layer) in self.layers.iter().rev().enumerate() {
+            floor = floor.max(layer.floor.as_deref());
+            let is_oldest = depth + 1 == self.layers.len();
+            for record in layer.index(hasher).iter().filter_map(|place| layer.record(*place)) {
+                let Some(key) = record.key else { continue };
+                if floor.is_some_and(|floor| key < floor) {
+                    continue;
+                }
+                let is_new = if is_oldest { !seen.contains(key) } else { seen.insert(key) };
+                if is_new {
+                    write(key, record);
+                }
+            }
+        }
+    }
+}
+
+fn joined(layers: Vec<Arc<Layer>>, spilling: u64) -> Vec<Arc<Layer>> {
+    let mut joined: Vec<Arc<Layer>> = Vec::new();
+    for newer in layers {
+        let join = joined
+            .last()
+            .filter(|older| older.first > spilling)
+            .and_then(|older| Layer::join(older, &newer));
+        match (join, joined.last_mut()) {
+            (Some(join), Some(older)) => *older = Arc::new(join),
+            _ => joined.push(newer),
+        }
+    }
+    joined
+}
+
+/// A walk over one layer's part of a scan.
+pub(super) struct Cursor {
+    layer: Arc<Layer>,
+    rest: Range<usize>,
+}
+
+impl Cursor {
+    /// The record at this end of what is left.
+    pub(super) fn head(&self, is_ascending: bool) -> Option<RecordRef<'_>> {
+        let at = if is_ascending { self.rest.start } else { self.rest.end.checked_sub(1)? };
+        if self.rest.is_empty() {
+            return None;
+        }
+        self.layer.record(*self.layer.sorted.get()?.get(at)?)
+    }
+
+    /// Goes past the record at this end.
+    pub(super) fn advance(&mut self, is_ascending: bool) {
+        if is_ascending {
+            self.rest.next()
+        } else {
+            self.rest.next_back()
+        };
+    }
+}

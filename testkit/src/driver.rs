@@ -1,0 +1,404 @@
+//! A whole topology in one process, without threads: pipe records in, read what comes out.
+//!
+//! After every piped record the driver commits, so that caches are flushed and each record's results can be read, as
+//! Kafka's driver does. Unlike it, topics have as many partitions as the test wants, and the application can be
+//! crashed: what was not committed is gone, and it starts again from its last commit.
+
+use crate::{ManualClock, MemoryLog};
+use headwater_core::{
+    ports::log::{Append, Commit, Log, LogError, TopicSpec},
+    record::{Headers, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition, murmur2_partition},
+    runtime::{Driver, ReadOnlyKeyValueStore, StreamsConfig, StreamsError},
+    serde::{Data, SerdeError, SharedSerde, for_type},
+    time::Clock,
+    topology::Topology,
+};
+use headwater_state::MemoryState;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+/// Why a driver could not do what the test asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TestDriverError {
+    /// The application stopped.
+    #[error(transparent)]
+    Streams(#[from] StreamsError),
+    /// The log refused.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A record has no form in bytes, or bytes are no record.
+    #[error(transparent)]
+    Serde(#[from] SerdeError),
+    /// Too much for one append.
+    #[error(transparent)]
+    Full(#[from] SetFull),
+    /// The driver has been crashed and not started again.
+    #[error("the application has crashed; restart it first")]
+    Crashed,
+}
+
+/// A record as a test writes and reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestRecord<K, V> {
+    /// The key.
+    pub key: K,
+    /// The value.
+    pub value: V,
+    /// Event time in ms.
+    pub timestamp: Timestamp,
+    /// Headers.
+    pub headers: Headers,
+    /// The partition it was read from.
+    pub partition: u32,
+}
+
+struct Inner {
+    topology: Topology,
+    config: StreamsConfig,
+    log: Arc<MemoryLog>,
+    state: Arc<MemoryState>,
+    clock: Arc<ManualClock>,
+    driver: Option<Driver>,
+    /// Whether each piped record is processed and committed by itself.
+    eager: bool,
+}
+
+/// A topology under test.
+///
+/// ```
+/// use headwater_core::topology::{Consumed, Produced, Topology};
+/// use headwater_testkit::TopologyTestDriver;
+///
+/// let mut topology = Topology::new();
+/// topology.add_source("in", "cars", Consumed::<String, i64>::default())?;
+/// topology.add_sink("out", "copy", Produced::<String, i64>::default(), &["in"])?;
+///
+/// let driver = TopologyTestDriver::new(topology)?;
+/// driver.input_topic::<String, i64>("cars").pipe_input("a".into(), 1, 5)?;
+/// let read = driver.output_topic::<String, i64>("copy").read_record()?.unwrap();
+/// assert_eq!((read.key.as_str(), read.value, read.timestamp), ("a", 1, 5));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct TopologyTestDriver {
+    inner: Rc<RefCell<Inner>>,
+}
+
+impl fmt::Debug for TopologyTestDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TopologyTestDriver")
+    }
+}
+
+impl TopologyTestDriver {
+    /// Starts the topology with one partition a topic.
+    ///
+    /// # Errors
+    ///
+    /// The topology cannot run.
+    pub fn new(topology: Topology) -> Result<Self, TestDriverError> {
+        Self::with(topology, StreamsConfig::new("test"), &BTreeMap::new())
+    }
+
+    /// Starts the topology under `config`; `partitions` names the topics that have more than one.
+    ///
+    /// # Errors
+    ///
+    /// The topology cannot run.
+    pub fn with(
+        topology: Topology,
+        config: StreamsConfig,
+        partitions: &BTreeMap<&str, u32>,
+    ) -> Result<Self, TestDriverError> {
+        let log = Arc::new(MemoryLog::new());
+        for topic in topology.external_topics() {
+            let count = partitions.get(topic.as_str()).copied().unwrap_or(1);
+            log.create_topic(&TopicSpec::new(topic, count))?;
+        }
+        let (state, clock) = (Arc::new(MemoryState::new()), Arc::new(ManualClock::at(0)));
+        let mut inner = Inner { topology, config, log, state, clock, driver: None, eager: true };
+        inner.start()?;
+        Ok(Self { inner: Rc::new(RefCell::new(inner)) })
+    }
+
+    /// Leaves processing and committing to the test: piped records wait until [`step`](Self::step),
+    /// [`run_until_idle`](Self::run_until_idle) or [`commit`](Self::commit).
+    #[must_use]
+    pub fn by_hand(self) -> Self {
+        self.inner.borrow_mut().eager = false;
+        self
+    }
+
+    /// A topic to pipe records into.
+    #[must_use]
+    pub fn input_topic<K, V>(&self, topic: &str) -> TestInputTopic<K, V>
+    where
+        K: Serialize + DeserializeOwned + Data,
+        V: Serialize + DeserializeOwned + Data,
+    {
+        TestInputTopic {
+            inner: Rc::clone(&self.inner),
+            topic: topic.into(),
+            keys: for_type(),
+            values: for_type(),
+        }
+    }
+
+    /// A topic to read records from, each once.
+    #[must_use]
+    pub fn output_topic<K, V>(&self, topic: &str) -> TestOutputTopic<K, V>
+    where
+        K: Serialize + DeserializeOwned + Data,
+        V: Serialize + DeserializeOwned + Data,
+    {
+        self.output_topic_with(topic, for_type(), for_type())
+    }
+
+    /// A topic to read records from, with serdes of its own.
+    #[must_use]
+    pub fn output_topic_with<K: Data, V: Data>(
+        &self,
+        topic: &str,
+        keys: SharedSerde<K>,
+        values: SharedSerde<V>,
+    ) -> TestOutputTopic<K, V> {
+        let topic = topic.into();
+        TestOutputTopic { inner: Rc::clone(&self.inner), topic, keys, values, at: BTreeMap::new(), read: VecDeque::new() }
+    }
+
+    /// A store's contents, as of the last commit.
+    ///
+    /// # Errors
+    ///
+    /// There is no such store, or it holds other types.
+    pub fn key_value_store<K, V>(&self, name: &str) -> Result<ReadOnlyKeyValueStore<K, V>, TestDriverError>
+    where
+        K: Serialize + DeserializeOwned + Data,
+        V: Serialize + DeserializeOwned + Data,
+    {
+        let inner = self.inner.borrow();
+        Ok(inner.driver.as_ref().ok_or(TestDriverError::Crashed)?.store(name)?)
+    }
+
+    /// How many records the node called `node` has dropped.
+    #[must_use]
+    pub fn dropped_records(&self, node: &str) -> u64 {
+        self.inner.borrow().driver.as_ref().map_or(0, |driver| driver.dropped_records(node))
+    }
+
+    /// Moves the wall clock and fires what that makes due.
+    ///
+    /// # Errors
+    ///
+    /// The application stopped.
+    pub fn advance_wall_clock_time(&self, by: Duration) -> Result<(), TestDriverError> {
+        self.inner.borrow().clock.advance(by);
+        self.run_until_idle()?;
+        self.commit()
+    }
+
+    /// Takes one step of each task, without a commit. True if any took records.
+    ///
+    /// # Errors
+    ///
+    /// The application stopped.
+    pub fn step(&self) -> Result<bool, TestDriverError> {
+        Ok(self.inner.borrow_mut().running()?.step()?)
+    }
+
+    /// Takes all piped records, without a commit.
+    ///
+    /// # Errors
+    ///
+    /// The application stopped.
+    pub fn run_until_idle(&self) -> Result<(), TestDriverError> {
+        Ok(self.inner.borrow_mut().running()?.run_until_idle()?)
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    ///
+    /// The application stopped.
+    pub fn commit(&self) -> Result<(), TestDriverError> {
+        Ok(self.inner.borrow_mut().running()?.commit()?)
+    }
+
+    /// Declares the input complete: every window closes.
+    ///
+    /// # Errors
+    ///
+    /// The application stopped.
+    pub fn finish_input(&self) -> Result<(), TestDriverError> {
+        Ok(self.inner.borrow_mut().running()?.finish()?)
+    }
+
+    /// Ends the application as a kill would: what was not committed is gone.
+    pub fn crash(&self) {
+        self.inner.borrow_mut().driver = None;
+    }
+
+    /// Loses the state as well, so that a restart must rebuild it from the changelogs.
+    pub fn lose_state(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.driver = None;
+        inner.state = Arc::new(MemoryState::new());
+    }
+
+    /// Starts the application from its last commit.
+    ///
+    /// # Errors
+    ///
+    /// The topology cannot run.
+    pub fn restart(&self) -> Result<(), TestDriverError> {
+        self.inner.borrow_mut().start()
+    }
+}
+
+impl Inner {
+    fn start(&mut self) -> Result<(), TestDriverError> {
+        let log = Arc::clone(&self.log) as Arc<dyn Log>;
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let (topology, state) = (self.topology.clone(), Arc::clone(&self.state));
+        self.driver = Some(Driver::new(topology, &self.config, log, state, clock)?);
+        Ok(())
+    }
+
+    fn running(&mut self) -> Result<&mut Driver, TestDriverError> {
+        self.driver.as_mut().ok_or(TestDriverError::Crashed)
+    }
+
+    fn partitions(&self, topic: &str) -> Result<(TopicName, u32), TestDriverError> {
+        let topics = self.log.topics()?;
+        let found = topics.into_iter().find(|spec| spec.name.as_str() == topic);
+        let found = found.ok_or_else(|| LogError::Refused(format!("there is no topic {topic}")))?;
+        Ok((found.name, found.partitions))
+    }
+}
+
+/// A topic to pipe records into.
+pub struct TestInputTopic<K, V> {
+    inner: Rc<RefCell<Inner>>,
+    topic: String,
+    keys: SharedSerde<K>,
+    values: SharedSerde<V>,
+}
+
+impl<K, V> fmt::Debug for TestInputTopic<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TestInputTopic").field(&self.topic).finish()
+    }
+}
+
+impl<K: Data, V: Data> TestInputTopic<K, V> {
+    /// Pipes a record through the topology.
+    ///
+    /// # Errors
+    ///
+    /// The application stopped.
+    pub fn pipe_input(&self, key: K, value: V, timestamp: Timestamp) -> Result<(), TestDriverError> {
+        let mut bytes = (Vec::new(), Vec::new());
+        let keyed = self.keys.serialize(&key, &mut bytes.0)?;
+        let valued = self.values.serialize(&value, &mut bytes.1)?;
+        self.pipe_bytes(keyed.then_some(&bytes.0[..]), valued.then_some(&bytes.1[..]), timestamp)
+    }
+
+    /// Pipes raw bytes, such as a bad record.
+    ///
+    /// # Errors
+    ///
+    /// The application stopped.
+    pub fn pipe_bytes(
+        &self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        timestamp: Timestamp,
+    ) -> Result<(), TestDriverError> {
+        let mut inner = self.inner.borrow_mut();
+        let (topic, count) = inner.partitions(&self.topic)?;
+        let mut records = RecordSetBuilder::default();
+        records.push(timestamp, key, value, &Headers::new())?;
+        let partition = TopicPartition::new(topic, key.map_or(0, |key| murmur2_partition(key, count)));
+        let append = Append { partition, base_offset: None, records: Arc::new(records.build()) };
+        inner.log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
+        if inner.eager {
+            inner.running()?.run_until_idle()?;
+            inner.running()?.commit()?;
+        }
+        Ok(())
+    }
+}
+
+/// A topic to read records from.
+pub struct TestOutputTopic<K, V> {
+    inner: Rc<RefCell<Inner>>,
+    topic: String,
+    keys: SharedSerde<K>,
+    values: SharedSerde<V>,
+    at: BTreeMap<u32, i64>,
+    read: VecDeque<TestRecord<K, V>>,
+}
+
+impl<K, V> fmt::Debug for TestOutputTopic<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TestOutputTopic").field(&self.topic).finish()
+    }
+}
+
+impl<K: Data, V: Data> TestOutputTopic<K, V> {
+    /// The next record, or `None` if there is none; partition by partition.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not such a record.
+    pub fn read_record(&mut self) -> Result<Option<TestRecord<K, V>>, TestDriverError> {
+        if self.read.is_empty() {
+            self.fetch()?;
+        }
+        Ok(self.read.pop_front())
+    }
+
+    /// All records that were not read yet; partition by partition.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_record`](Self::read_record).
+    pub fn read_records_to_list(&mut self) -> Result<Vec<TestRecord<K, V>>, TestDriverError> {
+        self.fetch()?;
+        Ok(self.read.drain(..).collect())
+    }
+
+    fn fetch(&mut self) -> Result<(), TestDriverError> {
+        let inner = self.inner.borrow();
+        let (topic, count) = inner.partitions(&self.topic)?;
+        for partition in 0..count {
+            let at = self.at.entry(partition).or_default();
+            let from = TopicPartition::new(topic.clone(), partition);
+            loop {
+                let fetched = inner.log.fetch(&from, *at, 1 << 20)?;
+                *at = fetched.next_offset;
+                for record in fetched.records.iter() {
+                    self.read.push_back(TestRecord {
+                        key: self.keys.deserialize(record.key)?,
+                        value: self.values.deserialize(record.value)?,
+                        timestamp: record.timestamp,
+                        headers: Headers::decode(record.headers)
+                            .map_err(|e| LogError::Refused(e.to_string()))?,
+                        partition,
+                    });
+                }
+                if fetched.next_offset >= fetched.end {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,137 @@
+//! `cargo xtask ci`: all that has to hold before a change lands, and what each step took.
+//!
+//! # Invariants
+//!
+//! - A step that fails does not keep the next ones from running: one run shows all there is to do.
+//! - The test count, if tests ran, is the last line.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::console::{complain, say};
+use crate::failure::Failure;
+use crate::process::{Stopwatch, cargo, run as run_command};
+use crate::{help, setup, test, tidy};
+
+/// One thing that must hold.
+struct Step {
+    name: &'static str,
+    run: fn(&Path) -> Result<(), Failure>,
+}
+
+const TEST: Step = Step { name: "test", run: |root| test::run(root, &[]) };
+
+const STEPS: [Step; 5] = [
+    Step { name: "fmt", run: |root| run_command(&mut cargo(root, &["fmt", "--all", "--check"])) },
+    Step { name: "clippy", run: clippy },
+    Step { name: "tidy", run: |root| tidy::run(root, &[]) },
+    Step { name: "docs", run: docs },
+    Step { name: "features", run: features },
+];
+
+/// What a step came to.
+#[derive(Debug)]
+struct Outcome {
+    name: &'static str,
+    took: Duration,
+    passed: bool,
+}
+
+/// Runs every step, then tells.
+pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let with_tests = match words.as_slice() {
+        [] => true,
+        ["--no-test"] => false,
+        [.., other] => return Err(help::unexpected("ci", other)),
+    };
+    setup::for_building(root, "debug")?;
+
+    let mut outcomes = Vec::new();
+    let first = with_tests.then_some(&TEST);
+    for step in first.into_iter().chain(&STEPS) {
+        outcomes.push(perform(root, step));
+    }
+
+    say(&table(&outcomes));
+    if with_tests && let Some(line) = test::summary(root) {
+        say(&line);
+    }
+    if outcomes.iter().all(|it| it.passed) { Ok(()) } else { Err(Failure::Child(1)) }
+}
+
+fn perform(root: &Path, step: &Step) -> Outcome {
+    say(&format!("\n==> {}", step.name));
+    let outcome = outcome_of(root, step);
+    let Outcome { name, took, passed } = &outcome;
+    say(&format!("<== {name} {} after {:.1} s", verdict(*passed), took.as_secs_f64()));
+    outcome
+}
+
+fn outcome_of(root: &Path, step: &Step) -> Outcome {
+    let watch = Stopwatch::start();
+    let result = (step.run)(root);
+    if let Err(failure) = &result
+        && let Some(text) = failure.text()
+    {
+        complain(&text);
+    }
+    Outcome { name: step.name, took: watch.elapsed(), passed: result.is_ok() }
+}
+
+fn clippy(root: &Path) -> Result<(), Failure> {
+    let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    run_command(&mut cargo(root, &arguments))
+}
+
+fn docs(root: &Path) -> Result<(), Failure> {
+    let mut command = cargo(root, &["doc", "--workspace", "--no-deps", "--locked"]);
+    run_command(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn features(root: &Path) -> Result<(), Failure> {
+    run_command(&mut cargo(
+        root,
+        &["check", "-p", "headwater", "--no-default-features", "--locked"],
+    ))
+}
+
+fn verdict(passed: bool) -> &'static str {
+    if passed { "ok" } else { "failed" }
+}
+
+fn table(outcomes: &[Outcome]) -> String {
+    let mut text = format!("\n{:<10} {:>8}  result", "step", "seconds");
+    for Outcome { name, took, passed } in outcomes {
+        text.push_str(&format!("\n{name:<10} {:>8.1}  {}", took.as_secs_f64(), verdict(*passed)));
+    }
+    let total: Duration = outcomes.iter().map(|it| it.took).sum();
+    let passed = outcomes.iter().all(|it| it.passed);
+    text.push_str(&format!("\n{:<10} {:>8.1}  {}\n", "all", total.as_secs_f64(), verdict(passed)));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_shows_each_step_and_fails_as_a_whole_if_one_failed() {
+        let outcomes = [
+            Outcome { name: "test", took: Duration::from_secs(90), passed: true },
+            Outcome { name: "fmt", took: Duration::from_millis(1_250), passed: false },
+        ];
+        let text = table(&outcomes);
+        assert!(text.contains("test           90.0  ok"), "{text}");
+        assert!(text.contains("fmt             1.2  failed"), "{text}");
+        assert!(text.contains("all            91.2  failed"), "{text}");
+    }
+
+    #[test]
+    fn a_failing_step_is_an_outcome_not_an_end() {
+        let step = Step { name: "broken", run: |_| Err(Failure::Child(1)) };
+        assert!(!outcome_of(Path::new("."), &step).passed);
+        let step = Step { name: "whole", run: |_| Ok(()) };
+        assert!(outcome_of(Path::new("."), &step).passed);
+    }
+}

@@ -1,0 +1,145 @@
+//! What each verb does, for someone who has never seen the project.
+
+use crate::console;
+use crate::failure::Failure;
+
+const OVERVIEW: &str = "\
+Headwater's automation. Everything the project does to itself is a verb of this program.
+
+usage: cargo xtask VERB [ARGUMENTS]
+
+start here
+  demo    the connected-car pipeline on 115,700 recorded telemetry records
+  test    every test of the workspace
+
+when you change something
+  tidy    the rules of the house, in a second or two
+  ci      what has to hold before a change lands: test, fmt, clippy, tidy, docs, features
+  bench   records/s, CPU and commit times of a pipeline, in a release build
+
+the machine
+  setup   installs what a build needs, or prints the command for it
+          (demo, test, ci and bench call it themselves)
+
+`cargo xtask help VERB` says more about one of them. A first build takes about ten minutes on two
+cores, because RocksDB is compiled from source; the next ones take seconds.";
+
+const VERBS: [(&str, &str); 7] = [
+    (
+        "setup",
+        "\
+usage: cargo xtask setup [--all]
+
+Looks for what the build needs and installs what is missing through apt, where it may (as root, or
+with sudo that asks for no password). Elsewhere it prints the exact command and exits with 1.
+
+  a C++ compiler    compiles RocksDB, which keeps the state on disk
+  libclang          reads RocksDB's headers to generate its bindings
+
+With --all also what only tests use. They check what Headwater wrote with programs that others wrote:
+
+  polars, duckdb, pyarrow    read the Parquet files; from PyPI, into target/python
+  strace                     shows which writes were synced before they were acknowledged
+
+What is there already is left alone, so that a second run does nothing.",
+    ),
+    (
+        "demo",
+        "\
+usage: cargo xtask demo [ARGUMENTS OF `headwater dev`]
+
+Builds `headwater` in release mode and runs the connected-car pipeline: which cars need attention
+now, and which are the most fuel-efficient.
+
+  cargo xtask demo                      the recorded fleet, as fast as it goes
+  cargo xtask demo --rate 5000          5,000 records a second, to watch it at work
+  cargo xtask demo --input FILE         your own telemetry: one JSON object a line, also .gz, - is stdin
+  cargo xtask demo --data-dir DIR       keep log, state and Parquet files; start again to go on there
+  cargo xtask demo --summary FILE       the results as JSON
+  cargo xtask demo --help               all that the program takes",
+    ),
+    (
+        "test",
+        "\
+usage: cargo xtask test [-p CRATE]... [NAME]... [-- ARGUMENTS OF THE TEST PROGRAMS]
+
+Runs every test and every example in the documentation: `cargo test --workspace`. The last line is
+
+  N passed, N failed, N skipped
+
+  cargo xtask test                      everything
+  cargo xtask test -p headwater-log     one crate
+  cargo xtask test torn_tail            the tests with this in their name
+  cargo xtask test -- --nocapture       with what the tests print
+
+Some tests check Headwater's files with polars, duckdb, pyarrow and strace. Where these cannot be
+installed, those checks are left out and a line says so; where the variable CI is set, they fail.",
+    ),
+    (
+        "ci",
+        "\
+usage: cargo xtask ci [--no-test]
+
+Runs every step, goes on where one fails, and ends with a table of what each took and came to:
+
+  test      cargo xtask test (left out with --no-test)
+  fmt       cargo fmt --all --check
+  clippy    cargo clippy --workspace --all-targets --locked -- -D warnings
+  tidy      cargo xtask tidy
+  docs      cargo doc --workspace --no-deps --locked, warnings denied
+  features  cargo check -p headwater --no-default-features --locked",
+    ),
+    (
+        "bench",
+        "\
+usage: cargo xtask bench [ARGUMENTS OF `headwater-bench`]
+
+Builds the benchmark in release mode and runs it. Its figures beside the peers' are in bench/README.md.
+
+  cargo xtask bench cars --mode count --guarantee eos --records 20000000 --keys 100000 \\
+                         --partitions 4 --threads 2 --durability fsync
+  cargo xtask bench --help              all that it takes",
+    ),
+    (
+        "tidy",
+        "\
+usage: cargo xtask tidy
+
+Checks what no compiler knows. Each finding is printed as file:line: what is wrong; what to do.
+
+  sources      each .rs file opens with `//!`; open ends name an issue; nothing is re-exported by glob
+  crates       the arrows and the kept dependencies are those of docs/architecture.md
+  documents    one title each; every example is linked from README.md or docs/
+  licences     what Cargo.lock pulls in is under a licence, and from a registry, that deny.toml allows",
+    ),
+    ("help", "usage: cargo xtask help [VERB]"),
+];
+
+/// What there is.
+pub(crate) fn overview() -> Result<(), Failure> {
+    console::say(OVERVIEW);
+    Ok(())
+}
+
+/// More about one verb.
+pub(crate) fn about(verb: &str) -> Result<(), Failure> {
+    let (_, text) = VERBS.iter().find(|(name, _)| *name == verb).ok_or_else(|| unknown(verb))?;
+    console::say(text);
+    Ok(())
+}
+
+/// There is no such verb.
+pub(crate) fn unknown(verb: &str) -> Failure {
+    let names: Vec<&str> = VERBS.iter().map(|(name, _)| *name).collect();
+    Failure::Usage(format!(
+        "there is no verb `{verb}`; there are {}. `cargo xtask help` explains them.",
+        names.join(", ")
+    ))
+}
+
+/// A verb does not take this argument.
+pub(crate) fn unexpected(verb: &str, argument: &str) -> Failure {
+    Failure::Usage(format!(
+        "`{verb}` does not take `{argument}`; `cargo xtask help {verb}` says what it takes."
+    ))
+}

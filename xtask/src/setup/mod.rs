@@ -1,0 +1,126 @@
+//! `cargo xtask setup`: what a machine needs before the workspace builds, and how it gets there.
+//!
+//! | part | holds |
+//! |---|---|
+//! | `native` | looks for the C++ compiler and libclang as the build scripts will |
+//! | `platform` | which packages bring a tool here, and whether we may install them |
+//! | `python` | the environment in which other programs read what Headwater wrote |
+//!
+//! # Invariants
+//!
+//! - What is there is left alone: a second run changes nothing.
+//! - Nothing is installed but by the system's package manager and, into `target/`, by pip.
+//! - Tools that only tests use never stop a build.
+
+mod native;
+mod platform;
+mod python;
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::console::say;
+use crate::failure::Failure;
+use crate::help;
+use platform::{Platform, Tool};
+
+/// The programs that check what Headwater wrote.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    /// A Python that imports polars, duckdb and pyarrow.
+    pub(crate) python: Option<PathBuf>,
+    /// What could not be had, in plain words.
+    pub(crate) missing: Vec<String>,
+}
+
+/// The verb itself.
+pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let all = match words.as_slice() {
+        [] => false,
+        ["--all"] => true,
+        [.., other] => return Err(help::unexpected("setup", other)),
+    };
+    let mut found = for_tools(&[Tool::CppCompiler, Tool::Libclang])?;
+    if all {
+        let peers = peers(root);
+        if !peers.missing.is_empty() {
+            return Err(Failure::Checks(format!("could not get {}", peers.missing.join("; "))));
+        }
+        found
+            .extend(peers.python.map(|it| format!("polars, duckdb and pyarrow: {}", it.display())));
+    }
+    for line in found {
+        say(&format!("found {line}"));
+    }
+    say("Ready. A first build takes about 10 minutes on 2 cores, because RocksDB is compiled.");
+    Ok(())
+}
+
+/// Makes sure that the workspace can be built, in silence if nothing is missing.
+///
+/// # Errors
+///
+/// [`Failure::Missing`] with the command to type, if something is missing that may not be installed.
+pub(crate) fn for_building(root: &Path, profile: &str) -> Result<(), Failure> {
+    for_tools(&[Tool::CppCompiler, Tool::Libclang])?;
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    if !is_rocksdb_built(&root.join(target).join(profile)) {
+        say("First build: about 10 minutes on 2 cores, because RocksDB is compiled.");
+    }
+    Ok(())
+}
+
+/// Gets the programs that only tests use, as far as that is possible here.
+pub(crate) fn peers(root: &Path) -> Peers {
+    let mut missing = Vec::new();
+    // Only Linux has it; elsewhere there is nothing to miss.
+    if cfg!(target_os = "linux")
+        && let Err(failure) = for_tools(&[Tool::Strace])
+    {
+        missing.push(one_line(&failure));
+    }
+    let python = match python::ensure(root) {
+        Ok(python) => Some(python),
+        Err(failure) => {
+            missing.push(one_line(&failure));
+            None
+        }
+    };
+    Peers { python, missing }
+}
+
+/// Installs those of the tools that are missing, and returns where each was found.
+fn for_tools(tools: &[Tool]) -> Result<Vec<String>, Failure> {
+    let missing: Vec<Tool> =
+        tools.iter().copied().filter(|it| native::find(*it).is_none()).collect();
+    if !missing.is_empty() {
+        let platform = Platform::here();
+        for tool in &missing {
+            say(&format!("missing: {}", tool.what()));
+        }
+        platform.install(&missing)?;
+        if let Some(still) = missing.iter().find(|it| native::find(**it).is_none()) {
+            return Err(Failure::Missing {
+                what: format!("{}, although its packages are installed", still.what()),
+                remedy: still.how_to_point_at_it().to_owned(),
+            });
+        }
+    }
+    Ok(tools
+        .iter()
+        .filter_map(|it| Some(format!("{}: {}", it.what(), native::find(*it)?)))
+        .collect())
+}
+
+/// Whether an earlier build has left RocksDB's library in this profile's folder.
+fn is_rocksdb_built(profile: &Path) -> bool {
+    native::entries(&profile.join("build")).iter().any(|it| {
+        it.file_name().is_some_and(|name| name.to_string_lossy().starts_with("librocksdb-sys-"))
+            && it.join("out/librocksdb.a").exists()
+    })
+}
+
+fn one_line(failure: &Failure) -> String {
+    failure.text().unwrap_or_else(|| "a command failed".to_owned()).replace('\n', " ")
+}

@@ -1,0 +1,95 @@
+//! Rules for documents: each has one title, and every example can be found from them.
+
+use super::{Finding, Text};
+
+/// Checks the titles, then that each example is linked.
+pub(super) fn check(texts: &[Text]) -> Vec<Finding> {
+    let documents: Vec<&Text> = texts.iter().filter(|it| it.has_extension("md")).collect();
+    let mut findings: Vec<Finding> = documents.iter().flat_map(|it| titles(it)).collect();
+    for example in texts.iter().filter(|it| is_example(&it.path)) {
+        let linked = documents
+            .iter()
+            .filter(|it| it.path == "README.md" || it.path.starts_with("docs/"))
+            .any(|it| it.text.contains(&format!("{})", example.path)));
+        if !linked {
+            let remedy =
+                format!("link it, as `[…]({})`, with a word on what it shows", example.path);
+            let what = "no link in README.md or docs/ leads to this example";
+            findings.push(Finding::new(&example.path, 1, what, remedy));
+        }
+    }
+    findings
+}
+
+/// `examples/name.rs` or `examples/name/main.rs`: the targets that cargo finds.
+fn is_example(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts.as_slice() {
+        ["examples", file] => file.ends_with(".rs"),
+        ["examples", _, "main.rs"] => true,
+        _ => false,
+    }
+}
+
+fn titles(text: &Text) -> Vec<Finding> {
+    let mut fenced = false;
+    let mut titles = Vec::new();
+    for (index, line) in text.text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced && line.starts_with("# ") {
+            titles.push(index + 1);
+        }
+    }
+    let remedy = "give it one line that starts with `# `, and `## ` to its sections";
+    if titles.is_empty() {
+        return vec![Finding::new(&text.path, 1, "the document has no title", remedy)];
+    }
+    let more = titles.into_iter().skip(1);
+    more.map(|line| Finding::new(&text.path, line, "a second title", remedy)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::text;
+    use super::*;
+
+    fn lines(document: &str) -> Vec<usize> {
+        check(&[text("docs/a.md", document)]).iter().map(|it| it.line).collect()
+    }
+
+    #[test]
+    fn a_document_has_exactly_one_title() {
+        assert!(lines("# A\n\n## B\n").is_empty());
+        assert_eq!(lines("## B\n"), [1]);
+        assert_eq!(lines("# A\n\n# B\n\n# C\n"), [3, 5]);
+    }
+
+    #[test]
+    fn a_comment_in_a_code_block_is_no_title() {
+        assert!(lines("# A\n\n```sh\n# run it\n```\n").is_empty());
+    }
+
+    #[test]
+    fn an_example_must_be_linked() {
+        let example = || text("examples/cars.rs", "//! Cars.\n");
+        let unlinked = check(&[example(), text("README.md", "# A\nSee examples/cars.rs.\n")]);
+        assert_eq!(unlinked.first().map(|it| it.file.as_str()), Some("examples/cars.rs"));
+        assert!(
+            check(&[example(), text("README.md", "# A\n[cars](examples/cars.rs)\n")]).is_empty()
+        );
+        let guide = text("docs/guide.md", "# A\n[cars](../examples/cars.rs)\n");
+        assert!(check(&[example(), guide]).is_empty());
+        assert_eq!(
+            check(&[example(), text("bench/README.md", "# A\n[c](examples/cars.rs)\n")]).len(),
+            1
+        );
+    }
+
+    #[test]
+    fn a_module_of_an_example_is_not_an_example() {
+        assert!(is_example("examples/cars/main.rs"));
+        assert!(!is_example("examples/cars/model.rs"));
+        assert!(!is_example("examples/data/fleet.md"));
+    }
+}
