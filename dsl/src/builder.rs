@@ -92,7 +92,11 @@ impl StreamsBuilder {
 
     /// The records of `topic`, read as told.
     #[must_use]
-    pub fn stream_with<K: Data, V: Data>(&self, topic: &str, consumed: Consumed<K, V>) -> KStream<K, V> {
+    pub fn stream_with<K: Data, V: Data>(
+        &self,
+        topic: &str,
+        consumed: Consumed<K, V>,
+    ) -> KStream<K, V> {
         let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
         let node = self.plan.source(self.plan.fresh("KSTREAM-SOURCE-"), topic, consumed);
         KStream { plan: self.plan.clone(), node, key: Some(key), value: Some(value) }
@@ -114,10 +118,17 @@ impl StreamsBuilder {
         materialized: impl Into<Materialized>,
     ) -> KTable<K, V> {
         let plan = &self.plan;
-        let store = materialized.into().name.unwrap_or_else(|| plan.fresh(&format!("{topic}-STATE-STORE-")));
+        let store = materialized
+            .into()
+            .name
+            .unwrap_or_else(|| plan.fresh(&format!("{topic}-STATE-STORE-")));
         let store: Arc<str> = store.into();
         let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
-        plan.add_store(KeyValueStore::builder(&store, SharedSerde::clone(&key), SharedSerde::clone(&value)));
+        plan.add_store(KeyValueStore::builder(
+            &store,
+            SharedSerde::clone(&key),
+            SharedSerde::clone(&value),
+        ));
         let source = plan.source(plan.fresh("KSTREAM-SOURCE-"), topic, consumed.nullable());
         let step = Step::new(plan.fresh("KTABLE-SOURCE-"), &[source]).with_store(&store);
         let name = Arc::clone(&store);
@@ -127,9 +138,8 @@ impl StreamsBuilder {
     }
 
     /// Adds a store for processors of one's own, which [`KStream::process`] connects to it by its name.
-    pub fn add_state_store(&self, store: StoreBuilder) -> &Self {
+    pub fn add_state_store(&self, store: StoreBuilder) {
         self.plan.add_store(store);
-        self
     }
 
     /// The topology as drawn so far.

@@ -104,6 +104,8 @@ impl Put for Vec<u8> {
     }
 
     fn put_count(&mut self, count: usize) {
-        self.put_u32(u32::try_from(count).expect("commits and checkpoints are limited to less than 4 GiB"));
+        self.put_u32(
+            u32::try_from(count).expect("commits and checkpoints are limited to less than 4 GiB"),
+        );
     }
 }

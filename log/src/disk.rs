@@ -1,10 +1,16 @@
 //! What the file system is asked for more than once: atomic replacement, directory syncs, free space, and errors that
 //! say which file.
+//!
+//! All that changes the disk goes through here, so that tests can make any single step of it fail.
+
+#[cfg(test)]
+pub(crate) mod faults;
 
 use headwater_core::ports::log::LogError;
 use std::{
     fs::{self, File},
     io::{self, Write},
+    os::unix::fs::FileExt,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
@@ -16,19 +22,102 @@ pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error
 
 /// Makes created, renamed and removed names in `dir` last.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), LogError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync the directory", dir))
+    allowed(dir)
+        .and_then(|()| File::open(dir))
+        .and_then(|dir| dir.sync_all())
+        .map_err(failed("sync the directory", dir))
+}
+
+/// Creates the directory and those above it that are missing, so that their names last.
+pub(crate) fn create_dirs(dir: &Path) -> Result<(), LogError> {
+    if dir.as_os_str().is_empty() || dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = dir.parent() {
+        create_dirs(above)?;
+    }
+    create_dir(dir)
+}
+
+/// Creates the directory unless it is there, and makes its name last.
+pub(crate) fn create_dir(dir: &Path) -> Result<(), LogError> {
+    match allowed(dir).and_then(|()| fs::create_dir(dir)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        created => created.map_err(failed("create the directory", dir)),
+    }?;
+    match dir.parent() {
+        Some(above) if above.as_os_str().is_empty() => sync_dir(Path::new(".")),
+        Some(above) => sync_dir(above),
+        None => Ok(()),
+    }
+}
+
+/// Writes all of `bytes` at `position`.
+pub(crate) fn write_at(
+    file: &File,
+    path: &Path,
+    bytes: &[u8],
+    position: u64,
+) -> Result<(), LogError> {
+    let write = || {
+        if let Err(refused) = allowed(path) {
+            // What is refused half-way leaves half of it, as a crash does.
+            file.write_all_at(bytes.get(..bytes.len() / 2).unwrap_or_default(), position)?;
+            return Err(refused);
+        }
+        file.write_all_at(bytes, position)
+    };
+    write().map_err(failed("write to", path))
+}
+
+/// Puts the file's bytes, and its length, on the disk.
+pub(crate) fn sync_data(file: &File, path: &Path) -> Result<(), LogError> {
+    allowed(path).and_then(|()| file.sync_data()).map_err(failed("sync", path))
+}
+
+/// Cuts or extends the file, unsynced.
+pub(crate) fn set_length(file: &File, path: &Path, length: u64) -> Result<(), LogError> {
+    allowed(path).and_then(|()| file.set_len(length)).map_err(failed("set the length of", path))
+}
+
+/// Renames a file over another. The caller syncs the directory.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), LogError> {
+    allowed(to).and_then(|()| fs::rename(from, to)).map_err(failed("rename to", to))
+}
+
+/// Removes the file, if it is there.
+pub(crate) fn remove(path: &Path) -> Result<(), LogError> {
+    match allowed(path).and_then(|()| fs::remove_file(path)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(failed("remove", path)),
+    }
+}
+
+/// Whether a step that changes the disk may be taken; always, but for tests that make one fail.
+#[cfg(test)]
+pub(crate) fn allowed(path: &Path) -> io::Result<()> {
+    faults::allowed(path)
+}
+
+/// Whether a step that changes the disk may be taken; always, but for tests that make one fail.
+#[cfg(not(test))]
+#[expect(clippy::unnecessary_wraps, reason = "tests have it fail")]
+pub(crate) fn allowed(_path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Puts `bytes` at `path`, whole or not at all: a temporary file, a sync, a rename. The caller syncs the directory.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), LogError> {
     let temporary = path.with_added_extension("tmp");
     let write = || {
+        allowed(&temporary)?;
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
+        allowed(&temporary)?;
         file.sync_all()
     };
     write().map_err(failed("write", &temporary))?;
-    fs::rename(&temporary, path).map_err(failed("rename to", path))
+    rename(&temporary, path)
 }
 
 /// The whole file, or `None` if there is none.
@@ -40,9 +129,18 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, LogError> {
     }
 }
 
+/// The first `length` bytes of the file, fewer if it is shorter; none if there is no file.
+pub(crate) fn read_prefix(path: &Path, length: usize) -> Result<Vec<u8>, LogError> {
+    match File::open(path).and_then(|file| read_at(&file, 0, length)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        bytes => bytes.map_err(failed("read", path)),
+    }
+}
+
 /// Bytes that this process may still write below `dir`.
 pub(crate) fn free_bytes(dir: &Path) -> Result<u64, LogError> {
-    let stat = rustix::fs::statvfs(dir).map_err(|e| failed("ask for the free space of", dir)(e.into()))?;
+    let stat =
+        rustix::fs::statvfs(dir).map_err(|e| failed("ask for the free space of", dir)(e.into()))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     commit::{Shared, checkpointer::Checkpointer, committer::Committer},
-    disk::{failed, lock, read, write},
+    disk::{create_dirs, failed, lock, read, write},
     lock::DirLock,
     options::{LogOptions, OpenError},
     recovery::{self, Recovered},
@@ -14,7 +14,6 @@ use headwater_core::{
     record::{Timestamp, TopicPartition},
 };
 use std::{
-    fs,
     path::Path,
     sync::{Arc, Mutex},
     thread::{Builder, JoinHandle},
@@ -67,19 +66,20 @@ impl EmbeddedLog {
     /// [`OpenError::Locked`] if it is open already; [`OpenError::Damaged`] and [`OpenError::UnknownVersion`] if it
     /// cannot be opened without losing something; [`OpenError::Log`] if the file system refuses.
     pub fn open(dir: &Path, options: LogOptions) -> Result<Self, OpenError> {
-        fs::create_dir_all(dir).map_err(failed("create the directory", dir))?;
+        create_dirs(dir)?;
         let lock = DirLock::take(dir)?;
         let began = options.clock.elapsed();
         let Recovered { store, journal, progress, touched } = recovery::recover(dir, &options)?;
         let took_ms = options.clock.elapsed().saturating_sub(began).as_millis();
         tracing::debug!(dir = %dir.display(), took_ms, "log opened");
 
-        let generation = journal.generation();
-        let shared = Arc::new(Shared::new(dir.to_owned(), options, store, generation, progress));
+        let stamped = (journal.stamp().generation, journal.growth()?);
+        let shared = Arc::new(Shared::new(dir.to_owned(), options, store, stamped, progress));
         let start_failed = failed("start a thread for", dir);
         let start = || {
             let checkpointer = Checkpointer::start(&shared)?;
-            let committer = Committer { shared: Arc::clone(&shared), journal, checkpointer, touched };
+            let committer =
+                Committer { shared: Arc::clone(&shared), journal, checkpointer, touched };
             Builder::new().name("log-commit".into()).spawn(move || committer.run())
         };
         let committer = start().map_err(start_failed)?;
@@ -107,6 +107,14 @@ impl EmbeddedLog {
     }
 }
 
+#[cfg(test)]
+impl EmbeddedLog {
+    /// Waits until no checkpoint is being made.
+    pub(crate) fn quiesce(&self) {
+        self.shared.quiesce();
+    }
+}
+
 impl Drop for EmbeddedLog {
     fn drop(&mut self) {
         if let Err(error) = self.close() {
@@ -129,7 +137,10 @@ impl Log for EmbeddedLog {
             });
         }
         if !(1..=PARTITIONS_MAX).contains(&spec.partitions) {
-            let text = format!("topic {} needs 1 to {PARTITIONS_MAX} partitions, not {}", spec.name, spec.partitions);
+            let text = format!(
+                "topic {} needs 1 to {PARTITIONS_MAX} partitions, not {}",
+                spec.name, spec.partitions
+            );
             return Err(LogError::Refused(text));
         }
         Box::new(self.shared.create_topic(spec)?).wait().map(drop)
@@ -139,7 +150,12 @@ impl Log for EmbeddedLog {
         Ok(self.shared.store.topics())
     }
 
-    fn fetch(&self, partition: &TopicPartition, offset: i64, bytes_max: usize) -> Result<Fetched, LogError> {
+    fn fetch(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+        bytes_max: usize,
+    ) -> Result<Fetched, LogError> {
         self.shared.store.partition(partition)?.fetch(offset, bytes_max)
     }
 
@@ -147,7 +163,11 @@ impl Log for EmbeddedLog {
         Ok(self.shared.store.partition(partition)?.offsets())
     }
 
-    fn offset_for_timestamp(&self, partition: &TopicPartition, timestamp: Timestamp) -> Result<Option<i64>, LogError> {
+    fn offset_for_timestamp(
+        &self,
+        partition: &TopicPartition,
+        timestamp: Timestamp,
+    ) -> Result<Option<i64>, LogError> {
         self.shared.store.partition(partition)?.offset_for_timestamp(timestamp)
     }
 
@@ -160,7 +180,11 @@ impl Log for EmbeddedLog {
         Ok(Box::new(self.shared.commit(commit)?))
     }
 
-    fn committed(&self, group: &str, partition: &TopicPartition) -> Result<Option<Committed>, LogError> {
+    fn committed(
+        &self,
+        group: &str,
+        partition: &TopicPartition,
+    ) -> Result<Option<Committed>, LogError> {
         Ok(read(&self.shared.store.groups).committed(group, partition).cloned())
     }
 

@@ -18,7 +18,13 @@ impl DirLock {
         let path = dir.join(".lock");
         let mut options = OpenOptions::new();
         // The text is the holder's until the lock is ours.
-        let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed("open", &path))?;
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed("open", &path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -27,7 +33,10 @@ impl DirLock {
                 if read.is_err() || holder.trim().is_empty() {
                     "another process".clone_into(&mut holder);
                 }
-                return Err(OpenError::Locked { dir: dir.to_owned(), holder: holder.trim().to_owned() });
+                return Err(OpenError::Locked {
+                    dir: dir.to_owned(),
+                    holder: holder.trim().to_owned(),
+                });
             }
             Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error).into()),
         }

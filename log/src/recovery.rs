@@ -9,14 +9,19 @@ use crate::{
     checkpoint::{self, Checkpoint},
     commit::Progress,
     cursor::Cursor,
-    disk::{failed, sync_dir},
-    journal::{Journal, entry, scan},
+    disk::{create_dir, failed, sync_data},
+    journal::{self, Journal, Stamp, entry, scan},
     options::{LogOptions, OpenError},
     partition::{PartitionMeta, Touched, remove_purged},
     store::Store,
 };
 use headwater_core::record::TopicPartition;
-use std::{fs, io, path::Path, sync::atomic::Ordering};
+use std::{
+    fs,
+    hash::{BuildHasher, Hasher, RandomState},
+    path::Path,
+    sync::atomic::Ordering,
+};
 
 /// What a log goes on with.
 #[derive(Debug)]
@@ -34,8 +39,11 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
         Some(found) => found,
         None => fresh(dir, &journal_dir)?,
     };
-    let (sequence, generation) = (found.sequence, found.generation.saturating_add(1));
-    let scanned = scan::scan(&journal_dir, sequence, found.journal_files as usize)?;
+    let (log, sequence, files) = (found.log, found.sequence, found.journal_files as usize);
+    let mut scanned = scan::scan(&journal_dir, scan::From { log, sequence, files })?;
+    // The previous checkpoint does not know of the generation that wrote behind it.
+    let generation = found.generation.max(scanned.generation).saturating_add(1);
+    journal::create_missing(&journal_dir, &mut scanned.files)?;
     let partitions = partitions(&found);
 
     let store = Store::open(dir, options.segment_bytes, found)?;
@@ -46,18 +54,19 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
     }
     touched.partitions.clear();
     for file in &scanned.files {
-        file.file.sync_data().map_err(failed("sync", &file.path))?;
+        sync_data(&file.file, &file.path)?;
     }
     for segment in touched.dirty.drain(..) {
         segment.settle()?;
     }
 
     let last = scanned.replay.last().map_or(sequence, |place| place.header.sequence);
-    let mut journal = Journal::new(journal_dir, options.journal_bytes, scanned.files, last, generation);
-    let mut progress = Progress { current: sequence, retained: sequence };
+    let mut journal =
+        Journal::new(options.journal_bytes, scanned.files, last, Stamp { log, generation });
+    let mut progress = Progress { current: sequence, retained: sequence, asked: 0 };
     let mut advance = |journal: &Journal| -> Result<u64, OpenError> {
-        checkpoint::store(dir, &store.checkpoint(last, generation, journal.files()))?;
-        progress = Progress { current: last, retained: progress.current };
+        checkpoint::store(dir, &store.checkpoint(last, journal.stamp(), journal.files()))?;
+        progress = Progress { current: last, retained: progress.current, asked: 0 };
         Ok(progress.retained)
     };
     let mut retained = advance(&journal)?;
@@ -86,16 +95,27 @@ fn fresh(dir: &Path, journal_dir: &Path) -> Result<Checkpoint, OpenError> {
             return Err(OpenError::Damaged { path: dir.to_owned(), detail });
         }
     }
-    match fs::create_dir(journal_dir) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        created => created.map_err(failed("create the directory", journal_dir))?,
-    }
-    sync_dir(dir)?;
-    if scan::scan(journal_dir, 0, 0)?.files.iter().any(|file| file.last > 0) {
-        let detail = "its journal holds commits, but it has no checkpoint; restore the file `checkpoint`".to_owned();
+    create_dir(journal_dir)?;
+    if holds_frames(journal_dir)? {
+        let detail =
+            "its journal holds commits, but it has no checkpoint; restore the file `checkpoint`"
+                .to_owned();
         return Err(OpenError::Damaged { path: dir.to_owned(), detail });
     }
-    Ok(Checkpoint::default())
+    let log = RandomState::new().build_hasher().finish();
+    Ok(Checkpoint { log, ..Checkpoint::default() })
+}
+
+/// Whether any file of the journal was ever written to: each starts with a frame then.
+fn holds_frames(journal_dir: &Path) -> Result<bool, OpenError> {
+    for index in 0..journal::FILES_MAX {
+        let path = journal::file_path(journal_dir, index);
+        let bytes = crate::disk::read_prefix(&path, journal::frame::HEADER_BYTES)?;
+        if bytes.iter().any(|byte| *byte != 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn holds_log_files(path: &Path) -> Result<bool, OpenError> {
@@ -103,7 +123,9 @@ fn holds_log_files(path: &Path) -> Result<bool, OpenError> {
         return Ok(false);
     }
     let mut entries = fs::read_dir(path).map_err(failed("list", path))?;
-    Ok(entries.any(|entry| entry.is_ok_and(|entry| entry.path().extension().is_some_and(|end| end == "log"))))
+    Ok(entries.any(|entry| {
+        entry.is_ok_and(|entry| entry.path().extension().is_some_and(|end| end == "log"))
+    }))
 }
 
 fn partitions(checkpoint: &Checkpoint) -> Vec<(TopicPartition, PartitionMeta)> {
@@ -111,12 +133,18 @@ fn partitions(checkpoint: &Checkpoint) -> Vec<(TopicPartition, PartitionMeta)> {
     topics
         .flat_map(|topic| {
             let name = &topic.spec.name;
-            (0_u32..).zip(&topic.partitions).map(|(number, meta)| (TopicPartition::new(name.clone(), number), meta.clone()))
+            (0_u32..)
+                .zip(&topic.partitions)
+                .map(|(number, meta)| (TopicPartition::new(name.clone(), number), meta.clone()))
         })
         .collect()
 }
 
-fn replay(store: &Store, scanned: &scan::Scanned, journal_dir: &Path) -> Result<Touched, OpenError> {
+fn replay(
+    store: &Store,
+    scanned: &scan::Scanned,
+    journal_dir: &Path,
+) -> Result<Touched, OpenError> {
     let mut touched = Touched::default();
     for place in &scanned.replay {
         let source = scanned.files.get(place.file).expect("a frame's file was opened to find it");
@@ -129,7 +157,7 @@ fn replay(store: &Store, scanned: &scan::Scanned, journal_dir: &Path) -> Result<
         if !place.header.covers(&frame) {
             return Err(damaged("the CRC has become wrong"));
         }
-        let payload = frame.get(crate::journal::frame::HEADER_BYTES..).unwrap_or_default();
+        let payload = frame.get(journal::frame::HEADER_BYTES..).unwrap_or_default();
         let mut cursor = Cursor::new(payload);
         while let Some(entry) = entry::take(&mut cursor).map_err(|why| damaged(why.0))? {
             store.apply(entry, &mut touched)?;

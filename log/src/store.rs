@@ -6,7 +6,7 @@ use crate::{
     checkpoint::{Checkpoint, TopicMeta},
     disk::{read, write},
     group::Groups,
-    journal::entry::Entry,
+    journal::{Stamp, entry::Entry},
     partition::{Partition, PartitionMeta, Touched},
 };
 use hashbrown::HashMap;
@@ -37,10 +37,18 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens what the checkpoint knows.
-    pub(crate) fn open(root: &Path, segment_bytes: u64, checkpoint: Checkpoint) -> Result<Self, LogError> {
+    pub(crate) fn open(
+        root: &Path,
+        segment_bytes: u64,
+        checkpoint: Checkpoint,
+    ) -> Result<Self, LogError> {
         let Checkpoint { topics, groups, .. } = checkpoint;
-        let store =
-            Self { root: root.to_owned(), segment_bytes, topics: RwLock::default(), groups: RwLock::new(groups) };
+        let store = Self {
+            root: root.to_owned(),
+            segment_bytes,
+            topics: RwLock::default(),
+            groups: RwLock::new(groups),
+        };
         for TopicMeta { spec, partitions } in &topics {
             store.create(spec, partitions)?;
         }
@@ -53,8 +61,11 @@ impl Store {
 
     pub(crate) fn partition(&self, id: &TopicPartition) -> Result<Arc<Partition>, LogError> {
         let topics = read(&self.topics);
-        let partition = topics.get(&id.topic).and_then(|topic| topic.partitions.get(id.partition as usize));
-        partition.map(Arc::clone).ok_or_else(|| LogError::UnknownPartition { partition: id.clone() })
+        let partition =
+            topics.get(&id.topic).and_then(|topic| topic.partitions.get(id.partition as usize));
+        partition
+            .map(Arc::clone)
+            .ok_or_else(|| LogError::UnknownPartition { partition: id.clone() })
     }
 
     /// All topics, by name.
@@ -71,7 +82,13 @@ impl Store {
             let id = TopicPartition::new(spec.name.clone(), number);
             let new = PartitionMeta::default();
             let meta = metas.get(number as usize).unwrap_or(&new);
-            partitions.push(Arc::new(Partition::open(&self.root, id, spec.cleanup, self.segment_bytes, meta)?));
+            partitions.push(Arc::new(Partition::open(
+                &self.root,
+                id,
+                spec.cleanup,
+                self.segment_bytes,
+                meta,
+            )?));
         }
         let topic = Arc::new(Topic { spec: spec.clone(), partitions });
         write(&self.topics).insert(spec.name.clone(), topic);
@@ -102,7 +119,12 @@ impl Store {
     }
 
     /// A checkpoint's payload: all this, as far as frame `sequence`.
-    pub(crate) fn checkpoint(&self, sequence: u64, generation: u32, journal_files: usize) -> Vec<u8> {
+    pub(crate) fn checkpoint(
+        &self,
+        sequence: u64,
+        stamp: Stamp,
+        journal_files: usize,
+    ) -> Vec<u8> {
         let mut topics: Vec<_> = read(&self.topics).values().map(Arc::clone).collect();
         topics.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         let metas: Vec<_> = topics
@@ -113,7 +135,8 @@ impl Store {
             })
             .collect();
         let mut out = Vec::new();
-        let numbers = [sequence, generation.into(), journal_files as u64];
+        let Stamp { log, generation } = stamp;
+        let numbers = [log, sequence, generation.into(), journal_files as u64];
         Checkpoint::encode(&mut out, numbers, &metas, &read(&self.groups));
         out
     }

@@ -187,6 +187,12 @@ impl TopologyTestDriver {
         Ok(inner.driver.as_ref().ok_or(TestDriverError::Crashed)?.store(name)?)
     }
 
+    /// The log that the application runs on, to look at its internal topics.
+    #[must_use]
+    pub fn log(&self) -> Arc<MemoryLog> {
+        Arc::clone(&self.inner.borrow().log)
+    }
+
     /// How many records the node called `node` has dropped.
     #[must_use]
     pub fn dropped_records(&self, node: &str) -> u64 {

@@ -86,18 +86,16 @@ fn run(
     let parts: Vec<Vec<&Vec<u8>>> = (0..PARTITIONS as usize)
         .map(|part| values.iter().skip(part).step_by(PARTITIONS as usize).collect())
         .collect();
-    let rounds = values.len().div_ceil(RUN * PARTITIONS as usize);
+    let mut kills_left = values.len().div_ceil(RUN * PARTITIONS as usize);
     let mut positions = vec![0; parts.len()];
     let mut round = 0;
-    let mut kills_left = rounds;
-    while round < rounds {
+    while parts.iter().zip(&positions).any(|(part, position)| *position < part.len()) {
         for (partition, (part, position)) in (0..).zip(parts.iter().zip(&mut positions)) {
-            let records = records(part, *position)?;
-            *position += sink.put(partition, &records)?;
+            *position += sink.put(partition, &records(part, *position)?)?;
         }
-        let dies = killed(round) && kills_left > 0;
-        let outcome = settle(&mut *sink, &mut committed, if dies { kill } else { Kill::Never })?;
-        if outcome == Step::Died {
+        let dies = kills_left > 0 && killed(round);
+        if settle(&mut *sink, &mut committed, if dies { kill } else { Kill::Never })? == Step::Died
+        {
             kills_left -= 1;
             // A killed process runs no destructors.
             mem::forget(sink);
@@ -107,14 +105,8 @@ fn run(
                 *position = usize::try_from(offset).unwrap_or(0);
             }
         }
-        let done = positions.iter().min().copied().unwrap_or(0) / RUN;
-        round = if outcome == Step::Died {
-            done.max(round + usize::from(kills_left == 0)).min(rounds)
-        } else {
-            round + 1
-        };
+        round += 1;
     }
-    finish(&mut *sink, &parts, &mut positions, &mut committed)?;
     judge(guarantee, values, &target.delivered()?)
 }
 
@@ -162,22 +154,6 @@ fn settle(
     }
     sink.published()?;
     Ok(if kill == Kill::AfterPublished { Step::Died } else { Step::Lived })
-}
-
-fn finish(
-    sink: &mut dyn SinkConnector,
-    parts: &[Vec<&Vec<u8>>],
-    positions: &mut [usize],
-    committed: &mut BTreeMap<u32, Committed>,
-) -> Result<(), Broken> {
-    for (partition, (part, position)) in (0..).zip(parts.iter().zip(positions)) {
-        while *position < part.len() {
-            let taken = sink.put(partition, &records(part, *position)?)?;
-            *position += taken;
-            settle(sink, committed, Kill::Never)?;
-        }
-    }
-    Ok(())
 }
 
 fn judge(guarantee: Guarantee, sent: &[Vec<u8>], delivered: &[Vec<u8>]) -> Result<(), Broken> {

@@ -1,1 +1,23 @@
-//! HTTP webhook sink.
+//! HTTP webhook sink: batches of JSON values as POST requests.
+//!
+//! | part | does |
+//! |---|---|
+//! | [`HttpSink`] | the connector: batches, sends, dead letters |
+//! | [`HttpSinkConfig`] | its settings; unknown keys are refused |
+//!
+//! # Guarantee
+//!
+//! At-least-once. Each request carries `Idempotency-Key: TOPIC-PARTITION-FIRST-LAST`; a request that is tried again has
+//! the same one. After a crash, batches that were cut by their size have the same keys again; those cut by time may not.
+//!
+//! # Not here
+//!
+//! Waiting between tries: [`headwater_core::connect`] calls again, after the waits of [`HttpSinkConfig::retry`].
+
+mod config;
+mod sink;
+#[cfg(test)]
+mod tests;
+
+pub use config::{BodyFormat, HttpSinkConfig};
+pub use sink::HttpSink;

@@ -5,7 +5,7 @@ use arrow::datatypes::SchemaRef;
 use headwater_core::ports::connector::ConnectorError;
 use parquet::{
     arrow::ArrowWriter,
-    basic::{Compression, ZstdLevel},
+    basic::Compression,
     errors::ParquetError,
     file::{metadata::KeyValue, properties::WriterProperties},
 };
@@ -50,7 +50,7 @@ impl<T> OpenFile<T> {
         let file =
             File::create(&path).map_err(|source| ConnectorError::io("create", &path, source))?;
         let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_compression(Compression::SNAPPY)
             .set_created_by(concat!("headwater ", env!("CARGO_PKG_VERSION")).to_owned())
             .build();
         let writer = ArrowWriter::try_new(file, SchemaRef::clone(schema), Some(properties));

@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, fmt, mem, path::PathBuf, time::Duration};
 /// Files open at once: what bounds memory when event times are spread wide.
 const OPEN_FILES_MAX: usize = 64;
 /// Files in one partition's commit: their list must fit into an offset's metadata, 1 MiB.
-const COMMIT_FILES_MAX: usize = 4_096;
+const COMMIT_FILES_MAX: usize = 1_024;
 
 /// Typed rows in Parquet files, exactly once.
 pub struct ParquetSink<T> {

@@ -1,6 +1,6 @@
 //! What a processor can do: forward, reach its stores, learn the time, schedule punctuations.
 
-use super::{ProcessorError, Record, node::Output};
+use super::{ProcessorError, Record, node::Output, record::NO_ORIGIN};
 use crate::{
     record::{RecordSet, Timestamp, TopicPartition},
     serde::Data,
@@ -53,6 +53,17 @@ pub(crate) struct DeadLetter {
 pub(crate) struct Raw {
     pub(crate) partition: TopicPartition,
     pub(crate) records: Arc<RecordSet>,
+    /// For a managed topic: the time carried to each record.
+    pub(crate) times: Arc<Vec<Timestamp>>,
+    /// The least time of the task's other managed topics.
+    pub(crate) others: Option<Timestamp>,
+}
+
+impl Raw {
+    /// Records that carry no time.
+    pub(crate) fn new(partition: TopicPartition, records: Arc<RecordSet>) -> Self {
+        Self { partition, records, times: Arc::default(), others: None }
+    }
 }
 
 /// What a task shares with whichever of its nodes runs.
@@ -145,6 +156,12 @@ pub struct Stores<'a> {
     env: &'a mut Env,
 }
 
+impl std::fmt::Debug for Stores<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stores({})", self.env.stores.len())
+    }
+}
+
 impl Stores<'_> {
     /// As [`Context::store`].
     ///
@@ -173,7 +190,12 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         if let Some(routes) = &mut self.routes {
             routes.push(None);
         }
-        self.rows.push(record);
+        self.push(record);
+    }
+
+    fn push(&mut self, record: Record<K, V>) {
+        let origin = if record.origin == NO_ORIGIN { self.env.origin } else { record.origin };
+        self.rows.push(Record { origin, ..record });
     }
 
     /// Hands a record to one child, counted from 0 in the order they were added.
@@ -181,7 +203,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         let before = self.rows.len();
         let routes = self.routes.get_or_insert_with(|| vec![None; before]);
         routes.push(Some(child));
-        self.rows.push(record);
+        self.push(record);
     }
 
     /// Hands a whole batch to every child; cheaper than one by one where the batch exists already.
@@ -226,11 +248,17 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         self.env.wall_clock
     }
 
-    /// The time carried across the repartition above this operator, if it lies below one: it then decides what is late
-    /// and what closes, in place of the records' own.
+    /// The time carried across the repartition above this operator to each of `rows`, if it lies below one: it then
+    /// decides what is late and what closes, in place of the records' own timestamps.
     #[must_use]
-    pub fn carried_time(&self) -> Option<Timestamp> {
-        self.env.carried
+    pub fn carried_times<KIn, VIn>(&self, rows: &[Record<KIn, VIn>]) -> Option<Vec<Timestamp>> {
+        let carried = self.env.carried?;
+        let Some(raw) = &self.env.raw else { return Some(vec![carried; rows.len()]) };
+        let time_of = |record: &Record<KIn, VIn>| match raw.times.get(record.origin as usize) {
+            Some(time) => raw.others.map_or(*time, |others| others.min(*time)),
+            None => carried,
+        };
+        Some(rows.iter().map(time_of).collect())
     }
 
     /// Where the record at hand comes from; `None` in punctuations, flushes and on time's advance.

@@ -2,6 +2,9 @@
 
 use crate::record::{Headers, Timestamp};
 
+/// The origin of a record that was made from nothing; forwarding gives it that of the record at hand.
+pub(super) const NO_ORIGIN: u32 = u32::MAX;
+
 /// A key, a value, and when it happened.
 ///
 /// Operators that make a new record from one keep its headers and its place of origin by building it with
@@ -23,7 +26,7 @@ pub struct Record<K, V> {
 impl<K, V> Record<K, V> {
     /// A record without headers.
     pub fn new(key: K, value: V, timestamp: Timestamp) -> Self {
-        Self { key, value, timestamp, headers: None, origin: 0 }
+        Self { key, value, timestamp, headers: None, origin: NO_ORIGIN }
     }
 
     /// The same record under another key.

@@ -27,6 +27,11 @@ impl Headers {
         self.iter().filter(|(n, _)| *n == name).map(|(_, v)| v).last()
     }
 
+    /// Takes away the last header if it is called `name`.
+    pub(crate) fn remove_last(&mut self, name: &str) {
+        self.0.pop_if(|(last, _)| last == name);
+    }
+
     /// The headers in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_deref()))

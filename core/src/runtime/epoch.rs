@@ -2,8 +2,8 @@
 //!
 //! A commit goes through gates at which every worker waits for the others: first all stop taking input, then, level by
 //! level, records on their way between sub-topologies are taken and caches forwarded, then each hands its parts over and
-//! the last to arrive puts the commit together. Workers go on as soon as the log has the commit in its queue; a thread
-//! of its own awaits it and publishes to the state.
+//! the last to arrive puts the commit together. Workers then go on; a thread of its own hands the commit to the log,
+//! awaits it and publishes to the state.
 
 use super::{error::StreamsError, worker::{TaskPart, Worker}};
 use crate::time::Clock;
@@ -37,6 +37,8 @@ struct Gate {
     parts: Vec<TaskPart>,
     /// Whether a commit is on its way to the disk.
     in_flight: bool,
+    /// Whether the log does not have that commit in its queue yet.
+    handing_in: bool,
     idle: usize,
     finished: usize,
     last_commit: Duration,
@@ -266,7 +268,22 @@ impl Epochs {
 
     /// A commit is on its way.
     pub(super) fn launched(&self) {
-        self.lock().in_flight = true;
+        let mut gate = self.lock();
+        (gate.in_flight, gate.handing_in) = (true, true);
+    }
+
+    /// The commit on its way is in the log's queue: what is handed in from now on comes behind it.
+    pub(super) fn handed_in(&self) {
+        self.lock().handing_in = false;
+        self.changed.notify_all();
+    }
+
+    /// Waits until no commit is on its way to the log's queue.
+    pub(super) fn await_handed_in(&self) {
+        let mut gate = self.lock();
+        while gate.handing_in && gate.failure.is_none() {
+            gate = self.wait(gate, Duration::from_secs(1));
+        }
     }
 
     /// Commit `epoch` is durable and published.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     ports::{
-        log::{Commit, CommitTicket, Log, Owner},
+        log::{Commit, Log, Owner},
         state::State,
     },
     record::{TopicName, TopicPartition},
@@ -96,7 +96,6 @@ struct Shared {
 
 /// A commit on its way.
 struct Flight {
-    ticket: Box<dyn CommitTicket>,
     commit: EpochCommit,
     began: Duration,
 }
@@ -356,7 +355,8 @@ impl Shared {
         let appends = worker.tasks.iter_mut().flat_map(|task| outputs(&self.blueprint, task.outputs())).collect();
         let commit = Commit { owner: Some(self.owner.clone()), appends, offsets: Vec::new() };
         if !commit.appends.is_empty() {
-            // Commits land in order, so that the next epoch's ticket answers for this one.
+            // Behind the last epoch's outputs; and as commits land in order, the next epoch's ticket answers for this one.
+            self.epochs.await_handed_in();
             drop(self.world.log.commit(commit)?);
         }
         Ok(())
@@ -366,14 +366,13 @@ impl Shared {
         let began = self.world.clock.elapsed();
         self.note(&parts);
         let epoch = self.next_epoch.fetch_add(1, Ordering::AcqRel);
-        let mut commit = EpochCommit::new(epoch, parts, (&self.blueprint, &self.around.exchange, &self.owner));
+        let commit = EpochCommit::new(epoch, parts, (&self.blueprint, &self.around.exchange, &self.owner));
         if commit.is_empty() {
             return Ok(());
         }
         tracing::trace!(epoch, closing, "commit");
-        let ticket = self.world.log.commit(std::mem::take(&mut commit.log))?;
         self.epochs.launched();
-        launch.send(Flight { ticket, commit, began }).map_err(|_| StreamsError::NotRunning)
+        launch.send(Flight { commit, began }).map_err(|_| StreamsError::NotRunning)
     }
 
     fn note(&self, parts: &[TaskPart]) {
@@ -384,14 +383,11 @@ impl Shared {
         }
     }
 
-    /// The life of the committer: awaits each commit and publishes it.
+    /// The life of the committer: hands each commit in, awaits it and publishes it.
     fn await_flights(&self, flights: &mpsc::Receiver<Flight>) {
-        while let Ok(Flight { ticket, commit, began }) = flights.recv() {
+        while let Ok(Flight { commit, began }) = flights.recv() {
             let epoch = commit.epoch;
-            let landed = ticket.wait().map_err(StreamsError::from).and_then(|receipt| {
-                self.world.state.publish(commit.into_state(&receipt)).map_err(StreamsError::from)
-            });
-            if let Err(error) = landed {
+            if let Err(error) = self.land(commit) {
                 self.epochs.fail(error);
                 return;
             }
@@ -404,5 +400,12 @@ impl Shared {
             drop(seen);
             self.epochs.has_landed(epoch);
         }
+    }
+
+    fn land(&self, mut commit: EpochCommit) -> Result<(), StreamsError> {
+        let ticket = self.world.log.commit(std::mem::take(&mut commit.log))?;
+        self.epochs.handed_in();
+        let receipt = ticket.wait()?;
+        Ok(self.world.state.publish(commit.into_state(&receipt))?)
     }
 }

@@ -32,6 +32,12 @@ pub trait Serde<T>: Send + Sync {
     /// [`SerdeError`] if the bytes are not a `T`.
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<T, SerdeError>;
 
+    /// The part of a written key that decides its partition: all of it, but for windowed keys, which lie where their
+    /// inner key does.
+    fn placed_by<'b>(&self, key: &'b [u8]) -> &'b [u8] {
+        key
+    }
+
     /// The form's name, such as `utf8` or `json:CarTotals`: stores keep it and refuse another.
     fn schema(&self) -> String;
 }
@@ -46,6 +52,10 @@ impl<T, S: Serde<T> + ?Sized> Serde<T> for Arc<S> {
 
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<T, SerdeError> {
         (**self).deserialize(bytes)
+    }
+
+    fn placed_by<'b>(&self, key: &'b [u8]) -> &'b [u8] {
+        (**self).placed_by(key)
     }
 
     fn schema(&self) -> String {

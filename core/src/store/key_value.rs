@@ -1,12 +1,16 @@
 //! Key-value stores: the newest value of each key, with its timestamp.
 
-use super::{StateStore, StoreBuilder, StoreChanges, ValueAndTimestamp, cache::Cache};
+use super::{StateStore, StoreBuilder, StoreChanges, ValueAndTimestamp, cache::Cache, key_batch::KeyBatch};
 use crate::{
     ports::state::{Order, Shard, StateError, Stored},
     record::{RecordSetBuilder, SetFull, Timestamp},
     serde::{Data, SerdeError, SharedSerde},
 };
 use std::{ops::Bound, sync::Arc};
+
+/// Where a store holds a key; see [`KeyValueStore::locate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Located(u32);
 
 /// The newest value of each key.
 pub struct KeyValueStore<K, V> {
@@ -16,6 +20,7 @@ pub struct KeyValueStore<K, V> {
     shard: Arc<dyn Shard>,
     cache: Cache<V>,
     scratch: Vec<u8>,
+    batch: KeyBatch,
 }
 
 opaque_debug!(KeyValueStore<K, V>);
@@ -34,6 +39,7 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
                 cache: Cache::new(shard.position().is_none()),
                 shard,
                 scratch: Vec::new(),
+                batch: KeyBatch::default(),
             })
         })
     }
@@ -98,6 +104,10 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
                 missing.push(self.scratch.clone());
             }
         }
+        self.read(missing)
+    }
+
+    fn read(&mut self, mut missing: Vec<Vec<u8>>) -> Result<(), StateError> {
         missing.sort_unstable();
         missing.dedup();
         let wanted: Vec<&[u8]> = missing.iter().map(Vec::as_slice).collect();
@@ -105,6 +115,52 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
             self.adopt(key, stored)?;
         }
         Ok(())
+    }
+
+    /// Where the store holds each of `keys`, having read what the cache lacked in one go: good for
+    /// [`update_located`](Self::update_located) until the call of the processor ends.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn locate<'k>(&mut self, keys: impl Iterator<Item = &'k K>) -> Result<Vec<Located>, StateError>
+    where
+        K: 'k,
+    {
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.clear();
+        for key in keys {
+            batch.push(|out| self.keys.serialize(key, out).map(drop)).map_err(|e| self.corrupt(&e))?;
+        }
+        let located = self.locate_all(&batch);
+        self.batch = batch;
+        located
+    }
+
+    fn locate_all(&mut self, keys: &KeyBatch) -> Result<Vec<Located>, StateError> {
+        let mut slots = self.cache.find_all(keys);
+        if !self.cache.is_complete() && slots.contains(&None) {
+            let missing = keys.iter().zip(&slots).filter(|(_, slot)| slot.is_none()).map(|(key, _)| key.to_vec());
+            self.read(missing.collect())?;
+        }
+        for (slot, key) in slots.iter_mut().zip(keys.iter()).filter(|(slot, _)| slot.is_none()) {
+            *slot = Some(self.cache.find_or_insert(key));
+        }
+        Ok(slots.into_iter().flatten().map(Located).collect())
+    }
+
+    /// As [`update`](Self::update), for a key that was located in the same call of the processor.
+    ///
+    /// # Panics
+    ///
+    /// If it was not.
+    pub fn update_located<R>(
+        &mut self,
+        located: Located,
+        change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
+    ) -> R {
+        let entry = self.cache.change(located.0);
+        change(&mut entry.value, &mut entry.timestamp)
     }
 
     /// The keys that changed since the last commit, with their values, in the order of their first change.

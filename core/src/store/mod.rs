@@ -10,10 +10,12 @@
 //! - A cache that has held every entry since its shard was empty is *complete*: a miss is then an answer.
 
 mod cache;
+mod key_batch;
+mod key_bytes;
 mod key_value;
 mod window;
 
-pub use key_value::KeyValueStore;
+pub use key_value::{KeyValueStore, Located};
 pub use window::{Window, WindowEntry, WindowStore, Windowed, WindowedSerde};
 
 use crate::{

@@ -64,10 +64,17 @@ impl<K: Data> Serde<Windowed<K>> for WindowedSerde<K> {
         Ok(Windowed { key: self.inner.deserialize(Some(key))?, window })
     }
 
+    fn placed_by<'b>(&self, key: &'b [u8]) -> &'b [u8] {
+        key.split_last_chunk::<8>().map_or(key, |(inner, _)| self.inner.placed_by(inner))
+    }
+
     fn schema(&self) -> String {
         format!("window({}, {} ms)", self.inner.schema(), self.size_ms)
     }
 }
+
+/// Emptied buckets that are kept for the next windows.
+const SPARE_MAX: usize = 2;
 
 /// The newest value of each key and window start.
 pub struct WindowStore<K, V> {
@@ -76,6 +83,8 @@ pub struct WindowStore<K, V> {
     values: SharedSerde<V>,
     shard: Arc<dyn Shard>,
     buckets: BTreeMap<Timestamp, Cache<V>>,
+    /// Emptied buckets of expired windows: the next window is about as large.
+    spare: Vec<Cache<V>>,
     /// Windows that start below this one are gone, here and, once committed, in the state.
     floor: Timestamp,
     floor_moved: bool,
@@ -100,6 +109,7 @@ impl<K: Data, V: Data> WindowStore<K, V> {
                 values: Arc::clone(&values),
                 shard,
                 buckets: BTreeMap::new(),
+                spare: Vec::new(),
                 floor: Timestamp::MIN,
                 floor_moved: false,
                 scratch: Vec::new(),
@@ -201,7 +211,13 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     /// Removes every window that starts below `floor`. What changed in them since the last commit is never written.
     pub fn expire_below(&mut self, floor: Timestamp) {
         if floor > self.floor {
-            self.buckets = self.buckets.split_off(&floor);
+            let kept = self.buckets.split_off(&floor);
+            for mut expired in std::mem::replace(&mut self.buckets, kept).into_values().take(SPARE_MAX) {
+                if self.spare.len() < SPARE_MAX {
+                    expired.restart(true);
+                    self.spare.push(expired);
+                }
+            }
             self.floor = floor;
             self.floor_moved = true;
         }
@@ -212,7 +228,8 @@ impl<K: Data, V: Data> WindowStore<K, V> {
         self.scratch.extend_from_slice(&start.to_be_bytes());
         self.keys.serialize(key, &mut self.scratch).map_err(|e| self.corrupt(&e))?;
         let key = self.scratch.get(8..).unwrap_or_default();
-        let bucket = self.buckets.entry(start).or_insert_with(|| Cache::new(true));
+        let spare = &mut self.spare;
+        let bucket = self.buckets.entry(start).or_insert_with(|| spare.pop().unwrap_or_else(|| Cache::new(true)));
         if let Some(slot) = bucket.find(key) {
             return Ok(slot);
         }
@@ -311,5 +328,21 @@ impl<K: Data, V: Data> StateStore for WindowStore<K, V> {
 
     fn shard(&self) -> &Arc<dyn Shard> {
         &self.shard
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serde::Utf8;
+
+    #[test]
+    fn every_window_of_a_key_is_placed_by_the_key() {
+        let serde = WindowedSerde::new(Arc::new(Utf8) as SharedSerde<String>, 60_000);
+        for start in [0, 60_000] {
+            let (mut bytes, window) = (Vec::new(), Window { start, end: start + 60_000 });
+            serde.serialize(&Windowed { key: "vin".to_owned(), window }, &mut bytes).unwrap();
+            assert_eq!(serde.placed_by(&bytes), b"vin");
+        }
     }
 }

@@ -175,7 +175,7 @@ impl Blueprint {
             Kind::Processor { make, .. } => (Action::Process(make()), None),
             Kind::Sink { topic, make } => {
                 let count = self.partitions.get(topic).copied().unwrap_or(1);
-                (Action::Write(make(), SinkRecords::new(count, id.partition)), Some(topic.clone()))
+                (Action::Write(make(), SinkRecords::new(count, id)), Some(topic.clone()))
             }
         };
         Some(Slot {

@@ -1,15 +1,23 @@
 //! Stream time across a repartition.
 //!
-//! Every task that writes a managed topic sends, behind its records and to every partition, a *time mark*: the largest
-//! timestamp that it has sent to that topic, and whether its own input is read to the end. The reading task's time is
-//! the minimum over the tasks that write and are not idle, so that a fast upstream partition makes no record of a
+//! Every record of a managed topic carries, in a header, who sent it and the largest timestamp that its sender had sent
+//! to the topic before it. Behind the records of a step, and to every partition, the sender adds a *time mark*: a record
+//! of nothing but that header, with the time so far and whether its own input is read to the end. The reading task's
+//! time is the minimum over the tasks that write and are not idle, so that a fast upstream partition makes no record of a
 //! slower one late. The vector is committed with the reader's state.
+//!
+//! That each record carries its time makes the reader's decisions independent of how records were batched on the way.
 
 use crate::record::{Headers, RecordRef, RecordSetBuilder, SetFull, Timestamp};
 use std::collections::BTreeMap;
 
-/// The header that makes a record a time mark; its key and value are null.
+/// The name of the header.
 const HEADER: &str = "__headwater.time";
+/// What stands before its value: the name, and the value's length.
+const HEADER_END: &[u8] = b"__headwater.time\x22";
+/// Lengths as zig-zag varints.
+const HEADER_LENGTH: u8 = 32;
+const VALUE_LENGTH: u8 = 34;
 
 /// Names a task within its application: sub-topology and partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,10 +36,10 @@ impl std::fmt::Display for TaskId {
 
 /// What a task tells the readers of a managed topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TimeMark {
-    pub(super) sender: TaskId,
-    pub(super) time: Timestamp,
-    pub(super) idle: bool,
+pub(crate) struct TimeMark {
+    pub(crate) sender: TaskId,
+    pub(crate) time: Timestamp,
+    pub(crate) idle: bool,
 }
 
 impl TimeMark {
@@ -55,19 +63,51 @@ impl TimeMark {
         Some(Self { sender, time: Timestamp::from_be_bytes(*time), idle: *idle != 0 })
     }
 
-    /// Appends the mark as a record.
+    /// Appends the mark as a record of its own.
     pub(super) fn write(self, records: &mut RecordSetBuilder) -> Result<(), SetFull> {
-        let mut headers = Headers::new();
-        headers.add(HEADER, Some(self.to_bytes().to_vec()));
-        records.push(self.time.clamp(0, Timestamp::MAX), None, None, &headers)
+        let mut headers = Vec::new();
+        self.encode(None, &mut headers);
+        records.push_encoded(self.time.clamp(0, Timestamp::MAX), None, &headers, |_| Ok::<_, SetFull>(false))
     }
 
-    /// The mark that `record` is, if it is one.
-    pub(super) fn read(record: &RecordRef<'_>) -> Option<Self> {
-        if record.headers.is_empty() || record.key.is_some() || record.value.is_some() {
-            return None;
+    /// Appends a record's headers and the mark behind them.
+    pub(crate) fn encode(self, headers: Option<&Headers>, out: &mut Vec<u8>) {
+        match headers {
+            None => {
+                // The common case, written as `Headers::encode` would: one header, its name and value.
+                out.extend_from_slice(&[2, HEADER_LENGTH]);
+                out.extend_from_slice(HEADER.as_bytes());
+                out.push(VALUE_LENGTH);
+                out.extend_from_slice(&self.to_bytes());
+            }
+            Some(headers) => {
+                let mut all = headers.clone();
+                all.add(HEADER, Some(self.to_bytes().to_vec()));
+                all.encode(out);
+            }
         }
-        Self::from_bytes(Headers::decode(record.headers).ok()?.last(HEADER)??)
+    }
+
+    /// The mark that a record of a managed topic carries, which is always its last header.
+    pub(crate) fn read(record: &RecordRef<'_>) -> Option<Self> {
+        let (rest, value) = record.headers.split_last_chunk::<{ Self::BYTES }>()?;
+        rest.ends_with(HEADER_END).then(|| Self::from_bytes(value)).flatten()
+    }
+
+    /// A record's headers without the mark that may be the last of them; `None` if no other is left.
+    pub(crate) fn strip(mut headers: Headers) -> Option<Headers> {
+        headers.remove_last(HEADER);
+        (!headers.is_empty()).then_some(headers)
+    }
+
+    /// Whether encoded headers are a mark alone.
+    pub(crate) fn is_alone(headers: &[u8]) -> bool {
+        headers.len() == 2 + HEADER.len() + 1 + Self::BYTES && headers.first() == Some(&2)
+    }
+
+    /// Whether `record` is nothing but its mark.
+    pub(super) fn is_bare(record: &RecordRef<'_>) -> bool {
+        record.key.is_none() && record.value.is_none() && Self::is_alone(record.headers)
     }
 }
 
@@ -92,6 +132,22 @@ impl TimeVector {
         let before = self.time;
         self.time = before.max(self.minimum());
         self.time > before
+    }
+
+    /// Counts in what a record says its sender had sent before it, and gives the reader's time at the record.
+    pub(super) fn reached(&mut self, record: &RecordRef<'_>) -> Timestamp {
+        if let Some(mark) = TimeMark::read(record) {
+            self.apply(mark);
+        }
+        self.time
+    }
+
+    /// Counts in a record: what was sent before it, and itself.
+    pub(super) fn count(&mut self, record: &RecordRef<'_>) {
+        if let Some(mark) = TimeMark::read(record) {
+            let time = if TimeMark::is_bare(record) { mark.time } else { mark.time.max(record.timestamp) };
+            self.apply(TimeMark { time, ..mark });
+        }
     }
 
     /// The reader's time: never goes back.
@@ -171,6 +227,26 @@ mod tests {
         records.push(5, Some(b"k"), None, &Headers::new()).unwrap();
         let records = records.build();
         assert_eq!(TimeMark::read(&records.get(0).unwrap()), Some(mark(3, Timestamp::MAX, true)));
+        assert!(TimeMark::is_bare(&records.get(0).unwrap()));
         assert_eq!(TimeMark::read(&records.get(1).unwrap()), None);
+    }
+
+    #[test]
+    fn a_mark_behind_a_users_headers_is_found_and_stripped() {
+        let mut headers = Headers::new();
+        headers.add("trace", Some(b"7".to_vec()));
+        let mut encoded = Vec::new();
+        mark(1, 9, false).encode(Some(&headers), &mut encoded);
+        let mut records = RecordSetBuilder::default();
+        records.push_encoded(1, Some(b"k"), &encoded, |_| Ok::<_, SetFull>(true)).unwrap();
+        let records = records.build();
+        assert_eq!(TimeMark::read(&records.get(0).unwrap()), Some(mark(1, 9, false)));
+        assert!(!TimeMark::is_alone(&encoded));
+        assert_eq!(TimeMark::strip(Headers::decode(&encoded).unwrap()), Some(headers));
+        let mut alone = Vec::new();
+        mark(1, 9, false).encode(None, &mut alone);
+        assert!(TimeMark::is_alone(&alone));
+        assert_eq!(Headers::decode(&alone).unwrap().iter().count(), 1);
+        assert_eq!(TimeMark::strip(Headers::decode(&alone).unwrap()), None);
     }
 }

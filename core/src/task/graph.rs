@@ -36,6 +36,11 @@ pub(super) struct Graph {
 }
 
 impl Graph {
+    /// Whether any node gets its records one by one.
+    pub(super) fn has_stepwise(&self) -> bool {
+        self.slots.iter().any(|slot| slot.stepwise)
+    }
+
     /// Hands a source's batch to what lies below it.
     pub(super) fn push(&mut self, source: usize, payload: Box<dyn Payload>, env: &mut Env) -> Result<(), ProcessorError> {
         self.emit(source, Output { payload, routes: None }, env)

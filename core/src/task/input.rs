@@ -14,12 +14,24 @@ struct Chunk {
     raw: Arc<RecordSet>,
     /// Where reading goes on behind the chunk.
     next_offset: i64,
-    /// Time marks in it, by their place.
-    marks: VecDeque<(usize, TimeMark)>,
+    /// The places of time marks that are records of their own.
+    marks: VecDeque<usize>,
+    /// For managed topics: the reader's time at each record, before the record itself is counted in.
+    times: Arc<Vec<Timestamp>>,
+    /// The places before this one are counted into the input's vector.
+    counted: usize,
     /// The places before this one are decoded.
     decoded: usize,
     rows: Option<Box<dyn Pending>>,
     failures: VecDeque<Failure>,
+}
+
+/// What lies between the rows of an input: it takes effect as soon as it is next.
+pub(super) enum Passed {
+    /// A time mark.
+    Mark,
+    /// Records that could not be read.
+    Failures(Vec<Failure>, Arc<RecordSet>),
 }
 
 /// A run of records taken from an input.
@@ -27,6 +39,8 @@ pub(super) struct Run {
     pub(super) rows: Option<Box<dyn Payload>>,
     pub(super) failures: Vec<Failure>,
     pub(super) raw: Arc<RecordSet>,
+    /// For managed topics: the time carried to each record of `raw`.
+    pub(super) times: Arc<Vec<Timestamp>>,
     /// The largest timestamp in it.
     pub(super) time: Timestamp,
 }
@@ -89,25 +103,38 @@ impl Input {
             self.consumed = fetched.next_offset;
             return;
         }
-        let mut marks = VecDeque::new();
-        if self.vector.is_some() {
-            marks.extend(fetched.records.iter().enumerate().filter_map(|(i, r)| Some((i, TimeMark::read(&r)?))));
+        let (mut marks, mut times) = (VecDeque::new(), Vec::new());
+        if let Some(mut ahead) = self.vector.clone() {
+            for (place, record) in fetched.records.iter().enumerate() {
+                times.push(ahead.reached(&record));
+                ahead.count(&record);
+                if TimeMark::is_bare(&record) {
+                    marks.push_back(place);
+                }
+            }
         }
         self.chunk = Some(Chunk {
             raw: Arc::new(fetched.records),
             next_offset: fetched.next_offset,
             marks,
+            times: Arc::new(times),
+            counted: 0,
             decoded: 0,
             rows: None,
             failures: VecDeque::new(),
         });
     }
 
-    /// Decodes on until a row, a failure or a time mark is next; gives the time marks that are passed.
-    pub(super) fn prepare(&mut self, rows_max: usize) -> Option<TimeMark> {
+    /// Decodes on until a row is next, and gives what is passed on the way, one by one.
+    pub(super) fn pass(&mut self, rows_max: usize) -> Option<Passed> {
         loop {
             let chunk = self.chunk.as_mut()?;
-            if chunk.rows.as_ref().is_some_and(|rows| !rows.is_empty()) || !chunk.failures.is_empty() {
+            if let Some(failures) = chunk.leading_failures() {
+                let raw = Arc::clone(&chunk.raw);
+                self.settle();
+                return Some(Passed::Failures(failures, raw));
+            }
+            if chunk.rows.as_ref().is_some_and(|rows| !rows.is_empty()) {
                 return None;
             }
             if chunk.decoded >= chunk.raw.len() {
@@ -115,12 +142,12 @@ impl Input {
                 self.chunk = None;
                 return None;
             }
-            if let Some((_, mark)) = chunk.marks.pop_front_if(|(place, _)| *place == chunk.decoded) {
+            if chunk.marks.pop_front_if(|place| *place == chunk.decoded).is_some() {
                 chunk.decoded += 1;
-                self.consumed = chunk.raw.get(chunk.decoded).map_or(chunk.next_offset, |record| record.offset);
-                return Some(mark);
+                self.settle();
+                return Some(Passed::Mark);
             }
-            let bound = chunk.marks.front().map_or(chunk.raw.len(), |(place, _)| *place);
+            let bound = chunk.marks.front().copied().unwrap_or(chunk.raw.len());
             let to = bound.min(chunk.decoded.saturating_add(rows_max));
             let decoded = self.decoder.decode(&chunk.raw, chunk.decoded, to);
             chunk.decoded = to;
@@ -129,13 +156,20 @@ impl Input {
         }
     }
 
-    /// The timestamp of the next row; failures that come first have none of their own and go with it.
+    /// The timestamp of the next row.
     pub(super) fn head(&self) -> Option<Timestamp> {
-        let chunk = self.chunk.as_ref()?;
-        match chunk.rows.as_ref().and_then(|rows| rows.head(0)) {
-            Some((timestamp, _)) => Some(timestamp),
-            // Only failures are left: they are taken at once.
-            None => (!chunk.failures.is_empty()).then_some(Timestamp::MIN),
+        let rows = self.chunk.as_ref()?.rows.as_ref()?;
+        rows.head(0).map(|(timestamp, _)| timestamp)
+    }
+
+    /// Moves position and time behind what has been taken.
+    fn settle(&mut self) {
+        let Some(chunk) = &mut self.chunk else { return };
+        let next = chunk.next();
+        self.consumed = chunk.raw.get(next).map_or(chunk.next_offset, |record| record.offset);
+        if let Some(vector) = &mut self.vector {
+            chunk.raw.range(chunk.counted, next).for_each(|record| vector.count(&record));
+            chunk.counted = next;
         }
     }
 
@@ -150,14 +184,28 @@ impl Input {
             }
         }
         let rows = chunk.rows.as_mut().filter(|_| count > 0).map(|rows| rows.take(count));
-        let next = chunk.rows.as_ref().and_then(|rows| rows.head(0)).map(|(_, origin)| origin);
+        let failures = chunk.leading_failures().unwrap_or_default();
+        let (raw, times) = (Arc::clone(&chunk.raw), Arc::clone(&chunk.times));
+        self.settle();
+        Some(Run { rows, failures, raw, times, time })
+    }
+}
+
+impl Chunk {
+    /// The place of the next row or failure, or of what is not decoded yet.
+    fn next(&self) -> usize {
+        let row = self.rows.as_ref().and_then(|rows| rows.head(0)).map(|(_, origin)| origin);
+        let failure = self.failures.front().map(|failure| failure.origin);
+        row.into_iter().chain(failure).min().map_or(self.decoded, |origin| origin as usize)
+    }
+
+    /// Takes the failures in front of the next row, if there are any.
+    fn leading_failures(&mut self) -> Option<Vec<Failure>> {
+        let row = self.rows.as_ref().and_then(|rows| rows.head(0)).map(|(_, origin)| origin);
         let mut failures = Vec::new();
-        while let Some(failure) = chunk.failures.pop_front_if(|f| next.is_none_or(|next| f.origin < next)) {
+        while let Some(failure) = self.failures.pop_front_if(|f| row.is_none_or(|row| f.origin < row)) {
             failures.push(failure);
         }
-        let next = next.map_or(chunk.decoded, |origin| origin as usize);
-        let raw = Arc::clone(&chunk.raw);
-        self.consumed = raw.get(next).map_or(chunk.next_offset, |record| record.offset);
-        Some(Run { rows, failures, raw, time })
+        (!failures.is_empty()).then_some(failures)
     }
 }

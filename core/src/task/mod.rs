@@ -21,6 +21,7 @@ mod input;
 pub use carried::TaskId;
 
 pub(crate) use build::Blueprint;
+pub(crate) use carried::TimeMark;
 pub(crate) use commit::{ChangelogPart, TaskCommit};
 
 use crate::{
@@ -31,10 +32,10 @@ use crate::{
     store::{KeyValueStore, StoreKey},
     topology::{Failure, Topic},
 };
-use carried::TimeMark;
+use carried::TimeVector;
 use graph::{Action, Graph};
 use hashbrown::HashMap;
-use input::{Input, Run};
+use input::{Input, Passed, Run};
 use std::sync::Arc;
 
 /// What to do with a record that cannot be read, processed or written.
@@ -105,7 +106,7 @@ impl Task {
         self.env.wall_clock = wall_clock;
         self.punctuate(PunctuationType::WallClockTime, wall_clock)?;
         for index in 0..self.inputs.len() {
-            self.pass_marks(index)?;
+            self.pass(index)?;
         }
         if self.inputs.iter().any(|input| input.is_empty() && !input.at_end) {
             return Ok(Step::Starved);
@@ -117,16 +118,22 @@ impl Task {
         let rival = heads.get(1).copied();
         self.idle_told = false;
         let (mut time, due) = (self.env.stream_time, self.next_punctuation());
+        // Where order between nodes shows, the nodes below a managed topic learn of time after each record.
+        let single = self.inputs.get(first).is_some_and(|input| input.vector.is_some()) && self.graph.has_stepwise();
+        let mut taken = 0;
         let run = self.inputs.get_mut(first).and_then(|input| {
             input.take(|timestamp| {
                 // A run ends behind the record that makes a punctuation due, and before a rival's head.
                 let wanted = rival.is_none_or(|rival| (timestamp, first) < rival) && due.is_none_or(|due| time < 0 || time < due);
+                let wanted = wanted && !(single && taken > 0);
+                taken += 1;
                 time = time.max(timestamp);
                 wanted
             })
         });
         if let Some(run) = run {
             self.run(first, run)?;
+            self.pass(first)?;
         }
         self.punctuate(PunctuationType::StreamTime, self.env.stream_time)?;
         Ok(Step::Ran)
@@ -137,24 +144,38 @@ impl Task {
         let (node, partition) = (input.node, input.partition.clone());
         self.env.stream_time = self.env.stream_time.max(run.time);
         self.records += run.rows.as_ref().map_or(0, |rows| rows.len() as u64);
-        self.env.raw = Some(Raw { partition, records: Arc::clone(&run.raw) });
+        let others = self.inputs.iter().enumerate().filter(|(other, _)| *other != index);
+        let others = others.filter_map(|(_, input)| input.vector.as_ref()).map(TimeVector::time).min();
+        self.env.raw = Some(Raw { times: run.times, others, ..Raw::new(partition, Arc::clone(&run.raw)) });
         let pushed = run.rows.map_or(Ok(()), |rows| self.graph.push(node, rows, &mut self.env));
         let settled = self.settle_dead_letters(run.failures, Some(&run.raw));
         self.env.raw = None;
-        pushed.and(settled)
+        pushed.and(settled)?;
+        self.tell_time(index)
     }
 
-    /// Takes the time marks in front of an input, and tells the nodes below if time has moved.
-    fn pass_marks(&mut self, index: usize) -> Result<(), ProcessorError> {
-        while let Some(mark) = self.inputs.get_mut(index).and_then(|input| input.prepare(self.rows_max)) {
-            let moved = self.inputs.get_mut(index).and_then(|input| {
-                let vector = input.vector.as_mut()?;
-                vector.apply(mark).then(|| vector.time())
-            });
-            if let (Some(time), Some(place)) = (moved, self.graph.times.get_mut(index)) {
-                *place = time;
-                self.advance_below(index)?;
+    /// Tells the nodes below a managed topic if its time has moved.
+    fn tell_time(&mut self, index: usize) -> Result<(), ProcessorError> {
+        let time = self.inputs.get(index).and_then(|input| input.vector.as_ref()).map(TimeVector::time);
+        match (time, self.graph.times.get_mut(index)) {
+            (Some(time), Some(told)) if time > *told => {
+                *told = time;
+                self.advance_below(index)
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets everything in front of an input's next row take effect: time marks, and records that cannot be read.
+    fn pass(&mut self, index: usize) -> Result<(), ProcessorError> {
+        while let Some(passed) = self.inputs.get_mut(index).and_then(|input| input.pass(self.rows_max)) {
+            if let Passed::Failures(failures, records) = passed {
+                let partition = self.inputs.get(index).map(|input| input.partition.clone());
+                self.env.raw = partition.map(|partition| Raw::new(partition, Arc::clone(&records)));
+                self.settle_dead_letters(failures, Some(&records))?;
+                self.env.raw = None;
+            }
+            self.tell_time(index)?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use crate::{
     processor::{Context, Payload, Pending, ProcessorError, Record, Rows, mistyped},
     record::{Headers, RecordRef, RecordSet, RecordSetBuilder, SetFull, Timestamp, murmur2_partition},
+    task::{TaskId, TimeMark},
     serde::{Data, Nullable, SerdeError, SharedSerde, for_type},
 };
 use std::sync::Arc;
@@ -140,22 +141,26 @@ pub struct SinkRecords {
     /// Where records without a key go.
     pub(crate) keyless: u32,
     pub(crate) bytes: usize,
+    sender: TaskId,
 }
 
 impl SinkRecords {
-    pub(crate) fn new(partitions: u32, keyless: u32) -> Self {
+    pub(crate) fn new(partitions: u32, sender: TaskId) -> Self {
         let builders = (0..partitions).map(|_| RecordSetBuilder::default()).collect();
-        Self { partitions: builders, time: Timestamp::MIN, keyless: keyless % partitions.max(1), bytes: 0 }
+        let keyless = sender.partition % partitions.max(1);
+        Self { partitions: builders, time: Timestamp::MIN, keyless, bytes: 0, sender }
     }
 }
 
 pub(super) struct TypedDecoder<K, V> {
     consumed: Consumed<K, V>,
+    /// Whether the topic is a managed one, whose records carry time.
+    internal: bool,
 }
 
 impl<K: Data, V: Data> TypedDecoder<K, V> {
-    pub(super) fn new(consumed: Consumed<K, V>) -> Self {
-        Self { consumed }
+    pub(super) fn new(consumed: Consumed<K, V>, internal: bool) -> Self {
+        Self { consumed, internal }
     }
 
     fn read(&self, record: &RecordRef<'_>, origin: u32) -> Result<Record<K, V>, (&'static str, String)> {
@@ -171,9 +176,10 @@ impl<K: Data, V: Data> TypedDecoder<K, V> {
         }
         let headers = match record.headers {
             [] => None,
+            bytes if self.internal && TimeMark::is_alone(bytes) => None,
             bytes => {
                 let headers = Headers::decode(bytes).map_err(|e| ("DeserializationError", e.to_string()))?;
-                (!headers.is_empty()).then(|| Box::new(headers))
+                TimeMark::strip(headers).map(Box::new)
             }
         };
         Ok(Record { key, value, timestamp, headers, origin })
@@ -227,11 +233,15 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
             return Ok(false);
         }
         self.headers.clear();
-        if let Some(headers) = &row.headers {
+        if self.internal {
+            let mark = TimeMark { sender: out.sender, time: out.time, idle: false };
+            mark.encode(row.headers.as_deref(), &mut self.headers);
+        } else if let Some(headers) = &row.headers {
             headers.encode(&mut self.headers);
         }
         let count = u32::try_from(out.partitions.len()).unwrap_or(u32::MAX);
-        let partition = if keyed { murmur2_partition(&self.key, count) } else { out.keyless };
+        let placed_by = self.produced.key.placed_by(&self.key);
+        let partition = if keyed { murmur2_partition(placed_by, count) } else { out.keyless };
         let Some(records) = out.partitions.get_mut(partition as usize) else { return Ok(false) };
         let (value, before) = (&self.produced.value, records.size_bytes());
         records.push_encoded(row.timestamp, keyed.then_some(&self.key[..]), &self.headers, |arena| {

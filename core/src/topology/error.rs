@@ -47,6 +47,13 @@ pub enum TopologyError {
     #[error(transparent)]
     TopicName(#[from] InvalidTopicName),
 
+    /// Two sources read one topic, and could not both have a position in it.
+    #[error("the topic `{topic}` is read by two sources; read it once, with one pair of types, and use that stream twice")]
+    TopicReadTwice {
+        /// The topic.
+        topic: String,
+    },
+
     /// Topics that are joined have different numbers of partitions.
     #[error("`{node}` joins topics with different numbers of partitions ({counts}); give them the same number")]
     NotCopartitioned {

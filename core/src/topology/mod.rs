@@ -254,7 +254,12 @@ impl Topology {
         topic: Topic,
         consumed: Consumed<K, V>,
     ) -> Result<&mut Self, TopologyError> {
-        let make = Arc::new(move || Box::new(TypedDecoder::new(consumed.clone())) as Box<dyn Decoder>);
+        let read = |node: &NodeSpec| matches!(&node.kind, Kind::Source { topic: other, .. } if *other == topic);
+        if self.nodes.iter().any(read) {
+            return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
+        }
+        let internal = matches!(topic, Topic::Repartition(_));
+        let make = Arc::new(move || Box::new(TypedDecoder::new(consumed.clone(), internal)) as Box<dyn Decoder>);
         self.add(name, Kind::Source { topic, make }, &[], (None, Some(TypeId::of::<Rows<K, V>>())))
     }
 

@@ -184,10 +184,13 @@ fn stepwise(topology: &Topology) -> BTreeSet<usize> {
 
 fn check_copartitioned(topology: &Topology, counts: &BTreeMap<Topic, u32>) -> Result<(), TopologyError> {
     for (index, node) in topology.nodes.iter().enumerate().filter(|(_, node)| node.copartitioned) {
-        let mut above = BTreeMap::new();
+        let (mut above, mut seen) = (BTreeMap::new(), BTreeSet::new());
         let mut open = vec![index];
-        while let Some(spec) = open.pop().and_then(|index| topology.nodes.get(index)) {
+        while let Some(index) = open.pop() {
+            let Some(spec) = topology.nodes.get(index).filter(|_| seen.insert(index)) else { continue };
             open.extend(&spec.parents);
+            // What writes a store that the node reads, such as a joined table's, is above it too.
+            open.extend((0..index).filter(|other| share_a_store(topology, *other, index)));
             if let Kind::Source { topic, .. } = &spec.kind {
                 above.extend(counts.get(topic).map(|count| (topic, *count)));
             }
@@ -198,4 +201,12 @@ fn check_copartitioned(topology: &Topology, counts: &BTreeMap<Topic, u32>) -> Re
         }
     }
     Ok(())
+}
+
+fn share_a_store(topology: &Topology, one: usize, other: usize) -> bool {
+    let stores = |node: usize| match topology.nodes.get(node).map(|node| &node.kind) {
+        Some(Kind::Processor { stores, .. }) => &**stores,
+        _ => &[],
+    };
+    stores(one).iter().any(|store| stores(other).contains(store))
 }

@@ -30,7 +30,12 @@ pub struct KGroupedStream<K, V> {
 
 impl<K, V> Clone for KGroupedStream<K, V> {
     fn clone(&self) -> Self {
-        Self { plan: self.plan.clone(), node: self.node, serdes: self.serdes.clone(), name: self.name.clone() }
+        Self {
+            plan: self.plan.clone(),
+            node: self.node,
+            serdes: self.serdes.clone(),
+            name: self.name.clone(),
+        }
     }
 }
 
@@ -47,7 +52,8 @@ struct Prefixes {
     store: &'static str,
 }
 
-const AGGREGATE: Prefixes = Prefixes { node: "KSTREAM-AGGREGATE-", store: "KSTREAM-AGGREGATE-STATE-STORE-" };
+const AGGREGATE: Prefixes =
+    Prefixes { node: "KSTREAM-AGGREGATE-", store: "KSTREAM-AGGREGATE-STATE-STORE-" };
 const REDUCE: Prefixes = Prefixes { node: "KSTREAM-REDUCE-", store: "KSTREAM-REDUCE-STATE-STORE-" };
 
 impl<K: Data, V: Data> KGroupedStream<K, V> {
@@ -64,13 +70,11 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     }
 
     /// The number of records of each key.
-    #[must_use]
     pub fn count(&self, materialized: impl Into<Materialized>) -> KTable<K, i64> {
         self.fold(AGGREGATE, count, materialized.into())
     }
 
     /// The records of each key reduced to one value: the first as it is, every other with the value so far.
-    #[must_use]
     pub fn reduce(
         &self,
         reduce: impl Fn(V, V) -> V + Send + Sync + 'static,
@@ -96,18 +100,20 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     /// let _means = speeds.aggregate(Mean::default, add, "mean-speed");
     /// assert!(builder.build().is_ok());
     /// ```
-    #[must_use]
     pub fn aggregate<A: DefaultSerde>(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         aggregate: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
         materialized: impl Into<Materialized>,
     ) -> KTable<K, A> {
-        self.aggregate_or_delete(init, move |key, value, so_far| Some(aggregate(key, value, so_far)), materialized)
+        self.aggregate_or_delete(
+            init,
+            move |key, value, so_far| Some(aggregate(key, value, so_far)),
+            materialized,
+        )
     }
 
     /// The same for an aggregate that can end: `None` deletes the row, and the key's next record begins anew.
-    #[must_use]
     pub fn aggregate_or_delete<A: DefaultSerde>(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
@@ -123,16 +129,27 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         TimeWindowedKStream::new(self.clone(), windows)
     }
 
-    fn fold<A: DefaultSerde, F>(&self, prefixes: Prefixes, fold: F, materialized: Materialized) -> KTable<K, A>
+    fn fold<A: DefaultSerde, F>(
+        &self,
+        prefixes: Prefixes,
+        fold: F,
+        materialized: Materialized,
+    ) -> KTable<K, A>
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
         let Materialized { name, caching } = materialized;
         let (store, step) = self.below(prefixes, name);
         let (key, value) = (SharedSerde::clone(&self.serdes.key), for_type::<A>());
-        self.plan.add_store(KeyValueStore::builder(&store, SharedSerde::clone(&key), SharedSerde::clone(&value)));
+        self.plan.add_store(KeyValueStore::builder(
+            &store,
+            SharedSerde::clone(&key),
+            SharedSerde::clone(&value),
+        ));
         let (name, fold) = (Arc::clone(&store), Arc::new(fold));
-        let node = self.plan.processor::<K, V, _>(step, move || Aggregate::<K, A, F>::new(&name, &fold, caching));
+        let node = self
+            .plan
+            .processor::<K, V, _>(step, move || Aggregate::<K, A, F>::new(&name, &fold, caching));
         let (plan, view) = (self.plan.clone(), Arc::new(Stored(store)));
         KTable { plan, node, key: Some(key), value: Some(value), view, stored: true }
     }
@@ -148,13 +165,14 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 }
 
 /// Counts.
-#[expect(clippy::needless_pass_by_value, reason = "a fold takes its value")]
 fn count<K, V>(_: &K, _: V, so_far: Option<i64>) -> Option<i64> {
     Some(so_far.unwrap_or(0) + 1)
 }
 
 /// A fold of values into one of their own type.
-fn reducing<K, V>(reduce: impl Fn(V, V) -> V + Send + Sync) -> impl Fn(&K, V, Option<V>) -> Option<V> + Send + Sync {
+fn reducing<K, V>(
+    reduce: impl Fn(V, V) -> V + Send + Sync,
+) -> impl Fn(&K, V, Option<V>) -> Option<V> + Send + Sync {
     move |_, value, so_far| {
         Some(match so_far {
             Some(so_far) => reduce(so_far, value),

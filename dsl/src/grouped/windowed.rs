@@ -57,13 +57,11 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     }
 
     /// The number of records of each key and window.
-    #[must_use]
     pub fn count(&self, materialized: impl Into<Materialized>) -> KTable<Windowed<K>, i64> {
         self.fold(AGGREGATE, count, materialized.into())
     }
 
     /// The records of each key and window reduced to one value, as [`KGroupedStream::reduce`] does.
-    #[must_use]
     pub fn reduce(
         &self,
         reduce: impl Fn(V, V) -> V + Send + Sync + 'static,
@@ -77,18 +75,20 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
 
     /// The records of each key and window folded into an aggregate, as [`KGroupedStream::aggregate`] does. Where values
     /// are `Option`, nulls are folded too.
-    #[must_use]
     pub fn aggregate<A: DefaultSerde>(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         aggregate: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
         materialized: impl Into<Materialized>,
     ) -> KTable<Windowed<K>, A> {
-        self.aggregate_or_delete(init, move |key, value, so_far| Some(aggregate(key, value, so_far)), materialized)
+        self.aggregate_or_delete(
+            init,
+            move |key, value, so_far| Some(aggregate(key, value, so_far)),
+            materialized,
+        )
     }
 
     /// The same for an aggregate that can end; a row that is deleted when its window closes has no final.
-    #[must_use]
     pub fn aggregate_or_delete<A: DefaultSerde>(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
@@ -114,15 +114,20 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
             plan.fail(TopologyError::EmptyWindow { node: store.to_string() });
         }
         let value = for_type::<A>();
-        plan.add_store(WindowStore::builder(&store, SharedSerde::clone(&serdes.key), SharedSerde::clone(&value)));
-        let (name, fold, time) = (Arc::clone(&store), Arc::new(fold), WindowTime::new(self.windows));
+        plan.add_store(WindowStore::builder(
+            &store,
+            SharedSerde::clone(&serdes.key),
+            SharedSerde::clone(&value),
+        ));
+        let (name, fold, time) =
+            (Arc::clone(&store), Arc::new(fold), WindowTime::new(self.windows));
         let node = match self.emit.on {
-            Emit::Close => {
-                plan.processor::<K, V, _>(step, move || WindowedFinals::<K, A, F>::new(&name, time, &fold))
-            }
-            Emit::Update => {
-                plan.processor::<K, V, _>(step, move || WindowedUpdates::<K, A, F>::new(&name, time, &fold, caching))
-            }
+            Emit::Close => plan.processor::<K, V, _>(step, move || {
+                WindowedFinals::<K, A, F>::new(&name, time, &fold)
+            }),
+            Emit::Update => plan.processor::<K, V, _>(step, move || {
+                WindowedUpdates::<K, A, F>::new(&name, time, &fold, caching)
+            }),
         };
         let key = WindowedSerde::new(SharedSerde::clone(&serdes.key), self.windows.size_ms());
         let (plan, view) = (plan.clone(), Arc::new(StoredWindows(store)));

@@ -20,11 +20,19 @@ pub(crate) struct Aggregate<K, A, F> {
     store: Option<StoreKey<KeyValueStore<K, A>>>,
     fold: Arc<F>,
     caching: bool,
+    /// Records came since the last flush: a second flush within one commit has nothing to say.
+    touched: bool,
 }
 
 impl<K, A, F> Aggregate<K, A, F> {
     pub(crate) fn new(name: &Arc<str>, fold: &Arc<F>, caching: bool) -> Self {
-        Self { name: Arc::clone(name), store: None, fold: Arc::clone(fold), caching }
+        Self {
+            name: Arc::clone(name),
+            store: None,
+            fold: Arc::clone(fold),
+            caching,
+            touched: false,
+        }
     }
 }
 
@@ -69,29 +77,34 @@ where
         rows: Rows<K, V>,
         context: &mut Context<'_, K, Option<A>>,
     ) -> Result<(), ProcessorError> {
-        let store = context.store(self.store.expect("a processor is set up before its first record"));
-        store.prefetch(rows.iter().map(|record| &record.key))?;
+        self.touched = true;
+        let store =
+            context.store(self.store.expect("a processor is set up before its first record"));
+        let located = store.locate(rows.iter().map(|record| &record.key))?;
         let mut updates = Vec::with_capacity(if self.caching { 0 } else { rows.len() });
-        for record in rows {
+        for (record, place) in rows.into_iter().zip(located) {
             let timestamp = record.timestamp;
             let (frame, key, value) = record.split();
             let caching = self.caching;
-            let update = store.update(&key, |entry, at| {
+            let update = store.update_located(place, |entry, at| {
                 fold_into(&*self.fold, (&key, value, timestamp), (&mut *entry, &mut *at));
                 (!caching).then(|| (entry.clone(), *at))
-            })?;
-            updates.extend(update.map(|(entry, at)| frame.with_timestamp(at).map(|(), ()| (key, entry))));
+            });
+            updates.extend(
+                update.map(|(entry, at)| frame.with_timestamp(at).map(|(), ()| (key, entry))),
+            );
         }
         context.forward_all(updates);
         Ok(())
     }
 
     fn flush(&mut self, context: &mut Context<'_, K, Option<A>>) -> Result<(), ProcessorError> {
-        if !self.caching {
+        if !self.caching || !std::mem::take(&mut self.touched) {
             return Ok(());
         }
         let store = context.store(self.store.expect("a processor is set up before it is flushed"));
-        let changed = store.changed().map(|row| row.map(|(key, value, at)| Record::new(key, value, at)));
+        let changed =
+            store.changed().map(|row| row.map(|(key, value, at)| Record::new(key, value, at)));
         let changed = changed.collect::<Result<Vec<_>, _>>()?;
         context.forward_all(changed);
         Ok(())

@@ -24,7 +24,11 @@ impl<K: Data, V: Data> Processor<K, V> for Branch<K, V> {
     type KOut = K;
     type VOut = V;
 
-    fn process(&mut self, record: Record<K, V>, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+    fn process(
+        &mut self,
+        record: Record<K, V>,
+        context: &mut Context<'_, K, V>,
+    ) -> Result<(), ProcessorError> {
         let wants = self.predicates.iter().position(|wants| wants(&record.key, &record.value));
         if let Some(child) = wants.and_then(|child| u16::try_from(child).ok()) {
             context.forward_to(child, record);

@@ -12,7 +12,11 @@ impl<K: Data, V: Data> Processor<Option<K>, V> for DropNullKeys {
     type KOut = K;
     type VOut = V;
 
-    fn process(&mut self, record: Record<Option<K>, V>, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+    fn process(
+        &mut self,
+        record: Record<Option<K>, V>,
+        context: &mut Context<'_, K, V>,
+    ) -> Result<(), ProcessorError> {
         let (frame, key, value) = record.split();
         match key {
             Some(key) => context.forward(frame.map(|(), ()| (key, value))),
@@ -29,7 +33,11 @@ impl<K: Data, V: Data> Processor<K, Option<V>> for DropNullValues {
     type KOut = K;
     type VOut = V;
 
-    fn process(&mut self, record: Record<K, Option<V>>, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+    fn process(
+        &mut self,
+        record: Record<K, Option<V>>,
+        context: &mut Context<'_, K, V>,
+    ) -> Result<(), ProcessorError> {
         let (frame, key, value) = record.split();
         match value {
             Some(value) => context.forward(frame.map(|(), ()| (key, value))),

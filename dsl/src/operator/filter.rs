@@ -26,14 +26,22 @@ where
     type KOut = K;
     type VOut = V;
 
-    fn process(&mut self, record: Record<K, V>, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+    fn process(
+        &mut self,
+        record: Record<K, V>,
+        context: &mut Context<'_, K, V>,
+    ) -> Result<(), ProcessorError> {
         if (self.keep)(&record.key, &record.value) {
             context.forward(record);
         }
         Ok(())
     }
 
-    fn process_batch(&mut self, mut rows: Rows<K, V>, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+    fn process_batch(
+        &mut self,
+        mut rows: Rows<K, V>,
+        context: &mut Context<'_, K, V>,
+    ) -> Result<(), ProcessorError> {
         rows.retain(|record| (self.keep)(&record.key, &record.value));
         context.forward_all(rows);
         Ok(())

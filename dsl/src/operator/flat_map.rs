@@ -29,7 +29,11 @@ where
     type KOut = K2;
     type VOut = V2;
 
-    fn process(&mut self, record: Record<K, V>, context: &mut Context<'_, K2, V2>) -> Result<(), ProcessorError> {
+    fn process(
+        &mut self,
+        record: Record<K, V>,
+        context: &mut Context<'_, K2, V2>,
+    ) -> Result<(), ProcessorError> {
         let (frame, key, value) = record.split();
         for (key, value) in (self.map)(key, value) {
             context.forward(frame.clone().map(|(), ()| (key, value)));

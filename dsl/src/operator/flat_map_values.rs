@@ -28,7 +28,11 @@ where
     type KOut = K;
     type VOut = V2;
 
-    fn process(&mut self, record: Record<K, V>, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {
+    fn process(
+        &mut self,
+        record: Record<K, V>,
+        context: &mut Context<'_, K, V2>,
+    ) -> Result<(), ProcessorError> {
         let (frame, key, value) = record.split();
         for value in (self.map)(&key, value) {
             context.forward(frame.clone().map(|(), ()| (key.clone(), value)));

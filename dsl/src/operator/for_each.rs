@@ -26,7 +26,11 @@ where
     type KOut = K;
     type VOut = V;
 
-    fn process(&mut self, record: Record<K, V>, _context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+    fn process(
+        &mut self,
+        record: Record<K, V>,
+        _context: &mut Context<'_, K, V>,
+    ) -> Result<(), ProcessorError> {
         (self.take)(record.key, record.value);
         Ok(())
     }

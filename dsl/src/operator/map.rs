@@ -28,12 +28,20 @@ where
     type KOut = K2;
     type VOut = V2;
 
-    fn process(&mut self, record: Record<K, V>, context: &mut Context<'_, K2, V2>) -> Result<(), ProcessorError> {
+    fn process(
+        &mut self,
+        record: Record<K, V>,
+        context: &mut Context<'_, K2, V2>,
+    ) -> Result<(), ProcessorError> {
         context.forward(record.map(&*self.map));
         Ok(())
     }
 
-    fn process_batch(&mut self, rows: Rows<K, V>, context: &mut Context<'_, K2, V2>) -> Result<(), ProcessorError> {
+    fn process_batch(
+        &mut self,
+        rows: Rows<K, V>,
+        context: &mut Context<'_, K2, V2>,
+    ) -> Result<(), ProcessorError> {
         context.forward_all(rows.into_iter().map(|record| record.map(&*self.map)).collect());
         Ok(())
     }

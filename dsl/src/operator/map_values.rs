@@ -37,12 +37,20 @@ where
     type KOut = K;
     type VOut = V2;
 
-    fn process(&mut self, record: Record<K, V>, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {
+    fn process(
+        &mut self,
+        record: Record<K, V>,
+        context: &mut Context<'_, K, V2>,
+    ) -> Result<(), ProcessorError> {
         context.forward(self.apply(record));
         Ok(())
     }
 
-    fn process_batch(&mut self, rows: Rows<K, V>, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {
+    fn process_batch(
+        &mut self,
+        rows: Rows<K, V>,
+        context: &mut Context<'_, K, V2>,
+    ) -> Result<(), ProcessorError> {
         context.forward_all(rows.into_iter().map(|record| self.apply(record)).collect());
         Ok(())
     }

@@ -12,12 +12,20 @@ impl<K: Data, V: Data> Processor<K, V> for Pass {
     type KOut = K;
     type VOut = V;
 
-    fn process(&mut self, record: Record<K, V>, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+    fn process(
+        &mut self,
+        record: Record<K, V>,
+        context: &mut Context<'_, K, V>,
+    ) -> Result<(), ProcessorError> {
         context.forward(record);
         Ok(())
     }
 
-    fn process_batch(&mut self, rows: Rows<K, V>, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+    fn process_batch(
+        &mut self,
+        rows: Rows<K, V>,
+        context: &mut Context<'_, K, V>,
+    ) -> Result<(), ProcessorError> {
         context.forward_all(rows);
         Ok(())
     }

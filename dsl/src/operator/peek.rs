@@ -26,13 +26,21 @@ where
     type KOut = K;
     type VOut = V;
 
-    fn process(&mut self, record: Record<K, V>, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+    fn process(
+        &mut self,
+        record: Record<K, V>,
+        context: &mut Context<'_, K, V>,
+    ) -> Result<(), ProcessorError> {
         (self.look)(&record.key, &record.value);
         context.forward(record);
         Ok(())
     }
 
-    fn process_batch(&mut self, rows: Rows<K, V>, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+    fn process_batch(
+        &mut self,
+        rows: Rows<K, V>,
+        context: &mut Context<'_, K, V>,
+    ) -> Result<(), ProcessorError> {
         rows.iter().for_each(|record| (self.look)(&record.key, &record.value));
         context.forward_all(rows);
         Ok(())

@@ -27,11 +27,19 @@ where
     type KOut = K2;
     type VOut = V;
 
-    fn process(&mut self, record: Record<K, V>, context: &mut Context<'_, K2, V>) -> Result<(), ProcessorError> {
+    fn process(
+        &mut self,
+        record: Record<K, V>,
+        context: &mut Context<'_, K2, V>,
+    ) -> Result<(), ProcessorError> {
         self.process_batch(vec![record], context)
     }
 
-    fn process_batch(&mut self, rows: Rows<K, V>, context: &mut Context<'_, K2, V>) -> Result<(), ProcessorError> {
+    fn process_batch(
+        &mut self,
+        rows: Rows<K, V>,
+        context: &mut Context<'_, K2, V>,
+    ) -> Result<(), ProcessorError> {
         let select = |record: Record<K, V>| {
             let key = (self.select)(&record.key, &record.value);
             record.with_key(key)

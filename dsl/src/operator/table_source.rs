@@ -46,7 +46,8 @@ impl<K: Data, V: Data> Processor<K, Option<V>> for TableSource<K, V> {
         rows: Rows<K, Option<V>>,
         context: &mut Context<'_, K, Option<V>>,
     ) -> Result<(), ProcessorError> {
-        let store = context.store(self.store.expect("a processor is set up before its first record"));
+        let store =
+            context.store(self.store.expect("a processor is set up before its first record"));
         for record in &rows {
             store.put(&record.key, record.value.clone(), record.timestamp)?;
         }

@@ -58,7 +58,11 @@ impl<K: Data, A: Data> Windows<K, A> {
     }
 
     /// Moves the closed windows' rows from the store to `finals`.
-    fn close(&mut self, store: &mut WindowStore<K, A>, finals: &mut Vec<Row<K, A>>) -> Result<(), ProcessorError> {
+    fn close(
+        &mut self,
+        store: &mut WindowStore<K, A>,
+        finals: &mut Vec<Row<K, A>>,
+    ) -> Result<(), ProcessorError> {
         let floor = self.time.floor();
         if store.oldest().is_some_and(|oldest| oldest < floor) {
             self.take_below(floor, store, finals)?;
@@ -68,7 +72,11 @@ impl<K: Data, A: Data> Windows<K, A> {
     }
 
     /// Moves all windows' rows to `finals`: the input is complete.
-    fn close_all(&mut self, store: &mut WindowStore<K, A>, finals: &mut Vec<Row<K, A>>) -> Result<(), ProcessorError> {
+    fn close_all(
+        &mut self,
+        store: &mut WindowStore<K, A>,
+        finals: &mut Vec<Row<K, A>>,
+    ) -> Result<(), ProcessorError> {
         if let Some(newest) = self.take_below(Timestamp::MAX, store, finals)? {
             // Time moves no further than it must, so that input that comes after all is not late altogether.
             self.time.advance_past(newest);
@@ -98,11 +106,13 @@ pub(crate) struct WindowedUpdates<K, A, F> {
     windows: Windows<K, A>,
     fold: Arc<F>,
     caching: bool,
+    /// Records came since the last flush: a second flush within one commit has nothing to say.
+    touched: bool,
 }
 
 impl<K: Data, A: Data, F> WindowedUpdates<K, A, F> {
     pub(crate) fn new(name: &Arc<str>, time: WindowTime, fold: &Arc<F>, caching: bool) -> Self {
-        Self { windows: Windows::new(name, time), fold: Arc::clone(fold), caching }
+        Self { windows: Windows::new(name, time), fold: Arc::clone(fold), caching, touched: false }
     }
 }
 
@@ -133,14 +143,18 @@ where
         rows: Rows<K, V>,
         context: &mut Context<'_, Windowed<K>, Option<A>>,
     ) -> Result<(), ProcessorError> {
-        let carried = context.carried_time();
+        self.touched = true;
+        let mut carried = context.carried_times(&rows).map(Vec::into_iter);
         let store = context.store(self.windows.key());
         let (caching, time) = (self.caching, &mut self.windows.time);
         let mut updates = Vec::with_capacity(if caching { 0 } else { rows.len() });
         let mut late = 0;
         for record in rows {
             let timestamp = record.timestamp;
-            let (now, window) = (time.observe(timestamp, carried), time.window_of(timestamp));
+            let (now, window) = (
+                time.observe(timestamp, carried.as_mut().and_then(Iterator::next)),
+                time.window_of(timestamp),
+            );
             if !time.is_open(window.start, now) {
                 late += 1;
                 continue;
@@ -150,7 +164,9 @@ where
                 fold_into(&*self.fold, (&key, value, timestamp), (&mut *entry, &mut *at));
                 (!caching).then(|| (entry.clone(), *at))
             })?;
-            updates.extend(update.map(|(entry, at)| frame.with_timestamp(at).map(|(), ()| (Windowed { key, window }, entry))));
+            updates.extend(update.map(|(entry, at)| {
+                frame.with_timestamp(at).map(|(), ()| (Windowed { key, window }, entry))
+            }));
         }
         context.forward_all(updates);
         (0..late).for_each(|_| context.drop_record());
@@ -169,14 +185,21 @@ where
         Ok(())
     }
 
-    fn flush(&mut self, context: &mut Context<'_, Windowed<K>, Option<A>>) -> Result<(), ProcessorError> {
+    fn flush(
+        &mut self,
+        context: &mut Context<'_, Windowed<K>, Option<A>>,
+    ) -> Result<(), ProcessorError> {
         let store = context.store(self.windows.key());
         let time = self.windows.time;
         let mut changed = Vec::new();
-        if self.caching {
+        if std::mem::take(&mut self.touched) && self.caching {
             for row in store.changed() {
                 let (key, start, value, at) = row?;
-                changed.push(Record::new(Windowed { key, window: time.window_at(start) }, value, at));
+                changed.push(Record::new(
+                    Windowed { key, window: time.window_at(start) },
+                    value,
+                    at,
+                ));
             }
         }
         self.windows.expire(store);
@@ -232,18 +255,21 @@ where
         rows: Rows<K, V>,
         context: &mut Context<'_, Windowed<K>, Option<A>>,
     ) -> Result<(), ProcessorError> {
-        let carried = context.carried_time();
+        let mut carried = context.carried_times(&rows).map(Vec::into_iter);
         let store = context.store(self.windows.key());
         let (mut finals, mut late) = (Vec::new(), 0);
         for record in rows {
             let timestamp = record.timestamp;
             let before = self.windows.time.now();
-            let now = self.windows.time.observe(timestamp, carried);
+            let now =
+                self.windows.time.observe(timestamp, carried.as_mut().and_then(Iterator::next));
             let start = self.windows.time.window_of(timestamp).start;
             if self.windows.time.is_open(start, now) {
                 let (_, key, value) = record.split();
                 let fold = &*self.fold;
-                store.update(&key, start, |entry, at| fold_into(fold, (&key, value, timestamp), (entry, at)))?;
+                store.update(&key, start, |entry, at| {
+                    fold_into(fold, (&key, value, timestamp), (entry, at))
+                })?;
             } else {
                 late += 1;
             }

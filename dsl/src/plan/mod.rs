@@ -47,7 +47,13 @@ pub(crate) struct Step {
 
 impl Step {
     pub(crate) fn new(name: String, parents: &[NodeId]) -> Self {
-        Self { name, parents: parents.to_vec(), stores: Vec::new(), marks: false, copartitioned: false }
+        Self {
+            name,
+            parents: parents.to_vec(),
+            stores: Vec::new(),
+            marks: false,
+            copartitioned: false,
+        }
     }
 
     /// It uses this store.
@@ -144,7 +150,12 @@ impl Plan {
         self.0.borrow_mut().stores.push(store);
     }
 
-    pub(crate) fn source<K: Data, V: Data>(&self, name: String, topic: &str, consumed: Consumed<K, V>) -> NodeId {
+    pub(crate) fn source<K: Data, V: Data>(
+        &self,
+        name: String,
+        topic: &str,
+        consumed: Consumed<K, V>,
+    ) -> NodeId {
         let topic = topic.to_owned();
         let lower = move |topology: &mut Topology, name: &str, _: &[&str]| {
             topology.add_source(name, &topic, consumed.clone()).map(drop)
@@ -153,9 +164,19 @@ impl Plan {
     }
 
     /// The node that reads `topic` as `K` and `V` by their default serdes, made at the first call.
-    pub(crate) fn shared_source<K: Data, V: Data>(&self, topic: &str, consumed: Consumed<K, V>) -> NodeId {
+    pub(crate) fn shared_source<K: Data, V: Data>(
+        &self,
+        topic: &str,
+        consumed: Consumed<K, V>,
+    ) -> NodeId {
         let rows = TypeId::of::<(K, V)>();
-        let known = self.0.borrow().sources.iter().find(|s| s.topic == topic && s.rows == rows).map(|s| s.node);
+        let known = self
+            .0
+            .borrow()
+            .sources
+            .iter()
+            .find(|s| s.topic == topic && s.rows == rows)
+            .map(|s| s.node);
         known.unwrap_or_else(|| {
             let node = self.source(self.fresh("KSTREAM-SOURCE-"), topic, consumed);
             self.0.borrow_mut().sources.push(SharedSource { topic: topic.to_owned(), rows, node });
@@ -163,7 +184,11 @@ impl Plan {
         })
     }
 
-    pub(crate) fn processor<K, V, P>(&self, step: Step, supplier: impl Fn() -> P + Send + Sync + 'static) -> NodeId
+    pub(crate) fn processor<K, V, P>(
+        &self,
+        step: Step,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+    ) -> NodeId
     where
         K: Data,
         V: Data,
@@ -177,8 +202,12 @@ impl Plan {
         self.0.borrow_mut().add(step, Box::new(lower))
     }
 
-    pub(crate) fn sink<K: Data, V: Data>(&self, step: Step, topic: &str, produced: Produced<K, V>) -> NodeId {
-        let topic = topic.to_owned();
+    pub(crate) fn sink<K: Data, V: Data>(
+        &self,
+        step: Step,
+        topic: String,
+        produced: Produced<K, V>,
+    ) -> NodeId {
         let lower = move |topology: &mut Topology, name: &str, parents: &[&str]| {
             topology.add_sink(name, &topic, produced.clone(), parents).map(drop)
         };
@@ -196,7 +225,8 @@ impl Plan {
             topology.add_state_store(store.clone(), &[])?;
         }
         for Node { step, lower } in &graph.nodes {
-            let parents: Vec<&str> = step.parents.iter().map(|parent| graph.name(*parent)).collect();
+            let parents: Vec<&str> =
+                step.parents.iter().map(|parent| graph.name(*parent)).collect();
             lower(&mut topology, &step.name, &parents)?;
             step.stores.iter().try_for_each(|store| topology.connect_store(&step.name, store))?;
             if step.copartitioned {

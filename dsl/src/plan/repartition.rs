@@ -28,19 +28,35 @@ pub(super) struct Repartition {
 impl Plan {
     /// The node under which the records of `parent` lie in their keys' partitions: `parent` itself, or, if their keys
     /// changed, the source of the managed topic `<base>-repartition`. The same two again are the same topic.
-    pub(crate) fn keyed<K: Data, V: Data>(&self, parent: NodeId, base: &str, serdes: &Serdes<K, V>) -> NodeId {
+    pub(crate) fn keyed<K: Data, V: Data>(
+        &self,
+        parent: NodeId,
+        base: &str,
+        serdes: &Serdes<K, V>,
+    ) -> NodeId {
         let mut graph = self.0.borrow_mut();
         if !graph.is_marked(parent) {
             return parent;
         }
-        if let Some(known) = graph.repartitions.iter().find(|r| r.parent == parent && r.base == base) {
+        if let Some(known) =
+            graph.repartitions.iter().find(|r| r.parent == parent && r.base == base)
+        {
             return known.source;
         }
-        let [sink, source] = names(base, [graph.fresh("KSTREAM-SINK-"), graph.fresh("KSTREAM-FILTER-"), graph.fresh("KSTREAM-SOURCE-")]);
+        let [sink, source] = names(
+            base,
+            [
+                graph.fresh("KSTREAM-SINK-"),
+                graph.fresh("KSTREAM-FILTER-"),
+                graph.fresh("KSTREAM-SOURCE-"),
+            ],
+        );
         let (topic, written) = (base.to_owned(), serdes.clone());
         let lower = move |topology: &mut Topology, name: &str, parents: &[&str]| {
             let Serdes { key, value } = written.clone();
-            topology.add_repartition_sink(name, &topic, Produced::with(key, value), parents).map(drop)
+            topology
+                .add_repartition_sink(name, &topic, Produced::with(key, value), parents)
+                .map(drop)
         };
         graph.add(Step::new(sink, &[parent]), Box::new(lower));
         let (topic, read) = (base.to_owned(), serdes.clone());
@@ -58,6 +74,12 @@ impl Plan {
 /// filter of null keys, which here the sink does.
 fn names(base: &str, [sink, _filter, source]: [String; 3]) -> [String; 2] {
     let number = base.rsplit('-').next().unwrap_or_default();
-    let counted = base.starts_with("KSTREAM") && number.len() == 10 && number.bytes().all(|b| b.is_ascii_digit());
-    if counted { [sink, source] } else { [format!("{base}-repartition-sink"), format!("{base}-repartition-source")] }
+    let counted = base.starts_with("KSTREAM")
+        && number.len() == 10
+        && number.bytes().all(|b| b.is_ascii_digit());
+    if counted {
+        [sink, source]
+    } else {
+        [format!("{base}-repartition-sink"), format!("{base}-repartition-source")]
+    }
 }

@@ -13,7 +13,10 @@ impl<K: Data, V: Data> KStream<K, V> {
         K: DefaultSerde,
         V: DefaultSerde,
     {
-        self.group_by_key_with(Grouped::with(resolve(self.key.as_ref()), resolve(self.value.as_ref())))
+        self.group_by_key_with(Grouped::with(
+            resolve(self.key.as_ref()),
+            resolve(self.value.as_ref()),
+        ))
     }
 
     /// The same with serdes of one's own.

@@ -51,9 +51,15 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
 
     /// This stream partitioned by its key, and the step below it that reads the table's store.
     fn beside<T: Data>(&self, table: &KTable<K, T>, prefix: &str) -> (Self, Step) {
-        let serdes = Serdes { key: resolve(self.key.as_ref()), value: resolve(self.value.as_ref()) };
+        let serdes =
+            Serdes { key: resolve(self.key.as_ref()), value: resolve(self.value.as_ref()) };
         let node = self.plan.keyed(self.node, &self.plan.name_of(self.node), &serdes);
-        let keyed = Self { plan: self.plan.clone(), node, key: Some(serdes.key), value: Some(serdes.value) };
+        let keyed = Self {
+            plan: self.plan.clone(),
+            node,
+            key: Some(serdes.key),
+            value: Some(serdes.value),
+        };
         let step = keyed.step(prefix).with_store(table.view.store()).copartitioned();
         (keyed, step)
     }

@@ -43,7 +43,12 @@ pub struct KStream<K, V> {
 
 impl<K, V> Clone for KStream<K, V> {
     fn clone(&self) -> Self {
-        Self { plan: self.plan.clone(), node: self.node, key: self.key.clone(), value: self.value.clone() }
+        Self {
+            plan: self.plan.clone(),
+            node: self.node,
+            key: self.key.clone(),
+            value: self.value.clone(),
+        }
     }
 }
 

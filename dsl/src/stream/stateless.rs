@@ -3,7 +3,8 @@
 use super::KStream;
 use crate::{
     operator::{
-        DropNullKeys, DropNullValues, Filter, FlatMap, FlatMapValues, Map, MapValues, Pass, Peek, SelectKey,
+        DropNullKeys, DropNullValues, Filter, FlatMap, FlatMapValues, Map, MapValues, Pass, Peek,
+        SelectKey,
     },
     plan::Step,
 };
@@ -36,14 +37,20 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// assert!(builder.build().is_ok());
     /// ```
     #[must_use]
-    pub fn map<K2: Data, V2: Data>(&self, map: impl Fn(K, V) -> (K2, V2) + Send + Sync + 'static) -> KStream<K2, V2> {
+    pub fn map<K2: Data, V2: Data>(
+        &self,
+        map: impl Fn(K, V) -> (K2, V2) + Send + Sync + 'static,
+    ) -> KStream<K2, V2> {
         let map = Arc::new(map);
         self.then(self.step("KSTREAM-MAP-").marking(), move || Map::new(&map))
     }
 
     /// Maps each value; key, timestamp and headers stay.
     #[must_use]
-    pub fn map_values<V2: Data>(&self, map: impl Fn(V) -> V2 + Send + Sync + 'static) -> KStream<K, V2> {
+    pub fn map_values<V2: Data>(
+        &self,
+        map: impl Fn(V) -> V2 + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
         self.map_values_with_key(move |_, value| map(value))
     }
 
@@ -81,7 +88,10 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// assert!(builder.build().is_ok());
     /// ```
     #[must_use]
-    pub fn flat_map_values<V2: Data, I>(&self, map: impl Fn(V) -> I + Send + Sync + 'static) -> KStream<K, V2>
+    pub fn flat_map_values<V2: Data, I>(
+        &self,
+        map: impl Fn(V) -> I + Send + Sync + 'static,
+    ) -> KStream<K, V2>
     where
         I: IntoIterator<Item = V2> + 'static,
     {
@@ -91,9 +101,13 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// Gives each record another key. Marks the stream for a repartition, also if the key comes out equal.
     #[must_use]
-    pub fn select_key<K2: Data>(&self, select: impl Fn(&K, &V) -> K2 + Send + Sync + 'static) -> KStream<K2, V> {
+    pub fn select_key<K2: Data>(
+        &self,
+        select: impl Fn(&K, &V) -> K2 + Send + Sync + 'static,
+    ) -> KStream<K2, V> {
         let select = Arc::new(select);
-        let stream = self.then(self.step("KSTREAM-KEY-SELECT-").marking(), move || SelectKey::new(&select));
+        let stream =
+            self.then(self.step("KSTREAM-KEY-SELECT-").marking(), move || SelectKey::new(&select));
         KStream { value: self.value.clone(), ..stream }
     }
 
@@ -127,7 +141,10 @@ impl<K: Data, V: Data> KStream<Option<K>, V> {
     /// The records that have a key; those that have none are dropped and counted.
     #[must_use]
     pub fn drop_null_keys(&self) -> KStream<K, V> {
-        KStream { value: self.value.clone(), ..self.then(self.step("KSTREAM-FILTER-"), || DropNullKeys) }
+        KStream {
+            value: self.value.clone(),
+            ..self.then(self.step("KSTREAM-FILTER-"), || DropNullKeys)
+        }
     }
 }
 

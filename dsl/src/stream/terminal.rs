@@ -40,17 +40,20 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// assert!(builder.build()?.describe().contains("Sink: copy (topic: out)"));
     /// # Ok::<(), headwater_core::topology::TopologyError>(())
     /// ```
-    pub fn to(&self, topic: &str) -> Terminal
+    pub fn to(&self, topic: impl Into<String>) -> Terminal
     where
         K: DefaultSerde,
         V: DefaultSerde,
     {
-        self.to_with(topic, Produced::with(resolve(self.key.as_ref()), resolve(self.value.as_ref())))
+        self.to_with(
+            topic,
+            Produced::with(resolve(self.key.as_ref()), resolve(self.value.as_ref())),
+        )
     }
 
     /// Writes the records to `topic` as told.
-    pub fn to_with(&self, topic: &str, produced: Produced<K, V>) -> Terminal {
-        let node = self.plan.sink(self.step("KSTREAM-SINK-"), topic, produced);
+    pub fn to_with(&self, topic: impl Into<String>, produced: Produced<K, V>) -> Terminal {
+        let node = self.plan.sink(self.step("KSTREAM-SINK-"), topic.into(), produced);
         Terminal { plan: self.plan.clone(), node }
     }
 

@@ -63,7 +63,8 @@ impl<K: Data, V: Data> KTable<K, V> {
     /// The rows for which `keep` holds; a row that no longer does is deleted.
     #[must_use]
     pub fn filter(&self, keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
-        let table = self.derive("KTABLE-FILTER-", move |key, value| keep(key, &value).then_some(value));
+        let table =
+            self.derive("KTABLE-FILTER-", move |key, value| keep(key, &value).then_some(value));
         Self { value: self.value.clone(), ..table }
     }
 
@@ -75,7 +76,10 @@ impl<K: Data, V: Data> KTable<K, V> {
 
     /// The same rows with their values mapped.
     #[must_use]
-    pub fn map_values<V2: Data>(&self, map: impl Fn(V) -> V2 + Send + Sync + 'static) -> KTable<K, V2> {
+    pub fn map_values<V2: Data>(
+        &self,
+        map: impl Fn(V) -> V2 + Send + Sync + 'static,
+    ) -> KTable<K, V2> {
         self.derive("KTABLE-MAPVALUES-", move |_, value| Some(map(value)))
     }
 
@@ -84,7 +88,8 @@ impl<K: Data, V: Data> KTable<K, V> {
     pub fn to_stream(&self) -> KStream<K, Option<V>> {
         let step = Step::new(self.plan.fresh("KTABLE-TOSTREAM-"), &[self.node]);
         let node = self.plan.processor::<K, Option<V>, _>(step, || Pass);
-        let value = self.value.clone().map(|serde| -> SharedSerde<Option<V>> { Arc::new(Nullable(serde)) });
+        let value =
+            self.value.clone().map(|serde| -> SharedSerde<Option<V>> { Arc::new(Nullable(serde)) });
         KStream { plan: self.plan.clone(), node, key: self.key.clone(), value }
     }
 
@@ -97,6 +102,13 @@ impl<K: Data, V: Data> KTable<K, V> {
         let view = Arc::new(Mapped { above: Arc::clone(&self.view), map: Arc::clone(&map) });
         let step = Step::new(self.plan.fresh(prefix), &[self.node]);
         let node = self.plan.processor::<K, Option<V>, _>(step, move || TableValues::new(&map));
-        KTable { plan: self.plan.clone(), node, key: self.key.clone(), value: None, view, stored: false }
+        KTable {
+            plan: self.plan.clone(),
+            node,
+            key: self.key.clone(),
+            value: None,
+            view,
+            stored: false,
+        }
     }
 }

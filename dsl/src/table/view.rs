@@ -22,7 +22,11 @@ pub(crate) trait Lookup<K, V>: Send {
     fn get(&self, key: &K, stores: &mut Stores<'_>) -> Result<Option<V>, ProcessorError>;
 
     /// Prepares as many calls of [`get`](Self::get).
-    fn prefetch(&self, keys: &mut dyn Iterator<Item = &K>, stores: &mut Stores<'_>) -> Result<(), ProcessorError>;
+    fn prefetch(
+        &self,
+        keys: &mut dyn Iterator<Item = &K>,
+        stores: &mut Stores<'_>,
+    ) -> Result<(), ProcessorError>;
 }
 
 /// A table that is a key-value store.
@@ -43,7 +47,11 @@ impl<K: Data, V: Data> Lookup<K, V> for StoreKey<KeyValueStore<K, V>> {
         Ok(stores.get(*self).get(key)?.map(|stored| stored.value))
     }
 
-    fn prefetch(&self, keys: &mut dyn Iterator<Item = &K>, stores: &mut Stores<'_>) -> Result<(), ProcessorError> {
+    fn prefetch(
+        &self,
+        keys: &mut dyn Iterator<Item = &K>,
+        stores: &mut Stores<'_>,
+    ) -> Result<(), ProcessorError> {
         Ok(stores.get(*self).prefetch(keys)?)
     }
 }
@@ -56,7 +64,10 @@ impl<K: Data, V: Data> View<Windowed<K>, V> for StoredWindows {
         &self.0
     }
 
-    fn open(&self, context: &InitContext<'_>) -> Result<Box<dyn Lookup<Windowed<K>, V>>, ProcessorError> {
+    fn open(
+        &self,
+        context: &InitContext<'_>,
+    ) -> Result<Box<dyn Lookup<Windowed<K>, V>>, ProcessorError> {
         Ok(Box::new(context.store::<WindowStore<K, V>>(&self.0)?))
     }
 }
@@ -66,7 +77,11 @@ impl<K: Data, V: Data> Lookup<Windowed<K>, V> for StoreKey<WindowStore<K, V>> {
         Ok(stores.get(*self).fetch(&key.key, key.window.start)?.map(|stored| stored.value))
     }
 
-    fn prefetch(&self, _: &mut dyn Iterator<Item = &Windowed<K>>, _: &mut Stores<'_>) -> Result<(), ProcessorError> {
+    fn prefetch(
+        &self,
+        _: &mut dyn Iterator<Item = &Windowed<K>>,
+        _: &mut Stores<'_>,
+    ) -> Result<(), ProcessorError> {
         // A window's rows are in memory until they are written out, which is seldom before it closes.
         Ok(())
     }
@@ -110,7 +125,11 @@ where
         Ok(self.above.get(key, stores)?.and_then(|value| (self.map)(key, value)))
     }
 
-    fn prefetch(&self, keys: &mut dyn Iterator<Item = &K>, stores: &mut Stores<'_>) -> Result<(), ProcessorError> {
+    fn prefetch(
+        &self,
+        keys: &mut dyn Iterator<Item = &K>,
+        stores: &mut Stores<'_>,
+    ) -> Result<(), ProcessorError> {
         self.above.prefetch(keys, stores)
     }
 }

@@ -16,7 +16,11 @@ type Place = (usize, usize);
 /// Compares the batch's CRC with its bytes.
 pub(crate) fn check(batch: &[u8], header: &Header) -> Result<(), Malformed> {
     let covered = batch.get(CRC_FROM..header.size).ok_or(Malformed("the batch ends early"))?;
-    if crc32c::crc32c(covered) == header.crc { Ok(()) } else { Err(Malformed("the batch's CRC is wrong")) }
+    if crc32c::crc32c(covered) == header.crc {
+        Ok(())
+    } else {
+        Err(Malformed("the batch's CRC is wrong"))
+    }
 }
 
 /// Adds the records from offset `from` on of the checked batch at `start` of `arena`; control batches add none.
@@ -32,7 +36,8 @@ pub(crate) fn decode(
             return Ok(true);
         }
         let places = [record.key, record.value, record.headers];
-        out.push(record.offset, record.timestamp, places).map_err(|_| Malformed("the batch is too large"))?;
+        out.push(record.offset, record.timestamp, places)
+            .map_err(|_| Malformed("the batch is too large"))?;
         Ok(true)
     })
 }
@@ -79,7 +84,8 @@ fn walk(
     let mut at = start + HEADER_BYTES;
     let mut least_delta = 0;
     for _ in 0..header.records {
-        let (delta, mut record) = record(bytes, &mut at, header).ok_or(Malformed("a record is malformed"))?;
+        let (delta, mut record) =
+            record(bytes, &mut at, header).ok_or(Malformed("a record is malformed"))?;
         record.offset = header.base_offset.wrapping_add(delta);
         if delta < least_delta || record.offset > header.last_offset {
             return Err(Malformed("a record's offset is outside its batch"));
@@ -109,8 +115,11 @@ fn record(bytes: &[u8], at: &mut usize, header: &Header) -> Option<(i64, Walked)
         more => Some((*at, more.len())),
     };
     *at = end;
-    let timestamp =
-        if header.is_append_time() { header.max_timestamp } else { header.base_timestamp.wrapping_add(time_delta) };
+    let timestamp = if header.is_append_time() {
+        header.max_timestamp
+    } else {
+        header.base_timestamp.wrapping_add(time_delta)
+    };
     Some((offset_delta, Walked { offset: 0, timestamp, key, value, headers }))
 }
 

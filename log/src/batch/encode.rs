@@ -52,7 +52,12 @@ impl Open {
         Self { start, first, base_timestamp, max_timestamp: i64::MIN, records: 0 }
     }
 
-    fn push(&mut self, out: &mut Vec<u8>, index: usize, record: &RecordRef<'_>) -> Result<(), Unencodable> {
+    fn push(
+        &mut self,
+        out: &mut Vec<u8>,
+        index: usize,
+        record: &RecordRef<'_>,
+    ) -> Result<(), Unencodable> {
         if !record.headers.is_empty() && !headers_are_whole(record.headers) {
             return Err(Unencodable::Headers { index });
         }
@@ -82,8 +87,10 @@ impl Open {
 
     fn finish(&self, out: &mut [u8]) {
         let Some(batch) = out.get_mut(self.start..) else { return };
-        let size = u32::try_from(batch.len() - PREFIX_BYTES).expect("a batch holds about 1 MiB and one record");
-        let records = u32::try_from(self.records).expect("a batch of about 1 MiB has less than 2^32 records");
+        let size = u32::try_from(batch.len() - PREFIX_BYTES)
+            .expect("a batch holds about 1 MiB and one record");
+        let records =
+            u32::try_from(self.records).expect("a batch of about 1 MiB has less than 2^32 records");
         let mut header = [0_u8; HEADER_BYTES];
         let fields: [(usize, &[u8]); 9] = [
             (0, &length(self.first).to_be_bytes()),

@@ -62,11 +62,22 @@ impl Header {
         if size < HEADER_BYTES || length > i32::MAX as u32 {
             return Err(Malformed("the batch's length is impossible"));
         }
-        let last_offset = base_offset.checked_add(i64::from(last_delta)).filter(|_| last_delta <= i32::MAX as u32);
+        let last_offset = base_offset
+            .checked_add(i64::from(last_delta))
+            .filter(|_| last_delta <= i32::MAX as u32);
         let Some(last_offset) = last_offset.filter(|_| base_offset >= 0) else {
             return Err(Malformed("the batch's offsets are impossible"));
         };
-        Ok(Self { base_offset, size, crc, attributes, last_offset, base_timestamp, max_timestamp, records })
+        Ok(Self {
+            base_offset,
+            size,
+            crc,
+            attributes,
+            last_offset,
+            base_timestamp,
+            max_timestamp,
+            records,
+        })
     }
 
     /// Whether it holds markers instead of records.

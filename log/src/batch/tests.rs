@@ -63,7 +63,8 @@ fn a_large_set_becomes_batches_of_about_a_mebibyte_with_dense_offsets() {
 
 #[test]
 fn the_bytes_of_a_batch_are_kafkas() {
-    let bytes = encode(&set_of(&[(1000, Some(b"k".to_vec()), Some(b"v".to_vec()), false)])).unwrap();
+    let bytes =
+        encode(&set_of(&[(1000, Some(b"k".to_vec()), Some(b"v".to_vec()), false)])).unwrap();
     let mut expected = vec![0; 8];
     expected.extend([0, 0, 0, 58, 0, 0, 0, 0, 2]);
     expected.extend(crc32c::crc32c(&bytes[21..]).to_be_bytes());
@@ -79,7 +80,8 @@ fn the_bytes_of_a_batch_are_kafkas() {
 #[test]
 fn headers_that_are_no_headers_are_refused() {
     let mut set = RecordSetBuilder::default();
-    let written: Result<(), headwater_core::record::SetFull> = set.push_encoded(0, None, &[2, 80], |_| Ok(false));
+    let written: Result<(), headwater_core::record::SetFull> =
+        set.push_encoded(0, None, &[2, 80], |_| Ok(false));
     written.unwrap();
     assert!(encode(&set.build()).is_err());
 }

@@ -46,7 +46,9 @@ mod tests {
     #[test]
     fn every_length_of_varint_round_trips_and_has_the_stated_size() {
         for bits in 0..64 {
-            for value in [1_i64 << bits, (1_i64 << bits).wrapping_sub(1), (1_i64 << bits).wrapping_neg()] {
+            for value in
+                [1_i64 << bits, (1_i64 << bits).wrapping_sub(1), (1_i64 << bits).wrapping_neg()]
+            {
                 let mut out = Vec::new();
                 put(&mut out, value);
                 assert_eq!(out.len(), size(value), "{value}");

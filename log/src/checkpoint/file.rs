@@ -3,14 +3,11 @@
 use super::Checkpoint;
 use crate::{
     cursor::{Cursor, Malformed, Put},
-    disk::{self, failed},
+    disk,
     options::OpenError,
 };
 use headwater_core::{ports::log::LogError, record::Timestamp};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 const MAGIC: u32 = u32::from_be_bytes(*b"HWCP");
 const VERSION: u32 = 1;
@@ -41,9 +38,9 @@ pub(crate) fn store(dir: &Path, payload: &[u8]) -> Result<(), LogError> {
     disk::replace(&next, &bytes)?;
     if current.exists() {
         let previous = previous(dir);
-        fs::rename(&current, &previous).map_err(failed("rename to", &previous))?;
+        disk::rename(&current, &previous)?;
     }
-    fs::rename(&next, &current).map_err(failed("rename to", &current))?;
+    disk::rename(&next, &current)?;
     disk::sync_dir(dir)
 }
 
@@ -63,14 +60,16 @@ pub(crate) fn load(dir: &Path, now: Timestamp) -> Result<Option<Checkpoint>, Ope
             if let Some(why) = damaged {
                 tracing::error!(path = %path.display(), detail = why.0, "checkpoint is damaged; going on from the previous one");
                 let aside = dir.join(format!("checkpoint.corrupt-{now}"));
-                fs::rename(&path, &aside).map_err(failed("rename to", &aside))?;
+                disk::rename(&path, &aside)?;
                 disk::sync_dir(dir)?;
             }
             Ok(Some(checkpoint))
         }
         (None, None) => Ok(None),
         (Some(why), _) => Err(OpenError::Damaged { path, detail: why.0.to_owned() }),
-        (None, Some(Err(why))) => Err(OpenError::Damaged { path: previous(dir), detail: why.0.to_owned() }),
+        (None, Some(Err(why))) => {
+            Err(OpenError::Damaged { path: previous(dir), detail: why.0.to_owned() })
+        }
     }
 }
 

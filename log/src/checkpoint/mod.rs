@@ -29,6 +29,8 @@ pub(crate) struct TopicMeta {
 /// Everything up to the frame `sequence`.
 #[derive(Debug, Default)]
 pub(crate) struct Checkpoint {
+    /// The log's number, which its frames carry.
+    pub(crate) log: u64,
     pub(crate) sequence: u64,
     /// How often the log was opened; stamps frames, and batches as the leader's epoch.
     pub(crate) generation: u32,
@@ -42,10 +44,11 @@ impl Checkpoint {
     /// The bytes of a checkpoint with these parts, without magic and CRC.
     pub(crate) fn encode(
         out: &mut Vec<u8>,
-        [sequence, generation, files]: [u64; 3],
+        [log, sequence, generation, files]: [u64; 4],
         topics: &[TopicMeta],
         groups: &Groups,
     ) {
+        out.put_u64(log);
         out.put_u64(sequence);
         out.put_u64(generation);
         out.put_u64(files);
@@ -69,10 +72,10 @@ impl Checkpoint {
 
     fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(bytes);
-        let sequence = cursor.u64()?;
+        let (log, sequence) = (cursor.u64()?, cursor.u64()?);
         let generation = small(cursor.u64()?)?;
         let journal_files = small(cursor.u64()?)?;
-        let mut checkpoint = Self { sequence, generation, journal_files, ..Self::default() };
+        let mut checkpoint = Self { log, sequence, generation, journal_files, ..Self::default() };
         for _ in 0..cursor.u32()? {
             let spec = take_spec(&mut cursor)?;
             let mut partitions = Vec::new();
@@ -88,7 +91,11 @@ impl Checkpoint {
                 checkpoint.groups.commit(take_offset(&mut cursor)?);
             }
         }
-        if cursor.is_empty() { Ok(checkpoint) } else { Err(Malformed("bytes follow the last group")) }
+        if cursor.is_empty() {
+            Ok(checkpoint)
+        } else {
+            Err(Malformed("bytes follow the last group"))
+        }
     }
 }
 
@@ -113,7 +120,12 @@ fn take_partition(cursor: &mut Cursor<'_>) -> Result<PartitionMeta, Malformed> {
     let mut segments = Vec::new();
     for _ in 0..cursor.u32()? {
         let (base, length) = (cursor.i64()?, cursor.u64()?);
-        segments.push(SegmentMeta { base, length, next_offset: cursor.i64()?, headers_crc: cursor.u32()? });
+        segments.push(SegmentMeta {
+            base,
+            length,
+            next_offset: cursor.i64()?,
+            headers_crc: cursor.u32()?,
+        });
     }
     Ok(PartitionMeta { start, end, segments })
 }

@@ -37,7 +37,8 @@ impl Checkpointer {
     pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
         let (jobs, queue) = channel();
         let shared = Arc::clone(shared);
-        let thread = Builder::new().name("log-checkpoint".into()).spawn(move || run(&shared, &queue))?;
+        let thread =
+            Builder::new().name("log-checkpoint".into()).spawn(move || run(&shared, &queue))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
@@ -63,7 +64,9 @@ struct Leaving<'a>(&'a Shared);
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fence(&LogError::Refused("the log's checkpointer broke down; open the log again".to_owned()));
+            self.0.fence(&LogError::Refused(
+                "the log's checkpointer broke down; open the log again".to_owned(),
+            ));
         }
     }
 }
@@ -94,6 +97,7 @@ fn make(shared: &Shared, job: Job, doomed: &mut Vec<Arc<Segment>>) -> Result<(),
     let mut progress = lock(&shared.progress);
     progress.retained = progress.current;
     progress.current = job.sequence;
+    progress.asked -= 1;
     drop(progress);
     shared.progressed.notify_all();
     Ok(())

@@ -11,7 +11,7 @@ use crate::{
     partition::Touched,
 };
 use headwater_core::ports::log::LogError;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 /// A round takes at most about this.
 const ROUND_BYTES_MAX: usize = 16 << 20;
@@ -61,7 +61,8 @@ impl Committer {
                 wakers.iter().for_each(|waker| waker());
             }
         }
-        if shared.check_fence().is_ok() && self.journal.sequence() > lock(&shared.progress).current {
+        if shared.check_fence().is_ok() && self.journal.sequence() > lock(&shared.progress).current
+        {
             self.hand_over();
         }
         self.checkpointer.finish();
@@ -119,13 +120,17 @@ impl Committer {
             shared.check_fence()?;
             progress = shared.progressed.wait(progress).unwrap_or_else(PoisonError::into_inner);
         }
+        drop(progress);
+        shared.journal_growth.store(self.journal.growth()?, Ordering::Release);
         Ok(())
     }
 
     fn hand_over(&mut self) {
         let sequence = self.journal.sequence();
-        let payload = self.shared.store.checkpoint(sequence, self.journal.generation(), self.journal.files());
+        let payload =
+            self.shared.store.checkpoint(sequence, self.journal.stamp(), self.journal.files());
         let Touched { dirty, dropped, .. } = std::mem::take(&mut self.touched);
+        lock(&self.shared.progress).asked += 1;
         self.checkpointer.submit(Job { sequence, payload, dirty, dropped });
     }
 }

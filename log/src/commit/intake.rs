@@ -108,21 +108,30 @@ impl Shared {
             let partition = self.store.partition(&append.partition)?;
             partition.damage().map_or(Ok(()), Err)?;
             self.raise(&mut durability, &append.partition);
-            let batches = encode::encode(&append.records).map_err(|why| LogError::Refused(why.to_string()))?;
+            let batches = encode::encode(&append.records)
+                .map_err(|why| LogError::Refused(why.to_string()))?;
             bytes += batches.len();
             if bytes > COMMIT_BYTES_MAX {
-                return Err(LogError::Refused(format!("a commit holds at most {COMMIT_BYTES_MAX} bytes; split it")));
+                return Err(LogError::Refused(format!(
+                    "a commit holds at most {COMMIT_BYTES_MAX} bytes; split it"
+                )));
             }
             let records = i64::try_from(append.records.len()).unwrap_or(i64::MAX);
-            prepared.push(Prepared { partition, base_offset: append.base_offset, records, batches });
+            prepared.push(Prepared {
+                partition,
+                base_offset: append.base_offset,
+                records,
+                batches,
+            });
         }
         if prepared.is_empty() {
             offsets.iter().for_each(|offset| self.raise(&mut durability, &offset.partition));
-        } else {
-            self.check_room(bytes)?;
         }
 
         let intake = self.enter(bytes)?;
+        if !prepared.is_empty() {
+            self.check_room(intake.bytes + bytes)?;
+        }
         if let Some(owner) = &owner {
             check_owner(&intake, owner)?;
         }
@@ -136,7 +145,12 @@ impl Shared {
             }
         }
         let sync = durability == Durability::Fsync;
-        Ok(self.push(intake, Work::Commit { appends, offsets }, bytes, (sync, Receipt { base_offsets })))
+        Ok(self.push(
+            intake,
+            Work::Commit { appends, offsets },
+            bytes,
+            (sync, Receipt { base_offsets }),
+        ))
     }
 
     fn check_offsets(&self, offsets: &[GroupOffset]) -> Result<usize, LogError> {
@@ -146,7 +160,9 @@ impl Shared {
             check_group(&offset.group)?;
             let length = offset.committed.metadata.len();
             if length > METADATA_BYTES_MAX {
-                let text = format!("an offset's metadata holds at most {METADATA_BYTES_MAX} bytes, not {length}");
+                let text = format!(
+                    "an offset's metadata holds at most {METADATA_BYTES_MAX} bytes, not {length}"
+                );
                 return Err(LogError::Refused(text));
             }
             bytes += length + offset.group.len();
@@ -155,15 +171,23 @@ impl Shared {
     }
 
     fn raise(&self, durability: &mut Durability, partition: &TopicPartition) {
-        if self.store.topic(&partition.topic).is_none_or(|topic| topic.spec.durability == Durability::Fsync) {
+        if self
+            .store
+            .topic(&partition.topic)
+            .is_none_or(|topic| topic.spec.durability == Durability::Fsync)
+        {
             *durability = Durability::Fsync;
         }
     }
 
     /// Appends leave the reserve alone, so that offsets and claims can still be written on a full disk.
+    ///
+    /// `bytes`: this append's, and those in front of it that are not written yet.
     fn check_room(&self, bytes: usize) -> Result<(), LogError> {
-        let (available, reserved) = (free_bytes(&self.dir)?, self.options.reserve_bytes);
-        // Journal files are preallocated, or about to be; what grows is the segments.
+        let available = free_bytes(&self.dir)?;
+        let growth = self.journal_growth.load(Ordering::Acquire);
+        let reserved = self.options.reserve_bytes.saturating_add(growth);
+        // Segments grow by what is appended, the journal by a file now and then or by a commit larger than a file.
         if available < reserved.saturating_add(2 * bytes as u64) {
             return Err(LogError::DiskFull { path: self.dir.clone(), available, reserved });
         }
@@ -211,7 +235,9 @@ impl Shared {
         }
         let mut round = Vec::new();
         let mut bytes = 0;
-        while let Some(next) = intake.queue.pop_front_if(|next| bytes == 0 || bytes + next.bytes <= bytes_max) {
+        while let Some(next) =
+            intake.queue.pop_front_if(|next| bytes == 0 || bytes + next.bytes <= bytes_max)
+        {
             bytes += next.bytes;
             round.push(next);
         }
@@ -243,7 +269,9 @@ impl Shared {
 
 fn check_group(group: &str) -> Result<(), LogError> {
     if group.len() > GROUP_BYTES_MAX {
-        return Err(LogError::Refused(format!("a group's name has at most {GROUP_BYTES_MAX} bytes")));
+        return Err(LogError::Refused(format!(
+            "a group's name has at most {GROUP_BYTES_MAX} bytes"
+        )));
     }
     Ok(())
 }
@@ -251,7 +279,11 @@ fn check_group(group: &str) -> Result<(), LogError> {
 fn check_owner(intake: &Intake, owner: &Owner) -> Result<(), LogError> {
     let current = intake.epochs.get(&owner.group).copied().unwrap_or_default();
     if current != owner.epoch {
-        return Err(LogError::Fenced { group: Arc::clone(&owner.group), epoch: owner.epoch, current });
+        return Err(LogError::Fenced {
+            group: Arc::clone(&owner.group),
+            epoch: owner.epoch,
+            current,
+        });
     }
     Ok(())
 }
@@ -262,14 +294,18 @@ fn base_offsets(prepared: &[Prepared]) -> Result<Vec<i64>, LogError> {
     let mut bases = Vec::with_capacity(prepared.len());
     for append in prepared {
         let id = &append.partition.id;
-        let end = ends.entry(id).or_insert_with(|| append.partition.pending_end.load(Ordering::Acquire));
+        let end =
+            ends.entry(id).or_insert_with(|| append.partition.pending_end.load(Ordering::Acquire));
         let base = append.base_offset.unwrap_or(*end);
         if base < *end {
-            return Err(LogError::Refused(format!("offset {base} of {id} is below its end {end}; append at the end")));
+            return Err(LogError::Refused(format!(
+                "offset {base} of {id} is below its end {end}; append at the end"
+            )));
         }
         if append.records > 0 {
             let behind = base.checked_add(append.records);
-            *end = behind.ok_or_else(|| LogError::Refused(format!("offsets of {id} end at {}", i64::MAX)))?;
+            *end = behind
+                .ok_or_else(|| LogError::Refused(format!("offsets of {id} end at {}", i64::MAX)))?;
         }
         bases.push(base);
     }

@@ -25,7 +25,7 @@ use headwater_core::ports::log::{LogError, Waker};
 use std::{
     fmt,
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, OnceLock, RwLock},
+    sync::{Arc, Condvar, Mutex, OnceLock, RwLock, atomic::AtomicU64},
 };
 
 /// How far checkpoints have come.
@@ -35,6 +35,8 @@ pub(crate) struct Progress {
     pub(crate) current: u64,
     /// The frame that the previous checkpoint covers: the journal keeps all behind it.
     pub(crate) retained: u64,
+    /// Checkpoints that were asked for and not yet made.
+    pub(crate) asked: usize,
 }
 
 /// What the log's threads and its callers share.
@@ -43,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) options: LogOptions,
     pub(crate) store: Store,
     pub(crate) generation: u32,
+    /// Bytes of disk that the journal's next file will take up.
+    pub(crate) journal_growth: AtomicU64,
     intake: Mutex<intake::Intake>,
     arrived: Condvar,
     room: Condvar,
@@ -53,13 +57,20 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(dir: PathBuf, options: LogOptions, store: Store, generation: u32, progress: Progress) -> Self {
+    pub(crate) fn new(
+        dir: PathBuf,
+        options: LogOptions,
+        store: Store,
+        (generation, journal_growth): (u32, u64),
+        progress: Progress,
+    ) -> Self {
         let intake = intake::Intake::new(read(&store.groups).epochs());
         Self {
             dir,
             options,
             store,
             generation,
+            journal_growth: journal_growth.into(),
             intake: Mutex::new(intake),
             arrived: Condvar::new(),
             room: Condvar::new(),
@@ -83,6 +94,16 @@ impl Shared {
         self.arrived.notify_all();
     }
 
+    /// Waits until no checkpoint is being made: what is on the disk then changes by commits only.
+    #[cfg(test)]
+    pub(crate) fn quiesce(&self) {
+        let mut progress = lock(&self.progress);
+        while progress.asked > 0 && self.check_fence().is_ok() {
+            progress =
+                self.progressed.wait(progress).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
     /// The error that fenced the log, if one did.
     pub(crate) fn check_fence(&self) -> Result<(), LogError> {
         self.fenced.get().map_or(Ok(()), |error| Err(error.clone()))
@@ -90,13 +111,18 @@ impl Shared {
 
     /// Why there will be no answer: the log was fenced, or closed.
     pub(crate) fn closed(&self) -> LogError {
-        let closed = || LogError::Refused(format!("the log in {} is closed; open it again", self.dir.display()));
+        let closed = || {
+            LogError::Refused(format!("the log in {} is closed; open it again", self.dir.display()))
+        };
         self.fenced.get().cloned().unwrap_or_else(closed)
     }
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("dir", &self.dir).field("fenced", &self.fenced).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("dir", &self.dir)
+            .field("fenced", &self.fenced)
+            .finish_non_exhaustive()
     }
 }

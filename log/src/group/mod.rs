@@ -38,7 +38,11 @@ impl Groups {
 
     /// The lowest offset that any group has committed in the partition.
     pub(crate) fn lowest(&self, partition: &TopicPartition) -> Option<i64> {
-        self.0.values().filter_map(|group| group.offsets.get(partition)).map(|committed| committed.offset).min()
+        self.0
+            .values()
+            .filter_map(|group| group.offsets.get(partition))
+            .map(|committed| committed.offset)
+            .min()
     }
 
     pub(crate) fn epochs(&self) -> HashMap<Arc<str>, u64> {

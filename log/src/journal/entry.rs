@@ -88,7 +88,12 @@ pub(crate) fn take_spec(cursor: &mut Cursor<'_>) -> Result<TopicSpec, Malformed>
     Ok(TopicSpec { name, partitions, durability, cleanup })
 }
 
-pub(crate) fn put_offset(out: &mut Vec<u8>, group: &str, partition: &TopicPartition, committed: &Committed) {
+pub(crate) fn put_offset(
+    out: &mut Vec<u8>,
+    group: &str,
+    partition: &TopicPartition,
+    committed: &Committed,
+) {
     out.put_block(group.as_bytes());
     put_partition(out, partition);
     out.put_i64(committed.offset);

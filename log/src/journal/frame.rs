@@ -1,20 +1,23 @@
 //! The frame: what one round of the committer writes, valid as a whole or not at all.
 //!
-//! The CRC covers header and payload. Frames start at multiples of [`ALIGNMENT`], so that a torn write never touches
-//! the frame in front of it.
+//! The CRC covers header and payload. The log's number is not told to clients, so that no record that looks like a frame
+//! passes for one when a torn journal is searched. Frames start at multiples of [`ALIGNMENT`], so that a torn write never
+//! touches the frame in front of it.
 
 use crate::cursor::{Cursor, Put};
 
 const MAGIC: u32 = u32::from_be_bytes(*b"HWJF");
 const VERSION: u32 = 1;
 /// Bytes in front of a frame's payload.
-pub(crate) const HEADER_BYTES: usize = 36;
+pub(crate) const HEADER_BYTES: usize = 44;
 /// Where frames may start.
 pub(crate) const ALIGNMENT: usize = 4096;
 
 /// A frame's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
+    /// The number of the log that wrote it.
+    pub(crate) log: u64,
     pub(crate) sequence: u64,
     pub(crate) generation: u32,
     /// The last frame that was known to be on the disk when this one was written.
@@ -50,11 +53,13 @@ pub(crate) fn begin(out: &mut Vec<u8>) {
 }
 
 /// Fills in the header and pads to the alignment.
-pub(crate) fn finish(out: &mut Vec<u8>, [sequence, durable]: [u64; 2], generation: u32) {
-    let length = u32::try_from(out.len() - HEADER_BYTES).expect("a round's commits are limited to less than 4 GiB");
+pub(crate) fn finish(out: &mut Vec<u8>, [log, sequence, durable]: [u64; 3], generation: u32) {
+    let length = u32::try_from(out.len() - HEADER_BYTES)
+        .expect("a round's commits are limited to less than 4 GiB");
     let mut header = Vec::with_capacity(HEADER_BYTES);
     header.put_u32(MAGIC);
     header.put_u32(VERSION);
+    header.put_u64(log);
     header.put_u64(sequence);
     header.put_u64(durable);
     header.put_u32(generation);
@@ -73,9 +78,9 @@ pub(crate) fn start(bytes: &[u8]) -> Start {
         if cursor.u32()? != MAGIC || cursor.u32()? != VERSION {
             return Ok(Start::Nothing);
         }
-        let (sequence, durable) = (cursor.u64()?, cursor.u64()?);
-        let (generation, length) = (cursor.u32()?, cursor.u32()?);
-        Ok(Start::Frame(FrameHeader { sequence, generation, durable, length, crc: cursor.u32()? }))
+        let (log, sequence, durable) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
+        let (generation, length, crc) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
+        Ok(Start::Frame(FrameHeader { log, sequence, generation, durable, length, crc }))
     };
     parse().unwrap_or(Start::Nothing)
 }

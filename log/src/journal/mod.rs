@@ -12,20 +12,23 @@
 //! - Frames of one file have consecutive sequence numbers and generations that do not fall, so that what an earlier
 //!   use left behind is recognised.
 //! - Before the first frame goes to another file, all frames of the last one are on the disk.
+//! - All files exist, if empty, before the first checkpoint: a missing one is damage, never a file not yet needed.
 
 pub(crate) mod entry;
 pub(crate) mod frame;
 pub(crate) mod scan;
 
-use crate::disk::{failed, sync_dir};
+use crate::{
+    disk::{self, failed, sync_dir},
+    options::OpenError,
+};
 use headwater_core::ports::log::LogError;
 use std::{
     fs::{File, OpenOptions},
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
-/// As many files as there may be: two retained by checkpoints, one being covered, one being written.
+/// As many files as there are: two retained by checkpoints, one being covered, one being written.
 pub(crate) const FILES_MAX: usize = 4;
 /// A frame's buffer is given back when it grew past this.
 const BUFFER_BYTES_KEPT: usize = 32 << 20;
@@ -42,15 +45,23 @@ pub(crate) struct JournalFile {
 /// The journal as the committer writes it.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    dir: PathBuf,
     file_bytes: u64,
     files: Vec<JournalFile>,
     current: usize,
     position: u64,
     sequence: u64,
-    generation: u32,
+    stamp: Stamp,
     durable: u64,
     buffer: Vec<u8>,
+}
+
+/// What every frame is stamped with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// The log's number, chosen at random when it was made.
+    pub(crate) log: u64,
+    /// How often the log was opened.
+    pub(crate) generation: u32,
 }
 
 /// The path of file `index`.
@@ -60,9 +71,23 @@ pub(crate) fn file_path(dir: &Path, index: usize) -> PathBuf {
 
 impl Journal {
     /// A journal over `files` that goes on behind frame `sequence`; [`switch`](Self::switch) before the first frame.
-    pub(crate) fn new(dir: PathBuf, file_bytes: u64, files: Vec<JournalFile>, sequence: u64, generation: u32) -> Self {
+    pub(crate) fn new(
+        file_bytes: u64,
+        files: Vec<JournalFile>,
+        sequence: u64,
+        stamp: Stamp,
+    ) -> Self {
         let buffer = Vec::new();
-        Self { dir, file_bytes, files, current: usize::MAX, position: 0, sequence, generation, durable: sequence, buffer }
+        Self {
+            file_bytes,
+            files,
+            current: usize::MAX,
+            position: 0,
+            sequence,
+            stamp,
+            durable: sequence,
+            buffer,
+        }
     }
 
     /// The last frame's sequence number.
@@ -70,9 +95,19 @@ impl Journal {
         self.sequence
     }
 
-    /// The generation that frames and batches are stamped with.
-    pub(crate) fn generation(&self) -> u32 {
-        self.generation
+    /// What frames are stamped with; batches get its generation too.
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// Bytes of disk that the next file will take up, 0 once all files have theirs.
+    pub(crate) fn growth(&self) -> Result<u64, LogError> {
+        for JournalFile { path, file, .. } in &self.files {
+            if file.metadata().map_err(failed("look at", path))?.len() < self.file_bytes {
+                return Ok(self.file_bytes);
+            }
+        }
+        Ok(0)
     }
 
     /// How many files there are.
@@ -96,9 +131,11 @@ impl Journal {
 
     /// Writes the frame that was begun, and puts it on the disk if `sync`.
     pub(crate) fn write(&mut self, sync: bool) -> Result<(), LogError> {
-        frame::finish(&mut self.buffer, [self.sequence + 1, self.durable], self.generation);
-        let target = self.files.get_mut(self.current).expect("a file is chosen before the first frame");
-        target.file.write_all_at(&self.buffer, self.position).map_err(failed("write to", &target.path))?;
+        let Stamp { log, generation } = self.stamp;
+        frame::finish(&mut self.buffer, [log, self.sequence + 1, self.durable], generation);
+        let target =
+            self.files.get_mut(self.current).expect("a file is chosen before the first frame");
+        disk::write_at(&target.file, &target.path, &self.buffer, self.position)?;
         self.sequence += 1;
         target.last = self.sequence;
         self.position += self.buffer.len() as u64;
@@ -111,39 +148,50 @@ impl Journal {
             return Ok(());
         }
         if let Some(current) = self.files.get(self.current) {
-            current.file.sync_data().map_err(failed("sync", &current.path))?;
+            disk::sync_data(&current.file, &current.path)?;
         }
         self.durable = self.sequence;
         Ok(())
     }
 
-    /// Goes on at the start of a file whose frames are all covered by frame `retained`, or of a new one; `false` if
-    /// there is none and there may be no more.
+    /// Goes on at the start of a file whose frames are all covered by frame `retained`; `false` if there is none.
     pub(crate) fn switch(&mut self, retained: u64) -> Result<bool, LogError> {
         self.sync()?;
-        let free = self.files.iter().enumerate().find(|(index, file)| *index != self.current && file.last <= retained);
-        self.current = match free {
-            Some((index, _)) => index,
-            None if self.files.len() >= FILES_MAX => return Ok(false),
-            None => {
-                self.files.push(create(&file_path(&self.dir, self.files.len()), self.file_bytes)?);
-                sync_dir(&self.dir)?;
-                self.files.len() - 1
-            }
-        };
+        let mut candidates = self.files.iter().enumerate();
+        let free = candidates.find(|(at, file)| *at != self.current && file.last <= retained);
+        let Some((index, file)) = free else { return Ok(false) };
+        preallocate(file, self.file_bytes)?;
+        self.current = index;
         self.position = 0;
         Ok(true)
     }
 }
 
-fn create(path: &Path, bytes: u64) -> Result<JournalFile, LogError> {
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create_new(true).open(path).map_err(failed("create", path))?;
-    match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+/// Creates those files that a new journal does not have yet; they get their bytes when they are first used.
+pub(crate) fn create_missing(dir: &Path, files: &mut Vec<JournalFile>) -> Result<(), OpenError> {
+    if files.len() >= FILES_MAX {
+        return Ok(());
+    }
+    for index in files.len()..FILES_MAX {
+        let path = file_path(dir, index);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        let file = disk::allowed(&path).and_then(|()| options.open(&path));
+        files.push(JournalFile { file: file.map_err(failed("create", &path))?, path, last: 0 });
+    }
+    Ok(sync_dir(dir)?)
+}
+
+fn preallocate(file: &JournalFile, bytes: u64) -> Result<(), LogError> {
+    let JournalFile { path, file, .. } = file;
+    if file.metadata().map_err(failed("look at", path))?.len() >= bytes {
+        return Ok(());
+    }
+    disk::allowed(path).map_err(failed("preallocate", path))?;
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
         // A file system that cannot preallocate only makes syncs slower.
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
         Err(error) => return Err(failed("preallocate", path)(error.into())),
     }
-    file.sync_all().map_err(failed("sync", path))?;
-    Ok(JournalFile { path: path.to_owned(), file, last: 0 })
+    disk::sync_data(file, path)
 }

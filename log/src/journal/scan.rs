@@ -34,30 +34,48 @@ pub(crate) struct Scanned {
     pub(crate) files: Vec<JournalFile>,
     /// The frames to replay, in order.
     pub(crate) replay: Vec<Place>,
+    /// The latest generation of any frame behind the checkpoint, 0 for none.
+    pub(crate) generation: u32,
 }
 
-/// Looks through the journal's files for the frames behind `sequence`.
-pub(crate) fn scan(dir: &Path, sequence: u64, expected_files: usize) -> Result<Scanned, OpenError> {
+/// Where to look on from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct From {
+    /// The log's number; frames of another do not count.
+    pub(crate) log: u64,
+    /// The last frame that the checkpoint covers.
+    pub(crate) sequence: u64,
+    /// How many files must be there.
+    pub(crate) files: usize,
+}
+
+/// Looks through the journal's files for the frames behind the checkpoint.
+pub(crate) fn scan(dir: &Path, from: From) -> Result<Scanned, OpenError> {
     let mut files: Vec<JournalFile> = Vec::new();
-    let mut frames = BTreeMap::new();
-    let mut claims = Vec::new();
-    for index in 0..FILES_MAX.max(expected_files) {
+    let mut seen = Seen { from, frames: BTreeMap::new(), claims: Vec::new() };
+    for index in 0..FILES_MAX.max(from.files) {
         let path = file_path(dir, index);
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && index >= expected_files => break,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && index >= from.files => {
+                break;
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(OpenError::Damaged { path, detail: "the file is missing".to_owned() });
+                let detail = "the file is missing, and commits with it; restore it from a backup";
+                return Err(OpenError::Damaged { path, detail: detail.to_owned() });
             }
             Err(error) => return Err(failed("open", &path)(error).into()),
         };
         let mut found = JournalFile { path, file, last: 0 };
-        scan_file(&mut found, index, sequence, &mut frames, &mut claims)?;
+        seen.scan_file(&mut found, index)?;
         files.push(found);
     }
 
+    let Seen { mut frames, claims, .. } = seen;
+    let generation =
+        frames.values().map(|place| place.header.generation).max().unwrap_or_default();
     let mut replay: Vec<Place> = Vec::new();
-    let mut next = sequence + 1;
+    let mut next = from.sequence + 1;
     while let Some(place) = frames.remove(&next) {
         if replay.last().is_some_and(|before| before.header.generation > place.header.generation) {
             break;
@@ -76,59 +94,69 @@ pub(crate) fn scan(dir: &Path, sequence: u64, expected_files: usize) -> Result<S
         );
         return Err(OpenError::Damaged { path: dir.to_owned(), detail });
     }
-    Ok(Scanned { files, replay })
+    Ok(Scanned { files, replay, generation })
 }
 
 /// A frame's statement that `.0` was on the disk, and where that frame is.
 type Claim = (u64, std::path::PathBuf, u64);
 
-fn scan_file(
-    found: &mut JournalFile,
-    index: usize,
-    sequence: u64,
-    frames: &mut BTreeMap<u64, Place>,
-    claims: &mut Vec<Claim>,
-) -> Result<(), OpenError> {
-    let read_failed = |error| OpenError::from(failed("read", &found.path)(error));
-    let length = found.file.metadata().map_err(read_failed)?.len();
-    let mut position = 0;
-    let mut before: Option<FrameHeader> = None;
-    let mut in_run = true;
-    while position < length {
-        let header = match frame::start(&disk::read_at(&found.file, position, HEADER_BYTES).map_err(read_failed)?) {
-            Start::Frame(header) => header,
-            Start::Nothing => {
-                in_run = false;
-                position += ALIGNMENT as u64;
-                continue;
-            }
-        };
-        let follows = before.is_none_or(|before| {
-            header.sequence == before.sequence + 1 && header.generation >= before.generation
-        });
-        // Frames that the checkpoint covers only have to lead to those behind it.
-        let valid = header.sequence <= sequence || is_whole(&found.file, position, &header).map_err(read_failed)?;
-        in_run = in_run && follows && valid;
-        if in_run {
-            found.last = header.sequence;
-            before = Some(header);
-            if header.sequence > sequence {
-                insert(frames, Place { file: index, position, header });
-            }
-        }
-        if valid && header.durable > sequence {
-            claims.push((header.durable, found.path.clone(), position));
-        }
-        position += if in_run { header.stride() } else { ALIGNMENT as u64 };
-    }
-    Ok(())
+/// What was found so far.
+#[derive(Debug)]
+struct Seen {
+    from: From,
+    frames: BTreeMap<u64, Place>,
+    claims: Vec<Claim>,
 }
 
-/// Of two frames with one number, the one written later counts.
-fn insert(frames: &mut BTreeMap<u64, Place>, place: Place) {
-    let there = frames.entry(place.header.sequence).or_insert(place);
-    if there.header.generation < place.header.generation {
-        *there = place;
+impl Seen {
+    fn scan_file(&mut self, found: &mut JournalFile, index: usize) -> Result<(), OpenError> {
+        let read_failed = |error| OpenError::from(failed("read", &found.path)(error));
+        let length = found.file.metadata().map_err(read_failed)?.len();
+        let sequence = self.from.sequence;
+        let mut position = 0;
+        let mut before: Option<FrameHeader> = None;
+        let mut in_run = true;
+        while position < length {
+            let bytes = disk::read_at(&found.file, position, HEADER_BYTES).map_err(read_failed)?;
+            let header = match frame::start(&bytes) {
+                Start::Frame(header) if header.log == self.from.log => header,
+                Start::Frame(_) | Start::Nothing => {
+                    in_run = false;
+                    position += ALIGNMENT as u64;
+                    continue;
+                }
+            };
+            let follows = before.is_none_or(|before| {
+                header.sequence == before.sequence + 1 && header.generation >= before.generation
+            });
+            // Frames that the checkpoint covers only have to lead to those behind it.
+            let valid = header.sequence <= sequence
+                || is_whole(&found.file, position, &header).map_err(read_failed)?;
+            in_run = in_run && follows && valid;
+            if in_run {
+                found.last = header.sequence;
+                before = Some(header);
+                if header.sequence > sequence {
+                    self.insert(Place { file: index, position, header });
+                }
+            }
+            // A torn frame claims nothing, even where the checkpoint covers it.
+            if header.durable > sequence
+                && is_whole(&found.file, position, &header).map_err(read_failed)?
+            {
+                self.claims.push((header.durable, found.path.clone(), position));
+            }
+            position += if in_run { header.stride() } else { ALIGNMENT as u64 };
+        }
+        Ok(())
+    }
+
+    /// Of two frames with one number, the one written later counts.
+    fn insert(&mut self, place: Place) {
+        let there = self.frames.entry(place.header.sequence).or_insert(place);
+        if there.header.generation < place.header.generation {
+            *there = place;
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 
 use crate::{
     batch::Header,
-    disk::{failed, read, sync_dir, write},
+    disk::{create_dir, failed, read, write},
     segment::{Segment, SegmentMeta},
 };
 use headwater_core::{
@@ -75,7 +75,11 @@ impl Partition {
         meta: &PartitionMeta,
     ) -> Result<Self, LogError> {
         let dir = root.join(id.to_string());
-        let segment_bytes = if cleanup == Cleanup::Purge { segment_bytes.min(PURGE_SEGMENT_BYTES) } else { segment_bytes };
+        let segment_bytes = if cleanup == Cleanup::Purge {
+            segment_bytes.min(PURGE_SEGMENT_BYTES)
+        } else {
+            segment_bytes
+        };
         let mut segments = Vec::new();
         let damage = OnceLock::new();
         for (index, segment) in meta.segments.iter().enumerate() {
@@ -123,11 +127,17 @@ impl Partition {
     }
 
     /// Writes encoded batches behind the others, through the page cache.
-    pub(crate) fn append(self: &Arc<Self>, batches: &[u8], touched: &mut Touched) -> Result<(), LogError> {
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        batches: &[u8],
+        touched: &mut Touched,
+    ) -> Result<(), LogError> {
         let mut rest = batches;
         while !rest.is_empty() {
-            let header = Header::parse(rest).expect("encoded batches were checked by the frame's CRC");
-            let (batch, behind) = rest.split_at_checked(header.size).expect("encoded batches are whole");
+            let header =
+                Header::parse(rest).expect("encoded batches were checked by the frame's CRC");
+            let (batch, behind) =
+                rest.split_at_checked(header.size).expect("encoded batches are whole");
             let segment = self.segment_for(&header, touched)?;
             segment.append(batch, &header)?;
             self.written_end.store(header.last_offset + 1, Ordering::Release);
@@ -140,10 +150,15 @@ impl Partition {
         Ok(())
     }
 
-    fn segment_for(&self, header: &Header, touched: &mut Touched) -> Result<Arc<Segment>, LogError> {
+    fn segment_for(
+        &self,
+        header: &Header,
+        touched: &mut Touched,
+    ) -> Result<Arc<Segment>, LogError> {
         let last = read(&self.segments).last().map(Arc::clone);
         if let Some(last) = &last {
-            let fits = last.length() + header.size as u64 <= self.segment_bytes || last.length() == 0;
+            let fits =
+                last.length() + header.size as u64 <= self.segment_bytes || last.length() == 0;
             if fits && !last.is_sealed() && header.last_offset - last.base <= i64::from(i32::MAX) {
                 return Ok(Arc::clone(last));
             }
@@ -153,19 +168,11 @@ impl Partition {
                 touched.dirty.push(Arc::clone(last));
             }
         } else {
-            self.create_dir()?;
+            create_dir(&self.dir)?;
         }
         let segment = Arc::new(Segment::create(&self.dir, &self.id, header.base_offset)?);
         write(&self.segments).push(Arc::clone(&segment));
         Ok(segment)
-    }
-
-    fn create_dir(&self) -> Result<(), LogError> {
-        match fs::create_dir(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.dir.is_dir() => Ok(()),
-            created => created.map_err(failed("create the directory", &self.dir)),
-        }?;
-        self.dir.parent().map_or(Ok(()), sync_dir)
     }
 
     /// Shows readers all that was appended.
@@ -182,7 +189,11 @@ impl Partition {
         }
         let mut segments = write(&self.segments);
         let sealed = segments.len().saturating_sub(1);
-        let below = segments.iter().take(sealed).take_while(|segment| segment.next_offset() <= offset).count();
+        let below = segments
+            .iter()
+            .take(sealed)
+            .take_while(|segment| segment.next_offset() <= offset)
+            .count();
         if below == 0 {
             return;
         }
@@ -197,7 +208,12 @@ impl Partition {
     pub(crate) fn fetch(&self, offset: i64, bytes_max: usize) -> Result<Fetched, LogError> {
         let Offsets { start, end } = self.offsets();
         if offset < start || offset > end {
-            return Err(LogError::OffsetOutOfRange { partition: self.id.clone(), offset, start, end });
+            return Err(LogError::OffsetOutOfRange {
+                partition: self.id.clone(),
+                offset,
+                start,
+                end,
+            });
         }
         let mut next = offset;
         while next < end {
@@ -214,11 +230,16 @@ impl Partition {
     }
 
     /// The first offset whose record has at least this timestamp.
-    pub(crate) fn offset_for_timestamp(&self, timestamp: Timestamp) -> Result<Option<i64>, LogError> {
+    pub(crate) fn offset_for_timestamp(
+        &self,
+        timestamp: Timestamp,
+    ) -> Result<Option<i64>, LogError> {
         let Offsets { start, end } = self.offsets();
         let segments: Vec<_> = read(&self.segments).iter().map(Arc::clone).collect();
         for segment in segments {
-            let found = segment.offset_for_timestamp(timestamp, start, end).map_err(|error| self.remember(error))?;
+            let found = segment
+                .offset_for_timestamp(timestamp, start, end)
+                .map_err(|error| self.remember(error))?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -231,7 +252,10 @@ impl Partition {
         let segments = read(&self.segments);
         let behind = segments.partition_point(|segment| segment.base <= offset);
         let before = behind.checked_sub(1).and_then(|index| segments.get(index));
-        before.filter(|segment| segment.next_offset() > offset).or_else(|| segments.get(behind)).map(Arc::clone)
+        before
+            .filter(|segment| segment.next_offset() > offset)
+            .or_else(|| segments.get(behind))
+            .map(Arc::clone)
     }
 
     fn remember(&self, error: LogError) -> LogError {
@@ -243,7 +267,11 @@ impl Partition {
 }
 
 /// Removes segments that purging dropped before a crash: files below the start that no checkpoint lists.
-pub(crate) fn remove_purged(root: &Path, id: &TopicPartition, meta: &PartitionMeta) -> Result<(), LogError> {
+pub(crate) fn remove_purged(
+    root: &Path,
+    id: &TopicPartition,
+    meta: &PartitionMeta,
+) -> Result<(), LogError> {
     let dir = root.join(id.to_string());
     let entries = match fs::read_dir(&dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -251,7 +279,10 @@ pub(crate) fn remove_purged(root: &Path, id: &TopicPartition, meta: &PartitionMe
     };
     for entry in entries {
         let path = entry.map_err(failed("list", &dir))?.path();
-        let base = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<i64>().ok());
+        let base = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .and_then(|stem| stem.parse::<i64>().ok());
         let is_log = path.extension().is_some_and(|extension| extension == "log");
         let Some(base) = base.filter(|_| is_log) else { continue };
         if base < meta.start && meta.segments.first().is_some_and(|first| base < first.base) {

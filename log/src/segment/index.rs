@@ -49,7 +49,9 @@ impl Index {
     pub(crate) fn prepend(&mut self, mut front: Self) {
         let floor = front.max.map(|(max, _)| max);
         front.offsets.append(&mut self.offsets);
-        front.times.extend(self.times.iter().filter(|(time, _)| floor.is_none_or(|floor| *time > floor)));
+        front
+            .times
+            .extend(self.times.iter().filter(|(time, _)| floor.is_none_or(|floor| *time > floor)));
         front.max = match (front.max, self.max) {
             (Some(front), Some(own)) if own.0 <= front.0 => Some(front),
             (front, own) => own.or(front),
@@ -61,7 +63,10 @@ impl Index {
     /// Where to start walking for the batch that holds `offset` (relative): before it or at it.
     pub(crate) fn position_for(&self, offset: u32) -> u64 {
         let behind = self.offsets.partition_point(|(last, _)| *last <= offset);
-        behind.checked_sub(1).and_then(|i| self.offsets.get(i)).map_or(0, |(_, position)| u64::from(*position))
+        behind
+            .checked_sub(1)
+            .and_then(|i| self.offsets.get(i))
+            .map_or(0, |(_, position)| u64::from(*position))
     }
 
     /// The first offset (relative) that may have a timestamp of at least `timestamp`.

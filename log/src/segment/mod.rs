@@ -32,7 +32,6 @@ use sidecar::{Headers, Mark, Sidecar};
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
         Mutex, RwLock,
@@ -85,10 +84,15 @@ pub(crate) fn log_path(dir: &Path, base: i64) -> PathBuf {
 
 impl Segment {
     /// An empty segment; bytes under its name are remains from behind a sync point, which the journal holds.
-    pub(crate) fn create(dir: &Path, partition: &TopicPartition, base: i64) -> Result<Self, LogError> {
+    pub(crate) fn create(
+        dir: &Path,
+        partition: &TopicPartition,
+        base: i64,
+    ) -> Result<Self, LogError> {
         let path = log_path(dir, base);
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).open(&path);
+        options.read(true).write(true).create(true).truncate(true);
+        let file = disk::allowed(&path).and_then(|()| options.open(&path));
         let file = file.map_err(failed("create", &path))?;
         let meta = SegmentMeta { base, length: 0, next_offset: base, headers_crc: 0 };
         Ok(Self::with(path, partition, Some(file), meta))
@@ -96,7 +100,12 @@ impl Segment {
 
     /// The segment that a checkpoint knows. Bytes behind its length are cut off, and the cut is synced, if it is the
     /// partition's last.
-    pub(crate) fn open(dir: &Path, partition: &TopicPartition, meta: SegmentMeta, last: bool) -> Result<Self, LogError> {
+    pub(crate) fn open(
+        dir: &Path,
+        partition: &TopicPartition,
+        meta: SegmentMeta,
+        last: bool,
+    ) -> Result<Self, LogError> {
         let path = log_path(dir, meta.base);
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => file,
@@ -112,14 +121,20 @@ impl Segment {
         }
         if last && length > meta.length {
             tracing::info!(path = %path.display(), from = length, to = meta.length, "segment cut back to its sync point");
-            file.set_len(meta.length).and_then(|()| file.sync_all()).map_err(failed("cut", &path))?;
+            disk::set_length(&file, &path, meta.length)?;
+            disk::sync_data(&file, &path)?;
         }
         let segment = Self::with(path, partition, Some(file), meta);
         segment.sealed.store(!last, Ordering::Release);
         Ok(segment)
     }
 
-    fn with(path: PathBuf, partition: &TopicPartition, file: Option<File>, meta: SegmentMeta) -> Self {
+    fn with(
+        path: PathBuf,
+        partition: &TopicPartition,
+        file: Option<File>,
+        meta: SegmentMeta,
+    ) -> Self {
         let state = State {
             length: meta.length,
             next_offset: meta.next_offset,
@@ -191,11 +206,18 @@ impl Segment {
 
     /// Writes one batch behind the others, unsynced.
     pub(crate) fn append(&self, batch: &[u8], header: &Header) -> Result<(), LogError> {
-        let file = self.file.as_ref().expect("a segment whose file is missing is sealed and takes no appends");
+        let file = self
+            .file
+            .as_ref()
+            .expect("a segment whose file is missing is sealed and takes no appends");
         let position = self.length();
-        file.write_all_at(batch, position).map_err(failed("append to", &self.path))?;
+        disk::write_at(file, &self.path, batch, position)?;
         let mut state = write(&self.state);
-        assert!(header.base_offset >= state.next_offset, "offsets of {} must not go back", self.partition);
+        assert!(
+            header.base_offset >= state.next_offset,
+            "offsets of {} must not go back",
+            self.partition
+        );
         let end = position + batch.len() as u64;
         state.index.note(self.base, position, header);
         state.headers.note(batch, end);
@@ -219,7 +241,7 @@ impl Segment {
         // Acquires what a concurrent `soil` that found it dirty had written before.
         self.dirty.swap(false, Ordering::AcqRel);
         if let Some(file) = &self.file {
-            file.sync_data().map_err(failed("sync", &self.path))?;
+            disk::sync_data(file, &self.path)?;
         }
         if let Some(dir) = self.path.parent() {
             disk::sync_dir(dir)?;
@@ -278,7 +300,9 @@ impl Segment {
                 Err(Stop::Damaged(Damage { position: at, detail, .. })) => {
                     // The culprit may be a batch in front, so nothing behind the last checksum that fits is trusted.
                     let (position, offset) = good;
-                    let detail = format!("{detail} (at byte {at}; the batches up to this byte fit their checksum)");
+                    let detail = format!(
+                        "{detail} (at byte {at}; the batches up to this byte fit their checksum)"
+                    );
                     return Ok((index, headers, Some(Damage { position, offset, detail })));
                 }
             };
@@ -323,10 +347,16 @@ impl Segment {
             marks.retain(|mark| mark.position > 0 && mark.position < whole.position);
             marks.dedup();
             marks.push(whole);
-            (offsets, times, Sidecar { length: state.length, next_offset: state.next_offset, marks })
+            (
+                offsets,
+                times,
+                Sidecar { length: state.length, next_offset: state.next_offset, marks },
+            )
         };
         let mut replaced = false;
-        for (extension, bytes) in [("index", offsets), ("timeindex", times), ("checksum", sidecar.encode())] {
+        for (extension, bytes) in
+            [("index", offsets), ("timeindex", times), ("checksum", sidecar.encode())]
+        {
             let path = self.path.with_extension(extension);
             if disk::read_if_there(&path)?.is_none_or(|there| there != bytes) {
                 disk::replace(&path, &bytes)?;
@@ -346,18 +376,20 @@ impl Segment {
 
     fn corrupt(&self, damage: Damage) -> LogError {
         let Damage { position, offset, detail } = damage;
-        LogError::Corrupt { partition: self.partition.clone(), path: self.path.clone(), position, offset, detail }
+        LogError::Corrupt {
+            partition: self.partition.clone(),
+            path: self.path.clone(),
+            position,
+            offset,
+            detail,
+        }
     }
 }
 
 /// Removes a log file and its hint files, as far as they are there.
 pub(crate) fn remove_files(log: &Path) -> Result<(), LogError> {
     for extension in ["index", "timeindex", "checksum", "log"] {
-        let path = log.with_extension(extension);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &path)(error)),
-            Ok(()) | Err(_) => {}
-        }
+        disk::remove(&log.with_extension(extension))?;
     }
     Ok(())
 }

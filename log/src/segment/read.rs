@@ -1,6 +1,9 @@
 //! Reading a segment: records by offset, and offsets by timestamp.
 
-use super::{Segment, walk::{Damage, Step, Stop, Walk}};
+use super::{
+    Segment,
+    walk::{Damage, Step, Stop, Walk},
+};
 use crate::{
     batch::{Header, decode},
     cursor::Malformed,
@@ -24,9 +27,16 @@ struct Found {
 impl Segment {
     /// Records from `from` on and below `end`, about `bytes_max` of them, and where to go on; `None` if the segment
     /// has none there.
-    pub(crate) fn fetch(&self, from: i64, end: i64, bytes_max: usize) -> Result<Option<(RecordSet, i64)>, LogError> {
+    pub(crate) fn fetch(
+        &self,
+        from: i64,
+        end: i64,
+        bytes_max: usize,
+    ) -> Result<Option<(RecordSet, i64)>, LogError> {
         self.walk_prefix()?;
-        let Some(found) = self.locate(from, |header| header.last_offset >= from)? else { return Ok(None) };
+        let Some(found) = self.locate(from, |header| header.last_offset >= from)? else {
+            return Ok(None);
+        };
         if found.header.base_offset >= end {
             return Ok(None);
         }
@@ -43,7 +53,9 @@ impl Segment {
                 Ok(header) if header.base_offset >= least && header.size <= rest.len() => header,
                 // What was asked for is there; the rest is read, and judged, by the next fetch.
                 Ok(_) | Err(_) if at > 0 => break,
-                Ok(_) => return Err(self.corrupt_at(position, from, Malformed("the batch ends early"))),
+                Ok(_) => {
+                    return Err(self.corrupt_at(position, from, Malformed("the batch ends early")));
+                }
                 Err(why) => return Err(self.corrupt_at(position, from, why)),
             };
             if header.base_offset >= end {
@@ -59,16 +71,26 @@ impl Segment {
             least = next;
             at += header.size;
         }
-        assert!(next > from && next <= end, "a fetch moves forward and stays below the high watermark");
+        assert!(
+            next > from && next <= end,
+            "a fetch moves forward and stays below the high watermark"
+        );
         Ok(Some((records.build(), next)))
     }
 
     /// The first offset in `[from, end)` whose record has at least this timestamp.
-    pub(crate) fn offset_for_timestamp(&self, timestamp: i64, from: i64, end: i64) -> Result<Option<i64>, LogError> {
+    pub(crate) fn offset_for_timestamp(
+        &self,
+        timestamp: i64,
+        from: i64,
+        end: i64,
+    ) -> Result<Option<i64>, LogError> {
         self.walk_prefix()?;
         let (hint, damaged) = {
             let state = read(&self.state);
-            if state.damage.is_none() && state.index.max_timestamp().is_none_or(|max| max < timestamp) {
+            if state.damage.is_none()
+                && state.index.max_timestamp().is_none_or(|max| max < timestamp)
+            {
                 return Ok(None);
             }
             // What is damaged may hold an earlier one than the index knows.
@@ -77,7 +99,9 @@ impl Segment {
         };
         let mut from = from.max(hint);
         let fits = |header: &Header| damaged || header.max_timestamp >= timestamp;
-        while let Some(found) = self.locate(from, |header| header.last_offset >= from && fits(header))? {
+        while let Some(found) =
+            self.locate(from, |header| header.last_offset >= from && fits(header))?
+        {
             if found.header.base_offset >= end {
                 return Ok(None);
             }
@@ -94,7 +118,11 @@ impl Segment {
     }
 
     /// The first batch that `wanted` accepts, looking from the one that holds `offset` on.
-    fn locate(&self, offset: i64, wanted: impl Fn(&Header) -> bool) -> Result<Option<Found>, LogError> {
+    fn locate(
+        &self,
+        offset: i64,
+        wanted: impl Fn(&Header) -> bool,
+    ) -> Result<Option<Found>, LogError> {
         let (mut position, end, readable_to, damage) = {
             let state = read(&self.state);
             let relative = u32::try_from(offset - self.base).unwrap_or(0);
@@ -132,7 +160,9 @@ impl Segment {
     }
 
     fn file(&self) -> Result<&File, LogError> {
-        self.file.as_ref().ok_or_else(|| self.corrupt_at(0, self.base, Malformed("the file is missing")))
+        self.file
+            .as_ref()
+            .ok_or_else(|| self.corrupt_at(0, self.base, Malformed("the file is missing")))
     }
 
     fn corrupt_at(&self, position: u64, offset: i64, why: Malformed) -> LogError {

@@ -70,7 +70,8 @@ impl Sidecar {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let (covered, crc) = bytes.split_last_chunk::<4>().ok_or(Malformed("the bytes end early"))?;
+        let (covered, crc) =
+            bytes.split_last_chunk::<4>().ok_or(Malformed("the bytes end early"))?;
         if crc32c::crc32c(covered).to_be_bytes() != *crc {
             return Err(Malformed("the sidecar's CRC is wrong"));
         }

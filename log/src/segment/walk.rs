@@ -59,8 +59,9 @@ impl<'a> Walk<'a> {
         let start = usize::try_from(position - self.window_at).unwrap_or(usize::MAX);
         let bytes = self.window.get(start..).unwrap_or_default();
         let bytes = bytes.get(..HEADER_BYTES).unwrap_or(bytes);
-        let damaged =
-            |detail: &str| Stop::Damaged(Damage { position, offset: self.least_offset, detail: detail.to_owned() });
+        let damaged = |detail: &str| {
+            Stop::Damaged(Damage { position, offset: self.least_offset, detail: detail.to_owned() })
+        };
         let header = Header::parse(bytes).map_err(|why| damaged(why.0))?;
         if header.base_offset < self.least_offset {
             return Err(damaged("the batch's offset is below that of the batch in front of it"));
@@ -78,7 +79,8 @@ impl<'a> Walk<'a> {
         let held = self.window_at + self.window.len() as u64;
         let wanted = (self.position + HEADER_BYTES as u64).min(self.end);
         if self.position < self.window_at || wanted > held {
-            let length = usize::try_from(self.end - self.position).unwrap_or(WINDOW_BYTES).min(WINDOW_BYTES);
+            let length =
+                usize::try_from(self.end - self.position).unwrap_or(WINDOW_BYTES).min(WINDOW_BYTES);
             self.window = disk::read_at(self.file, self.position, length)?;
             self.window_at = self.position;
         }

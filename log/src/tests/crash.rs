@@ -6,7 +6,7 @@ use std::{fs::OpenOptions, os::unix::fs::FileExt};
 
 /// Where the journal's last frame starts and ends, and its file.
 fn last_frame(dir: &Path) -> (PathBuf, u64, u64) {
-    use crate::journal::frame::{Start, start};
+    use crate::journal::frame::{HEADER_BYTES, Start, start};
     let mut last = (0, PathBuf::new(), 0, 0);
     for path in files(&dir.join("journal"), "journal") {
         let bytes = fs::read(&path).unwrap();
@@ -14,7 +14,8 @@ fn last_frame(dir: &Path) -> (PathBuf, u64, u64) {
             if let Start::Frame(header) = start(&bytes[at..])
                 && header.sequence > last.0
             {
-                last = (header.sequence, path.clone(), at as u64, 36 + u64::from(header.length));
+                let length = HEADER_BYTES as u64 + u64::from(header.length);
+                last = (header.sequence, path.clone(), at as u64, length);
             }
         }
     }
@@ -30,11 +31,11 @@ fn a_commit_over_partitions_and_offsets_is_there_whole_or_not_at_all() {
     let appends = vec![append(&p0, &["a"]), append(&p1, &["b"])];
     let offsets = vec![position("g", &p0, 5, "m")];
     log.commit(Commit { owner: None, appends, offsets }).unwrap().wait().unwrap();
-    let image = crash_image(dir.path());
+    let image = crash_image(&log, dir.path());
     let (journal, start, end) = last_frame(image.path());
 
     for cut in start..=end {
-        let torn = crash_image(image.path());
+        let torn = self::image(image.path());
         let journal = torn.path().join("journal").join(journal.file_name().unwrap());
         let file = OpenOptions::new().write(true).open(&journal).unwrap();
         if cut % 2 == 0 {
@@ -43,12 +44,17 @@ fn a_commit_over_partitions_and_offsets_is_there_whole_or_not_at_all() {
             file.write_all_at(&vec![0xa5; usize::try_from(end - cut).unwrap() + 700], cut).unwrap();
         }
         let log = open(torn.path());
-        let seen = (read_all(&log, &p0).len(), read_all(&log, &p1).len(), log.committed("g", &p0).unwrap().is_some());
+        let seen = (
+            read_all(&log, &p0).len(),
+            read_all(&log, &p1).len(),
+            log.committed("g", &p0).unwrap().is_some(),
+        );
         let expected = if cut == end { (2, 1, true) } else { (1, 0, false) };
         assert_eq!(seen, expected, "cut at {cut} of {start}..{end}");
         assert_eq!(put(&log, &p1, &["after"]), i64::from(cut == end));
         drop(log);
-        let values: Vec<_> = read_all(&open(torn.path()), &p1).into_iter().map(|(_, value)| value).collect();
+        let values: Vec<_> =
+            read_all(&open(torn.path()), &p1).into_iter().map(|(_, value)| value).collect();
         assert_eq!(values.last().unwrap(), "after");
         assert_eq!(values.len(), if cut == end { 2 } else { 1 }, "the torn tail came back");
     }
@@ -72,12 +78,11 @@ fn what_is_behind_the_sync_point_of_a_segment_is_rewritten_from_the_journal() {
         &|file| file.set_len(synced + 30).unwrap(),
     ];
     for damage in tails {
-        let image = crash_image(dir.path());
+        let image = crash_image(&log, dir.path());
         damage(&OpenOptions::new().write(true).open(image.path().join(segment)).unwrap());
-        let log = open(image.path());
-        assert_eq!(read_all(&log, &p0), [(0, "a".into()), (1, "b".into())]);
+        assert_eq!(read_all(&open(image.path()), &p0), [(0, "a".into()), (1, "b".into())]);
     }
-    let image = crash_image(dir.path());
+    let image = crash_image(&log, dir.path());
     fs::remove_dir_all(image.path().join("t-1")).ok();
     assert_eq!(read_all(&open(image.path()), &p0).len(), 2);
 }
@@ -90,7 +95,7 @@ fn crashes_while_recovering_end_in_the_same_log() {
     let mut images = Vec::new();
     for i in 0..40 {
         put(&log, &p0, &[&format!("{i}")]);
-        images.push((i + 1, crash_image(dir.path())));
+        images.push((i + 1, crash_image(&log, dir.path())));
     }
     for (count, image) in images {
         let expected: Vec<_> = (0..count).map(|i| (i, i.to_string())).collect();
@@ -98,7 +103,7 @@ fn crashes_while_recovering_end_in_the_same_log() {
         for _ in 0..3 {
             let log = open(current.path());
             assert_eq!(read_all(&log, &p0), expected);
-            let next = crash_image(current.path());
+            let next = crash_image(&log, current.path());
             drop(log);
             current = next;
         }
@@ -119,7 +124,7 @@ fn a_deleted_or_damaged_checkpoint_falls_back_to_the_previous_and_loses_nothing(
         if i % 3 != 0 {
             continue;
         }
-        let (deleted, damaged) = (crash_image(dir.path()), crash_image(dir.path()));
+        let (deleted, damaged) = (crash_image(&log, dir.path()), crash_image(&log, dir.path()));
         fs::remove_file(deleted.path().join("checkpoint")).unwrap();
         assert_eq!(read_all(&open(deleted.path()), &p0), expected);
 
@@ -134,7 +139,13 @@ fn a_deleted_or_damaged_checkpoint_falls_back_to_the_previous_and_loses_nothing(
         drop(log);
         assert_eq!(read_all(&open(damaged.path()), &p0).len(), expected.len() + 1);
         let kept = fs::read_dir(damaged.path()).unwrap();
-        assert!(kept.into_iter().any(|e| e.unwrap().file_name().to_string_lossy().starts_with("checkpoint.corrupt-")));
+        assert!(
+            kept.into_iter().any(|e| e
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with("checkpoint.corrupt-"))
+        );
     }
 }
 
@@ -142,16 +153,17 @@ fn a_deleted_or_damaged_checkpoint_falls_back_to_the_previous_and_loses_nothing(
 fn a_topic_that_only_the_system_holds_survives_the_end_of_the_process_and_sync_makes_it_last() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    log.create_topic(&TopicSpec { durability: Durability::Os, ..TopicSpec::new(topic("o"), 1) }).unwrap();
+    log.create_topic(&TopicSpec { durability: Durability::Os, ..TopicSpec::new(topic("o"), 1) })
+        .unwrap();
     let p0 = partition("o", 0);
     put(&log, &p0, &["a"]);
     put(&log, &p0, &["b"]);
     log.sync().unwrap();
-    let image = crash_image(dir.path());
+    let image = crash_image(&log, dir.path());
     assert_eq!(read_all(&open(image.path()), &p0).len(), 2);
     // The page cache lost the last frame, and a power cut may do that to what was not synced.
     put(&log, &p0, &["c"]);
-    let image = crash_image(dir.path());
+    let image = crash_image(&log, dir.path());
     let (journal, start, _) = last_frame(image.path());
     OpenOptions::new().write(true).open(journal).unwrap().write_all_at(&[0; 4096], start).unwrap();
     let log = open(image.path());
@@ -166,7 +178,10 @@ fn a_refusing_file_system_fences_the_log_and_reopening_finds_the_commit() {
     fs::write(dir.path().join("t-0"), "in the way").unwrap();
     let p0 = partition("t", 0);
     assert!(matches!(commit(&log, vec![append(&p0, &["a"])]), Err(LogError::Io { .. })));
-    assert!(matches!(commit(&log, vec![append(&partition("t", 1), &["b"])]), Err(LogError::Io { .. })));
+    assert!(matches!(
+        commit(&log, vec![append(&partition("t", 1), &["b"])]),
+        Err(LogError::Io { .. })
+    ));
     assert!(matches!(log.sync(), Err(LogError::Io { .. })));
     assert_eq!(log.offsets(&p0).unwrap().end, 0);
     assert!(log.close().is_err());
@@ -174,4 +189,95 @@ fn a_refusing_file_system_fences_the_log_and_reopening_finds_the_commit() {
     let log = open(dir.path());
     assert_eq!(read_all(&log, &p0), [(0, "a".into())]);
     assert_eq!(read_all(&log, &partition("t", 1)), []);
+}
+
+#[test]
+fn a_crash_between_the_two_renames_of_a_checkpoint_goes_on_from_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let p0 = partition("t", 0);
+    let log = opened(dir.path());
+    let mut expected = Vec::new();
+    for i in 0..60 {
+        put(&log, &p0, &[&format!("{i}")]);
+        expected.push((i, i.to_string()));
+        if i % 5 != 0 {
+            continue;
+        }
+        let image = crash_image(&log, dir.path());
+        let name = |name: &str| image.path().join(name);
+        // The last checkpoint is written as `checkpoint.next`, and the one that was current has moved away already: it
+        // is here what the one before the last is.
+        fs::rename(name("checkpoint"), name("checkpoint.next")).unwrap();
+        let between = self::image(image.path());
+        for _ in 0..3 {
+            let log = open(between.path());
+            assert_eq!(read_all(&log, &p0), expected);
+        }
+        let log = open(between.path());
+        assert_eq!(put(&log, &p0, &["next"]), i + 1);
+    }
+}
+
+#[test]
+fn a_checkpoint_fallback_never_writes_with_a_generation_that_frames_have_already() {
+    use crate::journal::frame::{Start, start};
+    let dir = tempfile::tempdir().unwrap();
+    let p0 = partition("t", 0);
+    drop(opened(dir.path()));
+    let log = open(dir.path());
+    put(&log, &p0, &["a"]);
+    let image = crash_image(&log, dir.path());
+    fs::remove_file(image.path().join("checkpoint")).unwrap();
+    let log = open(image.path());
+    put(&log, &p0, &["b"]);
+    let mut generations = Vec::new();
+    for path in files(&image.path().join("journal"), "journal") {
+        let bytes = fs::read(&path).unwrap();
+        for at in (0..bytes.len()).step_by(4096) {
+            if let Start::Frame(header) = start(&bytes[at..]) {
+                generations.push((header.sequence, header.generation));
+            }
+        }
+    }
+    generations.sort_unstable();
+    assert!(generations.windows(2).all(|pair| pair[0].0 != pair[1].0), "{generations:?}");
+    let [.., a, b] = generations[..] else { panic!("{generations:?}") };
+    assert!(a.1 < b.1, "{generations:?}");
+}
+
+#[test]
+fn a_record_that_looks_like_a_frame_of_the_journal_is_none() {
+    use crate::journal::frame;
+    let dir = tempfile::tempdir().unwrap();
+    let p0 = partition("t", 0);
+    let log = EmbeddedLog::open(dir.path(), LogOptions::new().journal_bytes(1 << 20)).unwrap();
+    log.create_topic(&TopicSpec::new(topic("t"), 1)).unwrap();
+    let value = |forged_at: usize| {
+        let mut value = vec![b'#'; 12_000];
+        let mut forged = Vec::new();
+        frame::begin(&mut forged);
+        frame::finish(&mut forged, [0, 1000, 999], 1);
+        value[forged_at..forged_at + frame::HEADER_BYTES]
+            .copy_from_slice(&forged[..frame::HEADER_BYTES]);
+        value
+    };
+    let put_bytes = |value: &[u8]| {
+        let mut set = RecordSetBuilder::default();
+        set.push(0, None, Some(value), &Headers::new()).unwrap();
+        let records = Arc::new(set.build());
+        commit(&log, vec![Append { partition: p0.clone(), base_offset: None, records }]).unwrap();
+    };
+    put_bytes(&value(0));
+    let (journal, start, _) = last_frame(dir.path());
+    let bytes = fs::read(&journal).unwrap();
+    let start = usize::try_from(start).unwrap();
+    let before_value = bytes[start..].windows(8).position(|bytes| bytes == b"########").unwrap()
+        - frame::HEADER_BYTES;
+    // This one lies where a frame could start.
+    put_bytes(&value(4096 - before_value));
+    let image = crash_image(&log, dir.path());
+    let (journal, start, _) = last_frame(image.path());
+    // The frame around it is torn, so that what is in it is searched for frames.
+    OpenOptions::new().write(true).open(journal).unwrap().write_all_at(&[0; 512], start).unwrap();
+    assert_eq!(open(image.path()).offsets(&p0).unwrap().end, 1);
 }

@@ -18,6 +18,10 @@ fn closed() -> (tempfile::TempDir, Vec<(i64, String)>) {
     (dir, all)
 }
 
+fn plain(record: headwater_core::record::RecordRef<'_>) -> (i64, String) {
+    (record.offset, String::from_utf8(record.value.unwrap().to_vec()).unwrap())
+}
+
 #[test]
 fn any_flipped_bit_of_a_segment_is_reported_with_its_file_and_costs_no_other_partition() {
     let (dir, all) = closed();
@@ -26,20 +30,24 @@ fn any_flipped_bit_of_a_segment_is_reported_with_its_file_and_costs_no_other_par
         let segment = files(&dir.path().join("t-0"), "log")[nth].clone();
         let length = fs::read(&segment).unwrap().len();
         for at in (0..length).step_by(3) {
-            let image = crash_image(dir.path());
+            let image = image(dir.path());
             let target = image.path().join("t-0").join(segment.file_name().unwrap());
             let mut bytes = fs::read(&target).unwrap();
             bytes[at] ^= 1_u8 << bit;
             fs::write(&target, bytes).unwrap();
             let log = open(image.path());
-            let base = all.iter().position(|(offset, _)| format!("{offset:020}.log") == *segment.file_name().unwrap().to_str().unwrap());
+            let base = all.iter().position(|(offset, _)| {
+                format!("{offset:020}.log") == *segment.file_name().unwrap().to_str().unwrap()
+            });
             let mut readable = Vec::new();
             let mut next = 0;
             let error = loop {
                 match log.fetch(&p0, next, 1) {
-                    Ok(fetched) if fetched.next_offset >= fetched.end => panic!("byte {at}: the flip went unnoticed"),
+                    Ok(fetched) if fetched.next_offset >= fetched.end => {
+                        panic!("byte {at}: the flip went unnoticed")
+                    }
                     Ok(fetched) => {
-                        readable.extend(fetched.records.iter().map(|r| (r.offset, String::from_utf8(r.value.unwrap().to_vec()).unwrap())));
+                        readable.extend(fetched.records.iter().map(plain));
                         next = fetched.next_offset;
                     }
                     Err(error) => break error,
@@ -47,16 +55,21 @@ fn any_flipped_bit_of_a_segment_is_reported_with_its_file_and_costs_no_other_par
             };
             assert_eq!(readable, all[..readable.len()], "byte {at}: a wrong record");
             assert!(readable.len() >= base.unwrap(), "byte {at}: what lies in front is readable");
-            match &error {
-                LogError::Corrupt { path, offset, .. } => {
-                    assert_eq!(path, &target);
-                    assert!(*offset >= all[base.unwrap()].0, "byte {at}: {error}");
-                }
-                other => panic!("byte {at}: {other}"),
-            }
+            let LogError::Corrupt { path, offset, .. } = &error else {
+                panic!("byte {at}: {error}")
+            };
+            assert_eq!(path, &target);
+            assert!(*offset >= all[base.unwrap()].0, "byte {at}: {error}");
             assert_eq!(read_all(&log, &partition("t", 1)), [(0, "other".into())]);
-            assert_eq!(read_from(&log, &p0, 50).unwrap(), all[50..], "byte {at}: what lies behind is readable");
-            assert!(matches!(commit(&log, vec![append(&p0, &["no"])]), Err(LogError::Corrupt { .. })));
+            assert_eq!(
+                read_from(&log, &p0, 50).unwrap(),
+                all[50..],
+                "byte {at}: what lies behind is readable"
+            );
+            assert!(matches!(
+                commit(&log, vec![append(&p0, &["no"])]),
+                Err(LogError::Corrupt { .. })
+            ));
             put(&log, &partition("t", 1), &["yes"]);
         }
     }
@@ -67,7 +80,7 @@ fn a_short_or_missing_segment_is_reported_again_after_every_restart() {
     let (dir, all) = closed();
     let p0 = partition("t", 0);
     for short in [true, false] {
-        let image = crash_image(dir.path());
+        let image = image(dir.path());
         let target = files(&image.path().join("t-0"), "log")[2].clone();
         if short {
             let bytes = fs::read(&target).unwrap();
@@ -90,19 +103,23 @@ fn hint_files_are_rebuilt_whatever_happened_to_them() {
     let (dir, all) = closed();
     let p0 = partition("t", 0);
     let hints = |dir: &Path| {
-        let all = ["index", "timeindex", "checksum"].into_iter().flat_map(|e| files(&dir.join("t-0"), e));
-        all.map(|path| (path.file_name().unwrap().to_owned(), fs::read(&path).unwrap())).collect::<Vec<_>>()
+        let all =
+            ["index", "timeindex", "checksum"].into_iter().flat_map(|e| files(&dir.join("t-0"), e));
+        all.map(|path| (path.file_name().unwrap().to_owned(), fs::read(&path).unwrap()))
+            .collect::<Vec<_>>()
     };
     let before = hints(dir.path());
-    assert!(before.len() >= 12);
-    let damages: [&dyn Fn(&Path, Vec<u8>); 4] = [
-        &|path, _| fs::remove_file(path).unwrap(),
-        &|path, _| fs::write(path, []).unwrap(),
-        &|path, bytes| fs::write(path, [bytes, vec![0; 24]].concat()).unwrap(),
-        &|path, bytes| fs::write(path, bytes.iter().map(|byte| byte ^ 1).collect::<Vec<_>>()).unwrap(),
+    assert!(before.len() > 12);
+    let damages: [fn(&Path, Vec<u8>); 4] = [
+        |path, _| fs::remove_file(path).unwrap(),
+        |path, _| fs::write(path, []).unwrap(),
+        |path, bytes| fs::write(path, [bytes, vec![0; 24]].concat()).unwrap(),
+        |path, bytes| {
+            fs::write(path, bytes.iter().map(|byte| byte ^ 1).collect::<Vec<_>>()).unwrap()
+        },
     ];
     for damage in damages {
-        let image = crash_image(dir.path());
+        let image = image(dir.path());
         for (name, bytes) in hints(image.path()) {
             damage(&image.path().join("t-0").join(name), bytes);
         }
@@ -121,7 +138,7 @@ fn a_synced_frame_that_cannot_be_read_refuses_to_open_instead_of_losing_what_fol
     log.create_topic(&TopicSpec::new(topic("t"), 1)).unwrap();
     put(&log, &partition("t", 0), &["a"]);
     put(&log, &partition("t", 0), &["b"]);
-    let image = crash_image(dir.path());
+    let image = crash_image(&log, dir.path());
     let journal = files(&image.path().join("journal"), "journal")[0].clone();
     let mut bytes = fs::read(&journal).unwrap();
     bytes[4096 + 60] ^= 1;
@@ -133,7 +150,7 @@ fn a_synced_frame_that_cannot_be_read_refuses_to_open_instead_of_losing_what_fol
 #[test]
 fn an_unknown_version_or_a_log_without_checkpoints_is_refused_and_left_alone() {
     let (dir, _) = closed();
-    let image = crash_image(dir.path());
+    let image = image(dir.path());
     let path = image.path().join("checkpoint");
     let mut bytes = fs::read(&path).unwrap();
     bytes[7] = 9;
@@ -150,4 +167,28 @@ fn an_unknown_version_or_a_log_without_checkpoints_is_refused_and_left_alone() {
     let refused = EmbeddedLog::open(image.path(), small()).unwrap_err();
     assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
     assert!(files(&image.path().join("t-0"), "log").len() > 4);
+}
+
+#[test]
+fn a_missing_file_of_the_journal_refuses_to_open_instead_of_losing_its_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = opened(dir.path());
+    let p0 = partition("t", 0);
+    for i in 0..40 {
+        let image = crash_image(&log, dir.path());
+        let journals = files(&image.path().join("journal"), "journal");
+        assert_eq!(journals.len(), 4);
+        for journal in journals {
+            let image = self::image(image.path());
+            let journal = image.path().join("journal").join(journal.file_name().unwrap());
+            fs::remove_file(&journal).unwrap();
+            let refused = EmbeddedLog::open(image.path(), small()).unwrap_err();
+            assert!(
+                matches!(&refused, OpenError::Damaged { path, .. } if *path == journal),
+                "{refused}"
+            );
+            assert!(refused.to_string().contains("missing"), "{refused}");
+        }
+        put(&log, &p0, &[&format!("{i}")]);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod faults;
 mod model;
 mod port;
 
@@ -67,7 +68,11 @@ fn position(group: &str, partition: &TopicPartition, offset: i64, metadata: &str
 }
 
 /// Everything readable from `from` on, as (offset, value).
-fn read_from(log: &EmbeddedLog, partition: &TopicPartition, from: i64) -> Result<Vec<(i64, String)>, LogError> {
+fn read_from(
+    log: &EmbeddedLog,
+    partition: &TopicPartition,
+    from: i64,
+) -> Result<Vec<(i64, String)>, LogError> {
     let mut all = Vec::new();
     let mut next = from;
     loop {
@@ -87,8 +92,15 @@ fn read_all(log: &EmbeddedLog, partition: &TopicPartition) -> Vec<(i64, String)>
     read_from(log, partition, log.offsets(partition).unwrap().start).unwrap()
 }
 
-/// What the disk holds right now: the log is not asked, as in a crash.
-fn crash_image(dir: &Path) -> tempfile::TempDir {
+/// What the disk holds right now, as in a crash. The copy is not made at one moment, so that it waits until nothing moves:
+/// no commit may be under way, and no checkpoint is.
+fn crash_image(log: &EmbeddedLog, dir: &Path) -> tempfile::TempDir {
+    log.quiesce();
+    image(dir)
+}
+
+/// A copy of a directory that no log is open in.
+fn image(dir: &Path) -> tempfile::TempDir {
     let image = tempfile::tempdir().unwrap();
     copy(dir, image.path());
     image
@@ -102,8 +114,7 @@ fn copy(from: &Path, to: &Path) {
             fs::create_dir(&target).unwrap();
             copy(&path, &target);
         } else {
-            // A temporary file may be renamed under the copy.
-            let _gone = fs::copy(&path, &target);
+            fs::copy(&path, &target).unwrap();
         }
     }
 }
@@ -111,7 +122,8 @@ fn copy(from: &Path, to: &Path) {
 /// The files below `dir` with this extension, in order.
 fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
+    let mut files: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
     files.sort();
     files
 }

@@ -59,7 +59,8 @@ fn check(log: &EmbeddedLog, model: &Model) {
         assert_eq!(log.offsets(&id).unwrap().end, model.ends[number as usize]);
         assert_eq!(read_all(log, &id), model.partitions[number as usize]);
     }
-    let committed = log.committed("g", &partition("t", 0)).unwrap().map(|committed| committed.offset);
+    let committed =
+        log.committed("g", &partition("t", 0)).unwrap().map(|committed| committed.offset);
     assert_eq!(committed, model.offset);
 }
 
@@ -67,7 +68,9 @@ fn scribble(dir: &Path, garbage: u8) {
     use std::io::Write;
     for number in 0..3 {
         let segments = dir.join(format!("t-{number}"));
-        if let Some(last) = segments.is_dir().then(|| files(&segments, "log")).and_then(|mut all| all.pop()) {
+        if let Some(last) =
+            segments.is_dir().then(|| files(&segments, "log")).and_then(|mut all| all.pop())
+        {
             let mut file = fs::OpenOptions::new().append(true).open(last).unwrap();
             file.write_all(&vec![garbage; usize::from(garbage) * 3]).unwrap();
         }
@@ -101,7 +104,7 @@ proptest! {
                     check(&log, &model);
                 }
                 Step::Crash | Step::CrashWithGarbage(_) => {
-                    let image = crash_image(dir.path());
+                    let image = crash_image(&log, dir.path());
                     if let Step::CrashWithGarbage(garbage) = step {
                         scribble(image.path(), garbage);
                     }

@@ -16,7 +16,10 @@ fn what_was_committed_is_read_back_at_its_offsets() {
     assert_eq!(read_from(&log, &p0, 1).unwrap(), [(1, "b".into()), (2, "c".into())]);
     assert_eq!(read_all(&log, &p1), [(0, "x".into())]);
     let error = log.fetch(&p0, 4, 100).unwrap_err();
-    assert!(matches!(error, LogError::OffsetOutOfRange { offset: 4, start: 0, end: 3, .. }), "{error}");
+    assert!(
+        matches!(error, LogError::OffsetOutOfRange { offset: 4, start: 0, end: 3, .. }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -47,7 +50,10 @@ fn a_refused_commit_leaves_no_trace() {
     let unknown = append(&partition("t", 2), &["no"]);
     assert!(matches!(commit(&log, vec![unknown]), Err(LogError::UnknownPartition { .. })));
     let offsets = vec![position("g", &p0, 1, &"m".repeat((1 << 20) + 1))];
-    assert!(matches!(log.commit(Commit { offsets, ..Commit::default() }), Err(LogError::Refused(_))));
+    assert!(matches!(
+        log.commit(Commit { offsets, ..Commit::default() }),
+        Err(LogError::Refused(_))
+    ));
     assert_eq!(put(&log, &p0, &["b"]), 1);
 }
 
@@ -75,7 +81,8 @@ fn a_later_claim_fences_the_earlier_across_restarts() {
     let first = log.claim("app").unwrap();
     let by = |log: &EmbeddedLog, owner: &Owner| {
         let appends = vec![append(&partition("t", 0), &["a"])];
-        log.commit(Commit { owner: Some(owner.clone()), appends, ..Commit::default() }).map(|ticket| ticket.wait())
+        log.commit(Commit { owner: Some(owner.clone()), appends, ..Commit::default() })
+            .map(|ticket| ticket.wait())
     };
     by(&log, &first).unwrap().unwrap();
     drop(log);
@@ -95,11 +102,18 @@ fn group_offsets_survive_and_belong_to_their_group() {
     let p0 = partition("t", 0);
     {
         let log = opened(dir.path());
-        let offsets = vec![position("g", &p0, 1, "first"), position("g", &p0, 7, "second"), position("h", &p0, 2, "")];
+        let offsets = vec![
+            position("g", &p0, 1, "first"),
+            position("g", &p0, 7, "second"),
+            position("h", &p0, 2, ""),
+        ];
         log.commit(Commit { offsets, ..Commit::default() }).unwrap().wait().unwrap();
     }
     let log = open(dir.path());
-    assert_eq!(log.committed("g", &p0).unwrap().unwrap(), Committed { offset: 7, metadata: "second".into() });
+    assert_eq!(
+        log.committed("g", &p0).unwrap().unwrap(),
+        Committed { offset: 7, metadata: "second".into() }
+    );
     assert_eq!(log.committed("h", &p0).unwrap().unwrap().offset, 2);
     assert_eq!(log.committed("i", &p0).unwrap(), None);
 }
@@ -118,12 +132,21 @@ fn a_timestamp_finds_the_first_offset_that_is_not_earlier() {
             timestamps.push(timestamp);
             set.push(timestamp, None, Some(b"v"), &Headers::new()).unwrap();
         }
-        commit(&log, vec![Append { partition: p0.clone(), base_offset: None, records: set.build().into() }]).unwrap();
+        commit(
+            &log,
+            vec![Append { partition: p0.clone(), base_offset: None, records: set.build().into() }],
+        )
+        .unwrap();
     }
     let check = |log: &EmbeddedLog| {
         for wanted in -5..3100 {
-            let expected = timestamps.iter().position(|t| *t >= wanted).map(|at| i64::try_from(at).unwrap());
-            assert_eq!(log.offset_for_timestamp(&p0, wanted).unwrap(), expected, "timestamp {wanted}");
+            let expected =
+                timestamps.iter().position(|t| *t >= wanted).map(|at| i64::try_from(at).unwrap());
+            assert_eq!(
+                log.offset_for_timestamp(&p0, wanted).unwrap(),
+                expected,
+                "timestamp {wanted}"
+            );
         }
     };
     check(&log);
@@ -140,7 +163,10 @@ fn a_locked_directory_says_who_holds_it_and_opens_once_it_is_closed() {
     assert!(locked.to_string().contains(&format!("process {}", std::process::id())), "{locked}");
     log.close().unwrap();
     open(dir.path());
-    assert!(matches!(commit(&log, vec![append(&partition("t", 0), &["a"])]), Err(LogError::Refused(_))));
+    assert!(matches!(
+        commit(&log, vec![append(&partition("t", 0), &["a"])]),
+        Err(LogError::Refused(_))
+    ));
 }
 
 #[test]
@@ -179,7 +205,8 @@ fn a_purged_topic_drops_whole_segments_below_the_committed_offset() {
     let dir = tempfile::tempdir().unwrap();
     let p0 = partition("r", 0);
     let log = open(dir.path());
-    log.create_topic(&TopicSpec { cleanup: Cleanup::Purge, ..TopicSpec::new(topic("r"), 1) }).unwrap();
+    log.create_topic(&TopicSpec { cleanup: Cleanup::Purge, ..TopicSpec::new(topic("r"), 1) })
+        .unwrap();
     for _ in 0..60 {
         put(&log, &p0, &["0123456789", "0123456789", "0123456789"]);
     }
@@ -230,7 +257,10 @@ fn commits_of_many_threads_all_land_in_their_threads_order() {
         }
     });
     let all = read_all(&log, &partition("t", 0));
-    assert_eq!(all.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), (0..200).collect::<Vec<_>>());
+    assert_eq!(
+        all.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(),
+        (0..200).collect::<Vec<_>>()
+    );
     for thread in 0..4 {
         let prefix = format!("{thread}:");
         let own: Vec<_> = all.iter().filter_map(|(_, value)| value.strip_prefix(&prefix)).collect();

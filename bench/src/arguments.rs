@@ -1,0 +1,103 @@
+//! The command line.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use headwater::{ports::log::Durability, runtime::ProcessingGuarantee};
+use std::path::PathBuf;
+
+/// Runs a benchmark and prints its figures.
+#[derive(Debug, Parser)]
+#[command(name = "headwater-bench", version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) benchmark: Benchmark,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Benchmark {
+    /// Pipelines over records of connected cars.
+    Cars(Cars),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Cars {
+    /// What the pipeline does.
+    #[arg(long, value_enum)]
+    pub(crate) mode: Mode,
+    /// What a failure may do to results: at-least-once or exactly-once.
+    #[arg(long, value_enum, default_value = "eos")]
+    pub(crate) guarantee: Guarantee,
+    /// How many records to put into the input topic.
+    #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) records: u64,
+    /// How many cars there are.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=99_999_999))]
+    pub(crate) keys: u32,
+    /// Partitions of the input and output topics.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) partitions: u32,
+    /// Stream threads.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) threads: usize,
+    /// When appends to the output and the internal topics are acknowledged.
+    #[arg(long, value_enum, default_value = "fsync")]
+    pub(crate) durability: Durable,
+    /// The most rows in a batch.
+    #[arg(long, default_value_t = 2_048, value_name = "ROWS")]
+    pub(crate) batch_rows: usize,
+    /// The longest time between commits, in ms.
+    #[arg(long, default_value_t = 100, value_name = "MS")]
+    pub(crate) commit_interval: u64,
+    /// Works in DIR and leaves everything there; input found there is used again. Default: a temporary directory.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Prints one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// Records with `engine_temp_c` > 110 to a topic.
+    Filter,
+    /// The number of records of each car to a topic.
+    Count,
+    /// Count and sum of `fuel_l_per_100km` for each car and minute to a topic.
+    Window,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Guarantee {
+    /// At-least-once.
+    Alo,
+    /// Exactly-once.
+    Eos,
+}
+
+impl From<Guarantee> for ProcessingGuarantee {
+    fn from(guarantee: Guarantee) -> Self {
+        match guarantee {
+            Guarantee::Alo => Self::AtLeastOnce,
+            Guarantee::Eos => Self::ExactlyOnce,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Durable {
+    /// When they are on the disk.
+    Fsync,
+    /// When the operating system has them.
+    Os,
+}
+
+impl From<Durable> for Durability {
+    fn from(durable: Durable) -> Self {
+        match durable {
+            Durable::Fsync => Self::Fsync,
+            Durable::Os => Self::Os,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! End-to-end benchmarks: fill the embedded log, run a pipeline over it, measure, check the result.
+//!
+//! | module | does |
+//! |---|---|
+//! | `arguments` | the command line |
+//! | `fleet` | the input records, and what must come out of them |
+//! | `fill` | puts them into the log, untimed |
+//! | `pipeline` | the topologies, as a user would write them |
+//! | `run` | the timed part |
+//! | `verify` | reads what came out, once the clock has stopped |
+//! | `process`, `disk` | what the process took, and what its disk can do |
+//! | `report` | the figures |
+//!
+//! # Not here
+//!
+//! Other systems' benchmarks: `bench/README.md` sets their figures beside these.
+
+mod arguments;
+mod disk;
+mod fill;
+mod fleet;
+mod pipeline;
+mod process;
+mod report;
+mod run;
+mod verify;
+
+use anyhow::{Context, Result};
+use arguments::{Arguments, Benchmark, Cars};
+use clap::Parser;
+use headwater::log::{EmbeddedLog, LogOptions};
+use std::{
+    fmt,
+    io::{self, Write},
+    path::Path,
+    sync::Arc,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> Result<()> {
+    let Arguments { benchmark: Benchmark::Cars(cars) } = Arguments::parse();
+    match &cars.dir {
+        Some(dir) => cars_in(dir, &cars),
+        None => {
+            let dir = tempfile::tempdir().context("could not make a directory for temporary files")?;
+            cars_in(dir.path(), &cars)
+        }
+    }
+}
+
+/// Says on stderr what is being done.
+fn say(what: impl fmt::Display) {
+    // A closed stderr is no reason to stop measuring.
+    let _closed = writeln!(io::stderr(), "{what}");
+}
+
+fn cars_in(dir: &Path, cars: &Cars) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("could not create {}", dir.display()))?;
+    let disk = (!cars.json).then(|| disk::measure(dir)).transpose()?;
+    let log = Arc::new(EmbeddedLog::open(&dir.join("log"), LogOptions::new())?);
+    let input = fill::fill(&*log, cars)?;
+    disk::settle(dir)?;
+    let place = run::prepare(&log, dir, cars, input.topic)?;
+    let measured = run::run(&log, &place, cars)?;
+    verify::verify(&*log, &place, cars, &input.expected)?;
+    report::report(cars, &measured, &input.expected, disk.as_ref())
+}

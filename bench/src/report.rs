@@ -1,0 +1,92 @@
+//! The figures of a run, for people or as one line of JSON.
+
+use crate::{
+    arguments::{Cars, Durable, Guarantee, Mode},
+    disk::Disk,
+    fleet::Expected,
+    run::Measured,
+};
+use anyhow::Result;
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+#[derive(Debug, serde::Serialize)]
+struct Line {
+    benchmark: &'static str,
+    mode: Mode,
+    guarantee: Guarantee,
+    records: u64,
+    keys: u32,
+    partitions: u32,
+    threads: usize,
+    durability: Durable,
+    commit_interval_ms: u64,
+    seconds: f64,
+    records_per_s: f64,
+    cpu_s_per_million: f64,
+    peak_rss_mb: f64,
+    commits: u64,
+    commit_p50_ms: f64,
+    commit_p99_ms: f64,
+}
+
+impl Line {
+    fn new(cars: &Cars, measured: &Measured) -> Self {
+        let (records, seconds) = (cars.records as f64, measured.elapsed.as_secs_f64());
+        Self {
+            benchmark: "cars",
+            mode: cars.mode,
+            guarantee: cars.guarantee,
+            records: cars.records,
+            keys: cars.keys,
+            partitions: cars.partitions,
+            threads: cars.threads,
+            durability: cars.durability,
+            commit_interval_ms: cars.commit_interval,
+            seconds: rounded(seconds, 1e3),
+            records_per_s: (records / seconds).round(),
+            cpu_s_per_million: rounded(measured.cpu.as_secs_f64() / records * 1e6, 1e3),
+            peak_rss_mb: rounded(measured.peak_rss_bytes as f64 / 1e6, 10.0),
+            commits: measured.commits,
+            commit_p50_ms: ms(measured.commit_p50),
+            commit_p99_ms: ms(measured.commit_p99),
+        }
+    }
+}
+
+fn rounded(value: f64, per_one: f64) -> f64 {
+    (value * per_one).round() / per_one
+}
+
+fn ms(duration: Duration) -> f64 {
+    rounded(duration.as_secs_f64() * 1e3, 100.0)
+}
+
+/// Prints the figures on stdout; `disk` is for people only.
+pub(crate) fn report(cars: &Cars, measured: &Measured, expected: &Expected, disk: Option<&Disk>) -> Result<()> {
+    let line = Line::new(cars, measured);
+    let mut out = io::stdout().lock();
+    if cars.json {
+        writeln!(out, "{}", sonic_rs::to_string(&line)?)?;
+        return Ok(());
+    }
+    let value_bytes = expected.value_bytes as f64 / cars.records as f64;
+    writeln!(
+        out,
+        "cars, {:?}, {:?}: {} records of {value_bytes:.0} bytes, {} keys, {} partitions, {} threads, {:?}, commits every {} ms",
+        line.mode, line.guarantee, line.records, line.keys, line.partitions, line.threads, line.durability, line.commit_interval_ms
+    )?;
+    writeln!(out, "  records/s          {:>12}   ({:.0} MB/s of values, {:.1} s)", line.records_per_s, line.records_per_s * value_bytes / 1e6, line.seconds)?;
+    writeln!(out, "  CPU-s per million  {:>12.3}", line.cpu_s_per_million)?;
+    writeln!(out, "  peak RSS           {:>12.1} MB", line.peak_rss_mb)?;
+    writeln!(out, "  commits            {:>12}   p50 {} ms, p99 {} ms", line.commits, line.commit_p50_ms, line.commit_p99_ms)?;
+    if let Some(Disk { sync_p50, sync_p99, direct_mb_per_s }) = disk {
+        writeln!(out, "  disk, 4 KiB + sync {:>12.2} ms p50, {:.2} ms p99", ms(*sync_p50), ms(*sync_p99))?;
+        if let Some(speed) = direct_mb_per_s {
+            writeln!(out, "  disk, 4 MiB direct + sync {speed:>5.0} MB/s")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! The timed part: from the start of the application until its last commit is durable and it has closed.
+
+use crate::{arguments::Cars, disk::percentile, pipeline, process, say};
+use anyhow::{Context, Result, ensure};
+use headwater::{
+    log::EmbeddedLog,
+    ports::{
+        log::{Cleanup, Log, TopicSpec},
+        state::State,
+    },
+    record::{TopicName, TopicPartition},
+    runtime::{Streams, StreamsConfig},
+    time::{Clock, SystemClock},
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
+    time::Duration,
+};
+
+/// How often progress is told.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+/// Where a run reads, writes and keeps its state.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) application_id: String,
+    pub(crate) input: TopicName,
+    pub(crate) output: TopicName,
+    pub(crate) state: PathBuf,
+}
+
+/// What a run took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured {
+    pub(crate) elapsed: Duration,
+    pub(crate) cpu: Duration,
+    pub(crate) peak_rss_bytes: u64,
+    pub(crate) commits: u64,
+    pub(crate) commit_p50: Duration,
+    pub(crate) commit_p99: Duration,
+}
+
+/// A fresh output topic and application for a run.
+pub(crate) fn prepare(log: &EmbeddedLog, dir: &Path, cars: &Cars, input: TopicName) -> Result<Place> {
+    let used = log.topics()?.into_iter().filter(|topic| topic.name.as_str().ends_with("-output")).count();
+    let application_id = format!("run-{used}");
+    let output = TopicName::new(format!("{application_id}-output"))?;
+    log.create_topic(&TopicSpec {
+        name: output.clone(),
+        partitions: cars.partitions,
+        durability: cars.durability.into(),
+        cleanup: Cleanup::Keep,
+    })?;
+    let state = dir.join(format!("{application_id}-state"));
+    Ok(Place { application_id, input, output, state })
+}
+
+/// Runs the pipeline over all of its input.
+pub(crate) fn run(log: &Arc<EmbeddedLog>, place: &Place, cars: &Cars) -> Result<Measured> {
+    let topology = pipeline::topology(cars.mode, place.input.as_str(), place.output.as_str())?;
+    let config = StreamsConfig::new(&place.application_id)
+        .with_num_stream_threads(cars.threads)
+        .with_processing_guarantee(cars.guarantee.into())
+        .with_commit_interval(Duration::from_millis(cars.commit_interval))
+        .with_batch_rows_max(cars.batch_rows)
+        .with_statestore_cache_max_bytes(50 << 20)
+        .with_internal_durability(cars.durability.into());
+    let log: Arc<dyn Log> = Arc::clone(log) as Arc<dyn Log>;
+    let state = open_state(place, &log)?;
+    let clock = SystemClock::new();
+
+    process::reset_peak_rss()?;
+    let (began, cpu) = (clock.elapsed(), process::cpu_time());
+    let streams = Streams::start(topology, config, Arc::clone(&log), state, Arc::new(clock))?;
+    let (ended, progress) = channel();
+    std::thread::scope(|scope| {
+        let running = &streams;
+        scope.spawn(move || tell_progress(running, cars, &clock, &progress));
+        let drained = streams.drain();
+        drop(ended);
+        drained
+    })?;
+    let (elapsed, cpu) = (clock.elapsed().saturating_sub(began), process::cpu_time().saturating_sub(cpu));
+
+    let peak_rss_bytes = process::peak_rss_bytes()?;
+    check_consumed(&*log, place, cars)?;
+    let metrics = streams.metrics();
+    let mut latencies = metrics.commit_latencies;
+    latencies.sort_unstable();
+    Ok(Measured {
+        elapsed,
+        cpu,
+        peak_rss_bytes,
+        commits: metrics.commits,
+        commit_p50: percentile(&latencies, 50),
+        commit_p99: percentile(&latencies, 99),
+    })
+}
+
+#[cfg(feature = "rocksdb")]
+fn open_state(place: &Place, log: &Arc<dyn Log>) -> Result<Arc<dyn State>> {
+    use headwater::state::{RocksDbOptions, RocksDbState};
+    Ok(Arc::new(RocksDbState::open(&place.state, RocksDbOptions::default().log(Arc::clone(log)))?))
+}
+
+#[cfg(not(feature = "rocksdb"))]
+#[expect(clippy::unnecessary_wraps, reason = "opening the other state can fail")]
+fn open_state(_: &Place, _: &Arc<dyn Log>) -> Result<Arc<dyn State>> {
+    Ok(Arc::new(headwater::state::MemoryState::default()))
+}
+
+/// Says now and then how far the run is, until `ended` is closed.
+fn tell_progress(streams: &Streams, cars: &Cars, clock: &SystemClock, ended: &Receiver<()>) {
+    let (mut before, mut at) = (0, clock.elapsed());
+    while ended.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
+        let (records, now) = (streams.metrics().records, clock.elapsed());
+        let rate = (records - before) as f64 / now.saturating_sub(at).as_secs_f64();
+        say(format_args!("{records} of {} records, {rate:.0}/s", cars.records));
+        (before, at) = (records, now);
+    }
+}
+
+/// The clock may only have stopped when every input offset was committed.
+fn check_consumed(log: &dyn Log, place: &Place, cars: &Cars) -> Result<()> {
+    for partition in 0..cars.partitions {
+        let partition = TopicPartition::new(place.input.clone(), partition);
+        let end = log.offsets(&partition)?.end;
+        let committed = log.committed(&place.application_id, &partition)?.context("nothing was committed")?.offset;
+        ensure!(committed == end, "{partition} was committed up to {committed}, but ends at {end}");
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! The data directory: where everything lies in it, and taking it into use.
+
+use crate::failure::Failure;
+use headwater::{
+    log::{EmbeddedLog, LogOptions, OpenError},
+    ports::{log::Log, state::State},
+    state::{RocksDbOptions, RocksDbState},
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Where things lie in a data directory.
+#[derive(Debug)]
+pub(super) struct Places {
+    pub(super) root: PathBuf,
+    pub(super) cold: PathBuf,
+    /// Whether it was made for this run.
+    pub(super) fresh: bool,
+}
+
+impl Places {
+    /// The given directory, made if it is not there, or a fresh temporary one that is kept.
+    pub(super) fn find(given: Option<&Path>) -> Result<Self, Failure> {
+        let made = match given {
+            Some(dir) => fs::create_dir_all(dir).and_then(|()| dir.canonicalize()),
+            None => tempfile::Builder::new()
+                .prefix("headwater-cars-")
+                .tempdir()
+                .map(tempfile::TempDir::keep),
+        };
+        let root = made.map_err(|error| {
+            let name = given.map_or_else(
+                || "a temporary directory".to_owned(),
+                |dir| dir.display().to_string(),
+            );
+            let remedy = "name a directory with --data-dir that can be written to";
+            Failure::new(format!("cannot make the data directory {name}"), error, remedy)
+        })?;
+        let cold = root.join("cold");
+        Ok(Self { root, cold, fresh: given.is_none() })
+    }
+
+    /// Opens log and state; the log's lock says who owns the directory.
+    pub(super) fn open(&self) -> Result<(Arc<EmbeddedLog>, Arc<dyn State>), Failure> {
+        let log = EmbeddedLog::open(&self.root.join("log"), LogOptions::new())
+            .map_err(|error| self.refused(error))?;
+        let log = Arc::new(log);
+        let synced = Arc::clone(&log) as Arc<dyn Log>;
+        let state =
+            RocksDbState::open(self.root.join("state"), RocksDbOptions::default().log(synced))
+                .map_err(|error| {
+                    Failure::running(
+                        format!("cannot open the state in {}", self.root.display()),
+                        error,
+                    )
+                })?;
+        Ok((log, Arc::new(state)))
+    }
+
+    fn refused(&self, error: OpenError) -> Failure {
+        let what = format!("cannot use the data directory {}", self.root.display());
+        if matches!(error, OpenError::Locked { .. }) {
+            let remedy = "stop that process, or name another directory with --data-dir";
+            return Failure::new(what, error, remedy);
+        }
+        Failure::running(what, error)
+    }
+}

@@ -1,0 +1,179 @@
+//! `headwater dev --demo cars`: the connected-car pipeline with its log, state and connectors in this process.
+//!
+//! | part | does |
+//! |---|---|
+//! | `directory` | the data directory, and taking it into use |
+//! | `pipeline` | everything that runs, started and ended in order |
+//! | `cold` | which columns the Parquet files have |
+//! | `view` | the live view, or plain lines |
+//! | `summary`, `report` | the results as data, and for people |
+//!
+//! # Invariants
+//!
+//! - The input and the directory are checked before anything is changed.
+//! - However a run ends, the same command on the same directory goes on where it stopped.
+
+mod cold;
+mod directory;
+mod pipeline;
+mod report;
+mod summary;
+mod view;
+
+use crate::{arguments::Dev, console::say, failure::Failure, stop};
+use directory::Places;
+use headwater::{ports::connector::SourceConnector, prelude::Clock, prelude::SystemClock};
+use headwater_connector_file::{FileSource, Rate};
+use pipeline::{Finish, Pipeline};
+use std::{
+    env,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
+use summary::Summary;
+use view::View;
+
+/// How often the view is brought up to date and the parts are asked for failures.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What a run waits for.
+#[derive(Debug)]
+enum Event {
+    /// A signal asks it to end.
+    Signal(i32),
+    /// The input is used up; the run goes on.
+    InputEnded,
+    /// Nothing is left to do, or something failed.
+    Finished(Result<Finish, Failure>),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Done,
+    Signal(i32),
+}
+
+/// Runs the demo; the exit code.
+pub(crate) fn run(dev: &Dev) -> Result<u8, Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let source = source(dev)?;
+    let places = Places::find(dev.data_dir.as_deref())?;
+    say(&banner(dev, &places));
+    let (tell, events) = mpsc::channel();
+    let heard = tell.clone();
+    let listening = stop::listen(move |signal| drop(heard.send(Event::Signal(signal))))?;
+
+    let pipeline = Pipeline::start(&places, Box::new(source), &clock, dev.roll_interval_ms)?;
+    let mut view = View::new(clock.elapsed());
+    view.begin(clock.elapsed(), pipeline.progress().records);
+    let ended = thread::scope(|scope| {
+        scope.spawn(|| {
+            let ended = pipeline.wait_input();
+            if !dev.exit_when_done && matches!(ended, Ok(true)) {
+                return drop(tell.send(Event::InputEnded));
+            }
+            drop(tell.send(Event::Finished(ended.and_then(|ended| pipeline.finish(ended)))));
+        });
+        let ended = watch(&pipeline, &events, &mut view, &*clock);
+        // Whatever the thread above still waits for now comes to its end.
+        pipeline.stop();
+        ended
+    });
+    view.end();
+    drop(listening);
+    let (closed, streams, log) = pipeline.close();
+    let end = ended?;
+    closed?;
+
+    let summary = Summary::read(&streams, &*log)
+        .map_err(|error| Failure::running("cannot read the results", error))?;
+    drop(streams);
+    log.close().map_err(|error| Failure::running("cannot close the log", error))?;
+    conclude(dev, &places, &summary, end)
+}
+
+fn source(dev: &Dev) -> Result<FileSource, Failure> {
+    let failed = |error| {
+        let remedy = "name a file of telemetry with --input, or `-` for standard input";
+        Failure::new(
+            format!("cannot read {}", dev.input.display()),
+            anyhow::Error::new(error),
+            remedy,
+        )
+    };
+    let source = FileSource::builder(&dev.input)
+        .key_field("vin")
+        .timestamp_field("ts")
+        .rate(dev.rate)
+        .build();
+    let source = source.map_err(failed)?;
+    source.validate().map_err(failed)?;
+    Ok(source)
+}
+
+/// Shows how far the run is until it ends.
+fn watch(
+    pipeline: &Pipeline,
+    events: &Receiver<Event>,
+    view: &mut View,
+    clock: &dyn Clock,
+) -> Result<End, Failure> {
+    loop {
+        match events.recv_timeout(TICK) {
+            Ok(Event::Signal(signal)) => {
+                view.note("stopping: what was taken is committed first");
+                return Ok(End::Signal(signal));
+            }
+            Ok(Event::InputEnded) => {
+                view.note("the input is used up; Ctrl-C ends the run and shows the results")
+            }
+            Ok(Event::Finished(finish)) => {
+                view.show(clock.elapsed(), &pipeline.progress());
+                // Nothing but a failure of a part makes a run finish before its end.
+                return match finish? {
+                    Finish::Done => Ok(End::Done),
+                    Finish::Stopped => pipeline.failure().map_or(Ok(End::Done), Err),
+                };
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                if let Some(failure) = pipeline.failure() {
+                    return Err(failure);
+                }
+                view.show(clock.elapsed(), &pipeline.progress());
+            }
+        }
+    }
+}
+
+fn banner(dev: &Dev, places: &Places) -> String {
+    let rate = match dev.rate {
+        Rate::Max => "as fast as possible".to_owned(),
+        Rate::PerSecond(rate) => format!("{rate} records/s"),
+    };
+    let kept = if places.fresh { " (new; kept)" } else { "" };
+    format!(
+        "Connected cars: car-telemetry → car-alerts (hot), car-minutes and Parquet (cold)\n  input  {}, {rate}\n  data   {}{kept}",
+        dev.input.display(),
+        places.root.display(),
+    )
+}
+
+/// Writes and shows the results; the exit code.
+fn conclude(dev: &Dev, places: &Places, summary: &Summary, end: End) -> Result<u8, Failure> {
+    if let (true, End::Signal(signal)) = (dev.exit_when_done, end) {
+        say("stopped before the end; start the same command with the same --data-dir to go on:");
+        say(&format!("  --data-dir {}", places.root.display()));
+        return Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX));
+    }
+    if let Some(path) = &dev.summary {
+        summary.write(path)?;
+    }
+    let program = env::args().next().unwrap_or_else(|| "headwater".to_owned());
+    say(&format!("\n{}", report::report(summary, places, &program)));
+    Ok(0)
+}

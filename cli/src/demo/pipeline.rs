@@ -1,0 +1,173 @@
+//! Everything that runs in the demo: log, state, application, source and sinks; started and ended in order.
+//!
+//! # Invariants
+//!
+//! - What feeds ends before what is fed: the source, then the application, then the sinks, then the log.
+
+use super::{cold, directory::Places, summary, view::Progress};
+use crate::{
+    connected_cars::{
+        ALERTS, APPLICATION_ID, DEAD_LETTERS, MINUTES, PARTITIONS, TELEMETRY, topology,
+    },
+    failure::Failure,
+};
+use headwater::{
+    connect::{SinkTask, SourceTarget, SourceTask},
+    log::EmbeddedLog,
+    ports::{
+        connector::SourceConnector,
+        log::{Log, TopicSpec},
+        state::State,
+    },
+    record::TopicName,
+    runtime::{Streams, StreamsConfig, StreamsState},
+    time::Clock,
+};
+use std::sync::Arc;
+
+const THREADS: usize = 2;
+
+/// Everything that runs.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    log: Arc<EmbeddedLog>,
+    state: Arc<dyn State>,
+    streams: Streams,
+    source: SourceTask,
+    sinks: [SinkTask; 2],
+}
+
+/// How [`Pipeline::finish`] came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finish {
+    /// All input took effect, all windows are closed, all files are in place.
+    Done,
+    /// Something stopped it before.
+    Stopped,
+}
+
+impl Pipeline {
+    pub(super) fn start(
+        places: &Places,
+        source: Box<dyn SourceConnector>,
+        clock: &Arc<dyn Clock>,
+        roll_interval_ms: u64,
+    ) -> Result<Self, Failure> {
+        let (log, state) = places.open()?;
+        let port = Arc::clone(&log) as Arc<dyn Log>;
+        create_topics(&*port)?;
+        let topology =
+            topology().map_err(|error| Failure::running("the pipeline cannot be built", error))?;
+        let config = StreamsConfig::new(APPLICATION_ID).with_num_stream_threads(THREADS);
+        let streams = Streams::start(
+            topology,
+            config,
+            Arc::clone(&port),
+            Arc::clone(&state),
+            Arc::clone(clock),
+        )
+        .map_err(|error| Failure::running("the pipeline does not start", error))?;
+        let sinks = cold::start(&places.cold, &port, clock, roll_interval_ms)?;
+        let target = SourceTarget {
+            topic: name(TELEMETRY)?,
+            partitions: PARTITIONS,
+            dead_letter_topic: name(DEAD_LETTERS)?,
+        };
+        let source = SourceTask::start("telemetry-file", source, port, target, Arc::clone(clock))
+            .map_err(|error| Failure::running("the input cannot be read", error))?;
+        Ok(Self { log, state, streams, source, sinks })
+    }
+
+    /// Waits until the input is used up; `false` if it was stopped before.
+    pub(super) fn wait_input(&self) -> Result<bool, Failure> {
+        let progress = self
+            .source
+            .wait_ended()
+            .map_err(|error| Failure::running("the input cannot be read", error))?;
+        Ok(progress.ended)
+    }
+
+    /// Has everything take effect that there is, if the input is used up.
+    pub(super) fn finish(&self, input_ended: bool) -> Result<Finish, Failure> {
+        if !input_ended {
+            return Ok(Finish::Stopped);
+        }
+        self.streams.drain().map_err(|error| Failure::running("the pipeline stopped", error))?;
+        for sink in &self.sinks {
+            let progress =
+                sink.drain().map_err(|error| Failure::running("a Parquet sink stopped", error))?;
+            if !progress.drained {
+                return Ok(Finish::Stopped);
+            }
+        }
+        Ok(Finish::Done)
+    }
+
+    /// How far it is; figures that cannot be read at the moment are left at 0.
+    pub(super) fn progress(&self) -> Progress {
+        let source = self.source.progress();
+        let counts = summary::counts(&self.streams).unwrap_or_default();
+        let lag = self.streams.lag().unwrap_or_default();
+        let lag = lag.iter().map(|lag| u64::try_from(lag.end - lag.committed).unwrap_or(0)).sum();
+        Progress {
+            records: counts.records,
+            lag,
+            open_alerts: counts.alerts_raised.saturating_sub(counts.alerts_cleared),
+            read: source.read,
+            total: source.total_hint,
+            ended: source.ended,
+        }
+    }
+
+    /// What made a part end before its time, if one has.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        if let StreamsState::Error(error) = self.streams.state() {
+            return Some(Failure::running("the pipeline stopped", error));
+        }
+        if let Some(error) = self.source.progress().error {
+            return Some(Failure::running("the input cannot be read", error));
+        }
+        let failed = self.sinks.iter().find_map(|sink| sink.progress().error);
+        failed.map(|error| Failure::running("a Parquet sink stopped", error))
+    }
+
+    /// Asks every part to commit what it has taken and to end.
+    pub(super) fn stop(&self) {
+        self.source.stop();
+        // Its failure, if there is one, is found again when it is closed.
+        drop(self.streams.close());
+        self.sinks.iter().for_each(SinkTask::stop);
+    }
+
+    /// Ends every part in order. The application's stores and the log stay readable.
+    pub(super) fn close(self) -> (Result<(), Failure>, Streams, Arc<EmbeddedLog>) {
+        let Self { log, state, streams, source, sinks } = self;
+        let source = source
+            .join()
+            .map(drop)
+            .map_err(|error| Failure::running("the input cannot be read", error));
+        let closed =
+            streams.close().map_err(|error| Failure::running("the pipeline stopped", error));
+        let sinks = sinks.map(|sink| {
+            sink.join().map(drop).map_err(|error| Failure::running("a Parquet sink stopped", error))
+        });
+        let flushed =
+            state.flush().map_err(|error| Failure::running("the state cannot be written", error));
+        let outcome = [source, closed].into_iter().chain(sinks).chain([flushed]).collect();
+        (outcome, streams, log)
+    }
+}
+
+fn create_topics(log: &dyn Log) -> Result<(), Failure> {
+    for (topic, partitions) in
+        [(TELEMETRY, PARTITIONS), (ALERTS, PARTITIONS), (MINUTES, PARTITIONS), (DEAD_LETTERS, 1)]
+    {
+        log.create_topic(&TopicSpec::new(name(topic)?, partitions))
+            .map_err(|error| Failure::running(format!("cannot create topic {topic}"), error))?;
+    }
+    Ok(())
+}
+
+fn name(topic: &str) -> Result<TopicName, Failure> {
+    TopicName::new(topic).map_err(|error| Failure::running("cannot name a topic", error))
+}

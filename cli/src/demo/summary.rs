@@ -1,0 +1,177 @@
+//! The results as data: read from the application's stores, written as JSON.
+//!
+//! # Invariants
+//!
+//! - Everything comes from committed state, so that it is over the whole input, whatever was killed on the way.
+//! - Cars are ordered by vin, models by name, attention by vin and kind.
+//! - The file appears whole or not at all.
+
+use crate::{
+    connected_cars::{
+        AlertKind, CAR_TOTALS, COUNTS, CarTotals, Counts, DEAD_LETTERS, MODEL_TOTALS, ModelTotals,
+        OPEN_ALERTS, OpenAlerts, WINDOWS, litres_per_100km,
+    },
+    failure::Failure,
+};
+use headwater::{
+    ports::log::Log,
+    record::{TopicName, TopicPartition},
+    runtime::Streams,
+};
+use serde::Serialize;
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+/// What the pipeline found.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Summary {
+    pub(super) records: u64,
+    pub(super) alerts_raised: u64,
+    pub(super) alerts_cleared: u64,
+    pub(super) late_dropped: u64,
+    pub(super) dead_letters: u64,
+    pub(super) cars: Vec<Car>,
+    pub(super) models: Vec<Model>,
+    pub(super) attention: Vec<Attention>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Car {
+    pub(super) vin: String,
+    pub(super) model: String,
+    pub(super) distance_m: f64,
+    pub(super) fuel_mg: f64,
+    pub(super) litres_per_100km: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Model {
+    pub(super) model: String,
+    pub(super) distance_m: f64,
+    pub(super) fuel_mg: f64,
+    pub(super) litres_per_100km: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Attention {
+    pub(super) vin: String,
+    pub(super) kind: AlertKind,
+    pub(super) since: i64,
+}
+
+/// The counts of all partitions together.
+pub(super) fn counts(streams: &Streams) -> anyhow::Result<Counts> {
+    let mut sum = Counts::default();
+    for (_, partition) in streams.store::<String, Counts>(COUNTS)?.all()? {
+        sum.records += partition.value.records;
+        sum.alerts_raised += partition.value.alerts_raised;
+        sum.alerts_cleared += partition.value.alerts_cleared;
+    }
+    Ok(sum)
+}
+
+impl Summary {
+    /// Reads it, as of the last commit.
+    pub(super) fn read(streams: &Streams, log: &dyn Log) -> anyhow::Result<Self> {
+        let Counts { records, alerts_raised, alerts_cleared } = counts(streams)?;
+        let dead_letters = log.offsets(&TopicPartition::new(TopicName::new(DEAD_LETTERS)?, 0))?.end;
+        Ok(Self {
+            records,
+            alerts_raised,
+            alerts_cleared,
+            late_dropped: streams.dropped_records(WINDOWS),
+            dead_letters: u64::try_from(dead_letters).unwrap_or(0),
+            cars: cars(streams)?,
+            models: models(streams)?,
+            attention: attention(streams)?,
+        })
+    }
+
+    /// Writes it as JSON, beside its final name first.
+    pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
+        let failed = |error: anyhow::Error| {
+            let remedy = "check that the directory exists and can be written to, then start the same command again";
+            Failure::new(format!("cannot write the summary to {}", path.display()), error, remedy)
+        };
+        let text = sonic_rs::to_string_pretty(self).map_err(|error| failed(error.into()))?;
+        replace(path, &text).map_err(|error| failed(error.into()))
+    }
+}
+
+fn cars(streams: &Streams) -> anyhow::Result<Vec<Car>> {
+    let rows = streams.store::<String, CarTotals>(CAR_TOTALS)?.all()?;
+    let mut cars: Vec<_> = rows
+        .into_iter()
+        .map(|(vin, row)| {
+            let CarTotals { model, distance_m, fuel_mg } = row.value;
+            Car {
+                vin,
+                model,
+                distance_m,
+                fuel_mg,
+                litres_per_100km: litres_per_100km(fuel_mg, distance_m),
+            }
+        })
+        .collect();
+    cars.sort_by(|a, b| a.vin.cmp(&b.vin));
+    Ok(cars)
+}
+
+fn models(streams: &Streams) -> anyhow::Result<Vec<Model>> {
+    let rows = streams.store::<String, ModelTotals>(MODEL_TOTALS)?.all()?;
+    let mut models: Vec<_> = rows
+        .into_iter()
+        .map(|(model, row)| {
+            let (distance_m, fuel_mg) = (row.value.distance_m.value(), row.value.fuel_mg.value());
+            Model {
+                model,
+                distance_m,
+                fuel_mg,
+                litres_per_100km: litres_per_100km(fuel_mg, distance_m),
+            }
+        })
+        .collect();
+    models.sort_by(|a, b| a.model.cmp(&b.model));
+    Ok(models)
+}
+
+fn attention(streams: &Streams) -> anyhow::Result<Vec<Attention>> {
+    let rows = streams.store::<String, OpenAlerts>(OPEN_ALERTS)?.all()?;
+    let mut attention = Vec::new();
+    for (vin, open) in rows {
+        for (kind, since) in open.value.since() {
+            attention.push(Attention { vin: vin.clone(), kind, since });
+        }
+    }
+    attention.sort_by(|a, b| (&a.vin, a.kind).cmp(&(&b.vin, b.kind)));
+    Ok(attention)
+}
+
+/// Puts `text` at `path` in one step that survives a power cut.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let mut file = tempfile::Builder::new().prefix(".summary-").tempfile_in(&parent)?;
+    writeln!(file, "{text}")?;
+    file.as_file().sync_all()?;
+    // A temporary file is its owner's alone; a result is for everyone, as any file that a program writes.
+    readable(file.as_file())?;
+    file.persist(path).map_err(|error| error.error)?;
+    File::open(&parent)?.sync_all()
+}
+
+#[cfg(unix)]
+fn readable(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn readable(_: &File) -> io::Result<()> {
+    Ok(())
+}

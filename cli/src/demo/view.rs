@@ -1,0 +1,128 @@
+//! How a run looks while it goes on: a live view on a terminal, plain lines at most once a second elsewhere.
+
+use crate::console::{grouped, is_watched, say};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::time::Duration;
+
+/// Plain lines come no more often.
+const LINE_EVERY: Duration = Duration::from_secs(1);
+/// What the bar counts up to.
+const PARTS: u64 = 1000;
+
+/// How far a run is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Records that took effect, of all runs.
+    pub(super) records: u64,
+    /// Records that wait in the topic.
+    pub(super) lag: u64,
+    /// Alerts raised and not cleared.
+    pub(super) open_alerts: u64,
+    /// How much of the input was read, and how much there is.
+    pub(super) read: u64,
+    pub(super) total: Option<u64>,
+    /// Whether all of it was.
+    pub(super) ended: bool,
+}
+
+impl Progress {
+    /// The done share of the work, in thousandths: what was read, less what of it still waits.
+    fn parts(&self) -> u64 {
+        let total = self.total.unwrap_or(self.read).max(1);
+        let read =
+            if self.ended { PARTS } else { self.read.min(total).saturating_mul(PARTS) / total };
+        let taken = self.records.saturating_add(self.lag).max(1);
+        read * self.records / taken
+    }
+}
+
+/// Shows progress.
+#[derive(Debug)]
+pub(super) struct View {
+    bar: Option<ProgressBar>,
+    /// Figures of the last rate, and the rate.
+    last: (Duration, u64),
+    rate: u64,
+    shown: Option<(Duration, Progress)>,
+}
+
+impl View {
+    pub(super) fn new(now: Duration) -> Self {
+        let bar = is_watched().then(|| {
+            let bar = ProgressBar::new(PARTS);
+            let style = ProgressStyle::with_template("  {bar:36.cyan/blue} {percent:>3} %  {msg}");
+            bar.set_style(
+                style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏ "),
+            );
+            bar
+        });
+        Self { bar, last: (now, 0), rate: 0, shown: None }
+    }
+
+    /// Counts rates from here: what was there before this run is none of its doing.
+    pub(super) fn begin(&mut self, now: Duration, records: u64) {
+        self.last = (now, records);
+    }
+
+    /// Shows how far it is, unless that was shown just now.
+    pub(super) fn show(&mut self, now: Duration, progress: &Progress) {
+        let since = now.saturating_sub(self.last.0);
+        if since >= LINE_EVERY / 2 {
+            let records = progress.records.saturating_sub(self.last.1);
+            self.rate =
+                u64::try_from(u128::from(records) * 1000 / since.as_millis().max(1)).unwrap_or(0);
+            self.last = (now, progress.records);
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_message(self.line(progress));
+            bar.set_position(progress.parts());
+            return;
+        }
+        let due = match &self.shown {
+            None => true,
+            Some((at, shown)) => now.saturating_sub(*at) >= LINE_EVERY && shown != progress,
+        };
+        if due {
+            say(&format!("{:>3} %  {}", progress.parts() * 100 / PARTS, self.line(progress)));
+            self.shown = Some((now, progress.clone()));
+        }
+    }
+
+    /// A line of its own, above the view.
+    pub(super) fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => say(text),
+        }
+    }
+
+    /// Takes the view away.
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&self, progress: &Progress) -> String {
+        let Progress { records, lag, open_alerts, .. } = progress;
+        let [records, rate, lag, alerts] = [*records, self.rate, *lag, *open_alerts].map(grouped);
+        format!("{records} records  {rate}/s  lag {lag}  open alerts {alerts}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_is_full_only_when_all_that_was_read_took_effect() {
+        let mut progress =
+            Progress { records: 50, lag: 50, read: 10, total: Some(20), ..Progress::default() };
+        assert_eq!(progress.parts(), 250);
+        (progress.ended, progress.lag) = (true, 50);
+        assert_eq!(progress.parts(), 500);
+        progress.lag = 0;
+        assert_eq!(progress.parts(), PARTS);
+        assert_eq!(Progress::default().parts(), 0);
+    }
+}

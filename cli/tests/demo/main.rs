@@ -1,0 +1,19 @@
+//! `headwater dev --demo cars` as a user runs it: results, deliveries under kills, and errors.
+//!
+//! | part | does |
+//! |---|---|
+//! | `reference` | the same results from the same input, in plain code without the engine |
+//! | `fleet` | generated telemetry, seeded, with every kind of bad line |
+//! | `program` | runs the program, and reads what it left: topics, Parquet files, summary |
+//! | `peers` | reads the Parquet files with polars, duckdb and pyarrow |
+//! | `record` | results held to the reference |
+//! | `delivery` | kills and restarts held to an uninterrupted run |
+//! | `usage` | errors, exit codes, help |
+
+mod delivery;
+mod fleet;
+mod peers;
+mod program;
+mod record;
+mod reference;
+mod usage;

@@ -1,0 +1,124 @@
+//! Errors say what, why and what to do, and the exit code tells them apart.
+
+use crate::{
+    fleet::fleet,
+    program::{Bench, headwater, output},
+};
+use std::{fs, process::Output};
+
+fn error_of(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Three lines and exit code 1.
+fn failed(output: &Output, texts: &[&str]) {
+    let error = error_of(output);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    let lines: Vec<_> = error.lines().collect();
+    assert_eq!(lines.len(), 3, "{error}");
+    assert!(
+        lines[0].starts_with("error: ")
+            && lines[1].starts_with("  why: ")
+            && lines[2].starts_with("  fix: "),
+        "{error}"
+    );
+    for text in texts {
+        assert!(error.contains(text), "{text} in {error}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named_and_nothing_is_made() {
+    let bench = Bench::of("/nowhere/fleet.ndjson".into());
+    failed(&output(&mut bench.command()), &["/nowhere/fleet.ndjson", "--input"]);
+    assert!(!bench.data().exists());
+}
+
+#[test]
+fn an_unknown_flag_is_answered_with_the_right_one() {
+    let unknown = output(headwater().args(["dev", "--demo", "cars", "--exit-when-don"]));
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(error_of(&unknown).contains("--exit-when-done"));
+    let rate = output(headwater().args(["dev", "--demo", "cars", "--rate", "fast"]));
+    assert_eq!(rate.status.code(), Some(2));
+    assert!(error_of(&rate).contains("max"), "{}", error_of(&rate));
+    let zero = output(headwater().args(["dev", "--demo", "cars", "--rate", "0"]));
+    assert_eq!(zero.status.code(), Some(2));
+}
+
+#[test]
+fn help_shows_lines_to_type() {
+    let help = output(headwater().args(["dev", "--help"]));
+    assert!(help.status.success());
+    assert!(
+        String::from_utf8(help.stdout)
+            .unwrap()
+            .contains("headwater dev --demo cars --exit-when-done")
+    );
+}
+
+#[test]
+fn a_directory_in_use_names_its_owner() {
+    let bench = Bench::new(&fleet(1, 5, 400));
+    let mut owner = bench.command().args(["--rate", "1"]).spawn().unwrap();
+    let lock = bench.data().join("log/.lock");
+    while !fs::read_to_string(&lock).is_ok_and(|text| text.contains(&owner.id().to_string())) {
+        assert!(owner.try_wait().unwrap().is_none(), "it ended before its time");
+        std::thread::yield_now();
+    }
+    let refused = output(&mut bench.command());
+    failed(&refused, &[&owner.id().to_string(), "--data-dir"]);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+}
+
+#[test]
+fn another_input_on_the_same_directory_is_refused() {
+    let bench = Bench::new(&fleet(1, 5, 30));
+    bench.run();
+    let summary = bench.summary_text();
+    fs::write(bench.path("input.ndjson"), fleet(2, 5, 30)).unwrap();
+    failed(&output(&mut bench.command()), &["input", "--data-dir"]);
+    assert_eq!(bench.summary_text(), summary);
+}
+
+#[test]
+fn a_summary_that_cannot_be_written_is_an_error_after_the_work_is_done() {
+    let bench = Bench::new(&fleet(1, 5, 30));
+    let mut command = headwater();
+    command
+        .args(["dev", "--demo", "cars", "--exit-when-done", "--input"])
+        .arg(bench.path("input.ndjson"));
+    command
+        .arg("--data-dir")
+        .arg(bench.data())
+        .arg("--summary")
+        .arg(bench.path("no/such/summary.json"));
+    failed(&output(&mut command), &["summary.json"]);
+    bench.run();
+    assert_eq!(bench.summary().records, bench.topic("car-telemetry").concat().len() as u64);
+}
+
+#[test]
+fn plain_output_begins_with_where_the_data_is_and_ends_with_what_to_type() {
+    let bench = Bench::new(&fleet(1, 5, 200));
+    let text = String::from_utf8(output(&mut bench.command()).stdout).unwrap();
+    assert!(
+        text.lines()
+            .take(3)
+            .any(|line| line
+                .contains(&bench.data().file_name().unwrap().to_string_lossy().into_owned())),
+        "{text}"
+    );
+    for part in [
+        "Cars that need attention",
+        "Most fuel-efficient cars",
+        "Most fuel-efficient models",
+        "Counts",
+        "Files",
+        "Next",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(!text.contains('\u{1b}'), "no escape codes where nobody watches");
+}

@@ -1,0 +1,561 @@
+//! Golden topologies: what each operator draws.
+
+use expect_test::{Expect, expect};
+use headwater_core::{
+    processor::{Context, Processor, ProcessorError, Record},
+    serde::{Utf8, for_type},
+    store::KeyValueStore,
+    topology::{Consumed, Produced, TopologyError},
+};
+use headwater_dsl::{EmitStrategy, Grouped, KStream, Materialized, StreamsBuilder, TimeWindows};
+use std::{sync::Arc, time::Duration};
+
+/// Draws on a stream of `in`, and compares the topology.
+fn check(draw: impl Fn(&StreamsBuilder, KStream<String, i64>), expected: &Expect) {
+    let builder = StreamsBuilder::new();
+    draw(&builder, builder.stream("in"));
+    expected.assert_eq(&builder.build().expect("the topology is sound").describe());
+}
+
+fn error(draw: impl Fn(&StreamsBuilder, KStream<String, i64>)) -> TopologyError {
+    let builder = StreamsBuilder::new();
+    draw(&builder, builder.stream("in"));
+    builder.build().expect_err("the topology is not sound")
+}
+
+fn minutes() -> TimeWindows {
+    TimeWindows::of_size_with_no_grace(Duration::from_secs(60))
+}
+
+struct Forward;
+
+impl Processor<String, i64> for Forward {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        context.forward(record);
+        Ok(())
+    }
+}
+
+#[test]
+fn stateless_operators_are_a_node_each() {
+    check(
+        |_, stream| {
+            let mapped = stream
+                .filter(|_, v| *v > 0)
+                .filter_not(|_, v| *v > 9)
+                .map_values(|v| v + 1)
+                .map_values_with_key(|k, v| k.len() + usize::try_from(v).unwrap_or(0))
+                .flat_map_values(|v| [v, v])
+                .peek(|_, _| ());
+            mapped
+                .map(|k, v| (v.to_string(), k))
+                .flat_map(|k, v| vec![(k, v)])
+                .select_key(|_, v| v.clone())
+                .to("out");
+            mapped.for_each(|_, _| ());
+        },
+        &expect![[r#"
+            Topologies:
+               Sub-topology: 0
+                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
+                  --> KSTREAM-FILTER-0000000001
+                Processor: KSTREAM-FILTER-0000000001 (stores: [])
+                  --> KSTREAM-FILTER-0000000002
+                  <-- KSTREAM-SOURCE-0000000000
+                Processor: KSTREAM-FILTER-0000000002 (stores: [])
+                  --> KSTREAM-MAPVALUES-0000000003
+                  <-- KSTREAM-FILTER-0000000001
+                Processor: KSTREAM-MAPVALUES-0000000003 (stores: [])
+                  --> KSTREAM-MAPVALUES-0000000004
+                  <-- KSTREAM-FILTER-0000000002
+                Processor: KSTREAM-MAPVALUES-0000000004 (stores: [])
+                  --> KSTREAM-FLATMAPVALUES-0000000005
+                  <-- KSTREAM-MAPVALUES-0000000003
+                Processor: KSTREAM-FLATMAPVALUES-0000000005 (stores: [])
+                  --> KSTREAM-PEEK-0000000006
+                  <-- KSTREAM-MAPVALUES-0000000004
+                Processor: KSTREAM-PEEK-0000000006 (stores: [])
+                  --> KSTREAM-MAP-0000000007, KSTREAM-FOREACH-0000000011
+                  <-- KSTREAM-FLATMAPVALUES-0000000005
+                Processor: KSTREAM-MAP-0000000007 (stores: [])
+                  --> KSTREAM-FLATMAP-0000000008
+                  <-- KSTREAM-PEEK-0000000006
+                Processor: KSTREAM-FLATMAP-0000000008 (stores: [])
+                  --> KSTREAM-KEY-SELECT-0000000009
+                  <-- KSTREAM-MAP-0000000007
+                Processor: KSTREAM-KEY-SELECT-0000000009 (stores: [])
+                  --> KSTREAM-SINK-0000000010
+                  <-- KSTREAM-FLATMAP-0000000008
+                Sink: KSTREAM-SINK-0000000010 (topic: out)
+                  <-- KSTREAM-KEY-SELECT-0000000009
+                Processor: KSTREAM-FOREACH-0000000011 (stores: [])
+                  --> none
+                  <-- KSTREAM-PEEK-0000000006
+
+        "#]],
+    );
+}
+
+#[test]
+fn nulls_are_dropped_by_a_node_that_changes_the_types() {
+    let builder = StreamsBuilder::new();
+    let stream: KStream<String, i64> =
+        builder.stream::<Option<String>, Option<i64>>("in").drop_null_keys().drop_null_values();
+    stream.to("out");
+    expect![[r#"
+        Topologies:
+           Sub-topology: 0
+            Source: KSTREAM-SOURCE-0000000000 (topics: [in])
+              --> KSTREAM-FILTER-0000000001
+            Processor: KSTREAM-FILTER-0000000001 (stores: [])
+              --> KSTREAM-FILTER-0000000002
+              <-- KSTREAM-SOURCE-0000000000
+            Processor: KSTREAM-FILTER-0000000002 (stores: [])
+              --> KSTREAM-SINK-0000000003
+              <-- KSTREAM-FILTER-0000000001
+            Sink: KSTREAM-SINK-0000000003 (topic: out)
+              <-- KSTREAM-FILTER-0000000002
+
+    "#]]
+    .assert_eq(&builder.build().expect("the topology is sound").describe());
+}
+
+#[test]
+fn a_split_has_a_child_a_branch() {
+    check(
+        |_, stream| {
+            let split = stream.split();
+            let high = split.branch(|_, v| *v > 100);
+            let low = split.branch(|_, v| *v < 0).named("low");
+            split.default_branch().to("rest");
+            high.merge(&low).to("odd");
+        },
+        &expect![[r#"
+            Topologies:
+               Sub-topology: 0
+                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
+                  --> KSTREAM-BRANCH-0000000001
+                Processor: KSTREAM-BRANCH-0000000001 (stores: []) (record by record)
+                  --> KSTREAM-BRANCHCHILD-0000000002, low, KSTREAM-BRANCHCHILD-0000000004
+                  <-- KSTREAM-SOURCE-0000000000
+                Processor: KSTREAM-BRANCHCHILD-0000000002 (stores: [])
+                  --> KSTREAM-MERGE-0000000006
+                  <-- KSTREAM-BRANCH-0000000001
+                Processor: low (stores: [])
+                  --> KSTREAM-MERGE-0000000006
+                  <-- KSTREAM-BRANCH-0000000001
+                Processor: KSTREAM-BRANCHCHILD-0000000004 (stores: [])
+                  --> KSTREAM-SINK-0000000005
+                  <-- KSTREAM-BRANCH-0000000001
+                Sink: KSTREAM-SINK-0000000005 (topic: rest)
+                  <-- KSTREAM-BRANCHCHILD-0000000004
+                Processor: KSTREAM-MERGE-0000000006 (stores: [])
+                  --> KSTREAM-SINK-0000000007
+                  <-- KSTREAM-BRANCHCHILD-0000000002, low
+                Sink: KSTREAM-SINK-0000000007 (topic: odd)
+                  <-- KSTREAM-MERGE-0000000006
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_group_by_key_of_unchanged_keys_needs_no_repartition() {
+    check(
+        |_, stream| {
+            let grouped = stream.filter(|_, _| true).map_values(|v| v * 2).group_by_key();
+            grouped.count("counts").to_stream().to("out");
+            let _sums = grouped.reduce(|a, b| a + b, Materialized::default());
+        },
+        &expect![[r#"
+            Topologies:
+               Sub-topology: 0
+                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
+                  --> KSTREAM-FILTER-0000000001
+                Processor: KSTREAM-FILTER-0000000001 (stores: [])
+                  --> KSTREAM-MAPVALUES-0000000002
+                  <-- KSTREAM-SOURCE-0000000000
+                Processor: KSTREAM-MAPVALUES-0000000002 (stores: [])
+                  --> KSTREAM-AGGREGATE-0000000003, KSTREAM-REDUCE-0000000007
+                  <-- KSTREAM-FILTER-0000000001
+                Processor: KSTREAM-AGGREGATE-0000000003 (stores: [counts])
+                  --> KTABLE-TOSTREAM-0000000004
+                  <-- KSTREAM-MAPVALUES-0000000002
+                Processor: KTABLE-TOSTREAM-0000000004 (stores: [])
+                  --> KSTREAM-SINK-0000000005
+                  <-- KSTREAM-AGGREGATE-0000000003
+                Sink: KSTREAM-SINK-0000000005 (topic: out)
+                  <-- KTABLE-TOSTREAM-0000000004
+                Processor: KSTREAM-REDUCE-0000000007 (stores: [KSTREAM-REDUCE-STATE-STORE-0000000006])
+                  --> none
+                  <-- KSTREAM-MAPVALUES-0000000002
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_changed_key_is_repartitioned_once_an_aggregation() {
+    check(
+        |_, stream| {
+            let grouped =
+                stream.select_key(|_, v| *v).merge(&stream.map(|_, v| (v, v))).group_by_key();
+            let _counts = grouped.count(Materialized::default());
+            let _sums = grouped.aggregate(|| 0.0, |_, v, sum| sum + v as f64, "sums");
+        },
+        &expect![[r#"
+            Topologies:
+               Sub-topology: 0
+                Source: KSTREAM-SOURCE-0000000000 (topics: [in]) (record by record)
+                  --> KSTREAM-KEY-SELECT-0000000001, KSTREAM-MAP-0000000002
+                Processor: KSTREAM-KEY-SELECT-0000000001 (stores: [])
+                  --> KSTREAM-MERGE-0000000003
+                  <-- KSTREAM-SOURCE-0000000000
+                Processor: KSTREAM-MAP-0000000002 (stores: [])
+                  --> KSTREAM-MERGE-0000000003
+                  <-- KSTREAM-SOURCE-0000000000
+                Processor: KSTREAM-MERGE-0000000003 (stores: [])
+                  --> KSTREAM-SINK-0000000006, sums-repartition-sink
+                  <-- KSTREAM-KEY-SELECT-0000000001, KSTREAM-MAP-0000000002
+                Sink: KSTREAM-SINK-0000000006 (topic: KSTREAM-AGGREGATE-STATE-STORE-0000000004-repartition)
+                  <-- KSTREAM-MERGE-0000000003
+                Sink: sums-repartition-sink (topic: sums-repartition)
+                  <-- KSTREAM-MERGE-0000000003
+
+               Sub-topology: 1
+                Source: KSTREAM-SOURCE-0000000008 (topics: [KSTREAM-AGGREGATE-STATE-STORE-0000000004-repartition])
+                  --> KSTREAM-AGGREGATE-0000000005
+                Processor: KSTREAM-AGGREGATE-0000000005 (stores: [KSTREAM-AGGREGATE-STATE-STORE-0000000004])
+                  --> none
+                  <-- KSTREAM-SOURCE-0000000008
+
+               Sub-topology: 2
+                Source: sums-repartition-source (topics: [sums-repartition])
+                  --> KSTREAM-AGGREGATE-0000000009
+                Processor: KSTREAM-AGGREGATE-0000000009 (stores: [sums])
+                  --> none
+                  <-- sums-repartition-source
+
+        "#]],
+    );
+}
+
+#[test]
+fn aggregations_of_a_named_grouping_share_its_repartition() {
+    check(
+        |_, stream| {
+            let grouped = stream.group_by(|_, v| *v).named("by-value");
+            let _counts = grouped.count("counts").named("counting");
+            let _sums = grouped.reduce(|a, b| a + b, "sums");
+        },
+        &expect![[r#"
+            Topologies:
+               Sub-topology: 0
+                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
+                  --> KSTREAM-KEY-SELECT-0000000001
+                Processor: KSTREAM-KEY-SELECT-0000000001 (stores: [])
+                  --> by-value-repartition-sink
+                  <-- KSTREAM-SOURCE-0000000000
+                Sink: by-value-repartition-sink (topic: by-value-repartition)
+                  <-- KSTREAM-KEY-SELECT-0000000001
+
+               Sub-topology: 1
+                Source: by-value-repartition-source (topics: [by-value-repartition])
+                  --> counting, KSTREAM-REDUCE-0000000006
+                Processor: counting (stores: [counts])
+                  --> none
+                  <-- by-value-repartition-source
+                Processor: KSTREAM-REDUCE-0000000006 (stores: [sums])
+                  --> none
+                  <-- by-value-repartition-source
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_windowed_aggregation_keeps_its_windows_in_a_store_and_writes_windowed_keys() {
+    check(
+        |_, stream| {
+            let windows = stream.group_by_key().windowed_by(minutes());
+            windows.count("counts").to_stream().to("out");
+            let finals =
+                windows.emit_strategy(EmitStrategy::on_window_close()).reduce(i64::max, "finals");
+            finals
+                .to_stream()
+                .drop_null_values()
+                .select_key(|key, _| key.window.start)
+                .group_by_key()
+                .count("again");
+        },
+        &expect![[r#"
+            Topologies:
+               Sub-topology: 0
+                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
+                  --> KSTREAM-AGGREGATE-0000000001, KSTREAM-REDUCE-0000000004
+                Processor: KSTREAM-AGGREGATE-0000000001 (stores: [counts])
+                  --> KTABLE-TOSTREAM-0000000002
+                  <-- KSTREAM-SOURCE-0000000000
+                Processor: KTABLE-TOSTREAM-0000000002 (stores: [])
+                  --> KSTREAM-SINK-0000000003
+                  <-- KSTREAM-AGGREGATE-0000000001
+                Sink: KSTREAM-SINK-0000000003 (topic: out)
+                  <-- KTABLE-TOSTREAM-0000000002
+                Processor: KSTREAM-REDUCE-0000000004 (stores: [finals])
+                  --> KTABLE-TOSTREAM-0000000005
+                  <-- KSTREAM-SOURCE-0000000000
+                Processor: KTABLE-TOSTREAM-0000000005 (stores: [])
+                  --> KSTREAM-FILTER-0000000006
+                  <-- KSTREAM-REDUCE-0000000004
+                Processor: KSTREAM-FILTER-0000000006 (stores: [])
+                  --> KSTREAM-KEY-SELECT-0000000007
+                  <-- KTABLE-TOSTREAM-0000000005
+                Processor: KSTREAM-KEY-SELECT-0000000007 (stores: [])
+                  --> again-repartition-sink
+                  <-- KSTREAM-FILTER-0000000006
+                Sink: again-repartition-sink (topic: again-repartition)
+                  <-- KSTREAM-KEY-SELECT-0000000007
+
+               Sub-topology: 1
+                Source: again-repartition-source (topics: [again-repartition])
+                  --> KSTREAM-AGGREGATE-0000000008
+                Processor: KSTREAM-AGGREGATE-0000000008 (stores: [again])
+                  --> none
+                  <-- again-repartition-source
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_table_is_a_source_with_a_store_and_derived_tables_are_not_kept() {
+    check(
+        |builder, _| {
+            let table = builder.table::<String, i64>("prices");
+            let derived =
+                table.filter(|_, v| *v > 0).filter_not(|_, v| *v > 9).map_values(|v| v.to_string());
+            assert_eq!(table.queryable_store_name(), Some("prices-STATE-STORE-0000000001"));
+            assert_eq!(derived.queryable_store_name(), None);
+            derived.to_stream().to("out");
+        },
+        &expect![[r#"
+            Topologies:
+               Sub-topology: 0
+                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
+                  --> none
+
+               Sub-topology: 1
+                Source: KSTREAM-SOURCE-0000000002 (topics: [prices])
+                  --> KTABLE-SOURCE-0000000003
+                Processor: KTABLE-SOURCE-0000000003 (stores: [prices-STATE-STORE-0000000001])
+                  --> KTABLE-FILTER-0000000004
+                  <-- KSTREAM-SOURCE-0000000002
+                Processor: KTABLE-FILTER-0000000004 (stores: [])
+                  --> KTABLE-FILTER-0000000005
+                  <-- KTABLE-SOURCE-0000000003
+                Processor: KTABLE-FILTER-0000000005 (stores: [])
+                  --> KTABLE-MAPVALUES-0000000006
+                  <-- KTABLE-FILTER-0000000004
+                Processor: KTABLE-MAPVALUES-0000000006 (stores: [])
+                  --> KTABLE-TOSTREAM-0000000007
+                  <-- KTABLE-FILTER-0000000005
+                Processor: KTABLE-TOSTREAM-0000000007 (stores: [])
+                  --> KSTREAM-SINK-0000000008
+                  <-- KTABLE-MAPVALUES-0000000006
+                Sink: KSTREAM-SINK-0000000008 (topic: out)
+                  <-- KTABLE-TOSTREAM-0000000007
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_join_uses_the_tables_store_and_repartitions_a_marked_stream_once() {
+    check(
+        |builder, stream| {
+            let table = builder.table_with("names", Consumed::default(), "names");
+            let marked = stream.select_key(|k, _| k.to_uppercase()).named("upper");
+            marked.join(&table, |v, name: String| format!("{name}: {v}")).to("joined");
+            marked
+                .left_join(&table.map_values(|name| name.len()), |v, length| (v, length))
+                .to("left");
+            stream.join(&table, |_, name| name).to("direct");
+        },
+        &expect![[r#"
+            Topologies:
+               Sub-topology: 0
+                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
+                  --> upper, KSTREAM-JOIN-0000000012
+                Source: KSTREAM-SOURCE-0000000001 (topics: [names])
+                  --> KTABLE-SOURCE-0000000002
+                Processor: KTABLE-SOURCE-0000000002 (stores: [names])
+                  --> KTABLE-MAPVALUES-0000000009
+                  <-- KSTREAM-SOURCE-0000000001
+                Processor: upper (stores: [])
+                  --> upper-repartition-sink
+                  <-- KSTREAM-SOURCE-0000000000
+                Sink: upper-repartition-sink (topic: upper-repartition)
+                  <-- upper
+                Source: upper-repartition-source (topics: [upper-repartition]) (record by record)
+                  --> KSTREAM-JOIN-0000000007, KSTREAM-LEFTJOIN-0000000010
+                Processor: KSTREAM-JOIN-0000000007 (stores: [names])
+                  --> KSTREAM-SINK-0000000008
+                  <-- upper-repartition-source
+                Sink: KSTREAM-SINK-0000000008 (topic: joined)
+                  <-- KSTREAM-JOIN-0000000007
+                Processor: KTABLE-MAPVALUES-0000000009 (stores: [])
+                  --> none
+                  <-- KTABLE-SOURCE-0000000002
+                Processor: KSTREAM-LEFTJOIN-0000000010 (stores: [names])
+                  --> KSTREAM-SINK-0000000011
+                  <-- upper-repartition-source
+                Sink: KSTREAM-SINK-0000000011 (topic: left)
+                  <-- KSTREAM-LEFTJOIN-0000000010
+                Processor: KSTREAM-JOIN-0000000012 (stores: [names])
+                  --> KSTREAM-SINK-0000000013
+                  <-- KSTREAM-SOURCE-0000000000
+                Sink: KSTREAM-SINK-0000000013 (topic: direct)
+                  <-- KSTREAM-JOIN-0000000012
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_processor_marks_unless_it_only_changes_values() {
+    check(
+        |builder, stream| {
+            builder.add_state_store(KeyValueStore::<String, i64>::builder(
+                "mine",
+                for_type(),
+                for_type(),
+            ));
+            let _kept = stream.process_values(|| Forward, &["mine"]).group_by_key().count("kept");
+            let _moved = stream.process(|| Forward, &["mine"]).group_by_key().count("moved");
+        },
+        &expect![[r#"
+            Topologies:
+               Sub-topology: 0
+                Source: KSTREAM-SOURCE-0000000000 (topics: [in]) (record by record)
+                  --> KSTREAM-PROCESSVALUES-0000000001, KSTREAM-PROCESSOR-0000000003
+                Processor: KSTREAM-PROCESSVALUES-0000000001 (stores: [mine])
+                  --> KSTREAM-AGGREGATE-0000000002
+                  <-- KSTREAM-SOURCE-0000000000
+                Processor: KSTREAM-AGGREGATE-0000000002 (stores: [kept])
+                  --> none
+                  <-- KSTREAM-PROCESSVALUES-0000000001
+                Processor: KSTREAM-PROCESSOR-0000000003 (stores: [mine])
+                  --> moved-repartition-sink
+                  <-- KSTREAM-SOURCE-0000000000
+                Sink: moved-repartition-sink (topic: moved-repartition)
+                  <-- KSTREAM-PROCESSOR-0000000003
+
+               Sub-topology: 1
+                Source: moved-repartition-source (topics: [moved-repartition])
+                  --> KSTREAM-AGGREGATE-0000000004
+                Processor: KSTREAM-AGGREGATE-0000000004 (stores: [moved])
+                  --> none
+                  <-- moved-repartition-source
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_topic_read_twice_with_the_same_types_is_one_source() {
+    check(
+        |builder, stream| {
+            stream.to("a");
+            builder.stream::<String, i64>("in").to("b");
+        },
+        &expect![[r#"
+            Topologies:
+               Sub-topology: 0
+                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
+                  --> KSTREAM-SINK-0000000001, KSTREAM-SINK-0000000002
+                Sink: KSTREAM-SINK-0000000001 (topic: a)
+                  <-- KSTREAM-SOURCE-0000000000
+                Sink: KSTREAM-SINK-0000000002 (topic: b)
+                  <-- KSTREAM-SOURCE-0000000000
+
+        "#]],
+    );
+}
+
+/// A type without serde's traits.
+#[derive(Clone)]
+struct Opaque;
+
+impl headwater_core::serde::Serde<Opaque> for Forward {
+    fn serialize(
+        &self,
+        _: &Opaque,
+        _: &mut Vec<u8>,
+    ) -> Result<bool, headwater_core::serde::SerdeError> {
+        Ok(true)
+    }
+
+    fn deserialize(&self, _: Option<&[u8]>) -> Result<Opaque, headwater_core::serde::SerdeError> {
+        Ok(Opaque)
+    }
+
+    fn schema(&self) -> String {
+        "opaque".into()
+    }
+}
+
+#[test]
+fn types_without_a_default_serde_go_through_with_one_given() {
+    let builder = StreamsBuilder::new();
+    let stream = builder
+        .stream_with("in", Consumed::<String, Opaque>::with(Arc::new(Utf8), Arc::new(Forward)));
+    stream.to_with("copy", Produced::with(Arc::new(Utf8), Arc::new(Forward))).named("copy");
+    let grouped =
+        stream.group_by_with(|k, _| k.clone(), Grouped::with(Arc::new(Utf8), Arc::new(Forward)));
+    let _counts = grouped.windowed_by(minutes()).count("counts");
+    assert!(builder.build().unwrap().describe().contains("Sink: copy (topic: copy)"));
+}
+
+#[test]
+fn a_builder_can_be_built_drawn_further_and_built_again() {
+    let builder = StreamsBuilder::new();
+    let stream = builder.stream::<String, i64>("in");
+    stream.to("a");
+    let first = builder.build().unwrap().describe();
+    assert_eq!(builder.build().unwrap().describe(), first);
+    stream.to("b");
+    assert!(builder.build().unwrap().describe().contains("(topic: b)"));
+}
+
+#[test]
+fn mistakes_come_out_at_the_build() {
+    let taken = error(|_, stream| {
+        let _both = (stream.filter(|_, _| true).named("x"), stream.peek(|_, _| ()).named("x"));
+    });
+    assert_eq!(taken, TopologyError::NameTaken { name: "x".into() });
+    let store_taken = error(|_, stream| {
+        let grouped = stream.group_by_key();
+        let _both = (grouped.count("x"), grouped.count("x"));
+    });
+    assert_eq!(store_taken, TopologyError::NameTaken { name: "x".into() });
+    let unknown = error(|_, stream| {
+        let _processed = stream.process(|| Forward, &["nowhere"]);
+    });
+    assert_eq!(unknown, TopologyError::UnknownStore { name: "nowhere".into() });
+    let topic = error(|_, stream| {
+        stream.to("not a topic");
+    });
+    assert!(matches!(topic, TopologyError::TopicName(_)));
+    let empty = error(|_, stream| {
+        let none = TimeWindows::of_size_with_no_grace(Duration::from_micros(900));
+        let _counts = stream.group_by_key().windowed_by(none).count("x");
+    });
+    assert_eq!(empty, TopologyError::EmptyWindow { node: "x".into() });
+}
