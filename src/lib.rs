@@ -46,3 +46,7 @@ pub mod prelude {
     #[cfg(feature = "rocksdb")]
     pub use headwater_state::{RocksDbOptions, RocksDbState};
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

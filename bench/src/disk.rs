@@ -36,7 +36,8 @@ pub(crate) fn measure(dir: &Path) -> Result<Disk> {
 }
 
 fn preallocated(path: &Path, bytes: u64) -> Result<File> {
-    let file = File::create(path).with_context(|| format!("could not create {}", path.display()))?;
+    let file =
+        File::create(path).with_context(|| format!("could not create {}", path.display()))?;
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
     file.sync_all()?;
     Ok(file)
@@ -60,7 +61,9 @@ fn direct(path: &Path) -> Result<Option<f64>> {
     let bytes = LARGE_WRITES * LARGE as u64;
     drop(preallocated(path, bytes)?);
     let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
-    let Ok(file) = OpenOptions::new().write(true).custom_flags(flags).open(path) else { return Ok(None) };
+    let Ok(file) = OpenOptions::new().write(true).custom_flags(flags).open(path) else {
+        return Ok(None);
+    };
     let unaligned = vec![7; LARGE + PAGE];
     let skipped = unaligned.as_ptr().align_offset(PAGE);
     let buffer = unaligned.get(skipped..skipped + LARGE).context("no aligned buffer")?;

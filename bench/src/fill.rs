@@ -43,7 +43,10 @@ pub(crate) fn fill(log: &dyn Log, cars: &Cars) -> Result<Input> {
         expected.value_bytes = read_through(log, &topic, cars)?;
         return Ok(Input { topic, expected });
     }
-    ensure!(held == 0, "{topic} holds {held} records of a fill that did not end; use another directory");
+    ensure!(
+        held == 0,
+        "{topic} holds {held} records of a fill that did not end; use another directory"
+    );
     write(log, &topic, cars, &mut expected)?;
     log.sync()?;
     Ok(Input { topic, expected })
@@ -70,7 +73,11 @@ fn read_through(log: &dyn Log, topic: &TopicName, cars: &Cars) -> Result<u64> {
                 break;
             }
             offset = fetched.next_offset;
-            bytes += fetched.records.iter().map(|record| record.value.map_or(0, <[u8]>::len) as u64).sum::<u64>();
+            bytes += fetched
+                .records
+                .iter()
+                .map(|record| record.value.map_or(0, <[u8]>::len) as u64)
+                .sum::<u64>();
         }
     }
     Ok(bytes)
@@ -118,6 +125,7 @@ fn commit(topic: &TopicName, builders: Vec<RecordSetBuilder>) -> Commit {
         base_offset: None,
         records: Arc::new(records.build()),
     };
-    let appends = (0..).zip(builders).filter(|(_, records)| !records.is_empty()).map(append).collect();
+    let appends =
+        (0..).zip(builders).filter(|(_, records)| !records.is_empty()).map(append).collect();
     Commit { owner: None, appends, offsets: Vec::new() }
 }

@@ -120,7 +120,13 @@ pub(crate) struct Expected {
 
 impl Expected {
     pub(crate) fn of_nothing(cars: &Cars) -> Self {
-        Self { value_bytes: 0, hot: 0, hot_ms: 0, fuel_centi: 0, by_car: vec![0; cars.keys as usize] }
+        Self {
+            value_bytes: 0,
+            hot: 0,
+            hot_ms: 0,
+            fuel_centi: 0,
+            by_car: vec![0; cars.keys as usize],
+        }
     }
 
     /// Counts a record in.

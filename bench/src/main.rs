@@ -44,7 +44,8 @@ fn main() -> Result<()> {
     match &cars.dir {
         Some(dir) => cars_in(dir, &cars),
         None => {
-            let dir = tempfile::tempdir().context("could not make a directory for temporary files")?;
+            let dir =
+                tempfile::tempdir().context("could not make a directory for temporary files")?;
             cars_in(dir.path(), &cars)
         }
     }

@@ -33,7 +33,11 @@ pub(crate) fn topology(mode: Mode, input: &str, output: &str) -> Result<Topology
         Mode::Window => cars
             .group_by_key()
             .windowed_by(TimeWindows::of_size_with_no_grace(WINDOW))
-            .aggregate(Consumption::default, |_, car, so_far| so_far.with(&car), "consumption-by-car")
+            .aggregate(
+                Consumption::default,
+                |_, car, so_far| so_far.with(&car),
+                "consumption-by-car",
+            )
             .to_stream()
             .to(output),
     };

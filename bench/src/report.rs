@@ -65,7 +65,12 @@ fn ms(duration: Duration) -> f64 {
 }
 
 /// Prints the figures on stdout; `disk` is for people only.
-pub(crate) fn report(cars: &Cars, measured: &Measured, expected: &Expected, disk: Option<&Disk>) -> Result<()> {
+pub(crate) fn report(
+    cars: &Cars,
+    measured: &Measured,
+    expected: &Expected,
+    disk: Option<&Disk>,
+) -> Result<()> {
     let line = Line::new(cars, measured);
     let mut out = io::stdout().lock();
     if cars.json {
@@ -76,14 +81,36 @@ pub(crate) fn report(cars: &Cars, measured: &Measured, expected: &Expected, disk
     writeln!(
         out,
         "cars, {:?}, {:?}: {} records of {value_bytes:.0} bytes, {} keys, {} partitions, {} threads, {:?}, commits every {} ms",
-        line.mode, line.guarantee, line.records, line.keys, line.partitions, line.threads, line.durability, line.commit_interval_ms
+        line.mode,
+        line.guarantee,
+        line.records,
+        line.keys,
+        line.partitions,
+        line.threads,
+        line.durability,
+        line.commit_interval_ms
     )?;
-    writeln!(out, "  records/s          {:>12}   ({:.0} MB/s of values, {:.1} s)", line.records_per_s, line.records_per_s * value_bytes / 1e6, line.seconds)?;
+    writeln!(
+        out,
+        "  records/s          {:>12}   ({:.0} MB/s of values, {:.1} s)",
+        line.records_per_s,
+        line.records_per_s * value_bytes / 1e6,
+        line.seconds
+    )?;
     writeln!(out, "  CPU-s per million  {:>12.3}", line.cpu_s_per_million)?;
     writeln!(out, "  peak RSS           {:>12.1} MB", line.peak_rss_mb)?;
-    writeln!(out, "  commits            {:>12}   p50 {} ms, p99 {} ms", line.commits, line.commit_p50_ms, line.commit_p99_ms)?;
+    writeln!(
+        out,
+        "  commits            {:>12}   p50 {} ms, p99 {} ms",
+        line.commits, line.commit_p50_ms, line.commit_p99_ms
+    )?;
     if let Some(Disk { sync_p50, sync_p99, direct_mb_per_s }) = disk {
-        writeln!(out, "  disk, 4 KiB + sync {:>12.2} ms p50, {:.2} ms p99", ms(*sync_p50), ms(*sync_p99))?;
+        writeln!(
+            out,
+            "  disk, 4 KiB + sync {:>12.2} ms p50, {:.2} ms p99",
+            ms(*sync_p50),
+            ms(*sync_p99)
+        )?;
         if let Some(speed) = direct_mb_per_s {
             writeln!(out, "  disk, 4 MiB direct + sync {speed:>5.0} MB/s")?;
         }

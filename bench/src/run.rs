@@ -45,8 +45,14 @@ pub(crate) struct Measured {
 }
 
 /// A fresh output topic and application for a run.
-pub(crate) fn prepare(log: &EmbeddedLog, dir: &Path, cars: &Cars, input: TopicName) -> Result<Place> {
-    let used = log.topics()?.into_iter().filter(|topic| topic.name.as_str().ends_with("-output")).count();
+pub(crate) fn prepare(
+    log: &EmbeddedLog,
+    dir: &Path,
+    cars: &Cars,
+    input: TopicName,
+) -> Result<Place> {
+    let used =
+        log.topics()?.into_iter().filter(|topic| topic.name.as_str().ends_with("-output")).count();
     let application_id = format!("run-{used}");
     let output = TopicName::new(format!("{application_id}-output"))?;
     log.create_topic(&TopicSpec {
@@ -84,7 +90,8 @@ pub(crate) fn run(log: &Arc<EmbeddedLog>, place: &Place, cars: &Cars) -> Result<
         drop(ended);
         drained
     })?;
-    let (elapsed, cpu) = (clock.elapsed().saturating_sub(began), process::cpu_time().saturating_sub(cpu));
+    let (elapsed, cpu) =
+        (clock.elapsed().saturating_sub(began), process::cpu_time().saturating_sub(cpu));
 
     let peak_rss_bytes = process::peak_rss_bytes()?;
     check_consumed(&*log, place, cars)?;
@@ -129,7 +136,10 @@ fn check_consumed(log: &dyn Log, place: &Place, cars: &Cars) -> Result<()> {
     for partition in 0..cars.partitions {
         let partition = TopicPartition::new(place.input.clone(), partition);
         let end = log.offsets(&partition)?.end;
-        let committed = log.committed(&place.application_id, &partition)?.context("nothing was committed")?.offset;
+        let committed = log
+            .committed(&place.application_id, &partition)?
+            .context("nothing was committed")?
+            .offset;
         ensure!(committed == end, "{partition} was committed up to {committed}, but ends at {end}");
     }
     Ok(())

@@ -44,7 +44,8 @@ fn each_output(
             offset = fetched.next_offset;
             count += fetched.records.len() as u64;
             for record in fetched.records.iter() {
-                take(&record).with_context(|| format!("offset {} of {partition}", record.offset))?;
+                take(&record)
+                    .with_context(|| format!("offset {} of {partition}", record.offset))?;
             }
         }
     }
@@ -56,7 +57,11 @@ fn filtered(log: &dyn Log, place: &Place, cars: &Cars, expected: &Expected) -> R
     let outputs = each_output(log, place, cars, |record| {
         let telemetry: Telemetry = sonic_rs::from_slice(record.value.context("a null value")?)?;
         ensure!(telemetry.engine_temp_c > 110.0, "{} °C should not pass", telemetry.engine_temp_c);
-        ensure!(record.key == Some(telemetry.vin.as_bytes()), "the key is not that of {}", telemetry.vin);
+        ensure!(
+            record.key == Some(telemetry.vin.as_bytes()),
+            "the key is not that of {}",
+            telemetry.vin
+        );
         ms += since_start(telemetry.ts);
         Ok(())
     })?;
@@ -69,7 +74,11 @@ fn counted(log: &dyn Log, place: &Place, cars: &Cars, expected: &Expected) -> Re
     let mut last = vec![0; cars.keys as usize];
     let outputs = each_output(log, place, cars, |record| {
         let car = record.key.and_then(car_of).context("the key is no VIN")?;
-        let bytes = record.value.context("a null value")?.try_into().context("the count has not 8 bytes")?;
+        let bytes = record
+            .value
+            .context("a null value")?
+            .try_into()
+            .context("the count has not 8 bytes")?;
         let count = u32::try_from(i64::from_be_bytes(bytes))?;
         let place = last.get_mut(car as usize).context("no such car")?;
         ensure!(count > *place, "the count went from {place} to {count}");
@@ -100,8 +109,10 @@ fn windowed(log: &dyn Log, place: &Place, cars: &Cars, expected: &Expected) -> R
         Ok(())
     };
     let outputs = each_output(log, place, cars, |record| {
-        let (vin, start) = record.key.and_then(|key| key.split_last_chunk::<8>()).context("no windowed key")?;
-        let (car, start) = (car_of(vin).context("the key is no VIN")? as usize, i64::from_be_bytes(*start));
+        let (vin, start) =
+            record.key.and_then(|key| key.split_last_chunk::<8>()).context("no windowed key")?;
+        let (car, start) =
+            (car_of(vin).context("the key is no VIN")? as usize, i64::from_be_bytes(*start));
         let consumption: Consumption = sonic_rs::from_slice(record.value.context("a null value")?)?;
         let place = newest.get_mut(car).context("no such car")?;
         ensure!(start % window_ms == 0, "{start} starts no window");
@@ -109,17 +120,26 @@ fn windowed(log: &dyn Log, place: &Place, cars: &Cars, expected: &Expected) -> R
         if start > place.start {
             settle(car, *place)?;
         } else {
-            ensure!(consumption.count > place.consumption.count, "the count of a window did not grow");
+            ensure!(
+                consumption.count > place.consumption.count,
+                "the count of a window did not grow"
+            );
         }
         *place = Newest { start, consumption };
         Ok(())
     })?;
     newest.into_iter().enumerate().try_for_each(|(car, last)| settle(car, last))?;
-    let wrong = by_car.iter().zip(&expected.by_car).position(|(total, expected)| *total != u64::from(*expected));
+    let wrong = by_car
+        .iter()
+        .zip(&expected.by_car)
+        .position(|(total, expected)| *total != u64::from(*expected));
     if let Some(car) = wrong {
         bail!("the windows of VIN{car:08} do not hold as many records as it sent");
     }
     let wanted = expected.fuel_centi as f64 / 100.0;
-    ensure!((sum - wanted).abs() <= wanted * 1e-9, "the windows' sums add up to {sum}, not {wanted}");
+    ensure!(
+        (sum - wanted).abs() <= wanted * 1e-9,
+        "the windows' sums add up to {sum}, not {wanted}"
+    );
     Ok(outputs)
 }

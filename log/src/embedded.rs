@@ -102,6 +102,7 @@ impl EmbeddedLog {
         if let Some(committer) = lock(&self.committer).take() {
             let _panicked = committer.join();
         }
+        self.shared.store.freeze();
         *lock(&self.lock) = None;
         self.shared.check_fence()
     }

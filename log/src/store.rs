@@ -75,6 +75,13 @@ impl Store {
         all
     }
 
+    /// Has readers write nothing any more; commits have ended before.
+    pub(crate) fn freeze(&self) {
+        for topic in read(&self.topics).values() {
+            topic.partitions.iter().for_each(|partition| partition.freeze());
+        }
+    }
+
     /// Opens the topic's partitions, those that `metas` does not know as new ones.
     pub(crate) fn create(&self, spec: &TopicSpec, metas: &[PartitionMeta]) -> Result<(), LogError> {
         let mut partitions = Vec::new();
@@ -119,12 +126,7 @@ impl Store {
     }
 
     /// A checkpoint's payload: all this, as far as frame `sequence`.
-    pub(crate) fn checkpoint(
-        &self,
-        sequence: u64,
-        stamp: Stamp,
-        journal_files: usize,
-    ) -> Vec<u8> {
+    pub(crate) fn checkpoint(&self, sequence: u64, stamp: Stamp, journal_files: usize) -> Vec<u8> {
         let mut topics: Vec<_> = read(&self.topics).values().map(Arc::clone).collect();
         topics.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         let metas: Vec<_> = topics

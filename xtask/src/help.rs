@@ -39,6 +39,7 @@ with sudo that asks for no password). Elsewhere it prints the exact command and 
 With --all also what only tests use. They check what Headwater wrote with programs that others wrote:
 
   polars, duckdb, pyarrow    read the Parquet files; from PyPI, into target/python
+  Kafka's DumpLogSegments    reads the log's segments; from Maven Central, into target/kafka
   strace                     shows which writes were synced before they were acknowledged
 
 What is there already is left alone, so that a second run does nothing.",
@@ -72,8 +73,8 @@ Runs every test and every example in the documentation: `cargo test --workspace`
   cargo xtask test torn_tail            the tests with this in their name
   cargo xtask test -- --nocapture       with what the tests print
 
-Some tests check Headwater's files with polars, duckdb, pyarrow and strace. Where these cannot be
-installed, those checks are left out and a line says so; where the variable CI is set, they fail.",
+Some tests check Headwater's files with polars, duckdb, pyarrow, Kafka's tools and strace. Where these
+cannot be installed, those checks are left out and a line says so; where the variable CI is set, they fail.",
     ),
     (
         "ci",

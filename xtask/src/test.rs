@@ -70,6 +70,9 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     if let Some(python) = &peers.python {
         command.env("HEADWATER_PYTHON", python);
     }
+    if let Some(class_path) = &peers.kafka {
+        command.env("HEADWATER_KAFKA_CLASSPATH", class_path);
+    }
     // A check that could have been made and was not is a failure.
     if peers.missing.is_empty() || env::var_os("CI").is_some_and(|it| !it.is_empty()) {
         command.env("HEADWATER_REQUIRE_PEERS", "1");

@@ -1,18 +1,15 @@
-//! The contract every connector must pass, and a log in memory to run connectors on.
+//! The contract every connector must pass.
 //!
 //! | part | proves |
 //! |---|---|
 //! | [`source_resumes_everywhere`] | from each position that a source gives, a new one goes on with exactly what follows |
 //! | [`sink_survives_kills`] | whenever a sink is killed, its guarantee holds after a restart |
-//! | [`MemoryLog`] | nothing: the log port in memory |
 //!
 //! Each connector's tests call these on a target of their own; a [`Broken`] says what was seen.
 
-mod memory_log;
 mod sink;
 mod source;
 
-pub use memory_log::MemoryLog;
 pub use sink::{SinkTarget, sink_survives_kills};
 pub use source::source_resumes_everywhere;
 

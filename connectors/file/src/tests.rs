@@ -2,7 +2,7 @@
 
 use crate::FileSource;
 use flate2::{Compression, write::GzEncoder};
-use headwater_connector_conformance::{MemoryLog, source_resumes_everywhere};
+use headwater_connector_conformance::source_resumes_everywhere;
 use headwater_core::{
     connect::{ConnectError, SourceProgress, SourceTarget, SourceTask},
     ports::{
@@ -12,6 +12,7 @@ use headwater_core::{
     record::{Headers, TopicName, TopicPartition, murmur2_partition},
     time::SystemClock,
 };
+use headwater_testkit::MemoryLog;
 use std::{
     fs,
     io::{Read, Write},

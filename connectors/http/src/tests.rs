@@ -1,7 +1,7 @@
 //! The HTTP sink against a small server that fails when it is told to, and against the connector contract.
 
 use crate::{BodyFormat, HttpSink, HttpSinkConfig};
-use headwater_connector_conformance::{Broken, MemoryLog, SinkTarget, sink_survives_kills};
+use headwater_connector_conformance::{Broken, SinkTarget, sink_survives_kills};
 use headwater_core::{
     connect::SinkTask,
     ports::{
@@ -11,6 +11,7 @@ use headwater_core::{
     record::{Headers, RecordSet, RecordSetBuilder, TopicName, TopicPartition},
     time::SystemClock,
 };
+use headwater_testkit::MemoryLog;
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},

@@ -6,7 +6,7 @@ use arrow::{
     datatypes::DataType,
 };
 use bytes::Bytes;
-use headwater_connector_conformance::{Broken, MemoryLog, SinkTarget, sink_survives_kills};
+use headwater_connector_conformance::{Broken, SinkTarget, sink_survives_kills};
 use headwater_core::{
     connect::SinkTask,
     ports::{
@@ -16,6 +16,7 @@ use headwater_core::{
     record::{Headers, RecordRef, RecordSet, RecordSetBuilder, TopicName, TopicPartition},
     time::SystemClock,
 };
+use headwater_testkit::MemoryLog;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::{
     fs,

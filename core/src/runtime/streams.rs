@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     ports::{
-        log::{Commit, Log, Owner},
+        log::{Commit, CommitTicket, Log, Owner},
         state::State,
     },
     record::{TopicName, TopicPartition},
@@ -90,12 +90,15 @@ struct Shared {
     around: Arc<super::worker::Surroundings>,
     config: StreamsConfig,
     next_epoch: AtomicU64,
+    /// Outputs that were sent ahead of the next epoch's offsets: at-least-once only.
+    early: Mutex<Vec<Box<dyn CommitTicket>>>,
     seen: Mutex<Seen>,
     restored: u64,
 }
 
 /// A commit on its way.
 struct Flight {
+    early: Vec<Box<dyn CommitTicket>>,
     commit: EpochCommit,
     began: Duration,
 }
@@ -142,6 +145,7 @@ impl Streams {
             blueprint,
             world,
             next_epoch: AtomicU64::new(first_epoch(&owner) + 1),
+            early: Mutex::default(),
             owner,
             around,
             config,
@@ -355,9 +359,10 @@ impl Shared {
         let appends = worker.tasks.iter_mut().flat_map(|task| outputs(&self.blueprint, task.outputs())).collect();
         let commit = Commit { owner: Some(self.owner.clone()), appends, offsets: Vec::new() };
         if !commit.appends.is_empty() {
-            // Behind the last epoch's outputs; and as commits land in order, the next epoch's ticket answers for this one.
+            // Behind the last epoch's outputs.
             self.epochs.await_handed_in();
-            drop(self.world.log.commit(commit)?);
+            let ticket = self.world.log.commit(commit)?;
+            self.early.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
         }
         Ok(())
     }
@@ -371,8 +376,9 @@ impl Shared {
             return Ok(());
         }
         tracing::trace!(epoch, closing, "commit");
+        let early = std::mem::take(&mut *self.early.lock().unwrap_or_else(PoisonError::into_inner));
         self.epochs.launched();
-        launch.send(Flight { commit, began }).map_err(|_| StreamsError::NotRunning)
+        launch.send(Flight { early, commit, began }).map_err(|_| StreamsError::NotRunning)
     }
 
     fn note(&self, parts: &[TaskPart]) {
@@ -385,9 +391,9 @@ impl Shared {
 
     /// The life of the committer: hands each commit in, awaits it and publishes it.
     fn await_flights(&self, flights: &mpsc::Receiver<Flight>) {
-        while let Ok(Flight { commit, began }) = flights.recv() {
+        while let Ok(Flight { early, commit, began }) = flights.recv() {
             let epoch = commit.epoch;
-            if let Err(error) = self.land(commit) {
+            if let Err(error) = self.land(early, commit) {
                 self.epochs.fail(error);
                 return;
             }
@@ -402,7 +408,11 @@ impl Shared {
         }
     }
 
-    fn land(&self, mut commit: EpochCommit) -> Result<(), StreamsError> {
+    fn land(&self, early: Vec<Box<dyn CommitTicket>>, mut commit: EpochCommit) -> Result<(), StreamsError> {
+        // Offsets must not go ahead of outputs that may still be refused.
+        for ticket in early {
+            ticket.wait()?;
+        }
         let ticket = self.world.log.commit(std::mem::take(&mut commit.log))?;
         self.epochs.handed_in();
         let receipt = ticket.wait()?;

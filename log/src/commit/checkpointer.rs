@@ -50,11 +50,18 @@ impl Checkpointer {
     }
 
     /// Waits until all jobs are done.
-    pub(crate) fn finish(&mut self) {
+    fn finish(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _panicked = thread.join();
         }
+    }
+}
+
+/// However the committer ends, the directory is not given back while this thread still writes to it.
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 
@@ -89,6 +96,7 @@ fn make(shared: &Shared, job: Job, doomed: &mut Vec<Arc<Segment>>) -> Result<(),
     for segment in &job.dirty {
         segment.settle()?;
     }
+    shared.check_fence()?;
     checkpoint::store(&shared.dir, &job.payload)?;
     // Neither this checkpoint nor the one before lists them.
     for segment in std::mem::replace(doomed, job.dropped) {

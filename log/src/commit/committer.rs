@@ -65,7 +65,6 @@ impl Committer {
         {
             self.hand_over();
         }
-        self.checkpointer.finish();
     }
 
     /// One frame, one sync, then the segments, then the high watermark.

@@ -72,8 +72,7 @@ pub(crate) fn scan(dir: &Path, from: From) -> Result<Scanned, OpenError> {
     }
 
     let Seen { mut frames, claims, .. } = seen;
-    let generation =
-        frames.values().map(|place| place.header.generation).max().unwrap_or_default();
+    let generation = frames.values().map(|place| place.header.generation).max().unwrap_or_default();
     let mut replay: Vec<Place> = Vec::new();
     let mut next = from.sequence + 1;
     while let Some(place) = frames.remove(&next) {

@@ -175,6 +175,11 @@ impl Partition {
         Ok(segment)
     }
 
+    /// Has readers write no hint files any more.
+    pub(crate) fn freeze(&self) {
+        read(&self.segments).iter().for_each(|segment| segment.freeze());
+    }
+
     /// Shows readers all that was appended.
     pub(crate) fn publish(&self) {
         let written = self.written_end.load(Ordering::Acquire);

@@ -17,6 +17,7 @@
 //!
 //! When to roll is the partition's choice.
 
+mod buffer;
 pub(crate) mod index;
 mod read;
 pub(crate) mod sidecar;
@@ -60,6 +61,8 @@ pub(crate) struct Segment {
     state: RwLock<State>,
     /// Held while the part that was there at open is walked.
     walking: Mutex<()>,
+    /// Held while hint files are written; whether they may no longer be.
+    frozen: Mutex<bool>,
     sealed: AtomicBool,
     /// Whether it has bytes that no sync covers.
     dirty: AtomicBool,
@@ -151,6 +154,7 @@ impl Segment {
             file,
             state: RwLock::new(state),
             walking: Mutex::new(()),
+            frozen: Mutex::new(false),
             sealed: AtomicBool::new(false),
             dirty: AtomicBool::new(false),
         }
@@ -334,8 +338,18 @@ impl Segment {
         Ok(marks)
     }
 
+    /// Has readers that go on with the segment write nothing any more: the directory is given back.
+    pub(crate) fn freeze(&self) {
+        *lock(&self.frozen) = true;
+    }
+
     /// Writes those of a sealed segment's hint files that are missing or differ from what the log file says.
     fn refresh_hints(&self) -> Result<(), LogError> {
+        // A reader and the checkpointer may both come here, and would take each other's temporary file away.
+        let frozen = lock(&self.frozen);
+        if *frozen {
+            return Ok(());
+        }
         let (offsets, times, sidecar) = {
             let state = read(&self.state);
             if state.damage.is_some() {

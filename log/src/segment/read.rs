@@ -1,13 +1,13 @@
 //! Reading a segment: records by offset, and offsets by timestamp.
 
 use super::{
-    Segment,
+    Segment, buffer,
     walk::{Damage, Step, Stop, Walk},
 };
 use crate::{
     batch::{Header, decode},
     cursor::Malformed,
-    disk::{self, failed, read},
+    disk::{failed, read},
 };
 use bytes::Bytes;
 use headwater_core::{
@@ -41,8 +41,7 @@ impl Segment {
             return Ok(None);
         }
         let room = usize::try_from(found.readable_to - found.position).unwrap_or(usize::MAX);
-        let bytes = self.bytes(found.position, bytes_max.max(found.header.size).min(room))?;
-        let arena = Bytes::from(bytes);
+        let arena = self.bytes(found.position, bytes_max.max(found.header.size).min(room))?;
         let mut records = RecordSetOver::new(arena.clone());
         let mut at = 0;
         let mut next = from;
@@ -155,8 +154,8 @@ impl Segment {
         }
     }
 
-    fn bytes(&self, position: u64, length: usize) -> Result<Vec<u8>, LogError> {
-        disk::read_at(self.file()?, position, length).map_err(failed("read", &self.path))
+    fn bytes(&self, position: u64, length: usize) -> Result<Bytes, LogError> {
+        buffer::read_at(self.file()?, position, length).map_err(failed("read", &self.path))
     }
 
     fn file(&self) -> Result<&File, LogError> {

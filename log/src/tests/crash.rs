@@ -24,7 +24,7 @@ fn last_frame(dir: &Path) -> (PathBuf, u64, u64) {
 
 #[test]
 fn a_commit_over_partitions_and_offsets_is_there_whole_or_not_at_all() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = opened(dir.path());
     let (p0, p1) = (partition("t", 0), partition("t", 1));
     put(&log, &p0, &["before"]);
@@ -62,7 +62,7 @@ fn a_commit_over_partitions_and_offsets_is_there_whole_or_not_at_all() {
 
 #[test]
 fn what_is_behind_the_sync_point_of_a_segment_is_rewritten_from_the_journal() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let p0 = partition("t", 0);
     let log = opened(dir.path());
     put(&log, &p0, &["a"]);
@@ -89,7 +89,7 @@ fn what_is_behind_the_sync_point_of_a_segment_is_rewritten_from_the_journal() {
 
 #[test]
 fn crashes_while_recovering_end_in_the_same_log() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let p0 = partition("t", 0);
     let log = opened(dir.path());
     let mut images = Vec::new();
@@ -114,7 +114,7 @@ fn crashes_while_recovering_end_in_the_same_log() {
 
 #[test]
 fn a_deleted_or_damaged_checkpoint_falls_back_to_the_previous_and_loses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let p0 = partition("t", 0);
     let log = opened(dir.path());
     let mut expected = Vec::new();
@@ -151,7 +151,7 @@ fn a_deleted_or_damaged_checkpoint_falls_back_to_the_previous_and_loses_nothing(
 
 #[test]
 fn a_topic_that_only_the_system_holds_survives_the_end_of_the_process_and_sync_makes_it_last() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = open(dir.path());
     log.create_topic(&TopicSpec { durability: Durability::Os, ..TopicSpec::new(topic("o"), 1) })
         .unwrap();
@@ -173,7 +173,7 @@ fn a_topic_that_only_the_system_holds_survives_the_end_of_the_process_and_sync_m
 
 #[test]
 fn a_refusing_file_system_fences_the_log_and_reopening_finds_the_commit() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = opened(dir.path());
     fs::write(dir.path().join("t-0"), "in the way").unwrap();
     let p0 = partition("t", 0);
@@ -193,7 +193,7 @@ fn a_refusing_file_system_fences_the_log_and_reopening_finds_the_commit() {
 
 #[test]
 fn a_crash_between_the_two_renames_of_a_checkpoint_goes_on_from_the_one_before() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let p0 = partition("t", 0);
     let log = opened(dir.path());
     let mut expected = Vec::new();
@@ -221,7 +221,7 @@ fn a_crash_between_the_two_renames_of_a_checkpoint_goes_on_from_the_one_before()
 #[test]
 fn a_checkpoint_fallback_never_writes_with_a_generation_that_frames_have_already() {
     use crate::journal::frame::{Start, start};
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let p0 = partition("t", 0);
     drop(opened(dir.path()));
     let log = open(dir.path());
@@ -248,9 +248,9 @@ fn a_checkpoint_fallback_never_writes_with_a_generation_that_frames_have_already
 #[test]
 fn a_record_that_looks_like_a_frame_of_the_journal_is_none() {
     use crate::journal::frame;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let p0 = partition("t", 0);
-    let log = EmbeddedLog::open(dir.path(), LogOptions::new().journal_bytes(1 << 20)).unwrap();
+    let log = EmbeddedLog::open(dir.path(), small().journal_bytes(1 << 20)).unwrap();
     log.create_topic(&TopicSpec::new(topic("t"), 1)).unwrap();
     let value = |forged_at: usize| {
         let mut value = vec![b'#'; 12_000];

@@ -60,13 +60,13 @@ fn check(log: &EmbeddedLog, outcome: Outcome, step: u64) -> i64 {
 
 fn every_step(kind: Kind) {
     for step in 0..STEPS_MAX {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = memory_dir();
         let armed = Armed::after(dir.path(), step, kind);
         let mut outcome = Outcome::default();
         if let Ok(log) = EmbeddedLog::open(dir.path(), small())
             && log.create_topic(&TopicSpec::new(topic("t"), 2)).is_ok()
         {
-            outcome = work(&log, 0, 60);
+            outcome = work(&log, 0, 24);
             let closed = log.close();
             if outcome.open {
                 assert!(closed.is_err(), "step {step}: a log that failed does not close well");
@@ -103,7 +103,7 @@ fn a_process_that_dies_at_any_step_loses_nothing_that_was_acknowledged() {
 
 #[test]
 fn a_recovery_that_dies_at_any_step_is_done_over_with_the_same_result() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = opened(dir.path());
     let outcome = work(&log, 0, 37);
     let crashed = crash_image(&log, dir.path());
@@ -115,7 +115,8 @@ fn a_recovery_that_dies_at_any_step_is_done_over_with_the_same_result() {
         std::io::Write::write_all(&mut file, &[0x5a; 300]).unwrap();
     }
     for step in 0..STEPS_MAX {
-        let image = image(crashed.path());
+        let image = memory_dir();
+        copy(crashed.path(), image.path());
         let armed = Armed::after(image.path(), step, Kind::Dead);
         let opened = EmbeddedLog::open(image.path(), small());
         let hit = armed.was_hit();
@@ -140,7 +141,7 @@ fn a_recovery_that_dies_at_any_step_is_done_over_with_the_same_result() {
 
 #[test]
 fn a_sync_that_fails_is_not_tried_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = opened(dir.path());
     let p0 = partition("t", 0);
     put(&log, &p0, &["a"]);
@@ -160,7 +161,7 @@ fn a_sync_that_fails_is_not_tried_again() {
 
 #[test]
 fn frames_that_were_not_synced_are_with_the_next_synced_one() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = opened(dir.path());
     log.create_topic(&TopicSpec { durability: Durability::Os, ..TopicSpec::new(topic("o"), 1) })
         .unwrap();
@@ -179,7 +180,7 @@ fn frames_that_were_not_synced_are_with_the_next_synced_one() {
 
 #[test]
 fn commits_of_every_shape_survive_a_crash() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = opened(dir.path());
     let (p0, p1) = (partition("t", 0), partition("t", 1));
     let mut expected = Vec::new();
@@ -213,7 +214,7 @@ fn commits_of_every_shape_survive_a_crash() {
 
 #[test]
 fn a_disk_that_is_full_for_a_while_takes_commits_again_once_there_is_room() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     put(&opened(dir.path()), &partition("t", 0), &["a"]);
     let p0 = partition("t", 0);
     {
@@ -225,4 +226,43 @@ fn a_disk_that_is_full_for_a_while_takes_commits_again_once_there_is_room() {
     let log = open(dir.path());
     assert_eq!(put(&log, &p0, &["b"]), 1);
     assert_eq!(read_all(&log, &p0), [(0, "a".into()), (1, "b".into())]);
+}
+
+#[test]
+fn a_log_that_failed_gives_its_directory_back_only_once_its_threads_have_ended() {
+    let dir = memory_dir();
+    let log = opened(dir.path());
+    let outcome = work(&log, 0, 20);
+    let armed = Armed::after(&dir.path().join("journal"), 0, Kind::Once);
+    assert!(work(&log, 20, 21).open);
+    assert!(log.close().is_err());
+    drop(armed);
+    // Any further step is one of the closed log: none may be taken, by its threads or its readers.
+    let armed = Armed::after(dir.path(), 0, Kind::Once);
+    assert_eq!(check(&log, outcome, 0), 20);
+    drop(log);
+    assert!(!armed.was_hit());
+}
+
+#[test]
+fn readers_and_the_checkpointer_write_the_same_hint_files_without_disturbing_each_other() {
+    let dir = memory_dir();
+    let p0 = partition("t", 0);
+    let log = opened(dir.path());
+    work(&log, 0, 12);
+    drop(log);
+    for _ in 0..20 {
+        for extension in ["index", "timeindex", "checksum"] {
+            let hints = files(&dir.path().join("t-0"), extension);
+            hints.iter().for_each(|path| fs::remove_file(path).unwrap());
+        }
+        let log = open(dir.path());
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| read_all(&log, &p0));
+            }
+            put(&log, &p0, &[&"x".repeat(600)]);
+        });
+        log.close().unwrap();
+    }
 }

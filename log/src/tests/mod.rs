@@ -19,7 +19,12 @@ use std::{
 
 /// Segments and journal so small that a few commits roll and recycle them.
 fn small() -> LogOptions {
-    LogOptions::new().segment_bytes(600).journal_bytes(16 << 10)
+    LogOptions::new().segment_bytes(600).journal_bytes(16 << 10).reserve_bytes(1 << 20)
+}
+
+/// A directory in memory where there is one: what a crash leaves is played in these tests, so that no sync need be real.
+fn memory_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 fn open(dir: &Path) -> EmbeddedLog {
@@ -101,7 +106,7 @@ fn crash_image(log: &EmbeddedLog, dir: &Path) -> tempfile::TempDir {
 
 /// A copy of a directory that no log is open in.
 fn image(dir: &Path) -> tempfile::TempDir {
-    let image = tempfile::tempdir().unwrap();
+    let image = memory_dir();
     copy(dir, image.path());
     image
 }

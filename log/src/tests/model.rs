@@ -86,7 +86,7 @@ proptest! {
 
     #[test]
     fn the_log_is_its_model_over_closes_and_crashes(steps in prop::collection::vec(step(), 1..60)) {
-        let mut dir = tempfile::tempdir().unwrap();
+        let mut dir = memory_dir();
         let mut log = open(dir.path());
         log.create_topic(&TopicSpec::new(topic("t"), 3)).unwrap();
         let mut model = Model::default();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[test]
 fn what_was_committed_is_read_back_at_its_offsets() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = opened(dir.path());
     let (p0, p1) = (partition("t", 0), partition("t", 1));
     let appends = vec![append(&p0, &["a", "b"]), append(&p1, &["x"]), append(&p0, &["c"])];
@@ -24,7 +24,7 @@ fn what_was_committed_is_read_back_at_its_offsets() {
 
 #[test]
 fn a_topic_is_created_once_and_survives() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let mut spec = TopicSpec::new(topic("t"), 3);
     spec.cleanup = Cleanup::Compact;
     spec.durability = Durability::Os;
@@ -41,7 +41,7 @@ fn a_topic_is_created_once_and_survives() {
 
 #[test]
 fn a_refused_commit_leaves_no_trace() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = opened(dir.path());
     let p0 = partition("t", 0);
     put(&log, &p0, &["a"]);
@@ -59,7 +59,7 @@ fn a_refused_commit_leaves_no_trace() {
 
 #[test]
 fn an_append_may_leave_a_gap_that_reading_steps_over() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = opened(dir.path());
     let p0 = partition("t", 0);
     put(&log, &p0, &["a"]);
@@ -76,7 +76,7 @@ fn an_append_may_leave_a_gap_that_reading_steps_over() {
 
 #[test]
 fn a_later_claim_fences_the_earlier_across_restarts() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = opened(dir.path());
     let first = log.claim("app").unwrap();
     let by = |log: &EmbeddedLog, owner: &Owner| {
@@ -98,7 +98,7 @@ fn a_later_claim_fences_the_earlier_across_restarts() {
 
 #[test]
 fn group_offsets_survive_and_belong_to_their_group() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let p0 = partition("t", 0);
     {
         let log = opened(dir.path());
@@ -120,7 +120,7 @@ fn group_offsets_survive_and_belong_to_their_group() {
 
 #[test]
 fn a_timestamp_finds_the_first_offset_that_is_not_earlier() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = opened(dir.path());
     let p0 = partition("t", 0);
     let mut timestamps = Vec::new();
@@ -156,7 +156,7 @@ fn a_timestamp_finds_the_first_offset_that_is_not_earlier() {
 
 #[test]
 fn a_locked_directory_says_who_holds_it_and_opens_once_it_is_closed() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = opened(dir.path());
     let locked = EmbeddedLog::open(dir.path(), small()).unwrap_err();
     assert!(matches!(locked, OpenError::Locked { .. }), "{locked}");
@@ -171,7 +171,7 @@ fn a_locked_directory_says_who_holds_it_and_opens_once_it_is_closed() {
 
 #[test]
 fn appends_are_refused_before_the_disk_is_full_and_offsets_are_not() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     put(&opened(dir.path()), &partition("t", 0), &["a"]);
     let log = EmbeddedLog::open(dir.path(), small().reserve_bytes(u64::MAX)).unwrap();
     let p0 = partition("t", 0);
@@ -183,7 +183,7 @@ fn appends_are_refused_before_the_disk_is_full_and_offsets_are_not() {
 
 #[test]
 fn wakers_are_called_once_records_can_be_read() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = Arc::new(opened(dir.path()));
     let (woken, seen) = std::sync::mpsc::channel();
     let calls = Arc::new(AtomicUsize::new(0));
@@ -202,7 +202,7 @@ fn wakers_are_called_once_records_can_be_read() {
 
 #[test]
 fn a_purged_topic_drops_whole_segments_below_the_committed_offset() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let p0 = partition("r", 0);
     let log = open(dir.path());
     log.create_topic(&TopicSpec { cleanup: Cleanup::Purge, ..TopicSpec::new(topic("r"), 1) })
@@ -227,7 +227,7 @@ fn a_purged_topic_drops_whole_segments_below_the_committed_offset() {
 
 #[test]
 fn a_large_commit_goes_through_a_small_journal() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = opened(dir.path());
     let p0 = partition("t", 0);
     let value = "v".repeat(100_000);
@@ -240,7 +240,7 @@ fn a_large_commit_goes_through_a_small_journal() {
 
 #[test]
 fn commits_of_many_threads_all_land_in_their_threads_order() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = memory_dir();
     let log = opened(dir.path());
     std::thread::scope(|scope| {
         for thread in 0..4 {

@@ -2,6 +2,7 @@
 //!
 //! | part | holds |
 //! |---|---|
+//! | `kafka` | Kafka's jars, whose tool reads our segments |
 //! | `native` | looks for the C++ compiler and libclang as the build scripts will |
 //! | `platform` | which packages bring a tool here, and whether we may install them |
 //! | `python` | the environment in which other programs read what Headwater wrote |
@@ -9,9 +10,10 @@
 //! # Invariants
 //!
 //! - What is there is left alone: a second run changes nothing.
-//! - Nothing is installed but by the system's package manager and, into `target/`, by pip.
+//! - Nothing is installed but by the system's package manager and, into `target/`, by pip and Maven.
 //! - Tools that only tests use never stop a build.
 
+mod kafka;
 mod native;
 mod platform;
 mod python;
@@ -29,6 +31,8 @@ use platform::{Platform, Tool};
 pub(crate) struct Peers {
     /// A Python that imports polars, duckdb and pyarrow.
     pub(crate) python: Option<PathBuf>,
+    /// A Java class path with Kafka's tools.
+    pub(crate) kafka: Option<String>,
     /// What could not be had, in plain words.
     pub(crate) missing: Vec<String>,
 }
@@ -49,6 +53,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
         }
         found
             .extend(peers.python.map(|it| format!("polars, duckdb and pyarrow: {}", it.display())));
+        found.extend(peers.kafka.map(|it| format!("Kafka's tools: {it}")));
     }
     for line in found {
         say(&format!("found {line}"));
@@ -80,14 +85,10 @@ pub(crate) fn peers(root: &Path) -> Peers {
     {
         missing.push(one_line(&failure));
     }
-    let python = match python::ensure(root) {
-        Ok(python) => Some(python),
-        Err(failure) => {
-            missing.push(one_line(&failure));
-            None
-        }
-    };
-    Peers { python, missing }
+    let mut note = |failure| missing.push(one_line(&failure));
+    let python = python::ensure(root).map_err(&mut note).ok();
+    let kafka = kafka::ensure(root).map_err(&mut note).ok();
+    Peers { python, kafka, missing }
 }
 
 /// Installs those of the tools that are missing, and returns where each was found.
