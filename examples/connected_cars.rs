@@ -12,8 +12,8 @@
 //!
 //! ```text
 //! $ cargo run --release --example connected_cars -- examples/data/fleet.ndjson.gz
-//! 115700 records, 36 alerts raised, 33 cleared, 12 records late
-//! City 1.2              8.53 l/100 km over   221.3 km
+//! 115700 records, 66 alerts raised, 38 cleared, 28 still open, 0 late
+//! City 1.2             11.81 l/100 km over   400.0 km
 //! …
 //! ```
 //!
@@ -30,46 +30,46 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use std::{error::Error, io::Write, path::Path, sync::Arc, time::Duration};
 
 /// Names this application's internal topics, its dead-letter topic and its committed positions.
-pub const APPLICATION_ID: &str = "connected-cars";
-pub const TELEMETRY: &str = "car-telemetry";
-pub const ALERTS: &str = "car-alerts";
-pub const MINUTES: &str = "car-minutes";
-pub const DEAD_LETTERS: &str = "connected-cars-dead-letters";
+pub(crate) const APPLICATION_ID: &str = "connected-cars";
+pub(crate) const TELEMETRY: &str = "car-telemetry";
+pub(crate) const ALERTS: &str = "car-alerts";
+pub(crate) const MINUTES: &str = "car-minutes";
+pub(crate) const DEAD_LETTERS: &str = "connected-cars-dead-letters";
 /// All topics are keyed by vin and cut alike, so that a car's records stay in order from end to end.
-pub const PARTITIONS: u32 = 4;
+pub(crate) const PARTITIONS: u32 = 4;
 
 /// The stores that can be queried while it runs: alerts still raised by vin, counts by partition, and the totals.
-pub const OPEN_ALERTS: &str = "open-alerts";
-pub const COUNTS: &str = "counts";
-pub const CAR_TOTALS: &str = "car-totals";
-pub const MODEL_MINUTES: &str = "model-minutes";
-pub const MODEL_TOTALS: &str = "model-totals";
+pub(crate) const OPEN_ALERTS: &str = "open-alerts";
+pub(crate) const COUNTS: &str = "counts";
+pub(crate) const CAR_TOTALS: &str = "car-totals";
+pub(crate) const MODEL_MINUTES: &str = "model-minutes";
+pub(crate) const MODEL_TOTALS: &str = "model-totals";
 /// The node that folds windows; it counts the late records.
-pub const WINDOWS: &str = "car-minute-windows";
+pub(crate) const WINDOWS: &str = "car-minute-windows";
 
 /// A petrol engine burns about 745 g a litre.
 const MG_PER_LITRE: f64 = 745_000.0;
 
 /// What a car sends once a second. A line that lacks a field which is no `Option`, or holds another type, is a dead letter.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Telemetry {
-    pub vin: String,
-    pub model: String,
+pub(crate) struct Telemetry {
+    pub(crate) vin: String,
+    pub(crate) model: String,
     /// Event time in ms since the Unix epoch.
     #[serde(deserialize_with = "event_time")]
-    pub ts: i64,
-    pub speed_kmh: f64,
-    pub fuel_mg_s: f64,
-    pub engine_temp_c: f64,
-    pub tyre_kpa: f64,
+    pub(crate) ts: i64,
+    pub(crate) speed_kmh: f64,
+    pub(crate) fuel_mg_s: f64,
+    pub(crate) engine_temp_c: f64,
+    pub(crate) tyre_kpa: f64,
     /// The diagnostic trouble code, if there is one.
-    pub dtc: Option<String>,
+    pub(crate) dtc: Option<String>,
     pub co2_mg_s: Option<f64>,
-    pub lat: Option<f64>,
-    pub lon: Option<f64>,
-    pub road: Option<String>,
-    pub waiting_s: Option<f64>,
-    pub odometer_m: Option<f64>,
+    pub(crate) lat: Option<f64>,
+    pub(crate) lon: Option<f64>,
+    pub(crate) road: Option<String>,
+    pub(crate) waiting_s: Option<f64>,
+    pub(crate) odometer_m: Option<f64>,
 }
 
 fn event_time<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
@@ -80,7 +80,7 @@ fn event_time<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
 /// What can be wrong with a car.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum AlertKind {
+pub(crate) enum AlertKind {
     FaultCode,
     Overheating,
     TyrePressure,
@@ -88,7 +88,7 @@ pub enum AlertKind {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum AlertState {
+pub(crate) enum AlertState {
     Raised,
     Cleared,
 }
@@ -96,32 +96,32 @@ pub enum AlertState {
 /// The reading that raised or cleared an alert.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Reading {
+pub(crate) enum Reading {
     Number(f64),
     Code(String),
 }
 
 /// An alert was raised or cleared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Alert {
-    pub vin: String,
-    pub kind: AlertKind,
-    pub state: AlertState,
-    pub ts: i64,
-    pub value: Option<Reading>,
+pub(crate) struct Alert {
+    pub(crate) vin: String,
+    pub(crate) kind: AlertKind,
+    pub(crate) state: AlertState,
+    pub(crate) ts: i64,
+    pub(crate) value: Option<Reading>,
 }
 
 /// Since when each of a car's alerts has been raised.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenAlerts {
-    pub fault_code: Option<i64>,
-    pub overheating: Option<i64>,
-    pub tyre_pressure: Option<i64>,
+pub(crate) struct OpenAlerts {
+    pub(crate) fault_code: Option<i64>,
+    pub(crate) overheating: Option<i64>,
+    pub(crate) tyre_pressure: Option<i64>,
 }
 
 impl OpenAlerts {
     /// Each kind, in order of its name, with the moment since when it has been raised.
-    pub fn since(&self) -> impl Iterator<Item = (AlertKind, i64)> {
+    pub(crate) fn since(&self) -> impl Iterator<Item = (AlertKind, i64)> {
         let kinds = [
             (AlertKind::FaultCode, self.fault_code),
             (AlertKind::Overheating, self.overheating),
@@ -133,28 +133,28 @@ impl OpenAlerts {
 
 /// What one partition has seen. It lives in a store, so it is committed with everything else.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    pub records: u64,
-    pub alerts_raised: u64,
-    pub alerts_cleared: u64,
+pub(crate) struct Counts {
+    pub(crate) records: u64,
+    pub(crate) alerts_raised: u64,
+    pub(crate) alerts_cleared: u64,
 }
 
 /// One car in one minute: the record of topic `car-minutes`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CarMinute {
-    pub vin: String,
-    pub model: String,
-    pub window_start: i64,
-    pub samples: u64,
-    pub distance_m: f64,
-    pub fuel_mg: f64,
+pub(crate) struct CarMinute {
+    pub(crate) vin: String,
+    pub(crate) model: String,
+    pub(crate) window_start: i64,
+    pub(crate) samples: u64,
+    pub(crate) distance_m: f64,
+    pub(crate) fuel_mg: f64,
     pub litres_per_100km: Option<f64>,
-    pub max_speed_kmh: f64,
+    pub(crate) max_speed_kmh: f64,
 }
 
 /// A window while it is open.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Minute {
+pub(crate) struct Minute {
     model: String,
     samples: u64,
     distance_m: f64,
@@ -189,17 +189,17 @@ impl Minute {
 
 /// All that a car has driven in its closed windows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct CarTotals {
-    pub model: String,
-    pub distance_m: f64,
-    pub fuel_mg: f64,
+pub(crate) struct CarTotals {
+    pub(crate) model: String,
+    pub(crate) distance_m: f64,
+    pub(crate) fuel_mg: f64,
 }
 
 /// All that the cars of a model have driven. They come from several partitions in an order that no two runs share.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ModelTotals {
-    pub distance_m: Sum,
-    pub fuel_mg: Sum,
+pub(crate) struct ModelTotals {
+    pub(crate) distance_m: Sum,
+    pub(crate) fuel_mg: Sum,
 }
 
 impl ModelTotals {
@@ -212,7 +212,7 @@ impl ModelTotals {
 
 /// A sum that comes out the same in any order: what each addition rounds off is kept beside it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sum {
+pub(crate) struct Sum {
     rounded: f64,
     lost: f64,
 }
@@ -229,7 +229,7 @@ impl Sum {
         self.rounded = sum;
     }
 
-    pub fn value(self) -> f64 {
+    pub(crate) fn value(self) -> f64 {
         finite(self.rounded + self.lost)
     }
 }
@@ -240,7 +240,7 @@ fn finite(value: f64) -> f64 {
 }
 
 /// Consumption; there is none for a car that stands still.
-pub fn litres_per_100km(fuel_mg: f64, distance_m: f64) -> Option<f64> {
+pub(crate) fn litres_per_100km(fuel_mg: f64, distance_m: f64) -> Option<f64> {
     (distance_m != 0.0).then(|| finite((fuel_mg / MG_PER_LITRE) / (distance_m / 100_000.0)))
 }
 
@@ -249,7 +249,7 @@ pub fn litres_per_100km(fuel_mg: f64, distance_m: f64) -> Option<f64> {
 /// # Errors
 ///
 /// None, as long as the names in it are unique.
-pub fn topology() -> Result<Topology, TopologyError> {
+pub(crate) fn topology() -> Result<Topology, TopologyError> {
     let builder = StreamsBuilder::new();
     let telemetry = builder
         .stream_with(TELEMETRY, Consumed::<String, Telemetry>::default().timestamp(|car| car.ts))
@@ -379,7 +379,8 @@ fn run(input: &str, dir: &Path) -> Result<(), Box<dyn Error>> {
     let options = RocksDbOptions::default().log(Arc::clone(&log));
     let state = Arc::new(RocksDbState::open(dir.join("state"), options)?);
     let config = StreamsConfig::new(APPLICATION_ID);
-    let streams = Streams::start(topology()?, config, Arc::clone(&log), state, clock.clone())?;
+    let streams =
+        Streams::start(topology()?, config, Arc::clone(&log), state, Arc::clone(&clock) as _)?;
 
     let source = FileSource::builder(input).key_field("vin").timestamp_field("ts").build()?;
     let target = SourceTarget {
@@ -397,11 +398,17 @@ fn run(input: &str, dir: &Path) -> Result<(), Box<dyn Error>> {
         counts.alerts_raised += partition.value.alerts_raised;
         counts.alerts_cleared += partition.value.alerts_cleared;
     }
+    let attention: usize = streams
+        .store::<String, OpenAlerts>(OPEN_ALERTS)?
+        .all()?
+        .iter()
+        .map(|(_, open)| open.value.since().count())
+        .sum();
     let late = streams.dropped_records(WINDOWS);
     let Counts { records, alerts_raised, alerts_cleared } = counts;
     writeln!(
         out,
-        "{records} records, {alerts_raised} alerts raised, {alerts_cleared} cleared, {late} records late"
+        "{records} records, {alerts_raised} alerts raised, {alerts_cleared} cleared, {attention} still open, {late} late"
     )?;
     for (model, totals) in streams.store::<String, ModelTotals>(MODEL_TOTALS)?.all()? {
         let (fuel_mg, distance_m) = (totals.value.fuel_mg.value(), totals.value.distance_m.value());

@@ -13,7 +13,9 @@
 //! | [`log`], [`state`] | the embedded log, and where stores live |
 //! | [`record`], [`serde`], [`time`] | records, types to bytes, clocks |
 
-pub use headwater_core::{connect, ports, processor, record, runtime, serde, store, task, time, topology};
+pub use headwater_core::{
+    connect, ports, processor, record, runtime, serde, store, task, time, topology,
+};
 pub use headwater_dsl as dsl;
 
 /// The embedded log.

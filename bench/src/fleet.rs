@@ -91,7 +91,7 @@ pub(crate) fn readings(cars: &Cars) -> impl Iterator<Item = Reading> {
 
 /// A number below `limit` from 32 random bits.
 fn below(bits: u64, limit: u64) -> u32 {
-    u32::try_from((bits & 0xffff_ffff) * limit >> 32).unwrap_or(u32::MAX)
+    u32::try_from(((bits & 0xffff_ffff) * limit) >> 32).unwrap_or(u32::MAX)
 }
 
 /// SplitMix64.

@@ -15,7 +15,7 @@
 
 mod arguments;
 #[path = "../../examples/connected_cars.rs"]
-#[expect(dead_code, unreachable_pub, reason = "the file is an example with a `main` of its own")]
+#[expect(dead_code, reason = "the file is an example with a `main` of its own")]
 mod connected_cars;
 mod console;
 mod demo;

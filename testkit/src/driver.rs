@@ -7,7 +7,9 @@
 use crate::{ManualClock, MemoryLog};
 use headwater_core::{
     ports::log::{Append, Commit, Log, LogError, TopicSpec},
-    record::{Headers, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition, murmur2_partition},
+    record::{
+        Headers, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition, murmur2_partition,
+    },
     runtime::{Driver, ReadOnlyKeyValueStore, StreamsConfig, StreamsError},
     serde::{Data, SerdeError, SharedSerde, for_type},
     time::Clock,
@@ -170,7 +172,14 @@ impl TopologyTestDriver {
         values: SharedSerde<V>,
     ) -> TestOutputTopic<K, V> {
         let topic = topic.into();
-        TestOutputTopic { inner: Rc::clone(&self.inner), topic, keys, values, at: BTreeMap::new(), read: VecDeque::new() }
+        TestOutputTopic {
+            inner: Rc::clone(&self.inner),
+            topic,
+            keys,
+            values,
+            at: BTreeMap::new(),
+            read: VecDeque::new(),
+        }
     }
 
     /// A store's contents, as of the last commit.
@@ -178,7 +187,10 @@ impl TopologyTestDriver {
     /// # Errors
     ///
     /// There is no such store, or it holds other types.
-    pub fn key_value_store<K, V>(&self, name: &str) -> Result<ReadOnlyKeyValueStore<K, V>, TestDriverError>
+    pub fn key_value_store<K, V>(
+        &self,
+        name: &str,
+    ) -> Result<ReadOnlyKeyValueStore<K, V>, TestDriverError>
     where
         K: Serialize + DeserializeOwned + Data,
         V: Serialize + DeserializeOwned + Data,
@@ -309,7 +321,12 @@ impl<K: Data, V: Data> TestInputTopic<K, V> {
     /// # Errors
     ///
     /// The application stopped.
-    pub fn pipe_input(&self, key: K, value: V, timestamp: Timestamp) -> Result<(), TestDriverError> {
+    pub fn pipe_input(
+        &self,
+        key: K,
+        value: V,
+        timestamp: Timestamp,
+    ) -> Result<(), TestDriverError> {
         let mut bytes = (Vec::new(), Vec::new());
         let keyed = self.keys.serialize(&key, &mut bytes.0)?;
         let valued = self.values.serialize(&value, &mut bytes.1)?;
@@ -331,7 +348,8 @@ impl<K: Data, V: Data> TestInputTopic<K, V> {
         let (topic, count) = inner.partitions(&self.topic)?;
         let mut records = RecordSetBuilder::default();
         records.push(timestamp, key, value, &Headers::new())?;
-        let partition = TopicPartition::new(topic, key.map_or(0, |key| murmur2_partition(key, count)));
+        let partition =
+            TopicPartition::new(topic, key.map_or(0, |key| murmur2_partition(key, count)));
         let append = Append { partition, base_offset: None, records: Arc::new(records.build()) };
         inner.log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
         if inner.eager {

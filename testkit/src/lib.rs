@@ -11,5 +11,7 @@ mod driver;
 mod memory_log;
 
 pub use clock::ManualClock;
-pub use driver::{TestDriverError, TestInputTopic, TestOutputTopic, TestRecord, TopologyTestDriver};
+pub use driver::{
+    TestDriverError, TestInputTopic, TestOutputTopic, TestRecord, TopologyTestDriver,
+};
 pub use memory_log::MemoryLog;

@@ -59,7 +59,7 @@ fn telemetry(dice: &mut Dice, car: u64, ts: i64) -> String {
     let mut line = format!(
         r#"{{"vin":"CAR {car:03} é","ts":{ts},"model":"{model}","speed_kmh":{speed},"fuel_mg_s":{fuel}.5,"engine_temp_c":{temperature},"tyre_kpa":{tyre}.25"#
     );
-    if car % 3 != 0 {
+    if !car.is_multiple_of(3) {
         let dtc =
             if dice.once_in(9) { format!(r#""P0{}""#, dice.roll(400)) } else { "null".to_owned() };
         line.push_str(&format!(

@@ -39,7 +39,7 @@ cars = (polars.scan_parquet(telemetry / "**/*.parquet", hive_partitioning=False)
 told("polars", types, rows, cars)
 
 source = lambda path: f"read_parquet('{path}/**/*.parquet', hive_partitioning=false)"
-types = duckdb.sql(f"select typeof(window_start) from {source(minutes)} limit 1").fetchone()[0]
+types = duckdb.sql(f"select typeof(window_start) from {source(minutes)} limit 1").fetchall()[0][0]
 columns = ", ".join("epoch_ms(window_start)" if name == "window_start" else name for name in NAMES)
 rows = duckdb.sql(f"select {columns} from {source(minutes)} order by vin, window_start").fetchall()
 cars = duckdb.sql("select vin, count(*), count(dtc), sum(epoch_ms(ts))::bigint, sum(speed_kmh) "

@@ -72,12 +72,12 @@ fn hold_summary(summary: &Summary, reference: &Reference) {
     hold_totals(
         &summary.cars,
         |totals| totals.vin.clone().unwrap(),
-        reference.totals(|vin, _| vin.to_owned()),
+        &reference.totals(|vin, _| vin.to_owned()),
     );
     hold_totals(
         &summary.models,
         |totals| totals.model.clone(),
-        reference.totals(|_, minute| minute.model.clone()),
+        &reference.totals(|_, minute| minute.model.clone()),
     );
     let attention: Vec<_> = summary
         .attention
@@ -91,7 +91,7 @@ fn hold_summary(summary: &Summary, reference: &Reference) {
 fn hold_totals(
     totals: &[Totals],
     key: impl Fn(&Totals) -> String,
-    reference: BTreeMap<String, crate::reference::Totals>,
+    reference: &BTreeMap<String, crate::reference::Totals>,
 ) {
     assert_eq!(
         totals.iter().map(key).collect::<Vec<_>>(),

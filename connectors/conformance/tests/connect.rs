@@ -1,5 +1,7 @@
 //! The connectors' runtime against a log in memory: how failures, panics, fencing and stops of a source show.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what fails here fails its test")]
+
 use headwater_core::{
     connect::{ConnectError, SourceTarget, SourceTask},
     ports::{

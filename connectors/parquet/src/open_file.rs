@@ -54,7 +54,7 @@ impl<T> OpenFile<T> {
             .set_created_by(concat!("headwater ", env!("CARGO_PKG_VERSION")).to_owned())
             .build();
         let writer = ArrowWriter::try_new(file, SchemaRef::clone(schema), Some(properties));
-        let writer = writer.map_err(|error| failed(&path, error))?;
+        let writer = writer.map_err(|error| failed(&path, &error))?;
         Ok(Self {
             writer,
             schema: SchemaRef::clone(schema),
@@ -105,7 +105,7 @@ impl<T> OpenFile<T> {
         for (key, value) in facts {
             self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
         }
-        let file = self.writer.into_inner().map_err(|error| failed(&self.path, error))?;
+        let file = self.writer.into_inner().map_err(|error| failed(&self.path, &error))?;
         file.sync_all().map_err(|source| ConnectorError::io("sync", &self.path, source))?;
         Ok(Finished { staged: self.staged, rows: self.rows })
     }
@@ -115,11 +115,11 @@ impl<T> OpenFile<T> {
             return Ok(());
         }
         let batch = mapping.columns.batch(&self.schema, &self.buffered).map_err(ParquetError::from);
-        let batch = batch.map_err(|error| failed(&self.path, error))?;
+        let batch = batch.map_err(|error| failed(&self.path, &error))?;
         self.buffered.clear();
-        self.writer.write(&batch).map_err(|error| failed(&self.path, error))?;
+        self.writer.write(&batch).map_err(|error| failed(&self.path, &error))?;
         if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
-            self.writer.flush().map_err(|error| failed(&self.path, error))?;
+            self.writer.flush().map_err(|error| failed(&self.path, &error))?;
         }
         Ok(())
     }
@@ -133,8 +133,8 @@ pub(crate) struct Finished {
 }
 
 /// What the encoder says as what a caller acts on: a full disk is the file system's refusal.
-fn failed(path: &Path, error: ParquetError) -> ConnectorError {
-    if let ParquetError::External(inner) = &error
+fn failed(path: &Path, error: &ParquetError) -> ConnectorError {
+    if let ParquetError::External(inner) = error
         && let Some(io) = inner.downcast_ref::<io::Error>()
     {
         return ConnectorError::io("write", path, io::Error::new(io.kind(), io.to_string()));

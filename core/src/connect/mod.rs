@@ -92,7 +92,11 @@ enum Stopped {
 impl From<ConnectorError> for Stopped {
     fn from(error: ConnectorError) -> Self {
         // Whoever read the output has gone, as in `… | head`: nothing failed.
-        if matches!(error, ConnectorError::Closed(_)) { Self::Asked } else { Self::Connector(error) }
+        if matches!(error, ConnectorError::Closed(_)) {
+            Self::Asked
+        } else {
+            Self::Connector(error)
+        }
     }
 }
 

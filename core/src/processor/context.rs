@@ -87,7 +87,9 @@ pub(crate) struct Env {
 impl Env {
     pub(crate) fn store<S: StateStore>(&mut self, key: StoreKey<S>) -> &mut S {
         let store = self.stores.get_mut(key.index()).map(|store| &mut **store as &mut dyn Any);
-        store.and_then(<dyn Any>::downcast_mut).expect("a key is made by the task that owns the store")
+        store
+            .and_then(<dyn Any>::downcast_mut)
+            .expect("a key is made by the task that owns the store")
     }
 }
 
@@ -107,7 +109,11 @@ impl InitContext<'_> {
     ///
     /// [`ProcessorError::Topology`] if no such store is connected, or it is of another type.
     pub fn store<S: StateStore>(&self, name: &str) -> Result<StoreKey<S>, ProcessorError> {
-        let missing = || ProcessorError::Topology(format!("store `{name}` is not connected to this processor; connect it when the processor is added"));
+        let missing = || {
+            ProcessorError::Topology(format!(
+                "store `{name}` is not connected to this processor; connect it when the processor is added"
+            ))
+        };
         let (_, index) = self.stores.iter().find(|(n, _)| &**n == name).ok_or_else(missing)?;
         let store = self.env.stores.get(*index).ok_or_else(missing)?;
         if (&**store as &dyn Any).is::<S>() {
@@ -295,7 +301,12 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     pub fn settle(&mut self, processed: Result<(), ProcessorError>) -> Result<(), ProcessorError> {
         match processed {
             Err(ProcessorError::Record { kind, cause }) => {
-                self.env.dead.push(DeadLetter { origin: self.env.origin, node: self.env.node, kind, cause });
+                self.env.dead.push(DeadLetter {
+                    origin: self.env.origin,
+                    node: self.env.node,
+                    kind,
+                    cause,
+                });
                 Ok(())
             }
             other => other,

@@ -133,7 +133,10 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
     /// # Errors
     ///
     /// Stops the application.
-    fn flush(&mut self, context: &mut Context<'_, Self::KOut, Self::VOut>) -> Result<(), ProcessorError> {
+    fn flush(
+        &mut self,
+        context: &mut Context<'_, Self::KOut, Self::VOut>,
+    ) -> Result<(), ProcessorError> {
         let _ = context;
         Ok(())
     }

@@ -72,7 +72,8 @@ impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
         let mut context = Context::new(env);
         match event {
             Event::Batch(payload) => {
-                let rows = payload.into_any().downcast::<Rows<K, V>>().map_err(|_| mistyped::<K, V>())?;
+                let rows =
+                    payload.into_any().downcast::<Rows<K, V>>().map_err(|_| mistyped::<K, V>())?;
                 self.processor.process_batch(*rows, &mut context)?;
             }
             Event::Advance(time) => self.processor.advance(time, &mut context)?,
@@ -94,5 +95,7 @@ impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
 /// The types of an edge's two ends differ; the typed builder cannot make such an edge, the Processor API can.
 pub(crate) fn mistyped<K, V>() -> ProcessorError {
     let (key, value) = (std::any::type_name::<K>(), std::any::type_name::<V>());
-    ProcessorError::Topology(format!("a node takes records with key `{key}` and value `{value}`, but its parent forwards others"))
+    ProcessorError::Topology(format!(
+        "a node takes records with key `{key}` and value `{value}`, but its parent forwards others"
+    ))
 }

@@ -23,7 +23,10 @@ pub(super) struct EpochCommit {
 }
 
 /// The appends for records to external topics.
-pub(super) fn outputs(blueprint: &Blueprint, outputs: Vec<(Topic, u32, crate::record::RecordSet)>) -> Vec<Append> {
+pub(super) fn outputs(
+    blueprint: &Blueprint,
+    outputs: Vec<(Topic, u32, crate::record::RecordSet)>,
+) -> Vec<Append> {
     let append = |(topic, partition, records)| {
         let partition = TopicPartition::new(blueprint.topic_name(&topic), partition);
         Append { partition, base_offset: None, records: Arc::new(records) }
@@ -37,7 +40,8 @@ impl EpochCommit {
         parts: Vec<TaskPart>,
         (blueprint, exchange, owner): (&Blueprint, &Exchange, &Owner),
     ) -> Self {
-        let mut this = Self { epoch, log: Commit::default(), changes: Vec::new(), sources: Vec::new() };
+        let mut this =
+            Self { epoch, log: Commit::default(), changes: Vec::new(), sources: Vec::new() };
         this.log.owner = Some(owner.clone());
         let mut dead_letters = Vec::new();
         for part in parts {
@@ -81,7 +85,8 @@ impl EpochCommit {
         let changes = self.changes.into_iter().map(|(change, append)| {
             let base = append.and_then(|append| receipt.base_offsets.get(append)).copied();
             let count = i64::try_from(change.records.len()).unwrap_or(i64::MAX);
-            let position = base.map_or_else(|| change.shard.position().unwrap_or(0), |base| base + count);
+            let position =
+                base.map_or_else(|| change.shard.position().unwrap_or(0), |base| base + count);
             ShardChanges {
                 shard: change.shard,
                 records: vec![change.records],

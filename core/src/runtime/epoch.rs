@@ -5,7 +5,10 @@
 //! the last to arrive puts the commit together. Workers then go on; a thread of its own hands the commit to the log,
 //! awaits it and publishes to the state.
 
-use super::{error::StreamsError, worker::{TaskPart, Worker}};
+use super::{
+    error::StreamsError,
+    worker::{TaskPart, Worker},
+};
 use crate::time::Clock;
 use std::{
     sync::{
@@ -154,11 +157,14 @@ impl Epochs {
             return true;
         }
         let dirty = self.dirty.load(Ordering::Acquire);
-        let full = dirty && (worker.commit_requested() || worker.uncommitted_bytes() > self.bytes_max);
-        let due = full || (dirty && ran && {
-            let gate = self.lock();
-            !gate.in_flight && self.clock.elapsed().saturating_sub(gate.last_commit) >= self.interval
-        });
+        let full =
+            dirty && (worker.commit_requested() || worker.uncommitted_bytes() > self.bytes_max);
+        let due = full
+            || (dirty && ran && {
+                let gate = self.lock();
+                !gate.in_flight
+                    && self.clock.elapsed().saturating_sub(gate.last_commit) >= self.interval
+            });
         if due {
             self.request();
         }
@@ -182,7 +188,10 @@ impl Epochs {
             self.requested.store(true, Ordering::Release);
             self.changed.notify_all();
         }
-        if gate.wakes == seen && gate.ending != Ending::Ended && !self.requested.load(Ordering::Acquire) {
+        if gate.wakes == seen
+            && gate.ending != Ending::Ended
+            && !self.requested.load(Ordering::Acquire)
+        {
             let waited = self.clock.elapsed().saturating_sub(gate.last_commit) >= self.interval;
             let dirty = self.dirty.load(Ordering::Acquire) && !gate.in_flight;
             if dirty && (waited || gate.idle == self.workers) {

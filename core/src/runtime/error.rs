@@ -37,7 +37,9 @@ pub enum StreamsError {
     State(#[from] StateError),
 
     /// The state holds more than the log does: they do not belong together, or the log was cut.
-    #[error("store {store}, partition {partition}, stands at {position} of its changelog, which ends at {end}; log and state do not belong together: delete the state directory to have it rebuilt")]
+    #[error(
+        "store {store}, partition {partition}, stands at {position} of its changelog, which ends at {end}; log and state do not belong together: delete the state directory to have it rebuilt"
+    )]
     StateAhead {
         /// The store.
         store: Arc<str>,

@@ -51,7 +51,8 @@ impl Exchange {
     /// Adds a partition of a managed topic; `end` is the larger of its end in the log and its reader's offset.
     pub(super) fn add(&mut self, topic: &Topic, name: TopicName, partition: u32, end: i64) {
         let at = TopicPartition::new(name, partition);
-        let queue = Queue { partition: at, sets: VecDeque::new(), memory_start: end, end, settled: end };
+        let queue =
+            Queue { partition: at, sets: VecDeque::new(), memory_start: end, end, settled: end };
         self.queues.insert((topic.clone(), partition), Mutex::new(queue));
     }
 
@@ -70,7 +71,13 @@ impl Exchange {
     }
 
     /// What lies at `offset`.
-    pub(super) fn fetch(&self, topic: &Topic, partition: u32, offset: i64, log: &dyn Log) -> Result<Fetched, LogError> {
+    pub(super) fn fetch(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        offset: i64,
+        log: &dyn Log,
+    ) -> Result<Fetched, LogError> {
         let Some(queue) = self.queue(topic, partition) else { return Ok(Fetched::default()) };
         if offset < queue.memory_start {
             let mut fetched = log.fetch(&queue.partition, offset, 1 << 20)?;
@@ -87,7 +94,13 @@ impl Exchange {
     }
 
     /// Drops what lies below `consumed`, and gives what is left and was not written before: it belongs to the commit.
-    pub(super) fn settle(&self, topic: &Topic, partition: u32, consumed: i64, appends: &mut Vec<Append>) {
+    pub(super) fn settle(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        consumed: i64,
+        appends: &mut Vec<Append>,
+    ) {
         let Some(mut queue) = self.queue(topic, partition) else { return };
         while let Some(set) = queue.sets.pop_front_if(|set| end(set) <= consumed) {
             self.bytes.fetch_sub(set.size_bytes(), Ordering::Relaxed);
@@ -109,7 +122,11 @@ impl Exchange {
 }
 
 /// How managed topics are kept.
-pub(super) fn managed_spec(name: TopicName, partitions: u32, durability: Durability) -> crate::ports::log::TopicSpec {
+pub(super) fn managed_spec(
+    name: TopicName,
+    partitions: u32,
+    durability: Durability,
+) -> crate::ports::log::TopicSpec {
     let cleanup = crate::ports::log::Cleanup::Purge;
     crate::ports::log::TopicSpec { name, partitions, durability, cleanup }
 }

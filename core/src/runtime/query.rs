@@ -24,9 +24,13 @@ where
     let unknown = || TopologyError::UnknownStore { name: name.to_owned() };
     let stores = &blueprint.topology.stores;
     let place = stores.iter().position(|store| &*store.spec().name == name).ok_or_else(unknown)?;
-    let sub = blueprint.plan.subs.iter().find(|sub| sub.stores.contains(&place)).ok_or_else(unknown)?;
+    let sub =
+        blueprint.plan.subs.iter().find(|sub| sub.stores.contains(&place)).ok_or_else(unknown)?;
     let (keys, values) = (for_type::<K>(), for_type::<V>());
-    let spec = StoreSpec { name: name.into(), schema: format!("{} -> {}", keys.schema(), values.schema()) };
+    let spec = StoreSpec {
+        name: name.into(),
+        schema: format!("{} -> {}", keys.schema(), values.schema()),
+    };
     // Taken first: what the shards then answer is at least as new.
     let position = state.position();
     let open = |partition| state.open(&spec, partition);
@@ -62,7 +66,10 @@ impl<K: Data, V: Data> ReadOnlyKeyValueStore<K, V> {
         let partition = murmur2_partition(&bytes, count);
         let Some(shard) = self.shards.get(partition as usize) else { return Ok(None) };
         let Some(stored) = shard.get(&bytes)? else { return Ok(None) };
-        let value = self.values.deserialize(Some(&stored.value)).map_err(|e| self.corrupt(partition, &e))?;
+        let value = self
+            .values
+            .deserialize(Some(&stored.value))
+            .map_err(|e| self.corrupt(partition, &e))?;
         Ok(Some(ValueAndTimestamp { value, timestamp: stored.timestamp }))
     }
 
@@ -76,8 +83,12 @@ impl<K: Data, V: Data> ReadOnlyKeyValueStore<K, V> {
         for (partition, shard) in (0..).zip(&self.shards) {
             for entry in shard.scan((Bound::Unbounded, Bound::Unbounded), Order::Ascending)? {
                 let (key, stored) = entry?;
-                let key = self.keys.deserialize(Some(&key)).map_err(|e| self.corrupt(partition, &e))?;
-                let value = self.values.deserialize(Some(&stored.value)).map_err(|e| self.corrupt(partition, &e))?;
+                let key =
+                    self.keys.deserialize(Some(&key)).map_err(|e| self.corrupt(partition, &e))?;
+                let value = self
+                    .values
+                    .deserialize(Some(&stored.value))
+                    .map_err(|e| self.corrupt(partition, &e))?;
                 entries.push((key, ValueAndTimestamp { value, timestamp: stored.timestamp }));
             }
         }

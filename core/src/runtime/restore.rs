@@ -34,7 +34,8 @@ pub(super) fn open_restored(
         at = fetched.next_offset;
         replayed += fetched.records.len() as u64;
         let records = vec![Arc::new(fetched.records)];
-        let change = ShardChanges { shard: Arc::clone(&shard), records, position: at, expire_below: None };
+        let change =
+            ShardChanges { shard: Arc::clone(&shard), records, position: at, expire_below: None };
         state.publish(StateCommit { epoch, sources: Vec::new(), changes: vec![change] })?;
     }
     if replayed > 0 {

@@ -41,7 +41,11 @@ pub(super) fn first_epoch(owner: &Owner) -> u64 {
     owner.epoch << 32
 }
 
-pub(super) fn prepare(topology: Topology, config: &StreamsConfig, world: &World) -> Result<Ready, StreamsError> {
+pub(super) fn prepare(
+    topology: Topology,
+    config: &StreamsConfig,
+    world: &World,
+) -> Result<Ready, StreamsError> {
     // Internal names are made from the id; checking it with the longest suffix checks them all.
     TopicName::new(format!("{}-dead-letters", config.application_id))?;
     let blueprint = Arc::new(plan(topology, config, &*world.log)?);
@@ -62,9 +66,16 @@ pub(super) fn prepare(topology: Topology, config: &StreamsConfig, world: &World)
     Ok(Ready { blueprint, around, owner, tasks, restored })
 }
 
-fn plan(topology: Topology, config: &StreamsConfig, log: &dyn Log) -> Result<Blueprint, StreamsError> {
-    let existing: BTreeMap<TopicName, u32> = log.topics()?.into_iter().map(|t| (t.name, t.partitions)).collect();
-    if let Some(topic) = topology.external_topics().into_iter().find(|name| !existing.contains_key(name)) {
+fn plan(
+    topology: Topology,
+    config: &StreamsConfig,
+    log: &dyn Log,
+) -> Result<Blueprint, StreamsError> {
+    let existing: BTreeMap<TopicName, u32> =
+        log.topics()?.into_iter().map(|t| (t.name, t.partitions)).collect();
+    if let Some(topic) =
+        topology.external_topics().into_iter().find(|name| !existing.contains_key(name))
+    {
         return Err(StreamsError::MissingTopic { topic });
     }
     let plan = Plan::of(&topology);
@@ -79,7 +90,11 @@ fn plan(topology: Topology, config: &StreamsConfig, log: &dyn Log) -> Result<Blu
     })
 }
 
-fn create_topics(blueprint: &Blueprint, config: &StreamsConfig, log: &dyn Log) -> Result<(), StreamsError> {
+fn create_topics(
+    blueprint: &Blueprint,
+    config: &StreamsConfig,
+    log: &dyn Log,
+) -> Result<(), StreamsError> {
     let durability = config.internal_durability;
     for (topic, count) in &blueprint.partitions {
         if matches!(topic, Topic::Repartition(_)) {
@@ -101,7 +116,9 @@ fn create_topics(blueprint: &Blueprint, config: &StreamsConfig, log: &dyn Log) -
 
 fn exchange(blueprint: &Blueprint, log: &dyn Log) -> Result<Exchange, StreamsError> {
     let mut exchange = Exchange::default();
-    for (topic, count) in blueprint.partitions.iter().filter(|(t, _)| matches!(t, Topic::Repartition(_))) {
+    for (topic, count) in
+        blueprint.partitions.iter().filter(|(t, _)| matches!(t, Topic::Repartition(_)))
+    {
         for partition in 0..*count {
             let at = TopicPartition::new(blueprint.topic_name(topic), partition);
             let committed = log.committed(&blueprint.application_id, &at)?.map_or(0, |c| c.offset);
@@ -137,7 +154,12 @@ fn make_task(
     };
     let mut unread = None;
     let mut committed = |at: &TopicPartition| {
-        let read = || Ok((world.log.committed(&owner.group, at)?.map(|c| c.offset), world.log.offsets(at)?.start));
+        let read = || {
+            Ok((
+                world.log.committed(&owner.group, at)?.map(|c| c.offset),
+                world.log.offsets(at)?.start,
+            ))
+        };
         read().unwrap_or_else(|error| {
             unread = Some(error);
             (None, 0)

@@ -130,15 +130,21 @@ impl Streams {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StreamsError> {
         let world = World { log, state, clock };
-        let Ready { blueprint, around, owner, tasks, restored } = prepare(topology, &config, &world)?;
+        let Ready { blueprint, around, owner, tasks, restored } =
+            prepare(topology, &config, &world)?;
         let levels = blueprint.plan.subs.iter().map(|sub| sub.level + 1).max().unwrap_or(0);
         let threads = config.num_stream_threads.clamp(1, tasks.len().max(1));
         let clock = Arc::clone(&world.clock);
-        let epochs =
-            Arc::new(Epochs::new((threads, levels), config.commit_interval, config.commit_bytes_max, clock));
+        let epochs = Arc::new(Epochs::new(
+            (threads, levels),
+            config.commit_interval,
+            config.commit_bytes_max,
+            clock,
+        ));
         let mut seen = Seen::default();
         for task in &tasks {
-            seen.dropped.extend(task.dropped().map(|(node, count)| ((task.id, Arc::clone(node)), count)));
+            seen.dropped
+                .extend(task.dropped().map(|(node, count)| ((task.id, Arc::clone(node)), count)));
         }
         let shared = Arc::new(Shared {
             epochs,
@@ -182,7 +188,11 @@ impl Streams {
         Ok(())
     }
 
-    fn thread(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StreamsError> {
+    fn thread(
+        &self,
+        name: String,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StreamsError> {
         let epochs = Arc::clone(&self.shared.epochs);
         let guarded = move || {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
@@ -233,7 +243,8 @@ impl Streams {
 
     fn finish(&self, how: Ending) -> Result<(), StreamsError> {
         self.shared.epochs.end(how);
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             // A panic was caught inside and is the failure below.
             let _ = thread.join();
@@ -252,7 +263,9 @@ impl Streams {
         let mut topics: Vec<(TopicName, u32)> = Vec::new();
         for sub in &shared.blueprint.plan.subs {
             for topic in sources(&shared.blueprint.topology, sub) {
-                if let (Topic::External(name), Some(count)) = (topic, shared.blueprint.partitions.get(topic)) {
+                if let (Topic::External(name), Some(count)) =
+                    (topic, shared.blueprint.partitions.get(topic))
+                {
                     topics.push((name.clone(), *count));
                 }
             }
@@ -260,10 +273,16 @@ impl Streams {
         topics.sort();
         topics.dedup();
         for (topic, count) in topics {
-            for partition in (0..count).map(|partition| TopicPartition::new(topic.clone(), partition)) {
+            for partition in
+                (0..count).map(|partition| TopicPartition::new(topic.clone(), partition))
+            {
                 let held = shared.world.log.offsets(&partition)?;
                 let committed = shared.world.log.committed(&shared.owner.group, &partition)?;
-                lags.push(Lag { committed: committed.map_or(held.start, |c| c.offset), end: held.end, partition });
+                lags.push(Lag {
+                    committed: committed.map_or(held.start, |c| c.offset),
+                    end: held.end,
+                    partition,
+                });
             }
         }
         Ok(lags)
@@ -272,7 +291,13 @@ impl Streams {
     /// How many records the node called `node` has dropped, as of the last commit and over all runs.
     #[must_use]
     pub fn dropped_records(&self, node: &str) -> u64 {
-        self.shared.seen().dropped.iter().filter(|((_, name), _)| &**name == node).map(|(_, count)| count).sum()
+        self.shared
+            .seen()
+            .dropped
+            .iter()
+            .filter(|((_, name), _)| &**name == node)
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// Counts and times since the start.
@@ -321,9 +346,15 @@ impl Shared {
         }
     }
 
-    fn work(&self, worker: &mut Worker, launch: &mpsc::SyncSender<Flight>) -> Result<(), StreamsError> {
+    fn work(
+        &self,
+        worker: &mut Worker,
+        launch: &mpsc::SyncSender<Flight>,
+    ) -> Result<(), StreamsError> {
         let mut published = 0;
-        let cache_bytes = self.config.statestore_cache_max_bytes / worker.tasks.len().max(1) / self.config.num_stream_threads;
+        let cache_bytes = self.config.statestore_cache_max_bytes
+            / worker.tasks.len().max(1)
+            / self.config.num_stream_threads;
         while self.epochs.ending() != Ending::Ended {
             let newest = self.epochs.published();
             if newest != published {
@@ -356,7 +387,11 @@ impl Shared {
 
     /// At-least-once: outputs go out as soon as they are made; the commit that follows carries only the offsets.
     fn send_outputs(&self, worker: &mut Worker) -> Result<(), StreamsError> {
-        let appends = worker.tasks.iter_mut().flat_map(|task| outputs(&self.blueprint, task.outputs())).collect();
+        let appends = worker
+            .tasks
+            .iter_mut()
+            .flat_map(|task| outputs(&self.blueprint, task.outputs()))
+            .collect();
         let commit = Commit { owner: Some(self.owner.clone()), appends, offsets: Vec::new() };
         if !commit.appends.is_empty() {
             // Behind the last epoch's outputs.
@@ -367,11 +402,17 @@ impl Shared {
         Ok(())
     }
 
-    fn submit(&self, parts: Vec<TaskPart>, closing: bool, launch: &mpsc::SyncSender<Flight>) -> Result<(), StreamsError> {
+    fn submit(
+        &self,
+        parts: Vec<TaskPart>,
+        closing: bool,
+        launch: &mpsc::SyncSender<Flight>,
+    ) -> Result<(), StreamsError> {
         let began = self.world.clock.elapsed();
         self.note(&parts);
         let epoch = self.next_epoch.fetch_add(1, Ordering::AcqRel);
-        let commit = EpochCommit::new(epoch, parts, (&self.blueprint, &self.around.exchange, &self.owner));
+        let commit =
+            EpochCommit::new(epoch, parts, (&self.blueprint, &self.around.exchange, &self.owner));
         if commit.is_empty() {
             return Ok(());
         }
@@ -385,7 +426,9 @@ impl Shared {
         let mut seen = self.seen();
         for part in parts {
             seen.records.insert(part.task, part.records);
-            seen.dropped.extend(part.dropped.iter().map(|(node, count)| ((part.task, Arc::clone(node)), *count)));
+            seen.dropped.extend(
+                part.dropped.iter().map(|(node, count)| ((part.task, Arc::clone(node)), *count)),
+            );
         }
     }
 
@@ -408,7 +451,11 @@ impl Shared {
         }
     }
 
-    fn land(&self, early: Vec<Box<dyn CommitTicket>>, mut commit: EpochCommit) -> Result<(), StreamsError> {
+    fn land(
+        &self,
+        early: Vec<Box<dyn CommitTicket>>,
+        mut commit: EpochCommit,
+    ) -> Result<(), StreamsError> {
         // Offsets must not go ahead of outputs that may still be refused.
         for ticket in early {
             ticket.wait()?;

@@ -33,7 +33,9 @@ pub(super) struct Worker {
 fn failed(task: TaskId) -> impl Fn(ProcessorError) -> StreamsError {
     move |source| match source {
         ProcessorError::State(error) => StreamsError::State(error),
-        source @ (ProcessorError::Record { .. } | ProcessorError::Topology(_)) => StreamsError::Processor { task, source },
+        source @ (ProcessorError::Record { .. } | ProcessorError::Topology(_)) => {
+            StreamsError::Processor { task, source }
+        }
     }
 }
 
@@ -102,10 +104,21 @@ impl Worker {
     pub(super) fn collect(&mut self, epoch: u64) -> Result<Vec<TaskPart>, StreamsError> {
         let collect = |task: &mut Task| {
             let commit = task.collect(epoch).map_err(failed(task.id))?;
-            let managed = task.managed_inputs().map(|(topic, at, consumed)| (topic.clone(), at, consumed)).collect();
+            let managed = task
+                .managed_inputs()
+                .map(|(topic, at, consumed)| (topic.clone(), at, consumed))
+                .collect();
             let dropped = task.dropped().map(|(node, count)| (Arc::clone(node), count)).collect();
-            let positions = task.lags().map(|(partition, next, _)| (partition.clone(), next)).collect();
-            Ok(TaskPart { task: task.id, commit, managed, dropped, positions, records: task.records })
+            let positions =
+                task.lags().map(|(partition, next, _)| (partition.clone(), next)).collect();
+            Ok(TaskPart {
+                task: task.id,
+                commit,
+                managed,
+                dropped,
+                positions,
+                records: task.records,
+            })
         };
         self.tasks.iter_mut().map(collect).collect()
     }
@@ -139,10 +152,15 @@ pub(super) struct TaskPart {
 }
 
 fn fetch(task: &mut Task, around: &Surroundings, external: bool) -> Result<(), LogError> {
-    let wanted: Vec<_> = task.wanted().map(|(input, topic, at, offset)| (input, topic.clone(), at.clone(), offset)).collect();
+    let wanted: Vec<_> = task
+        .wanted()
+        .map(|(input, topic, at, offset)| (input, topic.clone(), at.clone(), offset))
+        .collect();
     for (input, topic, at, offset) in wanted {
         let fetched = match &topic {
-            Topic::Repartition(_) => around.exchange.fetch(&topic, at.partition, offset, &*around.log)?,
+            Topic::Repartition(_) => {
+                around.exchange.fetch(&topic, at.partition, offset, &*around.log)?
+            }
             Topic::External(_) if external => around.log.fetch(&at, offset, FETCH_BYTES)?,
             Topic::External(_) => continue,
         };

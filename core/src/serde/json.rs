@@ -73,7 +73,10 @@ fn depth(bytes: &[u8]) -> usize {
 fn malformed(error: &sonic_rs::Error) -> SerdeError {
     // The first line says what and where; the rest would repeat the input.
     let text = error.to_string();
-    SerdeError::Malformed { expected: "JSON of this type", detail: text.lines().next().unwrap_or_default().to_owned() }
+    SerdeError::Malformed {
+        expected: "JSON of this type",
+        detail: text.lines().next().unwrap_or_default().to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -122,7 +125,11 @@ mod tests {
 
     #[test]
     fn brackets_in_strings_and_in_width_do_not_count_as_depth() {
-        let wide = format!(r#"{{"vin":"{}","speed":1,"wide":[{}0]}}"#, "[{\\\"".repeat(300), "[],".repeat(300));
+        let wide = format!(
+            r#"{{"vin":"{}","speed":1,"wide":[{}0]}}"#,
+            "[{\\\"".repeat(300),
+            "[],".repeat(300)
+        );
         assert!(read(wide.as_bytes()).is_ok(), "{:?}", read(wide.as_bytes()));
     }
 

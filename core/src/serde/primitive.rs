@@ -16,7 +16,9 @@ impl Serde<String> for Utf8 {
         let bytes = bytes.ok_or(SerdeError::Null)?;
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(text.to_owned()),
-            Err(error) => Err(SerdeError::Malformed { expected: "UTF-8 text", detail: error.to_string() }),
+            Err(error) => {
+                Err(SerdeError::Malformed { expected: "UTF-8 text", detail: error.to_string() })
+            }
         }
     }
 

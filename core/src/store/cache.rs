@@ -89,7 +89,9 @@ impl<V> Cache<V> {
     /// waits for memory overlap: entries lie all over it.
     pub(super) fn find_all(&self, keys: &KeyBatch) -> Vec<Option<u32>> {
         let hashes: Vec<u32> = keys.iter().map(hash).collect();
-        let likely = |hash: &u32| self.index.find(spread(*hash), |found| found.hash == *hash).map(|found| found.slot);
+        let likely = |hash: &u32| {
+            self.index.find(spread(*hash), |found| found.hash == *hash).map(|found| found.slot)
+        };
         let mut slots: Vec<Option<u32>> = hashes.iter().map(likely).collect();
         for ((slot, key), hash) in slots.iter_mut().zip(keys.iter()).zip(hashes) {
             if slot.is_some_and(|slot| self.slot(slot).is_none_or(|entry| *entry.key != *key)) {
@@ -122,7 +124,8 @@ impl<V> Cache<V> {
             Some(slot) => slot,
             None => {
                 self.slots.push(None);
-                u32::try_from(self.slots.len() - 1).expect("a task caches fewer than 2^32 entries: its memory is bounded")
+                u32::try_from(self.slots.len() - 1)
+                    .expect("a task caches fewer than 2^32 entries: its memory is bounded")
             }
         };
         if let Some(place) = self.slots.get_mut(slot as usize) {
@@ -204,7 +207,9 @@ impl<V> Cache<V> {
                 break;
             }
             for slot in 0..self.slots.len() {
-                let Some(entry) = self.slots.get_mut(slot).and_then(Option::as_mut) else { continue };
+                let Some(entry) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
+                    continue;
+                };
                 let kept = entry.dirty || entry.epoch > epoch || (unused_only && entry.used);
                 entry.used = false;
                 if kept || excess == 0 {
@@ -226,7 +231,9 @@ impl<V> Cache<V> {
         let Some(entry) = self.slots.get_mut(slot).and_then(Option::take) else { return };
         self.complete = false;
         self.key_bytes -= entry.key.heap_bytes();
-        if let Ok(found) = self.index.find_entry(spread(hash(&entry.key)), |other| other.slot as usize == slot) {
+        if let Ok(found) =
+            self.index.find_entry(spread(hash(&entry.key)), |other| other.slot as usize == slot)
+        {
             let (removed, _) = found.remove();
             self.free.push(removed.slot);
         }
@@ -270,7 +277,11 @@ mod tests {
         }
         let mut keys = KeyBatch::default();
         for key in (4_000..6_000_u32).chain(0..100) {
-            keys.push(|out| Ok::<_, ()>(out.extend_from_slice(&key.to_be_bytes()))).unwrap();
+            keys.push(|out| {
+                out.extend_from_slice(&key.to_be_bytes());
+                Ok::<_, ()>(())
+            })
+            .unwrap();
         }
         let one_by_one: Vec<_> = keys.iter().map(|key| cache.find(key)).collect();
         assert_eq!(cache.find_all(&keys), one_by_one);
@@ -284,7 +295,14 @@ mod tests {
         cache.change(slot);
         cache.restart(true);
         assert!(cache.is_complete());
-        assert_eq!((cache.find(b"a key that does not fit in place"), cache.dirty_len(), cache.size_bytes()), (None, 0, 0));
+        assert_eq!(
+            (
+                cache.find(b"a key that does not fit in place"),
+                cache.dirty_len(),
+                cache.size_bytes()
+            ),
+            (None, 0, 0)
+        );
     }
 
     #[test]

@@ -19,7 +19,10 @@ impl KeyBatch {
     /// # Errors
     ///
     /// What `write` returns; the batch must then be cleared.
-    pub(super) fn push<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+    pub(super) fn push<E>(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
         write(&mut self.bytes)?;
         self.ends.push(self.bytes.len());
         Ok(())

@@ -1,6 +1,8 @@
 //! Key-value stores: the newest value of each key, with its timestamp.
 
-use super::{StateStore, StoreBuilder, StoreChanges, ValueAndTimestamp, cache::Cache, key_batch::KeyBatch};
+use super::{
+    StateStore, StoreBuilder, StoreChanges, ValueAndTimestamp, cache::Cache, key_batch::KeyBatch,
+};
 use crate::{
     ports::state::{Order, Shard, StateError, Stored},
     record::{RecordSetBuilder, SetFull, Timestamp},
@@ -60,7 +62,12 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     /// # Errors
     ///
     /// The key has no form in bytes.
-    pub fn put(&mut self, key: &K, value: Option<V>, timestamp: Timestamp) -> Result<(), StateError> {
+    pub fn put(
+        &mut self,
+        key: &K,
+        value: Option<V>,
+        timestamp: Timestamp,
+    ) -> Result<(), StateError> {
         self.encode(key)?;
         let slot = self.cache.find_or_insert(&self.scratch);
         let entry = self.cache.change(slot);
@@ -123,14 +130,19 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub fn locate<'k>(&mut self, keys: impl Iterator<Item = &'k K>) -> Result<Vec<Located>, StateError>
+    pub fn locate<'k>(
+        &mut self,
+        keys: impl Iterator<Item = &'k K>,
+    ) -> Result<Vec<Located>, StateError>
     where
         K: 'k,
     {
         let mut batch = std::mem::take(&mut self.batch);
         batch.clear();
         for key in keys {
-            batch.push(|out| self.keys.serialize(key, out).map(drop)).map_err(|e| self.corrupt(&e))?;
+            batch
+                .push(|out| self.keys.serialize(key, out).map(drop))
+                .map_err(|e| self.corrupt(&e))?;
         }
         let located = self.locate_all(&batch);
         self.batch = batch;
@@ -140,7 +152,11 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     fn locate_all(&mut self, keys: &KeyBatch) -> Result<Vec<Located>, StateError> {
         let mut slots = self.cache.find_all(keys);
         if !self.cache.is_complete() && slots.contains(&None) {
-            let missing = keys.iter().zip(&slots).filter(|(_, slot)| slot.is_none()).map(|(key, _)| key.to_vec());
+            let missing = keys
+                .iter()
+                .zip(&slots)
+                .filter(|(_, slot)| slot.is_none())
+                .map(|(key, _)| key.to_vec());
             self.read(missing.collect())?;
         }
         for (slot, key) in slots.iter_mut().zip(keys.iter()).filter(|(slot, _)| slot.is_none()) {
@@ -223,7 +239,9 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     }
 
     fn adopt(&mut self, key: &[u8], stored: Option<Stored>) -> Result<u32, StateError> {
-        let Some(Stored { timestamp, value }) = stored else { return Ok(self.cache.insert(key, None, 0)) };
+        let Some(Stored { timestamp, value }) = stored else {
+            return Ok(self.cache.insert(key, None, 0));
+        };
         let value = self.values.deserialize(Some(&value)).map_err(|e| self.corrupt(&e))?;
         Ok(self.cache.insert(key, Some(value), timestamp))
     }
@@ -235,7 +253,11 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     }
 
     fn corrupt(&self, error: &SerdeError) -> StateError {
-        StateError::Corrupt { store: Arc::clone(&self.name), partition: 0, detail: error.to_string() }
+        StateError::Corrupt {
+            store: Arc::clone(&self.name),
+            partition: 0,
+            detail: error.to_string(),
+        }
     }
 }
 
@@ -272,7 +294,11 @@ impl<K: Data, V: Data> StateStore for KeyValueStore<K, V> {
         let values = &self.values;
         self.cache
             .commit(epoch, |entry| {
-                write_change(&mut records, values, (&entry.key, entry.value.as_ref(), entry.timestamp))
+                write_change(
+                    &mut records,
+                    values,
+                    (&entry.key, entry.value.as_ref(), entry.timestamp),
+                )
             })
             .map_err(|e| e.in_store(&self.name))?;
         Ok(StoreChanges { records: records.build(), expire_below: None })

@@ -16,7 +16,9 @@ use crate::{
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 /// A stretch of time, from `start` up to but not including `end`, in ms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct Window {
     /// The first instant that belongs to it.
     pub start: Timestamp,
@@ -56,9 +58,13 @@ impl<K: Data> Serde<Windowed<K>> for WindowedSerde<K> {
     }
 
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<Windowed<K>, SerdeError> {
-        let (key, start) = bytes.ok_or(SerdeError::Null)?.split_last_chunk::<8>().ok_or_else(|| {
-            SerdeError::Malformed { expected: "a windowed key", detail: "it has fewer than 8 bytes".into() }
-        })?;
+        let (key, start) =
+            bytes.ok_or(SerdeError::Null)?.split_last_chunk::<8>().ok_or_else(|| {
+                SerdeError::Malformed {
+                    expected: "a windowed key",
+                    detail: "it has fewer than 8 bytes".into(),
+                }
+            })?;
         let start = i64::from_be_bytes(*start);
         let window = Window { start, end: start.saturating_add(self.size_ms) };
         Ok(Windowed { key: self.inner.deserialize(Some(key))?, window })
@@ -128,7 +134,9 @@ impl<K: Data, V: Data> WindowStore<K, V> {
         }
         let shard = Arc::clone(&self.shard);
         let mut from = 0_i64.to_be_bytes();
-        while let Some(first) = shard.scan((Bound::Included(&from), Bound::Unbounded), Order::Ascending)?.next() {
+        while let Some(first) =
+            shard.scan((Bound::Included(&from), Bound::Unbounded), Order::Ascending)?.next()
+        {
             let (key, _) = first?;
             let start = self.split(&key)?.0;
             self.buckets.insert(start, Cache::new(false));
@@ -160,10 +168,16 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     /// # Errors
     ///
     /// As [`update`](Self::update).
-    pub fn fetch(&mut self, key: &K, start: Timestamp) -> Result<Option<ValueAndTimestamp<V>>, StateError> {
+    pub fn fetch(
+        &mut self,
+        key: &K,
+        start: Timestamp,
+    ) -> Result<Option<ValueAndTimestamp<V>>, StateError> {
         let slot = self.load(key, start)?;
         let entry = self.buckets.get_mut(&start).map(|bucket| bucket.touch(slot));
-        Ok(entry.and_then(|entry| Some(ValueAndTimestamp { value: entry.value.clone()?, timestamp: entry.timestamp })))
+        Ok(entry.and_then(|entry| {
+            Some(ValueAndTimestamp { value: entry.value.clone()?, timestamp: entry.timestamp })
+        }))
     }
 
     /// The start of the oldest window that is kept.
@@ -199,7 +213,9 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     /// # Errors
     ///
     /// The state holds something else.
-    pub fn changed(&self) -> impl Iterator<Item = Result<(K, Timestamp, Option<V>, Timestamp), StateError>> {
+    pub fn changed(
+        &self,
+    ) -> impl Iterator<Item = Result<(K, Timestamp, Option<V>, Timestamp), StateError>> {
         self.buckets.iter().flat_map(move |(start, bucket)| {
             bucket.dirty().map(move |entry| {
                 let key = self.keys.deserialize(Some(&entry.key)).map_err(|e| self.corrupt(&e))?;
@@ -212,7 +228,9 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     pub fn expire_below(&mut self, floor: Timestamp) {
         if floor > self.floor {
             let kept = self.buckets.split_off(&floor);
-            for mut expired in std::mem::replace(&mut self.buckets, kept).into_values().take(SPARE_MAX) {
+            for mut expired in
+                std::mem::replace(&mut self.buckets, kept).into_values().take(SPARE_MAX)
+            {
                 if self.spare.len() < SPARE_MAX {
                     expired.restart(true);
                     self.spare.push(expired);
@@ -229,7 +247,10 @@ impl<K: Data, V: Data> WindowStore<K, V> {
         self.keys.serialize(key, &mut self.scratch).map_err(|e| self.corrupt(&e))?;
         let key = self.scratch.get(8..).unwrap_or_default();
         let spare = &mut self.spare;
-        let bucket = self.buckets.entry(start).or_insert_with(|| spare.pop().unwrap_or_else(|| Cache::new(true)));
+        let bucket = self
+            .buckets
+            .entry(start)
+            .or_insert_with(|| spare.pop().unwrap_or_else(|| Cache::new(true)));
         if let Some(slot) = bucket.find(key) {
             return Ok(slot);
         }
@@ -263,27 +284,42 @@ impl<K: Data, V: Data> WindowStore<K, V> {
         Ok(())
     }
 
-    fn adopt(&mut self, start: Timestamp, key: &[u8], stored: Option<Stored>) -> Result<u32, StateError> {
+    fn adopt(
+        &mut self,
+        start: Timestamp,
+        key: &[u8],
+        stored: Option<Stored>,
+    ) -> Result<u32, StateError> {
         let (value, timestamp) = match stored {
             None => (None, 0),
-            Some(Stored { timestamp, value }) => {
-                (Some(self.values.deserialize(Some(&value)).map_err(|e| self.corrupt(&e))?), timestamp)
-            }
+            Some(Stored { timestamp, value }) => (
+                Some(self.values.deserialize(Some(&value)).map_err(|e| self.corrupt(&e))?),
+                timestamp,
+            ),
         };
-        Ok(self.buckets.entry(start).or_insert_with(|| Cache::new(false)).insert(key, value, timestamp))
+        Ok(self
+            .buckets
+            .entry(start)
+            .or_insert_with(|| Cache::new(false))
+            .insert(key, value, timestamp))
     }
 
     fn split<'k>(&self, stored_key: &'k [u8]) -> Result<(Timestamp, &'k [u8]), StateError> {
-        let (start, key) = stored_key.split_first_chunk::<8>().ok_or_else(|| StateError::Corrupt {
-            store: Arc::clone(&self.name),
-            partition: 0,
-            detail: "a key has no window start".into(),
-        })?;
+        let (start, key) =
+            stored_key.split_first_chunk::<8>().ok_or_else(|| StateError::Corrupt {
+                store: Arc::clone(&self.name),
+                partition: 0,
+                detail: "a key has no window start".into(),
+            })?;
         Ok((i64::from_be_bytes(*start), key))
     }
 
     fn corrupt(&self, error: &SerdeError) -> StateError {
-        StateError::Corrupt { store: Arc::clone(&self.name), partition: 0, detail: error.to_string() }
+        StateError::Corrupt {
+            store: Arc::clone(&self.name),
+            partition: 0,
+            detail: error.to_string(),
+        }
     }
 }
 
@@ -297,11 +333,16 @@ impl<K: Data, V: Data> StateStore for WindowStore<K, V> {
                     stored_key.clear();
                     stored_key.extend_from_slice(&start.to_be_bytes());
                     stored_key.extend_from_slice(&entry.key);
-                    write_change(&mut records, values, (&stored_key, entry.value.as_ref(), entry.timestamp))
+                    write_change(
+                        &mut records,
+                        values,
+                        (&stored_key, entry.value.as_ref(), entry.timestamp),
+                    )
                 })
                 .map_err(|e| e.in_store(&self.name))?;
         }
-        let expire_below = std::mem::take(&mut self.floor_moved).then(|| self.floor.to_be_bytes().to_vec());
+        let expire_below =
+            std::mem::take(&mut self.floor_moved).then(|| self.floor.to_be_bytes().to_vec());
         Ok(StoreChanges { records: records.build(), expire_below })
     }
 

@@ -59,7 +59,8 @@ impl TimeMark {
         let (partition, rest) = rest.split_first_chunk::<4>()?;
         let (time, rest) = rest.split_first_chunk::<8>()?;
         let [idle] = rest else { return None };
-        let sender = TaskId { sub: u32::from_be_bytes(*sub), partition: u32::from_be_bytes(*partition) };
+        let sender =
+            TaskId { sub: u32::from_be_bytes(*sub), partition: u32::from_be_bytes(*partition) };
         Some(Self { sender, time: Timestamp::from_be_bytes(*time), idle: *idle != 0 })
     }
 
@@ -67,7 +68,9 @@ impl TimeMark {
     pub(super) fn write(self, records: &mut RecordSetBuilder) -> Result<(), SetFull> {
         let mut headers = Vec::new();
         self.encode(None, &mut headers);
-        records.push_encoded(self.time.clamp(0, Timestamp::MAX), None, &headers, |_| Ok::<_, SetFull>(false))
+        records.push_encoded(self.time.clamp(0, Timestamp::MAX), None, &headers, |_| {
+            Ok::<_, SetFull>(false)
+        })
     }
 
     /// Appends a record's headers and the mark behind them.
@@ -145,7 +148,8 @@ impl TimeVector {
     /// Counts in a record: what was sent before it, and itself.
     pub(super) fn count(&mut self, record: &RecordRef<'_>) {
         if let Some(mark) = TimeMark::read(record) {
-            let time = if TimeMark::is_bare(record) { mark.time } else { mark.time.max(record.timestamp) };
+            let time =
+                if TimeMark::is_bare(record) { mark.time } else { mark.time.max(record.timestamp) };
             self.apply(TimeMark { time, ..mark });
         }
     }
@@ -157,7 +161,8 @@ impl TimeVector {
 
     /// Whether every writer has said that its input is complete.
     pub(super) fn is_complete(&self) -> bool {
-        self.marks.len() >= self.senders && self.marks.values().all(|(time, _)| *time == Timestamp::MAX)
+        self.marks.len() >= self.senders
+            && self.marks.values().all(|(time, _)| *time == Timestamp::MAX)
     }
 
     fn minimum(&self) -> Timestamp {
@@ -166,7 +171,9 @@ impl TimeVector {
         }
         let active = self.marks.values().filter(|(_, idle)| !idle).map(|(time, _)| *time).min();
         // With every writer idle nothing holds time back, and it is the largest that was sent.
-        active.or_else(|| self.marks.values().map(|(time, _)| *time).max()).unwrap_or(Timestamp::MIN)
+        active
+            .or_else(|| self.marks.values().map(|(time, _)| *time).max())
+            .unwrap_or(Timestamp::MIN)
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {

@@ -41,7 +41,9 @@ impl Task {
     pub(crate) fn outputs(&mut self) -> Vec<(Topic, u32, RecordSet)> {
         let mut outputs = Vec::new();
         for slot in &mut self.graph.slots {
-            let (Action::Write(_, records), Some(topic @ Topic::External(_))) = (&mut slot.action, &slot.topic) else {
+            let (Action::Write(_, records), Some(topic @ Topic::External(_))) =
+                (&mut slot.action, &slot.topic)
+            else {
                 continue;
             };
             records.bytes = 0;
@@ -93,7 +95,8 @@ impl Task {
 
     /// The offset behind the last record taken from a managed topic's partition, and the partition's name.
     pub(crate) fn managed_inputs(&self) -> impl Iterator<Item = (&Topic, u32, i64)> {
-        let managed = self.inputs.iter().filter(|input| matches!(input.topic, Topic::Repartition(_)));
+        let managed =
+            self.inputs.iter().filter(|input| matches!(input.topic, Topic::Repartition(_)));
         managed.map(|input| (&input.topic, input.partition.partition, input.consumed))
     }
 
@@ -105,12 +108,15 @@ impl Task {
             if let (Some(vector), Some(saved)) = (&mut input.vector, saved) {
                 if !vector.restore(saved) {
                     let topic = &input.topic;
-                    return Err(ProcessorError::Topology(format!("the stored time of {topic} is damaged")));
+                    return Err(ProcessorError::Topology(format!(
+                        "the stored time of {topic} is damaged"
+                    )));
                 }
                 *time = vector.time();
             }
         }
-        if let Some(time) = self.saved.get("stream time").and_then(|saved| saved.first_chunk::<8>()) {
+        if let Some(time) = self.saved.get("stream time").and_then(|saved| saved.first_chunk::<8>())
+        {
             self.env.stream_time = Timestamp::from_be_bytes(*time);
         }
         Ok(())
@@ -129,7 +135,12 @@ impl Task {
             }
         }
         for input in &self.inputs {
-            now.extend(input.vector.as_ref().map(|vector| (format!("time {}", input.topic), vector.to_bytes())));
+            now.extend(
+                input
+                    .vector
+                    .as_ref()
+                    .map(|vector| (format!("time {}", input.topic), vector.to_bytes())),
+            );
         }
         if !self.env.punctuations.is_empty() {
             now.push(("stream time".into(), self.env.stream_time.to_be_bytes().to_vec()));

@@ -42,14 +42,26 @@ impl Graph {
     }
 
     /// Hands a source's batch to what lies below it.
-    pub(super) fn push(&mut self, source: usize, payload: Box<dyn Payload>, env: &mut Env) -> Result<(), ProcessorError> {
+    pub(super) fn push(
+        &mut self,
+        source: usize,
+        payload: Box<dyn Payload>,
+        env: &mut Env,
+    ) -> Result<(), ProcessorError> {
         self.emit(source, Output { payload, routes: None }, env)
     }
 
     /// Lets a node handle an event other than a batch.
-    pub(super) fn raise(&mut self, node: usize, event: Event, env: &mut Env) -> Result<(), ProcessorError> {
+    pub(super) fn raise(
+        &mut self,
+        node: usize,
+        event: Event,
+        env: &mut Env,
+    ) -> Result<(), ProcessorError> {
         let carried = self.carried(node);
-        let Some(Slot { action: Action::Process(processor), .. }) = self.slots.get_mut(node) else { return Ok(()) };
+        let Some(Slot { action: Action::Process(processor), .. }) = self.slots.get_mut(node) else {
+            return Ok(());
+        };
         (env.node, env.carried) = (node, carried);
         match processor.handle(event, env)? {
             Some(output) => self.emit(node, output, env),
@@ -63,7 +75,12 @@ impl Graph {
         inputs.iter().filter_map(|input| self.times.get(*input)).min().copied()
     }
 
-    fn deliver(&mut self, node: usize, payload: Box<dyn Payload>, env: &mut Env) -> Result<(), ProcessorError> {
+    fn deliver(
+        &mut self,
+        node: usize,
+        payload: Box<dyn Payload>,
+        env: &mut Env,
+    ) -> Result<(), ProcessorError> {
         let Some(slot) = self.slots.get_mut(node) else { return Ok(()) };
         match &mut slot.action {
             Action::Pass => Ok(()),
@@ -84,15 +101,19 @@ impl Graph {
 
     fn emit(&mut self, node: usize, output: Output, env: &mut Env) -> Result<(), ProcessorError> {
         let Some(slot) = self.slots.get(node) else { return Ok(()) };
-        let (stepwise, children) = (slot.stepwise && output.payload.len() > 1, slot.children.clone());
+        let (stepwise, children) =
+            (slot.stepwise && output.payload.len() > 1, slot.children.clone());
         let Output { payload, routes } = output;
         if stepwise {
             return self.emit_stepwise(&children, payload, routes.as_deref(), env);
         }
         let Some(routes) = routes else { return self.emit_all(&children, payload, env) };
         for (child, number) in children.iter().zip(0_u16..) {
-            let rows: Vec<u32> =
-                (0..).zip(&routes).filter(|(_, to)| to.is_none_or(|to| to == number)).map(|(row, _)| row).collect();
+            let rows: Vec<u32> = (0..)
+                .zip(&routes)
+                .filter(|(_, to)| to.is_none_or(|to| to == number))
+                .map(|(row, _)| row)
+                .collect();
             if !rows.is_empty() {
                 self.deliver(*child, payload.select(&rows), env)?;
             }
@@ -100,7 +121,12 @@ impl Graph {
         Ok(())
     }
 
-    fn emit_all(&mut self, children: &[usize], payload: Box<dyn Payload>, env: &mut Env) -> Result<(), ProcessorError> {
+    fn emit_all(
+        &mut self,
+        children: &[usize],
+        payload: Box<dyn Payload>,
+        env: &mut Env,
+    ) -> Result<(), ProcessorError> {
         let Some((last, others)) = children.split_last() else { return Ok(()) };
         for child in others {
             self.deliver(*child, payload.duplicate(), env)?;

@@ -178,7 +178,9 @@ impl Input {
         let chunk = self.chunk.as_mut()?;
         let (mut count, mut time) = (0, Timestamp::MIN);
         if let Some(rows) = &chunk.rows {
-            while let Some((timestamp, _)) = rows.head(count).filter(|(timestamp, _)| wanted(*timestamp)) {
+            while let Some((timestamp, _)) =
+                rows.head(count).filter(|(timestamp, _)| wanted(*timestamp))
+            {
                 time = time.max(timestamp);
                 count += 1;
             }
@@ -203,7 +205,9 @@ impl Chunk {
     fn leading_failures(&mut self) -> Option<Vec<Failure>> {
         let row = self.rows.as_ref().and_then(|rows| rows.head(0)).map(|(_, origin)| origin);
         let mut failures = Vec::new();
-        while let Some(failure) = self.failures.pop_front_if(|f| row.is_none_or(|row| f.origin < row)) {
+        while let Some(failure) =
+            self.failures.pop_front_if(|f| row.is_none_or(|row| f.origin < row))
+        {
             failures.push(failure);
         }
         (!failures.is_empty()).then_some(failures)

@@ -27,7 +27,9 @@ pub(crate) use commit::{ChangelogPart, TaskCommit};
 use crate::{
     connect::dead_letter_headers,
     ports::log::Fetched,
-    processor::{Cancellable, DeadLetter, Env, Event, ProcessorError, Punctuation, PunctuationType, Raw},
+    processor::{
+        Cancellable, DeadLetter, Env, Event, ProcessorError, Punctuation, PunctuationType, Raw,
+    },
     record::{Headers, RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicPartition},
     store::{KeyValueStore, StoreKey},
     topology::{Failure, Topic},
@@ -111,7 +113,8 @@ impl Task {
         if self.inputs.iter().any(|input| input.is_empty() && !input.at_end) {
             return Ok(Step::Starved);
         }
-        let heads = self.inputs.iter().enumerate().filter_map(|(i, input)| Some((input.head()?, i)));
+        let heads =
+            self.inputs.iter().enumerate().filter_map(|(i, input)| Some((input.head()?, i)));
         let mut heads: Vec<(Timestamp, usize)> = heads.collect();
         heads.sort_unstable();
         let Some((_, first)) = heads.first().copied() else { return Ok(Step::Idle) };
@@ -119,12 +122,14 @@ impl Task {
         self.idle_told = false;
         let (mut time, due) = (self.env.stream_time, self.next_punctuation());
         // Where order between nodes shows, the nodes below a managed topic learn of time after each record.
-        let single = self.inputs.get(first).is_some_and(|input| input.vector.is_some()) && self.graph.has_stepwise();
+        let single = self.inputs.get(first).is_some_and(|input| input.vector.is_some())
+            && self.graph.has_stepwise();
         let mut taken = 0;
         let run = self.inputs.get_mut(first).and_then(|input| {
             input.take(|timestamp| {
                 // A run ends behind the record that makes a punctuation due, and before a rival's head.
-                let wanted = rival.is_none_or(|rival| (timestamp, first) < rival) && due.is_none_or(|due| time < 0 || time < due);
+                let wanted = rival.is_none_or(|rival| (timestamp, first) < rival)
+                    && due.is_none_or(|due| time < 0 || time < due);
                 let wanted = wanted && !(single && taken > 0);
                 taken += 1;
                 time = time.max(timestamp);
@@ -145,8 +150,10 @@ impl Task {
         self.env.stream_time = self.env.stream_time.max(run.time);
         self.records += run.rows.as_ref().map_or(0, |rows| rows.len() as u64);
         let others = self.inputs.iter().enumerate().filter(|(other, _)| *other != index);
-        let others = others.filter_map(|(_, input)| input.vector.as_ref()).map(TimeVector::time).min();
-        self.env.raw = Some(Raw { times: run.times, others, ..Raw::new(partition, Arc::clone(&run.raw)) });
+        let others =
+            others.filter_map(|(_, input)| input.vector.as_ref()).map(TimeVector::time).min();
+        self.env.raw =
+            Some(Raw { times: run.times, others, ..Raw::new(partition, Arc::clone(&run.raw)) });
         let pushed = run.rows.map_or(Ok(()), |rows| self.graph.push(node, rows, &mut self.env));
         let settled = self.settle_dead_letters(run.failures, Some(&run.raw));
         self.env.raw = None;
@@ -156,7 +163,8 @@ impl Task {
 
     /// Tells the nodes below a managed topic if its time has moved.
     fn tell_time(&mut self, index: usize) -> Result<(), ProcessorError> {
-        let time = self.inputs.get(index).and_then(|input| input.vector.as_ref()).map(TimeVector::time);
+        let time =
+            self.inputs.get(index).and_then(|input| input.vector.as_ref()).map(TimeVector::time);
         match (time, self.graph.times.get_mut(index)) {
             (Some(time), Some(told)) if time > *told => {
                 *told = time;
@@ -168,7 +176,9 @@ impl Task {
 
     /// Lets everything in front of an input's next row take effect: time marks, and records that cannot be read.
     fn pass(&mut self, index: usize) -> Result<(), ProcessorError> {
-        while let Some(passed) = self.inputs.get_mut(index).and_then(|input| input.pass(self.rows_max)) {
+        while let Some(passed) =
+            self.inputs.get_mut(index).and_then(|input| input.pass(self.rows_max))
+        {
             if let Passed::Failures(failures, records) = passed {
                 let partition = self.inputs.get(index).map(|input| input.partition.clone());
                 self.env.raw = partition.map(|partition| Raw::new(partition, Arc::clone(&records)));
@@ -182,8 +192,11 @@ impl Task {
 
     fn advance_below(&mut self, input: usize) -> Result<(), ProcessorError> {
         for node in 0..self.graph.slots.len() {
-            let below = self.graph.slots.get(node).is_some_and(|slot| slot.carried_by.contains(&input));
-            if let Some(time) = self.graph.carried(node).filter(|time| below && *time > Timestamp::MIN) {
+            let below =
+                self.graph.slots.get(node).is_some_and(|slot| slot.carried_by.contains(&input));
+            if let Some(time) =
+                self.graph.carried(node).filter(|time| below && *time > Timestamp::MIN)
+            {
                 self.graph.raise(node, Event::Advance(time), &mut self.env)?;
             }
         }
@@ -194,7 +207,9 @@ impl Task {
     /// topics complete too. True if it has been told, now or before.
     pub(crate) fn finish(&mut self) -> Result<bool, ProcessorError> {
         let complete = self.inputs.iter().all(|input| {
-            input.is_empty() && input.at_end && input.vector.as_ref().is_none_or(|vector| vector.is_complete())
+            input.is_empty()
+                && input.at_end
+                && input.vector.as_ref().is_none_or(|vector| vector.is_complete())
         });
         if !self.finished && complete {
             self.finished = true;
@@ -209,7 +224,8 @@ impl Task {
     }
 
     fn next_punctuation(&self) -> Option<Timestamp> {
-        let on_stream_time = |p: &&Punctuation| !p.cancelled && p.kind == PunctuationType::StreamTime;
+        let on_stream_time =
+            |p: &&Punctuation| !p.cancelled && p.kind == PunctuationType::StreamTime;
         self.env.punctuations.iter().filter(on_stream_time).map(|p| p.due).min()
     }
 
@@ -217,7 +233,11 @@ impl Task {
     fn punctuate(&mut self, kind: PunctuationType, time: Timestamp) -> Result<(), ProcessorError> {
         for index in 0..self.env.punctuations.len() {
             let Some(punctuation) = self.env.punctuations.get_mut(index) else { continue };
-            if punctuation.cancelled || punctuation.kind != kind || time < punctuation.due || time < 0 {
+            if punctuation.cancelled
+                || punctuation.kind != kind
+                || time < punctuation.due
+                || time < 0
+            {
                 continue;
             }
             let interval = punctuation.interval_ms;
@@ -235,26 +255,38 @@ impl Task {
     }
 
     /// Applies the policy to what failed in a run, in the order of the source: by place, then by node.
-    fn settle_dead_letters(&mut self, failures: Vec<Failure>, raw: Option<&RecordSet>) -> Result<(), ProcessorError> {
+    fn settle_dead_letters(
+        &mut self,
+        failures: Vec<Failure>,
+        raw: Option<&RecordSet>,
+    ) -> Result<(), ProcessorError> {
         if failures.is_empty() && self.env.dead.is_empty() {
             return Ok(());
         }
         let mut letters = std::mem::take(&mut self.env.dead);
-        let failed = failures.into_iter().map(|Failure { origin, kind, cause }| {
-            DeadLetter { origin, node: 0, kind, cause }
+        let failed = failures.into_iter().map(|Failure { origin, kind, cause }| DeadLetter {
+            origin,
+            node: 0,
+            kind,
+            cause,
         });
         letters.extend(failed);
         letters.sort_by_key(|letter| (letter.origin, letter.node));
         for letter in letters {
             match self.bad_record {
-                BadRecord::DeadLetter => self.bury(&letter, raw).map_err(|e| ProcessorError::Topology(e.to_string()))?,
+                BadRecord::DeadLetter => {
+                    self.bury(&letter, raw).map_err(|e| ProcessorError::Topology(e.to_string()))?
+                }
                 BadRecord::Continue => {
                     if let Some(dropped) = self.env.dropped.get_mut(letter.node) {
                         *dropped += 1;
                     }
                 }
                 BadRecord::Fail => {
-                    return Err(ProcessorError::Record { kind: letter.kind, cause: self.locate(&letter, raw) });
+                    return Err(ProcessorError::Record {
+                        kind: letter.kind,
+                        cause: self.locate(&letter, raw),
+                    });
                 }
             }
         }
@@ -264,21 +296,21 @@ impl Task {
     fn locate(&self, letter: &DeadLetter, raw: Option<&RecordSet>) -> String {
         let node = self.graph.slots.get(letter.node).map_or("", |slot| &*slot.name);
         let source = self.env.raw.as_ref().map(|raw| raw.partition.to_string()).unwrap_or_default();
-        let offset = raw.and_then(|raw| raw.get(letter.origin as usize)).map_or(-1, |record| record.offset);
+        let offset =
+            raw.and_then(|raw| raw.get(letter.origin as usize)).map_or(-1, |record| record.offset);
         format!("node {node}, record at offset {offset} of {source}: {}", letter.cause)
     }
 
-    fn bury(
-        &mut self,
-        letter: &DeadLetter,
-        raw: Option<&RecordSet>,
-    ) -> Result<(), SetFull> {
+    fn bury(&mut self, letter: &DeadLetter, raw: Option<&RecordSet>) -> Result<(), SetFull> {
         let record = raw.and_then(|raw| raw.get(letter.origin as usize));
         let source = self.env.raw.as_ref().map(|raw| &raw.partition);
         let (topic, partition) = source.map_or(("", 0), |at| (at.topic.as_str(), at.partition));
         let offset = record.map_or(-1, |record| record.offset);
-        let mut headers = record.and_then(|record| Headers::decode(record.headers).ok()).unwrap_or_default();
-        for (name, value) in dead_letter_headers(letter.kind, &letter.cause, topic, partition, offset).iter() {
+        let mut headers =
+            record.and_then(|record| Headers::decode(record.headers).ok()).unwrap_or_default();
+        for (name, value) in
+            dead_letter_headers(letter.kind, &letter.cause, topic, partition, offset).iter()
+        {
             headers.add(name, value.map(<[u8]>::to_vec));
         }
         let (key, value) = record.map_or((None, None), |record| (record.key, record.value));
@@ -288,11 +320,16 @@ impl Task {
 
     /// The records on their way to managed topics, with a time mark behind them on every partition. `at_end` tells that
     /// nothing more can be taken for now, which is told once.
-    pub(crate) fn sends(&mut self, at_end: bool) -> Result<Vec<(Topic, u32, RecordSet)>, ProcessorError> {
+    pub(crate) fn sends(
+        &mut self,
+        at_end: bool,
+    ) -> Result<Vec<(Topic, u32, RecordSet)>, ProcessorError> {
         let idle = at_end && !std::mem::replace(&mut self.idle_told, at_end);
         let mut sends = Vec::new();
         for slot in &mut self.graph.slots {
-            let (Action::Write(_, records), Some(topic @ Topic::Repartition(_))) = (&mut slot.action, &slot.topic) else {
+            let (Action::Write(_, records), Some(topic @ Topic::Repartition(_))) =
+                (&mut slot.action, &slot.topic)
+            else {
                 continue;
             };
             if records.bytes == 0 && !idle {

@@ -13,12 +13,21 @@ pub(super) fn describe(topology: &Topology) -> String {
             let name = &node.name;
             let stepwise = if plan.stepwise.contains(index) { " (record by record)" } else { "" };
             let _ = match &node.kind {
-                Kind::Source { topic, .. } => writeln!(text, "    Source: {name} (topics: [{topic}]){stepwise}"),
+                Kind::Source { topic, .. } => {
+                    writeln!(text, "    Source: {name} (topics: [{topic}]){stepwise}")
+                }
                 Kind::Sink { topic, .. } => writeln!(text, "    Sink: {name} (topic: {topic})"),
                 Kind::Processor { stores, .. } => {
-                    let stores: Vec<&str> =
-                        stores.iter().filter_map(|s| topology.stores.get(*s)).map(|s| &*s.spec().name).collect();
-                    writeln!(text, "    Processor: {name} (stores: [{}]){stepwise}", stores.join(", "))
+                    let stores: Vec<&str> = stores
+                        .iter()
+                        .filter_map(|s| topology.stores.get(*s))
+                        .map(|s| &*s.spec().name)
+                        .collect();
+                    writeln!(
+                        text,
+                        "    Processor: {name} (stores: [{}]){stepwise}",
+                        stores.join(", ")
+                    )
                 }
             };
             if !matches!(node.kind, Kind::Sink { .. }) {
@@ -34,6 +43,7 @@ pub(super) fn describe(topology: &Topology) -> String {
 }
 
 fn names(topology: &Topology, nodes: &[usize]) -> String {
-    let names: Vec<&str> = nodes.iter().filter_map(|n| topology.nodes.get(*n)).map(|n| &*n.name).collect();
+    let names: Vec<&str> =
+        nodes.iter().filter_map(|n| topology.nodes.get(*n)).map(|n| &*n.name).collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }

@@ -2,14 +2,17 @@
 
 use crate::{
     processor::{Context, Payload, Pending, ProcessorError, Record, Rows, mistyped},
-    record::{Headers, RecordRef, RecordSet, RecordSetBuilder, SetFull, Timestamp, murmur2_partition},
-    task::{TaskId, TimeMark},
+    record::{
+        Headers, RecordRef, RecordSet, RecordSetBuilder, SetFull, Timestamp, murmur2_partition,
+    },
     serde::{Data, Nullable, SerdeError, SharedSerde, for_type},
+    task::{TaskId, TimeMark},
 };
 use std::sync::Arc;
 
 /// Takes a record's event time from its key, value and own timestamp; an error makes it a bad record.
-pub type TimestampExtractor<K, V> = Arc<dyn Fn(&K, &V, Timestamp) -> Result<Timestamp, String> + Send + Sync>;
+pub type TimestampExtractor<K, V> =
+    Arc<dyn Fn(&K, &V, Timestamp) -> Result<Timestamp, String> + Send + Sync>;
 
 /// How a source reads: serdes, and where event time comes from (the record's own timestamp by default).
 #[derive(Clone)]
@@ -107,7 +110,10 @@ pub struct Decoded {
 
 impl std::fmt::Debug for Decoded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Decoded").field("rows", &self.rows.len()).field("failures", &self.failures).finish()
+        f.debug_struct("Decoded")
+            .field("rows", &self.rows.len())
+            .field("failures", &self.failures)
+            .finish()
     }
 }
 
@@ -163,13 +169,19 @@ impl<K: Data, V: Data> TypedDecoder<K, V> {
         Self { consumed, internal }
     }
 
-    fn read(&self, record: &RecordRef<'_>, origin: u32) -> Result<Record<K, V>, (&'static str, String)> {
+    fn read(
+        &self,
+        record: &RecordRef<'_>,
+        origin: u32,
+    ) -> Result<Record<K, V>, (&'static str, String)> {
         let bad = |e: SerdeError| ("DeserializationError", e.to_string());
         let key = self.consumed.key.deserialize(record.key).map_err(bad)?;
         let value = self.consumed.value.deserialize(record.value).map_err(bad)?;
         let timestamp = match &self.consumed.extractor {
             None => record.timestamp,
-            Some(extract) => extract(&key, &value, record.timestamp).map_err(|e| ("TimestampError", e))?,
+            Some(extract) => {
+                extract(&key, &value, record.timestamp).map_err(|e| ("TimestampError", e))?
+            }
         };
         if timestamp < 0 {
             return Err(("TimestampError", format!("its timestamp is {timestamp}, below 0")));
@@ -178,7 +190,8 @@ impl<K: Data, V: Data> TypedDecoder<K, V> {
             [] => None,
             bytes if self.internal && TimeMark::is_alone(bytes) => None,
             bytes => {
-                let headers = Headers::decode(bytes).map_err(|e| ("DeserializationError", e.to_string()))?;
+                let headers =
+                    Headers::decode(bytes).map_err(|e| ("DeserializationError", e.to_string()))?;
                 TimeMark::strip(headers).map(Box::new)
             }
         };
@@ -228,7 +241,11 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
     /// Writes one row; `Ok(false)` if it was dropped for its null key.
     fn write(&mut self, row: &Record<K, V>, out: &mut SinkRecords) -> Result<bool, Unwritten> {
         self.key.clear();
-        let keyed = self.produced.key.serialize(&row.key, &mut self.key).map_err(|e| Unwritten::Bad(e.to_string()))?;
+        let keyed = self
+            .produced
+            .key
+            .serialize(&row.key, &mut self.key)
+            .map_err(|e| Unwritten::Bad(e.to_string()))?;
         if !keyed && self.internal {
             return Ok(false);
         }
@@ -244,9 +261,12 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         let partition = if keyed { murmur2_partition(placed_by, count) } else { out.keyless };
         let Some(records) = out.partitions.get_mut(partition as usize) else { return Ok(false) };
         let (value, before) = (&self.produced.value, records.size_bytes());
-        records.push_encoded(row.timestamp, keyed.then_some(&self.key[..]), &self.headers, |arena| {
-            value.serialize(&row.value, arena).map_err(|e| Unwritten::Bad(e.to_string()))
-        })?;
+        records.push_encoded(
+            row.timestamp,
+            keyed.then_some(&self.key[..]),
+            &self.headers,
+            |arena| value.serialize(&row.value, arena).map_err(|e| Unwritten::Bad(e.to_string())),
+        )?;
         out.bytes += records.size_bytes() - before;
         out.time = out.time.max(row.timestamp);
         Ok(true)
@@ -267,10 +287,16 @@ impl<K: Data, V: Data> Encoder for TypedEncoder<K, V> {
                 Ok(true) => {}
                 Ok(false) => context.drop_record(),
                 Err(Unwritten::Bad(cause)) => {
-                    context.settle(Err(ProcessorError::Record { kind: "SerializationError", cause }))?;
+                    context.settle(Err(ProcessorError::Record {
+                        kind: "SerializationError",
+                        cause,
+                    }))?;
                 }
                 Err(Unwritten::Full) => {
-                    return Err(ProcessorError::Topology("a commit holds more than 4 GiB for one partition; commit more often".into()));
+                    return Err(ProcessorError::Topology(
+                        "a commit holds more than 4 GiB for one partition; commit more often"
+                            .into(),
+                    ));
                 }
             }
         }

@@ -48,14 +48,18 @@ pub enum TopologyError {
     TopicName(#[from] InvalidTopicName),
 
     /// Two sources read one topic, and could not both have a position in it.
-    #[error("the topic `{topic}` is read by two sources; read it once, with one pair of types, and use that stream twice")]
+    #[error(
+        "the topic `{topic}` is read by two sources; read it once, with one pair of types, and use that stream twice"
+    )]
     TopicReadTwice {
         /// The topic.
         topic: String,
     },
 
     /// Topics that are joined have different numbers of partitions.
-    #[error("`{node}` joins topics with different numbers of partitions ({counts}); give them the same number")]
+    #[error(
+        "`{node}` joins topics with different numbers of partitions ({counts}); give them the same number"
+    )]
     NotCopartitioned {
         /// The joining node.
         node: String,
@@ -64,7 +68,9 @@ pub enum TopologyError {
     },
 
     /// A managed topic is read but never written, or its writers depend on it.
-    #[error("the repartition topic `{topic}` has no number of partitions: nothing outside its own loop writes to it")]
+    #[error(
+        "the repartition topic `{topic}` has no number of partitions: nothing outside its own loop writes to it"
+    )]
     NoPartitions {
         /// The topic.
         topic: String,

@@ -139,7 +139,8 @@ impl Topology {
         V: Data,
         P: Processor<K, V> + 'static,
     {
-        let make = Arc::new(move || Box::new(ProcessorNode::<K, V, P>::new(supplier())) as Box<dyn Node>);
+        let make =
+            Arc::new(move || Box::new(ProcessorNode::<K, V, P>::new(supplier())) as Box<dyn Node>);
         let output = TypeId::of::<Rows<P::KOut, P::VOut>>();
         let kind = Kind::Processor { make, stores: Vec::new() };
         self.add(name, kind, parents, (Some(TypeId::of::<Rows<K, V>>()), Some(output)))
@@ -230,9 +231,8 @@ impl Topology {
             .nodes
             .iter()
             .filter_map(|node| match &node.kind {
-                Kind::Source { topic: Topic::External(name), .. } | Kind::Sink { topic: Topic::External(name), .. } => {
-                    Some(name.clone())
-                }
+                Kind::Source { topic: Topic::External(name), .. }
+                | Kind::Sink { topic: Topic::External(name), .. } => Some(name.clone()),
                 Kind::Source { .. } | Kind::Sink { .. } | Kind::Processor { .. } => None,
             })
             .collect();
@@ -259,7 +259,9 @@ impl Topology {
             return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
         }
         let internal = matches!(topic, Topic::Repartition(_));
-        let make = Arc::new(move || Box::new(TypedDecoder::new(consumed.clone(), internal)) as Box<dyn Decoder>);
+        let make = Arc::new(move || {
+            Box::new(TypedDecoder::new(consumed.clone(), internal)) as Box<dyn Decoder>
+        });
         self.add(name, Kind::Source { topic, make }, &[], (None, Some(TypeId::of::<Rows<K, V>>())))
     }
 
@@ -271,8 +273,15 @@ impl Topology {
         parents: &[&str],
     ) -> Result<&mut Self, TopologyError> {
         let internal = matches!(topic, Topic::Repartition(_));
-        let make = Arc::new(move || Box::new(TypedEncoder::new(produced.clone(), internal)) as Box<dyn Encoder>);
-        self.add(name, Kind::Sink { topic, make }, parents, (Some(TypeId::of::<Rows<K, V>>()), None))
+        let make = Arc::new(move || {
+            Box::new(TypedEncoder::new(produced.clone(), internal)) as Box<dyn Encoder>
+        });
+        self.add(
+            name,
+            Kind::Sink { topic, make },
+            parents,
+            (Some(TypeId::of::<Rows<K, V>>()), None),
+        )
     }
 
     fn add(
@@ -285,7 +294,8 @@ impl Topology {
         if self.nodes.iter().any(|node| &*node.name == name) {
             return Err(TopologyError::NameTaken { name: name.to_owned() });
         }
-        let parents = parents.iter().map(|parent| self.index_of(parent)).collect::<Result<Vec<_>, _>>()?;
+        let parents =
+            parents.iter().map(|parent| self.index_of(parent)).collect::<Result<Vec<_>, _>>()?;
         let index = self.nodes.len();
         for parent in &parents {
             let Some(spec) = self.nodes.get_mut(*parent) else { continue };
@@ -296,7 +306,14 @@ impl Topology {
             spec.children.push(index);
         }
         let name = name.into();
-        self.nodes.push(NodeSpec { name, kind, parents, children: Vec::new(), output, copartitioned: false });
+        self.nodes.push(NodeSpec {
+            name,
+            kind,
+            parents,
+            children: Vec::new(),
+            output,
+            copartitioned: false,
+        });
         Ok(self)
     }
 

@@ -49,7 +49,8 @@ impl Plan {
         // A managed topic's count follows from its writers' inputs, which may be managed too: one pass a hop.
         for _ in 0..=self.subs.len() {
             for sub in &self.subs {
-                let widest = sources(topology, sub).filter_map(|topic| counts.get(topic)).max().copied();
+                let widest =
+                    sources(topology, sub).filter_map(|topic| counts.get(topic)).max().copied();
                 for topic in sinks(topology, sub).filter(|t| matches!(t, Topic::Repartition(_))) {
                     counts.extend(widest.map(|count| (topic.clone(), count)));
                 }
@@ -66,7 +67,10 @@ impl Plan {
 }
 
 /// Topics read by a sub-topology, in the order of its sources.
-pub(crate) fn sources<'t>(topology: &'t Topology, sub: &'t SubTopology) -> impl Iterator<Item = &'t Topic> {
+pub(crate) fn sources<'t>(
+    topology: &'t Topology,
+    sub: &'t SubTopology,
+) -> impl Iterator<Item = &'t Topic> {
     sub.nodes.iter().filter_map(|node| match &topology.nodes.get(*node)?.kind {
         Kind::Source { topic, .. } => Some(topic),
         Kind::Processor { .. } | Kind::Sink { .. } => None,
@@ -127,7 +131,10 @@ fn set_levels(topology: &Topology, subs: &mut [SubTopology]) {
     // At most as many hops as there are sub-topologies; a loop over managed topics stops there too.
     for _ in 0..subs.len() {
         for index in 0..subs.len() {
-            let above = writes.iter().zip(&*subs).filter(|(w, _)| reads.get(index).is_some_and(|r| !r.is_disjoint(w)));
+            let above = writes
+                .iter()
+                .zip(&*subs)
+                .filter(|(w, _)| reads.get(index).is_some_and(|r| !r.is_disjoint(w)));
             let level = above.map(|(_, sub)| sub.level + 1).max().unwrap_or(0);
             if let Some(sub) = subs.get_mut(index) {
                 sub.level = level;
@@ -182,12 +189,17 @@ fn stepwise(topology: &Topology) -> BTreeSet<usize> {
     stepwise
 }
 
-fn check_copartitioned(topology: &Topology, counts: &BTreeMap<Topic, u32>) -> Result<(), TopologyError> {
+fn check_copartitioned(
+    topology: &Topology,
+    counts: &BTreeMap<Topic, u32>,
+) -> Result<(), TopologyError> {
     for (index, node) in topology.nodes.iter().enumerate().filter(|(_, node)| node.copartitioned) {
         let (mut above, mut seen) = (BTreeMap::new(), BTreeSet::new());
         let mut open = vec![index];
         while let Some(index) = open.pop() {
-            let Some(spec) = topology.nodes.get(index).filter(|_| seen.insert(index)) else { continue };
+            let Some(spec) = topology.nodes.get(index).filter(|_| seen.insert(index)) else {
+                continue;
+            };
             open.extend(&spec.parents);
             // What writes a store that the node reads, such as a joined table's, is above it too.
             open.extend((0..index).filter(|other| share_a_store(topology, *other, index)));
@@ -196,8 +208,12 @@ fn check_copartitioned(topology: &Topology, counts: &BTreeMap<Topic, u32>) -> Re
             }
         }
         if above.values().collect::<BTreeSet<_>>().len() > 1 {
-            let counts: Vec<String> = above.iter().map(|(topic, count)| format!("{topic}: {count}")).collect();
-            return Err(TopologyError::NotCopartitioned { node: node.name.to_string(), counts: counts.join(", ") });
+            let counts: Vec<String> =
+                above.iter().map(|(topic, count)| format!("{topic}: {count}")).collect();
+            return Err(TopologyError::NotCopartitioned {
+                node: node.name.to_string(),
+                counts: counts.join(", "),
+            });
         }
     }
     Ok(())
