@@ -3,7 +3,8 @@
 use crate::{
     fleet::{Dice, fleet, with_bad_lines},
     program::{Bench, Minute, Row, headwater},
-    reference::Car,
+    record,
+    reference::{Car, Reference},
 };
 use std::{
     process::{Child, Command, Stdio},
@@ -25,7 +26,9 @@ fn runs_that_are_killed_at_any_moment_end_as_one_that_is_left_alone() {
         .unwrap_or(20_261_101);
     eprintln!("seed {seed}; HEADWATER_SEED sets another");
     let input = with_bad_lines(seed, &fleet(seed, 40, 280));
-    let want = Results::of(&alone(&input));
+    let undisturbed = alone(&input);
+    record::hold(&undisturbed, &Reference::of(&input));
+    let want = Results::of(&undisturbed);
     let mut dice = Dice::new(seed);
     let mut kills = 0;
     while kills < KILLS {

@@ -48,7 +48,7 @@ fn an_input_without_a_record_gives_an_empty_summary() {
     hold(&bench, &Reference::default());
 }
 
-fn hold(bench: &Bench, reference: &Reference) {
+pub(crate) fn hold(bench: &Bench, reference: &Reference) {
     hold_summary(&bench.summary(), reference);
     let minutes = hold_minutes(&bench.topic("car-minutes"), reference);
     hold_alerts(&bench.topic("car-alerts"), reference);

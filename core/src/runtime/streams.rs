@@ -39,7 +39,7 @@ use std::{
 pub enum StreamsState {
     /// Taking records.
     Running,
-    /// Making its last commit.
+    /// Told to end: taking what is left, if it is to drain, and making its last commit.
     PendingShutdown,
     /// Closed after its last commit.
     NotRunning,
@@ -217,8 +217,8 @@ impl Streams {
             return StreamsState::Error(failure);
         }
         match self.shared.epochs.ending() {
-            Ending::Running | Ending::Draining => StreamsState::Running,
-            Ending::Closing => StreamsState::PendingShutdown,
+            Ending::Running => StreamsState::Running,
+            Ending::Draining | Ending::Closing => StreamsState::PendingShutdown,
             Ending::Ended => StreamsState::NotRunning,
         }
     }
@@ -355,7 +355,13 @@ impl Shared {
         let cache_bytes = self.config.statestore_cache_max_bytes
             / worker.tasks.len().max(1)
             / self.config.num_stream_threads;
+        let mut looked_again = false;
         while self.epochs.ending() != Ending::Ended {
+            let draining = self.epochs.ending() == Ending::Draining;
+            if draining && !looked_again {
+                worker.look_again();
+                looked_again = true;
+            }
             let newest = self.epochs.published();
             if newest != published {
                 published = newest;
@@ -367,7 +373,7 @@ impl Shared {
                 self.send_outputs(worker)?;
             }
             let mut finished = false;
-            if !ran && self.epochs.ending() == Ending::Draining {
+            if !ran && draining {
                 finished = worker.finish()?;
                 ran = worker.pump()?;
             }

@@ -86,6 +86,12 @@ impl Worker {
         Ok(())
     }
 
+    /// Has every input's end looked at again before it counts as reached: what was there when the input was declared
+    /// complete must be taken.
+    pub(super) fn look_again(&mut self) {
+        self.tasks.iter_mut().for_each(Task::look_again);
+    }
+
     /// Tells tasks whose input is complete; true once all have been told.
     pub(super) fn finish(&mut self) -> Result<bool, StreamsError> {
         let around = Arc::clone(&self.around);

@@ -98,6 +98,11 @@ impl Task {
         }
     }
 
+    /// Forgets where inputs ended: their ends must be fetched again.
+    pub(crate) fn look_again(&mut self) {
+        self.inputs.iter_mut().for_each(|input| input.at_end = false);
+    }
+
     /// Where each input stands: partition, next offset to take, and the partition's end when last looked at.
     pub(crate) fn lags(&self) -> impl Iterator<Item = (&TopicPartition, i64, i64)> {
         self.inputs.iter().map(|input| (&input.partition, input.consumed, input.end))
