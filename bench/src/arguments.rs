@@ -16,6 +16,24 @@ pub(crate) struct Arguments {
 pub(crate) enum Benchmark {
     /// Pipelines over records of connected cars.
     Cars(Cars),
+    /// Nothing but the decoding of these records, in a bare loop: what no pipeline over them can outrun.
+    Decode(Decode),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Decode {
+    /// How many records to decode.
+    #[arg(long, default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) records: u64,
+    /// How many cars there are.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=99_999_999))]
+    pub(crate) keys: u32,
+    /// Threads.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) threads: u64,
+    /// Prints one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -44,15 +62,25 @@ pub(crate) struct Cars {
     /// The most rows in a batch.
     #[arg(long, default_value_t = 2_048, value_name = "ROWS")]
     pub(crate) batch_rows: usize,
-    /// The longest time between commits, in ms.
-    #[arg(long, default_value_t = 100, value_name = "MS")]
-    pub(crate) commit_interval: u64,
+    /// The longest time between commits, in ms; default: as Kafka Streams, 100 exactly-once and 30000 at-least-once.
+    #[arg(long, value_name = "MS")]
+    commit_interval: Option<u64>,
     /// Works in DIR and leaves everything there; input found there is used again. Default: a temporary directory.
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
     /// Prints one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Cars {
+    /// The longest time between commits, in ms.
+    pub(crate) fn commit_interval(&self) -> u64 {
+        self.commit_interval.unwrap_or(match self.guarantee {
+            Guarantee::Alo => 30_000,
+            Guarantee::Eos => 100,
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]

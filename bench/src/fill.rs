@@ -39,7 +39,7 @@ pub(crate) fn fill(log: &dyn Log, cars: &Cars) -> Result<Input> {
     let held = held(log, &topic, cars)?;
     if held == cars.records {
         say(format_args!("{topic} is there already; reading it once"));
-        fleet::readings(cars).for_each(|reading| expected.add(&reading));
+        fleet::readings(cars.records, cars.keys).for_each(|reading| expected.add(&reading));
         expected.value_bytes = read_through(log, &topic, cars)?;
         return Ok(Input { topic, expected });
     }
@@ -87,7 +87,7 @@ fn write(log: &dyn Log, topic: &TopicName, cars: &Cars, expected: &mut Expected)
     let mut in_flight: VecDeque<Box<dyn CommitTicket>> = VecDeque::new();
     let mut builders: Vec<RecordSetBuilder> = Vec::new();
     let (mut key, mut written, mut pending) = (Vec::new(), 0_u64, 0);
-    for reading in fleet::readings(cars) {
+    for reading in fleet::readings(cars.records, cars.keys) {
         builders.resize_with(cars.partitions as usize, RecordSetBuilder::default);
         key.clear();
         reading.write_key(&mut key)?;

@@ -73,8 +73,8 @@ impl Reading {
 }
 
 /// The records of a run, in order; the same for the same numbers of records and cars.
-pub(crate) fn readings(cars: &Cars) -> impl Iterator<Item = Reading> {
-    let (count, fleet) = (cars.records, u64::from(cars.keys));
+pub(crate) fn readings(count: u64, keys: u32) -> impl Iterator<Item = Reading> {
+    let fleet = u64::from(keys);
     let mut state = SEED;
     (START..).zip(0..count).map(move |(timestamp, _)| {
         let (first, second) = (next(&mut state), next(&mut state));

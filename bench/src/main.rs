@@ -8,6 +8,7 @@
 //! | `pipeline` | the topologies, as a user would write them |
 //! | `run` | the timed part |
 //! | `verify` | reads what came out, once the clock has stopped |
+//! | `limit` | the bare loop that no pipeline can outrun |
 //! | `process`, `disk` | what the process took, and what its disk can do |
 //! | `report` | the figures |
 //!
@@ -19,6 +20,7 @@ mod arguments;
 mod disk;
 mod fill;
 mod fleet;
+mod limit;
 mod pipeline;
 mod process;
 mod report;
@@ -40,7 +42,10 @@ use std::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<()> {
-    let Arguments { benchmark: Benchmark::Cars(cars) } = Arguments::parse();
+    let cars = match Arguments::parse().benchmark {
+        Benchmark::Cars(cars) => cars,
+        Benchmark::Decode(decode) => return limit::decode(&decode),
+    };
     match &cars.dir {
         Some(dir) => cars_in(dir, &cars),
         None => {

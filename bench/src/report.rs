@@ -34,7 +34,6 @@ struct Line {
 
 impl Line {
     fn new(cars: &Cars, measured: &Measured) -> Self {
-        let (records, seconds) = (cars.records as f64, measured.elapsed.as_secs_f64());
         Self {
             benchmark: "cars",
             mode: cars.mode,
@@ -44,10 +43,10 @@ impl Line {
             partitions: cars.partitions,
             threads: cars.threads,
             durability: cars.durability,
-            commit_interval_ms: cars.commit_interval,
-            seconds: rounded(seconds, 1e3),
-            records_per_s: (records / seconds).round(),
-            cpu_s_per_million: rounded(measured.cpu.as_secs_f64() / records * 1e6, 1e3),
+            commit_interval_ms: cars.commit_interval(),
+            seconds: rounded(measured.elapsed.as_secs_f64(), 1e3),
+            records_per_s: per_second(cars.records, measured.elapsed),
+            cpu_s_per_million: per_million(measured.cpu, cars.records),
             peak_rss_mb: rounded(measured.peak_rss_bytes as f64 / 1e6, 10.0),
             commits: measured.commits,
             commit_p50_ms: ms(measured.commit_p50),
@@ -58,6 +57,16 @@ impl Line {
 
 fn rounded(value: f64, per_one: f64) -> f64 {
     (value * per_one).round() / per_one
+}
+
+/// Records a second, to the nearest one.
+pub(crate) fn per_second(records: u64, elapsed: Duration) -> f64 {
+    (records as f64 / elapsed.as_secs_f64()).round()
+}
+
+/// Seconds of CPU for a million records.
+pub(crate) fn per_million(cpu: Duration, records: u64) -> f64 {
+    rounded(cpu.as_secs_f64() / records as f64 * 1e6, 1e3)
 }
 
 fn ms(duration: Duration) -> f64 {

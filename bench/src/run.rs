@@ -71,7 +71,7 @@ pub(crate) fn run(log: &Arc<EmbeddedLog>, place: &Place, cars: &Cars) -> Result<
     let config = StreamsConfig::new(&place.application_id)
         .with_num_stream_threads(cars.threads)
         .with_processing_guarantee(cars.guarantee.into())
-        .with_commit_interval(Duration::from_millis(cars.commit_interval))
+        .with_commit_interval(Duration::from_millis(cars.commit_interval()))
         .with_batch_rows_max(cars.batch_rows)
         .with_statestore_cache_max_bytes(50 << 20)
         .with_internal_durability(cars.durability.into());
