@@ -20,7 +20,12 @@ mod report;
 mod summary;
 mod view;
 
-use crate::{arguments::Dev, console::say, failure::Failure, stop};
+use crate::{
+    arguments::Dev,
+    console::{grouped, say},
+    failure::Failure,
+    stop,
+};
 use directory::Places;
 use headwater::{ports::connector::SourceConnector, prelude::Clock, prelude::SystemClock};
 use headwater_connector_file::{FileSource, Rate};
@@ -69,6 +74,10 @@ pub(crate) fn run(dev: &Dev) -> Result<u8, Failure> {
     let listening = stop::listen(move |signal| drop(heard.send(Event::Signal(signal))))?;
 
     let pipeline = Pipeline::start(&places, Box::new(source), &clock, dev.roll_interval_ms)?;
+    if let Some((records, replayed)) = pipeline.resumed() {
+        let (records, replayed) = (grouped(records), grouped(replayed));
+        say(&format!("  goes on behind {records} records; {replayed} state changes replayed"));
+    }
     let mut view = View::new(clock.elapsed());
     view.begin(clock.elapsed(), pipeline.progress().records);
     let ended = thread::scope(|scope| {

@@ -74,7 +74,7 @@ impl Pipeline {
             dead_letter_topic: name(DEAD_LETTERS)?,
         };
         let source = SourceTask::start("telemetry-file", source, port, target, Arc::clone(clock))
-            .map_err(|error| Failure::running("the input cannot be read", error))?;
+            .map_err(|error| Failure::running("the input cannot be taken in", error))?;
         Ok(Self { log, state, streams, source, sinks })
     }
 
@@ -83,7 +83,7 @@ impl Pipeline {
         let progress = self
             .source
             .wait_ended()
-            .map_err(|error| Failure::running("the input cannot be read", error))?;
+            .map_err(|error| Failure::running("the input cannot be taken in", error))?;
         Ok(progress.ended)
     }
 
@@ -101,6 +101,13 @@ impl Pipeline {
             }
         }
         Ok(Finish::Done)
+    }
+
+    /// Where it goes on, if anything was committed before: the records so far, and how many state changes had to be
+    /// replayed from the log.
+    pub(super) fn resumed(&self) -> Option<(u64, u64)> {
+        let (records, replayed) = (self.progress().records, self.streams.metrics().restored);
+        (records > 0 || replayed > 0).then_some((records, replayed))
     }
 
     /// How far it is; figures that cannot be read at the moment are left at 0.
@@ -125,7 +132,7 @@ impl Pipeline {
             return Some(Failure::running("the pipeline stopped", error));
         }
         if let Some(error) = self.source.progress().error {
-            return Some(Failure::running("the input cannot be read", error));
+            return Some(Failure::running("the input cannot be taken in", error));
         }
         let failed = self.sinks.iter().find_map(|sink| sink.progress().error);
         failed.map(|error| Failure::running("a Parquet sink stopped", error))
@@ -145,7 +152,7 @@ impl Pipeline {
         let source = source
             .join()
             .map(drop)
-            .map_err(|error| Failure::running("the input cannot be read", error));
+            .map_err(|error| Failure::running("the input cannot be taken in", error));
         let closed =
             streams.close().map_err(|error| Failure::running("the pipeline stopped", error));
         let sinks = sinks.map(|sink| {

@@ -2,11 +2,13 @@
 
 use crate::{
     fleet::{Dice, fleet, with_bad_lines},
-    program::{Bench, Minute, Row, headwater},
+    program::{Bench, Minute, Row, headwater, output},
     record,
     reference::{Car, Reference},
 };
 use std::{
+    collections::BTreeSet,
+    fs,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -47,6 +49,34 @@ fn runs_that_are_killed_at_any_moment_end_as_one_that_is_left_alone() {
         want.hold(&Results::of(&bench));
     }
     eprintln!("{kills} kills");
+}
+
+/// A flush makes a table file for each of two column families: with so many, whole flushes are behind a run.
+const TABLE_FILES: usize = 6;
+
+#[test]
+fn a_killed_run_replays_no_more_than_what_the_state_on_disk_lacks() {
+    let input = fleet(9, 40, 900);
+    let bench = Bench::new(&input);
+    let mut child = Running(slow(&bench).spawn().unwrap());
+    let mut seen = BTreeSet::new();
+    while seen.len() < TABLE_FILES {
+        assert_eq!(child.0.try_wait().unwrap(), None, "it ended before its state was on the disk");
+        pause(Duration::from_millis(5));
+        let files = fs::read_dir(bench.data().join("state")).into_iter().flatten();
+        let names = files.filter_map(|file| Some(file.ok()?.file_name()));
+        seen.extend(names.filter(|name| name.to_string_lossy().ends_with(".sst")));
+    }
+    child.0.kill().unwrap();
+    child.0.wait().unwrap();
+    let changes = bench.changelog_records();
+
+    let told = String::from_utf8(output(&mut bench.command()).stdout).unwrap();
+    let line = told.lines().find(|line| line.contains("goes on behind")).unwrap();
+    let replayed = line.split("; ").last().unwrap().split(' ').next().unwrap().replace(',', "");
+    let replayed: usize = replayed.parse().unwrap();
+    assert!(replayed < changes, "{replayed} of {changes} state changes were replayed");
+    record::hold(&bench, &Reference::of(&input));
 }
 
 #[test]

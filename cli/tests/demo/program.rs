@@ -79,6 +79,20 @@ impl Bench {
             .collect()
     }
 
+    /// How many records the changelogs of all stores hold.
+    pub(crate) fn changelog_records(&self) -> usize {
+        let log = EmbeddedLog::open(&self.data().join("log"), LogOptions::new()).unwrap();
+        let mut count = 0;
+        for spec in log.topics().unwrap() {
+            if spec.name.as_str().ends_with("-changelog") {
+                let partitions =
+                    (0..spec.partitions).map(|n| TopicPartition::new(spec.name.clone(), n));
+                count += partitions.map(|at| rows(&log, &at).len()).sum::<usize>();
+            }
+        }
+        count
+    }
+
     pub(crate) fn minutes(&self) -> Vec<Minute> {
         let mut rows: Vec<Minute> = Vec::new();
         for file in self.parquet_files("car_minutes") {
