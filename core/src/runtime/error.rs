@@ -4,8 +4,7 @@ use crate::{
     ports::{log::LogError, state::StateError},
     processor::ProcessorError,
     record::{InvalidTopicName, TopicName},
-    task::TaskId,
-    topology::TopologyError,
+    topology::{TaskId, TopologyError},
 };
 use std::sync::Arc;
 

@@ -13,9 +13,9 @@ use crate::{
         state::{State, StateError, StoreSpec},
     },
     record::{TopicName, TopicPartition},
-    task::{Blueprint, Task, TaskId},
+    task::{Blueprint, Task},
     time::Clock,
-    topology::{Plan, Topic, Topology, TopologyError},
+    topology::{Plan, TaskId, Topic, Topology, TopologyError},
 };
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -16,9 +16,9 @@ use crate::{
     },
     record::{TopicName, TopicPartition},
     serde::Data,
-    task::{Blueprint, TaskId},
+    task::Blueprint,
     time::Clock,
-    topology::{Topic, Topology, sources},
+    topology::{TaskId, Topic, Topology, sources},
 };
 use hashbrown::HashMap;
 use std::{

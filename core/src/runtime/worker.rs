@@ -4,9 +4,9 @@ use super::{error::StreamsError, exchange::Exchange};
 use crate::{
     ports::log::{Log, LogError},
     processor::ProcessorError,
-    task::{Step, Task, TaskCommit, TaskId},
+    task::{Step, Task, TaskCommit},
     time::Clock,
-    topology::Topic,
+    topology::{TaskId, Topic},
 };
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Makes a task from its part of a topology.
 
 use super::{
-    BadRecord, Task, TaskId,
+    BadRecord, Task,
     carried::TimeVector,
     graph::{Action, Graph, Slot},
     input::Input,
@@ -12,7 +12,7 @@ use crate::{
     record::{RecordSetBuilder, Timestamp, TopicName, TopicPartition},
     serde::{Bytes, Utf8},
     store::{KeyValueStore, StoreBuilder, StoreKey},
-    topology::{Kind, Plan, SinkRecords, Topic, Topology},
+    topology::{Kind, Plan, SinkRecords, TaskId, Topic, Topology},
 };
 use hashbrown::HashMap;
 use std::{collections::BTreeMap, sync::Arc};

@@ -1,11 +1,11 @@
 //! One partition that a task reads: fetched records, decoded a stretch at a time, taken in runs.
 
-use super::carried::{TimeMark, TimeVector};
+use super::carried::TimeVector;
 use crate::{
     ports::log::Fetched,
     processor::{Payload, Pending},
     record::{RecordSet, Timestamp, TopicPartition},
-    topology::{Decoder, Failure, Topic},
+    topology::{Decoder, Failure, TimeMark, Topic},
 };
 use std::{collections::VecDeque, sync::Arc};
 

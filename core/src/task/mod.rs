@@ -18,10 +18,7 @@ mod commit;
 mod graph;
 mod input;
 
-pub use carried::TaskId;
-
 pub(crate) use build::Blueprint;
-pub(crate) use carried::TimeMark;
 pub(crate) use commit::{ChangelogPart, TaskCommit};
 
 use crate::{
@@ -32,7 +29,7 @@ use crate::{
     },
     record::{Headers, RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicPartition},
     store::{KeyValueStore, StoreKey},
-    topology::{Failure, Topic},
+    topology::{Failure, TaskId, TimeMark, Topic},
 };
 use carried::TimeVector;
 use graph::{Action, Graph};

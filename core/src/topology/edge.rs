@@ -1,12 +1,12 @@
 //! The two ends of a topology: bytes to typed rows at a source, typed rows to bytes at a sink.
 
+use super::mark::{TaskId, TimeMark};
 use crate::{
     processor::{Context, Payload, Pending, ProcessorError, Record, Rows, mistyped},
     record::{
         Headers, RecordRef, RecordSet, RecordSetBuilder, SetFull, Timestamp, murmur2_partition,
     },
     serde::{Data, Nullable, SerdeError, SharedSerde, for_type},
-    task::{TaskId, TimeMark},
 };
 use std::sync::Arc;
 

@@ -11,12 +11,15 @@
 mod describe;
 mod edge;
 mod error;
+mod mark;
 mod plan;
 
 pub use edge::{Consumed, Decoded, Decoder, Encoder, Failure, Produced, TimestampExtractor};
 pub use error::TopologyError;
+pub use mark::TaskId;
 
 pub(crate) use edge::SinkRecords;
+pub(crate) use mark::TimeMark;
 pub(crate) use plan::{Plan, SubTopology, sources};
 
 use crate::{
