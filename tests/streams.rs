@@ -19,20 +19,49 @@ use std::{
     time::Duration,
 };
 
-/// A log on which something happens right after a reader was told that a partition holds nothing more.
-struct AtTheEnd {
+/// A log that is watched.
+struct Watched {
     inner: MemoryLog,
-    topic: TopicName,
-    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// What happens once a reader of `in` was told that it holds nothing more.
+    at_end: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// For each commit of a position in `in`: that position, and the end of `out` behind it.
+    positions: Mutex<Vec<(i64, i64)>>,
 }
 
-impl fmt::Debug for AtTheEnd {
+impl fmt::Debug for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AtTheEnd").field("inner", &self.inner).finish_non_exhaustive()
+        f.debug_struct("Watched").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 
-impl Log for AtTheEnd {
+impl Watched {
+    /// With `in` and `out`, one partition each.
+    fn new() -> Arc<Self> {
+        let inner = MemoryLog::new();
+        for topic in ["in", "out"] {
+            inner.create_topic(&TopicSpec::new(TopicName::new(topic).unwrap(), 1)).unwrap();
+        }
+        Arc::new(Self { inner, at_end: Mutex::default(), positions: Mutex::default() })
+    }
+
+    fn start(self: &Arc<Self>, topology: Topology, config: StreamsConfig) -> Streams {
+        let state = Arc::new(MemoryState::default());
+        let log = Arc::clone(self) as Arc<dyn Log>;
+        Streams::start(topology, config, log, state, Arc::new(SystemClock::new())).unwrap()
+    }
+
+    /// The values in `out`.
+    fn output(&self) -> Vec<Vec<u8>> {
+        let fetched = self.inner.fetch(&only("out"), 0, usize::MAX).unwrap();
+        fetched.records.iter().map(|record| record.value.unwrap().to_vec()).collect()
+    }
+}
+
+fn only(topic: &str) -> TopicPartition {
+    TopicPartition::new(TopicName::new(topic).unwrap(), 0)
+}
+
+impl Log for Watched {
     fn fetch(
         &self,
         partition: &TopicPartition,
@@ -40,8 +69,8 @@ impl Log for AtTheEnd {
         bytes_max: usize,
     ) -> Result<Fetched, LogError> {
         let fetched = self.inner.fetch(partition, offset, bytes_max)?;
-        if partition.topic == self.topic && offset > 0 && fetched.records.is_empty() {
-            let then = self.then.lock().unwrap().take();
+        if *partition == only("in") && offset > 0 && fetched.records.is_empty() {
+            let then = self.at_end.lock().unwrap().take();
             then.into_iter().for_each(|then| then());
         }
         Ok(fetched)
@@ -72,7 +101,12 @@ impl Log for AtTheEnd {
     }
 
     fn commit(&self, commit: Commit) -> Result<Box<dyn CommitTicket>, LogError> {
-        self.inner.commit(commit)
+        let of_input = commit.offsets.iter().filter(|position| position.partition == only("in"));
+        let offsets: Vec<_> = of_input.map(|position| position.committed.offset).collect();
+        let ticket = self.inner.commit(commit)?;
+        let end = self.inner.offsets(&only("out"))?.end;
+        self.positions.lock().unwrap().extend(offsets.into_iter().map(|offset| (offset, end)));
+        Ok(ticket)
     }
 
     fn committed(
@@ -92,17 +126,14 @@ impl Log for AtTheEnd {
     }
 }
 
-fn append(log: &dyn Log, topic: &TopicName, timestamps: impl IntoIterator<Item = i64>) {
+fn append(log: &Watched, timestamps: impl IntoIterator<Item = i64>) {
     let mut records = RecordSetBuilder::default();
     for timestamp in timestamps {
         let value = timestamp.to_string();
         records.push(timestamp, Some(b"car"), Some(value.as_bytes()), &Headers::new()).unwrap();
     }
-    let append = Append {
-        partition: TopicPartition::new(topic.clone(), 0),
-        base_offset: None,
-        records: Arc::new(records.build()),
-    };
+    let records = Arc::new(records.build());
+    let append = Append { partition: only("in"), base_offset: None, records };
     let commit = Commit { appends: vec![append], ..Commit::default() };
     log.commit(commit).unwrap().wait().unwrap();
 }
@@ -122,24 +153,16 @@ fn what_was_appended_before_an_input_is_declared_complete_is_taken_before_window
         .named(WINDOWS)
         .to_stream()
         .to("out");
-    let (input, output) = (TopicName::new("in").unwrap(), TopicName::new("out").unwrap());
-    let log = Arc::new(AtTheEnd {
-        inner: MemoryLog::new(),
-        topic: input.clone(),
-        then: Mutex::default(),
-    });
-    for topic in [&input, &output] {
-        log.create_topic(&TopicSpec::new(topic.clone(), 1)).unwrap();
-    }
-    append(&*log, &input, 0..10);
+    let log = Watched::new();
+    append(&log, 0..10);
 
     let streams = Arc::new(OnceLock::<Streams>::new());
     let (declare, declared) = mpsc::channel();
-    *log.then.lock().unwrap() = Some(Box::new({
+    *log.at_end.lock().unwrap() = Some(Box::new({
         // Weak, for the log is not to keep itself alive.
-        let (log, input, streams) = (Arc::downgrade(&log), input.clone(), Arc::clone(&streams));
+        let (log, streams) = (Arc::downgrade(&log), Arc::clone(&streams));
         move || {
-            append(&*log.upgrade().unwrap(), &input, 10..20);
+            append(&log.upgrade().unwrap(), 10..20);
             declare.send(()).unwrap();
             let draining =
                 || matches!(streams.get().map(Streams::state), Some(StreamsState::PendingShutdown));
@@ -148,19 +171,35 @@ fn what_was_appended_before_an_input_is_declared_complete_is_taken_before_window
             }
         }
     }));
-    let started = Streams::start(
-        builder.build().unwrap(),
-        StreamsConfig::new("app"),
-        Arc::clone(&log) as _,
-        Arc::new(MemoryState::default()),
-        Arc::new(SystemClock::new()),
-    );
-    let streams = streams.get_or_init(|| started.unwrap());
+    let started = log.start(builder.build().unwrap(), StreamsConfig::new("app"));
+    let streams = streams.get_or_init(|| started);
     declared.recv().unwrap();
     streams.drain().unwrap();
 
     assert_eq!(streams.dropped_records(WINDOWS), 0);
-    let written = log.inner.fetch(&TopicPartition::new(output, 0), 0, 1 << 20).unwrap().records;
-    let counts: Vec<_> = written.iter().map(|record| record.value.unwrap().to_vec()).collect();
-    assert_eq!(counts, [20_i64.to_be_bytes().to_vec()]);
+    assert_eq!(log.output(), [20_i64.to_be_bytes().to_vec()]);
+}
+
+/// At-least-once sends outputs ahead: a position may be committed only behind the outputs of all that lies before it.
+#[test]
+fn at_least_once_never_commits_a_position_ahead_of_its_outputs() {
+    let builder = StreamsBuilder::new();
+    builder.stream::<String, String>("in").to("out");
+    let log = Watched::new();
+    append(&log, 0..5_000);
+    let config = StreamsConfig::new("app")
+        .with_processing_guarantee(ProcessingGuarantee::AtLeastOnce)
+        .with_batch_rows_max(7)
+        .with_commit_interval(Duration::ZERO);
+    let streams = log.start(builder.build().unwrap(), config);
+    append(&log, 5_000..10_000);
+    streams.drain().unwrap();
+
+    let expected: Vec<_> =
+        (0..10_000).map(|timestamp| timestamp.to_string().into_bytes()).collect();
+    assert_eq!(log.output(), expected);
+    let positions = log.positions.lock().unwrap().clone();
+    assert!(positions.len() > 1, "{positions:?}");
+    let ahead = positions.iter().find(|(position, outputs)| position > outputs);
+    assert_eq!(ahead, None);
 }

@@ -73,6 +73,10 @@ pub struct StreamsMetrics {
 
 const LATENCIES_MAX: usize = 65_536;
 
+/// At-least-once, outputs go out when there is nothing more to take, and at least this often: a frame and a sync for
+/// every batch of a busy thread would cost more than they bring.
+const SEND_EVERY: Duration = Duration::from_millis(10);
+
 #[derive(Debug, Default)]
 struct Seen {
     records: HashMap<TaskId, u64>,
@@ -355,7 +359,7 @@ impl Shared {
         let cache_bytes = self.config.statestore_cache_max_bytes
             / worker.tasks.len().max(1)
             / self.config.num_stream_threads;
-        let mut looked_again = false;
+        let (mut looked_again, mut sent) = (false, Duration::ZERO);
         while self.epochs.ending() != Ending::Ended {
             let draining = self.epochs.ending() == Ending::Draining;
             if draining && !looked_again {
@@ -369,8 +373,12 @@ impl Shared {
             }
             let wakes = self.epochs.wakes();
             let mut ran = worker.pump()?;
-            if ran && self.config.processing_guarantee == ProcessingGuarantee::AtLeastOnce {
-                self.send_outputs(worker)?;
+            if self.config.processing_guarantee == ProcessingGuarantee::AtLeastOnce {
+                let now = self.world.clock.elapsed();
+                if !ran || now.saturating_sub(sent) >= SEND_EVERY {
+                    self.send_outputs(worker)?;
+                    sent = now;
+                }
             }
             let mut finished = false;
             if !ran && draining {
