@@ -13,7 +13,7 @@
 //! ```text
 //! $ cargo run --release --example connected_cars -- examples/data/fleet.ndjson.gz
 //! 115700 records, 66 alerts raised, 38 cleared, 28 still open, 0 late
-//! City 1.2             11.81 l/100 km over   400.0 km
+//! Classic 1.6          12.57 l/100 km over   143.9 km
 //! …
 //! ```
 //!
