@@ -13,10 +13,9 @@
 //! | [`log`], [`state`] | the embedded log, and where stores live |
 //! | [`record`], [`serde`], [`time`] | records, types to bytes, clocks |
 
-pub use headwater_core::{
-    connect, ports, processor, record, runtime, serde, store, task, time, topology,
-};
+pub use headwater_core::{dead_letter, ports, record, serde, time};
 pub use headwater_dsl as dsl;
+pub use headwater_engine::{connect, processor, runtime, store, task, topology};
 
 /// The embedded log.
 pub mod log {
@@ -34,15 +33,17 @@ pub mod state {
 pub mod prelude {
     pub use headwater_core::{
         ports::log::{Durability, Log, TopicSpec},
-        processor::{Context, InitContext, Processor, ProcessorError, Record},
         record::{Timestamp, TopicName, TopicPartition},
-        runtime::{ProcessingGuarantee, Streams, StreamsConfig, StreamsError},
-        store::{KeyValueStore, Window, Windowed},
         time::{Clock, SystemClock},
-        topology::{Consumed, Produced, Topology, TopologyError},
     };
     pub use headwater_dsl::{
         EmitStrategy, KStream, KTable, Materialized, StreamsBuilder, TimeWindows,
+    };
+    pub use headwater_engine::{
+        processor::{Context, InitContext, Processor, ProcessorError, Record},
+        runtime::{ProcessingGuarantee, Streams, StreamsConfig, StreamsError},
+        store::{KeyValueStore, Window, Windowed},
+        topology::{Consumed, Produced, Topology, TopologyError},
     };
     pub use headwater_log::{EmbeddedLog, LogOptions};
     #[cfg(feature = "rocksdb")]

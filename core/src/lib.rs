@@ -1,28 +1,19 @@
-//! The words and the engine: records, serdes, topologies, tasks, and the ports they run on.
+//! The words and the ports: what whoever implements a log, a store, a serde or a connector sees, and no more.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`record`] | records as bytes, headers, names of topics |
+//! | [`serde`] | types to bytes and back |
+//! | [`time`] | the clock port |
+//! | [`dead_letter`] | what is kept of a record that could not be taken |
+//! | [`ports`] | traits for the log, the state and the connectors |
 //!
 //! # Not here
 //!
-//! No disk, no network, no Arrow: the log, the state and the connectors come in through [`ports`].
+//! What runs a topology is `headwater-engine`; it is built on this crate, as every implementation of a port is.
 
-/// `Debug` for a type whose parts have none: its name.
-macro_rules! opaque_debug {
-    ($name:ident < $($parameter:tt),+ >) => {
-        impl<$($parameter),+> std::fmt::Debug for $name<$($parameter),+> {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.debug_struct(stringify!($name)).finish_non_exhaustive()
-            }
-        }
-    };
-}
-
-pub mod connect;
+pub mod dead_letter;
 pub mod ports;
-pub mod processor;
 pub mod record;
-pub mod runtime;
 pub mod serde;
-pub mod store;
-
-pub mod task;
 pub mod time;
-pub mod topology;

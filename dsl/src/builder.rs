@@ -6,8 +6,8 @@ use crate::{
     plan::{Plan, Step},
     table::Stored,
 };
-use headwater_core::{
-    serde::{Data, SharedSerde},
+use headwater_core::serde::{Data, SharedSerde};
+use headwater_engine::{
     store::{KeyValueStore, StoreBuilder},
     topology::{Consumed, Topology, TopologyError},
 };
@@ -58,7 +58,7 @@ use std::{fmt, sync::Arc};
 ///
 /// "
 /// );
-/// # Ok::<(), headwater_core::topology::TopologyError>(())
+/// # Ok::<(), headwater_engine::topology::TopologyError>(())
 /// ```
 #[derive(Clone, Default)]
 pub struct StreamsBuilder {

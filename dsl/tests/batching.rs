@@ -4,10 +4,9 @@
 
 #![expect(clippy::indexing_slicing, reason = "what fails here fails its test")]
 
-use headwater_core::{
-    ports::log::Log, record::TopicPartition, runtime::StreamsConfig, topology::Topology,
-};
+use headwater_core::{ports::log::Log, record::TopicPartition};
 use headwater_dsl::{EmitStrategy, KStream, Materialized, StreamsBuilder, TimeWindows};
+use headwater_engine::{runtime::StreamsConfig, topology::Topology};
 use headwater_testkit::TopologyTestDriver;
 use proptest::prelude::*;
 use std::{collections::BTreeMap, time::Duration};

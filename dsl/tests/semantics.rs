@@ -2,14 +2,14 @@
 //!
 //! Records are written `key=value@timestamp`, windowed keys `key[start]`, deletions `key=-@timestamp`.
 
-use headwater_core::{
-    runtime::StreamsConfig,
-    serde::{Nullable, SharedSerde, for_type},
-    store::{Windowed, WindowedSerde},
-    topology::Topology,
-};
+use headwater_core::serde::{Nullable, SharedSerde, for_type};
 use headwater_dsl::{
     EmitStrategy, KGroupedStream, KStream, KTable, Materialized, StreamsBuilder, TimeWindows,
+};
+use headwater_engine::{
+    runtime::StreamsConfig,
+    store::{Windowed, WindowedSerde},
+    topology::Topology,
 };
 use headwater_testkit::{TestOutputTopic, TopologyTestDriver};
 use std::{collections::BTreeMap, error::Error, fmt::Display, sync::Arc, time::Duration};

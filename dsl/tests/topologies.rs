@@ -1,13 +1,13 @@
 //! Golden topologies: what each operator draws.
 
 use expect_test::{Expect, expect};
-use headwater_core::{
+use headwater_core::serde::{Utf8, for_type};
+use headwater_dsl::{EmitStrategy, Grouped, KStream, Materialized, StreamsBuilder, TimeWindows};
+use headwater_engine::{
     processor::{Context, Processor, ProcessorError, Record},
-    serde::{Utf8, for_type},
     store::KeyValueStore,
     topology::{Consumed, Produced, TopologyError},
 };
-use headwater_dsl::{EmitStrategy, Grouped, KStream, Materialized, StreamsBuilder, TimeWindows};
 use std::{sync::Arc, time::Duration};
 
 /// Draws on a stream of `in`, and compares the topology.

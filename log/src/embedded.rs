@@ -27,10 +27,7 @@ const PARTITIONS_MAX: u32 = 99_999;
 /// Dropping it closes it; [`close`](Self::close) also says whether that went well.
 ///
 /// ```
-/// use headwater_core::{
-///     ports::log::{Append, Commit, Log, TopicSpec},
-///     record::{Headers, RecordSetBuilder, TopicName, TopicPartition},
-/// };
+/// use headwater_core::{ports::log::{Append, Commit, Log, TopicSpec}, record::{Headers, RecordSetBuilder, TopicName, TopicPartition}};
 /// use headwater_log::{EmbeddedLog, LogOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

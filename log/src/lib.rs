@@ -6,6 +6,7 @@
 //! | `commit` | taking commits in, the committer's rounds, checkpoints beside them |
 //! | `journal` | frames in recycled files; what makes a commit atomic and durable |
 //! | `partition`, `segment`, `batch` | Kafka's files and format, derived from the journal |
+//! | `memory` | [`MemoryLog`], the same port without a disk: for tests, and the reference |
 //! | `group`, `checkpoint`, `recovery`, `store` | positions and epochs, the state up to a frame, and the way back to it |
 //!
 //! # Invariants
@@ -27,6 +28,7 @@ mod embedded;
 mod group;
 mod journal;
 mod lock;
+mod memory;
 mod options;
 mod partition;
 mod recovery;
@@ -37,4 +39,5 @@ mod store;
 mod tests;
 
 pub use embedded::EmbeddedLog;
+pub use memory::MemoryLog;
 pub use options::{LogOptions, OpenError};

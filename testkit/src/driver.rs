@@ -10,9 +10,11 @@ use headwater_core::{
     record::{
         Headers, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition, murmur2_partition,
     },
-    runtime::{Driver, ReadOnlyKeyValueStore, StreamsConfig, StreamsError},
     serde::{Data, SerdeError, SharedSerde, for_type},
     time::Clock,
+};
+use headwater_engine::{
+    runtime::{Driver, ReadOnlyKeyValueStore, StreamsConfig, StreamsError},
     topology::Topology,
 };
 use headwater_state::MemoryState;
@@ -76,7 +78,7 @@ struct Inner {
 /// A topology under test.
 ///
 /// ```
-/// use headwater_core::topology::{Consumed, Produced, Topology};
+/// use headwater_engine::topology::{Consumed, Produced, Topology};
 /// use headwater_testkit::TopologyTestDriver;
 ///
 /// let mut topology = Topology::new();

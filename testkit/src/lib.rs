@@ -6,12 +6,10 @@
 //! | [`ManualClock`] | time that moves when the test says so |
 //! | [`MemoryLog`] | the log port in memory |
 
-mod clock;
 mod driver;
-mod memory_log;
 
-pub use clock::ManualClock;
 pub use driver::{
     TestDriverError, TestInputTopic, TestOutputTopic, TestRecord, TopologyTestDriver,
 };
-pub use memory_log::MemoryLog;
+pub use headwater_core::time::ManualClock;
+pub use headwater_log::MemoryLog;

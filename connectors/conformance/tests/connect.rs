@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what fails here fails its test")]
 
 use headwater_core::{
-    connect::{ConnectError, SourceTarget, SourceTask},
     ports::{
         connector::{
             ConnectorError, Guarantee, Resume, Retry, SourceBatch, SourceConnector, SourceStatus,
@@ -13,7 +12,8 @@ use headwater_core::{
     record::{Headers, TopicName, TopicPartition},
     time::SystemClock,
 };
-use headwater_testkit::MemoryLog;
+use headwater_engine::connect::{ConnectError, SourceTarget, SourceTask};
+use headwater_log::MemoryLog;
 use std::{sync::Arc, time::Duration};
 
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,6 @@ use crate::FileSource;
 use flate2::{Compression, write::GzEncoder};
 use headwater_connector_conformance::source_resumes_everywhere;
 use headwater_core::{
-    connect::{ConnectError, SourceProgress, SourceTarget, SourceTask},
     ports::{
         connector::{ConnectorError, SourceConnector},
         log::Log,
@@ -12,7 +11,8 @@ use headwater_core::{
     record::{Headers, TopicName, TopicPartition, murmur2_partition},
     time::SystemClock,
 };
-use headwater_testkit::MemoryLog;
+use headwater_engine::connect::{ConnectError, SourceProgress, SourceTarget, SourceTask};
+use headwater_log::MemoryLog;
 use std::{
     fs,
     io::{Read, Write},

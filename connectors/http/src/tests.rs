@@ -3,7 +3,6 @@
 use crate::{BodyFormat, HttpSink, HttpSinkConfig};
 use headwater_connector_conformance::{Broken, SinkTarget, sink_survives_kills};
 use headwater_core::{
-    connect::SinkTask,
     ports::{
         connector::{ConnectorError, Due, SinkConnector},
         log::{Append, Commit, Log, TopicSpec},
@@ -11,7 +10,8 @@ use headwater_core::{
     record::{Headers, RecordSet, RecordSetBuilder, TopicName, TopicPartition},
     time::SystemClock,
 };
-use headwater_testkit::MemoryLog;
+use headwater_engine::connect::SinkTask;
+use headwater_log::MemoryLog;
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},

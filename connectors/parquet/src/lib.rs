@@ -16,7 +16,7 @@
 //!
 //! # Not here
 //!
-//! When to commit: [`headwater_core::connect`].
+//! When to commit: [`headwater_engine::connect`].
 
 mod bucket;
 mod columns;

@@ -8,7 +8,6 @@ use arrow::{
 use bytes::Bytes;
 use headwater_connector_conformance::{Broken, SinkTarget, sink_survives_kills};
 use headwater_core::{
-    connect::SinkTask,
     ports::{
         connector::{ConnectorError, Due, SinkConnector},
         log::{Append, Commit, Log, TopicSpec},
@@ -16,7 +15,8 @@ use headwater_core::{
     record::{Headers, RecordRef, RecordSet, RecordSetBuilder, TopicName, TopicPartition},
     time::SystemClock,
 };
-use headwater_testkit::MemoryLog;
+use headwater_engine::connect::SinkTask;
+use headwater_log::MemoryLog;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::{
     fs,

@@ -1,6 +1,6 @@
 //! The connector port: sources that fill a topic, and sinks that drain one.
 //!
-//! A connector is driven by one thread of [`crate::connect`], which alone talks to the log: what a source gives and the
+//! A connector is driven by one thread of the engine's connector runtime, which alone talks to the log: what a source gives and the
 //! position behind it become durable in one commit, and so do a sink's position and the list of what it staged. A
 //! connector keeps no clock and does not wait: time comes in with the calls, and a call that cannot go on now says so.
 //!
@@ -13,7 +13,7 @@
 //!
 //! # Not here
 //!
-//! Waiting, retries, commits and threads: [`crate::connect`].
+//! Waiting, retries, commits and threads: the engine's connector runtime.
 
 use super::log::Committed;
 use crate::{

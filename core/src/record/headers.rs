@@ -28,7 +28,7 @@ impl Headers {
     }
 
     /// Takes away the last header if it is called `name`.
-    pub(crate) fn remove_last(&mut self, name: &str) {
+    pub fn remove_last(&mut self, name: &str) {
         self.0.pop_if(|(last, _)| last == name);
     }
 

@@ -2,6 +2,10 @@
 //!
 //! Nothing else in the product reads a clock, so that a test owns time.
 
+mod manual;
+
+pub use manual::ManualClock;
+
 use crate::record::Timestamp;
 use std::{
     fmt,

@@ -10,10 +10,8 @@ use crate::{
     plan::{NodeId, Plan, Serdes, Step},
     table::Stored,
 };
-use headwater_core::{
-    serde::{Data, SharedSerde, for_type},
-    store::KeyValueStore,
-};
+use headwater_core::serde::{Data, SharedSerde, for_type};
+use headwater_engine::store::KeyValueStore;
 use std::{fmt, sync::Arc};
 
 /// A stream grouped by its key; see [`KStream::group_by_key`](crate::KStream::group_by_key).

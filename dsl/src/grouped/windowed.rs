@@ -7,8 +7,8 @@ use crate::{
     settings::Emit,
     table::StoredWindows,
 };
-use headwater_core::{
-    serde::{Data, SharedSerde, for_type},
+use headwater_core::serde::{Data, SharedSerde, for_type};
+use headwater_engine::{
     store::{WindowStore, Windowed, WindowedSerde},
     topology::TopologyError,
 };

@@ -6,10 +6,9 @@
 //! - With caching, nothing is forwarded until a flush, and then the last value of each key that changed; without, one
 //!   update a record. The store ends the same either way.
 
-use headwater_core::{
+use headwater_core::{record::Timestamp, serde::Data};
+use headwater_engine::{
     processor::{Context, InitContext, Processor, ProcessorError, Record, Rows},
-    record::Timestamp,
-    serde::Data,
     store::{KeyValueStore, StoreKey},
 };
 use std::sync::Arc;

@@ -1,9 +1,7 @@
 //! Sends each record to the first branch that wants it.
 
-use headwater_core::{
-    processor::{Context, Processor, ProcessorError, Record},
-    serde::Data,
-};
+use headwater_core::serde::Data;
+use headwater_engine::processor::{Context, Processor, ProcessorError, Record};
 use std::sync::Arc;
 
 /// The branches' predicates, in the order of the node's children.

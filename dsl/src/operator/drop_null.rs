@@ -1,9 +1,7 @@
 //! Drops nulls and counts them, so that what follows has none in its types.
 
-use headwater_core::{
-    processor::{Context, Processor, ProcessorError, Record},
-    serde::Data,
-};
+use headwater_core::serde::Data;
+use headwater_engine::processor::{Context, Processor, ProcessorError, Record};
 
 /// Drops records whose key is null.
 pub(crate) struct DropNullKeys;

@@ -1,9 +1,7 @@
 //! Keeps the records that a predicate holds for.
 
-use headwater_core::{
-    processor::{Context, Processor, ProcessorError, Record, Rows},
-    serde::Data,
-};
+use headwater_core::serde::Data;
+use headwater_engine::processor::{Context, Processor, ProcessorError, Record, Rows};
 use std::sync::Arc;
 
 /// Keeps the records that `keep` holds for.

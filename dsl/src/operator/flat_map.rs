@@ -1,9 +1,7 @@
 //! Maps a record to any number of others.
 
-use headwater_core::{
-    processor::{Context, Processor, ProcessorError, Record},
-    serde::Data,
-};
+use headwater_core::serde::Data;
+use headwater_engine::processor::{Context, Processor, ProcessorError, Record};
 use std::sync::Arc;
 
 /// Maps key and value to any number of pairs, which keep their order and the record's timestamp and headers.

@@ -1,9 +1,7 @@
 //! Maps a value to any number of others; the key stays.
 
-use headwater_core::{
-    processor::{Context, Processor, ProcessorError, Record},
-    serde::Data,
-};
+use headwater_core::serde::Data;
+use headwater_engine::processor::{Context, Processor, ProcessorError, Record};
 use std::sync::Arc;
 
 /// Maps the value to any number of values, which keep their order and the record's key, timestamp and headers.

@@ -1,9 +1,7 @@
 //! Takes records and forwards nothing.
 
-use headwater_core::{
-    processor::{Context, Processor, ProcessorError, Record},
-    serde::Data,
-};
+use headwater_core::serde::Data;
+use headwater_engine::processor::{Context, Processor, ProcessorError, Record};
 use std::sync::Arc;
 
 /// Calls a function on each record.

@@ -1,9 +1,7 @@
 //! Maps the value; the key stays.
 
-use headwater_core::{
-    processor::{Context, Processor, ProcessorError, Record, Rows},
-    serde::Data,
-};
+use headwater_core::serde::Data;
+use headwater_engine::processor::{Context, Processor, ProcessorError, Record, Rows};
 use std::sync::Arc;
 
 /// Maps the value.

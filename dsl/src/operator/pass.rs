@@ -1,9 +1,7 @@
 //! Passes records on: a node where streams meet, or that gives a stream a name of its own.
 
-use headwater_core::{
-    processor::{Context, Processor, ProcessorError, Record, Rows},
-    serde::Data,
-};
+use headwater_core::serde::Data;
+use headwater_engine::processor::{Context, Processor, ProcessorError, Record, Rows};
 
 /// Passes every record on.
 pub(crate) struct Pass;

@@ -1,9 +1,7 @@
 //! Looks at records on their way.
 
-use headwater_core::{
-    processor::{Context, Processor, ProcessorError, Record, Rows},
-    serde::Data,
-};
+use headwater_core::serde::Data;
+use headwater_engine::processor::{Context, Processor, ProcessorError, Record, Rows};
 use std::sync::Arc;
 
 /// Calls a function on each record and passes it on.

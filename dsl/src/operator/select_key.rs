@@ -1,9 +1,7 @@
 //! Gives each record another key.
 
-use headwater_core::{
-    processor::{Context, Processor, ProcessorError, Record, Rows},
-    serde::Data,
-};
+use headwater_core::serde::Data;
+use headwater_engine::processor::{Context, Processor, ProcessorError, Record, Rows};
 use std::sync::Arc;
 
 /// Derives the key from key and value.

@@ -6,10 +6,8 @@
 //! - The result carries the stream record's timestamp and headers.
 
 use crate::table::{Lookup, View};
-use headwater_core::{
-    processor::{Context, InitContext, Processor, ProcessorError, Record, Rows},
-    serde::Data,
-};
+use headwater_core::serde::Data;
+use headwater_engine::processor::{Context, InitContext, Processor, ProcessorError, Record, Rows};
 use std::sync::Arc;
 
 /// A table as a join reads it.

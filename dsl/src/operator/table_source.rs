@@ -5,9 +5,9 @@
 //! - Every record is forwarded, also one that changes nothing; the store is written first.
 //! - What arrives last wins, whatever its timestamp.
 
-use headwater_core::{
+use headwater_core::serde::Data;
+use headwater_engine::{
     processor::{Context, InitContext, Processor, ProcessorError, Record, Rows},
-    serde::Data,
     store::{KeyValueStore, StoreKey},
 };
 use std::sync::Arc;

@@ -1,9 +1,7 @@
 //! Filters or maps the rows of a table; a row that is filtered out is deleted.
 
-use headwater_core::{
-    processor::{Context, Processor, ProcessorError, Record, Rows},
-    serde::Data,
-};
+use headwater_core::serde::Data;
+use headwater_engine::processor::{Context, Processor, ProcessorError, Record, Rows};
 use std::sync::Arc;
 
 /// Maps a row to its new value or to none; deletions stay deletions.

@@ -1,7 +1,8 @@
 //! An operator's own stream time, and what it says about its windows.
 
 use crate::settings::TimeWindows;
-use headwater_core::{processor::ProcessorError, record::Timestamp, store::Window};
+use headwater_core::record::Timestamp;
+use headwater_engine::{processor::ProcessorError, store::Window};
 
 /// The largest timestamp seen, and which windows are open at it.
 ///

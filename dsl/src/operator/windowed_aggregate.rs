@@ -9,10 +9,9 @@
 //! - A window leaves the store only once it is closed and everything it has to say was forwarded.
 
 use super::{WindowTime, aggregate::fold_into};
-use headwater_core::{
+use headwater_core::{record::Timestamp, serde::Data};
+use headwater_engine::{
     processor::{Context, InitContext, Processor, ProcessorError, Record, Rows},
-    record::Timestamp,
-    serde::Data,
     store::{StoreKey, WindowStore, Windowed},
 };
 use std::sync::Arc;

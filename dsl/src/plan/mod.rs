@@ -14,9 +14,9 @@
 
 mod repartition;
 
-use headwater_core::{
+use headwater_core::serde::Data;
+use headwater_engine::{
     processor::Processor,
-    serde::Data,
     store::StoreBuilder,
     topology::{Consumed, Produced, Topology, TopologyError},
 };

@@ -1,10 +1,8 @@
 //! Where records are placed anew by their key: the decision and the pair of nodes.
 
 use super::{NodeId, Plan, Step};
-use headwater_core::{
-    serde::{Data, SharedSerde},
-    topology::{Consumed, Produced, Topology},
-};
+use headwater_core::serde::{Data, SharedSerde};
+use headwater_engine::topology::{Consumed, Produced, Topology};
 
 /// How records lie in a managed topic.
 pub(crate) struct Serdes<K, V> {

@@ -34,7 +34,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// split.branch(|_, celsius| *celsius > 110.0).named("too-hot").to("alerts");
     /// split.default_branch().to("normal");
     /// assert!(builder.build()?.describe().contains("--> too-hot, KSTREAM-BRANCHCHILD-0000000004"));
-    /// # Ok::<(), headwater_core::topology::TopologyError>(())
+    /// # Ok::<(), headwater_engine::topology::TopologyError>(())
     /// ```
     #[must_use]
     pub fn split(&self) -> BranchedKStream<K, V> {

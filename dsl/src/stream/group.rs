@@ -36,7 +36,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// let models = builder.stream::<String, String>("models-by-car");
     /// let _fleet = models.group_by(|_, model| model.clone()).count("cars-by-model");
     /// assert!(builder.build()?.describe().contains("(topic: cars-by-model-repartition)"));
-    /// # Ok::<(), headwater_core::topology::TopologyError>(())
+    /// # Ok::<(), headwater_engine::topology::TopologyError>(())
     /// ```
     #[must_use]
     pub fn group_by<K2: DefaultSerde>(

@@ -13,10 +13,8 @@ pub use branch::BranchedKStream;
 pub use terminal::Terminal;
 
 use crate::plan::{NodeId, Plan, Step};
-use headwater_core::{
-    processor::Processor,
-    serde::{Data, SharedSerde},
-};
+use headwater_core::serde::{Data, SharedSerde};
+use headwater_engine::processor::Processor;
 use std::fmt;
 
 /// Records with key `K` and value `V`.
@@ -31,7 +29,7 @@ use std::fmt;
 /// speeds.filter(|_, kmh| *kmh > 130.0).to("fast");
 /// speeds.filter(|_, kmh| *kmh < 5.0).named("standing").to("slow");
 /// assert!(builder.build()?.describe().contains("Processor: standing"));
-/// # Ok::<(), headwater_core::topology::TopologyError>(())
+/// # Ok::<(), headwater_engine::topology::TopologyError>(())
 /// ```
 pub struct KStream<K, V> {
     pub(crate) plan: Plan,

@@ -2,18 +2,16 @@
 
 use super::KStream;
 use crate::plan::Step;
-use headwater_core::{processor::Processor, serde::Data};
+use headwater_core::serde::Data;
+use headwater_engine::processor::Processor;
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Runs a processor of one's own, which may use the named stores; `supplier` makes one for each task. Marks the
     /// stream for a repartition.
     ///
     /// ```
-    /// use headwater_core::{
-    ///     processor::{Context, InitContext, Processor, ProcessorError, Record},
-    ///     serde::for_type,
-    ///     store::{KeyValueStore, StoreKey},
-    /// };
+    /// use headwater_core::{serde::for_type};
+    /// use headwater_engine::{processor::{Context, InitContext, Processor, ProcessorError, Record}, store::{KeyValueStore, StoreKey}};
     /// use headwater_dsl::StreamsBuilder;
     ///
     /// /// Forwards a value when it differs from the key's last one.

@@ -7,7 +7,8 @@ use crate::{
     operator::ForEach,
     plan::{NodeId, Plan},
 };
-use headwater_core::{serde::Data, topology::Produced};
+use headwater_core::serde::Data;
+use headwater_engine::topology::Produced;
 use std::{fmt, sync::Arc};
 
 /// The end of a stream, to be named if it should not have its counted name.
@@ -38,7 +39,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// let builder = StreamsBuilder::new();
     /// builder.stream::<String, String>("in").to("out").named("copy");
     /// assert!(builder.build()?.describe().contains("Sink: copy (topic: out)"));
-    /// # Ok::<(), headwater_core::topology::TopologyError>(())
+    /// # Ok::<(), headwater_engine::topology::TopologyError>(())
     /// ```
     pub fn to(&self, topic: impl Into<String>) -> Terminal
     where

@@ -1,8 +1,8 @@
 //! How an operator looks a row of a table up: in the store behind it, through what maps and filters it.
 
-use headwater_core::{
+use headwater_core::serde::Data;
+use headwater_engine::{
     processor::{InitContext, ProcessorError, Stores},
-    serde::Data,
     store::{KeyValueStore, StoreKey, WindowStore, Windowed},
 };
 use std::sync::Arc;

@@ -1,0 +1,37 @@
+//! A clock that moves when the test says so.
+
+use super::Clock;
+use crate::record::Timestamp;
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+/// A clock that stands still until it is advanced.
+#[derive(Debug, Default)]
+pub struct ManualClock {
+    now_ms: AtomicI64,
+}
+
+impl ManualClock {
+    /// A clock that stands at `now_ms`, in ms since the Unix epoch.
+    #[must_use]
+    pub fn at(now_ms: Timestamp) -> Self {
+        Self { now_ms: AtomicI64::new(now_ms) }
+    }
+
+    /// Moves it on.
+    pub fn advance(&self, by: Duration) {
+        self.now_ms.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        self.now_ms.load(Ordering::SeqCst)
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.now().try_into().unwrap_or(0))
+    }
+}

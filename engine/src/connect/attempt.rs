@@ -1,0 +1,23 @@
+//! Tries a connector's call again while its error is retriable and its budget lasts.
+
+use super::{Stopped, signal::Signal};
+use headwater_core::ports::connector::{ConnectorError, Retry};
+
+/// Calls until it succeeds, fails for good, has used up its budget, or the task is to stop.
+pub(super) fn attempt<P: Clone + Default, T>(
+    signal: &Signal<P>,
+    retry: Retry,
+    mut call: impl FnMut() -> Result<T, ConnectorError>,
+) -> Result<T, Stopped> {
+    for failures in 1.. {
+        let error = match call() {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let delay = if error.is_retriable() { retry.delay(failures) } else { None };
+        let Some(delay) = delay else { return Err(error.into()) };
+        tracing::warn!(%error, failures, delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), "will retry");
+        signal.wait(delay)?;
+    }
+    Err(Stopped::Asked)
+}

@@ -1,0 +1,123 @@
+//! The runtime of connectors: one thread a connector, between its port and the log port.
+//!
+//! | part | does |
+//! |---|---|
+//! | [`SourceTask`] | polls a source; records, dead letters and position become durable in one commit |
+//! | [`SinkTask`] | reads a topic into a sink; commits what it staged, then lets it publish |
+//! | `attempt` | tries retriable failures again, with waits that a stop cuts short |
+//! | `signal` | how a task is stopped, woken and awaited |
+//!
+//! # Invariants
+//!
+//! - A connector named `n` owns the group `connect-n`; a second task of that name fences the first.
+//! - An error or a panic of a connector ends its task and is reported by its handle, never lost.
+//!
+//! # Not here
+//!
+//! What a connector reads or writes: [`headwater_core::ports::connector`] and the connector crates.
+
+mod attempt;
+mod dead_letter;
+mod signal;
+mod sink;
+mod source;
+
+pub use sink::{SinkProgress, SinkTask};
+pub use source::{SourceProgress, SourceTarget, SourceTask};
+
+use headwater_core::ports::{connector::ConnectorError, log::LogError};
+use std::{io, sync::Arc};
+
+/// Why a connector's task ended before its work was done.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The connector failed.
+    #[error("connector {name} failed: {source}")]
+    Connector {
+        /// The connector's name.
+        name: Arc<str>,
+        /// Why.
+        source: ConnectorError,
+    },
+
+    /// The log failed.
+    #[error("connector {name}: {source}")]
+    Log {
+        /// The connector's name.
+        name: Arc<str>,
+        /// Why.
+        source: LogError,
+    },
+
+    /// The connector's code panicked.
+    #[error("connector {name} panicked: {message}")]
+    Panicked {
+        /// The connector's name.
+        name: Arc<str>,
+        /// The panic's text.
+        message: String,
+    },
+
+    /// The task could not be set up.
+    #[error("connector {name} cannot start: {detail}")]
+    Setup {
+        /// The connector's name.
+        name: Arc<str>,
+        /// What is wrong, and what to do.
+        detail: String,
+    },
+
+    /// The system gives no thread.
+    #[error("could not start a thread for connector {name}")]
+    Thread {
+        /// The connector's name.
+        name: Arc<str>,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+}
+
+/// Why a task's loop ended early, before it is given the connector's name.
+#[derive(Debug)]
+enum Stopped {
+    Connector(ConnectorError),
+    Log(LogError),
+    Setup(String),
+    /// Somebody asked for it.
+    Asked,
+}
+
+impl From<ConnectorError> for Stopped {
+    fn from(error: ConnectorError) -> Self {
+        // Whoever read the output has gone, as in `… | head`: nothing failed.
+        if matches!(error, ConnectorError::Closed(_)) {
+            Self::Asked
+        } else {
+            Self::Connector(error)
+        }
+    }
+}
+
+impl From<LogError> for Stopped {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+impl Stopped {
+    fn named(self, name: &Arc<str>) -> Result<(), ConnectError> {
+        let name = Arc::clone(name);
+        match self {
+            Self::Connector(source) => Err(ConnectError::Connector { name, source }),
+            Self::Log(source) => Err(ConnectError::Log { name, source }),
+            Self::Setup(detail) => Err(ConnectError::Setup { name, detail }),
+            Self::Asked => Ok(()),
+        }
+    }
+}
+
+/// The group that holds a connector's positions.
+fn group_of(name: &str) -> Arc<str> {
+    format!("connect-{name}").into()
+}

@@ -1,0 +1,32 @@
+//! What runs a topology: the graph, its processors and stores, tasks, the runtime, and the runtime of connectors.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`topology`] | nodes, sub-topologies, the ends where bytes become rows |
+//! | [`processor`] | what an operator's author sees |
+//! | [`store`] | typed stores: cached, written behind |
+//! | [`task`] | one partition of a sub-topology, as a state machine without I/O |
+//! | [`runtime`] | threads that drive tasks, and the commit of all of them |
+//! | [`connect`] | threads that drive sources and sinks |
+//!
+//! # Not here
+//!
+//! No disk, no network, no Arrow: the log, the state and the connectors come in through [`headwater_core::ports`].
+
+/// `Debug` for a type whose parts have none: its name.
+macro_rules! opaque_debug {
+    ($name:ident < $($parameter:tt),+ >) => {
+        impl<$($parameter),+> std::fmt::Debug for $name<$($parameter),+> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+pub mod connect;
+pub mod processor;
+pub mod runtime;
+pub mod store;
+pub mod task;
+pub mod topology;

@@ -1,0 +1,62 @@
+//! The typed record that processors see.
+
+use headwater_core::record::{Headers, Timestamp};
+
+/// The origin of a record that was made from nothing; forwarding gives it that of the record at hand.
+pub(super) const NO_ORIGIN: u32 = u32::MAX;
+
+/// A key, a value, and when it happened.
+///
+/// Operators that make a new record from one keep its headers and its place of origin by building it with
+/// [`with_key`](Self::with_key), [`with_value`](Self::with_value) and the like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record<K, V> {
+    /// The key.
+    pub key: K,
+    /// The value.
+    pub value: V,
+    /// Event time in ms.
+    pub timestamp: Timestamp,
+    /// Headers, if it has any.
+    pub headers: Option<Box<Headers>>,
+    /// Which record of the batch it descends from, for dead letters.
+    pub(crate) origin: u32,
+}
+
+impl<K, V> Record<K, V> {
+    /// A record without headers.
+    pub fn new(key: K, value: V, timestamp: Timestamp) -> Self {
+        Self { key, value, timestamp, headers: None, origin: NO_ORIGIN }
+    }
+
+    /// The same record under another key.
+    pub fn with_key<K2>(self, key: K2) -> Record<K2, V> {
+        let Self { value, timestamp, headers, origin, .. } = self;
+        Record { key, value, timestamp, headers, origin }
+    }
+
+    /// The same record with another value.
+    pub fn with_value<V2>(self, value: V2) -> Record<K, V2> {
+        let Self { key, timestamp, headers, origin, .. } = self;
+        Record { key, value, timestamp, headers, origin }
+    }
+
+    /// The same record at another time.
+    #[must_use]
+    pub fn with_timestamp(self, timestamp: Timestamp) -> Self {
+        Self { timestamp, ..self }
+    }
+
+    /// Its key and value, and the record without them: to make several records of one.
+    pub fn split(self) -> (Record<(), ()>, K, V) {
+        let Self { key, value, timestamp, headers, origin } = self;
+        (Record { key: (), value: (), timestamp, headers, origin }, key, value)
+    }
+
+    /// The same record with its key and value mapped.
+    pub fn map<K2, V2>(self, map: impl FnOnce(K, V) -> (K2, V2)) -> Record<K2, V2> {
+        let Self { key, value, timestamp, headers, origin } = self;
+        let (key, value) = map(key, value);
+        Record { key, value, timestamp, headers, origin }
+    }
+}

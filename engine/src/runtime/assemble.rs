@@ -1,0 +1,101 @@
+//! Puts the parts of all tasks together into one commit of the log, and then one of the state.
+
+use super::{exchange::Exchange, worker::TaskPart};
+use crate::{
+    task::{Blueprint, ChangelogPart, TaskCommit},
+    topology::Topic,
+};
+use headwater_core::{
+    ports::{
+        log::{Append, Commit, Committed, GroupOffset, Owner, Receipt},
+        state::{ShardChanges, StateCommit},
+    },
+    record::TopicPartition,
+};
+use std::sync::Arc;
+
+/// One commit of an instance: what goes to the log, and what goes to the state once the log has it.
+#[derive(Debug)]
+pub(super) struct EpochCommit {
+    pub(super) epoch: u64,
+    pub(super) log: Commit,
+    /// Changed stores, each with the place of its append in the log's commit, if it appends anything.
+    changes: Vec<(ChangelogPart, Option<usize>)>,
+    sources: Vec<(TopicPartition, i64)>,
+}
+
+/// The appends for records to external topics.
+pub(super) fn outputs(
+    blueprint: &Blueprint,
+    outputs: Vec<(Topic, u32, headwater_core::record::RecordSet)>,
+) -> Vec<Append> {
+    let append = |(topic, partition, records)| {
+        let partition = TopicPartition::new(blueprint.topic_name(&topic), partition);
+        Append { partition, base_offset: None, records: Arc::new(records) }
+    };
+    outputs.into_iter().map(append).collect()
+}
+
+impl EpochCommit {
+    pub(super) fn new(
+        epoch: u64,
+        parts: Vec<TaskPart>,
+        (blueprint, exchange, owner): (&Blueprint, &Exchange, &Owner),
+    ) -> Self {
+        let mut this =
+            Self { epoch, log: Commit::default(), changes: Vec::new(), sources: Vec::new() };
+        this.log.owner = Some(owner.clone());
+        let mut dead_letters = Vec::new();
+        for part in parts {
+            let TaskCommit { outputs: records, dead_letters: dead, changes, offsets } = part.commit;
+            this.log.appends.extend(outputs(blueprint, records));
+            if !dead.is_empty() {
+                let partition = TopicPartition::new(blueprint.dead_letters_name(), 0);
+                dead_letters.push(Append { partition, base_offset: None, records: Arc::new(dead) });
+            }
+            for (topic, partition, consumed) in &part.managed {
+                exchange.settle(topic, *partition, *consumed, &mut this.log.appends);
+            }
+            changes.into_iter().for_each(|change| this.add_change(change));
+            this.log.offsets.extend(offsets.into_iter().map(|(partition, offset)| GroupOffset {
+                group: Arc::clone(&owner.group),
+                partition,
+                committed: Committed { offset, metadata: String::new() },
+            }));
+            this.sources.extend(part.positions);
+        }
+        this.log.appends.extend(dead_letters);
+        this
+    }
+
+    /// Whether there is nothing in it that must outlive the process.
+    pub(super) fn is_empty(&self) -> bool {
+        self.log.appends.is_empty() && self.log.offsets.is_empty() && self.changes.is_empty()
+    }
+
+    fn add_change(&mut self, change: ChangelogPart) {
+        let append = (!change.records.is_empty()).then(|| {
+            let (partition, records) = (change.changelog.clone(), Arc::clone(&change.records));
+            self.log.appends.push(Append { partition, base_offset: None, records });
+            self.log.appends.len() - 1
+        });
+        self.changes.push((change, append));
+    }
+
+    /// What the state is told once the log has answered.
+    pub(super) fn into_state(self, receipt: &Receipt) -> StateCommit {
+        let changes = self.changes.into_iter().map(|(change, append)| {
+            let base = append.and_then(|append| receipt.base_offsets.get(append)).copied();
+            let count = i64::try_from(change.records.len()).unwrap_or(i64::MAX);
+            let position =
+                base.map_or_else(|| change.shard.position().unwrap_or(0), |base| base + count);
+            ShardChanges {
+                shard: change.shard,
+                records: vec![change.records],
+                position,
+                expire_below: change.expire_below,
+            }
+        });
+        StateCommit { epoch: self.epoch, changes: changes.collect(), sources: self.sources }
+    }
+}

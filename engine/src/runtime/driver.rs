@@ -1,0 +1,125 @@
+//! One worker without threads: an application that moves only when it is told to. What test drivers are made of.
+
+use super::{
+    assemble::EpochCommit,
+    config::StreamsConfig,
+    error::StreamsError,
+    query::{ReadOnlyKeyValueStore, open_store},
+    setup::{Ready, World, first_epoch, prepare},
+    worker::Worker,
+};
+use crate::topology::Topology;
+use headwater_core::{
+    ports::{log::Log, state::State},
+    serde::Data,
+    time::Clock,
+};
+use std::{fmt, sync::Arc};
+
+/// An application driven by hand.
+pub struct Driver {
+    worker: Worker,
+    ready: Ready,
+    state: Arc<dyn State>,
+    epoch: u64,
+    levels: usize,
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    /// Sets the application up where its last commit left it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Streams::start`](super::Streams::start).
+    pub fn new(
+        topology: Topology,
+        config: &StreamsConfig,
+        log: Arc<dyn Log>,
+        state: Arc<dyn State>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StreamsError> {
+        let world = World { log, state: Arc::clone(&state), clock };
+        let mut ready = prepare(topology, config, &world)?;
+        let worker = Worker::new(std::mem::take(&mut ready.tasks), Arc::clone(&ready.around));
+        let levels = ready.blueprint.plan.subs.iter().map(|sub| sub.level + 1).max().unwrap_or(0);
+        Ok(Self { worker, epoch: first_epoch(&ready.owner), ready, state, levels })
+    }
+
+    /// Takes everything that its topics hold.
+    ///
+    /// # Errors
+    ///
+    /// What a stream thread would have stopped with.
+    pub fn run_until_idle(&mut self) -> Result<(), StreamsError> {
+        while self.worker.pump()? {}
+        Ok(())
+    }
+
+    /// Takes one step of each task: less than [`run_until_idle`](Self::run_until_idle) where a test commits between.
+    /// True if any task took records.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_until_idle`](Self::run_until_idle).
+    pub fn step(&mut self) -> Result<bool, StreamsError> {
+        self.worker.pump()
+    }
+
+    /// Commits, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_until_idle`](Self::run_until_idle).
+    pub fn commit(&mut self) -> Result<(), StreamsError> {
+        for level in 0..self.levels {
+            self.worker.settle_level(level)?;
+        }
+        self.epoch += 1;
+        let parts = self.worker.collect(self.epoch)?;
+        let joined = (&*self.ready.blueprint, &self.ready.around.exchange, &self.ready.owner);
+        let mut commit = EpochCommit::new(self.epoch, parts, joined);
+        let receipt = self.ready.around.log.commit(std::mem::take(&mut commit.log))?.wait()?;
+        self.state.publish(commit.into_state(&receipt))?;
+        self.worker.published(self.epoch, 0);
+        Ok(())
+    }
+
+    /// Declares the input complete: takes all there is, closes every window, commits.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_until_idle`](Self::run_until_idle).
+    pub fn finish(&mut self) -> Result<(), StreamsError> {
+        self.run_until_idle()?;
+        while !self.worker.finish()? {
+            self.run_until_idle()?;
+        }
+        self.commit()
+    }
+
+    /// A view of the key-value store `name`, as of the last commit.
+    ///
+    /// # Errors
+    ///
+    /// There is no such store, or it holds other types.
+    pub fn store<K, V>(&self, name: &str) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError>
+    where
+        K: serde::Serialize + serde::de::DeserializeOwned + Data,
+        V: serde::Serialize + serde::de::DeserializeOwned + Data,
+    {
+        open_store(&self.ready.blueprint, &*self.state, name)
+    }
+
+    /// How many records the node called `node` has dropped.
+    #[must_use]
+    pub fn dropped_records(&self, node: &str) -> u64 {
+        let nodes = self.worker.tasks.iter().flat_map(|task| task.dropped());
+        nodes.filter(|(name, _)| &***name == node).map(|(_, count)| count).sum()
+    }
+}

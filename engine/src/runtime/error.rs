@@ -1,0 +1,78 @@
+//! Why an application did not start or go on.
+
+use crate::{
+    processor::ProcessorError,
+    topology::{TaskId, TopologyError},
+};
+use headwater_core::{
+    ports::{log::LogError, state::StateError},
+    record::{InvalidTopicName, TopicName},
+};
+use std::sync::Arc;
+
+/// Why an application did not start or go on.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamsError {
+    /// The topology cannot run.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+
+    /// The application id cannot be part of a topic's name.
+    #[error("the application id is no good")]
+    ApplicationId(#[from] InvalidTopicName),
+
+    /// A topic that the topology names does not exist.
+    #[error("topic {topic} does not exist; create it before the application starts")]
+    MissingTopic {
+        /// The topic.
+        topic: TopicName,
+    },
+
+    /// The log failed.
+    #[error("the log failed")]
+    Log(#[from] LogError),
+
+    /// The state failed.
+    #[error("the state failed")]
+    State(#[from] StateError),
+
+    /// The state holds more than the log does: they do not belong together, or the log was cut.
+    #[error(
+        "store {store}, partition {partition}, stands at {position} of its changelog, which ends at {end}; log and state do not belong together: delete the state directory to have it rebuilt"
+    )]
+    StateAhead {
+        /// The store.
+        store: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// What the state says.
+        position: i64,
+        /// The changelog's end.
+        end: i64,
+    },
+
+    /// A processor failed.
+    #[error("task {task} failed")]
+    Processor {
+        /// The task.
+        task: TaskId,
+        /// Why.
+        source: ProcessorError,
+    },
+
+    /// User code panicked.
+    #[error("a stream thread panicked: {message}")]
+    Panicked {
+        /// What it said.
+        message: String,
+    },
+
+    /// The system gave no thread.
+    #[error("could not start a thread: {0}")]
+    Thread(Arc<std::io::Error>),
+
+    /// The instance has been closed.
+    #[error("the application is not running")]
+    NotRunning,
+}

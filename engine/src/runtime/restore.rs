@@ -1,0 +1,45 @@
+//! Brings a store's shard to the end of its changelog before the first record.
+
+use super::error::StreamsError;
+use headwater_core::{
+    ports::{
+        log::Log,
+        state::{Shard, ShardChanges, State, StateCommit, StoreSpec},
+    },
+    record::TopicPartition,
+};
+use std::sync::Arc;
+
+/// How much of a changelog is read at once, in bytes.
+const FETCH_BYTES: usize = 4 << 20;
+
+/// Opens a shard and replays what its changelog holds behind the shard's position. Returns it with the number of
+/// records replayed.
+pub(super) fn open_restored(
+    store: &StoreSpec,
+    changelog: &TopicPartition,
+    epoch: u64,
+    (log, state): (&dyn Log, &dyn State),
+) -> Result<(Arc<dyn Shard>, u64), StreamsError> {
+    let shard = state.open(store, changelog.partition)?;
+    let held = log.offsets(changelog)?;
+    let mut at = shard.position().unwrap_or(held.start);
+    if at > held.end {
+        let (store, partition) = (Arc::clone(&store.name), changelog.partition);
+        return Err(StreamsError::StateAhead { store, partition, position: at, end: held.end });
+    }
+    let mut replayed = 0;
+    while at < held.end {
+        let fetched = log.fetch(changelog, at, FETCH_BYTES)?;
+        at = fetched.next_offset;
+        replayed += fetched.records.len() as u64;
+        let records = vec![Arc::new(fetched.records)];
+        let change =
+            ShardChanges { shard: Arc::clone(&shard), records, position: at, expire_below: None };
+        state.publish(StateCommit { epoch, sources: Vec::new(), changes: vec![change] })?;
+    }
+    if replayed > 0 {
+        tracing::info!(store = %store.name, partition = changelog.partition, replayed, "store restored");
+    }
+    Ok((shard, replayed))
+}

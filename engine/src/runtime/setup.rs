@@ -1,0 +1,179 @@
+//! From a topology to tasks that can run: topics, claim, exchange, restored stores.
+
+use super::{
+    config::StreamsConfig,
+    error::StreamsError,
+    exchange::{Exchange, managed_spec},
+    restore::open_restored,
+    worker::Surroundings,
+};
+use crate::{
+    task::{Blueprint, Task},
+    topology::{Plan, TaskId, Topic, Topology, TopologyError},
+};
+use headwater_core::{
+    ports::{
+        log::{Cleanup, Log, Owner, TopicSpec},
+        state::{State, StateError, StoreSpec},
+    },
+    record::{TopicName, TopicPartition},
+    time::Clock,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// All that a run starts from.
+pub(super) struct Ready {
+    pub(super) blueprint: Arc<Blueprint>,
+    pub(super) around: Arc<Surroundings>,
+    pub(super) owner: Owner,
+    pub(super) tasks: Vec<Task>,
+    pub(super) restored: u64,
+}
+
+/// The world that an application runs in.
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) state: Arc<dyn State>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// The first commit number of an owner: later owners' numbers are all larger.
+pub(super) fn first_epoch(owner: &Owner) -> u64 {
+    owner.epoch << 32
+}
+
+pub(super) fn prepare(
+    topology: Topology,
+    config: &StreamsConfig,
+    world: &World,
+) -> Result<Ready, StreamsError> {
+    // Internal names are made from the id; checking it with the longest suffix checks them all.
+    TopicName::new(format!("{}-dead-letters", config.application_id))?;
+    let blueprint = Arc::new(plan(topology, config, &*world.log)?);
+    create_topics(&blueprint, config, &*world.log)?;
+    let owner = world.log.claim(&config.application_id)?;
+    let exchange = exchange(&blueprint, &*world.log)?;
+    let around = Arc::new(Surroundings {
+        log: Arc::clone(&world.log),
+        exchange,
+        clock: Arc::clone(&world.clock),
+    });
+    let (mut tasks, mut restored) = (Vec::new(), 0);
+    for id in blueprint.tasks() {
+        let (task, replayed) = make_task(&blueprint, id, &owner, world)?;
+        tasks.push(task);
+        restored += replayed;
+    }
+    Ok(Ready { blueprint, around, owner, tasks, restored })
+}
+
+fn plan(
+    topology: Topology,
+    config: &StreamsConfig,
+    log: &dyn Log,
+) -> Result<Blueprint, StreamsError> {
+    let existing: BTreeMap<TopicName, u32> =
+        log.topics()?.into_iter().map(|t| (t.name, t.partitions)).collect();
+    if let Some(topic) =
+        topology.external_topics().into_iter().find(|name| !existing.contains_key(name))
+    {
+        return Err(StreamsError::MissingTopic { topic });
+    }
+    let plan = Plan::of(&topology);
+    let partitions = plan.partitions(&topology, |name| existing.get(name).copied())?;
+    Ok(Blueprint {
+        topology,
+        plan,
+        application_id: config.application_id.as_str().into(),
+        partitions,
+        bad_record: config.bad_record,
+        rows_max: config.batch_rows_max,
+    })
+}
+
+fn create_topics(
+    blueprint: &Blueprint,
+    config: &StreamsConfig,
+    log: &dyn Log,
+) -> Result<(), StreamsError> {
+    let durability = config.internal_durability;
+    for (topic, count) in &blueprint.partitions {
+        if matches!(topic, Topic::Repartition(_)) {
+            log.create_topic(&managed_spec(blueprint.topic_name(topic), *count, durability))?;
+        }
+    }
+    for (sub, number) in blueprint.plan.subs.iter().zip(0..) {
+        for store in blueprint.stores(number) {
+            let name = blueprint.changelog_name(&store.spec().name);
+            TopicName::new(name.as_str()).map_err(TopologyError::from)?;
+            let (partitions, cleanup) = (blueprint.width(sub), Cleanup::Compact);
+            log.create_topic(&TopicSpec { name, partitions, durability, cleanup })?;
+        }
+    }
+    let (name, cleanup) = (blueprint.dead_letters_name(), Cleanup::Keep);
+    log.create_topic(&TopicSpec { name, partitions: 1, durability, cleanup })?;
+    Ok(())
+}
+
+fn exchange(blueprint: &Blueprint, log: &dyn Log) -> Result<Exchange, StreamsError> {
+    let mut exchange = Exchange::default();
+    for (topic, count) in
+        blueprint.partitions.iter().filter(|(t, _)| matches!(t, Topic::Repartition(_)))
+    {
+        for partition in 0..*count {
+            let at = TopicPartition::new(blueprint.topic_name(topic), partition);
+            let committed = log.committed(&blueprint.application_id, &at)?.map_or(0, |c| c.offset);
+            let end = log.offsets(&at)?.end.max(committed);
+            exchange.add(topic, at.topic, partition, end);
+        }
+    }
+    Ok(exchange)
+}
+
+fn make_task(
+    blueprint: &Blueprint,
+    id: TaskId,
+    owner: &Owner,
+    world: &World,
+) -> Result<(Task, u64), StreamsError> {
+    let (mut replayed, mut failure) = (0, None);
+    let mut open = |store: &StoreSpec, partition: u32| {
+        let changelog = TopicPartition::new(blueprint.changelog_name(&store.name), partition);
+        match open_restored(store, &changelog, first_epoch(owner), (&*world.log, &*world.state)) {
+            Ok((shard, count)) => {
+                replayed += count;
+                Ok(shard)
+            }
+            Err(StreamsError::State(error)) => Err(error),
+            Err(error) => {
+                // Carried past the task's maker, which knows state errors only.
+                let detail = error.to_string();
+                failure = Some(error);
+                Err(StateError::Corrupt { store: Arc::clone(&store.name), partition, detail })
+            }
+        }
+    };
+    let mut unread = None;
+    let mut committed = |at: &TopicPartition| {
+        let read = || {
+            Ok((
+                world.log.committed(&owner.group, at)?.map(|c| c.offset),
+                world.log.offsets(at)?.start,
+            ))
+        };
+        read().unwrap_or_else(|error| {
+            unread = Some(error);
+            (None, 0)
+        })
+    };
+    let made = blueprint.make(id, world.clock.now(), &mut open, &mut committed);
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    if let Some(error) = unread {
+        return Err(StreamsError::Log(error));
+    }
+    let task = made.map_err(|source| StreamsError::Processor { task: id, source })?;
+    Ok((task, replayed))
+}

@@ -1,0 +1,132 @@
+//! Stores as processors use them: typed, cached, and written behind.
+//!
+//! A store keeps what it has touched as typed values and writes nothing while records flow. At a commit its changed
+//! entries become changelog records, once each; when the log has acknowledged the commit they are published to the
+//! state port, and only then may their cached form be evicted.
+//!
+//! # Invariants
+//!
+//! - What the cache does not hold is committed: a miss is answered by the state port.
+//! - A cache that has held every entry since its shard was empty is *complete*: a miss is then an answer.
+
+mod cache;
+mod key_batch;
+mod key_bytes;
+mod key_value;
+mod window;
+
+pub use key_value::{KeyValueStore, Located};
+pub use window::{Window, WindowEntry, WindowStore, Windowed, WindowedSerde};
+
+use headwater_core::{
+    ports::state::{Shard, StateError, StoreSpec},
+    record::{RecordSet, Timestamp},
+};
+use std::{any::Any, fmt, marker::PhantomData, sync::Arc};
+
+/// A value and the timestamp that it carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueAndTimestamp<V> {
+    /// The value.
+    pub value: V,
+    /// In ms.
+    pub timestamp: Timestamp,
+}
+
+/// Names a store of type `S` within a task; see [`InitContext::store`](crate::processor::InitContext::store).
+pub struct StoreKey<S> {
+    index: usize,
+    store: PhantomData<fn() -> S>,
+}
+
+impl<S> StoreKey<S> {
+    pub(crate) fn new(index: usize) -> Self {
+        Self { index, store: PhantomData }
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.index
+    }
+}
+
+impl<S> Clone for StoreKey<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for StoreKey<S> {}
+
+impl<S> fmt::Debug for StoreKey<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreKey({})", self.index)
+    }
+}
+
+/// What one commit changed in a store.
+#[derive(Debug)]
+pub struct StoreChanges {
+    /// Changelog records, each key once; null deletes.
+    pub records: RecordSet,
+    /// All keys below this one have expired.
+    pub expire_below: Option<Vec<u8>>,
+}
+
+/// A store as a task drives it through commits.
+pub trait StateStore: Any + Send {
+    /// What changed since the last call: the contents of commit `epoch`.
+    ///
+    /// # Errors
+    ///
+    /// An entry has no form in bytes.
+    fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError>;
+
+    /// Commit `epoch` can be read through the state port: what is no newer may be evicted, down to about `bytes_max`.
+    fn published(&mut self, epoch: u64, bytes_max: usize);
+
+    /// About how many bytes of memory its cache takes.
+    fn size_bytes(&self) -> usize;
+
+    /// About how many bytes its uncommitted changes will take in the changelog.
+    fn dirty_bytes(&self) -> usize;
+
+    /// Its shard.
+    fn shard(&self) -> &Arc<dyn Shard>;
+}
+
+/// Makes a task's part of a store; see [`StoreBuilder`].
+type MakeStore = dyn Fn(Arc<dyn Shard>) -> Box<dyn StateStore> + Send + Sync;
+
+/// Declares a store: its name, the form of its contents, and how each task's part is made.
+#[derive(Clone)]
+pub struct StoreBuilder {
+    spec: StoreSpec,
+    make: Arc<MakeStore>,
+}
+
+impl StoreBuilder {
+    /// A store called `name` whose contents have the form `schema`; `make` wraps a shard.
+    pub fn new(
+        name: &str,
+        schema: String,
+        make: impl Fn(Arc<dyn Shard>) -> Box<dyn StateStore> + Send + Sync + 'static,
+    ) -> Self {
+        Self { spec: StoreSpec { name: name.into(), schema }, make: Arc::new(make) }
+    }
+
+    /// What the store is.
+    #[must_use]
+    pub fn spec(&self) -> &StoreSpec {
+        &self.spec
+    }
+
+    pub(crate) fn make(&self, shard: Arc<dyn Shard>) -> Box<dyn StateStore> {
+        (self.make)(shard)
+    }
+}
+
+impl fmt::Debug for StoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StoreBuilder").field(&self.spec).finish()
+    }
+}

@@ -1,0 +1,167 @@
+//! A task's part of a commit: outputs, changelog records, source offsets and operators' positions.
+
+use super::{Task, graph::Action};
+use crate::{
+    processor::{Event, ProcessorError},
+    topology::Topic,
+};
+use headwater_core::{
+    ports::state::Shard,
+    record::{RecordSet, Timestamp, TopicPartition},
+};
+use std::sync::Arc;
+
+/// What one store changed.
+#[derive(Debug)]
+pub(crate) struct ChangelogPart {
+    pub(crate) changelog: TopicPartition,
+    pub(crate) shard: Arc<dyn Shard>,
+    pub(crate) records: Arc<RecordSet>,
+    pub(crate) expire_below: Option<Vec<u8>>,
+}
+
+/// What one task contributes.
+#[derive(Debug, Default)]
+pub(crate) struct TaskCommit {
+    /// Records for external topics.
+    pub(crate) outputs: Vec<(Topic, u32, RecordSet)>,
+    pub(crate) dead_letters: RecordSet,
+    pub(crate) changes: Vec<ChangelogPart>,
+    pub(crate) offsets: Vec<(TopicPartition, i64)>,
+}
+
+impl Task {
+    /// Has every operator forward what its cache of updates holds back: the last step before a commit.
+    pub(crate) fn flush(&mut self) -> Result<(), ProcessorError> {
+        for node in 0..self.graph.slots.len() {
+            self.graph.raise(node, Event::Flush, &mut self.env)?;
+        }
+        self.settle_dead_letters(Vec::new(), None)
+    }
+
+    /// The records for external topics so far.
+    pub(crate) fn outputs(&mut self) -> Vec<(Topic, u32, RecordSet)> {
+        let mut outputs = Vec::new();
+        for slot in &mut self.graph.slots {
+            let (Action::Write(_, records), Some(topic @ Topic::External(_))) =
+                (&mut slot.action, &slot.topic)
+            else {
+                continue;
+            };
+            records.bytes = 0;
+            for (partition, builder) in (0..).zip(&mut records.partitions) {
+                if !builder.is_empty() {
+                    outputs.push((topic.clone(), partition, std::mem::take(builder).build()));
+                }
+            }
+        }
+        outputs
+    }
+
+    /// All that belongs to commit `epoch`; what happens from now on belongs to the next.
+    pub(crate) fn collect(&mut self, epoch: u64) -> Result<TaskCommit, ProcessorError> {
+        self.env.commit_requested = false;
+        self.write_positions()?;
+        let mut commit = TaskCommit {
+            outputs: self.outputs(),
+            dead_letters: std::mem::take(&mut self.dead).build(),
+            ..TaskCommit::default()
+        };
+        for input in &mut self.inputs {
+            if input.committed != Some(input.consumed) {
+                input.committed = Some(input.consumed);
+                commit.offsets.push((input.partition.clone(), input.consumed));
+            }
+        }
+        for (store, changelog) in self.env.stores.iter_mut().zip(&self.changelogs) {
+            let changes = store.commit(epoch)?;
+            if !changes.records.is_empty() || changes.expire_below.is_some() {
+                commit.changes.push(ChangelogPart {
+                    changelog: changelog.clone(),
+                    shard: Arc::clone(store.shard()),
+                    records: Arc::new(changes.records),
+                    expire_below: changes.expire_below,
+                });
+            }
+        }
+        Ok(commit)
+    }
+
+    /// Commit `epoch` can be read from the state; caches may shrink to `bytes_max` in all.
+    pub(crate) fn published(&mut self, epoch: u64, bytes_max: usize) {
+        let share = bytes_max / self.env.stores.len().max(1);
+        if self.env.stores.iter().map(|store| store.size_bytes()).sum::<usize>() > bytes_max {
+            self.env.stores.iter_mut().for_each(|store| store.published(epoch, share));
+        }
+    }
+
+    /// The offset behind the last record taken from a managed topic's partition, and the partition's name.
+    pub(crate) fn managed_inputs(&self) -> impl Iterator<Item = (&Topic, u32, i64)> {
+        let managed =
+            self.inputs.iter().filter(|input| matches!(input.topic, Topic::Repartition(_)));
+        managed.map(|input| (&input.topic, input.partition.partition, input.consumed))
+    }
+
+    pub(super) fn read_positions(&mut self) -> Result<(), ProcessorError> {
+        let entries = self.positions_store().all()?;
+        self.saved.extend(entries.into_iter().map(|(key, entry)| (key, entry.value)));
+        for (input, time) in self.inputs.iter_mut().zip(&mut self.graph.times) {
+            let saved = self.saved.get(&format!("time {}", input.topic));
+            if let (Some(vector), Some(saved)) = (&mut input.vector, saved) {
+                if !vector.restore(saved) {
+                    let topic = &input.topic;
+                    return Err(ProcessorError::Topology(format!(
+                        "the stored time of {topic} is damaged"
+                    )));
+                }
+                *time = vector.time();
+            }
+        }
+        if let Some(time) = self.saved.get("stream time").and_then(|saved| saved.first_chunk::<8>())
+        {
+            self.env.stream_time = Timestamp::from_be_bytes(*time);
+        }
+        Ok(())
+    }
+
+    /// Puts what operators must not forget into the task's own store, as far as it changed.
+    fn write_positions(&mut self) -> Result<(), ProcessorError> {
+        let mut now = Vec::new();
+        for (slot, dropped) in self.graph.slots.iter().zip(&self.env.dropped) {
+            let mut saved = dropped.to_be_bytes().to_vec();
+            if let Action::Process(processor) = &slot.action {
+                processor.save(&mut saved);
+            }
+            if *dropped > 0 || saved.len() > 8 {
+                now.push((format!("node {}", slot.name), saved));
+            }
+        }
+        for input in &self.inputs {
+            now.extend(
+                input
+                    .vector
+                    .as_ref()
+                    .map(|vector| (format!("time {}", input.topic), vector.to_bytes())),
+            );
+        }
+        if !self.env.punctuations.is_empty() {
+            now.push(("stream time".into(), self.env.stream_time.to_be_bytes().to_vec()));
+        }
+        for (key, saved) in now {
+            if self.saved.get(&key) != Some(&saved) {
+                self.positions_store().put(&key, Some(saved.clone()), 0)?;
+                self.saved.insert(key, saved);
+            }
+        }
+        Ok(())
+    }
+
+    fn positions_store(&mut self) -> &mut crate::store::KeyValueStore<String, Vec<u8>> {
+        self.env.store(self.positions)
+    }
+
+    /// How many records each node has dropped, by its name.
+    pub(crate) fn dropped(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        self.graph.slots.iter().map(|slot| &slot.name).zip(self.env.dropped.iter().copied())
+    }
+}

@@ -1,0 +1,217 @@
+//! One partition that a task reads: fetched records, decoded a stretch at a time, taken in runs.
+
+use super::carried::TimeVector;
+use crate::{
+    processor::{Payload, Pending},
+    topology::{Decoder, Failure, TimeMark, Topic},
+};
+use headwater_core::{
+    ports::log::Fetched,
+    record::{RecordSet, Timestamp, TopicPartition},
+};
+use std::{collections::VecDeque, sync::Arc};
+
+/// Fetched records and how far they are decoded and consumed.
+struct Chunk {
+    raw: Arc<RecordSet>,
+    /// Where reading goes on behind the chunk.
+    next_offset: i64,
+    /// The places of time marks that are records of their own.
+    marks: VecDeque<usize>,
+    /// For managed topics: the reader's time at each record, before the record itself is counted in.
+    times: Arc<Vec<Timestamp>>,
+    /// The places before this one are counted into the input's vector.
+    counted: usize,
+    /// The places before this one are decoded.
+    decoded: usize,
+    rows: Option<Box<dyn Pending>>,
+    failures: VecDeque<Failure>,
+}
+
+/// What lies between the rows of an input: it takes effect as soon as it is next.
+pub(super) enum Passed {
+    /// A time mark.
+    Mark,
+    /// Records that could not be read.
+    Failures(Vec<Failure>, Arc<RecordSet>),
+}
+
+/// A run of records taken from an input.
+pub(super) struct Run {
+    pub(super) rows: Option<Box<dyn Payload>>,
+    pub(super) failures: Vec<Failure>,
+    pub(super) raw: Arc<RecordSet>,
+    /// For managed topics: the time carried to each record of `raw`.
+    pub(super) times: Arc<Vec<Timestamp>>,
+    /// The largest timestamp in it.
+    pub(super) time: Timestamp,
+}
+
+pub(super) struct Input {
+    pub(super) node: usize,
+    pub(super) topic: Topic,
+    pub(super) partition: TopicPartition,
+    pub(super) decoder: Box<dyn Decoder>,
+    /// For managed topics: what their writers say of time.
+    pub(super) vector: Option<TimeVector>,
+    /// The offset to fetch from.
+    pub(super) fetch_offset: i64,
+    /// The offset to commit: one past the last record taken.
+    pub(super) consumed: i64,
+    /// The offset last committed.
+    pub(super) committed: Option<i64>,
+    /// The partition's end when it was last looked at.
+    pub(super) end: i64,
+    /// Whether the end has been looked at since it was last reached.
+    pub(super) at_end: bool,
+    chunk: Option<Chunk>,
+}
+
+impl Input {
+    pub(super) fn new(
+        node: usize,
+        (topic, partition): (Topic, TopicPartition),
+        decoder: Box<dyn Decoder>,
+        vector: Option<TimeVector>,
+        (committed, start): (Option<i64>, i64),
+    ) -> Self {
+        let from = committed.unwrap_or(start).max(start);
+        Self {
+            node,
+            topic,
+            partition,
+            decoder,
+            vector,
+            fetch_offset: from,
+            consumed: from,
+            committed,
+            end: from,
+            at_end: false,
+            chunk: None,
+        }
+    }
+
+    /// Whether it has nothing left to take.
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunk.is_none()
+    }
+
+    /// Takes in what was fetched at [`fetch_offset`](Self::fetch_offset).
+    pub(super) fn feed(&mut self, fetched: Fetched) {
+        self.end = fetched.end;
+        self.fetch_offset = fetched.next_offset;
+        self.at_end = fetched.records.is_empty() && fetched.next_offset >= fetched.end;
+        if fetched.records.is_empty() {
+            self.consumed = fetched.next_offset;
+            return;
+        }
+        let (mut marks, mut times) = (VecDeque::new(), Vec::new());
+        if let Some(mut ahead) = self.vector.clone() {
+            for (place, record) in fetched.records.iter().enumerate() {
+                times.push(ahead.reached(&record));
+                ahead.count(&record);
+                if TimeMark::is_bare(&record) {
+                    marks.push_back(place);
+                }
+            }
+        }
+        self.chunk = Some(Chunk {
+            raw: Arc::new(fetched.records),
+            next_offset: fetched.next_offset,
+            marks,
+            times: Arc::new(times),
+            counted: 0,
+            decoded: 0,
+            rows: None,
+            failures: VecDeque::new(),
+        });
+    }
+
+    /// Decodes on until a row is next, and gives what is passed on the way, one by one.
+    pub(super) fn pass(&mut self, rows_max: usize) -> Option<Passed> {
+        loop {
+            let chunk = self.chunk.as_mut()?;
+            if let Some(failures) = chunk.leading_failures() {
+                let raw = Arc::clone(&chunk.raw);
+                self.settle();
+                return Some(Passed::Failures(failures, raw));
+            }
+            if chunk.rows.as_ref().is_some_and(|rows| !rows.is_empty()) {
+                return None;
+            }
+            if chunk.decoded >= chunk.raw.len() {
+                self.consumed = chunk.next_offset;
+                self.chunk = None;
+                return None;
+            }
+            if chunk.marks.pop_front_if(|place| *place == chunk.decoded).is_some() {
+                chunk.decoded += 1;
+                self.settle();
+                return Some(Passed::Mark);
+            }
+            let bound = chunk.marks.front().copied().unwrap_or(chunk.raw.len());
+            let to = bound.min(chunk.decoded.saturating_add(rows_max));
+            let decoded = self.decoder.decode(&chunk.raw, chunk.decoded, to);
+            chunk.decoded = to;
+            chunk.rows = Some(decoded.rows);
+            chunk.failures = decoded.failures.into();
+        }
+    }
+
+    /// The timestamp of the next row.
+    pub(super) fn head(&self) -> Option<Timestamp> {
+        let rows = self.chunk.as_ref()?.rows.as_ref()?;
+        rows.head(0).map(|(timestamp, _)| timestamp)
+    }
+
+    /// Moves position and time behind what has been taken.
+    fn settle(&mut self) {
+        let Some(chunk) = &mut self.chunk else { return };
+        let next = chunk.next();
+        self.consumed = chunk.raw.get(next).map_or(chunk.next_offset, |record| record.offset);
+        if let Some(vector) = &mut self.vector {
+            chunk.raw.range(chunk.counted, next).for_each(|record| vector.count(&record));
+            chunk.counted = next;
+        }
+    }
+
+    /// Takes the rows at the front for as long as `wanted` says so of their timestamps, with the failures among them.
+    pub(super) fn take(&mut self, mut wanted: impl FnMut(Timestamp) -> bool) -> Option<Run> {
+        let chunk = self.chunk.as_mut()?;
+        let (mut count, mut time) = (0, Timestamp::MIN);
+        if let Some(rows) = &chunk.rows {
+            while let Some((timestamp, _)) =
+                rows.head(count).filter(|(timestamp, _)| wanted(*timestamp))
+            {
+                time = time.max(timestamp);
+                count += 1;
+            }
+        }
+        let rows = chunk.rows.as_mut().filter(|_| count > 0).map(|rows| rows.take(count));
+        let failures = chunk.leading_failures().unwrap_or_default();
+        let (raw, times) = (Arc::clone(&chunk.raw), Arc::clone(&chunk.times));
+        self.settle();
+        Some(Run { rows, failures, raw, times, time })
+    }
+}
+
+impl Chunk {
+    /// The place of the next row or failure, or of what is not decoded yet.
+    fn next(&self) -> usize {
+        let row = self.rows.as_ref().and_then(|rows| rows.head(0)).map(|(_, origin)| origin);
+        let failure = self.failures.front().map(|failure| failure.origin);
+        row.into_iter().chain(failure).min().map_or(self.decoded, |origin| origin as usize)
+    }
+
+    /// Takes the failures in front of the next row, if there are any.
+    fn leading_failures(&mut self) -> Option<Vec<Failure>> {
+        let row = self.rows.as_ref().and_then(|rows| rows.head(0)).map(|(_, origin)| origin);
+        let mut failures = Vec::new();
+        while let Some(failure) =
+            self.failures.pop_front_if(|f| row.is_none_or(|row| f.origin < row))
+        {
+            failures.push(failure);
+        }
+        (!failures.is_empty()).then_some(failures)
+    }
+}

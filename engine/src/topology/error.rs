@@ -1,0 +1,78 @@
+//! Why a topology cannot be built or run.
+
+use headwater_core::record::InvalidTopicName;
+
+/// Why a topology cannot be built or run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TopologyError {
+    /// Two nodes or two stores have one name.
+    #[error("the name `{name}` is taken; give this node or store another")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+
+    /// No node has this name.
+    #[error("there is no node `{name}` here; add it before what refers to it")]
+    UnknownNode {
+        /// The name.
+        name: String,
+    },
+
+    /// No store has this name.
+    #[error("there is no store `{name}`; add it before connecting it")]
+    UnknownStore {
+        /// The name.
+        name: String,
+    },
+
+    /// A node takes other records than its parent forwards.
+    #[error("`{node}` takes records of other types than its parent `{parent}` forwards")]
+    TypesDiffer {
+        /// The parent.
+        parent: String,
+        /// The node.
+        node: String,
+    },
+
+    /// Windows that hold nothing.
+    #[error("the windows of `{node}` have a size of 0 ms; give them at least 1")]
+    EmptyWindow {
+        /// The node.
+        node: String,
+    },
+
+    /// Text that cannot name a topic.
+    #[error(transparent)]
+    TopicName(#[from] InvalidTopicName),
+
+    /// Two sources read one topic, and could not both have a position in it.
+    #[error(
+        "the topic `{topic}` is read by two sources; read it once, with one pair of types, and use that stream twice"
+    )]
+    TopicReadTwice {
+        /// The topic.
+        topic: String,
+    },
+
+    /// Topics that are joined have different numbers of partitions.
+    #[error(
+        "`{node}` joins topics with different numbers of partitions ({counts}); give them the same number"
+    )]
+    NotCopartitioned {
+        /// The joining node.
+        node: String,
+        /// Topics and their numbers.
+        counts: String,
+    },
+
+    /// A managed topic is read but never written, or its writers depend on it.
+    #[error(
+        "the repartition topic `{topic}` has no number of partitions: nothing outside its own loop writes to it"
+    )]
+    NoPartitions {
+        /// The topic.
+        topic: String,
+    },
+}

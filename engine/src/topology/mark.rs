@@ -1,0 +1,145 @@
+//! What a record of a managed topic carries besides the user's data: who sent it, and how far the sender's time was.
+
+use headwater_core::record::{Headers, RecordRef, RecordSetBuilder, SetFull, Timestamp};
+
+/// The name of the header.
+const HEADER: &str = "__headwater.time";
+/// What stands before its value: the name, and the value's length.
+const HEADER_END: &[u8] = b"__headwater.time\x22";
+/// Lengths as zig-zag varints.
+const HEADER_LENGTH: u8 = 32;
+const VALUE_LENGTH: u8 = 34;
+
+/// Names a task within its application: sub-topology and partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId {
+    /// The sub-topology, from 0.
+    pub sub: u32,
+    /// The partition, from 0.
+    pub partition: u32,
+}
+
+impl std::fmt::Display for TaskId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}_{}", self.sub, self.partition)
+    }
+}
+
+/// What a task tells the readers of a managed topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimeMark {
+    pub(crate) sender: TaskId,
+    pub(crate) time: Timestamp,
+    pub(crate) idle: bool,
+}
+
+impl TimeMark {
+    pub(crate) const BYTES: usize = 17;
+
+    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..4].copy_from_slice(&self.sender.sub.to_be_bytes());
+        bytes[4..8].copy_from_slice(&self.sender.partition.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.time.to_be_bytes());
+        bytes[16] = u8::from(self.idle);
+        bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (sub, rest) = bytes.split_first_chunk::<4>()?;
+        let (partition, rest) = rest.split_first_chunk::<4>()?;
+        let (time, rest) = rest.split_first_chunk::<8>()?;
+        let [idle] = rest else { return None };
+        let sender =
+            TaskId { sub: u32::from_be_bytes(*sub), partition: u32::from_be_bytes(*partition) };
+        Some(Self { sender, time: Timestamp::from_be_bytes(*time), idle: *idle != 0 })
+    }
+
+    /// Appends the mark as a record of its own.
+    pub(crate) fn write(self, records: &mut RecordSetBuilder) -> Result<(), SetFull> {
+        let mut headers = Vec::new();
+        self.encode(None, &mut headers);
+        records.push_encoded(self.time.clamp(0, Timestamp::MAX), None, &headers, |_| {
+            Ok::<_, SetFull>(false)
+        })
+    }
+
+    /// Appends a record's headers and the mark behind them.
+    pub(crate) fn encode(self, headers: Option<&Headers>, out: &mut Vec<u8>) {
+        match headers {
+            None => {
+                // The common case, written as `Headers::encode` would: one header, its name and value.
+                out.extend_from_slice(&[2, HEADER_LENGTH]);
+                out.extend_from_slice(HEADER.as_bytes());
+                out.push(VALUE_LENGTH);
+                out.extend_from_slice(&self.to_bytes());
+            }
+            Some(headers) => {
+                let mut all = headers.clone();
+                all.add(HEADER, Some(self.to_bytes().to_vec()));
+                all.encode(out);
+            }
+        }
+    }
+
+    /// The mark that a record of a managed topic carries, which is always its last header.
+    pub(crate) fn read(record: &RecordRef<'_>) -> Option<Self> {
+        let (rest, value) = record.headers.split_last_chunk::<{ Self::BYTES }>()?;
+        rest.ends_with(HEADER_END).then(|| Self::from_bytes(value)).flatten()
+    }
+
+    /// A record's headers without the mark that may be the last of them; `None` if no other is left.
+    pub(crate) fn strip(mut headers: Headers) -> Option<Headers> {
+        headers.remove_last(HEADER);
+        (!headers.is_empty()).then_some(headers)
+    }
+
+    /// Whether encoded headers are a mark alone.
+    pub(crate) fn is_alone(headers: &[u8]) -> bool {
+        headers.len() == 2 + HEADER.len() + 1 + Self::BYTES && headers.first() == Some(&2)
+    }
+
+    /// Whether `record` is nothing but its mark.
+    pub(crate) fn is_bare(record: &RecordRef<'_>) -> bool {
+        record.key.is_none() && record.value.is_none() && Self::is_alone(record.headers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(partition: u32, time: Timestamp, idle: bool) -> TimeMark {
+        TimeMark { sender: TaskId { sub: 0, partition }, time, idle }
+    }
+
+    #[test]
+    fn a_mark_survives_its_record_and_no_other_record_is_one() {
+        let mut records = RecordSetBuilder::default();
+        mark(3, Timestamp::MAX, true).write(&mut records).unwrap();
+        records.push(5, Some(b"k"), None, &Headers::new()).unwrap();
+        let records = records.build();
+        assert_eq!(TimeMark::read(&records.get(0).unwrap()), Some(mark(3, Timestamp::MAX, true)));
+        assert!(TimeMark::is_bare(&records.get(0).unwrap()));
+        assert_eq!(TimeMark::read(&records.get(1).unwrap()), None);
+    }
+
+    #[test]
+    fn a_mark_behind_a_users_headers_is_found_and_stripped() {
+        let mut headers = Headers::new();
+        headers.add("trace", Some(b"7".to_vec()));
+        let mut encoded = Vec::new();
+        mark(1, 9, false).encode(Some(&headers), &mut encoded);
+        let mut records = RecordSetBuilder::default();
+        records.push_encoded(1, Some(b"k"), &encoded, |_| Ok::<_, SetFull>(true)).unwrap();
+        let records = records.build();
+        assert_eq!(TimeMark::read(&records.get(0).unwrap()), Some(mark(1, 9, false)));
+        assert!(!TimeMark::is_alone(&encoded));
+        assert_eq!(TimeMark::strip(Headers::decode(&encoded).unwrap()), Some(headers));
+        let mut alone = Vec::new();
+        mark(1, 9, false).encode(None, &mut alone);
+        assert!(TimeMark::is_alone(&alone));
+        assert_eq!(Headers::decode(&alone).unwrap().iter().count(), 1);
+        assert_eq!(TimeMark::strip(Headers::decode(&alone).unwrap()), None);
+    }
+}

@@ -1,0 +1,326 @@
+//! The graph of a streams application: sources, processors and sinks, and the stores that processors use.
+//!
+//! The typed builder of `headwater-dsl` makes topologies; they can also be put together by hand, as here.
+//! [`plan`](crate::topology) cuts a topology into sub-topologies, the unit that tasks are made of.
+//!
+//! # Invariants
+//!
+//! - Names are unique over nodes and over stores, and a parent is added before its children: the graph has no cycles.
+//! - The types at the two ends of an edge are equal.
+
+mod describe;
+mod edge;
+mod error;
+mod mark;
+mod plan;
+
+pub use edge::{Consumed, Decoded, Decoder, Encoder, Failure, Produced, TimestampExtractor};
+pub use error::TopologyError;
+pub use mark::TaskId;
+
+pub(crate) use edge::SinkRecords;
+pub(crate) use mark::TimeMark;
+pub(crate) use plan::{Plan, SubTopology, sources};
+
+use crate::{
+    processor::{Node, Processor, ProcessorNode, Rows},
+    store::StoreBuilder,
+};
+use edge::{TypedDecoder, TypedEncoder};
+use headwater_core::{record::TopicName, serde::Data};
+use std::{any::TypeId, fmt, sync::Arc};
+
+/// A topic as a topology names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Topic {
+    /// A topic of the user's.
+    External(TopicName),
+    /// A managed topic between two sub-topologies: `<application.id>-<name>-repartition`.
+    Repartition(TopicName),
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::External(name) => write!(f, "{name}"),
+            Self::Repartition(name) => write!(f, "{name}-repartition"),
+        }
+    }
+}
+
+/// What a node is, with the means to make a task's own copy of it.
+#[derive(Clone)]
+pub(crate) enum Kind {
+    Source { topic: Topic, make: Arc<dyn Fn() -> Box<dyn Decoder> + Send + Sync> },
+    Processor { make: Arc<dyn Fn() -> Box<dyn Node> + Send + Sync>, stores: Vec<usize> },
+    Sink { topic: Topic, make: Arc<dyn Fn() -> Box<dyn Encoder> + Send + Sync> },
+}
+
+#[derive(Clone)]
+pub(crate) struct NodeSpec {
+    pub(crate) name: Arc<str>,
+    pub(crate) kind: Kind,
+    pub(crate) parents: Vec<usize>,
+    pub(crate) children: Vec<usize>,
+    output: Option<TypeId>,
+    pub(crate) copartitioned: bool,
+}
+
+/// A graph of sources, processors and sinks.
+///
+/// ```
+/// use headwater_engine::topology::{Consumed, Produced, Topology};
+///
+/// let mut topology = Topology::new();
+/// topology.add_source("in", "cars", Consumed::<String, String>::default())?;
+/// topology.add_sink("out", "cars-copy", Produced::<String, String>::default(), &["in"])?;
+/// assert!(topology.describe().contains("Source: in (topics: [cars])"));
+/// # Ok::<(), headwater_engine::topology::TopologyError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Topology {
+    pub(crate) nodes: Vec<NodeSpec>,
+    pub(crate) stores: Vec<StoreBuilder>,
+}
+
+impl fmt::Debug for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
+impl Topology {
+    /// A topology without nodes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a node that reads a topic.
+    ///
+    /// # Errors
+    ///
+    /// The name is taken, or the topic's name is not one.
+    pub fn add_source<K: Data, V: Data>(
+        &mut self,
+        name: &str,
+        topic: &str,
+        consumed: Consumed<K, V>,
+    ) -> Result<&mut Self, TopologyError> {
+        self.source(name, Topic::External(TopicName::new(topic)?), consumed)
+    }
+
+    /// Adds a node that reads the managed topic `topic`, which a
+    /// [repartition sink](Self::add_repartition_sink) of this topology fills.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_source`](Self::add_source).
+    pub fn add_repartition_source<K: Data, V: Data>(
+        &mut self,
+        name: &str,
+        topic: &str,
+        consumed: Consumed<K, V>,
+    ) -> Result<&mut Self, TopologyError> {
+        self.source(name, Topic::Repartition(TopicName::new(topic)?), consumed)
+    }
+
+    /// Adds a processor below `parents`; `supplier` makes a new one for each task.
+    ///
+    /// # Errors
+    ///
+    /// The name is taken, a parent is unknown, or a parent forwards other types.
+    pub fn add_processor<K, V, P>(
+        &mut self,
+        name: &str,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+        parents: &[&str],
+    ) -> Result<&mut Self, TopologyError>
+    where
+        K: Data,
+        V: Data,
+        P: Processor<K, V> + 'static,
+    {
+        let make =
+            Arc::new(move || Box::new(ProcessorNode::<K, V, P>::new(supplier())) as Box<dyn Node>);
+        let output = TypeId::of::<Rows<P::KOut, P::VOut>>();
+        let kind = Kind::Processor { make, stores: Vec::new() };
+        self.add(name, kind, parents, (Some(TypeId::of::<Rows<K, V>>()), Some(output)))
+    }
+
+    /// Adds a node that writes a topic.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_processor`](Self::add_processor), or the topic's name is not one.
+    pub fn add_sink<K: Data, V: Data>(
+        &mut self,
+        name: &str,
+        topic: &str,
+        produced: Produced<K, V>,
+        parents: &[&str],
+    ) -> Result<&mut Self, TopologyError> {
+        self.sink(name, Topic::External(TopicName::new(topic)?), produced, parents)
+    }
+
+    /// Adds a node that writes the managed topic `topic`; a null key is dropped and counted there.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_sink`](Self::add_sink).
+    pub fn add_repartition_sink<K: Data, V: Data>(
+        &mut self,
+        name: &str,
+        topic: &str,
+        produced: Produced<K, V>,
+        parents: &[&str],
+    ) -> Result<&mut Self, TopologyError> {
+        self.sink(name, Topic::Repartition(TopicName::new(topic)?), produced, parents)
+    }
+
+    /// Adds a store and connects it to `processors`.
+    ///
+    /// # Errors
+    ///
+    /// The name is taken, or a processor is unknown.
+    pub fn add_state_store(
+        &mut self,
+        store: StoreBuilder,
+        processors: &[&str],
+    ) -> Result<&mut Self, TopologyError> {
+        if self.stores.iter().any(|s| s.spec().name == store.spec().name) {
+            return Err(TopologyError::NameTaken { name: store.spec().name.to_string() });
+        }
+        let name = Arc::clone(&store.spec().name);
+        self.stores.push(store);
+        processors.iter().try_for_each(|processor| self.connect_store(processor, &name))?;
+        Ok(self)
+    }
+
+    /// Lets another processor use a store; they become parts of one sub-topology.
+    ///
+    /// # Errors
+    ///
+    /// Processor or store is unknown.
+    pub fn connect_store(&mut self, processor: &str, store: &str) -> Result<(), TopologyError> {
+        let index = self.stores.iter().position(|s| &*s.spec().name == store);
+        let index = index.ok_or_else(|| TopologyError::UnknownStore { name: store.to_owned() })?;
+        let node = self.index_of(processor)?;
+        match self.nodes.get_mut(node).map(|spec| &mut spec.kind) {
+            Some(Kind::Processor { stores, .. }) => stores.push(index),
+            _ => return Err(TopologyError::UnknownNode { name: processor.to_owned() }),
+        }
+        Ok(())
+    }
+
+    /// Demands that all topics above `node` have equally many partitions, as a join of them needs.
+    ///
+    /// # Errors
+    ///
+    /// The node is unknown.
+    pub fn require_copartitioned(&mut self, node: &str) -> Result<(), TopologyError> {
+        let index = self.index_of(node)?;
+        if let Some(spec) = self.nodes.get_mut(index) {
+            spec.copartitioned = true;
+        }
+        Ok(())
+    }
+
+    /// The topics of the user's that it reads or writes, by name.
+    #[must_use]
+    pub fn external_topics(&self) -> Vec<TopicName> {
+        let mut names: Vec<TopicName> = self
+            .nodes
+            .iter()
+            .filter_map(|node| match &node.kind {
+                Kind::Source { topic: Topic::External(name), .. }
+                | Kind::Sink { topic: Topic::External(name), .. } => Some(name.clone()),
+                Kind::Source { .. } | Kind::Sink { .. } | Kind::Processor { .. } => None,
+            })
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The graph as text, in Kafka's form: sub-topologies with their nodes, in the order they were added. A node that
+    /// gets its records one by one, because paths below it meet again, says so.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        describe::describe(self)
+    }
+
+    fn source<K: Data, V: Data>(
+        &mut self,
+        name: &str,
+        topic: Topic,
+        consumed: Consumed<K, V>,
+    ) -> Result<&mut Self, TopologyError> {
+        let read = |node: &NodeSpec| matches!(&node.kind, Kind::Source { topic: other, .. } if *other == topic);
+        if self.nodes.iter().any(read) {
+            return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
+        }
+        let internal = matches!(topic, Topic::Repartition(_));
+        let make = Arc::new(move || {
+            Box::new(TypedDecoder::new(consumed.clone(), internal)) as Box<dyn Decoder>
+        });
+        self.add(name, Kind::Source { topic, make }, &[], (None, Some(TypeId::of::<Rows<K, V>>())))
+    }
+
+    fn sink<K: Data, V: Data>(
+        &mut self,
+        name: &str,
+        topic: Topic,
+        produced: Produced<K, V>,
+        parents: &[&str],
+    ) -> Result<&mut Self, TopologyError> {
+        let internal = matches!(topic, Topic::Repartition(_));
+        let make = Arc::new(move || {
+            Box::new(TypedEncoder::new(produced.clone(), internal)) as Box<dyn Encoder>
+        });
+        self.add(
+            name,
+            Kind::Sink { topic, make },
+            parents,
+            (Some(TypeId::of::<Rows<K, V>>()), None),
+        )
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        parents: &[&str],
+        (input, output): (Option<TypeId>, Option<TypeId>),
+    ) -> Result<&mut Self, TopologyError> {
+        if self.nodes.iter().any(|node| &*node.name == name) {
+            return Err(TopologyError::NameTaken { name: name.to_owned() });
+        }
+        let parents =
+            parents.iter().map(|parent| self.index_of(parent)).collect::<Result<Vec<_>, _>>()?;
+        let index = self.nodes.len();
+        for parent in &parents {
+            let Some(spec) = self.nodes.get_mut(*parent) else { continue };
+            if spec.output != input {
+                let (parent, node) = (spec.name.to_string(), name.to_owned());
+                return Err(TopologyError::TypesDiffer { parent, node });
+            }
+            spec.children.push(index);
+        }
+        let name = name.into();
+        self.nodes.push(NodeSpec {
+            name,
+            kind,
+            parents,
+            children: Vec::new(),
+            output,
+            copartitioned: false,
+        });
+        Ok(self)
+    }
+
+    fn index_of(&self, name: &str) -> Result<usize, TopologyError> {
+        let found = self.nodes.iter().position(|node| &*node.name == name);
+        found.ok_or_else(|| TopologyError::UnknownNode { name: name.to_owned() })
+    }
+}

@@ -1,0 +1,228 @@
+//! Cuts a topology into sub-topologies and decides what runs record by record.
+//!
+//! A sub-topology is a connected component over edges and shared stores. Its *level* is one more than the highest
+//! level of those that fill a repartition topic it reads, so that a commit can drain and flush level by level.
+//!
+//! A node runs record by record where batching could show in a result: where two of its children reach a common node,
+//! store or sink topic, or where a node below it uses one of its stores.
+
+use super::{Kind, Topic, Topology, TopologyError};
+use headwater_core::record::TopicName;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One connected component.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SubTopology {
+    /// Its nodes, in the order they were added: parents come before children.
+    pub(crate) nodes: Vec<usize>,
+    pub(crate) stores: Vec<usize>,
+    pub(crate) level: usize,
+}
+
+/// A topology, cut up.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) subs: Vec<SubTopology>,
+    pub(crate) stepwise: BTreeSet<usize>,
+}
+
+impl Plan {
+    pub(crate) fn of(topology: &Topology) -> Self {
+        let mut subs = components(topology);
+        set_levels(topology, &mut subs);
+        Self { subs, stepwise: stepwise(topology) }
+    }
+
+    /// The number of partitions of every topic, given those of the external ones: a managed topic has as many as the
+    /// widest topic among the inputs of those that fill it.
+    pub(crate) fn partitions(
+        &self,
+        topology: &Topology,
+        external: impl Fn(&TopicName) -> Option<u32>,
+    ) -> Result<BTreeMap<Topic, u32>, TopologyError> {
+        let mut counts = BTreeMap::new();
+        for topic in topics(topology) {
+            if let Topic::External(name) = topic {
+                counts.extend(external(name).map(|count| (topic.clone(), count)));
+            }
+        }
+        // A managed topic's count follows from its writers' inputs, which may be managed too: one pass a hop.
+        for _ in 0..=self.subs.len() {
+            for sub in &self.subs {
+                let widest =
+                    sources(topology, sub).filter_map(|topic| counts.get(topic)).max().copied();
+                for topic in sinks(topology, sub).filter(|t| matches!(t, Topic::Repartition(_))) {
+                    counts.extend(widest.map(|count| (topic.clone(), count)));
+                }
+            }
+        }
+        for topic in topics(topology).filter(|t| matches!(t, Topic::Repartition(_))) {
+            if !counts.contains_key(topic) {
+                return Err(TopologyError::NoPartitions { topic: topic.to_string() });
+            }
+        }
+        check_copartitioned(topology, &counts)?;
+        Ok(counts)
+    }
+}
+
+/// Topics read by a sub-topology, in the order of its sources.
+pub(crate) fn sources<'t>(
+    topology: &'t Topology,
+    sub: &'t SubTopology,
+) -> impl Iterator<Item = &'t Topic> {
+    sub.nodes.iter().filter_map(|node| match &topology.nodes.get(*node)?.kind {
+        Kind::Source { topic, .. } => Some(topic),
+        Kind::Processor { .. } | Kind::Sink { .. } => None,
+    })
+}
+
+fn sinks<'t>(topology: &'t Topology, sub: &'t SubTopology) -> impl Iterator<Item = &'t Topic> {
+    sub.nodes.iter().filter_map(|node| match &topology.nodes.get(*node)?.kind {
+        Kind::Sink { topic, .. } => Some(topic),
+        Kind::Processor { .. } | Kind::Source { .. } => None,
+    })
+}
+
+fn topics(topology: &Topology) -> impl Iterator<Item = &Topic> {
+    topology.nodes.iter().filter_map(|node| match &node.kind {
+        Kind::Source { topic, .. } | Kind::Sink { topic, .. } => Some(topic),
+        Kind::Processor { .. } => None,
+    })
+}
+
+fn components(topology: &Topology) -> Vec<SubTopology> {
+    let mut group: Vec<usize> = (0..topology.nodes.len()).collect();
+    let join = |group: &mut Vec<usize>, a: usize, b: usize| {
+        let (Some(&a), Some(&b)) = (group.get(a), group.get(b)) else { return };
+        group.iter_mut().filter(|g| **g == a.max(b)).for_each(|g| *g = a.min(b));
+    };
+    let mut store_user: BTreeMap<usize, usize> = BTreeMap::new();
+    for (index, node) in topology.nodes.iter().enumerate() {
+        node.parents.iter().for_each(|parent| join(&mut group, *parent, index));
+        if let Kind::Processor { stores, .. } = &node.kind {
+            for store in stores {
+                join(&mut group, *store_user.entry(*store).or_insert(index), index);
+            }
+        }
+    }
+    let mut subs: BTreeMap<usize, SubTopology> = BTreeMap::new();
+    for (index, of) in group.iter().enumerate() {
+        let sub = subs.entry(*of).or_default();
+        sub.nodes.push(index);
+        if let Some(Kind::Processor { stores, .. }) = topology.nodes.get(index).map(|n| &n.kind) {
+            sub.stores.extend(stores);
+        }
+    }
+    let mut subs: Vec<SubTopology> = subs.into_values().collect();
+    for sub in &mut subs {
+        sub.stores.sort_unstable();
+        sub.stores.dedup();
+    }
+    subs
+}
+
+fn set_levels(topology: &Topology, subs: &mut [SubTopology]) {
+    let internal = |topic: &&Topic| matches!(topic, Topic::Repartition(_));
+    let reads: Vec<BTreeSet<Topic>> =
+        subs.iter().map(|sub| sources(topology, sub).filter(internal).cloned().collect()).collect();
+    let writes: Vec<BTreeSet<Topic>> =
+        subs.iter().map(|sub| sinks(topology, sub).filter(internal).cloned().collect()).collect();
+    // At most as many hops as there are sub-topologies; a loop over managed topics stops there too.
+    for _ in 0..subs.len() {
+        for index in 0..subs.len() {
+            let above = writes
+                .iter()
+                .zip(&*subs)
+                .filter(|(w, _)| reads.get(index).is_some_and(|r| !r.is_disjoint(w)));
+            let level = above.map(|(_, sub)| sub.level + 1).max().unwrap_or(0);
+            if let Some(sub) = subs.get_mut(index) {
+                sub.level = level;
+            }
+        }
+    }
+}
+
+/// What a node or something below it touches.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Reach {
+    nodes: BTreeSet<usize>,
+    stores: BTreeSet<usize>,
+    topics: BTreeSet<Topic>,
+}
+
+impl Reach {
+    fn meets(&self, other: &Self) -> bool {
+        !self.nodes.is_disjoint(&other.nodes)
+            || !self.stores.is_disjoint(&other.stores)
+            || !self.topics.is_disjoint(&other.topics)
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.nodes.extend(&other.nodes);
+        self.stores.extend(&other.stores);
+        self.topics.extend(other.topics.iter().cloned());
+    }
+}
+
+fn stepwise(topology: &Topology) -> BTreeSet<usize> {
+    let mut reach: BTreeMap<usize, Reach> = BTreeMap::new();
+    let mut stepwise = BTreeSet::new();
+    // Children come behind their parents, so that going backwards sees them first.
+    for (index, node) in topology.nodes.iter().enumerate().rev() {
+        let mut own = Reach { nodes: BTreeSet::from([index]), ..Reach::default() };
+        match &node.kind {
+            Kind::Processor { stores, .. } => own.stores.extend(stores),
+            Kind::Sink { topic, .. } => drop(own.topics.insert(topic.clone())),
+            Kind::Source { .. } => {}
+        }
+        let mut below = Reach::default();
+        for child in node.children.iter().filter_map(|child| reach.get(child)) {
+            if below.meets(child) || !own.stores.is_disjoint(&child.stores) {
+                stepwise.insert(index);
+            }
+            below.add(child);
+        }
+        own.add(&below);
+        reach.insert(index, own);
+    }
+    stepwise
+}
+
+fn check_copartitioned(
+    topology: &Topology,
+    counts: &BTreeMap<Topic, u32>,
+) -> Result<(), TopologyError> {
+    for (index, node) in topology.nodes.iter().enumerate().filter(|(_, node)| node.copartitioned) {
+        let (mut above, mut seen) = (BTreeMap::new(), BTreeSet::new());
+        let mut open = vec![index];
+        while let Some(index) = open.pop() {
+            let Some(spec) = topology.nodes.get(index).filter(|_| seen.insert(index)) else {
+                continue;
+            };
+            open.extend(&spec.parents);
+            // What writes a store that the node reads, such as a joined table's, is above it too.
+            open.extend((0..index).filter(|other| share_a_store(topology, *other, index)));
+            if let Kind::Source { topic, .. } = &spec.kind {
+                above.extend(counts.get(topic).map(|count| (topic, *count)));
+            }
+        }
+        if above.values().collect::<BTreeSet<_>>().len() > 1 {
+            let counts: Vec<String> =
+                above.iter().map(|(topic, count)| format!("{topic}: {count}")).collect();
+            return Err(TopologyError::NotCopartitioned {
+                node: node.name.to_string(),
+                counts: counts.join(", "),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn share_a_store(topology: &Topology, one: usize, other: usize) -> bool {
+    let stores = |node: usize| match topology.nodes.get(node).map(|node| &node.kind) {
+        Some(Kind::Processor { stores, .. }) => &**stores,
+        _ => &[],
+    };
+    stores(one).iter().any(|store| stores(other).contains(store))
+}
