@@ -132,7 +132,7 @@ impl StreamsBuilder {
         let source = plan.source(plan.fresh("KSTREAM-SOURCE-"), topic, consumed.nullable());
         let step = Step::new(plan.fresh("KTABLE-SOURCE-"), &[source]).with_store(&store);
         let name = Arc::clone(&store);
-        let node = plan.processor::<K, Option<V>, _>(step, move || TableSource::<K, V>::new(&name));
+        let node = plan.operator::<K, Option<V>, _>(step, move || TableSource::<K, V>::new(&name));
         let view = Arc::new(Stored(store));
         KTable { plan: plan.clone(), node, key: Some(key), value: Some(value), view, stored: true }
     }

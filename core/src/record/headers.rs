@@ -21,6 +21,11 @@ impl Headers {
         self.0.push((name.into(), value));
     }
 
+    /// Adds all headers of `other` after those that are there.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// The value of the last header called `name`: outer `None` if there is none, inner `None` if it is null.
     #[must_use]
     pub fn last(&self, name: &str) -> Option<Option<&[u8]>> {

@@ -147,7 +147,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         let (name, fold) = (Arc::clone(&store), Arc::new(fold));
         let node = self
             .plan
-            .processor::<K, V, _>(step, move || Aggregate::<K, A, F>::new(&name, &fold, caching));
+            .operator::<K, V, _>(step, move || Aggregate::<K, A, F>::new(&name, &fold, caching));
         let (plan, view) = (self.plan.clone(), Arc::new(Stored(store)));
         KTable { plan, node, key: Some(key), value: Some(value), view, stored: true }
     }

@@ -122,10 +122,10 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         let (name, fold, time) =
             (Arc::clone(&store), Arc::new(fold), WindowTime::new(self.windows));
         let node = match self.emit.on {
-            Emit::Close => plan.processor::<K, V, _>(step, move || {
+            Emit::Close => plan.operator::<K, V, _>(step, move || {
                 WindowedFinals::<K, A, F>::new(&name, time, &fold)
             }),
-            Emit::Update => plan.processor::<K, V, _>(step, move || {
+            Emit::Update => plan.operator::<K, V, _>(step, move || {
                 WindowedUpdates::<K, A, F>::new(&name, time, &fold, caching)
             }),
         };

@@ -6,9 +6,10 @@
 //! - With caching, nothing is forwarded until a flush, and then the last value of each key that changed; without, one
 //!   update a record. The store ends the same either way.
 
+use super::window_time::read_time;
 use headwater_core::{record::Timestamp, serde::Data};
 use headwater_engine::{
-    processor::{Context, InitContext, Processor, ProcessorError, Record, Rows},
+    processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
     store::{KeyValueStore, StoreKey},
 };
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub(crate) struct Aggregate<K, A, F> {
     caching: bool,
     /// Records came since the last flush: a second flush within one commit has nothing to say.
     touched: bool,
+    /// The operator time at the last flush: what the cache holds back may be as old.
+    flushed: Timestamp,
 }
 
 impl<K, A, F> Aggregate<K, A, F> {
@@ -31,6 +34,7 @@ impl<K, A, F> Aggregate<K, A, F> {
             fold: Arc::clone(fold),
             caching,
             touched: false,
+            flushed: Timestamp::MIN,
         }
     }
 }
@@ -48,7 +52,7 @@ pub(super) fn fold_into<K, V, A>(
     *at = if folded_before && entry.is_some() { timestamp.max(*at) } else { timestamp };
 }
 
-impl<K, V, A, F> Processor<K, V> for Aggregate<K, A, F>
+impl<K, V, A, F> BatchProcessor<K, V> for Aggregate<K, A, F>
 where
     K: Data,
     V: Data,
@@ -61,14 +65,6 @@ where
     fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
         self.store = Some(context.store(&self.name)?);
         Ok(())
-    }
-
-    fn process(
-        &mut self,
-        record: Record<K, V>,
-        context: &mut Context<'_, K, Option<A>>,
-    ) -> Result<(), ProcessorError> {
-        self.process_batch(vec![record], context)
     }
 
     fn process_batch(
@@ -98,14 +94,35 @@ where
     }
 
     fn flush(&mut self, context: &mut Context<'_, K, Option<A>>) -> Result<(), ProcessorError> {
-        if !self.caching || !std::mem::take(&mut self.touched) {
+        if !self.caching {
             return Ok(());
         }
+        self.flushed = context.operator_time();
+        if !std::mem::take(&mut self.touched) {
+            return Ok(());
+        }
+        let passed = context.passed_time();
         let store = context.store(self.store.expect("a processor is set up before it is flushed"));
-        let changed =
-            store.changed().map(|row| row.map(|(key, value, at)| Record::new(key, value, at)));
+        let changed = store.changed().map(|row| {
+            row.map(|(key, value, at)| Record::new(key, value, at).with_operator_time(passed))
+        });
         let changed = changed.collect::<Result<Vec<_>, _>>()?;
         context.forward_all(changed);
+        Ok(())
+    }
+
+    fn pass_time(&self, time: Timestamp) -> Timestamp {
+        if self.caching { self.flushed } else { time }
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        if self.flushed > Timestamp::MIN {
+            out.extend_from_slice(&self.flushed.to_be_bytes());
+        }
+    }
+
+    fn load(&mut self, saved: &[u8], _: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        self.flushed = read_time(saved)?;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Sends each record to the first branch that wants it.
 
 use headwater_core::serde::Data;
-use headwater_engine::processor::{Context, Processor, ProcessorError, Record};
+use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows};
 use std::sync::Arc;
 
 /// The branches' predicates, in the order of the node's children.
@@ -18,18 +18,20 @@ impl<K, V> Branch<K, V> {
     }
 }
 
-impl<K: Data, V: Data> Processor<K, V> for Branch<K, V> {
+impl<K: Data, V: Data> BatchProcessor<K, V> for Branch<K, V> {
     type KOut = K;
     type VOut = V;
 
-    fn process(
+    fn process_batch(
         &mut self,
-        record: Record<K, V>,
+        rows: Rows<K, V>,
         context: &mut Context<'_, K, V>,
     ) -> Result<(), ProcessorError> {
-        let wants = self.predicates.iter().position(|wants| wants(&record.key, &record.value));
-        if let Some(child) = wants.and_then(|child| u16::try_from(child).ok()) {
-            context.forward_to(child, record);
+        for record in rows {
+            let wants = self.predicates.iter().position(|wants| wants(&record.key, &record.value));
+            if let Some(child) = wants.and_then(|child| u16::try_from(child).ok()) {
+                context.forward_to(child, record);
+            }
         }
         Ok(())
     }

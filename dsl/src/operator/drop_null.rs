@@ -1,24 +1,26 @@
 //! Drops nulls and counts them, so that what follows has none in its types.
 
 use headwater_core::serde::Data;
-use headwater_engine::processor::{Context, Processor, ProcessorError, Record};
+use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows};
 
 /// Drops records whose key is null.
 pub(crate) struct DropNullKeys;
 
-impl<K: Data, V: Data> Processor<Option<K>, V> for DropNullKeys {
+impl<K: Data, V: Data> BatchProcessor<Option<K>, V> for DropNullKeys {
     type KOut = K;
     type VOut = V;
 
-    fn process(
+    fn process_batch(
         &mut self,
-        record: Record<Option<K>, V>,
+        rows: Rows<Option<K>, V>,
         context: &mut Context<'_, K, V>,
     ) -> Result<(), ProcessorError> {
-        let (frame, key, value) = record.split();
-        match key {
-            Some(key) => context.forward(frame.map(|(), ()| (key, value))),
-            None => context.drop_record(),
+        for record in rows {
+            let (frame, key, value) = record.split();
+            match key {
+                Some(key) => context.forward(frame.map(|(), ()| (key, value))),
+                None => context.drop_record(),
+            }
         }
         Ok(())
     }
@@ -27,19 +29,21 @@ impl<K: Data, V: Data> Processor<Option<K>, V> for DropNullKeys {
 /// Drops records whose value is null.
 pub(crate) struct DropNullValues;
 
-impl<K: Data, V: Data> Processor<K, Option<V>> for DropNullValues {
+impl<K: Data, V: Data> BatchProcessor<K, Option<V>> for DropNullValues {
     type KOut = K;
     type VOut = V;
 
-    fn process(
+    fn process_batch(
         &mut self,
-        record: Record<K, Option<V>>,
+        rows: Rows<K, Option<V>>,
         context: &mut Context<'_, K, V>,
     ) -> Result<(), ProcessorError> {
-        let (frame, key, value) = record.split();
-        match value {
-            Some(value) => context.forward(frame.map(|(), ()| (key, value))),
-            None => context.drop_record(),
+        for record in rows {
+            let (frame, key, value) = record.split();
+            match value {
+                Some(value) => context.forward(frame.map(|(), ()| (key, value))),
+                None => context.drop_record(),
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Keeps the records that a predicate holds for.
 
 use headwater_core::serde::Data;
-use headwater_engine::processor::{Context, Processor, ProcessorError, Record, Rows};
+use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows};
 use std::sync::Arc;
 
 /// Keeps the records that `keep` holds for.
@@ -15,7 +15,7 @@ impl<F> Filter<F> {
     }
 }
 
-impl<K, V, F> Processor<K, V> for Filter<F>
+impl<K, V, F> BatchProcessor<K, V> for Filter<F>
 where
     K: Data,
     V: Data,
@@ -23,17 +23,6 @@ where
 {
     type KOut = K;
     type VOut = V;
-
-    fn process(
-        &mut self,
-        record: Record<K, V>,
-        context: &mut Context<'_, K, V>,
-    ) -> Result<(), ProcessorError> {
-        if (self.keep)(&record.key, &record.value) {
-            context.forward(record);
-        }
-        Ok(())
-    }
 
     fn process_batch(
         &mut self,

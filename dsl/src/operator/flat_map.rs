@@ -1,7 +1,7 @@
 //! Maps a record to any number of others.
 
 use headwater_core::serde::Data;
-use headwater_engine::processor::{Context, Processor, ProcessorError, Record};
+use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows};
 use std::sync::Arc;
 
 /// Maps key and value to any number of pairs, which keep their order and the record's timestamp and headers.
@@ -15,7 +15,7 @@ impl<F> FlatMap<F> {
     }
 }
 
-impl<K, V, K2, V2, I, F> Processor<K, V> for FlatMap<F>
+impl<K, V, K2, V2, I, F> BatchProcessor<K, V> for FlatMap<F>
 where
     K: Data,
     V: Data,
@@ -27,14 +27,16 @@ where
     type KOut = K2;
     type VOut = V2;
 
-    fn process(
+    fn process_batch(
         &mut self,
-        record: Record<K, V>,
+        rows: Rows<K, V>,
         context: &mut Context<'_, K2, V2>,
     ) -> Result<(), ProcessorError> {
-        let (frame, key, value) = record.split();
-        for (key, value) in (self.map)(key, value) {
-            context.forward(frame.clone().map(|(), ()| (key, value)));
+        for record in rows {
+            let (frame, key, value) = record.split();
+            for (key, value) in (self.map)(key, value) {
+                context.forward(frame.clone().map(|(), ()| (key, value)));
+            }
         }
         Ok(())
     }

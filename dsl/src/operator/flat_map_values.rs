@@ -1,7 +1,7 @@
 //! Maps a value to any number of others; the key stays.
 
 use headwater_core::serde::Data;
-use headwater_engine::processor::{Context, Processor, ProcessorError, Record};
+use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows};
 use std::sync::Arc;
 
 /// Maps the value to any number of values, which keep their order and the record's key, timestamp and headers.
@@ -15,7 +15,7 @@ impl<F> FlatMapValues<F> {
     }
 }
 
-impl<K, V, V2, I, F> Processor<K, V> for FlatMapValues<F>
+impl<K, V, V2, I, F> BatchProcessor<K, V> for FlatMapValues<F>
 where
     K: Data,
     V: Data,
@@ -26,14 +26,16 @@ where
     type KOut = K;
     type VOut = V2;
 
-    fn process(
+    fn process_batch(
         &mut self,
-        record: Record<K, V>,
+        rows: Rows<K, V>,
         context: &mut Context<'_, K, V2>,
     ) -> Result<(), ProcessorError> {
-        let (frame, key, value) = record.split();
-        for value in (self.map)(&key, value) {
-            context.forward(frame.clone().map(|(), ()| (key.clone(), value)));
+        for record in rows {
+            let (frame, key, value) = record.split();
+            for value in (self.map)(&key, value) {
+                context.forward(frame.clone().map(|(), ()| (key.clone(), value)));
+            }
         }
         Ok(())
     }

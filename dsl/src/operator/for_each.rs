@@ -1,7 +1,7 @@
 //! Takes records and forwards nothing.
 
 use headwater_core::serde::Data;
-use headwater_engine::processor::{Context, Processor, ProcessorError, Record};
+use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows};
 use std::sync::Arc;
 
 /// Calls a function on each record.
@@ -15,7 +15,7 @@ impl<F> ForEach<F> {
     }
 }
 
-impl<K, V, F> Processor<K, V> for ForEach<F>
+impl<K, V, F> BatchProcessor<K, V> for ForEach<F>
 where
     K: Data,
     V: Data,
@@ -24,12 +24,12 @@ where
     type KOut = K;
     type VOut = V;
 
-    fn process(
+    fn process_batch(
         &mut self,
-        record: Record<K, V>,
+        rows: Rows<K, V>,
         _context: &mut Context<'_, K, V>,
     ) -> Result<(), ProcessorError> {
-        (self.take)(record.key, record.value);
+        rows.into_iter().for_each(|record| (self.take)(record.key, record.value));
         Ok(())
     }
 }

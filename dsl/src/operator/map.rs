@@ -1,7 +1,7 @@
 //! Maps a record to another one.
 
 use headwater_core::serde::Data;
-use headwater_engine::processor::{Context, Processor, ProcessorError, Record, Rows};
+use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows};
 use std::sync::Arc;
 
 /// Maps key and value.
@@ -15,7 +15,7 @@ impl<F> Map<F> {
     }
 }
 
-impl<K, V, K2, V2, F> Processor<K, V> for Map<F>
+impl<K, V, K2, V2, F> BatchProcessor<K, V> for Map<F>
 where
     K: Data,
     V: Data,
@@ -25,15 +25,6 @@ where
 {
     type KOut = K2;
     type VOut = V2;
-
-    fn process(
-        &mut self,
-        record: Record<K, V>,
-        context: &mut Context<'_, K2, V2>,
-    ) -> Result<(), ProcessorError> {
-        context.forward(record.map(&*self.map));
-        Ok(())
-    }
 
     fn process_batch(
         &mut self,

@@ -1,7 +1,7 @@
 //! Maps the value; the key stays.
 
 use headwater_core::serde::Data;
-use headwater_engine::processor::{Context, Processor, ProcessorError, Record, Rows};
+use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Record, Rows};
 use std::sync::Arc;
 
 /// Maps the value.
@@ -25,7 +25,7 @@ impl<F> MapValues<F> {
     }
 }
 
-impl<K, V, V2, F> Processor<K, V> for MapValues<F>
+impl<K, V, V2, F> BatchProcessor<K, V> for MapValues<F>
 where
     K: Data,
     V: Data,
@@ -34,15 +34,6 @@ where
 {
     type KOut = K;
     type VOut = V2;
-
-    fn process(
-        &mut self,
-        record: Record<K, V>,
-        context: &mut Context<'_, K, V2>,
-    ) -> Result<(), ProcessorError> {
-        context.forward(self.apply(record));
-        Ok(())
-    }
 
     fn process_batch(
         &mut self,

@@ -1,7 +1,7 @@
 //! Looks at records on their way.
 
 use headwater_core::serde::Data;
-use headwater_engine::processor::{Context, Processor, ProcessorError, Record, Rows};
+use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows};
 use std::sync::Arc;
 
 /// Calls a function on each record and passes it on.
@@ -15,7 +15,7 @@ impl<F> Peek<F> {
     }
 }
 
-impl<K, V, F> Processor<K, V> for Peek<F>
+impl<K, V, F> BatchProcessor<K, V> for Peek<F>
 where
     K: Data,
     V: Data,
@@ -23,16 +23,6 @@ where
 {
     type KOut = K;
     type VOut = V;
-
-    fn process(
-        &mut self,
-        record: Record<K, V>,
-        context: &mut Context<'_, K, V>,
-    ) -> Result<(), ProcessorError> {
-        (self.look)(&record.key, &record.value);
-        context.forward(record);
-        Ok(())
-    }
 
     fn process_batch(
         &mut self,

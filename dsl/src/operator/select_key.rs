@@ -1,7 +1,7 @@
 //! Gives each record another key.
 
 use headwater_core::serde::Data;
-use headwater_engine::processor::{Context, Processor, ProcessorError, Record, Rows};
+use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Record, Rows};
 use std::sync::Arc;
 
 /// Derives the key from key and value.
@@ -15,7 +15,7 @@ impl<F> SelectKey<F> {
     }
 }
 
-impl<K, V, K2, F> Processor<K, V> for SelectKey<F>
+impl<K, V, K2, F> BatchProcessor<K, V> for SelectKey<F>
 where
     K: Data,
     V: Data,
@@ -24,14 +24,6 @@ where
 {
     type KOut = K2;
     type VOut = V;
-
-    fn process(
-        &mut self,
-        record: Record<K, V>,
-        context: &mut Context<'_, K2, V>,
-    ) -> Result<(), ProcessorError> {
-        self.process_batch(vec![record], context)
-    }
 
     fn process_batch(
         &mut self,

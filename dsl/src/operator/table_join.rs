@@ -7,7 +7,9 @@
 
 use crate::table::{Lookup, View};
 use headwater_core::serde::Data;
-use headwater_engine::processor::{Context, InitContext, Processor, ProcessorError, Record, Rows};
+use headwater_engine::processor::{
+    BatchProcessor, Context, InitContext, ProcessorError, Record, Rows,
+};
 use std::sync::Arc;
 
 /// A table as a join reads it.
@@ -54,7 +56,7 @@ macro_rules! table_join {
             }
         }
 
-        impl<K, V, T, V2, F> Processor<K, V> for $name<K, T, F>
+        impl<K, V, T, V2, F> BatchProcessor<K, V> for $name<K, T, F>
         where
             K: Data,
             V: Data,
@@ -67,10 +69,6 @@ macro_rules! table_join {
 
             fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
                 self.side.open(context)
-            }
-
-            fn process(&mut self, record: Record<K, V>, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {
-                self.process_batch(vec![record], context)
             }
 
             fn process_batch(&mut self, rows: Rows<K, V>, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {

@@ -7,7 +7,7 @@
 
 use headwater_core::serde::Data;
 use headwater_engine::{
-    processor::{Context, InitContext, Processor, ProcessorError, Record, Rows},
+    processor::{BatchProcessor, Context, InitContext, ProcessorError, Rows},
     store::{KeyValueStore, StoreKey},
 };
 use std::sync::Arc;
@@ -24,21 +24,13 @@ impl<K, V> TableSource<K, V> {
     }
 }
 
-impl<K: Data, V: Data> Processor<K, Option<V>> for TableSource<K, V> {
+impl<K: Data, V: Data> BatchProcessor<K, Option<V>> for TableSource<K, V> {
     type KOut = K;
     type VOut = Option<V>;
 
     fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
         self.store = Some(context.store(&self.name)?);
         Ok(())
-    }
-
-    fn process(
-        &mut self,
-        record: Record<K, Option<V>>,
-        context: &mut Context<'_, K, Option<V>>,
-    ) -> Result<(), ProcessorError> {
-        self.process_batch(vec![record], context)
     }
 
     fn process_batch(

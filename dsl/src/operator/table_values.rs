@@ -1,7 +1,7 @@
 //! Filters or maps the rows of a table; a row that is filtered out is deleted.
 
 use headwater_core::serde::Data;
-use headwater_engine::processor::{Context, Processor, ProcessorError, Record, Rows};
+use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows};
 use std::sync::Arc;
 
 /// Maps a row to its new value or to none; deletions stay deletions.
@@ -15,7 +15,7 @@ impl<F> TableValues<F> {
     }
 }
 
-impl<K, V, V2, F> Processor<K, Option<V>> for TableValues<F>
+impl<K, V, V2, F> BatchProcessor<K, Option<V>> for TableValues<F>
 where
     K: Data,
     V: Data,
@@ -24,14 +24,6 @@ where
 {
     type KOut = K;
     type VOut = Option<V2>;
-
-    fn process(
-        &mut self,
-        record: Record<K, Option<V>>,
-        context: &mut Context<'_, K, Option<V2>>,
-    ) -> Result<(), ProcessorError> {
-        self.process_batch(vec![record], context)
-    }
 
     fn process_batch(
         &mut self,

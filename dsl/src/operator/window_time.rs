@@ -1,10 +1,13 @@
-//! An operator's own stream time, and what it says about its windows.
+//! A window operator's time, and what it says about its windows.
+//!
+//! Above a repartition it is the largest timestamp among the records that the operator has taken, the one at hand
+//! counted first. Below one it is the operator time that the records carry.
 
 use crate::settings::TimeWindows;
 use headwater_core::record::Timestamp;
 use headwater_engine::{processor::ProcessorError, store::Window};
 
-/// The largest timestamp seen, and which windows are open at it.
+/// An operator's time, and which windows are open at it.
 ///
 /// A window is open until time reaches its end plus the grace. One that reaches past the last timestamp there is would
 /// never close, and is never open.
@@ -13,13 +16,23 @@ pub(crate) struct WindowTime {
     size: i64,
     /// From a window's start to its close.
     span: i64,
+    /// Whether time comes with the records instead of from their timestamps.
+    is_carried: bool,
     now: Timestamp,
+    /// What the operator had passed on before its first record, when it had nothing to hold back.
+    passed_first: Timestamp,
 }
 
 impl WindowTime {
     pub(crate) fn new(windows: TimeWindows) -> Self {
         let size = windows.size_ms().max(1);
-        Self { size, span: size.saturating_add(windows.grace_ms()), now: Timestamp::MIN }
+        Self {
+            size,
+            span: size.saturating_add(windows.grace_ms()),
+            is_carried: false,
+            now: Timestamp::MIN,
+            passed_first: Timestamp::MIN,
+        }
     }
 
     /// The window that holds `timestamp`.
@@ -32,24 +45,49 @@ impl WindowTime {
         Window { start, end: start.saturating_add(self.size) }
     }
 
-    /// Counts a record in and gives the time to judge it by: the records' own, or what is carried.
-    pub(super) fn observe(
-        &mut self,
-        timestamp: Timestamp,
-        carried: Option<Timestamp>,
-    ) -> Timestamp {
-        self.now = self.now.max(carried.unwrap_or(timestamp));
-        self.now
+    /// Has the operator live by the time that records carry.
+    pub(super) fn set_carried(&mut self, is_carried: bool) {
+        self.is_carried = is_carried;
     }
 
-    /// Whether the window that starts at `start` takes records at `time`.
-    pub(super) fn is_open(&self, start: Timestamp, time: Timestamp) -> bool {
+    /// Takes a record of `timestamp` with the operator time `at` before it into account, and gives what the operator
+    /// passes on at that point: what a row made of the record carries.
+    pub(super) fn take(&mut self, timestamp: Timestamp, at: Timestamp) -> Timestamp {
+        if self.is_carried {
+            self.advance(at);
+        }
+        let passed = self.pass_time(at);
+        if self.now == Timestamp::MIN {
+            self.passed_first = passed;
+        }
+        if !self.is_carried {
+            self.advance(timestamp);
+        }
+        passed
+    }
+
+    /// What the operator has passed on when the window that starts at `start` closes: what its results carry.
+    pub(super) fn passed_at_close(&self, start: Timestamp) -> Timestamp {
+        start.max(self.passed_first)
+    }
+
+    /// The time to pass on where that of the input stands at `time`: records may still come, and results out, of every
+    /// window that is open or may yet be opened.
+    pub(super) fn pass_time(&self, time: Timestamp) -> Timestamp {
+        let bound = if self.now == Timestamp::MIN { time } else { time.min(self.oldest_open()) };
+        self.passed_first.max(bound)
+    }
+
+    /// The start of the oldest window that takes records now.
+    fn oldest_open(&self) -> Timestamp {
+        let newest_closed = self.now.saturating_sub(self.span).div_euclid(self.size);
+        (newest_closed + 1).saturating_mul(self.size).max(0)
+    }
+
+    /// Whether the window that starts at `start` takes records now.
+    pub(super) fn is_open(&self, start: Timestamp) -> bool {
         let close = start.saturating_add(self.span);
-        close > time && close < Timestamp::MAX
-    }
-
-    pub(super) fn now(&self) -> Timestamp {
-        self.now
+        close > self.now && close < Timestamp::MAX
     }
 
     /// Time has moved to `time`.
@@ -69,18 +107,25 @@ impl WindowTime {
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.now.to_be_bytes());
+        out.extend_from_slice(&self.passed_first.to_be_bytes());
     }
 
     pub(super) fn load(&mut self, saved: &[u8]) -> Result<(), ProcessorError> {
-        let bytes = saved.try_into().map_err(|_| {
-            ProcessorError::Topology(format!(
-                "a window operator's saved time has 8 bytes, not {}",
-                saved.len()
-            ))
-        })?;
-        self.now = Timestamp::from_be_bytes(bytes);
+        let (now, first) = saved.split_at(saved.len().min(8));
+        (self.now, self.passed_first) = (read_time(now)?, read_time(first)?);
         Ok(())
     }
+}
+
+/// Reads a saved time.
+pub(super) fn read_time(saved: &[u8]) -> Result<Timestamp, ProcessorError> {
+    let bytes = saved.try_into().map_err(|_| {
+        ProcessorError::Topology(format!(
+            "an operator's saved time has 8 bytes, not {}",
+            saved.len()
+        ))
+    })?;
+    Ok(Timestamp::from_be_bytes(bytes))
 }
 
 #[cfg(test)]
@@ -97,9 +142,11 @@ mod tests {
 
     #[test]
     fn a_window_is_open_until_time_reaches_its_end_plus_the_grace() {
-        let time = minutes(10);
-        assert!(time.is_open(0, 60_009));
-        assert!(!time.is_open(0, 60_010));
+        let mut time = minutes(10);
+        time.advance(60_009);
+        assert!(time.is_open(0));
+        time.advance(60_010);
+        assert!(!time.is_open(0));
     }
 
     #[test]
@@ -116,22 +163,43 @@ mod tests {
     fn the_end_of_time_neither_overflows_nor_opens_a_window() {
         let mut time = minutes(u64::MAX);
         assert_eq!(time.window_of(Timestamp::MAX).end, Timestamp::MAX);
-        assert!(!time.is_open(0, 5));
+        assert!(!time.is_open(0));
         time.advance(Timestamp::MAX);
         assert_eq!(time.floor(), 1);
         time.advance_past(Timestamp::MAX);
         let time = minutes(0);
         let start = time.window_of(Timestamp::MAX).start;
-        assert!(!time.is_open(start, Timestamp::MIN));
-        assert!(time.is_open(start - 60_000, Timestamp::MIN));
+        assert!(!time.is_open(start));
+        assert!(time.is_open(start - 60_000));
     }
 
     #[test]
     fn carried_time_alone_decides_where_there_is_one() {
         let mut time = minutes(0);
-        assert_eq!(time.observe(500_000, Some(1_000)), 1_000);
-        assert_eq!(time.observe(600_000, Some(900)), 1_000, "time never goes back");
-        assert_eq!(time.observe(2_000, None), 2_000);
+        time.set_carried(true);
+        time.take(500_000, 1_000);
+        assert_eq!(time.now, 1_000);
+        time.take(600_000, 900);
+        assert_eq!(time.now, 1_000, "time never goes back");
+        let mut own = minutes(0);
+        own.take(2_000, 1_000);
+        assert_eq!(own.now, 2_000);
+    }
+
+    #[test]
+    fn the_start_of_the_oldest_window_that_may_still_be_open_is_passed_on() {
+        let mut time = minutes(60_000);
+        time.set_carried(true);
+        assert_eq!(time.pass_time(5), 5, "nothing is held back before the first record");
+        time.advance(3_600_000 - 90_000);
+        assert_eq!(time.pass_time(3_600_000 - 90_000), 3_600_000 - 180_000);
+        time.advance(3_600_000 - 60_000);
+        assert_eq!(time.pass_time(3_600_000 - 60_000), 3_600_000 - 120_000);
+        assert_eq!(
+            time.take(0, 3_600_000),
+            3_600_000 - 60_000,
+            "time that a record brings counts first"
+        );
     }
 
     #[test]
@@ -141,7 +209,7 @@ mod tests {
         time.save(&mut saved);
         let mut other = minutes(0);
         other.load(&saved).unwrap();
-        assert_eq!(other.now(), 42);
+        assert_eq!(other.now, 42);
         assert!(other.load(&[1]).is_err());
     }
 }

@@ -2,16 +2,16 @@
 //!
 //! # Guarantees
 //!
-//! - A record is counted into stream time first and judged then. Below a repartition, the time carried across it decides
-//!   in place of the records' own.
+//! - Above a repartition a record is counted into the operator's time first and judged then; below one, the operator
+//!   time that it carries decides in place of its timestamp.
 //! - Each window's final comes out exactly once, complete, ordered by window start and then by the key's bytes.
 //! - A late record changes nothing and is counted as dropped, also after a restart: the operator's time is saved.
 //! - A window leaves the store only once it is closed and everything it has to say was forwarded.
 
-use super::{WindowTime, aggregate::fold_into};
+use super::{WindowTime, aggregate::fold_into, window_time::read_time};
 use headwater_core::{record::Timestamp, serde::Data};
 use headwater_engine::{
-    processor::{Context, InitContext, Processor, ProcessorError, Record, Rows},
+    processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
     store::{StoreKey, WindowStore, Windowed},
 };
 use std::sync::Arc;
@@ -35,6 +35,7 @@ impl<K: Data, A: Data> Windows<K, A> {
         let store = context.store::<WindowStore<K, A>>(&self.name)?;
         context.store_mut(store).open()?;
         self.store = Some(store);
+        self.time.set_carried(context.is_time_carried());
         Ok(())
     }
 
@@ -94,7 +95,8 @@ impl<K: Data, A: Data> Windows<K, A> {
         for (key, start, stored) in store.entries_below(end)? {
             newest = Some(start);
             let key = Windowed { key, window: self.time.window_at(start) };
-            finals.push(Record::new(key, Some(stored.value), stored.timestamp));
+            let row = Record::new(key, Some(stored.value), stored.timestamp);
+            finals.push(row.with_operator_time(self.time.passed_at_close(start)));
         }
         Ok(newest)
     }
@@ -107,15 +109,18 @@ pub(crate) struct WindowedUpdates<K, A, F> {
     caching: bool,
     /// Records came since the last flush: a second flush within one commit has nothing to say.
     touched: bool,
+    /// The time passed on at the last flush: what the cache holds back may be as old.
+    flushed: Timestamp,
 }
 
 impl<K: Data, A: Data, F> WindowedUpdates<K, A, F> {
     pub(crate) fn new(name: &Arc<str>, time: WindowTime, fold: &Arc<F>, caching: bool) -> Self {
-        Self { windows: Windows::new(name, time), fold: Arc::clone(fold), caching, touched: false }
+        let (windows, fold) = (Windows::new(name, time), Arc::clone(fold));
+        Self { windows, fold, caching, touched: false, flushed: Timestamp::MIN }
     }
 }
 
-impl<K, V, A, F> Processor<K, V> for WindowedUpdates<K, A, F>
+impl<K, V, A, F> BatchProcessor<K, V> for WindowedUpdates<K, A, F>
 where
     K: Data,
     V: Data,
@@ -129,32 +134,21 @@ where
         self.windows.init(context)
     }
 
-    fn process(
-        &mut self,
-        record: Record<K, V>,
-        context: &mut Context<'_, Windowed<K>, Option<A>>,
-    ) -> Result<(), ProcessorError> {
-        self.process_batch(vec![record], context)
-    }
-
     fn process_batch(
         &mut self,
         rows: Rows<K, V>,
         context: &mut Context<'_, Windowed<K>, Option<A>>,
     ) -> Result<(), ProcessorError> {
         self.touched = true;
-        let mut carried = context.carried_times(&rows).map(Vec::into_iter);
         let store = context.store(self.windows.key());
         let (caching, time) = (self.caching, &mut self.windows.time);
         let mut updates = Vec::with_capacity(if caching { 0 } else { rows.len() });
         let mut late = 0;
         for record in rows {
             let timestamp = record.timestamp;
-            let (now, window) = (
-                time.observe(timestamp, carried.as_mut().and_then(Iterator::next)),
-                time.window_of(timestamp),
-            );
-            if !time.is_open(window.start, now) {
+            let passed = time.take(timestamp, record.operator_time());
+            let window = time.window_of(timestamp);
+            if !time.is_open(window.start) {
                 late += 1;
                 continue;
             }
@@ -164,7 +158,8 @@ where
                 (!caching).then(|| (entry.clone(), *at))
             })?;
             updates.extend(update.map(|(entry, at)| {
-                frame.with_timestamp(at).map(|(), ()| (Windowed { key, window }, entry))
+                let frame = frame.with_timestamp(at).with_operator_time(passed);
+                frame.map(|(), ()| (Windowed { key, window }, entry))
             }));
         }
         context.forward_all(updates);
@@ -177,10 +172,7 @@ where
         time: Timestamp,
         _context: &mut Context<'_, Windowed<K>, Option<A>>,
     ) -> Result<(), ProcessorError> {
-        // Complete input leaves nothing to emit here, and the newest windows stay to be queried.
-        if time < Timestamp::MAX {
-            self.windows.time.advance(time);
-        }
+        self.windows.time.advance(time);
         Ok(())
     }
 
@@ -188,17 +180,15 @@ where
         &mut self,
         context: &mut Context<'_, Windowed<K>, Option<A>>,
     ) -> Result<(), ProcessorError> {
+        let (passed, time) = (context.passed_time(), self.windows.time);
+        self.flushed = time.pass_time(context.operator_time());
         let store = context.store(self.windows.key());
-        let time = self.windows.time;
         let mut changed = Vec::new();
         if std::mem::take(&mut self.touched) && self.caching {
             for row in store.changed() {
                 let (key, start, value, at) = row?;
-                changed.push(Record::new(
-                    Windowed { key, window: time.window_at(start) },
-                    value,
-                    at,
-                ));
+                let key = Windowed { key, window: time.window_at(start) };
+                changed.push(Record::new(key, value, at).with_operator_time(passed));
             }
         }
         self.windows.expire(store);
@@ -206,12 +196,19 @@ where
         Ok(())
     }
 
+    fn pass_time(&self, time: Timestamp) -> Timestamp {
+        if self.caching { self.flushed } else { self.windows.time.pass_time(time) }
+    }
+
     fn save(&self, out: &mut Vec<u8>) {
         self.windows.time.save(out);
+        out.extend_from_slice(&self.flushed.to_be_bytes());
     }
 
     fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        self.windows.load(saved, context)
+        let (time, flushed) = saved.split_at(saved.len().min(16));
+        self.flushed = read_time(flushed)?;
+        self.windows.load(time, context)
     }
 }
 
@@ -227,7 +224,7 @@ impl<K: Data, A: Data, F> WindowedFinals<K, A, F> {
     }
 }
 
-impl<K, V, A, F> Processor<K, V> for WindowedFinals<K, A, F>
+impl<K, V, A, F> BatchProcessor<K, V> for WindowedFinals<K, A, F>
 where
     K: Data,
     V: Data,
@@ -241,29 +238,18 @@ where
         self.windows.init(context)
     }
 
-    fn process(
-        &mut self,
-        record: Record<K, V>,
-        context: &mut Context<'_, Windowed<K>, Option<A>>,
-    ) -> Result<(), ProcessorError> {
-        self.process_batch(vec![record], context)
-    }
-
     fn process_batch(
         &mut self,
         rows: Rows<K, V>,
         context: &mut Context<'_, Windowed<K>, Option<A>>,
     ) -> Result<(), ProcessorError> {
-        let mut carried = context.carried_times(&rows).map(Vec::into_iter);
         let store = context.store(self.windows.key());
         let (mut finals, mut late) = (Vec::new(), 0);
         for record in rows {
             let timestamp = record.timestamp;
-            let before = self.windows.time.now();
-            let now =
-                self.windows.time.observe(timestamp, carried.as_mut().and_then(Iterator::next));
+            self.windows.time.take(timestamp, record.operator_time());
             let start = self.windows.time.window_of(timestamp).start;
-            if self.windows.time.is_open(start, now) {
+            if self.windows.time.is_open(start) {
                 let (_, key, value) = record.split();
                 let fold = &*self.fold;
                 store.update(&key, start, |entry, at| {
@@ -272,10 +258,9 @@ where
             } else {
                 late += 1;
             }
-            if self.windows.time.now() > before {
-                self.windows.close(store, &mut finals)?;
-            }
         }
+        // No record of the batch belongs to a window that an earlier one has closed: closing can wait.
+        self.windows.close(store, &mut finals)?;
         context.forward_all(finals);
         (0..late).for_each(|_| context.drop_record());
         Ok(())
@@ -288,14 +273,24 @@ where
     ) -> Result<(), ProcessorError> {
         let mut finals = Vec::new();
         let store = context.store(self.windows.key());
-        if time == Timestamp::MAX {
-            self.windows.close_all(store, &mut finals)?;
-        } else {
-            self.windows.time.advance(time);
-            self.windows.close(store, &mut finals)?;
-        }
+        self.windows.time.advance(time);
+        self.windows.close(store, &mut finals)?;
         context.forward_all(finals);
         Ok(())
+    }
+
+    fn end(
+        &mut self,
+        context: &mut Context<'_, Windowed<K>, Option<A>>,
+    ) -> Result<(), ProcessorError> {
+        let mut finals = Vec::new();
+        self.windows.close_all(context.store(self.windows.key()), &mut finals)?;
+        context.forward_all(finals);
+        Ok(())
+    }
+
+    fn pass_time(&self, time: Timestamp) -> Timestamp {
+        self.windows.time.pass_time(time)
     }
 
     fn save(&self, out: &mut Vec<u8>) {

@@ -16,7 +16,7 @@ mod repartition;
 
 use headwater_core::serde::Data;
 use headwater_engine::{
-    processor::Processor,
+    processor::{BatchProcessor, Processor},
     store::StoreBuilder,
     topology::{Consumed, Produced, Topology, TopologyError},
 };
@@ -198,6 +198,24 @@ impl Plan {
         let lower = move |topology: &mut Topology, name: &str, parents: &[&str]| {
             let supplier = Arc::clone(&supplier);
             topology.add_processor::<K, V, P>(name, move || supplier(), parents).map(drop)
+        };
+        self.0.borrow_mut().add(step, Box::new(lower))
+    }
+
+    pub(crate) fn operator<K, V, P>(
+        &self,
+        step: Step,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+    ) -> NodeId
+    where
+        K: Data,
+        V: Data,
+        P: BatchProcessor<K, V> + 'static,
+    {
+        let supplier = Arc::new(supplier);
+        let lower = move |topology: &mut Topology, name: &str, parents: &[&str]| {
+            let supplier = Arc::clone(&supplier);
+            topology.add_operator::<K, V, P>(name, move || supplier(), parents).map(drop)
         };
         self.0.borrow_mut().add(step, Box::new(lower))
     }

@@ -14,7 +14,7 @@ pub use terminal::Terminal;
 
 use crate::plan::{NodeId, Plan, Step};
 use headwater_core::serde::{Data, SharedSerde};
-use headwater_engine::processor::Processor;
+use headwater_engine::processor::BatchProcessor;
 use std::fmt;
 
 /// Records with key `K` and value `V`.
@@ -70,18 +70,18 @@ impl<K: Data, V: Data> KStream<K, V> {
         Step::new(self.plan.fresh(prefix), &[self.node])
     }
 
-    /// Adds a processor below this stream. Which serdes still hold is the caller's to say.
-    fn then<P: Processor<K, V> + 'static>(
+    /// Adds an operator below this stream. Which serdes still hold is the caller's to say.
+    fn then<P: BatchProcessor<K, V> + 'static>(
         &self,
         step: Step,
         supplier: impl Fn() -> P + Send + Sync + 'static,
     ) -> KStream<P::KOut, P::VOut> {
-        let node = self.plan.processor::<K, V, P>(step, supplier);
+        let node = self.plan.operator::<K, V, P>(step, supplier);
         KStream { plan: self.plan.clone(), node, key: None, value: None }
     }
 
-    /// The same for a processor that keeps both types.
-    fn then_same<P: Processor<K, V, KOut = K, VOut = V> + 'static>(
+    /// The same for an operator that keeps both types.
+    fn then_same<P: BatchProcessor<K, V, KOut = K, VOut = V> + 'static>(
         &self,
         step: Step,
         supplier: impl Fn() -> P + Send + Sync + 'static,
@@ -89,8 +89,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         Self { key: self.key.clone(), value: self.value.clone(), ..self.then(step, supplier) }
     }
 
-    /// The same for a processor that keeps the key's type.
-    fn then_keyed<V2: Data, P: Processor<K, V, KOut = K, VOut = V2> + 'static>(
+    /// The same for an operator that keeps the key's type.
+    fn then_keyed<V2: Data, P: BatchProcessor<K, V, KOut = K, VOut = V2> + 'static>(
         &self,
         step: Step,
         supplier: impl Fn() -> P + Send + Sync + 'static,

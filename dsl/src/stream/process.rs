@@ -53,7 +53,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         stores: &[&str],
     ) -> KStream<P::KOut, P::VOut> {
         let step = self.step("KSTREAM-PROCESSOR-").marking();
-        self.then(connected(step, stores), supplier)
+        let node = self.plan.processor::<K, V, P>(connected(step, stores), supplier);
+        KStream { plan: self.plan.clone(), node, key: None, value: None }
     }
 
     /// The same for a processor that forwards each record under the key it came with, which it must: the stream is then
@@ -65,7 +66,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         stores: &[&str],
     ) -> KStream<K, V2> {
         let step = self.step("KSTREAM-PROCESSVALUES-");
-        self.then_keyed(connected(step, stores), supplier)
+        let node = self.plan.processor::<K, V, P>(connected(step, stores), supplier);
+        KStream { plan: self.plan.clone(), node, key: self.key.clone(), value: None }
     }
 }
 

@@ -1,6 +1,10 @@
 //! What a processor can do: forward, reach its stores, learn the time, schedule punctuations.
 
-use super::{ProcessorError, Record, node::Output, record::NO_ORIGIN};
+use super::{
+    ProcessorError, Record,
+    node::Output,
+    record::{NO_ORIGIN, NO_TIME},
+};
 use crate::store::{StateStore, StoreKey};
 use headwater_core::{
     record::{RecordSet, Timestamp, TopicPartition},
@@ -48,43 +52,35 @@ pub(crate) struct DeadLetter {
     pub(crate) cause: String,
 }
 
-/// The raw records of the batch at hand.
-#[derive(Debug, Clone)]
-pub(crate) struct Raw {
+/// The raw records of the run at hand.
+#[derive(Debug)]
+pub(crate) struct Source {
     pub(crate) partition: TopicPartition,
     pub(crate) records: Arc<RecordSet>,
-    /// For a managed topic: the time carried to each record.
-    pub(crate) times: Arc<Vec<Timestamp>>,
-    /// The least time of the task's other managed topics.
-    pub(crate) others: Option<Timestamp>,
+    /// The task's stream time with each record counted in, from the place `first` on; empty where nobody asks.
+    pub(crate) stream_times: Vec<Timestamp>,
+    pub(crate) first: u32,
 }
 
-impl Raw {
-    /// Records that carry no time.
-    pub(crate) fn new(partition: TopicPartition, records: Arc<RecordSet>) -> Self {
-        Self { partition, records, times: Arc::default(), others: None }
+impl Source {
+    fn stream_time(&self, origin: u32) -> Option<Timestamp> {
+        self.stream_times.get(origin.checked_sub(self.first)? as usize).copied()
     }
 }
 
-/// What a task shares with whichever of its nodes runs.
-pub(crate) struct Env {
+/// What a task lends to whichever of its nodes runs, and what they leave there for it.
+pub(crate) struct Resources {
     pub(crate) stores: Vec<Box<dyn StateStore>>,
     /// Records that nodes dropped, by node.
     pub(crate) dropped: Vec<u64>,
     pub(crate) dead: Vec<DeadLetter>,
     pub(crate) punctuations: Vec<Punctuation>,
-    pub(crate) raw: Option<Raw>,
-    pub(crate) origin: u32,
-    pub(crate) node: usize,
-    pub(crate) stream_time: Timestamp,
-    pub(crate) wall_clock: Timestamp,
-    /// Time carried across a repartition, for the nodes that live by it.
-    pub(crate) carried: Option<Timestamp>,
     pub(crate) commit_requested: bool,
+    /// The task's partition.
     pub(crate) partition: u32,
 }
 
-impl Env {
+impl Resources {
     pub(crate) fn store<S: StateStore>(&mut self, key: StoreKey<S>) -> &mut S {
         let store = self.stores.get_mut(key.index()).map(|store| &mut **store as &mut dyn Any);
         store
@@ -93,10 +89,34 @@ impl Env {
     }
 }
 
+/// When a call of a node happens, and which records it is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment<'a> {
+    /// The largest timestamp that the task has taken.
+    pub(crate) stream_time: Timestamp,
+    pub(crate) wall_clock: Timestamp,
+    /// Where the records at hand come from; none in punctuations, flushes and on time's advance.
+    pub(crate) source: Option<&'a Source>,
+}
+
+/// One call of a node: which one, when, and the times of its input and its output.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) node: usize,
+    pub(crate) moment: Moment<'a>,
+    /// The operator time of what the node has taken: the minimum over its parents.
+    pub(crate) operator_time: Timestamp,
+    /// The operator time that it passed on last.
+    pub(crate) passed_time: Timestamp,
+}
+
 /// What a processor has while it is set up.
 pub struct InitContext<'a> {
-    pub(crate) env: &'a mut Env,
+    pub(crate) resources: &'a mut Resources,
+    pub(crate) call: Call<'a>,
     pub(crate) stores: &'a [(Arc<str>, usize)],
+    /// Whether the node lies below repartition topics alone, so that operator time is what they carry.
+    pub(crate) is_time_carried: bool,
 }
 
 opaque_debug!(InitContext<'a>);
@@ -115,7 +135,7 @@ impl InitContext<'_> {
             ))
         };
         let (_, index) = self.stores.iter().find(|(n, _)| &**n == name).ok_or_else(missing)?;
-        let store = self.env.stores.get(*index).ok_or_else(missing)?;
+        let store = self.resources.stores.get(*index).ok_or_else(missing)?;
         if (&**store as &dyn Any).is::<S>() {
             return Ok(StoreKey::new(*index));
         }
@@ -129,42 +149,58 @@ impl InitContext<'_> {
     ///
     /// If the key comes from another task's processor.
     pub fn store_mut<S: StateStore>(&mut self, key: StoreKey<S>) -> &mut S {
-        self.env.store(key)
+        self.resources.store(key)
     }
 
     /// Schedules [`punctuate`](super::Processor::punctuate) every `interval`: on multiples of it for stream time, from
     /// now on for the wall clock. A jump over several due points fires once.
     pub fn schedule(&mut self, interval: Duration, kind: PunctuationType) -> Cancellable {
-        let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
-        let due = match kind {
-            // Before the first record there is no stream time: the first one makes it due.
-            PunctuationType::StreamTime if self.env.stream_time < 0 => Timestamp::MIN,
-            PunctuationType::StreamTime => {
-                let time = self.env.stream_time;
-                (time - time % interval_ms).saturating_add(interval_ms)
-            }
-            PunctuationType::WallClockTime => self.env.wall_clock.saturating_add(interval_ms),
-        };
-        let node = self.env.node;
-        self.env.punctuations.push(Punctuation { node, kind, interval_ms, due, cancelled: false });
-        Cancellable(self.env.punctuations.len() - 1)
+        schedule(self.resources, self.call, interval, kind)
     }
 
     /// The partition that this processor's task works on.
     #[must_use]
     pub fn partition(&self) -> u32 {
-        self.env.partition
+        self.resources.partition
     }
+
+    /// Whether operator time comes from repartition topics alone: it then decides what is late and what closes, in place
+    /// of the timestamps of the records taken.
+    #[must_use]
+    pub fn is_time_carried(&self) -> bool {
+        self.is_time_carried
+    }
+}
+
+fn schedule(
+    resources: &mut Resources,
+    call: Call<'_>,
+    interval: Duration,
+    kind: PunctuationType,
+) -> Cancellable {
+    let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+    let Moment { stream_time, wall_clock, .. } = call.moment;
+    let due = match kind {
+        // Before the first record there is no stream time: the first one makes it due.
+        PunctuationType::StreamTime if stream_time < 0 => Timestamp::MIN,
+        PunctuationType::StreamTime => {
+            (stream_time - stream_time % interval_ms).saturating_add(interval_ms)
+        }
+        PunctuationType::WallClockTime => wall_clock.saturating_add(interval_ms),
+    };
+    let node = call.node;
+    resources.punctuations.push(Punctuation { node, kind, interval_ms, due, cancelled: false });
+    Cancellable(resources.punctuations.len() - 1)
 }
 
 /// A task's stores; see [`Context::stores`].
 pub struct Stores<'a> {
-    env: &'a mut Env,
+    resources: &'a mut Resources,
 }
 
 impl std::fmt::Debug for Stores<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Stores({})", self.env.stores.len())
+        write!(f, "Stores({})", self.resources.stores.len())
     }
 }
 
@@ -175,20 +211,25 @@ impl Stores<'_> {
     ///
     /// As [`Context::store`].
     pub fn get<S: StateStore>(&mut self, key: StoreKey<S>) -> &mut S {
-        self.env.store(key)
+        self.resources.store(key)
     }
 }
 
 /// What a processor has while it runs: forwards records with key `K` and value `V`.
 pub struct Context<'a, K, V> {
-    pub(crate) env: &'a mut Env,
-    pub(crate) rows: Vec<Record<K, V>>,
-    pub(crate) routes: Option<Vec<Option<u16>>>,
+    pub(crate) resources: &'a mut Resources,
+    pub(crate) call: Call<'a>,
+    /// The record at hand: where it comes from, and the operator time before it.
+    origin: u32,
+    at: Timestamp,
+    rows: Vec<Record<K, V>>,
+    routes: Option<Vec<Option<u16>>>,
 }
 
 impl<'a, K: Data, V: Data> Context<'a, K, V> {
-    pub(crate) fn new(env: &'a mut Env) -> Self {
-        Self { env, rows: Vec::new(), routes: None }
+    pub(crate) fn new(resources: &'a mut Resources, call: Call<'a>) -> Self {
+        let (origin, at) = (NO_ORIGIN, call.passed_time);
+        Self { resources, call, origin, at, rows: Vec::new(), routes: None }
     }
 
     /// Hands a record to every child.
@@ -200,8 +241,9 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     }
 
     fn push(&mut self, record: Record<K, V>) {
-        let origin = if record.origin == NO_ORIGIN { self.env.origin } else { record.origin };
-        self.rows.push(Record { origin, ..record });
+        let origin = if record.origin == NO_ORIGIN { self.origin } else { record.origin };
+        let at = if record.at == NO_TIME { self.at } else { record.at };
+        self.rows.push(Record { origin, at, ..record });
     }
 
     /// Hands a record to one child, counted from 0 in the order they were added.
@@ -212,7 +254,8 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         self.push(record);
     }
 
-    /// Hands a whole batch to every child; cheaper than one by one where the batch exists already.
+    /// Hands a whole batch to every child; cheaper than one by one where the batch exists already. Its records must come
+    /// from those taken, by [`Record::map`] and the like.
     pub fn forward_all(&mut self, rows: Vec<Record<K, V>>) {
         if self.rows.is_empty() && self.routes.is_none() {
             self.rows = rows;
@@ -227,83 +270,93 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     ///
     /// If the key comes from another task's processor.
     pub fn store<S: StateStore>(&mut self, key: StoreKey<S>) -> &mut S {
-        self.env.store(key)
+        self.resources.store(key)
     }
 
     /// The task's stores, for code that does not know what this processor forwards.
     pub fn stores(&mut self) -> Stores<'_> {
-        Stores { env: self.env }
+        Stores { resources: self.resources }
     }
 
     /// Counts the record at hand as dropped.
     pub fn drop_record(&mut self) {
-        if let Some(dropped) = self.env.dropped.get_mut(self.env.node) {
+        if let Some(dropped) = self.resources.dropped.get_mut(self.call.node) {
             *dropped += 1;
         }
     }
 
-    /// The largest timestamp that this task has taken.
+    /// The largest timestamp that this task has taken, the record at hand included.
     #[must_use]
     pub fn stream_time(&self) -> Timestamp {
-        self.env.stream_time
+        let Moment { source, stream_time, .. } = self.call.moment;
+        source.and_then(|source| source.stream_time(self.origin)).unwrap_or(stream_time)
     }
 
     /// The wall clock, as of the current batch.
     #[must_use]
     pub fn system_time(&self) -> Timestamp {
-        self.env.wall_clock
+        self.call.moment.wall_clock
     }
 
-    /// The time carried across the repartition above this operator to each of `rows`, if it lies below one: it then
-    /// decides what is late and what closes, in place of the records' own timestamps.
+    /// The operator time of what this processor has taken: the minimum over its parents.
     #[must_use]
-    pub fn carried_times<KIn, VIn>(&self, rows: &[Record<KIn, VIn>]) -> Option<Vec<Timestamp>> {
-        let carried = self.env.carried?;
-        let Some(raw) = &self.env.raw else { return Some(vec![carried; rows.len()]) };
-        let time_of = |record: &Record<KIn, VIn>| match raw.times.get(record.origin as usize) {
-            Some(time) => raw.others.map_or(*time, |others| others.min(*time)),
-            None => carried,
-        };
-        Some(rows.iter().map(time_of).collect())
+    pub fn operator_time(&self) -> Timestamp {
+        self.call.operator_time
+    }
+
+    /// The operator time that this processor passed on last: what rows that it makes carry.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn passed_time(&self) -> Timestamp {
+        self.call.passed_time
     }
 
     /// Where the record at hand comes from; `None` in punctuations, flushes and on time's advance.
     #[must_use]
     pub fn record_metadata(&self) -> Option<RecordMetadata> {
-        let raw = self.env.raw.as_ref()?;
-        let offset = raw.records.get(self.env.origin as usize)?.offset;
-        Some(RecordMetadata { partition: raw.partition.clone(), offset })
+        let source = self.call.moment.source?;
+        let offset = source.records.get(self.origin as usize)?.offset;
+        Some(RecordMetadata { partition: source.partition.clone(), offset })
     }
 
     /// Asks for a commit soon.
     pub fn commit(&mut self) {
-        self.env.commit_requested = true;
+        self.resources.commit_requested = true;
+    }
+
+    /// Schedules a punctuation, as [`InitContext::schedule`] does.
+    pub fn schedule(&mut self, interval: Duration, kind: PunctuationType) -> Cancellable {
+        let call = Call {
+            moment: Moment { stream_time: self.stream_time(), ..self.call.moment },
+            ..self.call
+        };
+        schedule(self.resources, call, interval, kind)
     }
 
     /// Stops a punctuation.
     pub fn cancel(&mut self, which: Cancellable) {
-        if let Some(punctuation) = self.env.punctuations.get_mut(which.0) {
+        if let Some(punctuation) = self.resources.punctuations.get_mut(which.0) {
             punctuation.cancelled = true;
         }
     }
 
-    /// The record that the next calls are about; an operator that overrides
-    /// [`process_batch`](super::Processor::process_batch) calls it for records that may fail.
+    /// Makes `record` the one that the next calls are about; an operator that takes batches calls it for records that
+    /// may fail.
     pub fn begin<KIn, VIn>(&mut self, record: &Record<KIn, VIn>) {
-        self.env.origin = record.origin;
+        (self.origin, self.at) = (record.origin, record.at);
     }
 
-    /// Sends the record at hand to the dead letters if `processed` says it is bad.
+    /// Writes a dead letter for the record at hand if `processed` says that it is bad.
     ///
     /// # Errors
     ///
     /// Any other error.
-    pub fn settle(&mut self, processed: Result<(), ProcessorError>) -> Result<(), ProcessorError> {
+    pub fn check(&mut self, processed: Result<(), ProcessorError>) -> Result<(), ProcessorError> {
         match processed {
             Err(ProcessorError::Record { kind, cause }) => {
-                self.env.dead.push(DeadLetter {
-                    origin: self.env.origin,
-                    node: self.env.node,
+                self.resources.dead.push(DeadLetter {
+                    origin: self.origin,
+                    node: self.call.node,
                     kind,
                     cause,
                 });

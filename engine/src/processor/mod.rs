@@ -1,7 +1,8 @@
 //! What an operator's author sees: [`Processor`], its [`Context`], and the records that go through.
 //!
 //! A processor knows neither how it is scheduled nor how large its batches are: it takes records, reads and writes
-//! stores, and forwards. The engine calls it once a batch through an erased form.
+//! stores, and forwards. Users implement [`Processor`], record by record; built-in operators [`BatchProcessor`]. The
+//! engine calls both once a batch through an erased form.
 //!
 //! # Invariants
 //!
@@ -18,11 +19,12 @@ mod record;
 pub use context::{Cancellable, Context, InitContext, PunctuationType, RecordMetadata, Stores};
 pub use error::ProcessorError;
 
-pub use payload::{Payload, Pending, Rows};
+pub use payload::{Payload, Pending, Rows, RunLimit};
 pub use record::Record;
 
-pub(crate) use context::{DeadLetter, Env, Punctuation, Raw};
-pub(crate) use node::{Event, Node, Output, ProcessorNode, mistyped};
+pub(crate) use context::{Call, DeadLetter, Moment, Punctuation, Resources, Source};
+pub(crate) use node::{BatchNode, Event, Node, Output, OutputTime, ProcessorNode, mistyped};
+pub(crate) use record::{NO_ORIGIN, NO_TIME};
 
 use headwater_core::{record::Timestamp, serde::Data};
 
@@ -79,40 +81,6 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
         context: &mut Context<'_, Self::KOut, Self::VOut>,
     ) -> Result<(), ProcessorError>;
 
-    /// Takes a batch. An operator overrides this to do once a batch what it would do once a record; the result must be
-    /// the same.
-    ///
-    /// # Errors
-    ///
-    /// Stops the application; errors of a record are dead-lettered inside.
-    fn process_batch(
-        &mut self,
-        rows: Rows<KIn, VIn>,
-        context: &mut Context<'_, Self::KOut, Self::VOut>,
-    ) -> Result<(), ProcessorError> {
-        for record in rows {
-            context.begin(&record);
-            let processed = self.process(record, context);
-            context.settle(processed)?;
-        }
-        Ok(())
-    }
-
-    /// The time that upstream tasks carry to this operator has moved to `time`; `Timestamp::MAX` once the input is
-    /// complete. Only operators that hold records back care.
-    ///
-    /// # Errors
-    ///
-    /// Stops the application.
-    fn advance(
-        &mut self,
-        time: Timestamp,
-        context: &mut Context<'_, Self::KOut, Self::VOut>,
-    ) -> Result<(), ProcessorError> {
-        let _ = (time, context);
-        Ok(())
-    }
-
     /// A punctuation that this processor scheduled is due at `time`.
     ///
     /// # Errors
@@ -128,6 +96,72 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
         Ok(())
     }
 
+    /// Appends what must survive with the commit beside the stores, such as the operator's own stream time.
+    fn save(&self, out: &mut Vec<u8>) {
+        let _ = out;
+    }
+
+    /// Takes back what [`save`](Self::save) wrote at the last commit; called after [`init`](Self::init), before the first
+    /// record.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are not its own.
+    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        let _ = (saved, context);
+        Ok(())
+    }
+}
+
+/// A built-in operator: takes records a batch at a time, and keeps operator time.
+///
+/// # Invariants of an implementation
+///
+/// - The result is that of the same records one by one, whatever the size of a batch.
+/// - What it forwards it makes from the records it has taken, or it holds rows back and says so by
+///   [`pass_time`](Self::pass_time): nothing that it forwards later is older than what it passed on.
+pub trait BatchProcessor<KIn: Data, VIn: Data>: Send {
+    /// The key of what it forwards.
+    type KOut: Data;
+    /// The value of what it forwards.
+    type VOut: Data;
+
+    /// Called once before anything else: look up stores.
+    ///
+    /// # Errors
+    ///
+    /// Stops the application.
+    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// Takes a batch.
+    ///
+    /// # Errors
+    ///
+    /// Stops the application; errors of a record become dead letters inside.
+    fn process_batch(
+        &mut self,
+        rows: Rows<KIn, VIn>,
+        context: &mut Context<'_, Self::KOut, Self::VOut>,
+    ) -> Result<(), ProcessorError>;
+
+    /// The operator time of the input has moved to `time`. Only operators that hold records back care, and only where
+    /// time is carried.
+    ///
+    /// # Errors
+    ///
+    /// Stops the application.
+    fn advance(
+        &mut self,
+        time: Timestamp,
+        context: &mut Context<'_, Self::KOut, Self::VOut>,
+    ) -> Result<(), ProcessorError> {
+        let _ = (time, context);
+        Ok(())
+    }
+
     /// A commit is about to be taken: forward what a cache of updates holds back.
     ///
     /// # Errors
@@ -139,6 +173,24 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
     ) -> Result<(), ProcessorError> {
         let _ = context;
         Ok(())
+    }
+
+    /// The input is complete for now: forward what only waits for time to move.
+    ///
+    /// # Errors
+    ///
+    /// Stops the application.
+    fn end(
+        &mut self,
+        context: &mut Context<'_, Self::KOut, Self::VOut>,
+    ) -> Result<(), ProcessorError> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// The operator time to pass on when that of the input stands at `time`: less, where rows are held back.
+    fn pass_time(&self, time: Timestamp) -> Timestamp {
+        time
     }
 
     /// Appends what must survive with the commit beside the stores, such as the operator's own stream time.

@@ -1,6 +1,9 @@
-//! The erased form in which the engine holds processors.
+//! The erased form in which the engine holds processors and operators.
 
-use super::{Cancellable, Context, Env, InitContext, Payload, Processor, ProcessorError, Rows};
+use super::{
+    BatchProcessor, Call, Cancellable, Context, InitContext, Payload, Processor, ProcessorError,
+    Resources, Rows,
+};
 use headwater_core::{record::Timestamp, serde::Data};
 use std::marker::PhantomData;
 
@@ -15,17 +18,28 @@ pub(crate) struct Output {
 pub(crate) enum Event {
     /// A batch arrived.
     Batch(Box<dyn Payload>),
-    /// Carried time moved.
+    /// The operator time of its input has moved.
     Advance(Timestamp),
     /// A punctuation is due.
     Punctuate(Cancellable, Timestamp),
     /// A commit is near.
     Flush,
+    /// The input is complete for now.
+    End,
+}
+
+/// Whose time the rows that a node forwards carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutputTime {
+    /// That of its input, or less where it holds rows back.
+    Kept,
+    /// Their own: the node forwards timestamps of its choosing, and below it time begins anew from its rows.
+    Anew,
 }
 
 /// A processor with its types erased: what the engine's graph is made of.
 pub(crate) trait Node: Send {
-    /// See [`Processor::init`].
+    /// Sets it up.
     ///
     /// # Errors
     ///
@@ -37,12 +51,20 @@ pub(crate) trait Node: Send {
     /// # Errors
     ///
     /// Stops the application.
-    fn handle(&mut self, event: Event, env: &mut Env) -> Result<Option<Output>, ProcessorError>;
+    fn handle(
+        &mut self,
+        event: Event,
+        resources: &mut Resources,
+        call: Call<'_>,
+    ) -> Result<Option<Output>, ProcessorError>;
 
-    /// See [`Processor::save`].
+    /// The operator time to pass on when the input stands at `time`.
+    fn pass_time(&self, time: Timestamp) -> Timestamp;
+
+    /// Appends what must survive with the commit.
     fn save(&self, out: &mut Vec<u8>);
 
-    /// See [`Processor::load`].
+    /// Takes back what [`save`](Self::save) wrote.
     ///
     /// # Errors
     ///
@@ -50,7 +72,7 @@ pub(crate) trait Node: Send {
     fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError>;
 }
 
-/// Erases a [`Processor`].
+/// Erases a [`Processor`], which takes records one by one.
 pub(crate) struct ProcessorNode<K, V, P> {
     processor: P,
     input: PhantomData<fn(K, V)>,
@@ -68,19 +90,29 @@ impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
         self.processor.init(context)
     }
 
-    fn handle(&mut self, event: Event, env: &mut Env) -> Result<Option<Output>, ProcessorError> {
-        let mut context = Context::new(env);
+    fn handle(
+        &mut self,
+        event: Event,
+        resources: &mut Resources,
+        call: Call<'_>,
+    ) -> Result<Option<Output>, ProcessorError> {
+        let mut context = Context::new(resources, call);
         match event {
             Event::Batch(payload) => {
-                let rows =
-                    payload.into_any().downcast::<Rows<K, V>>().map_err(|_| mistyped::<K, V>())?;
-                self.processor.process_batch(*rows, &mut context)?;
+                for record in rows::<K, V>(payload)? {
+                    context.begin(&record);
+                    let processed = self.processor.process(record, &mut context);
+                    context.check(processed)?;
+                }
             }
-            Event::Advance(time) => self.processor.advance(time, &mut context)?,
             Event::Punctuate(which, time) => self.processor.punctuate(which, time, &mut context)?,
-            Event::Flush => self.processor.flush(&mut context)?,
+            Event::Advance(_) | Event::Flush | Event::End => {}
         }
         Ok(context.finish())
+    }
+
+    fn pass_time(&self, time: Timestamp) -> Timestamp {
+        time
     }
 
     fn save(&self, out: &mut Vec<u8>) {
@@ -90,6 +122,60 @@ impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
     fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
         self.processor.load(saved, context)
     }
+}
+
+/// Erases a [`BatchProcessor`].
+pub(crate) struct BatchNode<K, V, P> {
+    processor: P,
+    input: PhantomData<fn(K, V)>,
+}
+
+impl<K, V, P> BatchNode<K, V, P> {
+    /// Wraps `processor`.
+    pub(crate) fn new(processor: P) -> Self {
+        Self { processor, input: PhantomData }
+    }
+}
+
+impl<K: Data, V: Data, P: BatchProcessor<K, V>> Node for BatchNode<K, V, P> {
+    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        self.processor.init(context)
+    }
+
+    fn handle(
+        &mut self,
+        event: Event,
+        resources: &mut Resources,
+        call: Call<'_>,
+    ) -> Result<Option<Output>, ProcessorError> {
+        let mut context = Context::new(resources, call);
+        match event {
+            Event::Batch(payload) => {
+                self.processor.process_batch(rows::<K, V>(payload)?, &mut context)?;
+            }
+            Event::Advance(time) => self.processor.advance(time, &mut context)?,
+            Event::Flush => self.processor.flush(&mut context)?,
+            Event::End => self.processor.end(&mut context)?,
+            Event::Punctuate(..) => {}
+        }
+        Ok(context.finish())
+    }
+
+    fn pass_time(&self, time: Timestamp) -> Timestamp {
+        self.processor.pass_time(time)
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.processor.save(out);
+    }
+
+    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        self.processor.load(saved, context)
+    }
+}
+
+fn rows<K: Data, V: Data>(payload: Box<dyn Payload>) -> Result<Rows<K, V>, ProcessorError> {
+    payload.into_any().downcast::<Rows<K, V>>().map(|rows| *rows).map_err(|_| mistyped::<K, V>())
 }
 
 /// The types of an edge's two ends differ; the typed builder cannot make such an edge, the Processor API can.

@@ -6,7 +6,7 @@ use super::Record;
 use headwater_core::{record::Timestamp, serde::Data};
 use std::any::Any;
 
-/// A batch on an edge.
+/// A batch on an edge: rows, each with its timestamp, the operator time before it, and the record that it descends from.
 pub trait Payload: Any + Send {
     /// The number of rows.
     fn len(&self) -> usize;
@@ -22,11 +22,37 @@ pub trait Payload: Any + Send {
     /// A copy, for a second reader.
     fn duplicate(&self) -> Box<dyn Payload>;
 
+    /// Lets operator time follow the rows: each gets the largest timestamp before it, `time` to begin with. Gives the
+    /// largest behind the last one.
+    fn begin_time(&mut self, time: Timestamp) -> Timestamp;
+
+    /// Lowers the operator time of rows to `limit`, where it is larger.
+    fn cap_time(&mut self, limit: Timestamp);
+
+    /// The largest timestamp; the smallest there is without rows.
+    fn largest_timestamp(&self) -> Timestamp;
+
+    /// Calls `each` with origin and timestamp of every row.
+    fn for_each_row(&self, each: &mut dyn FnMut(u32, Timestamp));
+
     /// Cuts the batch so that it can be taken from the front.
     fn into_pending(self: Box<Self>) -> Box<dyn Pending>;
 
     /// For the downcast at the other end of the edge.
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+/// How far a run of rows may go.
+#[derive(Debug, Clone, Copy)]
+pub struct RunLimit {
+    /// Rows with a larger timestamp wait.
+    pub timestamp_max: Timestamp,
+    /// The row that takes time to this or past it is the last one.
+    pub due: Option<Timestamp>,
+    /// The time before the first row.
+    pub time: Timestamp,
+    /// No more rows than this.
+    pub rows_max: usize,
 }
 
 /// A batch that is consumed from the front.
@@ -39,8 +65,11 @@ pub trait Pending: Send {
         self.len() == 0
     }
 
-    /// Event time and origin of a row that is left.
-    fn head(&self, row: usize) -> Option<(Timestamp, u32)>;
+    /// Timestamp and origin of the first row that is left.
+    fn head(&self) -> Option<(Timestamp, u32)>;
+
+    /// How many rows from the front lie within `limit`.
+    fn run_length(&self, limit: RunLimit) -> usize;
 
     /// Takes the first `rows` rows.
     fn take(&mut self, rows: usize) -> Box<dyn Payload>;
@@ -63,6 +92,26 @@ impl<K: Data, V: Data> Payload for Rows<K, V> {
         Box::new(self.clone())
     }
 
+    fn begin_time(&mut self, mut time: Timestamp) -> Timestamp {
+        for row in self {
+            row.at = time;
+            time = time.max(row.timestamp);
+        }
+        time
+    }
+
+    fn cap_time(&mut self, limit: Timestamp) {
+        self.iter_mut().for_each(|row| row.at = row.at.min(limit));
+    }
+
+    fn largest_timestamp(&self) -> Timestamp {
+        self.iter().map(|row| row.timestamp).max().unwrap_or(Timestamp::MIN)
+    }
+
+    fn for_each_row(&self, each: &mut dyn FnMut(u32, Timestamp)) {
+        self.iter().for_each(|row| each(row.origin, row.timestamp));
+    }
+
     fn into_pending(self: Box<Self>) -> Box<dyn Pending> {
         Box::new((*self).into_iter())
     }
@@ -77,8 +126,18 @@ impl<K: Data, V: Data> Pending for std::vec::IntoIter<Record<K, V>> {
         self.as_slice().len()
     }
 
-    fn head(&self, row: usize) -> Option<(Timestamp, u32)> {
-        self.as_slice().get(row).map(|record| (record.timestamp, record.origin))
+    fn head(&self) -> Option<(Timestamp, u32)> {
+        self.as_slice().first().map(|record| (record.timestamp, record.origin))
+    }
+
+    fn run_length(&self, limit: RunLimit) -> usize {
+        let RunLimit { timestamp_max, due, mut time, rows_max } = limit;
+        let within = |row: &&Record<K, V>| {
+            let reached = due.is_some_and(|due| time >= 0 && time >= due);
+            time = time.max(row.timestamp);
+            !reached && row.timestamp <= timestamp_max
+        };
+        self.as_slice().iter().take(rows_max).take_while(within).count()
     }
 
     fn take(&mut self, rows: usize) -> Box<dyn Payload> {
@@ -88,5 +147,35 @@ impl<K: Data, V: Data> Pending for std::vec::IntoIter<Record<K, V>> {
             Iterator::take(self.by_ref(), rows).collect()
         };
         Box::new(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(timestamps: &[Timestamp]) -> Box<Rows<(), ()>> {
+        Box::new(timestamps.iter().map(|timestamp| Record::new((), (), *timestamp)).collect())
+    }
+
+    #[test]
+    fn time_follows_the_rows_and_never_goes_back() {
+        let mut rows = rows(&[5, 3, 9, 1]);
+        assert_eq!(rows.begin_time(4), 9);
+        assert_eq!(rows.iter().map(|row| row.at).collect::<Vec<_>>(), [4, 5, 5, 9]);
+        rows.cap_time(5);
+        assert_eq!(rows.iter().map(|row| row.at).collect::<Vec<_>>(), [4, 5, 5, 5]);
+    }
+
+    #[test]
+    fn a_run_ends_before_a_later_rival_and_with_the_row_that_is_due() {
+        let limit =
+            |timestamp_max, due, rows_max| RunLimit { timestamp_max, due, time: 0, rows_max };
+        let pending = rows(&[1, 4, 2, 8, 9]).into_pending();
+        assert_eq!(pending.run_length(limit(Timestamp::MAX, None, usize::MAX)), 5);
+        assert_eq!(pending.run_length(limit(4, None, usize::MAX)), 3);
+        assert_eq!(pending.run_length(limit(Timestamp::MAX, Some(4), usize::MAX)), 2);
+        assert_eq!(pending.run_length(limit(Timestamp::MAX, Some(5), usize::MAX)), 4);
+        assert_eq!(pending.run_length(limit(Timestamp::MAX, None, 1)), 1);
     }
 }

@@ -2,8 +2,11 @@
 
 use headwater_core::record::{Headers, Timestamp};
 
-/// The origin of a record that was made from nothing; forwarding gives it that of the record at hand.
-pub(super) const NO_ORIGIN: u32 = u32::MAX;
+/// The origin of a record that was made from nothing; forwarding gives it that of the record at hand, if there is one.
+pub(crate) const NO_ORIGIN: u32 = u32::MAX;
+
+/// The operator time of a record that no graph has given one yet.
+pub(crate) const NO_TIME: Timestamp = Timestamp::MIN;
 
 /// A key, a value, and when it happened.
 ///
@@ -21,24 +24,26 @@ pub struct Record<K, V> {
     pub headers: Option<Box<Headers>>,
     /// Which record of the batch it descends from, for dead letters.
     pub(crate) origin: u32,
+    /// The operator time before it: below a repartition it decides what is late and what closes.
+    pub(crate) at: Timestamp,
 }
 
 impl<K, V> Record<K, V> {
     /// A record without headers.
     pub fn new(key: K, value: V, timestamp: Timestamp) -> Self {
-        Self { key, value, timestamp, headers: None, origin: NO_ORIGIN }
+        Self { key, value, timestamp, headers: None, origin: NO_ORIGIN, at: NO_TIME }
     }
 
     /// The same record under another key.
     pub fn with_key<K2>(self, key: K2) -> Record<K2, V> {
-        let Self { value, timestamp, headers, origin, .. } = self;
-        Record { key, value, timestamp, headers, origin }
+        let Self { value, timestamp, headers, origin, at, .. } = self;
+        Record { key, value, timestamp, headers, origin, at }
     }
 
     /// The same record with another value.
     pub fn with_value<V2>(self, value: V2) -> Record<K, V2> {
-        let Self { key, timestamp, headers, origin, .. } = self;
-        Record { key, value, timestamp, headers, origin }
+        let Self { key, timestamp, headers, origin, at, .. } = self;
+        Record { key, value, timestamp, headers, origin, at }
     }
 
     /// The same record at another time.
@@ -47,16 +52,30 @@ impl<K, V> Record<K, V> {
         Self { timestamp, ..self }
     }
 
+    /// The operator time before it, for operators that keep time.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn operator_time(&self) -> Timestamp {
+        self.at
+    }
+
+    /// The same record at another operator time: what an operator that holds rows back has passed on.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_operator_time(self, at: Timestamp) -> Self {
+        Self { at, ..self }
+    }
+
     /// Its key and value, and the record without them: to make several records of one.
     pub fn split(self) -> (Record<(), ()>, K, V) {
-        let Self { key, value, timestamp, headers, origin } = self;
-        (Record { key: (), value: (), timestamp, headers, origin }, key, value)
+        let Self { key, value, timestamp, headers, origin, at } = self;
+        (Record { key: (), value: (), timestamp, headers, origin, at }, key, value)
     }
 
     /// The same record with its key and value mapped.
     pub fn map<K2, V2>(self, map: impl FnOnce(K, V) -> (K2, V2)) -> Record<K2, V2> {
-        let Self { key, value, timestamp, headers, origin } = self;
+        let Self { key, value, timestamp, headers, origin, at } = self;
         let (key, value) = map(key, value);
-        Record { key, value, timestamp, headers, origin }
+        Record { key, value, timestamp, headers, origin, at }
     }
 }

@@ -150,7 +150,7 @@ impl Epochs {
 
     /// Whether a commit must be made now. `ran` tells whether the worker has just taken records.
     pub(super) fn is_due(&self, ran: bool, worker: &Worker) -> bool {
-        if ran {
+        if ran || worker.has_changed() {
             self.dirty.store(true, Ordering::Release);
         }
         if self.requested.load(Ordering::Acquire) {

@@ -78,7 +78,7 @@ impl Exchange {
         offset: i64,
         log: &dyn Log,
     ) -> Result<Fetched, LogError> {
-        let Some(queue) = self.queue(topic, partition) else { return Ok(Fetched::default()) };
+        let Some(mut queue) = self.queue(topic, partition) else { return Ok(Fetched::default()) };
         if offset < queue.memory_start {
             let mut fetched = log.fetch(&queue.partition, offset, 1 << 20)?;
             if fetched.records.is_empty() && fetched.next_offset >= fetched.end {
@@ -86,6 +86,10 @@ impl Exchange {
             }
             fetched.end = queue.end;
             return Ok(fetched);
+        }
+        // Who fetches at an offset has taken what lies below it.
+        while let Some(set) = queue.sets.pop_front_if(|set| end(set) <= offset) {
+            self.bytes.fetch_sub(set.size_bytes(), Ordering::Relaxed);
         }
         let next = queue.sets.iter().find(|set| first(set) >= offset);
         let records = next.map(|set| RecordSet::clone(set)).unwrap_or_default();

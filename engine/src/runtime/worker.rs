@@ -15,8 +15,9 @@ use std::sync::Arc;
 /// How much one fetch asks for, in bytes.
 const FETCH_BYTES: usize = 1 << 20;
 
-/// The most steps that a commit waits for records on their way between sub-topologies; what is left is written.
-const DRAIN_STEPS_MAX: usize = 64;
+/// About how many records on their way to a task a commit waits for; what is left is written. Counted in records, so that
+/// the size of a batch does not show in what a commit holds.
+const DRAIN_RECORDS_MAX: u64 = 1 << 17;
 
 /// What workers share.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl Worker {
         }
         fetch(task, &around, external)?;
         let step = task.step(around.clock.now()).map_err(failed(task.id))?;
-        pass_on(task, &around, step == Step::Idle)?;
+        pass_on(task, &around)?;
         Ok(step == Step::Ran)
     }
 
@@ -75,16 +76,22 @@ impl Worker {
             if self.tasks.get(index).is_none_or(|task| task.level != level) {
                 continue;
             }
-            for _ in 0..DRAIN_STEPS_MAX {
-                if level == 0 || !self.turn(index, false)? {
-                    break;
-                }
+            if level > 0 {
+                self.drain(index)?;
             }
             let around = Arc::clone(&self.around);
             let Some(task) = self.tasks.get_mut(index) else { continue };
             task.flush().map_err(failed(task.id))?;
-            pass_on(task, &around, false)?;
+            pass_on(task, &around)?;
         }
+        Ok(())
+    }
+
+    /// Takes what is on its way to a task, up to a bound.
+    fn drain(&mut self, index: usize) -> Result<(), StreamsError> {
+        let records = |this: &Self| this.tasks.get(index).map_or(0, |task| task.records);
+        let bound = records(self) + DRAIN_RECORDS_MAX;
+        while records(self) < bound && self.turn(index, false)? {}
         Ok(())
     }
 
@@ -101,7 +108,7 @@ impl Worker {
         for task in &mut self.tasks {
             let finished = task.finish().map_err(failed(task.id))?;
             if finished {
-                pass_on(task, &around, true)?;
+                pass_on(task, &around)?;
             }
             all &= finished;
         }
@@ -142,6 +149,11 @@ impl Worker {
         self.tasks.iter().map(Task::uncommitted_bytes).sum()
     }
 
+    /// Whether anything has happened since the last commit that belongs to the next.
+    pub(super) fn has_changed(&self) -> bool {
+        self.tasks.iter().any(Task::has_changed)
+    }
+
     pub(super) fn commit_requested(&self) -> bool {
         self.tasks.iter().any(Task::commit_requested)
     }
@@ -178,8 +190,8 @@ fn fetch(task: &mut Task, around: &Surroundings, external: bool) -> Result<(), L
     Ok(())
 }
 
-fn pass_on(task: &mut Task, around: &Surroundings, idle: bool) -> Result<(), StreamsError> {
-    for (topic, partition, records) in task.sends(idle).map_err(failed(task.id))? {
+fn pass_on(task: &mut Task, around: &Surroundings) -> Result<(), StreamsError> {
+    for (topic, partition, records) in task.sends().map_err(failed(task.id))? {
         around.exchange.send(&topic, partition, records);
     }
     Ok(())

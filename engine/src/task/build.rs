@@ -2,19 +2,21 @@
 
 use super::{
     BadRecord, Task,
-    carried::TimeVector,
-    graph::{Action, Graph, Slot},
+    ancestry::{Ancestry, ancestry},
+    graph::{Action, Edge, Graph, Slot},
     input::Input,
+    letters::Letters,
+    time_vector::TimeVector,
 };
 use crate::{
-    processor::{Env, InitContext, ProcessorError},
+    processor::{Call, InitContext, ProcessorError, Resources},
     store::{KeyValueStore, StoreBuilder, StoreKey},
-    topology::{Kind, Plan, SinkRecords, TaskId, Topic, Topology},
+    topology::{Kind, Plan, SinkRecords, SubTopology, TaskId, Topic, Topology},
 };
 use hashbrown::HashMap;
 use headwater_core::{
     ports::state::{Shard, StateError, StoreSpec},
-    record::{RecordSetBuilder, Timestamp, TopicName, TopicPartition},
+    record::{Timestamp, TopicName, TopicPartition},
     serde::{Bytes, Utf8},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -65,7 +67,7 @@ impl Blueprint {
     }
 
     /// How many tasks a sub-topology has: as many as its widest input has partitions.
-    pub(crate) fn width(&self, sub: &crate::topology::SubTopology) -> u32 {
+    pub(crate) fn width(&self, sub: &SubTopology) -> u32 {
         crate::topology::sources(&self.topology, sub)
             .filter_map(|t| self.partitions.get(t))
             .max()
@@ -119,26 +121,21 @@ impl Blueprint {
         let local: HashMap<usize, usize> =
             sub.nodes.iter().enumerate().map(|(local, node)| (*node, local)).collect();
         let inputs = self.inputs(id, &local, committed);
-        let slots: Vec<Slot> =
-            sub.nodes.iter().filter_map(|node| self.slot(*node, id, (&local, &inputs))).collect();
+        let slots = self.slots(id, sub, &local, &inputs);
         let mut task = Task {
             id,
             level: sub.level,
-            env: Env {
+            resources: Resources {
                 dropped: vec![0; slots.len()],
                 dead: Vec::new(),
                 punctuations: Vec::new(),
-                raw: None,
-                origin: 0,
-                node: 0,
-                stream_time: Timestamp::MIN,
-                wall_clock,
-                carried: None,
                 commit_requested: false,
                 partition: id.partition,
                 stores,
             },
-            graph: Graph { slots, times: vec![Timestamp::MIN; inputs.len()] },
+            graph: Graph::new(slots),
+            stream_time: Timestamp::MIN,
+            wall_clock,
             positions: StoreKey::new(builders.len() - 1),
             saved: HashMap::new(),
             changelogs: builders
@@ -148,11 +145,13 @@ impl Blueprint {
                 })
                 .collect(),
             inputs,
-            dead: RecordSetBuilder::default(),
+            letters: Letters::default(),
             bad_record: self.bad_record,
             rows_max: self.rows_max,
-            idle_told: false,
+            told: HashMap::new(),
+            idle: false,
             finished: false,
+            changed: false,
             records: 0,
         };
         self.init(&mut task, sub)?;
@@ -186,67 +185,60 @@ impl Blueprint {
         inputs
     }
 
-    fn slot(
+    fn slots(
         &self,
-        node: usize,
         id: TaskId,
-        (local, inputs): (&HashMap<usize, usize>, &[Input]),
-    ) -> Option<Slot> {
-        let spec = self.topology.nodes.get(node)?;
-        let (action, topic) = match &spec.kind {
-            Kind::Source { topic, .. } => (Action::Pass, Some(topic.clone())),
-            Kind::Processor { make, .. } => (Action::Process(make()), None),
-            Kind::Sink { topic, make } => {
-                let count = self.partitions.get(topic).copied().unwrap_or(1);
-                (Action::Write(make(), SinkRecords::new(count, id)), Some(topic.clone()))
-            }
-        };
-        Some(Slot {
-            name: Arc::clone(&spec.name),
-            action,
-            topic,
-            children: spec.children.iter().filter_map(|child| local.get(child).copied()).collect(),
-            stepwise: self.plan.stepwise.contains(&node),
-            carried_by: self.carried_by(node, local, inputs),
-        })
-    }
-
-    /// The inputs above a node, if they all are managed topics.
-    fn carried_by(
-        &self,
-        node: usize,
+        sub: &SubTopology,
         local: &HashMap<usize, usize>,
         inputs: &[Input],
-    ) -> Vec<usize> {
-        let (mut open, mut above) = (vec![node], Vec::new());
-        while let Some(node) = open.pop() {
-            let Some(spec) = self.topology.nodes.get(node) else { continue };
-            open.extend(&spec.parents);
-            if matches!(spec.kind, Kind::Source { .. }) {
-                let place = inputs.iter().position(|input| local.get(&node) == Some(&input.node));
-                match place
-                    .filter(|place| inputs.get(*place).is_some_and(|input| input.vector.is_some()))
-                {
-                    Some(place) => above.push(place),
-                    None => return Vec::new(),
+    ) -> Vec<Slot> {
+        let has_input = |node| inputs.iter().any(|input| local.get(&node) == Some(&input.node));
+        let ancestry = ancestry(&self.topology, sub, has_input);
+        let mut slots = Vec::new();
+        for node in &sub.nodes {
+            let (Some(spec), Some(Ancestry { above, parents })) =
+                (self.topology.nodes.get(*node), ancestry.get(node))
+            else {
+                continue;
+            };
+            let (action, topic) = match &spec.kind {
+                Kind::Source { topic, .. } => (Action::Pass, Some(topic.clone())),
+                Kind::Processor { make, output_time, .. } => {
+                    (Action::Process(make(), *output_time), None)
                 }
-            }
+                Kind::Sink { topic, make } => {
+                    let count = self.partitions.get(topic).copied().unwrap_or(1);
+                    (Action::Write(make(), SinkRecords::new(count, id)), Some(topic.clone()))
+                }
+            };
+            let edge = |child: &usize| {
+                let parent = ancestry.get(child)?.parents.iter().position(|it| it == node)?;
+                Some(Edge { child: *local.get(child)?, parent })
+            };
+            let sources = usize::from(matches!(action, Action::Pass));
+            slots.push(Slot {
+                name: Arc::clone(&spec.name),
+                action,
+                topic,
+                children: spec.children.iter().filter_map(edge).collect(),
+                stepwise: self.plan.stepwise.contains(node),
+                is_time_carried: above.is_time_carried(),
+                caps_time: parents.len() > 1 && above.differs_in_time(),
+                parent_times: vec![Timestamp::MIN; parents.len().max(sources)],
+                time: Timestamp::MIN,
+                passed_time: Timestamp::MIN,
+            });
         }
-        above
+        slots
     }
 
     /// Runs every processor's `init` and gives it back what it saved.
-    fn init(
-        &self,
-        task: &mut Task,
-        sub: &crate::topology::SubTopology,
-    ) -> Result<(), ProcessorError> {
+    fn init(&self, task: &mut Task, sub: &SubTopology) -> Result<(), ProcessorError> {
         task.read_positions()?;
         for (local, node) in sub.nodes.iter().enumerate() {
-            let Some(Kind::Processor { stores, .. }) =
-                self.topology.nodes.get(*node).map(|n| &n.kind)
-            else {
-                continue;
+            let stores = match self.topology.nodes.get(*node).map(|node| &node.kind) {
+                Some(Kind::Processor { stores, .. }) => stores.as_slice(),
+                Some(Kind::Source { .. } | Kind::Sink { .. }) | None => &[],
             };
             let place = |store: &usize| {
                 let name = Arc::clone(&self.topology.stores.get(*store)?.spec().name);
@@ -255,6 +247,7 @@ impl Blueprint {
             let stores: Vec<(Arc<str>, usize)> = stores.iter().filter_map(place).collect();
             task.init_node(local, &stores)?;
         }
+        task.restore_times();
         Ok(())
     }
 }
@@ -265,24 +258,49 @@ impl Task {
         node: usize,
         stores: &[(Arc<str>, usize)],
     ) -> Result<(), ProcessorError> {
-        let Some(Slot { name, action: Action::Process(processor), .. }) =
-            self.graph.slots.get_mut(node)
-        else {
-            return Ok(());
-        };
-        self.env.node = node;
-        let mut context = InitContext { env: &mut self.env, stores };
+        let moment = self.moment(None);
+        let Some(slot) = self.graph.slots.get_mut(node) else { return Ok(()) };
+        let is_time_carried = slot.is_time_carried;
+        let saved = self.saved.get(&format!("node {}", slot.name));
+        let saved = saved.and_then(|saved| Saved::read(saved));
+        if let (Some(saved), Some(dropped)) = (&saved, self.resources.dropped.get_mut(node)) {
+            *dropped = saved.dropped;
+        }
+        let Action::Process(processor, _) = &mut slot.action else { return Ok(()) };
+        let call = Call { node, moment, operator_time: slot.time, passed_time: slot.passed_time };
+        let mut context =
+            InitContext { resources: &mut self.resources, call, stores, is_time_carried };
         processor.init(&mut context)?;
-        if let Some((dropped, saved)) =
-            self.saved.get(&format!("node {name}")).and_then(|s| s.split_first_chunk::<8>())
-        {
-            if !saved.is_empty() {
-                processor.load(saved, &mut context)?;
+        if let Some(Saved { time, state, .. }) = saved {
+            if !state.is_empty() {
+                processor.load(state, &mut context)?;
             }
-            if let Some(place) = self.env.dropped.get_mut(node) {
-                *place = u64::from_be_bytes(*dropped);
-            }
+            slot.time = time;
         }
         Ok(())
+    }
+}
+
+/// What is kept of a node with a commit.
+pub(super) struct Saved<'a> {
+    /// Records that it has dropped, in all runs.
+    pub(super) dropped: u64,
+    /// Its operator time, where time begins anew with it.
+    pub(super) time: Timestamp,
+    /// What it saved itself.
+    pub(super) state: &'a [u8],
+}
+
+impl<'a> Saved<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (dropped, rest) = bytes.split_first_chunk::<8>()?;
+        let (time, state) = rest.split_first_chunk::<8>()?;
+        let (dropped, time) = (u64::from_be_bytes(*dropped), Timestamp::from_be_bytes(*time));
+        Some(Self { dropped, time, state })
+    }
+
+    pub(super) fn write(&self) -> Vec<u8> {
+        let Self { dropped, time, state } = self;
+        [&dropped.to_be_bytes()[..], &time.to_be_bytes()[..], state].concat()
     }
 }

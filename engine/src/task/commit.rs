@@ -1,8 +1,12 @@
 //! A task's part of a commit: outputs, changelog records, source offsets and operators' positions.
 
-use super::{Task, graph::Action};
+use super::{
+    Task,
+    build::Saved,
+    graph::{Action, Slot},
+};
 use crate::{
-    processor::{Event, ProcessorError},
+    processor::{Event, OutputTime, ProcessorError},
     topology::Topic,
 };
 use headwater_core::{
@@ -34,9 +38,10 @@ impl Task {
     /// Has every operator forward what its cache of updates holds back: the last step before a commit.
     pub(crate) fn flush(&mut self) -> Result<(), ProcessorError> {
         for node in 0..self.graph.slots.len() {
-            self.graph.raise(node, Event::Flush, &mut self.env)?;
+            let moment = self.moment(None);
+            self.graph.raise(node, Event::Flush, &mut self.resources, moment)?;
         }
-        self.settle_dead_letters(Vec::new(), None)
+        self.write_dead_letters(Vec::new(), None)
     }
 
     /// The records for external topics so far.
@@ -60,11 +65,15 @@ impl Task {
 
     /// All that belongs to commit `epoch`; what happens from now on belongs to the next.
     pub(crate) fn collect(&mut self, epoch: u64) -> Result<TaskCommit, ProcessorError> {
-        self.env.commit_requested = false;
+        self.resources.commit_requested = false;
+        self.changed = false;
         self.write_positions()?;
         let mut commit = TaskCommit {
             outputs: self.outputs(),
-            dead_letters: std::mem::take(&mut self.dead).build(),
+            dead_letters: self
+                .letters
+                .take()
+                .map_err(|full| ProcessorError::Topology(full.to_string()))?,
             ..TaskCommit::default()
         };
         for input in &mut self.inputs {
@@ -73,7 +82,7 @@ impl Task {
                 commit.offsets.push((input.partition.clone(), input.consumed));
             }
         }
-        for (store, changelog) in self.env.stores.iter_mut().zip(&self.changelogs) {
+        for (store, changelog) in self.resources.stores.iter_mut().zip(&self.changelogs) {
             let changes = store.commit(epoch)?;
             if !changes.records.is_empty() || changes.expire_below.is_some() {
                 commit.changes.push(ChangelogPart {
@@ -89,13 +98,14 @@ impl Task {
 
     /// Commit `epoch` can be read from the state; caches may shrink to `bytes_max` in all.
     pub(crate) fn published(&mut self, epoch: u64, bytes_max: usize) {
-        let share = bytes_max / self.env.stores.len().max(1);
-        if self.env.stores.iter().map(|store| store.size_bytes()).sum::<usize>() > bytes_max {
-            self.env.stores.iter_mut().for_each(|store| store.published(epoch, share));
+        let stores = &mut self.resources.stores;
+        let share = bytes_max / stores.len().max(1);
+        if stores.iter().map(|store| store.size_bytes()).sum::<usize>() > bytes_max {
+            stores.iter_mut().for_each(|store| store.published(epoch, share));
         }
     }
 
-    /// The offset behind the last record taken from a managed topic's partition, and the partition's name.
+    /// The offset one past the last record taken from a repartition topic's partition, and the partition's name.
     pub(crate) fn managed_inputs(&self) -> impl Iterator<Item = (&Topic, u32, i64)> {
         let managed =
             self.inputs.iter().filter(|input| matches!(input.topic, Topic::Repartition(_)));
@@ -105,21 +115,20 @@ impl Task {
     pub(super) fn read_positions(&mut self) -> Result<(), ProcessorError> {
         let entries = self.positions_store().all()?;
         self.saved.extend(entries.into_iter().map(|(key, entry)| (key, entry.value)));
-        for (input, time) in self.inputs.iter_mut().zip(&mut self.graph.times) {
+        for input in &mut self.inputs {
             let saved = self.saved.get(&format!("time {}", input.topic));
-            if let (Some(vector), Some(saved)) = (&mut input.vector, saved) {
-                if !vector.restore(saved) {
-                    let topic = &input.topic;
-                    return Err(ProcessorError::Topology(format!(
-                        "the stored time of {topic} is damaged"
-                    )));
-                }
-                *time = vector.time();
+            if let (Some(vector), Some(saved)) = (&mut input.vector, saved)
+                && !vector.restore(saved)
+            {
+                let topic = &input.topic;
+                return Err(ProcessorError::Topology(format!(
+                    "the stored time of {topic} is damaged"
+                )));
             }
         }
         if let Some(time) = self.saved.get("stream time").and_then(|saved| saved.first_chunk::<8>())
         {
-            self.env.stream_time = Timestamp::from_be_bytes(*time);
+            self.stream_time = Timestamp::from_be_bytes(*time);
         }
         Ok(())
     }
@@ -127,14 +136,8 @@ impl Task {
     /// Puts what operators must not forget into the task's own store, as far as it changed.
     fn write_positions(&mut self) -> Result<(), ProcessorError> {
         let mut now = Vec::new();
-        for (slot, dropped) in self.graph.slots.iter().zip(&self.env.dropped) {
-            let mut saved = dropped.to_be_bytes().to_vec();
-            if let Action::Process(processor) = &slot.action {
-                processor.save(&mut saved);
-            }
-            if *dropped > 0 || saved.len() > 8 {
-                now.push((format!("node {}", slot.name), saved));
-            }
+        for (slot, dropped) in self.graph.slots.iter().zip(&self.resources.dropped) {
+            now.extend(saved(slot, *dropped).map(|saved| (format!("node {}", slot.name), saved)));
         }
         for input in &self.inputs {
             now.extend(
@@ -144,8 +147,8 @@ impl Task {
                     .map(|vector| (format!("time {}", input.topic), vector.to_bytes())),
             );
         }
-        if !self.env.punctuations.is_empty() {
-            now.push(("stream time".into(), self.env.stream_time.to_be_bytes().to_vec()));
+        if self.uses_stream_time() {
+            now.push(("stream time".into(), self.stream_time.to_be_bytes().to_vec()));
         }
         for (key, saved) in now {
             if self.saved.get(&key) != Some(&saved) {
@@ -156,12 +159,32 @@ impl Task {
         Ok(())
     }
 
+    /// Whether anything depends on the stream time of an earlier run.
+    fn uses_stream_time(&self) -> bool {
+        self.graph.keeps_time
+            || self.graph.has_processors()
+            || !self.resources.punctuations.is_empty()
+    }
+
     fn positions_store(&mut self) -> &mut crate::store::KeyValueStore<String, Vec<u8>> {
-        self.env.store(self.positions)
+        self.resources.store(self.positions)
     }
 
     /// How many records each node has dropped, by its name.
     pub(crate) fn dropped(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
-        self.graph.slots.iter().map(|slot| &slot.name).zip(self.env.dropped.iter().copied())
+        self.graph.slots.iter().map(|slot| &slot.name).zip(self.resources.dropped.iter().copied())
     }
+}
+
+/// What is to be kept of a node; nothing if there is nothing to say.
+fn saved(slot: &Slot, dropped: u64) -> Option<Vec<u8>> {
+    let (mut state, mut time) = (Vec::new(), Timestamp::MIN);
+    if let Action::Process(processor, output_time) = &slot.action {
+        processor.save(&mut state);
+        if *output_time == OutputTime::Anew {
+            time = slot.time;
+        }
+    }
+    let anything = dropped > 0 || time > Timestamp::MIN || !state.is_empty();
+    anything.then(|| Saved { dropped, time, state: &state }.write())
 }

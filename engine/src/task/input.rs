@@ -1,8 +1,8 @@
 //! One partition that a task reads: fetched records, decoded a stretch at a time, taken in runs.
 
-use super::carried::TimeVector;
+use super::time_vector::TimeVector;
 use crate::{
-    processor::{Payload, Pending},
+    processor::{Payload, Pending, RunLimit},
     topology::{Decoder, Failure, TimeMark, Topic},
 };
 use headwater_core::{
@@ -14,14 +14,14 @@ use std::{collections::VecDeque, sync::Arc};
 /// Fetched records and how far they are decoded and consumed.
 struct Chunk {
     raw: Arc<RecordSet>,
-    /// Where reading goes on behind the chunk.
+    /// Where reading goes on after the chunk.
     next_offset: i64,
     /// The places of time marks that are records of their own.
     marks: VecDeque<usize>,
-    /// For managed topics: the reader's time at each record, before the record itself is counted in.
-    times: Arc<Vec<Timestamp>>,
-    /// The places before this one are counted into the input's vector.
-    counted: usize,
+    /// For repartition topics: the reader's time at each record.
+    times: Vec<Timestamp>,
+    /// For repartition topics: what records say of their senders that was not known before, by place.
+    said: VecDeque<(usize, TimeMark)>,
     /// The places before this one are decoded.
     decoded: usize,
     rows: Option<Box<dyn Pending>>,
@@ -41,10 +41,8 @@ pub(super) struct Run {
     pub(super) rows: Option<Box<dyn Payload>>,
     pub(super) failures: Vec<Failure>,
     pub(super) raw: Arc<RecordSet>,
-    /// For managed topics: the time carried to each record of `raw`.
-    pub(super) times: Arc<Vec<Timestamp>>,
-    /// The largest timestamp in it.
-    pub(super) time: Timestamp,
+    /// For repartition topics: the reader's time at the first row.
+    pub(super) time: Option<Timestamp>,
 }
 
 pub(super) struct Input {
@@ -52,7 +50,7 @@ pub(super) struct Input {
     pub(super) topic: Topic,
     pub(super) partition: TopicPartition,
     pub(super) decoder: Box<dyn Decoder>,
-    /// For managed topics: what their writers say of time.
+    /// For repartition topics: what their writers say of time.
     pub(super) vector: Option<TimeVector>,
     /// The offset to fetch from.
     pub(super) fetch_offset: i64,
@@ -96,6 +94,11 @@ impl Input {
         self.chunk.is_none()
     }
 
+    /// Whether all that is there now has been taken.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.is_empty() && self.at_end
+    }
+
     /// Takes in what was fetched at [`fetch_offset`](Self::fetch_offset).
     pub(super) fn feed(&mut self, fetched: Fetched) {
         self.end = fetched.end;
@@ -105,26 +108,20 @@ impl Input {
             self.consumed = fetched.next_offset;
             return;
         }
-        let (mut marks, mut times) = (VecDeque::new(), Vec::new());
-        if let Some(mut ahead) = self.vector.clone() {
-            for (place, record) in fetched.records.iter().enumerate() {
-                times.push(ahead.reached(&record));
-                ahead.count(&record);
-                if TimeMark::is_bare(&record) {
-                    marks.push_back(place);
-                }
-            }
-        }
-        self.chunk = Some(Chunk {
+        let mut chunk = Chunk {
             raw: Arc::new(fetched.records),
             next_offset: fetched.next_offset,
-            marks,
-            times: Arc::new(times),
-            counted: 0,
+            marks: VecDeque::new(),
+            times: Vec::new(),
+            said: VecDeque::new(),
             decoded: 0,
             rows: None,
             failures: VecDeque::new(),
-        });
+        };
+        if let Some(vector) = &self.vector {
+            chunk.read_times(vector.clone());
+        }
+        self.chunk = Some(chunk);
     }
 
     /// Decodes on until a row is next, and gives what is passed on the way, one by one.
@@ -133,7 +130,7 @@ impl Input {
             let chunk = self.chunk.as_mut()?;
             if let Some(failures) = chunk.leading_failures() {
                 let raw = Arc::clone(&chunk.raw);
-                self.settle();
+                self.move_on();
                 return Some(Passed::Failures(failures, raw));
             }
             if chunk.rows.as_ref().is_some_and(|rows| !rows.is_empty()) {
@@ -146,12 +143,12 @@ impl Input {
             }
             if chunk.marks.pop_front_if(|place| *place == chunk.decoded).is_some() {
                 chunk.decoded += 1;
-                self.settle();
+                self.move_on();
                 return Some(Passed::Mark);
             }
             let bound = chunk.marks.front().copied().unwrap_or(chunk.raw.len());
             let to = bound.min(chunk.decoded.saturating_add(rows_max));
-            let decoded = self.decoder.decode(&chunk.raw, chunk.decoded, to);
+            let decoded = self.decoder.decode(&chunk.raw, &chunk.times, chunk.decoded, to);
             chunk.decoded = to;
             chunk.rows = Some(decoded.rows);
             chunk.failures = decoded.failures.into();
@@ -161,51 +158,62 @@ impl Input {
     /// The timestamp of the next row.
     pub(super) fn head(&self) -> Option<Timestamp> {
         let rows = self.chunk.as_ref()?.rows.as_ref()?;
-        rows.head(0).map(|(timestamp, _)| timestamp)
+        rows.head().map(|(timestamp, _)| timestamp)
     }
 
-    /// Moves position and time behind what has been taken.
-    fn settle(&mut self) {
+    /// Moves position and time past what has been taken.
+    fn move_on(&mut self) {
         let Some(chunk) = &mut self.chunk else { return };
         let next = chunk.next();
         self.consumed = chunk.raw.get(next).map_or(chunk.next_offset, |record| record.offset);
         if let Some(vector) = &mut self.vector {
-            chunk.raw.range(chunk.counted, next).for_each(|record| vector.count(&record));
-            chunk.counted = next;
+            while let Some((_, mark)) = chunk.said.pop_front_if(|(place, _)| *place < next) {
+                vector.apply(mark);
+            }
         }
     }
 
-    /// Takes the rows at the front for as long as `wanted` says so of their timestamps, with the failures among them.
-    pub(super) fn take(&mut self, mut wanted: impl FnMut(Timestamp) -> bool) -> Option<Run> {
+    /// Takes the rows at the front within `limit`, with the failures among them.
+    pub(super) fn take(&mut self, limit: RunLimit) -> Option<Run> {
         let chunk = self.chunk.as_mut()?;
-        let (mut count, mut time) = (0, Timestamp::MIN);
-        if let Some(rows) = &chunk.rows {
-            while let Some((timestamp, _)) =
-                rows.head(count).filter(|(timestamp, _)| wanted(*timestamp))
-            {
-                time = time.max(timestamp);
-                count += 1;
-            }
-        }
+        let head = chunk.rows.as_ref().and_then(|rows| rows.head());
+        let time = head.and_then(|(_, origin)| chunk.times.get(origin as usize)).copied();
+        let count = chunk.rows.as_ref().map_or(0, |rows| rows.run_length(limit));
         let rows = chunk.rows.as_mut().filter(|_| count > 0).map(|rows| rows.take(count));
         let failures = chunk.leading_failures().unwrap_or_default();
-        let (raw, times) = (Arc::clone(&chunk.raw), Arc::clone(&chunk.times));
-        self.settle();
-        Some(Run { rows, failures, raw, times, time })
+        let raw = Arc::clone(&chunk.raw);
+        self.move_on();
+        Some(Run { rows, failures, raw, time })
     }
 }
 
 impl Chunk {
+    /// Reads what the records say of time, as `vector` will stand when they are taken.
+    fn read_times(&mut self, mut vector: TimeVector) {
+        self.times.reserve(self.raw.len());
+        for (place, record) in self.raw.iter().enumerate() {
+            if let Some(mark) = TimeMark::read(&record)
+                && vector.apply(mark)
+            {
+                self.said.push_back((place, mark));
+            }
+            self.times.push(vector.time());
+            if TimeMark::is_bare(&record) {
+                self.marks.push_back(place);
+            }
+        }
+    }
+
     /// The place of the next row or failure, or of what is not decoded yet.
     fn next(&self) -> usize {
-        let row = self.rows.as_ref().and_then(|rows| rows.head(0)).map(|(_, origin)| origin);
+        let row = self.rows.as_ref().and_then(|rows| rows.head()).map(|(_, origin)| origin);
         let failure = self.failures.front().map(|failure| failure.origin);
         row.into_iter().chain(failure).min().map_or(self.decoded, |origin| origin as usize)
     }
 
     /// Takes the failures in front of the next row, if there are any.
     fn leading_failures(&mut self) -> Option<Vec<Failure>> {
-        let row = self.rows.as_ref().and_then(|rows| rows.head(0)).map(|(_, origin)| origin);
+        let row = self.rows.as_ref().and_then(|rows| rows.head()).map(|(_, origin)| origin);
         let mut failures = Vec::new();
         while let Some(failure) =
             self.failures.pop_front_if(|f| row.is_none_or(|row| f.origin < row))

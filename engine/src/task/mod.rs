@@ -12,32 +12,34 @@
 //!
 //! Fetching, appending and waiting: [`runtime`](crate::runtime) does them.
 
+mod ancestry;
 mod build;
-mod carried;
 mod commit;
 mod graph;
 mod input;
+mod letters;
+mod time_vector;
 
 pub(crate) use build::Blueprint;
 pub(crate) use commit::{ChangelogPart, TaskCommit};
 
 use crate::{
     processor::{
-        Cancellable, DeadLetter, Env, Event, ProcessorError, Punctuation, PunctuationType, Raw,
+        Cancellable, DeadLetter, Event, Moment, Payload, ProcessorError, Punctuation,
+        PunctuationType, Resources, RunLimit, Source,
     },
     store::{KeyValueStore, StoreKey},
-    topology::{Failure, TaskId, TimeMark, Topic},
+    topology::{Failure, InputState, TaskId, TimeMark, Topic},
 };
-use carried::TimeVector;
 use graph::{Action, Graph};
 use hashbrown::HashMap;
 use headwater_core::{
-    dead_letter::dead_letter_headers,
     ports::log::Fetched,
-    record::{Headers, RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicPartition},
+    record::{RecordSet, Timestamp, TopicPartition},
 };
 use input::{Input, Passed, Run};
-use std::sync::Arc;
+use letters::{Letters, Origin};
+use time_vector::TimeVector;
 
 /// What to do with a record that cannot be read, processed or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,7 +56,7 @@ pub enum BadRecord {
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// It took records.
+    /// It took records, be they time marks.
     Ran,
     /// An input must be fetched before the next record can be chosen.
     Starved,
@@ -67,18 +69,26 @@ pub(crate) struct Task {
     pub(crate) id: TaskId,
     pub(crate) level: usize,
     graph: Graph,
-    env: Env,
+    resources: Resources,
     inputs: Vec<Input>,
+    /// The largest timestamp taken.
+    stream_time: Timestamp,
+    wall_clock: Timestamp,
     /// Operators' positions: node or topic → what it saved.
     positions: StoreKey<KeyValueStore<String, Vec<u8>>>,
     saved: HashMap<String, Vec<u8>>,
     changelogs: Vec<TopicPartition>,
-    dead: RecordSetBuilder,
+    letters: Letters,
     bad_record: BadRecord,
     rows_max: usize,
-    idle_told: bool,
-    /// Whether all nodes have been told that the input is complete.
+    /// What the readers of each repartition topic were told last, by the slot that writes it.
+    told: HashMap<usize, (Timestamp, InputState)>,
+    /// Whether the last step that took nothing found every input at its end.
+    idle: bool,
+    /// Whether all nodes have been told that the input is complete, and nothing has come since.
     finished: bool,
+    /// Whether anything has happened since the last commit that belongs to the next.
+    changed: bool,
     pub(crate) records: u64,
 }
 
@@ -109,120 +119,148 @@ impl Task {
 
     /// Takes the next run of records through the graph.
     pub(crate) fn step(&mut self, wall_clock: Timestamp) -> Result<Step, ProcessorError> {
-        self.env.wall_clock = wall_clock;
+        self.wall_clock = wall_clock;
         self.punctuate(PunctuationType::WallClockTime, wall_clock)?;
+        let mut passed = false;
         for index in 0..self.inputs.len() {
-            self.pass(index)?;
+            passed |= self.pass(index)?;
         }
         if self.inputs.iter().any(|input| input.is_empty() && !input.at_end) {
-            return Ok(Step::Starved);
+            return Ok(if passed { Step::Ran } else { Step::Starved });
         }
         let heads =
             self.inputs.iter().enumerate().filter_map(|(i, input)| Some((input.head()?, i)));
         let mut heads: Vec<(Timestamp, usize)> = heads.collect();
         heads.sort_unstable();
-        let Some((_, first)) = heads.first().copied() else { return Ok(Step::Idle) };
-        let rival = heads.get(1).copied();
-        self.idle_told = false;
-        let (mut time, due) = (self.env.stream_time, self.next_punctuation());
-        // Where order between nodes shows, the nodes below a managed topic learn of time after each record.
-        let single = self.inputs.get(first).is_some_and(|input| input.vector.is_some())
-            && self.graph.has_stepwise();
-        let mut taken = 0;
-        let run = self.inputs.get_mut(first).and_then(|input| {
-            input.take(|timestamp| {
-                // A run ends behind the record that makes a punctuation due, and before a rival's head.
-                let wanted = rival.is_none_or(|rival| (timestamp, first) < rival)
-                    && due.is_none_or(|due| time < 0 || time < due);
-                let wanted = wanted && !(single && taken > 0);
-                taken += 1;
-                time = time.max(timestamp);
-                wanted
-            })
-        });
-        if let Some(run) = run {
+        let Some((_, first)) = heads.first().copied() else {
+            self.idle = !passed;
+            return Ok(if passed { Step::Ran } else { Step::Idle });
+        };
+        let limit = self.limit(first, heads.get(1).copied());
+        if let Some(run) = self.inputs.get_mut(first).and_then(|input| input.take(limit)) {
+            (self.idle, self.finished, self.changed) = (false, false, true);
             self.run(first, run)?;
             self.pass(first)?;
         }
-        self.punctuate(PunctuationType::StreamTime, self.env.stream_time)?;
+        self.punctuate(PunctuationType::StreamTime, self.stream_time)?;
         Ok(Step::Ran)
     }
 
+    /// How far a run of rows of `first` may go: up to the head of a rival, and up to the row that makes a punctuation due.
+    fn limit(&self, first: usize, rival: Option<(Timestamp, usize)>) -> RunLimit {
+        let timestamp_max = match rival {
+            None => Timestamp::MAX,
+            // At equal timestamps the earlier source goes first.
+            Some((timestamp, rival)) if first < rival => timestamp,
+            Some((timestamp, _)) => timestamp.saturating_sub(1),
+        };
+        let carried = self.inputs.get(first).is_some_and(|input| input.vector.is_some());
+        let rows_max = if self.graph.takes_single_rows(carried) { 1 } else { usize::MAX };
+        RunLimit { timestamp_max, due: self.next_punctuation(), time: self.stream_time, rows_max }
+    }
+
+    /// The present moment, for a call about the records of `source`.
+    fn moment<'s>(&self, source: Option<&'s Source>) -> Moment<'s> {
+        Moment { stream_time: self.stream_time, wall_clock: self.wall_clock, source }
+    }
+
     fn run(&mut self, index: usize, run: Run) -> Result<(), ProcessorError> {
+        let Run { rows, failures, raw, time } = run;
+        // What the first row says of time holds before it, as if a mark had said it.
+        if let Some(time) = time.filter(|_| self.graph.keeps_time) {
+            self.advance(index, time)?;
+        }
         let Some(input) = self.inputs.get(index) else { return Ok(()) };
-        let (node, partition) = (input.node, input.partition.clone());
-        self.env.stream_time = self.env.stream_time.max(run.time);
-        self.records += run.rows.as_ref().map_or(0, |rows| rows.len() as u64);
-        let others = self.inputs.iter().enumerate().filter(|(other, _)| *other != index);
-        let others =
-            others.filter_map(|(_, input)| input.vector.as_ref()).map(TimeVector::time).min();
-        self.env.raw =
-            Some(Raw { times: run.times, others, ..Raw::new(partition, Arc::clone(&run.raw)) });
-        let pushed = run.rows.map_or(Ok(()), |rows| self.graph.push(node, rows, &mut self.env));
-        let settled = self.settle_dead_letters(run.failures, Some(&run.raw));
-        self.env.raw = None;
-        pushed.and(settled)?;
+        let (node, carried) = (input.node, input.vector.is_some());
+        let partition = input.partition.clone();
+        let mut source = Source { partition, records: raw, stream_times: Vec::new(), first: 0 };
+        let mut pushed = Ok(());
+        if let Some(mut rows) = rows {
+            self.records += rows.len() as u64;
+            if self.graph.has_processors() {
+                (source.first, source.stream_times) = stream_times(&*rows, self.stream_time);
+            }
+            self.stream_time = if self.graph.keeps_time && !carried {
+                rows.begin_time(self.stream_time)
+            } else {
+                self.stream_time.max(rows.largest_timestamp())
+            };
+            let moment = self.moment(Some(&source));
+            pushed = self.graph.push(node, rows, &mut self.resources, moment);
+        }
+        let written =
+            self.write_dead_letters(failures, Some(Origin { input: index, source: &source }));
+        pushed.and(written)?;
         self.tell_time(index)
     }
 
-    /// Tells the nodes below a managed topic if its time has moved.
+    /// Tells the nodes below an input what its time is now: that which a repartition topic carries, or the task's.
     fn tell_time(&mut self, index: usize) -> Result<(), ProcessorError> {
-        let time =
-            self.inputs.get(index).and_then(|input| input.vector.as_ref()).map(TimeVector::time);
-        match (time, self.graph.times.get_mut(index)) {
-            (Some(time), Some(told)) if time > *told => {
-                *told = time;
-                self.advance_below(index)
-            }
-            _ => Ok(()),
+        if !self.graph.keeps_time {
+            return Ok(());
         }
-    }
-
-    /// Lets everything in front of an input's next row take effect: time marks, and records that cannot be read.
-    fn pass(&mut self, index: usize) -> Result<(), ProcessorError> {
-        while let Some(passed) =
-            self.inputs.get_mut(index).and_then(|input| input.pass(self.rows_max))
-        {
-            if let Passed::Failures(failures, records) = passed {
-                let partition = self.inputs.get(index).map(|input| input.partition.clone());
-                self.env.raw = partition.map(|partition| Raw::new(partition, Arc::clone(&records)));
-                self.settle_dead_letters(failures, Some(&records))?;
-                self.env.raw = None;
+        let carried = self.inputs.get(index).and_then(|input| input.vector.as_ref());
+        if let Some(time) = carried.map(TimeVector::time) {
+            return self.advance(index, time);
+        }
+        for index in 0..self.inputs.len() {
+            if self.inputs.get(index).is_some_and(|input| input.vector.is_none()) {
+                self.advance(index, self.stream_time)?;
             }
-            self.tell_time(index)?;
         }
         Ok(())
     }
 
-    fn advance_below(&mut self, input: usize) -> Result<(), ProcessorError> {
-        for node in 0..self.graph.slots.len() {
-            let below =
-                self.graph.slots.get(node).is_some_and(|slot| slot.carried_by.contains(&input));
-            if let Some(time) =
-                self.graph.carried(node).filter(|time| below && *time > Timestamp::MIN)
-            {
-                self.graph.raise(node, Event::Advance(time), &mut self.env)?;
-            }
-        }
-        self.settle_dead_letters(Vec::new(), None)
+    fn advance(&mut self, index: usize, time: Timestamp) -> Result<(), ProcessorError> {
+        let Some(node) = self.inputs.get(index).map(|input| input.node) else { return Ok(()) };
+        let moment = self.moment(None);
+        self.graph.advance(node, time, &mut self.resources, moment)?;
+        self.write_dead_letters(Vec::new(), None)
     }
 
-    /// Tells every node that the input is complete, once it is: all inputs at their end, and the writers of managed
-    /// topics complete too. True if it has been told, now or before.
+    /// Has the graph take up its times again as they were at the last commit.
+    fn restore_times(&mut self) {
+        let time = |input: &Input| input.vector.as_ref().map_or(self.stream_time, TimeVector::time);
+        let sources: Vec<(usize, Timestamp)> =
+            self.inputs.iter().map(|input| (input.node, time(input))).collect();
+        self.graph.restore_times(&sources);
+    }
+
+    /// Lets everything in front of an input's next row take effect: time marks, and records that cannot be read. True if
+    /// there was anything.
+    fn pass(&mut self, index: usize) -> Result<bool, ProcessorError> {
+        let mut any = false;
+        while let Some(passed) =
+            self.inputs.get_mut(index).and_then(|input| input.pass(self.rows_max))
+        {
+            (any, self.changed) = (true, true);
+            if let Passed::Failures(failures, records) = passed {
+                let Some(input) = self.inputs.get(index) else { break };
+                let partition = input.partition.clone();
+                let source = Source { partition, records, stream_times: Vec::new(), first: 0 };
+                let origin = Origin { input: index, source: &source };
+                self.write_dead_letters(failures, Some(origin))?;
+            }
+            self.tell_time(index)?;
+        }
+        Ok(any)
+    }
+
+    /// Tells every node that the input is complete, once it is: all inputs at their end, and the writers of repartition
+    /// topics complete too. True if it has been told, and nothing has come since.
     pub(crate) fn finish(&mut self) -> Result<bool, ProcessorError> {
         let complete = self.inputs.iter().all(|input| {
-            input.is_empty()
-                && input.at_end
-                && input.vector.as_ref().is_none_or(|vector| vector.is_complete())
+            input.is_at_end() && input.vector.as_ref().is_none_or(TimeVector::is_complete)
         });
         if !self.finished && complete {
             self.finished = true;
-            self.idle_told = false;
             for node in 0..self.graph.slots.len() {
-                self.graph.raise(node, Event::Advance(Timestamp::MAX), &mut self.env)?;
-                self.graph.raise(node, Event::Flush, &mut self.env)?;
+                for event in [Event::End, Event::Flush] {
+                    let moment = self.moment(None);
+                    self.graph.raise(node, event, &mut self.resources, moment)?;
+                }
             }
-            self.settle_dead_letters(Vec::new(), None)?;
+            self.write_dead_letters(Vec::new(), None)?;
         }
         Ok(self.finished)
     }
@@ -230,13 +268,13 @@ impl Task {
     fn next_punctuation(&self) -> Option<Timestamp> {
         let on_stream_time =
             |p: &&Punctuation| !p.cancelled && p.kind == PunctuationType::StreamTime;
-        self.env.punctuations.iter().filter(on_stream_time).map(|p| p.due).min()
+        self.resources.punctuations.iter().filter(on_stream_time).map(|p| p.due).min()
     }
 
-    /// Fires what is due at `time`, once each, however many due points lie behind.
+    /// Fires what is due at `time`, once each, however many due points have gone by.
     fn punctuate(&mut self, kind: PunctuationType, time: Timestamp) -> Result<(), ProcessorError> {
-        for index in 0..self.env.punctuations.len() {
-            let Some(punctuation) = self.env.punctuations.get_mut(index) else { continue };
+        for index in 0..self.resources.punctuations.len() {
+            let Some(punctuation) = self.resources.punctuations.get_mut(index) else { continue };
             if punctuation.cancelled
                 || punctuation.kind != kind
                 || time < punctuation.due
@@ -252,25 +290,30 @@ impl Task {
                     punctuation.due.saturating_add(interval.saturating_mul(missed + 1))
                 }
             };
-            let node = punctuation.node;
-            self.graph.raise(node, Event::Punctuate(Cancellable(index), time), &mut self.env)?;
+            let (node, moment) = (punctuation.node, self.moment(None));
+            let event = Event::Punctuate(Cancellable(index), time);
+            self.graph.raise(node, event, &mut self.resources, moment)?;
+            self.write_dead_letters(Vec::new(), None)?;
         }
         Ok(())
     }
 
-    /// Applies the policy to what failed in a run, in the order of the source: by place, then by node.
-    fn settle_dead_letters(
+    /// Applies the policy to what failed in a run.
+    fn write_dead_letters(
         &mut self,
         failures: Vec<Failure>,
-        raw: Option<&RecordSet>,
+        origin: Option<Origin<'_>>,
     ) -> Result<(), ProcessorError> {
-        if failures.is_empty() && self.env.dead.is_empty() {
+        if failures.is_empty() && self.resources.dead.is_empty() {
             return Ok(());
         }
-        let mut letters = std::mem::take(&mut self.env.dead);
+        self.changed = true;
+        let mut letters = std::mem::take(&mut self.resources.dead);
+        let source = origin.and_then(|origin| self.inputs.get(origin.input));
+        let node = source.map_or(0, |input| input.node);
         let failed = failures.into_iter().map(|Failure { origin, kind, cause }| DeadLetter {
             origin,
-            node: 0,
+            node,
             kind,
             cause,
         });
@@ -278,69 +321,55 @@ impl Task {
         letters.sort_by_key(|letter| (letter.origin, letter.node));
         for letter in letters {
             match self.bad_record {
-                BadRecord::DeadLetter => {
-                    self.bury(&letter, raw).map_err(|e| ProcessorError::Topology(e.to_string()))?
-                }
+                BadRecord::DeadLetter => self.letters.add(&letter, origin, self.wall_clock),
                 BadRecord::Continue => {
-                    if let Some(dropped) = self.env.dropped.get_mut(letter.node) {
+                    if let Some(dropped) = self.resources.dropped.get_mut(letter.node) {
                         *dropped += 1;
                     }
                 }
                 BadRecord::Fail => {
-                    return Err(ProcessorError::Record {
-                        kind: letter.kind,
-                        cause: self.locate(&letter, raw),
-                    });
+                    let cause = self.locate(&letter, origin);
+                    return Err(ProcessorError::Record { kind: letter.kind, cause });
                 }
             }
         }
         Ok(())
     }
 
-    fn locate(&self, letter: &DeadLetter, raw: Option<&RecordSet>) -> String {
+    fn locate(&self, letter: &DeadLetter, origin: Option<Origin<'_>>) -> String {
         let node = self.graph.slots.get(letter.node).map_or("", |slot| &*slot.name);
-        let source = self.env.raw.as_ref().map(|raw| raw.partition.to_string()).unwrap_or_default();
-        let offset =
-            raw.and_then(|raw| raw.get(letter.origin as usize)).map_or(-1, |record| record.offset);
-        format!("node {node}, record at offset {offset} of {source}: {}", letter.cause)
+        let record = origin.and_then(|Origin { source, .. }| {
+            let record = source.records.get(letter.origin as usize)?;
+            Some(format!("record at offset {} of {}", record.offset, source.partition))
+        });
+        let record = record.unwrap_or_else(|| "a row that an operator made".to_owned());
+        format!("node {node}, {record}: {}", letter.cause)
     }
 
-    fn bury(&mut self, letter: &DeadLetter, raw: Option<&RecordSet>) -> Result<(), SetFull> {
-        let record = raw.and_then(|raw| raw.get(letter.origin as usize));
-        let source = self.env.raw.as_ref().map(|raw| &raw.partition);
-        let (topic, partition) = source.map_or(("", 0), |at| (at.topic.as_str(), at.partition));
-        let offset = record.map_or(-1, |record| record.offset);
-        let mut headers =
-            record.and_then(|record| Headers::decode(record.headers).ok()).unwrap_or_default();
-        for (name, value) in
-            dead_letter_headers(letter.kind, &letter.cause, topic, partition, offset).iter()
-        {
-            headers.add(name, value.map(<[u8]>::to_vec));
-        }
-        let (key, value) = record.map_or((None, None), |record| (record.key, record.value));
-        let timestamp = record.map_or(self.env.wall_clock, |record| record.timestamp);
-        self.dead.push(timestamp, key, value, &headers)
-    }
-
-    /// The records on their way to managed topics, with a time mark behind them on every partition. `at_end` tells that
-    /// nothing more can be taken for now, which is told once.
-    pub(crate) fn sends(
-        &mut self,
-        at_end: bool,
-    ) -> Result<Vec<(Topic, u32, RecordSet)>, ProcessorError> {
-        let idle = at_end && !std::mem::replace(&mut self.idle_told, at_end);
+    /// The records on their way to repartition topics, with a time mark after them on every partition: wherever records
+    /// were written, time has moved, or what is told of the input has changed.
+    pub(crate) fn sends(&mut self) -> Result<Vec<(Topic, u32, RecordSet)>, ProcessorError> {
+        let input = match (self.finished, self.idle) {
+            (true, _) => InputState::Complete,
+            (false, true) => InputState::Idle,
+            (false, false) => InputState::Open,
+        };
         let mut sends = Vec::new();
-        for slot in &mut self.graph.slots {
+        for (index, slot) in self.graph.slots.iter_mut().enumerate() {
             let (Action::Write(_, records), Some(topic @ Topic::Repartition(_))) =
                 (&mut slot.action, &slot.topic)
             else {
                 continue;
             };
-            if records.bytes == 0 && !idle {
+            let told = (slot.time, input);
+            // That time is not known and input open is what readers take for granted.
+            let known = self.told.get(&index).unwrap_or(&(Timestamp::MIN, InputState::Open));
+            if records.bytes == 0 && *known == told {
                 continue;
             }
-            let time = if self.finished { Timestamp::MAX } else { records.time };
-            let mark = TimeMark { sender: self.id, time, idle: at_end };
+            self.told.insert(index, told);
+            self.changed = true;
+            let mark = TimeMark { sender: self.id, time: slot.time, input };
             for (partition, builder) in (0..).zip(&mut records.partitions) {
                 let mut builder = std::mem::take(builder);
                 mark.write(&mut builder).map_err(|e| ProcessorError::Topology(e.to_string()))?;
@@ -355,14 +384,33 @@ impl Task {
     pub(crate) fn uncommitted_bytes(&self) -> usize {
         let sinks = self.graph.slots.iter().map(|slot| match &slot.action {
             Action::Write(_, records) => records.bytes,
-            Action::Pass | Action::Process(_) => 0,
+            Action::Pass | Action::Process(..) => 0,
         });
-        let stores = self.env.stores.iter().map(|store| store.dirty_bytes());
-        sinks.sum::<usize>() + stores.sum::<usize>() + self.dead.size_bytes()
+        let stores = self.resources.stores.iter().map(|store| store.dirty_bytes());
+        sinks.sum::<usize>() + stores.sum::<usize>() + self.letters.size_bytes()
+    }
+
+    /// Whether anything has happened since the last commit that belongs to the next: something was taken, written,
+    /// dropped or told, be it by a punctuation of an idle task.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed || self.uncommitted_bytes() > 0
     }
 
     /// Whether a processor asked for a commit.
     pub(crate) fn commit_requested(&self) -> bool {
-        self.env.commit_requested
+        self.resources.commit_requested
     }
+}
+
+/// The stream time with each row of a run counted in, by place, and the place of the first.
+fn stream_times(rows: &dyn Payload, before: Timestamp) -> (u32, Vec<Timestamp>) {
+    let (mut first, mut times, mut time) = (None, Vec::new(), before);
+    rows.for_each_row(&mut |origin, timestamp| {
+        let place = origin.saturating_sub(*first.get_or_insert(origin)) as usize;
+        // Places of records that could not be read stand at the time before them.
+        times.resize(place, time);
+        time = time.max(timestamp);
+        times.push(time);
+    });
+    (first.unwrap_or(0), times)
 }

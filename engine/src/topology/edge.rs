@@ -1,7 +1,9 @@
 //! The two ends of a topology: bytes to typed rows at a source, typed rows to bytes at a sink.
 
-use super::mark::{TaskId, TimeMark};
-use crate::processor::{Context, Payload, Pending, ProcessorError, Record, Rows, mistyped};
+use super::mark::{InputState, TaskId, TimeMark};
+use crate::processor::{
+    Context, NO_TIME, Payload, Pending, ProcessorError, Record, Rows, mistyped,
+};
 use headwater_core::{
     record::{
         Headers, RecordRef, RecordSet, RecordSetBuilder, SetFull, Timestamp, murmur2_partition,
@@ -119,8 +121,9 @@ impl std::fmt::Debug for Decoded {
 
 /// Turns bytes into a payload.
 pub trait Decoder: Send {
-    /// Reads the records of `set` at the places `[from, to)`.
-    fn decode(&mut self, set: &RecordSet, from: usize, to: usize) -> Decoded;
+    /// Reads the records of `set` at the places `[from, to)`. `times` are the operator times before each record of the
+    /// set, if the topic carries any.
+    fn decode(&mut self, set: &RecordSet, times: &[Timestamp], from: usize, to: usize) -> Decoded;
 }
 
 /// Turns a payload into bytes.
@@ -142,8 +145,6 @@ pub trait Encoder: Send {
 #[derive(Debug)]
 pub struct SinkRecords {
     pub(crate) partitions: Vec<RecordSetBuilder>,
-    /// The largest timestamp sent so far; carried across a repartition.
-    pub(crate) time: Timestamp,
     /// Where records without a key go.
     pub(crate) keyless: u32,
     pub(crate) bytes: usize,
@@ -154,13 +155,13 @@ impl SinkRecords {
     pub(crate) fn new(partitions: u32, sender: TaskId) -> Self {
         let builders = (0..partitions).map(|_| RecordSetBuilder::default()).collect();
         let keyless = sender.partition % partitions.max(1);
-        Self { partitions: builders, time: Timestamp::MIN, keyless, bytes: 0, sender }
+        Self { partitions: builders, keyless, bytes: 0, sender }
     }
 }
 
 pub(super) struct TypedDecoder<K, V> {
     consumed: Consumed<K, V>,
-    /// Whether the topic is a managed one, whose records carry time.
+    /// Whether the topic is a repartition topic, whose records carry time.
     internal: bool,
 }
 
@@ -173,6 +174,7 @@ impl<K: Data, V: Data> TypedDecoder<K, V> {
         &self,
         record: &RecordRef<'_>,
         origin: u32,
+        at: Timestamp,
     ) -> Result<Record<K, V>, (&'static str, String)> {
         let bad = |e: SerdeError| ("DeserializationError", e.to_string());
         let key = self.consumed.key.deserialize(record.key).map_err(bad)?;
@@ -195,16 +197,17 @@ impl<K: Data, V: Data> TypedDecoder<K, V> {
                 TimeMark::strip(headers).map(Box::new)
             }
         };
-        Ok(Record { key, value, timestamp, headers, origin })
+        Ok(Record { key, value, timestamp, headers, origin, at })
     }
 }
 
 impl<K: Data, V: Data> Decoder for TypedDecoder<K, V> {
-    fn decode(&mut self, set: &RecordSet, from: usize, to: usize) -> Decoded {
+    fn decode(&mut self, set: &RecordSet, times: &[Timestamp], from: usize, to: usize) -> Decoded {
+        let mut times = times.get(from..).unwrap_or_default().iter().copied();
         let mut rows: Box<Rows<K, V>> = Box::new(Vec::with_capacity(to.saturating_sub(from)));
         let mut failures = Vec::new();
         for (record, origin) in set.range(from, to).zip(u32::try_from(from).unwrap_or(u32::MAX)..) {
-            match self.read(&record, origin) {
+            match self.read(&record, origin, times.next().unwrap_or(NO_TIME)) {
                 Ok(record) => rows.push(record),
                 Err((kind, cause)) => failures.push(Failure { origin, kind, cause }),
             }
@@ -215,7 +218,7 @@ impl<K: Data, V: Data> Decoder for TypedDecoder<K, V> {
 
 pub(super) struct TypedEncoder<K, V> {
     produced: Produced<K, V>,
-    /// Whether the topic is a managed one, which takes no null keys.
+    /// Whether the topic is a repartition topic, which takes no null keys.
     internal: bool,
     key: Vec<u8>,
     headers: Vec<u8>,
@@ -251,7 +254,7 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         }
         self.headers.clear();
         if self.internal {
-            let mark = TimeMark { sender: out.sender, time: out.time, idle: false };
+            let mark = TimeMark { sender: out.sender, time: row.at, input: InputState::Open };
             mark.encode(row.headers.as_deref(), &mut self.headers);
         } else if let Some(headers) = &row.headers {
             headers.encode(&mut self.headers);
@@ -268,7 +271,6 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
             |arena| value.serialize(&row.value, arena).map_err(|e| Unwritten::Bad(e.to_string())),
         )?;
         out.bytes += records.size_bytes() - before;
-        out.time = out.time.max(row.timestamp);
         Ok(true)
     }
 }
@@ -287,10 +289,8 @@ impl<K: Data, V: Data> Encoder for TypedEncoder<K, V> {
                 Ok(true) => {}
                 Ok(false) => context.drop_record(),
                 Err(Unwritten::Bad(cause)) => {
-                    context.settle(Err(ProcessorError::Record {
-                        kind: "SerializationError",
-                        cause,
-                    }))?;
+                    let kind = "SerializationError";
+                    context.check(Err(ProcessorError::Record { kind, cause }))?;
                 }
                 Err(Unwritten::Full) => {
                     return Err(ProcessorError::Topology(

@@ -67,7 +67,7 @@ pub enum TopologyError {
         counts: String,
     },
 
-    /// A managed topic is read but never written, or its writers depend on it.
+    /// A repartition topic is read but never written, or its writers depend on it.
     #[error(
         "the repartition topic `{topic}` has no number of partitions: nothing outside its own loop writes to it"
     )]

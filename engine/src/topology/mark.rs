@@ -1,4 +1,4 @@
-//! What a record of a managed topic carries besides the user's data: who sent it, and how far the sender's time was.
+//! What a record of a repartition topic carries besides the user's data: who sent it, and how far the sender's time was.
 
 use headwater_core::record::{Headers, RecordRef, RecordSetBuilder, SetFull, Timestamp};
 
@@ -25,12 +25,24 @@ impl std::fmt::Display for TaskId {
     }
 }
 
-/// What a task tells the readers of a managed topic.
+/// How much of its input a task that writes a repartition topic has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InputState {
+    /// Some, and perhaps more is there.
+    Open,
+    /// All that is there now: the task holds no time back until it takes more.
+    Idle,
+    /// All of it, and the input was declared complete. Never kept with a reader's state: another run may bring more.
+    Complete,
+}
+
+/// What a task tells the readers of a repartition topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimeMark {
     pub(crate) sender: TaskId,
+    /// The operator time at the sink before the record that carries the mark; for a record of its own, as it stands.
     pub(crate) time: Timestamp,
-    pub(crate) idle: bool,
+    pub(crate) input: InputState,
 }
 
 impl TimeMark {
@@ -41,7 +53,11 @@ impl TimeMark {
         bytes[..4].copy_from_slice(&self.sender.sub.to_be_bytes());
         bytes[4..8].copy_from_slice(&self.sender.partition.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.time.to_be_bytes());
-        bytes[16] = u8::from(self.idle);
+        bytes[16] = match self.input {
+            InputState::Open => 0,
+            InputState::Idle => 1,
+            InputState::Complete => 2,
+        };
         bytes
     }
 
@@ -49,10 +65,15 @@ impl TimeMark {
         let (sub, rest) = bytes.split_first_chunk::<4>()?;
         let (partition, rest) = rest.split_first_chunk::<4>()?;
         let (time, rest) = rest.split_first_chunk::<8>()?;
-        let [idle] = rest else { return None };
+        let input = match rest {
+            [0] => InputState::Open,
+            [1] => InputState::Idle,
+            [2] => InputState::Complete,
+            _ => return None,
+        };
         let sender =
             TaskId { sub: u32::from_be_bytes(*sub), partition: u32::from_be_bytes(*partition) };
-        Some(Self { sender, time: Timestamp::from_be_bytes(*time), idle: *idle != 0 })
+        Some(Self { sender, time: Timestamp::from_be_bytes(*time), input })
     }
 
     /// Appends the mark as a record of its own.
@@ -82,7 +103,7 @@ impl TimeMark {
         }
     }
 
-    /// The mark that a record of a managed topic carries, which is always its last header.
+    /// The mark that a record of a repartition topic carries, which is always its last header.
     pub(crate) fn read(record: &RecordRef<'_>) -> Option<Self> {
         let (rest, value) = record.headers.split_last_chunk::<{ Self::BYTES }>()?;
         rest.ends_with(HEADER_END).then(|| Self::from_bytes(value)).flatten()
@@ -109,17 +130,17 @@ impl TimeMark {
 mod tests {
     use super::*;
 
-    fn mark(partition: u32, time: Timestamp, idle: bool) -> TimeMark {
-        TimeMark { sender: TaskId { sub: 0, partition }, time, idle }
+    fn mark(partition: u32, time: Timestamp, input: InputState) -> TimeMark {
+        TimeMark { sender: TaskId { sub: 0, partition }, time, input }
     }
 
     #[test]
     fn a_mark_survives_its_record_and_no_other_record_is_one() {
         let mut records = RecordSetBuilder::default();
-        mark(3, Timestamp::MAX, true).write(&mut records).unwrap();
+        mark(3, 7, InputState::Idle).write(&mut records).unwrap();
         records.push(5, Some(b"k"), None, &Headers::new()).unwrap();
         let records = records.build();
-        assert_eq!(TimeMark::read(&records.get(0).unwrap()), Some(mark(3, Timestamp::MAX, true)));
+        assert_eq!(TimeMark::read(&records.get(0).unwrap()), Some(mark(3, 7, InputState::Idle)));
         assert!(TimeMark::is_bare(&records.get(0).unwrap()));
         assert_eq!(TimeMark::read(&records.get(1).unwrap()), None);
     }
@@ -129,15 +150,15 @@ mod tests {
         let mut headers = Headers::new();
         headers.add("trace", Some(b"7".to_vec()));
         let mut encoded = Vec::new();
-        mark(1, 9, false).encode(Some(&headers), &mut encoded);
+        mark(1, 9, InputState::Open).encode(Some(&headers), &mut encoded);
         let mut records = RecordSetBuilder::default();
         records.push_encoded(1, Some(b"k"), &encoded, |_| Ok::<_, SetFull>(true)).unwrap();
         let records = records.build();
-        assert_eq!(TimeMark::read(&records.get(0).unwrap()), Some(mark(1, 9, false)));
+        assert_eq!(TimeMark::read(&records.get(0).unwrap()), Some(mark(1, 9, InputState::Open)));
         assert!(!TimeMark::is_alone(&encoded));
         assert_eq!(TimeMark::strip(Headers::decode(&encoded).unwrap()), Some(headers));
         let mut alone = Vec::new();
-        mark(1, 9, false).encode(None, &mut alone);
+        mark(1, 9, InputState::Open).encode(None, &mut alone);
         assert!(TimeMark::is_alone(&alone));
         assert_eq!(Headers::decode(&alone).unwrap().iter().count(), 1);
         assert_eq!(TimeMark::strip(Headers::decode(&alone).unwrap()), None);

@@ -19,11 +19,11 @@ pub use error::TopologyError;
 pub use mark::TaskId;
 
 pub(crate) use edge::SinkRecords;
-pub(crate) use mark::TimeMark;
+pub(crate) use mark::{InputState, TimeMark};
 pub(crate) use plan::{Plan, SubTopology, sources};
 
 use crate::{
-    processor::{Node, Processor, ProcessorNode, Rows},
+    processor::{BatchNode, BatchProcessor, Node, OutputTime, Processor, ProcessorNode, Rows},
     store::StoreBuilder,
 };
 use edge::{TypedDecoder, TypedEncoder};
@@ -35,7 +35,7 @@ use std::{any::TypeId, fmt, sync::Arc};
 pub enum Topic {
     /// A topic of the user's.
     External(TopicName),
-    /// A managed topic between two sub-topologies: `<application.id>-<name>-repartition`.
+    /// A repartition topic between two sub-topologies: `<application.id>-<name>-repartition`.
     Repartition(TopicName),
 }
 
@@ -51,9 +51,19 @@ impl fmt::Display for Topic {
 /// What a node is, with the means to make a task's own copy of it.
 #[derive(Clone)]
 pub(crate) enum Kind {
-    Source { topic: Topic, make: Arc<dyn Fn() -> Box<dyn Decoder> + Send + Sync> },
-    Processor { make: Arc<dyn Fn() -> Box<dyn Node> + Send + Sync>, stores: Vec<usize> },
-    Sink { topic: Topic, make: Arc<dyn Fn() -> Box<dyn Encoder> + Send + Sync> },
+    Source {
+        topic: Topic,
+        make: Arc<dyn Fn() -> Box<dyn Decoder> + Send + Sync>,
+    },
+    Processor {
+        make: Arc<dyn Fn() -> Box<dyn Node> + Send + Sync>,
+        stores: Vec<usize>,
+        output_time: OutputTime,
+    },
+    Sink {
+        topic: Topic,
+        make: Arc<dyn Fn() -> Box<dyn Encoder> + Send + Sync>,
+    },
 }
 
 #[derive(Clone)]
@@ -110,7 +120,7 @@ impl Topology {
         self.source(name, Topic::External(TopicName::new(topic)?), consumed)
     }
 
-    /// Adds a node that reads the managed topic `topic`, which a
+    /// Adds a node that reads the repartition topic `topic`, which a
     /// [repartition sink](Self::add_repartition_sink) of this topology fills.
     ///
     /// # Errors
@@ -126,6 +136,8 @@ impl Topology {
     }
 
     /// Adds a processor below `parents`; `supplier` makes a new one for each task.
+    ///
+    /// It may forward timestamps of its own choosing: below it, time begins anew from the records it forwards.
     ///
     /// # Errors
     ///
@@ -144,7 +156,30 @@ impl Topology {
         let make =
             Arc::new(move || Box::new(ProcessorNode::<K, V, P>::new(supplier())) as Box<dyn Node>);
         let output = TypeId::of::<Rows<P::KOut, P::VOut>>();
-        let kind = Kind::Processor { make, stores: Vec::new() };
+        let kind = Kind::Processor { make, stores: Vec::new(), output_time: OutputTime::Anew };
+        self.add(name, kind, parents, (Some(TypeId::of::<Rows<K, V>>()), Some(output)))
+    }
+
+    /// Adds an operator below `parents`; `supplier` makes a new one for each task. It keeps operator time.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_processor`](Self::add_processor).
+    pub fn add_operator<K, V, P>(
+        &mut self,
+        name: &str,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+        parents: &[&str],
+    ) -> Result<&mut Self, TopologyError>
+    where
+        K: Data,
+        V: Data,
+        P: BatchProcessor<K, V> + 'static,
+    {
+        let make =
+            Arc::new(move || Box::new(BatchNode::<K, V, P>::new(supplier())) as Box<dyn Node>);
+        let output = TypeId::of::<Rows<P::KOut, P::VOut>>();
+        let kind = Kind::Processor { make, stores: Vec::new(), output_time: OutputTime::Kept };
         self.add(name, kind, parents, (Some(TypeId::of::<Rows<K, V>>()), Some(output)))
     }
 
@@ -163,7 +198,7 @@ impl Topology {
         self.sink(name, Topic::External(TopicName::new(topic)?), produced, parents)
     }
 
-    /// Adds a node that writes the managed topic `topic`; a null key is dropped and counted there.
+    /// Adds a node that writes the repartition topic `topic`; a null key is dropped and counted there.
     ///
     /// # Errors
     ///

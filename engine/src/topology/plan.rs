@@ -33,7 +33,7 @@ impl Plan {
         Self { subs, stepwise: stepwise(topology) }
     }
 
-    /// The number of partitions of every topic, given those of the external ones: a managed topic has as many as the
+    /// The number of partitions of every topic, given those of the external ones: a repartition topic has as many as the
     /// widest topic among the inputs of those that fill it.
     pub(crate) fn partitions(
         &self,
@@ -46,7 +46,7 @@ impl Plan {
                 counts.extend(external(name).map(|count| (topic.clone(), count)));
             }
         }
-        // A managed topic's count follows from its writers' inputs, which may be managed too: one pass a hop.
+        // A repartition topic's count follows from its writers' inputs, which may be managed too: one pass a hop.
         for _ in 0..=self.subs.len() {
             for sub in &self.subs {
                 let widest =
@@ -128,7 +128,7 @@ fn set_levels(topology: &Topology, subs: &mut [SubTopology]) {
         subs.iter().map(|sub| sources(topology, sub).filter(internal).cloned().collect()).collect();
     let writes: Vec<BTreeSet<Topic>> =
         subs.iter().map(|sub| sinks(topology, sub).filter(internal).cloned().collect()).collect();
-    // At most as many hops as there are sub-topologies; a loop over managed topics stops there too.
+    // At most as many hops as there are sub-topologies; a loop over repartition topics stops there too.
     for _ in 0..subs.len() {
         for index in 0..subs.len() {
             let above = writes

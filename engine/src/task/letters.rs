@@ -1,0 +1,104 @@
+//! The dead letters of a task, kept in order until its commit.
+//!
+//! # Invariants
+//!
+//! - Within a commit, letters lie by input, offset and node, and after them those of rows that operators made of their
+//!   own accord (a window's final, a flushed update), by node: the size of a batch never shows.
+
+use crate::{
+    processor::{DeadLetter, NO_ORIGIN, Source},
+    topology::TimeMark,
+};
+use headwater_core::{
+    dead_letter::dead_letter_headers,
+    record::{Headers, RecordSet, RecordSetBuilder, SetFull, Timestamp},
+};
+
+/// Where a letter lies among those of its commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// The task's input; past all of them for rows that have none.
+    input: usize,
+    offset: i64,
+    node: usize,
+}
+
+#[derive(Debug)]
+struct Letter {
+    place: Place,
+    timestamp: Timestamp,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Headers,
+}
+
+/// Where the records of a run come from: which of the task's inputs, and its records.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub(super) input: usize,
+    pub(super) source: &'a Source,
+}
+
+/// Letters on their way to the next commit.
+#[derive(Debug, Default)]
+pub(super) struct Letters {
+    letters: Vec<Letter>,
+    bytes: usize,
+}
+
+impl Letters {
+    /// Adds a letter about a record of `origin`, or about a row that an operator made if it has no place there.
+    pub(super) fn add(&mut self, letter: &DeadLetter, origin: Option<Origin<'_>>, now: Timestamp) {
+        let DeadLetter { origin: place, node, kind, cause } = letter;
+        let found = origin.filter(|_| *place != NO_ORIGIN).and_then(|Origin { input, source }| {
+            Some((input, &source.partition, source.records.get(*place as usize)?))
+        });
+        let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+        let letter = match found {
+            Some((input, partition, record)) => {
+                let headers = Headers::decode(record.headers).unwrap_or_default();
+                let mut headers = TimeMark::strip(headers).unwrap_or_default();
+                let (topic, number) = (partition.topic.as_str(), partition.partition);
+                headers.extend(dead_letter_headers(kind, cause, topic, number, record.offset));
+                Letter {
+                    place: Place { input, offset: record.offset, node: *node },
+                    timestamp: record.timestamp,
+                    key: owned(record.key),
+                    value: owned(record.value),
+                    headers,
+                }
+            }
+            None => Letter {
+                place: Place { input: usize::MAX, offset: 0, node: *node },
+                timestamp: now,
+                key: None,
+                value: None,
+                headers: dead_letter_headers(kind, cause, "", 0, -1),
+            },
+        };
+        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        self.bytes += size_of::<Letter>() + length(&letter.key) + length(&letter.value);
+        self.letters.push(letter);
+    }
+
+    /// About how many bytes they will take.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Gives all letters, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`SetFull`] if they hold more than 4 GiB.
+    pub(super) fn take(&mut self) -> Result<RecordSet, SetFull> {
+        let Self { mut letters, .. } = std::mem::take(self);
+        // Stable: letters of one place keep the order in which they were added.
+        letters.sort_by_key(|letter| letter.place);
+        let mut records = RecordSetBuilder::default();
+        for Letter { timestamp, key, value, headers, .. } in letters {
+            records.push(timestamp, key.as_deref(), value.as_deref(), &headers)?;
+        }
+        Ok(records.build())
+    }
+}

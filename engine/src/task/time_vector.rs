@@ -1,0 +1,148 @@
+//! Time across a repartition: what a reader knows of the tasks that write one of its topics.
+//!
+//! Every record of a repartition topic carries, in a header, who sent it and the sender's operator time before it.
+//! Behind the records of a step, and to every partition, the sender adds a *time mark*: a record of nothing but that
+//! header, with its operator time and how much of its input it has taken. The reader's time is the minimum over the
+//! writers that are not idle, so that a fast upstream partition makes no record of a slower one late. The vector is
+//! committed with the reader's state.
+//!
+//! Two upstream tasks `a` and `b`, and what their reader makes of it (`-`: not known yet):
+//!
+//! | arrives | a | b | time at it |
+//! |---|--:|--:|--:|
+//! | row of `a`, sent at 10 | 10 | - | - |
+//! | row of `b`, sent at 40 | 10 | 40 | 10 |
+//! | mark of `a`: 30 | 30 | 40 | 30 |
+//! | mark of `a`: 30, idle | (30) | 40 | 40 |
+//! | row of `a`, sent at 35: late where 40 has closed | 35 | 40 | 40, never back |
+//!
+//! That each record carries its time makes the reader's decisions independent of how records were batched on the way.
+
+use crate::topology::{InputState, TaskId, TimeMark};
+use headwater_core::record::Timestamp;
+use std::collections::BTreeMap;
+
+/// What one writer said last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Writer {
+    time: Timestamp,
+    input: InputState,
+}
+
+/// What a reader knows of the tasks that write one of its topics.
+#[derive(Debug, Clone)]
+pub(super) struct TimeVector {
+    /// How many tasks write the topic.
+    expected: usize,
+    writers: BTreeMap<TaskId, Writer>,
+    time: Timestamp,
+}
+
+impl TimeVector {
+    /// Nothing known yet of `expected` tasks.
+    pub(super) fn new(expected: usize) -> Self {
+        Self { expected, writers: BTreeMap::new(), time: Timestamp::MIN }
+    }
+
+    /// Takes a mark; true if it said anything new.
+    pub(super) fn apply(&mut self, mark: TimeMark) -> bool {
+        let TimeMark { sender, time, input } = mark;
+        let known = self.writers.get(&sender).copied();
+        let now = Writer { time: known.map_or(time, |known| known.time.max(time)), input };
+        if known == Some(now) {
+            return false;
+        }
+        self.writers.insert(sender, now);
+        // Only who held time back, or was not heard of, can let it go on.
+        let held = known.is_none_or(|known| known.time <= self.time || known.input != input);
+        if held {
+            self.time = self.time.max(self.minimum());
+        }
+        true
+    }
+
+    /// The reader's time: never goes back.
+    pub(super) fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// Whether every writer has said that its input is complete.
+    pub(super) fn is_complete(&self) -> bool {
+        self.writers.len() >= self.expected
+            && self.writers.values().all(|writer| writer.input == InputState::Complete)
+    }
+
+    fn minimum(&self) -> Timestamp {
+        if self.writers.len() < self.expected {
+            return Timestamp::MIN;
+        }
+        let times = |open: bool| {
+            let wanted = move |writer: &&Writer| (writer.input == InputState::Open) == open;
+            self.writers.values().filter(wanted).map(|writer| writer.time)
+        };
+        // With every writer idle nothing holds time back, and it is the largest that was sent.
+        times(true).min().or_else(|| times(false).max()).unwrap_or(Timestamp::MIN)
+    }
+
+    /// What must survive with the commit. That an input was complete must not: another run may bring more.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.time.to_be_bytes().to_vec();
+        for (sender, Writer { time, input }) in &self.writers {
+            let input = match input {
+                InputState::Open => InputState::Open,
+                InputState::Idle | InputState::Complete => InputState::Idle,
+            };
+            bytes.extend(TimeMark { sender: *sender, time: *time, input }.to_bytes());
+        }
+        bytes
+    }
+
+    /// Takes back what [`to_bytes`](Self::to_bytes) gave; false if the bytes are something else.
+    pub(super) fn restore(&mut self, bytes: &[u8]) -> bool {
+        let Some((time, marks)) = bytes.split_first_chunk::<8>() else { return false };
+        self.time = Timestamp::from_be_bytes(*time);
+        let marks = marks.chunks(TimeMark::BYTES).map(TimeMark::from_bytes);
+        let Some(marks) = marks.collect::<Option<Vec<_>>>() else { return false };
+        let writer = |TimeMark { sender, time, input }| (sender, Writer { time, input });
+        self.writers = marks.into_iter().map(writer).collect();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(partition: u32, time: Timestamp, input: InputState) -> TimeMark {
+        TimeMark { sender: TaskId { sub: 0, partition }, time, input }
+    }
+
+    #[test]
+    fn time_is_the_minimum_over_those_that_write_and_waits_for_all() {
+        let mut vector = TimeVector::new(2);
+        vector.apply(mark(0, 100, InputState::Open));
+        assert_eq!(vector.time(), Timestamp::MIN);
+        vector.apply(mark(1, 40, InputState::Open));
+        assert_eq!(vector.time(), 40);
+        vector.apply(mark(1, 50, InputState::Idle));
+        assert_eq!(vector.time(), 100, "an idle writer holds nothing back");
+        vector.apply(mark(1, 60, InputState::Open));
+        assert_eq!(vector.time(), 100, "time never goes back");
+        assert!(!vector.apply(mark(1, 55, InputState::Open)), "nothing new");
+    }
+
+    #[test]
+    fn a_restored_vector_decides_as_before_but_knows_of_no_end() {
+        let mut vector = TimeVector::new(2);
+        vector.apply(mark(0, 100, InputState::Complete));
+        vector.apply(mark(1, 40, InputState::Complete));
+        assert!(vector.is_complete());
+        let mut restored = TimeVector::new(2);
+        assert!(restored.restore(&vector.to_bytes()));
+        assert_eq!(restored.time(), 100);
+        assert!(!restored.is_complete());
+        restored.apply(mark(1, 120, InputState::Open));
+        assert_eq!(restored.time(), 120);
+        assert!(!restored.restore(b"short"));
+    }
+}
