@@ -4,7 +4,8 @@
 
 use headwater::{
     ports::log::{
-        Append, Commit, CommitTicket, Committed, Fetched, Log, LogError, Offsets, Owner, Waker,
+        Append, Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, Offsets, Owner,
+        Waker,
     },
     prelude::*,
     record::{Headers, RecordSetBuilder},
@@ -62,6 +63,10 @@ fn only(topic: &str) -> TopicPartition {
 }
 
 impl Log for Watched {
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
     fn fetch(
         &self,
         partition: &TopicPartition,

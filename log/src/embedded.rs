@@ -3,13 +3,15 @@
 use crate::{
     commit::{Shared, checkpointer::Checkpointer, committer::Committer},
     disk::{create_dirs, failed, lock, read, write},
+    limits::{LIMITS, check_topic},
     lock::DirLock,
     options::{LogOptions, OpenError},
     recovery::{self, Recovered},
 };
 use headwater_core::{
     ports::log::{
-        Commit, CommitTicket, Committed, Fetched, Log, LogError, Offsets, Owner, TopicSpec, Waker,
+        Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, Offsets, Owner, TopicSpec,
+        Waker,
     },
     record::{Timestamp, TopicPartition},
 };
@@ -18,9 +20,6 @@ use std::{
     sync::{Arc, Mutex},
     thread::{Builder, JoinHandle},
 };
-
-/// More partitions than this would make directory names that file systems refuse.
-const PARTITIONS_MAX: u32 = 99_999;
 
 /// Topics of partitions on local disk, behind one commit journal.
 ///
@@ -122,6 +121,10 @@ impl Drop for EmbeddedLog {
 }
 
 impl Log for EmbeddedLog {
+    fn limits(&self) -> Limits {
+        LIMITS
+    }
+
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
         let _alone = lock(&self.creating);
         if let Some(existing) = self.shared.store.topic(&spec.name) {
@@ -134,13 +137,7 @@ impl Log for EmbeddedLog {
                 wanted: spec.partitions,
             });
         }
-        if !(1..=PARTITIONS_MAX).contains(&spec.partitions) {
-            let text = format!(
-                "topic {} needs 1 to {PARTITIONS_MAX} partitions, not {}",
-                spec.name, spec.partitions
-            );
-            return Err(LogError::Refused(text));
-        }
+        check_topic(spec)?;
         Box::new(self.shared.create_topic(spec)?).wait().map(drop)
     }
 

@@ -6,7 +6,9 @@
 //! | `commit` | taking commits in, the committer's rounds, checkpoints beside them |
 //! | `journal` | frames in recycled files; what makes a commit atomic and durable |
 //! | `partition`, `segment`, `batch` | Kafka's files and format, derived from the journal |
+//! | `limits` | what both logs refuse for its size or form |
 //! | `memory` | [`MemoryLog`], the same port without a disk: for tests, and the reference |
+//! | [`conformance`] | what every log must do, as a suite |
 //! | `group`, `checkpoint`, `recovery`, `store` | positions and epochs, the state up to a frame, and the way back to it |
 //!
 //! # Invariants
@@ -22,11 +24,13 @@
 mod batch;
 mod checkpoint;
 mod commit;
+pub mod conformance;
 mod cursor;
 mod disk;
 mod embedded;
 mod group;
 mod journal;
+mod limits;
 mod lock;
 mod memory;
 mod options;

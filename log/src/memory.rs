@@ -9,12 +9,15 @@
 //!
 //! Durability, compaction and purging: what is committed stays until the log is dropped.
 
+use crate::limits::{
+    LIMITS, check_commit, check_group, check_offset, check_record, check_topic, offsets_for,
+};
 use headwater_core::{
     ports::log::{
-        Commit, CommitTicket, Committed, Fetched, GroupOffset, Log, LogError, Offsets, Owner,
-        Receipt, TopicSpec, Waker,
+        Append, Commit, CommitTicket, Committed, Fetched, GroupOffset, Limits, Log, LogError,
+        Offsets, Owner, Receipt, TopicSpec, Waker,
     },
-    record::{RecordSet, RecordSetBuilder, Timestamp, TopicPartition},
+    record::{RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicPartition},
 };
 use std::{
     collections::BTreeMap,
@@ -24,8 +27,6 @@ use std::{
 
 /// What it holds unless told otherwise.
 const BYTES_MAX: usize = 1 << 30;
-/// The longest metadata of a committed position.
-const METADATA_BYTES_MAX: usize = 1 << 20;
 
 /// A [`Log`] in memory. Commits are acknowledged at once.
 ///
@@ -42,6 +43,7 @@ pub struct MemoryLog {
     inner: Mutex<Inner>,
     wakers: Mutex<Vec<Waker>>,
     bytes_max: usize,
+    limits: Limits,
 }
 
 #[derive(Debug, Default)]
@@ -78,16 +80,25 @@ impl Default for MemoryLog {
 }
 
 impl MemoryLog {
-    /// An empty log that holds up to 1 GiB.
+    /// An empty log that holds up to 1 GiB, with the limits of the log on disk.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_bytes_max(BYTES_MAX)
+        let (inner, wakers) = (Mutex::default(), Mutex::default());
+        Self { inner, wakers, bytes_max: BYTES_MAX, limits: LIMITS }
     }
 
-    /// An empty log that refuses commits which would take it past `bytes_max`.
+    /// Refuses commits which would take it past `bytes_max`.
     #[must_use]
-    pub fn with_bytes_max(bytes_max: usize) -> Self {
-        Self { inner: Mutex::default(), wakers: Mutex::default(), bytes_max }
+    pub fn with_bytes_max(mut self, bytes_max: usize) -> Self {
+        self.bytes_max = bytes_max;
+        self
+    }
+
+    /// Refuses what is larger than `limits`.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// How often [`Log::sync`] was called.
@@ -119,7 +130,7 @@ impl Inner {
     }
 
     /// Checks everything about a commit that could make it fail, and says how many bytes it adds.
-    fn check(&self, commit: &Commit, bytes_max: usize) -> Result<usize, LogError> {
+    fn check(&self, commit: &Commit, limits: &Limits, bytes_max: usize) -> Result<usize, LogError> {
         if let Some(Owner { group, epoch }) = &commit.owner {
             let current = self.epochs.get(group).copied().unwrap_or(0);
             if *epoch != current {
@@ -128,30 +139,25 @@ impl Inner {
         }
         let mut ends: BTreeMap<&TopicPartition, i64> = BTreeMap::new();
         let mut bytes = 0;
-        for append in &commit.appends {
-            let end = self.partition(&append.partition)?.end;
-            let end = ends.entry(&append.partition).or_insert(end);
-            let base = append.base_offset.unwrap_or(*end);
-            if base < *end {
-                let refused =
-                    format!("offset {base} of {} lies below its end {end}", append.partition);
-                return Err(LogError::Refused(refused));
+        for Append { partition, base_offset, records } in &commit.appends {
+            let end = self.partition(partition)?.end;
+            let end = ends.entry(partition).or_insert(end);
+            for (index, record) in records.iter().enumerate() {
+                check_record(partition, index, &record, limits)?;
             }
-            *end = base + length(&append.records);
-            bytes += append.records.size_bytes();
-        }
-        for GroupOffset { partition, committed, .. } in &commit.offsets {
-            self.partition(partition)?;
-            if committed.metadata.len() > METADATA_BYTES_MAX {
-                return Err(LogError::Refused(format!(
-                    "the metadata for {partition} is longer than 1 MiB"
-                )));
+            let offsets = offsets_for(partition, *base_offset, *end, records.len())?;
+            if !offsets.is_empty() {
+                *end = offsets.end;
             }
+            bytes += records.size_bytes();
         }
+        for offset in &commit.offsets {
+            self.partition(&offset.partition)?;
+            check_offset(offset, limits)?;
+        }
+        check_commit(bytes, limits)?;
         if self.bytes + bytes > bytes_max {
-            return Err(LogError::Refused(format!(
-                "the log in memory holds at most {bytes_max} bytes"
-            )));
+            return Err(LogError::Full { bytes, bytes_max });
         }
         Ok(bytes)
     }
@@ -162,8 +168,8 @@ impl Inner {
             let partition = self.partitions.entry(append.partition).or_default();
             let base = append.base_offset.unwrap_or(partition.end);
             receipt.base_offsets.push(base);
-            partition.end = base + length(&append.records);
             if !append.records.is_empty() {
+                partition.end = base + length(&append.records);
                 partition.sets.push(RecordSet::clone(&append.records).at_offset(base));
             }
         }
@@ -180,19 +186,23 @@ fn length(records: &RecordSet) -> i64 {
 }
 
 /// The records of a run from `offset` on.
-fn from_offset(set: &RecordSet, offset: i64) -> Result<RecordSet, LogError> {
+fn from_offset(set: &RecordSet, offset: i64) -> RecordSet {
     let mut part = RecordSetBuilder::default();
     for record in set.iter().filter(|record| record.offset >= offset) {
-        part.push_encoded(record.timestamp, record.key, record.headers, |out| {
+        let pushed = part.push_encoded(record.timestamp, record.key, record.headers, |out| {
             out.extend_from_slice(record.value.unwrap_or_default());
-            Ok::<_, headwater_core::record::SetFull>(record.value.is_some())
-        })
-        .map_err(|full| LogError::Refused(full.to_string()))?;
+            Ok::<_, SetFull>(record.value.is_some())
+        });
+        pushed.expect("a part of a set fits where the whole did");
     }
-    Ok(part.build().at_offset(offset))
+    part.build().at_offset(offset)
 }
 
 impl Log for MemoryLog {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
         let mut inner = self.lock();
         if let Some(existing) = inner.topics.iter().find(|topic| topic.name == spec.name) {
@@ -201,6 +211,7 @@ impl Log for MemoryLog {
             let differs = LogError::TopicDiffers { topic, existing, wanted };
             return if existing == wanted { Ok(()) } else { Err(differs) };
         }
+        check_topic(spec)?;
         for place in 0..spec.partitions {
             inner
                 .partitions
@@ -227,18 +238,22 @@ impl Log for MemoryLog {
             let partition = partition.clone();
             return Err(LogError::OffsetOutOfRange { partition, offset, start: 0, end: held.end });
         }
+        let first_of = |set: &RecordSet| set.get(0).map_or(held.end, |record| record.offset);
         let last_of = |set: &RecordSet| set.iter().next_back().map_or(-1, |record| record.offset);
         let first = held.sets.partition_point(|set| last_of(set) < offset);
         let mut records = RecordSetBuilder::default();
         let mut next_offset = held.end;
         for set in held.sets.iter().skip(first) {
             if !records.is_empty() && records.size_bytes() + set.size_bytes() > bytes_max {
-                next_offset = set.get(0).map_or(next_offset, |record| record.offset);
+                next_offset = first_of(set);
                 break;
             }
             let starts_before = set.get(0).is_some_and(|record| record.offset < offset);
-            let part = if starts_before { from_offset(set, offset)? } else { set.clone() };
-            records.extend(&part).map_err(|full| LogError::Refused(full.to_string()))?;
+            let part = if starts_before { from_offset(set, offset) } else { set.clone() };
+            if records.extend(&part).is_err() {
+                next_offset = first_of(set);
+                break;
+            }
         }
         Ok(Fetched { records: records.build(), next_offset, end: held.end })
     }
@@ -258,6 +273,7 @@ impl Log for MemoryLog {
     }
 
     fn claim(&self, group: &str) -> Result<Owner, LogError> {
+        check_group(group)?;
         let group: Arc<str> = group.into();
         let mut inner = self.lock();
         let epoch = inner.epochs.entry(Arc::clone(&group)).or_insert(0);
@@ -267,7 +283,7 @@ impl Log for MemoryLog {
 
     fn commit(&self, commit: Commit) -> Result<Box<dyn CommitTicket>, LogError> {
         let mut inner = self.lock();
-        let bytes = inner.check(&commit, self.bytes_max)?;
+        let bytes = inner.check(&commit, &self.limits, self.bytes_max)?;
         let moved = !commit.appends.is_empty();
         let receipt = inner.apply(commit, bytes);
         drop(inner);
@@ -300,63 +316,30 @@ impl Log for MemoryLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use headwater_core::{
-        ports::log::Append,
-        record::{Headers, TopicName},
-    };
+    use crate::conformance::{self, commit, partition, put};
+    use headwater_core::ports::log::LogErrorKind;
 
-    fn cars() -> TopicPartition {
-        TopicPartition::new(TopicName::new("cars").unwrap(), 0)
-    }
-
-    fn log() -> MemoryLog {
-        let log = MemoryLog::with_bytes_max(4_096);
-        log.create_topic(&TopicSpec::new(cars().topic, 1)).unwrap();
-        log
-    }
-
-    fn append(values: &[&str], base_offset: Option<i64>) -> Append {
-        let mut records = RecordSetBuilder::default();
-        for (timestamp, value) in (0..).zip(values) {
-            records.push(timestamp, None, Some(value.as_bytes()), &Headers::new()).unwrap();
-        }
-        Append { partition: cars(), base_offset, records: Arc::new(records.build()) }
-    }
-
-    fn commit(log: &MemoryLog, appends: Vec<Append>) -> Result<Receipt, LogError> {
-        log.commit(Commit { appends, ..Commit::default() })?.wait()
-    }
-
-    fn read(log: &MemoryLog, offset: i64, bytes_max: usize) -> (Vec<(i64, String)>, i64) {
-        let fetched = log.fetch(&cars(), offset, bytes_max).unwrap();
-        let text = |value: Option<&[u8]>| String::from_utf8(value.unwrap().to_vec()).unwrap();
-        (fetched.records.iter().map(|r| (r.offset, text(r.value))).collect(), fetched.next_offset)
+    #[test]
+    fn it_does_what_every_log_must() {
+        conformance::check(|| Arc::new(MemoryLog::new()));
     }
 
     #[test]
-    fn a_fetch_starts_inside_a_set_and_passes_over_gaps() {
-        let log = log();
-        let receipt =
-            commit(&log, vec![append(&["a", "b"], None), append(&["c"], Some(7))]).unwrap();
-        assert_eq!(receipt.base_offsets, [0, 7]);
-        let b_and_c = [(1, "b".to_owned()), (7, "c".to_owned())];
-        assert_eq!(read(&log, 1, 1_000), (b_and_c.to_vec(), 8));
-        assert_eq!(read(&log, 1, 1), (b_and_c[..1].to_vec(), 7));
-        assert_eq!(read(&log, 8, 1), (Vec::new(), 8));
-        assert!(matches!(log.fetch(&cars(), 9, 1), Err(LogError::OffsetOutOfRange { end: 8, .. })));
+    fn it_takes_smaller_limits_and_holds_to_them() {
+        let limits =
+            Limits { record_bytes_max: 64, commit_bytes_max: 10_000, metadata_bytes_max: 8 };
+        conformance::check(|| Arc::new(MemoryLog::new().with_limits(limits)));
     }
 
     #[test]
-    fn a_refused_commit_changes_nothing() {
-        let log = log();
-        let first = log.claim("g").unwrap();
-        let second = log.claim("g").unwrap();
-        let fenced =
-            Commit { owner: Some(first), appends: vec![append(&["a"], None)], offsets: Vec::new() };
-        assert!(matches!(log.commit(fenced), Err(LogError::Fenced { current: 2, .. })));
-        assert_eq!(second.epoch, 2);
-        assert!(commit(&log, vec![append(&["a"], Some(3)), append(&["b"], Some(1))]).is_err());
-        assert!(commit(&log, vec![append(&[&"x".repeat(5_000)], None)]).is_err());
-        assert_eq!(log.offsets(&cars()).unwrap().end, 0);
+    fn a_log_that_is_full_refuses_and_stays_readable() {
+        let log = MemoryLog::new().with_bytes_max(400);
+        log.create_topic(&TopicSpec::new(partition("t", 0).topic, 1)).unwrap();
+        put(&log, &partition("t", 0), &["a"]);
+        let large = conformance::append(&partition("t", 0), &[&"x".repeat(400)]);
+        let error = commit(&log, vec![large]).unwrap_err();
+        assert!(matches!(error, LogError::Full { bytes_max: 400, .. }), "{error}");
+        assert_eq!(error.kind(), LogErrorKind::Refused);
+        assert_eq!(conformance::read_all(&log, &partition("t", 0)).len(), 1);
     }
 }

@@ -8,7 +8,8 @@ use crate::{ManualClock, MemoryLog};
 use headwater_core::{
     ports::log::{Append, Commit, Log, LogError, TopicSpec},
     record::{
-        Headers, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition, murmur2_partition,
+        Headers, HeadersError, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition,
+        murmur2_partition,
     },
     serde::{Data, SerdeError, SharedSerde, for_type},
     time::Clock,
@@ -44,6 +45,15 @@ pub enum TestDriverError {
     /// Too much for one append.
     #[error(transparent)]
     Full(#[from] SetFull),
+    /// A record's headers cannot be read.
+    #[error(transparent)]
+    Headers(#[from] HeadersError),
+    /// There is no such topic.
+    #[error("there is no topic {topic}")]
+    NoTopic {
+        /// Its name.
+        topic: String,
+    },
     /// The driver has been crashed and not started again.
     #[error("the application has crashed; restart it first")]
     Crashed,
@@ -298,7 +308,7 @@ impl Inner {
     fn partitions(&self, topic: &str) -> Result<(TopicName, u32), TestDriverError> {
         let topics = self.log.topics()?;
         let found = topics.into_iter().find(|spec| spec.name.as_str() == topic);
-        let found = found.ok_or_else(|| LogError::Refused(format!("there is no topic {topic}")))?;
+        let found = found.ok_or_else(|| TestDriverError::NoTopic { topic: topic.to_owned() })?;
         Ok((found.name, found.partitions))
     }
 }
@@ -415,8 +425,7 @@ impl<K: Data, V: Data> TestOutputTopic<K, V> {
                         key: self.keys.deserialize(record.key)?,
                         value: self.values.deserialize(record.value)?,
                         timestamp: record.timestamp,
-                        headers: Headers::decode(record.headers)
-                            .map_err(|e| LogError::Refused(e.to_string()))?,
+                        headers: Headers::decode(record.headers)?,
                         partition,
                     });
                 }

@@ -51,6 +51,14 @@ pub struct RecordRef<'a> {
     pub headers: &'a [u8],
 }
 
+impl RecordRef<'_> {
+    /// The bytes of key, value and headers together: what a log's limit holds for.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + self.headers.len()
+    }
+}
+
 /// An immutable run of records; cloning is cheap in bytes (the arena is shared) but copies the entries.
 #[derive(Debug, Clone, Default)]
 pub struct RecordSet {

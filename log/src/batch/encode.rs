@@ -1,29 +1,27 @@
 //! Record sets to batches.
 
 use super::{CRC_FROM, HEADER_BYTES, PREFIX_BYTES, varint};
-use headwater_core::record::{RecordRef, RecordSet};
+use crate::limits::check_record;
+use headwater_core::{
+    ports::log::{Limits, LogError},
+    record::{RecordRef, RecordSet, TopicPartition},
+};
 
 /// A batch is closed once it has grown to this.
 const BATCH_BYTES: usize = 1 << 20;
-/// The largest record that is taken.
-pub(crate) const RECORD_BYTES_MAX: usize = 64 << 20;
 
-/// A record that no batch can hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unencodable {
-    #[error("record {index} of an append has {bytes} bytes; at most {RECORD_BYTES_MAX} fit")]
-    TooLarge { index: usize, bytes: usize },
-    #[error("the headers of record {index} of an append are not in the v2 form")]
-    Headers { index: usize },
-}
-
-/// Encodes all records, the first at offset 0; see [`place`](super::place).
-pub(crate) fn encode(records: &RecordSet) -> Result<Vec<u8>, Unencodable> {
+/// Encodes all records for `partition`, the first at offset 0; see [`place`](super::place).
+pub(crate) fn encode(
+    partition: &TopicPartition,
+    records: &RecordSet,
+    limits: &Limits,
+) -> Result<Vec<u8>, LogError> {
     let mut out = Vec::with_capacity(records.size_bytes() + HEADER_BYTES);
     let mut open: Option<Open> = None;
     for (index, record) in records.iter().enumerate() {
+        check_record(partition, index, &record, limits)?;
         let batch = open.get_or_insert_with(|| Open::start(&mut out, index, record.timestamp));
-        batch.push(&mut out, index, &record)?;
+        batch.push(&mut out, &record);
         if out.len() - batch.start >= BATCH_BYTES {
             batch.finish(&mut out);
             open = None;
@@ -52,15 +50,7 @@ impl Open {
         Self { start, first, base_timestamp, max_timestamp: i64::MIN, records: 0 }
     }
 
-    fn push(
-        &mut self,
-        out: &mut Vec<u8>,
-        index: usize,
-        record: &RecordRef<'_>,
-    ) -> Result<(), Unencodable> {
-        if !record.headers.is_empty() && !headers_are_whole(record.headers) {
-            return Err(Unencodable::Headers { index });
-        }
+    fn push(&mut self, out: &mut Vec<u8>, record: &RecordRef<'_>) {
         let headers: &[u8] = if record.headers.is_empty() { &[0] } else { record.headers };
         let time_delta = record.timestamp.wrapping_sub(self.base_timestamp);
         let offset_delta = length(self.records);
@@ -70,9 +60,6 @@ impl Open {
             + size_of_bytes(record.key)
             + size_of_bytes(record.value)
             + headers.len();
-        if body > RECORD_BYTES_MAX {
-            return Err(Unencodable::TooLarge { index, bytes: body });
-        }
         varint::put(out, length(body));
         out.push(0);
         varint::put(out, time_delta);
@@ -82,7 +69,6 @@ impl Open {
         out.extend_from_slice(headers);
         self.max_timestamp = self.max_timestamp.max(record.timestamp);
         self.records += 1;
-        Ok(())
     }
 
     fn finish(&self, out: &mut [u8]) {
@@ -134,19 +120,4 @@ fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
             out.extend_from_slice(bytes);
         }
     }
-}
-
-/// Whether the bytes are a count and that many headers: what another client would trip over must not get in.
-fn headers_are_whole(bytes: &[u8]) -> bool {
-    let mut at = 0;
-    let walk = |at: &mut usize| -> Option<()> {
-        for _ in 0..varint::take(bytes, at)? {
-            let name = usize::try_from(varint::take(bytes, at)?).ok()?;
-            *at = at.checked_add(name).filter(|end| *end <= bytes.len())?;
-            let value = usize::try_from(varint::take(bytes, at)?.max(0)).ok()?;
-            *at = at.checked_add(value).filter(|end| *end <= bytes.len())?;
-        }
-        Some(())
-    };
-    walk(&mut at).is_some() && at == bytes.len()
 }

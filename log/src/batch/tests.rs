@@ -1,8 +1,12 @@
 //! Batches there and back, and bytes that lie.
 
-use super::{Header, decode, encode::encode, place};
+use super::{Header, decode, encode, place};
+use crate::{conformance::partition, limits::LIMITS};
 use bytes::Bytes;
-use headwater_core::record::{Headers, RecordSet, RecordSetBuilder, RecordSetOver};
+use headwater_core::{
+    ports::log::LogError,
+    record::{Headers, RecordSet, RecordSetBuilder, RecordSetOver},
+};
 use proptest::prelude::*;
 
 type Plain = (i64, Option<Vec<u8>>, Option<Vec<u8>>, bool);
@@ -17,6 +21,10 @@ fn set_of(records: &[Plain]) -> RecordSet {
         set.push(*timestamp, key.as_deref(), value.as_deref(), &headers).unwrap();
     }
     set.build()
+}
+
+fn encode(set: &RecordSet) -> Result<Vec<u8>, LogError> {
+    encode::encode(&partition("t", 0), set, &LIMITS)
 }
 
 /// All records of the batches, or what is wrong with them.

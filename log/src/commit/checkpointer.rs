@@ -13,6 +13,8 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
+const THREAD: &str = "log-checkpoint";
+
 /// A checkpoint to make.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -37,8 +39,7 @@ impl Checkpointer {
     pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
         let (jobs, queue) = channel();
         let shared = Arc::clone(shared);
-        let thread =
-            Builder::new().name("log-checkpoint".into()).spawn(move || run(&shared, &queue))?;
+        let thread = Builder::new().name(THREAD.into()).spawn(move || run(&shared, &queue))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
@@ -71,9 +72,7 @@ struct Leaving<'a>(&'a Shared);
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fence(&LogError::Refused(
-                "the log's checkpointer broke down; open the log again".to_owned(),
-            ));
+            self.0.fence(&LogError::Panicked { thread: THREAD });
         }
     }
 }

@@ -35,6 +35,35 @@ impl Drop for Leaving<'_> {
     }
 }
 
+/// Why a round was not written, and whether its frame was handed to the disk.
+#[derive(Debug)]
+enum Unwritten {
+    /// It was not: nothing of the round is durable.
+    NotHandedOver(LogError),
+    /// It was: the round may be found when the log is opened again.
+    HandedOver(LogError),
+}
+
+impl Unwritten {
+    fn cause(&self) -> &LogError {
+        match self {
+            Self::NotHandedOver(cause) | Self::HandedOver(cause) => cause,
+        }
+    }
+
+    /// What the caller that queued `work` is told.
+    fn answer(&self, work: &Work) -> LogError {
+        match (self, work) {
+            (Self::HandedOver(cause), Work::Create(_) | Work::Claim(..) | Work::Commit { .. }) => {
+                LogError::UnknownOutcome { source: Arc::new(cause.clone()) }
+            }
+            (Self::HandedOver(cause), Work::Sync) | (Self::NotHandedOver(cause), _) => {
+                cause.clone()
+            }
+        }
+    }
+}
+
 impl Committer {
     /// Writes rounds until the log is closed or fails.
     pub(crate) fn run(mut self) {
@@ -42,16 +71,21 @@ impl Committer {
         let _leaving = Leaving(&shared);
         while let Some(round) = shared.take(ROUND_BYTES_MAX) {
             let bytes = round.iter().map(|queued| queued.bytes).sum();
-            let written = shared.check_fence().and_then(|()| self.write(&round));
-            if let Err(error) = &written {
-                shared.fence(error);
+            let written = shared.check_fence().map_err(Unwritten::NotHandedOver);
+            let written = written.and_then(|()| self.write(&round));
+            if let Err(unwritten) = &written {
+                shared.fence(unwritten.cause());
             }
             let appended = !self.touched.partitions.is_empty();
             self.touched.partitions.clear();
             shared.release(bytes);
             for queued in round {
                 // A caller that does not wait for its ticket does not want to know.
-                let _unheard = queued.answer.try_send(written.clone().map(|()| queued.receipt));
+                let outcome = match &written {
+                    Ok(()) => Ok(queued.receipt),
+                    Err(unwritten) => Err(unwritten.answer(&queued.work)),
+                };
+                let _unheard = queued.answer.try_send(outcome);
             }
             if written.is_err() {
                 return;
@@ -68,7 +102,7 @@ impl Committer {
     }
 
     /// One frame, one sync, then the segments, then the high watermark.
-    fn write(&mut self, round: &[Queued]) -> Result<(), LogError> {
+    fn write(&mut self, round: &[Queued]) -> Result<(), Unwritten> {
         let sync = round.iter().any(|queued| queued.sync);
         let frame = self.journal.begin();
         let empty = frame.len();
@@ -77,14 +111,14 @@ impl Committer {
         }
         if frame.len() > empty {
             if self.journal.is_full() {
-                self.turn_over()?;
+                self.turn_over().map_err(Unwritten::NotHandedOver)?;
             }
-            self.journal.write(sync)?;
+            self.journal.write(sync).map_err(Unwritten::HandedOver)?;
         } else if sync {
-            self.journal.sync()?;
+            self.journal.sync().map_err(Unwritten::NotHandedOver)?;
         }
         for queued in round {
-            self.apply(&queued.work)?;
+            self.apply(&queued.work).map_err(Unwritten::HandedOver)?;
         }
         for partition in &self.touched.partitions {
             partition.publish();

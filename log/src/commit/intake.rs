@@ -6,6 +6,7 @@ use super::{Shared, ticket::Ticket};
 use crate::{
     batch::{encode, place},
     disk::{free_bytes, lock},
+    limits::{LIMITS, check_commit, check_group, check_offset, offsets_for},
     partition::Partition,
 };
 use hashbrown::HashMap;
@@ -15,6 +16,7 @@ use headwater_core::{
 };
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::{
         Arc, MutexGuard,
         atomic::Ordering,
@@ -24,12 +26,6 @@ use std::{
 
 /// Callers wait while more than this is queued.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
-/// The largest commit.
-const COMMIT_BYTES_MAX: usize = 512 << 20;
-/// The largest metadata of a group's offset.
-const METADATA_BYTES_MAX: usize = 1 << 20;
-/// The longest name of a group.
-const GROUP_BYTES_MAX: usize = 32 << 10;
 
 /// Commits that were taken in and not yet written, and what later ones are checked against.
 #[derive(Debug)]
@@ -64,7 +60,7 @@ pub(crate) enum Work {
 struct Prepared {
     partition: Arc<Partition>,
     base_offset: Option<i64>,
-    records: i64,
+    records: usize,
     batches: Vec<u8>,
 }
 
@@ -108,21 +104,11 @@ impl Shared {
             let partition = self.store.partition(&append.partition)?;
             partition.damage().map_or(Ok(()), Err)?;
             self.raise(&mut durability, &append.partition);
-            let batches = encode::encode(&append.records)
-                .map_err(|why| LogError::Refused(why.to_string()))?;
+            let batches = encode::encode(&append.partition, &append.records, &LIMITS)?;
             bytes += batches.len();
-            if bytes > COMMIT_BYTES_MAX {
-                return Err(LogError::Refused(format!(
-                    "a commit holds at most {COMMIT_BYTES_MAX} bytes; split it"
-                )));
-            }
-            let records = i64::try_from(append.records.len()).unwrap_or(i64::MAX);
-            prepared.push(Prepared {
-                partition,
-                base_offset: append.base_offset,
-                records,
-                batches,
-            });
+            check_commit(bytes, &LIMITS)?;
+            let (base_offset, records) = (append.base_offset, append.records.len());
+            prepared.push(Prepared { partition, base_offset, records, batches });
         }
         if prepared.is_empty() {
             offsets.iter().for_each(|offset| self.raise(&mut durability, &offset.partition));
@@ -135,15 +121,16 @@ impl Shared {
         if let Some(owner) = &owner {
             check_owner(&intake, owner)?;
         }
-        let base_offsets = base_offsets(&prepared)?;
+        let assigned = assign_offsets(&prepared)?;
         let mut appends = Vec::with_capacity(prepared.len());
-        for (mut append, base) in prepared.into_iter().zip(&base_offsets) {
-            if append.records > 0 {
-                place(&mut append.batches, *base, self.generation);
-                append.partition.pending_end.store(base + append.records, Ordering::Release);
+        for (mut append, offsets) in prepared.into_iter().zip(&assigned) {
+            if !offsets.is_empty() {
+                place(&mut append.batches, offsets.start, self.generation);
+                append.partition.pending_end.store(offsets.end, Ordering::Release);
                 appends.push((append.partition, append.batches));
             }
         }
+        let base_offsets = assigned.into_iter().map(|offsets| offsets.start).collect();
         let sync = durability == Durability::Fsync;
         Ok(self.push(
             intake,
@@ -157,15 +144,8 @@ impl Shared {
         let mut bytes = 0;
         for offset in offsets {
             self.store.partition(&offset.partition)?;
-            check_group(&offset.group)?;
-            let length = offset.committed.metadata.len();
-            if length > METADATA_BYTES_MAX {
-                let text = format!(
-                    "an offset's metadata holds at most {METADATA_BYTES_MAX} bytes, not {length}"
-                );
-                return Err(LogError::Refused(text));
-            }
-            bytes += length + offset.group.len();
+            check_offset(offset, &LIMITS)?;
+            bytes += offset.committed.metadata.len() + offset.group.len();
         }
         Ok(bytes)
     }
@@ -267,15 +247,6 @@ impl Shared {
     }
 }
 
-fn check_group(group: &str) -> Result<(), LogError> {
-    if group.len() > GROUP_BYTES_MAX {
-        return Err(LogError::Refused(format!(
-            "a group's name has at most {GROUP_BYTES_MAX} bytes"
-        )));
-    }
-    Ok(())
-}
-
 fn check_owner(intake: &Intake, owner: &Owner) -> Result<(), LogError> {
     let current = intake.epochs.get(&owner.group).copied().unwrap_or_default();
     if current != owner.epoch {
@@ -288,26 +259,19 @@ fn check_owner(intake: &Intake, owner: &Owner) -> Result<(), LogError> {
     Ok(())
 }
 
-/// The offset of each append's first record; changes nothing, so that a refusal leaves no trace.
-fn base_offsets(prepared: &[Prepared]) -> Result<Vec<i64>, LogError> {
+/// The offsets of each append's records; changes nothing, so that a refusal leaves no trace.
+fn assign_offsets(prepared: &[Prepared]) -> Result<Vec<Range<i64>>, LogError> {
     let mut ends: HashMap<&TopicPartition, i64> = HashMap::new();
-    let mut bases = Vec::with_capacity(prepared.len());
+    let mut assigned = Vec::with_capacity(prepared.len());
     for append in prepared {
         let id = &append.partition.id;
         let end =
             ends.entry(id).or_insert_with(|| append.partition.pending_end.load(Ordering::Acquire));
-        let base = append.base_offset.unwrap_or(*end);
-        if base < *end {
-            return Err(LogError::Refused(format!(
-                "offset {base} of {id} is below its end {end}; append at the end"
-            )));
+        let offsets = offsets_for(id, append.base_offset, *end, append.records)?;
+        if !offsets.is_empty() {
+            *end = offsets.end;
         }
-        if append.records > 0 {
-            let behind = base.checked_add(append.records);
-            *end = behind
-                .ok_or_else(|| LogError::Refused(format!("offsets of {id} end at {}", i64::MAX)))?;
-        }
-        bases.push(base);
+        assigned.push(offsets);
     }
-    Ok(bases)
+    Ok(assigned)
 }

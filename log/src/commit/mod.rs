@@ -111,9 +111,7 @@ impl Shared {
 
     /// Why there will be no answer: the log was fenced, or closed.
     pub(crate) fn closed(&self) -> LogError {
-        let closed = || {
-            LogError::Refused(format!("the log in {} is closed; open it again", self.dir.display()))
-        };
+        let closed = || LogError::Closed { path: self.dir.clone() };
         self.fenced.get().cloned().unwrap_or_else(closed)
     }
 }

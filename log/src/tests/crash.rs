@@ -177,7 +177,8 @@ fn a_refusing_file_system_fences_the_log_and_reopening_finds_the_commit() {
     let log = opened(dir.path());
     fs::write(dir.path().join("t-0"), "in the way").unwrap();
     let p0 = partition("t", 0);
-    assert!(matches!(commit(&log, vec![append(&p0, &["a"])]), Err(LogError::Io { .. })));
+    let unknown = commit(&log, vec![append(&p0, &["a"])]).unwrap_err();
+    assert_eq!(unknown.kind(), LogErrorKind::UnknownOutcome, "{unknown}");
     assert!(matches!(
         commit(&log, vec![append(&partition("t", 1), &["b"])]),
         Err(LogError::Io { .. })

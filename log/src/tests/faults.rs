@@ -7,11 +7,11 @@ use headwater_core::ports::log::Durability;
 /// More steps than a workload takes.
 const STEPS_MAX: u64 = 2000;
 
-/// What was acknowledged, and the number that was under way when the log failed.
+/// What was acknowledged, and how the commit ended that failed, if one did.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Outcome {
     acknowledged: i64,
-    open: bool,
+    failed: Option<LogErrorKind>,
 }
 
 /// Numbered commits over two partitions and a group's offset, through rolls, recycled journal files and a creation.
@@ -23,17 +23,19 @@ fn work(log: &EmbeddedLog, from: i64, to: i64) -> Outcome {
             vec![append(&partition("t", 0), &[&text]), append(&partition("t", 1), &[&text, &text])];
         let offsets = vec![position("g", &partition("t", 0), number + 1, "")];
         let ticket = log.commit(Commit { owner: None, appends, offsets });
-        if ticket.and_then(headwater_core::ports::log::CommitTicket::wait).is_err() {
-            return Outcome { acknowledged, open: true };
+        if let Err(error) = ticket.and_then(headwater_core::ports::log::CommitTicket::wait) {
+            return Outcome { acknowledged, failed: Some(error.kind()) };
         }
         acknowledged = number + 1;
     }
-    Outcome { acknowledged, open: false }
+    Outcome { acknowledged, failed: None }
 }
 
-/// Everything acknowledged is there once, what was under way is there as a whole or not at all; how many there are.
+/// Everything acknowledged is there once, a commit of unknown outcome is there as a whole or not at all, and one that
+/// failed otherwise is not; how many there are.
 fn check(log: &EmbeddedLog, outcome: Outcome, step: u64) -> i64 {
-    let Outcome { acknowledged, open } = outcome;
+    let Outcome { acknowledged, failed } = outcome;
+    let unknown = failed == Some(LogErrorKind::UnknownOutcome);
     if log.topics().unwrap().is_empty() {
         assert_eq!(acknowledged, 0, "step {step}: the topic is gone");
         return 0;
@@ -41,7 +43,7 @@ fn check(log: &EmbeddedLog, outcome: Outcome, step: u64) -> i64 {
     let first = read_all(log, &partition("t", 0));
     let count = i64::try_from(first.len()).unwrap();
     assert!(
-        count == acknowledged || (open && count == acknowledged + 1),
+        count == acknowledged || (unknown && count == acknowledged + 1),
         "step {step}: {count} of {outcome:?}"
     );
     for (at, (offset, value)) in (0..).zip(&first) {
@@ -68,7 +70,7 @@ fn every_step(kind: Kind) {
         {
             outcome = work(&log, 0, 24);
             let closed = log.close();
-            if outcome.open {
+            if outcome.failed.is_some() {
                 assert!(closed.is_err(), "step {step}: a log that failed does not close well");
                 let refused = log.commit(Commit::default());
                 assert!(matches!(refused, Err(LogError::Io { .. })), "step {step}: not fenced");
@@ -80,7 +82,7 @@ fn every_step(kind: Kind) {
         let count = check(&log, outcome, step);
         log.create_topic(&TopicSpec::new(topic("t"), 2)).unwrap();
         let outcome = work(&log, count, count + 3);
-        assert!(!outcome.open);
+        assert_eq!(outcome.failed, None);
         log.close().unwrap();
         check(&open(dir.path()), outcome, step);
         if !hit {
@@ -148,9 +150,12 @@ fn a_sync_that_fails_is_not_tried_again() {
     log.quiesce();
     // The frame is written, its sync fails.
     let armed = Armed::after(&dir.path().join("journal"), 1, Kind::Once);
-    assert!(matches!(commit(&log, vec![append(&p0, &["b"])]), Err(LogError::Io { .. })));
+    let unknown = commit(&log, vec![append(&p0, &["b"])]).unwrap_err();
+    assert_eq!(unknown.kind(), LogErrorKind::UnknownOutcome, "{unknown}");
+    assert!(std::error::Error::source(&unknown).unwrap().to_string().starts_with("could not sync"));
     assert!(armed.was_hit());
-    assert!(matches!(commit(&log, vec![append(&p0, &["c"])]), Err(LogError::Io { .. })));
+    let refused = commit(&log, vec![append(&p0, &["c"])]).unwrap_err();
+    assert_eq!(refused.kind(), LogErrorKind::Failed, "{refused}");
     assert!(matches!(log.sync(), Err(LogError::Io { .. })));
     assert!(matches!(log.claim("g"), Err(LogError::Io { .. })));
     assert_eq!(read_all(&log, &p0), [(0, "a".into())]);
@@ -234,7 +239,7 @@ fn a_log_that_failed_gives_its_directory_back_only_once_its_threads_have_ended()
     let log = opened(dir.path());
     let outcome = work(&log, 0, 20);
     let armed = Armed::after(&dir.path().join("journal"), 0, Kind::Once);
-    assert!(work(&log, 20, 21).open);
+    assert_eq!(work(&log, 20, 21).failed, Some(LogErrorKind::UnknownOutcome));
     assert!(log.close().is_err());
     drop(armed);
     // Any further step is one of the closed log: none may be taken, by its threads or its readers.

@@ -1,64 +1,32 @@
-//! What the port promises while nothing goes wrong.
+//! What the port promises while nothing goes wrong, and what of it survives a restart.
 
 use super::*;
-use crate::OpenError;
+use crate::{OpenError, conformance};
 use headwater_core::ports::log::{Cleanup, Durability, Offsets, Owner};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[test]
-fn what_was_committed_is_read_back_at_its_offsets() {
-    let dir = memory_dir();
-    let log = opened(dir.path());
-    let (p0, p1) = (partition("t", 0), partition("t", 1));
-    let appends = vec![append(&p0, &["a", "b"]), append(&p1, &["x"]), append(&p0, &["c"])];
-    assert_eq!(commit(&log, appends).unwrap().base_offsets, [0, 0, 2]);
-    assert_eq!(read_all(&log, &p0), [(0, "a".into()), (1, "b".into()), (2, "c".into())]);
-    assert_eq!(read_from(&log, &p0, 1).unwrap(), [(1, "b".into()), (2, "c".into())]);
-    assert_eq!(read_all(&log, &p1), [(0, "x".into())]);
-    let error = log.fetch(&p0, 4, 100).unwrap_err();
-    assert!(
-        matches!(error, LogError::OffsetOutOfRange { offset: 4, start: 0, end: 3, .. }),
-        "{error}"
-    );
+fn it_does_what_every_log_must() {
+    let mut dirs = Vec::new();
+    conformance::check(|| {
+        let dir = memory_dir();
+        let log = Arc::new(EmbeddedLog::open(dir.path(), LogOptions::new()).unwrap());
+        dirs.push(dir);
+        log
+    });
 }
 
 #[test]
-fn a_topic_is_created_once_and_survives() {
+fn a_topic_survives() {
     let dir = memory_dir();
-    let mut spec = TopicSpec::new(topic("t"), 3);
-    spec.cleanup = Cleanup::Compact;
-    spec.durability = Durability::Os;
-    {
-        let log = open(dir.path());
-        log.create_topic(&spec).unwrap();
-        log.create_topic(&spec).unwrap();
-        let differs = log.create_topic(&TopicSpec::new(topic("t"), 4)).unwrap_err();
-        assert!(matches!(differs, LogError::TopicDiffers { existing: 3, wanted: 4, .. }));
-        assert!(log.create_topic(&TopicSpec::new(topic("u"), 0)).is_err());
-    }
+    let (durability, cleanup) = (Durability::Os, Cleanup::Compact);
+    let spec = TopicSpec { durability, cleanup, ..TopicSpec::new(topic("t"), 3) };
+    open(dir.path()).create_topic(&spec).unwrap();
     assert_eq!(open(dir.path()).topics().unwrap(), [spec]);
 }
 
 #[test]
-fn a_refused_commit_leaves_no_trace() {
-    let dir = memory_dir();
-    let log = opened(dir.path());
-    let p0 = partition("t", 0);
-    put(&log, &p0, &["a"]);
-    let below = Append { base_offset: Some(0), ..append(&p0, &["no"]) };
-    assert!(matches!(commit(&log, vec![append(&p0, &["no"]), below]), Err(LogError::Refused(_))));
-    let unknown = append(&partition("t", 2), &["no"]);
-    assert!(matches!(commit(&log, vec![unknown]), Err(LogError::UnknownPartition { .. })));
-    let offsets = vec![position("g", &p0, 1, &"m".repeat((1 << 20) + 1))];
-    assert!(matches!(
-        log.commit(Commit { offsets, ..Commit::default() }),
-        Err(LogError::Refused(_))
-    ));
-    assert_eq!(put(&log, &p0, &["b"]), 1);
-}
-
-#[test]
-fn an_append_may_leave_a_gap_that_reading_steps_over() {
+fn a_gap_survives() {
     let dir = memory_dir();
     let log = opened(dir.path());
     let p0 = partition("t", 0);
@@ -66,8 +34,6 @@ fn an_append_may_leave_a_gap_that_reading_steps_over() {
     let far = Append { base_offset: Some(5_000_000_000), ..append(&p0, &["b"]) };
     assert_eq!(commit(&log, vec![far]).unwrap().base_offsets, [5_000_000_000]);
     let expected = [(0, "a".into()), (5_000_000_000, "b".into())];
-    assert_eq!(read_all(&log, &p0), expected);
-    assert_eq!(log.fetch(&p0, 77, 100).unwrap().records.len(), 1);
     drop(log);
     let log = open(dir.path());
     assert_eq!(read_all(&log, &p0), expected);
@@ -97,16 +63,12 @@ fn a_later_claim_fences_the_earlier_across_restarts() {
 }
 
 #[test]
-fn group_offsets_survive_and_belong_to_their_group() {
+fn group_offsets_survive() {
     let dir = memory_dir();
     let p0 = partition("t", 0);
     {
         let log = opened(dir.path());
-        let offsets = vec![
-            position("g", &p0, 1, "first"),
-            position("g", &p0, 7, "second"),
-            position("h", &p0, 2, ""),
-        ];
+        let offsets = vec![position("g", &p0, 7, "second"), position("h", &p0, 2, "")];
         log.commit(Commit { offsets, ..Commit::default() }).unwrap().wait().unwrap();
     }
     let log = open(dir.path());
@@ -115,7 +77,6 @@ fn group_offsets_survive_and_belong_to_their_group() {
         Committed { offset: 7, metadata: "second".into() }
     );
     assert_eq!(log.committed("h", &p0).unwrap().unwrap().offset, 2);
-    assert_eq!(log.committed("i", &p0).unwrap(), None);
 }
 
 #[test]
@@ -165,7 +126,7 @@ fn a_locked_directory_says_who_holds_it_and_opens_once_it_is_closed() {
     open(dir.path());
     assert!(matches!(
         commit(&log, vec![append(&partition("t", 0), &["a"])]),
-        Err(LogError::Refused(_))
+        Err(LogError::Closed { .. })
     ));
 }
 
@@ -195,7 +156,7 @@ fn wakers_are_called_once_records_can_be_read() {
             woken.send(log.offsets(&partition("t", 0)).unwrap().end).unwrap();
         }
     }));
-    put(&log, &partition("t", 0), &["a", "b"]);
+    put(&*log, &partition("t", 0), &["a", "b"]);
     assert_eq!(seen.recv().unwrap(), 2);
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
@@ -236,34 +197,4 @@ fn a_large_commit_goes_through_a_small_journal() {
     }
     drop(log);
     assert_eq!(read_all(&open(dir.path()), &p0).len(), 10);
-}
-
-#[test]
-fn commits_of_many_threads_all_land_in_their_threads_order() {
-    let dir = memory_dir();
-    let log = opened(dir.path());
-    std::thread::scope(|scope| {
-        for thread in 0..4 {
-            let log = &log;
-            scope.spawn(move || {
-                let tickets: Vec<_> = (0..50)
-                    .map(|i| {
-                        let appends = vec![append(&partition("t", 0), &[&format!("{thread}:{i}")])];
-                        log.commit(Commit { appends, ..Commit::default() }).unwrap()
-                    })
-                    .collect();
-                tickets.into_iter().for_each(|ticket| drop(ticket.wait().unwrap()));
-            });
-        }
-    });
-    let all = read_all(&log, &partition("t", 0));
-    assert_eq!(
-        all.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(),
-        (0..200).collect::<Vec<_>>()
-    );
-    for thread in 0..4 {
-        let prefix = format!("{thread}:");
-        let own: Vec<_> = all.iter().filter_map(|(_, value)| value.strip_prefix(&prefix)).collect();
-        assert_eq!(own, (0..50).map(|i| i.to_string()).collect::<Vec<_>>());
-    }
 }

@@ -131,7 +131,7 @@ fn the_log_is_synced_before_state_can_be_on_the_disk() {
     let refuse_from = 2;
     let before_flush: BeforeFlush = Arc::new(move || {
         let refused = counted.fetch_add(1, SeqCst) + 1 >= refuse_from;
-        if refused { Err(LogError::Refused("the disk is gone".into())) } else { Ok(()) }
+        if refused { Err(LogError::Closed { path: "log".into() }) } else { Ok(()) }
     });
     let state = RocksDbState::open(directory.path(), by_hand().before_flush(before_flush)).unwrap();
     let shard = state.open(&spec("s"), 0).unwrap();
@@ -140,7 +140,7 @@ fn the_log_is_synced_before_state_can_be_on_the_disk() {
     state.flush().unwrap();
     assert_eq!(syncs.load(SeqCst), 1);
     put(&state, &shard, "a=2", 2);
-    assert!(matches!(state.flush(), Err(StateError::Log(LogError::Refused(_)))));
+    assert!(matches!(state.flush(), Err(StateError::Log(LogError::Closed { .. }))));
 
     // Fenced: nothing is taken or answered any more, and closing writes nothing.
     let refused = state.publish(commit(3, vec![changes(&shard, "a=3", 3)]));

@@ -3,8 +3,12 @@
 //! An embedded log implements it with a journal frame a commit, Apache Kafka with a transaction. All calls are
 //! synchronous; [`Log::commit`] returns before the commit is durable and is awaited through its [`CommitTicket`].
 
+mod error;
+
+pub use error::{LogError, LogErrorKind};
+
 use crate::record::{RecordSet, Timestamp, TopicName, TopicPartition};
-use std::{fmt, io, path::PathBuf, sync::Arc};
+use std::{fmt, sync::Arc};
 
 /// What a topic is: its name, its partitions and how it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,8 +100,19 @@ pub struct GroupOffset {
 pub struct Committed {
     /// The offset to go on from.
     pub offset: i64,
-    /// A text of the committer's own, at most 1 MiB.
+    /// A text of the committer's own, see [`Limits::metadata_bytes_max`].
     pub metadata: String,
+}
+
+/// How large things may be; what is larger is refused before anything is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest record: key, value and headers together.
+    pub record_bytes_max: usize,
+    /// The largest commit, in bytes as the log holds it.
+    pub commit_bytes_max: usize,
+    /// The longest [`Committed::metadata`].
+    pub metadata_bytes_max: usize,
 }
 
 /// The offsets that a partition holds: `start` is the first, `end` is one past the last acknowledged.
@@ -133,7 +148,7 @@ pub trait CommitTicket: Send + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// Why it was refused, or [`LogError::Fenced`]/[`LogError::Io`] if its outcome must be learnt by reopening.
+    /// [`LogError::UnknownOutcome`] if it may be durable all the same; with any other error nothing was written.
     fn wait(self: Box<Self>) -> Result<Receipt, LogError>;
 }
 
@@ -142,11 +157,14 @@ pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
 /// Topics of partitions, consumer groups, and one atomic commit over them.
 pub trait Log: Send + Sync + fmt::Debug {
+    /// How large records, commits and metadata may be.
+    fn limits(&self) -> Limits;
+
     /// Creates the topic unless it exists with the same number of partitions; durable on return.
     ///
     /// # Errors
     ///
-    /// [`LogError::TopicDiffers`] if it exists with another number of partitions.
+    /// [`LogError::TopicDiffers`] if it exists with another number of partitions, [`LogError::PartitionCount`].
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError>;
 
     /// All topics, by name.
@@ -197,7 +215,8 @@ pub trait Log: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// It was refused before anything was written.
+    /// It was refused before anything was written: [`LogError::Fenced`], [`LogError::UnknownPartition`],
+    /// [`LogError::OffsetBelowEnd`], a size beyond the [`Limits`], or a log that takes no more writes.
     fn commit(&self, commit: Commit) -> Result<Box<dyn CommitTicket>, LogError>;
 
     /// The group's position in a partition, if it has one.
@@ -220,94 +239,4 @@ pub trait Log: Send + Sync + fmt::Debug {
 
     /// Has `waker` called whenever the end of any partition has moved, for as long as the log lives.
     fn wake(&self, waker: Waker);
-}
-
-/// Why an operation on the log failed.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum LogError {
-    /// There is no such partition; create the topic first.
-    #[error("there is no partition {partition}; create the topic first")]
-    UnknownPartition {
-        /// The partition asked for.
-        partition: TopicPartition,
-    },
-
-    /// The topic exists with another number of partitions.
-    #[error(
-        "topic {topic} has {existing} partitions, not {wanted}; use that number or another topic"
-    )]
-    TopicDiffers {
-        /// The topic.
-        topic: TopicName,
-        /// How many it has.
-        existing: u32,
-        /// How many were asked for.
-        wanted: u32,
-    },
-
-    /// The offset lies outside what the partition holds; seek, then read again.
-    #[error("offset {offset} of {partition} is outside [{start}, {end}]")]
-    OffsetOutOfRange {
-        /// The partition.
-        partition: TopicPartition,
-        /// The offset asked for.
-        offset: i64,
-        /// The first offset kept.
-        start: i64,
-        /// One past the last.
-        end: i64,
-    },
-
-    /// Acknowledged data is damaged; nothing was skipped. Restore the file from a backup.
-    #[error("{} is damaged at byte {position} (offset {offset} of {partition}): {detail}", path.display())]
-    Corrupt {
-        /// The partition.
-        partition: TopicPartition,
-        /// The damaged file.
-        path: PathBuf,
-        /// Where in the file.
-        position: u64,
-        /// The offset of the first record that cannot be read.
-        offset: i64,
-        /// What is wrong.
-        detail: String,
-    },
-
-    /// A later claim holds the group; this owner must close.
-    #[error("group {group} was taken over: epoch {epoch} is fenced by epoch {current}")]
-    Fenced {
-        /// The group.
-        group: Arc<str>,
-        /// The refused owner's epoch.
-        epoch: u64,
-        /// The epoch that holds the group.
-        current: u64,
-    },
-
-    /// The request breaks a rule of the log, such as a size limit or an offset below the end.
-    #[error("{0}")]
-    Refused(String),
-
-    /// The disk has too little room; what was written before stays readable. Free some, then restart.
-    #[error("no room on the disk for {}: {available} bytes are free, {reserved} are held back; free some, then restart", path.display())]
-    DiskFull {
-        /// The log's directory.
-        path: PathBuf,
-        /// Free bytes.
-        available: u64,
-        /// Bytes held back for commits and metadata.
-        reserved: u64,
-    },
-
-    /// The file system refused; the log takes no more writes until reopened.
-    #[error("could not {action} {}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system said.
-        source: Arc<io::Error>,
-    },
 }

@@ -1,0 +1,178 @@
+//! What was committed is read back; what is refused leaves no trace.
+
+use super::{
+    Case, append, commit, commit_offsets, partition, position, put, read_all, read_from, refusal,
+    two_partitions, values,
+};
+use headwater_core::{
+    ports::log::{Append, Commit, Log, LogError, LogErrorKind},
+    record::{Headers, RecordSetBuilder, RecordSetOver, TopicPartition},
+};
+use std::sync::Arc;
+
+pub(super) const CASES: &[Case] = &[
+    what_was_committed_is_read_back_at_its_offsets,
+    a_fetch_starts_inside_an_append_and_stops_at_its_bound,
+    an_append_may_leave_a_gap_that_reading_steps_over,
+    a_timestamp_finds_the_first_offset_that_is_not_earlier,
+    a_refused_commit_leaves_no_trace,
+    what_is_too_large_is_refused_with_the_figures,
+    offsets_end_at_the_largest_number,
+    commits_of_many_threads_all_land_in_their_threads_order,
+];
+
+fn pairs(expected: &[(i64, &str)]) -> Vec<(i64, String)> {
+    expected.iter().map(|(offset, value)| (*offset, (*value).to_owned())).collect()
+}
+
+fn what_was_committed_is_read_back_at_its_offsets(log: &Arc<dyn Log>) {
+    let [p0, p1] = two_partitions(&**log);
+    let appends = vec![append(&p0, &["a", "b"]), append(&p1, &["x"]), append(&p0, &["c"])];
+    let receipt = commit(&**log, appends).expect("it is accepted");
+    assert_eq!(receipt.base_offsets, [0, 0, 2]);
+    assert_eq!(read_all(&**log, &p0), pairs(&[(0, "a"), (1, "b"), (2, "c")]));
+    assert_eq!(read_all(&**log, &p1), pairs(&[(0, "x")]));
+    let error = refusal(log.fetch(&p0, 4, 100));
+    let matches = matches!(&error, LogError::OffsetOutOfRange { offset: 4, start: 0, end: 3, .. });
+    assert!(matches, "{error}");
+}
+
+fn a_fetch_starts_inside_an_append_and_stops_at_its_bound(log: &Arc<dyn Log>) {
+    let [p0, _] = two_partitions(&**log);
+    put(&**log, &p0, &["a", "b"]);
+    put(&**log, &p0, &["c"]);
+    let read = read_from(&**log, &p0, 1).expect("it can be read");
+    assert_eq!(read, pairs(&[(1, "b"), (2, "c")]));
+    let fetched = log.fetch(&p0, 1, 1).expect("it can be read");
+    assert_eq!((values(&fetched), fetched.next_offset, fetched.end), (pairs(&[(1, "b")]), 2, 3));
+    let fetched = log.fetch(&p0, 3, 1).expect("the end can be read");
+    assert_eq!((values(&fetched), fetched.next_offset), (Vec::new(), 3));
+}
+
+fn an_append_may_leave_a_gap_that_reading_steps_over(log: &Arc<dyn Log>) {
+    let [p0, _] = two_partitions(&**log);
+    put(&**log, &p0, &["a"]);
+    let far = Append { base_offset: Some(5_000_000_000), ..append(&p0, &["b"]) };
+    let receipt = commit(&**log, vec![far]).expect("it is accepted");
+    assert_eq!(receipt.base_offsets, [5_000_000_000]);
+    assert_eq!(read_all(&**log, &p0), pairs(&[(0, "a"), (5_000_000_000, "b")]));
+    let inside = log.fetch(&p0, 77, 100).expect("the gap can be read");
+    assert_eq!(values(&inside), pairs(&[(5_000_000_000, "b")]));
+    // Nothing at an offset is no record, and moves no end.
+    let nothing = Append { base_offset: Some(6_000_000_000), ..append(&p0, &[]) };
+    commit(&**log, vec![nothing]).expect("it is accepted");
+    assert_eq!(put(&**log, &p0, &["c"]), 5_000_000_001);
+}
+
+fn a_timestamp_finds_the_first_offset_that_is_not_earlier(log: &Arc<dyn Log>) {
+    let [p0, _] = two_partitions(&**log);
+    let mut timestamps = Vec::new();
+    for round in 0_i64..60 {
+        let mut set = RecordSetBuilder::default();
+        for step in 0..7 {
+            // Neither rising nor falling, so that the largest is not always the last.
+            let timestamp = round * 50 + (step * 37) % 90;
+            timestamps.push(timestamp);
+            set.push(timestamp, None, Some(b"v"), &Headers::new()).expect("the set is small");
+        }
+        let records = Arc::new(set.build());
+        let append = Append { partition: p0.clone(), base_offset: None, records };
+        commit(&**log, vec![append]).expect("it is accepted");
+    }
+    for wanted in (-5..3100).step_by(3) {
+        let expected = (0..).zip(&timestamps).find(|(_, timestamp)| **timestamp >= wanted);
+        let found = log.offset_for_timestamp(&p0, wanted).expect("it can be read");
+        assert_eq!(found, expected.map(|(offset, _)| offset), "timestamp {wanted}");
+    }
+}
+
+fn a_refused_commit_leaves_no_trace(log: &Arc<dyn Log>) {
+    let [p0, _] = two_partitions(&**log);
+    put(&**log, &p0, &["a"]);
+    let below = Append { base_offset: Some(0), ..append(&p0, &["no"]) };
+    let error = refusal(commit(&**log, vec![append(&p0, &["no"]), below]));
+    assert!(matches!(&error, LogError::OffsetBelowEnd { offset: 0, end: 2, .. }), "{error}");
+    assert_eq!(error.kind(), LogErrorKind::Refused);
+    let unknown =
+        refusal(commit(&**log, vec![append(&p0, &["no"]), append(&partition("t", 2), &["no"])]));
+    assert!(matches!(&unknown, LogError::UnknownPartition { .. }), "{unknown}");
+    let unknown = refusal(commit_offsets(&**log, vec![position("g", &partition("u", 0), 0, "")]));
+    assert!(matches!(&unknown, LogError::UnknownPartition { .. }), "{unknown}");
+    let error = refusal(commit(&**log, vec![headers_that_lie(&p0)]));
+    assert!(matches!(&error, LogError::InvalidHeaders { index: 0, .. }), "{error}");
+    assert_eq!(put(&**log, &p0, &["b"]), 1);
+    assert_eq!(read_all(&**log, &p0), pairs(&[(0, "a"), (1, "b")]));
+}
+
+/// A record that announces two headers and has none.
+fn headers_that_lie(partition: &TopicPartition) -> Append {
+    let mut set = RecordSetOver::new((&[4_u8][..]).into());
+    set.push(0, 0, [None, None, Some((0, 1))]).expect("the place lies inside");
+    Append { partition: partition.clone(), base_offset: None, records: Arc::new(set.build()) }
+}
+
+fn what_is_too_large_is_refused_with_the_figures(log: &Arc<dyn Log>) {
+    let [p0, _] = two_partitions(&**log);
+    let limits = log.limits();
+    let of = |bytes: usize| {
+        let mut set = RecordSetBuilder::default();
+        let pushed = set.push(0, Some(b"k"), Some(&vec![0; bytes - 1]), &Headers::new());
+        pushed.expect("the log's largest record fits in a set");
+        let records = Arc::new(set.build());
+        Append { partition: p0.clone(), base_offset: None, records }
+    };
+    commit(&**log, vec![of(limits.record_bytes_max)]).expect("the largest record is accepted");
+    let error = refusal(commit(&**log, vec![of(limits.record_bytes_max + 1)]));
+    let LogError::RecordTooLarge { partition, index: 0, bytes, bytes_max } = &error else {
+        unreachable!("{error}")
+    };
+    assert_eq!(
+        (partition, *bytes, *bytes_max),
+        (&p0, limits.record_bytes_max + 1, limits.record_bytes_max)
+    );
+
+    let metadata = "m".repeat(limits.metadata_bytes_max);
+    commit_offsets(&**log, vec![position("g", &p0, 1, &metadata)]).expect("it is accepted");
+    let longer = position("g", &p0, 2, &format!("{metadata}m"));
+    let error = refusal(commit_offsets(&**log, vec![longer]));
+    let LogError::MetadataTooLong { bytes, bytes_max, .. } = &error else {
+        unreachable!("{error}")
+    };
+    assert_eq!((*bytes, *bytes_max), (metadata.len() + 1, metadata.len()));
+    let kept = log.committed("g", &p0).expect("it can be read");
+    assert_eq!(kept.map(|committed| committed.offset), Some(1));
+}
+
+fn offsets_end_at_the_largest_number(log: &Arc<dyn Log>) {
+    let [p0, _] = two_partitions(&**log);
+    let last = Append { base_offset: Some(i64::MAX - 1), ..append(&p0, &["a", "b"]) };
+    let error = refusal(commit(&**log, vec![last]));
+    assert!(matches!(&error, LogError::OffsetsExhausted { records: 2, .. }), "{error}");
+    assert_eq!(put(&**log, &p0, &["a"]), 0);
+}
+
+fn commits_of_many_threads_all_land_in_their_threads_order(log: &Arc<dyn Log>) {
+    let [p0, _] = two_partitions(&**log);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let p0 = &p0;
+            scope.spawn(move || {
+                let hand_in = |number: i32| {
+                    let appends = vec![append(p0, &[&format!("{thread}:{number}")])];
+                    log.commit(Commit { appends, ..Commit::default() }).expect("it is accepted")
+                };
+                let tickets: Vec<_> = (0..50).map(hand_in).collect();
+                for ticket in tickets {
+                    ticket.wait().expect("it is acknowledged");
+                }
+            });
+        }
+    });
+    let all = read_all(&**log, &p0);
+    assert!(all.iter().map(|(offset, _)| *offset).eq(0..200), "offsets are dense");
+    for thread in 0..4 {
+        let prefix = format!("{thread}:");
+        let own: Vec<_> = all.iter().filter_map(|(_, value)| value.strip_prefix(&prefix)).collect();
+        assert_eq!(own, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
+    }
+}
