@@ -105,7 +105,7 @@ impl Log for Watched {
         self.inner.claim(group)
     }
 
-    fn commit(&self, commit: Commit) -> Result<Box<dyn CommitTicket>, LogError> {
+    fn commit(&self, commit: Commit) -> Result<CommitTicket, LogError> {
         let of_input = commit.offsets.iter().filter(|position| position.partition == only("in"));
         let offsets: Vec<_> = of_input.map(|position| position.committed.offset).collect();
         let ticket = self.inner.commit(commit)?;

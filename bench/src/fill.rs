@@ -84,7 +84,7 @@ fn read_through(log: &dyn Log, topic: &TopicName, cars: &Cars) -> Result<u64> {
 }
 
 fn write(log: &dyn Log, topic: &TopicName, cars: &Cars, expected: &mut Expected) -> Result<()> {
-    let mut in_flight: VecDeque<Box<dyn CommitTicket>> = VecDeque::new();
+    let mut in_flight: VecDeque<CommitTicket> = VecDeque::new();
     let mut builders: Vec<RecordSetBuilder> = Vec::new();
     let (mut key, mut written, mut pending) = (Vec::new(), 0_u64, 0);
     for reading in fleet::readings(cars.records, cars.keys) {

@@ -138,7 +138,7 @@ impl Log for EmbeddedLog {
             });
         }
         check_topic(spec)?;
-        Box::new(self.shared.create_topic(spec)?).wait().map(drop)
+        self.shared.create_topic(spec)?.wait().map(drop)
     }
 
     fn topics(&self) -> Result<Vec<TopicSpec>, LogError> {
@@ -168,11 +168,11 @@ impl Log for EmbeddedLog {
 
     fn claim(&self, group: &str) -> Result<Owner, LogError> {
         let (ticket, owner) = self.shared.claim(group)?;
-        Box::new(ticket).wait().map(|_| owner)
+        ticket.wait().map(|_| owner)
     }
 
-    fn commit(&self, commit: Commit) -> Result<Box<dyn CommitTicket>, LogError> {
-        Ok(Box::new(self.shared.commit(commit)?))
+    fn commit(&self, commit: Commit) -> Result<CommitTicket, LogError> {
+        self.shared.commit(commit)
     }
 
     fn committed(
@@ -184,7 +184,7 @@ impl Log for EmbeddedLog {
     }
 
     fn sync(&self) -> Result<(), LogError> {
-        Box::new(self.shared.sync()?).wait().map(drop)
+        self.shared.sync()?.wait().map(drop)
     }
 
     fn wake(&self, waker: Waker) {

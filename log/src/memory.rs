@@ -113,15 +113,6 @@ impl MemoryLog {
     }
 }
 
-#[derive(Debug)]
-struct Done(Receipt);
-
-impl CommitTicket for Done {
-    fn wait(self: Box<Self>) -> Result<Receipt, LogError> {
-        Ok(self.0)
-    }
-}
-
 impl Inner {
     fn partition(&self, partition: &TopicPartition) -> Result<&Partition, LogError> {
         self.partitions
@@ -281,7 +272,7 @@ impl Log for MemoryLog {
         Ok(Owner { group, epoch: *epoch })
     }
 
-    fn commit(&self, commit: Commit) -> Result<Box<dyn CommitTicket>, LogError> {
+    fn commit(&self, commit: Commit) -> Result<CommitTicket, LogError> {
         let mut inner = self.lock();
         let bytes = inner.check(&commit, &self.limits, self.bytes_max)?;
         let moved = !commit.appends.is_empty();
@@ -292,7 +283,7 @@ impl Log for MemoryLog {
             let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner).clone();
             wakers.iter().for_each(|waker| waker());
         }
-        Ok(Box::new(Done(receipt)))
+        Ok(CommitTicket::complete(Ok(receipt)))
     }
 
     fn committed(

@@ -143,7 +143,7 @@ struct Position {
 
 #[derive(Debug)]
 struct InFlight {
-    ticket: Box<dyn CommitTicket>,
+    ticket: CommitTicket,
     offset: i64,
     position: Position,
 }

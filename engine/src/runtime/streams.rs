@@ -97,14 +97,14 @@ struct Shared {
     config: StreamsConfig,
     next_epoch: AtomicU64,
     /// Outputs that were sent ahead of the next epoch's offsets: at-least-once only.
-    early: Mutex<Vec<Box<dyn CommitTicket>>>,
+    early: Mutex<Vec<CommitTicket>>,
     seen: Mutex<Seen>,
     restored: u64,
 }
 
 /// A commit on its way.
 struct Flight {
-    early: Vec<Box<dyn CommitTicket>>,
+    early: Vec<CommitTicket>,
     commit: EpochCommit,
     began: Duration,
 }
@@ -467,11 +467,7 @@ impl Shared {
         }
     }
 
-    fn land(
-        &self,
-        early: Vec<Box<dyn CommitTicket>>,
-        mut commit: EpochCommit,
-    ) -> Result<(), StreamsError> {
+    fn land(&self, early: Vec<CommitTicket>, mut commit: EpochCommit) -> Result<(), StreamsError> {
         // Offsets must not go ahead of outputs that may still be refused.
         for ticket in early {
             ticket.wait()?;

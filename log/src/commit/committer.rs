@@ -80,12 +80,11 @@ impl Committer {
             self.touched.partitions.clear();
             shared.release(bytes);
             for queued in round {
-                // A caller that does not wait for its ticket does not want to know.
                 let outcome = match &written {
                     Ok(()) => Ok(queued.receipt),
                     Err(unwritten) => Err(unwritten.answer(&queued.work)),
                 };
-                let _unheard = queued.answer.try_send(outcome);
+                queued.completer.complete(outcome);
             }
             if written.is_err() {
                 return;

@@ -2,7 +2,7 @@
 //!
 //! Records are encoded before the lock is taken, at offset 0; under the lock a batch only gets its offset and epoch.
 
-use super::{Shared, ticket::Ticket};
+use super::Shared;
 use crate::{
     batch::{encode, place},
     disk::{free_bytes, lock},
@@ -11,17 +11,16 @@ use crate::{
 };
 use hashbrown::HashMap;
 use headwater_core::{
-    ports::log::{Commit, Durability, GroupOffset, LogError, Owner, Receipt, TopicSpec},
+    ports::log::{
+        Commit, CommitTicket, Completer, Durability, GroupOffset, LogError, Owner, Receipt,
+        TopicSpec,
+    },
     record::TopicPartition,
 };
 use std::{
     collections::VecDeque,
     ops::Range,
-    sync::{
-        Arc, MutexGuard,
-        atomic::Ordering,
-        mpsc::{SyncSender, sync_channel},
-    },
+    sync::{Arc, MutexGuard, atomic::Ordering},
 };
 
 /// Callers wait while more than this is queued.
@@ -45,7 +44,7 @@ pub(crate) struct Queued {
     /// Whether its frame must be on the disk before it is acknowledged.
     pub(crate) sync: bool,
     pub(crate) receipt: Receipt,
-    pub(crate) answer: SyncSender<Result<Receipt, LogError>>,
+    pub(crate) completer: Completer,
 }
 
 #[derive(Debug)]
@@ -71,17 +70,17 @@ impl Intake {
 }
 
 impl Shared {
-    pub(crate) fn create_topic(self: &Arc<Self>, spec: &TopicSpec) -> Result<Ticket, LogError> {
+    pub(crate) fn create_topic(&self, spec: &TopicSpec) -> Result<CommitTicket, LogError> {
         let intake = self.enter(0)?;
         Ok(self.push(intake, Work::Create(spec.clone()), 0, (true, Receipt::default())))
     }
 
-    pub(crate) fn sync(self: &Arc<Self>) -> Result<Ticket, LogError> {
+    pub(crate) fn sync(&self) -> Result<CommitTicket, LogError> {
         let intake = self.enter(0)?;
         Ok(self.push(intake, Work::Sync, 0, (true, Receipt::default())))
     }
 
-    pub(crate) fn claim(self: &Arc<Self>, group: &str) -> Result<(Ticket, Owner), LogError> {
+    pub(crate) fn claim(&self, group: &str) -> Result<(CommitTicket, Owner), LogError> {
         check_group(group)?;
         let group: Arc<str> = group.into();
         let mut intake = self.enter(0)?;
@@ -94,7 +93,7 @@ impl Shared {
     }
 
     /// Checks a commit and queues it.
-    pub(crate) fn commit(self: &Arc<Self>, commit: Commit) -> Result<Ticket, LogError> {
+    pub(crate) fn commit(&self, commit: Commit) -> Result<CommitTicket, LogError> {
         self.check_fence()?;
         let Commit { owner, appends, offsets } = commit;
         let mut durability = Durability::Os;
@@ -190,18 +189,18 @@ impl Shared {
     }
 
     fn push(
-        self: &Arc<Self>,
+        &self,
         mut intake: MutexGuard<'_, Intake>,
         work: Work,
         bytes: usize,
         (sync, receipt): (bool, Receipt),
-    ) -> Ticket {
-        let (answer, ticket) = sync_channel(1);
+    ) -> CommitTicket {
+        let (completer, ticket) = CommitTicket::pending();
         intake.bytes += bytes;
-        intake.queue.push_back(Queued { work, bytes, sync, receipt, answer });
+        intake.queue.push_back(Queued { work, bytes, sync, receipt, completer });
         drop(intake);
         self.arrived.notify_one();
-        Ticket { answer: ticket, shared: Arc::clone(self) }
+        ticket
     }
 
     /// Takes what is queued, about `bytes_max` of it; waits if there is nothing. `None` once closed and empty.
@@ -241,8 +240,7 @@ impl Shared {
     pub(crate) fn refuse_queued(&self) {
         let queued = std::mem::take(&mut lock(&self.intake).queue);
         for waiting in queued {
-            // A caller that does not wait for its ticket does not want to know.
-            let _unheard = waiting.answer.try_send(Err(self.closed()));
+            waiting.completer.complete(Err(self.closed()));
         }
     }
 }

@@ -14,7 +14,6 @@
 pub(crate) mod checkpointer;
 pub(crate) mod committer;
 pub(crate) mod intake;
-mod ticket;
 
 use crate::{
     disk::{lock, read},

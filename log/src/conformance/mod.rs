@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `commits` | what was committed is read back; what is refused leaves no trace |
 //! | `groups` | positions belong to their group; a later claim fences the earlier ones |
+//! | `tickets` | a ticket tells its commit's outcome once, however it is asked |
 //! | `topics` | topics are created once |
 //!
 //! # Not here
@@ -13,6 +14,7 @@
 
 mod commits;
 mod groups;
+mod tickets;
 mod topics;
 
 use headwater_core::{
@@ -39,7 +41,7 @@ type Case = fn(&Arc<dyn Log>);
 ///
 /// If the log does something else than the port promises.
 pub fn check(mut make: impl FnMut() -> Arc<dyn Log>) {
-    for case in [commits::CASES, groups::CASES, topics::CASES].concat() {
+    for case in [commits::CASES, groups::CASES, tickets::CASES, topics::CASES].concat() {
         case(&make());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::disk::faults::{Armed, Kind};
-use headwater_core::ports::log::Durability;
+use headwater_core::ports::log::{CommitTicket, Durability};
 
 /// More steps than a workload takes.
 const STEPS_MAX: u64 = 2000;
@@ -23,7 +23,7 @@ fn work(log: &EmbeddedLog, from: i64, to: i64) -> Outcome {
             vec![append(&partition("t", 0), &[&text]), append(&partition("t", 1), &[&text, &text])];
         let offsets = vec![position("g", &partition("t", 0), number + 1, "")];
         let ticket = log.commit(Commit { owner: None, appends, offsets });
-        if let Err(error) = ticket.and_then(headwater_core::ports::log::CommitTicket::wait) {
+        if let Err(error) = ticket.and_then(CommitTicket::wait) {
             return Outcome { acknowledged, failed: Some(error.kind()) };
         }
         acknowledged = number + 1;

@@ -1,11 +1,13 @@
 //! The log port: topics of partitions, and one atomic commit over them.
 //!
 //! An embedded log implements it with a journal frame a commit, Apache Kafka with a transaction. All calls are
-//! synchronous; [`Log::commit`] returns before the commit is durable and is awaited through its [`CommitTicket`].
+//! synchronous; [`Log::commit`] returns before the commit is durable, and its [`CommitTicket`] tells the outcome.
 
 mod error;
+mod ticket;
 
 pub use error::{LogError, LogErrorKind};
+pub use ticket::{CommitOutcome, CommitTicket, Completer, Unanswered};
 
 use crate::record::{RecordSet, Timestamp, TopicName, TopicPartition};
 use std::{fmt, sync::Arc};
@@ -136,20 +138,10 @@ pub struct Fetched {
 }
 
 /// What a commit gave its appends.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Receipt {
     /// The offset of the first record of each append, in the commit's order.
     pub base_offsets: Vec<i64>,
-}
-
-/// Awaits one commit.
-pub trait CommitTicket: Send + fmt::Debug {
-    /// Blocks until the commit is acknowledged and visible to readers.
-    ///
-    /// # Errors
-    ///
-    /// [`LogError::UnknownOutcome`] if it may be durable all the same; with any other error nothing was written.
-    fn wait(self: Box<Self>) -> Result<Receipt, LogError>;
 }
 
 /// Called when a partition's end has moved; cheap, and never blocks.
@@ -217,7 +209,7 @@ pub trait Log: Send + Sync + fmt::Debug {
     ///
     /// It was refused before anything was written: [`LogError::Fenced`], [`LogError::UnknownPartition`],
     /// [`LogError::OffsetBelowEnd`], a size beyond the [`Limits`], or a log that takes no more writes.
-    fn commit(&self, commit: Commit) -> Result<Box<dyn CommitTicket>, LogError>;
+    fn commit(&self, commit: Commit) -> Result<CommitTicket, LogError>;
 
     /// The group's position in a partition, if it has one.
     ///
