@@ -5,7 +5,7 @@
 use headwater::{
     ports::log::{
         Append, Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, Offsets, Owner,
-        Waker,
+        Subscription, Waker,
     },
     prelude::*,
     record::{Headers, RecordSetBuilder},
@@ -126,8 +126,12 @@ impl Log for Watched {
         self.inner.sync()
     }
 
-    fn wake(&self, waker: Waker) {
-        self.inner.wake(waker);
+    fn subscribe(
+        &self,
+        partition: &TopicPartition,
+        waker: Waker,
+    ) -> Result<Subscription, LogError> {
+        self.inner.subscribe(partition, waker)
     }
 }
 

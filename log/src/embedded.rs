@@ -2,7 +2,7 @@
 
 use crate::{
     commit::{Shared, checkpointer::Checkpointer, committer::Committer},
-    disk::{create_dirs, failed, lock, read, write},
+    disk::{create_dirs, failed, lock, read},
     limits::{LIMITS, check_topic},
     lock::DirLock,
     options::{LogOptions, OpenError},
@@ -10,8 +10,8 @@ use crate::{
 };
 use headwater_core::{
     ports::log::{
-        Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, Offsets, Owner, TopicSpec,
-        Waker,
+        Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, Offsets, Owner,
+        Subscription, TopicSpec, Waker,
     },
     record::{Timestamp, TopicPartition},
 };
@@ -187,8 +187,11 @@ impl Log for EmbeddedLog {
         self.shared.sync()?.wait().map(drop)
     }
 
-    fn wake(&self, waker: Waker) {
-        let mut wakers = write(&self.shared.wakers);
-        Arc::make_mut(&mut wakers).push(waker);
+    fn subscribe(
+        &self,
+        partition: &TopicPartition,
+        waker: Waker,
+    ) -> Result<Subscription, LogError> {
+        Ok(self.shared.store.partition(partition)?.wakers.subscribe(waker))
     }
 }

@@ -9,6 +9,7 @@
 //! | `limits` | what both logs refuse for its size or form |
 //! | `memory` | [`MemoryLog`], the same port without a disk: for tests, and the reference |
 //! | [`conformance`] | what every log must do, as a suite |
+//! | `wakers` | who is told that a partition's end has moved |
 //! | `group`, `checkpoint`, `recovery`, `store` | positions and epochs, the state up to a frame, and the way back to it |
 //!
 //! # Invariants
@@ -38,6 +39,7 @@ mod partition;
 mod recovery;
 mod segment;
 mod store;
+mod wakers;
 
 #[cfg(test)]
 mod tests;

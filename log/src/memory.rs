@@ -9,18 +9,21 @@
 //!
 //! Durability, compaction and purging: what is committed stays until the log is dropped.
 
-use crate::limits::{
-    LIMITS, check_commit, check_group, check_offset, check_record, check_topic, offsets_for,
+use crate::{
+    limits::{
+        LIMITS, check_commit, check_group, check_offset, check_record, check_topic, offsets_for,
+    },
+    wakers::Wakers,
 };
 use headwater_core::{
     ports::log::{
         Append, Commit, CommitTicket, Committed, Fetched, GroupOffset, Limits, Log, LogError,
-        Offsets, Owner, Receipt, TopicSpec, Waker,
+        Offsets, Owner, Receipt, Subscription, TopicSpec, Waker,
     },
     record::{RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicPartition},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -41,7 +44,6 @@ const BYTES_MAX: usize = 1 << 30;
 /// ```
 pub struct MemoryLog {
     inner: Mutex<Inner>,
-    wakers: Mutex<Vec<Waker>>,
     bytes_max: usize,
     limits: Limits,
 }
@@ -61,6 +63,7 @@ struct Partition {
     /// Runs of records without gaps inside; gaps may lie between them.
     sets: Vec<RecordSet>,
     end: i64,
+    wakers: Arc<Wakers>,
 }
 
 impl fmt::Debug for MemoryLog {
@@ -83,8 +86,7 @@ impl MemoryLog {
     /// An empty log that holds up to 1 GiB, with the limits of the log on disk.
     #[must_use]
     pub fn new() -> Self {
-        let (inner, wakers) = (Mutex::default(), Mutex::default());
-        Self { inner, wakers, bytes_max: BYTES_MAX, limits: LIMITS }
+        Self { inner: Mutex::default(), bytes_max: BYTES_MAX, limits: LIMITS }
     }
 
     /// Refuses commits which would take it past `bytes_max`.
@@ -151,6 +153,14 @@ impl Inner {
             return Err(LogError::Full { bytes, bytes_max });
         }
         Ok(bytes)
+    }
+
+    /// Whom a commit wakes: those of each partition that it appends to, once.
+    fn moved_by(&self, commit: &Commit) -> Vec<Arc<Wakers>> {
+        let appends = commit.appends.iter().filter(|append| !append.records.is_empty());
+        let partitions: BTreeSet<_> = appends.map(|append| &append.partition).collect();
+        let held = partitions.into_iter().filter_map(|partition| self.partitions.get(partition));
+        held.map(|held| Arc::clone(&held.wakers)).collect()
     }
 
     fn apply(&mut self, commit: Commit, bytes: usize) -> Receipt {
@@ -275,14 +285,11 @@ impl Log for MemoryLog {
     fn commit(&self, commit: Commit) -> Result<CommitTicket, LogError> {
         let mut inner = self.lock();
         let bytes = inner.check(&commit, &self.limits, self.bytes_max)?;
-        let moved = !commit.appends.is_empty();
+        let moved = inner.moved_by(&commit);
         let receipt = inner.apply(commit, bytes);
         drop(inner);
-        if moved {
-            // Called without the log's lock, so that a waker may read from the log.
-            let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            wakers.iter().for_each(|waker| waker());
-        }
+        // Called without the log's lock, so that a waker may read from the log.
+        moved.iter().for_each(|wakers| wakers.wake());
         Ok(CommitTicket::complete(Ok(receipt)))
     }
 
@@ -299,8 +306,13 @@ impl Log for MemoryLog {
         Ok(())
     }
 
-    fn wake(&self, waker: Waker) {
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
+    fn subscribe(
+        &self,
+        partition: &TopicPartition,
+        waker: Waker,
+    ) -> Result<Subscription, LogError> {
+        let wakers = Arc::clone(&self.lock().partition(partition)?.wakers);
+        Ok(wakers.subscribe(waker))
     }
 }
 

@@ -6,7 +6,7 @@ use headwater_connector_conformance::source_resumes_everywhere;
 use headwater_core::{
     ports::{
         connector::{ConnectorError, SourceConnector},
-        log::Log,
+        log::{Log, TopicSpec, Waker},
     },
     record::{Headers, TopicName, TopicPartition, murmur2_partition},
     time::SystemClock,
@@ -220,9 +220,13 @@ fn a_slow_stream_gives_what_it_has_and_can_be_stopped() {
     }
     let log = Arc::new(MemoryLog::new());
     let (sender, receiver) = mpsc::sync_channel(0);
-    let task = start(source(Path::new("-")).over(Channel(receiver)), &log).unwrap();
+    log.create_topic(&TopicSpec::new(topic("cars"), PARTITIONS)).unwrap();
     let (moved, arrived) = mpsc::channel();
-    log.wake(Arc::new(move || moved.send(()).unwrap_or_default()));
+    let waker: Waker = Arc::new(move || moved.send(()).unwrap_or_default());
+    let subscribe =
+        |number| log.subscribe(&TopicPartition::new(topic("cars"), number), Arc::clone(&waker));
+    let _subscriptions: Vec<_> = (0..PARTITIONS).map(|number| subscribe(number).unwrap()).collect();
+    let task = start(source(Path::new("-")).over(Channel(receiver)), &log).unwrap();
     // The first two bytes, which tell gzip from text, are asked for alone.
     sender.send(b"{\"".to_vec()).unwrap();
     sender.send(format!("{}{{\"vin\":", &line(1)[2..]).into_bytes()).unwrap();

@@ -17,16 +17,12 @@ use super::{
 use headwater_core::{
     ports::{
         connector::{Due, Prepared, SinkConnector},
-        log::{Append, Commit, GroupOffset, Log, Owner},
+        log::{Append, Commit, GroupOffset, Log, Owner, Subscription},
     },
     record::{TopicName, TopicPartition},
     time::Clock,
 };
-use std::{
-    sync::{Arc, Weak},
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
 /// What one fetch asks for.
 const FETCH_BYTES: usize = 1 << 20;
@@ -83,12 +79,6 @@ impl SinkTask {
                 ConnectError::Setup { name: Arc::clone(&name), detail: invalid.to_string() }
             })?;
         let signal = Arc::new(Signal::new());
-        let weak: Weak<Signal<SinkProgress>> = Arc::downgrade(&signal);
-        log.wake(Arc::new(move || {
-            if let Some(signal) = weak.upgrade() {
-                signal.wake();
-            }
-        }));
         let (shared, group) = (Arc::clone(&signal), group_of(&name));
         let thread = spawn(&name, &signal, move || {
             let topics = (topic, dead_letter_topic);
@@ -147,6 +137,8 @@ struct Reading {
     position: i64,
     committed: i64,
     end: i64,
+    /// Wakes the task when the partition has grown.
+    _subscription: Subscription,
 }
 
 /// The task's state on its thread.
@@ -177,12 +169,20 @@ impl Run {
         let mut readings = Vec::new();
         for place in 0..spec.partitions {
             let partition = TopicPartition::new(topic.clone(), place);
+            let woken = Arc::clone(&signal);
+            let subscription = log.subscribe(&partition, Arc::new(move || woken.wake()))?;
             let committed = log.committed(&group, &partition)?;
             let retry = connector.retry();
             attempt(&signal, retry, || connector.open(topic.as_str(), place, committed.as_ref()))?;
             let offsets = log.offsets(&partition)?;
             let position = committed.map_or(offsets.start, |committed| committed.offset);
-            readings.push(Reading { partition, position, committed: position, end: offsets.end });
+            readings.push(Reading {
+                partition,
+                position,
+                committed: position,
+                end: offsets.end,
+                _subscription: subscription,
+            });
         }
         let run = Self { connector, log, topic, dead_letter_topic, clock, signal, owner, readings };
         run.report(0, 0);

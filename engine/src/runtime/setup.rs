@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     task::{Blueprint, Task},
-    topology::{Plan, TaskId, Topic, Topology, TopologyError},
+    topology::{Plan, TaskId, Topic, Topology, TopologyError, sources},
 };
 use headwater_core::{
     ports::{
@@ -41,6 +41,19 @@ pub(super) struct World {
 /// The first commit number of an owner: later owners' numbers are all larger.
 pub(super) fn first_epoch(owner: &Owner) -> u64 {
     owner.epoch << 32
+}
+
+/// The partitions of external topics that the topology reads.
+pub(super) fn external_inputs(blueprint: &Blueprint) -> Vec<TopicPartition> {
+    let mut inputs = Vec::new();
+    for topic in blueprint.plan.subs.iter().flat_map(|sub| sources(&blueprint.topology, sub)) {
+        if let (Topic::External(name), Some(count)) = (topic, blueprint.partitions.get(topic)) {
+            inputs.extend((0..*count).map(|number| TopicPartition::new(name.clone(), number)));
+        }
+    }
+    inputs.sort();
+    inputs.dedup();
+    inputs
 }
 
 pub(super) fn prepare(

@@ -6,20 +6,20 @@ use super::{
     epoch::{Ending, Epochs},
     error::StreamsError,
     query::{ReadOnlyKeyValueStore, open_store},
-    setup::{Ready, World, first_epoch, prepare},
+    setup::{Ready, World, external_inputs, first_epoch, prepare},
     worker::{TaskPart, Worker},
 };
 use crate::{
     task::Blueprint,
-    topology::{TaskId, Topic, Topology, sources},
+    topology::{TaskId, Topology},
 };
 use hashbrown::HashMap;
 use headwater_core::{
     ports::{
-        log::{Commit, CommitTicket, Log, Owner},
+        log::{Commit, CommitTicket, Log, LogError, Owner, Subscription, Waker},
         state::State,
     },
-    record::{TopicName, TopicPartition},
+    record::TopicPartition,
     serde::Data,
     time::Clock,
 };
@@ -113,6 +113,8 @@ struct Flight {
 pub struct Streams {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Wake the workers when an external input has grown.
+    _subscriptions: Vec<Subscription>,
 }
 
 impl fmt::Debug for Streams {
@@ -164,13 +166,8 @@ impl Streams {
             seen: Mutex::new(seen),
             restored,
         });
-        let this = Self { shared: Arc::clone(&shared), threads: Mutex::new(Vec::new()) };
-        let woken = Arc::downgrade(&shared.epochs);
-        shared.world.log.wake(Arc::new(move || {
-            if let Some(epochs) = woken.upgrade() {
-                epochs.wake();
-            }
-        }));
+        let subscriptions = shared.subscribe()?;
+        let this = Self { shared, threads: Mutex::new(Vec::new()), _subscriptions: subscriptions };
         this.spawn(tasks, threads)?;
         Ok(this)
     }
@@ -265,33 +262,13 @@ impl Streams {
     /// The log cannot be read.
     pub fn lag(&self) -> Result<Vec<Lag>, StreamsError> {
         let shared = &*self.shared;
-        let mut lags = Vec::new();
-        let mut topics: Vec<(TopicName, u32)> = Vec::new();
-        for sub in &shared.blueprint.plan.subs {
-            for topic in sources(&shared.blueprint.topology, sub) {
-                if let (Topic::External(name), Some(count)) =
-                    (topic, shared.blueprint.partitions.get(topic))
-                {
-                    topics.push((name.clone(), *count));
-                }
-            }
-        }
-        topics.sort();
-        topics.dedup();
-        for (topic, count) in topics {
-            for partition in
-                (0..count).map(|partition| TopicPartition::new(topic.clone(), partition))
-            {
-                let held = shared.world.log.offsets(&partition)?;
-                let committed = shared.world.log.committed(&shared.owner.group, &partition)?;
-                lags.push(Lag {
-                    committed: committed.map_or(held.start, |c| c.offset),
-                    end: held.end,
-                    partition,
-                });
-            }
-        }
-        Ok(lags)
+        let lag = |partition| {
+            let held = shared.world.log.offsets(&partition)?;
+            let committed = shared.world.log.committed(&shared.owner.group, &partition)?;
+            let committed = committed.map_or(held.start, |committed| committed.offset);
+            Ok(Lag { committed, end: held.end, partition })
+        };
+        external_inputs(&shared.blueprint).into_iter().map(lag).collect()
     }
 
     /// How many records the node called `node` has dropped, as of the last commit and over all runs.
@@ -341,6 +318,13 @@ impl Drop for Streams {
 }
 
 impl Shared {
+    fn subscribe(&self) -> Result<Vec<Subscription>, LogError> {
+        let epochs = Arc::clone(&self.epochs);
+        let waker: Waker = Arc::new(move || epochs.wake());
+        let subscribe = |partition| self.world.log.subscribe(&partition, Arc::clone(&waker));
+        external_inputs(&self.blueprint).into_iter().map(subscribe).collect()
+    }
+
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }

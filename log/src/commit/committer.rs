@@ -6,7 +6,7 @@ use super::{
     intake::{Queued, Work},
 };
 use crate::{
-    disk::{lock, read, write},
+    disk::{lock, write},
     journal::{Journal, entry},
     partition::Touched,
 };
@@ -76,8 +76,6 @@ impl Committer {
             if let Err(unwritten) = &written {
                 shared.fence(unwritten.cause());
             }
-            let appended = !self.touched.partitions.is_empty();
-            self.touched.partitions.clear();
             shared.release(bytes);
             for queued in round {
                 let outcome = match &written {
@@ -89,10 +87,7 @@ impl Committer {
             if written.is_err() {
                 return;
             }
-            if appended {
-                let wakers = Arc::clone(&read(&shared.wakers));
-                wakers.iter().for_each(|waker| waker());
-            }
+            self.touched.partitions.drain(..).for_each(|partition| partition.wakers.wake());
         }
         if shared.check_fence().is_ok() && self.journal.sequence() > lock(&shared.progress).current
         {
@@ -119,9 +114,7 @@ impl Committer {
         for queued in round {
             self.apply(&queued.work).map_err(Unwritten::HandedOver)?;
         }
-        for partition in &self.touched.partitions {
-            partition.publish();
-        }
+        self.touched.partitions.retain(|partition| partition.publish());
         Ok(())
     }
 

@@ -20,11 +20,11 @@ use crate::{
     options::LogOptions,
     store::Store,
 };
-use headwater_core::ports::log::{LogError, Waker};
+use headwater_core::ports::log::LogError;
 use std::{
     fmt,
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, OnceLock, RwLock, atomic::AtomicU64},
+    sync::{Condvar, Mutex, OnceLock, atomic::AtomicU64},
 };
 
 /// How far checkpoints have come.
@@ -52,7 +52,6 @@ pub(crate) struct Shared {
     progress: Mutex<Progress>,
     progressed: Condvar,
     fenced: OnceLock<LogError>,
-    pub(crate) wakers: RwLock<Arc<Vec<Waker>>>,
 }
 
 impl Shared {
@@ -76,7 +75,6 @@ impl Shared {
             progress: Mutex::new(progress),
             progressed: Condvar::new(),
             fenced: OnceLock::new(),
-            wakers: RwLock::default(),
         }
     }
 

@@ -7,6 +7,7 @@
 //! | `groups` | positions belong to their group; a later claim fences the earlier ones |
 //! | `tickets` | a ticket tells its commit's outcome once, however it is asked |
 //! | `topics` | topics are created once |
+//! | `wakers` | who reads a partition is woken when its end has moved, and nobody else is |
 //!
 //! # Not here
 //!
@@ -16,6 +17,7 @@ mod commits;
 mod groups;
 mod tickets;
 mod topics;
+mod wakers;
 
 use headwater_core::{
     ports::log::{
@@ -41,7 +43,8 @@ type Case = fn(&Arc<dyn Log>);
 ///
 /// If the log does something else than the port promises.
 pub fn check(mut make: impl FnMut() -> Arc<dyn Log>) {
-    for case in [commits::CASES, groups::CASES, tickets::CASES, topics::CASES].concat() {
+    let parts = [commits::CASES, groups::CASES, tickets::CASES, topics::CASES, wakers::CASES];
+    for case in parts.concat() {
         case(&make());
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     batch::Header,
     disk::{create_dir, failed, read, write},
     segment::{Segment, SegmentMeta},
+    wakers::Wakers,
 };
 use headwater_core::{
     ports::log::{Cleanup, Fetched, LogError, Offsets},
@@ -63,6 +64,7 @@ pub(crate) struct Partition {
     /// Where the next batch goes at the earliest; the committer's own.
     written_end: AtomicI64,
     damage: OnceLock<LogError>,
+    pub(crate) wakers: Arc<Wakers>,
 }
 
 impl Partition {
@@ -102,6 +104,7 @@ impl Partition {
             pending_end: meta.end.into(),
             written_end: meta.end.into(),
             damage,
+            wakers: Arc::default(),
         })
     }
 
@@ -180,11 +183,12 @@ impl Partition {
         read(&self.segments).iter().for_each(|segment| segment.freeze());
     }
 
-    /// Shows readers all that was appended.
-    pub(crate) fn publish(&self) {
+    /// Shows readers all that was appended; whether the end has moved.
+    pub(crate) fn publish(&self) -> bool {
         let written = self.written_end.load(Ordering::Acquire);
         let before = self.end.swap(written, Ordering::AcqRel);
         assert!(before <= written, "the high watermark of {} must not go back", self.id);
+        before < written
     }
 
     /// Drops whole segments below `offset`, which the topic's reader has committed.

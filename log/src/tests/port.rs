@@ -3,7 +3,6 @@
 use super::*;
 use crate::{OpenError, conformance};
 use headwater_core::ports::log::{Cleanup, Durability, Offsets, Owner};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[test]
 fn it_does_what_every_log_must() {
@@ -140,25 +139,6 @@ fn appends_are_refused_before_the_disk_is_full_and_offsets_are_not() {
     let offsets = vec![position("g", &p0, 1, "")];
     log.commit(Commit { offsets, ..Commit::default() }).unwrap().wait().unwrap();
     assert_eq!(read_all(&log, &p0), [(0, "a".into())]);
-}
-
-#[test]
-fn wakers_are_called_once_records_can_be_read() {
-    let dir = memory_dir();
-    let log = Arc::new(opened(dir.path()));
-    let (woken, seen) = std::sync::mpsc::channel();
-    let calls = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&calls);
-    let reader = Arc::downgrade(&log);
-    log.wake(Arc::new(move || {
-        counted.fetch_add(1, Ordering::SeqCst);
-        if let Some(log) = reader.upgrade() {
-            woken.send(log.offsets(&partition("t", 0)).unwrap().end).unwrap();
-        }
-    }));
-    put(&*log, &partition("t", 0), &["a", "b"]);
-    assert_eq!(seen.recv().unwrap(), 2);
-    assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
 
 #[test]

@@ -4,9 +4,11 @@
 //! synchronous; [`Log::commit`] returns before the commit is durable, and its [`CommitTicket`] tells the outcome.
 
 mod error;
+mod subscription;
 mod ticket;
 
 pub use error::{LogError, LogErrorKind};
+pub use subscription::{Subscription, Waker};
 pub use ticket::{CommitOutcome, CommitTicket, Completer, Unanswered};
 
 use crate::record::{RecordSet, Timestamp, TopicName, TopicPartition};
@@ -144,9 +146,6 @@ pub struct Receipt {
     pub base_offsets: Vec<i64>,
 }
 
-/// Called when a partition's end has moved; cheap, and never blocks.
-pub type Waker = Arc<dyn Fn() + Send + Sync>;
-
 /// Topics of partitions, consumer groups, and one atomic commit over them.
 pub trait Log: Send + Sync + fmt::Debug {
     /// How large records, commits and metadata may be.
@@ -229,6 +228,14 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// [`LogError::Io`]: the log takes no more writes.
     fn sync(&self) -> Result<(), LogError>;
 
-    /// Has `waker` called whenever the end of any partition has moved, for as long as the log lives.
-    fn wake(&self, waker: Waker);
+    /// Has `waker` called whenever the partition's end has moved, until the subscription is dropped.
+    ///
+    /// Commits to other partitions call nobody here. What was committed before the call is not told: subscribe, then
+    /// read.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::UnknownPartition`].
+    fn subscribe(&self, partition: &TopicPartition, waker: Waker)
+    -> Result<Subscription, LogError>;
 }
