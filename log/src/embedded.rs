@@ -1,7 +1,11 @@
 //! The log in this process, behind the log port.
 
 use crate::{
-    commit::{Shared, checkpointer::Checkpointer, committer::Committer},
+    commit::{
+        Shared,
+        checkpointer::Checkpointer,
+        committer::{Committer, HeldDirectory},
+    },
     disk::{create_dirs, failed, lock, read},
     limits::{LIMITS, check_topic},
     lock::DirLock,
@@ -18,7 +22,7 @@ use headwater_core::{
 use std::{
     path::Path,
     sync::{Arc, Mutex},
-    thread::{Builder, JoinHandle},
+    thread::{self, Builder, JoinHandle},
 };
 
 /// Topics of partitions on local disk, behind one commit journal.
@@ -51,7 +55,6 @@ pub struct EmbeddedLog {
     committer: Mutex<Option<JoinHandle<()>>>,
     /// One creation at a time, from the check to the answer.
     creating: Mutex<()>,
-    lock: Mutex<Option<DirLock>>,
 }
 
 impl EmbeddedLog {
@@ -74,32 +77,30 @@ impl EmbeddedLog {
         let start_failed = failed("start a thread for", dir);
         let start = || {
             let checkpointer = Checkpointer::start(&shared)?;
+            let directory = HeldDirectory { shared: Arc::clone(&shared), _lock: lock };
+            let shared = Arc::clone(&shared);
             let committer =
-                Committer { shared: Arc::clone(&shared), journal, checkpointer, touched };
+                Committer { shared, journal, checkpointer, touched, _directory: directory };
             Builder::new().name("log-commit".into()).spawn(move || committer.run())
         };
         let committer = start().map_err(start_failed)?;
-        Ok(Self {
-            shared,
-            committer: Mutex::new(Some(committer)),
-            creating: Mutex::new(()),
-            lock: Mutex::new(Some(lock)),
-        })
+        Ok(Self { shared, committer: Mutex::new(Some(committer)), creating: Mutex::new(()) })
     }
 
     /// Writes what is queued, makes a checkpoint and gives the directory back. Later commits are refused; what was
     /// committed can still be read.
+    ///
+    /// A waker or a ticket's callback that closes the log, by dropping its last holder say, does not wait for that.
     ///
     /// # Errors
     ///
     /// What fenced the log, now or before.
     pub fn close(&self) -> Result<(), LogError> {
         self.shared.close_intake();
-        if let Some(committer) = lock(&self.committer).take() {
+        let committer = lock(&self.committer).take();
+        if let Some(committer) = committer.filter(|it| it.thread().id() != thread::current().id()) {
             let _panicked = committer.join();
         }
-        self.shared.store.freeze();
-        *lock(&self.lock) = None;
         self.shared.check_fence()
     }
 }

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     disk::{lock, write},
     journal::{Journal, entry},
+    lock::DirLock,
     partition::Touched,
 };
 use headwater_core::ports::log::LogError;
@@ -23,6 +24,21 @@ pub(crate) struct Committer {
     pub(crate) journal: Journal,
     pub(crate) checkpointer: Checkpointer,
     pub(crate) touched: Touched,
+    /// After the checkpointer, which still writes while it is dropped.
+    pub(crate) _directory: HeldDirectory,
+}
+
+/// The directory's lock, given back once neither a thread nor a reader writes there.
+#[derive(Debug)]
+pub(crate) struct HeldDirectory {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) _lock: DirLock,
+}
+
+impl Drop for HeldDirectory {
+    fn drop(&mut self) {
+        self.shared.store.freeze();
+    }
 }
 
 /// However the thread ends, callers must not wait for it.

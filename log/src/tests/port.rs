@@ -3,6 +3,7 @@
 use super::*;
 use crate::{OpenError, conformance};
 use headwater_core::ports::log::{Cleanup, Durability, Offsets, Owner};
+use std::sync::mpsc;
 
 #[test]
 fn it_does_what_every_log_must() {
@@ -127,6 +128,36 @@ fn a_locked_directory_says_who_holds_it_and_opens_once_it_is_closed() {
         commit(&log, vec![append(&partition("t", 0), &["a"])]),
         Err(LogError::Closed { .. })
     ));
+}
+
+#[test]
+fn a_callback_may_be_the_last_that_holds_the_log() {
+    let dir = memory_dir();
+    let log = Arc::new(opened(dir.path()));
+    let commit = || {
+        let appends = vec![append(&partition("t", 0), &["a"])];
+        log.commit(Commit { appends, ..Commit::default() }).unwrap()
+    };
+    let ((go, gate), (dropped, end)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
+    let held = (Arc::clone(&log), dropped);
+    commit().on_completion(move |outcome| {
+        outcome.unwrap();
+        gate.recv().unwrap_err();
+        drop(held);
+    });
+    let queued = commit();
+    drop(log);
+    drop(go);
+    end.recv().unwrap_err();
+    queued.wait().unwrap();
+    // It closes after its last holder is gone, on its own thread.
+    let again = loop {
+        match EmbeddedLog::open(dir.path(), small()) {
+            Err(OpenError::Locked { .. }) => std::thread::yield_now(),
+            opened => break opened.unwrap(),
+        }
+    };
+    assert_eq!(read_all(&again, &partition("t", 0)).len(), 2);
 }
 
 #[test]
