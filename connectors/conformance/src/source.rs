@@ -5,6 +5,7 @@ use headwater_core::{
     ports::connector::{DeadLetter, Resume, SourceBatch, SourceConnector, SourceStatus},
     record::RecordSet,
 };
+use std::mem;
 
 /// Polls that may give nothing before a source counts as stuck.
 const IDLE_POLLS_MAX: u32 = 1_000;
@@ -51,18 +52,27 @@ fn run(mut source: Box<dyn SourceConnector>, resume: Option<&Resume>) -> Result<
     source.open(resume)?;
     let mut steps = Vec::new();
     let mut idle = 0;
+    let begin = || SourceBatch::new(1, 0, &Still).with_records_max(RECORDS_MAX);
+    let mut batch = begin();
+    let mut position = resume.map(|resume| resume.position.clone());
     // The runtime does not poll what has ended.
     let mut ended = resume.is_some_and(|resume| resume.ended);
     while !ended {
-        let mut batch = SourceBatch::new(1, 0, &Still).with_records_max(RECORDS_MAX);
         let status = source.poll(&mut batch)?;
         ended = status == SourceStatus::Ended;
         idle = if batch.is_empty() { idle + 1 } else { 0 };
         if idle > IDLE_POLLS_MAX {
             return Err(Broken::Promise("a source of a bounded input never ended".to_owned()));
         }
-        let (sets, dead_letters, position) = batch.into_parts();
-        let Some(position) = position else { continue };
+        if !ended && !batch.has_position() {
+            if batch.is_full() {
+                return Err(Broken::Promise("a full batch has no position".to_owned()));
+            }
+            continue;
+        }
+        let (sets, dead_letters, given) = mem::replace(&mut batch, begin()).into_parts();
+        position = given.or(position);
+        let Some(position) = position.clone() else { continue };
         let records = sets.iter().flat_map(RecordSet::iter);
         let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
         let records = records

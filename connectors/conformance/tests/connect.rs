@@ -81,7 +81,69 @@ impl SourceConnector for Scripted {
     }
 }
 
+/// When a source says where to go on after what it gave.
+#[derive(Debug, Clone, Copy)]
+enum Positions {
+    /// In each poll.
+    Always,
+    /// Only in a poll that succeeds.
+    AtSuccess,
+    /// Only in the last poll; the others succeed.
+    AtTheEnd,
+}
+
+/// Gives a record in each of four polls; the first three then fail, or give no position.
+#[derive(Debug)]
+struct Faltering {
+    at: i64,
+    positions: Positions,
+}
+
+impl SourceConnector for Faltering {
+    fn input(&self) -> String {
+        "faltering".to_owned()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn validate(&self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn open(&mut self, _resume: Option<&Resume>) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn poll(&mut self, out: &mut SourceBatch) -> Result<SourceStatus, ConnectorError> {
+        out.push(self.at, None, Some(self.at.to_string().as_bytes()), &Headers::new())?;
+        self.at += 1;
+        let last = self.at == 4;
+        if last || matches!(self.positions, Positions::Always) {
+            out.set_position(Committed { offset: self.at, metadata: String::new() });
+        }
+        match self.positions {
+            _ if last => Ok(SourceStatus::Ended),
+            Positions::AtTheEnd => Ok(SourceStatus::More),
+            Positions::Always | Positions::AtSuccess => Err(ConnectorError::Remote {
+                remote: "there".into(),
+                detail: "down".into(),
+                retriable: true,
+            }),
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        Retry { delay_first: Duration::from_nanos(1), ..Retry::default() }
+    }
+}
+
 fn start(log: &Arc<MemoryLog>, then: Then) -> SourceTask {
+    start_source(log, Box::new(Scripted { at: 0, then, failures: 0 }))
+}
+
+fn start_source(log: &Arc<MemoryLog>, source: Box<dyn SourceConnector>) -> SourceTask {
     let topic = |name| TopicName::new(name).unwrap();
     let target = SourceTarget {
         topic: topic("t"),
@@ -89,7 +151,6 @@ fn start(log: &Arc<MemoryLog>, then: Then) -> SourceTask {
         dead_letter_topic: topic("t-dead-letters"),
     };
     let port: Arc<dyn Log> = Arc::clone(log) as Arc<dyn Log>;
-    let source = Box::new(Scripted { at: 0, then, failures: 0 });
     SourceTask::start("s", source, port, target, Arc::new(SystemClock::new())).unwrap()
 }
 
@@ -120,6 +181,24 @@ fn a_panic_and_a_failure_are_reported_and_lose_nothing_that_was_given() {
 fn a_retriable_failure_is_tried_again() {
     let progress = start(&Arc::new(MemoryLog::new()), Then::FailTwice).wait_ended().unwrap();
     assert_eq!((progress.records, progress.ended), (10, true));
+}
+
+#[test]
+fn what_a_source_gave_before_it_failed_is_committed_however_often_it_fails() {
+    for positions in [Positions::Always, Positions::AtSuccess, Positions::AtTheEnd] {
+        let log = Arc::new(MemoryLog::new());
+        let source = Box::new(Faltering { at: 0, positions });
+        let progress = start_source(&log, source).wait_ended().unwrap();
+        assert_eq!((progress.records, progress.position), (4, 4), "{positions:?}");
+        let mut values = Vec::new();
+        for partition in [0, 1] {
+            let partition = TopicPartition::new(TopicName::new("t").unwrap(), partition);
+            let fetched = log.fetch(&partition, 0, 1 << 20).unwrap();
+            values.extend(fetched.records.iter().filter_map(|record| Some(record.value?.to_vec())));
+        }
+        values.sort();
+        assert_eq!(values, [b"0", b"1", b"2", b"3"], "{positions:?}");
+    }
 }
 
 #[test]

@@ -124,13 +124,18 @@ impl SourceBatch {
         self
     }
 
-    /// The wall clock when the batch was begun, in ms.
+    /// Takes the time anew, before another poll adds to this batch.
+    pub fn refresh_time(&mut self, clock: &dyn Clock) {
+        (self.now, self.elapsed) = (clock.now(), clock.elapsed());
+    }
+
+    /// The wall clock at this poll, in ms.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// Time since some fixed moment when the batch was begun; never goes back.
+    /// Time since some fixed moment at this poll; never goes back.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.elapsed
@@ -163,7 +168,10 @@ impl SourceBatch {
         self.dead_letters.push(letter);
     }
 
-    /// Says where to go on behind everything in this batch; without it nothing of the position is committed.
+    /// Sets where to go on after everything in this batch.
+    ///
+    /// A batch without a position is not committed but given to the next poll, which adds to it; a full one fails the
+    /// source.
     pub fn set_position(&mut self, position: Committed) {
         self.position = Some(position);
     }
@@ -246,7 +254,7 @@ pub trait SourceConnector: Send + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// The input failed; everything given before is kept.
+    /// The input failed. What was given before counts as given: the next poll goes on after it.
     fn poll(&mut self, out: &mut SourceBatch) -> Result<SourceStatus, ConnectorError>;
 
     /// How far it is.
@@ -448,8 +456,9 @@ impl ConnectorError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Remote { retriable, .. } => *retriable,
-            Self::Io { source, .. } => source.kind() == io::ErrorKind::Interrupted,
-            Self::Config { .. }
+            // Half of it may have been done, and no connector over files knows how to do the other half.
+            Self::Io { .. }
+            | Self::Config { .. }
             | Self::Input { .. }
             | Self::Position { .. }
             | Self::Encode { .. }
@@ -473,5 +482,11 @@ mod tests {
         let waits: Vec<_> =
             (1..).map_while(|attempt| retry.delay(attempt)).map(|d| d.as_millis()).collect();
         assert_eq!(waits, [100, 200, 300, 300]);
+    }
+
+    #[test]
+    fn a_call_on_a_file_that_was_interrupted_is_not_repeated() {
+        let interrupted = io::Error::from(io::ErrorKind::Interrupted);
+        assert!(!ConnectorError::io("sync", "staged", interrupted).is_retriable());
     }
 }

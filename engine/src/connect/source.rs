@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //!
-//! - Records, dead letters and the position behind them are one commit: a restart goes on exactly where the log ends.
+//! - Records, dead letters and the position after them are one commit: a restart goes on exactly where the log ends.
+//! - What a source gave is committed, also when it fails after that; without a position, once one is given.
 //! - Counts and the position are those of all runs, and are reported once they are acknowledged.
 //! - After the end of its input is committed, a source is opened to check its input but never polled again.
 
@@ -15,14 +16,16 @@ use super::{
 };
 use headwater_core::{
     ports::{
-        connector::{DeadLetter, Resume, SourceBatch, SourceConnector, SourceStatus},
+        connector::{
+            ConnectorError, DeadLetter, Resume, SourceBatch, SourceConnector, SourceStatus,
+        },
         log::{Append, Commit, CommitTicket, Committed, GroupOffset, Log, Owner},
     },
     record::{RecordSet, TopicName, TopicPartition},
     time::Clock,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::VecDeque, sync::Arc, thread::JoinHandle};
+use std::{collections::VecDeque, mem, sync::Arc, thread::JoinHandle};
 
 /// Commits in flight at most: enough to read on while the disk syncs, few enough to bound memory.
 const COMMITS_IN_FLIGHT_MAX: usize = 4;
@@ -161,7 +164,9 @@ struct Run {
     position: Position,
     offset: i64,
     in_flight: VecDeque<InFlight>,
-    polls: u32,
+    /// What was given since the last position, and how many batches were handed in.
+    batch: SourceBatch,
+    batches: u32,
 }
 
 type Shared = (Arc<str>, Arc<dyn Clock>, Arc<Signal<SourceProgress>>);
@@ -190,6 +195,7 @@ impl Run {
         attempt(&signal, connector.retry(), || connector.open(resume.as_ref()))?;
         let input = connector.input();
         let in_flight = VecDeque::new();
+        let batch = SourceBatch::new(target.partitions, 0, &*clock);
         let run = Self {
             connector,
             log,
@@ -202,7 +208,8 @@ impl Run {
             position,
             offset,
             in_flight,
-            polls: 0,
+            batch,
+            batches: 0,
         };
         run.report(run.offset, &run.position.clone());
         run.share();
@@ -212,56 +219,49 @@ impl Run {
     fn run(mut self) -> Result<(), Stopped> {
         let outcome = self.poll_to_end();
         // What was handed in is acknowledged or refused by the log, whatever ended the reading.
-        let settled = self.settle(0);
-        outcome.and(settled)
+        let acknowledged = self.await_commits(0);
+        outcome.and(acknowledged)
     }
 
     fn poll_to_end(&mut self) -> Result<(), Stopped> {
-        while !self.position.ended && self.signal.wish() != Wish::Stop {
-            let (status, batch) = self.poll()?;
-            let ended = status == SourceStatus::Ended;
-            self.hand_in(batch, ended)?;
-            self.share();
+        let signal = Arc::clone(&self.signal);
+        while !self.position.ended && signal.wish() != Wish::Stop {
+            let status = attempt(&signal, self.connector.retry(), || self.poll())?;
             if let SourceStatus::Idle(wait) = status {
-                self.settle(0)?;
-                self.signal.wait(wait)?;
-            } else {
-                self.settle(COMMITS_IN_FLIGHT_MAX - 1)?;
+                signal.wait(wait)?;
             }
         }
         Ok(())
     }
 
-    /// Polls once. What a source gave before it failed is handed in first.
-    fn poll(&mut self) -> Result<(SourceStatus, SourceBatch), Stopped> {
-        self.polls = self.polls.wrapping_add(1);
-        let (retry, partitions, polls) =
-            (self.connector.retry(), self.target.partitions, self.polls);
-        let (connector, clock) = (&mut self.connector, &*self.clock);
-        let mut batch = SourceBatch::new(partitions, polls, clock);
-        let mut failed_batch = None;
-        let polled = attempt(&self.signal, retry, || {
-            let polled = connector.poll(&mut batch);
-            if polled.is_err() && batch.has_position() {
-                failed_batch =
-                    Some(std::mem::replace(&mut batch, SourceBatch::new(partitions, polls, clock)));
-            }
-            polled
-        });
-        if let Some(given) = failed_batch {
-            self.hand_in(given, false)?;
+    /// Polls once and hands in what the source gave, whether it failed after that or not: it never gives it again.
+    fn poll(&mut self) -> Result<SourceStatus, Stopped> {
+        self.batch.refresh_time(&*self.clock);
+        let polled = self.connector.poll(&mut self.batch);
+        let ended = matches!(polled, Ok(SourceStatus::Ended));
+        if ended || self.batch.has_position() {
+            self.batches = self.batches.wrapping_add(1);
+            let next = SourceBatch::new(self.target.partitions, self.batches, &*self.clock);
+            let given = mem::replace(&mut self.batch, next);
+            self.hand_in(given, ended)?;
+        } else if self.batch.is_full() {
+            return Err(ConnectorError::BatchFull.into());
         }
-        Ok((polled?, batch))
+        self.share();
+        if !matches!(polled, Ok(SourceStatus::More)) {
+            // Nothing follows for a while, so what was given shows as committed now.
+            self.await_commits(0)?;
+        }
+        Ok(polled?)
     }
 
     fn hand_in(&mut self, batch: SourceBatch, ended: bool) -> Result<(), Stopped> {
+        self.await_commits(COMMITS_IN_FLIGHT_MAX - 1)?;
         let now = batch.now();
         let (sets, letters, given) = batch.into_parts();
         if let Some(given) = given {
             self.offset = given.offset;
             self.position.connector = given.metadata;
-        } else if !ended {
-            return Ok(());
         }
         self.position.ended = ended;
         self.position.records += sets.iter().map(RecordSet::len).sum::<usize>() as u64;
@@ -295,7 +295,7 @@ impl Run {
     }
 
     /// Awaits the oldest commits until at most `left` are in flight.
-    fn settle(&mut self, left: usize) -> Result<(), Stopped> {
+    fn await_commits(&mut self, left: usize) -> Result<(), Stopped> {
         while self.in_flight.len() > left {
             let Some(InFlight { ticket, offset, position }) = self.in_flight.pop_front() else {
                 break;
