@@ -15,7 +15,7 @@
 
 pub use headwater_core::{dead_letter, ports, record, serde, time};
 pub use headwater_dsl as dsl;
-pub use headwater_engine::{connect, processor, runtime, store, task, topology};
+pub use headwater_engine::{connect, processor, runtime, store, topology};
 
 /// The embedded log.
 pub mod log {

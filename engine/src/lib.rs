@@ -5,7 +5,7 @@
 //! | [`topology`] | nodes, sub-topologies, the ends where bytes become rows |
 //! | [`processor`] | what an operator's author sees |
 //! | [`store`] | typed stores: cached, written behind |
-//! | [`task`] | one partition of a sub-topology, as a state machine without I/O |
+//! | `task` | one partition of a sub-topology, as a state machine without I/O |
 //! | [`runtime`] | threads that drive tasks, and the commit of all of them |
 //! | [`connect`] | threads that drive sources and sinks |
 //!
@@ -28,5 +28,5 @@ pub mod connect;
 pub mod processor;
 pub mod runtime;
 pub mod store;
-pub mod task;
+mod task;
 pub mod topology;

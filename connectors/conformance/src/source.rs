@@ -2,7 +2,8 @@
 
 use crate::{Broken, Still};
 use headwater_core::{
-    ports::connector::{DeadLetter, Resume, SourceBatch, SourceConnector, SourceStatus},
+    dead_letter::DeadLetter,
+    ports::connector::{Resume, SourceBatch, SourceConnector, SourceStatus},
     record::RecordSet,
 };
 use std::mem;

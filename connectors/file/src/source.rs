@@ -13,9 +13,9 @@ use crate::{
     position::{Identity, PREFIX_BYTES, place_of},
 };
 use headwater_core::{
+    dead_letter::DeadLetter,
     ports::connector::{
-        ConnectorError, DeadLetter, Guarantee, InputShare, Resume, SourceBatch, SourceConnector,
-        SourceStatus,
+        ConnectorError, Guarantee, InputShare, Resume, SourceBatch, SourceConnector, SourceStatus,
     },
     record::{Headers, Timestamp},
 };

@@ -7,10 +7,9 @@
 
 use crate::config::{BodyFormat, HttpSinkConfig};
 use headwater_core::{
+    dead_letter::DeadLetter,
     ports::{
-        connector::{
-            ConnectorError, DeadLetter, Due, Guarantee, Prepared, Retry, SinkConnector, SinkCounts,
-        },
+        connector::{ConnectorError, Due, Guarantee, Prepared, Retry, SinkConnector, SinkCounts},
         log::Committed,
     },
     record::RecordSet,

@@ -1,25 +1,92 @@
-//! What is kept of a record that could not be taken: its bytes, and headers that say where it came from and why.
+//! Dead letters: records that could not be taken, the headers that say why, and what to do with a bad record.
+//!
+//! | part | is |
+//! |---|---|
+//! | [`BadRecord`] | the policy: dead letter, drop or stop |
+//! | [`DeadLetter`] | a connector's bad record, with its cause |
+//! | [`DeadLetterHeaders`] | where it stood and what was wrong, as headers of the record in the dead-letter topic |
 
 use crate::record::Headers;
 
-/// The six headers of a dead letter, Kafka Streams' own: what kind of failure, its text, and where the record stood.
-#[must_use]
-pub fn dead_letter_headers(
-    kind: &str,
-    cause: &str,
-    topic: &str,
-    partition: u32,
-    offset: i64,
-) -> Headers {
-    let mut headers = Headers::new();
-    let mut add = |name: &str, value: &str| {
-        headers.add(format!("__streams.errors.{name}"), Some(value.as_bytes().to_vec()));
-    };
-    add("exception", kind);
-    add("message", cause);
-    add("stacktrace", "");
-    add("topic", topic);
-    add("partition", &partition.to_string());
-    add("offset", &offset.to_string());
-    headers
+/// What to do with a record that cannot be read, processed or written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BadRecord {
+    /// Append it to `<application.id>-dead-letters`, in the same commit, and go on.
+    #[default]
+    DeadLetter,
+    /// Count it as dropped and go on.
+    Continue,
+    /// Stop the application.
+    Fail,
+}
+
+/// A record that could not be taken, with its cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its key, if it had one.
+    pub key: Option<Vec<u8>>,
+    /// Its raw bytes, cut to what a topic holds.
+    pub value: Option<Vec<u8>>,
+    /// What kind of failure, such as `InvalidKey`.
+    pub kind: &'static str,
+    /// What was wrong, for a person.
+    pub cause: String,
+    /// Where: a source's position or a topic's offset.
+    pub offset: i64,
+}
+
+/// The six headers of a dead letter, which are Kafka Streams' own.
+///
+/// ```
+/// use headwater_core::dead_letter::DeadLetterHeaders;
+///
+/// let cause = "expected `,` at column 7";
+/// let headers =
+///     DeadLetterHeaders { kind: "SerdeError", cause, topic: "cars", partition: 3, offset: 57 };
+/// let mut lines = String::new();
+/// for (name, value) in headers.to_headers().iter() {
+///     lines += &format!("{name}: {}\n", String::from_utf8_lossy(value.unwrap_or_default()));
+/// }
+/// assert_eq!(
+///     lines,
+///     "\
+/// __streams.errors.exception: SerdeError
+/// __streams.errors.message: expected `,` at column 7
+/// __streams.errors.stacktrace: \n\
+/// __streams.errors.topic: cars
+/// __streams.errors.partition: 3
+/// __streams.errors.offset: 57
+/// "
+/// );
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct DeadLetterHeaders<'a> {
+    /// What kind of failure.
+    pub kind: &'a str,
+    /// What was wrong, for a person.
+    pub cause: &'a str,
+    /// The topic, or the foreign input, that the record was read from.
+    pub topic: &'a str,
+    /// Its partition.
+    pub partition: u32,
+    /// Its offset, or its position in the foreign input.
+    pub offset: i64,
+}
+
+impl DeadLetterHeaders<'_> {
+    /// Names and values as headers of a record, in order.
+    #[must_use]
+    pub fn to_headers(&self) -> Headers {
+        let mut headers = Headers::new();
+        let mut add = |name: &str, value: &str| {
+            headers.add(format!("__streams.errors.{name}"), Some(value.as_bytes().to_vec()));
+        };
+        add("exception", self.kind);
+        add("message", self.cause);
+        add("stacktrace", "");
+        add("topic", self.topic);
+        add("partition", &self.partition.to_string());
+        add("offset", &self.offset.to_string());
+        headers
+    }
 }

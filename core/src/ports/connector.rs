@@ -17,6 +17,7 @@
 
 use super::log::Committed;
 use crate::{
+    dead_letter::DeadLetter,
     record::{Headers, RecordSet, RecordSetBuilder, SetFull, Timestamp, murmur2_partition},
     time::Clock,
 };
@@ -67,21 +68,6 @@ impl Retry {
         let wait = nth(attempt.saturating_sub(1));
         (spent.saturating_add(wait) <= self.budget).then_some(wait)
     }
-}
-
-/// A record that could not be taken, with its cause.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Its key, if it had one.
-    pub key: Option<Vec<u8>>,
-    /// Its raw bytes, cut to what a topic holds.
-    pub value: Option<Vec<u8>>,
-    /// What kind of failure, such as `InvalidKey`.
-    pub kind: &'static str,
-    /// What was wrong, for a person.
-    pub cause: String,
-    /// Where: a source's position or a topic's offset.
-    pub offset: i64,
 }
 
 /// What a source has for the next commit: records placed in partitions, dead letters, and the position behind them.

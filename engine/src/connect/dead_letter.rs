@@ -2,11 +2,8 @@
 
 use super::Stopped;
 use headwater_core::{
-    dead_letter::dead_letter_headers,
-    ports::{
-        connector::DeadLetter,
-        log::{Append, Log, TopicSpec},
-    },
+    dead_letter::{DeadLetter, DeadLetterHeaders},
+    ports::log::{Append, Log, TopicSpec},
     record::{RecordSetBuilder, Timestamp, TopicName, TopicPartition},
 };
 use std::sync::Arc;
@@ -30,15 +27,16 @@ pub(super) fn dead_letters(
     }
     let mut records = RecordSetBuilder::default();
     for letter in letters {
-        let headers = dead_letter_headers(
-            letter.kind,
-            &letter.cause,
-            origin.from,
-            origin.partition,
-            letter.offset,
-        );
+        let headers = DeadLetterHeaders {
+            kind: letter.kind,
+            cause: &letter.cause,
+            topic: origin.from,
+            partition: origin.partition,
+            offset: letter.offset,
+        };
+        let (key, value) = (letter.key.as_deref(), letter.value.as_deref());
         records
-            .push(now, letter.key.as_deref(), letter.value.as_deref(), &headers)
+            .push(now, key, value, &headers.to_headers())
             .map_err(|full| Stopped::Setup(full.to_string()))?;
     }
     let partition = TopicPartition::new(origin.to.clone(), 0);

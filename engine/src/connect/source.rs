@@ -15,10 +15,9 @@ use super::{
     signal::{Signal, Wish, spawn},
 };
 use headwater_core::{
+    dead_letter::DeadLetter,
     ports::{
-        connector::{
-            ConnectorError, DeadLetter, Resume, SourceBatch, SourceConnector, SourceStatus,
-        },
+        connector::{ConnectorError, Resume, SourceBatch, SourceConnector, SourceStatus},
         log::{Append, Commit, CommitTicket, Committed, GroupOffset, Log, Owner},
     },
     record::{RecordSet, TopicName, TopicPartition},

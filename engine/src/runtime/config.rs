@@ -1,6 +1,6 @@
 //! How an application runs.
 
-use crate::task::BadRecord;
+use headwater_core::dead_letter::BadRecord;
 use std::time::Duration;
 
 /// What a failure may do to results.

@@ -29,5 +29,6 @@ mod worker;
 pub use config::{ProcessingGuarantee, StreamsConfig};
 pub use driver::Driver;
 pub use error::StreamsError;
+pub use headwater_core::dead_letter::BadRecord;
 pub use query::ReadOnlyKeyValueStore;
 pub use streams::{Lag, Streams, StreamsMetrics, StreamsState};

@@ -10,7 +10,7 @@ use crate::{
     topology::TimeMark,
 };
 use headwater_core::{
-    dead_letter::dead_letter_headers,
+    dead_letter::DeadLetterHeaders,
     record::{Headers, RecordSet, RecordSetBuilder, SetFull, Timestamp},
 };
 
@@ -50,6 +50,9 @@ impl Letters {
     /// Adds a letter about a record of `origin`, or about a row that an operator made if it has no place there.
     pub(super) fn add(&mut self, letter: &DeadLetter, origin: Option<Origin<'_>>, now: Timestamp) {
         let DeadLetter { origin: place, node, kind, cause } = letter;
+        let about = |topic, partition, offset| {
+            DeadLetterHeaders { kind, cause, topic, partition, offset }.to_headers()
+        };
         let found = origin.filter(|_| *place != NO_ORIGIN).and_then(|Origin { input, source }| {
             Some((input, &source.partition, source.records.get(*place as usize)?))
         });
@@ -58,8 +61,8 @@ impl Letters {
             Some((input, partition, record)) => {
                 let headers = Headers::decode(record.headers).unwrap_or_default();
                 let mut headers = TimeMark::strip(headers).unwrap_or_default();
-                let (topic, number) = (partition.topic.as_str(), partition.partition);
-                headers.extend(dead_letter_headers(kind, cause, topic, number, record.offset));
+                let topic = partition.topic.as_str();
+                headers.extend(about(topic, partition.partition, record.offset));
                 Letter {
                     place: Place { input, offset: record.offset, node: *node },
                     timestamp: record.timestamp,
@@ -73,7 +76,7 @@ impl Letters {
                 timestamp: now,
                 key: None,
                 value: None,
-                headers: dead_letter_headers(kind, cause, "", 0, -1),
+                headers: about("", 0, -1),
             },
         };
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);

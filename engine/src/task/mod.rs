@@ -34,24 +34,13 @@ use crate::{
 use graph::{Action, Graph};
 use hashbrown::HashMap;
 use headwater_core::{
+    dead_letter::BadRecord,
     ports::log::Fetched,
     record::{RecordSet, Timestamp, TopicPartition},
 };
 use input::{Input, Passed, Run};
 use letters::{Letters, Origin};
 use time_vector::TimeVector;
-
-/// What to do with a record that cannot be read, processed or written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BadRecord {
-    /// Append it to `<application.id>-dead-letters`, in the same commit, and go on.
-    #[default]
-    DeadLetter,
-    /// Count it as dropped and go on.
-    Continue,
-    /// Stop the application.
-    Fail,
-}
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
