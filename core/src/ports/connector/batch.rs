@@ -1,0 +1,139 @@
+//! What a source has for the next commit.
+
+use super::ConnectorError;
+use crate::{
+    dead_letter::DeadLetter,
+    ports::log::Committed,
+    record::{Headers, RecordSet, RecordSetBuilder, Timestamp, murmur2_partition},
+    time::Clock,
+};
+use std::time::Duration;
+
+/// Records in a source batch at most.
+const RECORDS_MAX: usize = 8_192;
+/// Bytes in a source batch at which it counts as full.
+const BYTES_MAX: usize = 1 << 20;
+
+/// What a source has for the next commit: records placed in partitions, dead letters, and the position behind them.
+#[derive(Debug)]
+pub struct SourceBatch {
+    now: Timestamp,
+    elapsed: Duration,
+    partitions: Vec<RecordSetBuilder>,
+    unkeyed_to: usize,
+    records: usize,
+    records_max: usize,
+    dead_letters: Vec<DeadLetter>,
+    bytes: usize,
+    position: Option<Committed>,
+}
+
+impl SourceBatch {
+    /// An empty batch for a topic of so many partitions; records without a key go to partition `unkeyed_to`.
+    #[must_use]
+    pub fn new(partitions: u32, unkeyed_to: u32, clock: &dyn Clock) -> Self {
+        let partitions: Vec<_> =
+            (0..partitions.max(1)).map(|_| RecordSetBuilder::default()).collect();
+        Self {
+            now: clock.now(),
+            elapsed: clock.elapsed(),
+            unkeyed_to: unkeyed_to as usize % partitions.len(),
+            partitions,
+            records: 0,
+            records_max: RECORDS_MAX,
+            dead_letters: Vec::new(),
+            bytes: 0,
+            position: None,
+        }
+    }
+
+    /// The same, but full with so many records; 8,192 unless set.
+    #[must_use]
+    pub fn with_records_max(mut self, records_max: usize) -> Self {
+        self.records_max = records_max;
+        self
+    }
+
+    /// Takes the time anew, before another poll adds to this batch.
+    pub fn refresh_time(&mut self, clock: &dyn Clock) {
+        (self.now, self.elapsed) = (clock.now(), clock.elapsed());
+    }
+
+    /// The wall clock at this poll, in ms.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Time since some fixed moment at this poll; never goes back.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// Adds a record, in the partition that Kafka's default partitioner gives its key.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectorError::BatchFull`] past 4 GiB in a partition; end the batch at [`is_full`](Self::is_full).
+    pub fn push(
+        &mut self,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers,
+    ) -> Result<(), ConnectorError> {
+        let count = u32::try_from(self.partitions.len()).unwrap_or(u32::MAX);
+        let place = key.map_or(self.unkeyed_to, |key| murmur2_partition(key, count) as usize);
+        let records = self.partitions.get_mut(place).ok_or(ConnectorError::BatchFull)?;
+        records.push(timestamp, key, value, headers)?;
+        self.records += 1;
+        self.bytes += key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+        Ok(())
+    }
+
+    /// Adds a record that cannot be taken.
+    pub fn dead_letter(&mut self, letter: DeadLetter) {
+        self.bytes += letter.value.as_ref().map_or(0, Vec::len) + letter.cause.len();
+        self.dead_letters.push(letter);
+    }
+
+    /// Sets where to go on after everything in this batch.
+    ///
+    /// A batch without a position is not committed but given to the next poll, which adds to it; a full one fails the
+    /// source.
+    pub fn set_position(&mut self, position: Committed) {
+        self.position = Some(position);
+    }
+
+    /// Whether the batch should be ended: 8,192 records or 1 MiB.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.records + self.dead_letters.len() >= self.records_max || self.bytes >= BYTES_MAX
+    }
+
+    /// Whether it holds neither records nor dead letters.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records == 0 && self.dead_letters.is_empty()
+    }
+
+    /// Whether a position was set.
+    #[must_use]
+    pub fn has_position(&self) -> bool {
+        self.position.is_some()
+    }
+
+    /// The number of records, dead letters not counted.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// The batch's parts: records by partition, dead letters, position.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<RecordSet>, Vec<DeadLetter>, Option<Committed>) {
+        let sets = self.partitions.into_iter().map(RecordSetBuilder::build).collect();
+        (sets, self.dead_letters, self.position)
+    }
+}

@@ -1,0 +1,117 @@
+//! Why a connector could not go on.
+
+use crate::record::SetFull;
+use std::{io, path::PathBuf, sync::Arc};
+
+/// Why a connector could not go on.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectorError {
+    /// A setting cannot be used; change it.
+    #[error("{setting}: {detail}")]
+    Config {
+        /// The setting.
+        setting: String,
+        /// What is wrong, and what to do.
+        detail: String,
+    },
+
+    /// The file system refused.
+    #[error("could not {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+
+    /// The input cannot be read past a position; what lies before it was taken.
+    #[error("{input} cannot be read behind byte {position}: {detail}")]
+    Input {
+        /// The input.
+        input: String,
+        /// How far it was read.
+        position: u64,
+        /// What is wrong, and what to do.
+        detail: String,
+    },
+
+    /// The committed position is of another input, or was written by another program.
+    #[error("{name} cannot go on where the last run stopped: {detail}")]
+    Position {
+        /// The input, or the partition.
+        name: String,
+        /// What is wrong, and what to do.
+        detail: String,
+    },
+
+    /// The other side failed or could not be reached.
+    #[error("{remote}: {detail}")]
+    Remote {
+        /// The other side.
+        remote: String,
+        /// What it said.
+        detail: String,
+        /// Whether the same call may succeed later.
+        retriable: bool,
+    },
+
+    /// Records cannot be written in the sink's format.
+    #[error("could not encode records of {name}: {detail}")]
+    Encode {
+        /// Which records.
+        name: String,
+        /// What is wrong.
+        detail: String,
+    },
+
+    /// A batch holds all that it can.
+    #[error("a batch is full; end it and start another")]
+    BatchFull,
+
+    /// The other side has closed and wants no more; this is an end, not a failure.
+    #[error("{0} was closed by its reader")]
+    Closed(String),
+}
+
+impl From<SetFull> for ConnectorError {
+    fn from(_: SetFull) -> Self {
+        Self::BatchFull
+    }
+}
+
+impl ConnectorError {
+    /// The file system refused `action` on `path`.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Io { action, path: path.into(), source: Arc::new(source) }
+    }
+
+    /// Whether the same call may succeed later with nothing changed.
+    #[must_use]
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Remote { retriable, .. } => *retriable,
+            // Half of it may have been done, and no connector over files knows how to do the other half.
+            Self::Io { .. }
+            | Self::Config { .. }
+            | Self::Input { .. }
+            | Self::Position { .. }
+            | Self::Encode { .. }
+            | Self::BatchFull
+            | Self::Closed(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_on_a_file_that_was_interrupted_is_not_repeated() {
+        let interrupted = io::Error::from(io::ErrorKind::Interrupted);
+        assert!(!ConnectorError::io("sync", "staged", interrupted).is_retriable());
+    }
+}
