@@ -102,6 +102,13 @@ impl RecordSet {
         entries.iter().map(|entry| self.resolve(entry))
     }
 
+    /// The records below `offset`.
+    #[must_use]
+    pub fn below(mut self, offset: i64) -> Self {
+        self.entries.truncate(self.entries.partition_point(|entry| entry.offset < offset));
+        self
+    }
+
     /// The same records at the offsets from `base` on: what they are after an append there.
     #[must_use]
     pub fn at_offset(mut self, base: i64) -> Self {

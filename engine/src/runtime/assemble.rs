@@ -1,6 +1,9 @@
 //! Puts the parts of all tasks together into one commit of the log, and then one of the state.
 
-use super::{exchange::Exchange, worker::TaskPart};
+use super::{
+    exchange::{Exchange, Taken},
+    task_group::TaskPart,
+};
 use crate::{
     task::{Blueprint, ChangelogPart, TaskCommit},
     topology::Topic,
@@ -10,12 +13,15 @@ use headwater_core::{
         log::{Append, Commit, Committed, GroupOffset, Owner, Receipt},
         state::{ShardChanges, StateCommit},
     },
-    record::TopicPartition,
+    record::{RecordSet, TopicPartition},
 };
 use std::sync::Arc;
 
-/// One commit of an instance: what goes to the log, and what goes to the state once the log has it.
-#[derive(Debug)]
+/// Records for a partition of an external topic.
+pub(super) type Output = (Topic, u32, RecordSet);
+
+/// One commit of an application: what goes to the log, and what goes to the state once the log has it.
+#[derive(Debug, Default)]
 pub(super) struct EpochCommit {
     pub(super) epoch: u64,
     pub(super) log: Commit,
@@ -25,10 +31,7 @@ pub(super) struct EpochCommit {
 }
 
 /// The appends for records to external topics.
-pub(super) fn outputs(
-    blueprint: &Blueprint,
-    outputs: Vec<(Topic, u32, headwater_core::record::RecordSet)>,
-) -> Vec<Append> {
+pub(super) fn outputs(blueprint: &Blueprint, outputs: Vec<Output>) -> Vec<Append> {
     let append = |(topic, partition, records)| {
         let partition = TopicPartition::new(blueprint.topic_name(&topic), partition);
         Append { partition, base_offset: None, records: Arc::new(records) }
@@ -42,8 +45,7 @@ impl EpochCommit {
         parts: Vec<TaskPart>,
         (blueprint, exchange, owner): (&Blueprint, &Exchange, &Owner),
     ) -> Self {
-        let mut this =
-            Self { epoch, log: Commit::default(), changes: Vec::new(), sources: Vec::new() };
+        let mut this = Self { epoch, ..Self::default() };
         this.log.owner = Some(owner.clone());
         let mut dead_letters = Vec::new();
         for part in parts {
@@ -53,8 +55,9 @@ impl EpochCommit {
                 let partition = TopicPartition::new(blueprint.dead_letters_name(), 0);
                 dead_letters.push(Append { partition, base_offset: None, records: Arc::new(dead) });
             }
-            for (topic, partition, consumed) in &part.managed {
-                exchange.settle(topic, *partition, *consumed, &mut this.log.appends);
+            for (topic, partition, consumed) in &part.repartitioned {
+                let taken = Taken { consumed: *consumed, epoch };
+                exchange.commit(topic, *partition, taken, &mut this.log.appends);
             }
             changes.into_iter().for_each(|change| this.add_change(change));
             this.log.offsets.extend(offsets.into_iter().map(|(partition, offset)| GroupOffset {

@@ -1,7 +1,9 @@
 //! How an application runs.
 
-use headwater_core::dead_letter::BadRecord;
-use std::time::Duration;
+use super::error::StreamsError;
+use crate::processor::ProcessorError;
+use headwater_core::{dead_letter::BadRecord, ports::state::StateError};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// What a failure may do to results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -11,6 +13,48 @@ pub enum ProcessingGuarantee {
     ExactlyOnce,
     /// Outputs become visible as soon as they are made; after a failure some are made again.
     AtLeastOnce,
+}
+
+/// What becomes of an application whose task failed or whose code panicked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UncaughtExceptionResponse {
+    /// It stops; others of the same runtime go on.
+    #[default]
+    StopApplication,
+    /// Its tasks are made anew from its last commit, after a wait that doubles; after 5 times in 10 minutes it stops.
+    Replace,
+    /// It stops, and every other application of the runtime with it.
+    StopRuntime,
+}
+
+/// Decides what becomes of an application after a failure.
+#[derive(Clone, Default)]
+pub struct UncaughtExceptionHandler(Option<Arc<Decide>>);
+
+type Decide = dyn Fn(&StreamsError) -> UncaughtExceptionResponse + Send + Sync;
+
+impl fmt::Debug for UncaughtExceptionHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "the user's" } else { "stop the application" })
+    }
+}
+
+impl UncaughtExceptionHandler {
+    /// What to do about `error`. What a restart meets again (a bad record under [`BadRecord::Fail`], damaged state) is not
+    /// asked about: it stops the application.
+    pub(super) fn response(&self, error: &StreamsError) -> UncaughtExceptionResponse {
+        let returns = matches!(
+            error,
+            StreamsError::Processor { source: ProcessorError::Record { .. }, .. }
+                | StreamsError::State(
+                    StateError::Corrupt { .. } | StateError::SchemaDiffers { .. }
+                )
+        );
+        match &self.0 {
+            Some(decide) if !returns => decide(error),
+            Some(_) | None => UncaughtExceptionResponse::StopApplication,
+        }
+    }
 }
 
 /// How an application runs; Kafka's names, safe defaults.
@@ -38,6 +82,8 @@ pub struct StreamsConfig {
     pub commit_bytes_max: usize,
     /// What to do with bad records: dead letters by default.
     pub bad_record: BadRecord,
+    /// What becomes of the application after a failure or a panic: it stops by default.
+    pub uncaught_exception_handler: UncaughtExceptionHandler,
     /// The most rows in a batch: 2,048 by default.
     pub batch_rows_max: usize,
     /// Whether internal topics are synced before they are acknowledged; on by default.
@@ -55,6 +101,7 @@ impl StreamsConfig {
             statestore_cache_max_bytes: 50 << 20,
             commit_bytes_max: 32 << 20,
             bad_record: BadRecord::default(),
+            uncaught_exception_handler: UncaughtExceptionHandler::default(),
             batch_rows_max: 2048,
             internal_durability: headwater_core::ports::log::Durability::default(),
         }
@@ -92,6 +139,24 @@ impl StreamsConfig {
     #[must_use]
     pub fn with_bad_record(mut self, policy: BadRecord) -> Self {
         self.bad_record = policy;
+        self
+    }
+
+    /// Has `decide` say what becomes of the application after a failure or a panic.
+    ///
+    /// ```
+    /// use headwater_engine::runtime::{StreamsConfig, UncaughtExceptionResponse};
+    ///
+    /// let config = StreamsConfig::new("fleet")
+    ///     .with_uncaught_exception_handler(|_| UncaughtExceptionResponse::Replace);
+    /// assert_eq!(format!("{:?}", config.uncaught_exception_handler), "the user's");
+    /// ```
+    #[must_use]
+    pub fn with_uncaught_exception_handler(
+        mut self,
+        decide: impl Fn(&StreamsError) -> UncaughtExceptionResponse + Send + Sync + 'static,
+    ) -> Self {
+        self.uncaught_exception_handler = UncaughtExceptionHandler(Some(Arc::new(decide)));
         self
     }
 

@@ -6,7 +6,7 @@ use super::{
     error::StreamsError,
     query::{ReadOnlyKeyValueStore, open_store},
     setup::{Ready, World, first_epoch, prepare},
-    worker::Worker,
+    task_group::TaskGroup,
 };
 use crate::topology::Topology;
 use headwater_core::{
@@ -18,7 +18,7 @@ use std::{fmt, sync::Arc};
 
 /// An application driven by hand.
 pub struct Driver {
-    worker: Worker,
+    tasks: TaskGroup,
     ready: Ready,
     state: Arc<dyn State>,
     epoch: u64,
@@ -46,9 +46,11 @@ impl Driver {
     ) -> Result<Self, StreamsError> {
         let world = World { log, state: Arc::clone(&state), clock };
         let mut ready = prepare(topology, config, &world)?;
-        let worker = Worker::new(std::mem::take(&mut ready.tasks), Arc::clone(&ready.around));
+        let epoch = first_epoch(&ready.owner);
+        let tasks = std::mem::take(&mut ready.tasks);
+        let tasks = TaskGroup::new(tasks, Arc::clone(&ready.around), epoch + 1);
         let levels = ready.blueprint.plan.subs.iter().map(|sub| sub.level + 1).max().unwrap_or(0);
-        Ok(Self { worker, epoch: first_epoch(&ready.owner), ready, state, levels })
+        Ok(Self { tasks, epoch, ready, state, levels })
     }
 
     /// Takes everything that its topics hold.
@@ -57,7 +59,7 @@ impl Driver {
     ///
     /// What a stream thread would have stopped with.
     pub fn run_until_idle(&mut self) -> Result<(), StreamsError> {
-        while self.worker.pump()? {}
+        while self.tasks.pump()? {}
         Ok(())
     }
 
@@ -68,7 +70,7 @@ impl Driver {
     ///
     /// As [`run_until_idle`](Self::run_until_idle).
     pub fn step(&mut self) -> Result<bool, StreamsError> {
-        self.worker.pump()
+        self.tasks.pump()
     }
 
     /// Commits, and waits for it.
@@ -78,15 +80,15 @@ impl Driver {
     /// As [`run_until_idle`](Self::run_until_idle).
     pub fn commit(&mut self) -> Result<(), StreamsError> {
         for level in 0..self.levels {
-            self.worker.settle_level(level)?;
+            self.tasks.flush_level(level)?;
         }
         self.epoch += 1;
-        let parts = self.worker.collect(self.epoch)?;
+        let parts = self.tasks.collect(self.epoch)?;
         let joined = (&*self.ready.blueprint, &self.ready.around.exchange, &self.ready.owner);
         let mut commit = EpochCommit::new(self.epoch, parts, joined);
         let receipt = self.ready.around.log.commit(std::mem::take(&mut commit.log))?.wait()?;
         self.state.publish(commit.into_state(&receipt))?;
-        self.worker.published(self.epoch, 0);
+        self.tasks.published(self.epoch, 0);
         Ok(())
     }
 
@@ -97,7 +99,7 @@ impl Driver {
     /// As [`run_until_idle`](Self::run_until_idle).
     pub fn finish(&mut self) -> Result<(), StreamsError> {
         self.run_until_idle()?;
-        while !self.worker.finish()? {
+        while !self.tasks.finish()? {
             self.run_until_idle()?;
         }
         self.commit()
@@ -119,7 +121,7 @@ impl Driver {
     /// How many records the node called `node` has dropped.
     #[must_use]
     pub fn dropped_records(&self, node: &str) -> u64 {
-        let nodes = self.worker.tasks.iter().flat_map(|task| task.dropped());
+        let nodes = self.tasks.tasks.iter().flat_map(|task| task.dropped());
         nodes.filter(|(name, _)| &***name == node).map(|(_, count)| count).sum()
     }
 }

@@ -8,7 +8,7 @@ use headwater_core::{
     ports::{log::LogError, state::StateError},
     record::{InvalidTopicName, TopicName},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Why an application did not start or go on.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -72,7 +72,23 @@ pub enum StreamsError {
     #[error("could not start a thread: {0}")]
     Thread(Arc<std::io::Error>),
 
-    /// The instance has been closed.
+    /// The application has been closed, or its runtime ended.
     #[error("the application is not running")]
     NotRunning,
+
+    /// An application of this id runs on this runtime already.
+    #[error(
+        "application {application_id} is running here already; close it first, or give this one another id"
+    )]
+    AlreadyRunning {
+        /// The id.
+        application_id: String,
+    },
+
+    /// The application has not ended within the time given; it goes on ending.
+    #[error("the application has not ended within {waited:?}; it goes on ending")]
+    StillEnding {
+        /// How long it was waited for.
+        waited: Duration,
+    },
 }

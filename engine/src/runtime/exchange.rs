@@ -1,4 +1,4 @@
-//! Managed topics in memory: what one sub-topology sends another within the instance.
+//! Repartition topics in memory: what one sub-topology sends another within the application.
 //!
 //! Records get the offsets they would have in the log, but only what has not been consumed by a commit is written
 //! there, as part of that commit. After a restart, reading starts with what was written.
@@ -23,16 +23,31 @@ const BYTES_MAX: usize = 32 << 20;
 #[derive(Debug)]
 struct Queue {
     partition: TopicPartition,
-    sets: VecDeque<Arc<RecordSet>>,
+    sets: VecDeque<Sent>,
     /// Offsets below this one are in the log, as far as they matter.
     memory_start: i64,
     /// The offset that the next record gets.
     end: i64,
     /// Offsets below this one have been written or consumed.
-    settled: i64,
+    written: i64,
 }
 
-/// The managed topics of an instance.
+/// Records on their way, and the commit that their sender makes them part of.
+#[derive(Debug)]
+struct Sent {
+    epoch: u64,
+    records: Arc<RecordSet>,
+}
+
+/// How far a reader has taken a queue, and the commit that it is part of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
+    /// One past the last record taken.
+    pub(super) consumed: i64,
+    pub(super) epoch: u64,
+}
+
+/// The repartition topics of an application.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
     queues: HashMap<(Topic, u32), Mutex<Queue>>,
@@ -48,11 +63,11 @@ fn end(set: &RecordSet) -> i64 {
 }
 
 impl Exchange {
-    /// Adds a partition of a managed topic; `end` is the larger of its end in the log and its reader's offset.
+    /// Adds a partition of a repartition topic; `end` is the larger of its end in the log and its reader's offset.
     pub(super) fn add(&mut self, topic: &Topic, name: TopicName, partition: u32, end: i64) {
         let at = TopicPartition::new(name, partition);
         let queue =
-            Queue { partition: at, sets: VecDeque::new(), memory_start: end, end, settled: end };
+            Queue { partition: at, sets: VecDeque::new(), memory_start: end, end, written: end };
         self.queues.insert((topic.clone(), partition), Mutex::new(queue));
     }
 
@@ -61,21 +76,21 @@ impl Exchange {
         self.bytes.load(Ordering::Relaxed) > BYTES_MAX
     }
 
-    /// Appends records for a reader.
-    pub(super) fn send(&self, topic: &Topic, partition: u32, records: RecordSet) {
+    /// Appends records for a reader, as part of commit `epoch`.
+    pub(super) fn send(&self, topic: &Topic, partition: u32, records: RecordSet, epoch: u64) {
         let Some(mut queue) = self.queue(topic, partition) else { return };
         self.bytes.fetch_add(records.size_bytes(), Ordering::Relaxed);
         let records = records.at_offset(queue.end);
         queue.end = end(&records).max(queue.end);
-        queue.sets.push_back(Arc::new(records));
+        queue.sets.push_back(Sent { epoch, records: Arc::new(records) });
     }
 
-    /// What lies at `offset`.
+    /// What lies at `offset`, as far as it belongs to the reader's present commit or an earlier one: what others have sent
+    /// for the next one must not take effect in this.
     pub(super) fn fetch(
         &self,
-        topic: &Topic,
-        partition: u32,
-        offset: i64,
+        (topic, partition): (&Topic, u32),
+        Taken { consumed: offset, epoch }: Taken,
         log: &dyn Log,
     ) -> Result<Fetched, LogError> {
         let Some(mut queue) = self.queue(topic, partition) else { return Ok(Fetched::default()) };
@@ -88,35 +103,41 @@ impl Exchange {
             return Ok(fetched);
         }
         // Who fetches at an offset has taken what lies below it.
-        while let Some(set) = queue.sets.pop_front_if(|set| end(set) <= offset) {
-            self.bytes.fetch_sub(set.size_bytes(), Ordering::Relaxed);
+        while let Some(set) = queue.sets.pop_front_if(|set| end(&set.records) <= offset) {
+            self.bytes.fetch_sub(set.records.size_bytes(), Ordering::Relaxed);
         }
-        let next = queue.sets.iter().find(|set| first(set) >= offset);
-        let records = next.map(|set| RecordSet::clone(set)).unwrap_or_default();
-        let next_offset = if records.is_empty() { queue.end } else { end(&records) };
+        let (records, next_offset) =
+            match queue.sets.iter().find(|set| first(&set.records) >= offset) {
+                None => (RecordSet::default(), queue.end),
+                Some(set) if set.epoch > epoch => (RecordSet::default(), offset),
+                Some(set) => (RecordSet::clone(&set.records), end(&set.records)),
+            };
         Ok(Fetched { records, next_offset, end: queue.end })
     }
 
-    /// Drops what lies below `consumed`, and gives what is left and was not written before: it belongs to the commit.
-    pub(super) fn settle(
+    /// Drops what its reader has taken, and gives what is left and was not written before: it belongs to the commit. What
+    /// was sent for a later one stays.
+    pub(super) fn commit(
         &self,
         topic: &Topic,
         partition: u32,
-        consumed: i64,
+        Taken { consumed, epoch }: Taken,
         appends: &mut Vec<Append>,
     ) {
         let Some(mut queue) = self.queue(topic, partition) else { return };
-        while let Some(set) = queue.sets.pop_front_if(|set| end(set) <= consumed) {
-            self.bytes.fetch_sub(set.size_bytes(), Ordering::Relaxed);
+        while let Some(set) = queue.sets.pop_front_if(|set| end(&set.records) <= consumed) {
+            self.bytes.fetch_sub(set.records.size_bytes(), Ordering::Relaxed);
         }
-        let at = queue.partition.clone();
-        let fresh = queue.sets.iter().filter(|set| first(set) >= queue.settled);
-        appends.extend(fresh.map(|set| Append {
-            partition: at.clone(),
-            base_offset: Some(first(set)),
-            records: Arc::clone(set),
-        }));
-        queue.settled = queue.end;
+        let mut written = queue.written.max(consumed);
+        for Sent { records, .. } in queue.sets.iter().take_while(|set| set.epoch <= epoch) {
+            written = written.max(end(records));
+            if first(records) >= queue.written {
+                let partition = queue.partition.clone();
+                let (base_offset, records) = (Some(first(records)), Arc::clone(records));
+                appends.push(Append { partition, base_offset, records });
+            }
+        }
+        queue.written = written;
     }
 
     fn queue(&self, topic: &Topic, partition: u32) -> Option<MutexGuard<'_, Queue>> {
@@ -125,8 +146,8 @@ impl Exchange {
     }
 }
 
-/// How managed topics are kept.
-pub(super) fn managed_spec(
+/// How repartition topics are kept.
+pub(super) fn repartition_spec(
     name: TopicName,
     partitions: u32,
     durability: Durability,

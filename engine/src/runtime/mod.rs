@@ -1,34 +1,54 @@
-//! Threads that drive tasks: [`Streams`], one running instance of an application.
+//! What drives tasks: a [`Runtime`] a process, and the [`Application`]s that run on it.
 //!
 //! | part | does |
 //! |---|---|
-//! | `worker` | owns tasks: fetches for them, lets them step, passes on what they repartition |
-//! | `exchange` | the managed topics between sub-topologies, in memory |
-//! | `epoch` | brings all workers to a stop and makes one commit of all their tasks |
-//! | `restore` | brings stores to the end of their changelogs before the first record |
-//! | `driver` | one worker without threads, for tests |
+//! | `threads` | threads around the state machines below, and nothing else |
+//! | `application` | an application's handle, and its incarnations: what is lost when it goes on from its last commit |
+//! | `worker`, `mailbox` | gives participants their turns; what wakes them |
+//! | `participant` | the tasks of one application that one worker holds, and how they go through rounds |
+//! | `rounds` | what participants, committer and handle share: when a commit is wanted, where its round is, how it ends |
+//! | `committer`, `assemble` | the commit of a round, handed to the log and published to the state |
+//! | `supervisor` | starts failed applications again |
+//! | `task_group`, `exchange` | lets tasks step; repartition topics between them, in memory |
+//! | `setup`, `restore` | from a topology to tasks; stores at the end of their changelogs |
+//! | `streams` | one application with a runtime of its own |
+//! | `stepper`, `driver` | a runtime, or one application, without threads: for tests |
 //!
 //! # Invariants
 //!
-//! - All tasks commit together or not at all: no task commits the effect of a record that another task sent it and has
-//!   not committed.
-//! - The next commit is not handed to the log before the last one is durable and published; tasks process on meanwhile.
+//! - All tasks of an application commit together or not at all: no task commits the effect of a record that another task
+//!   sent it and has not committed. Applications never share a commit.
+//! - Nothing here blocks a worker: what must wait goes back to it and is woken.
+//! - Commits of one application are handed in, and published, in the order in which they were made.
 
+mod application;
 mod assemble;
+mod committer;
 mod config;
 mod driver;
-mod epoch;
 mod error;
 mod exchange;
+mod mailbox;
+mod participant;
 mod query;
 mod restore;
+mod rounds;
 mod setup;
+mod stepper;
 mod streams;
+mod supervisor;
+mod task_group;
+mod threads;
 mod worker;
 
-pub use config::{ProcessingGuarantee, StreamsConfig};
+pub use application::{Application, Lag, StreamsMetrics, StreamsState};
+pub use config::{
+    ProcessingGuarantee, StreamsConfig, UncaughtExceptionHandler, UncaughtExceptionResponse,
+};
 pub use driver::Driver;
 pub use error::StreamsError;
 pub use headwater_core::dead_letter::BadRecord;
 pub use query::ReadOnlyKeyValueStore;
-pub use streams::{Lag, Streams, StreamsMetrics, StreamsState};
+pub use stepper::Stepper;
+pub use streams::Streams;
+pub use threads::Runtime;

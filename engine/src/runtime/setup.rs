@@ -3,9 +3,9 @@
 use super::{
     config::StreamsConfig,
     error::StreamsError,
-    exchange::{Exchange, managed_spec},
+    exchange::{Exchange, repartition_spec},
     restore::open_restored,
-    worker::Surroundings,
+    task_group::Surroundings,
 };
 use crate::{
     task::{Blueprint, Task},
@@ -113,7 +113,7 @@ fn create_topics(
     let durability = config.internal_durability;
     for (topic, count) in &blueprint.partitions {
         if matches!(topic, Topic::Repartition(_)) {
-            log.create_topic(&managed_spec(blueprint.topic_name(topic), *count, durability))?;
+            log.create_topic(&repartition_spec(blueprint.topic_name(topic), *count, durability))?;
         }
     }
     for (sub, number) in blueprint.plan.subs.iter().zip(0..) {

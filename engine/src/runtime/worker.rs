@@ -1,198 +1,115 @@
-//! Tasks and what they need: fetches from the log and the exchange, lets tasks step, passes on what they send.
+//! A worker: gives the participants that it holds their turns, as a state machine that a thread or a test steps.
+//!
+//! # Invariants
+//!
+//! - A participant that waits costs nothing until it is woken or its moment has come; others go on meanwhile.
+//! - A panic that unwinds is the user's: it fails the application whose participant was running, and no other.
 
-use super::{error::StreamsError, exchange::Exchange};
-use crate::{
-    processor::ProcessorError,
-    task::{Step, Task, TaskCommit},
-    topology::{TaskId, Topic},
+use super::{
+    error::StreamsError,
+    mailbox::{Mail, Mailbox, ParticipantId},
+    participant::{Participant, Rest},
 };
-use headwater_core::{
-    ports::log::{Log, LogError},
-    time::Clock,
+use hashbrown::{HashMap, HashSet};
+use std::{
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
 };
-use std::sync::Arc;
 
-/// How much one fetch asks for, in bytes.
-const FETCH_BYTES: usize = 1 << 20;
-
-/// About how many records on their way to a task a commit waits for; what is left is written. Counted in records, so that
-/// the size of a batch does not show in what a commit holds.
-const DRAIN_RECORDS_MAX: u64 = 1 << 17;
-
-/// What workers share.
-#[derive(Debug)]
-pub(super) struct Surroundings {
-    pub(super) log: Arc<dyn Log>,
-    pub(super) exchange: Exchange,
-    pub(super) clock: Arc<dyn Clock>,
+/// How long a state machine has nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Not at all.
+    Ready,
+    /// Until this moment, or until it is woken.
+    Until(Duration),
+    /// Until it is woken.
+    Woken,
+    /// For ever: it was told to stop.
+    Stopped,
 }
 
-/// Some of an instance's tasks, driven by one thread.
+struct Member {
+    participant: Participant,
+    /// When it wants its next turn at the latest.
+    timer: Option<Duration>,
+}
+
 pub(super) struct Worker {
-    pub(super) tasks: Vec<Task>,
-    around: Arc<Surroundings>,
-}
-
-fn failed(task: TaskId) -> impl Fn(ProcessorError) -> StreamsError {
-    move |source| match source {
-        ProcessorError::State(error) => StreamsError::State(error),
-        source @ (ProcessorError::Record { .. } | ProcessorError::Topology(_)) => {
-            StreamsError::Processor { task, source }
-        }
-    }
+    mailbox: Arc<Mailbox>,
+    members: HashMap<ParticipantId, Member>,
+    ready: HashSet<ParticipantId>,
+    timers: BTreeSet<(Duration, ParticipantId)>,
 }
 
 impl Worker {
-    pub(super) fn new(tasks: Vec<Task>, around: Arc<Surroundings>) -> Self {
-        Self { tasks, around }
+    pub(super) fn new(mailbox: Arc<Mailbox>) -> Self {
+        Self { mailbox, members: HashMap::new(), ready: HashSet::new(), timers: BTreeSet::new() }
     }
 
-    /// Gives every task a turn; true if any took records.
-    pub(super) fn pump(&mut self) -> Result<bool, StreamsError> {
-        let mut ran = false;
-        for index in 0..self.tasks.len() {
-            ran |= self.turn(index, true)?;
+    /// Gives a turn to each participant that was woken, has more to do, or whose moment has come.
+    pub(super) fn poll(&mut self, now: Duration) -> Wait {
+        let Mail { assigned, woken, is_stopped } = self.mailbox.take();
+        if is_stopped {
+            let members = self.members.drain().map(|(_, member)| member.participant);
+            members.chain(assigned.into_iter().map(|it| it.1)).for_each(Participant::abandon);
+            return Wait::Stopped;
         }
-        Ok(ran)
-    }
-
-    /// One step of a task. `external` tells whether topics outside the exchange may be read.
-    fn turn(&mut self, index: usize, external: bool) -> Result<bool, StreamsError> {
-        let around = Arc::clone(&self.around);
-        let Some(task) = self.tasks.get_mut(index) else { return Ok(false) };
-        // Readers go on while the exchange is full, so that it empties.
-        if task.level == 0 && around.exchange.is_full() {
-            return Ok(false);
+        for (id, participant) in assigned {
+            self.members.insert(id, Member { participant, timer: None });
+            self.ready.insert(id);
         }
-        fetch(task, &around, external)?;
-        let step = task.step(around.clock.now()).map_err(failed(task.id))?;
-        pass_on(task, &around)?;
-        Ok(step == Step::Ran)
+        self.ready.extend(woken);
+        while let Some((moment, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(moment, id));
+            self.ready.insert(id);
+        }
+        // In the order of their ids, so that a run with one schedule is one run.
+        let mut turns: Vec<ParticipantId> = self.ready.drain().collect();
+        turns.sort_unstable();
+        turns.into_iter().for_each(|id| self.turn(id, now));
+        match self.timers.first() {
+            _ if !self.ready.is_empty() => Wait::Ready,
+            Some((moment, _)) => Wait::Until(*moment),
+            None => Wait::Woken,
+        }
     }
 
-    /// Takes the records on their way to the tasks of `level` and has those tasks forward what they hold back.
-    pub(super) fn settle_level(&mut self, level: usize) -> Result<(), StreamsError> {
-        for index in 0..self.tasks.len() {
-            if self.tasks.get(index).is_none_or(|task| task.level != level) {
-                continue;
+    fn turn(&mut self, id: ParticipantId, now: Duration) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if let Some(moment) = member.timer.take() {
+            self.timers.remove(&(moment, id));
+        }
+        let participant = &mut member.participant;
+        let rest = catch_unwind(AssertUnwindSafe(|| participant.turn(now)));
+        let rest = rest.unwrap_or_else(|panic| {
+            let said = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+            let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
+            let message = said.unwrap_or_default();
+            Err(StreamsError::Panicked { message })
+        });
+        match rest {
+            Ok(Rest::None) => {
+                self.ready.insert(id);
             }
-            if level > 0 {
-                self.drain(index)?;
+            Ok(Rest::Until(None)) => {}
+            Ok(Rest::Until(Some(moment))) => {
+                member.timer = Some(moment);
+                self.timers.insert((moment, id));
             }
-            let around = Arc::clone(&self.around);
-            let Some(task) = self.tasks.get_mut(index) else { continue };
-            task.flush().map_err(failed(task.id))?;
-            pass_on(task, &around)?;
-        }
-        Ok(())
-    }
-
-    /// Takes what is on its way to a task, up to a bound.
-    fn drain(&mut self, index: usize) -> Result<(), StreamsError> {
-        let records = |this: &Self| this.tasks.get(index).map_or(0, |task| task.records);
-        let bound = records(self) + DRAIN_RECORDS_MAX;
-        while records(self) < bound && self.turn(index, false)? {}
-        Ok(())
-    }
-
-    /// Has every input's end looked at again before it counts as reached: what was there when the input was declared
-    /// complete must be taken.
-    pub(super) fn look_again(&mut self) {
-        self.tasks.iter_mut().for_each(Task::look_again);
-    }
-
-    /// Tells tasks whose input is complete; true once all have been told.
-    pub(super) fn finish(&mut self) -> Result<bool, StreamsError> {
-        let around = Arc::clone(&self.around);
-        let mut all = true;
-        for task in &mut self.tasks {
-            let finished = task.finish().map_err(failed(task.id))?;
-            if finished {
-                pass_on(task, &around)?;
+            Ok(Rest::Over) => self.drop_member(id),
+            Err(error) => {
+                participant.fail(error);
+                self.drop_member(id);
             }
-            all &= finished;
-        }
-        Ok(all)
-    }
-
-    /// Every task's part of commit `epoch`.
-    pub(super) fn collect(&mut self, epoch: u64) -> Result<Vec<TaskPart>, StreamsError> {
-        let collect = |task: &mut Task| {
-            let commit = task.collect(epoch).map_err(failed(task.id))?;
-            let managed = task
-                .managed_inputs()
-                .map(|(topic, at, consumed)| (topic.clone(), at, consumed))
-                .collect();
-            let dropped = task.dropped().map(|(node, count)| (Arc::clone(node), count)).collect();
-            let positions =
-                task.lags().map(|(partition, next, _)| (partition.clone(), next)).collect();
-            Ok(TaskPart {
-                task: task.id,
-                commit,
-                managed,
-                dropped,
-                positions,
-                records: task.records,
-            })
-        };
-        self.tasks.iter_mut().map(collect).collect()
-    }
-
-    /// Commit `epoch` is durable and published.
-    pub(super) fn published(&mut self, epoch: u64, cache_bytes: usize) {
-        for task in &mut self.tasks {
-            task.published(epoch, cache_bytes);
         }
     }
 
-    pub(super) fn uncommitted_bytes(&self) -> usize {
-        self.tasks.iter().map(Task::uncommitted_bytes).sum()
+    fn drop_member(&mut self, id: ParticipantId) {
+        if let Some(Member { participant, .. }) = self.members.remove(&id) {
+            participant.leave();
+        }
     }
-
-    /// Whether anything has happened since the last commit that belongs to the next.
-    pub(super) fn has_changed(&self) -> bool {
-        self.tasks.iter().any(Task::has_changed)
-    }
-
-    pub(super) fn commit_requested(&self) -> bool {
-        self.tasks.iter().any(Task::commit_requested)
-    }
-}
-
-/// What one task gives to a commit, and what others want to know of it.
-#[derive(Debug)]
-pub(super) struct TaskPart {
-    pub(super) task: TaskId,
-    pub(super) commit: TaskCommit,
-    /// Managed topics that it reads, with the offset it has consumed up to.
-    pub(super) managed: Vec<(Topic, u32, i64)>,
-    pub(super) dropped: Vec<(Arc<str>, u64)>,
-    pub(super) positions: Vec<(headwater_core::record::TopicPartition, i64)>,
-    pub(super) records: u64,
-}
-
-fn fetch(task: &mut Task, around: &Surroundings, external: bool) -> Result<(), LogError> {
-    let wanted: Vec<_> = task
-        .wanted()
-        .map(|(input, topic, at, offset)| (input, topic.clone(), at.clone(), offset))
-        .collect();
-    for (input, topic, at, offset) in wanted {
-        let fetched = match &topic {
-            Topic::Repartition(_) => {
-                around.exchange.fetch(&topic, at.partition, offset, &*around.log)?
-            }
-            Topic::External(_) if external => around.log.fetch(&at, offset, FETCH_BYTES)?,
-            Topic::External(_) => continue,
-        };
-        // An empty answer below the end (only control records, say) still moves the position.
-        task.feed(input, fetched);
-    }
-    Ok(())
-}
-
-fn pass_on(task: &mut Task, around: &Surroundings) -> Result<(), StreamsError> {
-    for (topic, partition, records) in task.sends().map_err(failed(task.id))? {
-        around.exchange.send(&topic, partition, records);
-    }
-    Ok(())
 }

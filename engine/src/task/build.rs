@@ -85,7 +85,7 @@ impl Blueprint {
         stores.chain([positions]).collect()
     }
 
-    /// How many tasks write a managed topic.
+    /// How many tasks write a repartition topic.
     fn writers(&self, topic: &Topic) -> usize {
         let writes = |node: &usize| {
             self.topology

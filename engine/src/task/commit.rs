@@ -106,10 +106,10 @@ impl Task {
     }
 
     /// The offset one past the last record taken from a repartition topic's partition, and the partition's name.
-    pub(crate) fn managed_inputs(&self) -> impl Iterator<Item = (&Topic, u32, i64)> {
-        let managed =
+    pub(crate) fn repartition_inputs(&self) -> impl Iterator<Item = (&Topic, u32, i64)> {
+        let repartitioned =
             self.inputs.iter().filter(|input| matches!(input.topic, Topic::Repartition(_)));
-        managed.map(|input| (&input.topic, input.partition.partition, input.consumed))
+        repartitioned.map(|input| (&input.topic, input.partition.partition, input.consumed))
     }
 
     pub(super) fn read_positions(&mut self) -> Result<(), ProcessorError> {

@@ -62,6 +62,8 @@ pub(super) struct Input {
     pub(super) end: i64,
     /// Whether the end has been looked at since it was last reached.
     pub(super) at_end: bool,
+    /// Where the input was declared to end.
+    declared_end: Option<i64>,
     chunk: Option<Chunk>,
 }
 
@@ -85,6 +87,7 @@ impl Input {
             committed,
             end: from,
             at_end: false,
+            declared_end: None,
             chunk: None,
         }
     }
@@ -99,8 +102,18 @@ impl Input {
         self.is_empty() && self.at_end
     }
 
+    /// Has it end at `end`: what lies past it is not taken. What was there before must have been looked at again.
+    pub(super) fn end_at(&mut self, end: i64) {
+        self.declared_end = Some(end.max(self.fetch_offset));
+        self.at_end = false;
+    }
+
     /// Takes in what was fetched at [`fetch_offset`](Self::fetch_offset).
-    pub(super) fn feed(&mut self, fetched: Fetched) {
+    pub(super) fn feed(&mut self, mut fetched: Fetched) {
+        if let Some(end) = self.declared_end.filter(|end| fetched.next_offset > *end) {
+            fetched.records = fetched.records.below(end);
+            (fetched.next_offset, fetched.end) = (end, end);
+        }
         self.end = fetched.end;
         self.fetch_offset = fetched.next_offset;
         self.at_end = fetched.records.is_empty() && fetched.next_offset >= fetched.end;

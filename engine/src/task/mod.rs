@@ -40,6 +40,7 @@ use headwater_core::{
 };
 use input::{Input, Passed, Run};
 use letters::{Letters, Origin};
+use std::time::Duration;
 use time_vector::TimeVector;
 
 /// What a step did.
@@ -96,9 +97,25 @@ impl Task {
         }
     }
 
-    /// Forgets where inputs ended: their ends must be fetched again.
-    pub(crate) fn look_again(&mut self) {
-        self.inputs.iter_mut().for_each(|input| input.at_end = false);
+    /// The partitions of external topics that it reads.
+    pub(crate) fn external_inputs(&self) -> impl Iterator<Item = &TopicPartition> {
+        let external = self.inputs.iter().filter(|input| input.vector.is_none());
+        external.map(|input| &input.partition)
+    }
+
+    /// Has an input end at `end`: what lies past it is not taken.
+    pub(crate) fn end_input(&mut self, partition: &TopicPartition, end: i64) {
+        for input in self.inputs.iter_mut().filter(|input| input.partition == *partition) {
+            input.end_at(end);
+        }
+    }
+
+    /// How long it is until the next wall-clock punctuation, if there is one.
+    pub(crate) fn next_timer(&self, now: Timestamp) -> Option<Duration> {
+        let on_wall_clock =
+            |p: &&Punctuation| !p.cancelled && p.kind == PunctuationType::WallClockTime;
+        let due = self.resources.punctuations.iter().filter(on_wall_clock).map(|p| p.due).min()?;
+        Some(Duration::from_millis(u64::try_from(due.saturating_sub(now)).unwrap_or(0)))
     }
 
     /// Where each input stands: partition, next offset to take, and the partition's end when last looked at.

@@ -1,0 +1,612 @@
+//! An application: a topology with its id, running on a runtime beside others.
+
+use super::{
+    assemble::EpochCommit,
+    committer::{CommitQueue, Handed},
+    config::{ProcessingGuarantee, StreamsConfig, UncaughtExceptionResponse},
+    error::StreamsError,
+    mailbox::{Mailbox, ParticipantId},
+    participant::Participant,
+    query::{ReadOnlyKeyValueStore, open_store},
+    rounds::{Pace, Request, Rounds},
+    setup::{Ready, World, external_inputs, first_epoch, prepare},
+    task_group::{Surroundings, TaskGroup, TaskPart},
+    threads::Parts,
+};
+use crate::{
+    task::{Blueprint, Task},
+    topology::{TaskId, Topology},
+};
+use hashbrown::HashMap;
+use headwater_core::{
+    ports::log::{Owner, Subscription, Waker},
+    record::TopicPartition,
+    serde::Data,
+};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// Where an application is in its life.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum StreamsState {
+    /// Taking records.
+    Running,
+    /// Told to take no records for now.
+    Paused,
+    /// Stopped by a failure, and about to go on from its last commit.
+    Restarting(StreamsError),
+    /// Told to end: taking what is left, if it is to drain, and making its last commit.
+    PendingShutdown,
+    /// Closed after its last commit.
+    NotRunning,
+    /// Stopped by a failure; what was not committed is forgotten and done again at the next start.
+    Error(StreamsError),
+}
+
+/// How far an input is behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lag {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The committed offset.
+    pub committed: i64,
+    /// The partition's end.
+    pub end: i64,
+}
+
+/// Counts and times of an application since its start.
+#[derive(Debug, Clone, Default)]
+pub struct StreamsMetrics {
+    /// Records taken from topics, those on their way between sub-topologies included.
+    pub records: u64,
+    /// Commits made.
+    pub commits: u64,
+    /// Changelog records replayed at the start.
+    pub restored: u64,
+    /// Restarts from the last commit after a failure.
+    pub restarts: u64,
+    /// How long the last commits took, from stop to published; at most 65,536 of them.
+    pub commit_latencies: Vec<Duration>,
+}
+
+const LATENCIES_MAX: usize = 65_536;
+
+/// Restarts after failures: at most so many within so long.
+const RESTARTS_MAX: usize = 5;
+const RESTARTS_WITHIN: Duration = Duration::from_secs(600);
+/// The wait before the first of them; it doubles.
+const RESTART_DELAY: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Default)]
+struct Seen {
+    records: HashMap<TaskId, u64>,
+    /// What tasks of incarnations before this one had taken.
+    records_before: u64,
+    dropped: HashMap<(TaskId, Arc<str>), u64>,
+    commits: u64,
+    restored: u64,
+    restarts: u64,
+    latencies: VecDeque<Duration>,
+}
+
+/// An application from one claim on: its tasks, and all that is lost when it goes on from its last commit.
+#[derive(Debug)]
+pub(super) struct Incarnation {
+    pub(super) blueprint: Arc<Blueprint>,
+    pub(super) around: Arc<Surroundings>,
+    pub(super) owner: Owner,
+    pub(super) world: World,
+    pub(super) rounds: Rounds,
+    pub(super) guarantee: ProcessingGuarantee,
+    pub(super) cache_bytes_a_task: usize,
+    members: Vec<(Arc<Mailbox>, ParticipantId)>,
+    commits: Arc<CommitQueue>,
+    application: Weak<Shared>,
+    /// Wake participants when an external input has grown.
+    subscriptions: Mutex<Vec<Subscription>>,
+    has_ended: AtomicBool,
+}
+
+impl Incarnation {
+    /// The number of the commit that a round makes.
+    pub(super) fn epoch_of_round(&self, round: u64) -> u64 {
+        first_epoch(&self.owner) + 1 + round
+    }
+
+    pub(super) fn wake_all(&self) {
+        self.members.iter().for_each(|(mailbox, id)| mailbox.wake(*id));
+    }
+
+    /// Wakes the participant that holds the tasks of a partition.
+    pub(super) fn wake_owner(&self, partition: u32) {
+        if let Some((mailbox, id)) =
+            self.members.get(partition as usize % self.members.len().max(1))
+        {
+            mailbox.wake(*id);
+        }
+    }
+
+    pub(super) fn hand_in(self: &Arc<Self>, handed: Handed) {
+        self.commits.push(Arc::clone(self), handed);
+    }
+
+    /// Puts the commit of a round together and hands it in.
+    pub(super) fn submit(self: &Arc<Self>, epoch: u64, parts: Vec<TaskPart>) {
+        let began = self.world.clock.elapsed();
+        if let Some(application) = self.application.upgrade() {
+            application.note(&parts);
+        }
+        let commit =
+            EpochCommit::new(epoch, parts, (&self.blueprint, &self.around.exchange, &self.owner));
+        let is_commit = !commit.is_empty();
+        self.rounds.submitted(is_commit);
+        if is_commit {
+            self.hand_in(Handed::Commit { commit: Box::new(commit), began });
+        }
+        self.wake_all();
+    }
+
+    /// What was handed in has its outcome: `published`, if it is durable and, for a commit, can be read from the state.
+    pub(super) fn answered(&self, handed: &Handed, published: Option<u64>) {
+        if let Handed::Commit { began, .. } = handed {
+            self.rounds.answered(published);
+            if let (Some(_), Some(application)) = (published, self.application.upgrade()) {
+                application.committed(self.world.clock.elapsed().saturating_sub(*began));
+            }
+            self.wake_all();
+            self.check_end();
+        }
+    }
+
+    /// Stops its tasks because of `error`.
+    pub(super) fn fail(&self, error: StreamsError) {
+        if self.rounds.fail(error) {
+            self.wake_all();
+        }
+    }
+
+    /// A participant has dropped its tasks.
+    pub(super) fn left(&self) {
+        self.rounds.leave();
+        self.check_end();
+    }
+
+    fn check_end(&self) {
+        if self.rounds.has_ended() && !self.has_ended.swap(true, Ordering::AcqRel) {
+            self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            if let Some(application) = self.application.upgrade() {
+                application.incarnation_ended(self.rounds.failure());
+            }
+        }
+    }
+}
+
+/// Where an application stands between its incarnations.
+#[derive(Debug)]
+enum Life {
+    Running(Arc<Incarnation>),
+    /// It has failed, and goes on from its last commit at this moment.
+    Restarting(StreamsError),
+    Ended(Result<(), StreamsError>),
+}
+
+#[derive(Debug)]
+struct Current {
+    life: Life,
+    /// What was asked of it; each incarnation is told.
+    request: Request,
+    is_paused: bool,
+    /// When it was last restarted, as far as it counts.
+    restarts: VecDeque<Duration>,
+}
+
+/// An application as its handle, its incarnations and the supervisor share it.
+pub(super) struct Shared {
+    topology: Topology,
+    config: StreamsConfig,
+    blueprint: Mutex<Option<Arc<Blueprint>>>,
+    parts: Arc<Parts>,
+    current: Mutex<Current>,
+    changed: Condvar,
+    seen: Mutex<Seen>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Application")
+            .field("id", &self.config.application_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Starts an application where its last commit left it.
+    pub(super) fn start(
+        topology: Topology,
+        config: StreamsConfig,
+        parts: &Arc<Parts>,
+    ) -> Result<Arc<Self>, StreamsError> {
+        let current = Current {
+            life: Life::Ended(Ok(())),
+            request: Request::Run,
+            is_paused: false,
+            restarts: VecDeque::new(),
+        };
+        let this = Arc::new(Self {
+            topology,
+            config,
+            blueprint: Mutex::default(),
+            parts: Arc::clone(parts),
+            current: Mutex::new(current),
+            changed: Condvar::new(),
+            seen: Mutex::default(),
+        });
+        this.begin()?;
+        Ok(this)
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Claims the application's group and makes its tasks from its last commit.
+    pub(super) fn begin(self: &Arc<Self>) -> Result<(), StreamsError> {
+        let world = self.parts.world.clone();
+        let Ready { blueprint, around, owner, tasks, restored } =
+            prepare(self.topology.clone(), &self.config, &world)?;
+        self.seen().begin(&tasks, restored);
+        let width = self.config.num_stream_threads.clamp(1, tasks.len().max(1));
+        let members = self.parts.members(width);
+        let levels = blueprint.plan.subs.iter().map(|sub| sub.level + 1).max().unwrap_or(1);
+        let pace = Pace {
+            interval: self.config.commit_interval,
+            bytes_max: self.config.commit_bytes_max / members.len().max(1),
+        };
+        let clock = Arc::clone(&world.clock);
+        let incarnation = Arc::new(Incarnation {
+            rounds: Rounds::new(members.len(), levels, pace, clock),
+            blueprint: Arc::clone(&blueprint),
+            around,
+            owner,
+            guarantee: self.config.processing_guarantee,
+            cache_bytes_a_task: self.config.statestore_cache_max_bytes / tasks.len().max(1),
+            members,
+            commits: Arc::clone(&self.parts.commits),
+            application: Arc::downgrade(self),
+            subscriptions: Mutex::default(),
+            has_ended: AtomicBool::new(false),
+            world,
+        });
+        *self.blueprint.lock().unwrap_or_else(PoisonError::into_inner) = Some(blueprint);
+        subscribe(&incarnation)?;
+        let mut current = self.current();
+        incarnation.rounds.set_paused(current.is_paused);
+        incarnation.rounds.ask(current.request);
+        current.life = Life::Running(Arc::clone(&incarnation));
+        drop(current);
+        self.changed.notify_all();
+        assign(&incarnation, tasks);
+        Ok(())
+    }
+
+    fn note(&self, parts: &[TaskPart]) {
+        let mut seen = self.seen();
+        for part in parts {
+            seen.records.insert(part.task, part.records);
+            seen.dropped.extend(
+                part.dropped.iter().map(|(node, count)| ((part.task, Arc::clone(node)), *count)),
+            );
+        }
+    }
+
+    fn committed(&self, took: Duration) {
+        let mut seen = self.seen();
+        seen.commits += 1;
+        if seen.latencies.len() == LATENCIES_MAX {
+            seen.latencies.pop_front();
+        }
+        seen.latencies.push_back(took);
+    }
+
+    /// No task is left and every commit is answered: the application has ended, or goes on from its last commit.
+    fn incarnation_ended(self: &Arc<Self>, failure: Option<StreamsError>) {
+        match failure {
+            None => self.end(Ok(())),
+            Some(error) => self.failed(error),
+        }
+    }
+
+    /// Decides what becomes of it after a failure.
+    pub(super) fn failed(self: &Arc<Self>, error: StreamsError) {
+        let response = self.config.uncaught_exception_handler.response(&error);
+        tracing::error!(application = %self.config.application_id, %error, ?response, "application failed");
+        match response {
+            UncaughtExceptionResponse::StopApplication => self.end(Err(error)),
+            UncaughtExceptionResponse::StopRuntime => {
+                self.end(Err(error.clone()));
+                self.parts.fail_all(&error);
+            }
+            UncaughtExceptionResponse::Replace => {
+                let now = self.parts.world.clock.elapsed();
+                let Some(delay) = self.next_restart(now, &error) else { return };
+                self.seen().restarts += 1;
+                self.parts.restarts.push(Arc::clone(self), now + delay);
+            }
+        }
+    }
+
+    /// How long to wait before going on from the last commit; nothing if it has been tried too often, and it has ended.
+    fn next_restart(self: &Arc<Self>, now: Duration, error: &StreamsError) -> Option<Duration> {
+        let mut current = self.current();
+        let is_recent = |at: &Duration| now.saturating_sub(*at) < RESTARTS_WITHIN;
+        current.restarts.retain(is_recent);
+        let tried = current.restarts.len();
+        if tried >= RESTARTS_MAX {
+            drop(current);
+            self.end(Err(error.clone()));
+            return None;
+        }
+        current.restarts.push_back(now);
+        current.life = Life::Restarting(error.clone());
+        drop(current);
+        self.changed.notify_all();
+        Some(RESTART_DELAY * 2_u32.pow(u32::try_from(tried).unwrap_or(0)))
+    }
+
+    pub(super) fn end(&self, outcome: Result<(), StreamsError>) {
+        self.current().life = Life::Ended(outcome);
+        self.parts.forget(&self.config.application_id);
+        self.changed.notify_all();
+    }
+
+    /// Stops it because of `error`, whatever its handler would say.
+    pub(super) fn fail(&self, error: &StreamsError) {
+        let current = self.current();
+        if let Life::Running(incarnation) = &current.life {
+            incarnation.fail(error.clone());
+        }
+    }
+
+    /// Asks it for an end.
+    fn ask(&self, request: Request) {
+        let mut current = self.current();
+        current.request = current.request.max(request);
+        if let Life::Running(incarnation) = &current.life {
+            incarnation.rounds.ask(request);
+            incarnation.wake_all();
+        }
+    }
+
+    fn set_paused(&self, is_paused: bool) {
+        let mut current = self.current();
+        current.is_paused = is_paused;
+        if let Life::Running(incarnation) = &current.life {
+            incarnation.rounds.set_paused(is_paused);
+            incarnation.wake_all();
+        }
+    }
+
+    /// Waits until it has ended, at most for a time.
+    fn wait_ended(&self, at_most: Option<Duration>) -> Result<(), StreamsError> {
+        let is_alive = |current: &mut Current| !matches!(current.life, Life::Ended(_));
+        let current = self.current();
+        let current = match at_most {
+            None => {
+                self.changed.wait_while(current, is_alive).unwrap_or_else(PoisonError::into_inner)
+            }
+            Some(at_most) => {
+                let waited = self.changed.wait_timeout_while(current, at_most, is_alive);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        match &current.life {
+            Life::Ended(outcome) => outcome.clone(),
+            Life::Running(_) | Life::Restarting(_) => {
+                Err(StreamsError::StillEnding { waited: at_most.unwrap_or_default() })
+            }
+        }
+    }
+
+    fn blueprint(&self) -> Result<Arc<Blueprint>, StreamsError> {
+        let blueprint = self.blueprint.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        blueprint.ok_or(StreamsError::NotRunning)
+    }
+}
+
+impl Seen {
+    /// Tasks were made anew: what they count begins as it was committed.
+    fn begin(&mut self, tasks: &[Task], restored: u64) {
+        self.records_before += self.records.drain().map(|(_, count)| count).sum::<u64>();
+        self.restored += restored;
+        for task in tasks {
+            self.dropped
+                .extend(task.dropped().map(|(node, count)| ((task.id, Arc::clone(node)), count)));
+        }
+    }
+}
+
+/// Has participants woken when the partitions that their tasks read have grown.
+fn subscribe(incarnation: &Incarnation) -> Result<(), StreamsError> {
+    let mut subscriptions = Vec::new();
+    for partition in external_inputs(&incarnation.blueprint) {
+        let place = partition.partition as usize % incarnation.members.len().max(1);
+        let Some((mailbox, id)) = incarnation.members.get(place) else { continue };
+        let (mailbox, id) = (Arc::clone(mailbox), *id);
+        let waker: Waker = Arc::new(move || mailbox.wake(id));
+        subscriptions.push(incarnation.world.log.subscribe(&partition, waker)?);
+    }
+    *incarnation.subscriptions.lock().unwrap_or_else(PoisonError::into_inner) = subscriptions;
+    Ok(())
+}
+
+/// Gives each member its tasks: by partition, so that what one sub-topology sends the next tends to stay on its worker.
+fn assign(incarnation: &Arc<Incarnation>, tasks: Vec<Task>) {
+    let mut groups: Vec<Vec<Task>> = incarnation.members.iter().map(|_| Vec::new()).collect();
+    let width = groups.len().max(1);
+    for task in tasks {
+        if let Some(group) = groups.get_mut(task.id.partition as usize % width) {
+            group.push(task);
+        }
+    }
+    for ((mailbox, id), group) in incarnation.members.iter().zip(groups) {
+        let around = Arc::clone(&incarnation.around);
+        let group = TaskGroup::new(group, around, incarnation.epoch_of_round(0));
+        mailbox.assign(*id, Participant::new(Arc::clone(incarnation), group));
+    }
+}
+
+/// A running application: paused, queried, drained, closed. Dropping it closes it.
+pub struct Application {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Application {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Application")
+            .field("id", &self.shared.config.application_id)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Application {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Says where the application is in its life.
+    #[must_use]
+    pub fn state(&self) -> StreamsState {
+        let current = self.shared.current();
+        match &current.life {
+            Life::Ended(Ok(())) => StreamsState::NotRunning,
+            Life::Ended(Err(error)) => StreamsState::Error(error.clone()),
+            Life::Restarting(error) => StreamsState::Restarting(error.clone()),
+            Life::Running(_) if current.request > Request::Run => StreamsState::PendingShutdown,
+            Life::Running(_) if current.is_paused => StreamsState::Paused,
+            Life::Running(_) => StreamsState::Running,
+        }
+    }
+
+    /// Declares the input complete: takes everything its topics hold by now, closes every window, commits, and ends. What
+    /// is appended later is left for the next start.
+    ///
+    /// # Errors
+    ///
+    /// What stopped the application instead.
+    pub fn drain(&self) -> Result<(), StreamsError> {
+        self.finish(Request::Drain, None)
+    }
+
+    /// Drains as [`drain`](Self::drain) does, but waits no longer than `at_most`.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamsError::StillEnding`] if it has not ended by then; it goes on draining.
+    pub fn drain_within(&self, at_most: Duration) -> Result<(), StreamsError> {
+        self.finish(Request::Drain, Some(at_most))
+    }
+
+    /// Commits and ends.
+    ///
+    /// # Errors
+    ///
+    /// What stopped the application instead.
+    pub fn close(&self) -> Result<(), StreamsError> {
+        self.finish(Request::Close, None)
+    }
+
+    /// Closes as [`close`](Self::close) does, but waits no longer than `at_most`.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamsError::StillEnding`] if it has not ended by then; it goes on closing.
+    pub fn close_within(&self, at_most: Duration) -> Result<(), StreamsError> {
+        self.finish(Request::Close, Some(at_most))
+    }
+
+    fn finish(&self, request: Request, at_most: Option<Duration>) -> Result<(), StreamsError> {
+        self.shared.ask(request);
+        self.shared.wait_ended(at_most)
+    }
+
+    /// Takes no records until it is resumed; what was taken is committed.
+    pub fn pause(&self) {
+        self.shared.set_paused(true);
+    }
+
+    /// Takes records again.
+    pub fn resume(&self) {
+        self.shared.set_paused(false);
+    }
+
+    /// Tells how far each external input is behind, by what is committed.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be read.
+    pub fn lag(&self) -> Result<Vec<Lag>, StreamsError> {
+        let (log, group) = (&self.shared.parts.world.log, &self.shared.config.application_id);
+        let lag = |partition| {
+            let held = log.offsets(&partition)?;
+            let committed = log.committed(group, &partition)?;
+            let committed = committed.map_or(held.start, |committed| committed.offset);
+            Ok(Lag { committed, end: held.end, partition })
+        };
+        external_inputs(&*self.shared.blueprint()?).into_iter().map(lag).collect()
+    }
+
+    /// Counts the records that the node called `node` has dropped, as of the last commit and over all runs.
+    #[must_use]
+    pub fn dropped_records(&self, node: &str) -> u64 {
+        let seen = self.shared.seen();
+        seen.dropped.iter().filter(|((_, name), _)| &**name == node).map(|(_, count)| count).sum()
+    }
+
+    /// Counts and times since the start.
+    #[must_use]
+    pub fn metrics(&self) -> StreamsMetrics {
+        let seen = self.shared.seen();
+        StreamsMetrics {
+            records: seen.records_before + seen.records.values().sum::<u64>(),
+            commits: seen.commits,
+            restored: seen.restored,
+            restarts: seen.restarts,
+            commit_latencies: seen.latencies.iter().copied().collect(),
+        }
+    }
+
+    /// Opens a view of the key-value store `name`, as of the last commit; it stays readable after the application has
+    /// ended.
+    ///
+    /// # Errors
+    ///
+    /// There is no such store, or it holds other types.
+    pub fn store<K, V>(&self, name: &str) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError>
+    where
+        K: serde::Serialize + serde::de::DeserializeOwned + Data,
+        V: serde::Serialize + serde::de::DeserializeOwned + Data,
+    {
+        open_store(&*self.shared.blueprint()?, &*self.shared.parts.world.state, name)
+    }
+}
+
+impl Drop for Application {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "application closed after a failure");
+        }
+    }
+}

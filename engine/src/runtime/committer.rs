@@ -1,0 +1,175 @@
+//! Hands commits to the log and publishes them to the state when they are durable, as a state machine that a thread or a
+//! test steps.
+//!
+//! # Invariants
+//!
+//! - Of one application, commits are handed in, and published, in the order in which they were made; those of others go on
+//!   meanwhile. Any number may be unanswered.
+//! - Nothing is published before the log has said that it is durable.
+
+use super::{application::Incarnation, assemble::EpochCommit, error::StreamsError, worker::Wait};
+use headwater_core::ports::log::{Commit, CommitOutcome};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// What a participant hands in.
+#[derive(Debug)]
+pub(super) enum Handed {
+    /// A round's commit.
+    Commit { commit: Box<EpochCommit>, began: Duration },
+    /// Outputs ahead of the next commit: at-least-once only.
+    Outputs(Commit),
+}
+
+#[derive(Default)]
+struct Inner {
+    handed: VecDeque<(Arc<Incarnation>, Handed)>,
+    is_woken: bool,
+    is_stopped: bool,
+    /// Whether the committer knows that it is to stop.
+    is_stop_known: bool,
+}
+
+/// What waits for the committer.
+#[derive(Default)]
+pub(super) struct CommitQueue {
+    inner: Mutex<Inner>,
+    filled: Condvar,
+}
+
+impl fmt::Debug for CommitQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommitQueue").finish_non_exhaustive()
+    }
+}
+
+impl CommitQueue {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn push(&self, incarnation: Arc<Incarnation>, handed: Handed) {
+        self.lock().handed.push_back((incarnation, handed));
+        self.filled.notify_all();
+    }
+
+    fn wake(&self) {
+        self.lock().is_woken = true;
+        self.filled.notify_all();
+    }
+
+    pub(super) fn stop(&self) {
+        self.lock().is_stopped = true;
+        self.filled.notify_all();
+    }
+
+    /// Waits until there is something to do.
+    pub(super) fn wait(&self) {
+        let is_empty = |inner: &mut Inner| {
+            inner.handed.is_empty() && !inner.is_woken && inner.is_stopped == inner.is_stop_known
+        };
+        drop(self.filled.wait_while(self.lock(), is_empty).unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Where a ticket leaves its outcome.
+type Answer = Arc<Mutex<Option<CommitOutcome>>>;
+
+/// A commit that the log has.
+struct Pending {
+    incarnation: Arc<Incarnation>,
+    handed: Handed,
+    answer: Answer,
+}
+
+pub(super) struct Committer {
+    queue: Arc<CommitQueue>,
+    /// In the order in which they were handed in.
+    pending: VecDeque<Pending>,
+}
+
+impl Committer {
+    pub(super) fn new(queue: Arc<CommitQueue>) -> Self {
+        Self { queue, pending: VecDeque::new() }
+    }
+
+    /// Hands in what is new and publishes what is answered. It stops once it was told to and nothing is left.
+    pub(super) fn poll(&mut self) -> Wait {
+        let (handed, is_stopped) = {
+            let mut inner = self.queue.lock();
+            (inner.is_woken, inner.is_stop_known) = (false, inner.is_stopped);
+            (std::mem::take(&mut inner.handed), inner.is_stopped)
+        };
+        for (incarnation, handed) in handed {
+            self.hand_in(incarnation, handed);
+        }
+        self.publish_answered();
+        if is_stopped && self.pending.is_empty() { Wait::Stopped } else { Wait::Woken }
+    }
+
+    fn hand_in(&mut self, incarnation: Arc<Incarnation>, mut handed: Handed) {
+        let commit = match &mut handed {
+            Handed::Commit { commit, .. } => std::mem::take(&mut commit.log),
+            Handed::Outputs(commit) => std::mem::take(commit),
+        };
+        // After a failure the log may no longer hold what this one stands on.
+        if incarnation.rounds.failure().is_some() {
+            incarnation.answered(&handed, None);
+            return;
+        }
+        match incarnation.world.log.commit(commit) {
+            Ok(ticket) => {
+                let answer = Answer::default();
+                let (left, queue) = (Arc::clone(&answer), Arc::clone(&self.queue));
+                ticket.on_completion(move |outcome| {
+                    *left.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+                    queue.wake();
+                });
+                self.pending.push_back(Pending { incarnation, handed, answer });
+            }
+            Err(error) => {
+                incarnation.fail(StreamsError::Log(error));
+                incarnation.answered(&handed, None);
+            }
+        }
+    }
+
+    fn publish_answered(&mut self) {
+        let mut waiting: Vec<*const Incarnation> = Vec::new();
+        for pending in std::mem::take(&mut self.pending) {
+            let of = Arc::as_ptr(&pending.incarnation);
+            let answer = pending.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match answer {
+                Some(outcome) if !waiting.contains(&of) => answered(pending, outcome),
+                answer => {
+                    *pending.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
+                    waiting.push(of);
+                    self.pending.push_back(pending);
+                }
+            }
+        }
+    }
+}
+
+fn answered(Pending { incarnation, mut handed, .. }: Pending, outcome: CommitOutcome) {
+    let published = outcome.map_err(StreamsError::Log).and_then(|receipt| match &mut handed {
+        Handed::Commit { commit, .. } => {
+            let epoch = commit.epoch;
+            let state = std::mem::take(&mut **commit).into_state(&receipt);
+            incarnation.world.state.publish(state)?;
+            Ok(epoch)
+        }
+        Handed::Outputs(_) => Ok(0),
+    });
+    match published {
+        Ok(epoch) => incarnation.answered(&handed, Some(epoch)),
+        Err(error) => {
+            incarnation.fail(error);
+            incarnation.answered(&handed, None);
+        }
+    }
+}

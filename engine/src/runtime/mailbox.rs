@@ -1,0 +1,99 @@
+//! What wakes a worker: participants assigned to it, and those for which something has happened.
+
+use super::participant::Participant;
+use hashbrown::HashSet;
+use std::{
+    fmt,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// Names a participant of a runtime.
+pub(super) type ParticipantId = u64;
+
+#[derive(Default)]
+struct Inner {
+    assigned: Vec<(ParticipantId, Participant)>,
+    woken: HashSet<ParticipantId>,
+    is_stopped: bool,
+}
+
+/// A worker's mailbox.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    inner: Mutex<Inner>,
+    filled: Condvar,
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").finish_non_exhaustive()
+    }
+}
+
+/// What a mailbox held.
+pub(super) struct Mail {
+    pub(super) assigned: Vec<(ParticipantId, Participant)>,
+    pub(super) woken: HashSet<ParticipantId>,
+    pub(super) is_stopped: bool,
+}
+
+impl Mailbox {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the worker a participant.
+    pub(super) fn assign(&self, id: ParticipantId, participant: Participant) {
+        let mut inner = self.lock();
+        if inner.is_stopped {
+            drop(inner);
+            participant.abandon();
+            return;
+        }
+        inner.assigned.push((id, participant));
+        drop(inner);
+        self.filled.notify_all();
+    }
+
+    /// Gives a participant a turn soon.
+    pub(super) fn wake(&self, id: ParticipantId) {
+        let mut inner = self.lock();
+        if inner.woken.insert(id) {
+            drop(inner);
+            self.filled.notify_all();
+        }
+    }
+
+    /// Ends the worker.
+    pub(super) fn stop(&self) {
+        self.lock().is_stopped = true;
+        self.filled.notify_all();
+    }
+
+    pub(super) fn take(&self) -> Mail {
+        let mut inner = self.lock();
+        let (assigned, woken) =
+            (std::mem::take(&mut inner.assigned), std::mem::take(&mut inner.woken));
+        Mail { assigned, woken, is_stopped: inner.is_stopped }
+    }
+
+    /// Waits until there is something, at most for a time.
+    pub(super) fn wait(&self, at_most: Option<Duration>) {
+        let is_empty = |inner: &mut Inner| {
+            inner.assigned.is_empty() && inner.woken.is_empty() && !inner.is_stopped
+        };
+        let inner = self.lock();
+        match at_most {
+            None => {
+                drop(
+                    self.filled.wait_while(inner, is_empty).unwrap_or_else(PoisonError::into_inner),
+                );
+            }
+            Some(at_most) => {
+                let waited = self.filled.wait_timeout_while(inner, at_most, is_empty);
+                drop(waited.unwrap_or_else(PoisonError::into_inner).0);
+            }
+        }
+    }
+}

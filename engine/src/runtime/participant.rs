@@ -1,0 +1,206 @@
+//! The tasks of one application that one worker holds, and how they go through rounds.
+
+use super::{
+    application::Incarnation,
+    assemble::outputs,
+    committer::Handed,
+    config::ProcessingGuarantee,
+    error::StreamsError,
+    rounds::{Next, Request, Turn, View},
+    task_group::TaskGroup,
+};
+use headwater_core::ports::log::Commit;
+use std::{sync::Arc, time::Duration};
+
+/// At-least-once, outputs go out when there is nothing more to take, and at least this often: a frame and a sync for
+/// every batch of a busy thread would cost more than they bring.
+const SEND_EVERY: Duration = Duration::from_millis(10);
+
+/// What a participant wants after its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Another turn.
+    None,
+    /// A turn at this moment, or when it is woken.
+    Until(Option<Duration>),
+    /// To be dropped.
+    Over,
+}
+
+/// Where in a round a participant is.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// In none: it takes input.
+    Running,
+    /// About to take what is on its way to the tasks of a level, and to flush them.
+    Level(usize),
+    /// Done with a level, and waiting for the barrier to open.
+    Barrier { level: usize, opening: u64 },
+}
+
+pub(super) struct Participant {
+    incarnation: Arc<Incarnation>,
+    tasks: TaskGroup,
+    stage: Stage,
+    /// Rounds that it has collected for.
+    rounds: u64,
+    last: Turn,
+    published: u64,
+    /// When outputs were last sent ahead of a commit.
+    sent: Duration,
+    has_input_end: bool,
+}
+
+impl Participant {
+    pub(super) fn new(incarnation: Arc<Incarnation>, tasks: TaskGroup) -> Self {
+        Self {
+            incarnation,
+            tasks,
+            stage: Stage::Running,
+            rounds: 0,
+            // Until it has had a turn it counts as busy.
+            last: Turn { has_run: true, ..Turn::default() },
+            published: 0,
+            sent: Duration::ZERO,
+            has_input_end: false,
+        }
+    }
+
+    /// Does what there is to do now.
+    pub(super) fn turn(&mut self, now: Duration) -> Result<Rest, StreamsError> {
+        loop {
+            let view = self.incarnation.rounds.view();
+            if view.is_over {
+                return Ok(Rest::Over);
+            }
+            match self.stage {
+                Stage::Running if view.wanted_rounds > self.rounds => self.stage = Stage::Level(0),
+                Stage::Running => {
+                    if let Some(rest) = self.run(view, now)? {
+                        return Ok(rest);
+                    }
+                }
+                Stage::Level(level) => self.do_level(level)?,
+                Stage::Barrier { level, opening } => {
+                    if !self.incarnation.rounds.has_opened(opening) {
+                        return Ok(Rest::Until(None));
+                    }
+                    self.stage = Stage::Level(level + 1);
+                }
+            }
+        }
+    }
+
+    /// Takes input. Nothing, if a round was begun and must be gone through first.
+    fn run(&mut self, view: View, now: Duration) -> Result<Option<Rest>, StreamsError> {
+        if view.published != self.published {
+            self.published = view.published;
+            self.tasks.published(view.published, self.incarnation.cache_bytes_a_task);
+        }
+        // What comes after the last round would never be committed.
+        if view.is_paused || view.is_full || view.request == Request::Close {
+            return Ok(Some(Rest::Until(None)));
+        }
+        let is_draining = view.request == Request::Drain;
+        if is_draining && !self.has_input_end {
+            self.tasks.end_input_here()?;
+            self.has_input_end = true;
+        }
+        let mut has_run = self.tasks.pump()?;
+        let mut has_finished = false;
+        if !has_run && is_draining {
+            has_finished = self.tasks.finish()?;
+            has_run = self.tasks.pump()?;
+        }
+        self.send_ahead(view, has_run, now)?;
+        self.wake_readers();
+        let turn = Turn {
+            has_run,
+            has_changed: self.tasks.has_changed(),
+            asks_for_commit: self.tasks.commit_requested(),
+            uncommitted_bytes: self.tasks.uncommitted_bytes(),
+            has_finished: has_finished && !has_run,
+        };
+        let next = self.incarnation.rounds.note(turn, self.last);
+        self.last = turn;
+        Ok(match next {
+            Next::Begun => {
+                self.incarnation.wake_all();
+                None
+            }
+            Next::Wait(_) if has_run => Some(Rest::None),
+            Next::Wait(due) => {
+                let timer = self.tasks.next_timer().map(|after| now + after);
+                Some(Rest::Until(due.into_iter().chain(timer).min()))
+            }
+        })
+    }
+
+    /// At-least-once: outputs go out as soon as they are made; the commit that follows carries only the offsets. Outputs
+    /// of a later round never go ahead of those of an earlier one, which leave when all have collected.
+    fn send_ahead(&mut self, view: View, has_run: bool, now: Duration) -> Result<(), StreamsError> {
+        let incarnation = &self.incarnation;
+        let is_wanted = incarnation.guarantee == ProcessingGuarantee::AtLeastOnce
+            && view.rounds >= self.rounds
+            && (!has_run || now.saturating_sub(self.sent) >= SEND_EVERY);
+        if !is_wanted {
+            return Ok(());
+        }
+        self.sent = now;
+        let records = self.tasks.tasks.iter_mut().flat_map(|task| task.outputs()).collect();
+        let appends = outputs(&incarnation.blueprint, records);
+        if !appends.is_empty() {
+            let owner = Some(incarnation.owner.clone());
+            let commit = Commit { owner, appends, offsets: Vec::new() };
+            incarnation.hand_in(Handed::Outputs(commit));
+        }
+        Ok(())
+    }
+
+    /// Wakes who reads what was sent.
+    fn wake_readers(&mut self) {
+        for partition in self.tasks.sent_to() {
+            self.incarnation.wake_owner(partition);
+        }
+    }
+
+    /// Does one level of a round.
+    fn do_level(&mut self, level: usize) -> Result<(), StreamsError> {
+        self.tasks.flush_level(level)?;
+        self.wake_readers();
+        if level + 1 < self.incarnation.rounds.levels() {
+            let (opening, is_last) = self.incarnation.rounds.arrive();
+            self.stage = Stage::Barrier { level, opening };
+            if is_last {
+                self.incarnation.wake_all();
+            }
+            return Ok(());
+        }
+        let epoch = self.incarnation.epoch_of_round(self.rounds);
+        let parts = self.tasks.collect(epoch)?;
+        self.rounds += 1;
+        self.stage = Stage::Running;
+        if let Some(parts) = self.incarnation.rounds.collect(parts) {
+            self.incarnation.submit(epoch, parts);
+        }
+        Ok(())
+    }
+
+    /// Its tasks could not go on.
+    pub(super) fn fail(&self, error: StreamsError) {
+        self.incarnation.fail(error);
+    }
+
+    /// Its worker ends.
+    pub(super) fn abandon(self) {
+        self.fail(StreamsError::NotRunning);
+        self.leave();
+    }
+
+    /// It is being dropped, with its tasks.
+    pub(super) fn leave(self) {
+        let Self { incarnation, tasks, .. } = self;
+        drop(tasks);
+        incarnation.left();
+    }
+}

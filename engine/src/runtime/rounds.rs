@@ -1,0 +1,291 @@
+//! The commits of one application, from the moment one is wanted until it is published: what the workers that hold its
+//! tasks, the committer and the application's handle share.
+//!
+//! A *round* makes one commit of all tasks. Each worker's part of the application (a *participant*) goes through it by
+//! itself and never blocks its worker: where it must wait for the others it goes back to the worker, and is woken.
+//!
+//! | worker 1 | worker 2 | |
+//! |---|---|---|
+//! | stops taking input, flushes its tasks of level 0 | still takes a batch | a round is wanted |
+//! | waits (other applications go on) | stops, flushes level 0: the last to arrive | the barrier opens |
+//! | takes what is on its way to level 1, flushes | the same | no barrier after the last level |
+//! | collects its parts, goes on with input | collects its parts: the last one | puts the commit together, hands it in |
+//!
+//! What a worker sends between sub-topologies once it has collected belongs to the next round; the exchange tells the
+//! two apart.
+//!
+//! # Invariants
+//!
+//! - A round is over when every participant has collected; the next one begins after that.
+//! - What was asked of the application (to drain, to close) is never taken back, whatever round is under way.
+//! - The application has ended only when no participant is left and the outcome of each commit handed in is known.
+
+use super::{error::StreamsError, task_group::TaskPart};
+use headwater_core::time::Clock;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// The most commits of an application that the log may hold unanswered.
+const COMMITS_PENDING_MAX: usize = 4;
+
+/// What was asked of an application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Request {
+    /// To run.
+    #[default]
+    Run,
+    /// To take the input there is, close every window, commit and end.
+    Drain,
+    /// To end after one more commit.
+    Close,
+}
+
+/// When commits are made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    pub(super) interval: Duration,
+    /// The uncommitted bytes of one participant that make a commit due.
+    pub(super) bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    request: Request,
+    is_paused: bool,
+    failure: Option<StreamsError>,
+    /// Whether its last round is over.
+    is_last_over: bool,
+    participants: usize,
+    /// Participants that have dropped their tasks.
+    gone: usize,
+    /// Whether a round is wanted or under way.
+    is_wanted: bool,
+    /// Whether the round that is wanted was begun with the end in view.
+    is_closing: bool,
+    /// Rounds that are over.
+    rounds: u64,
+    /// Participants at the barrier, and how often it has opened.
+    arrived: usize,
+    openings: u64,
+    collected: usize,
+    parts: Vec<TaskPart>,
+    idle: usize,
+    finished: usize,
+    /// Whether anything has happened that belongs to the next commit.
+    is_dirty: bool,
+    /// Commits handed in whose outcome is not known.
+    pending: usize,
+    last_commit: Duration,
+    published: u64,
+}
+
+impl Inner {
+    /// Whether its last commit is published.
+    fn is_closed(&self) -> bool {
+        self.is_last_over && self.pending == 0
+    }
+}
+
+/// What a participant sees when it gets its turn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View {
+    /// Whether its tasks must be dropped.
+    pub(super) is_over: bool,
+    pub(super) request: Request,
+    pub(super) is_paused: bool,
+    /// Rounds that are over, one more if one is wanted.
+    pub(super) wanted_rounds: u64,
+    /// Rounds that are over.
+    pub(super) rounds: u64,
+    /// The newest published commit.
+    pub(super) published: u64,
+    /// Whether no more may be taken until a commit is answered.
+    pub(super) is_full: bool,
+}
+
+/// What a participant has done in its turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Turn {
+    /// Whether it took records.
+    pub(super) has_run: bool,
+    /// Whether its tasks hold anything for the next commit.
+    pub(super) has_changed: bool,
+    /// Whether a processor asked for a commit.
+    pub(super) asks_for_commit: bool,
+    pub(super) uncommitted_bytes: usize,
+    /// Whether all its tasks know that their input is complete.
+    pub(super) has_finished: bool,
+}
+
+/// What follows from a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A round was begun: everyone must be woken.
+    Begun,
+    /// Nothing before this moment, or before something happens.
+    Wait(Option<Duration>),
+}
+
+#[derive(Debug)]
+pub(super) struct Rounds {
+    inner: Mutex<Inner>,
+    levels: usize,
+    pace: Pace,
+    clock: Arc<dyn Clock>,
+}
+
+impl Rounds {
+    pub(super) fn new(
+        participants: usize,
+        levels: usize,
+        pace: Pace,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let last_commit = clock.elapsed();
+        let inner = Inner { participants, last_commit, ..Inner::default() };
+        Self { inner: Mutex::new(inner), levels, pace, clock }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing that can panic runs under the lock.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn levels(&self) -> usize {
+        self.levels
+    }
+
+    pub(super) fn view(&self) -> View {
+        let inner = self.lock();
+        View {
+            is_over: inner.failure.is_some() || inner.is_closed(),
+            request: inner.request,
+            is_paused: inner.is_paused,
+            wanted_rounds: inner.rounds + u64::from(inner.is_wanted),
+            rounds: inner.rounds,
+            published: inner.published,
+            is_full: inner.pending >= COMMITS_PENDING_MAX,
+        }
+    }
+
+    /// Asks for an end; a weaker request than what was asked for already changes nothing.
+    pub(super) fn ask(&self, request: Request) {
+        let mut inner = self.lock();
+        inner.request = inner.request.max(request);
+        if inner.request == Request::Close && !inner.is_wanted {
+            (inner.is_wanted, inner.is_closing) = (true, true);
+        }
+    }
+
+    pub(super) fn set_paused(&self, is_paused: bool) {
+        self.lock().is_paused = is_paused;
+    }
+
+    /// Stops the application because of `failure`; the first one is kept. True if it is this one.
+    pub(super) fn fail(&self, failure: StreamsError) -> bool {
+        let mut inner = self.lock();
+        let is_first = inner.failure.is_none() && !inner.is_closed();
+        if is_first {
+            inner.failure = Some(failure);
+        }
+        is_first
+    }
+
+    pub(super) fn failure(&self) -> Option<StreamsError> {
+        self.lock().failure.clone()
+    }
+
+    /// Whether no participant is left and each commit is answered.
+    pub(super) fn has_ended(&self) -> bool {
+        let inner = self.lock();
+        inner.gone == inner.participants && inner.pending == 0
+    }
+
+    /// A participant has dropped its tasks.
+    pub(super) fn leave(&self) {
+        self.lock().gone += 1;
+    }
+
+    /// Takes note of a participant's turn. `before` is what its last turn was.
+    pub(super) fn note(&self, turn: Turn, before: Turn) -> Next {
+        let mut inner = self.lock();
+        let count = |now: bool, before: bool, count: &mut usize| match (before, now) {
+            (false, true) => *count += 1,
+            (true, false) => *count = count.saturating_sub(1),
+            (true, true) | (false, false) => {}
+        };
+        count(!turn.has_run, !before.has_run, &mut inner.idle);
+        count(turn.has_finished, before.has_finished, &mut inner.finished);
+        inner.is_dirty |= turn.has_run || turn.has_changed;
+        if inner.is_wanted {
+            return Next::Begun;
+        }
+        if inner.request == Request::Drain && inner.finished == inner.participants {
+            inner.request = Request::Close;
+            (inner.is_wanted, inner.is_closing) = (true, true);
+            return Next::Begun;
+        }
+        if !inner.is_dirty {
+            return Next::Wait(None);
+        }
+        let (now, due) = (self.clock.elapsed(), inner.last_commit + self.pace.interval);
+        let is_full = turn.asks_for_commit || turn.uncommitted_bytes > self.pace.bytes_max;
+        // Where a commit is on its way, those that only time or rest make due gather until it is answered.
+        let is_due = now >= due || inner.idle == inner.participants;
+        if (is_full && inner.pending < COMMITS_PENDING_MAX) || (is_due && inner.pending == 0) {
+            inner.is_wanted = true;
+            return Next::Begun;
+        }
+        Next::Wait((inner.pending == 0).then_some(due))
+    }
+
+    /// A participant has done a level of a round and needs all others to have. Gives the opening to wait for, and whether
+    /// it was the last one, so that all must be woken.
+    pub(super) fn arrive(&self) -> (u64, bool) {
+        let mut inner = self.lock();
+        let opening = inner.openings + 1;
+        inner.arrived += 1;
+        let is_last = inner.arrived == inner.participants;
+        if is_last {
+            inner.arrived = 0;
+            inner.openings = opening;
+        }
+        (opening, is_last)
+    }
+
+    pub(super) fn has_opened(&self, opening: u64) -> bool {
+        self.lock().openings >= opening
+    }
+
+    /// A participant hands its parts over. Gives the parts of all to the last one, which puts the commit together and
+    /// then says so by [`submitted`](Self::submitted).
+    pub(super) fn collect(&self, parts: Vec<TaskPart>) -> Option<Vec<TaskPart>> {
+        let mut inner = self.lock();
+        inner.parts.extend(parts);
+        inner.collected += 1;
+        (inner.collected == inner.participants).then(|| std::mem::take(&mut inner.parts))
+    }
+
+    /// The round is over; `is_commit` tells whether it had anything to commit.
+    pub(super) fn submitted(&self, is_commit: bool) {
+        let mut inner = self.lock();
+        inner.collected = 0;
+        inner.rounds += 1;
+        inner.is_dirty = false;
+        inner.last_commit = self.clock.elapsed();
+        inner.pending += usize::from(is_commit);
+        inner.is_last_over = inner.is_closing;
+        // Who asked for the end while this round was under way is given one more.
+        inner.is_wanted = inner.request == Request::Close && !inner.is_last_over;
+        inner.is_closing = inner.is_wanted;
+    }
+
+    /// The outcome of a commit is known: `published`, if it is durable and can be read from the state.
+    pub(super) fn answered(&self, published: Option<u64>) {
+        let mut inner = self.lock();
+        inner.pending = inner.pending.saturating_sub(1);
+        inner.published = published.unwrap_or(inner.published);
+    }
+}

@@ -1,0 +1,242 @@
+//! Tasks and what they need: fetches from the log and the exchange, lets tasks step, passes on what they send.
+
+use super::{
+    error::StreamsError,
+    exchange::{Exchange, Taken},
+};
+use crate::{
+    processor::ProcessorError,
+    task::{Step, Task, TaskCommit},
+    topology::{TaskId, Topic},
+};
+use headwater_core::{
+    ports::log::{Log, LogError},
+    record::TopicPartition,
+    time::Clock,
+};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+/// How much one fetch asks for, in bytes.
+const FETCH_BYTES: usize = 1 << 20;
+
+/// About how many records on their way to a task a commit waits for; what is left is written. Counted in records, so that
+/// the size of a batch does not show in what a commit holds.
+const DRAIN_RECORDS_MAX: u64 = 1 << 17;
+
+/// What the tasks of an application share.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) exchange: Exchange,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// Some of an application's tasks, driven one after the other.
+pub(super) struct TaskGroup {
+    pub(super) tasks: Vec<Task>,
+    around: Arc<Surroundings>,
+    /// The commit that what is done now belongs to.
+    epoch: u64,
+    /// Partitions whose readers were sent something since they were last woken.
+    sent_to: BTreeSet<u32>,
+}
+
+fn failed(task: TaskId) -> impl Fn(ProcessorError) -> StreamsError {
+    move |source| match source {
+        ProcessorError::State(error) => StreamsError::State(error),
+        source @ (ProcessorError::Record { .. } | ProcessorError::Topology(_)) => {
+            StreamsError::Processor { task, source }
+        }
+    }
+}
+
+impl TaskGroup {
+    /// `epoch` is the number of the next commit.
+    pub(super) fn new(tasks: Vec<Task>, around: Arc<Surroundings>, epoch: u64) -> Self {
+        Self { tasks, around, epoch, sent_to: BTreeSet::new() }
+    }
+
+    /// Gives every task a turn; true if any took records.
+    pub(super) fn pump(&mut self) -> Result<bool, StreamsError> {
+        let mut ran = false;
+        for index in 0..self.tasks.len() {
+            ran |= self.turn(index, Inputs::All)?;
+        }
+        Ok(ran)
+    }
+
+    /// One step of a task.
+    fn turn(&mut self, index: usize, inputs: Inputs) -> Result<bool, StreamsError> {
+        let around = Arc::clone(&self.around);
+        let Some(task) = self.tasks.get_mut(index) else { return Ok(false) };
+        // Readers go on while the exchange is full, so that it empties.
+        if task.level == 0 && around.exchange.is_full() {
+            return Ok(false);
+        }
+        fetch(task, &around, inputs, self.epoch)?;
+        let step = task.step(around.clock.now()).map_err(failed(task.id))?;
+        self.pass_on(index)?;
+        Ok(step == Step::Ran)
+    }
+
+    /// Hands what a task sends to the exchange.
+    fn pass_on(&mut self, index: usize) -> Result<(), StreamsError> {
+        let Some(task) = self.tasks.get_mut(index) else { return Ok(()) };
+        for (topic, partition, records) in task.sends().map_err(failed(task.id))? {
+            self.around.exchange.send(&topic, partition, records, self.epoch);
+            self.sent_to.insert(partition);
+        }
+        Ok(())
+    }
+
+    /// The partitions whose readers were sent something since the last call.
+    pub(super) fn sent_to(&mut self) -> BTreeSet<u32> {
+        std::mem::take(&mut self.sent_to)
+    }
+
+    /// Takes the records on their way to the tasks of `level` and has those tasks forward what they hold back.
+    pub(super) fn flush_level(&mut self, level: usize) -> Result<(), StreamsError> {
+        for index in 0..self.tasks.len() {
+            if self.tasks.get(index).is_none_or(|task| task.level != level) {
+                continue;
+            }
+            if level > 0 {
+                self.drain(index)?;
+            }
+            if let Some(task) = self.tasks.get_mut(index) {
+                task.flush().map_err(failed(task.id))?;
+            }
+            self.pass_on(index)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what is on its way to a task, up to a bound.
+    fn drain(&mut self, index: usize) -> Result<(), StreamsError> {
+        let records = |this: &Self| this.tasks.get(index).map_or(0, |task| task.records);
+        let bound = records(self) + DRAIN_RECORDS_MAX;
+        while records(self) < bound && self.turn(index, Inputs::Exchange)? {}
+        Ok(())
+    }
+
+    /// Declares what external inputs hold by now to be all: nothing past it is taken.
+    pub(super) fn end_input_here(&mut self) -> Result<(), StreamsError> {
+        for task in &mut self.tasks {
+            let external: Vec<TopicPartition> = task.external_inputs().cloned().collect();
+            for partition in external {
+                let end = self.around.log.offsets(&partition)?.end;
+                task.end_input(&partition, end);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells tasks whose input is complete; true once all have been told.
+    pub(super) fn finish(&mut self) -> Result<bool, StreamsError> {
+        let mut all = true;
+        for index in 0..self.tasks.len() {
+            let Some(task) = self.tasks.get_mut(index) else { continue };
+            let finished = task.finish().map_err(failed(task.id))?;
+            if finished {
+                self.pass_on(index)?;
+            }
+            all &= finished;
+        }
+        Ok(all)
+    }
+
+    /// Every task's part of commit `epoch`; what is done from now on belongs to the next.
+    pub(super) fn collect(&mut self, epoch: u64) -> Result<Vec<TaskPart>, StreamsError> {
+        let collect = |task: &mut Task| {
+            let commit = task.collect(epoch).map_err(failed(task.id))?;
+            let repartitioned = task
+                .repartition_inputs()
+                .map(|(topic, at, consumed)| (topic.clone(), at, consumed))
+                .collect();
+            let dropped = task.dropped().map(|(node, count)| (Arc::clone(node), count)).collect();
+            let positions =
+                task.lags().map(|(partition, next, _)| (partition.clone(), next)).collect();
+            Ok(TaskPart {
+                task: task.id,
+                commit,
+                repartitioned,
+                dropped,
+                positions,
+                records: task.records,
+            })
+        };
+        self.epoch = epoch + 1;
+        self.tasks.iter_mut().map(collect).collect()
+    }
+
+    /// Commit `epoch` is durable and published; each task's caches may keep `cache_bytes`.
+    pub(super) fn published(&mut self, epoch: u64, cache_bytes: usize) {
+        for task in &mut self.tasks {
+            task.published(epoch, cache_bytes);
+        }
+    }
+
+    pub(super) fn uncommitted_bytes(&self) -> usize {
+        self.tasks.iter().map(Task::uncommitted_bytes).sum()
+    }
+
+    /// Whether anything has happened since the last commit that belongs to the next.
+    pub(super) fn has_changed(&self) -> bool {
+        self.tasks.iter().any(Task::has_changed)
+    }
+
+    pub(super) fn commit_requested(&self) -> bool {
+        self.tasks.iter().any(Task::commit_requested)
+    }
+
+    /// How long it is until the next wall-clock punctuation of any task.
+    pub(super) fn next_timer(&self) -> Option<Duration> {
+        let now = self.around.clock.now();
+        self.tasks.iter().filter_map(|task| task.next_timer(now)).min()
+    }
+}
+
+/// Which inputs a step may fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inputs {
+    All,
+    /// What other tasks of the application send.
+    Exchange,
+}
+
+/// What one task gives to a commit, and what others want to know of it.
+#[derive(Debug)]
+pub(super) struct TaskPart {
+    pub(super) task: TaskId,
+    pub(super) commit: TaskCommit,
+    /// Repartition topics that it reads, with the offset one past the last record taken.
+    pub(super) repartitioned: Vec<(Topic, u32, i64)>,
+    pub(super) dropped: Vec<(Arc<str>, u64)>,
+    pub(super) positions: Vec<(TopicPartition, i64)>,
+    pub(super) records: u64,
+}
+
+fn fetch(
+    task: &mut Task,
+    around: &Surroundings,
+    inputs: Inputs,
+    epoch: u64,
+) -> Result<(), LogError> {
+    let wanted: Vec<_> = task
+        .wanted()
+        .map(|(input, topic, at, offset)| (input, topic.clone(), at.clone(), offset))
+        .collect();
+    for (input, topic, at, offset) in wanted {
+        let fetched = match (&topic, inputs) {
+            (Topic::Repartition(_), _) => {
+                let taken = Taken { consumed: offset, epoch };
+                around.exchange.fetch((&topic, at.partition), taken, &*around.log)?
+            }
+            (Topic::External(_), Inputs::All) => around.log.fetch(&at, offset, FETCH_BYTES)?,
+            (Topic::External(_), Inputs::Exchange) => continue,
+        };
+        // An empty answer below the end (only control records, say) still moves the position.
+        task.feed(input, fetched);
+    }
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! One runtime a process: worker threads, a committer and a supervisor, on which any number of applications run.
+
+use super::{
+    application::{Application, Shared},
+    committer::{CommitQueue, Committer},
+    config::StreamsConfig,
+    error::StreamsError,
+    mailbox::{Mailbox, ParticipantId},
+    setup::World,
+    supervisor::RestartQueue,
+    worker::{Wait, Worker},
+};
+use crate::topology::Topology;
+use headwater_core::{
+    ports::{log::Log, state::State},
+    time::Clock,
+};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{Builder, JoinHandle},
+    time::Duration,
+};
+
+/// What the applications of a runtime are made with.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) world: World,
+    pub(super) commits: Arc<CommitQueue>,
+    pub(super) restarts: Arc<RestartQueue>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    next_id: AtomicU64,
+    applications: Mutex<BTreeMap<String, Weak<Shared>>>,
+}
+
+impl Parts {
+    pub(super) fn new(world: World, workers: usize) -> Self {
+        Self {
+            world,
+            commits: Arc::default(),
+            restarts: Arc::default(),
+            mailboxes: (0..workers.max(1)).map(|_| Arc::default()).collect(),
+            next_id: AtomicU64::new(0),
+            applications: Mutex::default(),
+        }
+    }
+
+    /// Places for `width` participants, one a worker at most, beginning where the last application ended.
+    pub(super) fn members(&self, width: usize) -> Vec<(Arc<Mailbox>, ParticipantId)> {
+        let width = width.min(self.mailboxes.len());
+        let member = |_| {
+            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+            let place = usize::try_from(id).unwrap_or(0) % self.mailboxes.len();
+            Some((Arc::clone(self.mailboxes.get(place)?), id))
+        };
+        (0..width).filter_map(member).collect()
+    }
+
+    pub(super) fn mailboxes(&self) -> &[Arc<Mailbox>] {
+        &self.mailboxes
+    }
+
+    fn applications(&self) -> MutexGuard<'_, BTreeMap<String, Weak<Shared>>> {
+        self.applications.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts an application beside the others.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        topology: Topology,
+        config: StreamsConfig,
+    ) -> Result<Arc<Shared>, StreamsError> {
+        let id = config.application_id.clone();
+        let mut applications = self.applications();
+        if applications.get(&id).is_some_and(|known| known.strong_count() > 0) {
+            return Err(StreamsError::AlreadyRunning { application_id: id });
+        }
+        // Kept before it starts, so that a second start of the same id is refused meanwhile.
+        applications.insert(id.clone(), Weak::new());
+        drop(applications);
+        let started = Shared::start(topology, config, self);
+        match &started {
+            Ok(shared) => drop(self.applications().insert(id, Arc::downgrade(shared))),
+            Err(_) => self.forget(&id),
+        }
+        started
+    }
+
+    /// An application has ended.
+    pub(super) fn forget(&self, application_id: &str) {
+        self.applications().remove(application_id);
+    }
+
+    /// Stops every application because of `error`.
+    pub(super) fn fail_all(&self, error: &StreamsError) {
+        let running: Vec<_> = self.applications().values().filter_map(Weak::upgrade).collect();
+        running.iter().for_each(|application| application.fail(error));
+    }
+}
+
+/// Worker threads, committer and supervisor of one process, over one log and one state.
+///
+/// Applications started on it share its threads and never a commit; one that fails, waits or commits holds no other up.
+/// Dropping it ends the threads; applications that are still running then stop where their last commit left them.
+#[derive(Debug)]
+pub struct Runtime {
+    parts: Arc<Parts>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Runtime {
+    /// Starts the threads: `workers` of them to run tasks on, at least one.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamsError::Thread`] if the system gives none.
+    pub fn start(
+        workers: usize,
+        log: Arc<dyn Log>,
+        state: Arc<dyn State>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StreamsError> {
+        let world = World { log, state, clock };
+        let mut this = Self { parts: Arc::new(Parts::new(world, workers)), threads: Vec::new() };
+        let queue = Arc::clone(&this.parts.commits);
+        this.spawn("committer".to_owned(), move || commit(&queue))?;
+        let (restarts, clock) =
+            (Arc::clone(&this.parts.restarts), Arc::clone(&this.parts.world.clock));
+        this.spawn("supervisor".to_owned(), move || supervise(&restarts, &*clock))?;
+        for (number, mailbox) in this.parts.mailboxes.clone().into_iter().enumerate() {
+            let clock = Arc::clone(&this.parts.world.clock);
+            this.spawn(format!("stream-{number}"), move || work(&mailbox, &*clock))?;
+        }
+        Ok(this)
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StreamsError> {
+        let thread = Builder::new().name(name).spawn(run);
+        self.threads.push(thread.map_err(|error| StreamsError::Thread(Arc::new(error)))?);
+        Ok(())
+    }
+
+    /// Starts an application where its last commit left it: creates its internal topics, replays the tails of its
+    /// changelogs, and runs.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamsError::AlreadyRunning`] if one of this id runs here; a topic is missing, the topology does not fit the
+    /// topics, or log or state fail.
+    pub fn start_application(
+        &self,
+        topology: Topology,
+        config: StreamsConfig,
+    ) -> Result<Application, StreamsError> {
+        Ok(Application::new(self.parts.start(topology, config)?))
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.parts.fail_all(&StreamsError::NotRunning);
+        self.parts.restarts.stop();
+        self.parts.mailboxes.iter().for_each(|mailbox| mailbox.stop());
+        self.parts.commits.stop();
+        for thread in self.threads.drain(..) {
+            // What can panic in it was caught and is its application's failure.
+            drop(thread.join());
+        }
+    }
+}
+
+/// The life of a worker thread.
+fn work(mailbox: &Arc<Mailbox>, clock: &dyn Clock) {
+    let mut worker = Worker::new(Arc::clone(mailbox));
+    loop {
+        let now = clock.elapsed();
+        match worker.poll(now) {
+            Wait::Ready => {}
+            Wait::Until(moment) => mailbox.wait(Some(moment.saturating_sub(now).max(WAIT_MIN))),
+            Wait::Woken => mailbox.wait(None),
+            Wait::Stopped => return,
+        }
+    }
+}
+
+/// Timers are kept in whole milliseconds.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+
+/// The life of the committer thread.
+fn commit(queue: &Arc<CommitQueue>) {
+    let mut committer = Committer::new(Arc::clone(queue));
+    while committer.poll() != Wait::Stopped {
+        queue.wait();
+    }
+}
+
+/// The life of the supervisor thread.
+fn supervise(restarts: &RestartQueue, clock: &dyn Clock) {
+    loop {
+        let now = clock.elapsed();
+        match restarts.poll(now) {
+            Wait::Ready => {}
+            Wait::Until(moment) => restarts.wait(Some(moment.saturating_sub(now).max(WAIT_MIN))),
+            Wait::Woken => restarts.wait(None),
+            Wait::Stopped => return,
+        }
+    }
+}
