@@ -373,9 +373,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn run(input: &str, dir: &Path) -> Result<(), Box<dyn Error>> {
     let clock = Arc::new(SystemClock::new());
     let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&dir.join("log"), LogOptions::new())?);
-    for topic in [TELEMETRY, ALERTS, MINUTES] {
-        log.create_topic(&TopicSpec::new(TopicName::new(topic)?, PARTITIONS))?;
-    }
+    let topic = |name| TopicName::new(name).map(|name| TopicSpec::new(name, PARTITIONS));
+    log.create_topics(&[topic(TELEMETRY)?, topic(ALERTS)?, topic(MINUTES)?])?;
     let options = RocksDbOptions::default().log(Arc::clone(&log));
     let state = Arc::new(RocksDbState::open(dir.join("state"), options)?);
     let config = StreamsConfig::new(APPLICATION_ID);

@@ -39,9 +39,8 @@ impl Watched {
     /// With `in` and `out`, one partition each.
     fn new() -> Arc<Self> {
         let inner = MemoryLog::new();
-        for topic in ["in", "out"] {
-            inner.create_topic(&TopicSpec::new(TopicName::new(topic).unwrap(), 1)).unwrap();
-        }
+        let topics = ["in", "out"].map(|name| TopicSpec::new(TopicName::new(name).unwrap(), 1));
+        inner.create_topics(&topics).unwrap();
         Arc::new(Self { inner, at_end: Mutex::default(), positions: Mutex::default() })
     }
 
@@ -81,8 +80,8 @@ impl Log for Watched {
         Ok(fetched)
     }
 
-    fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
-        self.inner.create_topic(spec)
+    fn create_topics(&self, specs: &[TopicSpec]) -> Result<(), LogError> {
+        self.inner.create_topics(specs)
     }
 
     fn topics(&self) -> Result<Vec<TopicSpec>, LogError> {

@@ -28,13 +28,12 @@ pub(crate) struct Input {
 pub(crate) fn fill(log: &dyn Log, cars: &Cars) -> Result<Input> {
     let topic = TopicName::new(format!("car-telemetry-{}-{}", cars.records, cars.keys))?;
     // Not durable: the input is not part of what is measured, and it is synced before the clock starts.
-    let spec = TopicSpec {
+    log.create_topics(&[TopicSpec {
         name: topic.clone(),
         partitions: cars.partitions,
         durability: Durability::Os,
         cleanup: Cleanup::Keep,
-    };
-    log.create_topic(&spec)?;
+    }])?;
     let mut expected = Expected::of_nothing(cars);
     let held = held(log, &topic, cars)?;
     if held == cars.records {

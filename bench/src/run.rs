@@ -55,12 +55,12 @@ pub(crate) fn prepare(
         log.topics()?.into_iter().filter(|topic| topic.name.as_str().ends_with("-output")).count();
     let application_id = format!("run-{used}");
     let output = TopicName::new(format!("{application_id}-output"))?;
-    log.create_topic(&TopicSpec {
+    log.create_topics(&[TopicSpec {
         name: output.clone(),
         partitions: cars.partitions,
         durability: cars.durability.into(),
         cleanup: Cleanup::Keep,
-    })?;
+    }])?;
     let state = dir.join(format!("{application_id}-state"));
     Ok(Place { application_id, input, output, state })
 }

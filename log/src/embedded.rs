@@ -7,7 +7,7 @@ use crate::{
         committer::{Committer, HeldDirectory},
     },
     disk::{create_dirs, failed, lock, read},
-    limits::{LIMITS, check_topic},
+    limits::{LIMITS, missing_topics},
     lock::DirLock,
     options::{LogOptions, OpenError},
     recovery::{self, Recovered},
@@ -37,7 +37,7 @@ use std::{
 /// let dir = tempfile::tempdir()?;
 /// let log = EmbeddedLog::open(dir.path(), LogOptions::new())?;
 /// let cars = TopicName::new("cars")?;
-/// log.create_topic(&TopicSpec::new(cars.clone(), 1))?;
+/// log.create_topics(&[TopicSpec::new(cars.clone(), 1)])?;
 ///
 /// let mut records = RecordSetBuilder::default();
 /// records.push(0, Some(b"vin"), Some(b"{}"), &Headers::new())?;
@@ -126,20 +126,14 @@ impl Log for EmbeddedLog {
         LIMITS
     }
 
-    fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
+    fn create_topics(&self, specs: &[TopicSpec]) -> Result<(), LogError> {
         let _alone = lock(&self.creating);
-        if let Some(existing) = self.shared.store.topic(&spec.name) {
-            if existing.spec.partitions == spec.partitions {
-                return Ok(());
-            }
-            return Err(LogError::TopicDiffers {
-                topic: spec.name.clone(),
-                existing: existing.spec.partitions,
-                wanted: spec.partitions,
-            });
+        let existing = |name: &_| self.shared.store.topic(name).map(|topic| topic.spec.partitions);
+        let missing = missing_topics(specs, existing)?;
+        if missing.is_empty() {
+            return Ok(());
         }
-        check_topic(spec)?;
-        self.shared.create_topic(spec)?.wait().map(drop)
+        self.shared.create_topics(missing)?.wait().map(drop)
     }
 
     fn topics(&self) -> Result<Vec<TopicSpec>, LogError> {

@@ -1,9 +1,10 @@
 //! What is refused for its size or form: the same by the log on disk and by the one in memory.
 
 use crate::batch::varint;
+use hashbrown::HashMap;
 use headwater_core::{
     ports::log::{GroupOffset, Limits, LogError, TopicSpec},
-    record::{RecordRef, TopicPartition},
+    record::{RecordRef, TopicName, TopicPartition},
 };
 use std::{ops::Range, sync::Arc};
 
@@ -16,8 +17,32 @@ const PARTITIONS_MAX: u32 = 99_999;
 /// The longest name of a group.
 const GROUP_BYTES_MAX: usize = 32 << 10;
 
-/// Checks the number of partitions.
-pub(crate) fn check_topic(spec: &TopicSpec) -> Result<(), LogError> {
+/// Those of the wanted topics that are not there yet, once each; `existing` tells a topic's partitions.
+pub(crate) fn missing_topics(
+    specs: &[TopicSpec],
+    existing: impl Fn(&TopicName) -> Option<u32>,
+) -> Result<Vec<TopicSpec>, LogError> {
+    let mut missing: Vec<TopicSpec> = Vec::new();
+    let mut wanted: HashMap<&TopicName, u32> = HashMap::new();
+    for spec in specs {
+        check_partitions(spec)?;
+        let there = existing(&spec.name).or_else(|| wanted.get(&spec.name).copied());
+        match there {
+            Some(existing) if existing == spec.partitions => {}
+            Some(existing) => {
+                let (topic, wanted) = (spec.name.clone(), spec.partitions);
+                return Err(LogError::TopicDiffers { topic, existing, wanted });
+            }
+            None => {
+                wanted.insert(&spec.name, spec.partitions);
+                missing.push(spec.clone());
+            }
+        }
+    }
+    Ok(missing)
+}
+
+fn check_partitions(spec: &TopicSpec) -> Result<(), LogError> {
     if (1..=PARTITIONS_MAX).contains(&spec.partitions) {
         return Ok(());
     }

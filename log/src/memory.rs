@@ -11,7 +11,7 @@
 
 use crate::{
     limits::{
-        LIMITS, check_commit, check_group, check_offset, check_record, check_topic, offsets_for,
+        LIMITS, check_commit, check_group, check_offset, check_record, missing_topics, offsets_for,
     },
     wakers::Wakers,
 };
@@ -20,7 +20,7 @@ use headwater_core::{
         Append, Commit, CommitTicket, Committed, Fetched, GroupOffset, Limits, Log, LogError,
         Offsets, Owner, Receipt, Subscription, TopicSpec, Waker,
     },
-    record::{RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicPartition},
+    record::{RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,7 +39,7 @@ const BYTES_MAX: usize = 1 << 30;
 ///
 /// let log = MemoryLog::new();
 /// let topic = TopicName::new("cars").unwrap();
-/// log.create_topic(&TopicSpec::new(topic.clone(), 2)).unwrap();
+/// log.create_topics(&[TopicSpec::new(topic.clone(), 2)]).unwrap();
 /// assert_eq!(log.offsets(&TopicPartition::new(topic, 1)).unwrap().end, 0);
 /// ```
 pub struct MemoryLog {
@@ -50,7 +50,7 @@ pub struct MemoryLog {
 
 #[derive(Debug, Default)]
 struct Inner {
-    topics: Vec<TopicSpec>,
+    topics: BTreeMap<TopicName, TopicSpec>,
     partitions: BTreeMap<TopicPartition, Partition>,
     committed: BTreeMap<(Arc<str>, TopicPartition), Committed>,
     epochs: BTreeMap<Arc<str>, u64>,
@@ -204,27 +204,21 @@ impl Log for MemoryLog {
         self.limits
     }
 
-    fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
+    fn create_topics(&self, specs: &[TopicSpec]) -> Result<(), LogError> {
         let mut inner = self.lock();
-        if let Some(existing) = inner.topics.iter().find(|topic| topic.name == spec.name) {
-            let (topic, existing, wanted) =
-                (spec.name.clone(), existing.partitions, spec.partitions);
-            let differs = LogError::TopicDiffers { topic, existing, wanted };
-            return if existing == wanted { Ok(()) } else { Err(differs) };
+        let existing = |name: &_| inner.topics.get(name).map(|topic: &TopicSpec| topic.partitions);
+        for spec in missing_topics(specs, existing)? {
+            for number in 0..spec.partitions {
+                let id = TopicPartition::new(spec.name.clone(), number);
+                inner.partitions.insert(id, Partition::default());
+            }
+            inner.topics.insert(spec.name.clone(), spec);
         }
-        check_topic(spec)?;
-        for place in 0..spec.partitions {
-            inner
-                .partitions
-                .insert(TopicPartition::new(spec.name.clone(), place), Partition::default());
-        }
-        inner.topics.push(spec.clone());
-        inner.topics.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(())
     }
 
     fn topics(&self) -> Result<Vec<TopicSpec>, LogError> {
-        Ok(self.lock().topics.clone())
+        Ok(self.lock().topics.values().cloned().collect())
     }
 
     fn fetch(
@@ -337,7 +331,7 @@ mod tests {
     #[test]
     fn a_log_that_is_full_refuses_and_stays_readable() {
         let log = MemoryLog::new().with_bytes_max(400);
-        log.create_topic(&TopicSpec::new(partition("t", 0).topic, 1)).unwrap();
+        log.create_topics(&[TopicSpec::new(partition("t", 0).topic, 1)]).unwrap();
         put(&log, &partition("t", 0), &["a"]);
         let large = conformance::append(&partition("t", 0), &[&"x".repeat(400)]);
         let error = commit(&log, vec![large]).unwrap_err();

@@ -9,7 +9,7 @@ use crate::{
     checkpoint::{self, Checkpoint},
     commit::Progress,
     cursor::Cursor,
-    disk::{create_dir, failed, sync_data},
+    disk::{create_dir, failed, sync_data, sync_dir},
     journal::{self, Journal, Stamp, entry, scan},
     options::{LogOptions, OpenError},
     partition::{PartitionMeta, Touched, remove_purged},
@@ -58,6 +58,9 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
     }
     for segment in touched.dirty.drain(..) {
         segment.settle()?;
+    }
+    if std::mem::take(&mut touched.new_dirs) {
+        sync_dir(dir)?;
     }
 
     let last = scanned.replay.last().map_or(sequence, |place| place.header.sequence);

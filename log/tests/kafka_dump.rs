@@ -25,7 +25,7 @@ fn fill(dir: &Path) -> Vec<Shown> {
         EmbeddedLog::open(dir, LogOptions::new().segment_bytes(40_000).journal_bytes(1 << 20))
             .unwrap();
     let topic = TopicName::new("dumped").unwrap();
-    log.create_topic(&TopicSpec::new(topic.clone(), 1)).unwrap();
+    log.create_topics(&[TopicSpec::new(topic.clone(), 1)]).unwrap();
     let partition = TopicPartition::new(topic, 0);
     let mut shown = Vec::new();
     let mut next = 0;

@@ -55,7 +55,7 @@ fn commit(number: i64) -> Commit {
 /// Appends until it is killed.
 fn write(dir: &Path) {
     let log = open(dir);
-    log.create_topic(&TopicSpec::new(partition(0).topic, PARTITIONS)).unwrap();
+    log.create_topics(&[TopicSpec::new(partition(0).topic, PARTITIONS)]).unwrap();
     let mut next = log.offsets(&partition(0)).unwrap().end;
     let mut out = io::stdout().lock();
     loop {

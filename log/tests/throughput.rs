@@ -33,7 +33,7 @@ fn a_mebibyte_a_commit_in_and_out() {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let log = EmbeddedLog::open(dir.path(), LogOptions::new()).unwrap();
         let topic = TopicName::new("t").unwrap();
-        log.create_topic(&TopicSpec::new(topic.clone(), 1)).unwrap();
+        log.create_topics(&[TopicSpec::new(topic.clone(), 1)]).unwrap();
         let partition = TopicPartition::new(topic, 0);
         let records = mebibyte();
         let clock = SystemClock::new();

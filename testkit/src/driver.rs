@@ -132,10 +132,12 @@ impl TopologyTestDriver {
         partitions: &BTreeMap<&str, u32>,
     ) -> Result<Self, TestDriverError> {
         let log = Arc::new(MemoryLog::new());
-        for topic in topology.external_topics() {
+        let spec = |topic: TopicName| {
             let count = partitions.get(topic.as_str()).copied().unwrap_or(1);
-            log.create_topic(&TopicSpec::new(topic, count))?;
-        }
+            TopicSpec::new(topic, count)
+        };
+        let specs: Vec<_> = topology.external_topics().into_iter().map(spec).collect();
+        log.create_topics(&specs)?;
         let (state, clock) = (Arc::new(MemoryState::new()), Arc::new(ManualClock::at(0)));
         let mut inner = Inner { topology, config, log, state, clock, driver: None, eager: true };
         inner.start()?;

@@ -166,13 +166,12 @@ impl Pipeline {
 }
 
 fn create_topics(log: &dyn Log) -> Result<(), Failure> {
-    for (topic, partitions) in
-        [(TELEMETRY, PARTITIONS), (ALERTS, PARTITIONS), (MINUTES, PARTITIONS), (DEAD_LETTERS, 1)]
-    {
-        log.create_topic(&TopicSpec::new(name(topic)?, partitions))
-            .map_err(|error| Failure::running(format!("cannot create topic {topic}"), error))?;
-    }
-    Ok(())
+    let topic = |(topic, partitions)| Ok(TopicSpec::new(name(topic)?, partitions));
+    let wanted =
+        [(TELEMETRY, PARTITIONS), (ALERTS, PARTITIONS), (MINUTES, PARTITIONS), (DEAD_LETTERS, 1)];
+    let specs = wanted.map(topic).into_iter().collect::<Result<Vec<_>, Failure>>()?;
+    log.create_topics(&specs)
+        .map_err(|error| Failure::running("the topics cannot be created", error))
 }
 
 fn name(topic: &str) -> Result<TopicName, Failure> {

@@ -220,7 +220,7 @@ fn a_slow_stream_gives_what_it_has_and_can_be_stopped() {
     }
     let log = Arc::new(MemoryLog::new());
     let (sender, receiver) = mpsc::sync_channel(0);
-    log.create_topic(&TopicSpec::new(topic("cars"), PARTITIONS)).unwrap();
+    log.create_topics(&[TopicSpec::new(topic("cars"), PARTITIONS)]).unwrap();
     let (moved, arrived) = mpsc::channel();
     let waker: Waker = Arc::new(move || moved.send(()).unwrap_or_default());
     let subscribe =

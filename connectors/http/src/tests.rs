@@ -146,7 +146,7 @@ fn ndjson_has_one_value_a_line() {
 fn the_runtime_retries_commits_and_keeps_dead_letters() {
     let server = Server::start(&[500, 500, 400, 502, 200]);
     let (log, topic) = (Arc::new(MemoryLog::new()), TopicName::new("alerts").unwrap());
-    log.create_topic(&TopicSpec::new(topic.clone(), 1)).unwrap();
+    log.create_topics(&[TopicSpec::new(topic.clone(), 1)]).unwrap();
     let partition = TopicPartition::new(topic.clone(), 0);
     let records = Arc::new(records(0, &["1", "2", "3", "4"]));
     let append = Append { partition: partition.clone(), base_offset: None, records };

@@ -212,7 +212,7 @@ fn event_times_spread_over_a_thousand_directories_stay_within_bounds() {
 fn a_drain_publishes_everything_and_a_new_task_adds_only_what_is_new() {
     let (dir, log) = (TempDir::new().unwrap(), Arc::new(MemoryLog::new()));
     let topic = TopicName::new("cars").unwrap();
-    log.create_topic(&TopicSpec::new(topic.clone(), 2)).unwrap();
+    log.create_topics(&[TopicSpec::new(topic.clone(), 2)]).unwrap();
     let fill = |partition: u32, rows: &[(&str, i64)]| {
         let partition = TopicPartition::new(topic.clone(), partition);
         let append = Append { partition, base_offset: None, records: Arc::new(records(0, rows)) };

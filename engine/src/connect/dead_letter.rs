@@ -6,7 +6,7 @@ use headwater_core::{
     ports::log::{Append, Log, TopicSpec},
     record::{RecordSetBuilder, Timestamp, TopicName, TopicPartition},
 };
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
 /// Where dead letters come from and go to.
 #[derive(Debug)]
@@ -53,6 +53,6 @@ pub(super) fn ensure_topic(
         return Ok(existing);
     }
     let spec = TopicSpec::new(name.clone(), partitions);
-    log.create_topic(&spec)?;
+    log.create_topics(slice::from_ref(&spec))?;
     Ok(spec)
 }

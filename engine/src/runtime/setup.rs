@@ -111,9 +111,10 @@ fn create_topics(
     log: &dyn Log,
 ) -> Result<(), StreamsError> {
     let durability = config.internal_durability;
+    let mut specs = Vec::new();
     for (topic, count) in &blueprint.partitions {
         if matches!(topic, Topic::Repartition(_)) {
-            log.create_topic(&repartition_spec(blueprint.topic_name(topic), *count, durability))?;
+            specs.push(repartition_spec(blueprint.topic_name(topic), *count, durability));
         }
     }
     for (sub, number) in blueprint.plan.subs.iter().zip(0..) {
@@ -121,12 +122,12 @@ fn create_topics(
             let name = blueprint.changelog_name(&store.spec().name);
             TopicName::new(name.as_str()).map_err(TopologyError::from)?;
             let (partitions, cleanup) = (blueprint.width(sub), Cleanup::Compact);
-            log.create_topic(&TopicSpec { name, partitions, durability, cleanup })?;
+            specs.push(TopicSpec { name, partitions, durability, cleanup });
         }
     }
     let (name, cleanup) = (blueprint.dead_letters_name(), Cleanup::Keep);
-    log.create_topic(&TopicSpec { name, partitions: 1, durability, cleanup })?;
-    Ok(())
+    specs.push(TopicSpec { name, partitions: 1, durability, cleanup });
+    Ok(log.create_topics(&specs)?)
 }
 
 fn exchange(blueprint: &Blueprint, log: &dyn Log) -> Result<Exchange, StreamsError> {

@@ -2,7 +2,11 @@
 //! stop commits.
 
 use super::Shared;
-use crate::{checkpoint, disk::lock, segment::Segment};
+use crate::{
+    checkpoint,
+    disk::{self, lock},
+    segment::Segment,
+};
 use headwater_core::ports::log::LogError;
 use std::{
     io,
@@ -23,6 +27,8 @@ pub(crate) struct Job {
     pub(crate) payload: Vec<u8>,
     /// To be synced before it is written.
     pub(crate) dirty: Vec<Arc<Segment>>,
+    /// Whether names of partitions' directories are to be synced before it is written.
+    pub(crate) new_dirs: bool,
     /// No longer listed in it.
     pub(crate) dropped: Vec<Arc<Segment>>,
 }
@@ -94,6 +100,9 @@ fn run(shared: &Shared, queue: &Receiver<Job>) {
 fn make(shared: &Shared, job: Job, doomed: &mut Vec<Arc<Segment>>) -> Result<(), LogError> {
     for segment in &job.dirty {
         segment.settle()?;
+    }
+    if job.new_dirs {
+        disk::sync_dir(&shared.dir)?;
     }
     shared.check_fence()?;
     checkpoint::store(&shared.dir, &job.payload)?;

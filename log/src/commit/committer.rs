@@ -137,7 +137,11 @@ impl Committer {
     fn apply(&mut self, work: &Work) -> Result<(), LogError> {
         let store = &self.shared.store;
         match work {
-            Work::Create(spec) => store.create(spec, &[])?,
+            Work::Create(specs) => {
+                for spec in specs {
+                    store.create(spec, &[])?;
+                }
+            }
             Work::Claim(group, epoch) => write(&store.groups).claim(group, *epoch),
             Work::Commit { appends, offsets } => {
                 for (partition, batches) in appends {
@@ -170,15 +174,15 @@ impl Committer {
         let sequence = self.journal.sequence();
         let payload =
             self.shared.store.checkpoint(sequence, self.journal.stamp(), self.journal.files());
-        let Touched { dirty, dropped, .. } = std::mem::take(&mut self.touched);
+        let Touched { dirty, dropped, new_dirs, .. } = std::mem::take(&mut self.touched);
         lock(&self.shared.progress).asked += 1;
-        self.checkpointer.submit(Job { sequence, payload, dirty, dropped });
+        self.checkpointer.submit(Job { sequence, payload, dirty, new_dirs, dropped });
     }
 }
 
 fn put(frame: &mut Vec<u8>, work: &Work) {
     match work {
-        Work::Create(spec) => entry::put_create(frame, spec),
+        Work::Create(specs) => specs.iter().for_each(|spec| entry::put_create(frame, spec)),
         Work::Claim(group, epoch) => entry::put_claim(frame, group, *epoch),
         Work::Commit { appends, offsets } => {
             for (partition, batches) in appends {

@@ -49,7 +49,7 @@ pub(crate) struct Queued {
 
 #[derive(Debug)]
 pub(crate) enum Work {
-    Create(TopicSpec),
+    Create(Vec<TopicSpec>),
     Claim(Arc<str>, u64),
     Commit { appends: Vec<(Arc<Partition>, Vec<u8>)>, offsets: Vec<GroupOffset> },
     Sync,
@@ -70,9 +70,9 @@ impl Intake {
 }
 
 impl Shared {
-    pub(crate) fn create_topic(&self, spec: &TopicSpec) -> Result<CommitTicket, LogError> {
+    pub(crate) fn create_topics(&self, specs: Vec<TopicSpec>) -> Result<CommitTicket, LogError> {
         let intake = self.enter(0)?;
-        Ok(self.push(intake, Work::Create(spec.clone()), 0, (true, Receipt::default())))
+        Ok(self.push(intake, Work::Create(specs), 0, (true, Receipt::default())))
     }
 
     pub(crate) fn sync(&self) -> Result<CommitTicket, LogError> {

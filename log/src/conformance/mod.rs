@@ -6,7 +6,7 @@
 //! | `commits` | what was committed is read back; what is refused leaves no trace |
 //! | `groups` | positions belong to their group; a later claim fences the earlier ones |
 //! | `tickets` | a ticket tells its commit's outcome once, however it is asked |
-//! | `topics` | topics are created once |
+//! | `topics` | topics are created once, all or none |
 //! | `wakers` | who reads a partition is woken when its end has moved, and nobody else is |
 //!
 //! # Not here
@@ -59,7 +59,7 @@ pub(crate) fn partition(name: &str, number: u32) -> TopicPartition {
 
 /// Creates topic `t` of two partitions and gives both.
 fn two_partitions(log: &dyn Log) -> [TopicPartition; 2] {
-    log.create_topic(&TopicSpec::new(topic("t"), 2)).expect("a topic can be created");
+    log.create_topics(&[TopicSpec::new(topic("t"), 2)]).expect("a topic can be created");
     [partition("t", 0), partition("t", 1)]
 }
 

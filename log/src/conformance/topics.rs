@@ -1,20 +1,48 @@
-//! Topics are created once.
+//! Topics are created once, all or none.
 
-use super::{Case, refusal, topic};
-use headwater_core::ports::log::{Cleanup, Durability, Log, LogError, TopicSpec};
-use std::sync::Arc;
+use super::{Case, partition, put, refusal, topic};
+use headwater_core::ports::log::{Cleanup, Durability, Log, LogError, LogErrorKind, TopicSpec};
+use std::{slice, sync::Arc};
 
-pub(super) const CASES: &[Case] = &[a_topic_is_created_once];
+pub(super) const CASES: &[Case] =
+    &[a_topic_is_created_once, topics_are_created_all_or_none, no_topics_are_no_topics];
 
 fn a_topic_is_created_once(log: &Arc<dyn Log>) {
     let (durability, cleanup) = (Durability::Os, Cleanup::Compact);
     let spec = TopicSpec { durability, cleanup, ..TopicSpec::new(topic("t"), 3) };
-    log.create_topic(&spec).expect("it can be created");
-    log.create_topic(&spec).expect("it is there already");
-    let differs = refusal(log.create_topic(&TopicSpec::new(topic("t"), 4)));
+    log.create_topics(slice::from_ref(&spec)).expect("it can be created");
+    put(&**log, &partition("t", 0), &["a"]);
+    log.create_topics(&[TopicSpec::new(topic("t"), 3)]).expect("it is there already");
+    let differs = refusal(log.create_topics(&[TopicSpec::new(topic("t"), 4)]));
     let figures = matches!(&differs, LogError::TopicDiffers { existing: 3, wanted: 4, .. });
     assert!(figures, "{differs}");
-    let none = refusal(log.create_topic(&TopicSpec::new(topic("u"), 0)));
+    assert_eq!(differs.kind(), LogErrorKind::Refused);
+    let none = refusal(log.create_topics(&[TopicSpec::new(topic("u"), 0)]));
     assert!(matches!(&none, LogError::PartitionCount { wanted: 0, .. }), "{none}");
     assert_eq!(log.topics().expect("they can be listed"), [spec]);
+    assert_eq!(put(&**log, &partition("t", 0), &["b"]), 1, "its records are as they were");
+}
+
+fn topics_are_created_all_or_none(log: &Arc<dyn Log>) {
+    let spec = |name, partitions| TopicSpec::new(topic(name), partitions);
+    log.create_topics(&[spec("m", 1)]).expect("it can be created");
+    let refused = [
+        [spec("a", 1), spec("m", 2), spec("z", 1)],
+        [spec("a", 1), spec("z", 0), spec("y", 1)],
+        [spec("a", 1), spec("b", 1), spec("a", 2)],
+    ];
+    for specs in refused {
+        refusal(log.create_topics(&specs));
+        assert_eq!(log.topics().expect("they can be listed"), [spec("m", 1)]);
+    }
+    let wanted = [spec("z", 2), spec("m", 1), spec("a", 1), spec("z", 2)];
+    log.create_topics(&wanted).expect("they can be created");
+    let all = [spec("a", 1), spec("m", 1), spec("z", 2)];
+    assert_eq!(log.topics().expect("they can be listed"), all, "by name, once each");
+    put(&**log, &partition("z", 1), &["a"]);
+}
+
+fn no_topics_are_no_topics(log: &Arc<dyn Log>) {
+    log.create_topics(&[]).expect("there is nothing to do");
+    assert_eq!(log.topics().expect("they can be listed"), []);
 }

@@ -31,9 +31,8 @@ fn ends(log: &Arc<dyn Log>, name: &str, number: u32) -> (Subscription, Receiver<
 }
 
 fn topics_of_two_partitions(log: &dyn Log, names: &[&str]) {
-    for name in names {
-        log.create_topic(&TopicSpec::new(topic(name), 2)).expect("a topic can be created");
-    }
+    let specs: Vec<_> = names.iter().map(|name| TopicSpec::new(topic(name), 2)).collect();
+    log.create_topics(&specs).expect("topics can be created");
 }
 
 fn next(ends: &Receiver<i64>) -> i64 {

@@ -1,13 +1,16 @@
 //! Makes the file system refuse, for tests: the nth step that changes something below a directory, or all from there on.
+//! Also tells which steps were taken.
 
-use super::lock;
+use super::{Action, lock};
 use std::{
     io,
     path::{Path, PathBuf},
     sync::Mutex,
+    thread,
 };
 
 static FAULTS: Mutex<Vec<Fault>> = Mutex::new(Vec::new());
+static RECORDINGS: Mutex<Vec<Recording>> = Mutex::new(Vec::new());
 
 /// What happens once the countdown is through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +53,50 @@ impl Drop for Armed {
     }
 }
 
-pub(super) fn allowed(path: &Path) -> io::Result<()> {
+/// A step that a thread took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) thread: String,
+    pub(crate) action: Action,
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Debug)]
+struct Recording {
+    below: PathBuf,
+    taken: Vec<Taken>,
+}
+
+/// The steps taken below a directory, recorded until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Steps(PathBuf);
+
+impl Steps {
+    pub(crate) fn below(below: &Path) -> Self {
+        let below = below.to_owned();
+        lock(&RECORDINGS).push(Recording { below: below.clone(), taken: Vec::new() });
+        Self(below)
+    }
+
+    /// What was recorded since the last call.
+    pub(crate) fn take(&self) -> Vec<Taken> {
+        let mut recordings = lock(&RECORDINGS);
+        let own = recordings.iter_mut().find(|recording| recording.below == self.0);
+        own.map(|recording| std::mem::take(&mut recording.taken)).unwrap_or_default()
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        lock(&RECORDINGS).retain(|recording| recording.below != self.0);
+    }
+}
+
+pub(super) fn allowed(action: Action, path: &Path) -> io::Result<()> {
+    for recording in lock(&RECORDINGS).iter_mut().filter(|it| path.starts_with(&it.below)) {
+        let thread = thread::current().name().unwrap_or_default().to_owned();
+        recording.taken.push(Taken { thread, action, path: path.to_owned() });
+    }
     for fault in lock(&FAULTS).iter_mut().filter(|fault| path.starts_with(&fault.below)) {
         if fault.left > 0 {
             fault.left -= 1;

@@ -15,6 +15,20 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+/// A step that changes the disk, or makes a change last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    MakeDir,
+    Create,
+    Preallocate,
+    Write,
+    SetLength,
+    Rename,
+    Remove,
+    Sync,
+    SyncDir,
+}
+
 /// Names the file in what the system said.
 pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LogError {
     move |source| LogError::Io { action, path: path.to_owned(), source: Arc::new(source) }
@@ -22,7 +36,7 @@ pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error
 
 /// Makes created, renamed and removed names in `dir` last.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), LogError> {
-    allowed(dir)
+    allowed(Action::SyncDir, dir)
         .and_then(|()| File::open(dir))
         .and_then(|dir| dir.sync_all())
         .map_err(failed("sync the directory", dir))
@@ -41,14 +55,19 @@ pub(crate) fn create_dirs(dir: &Path) -> Result<(), LogError> {
 
 /// Creates the directory unless it is there, and makes its name last.
 pub(crate) fn create_dir(dir: &Path) -> Result<(), LogError> {
-    match allowed(dir).and_then(|()| fs::create_dir(dir)) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-        created => created.map_err(failed("create the directory", dir)),
-    }?;
+    make_dir(dir)?;
     match dir.parent() {
         Some(above) if above.as_os_str().is_empty() => sync_dir(Path::new(".")),
         Some(above) => sync_dir(above),
         None => Ok(()),
+    }
+}
+
+/// Creates the directory unless it is there. The caller syncs the one above.
+pub(crate) fn make_dir(dir: &Path) -> Result<(), LogError> {
+    match allowed(Action::MakeDir, dir).and_then(|()| fs::create_dir(dir)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        created => created.map_err(failed("create the directory", dir)),
     }
 }
 
@@ -60,7 +79,7 @@ pub(crate) fn write_at(
     position: u64,
 ) -> Result<(), LogError> {
     let write = || {
-        if let Err(refused) = allowed(path) {
+        if let Err(refused) = allowed(Action::Write, path) {
             // What is refused half-way leaves half of it, as a crash does.
             file.write_all_at(bytes.get(..bytes.len() / 2).unwrap_or_default(), position)?;
             return Err(refused);
@@ -72,22 +91,24 @@ pub(crate) fn write_at(
 
 /// Puts the file's bytes, and its length, on the disk.
 pub(crate) fn sync_data(file: &File, path: &Path) -> Result<(), LogError> {
-    allowed(path).and_then(|()| file.sync_data()).map_err(failed("sync", path))
+    allowed(Action::Sync, path).and_then(|()| file.sync_data()).map_err(failed("sync", path))
 }
 
 /// Cuts or extends the file, unsynced.
 pub(crate) fn set_length(file: &File, path: &Path, length: u64) -> Result<(), LogError> {
-    allowed(path).and_then(|()| file.set_len(length)).map_err(failed("set the length of", path))
+    allowed(Action::SetLength, path)
+        .and_then(|()| file.set_len(length))
+        .map_err(failed("set the length of", path))
 }
 
 /// Renames a file over another. The caller syncs the directory.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), LogError> {
-    allowed(to).and_then(|()| fs::rename(from, to)).map_err(failed("rename to", to))
+    allowed(Action::Rename, to).and_then(|()| fs::rename(from, to)).map_err(failed("rename to", to))
 }
 
 /// Removes the file, if it is there.
 pub(crate) fn remove(path: &Path) -> Result<(), LogError> {
-    match allowed(path).and_then(|()| fs::remove_file(path)) {
+    match allowed(Action::Remove, path).and_then(|()| fs::remove_file(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.map_err(failed("remove", path)),
     }
@@ -95,14 +116,14 @@ pub(crate) fn remove(path: &Path) -> Result<(), LogError> {
 
 /// Whether a step that changes the disk may be taken; always, but for tests that make one fail.
 #[cfg(test)]
-pub(crate) fn allowed(path: &Path) -> io::Result<()> {
-    faults::allowed(path)
+pub(crate) fn allowed(action: Action, path: &Path) -> io::Result<()> {
+    faults::allowed(action, path)
 }
 
 /// Whether a step that changes the disk may be taken; always, but for tests that make one fail.
 #[cfg(not(test))]
 #[expect(clippy::unnecessary_wraps, reason = "tests have it fail")]
-pub(crate) fn allowed(_path: &Path) -> io::Result<()> {
+pub(crate) fn allowed(_action: Action, _path: &Path) -> io::Result<()> {
     Ok(())
 }
 
@@ -110,10 +131,10 @@ pub(crate) fn allowed(_path: &Path) -> io::Result<()> {
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), LogError> {
     let temporary = path.with_added_extension("tmp");
     let write = || {
-        allowed(&temporary)?;
+        allowed(Action::Create, &temporary)?;
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
-        allowed(&temporary)?;
+        allowed(Action::Sync, &temporary)?;
         file.sync_all()
     };
     write().map_err(failed("write", &temporary))?;

@@ -19,7 +19,7 @@ pub(crate) mod frame;
 pub(crate) mod scan;
 
 use crate::{
-    disk::{self, failed, sync_dir},
+    disk::{self, Action, failed, sync_dir},
     options::OpenError,
 };
 use headwater_core::ports::log::LogError;
@@ -176,7 +176,7 @@ pub(crate) fn create_missing(dir: &Path, files: &mut Vec<JournalFile>) -> Result
         let path = file_path(dir, index);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
-        let file = disk::allowed(&path).and_then(|()| options.open(&path));
+        let file = disk::allowed(Action::Create, &path).and_then(|()| options.open(&path));
         files.push(JournalFile { file: file.map_err(failed("create", &path))?, path, last: 0 });
     }
     Ok(sync_dir(dir)?)
@@ -187,7 +187,7 @@ fn preallocate(file: &JournalFile, bytes: u64) -> Result<(), LogError> {
     if file.metadata().map_err(failed("look at", path))?.len() >= bytes {
         return Ok(());
     }
-    disk::allowed(path).map_err(failed("preallocate", path))?;
+    disk::allowed(Action::Preallocate, path).map_err(failed("preallocate", path))?;
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
         // A file system that cannot preallocate only makes syncs slower.
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}

@@ -11,7 +11,7 @@
 
 use crate::{
     batch::Header,
-    disk::{create_dir, failed, read, write},
+    disk::{failed, make_dir, read, write},
     segment::{Segment, SegmentMeta},
     wakers::Wakers,
 };
@@ -33,12 +33,14 @@ const PURGE_SEGMENT_BYTES: u64 = 16 << 20;
 /// Kafka's index files hold positions and relative offsets of 31 bits.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
-/// What the committer has to sync, write hints of, or remove after the next checkpoints.
+/// What the committer has to sync, write hints of, or remove with the next checkpoints.
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
     pub(crate) dirty: Vec<Arc<Segment>>,
     pub(crate) dropped: Vec<Arc<Segment>>,
     pub(crate) partitions: Vec<Arc<Partition>>,
+    /// Whether partitions got a directory whose name is not synced.
+    pub(crate) new_dirs: bool,
 }
 
 /// What a checkpoint says of a partition.
@@ -171,7 +173,8 @@ impl Partition {
                 touched.dirty.push(Arc::clone(last));
             }
         } else {
-            create_dir(&self.dir)?;
+            make_dir(&self.dir)?;
+            touched.new_dirs = true;
         }
         let segment = Arc::new(Segment::create(&self.dir, &self.id, header.base_offset)?);
         write(&self.segments).push(Arc::clone(&segment));

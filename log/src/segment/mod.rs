@@ -25,7 +25,7 @@ pub(crate) mod walk;
 
 use crate::{
     batch::Header,
-    disk::{self, failed, lock, read, write},
+    disk::{self, Action, failed, lock, read, write},
 };
 use headwater_core::{ports::log::LogError, record::TopicPartition};
 use index::Index;
@@ -66,6 +66,8 @@ pub(crate) struct Segment {
     sealed: AtomicBool,
     /// Whether it has bytes that no sync covers.
     dirty: AtomicBool,
+    /// Whether no sync covers its name.
+    nameless: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -95,10 +97,12 @@ impl Segment {
         let path = log_path(dir, base);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
-        let file = disk::allowed(&path).and_then(|()| options.open(&path));
+        let file = disk::allowed(Action::Create, &path).and_then(|()| options.open(&path));
         let file = file.map_err(failed("create", &path))?;
         let meta = SegmentMeta { base, length: 0, next_offset: base, headers_crc: 0 };
-        Ok(Self::with(path, partition, Some(file), meta))
+        let segment = Self::with(path, partition, Some(file), meta);
+        segment.nameless.store(true, Ordering::Release);
+        Ok(segment)
     }
 
     /// The segment that a checkpoint knows. Bytes behind its length are cut off, and the cut is synced, if it is the
@@ -157,6 +161,7 @@ impl Segment {
             frozen: Mutex::new(false),
             sealed: AtomicBool::new(false),
             dirty: AtomicBool::new(false),
+            nameless: AtomicBool::new(false),
         }
     }
 
@@ -247,8 +252,9 @@ impl Segment {
         if let Some(file) = &self.file {
             disk::sync_data(file, &self.path)?;
         }
-        if let Some(dir) = self.path.parent() {
+        if let Some(dir) = self.path.parent().filter(|_| self.nameless.load(Ordering::Acquire)) {
             disk::sync_dir(dir)?;
+            self.nameless.store(false, Ordering::Release);
         }
         if self.is_sealed() {
             self.walk_prefix()?;

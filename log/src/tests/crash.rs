@@ -153,7 +153,7 @@ fn a_deleted_or_damaged_checkpoint_falls_back_to_the_previous_and_loses_nothing(
 fn a_topic_that_only_the_system_holds_survives_the_end_of_the_process_and_sync_makes_it_last() {
     let dir = memory_dir();
     let log = open(dir.path());
-    log.create_topic(&TopicSpec { durability: Durability::Os, ..TopicSpec::new(topic("o"), 1) })
+    log.create_topics(&[TopicSpec { durability: Durability::Os, ..TopicSpec::new(topic("o"), 1) }])
         .unwrap();
     let p0 = partition("o", 0);
     put(&log, &p0, &["a"]);
@@ -252,7 +252,7 @@ fn a_record_that_looks_like_a_frame_of_the_journal_is_none() {
     let dir = memory_dir();
     let p0 = partition("t", 0);
     let log = EmbeddedLog::open(dir.path(), small().journal_bytes(1 << 20)).unwrap();
-    log.create_topic(&TopicSpec::new(topic("t"), 1)).unwrap();
+    log.create_topics(&[TopicSpec::new(topic("t"), 1)]).unwrap();
     let value = |forged_at: usize| {
         let mut value = vec![b'#'; 12_000];
         let mut forged = Vec::new();

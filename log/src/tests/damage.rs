@@ -136,7 +136,7 @@ fn hint_files_are_rebuilt_whatever_happened_to_them() {
 fn a_synced_frame_that_cannot_be_read_refuses_to_open_instead_of_losing_what_follows() {
     let dir = memory_dir();
     let log = open(dir.path());
-    log.create_topic(&TopicSpec::new(topic("t"), 1)).unwrap();
+    log.create_topics(&[TopicSpec::new(topic("t"), 1)]).unwrap();
     put(&log, &partition("t", 0), &["a"]);
     put(&log, &partition("t", 0), &["b"]);
     let image = crash_image(&log, dir.path());

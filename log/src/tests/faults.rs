@@ -66,7 +66,7 @@ fn every_step(kind: Kind) {
         let armed = Armed::after(dir.path(), step, kind);
         let mut outcome = Outcome::default();
         if let Ok(log) = EmbeddedLog::open(dir.path(), small())
-            && log.create_topic(&TopicSpec::new(topic("t"), 2)).is_ok()
+            && log.create_topics(&[TopicSpec::new(topic("t"), 2)]).is_ok()
         {
             outcome = work(&log, 0, 24);
             let closed = log.close();
@@ -80,7 +80,7 @@ fn every_step(kind: Kind) {
         drop(armed);
         let log = open(dir.path());
         let count = check(&log, outcome, step);
-        log.create_topic(&TopicSpec::new(topic("t"), 2)).unwrap();
+        log.create_topics(&[TopicSpec::new(topic("t"), 2)]).unwrap();
         let outcome = work(&log, count, count + 3);
         assert_eq!(outcome.failed, None);
         log.close().unwrap();
@@ -168,7 +168,7 @@ fn a_sync_that_fails_is_not_tried_again() {
 fn frames_that_were_not_synced_are_with_the_next_synced_one() {
     let dir = memory_dir();
     let log = opened(dir.path());
-    log.create_topic(&TopicSpec { durability: Durability::Os, ..TopicSpec::new(topic("o"), 1) })
+    log.create_topics(&[TopicSpec { durability: Durability::Os, ..TopicSpec::new(topic("o"), 1) }])
         .unwrap();
     let (o, t) = (partition("o", 0), partition("t", 0));
     for i in 0..30 {
@@ -205,7 +205,7 @@ fn commits_of_every_shape_survive_a_crash() {
         expected.extend([(base, large.clone()), (base + 1, large), (base + 2, "s".to_owned())]);
         // A topic that is made, used and lost in one run.
         let new = partition(&format!("new-{round}"), 0);
-        log.create_topic(&TopicSpec::new(new.topic.clone(), 1)).unwrap();
+        log.create_topics(&[TopicSpec::new(new.topic.clone(), 1)]).unwrap();
         put(&log, &new, &["first"]);
 
         let image = crash_image(&log, dir.path());

@@ -5,6 +5,7 @@ mod damage;
 mod faults;
 mod model;
 mod port;
+mod steps;
 
 use crate::{
     EmbeddedLog, LogOptions,
@@ -37,7 +38,7 @@ fn open(dir: &Path) -> EmbeddedLog {
 /// A log with topic `t` of two partitions.
 fn opened(dir: &Path) -> EmbeddedLog {
     let log = open(dir);
-    log.create_topic(&TopicSpec::new(topic("t"), 2)).unwrap();
+    log.create_topics(&[TopicSpec::new(topic("t"), 2)]).unwrap();
     log
 }
 

@@ -88,7 +88,7 @@ proptest! {
     fn the_log_is_its_model_over_closes_and_crashes(steps in prop::collection::vec(step(), 1..60)) {
         let mut dir = memory_dir();
         let mut log = open(dir.path());
-        log.create_topic(&TopicSpec::new(topic("t"), 3)).unwrap();
+        log.create_topics(&[TopicSpec::new(topic("t"), 3)]).unwrap();
         let mut model = Model::default();
         for step in steps {
             match step {

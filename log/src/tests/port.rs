@@ -3,7 +3,7 @@
 use super::*;
 use crate::{OpenError, conformance};
 use headwater_core::ports::log::{Cleanup, Durability, Offsets, Owner};
-use std::sync::mpsc;
+use std::{slice, sync::mpsc};
 
 #[test]
 fn it_does_what_every_log_must() {
@@ -21,7 +21,7 @@ fn a_topic_survives() {
     let dir = memory_dir();
     let (durability, cleanup) = (Durability::Os, Cleanup::Compact);
     let spec = TopicSpec { durability, cleanup, ..TopicSpec::new(topic("t"), 3) };
-    open(dir.path()).create_topic(&spec).unwrap();
+    open(dir.path()).create_topics(slice::from_ref(&spec)).unwrap();
     assert_eq!(open(dir.path()).topics().unwrap(), [spec]);
 }
 
@@ -177,7 +177,7 @@ fn a_purged_topic_drops_whole_segments_below_the_committed_offset() {
     let dir = memory_dir();
     let p0 = partition("r", 0);
     let log = open(dir.path());
-    log.create_topic(&TopicSpec { cleanup: Cleanup::Purge, ..TopicSpec::new(topic("r"), 1) })
+    log.create_topics(&[TopicSpec { cleanup: Cleanup::Purge, ..TopicSpec::new(topic("r"), 1) }])
         .unwrap();
     for _ in 0..60 {
         put(&log, &p0, &["0123456789", "0123456789", "0123456789"]);

@@ -151,12 +151,14 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// How large records, commits and metadata may be.
     fn limits(&self) -> Limits;
 
-    /// Creates the topic unless it exists with the same number of partitions; durable on return.
+    /// Creates those of the topics that do not exist, all or none, in one step that is durable on return.
+    ///
+    /// A topic that exists with the same number of partitions stays as it is.
     ///
     /// # Errors
     ///
-    /// [`LogError::TopicDiffers`] if it exists with another number of partitions, [`LogError::PartitionCount`].
-    fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError>;
+    /// [`LogError::TopicDiffers`] if one exists with another number of partitions, [`LogError::PartitionCount`].
+    fn create_topics(&self, specs: &[TopicSpec]) -> Result<(), LogError>;
 
     /// All topics, by name.
     ///

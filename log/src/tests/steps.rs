@@ -1,0 +1,86 @@
+//! Which steps of the disk a call takes, and which it leaves to others.
+
+use super::*;
+use crate::disk::{
+    Action,
+    faults::{Steps, Taken},
+};
+
+const TOPICS: u32 = 50;
+const COMMITTER: &str = "log-commit";
+
+fn specs() -> Vec<TopicSpec> {
+    (0..TOPICS).map(|number| TopicSpec::new(topic(&format!("many-{number}")), 2)).collect()
+}
+
+fn count(taken: &[Taken], thread: &str, action: Action) -> usize {
+    taken.iter().filter(|taken| taken.thread == thread && taken.action == action).count()
+}
+
+/// A log whose journal is not full soon, and what is done below its directory.
+fn recorded() -> (tempfile::TempDir, EmbeddedLog, Steps) {
+    let dir = memory_dir();
+    let log = EmbeddedLog::open(dir.path(), LogOptions::new().reserve_bytes(0)).unwrap();
+    let steps = Steps::below(dir.path());
+    (dir, log, steps)
+}
+
+#[test]
+fn topics_are_created_with_one_sync_and_no_file() {
+    let (dir, log, steps) = recorded();
+    log.create_topics(&specs()).unwrap();
+    let taken = steps.take();
+    let expected = [Action::Write, Action::Sync].map(|action| (COMMITTER.to_owned(), action));
+    let journal = dir.path().join("journal");
+    assert!(taken.iter().all(|taken| taken.path.starts_with(&journal)), "{taken:?}");
+    let taken: Vec<_> = taken.into_iter().map(|taken| (taken.thread, taken.action)).collect();
+    assert_eq!(taken, expected);
+    assert!(!dir.path().join("many-0-0").exists());
+}
+
+#[test]
+fn a_commit_of_first_records_syncs_the_journal_and_nothing_else() {
+    let (dir, log, steps) = recorded();
+    log.create_topics(&specs()).unwrap();
+    steps.take();
+    let ids = specs().into_iter().flat_map(|spec| [0, 1].map(|p| partition(spec.name.as_str(), p)));
+    let ids: Vec<_> = ids.collect();
+    commit(&log, ids.iter().map(|id| append(id, &["first"])).collect()).unwrap();
+    let taken = steps.take();
+    let partitions = ids.len();
+    assert_eq!(count(&taken, COMMITTER, Action::MakeDir), partitions);
+    assert_eq!(count(&taken, COMMITTER, Action::SyncDir), 0, "{taken:?}");
+    assert_eq!(count(&taken, COMMITTER, Action::Sync), 1, "{taken:?}");
+
+    // The checkpoint lists the segments, so their names and bytes are on the disk before it is.
+    log.close().unwrap();
+    let taken = steps.take();
+    let checkpointed = |taken: &Taken| {
+        taken.action == Action::Rename && taken.path == dir.path().join("checkpoint")
+    };
+    let before: Vec<_> = taken.iter().take_while(|taken| !checkpointed(taken)).cloned().collect();
+    assert!(before.len() < taken.len(), "a checkpoint is made");
+    let checkpointer = "log-checkpoint";
+    // One for each partition's directory, one for the directory above them.
+    assert_eq!(count(&before, checkpointer, Action::SyncDir), partitions + 1, "{before:?}");
+    let root =
+        Taken { thread: checkpointer.into(), action: Action::SyncDir, path: dir.path().into() };
+    assert!(before.contains(&root));
+    drop(log);
+    let log = open(dir.path());
+    assert!(ids.iter().all(|id| read_all(&log, id).len() == 1));
+}
+
+#[test]
+fn a_segments_name_is_synced_once() {
+    let dir = memory_dir();
+    let log = opened(dir.path());
+    put(&log, &partition("t", 0), &["a"]);
+    log.close().unwrap();
+    let log = open(dir.path());
+    let steps = Steps::below(&dir.path().join("t-0"));
+    put(&log, &partition("t", 0), &["b"]);
+    log.close().unwrap();
+    let taken: Vec<_> = steps.take().into_iter().map(|taken| taken.action).collect();
+    assert_eq!(taken, [Action::Write, Action::Sync]);
+}
