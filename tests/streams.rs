@@ -4,7 +4,7 @@
 
 use headwater::{
     ports::log::{
-        Append, Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, Offsets, Owner,
+        Append, Claim, Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, Offsets,
         Subscription, Waker,
     },
     prelude::*,
@@ -100,8 +100,8 @@ impl Log for Watched {
         self.inner.offset_for_timestamp(partition, timestamp)
     }
 
-    fn claim(&self, group: &str) -> Result<Owner, LogError> {
-        self.inner.claim(group)
+    fn claim(&self, group: &str, topics: &[TopicName]) -> Result<Box<dyn Claim>, LogError> {
+        self.inner.claim(group, topics)
     }
 
     fn commit(&self, commit: Commit) -> Result<CommitTicket, LogError> {

@@ -1,6 +1,7 @@
 //! The log in this process, behind the log port.
 
 use crate::{
+    claims::Claims,
     commit::{
         Shared,
         checkpointer::Checkpointer,
@@ -14,10 +15,10 @@ use crate::{
 };
 use headwater_core::{
     ports::log::{
-        Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, Offsets, Owner,
+        Claim, Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, Offsets,
         Subscription, TopicSpec, Waker,
     },
-    record::{Timestamp, TopicPartition},
+    record::{Timestamp, TopicName, TopicPartition},
 };
 use std::{
     path::Path,
@@ -55,6 +56,7 @@ pub struct EmbeddedLog {
     committer: Mutex<Option<JoinHandle<()>>>,
     /// One creation at a time, from the check to the answer.
     creating: Mutex<()>,
+    claims: Claims,
 }
 
 impl EmbeddedLog {
@@ -84,7 +86,12 @@ impl EmbeddedLog {
             Builder::new().name("log-commit".into()).spawn(move || committer.run())
         };
         let committer = start().map_err(start_failed)?;
-        Ok(Self { shared, committer: Mutex::new(Some(committer)), creating: Mutex::new(()) })
+        Ok(Self {
+            shared,
+            committer: Mutex::new(Some(committer)),
+            creating: Mutex::new(()),
+            claims: Claims::default(),
+        })
     }
 
     /// Writes what is queued, makes a checkpoint and gives the directory back. Later commits are refused; what was
@@ -161,9 +168,11 @@ impl Log for EmbeddedLog {
         self.shared.store.partition(partition)?.offset_for_timestamp(timestamp)
     }
 
-    fn claim(&self, group: &str) -> Result<Owner, LogError> {
+    fn claim(&self, group: &str, topics: &[TopicName]) -> Result<Box<dyn Claim>, LogError> {
+        let partitions = self.shared.store.partitions(topics)?;
         let (ticket, owner) = self.shared.claim(group)?;
-        ticket.wait().map(|_| owner)
+        ticket.wait()?;
+        Ok(self.claims.add(owner, partitions))
     }
 
     fn commit(&self, commit: Commit) -> Result<CommitTicket, LogError> {

@@ -9,6 +9,7 @@
 //! | `limits` | what both logs refuse for its size or form |
 //! | `memory` | [`MemoryLog`], the same port without a disk: for tests, and the reference |
 //! | [`conformance`] | what every log must do, as a suite |
+//! | `claims` | who holds a group, and what the holder may read |
 //! | `wakers` | who is told that a partition's end has moved |
 //! | `group`, `checkpoint`, `recovery`, `store` | positions and epochs, the state up to a frame, and the way back to it |
 //!
@@ -24,6 +25,7 @@
 
 mod batch;
 mod checkpoint;
+mod claims;
 mod commit;
 pub mod conformance;
 mod cursor;

@@ -10,6 +10,7 @@
 //! Durability, compaction and purging: what is committed stays until the log is dropped.
 
 use crate::{
+    claims::Claims,
     limits::{
         LIMITS, check_commit, check_group, check_offset, check_record, missing_topics, offsets_for,
     },
@@ -17,8 +18,8 @@ use crate::{
 };
 use headwater_core::{
     ports::log::{
-        Append, Commit, CommitTicket, Committed, Fetched, GroupOffset, Limits, Log, LogError,
-        Offsets, Owner, Receipt, Subscription, TopicSpec, Waker,
+        Append, Claim, Commit, CommitTicket, Committed, Fetched, GroupOffset, Limits, Log,
+        LogError, Offsets, Owner, Receipt, Subscription, TopicSpec, Waker,
     },
     record::{RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition},
 };
@@ -44,6 +45,7 @@ const BYTES_MAX: usize = 1 << 30;
 /// ```
 pub struct MemoryLog {
     inner: Mutex<Inner>,
+    claims: Claims,
     bytes_max: usize,
     limits: Limits,
 }
@@ -86,7 +88,8 @@ impl MemoryLog {
     /// An empty log that holds up to 1 GiB, with the limits of the log on disk.
     #[must_use]
     pub fn new() -> Self {
-        Self { inner: Mutex::default(), bytes_max: BYTES_MAX, limits: LIMITS }
+        let (inner, claims) = (Mutex::default(), Claims::default());
+        Self { inner, claims, bytes_max: BYTES_MAX, limits: LIMITS }
     }
 
     /// Refuses commits which would take it past `bytes_max`.
@@ -120,6 +123,17 @@ impl Inner {
         self.partitions
             .get(partition)
             .ok_or_else(|| LogError::UnknownPartition { partition: partition.clone() })
+    }
+
+    fn partitions_of(&self, topics: &[TopicName]) -> Result<Vec<TopicPartition>, LogError> {
+        let mut all = Vec::new();
+        for topic in topics {
+            let spec = self.topics.get(topic);
+            let spec = spec.ok_or_else(|| LogError::UnknownTopic { topic: topic.clone() })?;
+            let numbers = 0..spec.partitions;
+            all.extend(numbers.map(|number| TopicPartition::new(topic.clone(), number)));
+        }
+        Ok(all)
     }
 
     /// Checks everything about a commit that could make it fail, and says how many bytes it adds.
@@ -267,13 +281,16 @@ impl Log for MemoryLog {
         Ok(records.find(|record| record.timestamp >= timestamp).map(|record| record.offset))
     }
 
-    fn claim(&self, group: &str) -> Result<Owner, LogError> {
+    fn claim(&self, group: &str, topics: &[TopicName]) -> Result<Box<dyn Claim>, LogError> {
         check_group(group)?;
         let group: Arc<str> = group.into();
         let mut inner = self.lock();
+        let partitions = inner.partitions_of(topics)?;
         let epoch = inner.epochs.entry(Arc::clone(&group)).or_insert(0);
         *epoch += 1;
-        Ok(Owner { group, epoch: *epoch })
+        let owner = Owner { group, epoch: *epoch };
+        drop(inner);
+        Ok(self.claims.add(owner, partitions))
     }
 
     fn commit(&self, commit: Commit) -> Result<CommitTicket, LogError> {

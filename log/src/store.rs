@@ -68,6 +68,18 @@ impl Store {
             .ok_or_else(|| LogError::UnknownPartition { partition: id.clone() })
     }
 
+    /// The partitions of these topics.
+    pub(crate) fn partitions(&self, names: &[TopicName]) -> Result<Vec<TopicPartition>, LogError> {
+        let topics = read(&self.topics);
+        let mut all = Vec::new();
+        for name in names {
+            let topic = topics.get(name);
+            let topic = topic.ok_or_else(|| LogError::UnknownTopic { topic: name.clone() })?;
+            all.extend(topic.partitions.iter().map(|partition| partition.id.clone()));
+        }
+        Ok(all)
+    }
+
     /// All topics, by name.
     pub(crate) fn topics(&self) -> Vec<TopicSpec> {
         let mut all: Vec<_> = read(&self.topics).values().map(|topic| topic.spec.clone()).collect();

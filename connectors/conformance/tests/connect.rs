@@ -205,8 +205,8 @@ fn what_a_source_gave_before_it_failed_is_committed_however_often_it_fails() {
 fn a_second_task_of_the_name_fences_the_first_and_an_idle_one_stops_at_once() {
     let log = Arc::new(MemoryLog::new());
     let idle = start(&log, Then::Idle);
-    let owner = log.claim("connect-s").unwrap();
-    assert!(owner.epoch >= 1);
+    let claim = log.claim("connect-s", &[]).unwrap();
+    assert!(claim.owner().epoch >= 1);
     // Whether it was fenced before its first commit or was idle by then, it ends now and does not wait for an hour.
     match idle.join() {
         Ok(progress) => assert!(!progress.ended),

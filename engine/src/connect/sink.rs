@@ -17,7 +17,7 @@ use super::{
 use headwater_core::{
     ports::{
         connector::{Due, Prepared, SinkConnector},
-        log::{Append, Commit, GroupOffset, Log, Owner, Subscription},
+        log::{Append, Claim, Commit, GroupOffset, Log, Subscription},
     },
     record::{TopicName, TopicPartition},
     time::Clock,
@@ -149,7 +149,7 @@ struct Run {
     dead_letter_topic: TopicName,
     clock: Arc<dyn Clock>,
     signal: Arc<Signal<SinkProgress>>,
-    owner: Owner,
+    claim: Box<dyn Claim>,
     readings: Vec<Reading>,
 }
 
@@ -165,7 +165,7 @@ impl Run {
         let spec = log.topics()?.into_iter().find(|spec| spec.name == topic);
         let spec = spec
             .ok_or_else(|| Stopped::Setup(format!("there is no topic {topic}; create it first")))?;
-        let owner = log.claim(&group)?;
+        let claim = log.claim(&group, std::slice::from_ref(&topic))?;
         let mut readings = Vec::new();
         for place in 0..spec.partitions {
             let partition = TopicPartition::new(topic.clone(), place);
@@ -184,7 +184,7 @@ impl Run {
                 _subscription: subscription,
             });
         }
-        let run = Self { connector, log, topic, dead_letter_topic, clock, signal, owner, readings };
+        let run = Self { connector, log, topic, dead_letter_topic, clock, signal, claim, readings };
         run.report(0, 0);
         Ok(run)
     }
@@ -273,11 +273,11 @@ impl Run {
     }
 
     fn commit(&mut self, prepared: &[Prepared]) -> Result<(), Stopped> {
-        let mut commit = Commit { owner: Some(self.owner.clone()), ..Commit::default() };
+        let mut commit = Commit { owner: Some(self.claim.owner().clone()), ..Commit::default() };
         for part in prepared {
             commit.appends.extend(self.dead_letters(part)?);
             let partition = TopicPartition::new(self.topic.clone(), part.partition);
-            let group = Arc::clone(&self.owner.group);
+            let group = Arc::clone(&self.claim.owner().group);
             commit.offsets.push(GroupOffset {
                 group,
                 partition,

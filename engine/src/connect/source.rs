@@ -18,7 +18,7 @@ use headwater_core::{
     dead_letter::DeadLetter,
     ports::{
         connector::{ConnectorError, Resume, SourceBatch, SourceConnector, SourceStatus},
-        log::{Append, Commit, CommitTicket, Committed, GroupOffset, Log, Owner},
+        log::{Append, Claim, Commit, CommitTicket, Committed, GroupOffset, Log},
     },
     record::{RecordSet, TopicName, TopicPartition},
     time::Clock,
@@ -157,7 +157,7 @@ struct Run {
     target: SourceTarget,
     clock: Arc<dyn Clock>,
     signal: Arc<Signal<SourceProgress>>,
-    owner: Owner,
+    claim: Box<dyn Claim>,
     input: String,
     partition: TopicPartition,
     position: Position,
@@ -179,7 +179,7 @@ impl Run {
     ) -> Result<Self, Stopped> {
         target.partitions = ensure_topic(&*log, &target.topic, target.partitions)?.partitions;
         ensure_topic(&*log, &target.dead_letter_topic, 1)?;
-        let owner = log.claim(&group)?;
+        let claim = log.claim(&group, &[])?;
         let partition = TopicPartition::new(target.topic.clone(), 0);
         let resume = log
             .committed(&group, &partition)?
@@ -201,7 +201,7 @@ impl Run {
             target,
             clock,
             signal,
-            owner,
+            claim,
             input,
             partition,
             position,
@@ -271,10 +271,13 @@ impl Run {
         let metadata = sonic_rs::to_string(&self.position)
             .map_err(|error| Stopped::Setup(error.to_string()))?;
         let committed = Committed { offset: self.offset, metadata };
-        let group = Arc::clone(&self.owner.group);
+        let group = Arc::clone(&self.claim.owner().group);
         let offsets = vec![GroupOffset { group, partition: self.partition.clone(), committed }];
-        let ticket =
-            self.log.commit(Commit { owner: Some(self.owner.clone()), appends, offsets })?;
+        let ticket = self.log.commit(Commit {
+            owner: Some(self.claim.owner().clone()),
+            appends,
+            offsets,
+        })?;
         self.in_flight.push_back(InFlight {
             ticket,
             offset: self.offset,

@@ -19,7 +19,7 @@ use crate::{
 };
 use hashbrown::HashMap;
 use headwater_core::{
-    ports::log::{Owner, Subscription, Waker},
+    ports::log::{Claim, Owner, Subscription, Waker},
     record::TopicPartition,
     serde::Data,
 };
@@ -103,6 +103,8 @@ pub(super) struct Incarnation {
     pub(super) blueprint: Arc<Blueprint>,
     pub(super) around: Arc<Surroundings>,
     pub(super) owner: Owner,
+    /// Kept for as long as its owner commits.
+    _claim: Box<dyn Claim>,
     pub(super) world: World,
     pub(super) rounds: Rounds,
     pub(super) guarantee: ProcessingGuarantee,
@@ -264,7 +266,7 @@ impl Shared {
     /// Claims the application's group and makes its tasks from its last commit.
     pub(super) fn begin(self: &Arc<Self>) -> Result<(), StreamsError> {
         let world = self.parts.world.clone();
-        let Ready { blueprint, around, owner, tasks, restored } =
+        let Ready { blueprint, around, claim, owner, tasks, restored } =
             prepare(self.topology.clone(), &self.config, &world)?;
         self.seen().begin(&tasks, restored);
         let width = self.config.num_stream_threads.clamp(1, tasks.len().max(1));
@@ -280,6 +282,7 @@ impl Shared {
             blueprint: Arc::clone(&blueprint),
             around,
             owner,
+            _claim: claim,
             guarantee: self.config.processing_guarantee,
             cache_bytes_a_task: self.config.statestore_cache_max_bytes / tasks.len().max(1),
             members,

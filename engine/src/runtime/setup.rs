@@ -13,7 +13,7 @@ use crate::{
 };
 use headwater_core::{
     ports::{
-        log::{Cleanup, Log, Owner, TopicSpec},
+        log::{Claim, Cleanup, Log, Owner, TopicSpec},
         state::{State, StateError, StoreSpec},
     },
     record::{TopicName, TopicPartition},
@@ -25,6 +25,8 @@ use std::{collections::BTreeMap, sync::Arc};
 pub(super) struct Ready {
     pub(super) blueprint: Arc<Blueprint>,
     pub(super) around: Arc<Surroundings>,
+    /// Kept for as long as its owner commits.
+    pub(super) claim: Box<dyn Claim>,
     pub(super) owner: Owner,
     pub(super) tasks: Vec<Task>,
     pub(super) restored: u64,
@@ -56,6 +58,16 @@ pub(super) fn external_inputs(blueprint: &Blueprint) -> Vec<TopicPartition> {
     inputs
 }
 
+/// All topics that the topology reads, repartition topics included.
+fn input_topics(blueprint: &Blueprint) -> Vec<TopicName> {
+    let subs = blueprint.plan.subs.iter();
+    let topics = subs.flat_map(|sub| sources(&blueprint.topology, sub));
+    let mut names: Vec<_> = topics.map(|topic| blueprint.topic_name(topic)).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
 pub(super) fn prepare(
     topology: Topology,
     config: &StreamsConfig,
@@ -65,7 +77,8 @@ pub(super) fn prepare(
     TopicName::new(format!("{}-dead-letters", config.application_id))?;
     let blueprint = Arc::new(plan(topology, config, &*world.log)?);
     create_topics(&blueprint, config, &*world.log)?;
-    let owner = world.log.claim(&config.application_id)?;
+    let claim = world.log.claim(&config.application_id, &input_topics(&blueprint))?;
+    let owner = claim.owner().clone();
     let exchange = exchange(&blueprint, &*world.log)?;
     let around = Arc::new(Surroundings {
         log: Arc::clone(&world.log),
@@ -78,7 +91,7 @@ pub(super) fn prepare(
         tasks.push(task);
         restored += replayed;
     }
-    Ok(Ready { blueprint, around, owner, tasks, restored })
+    Ok(Ready { blueprint, around, claim, owner, tasks, restored })
 }
 
 fn plan(

@@ -157,7 +157,7 @@ fn a_sync_that_fails_is_not_tried_again() {
     let refused = commit(&log, vec![append(&p0, &["c"])]).unwrap_err();
     assert_eq!(refused.kind(), LogErrorKind::Failed, "{refused}");
     assert!(matches!(log.sync(), Err(LogError::Io { .. })));
-    assert!(matches!(log.claim("g"), Err(LogError::Io { .. })));
+    assert!(matches!(log.claim("g", &[]), Err(LogError::Io { .. })));
     assert_eq!(read_all(&log, &p0), [(0, "a".into())]);
     drop((log, armed));
     // What became of the frame is learnt by reopening; nothing behind it was written.

@@ -44,7 +44,7 @@ fn a_gap_survives() {
 fn a_later_claim_fences_the_earlier_across_restarts() {
     let dir = memory_dir();
     let log = opened(dir.path());
-    let first = log.claim("app").unwrap();
+    let first = log.claim("app", &[]).unwrap().owner().clone();
     let by = |log: &EmbeddedLog, owner: &Owner| {
         let appends = vec![append(&partition("t", 0), &["a"])];
         log.commit(Commit { owner: Some(owner.clone()), appends, ..Commit::default() })
@@ -54,7 +54,7 @@ fn a_later_claim_fences_the_earlier_across_restarts() {
     drop(log);
     let log = open(dir.path());
     by(&log, &first).unwrap().unwrap();
-    let second = log.claim("app").unwrap();
+    let second = log.claim("app", &[]).unwrap().owner().clone();
     assert!(second.epoch > first.epoch);
     let fenced = by(&log, &first).unwrap_err();
     assert!(matches!(fenced, LogError::Fenced { epoch: 1, current: 2, .. }), "{fenced}");

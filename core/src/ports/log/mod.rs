@@ -3,10 +3,12 @@
 //! An embedded log implements it with a journal frame a commit, Apache Kafka with a transaction. All calls are
 //! synchronous; [`Log::commit`] returns before the commit is durable, and its [`CommitTicket`] tells the outcome.
 
+mod claim;
 mod error;
 mod subscription;
 mod ticket;
 
+pub use claim::{Assignment, Claim, Owner};
 pub use error::{LogError, LogErrorKind};
 pub use subscription::{Subscription, Waker};
 pub use ticket::{CommitOutcome, CommitTicket, Completer, Unanswered};
@@ -66,15 +68,6 @@ pub struct Commit {
     pub appends: Vec<Append>,
     /// Positions of consumer groups.
     pub offsets: Vec<GroupOffset>,
-}
-
-/// A claim on a consumer group, see [`Log::claim`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
-    /// The group; for a streams application its `application.id`.
-    pub group: Arc<str>,
-    /// The claim's number: a later claim has a higher one and fences this one.
-    pub epoch: u64,
 }
 
 /// Records for one partition.
@@ -197,12 +190,14 @@ pub trait Log: Send + Sync + fmt::Debug {
         timestamp: Timestamp,
     ) -> Result<Option<i64>, LogError>;
 
-    /// Claims a group: the new owner's commits are accepted, those of all earlier owners are refused from now on.
+    /// Claims a group, to read `topics` and to commit: commits of all earlier owners are refused from now on.
+    ///
+    /// What of the topics may be read is told by polling the claim.
     ///
     /// # Errors
     ///
-    /// The claim could not be made durable.
-    fn claim(&self, group: &str) -> Result<Owner, LogError>;
+    /// [`LogError::UnknownTopic`], [`LogError::GroupNameTooLong`], or the claim could not be made durable.
+    fn claim(&self, group: &str, topics: &[TopicName]) -> Result<Box<dyn Claim>, LogError>;
 
     /// Hands a commit in; commits become durable and visible in the order of their calls.
     ///
