@@ -4,8 +4,8 @@
 
 use headwater::{
     ports::log::{
-        Append, Claim, Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, Offsets,
-        Subscription, Waker,
+        Append, Claim, Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, LogId,
+        Offsets, Subscription, Waker,
     },
     prelude::*,
     record::{Headers, RecordSetBuilder},
@@ -62,6 +62,10 @@ fn only(topic: &str) -> TopicPartition {
 }
 
 impl Log for Watched {
+    fn id(&self) -> LogId {
+        self.inner.id()
+    }
+
     fn limits(&self) -> Limits {
         self.inner.limits()
     }

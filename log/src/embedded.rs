@@ -15,7 +15,7 @@ use crate::{
 };
 use headwater_core::{
     ports::log::{
-        Claim, Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, Offsets,
+        Claim, Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, LogId, Offsets,
         Subscription, TopicSpec, Waker,
     },
     record::{Timestamp, TopicName, TopicPartition},
@@ -129,6 +129,10 @@ impl Drop for EmbeddedLog {
 }
 
 impl Log for EmbeddedLog {
+    fn id(&self) -> LogId {
+        self.shared.store.id.clone()
+    }
+
     fn limits(&self) -> Limits {
         LIMITS
     }

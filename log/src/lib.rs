@@ -32,6 +32,7 @@ mod cursor;
 mod disk;
 mod embedded;
 mod group;
+mod identity;
 mod journal;
 mod limits;
 mod lock;

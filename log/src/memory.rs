@@ -11,6 +11,7 @@
 
 use crate::{
     claims::Claims,
+    identity::random_id,
     limits::{
         LIMITS, check_commit, check_group, check_offset, check_record, missing_topics, offsets_for,
     },
@@ -19,7 +20,7 @@ use crate::{
 use headwater_core::{
     ports::log::{
         Append, Claim, Commit, CommitTicket, Committed, Fetched, GroupOffset, Limits, Log,
-        LogError, Offsets, Owner, Receipt, Subscription, TopicSpec, Waker,
+        LogError, LogId, Offsets, Owner, Receipt, Subscription, TopicSpec, Waker,
     },
     record::{RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition},
 };
@@ -44,6 +45,7 @@ const BYTES_MAX: usize = 1 << 30;
 /// assert_eq!(log.offsets(&TopicPartition::new(topic, 1)).unwrap().end, 0);
 /// ```
 pub struct MemoryLog {
+    id: LogId,
     inner: Mutex<Inner>,
     claims: Claims,
     bytes_max: usize,
@@ -88,8 +90,13 @@ impl MemoryLog {
     /// An empty log that holds up to 1 GiB, with the limits of the log on disk.
     #[must_use]
     pub fn new() -> Self {
-        let (inner, claims) = (Mutex::default(), Claims::default());
-        Self { inner, claims, bytes_max: BYTES_MAX, limits: LIMITS }
+        Self {
+            id: random_id(),
+            inner: Mutex::default(),
+            claims: Claims::default(),
+            bytes_max: BYTES_MAX,
+            limits: LIMITS,
+        }
     }
 
     /// Refuses commits which would take it past `bytes_max`.
@@ -214,6 +221,10 @@ fn from_offset(set: &RecordSet, offset: i64) -> RecordSet {
 }
 
 impl Log for MemoryLog {
+    fn id(&self) -> LogId {
+        self.id.clone()
+    }
+
     fn limits(&self) -> Limits {
         self.limits
     }

@@ -89,8 +89,8 @@ pub enum OpenError {
         detail: String,
     },
 
-    /// A later version wrote this; nothing was changed.
-    #[error("{} has format version {found}, this program knows version {known}; use a newer program", path.display())]
+    /// Another version wrote this; nothing was changed.
+    #[error("{} has format version {found}, this program reads version {known} alone; use the program that wrote it, or another directory", path.display())]
     UnknownVersion {
         /// The file.
         path: PathBuf,

@@ -6,22 +6,18 @@
 //! - Until then the old checkpoint and journal stay as they are, so that a crash at any point here starts over.
 
 use crate::{
-    checkpoint::{self, Checkpoint},
+    checkpoint::{self, Checkpoint, Heading},
     commit::Progress,
     cursor::Cursor,
     disk::{create_dir, failed, sync_data, sync_dir},
+    identity::{random, random_id},
     journal::{self, Journal, Stamp, entry, scan},
     options::{LogOptions, OpenError},
     partition::{PartitionMeta, Touched, remove_purged},
     store::Store,
 };
 use headwater_core::record::TopicPartition;
-use std::{
-    fs,
-    hash::{BuildHasher, Hasher, RandomState},
-    path::Path,
-    sync::atomic::Ordering,
-};
+use std::{fs, path::Path, sync::atomic::Ordering};
 
 /// What a log goes on with.
 #[derive(Debug)]
@@ -39,10 +35,11 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
         Some(found) => found,
         None => fresh(dir, &journal_dir)?,
     };
-    let (log, sequence, files) = (found.log, found.sequence, found.journal_files as usize);
+    let Heading { stamp, sequence, journal_files, .. } = found.heading;
+    let (log, files) = (stamp.log, journal_files as usize);
     let mut scanned = scan::scan(&journal_dir, scan::From { log, sequence, files })?;
     // The previous checkpoint does not know of the generation that wrote behind it.
-    let generation = found.generation.max(scanned.generation).saturating_add(1);
+    let generation = stamp.generation.max(scanned.generation).saturating_add(1);
     journal::create_missing(&journal_dir, &mut scanned.files)?;
     let partitions = partitions(&found);
 
@@ -105,8 +102,9 @@ fn fresh(dir: &Path, journal_dir: &Path) -> Result<Checkpoint, OpenError> {
                 .to_owned();
         return Err(OpenError::Damaged { path: dir.to_owned(), detail });
     }
-    let log = RandomState::new().build_hasher().finish();
-    Ok(Checkpoint { log, ..Checkpoint::default() })
+    let stamp = Stamp { log: random(), generation: 0 };
+    let heading = Heading { id: random_id(), stamp, sequence: 0, journal_files: 0 };
+    Ok(Checkpoint::of_nothing(heading))
 }
 
 /// Whether any file of the journal was ever written to: each starts with a frame then.

@@ -3,7 +3,7 @@
 //! Committing and recovering go through the same functions, so that a replay ends where the commits had ended.
 
 use crate::{
-    checkpoint::{Checkpoint, TopicMeta},
+    checkpoint::{Checkpoint, Heading, TopicMeta},
     disk::{read, write},
     group::Groups,
     journal::{Stamp, entry::Entry},
@@ -11,7 +11,7 @@ use crate::{
 };
 use hashbrown::HashMap;
 use headwater_core::{
-    ports::log::{GroupOffset, LogError, TopicSpec},
+    ports::log::{GroupOffset, LogError, LogId, TopicSpec},
     record::{TopicName, TopicPartition},
 };
 use std::{
@@ -29,6 +29,7 @@ pub(crate) struct Topic {
 /// Topics and groups.
 #[derive(Debug)]
 pub(crate) struct Store {
+    pub(crate) id: LogId,
     root: PathBuf,
     segment_bytes: u64,
     topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
@@ -42,8 +43,9 @@ impl Store {
         segment_bytes: u64,
         checkpoint: Checkpoint,
     ) -> Result<Self, LogError> {
-        let Checkpoint { topics, groups, .. } = checkpoint;
+        let Checkpoint { heading, topics, groups } = checkpoint;
         let store = Self {
+            id: heading.id,
             root: root.to_owned(),
             segment_bytes,
             topics: RwLock::default(),
@@ -138,7 +140,7 @@ impl Store {
     }
 
     /// A checkpoint's payload: all this, as far as frame `sequence`.
-    pub(crate) fn checkpoint(&self, sequence: u64, stamp: Stamp, journal_files: usize) -> Vec<u8> {
+    pub(crate) fn checkpoint(&self, sequence: u64, stamp: Stamp, journal_files: u32) -> Vec<u8> {
         let mut topics: Vec<_> = read(&self.topics).values().map(Arc::clone).collect();
         topics.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         let metas: Vec<_> = topics
@@ -149,9 +151,8 @@ impl Store {
             })
             .collect();
         let mut out = Vec::new();
-        let Stamp { log, generation } = stamp;
-        let numbers = [log, sequence, generation.into(), journal_files as u64];
-        Checkpoint::encode(&mut out, numbers, &metas, &read(&self.groups));
+        let heading = Heading { id: self.id.clone(), stamp, sequence, journal_files };
+        Checkpoint::encode(&mut out, &heading, &metas, &read(&self.groups));
         out
     }
 }

@@ -10,7 +10,7 @@ use headwater_core::{ports::log::LogError, record::Timestamp};
 use std::path::{Path, PathBuf};
 
 const MAGIC: u32 = u32::from_be_bytes(*b"HWCP");
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 fn current(dir: &Path) -> PathBuf {
     dir.join("checkpoint")

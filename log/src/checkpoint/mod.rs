@@ -13,11 +13,14 @@ pub(crate) use file::{has_previous, load, store};
 use crate::{
     cursor::{Cursor, Malformed, Put},
     group::Groups,
-    journal::entry::{put_offset, put_spec, take_offset, take_spec},
+    journal::{
+        Stamp,
+        entry::{put_offset, put_spec, take_offset, take_spec},
+    },
     partition::PartitionMeta,
     segment::SegmentMeta,
 };
-use headwater_core::ports::log::TopicSpec;
+use headwater_core::ports::log::{LogId, TopicSpec};
 
 /// A topic as a checkpoint has it.
 #[derive(Debug)]
@@ -26,16 +29,23 @@ pub(crate) struct TopicMeta {
     pub(crate) partitions: Vec<PartitionMeta>,
 }
 
-/// Everything up to the frame `sequence`.
-#[derive(Debug, Default)]
-pub(crate) struct Checkpoint {
-    /// The log's number, which its frames carry.
-    pub(crate) log: u64,
+/// Which log it is of, and how far it goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Heading {
+    /// What others know the log by.
+    pub(crate) id: LogId,
+    /// What its frames are stamped with.
+    pub(crate) stamp: Stamp,
+    /// The last frame that it covers.
     pub(crate) sequence: u64,
-    /// How often the log was opened; stamps frames, and batches as the leader's epoch.
-    pub(crate) generation: u32,
     /// How many journal files must be there.
     pub(crate) journal_files: u32,
+}
+
+/// Everything up to one frame.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) heading: Heading,
     pub(crate) topics: Vec<TopicMeta>,
     pub(crate) groups: Groups,
 }
@@ -44,14 +54,16 @@ impl Checkpoint {
     /// The bytes of a checkpoint with these parts, without magic and CRC.
     pub(crate) fn encode(
         out: &mut Vec<u8>,
-        [log, sequence, generation, files]: [u64; 4],
+        heading: &Heading,
         topics: &[TopicMeta],
         groups: &Groups,
     ) {
-        out.put_u64(log);
-        out.put_u64(sequence);
-        out.put_u64(generation);
-        out.put_u64(files);
+        let Heading { id, stamp, sequence, journal_files } = heading;
+        out.put_block(id.as_str().as_bytes());
+        out.put_u64(stamp.log);
+        out.put_u64(*sequence);
+        out.put_u64(stamp.generation.into());
+        out.put_u64((*journal_files).into());
         out.put_count(topics.len());
         for topic in topics {
             put_spec(out, &topic.spec);
@@ -70,12 +82,18 @@ impl Checkpoint {
         }
     }
 
+    pub(crate) fn of_nothing(heading: Heading) -> Self {
+        Self { heading, topics: Vec::new(), groups: Groups::default() }
+    }
+
     fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(bytes);
+        let id = LogId::new(cursor.text()?);
         let (log, sequence) = (cursor.u64()?, cursor.u64()?);
         let generation = small(cursor.u64()?)?;
         let journal_files = small(cursor.u64()?)?;
-        let mut checkpoint = Self { log, sequence, generation, journal_files, ..Self::default() };
+        let heading = Heading { id, stamp: Stamp { log, generation }, sequence, journal_files };
+        let mut checkpoint = Self::of_nothing(heading);
         for _ in 0..cursor.u32()? {
             let spec = take_spec(&mut cursor)?;
             let mut partitions = Vec::new();

@@ -4,8 +4,12 @@ use super::{Case, partition, put, refusal, topic};
 use headwater_core::ports::log::{Cleanup, Durability, Log, LogError, LogErrorKind, TopicSpec};
 use std::{slice, sync::Arc};
 
-pub(super) const CASES: &[Case] =
-    &[a_topic_is_created_once, topics_are_created_all_or_none, no_topics_are_no_topics];
+pub(super) const CASES: &[Case] = &[
+    a_topic_is_created_once,
+    topics_are_created_all_or_none,
+    no_topics_are_no_topics,
+    a_log_keeps_its_identity,
+];
 
 fn a_topic_is_created_once(log: &Arc<dyn Log>) {
     let (durability, cleanup) = (Durability::Os, Cleanup::Compact);
@@ -45,4 +49,12 @@ fn topics_are_created_all_or_none(log: &Arc<dyn Log>) {
 fn no_topics_are_no_topics(log: &Arc<dyn Log>) {
     log.create_topics(&[]).expect("there is nothing to do");
     assert_eq!(log.topics().expect("they can be listed"), []);
+}
+
+fn a_log_keeps_its_identity(log: &Arc<dyn Log>) {
+    let id = log.id();
+    assert_ne!(id.as_str(), "");
+    log.create_topics(&[TopicSpec::new(topic("t"), 1)]).expect("it can be created");
+    put(&**log, &partition("t", 0), &["a"]);
+    assert_eq!(log.id(), id);
 }

@@ -111,8 +111,8 @@ impl Journal {
     }
 
     /// How many files there are.
-    pub(crate) fn files(&self) -> usize {
-        self.files.len()
+    pub(crate) fn files(&self) -> u32 {
+        u32::try_from(self.files.len()).expect("there are a few files")
     }
 
     /// Starts a frame: its payload is appended to what is returned.

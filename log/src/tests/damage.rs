@@ -154,14 +154,21 @@ fn an_unknown_version_or_a_log_without_checkpoints_is_refused_and_left_alone() {
     let image = image(dir.path());
     let path = image.path().join("checkpoint");
     let mut bytes = fs::read(&path).unwrap();
-    bytes[7] = 9;
-    let end = bytes.len() - 4;
-    let crc = crc32c::crc32c(&bytes[..end]);
-    bytes[end..].copy_from_slice(&crc.to_be_bytes());
-    fs::write(&path, &bytes).unwrap();
-    let refused = EmbeddedLog::open(image.path(), small()).unwrap_err();
-    assert!(matches!(refused, OpenError::UnknownVersion { found: 9, known: 1, .. }), "{refused}");
-    assert_eq!(fs::read(&path).unwrap(), bytes);
+    // That of the first release, and one that is still to come.
+    for version in [1, 9] {
+        bytes[7] = version;
+        let end = bytes.len() - 4;
+        let crc = crc32c::crc32c(&bytes[..end]);
+        bytes[end..].copy_from_slice(&crc.to_be_bytes());
+        fs::write(&path, &bytes).unwrap();
+        let refused = EmbeddedLog::open(image.path(), small()).unwrap_err();
+        let OpenError::UnknownVersion { found, known: 2, .. } = &refused else {
+            panic!("{refused}")
+        };
+        assert_eq!(*found, u32::from(version));
+        assert!(refused.to_string().contains("use the program that wrote it"), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
 
     fs::remove_file(image.path().join("checkpoint")).unwrap();
     fs::remove_file(image.path().join("checkpoint.previous")).unwrap();

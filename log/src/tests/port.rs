@@ -17,6 +17,19 @@ fn it_does_what_every_log_must() {
 }
 
 #[test]
+fn its_identity_survives_and_is_no_other_logs() {
+    let (dir, other) = (memory_dir(), memory_dir());
+    let log = open(dir.path());
+    let id = log.id();
+    drop(log);
+    assert_eq!(open(dir.path()).id(), id);
+    assert_ne!(open(other.path()).id(), id);
+    // The checkpoint before the last has it too.
+    fs::remove_file(dir.path().join("checkpoint")).unwrap();
+    assert_eq!(open(dir.path()).id(), id);
+}
+
+#[test]
 fn a_topic_survives() {
     let dir = memory_dir();
     let (durability, cleanup) = (Durability::Os, Cleanup::Compact);

@@ -5,11 +5,13 @@
 
 mod claim;
 mod error;
+mod id;
 mod subscription;
 mod ticket;
 
 pub use claim::{Assignment, Claim, Owner};
 pub use error::{LogError, LogErrorKind};
+pub use id::LogId;
 pub use subscription::{Subscription, Waker};
 pub use ticket::{CommitOutcome, CommitTicket, Completer, Unanswered};
 
@@ -141,6 +143,9 @@ pub struct Receipt {
 
 /// Topics of partitions, consumer groups, and one atomic commit over them.
 pub trait Log: Send + Sync + fmt::Debug {
+    /// Which log this is.
+    fn id(&self) -> LogId;
+
     /// How large records, commits and metadata may be.
     fn limits(&self) -> Limits;
 

@@ -1,0 +1,28 @@
+//! Which log this is.
+
+use std::{fmt, sync::Arc};
+
+/// A log's identity, fixed when the log is made and kept over restarts: with it, state that was derived from a log can
+/// tell that it belongs to it. For Apache Kafka the `cluster.id`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LogId(Arc<str>);
+
+impl LogId {
+    /// The identity with this text.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
