@@ -5,11 +5,14 @@
 //! | [`TopologyTestDriver`] | piping records through a whole topology, with several partitions and injected crashes |
 //! | [`ManualClock`] | time that moves when the test says so |
 //! | [`MemoryLog`] | the log port in memory |
+//! | [`FaultyLog`] | the same, slow and failing as the test says |
 
 mod driver;
+mod faulty_log;
 
 pub use driver::{
     TestDriverError, TestInputTopic, TestOutputTopic, TestRecord, TopologyTestDriver,
 };
+pub use faulty_log::FaultyLog;
 pub use headwater_core::time::ManualClock;
 pub use headwater_log::MemoryLog;

@@ -111,6 +111,16 @@ impl Committer {
         if is_stopped && self.pending.is_empty() { Wait::Stopped } else { Wait::Woken }
     }
 
+    /// Ends without the outcome of what is on its way.
+    pub(super) fn abandon(&mut self) {
+        let handed = std::mem::take(&mut self.queue.lock().handed);
+        let pending = std::mem::take(&mut self.pending);
+        let pending = pending.into_iter().map(|it| (it.incarnation, it.handed));
+        for (incarnation, handed) in pending.chain(handed) {
+            incarnation.answered(&handed, None);
+        }
+    }
+
     fn hand_in(&mut self, incarnation: Arc<Incarnation>, mut handed: Handed) {
         let commit = match &mut handed {
             Handed::Commit { commit, .. } => std::mem::take(&mut commit.log),

@@ -121,7 +121,7 @@ impl Participant {
             uncommitted_bytes: self.tasks.uncommitted_bytes(),
             has_finished: has_finished && !has_run,
         };
-        let next = self.incarnation.rounds.note(turn, self.last);
+        let next = self.incarnation.rounds.note(turn, self.last, self.rounds);
         self.last = turn;
         Ok(match next {
             Next::Begun => {

@@ -26,7 +26,7 @@ where
         blueprint.plan.subs.iter().find(|sub| sub.stores.contains(&place)).ok_or_else(unknown)?;
     let (keys, values) = (for_type::<K>(), for_type::<V>());
     let spec = StoreSpec {
-        name: name.into(),
+        name: blueprint.state_name(name),
         schema: format!("{} -> {}", keys.schema(), values.schema()),
     };
     // Taken first: what the shards then answer is at least as new.

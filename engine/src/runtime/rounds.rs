@@ -75,6 +75,8 @@ struct Inner {
     finished: usize,
     /// Whether anything has happened that belongs to the next commit.
     is_dirty: bool,
+    /// The same for the commit after that: of participants that have collected for a round that is under way.
+    is_next_dirty: bool,
     /// Commits handed in whose outcome is not known.
     pending: usize,
     last_commit: Duration,
@@ -122,7 +124,7 @@ pub(super) struct Turn {
 /// What follows from a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// A round was begun: everyone must be woken.
+    /// A round is under way: everyone must be woken.
     Begun,
     /// Nothing before this moment, or before something happens.
     Wait(Option<Duration>),
@@ -208,8 +210,8 @@ impl Rounds {
         self.lock().gone += 1;
     }
 
-    /// Takes note of a participant's turn. `before` is what its last turn was.
-    pub(super) fn note(&self, turn: Turn, before: Turn) -> Next {
+    /// Takes note of the turn of a participant that has collected for so many rounds. `before` is what its last turn was.
+    pub(super) fn note(&self, turn: Turn, before: Turn, rounds: u64) -> Next {
         let mut inner = self.lock();
         let count = |now: bool, before: bool, count: &mut usize| match (before, now) {
             (false, true) => *count += 1,
@@ -218,7 +220,13 @@ impl Rounds {
         };
         count(!turn.has_run, !before.has_run, &mut inner.idle);
         count(turn.has_finished, before.has_finished, &mut inner.finished);
-        inner.is_dirty |= turn.has_run || turn.has_changed;
+        let is_dirty = turn.has_run || turn.has_changed;
+        if rounds > inner.rounds {
+            // It has done its part of this round: what it does now belongs to the next.
+            inner.is_next_dirty |= is_dirty;
+            return Next::Wait(None);
+        }
+        inner.is_dirty |= is_dirty;
         if inner.is_wanted {
             return Next::Begun;
         }
@@ -273,7 +281,7 @@ impl Rounds {
         let mut inner = self.lock();
         inner.collected = 0;
         inner.rounds += 1;
-        inner.is_dirty = false;
+        inner.is_dirty = std::mem::take(&mut inner.is_next_dirty);
         inner.last_commit = self.clock.elapsed();
         inner.pending += usize::from(is_commit);
         inner.is_last_over = inner.is_closing;

@@ -167,7 +167,8 @@ fn make_task(
     let (mut replayed, mut failure) = (0, None);
     let mut open = |store: &StoreSpec, partition: u32| {
         let changelog = TopicPartition::new(blueprint.changelog_name(&store.name), partition);
-        match open_restored(store, &changelog, first_epoch(owner), (&*world.log, &*world.state)) {
+        let named = StoreSpec { name: blueprint.state_name(&store.name), ..store.clone() };
+        match open_restored(&named, &changelog, first_epoch(owner), (&*world.log, &*world.state)) {
             Ok((shard, count)) => {
                 replayed += count;
                 Ok(shard)

@@ -61,6 +61,18 @@ impl Stepper {
         Ok(Application::new(self.parts.start(topology, config)?))
     }
 
+    /// Ends as a kill does: what was not committed is gone, and nobody learns what became of commits on their way.
+    pub fn crash(self) {
+        let Self { parts, workers, mut committer } = self;
+        parts.mailboxes().iter().for_each(|mailbox| mailbox.stop());
+        for mut worker in workers {
+            worker.poll(parts.world.clock.elapsed());
+        }
+        parts.restarts.stop();
+        parts.restarts.poll(parts.world.clock.elapsed());
+        committer.abandon();
+    }
+
     /// Counts the actors.
     #[must_use]
     pub fn actors(&self) -> usize {

@@ -33,7 +33,14 @@ impl RestartQueue {
     }
 
     pub(super) fn push(&self, application: Arc<Shared>, moment: Duration) {
-        self.lock().due.push((moment, application));
+        let mut inner = self.lock();
+        if inner.is_stopped {
+            drop(inner);
+            application.end(Err(StreamsError::NotRunning));
+            return;
+        }
+        inner.due.push((moment, application));
+        drop(inner);
         self.filled.notify_all();
     }
 

@@ -47,6 +47,12 @@ impl Blueprint {
         }
     }
 
+    /// The name that a store has in the state, which applications share.
+    pub(crate) fn state_name(&self, store: &str) -> Arc<str> {
+        // No application id has a slash, so that no two applications meet.
+        format!("{}/{store}", self.application_id).into()
+    }
+
     /// The name of a store's changelog.
     pub(crate) fn changelog_name(&self, store: &str) -> TopicName {
         self.internal(&format!("{store}-changelog"))

@@ -1,0 +1,191 @@
+//! A log in memory that is as slow, and fails, as a test wants.
+//!
+//! # Invariants
+//!
+//! - Held commits are applied in the order in which they were handed in, or not at all.
+//! - After a failure no commit is taken until the log is repaired, as a disk that failed takes none.
+
+use headwater_core::{
+    ports::log::{
+        Claim, Commit, CommitTicket, Committed, Completer, Fetched, Limits, Log, LogError, LogId,
+        Offsets, Subscription, TopicSpec, Waker,
+    },
+    record::{Timestamp, TopicName, TopicPartition},
+};
+use headwater_log::MemoryLog;
+use std::{
+    collections::VecDeque,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+#[derive(Debug, Default)]
+struct Faults {
+    is_slow: bool,
+    has_failed: bool,
+    held: VecDeque<(Commit, Completer)>,
+}
+
+/// A [`MemoryLog`] whose commits wait until the test completes them, and that fails on request.
+///
+/// ```
+/// use headwater_core::ports::log::{Commit, Log};
+/// use headwater_testkit::FaultyLog;
+///
+/// let log = FaultyLog::new();
+/// log.set_slow(true);
+/// let mut ticket = log.commit(Commit::default()).unwrap();
+/// assert!(ticket.poll().is_none());
+/// log.complete_next();
+/// assert!(ticket.poll().unwrap().is_ok());
+/// ```
+#[derive(Debug, Default)]
+pub struct FaultyLog {
+    inner: MemoryLog,
+    faults: Mutex<Faults>,
+    calls: AtomicU64,
+}
+
+impl FaultyLog {
+    /// An empty log without faults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds commits from now on, or takes them at once; those that are held stay so.
+    pub fn set_slow(&self, is_slow: bool) {
+        self.faults().is_slow = is_slow;
+    }
+
+    /// Applies and acknowledges the oldest held commit; false if none is held.
+    pub fn complete_next(&self) -> bool {
+        let Some((commit, completer)) = self.faults().held.pop_front() else { return false };
+        let outcome = self.inner.commit(commit).and_then(CommitTicket::wait);
+        completer.complete(outcome);
+        true
+    }
+
+    /// Ends as a power cut does: so many of the held commits are durable, and the outcome of none is told.
+    pub fn cut_power(&self, durable: usize) {
+        let held = std::mem::take(&mut self.faults().held);
+        for (place, (commit, completer)) in held.into_iter().enumerate() {
+            if place < durable {
+                // What it answers nobody hears.
+                let _ = self.inner.commit(commit).map(CommitTicket::wait);
+            }
+            drop(completer);
+        }
+    }
+
+    /// Fails: no commit is taken until the log is [repaired](Self::repair).
+    pub fn fail(&self) {
+        self.faults().has_failed = true;
+    }
+
+    /// Takes commits again.
+    pub fn repair(&self) {
+        self.faults().has_failed = false;
+    }
+
+    /// Counts the calls that a log on a disk would turn into work.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn called(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Log for FaultyLog {
+    fn id(&self) -> LogId {
+        self.inner.id()
+    }
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn create_topics(&self, specs: &[TopicSpec]) -> Result<(), LogError> {
+        self.called();
+        self.inner.create_topics(specs)
+    }
+
+    fn topics(&self) -> Result<Vec<TopicSpec>, LogError> {
+        self.inner.topics()
+    }
+
+    fn fetch(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+        bytes_max: usize,
+    ) -> Result<Fetched, LogError> {
+        self.called();
+        self.inner.fetch(partition, offset, bytes_max)
+    }
+
+    fn offsets(&self, partition: &TopicPartition) -> Result<Offsets, LogError> {
+        self.inner.offsets(partition)
+    }
+
+    fn offset_for_timestamp(
+        &self,
+        partition: &TopicPartition,
+        timestamp: Timestamp,
+    ) -> Result<Option<i64>, LogError> {
+        self.inner.offset_for_timestamp(partition, timestamp)
+    }
+
+    fn claim(&self, group: &str, topics: &[TopicName]) -> Result<Box<dyn Claim>, LogError> {
+        self.called();
+        self.inner.claim(group, topics)
+    }
+
+    fn commit(&self, commit: Commit) -> Result<CommitTicket, LogError> {
+        self.called();
+        let mut faults = self.faults();
+        if faults.has_failed {
+            let source = Arc::new(io::Error::other("the test has the disk fail"));
+            let path = PathBuf::from("memory");
+            return Err(LogError::Io { action: "write to the log in", path, source });
+        }
+        if !faults.is_slow && faults.held.is_empty() {
+            drop(faults);
+            return self.inner.commit(commit);
+        }
+        let (completer, ticket) = CommitTicket::pending();
+        faults.held.push_back((commit, completer));
+        Ok(ticket)
+    }
+
+    fn committed(
+        &self,
+        group: &str,
+        partition: &TopicPartition,
+    ) -> Result<Option<Committed>, LogError> {
+        self.inner.committed(group, partition)
+    }
+
+    fn sync(&self) -> Result<(), LogError> {
+        self.inner.sync()
+    }
+
+    fn subscribe(
+        &self,
+        partition: &TopicPartition,
+        waker: Waker,
+    ) -> Result<Subscription, LogError> {
+        self.inner.subscribe(partition, waker)
+    }
+}
