@@ -1,9 +1,12 @@
 //! What the port promises while nothing goes wrong, and what of it survives a restart.
 
 use super::*;
-use crate::{OpenError, conformance};
-use headwater_core::ports::log::{Cleanup, Durability, Offsets, Owner};
-use std::{slice, sync::mpsc};
+use crate::{OpenError, conformance, disk::lock};
+use headwater_core::ports::log::{Cleanup, Durability, Offsets, Owner, Waker};
+use std::{
+    slice,
+    sync::{Mutex, mpsc},
+};
 
 #[test]
 fn it_does_what_every_log_must() {
@@ -147,22 +150,31 @@ fn a_locked_directory_says_who_holds_it_and_opens_once_it_is_closed() {
 fn a_callback_may_be_the_last_that_holds_the_log() {
     let dir = memory_dir();
     let log = Arc::new(opened(dir.path()));
-    let commit = || {
+    let hand_in = || {
         let appends = vec![append(&partition("t", 0), &["a"])];
         log.commit(Commit { appends, ..Commit::default() }).unwrap()
     };
-    let ((go, gate), (dropped, end)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
-    let held = (Arc::clone(&log), dropped);
-    commit().on_completion(move |outcome| {
+    // The committer stands still in a waker while what follows is handed in, so that no callback is called here.
+    let ((go, gate), (entered, at_gate)) = (mpsc::channel::<()>(), mpsc::channel());
+    let gate = Mutex::new(gate);
+    let waker: Waker = Arc::new(move || {
+        entered.send(()).unwrap();
+        lock(&gate).recv().unwrap_err();
+    });
+    let subscription = log.subscribe(&partition("t", 0), waker).unwrap();
+    hand_in().wait().unwrap();
+    at_gate.recv().unwrap();
+
+    let held = Arc::clone(&log);
+    hand_in().on_completion(move |outcome| {
         outcome.unwrap();
-        gate.recv().unwrap_err();
         drop(held);
     });
-    let queued = commit();
+    let queued = hand_in();
     drop(log);
     drop(go);
-    end.recv().unwrap_err();
     queued.wait().unwrap();
+    drop(subscription);
     // It closes after its last holder is gone, on its own thread.
     let again = loop {
         match EmbeddedLog::open(dir.path(), small()) {
@@ -170,7 +182,7 @@ fn a_callback_may_be_the_last_that_holds_the_log() {
             opened => break opened.unwrap(),
         }
     };
-    assert_eq!(read_all(&again, &partition("t", 0)).len(), 2);
+    assert_eq!(read_all(&again, &partition("t", 0)).len(), 3);
 }
 
 #[test]
