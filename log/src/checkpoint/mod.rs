@@ -71,12 +71,12 @@ impl Checkpoint {
                 put_partition(out, partition);
             }
         }
-        out.put_count(groups.0.len());
-        for (name, group) in &groups.0 {
+        out.put_count(groups.iter().len());
+        for (name, group) in groups.iter() {
             out.put_block(name.as_bytes());
             out.put_u64(group.epoch);
-            out.put_count(group.offsets.len());
-            for (partition, committed) in &group.offsets {
+            out.put_count(group.offsets.iter().len());
+            for (partition, committed) in group.offsets.iter() {
                 put_offset(out, name, partition, committed);
             }
         }
