@@ -1,7 +1,15 @@
 //! The log port: topics of partitions, and one atomic commit over them.
 //!
-//! An embedded log implements it with a journal frame a commit, Apache Kafka with a transaction. All calls are
-//! synchronous; [`Log::commit`] returns before the commit is durable, and its [`CommitTicket`] tells the outcome.
+//! | of the port | in this process | with Apache Kafka |
+//! |---|---|---|
+//! | [`Log::claim`] | the group's next epoch; all partitions at once | a member of the group and `init_transactions`; partitions as they are moved |
+//! | [`Log::commit`] | one frame of the journal | one transaction, offsets with the group's metadata |
+//! | [`LogError::UnknownOutcome`] | the frame was handed to a disk that failed | ending the transaction timed out |
+//! | [`Log::subscribe`] | the end has moved | the consumer's queue is no longer empty |
+//! | [`Log::sync`] | all frames are on the disk | nothing to do: what is acknowledged is replicated |
+//!
+//! All calls are synchronous; [`Log::commit`] returns before the commit is durable, and its [`CommitTicket`] tells the
+//! outcome.
 
 mod claim;
 mod error;
