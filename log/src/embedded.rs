@@ -76,6 +76,7 @@ impl EmbeddedLog {
 
         let stamped = (journal.stamp().generation, journal.growth()?);
         let shared = Arc::new(Shared::new(dir.to_owned(), options, store, stamped, progress));
+        shared.store.files.set_waits(true);
         let start_failed = failed("start a thread for", dir);
         let start = || {
             let checkpointer = Checkpointer::start(&shared)?;
@@ -104,6 +105,7 @@ impl EmbeddedLog {
     /// What fenced the log, now or before.
     pub fn close(&self) -> Result<(), LogError> {
         self.shared.close_intake();
+        self.shared.store.files.set_waits(false);
         let committer = lock(&self.committer).take();
         if let Some(committer) = committer.filter(|it| it.thread().id() != thread::current().id()) {
             let _panicked = committer.join();
@@ -114,6 +116,11 @@ impl EmbeddedLog {
 
 #[cfg(test)]
 impl EmbeddedLog {
+    /// How many segments are open.
+    pub(crate) fn open_files(&self) -> usize {
+        self.shared.store.files.open_count()
+    }
+
     /// Waits until no checkpoint is being made.
     pub(crate) fn quiesce(&self) {
         self.shared.quiesce();

@@ -22,16 +22,19 @@ pub struct LogOptions {
     pub(crate) segment_bytes: u64,
     pub(crate) journal_bytes: u64,
     pub(crate) reserve_bytes: u64,
+    pub(crate) open_files_max: usize,
 }
 
 impl LogOptions {
-    /// The machine's clock, segments of 256 MiB, journal files of 64 MiB, 64 MiB of disk held back.
+    /// The machine's clock, segments of 256 MiB, journal files of 64 MiB, 64 MiB of disk held back, 256
+    /// segments open at once.
     pub fn new() -> Self {
         Self {
             clock: Arc::new(SystemClock::new()),
             segment_bytes: 256 << 20,
             journal_bytes: 64 << 20,
             reserve_bytes: 64 << 20,
+            open_files_max: 256,
         }
     }
 
@@ -57,6 +60,12 @@ impl LogOptions {
     /// Appends are refused when less than this is free on the disk; 64 MiB unless set. Offsets and claims may use it.
     pub fn reserve_bytes(mut self, bytes: u64) -> Self {
         self.reserve_bytes = bytes;
+        self
+    }
+
+    /// How many segments are open at once, at least one; 256 unless set. Others are opened when they are used.
+    pub fn open_files_max(mut self, files: usize) -> Self {
+        self.open_files_max = files.max(1);
         self
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
     journal::create_missing(&journal_dir, &mut scanned.files)?;
     let partitions = partitions(&found);
 
-    let store = Store::open(dir, options.segment_bytes, found)?;
+    let store = Store::open(dir, options, found)?;
     let mut touched = replay(&store, &scanned, &journal_dir)?;
     for partition in &touched.partitions {
         partition.publish();
@@ -65,7 +65,8 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
         Journal::new(options.journal_bytes, scanned.files, last, Stamp { log, generation });
     let mut progress = Progress { current: sequence, retained: sequence, asked: 0 };
     let mut advance = |journal: &Journal| -> Result<u64, OpenError> {
-        checkpoint::store(dir, &store.checkpoint(last, journal.stamp(), journal.files()))?;
+        let payload = store.checkpoint(last, journal.stamp(), journal.files());
+        checkpoint::store(dir, &store.files, &payload)?;
         progress = Progress { current: last, retained: progress.current, asked: 0 };
         Ok(progress.retained)
     };

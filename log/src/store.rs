@@ -4,10 +4,11 @@
 
 use crate::{
     checkpoint::{Checkpoint, Heading, TopicMeta},
-    disk::{read, write},
+    disk::{files::Files, read, write},
     group::Groups,
     journal::{Stamp, entry::Entry},
-    partition::{Partition, PartitionMeta, Touched},
+    options::LogOptions,
+    partition::{Kept, Partition, PartitionMeta, Place, Touched},
 };
 use hashbrown::HashMap;
 use headwater_core::{
@@ -32,6 +33,7 @@ pub(crate) struct Store {
     pub(crate) id: LogId,
     root: PathBuf,
     segment_bytes: u64,
+    pub(crate) files: Arc<Files>,
     topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
     pub(crate) groups: RwLock<Groups>,
 }
@@ -40,14 +42,15 @@ impl Store {
     /// Opens what the checkpoint knows.
     pub(crate) fn open(
         root: &Path,
-        segment_bytes: u64,
+        options: &LogOptions,
         checkpoint: Checkpoint,
     ) -> Result<Self, LogError> {
         let Checkpoint { heading, topics, groups } = checkpoint;
         let store = Self {
             id: heading.id,
             root: root.to_owned(),
-            segment_bytes,
+            segment_bytes: options.segment_bytes,
+            files: Files::new(options.open_files_max),
             topics: RwLock::default(),
             groups: RwLock::new(groups),
         };
@@ -103,13 +106,9 @@ impl Store {
             let id = TopicPartition::new(spec.name.clone(), number);
             let new = PartitionMeta::default();
             let meta = metas.get(number as usize).unwrap_or(&new);
-            partitions.push(Arc::new(Partition::open(
-                &self.root,
-                id,
-                spec.cleanup,
-                self.segment_bytes,
-                meta,
-            )?));
+            let place = Place { root: &self.root, files: &self.files };
+            let kept = Kept { cleanup: spec.cleanup, segment_bytes: self.segment_bytes };
+            partitions.push(Arc::new(Partition::open(place, id, kept, meta)?));
         }
         let topic = Arc::new(Topic { spec: spec.clone(), partitions });
         write(&self.topics).insert(spec.name.clone(), topic);

@@ -3,7 +3,10 @@
 use super::Checkpoint;
 use crate::{
     cursor::{Cursor, Malformed, Put},
-    disk,
+    disk::{
+        self,
+        files::{Exhausted, Files},
+    },
     options::OpenError,
 };
 use headwater_core::{ports::log::LogError, record::Timestamp};
@@ -26,7 +29,7 @@ pub(crate) fn has_previous(dir: &Path) -> bool {
 }
 
 /// Makes `payload` the current checkpoint and keeps the one before.
-pub(crate) fn store(dir: &Path, payload: &[u8]) -> Result<(), LogError> {
+pub(crate) fn store(dir: &Path, files: &Files, payload: &[u8]) -> Result<(), LogError> {
     let mut bytes = Vec::with_capacity(payload.len() + 12);
     bytes.put_u32(MAGIC);
     bytes.put_u32(VERSION);
@@ -35,13 +38,13 @@ pub(crate) fn store(dir: &Path, payload: &[u8]) -> Result<(), LogError> {
     bytes.put_u32(crc);
 
     let (current, next) = (current(dir), dir.join("checkpoint.next"));
-    disk::replace(&next, &bytes)?;
+    files.with_room(Exhausted::Wait, || disk::replace(&next, &bytes))?;
     if current.exists() {
         let previous = previous(dir);
         disk::rename(&current, &previous)?;
     }
     disk::rename(&next, &current)?;
-    disk::sync_dir(dir)
+    files.with_room(Exhausted::Wait, || disk::sync_dir(dir))
 }
 
 /// The current checkpoint, or the previous one if the current is missing or damaged; `None` if there is neither.

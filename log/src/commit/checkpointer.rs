@@ -4,7 +4,7 @@
 use super::Shared;
 use crate::{
     checkpoint,
-    disk::{self, lock},
+    disk::{self, files::Exhausted, lock},
     segment::Segment,
 };
 use headwater_core::ports::log::LogError;
@@ -101,11 +101,12 @@ fn make(shared: &Shared, job: Job, doomed: &mut Vec<Arc<Segment>>) -> Result<(),
     for segment in &job.dirty {
         segment.settle()?;
     }
+    let files = &*shared.store.files;
     if job.new_dirs {
-        disk::sync_dir(&shared.dir)?;
+        files.with_room(Exhausted::Wait, || disk::sync_dir(&shared.dir))?;
     }
     shared.check_fence()?;
-    checkpoint::store(&shared.dir, &job.payload)?;
+    checkpoint::store(&shared.dir, files, &job.payload)?;
     // Neither this checkpoint nor the one before lists them.
     for segment in std::mem::replace(doomed, job.dropped) {
         segment.remove()?;

@@ -2,6 +2,7 @@
 //! Also tells which steps were taken.
 
 use super::{Action, lock};
+use rustix::io::Errno;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -19,6 +20,8 @@ pub(crate) enum Kind {
     Once,
     /// Nothing changes any more: for what is on the disk, the process is dead.
     Dead,
+    /// Nothing can be opened, since the process has no descriptor left.
+    NoDescriptor,
 }
 
 #[derive(Debug)]
@@ -98,7 +101,14 @@ pub(super) fn allowed(action: Action, path: &Path) -> io::Result<()> {
         recording.taken.push(Taken { thread, action, path: path.to_owned() });
     }
     for fault in lock(&FAULTS).iter_mut().filter(|fault| path.starts_with(&fault.below)) {
-        if fault.left > 0 {
+        if fault.kind == Kind::NoDescriptor {
+            if matches!(action, Action::Open | Action::Create | Action::SyncDir) {
+                fault.hit = true;
+                return Err(Errno::MFILE.into());
+            }
+        } else if action == Action::Open {
+            // Changes nothing.
+        } else if fault.left > 0 {
             fault.left -= 1;
         } else if !fault.hit || fault.kind == Kind::Dead {
             fault.hit = true;

@@ -5,8 +5,10 @@
 
 #[cfg(test)]
 pub(crate) mod faults;
+pub(crate) mod files;
 
 use headwater_core::ports::log::LogError;
+use rustix::io::Errno;
 use std::{
     fs::{self, File},
     io::{self, Write},
@@ -15,9 +17,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-/// A step that changes the disk, or makes a change last.
+/// A step that changes the disk, or makes a change last; or one that needs a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
+    Open,
     MakeDir,
     Create,
     Preallocate,
@@ -31,7 +34,13 @@ pub(crate) enum Action {
 
 /// Names the file in what the system said.
 pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LogError {
-    move |source| LogError::Io { action, path: path.to_owned(), source: Arc::new(source) }
+    move |source| {
+        let path = path.to_owned();
+        if matches!(Errno::from_io_error(&source), Some(Errno::MFILE | Errno::NFILE)) {
+            return LogError::TooManyOpenFiles { path };
+        }
+        LogError::Io { action, path, source: Arc::new(source) }
+    }
 }
 
 /// Makes created, renamed and removed names in `dir` last.
@@ -114,13 +123,13 @@ pub(crate) fn remove(path: &Path) -> Result<(), LogError> {
     }
 }
 
-/// Whether a step that changes the disk may be taken; always, but for tests that make one fail.
+/// Whether a step may be taken; always, but for tests that make one fail.
 #[cfg(test)]
 pub(crate) fn allowed(action: Action, path: &Path) -> io::Result<()> {
     faults::allowed(action, path)
 }
 
-/// Whether a step that changes the disk may be taken; always, but for tests that make one fail.
+/// Whether a step may be taken; always, but for tests that make one fail.
 #[cfg(not(test))]
 #[expect(clippy::unnecessary_wraps, reason = "tests have it fail")]
 pub(crate) fn allowed(_action: Action, _path: &Path) -> io::Result<()> {
@@ -143,7 +152,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), LogError> {
 
 /// The whole file, or `None` if there is none.
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, LogError> {
-    match fs::read(path) {
+    match allowed(Action::Open, path).and_then(|()| fs::read(path)) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("read", path)(error)),
@@ -152,7 +161,8 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, LogError> {
 
 /// The first `length` bytes of the file, fewer if it is shorter; none if there is no file.
 pub(crate) fn read_prefix(path: &Path, length: usize) -> Result<Vec<u8>, LogError> {
-    match File::open(path).and_then(|file| read_at(&file, 0, length)) {
+    let open = || allowed(Action::Open, path).and_then(|()| File::open(path));
+    match open().and_then(|file| read_at(&file, 0, length)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         bytes => bytes.map_err(failed("read", path)),
     }
@@ -172,7 +182,7 @@ pub(crate) fn read_at(file: &File, position: u64, length: usize) -> io::Result<V
         let at = position + bytes.len() as u64;
         match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), at) {
             Ok(0) => break,
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -11,8 +11,12 @@
 
 use crate::{
     batch::Header,
-    disk::{failed, make_dir, read, write},
-    segment::{Segment, SegmentMeta},
+    disk::{
+        failed,
+        files::{FileHandle, Files},
+        make_dir, read, write,
+    },
+    segment::{Segment, SegmentMeta, log_path},
     wakers::Wakers,
 };
 use headwater_core::{
@@ -51,12 +55,27 @@ pub(crate) struct PartitionMeta {
     pub(crate) segments: Vec<SegmentMeta>,
 }
 
+/// Where the log's files are, and through what they are opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) files: &'a Arc<Files>,
+}
+
+/// How a partition's records are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    pub(crate) cleanup: Cleanup,
+    pub(crate) segment_bytes: u64,
+}
+
 /// A partition that is open.
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) id: TopicPartition,
     pub(crate) cleanup: Cleanup,
     dir: PathBuf,
+    files: Arc<Files>,
     segment_bytes: u64,
     segments: RwLock<Vec<Arc<Segment>>>,
     start: AtomicI64,
@@ -72,10 +91,9 @@ pub(crate) struct Partition {
 impl Partition {
     /// Opens what the checkpoint knows of the partition; for a new one, the default.
     pub(crate) fn open(
-        root: &Path,
+        Place { root, files }: Place<'_>,
         id: TopicPartition,
-        cleanup: Cleanup,
-        segment_bytes: u64,
+        Kept { cleanup, segment_bytes }: Kept,
         meta: &PartitionMeta,
     ) -> Result<Self, LogError> {
         let dir = root.join(id.to_string());
@@ -88,7 +106,8 @@ impl Partition {
         let damage = OnceLock::new();
         for (index, segment) in meta.segments.iter().enumerate() {
             let last = index + 1 == meta.segments.len();
-            let segment = Segment::open(&dir, &id, *segment, last)?;
+            let file = FileHandle::new(files, log_path(&dir, segment.base));
+            let segment = Segment::open(file, &id, *segment, last)?;
             if let Some(error) = segment.known_damage() {
                 tracing::error!(%error, "partition is damaged");
                 let _first = damage.set(error);
@@ -99,6 +118,7 @@ impl Partition {
             id,
             cleanup,
             dir,
+            files: Arc::clone(files),
             segment_bytes: segment_bytes.min(SEGMENT_BYTES_MAX),
             segments: RwLock::new(segments),
             start: meta.start.into(),
@@ -176,7 +196,8 @@ impl Partition {
             make_dir(&self.dir)?;
             touched.new_dirs = true;
         }
-        let segment = Arc::new(Segment::create(&self.dir, &self.id, header.base_offset)?);
+        let file = FileHandle::create(&self.files, log_path(&self.dir, header.base_offset))?;
+        let segment = Arc::new(Segment::create(file, &self.id, header.base_offset));
         write(&self.segments).push(Arc::clone(&segment));
         Ok(segment)
     }

@@ -20,19 +20,24 @@
 mod buffer;
 pub(crate) mod index;
 mod read;
+mod settle;
 pub(crate) mod sidecar;
 pub(crate) mod walk;
 
 use crate::{
     batch::Header,
-    disk::{self, Action, failed, lock, read, write},
+    disk::{
+        self, failed,
+        files::{Exhausted, FileHandle},
+        lock, read, write,
+    },
 };
 use headwater_core::{ports::log::LogError, record::TopicPartition};
 use index::Index;
+use settle::Writer;
 use sidecar::{Headers, Mark, Sidecar};
 use std::{
-    fs::{File, OpenOptions},
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Mutex, RwLock,
@@ -40,6 +45,8 @@ use std::{
     },
 };
 use walk::{Damage, Step, Stop, Walk};
+
+const MISSING: &str = "the file is missing";
 
 /// What a checkpoint says of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +62,7 @@ pub(crate) struct SegmentMeta {
 pub(crate) struct Segment {
     pub(crate) base: i64,
     partition: TopicPartition,
-    path: PathBuf,
-    /// `None`: the file was missing when the log was opened.
-    file: Option<File>,
+    file: FileHandle,
     state: RwLock<State>,
     /// Held while the part that was there at open is walked.
     walking: Mutex<()>,
@@ -80,6 +85,9 @@ struct State {
     prefix: SegmentMeta,
     walked: bool,
     damage: Option<Damage>,
+    /// How far a sync reached.
+    synced: Mark,
+    writer: Writer,
 }
 
 /// The path of a segment's log file.
@@ -88,60 +96,47 @@ pub(crate) fn log_path(dir: &Path, base: i64) -> PathBuf {
 }
 
 impl Segment {
-    /// An empty segment; bytes under its name are remains from behind a sync point, which the journal holds.
-    pub(crate) fn create(
-        dir: &Path,
-        partition: &TopicPartition,
-        base: i64,
-    ) -> Result<Self, LogError> {
-        let path = log_path(dir, base);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true);
-        let file = disk::allowed(Action::Create, &path).and_then(|()| options.open(&path));
-        let file = file.map_err(failed("create", &path))?;
+    /// A segment over an empty file. What had its name before were remains from after a sync point, which the journal
+    /// holds.
+    pub(crate) fn create(file: FileHandle, partition: &TopicPartition, base: i64) -> Self {
         let meta = SegmentMeta { base, length: 0, next_offset: base, headers_crc: 0 };
-        let segment = Self::with(path, partition, Some(file), meta);
+        let segment = Self::with(file, partition, meta);
         segment.nameless.store(true, Ordering::Release);
-        Ok(segment)
+        segment
     }
 
-    /// The segment that a checkpoint knows. Bytes behind its length are cut off, and the cut is synced, if it is the
+    /// The segment that a checkpoint knows. Bytes after its length are cut off, and the cut is synced, if it is the
     /// partition's last.
     pub(crate) fn open(
-        dir: &Path,
+        file: FileHandle,
         partition: &TopicPartition,
         meta: SegmentMeta,
         last: bool,
     ) -> Result<Self, LogError> {
-        let path = log_path(dir, meta.base);
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
-            Ok(file) => file,
+        let path = file.path();
+        let length = match fs::metadata(path) {
+            Ok(found) => found.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self::damaged(path, partition, None, meta, (0, "the file is missing")));
+                return Ok(Self::damaged(file, partition, meta, (0, MISSING)));
             }
-            Err(error) => return Err(failed("open", &path)(error)),
+            Err(error) => return Err(failed("look at", path)(error)),
         };
-        let length = file.metadata().map_err(failed("look at", &path))?.len();
         if length < meta.length {
             let found = (length, "the file is shorter than what was synced");
-            return Ok(Self::damaged(path, partition, Some(file), meta, found));
+            return Ok(Self::damaged(file, partition, meta, found));
         }
         if last && length > meta.length {
             tracing::info!(path = %path.display(), from = length, to = meta.length, "segment cut back to its sync point");
-            disk::set_length(&file, &path, meta.length)?;
-            disk::sync_data(&file, &path)?;
+            let open = file.get(Exhausted::Fail)?.ok_or_else(|| vanished(path))?;
+            disk::set_length(&open, path, meta.length)?;
+            disk::sync_data(&open, path)?;
         }
-        let segment = Self::with(path, partition, Some(file), meta);
+        let segment = Self::with(file, partition, meta);
         segment.sealed.store(!last, Ordering::Release);
         Ok(segment)
     }
 
-    fn with(
-        path: PathBuf,
-        partition: &TopicPartition,
-        file: Option<File>,
-        meta: SegmentMeta,
-    ) -> Self {
+    fn with(file: FileHandle, partition: &TopicPartition, meta: SegmentMeta) -> Self {
         let state = State {
             length: meta.length,
             next_offset: meta.next_offset,
@@ -150,11 +145,12 @@ impl Segment {
             prefix: meta,
             walked: meta.length == 0,
             damage: None,
+            synced: Mark { position: meta.length, crc: meta.headers_crc },
+            writer: Writer::Nobody,
         };
         Self {
             base: meta.base,
             partition: partition.clone(),
-            path,
             file,
             state: RwLock::new(state),
             walking: Mutex::new(()),
@@ -166,17 +162,16 @@ impl Segment {
     }
 
     fn damaged(
-        path: PathBuf,
+        file: FileHandle,
         partition: &TopicPartition,
-        file: Option<File>,
         meta: SegmentMeta,
         (position, detail): (u64, &str),
     ) -> Self {
-        let segment = Self::with(path, partition, file, meta);
+        let segment = Self::with(file, partition, meta);
         let mut state = write(&segment.state);
         state.damage = Some(Damage { position, offset: meta.base, detail: detail.to_owned() });
         // Which offset the damage hits is learnt by walking what is left, when it is read.
-        state.walked = segment.file.is_none();
+        state.walked = false;
         drop(state);
         segment.sealed.store(true, Ordering::Release);
         segment
@@ -215,13 +210,12 @@ impl Segment {
 
     /// Writes one batch behind the others, unsynced.
     pub(crate) fn append(&self, batch: &[u8], header: &Header) -> Result<(), LogError> {
-        let file = self
-            .file
-            .as_ref()
-            .expect("a segment whose file is missing is sealed and takes no appends");
+        let path = self.file.path();
+        let file = self.file.get(Exhausted::Wait)?.ok_or_else(|| vanished(path))?;
         let position = self.length();
-        disk::write_at(file, &self.path, batch, position)?;
+        disk::write_at(&file, path, batch, position)?;
         let mut state = write(&self.state);
+        state.writer.wrote(&file);
         assert!(
             header.base_offset >= state.next_offset,
             "offsets of {} must not go back",
@@ -243,24 +237,6 @@ impl Segment {
     /// Whether it takes no more appends.
     pub(crate) fn is_sealed(&self) -> bool {
         self.sealed.load(Ordering::Acquire)
-    }
-
-    /// Syncs its bytes and its name, and writes the hint files if it is sealed.
-    pub(crate) fn settle(&self) -> Result<(), LogError> {
-        // Acquires what a concurrent `soil` that found it dirty had written before.
-        self.dirty.swap(false, Ordering::AcqRel);
-        if let Some(file) = &self.file {
-            disk::sync_data(file, &self.path)?;
-        }
-        if let Some(dir) = self.path.parent().filter(|_| self.nameless.load(Ordering::Acquire)) {
-            disk::sync_dir(dir)?;
-            self.nameless.store(false, Ordering::Release);
-        }
-        if self.is_sealed() {
-            self.walk_prefix()?;
-            self.refresh_hints()?;
-        }
-        Ok(())
     }
 
     /// Walks what was there at open, once: builds its index and compares its headers with the checkpoint's checksum.
@@ -297,16 +273,18 @@ impl Segment {
         known: Option<Damage>,
     ) -> Result<(Index, Headers, Option<Damage>), LogError> {
         let (mut index, mut headers) = (Index::default(), Headers::default());
-        let Some(file) = &self.file else { return Ok((index, headers, known)) };
+        let Some(file) = self.file.get(Exhausted::Fail)? else {
+            return Ok((index, headers, known.or_else(|| Some(self.missing()))));
+        };
         let expected = self.expected_marks(prefix)?;
         let mut expected = expected.iter().peekable();
         let mut good = (0, self.base);
-        let mut walk = Walk::new(file, 0, prefix.length, self.base);
+        let mut walk = Walk::new(&file, 0, prefix.length, self.base);
         loop {
             let Step { position, header, bytes } = match walk.next() {
                 Ok(Some(step)) => step,
                 Ok(None) => return Ok((index, headers, known)),
-                Err(Stop::Io(error)) => return Err(failed("read", &self.path)(error)),
+                Err(Stop::Io(error)) => return Err(failed("read", self.file.path())(error)),
                 Err(Stop::Damaged(Damage { position: at, detail, .. })) => {
                     // The culprit may be a batch in front, so nothing behind the last checksum that fits is trusted.
                     let (position, offset) = good;
@@ -332,7 +310,9 @@ impl Segment {
     /// The checksums to compare with: the sidecar's, if it is there, and the checkpoint's at the end.
     fn expected_marks(&self, prefix: SegmentMeta) -> Result<Vec<Mark>, LogError> {
         let whole = Mark { position: prefix.length, crc: prefix.headers_crc };
-        let bytes = disk::read_if_there(&self.path.with_extension("checksum"))?.unwrap_or_default();
+        let path = self.file.path().with_extension("checksum");
+        let read = || disk::read_if_there(&path);
+        let bytes = self.file.files().with_room(Exhausted::Fail, read)?.unwrap_or_default();
         let mut marks = match Sidecar::decode(&bytes) {
             Ok(sidecar) if sidecar.length == prefix.length => sidecar.marks,
             Ok(_) | Err(_) => Vec::new(),
@@ -344,66 +324,30 @@ impl Segment {
         Ok(marks)
     }
 
-    /// Has readers that go on with the segment write nothing any more: the directory is given back.
-    pub(crate) fn freeze(&self) {
-        *lock(&self.frozen) = true;
-    }
-
-    /// Writes those of a sealed segment's hint files that are missing or differ from what the log file says.
-    fn refresh_hints(&self) -> Result<(), LogError> {
-        // A reader and the checkpointer may both come here, and would take each other's temporary file away.
-        let frozen = lock(&self.frozen);
-        if *frozen {
-            return Ok(());
-        }
-        let (offsets, times, sidecar) = {
-            let state = read(&self.state);
-            if state.damage.is_some() {
-                return Ok(());
-            }
-            let (offsets, times) = state.index.files();
-            let whole = Mark { position: state.length, crc: state.headers.crc };
-            let mut marks = state.headers.marks.clone();
-            marks.retain(|mark| mark.position > 0 && mark.position < whole.position);
-            marks.dedup();
-            marks.push(whole);
-            (
-                offsets,
-                times,
-                Sidecar { length: state.length, next_offset: state.next_offset, marks },
-            )
-        };
-        let mut replaced = false;
-        for (extension, bytes) in
-            [("index", offsets), ("timeindex", times), ("checksum", sidecar.encode())]
-        {
-            let path = self.path.with_extension(extension);
-            if disk::read_if_there(&path)?.is_none_or(|there| there != bytes) {
-                disk::replace(&path, &bytes)?;
-                replaced = true;
-            }
-        }
-        match self.path.parent() {
-            Some(dir) if replaced => disk::sync_dir(dir),
-            Some(_) | None => Ok(()),
-        }
-    }
-
     /// Removes its files.
     pub(crate) fn remove(&self) -> Result<(), LogError> {
-        remove_files(&self.path)
+        remove_files(self.file.path())
+    }
+
+    fn missing(&self) -> Damage {
+        Damage { position: 0, offset: self.base, detail: MISSING.to_owned() }
     }
 
     fn corrupt(&self, damage: Damage) -> LogError {
         let Damage { position, offset, detail } = damage;
         LogError::Corrupt {
             partition: self.partition.clone(),
-            path: self.path.clone(),
+            path: self.file.path().to_owned(),
             position,
             offset,
             detail,
         }
     }
+}
+
+/// A file that was there a moment ago is gone.
+fn vanished(path: &Path) -> LogError {
+    failed("open", path)(io::ErrorKind::NotFound.into())
 }
 
 /// Removes a log file and its hint files, as far as they are there.

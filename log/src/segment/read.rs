@@ -7,14 +7,14 @@ use super::{
 use crate::{
     batch::{Header, decode},
     cursor::Malformed,
-    disk::{failed, read},
+    disk::{failed, files::Exhausted, read},
 };
 use bytes::Bytes;
 use headwater_core::{
     ports::log::LogError,
     record::{RecordSet, RecordSetOver},
 };
-use std::fs::File;
+use std::{fs::File, sync::Arc};
 
 /// A batch that a lookup found, and where its readable stretch of the file ends.
 #[derive(Debug, Clone, Copy)]
@@ -136,7 +136,8 @@ impl Segment {
             (position, state.length, readable_to, damage)
         };
         position = position.min(readable_to);
-        let mut walk = Walk::new(self.file()?, position, readable_to, self.base);
+        let file = self.open_file()?;
+        let mut walk = Walk::new(&file, position, readable_to, self.base);
         loop {
             match walk.next() {
                 Ok(Some(Step { position, header, .. })) if wanted(&header) => {
@@ -144,7 +145,7 @@ impl Segment {
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => break,
-                Err(Stop::Io(error)) => return Err(failed("read", &self.path)(error)),
+                Err(Stop::Io(error)) => return Err(failed("read", self.file.path())(error)),
                 Err(Stop::Damaged(damage)) => return Err(self.corrupt(damage)),
             }
         }
@@ -155,13 +156,12 @@ impl Segment {
     }
 
     fn bytes(&self, position: u64, length: usize) -> Result<Bytes, LogError> {
-        buffer::read_at(self.file()?, position, length).map_err(failed("read", &self.path))
+        let file = self.open_file()?;
+        buffer::read_at(&file, position, length).map_err(failed("read", self.file.path()))
     }
 
-    fn file(&self) -> Result<&File, LogError> {
-        self.file
-            .as_ref()
-            .ok_or_else(|| self.corrupt_at(0, self.base, Malformed("the file is missing")))
+    fn open_file(&self) -> Result<Arc<File>, LogError> {
+        self.file.get(Exhausted::Fail)?.ok_or_else(|| self.corrupt(self.missing()))
     }
 
     fn corrupt_at(&self, position: u64, offset: i64, why: Malformed) -> LogError {

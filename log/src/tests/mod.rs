@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod descriptors;
 mod faults;
 mod model;
 mod port;
@@ -21,9 +22,13 @@ use std::{
     sync::Arc,
 };
 
-/// Segments and journal so small that a few commits roll and recycle them.
+/// Segments and journal so small that a few commits roll and recycle them, and files are closed all the time.
 fn small() -> LogOptions {
-    LogOptions::new().segment_bytes(600).journal_bytes(16 << 10).reserve_bytes(1 << 20)
+    LogOptions::new()
+        .segment_bytes(600)
+        .journal_bytes(16 << 10)
+        .reserve_bytes(1 << 20)
+        .open_files_max(2)
 }
 
 /// A directory in memory where there is one: what a crash leaves is played in these tests, so that no sync need be real.

@@ -81,6 +81,7 @@ fn a_segments_name_is_synced_once() {
     let steps = Steps::below(&dir.path().join("t-0"));
     put(&log, &partition("t", 0), &["b"]);
     log.close().unwrap();
-    let taken: Vec<_> = steps.take().into_iter().map(|taken| taken.action).collect();
-    assert_eq!(taken, [Action::Write, Action::Sync]);
+    let taken = steps.take().into_iter().map(|taken| taken.action);
+    let changes: Vec<_> = taken.filter(|action| *action != Action::Open).collect();
+    assert_eq!(changes, [Action::Write, Action::Sync]);
 }

@@ -208,6 +208,13 @@ pub enum LogError {
         reserved: u64,
     },
 
+    /// The process or the system has no file descriptor left for this read; raise the limit (`ulimit -n`).
+    #[error("no descriptor is left to open {}; raise the limit on open files (`ulimit -n`)", path.display())]
+    TooManyOpenFiles {
+        /// The file that was to be opened.
+        path: PathBuf,
+    },
+
     /// The log was closed; open it again.
     #[error("the log in {} is closed; open it again", path.display())]
     Closed {
@@ -260,7 +267,7 @@ impl LogError {
             | Self::GroupNameTooLong { .. }
             | Self::Full { .. } => LogErrorKind::Refused,
             Self::Fenced { .. } => LogErrorKind::Fenced,
-            Self::DiskFull { .. } => LogErrorKind::Retriable,
+            Self::DiskFull { .. } | Self::TooManyOpenFiles { .. } => LogErrorKind::Retriable,
             Self::Closed { .. } | Self::Panicked { .. } | Self::Io { .. } => LogErrorKind::Failed,
             Self::Corrupt { .. } => LogErrorKind::Damaged,
             Self::UnknownOutcome { .. } => LogErrorKind::UnknownOutcome,
