@@ -1,7 +1,17 @@
 //! Errors in three lines: what failed, why, and what to do.
 
 use anyhow::Error;
-use std::fmt;
+use headwater::{
+    log::OpenError,
+    ports::{
+        connector::{ConnectorError, ConnectorErrorKind},
+        log::{LogError, LogErrorKind},
+        state::{StateError, StateErrorKind},
+    },
+    processor::ProcessorError,
+    runtime::StreamsError,
+};
+use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 /// What made a command fail.
 #[derive(Debug)]
@@ -20,10 +30,10 @@ impl Failure {
         Self { what: what.into(), why: why.into(), remedy: remedy.into() }
     }
 
-    /// A failure while running: what to do follows from its causes.
+    /// A failure while running: what to do follows from the kinds of its causes.
     pub(crate) fn running(what: impl Into<String>, why: impl Into<Error>) -> Self {
         let why = why.into();
-        let remedy = remedy(&chain(&why));
+        let remedy = remedy(&why);
         Self::new(what, why, remedy)
     }
 }
@@ -35,44 +45,96 @@ impl fmt::Display for Failure {
     }
 }
 
-/// All causes in one line. Some texts hold their cause's already; it is not said twice.
+/// All causes in one line. Some texts hold their cause's already; it is not repeated.
 fn chain(error: &Error) -> String {
-    let mut told = String::new();
+    let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
-        if told.contains(&cause) {
+        if text.contains(&cause) {
             continue;
         }
-        if !told.is_empty() {
-            told.push_str(": ");
+        if !text.is_empty() {
+            text.push_str(": ");
         }
-        told.push_str(&cause);
+        text.push_str(&cause);
     }
-    told
+    text
 }
 
-fn remedy(causes: &str) -> &'static str {
-    let is = |texts: &[&str]| texts.iter().any(|text| causes.contains(text));
-    if is(&["no room on the disk", "No space left", "StorageFull", "Disk quota exceeded"]) {
-        "free some space, then start the same command again: it goes on where it stopped"
-    } else if is(&["Permission denied", "Read-only file system"]) {
-        "give this user the right to write there, or use another --data-dir"
-    } else if is(&["another data directory"]) {
-        "give the --input that this --data-dir was started with, or use another --data-dir"
-    } else if is(&["is damaged", "do not belong together"]) {
-        "restore the --data-dir from a backup, or start with a fresh one"
+const FREE_SPACE: &str =
+    "free some space, then start the same command again: it resumes where it stopped";
+const GIVE_ACCESS: &str = "give this user the right to write there, or use another --data-dir";
+const REPLACE_INPUT: &str = "put a whole file in place of the --input, then start the same command again: it resumes where it stopped";
+const SAME_INPUT: &str =
+    "give the --input that this --data-dir was started with, or use another --data-dir";
+const RESTORE: &str = "restore the --data-dir from a backup, or start with a fresh one";
+const START_AGAIN: &str = "start the same command again: it resumes where it stopped; if it fails again, use a fresh --data-dir";
+
+/// What to do: decided by the outermost cause of a kind that has an advice.
+fn remedy(error: &Error) -> &'static str {
+    error.chain().find_map(advice).unwrap_or(START_AGAIN)
+}
+
+/// What to do about one cause, if its kind tells. An error that stands for another one is looked into, because that
+/// one is not among the causes.
+fn advice(cause: &(dyn StdError + 'static)) -> Option<&'static str> {
+    if let Some(error) = as_type::<ConnectorError>(cause) {
+        connector_advice(error)
+    } else if let Some(error) = as_type::<StreamsError>(cause) {
+        matches!(error, StreamsError::StateAhead { .. }).then_some(RESTORE)
+    } else if let Some(ProcessorError::State(error)) = as_type(cause) {
+        advice(error)
+    } else if let Some(error) = as_type::<StateError>(cause) {
+        (error.kind() == StateErrorKind::Damaged).then_some(RESTORE)
+    } else if let Some(OpenError::Log(error)) = as_type(cause) {
+        advice(error)
+    } else if let Some(error) = as_type::<OpenError>(cause) {
+        matches!(error, OpenError::Damaged { .. }).then_some(RESTORE)
+    } else if let Some(error) = as_type::<LogError>(cause) {
+        log_advice(error)
     } else {
-        "start the same command again: it goes on where it stopped; if it fails again, use a fresh --data-dir"
+        as_type::<io::Error>(cause).and_then(io_advice)
+    }
+}
+
+/// The cause as a `T`, shared or not.
+fn as_type<'a, T: StdError + 'static>(cause: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    cause.downcast_ref::<T>().or_else(|| cause.downcast_ref::<Arc<T>>().map(Arc::as_ref))
+}
+
+fn connector_advice(error: &ConnectorError) -> Option<&'static str> {
+    match error.kind() {
+        ConnectorErrorKind::Input => Some(REPLACE_INPUT),
+        ConnectorErrorKind::Position => Some(SAME_INPUT),
+        _ => None,
+    }
+}
+
+fn log_advice(error: &LogError) -> Option<&'static str> {
+    if matches!(error, LogError::DiskFull { .. }) {
+        Some(FREE_SPACE)
+    } else {
+        (error.kind() == LogErrorKind::Damaged).then_some(RESTORE)
+    }
+}
+
+fn io_advice(error: &io::Error) -> Option<&'static str> {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let kind = error.kind();
+    if matches!(kind, StorageFull | QuotaExceeded) {
+        Some(FREE_SPACE)
+    } else {
+        matches!(kind, PermissionDenied | ReadOnlyFilesystem).then_some(GIVE_ACCESS)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
+    use headwater::{connect::ConnectError, record::TopicName, record::TopicPartition};
 
     #[test]
-    fn a_failure_is_three_lines_and_tells_every_cause_once() {
-        let disk = Error::new(io::Error::other("No space left on device (os error 28)"));
+    fn a_failure_is_three_lines_and_names_every_cause_once() {
+        let disk = Error::new(io::Error::from_raw_os_error(28));
         let failure = Failure::running(
             "the pipeline stopped",
             disk.context("could not write seg.log").context("the log failed"),
@@ -80,9 +142,68 @@ mod tests {
         assert_eq!(
             failure.to_string(),
             "error: the pipeline stopped\n  why: the log failed: could not write seg.log: No space left on device (os error 28)\n  \
-             fix: free some space, then start the same command again: it goes on where it stopped"
+             fix: free some space, then start the same command again: it resumes where it stopped"
         );
         let twice = Error::msg("no such file").context("reading failed: no such file");
         assert_eq!(chain(&twice), "reading failed: no such file");
+    }
+
+    /// As the runtime of connectors reports it.
+    fn connector(source: ConnectorError) -> Error {
+        Arc::new(ConnectError::Connector { name: "telemetry-file".into(), source }).into()
+    }
+
+    fn io_error(kind: io::ErrorKind) -> Arc<io::Error> {
+        Arc::new(kind.into())
+    }
+
+    #[test]
+    fn what_to_do_follows_from_what_failed_and_not_from_its_words() {
+        let detail = || "the file is damaged, and there is No space left for another".to_owned();
+        let input = || "cars.ndjson.gz".to_owned();
+        let damaged = ConnectorError::Input { input: input(), position: 9, detail: detail() };
+        assert_eq!(remedy(&connector(damaged)), REPLACE_INPUT);
+        let other = ConnectorError::Position { name: input(), detail: detail() };
+        assert_eq!(remedy(&connector(other)), SAME_INPUT);
+        let panicked = ConnectError::Panicked { name: "cold".into(), message: detail() };
+        assert_eq!(remedy(&panicked.into()), START_AGAIN);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_damaged_directory_wherever_it_shows() {
+        let full = || io_error(io::ErrorKind::StorageFull);
+        let write = |source| StateError::Io { action: "write", path: "state".into(), source };
+        let append = |source| LogError::Io { action: "append to", path: "log".into(), source };
+        let file = ConnectorError::io("write", "cold", io::ErrorKind::StorageFull.into());
+        for error in [
+            StreamsError::from(write(full())).into(),
+            StreamsError::from(append(full())).into(),
+            OpenError::from(append(full())).into(),
+            connector(file),
+        ] {
+            assert_eq!(remedy(&error), FREE_SPACE, "{error:?}");
+        }
+        let partition = TopicPartition::new(TopicName::new("cars").unwrap(), 0);
+        let path = || "cars-0/0.log".into();
+        let corrupt = LogError::Corrupt {
+            partition,
+            path: path(),
+            position: 7,
+            offset: 1,
+            detail: String::new(),
+        };
+        let store = StateError::Corrupt { store: "s".into(), partition: 0, detail: String::new() };
+        for error in [
+            StreamsError::from(corrupt.clone()).into(),
+            OpenError::from(corrupt).into(),
+            OpenError::Damaged { path: path(), detail: String::new() }.into(),
+            ProcessorError::from(store.clone()).into(),
+            store.into(),
+            write(io_error(io::ErrorKind::InvalidData)).into(),
+        ] {
+            assert_eq!(remedy(&error), RESTORE, "{error:?}");
+        }
+        let denied = write(io_error(io::ErrorKind::PermissionDenied));
+        assert_eq!(remedy(&denied.into()), GIVE_ACCESS);
     }
 }

@@ -82,6 +82,29 @@ fn another_input_on_the_same_directory_is_refused() {
     assert_eq!(bench.summary_text(), summary);
 }
 
+/// A gzip file of at most 64 KiB whose checksum is wrong.
+fn damaged_gzip(bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).unwrap();
+    // Header, one stored block, then checksum and length.
+    let mut gzip = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1];
+    gzip.extend_from_slice(&length.to_le_bytes());
+    gzip.extend_from_slice(&(!length).to_le_bytes());
+    gzip.extend_from_slice(bytes);
+    gzip.extend_from_slice(&[0; 4]);
+    gzip.extend_from_slice(&u32::from(length).to_le_bytes());
+    gzip
+}
+
+#[test]
+fn a_damaged_input_is_to_be_replaced_and_the_data_directory_is_not() {
+    let bench = Bench::new(&damaged_gzip(&fleet(1, 5, 30)));
+    let refused = output(&mut bench.command());
+    failed(&refused, &["the file is damaged", "fix: put a whole file in place of the --input"]);
+    fs::write(bench.path("input.ndjson"), fleet(1, 5, 30)).unwrap();
+    bench.run();
+    assert_eq!(bench.summary().records, bench.topic("car-telemetry").concat().len() as u64);
+}
+
 #[test]
 fn a_summary_that_cannot_be_written_is_an_error_after_the_work_is_done() {
     let bench = Bench::new(&fleet(1, 5, 30));

@@ -127,6 +127,18 @@ pub struct ShardChanges {
     pub expire_below: Option<Vec<u8>>,
 }
 
+/// What a caller can do about a [`StateError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StateErrorKind {
+    /// The same call fails again: change the request.
+    Refused,
+    /// What was stored is damaged.
+    Damaged,
+    /// The state takes no more changes until it is opened again.
+    Failed,
+}
+
 /// Why an operation on the state failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -169,4 +181,19 @@ pub enum StateError {
     /// The log could not be synced ahead of a flush.
     #[error("the log could not be synced before the state was flushed")]
     Log(#[from] super::log::LogError),
+}
+
+impl StateError {
+    /// What a caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> StateErrorKind {
+        match self {
+            Self::SchemaDiffers { .. } => StateErrorKind::Refused,
+            Self::Corrupt { .. } => StateErrorKind::Damaged,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+                StateErrorKind::Damaged
+            }
+            Self::Io { .. } | Self::Log(_) => StateErrorKind::Failed,
+        }
+    }
 }

@@ -13,7 +13,7 @@ use headwater_core::{
     ports::state::{StateCommit, StateError},
     record::TopicPartition,
 };
-use rocksdb::{ColumnFamily, DB};
+use rocksdb::{ColumnFamily, DB, ErrorKind};
 use std::{
     collections::BTreeMap,
     io,
@@ -150,11 +150,7 @@ impl Core {
     }
 
     pub(super) fn io(&self, action: &'static str, error: rocksdb::Error) -> StateError {
-        StateError::Io {
-            action,
-            path: self.directory.clone(),
-            source: Arc::new(io::Error::other(error)),
-        }
+        StateError::Io { action, path: self.directory.clone(), source: Arc::new(io_error(error)) }
     }
 
     /// Publishes a commit whose changes belong to the shards in `slots`.
@@ -195,4 +191,20 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// The error of a RocksDB call as the system would tell it. RocksDB passes on its kind as text only.
+pub(super) fn io_error(error: rocksdb::Error) -> io::Error {
+    if error.kind() == ErrorKind::Corruption {
+        return io::Error::new(io::ErrorKind::InvalidData, error);
+    }
+    let text = error.to_string();
+    let told = [
+        ("No space left on device", io::ErrorKind::StorageFull),
+        ("Disk quota exceeded", io::ErrorKind::QuotaExceeded),
+        ("Permission denied", io::ErrorKind::PermissionDenied),
+        ("Read-only file system", io::ErrorKind::ReadOnlyFilesystem),
+    ];
+    let kind = told.iter().find(|(words, _)| text.contains(words));
+    io::Error::new(kind.map_or(io::ErrorKind::Other, |(_, kind)| *kind), error)
 }

@@ -27,7 +27,7 @@ mod tests;
 pub use options::{BeforeFlush, RocksDbOptions};
 
 use self::{
-    core::{Core, View},
+    core::{Core, View, io_error},
     keys::{FORMAT_VERSION, Meta, Prefix, VERSION_KEY},
     overlay::Overlay,
     shard::RocksShard,
@@ -84,7 +84,7 @@ impl RocksDbState {
                 "open the state database in"
             },
             path: directory.clone(),
-            source: Arc::new(io::Error::other(error)),
+            source: Arc::new(io_error(error)),
         };
         std::fs::create_dir_all(&directory).map_err(|error| StateError::Io {
             action: "create the state directory",
@@ -235,14 +235,15 @@ impl Drop for RocksDbState {
 impl Known {
     /// Reads the meta entries of a database.
     fn read(db: &DB, directory: &Path) -> Result<Self, StateError> {
-        let failed = |action, detail: String| StateError::Io {
+        let failed = |action, kind: io::ErrorKind, detail: String| StateError::Io {
             action,
             path: directory.to_owned(),
-            source: Arc::new(io::Error::new(io::ErrorKind::InvalidData, detail)),
+            source: Arc::new(io::Error::new(kind, detail)),
         };
         let damaged = |detail| {
             failed(
                 "read the state database, which is damaged (delete it, it is rebuilt from the changelog), in",
+                io::ErrorKind::InvalidData,
                 detail,
             )
         };
@@ -277,6 +278,7 @@ impl Known {
             (None, _) => Err(damaged("it has no format version".to_owned())),
             (Some(found), _) => Err(failed(
                 "use the state database (delete it, it is rebuilt from the changelog) in",
+                io::ErrorKind::Unsupported,
                 format!("it has format version {found}, this program reads {FORMAT_VERSION}"),
             )),
         }

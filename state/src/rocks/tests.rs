@@ -5,7 +5,7 @@ use crate::conformance::{ALL, all, changes, commit, expire, put, source, spec};
 use headwater_core::{
     ports::{
         log::LogError,
-        state::{Order, ShardChanges, Stored},
+        state::{Order, ShardChanges, StateErrorKind, Stored},
     },
     record::{Headers, RecordSet, RecordSetBuilder, Timestamp},
     time::Clock,
@@ -194,7 +194,9 @@ fn a_damaged_database_is_refused_by_name() {
     put(&state, &shard, "a=1", 1);
     drop((shard, state));
     std::fs::write(directory.path().join("CURRENT"), "nonsense").unwrap();
-    let refused = RocksDbState::open(directory.path(), by_hand()).unwrap_err().to_string();
+    let refused = RocksDbState::open(directory.path(), by_hand()).unwrap_err();
+    assert_eq!(refused.kind(), StateErrorKind::Damaged);
+    let refused = refused.to_string();
     assert!(
         refused.contains("delete it") && refused.contains(directory.path().to_str().unwrap()),
         "{refused}"
@@ -211,6 +213,7 @@ fn another_format_version_is_refused() {
     put(&state, &shard, "a=1", 1);
     drop((shard, state));
     let refused = RocksDbState::open(directory.path(), by_hand()).unwrap_err();
+    assert_eq!(refused.kind(), StateErrorKind::Failed);
     let StateError::Io { source, .. } = refused else { panic!("{refused}") };
     assert!(source.to_string().contains("format version 9"), "{source}");
 }

@@ -3,7 +3,33 @@
 use crate::record::SetFull;
 use std::{io, path::PathBuf, sync::Arc};
 
+/// What a caller can do about a [`ConnectorError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConnectorErrorKind {
+    /// A setting cannot be used: change it.
+    Config,
+    /// The input is damaged or incomplete: put a whole one in its place, then start again.
+    Input,
+    /// The committed position is of another input: give that one, or use another name or log.
+    Position,
+    /// A file system or the other side refused: start again once it takes calls.
+    Unavailable,
+    /// The connector cannot take or write these records: change it, or what it is given.
+    Unsupported,
+    /// The other side wants no more: an end, not a failure.
+    Closed,
+}
+
 /// Why a connector could not go on.
+///
+/// ```
+/// use headwater_core::ports::connector::{ConnectorError, ConnectorErrorKind};
+///
+/// let error = ConnectorError::Config { setting: "url".into(), detail: "give one".into() };
+/// assert_eq!(error.kind(), ConnectorErrorKind::Config);
+/// assert_eq!(error.to_string(), "url: give one");
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectorError {
@@ -83,6 +109,19 @@ impl From<SetFull> for ConnectorError {
 }
 
 impl ConnectorError {
+    /// What a caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> ConnectorErrorKind {
+        match self {
+            Self::Config { .. } => ConnectorErrorKind::Config,
+            Self::Input { .. } => ConnectorErrorKind::Input,
+            Self::Position { .. } => ConnectorErrorKind::Position,
+            Self::Io { .. } | Self::Remote { .. } => ConnectorErrorKind::Unavailable,
+            Self::Encode { .. } | Self::BatchFull => ConnectorErrorKind::Unsupported,
+            Self::Closed(_) => ConnectorErrorKind::Closed,
+        }
+    }
+
     /// The file system refused `action` on `path`.
     pub fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { action, path: path.into(), source: Arc::new(source) }

@@ -29,7 +29,7 @@ mod sink;
 mod source;
 
 pub use batch::SourceBatch;
-pub use error::ConnectorError;
+pub use error::{ConnectorError, ConnectorErrorKind};
 pub use retry::Retry;
 pub use sink::{Due, Prepared, SinkConnector, SinkCounts};
 pub use source::{InputShare, Resume, SourceConnector, SourceStatus};
