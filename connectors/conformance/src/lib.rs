@@ -2,7 +2,7 @@
 //!
 //! | part | proves |
 //! |---|---|
-//! | [`source_resumes_everywhere`] | from each position that a source gives, a new one goes on with exactly what follows |
+//! | [`source_resumes_everywhere`] | from each position that a source gives, a new one gives exactly what follows |
 //! | [`sink_survives_kills`] | whenever a sink is killed, its guarantee holds after a restart |
 //!
 //! Each connector's tests call these on a target of their own; a [`Broken`] says what was seen.
@@ -13,8 +13,7 @@ mod source;
 pub use sink::{SinkTarget, sink_survives_kills};
 pub use source::source_resumes_everywhere;
 
-use headwater_core::{ports::connector::ConnectorError, record::SetFull, time::Clock};
-use std::time::Duration;
+use headwater_core::{ports::connector::ConnectorError, record::SetFull};
 
 /// The contract is broken, or could not be tested.
 #[derive(Debug, thiserror::Error)]
@@ -32,19 +31,5 @@ pub enum Broken {
 impl From<SetFull> for Broken {
     fn from(full: SetFull) -> Self {
         Self::Failed(full.into())
-    }
-}
-
-/// A clock that stands still, an hour after its beginning.
-#[derive(Debug)]
-struct Still;
-
-impl Clock for Still {
-    fn now(&self) -> i64 {
-        1_793_520_000_000
-    }
-
-    fn elapsed(&self) -> Duration {
-        Duration::from_secs(3_600)
     }
 }

@@ -35,25 +35,26 @@ pub trait SinkTarget {
     fn reset(&mut self);
 }
 
-/// The step at which the process dies.
+/// The step at which the process is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kill {
     Never,
     AfterPut,
     BeforeCommit,
-    BeforePublished,
-    AfterPublished,
+    BeforePublish,
+    AfterPublish,
 }
 
 const KILLS: [Kill; 5] =
-    [Kill::Never, Kill::AfterPut, Kill::BeforeCommit, Kill::BeforePublished, Kill::AfterPublished];
+    [Kill::Never, Kill::AfterPut, Kill::BeforeCommit, Kill::BeforePublish, Kill::AfterPublish];
 
-/// Feeds the values of two partitions to a sink that is killed at each step in turn, over and over in the same way, and
-/// checks its guarantee: each value exactly once, or at least once. Keys are the values, timestamps their places.
+/// Feeds the values of two partitions to a sink that is killed at each step in turn, and checks its guarantee.
+///
+/// Each value must have arrived exactly once, or at least once. Keys are the values, timestamps their offsets.
 ///
 /// # Errors
 ///
-/// [`Broken`], naming the step.
+/// [`Broken::Promise`] with the step after which something else was delivered, or the sink failed.
 pub fn sink_survives_kills(target: &mut dyn SinkTarget, values: &[Vec<u8>]) -> Result<(), Broken> {
     for kill in KILLS {
         // Which of the rounds are killed: a single one, each in turn, and all but the last.
@@ -93,8 +94,9 @@ fn run(
         for (partition, (part, position)) in (0..).zip(parts.iter().zip(&mut positions)) {
             *position += sink.put(partition, &records(part, *position)?)?;
         }
-        let dies = kills_left > 0 && killed(round);
-        if settle(&mut *sink, &mut committed, if dies { kill } else { Kill::Never })? == Step::Died
+        let is_killed = kills_left > 0 && killed(round);
+        if commit(&mut *sink, &mut committed, if is_killed { kill } else { Kill::Never })?
+            == Step::Killed
         {
             kills_left -= 1;
             // A killed process runs no destructors.
@@ -112,8 +114,8 @@ fn run(
 
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    Lived,
-    Died,
+    Completed,
+    Killed,
 }
 
 fn start(
@@ -136,24 +138,25 @@ fn records(part: &[&Vec<u8>], position: usize) -> Result<RecordSet, Broken> {
     Ok(records.build().at_offset(i64::try_from(position).unwrap_or(i64::MAX)))
 }
 
-fn settle(
+/// Prepares, commits and has it published, as the runtime does, up to the kill.
+fn commit(
     sink: &mut dyn SinkConnector,
     committed: &mut BTreeMap<u32, Committed>,
     kill: Kill,
 ) -> Result<Step, Broken> {
     if kill == Kill::AfterPut {
-        return Ok(Step::Died);
+        return Ok(Step::Killed);
     }
     let prepared = sink.prepare(Due::All)?;
     if kill == Kill::BeforeCommit {
-        return Ok(Step::Died);
+        return Ok(Step::Killed);
     }
     committed.extend(prepared.into_iter().map(|prepared| (prepared.partition, prepared.committed)));
-    if kill == Kill::BeforePublished {
-        return Ok(Step::Died);
+    if kill == Kill::BeforePublish {
+        return Ok(Step::Killed);
     }
-    sink.published()?;
-    Ok(if kill == Kill::AfterPublished { Step::Died } else { Step::Lived })
+    sink.publish()?;
+    Ok(if kill == Kill::AfterPublish { Step::Killed } else { Step::Completed })
 }
 
 fn judge(guarantee: Guarantee, sent: &[Vec<u8>], delivered: &[Vec<u8>]) -> Result<(), Broken> {

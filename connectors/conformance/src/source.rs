@@ -1,19 +1,25 @@
 //! The contract of sources.
 
-use crate::{Broken, Still};
+use crate::Broken;
 use headwater_core::{
     dead_letter::DeadLetter,
     ports::connector::{Resume, SourceBatch, SourceConnector, SourceStatus},
-    record::RecordSet,
+    record::{RecordSet, Timestamp},
+    time::ManualClock,
 };
 use std::mem;
 
 /// Polls that may give nothing before a source counts as stuck.
 const IDLE_POLLS_MAX: u32 = 1_000;
-/// Small, so that there are many positions to go on from.
+/// Small, so that there are many positions to resume from.
 const RECORDS_MAX: usize = 3;
 
-type Given = (Option<Vec<u8>>, Option<Vec<u8>>, i64);
+#[derive(Debug, PartialEq, Eq)]
+struct Given {
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    timestamp: Timestamp,
+}
 
 /// One commit's worth of a run.
 #[derive(Debug)]
@@ -23,12 +29,13 @@ struct Step {
     resume: Resume,
 }
 
-/// Reads a bounded input to its end, then again from every position given on the way; each run must give exactly what
-/// the first one gave behind that position. `fresh` makes a source over the same input.
+/// Reads a bounded input to its end, then again from every position given on the way.
+///
+/// Each run must give exactly what the first one gave after that position. `fresh` makes a source over the same input.
 ///
 /// # Errors
 ///
-/// [`Broken`], naming the position.
+/// [`Broken::Failed`] if the source fails, [`Broken::Promise`] with the position from which it gives something else.
 pub fn source_resumes_everywhere(
     fresh: impl Fn() -> Box<dyn SourceConnector>,
 ) -> Result<(), Broken> {
@@ -53,7 +60,8 @@ fn run(mut source: Box<dyn SourceConnector>, resume: Option<&Resume>) -> Result<
     source.open(resume)?;
     let mut steps = Vec::new();
     let mut idle = 0;
-    let begin = || SourceBatch::new(1, 0, &Still).with_records_max(RECORDS_MAX);
+    let clock = ManualClock::at(1_793_520_000_000);
+    let begin = || SourceBatch::new(1, 0, &clock).with_records_max(RECORDS_MAX);
     let mut batch = begin();
     let mut position = resume.map(|resume| resume.position.clone());
     // The runtime does not poll what has ended.
@@ -71,14 +79,16 @@ fn run(mut source: Box<dyn SourceConnector>, resume: Option<&Resume>) -> Result<
             }
             continue;
         }
-        let (sets, dead_letters, given) = mem::replace(&mut batch, begin()).into_parts();
-        position = given.or(position);
+        let parts = mem::replace(&mut batch, begin()).into_parts();
+        position = parts.position.or(position);
         let Some(position) = position.clone() else { continue };
-        let records = sets.iter().flat_map(RecordSet::iter);
         let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
-        let records = records
-            .map(|record| (owned(record.key), owned(record.value), record.timestamp))
-            .collect();
+        let given = parts.records.iter().flat_map(RecordSet::iter).map(|record| Given {
+            key: owned(record.key),
+            value: owned(record.value),
+            timestamp: record.timestamp,
+        });
+        let (records, dead_letters) = (given.collect(), parts.dead_letters);
         steps.push(Step { records, dead_letters, resume: Resume { position, ended } });
     }
     Ok(steps)

@@ -109,7 +109,7 @@ impl Input {
                 Reader::Stream(stream) => pump(stream, to.saturating_sub(from), &sender),
             };
             let last = outcome.map_or_else(Chunk::Failed, |()| Chunk::End);
-            // If nobody listens any more, the source is gone and so is the wish to know.
+            // If nobody receives it, the source is gone and needs no end.
             drop(sender.send(last));
         })?;
         Ok(ReadAhead { chunks, read, size })
@@ -125,11 +125,11 @@ fn pump_file(mut file: Counted<File>, to: u64, sender: &SyncSender<Chunk>) -> io
 fn pump(mut reader: impl Read, skip: u64, sender: &SyncSender<Chunk>) -> io::Result<()> {
     let skipped = io::copy(&mut (&mut reader).take(skip), &mut io::sink())?;
     if skipped < skip {
-        let short = format!("it ends {} bytes before the position to go on from", skip - skipped);
+        let short = format!("it ends {} bytes before the position to resume from", skip - skipped);
         return Err(io::Error::new(io::ErrorKind::InvalidInput, short));
     }
     loop {
-        // One read a chunk, so that what a slow pipe has given is passed on before it gives more.
+        // One read a chunk, so that what a slow pipe has given is sent before it gives more.
         let mut chunk = vec![0; CHUNK_BYTES];
         match reader.read(&mut chunk) {
             Ok(0) => return Ok(()),

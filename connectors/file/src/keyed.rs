@@ -15,8 +15,20 @@ pub(crate) struct Keyed<'a> {
     pub(crate) timestamp: Option<Timestamp>,
 }
 
-/// Why a line is no record: a kind and a sentence.
-pub(crate) type Unkeyed = (&'static str, String);
+/// Why a line is no record.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unkeyed {
+    /// The kind, for the dead letter.
+    pub(crate) kind: &'static str,
+    /// A sentence for people.
+    pub(crate) cause: String,
+}
+
+impl Unkeyed {
+    fn new(kind: &'static str, cause: impl Into<String>) -> Self {
+        Self { kind, cause: cause.into() }
+    }
+}
 
 /// Takes the fields of these names from a line.
 pub(crate) fn keyed<'a>(
@@ -25,9 +37,9 @@ pub(crate) fn keyed<'a>(
     timestamp_field: Option<&str>,
 ) -> Result<Keyed<'a>, Unkeyed> {
     let text = std::str::from_utf8(line)
-        .map_err(|error| ("InvalidUtf8", format!("the line is not UTF-8: {error}")))?;
+        .map_err(|error| Unkeyed::new("InvalidUtf8", format!("the line is not UTF-8: {error}")))?;
     if is_too_deep(line) {
-        return Err((
+        return Err(Unkeyed::new(
             "TooDeep",
             format!("the line nests more than {DEPTH_MAX} arrays and objects in each other"),
         ));
@@ -71,10 +83,10 @@ fn key_of<'a>(text: &'a str, field: &str) -> Result<Cow<'a, str>, Unkeyed> {
     let value = sonic_rs::get_from_str(text, [field]).map_err(|error| {
         let why =
             if error.is_not_found() { "there is none" } else { "the line is not a JSON object" };
-        ("InvalidKey", format!("no key in field `{field}`: {why}"))
+        Unkeyed::new("InvalidKey", format!("no key in field `{field}`: {why}"))
     })?;
     if value.get_type() != JsonType::String {
-        return Err((
+        return Err(Unkeyed::new(
             "InvalidKey",
             format!("field `{field}` is not a string, so it cannot be the key"),
         ));
@@ -87,9 +99,9 @@ fn key_of<'a>(text: &'a str, field: &str) -> Result<Cow<'a, str>, Unkeyed> {
         return Ok(Cow::Borrowed(raw.get(1..raw.len() - 1).unwrap_or_default()));
     }
     let unescaped: Result<String, _> = sonic_rs::from_str(&raw);
-    unescaped
-        .map(Cow::Owned)
-        .map_err(|_| ("InvalidKey", format!("the string in field `{field}` is not valid JSON")))
+    unescaped.map(Cow::Owned).map_err(|_| {
+        Unkeyed::new("InvalidKey", format!("the string in field `{field}` is not valid JSON"))
+    })
 }
 
 #[cfg(test)]
@@ -102,7 +114,7 @@ mod tests {
             (Ok(found), Ok((key, timestamp))) => {
                 assert_eq!((found.key.as_deref(), found.timestamp), (Some(key), timestamp));
             }
-            (Err((_, cause)), Err(want)) => assert!(cause.contains(want), "{cause}"),
+            (Err(Unkeyed { cause, .. }), Err(want)) => assert!(cause.contains(want), "{cause}"),
             (found, want) => panic!("{found:?} instead of {want:?}"),
         }
     }

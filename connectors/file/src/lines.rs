@@ -1,4 +1,4 @@
-//! Cuts a stream of chunks into lines; what a line has above its limit is passed over, not kept.
+//! Cuts a stream of chunks into lines; what a line has above its limit is skipped, not kept.
 
 /// One line, without its newline.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Lines {
         }
     }
 
-    /// The position behind the last line that was given out.
+    /// One past the last line that was given out.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }

@@ -1,4 +1,4 @@
-//! What the file source commits beside its byte position, and the check that an input is the one it belongs to.
+//! What the file source commits with its byte position, and the check that an input is the one it belongs to.
 //!
 //! An input is recognised by a checksum of its first bytes, as many as were taken when the position was committed and at
 //! most 64 KiB; its name does not matter.
@@ -17,7 +17,7 @@ pub(crate) const PREFIX_BYTES: usize = 64 << 10;
 
 /// The metadata of a committed position.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Place {
+pub(crate) struct Metadata {
     /// Bytes that the checksum covers.
     pub(crate) prefix_bytes: u64,
     /// CRC-32C of these bytes.
@@ -62,43 +62,43 @@ impl Identity {
             .ok()
             .and_then(|end| self.prefix.get(..end))
             .unwrap_or(&self.prefix);
-        let place = Place {
+        let metadata = Metadata {
             prefix_bytes: covered.len() as u64,
             prefix_crc32c: crc32c::crc32c(covered),
             size: self.size,
             timestamp,
         };
-        let metadata = sonic_rs::to_string(&place).map_err(|error| ConnectorError::Encode {
+        let metadata = sonic_rs::to_string(&metadata).map_err(|error| ConnectorError::Encode {
             name: "the position".to_owned(),
             detail: error.to_string(),
         })?;
         Ok(Committed { offset: i64::try_from(position).unwrap_or(i64::MAX), metadata })
     }
 
-    /// Whether this input is the one that `place` was committed for, as far as both were read.
+    /// Whether this input is the one that `committed` belongs to, as far as both were read.
     pub(crate) fn check(
         &self,
         input: &str,
-        place: &Place,
+        committed: &Metadata,
         resume: &Resume,
     ) -> Result<(), ConnectorError> {
         let read = self.prefix.len() as u64;
-        if read < place.prefix_bytes || crc32c::crc32c(&self.prefix) != place.prefix_crc32c {
+        if read < committed.prefix_bytes || crc32c::crc32c(&self.prefix) != committed.prefix_crc32c
+        {
             return Err(differs(input, "it is another input than the one that was being read"));
         }
-        if resume.ended && self.size != place.size {
+        if resume.ended && self.size != committed.size {
             return Err(differs(input, "it has changed since it was read to its end"));
         }
         Ok(())
     }
 }
 
-/// Reads what a resume carries.
-pub(crate) fn place_of(input: &str, resume: &Resume) -> Result<(Place, u64), ConnectorError> {
-    let place = sonic_rs::from_str(&resume.position.metadata).map_err(|error| {
+/// Reads the metadata of a committed position.
+pub(crate) fn metadata_of(input: &str, resume: &Resume) -> Result<Metadata, ConnectorError> {
+    sonic_rs::from_str(&resume.position.metadata).map_err(|error| {
         differs(input, &format!("its committed position cannot be read ({error})"))
-    })?;
-    Ok((place, u64::try_from(resume.position.offset).unwrap_or(0)))
+    })
 }
 
 fn differs(input: &str, what: &str) -> ConnectorError {

@@ -2,15 +2,15 @@
 //!
 //! # Invariants
 //!
-//! - Every line that is not blank becomes one record or one dead letter, and the position is behind it.
+//! - Every line that is not blank becomes one record or one dead letter, and the position is one past it.
 //! - What was read before the input failed is given before the failure.
 
 use crate::{
     config::{FileSourceBuilder, FileSourceConfig, LINE_BYTES_MAX, Rate},
     input::{Chunk, Input, ReadAhead},
-    keyed::keyed,
+    keyed::{Unkeyed, keyed},
     lines::{Line, Lines},
-    position::{Identity, PREFIX_BYTES, place_of},
+    position::{Identity, PREFIX_BYTES, metadata_of},
 };
 use headwater_core::{
     dead_letter::DeadLetter,
@@ -51,7 +51,7 @@ struct Reading {
 }
 
 impl FileSource {
-    /// A source with these settings.
+    /// Makes a source with these settings.
     ///
     /// # Errors
     ///
@@ -64,12 +64,12 @@ impl FileSource {
         Ok(Self { config, given: None, reading: None, share: InputShare::default() })
     }
 
-    /// A source of a file's lines; `-` is standard input.
+    /// Builds a source of a file's lines; `-` is standard input.
     pub fn builder(path: impl Into<PathBuf>) -> FileSourceBuilder {
         FileSourceBuilder::new(path.into())
     }
 
-    /// The same, but reads `stream` in place of its path, which then only names it.
+    /// Reads `stream` in place of the path, which then only names it.
     #[must_use]
     pub fn over(mut self, stream: impl io::Read + Send + 'static) -> Self {
         self.given = Some(Input::stream(stream));
@@ -119,13 +119,14 @@ impl SourceConnector for FileSource {
         let mut identity = Identity::of_size(input.size);
         let (mut position, mut timestamp) = (0, 0);
         if let Some(resume) = resume {
-            let (place, committed) = place_of(&name, resume)?;
-            let prefix = input.prefix(place.prefix_bytes.min(PREFIX_BYTES as u64));
+            let committed = metadata_of(&name, resume)?;
+            let prefix = input.prefix(committed.prefix_bytes.min(PREFIX_BYTES as u64));
             identity.feed(
                 &prefix.map_err(|error| ConnectorError::io("read", &self.config.path, error))?,
             );
-            identity.check(&name, &place, resume)?;
-            (position, timestamp) = (committed, place.timestamp);
+            identity.check(&name, &committed, resume)?;
+            position = u64::try_from(resume.position.offset).unwrap_or(0);
+            timestamp = committed.timestamp;
         }
         self.share = InputShare { read: 0, total: input.size };
         if resume.is_some_and(|resume| resume.ended) {
@@ -283,7 +284,7 @@ fn take(
         return Ok(false);
     }
     match keyed(bytes, config.key_field.as_deref(), config.timestamp_field.as_deref()) {
-        Err((kind, cause)) => out.dead_letter(dead(kind, cause)),
+        Err(Unkeyed { kind, cause }) => out.dead_letter(dead(kind, cause)),
         Ok(found) => {
             if let Some(found) = found.timestamp {
                 *timestamp = found;

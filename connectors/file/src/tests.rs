@@ -50,10 +50,11 @@ fn taken(log: &MemoryLog) -> Vec<(u32, String, String, i64)> {
     let text =
         |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
     let mut all = Vec::new();
-    for place in 0..PARTITIONS {
-        let fetched = log.fetch(&TopicPartition::new(topic("cars"), place), 0, usize::MAX).unwrap();
+    for partition in 0..PARTITIONS {
+        let fetched =
+            log.fetch(&TopicPartition::new(topic("cars"), partition), 0, usize::MAX).unwrap();
         all.extend(
-            fetched.records.iter().map(|r| (place, text(r.key), text(r.value), r.timestamp)),
+            fetched.records.iter().map(|r| (partition, text(r.key), text(r.value), r.timestamp)),
         );
     }
     all.sort_by_key(|record| record.3);
@@ -107,9 +108,9 @@ fn each_line_becomes_a_record_in_the_partition_of_its_key() {
         (progress.position.unsigned_abs(), Some(progress.read))
     );
     let records = taken(&log);
-    for (n, (place, key, value, timestamp)) in (1..).zip(&records) {
+    for (n, (partition, key, value, timestamp)) in (1..).zip(&records) {
         assert_eq!((value.as_str(), *timestamp), (line(n).trim_end(), i64::try_from(n).unwrap()));
-        assert_eq!(*place, murmur2_partition(key.as_bytes(), PARTITIONS));
+        assert_eq!(*partition, murmur2_partition(key.as_bytes(), PARTITIONS));
     }
     assert_eq!(records.len(), 500);
 }
@@ -137,8 +138,8 @@ fn a_line_that_cannot_be_keyed_is_a_dead_letter_and_blank_lines_are_nothing() {
     let timestamps: Vec<_> = taken(&log).into_iter().map(|record| (record.1, record.3)).collect();
     assert_eq!(timestamps, [("A".to_owned(), 1), ("B".to_owned(), 1), ("A".to_owned(), 3)]);
     let dead = dead(&log);
-    let places: Vec<_> = dead.iter().map(|letter| (letter.0, letter.1.as_str())).collect();
-    assert_eq!(places, [(9, "29"), (7, "39"), (11, "47"), (1 << 20, "59")]);
+    let lines: Vec<_> = dead.iter().map(|letter| (letter.0, letter.1.as_str())).collect();
+    assert_eq!(lines, [(9, "29"), (7, "39"), (11, "47"), (1 << 20, "59")]);
     assert!(dead[3].2.contains("longer than 1048576 bytes"), "{dead:?}");
 }
 
@@ -183,13 +184,13 @@ fn another_or_a_changed_input_is_refused() {
 }
 
 #[test]
-fn a_cut_off_gzip_file_gives_what_it_has_then_a_clear_error_and_goes_on_once_it_is_whole() {
+fn a_cut_off_gzip_file_gives_what_it_has_then_a_clear_error_and_resumes_once_it_is_whole() {
     let (dir, log) = (TempDir::new().unwrap(), Arc::new(MemoryLog::new()));
     let (text, whole) = (lines(30_000), gzip(lines(30_000).as_bytes()));
     let path = file(&dir, "cars.gz", &whole[..whole.len() / 2]);
     let refused = run(&path, &log).unwrap_err();
     assert!(
-        refused.contains("cars.gz cannot be read behind byte") && refused.contains("incomplete"),
+        refused.contains("cars.gz cannot be read past byte") && refused.contains("incomplete"),
         "{refused}"
     );
     let before = taken(&log).len();

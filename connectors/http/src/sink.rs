@@ -40,7 +40,7 @@ struct Part {
     /// How many of the pending records are the batch that is being sent.
     cut: Option<usize>,
     since: Option<Duration>,
-    /// Behind the last record answered for good, since the last commit.
+    /// One past the last record answered for good since the last commit; `None` if there is none.
     done: Option<i64>,
     dead_letters: Vec<DeadLetter>,
 }
@@ -60,7 +60,7 @@ enum Answer {
 }
 
 impl HttpSink {
-    /// A sink with these settings.
+    /// Makes a sink with these settings.
     ///
     /// # Errors
     ///

@@ -12,7 +12,7 @@
 //! # Guarantee
 //!
 //! Exactly-once. Files are written under `_staging/` and synced, their list is committed with the offsets in one step,
-//! and only then are they renamed into place. A restart renames what was committed and deletes what was not.
+//! and only then are they given their final names. A restart renames what was committed and deletes what was not.
 //!
 //! # Not here
 //!

@@ -9,7 +9,7 @@
 use crate::{
     config::{Mapping, ParquetSinkBuilder, ParquetSinkConfig, wrong},
     open_file::{Finished, OpenFile},
-    staging::{Manifest, Place, StagedFile},
+    staging::{Manifest, PartitionFiles, StagedFile},
 };
 use arrow::datatypes::SchemaRef;
 use headwater_core::{
@@ -37,10 +37,10 @@ pub struct ParquetSink<T> {
 /// What one topic partition has under way.
 #[derive(Debug)]
 struct Part<T> {
-    place: Place,
+    files: PartitionFiles,
     open: BTreeMap<Option<i64>, OpenFile<T>>,
     finished: Vec<Finished>,
-    /// Behind the last record taken; `None` when nothing was taken since the last commit.
+    /// One past the last record taken; `None` when nothing was taken since the last commit.
     next: Option<i64>,
     skipped: u64,
     /// When records that are not committed were first seen by a `prepare`.
@@ -79,11 +79,11 @@ impl<T> ParquetSink<T> {
         if self.parts.values().map(|part| part.open.len()).sum::<usize>() <= OPEN_FILES_MAX {
             return Ok(());
         }
-        let candidates = self.parts.iter().flat_map(|(place, part)| {
-            part.open.iter().map(move |(bucket, file)| (file.rows(), *place, *bucket))
+        let candidates = self.parts.iter().flat_map(|(partition, part)| {
+            part.open.iter().map(move |(bucket, file)| (file.rows(), *partition, *bucket))
         });
-        let Some((_, place, bucket)) = candidates.max() else { return Ok(()) };
-        let Some(part) = self.parts.get_mut(&place) else { return Ok(()) };
+        let Some((_, partition, bucket)) = candidates.max() else { return Ok(()) };
+        let Some(part) = self.parts.get_mut(&partition) else { return Ok(()) };
         part.finish(bucket, &self.mapping)
     }
 }
@@ -110,7 +110,7 @@ impl<T: Send + 'static> SinkConnector for ParquetSink<T> {
         partition: u32,
         resume: Option<&Committed>,
     ) -> Result<(), ConnectorError> {
-        let place = Place::open(&self.config.dir, topic, partition)?;
+        let files = PartitionFiles::open(&self.config.dir, topic, partition)?;
         let manifest = match resume {
             None => Manifest::default(),
             Some(committed) => sonic_rs::from_str(&committed.metadata).map_err(|error| ConnectorError::Position {
@@ -118,9 +118,9 @@ impl<T: Send + 'static> SinkConnector for ParquetSink<T> {
                 detail: format!("its metadata is not a Parquet sink's ({error}); give this sink a name of its own"),
             })?,
         };
-        place.publish(&manifest.files)?;
-        place.discard_staged()?;
-        self.parts.insert(partition, Part::new(place, manifest));
+        files.publish(&manifest.files)?;
+        files.discard_staged()?;
+        self.parts.insert(partition, Part::new(files, manifest));
         Ok(())
     }
 
@@ -161,9 +161,9 @@ impl<T: Send + 'static> SinkConnector for ParquetSink<T> {
         Ok(prepared)
     }
 
-    fn published(&mut self) -> Result<(), ConnectorError> {
+    fn publish(&mut self) -> Result<(), ConnectorError> {
         for part in self.parts.values_mut().filter(|part| part.awaits_publishing) {
-            part.place.publish(&part.manifest.files)?;
+            part.files.publish(&part.manifest.files)?;
             part.awaits_publishing = false;
         }
         Ok(())
@@ -179,10 +179,10 @@ impl<T: Send + 'static> SinkConnector for ParquetSink<T> {
 }
 
 impl<T> Part<T> {
-    fn new(place: Place, manifest: Manifest) -> Self {
+    fn new(files: PartitionFiles, manifest: Manifest) -> Self {
         let (open, finished) = (BTreeMap::new(), Vec::new());
         Self {
-            place,
+            files,
             open,
             finished,
             next: None,
@@ -206,7 +206,7 @@ impl<T> Part<T> {
             Entry::Occupied(open) => Ok((open.into_mut(), false)),
             Entry::Vacant(vacant) => {
                 let staged = StagedFile { dir: dir(), first: offset, last: offset };
-                let file = OpenFile::create(self.place.staged(&staged), schema, staged)?;
+                let file = OpenFile::create(self.files.staged(&staged), schema, staged)?;
                 Ok((vacant.insert(file), true))
             }
         }
@@ -214,7 +214,7 @@ impl<T> Part<T> {
 
     fn finish(&mut self, bucket: Option<i64>, mapping: &Mapping<T>) -> Result<(), ConnectorError> {
         if let Some(file) = self.open.remove(&bucket) {
-            self.finished.push(file.finish(self.place.topic(), self.place.partition(), mapping)?);
+            self.finished.push(file.finish(self.files.topic(), self.files.partition(), mapping)?);
         }
         Ok(())
     }
@@ -239,7 +239,7 @@ impl<T> Part<T> {
         while let Some(bucket) = self.open.keys().next().copied() {
             self.finish(bucket, mapping)?;
         }
-        self.place.sync_staging()?;
+        self.files.sync_staging()?;
         let finished = mem::take(&mut self.finished);
         self.manifest.rows += finished.iter().map(|file| file.rows).sum::<u64>();
         self.manifest.skipped += mem::take(&mut self.skipped);
@@ -248,12 +248,12 @@ impl<T> Part<T> {
         (self.next, self.since, self.awaits_publishing) = (None, None, true);
         let metadata =
             sonic_rs::to_string(&self.manifest).map_err(|error| ConnectorError::Encode {
-                name: format!("{}-{}", self.place.topic(), self.place.partition()),
+                name: format!("{}-{}", self.files.topic(), self.files.partition()),
                 detail: error.to_string(),
             })?;
         let committed = Committed { offset, metadata };
         Ok(Some(Prepared {
-            partition: self.place.partition(),
+            partition: self.files.partition(),
             committed,
             dead_letters: Vec::new(),
         }))

@@ -45,13 +45,13 @@ pub(crate) struct Manifest {
 
 /// The files of one topic partition.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct PartitionFiles {
     root: PathBuf,
     topic: String,
     partition: u32,
 }
 
-impl Place {
+impl PartitionFiles {
     /// Creates the directories that are missing.
     pub(crate) fn open(root: &Path, topic: &str, partition: u32) -> Result<Self, ConnectorError> {
         let staging = root.join(STAGING);

@@ -148,7 +148,7 @@ fn files_lie_by_event_time_and_say_what_they_hold() {
     assert_eq!((prepared[0].partition, prepared[0].committed.offset), (3, 46));
     assert_eq!(published(dir.path()), Vec::<String>::new());
     assert_eq!(sink.counts().delivered, 0);
-    sink.published().unwrap();
+    sink.publish().unwrap();
     assert_eq!((sink.counts().delivered, sink.counts().skipped), (5, 1));
     let unknown = "date=__HIVE_DEFAULT_PARTITION__/hour=__HIVE_DEFAULT_PARTITION__";
     let names = published(dir.path());
@@ -185,7 +185,7 @@ fn files_are_rolled_by_rows_and_by_time() {
     assert_eq!(sink.prepare(Due::Reached(early)).unwrap(), []);
     sink.put(0, &records(99, &[("A", 0)])).unwrap();
     assert_eq!(sink.prepare(Due::Reached(early)).unwrap()[0].committed.offset, 100);
-    sink.published().unwrap();
+    sink.publish().unwrap();
     sink.put(0, &records(100, &[("A", 0)])).unwrap();
     assert_eq!(sink.prepare(Due::Reached(early)).unwrap(), []);
     assert_eq!(sink.prepare(Due::Reached(late)).unwrap()[0].committed.offset, 101);
@@ -201,10 +201,10 @@ fn event_times_spread_over_a_thousand_directories_stay_within_bounds() {
     assert_eq!(taken, 1_024);
     let prepared = sink.prepare(Due::All).unwrap();
     assert!(prepared[0].committed.metadata.len() < 1 << 20);
-    sink.published().unwrap();
+    sink.publish().unwrap();
     assert_eq!(sink.put(0, &records(1_024, &rows[taken..])).unwrap(), 1_100 - taken);
     sink.prepare(Due::All).unwrap();
-    sink.published().unwrap();
+    sink.publish().unwrap();
     assert_eq!(read_all(dir.path()).len(), 1_100);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! # Guarantee
 //!
-//! At-least-once: a process that is killed after it has written and before that is committed writes the same lines again.
+//! At-least-once: a process that is killed after it wrote lines and before they are committed writes them again.
 //!
 //! # Not here
 //!
@@ -31,13 +31,13 @@ use std::{
 /// ```
 pub struct StdoutSink {
     out: BufWriter<Box<dyn Write + Send>>,
-    /// Behind the last record written, of each partition that has moved since it was committed.
-    moved: BTreeMap<u32, i64>,
+    /// One past the last record written, of each partition with records that are not committed.
+    written: BTreeMap<u32, i64>,
 }
 
 impl fmt::Debug for StdoutSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StdoutSink").field("moved", &self.moved).finish_non_exhaustive()
+        f.debug_struct("StdoutSink").field("written", &self.written).finish_non_exhaustive()
     }
 }
 
@@ -57,7 +57,7 @@ impl StdoutSink {
     /// Writes to something else.
     #[must_use]
     pub fn to(out: impl Write + Send + 'static) -> Self {
-        Self { out: BufWriter::new(Box::new(out)), moved: BTreeMap::new() }
+        Self { out: BufWriter::new(Box::new(out)), written: BTreeMap::new() }
     }
 
     fn write(&mut self, records: &RecordSet) -> io::Result<()> {
@@ -100,15 +100,15 @@ impl SinkConnector for StdoutSink {
     fn put(&mut self, partition: u32, records: &RecordSet) -> Result<usize, ConnectorError> {
         self.write(records).map_err(failed)?;
         if let Some(last) = records.iter().next_back() {
-            self.moved.insert(partition, last.offset + 1);
+            self.written.insert(partition, last.offset + 1);
         }
         Ok(records.len())
     }
 
     fn prepare(&mut self, _due: Due) -> Result<Vec<Prepared>, ConnectorError> {
         self.out.flush().map_err(failed)?;
-        let moved = std::mem::take(&mut self.moved);
-        let prepared = moved.into_iter().map(|(partition, offset)| Prepared {
+        let written = std::mem::take(&mut self.written);
+        let prepared = written.into_iter().map(|(partition, offset)| Prepared {
             partition,
             committed: Committed { offset, metadata: String::new() },
             dead_letters: Vec::new(),

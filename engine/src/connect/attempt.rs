@@ -3,7 +3,7 @@
 use super::{Stopped, signal::Signal};
 use headwater_core::ports::connector::Retry;
 
-/// Calls until it succeeds, fails for good, has used up its budget, or the task is to stop.
+/// Calls until that succeeds, fails for good, has used up its budget, or the task is to stop.
 pub(super) fn attempt<P: Clone + Default, T, E: Into<Stopped>>(
     signal: &Signal<P>,
     retry: Retry,
@@ -20,5 +20,5 @@ pub(super) fn attempt<P: Clone + Default, T, E: Into<Stopped>>(
         tracing::warn!(%error, failures, delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), "will retry");
         signal.wait(delay)?;
     }
-    Err(Stopped::Asked)
+    Err(Stopped::OnRequest)
 }

@@ -1,4 +1,4 @@
-//! The dead letters of a connector as one append.
+//! Turns the dead letters of a connector into one append.
 
 use super::Stopped;
 use headwater_core::{
@@ -8,17 +8,17 @@ use headwater_core::{
 };
 use std::{slice, sync::Arc};
 
-/// Where dead letters come from and go to.
+/// Route of dead letters: the input they come from and the topic they go to.
 #[derive(Debug)]
-pub(super) struct Origin<'a> {
+pub(super) struct Route<'a> {
     pub(super) from: &'a str,
     pub(super) partition: u32,
     pub(super) to: &'a TopicName,
 }
 
-/// The append that carries `letters`, or `None` if there are none.
+/// Builds the append that carries `letters`, or `None` if there are none.
 pub(super) fn dead_letters(
-    origin: &Origin<'_>,
+    route: &Route<'_>,
     letters: &[DeadLetter],
     now: Timestamp,
 ) -> Result<Option<Append>, Stopped> {
@@ -30,8 +30,8 @@ pub(super) fn dead_letters(
         let headers = DeadLetterHeaders {
             kind: letter.kind,
             cause: &letter.cause,
-            topic: origin.from,
-            partition: origin.partition,
+            topic: route.from,
+            partition: route.partition,
             offset: letter.offset,
         };
         let (key, value) = (letter.key.as_deref(), letter.value.as_deref());
@@ -39,11 +39,11 @@ pub(super) fn dead_letters(
             .push(now, key, value, &headers.to_headers())
             .map_err(|full| Stopped::Setup(full.to_string()))?;
     }
-    let partition = TopicPartition::new(origin.to.clone(), 0);
+    let partition = TopicPartition::new(route.to.clone(), 0);
     Ok(Some(Append { partition, base_offset: None, records: Arc::new(records.build()) }))
 }
 
-/// The topic as it exists, or created with `partitions`.
+/// Finds the topic, or creates it with `partitions`.
 pub(super) fn ensure_topic(
     log: &dyn Log,
     name: &TopicName,

@@ -1,9 +1,9 @@
-//! The runtime of connectors: one thread a connector, between its port and the log port.
+//! The runtime of connectors: one thread for each, between the connector port and the log port.
 //!
 //! | part | does |
 //! |---|---|
 //! | [`SourceTask`] | polls a source; records, dead letters and position become durable in one commit |
-//! | [`SinkTask`] | reads a topic into a sink; commits what it staged, then lets it publish |
+//! | [`SinkTask`] | reads a topic into a sink; commits what it staged, then has it published |
 //! | `attempt` | tries retriable failures again, with waits that a stop cuts short |
 //! | `signal` | how a task is stopped, woken and awaited |
 //!
@@ -28,7 +28,7 @@ pub use source::{SourceProgress, SourceTarget, SourceTask};
 use headwater_core::ports::{connector::ConnectorError, log::LogError};
 use std::{io, sync::Arc};
 
-/// Why a connector's task ended before its work was done.
+/// Failure that ended a connector's task before its work was done.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -78,21 +78,21 @@ pub enum ConnectError {
     },
 }
 
-/// Why a task's loop ended early, before it is given the connector's name.
+/// Reason for which a task's loop ended early, before it is given the connector's name.
 #[derive(Debug)]
 enum Stopped {
     Connector(ConnectorError),
     Log(LogError),
     Setup(String),
-    /// Somebody asked for it.
-    Asked,
+    /// Its owner requested it, or nobody reads its output any more.
+    OnRequest,
 }
 
 impl From<ConnectorError> for Stopped {
     fn from(error: ConnectorError) -> Self {
         // Whoever read the output has gone, as in `… | head`: nothing failed.
         if matches!(error, ConnectorError::Closed(_)) {
-            Self::Asked
+            Self::OnRequest
         } else {
             Self::Connector(error)
         }
@@ -112,12 +112,12 @@ impl Stopped {
             Self::Connector(source) => Err(ConnectError::Connector { name, source }),
             Self::Log(source) => Err(ConnectError::Log { name, source }),
             Self::Setup(detail) => Err(ConnectError::Setup { name, detail }),
-            Self::Asked => Ok(()),
+            Self::OnRequest => Ok(()),
         }
     }
 }
 
-/// The group that holds a connector's positions.
+/// Name of the group that holds a connector's positions.
 fn group_of(name: &str) -> Arc<str> {
     format!("connect-{name}").into()
 }

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! - A wish, once given, is seen by every later wait: no wake-up is lost between a check and a wait.
+//! - A request, once made, is seen by every later wait: no wake-up is lost between a check and a wait.
 //! - The outcome is set once, when the thread has ended.
 
 use super::{ConnectError, Stopped};
@@ -14,23 +14,23 @@ use std::{
     time::Duration,
 };
 
-/// What the owner wants of the task.
+/// Request of the owner to its task; a later one is stronger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Wish {
-    Run,
+pub(super) enum Request {
+    Continue,
     Drain,
     Stop,
 }
 
 #[derive(Debug)]
 struct Inner<P> {
-    wish: Wish,
+    request: Request,
     woken: bool,
     progress: P,
     outcome: Option<Result<(), Arc<ConnectError>>>,
 }
 
-/// The state that a task and its handle share.
+/// State that a task and its handle share.
 #[derive(Debug)]
 pub(super) struct Signal<P> {
     inner: Mutex<Inner<P>>,
@@ -39,7 +39,12 @@ pub(super) struct Signal<P> {
 
 impl<P: Clone + Default> Signal<P> {
     pub(super) fn new() -> Self {
-        let inner = Inner { wish: Wish::Run, woken: false, progress: P::default(), outcome: None };
+        let inner = Inner {
+            request: Request::Continue,
+            woken: false,
+            progress: P::default(),
+            outcome: None,
+        };
         Self { inner: Mutex::new(inner), changed: Condvar::new() }
     }
 
@@ -48,14 +53,15 @@ impl<P: Clone + Default> Signal<P> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn wish(&self) -> Wish {
-        self.lock().wish
+    /// Strongest request so far.
+    pub(super) fn requested(&self) -> Request {
+        self.lock().request
     }
 
-    /// Asks for `wish`; a weaker one than what was asked for already changes nothing.
-    pub(super) fn ask(&self, wish: Wish) {
+    /// Makes a request; one weaker than an earlier one changes nothing.
+    pub(super) fn request(&self, request: Request) {
         let mut inner = self.lock();
-        inner.wish = inner.wish.max(wish);
+        inner.request = inner.request.max(request);
         self.changed.notify_all();
     }
 
@@ -64,13 +70,13 @@ impl<P: Clone + Default> Signal<P> {
         self.changed.notify_all();
     }
 
-    /// Waits until woken or asked for something new, at most `timeout`.
+    /// Waits until woken or until there is a new request, at most `timeout`.
     pub(super) fn wait_woken(&self, timeout: Duration) {
         let inner = self.lock();
-        let before = inner.wish;
+        let before = inner.request;
         let waited = self
             .changed
-            .wait_timeout_while(inner, timeout, |inner| !inner.woken && inner.wish == before);
+            .wait_timeout_while(inner, timeout, |inner| !inner.woken && inner.request == before);
         waited.unwrap_or_else(PoisonError::into_inner).0.woken = false;
     }
 
@@ -78,18 +84,22 @@ impl<P: Clone + Default> Signal<P> {
     pub(super) fn wait(&self, timeout: Duration) -> Result<(), Stopped> {
         let inner = self.lock();
         let waited =
-            self.changed.wait_timeout_while(inner, timeout, |inner| inner.wish != Wish::Stop);
+            self.changed.wait_timeout_while(inner, timeout, |inner| inner.request != Request::Stop);
         let inner = waited.unwrap_or_else(PoisonError::into_inner).0;
-        if inner.wish == Wish::Stop { Err(Stopped::Asked) } else { Ok(()) }
+        if inner.request == Request::Stop { Err(Stopped::OnRequest) } else { Ok(()) }
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut P)) {
         change(&mut self.lock().progress);
     }
 
-    pub(super) fn progress(&self) -> (P, Option<Result<(), Arc<ConnectError>>>) {
-        let inner = self.lock();
-        (inner.progress.clone(), inner.outcome.clone())
+    pub(super) fn progress(&self) -> P {
+        self.lock().progress.clone()
+    }
+
+    /// Failure that ended the task, if one has.
+    pub(super) fn error(&self) -> Option<Arc<ConnectError>> {
+        self.lock().outcome.clone().and_then(Result::err)
     }
 
     pub(super) fn wait_outcome(&self) -> Result<P, Arc<ConnectError>> {
@@ -107,20 +117,20 @@ impl<P: Clone + Default> Signal<P> {
     }
 }
 
-/// Runs `body` on a thread of its own; whatever way it ends, the signal learns of it.
+/// Runs `body` on a thread of its own, and sets the outcome however that ends.
 pub(super) fn spawn<P: Clone + Default + Send + 'static>(
     name: &Arc<str>,
     signal: &Arc<Signal<P>>,
     body: impl FnOnce() -> Result<(), Stopped> + Send + 'static,
 ) -> Result<JoinHandle<()>, ConnectError> {
-    let (task, shared) = (Arc::clone(name), Arc::clone(signal));
+    let (task, signal) = (Arc::clone(name), Arc::clone(signal));
     let run = move || {
         let outcome = match catch_unwind(AssertUnwindSafe(body)) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(stopped)) => stopped.named(&task),
             Err(panic) => Err(ConnectError::Panicked { name: task, message: panic_text(&*panic) }),
         };
-        shared.end(outcome);
+        signal.end(outcome);
     };
     thread::Builder::new()
         .name(format!("connect-{name}"))

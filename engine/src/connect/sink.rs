@@ -4,15 +4,15 @@
 //!
 //! - What a sink prepared is published only after its positions are committed and the log is on the disk to that point,
 //!   so that no sink is ever ahead of the log.
-//! - A drain reads to the ends that the partitions had when it was asked for, then prepares everything.
+//! - A drain reads to the ends that the partitions had when it was requested, then prepares everything.
 //! - A stop prepares and commits what was taken, so that a sink that can repeat records repeats none.
 
 use super::{
     ConnectError, Stopped,
     attempt::attempt,
-    dead_letter::{Origin, dead_letters, ensure_topic},
+    dead_letter::{Route, dead_letters, ensure_topic},
     group_of,
-    signal::{Signal, Wish, spawn},
+    signal::{Request, Signal, spawn},
 };
 use headwater_core::{
     ports::{
@@ -24,12 +24,12 @@ use headwater_core::{
 };
 use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
-/// What one fetch asks for.
+/// Bytes of one fetch at about most.
 const FETCH_BYTES: usize = 1 << 20;
-/// How often limits of time are looked at while nothing arrives.
+/// Interval at which limits of time are checked while nothing arrives.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 
-/// How far a sink is.
+/// Progress of a sink.
 #[derive(Debug, Clone, Default)]
 pub struct SinkProgress {
     /// Records that it has taken in this run.
@@ -48,7 +48,7 @@ pub struct SinkProgress {
     pub error: Option<Arc<ConnectError>>,
 }
 
-/// A sink at work on its own thread; dropping it stops it.
+/// Task that runs a sink on a thread of its own; dropping it stops it.
 #[derive(Debug)]
 pub struct SinkTask {
     signal: Arc<Signal<SinkProgress>>,
@@ -56,13 +56,14 @@ pub struct SinkTask {
 }
 
 impl SinkTask {
-    /// Starts a sink of a topic that exists, under a name that no other connector of the log has. Records that it
-    /// refuses go to the topic `{name}-dead-letters`, which is created when it is first needed.
+    /// Starts a sink of a topic that exists, under a name that no other connector of the log has.
+    ///
+    /// Records that it refuses go to the topic `{name}-dead-letters`, which is created when it is first needed.
     ///
     /// # Errors
     ///
     /// [`ConnectError::Connector`] if the sink does not validate, [`ConnectError::Setup`] if its name cannot be part of
-    /// a topic's name, [`ConnectError::Thread`].
+    /// a topic's name, [`ConnectError::Thread`] if the system gives no thread.
     pub fn start(
         name: &str,
         connector: Box<dyn SinkConnector>,
@@ -81,40 +82,40 @@ impl SinkTask {
         let signal = Arc::new(Signal::new());
         let (shared, group) = (Arc::clone(&signal), group_of(&name));
         let thread = spawn(&name, &signal, move || {
-            let topics = (topic, dead_letter_topic);
-            Run::open(connector, log, topics, (group, clock, shared))?.run()
+            Run::open(connector, log, topic, dead_letter_topic, &group, clock, shared)?.run()
         })?;
         Ok(Self { signal, thread: Some(thread) })
     }
 
-    /// How far it is.
+    /// Progress so far.
     #[must_use]
     pub fn progress(&self) -> SinkProgress {
-        let (mut progress, outcome) = self.signal.progress();
-        progress.error = outcome.and_then(Result::err);
-        progress
+        let error = self.signal.error();
+        SinkProgress { error, ..self.signal.progress() }
     }
 
-    /// Waits until everything up to the topic's present end is delivered, committed and published; then it has ended.
+    /// Waits until everything up to the topic's present end is delivered, committed and published, then ends the task.
     ///
     /// # Errors
     ///
-    /// Why the task failed.
+    /// [`ConnectError::Connector`], [`ConnectError::Log`], [`ConnectError::Setup`] or [`ConnectError::Panicked`] if the
+    /// task failed.
     pub fn drain(&self) -> Result<SinkProgress, Arc<ConnectError>> {
-        self.signal.ask(Wish::Drain);
+        self.signal.request(Request::Drain);
         self.signal.wait_outcome()
     }
 
-    /// Asks the task to commit what it has and to stop; returns at once.
+    /// Requests that the task commits what it has and stops; returns at once.
     pub fn stop(&self) {
-        self.signal.ask(Wish::Stop);
+        self.signal.request(Request::Stop);
     }
 
     /// Stops the task and waits until it has.
     ///
     /// # Errors
     ///
-    /// Why the task failed.
+    /// [`ConnectError::Connector`], [`ConnectError::Log`], [`ConnectError::Setup`] or [`ConnectError::Panicked`] if the
+    /// task failed.
     pub fn join(self) -> Result<SinkProgress, Arc<ConnectError>> {
         self.stop();
         self.signal.wait_outcome()
@@ -131,6 +132,7 @@ impl Drop for SinkTask {
     }
 }
 
+/// Offsets of one partition: the next to read, one past the last committed, and the end when it was last fetched.
 #[derive(Debug)]
 struct Reading {
     partition: TopicPartition,
@@ -141,7 +143,7 @@ struct Reading {
     _subscription: Subscription,
 }
 
-/// The task's state on its thread.
+/// State of the task on its thread.
 struct Run {
     connector: Box<dyn SinkConnector>,
     log: Arc<dyn Log>,
@@ -153,27 +155,28 @@ struct Run {
     readings: Vec<Reading>,
 }
 
-type Shared = (Arc<str>, Arc<dyn Clock>, Arc<Signal<SinkProgress>>);
-
 impl Run {
     fn open(
         mut connector: Box<dyn SinkConnector>,
         log: Arc<dyn Log>,
-        (topic, dead_letter_topic): (TopicName, TopicName),
-        (group, clock, signal): Shared,
+        topic: TopicName,
+        dead_letter_topic: TopicName,
+        group: &str,
+        clock: Arc<dyn Clock>,
+        signal: Arc<Signal<SinkProgress>>,
     ) -> Result<Self, Stopped> {
         let spec = log.topics()?.into_iter().find(|spec| spec.name == topic);
         let spec = spec
             .ok_or_else(|| Stopped::Setup(format!("there is no topic {topic}; create it first")))?;
-        let claim = log.claim(&group, std::slice::from_ref(&topic))?;
+        let claim = log.claim(group, std::slice::from_ref(&topic))?;
         let mut readings = Vec::new();
-        for place in 0..spec.partitions {
-            let partition = TopicPartition::new(topic.clone(), place);
+        for number in 0..spec.partitions {
+            let partition = TopicPartition::new(topic.clone(), number);
             let woken = Arc::clone(&signal);
             let subscription = log.subscribe(&partition, Arc::new(move || woken.wake()))?;
-            let committed = log.committed(&group, &partition)?;
+            let committed = log.committed(group, &partition)?;
             let retry = connector.retry();
-            attempt(&signal, retry, || connector.open(topic.as_str(), place, committed.as_ref()))?;
+            attempt(&signal, retry, || connector.open(topic.as_str(), number, committed.as_ref()))?;
             let offsets = log.offsets(&partition)?;
             let position = committed.map_or(offsets.start, |committed| committed.offset);
             readings.push(Reading {
@@ -192,21 +195,22 @@ impl Run {
     fn run(mut self) -> Result<(), Stopped> {
         let mut ends: Option<Vec<i64>> = None;
         loop {
-            let wish = self.signal.wish();
-            if wish == Wish::Stop {
-                return self.finish();
+            let requested = self.signal.requested();
+            if requested == Request::Stop {
+                // If this fails, it is not tried again.
+                return self.prepare(Due::All);
             }
-            if wish == Wish::Drain && ends.is_none() {
+            if requested == Request::Drain && ends.is_none() {
                 ends = Some(self.ends()?);
             }
-            let moved = self.read()?;
-            if ends.as_ref().is_some_and(|ends| self.is_behind(ends)) {
-                self.finish()?;
+            let found = self.read()?;
+            if ends.as_ref().is_some_and(|ends| self.has_reached(ends)) {
+                self.prepare(Due::All)?;
                 self.signal.update(|progress| progress.drained = true);
                 return Ok(());
             }
             self.prepare(Due::Reached(self.clock.elapsed()))?;
-            if !moved {
+            if !found {
                 self.signal.wait_woken(IDLE_WAIT);
             }
         }
@@ -219,45 +223,37 @@ impl Run {
     }
 
     /// Whether all partitions are read to these ends.
-    fn is_behind(&self, ends: &[i64]) -> bool {
+    fn has_reached(&self, ends: &[i64]) -> bool {
         self.readings.iter().zip(ends).all(|(reading, end)| reading.position >= *end)
     }
 
     /// Reads each partition once; whether any had something.
     fn read(&mut self) -> Result<bool, Stopped> {
-        let mut moved = false;
-        for place in 0..self.readings.len() {
-            moved |= self.read_partition(place)?;
+        let (mut found, mut taken, mut is_full) = (false, 0, false);
+        let retry = self.connector.retry();
+        for reading in &mut self.readings {
+            let fetched = self.log.fetch(&reading.partition, reading.position, FETCH_BYTES)?;
+            found |= fetched.next_offset > reading.position;
+            reading.end = fetched.end;
+            let (partition, records) = (reading.partition.partition, &fetched.records);
+            let mut count = 0;
+            if !records.is_empty() {
+                count = attempt(&self.signal, retry, || self.connector.put(partition, records))?;
+            }
+            taken += count as u64;
+            is_full |= count < records.len();
+            reading.position = records.get(count).map_or(fetched.next_offset, |left| left.offset);
         }
-        Ok(moved)
-    }
-
-    fn read_partition(&mut self, place: usize) -> Result<bool, Stopped> {
-        let Some(reading) = self.readings.get_mut(place) else { return Ok(false) };
-        let fetched = self.log.fetch(&reading.partition, reading.position, FETCH_BYTES)?;
-        let moved = fetched.next_offset > reading.position;
-        reading.end = fetched.end;
-        let (count, partition) = (fetched.records.len(), reading.partition.partition);
-        if count == 0 {
-            reading.position = fetched.next_offset;
-            return Ok(moved);
+        if found {
+            self.report(taken, 0);
         }
-        let (retry, connector) = (self.connector.retry(), &mut self.connector);
-        let taken = attempt(&self.signal, retry, || connector.put(partition, &fetched.records))?;
-        reading.position =
-            fetched.records.get(taken).map_or(fetched.next_offset, |first_left| first_left.offset);
-        self.report(taken as u64, 0);
-        if taken < count {
+        if is_full {
             self.prepare(Due::All)?;
         }
-        Ok(true)
+        Ok(found)
     }
 
-    /// Prepares everything, for an end. If that fails while the task is to stop, it is not tried again.
-    fn finish(&mut self) -> Result<(), Stopped> {
-        self.prepare(Due::All)
-    }
-
+    /// Prepares what is due, commits it and has it published.
     fn prepare(&mut self, due: Due) -> Result<(), Stopped> {
         let (retry, connector) = (self.connector.retry(), &mut self.connector);
         let prepared = attempt(&self.signal, retry, || connector.prepare(due))?;
@@ -267,7 +263,7 @@ impl Run {
         let letters = prepared.iter().map(|p| p.dead_letters.len() as u64).sum();
         self.commit(&prepared)?;
         let (retry, connector) = (self.connector.retry(), &mut self.connector);
-        attempt(&self.signal, retry, || connector.published())?;
+        attempt(&self.signal, retry, || connector.publish())?;
         self.report(0, letters);
         Ok(())
     }
@@ -303,12 +299,12 @@ impl Run {
             return Ok(None);
         }
         ensure_topic(&*self.log, &self.dead_letter_topic, 1)?;
-        let origin = Origin {
+        let route = Route {
             from: self.topic.as_str(),
             partition: part.partition,
             to: &self.dead_letter_topic,
         };
-        dead_letters(&origin, &part.dead_letters, self.clock.now())
+        dead_letters(&route, &part.dead_letters, self.clock.now())
     }
 
     fn report(&self, taken: u64, dead_letters: u64) {

@@ -1,8 +1,8 @@
-//! Drives a source: poll, place, commit; a few commits in flight so that syncing does not limit reading.
+//! Drives a source: poll, submit, await; a few commits are pending at a time, so that syncing does not limit reading.
 //!
 //! # Invariants
 //!
-//! - Records, dead letters and the position after them are one commit: a restart goes on exactly where the log ends.
+//! - Records, dead letters and the position after them are one commit: a restart resumes exactly where the log ends.
 //! - What a source gave is committed, also when it fails after that; without a position, once one is given.
 //! - Counts and the position are those of all runs, and are reported once they are acknowledged.
 //! - After the end of its input is committed, a source is opened to check its input but never polled again.
@@ -10,14 +10,16 @@
 use super::{
     ConnectError, Stopped,
     attempt::attempt,
-    dead_letter::{Origin, dead_letters, ensure_topic},
+    dead_letter::{Route, dead_letters, ensure_topic},
     group_of,
-    signal::{Signal, Wish, spawn},
+    signal::{Request, Signal, spawn},
 };
 use headwater_core::{
     dead_letter::DeadLetter,
     ports::{
-        connector::{ConnectorError, Resume, SourceBatch, SourceConnector, SourceStatus},
+        connector::{
+            ConnectorError, Resume, SourceBatch, SourceBatchParts, SourceConnector, SourceStatus,
+        },
         log::{Append, Claim, Commit, CommitTicket, Committed, GroupOffset, Log},
     },
     record::{RecordSet, TopicName, TopicPartition},
@@ -26,21 +28,25 @@ use headwater_core::{
 use serde::{Deserialize, Serialize};
 use std::{collections::VecDeque, mem, sync::Arc, thread::JoinHandle};
 
-/// Commits in flight at most: enough to read on while the disk syncs, few enough to bound memory.
-const COMMITS_IN_FLIGHT_MAX: usize = 4;
+/// Pending commits at most: enough to read on while the disk syncs, few enough to bound memory.
+const PENDING_COMMITS_MAX: usize = 4;
 
-/// Where a source's records go. Topics that do not exist are created; the dead-letter topic then has one partition.
+/// Topics that a source's records go to.
+///
+/// Those that do not exist are created; the dead-letter topic then has one partition.
 #[derive(Debug, Clone)]
 pub struct SourceTarget {
     /// The topic to fill.
     pub topic: TopicName,
     /// Its partitions.
     pub partitions: u32,
-    /// Where records go that cannot be taken.
+    /// The topic of records that cannot be taken.
     pub dead_letter_topic: TopicName,
 }
 
-/// How far a source is; committed figures of all runs.
+/// Progress of a source.
+///
+/// Records, dead letters and position are those of all runs, as far as they are committed.
 #[derive(Debug, Clone, Default)]
 pub struct SourceProgress {
     /// Records in the topic.
@@ -59,7 +65,7 @@ pub struct SourceProgress {
     pub error: Option<Arc<ConnectError>>,
 }
 
-/// A source at work on its own thread; dropping it stops it.
+/// Task that runs a source on a thread of its own; dropping it stops it.
 #[derive(Debug)]
 pub struct SourceTask {
     signal: Arc<Signal<SourceProgress>>,
@@ -71,7 +77,8 @@ impl SourceTask {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Connector`] if the source does not validate, [`ConnectError::Thread`].
+    /// [`ConnectError::Connector`] if the source does not validate, [`ConnectError::Thread`] if the system gives no
+    /// thread.
     pub fn start(
         name: &str,
         connector: Box<dyn SourceConnector>,
@@ -86,38 +93,39 @@ impl SourceTask {
         let signal = Arc::new(Signal::new());
         let (shared, group) = (Arc::clone(&signal), group_of(&name));
         let thread = spawn(&name, &signal, move || {
-            Run::open(connector, log, target, (group, clock, shared))?.run()
+            Run::open(connector, log, target, &group, clock, shared)?.run()
         })?;
         Ok(Self { signal, thread: Some(thread) })
     }
 
-    /// How far it is.
+    /// Progress so far.
     #[must_use]
     pub fn progress(&self) -> SourceProgress {
-        let (mut progress, outcome) = self.signal.progress();
-        progress.error = outcome.and_then(Result::err);
-        progress
+        let error = self.signal.error();
+        SourceProgress { error, ..self.signal.progress() }
     }
 
     /// Waits until the input is used up and committed, or the task has stopped.
     ///
     /// # Errors
     ///
-    /// Why the task failed.
+    /// [`ConnectError::Connector`], [`ConnectError::Log`], [`ConnectError::Setup`] or [`ConnectError::Panicked`] if the
+    /// task failed.
     pub fn wait_ended(&self) -> Result<SourceProgress, Arc<ConnectError>> {
         self.signal.wait_outcome()
     }
 
-    /// Asks the task to commit what it has and to stop; returns at once.
+    /// Requests that the task commits what it has and stops; returns at once.
     pub fn stop(&self) {
-        self.signal.ask(Wish::Stop);
+        self.signal.request(Request::Stop);
     }
 
     /// Stops the task and waits until it has.
     ///
     /// # Errors
     ///
-    /// Why the task failed.
+    /// [`ConnectError::Connector`], [`ConnectError::Log`], [`ConnectError::Setup`] or [`ConnectError::Panicked`] if the
+    /// task failed.
     pub fn join(self) -> Result<SourceProgress, Arc<ConnectError>> {
         self.stop();
         self.wait_ended()
@@ -134,7 +142,7 @@ impl Drop for SourceTask {
     }
 }
 
-/// What the runtime commits around the connector's own position.
+/// Metadata that is committed with an offset, around the connector's own.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Position {
     records: u64,
@@ -143,14 +151,15 @@ struct Position {
     connector: String,
 }
 
+/// A commit that the log has not acknowledged yet, and what is reported once it has.
 #[derive(Debug)]
-struct InFlight {
+struct PendingCommit {
     ticket: CommitTicket,
     offset: i64,
     position: Position,
 }
 
-/// The task's state on its thread.
+/// State of the task on its thread.
 struct Run {
     connector: Box<dyn SourceConnector>,
     log: Arc<dyn Log>,
@@ -162,28 +171,29 @@ struct Run {
     partition: TopicPartition,
     position: Position,
     offset: i64,
-    in_flight: VecDeque<InFlight>,
-    /// What was given since the last position, and how many batches were handed in.
+    pending: VecDeque<PendingCommit>,
+    /// What was given since the last position.
     batch: SourceBatch,
+    /// How many batches were submitted.
     batches: u32,
 }
-
-type Shared = (Arc<str>, Arc<dyn Clock>, Arc<Signal<SourceProgress>>);
 
 impl Run {
     fn open(
         mut connector: Box<dyn SourceConnector>,
         log: Arc<dyn Log>,
         mut target: SourceTarget,
-        (group, clock, signal): Shared,
+        group: &str,
+        clock: Arc<dyn Clock>,
+        signal: Arc<Signal<SourceProgress>>,
     ) -> Result<Self, Stopped> {
         target.partitions = ensure_topic(&*log, &target.topic, target.partitions)?.partitions;
         ensure_topic(&*log, &target.dead_letter_topic, 1)?;
-        let claim = log.claim(&group, &[])?;
+        let claim = log.claim(group, &[])?;
         let partition = TopicPartition::new(target.topic.clone(), 0);
         let resume = log
-            .committed(&group, &partition)?
-            .map(|committed| unwrap(&group, &committed))
+            .committed(group, &partition)?
+            .map(|committed| Position::read(group, &committed).map(|read| (read, committed.offset)))
             .transpose()?;
         let (position, offset) = resume.unwrap_or_default();
         let resume =
@@ -193,7 +203,6 @@ impl Run {
             });
         attempt(&signal, connector.retry(), || connector.open(resume.as_ref()))?;
         let input = connector.input();
-        let in_flight = VecDeque::new();
         let batch = SourceBatch::new(target.partitions, 0, &*clock);
         let run = Self {
             connector,
@@ -206,25 +215,25 @@ impl Run {
             partition,
             position,
             offset,
-            in_flight,
+            pending: VecDeque::new(),
             batch,
             batches: 0,
         };
         run.report(run.offset, &run.position.clone());
-        run.share();
+        run.report_share();
         Ok(run)
     }
 
     fn run(mut self) -> Result<(), Stopped> {
         let outcome = self.poll_to_end();
-        // What was handed in is acknowledged or refused by the log, whatever ended the reading.
+        // What was submitted is acknowledged or refused by the log, whatever ended the reading.
         let acknowledged = self.await_commits(0);
         outcome.and(acknowledged)
     }
 
     fn poll_to_end(&mut self) -> Result<(), Stopped> {
         let signal = Arc::clone(&self.signal);
-        while !self.position.ended && signal.wish() != Wish::Stop {
+        while !self.position.ended && signal.requested() != Request::Stop {
             let status = attempt(&signal, self.connector.retry(), || self.poll())?;
             if let SourceStatus::Idle(wait) = status {
                 signal.wait(wait)?;
@@ -233,7 +242,7 @@ impl Run {
         Ok(())
     }
 
-    /// Polls once and hands in what the source gave, whether it failed after that or not: it never gives it again.
+    /// Polls once and submits what the source gave, whether it failed after that or not: it never gives it again.
     fn poll(&mut self) -> Result<SourceStatus, Stopped> {
         self.batch.refresh_time(&*self.clock);
         let polled = self.connector.poll(&mut self.batch);
@@ -242,11 +251,11 @@ impl Run {
             self.batches = self.batches.wrapping_add(1);
             let next = SourceBatch::new(self.target.partitions, self.batches, &*self.clock);
             let given = mem::replace(&mut self.batch, next);
-            self.hand_in(given, ended)?;
+            self.submit(given, ended)?;
         } else if self.batch.is_full() {
             return Err(ConnectorError::BatchFull.into());
         }
-        self.share();
+        self.report_share();
         if !matches!(polled, Ok(SourceStatus::More)) {
             // Nothing follows for a while, so what was given shows as committed now.
             self.await_commits(0)?;
@@ -254,54 +263,47 @@ impl Run {
         Ok(polled?)
     }
 
-    fn hand_in(&mut self, batch: SourceBatch, ended: bool) -> Result<(), Stopped> {
-        self.await_commits(COMMITS_IN_FLIGHT_MAX - 1)?;
+    /// Makes a commit of a batch.
+    fn submit(&mut self, batch: SourceBatch, ended: bool) -> Result<(), Stopped> {
         let now = batch.now();
-        let (sets, letters, given) = batch.into_parts();
-        if let Some(given) = given {
-            self.offset = given.offset;
-            self.position.connector = given.metadata;
+        let SourceBatchParts { records, dead_letters, position } = batch.into_parts();
+        if let Some(Committed { offset, metadata }) = position {
+            (self.offset, self.position.connector) = (offset, metadata);
         }
+        self.await_commits(PENDING_COMMITS_MAX - 1)?;
         self.position.ended = ended;
-        self.position.records += sets.iter().map(RecordSet::len).sum::<usize>() as u64;
-        self.position.dead_letters += letters.len() as u64;
+        self.position.records += records.iter().map(RecordSet::len).sum::<usize>() as u64;
+        self.position.dead_letters += dead_letters.len() as u64;
         let mut appends: Vec<Append> =
-            (0..).zip(sets).filter_map(|(place, set)| self.append(place, set)).collect();
-        appends.extend(self.dead_letters(&letters, now)?);
+            (0..).zip(records).filter_map(|(number, set)| self.append(number, set)).collect();
+        appends.extend(self.dead_letters(&dead_letters, now)?);
         let metadata = sonic_rs::to_string(&self.position)
             .map_err(|error| Stopped::Setup(error.to_string()))?;
         let committed = Committed { offset: self.offset, metadata };
         let group = Arc::clone(&self.claim.owner().group);
         let offsets = vec![GroupOffset { group, partition: self.partition.clone(), committed }];
-        let ticket = self.log.commit(Commit {
-            owner: Some(self.claim.owner().clone()),
-            appends,
-            offsets,
-        })?;
-        self.in_flight.push_back(InFlight {
-            ticket,
-            offset: self.offset,
-            position: self.position.clone(),
-        });
+        let owner = Some(self.claim.owner().clone());
+        let ticket = self.log.commit(Commit { owner, appends, offsets })?;
+        let (offset, position) = (self.offset, self.position.clone());
+        self.pending.push_back(PendingCommit { ticket, offset, position });
         Ok(())
     }
 
-    fn append(&self, place: u32, set: RecordSet) -> Option<Append> {
-        let partition = TopicPartition::new(self.target.topic.clone(), place);
+    fn append(&self, number: u32, set: RecordSet) -> Option<Append> {
+        let partition = TopicPartition::new(self.target.topic.clone(), number);
         (!set.is_empty()).then(|| Append { partition, base_offset: None, records: Arc::new(set) })
     }
 
     fn dead_letters(&self, letters: &[DeadLetter], now: i64) -> Result<Option<Append>, Stopped> {
-        let origin = Origin { from: &self.input, partition: 0, to: &self.target.dead_letter_topic };
-        dead_letters(&origin, letters, now)
+        let route = Route { from: &self.input, partition: 0, to: &self.target.dead_letter_topic };
+        dead_letters(&route, letters, now)
     }
 
-    /// Awaits the oldest commits until at most `left` are in flight.
+    /// Awaits the oldest commits until at most `left` are pending.
     fn await_commits(&mut self, left: usize) -> Result<(), Stopped> {
-        while self.in_flight.len() > left {
-            let Some(InFlight { ticket, offset, position }) = self.in_flight.pop_front() else {
-                break;
-            };
+        while self.pending.len() > left
+            && let Some(PendingCommit { ticket, offset, position }) = self.pending.pop_front()
+        {
             ticket.wait().map_err(Stopped::Log)?;
             self.report(offset, &position);
         }
@@ -317,7 +319,7 @@ impl Run {
         });
     }
 
-    fn share(&self) {
+    fn report_share(&self) {
         let share = self.connector.share();
         self.signal.update(|progress| {
             progress.read = share.read;
@@ -326,11 +328,12 @@ impl Run {
     }
 }
 
-fn unwrap(group: &str, committed: &Committed) -> Result<(Position, i64), Stopped> {
-    let position = sonic_rs::from_str(&committed.metadata).map_err(|error| {
-        Stopped::Setup(format!(
-            "the committed position of group {group} is not a source's: {error}"
-        ))
-    })?;
-    Ok((position, committed.offset))
+impl Position {
+    fn read(group: &str, committed: &Committed) -> Result<Self, Stopped> {
+        sonic_rs::from_str(&committed.metadata).map_err(|error| {
+            let detail =
+                format!("the committed position of group {group} is not a source's: {error}");
+            Stopped::Setup(detail)
+        })
+    }
 }

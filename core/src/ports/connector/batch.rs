@@ -14,7 +14,10 @@ const RECORDS_MAX: usize = 8_192;
 /// Bytes in a source batch at which it counts as full.
 const BYTES_MAX: usize = 1 << 20;
 
-/// What a source has for the next commit: records placed in partitions, dead letters, and the position behind them.
+/// Batch of what a source has for the next commit.
+///
+/// It holds records by partition, dead letters, and the position after all of them. The time that it tells is that of
+/// the poll it is given to.
 #[derive(Debug)]
 pub struct SourceBatch {
     now: Timestamp,
@@ -29,7 +32,7 @@ pub struct SourceBatch {
 }
 
 impl SourceBatch {
-    /// An empty batch for a topic of so many partitions; records without a key go to partition `unkeyed_to`.
+    /// Makes an empty batch for a topic of so many partitions; records without a key go to partition `unkeyed_to`.
     #[must_use]
     pub fn new(partitions: u32, unkeyed_to: u32, clock: &dyn Clock) -> Self {
         let partitions: Vec<_> =
@@ -47,7 +50,7 @@ impl SourceBatch {
         }
     }
 
-    /// The same, but full with so many records; 8,192 unless set.
+    /// Sets with how many records it is full; 8,192 unless set.
     #[must_use]
     pub fn with_records_max(mut self, records_max: usize) -> Self {
         self.records_max = records_max;
@@ -59,7 +62,7 @@ impl SourceBatch {
         (self.now, self.elapsed) = (clock.now(), clock.elapsed());
     }
 
-    /// The wall clock at this poll, in ms.
+    /// Wall clock at this poll, in ms.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.now
@@ -71,11 +74,11 @@ impl SourceBatch {
         self.elapsed
     }
 
-    /// Adds a record, in the partition that Kafka's default partitioner gives its key.
+    /// Adds a record to the partition that Kafka's default partitioner gives its key.
     ///
     /// # Errors
     ///
-    /// [`ConnectorError::BatchFull`] past 4 GiB in a partition; end the batch at [`is_full`](Self::is_full).
+    /// [`ConnectorError::BatchFull`] past 4 GiB in a partition; return from the poll at [`is_full`](Self::is_full).
     pub fn push(
         &mut self,
         timestamp: Timestamp,
@@ -84,8 +87,8 @@ impl SourceBatch {
         headers: &Headers,
     ) -> Result<(), ConnectorError> {
         let count = u32::try_from(self.partitions.len()).unwrap_or(u32::MAX);
-        let place = key.map_or(self.unkeyed_to, |key| murmur2_partition(key, count) as usize);
-        let records = self.partitions.get_mut(place).ok_or(ConnectorError::BatchFull)?;
+        let partition = key.map_or(self.unkeyed_to, |key| murmur2_partition(key, count) as usize);
+        let records = self.partitions.get_mut(partition).ok_or(ConnectorError::BatchFull)?;
         records.push(timestamp, key, value, headers)?;
         self.records += 1;
         self.bytes += key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
@@ -98,7 +101,7 @@ impl SourceBatch {
         self.dead_letters.push(letter);
     }
 
-    /// Sets where to go on after everything in this batch.
+    /// Sets the position after everything in this batch, from which a restarted source resumes.
     ///
     /// A batch without a position is not committed but given to the next poll, which adds to it; a full one fails the
     /// source.
@@ -106,7 +109,7 @@ impl SourceBatch {
         self.position = Some(position);
     }
 
-    /// Whether the batch should be ended: 8,192 records or 1 MiB.
+    /// Whether the poll should return: 8,192 records or 1 MiB.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.records + self.dead_letters.len() >= self.records_max || self.bytes >= BYTES_MAX
@@ -124,16 +127,30 @@ impl SourceBatch {
         self.position.is_some()
     }
 
-    /// The number of records, dead letters not counted.
+    /// Number of records, dead letters not counted.
     #[must_use]
     pub fn records(&self) -> usize {
         self.records
     }
 
-    /// The batch's parts: records by partition, dead letters, position.
+    /// Takes the batch apart.
     #[must_use]
-    pub fn into_parts(self) -> (Vec<RecordSet>, Vec<DeadLetter>, Option<Committed>) {
-        let sets = self.partitions.into_iter().map(RecordSetBuilder::build).collect();
-        (sets, self.dead_letters, self.position)
+    pub fn into_parts(self) -> SourceBatchParts {
+        SourceBatchParts {
+            records: self.partitions.into_iter().map(RecordSetBuilder::build).collect(),
+            dead_letters: self.dead_letters,
+            position: self.position,
+        }
     }
+}
+
+/// Parts of a [`SourceBatch`].
+#[derive(Debug)]
+pub struct SourceBatchParts {
+    /// The records of each partition.
+    pub records: Vec<RecordSet>,
+    /// The records that cannot be taken.
+    pub dead_letters: Vec<DeadLetter>,
+    /// The position after all of them, if one was set.
+    pub position: Option<Committed>,
 }

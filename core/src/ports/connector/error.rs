@@ -1,9 +1,9 @@
-//! Why a connector could not go on.
+//! Why a connector cannot continue, and what a caller can do about it.
 
 use crate::record::SetFull;
 use std::{io, path::PathBuf, sync::Arc};
 
-/// What a caller can do about a [`ConnectorError`].
+/// Kind of a [`ConnectorError`]: what a caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectorErrorKind {
@@ -21,7 +21,7 @@ pub enum ConnectorErrorKind {
     Closed,
 }
 
-/// Why a connector could not go on.
+/// Failure that keeps a connector from continuing.
 ///
 /// ```
 /// use headwater_core::ports::connector::{ConnectorError, ConnectorErrorKind};
@@ -54,7 +54,7 @@ pub enum ConnectorError {
     },
 
     /// The input cannot be read past a position; what lies before it was taken.
-    #[error("{input} cannot be read behind byte {position}: {detail}")]
+    #[error("{input} cannot be read past byte {position}: {detail}")]
     Input {
         /// The input.
         input: String,
@@ -65,7 +65,7 @@ pub enum ConnectorError {
     },
 
     /// The committed position is of another input, or was written by another program.
-    #[error("{name} cannot go on where the last run stopped: {detail}")]
+    #[error("{name} cannot resume where the last run stopped: {detail}")]
     Position {
         /// The input, or the partition.
         name: String,
@@ -93,8 +93,8 @@ pub enum ConnectorError {
         detail: String,
     },
 
-    /// A batch holds all that it can.
-    #[error("a batch is full; end it and start another")]
+    /// A source's batch holds all that it can.
+    #[error("a source's batch is full; set its position and return from the poll")]
     BatchFull,
 
     /// The other side has closed and wants no more; this is an end, not a failure.
@@ -109,7 +109,7 @@ impl From<SetFull> for ConnectorError {
 }
 
 impl ConnectorError {
-    /// What a caller can do about it.
+    /// Kind of the error: what a caller can do about it.
     #[must_use]
     pub fn kind(&self) -> ConnectorErrorKind {
         match self {
@@ -122,7 +122,7 @@ impl ConnectorError {
         }
     }
 
-    /// The file system refused `action` on `path`.
+    /// Makes the error of a file system that refused `action` on `path`.
     pub fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { action, path: path.into(), source: Arc::new(source) }
     }

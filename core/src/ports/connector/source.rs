@@ -5,46 +5,120 @@ use crate::ports::log::Committed;
 use std::{fmt, time::Duration};
 
 /// Fills a topic from a foreign system.
+///
+/// The runtime opens a source once, then polls it until it has ended or is stopped. What a poll adds to its batch is
+/// committed with the position that the poll sets.
+///
+/// ```
+/// use headwater_core::{
+///     ports::{
+///         connector::{
+///             ConnectorError, Guarantee, Resume, SourceBatch, SourceConnector, SourceStatus,
+///         },
+///         log::Committed,
+///     },
+///     record::Headers,
+///     time::ManualClock,
+/// };
+///
+/// /// The words of a text; a position is the number of words before it.
+/// #[derive(Debug)]
+/// struct Words {
+///     text: &'static str,
+///     next: usize,
+/// }
+///
+/// impl SourceConnector for Words {
+///     fn input(&self) -> String {
+///         "a text".to_owned()
+///     }
+///
+///     fn guarantee(&self) -> Guarantee {
+///         Guarantee::ExactlyOnce
+///     }
+///
+///     fn validate(&self) -> Result<(), ConnectorError> {
+///         Ok(())
+///     }
+///
+///     fn open(&mut self, resume: Option<&Resume>) -> Result<(), ConnectorError> {
+///         self.next = resume.map_or(0, |resume| resume.position.offset as usize);
+///         Ok(())
+///     }
+///
+///     fn poll(&mut self, out: &mut SourceBatch) -> Result<SourceStatus, ConnectorError> {
+///         let mut words = self.text.split(' ').skip(self.next);
+///         while !out.is_full() {
+///             let Some(word) = words.next() else { return Ok(SourceStatus::Ended) };
+///             out.push(out.now(), None, Some(word.as_bytes()), &Headers::new())?;
+///             self.next += 1;
+///             out.set_position(Committed { offset: self.next as i64, metadata: String::new() });
+///         }
+///         Ok(SourceStatus::More)
+///     }
+/// }
+///
+/// let mut source = Words { text: "to be or not", next: 0 };
+/// source.open(None)?;
+/// let clock = ManualClock::at(0);
+/// let mut batches = Vec::new();
+/// loop {
+///     let mut batch = SourceBatch::new(1, 0, &clock).with_records_max(3);
+///     let status = source.poll(&mut batch)?;
+///     let parts = batch.into_parts();
+///     let values = parts.records[0].iter().filter_map(|record| record.value);
+///     let words: Vec<_> = values.map(String::from_utf8_lossy).collect();
+///     batches.push(format!("{}: {}", parts.position.unwrap().offset, words.join(" ")));
+///     if status == SourceStatus::Ended {
+///         break;
+///     }
+/// }
+/// assert_eq!(batches, ["3: to be or", "4: not"]);
+/// # Ok::<(), ConnectorError>(())
+/// ```
 pub trait SourceConnector: Send + fmt::Debug {
-    /// What is read, for people and for dead letters: a path, a URL.
+    /// Input that is read, for people and for dead letters: a path, a URL.
     fn input(&self) -> String;
 
-    /// Whether each of its positions leads back to the same records.
+    /// Guarantee that each of its positions leads back to the same records, or does not.
     fn guarantee(&self) -> Guarantee;
 
     /// Checks the configuration against the world, without taking anything.
     ///
     /// # Errors
     ///
-    /// What is wrong and what to do about it.
+    /// [`ConnectorError::Config`] for a setting that cannot be used; [`ConnectorError::Io`] or
+    /// [`ConnectorError::Remote`] if the input cannot be reached.
     fn validate(&self) -> Result<(), ConnectorError>;
 
-    /// Starts, or goes on behind a position that an earlier run gave. `ended` says that this position was the end.
+    /// Opens the input at its beginning, or after the position that an earlier run gave.
     ///
     /// # Errors
     ///
-    /// The input cannot be opened, or is not the one that the position is of.
+    /// [`ConnectorError::Position`] if the input is not the one that the position is of; [`ConnectorError::Io`] or
+    /// [`ConnectorError::Remote`] if it cannot be opened.
     fn open(&mut self, resume: Option<&Resume>) -> Result<(), ConnectorError>;
 
     /// Adds what there is to `out`, until [`SourceBatch::is_full`]; never waits for long.
     ///
     /// # Errors
     ///
-    /// The input failed. What was given before counts as given: the next poll goes on after it.
+    /// [`ConnectorError::Input`], [`ConnectorError::Io`] or [`ConnectorError::Remote`] if the input failed. What was
+    /// added before counts as given: the next poll resumes after it.
     fn poll(&mut self, out: &mut SourceBatch) -> Result<SourceStatus, ConnectorError>;
 
-    /// How far it is.
+    /// Share of the input that was read.
     fn share(&self) -> InputShare {
         InputShare::default()
     }
 
-    /// How a retriable failure is tried again.
+    /// Waits between the tries of a call that failed and is retriable.
     fn retry(&self) -> Retry {
         Retry::default()
     }
 }
 
-/// Where an earlier run of a source stood.
+/// Position at which an earlier run of a source stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resume {
     /// The position that it gave last.
@@ -53,18 +127,18 @@ pub struct Resume {
     pub ended: bool,
 }
 
-/// Whether a source has more.
+/// Status of a source after a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceStatus {
-    /// Perhaps: poll again at once.
+    /// There may be more: poll again at once.
     More,
-    /// Nothing now; poll again after this time.
+    /// There is nothing now; poll again after this time.
     Idle(Duration),
-    /// Nothing ever again.
+    /// There is nothing ever again.
     Ended,
 }
 
-/// How much of its input a source has read.
+/// Share of its input that a source has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct InputShare {
     /// Units read, such as bytes of a file.
