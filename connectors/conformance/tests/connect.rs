@@ -14,7 +14,10 @@ use headwater_core::{
 };
 use headwater_engine::connect::{ConnectError, SourceTarget, SourceTask};
 use headwater_log::MemoryLog;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 #[derive(Debug, Clone, Copy)]
 enum Then {
@@ -139,6 +142,46 @@ impl SourceConnector for Faltering {
     }
 }
 
+/// Gives one record, then nothing more, at a position that stays; in between another task claims its group.
+#[derive(Debug)]
+struct AtRest {
+    polls: u32,
+    log: Arc<MemoryLog>,
+    rested: mpsc::Sender<()>,
+}
+
+impl SourceConnector for AtRest {
+    fn input(&self) -> String {
+        "at rest".to_owned()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn validate(&self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn open(&mut self, _resume: Option<&Resume>) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn poll(&mut self, out: &mut SourceBatch) -> Result<SourceStatus, ConnectorError> {
+        out.set_position(Committed { offset: 1, metadata: "m".to_owned() });
+        self.polls += 1;
+        if self.polls == 1 {
+            out.push(0, None, Some(b"v"), &Headers::new())?;
+        } else if self.polls == 2 {
+            self.log.claim("connect-s").unwrap();
+        } else {
+            self.rested.send(()).unwrap();
+            return Ok(SourceStatus::Idle(Duration::from_secs(3_600)));
+        }
+        Ok(SourceStatus::Idle(Duration::ZERO))
+    }
+}
+
 fn start(log: &Arc<MemoryLog>, then: Then) -> SourceTask {
     start_source(log, Box::new(Scripted { at: 0, then, failures: 0 }))
 }
@@ -199,6 +242,16 @@ fn what_a_source_gave_before_it_failed_is_committed_however_often_it_fails() {
         values.sort();
         assert_eq!(values, [b"0", b"1", b"2", b"3"], "{positions:?}");
     }
+}
+
+#[test]
+fn a_source_at_rest_commits_nothing() {
+    let log = Arc::new(MemoryLog::new());
+    let (rested, has_rested) = mpsc::channel();
+    let task = start_source(&log, Box::new(AtRest { polls: 0, log: Arc::clone(&log), rested }));
+    has_rested.recv().unwrap();
+    // Any commit after the claim would have been refused.
+    assert_eq!(task.join().unwrap().records, 1);
 }
 
 #[test]

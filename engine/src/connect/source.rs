@@ -263,11 +263,15 @@ impl Run {
         Ok(polled?)
     }
 
-    /// Makes a commit of a batch.
+    /// Makes a commit of a batch, unless there is nothing new in it.
     fn submit(&mut self, batch: SourceBatch, ended: bool) -> Result<(), Stopped> {
-        let now = batch.now();
+        let (now, is_empty) = (batch.now(), batch.is_empty());
         let SourceBatchParts { records, dead_letters, position } = batch.into_parts();
         if let Some(Committed { offset, metadata }) = position {
+            let stands = offset == self.offset && metadata == self.position.connector;
+            if is_empty && stands && !ended {
+                return Ok(());
+            }
             (self.offset, self.position.connector) = (offset, metadata);
         }
         self.await_commits(PENDING_COMMITS_MAX - 1)?;
