@@ -29,7 +29,7 @@ pub(crate) struct Dev {
     #[arg(long, value_name = "FILE", default_value = "examples/data/fleet.ndjson.gz")]
     pub(crate) input: PathBuf,
 
-    /// Where topics, state and Parquet files go. Started again with the same directory, it goes on where it stopped.
+    /// Where topics, state and Parquet files go. Started again with the same directory, it resumes where it stopped.
     /// [default: a fresh temporary directory, which is kept]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
@@ -62,7 +62,7 @@ Examples:
   Run the recorded fleet through the pipeline and look at the results:
     headwater dev --demo cars --exit-when-done
 
-  Watch it at 2,000 records a second and stop with Ctrl-C; the same line again goes on from there:
+  Watch it at 2,000 records a second and stop with Ctrl-C; the same line again resumes from there:
     headwater dev --demo cars --rate 2000 --data-dir /tmp/cars
 
   Read your own records and keep the results:

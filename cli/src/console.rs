@@ -6,15 +6,15 @@
 
 use std::io::{self, IsTerminal, Write};
 
-/// Whether somebody watches, so that a view may redraw itself.
-pub(crate) fn is_watched() -> bool {
+/// Whether the output is a terminal, so that a view may redraw itself.
+pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal() && io::stderr().is_terminal()
 }
 
 /// Prints lines to standard output at once.
-pub(crate) fn say(text: &str) {
+pub(crate) fn print_lines(text: &str) {
     let mut out = io::stdout().lock();
-    // Nobody is left to be told that nobody reads.
+    // If nobody reads any more, there is nobody to report it to.
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
@@ -27,8 +27,8 @@ pub(crate) fn error_lines(text: &str) {
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -46,8 +46,8 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>], numbers_from: usize)
     }
     let line = |cells: &mut dyn Iterator<Item = &str>| {
         let mut out = String::from(" ");
-        for (place, (cell, width)) in cells.zip(&widths).enumerate() {
-            let cell = if place < numbers_from {
+        for (column, (cell, width)) in cells.zip(&widths).enumerate() {
+            let cell = if column < numbers_from {
                 format!(" {cell:<width$}")
             } else {
                 format!(" {cell:>width$}")
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_told_in_utc() {
+    fn moments_are_shown_in_utc() {
         assert_eq!(moment(1_793_520_181_000), "2026-11-01 08:03:01");
         assert_eq!(moment(951_782_400_000), "2000-02-29 00:00:00");
         assert_eq!(moment(i64::MAX), i64::MAX.to_string());

@@ -1,4 +1,4 @@
-//! The data directory: where everything lies in it, and taking it into use.
+//! The data directory: where everything lies in it, and opening it.
 
 use crate::failure::Failure;
 use headwater::{
@@ -12,16 +12,16 @@ use std::{
     sync::Arc,
 };
 
-/// Where things lie in a data directory.
+/// A data directory: where things lie in it.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct DataDirectory {
     pub(super) root: PathBuf,
     pub(super) cold: PathBuf,
     /// Whether it was made for this run.
     pub(super) fresh: bool,
 }
 
-impl Places {
+impl DataDirectory {
     /// The given directory, made if it is not there, or a fresh temporary one that is kept.
     pub(super) fn find(given: Option<&Path>) -> Result<Self, Failure> {
         let made = match given {

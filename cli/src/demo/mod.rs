@@ -2,7 +2,7 @@
 //!
 //! | part | does |
 //! |---|---|
-//! | `directory` | the data directory, and taking it into use |
+//! | `directory` | the data directory, and opening it |
 //! | `pipeline` | everything that runs, started and ended in order |
 //! | `cold` | which columns the Parquet files have |
 //! | `view` | the live view, or plain lines |
@@ -11,7 +11,7 @@
 //! # Invariants
 //!
 //! - The input and the directory are checked before anything is changed.
-//! - However a run ends, the same command on the same directory goes on where it stopped.
+//! - However a run ends, the same command on the same directory resumes where it stopped.
 
 mod cold;
 mod directory;
@@ -22,14 +22,14 @@ mod view;
 
 use crate::{
     arguments::Dev,
-    console::{grouped, say},
+    console::{grouped, print_lines},
     failure::Failure,
     stop,
 };
-use directory::Places;
+use directory::DataDirectory;
 use headwater::{ports::connector::SourceConnector, prelude::Clock, prelude::SystemClock};
 use headwater_connector_file::{FileSource, Rate};
-use pipeline::{Finish, Pipeline};
+use pipeline::{Closed, Finish, Pipeline, Resumed};
 use std::{
     env,
     sync::{
@@ -48,9 +48,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// What a run waits for.
 #[derive(Debug)]
 enum Event {
-    /// A signal asks it to end.
+    /// A signal that requests its end.
     Signal(i32),
-    /// The input is used up; the run goes on.
+    /// The input is used up; the run continues.
     InputEnded,
     /// Nothing is left to do, or something failed.
     Finished(Result<Finish, Failure>),
@@ -67,16 +67,18 @@ enum End {
 pub(crate) fn run(dev: &Dev) -> Result<u8, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let source = source(dev)?;
-    let places = Places::find(dev.data_dir.as_deref())?;
-    say(&banner(dev, &places));
-    let (tell, events) = mpsc::channel();
-    let heard = tell.clone();
-    let listening = stop::listen(move |signal| drop(heard.send(Event::Signal(signal))))?;
+    let directory = DataDirectory::find(dev.data_dir.as_deref())?;
+    print_lines(&banner(dev, &directory));
+    let (sender, events) = mpsc::channel();
+    let signals = sender.clone();
+    let handler = stop::on_signal(move |signal| drop(signals.send(Event::Signal(signal))))?;
 
-    let pipeline = Pipeline::start(&places, Box::new(source), &clock, dev.roll_interval_ms)?;
-    if let Some((records, replayed)) = pipeline.resumed() {
+    let pipeline = Pipeline::start(&directory, Box::new(source), &clock, dev.roll_interval_ms)?;
+    if let Some(Resumed { records, replayed }) = pipeline.resumed() {
         let (records, replayed) = (grouped(records), grouped(replayed));
-        say(&format!("  goes on behind {records} records; {replayed} state changes replayed"));
+        print_lines(&format!(
+            "  resuming after {records} records; {replayed} state changes replayed"
+        ));
     }
     let mut view = View::new(clock.elapsed());
     view.begin(clock.elapsed(), pipeline.progress().records);
@@ -84,26 +86,26 @@ pub(crate) fn run(dev: &Dev) -> Result<u8, Failure> {
         scope.spawn(|| {
             let ended = pipeline.wait_input();
             if !dev.exit_when_done && matches!(ended, Ok(true)) {
-                return drop(tell.send(Event::InputEnded));
+                return drop(sender.send(Event::InputEnded));
             }
-            drop(tell.send(Event::Finished(ended.and_then(|ended| pipeline.finish(ended)))));
+            drop(sender.send(Event::Finished(ended.and_then(|ended| pipeline.finish(ended)))));
         });
-        let ended = watch(&pipeline, &events, &mut view, &*clock);
+        let ended = show_until_end(&pipeline, &events, &mut view, &*clock);
         // Whatever the thread above still waits for now comes to its end.
         pipeline.stop();
         ended
     });
     view.end();
-    drop(listening);
-    let (closed, streams, log) = pipeline.close();
+    drop(handler);
+    let Closed { outcome, streams, log } = pipeline.close();
     let end = ended?;
-    closed?;
+    outcome?;
 
     let summary = Summary::read(&streams, &*log)
         .map_err(|error| Failure::running("cannot read the results", error))?;
     drop(streams);
     log.close().map_err(|error| Failure::running("cannot close the log", error))?;
-    conclude(dev, &places, &summary, end)
+    conclude(dev, &directory, &summary, end)
 }
 
 fn source(dev: &Dev) -> Result<FileSource, Failure> {
@@ -125,8 +127,8 @@ fn source(dev: &Dev) -> Result<FileSource, Failure> {
     Ok(source)
 }
 
-/// Shows how far the run is until it ends.
-fn watch(
+/// Shows the progress of the run until it ends.
+fn show_until_end(
     pipeline: &Pipeline,
     events: &Receiver<Event>,
     view: &mut View,
@@ -159,30 +161,37 @@ fn watch(
     }
 }
 
-fn banner(dev: &Dev, places: &Places) -> String {
+fn banner(dev: &Dev, directory: &DataDirectory) -> String {
     let rate = match dev.rate {
         Rate::Max => "as fast as possible".to_owned(),
         Rate::PerSecond(rate) => format!("{rate} records/s"),
     };
-    let kept = if places.fresh { " (new; kept)" } else { "" };
+    let kept = if directory.fresh { " (new; kept)" } else { "" };
     format!(
         "Connected cars: car-telemetry → car-alerts (hot), car-minutes and Parquet (cold)\n  input  {}, {rate}\n  data   {}{kept}",
         dev.input.display(),
-        places.root.display(),
+        directory.root.display(),
     )
 }
 
 /// Writes and shows the results; the exit code.
-fn conclude(dev: &Dev, places: &Places, summary: &Summary, end: End) -> Result<u8, Failure> {
+fn conclude(
+    dev: &Dev,
+    directory: &DataDirectory,
+    summary: &Summary,
+    end: End,
+) -> Result<u8, Failure> {
     if let (true, End::Signal(signal)) = (dev.exit_when_done, end) {
-        say("stopped before the end; start the same command with the same --data-dir to go on:");
-        say(&format!("  --data-dir {}", places.root.display()));
+        print_lines(
+            "stopped before the end; start the same command with the same --data-dir to resume:",
+        );
+        print_lines(&format!("  --data-dir {}", directory.root.display()));
         return Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX));
     }
     if let Some(path) = &dev.summary {
         summary.write(path)?;
     }
     let program = env::args().next().unwrap_or_else(|| "headwater".to_owned());
-    say(&format!("\n{}", report::report(summary, places, &program)));
+    print_lines(&format!("\n{}", report::report(summary, directory, &program)));
     Ok(0)
 }

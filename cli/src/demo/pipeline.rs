@@ -4,7 +4,7 @@
 //!
 //! - What feeds ends before what is fed: the source, then the application, then the sinks, then the log.
 
-use super::{cold, directory::Places, summary, view::Progress};
+use super::{cold, directory::DataDirectory, summary, view::Progress};
 use crate::{
     connected_cars::{
         ALERTS, APPLICATION_ID, DEAD_LETTERS, MINUTES, PARTITIONS, TELEMETRY, topology,
@@ -37,7 +37,25 @@ pub(super) struct Pipeline {
     sinks: [SinkTask; 2],
 }
 
-/// How [`Pipeline::finish`] came out.
+/// What an earlier run left.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Resumed {
+    /// Records that took effect.
+    pub(super) records: u64,
+    /// State changes that had to be replayed from the log.
+    pub(super) replayed: u64,
+}
+
+/// What is left of a pipeline that has ended: the application's stores and the log stay readable.
+#[derive(Debug)]
+pub(super) struct Closed {
+    /// The first failure, if a part failed.
+    pub(super) outcome: Result<(), Failure>,
+    pub(super) streams: Streams,
+    pub(super) log: Arc<EmbeddedLog>,
+}
+
+/// Outcome of [`Pipeline::finish`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Finish {
     /// All input took effect, all windows are closed, all files are in place.
@@ -48,12 +66,12 @@ pub(super) enum Finish {
 
 impl Pipeline {
     pub(super) fn start(
-        places: &Places,
+        directory: &DataDirectory,
         source: Box<dyn SourceConnector>,
         clock: &Arc<dyn Clock>,
         roll_interval_ms: u64,
     ) -> Result<Self, Failure> {
-        let (log, state) = places.open()?;
+        let (log, state) = directory.open()?;
         let port = Arc::clone(&log) as Arc<dyn Log>;
         create_topics(&*port)?;
         let topology =
@@ -67,14 +85,14 @@ impl Pipeline {
             Arc::clone(clock),
         )
         .map_err(|error| Failure::running("the pipeline does not start", error))?;
-        let sinks = cold::start(&places.cold, &port, clock, roll_interval_ms)?;
+        let sinks = cold::start(&directory.cold, &port, clock, roll_interval_ms)?;
         let target = SourceTarget {
             topic: name(TELEMETRY)?,
             partitions: PARTITIONS,
             dead_letter_topic: name(DEAD_LETTERS)?,
         };
         let source = SourceTask::start("telemetry-file", source, port, target, Arc::clone(clock))
-            .map_err(|error| Failure::running("the input cannot be taken in", error))?;
+            .map_err(|error| Failure::running("the input cannot be read", error))?;
         Ok(Self { log, state, streams, source, sinks })
     }
 
@@ -83,7 +101,7 @@ impl Pipeline {
         let progress = self
             .source
             .wait_ended()
-            .map_err(|error| Failure::running("the input cannot be taken in", error))?;
+            .map_err(|error| Failure::running("the input cannot be read", error))?;
         Ok(progress.ended)
     }
 
@@ -103,14 +121,13 @@ impl Pipeline {
         Ok(Finish::Done)
     }
 
-    /// Where it goes on, if anything was committed before: the records so far, and how many state changes had to be
-    /// replayed from the log.
-    pub(super) fn resumed(&self) -> Option<(u64, u64)> {
+    /// Where it resumes, if anything was committed before.
+    pub(super) fn resumed(&self) -> Option<Resumed> {
         let (records, replayed) = (self.progress().records, self.streams.metrics().restored);
-        (records > 0 || replayed > 0).then_some((records, replayed))
+        (records > 0 || replayed > 0).then_some(Resumed { records, replayed })
     }
 
-    /// How far it is; figures that cannot be read at the moment are left at 0.
+    /// Progress so far; figures that cannot be read at the moment are left at 0.
     pub(super) fn progress(&self) -> Progress {
         let source = self.source.progress();
         let counts = summary::counts(&self.streams).unwrap_or_default();
@@ -132,13 +149,13 @@ impl Pipeline {
             return Some(Failure::running("the pipeline stopped", error));
         }
         if let Some(error) = self.source.progress().error {
-            return Some(Failure::running("the input cannot be taken in", error));
+            return Some(Failure::running("the input cannot be read", error));
         }
         let failed = self.sinks.iter().find_map(|sink| sink.progress().error);
         failed.map(|error| Failure::running("a Parquet sink stopped", error))
     }
 
-    /// Asks every part to commit what it has taken and to end.
+    /// Requests that every part commits what it has taken and ends.
     pub(super) fn stop(&self) {
         self.source.stop();
         // Its failure, if there is one, is found again when it is closed.
@@ -146,13 +163,13 @@ impl Pipeline {
         self.sinks.iter().for_each(SinkTask::stop);
     }
 
-    /// Ends every part in order. The application's stores and the log stay readable.
-    pub(super) fn close(self) -> (Result<(), Failure>, Streams, Arc<EmbeddedLog>) {
+    /// Ends every part in order.
+    pub(super) fn close(self) -> Closed {
         let Self { log, state, streams, source, sinks } = self;
         let source = source
             .join()
             .map(drop)
-            .map_err(|error| Failure::running("the input cannot be taken in", error));
+            .map_err(|error| Failure::running("the input cannot be read", error));
         let closed =
             streams.close().map_err(|error| Failure::running("the pipeline stopped", error));
         let sinks = sinks.map(|sink| {
@@ -161,7 +178,7 @@ impl Pipeline {
         let flushed =
             state.flush().map_err(|error| Failure::running("the state cannot be written", error));
         let outcome = [source, closed].into_iter().chain(sinks).chain([flushed]).collect();
-        (outcome, streams, log)
+        Closed { outcome, streams, log }
     }
 }
 

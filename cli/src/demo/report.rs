@@ -1,6 +1,6 @@
 //! The results for people: who needs attention, who is the most fuel-efficient, where the files are, what to type next.
 
-use super::{directory::Places, summary::Summary};
+use super::{directory::DataDirectory, summary::Summary};
 use crate::{
     connected_cars::AlertKind,
     console::{grouped, moment, table},
@@ -12,12 +12,12 @@ const CARS_MAX: usize = 5;
 const DISTANCE_M_MIN: f64 = 1000.0;
 
 /// The report as text; `program` is how this program was called.
-pub(super) fn report(summary: &Summary, places: &Places, program: &str) -> String {
+pub(super) fn report(summary: &Summary, directory: &DataDirectory, program: &str) -> String {
     let mut parts = vec![attention(summary), cars(summary), models(summary), counts(summary)];
-    let cold = places.cold.display();
+    let cold = directory.cold.display();
     parts.push(format!(
         "Files\n  cold/car_minutes and cold/telemetry: Parquet, by date and hour\n  log: the topics   state: the stores\n  all in {}",
-        places.root.display()
+        directory.root.display()
     ));
     parts.push(format!(
         "Next\n  duckdb -c \"select model, sum(fuel_mg) / 7.45 / sum(distance_m) as litres_per_100km \

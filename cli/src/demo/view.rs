@@ -1,6 +1,6 @@
-//! How a run looks while it goes on: a live view on a terminal, plain lines at most once a second elsewhere.
+//! How a run looks while it works: a live view on a terminal, plain lines at most once a second elsewhere.
 
-use crate::console::{grouped, is_watched, say};
+use crate::console::{grouped, is_terminal, print_lines};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 /// What the bar counts up to.
 const PARTS: u64 = 1000;
 
-/// How far a run is.
+/// Progress of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Progress {
     /// Records that took effect, of all runs.
@@ -40,15 +40,18 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct View {
     bar: Option<ProgressBar>,
-    /// Figures of the last rate, and the rate.
-    last: (Duration, u64),
+    /// When the rate was last counted, and the records by then.
+    counted_at: Duration,
+    counted_records: u64,
     rate: u64,
-    shown: Option<(Duration, Progress)>,
+    /// The last plain line, and when it was shown.
+    shown: Option<Progress>,
+    shown_at: Duration,
 }
 
 impl View {
     pub(super) fn new(now: Duration) -> Self {
-        let bar = is_watched().then(|| {
+        let bar = is_terminal().then(|| {
             let bar = ProgressBar::new(PARTS);
             let style = ProgressStyle::with_template("  {bar:36.cyan/blue} {percent:>3} %  {msg}");
             bar.set_style(
@@ -56,22 +59,22 @@ impl View {
             );
             bar
         });
-        Self { bar, last: (now, 0), rate: 0, shown: None }
+        Self { bar, counted_at: now, counted_records: 0, rate: 0, shown: None, shown_at: now }
     }
 
-    /// Counts rates from here: what was there before this run is none of its doing.
+    /// Counts rates from here: what was there before this run is not part of them.
     pub(super) fn begin(&mut self, now: Duration, records: u64) {
-        self.last = (now, records);
+        (self.counted_at, self.counted_records) = (now, records);
     }
 
     /// Shows how far it is, unless that was shown just now.
     pub(super) fn show(&mut self, now: Duration, progress: &Progress) {
-        let since = now.saturating_sub(self.last.0);
+        let since = now.saturating_sub(self.counted_at);
         if since >= LINE_EVERY / 2 {
-            let records = progress.records.saturating_sub(self.last.1);
+            let records = progress.records.saturating_sub(self.counted_records);
             self.rate =
                 u64::try_from(u128::from(records) * 1000 / since.as_millis().max(1)).unwrap_or(0);
-            self.last = (now, progress.records);
+            (self.counted_at, self.counted_records) = (now, progress.records);
         }
         if let Some(bar) = &self.bar {
             bar.set_message(self.line(progress));
@@ -80,11 +83,15 @@ impl View {
         }
         let due = match &self.shown {
             None => true,
-            Some((at, shown)) => now.saturating_sub(*at) >= LINE_EVERY && shown != progress,
+            Some(shown) => now.saturating_sub(self.shown_at) >= LINE_EVERY && shown != progress,
         };
         if due {
-            say(&format!("{:>3} %  {}", progress.parts() * 100 / PARTS, self.line(progress)));
-            self.shown = Some((now, progress.clone()));
+            print_lines(&format!(
+                "{:>3} %  {}",
+                progress.parts() * 100 / PARTS,
+                self.line(progress)
+            ));
+            (self.shown, self.shown_at) = (Some(progress.clone()), now);
         }
     }
 
@@ -92,11 +99,11 @@ impl View {
     pub(super) fn note(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => say(text),
+            None => print_lines(text),
         }
     }
 
-    /// Takes the view away.
+    /// Removes the view.
     pub(super) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

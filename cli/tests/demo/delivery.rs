@@ -51,7 +51,7 @@ fn runs_that_are_killed_at_any_moment_end_as_one_that_is_left_alone() {
     eprintln!("{kills} kills");
 }
 
-/// A flush makes a table file for each of two column families: with so many, whole flushes are behind a run.
+/// A flush makes a table file for each of two column families: with so many, a run has whole flushes.
 const TABLE_FILES: usize = 6;
 
 #[test]
@@ -72,7 +72,7 @@ fn a_killed_run_replays_no_more_than_what_the_state_on_disk_lacks() {
     let changes = bench.changelog_records();
 
     let told = String::from_utf8(output(&mut bench.command()).stdout).unwrap();
-    let line = told.lines().find(|line| line.contains("goes on behind")).unwrap();
+    let line = told.lines().find(|line| line.contains("resuming after")).unwrap();
     let replayed = line.split("; ").last().unwrap().split(' ').next().unwrap().replace(',', "");
     let replayed: usize = replayed.parse().unwrap();
     assert!(replayed < changes, "{replayed} of {changes} state changes were replayed");
@@ -80,7 +80,7 @@ fn a_killed_run_replays_no_more_than_what_the_state_on_disk_lacks() {
 }
 
 #[test]
-fn a_run_that_is_told_to_end_goes_on_when_it_is_started_again() {
+fn a_run_that_is_told_to_end_resumes_when_it_is_started_again() {
     let input = fleet(3, 40, 200);
     let want = Results::of(&alone(&input));
     let bench = Bench::new(&input);

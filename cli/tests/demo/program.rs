@@ -1,4 +1,4 @@
-//! Runs the program, and reads what it left behind.
+//! Runs the program, and reads what it left.
 
 use arrow::{
     array::{Array, AsArray},
