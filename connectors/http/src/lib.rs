@@ -12,7 +12,7 @@
 //!
 //! # Not here
 //!
-//! Waiting between tries: [`headwater_engine::connect`] calls again, after the waits of [`HttpSinkConfig::retry`].
+//! Waiting between tries: the engine's connector runtime calls again, after the waits of [`HttpSinkConfig::retry`].
 
 mod config;
 mod sink;

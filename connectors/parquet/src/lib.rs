@@ -16,7 +16,7 @@
 //!
 //! # Not here
 //!
-//! When to commit: [`headwater_engine::connect`].
+//! When to commit: the engine's connector runtime decides.
 
 mod bucket;
 mod columns;
