@@ -3,7 +3,7 @@
 use crate::{
     DefaultSerde, KStream, KTable, Materialized,
     operator::TableSource,
-    plan::{Plan, Step},
+    plan::{OperatorKind, Plan},
     table::Stored,
 };
 use headwater_core::serde::{Data, SharedSerde};
@@ -98,7 +98,7 @@ impl StreamsBuilder {
         consumed: Consumed<K, V>,
     ) -> KStream<K, V> {
         let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
-        let node = self.plan.source(self.plan.fresh("KSTREAM-SOURCE-"), topic, consumed);
+        let node = self.plan.source(topic, consumed);
         KStream { plan: self.plan.clone(), node, key: Some(key), value: Some(value) }
     }
 
@@ -129,8 +129,8 @@ impl StreamsBuilder {
             SharedSerde::clone(&key),
             SharedSerde::clone(&value),
         ));
-        let source = plan.source(plan.fresh("KSTREAM-SOURCE-"), topic, consumed.nullable());
-        let step = Step::new(plan.fresh("KTABLE-SOURCE-"), &[source]).with_store(&store);
+        let source = plan.source(topic, consumed.nullable());
+        let step = plan.step(OperatorKind::Table, &[source]).with_store(&store);
         let name = Arc::clone(&store);
         let node = plan.operator::<K, Option<V>, _>(step, move || TableSource::<K, V>::new(&name));
         let view = Arc::new(Stored(store));
@@ -140,6 +140,13 @@ impl StreamsBuilder {
     /// Adds a store for processors of one's own, which [`KStream::process`] connects to it by its name.
     pub fn add_state_store(&self, store: StoreBuilder) {
         self.plan.add_store(store);
+    }
+
+    /// The kinds of all nodes drawn so far: what a test of every operator asks whether it has drawn them all.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn operators(&self) -> Vec<OperatorKind> {
+        self.plan.operators()
     }
 
     /// The topology as drawn so far.

@@ -36,6 +36,8 @@ mod table;
 pub use builder::StreamsBuilder;
 pub use default_serde::DefaultSerde;
 pub use grouped::{KGroupedStream, TimeWindowedKStream};
+#[doc(hidden)]
+pub use plan::OperatorKind;
 pub use settings::{EmitStrategy, Grouped, Materialized, TimeWindows};
 pub use stream::{BranchedKStream, KStream, Terminal};
 pub use table::KTable;

@@ -7,7 +7,7 @@ pub use windowed::TimeWindowedKStream;
 use crate::{
     DefaultSerde, KTable, Materialized, TimeWindows,
     operator::Aggregate,
-    plan::{NodeId, Plan, Serdes, Step},
+    plan::{NodeId, OperatorKind, Plan, Serdes, Step},
     table::Stored,
 };
 use headwater_core::serde::{Data, SharedSerde, for_type};
@@ -43,17 +43,6 @@ impl<K, V> fmt::Debug for KGroupedStream<K, V> {
     }
 }
 
-/// The kind of an aggregation, as it shows in names.
-#[derive(Clone, Copy)]
-struct Prefixes {
-    node: &'static str,
-    store: &'static str,
-}
-
-const AGGREGATE: Prefixes =
-    Prefixes { node: "KSTREAM-AGGREGATE-", store: "KSTREAM-AGGREGATE-STATE-STORE-" };
-const REDUCE: Prefixes = Prefixes { node: "KSTREAM-REDUCE-", store: "KSTREAM-REDUCE-STATE-STORE-" };
-
 impl<K: Data, V: Data> KGroupedStream<K, V> {
     pub(crate) fn new(plan: Plan, node: NodeId, serdes: Serdes<K, V>) -> Self {
         Self { plan, node, serdes, name: None }
@@ -69,7 +58,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
     /// The number of records of each key.
     pub fn count(&self, materialized: impl Into<Materialized>) -> KTable<K, i64> {
-        self.fold(AGGREGATE, count, materialized.into())
+        self.fold(OperatorKind::Count, count, materialized.into())
     }
 
     /// The records of each key reduced to one value: the first as it is, every other with the value so far.
@@ -81,7 +70,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     where
         V: DefaultSerde,
     {
-        self.fold(REDUCE, reducing(reduce), materialized.into())
+        self.fold(OperatorKind::Reduce, reducing(reduce), materialized.into())
     }
 
     /// The records of each key folded into an aggregate, which begins as what `init` gives.
@@ -118,7 +107,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         aggregate: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
         materialized: impl Into<Materialized>,
     ) -> KTable<K, A> {
-        self.fold(AGGREGATE, aggregating(init, aggregate), materialized.into())
+        self.fold(OperatorKind::Aggregate, aggregating(init, aggregate), materialized.into())
     }
 
     /// Cuts each group into windows, to aggregate within them.
@@ -129,7 +118,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
     fn fold<A: DefaultSerde, F>(
         &self,
-        prefixes: Prefixes,
+        kind: OperatorKind,
         fold: F,
         materialized: Materialized,
     ) -> KTable<K, A>
@@ -137,7 +126,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
         let Materialized { name, caching } = materialized;
-        let (store, step) = self.below(prefixes, name);
+        let (store, step) = self.below(kind, name);
         let (key, value) = (SharedSerde::clone(&self.serdes.key), for_type::<A>());
         self.plan.add_store(KeyValueStore::builder(
             &store,
@@ -153,11 +142,12 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     }
 
     /// An aggregation's store and its step, below a repartition if this stream needs one.
-    fn below(&self, prefixes: Prefixes, store: Option<String>) -> (Arc<str>, Step) {
-        let store = store.unwrap_or_else(|| self.plan.fresh(prefixes.store));
-        let name = self.plan.fresh(prefixes.node);
+    fn below(&self, kind: OperatorKind, store: Option<String>) -> (Arc<str>, Step) {
+        let store =
+            store.unwrap_or_else(|| self.plan.fresh(&format!("{}STATE-STORE-", kind.prefix())));
+        let name = self.plan.fresh(kind.prefix());
         let keyed = self.plan.keyed(self.node, self.name.as_ref().unwrap_or(&store), &self.serdes);
-        let step = Step::new(name, &[keyed]).with_store(&store);
+        let step = Step::new(kind, name, &[keyed]).with_store(&store);
         (store.into(), step)
     }
 }

@@ -1,9 +1,10 @@
 //! Grouped streams cut into windows, and their aggregations.
 
-use super::{AGGREGATE, KGroupedStream, Prefixes, REDUCE, aggregating, count, reducing};
+use super::{KGroupedStream, aggregating, count, reducing};
 use crate::{
     DefaultSerde, EmitStrategy, KTable, Materialized, TimeWindows,
     operator::{WindowTime, WindowedFinals, WindowedUpdates},
+    plan::OperatorKind,
     settings::Emit,
     table::StoredWindows,
 };
@@ -58,7 +59,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
 
     /// The number of records of each key and window.
     pub fn count(&self, materialized: impl Into<Materialized>) -> KTable<Windowed<K>, i64> {
-        self.fold(AGGREGATE, count, materialized.into())
+        self.fold(OperatorKind::WindowedCount, count, materialized.into())
     }
 
     /// The records of each key and window reduced to one value, as [`KGroupedStream::reduce`] does.
@@ -70,7 +71,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     where
         V: DefaultSerde,
     {
-        self.fold(REDUCE, reducing(reduce), materialized.into())
+        self.fold(OperatorKind::WindowedReduce, reducing(reduce), materialized.into())
     }
 
     /// The records of each key and window folded into an aggregate, as [`KGroupedStream::aggregate`] does. Where values
@@ -95,12 +96,16 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         aggregate: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
         materialized: impl Into<Materialized>,
     ) -> KTable<Windowed<K>, A> {
-        self.fold(AGGREGATE, aggregating(init, aggregate), materialized.into())
+        self.fold(
+            OperatorKind::WindowedAggregate,
+            aggregating(init, aggregate),
+            materialized.into(),
+        )
     }
 
     fn fold<A: DefaultSerde, F>(
         &self,
-        prefixes: Prefixes,
+        kind: OperatorKind,
         fold: F,
         materialized: Materialized,
     ) -> KTable<Windowed<K>, A>
@@ -109,7 +114,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     {
         let Materialized { name, caching } = materialized;
         let (plan, serdes) = (&self.grouped.plan, &self.grouped.serdes);
-        let (store, step) = self.grouped.below(prefixes, name);
+        let (store, step) = self.grouped.below(kind, name);
         if self.windows.size_ms() == 0 {
             plan.fail(TopologyError::EmptyWindow { node: store.to_string() });
         }

@@ -12,6 +12,7 @@
 //!
 //! Where a repartition topic goes is decided in [`repartition`]; what runs record by record, by the engine.
 
+mod kind;
 mod repartition;
 
 use headwater_core::serde::Data;
@@ -22,6 +23,7 @@ use headwater_engine::{
 };
 use std::{any::TypeId, cell::RefCell, rc::Rc, sync::Arc};
 
+pub use kind::OperatorKind;
 pub(crate) use repartition::Serdes;
 
 /// A node's place in the plan.
@@ -38,6 +40,7 @@ struct Node {
 
 /// What is known of a node without its types.
 pub(crate) struct Step {
+    kind: OperatorKind,
     name: String,
     parents: Vec<NodeId>,
     stores: Vec<Arc<str>>,
@@ -46,8 +49,9 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    pub(crate) fn new(name: String, parents: &[NodeId]) -> Self {
+    pub(crate) fn new(kind: OperatorKind, name: String, parents: &[NodeId]) -> Self {
         Self {
+            kind,
             name,
             parents: parents.to_vec(),
             stores: Vec::new(),
@@ -126,6 +130,16 @@ impl Graph {
 pub(crate) struct Plan(Rc<RefCell<Graph>>);
 
 impl Plan {
+    /// A node of this kind below `parents`, under the next name of Kafka's counter.
+    pub(crate) fn step(&self, kind: OperatorKind, parents: &[NodeId]) -> Step {
+        Step::new(kind, self.fresh(kind.prefix()), parents)
+    }
+
+    /// The kinds of all nodes, in the order they were drawn.
+    pub(crate) fn operators(&self) -> Vec<OperatorKind> {
+        self.0.borrow().nodes.iter().map(|node| node.step.kind).collect()
+    }
+
     /// The next name of Kafka's counter under `prefix`.
     pub(crate) fn fresh(&self, prefix: &str) -> String {
         self.0.borrow_mut().fresh(prefix)
@@ -150,17 +164,13 @@ impl Plan {
         self.0.borrow_mut().stores.push(store);
     }
 
-    pub(crate) fn source<K: Data, V: Data>(
-        &self,
-        name: String,
-        topic: &str,
-        consumed: Consumed<K, V>,
-    ) -> NodeId {
+    pub(crate) fn source<K: Data, V: Data>(&self, topic: &str, consumed: Consumed<K, V>) -> NodeId {
         let topic = topic.to_owned();
         let lower = move |topology: &mut Topology, name: &str, _: &[&str]| {
             topology.add_source(name, &topic, consumed.clone()).map(drop)
         };
-        self.0.borrow_mut().add(Step::new(name, &[]), Box::new(lower))
+        let step = self.step(OperatorKind::Source, &[]);
+        self.0.borrow_mut().add(step, Box::new(lower))
     }
 
     /// The node that reads `topic` as `K` and `V` by their default serdes, made at the first call.
@@ -178,7 +188,7 @@ impl Plan {
             .find(|s| s.topic == topic && s.rows == rows)
             .map(|s| s.node);
         known.unwrap_or_else(|| {
-            let node = self.source(self.fresh("KSTREAM-SOURCE-"), topic, consumed);
+            let node = self.source(topic, consumed);
             self.0.borrow_mut().sources.push(SharedSource { topic: topic.to_owned(), rows, node });
             node
         })

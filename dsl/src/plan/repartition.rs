@@ -1,6 +1,6 @@
 //! Where records are placed anew by their key: the decision and the pair of nodes.
 
-use super::{NodeId, Plan, Step};
+use super::{NodeId, OperatorKind, Plan, Step};
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::topology::{Consumed, Produced, Topology};
 
@@ -44,9 +44,9 @@ impl Plan {
         let [sink, source] = names(
             base,
             [
-                graph.fresh("KSTREAM-SINK-"),
-                graph.fresh("KSTREAM-FILTER-"),
-                graph.fresh("KSTREAM-SOURCE-"),
+                graph.fresh(OperatorKind::Sink.prefix()),
+                graph.fresh(OperatorKind::Filter.prefix()),
+                graph.fresh(OperatorKind::Source.prefix()),
             ],
         );
         let (topic, written) = (base.to_owned(), serdes.clone());
@@ -56,13 +56,13 @@ impl Plan {
                 .add_repartition_sink(name, &topic, Produced::with(key, value), parents)
                 .map(drop)
         };
-        graph.add(Step::new(sink, &[parent]), Box::new(lower));
+        graph.add(Step::new(OperatorKind::Repartition, sink, &[parent]), Box::new(lower));
         let (topic, read) = (base.to_owned(), serdes.clone());
         let lower = move |topology: &mut Topology, name: &str, _: &[&str]| {
             let Serdes { key, value } = read.clone();
             topology.add_repartition_source(name, &topic, Consumed::with(key, value)).map(drop)
         };
-        let source = graph.add(Step::new(source, &[]), Box::new(lower));
+        let source = graph.add(Step::new(OperatorKind::Repartition, source, &[]), Box::new(lower));
         graph.repartitions.push(Repartition { parent, base: base.to_owned(), source });
         source
     }

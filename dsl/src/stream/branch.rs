@@ -3,7 +3,7 @@
 use super::KStream;
 use crate::{
     operator::{Branch, Pass, Predicates},
-    plan::Step,
+    plan::OperatorKind,
 };
 use headwater_core::serde::Data;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,7 +40,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     pub fn split(&self) -> BranchedKStream<K, V> {
         let predicates: Arc<Mutex<Arc<Predicates<K, V>>>> = Arc::default();
         let known = Arc::clone(&predicates);
-        let stream = self.then_same(self.step("KSTREAM-BRANCH-"), move || {
+        let stream = self.then_same(self.step(OperatorKind::Split), move || {
             Branch::new(&known.lock().unwrap_or_else(PoisonError::into_inner))
         });
         BranchedKStream { stream, predicates }
@@ -54,8 +54,7 @@ impl<K: Data, V: Data> BranchedKStream<K, V> {
         let mut predicates = self.predicates.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::make_mut(&mut predicates).push(Arc::new(wants));
         drop(predicates);
-        let plan = &self.stream.plan;
-        let step = Step::new(plan.fresh("KSTREAM-BRANCHCHILD-"), &[self.stream.node]);
+        let step = self.stream.step(OperatorKind::Branch);
         self.stream.then_same(step, || Pass)
     }
 

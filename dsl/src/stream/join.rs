@@ -5,7 +5,7 @@ use crate::{
     DefaultSerde, KTable,
     default_serde::resolve,
     operator::{LeftTableJoin, TableJoin},
-    plan::{Serdes, Step},
+    plan::{OperatorKind, Serdes, Step},
 };
 use headwater_core::serde::Data;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
         join: impl Fn(V, T) -> V2 + Send + Sync + 'static,
     ) -> KStream<K, V2> {
         let (view, join) = (Arc::clone(&table.view), Arc::new(join));
-        let (keyed, step) = self.beside(table, "KSTREAM-JOIN-");
+        let (keyed, step) = self.beside(table, OperatorKind::Join);
         keyed.then_keyed(step, move || TableJoin::new(&view, &join))
     }
 
@@ -45,12 +45,12 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
         join: impl Fn(V, Option<T>) -> V2 + Send + Sync + 'static,
     ) -> KStream<K, V2> {
         let (view, join) = (Arc::clone(&table.view), Arc::new(join));
-        let (keyed, step) = self.beside(table, "KSTREAM-LEFTJOIN-");
+        let (keyed, step) = self.beside(table, OperatorKind::LeftJoin);
         keyed.then_keyed(step, move || LeftTableJoin::new(&view, &join))
     }
 
     /// This stream partitioned by its key, and the step below it that reads the table's store.
-    fn beside<T: Data>(&self, table: &KTable<K, T>, prefix: &str) -> (Self, Step) {
+    fn beside<T: Data>(&self, table: &KTable<K, T>, kind: OperatorKind) -> (Self, Step) {
         let serdes =
             Serdes { key: resolve(self.key.as_ref()), value: resolve(self.value.as_ref()) };
         let node = self.plan.keyed(self.node, &self.plan.name_of(self.node), &serdes);
@@ -60,7 +60,7 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
             key: Some(serdes.key),
             value: Some(serdes.value),
         };
-        let step = keyed.step(prefix).with_store(table.view.store()).copartitioned();
+        let step = keyed.step(kind).with_store(table.view.store()).copartitioned();
         (keyed, step)
     }
 }

@@ -12,7 +12,7 @@ mod terminal;
 pub use branch::BranchedKStream;
 pub use terminal::Terminal;
 
-use crate::plan::{NodeId, Plan, Step};
+use crate::plan::{NodeId, OperatorKind, Plan, Step};
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::processor::BatchProcessor;
 use std::fmt;
@@ -66,8 +66,8 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// A step right below this stream.
-    fn step(&self, prefix: &str) -> Step {
-        Step::new(self.plan.fresh(prefix), &[self.node])
+    fn step(&self, kind: OperatorKind) -> Step {
+        self.plan.step(kind, &[self.node])
     }
 
     /// Adds an operator below this stream. Which serdes still hold is the caller's to say.

@@ -1,7 +1,7 @@
 //! Processors of one's own within a stream.
 
 use super::KStream;
-use crate::plan::Step;
+use crate::plan::{OperatorKind, Step};
 use headwater_core::serde::Data;
 use headwater_engine::processor::Processor;
 
@@ -52,7 +52,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         supplier: impl Fn() -> P + Send + Sync + 'static,
         stores: &[&str],
     ) -> KStream<P::KOut, P::VOut> {
-        let step = self.step("KSTREAM-PROCESSOR-").marking();
+        let step = self.step(OperatorKind::Process).marking();
         let node = self.plan.processor::<K, V, P>(connected(step, stores), supplier);
         KStream { plan: self.plan.clone(), node, key: None, value: None }
     }
@@ -65,7 +65,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         supplier: impl Fn() -> P + Send + Sync + 'static,
         stores: &[&str],
     ) -> KStream<K, V2> {
-        let step = self.step("KSTREAM-PROCESSVALUES-");
+        let step = self.step(OperatorKind::ProcessValues);
         let node = self.plan.processor::<K, V, P>(connected(step, stores), supplier);
         KStream { plan: self.plan.clone(), node, key: self.key.clone(), value: None }
     }

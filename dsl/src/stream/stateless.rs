@@ -6,7 +6,7 @@ use crate::{
         DropNullKeys, DropNullValues, Filter, FlatMap, FlatMapValues, Map, MapValues, Pass, Peek,
         SelectKey,
     },
-    plan::Step,
+    plan::OperatorKind,
 };
 use headwater_core::serde::Data;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     #[must_use]
     pub fn filter(&self, keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
         let keep = Arc::new(keep);
-        self.then_same(self.step("KSTREAM-FILTER-"), move || Filter::new(&keep))
+        self.then_same(self.step(OperatorKind::Filter), move || Filter::new(&keep))
     }
 
     /// The records for which `drop` does not hold.
@@ -42,7 +42,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         map: impl Fn(K, V) -> (K2, V2) + Send + Sync + 'static,
     ) -> KStream<K2, V2> {
         let map = Arc::new(map);
-        self.then(self.step("KSTREAM-MAP-").marking(), move || Map::new(&map))
+        self.then(self.step(OperatorKind::Map).marking(), move || Map::new(&map))
     }
 
     /// Maps each value; key, timestamp and headers stay.
@@ -61,7 +61,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         map: impl Fn(&K, V) -> V2 + Send + Sync + 'static,
     ) -> KStream<K, V2> {
         let map = Arc::new(map);
-        self.then_keyed(self.step("KSTREAM-MAPVALUES-"), move || MapValues::new(&map))
+        self.then_keyed(self.step(OperatorKind::MapValues), move || MapValues::new(&map))
     }
 
     /// Maps each record to any number of others, in their order. Marks the stream for a repartition.
@@ -74,7 +74,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         I: IntoIterator<Item = (K2, V2)> + 'static,
     {
         let map = Arc::new(map);
-        self.then(self.step("KSTREAM-FLATMAP-").marking(), move || FlatMap::new(&map))
+        self.then(self.step(OperatorKind::FlatMap).marking(), move || FlatMap::new(&map))
     }
 
     /// Maps each value to any number of others, in their order.
@@ -96,7 +96,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         I: IntoIterator<Item = V2> + 'static,
     {
         let map = Arc::new(move |_: &K, value| map(value));
-        self.then_keyed(self.step("KSTREAM-FLATMAPVALUES-"), move || FlatMapValues::new(&map))
+        self.then_keyed(self.step(OperatorKind::FlatMapValues), move || FlatMapValues::new(&map))
     }
 
     /// Gives each record another key. Marks the stream for a repartition, also if the key comes out equal.
@@ -106,8 +106,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         select: impl Fn(&K, &V) -> K2 + Send + Sync + 'static,
     ) -> KStream<K2, V> {
         let select = Arc::new(select);
-        let stream =
-            self.then(self.step("KSTREAM-KEY-SELECT-").marking(), move || SelectKey::new(&select));
+        let stream = self
+            .then(self.step(OperatorKind::SelectKey).marking(), move || SelectKey::new(&select));
         KStream { value: self.value.clone(), ..stream }
     }
 
@@ -115,7 +115,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     #[must_use]
     pub fn peek(&self, look: impl Fn(&K, &V) + Send + Sync + 'static) -> Self {
         let look = Arc::new(look);
-        self.then_same(self.step("KSTREAM-PEEK-"), move || Peek::new(&look))
+        self.then_same(self.step(OperatorKind::Peek), move || Peek::new(&look))
     }
 
     /// The records of both streams, in no order across them.
@@ -130,7 +130,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// ```
     #[must_use]
     pub fn merge(&self, other: &Self) -> Self {
-        let step = Step::new(self.plan.fresh("KSTREAM-MERGE-"), &[self.node, other.node]);
+        let step = self.plan.step(OperatorKind::Merge, &[self.node, other.node]);
         let key = self.key.clone().or_else(|| other.key.clone());
         let value = self.value.clone().or_else(|| other.value.clone());
         Self { key, value, ..self.then(step, || Pass) }
@@ -143,7 +143,7 @@ impl<K: Data, V: Data> KStream<Option<K>, V> {
     pub fn drop_null_keys(&self) -> KStream<K, V> {
         KStream {
             value: self.value.clone(),
-            ..self.then(self.step("KSTREAM-FILTER-"), || DropNullKeys)
+            ..self.then(self.step(OperatorKind::DropNullKeys), || DropNullKeys)
         }
     }
 }
@@ -152,6 +152,6 @@ impl<K: Data, V: Data> KStream<K, Option<V>> {
     /// The records that have a value; those that have none are dropped and counted.
     #[must_use]
     pub fn drop_null_values(&self) -> KStream<K, V> {
-        self.then_keyed(self.step("KSTREAM-FILTER-"), || DropNullValues)
+        self.then_keyed(self.step(OperatorKind::DropNullValues), || DropNullValues)
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     DefaultSerde,
     default_serde::resolve,
     operator::ForEach,
-    plan::{NodeId, Plan},
+    plan::{NodeId, OperatorKind, Plan},
 };
 use headwater_core::serde::Data;
 use headwater_engine::topology::Produced;
@@ -54,14 +54,14 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// Writes the records to `topic` as told.
     pub fn to_with(&self, topic: impl Into<String>, produced: Produced<K, V>) -> Terminal {
-        let node = self.plan.sink(self.step("KSTREAM-SINK-"), topic.into(), produced);
+        let node = self.plan.sink(self.step(OperatorKind::Sink), topic.into(), produced);
         Terminal { plan: self.plan.clone(), node }
     }
 
     /// Calls `take` on each record; after a failure it may see a record again.
     pub fn for_each(&self, take: impl Fn(K, V) + Send + Sync + 'static) -> Terminal {
         let take = Arc::new(take);
-        let node = self.then(self.step("KSTREAM-FOREACH-"), move || ForEach::new(&take)).node;
+        let node = self.then(self.step(OperatorKind::ForEach), move || ForEach::new(&take)).node;
         Terminal { plan: self.plan.clone(), node }
     }
 }

@@ -7,7 +7,7 @@ pub(crate) use view::{Lookup, Stored, StoredWindows, View};
 use crate::{
     KStream,
     operator::{Pass, TableValues},
-    plan::{NodeId, Plan, Step},
+    plan::{NodeId, OperatorKind, Plan},
 };
 use headwater_core::serde::{Data, Nullable, SharedSerde};
 use std::{fmt, sync::Arc};
@@ -63,8 +63,9 @@ impl<K: Data, V: Data> KTable<K, V> {
     /// The rows for which `keep` holds; a row that no longer does is deleted.
     #[must_use]
     pub fn filter(&self, keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
-        let table =
-            self.derive("KTABLE-FILTER-", move |key, value| keep(key, &value).then_some(value));
+        let table = self.derive(OperatorKind::TableFilter, move |key, value| {
+            keep(key, &value).then_some(value)
+        });
         Self { value: self.value.clone(), ..table }
     }
 
@@ -80,13 +81,13 @@ impl<K: Data, V: Data> KTable<K, V> {
         &self,
         map: impl Fn(V) -> V2 + Send + Sync + 'static,
     ) -> KTable<K, V2> {
-        self.derive("KTABLE-MAPVALUES-", move |_, value| Some(map(value)))
+        self.derive(OperatorKind::TableMapValues, move |_, value| Some(map(value)))
     }
 
     /// The updates as a stream; a value of `None` is a deletion.
     #[must_use]
     pub fn to_stream(&self) -> KStream<K, Option<V>> {
-        let step = Step::new(self.plan.fresh("KTABLE-TOSTREAM-"), &[self.node]);
+        let step = self.plan.step(OperatorKind::ToStream, &[self.node]);
         let node = self.plan.operator::<K, Option<V>, _>(step, || Pass);
         let value =
             self.value.clone().map(|serde| -> SharedSerde<Option<V>> { Arc::new(Nullable(serde)) });
@@ -95,12 +96,12 @@ impl<K: Data, V: Data> KTable<K, V> {
 
     fn derive<V2: Data>(
         &self,
-        prefix: &str,
+        kind: OperatorKind,
         map: impl Fn(&K, V) -> Option<V2> + Send + Sync + 'static,
     ) -> KTable<K, V2> {
         let map = Arc::new(map);
         let view = Arc::new(Mapped { above: Arc::clone(&self.view), map: Arc::clone(&map) });
-        let step = Step::new(self.plan.fresh(prefix), &[self.node]);
+        let step = self.plan.step(kind, &[self.node]);
         let node = self.plan.operator::<K, Option<V>, _>(step, move || TableValues::new(&map));
         KTable {
             plan: self.plan.clone(),

@@ -1,0 +1,86 @@
+//! What a node of the logical graph does.
+
+macro_rules! operator_kinds {
+    ($($(#[$doc:meta])* $kind:ident => $prefix:literal,)*) => {
+        /// What a node of the logical graph does: each method of the builder that adds one names it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum OperatorKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl OperatorKind {
+            /// Every kind there is.
+            pub const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// How the counted name of such a node begins, as Kafka has it.
+            pub(crate) fn prefix(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $prefix,)*
+                }
+            }
+        }
+    };
+}
+
+operator_kinds! {
+    /// Reads a topic, for a stream or under a table.
+    Source => "KSTREAM-SOURCE-",
+    /// Keeps the newest value of each key of a topic.
+    Table => "KTABLE-SOURCE-",
+    /// Keeps some records of a stream.
+    Filter => "KSTREAM-FILTER-",
+    /// Drops records without a key.
+    DropNullKeys => "KSTREAM-FILTER-",
+    /// Drops records without a value.
+    DropNullValues => "KSTREAM-FILTER-",
+    /// Maps key and value.
+    Map => "KSTREAM-MAP-",
+    /// Maps the value.
+    MapValues => "KSTREAM-MAPVALUES-",
+    /// Maps a record to several.
+    FlatMap => "KSTREAM-FLATMAP-",
+    /// Maps a value to several.
+    FlatMapValues => "KSTREAM-FLATMAPVALUES-",
+    /// Gives another key.
+    SelectKey => "KSTREAM-KEY-SELECT-",
+    /// Looks at records on their way.
+    Peek => "KSTREAM-PEEK-",
+    /// Ends a stream in a function.
+    ForEach => "KSTREAM-FOREACH-",
+    /// Ends a stream in a topic.
+    Sink => "KSTREAM-SINK-",
+    /// Joins two streams into one, in no order across them.
+    Merge => "KSTREAM-MERGE-",
+    /// Sends each record to one of its branches.
+    Split => "KSTREAM-BRANCH-",
+    /// One branch of a split.
+    Branch => "KSTREAM-BRANCHCHILD-",
+    /// Runs a processor of the user's.
+    Process => "KSTREAM-PROCESSOR-",
+    /// Runs a processor of the user's that keeps the keys.
+    ProcessValues => "KSTREAM-PROCESSVALUES-",
+    /// Joins a stream with a table.
+    Join => "KSTREAM-JOIN-",
+    /// Joins a stream with a table that need not have the key.
+    LeftJoin => "KSTREAM-LEFTJOIN-",
+    /// Places records anew by their key: the sink or the source of a repartition topic.
+    Repartition => "KSTREAM-SINK-",
+    /// Counts the records of each key.
+    Count => "KSTREAM-AGGREGATE-",
+    /// Reduces the records of each key to one value of their type.
+    Reduce => "KSTREAM-REDUCE-",
+    /// Folds the records of each key.
+    Aggregate => "KSTREAM-AGGREGATE-",
+    /// Counts the records of each key and window.
+    WindowedCount => "KSTREAM-AGGREGATE-",
+    /// Reduces the records of each key and window to one value of their type.
+    WindowedReduce => "KSTREAM-REDUCE-",
+    /// Folds the records of each key and window.
+    WindowedAggregate => "KSTREAM-AGGREGATE-",
+    /// Keeps some rows of a table.
+    TableFilter => "KTABLE-FILTER-",
+    /// Maps the values of a table.
+    TableMapValues => "KTABLE-MAPVALUES-",
+    /// Turns a table into the stream of its updates.
+    ToStream => "KTABLE-TOSTREAM-",
+}

@@ -1,0 +1,179 @@
+//! Batching never changes a result: random topologies over random records give the same outputs, stores and dead
+//! letters, byte for byte, whether a batch has 1, 2, 7 or 8,192 rows. Commit points are pinned: a commit follows each
+//! group of records.
+//!
+//! A case that fails is printed as Rust text, to be pasted into a test that hands it to `same_at_every_size`.
+
+#![expect(clippy::indexing_slicing, reason = "what fails here fails its test")]
+
+mod ops;
+mod processors;
+mod red;
+mod run;
+
+use headwater_dsl::OperatorKind;
+use ops::{Caching, Drawing, Emit, Fold, Op, Window, any_op, op};
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+use red::is_red;
+use run::{Case, Dump, Group, Input, Kill, contents, difference, run, run_in_steps};
+
+const SIZES: [usize; 4] = [1, 2, 7, 8_192];
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 1_000,
+        max_shrink_iters: 4_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    let to = prop_oneof![8 => Just("in"), 1 => Just("other"), 2 => Just("table")];
+    let key = prop::option::weighted(0.97, 0..6_u8);
+    let value = prop::option::weighted(0.93, -9..9_i64);
+    (to, key, value, 0..120_i64).prop_map(|(to, key, value, at)| Input { to, key, value, at })
+}
+
+fn group() -> impl Strategy<Value = Group> {
+    let records = prop::collection::vec(input().no_shrink(), 1..30);
+    let kill =
+        (0..6_u8, any::<bool>()).prop_map(|(steps, state_is_lost)| Kill { steps, state_is_lost });
+    let clock = prop_oneof![2 => Just(0), 1 => 1..4_u64];
+    let end = prop::bool::weighted(0.15);
+    (records, prop::option::of(kill), clock, end).prop_map(|(records, kill, clock, end)| Group {
+        records,
+        kill,
+        clock,
+        end,
+    })
+}
+
+/// Whether the application is killed now and then.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kills {
+    None,
+    Some,
+}
+
+/// Any topology that is not known to fail, over any records.
+fn case(partitions: u32, kills: Kills) -> impl Strategy<Value = Case> {
+    (prop::collection::vec(any_op().no_shrink(), 0..6), prop::collection::vec(group(), 1..4))
+        .prop_map(move |(ops, groups)| {
+            let case = Case { ops, partitions, groups };
+            let case = if kills == Kills::None { case.unharmed() } else { case };
+            case.pruned(|case| !is_red(case) && Drawing::of(&case.ops).is_a_line())
+        })
+}
+
+/// The same without repartitions.
+fn case_of_one_sub_topology(partitions: u32, kills: Kills) -> impl Strategy<Value = Case> {
+    let single = |case: &Case| Drawing::of(&case.ops).repartitions() == 0;
+    case(partitions, kills).prop_map(move |case| case.pruned(single))
+}
+
+/// Counts in windows, repartitioned once or twice and forwarded when they close, over partitions in order of time each:
+/// which of two tasks sends first to a third is nobody's promise, and does not show in them.
+fn case_of_finals(partitions: u32) -> impl Strategy<Value = Case> {
+    let above = prop_oneof![
+        (2..5_i64).prop_map(Op::Filter),
+        Just(Op::MapValues),
+        Just(Op::FlatMapValues),
+        Just(Op::Split),
+        Just(Op::Peek),
+    ];
+    let above = prop::collection::vec(above.no_shrink(), 0..3);
+    let below = prop::collection::vec((1..4_i64, 0..40_u64), 1..3);
+    (above, below, prop::collection::vec(group(), 1..4)).prop_map(
+        move |(mut ops, below, mut groups)| {
+            for (place, group) in (0..).zip(&mut groups) {
+                group.records.sort_by_key(|record| record.at);
+                group.records.iter_mut().for_each(|record| record.at += 120 * place);
+            }
+            for (n, grace) in below {
+                // A task whose input has ended goes on after others do: they may be ahead by a whole group.
+                let grace = if groups.len() > 1 { 120 } else { grace };
+                let window = Window { emit: Emit::Finals, caching: Caching::Off, grace };
+                ops.extend([Op::SelectKey(n), Op::Windows(Fold::Count, window)]);
+            }
+            Case { ops, partitions, groups }.unharmed().pruned(|case| !is_red(case))
+        },
+    )
+}
+
+fn same_at_every_size(case: &Case) -> Result<(), TestCaseError> {
+    let expected = run(case, SIZES[0]);
+    for rows_max in &SIZES[1..] {
+        if let Some(difference) = difference(&expected, &run(case, *rows_max)) {
+            let text = format!("1 and {rows_max} rows a batch: {difference}");
+            return Err(TestCaseError::fail(text));
+        }
+    }
+    Ok(())
+}
+
+fn same_if_killed(case: &Case, rows_max: usize) -> Result<(), TestCaseError> {
+    // What a task knows of the time of others, and whether it has told its own, is nobody's result.
+    let results = |mut dump: Dump| {
+        dump.retain(|name, _| !name.contains("-positions-"));
+        dump
+    };
+    let (expected, seen) = (run(&case.unharmed(), rows_max), run(case, rows_max));
+    let difference = difference(&results(expected), &results(seen));
+    difference.map_or(Ok(()), |difference| {
+        Err(TestCaseError::fail(format!("without kills and with them: {difference}")))
+    })
+}
+
+#[test]
+fn each_kind_of_operator_is_drawn() {
+    let mut runner = TestRunner::deterministic();
+    for kind in OperatorKind::ALL {
+        let op = op(*kind).new_tree(&mut runner).expect("it can be made").current();
+        let drawn = Drawing::of(std::slice::from_ref(&op)).builder.operators();
+        assert!(drawn.contains(kind), "{op:?} draws no {kind:?}: {drawn:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn any_topology_over_one_partition(case in case(1, Kills::None)) {
+        same_at_every_size(&case)?;
+    }
+
+    /// Which of two tasks sends first to a third is nobody's promise, so what repartitions is left out here.
+    #[test]
+    fn any_topology_without_a_repartition_over_three(case in case_of_one_sub_topology(3, Kills::None)) {
+        same_at_every_size(&case)?;
+    }
+
+    #[test]
+    fn finals_below_repartitions_of_three(case in case_of_finals(3)) {
+        let expected = contents(run(&case, SIZES[0]));
+        for rows_max in &SIZES[1..] {
+            prop_assert_eq!(&expected, &contents(run(&case, *rows_max)), "{} rows a batch", rows_max);
+        }
+    }
+
+    /// Kills lose nothing and repeat nothing, also with the state gone.
+    #[test]
+    fn kills_change_nothing_over_one_partition(case in case(1, Kills::Some), rows_max in prop::sample::select(&SIZES[..])) {
+        same_if_killed(&case, rows_max)?;
+    }
+
+    #[test]
+    fn kills_change_nothing_over_three(case in case_of_one_sub_topology(3, Kills::Some), rows_max in prop::sample::select(&SIZES[..])) {
+        same_if_killed(&case, rows_max)?;
+    }
+
+    /// Nor do they with records on their way between sub-topologies at the commit. Which updates a cache folds together
+    /// then depends on the kill, and so does what a task takes first if it reads other topics too.
+    #[test]
+    fn kills_lose_nothing_that_is_on_its_way(case in case(1, Kills::Some), steps in prop::collection::vec(0..6_u8, 1..4)) {
+        let case = case.pruned(|case| !case.ops.iter().any(|op| op.caches() || op.reads_another_topic()));
+        let seen = run_in_steps(&case, &steps);
+        prop_assert_eq!(run_in_steps(&case.unharmed(), &steps), seen);
+    }
+}

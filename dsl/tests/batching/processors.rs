@@ -1,0 +1,113 @@
+//! Processors as a user writes them: the ones whose results could show how large a batch was.
+
+use headwater_core::record::Timestamp;
+use headwater_engine::{
+    processor::{
+        Cancellable, Context, InitContext, Processor, ProcessorError, PunctuationType, Record,
+    },
+    store::{KeyValueStore, StoreKey},
+};
+use std::time::Duration;
+
+/// What a pipeline's processor does with a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deed {
+    /// Writes the task's stream time into the value.
+    StreamTime,
+    /// Refuses every value that can be divided by this.
+    Fail(i64),
+    /// Takes event time from the value.
+    Retime,
+    /// Forwards a value that differs from its key's last one.
+    Last,
+    /// Counts, and tells the count whenever this many ms of stream time have passed.
+    Tell(u64),
+    /// Counts, and tells the count every 10 ms.
+    TellByClock,
+}
+
+pub(crate) struct Doer {
+    deed: Deed,
+    store: String,
+    last: Option<StoreKey<KeyValueStore<String, i64>>>,
+}
+
+impl Doer {
+    pub(crate) fn new(deed: Deed, store: String) -> Self {
+        Self { deed, store, last: None }
+    }
+
+    /// Adds one to what the store holds under the key of counts, and gives it.
+    fn count(
+        &self,
+        by: i64,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<i64, ProcessorError> {
+        let store = context.store(self.last.expect("connected"));
+        let key = "count".to_owned();
+        let count = store.get(&key)?.map_or(0, |stored| stored.value) + by;
+        store.put(&key, Some(count), 0)?;
+        Ok(count)
+    }
+}
+
+impl Processor<String, i64> for Doer {
+    type KOut = String;
+    type VOut = i64;
+
+    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        self.last = Some(context.store(&self.store)?);
+        match self.deed {
+            Deed::Tell(ms) => {
+                context.schedule(Duration::from_millis(ms), PunctuationType::StreamTime);
+            }
+            Deed::TellByClock => {
+                context.schedule(Duration::from_millis(10), PunctuationType::WallClockTime);
+            }
+            Deed::StreamTime | Deed::Fail(_) | Deed::Retime | Deed::Last => {}
+        }
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        let (key, value, timestamp) = (record.key.clone(), record.value, record.timestamp);
+        match self.deed {
+            Deed::StreamTime => {
+                let time = context.stream_time();
+                context.forward(record.with_value(time.wrapping_mul(10).wrapping_add(value % 10)));
+            }
+            Deed::Fail(n) if value.rem_euclid(n) == 0 => {
+                return Err(ProcessorError::record(format!("refused {value}")));
+            }
+            Deed::Fail(_) => context.forward(record),
+            Deed::Retime => context.forward(record.with_timestamp(value.rem_euclid(120))),
+            Deed::Last => {
+                let store = context.store(self.last.expect("connected"));
+                if store.get(&key)?.map(|stored| stored.value) != Some(value) {
+                    store.put(&key, Some(value), timestamp)?;
+                    context.forward(record);
+                }
+            }
+            Deed::Tell(_) | Deed::TellByClock => {
+                self.count(1, context)?;
+                context.forward(record);
+            }
+        }
+        Ok(())
+    }
+
+    fn punctuate(
+        &mut self,
+        _: Cancellable,
+        time: Timestamp,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        let count = self.count(0, context)?;
+        context.forward(Record::new("told".to_owned(), count, time));
+        Ok(())
+    }
+}
