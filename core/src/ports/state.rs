@@ -156,6 +156,30 @@ pub enum StateError {
         wanted: String,
     },
 
+    /// A value has no form in bytes, though its serde had promised one; give the store another serde.
+    #[error("store {store}, partition {partition}: a value cannot be written: {detail}")]
+    Unwritable {
+        /// The store.
+        store: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// What the serde says.
+        detail: String,
+    },
+
+    /// The bytes are whole, but not of the store's types, which have changed; give it a new name, or the old types.
+    #[error(
+        "store {store}, partition {partition}, holds what its types cannot read: {detail}; give it a new name, or the types it was written with"
+    )]
+    Unreadable {
+        /// The store.
+        store: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// What the serde says.
+        detail: String,
+    },
+
     /// Stored bytes are damaged.
     #[error("store {store}, partition {partition}, is damaged: {detail}")]
     Corrupt {

@@ -2,11 +2,12 @@
 //!
 //! # Guarantees
 //!
+//! - A record whose key is null is dropped and counted.
 //! - An aggregate carries the largest event time folded into it: late records never move it back.
 //! - With caching, nothing is forwarded until a flush, and then the last value of each key that changed; without, one
 //!   update a record. The store ends the same either way.
 
-use super::window_time::read_time;
+use super::{refused::Refused, window_time::read_time};
 use headwater_core::{record::Timestamp, serde::Data};
 use headwater_engine::{
     processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
@@ -75,13 +76,20 @@ where
         self.touched = true;
         let store =
             context.store(self.store.expect("a processor is set up before its first record"));
-        let located = store.locate(rows.iter().map(|record| &record.key))?;
+        let slots = store.locate(rows.iter().map(|record| &record.key))?;
+        let mut refused = Refused::default();
         let mut updates = Vec::with_capacity(if self.caching { 0 } else { rows.len() });
-        for (record, place) in rows.into_iter().zip(located) {
+        for (record, slot) in rows.into_iter().zip(slots) {
             let timestamp = record.timestamp;
             let (frame, key, value) = record.split();
+            let Some(slot) = slot else {
+                if let Some(why) = store.refusal(&key) {
+                    refused.add(frame, why);
+                }
+                continue;
+            };
             let caching = self.caching;
-            let update = store.update_located(place, |entry, at| {
+            let update = store.update_at(slot, |entry, at| {
                 fold_into(&*self.fold, (&key, value, timestamp), (&mut *entry, &mut *at));
                 (!caching).then(|| (entry.clone(), *at))
             });
@@ -90,7 +98,7 @@ where
             );
         }
         context.forward_all(updates);
-        Ok(())
+        refused.settle(context)
     }
 
     fn flush(&mut self, context: &mut Context<'_, K, Option<A>>) -> Result<(), ProcessorError> {

@@ -16,6 +16,7 @@ mod map;
 mod map_values;
 mod pass;
 mod peek;
+mod refused;
 mod select_key;
 mod table_join;
 mod table_source;

@@ -3,14 +3,24 @@
 //! # Guarantees
 //!
 //! - Only the stream forwards: a change of the table does not.
+//! - A record whose key is null finds no row: an inner join drops and counts it, a left join emits it unjoined.
 //! - The result carries the stream record's timestamp and headers.
 
+use super::refused::Refused;
 use crate::table::{Lookup, View};
 use headwater_core::serde::Data;
-use headwater_engine::processor::{
-    BatchProcessor, Context, InitContext, ProcessorError, Record, Rows,
+use headwater_engine::{
+    processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
+    store::StoreError,
 };
 use std::sync::Arc;
+
+/// What becomes of records whose key is null.
+#[derive(Clone, Copy)]
+enum NullKeys {
+    Dropped,
+    Unjoined,
+}
 
 /// A table as a join reads it.
 struct Side<K, T> {
@@ -28,22 +38,27 @@ impl<K: Data, T: Data> Side<K, T> {
     fn matches<V: Data, K2: Data, V2: Data>(
         &self,
         rows: Rows<K, V>,
+        null_keys: NullKeys,
         context: &mut Context<'_, K2, V2>,
         mut each: impl FnMut(Record<K, V>, Option<T>),
     ) -> Result<(), ProcessorError> {
         let lookup = self.lookup.as_ref().expect("a processor is set up before its first record");
-        let mut stores = context.stores();
-        lookup.prefetch(&mut rows.iter().map(|record| &record.key), &mut stores)?;
-        for record in rows {
-            let value = lookup.get(&record.key, &mut stores)?;
-            each(record, value);
+        let keys: Vec<&K> = rows.iter().map(|record| &record.key).collect();
+        let found = lookup.get_all(&keys, &mut context.stores())?;
+        let mut refused = Refused::default();
+        for (record, found) in rows.into_iter().zip(found) {
+            match (found, null_keys) {
+                (Ok(value), _) => each(record, value),
+                (Err(StoreError::NullKey), NullKeys::Unjoined) => each(record, None),
+                (Err(why), _) => refused.add(record.split().0, why),
+            }
         }
-        Ok(())
+        refused.settle(context)
     }
 }
 
 macro_rules! table_join {
-    ($(#[$doc:meta])* $name:ident, $matched:ty, |$value:ident, $found:ident, $join:ident| $row:expr) => {
+    ($(#[$doc:meta])* $name:ident, $matched:ty, $null_keys:expr, |$value:ident, $found:ident, $join:ident| $row:expr) => {
         $(#[$doc])*
         pub(crate) struct $name<K, T, F> {
             side: Side<K, T>,
@@ -73,7 +88,7 @@ macro_rules! table_join {
 
             fn process_batch(&mut self, rows: Rows<K, V>, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {
                 let (mut joined, $join) = (Vec::with_capacity(rows.len()), &*self.join);
-                self.side.matches(rows, context, |record, $found| {
+                self.side.matches(rows, $null_keys, context, |record, $found| {
                     let (frame, key, $value) = record.split();
                     joined.extend($row.map(|value| frame.map(|(), ()| (key, value))));
                 })?;
@@ -86,10 +101,10 @@ macro_rules! table_join {
 
 table_join! {
     /// Forwards the records whose key the table has.
-    TableJoin, T, |value, found, join| found.map(|found| join(value, found))
+    TableJoin, T, NullKeys::Dropped, |value, found, join| found.map(|found| join(value, found))
 }
 
 table_join! {
     /// Forwards every record, with the table's value if there is one.
-    LeftTableJoin, Option<T>, |value, found, join| Some(join(value, found))
+    LeftTableJoin, Option<T>, NullKeys::Unjoined, |value, found, join| Some(join(value, found))
 }

@@ -3,8 +3,10 @@
 //! # Guarantees
 //!
 //! - Every record is forwarded, also one that changes nothing; the store is written first.
+//! - A record whose key is null is dropped and counted.
 //! - What arrives last wins, whatever its timestamp.
 
+use super::refused::Refused;
 use headwater_core::serde::Data;
 use headwater_engine::{
     processor::{BatchProcessor, Context, InitContext, ProcessorError, Rows},
@@ -40,10 +42,14 @@ impl<K: Data, V: Data> BatchProcessor<K, Option<V>> for TableSource<K, V> {
     ) -> Result<(), ProcessorError> {
         let store =
             context.store(self.store.expect("a processor is set up before its first record"));
-        for record in &rows {
-            store.put(&record.key, record.value.clone(), record.timestamp)?;
+        let (mut taken, mut refused) = (Vec::with_capacity(rows.len()), Refused::default());
+        for record in rows {
+            match store.put(&record.key, record.value.clone(), record.timestamp) {
+                Ok(()) => taken.push(record),
+                Err(why) => refused.add(record.split().0, why),
+            }
         }
-        context.forward_all(rows);
-        Ok(())
+        context.forward_all(taken);
+        refused.settle(context)
     }
 }

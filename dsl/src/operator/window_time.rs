@@ -84,8 +84,13 @@ impl WindowTime {
         (newest_closed + 1).saturating_mul(self.size).max(0)
     }
 
+    /// The start of the window that holds `timestamp`, if it takes records now.
+    pub(super) fn open_window(&self, timestamp: Timestamp) -> Option<Timestamp> {
+        Some(self.window_of(timestamp).start).filter(|start| self.is_open(*start))
+    }
+
     /// Whether the window that starts at `start` takes records now.
-    pub(super) fn is_open(&self, start: Timestamp) -> bool {
+    fn is_open(&self, start: Timestamp) -> bool {
         let close = start.saturating_add(self.span);
         close > self.now && close < Timestamp::MAX
     }

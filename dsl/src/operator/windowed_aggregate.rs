@@ -5,10 +5,11 @@
 //! - Above a repartition a record is counted into the operator's time first and judged then; below one, the operator
 //!   time that it carries decides in place of its timestamp.
 //! - Each window's final comes out exactly once, complete, ordered by window start and then by the key's bytes.
+//! - A record whose key is null is dropped and counted, and moves no time.
 //! - A late record changes nothing and is counted as dropped, also after a restart: the operator's time is saved.
 //! - A window leaves the store only once it is closed and everything it has to say was forwarded.
 
-use super::{WindowTime, aggregate::fold_into, window_time::read_time};
+use super::{WindowTime, aggregate::fold_into, refused::Refused, window_time::read_time};
 use headwater_core::{record::Timestamp, serde::Data};
 use headwater_engine::{
     processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
@@ -142,29 +143,39 @@ where
         self.touched = true;
         let store = context.store(self.windows.key());
         let (caching, time) = (self.caching, &mut self.windows.time);
+        let mut passed = vec![Timestamp::MIN; if caching { 0 } else { rows.len() }];
+        let slots = store.locate(rows.iter().map(|record| &record.key), |row| {
+            let record = rows.get(row)?;
+            let passed_before = time.take(record.timestamp, record.operator_time());
+            passed.get_mut(row).into_iter().for_each(|passed| *passed = passed_before);
+            time.open_window(record.timestamp)
+        })?;
         let mut updates = Vec::with_capacity(if caching { 0 } else { rows.len() });
-        let mut late = 0;
-        for record in rows {
+        let (mut late, mut refused) = (0, Refused::default());
+        for (row, (record, slot)) in rows.into_iter().zip(slots).enumerate() {
             let timestamp = record.timestamp;
-            let passed = time.take(timestamp, record.operator_time());
-            let window = time.window_of(timestamp);
-            if !time.is_open(window.start) {
-                late += 1;
-                continue;
-            }
             let (frame, key, value) = record.split();
-            let update = store.update(&key, window.start, |entry, at| {
+            let Some(slot) = slot else {
+                match store.refusal(&key) {
+                    Some(why) => refused.add(frame, why),
+                    None => late += 1,
+                }
+                continue;
+            };
+            let update = store.update_at(slot, |entry, at| {
                 fold_into(&*self.fold, (&key, value, timestamp), (&mut *entry, &mut *at));
                 (!caching).then(|| (entry.clone(), *at))
-            })?;
+            });
+            let window = time.window_of(timestamp);
             updates.extend(update.map(|(entry, at)| {
+                let passed = passed.get(row).copied().unwrap_or(Timestamp::MIN);
                 let frame = frame.with_timestamp(at).with_operator_time(passed);
                 frame.map(|(), ()| (Windowed { key, window }, entry))
             }));
         }
         context.forward_all(updates);
         (0..late).for_each(|_| context.drop_record());
-        Ok(())
+        refused.settle(context)
     }
 
     fn advance(
@@ -244,26 +255,32 @@ where
         context: &mut Context<'_, Windowed<K>, Option<A>>,
     ) -> Result<(), ProcessorError> {
         let store = context.store(self.windows.key());
-        let (mut finals, mut late) = (Vec::new(), 0);
-        for record in rows {
+        let time = &mut self.windows.time;
+        let slots = store.locate(rows.iter().map(|record| &record.key), |row| {
+            let record = rows.get(row)?;
+            time.take(record.timestamp, record.operator_time());
+            time.open_window(record.timestamp)
+        })?;
+        let (mut late, mut refused) = (0, Refused::default());
+        for (record, slot) in rows.into_iter().zip(slots) {
             let timestamp = record.timestamp;
-            self.windows.time.take(timestamp, record.operator_time());
-            let start = self.windows.time.window_of(timestamp).start;
-            if self.windows.time.is_open(start) {
-                let (_, key, value) = record.split();
-                let fold = &*self.fold;
-                store.update(&key, start, |entry, at| {
-                    fold_into(fold, (&key, value, timestamp), (entry, at))
-                })?;
-            } else {
-                late += 1;
+            let (frame, key, value) = record.split();
+            match slot {
+                Some(slot) => store.update_at(slot, |entry, at| {
+                    fold_into(&*self.fold, (&key, value, timestamp), (entry, at));
+                }),
+                None => match store.refusal(&key) {
+                    Some(why) => refused.add(frame, why),
+                    None => late += 1,
+                },
             }
         }
         // No record of the batch belongs to a window that an earlier one has closed: closing can wait.
+        let mut finals = Vec::new();
         self.windows.close(store, &mut finals)?;
         context.forward_all(finals);
         (0..late).for_each(|_| context.drop_record());
-        Ok(())
+        refused.settle(context)
     }
 
     fn advance(

@@ -3,7 +3,7 @@
 use headwater_core::serde::Data;
 use headwater_engine::{
     processor::{InitContext, ProcessorError, Stores},
-    store::{KeyValueStore, StoreKey, WindowStore, Windowed},
+    store::{KeyValueStore, Slot, StoreError, StoreKey, WindowSlot, WindowStore, Windowed},
 };
 use std::sync::Arc;
 
@@ -18,16 +18,16 @@ pub(crate) trait View<K, V>: Send + Sync {
 
 /// A view within a task.
 pub(crate) trait Lookup<K, V>: Send {
-    /// The row under `key`.
-    fn get(&self, key: &K, stores: &mut Stores<'_>) -> Result<Option<V>, ProcessorError>;
-
-    /// Prepares as many calls of [`get`](Self::get).
-    fn prefetch(
+    /// The row under each of `keys`, or why there can be none.
+    fn get_all(
         &self,
-        keys: &mut dyn Iterator<Item = &K>,
+        keys: &[&K],
         stores: &mut Stores<'_>,
-    ) -> Result<(), ProcessorError>;
+    ) -> Result<Vec<Found<V>>, ProcessorError>;
 }
+
+/// The row under a key, if there is one, or why the store has no place for the key.
+pub(crate) type Found<V> = Result<Option<V>, StoreError>;
 
 /// A table that is a key-value store.
 pub(crate) struct Stored(pub(crate) Arc<str>);
@@ -43,16 +43,18 @@ impl<K: Data, V: Data> View<K, V> for Stored {
 }
 
 impl<K: Data, V: Data> Lookup<K, V> for StoreKey<KeyValueStore<K, V>> {
-    fn get(&self, key: &K, stores: &mut Stores<'_>) -> Result<Option<V>, ProcessorError> {
-        Ok(stores.get(*self).get(key)?.map(|stored| stored.value))
-    }
-
-    fn prefetch(
+    fn get_all(
         &self,
-        keys: &mut dyn Iterator<Item = &K>,
+        keys: &[&K],
         stores: &mut Stores<'_>,
-    ) -> Result<(), ProcessorError> {
-        Ok(stores.get(*self).prefetch(keys)?)
+    ) -> Result<Vec<Found<V>>, ProcessorError> {
+        let store = stores.get(*self);
+        let slots = store.locate(keys.iter().copied())?;
+        let found = |(key, slot): (&&K, Option<Slot>)| match slot {
+            Some(slot) => Ok(store.get_at(slot).map(|stored| stored.value)),
+            None => store.refusal(key).map_or(Ok(None), Err),
+        };
+        Ok(keys.iter().zip(slots).map(found).collect())
     }
 }
 
@@ -73,17 +75,19 @@ impl<K: Data, V: Data> View<Windowed<K>, V> for StoredWindows {
 }
 
 impl<K: Data, V: Data> Lookup<Windowed<K>, V> for StoreKey<WindowStore<K, V>> {
-    fn get(&self, key: &Windowed<K>, stores: &mut Stores<'_>) -> Result<Option<V>, ProcessorError> {
-        Ok(stores.get(*self).fetch(&key.key, key.window.start)?.map(|stored| stored.value))
-    }
-
-    fn prefetch(
+    fn get_all(
         &self,
-        _: &mut dyn Iterator<Item = &Windowed<K>>,
-        _: &mut Stores<'_>,
-    ) -> Result<(), ProcessorError> {
-        // A window's rows are in memory until they are written out, which is seldom before it closes.
-        Ok(())
+        keys: &[&Windowed<K>],
+        stores: &mut Stores<'_>,
+    ) -> Result<Vec<Found<V>>, ProcessorError> {
+        let store = stores.get(*self);
+        let start_of = |row: usize| keys.get(row).map(|key| key.window.start);
+        let slots = store.locate(keys.iter().map(|key| &key.key), start_of)?;
+        let found = |(key, slot): (&&Windowed<K>, Option<WindowSlot>)| match slot {
+            Some(slot) => Ok(store.get_at(slot).map(|stored| stored.value)),
+            None => store.refusal(&key.key).map_or(Ok(None), Err),
+        };
+        Ok(keys.iter().zip(slots).map(found).collect())
     }
 }
 
@@ -121,15 +125,15 @@ where
     V2: Data,
     F: Fn(&K, V) -> Option<V2> + Send + Sync,
 {
-    fn get(&self, key: &K, stores: &mut Stores<'_>) -> Result<Option<V2>, ProcessorError> {
-        Ok(self.above.get(key, stores)?.and_then(|value| (self.map)(key, value)))
-    }
-
-    fn prefetch(
+    fn get_all(
         &self,
-        keys: &mut dyn Iterator<Item = &K>,
+        keys: &[&K],
         stores: &mut Stores<'_>,
-    ) -> Result<(), ProcessorError> {
-        self.above.prefetch(keys, stores)
+    ) -> Result<Vec<Found<V2>>, ProcessorError> {
+        let above = self.above.get_all(keys, stores)?;
+        let map = |(key, found): (&&K, Found<V>)| {
+            found.map(|value| value.and_then(|value| (self.map)(key, value)))
+        };
+        Ok(keys.iter().zip(above).map(map).collect())
     }
 }

@@ -346,7 +346,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         (self.origin, self.at) = (record.origin, record.at);
     }
 
-    /// Writes a dead letter for the record at hand if `processed` says that it is bad.
+    /// Writes a dead letter for the record at hand if `processed` says that it is bad, and drops it if its key is null.
     ///
     /// # Errors
     ///
@@ -360,6 +360,10 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
                     kind,
                     cause,
                 });
+                Ok(())
+            }
+            Err(ProcessorError::NullKey) => {
+                self.drop_record();
                 Ok(())
             }
             other => other,

@@ -1,5 +1,6 @@
 //! Why a processor could not go on.
 
+use crate::store::StoreError;
 use headwater_core::ports::state::StateError;
 
 /// Why a processor could not go on.
@@ -15,6 +16,10 @@ pub enum ProcessorError {
         cause: String,
     },
 
+    /// The record's key is null where a store needs one: it is dropped and counted.
+    #[error("a store needs a key, and the record's is null")]
+    NullKey,
+
     /// A store failed; the application stops.
     #[error(transparent)]
     State(#[from] StateError),
@@ -22,6 +27,18 @@ pub enum ProcessorError {
     /// The topology is wired wrongly: a store that is missing or of another type.
     #[error("{0}")]
     Topology(String),
+}
+
+impl From<StoreError> for ProcessorError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NullKey => Self::NullKey,
+            StoreError::State(error) => Self::State(error),
+            error @ StoreError::Key { .. } => {
+                Self::Record { kind: "SerializationError", cause: error.to_string() }
+            }
+        }
+    }
 }
 
 impl ProcessorError {

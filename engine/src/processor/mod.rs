@@ -74,7 +74,8 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
     ///
     /// # Errors
     ///
-    /// [`ProcessorError::Record`] sends the record to the dead letters; anything else stops the application.
+    /// [`ProcessorError::Record`] sends the record to the dead letters, [`ProcessorError::NullKey`] drops and counts it;
+    /// anything else stops the application.
     fn process(
         &mut self,
         record: Record<KIn, VIn>,

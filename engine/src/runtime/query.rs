@@ -1,11 +1,15 @@
 //! Interactive queries: reading a running application's stores, as of its last commit.
 
 use super::error::StreamsError;
-use crate::{store::ValueAndTimestamp, task::Blueprint, topology::TopologyError};
+use crate::{
+    store::{Keys, StoreError, StoreId, ValueAndTimestamp, Values},
+    task::Blueprint,
+    topology::TopologyError,
+};
 use headwater_core::{
-    ports::state::{Order, Shard, State, StateError, StoreSpec},
+    ports::state::{Order, Shard, State, StateError, StoreSpec, Stored},
     record::{TopicPartition, murmur2_partition},
-    serde::{Data, SharedSerde, for_type},
+    serde::{Data, for_type},
 };
 use std::{fmt, ops::Bound, sync::Arc};
 
@@ -31,17 +35,33 @@ where
     };
     // Taken first: what the shards then answer is at least as new.
     let position = state.position();
-    let open = |partition| state.open(&spec, partition);
-    let shards = (0..blueprint.width(sub)).map(open).collect::<Result<_, _>>()?;
-    Ok(ReadOnlyKeyValueStore { name: spec.name, shards, keys, values, position })
+    let part = |partition| {
+        let id = StoreId { name: Arc::clone(&spec.name), partition };
+        let (keys, values) = (Keys::new(&keys, &id), Values::new(&values, &id));
+        Ok(Part { shard: state.open(&spec, partition)?, keys, values })
+    };
+    let parts = (0..blueprint.width(sub)).map(part).collect::<Result<_, StreamsError>>()?;
+    Ok(ReadOnlyKeyValueStore { name: spec.name, parts, position })
+}
+
+/// A store's part for one partition.
+struct Part<K, V> {
+    shard: Arc<dyn Shard>,
+    keys: Keys<K>,
+    values: Values<V>,
+}
+
+impl<K: Data, V: Data> Part<K, V> {
+    fn read(&self, stored: &Stored) -> Result<ValueAndTimestamp<V>, StateError> {
+        let (value, timestamp) = (self.values.read(&stored.value)?, stored.timestamp);
+        Ok(ValueAndTimestamp { value, timestamp })
+    }
 }
 
 /// A key-value store over all its partitions, as of the last commit. Reading it never waits for processing.
 pub struct ReadOnlyKeyValueStore<K, V> {
     name: Arc<str>,
-    shards: Vec<Arc<dyn Shard>>,
-    keys: SharedSerde<K>,
-    values: SharedSerde<V>,
+    parts: Vec<Part<K, V>>,
     position: Vec<(TopicPartition, i64)>,
 }
 
@@ -52,42 +72,36 @@ impl<K, V> fmt::Debug for ReadOnlyKeyValueStore<K, V> {
 }
 
 impl<K: Data, V: Data> ReadOnlyKeyValueStore<K, V> {
-    /// The value of `key`.
+    /// The value of `key`; a null key has none.
     ///
     /// # Errors
     ///
-    /// The state cannot be read, or holds something else.
-    pub fn get(&self, key: &K) -> Result<Option<ValueAndTimestamp<V>>, StateError> {
+    /// [`StoreError::Key`] if the key has no form in bytes, [`StoreError::State`] if the state cannot be read or holds
+    /// something else.
+    pub fn get(&self, key: &K) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
         let mut bytes = Vec::new();
-        self.keys.serialize(key, &mut bytes).map_err(|e| self.corrupt(0, &e))?;
-        let count = u32::try_from(self.shards.len()).unwrap_or(u32::MAX).max(1);
+        let Some(first) = self.parts.first() else { return Ok(None) };
+        match first.keys.write(key, &mut bytes) {
+            Err(StoreError::NullKey) => return Ok(None),
+            written => written?,
+        }
+        let count = u32::try_from(self.parts.len()).unwrap_or(u32::MAX);
         let partition = murmur2_partition(&bytes, count);
-        let Some(shard) = self.shards.get(partition as usize) else { return Ok(None) };
-        let Some(stored) = shard.get(&bytes)? else { return Ok(None) };
-        let value = self
-            .values
-            .deserialize(Some(&stored.value))
-            .map_err(|e| self.corrupt(partition, &e))?;
-        Ok(Some(ValueAndTimestamp { value, timestamp: stored.timestamp }))
+        let Some(part) = self.parts.get(partition as usize) else { return Ok(None) };
+        Ok(part.shard.get(&bytes)?.map(|stored| part.read(&stored)).transpose()?)
     }
 
     /// All entries, partition by partition and within one by their keys' bytes.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
+    /// [`StateError`] if the state cannot be read, or holds something else.
     pub fn all(&self) -> Result<Vec<(K, ValueAndTimestamp<V>)>, StateError> {
         let mut entries = Vec::new();
-        for (partition, shard) in (0..).zip(&self.shards) {
-            for entry in shard.scan((Bound::Unbounded, Bound::Unbounded), Order::Ascending)? {
+        for part in &self.parts {
+            for entry in part.shard.scan((Bound::Unbounded, Bound::Unbounded), Order::Ascending)? {
                 let (key, stored) = entry?;
-                let key =
-                    self.keys.deserialize(Some(&key)).map_err(|e| self.corrupt(partition, &e))?;
-                let value = self
-                    .values
-                    .deserialize(Some(&stored.value))
-                    .map_err(|e| self.corrupt(partition, &e))?;
-                entries.push((key, ValueAndTimestamp { value, timestamp: stored.timestamp }));
+                entries.push((part.keys.read(&key)?, part.read(&stored)?));
             }
         }
         Ok(entries)
@@ -97,9 +111,5 @@ impl<K: Data, V: Data> ReadOnlyKeyValueStore<K, V> {
     #[must_use]
     pub fn position(&self) -> &[(TopicPartition, i64)] {
         &self.position
-    }
-
-    fn corrupt(&self, partition: u32, error: &dyn fmt::Display) -> StateError {
-        StateError::Corrupt { store: Arc::clone(&self.name), partition, detail: error.to_string() }
     }
 }

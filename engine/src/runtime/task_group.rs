@@ -44,9 +44,9 @@ pub(super) struct TaskGroup {
 fn failed(task: TaskId) -> impl Fn(ProcessorError) -> StreamsError {
     move |source| match source {
         ProcessorError::State(error) => StreamsError::State(error),
-        source @ (ProcessorError::Record { .. } | ProcessorError::Topology(_)) => {
-            StreamsError::Processor { task, source }
-        }
+        source @ (ProcessorError::Record { .. }
+        | ProcessorError::NullKey
+        | ProcessorError::Topology(_)) => StreamsError::Processor { task, source },
     }
 }
 

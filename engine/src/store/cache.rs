@@ -1,6 +1,6 @@
 //! The write-behind cache under every typed store: entries by their key's bytes, and which of them changed.
 
-use super::{key_batch::KeyBatch, key_bytes::KeyBytes};
+use super::{EntryRef, KeyBatch, key_bytes::KeyBytes};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use headwater_core::record::Timestamp;
@@ -17,6 +17,12 @@ pub(super) struct Entry<V> {
     dirty: bool,
     /// Asked for since the last eviction.
     used: bool,
+}
+
+impl<V> Entry<V> {
+    pub(super) fn as_ref(&self) -> EntryRef<'_, V> {
+        EntryRef { key: &self.key, value: self.value.as_ref(), timestamp: self.timestamp }
+    }
 }
 
 /// Where a key's entry is. The hash is kept so that growing the index and passing by another key touch no entry.
@@ -48,6 +54,28 @@ fn hash(key: &[u8]) -> u32 {
 /// The hash as a table wants it, which takes its place from the lowest bits and its tag from the highest.
 fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
+}
+
+/// The slots of many keys in the caches that `cache` gives for their rows, as far as they are cached. Each step is done
+/// for all keys before the next, so that the waits for memory overlap: entries lie all over it.
+pub(super) fn find_all<'c, V: 'c>(
+    cache: impl Fn(usize) -> Option<&'c Cache<V>>,
+    keys: &KeyBatch,
+) -> Vec<Option<u32>> {
+    let hashes: Vec<u32> = keys.iter().map(|key| key.map_or(0, hash)).collect();
+    let likely = |(row, hash): (usize, &u32)| {
+        let found = cache(row)?.index.find(spread(*hash), |found| found.hash == *hash);
+        found.map(|found| found.slot)
+    };
+    let mut slots: Vec<Option<u32>> = hashes.iter().enumerate().map(likely).collect();
+    for (row, ((slot, key), hash)) in slots.iter_mut().zip(keys.iter()).zip(hashes).enumerate() {
+        let (Some(found), Some(cache)) = (*slot, cache(row)) else { continue };
+        let is_it = |key: &[u8]| cache.slot(found).is_some_and(|entry| *entry.key == *key);
+        if !key.is_some_and(is_it) {
+            *slot = key.and_then(|key| cache.find_hashed(key, hash));
+        }
+    }
+    slots
 }
 
 impl<V> Cache<V> {
@@ -83,22 +111,6 @@ impl<V> Cache<V> {
     /// The slot of `key`, if it is cached.
     pub(super) fn find(&self, key: &[u8]) -> Option<u32> {
         self.find_hashed(key, hash(key))
-    }
-
-    /// The slots of many keys, as far as they are cached. Each step is done for all keys before the next, so that the
-    /// waits for memory overlap: entries lie all over it.
-    pub(super) fn find_all(&self, keys: &KeyBatch) -> Vec<Option<u32>> {
-        let hashes: Vec<u32> = keys.iter().map(hash).collect();
-        let likely = |hash: &u32| {
-            self.index.find(spread(*hash), |found| found.hash == *hash).map(|found| found.slot)
-        };
-        let mut slots: Vec<Option<u32>> = hashes.iter().map(likely).collect();
-        for ((slot, key), hash) in slots.iter_mut().zip(keys.iter()).zip(hashes) {
-            if slot.is_some_and(|slot| self.slot(slot).is_none_or(|entry| *entry.key != *key)) {
-                *slot = self.find_hashed(key, hash);
-            }
-        }
-        slots
     }
 
     fn find_hashed(&self, key: &[u8], hash: u32) -> Option<u32> {
@@ -187,9 +199,12 @@ impl<V> Cache<V> {
         Ok(())
     }
 
-    /// All entries that have a value.
-    pub(super) fn live(&self) -> impl Iterator<Item = (&Entry<V>, &V)> {
-        self.slots.iter().flatten().filter_map(|entry| Some((entry, entry.value.as_ref()?)))
+    /// All entries that have a value, by their keys' bytes.
+    pub(super) fn live_in_order(&self) -> Vec<EntryRef<'_, V>> {
+        let live = self.slots.iter().flatten().filter(|entry| entry.value.is_some());
+        let mut live: Vec<_> = live.map(Entry::as_ref).collect();
+        live.sort_unstable_by_key(|entry| entry.key);
+        live
     }
 
     /// Memory taken, in bytes; what values own on the heap is not counted.
@@ -264,7 +279,8 @@ mod tests {
         cache.evict(4, 0);
         assert!(cache.is_complete(), "nothing of commit 5 may go before it is published");
         cache.evict(5, 0);
-        assert_eq!(cache.live().map(|(e, v)| (&*e.key, *v)).collect::<Vec<_>>(), [(&b"b"[..], 2)]);
+        let left = EntryRef { key: b"b", value: Some(&2), timestamp: 0 };
+        assert_eq!(cache.live_in_order(), [left]);
         assert!(!cache.is_complete());
         assert_eq!(cache.dirty().count(), 1);
     }
@@ -279,12 +295,12 @@ mod tests {
         for key in (4_000..6_000_u32).chain(0..100) {
             keys.push(|out| {
                 out.extend_from_slice(&key.to_be_bytes());
-                Ok::<_, ()>(())
-            })
-            .unwrap();
+                Ok(true)
+            });
         }
-        let one_by_one: Vec<_> = keys.iter().map(|key| cache.find(key)).collect();
-        assert_eq!(cache.find_all(&keys), one_by_one);
+        keys.push(|_| Ok(false));
+        let one_by_one: Vec<_> = keys.iter().map(|key| cache.find(key?)).collect();
+        assert_eq!(find_all(|_| Some(&cache), &keys), one_by_one);
         assert_eq!(one_by_one.iter().flatten().count(), 1_100);
     }
 

@@ -1,36 +1,76 @@
-//! The encoded keys of a batch, end to end in one buffer.
+//! The encoded keys of a batch, end to end in one buffer: encoded once, they serve every look-up and whoever writes them.
 
-/// Keys in the order they were added.
+use headwater_core::serde::SerdeError;
+
+/// Where one row's key ends in the buffer, and whether the row has one.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    at: usize,
+    is_key: bool,
+}
+
+/// The keys of a batch's rows, in their order; a row may have none.
 #[derive(Debug, Default)]
-pub(super) struct KeyBatch {
+pub struct KeyBatch {
     bytes: Vec<u8>,
-    ends: Vec<usize>,
+    ends: Vec<End>,
 }
 
 impl KeyBatch {
-    /// Forgets all keys.
-    pub(super) fn clear(&mut self) {
+    /// Forgets all rows, and keeps the memory.
+    pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
     }
 
-    /// Adds the key that `write` appends.
-    ///
-    /// # Errors
-    ///
-    /// What `write` returns; the batch must then be cleared.
-    pub(super) fn push<E>(
-        &mut self,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        write(&mut self.bytes)?;
-        self.ends.push(self.bytes.len());
-        Ok(())
+    /// Adds the key that `write` appends. A row whose key is null (`Ok(false)`) or has no form in bytes has none.
+    pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<bool, SerdeError>) {
+        let before = self.bytes.len();
+        let is_key = write(&mut self.bytes).unwrap_or(false);
+        if !is_key {
+            self.bytes.truncate(before);
+        }
+        self.ends.push(End { at: self.bytes.len(), is_key });
     }
 
-    /// The keys.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| self.bytes.get(start..*end).unwrap_or_default())
+    /// The number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The keys, row by row.
+    pub fn iter(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|end| end.at));
+        let key = |(start, end): (usize, &End)| {
+            end.is_key.then(|| self.bytes.get(start..end.at).unwrap_or_default())
+        };
+        starts.zip(&self.ends).map(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_without_a_key_is_not_the_empty_key() {
+        let mut keys = KeyBatch::default();
+        let refused = SerdeError::Malformed { expected: "a key", detail: "refused".into() };
+        for written in [Ok(true), Ok(false), Err(refused), Ok(true)] {
+            keys.push(|out| {
+                out.extend_from_slice(b"k");
+                written
+            });
+        }
+        keys.push(|_| Ok(true));
+        let keys: Vec<_> = keys.iter().collect();
+        assert_eq!(keys, [Some(&b"k"[..]), None, None, Some(b"k"), Some(b"")]);
     }
 }

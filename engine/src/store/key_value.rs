@@ -1,26 +1,21 @@
 //! Key-value stores: the newest value of each key, with its timestamp.
 
 use super::{
-    StateStore, StoreBuilder, StoreChanges, ValueAndTimestamp, cache::Cache, key_batch::KeyBatch,
+    EntryRef, KeyBatch, KeyValueBytes, Slot, StateStore, StoreBuilder, StoreChanges, StoreError,
+    ValueAndTimestamp,
+    form::{Keys, StoreId},
 };
 use headwater_core::{
-    ports::state::{Order, Shard, StateError, Stored},
-    record::{RecordSetBuilder, SetFull, Timestamp},
-    serde::{Data, SerdeError, SharedSerde},
+    ports::state::{Shard, StateError},
+    record::Timestamp,
+    serde::{Data, SharedSerde},
 };
-use std::{ops::Bound, sync::Arc};
+use std::sync::Arc;
 
-/// Where a store holds a key; see [`KeyValueStore::locate`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Located(u32);
-
-/// The newest value of each key.
+/// The newest value of each key: a shell of the key's type around [`KeyValueBytes`].
 pub struct KeyValueStore<K, V> {
-    name: Arc<str>,
-    keys: SharedSerde<K>,
-    values: SharedSerde<V>,
-    shard: Arc<dyn Shard>,
-    cache: Cache<V>,
+    keys: Keys<K>,
+    entries: KeyValueBytes<V>,
     scratch: Vec<u8>,
     batch: KeyBatch,
 }
@@ -33,46 +28,45 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     pub fn builder(name: &str, keys: SharedSerde<K>, values: SharedSerde<V>) -> StoreBuilder {
         let schema = format!("{} -> {}", keys.schema(), values.schema());
         let named: Arc<str> = name.into();
-        StoreBuilder::new(name, schema, move |shard| {
+        StoreBuilder::new(name, schema, move |shard, partition| {
+            let id = StoreId { name: Arc::clone(&named), partition };
             Box::new(Self {
-                name: Arc::clone(&named),
-                keys: Arc::clone(&keys),
-                values: Arc::clone(&values),
-                cache: Cache::new(shard.position().is_none()),
-                shard,
+                keys: Keys::new(&keys, &id),
+                entries: KeyValueBytes::new(&values, shard, &id),
                 scratch: Vec::new(),
                 batch: KeyBatch::default(),
             })
         })
     }
 
-    /// The value of `key`.
+    /// The value of `key`; a null key has none.
     ///
     /// # Errors
     ///
-    /// The state cannot be read, or holds something else.
-    pub fn get(&mut self, key: &K) -> Result<Option<ValueAndTimestamp<V>>, StateError> {
-        let slot = self.load(key)?;
-        let entry = self.cache.touch(slot);
-        Ok(entry.value.clone().map(|value| ValueAndTimestamp { value, timestamp: entry.timestamp }))
+    /// [`StoreError::Key`] if the key has no form in bytes, [`StoreError::State`] if the state cannot be read or holds
+    /// something else.
+    pub fn get(&mut self, key: &K) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
+        match self.keys.write(key, &mut self.scratch) {
+            Err(StoreError::NullKey) => return Ok(None),
+            written => written?,
+        }
+        let slot = self.entries.locate_one(&self.scratch)?;
+        Ok(self.get_at(slot))
     }
 
     /// Sets or, with `None`, deletes the value of `key`.
     ///
     /// # Errors
     ///
-    /// The key has no form in bytes.
+    /// [`StoreError::NullKey`] and [`StoreError::Key`] if there is no place for the key.
     pub fn put(
         &mut self,
         key: &K,
         value: Option<V>,
         timestamp: Timestamp,
-    ) -> Result<(), StateError> {
-        self.encode(key)?;
-        let slot = self.cache.find_or_insert(&self.scratch);
-        let entry = self.cache.change(slot);
-        entry.value = value;
-        entry.timestamp = timestamp;
+    ) -> Result<(), StoreError> {
+        self.keys.write(key, &mut self.scratch)?;
+        self.entries.put(&self.scratch, value, timestamp);
         Ok(())
     }
 
@@ -81,88 +75,48 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
+    /// As [`put`](Self::put), and [`StoreError::State`].
     pub fn update<R>(
         &mut self,
         key: &K,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
-    ) -> Result<R, StateError> {
-        let slot = self.load(key)?;
-        let entry = self.cache.change(slot);
-        Ok(change(&mut entry.value, &mut entry.timestamp))
-    }
-
-    /// Reads what the cache lacks of `keys` in one go, ahead of as many single calls.
-    ///
-    /// # Errors
-    ///
-    /// As [`get`](Self::get).
-    pub fn prefetch<'k>(&mut self, keys: impl Iterator<Item = &'k K>) -> Result<(), StateError>
-    where
-        K: 'k,
-    {
-        if self.cache.is_complete() {
-            return Ok(());
-        }
-        let mut missing: Vec<Vec<u8>> = Vec::new();
-        for key in keys {
-            self.encode(key)?;
-            if self.cache.find(&self.scratch).is_none() {
-                missing.push(self.scratch.clone());
-            }
-        }
-        self.read(missing)
-    }
-
-    fn read(&mut self, mut missing: Vec<Vec<u8>>) -> Result<(), StateError> {
-        missing.sort_unstable();
-        missing.dedup();
-        let wanted: Vec<&[u8]> = missing.iter().map(Vec::as_slice).collect();
-        for (key, stored) in missing.iter().zip(self.shard.multi_get(&wanted)?) {
-            self.adopt(key, stored)?;
-        }
-        Ok(())
+    ) -> Result<R, StoreError> {
+        self.keys.write(key, &mut self.scratch)?;
+        let slot = self.entries.locate_one(&self.scratch)?;
+        Ok(self.entries.update(slot, change))
     }
 
     /// Where the store holds each of `keys`, having read what the cache lacked in one go: good for
-    /// [`update_located`](Self::update_located) until the call of the processor ends.
+    /// [`get_at`](Self::get_at) and [`update_at`](Self::update_at) until the call of the processor ends. A key that is
+    /// null or has no form in bytes is nowhere; [`refusal`](Self::refusal) says which.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
+    /// [`StateError`] if the state cannot be read, or holds something else.
     pub fn locate<'k>(
         &mut self,
         keys: impl Iterator<Item = &'k K>,
-    ) -> Result<Vec<Located>, StateError>
+    ) -> Result<Vec<Option<Slot>>, StateError>
     where
         K: 'k,
     {
-        let mut batch = std::mem::take(&mut self.batch);
-        batch.clear();
-        for key in keys {
-            batch
-                .push(|out| self.keys.serialize(key, out).map(drop))
-                .map_err(|e| self.corrupt(&e))?;
-        }
-        let located = self.locate_all(&batch);
-        self.batch = batch;
-        located
+        self.keys.write_all(keys, &mut self.batch);
+        self.entries.locate(&self.batch)
     }
 
-    fn locate_all(&mut self, keys: &KeyBatch) -> Result<Vec<Located>, StateError> {
-        let mut slots = self.cache.find_all(keys);
-        if !self.cache.is_complete() && slots.contains(&None) {
-            let missing = keys
-                .iter()
-                .zip(&slots)
-                .filter(|(_, slot)| slot.is_none())
-                .map(|(key, _)| key.to_vec());
-            self.read(missing.collect())?;
-        }
-        for (slot, key) in slots.iter_mut().zip(keys.iter()).filter(|(slot, _)| slot.is_none()) {
-            *slot = Some(self.cache.find_or_insert(key));
-        }
-        Ok(slots.into_iter().flatten().map(Located).collect())
+    /// Why [`locate`](Self::locate) has no place for `key`, if it has none.
+    pub fn refusal(&mut self, key: &K) -> Option<StoreError> {
+        self.keys.refusal(key, &mut self.scratch)
+    }
+
+    /// As [`get`](Self::get), for a key that was located in the same call of the processor.
+    ///
+    /// # Panics
+    ///
+    /// If it was not.
+    pub fn get_at(&mut self, slot: Slot) -> Option<ValueAndTimestamp<V>> {
+        let (value, timestamp) = self.entries.get(slot);
+        value.map(|value| ValueAndTimestamp::of(value, timestamp))
     }
 
     /// As [`update`](Self::update), for a key that was located in the same call of the processor.
@@ -170,153 +124,61 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     /// # Panics
     ///
     /// If it was not.
-    pub fn update_located<R>(
+    pub fn update_at<R>(
         &mut self,
-        located: Located,
+        slot: Slot,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
     ) -> R {
-        let entry = self.cache.change(located.0);
-        change(&mut entry.value, &mut entry.timestamp)
+        self.entries.update(slot, change)
     }
 
     /// The keys that changed since the last commit, with their values, in the order of their first change.
     ///
     /// # Errors
     ///
-    /// The state holds something else.
+    /// A key cannot be read back.
     pub fn changed(&self) -> impl Iterator<Item = Result<(K, Option<V>, Timestamp), StateError>> {
-        self.cache.dirty().map(|entry| {
-            let key = self.keys.deserialize(Some(&entry.key)).map_err(|e| self.corrupt(&e))?;
-            Ok((key, entry.value.clone(), entry.timestamp))
-        })
+        let entries = self.entries.changed();
+        entries.map(|entry| Ok((self.keys.read(entry.key)?, entry.value.cloned(), entry.timestamp)))
     }
 
     /// All entries, by their keys' bytes.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
+    /// As [`locate`](Self::locate).
     pub fn all(&mut self) -> Result<Vec<(K, ValueAndTimestamp<V>)>, StateError> {
-        if !self.cache.is_complete() {
-            self.load_all()?;
-        }
-        let mut live: Vec<_> = self.cache.live().collect();
-        live.sort_unstable_by(|(a, _), (b, _)| a.key.cmp(&b.key));
-        live.into_iter()
-            .map(|(entry, value)| {
-                let key = self.keys.deserialize(Some(&entry.key)).map_err(|e| self.corrupt(&e))?;
-                Ok((key, ValueAndTimestamp { value: value.clone(), timestamp: entry.timestamp }))
-            })
-            .collect()
-    }
-
-    fn load_all(&mut self) -> Result<(), StateError> {
-        let shard = Arc::clone(&self.shard);
-        for entry in shard.scan((Bound::Unbounded, Bound::Unbounded), Order::Ascending)? {
-            let (key, stored) = entry?;
-            if self.cache.find(&key).is_none() {
-                self.adopt(&key, Some(stored))?;
-            }
-        }
-        self.cache.mark_complete();
-        Ok(())
-    }
-
-    /// The slot of `key`, read from the state if it is not cached.
-    fn load(&mut self, key: &K) -> Result<u32, StateError> {
-        self.encode(key)?;
-        if let Some(slot) = self.cache.find(&self.scratch) {
-            return Ok(slot);
-        }
-        if self.cache.is_complete() {
-            return Ok(self.cache.insert(&self.scratch, None, 0));
-        }
-        let stored = self.shard.get(&self.scratch)?;
-        let key = std::mem::take(&mut self.scratch);
-        let slot = self.adopt(&key, stored);
-        self.scratch = key;
-        slot
-    }
-
-    fn adopt(&mut self, key: &[u8], stored: Option<Stored>) -> Result<u32, StateError> {
-        let Some(Stored { timestamp, value }) = stored else {
-            return Ok(self.cache.insert(key, None, 0));
+        let live = |entry: EntryRef<'_, V>| {
+            let value = ValueAndTimestamp::of(entry.value?, entry.timestamp);
+            Some(self.keys.read(entry.key).map(|key| (key, value)))
         };
-        let value = self.values.deserialize(Some(&value)).map_err(|e| self.corrupt(&e))?;
-        Ok(self.cache.insert(key, Some(value), timestamp))
+        self.entries.all()?.into_iter().filter_map(live).collect()
     }
 
-    fn encode(&mut self, key: &K) -> Result<(), StateError> {
-        self.scratch.clear();
-        self.keys.serialize(key, &mut self.scratch).map_err(|e| self.corrupt(&e))?;
-        Ok(())
-    }
-
-    fn corrupt(&self, error: &SerdeError) -> StateError {
-        StateError::Corrupt {
-            store: Arc::clone(&self.name),
-            partition: 0,
-            detail: error.to_string(),
-        }
-    }
-}
-
-/// Why a changelog record could not be written.
-pub(super) struct NotWritten(String);
-
-impl From<SetFull> for NotWritten {
-    fn from(error: SetFull) -> Self {
-        Self(error.to_string())
-    }
-}
-
-/// Writes one entry as a changelog record.
-pub(super) fn write_change<V>(
-    records: &mut RecordSetBuilder,
-    serde: &SharedSerde<V>,
-    (key, value, timestamp): (&[u8], Option<&V>, Timestamp),
-) -> Result<(), NotWritten> {
-    records.push_encoded(timestamp, Some(key), &[], |out| match value {
-        None => Ok(false),
-        Some(value) => serde.serialize(value, out).map_err(|e| NotWritten(e.to_string())),
-    })
-}
-
-impl NotWritten {
-    pub(super) fn in_store(self, store: &Arc<str>) -> StateError {
-        StateError::Corrupt { store: Arc::clone(store), partition: 0, detail: self.0 }
+    /// The store without the type of its keys.
+    pub fn by_bytes(&mut self) -> &mut KeyValueBytes<V> {
+        &mut self.entries
     }
 }
 
 impl<K: Data, V: Data> StateStore for KeyValueStore<K, V> {
     fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
-        let mut records = RecordSetBuilder::default();
-        let values = &self.values;
-        self.cache
-            .commit(epoch, |entry| {
-                write_change(
-                    &mut records,
-                    values,
-                    (&entry.key, entry.value.as_ref(), entry.timestamp),
-                )
-            })
-            .map_err(|e| e.in_store(&self.name))?;
-        Ok(StoreChanges { records: records.build(), expire_below: None })
+        self.entries.commit(epoch)
     }
 
     fn published(&mut self, epoch: u64, bytes_max: usize) {
-        self.cache.evict(epoch, bytes_max);
+        self.entries.published(epoch, bytes_max);
     }
 
     fn size_bytes(&self) -> usize {
-        self.cache.size_bytes()
+        self.entries.size_bytes()
     }
 
     fn dirty_bytes(&self) -> usize {
-        self.cache.dirty_len() * (size_of::<V>() + 32)
+        self.entries.dirty_bytes()
     }
 
     fn shard(&self) -> &Arc<dyn Shard> {
-        &self.shard
+        self.entries.shard()
     }
 }

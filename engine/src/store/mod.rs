@@ -1,5 +1,13 @@
 //! Stores as processors use them: typed, cached, and written behind.
 //!
+//! | module | holds |
+//! |---|---|
+//! | `cache` | entries by their keys' bytes, and which of them changed |
+//! | `key_value_bytes`, `window_bytes` | the stores themselves, without the type of their keys: the kernel works on them |
+//! | `key_value`, `window` | thin shells that write and read typed keys |
+//! | `form` | keys and values to bytes and back, and the errors of that |
+//! | `key_batch` | the key bytes of a batch, written once |
+//!
 //! A store keeps what it has touched as typed values and writes nothing while records flow. At a commit its changed
 //! entries become changelog records, once each; when the log has acknowledged the commit they are published to the
 //! state port, and only then may their cached form be evicted.
@@ -10,13 +18,27 @@
 //! - A cache that has held every entry since its shard was empty is *complete*: a miss is then an answer.
 
 mod cache;
+mod error;
+mod form;
 mod key_batch;
 mod key_bytes;
 mod key_value;
+mod key_value_bytes;
+#[cfg(test)]
+mod tests;
 mod window;
+mod window_bytes;
+mod windowed;
 
-pub use key_value::{KeyValueStore, Located};
-pub use window::{Window, WindowEntry, WindowStore, Windowed, WindowedSerde};
+pub use error::StoreError;
+pub use key_batch::KeyBatch;
+pub use key_value::KeyValueStore;
+pub use key_value_bytes::{EntryRef, KeyValueBytes, Slot};
+pub use window::{WindowEntry, WindowStore};
+pub use window_bytes::{WindowBytes, WindowSlot};
+pub use windowed::{Window, Windowed, WindowedSerde};
+
+pub(crate) use form::{Keys, StoreId, Values};
 
 use headwater_core::{
     ports::state::{Shard, StateError, StoreSpec},
@@ -31,6 +53,12 @@ pub struct ValueAndTimestamp<V> {
     pub value: V,
     /// In ms.
     pub timestamp: Timestamp,
+}
+
+impl<V: Clone> ValueAndTimestamp<V> {
+    pub(crate) fn of(value: &V, timestamp: Timestamp) -> Self {
+        Self { value: value.clone(), timestamp }
+    }
 }
 
 /// Names a store of type `S` within a task; see [`InitContext::store`](crate::processor::InitContext::store).
@@ -95,7 +123,7 @@ pub trait StateStore: Any + Send {
 }
 
 /// Makes a task's part of a store; see [`StoreBuilder`].
-type MakeStore = dyn Fn(Arc<dyn Shard>) -> Box<dyn StateStore> + Send + Sync;
+type MakeStore = dyn Fn(Arc<dyn Shard>, u32) -> Box<dyn StateStore> + Send + Sync;
 
 /// Declares a store: its name, the form of its contents, and how each task's part is made.
 #[derive(Clone)]
@@ -105,11 +133,11 @@ pub struct StoreBuilder {
 }
 
 impl StoreBuilder {
-    /// A store called `name` whose contents have the form `schema`; `make` wraps a shard.
+    /// A store called `name` whose contents have the form `schema`; `make` wraps the shard of a partition.
     pub fn new(
         name: &str,
         schema: String,
-        make: impl Fn(Arc<dyn Shard>) -> Box<dyn StateStore> + Send + Sync + 'static,
+        make: impl Fn(Arc<dyn Shard>, u32) -> Box<dyn StateStore> + Send + Sync + 'static,
     ) -> Self {
         Self { spec: StoreSpec { name: name.into(), schema }, make: Arc::new(make) }
     }
@@ -120,8 +148,8 @@ impl StoreBuilder {
         &self.spec
     }
 
-    pub(crate) fn make(&self, shard: Arc<dyn Shard>) -> Box<dyn StateStore> {
-        (self.make)(shard)
+    pub(crate) fn make(&self, shard: Arc<dyn Shard>, partition: u32) -> Box<dyn StateStore> {
+        (self.make)(shard, partition)
     }
 }
 

@@ -1,100 +1,23 @@
-//! Window stores: the newest value of each key and window start, laid out by start so that expiry drops whole buckets.
-//!
-//! Stored keys are the window's start (8 bytes, big-endian) and then the key's bytes: windows lie in time order, and
-//! all that expires is one range.
+//! Window stores: the newest value of each key and window start.
 
 use super::{
-    StateStore, StoreBuilder, StoreChanges, ValueAndTimestamp,
-    cache::Cache,
-    key_value::{NotWritten, write_change},
+    EntryRef, KeyBatch, StateStore, StoreBuilder, StoreChanges, StoreError, ValueAndTimestamp,
+    WindowBytes, WindowSlot,
+    form::{Keys, StoreId},
 };
 use headwater_core::{
-    ports::state::{Order, Shard, StateError, Stored},
-    record::{RecordSetBuilder, Timestamp},
-    serde::{Data, Serde, SerdeError, SharedSerde},
+    ports::state::{Shard, StateError},
+    record::Timestamp,
+    serde::{Data, SharedSerde},
 };
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::sync::Arc;
 
-/// A stretch of time, from `start` up to but not including `end`, in ms.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-)]
-pub struct Window {
-    /// The first instant that belongs to it.
-    pub start: Timestamp,
-    /// The first instant that no longer does.
-    pub end: Timestamp,
-}
-
-/// A key within a window.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Windowed<K> {
-    /// The key.
-    pub key: K,
-    /// The window.
-    pub window: Window,
-}
-
-/// A windowed key as Kafka writes it: the key's bytes, then the start as 8 big-endian bytes; the end follows from the size.
-pub struct WindowedSerde<K> {
-    inner: SharedSerde<K>,
-    size_ms: i64,
-}
-
-opaque_debug!(WindowedSerde<K>);
-
-impl<K> WindowedSerde<K> {
-    /// For windows of `size_ms` over keys that `inner` writes.
-    pub fn new(inner: SharedSerde<K>, size_ms: i64) -> Self {
-        Self { inner, size_ms }
-    }
-}
-
-impl<K: Data> Serde<Windowed<K>> for WindowedSerde<K> {
-    fn serialize(&self, value: &Windowed<K>, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
-        self.inner.serialize(&value.key, out)?;
-        out.extend_from_slice(&value.window.start.to_be_bytes());
-        Ok(true)
-    }
-
-    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<Windowed<K>, SerdeError> {
-        let (key, start) =
-            bytes.ok_or(SerdeError::Null)?.split_last_chunk::<8>().ok_or_else(|| {
-                SerdeError::Malformed {
-                    expected: "a windowed key",
-                    detail: "it has fewer than 8 bytes".into(),
-                }
-            })?;
-        let start = i64::from_be_bytes(*start);
-        let window = Window { start, end: start.saturating_add(self.size_ms) };
-        Ok(Windowed { key: self.inner.deserialize(Some(key))?, window })
-    }
-
-    fn placed_by<'b>(&self, key: &'b [u8]) -> &'b [u8] {
-        key.split_last_chunk::<8>().map_or(key, |(inner, _)| self.inner.placed_by(inner))
-    }
-
-    fn schema(&self) -> String {
-        format!("window({}, {} ms)", self.inner.schema(), self.size_ms)
-    }
-}
-
-/// Emptied buckets that are kept for the next windows.
-const SPARE_MAX: usize = 2;
-
-/// The newest value of each key and window start.
+/// The newest value of each key and window start: a shell of the key's type around [`WindowBytes`].
 pub struct WindowStore<K, V> {
-    name: Arc<str>,
-    keys: SharedSerde<K>,
-    values: SharedSerde<V>,
-    shard: Arc<dyn Shard>,
-    buckets: BTreeMap<Timestamp, Cache<V>>,
-    /// Emptied buckets of expired windows: the next window is about as large.
-    spare: Vec<Cache<V>>,
-    /// Windows that start below this one are gone, here and, once committed, in the state.
-    floor: Timestamp,
-    floor_moved: bool,
+    keys: Keys<K>,
+    windows: WindowBytes<V>,
     scratch: Vec<u8>,
+    batch: KeyBatch,
 }
 
 /// One entry of a window store.
@@ -108,42 +31,24 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     pub fn builder(name: &str, keys: SharedSerde<K>, values: SharedSerde<V>) -> StoreBuilder {
         let schema = format!("window start, {} -> {}", keys.schema(), values.schema());
         let named: Arc<str> = name.into();
-        StoreBuilder::new(name, schema, move |shard| {
+        StoreBuilder::new(name, schema, move |shard, partition| {
+            let id = StoreId { name: Arc::clone(&named), partition };
             Box::new(Self {
-                name: Arc::clone(&named),
-                keys: Arc::clone(&keys),
-                values: Arc::clone(&values),
-                shard,
-                buckets: BTreeMap::new(),
-                spare: Vec::new(),
-                floor: Timestamp::MIN,
-                floor_moved: false,
+                keys: Keys::new(&keys, &id),
+                windows: WindowBytes::new(&values, shard, &id),
                 scratch: Vec::new(),
+                batch: KeyBatch::default(),
             })
         })
     }
 
-    /// Learns which windows the state holds; called once before the first record, and costs a look-up a window start.
+    /// As [`WindowBytes::open`].
     ///
     /// # Errors
     ///
-    /// The state cannot be read.
+    /// [`StateError`] if the state cannot be read.
     pub fn open(&mut self) -> Result<(), StateError> {
-        if self.shard.position().is_none() {
-            return Ok(());
-        }
-        let shard = Arc::clone(&self.shard);
-        let mut from = 0_i64.to_be_bytes();
-        while let Some(first) =
-            shard.scan((Bound::Included(&from), Bound::Unbounded), Order::Ascending)?.next()
-        {
-            let (key, _) = first?;
-            let start = self.split(&key)?.0;
-            self.buckets.insert(start, Cache::new(false));
-            let Some(next) = start.checked_add(1) else { break };
-            from = next.to_be_bytes();
-        }
-        Ok(())
+        self.windows.open()
     }
 
     /// Changes the value of `key` in the window that starts at `start`: `change` gets the value, if any, with its
@@ -151,58 +56,106 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     ///
     /// # Errors
     ///
-    /// The state cannot be read, or holds something else.
+    /// [`StoreError::NullKey`] and [`StoreError::Key`] if there is no place for the key, [`StoreError::State`] if the
+    /// state cannot be read or holds something else.
     pub fn update<R>(
         &mut self,
         key: &K,
         start: Timestamp,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
-    ) -> Result<R, StateError> {
-        let slot = self.load(key, start)?;
-        let entry = self.buckets.entry(start).or_insert_with(|| Cache::new(false)).change(slot);
-        Ok(change(&mut entry.value, &mut entry.timestamp))
+    ) -> Result<R, StoreError> {
+        self.keys.write(key, &mut self.scratch)?;
+        let slot = self.windows.locate_one(start, &self.scratch)?;
+        Ok(self.windows.update(slot, change))
     }
 
-    /// The value of `key` in the window that starts at `start`.
+    /// The value of `key` in the window that starts at `start`; a null key has none.
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update).
+    /// As [`update`](Self::update), but for the null key.
     pub fn fetch(
         &mut self,
         key: &K,
         start: Timestamp,
-    ) -> Result<Option<ValueAndTimestamp<V>>, StateError> {
-        let slot = self.load(key, start)?;
-        let entry = self.buckets.get_mut(&start).map(|bucket| bucket.touch(slot));
-        Ok(entry.and_then(|entry| {
-            Some(ValueAndTimestamp { value: entry.value.clone()?, timestamp: entry.timestamp })
-        }))
+    ) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
+        match self.keys.write(key, &mut self.scratch) {
+            Err(StoreError::NullKey) => return Ok(None),
+            written => written?,
+        }
+        let slot = self.windows.locate_one(start, &self.scratch)?;
+        Ok(self.get_at(slot))
+    }
+
+    /// Where the store holds each of `keys` in the window whose start `start_of` gives for its row, having read what the
+    /// cache lacked in one go: good for [`update_at`](Self::update_at) until windows are removed. A row for which
+    /// `start_of` gives none is nowhere. So is a key that is null or has no form in bytes, for which `start_of` is not
+    /// asked; [`refusal`](Self::refusal) says which.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] if the state cannot be read, or holds something else.
+    pub fn locate<'k>(
+        &mut self,
+        keys: impl Iterator<Item = &'k K>,
+        mut start_of: impl FnMut(usize) -> Option<Timestamp>,
+    ) -> Result<Vec<Option<WindowSlot>>, StateError>
+    where
+        K: 'k,
+    {
+        self.keys.write_all(keys, &mut self.batch);
+        let starts =
+            self.batch.iter().enumerate().map(|(row, key)| key.and_then(|_| start_of(row)));
+        let starts: Vec<Option<Timestamp>> = starts.collect();
+        self.windows.locate(&starts, &self.batch)
+    }
+
+    /// Why [`locate`](Self::locate) has no place for `key`, if it has none.
+    pub fn refusal(&mut self, key: &K) -> Option<StoreError> {
+        self.keys.refusal(key, &mut self.scratch)
+    }
+
+    /// As [`fetch`](Self::fetch), for a key that was located since windows were last removed.
+    ///
+    /// # Panics
+    ///
+    /// If it was not.
+    pub fn get_at(&mut self, slot: WindowSlot) -> Option<ValueAndTimestamp<V>> {
+        let (value, timestamp) = self.windows.get(slot);
+        value.map(|value| ValueAndTimestamp::of(value, timestamp))
+    }
+
+    /// As [`update`](Self::update), for a key that was located since windows were last removed.
+    ///
+    /// # Panics
+    ///
+    /// If it was not.
+    pub fn update_at<R>(
+        &mut self,
+        slot: WindowSlot,
+        change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
+    ) -> R {
+        self.windows.update(slot, change)
     }
 
     /// The start of the oldest window that is kept.
     #[must_use]
     pub fn oldest(&self) -> Option<Timestamp> {
-        self.buckets.first_key_value().map(|(start, _)| *start)
+        self.windows.oldest()
     }
 
     /// Every entry of the windows that start below `end`, by start and then by the key's bytes.
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update).
+    /// As [`locate`](Self::locate).
     pub fn entries_below(&mut self, end: Timestamp) -> Result<Vec<WindowEntry<K, V>>, StateError> {
-        let starts: Vec<Timestamp> = self.buckets.range(..end).map(|(start, _)| *start).collect();
+        let Self { keys, windows, .. } = self;
         let mut entries = Vec::new();
-        for start in starts {
-            self.complete(start)?;
-            let Some(bucket) = self.buckets.get(&start) else { continue };
-            let mut live: Vec<_> = bucket.live().collect();
-            live.sort_unstable_by(|(a, _), (b, _)| a.key.cmp(&b.key));
-            for (entry, value) in live {
-                let key = self.keys.deserialize(Some(&entry.key)).map_err(|e| self.corrupt(&e))?;
-                let stored = ValueAndTimestamp { value: value.clone(), timestamp: entry.timestamp };
-                entries.push((key, start, stored));
+        for start in windows.starts_below(end) {
+            for EntryRef { key, value, timestamp } in windows.entries_of(start)? {
+                let Some(value) = value else { continue };
+                entries.push((keys.read(key)?, start, ValueAndTimestamp::of(value, timestamp)));
             }
         }
         Ok(entries)
@@ -212,178 +165,44 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     ///
     /// # Errors
     ///
-    /// The state holds something else.
+    /// A key cannot be read back.
     pub fn changed(
         &self,
     ) -> impl Iterator<Item = Result<(K, Timestamp, Option<V>, Timestamp), StateError>> {
-        self.buckets.iter().flat_map(move |(start, bucket)| {
-            bucket.dirty().map(move |entry| {
-                let key = self.keys.deserialize(Some(&entry.key)).map_err(|e| self.corrupt(&e))?;
-                Ok((key, *start, entry.value.clone(), entry.timestamp))
-            })
+        self.windows.changed().map(|(start, entry)| {
+            Ok((self.keys.read(entry.key)?, start, entry.value.cloned(), entry.timestamp))
         })
     }
 
-    /// Removes every window that starts below `floor`. What changed in them since the last commit is never written.
+    /// As [`WindowBytes::expire_below`].
     pub fn expire_below(&mut self, floor: Timestamp) {
-        if floor > self.floor {
-            let kept = self.buckets.split_off(&floor);
-            for mut expired in
-                std::mem::replace(&mut self.buckets, kept).into_values().take(SPARE_MAX)
-            {
-                if self.spare.len() < SPARE_MAX {
-                    expired.restart(true);
-                    self.spare.push(expired);
-                }
-            }
-            self.floor = floor;
-            self.floor_moved = true;
-        }
+        self.windows.expire_below(floor);
     }
 
-    fn load(&mut self, key: &K, start: Timestamp) -> Result<u32, StateError> {
-        self.scratch.clear();
-        self.scratch.extend_from_slice(&start.to_be_bytes());
-        self.keys.serialize(key, &mut self.scratch).map_err(|e| self.corrupt(&e))?;
-        let key = self.scratch.get(8..).unwrap_or_default();
-        let spare = &mut self.spare;
-        let bucket = self
-            .buckets
-            .entry(start)
-            .or_insert_with(|| spare.pop().unwrap_or_else(|| Cache::new(true)));
-        if let Some(slot) = bucket.find(key) {
-            return Ok(slot);
-        }
-        if bucket.is_complete() {
-            return Ok(bucket.insert(key, None, 0));
-        }
-        let stored = self.shard.get(&self.scratch)?;
-        let key = std::mem::take(&mut self.scratch);
-        let slot = self.adopt(start, key.get(8..).unwrap_or_default(), stored);
-        self.scratch = key;
-        slot
-    }
-
-    /// Reads what the bucket of `start` lacks.
-    fn complete(&mut self, start: Timestamp) -> Result<(), StateError> {
-        if self.buckets.get(&start).is_none_or(Cache::is_complete) {
-            return Ok(());
-        }
-        let (from, to) = (start.to_be_bytes(), start.saturating_add(1).to_be_bytes());
-        let shard = Arc::clone(&self.shard);
-        for entry in shard.scan((Bound::Included(&from), Bound::Excluded(&to)), Order::Ascending)? {
-            let (stored_key, stored) = entry?;
-            let (_, key) = self.split(&stored_key)?;
-            if self.buckets.get(&start).is_some_and(|bucket| bucket.find(key).is_none()) {
-                self.adopt(start, key, Some(stored))?;
-            }
-        }
-        if let Some(bucket) = self.buckets.get_mut(&start) {
-            bucket.mark_complete();
-        }
-        Ok(())
-    }
-
-    fn adopt(
-        &mut self,
-        start: Timestamp,
-        key: &[u8],
-        stored: Option<Stored>,
-    ) -> Result<u32, StateError> {
-        let (value, timestamp) = match stored {
-            None => (None, 0),
-            Some(Stored { timestamp, value }) => (
-                Some(self.values.deserialize(Some(&value)).map_err(|e| self.corrupt(&e))?),
-                timestamp,
-            ),
-        };
-        Ok(self
-            .buckets
-            .entry(start)
-            .or_insert_with(|| Cache::new(false))
-            .insert(key, value, timestamp))
-    }
-
-    fn split<'k>(&self, stored_key: &'k [u8]) -> Result<(Timestamp, &'k [u8]), StateError> {
-        let (start, key) =
-            stored_key.split_first_chunk::<8>().ok_or_else(|| StateError::Corrupt {
-                store: Arc::clone(&self.name),
-                partition: 0,
-                detail: "a key has no window start".into(),
-            })?;
-        Ok((i64::from_be_bytes(*start), key))
-    }
-
-    fn corrupt(&self, error: &SerdeError) -> StateError {
-        StateError::Corrupt {
-            store: Arc::clone(&self.name),
-            partition: 0,
-            detail: error.to_string(),
-        }
+    /// The store without the type of its keys.
+    pub fn by_bytes(&mut self) -> &mut WindowBytes<V> {
+        &mut self.windows
     }
 }
 
 impl<K: Data, V: Data> StateStore for WindowStore<K, V> {
     fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
-        let mut records = RecordSetBuilder::default();
-        let (values, mut stored_key) = (&self.values, Vec::new());
-        for (start, bucket) in &mut self.buckets {
-            bucket
-                .commit::<NotWritten>(epoch, |entry| {
-                    stored_key.clear();
-                    stored_key.extend_from_slice(&start.to_be_bytes());
-                    stored_key.extend_from_slice(&entry.key);
-                    write_change(
-                        &mut records,
-                        values,
-                        (&stored_key, entry.value.as_ref(), entry.timestamp),
-                    )
-                })
-                .map_err(|e| e.in_store(&self.name))?;
-        }
-        let expire_below =
-            std::mem::take(&mut self.floor_moved).then(|| self.floor.to_be_bytes().to_vec());
-        Ok(StoreChanges { records: records.build(), expire_below })
+        self.windows.commit(epoch)
     }
 
     fn published(&mut self, epoch: u64, bytes_max: usize) {
-        let mut size = self.size_bytes();
-        for bucket in self.buckets.values_mut() {
-            if size <= bytes_max {
-                break;
-            }
-            let before = bucket.size_bytes();
-            bucket.evict(epoch, before.saturating_sub(size - bytes_max));
-            size -= before.saturating_sub(bucket.size_bytes());
-        }
+        self.windows.published(epoch, bytes_max);
     }
 
     fn size_bytes(&self) -> usize {
-        self.buckets.values().map(Cache::size_bytes).sum()
+        self.windows.size_bytes()
     }
 
     fn dirty_bytes(&self) -> usize {
-        let dirty: usize = self.buckets.values().map(Cache::dirty_len).sum();
-        dirty * (size_of::<V>() + 40)
+        self.windows.dirty_bytes()
     }
 
     fn shard(&self) -> &Arc<dyn Shard> {
-        &self.shard
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use headwater_core::serde::Utf8;
-
-    #[test]
-    fn every_window_of_a_key_is_placed_by_the_key() {
-        let serde = WindowedSerde::new(Arc::new(Utf8) as SharedSerde<String>, 60_000);
-        for start in [0, 60_000] {
-            let (mut bytes, window) = (Vec::new(), Window { start, end: start + 60_000 });
-            serde.serialize(&Windowed { key: "vin".to_owned(), window }, &mut bytes).unwrap();
-            assert_eq!(serde.placed_by(&bytes), b"vin");
-        }
+        self.windows.shard()
     }
 }

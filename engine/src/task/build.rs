@@ -122,7 +122,7 @@ impl Blueprint {
         let builders = self.stores(id.sub);
         let mut stores = Vec::new();
         for builder in &builders {
-            stores.push(builder.make(open(builder.spec(), id.partition)?));
+            stores.push(builder.make(open(builder.spec(), id.partition)?, id.partition));
         }
         let local: HashMap<usize, usize> =
             sub.nodes.iter().enumerate().map(|(local, node)| (*node, local)).collect();

@@ -1,0 +1,29 @@
+//! Why a store did not take what a record holds.
+
+use headwater_core::{ports::state::StateError, serde::SerdeError};
+use std::sync::Arc;
+
+/// Why a store did not take a key or a value, or could not answer.
+///
+/// A processor passes it on with `?`: a null key drops the record, which is counted; what cannot be kept makes it a dead
+/// letter; a failed state stops the application.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The key is null, and a store has no place for it.
+    #[error("the key is null")]
+    NullKey,
+
+    /// The key has no form in bytes that can be read back.
+    #[error("store {store} cannot keep this key: {source}; give it another serde")]
+    Key {
+        /// The store.
+        store: Arc<str>,
+        /// What the serde says.
+        source: SerdeError,
+    },
+
+    /// The state could not be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+}

@@ -1,0 +1,161 @@
+//! Key-value stores by their keys' bytes: what every skin of a key-value store is made of.
+
+use super::{
+    KeyBatch, StoreChanges,
+    cache::{Cache, Entry, find_all},
+    form::{StoreId, Values},
+};
+use headwater_core::{
+    ports::state::{Order, Shard, StateError},
+    record::{RecordSetBuilder, Timestamp},
+    serde::{Data, SharedSerde},
+};
+use std::{ops::Bound, sync::Arc};
+
+/// Where a store holds a key; see [`KeyValueBytes::locate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(pub(super) u32);
+
+/// An entry of a store as it is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryRef<'a, V> {
+    /// The key's bytes.
+    pub key: &'a [u8],
+    /// The value; none if it was deleted.
+    pub value: Option<&'a V>,
+    /// In ms.
+    pub timestamp: Timestamp,
+}
+
+/// The newest value of each key, by the key's bytes.
+pub struct KeyValueBytes<V> {
+    values: Values<V>,
+    shard: Arc<dyn Shard>,
+    cache: Cache<V>,
+}
+
+opaque_debug!(KeyValueBytes<V>);
+
+impl<V: Data> KeyValueBytes<V> {
+    pub(super) fn new(values: &SharedSerde<V>, shard: Arc<dyn Shard>, id: &StoreId) -> Self {
+        let cache = Cache::new(shard.position().is_none());
+        Self { values: Values::new(values, id), shard, cache }
+    }
+
+    /// Where the store holds the key of each row, having read what the cache lacked in one go: good until the call of
+    /// the processor ends. A row without a key is nowhere.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] if the state cannot be read, or holds something else.
+    pub fn locate(&mut self, keys: &KeyBatch) -> Result<Vec<Option<Slot>>, StateError> {
+        let mut slots = find_all(|_| Some(&self.cache), keys);
+        if !self.cache.is_complete() {
+            let missing = keys.iter().zip(&slots).filter(|(_, slot)| slot.is_none());
+            let mut missing: Vec<&[u8]> = missing.filter_map(|(key, _)| key).collect();
+            missing.sort_unstable();
+            missing.dedup();
+            if !missing.is_empty() {
+                let stored = self.shard.multi_get(&missing)?;
+                for (key, stored) in missing.into_iter().zip(stored) {
+                    self.values.adopt(&mut self.cache, key, stored)?;
+                }
+            }
+        }
+        for (slot, key) in slots.iter_mut().zip(keys.iter()).filter(|(slot, _)| slot.is_none()) {
+            *slot = key.map(|key| self.cache.find_or_insert(key));
+        }
+        Ok(slots.into_iter().map(|slot| slot.map(Slot)).collect())
+    }
+
+    /// Where the store holds `key`, read from the state if it is not cached: good until the call of the processor ends.
+    ///
+    /// # Errors
+    ///
+    /// As [`locate`](Self::locate).
+    pub fn locate_one(&mut self, key: &[u8]) -> Result<Slot, StateError> {
+        if let Some(slot) = self.cache.find(key) {
+            return Ok(Slot(slot));
+        }
+        let stored = if self.cache.is_complete() { None } else { self.shard.get(key)? };
+        self.values.adopt(&mut self.cache, key, stored).map(Slot)
+    }
+
+    /// The value in `slot`, if there is one, and its timestamp.
+    pub fn get(&mut self, slot: Slot) -> (Option<&V>, Timestamp) {
+        let entry = self.cache.touch(slot.0);
+        (entry.value.as_ref(), entry.timestamp)
+    }
+
+    /// Changes the value in `slot` in place: `change` gets the value, if any, with its timestamp, and leaves the new
+    /// one. Returns what `change` does.
+    pub fn update<R>(
+        &mut self,
+        slot: Slot,
+        change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
+    ) -> R {
+        let entry = self.cache.change(slot.0);
+        change(&mut entry.value, &mut entry.timestamp)
+    }
+
+    /// Sets or, with `None`, deletes the value of `key`, without reading the old one.
+    pub fn put(&mut self, key: &[u8], value: Option<V>, timestamp: Timestamp) {
+        let slot = self.cache.find_or_insert(key);
+        let entry = self.cache.change(slot);
+        (entry.value, entry.timestamp) = (value, timestamp);
+    }
+
+    /// The entries that changed since the last commit, in the order of their first change.
+    pub fn changed(&self) -> impl Iterator<Item = EntryRef<'_, V>> {
+        self.cache.dirty().map(Entry::as_ref)
+    }
+
+    /// All entries that have a value, by their keys' bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`locate`](Self::locate).
+    pub fn all(&mut self) -> Result<Vec<EntryRef<'_, V>>, StateError> {
+        if !self.cache.is_complete() {
+            self.load_all()?;
+        }
+        Ok(self.cache.live_in_order())
+    }
+
+    fn load_all(&mut self) -> Result<(), StateError> {
+        let shard = Arc::clone(&self.shard);
+        for entry in shard.scan((Bound::Unbounded, Bound::Unbounded), Order::Ascending)? {
+            let (key, stored) = entry?;
+            if self.cache.find(&key).is_none() {
+                self.values.adopt(&mut self.cache, &key, Some(stored))?;
+            }
+        }
+        self.cache.mark_complete();
+        Ok(())
+    }
+
+    pub(super) fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
+        let mut records = RecordSetBuilder::default();
+        let values = &self.values;
+        self.cache.commit(epoch, |entry| {
+            values.write_change(&mut records, &entry.key, &entry.as_ref())
+        })?;
+        Ok(StoreChanges { records: records.build(), expire_below: None })
+    }
+
+    pub(super) fn published(&mut self, epoch: u64, bytes_max: usize) {
+        self.cache.evict(epoch, bytes_max);
+    }
+
+    pub(super) fn size_bytes(&self) -> usize {
+        self.cache.size_bytes()
+    }
+
+    pub(super) fn dirty_bytes(&self) -> usize {
+        self.cache.dirty_len() * (size_of::<V>() + 32)
+    }
+
+    pub(super) fn shard(&self) -> &Arc<dyn Shard> {
+        &self.shard
+    }
+}

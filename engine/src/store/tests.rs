@@ -1,0 +1,200 @@
+//! Stores over a shard in memory that counts what it is asked for.
+
+use super::*;
+use headwater_core::{
+    ports::state::{KeyRange, Order, Scan, Stored},
+    serde::{Nullable, SharedSerde, Utf8, for_type},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+/// A shard whose commits are published at once.
+#[derive(Debug, Default)]
+pub(super) struct MapShard {
+    entries: Mutex<BTreeMap<Vec<u8>, Stored>>,
+    position: Mutex<Option<i64>>,
+    pub(super) looked_up: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Shard for MapShard {
+    fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Stored>>, StateError> {
+        self.looked_up.lock().unwrap().extend(keys.iter().map(|key| key.to_vec()));
+        let entries = self.entries.lock().unwrap();
+        Ok(keys.iter().map(|key| entries.get(*key).cloned()).collect())
+    }
+
+    fn scan(&self, range: KeyRange<'_>, order: Order) -> Result<Scan<'_>, StateError> {
+        let entries = self.entries.lock().unwrap();
+        let found =
+            entries.range::<[u8], _>(range).map(|(key, stored)| (key.clone(), stored.clone()));
+        let mut found: Vec<_> = found.map(Ok).collect();
+        if order == Order::Descending {
+            found.reverse();
+        }
+        Ok(Box::new(found.into_iter()))
+    }
+
+    fn position(&self) -> Option<i64> {
+        *self.position.lock().unwrap()
+    }
+}
+
+impl MapShard {
+    /// Commits `store`, whose shard this is, and has its cache evict everything.
+    pub(super) fn publish(&self, store: &mut dyn StateStore, epoch: u64) {
+        let changes = store.commit(epoch).unwrap();
+        let mut entries = self.entries.lock().unwrap();
+        for record in changes.records.iter() {
+            let key = record.key.unwrap().to_vec();
+            match record.value {
+                Some(value) => {
+                    entries.insert(key, Stored { timestamp: record.timestamp, value: value.into() })
+                }
+                None => entries.remove(&key),
+            };
+        }
+        if let Some(floor) = changes.expire_below {
+            entries.retain(|key, _| *key >= floor);
+        }
+        drop(entries);
+        *self.position.lock().unwrap() = Some(i64::try_from(epoch).unwrap());
+        store.published(epoch, 0);
+    }
+
+    fn take_looked_up(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut *self.looked_up.lock().unwrap())
+    }
+}
+
+/// The store that `builder` declares, over `shard`, as partition 7.
+pub(super) fn open<S: StateStore>(builder: &StoreBuilder, shard: &Arc<MapShard>) -> Box<S> {
+    let store: Box<dyn Any> = builder.make(Arc::clone(shard) as Arc<dyn Shard>, 7);
+    store.downcast().unwrap()
+}
+
+type Counts = KeyValueStore<Option<String>, i64>;
+
+fn counts(shard: &Arc<MapShard>) -> Box<Counts> {
+    let keys: SharedSerde<Option<String>> = Arc::new(Nullable(Utf8));
+    open(&Counts::builder("counts", keys, for_type()), shard)
+}
+
+fn add(entry: &mut Option<i64>, _: &mut Timestamp) -> i64 {
+    *entry.insert(entry.unwrap_or(0) + 1)
+}
+
+fn keys(names: &str) -> Vec<Option<String>> {
+    names.split(' ').map(|name| (name != "∅").then(|| name.to_owned())).collect()
+}
+
+#[test]
+fn a_batch_asks_the_state_once_for_each_key_that_is_not_cached() {
+    let shard = Arc::new(MapShard::default());
+    let mut store = counts(&shard);
+    for key in keys("a b c d") {
+        store.update(&key, add).unwrap();
+    }
+    shard.publish(&mut *store, 1);
+    store.get(&Some("b".into())).unwrap();
+    shard.take_looked_up();
+    let batch = keys("c a b a ∅ x c");
+    let slots = store.locate(batch.iter()).unwrap();
+    assert_eq!(shard.take_looked_up(), [&b"a"[..], b"c", b"x"]);
+    let sums: Vec<_> =
+        slots.iter().map(|slot| slot.map(|slot| store.update_at(slot, add))).collect();
+    assert_eq!(sums, [Some(2), Some(2), Some(2), Some(3), None, Some(1), Some(3)]);
+    store.locate(batch.iter()).unwrap();
+    assert!(shard.take_looked_up().is_empty(), "also that a key is absent is known by now");
+}
+
+#[test]
+fn a_null_key_has_no_place_and_is_not_the_empty_key() {
+    let mut store = counts(&Arc::default());
+    store.put(&Some(String::new()), Some(5), 0).unwrap();
+    assert!(matches!(store.put(&None, Some(1), 0), Err(StoreError::NullKey)));
+    assert!(matches!(store.update(&None, add), Err(StoreError::NullKey)));
+    assert_eq!(store.get(&None).unwrap(), None);
+    assert_eq!(store.all().unwrap().len(), 1);
+    assert!(matches!(store.refusal(&None), Some(StoreError::NullKey)));
+    assert!(store.refusal(&Some(String::new())).is_none());
+}
+
+#[test]
+fn changes_can_be_read_by_their_keys_bytes() {
+    let mut store = counts(&Arc::default());
+    for key in keys("b a b") {
+        store.update(&key, add).unwrap();
+    }
+    let changed: Vec<_> =
+        store.by_bytes().changed().map(|entry| (entry.key, entry.value)).collect();
+    assert_eq!(changed, [(&b"b"[..], Some(&2)), (b"a", Some(&1))]);
+}
+
+type Windows = WindowStore<String, i64>;
+
+fn windows(shard: &Arc<MapShard>) -> Box<Windows> {
+    open(&Windows::builder("windows", for_type(), for_type()), shard)
+}
+
+/// Adds one to each `key@start` in one go, and gives the sums.
+fn add_windowed(store: &mut Windows, rows: &str) -> Vec<Option<i64>> {
+    let row =
+        |row: &str| row.split_once('@').map(|(key, start)| (key.to_owned(), start.parse().ok()));
+    let rows: Vec<(String, Option<Timestamp>)> = rows.split(' ').filter_map(row).collect();
+    let slots = store.locate(rows.iter().map(|(key, _)| key), |row| rows[row].1).unwrap();
+    slots.into_iter().map(|slot| slot.map(|slot| store.update_at(slot, add))).collect()
+}
+
+#[test]
+fn windows_are_found_as_one_by_one() {
+    let shard = Arc::new(MapShard::default());
+    let (mut batched, mut single) = (windows(&shard), windows(&Arc::default()));
+    for rows in ["a@0 b@0 a@10 a@0 late@- b@0", "b@10 a@0 c@20 b@0", "a@20 a@20 a@10"] {
+        let sums = add_windowed(&mut batched, rows);
+        let one_by_one = rows.split(' ').map(|row| add_windowed(&mut single, row)[0]);
+        assert_eq!(sums, one_by_one.collect::<Vec<_>>());
+    }
+    assert_eq!(batched.entries_below(100).unwrap(), single.entries_below(100).unwrap());
+    // What is evicted is read back, each key once.
+    shard.publish(&mut *batched, 1);
+    shard.take_looked_up();
+    assert_eq!(add_windowed(&mut batched, "b@0 x@0 b@0 a@10 b@0"), [4, 1, 5, 3, 6].map(Some));
+    let looked_up = shard.take_looked_up();
+    let looked_up: Vec<_> = looked_up.iter().map(|key| (key[7], &key[8..])).collect();
+    assert_eq!(looked_up, [(0, &b"b"[..]), (0, b"x"), (10, b"a")]);
+}
+
+#[test]
+fn an_expired_window_leaves_its_place_to_the_next() {
+    let shard = Arc::new(MapShard::default());
+    let mut store = windows(&shard);
+    for start in (0..200).step_by(10) {
+        assert_eq!(add_windowed(&mut store, &format!("a@{start} b@{start}")), [Some(1), Some(1)]);
+        store.expire_below(start);
+        assert_eq!(store.oldest(), Some(start));
+        shard.publish(&mut *store, u64::try_from(start).unwrap() + 1);
+    }
+    let left: Vec<_> =
+        store.entries_below(1_000).unwrap().into_iter().map(|e| (e.0, e.1)).collect();
+    assert_eq!(left, [("a".to_owned(), 190), ("b".to_owned(), 190)]);
+    let mut reopened = windows(&shard);
+    reopened.open().unwrap();
+    assert_eq!(reopened.entries_below(1_000).unwrap(), store.entries_below(1_000).unwrap());
+}
+
+#[test]
+fn what_another_type_wrote_is_unreadable_and_not_damaged() {
+    let shard = Arc::new(MapShard::default());
+    let texts = KeyValueStore::<String, String>::builder("t", for_type(), for_type());
+    let mut texts: Box<KeyValueStore<String, String>> = open(&texts, &shard);
+    texts.put(&"a".to_owned(), Some("text".into()), 0).unwrap();
+    shard.publish(&mut *texts, 1);
+    let numbers = KeyValueStore::<String, i64>::builder("t", for_type(), for_type());
+    let mut numbers: Box<KeyValueStore<String, i64>> = open(&numbers, &shard);
+    let refused = numbers.get(&"a".to_owned()).unwrap_err();
+    assert!(matches!(&refused, StoreError::State(StateError::Unreadable { partition: 7, .. })));
+    assert!(refused.to_string().contains("partition 7"), "{refused}");
+    assert!(!refused.to_string().contains("damaged"), "{refused}");
+}

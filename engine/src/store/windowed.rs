@@ -1,0 +1,106 @@
+//! Windows, keys within them, and how such keys are written.
+
+use headwater_core::{
+    record::Timestamp,
+    serde::{Data, Serde, SerdeError, SharedSerde},
+};
+
+/// A stretch of time, from `start` up to but not including `end`, in ms.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub struct Window {
+    /// The first instant that belongs to it.
+    pub start: Timestamp,
+    /// The first instant that no longer does.
+    pub end: Timestamp,
+}
+
+/// A key within a window.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Windowed<K> {
+    /// The key.
+    pub key: K,
+    /// The window.
+    pub window: Window,
+}
+
+/// A windowed key as Kafka writes it: the key's bytes, then the start as 8 big-endian bytes; the end follows from the size.
+pub struct WindowedSerde<K> {
+    inner: SharedSerde<K>,
+    size_ms: i64,
+}
+
+opaque_debug!(WindowedSerde<K>);
+
+impl<K> WindowedSerde<K> {
+    /// For windows of `size_ms` over keys that `inner` writes.
+    pub fn new(inner: SharedSerde<K>, size_ms: i64) -> Self {
+        Self { inner, size_ms }
+    }
+}
+
+impl<K: Data> Serde<Windowed<K>> for WindowedSerde<K> {
+    fn serialize(&self, value: &Windowed<K>, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        if !self.inner.serialize(&value.key, out)? {
+            return Ok(false);
+        }
+        out.extend_from_slice(&value.window.start.to_be_bytes());
+        Ok(true)
+    }
+
+    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<Windowed<K>, SerdeError> {
+        let (key, start) =
+            bytes.ok_or(SerdeError::Null)?.split_last_chunk::<8>().ok_or_else(|| {
+                SerdeError::Malformed {
+                    expected: "a windowed key",
+                    detail: "it has fewer than 8 bytes".into(),
+                }
+            })?;
+        let start = i64::from_be_bytes(*start);
+        let window = Window { start, end: start.saturating_add(self.size_ms) };
+        Ok(Windowed { key: self.inner.deserialize(Some(key))?, window })
+    }
+
+    fn placed_by<'b>(&self, key: &'b [u8]) -> &'b [u8] {
+        key.split_last_chunk::<8>().map_or(key, |(inner, _)| self.inner.placed_by(inner))
+    }
+
+    fn schema(&self) -> String {
+        format!("window({}, {} ms)", self.inner.schema(), self.size_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headwater_core::serde::{Nullable, Utf8};
+    use std::sync::Arc;
+
+    fn minute(start: Timestamp) -> Window {
+        Window { start, end: start + 60_000 }
+    }
+
+    #[test]
+    fn every_window_of_a_key_is_placed_by_the_key() {
+        let serde = WindowedSerde::new(Arc::new(Utf8) as SharedSerde<String>, 60_000);
+        for start in [0, 60_000] {
+            let mut bytes = Vec::new();
+            serde
+                .serialize(&Windowed { key: "vin".to_owned(), window: minute(start) }, &mut bytes)
+                .unwrap();
+            assert_eq!(serde.placed_by(&bytes), b"vin");
+        }
+    }
+
+    #[test]
+    fn a_null_key_in_a_window_is_null() {
+        let serde = WindowedSerde::new(Arc::new(Nullable(Utf8)) as SharedSerde<_>, 60_000);
+        for (key, written) in [(None, false), (Some(String::new()), true)] {
+            let mut bytes = Vec::new();
+            let windowed = Windowed { key, window: minute(0) };
+            assert_eq!(serde.serialize(&windowed, &mut bytes), Ok(written));
+            assert_eq!(bytes.len(), if written { 8 } else { 0 });
+        }
+    }
+}
