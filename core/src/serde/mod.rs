@@ -5,11 +5,13 @@
 
 mod json;
 mod primitive;
+mod read_back;
 
 use std::{any::Any, sync::Arc};
 
 pub use json::Json;
 pub use primitive::{Bytes, F64, I32, I64, Nullable, Utf8};
+pub use read_back::ReadBack;
 
 /// What flows through a topology: owned, clonable (where two operators read one stream) and free to move between threads.
 pub trait Data: Clone + Send + Sync + 'static {}
@@ -38,6 +40,22 @@ pub trait Serde<T>: Send + Sync {
         key
     }
 
+    /// Whether every value can be written, in one way only, and reads back as it was: texts, numbers, bytes. Such a value
+    /// needs no [`check`](Self::check), and equal keys have equal bytes.
+    fn is_exact(&self) -> bool {
+        false
+    }
+
+    /// Finds out whether `value` can be written and read back, as whoever keeps it must know, and about how many bytes it
+    /// takes. Unless a serde knows better, it writes the value and reads it.
+    ///
+    /// # Errors
+    ///
+    /// [`SerdeError`] if the value has no form in bytes, or one that is not a `T`.
+    fn check(&self, value: &T, known: &mut ReadBack) -> Result<usize, SerdeError> {
+        known.read_back(self, value)
+    }
+
     /// The form's name, such as `utf8` or `json:CarTotals`: stores keep it and refuse another.
     fn schema(&self) -> String;
 }
@@ -56,6 +74,14 @@ impl<T, S: Serde<T> + ?Sized> Serde<T> for Arc<S> {
 
     fn placed_by<'b>(&self, key: &'b [u8]) -> &'b [u8] {
         (**self).placed_by(key)
+    }
+
+    fn is_exact(&self) -> bool {
+        (**self).is_exact()
+    }
+
+    fn check(&self, value: &T, known: &mut ReadBack) -> Result<usize, SerdeError> {
+        (**self).check(value, known)
     }
 
     fn schema(&self) -> String {
@@ -79,6 +105,10 @@ pub enum SerdeError {
         /// What is wrong.
         detail: String,
     },
+
+    /// The value can be written, but its bytes cannot be read.
+    #[error("it is written in a form that cannot be read back: {0}")]
+    NotReadBack(Box<SerdeError>),
 }
 
 /// The serde that a type has unless another is given: Kafka's own form for `String`, `Vec<u8>`, `i32`, `i64` and

@@ -1,6 +1,6 @@
 //! Kafka's own forms of the primitive types: big-endian numbers, UTF-8 text, bytes as they are.
 
-use super::{Serde, SerdeError};
+use super::{ReadBack, Serde, SerdeError};
 
 /// Text as UTF-8.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,6 +22,14 @@ impl Serde<String> for Utf8 {
         }
     }
 
+    fn is_exact(&self) -> bool {
+        true
+    }
+
+    fn check(&self, value: &String, _: &mut ReadBack) -> Result<usize, SerdeError> {
+        Ok(value.len())
+    }
+
     fn schema(&self) -> String {
         "utf8".into()
     }
@@ -39,6 +47,14 @@ impl Serde<Vec<u8>> for Bytes {
 
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<Vec<u8>, SerdeError> {
         bytes.map(<[u8]>::to_vec).ok_or(SerdeError::Null)
+    }
+
+    fn is_exact(&self) -> bool {
+        true
+    }
+
+    fn check(&self, value: &Vec<u8>, _: &mut ReadBack) -> Result<usize, SerdeError> {
+        Ok(value.len())
     }
 
     fn schema(&self) -> String {
@@ -64,6 +80,14 @@ macro_rules! big_endian {
                     expected: concat!("a big-endian ", $schema),
                     detail: format!("it has {} bytes", bytes.len()),
                 })
+            }
+
+            fn is_exact(&self) -> bool {
+                true
+            }
+
+            fn check(&self, _: &$type, _: &mut ReadBack) -> Result<usize, SerdeError> {
+                Ok(size_of::<$type>())
             }
 
             fn schema(&self) -> String {
@@ -93,6 +117,19 @@ impl<T, S: Serde<T>> Serde<Option<T>> for Nullable<S> {
 
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<Option<T>, SerdeError> {
         bytes.map(|bytes| self.0.deserialize(Some(bytes))).transpose()
+    }
+
+    fn is_exact(&self) -> bool {
+        // A type with a null of its own would read back as this one's.
+        self.0.is_exact() && self.0.deserialize(None).is_err()
+    }
+
+    fn check(&self, value: &Option<T>, known: &mut ReadBack) -> Result<usize, SerdeError> {
+        let Some(value) = value else { return Ok(0) };
+        if !self.is_exact() && !known.writes(&self.0, value)? {
+            return Err(SerdeError::NotReadBack(Box::new(SerdeError::Null)));
+        }
+        self.0.check(value, known)
     }
 
     fn schema(&self) -> String {

@@ -2,7 +2,8 @@
 //!
 //! # Guarantees
 //!
-//! - A record whose key is null is dropped and counted.
+//! - A record whose key is null is dropped and counted; one whose result cannot be kept becomes a dead letter, and the
+//!   aggregate stays as it was.
 //! - An aggregate carries the largest event time folded into it: late records never move it back.
 //! - With caching, nothing is forwarded until a flush, and then the last value of each key that changed; without, one
 //!   update a record. The store ends the same either way.
@@ -93,9 +94,13 @@ where
                 fold_into(&*self.fold, (&key, value, timestamp), (&mut *entry, &mut *at));
                 (!caching).then(|| (entry.clone(), *at))
             });
-            updates.extend(
-                update.map(|(entry, at)| frame.with_timestamp(at).map(|(), ()| (key, entry))),
-            );
+            match update {
+                Ok(Some((entry, at))) => {
+                    updates.push(frame.with_timestamp(at).map(|(), ()| (key, entry)));
+                }
+                Ok(None) => {}
+                Err(why) => refused.add(frame, why),
+            }
         }
         context.forward_all(updates);
         refused.settle(context)

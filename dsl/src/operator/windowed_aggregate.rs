@@ -5,7 +5,8 @@
 //! - Above a repartition a record is counted into the operator's time first and judged then; below one, the operator
 //!   time that it carries decides in place of its timestamp.
 //! - Each window's final comes out exactly once, complete, ordered by window start and then by the key's bytes.
-//! - A record whose key is null is dropped and counted, and moves no time.
+//! - A record whose key is null is dropped and counted, and moves no time; one whose result cannot be kept becomes a dead
+//!   letter, and the aggregate stays as it was.
 //! - A late record changes nothing and is counted as dropped, also after a restart: the operator's time is saved.
 //! - A window leaves the store only once it is closed and everything it has to say was forwarded.
 
@@ -167,11 +168,15 @@ where
                 (!caching).then(|| (entry.clone(), *at))
             });
             let window = time.window_of(timestamp);
-            updates.extend(update.map(|(entry, at)| {
-                let passed = passed.get(row).copied().unwrap_or(Timestamp::MIN);
-                let frame = frame.with_timestamp(at).with_operator_time(passed);
-                frame.map(|(), ()| (Windowed { key, window }, entry))
-            }));
+            match update {
+                Ok(Some((entry, at))) => {
+                    let passed = passed.get(row).copied().unwrap_or(Timestamp::MIN);
+                    let frame = frame.with_timestamp(at).with_operator_time(passed);
+                    updates.push(frame.map(|(), ()| (Windowed { key, window }, entry)));
+                }
+                Ok(None) => {}
+                Err(why) => refused.add(frame, why),
+            }
         }
         context.forward_all(updates);
         (0..late).for_each(|_| context.drop_record());
@@ -265,14 +270,18 @@ where
         for (record, slot) in rows.into_iter().zip(slots) {
             let timestamp = record.timestamp;
             let (frame, key, value) = record.split();
-            match slot {
-                Some(slot) => store.update_at(slot, |entry, at| {
-                    fold_into(&*self.fold, (&key, value, timestamp), (entry, at));
-                }),
-                None => match store.refusal(&key) {
+            let Some(slot) = slot else {
+                match store.refusal(&key) {
                     Some(why) => refused.add(frame, why),
                     None => late += 1,
-                },
+                }
+                continue;
+            };
+            let folded = store.update_at(slot, |entry, at| {
+                fold_into(&*self.fold, (&key, value, timestamp), (entry, at));
+            });
+            if let Err(why) = folded {
+                refused.add(frame, why);
             }
         }
         // No record of the batch belongs to a window that an earlier one has closed: closing can wait.

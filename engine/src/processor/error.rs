@@ -34,7 +34,7 @@ impl From<StoreError> for ProcessorError {
         match error {
             StoreError::NullKey => Self::NullKey,
             StoreError::State(error) => Self::State(error),
-            error @ StoreError::Key { .. } => {
+            error @ (StoreError::Key { .. } | StoreError::Value { .. }) => {
                 Self::Record { kind: "SerializationError", cause: error.to_string() }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::error::StreamsError;
 use crate::{
-    store::{Keys, StoreError, StoreId, ValueAndTimestamp, Values},
+    store::{Form, Keys, StoreError, StoreId, ValueAndTimestamp},
     task::Blueprint,
     topology::TopologyError,
 };
@@ -37,8 +37,8 @@ where
     let position = state.position();
     let part = |partition| {
         let id = StoreId { name: Arc::clone(&spec.name), partition };
-        let (keys, values) = (Keys::new(&keys, &id), Values::new(&values, &id));
-        Ok(Part { shard: state.open(&spec, partition)?, keys, values })
+        let (keys, form) = (Keys::new(&keys, &id), Form::new(None, &values, &id));
+        Ok(Part { shard: state.open(&spec, partition)?, keys, form })
     };
     let parts = (0..blueprint.width(sub)).map(part).collect::<Result<_, StreamsError>>()?;
     Ok(ReadOnlyKeyValueStore { name: spec.name, parts, position })
@@ -48,12 +48,12 @@ where
 struct Part<K, V> {
     shard: Arc<dyn Shard>,
     keys: Keys<K>,
-    values: Values<V>,
+    form: Form<V>,
 }
 
 impl<K: Data, V: Data> Part<K, V> {
     fn read(&self, stored: &Stored) -> Result<ValueAndTimestamp<V>, StateError> {
-        let (value, timestamp) = (self.values.read(&stored.value)?, stored.timestamp);
+        let (value, timestamp) = (self.form.read(&stored.value)?, stored.timestamp);
         Ok(ValueAndTimestamp { value, timestamp })
     }
 }

@@ -120,14 +120,6 @@ impl<V> Cache<V> {
         self.index.find(spread(hash), is_it).map(|found| found.slot)
     }
 
-    /// The slot of `key`, made empty if it is not cached.
-    pub(super) fn find_or_insert(&mut self, key: &[u8]) -> u32 {
-        match self.find(key) {
-            Some(slot) => slot,
-            None => self.insert(key, None, 0),
-        }
-    }
-
     /// Adds a key that is not there, as it was loaded.
     pub(super) fn insert(&mut self, key: &[u8], value: Option<V>, timestamp: Timestamp) -> u32 {
         let entry = Entry { key: key.into(), value, timestamp, epoch: 0, dirty: false, used: true };
@@ -152,8 +144,8 @@ impl<V> Cache<V> {
         self.slots.get(slot as usize).and_then(Option::as_ref)
     }
 
-    /// The entry in `slot`, to read.
-    pub(super) fn touch(&mut self, slot: u32) -> &Entry<V> {
+    /// The entry in `slot`, to read, or to change before [`change`](Self::change) is called.
+    pub(super) fn touch(&mut self, slot: u32) -> &mut Entry<V> {
         let entry = self.occupied(slot);
         entry.used = true;
         entry
@@ -270,7 +262,7 @@ mod tests {
     fn changed_and_unpublished_entries_are_never_evicted() {
         let mut cache = Cache::new(true);
         for key in [b"a", b"b", b"c"] {
-            let slot = cache.find_or_insert(key);
+            let slot = cache.insert(key, None, 0);
             cache.change(slot).value = Some(1);
         }
         cache.commit(5, |_| Ok::<_, ()>(())).unwrap();

@@ -23,6 +23,19 @@ pub enum StoreError {
         source: SerdeError,
     },
 
+    /// The value has no form in bytes that can be read back.
+    #[error(
+        "store {store} cannot keep this {value}: {source}; change the type, or give it another serde"
+    )]
+    Value {
+        /// The store.
+        store: Arc<str>,
+        /// The value's type.
+        value: &'static str,
+        /// What the serde says.
+        source: SerdeError,
+    },
+
     /// The state could not be read.
     #[error(transparent)]
     State(#[from] StateError),

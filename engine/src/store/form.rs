@@ -3,8 +3,8 @@
 use super::{EntryRef, KeyBatch, StoreError, cache::Cache};
 use headwater_core::{
     ports::state::{StateError, Stored},
-    record::{RecordSetBuilder, SetFull},
-    serde::{Data, SharedSerde},
+    record::{RecordSetBuilder, SetFull, Timestamp},
+    serde::{Data, ReadBack, SerdeError, SharedSerde},
 };
 use std::sync::Arc;
 
@@ -33,6 +33,10 @@ impl StoreId {
         }
     }
 
+    pub(super) fn refused_key(&self, source: SerdeError) -> StoreError {
+        StoreError::Key { store: Arc::clone(&self.name), source }
+    }
+
     pub(super) fn damaged(&self, cause: &str) -> StateError {
         StateError::Corrupt {
             store: Arc::clone(&self.name),
@@ -41,6 +45,9 @@ impl StoreId {
         }
     }
 }
+
+/// Says whether a key's bytes can be read back.
+pub(crate) type KeyCheck = Box<dyn Fn(&[u8]) -> Result<(), SerdeError> + Send + Sync>;
 
 /// The keys of a typed store.
 pub(crate) struct Keys<K> {
@@ -59,8 +66,19 @@ impl<K: Data> Keys<K> {
         match self.serde.serialize(key, out) {
             Ok(true) => Ok(()),
             Ok(false) => Err(StoreError::NullKey),
-            Err(source) => Err(StoreError::Key { store: Arc::clone(&self.id.name), source }),
+            Err(source) => Err(self.id.refused_key(source)),
         }
+    }
+
+    /// What says whether a key's bytes can be read back; none if all can.
+    pub(super) fn check(&self) -> Option<KeyCheck> {
+        let serde = SharedSerde::clone(&self.serde);
+        (!serde.is_exact()).then(|| -> KeyCheck {
+            Box::new(move |bytes| {
+                let read = serde.deserialize(Some(bytes));
+                read.map(drop).map_err(|e| SerdeError::NotReadBack(Box::new(e)))
+            })
+        })
     }
 
     /// Adds the keys to `batch`; a key that is null or cannot be written is none there.
@@ -74,7 +92,10 @@ impl<K: Data> Keys<K> {
 
     /// Why a store has no place for `key`, if it has none.
     pub(super) fn refusal(&self, key: &K, scratch: &mut Vec<u8>) -> Option<StoreError> {
-        self.write(key, scratch).err()
+        self.write(key, scratch).err().or_else(|| {
+            let refused = self.check()?(scratch).err()?;
+            Some(self.id.refused_key(refused))
+        })
     }
 
     pub(crate) fn read(&self, bytes: &[u8]) -> Result<K, StateError> {
@@ -82,32 +103,86 @@ impl<K: Data> Keys<K> {
     }
 }
 
-/// The values of a store: the adapter between what a cache holds and bytes.
-pub(crate) struct Values<V> {
-    serde: SharedSerde<V>,
-    pub(crate) id: StoreId,
+/// The entries of a store: the adapter between what a cache holds and bytes.
+pub(crate) struct Form<V> {
+    key_check: Option<KeyCheck>,
+    values: SharedSerde<V>,
+    is_exact: bool,
+    known: ReadBack,
+    pub(super) id: StoreId,
 }
 
-impl<V: Data> Values<V> {
-    pub(crate) fn new(serde: &SharedSerde<V>, id: &StoreId) -> Self {
-        Self { serde: SharedSerde::clone(serde), id: id.clone() }
+impl<V: Data> Form<V> {
+    pub(crate) fn new(key_check: Option<KeyCheck>, values: &SharedSerde<V>, id: &StoreId) -> Self {
+        let (values, id) = (SharedSerde::clone(values), id.clone());
+        Self { key_check, is_exact: values.is_exact(), values, known: ReadBack::default(), id }
+    }
+
+    /// Changes the value in `slot`, unless the new one cannot be kept: then nothing has changed.
+    pub(super) fn update<R>(
+        &mut self,
+        cache: &mut Cache<V>,
+        slot: u32,
+        change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
+    ) -> Result<R, StoreError> {
+        if self.is_exact {
+            let entry = cache.change(slot);
+            return Ok(change(&mut entry.value, &mut entry.timestamp));
+        }
+        let entry = cache.touch(slot);
+        let before = (entry.value.clone(), entry.timestamp);
+        let changed = change(&mut entry.value, &mut entry.timestamp);
+        if let Err(refused) = self.check(entry.value.as_ref()) {
+            (entry.value, entry.timestamp) = before;
+            return Err(refused);
+        }
+        cache.change(slot);
+        Ok(changed)
+    }
+
+    /// Whether a value can be kept.
+    pub(super) fn check(&mut self, value: Option<&V>) -> Result<(), StoreError> {
+        let Some(value) = value.filter(|_| !self.is_exact) else { return Ok(()) };
+        let refused = |source| StoreError::Value {
+            store: Arc::clone(&self.id.name),
+            value: std::any::type_name::<V>(),
+            source,
+        };
+        self.values.check(value, &mut self.known).map(drop).map_err(refused)
     }
 
     pub(crate) fn read(&self, bytes: &[u8]) -> Result<V, StateError> {
-        self.serde.deserialize(Some(bytes)).map_err(|e| self.id.unreadable(&e))
+        self.values.deserialize(Some(bytes)).map_err(|e| self.id.unreadable(&e))
     }
 
-    /// Adds a key that is not cached as the state has it.
+    /// Adds an entry that is not cached as the state has it.
     pub(super) fn adopt(
         &self,
         cache: &mut Cache<V>,
         key: &[u8],
-        stored: Option<Stored>,
+        stored: &Stored,
     ) -> Result<u32, StateError> {
-        let Some(Stored { timestamp, value }) = stored else {
-            return Ok(cache.insert(key, None, 0));
-        };
-        Ok(cache.insert(key, Some(self.read(&value)?), timestamp))
+        Ok(cache.insert(key, Some(self.read(&stored.value)?), stored.timestamp))
+    }
+
+    /// Adds a key that neither cache nor state have, unless it cannot be read back.
+    pub(super) fn add(&self, cache: &mut Cache<V>, key: &[u8]) -> Result<u32, StoreError> {
+        let checked = self.key_check.as_ref().map_or(Ok(()), |check| check(key));
+        checked.map_err(|e| self.id.refused_key(e))?;
+        Ok(cache.insert(key, None, 0))
+    }
+
+    /// Adds what the state has of a key that is not cached; nothing if it has none and the key cannot be read back.
+    pub(super) fn load(
+        &self,
+        cache: &mut Cache<V>,
+        key: &[u8],
+        stored: Option<&Stored>,
+    ) -> Result<Option<u32>, StateError> {
+        match stored {
+            Some(stored) => self.adopt(cache, key, stored).map(Some),
+            None => Ok(self.add(cache, key).ok()),
+        }
     }
 
     /// Writes an entry as a changelog record under `key`.
@@ -119,7 +194,7 @@ impl<V: Data> Values<V> {
     ) -> Result<(), StateError> {
         let write = |out: &mut Vec<u8>| match entry.value {
             None => Ok(false),
-            Some(value) => self.serde.serialize(value, out).map_err(|e| NotWritten(e.to_string())),
+            Some(value) => self.values.serialize(value, out).map_err(|e| NotWritten(e.to_string())),
         };
         let written = records.push_encoded(entry.timestamp, Some(key), &[], write);
         written.map_err(|NotWritten(cause)| self.id.unwritable(&cause))

@@ -3,7 +3,7 @@
 use super::{
     EntryRef, KeyBatch, KeyValueBytes, Slot, StateStore, StoreBuilder, StoreChanges, StoreError,
     ValueAndTimestamp,
-    form::{Keys, StoreId},
+    form::{Form, Keys, StoreId},
 };
 use headwater_core::{
     ports::state::{Shard, StateError},
@@ -30,9 +30,10 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
         let named: Arc<str> = name.into();
         StoreBuilder::new(name, schema, move |shard, partition| {
             let id = StoreId { name: Arc::clone(&named), partition };
+            let keys = Keys::new(&keys, &id);
             Box::new(Self {
-                keys: Keys::new(&keys, &id),
-                entries: KeyValueBytes::new(&values, shard, &id),
+                entries: KeyValueBytes::new(Form::new(keys.check(), &values, &id), shard),
+                keys,
                 scratch: Vec::new(),
                 batch: KeyBatch::default(),
             })
@@ -58,7 +59,8 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NullKey`] and [`StoreError::Key`] if there is no place for the key.
+    /// [`StoreError::NullKey`] and [`StoreError::Key`] if there is no place for the key, [`StoreError::Value`] if the
+    /// value cannot be kept; the old one then still is.
     pub fn put(
         &mut self,
         key: &K,
@@ -66,8 +68,7 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
         timestamp: Timestamp,
     ) -> Result<(), StoreError> {
         self.keys.write(key, &mut self.scratch)?;
-        self.entries.put(&self.scratch, value, timestamp);
-        Ok(())
+        self.entries.put(&self.scratch, value, timestamp)
     }
 
     /// Changes the value of `key` in place: `change` gets the value, if any, with its timestamp, and leaves the new one.
@@ -83,12 +84,12 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     ) -> Result<R, StoreError> {
         self.keys.write(key, &mut self.scratch)?;
         let slot = self.entries.locate_one(&self.scratch)?;
-        Ok(self.entries.update(slot, change))
+        self.entries.update(slot, change)
     }
 
     /// Where the store holds each of `keys`, having read what the cache lacked in one go: good for
     /// [`get_at`](Self::get_at) and [`update_at`](Self::update_at) until the call of the processor ends. A key that is
-    /// null or has no form in bytes is nowhere; [`refusal`](Self::refusal) says which.
+    /// null, or has no form in bytes that can be read back, is nowhere; [`refusal`](Self::refusal) says which.
     ///
     /// # Errors
     ///
@@ -121,6 +122,10 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
 
     /// As [`update`](Self::update), for a key that was located in the same call of the processor.
     ///
+    /// # Errors
+    ///
+    /// [`StoreError::Value`] if the new value cannot be kept; the old one then still is.
+    ///
     /// # Panics
     ///
     /// If it was not.
@@ -128,7 +133,7 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
         &mut self,
         slot: Slot,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
-    ) -> R {
+    ) -> Result<R, StoreError> {
         self.entries.update(slot, change)
     }
 

@@ -1,14 +1,14 @@
 //! Key-value stores by their keys' bytes: what every skin of a key-value store is made of.
 
 use super::{
-    KeyBatch, StoreChanges,
+    KeyBatch, StoreChanges, StoreError,
     cache::{Cache, Entry, find_all},
-    form::{StoreId, Values},
+    form::Form,
 };
 use headwater_core::{
     ports::state::{Order, Shard, StateError},
     record::{RecordSetBuilder, Timestamp},
-    serde::{Data, SharedSerde},
+    serde::Data,
 };
 use std::{ops::Bound, sync::Arc};
 
@@ -29,7 +29,7 @@ pub struct EntryRef<'a, V> {
 
 /// The newest value of each key, by the key's bytes.
 pub struct KeyValueBytes<V> {
-    values: Values<V>,
+    form: Form<V>,
     shard: Arc<dyn Shard>,
     cache: Cache<V>,
 }
@@ -37,13 +37,13 @@ pub struct KeyValueBytes<V> {
 opaque_debug!(KeyValueBytes<V>);
 
 impl<V: Data> KeyValueBytes<V> {
-    pub(super) fn new(values: &SharedSerde<V>, shard: Arc<dyn Shard>, id: &StoreId) -> Self {
+    pub(super) fn new(form: Form<V>, shard: Arc<dyn Shard>) -> Self {
         let cache = Cache::new(shard.position().is_none());
-        Self { values: Values::new(values, id), shard, cache }
+        Self { form, shard, cache }
     }
 
     /// Where the store holds the key of each row, having read what the cache lacked in one go: good until the call of
-    /// the processor ends. A row without a key is nowhere.
+    /// the processor ends. A row without a key is nowhere, nor is a new key that cannot be read back.
     ///
     /// # Errors
     ///
@@ -58,12 +58,16 @@ impl<V: Data> KeyValueBytes<V> {
             if !missing.is_empty() {
                 let stored = self.shard.multi_get(&missing)?;
                 for (key, stored) in missing.into_iter().zip(stored) {
-                    self.values.adopt(&mut self.cache, key, stored)?;
+                    self.form.load(&mut self.cache, key, stored.as_ref())?;
                 }
             }
         }
         for (slot, key) in slots.iter_mut().zip(keys.iter()).filter(|(slot, _)| slot.is_none()) {
-            *slot = key.map(|key| self.cache.find_or_insert(key));
+            let Some(key) = key else { continue };
+            *slot = self.cache.find(key).map_or_else(
+                || self.form.load(&mut self.cache, key, None),
+                |slot| Ok(Some(slot)),
+            )?;
         }
         Ok(slots.into_iter().map(|slot| slot.map(Slot)).collect())
     }
@@ -72,13 +76,17 @@ impl<V: Data> KeyValueBytes<V> {
     ///
     /// # Errors
     ///
-    /// As [`locate`](Self::locate).
-    pub fn locate_one(&mut self, key: &[u8]) -> Result<Slot, StateError> {
+    /// [`StoreError::Key`] if the key is new and cannot be read back, [`StoreError::State`] as
+    /// [`locate`](Self::locate).
+    pub fn locate_one(&mut self, key: &[u8]) -> Result<Slot, StoreError> {
         if let Some(slot) = self.cache.find(key) {
             return Ok(Slot(slot));
         }
         let stored = if self.cache.is_complete() { None } else { self.shard.get(key)? };
-        self.values.adopt(&mut self.cache, key, stored).map(Slot)
+        Ok(Slot(match stored {
+            Some(stored) => self.form.adopt(&mut self.cache, key, &stored)?,
+            None => self.form.add(&mut self.cache, key)?,
+        }))
     }
 
     /// The value in `slot`, if there is one, and its timestamp.
@@ -89,20 +97,37 @@ impl<V: Data> KeyValueBytes<V> {
 
     /// Changes the value in `slot` in place: `change` gets the value, if any, with its timestamp, and leaves the new
     /// one. Returns what `change` does.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Value`] if the new value cannot be kept; the old one then still is.
     pub fn update<R>(
         &mut self,
         slot: Slot,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
-    ) -> R {
-        let entry = self.cache.change(slot.0);
-        change(&mut entry.value, &mut entry.timestamp)
+    ) -> Result<R, StoreError> {
+        self.form.update(&mut self.cache, slot.0, change)
     }
 
     /// Sets or, with `None`, deletes the value of `key`, without reading the old one.
-    pub fn put(&mut self, key: &[u8], value: Option<V>, timestamp: Timestamp) {
-        let slot = self.cache.find_or_insert(key);
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Key`] and [`StoreError::Value`] if they cannot be kept; the old value then still is.
+    pub fn put(
+        &mut self,
+        key: &[u8],
+        value: Option<V>,
+        timestamp: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.form.check(value.as_ref())?;
+        let slot = match self.cache.find(key) {
+            Some(slot) => slot,
+            None => self.form.add(&mut self.cache, key)?,
+        };
         let entry = self.cache.change(slot);
         (entry.value, entry.timestamp) = (value, timestamp);
+        Ok(())
     }
 
     /// The entries that changed since the last commit, in the order of their first change.
@@ -127,7 +152,7 @@ impl<V: Data> KeyValueBytes<V> {
         for entry in shard.scan((Bound::Unbounded, Bound::Unbounded), Order::Ascending)? {
             let (key, stored) = entry?;
             if self.cache.find(&key).is_none() {
-                self.values.adopt(&mut self.cache, &key, Some(stored))?;
+                self.form.adopt(&mut self.cache, &key, &stored)?;
             }
         }
         self.cache.mark_complete();
@@ -136,10 +161,9 @@ impl<V: Data> KeyValueBytes<V> {
 
     pub(super) fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
         let mut records = RecordSetBuilder::default();
-        let values = &self.values;
-        self.cache.commit(epoch, |entry| {
-            values.write_change(&mut records, &entry.key, &entry.as_ref())
-        })?;
+        let form = &self.form;
+        self.cache
+            .commit(epoch, |entry| form.write_change(&mut records, &entry.key, &entry.as_ref()))?;
         Ok(StoreChanges { records: records.build(), expire_below: None })
     }
 

@@ -38,7 +38,7 @@ pub use window::{WindowEntry, WindowStore};
 pub use window_bytes::{WindowBytes, WindowSlot};
 pub use windowed::{Window, Windowed, WindowedSerde};
 
-pub(crate) use form::{Keys, StoreId, Values};
+pub(crate) use form::{Form, Keys, StoreId};
 
 use headwater_core::{
     ports::state::{Shard, StateError, StoreSpec},

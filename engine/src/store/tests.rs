@@ -3,7 +3,7 @@
 use super::*;
 use headwater_core::{
     ports::state::{KeyRange, Order, Scan, Stored},
-    serde::{Nullable, SharedSerde, Utf8, for_type},
+    serde::{I64, Nullable, Serde, SerdeError, SharedSerde, Utf8, for_type},
 };
 use std::{
     collections::BTreeMap,
@@ -103,7 +103,7 @@ fn a_batch_asks_the_state_once_for_each_key_that_is_not_cached() {
     let slots = store.locate(batch.iter()).unwrap();
     assert_eq!(shard.take_looked_up(), [&b"a"[..], b"c", b"x"]);
     let sums: Vec<_> =
-        slots.iter().map(|slot| slot.map(|slot| store.update_at(slot, add))).collect();
+        slots.iter().map(|slot| slot.map(|slot| store.update_at(slot, add).unwrap())).collect();
     assert_eq!(sums, [Some(2), Some(2), Some(2), Some(3), None, Some(1), Some(3)]);
     store.locate(batch.iter()).unwrap();
     assert!(shard.take_looked_up().is_empty(), "also that a key is absent is known by now");
@@ -144,7 +144,7 @@ fn add_windowed(store: &mut Windows, rows: &str) -> Vec<Option<i64>> {
         |row: &str| row.split_once('@').map(|(key, start)| (key.to_owned(), start.parse().ok()));
     let rows: Vec<(String, Option<Timestamp>)> = rows.split(' ').filter_map(row).collect();
     let slots = store.locate(rows.iter().map(|(key, _)| key), |row| rows[row].1).unwrap();
-    slots.into_iter().map(|slot| slot.map(|slot| store.update_at(slot, add))).collect()
+    slots.into_iter().map(|slot| slot.map(|slot| store.update_at(slot, add).unwrap())).collect()
 }
 
 #[test]
@@ -197,4 +197,84 @@ fn what_another_type_wrote_is_unreadable_and_not_damaged() {
     assert!(matches!(&refused, StoreError::State(StateError::Unreadable { partition: 7, .. })));
     assert!(refused.to_string().contains("partition 7"), "{refused}");
     assert!(!refused.to_string().contains("damaged"), "{refused}");
+}
+
+/// A serde whose bytes cannot be read where they are odd, and that does not write what is above a hundred.
+struct Even;
+
+impl Serde<i64> for Even {
+    fn serialize(&self, value: &i64, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        if *value > 100 {
+            return Err(SerdeError::Malformed {
+                expected: "a small number",
+                detail: "large".into(),
+            });
+        }
+        out.extend_from_slice(&value.to_be_bytes());
+        Ok(true)
+    }
+
+    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<i64, SerdeError> {
+        let value = I64.deserialize(bytes)?;
+        if value % 2 == 0 { Ok(value) } else { Err(SerdeError::Null) }
+    }
+
+    fn schema(&self) -> String {
+        "even".into()
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_kept_leaves_the_old_one() {
+    type Sums = KeyValueStore<i64, i64>;
+    let shard = Arc::new(MapShard::default());
+    let mut store: Box<Sums> = open(&Sums::builder("sums", for_type(), Arc::new(Even)), &shard);
+    let mut set = |value: i64, at: Timestamp| {
+        store.update(&1, |entry, timestamp| (*entry, *timestamp) = (Some(value), at))
+    };
+    set(2, 5).unwrap();
+    for refused in [set(3, 6).unwrap_err(), set(102, 7).unwrap_err()] {
+        assert!(matches!(&refused, StoreError::Value { store, .. } if &**store == "sums"));
+        assert!(!refused.to_string().contains("damaged"), "{refused}");
+    }
+    assert!(matches!(store.put(&1, Some(5), 8), Err(StoreError::Value { .. })));
+    let kept = ValueAndTimestamp { value: 2, timestamp: 5 };
+    assert_eq!(store.get(&1).unwrap(), Some(kept.clone()));
+    shard.publish(&mut *store, 1);
+    // A refused change of an entry that has none since the commit leaves nothing to commit.
+    let slots = store.locate([1].iter()).unwrap();
+    let refused = store.update_at(slots[0].unwrap(), |entry, _| *entry = Some(7));
+    assert!(refused.is_err());
+    assert_eq!(store.by_bytes().changed().count(), 0);
+    assert_eq!(store.get(&1).unwrap(), Some(kept));
+}
+
+#[test]
+fn a_new_key_that_cannot_be_read_back_has_no_place() {
+    type Sums = KeyValueStore<i64, i64>;
+    let shard = Arc::new(MapShard::default());
+    let builder = Sums::builder("sums", Arc::new(Even), for_type());
+    for _ in 0..2 {
+        let mut store: Box<Sums> = open(&builder, &shard);
+        for key in [3, 101] {
+            assert!(matches!(store.update(&key, add), Err(StoreError::Key { .. })));
+            assert!(matches!(store.put(&key, Some(1), 0), Err(StoreError::Key { .. })));
+            assert!(matches!(store.get(&key), Err(StoreError::Key { .. })));
+            assert!(matches!(store.refusal(&key), Some(StoreError::Key { .. })));
+        }
+        let slots = store.locate([3, 2, 101, 4, 3].iter()).unwrap();
+        assert_eq!(
+            slots.iter().map(Option::is_some).collect::<Vec<_>>(),
+            [false, true, false, true, false]
+        );
+        store.update_at(slots[1].unwrap(), add).unwrap();
+        // Once more over a state that has the key, so that what is not cached is asked for.
+        shard.publish(&mut *store, 1);
+    }
+    type Hours = WindowStore<i64, i64>;
+    let shard = Arc::new(MapShard::default());
+    let mut hours: Box<Hours> = open(&Hours::builder("w", Arc::new(Even), for_type()), &shard);
+    let slots = hours.locate([3, 2].iter(), |_| Some(0)).unwrap();
+    assert_eq!(slots.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
+    assert!(matches!(hours.update(&3, 0, add), Err(StoreError::Key { .. })));
 }

@@ -3,7 +3,7 @@
 use super::{
     EntryRef, KeyBatch, StateStore, StoreBuilder, StoreChanges, StoreError, ValueAndTimestamp,
     WindowBytes, WindowSlot,
-    form::{Keys, StoreId},
+    form::{Form, Keys, StoreId},
 };
 use headwater_core::{
     ports::state::{Shard, StateError},
@@ -33,9 +33,10 @@ impl<K: Data, V: Data> WindowStore<K, V> {
         let named: Arc<str> = name.into();
         StoreBuilder::new(name, schema, move |shard, partition| {
             let id = StoreId { name: Arc::clone(&named), partition };
+            let keys = Keys::new(&keys, &id);
             Box::new(Self {
-                keys: Keys::new(&keys, &id),
-                windows: WindowBytes::new(&values, shard, &id),
+                windows: WindowBytes::new(Form::new(keys.check(), &values, &id), shard),
+                keys,
                 scratch: Vec::new(),
                 batch: KeyBatch::default(),
             })
@@ -56,8 +57,9 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NullKey`] and [`StoreError::Key`] if there is no place for the key, [`StoreError::State`] if the
-    /// state cannot be read or holds something else.
+    /// [`StoreError::NullKey`] and [`StoreError::Key`] if there is no place for the key, [`StoreError::Value`] if the new
+    /// value cannot be kept (the old one then still is), [`StoreError::State`] if the state cannot be read or holds
+    /// something else.
     pub fn update<R>(
         &mut self,
         key: &K,
@@ -66,14 +68,14 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     ) -> Result<R, StoreError> {
         self.keys.write(key, &mut self.scratch)?;
         let slot = self.windows.locate_one(start, &self.scratch)?;
-        Ok(self.windows.update(slot, change))
+        self.windows.update(slot, change)
     }
 
     /// The value of `key` in the window that starts at `start`; a null key has none.
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update), but for the null key.
+    /// [`StoreError::Key`] and [`StoreError::State`], as [`update`](Self::update).
     pub fn fetch(
         &mut self,
         key: &K,
@@ -127,6 +129,10 @@ impl<K: Data, V: Data> WindowStore<K, V> {
 
     /// As [`update`](Self::update), for a key that was located since windows were last removed.
     ///
+    /// # Errors
+    ///
+    /// [`StoreError::Value`] if the new value cannot be kept; the old one then still is.
+    ///
     /// # Panics
     ///
     /// If it was not.
@@ -134,7 +140,7 @@ impl<K: Data, V: Data> WindowStore<K, V> {
         &mut self,
         slot: WindowSlot,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
-    ) -> R {
+    ) -> Result<R, StoreError> {
         self.windows.update(slot, change)
     }
 

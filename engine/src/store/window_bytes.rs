@@ -4,14 +4,14 @@
 //! all that expires is one range.
 
 use super::{
-    EntryRef, KeyBatch, StoreChanges,
+    EntryRef, KeyBatch, StoreChanges, StoreError,
     cache::{Cache, find_all},
-    form::{StoreId, Values},
+    form::Form,
 };
 use headwater_core::{
     ports::state::{Order, Shard, StateError},
     record::{RecordSetBuilder, Timestamp},
-    serde::{Data, SharedSerde},
+    serde::Data,
 };
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
@@ -27,7 +27,7 @@ pub struct WindowSlot {
 
 /// The newest value of each key and window start, by the key's bytes.
 pub struct WindowBytes<V> {
-    values: Values<V>,
+    form: Form<V>,
     shard: Arc<dyn Shard>,
     /// By window start: the place of its entries in `buckets`, which stays the same while the window is kept.
     starts: BTreeMap<Timestamp, u32>,
@@ -42,9 +42,9 @@ pub struct WindowBytes<V> {
 opaque_debug!(WindowBytes<V>);
 
 impl<V: Data> WindowBytes<V> {
-    pub(super) fn new(values: &SharedSerde<V>, shard: Arc<dyn Shard>, id: &StoreId) -> Self {
+    pub(super) fn new(form: Form<V>, shard: Arc<dyn Shard>) -> Self {
         Self {
-            values: Values::new(values, id),
+            form,
             shard,
             starts: BTreeMap::new(),
             buckets: Vec::new(),
@@ -78,7 +78,8 @@ impl<V: Data> WindowBytes<V> {
     }
 
     /// Where the store holds the key of each row in the window that starts at the same place of `starts`, having read what
-    /// the cache lacked in one go: good until windows are removed. A row without a key or a start is nowhere.
+    /// the cache lacked in one go: good until windows are removed. A row without a key or a start is nowhere,
+    /// nor is a new key that cannot be read back.
     ///
     /// # Errors
     ///
@@ -103,9 +104,12 @@ impl<V: Data> WindowBytes<V> {
         }
         let rows = keys.iter().zip(&buckets).zip(&mut slots);
         for ((key, bucket), slot) in rows.filter(|(_, slot)| slot.is_none()) {
-            let place = key.zip(*bucket);
-            *slot =
-                place.map(|(key, bucket)| bucket_in(&mut self.buckets, bucket).find_or_insert(key));
+            let Some((key, bucket)) = key.zip(*bucket) else { continue };
+            let Self { form, buckets, .. } = &mut *self;
+            let entries = bucket_in(buckets, bucket);
+            *slot = entries
+                .find(key)
+                .map_or_else(|| form.load(entries, key, None), |slot| Ok(Some(slot)))?;
         }
         let located = slots.into_iter().zip(buckets);
         Ok(located
@@ -139,8 +143,8 @@ impl<V: Data> WindowBytes<V> {
         let found = self.shard.multi_get(&stored_keys)?;
         for ((start, key), stored) in missing.into_iter().zip(found) {
             let bucket = self.bucket_of(start);
-            let Self { values, buckets, .. } = self;
-            values.adopt(bucket_in(buckets, bucket), key, stored)?;
+            let Self { form, buckets, .. } = self;
+            form.load(bucket_in(buckets, bucket), key, stored.as_ref())?;
         }
         Ok(())
     }
@@ -150,8 +154,9 @@ impl<V: Data> WindowBytes<V> {
     ///
     /// # Errors
     ///
-    /// As [`locate`](Self::locate).
-    pub fn locate_one(&mut self, start: Timestamp, key: &[u8]) -> Result<WindowSlot, StateError> {
+    /// [`StoreError::Key`] if the key is new and cannot be read back, [`StoreError::State`] as
+    /// [`locate`](Self::locate).
+    pub fn locate_one(&mut self, start: Timestamp, key: &[u8]) -> Result<WindowSlot, StoreError> {
         let bucket = self.bucket_of(start);
         let entries = self.bucket(bucket);
         if let Some(slot) = entries.find(key) {
@@ -163,8 +168,12 @@ impl<V: Data> WindowBytes<V> {
         } else {
             self.shard.get(&[&start.to_be_bytes(), key].concat())?
         };
-        let Self { values, buckets, .. } = self;
-        let slot = values.adopt(bucket_in(buckets, bucket), key, stored)?;
+        let Self { form, buckets, .. } = self;
+        let entries = bucket_in(buckets, bucket);
+        let slot = match stored {
+            Some(stored) => form.adopt(entries, key, &stored)?,
+            None => form.add(entries, key)?,
+        };
         Ok(WindowSlot { bucket, slot })
     }
 
@@ -176,13 +185,17 @@ impl<V: Data> WindowBytes<V> {
 
     /// Changes the value in `slot` in place: `change` gets the value, if any, with its timestamp, and leaves the new
     /// one. Returns what `change` does.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Value`] if the new value cannot be kept; the old one then still is.
     pub fn update<R>(
         &mut self,
         slot: WindowSlot,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
-    ) -> R {
-        let entry = self.bucket(slot.bucket).change(slot.slot);
-        change(&mut entry.value, &mut entry.timestamp)
+    ) -> Result<R, StoreError> {
+        let Self { form, buckets, .. } = self;
+        form.update(bucket_in(buckets, slot.bucket), slot.slot, change)
     }
 
     /// The start of the oldest window that is kept.
@@ -245,10 +258,10 @@ impl<V: Data> WindowBytes<V> {
         for entry in shard.scan((Bound::Included(&from), Bound::Excluded(&to)), Order::Ascending)? {
             let (stored_key, stored) = entry?;
             let key = self.split(&stored_key)?.1;
-            let Self { values, buckets, .. } = self;
+            let Self { form, buckets, .. } = self;
             let entries = bucket_in(buckets, bucket);
             if entries.find(key).is_none() {
-                values.adopt(entries, key, Some(stored))?;
+                form.adopt(entries, key, &stored)?;
             }
         }
         self.bucket(bucket).mark_complete();
@@ -256,7 +269,7 @@ impl<V: Data> WindowBytes<V> {
     }
 
     fn split<'k>(&self, stored_key: &'k [u8]) -> Result<(Timestamp, &'k [u8]), StateError> {
-        let no_start = || self.values.id.damaged("a key has no window start");
+        let no_start = || self.form.id.damaged("a key has no window start");
         let (start, key) = stored_key.split_first_chunk::<8>().ok_or_else(no_start)?;
         Ok((i64::from_be_bytes(*start), key))
     }
@@ -286,13 +299,13 @@ impl<V: Data> WindowBytes<V> {
     pub(super) fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
         let mut records = RecordSetBuilder::default();
         let mut stored_key = Vec::new();
-        let Self { values, starts, buckets, .. } = self;
+        let Self { form, starts, buckets, .. } = self;
         for (start, bucket) in starts {
             bucket_in(buckets, *bucket).commit(epoch, |entry| {
                 stored_key.clear();
                 stored_key.extend_from_slice(&start.to_be_bytes());
                 stored_key.extend_from_slice(&entry.key);
-                values.write_change(&mut records, &stored_key, &entry.as_ref())
+                form.write_change(&mut records, &stored_key, &entry.as_ref())
             })?;
         }
         let expire_below =

@@ -1,0 +1,310 @@
+//! JSON through serde's derived traits.
+
+mod derived;
+mod shape;
+
+use super::{Data, ReadBack, Serde, SerdeError};
+use sonic_rs::format::{CompactFormatter, Formatter};
+use std::io::{self, Write};
+
+/// JSON; a value that writes `null` becomes a null record, and null reads as JSON's `null`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Json;
+
+impl<T> Serde<T> for Json
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + Data,
+{
+    fn serialize(&self, value: &T, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        let start = out.len();
+        let mut writer = sonic_rs::Serializer::with_formatter(&mut *out, Signed);
+        value.serialize(&mut writer).map_err(|e| malformed(&e))?;
+        if out.get(start..) == Some(b"null") {
+            out.truncate(start);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<T, SerdeError> {
+        match bytes {
+            Some(bytes) if is_too_deep(bytes) => Err(SerdeError::Malformed {
+                expected: "JSON of this type",
+                detail: format!("it nests more than {DEPTH_MAX} levels deep"),
+            }),
+            Some(bytes) => sonic_rs::from_slice(bytes).map_err(|e| malformed(&e)),
+            None => sonic_rs::from_slice(b"null").map_err(|_| SerdeError::Null),
+        }
+    }
+
+    fn check(&self, value: &T, known: &mut ReadBack) -> Result<usize, SerdeError> {
+        let found = shape::of(value, known).map_err(|e| SerdeError::Malformed {
+            expected: "a value that JSON can hold",
+            detail: e.to_string(),
+        })?;
+        if found.unproven.is_empty() {
+            return Ok(found.length);
+        }
+        let length = known.read_back(self, value)?;
+        if known.trusts_shapes(derived::reads::<T>) {
+            known.add_shapes(found.unproven);
+        }
+        Ok(length)
+    }
+
+    fn schema(&self) -> String {
+        // The path in front of a type's name moves with the code; the name is what users know it by.
+        let name = std::any::type_name::<T>();
+        let mut short = String::from("json:");
+        for part in name.split_inclusive(['<', '>', ',', ' ']) {
+            short.push_str(part.rsplit("::").next().unwrap_or(part));
+        }
+        short
+    }
+}
+
+/// Writes as usual but for `-0.0`: the parser reads every form of zero as `0.0`, so it becomes the number nearest to it
+/// that is no zero as a text and one as a float.
+#[derive(Clone)]
+struct Signed;
+
+impl Signed {
+    const NEGATIVE_ZERO: &[u8] = b"-1e-400";
+}
+
+impl Formatter for Signed {
+    fn write_f32<W: ?Sized + Write>(&mut self, writer: &mut W, value: f32) -> io::Result<()> {
+        if value == 0.0 && value.is_sign_negative() {
+            return writer.write_all(Self::NEGATIVE_ZERO);
+        }
+        CompactFormatter.write_f32(writer, value)
+    }
+
+    fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        if value == 0.0 && value.is_sign_negative() {
+            return writer.write_all(Self::NEGATIVE_ZERO);
+        }
+        CompactFormatter.write_f64(writer, value)
+    }
+}
+
+/// How deep a text may nest: the parser recurses, and a deeper one could overflow the stack.
+const DEPTH_MAX: usize = 128;
+
+fn is_too_deep(bytes: &[u8]) -> bool {
+    // Counting what opens costs next to nothing and clears nearly every text.
+    opening(bytes) > DEPTH_MAX && depth(bytes) > DEPTH_MAX
+}
+
+/// How many bytes are `[` or `{`, which differ in one bit. Counted in bytes, 32 of which fit a register.
+fn opening(bytes: &[u8]) -> usize {
+    let count = |chunk: &[u8]| chunk.iter().map(|byte| u8::from(byte | 0x20 == b'{')).sum::<u8>();
+    bytes.chunks(usize::from(u8::MAX)).map(|chunk| usize::from(count(chunk))).sum()
+}
+
+/// How deep `bytes` nest, brackets in strings left out.
+fn depth(bytes: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn malformed(error: &sonic_rs::Error) -> SerdeError {
+    // The first line says what and where; the rest would repeat the input.
+    let text = error.to_string();
+    SerdeError::Malformed {
+        expected: "JSON of this type",
+        detail: text.lines().next().unwrap_or_default().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Car {
+        vin: String,
+        speed: f64,
+    }
+
+    fn read(text: &[u8]) -> Result<Car, SerdeError> {
+        Json.deserialize(Some(text))
+    }
+
+    #[test]
+    fn an_option_is_null_both_ways_and_a_struct_refuses_it() {
+        let mut out = Vec::new();
+        assert_eq!(Json.serialize(&None::<Car>, &mut out), Ok(false));
+        assert!(out.is_empty());
+        assert_eq!(Serde::<Option<Car>>::deserialize(&Json, None), Ok(None));
+        assert_eq!(Serde::<Car>::deserialize(&Json, None), Err(SerdeError::Null));
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused_even_in_fields_nobody_reads() {
+        assert!(read(br#"{"vin":"a","speed":1}"#).is_ok());
+        assert!(read(br#"{"vin":"a","speed":1,"other":[1,}"#).is_err());
+        assert!(read(br#"{"vin":"a","speed":1} x"#).is_err());
+        assert!(read(br#"{"vin":"a","speed":1e999}"#).is_err());
+        assert!(read(br#"{"vin":"a","speed":"1"}"#).is_err());
+        assert!(read(b"{\"vin\":\"\xff\",\"speed\":1}").is_err());
+        assert!(read(b"{\"vin\":\"a\",\"speed\":1,\"o\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn deep_nesting_is_an_error_and_not_the_end_of_the_process() {
+        let mut text = br#"{"vin":"a","speed":1,"deep":"#.to_vec();
+        text.extend(std::iter::repeat_n(b'[', 200_000));
+        assert!(read(&text).is_err());
+        text.extend(std::iter::repeat_n(b']', 200_000));
+        text.push(b'}');
+        assert!(read(&text).is_err());
+    }
+
+    #[test]
+    fn brackets_are_counted_in_texts_of_any_length() {
+        for length in [0, 1, 254, 255, 256, 511, 10_000] {
+            assert_eq!(opening(&b"[{".repeat(length)), 2 * length);
+            assert_eq!(opening(&b"]}z;".repeat(length)), 0);
+        }
+    }
+
+    #[test]
+    fn brackets_in_strings_and_in_width_do_not_count_as_depth() {
+        let wide = format!(
+            r#"{{"vin":"{}","speed":1,"wide":[{}0]}}"#,
+            "[{\\\"".repeat(300),
+            "[],".repeat(300)
+        );
+        assert!(read(wide.as_bytes()).is_ok(), "{:?}", read(wide.as_bytes()));
+    }
+
+    #[test]
+    fn a_schema_names_the_type_without_its_path() {
+        assert_eq!(Serde::<Option<Car>>::schema(&Json), "json:Option<Car>");
+    }
+
+    /// Whether a value can be kept, and whether finding out took reading it back.
+    fn check<T>(value: &T, known: &mut ReadBack) -> Result<(), String>
+    where
+        T: serde::Serialize + serde::de::DeserializeOwned + Data,
+    {
+        Json.check(value, known).map(drop).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_json_cannot_hold_is_refused_wherever_it_lies() {
+        let known = &mut ReadBack::default();
+        assert_eq!(check(&Some(1.5), known), Ok(()));
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            // Written, they would be null, which this type reads without a word.
+            assert!(check(&Some(number), known).unwrap_err().contains("NaN"));
+            assert!(check(&vec![("a".to_owned(), [Some(number)])], known).is_err());
+            assert!(check(&BTreeMap::from([("a".to_owned(), number)]), known).is_err());
+        }
+        assert!(check(&f32::NAN, known).is_err());
+        assert_eq!(check(&Some(Some(1)), known), Ok(()));
+        assert_eq!(check(&None::<Option<i32>>, known), Ok(()));
+        assert!(check(&Some(None::<i32>), known).is_err());
+        assert!(check(&vec![Some(())], known).is_err());
+    }
+
+    #[test]
+    fn keys_that_are_no_texts_are_refused_and_numbers_are_taken() {
+        let known = &mut ReadBack::default();
+        assert_eq!(check(&BTreeMap::<(String, i64), u64>::new(), known), Ok(()));
+        assert!(check(&BTreeMap::from([(("a".to_owned(), 1_i64), 1)]), known).is_err());
+        assert_eq!(check(&BTreeMap::from([(7_i64, 1)]), known), Ok(()));
+    }
+
+    /// A type that does not always write what it needs to be read.
+    #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    struct Lopsided {
+        first: i64,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        second: Vec<i64>,
+    }
+
+    #[test]
+    fn each_form_of_a_type_is_read_back_once() {
+        let known = &mut ReadBack::default();
+        let (sound, unsound) = (vec![7], Vec::new());
+        let value = |first, second: &Vec<i64>| Lopsided { first, second: second.clone() };
+        for first in [1, 2] {
+            assert_eq!(check(&value(first, &sound), known), Ok(()));
+            let refused = check(&value(first, &unsound), known).unwrap_err();
+            assert!(refused.contains("cannot be read back"), "{refused}");
+            assert!(check(&vec![value(first, &sound), value(first, &unsound)], known).is_err());
+        }
+        assert!(shape::of(&value(3, &sound), known).unwrap().unproven.is_empty());
+        assert_eq!(shape::of(&value(3, &unsound), known).unwrap().unproven.len(), 1);
+        let known = &mut ReadBack::default();
+        check(&vec![1, 2, 3], known).unwrap();
+        assert!(shape::of(&vec![4; 1_000], known).unwrap().unproven.is_empty(), "of any length");
+    }
+
+    /// A type that judges what it reads.
+    #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    #[serde(try_from = "i64", into = "i64")]
+    struct Percent(i64);
+
+    impl TryFrom<i64> for Percent {
+        type Error = String;
+
+        fn try_from(number: i64) -> Result<Self, String> {
+            if number > 100 { Err(format!("{number} is no share")) } else { Ok(Self(number)) }
+        }
+    }
+
+    impl From<Percent> for i64 {
+        fn from(percent: Percent) -> Self {
+            percent.0
+        }
+    }
+
+    #[test]
+    fn a_type_that_judges_what_it_reads_is_read_back_each_time() {
+        let known = &mut ReadBack::default();
+        for share in [1, 50, 100] {
+            assert_eq!(check(&Some(Percent(share)), known), Ok(()));
+            assert!(check(&Some(Percent(share + 100)), known).unwrap_err().contains("no share"));
+        }
+    }
+
+    #[test]
+    fn nesting_that_cannot_be_read_is_refused() {
+        #[derive(Clone, serde::Serialize, serde::Deserialize)]
+        struct Deep(Vec<Deep>);
+        let nested = |depth| (1..depth).fold(Deep(Vec::new()), |inner, _| Deep(vec![inner]));
+        let known = &mut ReadBack::default();
+        assert_eq!(check(&nested(DEPTH_MAX), known), Ok(()));
+        assert!(check(&nested(DEPTH_MAX + 1), known).is_err());
+    }
+
+    #[test]
+    fn a_negative_zero_comes_back() {
+        let read = |text: &[u8]| Serde::<(f64, f32)>::deserialize(&Json, Some(text)).unwrap();
+        let mut text = Vec::new();
+        Json.serialize(&(-0.0_f64, -0.0_f32), &mut text).unwrap();
+        let (double, single) = read(&text);
+        assert!(double == 0.0 && double.is_sign_negative());
+        assert!(single == 0.0 && single.is_sign_negative());
+        text.clear();
+        Json.serialize(&(0.0_f64, -1.5_f32), &mut text).unwrap();
+        assert_eq!(text, b"[0.0,-1.5]");
+    }
+}
