@@ -384,3 +384,38 @@ fn a_table_forwards_every_update_and_filtered_rows_as_deletions() -> Outcome {
     assert_eq!(read(&mut plain(&driver))?, "a=2@5 a=2@6 a=-@7 a=-@8 a=-@9");
     Ok(())
 }
+
+#[test]
+fn an_aggregate_of_none_returns_after_a_crash_and_a_negative_zero_too() -> Outcome {
+    for lose in [false, true] {
+        let builder = StreamsBuilder::new();
+        let grouped = builder.stream::<String, i64>("in").group_by_key();
+        let longest = |_: &String, value: i64, so_far: Option<i64>| match so_far {
+            None => Some(1_000 + value),
+            Some(_) => None,
+        };
+        let aggregated = grouped.aggregate(|| Some(0), longest, "longest");
+        aggregated.to_stream().map_values(|v| v.map(|v| v.unwrap_or(-1))).to("out");
+        let zero = |_: &String, value: i64, so_far: (bool, f64)| {
+            (so_far.1.is_sign_negative(), if value == 1 { -0.0 } else { 0.0 })
+        };
+        let zeros = grouped.aggregate(|| (false, 0.0), zero, "zeros").to_stream();
+        zeros.map_values(|v| v.map(|v| i64::from(v.0))).to("negative");
+        let driver = TopologyTestDriver::new(builder.build()?)?;
+        pipe(&driver, "a=1@1")?;
+        if lose {
+            driver.lose_state();
+        } else {
+            driver.crash();
+        }
+        driver.restart()?;
+        pipe(&driver, "a=2@2")?;
+        assert_eq!(read(&mut plain(&driver))?, "a=-1@1 a=1002@2", "state lost: {lose}");
+        let mut negative = driver.output_topic::<String, Option<i64>>("negative");
+        assert_eq!(read(&mut negative)?, "a=0@1 a=1@2", "state lost: {lose}");
+        let store = driver.key_value_store::<String, Option<i64>>("longest")?;
+        pipe(&driver, "a=3@3")?;
+        assert_eq!(store.get(&"a".into())?.map(|stored| stored.value), Some(None));
+    }
+    Ok(())
+}

@@ -46,6 +46,10 @@ impl StoreId {
     }
 }
 
+/// Stands alone for a value that its serde writes as null: the record's own null deletes. A value whose bytes begin with
+/// it has it once more in front. No text begins with it, so most values are kept as their serdes write them.
+const NULL_MARK: u8 = 0xc0;
+
 /// Says whether a key's bytes can be read back.
 pub(crate) type KeyCheck = Box<dyn Fn(&[u8]) -> Result<(), SerdeError> + Send + Sync>;
 
@@ -152,7 +156,22 @@ impl<V: Data> Form<V> {
     }
 
     pub(crate) fn read(&self, bytes: &[u8]) -> Result<V, StateError> {
-        self.values.deserialize(Some(bytes)).map_err(|e| self.id.unreadable(&e))
+        let value = match bytes {
+            [NULL_MARK] => None,
+            [NULL_MARK, value @ ..] | value => Some(value),
+        };
+        self.values.deserialize(value).map_err(|e| self.id.unreadable(&e))
+    }
+
+    fn write(&self, value: &V, out: &mut Vec<u8>) -> Result<(), SerdeError> {
+        let start = out.len();
+        if !self.values.serialize(value, out)? {
+            out.truncate(start);
+            out.push(NULL_MARK);
+        } else if out.get(start) == Some(&NULL_MARK) {
+            out.insert(start, NULL_MARK);
+        }
+        Ok(())
     }
 
     /// Adds an entry that is not cached as the state has it.
@@ -194,7 +213,9 @@ impl<V: Data> Form<V> {
     ) -> Result<(), StateError> {
         let write = |out: &mut Vec<u8>| match entry.value {
             None => Ok(false),
-            Some(value) => self.values.serialize(value, out).map_err(|e| NotWritten(e.to_string())),
+            Some(value) => {
+                self.write(value, out).map(|()| true).map_err(|e| NotWritten(e.to_string()))
+            }
         };
         let written = records.push_encoded(entry.timestamp, Some(key), &[], write);
         written.map_err(|NotWritten(cause)| self.id.unwritable(&cause))

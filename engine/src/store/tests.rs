@@ -199,6 +199,32 @@ fn what_another_type_wrote_is_unreadable_and_not_damaged() {
     assert!(!refused.to_string().contains("damaged"), "{refused}");
 }
 
+#[test]
+fn a_value_that_is_written_as_null_is_kept() {
+    let shard = Arc::new(MapShard::default());
+    type Notes = KeyValueStore<String, Option<Vec<u8>>>;
+    let builder = Notes::builder("notes", for_type(), for_type());
+    let mut store: Box<Notes> = open(&builder, &shard);
+    let values = [
+        ("absent", None),
+        ("null", Some(None)),
+        ("empty", Some(Some(vec![]))),
+        ("mark", Some(Some(vec![0xc0]))),
+        ("begins with it", Some(Some(vec![0xc0, 0xc0, 1]))),
+        ("other", Some(Some(vec![1, 0xc0]))),
+    ];
+    for (key, value) in &values {
+        store.put(&(*key).to_owned(), value.clone(), 3).unwrap();
+    }
+    shard.publish(&mut *store, 1);
+    let mut reopened: Box<Notes> = open(&builder, &shard);
+    for (key, value) in values {
+        let found = reopened.get(&key.to_owned()).unwrap().map(|stored| stored.value);
+        assert_eq!(found, value, "{key}");
+    }
+    assert_eq!(reopened.all().unwrap().len(), 5);
+}
+
 /// A serde whose bytes cannot be read where they are odd, and that does not write what is above a hundred.
 struct Even;
 
