@@ -41,7 +41,7 @@ pub trait Serde<T>: Send + Sync {
     }
 
     /// Whether every value can be written, in one way only, and reads back as it was: texts, numbers, bytes. Such a value
-    /// needs no [`check`](Self::check), and equal keys have equal bytes.
+    /// needs no [`check`](Self::check) but for its length, and equal keys have equal bytes.
     fn is_exact(&self) -> bool {
         false
     }

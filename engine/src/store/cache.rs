@@ -1,10 +1,19 @@
 //! The write-behind cache under every typed store: entries by their key's bytes, and which of them changed.
+//!
+//! It counts the bytes it holds: slots, long keys, and what values own on the heap, for which the length of their written
+//! form stands in. Eviction is a clock: a hand goes around over the slots and takes what was not used since it came by,
+//!
+//! | slot | used | the hand |
+//! |---|---|---|
+//! | a | yes | forgets that, and goes on |
+//! | b | dirty, or of a commit that is not published | goes on |
+//! | c | no | evicts it; enough is free, so it stays here until the next time |
 
 use super::{EntryRef, KeyBatch, key_bytes::KeyBytes};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use headwater_core::record::Timestamp;
-use std::hash::BuildHasher;
+use std::{hash::BuildHasher, mem::needs_drop};
 
 /// One key's newest value, or that it has none.
 #[derive(Debug)]
@@ -14,14 +23,38 @@ pub(super) struct Entry<V> {
     pub(super) timestamp: Timestamp,
     /// The commit that its last change belongs to, 0 for none since it was loaded.
     epoch: u64,
+    /// The length of the value's written form.
+    length: u32,
     dirty: bool,
-    /// Asked for since the last eviction.
+    /// Asked for since the hand came by.
     used: bool,
 }
 
+/// What a changelog record takes besides its key and value.
+const RECORD_BYTES: usize = 40;
+
+/// How many entries in use the hand spares before it evicts one all the same: its work stays in proportion to what it
+/// evicts.
+const SPARED_MAX: usize = 8;
+
 impl<V> Entry<V> {
+    fn new(key: &[u8], value: Option<V>, timestamp: Timestamp, length: usize) -> Self {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        Self { key: key.into(), value, timestamp, epoch: 0, length, dirty: false, used: true }
+    }
+
     pub(super) fn as_ref(&self) -> EntryRef<'_, V> {
         EntryRef { key: &self.key, value: self.value.as_ref(), timestamp: self.timestamp }
+    }
+
+    /// What it owns on the heap.
+    fn heap_bytes(&self) -> usize {
+        self.key.heap_bytes() + if needs_drop::<V>() { self.length as usize } else { 0 }
+    }
+
+    /// What it takes in the changelog.
+    fn record_bytes(&self) -> usize {
+        RECORD_BYTES + self.key.len() + self.length as usize
     }
 }
 
@@ -39,8 +72,12 @@ pub(super) struct Cache<V> {
     free: Vec<u32>,
     index: HashTable<Indexed>,
     dirty: Vec<u32>,
-    /// What keys own on the heap.
-    key_bytes: usize,
+    /// What keys and values own on the heap.
+    heap_bytes: usize,
+    /// What the changed entries take in the changelog.
+    dirty_bytes: usize,
+    /// The slot that eviction looks at next.
+    hand: usize,
     /// Whether every entry that exists is here.
     complete: bool,
 }
@@ -85,7 +122,9 @@ impl<V> Cache<V> {
             free: Vec::new(),
             index: HashTable::new(),
             dirty: Vec::new(),
-            key_bytes: 0,
+            heap_bytes: 0,
+            dirty_bytes: 0,
+            hand: 0,
             complete,
         }
     }
@@ -96,7 +135,7 @@ impl<V> Cache<V> {
         self.free.clear();
         self.index.clear();
         self.dirty.clear();
-        self.key_bytes = 0;
+        (self.heap_bytes, self.dirty_bytes, self.hand) = (0, 0, 0);
         self.complete = complete;
     }
 
@@ -120,10 +159,25 @@ impl<V> Cache<V> {
         self.index.find(spread(hash), is_it).map(|found| found.slot)
     }
 
-    /// Adds a key that is not there, as it was loaded.
-    pub(super) fn insert(&mut self, key: &[u8], value: Option<V>, timestamp: Timestamp) -> u32 {
-        let entry = Entry { key: key.into(), value, timestamp, epoch: 0, dirty: false, used: true };
-        self.key_bytes += entry.key.heap_bytes();
+    /// Adds a key that neither is there nor has a value.
+    pub(super) fn insert(&mut self, key: &[u8]) -> u32 {
+        self.add(Entry::new(key, None, 0, 0))
+    }
+
+    /// Adds an entry that is not there, as it was loaded; `length` is that of the value's written form.
+    pub(super) fn load(
+        &mut self,
+        key: &[u8],
+        value: V,
+        timestamp: Timestamp,
+        length: usize,
+    ) -> u32 {
+        self.add(Entry::new(key, Some(value), timestamp, length))
+    }
+
+    fn add(&mut self, entry: Entry<V>) -> u32 {
+        self.heap_bytes += entry.heap_bytes();
+        let hash = hash(&entry.key);
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -135,7 +189,6 @@ impl<V> Cache<V> {
         if let Some(place) = self.slots.get_mut(slot as usize) {
             *place = Some(entry);
         }
-        let hash = hash(key);
         self.index.insert_unique(spread(hash), Indexed { hash, slot }, |other| spread(other.hash));
         slot
     }
@@ -144,21 +197,29 @@ impl<V> Cache<V> {
         self.slots.get(slot as usize).and_then(Option::as_ref)
     }
 
-    /// The entry in `slot`, to read, or to change before [`change`](Self::change) is called.
+    /// The entry in `slot`, to read, or to change before [`changed`](Self::changed) is told.
     pub(super) fn touch(&mut self, slot: u32) -> &mut Entry<V> {
         let entry = self.occupied(slot);
         entry.used = true;
         entry
     }
 
-    /// The entry in `slot`, to change: it is part of the next commit.
-    pub(super) fn change(&mut self, slot: u32) -> &mut Entry<V> {
-        if !self.occupied(slot).dirty {
+    /// Makes the entry in `slot`, which has changed, part of the next commit; `length` is that of its value's written form.
+    pub(super) fn changed(&mut self, slot: u32, length: usize) {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        let entry = self.occupied(slot);
+        let was_dirty = std::mem::replace(&mut entry.dirty, true);
+        let before = std::mem::replace(&mut entry.length, length);
+        let record_bytes = entry.record_bytes();
+        if was_dirty {
+            self.dirty_bytes = self.dirty_bytes + length as usize - before as usize;
+        } else {
+            self.dirty_bytes += record_bytes;
             self.dirty.push(slot);
         }
-        let entry = self.occupied(slot);
-        (entry.dirty, entry.used) = (true, true);
-        entry
+        if needs_drop::<V>() {
+            self.heap_bytes = self.heap_bytes + length as usize - before as usize;
+        }
     }
 
     fn occupied(&mut self, slot: u32) -> &mut Entry<V> {
@@ -171,8 +232,9 @@ impl<V> Cache<V> {
         self.dirty.iter().filter_map(|slot| self.slot(*slot))
     }
 
-    pub(super) fn dirty_len(&self) -> usize {
-        self.dirty.len()
+    /// About how many bytes the changed entries take in the changelog.
+    pub(super) fn dirty_bytes(&self) -> usize {
+        self.dirty_bytes
     }
 
     /// Makes the changed entries part of commit `epoch`, calling `each` on them.
@@ -181,6 +243,7 @@ impl<V> Cache<V> {
         epoch: u64,
         mut each: impl FnMut(&Entry<V>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.dirty_bytes = 0;
         for slot in self.dirty.drain(..) {
             if let Some(entry) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) {
                 entry.dirty = false;
@@ -199,45 +262,45 @@ impl<V> Cache<V> {
         live
     }
 
-    /// Memory taken, in bytes; what values own on the heap is not counted.
+    /// Memory taken, in bytes.
     pub(super) fn size_bytes(&self) -> usize {
-        self.slots.len() * (size_of::<Option<Entry<V>>>() + size_of::<Indexed>()) + self.key_bytes
+        self.slots.len() * Self::SLOT_BYTES + self.heap_bytes
     }
 
-    /// Evicts entries no newer than commit `epoch` until about `bytes_max` are left: first those not asked for since
-    /// the last time, then any.
-    pub(super) fn evict(&mut self, epoch: u64, bytes_max: usize) {
-        for unused_only in [true, false] {
-            let each = size_of::<Option<Entry<V>>>() + size_of::<Indexed>();
-            let mut excess = (self.live_bytes()).saturating_sub(bytes_max);
-            if excess == 0 {
-                break;
+    const SLOT_BYTES: usize = size_of::<Option<Entry<V>>>() + size_of::<Indexed>();
+
+    /// Evicts entries no newer than commit `epoch` until about `bytes_max` are left, or none that may go. Returns how many
+    /// slots it looked at.
+    pub(super) fn evict(&mut self, epoch: u64, bytes_max: usize) -> usize {
+        let (mut looked_at, mut spared) = (0, 0);
+        while self.live_bytes() > bytes_max && looked_at < 2 * self.slots.len() {
+            looked_at += 1;
+            let slot = self.hand;
+            self.hand = if slot + 1 < self.slots.len() { slot + 1 } else { 0 };
+            let Some(entry) = self.slots.get_mut(slot).and_then(Option::as_mut) else { continue };
+            if entry.dirty || entry.epoch > epoch {
+                continue;
             }
-            for slot in 0..self.slots.len() {
-                let Some(entry) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
-                    continue;
-                };
-                let kept = entry.dirty || entry.epoch > epoch || (unused_only && entry.used);
-                entry.used = false;
-                if kept || excess == 0 {
-                    continue;
-                }
-                excess = excess.saturating_sub(each + entry.key.heap_bytes());
+            if std::mem::take(&mut entry.used) && spared < SPARED_MAX {
+                spared += 1;
+            } else {
                 self.remove(slot);
+                spared = 0;
             }
         }
         self.shrink();
+        looked_at
     }
 
     fn live_bytes(&self) -> usize {
-        let live = self.slots.len() - self.free.len();
-        live * (size_of::<Option<Entry<V>>>() + size_of::<Indexed>()) + self.key_bytes
+        (self.slots.len() - self.free.len()) * Self::SLOT_BYTES + self.heap_bytes
     }
 
     fn remove(&mut self, slot: usize) {
         let Some(entry) = self.slots.get_mut(slot).and_then(Option::take) else { return };
-        self.complete = false;
-        self.key_bytes -= entry.key.heap_bytes();
+        // Of what has no value, the state knows no more.
+        self.complete &= entry.value.is_none();
+        self.heap_bytes -= entry.heap_bytes();
         if let Ok(found) =
             self.index.find_entry(spread(hash(&entry.key)), |other| other.slot as usize == slot)
         {
@@ -258,16 +321,24 @@ impl<V> Cache<V> {
 mod tests {
     use super::*;
 
+    fn set<V>(cache: &mut Cache<V>, key: &[u8], value: V, length: usize) {
+        let slot = cache.find(key).unwrap_or_else(|| cache.insert(key));
+        cache.touch(slot).value = Some(value);
+        cache.changed(slot, length);
+    }
+
+    fn commit<V>(cache: &mut Cache<V>, epoch: u64) {
+        cache.commit(epoch, |_| Ok::<_, ()>(())).unwrap();
+    }
+
     #[test]
     fn changed_and_unpublished_entries_are_never_evicted() {
         let mut cache = Cache::new(true);
         for key in [b"a", b"b", b"c"] {
-            let slot = cache.insert(key, None, 0);
-            cache.change(slot).value = Some(1);
+            set(&mut cache, key, 1, 4);
         }
-        cache.commit(5, |_| Ok::<_, ()>(())).unwrap();
-        let b = cache.find(b"b").unwrap();
-        cache.change(b).value = Some(2);
+        commit(&mut cache, 5);
+        set(&mut cache, b"b", 2, 4);
         cache.evict(4, 0);
         assert!(cache.is_complete(), "nothing of commit 5 may go before it is published");
         cache.evict(5, 0);
@@ -278,10 +349,18 @@ mod tests {
     }
 
     #[test]
+    fn a_complete_cache_stays_so_when_what_has_no_value_goes() {
+        let mut cache = Cache::<i32>::new(true);
+        cache.insert(b"absent");
+        cache.evict(0, 0);
+        assert_eq!((cache.find(b"absent"), cache.is_complete()), (None, true));
+    }
+
+    #[test]
     fn many_keys_are_found_as_one_by_one() {
         let mut cache = Cache::new(false);
         for key in 0..5_000_u32 {
-            cache.insert(&key.to_be_bytes(), Some(key), 0);
+            cache.load(&key.to_be_bytes(), key, 0, 4);
         }
         let mut keys = KeyBatch::default();
         for key in (4_000..6_000_u32).chain(0..100) {
@@ -299,28 +378,76 @@ mod tests {
     #[test]
     fn a_restarted_cache_holds_nothing() {
         let mut cache = Cache::new(false);
-        let slot = cache.insert(b"a key that does not fit in place", Some(1), 0);
-        cache.change(slot);
+        set(&mut cache, b"a key that does not fit in place", String::new(), 9);
         cache.restart(true);
         assert!(cache.is_complete());
-        assert_eq!(
-            (
-                cache.find(b"a key that does not fit in place"),
-                cache.dirty_len(),
-                cache.size_bytes()
-            ),
-            (None, 0, 0)
-        );
+        assert_eq!(cache.find(b"a key that does not fit in place"), None);
+        assert_eq!((cache.dirty().count(), cache.dirty_bytes(), cache.size_bytes()), (0, 0, 0));
     }
 
     #[test]
     fn a_slot_is_used_again_and_found_by_its_new_key_only() {
         let mut cache = Cache::new(false);
-        cache.insert(b"a", Some(1), 0);
-        cache.insert(b"b", Some(2), 0);
+        cache.load(b"a", 1, 0, 4);
+        cache.load(b"b", 2, 0, 4);
         cache.evict(0, 0);
-        let slot = cache.insert(b"c", Some(3), 0);
+        let slot = cache.load(b"c", 3, 0, 4);
         assert_eq!(cache.find(b"c"), Some(slot));
         assert_eq!((cache.find(b"a"), cache.find(b"b")), (None, None));
+    }
+
+    #[test]
+    fn what_values_own_is_counted_as_they_grow_and_shrink() {
+        const KIB: usize = 1 << 10;
+        let mut cache = Cache::new(true);
+        for key in 0..1_024_u32 {
+            set(&mut cache, &key.to_be_bytes(), "text".to_owned(), 64 * KIB);
+        }
+        let within = |bytes: usize, mib: usize| bytes >= mib << 20 && bytes < (mib + 1) << 20;
+        assert!(within(cache.size_bytes(), 64) && within(cache.dirty_bytes(), 64));
+        for key in 0..512_u32 {
+            set(&mut cache, &key.to_be_bytes(), "text".to_owned(), 0);
+        }
+        assert!(within(cache.size_bytes(), 32) && within(cache.dirty_bytes(), 32));
+        commit(&mut cache, 1);
+        assert!(within(cache.size_bytes(), 32) && cache.dirty_bytes() == 0);
+        cache.evict(1, 16 << 20);
+        assert!(cache.size_bytes() <= 17 << 20, "{} are left", cache.size_bytes());
+        // Values without drop glue own nothing, whatever they are written as.
+        let mut numbers = Cache::new(true);
+        set(&mut numbers, b"a", 1, 64 * KIB);
+        assert!(numbers.size_bytes() < KIB && numbers.dirty_bytes() > 64 * KIB);
+    }
+
+    #[test]
+    fn eviction_looks_at_little_more_than_it_evicts() {
+        let mut cache = Cache::new(true);
+        for key in 0..100_000_u32 {
+            cache.load(&key.to_be_bytes(), key, 0, 4);
+        }
+        for evicted in [1, 10, 1_000] {
+            let bytes_max = cache.live_bytes() - evicted * Cache::<u32>::SLOT_BYTES;
+            let looked_at = cache.evict(0, bytes_max);
+            assert!(looked_at <= evicted * (SPARED_MAX + 1), "{looked_at} for {evicted}");
+            assert!(cache.live_bytes() <= bytes_max);
+        }
+        assert_eq!(cache.evict(0, usize::MAX), 0);
+    }
+
+    #[test]
+    fn what_is_used_outlives_what_is_not() {
+        let mut cache = Cache::new(true);
+        for key in 0..1_000_u32 {
+            cache.load(&key.to_be_bytes(), key, 0, 4);
+        }
+        // As after a round of the hand.
+        cache.slots.iter_mut().flatten().for_each(|entry| entry.used = false);
+        for key in (0..1_000_u32).step_by(4) {
+            let slot = cache.find(&key.to_be_bytes()).unwrap();
+            cache.touch(slot);
+        }
+        cache.evict(0, cache.live_bytes() / 2);
+        let used = (0..1_000_u32).step_by(4).filter(|key| cache.find(&key.to_be_bytes()).is_some());
+        assert_eq!(used.count(), 250);
     }
 }

@@ -6,7 +6,7 @@ use headwater_core::{
     record::{RecordSetBuilder, SetFull, Timestamp},
     serde::{Data, ReadBack, SerdeError, SharedSerde},
 };
-use std::sync::Arc;
+use std::{mem::needs_drop, sync::Arc};
 
 /// Which part of which store: what its errors name.
 #[derive(Debug, Clone)]
@@ -129,30 +129,33 @@ impl<V: Data> Form<V> {
         slot: u32,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
     ) -> Result<R, StoreError> {
-        if self.is_exact {
-            let entry = cache.change(slot);
-            return Ok(change(&mut entry.value, &mut entry.timestamp));
-        }
         let entry = cache.touch(slot);
-        let before = (entry.value.clone(), entry.timestamp);
+        let before = (!self.is_exact).then(|| (entry.value.clone(), entry.timestamp));
         let changed = change(&mut entry.value, &mut entry.timestamp);
-        if let Err(refused) = self.check(entry.value.as_ref()) {
-            (entry.value, entry.timestamp) = before;
-            return Err(refused);
+        match (self.check(entry.value.as_ref()), before) {
+            (Ok(length), _) => cache.changed(slot, length),
+            (Err(refused), Some(before)) => {
+                (entry.value, entry.timestamp) = before;
+                return Err(refused);
+            }
+            // An exact serde refuses nothing.
+            (Err(_), None) => cache.changed(slot, size_of::<V>()),
         }
-        cache.change(slot);
         Ok(changed)
     }
 
-    /// Whether a value can be kept.
-    pub(super) fn check(&mut self, value: Option<&V>) -> Result<(), StoreError> {
-        let Some(value) = value.filter(|_| !self.is_exact) else { return Ok(()) };
+    /// The length of a value's written form, if it can be kept.
+    pub(super) fn check(&mut self, value: Option<&V>) -> Result<usize, StoreError> {
+        let Some(value) = value else { return Ok(0) };
+        if self.is_exact && !needs_drop::<V>() {
+            return Ok(size_of::<V>());
+        }
         let refused = |source| StoreError::Value {
             store: Arc::clone(&self.id.name),
             value: std::any::type_name::<V>(),
             source,
         };
-        self.values.check(value, &mut self.known).map(drop).map_err(refused)
+        self.values.check(value, &mut self.known).map_err(refused)
     }
 
     pub(crate) fn read(&self, bytes: &[u8]) -> Result<V, StateError> {
@@ -181,14 +184,15 @@ impl<V: Data> Form<V> {
         key: &[u8],
         stored: &Stored,
     ) -> Result<u32, StateError> {
-        Ok(cache.insert(key, Some(self.read(&stored.value)?), stored.timestamp))
+        let Stored { value: bytes, timestamp } = stored;
+        Ok(cache.load(key, self.read(bytes)?, *timestamp, bytes.len()))
     }
 
     /// Adds a key that neither cache nor state have, unless it cannot be read back.
     pub(super) fn add(&self, cache: &mut Cache<V>, key: &[u8]) -> Result<u32, StoreError> {
         let checked = self.key_check.as_ref().map_or(Ok(()), |check| check(key));
         checked.map_err(|e| self.id.refused_key(e))?;
-        Ok(cache.insert(key, None, 0))
+        Ok(cache.insert(key))
     }
 
     /// Adds what the state has of a key that is not cached; nothing if it has none and the key cannot be read back.

@@ -120,13 +120,14 @@ impl<V: Data> KeyValueBytes<V> {
         value: Option<V>,
         timestamp: Timestamp,
     ) -> Result<(), StoreError> {
-        self.form.check(value.as_ref())?;
+        let length = self.form.check(value.as_ref())?;
         let slot = match self.cache.find(key) {
             Some(slot) => slot,
             None => self.form.add(&mut self.cache, key)?,
         };
-        let entry = self.cache.change(slot);
+        let entry = self.cache.touch(slot);
         (entry.value, entry.timestamp) = (value, timestamp);
+        self.cache.changed(slot, length);
         Ok(())
     }
 
@@ -176,7 +177,7 @@ impl<V: Data> KeyValueBytes<V> {
     }
 
     pub(super) fn dirty_bytes(&self) -> usize {
-        self.cache.dirty_len() * (size_of::<V>() + 32)
+        self.cache.dirty_bytes()
     }
 
     pub(super) fn shard(&self) -> &Arc<dyn Shard> {

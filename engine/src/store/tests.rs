@@ -304,3 +304,34 @@ fn a_new_key_that_cannot_be_read_back_has_no_place() {
     assert_eq!(slots.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
     assert!(matches!(hours.update(&3, 0, add), Err(StoreError::Key { .. })));
 }
+
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct Note {
+    text: String,
+}
+
+#[test]
+fn stores_count_what_their_values_own() {
+    const MIB: usize = 1 << 20;
+    let text = "x".repeat(MIB);
+    let within = |bytes: usize, mib: usize| bytes >= mib * MIB && bytes < (mib + 1) * MIB;
+    let shard = Arc::new(MapShard::default());
+    type Texts = KeyValueStore<i64, String>;
+    let mut texts: Box<Texts> = open(&Texts::builder("t", for_type(), for_type()), &shard);
+    let shard = Arc::new(MapShard::default());
+    type Notes = WindowStore<i64, Note>;
+    let mut notes: Box<Notes> = open(&Notes::builder("n", for_type(), for_type()), &shard);
+    for key in 0..64 {
+        texts.update(&key, |entry, _| *entry = Some(text.clone())).unwrap();
+        let note = Note { text: text.clone() };
+        notes.update(&key, key / 8, |entry, _| *entry = Some(note)).unwrap();
+    }
+    for store in [&mut *texts as &mut dyn StateStore, &mut *notes] {
+        assert!(within(store.size_bytes(), 64), "{} bytes", store.size_bytes());
+        assert!(within(store.dirty_bytes(), 64), "{} bytes", store.dirty_bytes());
+        store.commit(1).unwrap();
+        assert_eq!(store.dirty_bytes(), 0);
+        store.published(1, 16 * MIB);
+        assert!(store.size_bytes() <= 16 * MIB, "{} bytes", store.size_bytes());
+    }
+}

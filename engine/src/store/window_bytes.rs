@@ -332,8 +332,7 @@ impl<V: Data> WindowBytes<V> {
     }
 
     pub(super) fn dirty_bytes(&self) -> usize {
-        let dirty: usize = self.buckets.iter().map(Cache::dirty_len).sum();
-        dirty * (size_of::<V>() + 40)
+        self.buckets.iter().map(Cache::dirty_bytes).sum()
     }
 
     pub(super) fn shard(&self) -> &Arc<dyn Shard> {
