@@ -95,9 +95,9 @@ fn a_grouping_below_a_repartition_drops_and_counts_them() -> Outcome {
     let draw = |builder: &StreamsBuilder| {
         let stream = builder.stream::<Key, i64>("in");
         let grouped = stream.group_by(|key, _| key.clone());
-        grouped.count(uncached("n")).to_stream().to("out");
+        grouped.count(uncached("n")).named("count").to_stream().to("out");
     };
-    check(draw, (RECORDS, "n-repartition-sink"), rows, ("=1@2", 2))
+    check(draw, (RECORDS, "count"), rows, ("=1@2", 2))
 }
 
 #[test]
@@ -174,4 +174,17 @@ fn an_inner_join_drops_and_counts_them_and_a_left_join_emits_them_unjoined() -> 
         }
     }
     Ok(())
+}
+
+#[test]
+fn a_left_join_below_a_repartition_emits_them_unjoined() -> Outcome {
+    let draw = |builder: &StreamsBuilder| {
+        let table = builder.table::<Key, i64>("table");
+        let keyed = builder.stream::<Key, Option<i64>>("in").select_key(|key, _| key.clone());
+        let joined = keyed.left_join(&table, |value, side| value.or(side));
+        joined.to("out");
+    };
+    // A record without key and value is no mark of time.
+    let records = "∅=1@1 ∅=∅@2 =∅@3 ∅=∅@4";
+    check(draw, (records, ""), rows, ("∅=1@1 ∅=∅@2 =∅@3 ∅=∅@4", 0))
 }

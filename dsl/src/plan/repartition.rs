@@ -69,7 +69,7 @@ impl Plan {
 }
 
 /// The names of sink and source: counted ones under a counted base, else derived from it. Kafka draws a third name for a
-/// filter of null keys, which here the sink does.
+/// filter of null keys, which here is done by what keeps state below.
 fn names(base: &str, [sink, _filter, source]: [String; 3]) -> [String; 2] {
     let number = base.rsplit('-').next().unwrap_or_default();
     let counted = base.starts_with("KSTREAM")

@@ -218,7 +218,7 @@ impl<K: Data, V: Data> Decoder for TypedDecoder<K, V> {
 
 pub(super) struct TypedEncoder<K, V> {
     produced: Produced<K, V>,
-    /// Whether the topic is a repartition topic, which takes no null keys.
+    /// Whether the topic is a repartition topic, whose records carry time.
     internal: bool,
     key: Vec<u8>,
     headers: Vec<u8>,
@@ -241,17 +241,13 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         Self { produced, internal, key: Vec::new(), headers: Vec::new() }
     }
 
-    /// Writes one row; `Ok(false)` if it was dropped for its null key.
-    fn write(&mut self, row: &Record<K, V>, out: &mut SinkRecords) -> Result<bool, Unwritten> {
+    fn write(&mut self, row: &Record<K, V>, out: &mut SinkRecords) -> Result<(), Unwritten> {
         self.key.clear();
         let keyed = self
             .produced
             .key
             .serialize(&row.key, &mut self.key)
             .map_err(|e| Unwritten::Bad(e.to_string()))?;
-        if !keyed && self.internal {
-            return Ok(false);
-        }
         self.headers.clear();
         if self.internal {
             let mark = TimeMark { sender: out.sender, time: row.at, input: InputState::Open };
@@ -262,7 +258,10 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         let count = u32::try_from(out.partitions.len()).unwrap_or(u32::MAX);
         let placed_by = self.produced.key.placed_by(&self.key);
         let partition = if keyed { murmur2_partition(placed_by, count) } else { out.keyless };
-        let Some(records) = out.partitions.get_mut(partition as usize) else { return Ok(false) };
+        let records = out
+            .partitions
+            .get_mut(partition as usize)
+            .expect("a partition is chosen among those that there are");
         let (value, before) = (&self.produced.value, records.size_bytes());
         records.push_encoded(
             row.timestamp,
@@ -271,7 +270,7 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
             |arena| value.serialize(&row.value, arena).map_err(|e| Unwritten::Bad(e.to_string())),
         )?;
         out.bytes += records.size_bytes() - before;
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -286,8 +285,7 @@ impl<K: Data, V: Data> Encoder for TypedEncoder<K, V> {
         for row in &*rows {
             context.begin(row);
             match self.write(row, out) {
-                Ok(true) => {}
-                Ok(false) => context.drop_record(),
+                Ok(()) => {}
                 Err(Unwritten::Bad(cause)) => {
                     let kind = "SerializationError";
                     context.check(Err(ProcessorError::Record { kind, cause }))?;

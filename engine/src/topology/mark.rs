@@ -47,6 +47,8 @@ pub(crate) struct TimeMark {
 
 impl TimeMark {
     pub(crate) const BYTES: usize = 17;
+    /// Set in the last byte of a mark that is a record of its own, to tell it from a record whose key and value are null.
+    const BARE: u8 = 0x80;
 
     pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
@@ -65,10 +67,11 @@ impl TimeMark {
         let (sub, rest) = bytes.split_first_chunk::<4>()?;
         let (partition, rest) = rest.split_first_chunk::<4>()?;
         let (time, rest) = rest.split_first_chunk::<8>()?;
-        let input = match rest {
-            [0] => InputState::Open,
-            [1] => InputState::Idle,
-            [2] => InputState::Complete,
+        let [input] = rest else { return None };
+        let input = match input & !Self::BARE {
+            0 => InputState::Open,
+            1 => InputState::Idle,
+            2 => InputState::Complete,
             _ => return None,
         };
         let sender =
@@ -80,6 +83,7 @@ impl TimeMark {
     pub(crate) fn write(self, records: &mut RecordSetBuilder) -> Result<(), SetFull> {
         let mut headers = Vec::new();
         self.encode(None, &mut headers);
+        headers.last_mut().into_iter().for_each(|last| *last |= Self::BARE);
         records.push_encoded(self.time.clamp(0, Timestamp::MAX), None, &headers, |_| {
             Ok::<_, SetFull>(false)
         })
@@ -122,7 +126,8 @@ impl TimeMark {
 
     /// Whether `record` is nothing but its mark.
     pub(crate) fn is_bare(record: &RecordRef<'_>) -> bool {
-        record.key.is_none() && record.value.is_none() && Self::is_alone(record.headers)
+        Self::is_alone(record.headers)
+            && record.headers.last().is_some_and(|last| last & Self::BARE != 0)
     }
 }
 
@@ -139,10 +144,15 @@ mod tests {
         let mut records = RecordSetBuilder::default();
         mark(3, 7, InputState::Idle).write(&mut records).unwrap();
         records.push(5, Some(b"k"), None, &Headers::new()).unwrap();
+        let mut headers = Vec::new();
+        mark(3, 8, InputState::Open).encode(None, &mut headers);
+        records.push_encoded(6, None, &headers, |_| Ok::<_, SetFull>(false)).unwrap();
         let records = records.build();
         assert_eq!(TimeMark::read(&records.get(0).unwrap()), Some(mark(3, 7, InputState::Idle)));
         assert!(TimeMark::is_bare(&records.get(0).unwrap()));
         assert_eq!(TimeMark::read(&records.get(1).unwrap()), None);
+        assert_eq!(TimeMark::read(&records.get(2).unwrap()), Some(mark(3, 8, InputState::Open)));
+        assert!(!TimeMark::is_bare(&records.get(2).unwrap()), "only its key and value are null");
     }
 
     #[test]

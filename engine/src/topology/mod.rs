@@ -198,7 +198,8 @@ impl Topology {
         self.sink(name, Topic::External(TopicName::new(topic)?), produced, parents)
     }
 
-    /// Adds a node that writes the repartition topic `topic`; a null key is dropped and counted there.
+    /// Adds a node that writes the repartition topic `topic`. Records without a key stay in the task's own partition;
+    /// whatever keeps state below drops and counts them.
     ///
     /// # Errors
     ///
