@@ -5,6 +5,7 @@ use super::{
     task_group::TaskPart,
 };
 use crate::{
+    store::floor,
     task::{Blueprint, ChangelogPart, TaskCommit},
     topology::Topic,
 };
@@ -25,9 +26,18 @@ pub(super) type Output = (Topic, u32, RecordSet);
 pub(super) struct EpochCommit {
     pub(super) epoch: u64,
     pub(super) log: Commit,
-    /// Changed stores, each with the place of its append in the log's commit, if it appends anything.
-    changes: Vec<(ChangelogPart, Option<usize>)>,
+    changes: Vec<Change>,
     sources: Vec<(TopicPartition, i64)>,
+}
+
+/// A changed store.
+#[derive(Debug)]
+struct Change {
+    part: ChangelogPart,
+    /// The last of its appends in the log's commit, if it has any.
+    last_append: Option<usize>,
+    /// How many records that one has.
+    count: i64,
 }
 
 /// The appends for records to external topics.
@@ -76,27 +86,30 @@ impl EpochCommit {
         self.log.appends.is_empty() && self.log.offsets.is_empty() && self.changes.is_empty()
     }
 
-    fn add_change(&mut self, change: ChangelogPart) {
-        let append = (!change.records.is_empty()).then(|| {
-            let (partition, records) = (change.changelog.clone(), Arc::clone(&change.records));
+    fn add_change(&mut self, part: ChangelogPart) {
+        let mut change = Change { part, last_append: None, count: 0 };
+        let floor = change.part.expire_below.as_deref().map(|floor| Arc::new(floor::write(floor)));
+        let records = Arc::clone(&change.part.records);
+        for records in [records].into_iter().chain(floor).filter(|records| !records.is_empty()) {
+            change.last_append = Some(self.log.appends.len());
+            change.count = i64::try_from(records.len()).unwrap_or(i64::MAX);
+            let partition = change.part.changelog.clone();
             self.log.appends.push(Append { partition, base_offset: None, records });
-            self.log.appends.len() - 1
-        });
-        self.changes.push((change, append));
+        }
+        self.changes.push(change);
     }
 
     /// What the state is told once the log has answered.
     pub(super) fn into_state(self, receipt: &Receipt) -> StateCommit {
-        let changes = self.changes.into_iter().map(|(change, append)| {
-            let base = append.and_then(|append| receipt.base_offsets.get(append)).copied();
-            let count = i64::try_from(change.records.len()).unwrap_or(i64::MAX);
+        let changes = self.changes.into_iter().map(|Change { part, last_append, count }| {
+            let base = last_append.and_then(|append| receipt.base_offsets.get(append)).copied();
             let position =
-                base.map_or_else(|| change.shard.position().unwrap_or(0), |base| base + count);
+                base.map_or_else(|| part.shard.position().unwrap_or(0), |base| base + count);
             ShardChanges {
-                shard: change.shard,
-                records: vec![change.records],
+                shard: part.shard,
+                records: vec![part.records],
                 position,
-                expire_below: change.expire_below,
+                expire_below: part.expire_below,
             }
         });
         StateCommit { epoch: self.epoch, changes: changes.collect(), sources: self.sources }

@@ -1,6 +1,7 @@
 //! Brings a store's shard to the end of its changelog before the first record.
 
 use super::error::StreamsError;
+use crate::store::floor;
 use headwater_core::{
     ports::{
         log::Log,
@@ -33,9 +34,10 @@ pub(super) fn open_restored(
         let fetched = log.fetch(changelog, at, FETCH_BYTES)?;
         at = fetched.next_offset;
         replayed += fetched.records.len() as u64;
-        let records = vec![Arc::new(fetched.records)];
+        let (records, expire_below) = floor::part(fetched.records);
+        let records = vec![Arc::new(records)];
         let change =
-            ShardChanges { shard: Arc::clone(&shard), records, position: at, expire_below: None };
+            ShardChanges { shard: Arc::clone(&shard), records, position: at, expire_below };
         state.publish(StateCommit { epoch, sources: Vec::new(), changes: vec![change] })?;
     }
     if replayed > 0 {

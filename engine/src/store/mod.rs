@@ -5,6 +5,7 @@
 //! | `cache` | entries by their keys' bytes, and which of them changed |
 //! | `key_value_bytes`, `window_bytes` | the stores themselves, without the type of their keys: the kernel works on them |
 //! | `key_value`, `window` | thin shells that write and read typed keys |
+//! | `floor` | the changelog record that tells what has expired |
 //! | `form` | keys and values to bytes and back, and the errors of that |
 //! | `key_batch` | the key bytes of a batch, written once |
 //!
@@ -19,6 +20,7 @@
 
 mod cache;
 mod error;
+pub(crate) mod floor;
 mod form;
 mod key_batch;
 mod key_bytes;

@@ -237,7 +237,10 @@ impl<V: Data> WindowBytes<V> {
             return;
         }
         let kept = self.starts.split_off(&floor);
-        for bucket in std::mem::replace(&mut self.starts, kept).into_values() {
+        let expired = std::mem::replace(&mut self.starts, kept);
+        // Each floor that moves is a record in the changelog.
+        self.floor_moved |= !expired.is_empty();
+        for bucket in expired.into_values() {
             let spare = self.free.len() < SPARE_MAX;
             let entries = self.bucket(bucket);
             if spare {
@@ -248,7 +251,6 @@ impl<V: Data> WindowBytes<V> {
             self.free.push(bucket);
         }
         self.floor = floor;
-        self.floor_moved = true;
     }
 
     /// Reads what the bucket of `start` lacks.
