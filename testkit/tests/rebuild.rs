@@ -83,7 +83,8 @@ fn start(log: &Arc<MemoryLog>, state: &Arc<MemoryState>) -> Outcome<Driver> {
 
 /// Entries of a store, with the changelog position.
 fn contents(state: &MemoryState, store: &str, schema: &str) -> Outcome<String> {
-    let shard = state.open(&StoreSpec { name: store.into(), schema: schema.into() }, 0)?;
+    let shard =
+        state.open(&StoreSpec { name: format!("app/{store}").into(), schema: schema.into() }, 0)?;
     let mut text = format!("at {:?}:", shard.position());
     for entry in shard.scan((Bound::Unbounded, Bound::Unbounded), Order::Ascending)? {
         let (key, stored) = entry?;
@@ -95,7 +96,7 @@ fn contents(state: &MemoryState, store: &str, schema: &str) -> Outcome<String> {
 #[test]
 fn a_rebuild_ends_with_the_windows_that_are_open() -> Outcome {
     let log = Arc::new(MemoryLog::new());
-    log.create_topic(&TopicSpec::new(TopicName::new("in")?, 1))?;
+    log.create_topics(&[TopicSpec::new(TopicName::new("in")?, 1)])?;
     let state = Arc::new(MemoryState::new());
     let mut driver = start(&log, &state)?;
     for at in (0..1_000).step_by(5) {

@@ -212,7 +212,9 @@ impl StateError {
     #[must_use]
     pub fn kind(&self) -> StateErrorKind {
         match self {
-            Self::SchemaDiffers { .. } => StateErrorKind::Refused,
+            Self::SchemaDiffers { .. } | Self::Unwritable { .. } | Self::Unreadable { .. } => {
+                StateErrorKind::Refused
+            }
             Self::Corrupt { .. } => StateErrorKind::Damaged,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
                 StateErrorKind::Damaged

@@ -105,9 +105,9 @@ impl WindowTime {
         self.advance(start.saturating_add(self.span));
     }
 
-    /// Windows that start below this are closed; 0 while none is.
+    /// Windows that start below this, which is itself the start of one, are closed; 0 while none is.
     pub(super) fn floor(&self) -> Timestamp {
-        self.now.saturating_sub(self.span).saturating_add(1).max(0)
+        if self.now == Timestamp::MIN { 0 } else { self.oldest_open() }
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
@@ -161,7 +161,7 @@ mod tests {
         time.advance(60_009);
         assert_eq!(time.floor(), 0);
         time.advance(60_010);
-        assert_eq!(time.floor(), 1);
+        assert_eq!(time.floor(), 60_000);
     }
 
     #[test]
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(time.window_of(Timestamp::MAX).end, Timestamp::MAX);
         assert!(!time.is_open(0));
         time.advance(Timestamp::MAX);
-        assert_eq!(time.floor(), 1);
+        assert_eq!(time.floor(), 60_000);
         time.advance_past(Timestamp::MAX);
         let time = minutes(0);
         let start = time.window_of(Timestamp::MAX).start;

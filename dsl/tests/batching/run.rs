@@ -236,6 +236,22 @@ pub(crate) fn run_in_steps(case: &Case, steps: &[u8]) -> BTreeMap<String, Vec<St
     contents(run.finish())
 }
 
+/// What is left of a changelog's records once they are compacted and what has expired is gone: what a rebuild ends with,
+/// however often it was committed on the way.
+pub(crate) fn rebuilt(changelog: Vec<Row>) -> Vec<Row> {
+    let (mut rows, mut below) = (BTreeMap::new(), None);
+    for row in changelog {
+        let headers = Headers::decode(&row.headers).expect("headers");
+        if headers.last("__headwater.floor").is_some() {
+            below = row.value;
+        } else {
+            rows.insert(row.key.clone(), Row { offset: 0, ..row });
+        }
+    }
+    rows.retain(|key, row| row.value.is_some() && *key >= below);
+    rows.into_values().collect()
+}
+
 /// The records of the user's topics without their offsets, sorted: several tasks may write a topic.
 pub(crate) fn contents(dump: Dump) -> BTreeMap<String, Vec<String>> {
     let users = |name: &String| !name.contains("-changelog-");

@@ -2,7 +2,7 @@
 
 use super::error::StreamsError;
 use crate::processor::ProcessorError;
-use headwater_core::{dead_letter::BadRecord, ports::state::StateError};
+use headwater_core::{dead_letter::BadRecord, ports::state::StateErrorKind};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// What a failure may do to results.
@@ -43,13 +43,13 @@ impl UncaughtExceptionHandler {
     /// What to do about `error`. What a restart meets again (a bad record under [`BadRecord::Fail`], damaged state) is not
     /// asked about: it stops the application.
     pub(super) fn response(&self, error: &StreamsError) -> UncaughtExceptionResponse {
-        let returns = matches!(
-            error,
-            StreamsError::Processor { source: ProcessorError::Record { .. }, .. }
-                | StreamsError::State(
-                    StateError::Corrupt { .. } | StateError::SchemaDiffers { .. }
-                )
-        );
+        let returns = match error {
+            StreamsError::Processor { source, .. } => {
+                matches!(source, ProcessorError::Record { .. })
+            }
+            StreamsError::State(error) => error.kind() != StateErrorKind::Failed,
+            _ => false,
+        };
         match &self.0 {
             Some(decide) if !returns => decide(error),
             Some(_) | None => UncaughtExceptionResponse::StopApplication,

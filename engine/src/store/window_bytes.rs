@@ -36,7 +36,9 @@ pub struct WindowBytes<V> {
     free: Vec<u32>,
     /// Windows that start below this one are gone, here and, once committed, in the state.
     floor: Timestamp,
-    floor_moved: bool,
+    /// One past the start of the newest window that expired since the last commit: what the changelog is told. It
+    /// depends on the rows alone, where the floor also depends on when it was asked for.
+    expired_below: Option<Timestamp>,
 }
 
 opaque_debug!(WindowBytes<V>);
@@ -50,7 +52,7 @@ impl<V: Data> WindowBytes<V> {
             buckets: Vec::new(),
             free: Vec::new(),
             floor: Timestamp::MIN,
-            floor_moved: false,
+            expired_below: None,
         }
     }
 
@@ -238,8 +240,9 @@ impl<V: Data> WindowBytes<V> {
         }
         let kept = self.starts.split_off(&floor);
         let expired = std::mem::replace(&mut self.starts, kept);
-        // Each floor that moves is a record in the changelog.
-        self.floor_moved |= !expired.is_empty();
+        if let Some((newest, _)) = expired.last_key_value() {
+            self.expired_below = Some(newest.saturating_add(1));
+        }
         for bucket in expired.into_values() {
             let spare = self.free.len() < SPARE_MAX;
             let entries = self.bucket(bucket);
@@ -310,8 +313,7 @@ impl<V: Data> WindowBytes<V> {
                 form.write_change(&mut records, &stored_key, &entry.as_ref())
             })?;
         }
-        let expire_below =
-            std::mem::take(&mut self.floor_moved).then(|| self.floor.to_be_bytes().to_vec());
+        let expire_below = self.expired_below.take().map(|below| below.to_be_bytes().to_vec());
         Ok(StoreChanges { records: records.build(), expire_below })
     }
 
