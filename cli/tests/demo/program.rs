@@ -1,8 +1,9 @@
 //! Runs the program, and reads what it left.
 
-use arrow::{
-    array::{Array, AsArray},
-    datatypes::{Float64Type, Int64Type, TimestampMillisecondType},
+use arrow_array::{
+    Array, RecordBatch,
+    cast::AsArray,
+    types::{Float64Type, Int64Type, TimestampMillisecondType},
 };
 use headwater::{
     log::{EmbeddedLog, LogOptions},
@@ -236,9 +237,7 @@ pub(crate) struct Minute {
     pub(crate) max_speed_kmh: f64,
 }
 
-type Batch = arrow::record_batch::RecordBatch;
-
-fn batches(file: &Path) -> Vec<Batch> {
+fn batches(file: &Path) -> Vec<RecordBatch> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(file).unwrap())
         .unwrap()
         .build()
@@ -246,16 +245,16 @@ fn batches(file: &Path) -> Vec<Batch> {
     reader.collect::<Result<_, _>>().unwrap()
 }
 
-fn text(batch: &Batch, name: &str, row: usize) -> Option<String> {
+fn text(batch: &RecordBatch, name: &str, row: usize) -> Option<String> {
     let column = batch.column_by_name(name).unwrap().as_string::<i32>();
     column.is_valid(row).then(|| column.value(row).to_owned())
 }
 
-fn number(batch: &Batch, name: &str, row: usize) -> Option<f64> {
+fn number(batch: &RecordBatch, name: &str, row: usize) -> Option<f64> {
     let column = batch.column_by_name(name).unwrap().as_primitive::<Float64Type>();
     column.is_valid(row).then(|| column.value(row))
 }
 
-fn moment(batch: &Batch, name: &str, row: usize) -> i64 {
+fn moment(batch: &RecordBatch, name: &str, row: usize) -> i64 {
     batch.column_by_name(name).unwrap().as_primitive::<TimestampMillisecondType>().value(row)
 }

@@ -1,13 +1,10 @@
 //! How a typed row becomes columns: a name, a type and a closure each.
 
-use arrow::{
-    array::{
-        ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
-        TimestampMillisecondArray,
-    },
-    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
-    error::ArrowError,
+use arrow_array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMillisecondArray,
 };
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use headwater_core::record::Timestamp;
 use std::{fmt, sync::Arc};
 

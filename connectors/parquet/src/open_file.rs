@@ -1,7 +1,7 @@
 //! One file being written: rows are buffered, turned into columns in batches, and encoded in row groups of bounded size.
 
 use crate::{config::Mapping, staging::StagedFile};
-use arrow::datatypes::SchemaRef;
+use arrow_schema::SchemaRef;
 use headwater_core::ports::connector::ConnectorError;
 use parquet::{
     arrow::ArrowWriter,

@@ -11,7 +11,7 @@ use crate::{
     open_file::{Finished, OpenFile},
     staging::{Manifest, PartitionFiles, StagedFile},
 };
-use arrow::datatypes::SchemaRef;
+use arrow_schema::SchemaRef;
 use headwater_core::{
     ports::{
         connector::{ConnectorError, Due, Guarantee, Prepared, SinkConnector, SinkCounts},

@@ -1,10 +1,8 @@
 //! The Parquet sink against the connector contract, its limits, and what readers see.
 
 use crate::{Columns, ParquetSink, PartitionBy};
-use arrow::{
-    array::{Array, Float64Array, Int64Array, StringArray, TimestampMillisecondArray},
-    datatypes::DataType,
-};
+use arrow_array::{Array, Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
+use arrow_schema::DataType;
 use bytes::Bytes;
 use headwater_connector_conformance::{Broken, SinkTarget, sink_survives_kills};
 use headwater_core::{
