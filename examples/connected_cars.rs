@@ -11,7 +11,7 @@
 //! Run it on the recorded fleet:
 //!
 //! ```text
-//! $ cargo run --release --example connected_cars -- examples/data/fleet.ndjson.gz
+//! $ cargo run --example connected_cars -- examples/data/fleet.ndjson.gz
 //! 115700 records, 66 alerts raised, 38 cleared, 28 still open, 0 late
 //! Classic 1.6          12.57 l/100 km over   143.9 km
 //! …

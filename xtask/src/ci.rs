@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::console::{complain, say};
 use crate::failure::Failure;
 use crate::process::{Stopwatch, cargo, run as run_command};
+use crate::progress::Progress;
 use crate::{help, setup, test, tidy};
 
 /// One thing that must hold.
@@ -18,8 +19,6 @@ struct Step {
     name: &'static str,
     run: fn(&Path) -> Result<(), Failure>,
 }
-
-const TEST: Step = Step { name: "test", run: |root| test::run(root, &[]) };
 
 const STEPS: [Step; 5] = [
     Step { name: "fmt", run: |root| run_command(&mut cargo(root, &["fmt", "--all", "--check"])) },
@@ -45,19 +44,44 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
         ["--no-test"] => false,
         [.., other] => return Err(help::unexpected("ci", other)),
     };
-    setup::for_building(root, "debug")?;
+    setup::for_building()?;
 
     let mut outcomes = Vec::new();
-    let first = with_tests.then_some(&TEST);
-    for step in first.into_iter().chain(&STEPS) {
+    let mut closing_line = None;
+    if with_tests {
+        let (stages, line) = tests(root);
+        outcomes.extend(stages);
+        closing_line = line;
+    }
+    let progress = Progress::start(root, "debug")?;
+    for step in &STEPS {
         outcomes.push(perform(root, step));
     }
+    drop(progress);
 
     say(&table(&outcomes));
-    if with_tests && let Some(line) = test::summary(root) {
+    if let Some(line) = closing_line {
         say(&line);
     }
     if outcomes.iter().all(|it| it.passed) { Ok(()) } else { Err(Failure::Child(1)) }
+}
+
+/// The stages of the tests, and the line that counts them, if they could be started.
+fn tests(root: &Path) -> (Vec<Outcome>, Option<String>) {
+    say("\n==> test");
+    match test::perform(root, &[]) {
+        Ok(report) => {
+            let passed = report.passed();
+            let setup = Outcome { name: "setup", took: report.setup, passed: true };
+            let build = Outcome { name: "build", took: report.building, passed: true };
+            let test = Outcome { name: "test", took: report.running, passed };
+            (vec![setup, build, test], Some(report.line()))
+        }
+        Err(failure) => {
+            failure.text().iter().for_each(|it| complain(it));
+            (vec![Outcome { name: "test", took: Duration::ZERO, passed: false }], None)
+        }
+    }
 }
 
 fn perform(root: &Path, step: &Step) -> Outcome {
@@ -101,14 +125,18 @@ fn verdict(passed: bool) -> &'static str {
 }
 
 fn table(outcomes: &[Outcome]) -> String {
-    let mut text = format!("\n{:<10} {:>8}  result", "step", "seconds");
+    let mut text = format!("\n{:<10} {:>8}  result", "step", "minutes");
     for Outcome { name, took, passed } in outcomes {
-        text.push_str(&format!("\n{name:<10} {:>8.1}  {}", took.as_secs_f64(), verdict(*passed)));
+        text.push_str(&format!("\n{name:<10} {:>8.1}  {}", minutes(*took), verdict(*passed)));
     }
     let total: Duration = outcomes.iter().map(|it| it.took).sum();
     let passed = outcomes.iter().all(|it| it.passed);
-    text.push_str(&format!("\n{:<10} {:>8.1}  {}\n", "all", total.as_secs_f64(), verdict(passed)));
+    text.push_str(&format!("\n{:<10} {:>8.1}  {}\n", "all", minutes(total), verdict(passed)));
     text
+}
+
+fn minutes(took: Duration) -> f64 {
+    took.as_secs_f64() / 60.0
 }
 
 #[cfg(test)]
@@ -119,12 +147,12 @@ mod tests {
     fn the_table_shows_each_step_and_fails_as_a_whole_if_one_failed() {
         let outcomes = [
             Outcome { name: "test", took: Duration::from_secs(90), passed: true },
-            Outcome { name: "fmt", took: Duration::from_millis(1_250), passed: false },
+            Outcome { name: "fmt", took: Duration::from_secs(6), passed: false },
         ];
         let text = table(&outcomes);
-        assert!(text.contains("test           90.0  ok"), "{text}");
-        assert!(text.contains("fmt             1.2  failed"), "{text}");
-        assert!(text.contains("all            91.2  failed"), "{text}");
+        assert!(text.contains("test            1.5  ok"), "{text}");
+        assert!(text.contains("fmt             0.1  failed"), "{text}");
+        assert!(text.contains("all             1.6  failed"), "{text}");
     }
 
     #[test]

@@ -3,18 +3,17 @@
 use std::path::Path;
 
 use crate::failure::Failure;
-use crate::{process, setup};
+use crate::{process, progress, setup};
 
 /// The recorded telemetry that the demo reads unless it is told otherwise.
 const INPUT: &str = "examples/data/fleet.ndjson.gz";
 
 /// Builds the command-line program and becomes it.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
-    setup::for_building(root, "release")?;
-    let mut command = process::cargo(
-        root,
-        &["run", "--release", "-p", "headwater-cli", "--bin", "headwater", "--"],
-    );
+    setup::for_building()?;
+    // Not `-p headwater-cli`: with the features of the whole workspace, what the tests compiled serves.
+    progress::build(root, "debug", &["build", "--bin", "headwater"])?;
+    let mut command = process::cargo(root, &["run", "--quiet", "--bin", "headwater", "--"]);
     process::become_child(command.args(program_arguments(arguments)))
 }
 

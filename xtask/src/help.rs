@@ -2,6 +2,7 @@
 
 use crate::console;
 use crate::failure::Failure;
+use crate::progress::FIRST_BUILD;
 
 const OVERVIEW: &str = "\
 Headwater's automation. Everything the project does to itself is a verb of this program.
@@ -13,7 +14,7 @@ start here
   test    every test of the workspace
 
 when you change something
-  tidy    the rules of the house, in a second or two
+  tidy    the rules of the house, in seconds
   ci      what has to hold before a change lands: test, fmt, clippy, tidy, docs, features
   bench   records/s, CPU and commit times of a pipeline, in a release build
 
@@ -21,8 +22,7 @@ the machine
   setup   installs what a build needs, or prints the command for it
           (demo, test, ci and bench call it themselves)
 
-`cargo xtask help VERB` says more about one of them. A first build takes about ten minutes on two
-cores, because RocksDB is compiled from source; the next ones take seconds.";
+`cargo xtask help VERB` says more about one of them.";
 
 const VERBS: [(&str, &str); 7] = [
     (
@@ -38,8 +38,8 @@ with sudo that asks for no password). Elsewhere it prints the exact command and 
 
 With --all also what only tests use. They check what Headwater wrote with programs that others wrote:
 
-  polars, duckdb, pyarrow    read the Parquet files; from PyPI, into target/python
-  Kafka's DumpLogSegments    reads the log's segments; from Maven Central, into target/kafka
+  polars, duckdb, pyarrow    read the Parquet files; from PyPI, into cargo's target folder
+  Kafka's DumpLogSegments    reads the log's segments; from Maven Central, into the same
   strace                     shows which writes were synced before they were acknowledged
 
 What is there already is left alone, so that a second run does nothing.",
@@ -49,8 +49,8 @@ What is there already is left alone, so that a second run does nothing.",
         "\
 usage: cargo xtask demo [ARGUMENTS OF `headwater dev`]
 
-Builds `headwater` in release mode and runs the connected-car pipeline: which cars need attention
-now, and which are the most fuel-efficient.
+Builds `headwater` and runs the connected-car pipeline: which cars need attention now, and which are
+the most fuel-efficient. The build is the one that tests use; `bench` has one that is optimised.
 
   cargo xtask demo                      the recorded fleet, as fast as it goes
   cargo xtask demo --rate 5000          5,000 records a second, to watch it at work
@@ -81,9 +81,10 @@ cannot be installed, those checks are left out and a line says so; where the var
         "\
 usage: cargo xtask ci [--no-test]
 
-Runs every step, goes on where one fails, and ends with a table of what each took and came to:
+Runs every step, goes on where one fails, and ends with a table of the minutes that each took, and
+what it came to:
 
-  test      cargo xtask test (left out with --no-test)
+  test      cargo xtask test, as setup, build and test (left out with --no-test)
   fmt       cargo fmt --all --check
   clippy    cargo clippy --workspace --all-targets --locked -- -D warnings
   tidy      cargo xtask tidy
@@ -110,7 +111,8 @@ Checks what no compiler knows. Each finding is printed as file:line: what is wro
 
   sources      each .rs file opens with `//!`; open ends name an issue; nothing is re-exported by glob
   crates       the arrows and the kept dependencies are those of docs/architecture.md
-  documents    one title each; every example is linked from README.md or docs/
+  documents    one title each; every example is linked from README.md or docs/; README.md and
+               CONTRIBUTING.md say how long a first build takes
   licences     what Cargo.lock pulls in is under a licence, and from a registry, that deny.toml allows",
     ),
     ("help", "usage: cargo xtask help [VERB]"),
@@ -119,6 +121,10 @@ Checks what no compiler knows. Each finding is printed as file:line: what is wro
 /// What there is.
 pub(crate) fn overview() -> Result<(), Failure> {
     console::say(OVERVIEW);
+    console::say(&format!(
+        "A first build takes {FIRST_BUILD}, because RocksDB is compiled from source;\n\
+         demo and test share it, and the next ones take seconds."
+    ));
     Ok(())
 }
 

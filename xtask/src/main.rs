@@ -6,7 +6,8 @@
 //! | module | holds |
 //! |---|---|
 //! | `setup` | what a build needs, and how to get it |
-//! | `demo`, `bench` | a release build, then the program in its place |
+//! | `demo`, `bench` | a build, then the program in its place |
+//! | `progress` | how far a build is, in a line a minute |
 //! | `test`, `ci` | the checks, and how their results are told |
 //! | `tidy` | the rules of the house that no compiler knows |
 //! | `process`, `console`, `json`, `metadata` | children, lines of text, what cargo says of the workspace |
@@ -20,6 +21,7 @@ mod help;
 mod json;
 mod metadata;
 mod process;
+mod progress;
 mod setup;
 mod test;
 mod tidy;

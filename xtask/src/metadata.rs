@@ -1,5 +1,6 @@
 //! What cargo says of the workspace and of what it is built from.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
@@ -32,23 +33,34 @@ pub(crate) struct Dependency {
     pub(crate) for_tests: bool,
 }
 
+/// The folder that cargo compiles into, wherever a variable or a configuration file put it.
+pub(crate) fn target(root: &Path) -> Result<PathBuf, Failure> {
+    let json = metadata(root, "--no-deps")?;
+    let folder = json.text("target_directory").map(PathBuf::from);
+    folder.ok_or_else(|| unreadable("it names no target directory"))
+}
+
 /// The members of the workspace alone; needs no network.
 pub(crate) fn members(root: &Path) -> Result<Vec<Package>, Failure> {
-    load(root, &["metadata", "--format-version", "1", "--locked", "--no-deps"])
+    packages(&metadata(root, "--no-deps")?).map_err(unreadable)
 }
 
 /// Everything in `Cargo.lock`, for every platform.
 pub(crate) fn everything(root: &Path) -> Result<Vec<Package>, Failure> {
-    load(root, &["metadata", "--format-version", "1", "--locked", "--all-features"])
+    packages(&metadata(root, "--all-features")?).map_err(unreadable)
 }
 
-fn load(root: &Path, arguments: &[&str]) -> Result<Vec<Package>, Failure> {
-    let text = process::output(&mut process::cargo(root, arguments))?;
-    parse(&text).map_err(|why| Failure::unreadable("what `cargo metadata` prints", why))
+fn metadata(root: &Path, scope: &str) -> Result<Json, Failure> {
+    let arguments = ["metadata", "--format-version", "1", "--locked", scope];
+    let text = process::output(&mut process::cargo(root, &arguments))?;
+    Json::parse(&text).map_err(unreadable)
 }
 
-fn parse(text: &str) -> Result<Vec<Package>, String> {
-    let json = Json::parse(text)?;
+fn unreadable(why: impl Display) -> Failure {
+    Failure::unreadable("what `cargo metadata` prints", why)
+}
+
+fn packages(json: &Json) -> Result<Vec<Package>, String> {
     json.list("packages").iter().map(package).collect()
 }
 
@@ -87,7 +99,7 @@ mod tests {
                 {"name": "b", "kind": null}, {"name": "c", "kind": "dev"}, {"name": "d", "kind": "build"}
             ]
         }]}"#;
-        let packages = parse(text).unwrap();
+        let packages = packages(&Json::parse(text).unwrap()).unwrap();
         let a = packages.first().unwrap();
         assert_eq!((a.name.as_str(), a.license.as_deref()), ("a", Some("MIT")));
         assert_eq!(a.source, None);
@@ -97,6 +109,7 @@ mod tests {
 
     #[test]
     fn a_package_without_a_name_is_an_error() {
-        assert!(parse(r#"{"packages": [{"version": "1.0.0"}]}"#).is_err());
+        let json = Json::parse(r#"{"packages": [{"version": "1.0.0"}]}"#).unwrap();
+        assert!(packages(&json).is_err());
     }
 }

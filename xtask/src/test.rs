@@ -4,17 +4,18 @@
 //!
 //! - The last line is `N passed, N failed, N skipped`, also where a test program died: it then
 //!   counts as one failure.
-//! - The line is kept in `target/xtask/test-summary.txt` for `.ci/run`, which shows it again; the
-//!   file of an earlier run is gone before the first test starts.
 
 use std::env;
-use std::fs;
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use crate::console::{complain, pass_on, say};
 use crate::failure::Failure;
-use crate::{process, setup};
+use crate::process::{self, Stopwatch};
+use crate::progress::Progress;
+use crate::setup;
 
 /// What the test programs reported, summed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -47,23 +48,45 @@ impl Count {
     }
 }
 
-/// The closing line of the latest run of the tests, if there is one.
-pub(crate) fn summary(root: &Path) -> Option<String> {
-    fs::read_to_string(summary_path(root)).ok().map(|it| it.trim().to_owned())
+/// How the tests went, and what the stages took.
+#[derive(Debug)]
+pub(crate) struct Report {
+    count: Count,
+    /// Looking for the programs that only tests use, and getting them.
+    pub(crate) setup: Duration,
+    /// From then until everything was compiled.
+    pub(crate) building: Duration,
+    /// From then to the end.
+    pub(crate) running: Duration,
+}
+
+impl Report {
+    /// Whether no test failed.
+    pub(crate) fn passed(&self) -> bool {
+        self.count.failed == 0
+    }
+
+    /// The closing line.
+    pub(crate) fn line(&self) -> String {
+        self.count.line()
+    }
 }
 
 /// Runs the tests that the arguments name, or all.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
-    let path = summary_path(root);
-    if path.exists() {
-        fs::remove_file(&path).map_err(Failure::io("remove", &path))?;
-    }
-    let arguments = cargo_arguments(arguments);
-    setup::for_building(root, "debug")?;
-    let peers = setup::peers(root);
+    setup::for_building()?;
+    let report = perform(root, arguments)?;
+    say(&report.line());
+    if report.passed() { Ok(()) } else { Err(Failure::Child(1)) }
+}
 
+/// Runs the tests and counts; the closing line is left to the caller.
+pub(crate) fn perform(root: &Path, arguments: &[String]) -> Result<Report, Failure> {
+    let watch = Stopwatch::start();
+    let peers = setup::peers(root)?;
+    let setup = watch.elapsed();
     let mut command = process::cargo(root, &["test", "--locked", "--no-fail-fast"]);
-    command.args(arguments);
+    command.args(cargo_arguments(arguments));
     if io::stdout().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }
@@ -77,34 +100,33 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     if peers.missing.is_empty() || env::var_os("CI").is_some_and(|it| !it.is_empty()) {
         command.env("HEADWATER_REQUIRE_PEERS", "1");
     }
-    process::announce(&command);
-    let mut count = Count::default();
-    let succeeded = process::stream(&mut command, |line| {
-        pass_on(line);
-        count.add(&String::from_utf8_lossy(line));
-    })?;
-
+    let report = count(root, &mut command)?;
     for missing in &peers.missing {
         say(&format!("left out, for want of a program: {missing}"));
     }
+    Ok(Report { setup, ..report })
+}
+
+/// Runs cargo, which compiles until the first test program prints its first line.
+fn count(root: &Path, command: &mut Command) -> Result<Report, Failure> {
+    let mut progress = Some(Progress::start(root, "debug")?);
+    process::announce(command);
+    let watch = Stopwatch::start();
+    let mut building = None;
+    let mut count = Count::default();
+    let succeeded = process::stream(command, |line| {
+        progress = None;
+        building.get_or_insert_with(|| watch.elapsed());
+        pass_on(line);
+        count.add(&String::from_utf8_lossy(line));
+    })?;
     if !succeeded && count.failed == 0 {
         complain("the build failed, or a test program died before it could count: one failure");
         count.failed = 1;
     }
-    keep(&path, &count.line())?;
-    say(&count.line());
-    if count.failed == 0 { Ok(()) } else { Err(Failure::Child(1)) }
-}
-
-fn summary_path(root: &Path) -> PathBuf {
-    root.join("target/xtask/test-summary.txt")
-}
-
-fn keep(path: &Path, line: &str) -> Result<(), Failure> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(Failure::io("create", folder))?;
-    }
-    fs::write(path, format!("{line}\n")).map_err(Failure::io("write", path))
+    let building = building.unwrap_or_else(|| watch.elapsed());
+    let running = watch.elapsed().saturating_sub(building);
+    Ok(Report { count, setup: Duration::ZERO, building, running })
 }
 
 /// `-p` goes to cargo, names and whatever follows `--` to the test programs.
@@ -167,14 +189,5 @@ mod tests {
         assert_eq!(arguments("-p headwater-log torn"), "-p headwater-log -- torn");
         assert_eq!(arguments("-- --nocapture"), "--workspace -- --nocapture");
         assert_eq!(arguments("a b -- --nocapture"), "--workspace -- a b --nocapture");
-    }
-
-    #[test]
-    fn the_closing_line_is_kept_for_later() {
-        let root = env::temp_dir().join(format!("xtask-summary-{}", std::process::id()));
-        assert_eq!(summary(&root), None);
-        keep(&summary_path(&root), "1 passed, 0 failed, 0 skipped").unwrap();
-        assert_eq!(summary(&root).as_deref(), Some("1 passed, 0 failed, 0 skipped"));
-        fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! Apache Kafka's jars, with which Kafka's own tool reads the segments that Headwater wrote.
 //!
-//! They lie in `target/kafka` and come from Maven Central; Maven resolves what else they need.
+//! They lie in `kafka` in cargo's target folder and come from Maven Central; Maven resolves what else they need.
 
 use std::env;
 use std::fs;
@@ -19,15 +19,16 @@ const VERSION: &str = "4.3.0";
 /// # Errors
 ///
 /// [`Failure::Missing`] where there is no Java or no Maven, or Maven Central could not be reached.
-pub(super) fn ensure(root: &Path) -> Result<String, Failure> {
+pub(super) fn ensure(target: &Path) -> Result<String, Failure> {
     let named = env::var("HEADWATER_KAFKA_CLASSPATH").ok().filter(|it| !it.is_empty());
-    let home = root.join("target/kafka");
+    let home = target.join("kafka");
     let class_path = named.unwrap_or_else(|| home.join("libs").join("*").display().to_string());
     if loads(&class_path) {
         return Ok(class_path);
     }
     let project = write_project(&home)?;
-    say("getting Kafka's jars from Maven Central into target/kafka (about 45 MB)");
+    let to = home.display();
+    say(&format!("getting Kafka's jars from Maven Central into {to} (about 45 MB)"));
     let mut maven = Command::new("mvn");
     maven.args(["-q", "-B", "-f"]).arg(&project).args([
         "dependency:copy-dependencies",

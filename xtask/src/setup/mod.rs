@@ -10,7 +10,7 @@
 //! # Invariants
 //!
 //! - What is there is left alone: a second run changes nothing.
-//! - Nothing is installed but by the system's package manager and, into `target/`, by pip and Maven.
+//! - Nothing is installed but by the system's package manager and, into cargo's target folder, by pip and Maven.
 //! - Tools that only tests use never stop a build.
 
 mod kafka;
@@ -18,12 +18,13 @@ mod native;
 mod platform;
 mod python;
 
-use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::console::say;
 use crate::failure::Failure;
-use crate::help;
+use crate::progress::FIRST_BUILD;
+use crate::{help, metadata};
+pub(crate) use native::entries;
 use platform::{Platform, Tool};
 
 /// The programs that check what Headwater wrote.
@@ -47,7 +48,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     };
     let mut found = for_tools(&[Tool::CppCompiler, Tool::Libclang])?;
     if all {
-        let peers = peers(root);
+        let peers = peers(root)?;
         if !peers.missing.is_empty() {
             return Err(Failure::Checks(format!("could not get {}", peers.missing.join("; "))));
         }
@@ -58,7 +59,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     for line in found {
         say(&format!("found {line}"));
     }
-    say("Ready. A first build takes about 10 minutes on 2 cores, because RocksDB is compiled.");
+    say(&format!("Ready. A first build takes {FIRST_BUILD}; the next ones take seconds."));
     Ok(())
 }
 
@@ -67,17 +68,17 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
 /// # Errors
 ///
 /// [`Failure::Missing`] with the command to type, if something is missing that may not be installed.
-pub(crate) fn for_building(root: &Path, profile: &str) -> Result<(), Failure> {
-    for_tools(&[Tool::CppCompiler, Tool::Libclang])?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    if !is_rocksdb_built(&root.join(target).join(profile)) {
-        say("First build: about 10 minutes on 2 cores, because RocksDB is compiled.");
-    }
-    Ok(())
+pub(crate) fn for_building() -> Result<(), Failure> {
+    for_tools(&[Tool::CppCompiler, Tool::Libclang]).map(drop)
 }
 
 /// Gets the programs that only tests use, as far as that is possible here.
-pub(crate) fn peers(root: &Path) -> Peers {
+///
+/// # Errors
+///
+/// Whatever keeps cargo from saying where the target folder is.
+pub(crate) fn peers(root: &Path) -> Result<Peers, Failure> {
+    let target = metadata::target(root)?;
     let mut missing = Vec::new();
     // Only Linux has it; elsewhere there is nothing to miss.
     if cfg!(target_os = "linux")
@@ -86,9 +87,9 @@ pub(crate) fn peers(root: &Path) -> Peers {
         missing.push(one_line(&failure));
     }
     let mut note = |failure| missing.push(one_line(&failure));
-    let python = python::ensure(root).map_err(&mut note).ok();
-    let kafka = kafka::ensure(root).map_err(&mut note).ok();
-    Peers { python, kafka, missing }
+    let python = python::ensure(&target).map_err(&mut note).ok();
+    let kafka = kafka::ensure(&target).map_err(&mut note).ok();
+    Ok(Peers { python, kafka, missing })
 }
 
 /// Installs those of the tools that are missing, and returns where each was found.
@@ -112,14 +113,6 @@ fn for_tools(tools: &[Tool]) -> Result<Vec<String>, Failure> {
         .iter()
         .filter_map(|it| Some(format!("{}: {}", it.what(), native::find(*it)?)))
         .collect())
-}
-
-/// Whether an earlier build has left RocksDB's library in this profile's folder.
-fn is_rocksdb_built(profile: &Path) -> bool {
-    native::entries(&profile.join("build")).iter().any(|it| {
-        it.file_name().is_some_and(|name| name.to_string_lossy().starts_with("librocksdb-sys-"))
-            && it.join("out/librocksdb.a").exists()
-    })
 }
 
 fn one_line(failure: &Failure) -> String {

@@ -33,7 +33,7 @@ pub(super) fn find(tool: Tool) -> Option<String> {
 }
 
 /// The paths in a folder, in order; none if it cannot be read.
-pub(super) fn entries(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn entries(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> =
         fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path()).collect();
     paths.sort();

@@ -1,6 +1,6 @@
 //! The Python environment in which polars, duckdb and pyarrow read what Headwater wrote.
 //!
-//! It lives in `target/python`, so that nothing of it touches the user's own Python.
+//! It lives in `python` in cargo's target folder, so that nothing of it touches the user's own Python.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ use crate::process;
 const PACKAGES: [&str; 4] = ["polars>=1.20,<3", "duckdb>=1.2,<3", "pyarrow>=18,<27", "pytz"];
 
 /// A Python that imports them all: the one named in the environment, or our own.
-pub(super) fn ensure(root: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn ensure(target: &Path) -> Result<PathBuf, Failure> {
     if let Some(python) = env::var_os("HEADWATER_PYTHON").map(PathBuf::from)
         && imports(&python)
     {
         return Ok(python);
     }
-    let home = root.join("target/python");
+    let home = target.join("python");
     let python = home.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     if imports(&python) {
         return Ok(python);
@@ -31,13 +31,11 @@ pub(super) fn ensure(root: &Path) -> Result<PathBuf, Failure> {
     if native::find(Tool::PythonVenv).is_none() {
         Platform::here().install(&[Tool::PythonVenv])?;
     }
-    say("installing polars, duckdb and pyarrow from PyPI into target/python (about 130 MB)");
+    let to = home.display();
+    say(&format!("installing polars, duckdb and pyarrow from PyPI into {to} (about 130 MB)"));
     let missing = |_| Failure::Missing {
         what: "polars, duckdb and pyarrow, with which tests read Parquet files".to_owned(),
-        remedy: format!(
-            "python3 -m venv target/python && target/python/bin/pip install {}",
-            quoted()
-        ),
+        remedy: format!("python3 -m venv {to} && {to}/bin/pip install {}", quoted()),
     };
     // `--clear`, for what an interrupted run may have left there.
     process::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home))

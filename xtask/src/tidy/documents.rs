@@ -1,11 +1,17 @@
-//! Rules for documents: each has one title, and every example can be found from them.
+//! Rules for documents: each has one title, every example can be found from them, and those that say
+//! how long a first build takes say what `cargo xtask` says.
 
 use super::{Finding, Text};
+use crate::progress::FIRST_BUILD;
 
-/// Checks the titles, then that each example is linked.
+/// The documents that a newcomer reads before the first build.
+const STATE_THE_BUILD_TIME: [&str; 2] = ["README.md", "CONTRIBUTING.md"];
+
+/// Checks the titles, the time of a first build, then that each example is linked.
 pub(super) fn check(texts: &[Text]) -> Vec<Finding> {
     let documents: Vec<&Text> = texts.iter().filter(|it| it.has_extension("md")).collect();
     let mut findings: Vec<Finding> = documents.iter().flat_map(|it| titles(it)).collect();
+    findings.extend(documents.iter().filter_map(|it| build_time(it)));
     for example in texts.iter().filter(|it| is_example(&it.path)) {
         let linked = documents
             .iter()
@@ -29,6 +35,13 @@ fn is_example(path: &str) -> bool {
         ["examples", _, "main.rs"] => true,
         _ => false,
     }
+}
+
+fn build_time(text: &Text) -> Option<Finding> {
+    let due = STATE_THE_BUILD_TIME.contains(&text.path.as_str());
+    let what = format!("the document does not say, on one line, `{FIRST_BUILD}`");
+    let remedy = "a first build is that long for xtask/src/progress.rs: measure, and change all";
+    (due && !text.text.contains(FIRST_BUILD)).then(|| Finding::new(&text.path, 1, what, remedy))
 }
 
 fn titles(text: &Text) -> Vec<Finding> {
@@ -73,17 +86,26 @@ mod tests {
     #[test]
     fn an_example_must_be_linked() {
         let example = || text("examples/cars.rs", "//! Cars.\n");
-        let unlinked = check(&[example(), text("README.md", "# A\nSee examples/cars.rs.\n")]);
+        let readme = |line: &str| text("README.md", &format!("# A\n{FIRST_BUILD}\n{line}\n"));
+        let unlinked = check(&[example(), readme("See examples/cars.rs.")]);
         assert_eq!(unlinked.first().map(|it| it.file.as_str()), Some("examples/cars.rs"));
-        assert!(
-            check(&[example(), text("README.md", "# A\n[cars](examples/cars.rs)\n")]).is_empty()
-        );
+        assert!(check(&[example(), readme("[cars](examples/cars.rs)")]).is_empty());
         let guide = text("docs/guide.md", "# A\n[cars](../examples/cars.rs)\n");
         assert!(check(&[example(), guide]).is_empty());
         assert_eq!(
             check(&[example(), text("bench/README.md", "# A\n[c](examples/cars.rs)\n")]).len(),
             1
         );
+    }
+
+    #[test]
+    fn readme_and_contributing_say_how_long_a_first_build_takes() {
+        for path in STATE_THE_BUILD_TIME {
+            assert!(check(&[text(path, &format!("# A\nIt takes {FIRST_BUILD}.\n"))]).is_empty());
+            let other = check(&[text(path, "# A\nIt takes about 3 minutes on 2 cores.\n")]);
+            assert_eq!(other.len(), 1, "{path}");
+        }
+        assert!(lines("# A\n").is_empty());
     }
 
     #[test]
