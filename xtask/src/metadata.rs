@@ -29,6 +29,8 @@ pub(crate) struct Package {
 pub(crate) struct Dependency {
     /// The package's own name, whatever it is renamed to.
     pub(crate) name: String,
+    /// The name that the manifest gives it, if that is another.
+    pub(crate) rename: Option<String>,
     /// Whether it is only for tests, examples and benches.
     pub(crate) for_tests: bool,
 }
@@ -73,6 +75,7 @@ fn package(json: &Json) -> Result<Package, String> {
         .iter()
         .map(|it| Dependency {
             name: it.text("name").unwrap_or_default().to_owned(),
+            rename: it.text("rename").map(str::to_owned),
             for_tests: it.text("kind") == Some("dev"),
         })
         .collect();
@@ -96,7 +99,7 @@ mod tests {
             "name": "a", "version": "1.0.0", "license": "MIT", "source": null,
             "manifest_path": "/a/Cargo.toml",
             "dependencies": [
-                {"name": "b", "kind": null}, {"name": "c", "kind": "dev"}, {"name": "d", "kind": "build"}
+                {"name": "b", "kind": null, "rename": "bee"}, {"name": "c", "kind": "dev"}, {"name": "d", "kind": "build"}
             ]
         }]}"#;
         let packages = packages(&Json::parse(text).unwrap()).unwrap();
@@ -105,6 +108,9 @@ mod tests {
         assert_eq!(a.source, None);
         let for_tests: Vec<bool> = a.dependencies.iter().map(|it| it.for_tests).collect();
         assert_eq!(for_tests, [false, true, false]);
+        let renames: Vec<Option<&str>> =
+            a.dependencies.iter().map(|it| it.rename.as_deref()).collect();
+        assert_eq!(renames, [Some("bee"), None, None]);
     }
 
     #[test]

@@ -157,7 +157,7 @@ fn words(cells: &[Vec<String>], column: usize) -> impl Iterator<Item = &str> {
 }
 
 /// The line of the manifest that names a dependency; the first where none does.
-fn line_of(manifest: &Text, dependency: &str) -> usize {
+pub(super) fn line_of(manifest: &Text, dependency: &str) -> usize {
     let names = |line: &str| {
         let rest = line.trim_start_matches('"').strip_prefix(dependency);
         rest.is_some_and(|it| it.starts_with([' ', '.', '=', '"']))
@@ -209,7 +209,8 @@ mod tests {
     fn package(notation: &str) -> Package {
         let (name, rest) = notation.split_once(':').unwrap();
         let (product, tests) = rest.split_once(';').unwrap_or((rest, ""));
-        let dependency = |name: &str, for_tests| Dependency { name: name.to_owned(), for_tests };
+        let dependency =
+            |name: &str, for_tests| Dependency { name: name.to_owned(), rename: None, for_tests };
         let product = product.split_whitespace().map(|it| dependency(it, false));
         let tests = tests.split_whitespace().map(|it| dependency(it, true));
         Package {

@@ -12,6 +12,7 @@ mod crates;
 mod documents;
 mod licences;
 mod sources;
+mod unused;
 
 use std::fmt::{self, Display};
 use std::fs;
@@ -74,7 +75,9 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     let members = metadata::members(root)?;
     let mut findings = sources::check(&texts);
     findings.extend(documents::check(&texts));
-    findings.extend(crates::check(find(&texts, ARCHITECTURE)?, &manifests(root, &members)?));
+    let manifests = manifests(root, &members)?;
+    findings.extend(crates::check(find(&texts, ARCHITECTURE)?, &manifests));
+    findings.extend(unused::check(&manifests, &texts));
     findings.extend(licences::check(find(&texts, DENY)?, &metadata::everything(root)?));
 
     findings.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
