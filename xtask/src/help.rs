@@ -111,7 +111,7 @@ Checks what no compiler knows. Each finding is printed as file:line: what is wro
 
   sources      each .rs file opens with `//!`; open ends name an issue; nothing is re-exported by glob
   crates       the arrows and the kept dependencies are those of docs/architecture.md; what a manifest
-               declares, a source names
+               declares, a source names; RocksDB is compiled once, whatever is built
   documents    one title each; every example is linked from README.md or docs/; README.md and
                CONTRIBUTING.md say how long a first build takes
   licences     what Cargo.lock pulls in is under a licence, and from a registry, that deny.toml allows",

@@ -26,6 +26,9 @@ mod tests;
 
 pub use options::{BeforeFlush, RocksDbOptions};
 
+// A dependency for its features alone: the workspace's manifest says which and why.
+use zstd_sys as _;
+
 use self::{
     core::{Core, View, io_error},
     keys::{FORMAT_VERSION, Meta, Prefix, VERSION_KEY},

@@ -11,6 +11,7 @@
 mod crates;
 mod documents;
 mod licences;
+mod once;
 mod sources;
 mod unused;
 
@@ -78,6 +79,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     let manifests = manifests(root, &members)?;
     findings.extend(crates::check(find(&texts, ARCHITECTURE)?, &manifests));
     findings.extend(unused::check(&manifests, &texts));
+    findings.extend(once::check(&once::trees(root)?));
     findings.extend(licences::check(find(&texts, DENY)?, &metadata::everything(root)?));
 
     findings.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
