@@ -265,7 +265,19 @@ pub(crate) fn topology() -> Result<Topology, TopologyError> {
         for_type(),
         for_type(),
     ));
-    telemetry.process_values(Alerts::default, &[OPEN_ALERTS, COUNTS]).named("alerts").to(ALERTS);
+    telemetry
+        .process_values(
+            |context| {
+                Ok(Alerts {
+                    open: context.store(OPEN_ALERTS)?,
+                    counts: context.store(COUNTS)?,
+                    partition: context.partition().to_string(),
+                })
+            },
+            &[OPEN_ALERTS, COUNTS],
+        )
+        .named("alerts")
+        .to(ALERTS);
 
     let minute = Duration::from_secs(60);
     let minutes = telemetry
@@ -300,10 +312,9 @@ pub(crate) fn topology() -> Result<Topology, TopologyError> {
 }
 
 /// The hot path: one record when something goes wrong with a car, one when it is well again, judged as records arrive.
-#[derive(Default)]
 struct Alerts {
-    open: Option<StoreKey<KeyValueStore<String, OpenAlerts>>>,
-    counts: Option<StoreKey<KeyValueStore<String, Counts>>>,
+    open: StoreKey<KeyValueStore<String, OpenAlerts>>,
+    counts: StoreKey<KeyValueStore<String, Counts>>,
     partition: String,
 }
 
@@ -311,22 +322,16 @@ impl Processor<String, Telemetry> for Alerts {
     type KOut = String;
     type VOut = Alert;
 
-    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        self.open = Some(context.store(OPEN_ALERTS)?);
-        self.counts = Some(context.store(COUNTS)?);
-        self.partition = context.partition().to_string();
-        Ok(())
-    }
-
     fn process(
         &mut self,
         record: Record<String, Telemetry>,
         context: &mut Context<'_, String, Alert>,
     ) -> Result<(), ProcessorError> {
-        let (Some(open), Some(counts)) = (self.open, self.counts) else { return Ok(()) };
         let (frame, key, car) = record.split();
-        let before =
-            context.store(open).get(&key)?.map_or_else(OpenAlerts::default, |stored| stored.value);
+        let before = context
+            .store(self.open)
+            .get(&key)?
+            .map_or_else(OpenAlerts::default, |stored| stored.value);
         let mut now = before;
         let (mut raised, mut cleared) = (0, 0);
         let symptoms = [
@@ -351,9 +356,9 @@ impl Processor<String, Telemetry> for Alerts {
         }
         if now != before {
             let kept = (now != OpenAlerts::default()).then_some(now);
-            context.store(open).put(&key, kept, car.ts)?;
+            context.store(self.open).put(&key, kept, car.ts)?;
         }
-        context.store(counts).update(&self.partition, |counts, _| {
+        context.store(self.counts).update(&self.partition, |counts, _| {
             let counts = counts.get_or_insert_default();
             counts.records += 1;
             counts.alerts_raised += raised;

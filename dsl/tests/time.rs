@@ -192,7 +192,7 @@ impl Processor<String, i64> for TimeFromValue {
 #[test]
 fn time_begins_anew_below_a_processor_that_forwards_timestamps_of_its_own() -> Outcome {
     let topology = draw(|s| {
-        let timed = s.process(|| TimeFromValue, &[]).group_by_key();
+        let timed = s.process(|_| Ok(TimeFromValue), &[]).group_by_key();
         timed.windowed_by(windows(10, 0)).emit_strategy(on_close()).count("n")
     })?;
     let driver = driver(topology, 1)?;
@@ -228,7 +228,7 @@ impl Processor<String, i64> for StreamTime {
 fn stream_time_is_the_tasks_with_the_record_at_hand_included() -> Outcome {
     for rows_max in [1, 2, 8_192] {
         let builder = StreamsBuilder::new();
-        builder.stream::<String, i64>("in").process(|| StreamTime, &[]).to("out");
+        builder.stream::<String, i64>("in").process(|_| Ok(StreamTime), &[]).to("out");
         let config = StreamsConfig::new("test").with_batch_rows_max(rows_max);
         let driver =
             TopologyTestDriver::with(builder.build()?, config, &BTreeMap::new())?.by_hand();

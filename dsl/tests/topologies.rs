@@ -437,8 +437,9 @@ fn a_processor_marks_unless_it_only_changes_values() {
                 for_type(),
                 for_type(),
             ));
-            let _kept = stream.process_values(|| Forward, &["mine"]).group_by_key().count("kept");
-            let _moved = stream.process(|| Forward, &["mine"]).group_by_key().count("moved");
+            let _kept =
+                stream.process_values(|_| Ok(Forward), &["mine"]).group_by_key().count("kept");
+            let _moved = stream.process(|_| Ok(Forward), &["mine"]).group_by_key().count("moved");
         },
         &expect![[r#"
             Topologies:
@@ -546,7 +547,7 @@ fn mistakes_come_out_at_the_build() {
     });
     assert_eq!(store_taken, TopologyError::NameTaken { name: "x".into() });
     let unknown = error(|_, stream| {
-        let _processed = stream.process(|| Forward, &["nowhere"]);
+        let _processed = stream.process(|_| Ok(Forward), &["nowhere"]);
     });
     assert_eq!(unknown, TopologyError::UnknownStore { name: "nowhere".into() });
     let topic = error(|_, stream| {

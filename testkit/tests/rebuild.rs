@@ -22,35 +22,34 @@ use std::{error::Error, ops::Bound, sync::Arc};
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// Counts by key and window of 10 ms, of which it keeps those of the last 20 ms; and counts by key.
-#[derive(Default)]
 struct Keep {
-    windows: Option<StoreKey<WindowStore<String, i64>>>,
-    counts: Option<StoreKey<KeyValueStore<String, i64>>>,
+    windows: StoreKey<WindowStore<String, i64>>,
+    counts: StoreKey<KeyValueStore<String, i64>>,
+}
+
+impl Keep {
+    fn new(context: &mut InitContext<'_>) -> Result<Self, ProcessorError> {
+        let windows = context.store("windows")?;
+        context.store_mut::<WindowStore<String, i64>>(windows).open()?;
+        Ok(Self { windows, counts: context.store("counts")? })
+    }
 }
 
 impl Processor<String, i64> for Keep {
     type KOut = String;
     type VOut = i64;
 
-    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        let windows = context.store("windows")?;
-        context.store_mut::<WindowStore<String, i64>>(windows).open()?;
-        (self.windows, self.counts) = (Some(windows), Some(context.store("counts")?));
-        Ok(())
-    }
-
     fn process(
         &mut self,
         record: Record<String, i64>,
         context: &mut Context<'_, String, i64>,
     ) -> Result<(), ProcessorError> {
-        let (Some(windows), Some(counts)) = (self.windows, self.counts) else { return Ok(()) };
         let (start, floor) = (record.timestamp / 10 * 10, context.stream_time() - 20);
         let add = |entry: &mut Option<i64>, _: &mut i64| *entry = Some(entry.unwrap_or(0) + 1);
-        let store = context.store(windows);
+        let store = context.store(self.windows);
         store.update(&record.key, start, add)?;
         store.expire_below(floor);
-        context.store(counts).update(&record.key, add)?;
+        context.store(self.counts).update(&record.key, add)?;
         Ok(())
     }
 }
@@ -58,7 +57,7 @@ impl Processor<String, i64> for Keep {
 fn topology() -> Outcome<Topology> {
     let mut topology = Topology::new();
     topology.add_source("in", "in", Consumed::<String, i64>::default())?;
-    topology.add_processor::<String, i64, Keep>("keep", Keep::default, &["in"])?;
+    topology.add_processor::<String, i64, Keep>("keep", Keep::new, &["in"])?;
     let windows = WindowStore::<String, i64>::builder("windows", for_type(), for_type());
     let counts = KeyValueStore::<String, i64>::builder("counts", for_type(), for_type());
     topology.add_state_store(windows, &["keep"])?.add_state_store(counts, &["keep"])?;

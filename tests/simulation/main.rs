@@ -3,7 +3,13 @@
 //!
 //! A seed that fails is printed; `HEADWATER_SEED=<seed> cargo test --test simulation` runs it alone.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "what fails here fails its test"
+)]
 
 mod random;
 mod world;

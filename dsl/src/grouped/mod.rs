@@ -134,9 +134,9 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
             SharedSerde::clone(&value),
         ));
         let (name, fold) = (Arc::clone(&store), Arc::new(fold));
-        let node = self
-            .plan
-            .operator::<K, V, _>(step, move || Aggregate::<K, A, F>::new(&name, &fold, caching));
+        let node = self.plan.operator::<K, V, _>(step, move |context| {
+            Ok(Aggregate::<K, A, F>::new(context.store(&name)?, &fold, caching))
+        });
         let (plan, view) = (self.plan.clone(), Arc::new(Stored(store)));
         KTable { plan, node, key: Some(key), value: Some(value), view, stored: true }
     }

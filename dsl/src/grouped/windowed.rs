@@ -3,7 +3,7 @@
 use super::{KGroupedStream, aggregating, count, reducing};
 use crate::{
     DefaultSerde, EmitStrategy, KTable, Materialized, TimeWindows,
-    operator::{WindowTime, WindowedFinals, WindowedUpdates},
+    operator::{WindowTime, WindowedFinals, WindowedUpdates, Windows},
     plan::OperatorKind,
     settings::Emit,
     table::StoredWindows,
@@ -127,11 +127,12 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         let (name, fold, time) =
             (Arc::clone(&store), Arc::new(fold), WindowTime::new(self.windows));
         let node = match self.emit.on {
-            Emit::Close => plan.operator::<K, V, _>(step, move || {
-                WindowedFinals::<K, A, F>::new(&name, time, &fold)
+            Emit::Close => plan.operator::<K, V, _>(step, move |context| {
+                Ok(WindowedFinals::<K, A, F>::new(Windows::open(context, &name, time)?, &fold))
             }),
-            Emit::Update => plan.operator::<K, V, _>(step, move || {
-                WindowedUpdates::<K, A, F>::new(&name, time, &fold, caching)
+            Emit::Update => plan.operator::<K, V, _>(step, move |context| {
+                let windows = Windows::open(context, &name, time)?;
+                Ok(WindowedUpdates::<K, A, F>::new(windows, &fold, caching))
             }),
         };
         let key = WindowedSerde::new(SharedSerde::clone(&serdes.key), self.windows.size_ms());

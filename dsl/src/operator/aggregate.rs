@@ -18,8 +18,7 @@ use std::sync::Arc;
 
 /// Folds records with `fold`, which gets the aggregate so far, if there is one, and gives none to delete it.
 pub(crate) struct Aggregate<K, A, F> {
-    name: Arc<str>,
-    store: Option<StoreKey<KeyValueStore<K, A>>>,
+    store: StoreKey<KeyValueStore<K, A>>,
     fold: Arc<F>,
     caching: bool,
     /// Records came since the last flush: a second flush within one commit has nothing to say.
@@ -29,15 +28,9 @@ pub(crate) struct Aggregate<K, A, F> {
 }
 
 impl<K, A, F> Aggregate<K, A, F> {
-    pub(crate) fn new(name: &Arc<str>, fold: &Arc<F>, caching: bool) -> Self {
-        Self {
-            name: Arc::clone(name),
-            store: None,
-            fold: Arc::clone(fold),
-            caching,
-            touched: false,
-            flushed: Timestamp::MIN,
-        }
+    pub(crate) fn new(store: StoreKey<KeyValueStore<K, A>>, fold: &Arc<F>, caching: bool) -> Self {
+        let fold = Arc::clone(fold);
+        Self { store, fold, caching, touched: false, flushed: Timestamp::MIN }
     }
 }
 
@@ -64,19 +57,13 @@ where
     type KOut = K;
     type VOut = Option<A>;
 
-    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        self.store = Some(context.store(&self.name)?);
-        Ok(())
-    }
-
     fn process_batch(
         &mut self,
         rows: Rows<K, V>,
         context: &mut Context<'_, K, Option<A>>,
     ) -> Result<(), ProcessorError> {
         self.touched = true;
-        let store =
-            context.store(self.store.expect("a processor is set up before its first record"));
+        let store = context.store(self.store);
         let slots = store.locate(rows.iter().map(|record| &record.key))?;
         let mut refused = Refused::default();
         let mut updates = Vec::with_capacity(if self.caching { 0 } else { rows.len() });
@@ -115,7 +102,7 @@ where
             return Ok(());
         }
         let passed = context.passed_time();
-        let store = context.store(self.store.expect("a processor is set up before it is flushed"));
+        let store = context.store(self.store);
         let changed = store.changed().map(|row| {
             row.map(|(key, value, at)| Record::new(key, value, at).with_operator_time(passed))
         });

@@ -40,4 +40,4 @@ pub(crate) use table_join::{LeftTableJoin, TableJoin};
 pub(crate) use table_source::TableSource;
 pub(crate) use table_values::TableValues;
 pub(crate) use window_time::WindowTime;
-pub(crate) use windowed_aggregate::{WindowedFinals, WindowedUpdates};
+pub(crate) use windowed_aggregate::{WindowedFinals, WindowedUpdates, Windows};

@@ -7,10 +7,10 @@
 //! - The result carries the stream record's timestamp and headers.
 
 use super::refused::Refused;
-use crate::table::{Lookup, View};
+use crate::table::Lookup;
 use headwater_core::serde::Data;
 use headwater_engine::{
-    processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
+    processor::{BatchProcessor, Context, ProcessorError, Record, Rows},
     store::StoreError,
 };
 use std::sync::Arc;
@@ -22,52 +22,38 @@ enum NullKeys {
     Unjoined,
 }
 
-/// A table as a join reads it.
-struct Side<K, T> {
-    view: Arc<dyn View<K, T>>,
-    lookup: Option<Box<dyn Lookup<K, T>>>,
-}
-
-impl<K: Data, T: Data> Side<K, T> {
-    fn open(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        self.lookup = Some(self.view.open(context)?);
-        Ok(())
-    }
-
-    /// Pairs each row with the table's value of its key.
-    fn matches<V: Data, K2: Data, V2: Data>(
-        &self,
-        rows: Rows<K, V>,
-        null_keys: NullKeys,
-        context: &mut Context<'_, K2, V2>,
-        mut each: impl FnMut(Record<K, V>, Option<T>),
-    ) -> Result<(), ProcessorError> {
-        let lookup = self.lookup.as_ref().expect("a processor is set up before its first record");
-        let keys: Vec<&K> = rows.iter().map(|record| &record.key).collect();
-        let found = lookup.get_all(&keys, &mut context.stores())?;
-        let mut refused = Refused::default();
-        for (record, found) in rows.into_iter().zip(found) {
-            match (found, null_keys) {
-                (Ok(value), _) => each(record, value),
-                (Err(StoreError::NullKey), NullKeys::Unjoined) => each(record, None),
-                (Err(why), _) => refused.add(record.split().0, why),
-            }
+/// Pairs each row with the table's value of its key.
+fn matches<K: Data, V: Data, T: Data, K2: Data, V2: Data>(
+    table: &dyn Lookup<K, T>,
+    rows: Rows<K, V>,
+    null_keys: NullKeys,
+    context: &mut Context<'_, K2, V2>,
+    mut each: impl FnMut(Record<K, V>, Option<T>),
+) -> Result<(), ProcessorError> {
+    let keys: Vec<&K> = rows.iter().map(|record| &record.key).collect();
+    let found = table.get_all(&keys, &mut context.stores())?;
+    let mut refused = Refused::default();
+    for (record, found) in rows.into_iter().zip(found) {
+        match (found, null_keys) {
+            (Ok(value), _) => each(record, value),
+            (Err(StoreError::NullKey), NullKeys::Unjoined) => each(record, None),
+            (Err(why), _) => refused.add(record.split().0, why),
         }
-        refused.settle(context)
     }
+    refused.settle(context)
 }
 
 macro_rules! table_join {
     ($(#[$doc:meta])* $name:ident, $matched:ty, $null_keys:expr, |$value:ident, $found:ident, $join:ident| $row:expr) => {
         $(#[$doc])*
         pub(crate) struct $name<K, T, F> {
-            side: Side<K, T>,
+            table: Box<dyn Lookup<K, T>>,
             join: Arc<F>,
         }
 
         impl<K, T, F> $name<K, T, F> {
-            pub(crate) fn new(view: &Arc<dyn View<K, T>>, join: &Arc<F>) -> Self {
-                Self { side: Side { view: Arc::clone(view), lookup: None }, join: Arc::clone(join) }
+            pub(crate) fn new(table: Box<dyn Lookup<K, T>>, join: &Arc<F>) -> Self {
+                Self { table, join: Arc::clone(join) }
             }
         }
 
@@ -82,13 +68,9 @@ macro_rules! table_join {
             type KOut = K;
             type VOut = V2;
 
-            fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-                self.side.open(context)
-            }
-
             fn process_batch(&mut self, rows: Rows<K, V>, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {
                 let (mut joined, $join) = (Vec::with_capacity(rows.len()), &*self.join);
-                self.side.matches(rows, $null_keys, context, |record, $found| {
+                matches(&*self.table, rows, $null_keys, context, |record, $found| {
                     let (frame, key, $value) = record.split();
                     joined.extend($row.map(|value| frame.map(|(), ()| (key, value))));
                 })?;

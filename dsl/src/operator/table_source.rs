@@ -9,20 +9,17 @@
 use super::refused::Refused;
 use headwater_core::serde::Data;
 use headwater_engine::{
-    processor::{BatchProcessor, Context, InitContext, ProcessorError, Rows},
+    processor::{BatchProcessor, Context, ProcessorError, Rows},
     store::{KeyValueStore, StoreKey},
 };
-use std::sync::Arc;
-
 /// Writes records to a store and passes them on.
 pub(crate) struct TableSource<K, V> {
-    name: Arc<str>,
-    store: Option<StoreKey<KeyValueStore<K, V>>>,
+    store: StoreKey<KeyValueStore<K, V>>,
 }
 
 impl<K, V> TableSource<K, V> {
-    pub(crate) fn new(name: &Arc<str>) -> Self {
-        Self { name: Arc::clone(name), store: None }
+    pub(crate) fn new(store: StoreKey<KeyValueStore<K, V>>) -> Self {
+        Self { store }
     }
 }
 
@@ -30,18 +27,12 @@ impl<K: Data, V: Data> BatchProcessor<K, Option<V>> for TableSource<K, V> {
     type KOut = K;
     type VOut = Option<V>;
 
-    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        self.store = Some(context.store(&self.name)?);
-        Ok(())
-    }
-
     fn process_batch(
         &mut self,
         rows: Rows<K, Option<V>>,
         context: &mut Context<'_, K, Option<V>>,
     ) -> Result<(), ProcessorError> {
-        let store =
-            context.store(self.store.expect("a processor is set up before its first record"));
+        let store = context.store(self.store);
         let (mut taken, mut refused) = (Vec::with_capacity(rows.len()), Refused::default());
         for record in rows {
             match store.put(&record.key, record.value.clone(), record.timestamp) {

@@ -22,27 +22,22 @@ use std::sync::Arc;
 type Row<K, A> = Record<Windowed<K>, Option<A>>;
 
 /// What both operators are made of.
-struct Windows<K, A> {
-    name: Arc<str>,
-    store: Option<StoreKey<WindowStore<K, A>>>,
+pub(crate) struct Windows<K, A> {
+    store: StoreKey<WindowStore<K, A>>,
     time: WindowTime,
 }
 
 impl<K: Data, A: Data> Windows<K, A> {
-    fn new(name: &Arc<str>, time: WindowTime) -> Self {
-        Self { name: Arc::clone(name), store: None, time }
-    }
-
-    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        let store = context.store::<WindowStore<K, A>>(&self.name)?;
+    /// The windows that the store called `name` holds.
+    pub(crate) fn open(
+        context: &mut InitContext<'_>,
+        name: &str,
+        mut time: WindowTime,
+    ) -> Result<Self, ProcessorError> {
+        let store = context.store::<WindowStore<K, A>>(name)?;
         context.store_mut(store).open()?;
-        self.store = Some(store);
-        self.time.set_carried(context.is_time_carried());
-        Ok(())
-    }
-
-    fn key(&self) -> StoreKey<WindowStore<K, A>> {
-        self.store.expect("a processor is set up before anything else happens to it")
+        time.set_carried(context.is_time_carried());
+        Ok(Self { store, time })
     }
 
     fn expire(&self, store: &mut WindowStore<K, A>) {
@@ -55,7 +50,7 @@ impl<K: Data, A: Data> Windows<K, A> {
     /// Takes the time back; what was closed by then may still be in the state, and goes.
     fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
         self.time.load(saved)?;
-        self.expire(context.store_mut(self.key()));
+        self.expire(context.store_mut(self.store));
         Ok(())
     }
 
@@ -116,8 +111,8 @@ pub(crate) struct WindowedUpdates<K, A, F> {
 }
 
 impl<K: Data, A: Data, F> WindowedUpdates<K, A, F> {
-    pub(crate) fn new(name: &Arc<str>, time: WindowTime, fold: &Arc<F>, caching: bool) -> Self {
-        let (windows, fold) = (Windows::new(name, time), Arc::clone(fold));
+    pub(crate) fn new(windows: Windows<K, A>, fold: &Arc<F>, caching: bool) -> Self {
+        let fold = Arc::clone(fold);
         Self { windows, fold, caching, touched: false, flushed: Timestamp::MIN }
     }
 }
@@ -132,17 +127,13 @@ where
     type KOut = Windowed<K>;
     type VOut = Option<A>;
 
-    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        self.windows.init(context)
-    }
-
     fn process_batch(
         &mut self,
         rows: Rows<K, V>,
         context: &mut Context<'_, Windowed<K>, Option<A>>,
     ) -> Result<(), ProcessorError> {
         self.touched = true;
-        let store = context.store(self.windows.key());
+        let store = context.store(self.windows.store);
         let (caching, time) = (self.caching, &mut self.windows.time);
         let mut passed = vec![Timestamp::MIN; if caching { 0 } else { rows.len() }];
         let slots = store.locate(rows.iter().map(|record| &record.key), |row| {
@@ -198,7 +189,7 @@ where
     ) -> Result<(), ProcessorError> {
         let (passed, time) = (context.passed_time(), self.windows.time);
         self.flushed = time.pass_time(context.operator_time());
-        let store = context.store(self.windows.key());
+        let store = context.store(self.windows.store);
         let mut changed = Vec::new();
         if std::mem::take(&mut self.touched) && self.caching {
             for row in store.changed() {
@@ -235,8 +226,8 @@ pub(crate) struct WindowedFinals<K, A, F> {
 }
 
 impl<K: Data, A: Data, F> WindowedFinals<K, A, F> {
-    pub(crate) fn new(name: &Arc<str>, time: WindowTime, fold: &Arc<F>) -> Self {
-        Self { windows: Windows::new(name, time), fold: Arc::clone(fold) }
+    pub(crate) fn new(windows: Windows<K, A>, fold: &Arc<F>) -> Self {
+        Self { windows, fold: Arc::clone(fold) }
     }
 }
 
@@ -250,16 +241,12 @@ where
     type KOut = Windowed<K>;
     type VOut = Option<A>;
 
-    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        self.windows.init(context)
-    }
-
     fn process_batch(
         &mut self,
         rows: Rows<K, V>,
         context: &mut Context<'_, Windowed<K>, Option<A>>,
     ) -> Result<(), ProcessorError> {
-        let store = context.store(self.windows.key());
+        let store = context.store(self.windows.store);
         let time = &mut self.windows.time;
         let slots = store.locate(rows.iter().map(|record| &record.key), |row| {
             let record = rows.get(row)?;
@@ -298,7 +285,7 @@ where
         context: &mut Context<'_, Windowed<K>, Option<A>>,
     ) -> Result<(), ProcessorError> {
         let mut finals = Vec::new();
-        let store = context.store(self.windows.key());
+        let store = context.store(self.windows.store);
         self.windows.time.advance(time);
         self.windows.close(store, &mut finals)?;
         context.forward_all(finals);
@@ -310,7 +297,7 @@ where
         context: &mut Context<'_, Windowed<K>, Option<A>>,
     ) -> Result<(), ProcessorError> {
         let mut finals = Vec::new();
-        self.windows.close_all(context.store(self.windows.key()), &mut finals)?;
+        self.windows.close_all(context.store(self.windows.store), &mut finals)?;
         context.forward_all(finals);
         Ok(())
     }

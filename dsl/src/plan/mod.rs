@@ -17,7 +17,7 @@ mod repartition;
 
 use headwater_core::serde::Data;
 use headwater_engine::{
-    processor::{BatchProcessor, Processor},
+    processor::{BatchProcessor, InitContext, Processor, ProcessorError},
     store::StoreBuilder,
     topology::{Consumed, Produced, Topology, TopologyError},
 };
@@ -197,7 +197,7 @@ impl Plan {
     pub(crate) fn processor<K, V, P>(
         &self,
         step: Step,
-        supplier: impl Fn() -> P + Send + Sync + 'static,
+        supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError> + Send + Sync + 'static,
     ) -> NodeId
     where
         K: Data,
@@ -207,7 +207,9 @@ impl Plan {
         let supplier = Arc::new(supplier);
         let lower = move |topology: &mut Topology, name: &str, parents: &[&str]| {
             let supplier = Arc::clone(&supplier);
-            topology.add_processor::<K, V, P>(name, move || supplier(), parents).map(drop)
+            topology
+                .add_processor::<K, V, P>(name, move |context| supplier(context), parents)
+                .map(drop)
         };
         self.0.borrow_mut().add(step, Box::new(lower))
     }
@@ -215,7 +217,7 @@ impl Plan {
     pub(crate) fn operator<K, V, P>(
         &self,
         step: Step,
-        supplier: impl Fn() -> P + Send + Sync + 'static,
+        supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError> + Send + Sync + 'static,
     ) -> NodeId
     where
         K: Data,
@@ -225,7 +227,9 @@ impl Plan {
         let supplier = Arc::new(supplier);
         let lower = move |topology: &mut Topology, name: &str, parents: &[&str]| {
             let supplier = Arc::clone(&supplier);
-            topology.add_operator::<K, V, P>(name, move || supplier(), parents).map(drop)
+            topology
+                .add_operator::<K, V, P>(name, move |context| supplier(context), parents)
+                .map(drop)
         };
         self.0.borrow_mut().add(step, Box::new(lower))
     }

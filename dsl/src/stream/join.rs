@@ -34,7 +34,10 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     ) -> KStream<K, V2> {
         let (view, join) = (Arc::clone(&table.view), Arc::new(join));
         let (keyed, step) = self.beside(table, OperatorKind::Join);
-        keyed.then_keyed(step, move || TableJoin::new(&view, &join))
+        let node = self.plan.operator::<K, V, _>(step, move |context| {
+            Ok(TableJoin::new(view.open(context)?, &join))
+        });
+        KStream { plan: keyed.plan, node, key: keyed.key, value: None }
     }
 
     /// Joins each record with the table's value of its key, if it has one; otherwise as [`join`](Self::join).
@@ -46,7 +49,10 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     ) -> KStream<K, V2> {
         let (view, join) = (Arc::clone(&table.view), Arc::new(join));
         let (keyed, step) = self.beside(table, OperatorKind::LeftJoin);
-        keyed.then_keyed(step, move || LeftTableJoin::new(&view, &join))
+        let node = self.plan.operator::<K, V, _>(step, move |context| {
+            Ok(LeftTableJoin::new(view.open(context)?, &join))
+        });
+        KStream { plan: keyed.plan, node, key: keyed.key, value: None }
     }
 
     /// This stream partitioned by its key, and the step below it that reads the table's store.

@@ -70,13 +70,13 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.plan.step(kind, &[self.node])
     }
 
-    /// Adds an operator below this stream. Which serdes still hold is the caller's to say.
+    /// Adds an operator without a store below this stream. Which serdes still hold is the caller's to say.
     fn then<P: BatchProcessor<K, V> + 'static>(
         &self,
         step: Step,
         supplier: impl Fn() -> P + Send + Sync + 'static,
     ) -> KStream<P::KOut, P::VOut> {
-        let node = self.plan.operator::<K, V, P>(step, supplier);
+        let node = self.plan.operator::<K, V, P>(step, move |_| Ok(supplier()));
         KStream { plan: self.plan.clone(), node, key: None, value: None }
     }
 

@@ -3,38 +3,37 @@
 use super::KStream;
 use crate::plan::{OperatorKind, Step};
 use headwater_core::serde::Data;
-use headwater_engine::processor::Processor;
+use headwater_engine::processor::{InitContext, Processor, ProcessorError};
 
 impl<K: Data, V: Data> KStream<K, V> {
-    /// Runs a processor of one's own, which may use the named stores; `supplier` makes one for each task. Marks the
-    /// stream for a repartition.
+    /// Runs a processor of one's own, which may use the named stores; `supplier` makes one for each task, with the stores
+    /// it finds in its context. Marks the stream for a repartition.
     ///
     /// ```
-    /// use headwater_core::{serde::for_type};
-    /// use headwater_engine::{processor::{Context, InitContext, Processor, ProcessorError, Record}, store::{KeyValueStore, StoreKey}};
+    /// use headwater_core::serde::for_type;
     /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_engine::{
+    ///     processor::{Context, Processor, ProcessorError, Record},
+    ///     store::{KeyValueStore, StoreKey},
+    /// };
     ///
     /// /// Forwards a value when it differs from the key's last one.
-    /// struct Changes(Option<StoreKey<KeyValueStore<String, i64>>>);
+    /// struct Changes {
+    ///     last: StoreKey<KeyValueStore<String, i64>>,
+    /// }
     ///
     /// impl Processor<String, i64> for Changes {
     ///     type KOut = String;
     ///     type VOut = i64;
-    ///
-    ///     fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-    ///         self.0 = Some(context.store("last")?);
-    ///         Ok(())
-    ///     }
     ///
     ///     fn process(
     ///         &mut self,
     ///         record: Record<String, i64>,
     ///         context: &mut Context<'_, String, i64>,
     ///     ) -> Result<(), ProcessorError> {
-    ///         let Some(key) = self.0 else { return Ok(()) };
-    ///         let last = context.store(key).get(&record.key)?.map(|stored| stored.value);
+    ///         let last = context.store(self.last).get(&record.key)?.map(|stored| stored.value);
     ///         if last != Some(record.value) {
-    ///             context.store(key).put(&record.key, Some(record.value), record.timestamp)?;
+    ///             context.store(self.last).put(&record.key, Some(record.value), record.timestamp)?;
     ///             context.forward(record);
     ///         }
     ///         Ok(())
@@ -43,13 +42,16 @@ impl<K: Data, V: Data> KStream<K, V> {
     ///
     /// let builder = StreamsBuilder::new();
     /// builder.add_state_store(KeyValueStore::<String, i64>::builder("last", for_type(), for_type()));
-    /// builder.stream("gears").process(|| Changes(None), &["last"]).to("gear-changes");
+    /// builder
+    ///     .stream("gears")
+    ///     .process(|context| Ok(Changes { last: context.store("last")? }), &["last"])
+    ///     .to("gear-changes");
     /// assert!(builder.build().is_ok());
     /// ```
     #[must_use]
     pub fn process<P: Processor<K, V> + 'static>(
         &self,
-        supplier: impl Fn() -> P + Send + Sync + 'static,
+        supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError> + Send + Sync + 'static,
         stores: &[&str],
     ) -> KStream<P::KOut, P::VOut> {
         let step = self.step(OperatorKind::Process).marking();
@@ -62,7 +64,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     #[must_use]
     pub fn process_values<V2: Data, P: Processor<K, V, KOut = K, VOut = V2> + 'static>(
         &self,
-        supplier: impl Fn() -> P + Send + Sync + 'static,
+        supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError> + Send + Sync + 'static,
         stores: &[&str],
     ) -> KStream<K, V2> {
         let step = self.step(OperatorKind::ProcessValues);

@@ -88,7 +88,7 @@ impl<K: Data, V: Data> KTable<K, V> {
     #[must_use]
     pub fn to_stream(&self) -> KStream<K, Option<V>> {
         let step = self.plan.step(OperatorKind::ToStream, &[self.node]);
-        let node = self.plan.operator::<K, Option<V>, _>(step, || Pass);
+        let node = self.plan.operator::<K, Option<V>, _>(step, |_| Ok(Pass));
         let value =
             self.value.clone().map(|serde| -> SharedSerde<Option<V>> { Arc::new(Nullable(serde)) });
         KStream { plan: self.plan.clone(), node, key: self.key.clone(), value }
@@ -102,7 +102,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         let map = Arc::new(map);
         let view = Arc::new(Mapped { above: Arc::clone(&self.view), map: Arc::clone(&map) });
         let step = self.plan.step(kind, &[self.node]);
-        let node = self.plan.operator::<K, Option<V>, _>(step, move || TableValues::new(&map));
+        let node = self.plan.operator::<K, Option<V>, _>(step, move |_| Ok(TableValues::new(&map)));
         KTable {
             plan: self.plan.clone(),
             node,

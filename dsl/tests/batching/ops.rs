@@ -12,6 +12,7 @@ use headwater_dsl::{
     StreamsBuilder, TimeWindowedKStream, TimeWindows,
 };
 use headwater_engine::{
+    processor::{InitContext, ProcessorError},
     store::{KeyValueStore, Windowed},
     topology::Produced,
 };
@@ -318,7 +319,7 @@ impl Drawing {
             for_type(),
         ));
         let name = store.clone();
-        with(&self.stream, Box::new(move || Doer::new(deed, name.clone())), &[&store])
+        with(&self.stream, Box::new(move |context| Doer::new(deed, &name, context)), &[&store])
     }
 
     fn table(&mut self, view: View) -> KTable<String, i64> {
@@ -335,7 +336,7 @@ impl Drawing {
     }
 }
 
-type Make = Box<dyn Fn() -> Doer + Send + Sync>;
+type Make = Box<dyn Fn(&mut InitContext<'_>) -> Result<Doer, ProcessorError> + Send + Sync>;
 
 fn cached(named: Materialized, caching: Caching) -> Materialized {
     match caching {

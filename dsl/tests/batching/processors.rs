@@ -28,13 +28,25 @@ pub(crate) enum Deed {
 
 pub(crate) struct Doer {
     deed: Deed,
-    store: String,
-    last: Option<StoreKey<KeyValueStore<String, i64>>>,
+    last: StoreKey<KeyValueStore<String, i64>>,
 }
 
 impl Doer {
-    pub(crate) fn new(deed: Deed, store: String) -> Self {
-        Self { deed, store, last: None }
+    pub(crate) fn new(
+        deed: Deed,
+        store: &str,
+        context: &mut InitContext<'_>,
+    ) -> Result<Self, ProcessorError> {
+        match deed {
+            Deed::Tell(ms) => {
+                context.schedule(Duration::from_millis(ms), PunctuationType::StreamTime);
+            }
+            Deed::TellByClock => {
+                context.schedule(Duration::from_millis(10), PunctuationType::WallClockTime);
+            }
+            Deed::StreamTime | Deed::Fail(_) | Deed::Retime | Deed::Last => {}
+        }
+        Ok(Self { deed, last: context.store(store)? })
     }
 
     /// Adds one to what the store holds under the key of counts, and gives it.
@@ -43,7 +55,7 @@ impl Doer {
         by: i64,
         context: &mut Context<'_, String, i64>,
     ) -> Result<i64, ProcessorError> {
-        let store = context.store(self.last.expect("connected"));
+        let store = context.store(self.last);
         let key = "count".to_owned();
         let count = store.get(&key)?.map_or(0, |stored| stored.value) + by;
         store.put(&key, Some(count), 0)?;
@@ -54,20 +66,6 @@ impl Doer {
 impl Processor<String, i64> for Doer {
     type KOut = String;
     type VOut = i64;
-
-    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        self.last = Some(context.store(&self.store)?);
-        match self.deed {
-            Deed::Tell(ms) => {
-                context.schedule(Duration::from_millis(ms), PunctuationType::StreamTime);
-            }
-            Deed::TellByClock => {
-                context.schedule(Duration::from_millis(10), PunctuationType::WallClockTime);
-            }
-            Deed::StreamTime | Deed::Fail(_) | Deed::Retime | Deed::Last => {}
-        }
-        Ok(())
-    }
 
     fn process(
         &mut self,
@@ -86,7 +84,7 @@ impl Processor<String, i64> for Doer {
             Deed::Fail(_) => context.forward(record),
             Deed::Retime => context.forward(record.with_timestamp(value.rem_euclid(120))),
             Deed::Last => {
-                let store = context.store(self.last.expect("connected"));
+                let store = context.store(self.last);
                 if store.get(&key)?.map(|stored| stored.value) != Some(value) {
                     store.put(&key, Some(value), timestamp)?;
                     context.forward(record);

@@ -110,10 +110,11 @@ pub(crate) struct Call<'a> {
     pub(crate) passed_time: Timestamp,
 }
 
-/// What a processor has while it is set up.
+/// What a supplier makes a processor from.
 pub struct InitContext<'a> {
     pub(crate) resources: &'a mut Resources,
-    pub(crate) call: Call<'a>,
+    pub(crate) node: usize,
+    pub(crate) moment: Moment<'a>,
     pub(crate) stores: &'a [(Arc<str>, usize)],
     /// Whether the node lies below repartition topics alone, so that operator time is what they carry.
     pub(crate) is_time_carried: bool,
@@ -155,7 +156,7 @@ impl InitContext<'_> {
     /// Schedules [`punctuate`](super::Processor::punctuate) every `interval`: on multiples of it for stream time, from
     /// now on for the wall clock. A jump over several due points fires once.
     pub fn schedule(&mut self, interval: Duration, kind: PunctuationType) -> Cancellable {
-        schedule(self.resources, self.call, interval, kind)
+        schedule(self.resources, self.node, self.moment, (interval, kind))
     }
 
     /// The partition that this processor's task works on.
@@ -174,12 +175,12 @@ impl InitContext<'_> {
 
 fn schedule(
     resources: &mut Resources,
-    call: Call<'_>,
-    interval: Duration,
-    kind: PunctuationType,
+    node: usize,
+    moment: Moment<'_>,
+    (interval, kind): (Duration, PunctuationType),
 ) -> Cancellable {
     let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
-    let Moment { stream_time, wall_clock, .. } = call.moment;
+    let Moment { stream_time, wall_clock, .. } = moment;
     let due = match kind {
         // Before the first record there is no stream time: the first one makes it due.
         PunctuationType::StreamTime if stream_time < 0 => Timestamp::MIN,
@@ -188,7 +189,6 @@ fn schedule(
         }
         PunctuationType::WallClockTime => wall_clock.saturating_add(interval_ms),
     };
-    let node = call.node;
     resources.punctuations.push(Punctuation { node, kind, interval_ms, due, cancelled: false });
     Cancellable(resources.punctuations.len() - 1)
 }
@@ -326,11 +326,8 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
 
     /// Schedules a punctuation, as [`InitContext::schedule`] does.
     pub fn schedule(&mut self, interval: Duration, kind: PunctuationType) -> Cancellable {
-        let call = Call {
-            moment: Moment { stream_time: self.stream_time(), ..self.call.moment },
-            ..self.call
-        };
-        schedule(self.resources, call, interval, kind)
+        let moment = Moment { stream_time: self.stream_time(), ..self.call.moment };
+        schedule(self.resources, self.call.node, moment, (interval, kind))
     }
 
     /// Stops a punctuation.

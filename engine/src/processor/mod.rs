@@ -23,12 +23,17 @@ pub use payload::{Payload, Pending, Rows, RunLimit};
 pub use record::Record;
 
 pub(crate) use context::{Call, DeadLetter, Moment, Punctuation, Resources, Source};
-pub(crate) use node::{BatchNode, Event, Node, Output, OutputTime, ProcessorNode, mistyped};
+pub(crate) use node::{
+    BatchNode, Event, MakeNode, Node, Output, OutputTime, ProcessorNode, mistyped,
+};
 pub(crate) use record::{NO_ORIGIN, NO_TIME};
 
 use headwater_core::{record::Timestamp, serde::Data};
 
 /// A step of a topology: takes records of one type, forwards records of another.
+///
+/// A supplier makes one for each task, from an [`InitContext`] that gives it its stores, ready for the first record. What
+/// must survive a restart it keeps in a store.
 ///
 /// ```
 /// use headwater_engine::processor::{Context, Processor, ProcessorError, Record};
@@ -60,16 +65,6 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
     /// The value of what it forwards.
     type VOut: Data;
 
-    /// Called once before anything else: look up stores, schedule punctuations.
-    ///
-    /// # Errors
-    ///
-    /// Stops the application.
-    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        let _ = context;
-        Ok(())
-    }
-
     /// Takes one record.
     ///
     /// # Errors
@@ -96,22 +91,6 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
         let _ = (which, time, context);
         Ok(())
     }
-
-    /// Appends what must survive with the commit beside the stores, such as the operator's own stream time.
-    fn save(&self, out: &mut Vec<u8>) {
-        let _ = out;
-    }
-
-    /// Takes back what [`save`](Self::save) wrote at the last commit; called after [`init`](Self::init), before the first
-    /// record.
-    ///
-    /// # Errors
-    ///
-    /// If the bytes are not its own.
-    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        let _ = (saved, context);
-        Ok(())
-    }
 }
 
 /// A built-in operator: takes records a batch at a time, and keeps operator time.
@@ -126,16 +105,6 @@ pub trait BatchProcessor<KIn: Data, VIn: Data>: Send {
     type KOut: Data;
     /// The value of what it forwards.
     type VOut: Data;
-
-    /// Called once before anything else: look up stores.
-    ///
-    /// # Errors
-    ///
-    /// Stops the application.
-    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        let _ = context;
-        Ok(())
-    }
 
     /// Takes a batch.
     ///
@@ -199,8 +168,7 @@ pub trait BatchProcessor<KIn: Data, VIn: Data>: Send {
         let _ = out;
     }
 
-    /// Takes back what [`save`](Self::save) wrote at the last commit; called after [`init`](Self::init), before the first
-    /// record.
+    /// Takes back what [`save`](Self::save) wrote at the last commit; called before the first record.
     ///
     /// # Errors
     ///

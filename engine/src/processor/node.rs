@@ -37,15 +37,12 @@ pub(crate) enum OutputTime {
     Anew,
 }
 
+/// Makes a task's own copy of a node.
+pub(crate) type MakeNode =
+    dyn Fn(&mut InitContext<'_>) -> Result<Box<dyn Node>, ProcessorError> + Send + Sync;
+
 /// A processor with its types erased: what the engine's graph is made of.
 pub(crate) trait Node: Send {
-    /// Sets it up.
-    ///
-    /// # Errors
-    ///
-    /// Stops the application.
-    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError>;
-
     /// Takes an event and gives what it forwards.
     ///
     /// # Errors
@@ -72,7 +69,7 @@ pub(crate) trait Node: Send {
     fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError>;
 }
 
-/// Erases a [`Processor`], which takes records one by one.
+/// Erases a [`Processor`], which takes records one by one and keeps what must survive in stores.
 pub(crate) struct ProcessorNode<K, V, P> {
     processor: P,
     input: PhantomData<fn(K, V)>,
@@ -86,10 +83,6 @@ impl<K, V, P> ProcessorNode<K, V, P> {
 }
 
 impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
-    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        self.processor.init(context)
-    }
-
     fn handle(
         &mut self,
         event: Event,
@@ -115,12 +108,10 @@ impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
         time
     }
 
-    fn save(&self, out: &mut Vec<u8>) {
-        self.processor.save(out);
-    }
+    fn save(&self, _: &mut Vec<u8>) {}
 
-    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        self.processor.load(saved, context)
+    fn load(&mut self, _: &[u8], _: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        Ok(())
     }
 }
 
@@ -138,10 +129,6 @@ impl<K, V, P> BatchNode<K, V, P> {
 }
 
 impl<K: Data, V: Data, P: BatchProcessor<K, V>> Node for BatchNode<K, V, P> {
-    fn init(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        self.processor.init(context)
-    }
-
     fn handle(
         &mut self,
         event: Event,

@@ -9,7 +9,7 @@ use super::{
     time_vector::TimeVector,
 };
 use crate::{
-    processor::{Call, InitContext, ProcessorError, Resources},
+    processor::{InitContext, ProcessorError, Resources},
     store::{KeyValueStore, StoreBuilder, StoreKey},
     topology::{Kind, Plan, SinkRecords, SubTopology, TaskId, Topic, Topology},
 };
@@ -127,19 +127,18 @@ impl Blueprint {
         let local: HashMap<usize, usize> =
             sub.nodes.iter().enumerate().map(|(local, node)| (*node, local)).collect();
         let inputs = self.inputs(id, &local, committed);
-        let slots = self.slots(id, sub, &local, &inputs);
         let mut task = Task {
             id,
             level: sub.level,
             resources: Resources {
-                dropped: vec![0; slots.len()],
+                dropped: vec![0; sub.nodes.len()],
                 dead: Vec::new(),
                 punctuations: Vec::new(),
                 commit_requested: false,
                 partition: id.partition,
                 stores,
             },
-            graph: Graph::new(slots),
+            graph: Graph::new(Vec::new()),
             stream_time: Timestamp::MIN,
             wall_clock,
             positions: StoreKey::new(builders.len() - 1),
@@ -160,7 +159,9 @@ impl Blueprint {
             changed: false,
             records: 0,
         };
-        self.init(&mut task, sub)?;
+        task.read_positions()?;
+        task.graph = Graph::new(self.slots(&mut task, sub, &local)?);
+        task.restore_times();
         Ok(task)
     }
 
@@ -193,28 +194,46 @@ impl Blueprint {
 
     fn slots(
         &self,
-        id: TaskId,
+        task: &mut Task,
         sub: &SubTopology,
         local: &HashMap<usize, usize>,
-        inputs: &[Input],
-    ) -> Vec<Slot> {
-        let has_input = |node| inputs.iter().any(|input| local.get(&node) == Some(&input.node));
+    ) -> Result<Vec<Slot>, ProcessorError> {
+        let has_input =
+            |node| task.inputs.iter().any(|input| local.get(&node) == Some(&input.node));
         let ancestry = ancestry(&self.topology, sub, has_input);
         let mut slots = Vec::new();
-        for node in &sub.nodes {
+        for (slot, node) in sub.nodes.iter().enumerate() {
             let (Some(spec), Some(Ancestry { above, parents })) =
                 (self.topology.nodes.get(*node), ancestry.get(node))
             else {
                 continue;
             };
+            let is_time_carried = above.is_time_carried();
+            let saved = task.take_up(slot, &spec.name);
+            let mut time = Timestamp::MIN;
             let (action, topic) = match &spec.kind {
                 Kind::Source { topic, .. } => (Action::Pass, Some(topic.clone())),
-                Kind::Processor { make, output_time, .. } => {
-                    (Action::Process(make(), *output_time), None)
+                Kind::Processor { make, stores, output_time } => {
+                    let stores = self.stores_of(stores, sub);
+                    let moment = task.moment(None);
+                    let resources = &mut task.resources;
+                    let mut context = InitContext {
+                        resources,
+                        node: slot,
+                        moment,
+                        stores: &stores,
+                        is_time_carried,
+                    };
+                    let mut processor = make(&mut context)?;
+                    time = saved.time;
+                    if !saved.state.is_empty() {
+                        processor.load(&saved.state, &mut context)?;
+                    }
+                    (Action::Process(processor, *output_time), None)
                 }
                 Kind::Sink { topic, make } => {
                     let count = self.partitions.get(topic).copied().unwrap_or(1);
-                    (Action::Write(make(), SinkRecords::new(count, id)), Some(topic.clone()))
+                    (Action::Write(make(), SinkRecords::new(count, task.id)), Some(topic.clone()))
                 }
             };
             let edge = |child: &usize| {
@@ -228,81 +247,54 @@ impl Blueprint {
                 topic,
                 children: spec.children.iter().filter_map(edge).collect(),
                 stepwise: self.plan.stepwise.contains(node),
-                is_time_carried: above.is_time_carried(),
+                is_time_carried,
                 caps_time: parents.len() > 1 && above.differs_in_time(),
                 parent_times: vec![Timestamp::MIN; parents.len().max(sources)],
-                time: Timestamp::MIN,
+                time,
                 passed_time: Timestamp::MIN,
             });
         }
-        slots
+        Ok(slots)
     }
 
-    /// Runs every processor's `init` and gives it back what it saved.
-    fn init(&self, task: &mut Task, sub: &SubTopology) -> Result<(), ProcessorError> {
-        task.read_positions()?;
-        for (local, node) in sub.nodes.iter().enumerate() {
-            let stores = match self.topology.nodes.get(*node).map(|node| &node.kind) {
-                Some(Kind::Processor { stores, .. }) => stores.as_slice(),
-                Some(Kind::Source { .. } | Kind::Sink { .. }) | None => &[],
-            };
-            let place = |store: &usize| {
-                let name = Arc::clone(&self.topology.stores.get(*store)?.spec().name);
-                Some((name, sub.stores.iter().position(|s| s == store)?))
-            };
-            let stores: Vec<(Arc<str>, usize)> = stores.iter().filter_map(place).collect();
-            task.init_node(local, &stores)?;
-        }
-        task.restore_times();
-        Ok(())
+    /// The stores that a node uses: their names and their places in the task.
+    fn stores_of(&self, stores: &[usize], sub: &SubTopology) -> Vec<(Arc<str>, usize)> {
+        let place = |store: &usize| {
+            let name = Arc::clone(&self.topology.stores.get(*store)?.spec().name);
+            Some((name, sub.stores.iter().position(|s| s == store)?))
+        };
+        stores.iter().filter_map(place).collect()
     }
 }
 
 impl Task {
-    fn init_node(
-        &mut self,
-        node: usize,
-        stores: &[(Arc<str>, usize)],
-    ) -> Result<(), ProcessorError> {
-        let moment = self.moment(None);
-        let Some(slot) = self.graph.slots.get_mut(node) else { return Ok(()) };
-        let is_time_carried = slot.is_time_carried;
-        let saved = self.saved.get(&format!("node {}", slot.name));
-        let saved = saved.and_then(|saved| Saved::read(saved));
-        if let (Some(saved), Some(dropped)) = (&saved, self.resources.dropped.get_mut(node)) {
+    /// What a node saved at the last commit; the count of records it has dropped goes on from there.
+    fn take_up(&mut self, slot: usize, name: &str) -> Saved {
+        let saved = self.saved.get(&format!("node {name}")).and_then(|bytes| Saved::read(bytes));
+        let saved = saved.unwrap_or(Saved { dropped: 0, time: Timestamp::MIN, state: Vec::new() });
+        if let Some(dropped) = self.resources.dropped.get_mut(slot) {
             *dropped = saved.dropped;
         }
-        let Action::Process(processor, _) = &mut slot.action else { return Ok(()) };
-        let call = Call { node, moment, operator_time: slot.time, passed_time: slot.passed_time };
-        let mut context =
-            InitContext { resources: &mut self.resources, call, stores, is_time_carried };
-        processor.init(&mut context)?;
-        if let Some(Saved { time, state, .. }) = saved {
-            if !state.is_empty() {
-                processor.load(state, &mut context)?;
-            }
-            slot.time = time;
-        }
-        Ok(())
+        saved
     }
 }
 
 /// What is kept of a node with a commit.
-pub(super) struct Saved<'a> {
+pub(super) struct Saved {
     /// Records that it has dropped, in all runs.
     pub(super) dropped: u64,
     /// Its operator time, where time begins anew with it.
     pub(super) time: Timestamp,
     /// What it saved itself.
-    pub(super) state: &'a [u8],
+    pub(super) state: Vec<u8>,
 }
 
-impl<'a> Saved<'a> {
-    fn read(bytes: &'a [u8]) -> Option<Self> {
+impl Saved {
+    fn read(bytes: &[u8]) -> Option<Self> {
         let (dropped, rest) = bytes.split_first_chunk::<8>()?;
         let (time, state) = rest.split_first_chunk::<8>()?;
         let (dropped, time) = (u64::from_be_bytes(*dropped), Timestamp::from_be_bytes(*time));
-        Some(Self { dropped, time, state })
+        Some(Self { dropped, time, state: state.to_vec() })
     }
 
     pub(super) fn write(&self) -> Vec<u8> {

@@ -186,5 +186,5 @@ fn saved(slot: &Slot, dropped: u64) -> Option<Vec<u8>> {
         }
     }
     let anything = dropped > 0 || time > Timestamp::MIN || !state.is_empty();
-    anything.then(|| Saved { dropped, time, state: &state }.write())
+    anything.then(|| Saved { dropped, time, state }.write())
 }

@@ -23,7 +23,10 @@ pub(crate) use mark::{InputState, TimeMark};
 pub(crate) use plan::{Plan, SubTopology, sources};
 
 use crate::{
-    processor::{BatchNode, BatchProcessor, Node, OutputTime, Processor, ProcessorNode, Rows},
+    processor::{
+        BatchNode, BatchProcessor, InitContext, MakeNode, Node, OutputTime, Processor,
+        ProcessorError, ProcessorNode, Rows,
+    },
     store::StoreBuilder,
 };
 use edge::{TypedDecoder, TypedEncoder};
@@ -51,19 +54,9 @@ impl fmt::Display for Topic {
 /// What a node is, with the means to make a task's own copy of it.
 #[derive(Clone)]
 pub(crate) enum Kind {
-    Source {
-        topic: Topic,
-        make: Arc<dyn Fn() -> Box<dyn Decoder> + Send + Sync>,
-    },
-    Processor {
-        make: Arc<dyn Fn() -> Box<dyn Node> + Send + Sync>,
-        stores: Vec<usize>,
-        output_time: OutputTime,
-    },
-    Sink {
-        topic: Topic,
-        make: Arc<dyn Fn() -> Box<dyn Encoder> + Send + Sync>,
-    },
+    Source { topic: Topic, make: Arc<dyn Fn() -> Box<dyn Decoder> + Send + Sync> },
+    Processor { make: Arc<MakeNode>, stores: Vec<usize>, output_time: OutputTime },
+    Sink { topic: Topic, make: Arc<dyn Fn() -> Box<dyn Encoder> + Send + Sync> },
 }
 
 #[derive(Clone)]
@@ -135,7 +128,7 @@ impl Topology {
         self.source(name, Topic::Repartition(TopicName::new(topic)?), consumed)
     }
 
-    /// Adds a processor below `parents`; `supplier` makes a new one for each task.
+    /// Adds a processor below `parents`; `supplier` makes one for each task, with the stores it finds in its context.
     ///
     /// It may forward timestamps of its own choosing: below it, time begins anew from the records it forwards.
     ///
@@ -145,7 +138,7 @@ impl Topology {
     pub fn add_processor<K, V, P>(
         &mut self,
         name: &str,
-        supplier: impl Fn() -> P + Send + Sync + 'static,
+        supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError> + Send + Sync + 'static,
         parents: &[&str],
     ) -> Result<&mut Self, TopologyError>
     where
@@ -153,14 +146,15 @@ impl Topology {
         V: Data,
         P: Processor<K, V> + 'static,
     {
-        let make =
-            Arc::new(move || Box::new(ProcessorNode::<K, V, P>::new(supplier())) as Box<dyn Node>);
+        let make = Arc::new(move |context: &mut InitContext<'_>| {
+            Ok(Box::new(ProcessorNode::<K, V, P>::new(supplier(context)?)) as Box<dyn Node>)
+        });
         let output = TypeId::of::<Rows<P::KOut, P::VOut>>();
         let kind = Kind::Processor { make, stores: Vec::new(), output_time: OutputTime::Anew };
         self.add(name, kind, parents, (Some(TypeId::of::<Rows<K, V>>()), Some(output)))
     }
 
-    /// Adds an operator below `parents`; `supplier` makes a new one for each task. It keeps operator time.
+    /// Adds an operator below `parents`; `supplier` makes one for each task. It keeps operator time.
     ///
     /// # Errors
     ///
@@ -168,7 +162,7 @@ impl Topology {
     pub fn add_operator<K, V, P>(
         &mut self,
         name: &str,
-        supplier: impl Fn() -> P + Send + Sync + 'static,
+        supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError> + Send + Sync + 'static,
         parents: &[&str],
     ) -> Result<&mut Self, TopologyError>
     where
@@ -176,8 +170,9 @@ impl Topology {
         V: Data,
         P: BatchProcessor<K, V> + 'static,
     {
-        let make =
-            Arc::new(move || Box::new(BatchNode::<K, V, P>::new(supplier())) as Box<dyn Node>);
+        let make = Arc::new(move |context: &mut InitContext<'_>| {
+            Ok(Box::new(BatchNode::<K, V, P>::new(supplier(context)?)) as Box<dyn Node>)
+        });
         let output = TypeId::of::<Rows<P::KOut, P::VOut>>();
         let kind = Kind::Processor { make, stores: Vec::new(), output_time: OutputTime::Kept };
         self.add(name, kind, parents, (Some(TypeId::of::<Rows<K, V>>()), Some(output)))
