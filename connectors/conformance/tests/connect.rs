@@ -173,7 +173,7 @@ impl SourceConnector for AtRest {
         if self.polls == 1 {
             out.push(0, None, Some(b"v"), &Headers::new())?;
         } else if self.polls == 2 {
-            self.log.claim("connect-s").unwrap();
+            drop(self.log.claim("connect-s", &[]).unwrap());
         } else {
             self.rested.send(()).unwrap();
             return Ok(SourceStatus::Idle(Duration::from_secs(3_600)));

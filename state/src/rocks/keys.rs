@@ -10,7 +10,7 @@ use headwater_core::{
 };
 
 /// The format that this code writes and reads.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
 /// The key of the format's version.
 pub(super) const VERSION_KEY: &[u8] = b"v";
 /// The key of the newest spilled commit's epoch.
