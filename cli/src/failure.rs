@@ -102,10 +102,11 @@ fn as_type<'a, T: StdError + 'static>(cause: &'a (dyn StdError + 'static)) -> Op
 }
 
 fn connector_advice(error: &ConnectorError) -> Option<&'static str> {
-    match error.kind() {
-        ConnectorErrorKind::Input => Some(REPLACE_INPUT),
-        ConnectorErrorKind::Position => Some(SAME_INPUT),
-        _ => None,
+    let kind = error.kind();
+    if kind == ConnectorErrorKind::Input {
+        Some(REPLACE_INPUT)
+    } else {
+        (kind == ConnectorErrorKind::Position).then_some(SAME_INPUT)
     }
 }
 
