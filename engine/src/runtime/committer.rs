@@ -152,16 +152,22 @@ impl Committer {
         let mut waiting: Vec<*const Incarnation> = Vec::new();
         for pending in std::mem::take(&mut self.pending) {
             let of = Arc::as_ptr(&pending.incarnation);
-            let answer = pending.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // An answer is taken under one lock or left alone: another thread may leave it at any moment.
+            let answer = if waiting.contains(&of) { None } else { pending.take_answer() };
             match answer {
-                Some(outcome) if !waiting.contains(&of) => answered(pending, outcome),
-                answer => {
-                    *pending.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
+                Some(outcome) => answered(pending, outcome),
+                None => {
                     waiting.push(of);
                     self.pending.push_back(pending);
                 }
             }
         }
+    }
+}
+
+impl Pending {
+    fn take_answer(&self) -> Option<CommitOutcome> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
