@@ -12,7 +12,7 @@ use headwater::{
     runtime::StreamsState,
     state::MemoryState,
 };
-use headwater_testkit::MemoryLog;
+use headwater_testkit::{FaultyLog, MemoryLog};
 use std::{
     fmt,
     sync::{Arc, Mutex, OnceLock, mpsc},
@@ -214,4 +214,40 @@ fn at_least_once_never_commits_a_position_ahead_of_its_outputs() {
     assert!(positions.len() > 1, "{positions:?}");
     let ahead = positions.iter().find(|(position, outputs)| position > outputs);
     assert_eq!(ahead, None);
+}
+
+/// Commits are answered on a thread of the log's, at any moment of the committer's.
+#[test]
+fn no_answer_of_the_log_is_lost() {
+    let builder = StreamsBuilder::new();
+    builder.stream::<String, String>("in").to("out");
+    let log = Arc::new(FaultyLog::new());
+    let topics = ["in", "out"].map(|name| TopicSpec::new(TopicName::new(name).unwrap(), 1));
+    log.create_topics(&topics).unwrap();
+    let config = StreamsConfig::new("app")
+        .with_processing_guarantee(ProcessingGuarantee::AtLeastOnce)
+        .with_batch_rows_max(1)
+        .with_commit_interval(Duration::ZERO);
+    let mut records = RecordSetBuilder::default();
+    for timestamp in 0..20_000 {
+        records.push(timestamp, Some(b"car"), Some(b"1"), &Headers::new()).unwrap();
+    }
+    let append =
+        Append { partition: only("in"), base_offset: None, records: Arc::new(records.build()) };
+    log.commit(Commit { appends: vec![append], ..Commit::default() }).unwrap().wait().unwrap();
+    log.set_slow(true);
+
+    let (port, clock) = (Arc::clone(&log) as Arc<dyn Log>, Arc::new(SystemClock::new()));
+    let state = Arc::new(MemoryState::default());
+    let streams = Streams::start(builder.build().unwrap(), config, port, state, clock).unwrap();
+    thread::scope(|scope| {
+        let drained = scope.spawn(|| streams.drain_within(Duration::from_secs(60)));
+        while !drained.is_finished() {
+            if !log.complete_next() {
+                thread::yield_now();
+            }
+        }
+        drained.join().unwrap().unwrap();
+    });
+    assert_eq!(log.offsets(&only("out")).unwrap().end, 20_000);
 }

@@ -43,12 +43,10 @@ impl UncaughtExceptionHandler {
     /// What to do about `error`. What a restart meets again (a bad record under [`BadRecord::Fail`], damaged state) is not
     /// asked about: it stops the application.
     pub(super) fn response(&self, error: &StreamsError) -> UncaughtExceptionResponse {
-        let returns = match error {
-            StreamsError::Processor { source, .. } => {
-                matches!(source, ProcessorError::Record { .. })
-            }
-            StreamsError::State(error) => error.kind() != StateErrorKind::Failed,
-            _ => false,
+        let returns = if let StreamsError::Processor { source, .. } = error {
+            matches!(source, ProcessorError::Record { .. })
+        } else {
+            matches!(error, StreamsError::State(error) if error.kind() != StateErrorKind::Failed)
         };
         match &self.0 {
             Some(decide) if !returns => decide(error),
