@@ -71,11 +71,12 @@ fn tests(root: &Path) -> (Vec<Outcome>, Option<String>) {
     say("\n==> test");
     match test::perform(root, &[]) {
         Ok(report) => {
-            let passed = report.passed();
             let setup = Outcome { name: "setup", took: report.setup, passed: true };
-            let build = Outcome { name: "build", took: report.building, passed: true };
-            let test = Outcome { name: "test", took: report.running, passed };
-            (vec![setup, build, test], Some(report.line()))
+            let built = report.running.is_some();
+            let build = Outcome { name: "build", took: report.building, passed: built };
+            let passed = report.passed();
+            let test = report.running.map(|took| Outcome { name: "test", took, passed });
+            ([setup, build].into_iter().chain(test).collect(), Some(report.line()))
         }
         Err(failure) => {
             failure.text().iter().for_each(|it| complain(it));

@@ -5,7 +5,7 @@
 //! - While a build runs there is a line a minute, on a terminal as in a log.
 
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
@@ -64,20 +64,21 @@ enum RocksDb {
 }
 
 impl RocksDb {
-    /// Looks into the folder where the build scripts of a profile write.
+    /// Looks into the folder where the build scripts of a profile write, for the latest of RocksDB.
     fn seen_in(build: &Path) -> Self {
-        let is_of_rocksdb = |it: &Path| {
+        let is_of_rocksdb = |it: &PathBuf| {
             it.file_name().is_some_and(|name| name.to_string_lossy().starts_with("librocksdb-sys-"))
         };
-        let mut objects = 0;
-        for folder in entries(build).into_iter().filter(|it| is_of_rocksdb(it)) {
-            let files = entries(&folder.join("out"));
-            if files.iter().any(|it| it.ends_with("librocksdb.a")) {
-                return Self::Compiled;
-            }
-            objects += files.iter().filter(|it| it.extension().is_some_and(|it| it == "o")).count();
+        let written = entries(build).into_iter().filter(is_of_rocksdb).map(|it| it.join("out"));
+        let latest = written.max_by_key(|it| it.metadata().and_then(|it| it.modified()).ok());
+        let files = latest.map(|it| entries(&it)).unwrap_or_default();
+        if files.iter().any(|it| it.ends_with("librocksdb.a")) {
+            return Self::Compiled;
         }
-        if objects == 0 { Self::Absent } else { Self::Compiling(objects) }
+        match files.iter().filter(|it| it.extension().is_some_and(|it| it == "o")).count() {
+            0 => Self::Absent,
+            objects => Self::Compiling(objects),
+        }
     }
 }
 

@@ -54,10 +54,10 @@ pub(crate) struct Report {
     count: Count,
     /// Looking for the programs that only tests use, and getting them.
     pub(crate) setup: Duration,
-    /// From then until everything was compiled.
+    /// From then until everything was compiled, or could not be.
     pub(crate) building: Duration,
-    /// From then to the end.
-    pub(crate) running: Duration,
+    /// From then to the end; none if no test program was started.
+    pub(crate) running: Option<Duration>,
 }
 
 impl Report {
@@ -124,8 +124,8 @@ fn count(root: &Path, command: &mut Command) -> Result<Report, Failure> {
         complain("the build failed, or a test program died before it could count: one failure");
         count.failed = 1;
     }
+    let running = building.map(|it| watch.elapsed().saturating_sub(it));
     let building = building.unwrap_or_else(|| watch.elapsed());
-    let running = watch.elapsed().saturating_sub(building);
     Ok(Report { count, setup: Duration::ZERO, building, running })
 }
 
