@@ -171,6 +171,20 @@ fn windows_right_below_windows_below_a_repartition_lose_nothing() -> Outcome {
     Ok(())
 }
 
+#[test]
+fn a_stream_merged_with_itself_below_a_repartition_moves_time() -> Outcome {
+    let topology = draw(|s| {
+        let cars = s.group_by(|car, _| car.clone()).count(uncached("cars")).to_stream();
+        let cars = cars.drop_null_values();
+        let twice = cars.merge(&cars).group_by_key();
+        twice.windowed_by(windows(10, 0)).emit_strategy(on_close()).count("n")
+    })?;
+    let driver = driver(topology, 1)?;
+    pipe(&driver, "a=1@3 a=1@14")?;
+    assert_eq!(read(&driver, 10)?, "a[0]=2@3");
+    Ok(())
+}
+
 /// Takes event time from the value.
 struct TimeFromValue;
 

@@ -47,7 +47,7 @@ pub(super) fn fold_into<K, V, A>(
     *at = if folded_before && entry.is_some() { timestamp.max(*at) } else { timestamp };
 }
 
-impl<K, V, A, F> BatchProcessor<K, V> for Aggregate<K, A, F>
+impl<K, V, A, F> BatchProcessor<Rows<K, V>> for Aggregate<K, A, F>
 where
     K: Data,
     V: Data,

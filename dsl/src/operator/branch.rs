@@ -18,7 +18,7 @@ impl<K, V> Branch<K, V> {
     }
 }
 
-impl<K: Data, V: Data> BatchProcessor<K, V> for Branch<K, V> {
+impl<K: Data, V: Data> BatchProcessor<Rows<K, V>> for Branch<K, V> {
     type KOut = K;
     type VOut = V;
 

@@ -6,7 +6,7 @@ use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows}
 /// Drops records whose key is null.
 pub(crate) struct DropNullKeys;
 
-impl<K: Data, V: Data> BatchProcessor<Option<K>, V> for DropNullKeys {
+impl<K: Data, V: Data> BatchProcessor<Rows<Option<K>, V>> for DropNullKeys {
     type KOut = K;
     type VOut = V;
 
@@ -29,7 +29,7 @@ impl<K: Data, V: Data> BatchProcessor<Option<K>, V> for DropNullKeys {
 /// Drops records whose value is null.
 pub(crate) struct DropNullValues;
 
-impl<K: Data, V: Data> BatchProcessor<K, Option<V>> for DropNullValues {
+impl<K: Data, V: Data> BatchProcessor<Rows<K, Option<V>>> for DropNullValues {
     type KOut = K;
     type VOut = V;
 

@@ -15,7 +15,7 @@ impl<F> Filter<F> {
     }
 }
 
-impl<K, V, F> BatchProcessor<K, V> for Filter<F>
+impl<K, V, F> BatchProcessor<Rows<K, V>> for Filter<F>
 where
     K: Data,
     V: Data,

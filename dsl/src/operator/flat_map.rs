@@ -15,7 +15,7 @@ impl<F> FlatMap<F> {
     }
 }
 
-impl<K, V, K2, V2, I, F> BatchProcessor<K, V> for FlatMap<F>
+impl<K, V, K2, V2, I, F> BatchProcessor<Rows<K, V>> for FlatMap<F>
 where
     K: Data,
     V: Data,

@@ -15,7 +15,7 @@ impl<F> FlatMapValues<F> {
     }
 }
 
-impl<K, V, V2, I, F> BatchProcessor<K, V> for FlatMapValues<F>
+impl<K, V, V2, I, F> BatchProcessor<Rows<K, V>> for FlatMapValues<F>
 where
     K: Data,
     V: Data,

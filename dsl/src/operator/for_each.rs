@@ -15,7 +15,7 @@ impl<F> ForEach<F> {
     }
 }
 
-impl<K, V, F> BatchProcessor<K, V> for ForEach<F>
+impl<K, V, F> BatchProcessor<Rows<K, V>> for ForEach<F>
 where
     K: Data,
     V: Data,

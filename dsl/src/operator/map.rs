@@ -15,7 +15,7 @@ impl<F> Map<F> {
     }
 }
 
-impl<K, V, K2, V2, F> BatchProcessor<K, V> for Map<F>
+impl<K, V, K2, V2, F> BatchProcessor<Rows<K, V>> for Map<F>
 where
     K: Data,
     V: Data,

@@ -25,7 +25,7 @@ impl<F> MapValues<F> {
     }
 }
 
-impl<K, V, V2, F> BatchProcessor<K, V> for MapValues<F>
+impl<K, V, V2, F> BatchProcessor<Rows<K, V>> for MapValues<F>
 where
     K: Data,
     V: Data,

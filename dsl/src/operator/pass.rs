@@ -6,7 +6,7 @@ use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows}
 /// Passes every record on.
 pub(crate) struct Pass;
 
-impl<K: Data, V: Data> BatchProcessor<K, V> for Pass {
+impl<K: Data, V: Data> BatchProcessor<Rows<K, V>> for Pass {
     type KOut = K;
     type VOut = V;
 

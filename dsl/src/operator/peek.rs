@@ -15,7 +15,7 @@ impl<F> Peek<F> {
     }
 }
 
-impl<K, V, F> BatchProcessor<K, V> for Peek<F>
+impl<K, V, F> BatchProcessor<Rows<K, V>> for Peek<F>
 where
     K: Data,
     V: Data,

@@ -15,7 +15,7 @@ impl<F> SelectKey<F> {
     }
 }
 
-impl<K, V, K2, F> BatchProcessor<K, V> for SelectKey<F>
+impl<K, V, K2, F> BatchProcessor<Rows<K, V>> for SelectKey<F>
 where
     K: Data,
     V: Data,

@@ -57,7 +57,7 @@ macro_rules! table_join {
             }
         }
 
-        impl<K, V, T, V2, F> BatchProcessor<K, V> for $name<K, T, F>
+        impl<K, V, T, V2, F> BatchProcessor<Rows<K, V>> for $name<K, T, F>
         where
             K: Data,
             V: Data,

@@ -23,7 +23,7 @@ impl<K, V> TableSource<K, V> {
     }
 }
 
-impl<K: Data, V: Data> BatchProcessor<K, Option<V>> for TableSource<K, V> {
+impl<K: Data, V: Data> BatchProcessor<Rows<K, Option<V>>> for TableSource<K, V> {
     type KOut = K;
     type VOut = Option<V>;
 

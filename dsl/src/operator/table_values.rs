@@ -15,7 +15,7 @@ impl<F> TableValues<F> {
     }
 }
 
-impl<K, V, V2, F> BatchProcessor<K, Option<V>> for TableValues<F>
+impl<K, V, V2, F> BatchProcessor<Rows<K, Option<V>>> for TableValues<F>
 where
     K: Data,
     V: Data,

@@ -117,7 +117,7 @@ impl<K: Data, A: Data, F> WindowedUpdates<K, A, F> {
     }
 }
 
-impl<K, V, A, F> BatchProcessor<K, V> for WindowedUpdates<K, A, F>
+impl<K, V, A, F> BatchProcessor<Rows<K, V>> for WindowedUpdates<K, A, F>
 where
     K: Data,
     V: Data,
@@ -231,7 +231,7 @@ impl<K: Data, A: Data, F> WindowedFinals<K, A, F> {
     }
 }
 
-impl<K, V, A, F> BatchProcessor<K, V> for WindowedFinals<K, A, F>
+impl<K, V, A, F> BatchProcessor<Rows<K, V>> for WindowedFinals<K, A, F>
 where
     K: Data,
     V: Data,

@@ -17,7 +17,7 @@ mod repartition;
 
 use headwater_core::serde::Data;
 use headwater_engine::{
-    processor::{BatchProcessor, InitContext, Processor, ProcessorError},
+    processor::{BatchProcessor, InitContext, Processor, ProcessorError, Rows},
     store::StoreBuilder,
     topology::{Consumed, Produced, Topology, TopologyError},
 };
@@ -222,14 +222,12 @@ impl Plan {
     where
         K: Data,
         V: Data,
-        P: BatchProcessor<K, V> + 'static,
+        P: BatchProcessor<Rows<K, V>> + 'static,
     {
         let supplier = Arc::new(supplier);
         let lower = move |topology: &mut Topology, name: &str, parents: &[&str]| {
             let supplier = Arc::clone(&supplier);
-            topology
-                .add_operator::<K, V, P>(name, move |context| supplier(context), parents)
-                .map(drop)
+            topology.add_operator(name, move |context| supplier(context), &[parents]).map(drop)
         };
         self.0.borrow_mut().add(step, Box::new(lower))
     }

@@ -14,7 +14,7 @@ pub use terminal::Terminal;
 
 use crate::plan::{NodeId, OperatorKind, Plan, Step};
 use headwater_core::serde::{Data, SharedSerde};
-use headwater_engine::processor::BatchProcessor;
+use headwater_engine::processor::{BatchProcessor, Rows};
 use std::fmt;
 
 /// Records with key `K` and value `V`.
@@ -71,7 +71,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Adds an operator without a store below this stream. Which serdes still hold is the caller's to say.
-    fn then<P: BatchProcessor<K, V> + 'static>(
+    fn then<P: BatchProcessor<Rows<K, V>> + 'static>(
         &self,
         step: Step,
         supplier: impl Fn() -> P + Send + Sync + 'static,
@@ -81,7 +81,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// The same for an operator that keeps both types.
-    fn then_same<P: BatchProcessor<K, V, KOut = K, VOut = V> + 'static>(
+    fn then_same<P: BatchProcessor<Rows<K, V>, KOut = K, VOut = V> + 'static>(
         &self,
         step: Step,
         supplier: impl Fn() -> P + Send + Sync + 'static,
@@ -90,7 +90,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// The same for an operator that keeps the key's type.
-    fn then_keyed<V2: Data, P: BatchProcessor<K, V, KOut = K, VOut = V2> + 'static>(
+    fn then_keyed<V2: Data, P: BatchProcessor<Rows<K, V>, KOut = K, VOut = V2> + 'static>(
         &self,
         step: Step,
         supplier: impl Fn() -> P + Send + Sync + 'static,

@@ -14,12 +14,14 @@ mod context;
 mod error;
 mod node;
 mod payload;
+mod ports;
 mod record;
 
 pub use context::{Cancellable, Context, InitContext, PunctuationType, RecordMetadata, Stores};
 pub use error::ProcessorError;
 
 pub use payload::{Payload, Pending, Rows, RunLimit};
+pub use ports::{Either, Ports};
 pub use record::Record;
 
 pub(crate) use context::{Call, DeadLetter, Moment, Punctuation, Resources, Source};
@@ -93,14 +95,14 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
     }
 }
 
-/// A built-in operator: takes records a batch at a time, and keeps operator time.
+/// A built-in operator: takes records a batch at a time, at one port or several, and keeps operator time.
 ///
 /// # Invariants of an implementation
 ///
 /// - The result is that of the same records one by one, whatever the size of a batch.
 /// - What it forwards it makes from the records it has taken, or it holds rows back and says so by
 ///   [`pass_time`](Self::pass_time): nothing that it forwards later is older than what it passed on.
-pub trait BatchProcessor<KIn: Data, VIn: Data>: Send {
+pub trait BatchProcessor<In: Ports>: Send {
     /// The key of what it forwards.
     type KOut: Data;
     /// The value of what it forwards.
@@ -113,7 +115,7 @@ pub trait BatchProcessor<KIn: Data, VIn: Data>: Send {
     /// Stops the application; errors of a record become dead letters inside.
     fn process_batch(
         &mut self,
-        rows: Rows<KIn, VIn>,
+        input: In,
         context: &mut Context<'_, Self::KOut, Self::VOut>,
     ) -> Result<(), ProcessorError>;
 

@@ -1,8 +1,8 @@
 //! The erased form in which the engine holds processors and operators.
 
 use super::{
-    BatchProcessor, Call, Cancellable, Context, InitContext, Payload, Processor, ProcessorError,
-    Resources, Rows,
+    BatchProcessor, Call, Cancellable, Context, InitContext, Payload, Ports, Processor,
+    ProcessorError, Resources, Rows,
 };
 use headwater_core::{record::Timestamp, serde::Data};
 use std::marker::PhantomData;
@@ -16,8 +16,8 @@ pub(crate) struct Output {
 
 /// Something that happens to a node.
 pub(crate) enum Event {
-    /// A batch arrived.
-    Batch(Box<dyn Payload>),
+    /// A batch arrived at a port.
+    Batch(usize, Box<dyn Payload>),
     /// The operator time of its input has moved.
     Advance(Timestamp),
     /// A punctuation is due.
@@ -91,8 +91,8 @@ impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
     ) -> Result<Option<Output>, ProcessorError> {
         let mut context = Context::new(resources, call);
         match event {
-            Event::Batch(payload) => {
-                for record in rows::<K, V>(payload)? {
+            Event::Batch(port, payload) => {
+                for record in Rows::<K, V>::take(port, payload)? {
                     context.begin(&record);
                     let processed = self.processor.process(record, &mut context);
                     context.check(processed)?;
@@ -116,19 +116,19 @@ impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
 }
 
 /// Erases a [`BatchProcessor`].
-pub(crate) struct BatchNode<K, V, P> {
+pub(crate) struct BatchNode<In, P> {
     processor: P,
-    input: PhantomData<fn(K, V)>,
+    input: PhantomData<fn(In)>,
 }
 
-impl<K, V, P> BatchNode<K, V, P> {
+impl<In, P> BatchNode<In, P> {
     /// Wraps `processor`.
     pub(crate) fn new(processor: P) -> Self {
         Self { processor, input: PhantomData }
     }
 }
 
-impl<K: Data, V: Data, P: BatchProcessor<K, V>> Node for BatchNode<K, V, P> {
+impl<In: Ports, P: BatchProcessor<In>> Node for BatchNode<In, P> {
     fn handle(
         &mut self,
         event: Event,
@@ -137,8 +137,8 @@ impl<K: Data, V: Data, P: BatchProcessor<K, V>> Node for BatchNode<K, V, P> {
     ) -> Result<Option<Output>, ProcessorError> {
         let mut context = Context::new(resources, call);
         match event {
-            Event::Batch(payload) => {
-                self.processor.process_batch(rows::<K, V>(payload)?, &mut context)?;
+            Event::Batch(port, payload) => {
+                self.processor.process_batch(In::take(port, payload)?, &mut context)?;
             }
             Event::Advance(time) => self.processor.advance(time, &mut context)?,
             Event::Flush => self.processor.flush(&mut context)?,
@@ -159,10 +159,6 @@ impl<K: Data, V: Data, P: BatchProcessor<K, V>> Node for BatchNode<K, V, P> {
     fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
         self.processor.load(saved, context)
     }
-}
-
-fn rows<K: Data, V: Data>(payload: Box<dyn Payload>) -> Result<Rows<K, V>, ProcessorError> {
-    payload.into_any().downcast::<Rows<K, V>>().map(|rows| *rows).map_err(|_| mistyped::<K, V>())
 }
 
 /// The types of an edge's two ends differ; the typed builder cannot make such an edge, the Processor API can.

@@ -2,7 +2,7 @@
 
 use crate::{
     processor::OutputTime,
-    topology::{Kind, SubTopology, Topic, Topology},
+    topology::{Kind, Parent, SubTopology, Topic, Topology},
 };
 use hashbrown::HashMap;
 use std::collections::BTreeSet;
@@ -49,7 +49,7 @@ impl Above {
 #[derive(Debug, Default)]
 pub(super) struct Ancestry {
     pub(super) above: Above,
-    pub(super) parents: Vec<usize>,
+    pub(super) parents: Vec<Parent>,
 }
 
 /// The ancestry of each node of `sub`. `has_input` tells whether the task reads a source node at all: of topics with
@@ -66,7 +66,7 @@ pub(super) fn ancestry(
         let Some(node) = topology.nodes.get(*index) else { continue };
         let mut own = Ancestry::default();
         for parent in &node.parents {
-            if let Some(above) = with_itself.get(parent).filter(|above| above.is_live()) {
+            if let Some(above) = with_itself.get(&parent.node).filter(|above| above.is_live()) {
                 own.parents.push(*parent);
                 own.above.add(above);
             }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     processor::{InitContext, ProcessorError, Resources},
     store::{KeyValueStore, StoreBuilder, StoreKey},
-    topology::{Kind, Plan, SinkRecords, SubTopology, TaskId, Topic, Topology},
+    topology::{Kind, Parent, Plan, SinkRecords, SubTopology, TaskId, Topic, Topology},
 };
 use hashbrown::HashMap;
 use headwater_core::{
@@ -236,16 +236,12 @@ impl Blueprint {
                     (Action::Write(make(), SinkRecords::new(count, task.id)), Some(topic.clone()))
                 }
             };
-            let edge = |child: &usize| {
-                let parent = ancestry.get(child)?.parents.iter().position(|it| it == node)?;
-                Some(Edge { child: *local.get(child)?, parent })
-            };
             let sources = usize::from(matches!(action, Action::Pass));
             slots.push(Slot {
                 name: Arc::clone(&spec.name),
                 action,
                 topic,
-                children: spec.children.iter().filter_map(edge).collect(),
+                children: Vec::new(),
                 stepwise: self.plan.stepwise.contains(node),
                 is_time_carried,
                 caps_time: parents.len() > 1 && above.differs_in_time(),
@@ -254,6 +250,7 @@ impl Blueprint {
                 passed_time: Timestamp::MIN,
             });
         }
+        connect(&mut slots, sub, &ancestry, local);
         Ok(slots)
     }
 
@@ -264,6 +261,23 @@ impl Blueprint {
             Some((name, sub.stores.iter().position(|s| s == store)?))
         };
         stores.iter().filter_map(place).collect()
+    }
+}
+
+/// Draws the edges, each parent's in the order in which its children were added.
+fn connect(
+    slots: &mut [Slot],
+    sub: &SubTopology,
+    ancestry: &HashMap<usize, Ancestry>,
+    local: &HashMap<usize, usize>,
+) {
+    for (child, node) in sub.nodes.iter().enumerate() {
+        let parents = ancestry.get(node).map_or(&[][..], |above| &above.parents);
+        for (parent, Parent { node, port }) in parents.iter().enumerate() {
+            let slot = local.get(node).and_then(|slot| slots.get_mut(*slot));
+            slot.into_iter()
+                .for_each(|slot| slot.children.push(Edge { child, parent, port: *port }));
+        }
     }
 }
 

@@ -32,11 +32,12 @@ pub(super) enum Action {
     Write(Box<dyn Encoder>, SinkRecords),
 }
 
-/// An edge to a child: which slot, and which of that slot's parents the edge comes from.
+/// An edge to a child: which slot, which of that slot's parents the edge comes from, and at which port it arrives.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Edge {
     pub(super) child: usize,
     pub(super) parent: usize,
+    pub(super) port: usize,
 }
 
 pub(super) struct Slot {
@@ -137,13 +138,13 @@ impl Graph {
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
-        self.advance_from(Edge { child: source, parent: 0 }, time, resources, moment)
+        self.advance_from(Edge { child: source, parent: 0, port: 0 }, time, resources, moment)
     }
 
     /// A parent of a slot has passed `time` on.
     fn advance_from(
         &mut self,
-        Edge { child: node, parent }: Edge,
+        Edge { child: node, parent, .. }: Edge,
         time: Timestamp,
         resources: &mut Resources,
         moment: Moment<'_>,
@@ -212,7 +213,7 @@ impl Graph {
                 }
             };
             slot.passed_time = passed;
-            for Edge { child, parent } in slot.children.clone() {
+            for Edge { child, parent, .. } in slot.children.clone() {
                 let child = self.slots.get_mut(child);
                 if let Some(known) = child.and_then(|child| child.parent_times.get_mut(parent)) {
                     *known = passed;
@@ -223,7 +224,7 @@ impl Graph {
 
     fn deliver(
         &mut self,
-        Edge { child: node, parent }: Edge,
+        Edge { child: node, parent, port }: Edge,
         mut payload: Box<dyn Payload>,
         resources: &mut Resources,
         moment: Moment<'_>,
@@ -245,11 +246,13 @@ impl Graph {
             Action::Process(..) if slot.stepwise && payload.len() > 1 => {
                 let mut rows = payload.into_pending();
                 while !rows.is_empty() {
-                    self.handle(node, Event::Batch(rows.take(1)), resources, moment)?;
+                    self.handle(node, Event::Batch(port, rows.take(1)), resources, moment)?;
                 }
                 Ok(())
             }
-            Action::Process(..) => self.handle(node, Event::Batch(payload), resources, moment),
+            Action::Process(..) => {
+                self.handle(node, Event::Batch(port, payload), resources, moment)
+            }
         }
     }
 

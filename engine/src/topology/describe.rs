@@ -31,10 +31,12 @@ pub(super) fn describe(topology: &Topology) -> String {
                 }
             };
             if !matches!(node.kind, Kind::Sink { .. }) {
-                let _ = writeln!(text, "      --> {}", names(topology, &node.children));
+                let children = names(topology, node.children.iter().copied());
+                let _ = writeln!(text, "      --> {children}");
             }
             if !matches!(node.kind, Kind::Source { .. }) {
-                let _ = writeln!(text, "      <-- {}", names(topology, &node.parents));
+                let parents = names(topology, node.parents.iter().map(|parent| parent.node));
+                let _ = writeln!(text, "      <-- {parents}");
             }
         }
         text.push('\n');
@@ -42,8 +44,7 @@ pub(super) fn describe(topology: &Topology) -> String {
     text
 }
 
-fn names(topology: &Topology, nodes: &[usize]) -> String {
-    let names: Vec<&str> =
-        nodes.iter().filter_map(|n| topology.nodes.get(*n)).map(|n| &*n.name).collect();
+fn names(topology: &Topology, nodes: impl Iterator<Item = usize>) -> String {
+    let names: Vec<&str> = nodes.filter_map(|n| topology.nodes.get(n)).map(|n| &*n.name).collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }

@@ -36,6 +36,17 @@ pub enum TopologyError {
         node: String,
     },
 
+    /// A node has another number of ports than it was given parents for.
+    #[error("`{node}` has {ports} ports, but parents were given for {given}")]
+    PortsDiffer {
+        /// The node.
+        node: String,
+        /// How many it has.
+        ports: usize,
+        /// For how many there are parents.
+        given: usize,
+    },
+
     /// Windows that hold nothing.
     #[error("the windows of `{node}` have a size of 0 ms; give them at least 1")]
     EmptyWindow {

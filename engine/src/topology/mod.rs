@@ -24,7 +24,7 @@ pub(crate) use plan::{Plan, SubTopology, sources};
 
 use crate::{
     processor::{
-        BatchNode, BatchProcessor, InitContext, MakeNode, Node, OutputTime, Processor,
+        BatchNode, BatchProcessor, InitContext, MakeNode, Node, OutputTime, Ports, Processor,
         ProcessorError, ProcessorNode, Rows,
     },
     store::StoreBuilder,
@@ -59,14 +59,27 @@ pub(crate) enum Kind {
     Sink { topic: Topic, make: Arc<dyn Fn() -> Box<dyn Encoder> + Send + Sync> },
 }
 
+/// A parent of a node, and the port that its rows arrive at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Parent {
+    pub(crate) node: usize,
+    pub(crate) port: usize,
+}
+
 #[derive(Clone)]
 pub(crate) struct NodeSpec {
     pub(crate) name: Arc<str>,
     pub(crate) kind: Kind,
-    pub(crate) parents: Vec<usize>,
+    pub(crate) parents: Vec<Parent>,
     pub(crate) children: Vec<usize>,
     output: Option<TypeId>,
     pub(crate) copartitioned: bool,
+}
+
+/// What a node takes at each of its ports, and what it forwards.
+struct Types {
+    input: Vec<TypeId>,
+    output: Option<TypeId>,
 }
 
 /// A graph of sources, processors and sinks.
@@ -151,31 +164,36 @@ impl Topology {
         });
         let output = TypeId::of::<Rows<P::KOut, P::VOut>>();
         let kind = Kind::Processor { make, stores: Vec::new(), output_time: OutputTime::Anew };
-        self.add(name, kind, parents, (Some(TypeId::of::<Rows<K, V>>()), Some(output)))
+        self.add(
+            name,
+            kind,
+            &[parents],
+            Types { input: Rows::<K, V>::types(), output: Some(output) },
+        )
     }
 
-    /// Adds an operator below `parents`; `supplier` makes one for each task. It keeps operator time.
+    /// Adds an operator; `supplier` makes one for each task, and `ports` names the parents of each of its ports. It keeps
+    /// operator time.
     ///
     /// # Errors
     ///
-    /// As [`add_processor`](Self::add_processor).
-    pub fn add_operator<K, V, P>(
+    /// As [`add_processor`](Self::add_processor); or it has another number of ports.
+    pub fn add_operator<In, P>(
         &mut self,
         name: &str,
         supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError> + Send + Sync + 'static,
-        parents: &[&str],
+        ports: &[&[&str]],
     ) -> Result<&mut Self, TopologyError>
     where
-        K: Data,
-        V: Data,
-        P: BatchProcessor<K, V> + 'static,
+        In: Ports,
+        P: BatchProcessor<In> + 'static,
     {
         let make = Arc::new(move |context: &mut InitContext<'_>| {
-            Ok(Box::new(BatchNode::<K, V, P>::new(supplier(context)?)) as Box<dyn Node>)
+            Ok(Box::new(BatchNode::<In, P>::new(supplier(context)?)) as Box<dyn Node>)
         });
         let output = TypeId::of::<Rows<P::KOut, P::VOut>>();
         let kind = Kind::Processor { make, stores: Vec::new(), output_time: OutputTime::Kept };
-        self.add(name, kind, parents, (Some(TypeId::of::<Rows<K, V>>()), Some(output)))
+        self.add(name, kind, ports, Types { input: In::types(), output: Some(output) })
     }
 
     /// Adds a node that writes a topic.
@@ -295,7 +313,8 @@ impl Topology {
         let make = Arc::new(move || {
             Box::new(TypedDecoder::new(consumed.clone(), internal)) as Box<dyn Decoder>
         });
-        self.add(name, Kind::Source { topic, make }, &[], (None, Some(TypeId::of::<Rows<K, V>>())))
+        let output = Some(TypeId::of::<Rows<K, V>>());
+        self.add(name, Kind::Source { topic, make }, &[], Types { input: Vec::new(), output })
     }
 
     fn sink<K: Data, V: Data>(
@@ -309,34 +328,40 @@ impl Topology {
         let make = Arc::new(move || {
             Box::new(TypedEncoder::new(produced.clone(), internal)) as Box<dyn Encoder>
         });
-        self.add(
-            name,
-            Kind::Sink { topic, make },
-            parents,
-            (Some(TypeId::of::<Rows<K, V>>()), None),
-        )
+        let types = Types { input: Rows::<K, V>::types(), output: None };
+        self.add(name, Kind::Sink { topic, make }, &[parents], types)
     }
 
     fn add(
         &mut self,
         name: &str,
         kind: Kind,
-        parents: &[&str],
-        (input, output): (Option<TypeId>, Option<TypeId>),
+        ports: &[&[&str]],
+        types: Types,
     ) -> Result<&mut Self, TopologyError> {
         if self.nodes.iter().any(|node| &*node.name == name) {
             return Err(TopologyError::NameTaken { name: name.to_owned() });
         }
-        let parents =
-            parents.iter().map(|parent| self.index_of(parent)).collect::<Result<Vec<_>, _>>()?;
+        if ports.len() != types.input.len() {
+            let (node, ports, given) = (name.to_owned(), types.input.len(), ports.len());
+            return Err(TopologyError::PortsDiffer { node, ports, given });
+        }
+        let mut parents = Vec::new();
+        for (port, (names, wanted)) in ports.iter().zip(types.input).enumerate() {
+            for parent in *names {
+                let node = self.index_of(parent)?;
+                if self.nodes.get(node).is_none_or(|spec| spec.output != Some(wanted)) {
+                    let (parent, node) = ((*parent).to_owned(), name.to_owned());
+                    return Err(TopologyError::TypesDiffer { parent, node });
+                }
+                parents.push(Parent { node, port });
+            }
+        }
         let index = self.nodes.len();
         for parent in &parents {
-            let Some(spec) = self.nodes.get_mut(*parent) else { continue };
-            if spec.output != input {
-                let (parent, node) = (spec.name.to_string(), name.to_owned());
-                return Err(TopologyError::TypesDiffer { parent, node });
+            if let Some(spec) = self.nodes.get_mut(parent.node) {
+                spec.children.push(index);
             }
-            spec.children.push(index);
         }
         let name = name.into();
         self.nodes.push(NodeSpec {
@@ -344,7 +369,7 @@ impl Topology {
             kind,
             parents,
             children: Vec::new(),
-            output,
+            output: types.output,
             copartitioned: false,
         });
         Ok(self)

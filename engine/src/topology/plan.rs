@@ -99,7 +99,7 @@ fn components(topology: &Topology) -> Vec<SubTopology> {
     };
     let mut store_user: BTreeMap<usize, usize> = BTreeMap::new();
     for (index, node) in topology.nodes.iter().enumerate() {
-        node.parents.iter().for_each(|parent| join(&mut group, *parent, index));
+        node.parents.iter().for_each(|parent| join(&mut group, parent.node, index));
         if let Kind::Processor { stores, .. } = &node.kind {
             for store in stores {
                 join(&mut group, *store_user.entry(*store).or_insert(index), index);
@@ -200,7 +200,7 @@ fn check_copartitioned(
             let Some(spec) = topology.nodes.get(index).filter(|_| seen.insert(index)) else {
                 continue;
             };
-            open.extend(&spec.parents);
+            open.extend(spec.parents.iter().map(|parent| parent.node));
             // What writes a store that the node reads, such as a joined table's, is above it too.
             open.extend((0..index).filter(|other| share_a_store(topology, *other, index)));
             if let Kind::Source { topic, .. } = &spec.kind {

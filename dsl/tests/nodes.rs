@@ -1,0 +1,175 @@
+//! What the engine promises to nodes that are put together by hand: ports.
+
+use headwater_core::record::Timestamp;
+use headwater_engine::{
+    processor::{BatchProcessor, Context, Either, InitContext, ProcessorError, Rows},
+    runtime::StreamsConfig,
+    topology::{Consumed, Produced, Topology, TopologyError},
+};
+use headwater_testkit::TopologyTestDriver;
+use std::{collections::BTreeMap, error::Error};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Forwards each speed with the limit that came before it, and how many rows either port has taken.
+#[derive(Default)]
+struct Limited {
+    limit: String,
+    taken: [u8; 2],
+}
+
+impl BatchProcessor<Either<Rows<String, i64>, Rows<String, String>>> for Limited {
+    type KOut = String;
+    type VOut = String;
+
+    fn process_batch(
+        &mut self,
+        input: Either<Rows<String, i64>, Rows<String, String>>,
+        context: &mut Context<'_, String, String>,
+    ) -> Result<(), ProcessorError> {
+        match input {
+            Either::Left(speeds) => {
+                for speed in speeds {
+                    self.taken[0] += 1;
+                    let value = format!("{} of {} after {:?}", speed.value, self.limit, self.taken);
+                    context.forward(speed.with_value(value));
+                }
+            }
+            Either::Right(limits) => {
+                for limit in limits {
+                    self.taken[1] += 1;
+                    self.limit = limit.value;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        out.extend(self.taken);
+        out.extend(self.limit.as_bytes());
+    }
+
+    fn load(&mut self, saved: &[u8], _: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        let [left, right, limit @ ..] = saved else {
+            return Err(ProcessorError::Topology("too short".into()));
+        };
+        self.taken = [*left, *right];
+        self.limit = String::from_utf8_lossy(limit).into_owned();
+        Ok(())
+    }
+}
+
+/// Sources `speeds` and `limits`.
+fn two_sources() -> Outcome<Topology> {
+    let mut topology = Topology::new();
+    topology.add_source("speeds", "speeds", Consumed::<String, i64>::default())?;
+    topology.add_source("limits", "limits", Consumed::<String, String>::default())?;
+    Ok(topology)
+}
+
+/// A driver that moves when it is told to.
+fn driver(topology: Topology, rows_max: usize) -> Outcome<TopologyTestDriver> {
+    let config = StreamsConfig::new("test").with_batch_rows_max(rows_max);
+    Ok(TopologyTestDriver::with(topology, config, &BTreeMap::new())?.by_hand())
+}
+
+/// Everything in `out` that was not read yet.
+fn read(driver: &TopologyTestDriver) -> Outcome<Vec<(String, Timestamp)>> {
+    let mut out = driver.output_topic::<String, String>("out");
+    Ok(out.read_records_to_list()?.into_iter().map(|r| (r.value, r.timestamp)).collect())
+}
+
+#[test]
+fn two_ports_are_one_node_with_one_order_and_one_saved_state() -> Outcome {
+    for rows_max in [1, 8_192] {
+        let mut topology = two_sources()?;
+        let ports: [&[&str]; 2] = [&["speeds"], &["limits"]];
+        topology.add_operator("limited", |_| Ok(Limited::default()), &ports)?;
+        topology.add_sink("out", "out", Produced::<String, String>::default(), &["limited"])?;
+        let text = topology.describe();
+        assert!(
+            text.contains("limited (stores: [])\n      --> out\n      <-- speeds, limits"),
+            "{text}"
+        );
+        let driver = driver(topology, rows_max)?;
+        let speeds = driver.input_topic::<String, i64>("speeds");
+        let limits = driver.input_topic::<String, String>("limits");
+        for timestamp in [10, 20, 30] {
+            speeds.pipe_input("a".into(), timestamp, timestamp)?;
+        }
+        limits.pipe_input("a".into(), "slow".into(), 15)?;
+        limits.pipe_input("a".into(), "fast".into(), 20)?;
+        driver.run_until_idle()?;
+        driver.commit()?;
+        driver.crash();
+        driver.restart()?;
+        speeds.pipe_input("a".into(), 40, 40)?;
+        driver.run_until_idle()?;
+        driver.commit()?;
+        let expected = [
+            ("10 of  after [1, 0]", 10),
+            ("20 of slow after [2, 1]", 20),
+            ("30 of fast after [3, 2]", 30),
+            ("40 of fast after [4, 2]", 40),
+        ];
+        assert_eq!(read(&driver)?, expected.map(|(value, at)| (value.to_owned(), at)));
+    }
+    Ok(())
+}
+
+#[test]
+fn each_port_has_its_own_type_and_its_own_parents() -> Outcome {
+    let mut topology = two_sources()?;
+    let swapped: [&[&str]; 2] = [&["limits"], &["speeds"]];
+    let refused = topology.add_operator("swapped", |_| Ok(Limited::default()), &swapped).err();
+    let differ = TopologyError::TypesDiffer { parent: "limits".into(), node: "swapped".into() };
+    assert_eq!(refused, Some(differ));
+    let refused = topology.add_operator("half", |_| Ok(Limited::default()), &[&["speeds"]]).err();
+    let differ = TopologyError::PortsDiffer { node: "half".into(), ports: 2, given: 1 };
+    assert_eq!(refused, Some(differ));
+    Ok(())
+}
+
+/// Names the port that each row arrived at.
+struct Arrivals;
+
+impl BatchProcessor<Either<Rows<String, i64>, Rows<String, i64>>> for Arrivals {
+    type KOut = String;
+    type VOut = String;
+
+    fn process_batch(
+        &mut self,
+        input: Either<Rows<String, i64>, Rows<String, i64>>,
+        context: &mut Context<'_, String, String>,
+    ) -> Result<(), ProcessorError> {
+        let (port, rows) = match input {
+            Either::Left(rows) => ("left", rows),
+            Either::Right(rows) => ("right", rows),
+        };
+        for row in rows {
+            let value = format!("{port} {}", row.value);
+            context.forward(row.with_value(value));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn one_parent_at_both_ports_hands_each_row_to_the_first_and_then_to_the_second() -> Outcome {
+    for rows_max in [1, 8_192] {
+        let mut topology = two_sources()?;
+        topology.add_operator("arrivals", |_| Ok(Arrivals), &[&["speeds"], &["speeds"]])?;
+        topology.add_sink("out", "out", Produced::<String, String>::default(), &["arrivals"])?;
+        let driver = driver(topology, rows_max)?;
+        let speeds = driver.input_topic::<String, i64>("speeds");
+        for speed in 1..=2 {
+            speeds.pipe_input("a".into(), speed, speed)?;
+        }
+        driver.run_until_idle()?;
+        driver.commit()?;
+        let values: Vec<String> = read(&driver)?.into_iter().map(|(value, _)| value).collect();
+        assert_eq!(values, ["left 1", "right 1", "left 2", "right 2"]);
+    }
+    Ok(())
+}
