@@ -12,8 +12,8 @@
 use super::{EntryRef, KeyBatch, key_bytes::KeyBytes};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use headwater_core::record::Timestamp;
-use std::{hash::BuildHasher, mem::needs_drop};
+use headwater_core::{ports::state::KeyRange, record::Timestamp};
+use std::{collections::BTreeMap, hash::BuildHasher, mem::needs_drop, ops::Bound};
 
 /// One key's newest value, or that it has none.
 #[derive(Debug)]
@@ -71,6 +71,8 @@ pub(super) struct Cache<V> {
     slots: Vec<Option<Entry<V>>>,
     free: Vec<u32>,
     index: HashTable<Indexed>,
+    /// Slots in the order of their keys, from the first scan on.
+    order: Option<BTreeMap<KeyBytes, u32>>,
     dirty: Vec<u32>,
     /// What keys and values own on the heap.
     heap_bytes: usize,
@@ -86,6 +88,18 @@ pub(super) struct Cache<V> {
 fn hash(key: &[u8]) -> u32 {
     // In-memory only: never on disk, so the seed need not last.
     FixedState::with_seed(0x6865_6164).hash_one(key) as u32
+}
+
+/// Whether no key can lie in `range`, of which an ordered map makes a panic.
+fn is_inverted((from, to): KeyRange<'_>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (
+            Bound::Included(from) | Bound::Excluded(from),
+            Bound::Included(to) | Bound::Excluded(to),
+        ) => from >= to,
+    }
 }
 
 /// The hash as a table wants it, which takes its place from the lowest bits and its tag from the highest.
@@ -121,6 +135,7 @@ impl<V> Cache<V> {
             slots: Vec::new(),
             free: Vec::new(),
             index: HashTable::new(),
+            order: None,
             dirty: Vec::new(),
             heap_bytes: 0,
             dirty_bytes: 0,
@@ -134,6 +149,7 @@ impl<V> Cache<V> {
         self.slots.clear();
         self.free.clear();
         self.index.clear();
+        self.order = None;
         self.dirty.clear();
         (self.heap_bytes, self.dirty_bytes, self.hand) = (0, 0, 0);
         self.complete = complete;
@@ -178,6 +194,7 @@ impl<V> Cache<V> {
     fn add(&mut self, entry: Entry<V>) -> u32 {
         self.heap_bytes += entry.heap_bytes();
         let hash = hash(&entry.key);
+        let ordered = self.order.as_ref().map(|_| entry.key.clone());
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -188,6 +205,10 @@ impl<V> Cache<V> {
         };
         if let Some(place) = self.slots.get_mut(slot as usize) {
             *place = Some(entry);
+        }
+        if let Some((order, key)) = self.order.as_mut().zip(ordered) {
+            self.heap_bytes += key.heap_bytes();
+            order.insert(key, slot);
         }
         self.index.insert_unique(spread(hash), Indexed { hash, slot }, |other| spread(other.hash));
         slot
@@ -254,6 +275,28 @@ impl<V> Cache<V> {
         Ok(())
     }
 
+    /// Keeps the keys in order from now on, so that they can be [scanned](Self::scan).
+    pub(super) fn keep_order(&mut self) {
+        if self.order.is_none() {
+            let keys = self.slots.iter().zip(0_u32..);
+            let keys = keys.filter_map(|(entry, slot)| Some((entry.as_ref()?.key.clone(), slot)));
+            let order: BTreeMap<KeyBytes, u32> = keys.collect();
+            self.heap_bytes += order.keys().map(KeyBytes::heap_bytes).sum::<usize>();
+            self.order = Some(order);
+        }
+    }
+
+    /// The entries within `range`, ascending, those without a value among them; none before
+    /// [`keep_order`](Self::keep_order).
+    pub(super) fn scan(
+        &self,
+        range: KeyRange<'_>,
+    ) -> impl DoubleEndedIterator<Item = EntryRef<'_, V>> + use<'_, V> {
+        let order = self.order.as_ref().filter(|_| !is_inverted(range));
+        let slots = order.map(|order| order.range::<[u8], _>(range)).into_iter().flatten();
+        slots.filter_map(|(_, slot)| self.slot(*slot)).map(Entry::as_ref)
+    }
+
     /// All entries that have a value, by their keys' bytes.
     pub(super) fn live_in_order(&self) -> Vec<EntryRef<'_, V>> {
         let live = self.slots.iter().flatten().filter(|entry| entry.value.is_some());
@@ -264,7 +307,13 @@ impl<V> Cache<V> {
 
     /// Memory taken, in bytes.
     pub(super) fn size_bytes(&self) -> usize {
-        self.slots.len() * Self::SLOT_BYTES + self.heap_bytes
+        self.slots.len() * Self::SLOT_BYTES + self.heap_bytes + self.order_bytes()
+    }
+
+    /// What the order of the keys takes, its nodes two thirds full, but for long keys.
+    fn order_bytes(&self) -> usize {
+        let entries = self.order.as_ref().map_or(0, BTreeMap::len);
+        entries * (size_of::<(KeyBytes, u32)>() * 3 / 2)
     }
 
     const SLOT_BYTES: usize = size_of::<Option<Entry<V>>>() + size_of::<Indexed>();
@@ -293,7 +342,8 @@ impl<V> Cache<V> {
     }
 
     fn live_bytes(&self) -> usize {
-        (self.slots.len() - self.free.len()) * Self::SLOT_BYTES + self.heap_bytes
+        let slots = self.slots.len() - self.free.len();
+        slots * Self::SLOT_BYTES + self.heap_bytes + self.order_bytes()
     }
 
     fn remove(&mut self, slot: usize) {
@@ -301,6 +351,10 @@ impl<V> Cache<V> {
         // Of what has no value, the state knows no more.
         self.complete &= entry.value.is_none();
         self.heap_bytes -= entry.heap_bytes();
+        if let Some(order) = &mut self.order {
+            self.heap_bytes -= entry.key.heap_bytes();
+            order.remove(&*entry.key);
+        }
         if let Ok(found) =
             self.index.find_entry(spread(hash(&entry.key)), |other| other.slot as usize == slot)
         {

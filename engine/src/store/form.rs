@@ -6,7 +6,7 @@ use headwater_core::{
     record::{RecordSetBuilder, SetFull, Timestamp},
     serde::{Data, ReadBack, SerdeError, SharedSerde},
 };
-use std::{mem::needs_drop, sync::Arc};
+use std::{mem::needs_drop, ops::Bound, sync::Arc};
 
 /// Which part of which store: what its errors name.
 #[derive(Debug, Clone)]
@@ -74,6 +74,16 @@ impl<K: Data> Keys<K> {
         }
     }
 
+    /// The bytes of a bound.
+    pub(super) fn bound(&self, bound: Bound<&K>) -> Result<Bound<Vec<u8>>, StoreError> {
+        let (Bound::Included(key) | Bound::Excluded(key)) = bound else {
+            return Ok(Bound::Unbounded);
+        };
+        let mut bytes = Vec::new();
+        self.write(key, &mut bytes)?;
+        Ok(bound.map(|_| bytes))
+    }
+
     /// What says whether a key's bytes can be read back; none if all can.
     pub(super) fn check(&self) -> Option<KeyCheck> {
         let serde = SharedSerde::clone(&self.serde);
@@ -92,6 +102,11 @@ impl<K: Data> Keys<K> {
     {
         batch.clear();
         keys.for_each(|key| batch.push(|out| self.serde.serialize(key, out)));
+    }
+
+    /// The error for a key of which its serde says `source`.
+    pub(super) fn refused(&self, source: SerdeError) -> StoreError {
+        self.id.refused_key(source)
     }
 
     /// Why a store has no place for `key`, if it has none.

@@ -1,12 +1,12 @@
 //! A key's bytes as a cache holds them: short ones in place, so that a look-up follows no pointer for them.
 
-use std::ops::Deref;
+use std::{borrow::Borrow, cmp::Ordering, ops::Deref};
 
 /// Keys up to this length lie in place; with its tag and its length such a key is as large as a boxed one's.
 const SHORT_MAX: usize = 22;
 
 /// The bytes of a key.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum KeyBytes {
     Short { length: u8, bytes: [u8; SHORT_MAX] },
     Long(Box<[u8]>),
@@ -43,6 +43,32 @@ impl Deref for KeyBytes {
             Self::Short { length, bytes } => bytes.get(..usize::from(*length)).unwrap_or_default(),
             Self::Long(bytes) => bytes,
         }
+    }
+}
+
+impl Borrow<[u8]> for KeyBytes {
+    fn borrow(&self) -> &[u8] {
+        self
+    }
+}
+
+impl PartialEq for KeyBytes {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for KeyBytes {}
+
+impl PartialOrd for KeyBytes {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for KeyBytes {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (**self).cmp(&**other)
     }
 }
 

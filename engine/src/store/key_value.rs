@@ -1,16 +1,17 @@
 //! Key-value stores: the newest value of each key, with its timestamp.
 
 use super::{
-    EntryRef, KeyBatch, KeyValueBytes, Slot, StateStore, StoreBuilder, StoreChanges, StoreError,
+    KeyBatch, KeyValueBytes, Slot, StateStore, StoreBuilder, StoreChanges, StoreError,
     ValueAndTimestamp,
     form::{Form, Keys, StoreId},
+    scan::as_slice,
 };
 use headwater_core::{
-    ports::state::{Shard, StateError},
+    ports::state::{Order, Shard, StateError},
     record::Timestamp,
     serde::{Data, SharedSerde},
 };
-use std::sync::Arc;
+use std::{ops::RangeBounds, sync::Arc};
 
 /// The newest value of each key: a shell of the key's type around [`KeyValueBytes`].
 pub struct KeyValueStore<K, V> {
@@ -147,17 +148,47 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
         entries.map(|entry| Ok((self.keys.read(entry.key)?, entry.value.cloned(), entry.timestamp)))
     }
 
+    /// The entries whose keys lie within `range`, by their keys' bytes; see [`KeyValueBytes::scan`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NullKey`] and [`StoreError::Key`] for a bound that no key can have, [`StoreError::State`] if the
+    /// state cannot be read or holds something else, here or while the scan goes on.
+    pub fn range(
+        &mut self,
+        range: impl RangeBounds<K>,
+        order: Order,
+    ) -> Result<impl Iterator<Item = Result<(K, ValueAndTimestamp<V>), StateError>>, StoreError>
+    {
+        let Self { keys, entries, .. } = self;
+        let (from, to) = (keys.bound(range.start_bound())?, keys.bound(range.end_bound())?);
+        let found = entries.scan((as_slice(&from), as_slice(&to)), order)?;
+        Ok(found.map(|entry| entry.and_then(|entry| Ok((keys.read(&entry.key)?, entry.value)))))
+    }
+
+    /// The entries whose keys' bytes begin with `prefix`, by their keys' bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`locate`](Self::locate), here or while the scan goes on.
+    pub fn prefix(
+        &mut self,
+        prefix: &[u8],
+        order: Order,
+    ) -> Result<impl Iterator<Item = Result<(K, ValueAndTimestamp<V>), StateError>>, StateError>
+    {
+        let Self { keys, entries, .. } = self;
+        let found = entries.scan_prefix(prefix, order)?;
+        Ok(found.map(|entry| entry.and_then(|entry| Ok((keys.read(&entry.key)?, entry.value)))))
+    }
+
     /// All entries, by their keys' bytes.
     ///
     /// # Errors
     ///
     /// As [`locate`](Self::locate).
     pub fn all(&mut self) -> Result<Vec<(K, ValueAndTimestamp<V>)>, StateError> {
-        let live = |entry: EntryRef<'_, V>| {
-            let value = ValueAndTimestamp::of(entry.value?, entry.timestamp);
-            Some(self.keys.read(entry.key).map(|key| (key, value)))
-        };
-        self.entries.all()?.into_iter().filter_map(live).collect()
+        self.prefix(&[], Order::Ascending)?.collect()
     }
 
     /// The store without the type of its keys.

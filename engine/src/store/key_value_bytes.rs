@@ -1,16 +1,17 @@
 //! Key-value stores by their keys' bytes: what every skin of a key-value store is made of.
 
 use super::{
-    KeyBatch, StoreChanges, StoreError,
+    KeyBatch, Scanned, StoreChanges, StoreError,
     cache::{Cache, Entry, find_all},
     form::Form,
+    scan::{Source, as_slice, beginning_with},
 };
 use headwater_core::{
-    ports::state::{Order, Shard, StateError},
+    ports::state::{KeyRange, Order, Shard, StateError},
     record::{RecordSetBuilder, Timestamp},
     serde::Data,
 };
-use std::{ops::Bound, sync::Arc};
+use std::sync::Arc;
 
 /// Where a store holds a key; see [`KeyValueBytes::locate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,28 +137,34 @@ impl<V: Data> KeyValueBytes<V> {
         self.cache.dirty().map(Entry::as_ref)
     }
 
-    /// All entries that have a value, by their keys' bytes.
+    /// The entries within `range` that have a value, by their keys' bytes. The first scan has the cache keep its keys in
+    /// order from then on.
     ///
     /// # Errors
     ///
-    /// As [`locate`](Self::locate).
-    pub fn all(&mut self) -> Result<Vec<EntryRef<'_, V>>, StateError> {
-        if !self.cache.is_complete() {
-            self.load_all()?;
-        }
-        Ok(self.cache.live_in_order())
+    /// As [`locate`](Self::locate), here or while it goes on.
+    pub fn scan(
+        &mut self,
+        range: KeyRange<'_>,
+        order: Order,
+    ) -> Result<impl Iterator<Item = Result<Scanned<V>, StateError>> + use<'_, V>, StateError> {
+        self.cache.keep_order();
+        let Self { form, cache, shard } = self;
+        Source { form, cache, shard: &**shard }.scan(&[], range, order)
     }
 
-    fn load_all(&mut self) -> Result<(), StateError> {
-        let shard = Arc::clone(&self.shard);
-        for entry in shard.scan((Bound::Unbounded, Bound::Unbounded), Order::Ascending)? {
-            let (key, stored) = entry?;
-            if self.cache.find(&key).is_none() {
-                self.form.adopt(&mut self.cache, &key, &stored)?;
-            }
-        }
-        self.cache.mark_complete();
-        Ok(())
+    /// As [`scan`](Self::scan), for the keys whose bytes begin with `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// As [`scan`](Self::scan).
+    pub fn scan_prefix(
+        &mut self,
+        prefix: &[u8],
+        order: Order,
+    ) -> Result<impl Iterator<Item = Result<Scanned<V>, StateError>> + use<'_, V>, StateError> {
+        let (from, to) = beginning_with(prefix);
+        self.scan((as_slice(&from), as_slice(&to)), order)
     }
 
     pub(super) fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {

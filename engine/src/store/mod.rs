@@ -3,8 +3,10 @@
 //! | module | holds |
 //! |---|---|
 //! | `cache` | entries by their keys' bytes, and which of them changed |
-//! | `key_value_bytes`, `window_bytes` | the stores themselves, without the type of their keys: the kernel works on them |
-//! | `key_value`, `window` | thin shells that write and read typed keys |
+//! | `key_value_bytes`, `window_bytes`, `time_bytes` | the stores themselves, without the type of their keys: the kernel works on them |
+//! | `key_value`, `window`, `time` | thin shells that write and read typed keys |
+//! | `segments` | entries laid out by time, for windows and time stores |
+//! | `scan` | what is cached over what the state has, in the order of keys |
 //! | `floor` | the changelog record that tells what has expired |
 //! | `form` | keys and values to bytes and back, and the errors of that |
 //! | `key_batch` | the key bytes of a batch, written once |
@@ -19,6 +21,7 @@
 //! - A cache that has held every entry since its shard was empty is *complete*: a miss is then an answer.
 
 mod cache;
+pub mod conformance;
 mod error;
 pub(crate) mod floor;
 mod form;
@@ -26,8 +29,12 @@ mod key_batch;
 mod key_bytes;
 mod key_value;
 mod key_value_bytes;
+mod scan;
+mod segments;
 #[cfg(test)]
 mod tests;
+mod time;
+mod time_bytes;
 mod window;
 mod window_bytes;
 mod windowed;
@@ -36,6 +43,9 @@ pub use error::StoreError;
 pub use key_batch::KeyBatch;
 pub use key_value::KeyValueStore;
 pub use key_value_bytes::{EntryRef, KeyValueBytes, Slot};
+pub use scan::Scanned;
+pub use time::TimeStore;
+pub use time_bytes::{TimeBytes, Timed};
 pub use window::{WindowEntry, WindowStore};
 pub use window_bytes::{WindowBytes, WindowSlot};
 pub use windowed::{Window, Windowed, WindowedSerde};
@@ -150,7 +160,9 @@ impl StoreBuilder {
         &self.spec
     }
 
-    pub(crate) fn make(&self, shard: Arc<dyn Shard>, partition: u32) -> Box<dyn StateStore> {
+    /// The store over a shard, as the part for `partition`.
+    #[must_use]
+    pub fn make(&self, shard: Arc<dyn Shard>, partition: u32) -> Box<dyn StateStore> {
         (self.make)(shard, partition)
     }
 }

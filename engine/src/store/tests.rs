@@ -2,7 +2,8 @@
 
 use super::*;
 use headwater_core::{
-    ports::state::{KeyRange, Order, Scan, Stored},
+    ports::state::{KeyRange, Order, Scan, State, StateCommit, Stored},
+    record::TopicPartition,
     serde::{I64, Nullable, Serde, SerdeError, SharedSerde, Utf8, for_type},
 };
 use std::{
@@ -45,8 +46,14 @@ impl MapShard {
     /// Commits `store`, whose shard this is, and has its cache evict everything.
     pub(super) fn publish(&self, store: &mut dyn StateStore, epoch: u64) {
         let changes = store.commit(epoch).unwrap();
+        self.apply(&changes.records, changes.expire_below.as_deref());
+        *self.position.lock().unwrap() = Some(i64::try_from(epoch).unwrap());
+        store.published(epoch, 0);
+    }
+
+    fn apply(&self, records: &RecordSet, expire_below: Option<&[u8]>) {
         let mut entries = self.entries.lock().unwrap();
-        for record in changes.records.iter() {
+        for record in records.iter() {
             let key = record.key.unwrap().to_vec();
             match record.value {
                 Some(value) => {
@@ -55,12 +62,7 @@ impl MapShard {
                 None => entries.remove(&key),
             };
         }
-        if let Some(floor) = changes.expire_below {
-            entries.retain(|key, _| *key >= floor);
-        }
-        drop(entries);
-        *self.position.lock().unwrap() = Some(i64::try_from(epoch).unwrap());
-        store.published(epoch, 0);
+        entries.retain(|key, _| expire_below.is_none_or(|floor| key.as_slice() >= floor));
     }
 
     fn take_looked_up(&self) -> Vec<Vec<u8>> {
@@ -334,4 +336,37 @@ fn stores_count_what_their_values_own() {
         store.published(1, 16 * MIB);
         assert!(store.size_bytes() <= 16 * MIB, "{} bytes", store.size_bytes());
     }
+}
+
+/// A state of one shard.
+#[derive(Debug, Default)]
+struct MapState(Arc<MapShard>);
+
+impl State for MapState {
+    fn open(&self, _: &StoreSpec, _: u32) -> Result<Arc<dyn Shard>, StateError> {
+        Ok(Arc::clone(&self.0) as Arc<dyn Shard>)
+    }
+
+    fn publish(&self, commit: StateCommit) -> Result<(), StateError> {
+        for change in commit.changes {
+            for records in &change.records {
+                self.0.apply(records, change.expire_below.as_deref());
+            }
+            *self.0.position.lock().unwrap() = Some(change.position);
+        }
+        Ok(())
+    }
+
+    fn position(&self) -> Vec<(TopicPartition, i64)> {
+        Vec::new()
+    }
+
+    fn flush(&self) -> Result<(), StateError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn stores_conform() {
+    conformance::check(|| Arc::new(MapState::default()));
 }

@@ -158,7 +158,7 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     pub fn entries_below(&mut self, end: Timestamp) -> Result<Vec<WindowEntry<K, V>>, StateError> {
         let Self { keys, windows, .. } = self;
         let mut entries = Vec::new();
-        for start in windows.starts_below(end) {
+        for start in windows.starts_in(Timestamp::MIN..end) {
             for EntryRef { key, value, timestamp } in windows.entries_of(start)? {
                 let Some(value) = value else { continue };
                 entries.push((keys.read(key)?, start, ValueAndTimestamp::of(value, timestamp)));
@@ -193,22 +193,22 @@ impl<K: Data, V: Data> WindowStore<K, V> {
 
 impl<K: Data, V: Data> StateStore for WindowStore<K, V> {
     fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
-        self.windows.commit(epoch)
+        self.windows.windows.commit(epoch)
     }
 
     fn published(&mut self, epoch: u64, bytes_max: usize) {
-        self.windows.published(epoch, bytes_max);
+        self.windows.windows.published(epoch, bytes_max);
     }
 
     fn size_bytes(&self) -> usize {
-        self.windows.size_bytes()
+        self.windows.windows.size_bytes()
     }
 
     fn dirty_bytes(&self) -> usize {
-        self.windows.dirty_bytes()
+        self.windows.windows.dirty_bytes()
     }
 
     fn shard(&self) -> &Arc<dyn Shard> {
-        self.windows.shard()
+        &self.windows.windows.shard
     }
 }

@@ -1,59 +1,35 @@
-//! Window stores by their keys' bytes, laid out by window start so that expiry drops whole buckets.
-//!
-//! Stored keys are the window's start (8 bytes, big-endian) and then the key's bytes: windows lie in time order, and
-//! all that expires is one range.
+//! Window stores by their keys' bytes: a bucket for each window start.
 
 use super::{
-    EntryRef, KeyBatch, StoreChanges, StoreError,
-    cache::{Cache, find_all},
+    EntryRef, KeyBatch, StoreError,
+    cache::find_all,
     form::Form,
+    segments::{Bucket, Segments},
 };
 use headwater_core::{
-    ports::state::{Order, Shard, StateError},
-    record::{RecordSetBuilder, Timestamp},
+    ports::state::{Shard, StateError},
+    record::Timestamp,
     serde::Data,
 };
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
-
-/// Emptied buckets that keep their memory for the next windows, which are about as large.
-const SPARE_MAX: usize = 2;
+use std::{ops::Range, sync::Arc};
 
 /// Where a window store holds a key; see [`WindowBytes::locate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowSlot {
-    bucket: u32,
+    bucket: Bucket,
     slot: u32,
 }
 
 /// The newest value of each key and window start, by the key's bytes.
 pub struct WindowBytes<V> {
-    form: Form<V>,
-    shard: Arc<dyn Shard>,
-    /// By window start: the place of its entries in `buckets`, which stays the same while the window is kept.
-    starts: BTreeMap<Timestamp, u32>,
-    buckets: Vec<Cache<V>>,
-    /// Places in `buckets` that no window takes.
-    free: Vec<u32>,
-    /// Windows that start below this one are gone, here and, once committed, in the state.
-    floor: Timestamp,
-    /// One past the start of the newest window that expired since the last commit: what the changelog is told. It
-    /// depends on the rows alone, where the floor also depends on when it was asked for.
-    expired_below: Option<Timestamp>,
+    pub(super) windows: Segments<V>,
 }
 
 opaque_debug!(WindowBytes<V>);
 
 impl<V: Data> WindowBytes<V> {
     pub(super) fn new(form: Form<V>, shard: Arc<dyn Shard>) -> Self {
-        Self {
-            form,
-            shard,
-            starts: BTreeMap::new(),
-            buckets: Vec::new(),
-            free: Vec::new(),
-            floor: Timestamp::MIN,
-            expired_below: None,
-        }
+        Self { windows: Segments::new(form, shard) }
     }
 
     /// Learns which windows the state holds; called once before the first record, and costs a look-up a window start.
@@ -62,26 +38,12 @@ impl<V: Data> WindowBytes<V> {
     ///
     /// [`StateError`] if the state cannot be read.
     pub fn open(&mut self) -> Result<(), StateError> {
-        if self.shard.position().is_none() {
-            return Ok(());
-        }
-        let shard = Arc::clone(&self.shard);
-        let mut from = 0_i64.to_be_bytes();
-        while let Some(first) =
-            shard.scan((Bound::Included(&from), Bound::Unbounded), Order::Ascending)?.next()
-        {
-            let (key, _) = first?;
-            let start = self.split(&key)?.0;
-            self.add_bucket(start, false);
-            let Some(next) = start.checked_add(1) else { break };
-            from = next.to_be_bytes();
-        }
-        Ok(())
+        self.windows.open()
     }
 
     /// Where the store holds the key of each row in the window that starts at the same place of `starts`, having read what
-    /// the cache lacked in one go: good until windows are removed. A row without a key or a start is nowhere,
-    /// nor is a new key that cannot be read back.
+    /// the cache lacked in one go: good until windows are removed. A row without a key or a start is nowhere, nor is a new
+    /// key that cannot be read back.
     ///
     /// # Errors
     ///
@@ -92,12 +54,13 @@ impl<V: Data> WindowBytes<V> {
         keys: &KeyBatch,
     ) -> Result<Vec<Option<WindowSlot>>, StateError> {
         let buckets = self.buckets_of(starts);
-        let bucket_at = |row: usize| self.buckets.get((*buckets.get(row)?)? as usize);
-        let mut slots = find_all(bucket_at, keys);
+        let entries_at =
+            |row: usize| buckets.get(row).copied().flatten().map(|b| self.windows.entries(b));
+        let mut slots = find_all(entries_at, keys);
         let mut missing: Vec<(Timestamp, &[u8])> = Vec::new();
         for (row, (key, slot)) in keys.iter().zip(&slots).enumerate() {
             let is_missing =
-                slot.is_none() && bucket_at(row).is_some_and(|bucket| !bucket.is_complete());
+                slot.is_none() && entries_at(row).is_some_and(|entries| !entries.is_complete());
             let start = starts.get(row).copied().flatten().filter(|_| is_missing);
             missing.extend(start.zip(key));
         }
@@ -107,8 +70,7 @@ impl<V: Data> WindowBytes<V> {
         let rows = keys.iter().zip(&buckets).zip(&mut slots);
         for ((key, bucket), slot) in rows.filter(|(_, slot)| slot.is_none()) {
             let Some((key, bucket)) = key.zip(*bucket) else { continue };
-            let Self { form, buckets, .. } = &mut *self;
-            let entries = bucket_in(buckets, bucket);
+            let (form, entries) = self.windows.with_form(bucket);
             *slot = entries
                 .find(key)
                 .map_or_else(|| form.load(entries, key, None), |slot| Ok(Some(slot)))?;
@@ -120,14 +82,14 @@ impl<V: Data> WindowBytes<V> {
     }
 
     /// The bucket of each row.
-    fn buckets_of(&mut self, starts: &[Option<Timestamp>]) -> Vec<Option<u32>> {
+    fn buckets_of(&mut self, starts: &[Option<Timestamp>]) -> Vec<Option<Bucket>> {
         // Neighbours mostly share a window.
-        let mut last: Option<(Timestamp, u32)> = None;
+        let mut last: Option<(Timestamp, Bucket)> = None;
         let bucket_of = |start: &Option<Timestamp>| {
             let start = (*start)?;
             let bucket = match last {
                 Some((before, bucket)) if before == start => bucket,
-                _ => self.bucket_of(start),
+                _ => self.windows.bucket_of(start),
             };
             last = Some((start, bucket));
             Some(bucket)
@@ -142,11 +104,11 @@ impl<V: Data> WindowBytes<V> {
         let stored_keys: Vec<Vec<u8>> =
             missing.iter().map(|(start, key)| [&start.to_be_bytes(), *key].concat()).collect();
         let stored_keys: Vec<&[u8]> = stored_keys.iter().map(Vec::as_slice).collect();
-        let found = self.shard.multi_get(&stored_keys)?;
+        let found = self.windows.shard.multi_get(&stored_keys)?;
         for ((start, key), stored) in missing.into_iter().zip(found) {
-            let bucket = self.bucket_of(start);
-            let Self { form, buckets, .. } = self;
-            form.load(bucket_in(buckets, bucket), key, stored.as_ref())?;
+            let bucket = self.windows.bucket_of(start);
+            let (form, entries) = self.windows.with_form(bucket);
+            form.load(entries, key, stored.as_ref())?;
         }
         Ok(())
     }
@@ -159,19 +121,17 @@ impl<V: Data> WindowBytes<V> {
     /// [`StoreError::Key`] if the key is new and cannot be read back, [`StoreError::State`] as
     /// [`locate`](Self::locate).
     pub fn locate_one(&mut self, start: Timestamp, key: &[u8]) -> Result<WindowSlot, StoreError> {
-        let bucket = self.bucket_of(start);
-        let entries = self.bucket(bucket);
+        let bucket = self.windows.bucket_of(start);
+        let entries = self.windows.entries(bucket);
         if let Some(slot) = entries.find(key) {
             return Ok(WindowSlot { bucket, slot });
         }
-        let is_complete = entries.is_complete();
-        let stored = if is_complete {
+        let stored = if entries.is_complete() {
             None
         } else {
-            self.shard.get(&[&start.to_be_bytes(), key].concat())?
+            self.windows.shard.get(&[&start.to_be_bytes(), key].concat())?
         };
-        let Self { form, buckets, .. } = self;
-        let entries = bucket_in(buckets, bucket);
+        let (form, entries) = self.windows.with_form(bucket);
         let slot = match stored {
             Some(stored) => form.adopt(entries, key, &stored)?,
             None => form.add(entries, key)?,
@@ -181,7 +141,7 @@ impl<V: Data> WindowBytes<V> {
 
     /// The value in `slot`, if there is one, and its timestamp.
     pub fn get(&mut self, slot: WindowSlot) -> (Option<&V>, Timestamp) {
-        let entry = self.bucket(slot.bucket).touch(slot.slot);
+        let entry = self.windows.entries_mut(slot.bucket).touch(slot.slot);
         (entry.value.as_ref(), entry.timestamp)
     }
 
@@ -196,20 +156,20 @@ impl<V: Data> WindowBytes<V> {
         slot: WindowSlot,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
     ) -> Result<R, StoreError> {
-        let Self { form, buckets, .. } = self;
-        form.update(bucket_in(buckets, slot.bucket), slot.slot, change)
+        let (form, entries) = self.windows.with_form(slot.bucket);
+        form.update(entries, slot.slot, change)
     }
 
     /// The start of the oldest window that is kept.
     #[must_use]
     pub fn oldest(&self) -> Option<Timestamp> {
-        self.starts.first_key_value().map(|(start, _)| *start)
+        self.windows.oldest()
     }
 
-    /// The starts of the windows that start below `end`.
+    /// The starts of the windows that start within `range`, ascending.
     #[must_use]
-    pub fn starts_below(&self, end: Timestamp) -> Vec<Timestamp> {
-        self.starts.range(..end).map(|(start, _)| *start).collect()
+    pub fn starts_in(&self, range: Range<Timestamp>) -> Vec<Timestamp> {
+        if range.is_empty() { Vec::new() } else { self.windows.starts_in(range) }
     }
 
     /// Every entry of the window that starts at `start`, by the keys' bytes.
@@ -218,132 +178,20 @@ impl<V: Data> WindowBytes<V> {
     ///
     /// As [`locate`](Self::locate).
     pub fn entries_of(&mut self, start: Timestamp) -> Result<Vec<EntryRef<'_, V>>, StateError> {
-        let Some(bucket) = self.starts.get(&start).copied() else { return Ok(Vec::new()) };
-        if !self.bucket(bucket).is_complete() {
-            self.load_all(start, bucket)?;
+        let Some(bucket) = self.windows.find(start) else { return Ok(Vec::new()) };
+        if !self.windows.entries(bucket).is_complete() {
+            self.windows.load_all(start, bucket)?;
         }
-        Ok(self.bucket(bucket).live_in_order())
+        Ok(self.windows.entries(bucket).live_in_order())
     }
 
     /// The entries that changed since the last commit, by window start and then in the order of their first change.
     pub fn changed(&self) -> impl Iterator<Item = (Timestamp, EntryRef<'_, V>)> {
-        let buckets = self.starts.iter().filter_map(|(start, bucket)| {
-            self.buckets.get(*bucket as usize).map(|bucket| (*start, bucket))
-        });
-        buckets.flat_map(|(start, bucket)| bucket.dirty().map(move |entry| (start, entry.as_ref())))
+        self.windows.changed()
     }
 
     /// Removes every window that starts below `floor`. What changed in them since the last commit is never written.
     pub fn expire_below(&mut self, floor: Timestamp) {
-        if floor <= self.floor {
-            return;
-        }
-        let kept = self.starts.split_off(&floor);
-        let expired = std::mem::replace(&mut self.starts, kept);
-        if let Some((newest, _)) = expired.last_key_value() {
-            self.expired_below = Some(newest.saturating_add(1));
-        }
-        for bucket in expired.into_values() {
-            let spare = self.free.len() < SPARE_MAX;
-            let entries = self.bucket(bucket);
-            if spare {
-                entries.restart(true);
-            } else {
-                *entries = Cache::new(true);
-            }
-            self.free.push(bucket);
-        }
-        self.floor = floor;
+        self.windows.expire_below(floor);
     }
-
-    /// Reads what the bucket of `start` lacks.
-    fn load_all(&mut self, start: Timestamp, bucket: u32) -> Result<(), StateError> {
-        let (from, to) = (start.to_be_bytes(), start.saturating_add(1).to_be_bytes());
-        let shard = Arc::clone(&self.shard);
-        for entry in shard.scan((Bound::Included(&from), Bound::Excluded(&to)), Order::Ascending)? {
-            let (stored_key, stored) = entry?;
-            let key = self.split(&stored_key)?.1;
-            let Self { form, buckets, .. } = self;
-            let entries = bucket_in(buckets, bucket);
-            if entries.find(key).is_none() {
-                form.adopt(entries, key, &stored)?;
-            }
-        }
-        self.bucket(bucket).mark_complete();
-        Ok(())
-    }
-
-    fn split<'k>(&self, stored_key: &'k [u8]) -> Result<(Timestamp, &'k [u8]), StateError> {
-        let no_start = || self.form.id.damaged("a key has no window start");
-        let (start, key) = stored_key.split_first_chunk::<8>().ok_or_else(no_start)?;
-        Ok((i64::from_be_bytes(*start), key))
-    }
-
-    /// The bucket of the window that starts at `start`, made if there is none: it is then new to the state too.
-    fn bucket_of(&mut self, start: Timestamp) -> u32 {
-        match self.starts.get(&start) {
-            Some(bucket) => *bucket,
-            None => self.add_bucket(start, true),
-        }
-    }
-
-    fn add_bucket(&mut self, start: Timestamp, complete: bool) -> u32 {
-        let bucket = self.free.pop().unwrap_or_else(|| {
-            self.buckets.push(Cache::new(complete));
-            u32::try_from(self.buckets.len() - 1).expect("a task keeps fewer than 2^32 windows")
-        });
-        self.bucket(bucket).restart(complete);
-        self.starts.insert(start, bucket);
-        bucket
-    }
-
-    fn bucket(&mut self, bucket: u32) -> &mut Cache<V> {
-        bucket_in(&mut self.buckets, bucket)
-    }
-
-    pub(super) fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
-        let mut records = RecordSetBuilder::default();
-        let mut stored_key = Vec::new();
-        let Self { form, starts, buckets, .. } = self;
-        for (start, bucket) in starts {
-            bucket_in(buckets, *bucket).commit(epoch, |entry| {
-                stored_key.clear();
-                stored_key.extend_from_slice(&start.to_be_bytes());
-                stored_key.extend_from_slice(&entry.key);
-                form.write_change(&mut records, &stored_key, &entry.as_ref())
-            })?;
-        }
-        let expire_below = self.expired_below.take().map(|below| below.to_be_bytes().to_vec());
-        Ok(StoreChanges { records: records.build(), expire_below })
-    }
-
-    pub(super) fn published(&mut self, epoch: u64, bytes_max: usize) {
-        let mut size = self.size_bytes();
-        let Self { starts, buckets, .. } = self;
-        for bucket in starts.values() {
-            if size <= bytes_max {
-                break;
-            }
-            let bucket = bucket_in(buckets, *bucket);
-            let before = bucket.size_bytes();
-            bucket.evict(epoch, before.saturating_sub(size - bytes_max));
-            size -= before.saturating_sub(bucket.size_bytes());
-        }
-    }
-
-    pub(super) fn size_bytes(&self) -> usize {
-        self.buckets.iter().map(Cache::size_bytes).sum()
-    }
-
-    pub(super) fn dirty_bytes(&self) -> usize {
-        self.buckets.iter().map(Cache::dirty_bytes).sum()
-    }
-
-    pub(super) fn shard(&self) -> &Arc<dyn Shard> {
-        &self.shard
-    }
-}
-
-fn bucket_in<V>(buckets: &mut [Cache<V>], bucket: u32) -> &mut Cache<V> {
-    buckets.get_mut(bucket as usize).expect("a window's bucket is there until the window expires")
 }

@@ -1,0 +1,225 @@
+//! Entries laid out by time: a bucket for each stretch of it, of which the oldest are dropped whole.
+//!
+//! Stored keys are the start of the stretch (8 bytes, big-endian) and then the entry's own key: stretches lie in time
+//! order, and all that expires is one range.
+
+use super::{
+    EntryRef, StoreChanges,
+    cache::Cache,
+    form::Form,
+    scan::{Merged, Source},
+};
+use headwater_core::{
+    ports::state::{KeyRange, Order, Shard, StateError},
+    record::{RecordSetBuilder, Timestamp},
+    serde::Data,
+};
+use std::{
+    collections::BTreeMap,
+    ops::{Bound, RangeBounds},
+    sync::Arc,
+};
+
+/// Emptied buckets that keep their memory for the next stretches, which are about as large.
+const SPARE_MAX: usize = 2;
+
+/// Where the entries of a stretch are; good until the stretch is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bucket(u32);
+
+/// Entries by stretch of time and own key.
+pub(super) struct Segments<V> {
+    pub(super) form: Form<V>,
+    pub(super) shard: Arc<dyn Shard>,
+    /// By start.
+    starts: BTreeMap<Timestamp, Bucket>,
+    buckets: Vec<Cache<V>>,
+    /// Places in `buckets` that no stretch takes.
+    free: Vec<Bucket>,
+    /// The start of the newest stretch that was removed since the last commit: what the state then removes.
+    removed: Option<Timestamp>,
+}
+
+impl<V: Data> Segments<V> {
+    pub(super) fn new(form: Form<V>, shard: Arc<dyn Shard>) -> Self {
+        Self {
+            form,
+            shard,
+            starts: BTreeMap::new(),
+            buckets: Vec::new(),
+            free: Vec::new(),
+            removed: None,
+        }
+    }
+
+    /// Learns which stretches the state holds, at the cost of a look-up for each.
+    pub(super) fn open(&mut self) -> Result<(), StateError> {
+        if self.shard.position().is_none() {
+            return Ok(());
+        }
+        let shard = Arc::clone(&self.shard);
+        let mut from = 0_i64.to_be_bytes();
+        while let Some(first) =
+            shard.scan((Bound::Included(&from), Bound::Unbounded), Order::Ascending)?.next()
+        {
+            let (key, _) = first?;
+            let start = self.split(&key)?.0;
+            self.add_bucket(start, false);
+            let Some(next) = start.checked_add(1) else { break };
+            from = next.to_be_bytes();
+        }
+        Ok(())
+    }
+
+    /// The start of the oldest stretch.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.starts.first_key_value().map(|(start, _)| *start)
+    }
+
+    /// The starts within `range`, ascending.
+    pub(super) fn starts_in(&self, range: impl RangeBounds<Timestamp>) -> Vec<Timestamp> {
+        self.starts.range(range).map(|(start, _)| *start).collect()
+    }
+
+    /// The bucket of the stretch that starts at `start`, made if there is none: it is then new to the state too.
+    pub(super) fn bucket_of(&mut self, start: Timestamp) -> Bucket {
+        match self.starts.get(&start) {
+            Some(bucket) => *bucket,
+            None => self.add_bucket(start, true),
+        }
+    }
+
+    /// The bucket of the stretch that starts at `start`, if there is one.
+    pub(super) fn find(&self, start: Timestamp) -> Option<Bucket> {
+        self.starts.get(&start).copied()
+    }
+
+    fn add_bucket(&mut self, start: Timestamp, complete: bool) -> Bucket {
+        let bucket = self.free.pop().unwrap_or_else(|| {
+            self.buckets.push(Cache::new(complete));
+            let place = u32::try_from(self.buckets.len() - 1);
+            Bucket(place.expect("a task keeps fewer than 2^32 stretches of time"))
+        });
+        self.entries_mut(bucket).restart(complete);
+        self.starts.insert(start, bucket);
+        bucket
+    }
+
+    pub(super) fn entries(&self, bucket: Bucket) -> &Cache<V> {
+        self.buckets.get(bucket.0 as usize).expect(IS_THERE)
+    }
+
+    pub(super) fn entries_mut(&mut self, bucket: Bucket) -> &mut Cache<V> {
+        entries_in(&mut self.buckets, bucket)
+    }
+
+    /// A bucket's entries, and the form to read and change them with.
+    pub(super) fn with_form(&mut self, bucket: Bucket) -> (&mut Form<V>, &mut Cache<V>) {
+        (&mut self.form, entries_in(&mut self.buckets, bucket))
+    }
+
+    /// A bucket's entries within a range of own keys. Its order must be kept.
+    pub(super) fn scan(
+        &self,
+        start: Timestamp,
+        bucket: Bucket,
+        range: KeyRange<'_>,
+        order: Order,
+    ) -> Result<Merged<'_, V>, StateError> {
+        let (cache, shard) = (self.entries(bucket), &*self.shard);
+        Source { form: &self.form, cache, shard }.scan(&start.to_be_bytes(), range, order)
+    }
+
+    /// Reads what the bucket of `start` lacks.
+    pub(super) fn load_all(&mut self, start: Timestamp, bucket: Bucket) -> Result<(), StateError> {
+        let (from, to) = (start.to_be_bytes(), start.saturating_add(1).to_be_bytes());
+        let shard = Arc::clone(&self.shard);
+        for entry in shard.scan((Bound::Included(&from), Bound::Excluded(&to)), Order::Ascending)? {
+            let (stored_key, stored) = entry?;
+            let key = self.split(&stored_key)?.1;
+            let (form, entries) = self.with_form(bucket);
+            if entries.find(key).is_none() {
+                form.adopt(entries, key, &stored)?;
+            }
+        }
+        self.entries_mut(bucket).mark_complete();
+        Ok(())
+    }
+
+    fn split<'k>(&self, stored_key: &'k [u8]) -> Result<(Timestamp, &'k [u8]), StateError> {
+        let no_start = || self.form.id.damaged("a key does not begin with a time");
+        let (start, key) = stored_key.split_first_chunk::<8>().ok_or_else(no_start)?;
+        Ok((i64::from_be_bytes(*start), key))
+    }
+
+    /// The entries that changed since the last commit, by stretch and then in the order of their first change.
+    pub(super) fn changed(&self) -> impl Iterator<Item = (Timestamp, EntryRef<'_, V>)> {
+        self.starts.iter().flat_map(|(start, bucket)| {
+            self.entries(*bucket).dirty().map(move |entry| (*start, entry.as_ref()))
+        })
+    }
+
+    /// Removes every stretch that starts below `floor`. What changed in them since the last commit is never written.
+    pub(super) fn expire_below(&mut self, floor: Timestamp) {
+        let kept = self.starts.split_off(&floor);
+        let expired = std::mem::replace(&mut self.starts, kept);
+        // What is told is the last stretch that went, not how far time was: that depends on the size of a batch.
+        self.removed = self.removed.max(expired.last_key_value().map(|(start, _)| *start));
+        for bucket in expired.into_values() {
+            let spare = self.free.len() < SPARE_MAX;
+            let entries = self.entries_mut(bucket);
+            if spare {
+                entries.restart(true);
+            } else {
+                *entries = Cache::new(true);
+            }
+            self.free.push(bucket);
+        }
+    }
+
+    pub(super) fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
+        let mut records = RecordSetBuilder::default();
+        let mut stored_key = Vec::new();
+        let Self { form, starts, buckets, .. } = self;
+        for (start, bucket) in starts {
+            entries_in(buckets, *bucket).commit(epoch, |entry| {
+                stored_key.clear();
+                stored_key.extend_from_slice(&start.to_be_bytes());
+                stored_key.extend_from_slice(&entry.key);
+                form.write_change(&mut records, &stored_key, &entry.as_ref())
+            })?;
+        }
+        let floor = self.removed.take().map(|newest| newest.saturating_add(1));
+        let expire_below = floor.map(|floor| floor.to_be_bytes().to_vec());
+        Ok(StoreChanges { records: records.build(), expire_below })
+    }
+
+    /// Evicts from the oldest stretch on.
+    pub(super) fn published(&mut self, epoch: u64, bytes_max: usize) {
+        let mut size = self.size_bytes();
+        let Self { starts, buckets, .. } = self;
+        for bucket in starts.values() {
+            if size <= bytes_max {
+                break;
+            }
+            let entries = entries_in(buckets, *bucket);
+            let before = entries.size_bytes();
+            entries.evict(epoch, before.saturating_sub(size - bytes_max));
+            size -= before.saturating_sub(entries.size_bytes());
+        }
+    }
+
+    pub(super) fn size_bytes(&self) -> usize {
+        self.buckets.iter().map(Cache::size_bytes).sum()
+    }
+
+    pub(super) fn dirty_bytes(&self) -> usize {
+        self.buckets.iter().map(Cache::dirty_bytes).sum()
+    }
+}
+
+const IS_THERE: &str = "a stretch's bucket is there until the stretch is removed";
+
+fn entries_in<V>(buckets: &mut [Cache<V>], bucket: Bucket) -> &mut Cache<V> {
+    buckets.get_mut(bucket.0 as usize).expect(IS_THERE)
+}

@@ -1,0 +1,133 @@
+//! Time stores: several values of a key and a time, fetched by key over a stretch of time.
+
+use super::{
+    StateStore, StoreBuilder, StoreChanges, StoreError, TimeBytes, Timed,
+    form::{Form, KeyCheck, Keys, StoreId},
+};
+use headwater_core::{
+    ports::state::{Order, Shard, StateError},
+    record::Timestamp,
+    serde::{Data, SharedSerde},
+};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+
+/// Values by key and time, of which there may be several: a shell of the key's type around [`TimeBytes`].
+///
+/// They lie in segments of time, which are removed whole: the size of a segment bounds how much longer than asked for a
+/// value is kept, and each segment that a fetch touches costs it a look-up. A third of the time that values are kept is
+/// a good size.
+pub struct TimeStore<K, V> {
+    keys: Keys<K>,
+    key_check: Option<KeyCheck>,
+    values: TimeBytes<V>,
+    scratch: Vec<u8>,
+}
+
+opaque_debug!(TimeStore<K, V>);
+
+impl<K: Data, V: Data> TimeStore<K, V> {
+    /// Declares such a store, with segments of the given size.
+    #[must_use]
+    pub fn builder(
+        name: &str,
+        keys: SharedSerde<K>,
+        values: SharedSerde<V>,
+        segment: Duration,
+    ) -> StoreBuilder {
+        let segment_ms = i64::try_from(segment.as_millis()).unwrap_or(i64::MAX).max(1);
+        let (key, value) = (keys.schema(), values.schema());
+        let schema = format!("segment of {segment_ms} ms, {key}, time, sequence -> {value}");
+        let named: Arc<str> = name.into();
+        StoreBuilder::new(name, schema, move |shard, partition| {
+            let id = StoreId { name: Arc::clone(&named), partition };
+            let keys = Keys::new(&keys, &id);
+            Box::new(Self {
+                key_check: keys.check(),
+                values: TimeBytes::new(Form::new(None, &values, &id), shard, segment_ms),
+                keys,
+                scratch: Vec::new(),
+            })
+        })
+    }
+
+    /// As [`TimeBytes::open`].
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] if the state cannot be read.
+    pub fn open(&mut self) -> Result<(), StateError> {
+        self.values.open()
+    }
+
+    /// Adds a value of `key` at `time`, behind those that are there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NullKey`] and [`StoreError::Key`] if there is no place for the key, [`StoreError::Value`] if the
+    /// value cannot be kept, [`StoreError::State`] if the state cannot be read.
+    pub fn add(&mut self, key: &K, time: Timestamp, value: V) -> Result<(), StoreError> {
+        self.keys.write(key, &mut self.scratch)?;
+        let checked = self.key_check.as_ref().map_or(Ok(()), |check| check(&self.scratch));
+        checked.map_err(|e| self.keys.refused(e))?;
+        self.values.add(&self.scratch, time, value)
+    }
+
+    /// Removes the value of `key` at `time` that [`fetch`](Self::fetch) gave with `sequence`.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch`](Self::fetch).
+    pub fn remove(&mut self, key: &K, time: Timestamp, sequence: u32) -> Result<(), StoreError> {
+        self.keys.write(key, &mut self.scratch)?;
+        self.values.remove(&self.scratch, time, sequence)
+    }
+
+    /// The values of `key` within `times`, by time and then in the order they were added.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NullKey`] and [`StoreError::Key`] if no key can be so, [`StoreError::State`] if the state cannot be
+    /// read or holds something else, here or while it goes on.
+    pub fn fetch(
+        &mut self,
+        key: &K,
+        times: RangeInclusive<Timestamp>,
+        order: Order,
+    ) -> Result<impl Iterator<Item = Result<Timed<V>, StateError>> + use<'_, K, V>, StoreError>
+    {
+        self.keys.write(key, &mut self.scratch)?;
+        Ok(self.values.fetch(&self.scratch, times, order)?)
+    }
+
+    /// As [`TimeBytes::expire_below`].
+    pub fn expire_below(&mut self, floor: Timestamp) {
+        self.values.expire_below(floor);
+    }
+
+    /// The store without the type of its keys.
+    pub fn by_bytes(&mut self) -> &mut TimeBytes<V> {
+        &mut self.values
+    }
+}
+
+impl<K: Data, V: Data> StateStore for TimeStore<K, V> {
+    fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
+        self.values.segments.commit(epoch)
+    }
+
+    fn published(&mut self, epoch: u64, bytes_max: usize) {
+        self.values.segments.published(epoch, bytes_max);
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.values.segments.size_bytes()
+    }
+
+    fn dirty_bytes(&self) -> usize {
+        self.values.segments.dirty_bytes()
+    }
+
+    fn shard(&self) -> &Arc<dyn Shard> {
+        &self.values.segments.shard
+    }
+}

@@ -1,0 +1,189 @@
+//! Time stores by their keys' bytes: several values of a key and a time, in coarse segments of time.
+//!
+//! An entry's own key, within its segment, is
+//!
+//! | part | bytes |
+//! |---|---|
+//! | the key | each 0 followed by 255, and two 0 behind, so that keys keep their order and none is another's beginning |
+//! | the time | 8, big-endian |
+//! | the sequence | 4, big-endian: 0 for the first value of the key and the time |
+
+use super::{StoreError, ValueAndTimestamp, form::Form, segments::Segments};
+use headwater_core::{
+    ports::state::{Order, Shard, StateError},
+    record::Timestamp,
+    serde::Data,
+};
+use std::{
+    ops::{Bound, RangeInclusive},
+    sync::Arc,
+};
+
+/// A value of a key, and when it happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timed<V> {
+    /// In ms.
+    pub time: Timestamp,
+    /// Which of the values of its key and time it is, from 0.
+    pub sequence: u32,
+    /// The value.
+    pub value: V,
+}
+
+/// Values by key, time and sequence, by the key's bytes.
+pub struct TimeBytes<V> {
+    pub(super) segments: Segments<V>,
+    segment_ms: i64,
+}
+
+opaque_debug!(TimeBytes<V>);
+
+impl<V: Data> TimeBytes<V> {
+    pub(super) fn new(form: Form<V>, shard: Arc<dyn Shard>, segment_ms: i64) -> Self {
+        Self { segments: Segments::new(form, shard), segment_ms: segment_ms.max(1) }
+    }
+
+    /// Learns which segments the state holds; called once before the first record, and costs a look-up for each.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] if the state cannot be read.
+    pub fn open(&mut self) -> Result<(), StateError> {
+        self.segments.open()
+    }
+
+    /// Adds a value of `key` at `time`, behind those that are there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Value`] if it cannot be kept, [`StoreError::State`] if the state cannot be read.
+    pub fn add(&mut self, key: &[u8], time: Timestamp, value: V) -> Result<(), StoreError> {
+        let start = self.segment_of(time);
+        let bucket = self.segments.bucket_of(start);
+        self.segments.entries_mut(bucket).keep_order();
+        let mut own_key = own_key(key, time, 0);
+        let entries = self.segments.entries(bucket);
+        if !entries.is_complete() || entries.find(&own_key).is_some() {
+            let last = self::own_key(key, time, u32::MAX);
+            let range = (Bound::Included(own_key.as_slice()), Bound::Included(last.as_slice()));
+            let newest = self.segments.scan(start, bucket, range, Order::Descending)?.next();
+            if let Some(newest) = newest.transpose()? {
+                let sequence = time_and_sequence(&newest.key).1.saturating_add(1);
+                own_key = self::own_key(key, time, sequence);
+            }
+        }
+        let (form, entries) = self.segments.with_form(bucket);
+        let slot = entries.find(&own_key).map_or_else(|| form.add(entries, &own_key), Ok)?;
+        form.update(entries, slot, |entry, at| (*entry, *at) = (Some(value), time))
+    }
+
+    /// Removes a value.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::State`] if the state cannot be read, or holds something else.
+    pub fn remove(&mut self, key: &[u8], time: Timestamp, sequence: u32) -> Result<(), StoreError> {
+        let start = self.segment_of(time);
+        let Some(bucket) = self.segments.find(start) else { return Ok(()) };
+        let own_key = own_key(key, time, sequence);
+        let entries = self.segments.entries(bucket);
+        let mut slot = entries.find(&own_key);
+        if slot.is_none() && !entries.is_complete() {
+            let stored_key = [&start.to_be_bytes(), own_key.as_slice()].concat();
+            let stored = self.segments.shard.get(&stored_key)?;
+            let (form, entries) = self.segments.with_form(bucket);
+            slot = stored.map(|stored| form.adopt(entries, &own_key, &stored)).transpose()?;
+        }
+        let (form, entries) = self.segments.with_form(bucket);
+        slot.map_or(Ok(()), |slot| form.update(entries, slot, |entry, _| *entry = None))
+    }
+
+    /// The values of `key` within `times`, by time and sequence.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] if the state cannot be read or holds something else, here or while it goes on.
+    pub fn fetch(
+        &mut self,
+        key: &[u8],
+        times: RangeInclusive<Timestamp>,
+        order: Order,
+    ) -> Result<impl Iterator<Item = Result<Timed<V>, StateError>> + use<'_, V>, StateError> {
+        // No record is older than time zero.
+        let (from, to) = ((*times.start()).max(0), *times.end());
+        let mut starts = Vec::new();
+        if from <= to {
+            starts = self.segments.starts_in(self.segment_of(from)..=self.segment_of(to));
+        }
+        if order == Order::Descending {
+            starts.reverse();
+        }
+        let (first, last) = (own_key(key, from, 0), own_key(key, to, u32::MAX));
+        let range = (Bound::Included(first.as_slice()), Bound::Included(last.as_slice()));
+        let buckets = starts.iter().filter_map(|start| Some((*start, self.segments.find(*start)?)));
+        let buckets: Vec<_> = buckets.collect();
+        for (_, bucket) in &buckets {
+            self.segments.entries_mut(*bucket).keep_order();
+        }
+        let scan = |(start, bucket)| self.segments.scan(start, bucket, range, order);
+        let scans: Vec<_> = buckets.into_iter().map(scan).collect::<Result<_, _>>()?;
+        Ok(scans.into_iter().flatten().map(|entry| {
+            entry.map(|entry| {
+                let (time, sequence) = time_and_sequence(&entry.key);
+                let ValueAndTimestamp { value, .. } = entry.value;
+                Timed { time, sequence, value }
+            })
+        }))
+    }
+
+    /// Removes the segments that lie below `floor` as a whole. What changed in them since the last commit is never
+    /// written.
+    pub fn expire_below(&mut self, floor: Timestamp) {
+        self.segments.expire_below(floor.saturating_sub(self.segment_ms).saturating_add(1));
+    }
+
+    fn segment_of(&self, time: Timestamp) -> Timestamp {
+        time.saturating_sub(time.rem_euclid(self.segment_ms))
+    }
+}
+
+fn own_key(key: &[u8], time: Timestamp, sequence: u32) -> Vec<u8> {
+    let mut own = Vec::with_capacity(key.len() + 14);
+    for byte in key {
+        own.push(*byte);
+        if *byte == 0 {
+            own.push(u8::MAX);
+        }
+    }
+    own.extend_from_slice(&[0, 0]);
+    own.extend_from_slice(&time.to_be_bytes());
+    own.extend_from_slice(&sequence.to_be_bytes());
+    own
+}
+
+/// What stands behind the key in an own key.
+fn time_and_sequence(own_key: &[u8]) -> (Timestamp, u32) {
+    let parts = own_key.split_last_chunk::<4>().and_then(|(rest, sequence)| {
+        let (_, time) = rest.split_last_chunk::<8>()?;
+        Some((i64::from_be_bytes(*time), u32::from_be_bytes(*sequence)))
+    });
+    parts.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_keys_order_by_key_then_time_then_sequence() {
+        let keys: [&[u8]; 6] = [b"", b"\0", b"\0\0", b"\0a", b"a", b"a\0"];
+        let mut own: Vec<Vec<u8>> = Vec::new();
+        for key in keys {
+            for (time, sequence) in [(0, 0), (0, 1), (0, u32::MAX), (1, 0), (Timestamp::MAX, 7)] {
+                own.push(own_key(key, time, sequence));
+                assert_eq!(time_and_sequence(own.last().unwrap()), (time, sequence));
+            }
+        }
+        assert!(own.is_sorted());
+    }
+}
