@@ -5,20 +5,18 @@
 //! | [`MemoryState`] | everything in memory | empty: the changelog is replayed from its start |
 //! | [`RocksDbState`] (feature `rocksdb`) | the newest commits in memory, the rest on disk | a prefix: about the last second is replayed |
 //!
-//! [`MemoryState`] is the reference: one suite of tests holds for both.
+//! [`MemoryState`] is the reference: one suite, [`conformance`], holds for both and for the states of others.
 //!
 //! # Not here
 //!
 //! Typed caches, windows, sessions and the changelog itself are the engine's; a state sees bytes and commits.
 
+pub mod conformance;
 mod memory;
 mod registry;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod span;
-
-#[cfg(test)]
-mod conformance;
 
 pub use memory::MemoryState;
 #[cfg(feature = "rocksdb")]

@@ -232,5 +232,13 @@ mod tests {
     use super::MemoryState;
     use std::sync::Arc;
 
-    crate::conformance::conforms!(Arc::new(MemoryState::new()), |_: &Arc<MemoryState>| ());
+    #[test]
+    fn the_state_conforms() {
+        crate::conformance::check(|| Arc::new(MemoryState::new()));
+    }
+
+    #[test]
+    fn stores_over_it_conform() {
+        headwater_engine::store::conformance::check(|| Arc::new(MemoryState::new()));
+    }
 }

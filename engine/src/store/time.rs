@@ -59,7 +59,7 @@ impl<K: Data, V: Data> TimeStore<K, V> {
         self.values.open()
     }
 
-    /// Adds a value of `key` at `time`, behind those that are there.
+    /// Adds a value of `key` at `time`, after those that are there.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@
 //!
 //! | part | bytes |
 //! |---|---|
-//! | the key | each 0 followed by 255, and two 0 behind, so that keys keep their order and none is another's beginning |
+//! | the key | each 0 followed by 255, and two 0 after it, so that keys keep their order and none is another's beginning |
 //! | the time | 8, big-endian |
 //! | the sequence | 4, big-endian: 0 for the first value of the key and the time |
 
@@ -52,7 +52,7 @@ impl<V: Data> TimeBytes<V> {
         self.segments.open()
     }
 
-    /// Adds a value of `key` at `time`, behind those that are there.
+    /// Adds a value of `key` at `time`, after those that are there.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ fn own_key(key: &[u8], time: Timestamp, sequence: u32) -> Vec<u8> {
     own
 }
 
-/// What stands behind the key in an own key.
+/// What stands after the key in an own key.
 fn time_and_sequence(own_key: &[u8]) -> (Timestamp, u32) {
     let parts = own_key.split_last_chunk::<4>().and_then(|(rest, sequence)| {
         let (_, time) = rest.split_last_chunk::<8>()?;

@@ -1,7 +1,7 @@
 //! What only a state on disk does: spilling, reopening, crashing, and asking the log first.
 
 use super::*;
-use crate::conformance::{ALL, all, changes, commit, expire, put, source, spec};
+use crate::conformance::{self, ALL, all, changes, commit, expire, put, source, spec};
 use headwater_core::{
     ports::{
         log::LogError,
@@ -41,7 +41,7 @@ fn by_hand() -> RocksDbOptions {
 
 /// A state in a directory that goes with it.
 struct Scratch {
-    state: RocksDbState,
+    state: Arc<RocksDbState>,
     _directory: TempDir,
 }
 
@@ -54,30 +54,38 @@ impl std::ops::Deref for Scratch {
 }
 
 fn scratch() -> Scratch {
+    scratch_with(by_hand())
+}
+
+fn scratch_with(options: RocksDbOptions) -> Scratch {
     let directory = TempDir::new().unwrap();
-    Scratch {
-        state: RocksDbState::open(directory.path(), by_hand()).unwrap(),
-        _directory: directory,
+    let state = Arc::new(RocksDbState::open(directory.path(), options).unwrap());
+    Scratch { state, _directory: directory }
+}
+
+#[test]
+fn the_state_conforms_in_each_layer() {
+    let betweens: [fn(&RocksDbState); 3] =
+        [|_| (), |state| state.spill().unwrap(), |state| state.flush().unwrap()];
+    for between in betweens {
+        conformance::check_between(|| {
+            let scratch = scratch();
+            (Arc::clone(&scratch.state) as Arc<dyn State>, Box::new(move || between(&scratch)))
+        });
     }
 }
 
-mod in_the_overlay {
-    crate::conformance::conforms!(super::scratch(), |_: &super::Scratch| ());
-}
-
-mod when_spilled {
-    crate::conformance::conforms!(super::scratch(), |scratch: &super::Scratch| scratch
-        .state
-        .spill()
-        .unwrap());
-}
-
-mod when_flushed {
-    use headwater_core::ports::state::State as _;
-    crate::conformance::conforms!(super::scratch(), |scratch: &super::Scratch| scratch
-        .state
-        .flush()
-        .unwrap());
+#[test]
+fn stores_over_it_conform() {
+    // Small enough to be spilled now and then.
+    let options = || by_hand().spill_bytes(2_000);
+    let mut kept = Vec::new();
+    headwater_engine::store::conformance::check(|| {
+        let scratch = scratch_with(options());
+        let state = Arc::clone(&scratch.state);
+        kept.push(scratch);
+        state
+    });
 }
 
 #[test]
