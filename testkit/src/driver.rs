@@ -236,6 +236,11 @@ impl TopologyTestDriver {
         self.commit()
     }
 
+    /// Sets the wall clock without time going by, as an administrator or NTP does.
+    pub fn set_wall_clock_time(&self, now_ms: Timestamp) {
+        self.inner.borrow().clock.set(now_ms);
+    }
+
     /// Takes one step of each task, without a commit. True if any took records.
     ///
     /// # Errors

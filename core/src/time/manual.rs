@@ -3,7 +3,7 @@
 use super::Clock;
 use crate::record::Timestamp;
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -11,18 +11,26 @@ use std::{
 #[derive(Debug, Default)]
 pub struct ManualClock {
     now_ms: AtomicI64,
+    elapsed_ms: AtomicU64,
 }
 
 impl ManualClock {
     /// A clock that stands at `now_ms`, in ms since the Unix epoch.
     #[must_use]
     pub fn at(now_ms: Timestamp) -> Self {
-        Self { now_ms: AtomicI64::new(now_ms) }
+        Self { now_ms: AtomicI64::new(now_ms), elapsed_ms: AtomicU64::new(0) }
     }
 
     /// Moves it on.
     pub fn advance(&self, by: Duration) {
-        self.now_ms.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.elapsed_ms.fetch_add(ms, Ordering::SeqCst);
+        self.now_ms.fetch_add(ms.try_into().unwrap_or(i64::MAX), Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock, as an administrator or NTP does: no time goes by.
+    pub fn set(&self, now_ms: Timestamp) {
+        self.now_ms.store(now_ms, Ordering::SeqCst);
     }
 }
 
@@ -32,6 +40,6 @@ impl Clock for ManualClock {
     }
 
     fn elapsed(&self) -> Duration {
-        Duration::from_millis(self.now().try_into().unwrap_or(0))
+        Duration::from_millis(self.elapsed_ms.load(Ordering::SeqCst))
     }
 }

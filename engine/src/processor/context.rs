@@ -3,21 +3,23 @@
 use super::{
     ProcessorError, Record,
     node::Output,
-    record::{NO_ORIGIN, NO_TIME},
+    record::{MADE, NO_ORIGIN, NO_TIME},
 };
-use crate::store::{StateStore, StoreKey};
+use crate::store::{StateStore, StoreError, StoreKey, TimerStore, Timers};
 use headwater_core::{
     record::{RecordSet, Timestamp, TopicPartition},
     serde::Data,
+    time::Clock,
 };
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 /// Which time drives a punctuation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PunctuationType {
     /// The largest timestamp that the task has taken: due on multiples of the interval.
     StreamTime,
-    /// The wall clock: due an interval after it was scheduled, and so on.
+    /// The wall clock: due an interval after it was scheduled, and so on. Intervals are measured, so that setting the
+    /// clock delays nothing.
     WallClockTime,
 }
 
@@ -39,8 +41,22 @@ pub(crate) struct Punctuation {
     pub(crate) node: usize,
     pub(crate) kind: PunctuationType,
     pub(crate) interval_ms: i64,
+    /// In stream time, or in the time that has elapsed on the clock.
     pub(crate) due: Timestamp,
-    pub(crate) cancelled: bool,
+}
+
+impl Punctuation {
+    /// Goes on to the next due point after `time`, however many have gone by.
+    pub(crate) fn fired_at(&mut self, time: Timestamp) {
+        let Self { interval_ms, due, .. } = *self;
+        self.due = match self.kind {
+            PunctuationType::StreamTime => (time - time % interval_ms).saturating_add(interval_ms),
+            PunctuationType::WallClockTime => {
+                let missed = (time - due) / interval_ms;
+                due.saturating_add(interval_ms.saturating_mul(missed + 1))
+            }
+        };
+    }
 }
 
 /// A record that could not be processed, with where it comes from and why.
@@ -64,8 +80,14 @@ pub(crate) struct Source {
 
 impl Source {
     fn stream_time(&self, origin: u32) -> Option<Timestamp> {
-        self.stream_times.get(origin.checked_sub(self.first)? as usize).copied()
+        self.stream_times.get((origin & !MADE).checked_sub(self.first)? as usize).copied()
     }
+}
+
+/// What has fallen due for a processor.
+pub(crate) enum Due {
+    Punctuation(Cancellable, Timestamp),
+    Timer,
 }
 
 /// What a task lends to whichever of its nodes runs, and what they leave there for it.
@@ -74,8 +96,15 @@ pub(crate) struct Resources {
     /// Records that nodes dropped, by node.
     pub(crate) dropped: Vec<u64>,
     pub(crate) dead: Vec<DeadLetter>,
-    pub(crate) punctuations: Vec<Punctuation>,
+    /// By the number in its [`Cancellable`].
+    pub(crate) punctuations: BTreeMap<usize, Punctuation>,
+    /// How many punctuations were ever scheduled.
+    pub(crate) scheduled: usize,
+    /// The places of stores that a processor has its timers in.
+    pub(crate) timers: Vec<usize>,
     pub(crate) commit_requested: bool,
+    /// Whether anything has happened since the last commit that belongs to the next, other than in stores and sinks.
+    pub(crate) changed: bool,
     /// The task's partition.
     pub(crate) partition: u32,
 }
@@ -89,12 +118,28 @@ impl Resources {
     }
 }
 
+/// A reading of the clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// The wall clock, which may be set.
+    pub(crate) wall_clock: Timestamp,
+    /// What has elapsed on it, in ms.
+    pub(crate) elapsed_ms: i64,
+}
+
+impl Now {
+    pub(crate) fn on(clock: &dyn Clock) -> Self {
+        let elapsed_ms = i64::try_from(clock.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Self { wall_clock: clock.now(), elapsed_ms }
+    }
+}
+
 /// When a call of a node happens, and which records it is about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment<'a> {
     /// The largest timestamp that the task has taken.
     pub(crate) stream_time: Timestamp,
-    pub(crate) wall_clock: Timestamp,
+    pub(crate) now: Now,
     /// Where the records at hand come from; none in punctuations, flushes and on time's advance.
     pub(crate) source: Option<&'a Source>,
 }
@@ -118,6 +163,8 @@ pub struct InitContext<'a> {
     pub(crate) stores: &'a [(Arc<str>, usize)],
     /// Whether the node lies below repartition topics alone, so that operator time is what they carry.
     pub(crate) is_time_carried: bool,
+    /// The timers asked for so far: keys to stores, of whatever type.
+    pub(crate) timers: Vec<Box<dyn Any>>,
 }
 
 opaque_debug!(InitContext<'a>);
@@ -142,6 +189,24 @@ impl InitContext<'_> {
         }
         let wanted = std::any::type_name::<S>();
         Err(ProcessorError::Topology(format!("store `{name}` is not a {wanted}")))
+    }
+
+    /// The timers that the topology connected to this processor, for [`Context::schedule_timer`]. They fire in
+    /// [`on_timer`](super::Processor::on_timer), so that their keys are those of the records it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::Topology`] as [`store`](Self::store), or if another processor has them.
+    pub fn timers<K: Data>(&mut self, name: &str) -> Result<Timers<K>, ProcessorError> {
+        let key = self.store::<TimerStore<K>>(name)?;
+        if self.resources.timers.contains(&key.index()) {
+            return Err(ProcessorError::Topology(format!(
+                "the timers `{name}` are another processor's; give each its own"
+            )));
+        }
+        self.resources.timers.push(key.index());
+        self.timers.push(Box::new(key));
+        Ok(Timers(key))
     }
 
     /// The store itself, to prepare it.
@@ -180,17 +245,19 @@ fn schedule(
     (interval, kind): (Duration, PunctuationType),
 ) -> Cancellable {
     let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
-    let Moment { stream_time, wall_clock, .. } = moment;
+    let Moment { stream_time, now, .. } = moment;
     let due = match kind {
         // Before the first record there is no stream time: the first one makes it due.
         PunctuationType::StreamTime if stream_time < 0 => Timestamp::MIN,
         PunctuationType::StreamTime => {
             (stream_time - stream_time % interval_ms).saturating_add(interval_ms)
         }
-        PunctuationType::WallClockTime => wall_clock.saturating_add(interval_ms),
+        PunctuationType::WallClockTime => now.elapsed_ms.saturating_add(interval_ms),
     };
-    resources.punctuations.push(Punctuation { node, kind, interval_ms, due, cancelled: false });
-    Cancellable(resources.punctuations.len() - 1)
+    let number = resources.scheduled;
+    resources.scheduled += 1;
+    resources.punctuations.insert(number, Punctuation { node, kind, interval_ms, due });
+    Cancellable(number)
 }
 
 /// A task's stores; see [`Context::stores`].
@@ -282,6 +349,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     pub fn drop_record(&mut self) {
         if let Some(dropped) = self.resources.dropped.get_mut(self.call.node) {
             *dropped += 1;
+            self.resources.changed = true;
         }
     }
 
@@ -295,7 +363,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     /// The wall clock, as of the current batch.
     #[must_use]
     pub fn system_time(&self) -> Timestamp {
-        self.call.moment.wall_clock
+        self.call.moment.now.wall_clock
     }
 
     /// The operator time of what this processor has taken: the minimum over its parents.
@@ -332,9 +400,89 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
 
     /// Stops a punctuation.
     pub fn cancel(&mut self, which: Cancellable) {
-        if let Some(punctuation) = self.resources.punctuations.get_mut(which.0) {
-            punctuation.cancelled = true;
+        self.resources.punctuations.remove(&which.0);
+    }
+
+    /// Has [`on_timer`](super::Processor::on_timer) called for `key` at `time`: once stream time has reached it, or,
+    /// below a repartition, the operator time of what this processor takes. The same key and time twice are one timer.
+    ///
+    /// Pending timers are committed with everything else, and outlive the application.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NullKey`] and [`StoreError::Key`] if there is no place for the key.
+    pub fn schedule_timer<T: Data>(
+        &mut self,
+        timers: Timers<T>,
+        key: &T,
+        time: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.resources.store(timers.0).schedule(key, time)
+    }
+
+    /// Removes a timer, if it has not fired.
+    ///
+    /// # Errors
+    ///
+    /// As [`schedule_timer`](Self::schedule_timer).
+    pub fn cancel_timer<T: Data>(
+        &mut self,
+        timers: Timers<T>,
+        key: &T,
+        time: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.resources.store(timers.0).cancel(key, time)
+    }
+
+    /// The place of the record at hand in the run.
+    pub(crate) fn place(&self) -> usize {
+        let first = self.call.moment.source.map_or(self.origin, |source| source.first);
+        (self.origin & !MADE).saturating_sub(first & !MADE) as usize
+    }
+
+    /// The next that has fallen due for this processor at one of `places` in the run, at its own place and time: what it
+    /// forwards then was made there. `timer` is the time of its first timer; `is_carried` tells whether timers live
+    /// by operator time.
+    pub(crate) fn next_due(
+        &mut self,
+        places: Range<usize>,
+        timer: Option<Timestamp>,
+        is_carried: bool,
+    ) -> Option<Due> {
+        if is_carried && timer.is_some_and(|timer| timer <= self.call.operator_time) {
+            self.origin = NO_ORIGIN;
+            return Some(Due::Timer);
         }
+        let timer = timer.filter(|_| !is_carried);
+        let mine = self.resources.punctuations.iter().filter(|(_, punctuation)| {
+            punctuation.node == self.call.node && punctuation.kind == PunctuationType::StreamTime
+        });
+        let punctuation = mine.map(|(number, p)| (p.due, *number)).min();
+        let first = punctuation.map(|(due, _)| due).into_iter().chain(timer).min()?;
+        let (origin, time) = self.when_reached(first, places)?;
+        (self.origin, self.at) = (origin, self.call.passed_time);
+        match punctuation.filter(|(due, _)| *due == first) {
+            Some((_, number)) => {
+                let punctuation = self.resources.punctuations.get_mut(&number)?;
+                punctuation.fired_at(time);
+                Some(Due::Punctuation(Cancellable(number), time))
+            }
+            None => Some(Due::Timer),
+        }
+    }
+
+    /// The first of `places` at which stream time has reached `due`, and the time there.
+    fn when_reached(&self, due: Timestamp, places: Range<usize>) -> Option<(u32, Timestamp)> {
+        let reached = |time: &Timestamp| *time >= due.max(0);
+        let Moment { source, stream_time, .. } = self.call.moment;
+        let Some(source) = source else {
+            return (places.end > 0 && reached(&stream_time)).then_some((NO_ORIGIN, stream_time));
+        };
+        let end = places.end.min(source.stream_times.len());
+        let times = source.stream_times.get(places.start..end)?;
+        let after = times.partition_point(|time| !reached(time));
+        let place = u32::try_from(places.start + after).ok()?;
+        Some(((source.first + place) | MADE, *times.get(after)?))
     }
 
     /// Makes `record` the one that the next calls are about; an operator that takes batches calls it for records that

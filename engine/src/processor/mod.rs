@@ -24,7 +24,7 @@ pub use payload::{Payload, Pending, Rows, RunLimit};
 pub use ports::{Either, Ports};
 pub use record::Record;
 
-pub(crate) use context::{Call, DeadLetter, Moment, Punctuation, Resources, Source};
+pub(crate) use context::{Call, DeadLetter, Moment, Now, Punctuation, Resources, Source};
 pub(crate) use node::{
     BatchNode, Event, MakeNode, Node, Output, OutputTime, ProcessorNode, mistyped,
 };
@@ -91,6 +91,22 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
         context: &mut Context<'_, Self::KOut, Self::VOut>,
     ) -> Result<(), ProcessorError> {
         let _ = (which, time, context);
+        Ok(())
+    }
+
+    /// A timer of `key` that this processor scheduled for `time` has fallen due: right after the record that made it so,
+    /// in order of time and then of the key's bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::Record`] writes a dead letter; anything else stops the application.
+    fn on_timer(
+        &mut self,
+        key: KIn,
+        time: Timestamp,
+        context: &mut Context<'_, Self::KOut, Self::VOut>,
+    ) -> Result<(), ProcessorError> {
+        let _ = (key, time, context);
         Ok(())
     }
 }

@@ -2,10 +2,11 @@
 
 use super::{
     BatchProcessor, Call, Cancellable, Context, InitContext, Payload, Ports, Processor,
-    ProcessorError, Resources, Rows,
+    ProcessorError, Resources, Rows, context::Due,
 };
+use crate::store::{StoreKey, TimerStore};
 use headwater_core::{record::Timestamp, serde::Data};
-use std::marker::PhantomData;
+use std::{marker::PhantomData, ops::Range};
 
 /// What a node forwarded in one call.
 pub(crate) struct Output {
@@ -20,8 +21,10 @@ pub(crate) enum Event {
     Batch(usize, Box<dyn Payload>),
     /// The operator time of its input has moved.
     Advance(Timestamp),
-    /// A punctuation is due.
+    /// A wall-clock punctuation is due.
     Punctuate(Cancellable, Timestamp),
+    /// A run has been taken: what it makes due by stream time is.
+    Due,
     /// A commit is near.
     Flush,
     /// The input is complete for now.
@@ -55,6 +58,11 @@ pub(crate) trait Node: Send {
         call: Call<'_>,
     ) -> Result<Option<Output>, ProcessorError>;
 
+    /// Whether it has timers.
+    fn has_timers(&self) -> bool {
+        false
+    }
+
     /// The operator time to pass on when the input stands at `time`.
     fn pass_time(&self, time: Timestamp) -> Timestamp;
 
@@ -72,13 +80,66 @@ pub(crate) trait Node: Send {
 /// Erases a [`Processor`], which takes records one by one and keeps what must survive in stores.
 pub(crate) struct ProcessorNode<K, V, P> {
     processor: P,
+    timers: Vec<StoreKey<TimerStore<K>>>,
+    is_time_carried: bool,
     input: PhantomData<fn(K, V)>,
 }
 
-impl<K, V, P> ProcessorNode<K, V, P> {
-    /// Wraps `processor`.
-    pub(crate) fn new(processor: P) -> Self {
-        Self { processor, input: PhantomData }
+impl<K: Data, V: Data, P: Processor<K, V>> ProcessorNode<K, V, P> {
+    /// Wraps what `supplier` makes.
+    pub(crate) fn new(
+        supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError>,
+        context: &mut InitContext<'_>,
+    ) -> Result<Self, ProcessorError> {
+        let processor = supplier(context)?;
+        let mistyped = || {
+            let key = std::any::type_name::<K>();
+            ProcessorError::Topology(format!(
+                "a processor of records with key `{key}` has timers of others"
+            ))
+        };
+        let timers = std::mem::take(&mut context.timers).into_iter();
+        let timers = timers.map(|key| key.downcast().map(|key| *key).map_err(|_| mistyped()));
+        let timers = timers.collect::<Result<Vec<_>, _>>()?;
+        let is_time_carried = context.is_time_carried;
+        Ok(Self { processor, timers, is_time_carried, input: PhantomData })
+    }
+
+    /// Has the processor do what has fallen due at `places` of the run, in order.
+    fn fire(
+        &mut self,
+        mut places: Range<usize>,
+        context: &mut Context<'_, P::KOut, P::VOut>,
+    ) -> Result<(), ProcessorError> {
+        loop {
+            let mut first = None;
+            for key in &self.timers {
+                let time = context.store(*key).first()?;
+                first = time
+                    .map(|time| (time, *key))
+                    .into_iter()
+                    .chain(first)
+                    .min_by_key(|(time, _)| *time);
+            }
+            let time = first.map(|(time, _)| time);
+            let Some(due) = context.next_due(places.clone(), time, self.is_time_carried) else {
+                return Ok(());
+            };
+            // What it schedules for a time gone by falls due here.
+            places.start = context.place();
+            match (due, first) {
+                (Due::Punctuation(which, time), _) => {
+                    self.processor.punctuate(which, time, context)?;
+                }
+                (Due::Timer, Some((_, timers))) => {
+                    if let Some((key, time)) = context.store(timers).take_first()? {
+                        let fired = self.processor.on_timer(key, time, context);
+                        context.check(fired)?;
+                    }
+                }
+                (Due::Timer, None) => return Ok(()),
+            }
+        }
     }
 }
 
@@ -92,16 +153,30 @@ impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
         let mut context = Context::new(resources, call);
         match event {
             Event::Batch(port, payload) => {
+                let mut done = 0;
                 for record in Rows::<K, V>::take(port, payload)? {
+                    context.begin(&record);
+                    let place = context.place();
+                    // Records between may not have come here, but what they make due comes first.
+                    self.fire(done..place, &mut context)?;
                     context.begin(&record);
                     let processed = self.processor.process(record, &mut context);
                     context.check(processed)?;
+                    self.fire(place..place.saturating_add(1), &mut context)?;
+                    done = place;
                 }
             }
             Event::Punctuate(which, time) => self.processor.punctuate(which, time, &mut context)?,
-            Event::Advance(_) | Event::Flush | Event::End => {}
+            Event::Due => self.fire(0..usize::MAX, &mut context)?,
+            // Of what is scheduled only timers may live by operator time.
+            Event::Advance(_) => self.fire(0..0, &mut context)?,
+            Event::Flush | Event::End => {}
         }
         Ok(context.finish())
+    }
+
+    fn has_timers(&self) -> bool {
+        !self.timers.is_empty()
     }
 
     fn pass_time(&self, time: Timestamp) -> Timestamp {
@@ -121,10 +196,13 @@ pub(crate) struct BatchNode<In, P> {
     input: PhantomData<fn(In)>,
 }
 
-impl<In, P> BatchNode<In, P> {
-    /// Wraps `processor`.
-    pub(crate) fn new(processor: P) -> Self {
-        Self { processor, input: PhantomData }
+impl<In: Ports, P: BatchProcessor<In>> BatchNode<In, P> {
+    /// Wraps what `supplier` makes.
+    pub(crate) fn new(
+        supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError>,
+        context: &mut InitContext<'_>,
+    ) -> Result<Self, ProcessorError> {
+        Ok(Self { processor: supplier(context)?, input: PhantomData })
     }
 }
 
@@ -143,7 +221,7 @@ impl<In: Ports, P: BatchProcessor<In>> Node for BatchNode<In, P> {
             Event::Advance(time) => self.processor.advance(time, &mut context)?,
             Event::Flush => self.processor.flush(&mut context)?,
             Event::End => self.processor.end(&mut context)?,
-            Event::Punctuate(..) => {}
+            Event::Punctuate(..) | Event::Due => {}
         }
         Ok(context.finish())
     }

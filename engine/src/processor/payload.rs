@@ -47,10 +47,6 @@ pub trait Payload: Any + Send {
 pub struct RunLimit {
     /// Rows with a larger timestamp wait.
     pub timestamp_max: Timestamp,
-    /// The row that takes time to this or past it is the last one.
-    pub due: Option<Timestamp>,
-    /// The time before the first row.
-    pub time: Timestamp,
     /// No more rows than this.
     pub rows_max: usize,
 }
@@ -131,12 +127,8 @@ impl<K: Data, V: Data> Pending for std::vec::IntoIter<Record<K, V>> {
     }
 
     fn run_length(&self, limit: RunLimit) -> usize {
-        let RunLimit { timestamp_max, due, mut time, rows_max } = limit;
-        let within = |row: &&Record<K, V>| {
-            let reached = due.is_some_and(|due| time >= 0 && time >= due);
-            time = time.max(row.timestamp);
-            !reached && row.timestamp <= timestamp_max
-        };
+        let RunLimit { timestamp_max, rows_max } = limit;
+        let within = |row: &&Record<K, V>| row.timestamp <= timestamp_max;
         self.as_slice().iter().take(rows_max).take_while(within).count()
     }
 
@@ -168,14 +160,11 @@ mod tests {
     }
 
     #[test]
-    fn a_run_ends_before_a_later_rival_and_with_the_row_that_is_due() {
-        let limit =
-            |timestamp_max, due, rows_max| RunLimit { timestamp_max, due, time: 0, rows_max };
+    fn a_run_ends_before_a_later_rival() {
+        let limit = |timestamp_max, rows_max| RunLimit { timestamp_max, rows_max };
         let pending = rows(&[1, 4, 2, 8, 9]).into_pending();
-        assert_eq!(pending.run_length(limit(Timestamp::MAX, None, usize::MAX)), 5);
-        assert_eq!(pending.run_length(limit(4, None, usize::MAX)), 3);
-        assert_eq!(pending.run_length(limit(Timestamp::MAX, Some(4), usize::MAX)), 2);
-        assert_eq!(pending.run_length(limit(Timestamp::MAX, Some(5), usize::MAX)), 4);
-        assert_eq!(pending.run_length(limit(Timestamp::MAX, None, 1)), 1);
+        assert_eq!(pending.run_length(limit(Timestamp::MAX, usize::MAX)), 5);
+        assert_eq!(pending.run_length(limit(4, usize::MAX)), 3);
+        assert_eq!(pending.run_length(limit(Timestamp::MAX, 1)), 1);
     }
 }

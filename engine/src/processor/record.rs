@@ -5,6 +5,9 @@ use headwater_core::record::{Headers, Timestamp};
 /// The origin of a record that was made from nothing; forwarding gives it that of the record at hand, if there is one.
 pub(crate) const NO_ORIGIN: u32 = u32::MAX;
 
+/// Set in the origin of a record that was made at a place, not from the record there: when a timer fell due.
+pub(crate) const MADE: u32 = 1 << 31;
+
 /// The operator time of a record that no graph has given one yet.
 pub(crate) const NO_TIME: Timestamp = Timestamp::MIN;
 

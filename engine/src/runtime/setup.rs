@@ -8,6 +8,7 @@ use super::{
     task_group::Surroundings,
 };
 use crate::{
+    processor::Now,
     task::{Blueprint, Task},
     topology::{Plan, TaskId, Topic, Topology, TopologyError, sources},
 };
@@ -195,7 +196,7 @@ fn make_task(
             (None, 0)
         })
     };
-    let made = blueprint.make(id, world.clock.now(), &mut open, &mut committed);
+    let made = blueprint.make(id, Now::on(&*world.clock), &mut open, &mut committed);
     if let Some(error) = failure {
         return Err(error);
     }

@@ -5,7 +5,7 @@ use super::{
     exchange::{Exchange, Taken},
 };
 use crate::{
-    processor::ProcessorError,
+    processor::{Now, ProcessorError},
     task::{Step, Task, TaskCommit},
     topology::{TaskId, Topic},
 };
@@ -74,7 +74,7 @@ impl TaskGroup {
             return Ok(false);
         }
         fetch(task, &around, inputs, self.epoch)?;
-        let step = task.step(around.clock.now()).map_err(failed(task.id))?;
+        let step = task.step(Now::on(&*around.clock)).map_err(failed(task.id))?;
         self.pass_on(index)?;
         Ok(step == Step::Ran)
     }
@@ -191,7 +191,7 @@ impl TaskGroup {
 
     /// How long it is until the next wall-clock punctuation of any task.
     pub(super) fn next_timer(&self) -> Option<Duration> {
-        let now = self.around.clock.now();
+        let now = Now::on(&*self.around.clock);
         self.tasks.iter().filter_map(|task| task.next_timer(now)).min()
     }
 }

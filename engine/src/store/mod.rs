@@ -10,6 +10,7 @@
 //! | `floor` | the changelog record that tells what has expired |
 //! | `form` | keys and values to bytes and back, and the errors of that |
 //! | `key_batch` | the key bytes of a batch, written once |
+//! | `timers` | the timers of a processor, by time and key |
 //!
 //! A store keeps what it has touched as typed values and writes nothing while records flow. At a commit its changed
 //! entries become changelog records, once each; when the log has acknowledged the commit they are published to the
@@ -35,6 +36,7 @@ mod segments;
 mod tests;
 mod time;
 mod time_bytes;
+mod timers;
 mod window;
 mod window_bytes;
 mod windowed;
@@ -46,11 +48,13 @@ pub use key_value_bytes::{EntryRef, KeyValueBytes, Slot};
 pub use scan::Scanned;
 pub use time::TimeStore;
 pub use time_bytes::{TimeBytes, Timed};
+pub use timers::Timers;
 pub use window::{WindowEntry, WindowStore};
 pub use window_bytes::{WindowBytes, WindowSlot};
 pub use windowed::{Window, Windowed, WindowedSerde};
 
 pub(crate) use form::{Form, Keys, StoreId};
+pub(crate) use timers::TimerStore;
 
 use headwater_core::{
     ports::state::{Shard, StateError, StoreSpec},

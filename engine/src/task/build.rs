@@ -9,7 +9,7 @@ use super::{
     time_vector::TimeVector,
 };
 use crate::{
-    processor::{InitContext, ProcessorError, Resources},
+    processor::{InitContext, Now, ProcessorError, Resources},
     store::{KeyValueStore, StoreBuilder, StoreKey},
     topology::{Kind, Parent, Plan, SinkRecords, SubTopology, TaskId, Topic, Topology},
 };
@@ -112,7 +112,7 @@ impl Blueprint {
     pub(crate) fn make(
         &self,
         id: TaskId,
-        wall_clock: Timestamp,
+        now: Now,
         open: &mut OpenShard<'_>,
         committed: &mut dyn FnMut(&TopicPartition) -> (Option<i64>, i64),
     ) -> Result<Task, ProcessorError> {
@@ -133,14 +133,17 @@ impl Blueprint {
             resources: Resources {
                 dropped: vec![0; sub.nodes.len()],
                 dead: Vec::new(),
-                punctuations: Vec::new(),
+                punctuations: BTreeMap::new(),
+                scheduled: 0,
+                timers: Vec::new(),
                 commit_requested: false,
+                changed: false,
                 partition: id.partition,
                 stores,
             },
             graph: Graph::new(Vec::new()),
             stream_time: Timestamp::MIN,
-            wall_clock,
+            now,
             positions: StoreKey::new(builders.len() - 1),
             saved: HashMap::new(),
             changelogs: builders
@@ -156,7 +159,7 @@ impl Blueprint {
             told: HashMap::new(),
             idle: false,
             finished: false,
-            changed: false,
+            taken: None,
             records: 0,
         };
         task.read_positions()?;
@@ -210,7 +213,7 @@ impl Blueprint {
             };
             let is_time_carried = above.is_time_carried();
             let saved = task.take_up(slot, &spec.name);
-            let mut time = Timestamp::MIN;
+            let mut passed_time = Timestamp::MIN;
             let (action, topic) = match &spec.kind {
                 Kind::Source { topic, .. } => (Action::Pass, Some(topic.clone())),
                 Kind::Processor { make, stores, output_time } => {
@@ -223,9 +226,10 @@ impl Blueprint {
                         moment,
                         stores: &stores,
                         is_time_carried,
+                        timers: Vec::new(),
                     };
                     let mut processor = make(&mut context)?;
-                    time = saved.time;
+                    passed_time = saved.passed_time;
                     if !saved.state.is_empty() {
                         processor.load(&saved.state, &mut context)?;
                     }
@@ -246,8 +250,8 @@ impl Blueprint {
                 is_time_carried,
                 caps_time: parents.len() > 1 && above.differs_in_time(),
                 parent_times: vec![Timestamp::MIN; parents.len().max(sources)],
-                time,
-                passed_time: Timestamp::MIN,
+                time: Timestamp::MIN,
+                passed_time,
             });
         }
         connect(&mut slots, sub, &ancestry, local);
@@ -285,7 +289,8 @@ impl Task {
     /// What a node saved at the last commit; the count of records it has dropped goes on from there.
     fn take_up(&mut self, slot: usize, name: &str) -> Saved {
         let saved = self.saved.get(&format!("node {name}")).and_then(|bytes| Saved::read(bytes));
-        let saved = saved.unwrap_or(Saved { dropped: 0, time: Timestamp::MIN, state: Vec::new() });
+        let saved =
+            saved.unwrap_or(Saved { dropped: 0, passed_time: Timestamp::MIN, state: Vec::new() });
         if let Some(dropped) = self.resources.dropped.get_mut(slot) {
             *dropped = saved.dropped;
         }
@@ -297,8 +302,8 @@ impl Task {
 pub(super) struct Saved {
     /// Records that it has dropped, in all runs.
     pub(super) dropped: u64,
-    /// Its operator time, where time begins anew with it.
-    pub(super) time: Timestamp,
+    /// The operator time that it passed on last, where time begins anew with it.
+    pub(super) passed_time: Timestamp,
     /// What it saved itself.
     pub(super) state: Vec<u8>,
 }
@@ -306,13 +311,13 @@ pub(super) struct Saved {
 impl Saved {
     fn read(bytes: &[u8]) -> Option<Self> {
         let (dropped, rest) = bytes.split_first_chunk::<8>()?;
-        let (time, state) = rest.split_first_chunk::<8>()?;
-        let (dropped, time) = (u64::from_be_bytes(*dropped), Timestamp::from_be_bytes(*time));
-        Some(Self { dropped, time, state: state.to_vec() })
+        let (passed_time, state) = rest.split_first_chunk::<8>()?;
+        let passed_time = Timestamp::from_be_bytes(*passed_time);
+        Some(Self { dropped: u64::from_be_bytes(*dropped), passed_time, state: state.to_vec() })
     }
 
     pub(super) fn write(&self) -> Vec<u8> {
-        let Self { dropped, time, state } = self;
-        [&dropped.to_be_bytes()[..], &time.to_be_bytes()[..], state].concat()
+        let Self { dropped, passed_time, state } = self;
+        [&dropped.to_be_bytes()[..], &passed_time.to_be_bytes()[..], state].concat()
     }
 }

@@ -66,7 +66,7 @@ impl Task {
     /// All that belongs to commit `epoch`; what happens from now on belongs to the next.
     pub(crate) fn collect(&mut self, epoch: u64) -> Result<TaskCommit, ProcessorError> {
         self.resources.commit_requested = false;
-        self.changed = false;
+        self.resources.changed = false;
         self.write_positions()?;
         let mut commit = TaskCommit {
             outputs: self.outputs(),
@@ -161,9 +161,7 @@ impl Task {
 
     /// Whether anything depends on the stream time of an earlier run.
     fn uses_stream_time(&self) -> bool {
-        self.graph.keeps_time
-            || self.graph.has_processors()
-            || !self.resources.punctuations.is_empty()
+        self.graph.keeps_time || self.graph.has_processors
     }
 
     fn positions_store(&mut self) -> &mut crate::store::KeyValueStore<String, Vec<u8>> {
@@ -178,13 +176,13 @@ impl Task {
 
 /// What is to be kept of a node; nothing if there is nothing to say.
 fn saved(slot: &Slot, dropped: u64) -> Option<Vec<u8>> {
-    let (mut state, mut time) = (Vec::new(), Timestamp::MIN);
+    let (mut state, mut passed_time) = (Vec::new(), Timestamp::MIN);
     if let Action::Process(processor, output_time) = &slot.action {
         processor.save(&mut state);
         if *output_time == OutputTime::Anew {
-            time = slot.time;
+            passed_time = slot.passed_time;
         }
     }
-    let anything = dropped > 0 || time > Timestamp::MIN || !state.is_empty();
-    anything.then(|| Saved { dropped, time, state }.write())
+    let anything = dropped > 0 || passed_time > Timestamp::MIN || !state.is_empty();
+    anything.then(|| Saved { dropped, passed_time, state }.write())
 }

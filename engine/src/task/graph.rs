@@ -59,11 +59,24 @@ pub(super) struct Slot {
     pub(super) passed_time: Timestamp,
 }
 
+impl Slot {
+    /// Whether it runs code of the user's.
+    fn is_processor(&self) -> bool {
+        matches!(self.action, Action::Process(_, OutputTime::Anew))
+    }
+
+    fn has_timers(&self) -> bool {
+        matches!(&self.action, Action::Process(node, _) if node.has_timers())
+    }
+}
+
 /// A sub-topology with its processors made.
 pub(super) struct Graph {
     pub(super) slots: Vec<Slot>,
     /// Whether any node looks at operator time: one below a repartition, or a sink into one.
     pub(super) keeps_time: bool,
+    /// Whether any node runs code of the user's, which may ask for the stream time at each record.
+    pub(super) has_processors: bool,
 }
 
 impl Graph {
@@ -71,20 +84,18 @@ impl Graph {
         let keeps_time = slots
             .iter()
             .any(|slot| slot.is_time_carried || matches!(slot.topic, Some(Topic::Repartition(_))));
-        Self { slots, keeps_time }
+        let has_processors = slots.iter().any(Slot::is_processor);
+        Self { slots, keeps_time, has_processors }
     }
 
     /// Whether rows must be taken one a step, so that all nodes learn of time after each: where the order between what
-    /// time makes a node forward and the rows of others shows (`carried` tells whether rows bring time), or where rows
-    /// of one path are judged by the time of another.
+    /// time makes a node forward and the rows of others shows (`carried` tells whether rows bring time), where rows of one
+    /// path are judged by the time of another, or where timers live by time that rows bring.
     pub(super) fn takes_single_rows(&self, carried: bool) -> bool {
-        (carried && self.slots.iter().any(|slot| slot.stepwise))
-            || (self.keeps_time && self.slots.iter().any(|slot| slot.caps_time))
-    }
-
-    /// Whether any node runs code of the user's, which may ask for the stream time at each record.
-    pub(super) fn has_processors(&self) -> bool {
-        self.slots.iter().any(|slot| matches!(slot.action, Action::Process(_, OutputTime::Anew)))
+        let any = |wanted: fn(&Slot) -> bool| self.slots.iter().any(wanted);
+        ((carried || self.has_processors) && any(|slot| slot.stepwise))
+            || (self.keeps_time && any(|slot| slot.caps_time))
+            || any(|slot| slot.is_time_carried && slot.has_timers())
     }
 
     /// Hands a source's batch to what lies below it.
@@ -125,9 +136,24 @@ impl Graph {
         if *output_time == OutputTime::Kept {
             return self.emit(node, output, resources, moment);
         }
-        slot.time = output.payload.begin_time(slot.time);
+        // Time begins anew: only what the node forwards moves it.
+        let time = output.payload.begin_time(passed_time);
         self.emit(node, output, resources, moment)?;
-        self.pass_time(node, resources, moment)
+        self.pass(node, time, resources, moment)
+    }
+
+    /// Has users' processors do what the run just taken makes due.
+    pub(super) fn fire_due(
+        &mut self,
+        resources: &mut Resources,
+        moment: Moment<'_>,
+    ) -> Result<(), ProcessorError> {
+        for node in 0..self.slots.len() {
+            if self.slots.get(node).is_some_and(Slot::is_processor) {
+                self.raise(node, Event::Due, resources, moment)?;
+            }
+        }
+        Ok(())
     }
 
     /// Tells a source that the time of its input stands at `time`.
@@ -154,8 +180,7 @@ impl Graph {
             *known = time.max(*known);
         }
         let time = slot.parent_times.iter().min().copied().unwrap_or(time);
-        // Where time begins anew, only what the node forwards moves it.
-        if time <= slot.time || matches!(slot.action, Action::Process(_, OutputTime::Anew)) {
+        if time <= slot.time {
             return Ok(());
         }
         slot.time = time;
@@ -165,19 +190,32 @@ impl Graph {
         self.pass_time(node, resources, moment)
     }
 
-    /// Passes a node's time on to its children, as far as it has moved.
+    /// Passes on what a node makes of the time of its input.
     fn pass_time(
         &mut self,
         node: usize,
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
-        let Some(slot) = self.slots.get_mut(node).filter(|_| self.keeps_time) else {
-            return Ok(());
-        };
+        let Some(slot) = self.slots.get(node) else { return Ok(()) };
         let time = match &slot.action {
             Action::Process(processor, OutputTime::Kept) => processor.pass_time(slot.time),
-            Action::Process(_, OutputTime::Anew) | Action::Pass | Action::Write(..) => slot.time,
+            Action::Process(_, OutputTime::Anew) => return Ok(()),
+            Action::Pass | Action::Write(..) => slot.time,
+        };
+        self.pass(node, time, resources, moment)
+    }
+
+    /// Passes `time` on to a node's children, if it has moved.
+    fn pass(
+        &mut self,
+        node: usize,
+        time: Timestamp,
+        resources: &mut Resources,
+        moment: Moment<'_>,
+    ) -> Result<(), ProcessorError> {
+        let Some(slot) = self.slots.get_mut(node).filter(|_| self.keeps_time) else {
+            return Ok(());
         };
         if time <= slot.passed_time {
             return Ok(());
@@ -199,18 +237,12 @@ impl Graph {
         // Parents come before children.
         for node in 0..self.slots.len() {
             let Some(slot) = self.slots.get_mut(node) else { continue };
-            let time = slot.parent_times.iter().min().copied().unwrap_or(slot.time);
+            slot.time = slot.parent_times.iter().min().copied().unwrap_or(slot.time);
             let passed = match &slot.action {
-                // Its own time was loaded.
-                Action::Process(_, OutputTime::Anew) => slot.time,
-                Action::Process(processor, OutputTime::Kept) => {
-                    slot.time = time;
-                    processor.pass_time(time)
-                }
-                Action::Pass | Action::Write(..) => {
-                    slot.time = time;
-                    time
-                }
+                // It was loaded.
+                Action::Process(_, OutputTime::Anew) => slot.passed_time,
+                Action::Process(processor, OutputTime::Kept) => processor.pass_time(slot.time),
+                Action::Pass | Action::Write(..) => slot.time,
             };
             slot.passed_time = passed;
             for Edge { child, parent, .. } in slot.children.clone() {

@@ -25,7 +25,7 @@ pub(crate) use commit::{ChangelogPart, TaskCommit};
 
 use crate::{
     processor::{
-        Cancellable, DeadLetter, Event, Moment, Payload, ProcessorError, Punctuation,
+        Cancellable, DeadLetter, Event, Moment, Now, Payload, ProcessorError, Punctuation,
         PunctuationType, Resources, RunLimit, Source,
     },
     store::{KeyValueStore, StoreKey},
@@ -54,6 +54,12 @@ pub(crate) enum Step {
     Idle,
 }
 
+/// A run that went through the graph.
+struct TakenRun {
+    input: usize,
+    source: Source,
+}
+
 /// A partition of a sub-topology.
 pub(crate) struct Task {
     pub(crate) id: TaskId,
@@ -63,7 +69,7 @@ pub(crate) struct Task {
     inputs: Vec<Input>,
     /// The largest timestamp taken.
     stream_time: Timestamp,
-    wall_clock: Timestamp,
+    now: Now,
     /// Operators' positions: node or topic → what it saved.
     positions: StoreKey<KeyValueStore<String, Vec<u8>>>,
     saved: HashMap<String, Vec<u8>>,
@@ -77,8 +83,8 @@ pub(crate) struct Task {
     idle: bool,
     /// Whether all nodes have been told that the input is complete, and nothing has come since.
     finished: bool,
-    /// Whether anything has happened since the last commit that belongs to the next.
-    changed: bool,
+    /// The run taken last, until what it makes due has been done.
+    taken: Option<TakenRun>,
     pub(crate) records: u64,
 }
 
@@ -111,11 +117,11 @@ impl Task {
     }
 
     /// How long it is until the next wall-clock punctuation, if there is one.
-    pub(crate) fn next_timer(&self, now: Timestamp) -> Option<Duration> {
-        let on_wall_clock =
-            |p: &&Punctuation| !p.cancelled && p.kind == PunctuationType::WallClockTime;
-        let due = self.resources.punctuations.iter().filter(on_wall_clock).map(|p| p.due).min()?;
-        Some(Duration::from_millis(u64::try_from(due.saturating_sub(now)).unwrap_or(0)))
+    pub(crate) fn next_timer(&self, now: Now) -> Option<Duration> {
+        let on_wall_clock = |p: &&Punctuation| p.kind == PunctuationType::WallClockTime;
+        let due =
+            self.resources.punctuations.values().filter(on_wall_clock).map(|p| p.due).min()?;
+        Some(Duration::from_millis(u64::try_from(due - now.elapsed_ms).unwrap_or(0)))
     }
 
     /// Where each input stands: partition, next offset to take, and the partition's end when last looked at.
@@ -124,9 +130,10 @@ impl Task {
     }
 
     /// Takes the next run of records through the graph.
-    pub(crate) fn step(&mut self, wall_clock: Timestamp) -> Result<Step, ProcessorError> {
-        self.wall_clock = wall_clock;
-        self.punctuate(PunctuationType::WallClockTime, wall_clock)?;
+    pub(crate) fn step(&mut self, now: Now) -> Result<Step, ProcessorError> {
+        self.now = now;
+        self.fire_on_wall_clock()?;
+        self.settle()?;
         let mut passed = false;
         for index in 0..self.inputs.len() {
             passed |= self.pass(index)?;
@@ -144,15 +151,15 @@ impl Task {
         };
         let limit = self.limit(first, heads.get(1).copied());
         if let Some(run) = self.inputs.get_mut(first).and_then(|input| input.take(limit)) {
-            (self.idle, self.finished, self.changed) = (false, false, true);
+            (self.idle, self.finished, self.resources.changed) = (false, false, true);
             self.run(first, run)?;
+            self.settle()?;
             self.pass(first)?;
         }
-        self.punctuate(PunctuationType::StreamTime, self.stream_time)?;
         Ok(Step::Ran)
     }
 
-    /// How far a run of rows of `first` may go: up to the head of a rival, and up to the row that makes a punctuation due.
+    /// How far a run of rows of `first` may go: up to the head of a rival.
     fn limit(&self, first: usize, rival: Option<(Timestamp, usize)>) -> RunLimit {
         let timestamp_max = match rival {
             None => Timestamp::MAX,
@@ -162,12 +169,12 @@ impl Task {
         };
         let carried = self.inputs.get(first).is_some_and(|input| input.vector.is_some());
         let rows_max = if self.graph.takes_single_rows(carried) { 1 } else { usize::MAX };
-        RunLimit { timestamp_max, due: self.next_punctuation(), time: self.stream_time, rows_max }
+        RunLimit { timestamp_max, rows_max }
     }
 
     /// The present moment, for a call about the records of `source`.
     fn moment<'s>(&self, source: Option<&'s Source>) -> Moment<'s> {
-        Moment { stream_time: self.stream_time, wall_clock: self.wall_clock, source }
+        Moment { stream_time: self.stream_time, now: self.now, source }
     }
 
     fn run(&mut self, index: usize, run: Run) -> Result<(), ProcessorError> {
@@ -183,7 +190,7 @@ impl Task {
         let mut pushed = Ok(());
         if let Some(mut rows) = rows {
             self.records += rows.len() as u64;
-            if self.graph.has_processors() {
+            if self.graph.has_processors {
                 (source.first, source.stream_times) = stream_times(&*rows, self.stream_time);
             }
             self.stream_time = if self.graph.keeps_time && !carried {
@@ -197,7 +204,17 @@ impl Task {
         let written =
             self.write_dead_letters(failures, Some(Origin { input: index, source: &source }));
         pushed.and(written)?;
-        self.tell_time(index)
+        self.taken = Some(TakenRun { input: index, source });
+        Ok(())
+    }
+
+    /// Does what the run taken last makes due: tells nodes its time, and has users' processors punctuate.
+    fn settle(&mut self) -> Result<(), ProcessorError> {
+        let Some(TakenRun { input, source }) = self.taken.take() else { return Ok(()) };
+        self.tell_time(input)?;
+        let moment = self.moment(Some(&source));
+        self.graph.fire_due(&mut self.resources, moment)?;
+        self.write_dead_letters(Vec::new(), Some(Origin { input, source: &source }))
     }
 
     /// Tells the nodes below an input what its time is now: that which a repartition topic carries, or the task's.
@@ -239,7 +256,7 @@ impl Task {
         while let Some(passed) =
             self.inputs.get_mut(index).and_then(|input| input.pass(self.rows_max))
         {
-            (any, self.changed) = (true, true);
+            (any, self.resources.changed) = (true, true);
             if let Passed::Failures(failures, records) = passed {
                 let Some(input) = self.inputs.get(index) else { break };
                 let partition = input.partition.clone();
@@ -271,33 +288,19 @@ impl Task {
         Ok(self.finished)
     }
 
-    fn next_punctuation(&self) -> Option<Timestamp> {
-        let on_stream_time =
-            |p: &&Punctuation| !p.cancelled && p.kind == PunctuationType::StreamTime;
-        self.resources.punctuations.iter().filter(on_stream_time).map(|p| p.due).min()
-    }
-
-    /// Fires what is due at `time`, once each, however many due points have gone by.
-    fn punctuate(&mut self, kind: PunctuationType, time: Timestamp) -> Result<(), ProcessorError> {
-        for index in 0..self.resources.punctuations.len() {
-            let Some(punctuation) = self.resources.punctuations.get_mut(index) else { continue };
-            if punctuation.cancelled
-                || punctuation.kind != kind
-                || time < punctuation.due
-                || time < 0
-            {
-                continue;
-            }
-            let interval = punctuation.interval_ms;
-            punctuation.due = match kind {
-                PunctuationType::StreamTime => (time - time % interval).saturating_add(interval),
-                PunctuationType::WallClockTime => {
-                    let missed = (time - punctuation.due) / interval;
-                    punctuation.due.saturating_add(interval.saturating_mul(missed + 1))
-                }
-            };
-            let (node, moment) = (punctuation.node, self.moment(None));
-            let event = Event::Punctuate(Cancellable(index), time);
+    /// Fires the wall-clock punctuations that are due, once each, however many due points have gone by.
+    fn fire_on_wall_clock(&mut self) -> Result<(), ProcessorError> {
+        let elapsed = self.now.elapsed_ms;
+        let is_due = |p: &Punctuation| p.kind == PunctuationType::WallClockTime && p.due <= elapsed;
+        let due = self.resources.punctuations.iter().filter(|(_, p)| is_due(p));
+        let due: Vec<usize> = due.map(|(number, _)| *number).collect();
+        for number in due {
+            // The one before may have cancelled it.
+            let Some(punctuation) = self.resources.punctuations.get_mut(&number) else { continue };
+            punctuation.fired_at(elapsed);
+            let node = punctuation.node;
+            let event = Event::Punctuate(Cancellable(number), self.now.wall_clock);
+            let moment = self.moment(None);
             self.graph.raise(node, event, &mut self.resources, moment)?;
             self.write_dead_letters(Vec::new(), None)?;
         }
@@ -313,7 +316,7 @@ impl Task {
         if failures.is_empty() && self.resources.dead.is_empty() {
             return Ok(());
         }
-        self.changed = true;
+        self.resources.changed = true;
         let mut letters = std::mem::take(&mut self.resources.dead);
         let source = origin.and_then(|origin| self.inputs.get(origin.input));
         let node = source.map_or(0, |input| input.node);
@@ -327,7 +330,7 @@ impl Task {
         letters.sort_by_key(|letter| (letter.origin, letter.node));
         for letter in letters {
             match self.bad_record {
-                BadRecord::DeadLetter => self.letters.add(&letter, origin, self.wall_clock),
+                BadRecord::DeadLetter => self.letters.add(&letter, origin, self.now.wall_clock),
                 BadRecord::Continue => {
                     if let Some(dropped) = self.resources.dropped.get_mut(letter.node) {
                         *dropped += 1;
@@ -374,7 +377,7 @@ impl Task {
                 continue;
             }
             self.told.insert(index, told);
-            self.changed = true;
+            self.resources.changed = true;
             let mark = TimeMark { sender: self.id, time: slot.time, input };
             for (partition, builder) in (0..).zip(&mut records.partitions) {
                 let mut builder = std::mem::take(builder);
@@ -399,7 +402,7 @@ impl Task {
     /// Whether anything has happened since the last commit that belongs to the next: something was taken, written,
     /// dropped or told, be it by a punctuation of an idle task.
     pub(crate) fn has_changed(&self) -> bool {
-        self.changed || self.uncommitted_bytes() > 0
+        self.resources.changed || self.uncommitted_bytes() > 0
     }
 
     /// Whether a processor asked for a commit.

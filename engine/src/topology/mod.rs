@@ -160,7 +160,7 @@ impl Topology {
         P: Processor<K, V> + 'static,
     {
         let make = Arc::new(move |context: &mut InitContext<'_>| {
-            Ok(Box::new(ProcessorNode::<K, V, P>::new(supplier(context)?)) as Box<dyn Node>)
+            Ok(Box::new(ProcessorNode::<K, V, P>::new(&supplier, context)?) as Box<dyn Node>)
         });
         let output = TypeId::of::<Rows<P::KOut, P::VOut>>();
         let kind = Kind::Processor { make, stores: Vec::new(), output_time: OutputTime::Anew };
@@ -189,7 +189,7 @@ impl Topology {
         P: BatchProcessor<In> + 'static,
     {
         let make = Arc::new(move |context: &mut InitContext<'_>| {
-            Ok(Box::new(BatchNode::<In, P>::new(supplier(context)?)) as Box<dyn Node>)
+            Ok(Box::new(BatchNode::<In, P>::new(&supplier, context)?) as Box<dyn Node>)
         });
         let output = TypeId::of::<Rows<P::KOut, P::VOut>>();
         let kind = Kind::Processor { make, stores: Vec::new(), output_time: OutputTime::Kept };

@@ -1,0 +1,254 @@
+//! Timers: times at which a processor is called about a key, kept as committed state.
+//!
+//! Stored keys are the time (8 bytes, big-endian) and then the key's bytes, so that timers lie in the order in which they
+//! fire. A timer that has fired or was cancelled is deleted.
+//!
+//! # Invariants
+//!
+//! - Every pending timer below `known_to` is in memory; above it only those that the state does not hold yet.
+
+use super::{
+    StateStore, StoreBuilder, StoreChanges, StoreError, StoreKey,
+    form::{KeyCheck, Keys, StoreId},
+};
+use headwater_core::{
+    ports::state::{Order, Shard, StateError},
+    record::{Headers, RecordSetBuilder, Timestamp},
+    serde::{Data, SharedSerde},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
+
+/// How many timers are read from the state at a time.
+const LOAD_MAX: usize = 1_024;
+
+/// The commit of a change that belongs to the next.
+const UNCOMMITTED: u64 = u64::MAX;
+
+/// The timers of a processor, by key.
+///
+/// ```
+/// use headwater_engine::{
+///     processor::{Context, Processor, ProcessorError, Record},
+///     store::Timers,
+/// };
+///
+/// /// Forwards a car that has sent nothing for a minute of event time.
+/// struct Silent {
+///     timers: Timers<String>,
+/// }
+///
+/// impl Processor<String, i64> for Silent {
+///     type KOut = String;
+///     type VOut = ();
+///
+///     fn process(
+///         &mut self,
+///         record: Record<String, i64>,
+///         context: &mut Context<'_, String, ()>,
+///     ) -> Result<(), ProcessorError> {
+///         // The value is when the car sent before.
+///         context.cancel_timer(self.timers, &record.key, record.value + 60_000)?;
+///         context.schedule_timer(self.timers, &record.key, record.timestamp + 60_000)?;
+///         Ok(())
+///     }
+///
+///     fn on_timer(
+///         &mut self,
+///         car: String,
+///         time: i64,
+///         context: &mut Context<'_, String, ()>,
+///     ) -> Result<(), ProcessorError> {
+///         context.forward(Record::new(car, (), time));
+///         Ok(())
+///     }
+/// }
+/// ```
+///
+/// They lie in a store that [`builder`](Self::builder) declares and the processor is connected to; a supplier gets them
+/// from [`InitContext::timers`](crate::processor::InitContext::timers).
+pub struct Timers<K>(pub(crate) StoreKey<TimerStore<K>>);
+
+impl<K> Clone for Timers<K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for Timers<K> {}
+
+opaque_debug!(Timers<K>);
+
+impl<K: Data> Timers<K> {
+    /// Declares the store that a processor's pending timers lie in.
+    #[must_use]
+    pub fn builder(name: &str, keys: SharedSerde<K>) -> StoreBuilder {
+        let schema = format!("timers of {}", keys.schema());
+        let named: Arc<str> = name.into();
+        StoreBuilder::new(name, schema, move |shard, partition| {
+            let id = StoreId { name: Arc::clone(&named), partition };
+            let keys = Keys::new(&keys, &id);
+            Box::new(TimerStore {
+                check: keys.check(),
+                keys,
+                id,
+                known_to: shard.position().map(|_| Vec::new()),
+                shard,
+                pending: BTreeMap::new(),
+                gone: BTreeMap::new(),
+                dirty: BTreeSet::new(),
+            })
+        })
+    }
+}
+
+/// A stored key: the time, and the bytes of the key.
+type TimerKey = Vec<u8>;
+
+/// A task's part of a processor's timers.
+pub(crate) struct TimerStore<K> {
+    id: StoreId,
+    keys: Keys<K>,
+    check: Option<KeyCheck>,
+    shard: Arc<dyn Shard>,
+    /// Pending timers, each with the commit that it became part of; 0 for one that was read from the state.
+    pending: BTreeMap<TimerKey, u64>,
+    /// Timers that the state may still hold though they are no longer pending, likewise.
+    gone: BTreeMap<TimerKey, u64>,
+    /// Those of both that changed since the last commit.
+    dirty: BTreeSet<TimerKey>,
+    /// Where reading goes on; `None` once all is known.
+    known_to: Option<TimerKey>,
+}
+
+impl<K: Data> TimerStore<K> {
+    /// Adds a timer; the same key and time twice are one. A time below 0 is 0.
+    pub(crate) fn schedule(&mut self, key: &K, time: Timestamp) -> Result<(), StoreError> {
+        let timer = self.encode(key, time)?;
+        if !self.pending.contains_key(&timer) {
+            self.gone.remove(&timer);
+            self.dirty.insert(timer.clone());
+            self.pending.insert(timer, UNCOMMITTED);
+        }
+        Ok(())
+    }
+
+    /// Removes a timer, if it is pending.
+    pub(crate) fn cancel(&mut self, key: &K, time: Timestamp) -> Result<(), StoreError> {
+        let timer = self.encode(key, time)?;
+        self.remove(timer);
+        Ok(())
+    }
+
+    fn remove(&mut self, timer: TimerKey) {
+        let is_known = self.known_to.as_ref().is_none_or(|known_to| timer < *known_to);
+        if self.pending.remove(&timer).is_some() || !is_known {
+            self.dirty.insert(timer.clone());
+            self.gone.insert(timer, UNCOMMITTED);
+        }
+    }
+
+    /// The time of the first pending timer.
+    pub(crate) fn first(&mut self) -> Result<Option<Timestamp>, StateError> {
+        let first = loop {
+            let first = self.pending.first_key_value().map(|(timer, _)| timer);
+            match &self.known_to {
+                Some(known_to) if first.is_none_or(|first| first >= known_to) => self.load()?,
+                _ => break first,
+            }
+        };
+        first.map(|first| Ok(self.split(first)?.0)).transpose()
+    }
+
+    /// Removes the first pending timer, to fire it. Asked for after [`first`](Self::first) found one.
+    pub(crate) fn take_first(&mut self) -> Result<Option<(K, Timestamp)>, StateError> {
+        let Some(timer) = self.pending.first_key_value().map(|(timer, _)| timer.clone()) else {
+            return Ok(None);
+        };
+        let (time, key) = self.split(&timer)?;
+        let key = self.keys.read(key)?;
+        self.remove(timer);
+        Ok(Some((key, time)))
+    }
+
+    /// Reads the next timers that the state holds.
+    fn load(&mut self) -> Result<(), StateError> {
+        let Some(from) = self.known_to.take() else { return Ok(()) };
+        let shard = Arc::clone(&self.shard);
+        let range = (Bound::Included(from.as_slice()), Bound::Unbounded);
+        for (read, entry) in (1..).zip(shard.scan(range, Order::Ascending)?) {
+            let (timer, _) = entry?;
+            if read == LOAD_MAX {
+                // The smallest key after this one.
+                self.known_to = Some([&timer[..], &[0]].concat());
+            }
+            if !self.gone.contains_key(&timer) {
+                self.pending.entry(timer).or_insert(0);
+            }
+            if read == LOAD_MAX {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode(&self, key: &K, time: Timestamp) -> Result<TimerKey, StoreError> {
+        let mut bytes = Vec::new();
+        self.keys.write(key, &mut bytes)?;
+        if let Some(check) = &self.check {
+            check(&bytes).map_err(|refused| self.id.refused_key(refused))?;
+        }
+        Ok([&time.max(0).to_be_bytes(), &bytes[..]].concat())
+    }
+
+    fn split<'t>(&self, timer: &'t [u8]) -> Result<(Timestamp, &'t [u8]), StateError> {
+        let (time, key) =
+            timer.split_first_chunk::<8>().ok_or_else(|| self.id.damaged("a timer has no time"))?;
+        Ok((Timestamp::from_be_bytes(*time), key))
+    }
+}
+
+impl<K: Data> StateStore for TimerStore<K> {
+    fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
+        let mut records = RecordSetBuilder::default();
+        for timer in std::mem::take(&mut self.dirty) {
+            let (time, _) = self.split(&timer)?;
+            let (value, changed) = match self.pending.get_mut(&timer) {
+                Some(pending) => (Some(&[][..]), Some(pending)),
+                None => (None, self.gone.get_mut(&timer)),
+            };
+            changed.into_iter().for_each(|changed| *changed = epoch);
+            records
+                .push(time, Some(&timer), value, &Headers::new())
+                .map_err(|full| self.id.damaged(&full.to_string()))?;
+        }
+        Ok(StoreChanges { records: records.build(), expire_below: None })
+    }
+
+    fn published(&mut self, epoch: u64, bytes_max: usize) {
+        self.gone.retain(|_, changed| *changed > epoch);
+        if self.size_bytes() <= bytes_max {
+            return;
+        }
+        // Those that fire last go; the state has them.
+        let kept = self.pending.len() / 2;
+        let Some(known_to) = self.pending.keys().nth(kept).cloned() else { return };
+        self.pending.retain(|timer, changed| *timer < known_to || *changed > epoch);
+        self.known_to = Some(self.known_to.take().map_or(known_to.clone(), |k| k.min(known_to)));
+    }
+
+    fn size_bytes(&self) -> usize {
+        (self.pending.len() + self.gone.len()) * 64
+    }
+
+    fn dirty_bytes(&self) -> usize {
+        self.dirty.iter().map(|timer| timer.len() + 32).sum()
+    }
+
+    fn shard(&self) -> &Arc<dyn Shard> {
+        &self.shard
+    }
+}
