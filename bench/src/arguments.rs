@@ -18,6 +18,24 @@ pub(crate) enum Benchmark {
     Cars(Cars),
     /// Nothing but the decoding of these records, in a bare loop: what no pipeline over them can outrun.
     Decode(Decode),
+    /// One window of many keys, which one record closes: the memory that filling and closing it take.
+    Close(Close),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Close {
+    /// How many keys the window has.
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keys: u64,
+    /// What stores may keep in memory, in MiB.
+    #[arg(long, default_value_t = 50, value_name = "MIB")]
+    pub(crate) cache_mib: usize,
+    /// Works in DIR, which must be new, and leaves everything there. Default: a temporary directory.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Prints one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -9,6 +9,7 @@
 //! | `run` | the timed part |
 //! | `verify` | reads what came out, once the clock has stopped |
 //! | `limit` | the bare loop that no pipeline can outrun |
+//! | `close` | one window of many keys, filled and closed |
 //! | `process`, `disk` | what the process took, and what its disk can do |
 //! | `report` | the figures |
 //!
@@ -17,6 +18,7 @@
 //! Other systems' benchmarks: `bench/README.md` sets their figures beside these.
 
 mod arguments;
+mod close;
 mod disk;
 mod fill;
 mod fleet;
@@ -42,16 +44,21 @@ use std::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<()> {
-    let cars = match Arguments::parse().benchmark {
-        Benchmark::Cars(cars) => cars,
-        Benchmark::Decode(decode) => return limit::decode(&decode),
-    };
-    match &cars.dir {
-        Some(dir) => cars_in(dir, &cars),
+    match Arguments::parse().benchmark {
+        Benchmark::Cars(cars) => in_dir(cars.dir.as_deref(), |dir| cars_in(dir, &cars)),
+        Benchmark::Decode(decode) => limit::decode(&decode),
+        Benchmark::Close(close) => in_dir(close.dir.as_deref(), |dir| close::close(dir, &close)),
+    }
+}
+
+/// Runs `benchmark` in `dir`, or in a temporary directory.
+fn in_dir(dir: Option<&Path>, benchmark: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    match dir {
+        Some(dir) => benchmark(dir),
         None => {
             let dir =
                 tempfile::tempdir().context("could not make a directory for temporary files")?;
-            cars_in(dir.path(), &cars)
+            benchmark(dir.path())
         }
     }
 }

@@ -76,7 +76,7 @@ pub(crate) fn run(log: &Arc<EmbeddedLog>, place: &Place, cars: &Cars) -> Result<
         .with_statestore_cache_max_bytes(50 << 20)
         .with_internal_durability(cars.durability.into());
     let log: Arc<dyn Log> = Arc::clone(log) as Arc<dyn Log>;
-    let state = open_state(place, &log)?;
+    let state = open_state(&place.state, &log)?;
     let clock = SystemClock::new();
 
     process::reset_peak_rss()?;
@@ -109,14 +109,14 @@ pub(crate) fn run(log: &Arc<EmbeddedLog>, place: &Place, cars: &Cars) -> Result<
 }
 
 #[cfg(feature = "rocksdb")]
-fn open_state(place: &Place, log: &Arc<dyn Log>) -> Result<Arc<dyn State>> {
+pub(crate) fn open_state(dir: &Path, log: &Arc<dyn Log>) -> Result<Arc<dyn State>> {
     use headwater::state::{RocksDbOptions, RocksDbState};
-    Ok(Arc::new(RocksDbState::open(&place.state, RocksDbOptions::default().log(Arc::clone(log)))?))
+    Ok(Arc::new(RocksDbState::open(dir, RocksDbOptions::default().log(Arc::clone(log)))?))
 }
 
 #[cfg(not(feature = "rocksdb"))]
 #[expect(clippy::unnecessary_wraps, reason = "opening the other state can fail")]
-fn open_state(_: &Place, _: &Arc<dyn Log>) -> Result<Arc<dyn State>> {
+pub(crate) fn open_state(_: &Path, _: &Arc<dyn Log>) -> Result<Arc<dyn State>> {
     Ok(Arc::new(headwater::state::MemoryState::default()))
 }
 

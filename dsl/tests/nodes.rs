@@ -1,8 +1,11 @@
-//! What the engine promises to nodes that are put together by hand: ports.
+//! What the engine promises to nodes that are put together by hand: ports, for input and for output.
 
 use headwater_core::record::Timestamp;
 use headwater_engine::{
-    processor::{BatchProcessor, Context, Either, InitContext, ProcessorError, Rows},
+    processor::{
+        BatchProcessor, ChildPort, Context, Either, InitContext, Processor, ProcessorError, Record,
+        Rows,
+    },
     runtime::StreamsConfig,
     topology::{Consumed, Produced, Topology, TopologyError},
 };
@@ -171,5 +174,120 @@ fn one_parent_at_both_ports_hands_each_row_to_the_first_and_then_to_the_second()
         let values: Vec<String> = read(&driver)?.into_iter().map(|(value, _)| value).collect();
         assert_eq!(values, ["left 1", "right 1", "left 2", "right 2"]);
     }
+    Ok(())
+}
+
+/// Forwards halves of even values; what is odd goes to a child port.
+struct Halves {
+    odd: ChildPort<String, String>,
+}
+
+impl Halves {
+    fn take(&self, record: Record<String, i64>, context: &mut Context<'_, String, i64>) {
+        if record.value % 2 == 0 {
+            let half = record.value / 2;
+            context.forward(record.with_value(half));
+        } else {
+            let odd = format!("{} is odd", record.value);
+            context.forward_to_port(self.odd, record.with_value(odd));
+        }
+    }
+}
+
+impl Processor<String, i64> for Halves {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        self.take(record, context);
+        Ok(())
+    }
+}
+
+impl BatchProcessor<Rows<String, i64>> for Halves {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process_batch(
+        &mut self,
+        rows: Rows<String, i64>,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        rows.into_iter().for_each(|record| self.take(record, context));
+        Ok(())
+    }
+}
+
+/// Writes a number as text.
+struct Text;
+
+impl BatchProcessor<Rows<String, i64>> for Text {
+    type KOut = String;
+    type VOut = String;
+
+    fn process_batch(
+        &mut self,
+        rows: Rows<String, i64>,
+        context: &mut Context<'_, String, String>,
+    ) -> Result<(), ProcessorError> {
+        let text = |row: Record<String, i64>| row.map(|key, value| (key, value.to_string()));
+        context.forward_all(rows.into_iter().map(text).collect());
+        Ok(())
+    }
+}
+
+/// A topology whose node `halves` is a user's processor or an operator, with both its outputs in one topic.
+fn halves(is_operator: bool) -> Outcome<Topology> {
+    let mut topology = two_sources()?;
+    let supplier = |context: &mut InitContext<'_>| Ok(Halves { odd: context.child_port("odd")? });
+    if is_operator {
+        topology.add_operator::<Rows<String, i64>, _>("halves", supplier, &[&["speeds"]])?;
+    } else {
+        topology.add_processor::<String, i64, _>("halves", supplier, &["speeds"])?;
+    }
+    topology.add_child_port::<String, String>("odd", "halves")?;
+    topology.add_operator("text", |_| Ok(Text), &[&["halves"]])?;
+    topology.add_sink("out", "out", Produced::<String, String>::default(), &["odd", "text"])?;
+    Ok(topology)
+}
+
+#[test]
+fn a_child_port_takes_records_of_a_type_of_its_own() -> Outcome {
+    for (is_operator, rows_max) in [(false, 1), (false, 8_192), (true, 1), (true, 8_192)] {
+        let topology = halves(is_operator)?;
+        let text = topology.describe();
+        assert!(
+            text.contains("Processor: odd (stores: [])\n      --> out\n      <-- halves"),
+            "{text}"
+        );
+        let driver = driver(topology, rows_max)?;
+        let speeds = driver.input_topic::<String, i64>("speeds");
+        for speed in 1..=4 {
+            speeds.pipe_input("a".into(), speed, speed)?;
+        }
+        driver.run_until_idle()?;
+        driver.commit()?;
+        let expected = [("1 is odd", 1), ("1", 2), ("3 is odd", 3), ("2", 4)];
+        assert_eq!(read(&driver)?, expected.map(|(value, at)| (value.to_owned(), at)));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_child_port_of_another_type_or_name_is_refused() -> Outcome {
+    let mut topology = two_sources()?;
+    let refused = topology.add_child_port::<String, String>("odd", "speeds").err();
+    assert_eq!(refused, Some(TopologyError::UnknownNode { name: "speeds".into() }));
+    let supplier = |context: &mut InitContext<'_>| Ok(Halves { odd: context.child_port("odd")? });
+    topology.add_processor::<String, i64, _>("halves", supplier, &["speeds"])?;
+    topology.add_child_port::<String, i64>("odd", "halves")?;
+    let text = topology.add_operator("text", |_| Ok(Text), &[&["odd"]]).map(drop);
+    assert_eq!(text, Ok(()), "what the port takes is what its children take");
+    let refused = driver(topology, 1).err().and_then(|error| Some(error.source()?.to_string()));
+    assert!(refused.is_some_and(|why| why.contains("no child port `odd`")));
     Ok(())
 }

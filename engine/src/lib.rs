@@ -24,6 +24,7 @@ macro_rules! opaque_debug {
     };
 }
 
+mod broken;
 pub mod connect;
 pub mod processor;
 pub mod runtime;

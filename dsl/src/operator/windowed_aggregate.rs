@@ -13,7 +13,7 @@
 use super::{WindowTime, aggregate::fold_into, refused::Refused, window_time::read_time};
 use headwater_core::{record::Timestamp, serde::Data};
 use headwater_engine::{
-    processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
+    processor::{BatchProcessor, Context, InitContext, ProcessorError, Progress, Record, Rows},
     store::{StoreKey, WindowStore, Windowed},
 };
 use std::sync::Arc;
@@ -45,57 +45,6 @@ impl<K: Data, A: Data> Windows<K, A> {
         if floor > 0 {
             store.expire_below(floor);
         }
-    }
-
-    /// Takes the time back; what was closed by then may still be in the state, and goes.
-    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        self.time.load(saved)?;
-        self.expire(context.store_mut(self.store));
-        Ok(())
-    }
-
-    /// Moves the closed windows' rows from the store to `finals`.
-    fn close(
-        &mut self,
-        store: &mut WindowStore<K, A>,
-        finals: &mut Vec<Row<K, A>>,
-    ) -> Result<(), ProcessorError> {
-        let floor = self.time.floor();
-        if store.oldest().is_some_and(|oldest| oldest < floor) {
-            self.take_below(floor, store, finals)?;
-            store.expire_below(floor);
-        }
-        Ok(())
-    }
-
-    /// Moves all windows' rows to `finals`: the input is complete.
-    fn close_all(
-        &mut self,
-        store: &mut WindowStore<K, A>,
-        finals: &mut Vec<Row<K, A>>,
-    ) -> Result<(), ProcessorError> {
-        if let Some(newest) = self.take_below(Timestamp::MAX, store, finals)? {
-            // Time moves no further than it must, so that input that comes after all is not late altogether.
-            self.time.advance_past(newest);
-        }
-        self.expire(store);
-        Ok(())
-    }
-
-    fn take_below(
-        &self,
-        end: Timestamp,
-        store: &mut WindowStore<K, A>,
-        finals: &mut Vec<Row<K, A>>,
-    ) -> Result<Option<Timestamp>, ProcessorError> {
-        let mut newest = None;
-        for (key, start, stored) in store.entries_below(end)? {
-            newest = Some(start);
-            let key = Windowed { key, window: self.time.window_at(start) };
-            let row = Record::new(key, Some(stored.value), stored.timestamp);
-            finals.push(row.with_operator_time(self.time.passed_at_close(start)));
-        }
-        Ok(newest)
     }
 }
 
@@ -215,7 +164,37 @@ where
     fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
         let (time, flushed) = saved.split_at(saved.len().min(16));
         self.flushed = read_time(flushed)?;
-        self.windows.load(time, context)
+        self.windows.time.load(time)?;
+        // What was closed by then may still be in the state, and goes.
+        self.windows.expire(context.store_mut(self.windows.store));
+        Ok(())
+    }
+}
+
+/// How far closed windows have been forwarded.
+struct Closing {
+    /// The window at hand; older ones are gone.
+    start: Timestamp,
+    /// The bytes of the last of its keys that was forwarded.
+    after: Option<Vec<u8>>,
+}
+
+impl Closing {
+    fn save(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.start.to_be_bytes());
+        if let Some(key) = &self.after {
+            out.push(1);
+            out.extend_from_slice(key);
+        }
+    }
+
+    /// What was saved; nothing if nothing was left.
+    fn load(saved: &[u8]) -> Result<Option<Self>, ProcessorError> {
+        if saved.is_empty() {
+            return Ok(None);
+        }
+        let (start, after) = saved.split_at(saved.len().min(8));
+        Ok(Some(Self { start: read_time(start)?, after: after.get(1..).map(<[u8]>::to_vec) }))
     }
 }
 
@@ -223,11 +202,20 @@ where
 pub(crate) struct WindowedFinals<K, A, F> {
     windows: Windows<K, A>,
     fold: Arc<F>,
+    /// Closed windows are left to forward, up to what time has closed.
+    closing: Option<Closing>,
 }
 
 impl<K: Data, A: Data, F> WindowedFinals<K, A, F> {
     pub(crate) fn new(windows: Windows<K, A>, fold: &Arc<F>) -> Self {
-        Self { windows, fold: Arc::clone(fold) }
+        Self { windows, fold: Arc::clone(fold), closing: None }
+    }
+
+    /// Has what time has closed by now forwarded.
+    fn close(&mut self, store: &WindowStore<K, A>) {
+        let floor = self.windows.time.floor();
+        let oldest = store.oldest().filter(|oldest| *oldest < floor && self.closing.is_none());
+        self.closing = oldest.map(|start| Closing { start, after: None }).or(self.closing.take());
     }
 }
 
@@ -240,6 +228,8 @@ where
 {
     type KOut = Windowed<K>;
     type VOut = Option<A>;
+
+    const MAY_ANSWER_MORE: bool = true;
 
     fn process_batch(
         &mut self,
@@ -272,9 +262,7 @@ where
             }
         }
         // No record of the batch belongs to a window that an earlier one has closed: closing can wait.
-        let mut finals = Vec::new();
-        self.windows.close(store, &mut finals)?;
-        context.forward_all(finals);
+        self.close(store);
         (0..late).for_each(|_| context.drop_record());
         refused.settle(context)
     }
@@ -284,11 +272,8 @@ where
         time: Timestamp,
         context: &mut Context<'_, Windowed<K>, Option<A>>,
     ) -> Result<(), ProcessorError> {
-        let mut finals = Vec::new();
-        let store = context.store(self.windows.store);
         self.windows.time.advance(time);
-        self.windows.close(store, &mut finals)?;
-        context.forward_all(finals);
+        self.close(context.store(self.windows.store));
         Ok(())
     }
 
@@ -296,21 +281,70 @@ where
         &mut self,
         context: &mut Context<'_, Windowed<K>, Option<A>>,
     ) -> Result<(), ProcessorError> {
-        let mut finals = Vec::new();
-        self.windows.close_all(context.store(self.windows.store), &mut finals)?;
+        let store = context.store(self.windows.store);
+        if let Some(newest) = store.newest() {
+            // Time moves no further than it must, so that input that comes after all is not late altogether.
+            self.windows.time.advance_past(newest);
+        }
+        self.close(store);
+        Ok(())
+    }
+
+    fn progress(&self) -> Progress {
+        if self.closing.is_some() { Progress::More } else { Progress::Done }
+    }
+
+    fn resume(
+        &mut self,
+        rows_max: usize,
+        context: &mut Context<'_, Windowed<K>, Option<A>>,
+    ) -> Result<(), ProcessorError> {
+        let (store, time) = (context.store(self.windows.store), self.windows.time);
+        let mut finals: Vec<Row<K, A>> = Vec::new();
+        while let Some(Closing { start, after }) = self.closing.take_if(|_| finals.len() < rows_max)
+        {
+            let chunk = store.next_chunk(start, after.as_deref(), rows_max - finals.len())?;
+            let at = time.passed_at_close(start);
+            finals.extend(chunk.entries.into_iter().map(|(key, stored)| {
+                let key = Windowed { key, window: time.window_at(start) };
+                Record::new(key, Some(stored.value), stored.timestamp).with_operator_time(at)
+            }));
+            if chunk.next.is_some() {
+                self.closing = Some(Closing { start, after: chunk.next });
+            } else {
+                store.expire_below(start.saturating_add(1));
+                self.close(store);
+            }
+        }
+        if self.closing.is_none() {
+            self.windows.expire(store);
+        }
         context.forward_all(finals);
         Ok(())
     }
 
     fn pass_time(&self, time: Timestamp) -> Timestamp {
-        self.windows.time.pass_time(time)
+        let held = self.closing.as_ref().map_or(time, |closing| time.min(closing.start));
+        self.windows.time.pass_time(held)
     }
 
     fn save(&self, out: &mut Vec<u8>) {
         self.windows.time.save(out);
+        if let Some(closing) = &self.closing {
+            closing.save(out);
+        }
     }
 
     fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        self.windows.load(saved, context)
+        let (time, closing) = saved.split_at(saved.len().min(16));
+        self.windows.time.load(time)?;
+        self.closing = Closing::load(closing)?;
+        // What was forwarded by then may still be in the state, and goes.
+        let store = context.store_mut(self.windows.store);
+        match &self.closing {
+            Some(closing) => store.expire_below(closing.start),
+            None => self.windows.expire(store),
+        }
+        Ok(())
     }
 }

@@ -1,17 +1,27 @@
 //! What a processor can do: forward, reach its stores, learn the time, schedule punctuations.
 
 use super::{
-    ProcessorError, Record,
-    node::Output,
+    Payload, ProcessorError, Record, Rows,
+    node::{Forwarded, Output},
     record::{MADE, NO_ORIGIN, NO_TIME},
 };
-use crate::store::{StateStore, StoreError, StoreKey, TimerStore, Timers};
+use crate::{
+    broken::broken,
+    store::{StateStore, StoreError, StoreKey, TimerStore, Timers},
+};
 use headwater_core::{
     record::{RecordSet, Timestamp, TopicPartition},
     serde::Data,
     time::Clock,
 };
-use std::{any::Any, collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+use std::{
+    any::{Any, TypeId},
+    collections::BTreeMap,
+    marker::PhantomData,
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
 
 /// Which time drives a punctuation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +36,26 @@ pub enum PunctuationType {
 /// Names a scheduled punctuation, to tell several apart and to cancel it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cancellable(pub(crate) usize);
+
+/// Names a child port of a processor, which takes records with key `K` and value `V` beside its own output.
+pub struct ChildPort<K, V> {
+    /// Its place among the processor's ports.
+    place: usize,
+    rows: PhantomData<fn(K, V)>,
+}
+
+impl<K, V> Clone for ChildPort<K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for ChildPort<K, V> {}
+
+opaque_debug!(ChildPort<K, V>);
+
+/// A child port as the topology declares it: its name and the type of its rows.
+pub(crate) type PortSpec = (Arc<str>, TypeId);
 
 /// Where the record at hand comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +140,14 @@ pub(crate) struct Resources {
 }
 
 impl Resources {
+    /// How many records a node has dropped.
+    pub(crate) fn dropped_by(&mut self, node: usize) -> &mut u64 {
+        match self.dropped.get_mut(node) {
+            Some(dropped) => dropped,
+            None => broken("a node of a task has a count of dropped records"),
+        }
+    }
+
     pub(crate) fn store<S: StateStore>(&mut self, key: StoreKey<S>) -> &mut S {
         let store = self.stores.get_mut(key.index()).map(|store| &mut **store as &mut dyn Any);
         store
@@ -161,6 +199,7 @@ pub struct InitContext<'a> {
     pub(crate) node: usize,
     pub(crate) moment: Moment<'a>,
     pub(crate) stores: &'a [(Arc<str>, usize)],
+    pub(crate) ports: &'a [PortSpec],
     /// Whether the node lies below repartition topics alone, so that operator time is what they carry.
     pub(crate) is_time_carried: bool,
     /// The timers asked for so far: keys to stores, of whatever type.
@@ -207,6 +246,26 @@ impl InitContext<'_> {
         self.resources.timers.push(key.index());
         self.timers.push(Box::new(key));
         Ok(Timers(key))
+    }
+
+    /// The child port that the topology gave this processor under `name`, for [`Context::forward_to_port`].
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::Topology`] if there is none, or it takes other records.
+    pub fn child_port<K: Data, V: Data>(
+        &self,
+        name: &str,
+    ) -> Result<ChildPort<K, V>, ProcessorError> {
+        let wanted = TypeId::of::<Rows<K, V>>();
+        let place = self.ports.iter().position(|(n, rows)| &**n == name && *rows == wanted);
+        let place = place.ok_or_else(|| {
+            let (key, value) = (std::any::type_name::<K>(), std::any::type_name::<V>());
+            ProcessorError::Topology(format!(
+                "this processor has no child port `{name}` for records with key `{key}` and value `{value}`"
+            ))
+        })?;
+        Ok(ChildPort { place, rows: PhantomData })
     }
 
     /// The store itself, to prepare it.
@@ -291,12 +350,14 @@ pub struct Context<'a, K, V> {
     at: Timestamp,
     rows: Vec<Record<K, V>>,
     routes: Option<Vec<Option<u16>>>,
+    /// What goes to child ports, each once.
+    ports: Vec<(usize, Box<dyn Payload>)>,
 }
 
 impl<'a, K: Data, V: Data> Context<'a, K, V> {
     pub(crate) fn new(resources: &'a mut Resources, call: Call<'a>) -> Self {
         let (origin, at) = (NO_ORIGIN, call.passed_time);
-        Self { resources, call, origin, at, rows: Vec::new(), routes: None }
+        Self { resources, call, origin, at, rows: Vec::new(), routes: None, ports: Vec::new() }
     }
 
     /// Hands a record to every child.
@@ -308,9 +369,34 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     }
 
     fn push(&mut self, record: Record<K, V>) {
+        let record = self.placed(record);
+        self.rows.push(record);
+    }
+
+    /// A record that was made from nothing stands where the record at hand does.
+    fn placed<K2, V2>(&self, record: Record<K2, V2>) -> Record<K2, V2> {
         let origin = if record.origin == NO_ORIGIN { self.origin } else { record.origin };
         let at = if record.at == NO_TIME { self.at } else { record.at };
-        self.rows.push(Record { origin, at, ..record });
+        Record { origin, at, ..record }
+    }
+
+    /// Hands a record to a child port. What one call of the processor forwards goes to its own children first, and then to
+    /// its ports.
+    pub fn forward_to_port<K2: Data, V2: Data>(
+        &mut self,
+        port: ChildPort<K2, V2>,
+        record: Record<K2, V2>,
+    ) {
+        let record = self.placed(record);
+        if !self.ports.iter().any(|(place, _)| *place == port.place) {
+            self.ports.push((port.place, Box::new(Rows::<K2, V2>::new())));
+        }
+        let rows = self.ports.iter_mut().find(|(place, _)| *place == port.place);
+        let rows = rows.map(|(_, rows)| &mut **rows as &mut dyn Any);
+        match rows.and_then(<dyn Any>::downcast_mut::<Rows<K2, V2>>) {
+            Some(rows) => rows.push(record),
+            None => broken("a child port has one type of rows"),
+        }
     }
 
     /// Hands a record to one child, counted from 0 in the order they were added.
@@ -347,10 +433,8 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
 
     /// Counts the record at hand as dropped.
     pub fn drop_record(&mut self) {
-        if let Some(dropped) = self.resources.dropped.get_mut(self.call.node) {
-            *dropped += 1;
-            self.resources.changed = true;
-        }
+        *self.resources.dropped_by(self.call.node) += 1;
+        self.resources.changed = true;
     }
 
     /// The largest timestamp that this task has taken, the record at hand included.
@@ -515,8 +599,9 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         }
     }
 
-    pub(crate) fn finish(self) -> Option<Output> {
-        let Self { rows, routes, .. } = self;
-        (!rows.is_empty()).then(|| Output { payload: Box::new(rows), routes })
+    pub(crate) fn finish(self) -> Forwarded {
+        let Self { rows, routes, ports, .. } = self;
+        let own = (!rows.is_empty()).then(|| Output { payload: Box::new(rows), routes });
+        Forwarded { own, ports }
     }
 }

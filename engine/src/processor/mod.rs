@@ -17,16 +17,18 @@ mod payload;
 mod ports;
 mod record;
 
-pub use context::{Cancellable, Context, InitContext, PunctuationType, RecordMetadata, Stores};
+pub use context::{
+    Cancellable, ChildPort, Context, InitContext, PunctuationType, RecordMetadata, Stores,
+};
 pub use error::ProcessorError;
 
 pub use payload::{Payload, Pending, Rows, RunLimit};
 pub use ports::{Either, Ports};
 pub use record::Record;
 
-pub(crate) use context::{Call, DeadLetter, Moment, Now, Punctuation, Resources, Source};
+pub(crate) use context::{Call, DeadLetter, Moment, Now, PortSpec, Punctuation, Resources, Source};
 pub(crate) use node::{
-    BatchNode, Event, MakeNode, Node, Output, OutputTime, ProcessorNode, mistyped,
+    BatchNode, Event, Forwarded, MakeNode, Node, Output, OutputTime, ProcessorNode, mistyped,
 };
 pub(crate) use record::{NO_ORIGIN, NO_TIME};
 
@@ -111,6 +113,15 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
     }
 }
 
+/// Whether a node has forwarded all that follows from what it has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// All of it.
+    Done,
+    /// Not yet: what is left is output alone.
+    More,
+}
+
 /// A built-in operator: takes records a batch at a time, at one port or several, and keeps operator time.
 ///
 /// # Invariants of an implementation
@@ -118,11 +129,17 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
 /// - The result is that of the same records one by one, whatever the size of a batch.
 /// - What it forwards it makes from the records it has taken, or it holds rows back and says so by
 ///   [`pass_time`](Self::pass_time): nothing that it forwards later is older than what it passed on.
+/// - A step that may be huge takes all its rows, forwards nothing and answers [`Progress::More`]. What is left follows from
+///   its stores and what it [saves](Self::save), so that a commit may fall between two chunks; until it is done the operator
+///   may be handed more events, whose output comes after.
 pub trait BatchProcessor<In: Ports>: Send {
     /// The key of what it forwards.
     type KOut: Data;
     /// The value of what it forwards.
     type VOut: Data;
+
+    /// Whether it ever answers [`Progress::More`].
+    const MAY_ANSWER_MORE: bool = false;
 
     /// Takes a batch.
     ///
@@ -173,6 +190,25 @@ pub trait BatchProcessor<In: Ports>: Send {
         context: &mut Context<'_, Self::KOut, Self::VOut>,
     ) -> Result<(), ProcessorError> {
         let _ = context;
+        Ok(())
+    }
+
+    /// Whether anything is left to forward, asked after each event and after [`load`](Self::load).
+    fn progress(&self) -> Progress {
+        Progress::Done
+    }
+
+    /// Forwards at most `rows_max` rows of what is left; called until that is nothing, before more input is taken.
+    ///
+    /// # Errors
+    ///
+    /// Stops the application.
+    fn resume(
+        &mut self,
+        rows_max: usize,
+        context: &mut Context<'_, Self::KOut, Self::VOut>,
+    ) -> Result<(), ProcessorError> {
+        let _ = (rows_max, context);
         Ok(())
     }
 

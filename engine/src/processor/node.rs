@@ -2,13 +2,21 @@
 
 use super::{
     BatchProcessor, Call, Cancellable, Context, InitContext, Payload, Ports, Processor,
-    ProcessorError, Resources, Rows, context::Due,
+    ProcessorError, Progress, Resources, Rows, context::Due,
 };
 use crate::store::{StoreKey, TimerStore};
 use headwater_core::{record::Timestamp, serde::Data};
 use std::{marker::PhantomData, ops::Range};
 
 /// What a node forwarded in one call.
+pub(crate) struct Forwarded {
+    /// To its own children.
+    pub(crate) own: Option<Output>,
+    /// To its child ports, by their places.
+    pub(crate) ports: Vec<(usize, Box<dyn Payload>)>,
+}
+
+/// What goes to a node's own children.
 pub(crate) struct Output {
     pub(crate) payload: Box<dyn Payload>,
     /// Which child each row is for; `None` as a whole, or for a row: all of them.
@@ -29,6 +37,8 @@ pub(crate) enum Event {
     Flush,
     /// The input is complete for now.
     End,
+    /// Of what is left to forward, so many rows may go now.
+    Resume(usize),
 }
 
 /// Whose time the rows that a node forwards carry.
@@ -56,7 +66,17 @@ pub(crate) trait Node: Send {
         event: Event,
         resources: &mut Resources,
         call: Call<'_>,
-    ) -> Result<Option<Output>, ProcessorError>;
+    ) -> Result<Forwarded, ProcessorError>;
+
+    /// Whether anything is left to forward.
+    fn progress(&self) -> Progress {
+        Progress::Done
+    }
+
+    /// Whether there ever is.
+    fn may_answer_more(&self) -> bool {
+        false
+    }
 
     /// Whether it has timers.
     fn has_timers(&self) -> bool {
@@ -149,7 +169,7 @@ impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
         event: Event,
         resources: &mut Resources,
         call: Call<'_>,
-    ) -> Result<Option<Output>, ProcessorError> {
+    ) -> Result<Forwarded, ProcessorError> {
         let mut context = Context::new(resources, call);
         match event {
             Event::Batch(port, payload) => {
@@ -170,7 +190,7 @@ impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
             Event::Due => self.fire(0..usize::MAX, &mut context)?,
             // Of what is scheduled only timers may live by operator time.
             Event::Advance(_) => self.fire(0..0, &mut context)?,
-            Event::Flush | Event::End => {}
+            Event::Flush | Event::End | Event::Resume(_) => {}
         }
         Ok(context.finish())
     }
@@ -212,7 +232,7 @@ impl<In: Ports, P: BatchProcessor<In>> Node for BatchNode<In, P> {
         event: Event,
         resources: &mut Resources,
         call: Call<'_>,
-    ) -> Result<Option<Output>, ProcessorError> {
+    ) -> Result<Forwarded, ProcessorError> {
         let mut context = Context::new(resources, call);
         match event {
             Event::Batch(port, payload) => {
@@ -221,9 +241,18 @@ impl<In: Ports, P: BatchProcessor<In>> Node for BatchNode<In, P> {
             Event::Advance(time) => self.processor.advance(time, &mut context)?,
             Event::Flush => self.processor.flush(&mut context)?,
             Event::End => self.processor.end(&mut context)?,
+            Event::Resume(rows_max) => self.processor.resume(rows_max, &mut context)?,
             Event::Punctuate(..) | Event::Due => {}
         }
         Ok(context.finish())
+    }
+
+    fn progress(&self) -> Progress {
+        self.processor.progress()
+    }
+
+    fn may_answer_more(&self) -> bool {
+        P::MAY_ANSWER_MORE
     }
 
     fn pass_time(&self, time: Timestamp) -> Timestamp {

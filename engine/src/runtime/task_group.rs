@@ -19,8 +19,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 /// How much one fetch asks for, in bytes.
 const FETCH_BYTES: usize = 1 << 20;
 
-/// About how many records on their way to a task a commit waits for; what is left is written. Counted in records, so that
-/// the size of a batch does not show in what a commit holds.
+/// About how many rows a commit waits for that are on their way to a task or that it has left to forward; what is left is
+/// written, or resumed after the commit. Counted in rows, so that the size of a batch does not show in what a commit holds.
 const DRAIN_RECORDS_MAX: u64 = 1 << 17;
 
 /// What the tasks of an application share.
@@ -113,9 +113,10 @@ impl TaskGroup {
 
     /// Takes what is on its way to a task, up to a bound.
     fn drain(&mut self, index: usize) -> Result<(), StreamsError> {
-        let records = |this: &Self| this.tasks.get(index).map_or(0, |task| task.records);
-        let bound = records(self) + DRAIN_RECORDS_MAX;
-        while records(self) < bound && self.turn(index, Inputs::Exchange)? {}
+        let rows =
+            |this: &Self| this.tasks.get(index).map_or(0, |task| task.records + task.forwarded);
+        let bound = rows(self) + DRAIN_RECORDS_MAX;
+        while rows(self) < bound && self.turn(index, Inputs::Exchange)? {}
         Ok(())
     }
 

@@ -49,7 +49,7 @@ pub use scan::Scanned;
 pub use time::TimeStore;
 pub use time_bytes::{TimeBytes, Timed};
 pub use timers::Timers;
-pub use window::{WindowEntry, WindowStore};
+pub use window::{WindowChunk, WindowEntry, WindowStore};
 pub use window_bytes::{WindowBytes, WindowSlot};
 pub use windowed::{Window, Windowed, WindowedSerde};
 

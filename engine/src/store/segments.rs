@@ -76,6 +76,11 @@ impl<V: Data> Segments<V> {
         self.starts.first_key_value().map(|(start, _)| *start)
     }
 
+    /// The start of the newest stretch.
+    pub(super) fn newest(&self) -> Option<Timestamp> {
+        self.starts.last_key_value().map(|(start, _)| *start)
+    }
+
     /// The starts within `range`, ascending.
     pub(super) fn starts_in(&self, range: impl RangeBounds<Timestamp>) -> Vec<Timestamp> {
         self.starts.range(range).map(|(start, _)| *start).collect()

@@ -23,6 +23,15 @@ pub struct WindowStore<K, V> {
 /// One entry of a window store.
 pub type WindowEntry<K, V> = (K, Timestamp, ValueAndTimestamp<V>);
 
+/// Some entries of one window.
+#[derive(Debug)]
+pub struct WindowChunk<K, V> {
+    /// The entries, by the key's bytes.
+    pub entries: Vec<(K, ValueAndTimestamp<V>)>,
+    /// The bytes of the key past which more may lie; none at the window's end.
+    pub next: Option<Vec<u8>>,
+}
+
 opaque_debug!(WindowStore<K, V>);
 
 impl<K: Data, V: Data> WindowStore<K, V> {
@@ -148,6 +157,32 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     #[must_use]
     pub fn oldest(&self) -> Option<Timestamp> {
         self.windows.oldest()
+    }
+
+    /// The start of the newest window that is kept.
+    #[must_use]
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.windows.newest()
+    }
+
+    /// The next entries of the window that starts at `start`, by the key's bytes: those past the key `after`, at most
+    /// `entries_max` of them.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] if the state cannot be read, or a key cannot be read back.
+    pub fn next_chunk(
+        &mut self,
+        start: Timestamp,
+        after: Option<&[u8]>,
+        entries_max: usize,
+    ) -> Result<WindowChunk<K, V>, StateError> {
+        let Self { keys, windows, .. } = self;
+        let scanned = windows.next_chunk(start, after, entries_max)?;
+        let full = scanned.last().filter(|_| scanned.len() >= entries_max);
+        let next = full.map(|last| last.key.clone());
+        let entries = scanned.into_iter().map(|entry| Ok((keys.read(&entry.key)?, entry.value)));
+        Ok(WindowChunk { entries: entries.collect::<Result<_, StateError>>()?, next })
     }
 
     /// Every entry of the windows that start below `end`, by start and then by the key's bytes.

@@ -1,17 +1,20 @@
 //! Window stores by their keys' bytes: a bucket for each window start.
 
 use super::{
-    EntryRef, KeyBatch, StoreError,
+    EntryRef, KeyBatch, Scanned, StoreError,
     cache::find_all,
     form::Form,
     segments::{Bucket, Segments},
 };
 use headwater_core::{
-    ports::state::{Shard, StateError},
+    ports::state::{Order, Shard, StateError},
     record::Timestamp,
     serde::Data,
 };
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::{Bound, Range},
+    sync::Arc,
+};
 
 /// Where a window store holds a key; see [`WindowBytes::locate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,6 +173,30 @@ impl<V: Data> WindowBytes<V> {
     #[must_use]
     pub fn starts_in(&self, range: Range<Timestamp>) -> Vec<Timestamp> {
         if range.is_empty() { Vec::new() } else { self.windows.starts_in(range) }
+    }
+
+    /// The start of the newest window that is kept.
+    #[must_use]
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.windows.newest()
+    }
+
+    /// The next entries of the window that starts at `start`, by their keys' bytes: those past the key `after`, at most
+    /// `entries_max` of them. What the cache lacks is read from the state and not kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`locate`](Self::locate).
+    pub fn next_chunk(
+        &mut self,
+        start: Timestamp,
+        after: Option<&[u8]>,
+        entries_max: usize,
+    ) -> Result<Vec<Scanned<V>>, StateError> {
+        let Some(bucket) = self.windows.find(start) else { return Ok(Vec::new()) };
+        self.windows.entries_mut(bucket).keep_order();
+        let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        self.windows.scan(start, bucket, range, Order::Ascending)?.take(entries_max).collect()
     }
 
     /// Every entry of the window that starts at `start`, by the keys' bytes.

@@ -85,6 +85,7 @@ pub(super) fn ancestry(
                 let holds_rows = own.above.holds_rows || !stores.is_empty();
                 Above { holds_rows, ..own.above.clone() }
             }
+            Kind::ChildPort { .. } => own.above.clone(),
             Kind::Source { .. } | Kind::Sink { .. } => Above::default(),
         };
         with_itself.insert(*index, itself);

@@ -1,17 +1,12 @@
 //! Makes a task from its part of a topology.
 
 use super::{
-    BadRecord, Task,
-    ancestry::{Ancestry, ancestry},
-    graph::{Action, Edge, Graph, Slot},
-    input::Input,
-    letters::Letters,
-    time_vector::TimeVector,
+    BadRecord, Task, graph::Graph, input::Input, letters::Letters, time_vector::TimeVector,
 };
 use crate::{
-    processor::{InitContext, Now, ProcessorError, Resources},
+    processor::{Now, ProcessorError, Resources},
     store::{KeyValueStore, StoreBuilder, StoreKey},
-    topology::{Kind, Parent, Plan, SinkRecords, SubTopology, TaskId, Topic, Topology},
+    topology::{Kind, Plan, SubTopology, TaskId, Topic, Topology},
 };
 use hashbrown::HashMap;
 use headwater_core::{
@@ -141,7 +136,7 @@ impl Blueprint {
                 partition: id.partition,
                 stores,
             },
-            graph: Graph::new(Vec::new()),
+            graph: Graph::new(Vec::new(), self.rows_max),
             stream_time: Timestamp::MIN,
             now,
             positions: StoreKey::new(builders.len() - 1),
@@ -160,10 +155,13 @@ impl Blueprint {
             idle: false,
             finished: false,
             taken: None,
+            ended: 0,
+            is_caught_up: false,
+            forwarded: 0,
             records: 0,
         };
         task.read_positions()?;
-        task.graph = Graph::new(self.slots(&mut task, sub, &local)?);
+        task.graph = Graph::new(self.slots(&mut task, sub, &local)?, self.rows_max);
         task.restore_times();
         Ok(task)
     }
@@ -193,131 +191,5 @@ impl Blueprint {
             inputs.push(Input::new(*local, (topic.clone(), partition), make(), vector, from));
         }
         inputs
-    }
-
-    fn slots(
-        &self,
-        task: &mut Task,
-        sub: &SubTopology,
-        local: &HashMap<usize, usize>,
-    ) -> Result<Vec<Slot>, ProcessorError> {
-        let has_input =
-            |node| task.inputs.iter().any(|input| local.get(&node) == Some(&input.node));
-        let ancestry = ancestry(&self.topology, sub, has_input);
-        let mut slots = Vec::new();
-        for (slot, node) in sub.nodes.iter().enumerate() {
-            let (Some(spec), Some(Ancestry { above, parents })) =
-                (self.topology.nodes.get(*node), ancestry.get(node))
-            else {
-                continue;
-            };
-            let is_time_carried = above.is_time_carried();
-            let saved = task.take_up(slot, &spec.name);
-            let mut passed_time = Timestamp::MIN;
-            let (action, topic) = match &spec.kind {
-                Kind::Source { topic, .. } => (Action::Pass, Some(topic.clone())),
-                Kind::Processor { make, stores, output_time } => {
-                    let stores = self.stores_of(stores, sub);
-                    let moment = task.moment(None);
-                    let resources = &mut task.resources;
-                    let mut context = InitContext {
-                        resources,
-                        node: slot,
-                        moment,
-                        stores: &stores,
-                        is_time_carried,
-                        timers: Vec::new(),
-                    };
-                    let mut processor = make(&mut context)?;
-                    passed_time = saved.passed_time;
-                    if !saved.state.is_empty() {
-                        processor.load(&saved.state, &mut context)?;
-                    }
-                    (Action::Process(processor, *output_time), None)
-                }
-                Kind::Sink { topic, make } => {
-                    let count = self.partitions.get(topic).copied().unwrap_or(1);
-                    (Action::Write(make(), SinkRecords::new(count, task.id)), Some(topic.clone()))
-                }
-            };
-            let sources = usize::from(matches!(action, Action::Pass));
-            slots.push(Slot {
-                name: Arc::clone(&spec.name),
-                action,
-                topic,
-                children: Vec::new(),
-                stepwise: self.plan.stepwise.contains(node),
-                is_time_carried,
-                caps_time: parents.len() > 1 && above.differs_in_time(),
-                parent_times: vec![Timestamp::MIN; parents.len().max(sources)],
-                time: Timestamp::MIN,
-                passed_time,
-            });
-        }
-        connect(&mut slots, sub, &ancestry, local);
-        Ok(slots)
-    }
-
-    /// The stores that a node uses: their names and their places in the task.
-    fn stores_of(&self, stores: &[usize], sub: &SubTopology) -> Vec<(Arc<str>, usize)> {
-        let place = |store: &usize| {
-            let name = Arc::clone(&self.topology.stores.get(*store)?.spec().name);
-            Some((name, sub.stores.iter().position(|s| s == store)?))
-        };
-        stores.iter().filter_map(place).collect()
-    }
-}
-
-/// Draws the edges, each parent's in the order in which its children were added.
-fn connect(
-    slots: &mut [Slot],
-    sub: &SubTopology,
-    ancestry: &HashMap<usize, Ancestry>,
-    local: &HashMap<usize, usize>,
-) {
-    for (child, node) in sub.nodes.iter().enumerate() {
-        let parents = ancestry.get(node).map_or(&[][..], |above| &above.parents);
-        for (parent, Parent { node, port }) in parents.iter().enumerate() {
-            let slot = local.get(node).and_then(|slot| slots.get_mut(*slot));
-            slot.into_iter()
-                .for_each(|slot| slot.children.push(Edge { child, parent, port: *port }));
-        }
-    }
-}
-
-impl Task {
-    /// What a node saved at the last commit; the count of records it has dropped goes on from there.
-    fn take_up(&mut self, slot: usize, name: &str) -> Saved {
-        let saved = self.saved.get(&format!("node {name}")).and_then(|bytes| Saved::read(bytes));
-        let saved =
-            saved.unwrap_or(Saved { dropped: 0, passed_time: Timestamp::MIN, state: Vec::new() });
-        if let Some(dropped) = self.resources.dropped.get_mut(slot) {
-            *dropped = saved.dropped;
-        }
-        saved
-    }
-}
-
-/// What is kept of a node with a commit.
-pub(super) struct Saved {
-    /// Records that it has dropped, in all runs.
-    pub(super) dropped: u64,
-    /// The operator time that it passed on last, where time begins anew with it.
-    pub(super) passed_time: Timestamp,
-    /// What it saved itself.
-    pub(super) state: Vec<u8>,
-}
-
-impl Saved {
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let (dropped, rest) = bytes.split_first_chunk::<8>()?;
-        let (passed_time, state) = rest.split_first_chunk::<8>()?;
-        let passed_time = Timestamp::from_be_bytes(*passed_time);
-        Some(Self { dropped: u64::from_be_bytes(*dropped), passed_time, state: state.to_vec() })
-    }
-
-    pub(super) fn write(&self) -> Vec<u8> {
-        let Self { dropped, passed_time, state } = self;
-        [&dropped.to_be_bytes()[..], &passed_time.to_be_bytes()[..], state].concat()
     }
 }

@@ -2,11 +2,11 @@
 
 use super::{
     Task,
-    build::Saved,
     graph::{Action, Slot},
+    nodes::Saved,
 };
 use crate::{
-    processor::{Event, OutputTime, ProcessorError},
+    processor::{Event, ProcessorError},
     topology::Topic,
 };
 use headwater_core::{
@@ -37,9 +37,13 @@ pub(crate) struct TaskCommit {
 impl Task {
     /// Has every operator forward what its cache of updates holds back: the last step before a commit.
     pub(crate) fn flush(&mut self) -> Result<(), ProcessorError> {
+        // What a flush makes nodes below forward comes before those are flushed, so that it belongs to this commit; but what
+        // is more than a chunk, or was left before, to the next.
+        let mut forwards = !self.graph.is_pending();
         for node in 0..self.graph.slots.len() {
             let moment = self.moment(None);
             self.graph.raise(node, Event::Flush, &mut self.resources, moment)?;
+            forwards = forwards && self.forward_more()?;
         }
         self.write_dead_letters(Vec::new(), None)
     }
@@ -177,11 +181,11 @@ impl Task {
 /// What is to be kept of a node; nothing if there is nothing to say.
 fn saved(slot: &Slot, dropped: u64) -> Option<Vec<u8>> {
     let (mut state, mut passed_time) = (Vec::new(), Timestamp::MIN);
-    if let Action::Process(processor, output_time) = &slot.action {
+    if let Action::Process(processor, _) = &slot.action {
         processor.save(&mut state);
-        if *output_time == OutputTime::Anew {
-            passed_time = slot.passed_time;
-        }
+    }
+    if slot.begins_time() {
+        passed_time = slot.passed_time;
     }
     let anything = dropped > 0 || passed_time > Timestamp::MIN || !state.is_empty();
     anything.then(|| Saved { dropped, passed_time, state }.write())

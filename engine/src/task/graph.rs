@@ -13,9 +13,12 @@
 //! | a row of 10:57:10, late but within the grace | 10:58:30, 10:57 | 10:57: its hour is open |
 //! | time moves to 11:01:05 | 11:01:05; closes 10:57 … 10:59; passes on 11:00 | takes them, then closes 10:00 |
 
+use super::stepping::{CHUNK_ROWS_MAX, Stepping};
 use crate::{
+    broken::broken,
     processor::{
-        Call, Context, Event, Moment, Node, Output, OutputTime, Payload, ProcessorError, Resources,
+        Call, Context, Event, Forwarded, Moment, Node, Output, OutputTime, Payload, ProcessorError,
+        Progress, Resources,
     },
     topology::{Encoder, SinkRecords, Topic},
 };
@@ -26,6 +29,8 @@ use std::sync::Arc;
 pub(super) enum Action {
     /// Hands it on as it is: a source.
     Pass,
+    /// Hands on what its parent, which has such output time, forwards to it.
+    Port(OutputTime),
     /// Runs a processor.
     Process(Box<dyn Node>, OutputTime),
     /// Writes it.
@@ -45,6 +50,8 @@ pub(super) struct Slot {
     pub(super) action: Action,
     pub(super) topic: Option<Topic>,
     pub(super) children: Vec<Edge>,
+    /// Its child ports.
+    pub(super) ports: Vec<Edge>,
     pub(super) stepwise: bool,
     /// Whether it lies below repartition topics alone, with no timestamps made up on the way: it then lives by the time
     /// that they carry.
@@ -57,16 +64,27 @@ pub(super) struct Slot {
     pub(super) time: Timestamp,
     /// What it passed on last.
     pub(super) passed_time: Timestamp,
+    /// Whether it has anything left to forward.
+    pub(super) progress: Progress,
 }
 
 impl Slot {
+    /// Whether time begins anew with what it forwards.
+    pub(super) fn begins_time(&self) -> bool {
+        matches!(self.action, Action::Process(_, OutputTime::Anew) | Action::Port(OutputTime::Anew))
+    }
+
     /// Whether it runs code of the user's.
-    fn is_processor(&self) -> bool {
+    pub(super) fn is_processor(&self) -> bool {
         matches!(self.action, Action::Process(_, OutputTime::Anew))
     }
 
-    fn has_timers(&self) -> bool {
+    pub(super) fn has_timers(&self) -> bool {
         matches!(&self.action, Action::Process(node, _) if node.has_timers())
+    }
+
+    pub(super) fn may_answer_more(&self) -> bool {
+        matches!(&self.action, Action::Process(node, _) if node.may_answer_more())
     }
 }
 
@@ -77,25 +95,73 @@ pub(super) struct Graph {
     pub(super) keeps_time: bool,
     /// Whether any node runs code of the user's, which may ask for the stream time at each record.
     pub(super) has_processors: bool,
+    /// How much of the input a step takes.
+    stepping: Stepping,
 }
 
 impl Graph {
-    pub(super) fn new(slots: Vec<Slot>) -> Self {
+    /// `rows_max` bounds the rows of a chunk that a node forwards of what is left.
+    pub(super) fn new(slots: Vec<Slot>, rows_max: usize) -> Self {
         let keeps_time = slots
             .iter()
             .any(|slot| slot.is_time_carried || matches!(slot.topic, Some(Topic::Repartition(_))));
         let has_processors = slots.iter().any(Slot::is_processor);
-        Self { slots, keeps_time, has_processors }
+        let stepping = Stepping::of(&slots, keeps_time, rows_max);
+        Self { slots, keeps_time, has_processors, stepping }
     }
 
-    /// Whether rows must be taken one a step, so that all nodes learn of time after each: where the order between what
-    /// time makes a node forward and the rows of others shows (`carried` tells whether rows bring time), where rows of one
-    /// path are judged by the time of another, or where timers live by time that rows bring.
-    pub(super) fn takes_single_rows(&self, carried: bool) -> bool {
-        let any = |wanted: fn(&Slot) -> bool| self.slots.iter().any(wanted);
-        ((carried || self.has_processors) && any(|slot| slot.stepwise))
-            || (self.keeps_time && any(|slot| slot.caps_time))
-            || any(|slot| slot.is_time_carried && slot.has_timers())
+    fn slot(&mut self, node: usize) -> &mut Slot {
+        match self.slots.get_mut(node) {
+            Some(slot) => slot,
+            None => broken("a node's index is that of a slot of its graph"),
+        }
+    }
+
+    /// The most rows that a step may take; `is_carried` tells whether rows bring time.
+    pub(super) fn rows_max(&self, is_carried: bool) -> usize {
+        let Stepping { single_rows, single_carried_rows, .. } = self.stepping;
+        if single_rows || (is_carried && single_carried_rows) { 1 } else { usize::MAX }
+    }
+
+    /// Whether any node has something left to forward.
+    pub(super) fn is_pending(&self) -> bool {
+        self.slots.iter().any(|slot| slot.progress == Progress::More)
+    }
+
+    /// Has nodes forward a chunk of what is left, the deepest first, so that none is handed rows while it has some left.
+    /// Gives how many rows that were.
+    pub(super) fn resume(
+        &mut self,
+        resources: &mut Resources,
+        moment: Moment<'_>,
+    ) -> Result<u64, ProcessorError> {
+        let (mut left, mut forwarded) = (CHUNK_ROWS_MAX, 0);
+        while left > 0
+            && let Some(node) = self.slots.iter().rposition(|s| s.progress == Progress::More)
+        {
+            let rows_max = left.min(self.stepping.chunk_rows_max);
+            let rows = self.handle(node, Event::Resume(rows_max), resources, moment)?;
+            self.pass_time(node, resources, moment)?;
+            forwarded += rows as u64;
+            left = left.saturating_sub(rows.max(1));
+        }
+        Ok(forwarded)
+    }
+
+    /// Tells nodes once more what they may not have been told before the application ended.
+    pub(super) fn catch_up(
+        &mut self,
+        resources: &mut Resources,
+        moment: Moment<'_>,
+    ) -> Result<(), ProcessorError> {
+        for node in 0..self.slots.len() {
+            let slot = self.slot(node);
+            let (is_time_carried, time) = (slot.is_time_carried, slot.time);
+            if is_time_carried {
+                self.raise(node, Event::Advance(time), resources, moment)?;
+            }
+        }
+        self.fire_due(resources, moment)
     }
 
     /// Hands a source's batch to what lies below it.
@@ -121,25 +187,52 @@ impl Graph {
         self.pass_time(node, resources, moment)
     }
 
+    /// Lets a node handle an event, and gives how many rows it forwards.
     fn handle(
         &mut self,
         node: usize,
         event: Event,
         resources: &mut Resources,
         moment: Moment<'_>,
-    ) -> Result<(), ProcessorError> {
-        let Some(slot) = self.slots.get_mut(node) else { return Ok(()) };
+    ) -> Result<usize, ProcessorError> {
+        let slot = self.slot(node);
         let (operator_time, passed_time) = (slot.time, slot.passed_time);
-        let Action::Process(processor, output_time) = &mut slot.action else { return Ok(()) };
+        let Action::Process(processor, _) = &mut slot.action else { return Ok(0) };
         let call = Call { node, moment, operator_time, passed_time };
-        let Some(mut output) = processor.handle(event, resources, call)? else { return Ok(()) };
-        if *output_time == OutputTime::Kept {
+        let Forwarded { own, ports } = processor.handle(event, resources, call)?;
+        slot.progress = processor.progress();
+        let edges = if ports.is_empty() { Vec::new() } else { slot.ports.clone() };
+        let mut rows = 0;
+        if let Some(output) = own {
+            rows += output.payload.len();
+            self.forward(node, output, resources, moment)?;
+        }
+        for (place, payload) in ports {
+            rows += payload.len();
+            let Some(edge) = edges.get(place) else { broken("a child port has an edge") };
+            self.deliver(*edge, payload, resources, moment)?;
+        }
+        Ok(rows)
+    }
+
+    /// Hands on what a node forwards. Where time begins anew with the node, only that moves it.
+    fn forward(
+        &mut self,
+        node: usize,
+        mut output: Output,
+        resources: &mut Resources,
+        moment: Moment<'_>,
+    ) -> Result<(), ProcessorError> {
+        let slot = self.slot(node);
+        if !slot.begins_time() {
             return self.emit(node, output, resources, moment);
         }
-        // Time begins anew: only what the node forwards moves it.
-        let time = output.payload.begin_time(passed_time);
+        let time = output.payload.begin_time(slot.passed_time);
         self.emit(node, output, resources, moment)?;
-        self.pass(node, time, resources, moment)
+        self.pass(node, time, resources, moment)?;
+        // Also where nobody below keeps time: rows carry it.
+        self.slot(node).passed_time = time;
+        Ok(())
     }
 
     /// Has users' processors do what the run just taken makes due.
@@ -149,7 +242,7 @@ impl Graph {
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
         for node in 0..self.slots.len() {
-            if self.slots.get(node).is_some_and(Slot::is_processor) {
+            if self.slot(node).is_processor() {
                 self.raise(node, Event::Due, resources, moment)?;
             }
         }
@@ -175,7 +268,7 @@ impl Graph {
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
-        let Some(slot) = self.slots.get_mut(node) else { return Ok(()) };
+        let slot = self.slot(node);
         if let Some(known) = slot.parent_times.get_mut(parent) {
             *known = time.max(*known);
         }
@@ -197,11 +290,11 @@ impl Graph {
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
-        let Some(slot) = self.slots.get(node) else { return Ok(()) };
+        let slot = self.slot(node);
         let time = match &slot.action {
             Action::Process(processor, OutputTime::Kept) => processor.pass_time(slot.time),
-            Action::Process(_, OutputTime::Anew) => return Ok(()),
-            Action::Pass | Action::Write(..) => slot.time,
+            Action::Process(_, OutputTime::Anew) | Action::Port(OutputTime::Anew) => return Ok(()),
+            Action::Port(OutputTime::Kept) | Action::Pass | Action::Write(..) => slot.time,
         };
         self.pass(node, time, resources, moment)
     }
@@ -214,14 +307,12 @@ impl Graph {
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
-        let Some(slot) = self.slots.get_mut(node).filter(|_| self.keeps_time) else {
-            return Ok(());
-        };
-        if time <= slot.passed_time {
+        if !self.keeps_time || time <= self.slot(node).passed_time {
             return Ok(());
         }
+        let slot = self.slot(node);
         slot.passed_time = time;
-        for edge in slot.children.clone() {
+        for edge in slot.children.clone().into_iter().chain(slot.ports.clone()) {
             self.advance_from(edge, time, resources, moment)?;
         }
         Ok(())
@@ -230,24 +321,25 @@ impl Graph {
     /// Takes all times up again as they were at a commit: what `sources` stand at, and what nodes loaded.
     pub(super) fn restore_times(&mut self, sources: &[(usize, Timestamp)]) {
         for (source, time) in sources {
-            if let Some(slot) = self.slots.get_mut(*source) {
-                slot.parent_times.fill(*time);
-            }
+            self.slot(*source).parent_times.fill(*time);
         }
         // Parents come before children.
         for node in 0..self.slots.len() {
-            let Some(slot) = self.slots.get_mut(node) else { continue };
+            let slot = self.slot(node);
             slot.time = slot.parent_times.iter().min().copied().unwrap_or(slot.time);
             let passed = match &slot.action {
                 // It was loaded.
-                Action::Process(_, OutputTime::Anew) => slot.passed_time,
+                Action::Process(_, OutputTime::Anew) | Action::Port(OutputTime::Anew) => {
+                    slot.passed_time
+                }
                 Action::Process(processor, OutputTime::Kept) => processor.pass_time(slot.time),
-                Action::Pass | Action::Write(..) => slot.time,
+                Action::Port(OutputTime::Kept) | Action::Pass | Action::Write(..) => slot.time,
             };
             slot.passed_time = passed;
-            for Edge { child, parent, .. } in slot.children.clone() {
-                let child = self.slots.get_mut(child);
-                if let Some(known) = child.and_then(|child| child.parent_times.get_mut(parent)) {
+            for Edge { child, parent, .. } in
+                slot.children.clone().into_iter().chain(slot.ports.clone())
+            {
+                if let Some(known) = self.slot(child).parent_times.get_mut(parent) {
                     *known = passed;
                 }
             }
@@ -261,7 +353,7 @@ impl Graph {
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
-        let Some(slot) = self.slots.get_mut(node) else { return Ok(()) };
+        let slot = self.slot(node);
         if slot.caps_time {
             let others = slot.parent_times.iter().enumerate().filter(|(other, _)| *other != parent);
             if let Some(limit) = others.map(|(_, time)| *time).min() {
@@ -270,6 +362,9 @@ impl Graph {
         }
         match &mut slot.action {
             Action::Pass => Ok(()),
+            Action::Port(_) => {
+                self.forward(node, Output { payload, routes: None }, resources, moment)
+            }
             Action::Write(encoder, records) => {
                 let (operator_time, passed_time) = (slot.time, slot.passed_time);
                 let call = Call { node, moment, operator_time, passed_time };
@@ -283,7 +378,7 @@ impl Graph {
                 Ok(())
             }
             Action::Process(..) => {
-                self.handle(node, Event::Batch(port, payload), resources, moment)
+                self.handle(node, Event::Batch(port, payload), resources, moment).map(drop)
             }
         }
     }
@@ -295,7 +390,7 @@ impl Graph {
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
-        let Some(slot) = self.slots.get(node) else { return Ok(()) };
+        let slot = self.slot(node);
         let (stepwise, children) =
             (slot.stepwise && output.payload.len() > 1, slot.children.clone());
         if stepwise {

@@ -41,8 +41,6 @@ pub(super) struct Run {
     pub(super) rows: Option<Box<dyn Payload>>,
     pub(super) failures: Vec<Failure>,
     pub(super) raw: Arc<RecordSet>,
-    /// For repartition topics: the reader's time at the first row.
-    pub(super) time: Option<Timestamp>,
 }
 
 pub(super) struct Input {
@@ -174,6 +172,13 @@ impl Input {
         rows.head().map(|(timestamp, _)| timestamp)
     }
 
+    /// For repartition topics: the reader's time at the next row.
+    pub(super) fn head_time(&self) -> Option<Timestamp> {
+        let chunk = self.chunk.as_ref()?;
+        let (_, origin) = chunk.rows.as_ref()?.head()?;
+        chunk.times.get(origin as usize).copied()
+    }
+
     /// Moves position and time past what has been taken.
     fn move_on(&mut self) {
         let Some(chunk) = &mut self.chunk else { return };
@@ -189,14 +194,12 @@ impl Input {
     /// Takes the rows at the front within `limit`, with the failures among them.
     pub(super) fn take(&mut self, limit: RunLimit) -> Option<Run> {
         let chunk = self.chunk.as_mut()?;
-        let head = chunk.rows.as_ref().and_then(|rows| rows.head());
-        let time = head.and_then(|(_, origin)| chunk.times.get(origin as usize)).copied();
         let count = chunk.rows.as_ref().map_or(0, |rows| rows.run_length(limit));
         let rows = chunk.rows.as_mut().filter(|_| count > 0).map(|rows| rows.take(count));
         let failures = chunk.leading_failures().unwrap_or_default();
         let raw = Arc::clone(&chunk.raw);
         self.move_on();
-        Some(Run { rows, failures, raw, time })
+        Some(Run { rows, failures, raw })
     }
 }
 

@@ -18,12 +18,15 @@ mod commit;
 mod graph;
 mod input;
 mod letters;
+mod nodes;
+mod stepping;
 mod time_vector;
 
 pub(crate) use build::Blueprint;
 pub(crate) use commit::{ChangelogPart, TaskCommit};
 
 use crate::{
+    broken::broken,
     processor::{
         Cancellable, DeadLetter, Event, Moment, Now, Payload, ProcessorError, Punctuation,
         PunctuationType, Resources, RunLimit, Source,
@@ -58,6 +61,8 @@ pub(crate) enum Step {
 struct TakenRun {
     input: usize,
     source: Source,
+    /// Whether nodes have been told the time after it.
+    is_told: bool,
 }
 
 /// A partition of a sub-topology.
@@ -85,6 +90,12 @@ pub(crate) struct Task {
     finished: bool,
     /// The run taken last, until what it makes due has been done.
     taken: Option<TakenRun>,
+    /// How many nodes, from the first on, have been told that the input is complete.
+    ended: usize,
+    /// Whether what the last commit may have left undone has been done.
+    is_caught_up: bool,
+    /// Rows that nodes forwarded of what they had left.
+    pub(crate) forwarded: u64,
     pub(crate) records: u64,
 }
 
@@ -96,11 +107,23 @@ impl Task {
         empty.map(|(index, input)| (index, &input.topic, &input.partition, input.fetch_offset))
     }
 
+    fn input(&self, index: usize) -> &Input {
+        match self.inputs.get(index) {
+            Some(input) => input,
+            None => broken("an input's index is that of an input of its task"),
+        }
+    }
+
+    fn input_mut(&mut self, index: usize) -> &mut Input {
+        match self.inputs.get_mut(index) {
+            Some(input) => input,
+            None => broken("an input's index is that of an input of its task"),
+        }
+    }
+
     /// Takes in what was fetched for an input.
     pub(crate) fn feed(&mut self, input: usize, fetched: Fetched) {
-        if let Some(input) = self.inputs.get_mut(input) {
-            input.feed(fetched);
-        }
+        self.input_mut(input).feed(fetched);
     }
 
     /// The partitions of external topics that it reads.
@@ -133,10 +156,16 @@ impl Task {
     pub(crate) fn step(&mut self, now: Now) -> Result<Step, ProcessorError> {
         self.now = now;
         self.fire_on_wall_clock()?;
-        self.settle()?;
         let mut passed = false;
+        let had_more = self.graph.is_pending();
+        if !self.proceed()? || had_more {
+            return Ok(Step::Ran);
+        }
         for index in 0..self.inputs.len() {
             passed |= self.pass(index)?;
+            if self.graph.is_pending() {
+                return Ok(Step::Ran);
+            }
         }
         if self.inputs.iter().any(|input| input.is_empty() && !input.at_end) {
             return Ok(if passed { Step::Ran } else { Step::Starved });
@@ -149,12 +178,22 @@ impl Task {
             self.idle = !passed;
             return Ok(if passed { Step::Ran } else { Step::Idle });
         };
+        // What the first row says of time holds before it, as if a mark had said it.
+        let time = self.input(first).head_time();
+        if let Some(time) = time.filter(|_| self.graph.keeps_time) {
+            self.advance(first, time)?;
+            if !self.forward_more()? {
+                return Ok(Step::Ran);
+            }
+        }
         let limit = self.limit(first, heads.get(1).copied());
-        if let Some(run) = self.inputs.get_mut(first).and_then(|input| input.take(limit)) {
+        if let Some(run) = self.input_mut(first).take(limit) {
             (self.idle, self.finished, self.resources.changed) = (false, false, true);
+            self.ended = 0;
             self.run(first, run)?;
-            self.settle()?;
-            self.pass(first)?;
+            if self.proceed()? {
+                self.pass(first)?;
+            }
         }
         Ok(Step::Ran)
     }
@@ -167,9 +206,8 @@ impl Task {
             Some((timestamp, rival)) if first < rival => timestamp,
             Some((timestamp, _)) => timestamp.saturating_sub(1),
         };
-        let carried = self.inputs.get(first).is_some_and(|input| input.vector.is_some());
-        let rows_max = if self.graph.takes_single_rows(carried) { 1 } else { usize::MAX };
-        RunLimit { timestamp_max, rows_max }
+        let carried = self.input(first).vector.is_some();
+        RunLimit { timestamp_max, rows_max: self.graph.rows_max(carried) }
     }
 
     /// The present moment, for a call about the records of `source`.
@@ -178,12 +216,8 @@ impl Task {
     }
 
     fn run(&mut self, index: usize, run: Run) -> Result<(), ProcessorError> {
-        let Run { rows, failures, raw, time } = run;
-        // What the first row says of time holds before it, as if a mark had said it.
-        if let Some(time) = time.filter(|_| self.graph.keeps_time) {
-            self.advance(index, time)?;
-        }
-        let Some(input) = self.inputs.get(index) else { return Ok(()) };
+        let Run { rows, failures, raw } = run;
+        let input = self.input(index);
         let (node, carried) = (input.node, input.vector.is_some());
         let partition = input.partition.clone();
         let mut source = Source { partition, records: raw, stream_times: Vec::new(), first: 0 };
@@ -204,17 +238,47 @@ impl Task {
         let written =
             self.write_dead_letters(failures, Some(Origin { input: index, source: &source }));
         pushed.and(written)?;
-        self.taken = Some(TakenRun { input: index, source });
+        self.taken = Some(TakenRun { input: index, source, is_told: false });
         Ok(())
     }
 
-    /// Does what the run taken last makes due: tells nodes its time, and has users' processors punctuate.
-    fn settle(&mut self) -> Result<(), ProcessorError> {
-        let Some(TakenRun { input, source }) = self.taken.take() else { return Ok(()) };
-        self.tell_time(input)?;
+    /// Does what the run taken last makes due: nodes forward what they have left, are told its time, and users' processors
+    /// punctuate. False if that is not all yet: a step forwards a chunk, so that a commit may fall in between.
+    fn proceed(&mut self) -> Result<bool, ProcessorError> {
+        if !self.forward_more()? {
+            return Ok(false);
+        }
+        if !std::mem::replace(&mut self.is_caught_up, true) {
+            let moment = self.moment(None);
+            self.graph.catch_up(&mut self.resources, moment)?;
+            self.write_dead_letters(Vec::new(), None)?;
+            return self.forward_more();
+        }
+        let Some(taken) = &mut self.taken else { return Ok(true) };
+        let input = taken.input;
+        if !std::mem::replace(&mut taken.is_told, true) {
+            self.tell_time(input)?;
+            if !self.forward_more()? {
+                return Ok(false);
+            }
+        }
+        let Some(TakenRun { source, .. }) = self.taken.take() else { return Ok(true) };
         let moment = self.moment(Some(&source));
         self.graph.fire_due(&mut self.resources, moment)?;
-        self.write_dead_letters(Vec::new(), Some(Origin { input, source: &source }))
+        self.write_dead_letters(Vec::new(), Some(Origin { input, source: &source }))?;
+        self.forward_more()
+    }
+
+    /// Has nodes forward a chunk of what they have left; true if that was all.
+    fn forward_more(&mut self) -> Result<bool, ProcessorError> {
+        if !self.graph.is_pending() {
+            return Ok(true);
+        }
+        self.resources.changed = true;
+        let moment = self.moment(None);
+        self.forwarded += self.graph.resume(&mut self.resources, moment)?;
+        self.write_dead_letters(Vec::new(), None)?;
+        Ok(!self.graph.is_pending())
     }
 
     /// Tells the nodes below an input what its time is now: that which a repartition topic carries, or the task's.
@@ -222,12 +286,11 @@ impl Task {
         if !self.graph.keeps_time {
             return Ok(());
         }
-        let carried = self.inputs.get(index).and_then(|input| input.vector.as_ref());
-        if let Some(time) = carried.map(TimeVector::time) {
+        if let Some(time) = self.input(index).vector.as_ref().map(TimeVector::time) {
             return self.advance(index, time);
         }
         for index in 0..self.inputs.len() {
-            if self.inputs.get(index).is_some_and(|input| input.vector.is_none()) {
+            if self.input(index).vector.is_none() {
                 self.advance(index, self.stream_time)?;
             }
         }
@@ -235,7 +298,7 @@ impl Task {
     }
 
     fn advance(&mut self, index: usize, time: Timestamp) -> Result<(), ProcessorError> {
-        let Some(node) = self.inputs.get(index).map(|input| input.node) else { return Ok(()) };
+        let node = self.input(index).node;
         let moment = self.moment(None);
         self.graph.advance(node, time, &mut self.resources, moment)?;
         self.write_dead_letters(Vec::new(), None)
@@ -253,18 +316,19 @@ impl Task {
     /// there was anything.
     fn pass(&mut self, index: usize) -> Result<bool, ProcessorError> {
         let mut any = false;
-        while let Some(passed) =
-            self.inputs.get_mut(index).and_then(|input| input.pass(self.rows_max))
-        {
+        let rows_max = self.rows_max;
+        while let Some(passed) = self.input_mut(index).pass(rows_max) {
             (any, self.resources.changed) = (true, true);
             if let Passed::Failures(failures, records) = passed {
-                let Some(input) = self.inputs.get(index) else { break };
-                let partition = input.partition.clone();
+                let partition = self.input(index).partition.clone();
                 let source = Source { partition, records, stream_times: Vec::new(), first: 0 };
                 let origin = Origin { input: index, source: &source };
                 self.write_dead_letters(failures, Some(origin))?;
             }
             self.tell_time(index)?;
+            if !self.forward_more()? {
+                break;
+            }
         }
         Ok(any)
     }
@@ -275,16 +339,23 @@ impl Task {
         let complete = self.inputs.iter().all(|input| {
             input.is_at_end() && input.vector.as_ref().is_none_or(TimeVector::is_complete)
         });
-        if !self.finished && complete {
-            self.finished = true;
-            for node in 0..self.graph.slots.len() {
-                for event in [Event::End, Event::Flush] {
-                    let moment = self.moment(None);
-                    self.graph.raise(node, event, &mut self.resources, moment)?;
-                }
+        if self.finished || !complete || !self.proceed()? {
+            return Ok(self.finished);
+        }
+        while self.ended < self.graph.slots.len() {
+            let node = self.ended;
+            self.ended += 1;
+            self.resources.changed = true;
+            for event in [Event::End, Event::Flush] {
+                let moment = self.moment(None);
+                self.graph.raise(node, event, &mut self.resources, moment)?;
             }
             self.write_dead_letters(Vec::new(), None)?;
+            if !self.forward_more()? {
+                return Ok(false);
+            }
         }
+        self.finished = true;
         Ok(self.finished)
     }
 
@@ -332,9 +403,7 @@ impl Task {
             match self.bad_record {
                 BadRecord::DeadLetter => self.letters.add(&letter, origin, self.now.wall_clock),
                 BadRecord::Continue => {
-                    if let Some(dropped) = self.resources.dropped.get_mut(letter.node) {
-                        *dropped += 1;
-                    }
+                    *self.resources.dropped_by(letter.node) += 1;
                 }
                 BadRecord::Fail => {
                     let cause = self.locate(&letter, origin);
@@ -358,7 +427,7 @@ impl Task {
     /// The records on their way to repartition topics, with a time mark after them on every partition: wherever records
     /// were written, time has moved, or what is told of the input has changed.
     pub(crate) fn sends(&mut self) -> Result<Vec<(Topic, u32, RecordSet)>, ProcessorError> {
-        let input = match (self.finished, self.idle) {
+        let input = match (self.finished, self.idle && !self.graph.is_pending()) {
             (true, _) => InputState::Complete,
             (false, true) => InputState::Idle,
             (false, false) => InputState::Open,
@@ -393,7 +462,7 @@ impl Task {
     pub(crate) fn uncommitted_bytes(&self) -> usize {
         let sinks = self.graph.slots.iter().map(|slot| match &slot.action {
             Action::Write(_, records) => records.bytes,
-            Action::Pass | Action::Process(..) => 0,
+            Action::Pass | Action::Port(_) | Action::Process(..) => 0,
         });
         let stores = self.resources.stores.iter().map(|store| store.dirty_bytes());
         sinks.sum::<usize>() + stores.sum::<usize>() + self.letters.size_bytes()

@@ -17,6 +17,7 @@ pub(super) fn describe(topology: &Topology) -> String {
                     writeln!(text, "    Source: {name} (topics: [{topic}]){stepwise}")
                 }
                 Kind::Sink { topic, .. } => writeln!(text, "    Sink: {name} (topic: {topic})"),
+                Kind::ChildPort { .. } => writeln!(text, "    Processor: {name} (stores: [])"),
                 Kind::Processor { stores, .. } => {
                     let stores: Vec<&str> = stores
                         .iter()

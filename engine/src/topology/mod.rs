@@ -54,9 +54,23 @@ impl fmt::Display for Topic {
 /// What a node is, with the means to make a task's own copy of it.
 #[derive(Clone)]
 pub(crate) enum Kind {
-    Source { topic: Topic, make: Arc<dyn Fn() -> Box<dyn Decoder> + Send + Sync> },
-    Processor { make: Arc<MakeNode>, stores: Vec<usize>, output_time: OutputTime },
-    Sink { topic: Topic, make: Arc<dyn Fn() -> Box<dyn Encoder> + Send + Sync> },
+    Source {
+        topic: Topic,
+        make: Arc<dyn Fn() -> Box<dyn Decoder> + Send + Sync>,
+    },
+    Processor {
+        make: Arc<MakeNode>,
+        stores: Vec<usize>,
+        output_time: OutputTime,
+    },
+    /// Hands on what a processor forwards to it beside its own output.
+    ChildPort {
+        output_time: OutputTime,
+    },
+    Sink {
+        topic: Topic,
+        make: Arc<dyn Fn() -> Box<dyn Encoder> + Send + Sync>,
+    },
 }
 
 /// A parent of a node, and the port that its rows arrive at.
@@ -72,7 +86,7 @@ pub(crate) struct NodeSpec {
     pub(crate) kind: Kind,
     pub(crate) parents: Vec<Parent>,
     pub(crate) children: Vec<usize>,
-    output: Option<TypeId>,
+    pub(crate) output: Option<TypeId>,
     pub(crate) copartitioned: bool,
 }
 
@@ -196,6 +210,28 @@ impl Topology {
         self.add(name, kind, ports, Types { input: In::types(), output: Some(output) })
     }
 
+    /// Adds a child port to the processor or operator `parent`, which may forward records of these types to it beside its
+    /// own output; a node takes them by naming the port as its parent.
+    ///
+    /// # Errors
+    ///
+    /// The name is taken, or `parent` is no processor.
+    pub fn add_child_port<K: Data, V: Data>(
+        &mut self,
+        name: &str,
+        parent: &str,
+    ) -> Result<&mut Self, TopologyError> {
+        let spec = self.nodes.get(self.index_of(parent)?);
+        let Some((Kind::Processor { output_time, .. }, Some(input))) =
+            spec.map(|spec| (&spec.kind, spec.output))
+        else {
+            return Err(TopologyError::UnknownNode { name: parent.to_owned() });
+        };
+        let kind = Kind::ChildPort { output_time: *output_time };
+        let types = Types { input: vec![input], output: Some(TypeId::of::<Rows<K, V>>()) };
+        self.add(name, kind, &[&[parent]], types)
+    }
+
     /// Adds a node that writes a topic.
     ///
     /// # Errors
@@ -284,7 +320,10 @@ impl Topology {
             .filter_map(|node| match &node.kind {
                 Kind::Source { topic: Topic::External(name), .. }
                 | Kind::Sink { topic: Topic::External(name), .. } => Some(name.clone()),
-                Kind::Source { .. } | Kind::Sink { .. } | Kind::Processor { .. } => None,
+                Kind::Source { .. }
+                | Kind::Sink { .. }
+                | Kind::Processor { .. }
+                | Kind::ChildPort { .. } => None,
             })
             .collect();
         names.sort();

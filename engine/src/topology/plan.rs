@@ -73,21 +73,21 @@ pub(crate) fn sources<'t>(
 ) -> impl Iterator<Item = &'t Topic> {
     sub.nodes.iter().filter_map(|node| match &topology.nodes.get(*node)?.kind {
         Kind::Source { topic, .. } => Some(topic),
-        Kind::Processor { .. } | Kind::Sink { .. } => None,
+        Kind::Processor { .. } | Kind::ChildPort { .. } | Kind::Sink { .. } => None,
     })
 }
 
 fn sinks<'t>(topology: &'t Topology, sub: &'t SubTopology) -> impl Iterator<Item = &'t Topic> {
     sub.nodes.iter().filter_map(|node| match &topology.nodes.get(*node)?.kind {
         Kind::Sink { topic, .. } => Some(topic),
-        Kind::Processor { .. } | Kind::Source { .. } => None,
+        Kind::Processor { .. } | Kind::ChildPort { .. } | Kind::Source { .. } => None,
     })
 }
 
 fn topics(topology: &Topology) -> impl Iterator<Item = &Topic> {
     topology.nodes.iter().filter_map(|node| match &node.kind {
         Kind::Source { topic, .. } | Kind::Sink { topic, .. } => Some(topic),
-        Kind::Processor { .. } => None,
+        Kind::Processor { .. } | Kind::ChildPort { .. } => None,
     })
 }
 
@@ -174,7 +174,7 @@ fn stepwise(topology: &Topology) -> BTreeSet<usize> {
         match &node.kind {
             Kind::Processor { stores, .. } => own.stores.extend(stores),
             Kind::Sink { topic, .. } => drop(own.topics.insert(topic.clone())),
-            Kind::Source { .. } => {}
+            Kind::Source { .. } | Kind::ChildPort { .. } => {}
         }
         let mut below = Reach::default();
         for child in node.children.iter().filter_map(|child| reach.get(child)) {

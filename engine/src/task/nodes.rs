@@ -1,0 +1,164 @@
+//! Makes the nodes of a task, each ready for its first record and with what it saved, and draws the edges between them.
+
+use super::{
+    Blueprint, Task,
+    ancestry::{Ancestry, ancestry},
+    graph::{Action, Edge, Slot},
+};
+use crate::{
+    broken::broken,
+    processor::{InitContext, PortSpec, ProcessorError, Progress},
+    topology::{Kind, NodeSpec, Parent, SinkRecords, SubTopology, Topic},
+};
+use hashbrown::HashMap;
+use headwater_core::record::Timestamp;
+use std::sync::Arc;
+
+impl Blueprint {
+    /// A task's nodes; `local` tells the place of each in the task.
+    pub(super) fn slots(
+        &self,
+        task: &mut Task,
+        sub: &SubTopology,
+        local: &HashMap<usize, usize>,
+    ) -> Result<Vec<Slot>, ProcessorError> {
+        let has_input =
+            |node| task.inputs.iter().any(|input| local.get(&node) == Some(&input.node));
+        let ancestry = ancestry(&self.topology, sub, has_input);
+        let mut slots = Vec::new();
+        for (place, node) in sub.nodes.iter().enumerate() {
+            let (Some(spec), Some(Ancestry { above, parents })) =
+                (self.topology.nodes.get(*node), ancestry.get(node))
+            else {
+                broken("a sub-topology names nodes of its topology")
+            };
+            let is_time_carried = above.is_time_carried();
+            let saved = task.take_up(place, &spec.name);
+            let action = match &spec.kind {
+                Kind::Source { .. } => Action::Pass,
+                Kind::ChildPort { output_time } => Action::Port(*output_time),
+                Kind::Processor { make, stores, output_time } => {
+                    let (stores, ports) = (self.stores_of(stores, sub), self.ports_of(spec));
+                    let moment = task.moment(None);
+                    let mut context = InitContext {
+                        resources: &mut task.resources,
+                        node: place,
+                        moment,
+                        stores: &stores,
+                        ports: &ports,
+                        is_time_carried,
+                        timers: Vec::new(),
+                    };
+                    let mut processor = make(&mut context)?;
+                    if !saved.state.is_empty() {
+                        processor.load(&saved.state, &mut context)?;
+                    }
+                    Action::Process(processor, *output_time)
+                }
+                Kind::Sink { topic, make } => {
+                    let count = self.partitions.get(topic).copied().unwrap_or(1);
+                    Action::Write(make(), SinkRecords::new(count, task.id))
+                }
+            };
+            let progress = match &action {
+                Action::Process(processor, _) => processor.progress(),
+                Action::Pass | Action::Port(_) | Action::Write(..) => Progress::Done,
+            };
+            let sources = usize::from(matches!(action, Action::Pass));
+            slots.push(Slot {
+                name: Arc::clone(&spec.name),
+                action,
+                topic: topic_of(spec),
+                children: Vec::new(),
+                ports: Vec::new(),
+                stepwise: self.plan.stepwise.contains(node),
+                is_time_carried,
+                caps_time: parents.len() > 1 && above.differs_in_time(),
+                parent_times: vec![Timestamp::MIN; parents.len().max(sources)],
+                time: Timestamp::MIN,
+                passed_time: saved.passed_time,
+                progress,
+            });
+        }
+        connect(&mut slots, sub, &ancestry, local);
+        Ok(slots)
+    }
+
+    /// The stores that a node uses: their names and their places in the task.
+    fn stores_of(&self, stores: &[usize], sub: &SubTopology) -> Vec<(Arc<str>, usize)> {
+        let place = |store: &usize| {
+            let name = Arc::clone(&self.topology.stores.get(*store)?.spec().name);
+            Some((name, sub.stores.iter().position(|s| s == store)?))
+        };
+        stores.iter().filter_map(place).collect()
+    }
+
+    /// A node's child ports, in the order in which they were added.
+    fn ports_of(&self, spec: &NodeSpec) -> Vec<PortSpec> {
+        let children = spec.children.iter().filter_map(|child| self.topology.nodes.get(*child));
+        let ports = children.filter(|child| matches!(child.kind, Kind::ChildPort { .. }));
+        ports.filter_map(|port| Some((Arc::clone(&port.name), port.output?))).collect()
+    }
+}
+
+fn topic_of(spec: &NodeSpec) -> Option<Topic> {
+    match &spec.kind {
+        Kind::Source { topic, .. } | Kind::Sink { topic, .. } => Some(topic.clone()),
+        Kind::Processor { .. } | Kind::ChildPort { .. } => None,
+    }
+}
+
+/// Draws the edges, each parent's in the order in which its children were added.
+fn connect(
+    slots: &mut [Slot],
+    sub: &SubTopology,
+    ancestry: &HashMap<usize, Ancestry>,
+    local: &HashMap<usize, usize>,
+) {
+    for (child, node) in sub.nodes.iter().enumerate() {
+        let is_port = slots.get(child).is_some_and(|slot| matches!(slot.action, Action::Port(_)));
+        let parents = ancestry.get(node).map_or(&[][..], |above| &above.parents);
+        for (parent, Parent { node, port }) in parents.iter().enumerate() {
+            let Some(slot) = local.get(node).and_then(|place| slots.get_mut(*place)) else {
+                broken("a parent lies in the sub-topology of its child")
+            };
+            let edge = Edge { child, parent, port: *port };
+            if is_port { slot.ports.push(edge) } else { slot.children.push(edge) }
+        }
+    }
+}
+
+impl Task {
+    /// What a node saved at the last commit; the count of records it has dropped goes on from there.
+    fn take_up(&mut self, place: usize, name: &str) -> Saved {
+        let saved = self.saved.get(&format!("node {name}")).and_then(|bytes| Saved::read(bytes));
+        let saved =
+            saved.unwrap_or(Saved { dropped: 0, passed_time: Timestamp::MIN, state: Vec::new() });
+        *self.resources.dropped_by(place) = saved.dropped;
+        saved
+    }
+}
+
+/// What is kept of a node with a commit.
+pub(super) struct Saved {
+    /// Records that it has dropped, in all runs.
+    pub(super) dropped: u64,
+    /// The operator time that it passed on last, where time begins anew with it.
+    pub(super) passed_time: Timestamp,
+    /// What it saved itself.
+    pub(super) state: Vec<u8>,
+}
+
+impl Saved {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (dropped, rest) = bytes.split_first_chunk::<8>()?;
+        let (passed_time, state) = rest.split_first_chunk::<8>()?;
+        let passed_time = Timestamp::from_be_bytes(*passed_time);
+        Some(Self { dropped: u64::from_be_bytes(*dropped), passed_time, state: state.to_vec() })
+    }
+
+    pub(super) fn write(&self) -> Vec<u8> {
+        let Self { dropped, passed_time, state } = self;
+        [&dropped.to_be_bytes()[..], &passed_time.to_be_bytes()[..], state].concat()
+    }
+}

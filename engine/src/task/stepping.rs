@@ -1,0 +1,73 @@
+//! How much of its input a task takes at a time, so that it never shows in a result.
+//!
+//! | rows go one a step | because |
+//! |---|---|
+//! | where parents differ in time | a row of one is judged by the times of the others |
+//! | where time comes with rows, above a stretch that runs record by record | what time makes a node forward is ordered with the rows of others |
+//! | where a user's processor lies beside such a stretch or another source | so is what it scheduled |
+//! | where a user's processor has timers and time comes with rows | they fire between rows, as time moves |
+//! | where a node that may answer `More` lies below such a stretch | what it has left must be out before the next row |
+//! | where a user's processor lies below a node that may answer `More` | it asks for the time at which its rows were made |
+
+use super::graph::{Action, Slot};
+
+/// How many rows a node forwards at a time of what it has left.
+pub(super) const CHUNK_ROWS_MAX: usize = 1_024;
+
+/// How much of its input a task takes at a time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stepping {
+    /// Rows go one a step.
+    pub(super) single_rows: bool,
+    /// Rows that bring time do.
+    pub(super) single_carried_rows: bool,
+    /// The most rows of a chunk.
+    pub(super) chunk_rows_max: usize,
+}
+
+/// What lies above a node.
+#[derive(Debug, Clone, Copy, Default)]
+struct Above {
+    /// A stretch that runs record by record.
+    is_stepwise: bool,
+    /// A node that may answer `More`.
+    has_more: bool,
+}
+
+impl Stepping {
+    pub(super) fn of(slots: &[Slot], keeps_time: bool, rows_max: usize) -> Self {
+        let any = |wanted: fn(&Slot) -> bool| slots.iter().any(wanted);
+        let is_stepwise = any(|slot| slot.stepwise);
+        let (more_below_stepwise, processor_below_more) = below(slots);
+        let sources = slots.iter().filter(|slot| matches!(slot.action, Action::Pass)).count();
+        let single_rows = ((is_stepwise || sources > 1) && any(Slot::is_processor))
+            || (keeps_time && any(|slot| slot.caps_time))
+            || any(|slot| slot.is_time_carried && slot.has_timers())
+            || more_below_stepwise
+            || processor_below_more;
+        let chunk_rows_max =
+            if more_below_stepwise { 1 } else { rows_max.clamp(1, CHUNK_ROWS_MAX) };
+        Self { single_rows, single_carried_rows: is_stepwise, chunk_rows_max }
+    }
+}
+
+/// Whether a node that may answer `More` lies below a stretch that runs record by record, and whether a user's processor
+/// lies below such a node.
+fn below(slots: &[Slot]) -> (bool, bool) {
+    let mut above = vec![Above::default(); slots.len()];
+    let (mut more_below_stepwise, mut processor_below_more) = (false, false);
+    // Parents come before children.
+    for (node, slot) in slots.iter().enumerate() {
+        let Some(Above { is_stepwise, has_more }) = above.get(node).copied() else { continue };
+        let is_stepwise = is_stepwise || slot.stepwise;
+        more_below_stepwise |= is_stepwise && slot.may_answer_more();
+        processor_below_more |= has_more && slot.is_processor();
+        for edge in slot.children.iter().chain(&slot.ports) {
+            if let Some(child) = above.get_mut(edge.child) {
+                child.is_stepwise |= is_stepwise;
+                child.has_more |= has_more || slot.may_answer_more();
+            }
+        }
+    }
+    (more_below_stepwise, processor_below_more)
+}
