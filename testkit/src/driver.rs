@@ -289,6 +289,24 @@ impl TopologyTestDriver {
         inner.state = Arc::new(MemoryState::new());
     }
 
+    /// Goes on with another version of the topology from the last commit; topics that it adds are made.
+    ///
+    /// # Errors
+    ///
+    /// The topology cannot run.
+    pub fn upgrade(&self, topology: Topology) -> Result<(), TestDriverError> {
+        let mut inner = self.inner.borrow_mut();
+        inner.driver = None;
+        let existing = inner.log.topics()?;
+        for topic in topology.external_topics() {
+            if existing.iter().all(|spec| spec.name != topic) {
+                inner.log.create_topics(&[TopicSpec::new(topic, 1)])?;
+            }
+        }
+        inner.topology = topology;
+        inner.start()
+    }
+
     /// Starts the application from its last commit.
     ///
     /// # Errors
@@ -363,10 +381,25 @@ impl<K: Data, V: Data> TestInputTopic<K, V> {
         value: Option<&[u8]>,
         timestamp: Timestamp,
     ) -> Result<(), TestDriverError> {
+        self.pipe_bytes_with(key, value, timestamp, &Headers::new())
+    }
+
+    /// Pipes raw bytes with headers.
+    ///
+    /// # Errors
+    ///
+    /// The application stopped.
+    pub fn pipe_bytes_with(
+        &self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        timestamp: Timestamp,
+        headers: &Headers,
+    ) -> Result<(), TestDriverError> {
         let mut inner = self.inner.borrow_mut();
         let (topic, count) = inner.partitions(&self.topic)?;
         let mut records = RecordSetBuilder::default();
-        records.push(timestamp, key, value, &Headers::new())?;
+        records.push(timestamp, key, value, headers)?;
         let partition =
             TopicPartition::new(topic, key.map_or(0, |key| murmur2_partition(key, count)));
         let append = Append { partition, base_offset: None, records: Arc::new(records.build()) };

@@ -6,6 +6,7 @@
 //! | [`ManualClock`] | time that moves when the test says so |
 //! | [`MemoryLog`] | the log port in memory |
 //! | [`FaultyLog`] | the same, slow and failing as the test says |
+//! | [`MemoryState`] | the state port in memory |
 
 mod driver;
 mod faulty_log;
@@ -16,3 +17,4 @@ pub use driver::{
 pub use faulty_log::FaultyLog;
 pub use headwater_core::time::ManualClock;
 pub use headwater_log::MemoryLog;
+pub use headwater_state::MemoryState;

@@ -1,0 +1,124 @@
+//! Dead letters and drops: what they carry, where they are counted, and that no batch shows in them.
+
+use crate::kit::{Outcome, by_hand, config, holds, letters, pipe, read, red, take, windows};
+use headwater_dsl::{EmitStrategy, KStream, StreamsBuilder};
+use headwater_engine::{
+    processor::{Context, Processor, ProcessorError, Record},
+    runtime::BadRecord,
+};
+use headwater_testkit::TopologyTestDriver;
+use std::collections::BTreeMap;
+
+/// Refuses values below 0, and forwards others.
+struct RefuseNegative;
+
+impl Processor<String, i64> for RefuseNegative {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        if record.value < 0 {
+            return Err(ProcessorError::record(format!("{} is below 0", record.value)));
+        }
+        context.forward(record);
+        Ok(())
+    }
+}
+
+/// The letters that are left of `records`, if they are the same at every batch size.
+fn letters_at_every_size(
+    draw: impl Fn(KStream<String, i64>) -> KStream<String, i64>,
+    records: &str,
+) -> Outcome<String> {
+    let mut seen = Vec::new();
+    for rows_max in [1, 2, 8_192] {
+        let builder = StreamsBuilder::new();
+        draw(builder.stream("in")).process(|_| Ok(RefuseNegative), &[]).to("out");
+        let driver =
+            TopologyTestDriver::with(builder.build()?, config(rows_max), &BTreeMap::new())?
+                .by_hand();
+        take(&driver, records)?;
+        seen.push(letters(&driver.log())?);
+    }
+    seen.dedup();
+    Ok(seen.join(" or "))
+}
+
+/// A final descends from the record that closed its window, as the reference has it: that is the record at hand.
+#[test]
+fn a_refused_final_carries_the_record_that_closed_its_window() {
+    red("7", "b=5 1: -1 is below 0", || {
+        letters_at_every_size(
+            |stream| {
+                let grouped = stream.group_by_key().windowed_by(windows(10, 0));
+                let finals = grouped.emit_strategy(EmitStrategy::on_window_close()).count("n");
+                let counts = finals.to_stream().drop_null_values();
+                counts.map(|key, count| (key.key, -count))
+            },
+            "a=1@1 b=5@11 b=5@12",
+        )
+    });
+}
+
+/// Forwards its records at a time that there is not.
+struct Early;
+
+impl Processor<String, i64> for Early {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        context.forward(record.with_timestamp(-1));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_record_forwarded_at_a_negative_time_is_a_dead_letter() {
+    red("20", "out: , letters: 1", || {
+        let builder = StreamsBuilder::new();
+        builder.stream::<String, i64>("in").process(|_| Ok(Early), &[]).to("out");
+        let driver = by_hand(builder.build()?, 1)?;
+        take(&driver, "a=1@5")?;
+        let letters = letters(&driver.log())?.matches("a=1 0:").count();
+        Ok(format!("out: {}, letters: {letters}", read(&driver, "out")?))
+    });
+}
+
+#[test]
+fn drops_at_a_source_are_counted_over_a_restart() {
+    holds("1, 1 after a restart", || {
+        let driver = with_a_bad_record_of_the_second_topic()?;
+        let before = driver.dropped_records("second");
+        driver.crash();
+        driver.restart()?;
+        Ok(format!("{before}, {} after a restart", driver.dropped_records("second")))
+    });
+}
+
+#[test]
+fn a_bad_record_is_counted_at_the_source_that_read_it() {
+    holds("first 0, second 1", || {
+        let driver = with_a_bad_record_of_the_second_topic()?;
+        let dropped = |node| driver.dropped_records(node);
+        Ok(format!("first {}, second {}", dropped("first"), dropped("second")))
+    });
+}
+
+fn with_a_bad_record_of_the_second_topic() -> Outcome<TopologyTestDriver> {
+    let builder = StreamsBuilder::new();
+    let first = builder.stream::<String, i64>("in").named("first");
+    first.merge(&builder.stream("other").named("second")).to("out");
+    let config = config(2_048).with_bad_record(BadRecord::Continue);
+    let driver = TopologyTestDriver::with(builder.build()?, config, &BTreeMap::new())?;
+    pipe(&driver, "other", "a=-@1")?;
+    Ok(driver)
+}
