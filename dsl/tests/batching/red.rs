@@ -12,6 +12,8 @@ enum Axis {
     EndsAboveWindowsOfWindows,
     /// Windows below windows with a repartition between, several partitions, and pauses.
     PausesAboveWindowsOfWindows,
+    /// A kill, and a task that reads a repartition topic and another.
+    KillBesideARepartition,
 }
 
 /// What no case has in it today, each with the defect that makes it fail. Whoever mends the defect removes its lines.
@@ -23,6 +25,10 @@ const RED: &[(&str, Axis)] = &[
     (
         "new: with all writers idle time is the largest sent, also if one of them still holds windows open",
         Axis::PausesAboveWindowsOfWindows,
+    ),
+    (
+        "new: a source that has given no record has no time, and after a restart the task's",
+        Axis::KillBesideARepartition,
     ),
 ];
 
@@ -38,6 +44,11 @@ impl Axis {
             Self::PausesAboveWindowsOfWindows => {
                 let windows = ops.iter().filter(|op| matches!(op, Op::Windows(..)));
                 case.partitions > 1 && case.groups.len() > 1 && windows.count() > 1
+            }
+            Self::KillBesideARepartition => {
+                case.groups.iter().any(|group| group.kill.is_some())
+                    && ops.iter().any(Op::reads_another_topic)
+                    && Drawing::of(ops).repartitions() > 0
             }
         }
     }
