@@ -142,7 +142,7 @@ fn at_every_size(
 /// The final of 5 is made by the record at 12, which is then the largest taken; that at 13 comes after it.
 #[test]
 fn stream_time_at_a_final_is_that_of_the_record_that_closed_its_window() {
-    red("5", "a=12@5", || {
+    holds("a=12@5", || {
         at_every_size(
             |stream| {
                 let finals = by_key(&finals(&stream, 0, "windows"));
@@ -156,7 +156,7 @@ fn stream_time_at_a_final_is_that_of_the_record_that_closed_its_window() {
 /// The row at 5 makes a punctuation due below the repartition; the time mark of 60 comes after it and closes the window.
 #[test]
 fn a_punctuation_comes_before_the_time_marks_that_follow_its_record() {
-    red("new", "told=5@5 a=5@5", || {
+    holds("told=5@5 a=5@5", || {
         at_every_size(
             |stream| {
                 let kept = stream.select_key(|key, _| key.clone()).filter(|_, value| *value == 0);
