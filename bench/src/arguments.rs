@@ -110,6 +110,8 @@ pub(crate) enum Mode {
     Count,
     /// Count and sum of `fuel_l_per_100km` for each car and minute to a topic.
     Window,
+    /// The same with the cars' records sent through a repartition topic before it.
+    Repartition,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]

@@ -2,10 +2,11 @@
 
 use crate::{arguments::Mode, fleet::Telemetry};
 use headwater::{
-    dsl::{StreamsBuilder, TimeWindows},
+    dsl::{Grouped, KGroupedStream, StreamsBuilder, TimeWindows},
+    serde::{Exact, Json, for_type},
     topology::{Topology, TopologyError},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// The event time that a window spans.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
@@ -27,11 +28,8 @@ impl Consumption {
 pub(crate) fn topology(mode: Mode, input: &str, output: &str) -> Result<Topology, TopologyError> {
     let builder = StreamsBuilder::new();
     let cars = builder.stream::<String, Telemetry>(input);
-    let _terminal = match mode {
-        Mode::Filter => cars.filter(|_, car| car.engine_temp_c > 110.0).to(output),
-        Mode::Count => cars.group_by_key().count("records-by-car").to_stream().to(output),
-        Mode::Window => cars
-            .group_by_key()
+    let windowed = |grouped: KGroupedStream<String, Telemetry>| {
+        grouped
             .windowed_by(TimeWindows::of_size_with_no_grace(WINDOW))
             .aggregate(
                 Consumption::default,
@@ -39,7 +37,18 @@ pub(crate) fn topology(mode: Mode, input: &str, output: &str) -> Result<Topology
                 "consumption-by-car",
             )
             .to_stream()
-            .to(output),
+            .to(output)
+    };
+    let _terminal = match mode {
+        Mode::Filter => cars.filter(|_, car| car.engine_temp_c > 110.0).to(output),
+        Mode::Count => cars.group_by_key().count("records-by-car").to_stream().to(output),
+        Mode::Window => windowed(cars.group_by_key()),
+        Mode::Repartition => {
+            // Numbers and a text: each value can be written and reads back equal.
+            let value = Exact::new(Json, |car: &Telemetry| 160 + car.vin.len());
+            let grouped = Grouped::with(for_type(), Arc::new(value));
+            windowed(cars.group_by_with(|_, car| car.vin.clone(), grouped))
+        }
     };
     builder.build()
 }

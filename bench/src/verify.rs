@@ -18,7 +18,7 @@ pub(crate) fn verify(log: &dyn Log, place: &Place, cars: &Cars, expected: &Expec
     let outputs = match cars.mode {
         Mode::Filter => filtered(log, place, cars, expected),
         Mode::Count => counted(log, place, cars, expected),
-        Mode::Window => windowed(log, place, cars, expected),
+        Mode::Window | Mode::Repartition => windowed(log, place, cars, expected),
     }
     .with_context(|| format!("the output in {} is wrong", place.output))?;
     say(format_args!("the output is right: {outputs} records"));

@@ -10,6 +10,7 @@
 
 use super::{Headers, Timestamp};
 use bytes::Bytes;
+use std::ops::Range;
 
 /// Where some bytes of a record lie in the arena; null has no place.
 #[derive(Debug, Clone, Copy)]
@@ -100,6 +101,14 @@ impl RecordSet {
     pub fn range(&self, from: usize, to: usize) -> impl Iterator<Item = RecordRef<'_>> {
         let entries = self.entries.get(from..to.min(self.entries.len())).unwrap_or_default();
         entries.iter().map(|entry| self.resolve(entry))
+    }
+
+    /// The records at the places within `range`, as far as they exist, at their offsets.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        let range = range.start.min(self.len())..range.end.min(self.len());
+        let entries = self.entries.get(range).unwrap_or_default().to_vec();
+        Self { arena: self.arena.clone(), entries }
     }
 
     /// The records below `offset`.

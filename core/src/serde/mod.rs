@@ -3,12 +3,14 @@
 //! Null is part of the contract: a serde is asked to read "no bytes" and may write "no bytes". A type that has no null,
 //! such as `String`, refuses it, so that a null key or value is a bad record unless the type says `Option`.
 
+mod exact;
 mod json;
 mod primitive;
 mod read_back;
 
 use std::{any::Any, sync::Arc};
 
+pub use exact::Exact;
 pub use json::Json;
 pub use primitive::{Bytes, F64, I32, I64, Nullable, Utf8};
 pub use read_back::ReadBack;

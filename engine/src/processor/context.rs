@@ -8,9 +8,10 @@ use super::{
 use crate::{
     broken::broken,
     store::{StateStore, StoreError, StoreKey, TimerStore, Timers},
+    topology::Records,
 };
 use headwater_core::{
-    record::{RecordSet, Timestamp, TopicPartition},
+    record::{Timestamp, TopicPartition},
     serde::Data,
     time::Clock,
 };
@@ -102,7 +103,7 @@ pub(crate) struct DeadLetter {
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) partition: TopicPartition,
-    pub(crate) records: Arc<RecordSet>,
+    pub(crate) records: Records,
     /// The task's stream time with each record counted in, from the place `first` on; empty where nobody asks.
     pub(crate) stream_times: Vec<Timestamp>,
     pub(crate) first: u32,
@@ -467,7 +468,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     #[must_use]
     pub fn record_metadata(&self) -> Option<RecordMetadata> {
         let source = self.call.moment.source?;
-        let offset = source.records.get(self.origin as usize)?.offset;
+        let offset = source.records.offset(self.origin as usize)?;
         Some(RecordMetadata { partition: source.partition.clone(), offset })
     }
 

@@ -30,7 +30,7 @@ pub(crate) use context::{Call, DeadLetter, Moment, Now, PortSpec, Punctuation, R
 pub(crate) use node::{
     BatchNode, Event, Forwarded, MakeNode, Node, Output, OutputTime, ProcessorNode, mistyped,
 };
-pub(crate) use record::{NO_ORIGIN, NO_TIME};
+pub(crate) use record::NO_TIME;
 
 use headwater_core::{record::Timestamp, serde::Data};
 

@@ -146,8 +146,11 @@ impl Incarnation {
         if let Some(application) = self.application.upgrade() {
             application.note(&parts);
         }
-        let commit =
-            EpochCommit::new(epoch, parts, (&self.blueprint, &self.around.exchange, &self.owner));
+        let joined = (&*self.blueprint, &self.around.exchange, &self.owner);
+        let commit = match EpochCommit::new(epoch, parts, joined) {
+            Ok(commit) => commit,
+            Err(error) => return self.fail(error),
+        };
         let is_commit = !commit.is_empty();
         self.rounds.submitted(is_commit);
         if is_commit {

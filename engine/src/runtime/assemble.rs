@@ -1,6 +1,7 @@
 //! Puts the parts of all tasks together into one commit of the log, and then one of the state.
 
 use super::{
+    error::StreamsError,
     exchange::{Exchange, Taken},
     task_group::TaskPart,
 };
@@ -54,7 +55,7 @@ impl EpochCommit {
         epoch: u64,
         parts: Vec<TaskPart>,
         (blueprint, exchange, owner): (&Blueprint, &Exchange, &Owner),
-    ) -> Self {
+    ) -> Result<Self, StreamsError> {
         let mut this = Self { epoch, ..Self::default() };
         this.log.owner = Some(owner.clone());
         let mut dead_letters = Vec::new();
@@ -67,7 +68,9 @@ impl EpochCommit {
             }
             for (topic, partition, consumed) in &part.repartitioned {
                 let taken = Taken { consumed: *consumed, epoch };
-                exchange.commit(topic, *partition, taken, &mut this.log.appends);
+                exchange
+                    .commit(topic, *partition, taken, &mut this.log.appends)
+                    .map_err(|source| StreamsError::Processor { task: part.task, source })?;
             }
             changes.into_iter().for_each(|change| this.add_change(change));
             this.log.offsets.extend(offsets.into_iter().map(|(partition, offset)| GroupOffset {
@@ -78,7 +81,7 @@ impl EpochCommit {
             this.sources.extend(part.positions);
         }
         this.log.appends.extend(dead_letters);
-        this
+        Ok(this)
     }
 
     /// Whether there is nothing in it that must outlive the process.

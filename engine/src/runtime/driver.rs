@@ -85,7 +85,7 @@ impl Driver {
         self.epoch += 1;
         let parts = self.tasks.collect(self.epoch)?;
         let joined = (&*self.ready.blueprint, &self.ready.around.exchange, &self.ready.owner);
-        let mut commit = EpochCommit::new(self.epoch, parts, joined);
+        let mut commit = EpochCommit::new(self.epoch, parts, joined)?;
         let receipt = self.ready.around.log.commit(std::mem::take(&mut commit.log))?.wait()?;
         self.state.publish(commit.into_state(&receipt))?;
         self.tasks.published(self.epoch, 0);

@@ -3,16 +3,21 @@
 //! Records get the offsets they would have in the log, but only what has not been consumed by a commit is written
 //! there, as part of that commit. After a restart, reading starts with what was written.
 
-use crate::topology::Topic;
+use crate::{
+    broken::broken,
+    processor::ProcessorError,
+    task::Arrived,
+    topology::{Records, Topic},
+};
 use hashbrown::HashMap;
 use headwater_core::{
-    ports::log::{Append, Durability, Fetched, Log, LogError},
+    ports::log::{Append, Durability, Log, LogError},
     record::{RecordSet, TopicName, TopicPartition},
 };
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -36,7 +41,7 @@ struct Queue {
 #[derive(Debug)]
 struct Sent {
     epoch: u64,
-    records: Arc<RecordSet>,
+    records: Records,
 }
 
 /// How far a reader has taken a queue, and the commit that it is part of.
@@ -54,12 +59,8 @@ pub(super) struct Exchange {
     bytes: AtomicUsize,
 }
 
-fn first(set: &RecordSet) -> i64 {
-    set.get(0).map_or(0, |record| record.offset)
-}
-
-fn end(set: &RecordSet) -> i64 {
-    set.iter().next_back().map_or(0, |record| record.offset + 1)
+fn first(records: &Records) -> i64 {
+    records.offset(0).unwrap_or(0)
 }
 
 impl Exchange {
@@ -77,12 +78,14 @@ impl Exchange {
     }
 
     /// Appends records for a reader, as part of commit `epoch`.
-    pub(super) fn send(&self, topic: &Topic, partition: u32, records: RecordSet, epoch: u64) {
-        let Some(mut queue) = self.queue(topic, partition) else { return };
+    pub(super) fn send(&self, topic: &Topic, partition: u32, records: Records, epoch: u64) {
+        let Some(mut queue) = self.queue(topic, partition) else {
+            broken("a task writes a repartition topic of its application")
+        };
         self.bytes.fetch_add(records.size_bytes(), Ordering::Relaxed);
         let records = records.at_offset(queue.end);
-        queue.end = end(&records).max(queue.end);
-        queue.sets.push_back(Sent { epoch, records: Arc::new(records) });
+        queue.end = records.end().max(queue.end);
+        queue.sets.push_back(Sent { epoch, records });
     }
 
     /// What lies at `offset`, as far as it belongs to the reader's present commit or an earlier one: what others have sent
@@ -92,27 +95,29 @@ impl Exchange {
         (topic, partition): (&Topic, u32),
         Taken { consumed: offset, epoch }: Taken,
         log: &dyn Log,
-    ) -> Result<Fetched, LogError> {
-        let Some(mut queue) = self.queue(topic, partition) else { return Ok(Fetched::default()) };
+    ) -> Result<Arrived, LogError> {
+        let Some(mut queue) = self.queue(topic, partition) else {
+            broken("a task reads a repartition topic of its application")
+        };
         if offset < queue.memory_start {
             let mut fetched = log.fetch(&queue.partition, offset, 1 << 20)?;
             if fetched.records.is_empty() && fetched.next_offset >= fetched.end {
                 fetched.next_offset = queue.memory_start;
             }
             fetched.end = queue.end;
-            return Ok(fetched);
+            return Ok(fetched.into());
         }
         // Who fetches at an offset has taken what lies below it.
-        while let Some(set) = queue.sets.pop_front_if(|set| end(&set.records) <= offset) {
+        while let Some(set) = queue.sets.pop_front_if(|set| set.records.end() <= offset) {
             self.bytes.fetch_sub(set.records.size_bytes(), Ordering::Relaxed);
         }
         let (records, next_offset) =
             match queue.sets.iter().find(|set| first(&set.records) >= offset) {
-                None => (RecordSet::default(), queue.end),
-                Some(set) if set.epoch > epoch => (RecordSet::default(), offset),
-                Some(set) => (RecordSet::clone(&set.records), end(&set.records)),
+                None => (RecordSet::default().into(), queue.end),
+                Some(set) if set.epoch > epoch => (RecordSet::default().into(), offset),
+                Some(set) => (set.records.clone(), set.records.end()),
             };
-        Ok(Fetched { records, next_offset, end: queue.end })
+        Ok(Arrived { records, next_offset, end: queue.end })
     }
 
     /// Drops what its reader has taken, and gives what is left and was not written before: it belongs to the commit. What
@@ -123,21 +128,24 @@ impl Exchange {
         partition: u32,
         Taken { consumed, epoch }: Taken,
         appends: &mut Vec<Append>,
-    ) {
-        let Some(mut queue) = self.queue(topic, partition) else { return };
-        while let Some(set) = queue.sets.pop_front_if(|set| end(&set.records) <= consumed) {
+    ) -> Result<(), ProcessorError> {
+        let Some(mut queue) = self.queue(topic, partition) else {
+            broken("a task reads a repartition topic of its application")
+        };
+        while let Some(set) = queue.sets.pop_front_if(|set| set.records.end() <= consumed) {
             self.bytes.fetch_sub(set.records.size_bytes(), Ordering::Relaxed);
         }
         let mut written = queue.written.max(consumed);
         for Sent { records, .. } in queue.sets.iter().take_while(|set| set.epoch <= epoch) {
-            written = written.max(end(records));
+            written = written.max(records.end());
             if first(records) >= queue.written {
                 let partition = queue.partition.clone();
-                let (base_offset, records) = (Some(first(records)), Arc::clone(records));
+                let (base_offset, records) = (Some(first(records)), records.all_written()?);
                 appends.push(Append { partition, base_offset, records });
             }
         }
         queue.written = written;
+        Ok(())
     }
 
     fn queue(&self, topic: &Topic, partition: u32) -> Option<MutexGuard<'_, Queue>> {

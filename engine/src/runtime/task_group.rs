@@ -233,7 +233,7 @@ fn fetch(
                 let taken = Taken { consumed: offset, epoch };
                 around.exchange.fetch((&topic, at.partition), taken, &*around.log)?
             }
-            (Topic::External(_), Inputs::All) => around.log.fetch(&at, offset, FETCH_BYTES)?,
+            (Topic::External(_), Inputs::All) => around.log.fetch(&at, offset, FETCH_BYTES)?.into(),
             (Topic::External(_), Inputs::Exchange) => continue,
         };
         // An empty answer below the end (only control records, say) still moves the position.

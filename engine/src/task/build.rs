@@ -176,7 +176,7 @@ impl Blueprint {
         let mut nodes: Vec<_> = local.iter().collect();
         nodes.sort_unstable();
         for (node, local) in nodes {
-            let Some(Kind::Source { topic, make }) =
+            let Some(Kind::Source { topic, make, .. }) =
                 self.topology.nodes.get(*node).map(|n| &n.kind)
             else {
                 continue;

@@ -3,17 +3,33 @@
 use super::time_vector::TimeVector;
 use crate::{
     processor::{Payload, Pending, RunLimit},
-    topology::{Decoder, Failure, TimeMark, Topic},
+    topology::{Decoded, Decoder, Failure, InputState, Records, TimeMark, Topic},
 };
 use headwater_core::{
     ports::log::Fetched,
-    record::{RecordSet, Timestamp, TopicPartition},
+    record::{Timestamp, TopicPartition},
 };
 use std::{collections::VecDeque, sync::Arc};
 
+/// What was fetched at an offset: from the log, or from what other tasks send.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) records: Records,
+    /// Where reading goes on.
+    pub(crate) next_offset: i64,
+    /// The partition's end.
+    pub(crate) end: i64,
+}
+
+impl From<Fetched> for Arrived {
+    fn from(Fetched { records, next_offset, end }: Fetched) -> Self {
+        Self { records: records.into(), next_offset, end }
+    }
+}
+
 /// Fetched records and how far they are decoded and consumed.
 struct Chunk {
-    raw: Arc<RecordSet>,
+    raw: Records,
     /// Where reading goes on after the chunk.
     next_offset: i64,
     /// The places of time marks that are records of their own.
@@ -22,6 +38,10 @@ struct Chunk {
     times: Vec<Timestamp>,
     /// For repartition topics: what records say of their senders that was not known before, by place.
     said: VecDeque<(usize, TimeMark)>,
+    /// The same for shared rows, whose sender is one: its time before each row.
+    sent_times: Vec<Timestamp>,
+    /// What rows and marks before this place say has been taken.
+    said_to: usize,
     /// The places before this one are decoded.
     decoded: usize,
     rows: Option<Box<dyn Pending>>,
@@ -33,14 +53,14 @@ pub(super) enum Passed {
     /// A time mark.
     Mark,
     /// Records that could not be read.
-    Failures(Vec<Failure>, Arc<RecordSet>),
+    Failures(Vec<Failure>, Records),
 }
 
 /// A run of records taken from an input.
 pub(super) struct Run {
     pub(super) rows: Option<Box<dyn Payload>>,
     pub(super) failures: Vec<Failure>,
-    pub(super) raw: Arc<RecordSet>,
+    pub(super) raw: Records,
 }
 
 pub(super) struct Input {
@@ -107,9 +127,11 @@ impl Input {
     }
 
     /// Takes in what was fetched at [`fetch_offset`](Self::fetch_offset).
-    pub(super) fn feed(&mut self, mut fetched: Fetched) {
+    pub(super) fn feed(&mut self, mut fetched: Arrived) {
         if let Some(end) = self.declared_end.filter(|end| fetched.next_offset > *end) {
-            fetched.records = fetched.records.below(end);
+            if let Records::Written(records) = fetched.records {
+                fetched.records = Arc::unwrap_or_clone(records).below(end).into();
+            }
             (fetched.next_offset, fetched.end) = (end, end);
         }
         self.end = fetched.end;
@@ -120,11 +142,13 @@ impl Input {
             return;
         }
         let mut chunk = Chunk {
-            raw: Arc::new(fetched.records),
+            raw: fetched.records,
             next_offset: fetched.next_offset,
             marks: VecDeque::new(),
             times: Vec::new(),
             said: VecDeque::new(),
+            sent_times: Vec::new(),
+            said_to: 0,
             decoded: 0,
             rows: None,
             failures: VecDeque::new(),
@@ -140,7 +164,7 @@ impl Input {
         loop {
             let chunk = self.chunk.as_mut()?;
             if let Some(failures) = chunk.leading_failures() {
-                let raw = Arc::clone(&chunk.raw);
+                let raw = chunk.raw.clone();
                 self.move_on();
                 return Some(Passed::Failures(failures, raw));
             }
@@ -159,10 +183,19 @@ impl Input {
             }
             let bound = chunk.marks.front().copied().unwrap_or(chunk.raw.len());
             let to = bound.min(chunk.decoded.saturating_add(rows_max));
-            let decoded = self.decoder.decode(&chunk.raw, &chunk.times, chunk.decoded, to);
+            let (rows, failures) = match &chunk.raw {
+                Records::Written(raw) => {
+                    let Decoded { rows, failures } =
+                        self.decoder.decode(raw, &chunk.times, chunk.decoded, to);
+                    (rows, failures)
+                }
+                Records::Shared { rows, .. } => {
+                    (rows.copy(chunk.decoded..to, &chunk.times), Vec::new())
+                }
+            };
             chunk.decoded = to;
-            chunk.rows = Some(decoded.rows);
-            chunk.failures = decoded.failures.into();
+            chunk.rows = Some(rows);
+            chunk.failures = failures.into();
         }
     }
 
@@ -183,11 +216,20 @@ impl Input {
     fn move_on(&mut self) {
         let Some(chunk) = &mut self.chunk else { return };
         let next = chunk.next();
-        self.consumed = chunk.raw.get(next).map_or(chunk.next_offset, |record| record.offset);
-        if let Some(vector) = &mut self.vector {
-            while let Some((_, mark)) = chunk.said.pop_front_if(|(place, _)| *place < next) {
-                vector.apply(mark);
+        self.consumed = chunk.raw.offset(next).unwrap_or(chunk.next_offset);
+        let Some(vector) = &mut self.vector else { return };
+        while let Some((_, mark)) = chunk.said.pop_front_if(|(place, _)| *place < next) {
+            vector.apply(mark);
+        }
+        if let Records::Shared { rows, mark, .. } = &chunk.raw {
+            let said = chunk.said_to..next.min(rows.len());
+            if let Some(time) = chunk.sent_times.get(said).into_iter().flatten().max() {
+                vector.apply(TimeMark { time: *time, input: InputState::Open, ..*mark });
             }
+            if next > rows.len() {
+                vector.apply(*mark);
+            }
+            chunk.said_to = next;
         }
     }
 
@@ -197,7 +239,7 @@ impl Input {
         let count = chunk.rows.as_ref().map_or(0, |rows| rows.run_length(limit));
         let rows = chunk.rows.as_mut().filter(|_| count > 0).map(|rows| rows.take(count));
         let failures = chunk.leading_failures().unwrap_or_default();
-        let raw = Arc::clone(&chunk.raw);
+        let raw = chunk.raw.clone();
         self.move_on();
         Some(Run { rows, failures, raw })
     }
@@ -206,8 +248,17 @@ impl Input {
 impl Chunk {
     /// Reads what the records say of time, as `vector` will stand when they are taken.
     fn read_times(&mut self, mut vector: TimeVector) {
-        self.times.reserve(self.raw.len());
-        for (place, record) in self.raw.iter().enumerate() {
+        let raw = match &self.raw {
+            Records::Written(raw) => raw,
+            Records::Shared { rows, mark, .. } => {
+                self.sent_times = rows.sent_times();
+                self.times = vector.times_at(*mark, &self.sent_times);
+                self.marks.push_back(rows.len());
+                return;
+            }
+        };
+        self.times.reserve(raw.len());
+        for (place, record) in raw.iter().enumerate() {
             if let Some(mark) = TimeMark::read(&record)
                 && vector.apply(mark)
             {

@@ -6,7 +6,7 @@
 //!   own accord (a window's final, a flushed update), by node: the size of a batch never shows.
 
 use crate::{
-    processor::{DeadLetter, NO_ORIGIN, Source},
+    processor::{DeadLetter, ProcessorError, Source},
     topology::TimeMark,
 };
 use headwater_core::{
@@ -48,14 +48,28 @@ pub(super) struct Letters {
 
 impl Letters {
     /// Adds a letter about a record of `origin`, or about a row that an operator made if it has no place there.
-    pub(super) fn add(&mut self, letter: &DeadLetter, origin: Option<Origin<'_>>, now: Timestamp) {
+    ///
+    /// # Errors
+    ///
+    /// The record passed as it was, and cannot be written.
+    pub(super) fn add(
+        &mut self,
+        letter: &DeadLetter,
+        origin: Option<Origin<'_>>,
+        now: Timestamp,
+    ) -> Result<(), ProcessorError> {
         let DeadLetter { origin: place, node, kind, cause } = letter;
         let about = |topic, partition, offset| {
             DeadLetterHeaders { kind, cause, topic, partition, offset }.to_headers()
         };
-        let found = origin.filter(|_| *place != NO_ORIGIN).and_then(|Origin { input, source }| {
-            Some((input, &source.partition, source.records.get(*place as usize)?))
-        });
+        let place = *place as usize;
+        let found = origin.filter(|Origin { source, .. }| place < source.records.len());
+        let written = found.map(|Origin { source, .. }| source.records.written(place..place + 1));
+        let written = written.transpose()?;
+        let record = written.as_ref().and_then(|written| written.get(0));
+        let found = found
+            .zip(record)
+            .map(|(Origin { input, source }, record)| (input, &source.partition, record));
         let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
         let letter = match found {
             Some((input, partition, record)) => {
@@ -82,6 +96,7 @@ impl Letters {
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
         self.bytes += size_of::<Letter>() + length(&letter.key) + length(&letter.value);
         self.letters.push(letter);
+        Ok(())
     }
 
     /// About how many bytes they will take.

@@ -24,6 +24,7 @@ mod time_vector;
 
 pub(crate) use build::Blueprint;
 pub(crate) use commit::{ChangelogPart, TaskCommit};
+pub(crate) use input::Arrived;
 
 use crate::{
     broken::broken,
@@ -32,14 +33,13 @@ use crate::{
         PunctuationType, Resources, RunLimit, Source,
     },
     store::{KeyValueStore, StoreKey},
-    topology::{Failure, InputState, TaskId, TimeMark, Topic},
+    topology::{Failure, InputState, Records, TaskId, TimeMark, Topic},
 };
 use graph::{Action, Graph};
 use hashbrown::HashMap;
 use headwater_core::{
     dead_letter::BadRecord,
-    ports::log::Fetched,
-    record::{RecordSet, Timestamp, TopicPartition},
+    record::{Timestamp, TopicPartition},
 };
 use input::{Input, Passed, Run};
 use letters::{Letters, Origin};
@@ -122,8 +122,8 @@ impl Task {
     }
 
     /// Takes in what was fetched for an input.
-    pub(crate) fn feed(&mut self, input: usize, fetched: Fetched) {
-        self.input_mut(input).feed(fetched);
+    pub(crate) fn feed(&mut self, input: usize, arrived: Arrived) {
+        self.input_mut(input).feed(arrived);
     }
 
     /// The partitions of external topics that it reads.
@@ -401,7 +401,7 @@ impl Task {
         letters.sort_by_key(|letter| (letter.origin, letter.node));
         for letter in letters {
             match self.bad_record {
-                BadRecord::DeadLetter => self.letters.add(&letter, origin, self.now.wall_clock),
+                BadRecord::DeadLetter => self.letters.add(&letter, origin, self.now.wall_clock)?,
                 BadRecord::Continue => {
                     *self.resources.dropped_by(letter.node) += 1;
                 }
@@ -417,8 +417,8 @@ impl Task {
     fn locate(&self, letter: &DeadLetter, origin: Option<Origin<'_>>) -> String {
         let node = self.graph.slots.get(letter.node).map_or("", |slot| &*slot.name);
         let record = origin.and_then(|Origin { source, .. }| {
-            let record = source.records.get(letter.origin as usize)?;
-            Some(format!("record at offset {} of {}", record.offset, source.partition))
+            let offset = source.records.offset(letter.origin as usize)?;
+            Some(format!("record at offset {offset} of {}", source.partition))
         });
         let record = record.unwrap_or_else(|| "a row that an operator made".to_owned());
         format!("node {node}, {record}: {}", letter.cause)
@@ -426,7 +426,7 @@ impl Task {
 
     /// The records on their way to repartition topics, with a time mark after them on every partition: wherever records
     /// were written, time has moved, or what is told of the input has changed.
-    pub(crate) fn sends(&mut self) -> Result<Vec<(Topic, u32, RecordSet)>, ProcessorError> {
+    pub(crate) fn sends(&mut self) -> Result<Vec<(Topic, u32, Records)>, ProcessorError> {
         let input = match (self.finished, self.idle && !self.graph.is_pending()) {
             (true, _) => InputState::Complete,
             (false, true) => InputState::Idle,
@@ -448,12 +448,9 @@ impl Task {
             self.told.insert(index, told);
             self.resources.changed = true;
             let mark = TimeMark { sender: self.id, time: slot.time, input };
-            for (partition, builder) in (0..).zip(&mut records.partitions) {
-                let mut builder = std::mem::take(builder);
-                mark.write(&mut builder).map_err(|e| ProcessorError::Topology(e.to_string()))?;
-                sends.push((topic.clone(), partition, builder.build()));
-            }
-            records.bytes = 0;
+            let marked = records.take_marked(mark);
+            let marked = marked.map_err(|e| ProcessorError::Topology(e.to_string()))?;
+            sends.extend((0..).zip(marked).map(|(at, records)| (topic.clone(), at, records)));
         }
         Ok(sends)
     }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     broken::broken,
     processor::{InitContext, PortSpec, ProcessorError, Progress},
-    topology::{Kind, NodeSpec, Parent, SinkRecords, SubTopology, Topic},
+    topology::{Form, Kind, NodeSpec, Parent, SinkRecords, SubTopology, Topic},
 };
 use hashbrown::HashMap;
 use headwater_core::record::Timestamp;
@@ -55,9 +55,14 @@ impl Blueprint {
                     }
                     Action::Process(processor, *output_time)
                 }
-                Kind::Sink { topic, make } => {
+                Kind::Sink { topic, make, .. } => {
                     let count = self.partitions.get(topic).copied().unwrap_or(1);
-                    Action::Write(make(), SinkRecords::new(count, task.id))
+                    let form = match topic {
+                        Topic::External(_) => Form::External,
+                        Topic::Repartition(_) if self.plan.shared.contains(topic) => Form::Shared,
+                        Topic::Repartition(_) => Form::Repartition,
+                    };
+                    Action::Write(make(form), SinkRecords::new(count, task.id))
                 }
             };
             let progress = match &action {

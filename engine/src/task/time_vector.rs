@@ -61,6 +61,40 @@ impl TimeVector {
         true
     }
 
+    /// The reader's time at each of the rows that one sender sent at the given times of its own, and at `mark` after them,
+    /// as if each row were a mark.
+    pub(super) fn times_at(mut self, mark: TimeMark, sent_times: &[Timestamp]) -> Vec<Timestamp> {
+        let mut times = Vec::with_capacity(sent_times.len() + 1);
+        if let Some((first, rest)) = sent_times.split_first() {
+            let open = |time| TimeMark { time, input: InputState::Open, ..mark };
+            self.apply(open(*first));
+            times.push(self.time);
+            // The sender is open from here on, and nothing else moves.
+            let sent = self.writers.remove(&mark.sender).map_or(*first, |writer| writer.time);
+            let others = self.others();
+            self.writers.insert(mark.sender, Writer { time: sent, input: InputState::Open });
+            let mut time = sent;
+            for sent in rest {
+                time = time.max(*sent);
+                self.time = self.time.max(time.min(others));
+                times.push(self.time);
+            }
+            self.apply(open(time));
+        }
+        self.apply(mark);
+        times.push(self.time);
+        times
+    }
+
+    /// How far the writers that are left hold back one more that is open.
+    fn others(&self) -> Timestamp {
+        if self.writers.len() + 1 < self.expected {
+            return Timestamp::MIN;
+        }
+        let open = self.writers.values().filter(|writer| writer.input == InputState::Open);
+        open.map(|writer| writer.time).min().unwrap_or(Timestamp::MAX)
+    }
+
     /// The reader's time: never goes back.
     pub(super) fn time(&self) -> Timestamp {
         self.time
@@ -144,5 +178,29 @@ mod tests {
         restored.apply(mark(1, 120, InputState::Open));
         assert_eq!(restored.time(), 120);
         assert!(!restored.restore(b"short"));
+    }
+
+    #[test]
+    fn rows_of_one_sender_move_time_as_marks_one_by_one_do() {
+        let states = [InputState::Open, InputState::Idle, InputState::Complete];
+        let (mut vector, mut seed) = (TimeVector::new(3), 1_u64);
+        let mut next = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        for round in 0..2_000_i64 {
+            let sender = u32::try_from(next(3)).unwrap();
+            let last = mark(sender, round + 40, states[usize::try_from(next(3)).unwrap()]);
+            let mut sent = || round + i64::try_from(next(50)).unwrap();
+            let sent: Vec<Timestamp> = (0..round % 4).map(|_| sent()).collect();
+            let at_once = vector.clone().times_at(last, &sent);
+            let mut one_by_one = Vec::new();
+            let rows = sent.iter().map(|time| mark(sender, *time, InputState::Open));
+            for mark in rows.chain([last]) {
+                vector.apply(mark);
+                one_by_one.push(vector.time());
+            }
+            assert_eq!(at_once, one_by_one, "round {round}");
+        }
     }
 }

@@ -1,16 +1,20 @@
 //! The two ends of a topology: bytes to typed rows at a source, typed rows to bytes at a sink.
 
-use super::mark::{InputState, TaskId, TimeMark};
-use crate::processor::{
-    Context, NO_TIME, Payload, Pending, ProcessorError, Record, Rows, mistyped,
+use super::{
+    mark::{InputState, TaskId, TimeMark},
+    shared_rows::{Records, SentRows, SharedRows},
+};
+use crate::{
+    broken::broken,
+    processor::{Context, NO_TIME, Payload, Pending, ProcessorError, Record, Rows, mistyped},
 };
 use headwater_core::{
     record::{
         Headers, RecordRef, RecordSet, RecordSetBuilder, SetFull, Timestamp, murmur2_partition,
     },
-    serde::{Data, Nullable, SerdeError, SharedSerde, for_type},
+    serde::{Data, Nullable, ReadBack, SerdeError, SharedSerde, for_type},
 };
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 /// Takes a record's event time from its key, value and own timestamp; an error makes it a bad record.
 pub type TimestampExtractor<K, V> =
@@ -40,6 +44,11 @@ impl<K: Data, V: Data> Consumed<K, V> {
     pub fn timestamp(mut self, extract: impl Fn(&V) -> Timestamp + Send + Sync + 'static) -> Self {
         self.extractor = Some(Arc::new(move |_, value, _| Ok(extract(value))));
         self
+    }
+
+    /// Whether rows need not be written and read to become what a source gives.
+    pub(super) fn is_exact(&self) -> bool {
+        self.extractor.is_none() && self.key.is_exact() && self.value.is_exact()
     }
 
     /// The same with null values read as `None`, as a table needs it; a null keeps its record's own timestamp.
@@ -142,20 +151,59 @@ pub trait Encoder: Send {
 }
 
 /// The records on their way to one topic, by partition.
-#[derive(Debug)]
 pub struct SinkRecords {
     pub(crate) partitions: Vec<RecordSetBuilder>,
+    /// By partition, the rows that go as they are: then nothing is written but marks.
+    shared: Vec<Option<Box<dyn SharedRows>>>,
     /// Where records without a key go.
     pub(crate) keyless: u32,
     pub(crate) bytes: usize,
     sender: TaskId,
 }
 
+impl std::fmt::Debug for SinkRecords {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SinkRecords").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
 impl SinkRecords {
     pub(crate) fn new(partitions: u32, sender: TaskId) -> Self {
         let builders = (0..partitions).map(|_| RecordSetBuilder::default()).collect();
+        let shared = (0..partitions).map(|_| None).collect();
         let keyless = sender.partition % partitions.max(1);
-        Self { partitions: builders, keyless, bytes: 0, sender }
+        Self { partitions: builders, shared, keyless, bytes: 0, sender }
+    }
+
+    /// Takes what is on its way to the partitions of a repartition topic, each with `mark` after it.
+    pub(crate) fn take_marked(&mut self, mark: TimeMark) -> Result<Vec<Records>, SetFull> {
+        self.bytes = 0;
+        let partitions = self.partitions.iter_mut().zip(&mut self.shared);
+        let taken = partitions.map(|(written, shared)| match shared.take() {
+            Some(rows) => Ok(Records::Shared { base: 0, rows: Arc::from(rows), mark }),
+            None => {
+                let mut written = std::mem::take(written);
+                mark.write(&mut written)?;
+                Ok(written.build().into())
+            }
+        });
+        taken.collect()
+    }
+
+    /// The rows of one type that go to a partition as they are.
+    fn shared<K: Data, V: Data>(
+        &mut self,
+        partition: u32,
+        produced: &Produced<K, V>,
+    ) -> &mut SentRows<K, V> {
+        let Some(shared) = self.shared.get_mut(partition as usize) else {
+            broken("a partition is chosen among those that there are")
+        };
+        let rows = shared.get_or_insert_with(|| Box::new(SentRows::new(produced.clone())));
+        match (&mut **rows as &mut dyn Any).downcast_mut() {
+            Some(rows) => rows,
+            None => broken("a sink takes one type of rows"),
+        }
     }
 }
 
@@ -218,16 +266,33 @@ impl<K: Data, V: Data> Decoder for TypedDecoder<K, V> {
 
 pub(super) struct TypedEncoder<K, V> {
     produced: Produced<K, V>,
-    /// Whether the topic is a repartition topic, whose records carry time.
-    internal: bool,
+    form: Form,
     key: Vec<u8>,
     headers: Vec<u8>,
+    known: ReadBack,
+}
+
+/// How a sink hands records to its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Written, to an external topic.
+    External,
+    /// Written, to a repartition topic, whose records carry time.
+    Repartition,
+    /// To a repartition topic, as they are.
+    Shared,
 }
 
 /// Why a row could not be written.
 enum Unwritten {
     Full,
     Bad(String),
+}
+
+impl From<SerdeError> for Unwritten {
+    fn from(error: SerdeError) -> Self {
+        Self::Bad(error.to_string())
+    }
 }
 
 impl From<SetFull> for Unwritten {
@@ -237,37 +302,48 @@ impl From<SetFull> for Unwritten {
 }
 
 impl<K: Data, V: Data> TypedEncoder<K, V> {
-    pub(super) fn new(produced: Produced<K, V>, internal: bool) -> Self {
-        Self { produced, internal, key: Vec::new(), headers: Vec::new() }
+    pub(super) fn new(produced: Produced<K, V>, form: Form) -> Self {
+        let (key, headers, known) = (Vec::new(), Vec::new(), ReadBack::default());
+        Self { produced, form, key, headers, known }
+    }
+
+    /// Writes the key, and says whether it is not null and where it belongs.
+    fn place(&mut self, key: &K, out: &SinkRecords) -> Result<(bool, u32), Unwritten> {
+        self.key.clear();
+        let keyed = self.produced.key.serialize(key, &mut self.key)?;
+        let count = u32::try_from(out.partitions.len()).unwrap_or(u32::MAX);
+        let placed_by = self.produced.key.placed_by(&self.key);
+        Ok((keyed, if keyed { murmur2_partition(placed_by, count) } else { out.keyless }))
+    }
+
+    /// Hands a row on as it is.
+    fn share(&mut self, row: Record<K, V>, out: &mut SinkRecords) -> Result<(), Unwritten> {
+        let (_, partition) = self.place(&row.key, out)?;
+        let value_bytes = self.produced.value.check(&row.value, &mut self.known)?;
+        let size_bytes = size_of::<Record<K, V>>() + self.key.len() + value_bytes;
+        out.shared(partition, &self.produced).push(row, size_bytes);
+        out.bytes += size_bytes;
+        Ok(())
     }
 
     fn write(&mut self, row: &Record<K, V>, out: &mut SinkRecords) -> Result<(), Unwritten> {
-        self.key.clear();
-        let keyed = self
-            .produced
-            .key
-            .serialize(&row.key, &mut self.key)
-            .map_err(|e| Unwritten::Bad(e.to_string()))?;
+        let (keyed, partition) = self.place(&row.key, out)?;
         self.headers.clear();
-        if self.internal {
+        if self.form == Form::Repartition {
             let mark = TimeMark { sender: out.sender, time: row.at, input: InputState::Open };
             mark.encode(row.headers.as_deref(), &mut self.headers);
         } else if let Some(headers) = &row.headers {
             headers.encode(&mut self.headers);
         }
-        let count = u32::try_from(out.partitions.len()).unwrap_or(u32::MAX);
-        let placed_by = self.produced.key.placed_by(&self.key);
-        let partition = if keyed { murmur2_partition(placed_by, count) } else { out.keyless };
-        let records = out
-            .partitions
-            .get_mut(partition as usize)
-            .expect("a partition is chosen among those that there are");
+        let Some(records) = out.partitions.get_mut(partition as usize) else {
+            broken("a partition is chosen among those that there are")
+        };
         let (value, before) = (&self.produced.value, records.size_bytes());
         records.push_encoded(
             row.timestamp,
             keyed.then_some(&self.key[..]),
             &self.headers,
-            |arena| value.serialize(&row.value, arena).map_err(|e| Unwritten::Bad(e.to_string())),
+            |arena| Ok::<_, Unwritten>(value.serialize(&row.value, arena)?),
         )?;
         out.bytes += records.size_bytes() - before;
         Ok(())
@@ -282,9 +358,13 @@ impl<K: Data, V: Data> Encoder for TypedEncoder<K, V> {
         context: &mut Context<'_, (), ()>,
     ) -> Result<(), ProcessorError> {
         let rows = payload.into_any().downcast::<Rows<K, V>>().map_err(|_| mistyped::<K, V>())?;
-        for row in &*rows {
-            context.begin(row);
-            match self.write(row, out) {
+        for row in *rows {
+            context.begin(&row);
+            let written = match self.form {
+                Form::Shared => self.share(row, out),
+                Form::External | Form::Repartition => self.write(&row, out),
+            };
+            match written {
                 Ok(()) => {}
                 Err(Unwritten::Bad(cause)) => {
                     let kind = "SerializationError";
@@ -299,5 +379,55 @@ impl<K: Data, V: Data> Encoder for TypedEncoder<K, V> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headwater_core::serde::{I64, Utf8};
+
+    /// What sinks of both forms send to each partition, written.
+    fn sent(form: Form) -> Vec<Arc<RecordSet>> {
+        let produced = Produced::with(Arc::new(Nullable(Utf8)), Arc::new(I64));
+        let mut encoder = TypedEncoder::new(produced, form);
+        let sender = TaskId { sub: 1, partition: 2 };
+        let mut out = SinkRecords::new(3, sender);
+        for number in 0..20_i64 {
+            let key = (number % 5 > 0).then(|| format!("key{}", number % 7));
+            let mut row = Record::new(key, number, 100 + number);
+            row.at = number / 3;
+            if number % 4 == 0 {
+                let mut headers = Headers::new();
+                headers.add("trace", Some(number.to_be_bytes().to_vec()));
+                row.headers = Some(Box::new(headers));
+            }
+            let written = match form {
+                Form::Shared => encoder.share(row, &mut out),
+                Form::External | Form::Repartition => encoder.write(&row, &mut out),
+            };
+            assert!(written.is_ok());
+        }
+        assert!(out.bytes > 0);
+        let mark = TimeMark { sender, time: 50, input: InputState::Idle };
+        let sent = out.take_marked(mark).unwrap();
+        assert_eq!(out.bytes, 0);
+        let written = sent.into_iter().map(|records| {
+            assert_eq!(matches!(records, Records::Shared { .. }), form == Form::Shared);
+            let records = records.at_offset(7);
+            assert_eq!(records.end(), 7 + i64::try_from(records.len()).unwrap());
+            records.all_written().unwrap()
+        });
+        written.collect()
+    }
+
+    #[test]
+    fn rows_that_pass_as_they_are_are_written_as_others_where_a_commit_finds_them_unread() {
+        let records = |sets: &[Arc<RecordSet>]| -> Vec<String> {
+            sets.iter().flat_map(|set| set.iter().map(|record| format!("{record:?}"))).collect()
+        };
+        let (shared, written) = (sent(Form::Shared), sent(Form::Repartition));
+        assert_eq!(records(&shared), records(&written));
+        assert_eq!(records(&shared).len(), 20 + 3);
     }
 }

@@ -13,14 +13,16 @@ mod edge;
 mod error;
 mod mark;
 mod plan;
+mod shared_rows;
 
 pub use edge::{Consumed, Decoded, Decoder, Encoder, Failure, Produced, TimestampExtractor};
 pub use error::TopologyError;
 pub use mark::TaskId;
 
-pub(crate) use edge::SinkRecords;
+pub(crate) use edge::{Form, SinkRecords};
 pub(crate) use mark::{InputState, TimeMark};
 pub(crate) use plan::{Plan, SubTopology, sources};
+pub(crate) use shared_rows::Records;
 
 use crate::{
     processor::{
@@ -57,6 +59,8 @@ pub(crate) enum Kind {
     Source {
         topic: Topic,
         make: Arc<dyn Fn() -> Box<dyn Decoder> + Send + Sync>,
+        /// The rows that it takes as they are, if it can.
+        shares: Option<TypeId>,
     },
     Processor {
         make: Arc<MakeNode>,
@@ -69,7 +73,9 @@ pub(crate) enum Kind {
     },
     Sink {
         topic: Topic,
-        make: Arc<dyn Fn() -> Box<dyn Encoder> + Send + Sync>,
+        make: Arc<dyn Fn(Form) -> Box<dyn Encoder> + Send + Sync>,
+        /// The rows that it hands on as they are, if it can.
+        shares: Option<TypeId>,
     },
 }
 
@@ -349,11 +355,14 @@ impl Topology {
             return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
         }
         let internal = matches!(topic, Topic::Repartition(_));
+        let is_exact = consumed.is_exact();
         let make = Arc::new(move || {
             Box::new(TypedDecoder::new(consumed.clone(), internal)) as Box<dyn Decoder>
         });
-        let output = Some(TypeId::of::<Rows<K, V>>());
-        self.add(name, Kind::Source { topic, make }, &[], Types { input: Vec::new(), output })
+        let rows = TypeId::of::<Rows<K, V>>();
+        let shares = (is_exact && internal).then_some(rows);
+        let types = Types { input: Vec::new(), output: Some(rows) };
+        self.add(name, Kind::Source { topic, make, shares }, &[], types)
     }
 
     fn sink<K: Data, V: Data>(
@@ -363,12 +372,13 @@ impl Topology {
         produced: Produced<K, V>,
         parents: &[&str],
     ) -> Result<&mut Self, TopologyError> {
-        let internal = matches!(topic, Topic::Repartition(_));
-        let make = Arc::new(move || {
-            Box::new(TypedEncoder::new(produced.clone(), internal)) as Box<dyn Encoder>
+        let is_exact = produced.key.is_exact() && produced.value.is_exact();
+        let shares = is_exact.then_some(TypeId::of::<Rows<K, V>>());
+        let make = Arc::new(move |form| {
+            Box::new(TypedEncoder::new(produced.clone(), form)) as Box<dyn Encoder>
         });
         let types = Types { input: Rows::<K, V>::types(), output: None };
-        self.add(name, Kind::Sink { topic, make }, &[parents], types)
+        self.add(name, Kind::Sink { topic, make, shares }, &[parents], types)
     }
 
     fn add(

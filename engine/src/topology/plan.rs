@@ -8,7 +8,10 @@
 
 use super::{Kind, Topic, Topology, TopologyError};
 use headwater_core::record::TopicName;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    any::TypeId,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// One connected component.
 #[derive(Debug, Clone, Default)]
@@ -24,13 +27,15 @@ pub(crate) struct SubTopology {
 pub(crate) struct Plan {
     pub(crate) subs: Vec<SubTopology>,
     pub(crate) stepwise: BTreeSet<usize>,
+    /// The repartition topics whose rows pass as they are, in memory.
+    pub(crate) shared: BTreeSet<Topic>,
 }
 
 impl Plan {
     pub(crate) fn of(topology: &Topology) -> Self {
         let mut subs = components(topology);
         set_levels(topology, &mut subs);
-        Self { subs, stepwise: stepwise(topology) }
+        Self { subs, stepwise: stepwise(topology), shared: shared(topology) }
     }
 
     /// The number of partitions of every topic, given those of the external ones: a repartition topic has as many as the
@@ -75,6 +80,20 @@ pub(crate) fn sources<'t>(
         Kind::Source { topic, .. } => Some(topic),
         Kind::Processor { .. } | Kind::ChildPort { .. } | Kind::Sink { .. } => None,
     })
+}
+
+/// The repartition topics whose writers and readers all take the same rows as they are.
+fn shared(topology: &Topology) -> BTreeSet<Topic> {
+    let mut ends: BTreeMap<&Topic, BTreeSet<Option<TypeId>>> = BTreeMap::new();
+    for node in &topology.nodes {
+        if let Kind::Source { topic, shares, .. } | Kind::Sink { topic, shares, .. } = &node.kind {
+            ends.entry(topic).or_default().insert(*shares);
+        }
+    }
+    let shared = ends.into_iter().filter(|(topic, rows)| {
+        matches!(topic, Topic::Repartition(_)) && rows.len() == 1 && !rows.contains(&None)
+    });
+    shared.map(|(topic, _)| topic.clone()).collect()
 }
 
 fn sinks<'t>(topology: &'t Topology, sub: &'t SubTopology) -> impl Iterator<Item = &'t Topic> {
