@@ -47,7 +47,7 @@ pub(crate) fn close(dir: &Path, close: &Close) -> Result<()> {
     let (input, output) = (only("close-input")?, only("close-output")?);
     log.create_topics(&[&input, &output].map(|at| TopicSpec::new(at.topic.clone(), 1)))?;
     fill(&*log, &input, close.keys)?;
-    disk::settle(dir)?;
+    disk::sync_file_system(dir)?;
 
     let clock = SystemClock::new();
     let state = open_state(&dir.join("state"), &log)?;
@@ -137,7 +137,7 @@ fn append(
     Ok(log.commit(Commit { owner: None, appends: vec![append], offsets: Vec::new() })?)
 }
 
-/// Looks until `reached` gives `wanted`, which must go on rising.
+/// Looks until `reached` gives `wanted`, which must keep rising.
 fn await_reached(what: &str, wanted: i64, reached: &dyn Fn() -> Result<i64>) -> Result<()> {
     let (_never, wake) = mpsc::channel::<()>();
     let (mut before, mut still) = (reached()?, Duration::ZERO);

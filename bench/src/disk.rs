@@ -81,7 +81,7 @@ fn direct(path: &Path) -> Result<Option<f64>> {
 }
 
 /// Writes back all that is dirty, so that the timed part does not pay for what came before it.
-pub(crate) fn settle(dir: &Path) -> Result<()> {
+pub(crate) fn sync_file_system(dir: &Path) -> Result<()> {
     let opened = File::open(dir).with_context(|| format!("could not open {}", dir.display()))?;
     rustix::fs::syncfs(&opened).context("could not sync the file system")
 }

@@ -142,7 +142,7 @@ impl Expected {
     }
 }
 
-/// How far `timestamp` lies behind the first record's.
+/// How far `timestamp` lies after the first record's.
 pub(crate) fn since_start(timestamp: Timestamp) -> i64 {
     timestamp - START
 }

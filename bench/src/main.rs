@@ -74,7 +74,7 @@ fn cars_in(dir: &Path, cars: &Cars) -> Result<()> {
     let disk = (!cars.json).then(|| disk::measure(dir)).transpose()?;
     let log = Arc::new(EmbeddedLog::open(&dir.join("log"), LogOptions::new())?);
     let input = fill::fill(&*log, cars)?;
-    disk::settle(dir)?;
+    disk::sync_file_system(dir)?;
     let place = run::prepare(&log, dir, cars, input.topic)?;
     let measured = run::run(&log, &place, cars)?;
     verify::verify(&*log, &place, cars, &input.expected)?;

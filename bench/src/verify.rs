@@ -100,12 +100,12 @@ fn windowed(log: &dyn Log, place: &Place, cars: &Cars, expected: &Expected) -> R
     let window_ms = i64::try_from(WINDOW.as_millis())?;
     let mut newest = vec![Newest::default(); cars.keys as usize];
     let mut by_car = vec![0; cars.keys as usize];
-    let (mut sum, mut settled) = (0.0, 0);
-    let mut settle = |car: usize, done: Newest| -> Result<()> {
+    let (mut sum, mut counted) = (0.0, 0);
+    let mut count = |car: usize, done: Newest| -> Result<()> {
         let total: &mut u64 = by_car.get_mut(car).context("no such car")?;
         *total += done.consumption.count;
         sum += done.consumption.sum;
-        settled += 1;
+        counted += 1;
         Ok(())
     };
     let outputs = each_output(log, place, cars, |record| {
@@ -118,7 +118,7 @@ fn windowed(log: &dyn Log, place: &Place, cars: &Cars, expected: &Expected) -> R
         ensure!(start % window_ms == 0, "{start} starts no window");
         ensure!(start >= place.start, "an update of window {start} after one of {}", place.start);
         if start > place.start {
-            settle(car, *place)?;
+            count(car, *place)?;
         } else {
             ensure!(
                 consumption.count > place.consumption.count,
@@ -128,7 +128,7 @@ fn windowed(log: &dyn Log, place: &Place, cars: &Cars, expected: &Expected) -> R
         *place = Newest { start, consumption };
         Ok(())
     })?;
-    newest.into_iter().enumerate().try_for_each(|(car, last)| settle(car, last))?;
+    newest.into_iter().enumerate().try_for_each(|(car, last)| count(car, last))?;
     let wrong = by_car
         .iter()
         .zip(&expected.by_car)

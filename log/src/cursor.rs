@@ -57,12 +57,12 @@ impl<'a> Cursor<'a> {
         self.array().map(i64::from_be_bytes)
     }
 
-    /// A text behind its `u32` length.
+    /// A text after its `u32` length.
     pub(crate) fn text(&mut self) -> Result<&'a str, Malformed> {
         std::str::from_utf8(self.block()?).map_err(|_| Malformed("a text is not UTF-8"))
     }
 
-    /// Bytes behind their `u32` length.
+    /// Bytes after their `u32` length.
     pub(crate) fn block(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.u32()? as usize;
         self.bytes(length)
@@ -75,7 +75,7 @@ pub(crate) trait Put {
     fn put_u32(&mut self, value: u32);
     fn put_u64(&mut self, value: u64);
     fn put_i64(&mut self, value: i64);
-    /// Bytes behind their `u32` length.
+    /// Bytes after their `u32` length.
     fn put_block(&mut self, bytes: &[u8]);
     /// How many items follow.
     fn put_count(&mut self, count: usize);

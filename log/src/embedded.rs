@@ -1,4 +1,4 @@
-//! The log in this process, behind the log port.
+//! Implements the log port by a log in this process.
 
 use crate::{
     claims::Claims,
@@ -26,7 +26,7 @@ use std::{
     thread::{self, Builder, JoinHandle},
 };
 
-/// Topics of partitions on local disk, behind one commit journal.
+/// Topics of partitions on local disk, with one commit journal.
 ///
 /// Dropping it closes it; [`close`](Self::close) also says whether that went well.
 ///

@@ -1,4 +1,4 @@
-//! The integrated partitioned log: Kafka record batches on local disk behind one commit journal.
+//! The integrated partitioned log: Kafka record batches on local disk with one commit journal.
 //!
 //! | module | holds |
 //! |---|---|

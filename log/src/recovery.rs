@@ -19,7 +19,7 @@ use crate::{
 use headwater_core::record::TopicPartition;
 use std::{fs, path::Path, sync::atomic::Ordering};
 
-/// What a log goes on with.
+/// What a log starts with.
 #[derive(Debug)]
 pub(crate) struct Recovered {
     pub(crate) store: Store,
@@ -38,7 +38,7 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
     let Heading { stamp, sequence, journal_files, .. } = found.heading;
     let (log, files) = (stamp.log, journal_files as usize);
     let mut scanned = scan::scan(&journal_dir, scan::From { log, sequence, files })?;
-    // The previous checkpoint does not know of the generation that wrote behind it.
+    // The previous checkpoint does not know of the generation that wrote after it.
     let generation = stamp.generation.max(scanned.generation).saturating_add(1);
     journal::create_missing(&journal_dir, &mut scanned.files)?;
     let partitions = partitions(&found);
@@ -54,7 +54,7 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
         sync_data(&file.file, &file.path)?;
     }
     for segment in touched.dirty.drain(..) {
-        segment.settle()?;
+        segment.flush()?;
     }
     if std::mem::take(&mut touched.new_dirs) {
         sync_dir(dir)?;

@@ -82,16 +82,16 @@ fn dump(class_path: &str, flags: &[&str], files: &[PathBuf]) -> String {
     text
 }
 
-/// What stands behind `name: `, up to the next space.
+/// What follows `name: `, up to the next space.
 fn field<'a>(line: &'a str, name: &str) -> &'a str {
-    let (_, behind) = line.split_once(&format!("{name}: ")).expect(line);
-    behind.split(' ').next().unwrap()
+    let (_, after) = line.split_once(&format!("{name}: ")).expect(line);
+    after.split(' ').next().unwrap()
 }
 
 fn record(line: &str) -> Shown {
     let text = |name: &str| {
-        let (_, behind) = line.split_once(&format!(" {name}: "))?;
-        behind.split(' ').next().map(str::to_owned)
+        let (_, after) = line.split_once(&format!(" {name}: "))?;
+        after.split(' ').next().map(str::to_owned)
     };
     let number = |name| field(line, name).parse().unwrap();
     (number("offset"), number("CreateTime"), text("key"), text("payload"))

@@ -139,7 +139,7 @@ fn a_process_killed_at_random_moments_loses_nothing_acknowledged_and_holds_nothi
         };
         let mut seen = 0;
         while seen < wanted {
-            let line = lines.next().expect("the writer goes on until it is killed").unwrap();
+            let line = lines.next().expect("the writer runs until it is killed").unwrap();
             seen += u64::from(note(&line));
         }
         for _ in 0..random(&mut state, 400_000) {

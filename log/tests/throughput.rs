@@ -71,7 +71,7 @@ fn a_mebibyte_a_commit_in_and_out() {
         let count = count as f64;
         let mib = COMMITS as f64 * records.size_bytes() as f64 / f64::from(1 << 20);
         println!(
-            "{in_flight} in flight: appended {:.0} MiB/s, {:.0} records/s (durable); fetched {:.0} MiB/s, {:.0} records/s",
+            "{in_flight} pending: appended {:.0} MiB/s, {:.0} records/s (durable); fetched {:.0} MiB/s, {:.0} records/s",
             mib / written,
             count / written,
             mib / read,

@@ -55,7 +55,7 @@ the most fuel-efficient. The build is the one that tests use; `bench` has one th
   cargo xtask demo                      the recorded fleet, as fast as it goes
   cargo xtask demo --rate 5000          5,000 records a second, to watch it at work
   cargo xtask demo --input FILE         your own telemetry: one JSON object a line, also .gz, - is stdin
-  cargo xtask demo --data-dir DIR       keep log, state and Parquet files; start again to go on there
+  cargo xtask demo --data-dir DIR       keep log, state and Parquet files; start again to resume there
   cargo xtask demo --summary FILE       the results as JSON
   cargo xtask demo --help               all that the program takes",
     ),
@@ -81,7 +81,7 @@ cannot be installed, those checks are left out and a line says so; where the var
         "\
 usage: cargo xtask ci [--no-test]
 
-Runs every step, goes on where one fails, and ends with a table of the minutes that each took, and
+Runs every step, also after one has failed, and ends with a table of the minutes that each took, and
 what it came to:
 
   test      cargo xtask test, as setup, build and test (left out with --no-test)

@@ -20,7 +20,7 @@ pub(crate) const FIRST_BUILD: &str = "about 20 minutes on 2 cores";
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A build that goes on, as long as this lives.
+/// A build that runs as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Progress {
     /// Nothing is ever sent: the thread that tells ends when this is dropped.

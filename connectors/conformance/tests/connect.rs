@@ -84,7 +84,7 @@ impl SourceConnector for Scripted {
     }
 }
 
-/// When a source says where to go on after what it gave.
+/// When a source says where to resume after what it gave.
 #[derive(Debug, Clone, Copy)]
 enum Positions {
     /// In each poll.

@@ -11,10 +11,10 @@ use crate::record::Headers;
 /// What to do with a record that cannot be read, processed or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BadRecord {
-    /// Append it to `<application.id>-dead-letters`, in the same commit, and go on.
+    /// Append it to `<application.id>-dead-letters`, in the same commit, and continue.
     #[default]
     DeadLetter,
-    /// Count it as dropped and go on.
+    /// Count it as dropped and continue.
     Continue,
     /// Stop the application.
     Fail,

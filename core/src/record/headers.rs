@@ -16,7 +16,7 @@ impl Headers {
         Self(Vec::new())
     }
 
-    /// Adds a header behind those that are there.
+    /// Adds a header after those that are there.
     pub fn add(&mut self, name: impl Into<String>, value: Option<Vec<u8>>) {
         self.0.push((name.into(), value));
     }

@@ -99,13 +99,13 @@ impl Header {
 pub(crate) fn place(batches: &mut [u8], base_offset: i64, leader_epoch: u32) {
     let mut rest = batches;
     while let Ok(header) = Header::parse(rest) {
-        let Some((batch, behind)) = rest.split_at_mut_checked(header.size) else { return };
+        let Some((batch, after)) = rest.split_at_mut_checked(header.size) else { return };
         if let Some(field) = batch.get_mut(..8) {
             field.copy_from_slice(&(header.base_offset + base_offset).to_be_bytes());
         }
         if let Some(field) = batch.get_mut(12..16) {
             field.copy_from_slice(&leader_epoch.to_be_bytes());
         }
-        rest = behind;
+        rest = after;
     }
 }

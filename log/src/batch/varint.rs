@@ -16,7 +16,7 @@ pub(crate) fn size(value: i64) -> usize {
     bits.div_ceil(7)
 }
 
-/// Reads one at `*at` and moves `*at` behind it; `None` if it ends early or is too long.
+/// Reads one at `*at` and moves `*at` past it; `None` if it ends early or is too long.
 pub(crate) fn take(bytes: &[u8], at: &mut usize) -> Option<i64> {
     let first = *bytes.get(*at)?;
     *at += 1;

@@ -61,7 +61,7 @@ pub(crate) fn load(dir: &Path, now: Timestamp) -> Result<Option<Checkpoint>, Ope
     match (damaged, fallback) {
         (damaged, Some(Ok(checkpoint))) => {
             if let Some(why) = damaged {
-                tracing::error!(path = %path.display(), detail = why.0, "checkpoint is damaged; going on from the previous one");
+                tracing::error!(path = %path.display(), detail = why.0, "checkpoint is damaged; starting from the previous one");
                 let aside = dir.join(format!("checkpoint.corrupt-{now}"));
                 disk::rename(&path, &aside)?;
                 disk::sync_dir(dir)?;

@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! - It is replaced whole (temporary file, sync, rename, directory sync), and the one before is kept.
-//! - The journal keeps every frame behind the *previous* checkpoint, so that falling back to it loses nothing.
+//! - The journal keeps every frame after the *previous* checkpoint, so that falling back to it loses nothing.
 //! - An unknown version is refused; nothing that cannot be read is deleted.
 
 mod file;

@@ -85,21 +85,25 @@ impl Drop for Leaving<'_> {
 
 fn run(shared: &Shared, queue: &Receiver<Job>) {
     let _leaving = Leaving(shared);
-    let mut doomed = Vec::new();
+    let mut pending_removal = Vec::new();
     for job in queue {
         if shared.check_fence().is_err() {
             return;
         }
-        if let Err(error) = make(shared, job, &mut doomed) {
+        if let Err(error) = make(shared, job, &mut pending_removal) {
             shared.fence(&error);
             return;
         }
     }
 }
 
-fn make(shared: &Shared, job: Job, doomed: &mut Vec<Arc<Segment>>) -> Result<(), LogError> {
+fn make(
+    shared: &Shared,
+    job: Job,
+    pending_removal: &mut Vec<Arc<Segment>>,
+) -> Result<(), LogError> {
     for segment in &job.dirty {
-        segment.settle()?;
+        segment.flush()?;
     }
     let files = &*shared.store.files;
     if job.new_dirs {
@@ -108,7 +112,7 @@ fn make(shared: &Shared, job: Job, doomed: &mut Vec<Arc<Segment>>) -> Result<(),
     shared.check_fence()?;
     checkpoint::store(&shared.dir, files, &job.payload)?;
     // Neither this checkpoint nor the one before lists them.
-    for segment in std::mem::replace(doomed, job.dropped) {
+    for segment in std::mem::replace(pending_removal, job.dropped) {
         segment.remove()?;
     }
     let mut progress = lock(&shared.progress);

@@ -156,7 +156,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Goes on in another journal file, and has what is in the full one covered by a checkpoint.
+    /// Switches to another journal file, and has what is in the full one covered by a checkpoint.
     fn turn_over(&mut self) -> Result<(), LogError> {
         self.hand_over();
         let shared = Arc::clone(&self.shared);

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`intake`] | the callers' | checks, encodes, assigns offsets, queues within a bound in bytes |
 //! | [`committer`] | one | takes all that is queued: one frame, one sync, segments, high watermark, tickets |
-//! | [`checkpointer`] | one | syncs segments behind full journal files, writes checkpoints, removes what was purged |
+//! | [`checkpointer`] | one | syncs the segments that full journal files cover, writes checkpoints, removes what was purged |
 //!
 //! # Invariants
 //!
@@ -32,7 +32,7 @@ use std::{
 pub(crate) struct Progress {
     /// The frame that the current checkpoint covers.
     pub(crate) current: u64,
-    /// The frame that the previous checkpoint covers: the journal keeps all behind it.
+    /// The frame that the previous checkpoint covers: the journal keeps all after it.
     pub(crate) retained: u64,
     /// Checkpoints that were asked for and not yet made.
     pub(crate) asked: usize,

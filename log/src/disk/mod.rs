@@ -190,7 +190,7 @@ pub(crate) fn read_at(file: &File, position: u64, length: usize) -> io::Result<V
     Ok(bytes)
 }
 
-// A panic while a lock is held cannot leave these values half changed in a way that matters more than going on: the
+// A panic while a lock is held cannot leave these values half changed in a way that matters more than stopping: the
 // committer's own panic closes the log.
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

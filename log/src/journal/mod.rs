@@ -70,7 +70,7 @@ pub(crate) fn file_path(dir: &Path, index: usize) -> PathBuf {
 }
 
 impl Journal {
-    /// A journal over `files` that goes on behind frame `sequence`; [`switch`](Self::switch) before the first frame.
+    /// A journal over `files` that continues after frame `sequence`; [`switch`](Self::switch) before the first frame.
     pub(crate) fn new(
         file_bytes: u64,
         files: Vec<JournalFile>,
@@ -154,7 +154,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Goes on at the start of a file whose frames are all covered by frame `retained`; `false` if there is none.
+    /// Continues at the start of a file whose frames are all covered by frame `retained`; `false` if there is none.
     pub(crate) fn switch(&mut self, retained: u64) -> Result<bool, LogError> {
         self.sync()?;
         let mut candidates = self.files.iter().enumerate();

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! - What is given back is the longest run of valid frames behind the checkpoint; what follows is a torn tail or stale.
+//! - What is given back is the longest run of valid frames after the checkpoint; what follows is a torn tail or stale.
 //! - A frame that a later one says was on the disk, and that cannot be read, is damage and no torn tail.
 
 use super::{
@@ -34,7 +34,7 @@ pub(crate) struct Scanned {
     pub(crate) files: Vec<JournalFile>,
     /// The frames to replay, in order.
     pub(crate) replay: Vec<Place>,
-    /// The latest generation of any frame behind the checkpoint, 0 for none.
+    /// The latest generation of any frame after the checkpoint, 0 for none.
     pub(crate) generation: u32,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct From {
     pub(crate) files: usize,
 }
 
-/// Looks through the journal's files for the frames behind the checkpoint.
+/// Looks through the journal's files for the frames after the checkpoint.
 pub(crate) fn scan(dir: &Path, from: From) -> Result<Scanned, OpenError> {
     let mut files: Vec<JournalFile> = Vec::new();
     let mut seen = Seen { from, frames: BTreeMap::new(), claims: Vec::new() };
@@ -128,7 +128,7 @@ impl Seen {
             let follows = before.is_none_or(|before| {
                 header.sequence == before.sequence + 1 && header.generation >= before.generation
             });
-            // Frames that the checkpoint covers only have to lead to those behind it.
+            // Frames that the checkpoint covers only have to lead to those after it.
             let valid = header.sequence <= sequence
                 || is_whole(&found.file, position, &header).map_err(read_failed)?;
             in_run = in_run && follows && valid;

@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! - `start <= end <= pending_end`; readers see `[start, end)` only.
-//! - The committer alone appends and drops segments; a reader that holds one may go on with it.
+//! - The committer alone appends and drops segments; a reader that holds one may still read it.
 //!
 //! # Not here
 //!
@@ -151,7 +151,7 @@ impl Partition {
         self.damage.get().cloned()
     }
 
-    /// Writes encoded batches behind the others, through the page cache.
+    /// Writes encoded batches after the others, through the page cache.
     pub(crate) fn append(
         self: &Arc<Self>,
         batches: &[u8],
@@ -161,15 +161,15 @@ impl Partition {
         while !rest.is_empty() {
             let header =
                 Header::parse(rest).expect("encoded batches were checked by the frame's CRC");
-            let (batch, behind) =
+            let (batch, after) =
                 rest.split_at_checked(header.size).expect("encoded batches are whole");
             let segment = self.segment_for(&header, touched)?;
             segment.append(batch, &header)?;
             self.written_end.store(header.last_offset + 1, Ordering::Release);
-            if segment.soil() {
+            if segment.mark_dirty() {
                 touched.dirty.push(segment);
             }
-            rest = behind;
+            rest = after;
         }
         touched.partitions.push(Arc::clone(self));
         Ok(())
@@ -189,7 +189,7 @@ impl Partition {
             }
             last.seal();
             // Its hint files are due with the next checkpoint.
-            if last.soil() {
+            if last.mark_dirty() {
                 touched.dirty.push(Arc::clone(last));
             }
         } else {
@@ -252,10 +252,10 @@ impl Partition {
         while next < end {
             let Some(segment) = self.segment_at(next) else { break };
             match segment.fetch(next, end, bytes_max).map_err(|error| self.remember(error))? {
-                Some((records, behind)) if !records.is_empty() => {
-                    return Ok(Fetched { records, next_offset: behind, end });
+                Some((records, next_offset)) if !records.is_empty() => {
+                    return Ok(Fetched { records, next_offset, end });
                 }
-                Some((_, behind)) => next = behind,
+                Some((_, next_offset)) => next = next_offset,
                 None => next = segment.next_offset().clamp(next + 1, end),
             }
         }
@@ -280,14 +280,14 @@ impl Partition {
         Ok(None)
     }
 
-    /// The segment that holds `offset`, or the first one behind it.
+    /// The segment that holds `offset`, or the first one after it.
     fn segment_at(&self, offset: i64) -> Option<Arc<Segment>> {
         let segments = read(&self.segments);
-        let behind = segments.partition_point(|segment| segment.base <= offset);
-        let before = behind.checked_sub(1).and_then(|index| segments.get(index));
+        let after = segments.partition_point(|segment| segment.base <= offset);
+        let before = after.checked_sub(1).and_then(|index| segments.get(index));
         before
             .filter(|segment| segment.next_offset() > offset)
-            .or_else(|| segments.get(behind))
+            .or_else(|| segments.get(after))
             .map(Arc::clone)
     }
 

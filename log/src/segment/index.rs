@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! - Both are hints derived from the log file: a lookup gives a batch boundary at or before what is wanted, never
-//!   behind it.
+//!   after it.
 //! - Entries follow Kafka's rule (one when more than 4 KiB were appended since the last), so that Kafka's own tools
 //!   find them right.
 
@@ -62,8 +62,8 @@ impl Index {
 
     /// Where to start walking for the batch that holds `offset` (relative): before it or at it.
     pub(crate) fn position_for(&self, offset: u32) -> u64 {
-        let behind = self.offsets.partition_point(|(last, _)| *last <= offset);
-        behind
+        let after = self.offsets.partition_point(|(last, _)| *last <= offset);
+        after
             .checked_sub(1)
             .and_then(|i| self.offsets.get(i))
             .map_or(0, |(_, position)| u64::from(*position))
@@ -71,8 +71,8 @@ impl Index {
 
     /// The first offset (relative) that may have a timestamp of at least `timestamp`.
     pub(crate) fn offset_for(&self, timestamp: i64) -> u32 {
-        let behind = self.times.partition_point(|(time, _)| *time < timestamp);
-        behind.checked_sub(1).and_then(|i| self.times.get(i)).map_or(0, |(_, last)| last + 1)
+        let after = self.times.partition_point(|(time, _)| *time < timestamp);
+        after.checked_sub(1).and_then(|i| self.times.get(i)).map_or(0, |(_, last)| last + 1)
     }
 
     /// The largest timestamp of all.

@@ -8,7 +8,7 @@
 //!
 //! # Invariants
 //!
-//! - Only the committer appends, through the page cache; what lies behind the last checkpoint's length is in the
+//! - Only the committer appends, through the page cache; what lies past the last checkpoint's length is in the
 //!   journal too.
 //! - What was there when the log was opened is walked and compared with the checkpoint's checksum before anything of
 //!   it is read; damage is kept and reported, never stepped over.
@@ -18,9 +18,9 @@
 //! When to roll is the partition's choice.
 
 mod buffer;
+mod flush;
 pub(crate) mod index;
 mod read;
-mod settle;
 pub(crate) mod sidecar;
 pub(crate) mod walk;
 
@@ -32,9 +32,9 @@ use crate::{
         lock, read, write,
     },
 };
+use flush::Writer;
 use headwater_core::{ports::log::LogError, record::TopicPartition};
 use index::Index;
-use settle::Writer;
 use sidecar::{Headers, Mark, Sidecar};
 use std::{
     fs, io,
@@ -204,11 +204,11 @@ impl Segment {
     }
 
     /// Marks it dirty; `true` if it was not.
-    pub(crate) fn soil(&self) -> bool {
+    pub(crate) fn mark_dirty(&self) -> bool {
         !self.dirty.swap(true, Ordering::AcqRel)
     }
 
-    /// Writes one batch behind the others, unsynced.
+    /// Writes one batch after the others, unsynced.
     pub(crate) fn append(&self, batch: &[u8], header: &Header) -> Result<(), LogError> {
         let path = self.file.path();
         let file = self.file.get(Exhausted::Wait)?.ok_or_else(|| vanished(path))?;
@@ -229,7 +229,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Takes no more appends; the hint files are written by [`settle`](Self::settle).
+    /// Takes no more appends; the hint files are written by [`flush`](Self::flush).
     pub(crate) fn seal(&self) {
         self.sealed.store(true, Ordering::Release);
     }
@@ -286,7 +286,7 @@ impl Segment {
                 Ok(None) => return Ok((index, headers, known)),
                 Err(Stop::Io(error)) => return Err(failed("read", self.file.path())(error)),
                 Err(Stop::Damaged(Damage { position: at, detail, .. })) => {
-                    // The culprit may be a batch in front, so nothing behind the last checksum that fits is trusted.
+                    // The culprit may be a batch in front, so nothing past the last checksum that fits is trusted.
                     let (position, offset) = good;
                     let detail = format!(
                         "{detail} (at byte {at}; the batches up to this byte fit their checksum)"

@@ -25,7 +25,7 @@ struct Found {
 }
 
 impl Segment {
-    /// Records from `from` on and below `end`, about `bytes_max` of them, and where to go on; `None` if the segment
+    /// Records from `from` on and below `end`, about `bytes_max` of them, and the offset to read from next; `None` if the segment
     /// has none there.
     pub(crate) fn fetch(
         &self,

@@ -28,7 +28,7 @@ pub(crate) struct Headers {
 }
 
 impl Headers {
-    /// Goes on behind a part whose checksum is known.
+    /// Continues after a part whose checksum is known.
     pub(crate) fn continued(crc: u32, position: u64) -> Self {
         Self { crc, marks: vec![Mark { position, crc }], marked: position }
     }

@@ -66,11 +66,11 @@ impl<'a> Walk<'a> {
         if header.base_offset < self.least_offset {
             return Err(damaged("the batch's offset is below that of the batch in front of it"));
         }
-        let behind = position + header.size as u64;
-        if behind > self.end {
+        let next = position + header.size as u64;
+        if next > self.end {
             return Err(damaged("the batch's length reaches past what was written"));
         }
-        self.position = behind;
+        self.position = next;
         self.least_offset = header.last_offset.saturating_add(1);
         Ok(Some(Step { position, header, bytes }))
     }

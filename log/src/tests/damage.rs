@@ -64,7 +64,7 @@ fn any_flipped_bit_of_a_segment_is_reported_with_its_file_and_costs_no_other_par
             assert_eq!(
                 read_from(&log, &p0, 50).unwrap(),
                 all[50..],
-                "byte {at}: what lies behind is readable"
+                "byte {at}: what lies after it is readable"
             );
             assert!(matches!(
                 commit(&log, vec![append(&p0, &["no"])]),

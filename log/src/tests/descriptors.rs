@@ -80,7 +80,7 @@ fn a_read_without_a_descriptor_fails_alone() {
     assert!(matches!(error, LogError::TooManyOpenFiles { .. }), "{error}");
     assert_eq!(error.kind(), LogErrorKind::Retriable);
     assert!(log.offset_for_timestamp(&p0, 0).is_err());
-    assert_eq!(put(&log, &p1, &["c"]), 1, "the log goes on");
+    assert_eq!(put(&log, &p1, &["c"]), 1, "the log takes more");
     drop(armed);
     assert_eq!(read_all(&log, &p0), [(0, "a".into())]);
     assert_eq!(put(&log, &p0, &["d"]), 1);

@@ -160,7 +160,7 @@ fn a_sync_that_fails_is_not_tried_again() {
     assert!(matches!(log.claim("g", &[]), Err(LogError::Io { .. })));
     assert_eq!(read_all(&log, &p0), [(0, "a".into())]);
     drop((log, armed));
-    // What became of the frame is learnt by reopening; nothing behind it was written.
+    // What became of the frame is learnt by reopening; nothing after it was written.
     assert_eq!(read_all(&open(dir.path()), &p0), [(0, "a".into()), (1, "b".into())]);
 }
 

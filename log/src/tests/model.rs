@@ -10,7 +10,7 @@ enum Step {
     Offset(i64),
     Reopen,
     Crash,
-    /// A crash that leaves bytes behind what the journal and the segments hold.
+    /// A crash that leaves bytes past what the journal and the segments hold.
     CrashWithGarbage(u8),
     Fetch(u32, prop::sample::Index, usize),
 }

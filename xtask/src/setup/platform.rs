@@ -132,7 +132,7 @@ impl Platform {
         say(&format!("installing {} through apt", packages.join(", ")));
         // A mirror that does not answer need not stop the others: the installation tells.
         if process::run(&mut rights.apt_get(&["update", "-q"])).is_err() {
-            say("apt's lists could not all be refreshed; going on with those there are");
+            say("apt's lists could not all be refreshed; using those there are");
         }
         let mut command = rights.apt_get(&["install", "-y", "-q", "--no-install-recommends"]);
         process::run(command.args(packages)).map_err(|_| missing)

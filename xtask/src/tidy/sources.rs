@@ -42,7 +42,7 @@ fn open_ends(text: &Text) -> Vec<Finding> {
     findings
 }
 
-/// Whether the word stands in the line without `(#n)` behind it.
+/// Whether the word stands in the line without `(#n)` after it.
 fn unnumbered(line: &str, word: &str) -> bool {
     let is_part = |it: Option<char>| it.is_some_and(|it| it.is_alphanumeric() || it == '_');
     line.match_indices(word).any(|(at, _)| {

@@ -98,14 +98,14 @@ pub struct GroupOffset {
     pub group: Arc<str>,
     /// The partition; connectors use the partition they fill or drain.
     pub partition: TopicPartition,
-    /// The offset to go on from.
+    /// The offset to resume from.
     pub committed: Committed,
 }
 
 /// A committed position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
-    /// The offset to go on from.
+    /// The offset to resume from.
     pub offset: i64,
     /// A text of the committer's own, see [`Limits::metadata_bytes_max`].
     pub metadata: String,
@@ -136,7 +136,7 @@ pub struct Offsets {
 pub struct Fetched {
     /// The records from the wanted offset on; control records are left out.
     pub records: RecordSet,
-    /// Where to go on reading: one past the last record looked at, left out ones included.
+    /// Where to read next: one past the last record looked at, left out ones included.
     pub next_offset: i64,
     /// The partition's end when this was read.
     pub end: i64,

@@ -51,8 +51,8 @@ impl Writer {
 
 impl Segment {
     /// Syncs its bytes and its name, and writes the hint files if it is sealed.
-    pub(crate) fn settle(&self) -> Result<(), LogError> {
-        // Acquires what a concurrent `soil` that found it dirty had written before.
+    pub(crate) fn flush(&self) -> Result<(), LogError> {
+        // Acquires what a concurrent `mark_dirty` that found it dirty had written before.
         self.dirty.swap(false, Ordering::AcqRel);
         self.sync()?;
         let files = self.file.files();
@@ -108,7 +108,7 @@ impl Segment {
         }
     }
 
-    /// Has readers that go on with the segment write nothing any more: the directory is given back.
+    /// Has readers that still hold the segment write nothing any more: the directory is given back.
     pub(crate) fn freeze(&self) {
         *lock(&self.frozen) = true;
     }
