@@ -132,8 +132,8 @@ impl StreamsBuilder {
         let source = plan.source(topic, consumed.nullable());
         let step = plan.step(OperatorKind::Table, &[source]).with_store(&store);
         let name = Arc::clone(&store);
-        let node = plan.operator::<K, Option<V>, _>(step, move |context| {
-            Ok(TableSource::<K, V>::new(context.store(&name)?))
+        let node = plan.table_operator::<K, Option<V>, _>(step, move |context, old_values| {
+            Ok(TableSource::<K, V>::new(context.store(&name)?, old_values))
         });
         let view = Arc::new(Stored(store));
         KTable { plan: plan.clone(), node, key: Some(key), value: Some(value), view, stored: true }

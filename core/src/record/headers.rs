@@ -48,6 +48,15 @@ impl Headers {
         self.0.is_empty()
     }
 
+    /// About how many bytes of memory they take.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let owned =
+            |(name, value): (&str, Option<&[u8]>)| name.len() + value.map_or(0, <[u8]>::len);
+        self.0.len() * size_of::<(String, Option<Vec<u8>>)>()
+            + self.iter().map(owned).sum::<usize>()
+    }
+
     /// Writes the v2 form: a zig-zag varint count, then length-prefixed names and values. Writes nothing for no headers.
     pub fn encode(&self, out: &mut Vec<u8>) {
         if self.0.is_empty() {

@@ -134,8 +134,8 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
             SharedSerde::clone(&value),
         ));
         let (name, fold) = (Arc::clone(&store), Arc::new(fold));
-        let node = self.plan.operator::<K, V, _>(step, move |context| {
-            Ok(Aggregate::<K, A, F>::new(context.store(&name)?, &fold, caching))
+        let node = self.plan.table_operator::<K, V, _>(step, move |context, old_values| {
+            Aggregate::<K, A, F>::open(context, &name, &fold, caching, old_values)
         });
         let (plan, view) = (self.plan.clone(), Arc::new(Stored(store)));
         KTable { plan, node, key: Some(key), value: Some(value), view, stored: true }

@@ -130,9 +130,9 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
             Emit::Close => plan.operator::<K, V, _>(step, move |context| {
                 Ok(WindowedFinals::<K, A, F>::new(Windows::open(context, &name, time)?, &fold))
             }),
-            Emit::Update => plan.operator::<K, V, _>(step, move |context| {
+            Emit::Update => plan.table_operator::<K, V, _>(step, move |context, old_values| {
                 let windows = Windows::open(context, &name, time)?;
-                Ok(WindowedUpdates::<K, A, F>::new(windows, &fold, caching))
+                Ok(WindowedUpdates::new(context, windows, &fold, caching, old_values))
             }),
         };
         let key = WindowedSerde::new(SharedSerde::clone(&serdes.key), self.windows.size_ms());

@@ -5,14 +5,15 @@
 //! - A record whose key is null is dropped and counted; one whose result cannot be kept becomes a dead letter, and the
 //!   aggregate stays as it was.
 //! - An aggregate carries the largest event time folded into it: late records never move it back.
-//! - With caching, nothing is forwarded until a flush, and then the last value of each key that changed; without, one
-//!   update a record. The store ends the same either way.
+//! - With caching, nothing is forwarded until a flush, and then the last value of each key that changed, with the headers
+//!   of the last record; without, one update a record. The store ends the same either way.
 
 use super::{refused::Refused, window_time::read_time};
+use crate::table::{Change, OldValues};
 use headwater_core::{record::Timestamp, serde::Data};
 use headwater_engine::{
     processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
-    store::{KeyValueStore, StoreKey},
+    store::{KeyValueStore, StoreKey, Update},
 };
 use std::sync::Arc;
 
@@ -21,16 +22,25 @@ pub(crate) struct Aggregate<K, A, F> {
     store: StoreKey<KeyValueStore<K, A>>,
     fold: Arc<F>,
     caching: bool,
-    /// Records came since the last flush: a second flush within one commit has nothing to say.
-    touched: bool,
+    old_values: OldValues,
     /// The operator time at the last flush: what the cache holds back may be as old.
     flushed: Timestamp,
 }
 
-impl<K, A, F> Aggregate<K, A, F> {
-    pub(crate) fn new(store: StoreKey<KeyValueStore<K, A>>, fold: &Arc<F>, caching: bool) -> Self {
-        let fold = Arc::clone(fold);
-        Self { store, fold, caching, touched: false, flushed: Timestamp::MIN }
+impl<K: Data, A: Data, F> Aggregate<K, A, F> {
+    /// Over the store called `name`.
+    pub(crate) fn open(
+        context: &mut InitContext<'_>,
+        name: &str,
+        fold: &Arc<F>,
+        caching: bool,
+        old_values: OldValues,
+    ) -> Result<Self, ProcessorError> {
+        let store = context.store::<KeyValueStore<K, A>>(name)?;
+        if caching && old_values == OldValues::Sent {
+            context.store_mut(store).keep_old_values();
+        }
+        Ok(Self { store, fold: Arc::clone(fold), caching, old_values, flushed: Timestamp::MIN })
     }
 }
 
@@ -47,6 +57,14 @@ pub(super) fn fold_into<K, V, A>(
     *at = if folded_before && entry.is_some() { timestamp.max(*at) } else { timestamp };
 }
 
+/// An update that a cache has held back until now, when the time passed on is `passed`.
+pub(super) fn held_back<K, A>(update: Update<K, A>, passed: Timestamp) -> Record<K, Change<A>> {
+    let Update { key, new, old, timestamp, headers } = update;
+    let mut record = Record::new(key, Change::latest(new, old), timestamp);
+    record.headers = headers;
+    record.with_operator_time(passed)
+}
+
 impl<K, V, A, F> BatchProcessor<Rows<K, V>> for Aggregate<K, A, F>
 where
     K: Data,
@@ -55,14 +73,13 @@ where
     F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync,
 {
     type KOut = K;
-    type VOut = Option<A>;
+    type VOut = Change<A>;
 
     fn process_batch(
         &mut self,
         rows: Rows<K, V>,
-        context: &mut Context<'_, K, Option<A>>,
+        context: &mut Context<'_, K, Change<A>>,
     ) -> Result<(), ProcessorError> {
-        self.touched = true;
         let store = context.store(self.store);
         let slots = store.locate(rows.iter().map(|record| &record.key))?;
         let mut refused = Refused::default();
@@ -76,16 +93,18 @@ where
                 }
                 continue;
             };
-            let caching = self.caching;
+            let (caching, old_values) = (self.caching, self.old_values);
             let update = store.update_at(slot, |entry, at| {
+                let sends_old = !caching && old_values == OldValues::Sent;
+                let old = if sends_old { entry.clone() } else { None };
                 fold_into(&*self.fold, (&key, value, timestamp), (&mut *entry, &mut *at));
-                (!caching).then(|| (entry.clone(), *at))
+                (!caching).then(|| (Change::latest(entry.clone(), old), *at))
             });
             match update {
-                Ok(Some((entry, at))) => {
-                    updates.push(frame.with_timestamp(at).map(|(), ()| (key, entry)));
+                Ok(Some((change, at))) => {
+                    updates.push(frame.with_timestamp(at).map(|(), ()| (key, change)));
                 }
-                Ok(None) => {}
+                Ok(None) => store.keep_headers(slot, frame.headers),
                 Err(why) => refused.add(frame, why),
             }
         }
@@ -93,21 +112,16 @@ where
         refused.settle(context)
     }
 
-    fn flush(&mut self, context: &mut Context<'_, K, Option<A>>) -> Result<(), ProcessorError> {
+    fn flush(&mut self, context: &mut Context<'_, K, Change<A>>) -> Result<(), ProcessorError> {
         if !self.caching {
             return Ok(());
         }
         self.flushed = context.operator_time();
-        if !std::mem::take(&mut self.touched) {
-            return Ok(());
-        }
         let passed = context.passed_time();
-        let store = context.store(self.store);
-        let changed = store.changed().map(|row| {
-            row.map(|(key, value, at)| Record::new(key, value, at).with_operator_time(passed))
-        });
-        let changed = changed.collect::<Result<Vec<_>, _>>()?;
-        context.forward_all(changed);
+        let updates =
+            context.store(self.store).take_updates().map(|row| Ok(held_back(row?, passed)));
+        let updates = updates.collect::<Result<_, ProcessorError>>()?;
+        context.forward_all(updates);
         Ok(())
     }
 

@@ -21,6 +21,7 @@ mod select_key;
 mod table_join;
 mod table_source;
 mod table_values;
+mod to_stream;
 mod window_time;
 mod windowed_aggregate;
 
@@ -38,6 +39,7 @@ pub(crate) use peek::Peek;
 pub(crate) use select_key::SelectKey;
 pub(crate) use table_join::{LeftTableJoin, TableJoin};
 pub(crate) use table_source::TableSource;
-pub(crate) use table_values::TableValues;
+pub(crate) use table_values::{Needless, TableValues};
+pub(crate) use to_stream::ToStream;
 pub(crate) use window_time::WindowTime;
 pub(crate) use windowed_aggregate::{WindowedFinals, WindowedUpdates, Windows};

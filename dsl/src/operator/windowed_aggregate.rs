@@ -10,7 +10,13 @@
 //! - A late record changes nothing and is counted as dropped, also after a restart: the operator's time is saved.
 //! - A window leaves the store only once it is closed and everything it has to say was forwarded.
 
-use super::{WindowTime, aggregate::fold_into, refused::Refused, window_time::read_time};
+use super::{
+    WindowTime,
+    aggregate::{fold_into, held_back},
+    refused::Refused,
+    window_time::read_time,
+};
+use crate::table::{Change, OldValues};
 use headwater_core::{record::Timestamp, serde::Data};
 use headwater_engine::{
     processor::{BatchProcessor, Context, InitContext, ProcessorError, Progress, Record, Rows},
@@ -19,7 +25,7 @@ use headwater_engine::{
 use std::sync::Arc;
 
 /// A windowed result.
-type Row<K, A> = Record<Windowed<K>, Option<A>>;
+type Row<K, A> = Record<Windowed<K>, Change<A>>;
 
 /// What both operators are made of.
 pub(crate) struct Windows<K, A> {
@@ -53,16 +59,23 @@ pub(crate) struct WindowedUpdates<K, A, F> {
     windows: Windows<K, A>,
     fold: Arc<F>,
     caching: bool,
-    /// Records came since the last flush: a second flush within one commit has nothing to say.
-    touched: bool,
+    old_values: OldValues,
     /// The time passed on at the last flush: what the cache holds back may be as old.
     flushed: Timestamp,
 }
 
 impl<K: Data, A: Data, F> WindowedUpdates<K, A, F> {
-    pub(crate) fn new(windows: Windows<K, A>, fold: &Arc<F>, caching: bool) -> Self {
-        let fold = Arc::clone(fold);
-        Self { windows, fold, caching, touched: false, flushed: Timestamp::MIN }
+    pub(crate) fn new(
+        context: &mut InitContext<'_>,
+        windows: Windows<K, A>,
+        fold: &Arc<F>,
+        caching: bool,
+        old_values: OldValues,
+    ) -> Self {
+        if caching && old_values == OldValues::Sent {
+            context.store_mut(windows.store).keep_old_values();
+        }
+        Self { windows, fold: Arc::clone(fold), caching, old_values, flushed: Timestamp::MIN }
     }
 }
 
@@ -74,16 +87,16 @@ where
     F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync,
 {
     type KOut = Windowed<K>;
-    type VOut = Option<A>;
+    type VOut = Change<A>;
 
     fn process_batch(
         &mut self,
         rows: Rows<K, V>,
-        context: &mut Context<'_, Windowed<K>, Option<A>>,
+        context: &mut Context<'_, Windowed<K>, Change<A>>,
     ) -> Result<(), ProcessorError> {
-        self.touched = true;
         let store = context.store(self.windows.store);
         let (caching, time) = (self.caching, &mut self.windows.time);
+        let sends_old = !caching && self.old_values == OldValues::Sent;
         let mut passed = vec![Timestamp::MIN; if caching { 0 } else { rows.len() }];
         let slots = store.locate(rows.iter().map(|record| &record.key), |row| {
             let record = rows.get(row)?;
@@ -104,17 +117,18 @@ where
                 continue;
             };
             let update = store.update_at(slot, |entry, at| {
+                let old = if sends_old { entry.clone() } else { None };
                 fold_into(&*self.fold, (&key, value, timestamp), (&mut *entry, &mut *at));
-                (!caching).then(|| (entry.clone(), *at))
+                (!caching).then(|| (Change::latest(entry.clone(), old), *at))
             });
             let window = time.window_of(timestamp);
             match update {
-                Ok(Some((entry, at))) => {
+                Ok(Some((change, at))) => {
                     let passed = passed.get(row).copied().unwrap_or(Timestamp::MIN);
                     let frame = frame.with_timestamp(at).with_operator_time(passed);
-                    updates.push(frame.map(|(), ()| (Windowed { key, window }, entry)));
+                    updates.push(frame.map(|(), ()| (Windowed { key, window }, change)));
                 }
-                Ok(None) => {}
+                Ok(None) => store.keep_headers(slot, frame.headers),
                 Err(why) => refused.add(frame, why),
             }
         }
@@ -126,7 +140,7 @@ where
     fn advance(
         &mut self,
         time: Timestamp,
-        _context: &mut Context<'_, Windowed<K>, Option<A>>,
+        _context: &mut Context<'_, Windowed<K>, Change<A>>,
     ) -> Result<(), ProcessorError> {
         self.windows.time.advance(time);
         Ok(())
@@ -134,21 +148,22 @@ where
 
     fn flush(
         &mut self,
-        context: &mut Context<'_, Windowed<K>, Option<A>>,
+        context: &mut Context<'_, Windowed<K>, Change<A>>,
     ) -> Result<(), ProcessorError> {
         let (passed, time) = (context.passed_time(), self.windows.time);
         self.flushed = time.pass_time(context.operator_time());
         let store = context.store(self.windows.store);
-        let mut changed = Vec::new();
-        if std::mem::take(&mut self.touched) && self.caching {
-            for row in store.changed() {
-                let (key, start, value, at) = row?;
-                let key = Windowed { key, window: time.window_at(start) };
-                changed.push(Record::new(key, value, at).with_operator_time(passed));
+        let mut updates = Vec::new();
+        if self.caching {
+            for row in store.take_updates() {
+                let (start, update) = row?;
+                let window = time.window_at(start);
+                let row = held_back(update, passed);
+                updates.push(row.map(|key, change| (Windowed { key, window }, change)));
             }
         }
         self.windows.expire(store);
-        context.forward_all(changed);
+        context.forward_all(updates);
         Ok(())
     }
 
@@ -227,14 +242,14 @@ where
     F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync,
 {
     type KOut = Windowed<K>;
-    type VOut = Option<A>;
+    type VOut = Change<A>;
 
     const MAY_ANSWER_MORE: bool = true;
 
     fn process_batch(
         &mut self,
         rows: Rows<K, V>,
-        context: &mut Context<'_, Windowed<K>, Option<A>>,
+        context: &mut Context<'_, Windowed<K>, Change<A>>,
     ) -> Result<(), ProcessorError> {
         let store = context.store(self.windows.store);
         let time = &mut self.windows.time;
@@ -270,7 +285,7 @@ where
     fn advance(
         &mut self,
         time: Timestamp,
-        context: &mut Context<'_, Windowed<K>, Option<A>>,
+        context: &mut Context<'_, Windowed<K>, Change<A>>,
     ) -> Result<(), ProcessorError> {
         self.windows.time.advance(time);
         self.close(context.store(self.windows.store));
@@ -279,7 +294,7 @@ where
 
     fn end(
         &mut self,
-        context: &mut Context<'_, Windowed<K>, Option<A>>,
+        context: &mut Context<'_, Windowed<K>, Change<A>>,
     ) -> Result<(), ProcessorError> {
         let store = context.store(self.windows.store);
         if let Some(newest) = store.newest() {
@@ -297,7 +312,7 @@ where
     fn resume(
         &mut self,
         rows_max: usize,
-        context: &mut Context<'_, Windowed<K>, Option<A>>,
+        context: &mut Context<'_, Windowed<K>, Change<A>>,
     ) -> Result<(), ProcessorError> {
         let (store, time) = (context.store(self.windows.store), self.windows.time);
         let mut finals: Vec<Row<K, A>> = Vec::new();
@@ -307,7 +322,8 @@ where
             let at = time.passed_at_close(start);
             finals.extend(chunk.entries.into_iter().map(|(key, stored)| {
                 let key = Windowed { key, window: time.window_at(start) };
-                Record::new(key, Some(stored.value), stored.timestamp).with_operator_time(at)
+                let change = Change::latest(Some(stored.value), None);
+                Record::new(key, change, stored.timestamp).with_operator_time(at)
             }));
             if chunk.next.is_some() {
                 self.closing = Some(Closing { start, after: chunk.next });

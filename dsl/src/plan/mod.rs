@@ -15,6 +15,7 @@
 mod kind;
 mod repartition;
 
+use crate::table::{NeedsOld, OldValues};
 use headwater_core::serde::Data;
 use headwater_engine::{
     processor::{BatchProcessor, InitContext, Processor, ProcessorError, Rows},
@@ -30,8 +31,17 @@ pub(crate) use repartition::Serdes;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NodeId(usize);
 
-/// Adds a node under its name, below parents of the given names.
-type Lower = dyn Fn(&mut Topology, &str, &[&str]) -> Result<(), TopologyError>;
+/// What is known of a node when it is added to a topology.
+#[derive(Clone, Copy)]
+struct Lowered<'a> {
+    name: &'a str,
+    /// The names of its parents.
+    parents: &'a [&'a str],
+    old_values: OldValues,
+}
+
+/// Adds a node to a topology.
+type Lower = dyn Fn(&mut Topology, Lowered<'_>) -> Result<(), TopologyError>;
 
 struct Node {
     step: Step,
@@ -46,6 +56,7 @@ pub(crate) struct Step {
     stores: Vec<Arc<str>>,
     marks: bool,
     copartitioned: bool,
+    needs_old: NeedsOld,
 }
 
 impl Step {
@@ -57,6 +68,7 @@ impl Step {
             stores: Vec::new(),
             marks: false,
             copartitioned: false,
+            needs_old: NeedsOld::Never,
         }
     }
 
@@ -69,6 +81,12 @@ impl Step {
     /// Its records may lie in another partition than their key's.
     pub(crate) fn marking(mut self) -> Self {
         self.marks = true;
+        self
+    }
+
+    /// It needs these old values of its parents.
+    pub(crate) fn needing_old(mut self, needs_old: NeedsOld) -> Self {
+        self.needs_old = needs_old;
         self
     }
 
@@ -119,6 +137,23 @@ impl Graph {
         false
     }
 
+    /// Which nodes send old values: the parents of those that need them.
+    fn old_values(&self) -> Vec<OldValues> {
+        let mut sent = vec![OldValues::Omitted; self.nodes.len()];
+        // A parent is drawn before its children.
+        for (place, Node { step, .. }) in self.nodes.iter().enumerate().rev() {
+            let needs = match step.needs_old {
+                NeedsOld::Never => false,
+                NeedsOld::ToSend => sent.get(place) == Some(&OldValues::Sent),
+                NeedsOld::Always => true,
+            };
+            for parent in step.parents.iter().filter(|_| needs) {
+                sent.get_mut(parent.0).into_iter().for_each(|sent| *sent = OldValues::Sent);
+            }
+        }
+        sent
+    }
+
     fn add(&mut self, step: Step, lower: Box<Lower>) -> NodeId {
         self.nodes.push(Node { step, lower });
         NodeId(self.nodes.len() - 1)
@@ -166,7 +201,7 @@ impl Plan {
 
     pub(crate) fn source<K: Data, V: Data>(&self, topic: &str, consumed: Consumed<K, V>) -> NodeId {
         let topic = topic.to_owned();
-        let lower = move |topology: &mut Topology, name: &str, _: &[&str]| {
+        let lower = move |topology: &mut Topology, Lowered { name, .. }: Lowered<'_>| {
             topology.add_source(name, &topic, consumed.clone()).map(drop)
         };
         let step = self.step(OperatorKind::Source, &[]);
@@ -205,7 +240,7 @@ impl Plan {
         P: Processor<K, V> + 'static,
     {
         let supplier = Arc::new(supplier);
-        let lower = move |topology: &mut Topology, name: &str, parents: &[&str]| {
+        let lower = move |topology: &mut Topology, Lowered { name, parents, .. }: Lowered<'_>| {
             let supplier = Arc::clone(&supplier);
             topology
                 .add_processor::<K, V, P>(name, move |context| supplier(context), parents)
@@ -224,10 +259,29 @@ impl Plan {
         V: Data,
         P: BatchProcessor<Rows<K, V>> + 'static,
     {
+        self.table_operator(step, move |context, _| supplier(context))
+    }
+
+    /// An operator that forwards the updates of a table; `supplier` is told whether with old values.
+    pub(crate) fn table_operator<K, V, P>(
+        &self,
+        step: Step,
+        supplier: impl Fn(&mut InitContext<'_>, OldValues) -> Result<P, ProcessorError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> NodeId
+    where
+        K: Data,
+        V: Data,
+        P: BatchProcessor<Rows<K, V>> + 'static,
+    {
         let supplier = Arc::new(supplier);
-        let lower = move |topology: &mut Topology, name: &str, parents: &[&str]| {
+        let lower = move |topology: &mut Topology,
+                          Lowered { name, parents, old_values }: Lowered<'_>| {
             let supplier = Arc::clone(&supplier);
-            topology.add_operator(name, move |context| supplier(context), &[parents]).map(drop)
+            let supplier = move |context: &mut InitContext<'_>| supplier(context, old_values);
+            topology.add_operator(name, supplier, &[parents]).map(drop)
         };
         self.0.borrow_mut().add(step, Box::new(lower))
     }
@@ -238,7 +292,7 @@ impl Plan {
         topic: String,
         produced: Produced<K, V>,
     ) -> NodeId {
-        let lower = move |topology: &mut Topology, name: &str, parents: &[&str]| {
+        let lower = move |topology: &mut Topology, Lowered { name, parents, .. }: Lowered<'_>| {
             topology.add_sink(name, &topic, produced.clone(), parents).map(drop)
         };
         self.0.borrow_mut().add(step, Box::new(lower))
@@ -254,15 +308,45 @@ impl Plan {
         for store in &graph.stores {
             topology.add_state_store(store.clone(), &[])?;
         }
-        for Node { step, lower } in &graph.nodes {
+        for (Node { step, lower }, old_values) in graph.nodes.iter().zip(graph.old_values()) {
             let parents: Vec<&str> =
                 step.parents.iter().map(|parent| graph.name(*parent)).collect();
-            lower(&mut topology, &step.name, &parents)?;
+            lower(&mut topology, Lowered { name: &step.name, parents: &parents, old_values })?;
             step.stores.iter().try_for_each(|store| topology.connect_store(&step.name, store))?;
             if step.copartitioned {
                 topology.require_copartitioned(&step.name)?;
             }
         }
         Ok(topology)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{KTable, StreamsBuilder};
+
+    fn old_values(table: &KTable<String, i64>) -> Vec<(OperatorKind, OldValues)> {
+        let graph = table.plan.0.borrow();
+        let kinds = graph.nodes.iter().map(|node| node.step.kind);
+        kinds.zip(graph.old_values()).collect()
+    }
+
+    #[test]
+    fn old_values_are_sent_where_a_filter_lies_below() {
+        use OldValues::{Omitted, Sent};
+        use OperatorKind::{Source, Table, TableFilter, TableMapValues, ToStream};
+        let table = StreamsBuilder::new().table::<String, i64>("in");
+        let mapped = table.map_values(|value| value + 1);
+        let _ = mapped.to_stream();
+        let expected =
+            [(Source, Omitted), (Table, Omitted), (TableMapValues, Omitted), (ToStream, Omitted)];
+        assert_eq!(old_values(&table), expected, "none");
+        let _ = table.map_values(|value| value * 2).filter(|_, value| *value > 1).to_stream();
+        let below = [(TableMapValues, Sent), (TableFilter, Omitted), (ToStream, Omitted)];
+        let mut expected = expected.to_vec();
+        expected[1].1 = Sent;
+        expected.extend(below);
+        assert_eq!(old_values(&table), expected, "of one path");
     }
 }

@@ -1,6 +1,6 @@
 //! Where records are placed anew by their key: the decision and the pair of nodes.
 
-use super::{NodeId, OperatorKind, Plan, Step};
+use super::{Lowered, NodeId, OperatorKind, Plan, Step};
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::topology::{Consumed, Produced, Topology};
 
@@ -50,7 +50,7 @@ impl Plan {
             ],
         );
         let (topic, written) = (base.to_owned(), serdes.clone());
-        let lower = move |topology: &mut Topology, name: &str, parents: &[&str]| {
+        let lower = move |topology: &mut Topology, Lowered { name, parents, .. }: Lowered<'_>| {
             let Serdes { key, value } = written.clone();
             topology
                 .add_repartition_sink(name, &topic, Produced::with(key, value), parents)
@@ -58,7 +58,7 @@ impl Plan {
         };
         graph.add(Step::new(OperatorKind::Repartition, sink, &[parent]), Box::new(lower));
         let (topic, read) = (base.to_owned(), serdes.clone());
-        let lower = move |topology: &mut Topology, name: &str, _: &[&str]| {
+        let lower = move |topology: &mut Topology, Lowered { name, .. }: Lowered<'_>| {
             let Serdes { key, value } = read.clone();
             topology.add_repartition_source(name, &topic, Consumed::with(key, value)).map(drop)
         };

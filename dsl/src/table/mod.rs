@@ -1,13 +1,15 @@
 //! Tables: streams of updates whose newest value per key is kept in a store.
 
+mod change;
 mod view;
 
+pub(crate) use change::{Change, NeedsOld, OldValues};
 pub(crate) use view::{Lookup, Stored, StoredWindows, View};
 
 use crate::{
     KStream,
-    operator::{Pass, TableValues},
-    plan::{NodeId, OperatorKind, Plan},
+    operator::{Needless, TableValues, ToStream},
+    plan::{NodeId, OperatorKind, Plan, Step},
 };
 use headwater_core::serde::{Data, Nullable, SharedSerde};
 use std::{fmt, sync::Arc};
@@ -16,7 +18,8 @@ use view::Mapped;
 /// The newest value of each key, kept up to date; made by [`StreamsBuilder::table`](crate::StreamsBuilder::table) and by
 /// aggregations.
 ///
-/// Within a topology its updates are records with a value of `Some`, and deletions those of `None`.
+/// Within a topology its updates carry the row's new value, or that it is deleted, and, where an operator below needs it,
+/// the value that was forwarded before.
 pub struct KTable<K, V> {
     pub(crate) plan: Plan,
     pub(crate) node: NodeId,
@@ -60,12 +63,13 @@ impl<K: Data, V: Data> KTable<K, V> {
         self.stored.then(|| &**self.view.store())
     }
 
-    /// The rows for which `keep` holds; a row that no longer does is deleted.
+    /// The rows for which `keep` holds; a row that no longer does is deleted. Nothing is forwarded of a row for which it
+    /// neither held before nor does now.
     #[must_use]
     pub fn filter(&self, keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
-        let table = self.derive(OperatorKind::TableFilter, move |key, value| {
-            keep(key, &value).then_some(value)
-        });
+        let keep = move |key: &K, value: V| keep(key, &value).then_some(value);
+        let step = self.plan.step(OperatorKind::TableFilter, &[self.node]);
+        let table = self.derive(step.needing_old(NeedsOld::Always), Needless::Dropped, keep);
         Self { value: self.value.clone(), ..table }
     }
 
@@ -81,14 +85,16 @@ impl<K: Data, V: Data> KTable<K, V> {
         &self,
         map: impl Fn(V) -> V2 + Send + Sync + 'static,
     ) -> KTable<K, V2> {
-        self.derive(OperatorKind::TableMapValues, move |_, value| Some(map(value)))
+        let step = self.plan.step(OperatorKind::TableMapValues, &[self.node]);
+        let map = move |_: &K, value| Some(map(value));
+        self.derive(step.needing_old(NeedsOld::ToSend), Needless::Forwarded, map)
     }
 
     /// The updates as a stream; a value of `None` is a deletion.
     #[must_use]
     pub fn to_stream(&self) -> KStream<K, Option<V>> {
         let step = self.plan.step(OperatorKind::ToStream, &[self.node]);
-        let node = self.plan.operator::<K, Option<V>, _>(step, |_| Ok(Pass));
+        let node = self.plan.operator::<K, Change<V>, _>(step, |_| Ok(ToStream));
         let value =
             self.value.clone().map(|serde| -> SharedSerde<Option<V>> { Arc::new(Nullable(serde)) });
         KStream { plan: self.plan.clone(), node, key: self.key.clone(), value }
@@ -96,13 +102,15 @@ impl<K: Data, V: Data> KTable<K, V> {
 
     fn derive<V2: Data>(
         &self,
-        kind: OperatorKind,
+        step: Step,
+        needless: Needless,
         map: impl Fn(&K, V) -> Option<V2> + Send + Sync + 'static,
     ) -> KTable<K, V2> {
         let map = Arc::new(map);
         let view = Arc::new(Mapped { above: Arc::clone(&self.view), map: Arc::clone(&map) });
-        let step = self.plan.step(kind, &[self.node]);
-        let node = self.plan.operator::<K, Option<V>, _>(step, move |_| Ok(TableValues::new(&map)));
+        let node = self.plan.table_operator::<K, Change<V>, _>(step, move |_, old_values| {
+            Ok(TableValues::new(&map, needless, old_values))
+        });
         KTable {
             plan: self.plan.clone(),
             node,

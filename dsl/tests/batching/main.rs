@@ -12,7 +12,7 @@ mod red;
 mod run;
 
 use headwater_dsl::OperatorKind;
-use ops::{Caching, Drawing, Emit, Fold, Op, Window, any_op, op};
+use ops::{Caching, Drawing, Emit, Fold, Op, View, Window, any_op, op};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use red::is_red;
 use run::{Case, Dump, Group, Input, Kill, contents, difference, rebuilt, run, run_in_steps};
@@ -94,7 +94,7 @@ fn case_of_finals(partitions: u32) -> impl Strategy<Value = Case> {
                 // A task whose input has ended goes on after others do: they may be ahead by a whole group.
                 let grace = if groups.len() > 1 { 120 } else { grace };
                 let window = Window { emit: Emit::Finals, caching: Caching::Off, grace };
-                ops.extend([Op::SelectKey(n), Op::Windows(Fold::Count, window)]);
+                ops.extend([Op::SelectKey(n), Op::Windows(Fold::Count, window, View::Stored)]);
             }
             Case { ops, partitions, groups }.unharmed().pruned(|case| !is_red(case))
         },

@@ -6,7 +6,7 @@
 )]
 
 use crate::processors::{Deed, Doer};
-use headwater_core::serde::{I64, Serde, SerdeError, Utf8, for_type};
+use headwater_core::serde::{Data, I64, Serde, SerdeError, Utf8, for_type};
 use headwater_dsl::{
     EmitStrategy, Grouped, KGroupedStream, KStream, KTable, Materialized, OperatorKind,
     StreamsBuilder, TimeWindowedKStream, TimeWindows,
@@ -49,8 +49,8 @@ pub(crate) enum Op {
     Updates(View),
     /// A reduction by another key, whose records cross a repartition topic in this form.
     Regroup(i64, Form),
-    Fold(Fold, Caching),
-    Windows(Fold, Window),
+    Fold(Fold, Caching, View),
+    Windows(Fold, Window, View),
     /// Windows whose results go into windows of twice the size, with nothing in between.
     WindowsOfWindows(Window, Window),
 }
@@ -60,8 +60,8 @@ impl Op {
     pub(crate) fn caches(&self) -> bool {
         let holds = |window: &Window| window.emit == Emit::Updates && window.caching == Caching::On;
         match self {
-            Self::Fold(_, caching) => *caching == Caching::On,
-            Self::Windows(_, window) => holds(window),
+            Self::Fold(_, caching, _) => *caching == Caching::On,
+            Self::Windows(_, window, _) => holds(window),
             Self::WindowsOfWindows(inner, outer) => holds(inner) || holds(outer),
             _ => false,
         }
@@ -74,7 +74,7 @@ impl Op {
         let finals = |window: &Window| window.emit == Emit::Finals;
         self.caches()
             || match self {
-                Self::Windows(_, window) => finals(window),
+                Self::Windows(_, window, _) => finals(window),
                 Self::WindowsOfWindows(inner, outer) => finals(inner) || finals(outer),
                 other => matches!(other.deed(), Some(Deed::Tell(_) | Deed::TellByClock)),
             }
@@ -116,12 +116,28 @@ pub(crate) enum Fold {
     Aggregate,
 }
 
-/// A table as it is joined.
+/// A table as it is joined, or as its updates are forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum View {
     Stored,
     Filtered,
     Mapped,
+    /// Filtered, mapped and filtered again.
+    Chained,
+}
+
+impl View {
+    fn of<K: Data>(self, table: &KTable<K, i64>) -> KTable<K, i64> {
+        match self {
+            Self::Stored => table.clone(),
+            Self::Filtered => table.filter(|_, value| value % 2 == 0),
+            Self::Mapped => table.map_values(|value| value.wrapping_mul(100)),
+            Self::Chained => {
+                let some = table.filter(|_, value| value % 3 != 0);
+                some.map_values(|value| value.wrapping_add(1)).filter_not(|_, value| value % 3 == 0)
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,8 +169,10 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
 
 /// The operators that draw a node of this kind.
 pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
-    let fold = |fold| caching().prop_map(move |caching| Op::Fold(fold, caching));
-    let windows = |fold| window().prop_map(move |window| Op::Windows(fold, window));
+    let fold =
+        |fold| (caching(), view()).prop_map(move |(caching, view)| Op::Fold(fold, caching, view));
+    let windows =
+        |fold| (window(), view()).prop_map(move |(window, view)| Op::Windows(fold, window, view));
     match kind {
         OperatorKind::Source => Just(Op::Other).boxed(),
         OperatorKind::Table => view().prop_map(Op::Join).boxed(),
@@ -188,8 +206,8 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         ]
         .boxed(),
         OperatorKind::WindowedAggregate => windows(Fold::Aggregate).boxed(),
-        OperatorKind::TableFilter => Just(Op::LeftJoin(View::Filtered)).boxed(),
-        OperatorKind::TableMapValues => Just(Op::LeftJoin(View::Mapped)).boxed(),
+        OperatorKind::TableFilter => derived(View::Filtered),
+        OperatorKind::TableMapValues => derived(View::Mapped),
         OperatorKind::ToStream => view().prop_map(Op::Updates).boxed(),
     }
 }
@@ -199,7 +217,19 @@ fn caching() -> impl Strategy<Value = Caching> {
 }
 
 fn view() -> impl Strategy<Value = View> {
-    prop_oneof![Just(View::Stored), Just(View::Filtered), Just(View::Mapped)]
+    let derived = prop_oneof![Just(View::Filtered), Just(View::Mapped), Just(View::Chained)];
+    prop_oneof![Just(View::Stored), derived]
+}
+
+/// A table that is read through `view`, or whose updates are.
+fn derived(view: View) -> BoxedStrategy<Op> {
+    prop_oneof![
+        Just(Op::LeftJoin(view)),
+        Just(Op::Updates(view)),
+        caching().prop_map(move |caching| Op::Fold(Fold::Aggregate, caching, view)),
+        window().prop_map(move |window| Op::Windows(Fold::Aggregate, window, view)),
+    ]
+    .boxed()
 }
 
 fn form() -> impl Strategy<Value = Form> {
@@ -278,14 +308,15 @@ impl Drawing {
                 let sums = grouped.reduce(reduced, self.materialized(Caching::Off));
                 sums.to_stream().map_values(or_gone)
             }
-            Op::Fold(fold, caching) => {
+            Op::Fold(fold, caching, view) => {
                 let kept = self.materialized(caching);
-                folded(&stream.group_by_key(), fold, kept).to_stream().map_values(or_gone)
+                let table = folded(&stream.group_by_key(), fold, kept);
+                view.of(&table).to_stream().map_values(or_gone)
             }
-            Op::Windows(fold, window) => {
+            Op::Windows(fold, window, view) => {
                 let kept = self.materialized(window.caching);
                 let sums = windowed(&stream.group_by_key(), window, 20);
-                in_windows(&sums, fold, kept)
+                view.of(&in_windows(&sums, fold, kept))
                     .to_stream()
                     .map(|key, value| (format!("{}@{}", key.key, key.window.start), or_gone(value)))
             }
@@ -323,12 +354,7 @@ impl Drawing {
     }
 
     fn table(&mut self, view: View) -> KTable<String, i64> {
-        let table = self.table.get_or_insert_with(|| self.builder.table("table"));
-        match view {
-            View::Stored => table.clone(),
-            View::Filtered => table.filter(|_, value| value % 2 == 0),
-            View::Mapped => table.map_values(|value| value.wrapping_mul(100)),
-        }
+        view.of(self.table.get_or_insert_with(|| self.builder.table("table")))
     }
 
     fn materialized(&self, caching: Caching) -> Materialized {

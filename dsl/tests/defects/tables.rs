@@ -1,6 +1,6 @@
 //! Tables and what is read back.
 
-use crate::kit::{Outcome, by_hand, letters, pipe_with, read, red, take, windows};
+use crate::kit::{Outcome, by_hand, holds, letters, pipe_with, read, red, take, windows};
 use headwater_core::record::Headers;
 use headwater_dsl::{EmitStrategy, StreamsBuilder};
 use headwater_engine::store::Windowed;
@@ -8,7 +8,7 @@ use headwater_engine::store::Windowed;
 /// Only a row that was there is deleted: 1 never passed the filter, and after the second 1 nothing is left to delete.
 #[test]
 fn a_filtered_table_deletes_only_what_it_had() {
-    red("22", "a=2@2 a=-@3", || {
+    holds("a=2@2 a=-@3", || {
         let builder = StreamsBuilder::new();
         builder.table::<String, i64>("in").filter(|_, v| *v > 1).to_stream().to("out");
         let driver = by_hand(builder.build()?, 1)?;
@@ -19,7 +19,7 @@ fn a_filtered_table_deletes_only_what_it_had() {
 
 #[test]
 fn a_cached_update_has_the_headers_of_the_last_record() {
-    red("19", "2 Some(\"x\")", || {
+    holds("2 Some(\"x\")", || {
         let builder = StreamsBuilder::new();
         builder.stream::<String, i64>("in").group_by_key().count("n").to_stream().to("out");
         let driver = by_hand(builder.build()?, 1)?;

@@ -9,10 +9,13 @@
 //! | b | dirty, or of a commit that is not published | goes on |
 //! | c | no | evicts it; enough is free, so it stays here until the next time |
 
-use super::{EntryRef, KeyBatch, key_bytes::KeyBytes};
+use super::{EntryRef, KeyBatch, Updated, key_bytes::KeyBytes, updates::Updates};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use headwater_core::{ports::state::KeyRange, record::Timestamp};
+use headwater_core::{
+    ports::state::KeyRange,
+    record::{Headers, Timestamp},
+};
 use std::{collections::BTreeMap, hash::BuildHasher, mem::needs_drop, ops::Bound};
 
 /// One key's newest value, or that it has none.
@@ -26,6 +29,8 @@ pub(super) struct Entry<V> {
     /// The length of the value's written form.
     length: u32,
     dirty: bool,
+    /// Changed since the last flush: it is in the list of updates.
+    updated: bool,
     /// Asked for since the hand came by.
     used: bool,
 }
@@ -40,7 +45,8 @@ const SPARED_MAX: usize = 8;
 impl<V> Entry<V> {
     fn new(key: &[u8], value: Option<V>, timestamp: Timestamp, length: usize) -> Self {
         let length = u32::try_from(length).unwrap_or(u32::MAX);
-        Self { key: key.into(), value, timestamp, epoch: 0, length, dirty: false, used: true }
+        let (dirty, updated) = (false, false);
+        Self { key: key.into(), value, timestamp, epoch: 0, length, dirty, updated, used: true }
     }
 
     pub(super) fn as_ref(&self) -> EntryRef<'_, V> {
@@ -74,6 +80,7 @@ pub(super) struct Cache<V> {
     /// Slots in the order of their keys, from the first scan on.
     order: Option<BTreeMap<KeyBytes, u32>>,
     dirty: Vec<u32>,
+    updates: Updates<V>,
     /// What keys and values own on the heap.
     heap_bytes: usize,
     /// What the changed entries take in the changelog.
@@ -137,6 +144,7 @@ impl<V> Cache<V> {
             index: HashTable::new(),
             order: None,
             dirty: Vec::new(),
+            updates: Updates::new(false),
             heap_bytes: 0,
             dirty_bytes: 0,
             hand: 0,
@@ -151,8 +159,23 @@ impl<V> Cache<V> {
         self.index.clear();
         self.order = None;
         self.dirty.clear();
+        self.updates = Updates::new(self.updates.keeps_olds());
         (self.heap_bytes, self.dirty_bytes, self.hand) = (0, 0, 0);
         self.complete = complete;
+    }
+
+    /// Keeps from now on what changed entries held at the last flush.
+    pub(super) fn keep_olds(&mut self) {
+        self.updates.keep_olds();
+    }
+
+    pub(super) fn keeps_olds(&self) -> bool {
+        self.updates.keeps_olds()
+    }
+
+    /// Whether the next change of the entry in `slot` needs to tell what it held before.
+    pub(super) fn needs_old(&self, slot: u32) -> bool {
+        self.updates.keeps_olds() && self.slot(slot).is_some_and(|entry| !entry.updated)
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -225,13 +248,18 @@ impl<V> Cache<V> {
         entry
     }
 
-    /// Makes the entry in `slot`, which has changed, part of the next commit; `length` is that of its value's written form.
-    pub(super) fn changed(&mut self, slot: u32, length: usize) {
+    /// Makes the entry in `slot`, which has changed, part of the next commit; `length` is that of its value's written form,
+    /// and `old` what it held before, if it [needs](Self::needs_old) that.
+    pub(super) fn changed(&mut self, slot: u32, length: usize, old: Option<V>) {
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         let entry = self.occupied(slot);
         let was_dirty = std::mem::replace(&mut entry.dirty, true);
+        let was_updated = std::mem::replace(&mut entry.updated, true);
         let before = std::mem::replace(&mut entry.length, length);
         let record_bytes = entry.record_bytes();
+        if !was_updated {
+            self.updates.add(slot, old, before);
+        }
         if was_dirty {
             self.dirty_bytes = self.dirty_bytes + length as usize - before as usize;
         } else {
@@ -248,14 +276,27 @@ impl<V> Cache<V> {
         entry.expect("a slot is asked for right after it was found, and nothing is evicted between")
     }
 
-    /// The changed entries, in the order of their first change.
-    pub(super) fn dirty(&self) -> impl Iterator<Item = &Entry<V>> {
-        self.dirty.iter().filter_map(|slot| self.slot(*slot))
+    /// Keeps the headers of the record that changed the entry in `slot` last until the next flush.
+    pub(super) fn keep_headers(&mut self, slot: u32, headers: Option<Box<Headers>>) {
+        self.updates.keep_headers(slot, headers);
     }
 
-    /// About how many bytes the changed entries take in the changelog.
+    /// The entries that changed since this was called last, in the order of their first change: a flush.
+    pub(super) fn take_updates(&mut self) -> impl Iterator<Item = Updated<'_, V>> {
+        let updates = Updates::new(self.updates.keeps_olds());
+        let updates = std::mem::replace(&mut self.updates, updates);
+        for slot in updates.slots() {
+            self.occupied(*slot).updated = false;
+        }
+        let cache = &*self;
+        updates.into_entries().filter_map(move |(slot, old, headers)| {
+            cache.slot(slot).map(|entry| Updated { entry: entry.as_ref(), old, headers })
+        })
+    }
+
+    /// About how many bytes the changed entries take: in the changelog, and of what is held back of them.
     pub(super) fn dirty_bytes(&self) -> usize {
-        self.dirty_bytes
+        self.dirty_bytes + self.updates.heap_bytes()
     }
 
     /// Makes the changed entries part of commit `epoch`, calling `each` on them.
@@ -265,9 +306,10 @@ impl<V> Cache<V> {
         mut each: impl FnMut(&Entry<V>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.dirty_bytes = 0;
+        self.updates = Updates::new(self.updates.keeps_olds());
         for slot in self.dirty.drain(..) {
             if let Some(entry) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) {
-                entry.dirty = false;
+                (entry.dirty, entry.updated) = (false, false);
                 entry.epoch = epoch;
                 each(entry)?;
             }
@@ -307,7 +349,12 @@ impl<V> Cache<V> {
 
     /// Memory taken, in bytes.
     pub(super) fn size_bytes(&self) -> usize {
-        self.slots.len() * Self::SLOT_BYTES + self.heap_bytes + self.order_bytes()
+        self.slots.len() * Self::SLOT_BYTES + self.owned_bytes()
+    }
+
+    /// What it takes besides its slots.
+    fn owned_bytes(&self) -> usize {
+        self.heap_bytes + self.order_bytes() + self.updates.heap_bytes()
     }
 
     /// What the order of the keys takes, its nodes two thirds full, but for long keys.
@@ -343,7 +390,7 @@ impl<V> Cache<V> {
 
     fn live_bytes(&self) -> usize {
         let slots = self.slots.len() - self.free.len();
-        slots * Self::SLOT_BYTES + self.heap_bytes + self.order_bytes()
+        slots * Self::SLOT_BYTES + self.owned_bytes()
     }
 
     fn remove(&mut self, slot: usize) {
@@ -366,7 +413,8 @@ impl<V> Cache<V> {
     /// Gives the memory back once everything has been evicted.
     fn shrink(&mut self) {
         if self.index.is_empty() && self.dirty.is_empty() {
-            *self = Self { complete: self.complete, ..Self::new(false) };
+            let updates = Updates::new(self.updates.keeps_olds());
+            *self = Self { updates, ..Self::new(self.complete) };
         }
     }
 }
@@ -378,7 +426,7 @@ mod tests {
     fn set<V>(cache: &mut Cache<V>, key: &[u8], value: V, length: usize) {
         let slot = cache.find(key).unwrap_or_else(|| cache.insert(key));
         cache.touch(slot).value = Some(value);
-        cache.changed(slot, length);
+        cache.changed(slot, length, None);
     }
 
     fn commit<V>(cache: &mut Cache<V>, epoch: u64) {
@@ -399,7 +447,7 @@ mod tests {
         let left = EntryRef { key: b"b", value: Some(&2), timestamp: 0 };
         assert_eq!(cache.live_in_order(), [left]);
         assert!(!cache.is_complete());
-        assert_eq!(cache.dirty().count(), 1);
+        assert_eq!(cache.dirty.len(), 1);
     }
 
     #[test]
@@ -436,7 +484,7 @@ mod tests {
         cache.restart(true);
         assert!(cache.is_complete());
         assert_eq!(cache.find(b"a key that does not fit in place"), None);
-        assert_eq!((cache.dirty().count(), cache.dirty_bytes(), cache.size_bytes()), (0, 0, 0));
+        assert_eq!((cache.dirty.len(), cache.dirty_bytes(), cache.size_bytes()), (0, 0, 0));
     }
 
     #[test]

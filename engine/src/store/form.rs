@@ -144,18 +144,20 @@ impl<V: Data> Form<V> {
         slot: u32,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
     ) -> Result<R, StoreError> {
+        let needs_before = !self.is_exact || cache.needs_old(slot);
         let entry = cache.touch(slot);
-        let before = (!self.is_exact).then(|| (entry.value.clone(), entry.timestamp));
+        let before = needs_before.then(|| (entry.value.clone(), entry.timestamp));
         let changed = change(&mut entry.value, &mut entry.timestamp);
-        match (self.check(entry.value.as_ref()), before) {
-            (Ok(length), _) => cache.changed(slot, length),
+        let length = match (self.check(entry.value.as_ref()), before) {
+            (Ok(length), before) => (length, before.and_then(|(value, _)| value)),
             (Err(refused), Some(before)) => {
                 (entry.value, entry.timestamp) = before;
                 return Err(refused);
             }
             // An exact serde refuses nothing.
-            (Err(_), None) => cache.changed(slot, size_of::<V>()),
-        }
+            (Err(_), None) => (size_of::<V>(), None),
+        };
+        cache.changed(slot, length.0, length.1);
         Ok(changed)
     }
 

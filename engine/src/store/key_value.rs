@@ -1,14 +1,14 @@
 //! Key-value stores: the newest value of each key, with its timestamp.
 
 use super::{
-    KeyBatch, KeyValueBytes, Slot, StateStore, StoreBuilder, StoreChanges, StoreError,
+    KeyBatch, KeyValueBytes, Slot, StateStore, StoreBuilder, StoreChanges, StoreError, Updated,
     ValueAndTimestamp,
     form::{Form, Keys, StoreId},
     scan::as_slice,
 };
 use headwater_core::{
     ports::state::{Order, Shard, StateError},
-    record::Timestamp,
+    record::{Headers, Timestamp},
     serde::{Data, SharedSerde},
 };
 use std::{ops::RangeBounds, sync::Arc};
@@ -22,6 +22,29 @@ pub struct KeyValueStore<K, V> {
 }
 
 opaque_debug!(KeyValueStore<K, V>);
+
+/// A row that changed since the last flush: an [`Updated`] entry with its key read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update<K, V> {
+    /// The key.
+    pub key: K,
+    /// The value that it has now.
+    pub new: Option<V>,
+    /// The value that it had at the last flush, if the store keeps it.
+    pub old: Option<V>,
+    /// In ms.
+    pub timestamp: Timestamp,
+    /// The headers that were kept with its last change.
+    pub headers: Option<Box<Headers>>,
+}
+
+impl<K: Data, V: Data> Update<K, V> {
+    pub(super) fn read(keys: &Keys<K>, updated: Updated<'_, V>) -> Result<Self, StateError> {
+        let Updated { entry, old, headers } = updated;
+        let (key, new) = (keys.read(entry.key)?, entry.value.cloned());
+        Ok(Self { key, new, old, timestamp: entry.timestamp, headers })
+    }
+}
 
 impl<K: Data, V: Data> KeyValueStore<K, V> {
     /// Declares such a store.
@@ -138,14 +161,48 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
         self.entries.update(slot, change)
     }
 
-    /// The keys that changed since the last commit, with their values, in the order of their first change.
+    /// As [`put`](Self::put) for many keys, whose places are found all at once. `value_of` gives each row's value and
+    /// timestamp, and is not asked for a key that is null or has no form in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Of each row, as [`put`](Self::put).
+    pub fn put_all<'k>(
+        &mut self,
+        keys: impl Iterator<Item = &'k K> + Clone,
+        value_of: impl FnMut(usize) -> (Option<V>, Timestamp),
+    ) -> Vec<Result<(), StoreError>>
+    where
+        K: 'k,
+    {
+        self.keys.write_all(keys.clone(), &mut self.batch);
+        let mut put = self.entries.put_all(&self.batch, value_of);
+        for ((key, put), written) in keys.zip(&mut put).zip(self.batch.iter()) {
+            if written.is_none() {
+                *put = self.keys.write(key, &mut self.scratch);
+            }
+        }
+        put
+    }
+
+    /// As [`KeyValueBytes::keep_old_values`].
+    pub fn keep_old_values(&mut self) {
+        self.entries.keep_old_values();
+    }
+
+    /// As [`KeyValueBytes::keep_headers`].
+    pub fn keep_headers(&mut self, slot: Slot, headers: Option<Box<Headers>>) {
+        self.entries.keep_headers(slot, headers);
+    }
+
+    /// The rows that changed since this was called last or since the last commit, in the order of their first change.
     ///
     /// # Errors
     ///
     /// A key cannot be read back.
-    pub fn changed(&self) -> impl Iterator<Item = Result<(K, Option<V>, Timestamp), StateError>> {
-        let entries = self.entries.changed();
-        entries.map(|entry| Ok((self.keys.read(entry.key)?, entry.value.cloned(), entry.timestamp)))
+    pub fn take_updates(&mut self) -> impl Iterator<Item = Result<Update<K, V>, StateError>> {
+        let Self { keys, entries, .. } = self;
+        entries.take_updates().map(|updated| Update::read(keys, updated))
     }
 
     /// The entries whose keys lie within `range`, by their keys' bytes; see [`KeyValueBytes::scan`].

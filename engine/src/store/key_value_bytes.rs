@@ -2,13 +2,13 @@
 
 use super::{
     KeyBatch, Scanned, StoreChanges, StoreError,
-    cache::{Cache, Entry, find_all},
+    cache::{Cache, find_all},
     form::Form,
     scan::{Source, as_slice, beginning_with},
 };
 use headwater_core::{
     ports::state::{KeyRange, Order, Shard, StateError},
-    record::{RecordSetBuilder, Timestamp},
+    record::{Headers, RecordSetBuilder, Timestamp},
     serde::Data,
 };
 use std::sync::Arc;
@@ -26,6 +26,17 @@ pub struct EntryRef<'a, V> {
     pub value: Option<&'a V>,
     /// In ms.
     pub timestamp: Timestamp,
+}
+
+/// An entry that changed since the last flush.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Updated<'a, V> {
+    /// The entry as it is now.
+    pub entry: EntryRef<'a, V>,
+    /// The value that it had at the last flush, where the store [keeps it](KeyValueBytes::keep_old_values).
+    pub old: Option<V>,
+    /// The headers that were [kept](KeyValueBytes::keep_headers) with its last change.
+    pub headers: Option<Box<Headers>>,
 }
 
 /// The newest value of each key, by the key's bytes.
@@ -110,7 +121,7 @@ impl<V: Data> KeyValueBytes<V> {
         self.form.update(&mut self.cache, slot.0, change)
     }
 
-    /// Sets or, with `None`, deletes the value of `key`, without reading the old one.
+    /// Sets or, with `None`, deletes the value of `key`, without reading the old one unless old values are kept.
     ///
     /// # Errors
     ///
@@ -124,17 +135,57 @@ impl<V: Data> KeyValueBytes<V> {
         let length = self.form.check(value.as_ref())?;
         let slot = match self.cache.find(key) {
             Some(slot) => slot,
+            None if self.cache.keeps_olds() => self.locate_one(key)?.0,
             None => self.form.add(&mut self.cache, key)?,
         };
-        let entry = self.cache.touch(slot);
-        (entry.value, entry.timestamp) = (value, timestamp);
-        self.cache.changed(slot, length);
+        self.set(slot, value, timestamp, length);
         Ok(())
     }
 
-    /// The entries that changed since the last commit, in the order of their first change.
-    pub fn changed(&self) -> impl Iterator<Item = EntryRef<'_, V>> {
-        self.cache.dirty().map(Entry::as_ref)
+    fn set(&mut self, slot: u32, value: Option<V>, timestamp: Timestamp, length: usize) {
+        let entry = self.cache.touch(slot);
+        let old = std::mem::replace(&mut entry.value, value);
+        entry.timestamp = timestamp;
+        self.cache.changed(slot, length, old);
+    }
+
+    /// As [`put`](Self::put) for many keys, whose places are found all at once. `value_of` gives each row's value and
+    /// timestamp. A row without a key has nothing put.
+    ///
+    /// # Errors
+    ///
+    /// Of each row, as [`put`](Self::put).
+    pub fn put_all(
+        &mut self,
+        keys: &KeyBatch,
+        mut value_of: impl FnMut(usize) -> (Option<V>, Timestamp),
+    ) -> Vec<Result<(), StoreError>> {
+        let slots = find_all(|_| Some(&self.cache), keys);
+        let rows = keys.iter().zip(slots).enumerate();
+        let puts = rows.map(|(row, (key, slot))| {
+            let Some(key) = key else { return Ok(()) };
+            let (value, timestamp) = value_of(row);
+            let Some(slot) = slot else { return self.put(key, value, timestamp) };
+            let length = self.form.check(value.as_ref())?;
+            self.set(slot, value, timestamp, length);
+            Ok(())
+        });
+        puts.collect()
+    }
+
+    /// Keeps from now on, for [`take_updates`](Self::take_updates), the values that entries had at the last flush.
+    pub fn keep_old_values(&mut self) {
+        self.cache.keep_olds();
+    }
+
+    /// Keeps the headers of the record that changed the value in `slot` last, for [`take_updates`](Self::take_updates).
+    pub fn keep_headers(&mut self, slot: Slot, headers: Option<Box<Headers>>) {
+        self.cache.keep_headers(slot.0, headers);
+    }
+
+    /// The entries that changed since this was called last or since the last commit, in the order of their first change.
+    pub fn take_updates(&mut self) -> impl Iterator<Item = Updated<'_, V>> {
+        self.cache.take_updates()
     }
 
     /// The entries within `range` that have a value, by their keys' bytes. The first scan has the cache keep its keys in

@@ -10,6 +10,7 @@
 //! | `floor` | the changelog record that tells what has expired |
 //! | `form` | keys and values to bytes and back, and the errors of that |
 //! | `key_batch` | the key bytes of a batch, written once |
+//! | `updates` | what has changed in a cache since the last flush |
 //! | `timers` | the timers of a processor, by time and key |
 //!
 //! A store keeps what it has touched as typed values and writes nothing while records flow. At a commit its changed
@@ -37,14 +38,15 @@ mod tests;
 mod time;
 mod time_bytes;
 mod timers;
+mod updates;
 mod window;
 mod window_bytes;
 mod windowed;
 
 pub use error::StoreError;
 pub use key_batch::KeyBatch;
-pub use key_value::KeyValueStore;
-pub use key_value_bytes::{EntryRef, KeyValueBytes, Slot};
+pub use key_value::{KeyValueStore, Update};
+pub use key_value_bytes::{EntryRef, KeyValueBytes, Slot, Updated};
 pub use scan::Scanned;
 pub use time::TimeStore;
 pub use time_bytes::{TimeBytes, Timed};

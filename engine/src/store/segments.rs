@@ -4,7 +4,7 @@
 //! order, and all that expires is one range.
 
 use super::{
-    EntryRef, StoreChanges,
+    StoreChanges, Updated,
     cache::Cache,
     form::Form,
     scan::{Merged, Source},
@@ -38,6 +38,8 @@ pub(super) struct Segments<V> {
     free: Vec<Bucket>,
     /// The start of the newest stretch that was removed since the last commit: what the state then removes.
     removed: Option<Timestamp>,
+    /// Whether buckets keep what their entries held at the last flush.
+    keeps_olds: bool,
 }
 
 impl<V: Data> Segments<V> {
@@ -49,6 +51,7 @@ impl<V: Data> Segments<V> {
             buckets: Vec::new(),
             free: Vec::new(),
             removed: None,
+            keeps_olds: false,
         }
     }
 
@@ -105,7 +108,12 @@ impl<V: Data> Segments<V> {
             let place = u32::try_from(self.buckets.len() - 1);
             Bucket(place.expect("a task keeps fewer than 2^32 stretches of time"))
         });
-        self.entries_mut(bucket).restart(complete);
+        let keeps_olds = self.keeps_olds;
+        let entries = self.entries_mut(bucket);
+        entries.restart(complete);
+        if keeps_olds {
+            entries.keep_olds();
+        }
         self.starts.insert(start, bucket);
         bucket
     }
@@ -157,10 +165,21 @@ impl<V: Data> Segments<V> {
         Ok((i64::from_be_bytes(*start), key))
     }
 
-    /// The entries that changed since the last commit, by stretch and then in the order of their first change.
-    pub(super) fn changed(&self) -> impl Iterator<Item = (Timestamp, EntryRef<'_, V>)> {
-        self.starts.iter().flat_map(|(start, bucket)| {
-            self.entries(*bucket).dirty().map(move |entry| (*start, entry.as_ref()))
+    /// Keeps from now on what changed entries held at the last flush.
+    pub(super) fn keep_olds(&mut self) {
+        self.keeps_olds = true;
+        self.buckets.iter_mut().for_each(Cache::keep_olds);
+    }
+
+    /// The entries that changed since this was called last or since the last commit, by stretch and then in the order of
+    /// their first change.
+    pub(super) fn take_updates(&mut self) -> impl Iterator<Item = (Timestamp, Updated<'_, V>)> {
+        let Self { starts, buckets, .. } = self;
+        let mut buckets: Vec<Option<&mut Cache<V>>> = buckets.iter_mut().map(Some).collect();
+        starts.iter().flat_map(move |(start, bucket)| {
+            let entries = buckets.get_mut(bucket.0 as usize).and_then(Option::take);
+            let updates = entries.into_iter().flat_map(Cache::take_updates);
+            updates.map(|updated| (*start, updated))
         })
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use headwater_core::{
     ports::state::{KeyRange, Order, Scan, State, StateCommit, Stored},
-    record::TopicPartition,
+    record::{Headers, TopicPartition},
     serde::{I64, Nullable, Serde, SerdeError, SharedSerde, Utf8, for_type},
 };
 use std::{
@@ -129,9 +129,82 @@ fn changes_can_be_read_by_their_keys_bytes() {
     for key in keys("b a b") {
         store.update(&key, add).unwrap();
     }
-    let changed: Vec<_> =
-        store.by_bytes().changed().map(|entry| (entry.key, entry.value)).collect();
+    let updates = store.by_bytes().take_updates();
+    let changed: Vec<_> = updates.map(|row| (row.entry.key, row.entry.value)).collect();
     assert_eq!(changed, [(&b"b"[..], Some(&2)), (b"a", Some(&1))]);
+}
+
+/// Key, old and new value, and headers of what changed since the last flush.
+fn updates(store: &mut Counts) -> Vec<(String, Option<i64>, Option<i64>, usize)> {
+    let rows = store.take_updates().map(|row| {
+        let Update { key, old, new, headers, .. } = row.unwrap();
+        (key.unwrap(), old, new, headers.map_or(0, |headers| headers.iter().count()))
+    });
+    rows.collect()
+}
+
+#[test]
+fn a_flush_tells_what_changed_since_the_last_one_and_what_was_there_then() {
+    let shard = Arc::default();
+    let mut store = counts(&shard);
+    store.keep_old_values();
+    let row = |key: &str, old, new| (key.to_owned(), old, new, 0);
+    for key in keys("b a b") {
+        store.update(&key, add).unwrap();
+    }
+    assert_eq!(updates(&mut store), [row("b", None, Some(2)), row("a", None, Some(1))]);
+    assert_eq!(updates(&mut store), []);
+    // A second flush before the commit, and one after it.
+    store.update(&Some("b".to_owned()), add).unwrap();
+    store.put(&Some("c".to_owned()), Some(7), 0).unwrap();
+    assert_eq!(updates(&mut store), [row("b", Some(2), Some(3)), row("c", None, Some(7))]);
+    shard.publish(&mut *store, 1);
+    store.put(&Some("a".to_owned()), None, 0).unwrap();
+    assert_eq!(updates(&mut store), [row("a", Some(1), None)]);
+    // From the state, also where nobody has read the key.
+    let mut store = counts(&shard);
+    store.keep_old_values();
+    store.put(&Some("b".to_owned()), Some(9), 0).unwrap();
+    assert_eq!(updates(&mut store), [row("b", Some(3), Some(9))]);
+}
+
+#[test]
+fn a_flush_gives_the_headers_of_the_last_record() {
+    let mut store = counts(&Arc::default());
+    let two = keys("a b");
+    let slots: Vec<_> = store.locate(two.iter()).unwrap().into_iter().flatten().collect();
+    let mut headers = Headers::new();
+    headers.add("trace", Some(vec![0; 1_000]));
+    let mut update = |place: usize, headers: Option<&Headers>| {
+        store.update_at(slots[place], add).unwrap();
+        store.keep_headers(slots[place], headers.map(|headers| Box::new(headers.clone())));
+    };
+    update(0, Some(&headers));
+    update(1, Some(&headers));
+    update(0, Some(&headers));
+    update(1, None);
+    assert!((1_000..2_000).contains(&store.dirty_bytes()), "what is held back is counted once");
+    let row = |key: &str, new, headers| (key.to_owned(), None, Some(new), headers);
+    assert_eq!(updates(&mut store), [row("a", 2, 1), row("b", 2, 0)]);
+    assert!(store.dirty_bytes() < 1_000);
+}
+
+#[test]
+fn many_values_are_put_as_one_by_one_and_nothing_is_read() {
+    let shard = Arc::new(MapShard::default());
+    let mut store = counts(&shard);
+    store.put(&Some("a".to_owned()), Some(9), 0).unwrap();
+    shard.publish(&mut *store, 1);
+    shard.take_looked_up();
+    let rows = keys("a b a ∅ c b");
+    let values = [Some(0), Some(1), Some(2), Some(3), Some(4), None];
+    let put = store.put_all(rows.iter(), |row| (values[row], 5));
+    let refused: Vec<_> = put.into_iter().map(|put| put.err().map(|e| e.to_string())).collect();
+    assert!(shard.take_looked_up().is_empty());
+    let null = Some(StoreError::NullKey.to_string());
+    assert_eq!(refused, [None, None, None, null, None, None]);
+    let left: Vec<_> = store.all().unwrap().into_iter().map(|(key, v)| (key, v.value)).collect();
+    assert_eq!(left, [(Some("a".to_owned()), 2), (Some("c".to_owned()), 4)]);
 }
 
 type Windows = WindowStore<String, i64>;
@@ -273,7 +346,7 @@ fn a_value_that_cannot_be_kept_leaves_the_old_one() {
     let slots = store.locate([1].iter()).unwrap();
     let refused = store.update_at(slots[0].unwrap(), |entry, _| *entry = Some(7));
     assert!(refused.is_err());
-    assert_eq!(store.by_bytes().changed().count(), 0);
+    assert_eq!(store.by_bytes().take_updates().count(), 0);
     assert_eq!(store.get(&1).unwrap(), Some(kept));
 }
 

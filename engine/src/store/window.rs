@@ -1,13 +1,13 @@
 //! Window stores: the newest value of each key and window start.
 
 use super::{
-    EntryRef, KeyBatch, StateStore, StoreBuilder, StoreChanges, StoreError, ValueAndTimestamp,
-    WindowBytes, WindowSlot,
+    EntryRef, KeyBatch, StateStore, StoreBuilder, StoreChanges, StoreError, Update,
+    ValueAndTimestamp, WindowBytes, WindowSlot,
     form::{Form, Keys, StoreId},
 };
 use headwater_core::{
     ports::state::{Shard, StateError},
-    record::Timestamp,
+    record::{Headers, Timestamp},
     serde::{Data, SharedSerde},
 };
 use std::sync::Arc;
@@ -202,17 +202,27 @@ impl<K: Data, V: Data> WindowStore<K, V> {
         Ok(entries)
     }
 
-    /// The entries that changed since the last commit, by window start and then in the order of their first change.
+    /// As [`WindowBytes::keep_old_values`].
+    pub fn keep_old_values(&mut self) {
+        self.windows.keep_old_values();
+    }
+
+    /// As [`WindowBytes::keep_headers`].
+    pub fn keep_headers(&mut self, slot: WindowSlot, headers: Option<Box<Headers>>) {
+        self.windows.keep_headers(slot, headers);
+    }
+
+    /// The rows that changed since this was called last or since the last commit, with the starts of their windows, by
+    /// these and then in the order of their first change.
     ///
     /// # Errors
     ///
     /// A key cannot be read back.
-    pub fn changed(
-        &self,
-    ) -> impl Iterator<Item = Result<(K, Timestamp, Option<V>, Timestamp), StateError>> {
-        self.windows.changed().map(|(start, entry)| {
-            Ok((self.keys.read(entry.key)?, start, entry.value.cloned(), entry.timestamp))
-        })
+    pub fn take_updates(
+        &mut self,
+    ) -> impl Iterator<Item = Result<(Timestamp, Update<K, V>), StateError>> {
+        let Self { keys, windows, .. } = self;
+        windows.take_updates().map(|(start, updated)| Ok((start, Update::read(keys, updated)?)))
     }
 
     /// As [`WindowBytes::expire_below`].

@@ -1,14 +1,14 @@
 //! Window stores by their keys' bytes: a bucket for each window start.
 
 use super::{
-    EntryRef, KeyBatch, Scanned, StoreError,
+    EntryRef, KeyBatch, Scanned, StoreError, Updated,
     cache::find_all,
     form::Form,
     segments::{Bucket, Segments},
 };
 use headwater_core::{
     ports::state::{Order, Shard, StateError},
-    record::Timestamp,
+    record::{Headers, Timestamp},
     serde::Data,
 };
 use std::{
@@ -212,9 +212,20 @@ impl<V: Data> WindowBytes<V> {
         Ok(self.windows.entries(bucket).live_in_order())
     }
 
-    /// The entries that changed since the last commit, by window start and then in the order of their first change.
-    pub fn changed(&self) -> impl Iterator<Item = (Timestamp, EntryRef<'_, V>)> {
-        self.windows.changed()
+    /// Keeps from now on, for [`take_updates`](Self::take_updates), the values that entries had at the last flush.
+    pub fn keep_old_values(&mut self) {
+        self.windows.keep_olds();
+    }
+
+    /// Keeps the headers of the record that changed the value in `slot` last, for [`take_updates`](Self::take_updates).
+    pub fn keep_headers(&mut self, slot: WindowSlot, headers: Option<Box<Headers>>) {
+        self.windows.entries_mut(slot.bucket).keep_headers(slot.slot, headers);
+    }
+
+    /// The entries that changed since this was called last or since the last commit, by window start and then in the order
+    /// of their first change.
+    pub fn take_updates(&mut self) -> impl Iterator<Item = (Timestamp, Updated<'_, V>)> {
+        self.windows.take_updates()
     }
 
     /// Removes every window that starts below `floor`. What changed in them since the last commit is never written.

@@ -1,0 +1,40 @@
+//! What travels on the edges of a table.
+
+/// An update of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change<V> {
+    /// The row's value from now on; none if the row is deleted.
+    pub(crate) new: Option<V>,
+    /// What was forwarded of the row last; none if that was nothing or a deletion, or if nobody below needs it.
+    pub(crate) old: Option<V>,
+    /// Whether no newer update of the row was forwarded before.
+    pub(crate) is_latest: bool,
+}
+
+impl<V> Change<V> {
+    /// The newest update of a row.
+    pub(crate) fn latest(new: Option<V>, old: Option<V>) -> Self {
+        Self { new, old, is_latest: true }
+    }
+}
+
+/// Whether the updates of a table carry old values: only where an operator below needs them, which is decided when the
+/// topology is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OldValues {
+    /// They do not.
+    Omitted,
+    /// They do.
+    Sent,
+}
+
+/// Which old values an operator needs of its parents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NeedsOld {
+    /// None.
+    Never,
+    /// Those from which it makes the ones that it sends itself, if it does.
+    ToSend,
+    /// All.
+    Always,
+}

@@ -1,0 +1,74 @@
+//! What has changed in a cache since the last flush, for an operator that holds updates back until then.
+
+use hashbrown::HashMap;
+use headwater_core::record::Headers;
+use std::mem::needs_drop;
+
+/// The entries that have changed, by their slots.
+#[derive(Debug)]
+pub(super) struct Updates<V> {
+    /// In the order of their first change.
+    slots: Vec<u32>,
+    /// What each of these held at the last flush, if that is kept.
+    olds: Vec<Option<V>>,
+    keeps_olds: bool,
+    /// The headers of the last record of those whose last record had some.
+    headers: HashMap<u32, Box<Headers>>,
+    heap_bytes: usize,
+}
+
+impl<V> Updates<V> {
+    pub(super) fn new(keeps_olds: bool) -> Self {
+        let (slots, olds, headers) = (Vec::new(), Vec::new(), HashMap::new());
+        Self { slots, olds, keeps_olds, headers, heap_bytes: 0 }
+    }
+
+    pub(super) fn keeps_olds(&self) -> bool {
+        self.keeps_olds
+    }
+
+    pub(super) fn keep_olds(&mut self) {
+        self.keeps_olds = true;
+    }
+
+    /// What all this owns on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.heap_bytes
+    }
+
+    /// Adds an entry at its first change; `length` is that of the old value's written form.
+    pub(super) fn add(&mut self, slot: u32, old: Option<V>, length: u32) {
+        self.slots.push(slot);
+        self.heap_bytes += size_of::<u32>();
+        if self.keeps_olds {
+            let owned = if needs_drop::<V>() { length as usize } else { 0 };
+            self.heap_bytes += size_of::<Option<V>>() + owned;
+            self.olds.push(old);
+        }
+    }
+
+    /// Keeps the headers of the record that changed an entry last.
+    pub(super) fn keep_headers(&mut self, slot: u32, headers: Option<Box<Headers>>) {
+        let bytes = headers.as_ref().map_or(0, |headers| headers.size_bytes());
+        let before = match headers {
+            Some(headers) => self.headers.insert(slot, headers),
+            None if self.headers.is_empty() => None,
+            None => self.headers.remove(&slot),
+        };
+        let before = before.map_or(0, |before| before.size_bytes());
+        self.heap_bytes = self.heap_bytes + bytes - before;
+    }
+
+    pub(super) fn slots(&self) -> &[u32] {
+        &self.slots
+    }
+
+    /// Slots, old values and headers, in order.
+    pub(super) fn into_entries(
+        self,
+    ) -> impl Iterator<Item = (u32, Option<V>, Option<Box<Headers>>)> {
+        let Self { slots, olds, mut headers, .. } = self;
+        let mut olds = olds.into_iter();
+        slots.into_iter().map(move |slot| (slot, olds.next().flatten(), headers.remove(&slot)))
+    }
+}
