@@ -35,7 +35,7 @@ fn matches<K: Data, V: Data, T: Data, K2: Data, V2: Data>(
     let mut refused = Refused::default();
     for (record, found) in rows.into_iter().zip(found) {
         match (found, null_keys) {
-            (Ok(value), _) => each(record, value),
+            (Ok(row), _) => each(record, row.map(|row| row.value)),
             (Err(StoreError::NullKey), NullKeys::Unjoined) => each(record, None),
             (Err(why), _) => refused.add(record.split().0, why),
         }

@@ -3,7 +3,10 @@
 use headwater_core::serde::Data;
 use headwater_engine::{
     processor::{InitContext, ProcessorError, Stores},
-    store::{KeyValueStore, Slot, StoreError, StoreKey, WindowSlot, WindowStore, Windowed},
+    store::{
+        KeyValueStore, Slot, StoreError, StoreKey, ValueAndTimestamp, WindowSlot, WindowStore,
+        Windowed,
+    },
 };
 use std::sync::Arc;
 
@@ -26,8 +29,8 @@ pub(crate) trait Lookup<K, V>: Send {
     ) -> Result<Vec<Found<V>>, ProcessorError>;
 }
 
-/// The row under a key, if there is one, or why the store has no place for the key.
-pub(crate) type Found<V> = Result<Option<V>, StoreError>;
+/// The row under a key with its timestamp, if there is one, or why the store has no place for the key.
+pub(crate) type Found<V> = Result<Option<ValueAndTimestamp<V>>, StoreError>;
 
 /// A table that is a key-value store.
 pub(crate) struct Stored(pub(crate) Arc<str>);
@@ -51,7 +54,7 @@ impl<K: Data, V: Data> Lookup<K, V> for StoreKey<KeyValueStore<K, V>> {
         let store = stores.get(*self);
         let slots = store.locate(keys.iter().copied())?;
         let found = |(key, slot): (&&K, Option<Slot>)| match slot {
-            Some(slot) => Ok(store.get_at(slot).map(|stored| stored.value)),
+            Some(slot) => Ok(store.get_at(slot)),
             None => store.refusal(key).map_or(Ok(None), Err),
         };
         Ok(keys.iter().zip(slots).map(found).collect())
@@ -84,7 +87,7 @@ impl<K: Data, V: Data> Lookup<Windowed<K>, V> for StoreKey<WindowStore<K, V>> {
         let start_of = |row: usize| keys.get(row).map(|key| key.window.start);
         let slots = store.locate(keys.iter().map(|key| &key.key), start_of)?;
         let found = |(key, slot): (&&Windowed<K>, Option<WindowSlot>)| match slot {
-            Some(slot) => Ok(store.get_at(slot).map(|stored| stored.value)),
+            Some(slot) => Ok(store.get_at(slot)),
             None => store.refusal(&key.key).map_or(Ok(None), Err),
         };
         Ok(keys.iter().zip(slots).map(found).collect())
@@ -132,7 +135,10 @@ where
     ) -> Result<Vec<Found<V2>>, ProcessorError> {
         let above = self.above.get_all(keys, stores)?;
         let map = |(key, found): (&&K, Found<V>)| {
-            found.map(|value| value.and_then(|value| (self.map)(key, value)))
+            let mapped = |ValueAndTimestamp { value, timestamp }| {
+                (self.map)(key, value).map(|value| ValueAndTimestamp { value, timestamp })
+            };
+            found.map(|row| row.and_then(mapped))
         };
         Ok(keys.iter().zip(above).map(map).collect())
     }
