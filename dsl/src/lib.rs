@@ -25,7 +25,6 @@
 //! Nothing runs here: no threads, no log, no state. Operators are processors of `headwater-core`, made once a task.
 
 mod builder;
-mod default_serde;
 mod grouped;
 mod operator;
 mod plan;
@@ -34,8 +33,8 @@ mod stream;
 mod table;
 
 pub use builder::StreamsBuilder;
-pub use default_serde::DefaultSerde;
 pub use grouped::{KGroupedStream, TimeWindowedKStream};
+pub use headwater_engine::DefaultSerde;
 #[doc(hidden)]
 pub use plan::OperatorKind;
 pub use settings::{EmitStrategy, Grouped, Materialized, TimeWindows};

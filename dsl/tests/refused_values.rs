@@ -66,7 +66,10 @@ fn run(
 fn check<A: DefaultSerde>(
     aggregate: impl Fn(&KGroupedStream<String, Option<f32>>, Materialized) -> KTable<String, A>,
     groups: &Groups<'_>,
-) -> Outcome<Outcomes> {
+) -> Outcome<Outcomes>
+where
+    Option<A>: DefaultSerde,
+{
     let builder = StreamsBuilder::new();
     let grouped = builder.stream::<String, Option<f32>>("in").group_by_key();
     let materialized = Materialized::named("store").with_caching_disabled();

@@ -9,7 +9,7 @@ use headwater_dsl::{KTable, Materialized, StreamsBuilder, TimeWindows};
 use headwater_engine::{
     processor::{Context, Processor, ProcessorError, Record},
     runtime::StreamsConfig,
-    store::{KeyValueStore, StoreKey},
+    store::{KeyValueStore, StoreKey, Window, Windowed},
     topology::Topology,
 };
 use headwater_testkit::TopologyTestDriver;
@@ -281,6 +281,33 @@ fn an_update_has_the_headers_of_the_last_record() -> Outcome {
         let last: BTreeMap<_, _> = rows.into_iter().map(|row| (row.key, row.headers)).collect();
         let told = last.values().map(|headers| headers.last("at").flatten().map(<[u8]>::to_vec));
         assert_eq!(told.collect::<Vec<_>>(), [Some(vec![3]), None, None], "{table:?}");
+    }
+    Ok(())
+}
+
+/// What `to` writes of windows can be a table, each row in the partition of its key; a window's end is not written.
+#[test]
+fn a_topic_of_windowed_keys_can_be_a_table() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let second = TimeWindows::of_size_with_no_grace(Duration::from_secs(1));
+    let counts = builder.stream::<String, i64>("in").group_by_key().windowed_by(second).count("n");
+    counts.to_stream().to("windows");
+    let _ = builder.table_with::<Windowed<String>, i64>("windows", Default::default(), "table");
+    let partitions = BTreeMap::from([("in", 3), ("windows", 3)]);
+    let config = StreamsConfig::new("app");
+    let driver = TopologyTestDriver::with(builder.build()?, config, &partitions)?;
+    let keys = ["a", "b", "c", "d", "e"];
+    for (at, key) in [5, 6, 1_005].into_iter().flat_map(|at| keys.map(|key| (at, key))) {
+        driver.input_topic::<String, i64>("in").pipe_input(key.to_owned(), 0, at)?;
+    }
+    driver.run_until_idle()?;
+    driver.commit()?;
+    let rows = driver.key_value_store::<Windowed<String>, i64>("table")?;
+    for (key, (start, count)) in keys.into_iter().flat_map(|key| [(key, (0, 2)), (key, (1_000, 1))])
+    {
+        let window = Window { start, end: i64::MAX };
+        let row = rows.get(&Windowed { key: key.to_owned(), window })?;
+        assert_eq!(row.map(|row| row.value), Some(count), "{key} at {start}");
     }
     Ok(())
 }

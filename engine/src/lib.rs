@@ -26,8 +26,11 @@ macro_rules! opaque_debug {
 
 mod broken;
 pub mod connect;
+mod default_serde;
 pub mod processor;
 pub mod runtime;
 pub mod store;
 mod task;
 pub mod topology;
+
+pub use default_serde::DefaultSerde;

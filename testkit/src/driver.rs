@@ -11,15 +11,15 @@ use headwater_core::{
         Headers, HeadersError, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition,
         murmur2_partition,
     },
-    serde::{Data, SerdeError, SharedSerde, for_type},
+    serde::{Data, SerdeError, SharedSerde},
     time::Clock,
 };
 use headwater_engine::{
+    DefaultSerde,
     runtime::{Driver, ReadOnlyKeyValueStore, StreamsConfig, StreamsError},
     topology::Topology,
 };
 use headwater_state::MemoryState;
-use serde::{Serialize, de::DeserializeOwned};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, VecDeque},
@@ -156,14 +156,14 @@ impl TopologyTestDriver {
     #[must_use]
     pub fn input_topic<K, V>(&self, topic: &str) -> TestInputTopic<K, V>
     where
-        K: Serialize + DeserializeOwned + Data,
-        V: Serialize + DeserializeOwned + Data,
+        K: DefaultSerde,
+        V: DefaultSerde,
     {
         TestInputTopic {
             inner: Rc::clone(&self.inner),
             topic: topic.into(),
-            keys: for_type(),
-            values: for_type(),
+            keys: K::default_serde(),
+            values: V::default_serde(),
         }
     }
 
@@ -171,10 +171,10 @@ impl TopologyTestDriver {
     #[must_use]
     pub fn output_topic<K, V>(&self, topic: &str) -> TestOutputTopic<K, V>
     where
-        K: Serialize + DeserializeOwned + Data,
-        V: Serialize + DeserializeOwned + Data,
+        K: DefaultSerde,
+        V: DefaultSerde,
     {
-        self.output_topic_with(topic, for_type(), for_type())
+        self.output_topic_with(topic, K::default_serde(), V::default_serde())
     }
 
     /// A topic to read records from, with serdes of its own.
@@ -206,8 +206,8 @@ impl TopologyTestDriver {
         name: &str,
     ) -> Result<ReadOnlyKeyValueStore<K, V>, TestDriverError>
     where
-        K: Serialize + DeserializeOwned + Data,
-        V: Serialize + DeserializeOwned + Data,
+        K: DefaultSerde,
+        V: DefaultSerde,
     {
         let inner = self.inner.borrow();
         Ok(inner.driver.as_ref().ok_or(TestDriverError::Crashed)?.store(name)?)

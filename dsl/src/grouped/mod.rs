@@ -10,7 +10,7 @@ use crate::{
     plan::{NodeId, OperatorKind, Plan, Serdes, Step},
     table::Stored,
 };
-use headwater_core::serde::{Data, SharedSerde, for_type};
+use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::store::KeyValueStore;
 use std::{fmt, sync::Arc};
 
@@ -127,7 +127,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     {
         let Materialized { name, caching } = materialized;
         let (store, step) = self.below(kind, name);
-        let (key, value) = (SharedSerde::clone(&self.serdes.key), for_type::<A>());
+        let (key, value) = (SharedSerde::clone(&self.serdes.key), A::default_serde());
         self.plan.add_store(KeyValueStore::builder(
             &store,
             SharedSerde::clone(&key),

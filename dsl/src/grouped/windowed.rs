@@ -8,7 +8,7 @@ use crate::{
     settings::Emit,
     table::StoredWindows,
 };
-use headwater_core::serde::{Data, SharedSerde, for_type};
+use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
     store::{WindowStore, Windowed, WindowedSerde},
     topology::TopologyError,
@@ -118,7 +118,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         if self.windows.size_ms() == 0 {
             plan.fail(TopologyError::EmptyWindow { node: store.to_string() });
         }
-        let value = for_type::<A>();
+        let value = A::default_serde();
         plan.add_store(WindowStore::builder(
             &store,
             SharedSerde::clone(&serdes.key),

@@ -1,7 +1,7 @@
 //! Grouping: the way into an aggregation.
 
-use super::KStream;
-use crate::{DefaultSerde, Grouped, KGroupedStream, default_serde::resolve, plan::Serdes};
+use super::{KStream, resolve};
+use crate::{DefaultSerde, Grouped, KGroupedStream, plan::Serdes};
 use headwater_core::serde::Data;
 
 impl<K: Data, V: Data> KStream<K, V> {

@@ -1,9 +1,8 @@
 //! Joins of a stream with a table.
 
-use super::KStream;
+use super::{KStream, resolve};
 use crate::{
     DefaultSerde, KTable,
-    default_serde::resolve,
     operator::{LeftTableJoin, TableJoin},
     plan::{OperatorKind, Serdes, Step},
 };

@@ -12,7 +12,10 @@ mod terminal;
 pub use branch::BranchedKStream;
 pub use terminal::Terminal;
 
-use crate::plan::{NodeId, OperatorKind, Plan, Step};
+use crate::{
+    DefaultSerde,
+    plan::{NodeId, OperatorKind, Plan, Step},
+};
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::processor::{BatchProcessor, Rows};
 use std::fmt;
@@ -97,4 +100,9 @@ impl<K: Data, V: Data> KStream<K, V> {
     ) -> KStream<K, V2> {
         KStream { key: self.key.clone(), ..self.then(step, supplier) }
     }
+}
+
+/// The serde that a stream carries along, or its type's own.
+fn resolve<T: DefaultSerde>(known: Option<&SharedSerde<T>>) -> SharedSerde<T> {
+    known.map_or_else(T::default_serde, SharedSerde::clone)
 }

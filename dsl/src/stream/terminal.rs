@@ -1,9 +1,8 @@
 //! Where a stream ends: in a topic, or in a function.
 
-use super::KStream;
+use super::{KStream, resolve};
 use crate::{
     DefaultSerde,
-    default_serde::resolve,
     operator::ForEach,
     plan::{NodeId, OperatorKind, Plan},
 };

@@ -1,6 +1,6 @@
 //! Tables and what is read back.
 
-use crate::kit::{Outcome, by_hand, holds, letters, pipe_with, read, red, take, windows};
+use crate::kit::{Outcome, by_hand, holds, letters, pipe_with, read, take, windows};
 use headwater_core::record::Headers;
 use headwater_dsl::{EmitStrategy, StreamsBuilder};
 use headwater_engine::store::Windowed;
@@ -40,7 +40,7 @@ fn a_cached_update_has_the_headers_of_the_last_record() {
 /// What `to` writes of windows, `stream` reads by the same default; or it does not compile, and this test goes.
 #[test]
 fn windowed_keys_are_read_back_by_default() {
-    red("23", "a=1@5 ", || {
+    holds("a=1@5 ", || {
         let builder = StreamsBuilder::new();
         let grouped = builder.stream::<String, i64>("in").group_by_key();
         let windows =

@@ -14,6 +14,7 @@ use super::{
     threads::Parts,
 };
 use crate::{
+    DefaultSerde,
     task::{Blueprint, Task},
     topology::{TaskId, Topology},
 };
@@ -21,7 +22,6 @@ use hashbrown::HashMap;
 use headwater_core::{
     ports::log::{Claim, Owner, Subscription, Waker},
     record::TopicPartition,
-    serde::Data,
 };
 use std::{
     collections::VecDeque,
@@ -602,8 +602,8 @@ impl Application {
     /// There is no such store, or it holds other types.
     pub fn store<K, V>(&self, name: &str) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError>
     where
-        K: serde::Serialize + serde::de::DeserializeOwned + Data,
-        V: serde::Serialize + serde::de::DeserializeOwned + Data,
+        K: DefaultSerde,
+        V: DefaultSerde,
     {
         open_store(&*self.shared.blueprint()?, &*self.shared.parts.world.state, name)
     }

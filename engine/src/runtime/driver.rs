@@ -8,10 +8,9 @@ use super::{
     setup::{Ready, World, first_epoch, prepare},
     task_group::TaskGroup,
 };
-use crate::topology::Topology;
+use crate::{DefaultSerde, topology::Topology};
 use headwater_core::{
     ports::{log::Log, state::State},
-    serde::Data,
     time::Clock,
 };
 use std::{fmt, sync::Arc};
@@ -112,8 +111,8 @@ impl Driver {
     /// There is no such store, or it holds other types.
     pub fn store<K, V>(&self, name: &str) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError>
     where
-        K: serde::Serialize + serde::de::DeserializeOwned + Data,
-        V: serde::Serialize + serde::de::DeserializeOwned + Data,
+        K: DefaultSerde,
+        V: DefaultSerde,
     {
         open_store(&self.ready.blueprint, &*self.state, name)
     }

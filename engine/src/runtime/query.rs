@@ -2,6 +2,7 @@
 
 use super::error::StreamsError;
 use crate::{
+    DefaultSerde,
     store::{Form, Keys, StoreError, StoreId, ValueAndTimestamp},
     task::Blueprint,
     topology::TopologyError,
@@ -9,7 +10,7 @@ use crate::{
 use headwater_core::{
     ports::state::{Order, Shard, State, StateError, StoreSpec, Stored},
     record::{TopicPartition, murmur2_partition},
-    serde::{Data, for_type},
+    serde::Data,
 };
 use std::{fmt, ops::Bound, sync::Arc};
 
@@ -20,15 +21,15 @@ pub(super) fn open_store<K, V>(
     name: &str,
 ) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError>
 where
-    K: serde::Serialize + serde::de::DeserializeOwned + Data,
-    V: serde::Serialize + serde::de::DeserializeOwned + Data,
+    K: DefaultSerde,
+    V: DefaultSerde,
 {
     let unknown = || TopologyError::UnknownStore { name: name.to_owned() };
     let stores = &blueprint.topology.stores;
     let place = stores.iter().position(|store| &*store.spec().name == name).ok_or_else(unknown)?;
     let sub =
         blueprint.plan.subs.iter().find(|sub| sub.stores.contains(&place)).ok_or_else(unknown)?;
-    let (keys, values) = (for_type::<K>(), for_type::<V>());
+    let (keys, values) = (K::default_serde(), V::default_serde());
     let spec = StoreSpec {
         name: blueprint.state_name(name),
         schema: format!("{} -> {}", keys.schema(), values.schema()),
@@ -86,7 +87,7 @@ impl<K: Data, V: Data> ReadOnlyKeyValueStore<K, V> {
             written => written?,
         }
         let count = u32::try_from(self.parts.len()).unwrap_or(u32::MAX);
-        let partition = murmur2_partition(&bytes, count);
+        let partition = murmur2_partition(first.keys.placed_by(&bytes), count);
         let Some(part) = self.parts.get(partition as usize) else { return Ok(None) };
         Ok(part.shard.get(&bytes)?.map(|stored| part.read(&stored)).transpose()?)
     }

@@ -7,10 +7,9 @@ use super::{
     query::ReadOnlyKeyValueStore,
     threads::Runtime,
 };
-use crate::topology::Topology;
+use crate::{DefaultSerde, topology::Topology};
 use headwater_core::{
     ports::{log::Log, state::State},
-    serde::Data,
     time::Clock,
 };
 use std::{sync::Arc, time::Duration};
@@ -119,8 +118,8 @@ impl Streams {
     /// There is no such store, or it holds other types.
     pub fn store<K, V>(&self, name: &str) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError>
     where
-        K: serde::Serialize + serde::de::DeserializeOwned + Data,
-        V: serde::Serialize + serde::de::DeserializeOwned + Data,
+        K: DefaultSerde,
+        V: DefaultSerde,
     {
         self.application.store(name)
     }

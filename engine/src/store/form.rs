@@ -117,6 +117,11 @@ impl<K: Data> Keys<K> {
         })
     }
 
+    /// The part of a key's bytes that decides its partition.
+    pub(crate) fn placed_by<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        self.serde.placed_by(bytes)
+    }
+
     pub(crate) fn read(&self, bytes: &[u8]) -> Result<K, StateError> {
         self.serde.deserialize(Some(bytes)).map_err(|e| self.id.unreadable(&e))
     }

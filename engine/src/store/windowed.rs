@@ -17,7 +17,10 @@ pub struct Window {
 }
 
 /// A key within a window.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+///
+/// Its default serde is Kafka's form, as [`WindowedSerde`] writes it; what has it as a part (a value, say) writes key
+/// and window itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Windowed<K> {
     /// The key.
     pub key: K,
@@ -25,10 +28,11 @@ pub struct Windowed<K> {
     pub window: Window,
 }
 
-/// A windowed key as Kafka writes it: the key's bytes, then the start as 8 big-endian bytes; the end follows from the size.
+/// A windowed key as Kafka writes it: the key's bytes, then the start as 8 big-endian bytes. The end is not written: it
+/// follows from the size, or is [`Timestamp::MAX`] where that is not known.
 pub struct WindowedSerde<K> {
     inner: SharedSerde<K>,
-    size_ms: i64,
+    size_ms: Option<i64>,
 }
 
 opaque_debug!(WindowedSerde<K>);
@@ -36,7 +40,12 @@ opaque_debug!(WindowedSerde<K>);
 impl<K> WindowedSerde<K> {
     /// For windows of `size_ms` over keys that `inner` writes.
     pub fn new(inner: SharedSerde<K>, size_ms: i64) -> Self {
-        Self { inner, size_ms }
+        Self { inner, size_ms: Some(size_ms) }
+    }
+
+    /// For windows of any size over keys that `inner` writes; those that it reads have no end.
+    pub fn of_unknown_size(inner: SharedSerde<K>) -> Self {
+        Self { inner, size_ms: None }
     }
 }
 
@@ -58,7 +67,8 @@ impl<K: Data> Serde<Windowed<K>> for WindowedSerde<K> {
                 }
             })?;
         let start = i64::from_be_bytes(*start);
-        let window = Window { start, end: start.saturating_add(self.size_ms) };
+        let end = self.size_ms.map_or(Timestamp::MAX, |size_ms| start.saturating_add(size_ms));
+        let window = Window { start, end };
         Ok(Windowed { key: self.inner.deserialize(Some(key))?, window })
     }
 
@@ -67,7 +77,11 @@ impl<K: Data> Serde<Windowed<K>> for WindowedSerde<K> {
     }
 
     fn schema(&self) -> String {
-        format!("window({}, {} ms)", self.inner.schema(), self.size_ms)
+        let inner = self.inner.schema();
+        match self.size_ms {
+            Some(size_ms) => format!("window({inner}, {size_ms} ms)"),
+            None => format!("window({inner})"),
+        }
     }
 }
 

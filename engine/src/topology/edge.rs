@@ -5,6 +5,7 @@ use super::{
     shared_rows::{Records, SentRows, SharedRows},
 };
 use crate::{
+    DefaultSerde,
     broken::broken,
     processor::{Context, NO_TIME, Payload, Pending, ProcessorError, Record, Rows, mistyped},
 };
@@ -12,7 +13,7 @@ use headwater_core::{
     record::{
         Headers, RecordRef, RecordSet, RecordSetBuilder, SetFull, Timestamp, murmur2_partition,
     },
-    serde::{Data, Nullable, ReadBack, SerdeError, SharedSerde, for_type},
+    serde::{Data, Nullable, ReadBack, SerdeError, SharedSerde},
 };
 use std::{any::Any, sync::Arc};
 
@@ -66,11 +67,11 @@ impl<K: Data, V: Data> Consumed<K, V> {
 
 impl<K, V> Default for Consumed<K, V>
 where
-    K: serde::Serialize + serde::de::DeserializeOwned + Data,
-    V: serde::Serialize + serde::de::DeserializeOwned + Data,
+    K: DefaultSerde,
+    V: DefaultSerde,
 {
     fn default() -> Self {
-        Self::with(for_type(), for_type())
+        Self::with(K::default_serde(), V::default_serde())
     }
 }
 
@@ -92,11 +93,11 @@ impl<K: Data, V: Data> Produced<K, V> {
 
 impl<K, V> Default for Produced<K, V>
 where
-    K: serde::Serialize + serde::de::DeserializeOwned + Data,
-    V: serde::Serialize + serde::de::DeserializeOwned + Data,
+    K: DefaultSerde,
+    V: DefaultSerde,
 {
     fn default() -> Self {
-        Self::with(for_type(), for_type())
+        Self::with(K::default_serde(), V::default_serde())
     }
 }
 
