@@ -1,13 +1,16 @@
 //! Dead letters and drops: what they carry, where they are counted, and that no batch shows in them.
 
 use crate::kit::{Outcome, by_hand, config, holds, letters, pipe, read, red, take, windows};
+use headwater_core::record::Timestamp;
 use headwater_dsl::{EmitStrategy, KStream, StreamsBuilder};
 use headwater_engine::{
-    processor::{Context, Processor, ProcessorError, Record},
+    processor::{
+        Cancellable, Context, InitContext, Processor, ProcessorError, PunctuationType, Record,
+    },
     runtime::BadRecord,
 };
 use headwater_testkit::TopologyTestDriver;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// Refuses values below 0, and forwards others.
 struct RefuseNegative;
@@ -64,7 +67,7 @@ fn a_refused_final_carries_the_record_that_closed_its_window() {
     });
 }
 
-/// Forwards its records at a time that there is not.
+/// Forwards its records at a time that there is not, in every way there is, and one between that is as it was.
 struct Early;
 
 impl Processor<String, i64> for Early {
@@ -76,20 +79,46 @@ impl Processor<String, i64> for Early {
         record: Record<String, i64>,
         context: &mut Context<'_, String, i64>,
     ) -> Result<(), ProcessorError> {
-        context.forward(record.with_timestamp(-1));
+        let early = record.clone().with_timestamp(-1);
+        match record.value {
+            1 => context.forward(early),
+            2 => context.forward_to(0, early),
+            3 => context.forward_all(vec![early.clone(), record, early]),
+            _ => context.forward(record),
+        }
+        Ok(())
+    }
+
+    fn punctuate(
+        &mut self,
+        _: Cancellable,
+        _: Timestamp,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        context.forward(Record::new("tick".to_owned(), 0, -7));
         Ok(())
     }
 }
 
 #[test]
 fn a_record_forwarded_at_a_negative_time_is_a_dead_letter() {
-    red("20", "out: , letters: 1", || {
+    let letters_of = |(record, at, times)| {
+        let letter = format!("{record}: it was forwarded at {at}, below 0");
+        vec![letter; times].join(", ")
+    };
+    // What a punctuation forwards was made of no record.
+    let right = [("a=1 0", -1, 1), ("b=2 1", -1, 1), ("c=3 2", -1, 2), ("-=- -1", -7, 2)];
+    let right = format!("c=3@7 d=4@11; {}", right.map(letters_of).join(", "));
+    holds(&right, || {
         let builder = StreamsBuilder::new();
-        builder.stream::<String, i64>("in").process(|_| Ok(Early), &[]).to("out");
+        let early = |context: &mut InitContext<'_>| {
+            context.schedule(Duration::from_millis(10), PunctuationType::StreamTime);
+            Ok(Early)
+        };
+        builder.stream::<String, i64>("in").process(early, &[]).to("out");
         let driver = by_hand(builder.build()?, 1)?;
-        take(&driver, "a=1@5")?;
-        let letters = letters(&driver.log())?.matches("a=1 0:").count();
-        Ok(format!("out: {}, letters: {letters}", read(&driver, "out")?))
+        take(&driver, "a=1@5 b=2@6 c=3@7 d=4@11")?;
+        Ok(format!("{}; {}", read(&driver, "out")?, letters(&driver.log())?))
     });
 }
 

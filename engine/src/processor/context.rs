@@ -24,6 +24,9 @@ use std::{
     time::Duration,
 };
 
+/// The kind of failure of a record whose timestamp there is not.
+pub(crate) const TIMESTAMP_ERROR: &str = "TimestampError";
+
 /// Which time drives a punctuation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PunctuationType {
@@ -353,16 +356,47 @@ pub struct Context<'a, K, V> {
     routes: Option<Vec<Option<u16>>>,
     /// What goes to child ports, each once.
     ports: Vec<(usize, Box<dyn Payload>)>,
+    /// Whether whole batches are known to have timestamps that there are.
+    trusts_times: bool,
 }
 
 impl<'a, K: Data, V: Data> Context<'a, K, V> {
     pub(crate) fn new(resources: &'a mut Resources, call: Call<'a>) -> Self {
         let (origin, at) = (NO_ORIGIN, call.passed_time);
-        Self { resources, call, origin, at, rows: Vec::new(), routes: None, ports: Vec::new() }
+        Self {
+            resources,
+            call,
+            origin,
+            at,
+            rows: Vec::new(),
+            routes: None,
+            ports: Vec::new(),
+            trusts_times: false,
+        }
     }
 
-    /// Hands a record to every child.
+    /// Takes the timestamps of whole batches for granted: they are those of the records taken.
+    pub(crate) fn trust_times(&mut self) {
+        self.trusts_times = true;
+    }
+
+    /// Makes a dead letter of what is forwarded at a time that there is not. Whether it was one.
+    fn refuses_time<K2, V2>(&mut self, record: &Record<K2, V2>) -> bool {
+        let Record { origin, timestamp, .. } = *record;
+        if timestamp < 0 {
+            let origin = if origin == NO_ORIGIN { self.origin } else { origin };
+            let cause = format!("it was forwarded at {timestamp}, below 0");
+            let node = self.call.node;
+            self.resources.dead.push(DeadLetter { origin, node, kind: TIMESTAMP_ERROR, cause });
+        }
+        timestamp < 0
+    }
+
+    /// Hands a record to every child. One whose timestamp is below 0 becomes a dead letter instead.
     pub fn forward(&mut self, record: Record<K, V>) {
+        if self.refuses_time(&record) {
+            return;
+        }
         if let Some(routes) = &mut self.routes {
             routes.push(None);
         }
@@ -388,6 +422,9 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         port: ChildPort<K2, V2>,
         record: Record<K2, V2>,
     ) {
+        if self.refuses_time(&record) {
+            return;
+        }
         let record = self.placed(record);
         if !self.ports.iter().any(|(place, _)| *place == port.place) {
             self.ports.push((port.place, Box::new(Rows::<K2, V2>::new())));
@@ -402,6 +439,9 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
 
     /// Hands a record to one child, counted from 0 in the order they were added.
     pub fn forward_to(&mut self, child: u16, record: Record<K, V>) {
+        if self.refuses_time(&record) {
+            return;
+        }
         let before = self.rows.len();
         let routes = self.routes.get_or_insert_with(|| vec![None; before]);
         routes.push(Some(child));
@@ -411,7 +451,8 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     /// Hands a whole batch to every child; cheaper than one by one where the batch exists already. Its records must come
     /// from those taken, by [`Record::map`] and the like.
     pub fn forward_all(&mut self, rows: Vec<Record<K, V>>) {
-        if self.rows.is_empty() && self.routes.is_none() {
+        let has_times = self.trusts_times || rows.iter().all(|record| record.timestamp >= 0);
+        if has_times && self.rows.is_empty() && self.routes.is_none() {
             self.rows = rows;
         } else {
             rows.into_iter().for_each(|record| self.forward(record));

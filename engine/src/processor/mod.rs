@@ -26,7 +26,9 @@ pub use payload::{Payload, Pending, Rows, RunLimit};
 pub use ports::{Either, Ports};
 pub use record::Record;
 
-pub(crate) use context::{Call, DeadLetter, Moment, Now, PortSpec, Punctuation, Resources, Source};
+pub(crate) use context::{
+    Call, DeadLetter, Moment, Now, PortSpec, Punctuation, Resources, Source, TIMESTAMP_ERROR,
+};
 pub(crate) use node::{
     BatchNode, Event, Forwarded, MakeNode, Node, Output, OutputTime, ProcessorNode, mistyped,
 };

@@ -236,6 +236,7 @@ impl<In: Ports, P: BatchProcessor<In>> Node for BatchNode<In, P> {
         let mut context = Context::new(resources, call);
         match event {
             Event::Batch(port, payload) => {
+                context.trust_times();
                 self.processor.process_batch(In::take(port, payload)?, &mut context)?;
             }
             Event::Advance(time) => self.processor.advance(time, &mut context)?,

@@ -7,7 +7,9 @@ use super::{
 use crate::{
     DefaultSerde,
     broken::broken,
-    processor::{Context, NO_TIME, Payload, Pending, ProcessorError, Record, Rows, mistyped},
+    processor::{
+        Context, NO_TIME, Payload, Pending, ProcessorError, Record, Rows, TIMESTAMP_ERROR, mistyped,
+    },
 };
 use headwater_core::{
     record::{
@@ -235,7 +237,7 @@ impl<K: Data, V: Data> TypedDecoder<K, V> {
             }
         };
         if timestamp < 0 {
-            return Err(("TimestampError", format!("its timestamp is {timestamp}, below 0")));
+            return Err((TIMESTAMP_ERROR, format!("its timestamp is {timestamp}, below 0")));
         }
         let headers = match record.headers {
             [] => None,
