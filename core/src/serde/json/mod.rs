@@ -1,11 +1,11 @@
 //! JSON through serde's derived traits.
 
 mod derived;
+mod negative_zero;
 mod shape;
 
 use super::{Data, ReadBack, Serde, SerdeError};
-use sonic_rs::format::{CompactFormatter, Formatter};
-use std::io::{self, Write};
+use std::borrow::Cow;
 
 /// JSON; a value that writes `null` becomes a null record, and null reads as JSON's `null`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,7 +17,7 @@ where
 {
     fn serialize(&self, value: &T, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
         let start = out.len();
-        let mut writer = sonic_rs::Serializer::with_formatter(&mut *out, Signed);
+        let mut writer = sonic_rs::Serializer::new(&mut *out);
         value.serialize(&mut writer).map_err(|e| malformed(&e))?;
         if out.get(start..) == Some(b"null") {
             out.truncate(start);
@@ -32,7 +32,10 @@ where
                 expected: "JSON of this type",
                 detail: format!("it nests more than {DEPTH_MAX} levels deep"),
             }),
-            Some(bytes) => sonic_rs::from_slice(bytes).map_err(|e| malformed(&e)),
+            Some(bytes) => {
+                let text = negative_zero::replaced(bytes).map_or(Cow::Borrowed(bytes), Cow::Owned);
+                sonic_rs::from_slice(&text).map_err(|e| malformed(&e))
+            }
             None => sonic_rs::from_slice(b"null").map_err(|_| SerdeError::Null),
         }
     }
@@ -60,31 +63,6 @@ where
             short.push_str(part.rsplit("::").next().unwrap_or(part));
         }
         short
-    }
-}
-
-/// Writes as usual but for `-0.0`: the parser reads every form of zero as `0.0`, so it becomes the number nearest to it
-/// that is no zero as a text and one as a float.
-#[derive(Clone)]
-struct Signed;
-
-impl Signed {
-    const NEGATIVE_ZERO: &[u8] = b"-1e-400";
-}
-
-impl Formatter for Signed {
-    fn write_f32<W: ?Sized + Write>(&mut self, writer: &mut W, value: f32) -> io::Result<()> {
-        if value == 0.0 && value.is_sign_negative() {
-            return writer.write_all(Self::NEGATIVE_ZERO);
-        }
-        CompactFormatter.write_f32(writer, value)
-    }
-
-    fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        if value == 0.0 && value.is_sign_negative() {
-            return writer.write_all(Self::NEGATIVE_ZERO);
-        }
-        CompactFormatter.write_f64(writer, value)
     }
 }
 
@@ -300,9 +278,13 @@ mod tests {
         let read = |text: &[u8]| Serde::<(f64, f32)>::deserialize(&Json, Some(text)).unwrap();
         let mut text = Vec::new();
         Json.serialize(&(-0.0_f64, -0.0_f32), &mut text).unwrap();
-        let (double, single) = read(&text);
-        assert!(double == 0.0 && double.is_sign_negative());
-        assert!(single == 0.0 && single.is_sign_negative());
+        assert_eq!(text, b"[-0.0,-0.0]");
+        // As others write it, and as earlier versions did.
+        for text in [&text[..], b" [ -0 , -0e3 ]", b"[-1e-400,-1e-400]"] {
+            let (double, single) = read(text);
+            assert!(double == 0.0 && double.is_sign_negative());
+            assert!(single == 0.0 && single.is_sign_negative());
+        }
         text.clear();
         Json.serialize(&(0.0_f64, -1.5_f32), &mut text).unwrap();
         assert_eq!(text, b"[0.0,-1.5]");
