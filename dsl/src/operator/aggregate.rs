@@ -23,6 +23,8 @@ pub(crate) struct Aggregate<K, A, F> {
     fold: Arc<F>,
     caching: bool,
     old_values: OldValues,
+    /// Whether the cache holds updates back.
+    holds_updates: bool,
     /// The operator time at the last flush: what the cache holds back may be as old.
     flushed: Timestamp,
 }
@@ -40,7 +42,8 @@ impl<K: Data, A: Data, F> Aggregate<K, A, F> {
         if caching && old_values == OldValues::Sent {
             context.store_mut(store).keep_old_values();
         }
-        Ok(Self { store, fold: Arc::clone(fold), caching, old_values, flushed: Timestamp::MIN })
+        let (fold, holds_updates) = (Arc::clone(fold), false);
+        Ok(Self { store, fold, caching, old_values, holds_updates, flushed: Timestamp::MIN })
     }
 }
 
@@ -80,6 +83,7 @@ where
         rows: Rows<K, V>,
         context: &mut Context<'_, K, Change<A>>,
     ) -> Result<(), ProcessorError> {
+        self.holds_updates = self.caching;
         let store = context.store(self.store);
         let slots = store.locate(rows.iter().map(|record| &record.key))?;
         let mut refused = Refused::default();
@@ -116,7 +120,7 @@ where
         if !self.caching {
             return Ok(());
         }
-        self.flushed = context.operator_time();
+        (self.holds_updates, self.flushed) = (false, context.operator_time());
         let passed = context.passed_time();
         let updates =
             context.store(self.store).take_updates().map(|row| Ok(held_back(row?, passed)));
@@ -127,6 +131,10 @@ where
 
     fn pass_time(&self, time: Timestamp) -> Timestamp {
         if self.caching { self.flushed } else { time }
+    }
+
+    fn holds_rows(&self) -> bool {
+        self.holds_updates
     }
 
     fn save(&self, out: &mut Vec<u8>) {

@@ -60,6 +60,8 @@ pub(crate) struct WindowedUpdates<K, A, F> {
     fold: Arc<F>,
     caching: bool,
     old_values: OldValues,
+    /// Whether the cache holds updates back.
+    holds_updates: bool,
     /// The time passed on at the last flush: what the cache holds back may be as old.
     flushed: Timestamp,
 }
@@ -75,7 +77,8 @@ impl<K: Data, A: Data, F> WindowedUpdates<K, A, F> {
         if caching && old_values == OldValues::Sent {
             context.store_mut(windows.store).keep_old_values();
         }
-        Self { windows, fold: Arc::clone(fold), caching, old_values, flushed: Timestamp::MIN }
+        let (fold, holds_updates) = (Arc::clone(fold), false);
+        Self { windows, fold, caching, old_values, holds_updates, flushed: Timestamp::MIN }
     }
 }
 
@@ -94,6 +97,7 @@ where
         rows: Rows<K, V>,
         context: &mut Context<'_, Windowed<K>, Change<A>>,
     ) -> Result<(), ProcessorError> {
+        self.holds_updates = self.caching;
         let store = context.store(self.windows.store);
         let (caching, time) = (self.caching, &mut self.windows.time);
         let sends_old = !caching && self.old_values == OldValues::Sent;
@@ -151,6 +155,7 @@ where
         context: &mut Context<'_, Windowed<K>, Change<A>>,
     ) -> Result<(), ProcessorError> {
         let (passed, time) = (context.passed_time(), self.windows.time);
+        self.holds_updates = false;
         self.flushed = time.pass_time(context.operator_time());
         let store = context.store(self.windows.store);
         let mut updates = Vec::new();
@@ -169,6 +174,10 @@ where
 
     fn pass_time(&self, time: Timestamp) -> Timestamp {
         if self.caching { self.flushed } else { self.windows.time.pass_time(time) }
+    }
+
+    fn holds_rows(&self) -> bool {
+        self.holds_updates
     }
 
     fn save(&self, out: &mut Vec<u8>) {
@@ -219,11 +228,13 @@ pub(crate) struct WindowedFinals<K, A, F> {
     fold: Arc<F>,
     /// Closed windows are left to forward, up to what time has closed.
     closing: Option<Closing>,
+    /// Whether any window is kept, be it open or about to be forwarded.
+    holds_windows: bool,
 }
 
 impl<K: Data, A: Data, F> WindowedFinals<K, A, F> {
     pub(crate) fn new(windows: Windows<K, A>, fold: &Arc<F>) -> Self {
-        Self { windows, fold: Arc::clone(fold), closing: None }
+        Self { windows, fold: Arc::clone(fold), closing: None, holds_windows: false }
     }
 
     /// Has what time has closed by now forwarded.
@@ -231,6 +242,7 @@ impl<K: Data, A: Data, F> WindowedFinals<K, A, F> {
         let floor = self.windows.time.floor();
         let oldest = store.oldest().filter(|oldest| *oldest < floor && self.closing.is_none());
         self.closing = oldest.map(|start| Closing { start, after: None }).or(self.closing.take());
+        self.holds_windows = store.oldest().is_some();
     }
 }
 
@@ -344,6 +356,10 @@ where
         self.windows.time.pass_time(held)
     }
 
+    fn holds_rows(&self) -> bool {
+        self.holds_windows
+    }
+
     fn save(&self, out: &mut Vec<u8>) {
         self.windows.time.save(out);
         if let Some(closing) = &self.closing {
@@ -361,6 +377,7 @@ where
             Some(closing) => store.expire_below(closing.start),
             None => self.windows.expire(store),
         }
+        self.holds_windows = store.oldest().is_some();
         Ok(())
     }
 }

@@ -69,25 +69,6 @@ impl Op {
 }
 
 impl Op {
-    /// Whether it forwards records that descend from no single one.
-    pub(crate) fn makes_rows(&self) -> bool {
-        let finals = |window: &Window| window.emit == Emit::Finals;
-        self.caches()
-            || match self {
-                Self::Windows(_, window, _) => finals(window),
-                Self::WindowsOfWindows(inner, outer) => finals(inner) || finals(outer),
-                other => matches!(other.deed(), Some(Deed::Tell(_) | Deed::TellByClock)),
-            }
-    }
-
-    /// What its processor does, if it runs one.
-    pub(crate) fn deed(&self) -> Option<&Deed> {
-        match self {
-            Self::Process(deed) | Self::ProcessValues(deed) => Some(deed),
-            _ => None,
-        }
-    }
-
     /// Whether it reads a topic of its own.
     pub(crate) fn reads_another_topic(&self) -> bool {
         matches!(self, Self::Other | Self::Join(_) | Self::LeftJoin(_) | Self::Updates(_))

@@ -1,6 +1,6 @@
 //! Time, ends of input and punctuations, where `time.rs` beside this folder leaves off.
 
-use crate::kit::{Outcome, by_hand, config, holds, key_in, read, read_windows, red, take, windows};
+use crate::kit::{Outcome, by_hand, config, holds, key_in, read, read_windows, take, windows};
 use headwater_core::record::Timestamp;
 use headwater_dsl::{EmitStrategy, KStream, KTable, StreamsBuilder};
 use headwater_engine::{
@@ -36,7 +36,7 @@ fn finals_of_finals(first_grace: u64, second_grace: u64) -> Outcome<Topology> {
 /// The second end of input reaches tasks that have taken nothing since the first.
 #[test]
 fn a_second_end_of_input_closes_windows_below_windows() {
-    red("16", "all[0]=1@5 all[100]=1@105", || {
+    holds("all[0]=1@5 all[100]=1@105", || {
         let driver = by_hand(finals_of_finals(0, 0)?, 1)?;
         for record in ["a=0@5", "a=0@105"] {
             take(&driver, record)?;
@@ -50,7 +50,7 @@ fn a_second_end_of_input_closes_windows_below_windows() {
 /// windows without grace, for their writer has told that it may still send it.
 #[test]
 fn windows_that_are_open_in_a_pause_are_not_late_below() {
-    red("new", "all[0]=1@5 all[40]=1@40 all[200]=1@200, 0 dropped", || {
+    holds("all[0]=1@5 all[40]=1@40 all[200]=1@200, 0 dropped", || {
         let driver = by_hand(finals_of_finals(50, 0)?, 2)?;
         let (first, other) = (key_in(0), key_in(1));
         take(&driver, &format!("{first}=0@5"))?;
@@ -171,7 +171,7 @@ fn a_punctuation_comes_before_the_time_marks_that_follow_its_record() {
 /// A table that is joined above a repartition and below it makes one sub-topology that feeds itself.
 #[test]
 fn input_can_be_complete_where_a_sub_topology_feeds_itself() {
-    red("new", "r=12@1", || {
+    holds("r=12@1", || {
         let builder = StreamsBuilder::new();
         let table = builder.table::<String, i64>("table");
         let stream = builder.stream::<String, i64>("in");

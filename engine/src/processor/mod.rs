@@ -219,6 +219,12 @@ pub trait BatchProcessor<In: Ports>: Send {
         time
     }
 
+    /// Whether it holds rows back that come out without another record: as time moves, or at a flush. A task whose input is
+    /// read to its end holds no time back below it, unless a node of it says so.
+    fn holds_rows(&self) -> bool {
+        false
+    }
+
     /// Appends what must survive with the commit beside the stores, such as the operator's own stream time.
     fn save(&self, out: &mut Vec<u8>) {
         let _ = out;

@@ -86,6 +86,11 @@ pub(crate) trait Node: Send {
     /// The operator time to pass on when the input stands at `time`.
     fn pass_time(&self, time: Timestamp) -> Timestamp;
 
+    /// Whether it holds rows back that come out without another record.
+    fn holds_rows(&self) -> bool {
+        false
+    }
+
     /// Appends what must survive with the commit.
     fn save(&self, out: &mut Vec<u8>);
 
@@ -258,6 +263,10 @@ impl<In: Ports, P: BatchProcessor<In>> Node for BatchNode<In, P> {
 
     fn pass_time(&self, time: Timestamp) -> Timestamp {
         self.processor.pass_time(time)
+    }
+
+    fn holds_rows(&self) -> bool {
+        self.processor.holds_rows()
     }
 
     fn save(&self, out: &mut Vec<u8>) {

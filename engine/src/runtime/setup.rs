@@ -14,7 +14,7 @@ use crate::{
 };
 use headwater_core::{
     ports::{
-        log::{Claim, Cleanup, Log, Owner, TopicSpec},
+        log::{Claim, Cleanup, Log, Offsets, Owner, TopicSpec},
         state::{State, StateError, StoreSpec},
     },
     record::{TopicName, TopicPartition},
@@ -186,14 +186,11 @@ fn make_task(
     let mut unread = None;
     let mut committed = |at: &TopicPartition| {
         let read = || {
-            Ok((
-                world.log.committed(&owner.group, at)?.map(|c| c.offset),
-                world.log.offsets(at)?.start,
-            ))
+            Ok((world.log.committed(&owner.group, at)?.map(|c| c.offset), world.log.offsets(at)?))
         };
         read().unwrap_or_else(|error| {
             unread = Some(error);
-            (None, 0)
+            (None, Offsets { start: 0, end: 0 })
         })
     };
     let made = blueprint.make(id, Now::on(&*world.clock), &mut open, &mut committed);

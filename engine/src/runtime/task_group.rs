@@ -137,11 +137,8 @@ impl TaskGroup {
         let mut all = true;
         for index in 0..self.tasks.len() {
             let Some(task) = self.tasks.get_mut(index) else { continue };
-            let finished = task.finish().map_err(failed(task.id))?;
-            if finished {
-                self.pass_on(index)?;
-            }
-            all &= finished;
+            all &= task.finish().map_err(failed(task.id))?;
+            self.pass_on(index)?;
         }
         Ok(all)
     }

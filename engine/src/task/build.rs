@@ -10,7 +10,10 @@ use crate::{
 };
 use hashbrown::HashMap;
 use headwater_core::{
-    ports::state::{Shard, StateError, StoreSpec},
+    ports::{
+        log::Offsets,
+        state::{Shard, StateError, StoreSpec},
+    },
     record::{Timestamp, TopicName, TopicPartition},
     serde::{Bytes, Utf8},
 };
@@ -19,6 +22,9 @@ use std::{collections::BTreeMap, sync::Arc};
 /// Opens a store's shard, restored to the end of its changelog.
 pub(crate) type OpenShard<'a> =
     dyn FnMut(&StoreSpec, u32) -> Result<Arc<dyn Shard>, StateError> + 'a;
+
+/// The offset that is committed for a partition, and what the partition holds.
+pub(crate) type Positions<'a> = dyn FnMut(&TopicPartition) -> (Option<i64>, Offsets) + 'a;
 
 /// All that tasks of one application are made from.
 #[derive(Debug, Clone)]
@@ -109,7 +115,7 @@ impl Blueprint {
         id: TaskId,
         now: Now,
         open: &mut OpenShard<'_>,
-        committed: &mut dyn FnMut(&TopicPartition) -> (Option<i64>, i64),
+        committed: &mut Positions<'_>,
     ) -> Result<Task, ProcessorError> {
         let missing =
             || ProcessorError::Topology(format!("there is no sub-topology for task {id}"));
@@ -152,16 +158,15 @@ impl Blueprint {
             bad_record: self.bad_record,
             rows_max: self.rows_max,
             told: HashMap::new(),
-            idle: false,
-            finished: false,
             taken: None,
-            ended: 0,
+            ended: Vec::new(),
             is_caught_up: false,
             forwarded: 0,
             records: 0,
         };
         task.read_positions()?;
         task.graph = Graph::new(self.slots(&mut task, sub, &local)?, self.rows_max);
+        task.ended = vec![false; task.graph.slots.len()];
         task.restore_times();
         Ok(task)
     }
@@ -170,7 +175,7 @@ impl Blueprint {
         &self,
         id: TaskId,
         local: &HashMap<usize, usize>,
-        committed: &mut dyn FnMut(&TopicPartition) -> (Option<i64>, i64),
+        committed: &mut Positions<'_>,
     ) -> Vec<Input> {
         let mut inputs = Vec::new();
         let mut nodes: Vec<_> = local.iter().collect();

@@ -88,6 +88,13 @@ impl Slot {
     }
 }
 
+fn flag(flags: &mut [bool], node: usize) -> &mut bool {
+    match flags.get_mut(node) {
+        Some(flag) => flag,
+        None => broken("there is a flag for each slot of a graph"),
+    }
+}
+
 /// A sub-topology with its processors made.
 pub(super) struct Graph {
     pub(super) slots: Vec<Slot>,
@@ -126,6 +133,36 @@ impl Graph {
     /// Whether any node has something left to forward.
     pub(super) fn is_pending(&self) -> bool {
         self.slots.iter().any(|slot| slot.progress == Progress::More)
+    }
+
+    /// Which nodes more may come to while it does to the slots of `sources`: those that lie below any of them.
+    pub(super) fn below(&self, sources: impl IntoIterator<Item = usize>) -> Vec<bool> {
+        let mut open = vec![false; self.slots.len()];
+        for source in sources {
+            *flag(&mut open, source) = true;
+        }
+        self.spread(&mut open);
+        open
+    }
+
+    /// Marks what lies below nodes that hold rows back or have some left to forward, beside what is marked already.
+    pub(super) fn mark_held(&self, open: &mut [bool]) {
+        for (node, slot) in self.slots.iter().enumerate() {
+            let holds = slot.progress == Progress::More
+                || matches!(&slot.action, Action::Process(node, _) if node.holds_rows());
+            *flag(open, node) |= holds;
+        }
+        self.spread(open);
+    }
+
+    fn spread(&self, open: &mut [bool]) {
+        // Parents come before children.
+        for (node, slot) in self.slots.iter().enumerate() {
+            if *flag(open, node) {
+                let edges = slot.children.iter().chain(&slot.ports);
+                edges.for_each(|edge| *flag(open, edge.child) = true);
+            }
+        }
     }
 
     /// Has nodes forward a chunk of what is left, the deepest first, so that none is handed rows while it has some left.

@@ -6,7 +6,7 @@ use crate::{
     topology::{Decoded, Decoder, Failure, InputState, Records, TimeMark, Topic},
 };
 use headwater_core::{
-    ports::log::Fetched,
+    ports::log::{Fetched, Offsets},
     record::{Timestamp, TopicPartition},
 };
 use std::{collections::VecDeque, sync::Arc};
@@ -76,6 +76,8 @@ pub(super) struct Input {
     pub(super) consumed: i64,
     /// The offset last committed.
     pub(super) committed: Option<i64>,
+    /// What lies below was written by runs before this one.
+    run_start: i64,
     /// The partition's end when it was last looked at.
     pub(super) end: i64,
     /// Whether the end has been looked at since it was last reached.
@@ -91,9 +93,9 @@ impl Input {
         (topic, partition): (Topic, TopicPartition),
         decoder: Box<dyn Decoder>,
         vector: Option<TimeVector>,
-        (committed, start): (Option<i64>, i64),
+        (committed, held): (Option<i64>, Offsets),
     ) -> Self {
-        let from = committed.unwrap_or(start).max(start);
+        let from = committed.unwrap_or(held.start).max(held.start);
         Self {
             node,
             topic,
@@ -103,6 +105,7 @@ impl Input {
             fetch_offset: from,
             consumed: from,
             committed,
+            run_start: held.end.max(from),
             end: from,
             at_end: false,
             declared_end: None,
@@ -154,7 +157,7 @@ impl Input {
             failures: VecDeque::new(),
         };
         if let Some(vector) = &self.vector {
-            chunk.read_times(vector.clone());
+            chunk.read_times(vector.clone(), self.run_start);
         }
         self.chunk = Some(chunk);
     }
@@ -246,8 +249,9 @@ impl Input {
 }
 
 impl Chunk {
-    /// Reads what the records say of time, as `vector` will stand when they are taken.
-    fn read_times(&mut self, mut vector: TimeVector) {
+    /// Reads what the records say of time, as `vector` will stand when they are taken. That an input was complete in a run
+    /// before this one, which began at `run_start`, says nothing of this one.
+    fn read_times(&mut self, mut vector: TimeVector, run_start: i64) {
         let raw = match &self.raw {
             Records::Written(raw) => raw,
             Records::Shared { rows, mark, .. } => {
@@ -259,7 +263,9 @@ impl Chunk {
         };
         self.times.reserve(raw.len());
         for (place, record) in raw.iter().enumerate() {
-            if let Some(mark) = TimeMark::read(&record)
+            let mark = TimeMark::read(&record);
+            let mark = mark.map(|m| if record.offset < run_start { m.of_earlier_run() } else { m });
+            if let Some(mark) = mark
                 && vector.apply(mark)
             {
                 self.said.push_back((place, mark));
@@ -288,5 +294,50 @@ impl Chunk {
             failures.push(failure);
         }
         (!failures.is_empty()).then_some(failures)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::{Decoded, InputState, TaskId};
+    use headwater_core::record::{RecordSet, RecordSetBuilder, TopicName};
+
+    /// For records that are marks alone.
+    struct Marks;
+
+    impl Decoder for Marks {
+        fn decode(&mut self, _: &RecordSet, _: &[Timestamp], _: usize, _: usize) -> Decoded {
+            unreachable!("a mark is not decoded")
+        }
+    }
+
+    /// An input at offset 0 of a repartition topic that ended at `run_start` when this run began.
+    fn input(run_start: i64) -> Input {
+        let topic = TopicName::new("app-by-key-repartition").unwrap();
+        let partition = TopicPartition::new(topic, 0);
+        let decoder = Box::new(Marks);
+        let held = Offsets { start: 0, end: run_start };
+        let topic = Topic::Repartition(TopicName::new("by-key").unwrap());
+        Input::new(0, (topic, partition), decoder, Some(TimeVector::new(1)), (Some(0), held))
+    }
+
+    #[test]
+    fn that_the_input_was_complete_is_not_believed_of_an_earlier_run() {
+        let mark = TimeMark {
+            sender: TaskId { sub: 0, partition: 0 },
+            time: 7,
+            input: InputState::Complete,
+        };
+        let mut records = RecordSetBuilder::default();
+        mark.write(&mut records).unwrap();
+        let fetched = Fetched { records: records.build(), next_offset: 1, end: 1 };
+        for (run_start, is_complete) in [(1, false), (0, true)] {
+            let mut input = input(run_start);
+            input.feed(fetched.clone().into());
+            while input.pass(10).is_some() {}
+            let vector = input.vector.unwrap();
+            assert_eq!((vector.time(), vector.is_complete()), (7, is_complete));
+        }
     }
 }

@@ -84,14 +84,10 @@ pub(crate) struct Task {
     rows_max: usize,
     /// What the readers of each repartition topic were told last, by the slot that writes it.
     told: HashMap<usize, (Timestamp, InputState)>,
-    /// Whether the last step that took nothing found every input at its end.
-    idle: bool,
-    /// Whether all nodes have been told that the input is complete, and nothing has come since.
-    finished: bool,
     /// The run taken last, until what it makes due has been done.
     taken: Option<TakenRun>,
-    /// How many nodes, from the first on, have been told that the input is complete.
-    ended: usize,
+    /// Which nodes have been told that all that comes to them is complete, and nothing more has since.
+    ended: Vec<bool>,
     /// Whether what the last commit may have left undone has been done.
     is_caught_up: bool,
     /// Rows that nodes forwarded of what they had left.
@@ -175,7 +171,6 @@ impl Task {
         let mut heads: Vec<(Timestamp, usize)> = heads.collect();
         heads.sort_unstable();
         let Some((_, first)) = heads.first().copied() else {
-            self.idle = !passed;
             return Ok(if passed { Step::Ran } else { Step::Idle });
         };
         // What the first row says of time holds before it, as if a mark had said it.
@@ -188,8 +183,8 @@ impl Task {
         }
         let limit = self.limit(first, heads.get(1).copied());
         if let Some(run) = self.input_mut(first).take(limit) {
-            (self.idle, self.finished, self.resources.changed) = (false, false, true);
-            self.ended = 0;
+            self.resources.changed = true;
+            self.reopen(first);
             self.run(first, run)?;
             if self.proceed()? {
                 self.pass(first)?;
@@ -281,13 +276,14 @@ impl Task {
         Ok(!self.graph.is_pending())
     }
 
-    /// Tells the nodes below an input what its time is now: that which a repartition topic carries, or the task's.
+    /// Tells the nodes below an input what its time is now, if it is one that a repartition topic carries, and those below
+    /// external ones the task's, which stands where the largest timestamp from any input does.
     fn tell_time(&mut self, index: usize) -> Result<(), ProcessorError> {
         if !self.graph.keeps_time {
             return Ok(());
         }
         if let Some(time) = self.input(index).vector.as_ref().map(TimeVector::time) {
-            return self.advance(index, time);
+            self.advance(index, time)?;
         }
         for index in 0..self.inputs.len() {
             if self.input(index).vector.is_none() {
@@ -325,6 +321,9 @@ impl Task {
                 let origin = Origin { input: index, source: &source };
                 self.write_dead_letters(failures, Some(origin))?;
             }
+            if self.input(index).vector.as_ref().is_some_and(|vector| !vector.is_complete()) {
+                self.reopen(index);
+            }
             self.tell_time(index)?;
             if !self.forward_more()? {
                 break;
@@ -333,30 +332,40 @@ impl Task {
         Ok(any)
     }
 
-    /// Tells every node that the input is complete, once it is: all inputs at their end, and the writers of repartition
-    /// topics complete too. True if it has been told, and nothing has come since.
-    pub(crate) fn finish(&mut self) -> Result<bool, ProcessorError> {
-        let complete = self.inputs.iter().all(|input| {
-            input.is_at_end() && input.vector.as_ref().is_none_or(TimeVector::is_complete)
-        });
-        if self.finished || !complete || !self.proceed()? {
-            return Ok(self.finished);
+    /// More has come, or may come, from an input whose end nodes may have been told.
+    fn reopen(&mut self, index: usize) {
+        let below = self.graph.below([self.input(index).node]);
+        for (ended, is_below) in self.ended.iter_mut().zip(below) {
+            *ended &= !is_below;
         }
-        while self.ended < self.graph.slots.len() {
-            let node = self.ended;
-            self.ended += 1;
+    }
+
+    /// Tells every node that all that comes to it is complete, once it is: the inputs above it at their end, and those of
+    /// repartition topics declared complete by their writers. That may be the task itself, which then has told the nodes
+    /// above the sink before. True if all have been told, and nothing has come since.
+    pub(crate) fn finish(&mut self) -> Result<bool, ProcessorError> {
+        let is_open = |input: &&Input| {
+            let is_complete = input.vector.as_ref().is_none_or(TimeVector::is_complete);
+            !input.is_at_end() || !is_complete
+        };
+        let open = self.inputs.iter().filter(is_open).map(|input| input.node);
+        let open = self.graph.below(open);
+        for (node, is_open) in open.into_iter().enumerate() {
+            if is_open || self.ended.get(node).copied().unwrap_or(true) {
+                continue;
+            }
+            if !self.proceed()? {
+                return Ok(false);
+            }
+            self.ended.get_mut(node).into_iter().for_each(|ended| *ended = true);
             self.resources.changed = true;
             for event in [Event::End, Event::Flush] {
                 let moment = self.moment(None);
                 self.graph.raise(node, event, &mut self.resources, moment)?;
             }
             self.write_dead_letters(Vec::new(), None)?;
-            if !self.forward_more()? {
-                return Ok(false);
-            }
         }
-        self.finished = true;
-        Ok(self.finished)
+        Ok(self.proceed()? && self.ended.iter().all(|ended| *ended))
     }
 
     /// Fires the wall-clock punctuations that are due, once each, however many due points have gone by.
@@ -424,16 +433,29 @@ impl Task {
         format!("node {node}, {record}: {}", letter.cause)
     }
 
+    /// How much of its input each node has: *idle* if all that is there has been taken and no row is held back above it, so
+    /// that nothing comes to it unless more is taken.
+    fn input_states(&self) -> impl Iterator<Item = InputState> + use<> {
+        let open = self.inputs.iter().filter(|input| !input.is_at_end());
+        let mut open = self.graph.below(open.map(|input| input.node));
+        self.graph.mark_held(&mut open);
+        self.ended.clone().into_iter().zip(open).map(|(ended, open)| match (ended, open) {
+            (true, _) => InputState::Complete,
+            (false, true) => InputState::Open,
+            (false, false) => InputState::Idle,
+        })
+    }
+
     /// The records on their way to repartition topics, with a time mark after them on every partition: wherever records
     /// were written, time has moved, or what is told of the input has changed.
     pub(crate) fn sends(&mut self) -> Result<Vec<(Topic, u32, Records)>, ProcessorError> {
-        let input = match (self.finished, self.idle && !self.graph.is_pending()) {
-            (true, _) => InputState::Complete,
-            (false, true) => InputState::Idle,
-            (false, false) => InputState::Open,
-        };
         let mut sends = Vec::new();
-        for (index, slot) in self.graph.slots.iter_mut().enumerate() {
+        if !self.graph.keeps_time {
+            return Ok(sends);
+        }
+        let states = self.input_states();
+        let slots = self.graph.slots.iter_mut().zip(states);
+        for (index, (slot, input)) in slots.enumerate() {
             let (Action::Write(_, records), Some(topic @ Topic::Repartition(_))) =
                 (&mut slot.action, &slot.topic)
             else {

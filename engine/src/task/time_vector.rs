@@ -122,11 +122,8 @@ impl TimeVector {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.time.to_be_bytes().to_vec();
         for (sender, Writer { time, input }) in &self.writers {
-            let input = match input {
-                InputState::Open => InputState::Open,
-                InputState::Idle | InputState::Complete => InputState::Idle,
-            };
-            bytes.extend(TimeMark { sender: *sender, time: *time, input }.to_bytes());
+            let mark = TimeMark { sender: *sender, time: *time, input: *input };
+            bytes.extend(mark.of_earlier_run().to_bytes());
         }
         bytes
     }

@@ -79,6 +79,15 @@ impl TimeMark {
         Some(Self { sender, time: Timestamp::from_be_bytes(*time), input })
     }
 
+    /// The mark as those who go on from a commit read it: another run may bring more.
+    pub(crate) fn of_earlier_run(self) -> Self {
+        let input = match self.input {
+            InputState::Open => InputState::Open,
+            InputState::Idle | InputState::Complete => InputState::Idle,
+        };
+        Self { input, ..self }
+    }
+
     /// Appends the mark as a record of its own.
     pub(crate) fn write(self, records: &mut RecordSetBuilder) -> Result<(), SetFull> {
         let mut headers = Vec::new();
