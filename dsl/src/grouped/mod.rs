@@ -6,13 +6,20 @@ pub use windowed::TimeWindowedKStream;
 
 use crate::{
     DefaultSerde, KTable, Materialized, TimeWindows,
-    operator::Aggregate,
+    operator::Fold,
     plan::{NodeId, OperatorKind, Plan, Serdes, Step},
-    table::Stored,
+    table::{Change, OldValues, Stored},
 };
 use headwater_core::serde::{Data, SharedSerde};
-use headwater_engine::store::KeyValueStore;
+use headwater_engine::{
+    kernel::{self, Aggregate},
+    processor::Rows,
+    store::KeyValueStore,
+};
 use std::{fmt, sync::Arc};
+
+/// What an aggregation forwards.
+type Changes<K, A> = Rows<K, Change<A>>;
 
 /// A stream grouped by its key; see [`KStream::group_by_key`](crate::KStream::group_by_key).
 ///
@@ -133,9 +140,10 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
             SharedSerde::clone(&key),
             SharedSerde::clone(&value),
         ));
-        let (name, fold) = (Arc::clone(&store), Arc::new(fold));
-        let node = self.plan.table_operator::<K, V, _>(step, move |context, old_values| {
-            Aggregate::<K, A, F>::open(context, &name, &fold, caching, old_values)
+        let (name, fold, keys) = (Arc::clone(&store), Arc::new(fold), SharedSerde::clone(&key));
+        let node = self.plan.node::<Rows<K, V>, Changes<K, A>, _>(step, move |context, old| {
+            let (skin, emit) = (Fold::<K, V, A, F, ()>::new(&fold, &keys), emit(caching, old));
+            Aggregate::open(skin, &name, emit, context)
         });
         let (plan, view) = (self.plan.clone(), Arc::new(Stored(store)));
         KTable { plan, node, key: Some(key), value: Some(value), view, stored: true }
@@ -150,6 +158,11 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         let step = Step::new(kind, name, &[keyed]).with_store(&store);
         (store.into(), step)
     }
+}
+
+/// When and how updates come out.
+fn emit(is_cached: bool, old_values: OldValues) -> kernel::Emit {
+    kernel::Emit { is_cached, with_old: old_values == OldValues::Sent }
 }
 
 /// Counts.

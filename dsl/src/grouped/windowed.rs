@@ -1,19 +1,24 @@
 //! Grouped streams cut into windows, and their aggregations.
 
-use super::{KGroupedStream, aggregating, count, reducing};
+use super::{KGroupedStream, aggregating, count, emit, reducing};
 use crate::{
     DefaultSerde, EmitStrategy, KTable, Materialized, TimeWindows,
-    operator::{WindowTime, WindowedFinals, WindowedUpdates, Windows},
+    operator::Fold,
     plan::OperatorKind,
     settings::Emit,
-    table::StoredWindows,
+    table::{Change, StoredWindows},
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
-    store::{WindowStore, Windowed, WindowedSerde},
+    kernel::{WindowedFinals, WindowedUpdates, Windows},
+    processor::Rows,
+    store::{Window, WindowStore, Windowed, WindowedSerde},
     topology::TopologyError,
 };
 use std::{fmt, sync::Arc};
+
+/// What a windowed aggregation forwards.
+type Results<K, A> = Rows<Windowed<K>, Change<A>>;
 
 /// A grouped stream cut into windows; see [`KGroupedStream::windowed_by`].
 ///
@@ -124,15 +129,17 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
             SharedSerde::clone(&serdes.key),
             SharedSerde::clone(&value),
         ));
-        let (name, fold, time) =
-            (Arc::clone(&store), Arc::new(fold), WindowTime::new(self.windows));
+        let (name, fold, keys) =
+            (Arc::clone(&store), Arc::new(fold), SharedSerde::clone(&serdes.key));
+        let windows =
+            Windows { size_ms: self.windows.size_ms(), grace_ms: self.windows.grace_ms() };
+        let skin = move || Fold::<K, V, A, F, Window>::new(&fold, &keys);
         let node = match self.emit.on {
-            Emit::Close => plan.operator::<K, V, _>(step, move |context| {
-                Ok(WindowedFinals::<K, A, F>::new(Windows::open(context, &name, time)?, &fold))
+            Emit::Close => plan.node::<Rows<K, V>, Results<K, A>, _>(step, move |context, _| {
+                WindowedFinals::open(skin(), &name, windows, context)
             }),
-            Emit::Update => plan.table_operator::<K, V, _>(step, move |context, old_values| {
-                let windows = Windows::open(context, &name, time)?;
-                Ok(WindowedUpdates::new(context, windows, &fold, caching, old_values))
+            Emit::Update => plan.node::<Rows<K, V>, Results<K, A>, _>(step, move |context, old| {
+                WindowedUpdates::open(skin(), &name, windows, emit(caching, old), context)
             }),
         };
         let key = WindowedSerde::new(SharedSerde::clone(&serdes.key), self.windows.size_ms());

@@ -5,12 +5,12 @@
 //! - No operator knows how it is scheduled: the same records in batches of any size give the same results.
 //! - A null is in the types: an operator drops what its type lets through and its rule excludes, and counts it.
 
-mod aggregate;
 mod branch;
 mod drop_null;
 mod filter;
 mod flat_map;
 mod flat_map_values;
+mod fold;
 mod for_each;
 mod map;
 mod map_values;
@@ -22,15 +22,13 @@ mod table_join;
 mod table_source;
 mod table_values;
 mod to_stream;
-mod window_time;
-mod windowed_aggregate;
 
-pub(crate) use aggregate::Aggregate;
 pub(crate) use branch::{Branch, Predicates};
 pub(crate) use drop_null::{DropNullKeys, DropNullValues};
 pub(crate) use filter::Filter;
 pub(crate) use flat_map::FlatMap;
 pub(crate) use flat_map_values::FlatMapValues;
+pub(crate) use fold::Fold;
 pub(crate) use for_each::ForEach;
 pub(crate) use map::Map;
 pub(crate) use map_values::MapValues;
@@ -41,5 +39,3 @@ pub(crate) use table_join::{LeftTableJoin, TableJoin};
 pub(crate) use table_source::TableSource;
 pub(crate) use table_values::{Needless, TableValues};
 pub(crate) use to_stream::ToStream;
-pub(crate) use window_time::WindowTime;
-pub(crate) use windowed_aggregate::{WindowedFinals, WindowedUpdates, Windows};

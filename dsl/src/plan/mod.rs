@@ -18,9 +18,10 @@ mod repartition;
 use crate::table::{NeedsOld, OldValues};
 use headwater_core::serde::Data;
 use headwater_engine::{
+    node::{self, Payload},
     processor::{BatchProcessor, InitContext, Processor, ProcessorError, Rows},
     store::StoreBuilder,
-    topology::{Consumed, Produced, Topology, TopologyError},
+    topology::{Consumed, Port, Produced, Topology, TopologyError},
 };
 use std::{any::TypeId, cell::RefCell, rc::Rc, sync::Arc};
 
@@ -282,6 +283,27 @@ impl Plan {
             let supplier = Arc::clone(&supplier);
             let supplier = move |context: &mut InitContext<'_>| supplier(context, old_values);
             topology.add_operator(name, supplier, &[parents]).map(drop)
+        };
+        self.0.borrow_mut().add(step, Box::new(lower))
+    }
+
+    /// A node that takes rows of `In` and forwards rows of `Out`; `make` is told whether with old values.
+    pub(crate) fn node<In: Payload, Out: Payload, N: node::Node + 'static>(
+        &self,
+        step: Step,
+        make: impl Fn(&mut InitContext<'_>, OldValues) -> Result<N, ProcessorError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> NodeId {
+        let make = Arc::new(make);
+        let lower = move |topology: &mut Topology,
+                          Lowered { name, parents, old_values }: Lowered<'_>| {
+            let make = Arc::clone(&make);
+            let make = move |context: &mut InitContext<'_>| {
+                Ok(Box::new(make(context, old_values)?) as Box<dyn node::Node>)
+            };
+            topology.add_node::<Out>(name, make, &[Port::of::<In>(parents)]).map(drop)
         };
         self.0.borrow_mut().add(step, Box::new(lower))
     }

@@ -11,29 +11,25 @@
 //!   a batch never shows in a result.
 
 mod context;
+mod erased;
 mod error;
-mod node;
-mod payload;
+mod init;
 mod ports;
 mod record;
+mod rows;
 
-pub use context::{
-    Cancellable, ChildPort, Context, InitContext, PunctuationType, RecordMetadata, Stores,
-};
+pub use context::{Context, RecordMetadata, Stores};
 pub use error::ProcessorError;
-
-pub use payload::{Payload, Pending, Rows, RunLimit};
+pub use init::{Cancellable, ChildPort, InitContext, PunctuationType};
 pub use ports::{Either, Ports};
 pub use record::Record;
+pub use rows::Rows;
 
-pub(crate) use context::{
-    Call, DeadLetter, Moment, Now, PortSpec, Punctuation, Resources, Source, TIMESTAMP_ERROR,
-};
-pub(crate) use node::{
-    BatchNode, Event, Forwarded, MakeNode, Node, Output, OutputTime, ProcessorNode, mistyped,
-};
-pub(crate) use record::NO_TIME;
+pub(crate) use erased::{BatchNode, ProcessorNode, mistyped};
+pub(crate) use init::{PortSpec, Punctuation};
+pub(crate) use record::{MADE, NO_TIME};
 
+use crate::node::Progress;
 use headwater_core::{record::Timestamp, serde::Data};
 
 /// A step of a topology: takes records of one type, forwards records of another.
@@ -113,15 +109,6 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
         let _ = (key, time, context);
         Ok(())
     }
-}
-
-/// Whether a node has forwarded all that follows from what it has taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// All of it.
-    Done,
-    /// Not yet: what is left is output alone.
-    More,
 }
 
 /// A built-in operator: takes records a batch at a time, at one port or several, and keeps operator time.

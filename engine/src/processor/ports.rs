@@ -1,6 +1,7 @@
 //! What an operator takes: the rows of one port, or of one of several.
 
-use super::{Payload, ProcessorError, Rows, mistyped};
+use super::{ProcessorError, Rows, mistyped};
+use crate::node::Payload;
 use headwater_core::serde::Data;
 use std::any::TypeId;
 

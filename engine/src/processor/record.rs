@@ -1,9 +1,7 @@
 //! The typed record that processors see.
 
+use crate::node::{NO_ORIGIN, Stamp};
 use headwater_core::record::{Headers, Timestamp};
-
-/// The origin of a record that was made from nothing; forwarding gives it that of the record at hand, if there is one.
-pub(crate) const NO_ORIGIN: u32 = u32::MAX;
 
 /// Set in the origin of a record that was made at a place, not from the record there: when a timer fell due.
 pub(crate) const MADE: u32 = 1 << 31;
@@ -55,11 +53,9 @@ impl<K, V> Record<K, V> {
         Self { timestamp, ..self }
     }
 
-    /// The operator time before it, for operators that keep time.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn operator_time(&self) -> Timestamp {
-        self.at
+    /// What it has beside key, value and headers.
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp { origin: self.origin, timestamp: self.timestamp, at: self.at }
     }
 
     /// The same record at another operator time: what an operator that holds rows back has passed on.

@@ -8,7 +8,7 @@ use super::{
     task_group::Surroundings,
 };
 use crate::{
-    processor::Now,
+    node::Now,
     task::{Blueprint, Task},
     topology::{Plan, TaskId, Topic, Topology, TopologyError, sources},
 };

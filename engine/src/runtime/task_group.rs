@@ -5,7 +5,8 @@ use super::{
     exchange::{Exchange, Taken},
 };
 use crate::{
-    processor::{Now, ProcessorError},
+    node::Now,
+    processor::ProcessorError,
     task::{Step, Task, TaskCommit},
     topology::{TaskId, Topic},
 };

@@ -217,6 +217,15 @@ impl<V: Data> Form<V> {
         Ok(cache.insert(key))
     }
 
+    /// Why there is no place for the key of a row, if there is none.
+    pub(super) fn refusal(&self, keys: &KeyBatch, row: usize) -> Option<StoreError> {
+        match (keys.get(row), keys.refused(row)) {
+            (Some(key), _) => self.key_check.as_ref()?(key).err().map(|e| self.id.refused_key(e)),
+            (None, Some(why)) => Some(self.id.refused_key(why.clone())),
+            (None, None) => Some(StoreError::NullKey),
+        }
+    }
+
     /// Adds what the state has of a key that is not cached; nothing if it has none and the key cannot be read back.
     pub(super) fn load(
         &self,

@@ -14,6 +14,8 @@ struct End {
 pub struct KeyBatch {
     bytes: Vec<u8>,
     ends: Vec<End>,
+    /// Why rows have no key, but for null, by row.
+    refused: Vec<(usize, SerdeError)>,
 }
 
 impl KeyBatch {
@@ -21,12 +23,16 @@ impl KeyBatch {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
+        self.refused.clear();
     }
 
     /// Adds the key that `write` appends. A row whose key is null (`Ok(false)`) or has no form in bytes has none.
     pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<bool, SerdeError>) {
         let before = self.bytes.len();
-        let is_key = write(&mut self.bytes).unwrap_or(false);
+        let is_key = write(&mut self.bytes).unwrap_or_else(|why| {
+            self.refused.push((self.ends.len(), why));
+            false
+        });
         if !is_key {
             self.bytes.truncate(before);
         }
@@ -43,6 +49,20 @@ impl KeyBatch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
+    }
+
+    /// The key of a row.
+    #[must_use]
+    pub fn get(&self, row: usize) -> Option<&[u8]> {
+        let end = self.ends.get(row).filter(|end| end.is_key)?;
+        let before = row.checked_sub(1).and_then(|before| self.ends.get(before));
+        self.bytes.get(before.map_or(0, |before| before.at)..end.at)
+    }
+
+    /// Why a row has no key; none if it has one, or null.
+    pub(super) fn refused(&self, row: usize) -> Option<&SerdeError> {
+        let place = self.refused.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+        self.refused.get(place).map(|(_, why)| why)
     }
 
     /// The keys, row by row.
@@ -70,6 +90,9 @@ mod tests {
             });
         }
         keys.push(|_| Ok(true));
+        let refused: Vec<_> = (0..5).map(|row| keys.refused(row).is_some()).collect();
+        assert_eq!(refused, [false, false, true, false, false]);
+        assert!((0..5).map(|row| keys.get(row)).eq(keys.iter()));
         let keys: Vec<_> = keys.iter().collect();
         assert_eq!(keys, [Some(&b"k"[..]), None, None, Some(b"k"), Some(b"")]);
     }

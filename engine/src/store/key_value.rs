@@ -1,17 +1,17 @@
 //! Key-value stores: the newest value of each key, with its timestamp.
 
 use super::{
-    KeyBatch, KeyValueBytes, Slot, StateStore, StoreBuilder, StoreChanges, StoreError, Updated,
+    KeyBatch, KeyValueBytes, Slot, StateStore, StoreBuilder, StoreChanges, StoreError,
     ValueAndTimestamp,
     form::{Form, Keys, StoreId},
     scan::as_slice,
 };
 use headwater_core::{
     ports::state::{Order, Shard, StateError},
-    record::{Headers, Timestamp},
+    record::Timestamp,
     serde::{Data, SharedSerde},
 };
-use std::{ops::RangeBounds, sync::Arc};
+use std::{any::Any, ops::RangeBounds, sync::Arc};
 
 /// The newest value of each key: a shell of the key's type around [`KeyValueBytes`].
 pub struct KeyValueStore<K, V> {
@@ -22,29 +22,6 @@ pub struct KeyValueStore<K, V> {
 }
 
 opaque_debug!(KeyValueStore<K, V>);
-
-/// A row that changed since the last flush: an [`Updated`] entry with its key read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Update<K, V> {
-    /// The key.
-    pub key: K,
-    /// The value that it has now.
-    pub new: Option<V>,
-    /// The value that it had at the last flush, if the store keeps it.
-    pub old: Option<V>,
-    /// In ms.
-    pub timestamp: Timestamp,
-    /// The headers that were kept with its last change.
-    pub headers: Option<Box<Headers>>,
-}
-
-impl<K: Data, V: Data> Update<K, V> {
-    pub(super) fn read(keys: &Keys<K>, updated: Updated<'_, V>) -> Result<Self, StateError> {
-        let Updated { entry, old, headers } = updated;
-        let (key, new) = (keys.read(entry.key)?, entry.value.cloned());
-        Ok(Self { key, new, old, timestamp: entry.timestamp, headers })
-    }
-}
 
 impl<K: Data, V: Data> KeyValueStore<K, V> {
     /// Declares such a store.
@@ -185,26 +162,6 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
         put
     }
 
-    /// As [`KeyValueBytes::keep_old_values`].
-    pub fn keep_old_values(&mut self) {
-        self.entries.keep_old_values();
-    }
-
-    /// As [`KeyValueBytes::keep_headers`].
-    pub fn keep_headers(&mut self, slot: Slot, headers: Option<Box<Headers>>) {
-        self.entries.keep_headers(slot, headers);
-    }
-
-    /// The rows that changed since this was called last or since the last commit, in the order of their first change.
-    ///
-    /// # Errors
-    ///
-    /// A key cannot be read back.
-    pub fn take_updates(&mut self) -> impl Iterator<Item = Result<Update<K, V>, StateError>> {
-        let Self { keys, entries, .. } = self;
-        entries.take_updates().map(|updated| Update::read(keys, updated))
-    }
-
     /// The entries whose keys lie within `range`, by their keys' bytes; see [`KeyValueBytes::scan`].
     ///
     /// # Errors
@@ -269,6 +226,10 @@ impl<K: Data, V: Data> StateStore for KeyValueStore<K, V> {
 
     fn dirty_bytes(&self) -> usize {
         self.entries.dirty_bytes()
+    }
+
+    fn by_bytes(&mut self) -> &mut dyn Any {
+        &mut self.entries
     }
 
     fn shard(&self) -> &Arc<dyn Shard> {

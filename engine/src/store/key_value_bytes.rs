@@ -9,7 +9,7 @@ use super::{
 use headwater_core::{
     ports::state::{KeyRange, Order, Shard, StateError},
     record::{Headers, RecordSetBuilder, Timestamp},
-    serde::Data,
+    serde::{Data, SerdeError},
 };
 use std::sync::Arc;
 
@@ -82,6 +82,18 @@ impl<V: Data> KeyValueBytes<V> {
             )?;
         }
         Ok(slots.into_iter().map(|slot| slot.map(Slot)).collect())
+    }
+
+    /// Why [`locate`](Self::locate) has no place for the key of a row, if it has none.
+    #[must_use]
+    pub fn refusal(&self, keys: &KeyBatch, row: usize) -> Option<StoreError> {
+        self.form.refusal(keys, row)
+    }
+
+    /// The error for a key of this store that cannot be read back.
+    #[must_use]
+    pub fn unreadable(&self, cause: &SerdeError) -> StateError {
+        self.form.id.unreadable(cause)
     }
 
     /// Where the store holds `key`, read from the state if it is not cached: good until the call of the processor ends.

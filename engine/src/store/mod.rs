@@ -45,13 +45,13 @@ mod windowed;
 
 pub use error::StoreError;
 pub use key_batch::KeyBatch;
-pub use key_value::{KeyValueStore, Update};
+pub use key_value::KeyValueStore;
 pub use key_value_bytes::{EntryRef, KeyValueBytes, Slot, Updated};
 pub use scan::Scanned;
 pub use time::TimeStore;
 pub use time_bytes::{TimeBytes, Timed};
 pub use timers::Timers;
-pub use window::{WindowChunk, WindowEntry, WindowStore};
+pub use window::{WindowEntry, WindowStore};
 pub use window_bytes::{WindowBytes, WindowSlot};
 pub use windowed::{Window, Windowed, WindowedSerde};
 
@@ -135,6 +135,9 @@ pub trait StateStore: Any + Send {
 
     /// About how many bytes its uncommitted changes will take in the changelog.
     fn dirty_bytes(&self) -> usize;
+
+    /// The store without the type of its keys, for the kernel; itself, if its keys have one form.
+    fn by_bytes(&mut self) -> &mut dyn Any;
 
     /// Its shard.
     fn shard(&self) -> &Arc<dyn Shard>;

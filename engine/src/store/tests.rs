@@ -104,8 +104,10 @@ fn a_batch_asks_the_state_once_for_each_key_that_is_not_cached() {
     let batch = keys("c a b a ∅ x c");
     let slots = store.locate(batch.iter()).unwrap();
     assert_eq!(shard.take_looked_up(), [&b"a"[..], b"c", b"x"]);
-    let sums: Vec<_> =
-        slots.iter().map(|slot| slot.map(|slot| store.update_at(slot, add).unwrap())).collect();
+    let sums: Vec<_> = slots
+        .iter()
+        .map(|slot| slot.map(|slot| store.by_bytes().update(slot, add).unwrap()))
+        .collect();
     assert_eq!(sums, [Some(2), Some(2), Some(2), Some(3), None, Some(1), Some(3)]);
     store.locate(batch.iter()).unwrap();
     assert!(shard.take_looked_up().is_empty(), "also that a key is absent is known by now");
@@ -136,8 +138,8 @@ fn changes_can_be_read_by_their_keys_bytes() {
 
 /// Key, old and new value, and headers of what changed since the last flush.
 fn updates(store: &mut Counts) -> Vec<(String, Option<i64>, Option<i64>, usize)> {
-    let rows = store.take_updates().map(|row| {
-        let Update { key, old, new, headers, .. } = row.unwrap();
+    let rows = store.by_bytes().take_updates().map(|Updated { entry, old, headers }| {
+        let (key, new) = (String::from_utf8(entry.key.to_vec()), entry.value.copied());
         (key.unwrap(), old, new, headers.map_or(0, |headers| headers.iter().count()))
     });
     rows.collect()
@@ -147,7 +149,7 @@ fn updates(store: &mut Counts) -> Vec<(String, Option<i64>, Option<i64>, usize)>
 fn a_flush_tells_what_changed_since_the_last_one_and_what_was_there_then() {
     let shard = Arc::default();
     let mut store = counts(&shard);
-    store.keep_old_values();
+    store.by_bytes().keep_old_values();
     let row = |key: &str, old, new| (key.to_owned(), old, new, 0);
     for key in keys("b a b") {
         store.update(&key, add).unwrap();
@@ -163,7 +165,7 @@ fn a_flush_tells_what_changed_since_the_last_one_and_what_was_there_then() {
     assert_eq!(updates(&mut store), [row("a", Some(1), None)]);
     // From the state, also where nobody has read the key.
     let mut store = counts(&shard);
-    store.keep_old_values();
+    store.by_bytes().keep_old_values();
     store.put(&Some("b".to_owned()), Some(9), 0).unwrap();
     assert_eq!(updates(&mut store), [row("b", Some(3), Some(9))]);
 }
@@ -177,7 +179,9 @@ fn a_flush_gives_the_headers_of_the_last_record() {
     headers.add("trace", Some(vec![0; 1_000]));
     let mut update = |place: usize, headers: Option<&Headers>| {
         store.update_at(slots[place], add).unwrap();
-        store.keep_headers(slots[place], headers.map(|headers| Box::new(headers.clone())));
+        store
+            .by_bytes()
+            .keep_headers(slots[place], headers.map(|headers| Box::new(headers.clone())));
     };
     update(0, Some(&headers));
     update(1, Some(&headers));
@@ -219,7 +223,10 @@ fn add_windowed(store: &mut Windows, rows: &str) -> Vec<Option<i64>> {
         |row: &str| row.split_once('@').map(|(key, start)| (key.to_owned(), start.parse().ok()));
     let rows: Vec<(String, Option<Timestamp>)> = rows.split(' ').filter_map(row).collect();
     let slots = store.locate(rows.iter().map(|(key, _)| key), |row| rows[row].1).unwrap();
-    slots.into_iter().map(|slot| slot.map(|slot| store.update_at(slot, add).unwrap())).collect()
+    slots
+        .into_iter()
+        .map(|slot| slot.map(|slot| store.by_bytes().update(slot, add).unwrap()))
+        .collect()
 }
 
 #[test]
@@ -248,7 +255,7 @@ fn an_expired_window_leaves_its_place_to_the_next() {
     for start in (0..200).step_by(10) {
         assert_eq!(add_windowed(&mut store, &format!("a@{start} b@{start}")), [Some(1), Some(1)]);
         store.expire_below(start);
-        assert_eq!(store.oldest(), Some(start));
+        assert_eq!(store.by_bytes().oldest(), Some(start));
         shard.publish(&mut *store, u64::try_from(start).unwrap() + 1);
     }
     let left: Vec<_> =
@@ -344,7 +351,7 @@ fn a_value_that_cannot_be_kept_leaves_the_old_one() {
     shard.publish(&mut *store, 1);
     // A refused change of an entry that has none since the commit leaves nothing to commit.
     let slots = store.locate([1].iter()).unwrap();
-    let refused = store.update_at(slots[0].unwrap(), |entry, _| *entry = Some(7));
+    let refused = store.by_bytes().update(slots[0].unwrap(), |entry, _| *entry = Some(7));
     assert!(refused.is_err());
     assert_eq!(store.by_bytes().take_updates().count(), 0);
     assert_eq!(store.get(&1).unwrap(), Some(kept));
@@ -368,7 +375,7 @@ fn a_new_key_that_cannot_be_read_back_has_no_place() {
             slots.iter().map(Option::is_some).collect::<Vec<_>>(),
             [false, true, false, true, false]
         );
-        store.update_at(slots[1].unwrap(), add).unwrap();
+        store.by_bytes().update(slots[1].unwrap(), add).unwrap();
         // Once more over a state that has the key, so that what is not cached is asked for.
         shard.publish(&mut *store, 1);
     }

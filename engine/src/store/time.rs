@@ -9,7 +9,7 @@ use headwater_core::{
     record::Timestamp,
     serde::{Data, SharedSerde},
 };
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{any::Any, ops::RangeInclusive, sync::Arc, time::Duration};
 
 /// Values by key and time, of which there may be several: a shell of the key's type around [`TimeBytes`].
 ///
@@ -125,6 +125,10 @@ impl<K: Data, V: Data> StateStore for TimeStore<K, V> {
 
     fn dirty_bytes(&self) -> usize {
         self.values.segments.dirty_bytes()
+    }
+
+    fn by_bytes(&mut self) -> &mut dyn Any {
+        &mut self.values
     }
 
     fn shard(&self) -> &Arc<dyn Shard> {

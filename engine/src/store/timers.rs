@@ -17,6 +17,7 @@ use headwater_core::{
     serde::{Data, SharedSerde},
 };
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::Arc,
@@ -246,6 +247,10 @@ impl<K: Data> StateStore for TimerStore<K> {
 
     fn dirty_bytes(&self) -> usize {
         self.dirty.iter().map(|timer| timer.len() + 32).sum()
+    }
+
+    fn by_bytes(&mut self) -> &mut dyn Any {
+        self
     }
 
     fn shard(&self) -> &Arc<dyn Shard> {

@@ -1,16 +1,16 @@
 //! Window stores: the newest value of each key and window start.
 
 use super::{
-    EntryRef, KeyBatch, StateStore, StoreBuilder, StoreChanges, StoreError, Update,
-    ValueAndTimestamp, WindowBytes, WindowSlot,
+    EntryRef, KeyBatch, StateStore, StoreBuilder, StoreChanges, StoreError, ValueAndTimestamp,
+    WindowBytes, WindowSlot,
     form::{Form, Keys, StoreId},
 };
 use headwater_core::{
     ports::state::{Shard, StateError},
-    record::{Headers, Timestamp},
+    record::Timestamp,
     serde::{Data, SharedSerde},
 };
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 /// The newest value of each key and window start: a shell of the key's type around [`WindowBytes`].
 pub struct WindowStore<K, V> {
@@ -22,15 +22,6 @@ pub struct WindowStore<K, V> {
 
 /// One entry of a window store.
 pub type WindowEntry<K, V> = (K, Timestamp, ValueAndTimestamp<V>);
-
-/// Some entries of one window.
-#[derive(Debug)]
-pub struct WindowChunk<K, V> {
-    /// The entries, by the key's bytes.
-    pub entries: Vec<(K, ValueAndTimestamp<V>)>,
-    /// The bytes of the key past which more may lie; none at the window's end.
-    pub next: Option<Vec<u8>>,
-}
 
 opaque_debug!(WindowStore<K, V>);
 
@@ -99,7 +90,7 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     }
 
     /// Where the store holds each of `keys` in the window whose start `start_of` gives for its row, having read what the
-    /// cache lacked in one go: good for [`update_at`](Self::update_at) until windows are removed. A row for which
+    /// cache lacked in one go: good for [`get_at`](Self::get_at) until windows are removed. A row for which
     /// `start_of` gives none is nowhere. So is a key that is null or has no form in bytes, for which `start_of` is not
     /// asked; [`refusal`](Self::refusal) says which.
     ///
@@ -136,55 +127,6 @@ impl<K: Data, V: Data> WindowStore<K, V> {
         value.map(|value| ValueAndTimestamp::of(value, timestamp))
     }
 
-    /// As [`update`](Self::update), for a key that was located since windows were last removed.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Value`] if the new value cannot be kept; the old one then still is.
-    ///
-    /// # Panics
-    ///
-    /// If it was not.
-    pub fn update_at<R>(
-        &mut self,
-        slot: WindowSlot,
-        change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
-    ) -> Result<R, StoreError> {
-        self.windows.update(slot, change)
-    }
-
-    /// The start of the oldest window that is kept.
-    #[must_use]
-    pub fn oldest(&self) -> Option<Timestamp> {
-        self.windows.oldest()
-    }
-
-    /// The start of the newest window that is kept.
-    #[must_use]
-    pub fn newest(&self) -> Option<Timestamp> {
-        self.windows.newest()
-    }
-
-    /// The next entries of the window that starts at `start`, by the key's bytes: those past the key `after`, at most
-    /// `entries_max` of them.
-    ///
-    /// # Errors
-    ///
-    /// [`StateError`] if the state cannot be read, or a key cannot be read back.
-    pub fn next_chunk(
-        &mut self,
-        start: Timestamp,
-        after: Option<&[u8]>,
-        entries_max: usize,
-    ) -> Result<WindowChunk<K, V>, StateError> {
-        let Self { keys, windows, .. } = self;
-        let scanned = windows.next_chunk(start, after, entries_max)?;
-        let full = scanned.last().filter(|_| scanned.len() >= entries_max);
-        let next = full.map(|last| last.key.clone());
-        let entries = scanned.into_iter().map(|entry| Ok((keys.read(&entry.key)?, entry.value)));
-        Ok(WindowChunk { entries: entries.collect::<Result<_, StateError>>()?, next })
-    }
-
     /// Every entry of the windows that start below `end`, by start and then by the key's bytes.
     ///
     /// # Errors
@@ -200,29 +142,6 @@ impl<K: Data, V: Data> WindowStore<K, V> {
             }
         }
         Ok(entries)
-    }
-
-    /// As [`WindowBytes::keep_old_values`].
-    pub fn keep_old_values(&mut self) {
-        self.windows.keep_old_values();
-    }
-
-    /// As [`WindowBytes::keep_headers`].
-    pub fn keep_headers(&mut self, slot: WindowSlot, headers: Option<Box<Headers>>) {
-        self.windows.keep_headers(slot, headers);
-    }
-
-    /// The rows that changed since this was called last or since the last commit, with the starts of their windows, by
-    /// these and then in the order of their first change.
-    ///
-    /// # Errors
-    ///
-    /// A key cannot be read back.
-    pub fn take_updates(
-        &mut self,
-    ) -> impl Iterator<Item = Result<(Timestamp, Update<K, V>), StateError>> {
-        let Self { keys, windows, .. } = self;
-        windows.take_updates().map(|(start, updated)| Ok((start, Update::read(keys, updated)?)))
     }
 
     /// As [`WindowBytes::expire_below`].
@@ -251,6 +170,10 @@ impl<K: Data, V: Data> StateStore for WindowStore<K, V> {
 
     fn dirty_bytes(&self) -> usize {
         self.windows.windows.dirty_bytes()
+    }
+
+    fn by_bytes(&mut self) -> &mut dyn Any {
+        &mut self.windows
     }
 
     fn shard(&self) -> &Arc<dyn Shard> {

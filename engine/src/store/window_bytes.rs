@@ -9,7 +9,7 @@ use super::{
 use headwater_core::{
     ports::state::{Order, Shard, StateError},
     record::{Headers, Timestamp},
-    serde::Data,
+    serde::{Data, SerdeError},
 };
 use std::{
     ops::{Bound, Range},
@@ -114,6 +114,18 @@ impl<V: Data> WindowBytes<V> {
             form.load(entries, key, stored.as_ref())?;
         }
         Ok(())
+    }
+
+    /// Why [`locate`](Self::locate) has no place for the key of a row, if it has none.
+    #[must_use]
+    pub fn refusal(&self, keys: &KeyBatch, row: usize) -> Option<StoreError> {
+        self.windows.form.refusal(keys, row)
+    }
+
+    /// The error for a key of this store that cannot be read back.
+    #[must_use]
+    pub fn unreadable(&self, cause: &SerdeError) -> StateError {
+        self.windows.form.id.unreadable(cause)
     }
 
     /// Where the store holds `key` in the window that starts at `start`, read from the state if it is not cached: good

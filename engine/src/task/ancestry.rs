@@ -1,7 +1,7 @@
 //! What lies above each node of a task's sub-topology, and what that means for its time.
 
 use crate::{
-    processor::OutputTime,
+    node::OutputTime,
     topology::{Kind, Parent, SubTopology, Topic, Topology},
 };
 use hashbrown::HashMap;

@@ -4,7 +4,8 @@ use super::{
     BadRecord, Task, graph::Graph, input::Input, letters::Letters, time_vector::TimeVector,
 };
 use crate::{
-    processor::{Now, ProcessorError, Resources},
+    node::{Now, Resources},
+    processor::ProcessorError,
     store::{KeyValueStore, StoreBuilder, StoreKey},
     topology::{Kind, Plan, SubTopology, TaskId, Topic, Topology},
 };

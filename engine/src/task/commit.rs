@@ -5,10 +5,7 @@ use super::{
     graph::{Action, Slot},
     nodes::Saved,
 };
-use crate::{
-    processor::{Event, ProcessorError},
-    topology::Topic,
-};
+use crate::{node::Event, processor::ProcessorError, topology::Topic};
 use headwater_core::{
     ports::state::Shard,
     record::{RecordSet, Timestamp, TopicPartition},

@@ -16,10 +16,11 @@
 use super::stepping::{CHUNK_ROWS_MAX, Stepping};
 use crate::{
     broken::broken,
-    processor::{
-        Call, Context, Event, Forwarded, Moment, Node, Output, OutputTime, Payload, ProcessorError,
-        Progress, Resources,
+    node::{
+        Call, Event, Forwarded, Moment, Node, NodeContext, Output, OutputTime, Payload, Progress,
+        Resources,
     },
+    processor::ProcessorError,
     topology::{Encoder, SinkRecords, Topic},
 };
 use headwater_core::record::Timestamp;
@@ -236,7 +237,8 @@ impl Graph {
         let (operator_time, passed_time) = (slot.time, slot.passed_time);
         let Action::Process(processor, _) = &mut slot.action else { return Ok(0) };
         let call = Call { node, moment, operator_time, passed_time };
-        let Forwarded { own, ports } = processor.handle(event, resources, call)?;
+        let Forwarded { own, ports } =
+            processor.handle(event, &mut NodeContext { resources, call })?;
         slot.progress = processor.progress();
         let edges = if ports.is_empty() { Vec::new() } else { slot.ports.clone() };
         let mut rows = 0;
@@ -405,17 +407,22 @@ impl Graph {
             Action::Write(encoder, records) => {
                 let (operator_time, passed_time) = (slot.time, slot.passed_time);
                 let call = Call { node, moment, operator_time, passed_time };
-                encoder.encode(payload, records, &mut Context::new(resources, call))
+                encoder.encode(payload, records, &mut NodeContext { resources, call })
             }
             Action::Process(..) if slot.stepwise && payload.len() > 1 => {
                 let mut rows = payload.into_pending();
                 while !rows.is_empty() {
-                    self.handle(node, Event::Batch(port, rows.take(1)), resources, moment)?;
+                    self.handle(
+                        node,
+                        Event::Batch { port, payload: rows.take(1) },
+                        resources,
+                        moment,
+                    )?;
                 }
                 Ok(())
             }
             Action::Process(..) => {
-                self.handle(node, Event::Batch(port, payload), resources, moment).map(drop)
+                self.handle(node, Event::Batch { port, payload }, resources, moment).map(drop)
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::time_vector::TimeVector;
 use crate::{
-    processor::{Payload, Pending, RunLimit},
+    node::{Payload, Pending, RunLimit},
     topology::{Decoded, Decoder, Failure, InputState, Records, TimeMark, Topic},
 };
 use headwater_core::{

@@ -6,7 +6,8 @@
 //!   own accord (a window's final, a flushed update), by node: the size of a batch never shows.
 
 use crate::{
-    processor::{DeadLetter, ProcessorError, Source},
+    node::{DeadLetter, Source},
+    processor::ProcessorError,
     topology::TimeMark,
 };
 use headwater_core::{

@@ -28,10 +28,8 @@ pub(crate) use input::Arrived;
 
 use crate::{
     broken::broken,
-    processor::{
-        Cancellable, DeadLetter, Event, Moment, Now, Payload, ProcessorError, Punctuation,
-        PunctuationType, Resources, RunLimit, Source,
-    },
+    node::{DeadLetter, Event, Moment, Now, Payload, Resources, RunLimit, Source},
+    processor::{Cancellable, ProcessorError, Punctuation, PunctuationType},
     store::{KeyValueStore, StoreKey},
     topology::{Failure, InputState, Records, TaskId, TimeMark, Topic},
 };
@@ -501,13 +499,14 @@ impl Task {
 
 /// The stream time with each row of a run counted in, by place, and the place of the first.
 fn stream_times(rows: &dyn Payload, before: Timestamp) -> (u32, Vec<Timestamp>) {
-    let (mut first, mut times, mut time) = (None, Vec::new(), before);
-    rows.for_each_row(&mut |origin, timestamp| {
-        let place = origin.saturating_sub(*first.get_or_insert(origin)) as usize;
+    let (mut stamps, mut times, mut time) = (Vec::with_capacity(rows.len()), Vec::new(), before);
+    rows.stamps(&mut stamps);
+    let first = stamps.first().map_or(0, |stamp| stamp.origin);
+    for stamp in stamps {
         // Places of records that could not be read stand at the time before them.
-        times.resize(place, time);
-        time = time.max(timestamp);
+        times.resize(stamp.origin.saturating_sub(first) as usize, time);
+        time = time.max(stamp.timestamp);
         times.push(time);
-    });
-    (first.unwrap_or(0), times)
+    }
+    (first, times)
 }

@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{
     broken::broken,
-    processor::{InitContext, PortSpec, ProcessorError, Progress},
+    node::Progress,
+    processor::{InitContext, PortSpec, ProcessorError},
     topology::{Form, Kind, NodeSpec, Parent, SinkRecords, SubTopology, Topic},
 };
 use hashbrown::HashMap;
@@ -62,7 +63,7 @@ impl Blueprint {
                         Topic::Repartition(_) if self.plan.shared.contains(topic) => Form::Shared,
                         Topic::Repartition(_) => Form::Repartition,
                     };
-                    Action::Write(make(form), SinkRecords::new(count, task.id))
+                    Action::Write(make(form), SinkRecords::new(count, task.id, form))
                 }
             };
             let progress = match &action {

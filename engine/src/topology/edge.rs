@@ -1,23 +1,19 @@
 //! The two ends of a topology: bytes to typed rows at a source, typed rows to bytes at a sink.
 
 use super::{
-    mark::{InputState, TaskId, TimeMark},
-    shared_rows::{Records, SentRows, SharedRows},
+    mark::TimeMark,
+    sink::{Form, SinkRecords, SinkRow, unwritten},
 };
 use crate::{
     DefaultSerde,
-    broken::broken,
-    processor::{
-        Context, NO_TIME, Payload, Pending, ProcessorError, Record, Rows, TIMESTAMP_ERROR, mistyped,
-    },
+    node::{NodeContext, Payload, Pending, TIMESTAMP_ERROR},
+    processor::{NO_TIME, ProcessorError, Record, Rows, mistyped},
 };
 use headwater_core::{
-    record::{
-        Headers, RecordRef, RecordSet, RecordSetBuilder, SetFull, Timestamp, murmur2_partition,
-    },
+    record::{Headers, RecordRef, RecordSet, Timestamp},
     serde::{Data, Nullable, ReadBack, SerdeError, SharedSerde},
 };
-use std::{any::Any, sync::Arc};
+use std::sync::Arc;
 
 /// Takes a record's event time from its key, value and own timestamp; an error makes it a bad record.
 pub type TimestampExtractor<K, V> =
@@ -140,7 +136,7 @@ pub trait Decoder: Send {
 
 /// Turns a payload into bytes.
 pub trait Encoder: Send {
-    /// Writes every row to `out`; a row that cannot be written becomes a dead letter of `context`.
+    /// Writes every row to `out`, and [rejects](NodeContext::reject) those that cannot be written.
     ///
     /// # Errors
     ///
@@ -149,65 +145,8 @@ pub trait Encoder: Send {
         &mut self,
         payload: Box<dyn Payload>,
         out: &mut SinkRecords,
-        context: &mut Context<'_, (), ()>,
+        context: &mut NodeContext<'_>,
     ) -> Result<(), ProcessorError>;
-}
-
-/// The records on their way to one topic, by partition.
-pub struct SinkRecords {
-    pub(crate) partitions: Vec<RecordSetBuilder>,
-    /// By partition, the rows that go as they are: then nothing is written but marks.
-    shared: Vec<Option<Box<dyn SharedRows>>>,
-    /// Where records without a key go.
-    pub(crate) keyless: u32,
-    pub(crate) bytes: usize,
-    sender: TaskId,
-}
-
-impl std::fmt::Debug for SinkRecords {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SinkRecords").field("bytes", &self.bytes).finish_non_exhaustive()
-    }
-}
-
-impl SinkRecords {
-    pub(crate) fn new(partitions: u32, sender: TaskId) -> Self {
-        let builders = (0..partitions).map(|_| RecordSetBuilder::default()).collect();
-        let shared = (0..partitions).map(|_| None).collect();
-        let keyless = sender.partition % partitions.max(1);
-        Self { partitions: builders, shared, keyless, bytes: 0, sender }
-    }
-
-    /// Takes what is on its way to the partitions of a repartition topic, each with `mark` after it.
-    pub(crate) fn take_marked(&mut self, mark: TimeMark) -> Result<Vec<Records>, SetFull> {
-        self.bytes = 0;
-        let partitions = self.partitions.iter_mut().zip(&mut self.shared);
-        let taken = partitions.map(|(written, shared)| match shared.take() {
-            Some(rows) => Ok(Records::Shared { base: 0, rows: Arc::from(rows), mark }),
-            None => {
-                let mut written = std::mem::take(written);
-                mark.write(&mut written)?;
-                Ok(written.build().into())
-            }
-        });
-        taken.collect()
-    }
-
-    /// The rows of one type that go to a partition as they are.
-    fn shared<K: Data, V: Data>(
-        &mut self,
-        partition: u32,
-        produced: &Produced<K, V>,
-    ) -> &mut SentRows<K, V> {
-        let Some(shared) = self.shared.get_mut(partition as usize) else {
-            broken("a partition is chosen among those that there are")
-        };
-        let rows = shared.get_or_insert_with(|| Box::new(SentRows::new(produced.clone())));
-        match (&mut **rows as &mut dyn Any).downcast_mut() {
-            Some(rows) => rows,
-            None => broken("a sink takes one type of rows"),
-        }
-    }
 }
 
 pub(super) struct TypedDecoder<K, V> {
@@ -271,85 +210,38 @@ pub(super) struct TypedEncoder<K, V> {
     produced: Produced<K, V>,
     form: Form,
     key: Vec<u8>,
-    headers: Vec<u8>,
     known: ReadBack,
-}
-
-/// How a sink hands records to its topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// Written, to an external topic.
-    External,
-    /// Written, to a repartition topic, whose records carry time.
-    Repartition,
-    /// To a repartition topic, as they are.
-    Shared,
-}
-
-/// Why a row could not be written.
-enum Unwritten {
-    Full,
-    Bad(String),
-}
-
-impl From<SerdeError> for Unwritten {
-    fn from(error: SerdeError) -> Self {
-        Self::Bad(error.to_string())
-    }
-}
-
-impl From<SetFull> for Unwritten {
-    fn from(_: SetFull) -> Self {
-        Self::Full
-    }
 }
 
 impl<K: Data, V: Data> TypedEncoder<K, V> {
     pub(super) fn new(produced: Produced<K, V>, form: Form) -> Self {
-        let (key, headers, known) = (Vec::new(), Vec::new(), ReadBack::default());
-        Self { produced, form, key, headers, known }
+        Self { produced, form, key: Vec::new(), known: ReadBack::default() }
     }
 
-    /// Writes the key, and says whether it is not null and where it belongs.
-    fn place(&mut self, key: &K, out: &SinkRecords) -> Result<(bool, u32), Unwritten> {
+    fn encode_row(
+        &mut self,
+        row: Record<K, V>,
+        out: &mut SinkRecords,
+    ) -> Result<(), ProcessorError> {
+        let Produced { key, value } = &self.produced;
         self.key.clear();
-        let keyed = self.produced.key.serialize(key, &mut self.key)?;
-        let count = u32::try_from(out.partitions.len()).unwrap_or(u32::MAX);
-        let placed_by = self.produced.key.placed_by(&self.key);
-        Ok((keyed, if keyed { murmur2_partition(placed_by, count) } else { out.keyless }))
-    }
-
-    /// Hands a row on as it is.
-    fn share(&mut self, row: Record<K, V>, out: &mut SinkRecords) -> Result<(), Unwritten> {
-        let (_, partition) = self.place(&row.key, out)?;
-        let value_bytes = self.produced.value.check(&row.value, &mut self.known)?;
-        let size_bytes = size_of::<Record<K, V>>() + self.key.len() + value_bytes;
-        out.shared(partition, &self.produced).push(row, size_bytes);
-        out.bytes += size_bytes;
-        Ok(())
-    }
-
-    fn write(&mut self, row: &Record<K, V>, out: &mut SinkRecords) -> Result<(), Unwritten> {
-        let (keyed, partition) = self.place(&row.key, out)?;
-        self.headers.clear();
-        if self.form == Form::Repartition {
-            let mark = TimeMark { sender: out.sender, time: row.at, input: InputState::Open };
-            mark.encode(row.headers.as_deref(), &mut self.headers);
-        } else if let Some(headers) = &row.headers {
-            headers.encode(&mut self.headers);
+        let is_keyed = key.serialize(&row.key, &mut self.key).map_err(|e| unwritten(&e))?;
+        let placed_by = is_keyed.then(|| key.placed_by(&self.key));
+        if self.form == Form::Shared {
+            let value_bytes =
+                value.check(&row.value, &mut self.known).map_err(|e| unwritten(&e))?;
+            let size_bytes = size_of::<Record<K, V>>() + self.key.len() + value_bytes;
+            let partition = out.partition_of(placed_by);
+            out.share(partition, &self.produced, row, size_bytes);
+            return Ok(());
         }
-        let Some(records) = out.partitions.get_mut(partition as usize) else {
-            broken("a partition is chosen among those that there are")
+        let written = SinkRow {
+            stamp: row.stamp(),
+            key: is_keyed.then_some(&self.key[..]),
+            placed_by: placed_by.unwrap_or_default(),
+            headers: row.headers.as_deref(),
         };
-        let (value, before) = (&self.produced.value, records.size_bytes());
-        records.push_encoded(
-            row.timestamp,
-            keyed.then_some(&self.key[..]),
-            &self.headers,
-            |arena| Ok::<_, Unwritten>(value.serialize(&row.value, arena)?),
-        )?;
-        out.bytes += records.size_bytes() - before;
-        Ok(())
+        out.push(written, |arena| value.serialize(&row.value, arena))
     }
 }
 
@@ -358,27 +250,13 @@ impl<K: Data, V: Data> Encoder for TypedEncoder<K, V> {
         &mut self,
         payload: Box<dyn Payload>,
         out: &mut SinkRecords,
-        context: &mut Context<'_, (), ()>,
+        context: &mut NodeContext<'_>,
     ) -> Result<(), ProcessorError> {
         let rows = payload.into_any().downcast::<Rows<K, V>>().map_err(|_| mistyped::<K, V>())?;
         for row in *rows {
-            context.begin(&row);
-            let written = match self.form {
-                Form::Shared => self.share(row, out),
-                Form::External | Form::Repartition => self.write(&row, out),
-            };
-            match written {
-                Ok(()) => {}
-                Err(Unwritten::Bad(cause)) => {
-                    let kind = "SerializationError";
-                    context.check(Err(ProcessorError::Record { kind, cause }))?;
-                }
-                Err(Unwritten::Full) => {
-                    return Err(ProcessorError::Topology(
-                        "a commit holds more than 4 GiB for one partition; commit more often"
-                            .into(),
-                    ));
-                }
+            let origin = row.origin;
+            if let Err(why) = self.encode_row(row, out) {
+                context.reject(origin, why)?;
             }
         }
         Ok(())
@@ -388,6 +266,7 @@ impl<K: Data, V: Data> Encoder for TypedEncoder<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::{InputState, Records, TaskId};
     use headwater_core::serde::{I64, Utf8};
 
     /// What sinks of both forms send to each partition, written.
@@ -395,7 +274,7 @@ mod tests {
         let produced = Produced::with(Arc::new(Nullable(Utf8)), Arc::new(I64));
         let mut encoder = TypedEncoder::new(produced, form);
         let sender = TaskId { sub: 1, partition: 2 };
-        let mut out = SinkRecords::new(3, sender);
+        let mut out = SinkRecords::new(3, sender, form);
         for number in 0..20_i64 {
             let key = (number % 5 > 0).then(|| format!("key{}", number % 7));
             let mut row = Record::new(key, number, 100 + number);
@@ -405,11 +284,7 @@ mod tests {
                 headers.add("trace", Some(number.to_be_bytes().to_vec()));
                 row.headers = Some(Box::new(headers));
             }
-            let written = match form {
-                Form::Shared => encoder.share(row, &mut out),
-                Form::External | Form::Repartition => encoder.write(&row, &mut out),
-            };
-            assert!(written.is_ok());
+            assert!(encoder.encode_row(row, &mut out).is_ok());
         }
         assert!(out.bytes > 0);
         let mark = TimeMark { sender, time: 50, input: InputState::Idle };

@@ -14,20 +14,23 @@ mod error;
 mod mark;
 mod plan;
 mod shared_rows;
+mod sink;
 
 pub use edge::{Consumed, Decoded, Decoder, Encoder, Failure, Produced, TimestampExtractor};
 pub use error::TopologyError;
 pub use mark::TaskId;
+pub use sink::{SinkRecords, SinkRow};
 
-pub(crate) use edge::{Form, SinkRecords};
 pub(crate) use mark::{InputState, TimeMark};
 pub(crate) use plan::{Plan, SubTopology, sources};
 pub(crate) use shared_rows::Records;
+pub(crate) use sink::Form;
 
 use crate::{
+    node::{MakeNode, Node, OutputTime, Payload},
     processor::{
-        BatchNode, BatchProcessor, InitContext, MakeNode, Node, OutputTime, Ports, Processor,
-        ProcessorError, ProcessorNode, Rows,
+        BatchNode, BatchProcessor, InitContext, Ports, Processor, ProcessorError, ProcessorNode,
+        Rows,
     },
     store::StoreBuilder,
 };
@@ -94,6 +97,21 @@ pub(crate) struct NodeSpec {
     pub(crate) children: Vec<usize>,
     pub(crate) output: Option<TypeId>,
     pub(crate) copartitioned: bool,
+}
+
+/// A port of a node: the payload that it takes, and the nodes that it takes it from.
+#[derive(Debug, Clone, Copy)]
+pub struct Port<'a> {
+    payload: TypeId,
+    parents: &'a [&'a str],
+}
+
+impl<'a> Port<'a> {
+    /// A port for payloads of type `P` that `parents` forward.
+    #[must_use]
+    pub fn of<P: Payload>(parents: &'a [&'a str]) -> Self {
+        Self { payload: TypeId::of::<P>(), parents }
+    }
 }
 
 /// What a node takes at each of its ports, and what it forwards.
@@ -208,12 +226,71 @@ impl Topology {
         In: Ports,
         P: BatchProcessor<In> + 'static,
     {
-        let make = Arc::new(move |context: &mut InitContext<'_>| {
+        let make = move |context: &mut InitContext<'_>| {
             Ok(Box::new(BatchNode::<In, P>::new(&supplier, context)?) as Box<dyn Node>)
-        });
-        let output = TypeId::of::<Rows<P::KOut, P::VOut>>();
-        let kind = Kind::Processor { make, stores: Vec::new(), output_time: OutputTime::Kept };
-        self.add(name, kind, ports, Types { input: In::types(), output: Some(output) })
+        };
+        let (types, given) = (In::types(), ports.len());
+        if types.len() != given {
+            let (node, ports) = (name.to_owned(), types.len());
+            return Err(TopologyError::PortsDiffer { node, ports, given });
+        }
+        let ports = types.into_iter().zip(ports);
+        let ports: Vec<Port<'_>> =
+            ports.map(|(payload, parents)| Port { payload, parents }).collect();
+        self.add_node::<Rows<P::KOut, P::VOut>>(name, make, &ports)
+    }
+
+    /// Adds a node that reads a topic into payloads of type `P`, which a decoder that `make` makes gives.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_source`](Self::add_source).
+    pub fn add_payload_source<P: Payload>(
+        &mut self,
+        name: &str,
+        topic: Topic,
+        make: impl Fn() -> Box<dyn Decoder> + Send + Sync + 'static,
+    ) -> Result<&mut Self, TopologyError> {
+        let kind = Kind::Source { topic, make: Arc::new(make), shares: None };
+        self.reader(name, kind, TypeId::of::<P>())
+    }
+
+    /// Adds a node that forwards payloads of type `Out`; `make` makes one for each task. It keeps operator time.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_processor`](Self::add_processor).
+    pub fn add_node<Out: Payload>(
+        &mut self,
+        name: &str,
+        make: impl Fn(&mut InitContext<'_>) -> Result<Box<dyn Node>, ProcessorError>
+        + Send
+        + Sync
+        + 'static,
+        ports: &[Port<'_>],
+    ) -> Result<&mut Self, TopologyError> {
+        let output_time = OutputTime::Kept;
+        let kind = Kind::Processor { make: Arc::new(make), stores: Vec::new(), output_time };
+        let input = ports.iter().map(|port| port.payload).collect();
+        let parents: Vec<&[&str]> = ports.iter().map(|port| port.parents).collect();
+        self.add(name, kind, &parents, Types { input, output: Some(TypeId::of::<Out>()) })
+    }
+
+    /// Adds a node that writes payloads of type `P` to a topic, by an encoder that `make` makes.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_sink`](Self::add_sink).
+    pub fn add_payload_sink<P: Payload>(
+        &mut self,
+        name: &str,
+        topic: Topic,
+        make: impl Fn() -> Box<dyn Encoder> + Send + Sync + 'static,
+        parents: &[&str],
+    ) -> Result<&mut Self, TopologyError> {
+        let types = Types { input: vec![TypeId::of::<P>()], output: None };
+        let kind = Kind::Sink { topic, make: Arc::new(move |_| make()), shares: None };
+        self.add(name, kind, &[parents], types)
     }
 
     /// Adds a child port to the processor or operator `parent`, which may forward records of these types to it beside its
@@ -350,19 +427,31 @@ impl Topology {
         topic: Topic,
         consumed: Consumed<K, V>,
     ) -> Result<&mut Self, TopologyError> {
-        let read = |node: &NodeSpec| matches!(&node.kind, Kind::Source { topic: other, .. } if *other == topic);
-        if self.nodes.iter().any(read) {
-            return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
-        }
         let internal = matches!(topic, Topic::Repartition(_));
-        let is_exact = consumed.is_exact();
+        let rows = TypeId::of::<Rows<K, V>>();
+        let shares = (consumed.is_exact() && internal).then_some(rows);
         let make = Arc::new(move || {
             Box::new(TypedDecoder::new(consumed.clone(), internal)) as Box<dyn Decoder>
         });
-        let rows = TypeId::of::<Rows<K, V>>();
-        let shares = (is_exact && internal).then_some(rows);
-        let types = Types { input: Vec::new(), output: Some(rows) };
-        self.add(name, Kind::Source { topic, make, shares }, &[], types)
+        self.reader(name, Kind::Source { topic, make, shares }, rows)
+    }
+
+    /// Adds a source whose topic no other reads.
+    fn reader(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        output: TypeId,
+    ) -> Result<&mut Self, TopologyError> {
+        if let Kind::Source { topic, .. } = &kind
+            && self
+                .nodes
+                .iter()
+                .any(|node| matches!(&node.kind, Kind::Source { topic: t, .. } if t == topic))
+        {
+            return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
+        }
+        self.add(name, kind, &[], Types { input: Vec::new(), output: Some(output) })
     }
 
     fn sink<K: Data, V: Data>(
@@ -372,13 +461,13 @@ impl Topology {
         produced: Produced<K, V>,
         parents: &[&str],
     ) -> Result<&mut Self, TopologyError> {
+        let rows = TypeId::of::<Rows<K, V>>();
         let is_exact = produced.key.is_exact() && produced.value.is_exact();
-        let shares = is_exact.then_some(TypeId::of::<Rows<K, V>>());
         let make = Arc::new(move |form| {
             Box::new(TypedEncoder::new(produced.clone(), form)) as Box<dyn Encoder>
         });
-        let types = Types { input: Rows::<K, V>::types(), output: None };
-        self.add(name, Kind::Sink { topic, make, shares }, &[parents], types)
+        let kind = Kind::Sink { topic, make, shares: is_exact.then_some(rows) };
+        self.add(name, kind, &[parents], Types { input: vec![rows], output: None })
     }
 
     fn add(
@@ -390,10 +479,6 @@ impl Topology {
     ) -> Result<&mut Self, TopologyError> {
         if self.nodes.iter().any(|node| &*node.name == name) {
             return Err(TopologyError::NameTaken { name: name.to_owned() });
-        }
-        if ports.len() != types.input.len() {
-            let (node, ports, given) = (name.to_owned(), types.input.len(), ports.len());
-            return Err(TopologyError::PortsDiffer { node, ports, given });
         }
         let mut parents = Vec::new();
         for (port, (names, wanted)) in ports.iter().zip(types.input).enumerate() {

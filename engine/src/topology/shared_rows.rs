@@ -8,7 +8,10 @@ use super::{
     edge::Produced,
     mark::{InputState, TaskId, TimeMark},
 };
-use crate::processor::{Pending, ProcessorError, Record, Rows};
+use crate::{
+    node::Pending,
+    processor::{ProcessorError, Record, Rows},
+};
 use headwater_core::{
     record::{RecordSet, RecordSetBuilder, SetFull, Timestamp},
     serde::{Data, SerdeError},

@@ -1,106 +1,14 @@
 //! The erased form in which the engine holds processors and operators.
 
 use super::{
-    BatchProcessor, Call, Cancellable, Context, InitContext, Payload, Ports, Processor,
-    ProcessorError, Progress, Resources, Rows, context::Due,
+    BatchProcessor, Context, InitContext, Ports, Processor, ProcessorError, Rows, context::Due,
 };
-use crate::store::{StoreKey, TimerStore};
+use crate::{
+    node::{Event, Forwarded, Node, NodeContext, Progress},
+    store::{StoreKey, TimerStore},
+};
 use headwater_core::{record::Timestamp, serde::Data};
 use std::{marker::PhantomData, ops::Range};
-
-/// What a node forwarded in one call.
-pub(crate) struct Forwarded {
-    /// To its own children.
-    pub(crate) own: Option<Output>,
-    /// To its child ports, by their places.
-    pub(crate) ports: Vec<(usize, Box<dyn Payload>)>,
-}
-
-/// What goes to a node's own children.
-pub(crate) struct Output {
-    pub(crate) payload: Box<dyn Payload>,
-    /// Which child each row is for; `None` as a whole, or for a row: all of them.
-    pub(crate) routes: Option<Vec<Option<u16>>>,
-}
-
-/// Something that happens to a node.
-pub(crate) enum Event {
-    /// A batch arrived at a port.
-    Batch(usize, Box<dyn Payload>),
-    /// The operator time of its input has moved.
-    Advance(Timestamp),
-    /// A wall-clock punctuation is due.
-    Punctuate(Cancellable, Timestamp),
-    /// A run has been taken: what it makes due by stream time is.
-    Due,
-    /// A commit is near.
-    Flush,
-    /// The input is complete for now.
-    End,
-    /// Of what is left to forward, so many rows may go now.
-    Resume(usize),
-}
-
-/// Whose time the rows that a node forwards carry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OutputTime {
-    /// That of its input, or less where it holds rows back.
-    Kept,
-    /// Their own: the node forwards timestamps of its choosing, and below it time begins anew from its rows.
-    Anew,
-}
-
-/// Makes a task's own copy of a node.
-pub(crate) type MakeNode =
-    dyn Fn(&mut InitContext<'_>) -> Result<Box<dyn Node>, ProcessorError> + Send + Sync;
-
-/// A processor with its types erased: what the engine's graph is made of.
-pub(crate) trait Node: Send {
-    /// Takes an event and gives what it forwards.
-    ///
-    /// # Errors
-    ///
-    /// Stops the application.
-    fn handle(
-        &mut self,
-        event: Event,
-        resources: &mut Resources,
-        call: Call<'_>,
-    ) -> Result<Forwarded, ProcessorError>;
-
-    /// Whether anything is left to forward.
-    fn progress(&self) -> Progress {
-        Progress::Done
-    }
-
-    /// Whether there ever is.
-    fn may_answer_more(&self) -> bool {
-        false
-    }
-
-    /// Whether it has timers.
-    fn has_timers(&self) -> bool {
-        false
-    }
-
-    /// The operator time to pass on when the input stands at `time`.
-    fn pass_time(&self, time: Timestamp) -> Timestamp;
-
-    /// Whether it holds rows back that come out without another record.
-    fn holds_rows(&self) -> bool {
-        false
-    }
-
-    /// Appends what must survive with the commit.
-    fn save(&self, out: &mut Vec<u8>);
-
-    /// Takes back what [`save`](Self::save) wrote.
-    ///
-    /// # Errors
-    ///
-    /// If the bytes are not its own.
-    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError>;
-}
 
 /// Erases a [`Processor`], which takes records one by one and keeps what must survive in stores.
 pub(crate) struct ProcessorNode<K, V, P> {
@@ -172,12 +80,11 @@ impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
     fn handle(
         &mut self,
         event: Event,
-        resources: &mut Resources,
-        call: Call<'_>,
+        context: &mut NodeContext<'_>,
     ) -> Result<Forwarded, ProcessorError> {
-        let mut context = Context::new(resources, call);
+        let mut context = Context::new(context);
         match event {
-            Event::Batch(port, payload) => {
+            Event::Batch { port, payload } => {
                 let mut done = 0;
                 for record in Rows::<K, V>::take(port, payload)? {
                     context.begin(&record);
@@ -235,12 +142,11 @@ impl<In: Ports, P: BatchProcessor<In>> Node for BatchNode<In, P> {
     fn handle(
         &mut self,
         event: Event,
-        resources: &mut Resources,
-        call: Call<'_>,
+        context: &mut NodeContext<'_>,
     ) -> Result<Forwarded, ProcessorError> {
-        let mut context = Context::new(resources, call);
+        let mut context = Context::new(context);
         match event {
-            Event::Batch(port, payload) => {
+            Event::Batch { port, payload } => {
                 context.trust_times();
                 self.processor.process_batch(In::take(port, payload)?, &mut context)?;
             }

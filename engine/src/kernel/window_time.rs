@@ -3,16 +3,16 @@
 //! Above a repartition it is the largest timestamp among the records that the operator has taken, the one at hand
 //! counted first. Below one it is the operator time that the records carry.
 
-use crate::settings::TimeWindows;
+use super::Windows;
+use crate::{processor::ProcessorError, store::Window};
 use headwater_core::record::Timestamp;
-use headwater_engine::{processor::ProcessorError, store::Window};
 
 /// An operator's time, and which windows are open at it.
 ///
 /// A window is open until time reaches its end plus the grace. One that reaches past the last timestamp there is would
 /// never close, and is never open.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct WindowTime {
+pub(super) struct WindowTime {
     size: i64,
     /// From a window's start to its close.
     span: i64,
@@ -24,12 +24,13 @@ pub(crate) struct WindowTime {
 }
 
 impl WindowTime {
-    pub(crate) fn new(windows: TimeWindows) -> Self {
-        let size = windows.size_ms().max(1);
+    /// At no time yet; `is_carried` has the operator live by the time that records carry.
+    pub(super) fn new(windows: Windows, is_carried: bool) -> Self {
+        let size = windows.size_ms.max(1);
         Self {
             size,
-            span: size.saturating_add(windows.grace_ms()),
-            is_carried: false,
+            span: size.saturating_add(windows.grace_ms),
+            is_carried,
             now: Timestamp::MIN,
             passed_first: Timestamp::MIN,
         }
@@ -43,11 +44,6 @@ impl WindowTime {
     /// The window that starts at `start`.
     pub(super) fn window_at(&self, start: Timestamp) -> Window {
         Window { start, end: start.saturating_add(self.size) }
-    }
-
-    /// Has the operator live by the time that records carry.
-    pub(super) fn set_carried(&mut self, is_carried: bool) {
-        self.is_carried = is_carried;
     }
 
     /// Takes a record of `timestamp` with the operator time `at` before it into account, and gives what the operator
@@ -136,13 +132,13 @@ pub(super) fn read_time(saved: &[u8]) -> Result<Timestamp, ProcessorError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
-    fn minutes(grace_ms: u64) -> WindowTime {
-        WindowTime::new(TimeWindows::of_size_and_grace(
-            Duration::from_secs(60),
-            Duration::from_millis(grace_ms),
-        ))
+    fn minutes(grace_ms: i64) -> WindowTime {
+        WindowTime::new(Windows { size_ms: 60_000, grace_ms }, false)
+    }
+
+    fn carried(grace_ms: i64) -> WindowTime {
+        WindowTime { is_carried: true, ..minutes(grace_ms) }
     }
 
     #[test]
@@ -166,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_end_of_time_neither_overflows_nor_opens_a_window() {
-        let mut time = minutes(u64::MAX);
+        let mut time = minutes(i64::MAX);
         assert_eq!(time.window_of(Timestamp::MAX).end, Timestamp::MAX);
         assert!(!time.is_open(0));
         time.advance(Timestamp::MAX);
@@ -180,8 +176,7 @@ mod tests {
 
     #[test]
     fn carried_time_alone_decides_where_there_is_one() {
-        let mut time = minutes(0);
-        time.set_carried(true);
+        let mut time = carried(0);
         time.take(500_000, 1_000);
         assert_eq!(time.now, 1_000);
         time.take(600_000, 900);
@@ -193,8 +188,7 @@ mod tests {
 
     #[test]
     fn the_start_of_the_oldest_window_that_may_still_be_open_is_passed_on() {
-        let mut time = minutes(60_000);
-        time.set_carried(true);
+        let mut time = carried(60_000);
         assert_eq!(time.pass_time(5), 5, "nothing is held back before the first record");
         time.advance(3_600_000 - 90_000);
         assert_eq!(time.pass_time(3_600_000 - 90_000), 3_600_000 - 180_000);

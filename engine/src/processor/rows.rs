@@ -1,75 +1,9 @@
-//! What travels along an edge of the graph: a batch whose type only its two ends know.
-//!
-//! One form exists today, [`Rows`]: typed records in a vector. A columnar form implements the same trait.
+//! Typed rows as a payload.
 
 use super::Record;
+use crate::node::{Payload, Pending, RunLimit, Stamp};
 use headwater_core::{record::Timestamp, serde::Data};
 use std::any::Any;
-
-/// A batch on an edge: rows, each with its timestamp, the operator time before it, and the record that it descends from.
-pub trait Payload: Any + Send {
-    /// The number of rows.
-    fn len(&self) -> usize;
-
-    /// Whether there are none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The rows at the given places, in that order, as a batch of their own.
-    fn select(&self, rows: &[u32]) -> Box<dyn Payload>;
-
-    /// A copy, for a second reader.
-    fn duplicate(&self) -> Box<dyn Payload>;
-
-    /// Lets operator time follow the rows: each gets the largest timestamp before it, `time` to begin with. Gives the
-    /// largest behind the last one.
-    fn begin_time(&mut self, time: Timestamp) -> Timestamp;
-
-    /// Lowers the operator time of rows to `limit`, where it is larger.
-    fn cap_time(&mut self, limit: Timestamp);
-
-    /// The largest timestamp; the smallest there is without rows.
-    fn largest_timestamp(&self) -> Timestamp;
-
-    /// Calls `each` with origin and timestamp of every row.
-    fn for_each_row(&self, each: &mut dyn FnMut(u32, Timestamp));
-
-    /// Cuts the batch so that it can be taken from the front.
-    fn into_pending(self: Box<Self>) -> Box<dyn Pending>;
-
-    /// For the downcast at the other end of the edge.
-    fn into_any(self: Box<Self>) -> Box<dyn Any>;
-}
-
-/// How far a run of rows may go.
-#[derive(Debug, Clone, Copy)]
-pub struct RunLimit {
-    /// Rows with a larger timestamp wait.
-    pub timestamp_max: Timestamp,
-    /// No more rows than this.
-    pub rows_max: usize,
-}
-
-/// A batch that is consumed from the front.
-pub trait Pending: Send {
-    /// The number of rows left.
-    fn len(&self) -> usize;
-
-    /// Whether none are left.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Timestamp and origin of the first row that is left.
-    fn head(&self) -> Option<(Timestamp, u32)>;
-
-    /// How many rows from the front lie within `limit`.
-    fn run_length(&self, limit: RunLimit) -> usize;
-
-    /// Takes the first `rows` rows.
-    fn take(&mut self, rows: usize) -> Box<dyn Payload>;
-}
 
 /// Typed rows.
 pub type Rows<K, V> = Vec<Record<K, V>>;
@@ -104,8 +38,8 @@ impl<K: Data, V: Data> Payload for Rows<K, V> {
         self.iter().map(|row| row.timestamp).max().unwrap_or(Timestamp::MIN)
     }
 
-    fn for_each_row(&self, each: &mut dyn FnMut(u32, Timestamp)) {
-        self.iter().for_each(|row| each(row.origin, row.timestamp));
+    fn stamps(&self, out: &mut Vec<Stamp>) {
+        out.extend(self.iter().map(Record::stamp));
     }
 
     fn into_pending(self: Box<Self>) -> Box<dyn Pending> {

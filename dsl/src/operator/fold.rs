@@ -1,0 +1,140 @@
+//! Typed rows as the kernel of aggregations sees them.
+//!
+//! # Guarantees
+//!
+//! - A row is decoded once and moved: its value into the fold, its key, timestamp and headers into its update.
+
+use crate::table::Change;
+use headwater_core::{
+    record::Headers,
+    serde::{Data, SerdeError, SharedSerde},
+};
+use headwater_engine::{
+    broken,
+    kernel::{Skin, Update},
+    node::Payload,
+    processor::{Ports, ProcessorError, Record, Rows},
+    store::{KeyBatch, Window, Windowed},
+};
+use std::{mem::take, sync::Arc, vec};
+
+/// Where a result lies: makes its key from that of the rows.
+pub(crate) trait Place<K>: Send + 'static {
+    /// The key of results.
+    type Key: Data;
+
+    /// The key of a result here.
+    fn place(self, key: K) -> Self::Key;
+}
+
+impl<K: Data> Place<K> for () {
+    type Key = K;
+
+    fn place(self, key: K) -> K {
+        key
+    }
+}
+
+impl<K: Data> Place<K> for Window {
+    type Key = Windowed<K>;
+
+    fn place(self, key: K) -> Windowed<K> {
+        Windowed { key, window: self }
+    }
+}
+
+/// Folds rows with `fold`, which gets the aggregate so far, if there is one, and gives none to delete it.
+pub(crate) struct Fold<K, V, A, F, P: Place<K>> {
+    fold: Arc<F>,
+    keys: SharedSerde<K>,
+    /// What is left of the batch at hand.
+    rows: vec::IntoIter<Record<K, V>>,
+    /// How many rows of the batch are gone.
+    gone: usize,
+    /// The row that was folded last, without its value.
+    folded: Option<Record<K, ()>>,
+    results: Rows<P::Key, Change<A>>,
+}
+
+impl<K: Data, V, A, F, P: Place<K>> Fold<K, V, A, F, P> {
+    /// Over keys that `keys` writes, as the store does.
+    pub(crate) fn new(fold: &Arc<F>, keys: &SharedSerde<K>) -> Self {
+        Self {
+            fold: Arc::clone(fold),
+            keys: SharedSerde::clone(keys),
+            rows: Vec::new().into_iter(),
+            gone: 0,
+            folded: None,
+            results: Vec::new(),
+        }
+    }
+}
+
+impl<K, V, A, F, P> Skin for Fold<K, V, A, F, P>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
+    P: Place<K>,
+{
+    type Place = P;
+    type Value = A;
+
+    fn begin(
+        &mut self,
+        payload: Box<dyn Payload>,
+        keys: &mut KeyBatch,
+    ) -> Result<(), ProcessorError> {
+        let rows = Rows::<K, V>::take(0, payload)?;
+        rows.iter().for_each(|row| keys.push(|out| self.keys.serialize(&row.key, out)));
+        (self.rows, self.gone) = (rows.into_iter(), 0);
+        Ok(())
+    }
+
+    fn fold(&mut self, row: usize, so_far: Option<A>) -> Option<A> {
+        let Some(record) = self.rows.nth(row - self.gone) else {
+            broken("a row that is folded is one of its batch")
+        };
+        self.gone = row + 1;
+        let (frame, key, value) = record.split();
+        let folded = (self.fold)(&key, value, so_far);
+        self.folded = Some(frame.with_key(key));
+        folded
+    }
+
+    fn headers(&mut self) -> Option<Box<Headers>> {
+        self.folded.as_mut().and_then(|record| record.headers.take())
+    }
+
+    fn reserve(&mut self, results: usize) {
+        self.results.reserve(results);
+    }
+
+    fn push(&mut self, _: usize, update: Update<P, A>) {
+        let Some(record) = self.folded.take() else {
+            broken("an update is that of the row folded last")
+        };
+        let Update { place, new, old, timestamp, at } = update;
+        let record = record.map(|key, ()| (place.place(key), Change::latest(new, old)));
+        self.results.push(record.with_timestamp(timestamp).with_operator_time(at));
+    }
+
+    fn push_entry(
+        &mut self,
+        key: &[u8],
+        update: Update<P, A>,
+        headers: Option<Box<Headers>>,
+    ) -> Result<(), SerdeError> {
+        let Update { place, new, old, timestamp, at } = update;
+        let key = place.place(self.keys.deserialize(Some(key))?);
+        let mut record = Record::new(key, Change::latest(new, old), timestamp);
+        record.headers = headers;
+        self.results.push(record.with_operator_time(at));
+        Ok(())
+    }
+
+    fn take(&mut self) -> Option<Box<dyn Payload>> {
+        (!self.results.is_empty()).then(|| Box::new(take(&mut self.results)) as Box<dyn Payload>)
+    }
+}

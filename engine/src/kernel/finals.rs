@@ -1,0 +1,195 @@
+//! Folds the rows of one key and window into one value, and forwards it once, when the window closes.
+//!
+//! # Guarantees
+//!
+//! Those of updates, and:
+//!
+//! - Each window's final comes out exactly once, complete, ordered by window start and then by the key's bytes.
+
+use super::{
+    Skin, Update,
+    fold::{Folded, Refused},
+    window_time::read_time,
+    windowed::{Windowed, Windows},
+};
+use crate::{
+    node::{Event, Forwarded, Node, NodeContext, Progress},
+    processor::{InitContext, ProcessorError},
+    store::{ValueAndTimestamp, Window, WindowBytes},
+};
+use headwater_core::record::Timestamp;
+
+/// How far closed windows have been forwarded.
+struct Closing {
+    /// The window at hand; older ones are gone.
+    start: Timestamp,
+    /// The bytes of the last of its keys that was forwarded.
+    after: Option<Vec<u8>>,
+}
+
+impl Closing {
+    fn save(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.start.to_be_bytes());
+        if let Some(key) = &self.after {
+            out.push(1);
+            out.extend_from_slice(key);
+        }
+    }
+
+    /// What was saved; nothing if nothing was left.
+    fn load(saved: &[u8]) -> Result<Option<Self>, ProcessorError> {
+        if saved.is_empty() {
+            return Ok(None);
+        }
+        let (start, after) = saved.split_at(saved.len().min(8));
+        Ok(Some(Self { start: read_time(start)?, after: after.get(1..).map(<[u8]>::to_vec) }))
+    }
+}
+
+/// Folds rows into one value of each key and window, and forwards each window's values once, when it closes.
+pub struct WindowedFinals<S: Skin<Place = Window>> {
+    skin: S,
+    windows: Windowed<S::Value>,
+    /// Closed windows are left to forward, up to what time has closed.
+    closing: Option<Closing>,
+    /// Whether any window is kept, be it open or about to be forwarded.
+    holds_windows: bool,
+}
+
+impl<S: Skin<Place = Window>> std::fmt::Debug for WindowedFinals<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WindowedFinals").finish_non_exhaustive()
+    }
+}
+
+impl<S: Skin<Place = Window>> WindowedFinals<S> {
+    /// Over the window store called `store`.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::Topology`] if no such store is connected, or it holds other values.
+    pub fn open(
+        skin: S,
+        store: &str,
+        windows: Windows,
+        context: &mut InitContext<'_>,
+    ) -> Result<Self, ProcessorError> {
+        let windows = Windowed::open(store, windows, context)?;
+        Ok(Self { skin, windows, closing: None, holds_windows: false })
+    }
+
+    /// Has what time has closed by now forwarded.
+    fn close(&mut self, store: &WindowBytes<S::Value>) {
+        let floor = self.windows.time.floor();
+        let oldest = store.oldest().filter(|oldest| *oldest < floor && self.closing.is_none());
+        self.closing = oldest.map(|start| Closing { start, after: None }).or(self.closing.take());
+        self.holds_windows = store.oldest().is_some();
+    }
+
+    fn end(&mut self, context: &mut NodeContext<'_>) {
+        let store = context.byte_store(self.windows.store);
+        if let Some(newest) = store.newest() {
+            // Time moves no further than it must, so that input that comes after all is not late altogether.
+            self.windows.time.advance_past(newest);
+        }
+        self.close(store);
+    }
+
+    /// Forwards at most `rows_max` finals of what is left.
+    fn resume(
+        &mut self,
+        rows_max: usize,
+        context: &mut NodeContext<'_>,
+    ) -> Result<(), ProcessorError> {
+        let (store, time) = (context.byte_store(self.windows.store), self.windows.time);
+        let (mut left, mut refused) = (rows_max, Refused::default());
+        while let Some(Closing { start, after }) = self.closing.take_if(|_| left > 0) {
+            let chunk = store.next_chunk(start, after.as_deref(), left)?;
+            let is_all = chunk.len() < left;
+            left -= chunk.len();
+            let (place, at) = (time.window_at(start), time.passed_at_close(start));
+            let mut last = None;
+            for entry in chunk {
+                let ValueAndTimestamp { value, timestamp } = entry.value;
+                let update = Update { place, new: Some(value), old: None, timestamp, at };
+                let pushed = refused.push_entry(&mut self.skin, &entry.key, update, None);
+                pushed.map_err(|e| store.unreadable(&e))?;
+                last = Some(entry.key);
+            }
+            if is_all {
+                store.expire_below(start.saturating_add(1));
+                self.close(store);
+            } else {
+                self.closing = Some(Closing { start, after: last });
+            }
+        }
+        if self.closing.is_none() {
+            self.windows.expire(store);
+        }
+        refused.settle(context)
+    }
+}
+
+impl<S: Skin<Place = Window>> Node for WindowedFinals<S> {
+    fn handle(
+        &mut self,
+        event: Event,
+        context: &mut NodeContext<'_>,
+    ) -> Result<Forwarded, ProcessorError> {
+        match event {
+            Event::Batch { payload, .. } => {
+                let (windows, skin) = (&mut self.windows, &mut self.skin);
+                let refused = windows.fold(payload, skin, Folded::Kept, context)?;
+                // No row of the batch belongs to a window that an earlier one has closed: closing can wait.
+                self.close(context.byte_store(self.windows.store));
+                refused.settle(context)?;
+            }
+            Event::Advance(time) => {
+                self.windows.time.advance(time);
+                self.close(context.byte_store(self.windows.store));
+            }
+            Event::End => self.end(context),
+            Event::Resume(rows_max) => self.resume(rows_max, context)?,
+            Event::Flush | Event::Punctuate(..) | Event::Due => {}
+        }
+        Ok(Forwarded::all(self.skin.take()))
+    }
+
+    fn progress(&self) -> Progress {
+        if self.closing.is_some() { Progress::More } else { Progress::Done }
+    }
+
+    fn may_answer_more(&self) -> bool {
+        true
+    }
+
+    fn pass_time(&self, time: Timestamp) -> Timestamp {
+        let held = self.closing.as_ref().map_or(time, |closing| time.min(closing.start));
+        self.windows.time.pass_time(held)
+    }
+
+    fn holds_rows(&self) -> bool {
+        self.holds_windows
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.windows.time.save(out);
+        if let Some(closing) = &self.closing {
+            closing.save(out);
+        }
+    }
+
+    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        let (time, closing) = saved.split_at(saved.len().min(16));
+        self.windows.time.load(time)?;
+        self.closing = Closing::load(closing)?;
+        // What was forwarded by then may still be in the state, and goes.
+        let store = context.byte_store_mut(self.windows.store);
+        match &self.closing {
+            Some(closing) => store.expire_below(closing.start),
+            None => self.windows.expire(store),
+        }
+        self.holds_windows = store.oldest().is_some();
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! The rows of a batch into the entries of a store.
+
+use super::{Emit, Skin, Update};
+use crate::{
+    broken::broken,
+    node::{NO_ORIGIN, NodeContext, Payload, Stamp},
+    processor::ProcessorError,
+    store::{KeyBatch, KeyValueBytes, Slot, StoreError, WindowBytes, WindowSlot},
+};
+use headwater_core::{
+    record::{Headers, Timestamp},
+    serde::{Data, SerdeError},
+};
+
+/// Entries of a store that were looked up.
+pub(super) trait Entries<A> {
+    /// Where an entry is.
+    type Slot: Copy;
+
+    /// Changes the value in `slot`, unless the new one cannot be kept.
+    fn update<R>(
+        &mut self,
+        slot: Self::Slot,
+        change: impl FnOnce(&mut Option<A>, &mut Timestamp) -> R,
+    ) -> Result<R, StoreError>;
+
+    /// Keeps the headers of the row that changed the value in `slot` last until a flush.
+    fn keep_headers(&mut self, slot: Self::Slot, headers: Option<Box<Headers>>);
+
+    /// Why there is no place for the key of a row, if there is none.
+    fn refusal(&self, keys: &KeyBatch, row: usize) -> Option<StoreError>;
+}
+
+impl<A: Data> Entries<A> for KeyValueBytes<A> {
+    type Slot = Slot;
+
+    fn update<R>(
+        &mut self,
+        slot: Slot,
+        change: impl FnOnce(&mut Option<A>, &mut Timestamp) -> R,
+    ) -> Result<R, StoreError> {
+        Self::update(self, slot, change)
+    }
+
+    fn keep_headers(&mut self, slot: Slot, headers: Option<Box<Headers>>) {
+        Self::keep_headers(self, slot, headers);
+    }
+
+    fn refusal(&self, keys: &KeyBatch, row: usize) -> Option<StoreError> {
+        Self::refusal(self, keys, row)
+    }
+}
+
+impl<A: Data> Entries<A> for WindowBytes<A> {
+    type Slot = WindowSlot;
+
+    fn update<R>(
+        &mut self,
+        slot: WindowSlot,
+        change: impl FnOnce(&mut Option<A>, &mut Timestamp) -> R,
+    ) -> Result<R, StoreError> {
+        Self::update(self, slot, change)
+    }
+
+    fn keep_headers(&mut self, slot: WindowSlot, headers: Option<Box<Headers>>) {
+        Self::keep_headers(self, slot, headers);
+    }
+
+    fn refusal(&self, keys: &KeyBatch, row: usize) -> Option<StoreError> {
+        Self::refusal(self, keys, row)
+    }
+}
+
+/// The rows at hand: their keys and their stamps. It keeps its memory from batch to batch.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) keys: KeyBatch,
+    pub(super) stamps: Vec<Stamp>,
+}
+
+impl Batch {
+    /// Takes in a payload, whose rows `skin` then holds.
+    pub(super) fn begin<S: Skin>(
+        &mut self,
+        payload: Box<dyn Payload>,
+        skin: &mut S,
+    ) -> Result<(), ProcessorError> {
+        self.keys.clear();
+        self.stamps.clear();
+        payload.stamps(&mut self.stamps);
+        skin.begin(payload, &mut self.keys)?;
+        if self.keys.len() != self.stamps.len() {
+            broken("a skin adds a key, or none, for each row of its batch");
+        }
+        Ok(())
+    }
+}
+
+/// Rows that were not folded, and results that are none: their fate is decided once the store is no longer borrowed.
+#[derive(Default)]
+pub(super) struct Refused {
+    /// How many rows came too late.
+    late: u64,
+    /// The origins of rows that the store does not take, each with why.
+    rows: Vec<(u32, StoreError)>,
+    /// The timestamps of results at a time that there is not, which a user's processor may have written to the store.
+    times: Vec<Timestamp>,
+}
+
+impl Refused {
+    /// Drops and counts rows that are late or have no key, and makes the others dead letters.
+    pub(super) fn settle(self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
+        context.drop_rows(self.late);
+        self.times.into_iter().for_each(|time| context.reject_time(NO_ORIGIN, time));
+        self.rows.into_iter().try_for_each(|(origin, why)| context.reject(origin, why.into()))
+    }
+
+    /// Adds an update of a key to the results of `skin`, if it may be one.
+    pub(super) fn push_entry<S: Skin>(
+        &mut self,
+        skin: &mut S,
+        key: &[u8],
+        update: Update<S::Place, S::Value>,
+        headers: Option<Box<Headers>>,
+    ) -> Result<(), SerdeError> {
+        if update.timestamp < 0 {
+            self.times.push(update.timestamp);
+            return Ok(());
+        }
+        skin.push_entry(key, update, headers)
+    }
+}
+
+/// What becomes of the values that rows are folded into.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Folded {
+    /// They are forwarded, with old values if told so.
+    Forwarded { with_old: bool },
+    /// They are held back until a flush.
+    HeldBack,
+    /// They are kept.
+    Kept,
+}
+
+impl From<Emit> for Folded {
+    fn from(Emit { is_cached, with_old }: Emit) -> Self {
+        if is_cached { Self::HeldBack } else { Self::Forwarded { with_old } }
+    }
+}
+
+/// Folds each row into the entry that was looked up for it. `place_of` tells place and operator time of a row's update.
+pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
+    skin: &mut S,
+    batch: &Batch,
+    entries: &mut E,
+    slots: Vec<Option<E::Slot>>,
+    folded: Folded,
+    place_of: impl Fn(usize, &Stamp) -> (S::Place, Timestamp),
+) -> Refused {
+    let mut refused = Refused::default();
+    if let Folded::Forwarded { .. } = folded {
+        skin.reserve(slots.len());
+    }
+    for (row, (stamp, slot)) in batch.stamps.iter().zip(slots).enumerate() {
+        let Some(slot) = slot else {
+            match entries.refusal(&batch.keys, row) {
+                Some(why) => refused.rows.push((stamp.origin, why)),
+                None => refused.late += 1,
+            }
+            continue;
+        };
+        let update = entries.update(slot, |value, timestamp| {
+            let with_old = matches!(folded, Folded::Forwarded { with_old: true });
+            let old = if with_old { value.clone() } else { None };
+            let before = value.take();
+            let was_there = before.is_some();
+            *value = skin.fold(row, before);
+            // A deletion, and the first row after one, stand at their own time.
+            let keeps_time = was_there && value.is_some();
+            *timestamp = if keeps_time { stamp.timestamp.max(*timestamp) } else { stamp.timestamp };
+            let Folded::Forwarded { .. } = folded else { return None };
+            let (place, at) = place_of(row, stamp);
+            Some(Update { place, new: value.clone(), old, timestamp: *timestamp, at })
+        });
+        match (update, folded) {
+            (Ok(Some(update)), _) => skin.push(row, update),
+            (Ok(None), Folded::HeldBack) => entries.keep_headers(slot, skin.headers()),
+            (Ok(None), _) => {}
+            (Err(why), _) => refused.rows.push((stamp.origin, why)),
+        }
+    }
+    refused
+}

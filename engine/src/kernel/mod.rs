@@ -1,0 +1,38 @@
+//! Windows and aggregations, written once: over the bytes of keys, timestamps, operator time, and a value that only its
+//! skin knows.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`skin`](Skin) | how a form of rows gives the kernel its keys, folds a row, and takes results |
+//! | `fold` | the rows of a batch into the entries of a store |
+//! | `aggregate` | one value of each key |
+//! | `windowed`, `updates`, `finals` | one value of each key and window: each update, or one final |
+//! | `window_time` | which windows are open, which close, and what time is passed on |
+//!
+//! # A batch, from its rows to its results
+//!
+//! | who | does |
+//! |---|---|
+//! | kernel | takes the rows' stamps from the payload, and has the skin write their keys |
+//! | kernel | moves the operator's time row by row, which says what is late, and looks all keys up at once |
+//! | skin | folds row *i* into the value so far |
+//! | kernel | refuses what the store cannot keep, and hands the skin the update of row *i*, or at a flush and a close that of a key |
+//!
+//! # Invariants
+//!
+//! - Nothing here knows the type of a key, nor the form that rows have.
+//! - A key's bytes are those that the store's serde writes: equal keys are one key, however the log wrote them.
+
+mod aggregate;
+mod finals;
+mod fold;
+mod skin;
+mod updates;
+mod window_time;
+mod windowed;
+
+pub use aggregate::Aggregate;
+pub use finals::WindowedFinals;
+pub use skin::{Emit, Skin, Update};
+pub use updates::WindowedUpdates;
+pub use windowed::Windows;

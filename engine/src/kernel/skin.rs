@@ -1,0 +1,84 @@
+//! What makes the kernel's operators those of one form of rows.
+
+use crate::{node::Payload, processor::ProcessorError, store::KeyBatch};
+use headwater_core::{
+    record::{Headers, Timestamp},
+    serde::{Data, SerdeError},
+};
+
+/// A form of rows as the kernel sees it: gives keys, folds values, and gathers results.
+///
+/// The kernel calls [`begin`](Self::begin) once a batch, [`fold`](Self::fold) for its rows in ascending order, leaving out
+/// those that are late or have no key, and [`push`](Self::push) right after the fold of the row that it is about.
+pub trait Skin: Send + 'static {
+    /// Where a result lies beside its key: a [`Window`](crate::store::Window), or `()`.
+    type Place;
+    /// What is kept of a key.
+    type Value: Data;
+
+    /// Takes a batch in, and adds the key of each of its rows to `keys`, as the store's serde writes it.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::Topology`] if it is not the payload that this skin reads.
+    fn begin(
+        &mut self,
+        payload: Box<dyn Payload>,
+        keys: &mut KeyBatch,
+    ) -> Result<(), ProcessorError>;
+
+    /// Folds a row of the batch into the value so far, if there is one; none deletes it.
+    fn fold(&mut self, row: usize, so_far: Option<Self::Value>) -> Option<Self::Value>;
+
+    /// Gives the headers of the row that was folded last, for an update that is held back.
+    fn headers(&mut self) -> Option<Box<Headers>> {
+        None
+    }
+
+    /// Makes room for so many results.
+    fn reserve(&mut self, results: usize) {
+        let _ = results;
+    }
+
+    /// Adds an update of the key of the row that was folded last to the results; it has the row's headers.
+    fn push(&mut self, row: usize, update: Update<Self::Place, Self::Value>);
+
+    /// Adds an update of a key to the results, with the headers that were [kept](Self::headers) for it.
+    ///
+    /// # Errors
+    ///
+    /// The key cannot be read back.
+    fn push_entry(
+        &mut self,
+        key: &[u8],
+        update: Update<Self::Place, Self::Value>,
+        headers: Option<Box<Headers>>,
+    ) -> Result<(), SerdeError>;
+
+    /// Gives the results, if there are any.
+    fn take(&mut self) -> Option<Box<dyn Payload>>;
+}
+
+/// When updates come out, and with what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Emit {
+    /// Whether they are held back: at a flush, the last one of each key is forwarded.
+    pub is_cached: bool,
+    /// Whether they carry old values.
+    pub with_old: bool,
+}
+
+/// What has become of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Update<P, A> {
+    /// Where it lies beside its key.
+    pub place: P,
+    /// Its value from now on; none if it was deleted.
+    pub new: Option<A>,
+    /// What was forwarded of it last, where that is asked for; none if that was nothing or a deletion.
+    pub old: Option<A>,
+    /// The value's timestamp.
+    pub timestamp: Timestamp,
+    /// The operator time that the result carries.
+    pub at: Timestamp,
+}

@@ -1,0 +1,124 @@
+//! Folds the rows of one key and window into one value, and forwards updates.
+//!
+//! # Guarantees
+//!
+//! - Above a repartition a row is counted into the operator's time first and judged then; below one, the operator time that
+//!   it carries decides in place of its timestamp.
+//! - A row whose key is null is dropped and counted, and moves no time; one whose result cannot be kept becomes a dead
+//!   letter, and the value stays as it was.
+//! - A late row changes nothing and is counted as dropped, also after a restart: the operator's time is saved.
+//! - A window leaves the store only once it is closed and everything it has to say was forwarded.
+
+use super::{
+    Emit, Skin, Update,
+    fold::Refused,
+    window_time::read_time,
+    windowed::{Windowed, Windows},
+};
+use crate::{
+    node::{Event, Forwarded, Node, NodeContext},
+    processor::{InitContext, ProcessorError},
+    store::{EntryRef, Updated, Window},
+};
+use headwater_core::record::Timestamp;
+
+/// Folds rows into one value of each key and window, and forwards each update, or with caching the last one of each key and
+/// window at a flush.
+pub struct WindowedUpdates<S: Skin<Place = Window>> {
+    skin: S,
+    windows: Windowed<S::Value>,
+    emit: Emit,
+    /// Whether the cache holds updates back.
+    holds_updates: bool,
+    /// The time passed on at the last flush: what the cache holds back may be as old.
+    flushed: Timestamp,
+}
+
+impl<S: Skin<Place = Window>> std::fmt::Debug for WindowedUpdates<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WindowedUpdates").field("emit", &self.emit).finish_non_exhaustive()
+    }
+}
+
+impl<S: Skin<Place = Window>> WindowedUpdates<S> {
+    /// Over the window store called `store`.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::Topology`] if no such store is connected, or it holds other values.
+    pub fn open(
+        skin: S,
+        store: &str,
+        windows: Windows,
+        emit: Emit,
+        context: &mut InitContext<'_>,
+    ) -> Result<Self, ProcessorError> {
+        let windows = Windowed::open(store, windows, context)?;
+        if emit.is_cached && emit.with_old {
+            context.byte_store_mut(windows.store).keep_old_values();
+        }
+        Ok(Self { skin, windows, emit, holds_updates: false, flushed: Timestamp::MIN })
+    }
+
+    fn flush(&mut self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
+        let (at, time) = (context.passed_time(), self.windows.time);
+        self.flushed = time.pass_time(context.operator_time());
+        self.holds_updates = false;
+        let (store, mut refused) = (context.byte_store(self.windows.store), Refused::default());
+        if self.emit.is_cached {
+            let mut updates = store.take_updates();
+            let pushed = updates.try_for_each(|(start, Updated { entry, old, headers })| {
+                let EntryRef { key, value, timestamp } = entry;
+                let (place, new) = (time.window_at(start), value.cloned());
+                let update = Update { place, new, old, timestamp, at };
+                refused.push_entry(&mut self.skin, key, update, headers)
+            });
+            drop(updates);
+            pushed.map_err(|e| store.unreadable(&e))?;
+        }
+        self.windows.expire(store);
+        refused.settle(context)
+    }
+}
+
+impl<S: Skin<Place = Window>> Node for WindowedUpdates<S> {
+    fn handle(
+        &mut self,
+        event: Event,
+        context: &mut NodeContext<'_>,
+    ) -> Result<Forwarded, ProcessorError> {
+        match event {
+            Event::Batch { payload, .. } => {
+                self.holds_updates = self.emit.is_cached;
+                let (windows, skin) = (&mut self.windows, &mut self.skin);
+                windows.fold(payload, skin, self.emit.into(), context)?.settle(context)?;
+            }
+            Event::Advance(time) => self.windows.time.advance(time),
+            Event::Flush => self.flush(context)?,
+            Event::End | Event::Resume(_) | Event::Punctuate(..) | Event::Due => {}
+        }
+        Ok(Forwarded::all(self.skin.take()))
+    }
+
+    fn pass_time(&self, time: Timestamp) -> Timestamp {
+        if self.emit.is_cached { self.flushed } else { self.windows.time.pass_time(time) }
+    }
+
+    fn holds_rows(&self) -> bool {
+        self.holds_updates
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.windows.time.save(out);
+        out.extend_from_slice(&self.flushed.to_be_bytes());
+    }
+
+    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        let (time, flushed) = saved.split_at(saved.len().min(16));
+        self.flushed = read_time(flushed)?;
+        self.windows.time.load(time)?;
+        // What was closed by then may still be in the state, and goes.
+        self.windows.expire(context.byte_store_mut(self.windows.store));
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! What both operators over windows are made of: the store, the operator's time, and the rows at hand.
+
+use super::{
+    Skin,
+    fold::{Batch, Folded, Refused, fold_rows},
+    window_time::WindowTime,
+};
+use crate::{
+    broken::broken,
+    node::{NodeContext, Payload, Stamp},
+    processor::{InitContext, ProcessorError},
+    store::{StoreKey, Window, WindowBytes},
+};
+use headwater_core::{record::Timestamp, serde::Data};
+
+/// Tumbling windows: stretches of event time of one size, side by side from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    /// The size in ms.
+    pub size_ms: i64,
+    /// How long after its end a window takes rows, in ms.
+    pub grace_ms: i64,
+}
+
+/// Windows in a store, at an operator's time.
+pub(super) struct Windowed<A> {
+    pub(super) store: StoreKey<WindowBytes<A>>,
+    pub(super) time: WindowTime,
+    batch: Batch,
+    /// The start of the window that each row at hand belongs to, if it is open.
+    starts: Vec<Option<Timestamp>>,
+    /// What the operator has passed on at each row at hand.
+    passed: Vec<Timestamp>,
+}
+
+impl<A: Data> Windowed<A> {
+    /// The windows that the store called `store` holds.
+    pub(super) fn open(
+        store: &str,
+        windows: Windows,
+        context: &mut InitContext<'_>,
+    ) -> Result<Self, ProcessorError> {
+        let store = context.byte_store::<WindowBytes<A>>(store)?;
+        context.byte_store_mut(store).open()?;
+        let time = WindowTime::new(windows, context.is_time_carried());
+        let batch = Batch::default();
+        Ok(Self { store, time, batch, starts: Vec::new(), passed: Vec::new() })
+    }
+
+    /// Folds a batch into the windows that are open at each of its rows.
+    pub(super) fn fold<S: Skin<Place = Window, Value = A>>(
+        &mut self,
+        payload: Box<dyn Payload>,
+        skin: &mut S,
+        folded: Folded,
+        context: &mut NodeContext<'_>,
+    ) -> Result<Refused, ProcessorError> {
+        let Self { time, batch, starts, passed, .. } = self;
+        batch.begin(payload, skin)?;
+        starts.clear();
+        passed.clear();
+        for (stamp, key) in batch.stamps.iter().zip(batch.keys.iter()) {
+            // A row without a key moves no time.
+            let taken = key.map(|_| time.take(stamp.timestamp, stamp.at));
+            starts.push(taken.and_then(|_| time.open_window(stamp.timestamp)));
+            passed.push(taken.unwrap_or(Timestamp::MIN));
+        }
+        let store = context.byte_store(self.store);
+        let slots = store.locate(starts, &batch.keys)?;
+        let place_of = |row: usize, stamp: &Stamp| {
+            let Some(passed) = passed.get(row) else {
+                broken("a row has the time passed on at it")
+            };
+            (time.window_of(stamp.timestamp), *passed)
+        };
+        Ok(fold_rows(skin, batch, store, slots, folded, place_of))
+    }
+
+    /// Removes the windows that are closed.
+    pub(super) fn expire(&self, store: &mut WindowBytes<A>) {
+        let floor = self.time.floor();
+        if floor > 0 {
+            store.expire_below(floor);
+        }
+    }
+}

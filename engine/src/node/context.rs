@@ -1,0 +1,186 @@
+//! What a node has while it runs: the task's stores, time, and where rows go that it cannot take.
+
+use crate::{
+    broken::broken,
+    processor::{MADE, ProcessorError, Punctuation},
+    store::{StateStore, StoreKey},
+    topology::Records,
+};
+use headwater_core::{
+    record::{Timestamp, TopicPartition},
+    time::Clock,
+};
+use std::{any::Any, collections::BTreeMap};
+
+/// The kind of failure of a row whose timestamp there is not.
+pub(crate) const TIMESTAMP_ERROR: &str = "TimestampError";
+
+/// What a node has while it handles an event.
+pub struct NodeContext<'a> {
+    pub(crate) resources: &'a mut Resources,
+    pub(crate) call: Call<'a>,
+}
+
+opaque_debug!(NodeContext<'a>);
+
+impl NodeContext<'_> {
+    /// A store that [`InitContext::byte_store`](crate::processor::InitContext::byte_store) gave the key to.
+    ///
+    /// # Panics
+    ///
+    /// If the key comes from another task's node.
+    pub fn byte_store<B: Any>(&mut self, key: StoreKey<B>) -> &mut B {
+        self.resources.byte_store(key)
+    }
+
+    /// The operator time of what the node has taken: the minimum over its parents.
+    #[must_use]
+    pub fn operator_time(&self) -> Timestamp {
+        self.call.operator_time
+    }
+
+    /// The operator time that the node passed on last: what rows that it makes from nothing carry.
+    #[must_use]
+    pub fn passed_time(&self) -> Timestamp {
+        self.call.passed_time
+    }
+
+    /// Counts rows as dropped.
+    pub fn drop_rows(&mut self, rows: u64) {
+        if rows > 0 {
+            *self.resources.dropped_by(self.call.node) += rows;
+            self.resources.changed = true;
+        }
+    }
+
+    /// Makes a row that would be forwarded at a time below 0 a dead letter.
+    pub(crate) fn reject_time(&mut self, origin: u32, timestamp: Timestamp) {
+        let cause = format!("it was forwarded at {timestamp}, below 0");
+        let node = self.call.node;
+        self.resources.dead.push(DeadLetter { origin, node, kind: TIMESTAMP_ERROR, cause });
+    }
+
+    /// Drops and counts a row whose key is null, and makes one that is bad otherwise a dead letter; `origin` is that of
+    /// its [`Stamp`](super::Stamp).
+    ///
+    /// # Errors
+    ///
+    /// What is not about the row.
+    pub fn reject(&mut self, origin: u32, why: ProcessorError) -> Result<(), ProcessorError> {
+        match why {
+            ProcessorError::Record { kind, cause } => {
+                let node = self.call.node;
+                self.resources.dead.push(DeadLetter { origin, node, kind, cause });
+                Ok(())
+            }
+            ProcessorError::NullKey => {
+                self.drop_rows(1);
+                Ok(())
+            }
+            other @ (ProcessorError::State(_) | ProcessorError::Topology(_)) => Err(other),
+        }
+    }
+}
+
+/// A record that could not be processed, with where it comes from and why.
+#[derive(Debug)]
+pub(crate) struct DeadLetter {
+    pub(crate) origin: u32,
+    pub(crate) node: usize,
+    pub(crate) kind: &'static str,
+    pub(crate) cause: String,
+}
+
+/// The raw records of the run at hand.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) partition: TopicPartition,
+    pub(crate) records: Records,
+    /// The task's stream time with each record counted in, from the place `first` on; empty where nobody asks.
+    pub(crate) stream_times: Vec<Timestamp>,
+    pub(crate) first: u32,
+}
+
+impl Source {
+    pub(crate) fn stream_time(&self, origin: u32) -> Option<Timestamp> {
+        self.stream_times.get((origin & !MADE).checked_sub(self.first)? as usize).copied()
+    }
+}
+
+/// What a task lends to whichever of its nodes runs, and what they leave there for it.
+pub(crate) struct Resources {
+    pub(crate) stores: Vec<Box<dyn StateStore>>,
+    /// Records that nodes dropped, by node.
+    pub(crate) dropped: Vec<u64>,
+    pub(crate) dead: Vec<DeadLetter>,
+    /// By the number in its [`Cancellable`].
+    pub(crate) punctuations: BTreeMap<usize, Punctuation>,
+    /// How many punctuations were ever scheduled.
+    pub(crate) scheduled: usize,
+    /// The places of stores that a processor has its timers in.
+    pub(crate) timers: Vec<usize>,
+    pub(crate) commit_requested: bool,
+    /// Whether anything has happened since the last commit that belongs to the next, other than in stores and sinks.
+    pub(crate) changed: bool,
+    /// The task's partition.
+    pub(crate) partition: u32,
+}
+
+impl Resources {
+    /// How many records a node has dropped.
+    pub(crate) fn dropped_by(&mut self, node: usize) -> &mut u64 {
+        match self.dropped.get_mut(node) {
+            Some(dropped) => dropped,
+            None => broken("a node of a task has a count of dropped records"),
+        }
+    }
+
+    pub(crate) fn store<S: StateStore>(&mut self, key: StoreKey<S>) -> &mut S {
+        let store = self.stores.get_mut(key.index()).map(|store| &mut **store as &mut dyn Any);
+        store.and_then(<dyn Any>::downcast_mut).expect(IS_THE_TASKS)
+    }
+
+    pub(crate) fn byte_store<B: Any>(&mut self, key: StoreKey<B>) -> &mut B {
+        let store = self.stores.get_mut(key.index()).map(|store| store.by_bytes());
+        store.and_then(<dyn Any>::downcast_mut).expect(IS_THE_TASKS)
+    }
+}
+
+/// A reading of the clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// The wall clock, which may be set.
+    pub(crate) wall_clock: Timestamp,
+    /// What has elapsed on it, in ms.
+    pub(crate) elapsed_ms: i64,
+}
+
+impl Now {
+    pub(crate) fn on(clock: &dyn Clock) -> Self {
+        let elapsed_ms = i64::try_from(clock.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Self { wall_clock: clock.now(), elapsed_ms }
+    }
+}
+
+/// When a call of a node happens, and which records it is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment<'a> {
+    /// The largest timestamp that the task has taken.
+    pub(crate) stream_time: Timestamp,
+    pub(crate) now: Now,
+    /// Where the records at hand come from; none in punctuations, flushes and on time's advance.
+    pub(crate) source: Option<&'a Source>,
+}
+
+/// One call of a node: which one, when, and the times of its input and its output.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) node: usize,
+    pub(crate) moment: Moment<'a>,
+    /// The operator time of what the node has taken: the minimum over its parents.
+    pub(crate) operator_time: Timestamp,
+    /// The operator time that it passed on last.
+    pub(crate) passed_time: Timestamp,
+}
+
+const IS_THE_TASKS: &str = "a key is made by the task that owns the store";

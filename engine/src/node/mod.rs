@@ -1,0 +1,179 @@
+//! What the engine's graph is made of: nodes, what happens to them, and the batches between them.
+//!
+//! A node takes a [`Payload`], whose type only the two ends of an edge know, and forwards others. The engine decides when:
+//! it hands it rows, moves its operator time, and has it flush before a commit. Most users never see a node; they write a
+//! [`Processor`](crate::processor::Processor) over typed rows. A second form of rows, such as columns, brings its own
+//! payload, [decoders and encoders](crate::topology::Decoder), and nodes: often no more than a
+//! [skin](crate::kernel::Skin) of the kernel's.
+//!
+//! # Invariants
+//!
+//! - What a node forwards reaches its children when the call returns.
+//! - The same rows in batches of any size give the same results: a node that looks further than a row at a time must see
+//!   to that itself.
+
+mod context;
+mod payload;
+
+pub use context::NodeContext;
+pub use payload::{NO_ORIGIN, Payload, Pending, RunLimit, Stamp};
+
+pub(crate) use context::{Call, DeadLetter, Moment, Now, Resources, Source, TIMESTAMP_ERROR};
+
+use crate::processor::{Cancellable, InitContext, ProcessorError};
+use headwater_core::record::Timestamp;
+use std::fmt;
+
+/// What a node forwarded in one call.
+#[derive(Default)]
+pub struct Forwarded {
+    /// To its own children.
+    pub(crate) own: Option<Output>,
+    /// To its child ports, by their places.
+    pub(crate) ports: Vec<(usize, Box<dyn Payload>)>,
+}
+
+impl Forwarded {
+    /// Rows, if there are any, for every child.
+    #[must_use]
+    pub fn all(payload: Option<Box<dyn Payload>>) -> Self {
+        let payload = payload.filter(|payload| !payload.is_empty());
+        Self { own: payload.map(|payload| Output { payload, routes: None }), ports: Vec::new() }
+    }
+}
+
+impl fmt::Debug for Forwarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.own.as_ref().map_or(0, |own| own.payload.len());
+        f.debug_struct("Forwarded").field("rows", &rows).finish_non_exhaustive()
+    }
+}
+
+/// What goes to a node's own children.
+pub(crate) struct Output {
+    pub(crate) payload: Box<dyn Payload>,
+    /// Which child each row is for; `None` as a whole, or for a row: all of them.
+    pub(crate) routes: Option<Vec<Option<u16>>>,
+}
+
+/// Something that happens to a node.
+#[non_exhaustive]
+pub enum Event {
+    /// A batch arrived at a port.
+    Batch {
+        /// Of the node's ports, counted from 0.
+        port: usize,
+        /// The rows.
+        payload: Box<dyn Payload>,
+    },
+    /// The operator time of its input has moved.
+    Advance(Timestamp),
+    /// A wall-clock punctuation that the node scheduled is due.
+    Punctuate(Cancellable, Timestamp),
+    /// A run has been taken: what it makes due by stream time is.
+    Due,
+    /// A commit is near.
+    Flush,
+    /// The input is complete for now.
+    End,
+    /// Of what is left to forward, so many rows may go now.
+    Resume(usize),
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Batch { port, payload } => write!(f, "Batch({port}, {} rows)", payload.len()),
+            Self::Advance(time) => write!(f, "Advance({time})"),
+            Self::Punctuate(which, time) => write!(f, "Punctuate({which:?}, {time})"),
+            Self::Due => f.write_str("Due"),
+            Self::Flush => f.write_str("Flush"),
+            Self::End => f.write_str("End"),
+            Self::Resume(rows) => write!(f, "Resume({rows})"),
+        }
+    }
+}
+
+/// Whether a node has forwarded all that follows from what it has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// All of it.
+    Done,
+    /// Not yet: what is left is output alone.
+    More,
+}
+
+/// Whose time the rows that a node forwards carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutputTime {
+    /// That of its input, or less where it holds rows back.
+    Kept,
+    /// Their own: the node forwards timestamps of its choosing, and below it time begins anew from its rows.
+    Anew,
+}
+
+/// Makes a task's own copy of a node.
+pub(crate) type MakeNode =
+    dyn Fn(&mut InitContext<'_>) -> Result<Box<dyn Node>, ProcessorError> + Send + Sync;
+
+/// A step of the engine's graph: takes payloads at its ports, forwards others, and keeps operator time.
+///
+/// # Invariants of an implementation
+///
+/// - What it forwards it makes from the rows it has taken, each with its row's time, or it holds rows back and says so by
+///   [`pass_time`](Self::pass_time): nothing that it forwards later is older than what it passed on.
+/// - A step that may be huge takes all its rows, forwards nothing and answers [`Progress::More`]. What is left follows from
+///   its stores and what it [saves](Self::save), so that a commit may fall between two chunks.
+pub trait Node: Send {
+    /// Takes an event and gives what it forwards.
+    ///
+    /// # Errors
+    ///
+    /// Stops the application.
+    fn handle(
+        &mut self,
+        event: Event,
+        context: &mut NodeContext<'_>,
+    ) -> Result<Forwarded, ProcessorError>;
+
+    /// Whether anything is left to forward, asked after each event and after [`load`](Self::load).
+    fn progress(&self) -> Progress {
+        Progress::Done
+    }
+
+    /// Whether it ever answers [`Progress::More`].
+    fn may_answer_more(&self) -> bool {
+        false
+    }
+
+    /// Whether it has timers.
+    fn has_timers(&self) -> bool {
+        false
+    }
+
+    /// The operator time to pass on when that of the input stands at `time`: less, where rows are held back.
+    fn pass_time(&self, time: Timestamp) -> Timestamp {
+        time
+    }
+
+    /// Whether it holds rows back that come out without another row: as time moves, or at a flush. A task whose input is
+    /// read to its end holds no time back below it, unless a node of it says so.
+    fn holds_rows(&self) -> bool {
+        false
+    }
+
+    /// Appends what must survive with the commit beside the stores, such as the node's own stream time.
+    fn save(&self, out: &mut Vec<u8>) {
+        let _ = out;
+    }
+
+    /// Takes back what [`save`](Self::save) wrote at the last commit; called before the first row.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are not its own.
+    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        let _ = (saved, context);
+        Ok(())
+    }
+}

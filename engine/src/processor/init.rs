@@ -1,0 +1,229 @@
+//! What a supplier makes a processor from: its stores, child ports, timers, and what it schedules.
+
+use super::{ProcessorError, Rows};
+use crate::{
+    node::{Moment, Resources},
+    store::{StateStore, StoreKey, TimerStore, Timers},
+};
+use headwater_core::{record::Timestamp, serde::Data};
+use std::{
+    any::{Any, TypeId},
+    marker::PhantomData,
+    sync::Arc,
+    time::Duration,
+};
+
+/// Which time drives a punctuation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PunctuationType {
+    /// The largest timestamp that the task has taken: due on multiples of the interval.
+    StreamTime,
+    /// The wall clock: due an interval after it was scheduled, and so on. Intervals are measured, so that setting the
+    /// clock delays nothing.
+    WallClockTime,
+}
+
+/// Names a scheduled punctuation, to tell several apart and to cancel it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cancellable(pub(crate) usize);
+
+/// Names a child port of a processor, which takes records with key `K` and value `V` beside its own output.
+pub struct ChildPort<K, V> {
+    /// Its place among the processor's ports.
+    pub(super) place: usize,
+    rows: PhantomData<fn(K, V)>,
+}
+
+impl<K, V> Clone for ChildPort<K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for ChildPort<K, V> {}
+
+opaque_debug!(ChildPort<K, V>);
+
+/// A child port as the topology declares it: its name and the type of its rows.
+pub(crate) type PortSpec = (Arc<str>, TypeId);
+
+#[derive(Debug)]
+pub(crate) struct Punctuation {
+    pub(crate) node: usize,
+    pub(crate) kind: PunctuationType,
+    pub(crate) interval_ms: i64,
+    /// In stream time, or in the time that has elapsed on the clock.
+    pub(crate) due: Timestamp,
+}
+
+impl Punctuation {
+    /// Goes on to the next due point after `time`, however many have gone by.
+    pub(crate) fn fired_at(&mut self, time: Timestamp) {
+        let Self { interval_ms, due, .. } = *self;
+        self.due = match self.kind {
+            PunctuationType::StreamTime => (time - time % interval_ms).saturating_add(interval_ms),
+            PunctuationType::WallClockTime => {
+                let missed = (time - due) / interval_ms;
+                due.saturating_add(interval_ms.saturating_mul(missed + 1))
+            }
+        };
+    }
+}
+
+/// What a supplier makes a processor from.
+pub struct InitContext<'a> {
+    pub(crate) resources: &'a mut Resources,
+    pub(crate) node: usize,
+    pub(crate) moment: Moment<'a>,
+    pub(crate) stores: &'a [(Arc<str>, usize)],
+    pub(crate) ports: &'a [PortSpec],
+    /// Whether the node lies below repartition topics alone, so that operator time is what they carry.
+    pub(crate) is_time_carried: bool,
+    /// The timers asked for so far: keys to stores, of whatever type.
+    pub(crate) timers: Vec<Box<dyn Any>>,
+}
+
+opaque_debug!(InitContext<'a>);
+
+impl InitContext<'_> {
+    /// A key to a store that the topology connected to this processor.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::Topology`] if no such store is connected, or it is of another type.
+    pub fn store<S: StateStore>(&self, name: &str) -> Result<StoreKey<S>, ProcessorError> {
+        let index = self.connected(name)?;
+        match self.resources.stores.get(index) {
+            Some(store) if (&**store as &dyn Any).is::<S>() => Ok(StoreKey::new(index)),
+            _ => Err(not_a::<S>(name)),
+        }
+    }
+
+    /// As [`store`](Self::store), without the type of the store's keys: a key to its
+    /// [`KeyValueBytes`](crate::store::KeyValueBytes) or [`WindowBytes`](crate::store::WindowBytes), for
+    /// [`NodeContext::byte_store`](crate::node::NodeContext::byte_store).
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Self::store).
+    pub fn byte_store<B: Any>(&mut self, name: &str) -> Result<StoreKey<B>, ProcessorError> {
+        let index = self.connected(name)?;
+        let store = self.resources.stores.get_mut(index).map(|store| store.by_bytes());
+        match store {
+            Some(store) if store.is::<B>() => Ok(StoreKey::new(index)),
+            _ => Err(not_a::<B>(name)),
+        }
+    }
+
+    /// The place of a store that the topology connected to this processor.
+    fn connected(&self, name: &str) -> Result<usize, ProcessorError> {
+        let found = self.stores.iter().find(|(n, _)| &**n == name);
+        found.map(|(_, index)| *index).ok_or_else(|| {
+            ProcessorError::Topology(format!(
+                "store `{name}` is not connected to this processor; connect it when the processor is added"
+            ))
+        })
+    }
+
+    /// The timers that the topology connected to this processor, for [`Context::schedule_timer`](super::Context::schedule_timer). They fire in
+    /// [`on_timer`](super::Processor::on_timer), so that their keys are those of the records it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::Topology`] as [`store`](Self::store), or if another processor has them.
+    pub fn timers<K: Data>(&mut self, name: &str) -> Result<Timers<K>, ProcessorError> {
+        let key = self.store::<TimerStore<K>>(name)?;
+        if self.resources.timers.contains(&key.index()) {
+            return Err(ProcessorError::Topology(format!(
+                "the timers `{name}` are another processor's; give each its own"
+            )));
+        }
+        self.resources.timers.push(key.index());
+        self.timers.push(Box::new(key));
+        Ok(Timers(key))
+    }
+
+    /// The child port that the topology gave this processor under `name`, for [`Context::forward_to_port`](super::Context::forward_to_port).
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::Topology`] if there is none, or it takes other records.
+    pub fn child_port<K: Data, V: Data>(
+        &self,
+        name: &str,
+    ) -> Result<ChildPort<K, V>, ProcessorError> {
+        let wanted = TypeId::of::<Rows<K, V>>();
+        let place = self.ports.iter().position(|(n, rows)| &**n == name && *rows == wanted);
+        let place = place.ok_or_else(|| {
+            let (key, value) = (std::any::type_name::<K>(), std::any::type_name::<V>());
+            ProcessorError::Topology(format!(
+                "this processor has no child port `{name}` for records with key `{key}` and value `{value}`"
+            ))
+        })?;
+        Ok(ChildPort { place, rows: PhantomData })
+    }
+
+    /// The store itself, to prepare it.
+    ///
+    /// # Panics
+    ///
+    /// If the key comes from another task's processor.
+    pub fn store_mut<S: StateStore>(&mut self, key: StoreKey<S>) -> &mut S {
+        self.resources.store(key)
+    }
+
+    /// The store without the type of its keys, to prepare it.
+    ///
+    /// # Panics
+    ///
+    /// If the key comes from another task's node.
+    pub fn byte_store_mut<B: Any>(&mut self, key: StoreKey<B>) -> &mut B {
+        self.resources.byte_store(key)
+    }
+
+    /// Schedules [`punctuate`](super::Processor::punctuate) every `interval`: on multiples of it for stream time, from
+    /// now on for the wall clock. A jump over several due points fires once.
+    pub fn schedule(&mut self, interval: Duration, kind: PunctuationType) -> Cancellable {
+        schedule(self.resources, self.node, self.moment, (interval, kind))
+    }
+
+    /// The partition that this processor's task works on.
+    #[must_use]
+    pub fn partition(&self) -> u32 {
+        self.resources.partition
+    }
+
+    /// Whether operator time comes from repartition topics alone: it then decides what is late and what closes, in place
+    /// of the timestamps of the records taken.
+    #[must_use]
+    pub fn is_time_carried(&self) -> bool {
+        self.is_time_carried
+    }
+}
+
+fn not_a<S>(store: &str) -> ProcessorError {
+    let wanted = std::any::type_name::<S>();
+    ProcessorError::Topology(format!("store `{store}` is not a {wanted}"))
+}
+
+pub(super) fn schedule(
+    resources: &mut Resources,
+    node: usize,
+    moment: Moment<'_>,
+    (interval, kind): (Duration, PunctuationType),
+) -> Cancellable {
+    let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+    let Moment { stream_time, now, .. } = moment;
+    let due = match kind {
+        // Before the first record there is no stream time: the first one makes it due.
+        PunctuationType::StreamTime if stream_time < 0 => Timestamp::MIN,
+        PunctuationType::StreamTime => {
+            (stream_time - stream_time % interval_ms).saturating_add(interval_ms)
+        }
+        PunctuationType::WallClockTime => now.elapsed_ms.saturating_add(interval_ms),
+    };
+    let number = resources.scheduled;
+    resources.scheduled += 1;
+    resources.punctuations.insert(number, Punctuation { node, kind, interval_ms, due });
+    Cancellable(number)
+}
