@@ -118,10 +118,13 @@ impl TimeVector {
         times(true).min().or_else(|| times(false).max()).unwrap_or(Timestamp::MIN)
     }
 
-    /// What must survive with the commit. That an input was complete must not: another run may bring more.
+    /// What must survive with the commit. That an input was complete must not: another run may bring more. A writer that is
+    /// open and has no time is as good as one that is not known, and is left out, whatever it said in between.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.time.to_be_bytes().to_vec();
-        for (sender, Writer { time, input }) in &self.writers {
+        let unknown = Writer { time: Timestamp::MIN, input: InputState::Open };
+        for (sender, writer) in self.writers.iter().filter(|(_, writer)| **writer != unknown) {
+            let Writer { time, input } = writer;
             let mark = TimeMark { sender: *sender, time: *time, input: *input };
             bytes.extend(mark.of_earlier_run().to_bytes());
         }
@@ -160,6 +163,14 @@ mod tests {
         vector.apply(mark(1, 60, InputState::Open));
         assert_eq!(vector.time(), 100, "time never goes back");
         assert!(!vector.apply(mark(1, 55, InputState::Open)), "nothing new");
+    }
+
+    #[test]
+    fn a_writer_that_was_idle_before_its_first_record_leaves_nothing_to_keep() {
+        let mut vector = TimeVector::new(2);
+        vector.apply(mark(0, Timestamp::MIN, InputState::Idle));
+        vector.apply(mark(0, Timestamp::MIN, InputState::Open));
+        assert_eq!(vector.to_bytes(), TimeVector::new(2).to_bytes());
     }
 
     #[test]
