@@ -14,7 +14,8 @@ pub struct Stamp {
     pub origin: u32,
     /// Event time in ms.
     pub timestamp: Timestamp,
-    /// The operator time before it: below a repartition it decides what is late and what closes.
+    /// The operator time before it: below a repartition it decides what is late and what closes. The smallest timestamp
+    /// there is, where the topic carries none.
     pub at: Timestamp,
 }
 
