@@ -413,8 +413,8 @@ fn an_aggregate_of_none_returns_after_a_crash_and_a_negative_zero_too() -> Outco
         assert_eq!(read(&mut plain(&driver))?, "a=-1@1 a=1002@2", "state lost: {lose}");
         let mut negative = driver.output_topic::<String, Option<i64>>("negative");
         assert_eq!(read(&mut negative)?, "a=0@1 a=1@2", "state lost: {lose}");
-        let store = driver.key_value_store::<String, Option<i64>>("longest")?;
         pipe(&driver, "a=3@3")?;
+        let store = driver.key_value_store::<String, Option<i64>>("longest")?;
         assert_eq!(store.get(&"a".into())?.map(|stored| stored.value), Some(None));
     }
     Ok(())

@@ -3,28 +3,31 @@
 //!
 //! # Not here
 //!
-//! What survives a restart or a crash is each state's own. What the engine's stores do over a state is the suite of
+//! What survives a restart or a crash is each state's own suite's. What the engine's stores do over a state is the suite of
 //! `headwater_engine::store::conformance`.
 
-use crate::MemoryState;
 use headwater_core::{
     ports::state::{
-        KeyRange, Order, Shard, ShardChanges, State, StateCommit, StateError, StoreSpec, Stored,
+        ApplicationState, KeyRange, Order, Shard, ShardChanges, Snapshot, State, StateCommit,
+        StateError, StoreSpec, Stored,
     },
     record::{Headers, RecordSet, RecordSetBuilder, TopicName, TopicPartition},
 };
-use std::{ops::Bound, sync::Arc};
+use std::{
+    ops::{Bound, Deref},
+    sync::Arc,
+};
 
 const DOES: &str = "the state does as it is told";
 
 /// What is done between commits; it must change nothing that is read.
-type Between<'a> = &'a dyn Fn();
+type Between<'a> = &'a (dyn Fn() + Sync);
 
-/// One property, over a state that holds nothing.
-type Case = fn(&dyn State, Between<'_>);
+/// One property of an application's state, which holds nothing.
+type Case = fn(&dyn ApplicationState, Between<'_>);
 
 /// A state that holds nothing, and what a test has it do between commits: move them to another layer, say.
-pub type Subject = (Arc<dyn State>, Box<dyn Fn()>);
+pub type Subject = (Arc<dyn State>, Box<dyn Fn() + Sync>);
 
 /// Checks a state against the contract of its port. `make` is called for each case and gives a state that holds nothing.
 ///
@@ -48,19 +51,52 @@ pub fn check(mut make: impl FnMut() -> Arc<dyn State>) {
 ///
 /// As [`check`].
 pub fn check_between(mut make: impl FnMut() -> Subject) {
-    let cases: [Case; 7] = [
+    let cases: [Case; 9] = [
         the_last_record_of_a_key_counts,
         scans_keep_to_their_bounds,
         a_scan_is_a_snapshot,
         expired_keys_are_gone_until_written_again,
         positions_are_those_of_the_newest_commit,
         another_schema_is_refused,
-        a_shard_of_another_state_is_refused,
+        a_shard_that_is_not_open_is_refused,
+        a_snapshot_stays_at_its_commit,
+        a_snapshot_is_never_between_two_commits,
     ];
     for case in cases {
         let (state, between) = make();
-        case(&*state, &*between);
+        case(&*application(&*state, "app"), &*between);
     }
+    let (state, between) = make();
+    applications_do_not_meet(&*state, &*between);
+}
+
+pub(crate) fn application(state: &dyn State, id: &str) -> Arc<dyn ApplicationState> {
+    state.application(id).expect(DOES)
+}
+
+/// An open shard, and what it is called.
+pub(crate) struct Part {
+    shard: Arc<dyn Shard>,
+    store: Arc<str>,
+    partition: u32,
+}
+
+impl Deref for Part {
+    type Target = dyn Shard;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.shard
+    }
+}
+
+pub(crate) fn open(state: &dyn ApplicationState, store: &str, partition: u32) -> Part {
+    let shard = state.open(&spec(store), partition).expect(DOES);
+    Part { shard, store: store.into(), partition }
+}
+
+/// The positions of the sources.
+pub(crate) fn sources(state: &dyn ApplicationState) -> Vec<(TopicPartition, i64)> {
+    state.snapshot().expect(DOES).sources
 }
 
 pub(crate) fn spec(name: &str) -> StoreSpec {
@@ -83,9 +119,10 @@ pub(crate) fn records(notation: &str) -> Arc<RecordSet> {
     Arc::new(set.build())
 }
 
-pub(crate) fn changes(shard: &Arc<dyn Shard>, notation: &str, position: i64) -> ShardChanges {
+pub(crate) fn changes(part: &Part, notation: &str, position: i64) -> ShardChanges {
     ShardChanges {
-        shard: Arc::clone(shard),
+        store: Arc::clone(&part.store),
+        partition: part.partition,
         records: vec![records(notation)],
         position,
         expire_below: None,
@@ -96,13 +133,13 @@ pub(crate) fn commit(number: i64, changes: Vec<ShardChanges>) -> StateCommit {
     StateCommit { epoch: number.cast_unsigned(), sources: vec![(source(), number)], changes }
 }
 
-pub(crate) fn put(state: &dyn State, shard: &Arc<dyn Shard>, notation: &str, number: i64) {
+pub(crate) fn put(state: &dyn ApplicationState, shard: &Part, notation: &str, number: i64) {
     state.publish(commit(number, vec![changes(shard, notation, number)])).expect(DOES);
 }
 
 pub(crate) fn expire(
-    state: &dyn State,
-    shard: &Arc<dyn Shard>,
+    state: &dyn ApplicationState,
+    shard: &Part,
     notation: &str,
     below: &str,
     number: i64,
@@ -138,8 +175,8 @@ fn value(shard: &dyn Shard, key: &str) -> Option<String> {
         .map(|stored| String::from_utf8(stored.value).expect(DOES))
 }
 
-fn the_last_record_of_a_key_counts(state: &dyn State, between: Between<'_>) {
-    let shard = state.open(&spec("s"), 0).expect(DOES);
+fn the_last_record_of_a_key_counts(state: &dyn ApplicationState, between: Between<'_>) {
+    let shard = open(state, "s", 0);
     assert_eq!(shard.get(b"a").expect(DOES), None);
     put(state, &shard, "a=1 b=1 a=2 c=1 c=", 1);
     assert_eq!(all(&*shard), "a=2 b=1");
@@ -154,10 +191,10 @@ fn the_last_record_of_a_key_counts(state: &dyn State, between: Between<'_>) {
     assert_eq!(all(&*shard), "a=2 d=4");
 }
 
-fn scans_keep_to_their_bounds(state: &dyn State, between: Between<'_>) {
-    let before = state.open(&spec("before"), u32::MAX).expect(DOES);
-    let shard = state.open(&spec("s"), 0).expect(DOES);
-    let after = state.open(&spec("s"), 1).expect(DOES);
+fn scans_keep_to_their_bounds(state: &dyn ApplicationState, between: Between<'_>) {
+    let before = open(state, "before", u32::MAX);
+    let shard = open(state, "s", 0);
+    let after = open(state, "s", 1);
     put(state, &before, "a=x z=x", 1);
     put(state, &after, "a=y z=y", 2);
     put(state, &shard, "a=1 c=1 e=1 g=1", 3);
@@ -180,8 +217,8 @@ fn scans_keep_to_their_bounds(state: &dyn State, between: Between<'_>) {
     assert_eq!((all(&*before), all(&*after)), ("a=x z=x".into(), "a=y z=y".into()));
 }
 
-fn a_scan_is_a_snapshot(state: &dyn State, between: Between<'_>) {
-    let shard = state.open(&spec("s"), 0).expect(DOES);
+fn a_scan_is_a_snapshot(state: &dyn ApplicationState, between: Between<'_>) {
+    let shard = open(state, "s", 0);
     put(state, &shard, "a=1 b=1", 1);
     between();
     put(state, &shard, "c=1", 2);
@@ -196,8 +233,8 @@ fn a_scan_is_a_snapshot(state: &dyn State, between: Between<'_>) {
     assert_eq!(all(&*shard), "c=2 d=2");
 }
 
-fn expired_keys_are_gone_until_written_again(state: &dyn State, between: Between<'_>) {
-    let shard = state.open(&spec("s"), 0).expect(DOES);
+fn expired_keys_are_gone_until_written_again(state: &dyn ApplicationState, between: Between<'_>) {
+    let shard = open(state, "s", 0);
     put(state, &shard, "a=1 b=1 c=1 d=1", 1);
     between();
     put(state, &shard, "aa=2 ca=2", 2);
@@ -219,25 +256,24 @@ fn expired_keys_are_gone_until_written_again(state: &dyn State, between: Between
     assert_eq!(all(&*shard), "c=1 ca=2 cc=3 d=1");
 }
 
-fn positions_are_those_of_the_newest_commit(state: &dyn State, between: Between<'_>) {
-    let (one, two) =
-        (state.open(&spec("s"), 0).expect(DOES), state.open(&spec("t"), 0).expect(DOES));
-    assert_eq!((one.position(), state.position()), (None, vec![]));
+fn positions_are_those_of_the_newest_commit(state: &dyn ApplicationState, between: Between<'_>) {
+    let (one, two) = (open(state, "s", 0), open(state, "t", 0));
+    assert_eq!((one.position(), sources(state)), (None, vec![]));
     state.publish(commit(5, vec![changes(&one, "a=1", 7), changes(&two, "a=2", 9)])).expect(DOES);
     between();
     state.publish(commit(6, vec![changes(&two, "", 11)])).expect(DOES);
     assert_eq!((one.position(), two.position()), (Some(7), Some(11)));
-    assert_eq!(state.position(), [(source(), 6)]);
+    assert_eq!(sources(state), [(source(), 6)]);
     let other = TopicPartition::new(TopicName::new("bikes").expect(DOES), 3);
     state
         .publish(StateCommit { epoch: 7, sources: vec![(other.clone(), 1)], changes: vec![] })
         .expect(DOES);
     between();
-    assert_eq!(state.position(), [(other, 1), (source(), 6)]);
+    assert_eq!(sources(state), [(other, 1), (source(), 6)]);
 }
 
-fn another_schema_is_refused(state: &dyn State, between: Between<'_>) {
-    let shard = state.open(&spec("s"), 0).expect(DOES);
+fn another_schema_is_refused(state: &dyn ApplicationState, between: Between<'_>) {
+    let shard = open(state, "s", 0);
     put(state, &shard, "a=1", 1);
     between();
     let other = StoreSpec { schema: "bytes -> i64".into(), ..spec("s") };
@@ -245,17 +281,97 @@ fn another_schema_is_refused(state: &dyn State, between: Between<'_>) {
     assert!(
         matches!(&refused, StateError::SchemaDiffers { existing, .. } if existing == "bytes -> bytes")
     );
-    let again = state.open(&spec("s"), 0).expect(DOES);
-    assert!(Arc::ptr_eq(&shard, &again));
+    let again = open(state, "s", 0);
+    put(state, &again, "a=2", 2);
+    assert_eq!((all(&*shard), all(&*again)), ("a=2".into(), "a=2".into()));
 }
 
-fn a_shard_of_another_state_is_refused(state: &dyn State, between: Between<'_>) {
-    let other = MemoryState::new();
+fn a_shard_that_is_not_open_is_refused(state: &dyn ApplicationState, between: Between<'_>) {
+    let shard = open(state, "s", 0);
     between();
-    let (own, foreign) =
-        (state.open(&spec("s"), 0).expect(DOES), other.open(&spec("s"), 0).expect(DOES));
-    let refused =
-        state.publish(commit(1, vec![changes(&own, "a=1", 1), changes(&foreign, "a=1", 1)]));
+    let closed = ShardChanges { partition: 1, ..changes(&shard, "a=1", 1) };
+    let refused = state.publish(commit(1, vec![changes(&shard, "a=1", 1), closed]));
     assert!(matches!(refused, Err(StateError::Io { .. })));
-    assert_eq!((all(&*own), state.position()), (String::new(), vec![]));
+    assert_eq!((all(&*shard), sources(state)), (String::new(), vec![]));
+}
+
+/// A store's part in a snapshot, in the notation of [`records`].
+fn pinned(snapshot: &Snapshot, store: &str, partition: u32) -> String {
+    all(&**snapshot.shards.get(&(store.into(), partition)).expect(DOES))
+}
+
+fn a_snapshot_stays_at_its_commit(state: &dyn ApplicationState, between: Between<'_>) {
+    assert_eq!(state.snapshot().expect(DOES).epoch, 0);
+    let (one, two) = (open(state, "s", 0), open(state, "t", 1));
+    put(state, &one, "a=1 b=1 c=1", 1);
+    between();
+    put(state, &two, "z=2", 2);
+    let snapshot = state.snapshot().expect(DOES);
+    let check = || {
+        let kept = (pinned(&snapshot, "s", 0), pinned(&snapshot, "t", 1));
+        assert_eq!(kept, ("a=1 b=1 c=1".into(), "z=2".into()));
+        let shard = snapshot.shards.get(&("s".into(), 0)).expect(DOES);
+        assert_eq!((value(&**shard, "a"), value(&**shard, "d")), (Some("1".into()), None));
+        let positions: Vec<_> = snapshot.shards.values().map(|shard| shard.position()).collect();
+        assert_eq!(positions, [Some(1), Some(2)]);
+        assert_eq!((snapshot.epoch, &*snapshot.sources), (2, &[(source(), 2)][..]));
+    };
+    check();
+    for number in 3..8 {
+        put(state, &one, "a=9 b= d=9", number);
+        expire(state, &two, "zz=9", "zz", number);
+        check();
+        between();
+        check();
+    }
+    assert_eq!((all(&*one), all(&*two)), ("a=9 c=1 d=9".into(), "zz=9".into()));
+}
+
+fn a_snapshot_is_never_between_two_commits(state: &dyn ApplicationState, between: Between<'_>) {
+    const COMMITS: i64 = 60;
+    let (one, two) = (open(state, "s", 0), open(state, "t", 1));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1..=COMMITS {
+                let both = [&one, &two].map(|shard| changes(shard, &format!("a={number}"), number));
+                state.publish(commit(number, both.into())).expect(DOES);
+                if number % 10 == 0 {
+                    between();
+                }
+            }
+        });
+        loop {
+            let snapshot = state.snapshot().expect(DOES);
+            let epoch = snapshot.epoch.cast_signed();
+            let wanted = if epoch > 0 { format!("a={epoch}") } else { String::new() };
+            assert_eq!(pinned(&snapshot, "s", 0), wanted);
+            assert_eq!(pinned(&snapshot, "t", 1), wanted);
+            assert!(snapshot.sources.iter().all(|(_, offset)| *offset == epoch));
+            if epoch == COMMITS {
+                break;
+            }
+        }
+    });
+}
+
+fn applications_do_not_meet(state: &dyn State, between: Between<'_>) {
+    let (one, two) = (application(state, "one"), application(state, "two"));
+    let (first, second) = (open(&*one, "s", 0), open(&*two, "s", 0));
+    put(&*one, &first, "a=1 b=1", 5);
+    between();
+    put(&*two, &second, "a=2", 3);
+    expire(&*one, &first, "", "b", 6);
+    between();
+    assert_eq!((all(&*first), all(&*second)), ("b=1".into(), "a=2".into()));
+    assert_eq!((first.position(), second.position()), (Some(6), Some(3)));
+    assert_eq!((sources(&*one), sources(&*two)), (vec![(source(), 6)], vec![(source(), 3)]));
+    let epochs = [&one, &two].map(|application| application.snapshot().expect(DOES).epoch);
+    assert_eq!(epochs, [6, 3]);
+    // Another application may keep something else under the same name.
+    let other = StoreSpec { schema: "bytes -> i64".into(), ..spec("t") };
+    drop((open(&*one, "t", 0), two.open(&other, 0).expect(DOES)));
+    // A second handle shows the same.
+    let again = application(state, "one");
+    put(&*again, &open(&*again, "s", 0), "c=1", 7);
+    assert_eq!((all(&*first), sources(&*one)), ("b=1 c=1".into(), vec![(source(), 7)]));
 }

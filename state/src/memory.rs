@@ -2,14 +2,16 @@
 //!
 //! # Invariants
 //!
-//! - All shards change under one lock, so a reader sees whole commits.
-//! - A scan holds on to the map as it was: a commit that meets a running scan copies the map.
+//! - All shards of an application change under one lock, so a reader sees whole commits.
+//! - A scan or a snapshot holds on to the maps as they were: a commit that meets one copies the maps that it changes.
 
 use crate::{registry::Registry, span::KeySpan};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use headwater_core::{
     ports::state::{
-        KeyRange, Order, Scan, Shard, ShardChanges, State, StateCommit, StateError, StoreSpec,
-        Stored,
+        ApplicationState, KeyRange, Order, Scan, Shard, ShardChanges, Snapshot, State, StateCommit,
+        StateError, StoreSpec, Stored,
     },
     record::TopicPartition,
 };
@@ -18,39 +20,25 @@ use std::{
     fmt,
     ops::Bound,
     path::Path,
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak},
 };
 
 type Entries = BTreeMap<Vec<u8>, Stored>;
 
-/// All stores of one application instance, in memory; gone with it.
+/// The stores of a process's applications, in memory; those of one are gone with its last handle.
 ///
 /// ```
 /// use headwater_core::ports::state::{State, StoreSpec};
 /// use headwater_state::MemoryState;
 ///
-/// let state = MemoryState::new();
-/// let shard = state.open(&StoreSpec { name: "totals".into(), schema: "utf8 -> i64".into() }, 0)?;
-/// assert_eq!(shard.get(b"car-1")?, None);
+/// let application = MemoryState::new().application("fleet")?;
+/// let totals = StoreSpec { name: "totals".into(), schema: "utf8 -> i64".into() };
+/// assert_eq!(application.open(&totals, 0)?.get(b"car-1")?, None);
 /// # Ok::<(), headwater_core::ports::state::StateError>(())
 /// ```
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct MemoryState {
-    shared: Arc<RwLock<Contents>>,
-    registry: Mutex<Registry<MemoryShard>>,
-}
-
-#[derive(Default)]
-struct Contents {
-    /// By slot.
-    shards: Vec<ShardContents>,
-    sources: BTreeMap<TopicPartition, i64>,
-}
-
-#[derive(Default)]
-struct ShardContents {
-    entries: Arc<Entries>,
-    position: Option<i64>,
+    applications: Mutex<HashMap<String, Weak<Shared>, RandomState>>,
 }
 
 impl MemoryState {
@@ -61,68 +49,105 @@ impl MemoryState {
     }
 }
 
-impl fmt::Debug for MemoryState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryState").field("position", &self.position()).finish_non_exhaustive()
-    }
-}
-
 impl State for MemoryState {
-    fn open(&self, store: &StoreSpec, partition: u32) -> Result<Arc<dyn Shard>, StateError> {
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = match registry.store(store)? {
-            Some(id) => id,
-            None => {
-                let id = registry.next_id();
-                registry.add_store(Arc::clone(&store.name), id, store.schema.clone());
-                id
-            }
-        };
-        if let Some(shard) = registry.shard(id, partition) {
-            return Ok(shard);
+    fn application(&self, id: &str) -> Result<Arc<dyn ApplicationState>, StateError> {
+        let mut applications = self.applications.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = applications.get(id).and_then(Weak::upgrade) {
+            return Ok(Arc::new(MemoryApplication { shared }));
         }
-        let shard = Arc::new(MemoryShard {
-            shared: Arc::clone(&self.shared),
-            slot: registry.next_slot(),
-            store: Arc::clone(&store.name),
-            partition,
-        });
-        registry.add_shard(id, partition, Arc::clone(&shard));
-        self.shared
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .shards
-            .push(ShardContents::default());
-        Ok(shard)
-    }
-
-    fn publish(&self, commit: StateCommit) -> Result<(), StateError> {
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let slots: Vec<usize> = commit
-            .changes
-            .iter()
-            .map(|changes| registry.slot(&changes.shard, Path::new("(memory)")))
-            .collect::<Result<_, _>>()?;
-        drop(registry);
-        let mut contents = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-        for (slot, changes) in slots.into_iter().zip(&commit.changes) {
-            contents
-                .shards
-                .get_mut(slot)
-                .expect("a registered shard has its contents")
-                .apply(changes);
-        }
-        contents.sources.extend(commit.sources);
-        Ok(())
-    }
-
-    fn position(&self) -> Vec<(TopicPartition, i64)> {
-        let contents = self.shared.read().unwrap_or_else(PoisonError::into_inner);
-        contents.sources.iter().map(|(source, offset)| (source.clone(), *offset)).collect()
+        applications.retain(|_, application| application.strong_count() > 0);
+        let shared = Arc::new(Shared { id: id.into(), contents: RwLock::default() });
+        applications.insert(id.to_owned(), Arc::downgrade(&shared));
+        Ok(Arc::new(MemoryApplication { shared }))
     }
 
     fn flush(&self) -> Result<(), StateError> {
         Ok(())
+    }
+}
+
+/// What the handles and shards of one application share.
+struct Shared {
+    id: Arc<str>,
+    contents: RwLock<Contents>,
+}
+
+#[derive(Default)]
+struct Contents {
+    registry: Registry<()>,
+    /// By slot.
+    shards: Vec<ShardContents>,
+    sources: BTreeMap<TopicPartition, i64>,
+    epoch: u64,
+}
+
+#[derive(Default, Clone)]
+struct ShardContents {
+    entries: Arc<Entries>,
+    position: Option<i64>,
+}
+
+impl Shared {
+    fn read(&self) -> RwLockReadGuard<'_, Contents> {
+        self.contents.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Contents> {
+        self.contents.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryApplication").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The stores of one application.
+#[derive(Debug)]
+struct MemoryApplication {
+    shared: Arc<Shared>,
+}
+
+impl ApplicationState for MemoryApplication {
+    fn open(&self, store: &StoreSpec, partition: u32) -> Result<Arc<dyn Shard>, StateError> {
+        let mut contents = self.shared.write();
+        if contents.registry.store(store)?.is_none() {
+            contents.registry.add_store(Arc::clone(&store.name), (), store.schema.clone());
+        }
+        let (slot, is_new) = contents.registry.open(&store.name, partition);
+        if is_new {
+            contents.shards.push(ShardContents::default());
+        }
+        let (shared, store) = (Arc::clone(&self.shared), Arc::clone(&store.name));
+        Ok(Arc::new(MemoryShard { shared, slot, store, partition }))
+    }
+
+    fn publish(&self, commit: StateCommit) -> Result<(), StateError> {
+        let mut contents = self.shared.write();
+        let slot = |changes| contents.registry.slot(changes, Path::new("(memory)"));
+        let slots: Vec<usize> = commit.changes.iter().map(slot).collect::<Result<_, _>>()?;
+        for (slot, changes) in slots.into_iter().zip(&commit.changes) {
+            let shard = contents.shards.get_mut(slot);
+            shard.expect("an open shard has its contents").apply(changes);
+        }
+        contents.sources.extend(commit.sources);
+        contents.epoch = commit.epoch;
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, StateError> {
+        let contents = self.shared.read();
+        let shard = |(shard, slot): (&(Arc<str>, u32), usize)| {
+            let contents = contents.shards.get(slot).cloned().unwrap_or_default();
+            let (store, partition) = (Arc::clone(&shard.0), shard.1);
+            (shard.clone(), Arc::new(PinnedShard { contents, store, partition }) as Arc<dyn Shard>)
+        };
+        Ok(Snapshot {
+            epoch: contents.epoch,
+            sources: contents.sources.iter().map(|(at, offset)| (at.clone(), *offset)).collect(),
+            shards: contents.registry.shards().map(shard).collect(),
+        })
     }
 }
 
@@ -148,49 +173,75 @@ impl ShardContents {
         }
         self.position = Some(changes.position);
     }
+
+    fn multi_get(&self, keys: &[&[u8]]) -> Vec<Option<Stored>> {
+        keys.iter().map(|key| self.entries.get(*key).cloned()).collect()
+    }
+
+    fn scan(&self, range: KeyRange<'_>, order: Order) -> Scan<'static> {
+        Box::new(MapScan { entries: Arc::clone(&self.entries), rest: KeySpan::new(range), order })
+    }
 }
 
 /// One store's part for one partition.
 struct MemoryShard {
-    shared: Arc<RwLock<Contents>>,
+    shared: Arc<Shared>,
     slot: usize,
     store: Arc<str>,
     partition: u32,
 }
 
 impl MemoryShard {
-    fn contents(&self) -> RwLockReadGuard<'_, Contents> {
-        self.shared.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn entries(&self) -> Arc<Entries> {
-        self.contents()
-            .shards
-            .get(self.slot)
-            .map(|shard| Arc::clone(&shard.entries))
-            .unwrap_or_default()
+    fn with<T>(&self, read: impl FnOnce(&ShardContents) -> T) -> T {
+        let contents = self.shared.read();
+        read(contents.shards.get(self.slot).expect("an open shard has its contents"))
     }
 }
 
 impl fmt::Debug for MemoryShard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MemoryShard({}-{})", self.store, self.partition)
+        write!(f, "MemoryShard({}/{}-{})", self.shared.id, self.store, self.partition)
     }
 }
 
 impl Shard for MemoryShard {
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Stored>>, StateError> {
-        let contents = self.contents();
-        let entries = contents.shards.get(self.slot).map(|shard| &shard.entries);
-        Ok(keys.iter().map(|key| entries.and_then(|entries| entries.get(*key)).cloned()).collect())
+        Ok(self.with(|contents| contents.multi_get(keys)))
     }
 
     fn scan(&self, range: KeyRange<'_>, order: Order) -> Result<Scan<'_>, StateError> {
-        Ok(Box::new(MapScan { entries: self.entries(), rest: KeySpan::new(range), order }))
+        Ok(self.with(|contents| contents.scan(range, order)))
     }
 
     fn position(&self) -> Option<i64> {
-        self.contents().shards.get(self.slot).and_then(|shard| shard.position)
+        self.with(|contents| contents.position)
+    }
+}
+
+/// A shard as it was when a snapshot was taken.
+struct PinnedShard {
+    contents: ShardContents,
+    store: Arc<str>,
+    partition: u32,
+}
+
+impl fmt::Debug for PinnedShard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PinnedShard({}-{})", self.store, self.partition)
+    }
+}
+
+impl Shard for PinnedShard {
+    fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Stored>>, StateError> {
+        Ok(self.contents.multi_get(keys))
+    }
+
+    fn scan(&self, range: KeyRange<'_>, order: Order) -> Result<Scan<'_>, StateError> {
+        Ok(self.contents.scan(range, order))
+    }
+
+    fn position(&self) -> Option<i64> {
+        self.contents.position
     }
 }
 

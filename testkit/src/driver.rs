@@ -6,7 +6,10 @@
 
 use crate::{ManualClock, MemoryLog};
 use headwater_core::{
-    ports::log::{Append, Commit, Log, LogError, TopicSpec},
+    ports::{
+        log::{Append, Commit, Log, LogError, TopicSpec},
+        state::{ApplicationState, State},
+    },
     record::{
         Headers, HeadersError, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition,
         murmur2_partition,
@@ -16,7 +19,7 @@ use headwater_core::{
 };
 use headwater_engine::{
     DefaultSerde,
-    runtime::{Driver, ReadOnlyKeyValueStore, StreamsConfig, StreamsError},
+    runtime::{Driver, ReadOnlyKeyValueStore, StateSnapshot, StreamsConfig, StreamsError},
     topology::Topology,
 };
 use headwater_state::MemoryState;
@@ -79,6 +82,8 @@ struct Inner {
     config: StreamsConfig,
     log: Arc<MemoryLog>,
     state: Arc<MemoryState>,
+    /// Keeps what the state holds of the application while that is down, as a disk does.
+    kept: Option<Arc<dyn ApplicationState>>,
     clock: Arc<ManualClock>,
     driver: Option<Driver>,
     /// Whether each piped record is processed and committed by itself.
@@ -139,7 +144,8 @@ impl TopologyTestDriver {
         let specs: Vec<_> = topology.external_topics().into_iter().map(spec).collect();
         log.create_topics(&specs)?;
         let (state, clock) = (Arc::new(MemoryState::new()), Arc::new(ManualClock::at(0)));
-        let mut inner = Inner { topology, config, log, state, clock, driver: None, eager: true };
+        let (driver, kept, eager) = (None, None, true);
+        let mut inner = Inner { topology, config, log, state, kept, clock, driver, eager };
         inner.start()?;
         Ok(Self { inner: Rc::new(RefCell::new(inner)) })
     }
@@ -201,16 +207,22 @@ impl TopologyTestDriver {
     /// # Errors
     ///
     /// There is no such store, or it holds other types.
-    pub fn key_value_store<K, V>(
+    pub fn key_value_store<K: Data, V: Data>(
         &self,
         name: &str,
-    ) -> Result<ReadOnlyKeyValueStore<K, V>, TestDriverError>
-    where
-        K: DefaultSerde,
-        V: DefaultSerde,
-    {
+    ) -> Result<ReadOnlyKeyValueStore<K, V>, TestDriverError> {
         let inner = self.inner.borrow();
         Ok(inner.driver.as_ref().ok_or(TestDriverError::Crashed)?.store(name)?)
+    }
+
+    /// All stores as of the last commit.
+    ///
+    /// # Errors
+    ///
+    /// The application has crashed.
+    pub fn snapshot(&self) -> Result<StateSnapshot, TestDriverError> {
+        let inner = self.inner.borrow();
+        Ok(inner.driver.as_ref().ok_or(TestDriverError::Crashed)?.snapshot()?)
     }
 
     /// The log that the application runs on, to look at its internal topics.
@@ -286,7 +298,7 @@ impl TopologyTestDriver {
     pub fn lose_state(&self) {
         let mut inner = self.inner.borrow_mut();
         inner.driver = None;
-        inner.state = Arc::new(MemoryState::new());
+        inner.kept = None;
     }
 
     /// Goes on with another version of the topology from the last commit; topics that it adds are made.
@@ -322,6 +334,8 @@ impl Inner {
         let log = Arc::clone(&self.log) as Arc<dyn Log>;
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let (topology, state) = (self.topology.clone(), Arc::clone(&self.state));
+        let kept = state.application(&self.config.application_id);
+        self.kept = Some(kept.map_err(StreamsError::from)?);
         self.driver = Some(Driver::new(topology, &self.config, log, state, clock)?);
         Ok(())
     }

@@ -82,8 +82,8 @@ fn start(log: &Arc<MemoryLog>, state: &Arc<MemoryState>) -> Outcome<Driver> {
 
 /// Entries of a store, with the changelog position.
 fn contents(state: &MemoryState, store: &str, schema: &str) -> Outcome<String> {
-    let shard =
-        state.open(&StoreSpec { name: format!("app/{store}").into(), schema: schema.into() }, 0)?;
+    let store = StoreSpec { name: store.into(), schema: schema.into() };
+    let shard = state.application("app")?.open(&store, 0)?;
     let mut text = format!("at {:?}:", shard.position());
     for entry in shard.scan((Bound::Unbounded, Bound::Unbounded), Order::Ascending)? {
         let (key, stored) = entry?;
@@ -105,9 +105,11 @@ fn a_rebuild_ends_with_the_windows_that_are_open() -> Outcome {
         driver.run_until_idle()?;
         driver.commit()?;
     }
+    // Keeps what the state holds.
+    let _kept = state.application("app")?;
     drop(driver);
     let rebuilt = Arc::new(MemoryState::new());
-    start(&log, &rebuilt)?;
+    let _driver = start(&log, &rebuilt)?;
     for (store, schema) in [("windows", "window start, utf8 -> i64"), ("counts", "utf8 -> i64")] {
         assert_eq!(contents(&rebuilt, store, schema)?, contents(&state, store, schema)?);
     }

@@ -4,7 +4,7 @@ use crate::random::Random;
 use headwater::{
     dsl::{KStream, Materialized, StreamsBuilder},
     ports::log::{Append, Commit, CommitTicket, Log, TopicSpec},
-    ports::state::State,
+    ports::state::{ApplicationState, State},
     prelude::*,
     record::{Headers, RecordSetBuilder},
     runtime::{Application, Stepper, StreamsState, UncaughtExceptionResponse},
@@ -33,6 +33,8 @@ pub(crate) struct World {
     random: Random,
     log: Arc<FaultyLog>,
     state: Arc<MemoryState>,
+    /// Keep what the state holds of the applications while they are down, as a disk does.
+    kept: Vec<Arc<dyn ApplicationState>>,
     clock: Arc<ManualClock>,
     stepper: Option<Stepper>,
     applications: Vec<Application>,
@@ -69,6 +71,7 @@ impl World {
             random,
             log,
             state: Arc::new(MemoryState::default()),
+            kept: Vec::new(),
             clock: Arc::new(ManualClock::at(0)),
             stepper: None,
             applications: Vec::new(),
@@ -108,6 +111,7 @@ impl World {
             state as Arc<dyn State>,
             Arc::clone(&clock) as Arc<dyn Clock>,
         );
+        self.kept = APPLICATIONS.map(|id| self.state.application(id).unwrap()).into();
         for id in APPLICATIONS {
             let config = StreamsConfig::new(id)
                 .with_num_stream_threads(self.threads)
@@ -181,7 +185,7 @@ impl World {
         self.log.cut_power(durable);
         self.applications.clear();
         if self.random.once_in(4) {
-            self.state = Arc::new(MemoryState::default());
+            self.kept.clear();
         }
         self.start();
     }

@@ -1,4 +1,4 @@
-//! The state port: byte-keyed stores, cut into shards by partition, committed together.
+//! The state port: byte-keyed stores of applications, cut into shards by partition, committed together.
 //!
 //! A *shard* is one store's part for one partition. The engine keeps what it is changing in typed caches of its own,
 //! hands each commit's changes over once the log has acknowledged them, and reads back what it no longer caches.
@@ -6,13 +6,14 @@
 //!
 //! # Invariants of an implementation
 //!
-//! - [`State::publish`] is atomic over all shards it names: after a crash each shard is at the [`Shard::position`] of
-//!   one and the same or an earlier published commit, never between two.
+//! - [`ApplicationState::publish`] is atomic over all shards it names: after a crash each shard of the application is at
+//!   the [`Shard::position`] of one and the same or an earlier published commit, never between two.
+//! - Applications share nothing but the state's resources: names, epochs and positions are each one's own.
 //! - State is never ahead of the log: before anything reaches the disk for good, the log is synced to that position.
 //! - Keys order by their bytes.
 
 use crate::record::{RecordSet, Timestamp, TopicPartition};
-use std::{fmt, io, ops::Bound, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, io, ops::Bound, path::PathBuf, sync::Arc};
 
 /// What a store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,24 +48,14 @@ pub enum Order {
 /// Entries of a scan, in order; a snapshot taken when the scan began.
 pub type Scan<'a> = Box<dyn Iterator<Item = Result<(Vec<u8>, Stored), StateError>> + Send + 'a>;
 
-/// All stores of one application instance.
+/// The stores of all applications of a process.
 pub trait State: Send + Sync + fmt::Debug {
-    /// Opens the part of a store that belongs to `partition`, creating it empty. The same shard twice is the same shard.
+    /// Gives the stores of the application `id`. What they take in memory is freed when all handles are dropped.
     ///
     /// # Errors
     ///
-    /// [`StateError::SchemaDiffers`] if it was written under another schema.
-    fn open(&self, store: &StoreSpec, partition: u32) -> Result<Arc<dyn Shard>, StateError>;
-
-    /// Makes a commit's changes readable, and durable some time later, in the order of the calls.
-    ///
-    /// # Errors
-    ///
-    /// [`StateError::Io`]: the state takes no more changes until reopened.
-    fn publish(&self, commit: StateCommit) -> Result<(), StateError>;
-
-    /// Where in its sources the newest published commit stands.
-    fn position(&self) -> Vec<(TopicPartition, i64)>;
+    /// [`StateError::Io`].
+    fn application(&self, id: &str) -> Result<Arc<dyn ApplicationState>, StateError>;
 
     /// Puts all that is published on the disk.
     ///
@@ -74,7 +65,43 @@ pub trait State: Send + Sync + fmt::Debug {
     fn flush(&self) -> Result<(), StateError>;
 }
 
-/// One store's part for one partition, at the newest published commit.
+/// All stores of one application.
+pub trait ApplicationState: Send + Sync + fmt::Debug {
+    /// Opens the part of a store that belongs to `partition`, empty if it is new. Twice gives two handles of one shard.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::SchemaDiffers`] if it was written under another schema.
+    fn open(&self, store: &StoreSpec, partition: u32) -> Result<Arc<dyn Shard>, StateError>;
+
+    /// Makes a commit's changes readable, and durable some time later, in the order of the calls. The cost is in
+    /// proportion to what changed.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Io`]: the state takes no more changes until reopened.
+    fn publish(&self, commit: StateCommit) -> Result<(), StateError>;
+
+    /// Gives the newest published commit over all open shards, for as long as it is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Io`].
+    fn snapshot(&self) -> Result<Snapshot, StateError>;
+}
+
+/// One commit of an application, over all shards that were open; later commits do not change it.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The commit's number; 0 before the first.
+    pub epoch: u64,
+    /// Where the sources stood after it.
+    pub sources: Vec<(TopicPartition, i64)>,
+    /// The parts of the stores, by store and partition.
+    pub shards: BTreeMap<(Arc<str>, u32), Arc<dyn Shard>>,
+}
+
+/// One store's part for one partition, at the newest published commit, or at that of its [`Snapshot`].
 pub trait Shard: Send + Sync + fmt::Debug {
     /// The values of `keys`, in their order.
     ///
@@ -99,14 +126,14 @@ pub trait Shard: Send + Sync + fmt::Debug {
     /// As [`multi_get`](Self::multi_get).
     fn scan(&self, range: KeyRange<'_>, order: Order) -> Result<Scan<'_>, StateError>;
 
-    /// The changelog offset behind the last change it holds; `None` before the first.
+    /// The changelog offset one past the last change it holds; `None` before the first.
     fn position(&self) -> Option<i64>;
 }
 
-/// The changes of one commit.
+/// The changes of one commit of an application.
 #[derive(Debug, Default)]
 pub struct StateCommit {
-    /// The commit's number; increases.
+    /// The commit's number; increases within the application.
     pub epoch: u64,
     /// Where the sources stand after it.
     pub sources: Vec<(TopicPartition, i64)>,
@@ -117,11 +144,13 @@ pub struct StateCommit {
 /// What one commit changes in one shard.
 #[derive(Debug)]
 pub struct ShardChanges {
-    /// A shard that this state opened.
-    pub shard: Arc<dyn Shard>,
+    /// The store.
+    pub store: Arc<str>,
+    /// The partition; the shard is open.
+    pub partition: u32,
     /// Its changelog records: a null value deletes; of several records of one key the last counts.
     pub records: Vec<Arc<RecordSet>>,
-    /// The changelog offset behind them.
+    /// The changelog offset one past the last of them.
     pub position: i64,
     /// Deletes all keys below this one, of this commit or an earlier one: expired windows.
     pub expire_below: Option<Vec<u8>>,

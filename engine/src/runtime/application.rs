@@ -7,21 +7,24 @@ use super::{
     error::StreamsError,
     mailbox::{Mailbox, ParticipantId},
     participant::Participant,
-    query::{ReadOnlyKeyValueStore, open_store},
+    query::{ReadOnlyKeyValueStore, StateSnapshot},
     rounds::{Pace, Request, Rounds},
     setup::{Ready, World, external_inputs, first_epoch, prepare},
     task_group::{Surroundings, TaskGroup, TaskPart},
     threads::Parts,
 };
 use crate::{
-    DefaultSerde,
     task::{Blueprint, Task},
     topology::{TaskId, Topology},
 };
 use hashbrown::HashMap;
 use headwater_core::{
-    ports::log::{Claim, Owner, Subscription, Waker},
+    ports::{
+        log::{Claim, Owner, Subscription, Waker},
+        state::ApplicationState,
+    },
     record::TopicPartition,
+    serde::Data,
 };
 use std::{
     collections::VecDeque,
@@ -106,6 +109,7 @@ pub(super) struct Incarnation {
     /// Kept for as long as its owner commits.
     _claim: Box<dyn Claim>,
     pub(super) world: World,
+    pub(super) state: Arc<dyn ApplicationState>,
     pub(super) rounds: Rounds,
     pub(super) guarantee: ProcessingGuarantee,
     pub(super) cache_bytes_a_task: usize,
@@ -219,6 +223,7 @@ pub(super) struct Shared {
     config: StreamsConfig,
     blueprint: Mutex<Option<Arc<Blueprint>>>,
     parts: Arc<Parts>,
+    state: Arc<dyn ApplicationState>,
     current: Mutex<Current>,
     changed: Condvar,
     seen: Mutex<Seen>,
@@ -245,7 +250,9 @@ impl Shared {
             is_paused: false,
             restarts: VecDeque::new(),
         };
+        let state = parts.world.state.application(&config.application_id)?;
         let this = Arc::new(Self {
+            state,
             topology,
             config,
             blueprint: Mutex::default(),
@@ -269,7 +276,7 @@ impl Shared {
     /// Claims the application's group and makes its tasks from its last commit.
     pub(super) fn begin(self: &Arc<Self>) -> Result<(), StreamsError> {
         let world = self.parts.world.clone();
-        let Ready { blueprint, around, claim, owner, tasks, restored } =
+        let Ready { blueprint, around, claim, owner, tasks, restored, state } =
             prepare(self.topology.clone(), &self.config, &world)?;
         self.seen().begin(&tasks, restored);
         let width = self.config.num_stream_threads.clamp(1, tasks.len().max(1));
@@ -293,6 +300,7 @@ impl Shared {
             application: Arc::downgrade(self),
             subscriptions: Mutex::default(),
             has_ended: AtomicBool::new(false),
+            state,
             world,
         });
         *self.blueprint.lock().unwrap_or_else(PoisonError::into_inner) = Some(blueprint);
@@ -594,18 +602,31 @@ impl Application {
         }
     }
 
-    /// Opens a view of the key-value store `name`, as of the last commit; it stays readable after the application has
-    /// ended.
+    /// Gives the application's stores as of its last commit; it stays readable after the application has ended.
     ///
     /// # Errors
     ///
-    /// There is no such store, or it holds other types.
-    pub fn store<K, V>(&self, name: &str) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError>
-    where
-        K: DefaultSerde,
-        V: DefaultSerde,
-    {
-        open_store(&*self.shared.blueprint()?, &*self.shared.parts.world.state, name)
+    /// [`StreamsError::NotRunning`] while the application is restarted, [`StreamsError::State`] if the state cannot be
+    /// read.
+    pub fn snapshot(&self) -> Result<StateSnapshot, StreamsError> {
+        if matches!(self.shared.current().life, Life::Restarting(_)) {
+            // Its stores are brought to their last commit one after the other.
+            return Err(StreamsError::NotRunning);
+        }
+        StateSnapshot::of(&self.shared.blueprint()?, &*self.shared.state)
+    }
+
+    /// Opens the key-value store `name` as of the last commit, as
+    /// [`StateSnapshot::key_value_store`] does.
+    ///
+    /// # Errors
+    ///
+    /// There is no such store, it holds other types, or there is no [`snapshot`](Self::snapshot).
+    pub fn store<K: Data, V: Data>(
+        &self,
+        name: &str,
+    ) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError> {
+        self.snapshot()?.key_value_store(name)
     }
 }
 

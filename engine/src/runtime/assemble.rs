@@ -6,6 +6,7 @@ use super::{
     task_group::TaskPart,
 };
 use crate::{
+    broken::broken,
     store::floor,
     task::{Blueprint, ChangelogPart, TaskCommit},
     topology::Topic,
@@ -35,8 +36,8 @@ pub(super) struct EpochCommit {
 #[derive(Debug)]
 struct Change {
     part: ChangelogPart,
-    /// The last of its appends in the log's commit, if it has any.
-    last_append: Option<usize>,
+    /// The last of its appends in the log's commit.
+    last_append: usize,
     /// How many records that one has.
     count: i64,
 }
@@ -90,13 +91,13 @@ impl EpochCommit {
     }
 
     fn add_change(&mut self, part: ChangelogPart) {
-        let mut change = Change { part, last_append: None, count: 0 };
+        let mut change = Change { part, last_append: 0, count: 0 };
         let floor = change.part.expire_below.as_deref().map(|floor| Arc::new(floor::write(floor)));
         let records = Arc::clone(&change.part.records);
         for records in [records].into_iter().chain(floor).filter(|records| !records.is_empty()) {
-            change.last_append = Some(self.log.appends.len());
+            change.last_append = self.log.appends.len();
             change.count = i64::try_from(records.len()).unwrap_or(i64::MAX);
-            let partition = change.part.changelog.clone();
+            let partition = change.part.changelog.partition.clone();
             self.log.appends.push(Append { partition, base_offset: None, records });
         }
         self.changes.push(change);
@@ -105,11 +106,12 @@ impl EpochCommit {
     /// What the state is told once the log has answered.
     pub(super) fn into_state(self, receipt: &Receipt) -> StateCommit {
         let changes = self.changes.into_iter().map(|Change { part, last_append, count }| {
-            let base = last_append.and_then(|append| receipt.base_offsets.get(append)).copied();
+            let base = receipt.base_offsets.get(last_append).copied();
             let position =
-                base.map_or_else(|| part.shard.position().unwrap_or(0), |base| base + count);
+                count + base.unwrap_or_else(|| broken("a receipt has an offset for each append"));
             ShardChanges {
-                shard: part.shard,
+                store: part.changelog.store,
+                partition: part.changelog.partition.partition,
                 records: vec![part.records],
                 position,
                 expire_below: part.expire_below,

@@ -176,7 +176,7 @@ fn answered(Pending { incarnation, mut handed, .. }: Pending, outcome: CommitOut
         Handed::Commit { commit, .. } => {
             let epoch = commit.epoch;
             let state = std::mem::take(&mut **commit).into_state(&receipt);
-            incarnation.world.state.publish(state)?;
+            incarnation.state.publish(state)?;
             Ok(epoch)
         }
         Handed::Outputs(_) => Ok(0),

@@ -4,13 +4,14 @@ use super::{
     assemble::EpochCommit,
     config::StreamsConfig,
     error::StreamsError,
-    query::{ReadOnlyKeyValueStore, open_store},
+    query::{ReadOnlyKeyValueStore, StateSnapshot},
     setup::{Ready, World, first_epoch, prepare},
     task_group::TaskGroup,
 };
-use crate::{DefaultSerde, topology::Topology};
+use crate::topology::Topology;
 use headwater_core::{
     ports::{log::Log, state::State},
+    serde::Data,
     time::Clock,
 };
 use std::{fmt, sync::Arc};
@@ -19,7 +20,6 @@ use std::{fmt, sync::Arc};
 pub struct Driver {
     tasks: TaskGroup,
     ready: Ready,
-    state: Arc<dyn State>,
     epoch: u64,
     levels: usize,
 }
@@ -43,13 +43,13 @@ impl Driver {
         state: Arc<dyn State>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StreamsError> {
-        let world = World { log, state: Arc::clone(&state), clock };
+        let world = World { log, state, clock };
         let mut ready = prepare(topology, config, &world)?;
         let epoch = first_epoch(&ready.owner);
         let tasks = std::mem::take(&mut ready.tasks);
         let tasks = TaskGroup::new(tasks, Arc::clone(&ready.around), epoch + 1);
         let levels = ready.blueprint.plan.subs.iter().map(|sub| sub.level + 1).max().unwrap_or(0);
-        Ok(Self { tasks, epoch, ready, state, levels })
+        Ok(Self { tasks, epoch, ready, levels })
     }
 
     /// Takes everything that its topics hold.
@@ -86,7 +86,7 @@ impl Driver {
         let joined = (&*self.ready.blueprint, &self.ready.around.exchange, &self.ready.owner);
         let mut commit = EpochCommit::new(self.epoch, parts, joined)?;
         let receipt = self.ready.around.log.commit(std::mem::take(&mut commit.log))?.wait()?;
-        self.state.publish(commit.into_state(&receipt))?;
+        self.ready.state.publish(commit.into_state(&receipt))?;
         self.tasks.published(self.epoch, 0);
         Ok(())
     }
@@ -104,17 +104,27 @@ impl Driver {
         self.commit()
     }
 
-    /// A view of the key-value store `name`, as of the last commit.
+    /// Gives the application's stores as of its last commit; it stays readable after the application has ended.
     ///
     /// # Errors
     ///
-    /// There is no such store, or it holds other types.
-    pub fn store<K, V>(&self, name: &str) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError>
-    where
-        K: DefaultSerde,
-        V: DefaultSerde,
-    {
-        open_store(&self.ready.blueprint, &*self.state, name)
+    /// [`StreamsError::NotRunning`] while the application is restarted, [`StreamsError::State`] if the state cannot be
+    /// read.
+    pub fn snapshot(&self) -> Result<StateSnapshot, StreamsError> {
+        StateSnapshot::of(&self.ready.blueprint, &*self.ready.state)
+    }
+
+    /// Opens the key-value store `name` as of the last commit, as
+    /// [`StateSnapshot::key_value_store`] does.
+    ///
+    /// # Errors
+    ///
+    /// There is no such store, it holds other types, or there is no [`snapshot`](Self::snapshot).
+    pub fn store<K: Data, V: Data>(
+        &self,
+        name: &str,
+    ) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError> {
+        self.snapshot()?.key_value_store(name)
     }
 
     /// How many records the node called `node` has dropped.

@@ -48,7 +48,7 @@ pub use config::{
 pub use driver::Driver;
 pub use error::StreamsError;
 pub use headwater_core::dead_letter::BadRecord;
-pub use query::ReadOnlyKeyValueStore;
+pub use query::{ReadOnlyKeyValueStore, ReadOnlyWindowStore, StateSnapshot};
 pub use stepper::Stepper;
 pub use streams::Streams;
 pub use threads::Runtime;

@@ -1,48 +1,101 @@
-//! Interactive queries: reading a running application's stores, as of its last commit.
+//! Interactive queries: reading an application's stores as of one of its commits, while it goes on.
 
 use super::error::StreamsError;
 use crate::{
-    DefaultSerde,
-    store::{Form, Keys, StoreError, StoreId, ValueAndTimestamp},
+    store::{Form, Keys, Serdes, StoreError, StoreId, StoreKind, ValueAndTimestamp, WindowEntry},
     task::Blueprint,
     topology::TopologyError,
 };
 use headwater_core::{
-    ports::state::{Order, Shard, State, StateError, StoreSpec, Stored},
-    record::{TopicPartition, murmur2_partition},
+    ports::state::{ApplicationState, Order, Shard, Snapshot, StateError, Stored},
+    record::{Timestamp, TopicPartition, murmur2_partition},
     serde::Data,
 };
-use std::{fmt, ops::Bound, sync::Arc};
+use std::{
+    fmt,
+    ops::{Bound, RangeInclusive},
+    sync::Arc,
+};
 
-/// Opens a view of the key-value store `name`.
-pub(super) fn open_store<K, V>(
-    blueprint: &Blueprint,
-    state: &dyn State,
-    name: &str,
-) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError>
-where
-    K: DefaultSerde,
-    V: DefaultSerde,
-{
-    let unknown = || TopologyError::UnknownStore { name: name.to_owned() };
-    let stores = &blueprint.topology.stores;
-    let place = stores.iter().position(|store| &*store.spec().name == name).ok_or_else(unknown)?;
-    let sub =
-        blueprint.plan.subs.iter().find(|sub| sub.stores.contains(&place)).ok_or_else(unknown)?;
-    let (keys, values) = (K::default_serde(), V::default_serde());
-    let spec = StoreSpec {
-        name: blueprint.state_name(name),
-        schema: format!("{} -> {}", keys.schema(), values.schema()),
-    };
-    // Taken first: what the shards then answer is at least as new.
-    let position = state.position();
-    let part = |partition| {
-        let id = StoreId { name: Arc::clone(&spec.name), partition };
-        let (keys, form) = (Keys::new(&keys, &id), Form::new(None, &values, &id));
-        Ok(Part { shard: state.open(&spec, partition)?, keys, form })
-    };
-    let parts = (0..blueprint.width(sub)).map(part).collect::<Result<_, StreamsError>>()?;
-    Ok(ReadOnlyKeyValueStore { name: spec.name, parts, position })
+/// An application's stores at one commit, which later ones do not change. Reading them never waits for processing.
+#[derive(Debug, Clone)]
+pub struct StateSnapshot {
+    blueprint: Arc<Blueprint>,
+    snapshot: Arc<Snapshot>,
+}
+
+impl StateSnapshot {
+    /// The newest published commit.
+    pub(super) fn of(
+        blueprint: &Arc<Blueprint>,
+        state: &dyn ApplicationState,
+    ) -> Result<Self, StreamsError> {
+        Ok(Self { blueprint: Arc::clone(blueprint), snapshot: Arc::new(state.snapshot()?) })
+    }
+
+    /// Says where the application's inputs stood at the commit: what the stores hold follows from the records before.
+    #[must_use]
+    pub fn position(&self) -> &[(TopicPartition, i64)] {
+        &self.snapshot.sources
+    }
+
+    /// Opens the key-value store `name`, with the serdes that it was built with.
+    ///
+    /// # Errors
+    ///
+    /// [`TopologyError::UnknownStore`] if there is no such store, [`TopologyError::StoreDiffers`] if it is of other types.
+    pub fn key_value_store<K: Data, V: Data>(
+        &self,
+        name: &str,
+    ) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError> {
+        Ok(ReadOnlyKeyValueStore(self.parts(name, StoreKind::KeyValue)?))
+    }
+
+    /// Opens the window store `name`, with the serdes that it was built with.
+    ///
+    /// # Errors
+    ///
+    /// As [`key_value_store`](Self::key_value_store).
+    pub fn window_store<K: Data, V: Data>(
+        &self,
+        name: &str,
+    ) -> Result<ReadOnlyWindowStore<K, V>, StreamsError> {
+        Ok(ReadOnlyWindowStore(self.parts(name, StoreKind::Window)?))
+    }
+
+    fn parts<K: Data, V: Data>(
+        &self,
+        name: &str,
+        kind: StoreKind,
+    ) -> Result<Parts<K, V>, StreamsError> {
+        let unknown = || TopologyError::UnknownStore { name: name.to_owned() };
+        let (stores, plan) = (&self.blueprint.topology.stores, &self.blueprint.plan);
+        let place = stores.iter().position(|it| &*it.spec().name == name).ok_or_else(unknown)?;
+        let builder = stores.get(place).ok_or_else(unknown)?;
+        let differs = || TopologyError::StoreDiffers { name: name.to_owned() };
+        let serdes = builder.serdes().and_then(|serdes| serdes.downcast_ref::<Serdes<K, V>>());
+        let serdes = serdes.filter(|serdes| serdes.kind == kind).ok_or_else(differs)?;
+        let sub = plan.subs.iter().find(|sub| sub.stores.contains(&place)).ok_or_else(unknown)?;
+        let part = |partition| {
+            let id = StoreId { name: Arc::clone(&builder.spec().name), partition };
+            let shard = self.snapshot.shards.get(&(Arc::clone(&id.name), partition));
+            Ok(Part {
+                shard: shard.map(Arc::clone).ok_or(StreamsError::NotRunning)?,
+                keys: Keys::new(&serdes.keys, &id),
+                form: Form::new(None, &serdes.values, &id),
+            })
+        };
+        let parts = (0..self.blueprint.width(sub)).map(part);
+        let parts = parts.collect::<Result<_, StreamsError>>()?;
+        Ok(Parts { snapshot: Arc::clone(&self.snapshot), name: name.to_owned(), parts })
+    }
+}
+
+/// A store's parts for all partitions.
+struct Parts<K, V> {
+    snapshot: Arc<Snapshot>,
+    name: String,
+    parts: Vec<Part<K, V>>,
 }
 
 /// A store's part for one partition.
@@ -57,18 +110,43 @@ impl<K: Data, V: Data> Part<K, V> {
         let (value, timestamp) = (self.form.read(&stored.value)?, stored.timestamp);
         Ok(ValueAndTimestamp { value, timestamp })
     }
+
+    fn get(&self, key: &[u8]) -> Result<Option<ValueAndTimestamp<V>>, StateError> {
+        self.shard.get(key)?.map(|stored| self.read(&stored)).transpose()
+    }
+
+    fn window_entry(&self, key: &[u8], stored: &Stored) -> Result<WindowEntry<K, V>, StateError> {
+        let (start, key) = split(key);
+        Ok((self.keys.read(key)?, start, self.read(stored)?))
+    }
 }
 
-/// A key-value store over all its partitions, as of the last commit. Reading it never waits for processing.
-pub struct ReadOnlyKeyValueStore<K, V> {
-    name: Arc<str>,
-    parts: Vec<Part<K, V>>,
-    position: Vec<(TopicPartition, i64)>,
+/// The window's start and the own key of an entry, which no store writes without a start.
+fn split(stored_key: &[u8]) -> (Timestamp, &[u8]) {
+    let (start, key) = stored_key.split_first_chunk::<8>().unwrap_or((&[0; 8], stored_key));
+    (Timestamp::from_be_bytes(*start), key)
 }
+
+impl<K: Data, V: Data> Parts<K, V> {
+    /// The part that holds a key, which becomes `bytes`; none for a null key.
+    fn of(&self, key: &K, bytes: &mut Vec<u8>) -> Result<Option<&Part<K, V>>, StoreError> {
+        let Some(first) = self.parts.first() else { return Ok(None) };
+        match first.keys.write(key, bytes) {
+            Err(StoreError::NullKey) => return Ok(None),
+            written => written?,
+        }
+        let count = u32::try_from(self.parts.len()).unwrap_or(u32::MAX);
+        let partition = murmur2_partition(first.keys.placed_by(bytes), count);
+        Ok(self.parts.get(partition as usize))
+    }
+}
+
+/// A key-value store over all its partitions, at the commit of a [`StateSnapshot`].
+pub struct ReadOnlyKeyValueStore<K, V>(Parts<K, V>);
 
 impl<K, V> fmt::Debug for ReadOnlyKeyValueStore<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReadOnlyKeyValueStore").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ReadOnlyKeyValueStore").field("name", &self.0.name).finish_non_exhaustive()
     }
 }
 
@@ -81,15 +159,8 @@ impl<K: Data, V: Data> ReadOnlyKeyValueStore<K, V> {
     /// something else.
     pub fn get(&self, key: &K) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
         let mut bytes = Vec::new();
-        let Some(first) = self.parts.first() else { return Ok(None) };
-        match first.keys.write(key, &mut bytes) {
-            Err(StoreError::NullKey) => return Ok(None),
-            written => written?,
-        }
-        let count = u32::try_from(self.parts.len()).unwrap_or(u32::MAX);
-        let partition = murmur2_partition(first.keys.placed_by(&bytes), count);
-        let Some(part) = self.parts.get(partition as usize) else { return Ok(None) };
-        Ok(part.shard.get(&bytes)?.map(|stored| part.read(&stored)).transpose()?)
+        let Some(part) = self.0.of(key, &mut bytes)? else { return Ok(None) };
+        Ok(part.get(&bytes)?)
     }
 
     /// All entries, partition by partition and within one by their keys' bytes.
@@ -99,7 +170,7 @@ impl<K: Data, V: Data> ReadOnlyKeyValueStore<K, V> {
     /// [`StateError`] if the state cannot be read, or holds something else.
     pub fn all(&self) -> Result<Vec<(K, ValueAndTimestamp<V>)>, StateError> {
         let mut entries = Vec::new();
-        for part in &self.parts {
+        for part in &self.0.parts {
             for entry in part.shard.scan((Bound::Unbounded, Bound::Unbounded), Order::Ascending)? {
                 let (key, stored) = entry?;
                 entries.push((part.keys.read(&key)?, part.read(&stored)?));
@@ -108,9 +179,94 @@ impl<K: Data, V: Data> ReadOnlyKeyValueStore<K, V> {
         Ok(entries)
     }
 
-    /// Where the application's inputs stood when this view was opened: its answers reflect at least that.
+    /// Where the application's inputs stood at the commit that this shows.
     #[must_use]
     pub fn position(&self) -> &[(TopicPartition, i64)] {
-        &self.position
+        &self.0.snapshot.sources
+    }
+}
+
+/// A window store over all its partitions, at the commit of a [`StateSnapshot`].
+pub struct ReadOnlyWindowStore<K, V>(Parts<K, V>);
+
+impl<K, V> fmt::Debug for ReadOnlyWindowStore<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadOnlyWindowStore").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+impl<K: Data, V: Data> ReadOnlyWindowStore<K, V> {
+    /// The value of `key` in the window that starts at `start`; a null key has none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Key`] if the key has no form in bytes, [`StoreError::State`] if the state cannot be read or holds
+    /// something else.
+    pub fn fetch(
+        &self,
+        key: &K,
+        start: Timestamp,
+    ) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
+        let mut bytes = Vec::new();
+        let Some(part) = self.0.of(key, &mut bytes)? else { return Ok(None) };
+        Ok(part.get(&[&start.to_be_bytes(), &bytes[..]].concat())?)
+    }
+
+    /// The values of `key` in the windows whose starts lie within `starts`, by start. Costs a look-up for each start that
+    /// the store holds there.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch`](Self::fetch).
+    pub fn fetch_range(
+        &self,
+        key: &K,
+        starts: RangeInclusive<Timestamp>,
+    ) -> Result<Vec<(Timestamp, ValueAndTimestamp<V>)>, StoreError> {
+        let (mut bytes, mut found) = (Vec::new(), Vec::new());
+        let Some(part) = self.0.of(key, &mut bytes)? else { return Ok(found) };
+        let mut from = Some(*starts.start());
+        while let Some(at) = from.filter(|at| at <= starts.end()) {
+            let lower = at.to_be_bytes();
+            let range = (Bound::Included(&lower[..]), Bound::Unbounded);
+            let Some(first) = part.shard.scan(range, Order::Ascending)?.next() else { break };
+            let (start, _) = split(&first?.0);
+            if start > *starts.end() {
+                break;
+            }
+            let value = part.get(&[&start.to_be_bytes(), &bytes[..]].concat())?;
+            found.extend(value.map(|value| (start, value)));
+            from = start.checked_add(1);
+        }
+        Ok(found)
+    }
+
+    /// All entries of windows whose starts lie within `starts`, partition by partition and within one by start and then by
+    /// their keys' bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] if the state cannot be read, or holds something else.
+    pub fn fetch_all(
+        &self,
+        starts: RangeInclusive<Timestamp>,
+    ) -> Result<Vec<WindowEntry<K, V>>, StateError> {
+        let (from, end) = (starts.start().to_be_bytes(), starts.end().checked_add(1));
+        let end = end.map(Timestamp::to_be_bytes);
+        let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
+        let mut entries = Vec::new();
+        for part in &self.0.parts {
+            for entry in part.shard.scan((Bound::Included(&from[..]), end), Order::Ascending)? {
+                let (key, stored) = entry?;
+                entries.push(part.window_entry(&key, &stored)?);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Where the application's inputs stood at the commit that this shows.
+    #[must_use]
+    pub fn position(&self) -> &[(TopicPartition, i64)] {
+        &self.0.snapshot.sources
     }
 }

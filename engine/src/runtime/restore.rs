@@ -5,7 +5,7 @@ use crate::store::floor;
 use headwater_core::{
     ports::{
         log::Log,
-        state::{Shard, ShardChanges, State, StateCommit, StoreSpec},
+        state::{ApplicationState, Shard, ShardChanges, StateCommit, StoreSpec},
     },
     record::TopicPartition,
 };
@@ -14,13 +14,13 @@ use std::sync::Arc;
 /// How much of a changelog is read at once, in bytes.
 const FETCH_BYTES: usize = 4 << 20;
 
-/// Opens a shard and replays what its changelog holds behind the shard's position. Returns it with the number of
+/// Opens a shard and replays what its changelog holds from the shard's position on. Returns it with the number of
 /// records replayed.
 pub(super) fn open_restored(
     store: &StoreSpec,
     changelog: &TopicPartition,
     epoch: u64,
-    (log, state): (&dyn Log, &dyn State),
+    (log, state): (&dyn Log, &dyn ApplicationState),
 ) -> Result<(Arc<dyn Shard>, u64), StreamsError> {
     let shard = state.open(store, changelog.partition)?;
     let held = log.offsets(changelog)?;
@@ -36,8 +36,8 @@ pub(super) fn open_restored(
         replayed += fetched.records.len() as u64;
         let (records, expire_below) = floor::part(fetched.records);
         let records = vec![Arc::new(records)];
-        let change =
-            ShardChanges { shard: Arc::clone(&shard), records, position: at, expire_below };
+        let (store, partition) = (Arc::clone(&store.name), changelog.partition);
+        let change = ShardChanges { store, partition, records, position: at, expire_below };
         state.publish(StateCommit { epoch, sources: Vec::new(), changes: vec![change] })?;
     }
     if replayed > 0 {

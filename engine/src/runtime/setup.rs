@@ -15,7 +15,7 @@ use crate::{
 use headwater_core::{
     ports::{
         log::{Claim, Cleanup, Log, Offsets, Owner, TopicSpec},
-        state::{State, StateError, StoreSpec},
+        state::{ApplicationState, State, StateCommit, StateError, StoreSpec},
     },
     record::{TopicName, TopicPartition},
     time::Clock,
@@ -31,6 +31,7 @@ pub(super) struct Ready {
     pub(super) owner: Owner,
     pub(super) tasks: Vec<Task>,
     pub(super) restored: u64,
+    pub(super) state: Arc<dyn ApplicationState>,
 }
 
 /// The world that an application runs in.
@@ -86,13 +87,16 @@ pub(super) fn prepare(
         exchange,
         clock: Arc::clone(&world.clock),
     });
+    let state = world.state.application(&config.application_id)?;
+    let now = Now::on(&*world.clock);
     let (mut tasks, mut restored) = (Vec::new(), 0);
     for id in blueprint.tasks() {
-        let (task, replayed) = make_task(&blueprint, id, &owner, world)?;
+        let (task, replayed) = make_task(&blueprint, id, &owner, (&*world.log, &*state, now))?;
         tasks.push(task);
         restored += replayed;
     }
-    Ok(Ready { blueprint, around, claim, owner, tasks, restored })
+    publish_position(&blueprint, &owner, &*world.log, &*state)?;
+    Ok(Ready { blueprint, around, claim, owner, tasks, restored, state })
 }
 
 fn plan(
@@ -159,17 +163,35 @@ fn exchange(blueprint: &Blueprint, log: &dyn Log) -> Result<Exchange, StreamsErr
     Ok(exchange)
 }
 
+/// Tells the state where the sources stood after the last commit, which its stores hold now.
+fn publish_position(
+    blueprint: &Blueprint,
+    owner: &Owner,
+    log: &dyn Log,
+    state: &dyn ApplicationState,
+) -> Result<(), StreamsError> {
+    let mut sources = Vec::new();
+    for input in external_inputs(blueprint) {
+        let committed = log.committed(&owner.group, &input)?;
+        sources.extend(committed.map(|committed| (input, committed.offset)));
+    }
+    let known = state.snapshot()?.sources;
+    if sources.iter().all(|source| known.contains(source)) {
+        return Ok(());
+    }
+    Ok(state.publish(StateCommit { epoch: first_epoch(owner), sources, changes: Vec::new() })?)
+}
+
 fn make_task(
     blueprint: &Blueprint,
     id: TaskId,
     owner: &Owner,
-    world: &World,
+    (log, state, now): (&dyn Log, &dyn ApplicationState, Now),
 ) -> Result<(Task, u64), StreamsError> {
     let (mut replayed, mut failure) = (0, None);
     let mut open = |store: &StoreSpec, partition: u32| {
         let changelog = TopicPartition::new(blueprint.changelog_name(&store.name), partition);
-        let named = StoreSpec { name: blueprint.state_name(&store.name), ..store.clone() };
-        match open_restored(&named, &changelog, first_epoch(owner), (&*world.log, &*world.state)) {
+        match open_restored(store, &changelog, first_epoch(owner), (log, state)) {
             Ok((shard, count)) => {
                 replayed += count;
                 Ok(shard)
@@ -185,15 +207,13 @@ fn make_task(
     };
     let mut unread = None;
     let mut committed = |at: &TopicPartition| {
-        let read = || {
-            Ok((world.log.committed(&owner.group, at)?.map(|c| c.offset), world.log.offsets(at)?))
-        };
+        let read = || Ok((log.committed(&owner.group, at)?.map(|c| c.offset), log.offsets(at)?));
         read().unwrap_or_else(|error| {
             unread = Some(error);
             (None, Offsets { start: 0, end: 0 })
         })
     };
-    let made = blueprint.make(id, Now::on(&*world.clock), &mut open, &mut committed);
+    let made = blueprint.make(id, now, &mut open, &mut committed);
     if let Some(error) = failure {
         return Err(error);
     }

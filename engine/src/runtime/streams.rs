@@ -4,12 +4,13 @@ use super::{
     application::{Application, Lag, StreamsMetrics, StreamsState},
     config::StreamsConfig,
     error::StreamsError,
-    query::ReadOnlyKeyValueStore,
+    query::{ReadOnlyKeyValueStore, StateSnapshot},
     threads::Runtime,
 };
-use crate::{DefaultSerde, topology::Topology};
+use crate::topology::Topology;
 use headwater_core::{
     ports::{log::Log, state::State},
+    serde::Data,
     time::Clock,
 };
 use std::{sync::Arc, time::Duration};
@@ -111,16 +112,26 @@ impl Streams {
         self.application.metrics()
     }
 
-    /// Opens a view of the key-value store `name`, as [`Application::store`] does.
+    /// Gives the application's stores as of its last commit; it stays readable after the application has ended.
     ///
     /// # Errors
     ///
-    /// There is no such store, or it holds other types.
-    pub fn store<K, V>(&self, name: &str) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError>
-    where
-        K: DefaultSerde,
-        V: DefaultSerde,
-    {
-        self.application.store(name)
+    /// [`StreamsError::NotRunning`] while the application is restarted, [`StreamsError::State`] if the state cannot be
+    /// read.
+    pub fn snapshot(&self) -> Result<StateSnapshot, StreamsError> {
+        self.application.snapshot()
+    }
+
+    /// Opens the key-value store `name` as of the last commit, as
+    /// [`StateSnapshot::key_value_store`] does.
+    ///
+    /// # Errors
+    ///
+    /// There is no such store, it holds other types, or there is no [`snapshot`](Self::snapshot).
+    pub fn store<K: Data, V: Data>(
+        &self,
+        name: &str,
+    ) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError> {
+        self.snapshot()?.key_value_store(name)
     }
 }

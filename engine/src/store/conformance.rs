@@ -9,7 +9,7 @@
 
 use super::{KeyValueStore, StateStore, StoreBuilder, TimeStore, WindowStore};
 use headwater_core::{
-    ports::state::{Order, ShardChanges, State, StateCommit},
+    ports::state::{ApplicationState, Order, ShardChanges, State, StateCommit},
     record::Timestamp,
     serde::for_type,
 };
@@ -18,12 +18,16 @@ use std::{any::Any, collections::BTreeMap, ops::Bound, sync::Arc, time::Duration
 /// How many changes each case makes.
 const STEPS: u32 = 400;
 
+/// The one that all stores are of.
+const PARTITION: u32 = 3;
+
 /// Checks all kinds of stores. `make` is called for each and gives a state that holds nothing.
 ///
 /// # Panics
 ///
 /// If a store and its map differ.
 pub fn check(mut make: impl FnMut() -> Arc<dyn State>) {
+    let mut make = || make().application("app").expect("the state opens");
     key_values_are_those_of_a_map(&make());
     windows_are_those_of_a_map(&make());
     times_are_those_of_a_map(&make());
@@ -57,7 +61,7 @@ impl Random {
 
 /// A store that is committed to a state and opened anew now and then.
 struct Subject<'s, S> {
-    state: &'s Arc<dyn State>,
+    state: &'s Arc<dyn ApplicationState>,
     builder: StoreBuilder,
     store: Box<S>,
     open: fn(&mut S),
@@ -65,14 +69,14 @@ struct Subject<'s, S> {
 }
 
 impl<'s, S: StateStore> Subject<'s, S> {
-    fn new(state: &'s Arc<dyn State>, builder: StoreBuilder, open: fn(&mut S)) -> Self {
+    fn new(state: &'s Arc<dyn ApplicationState>, builder: StoreBuilder, open: fn(&mut S)) -> Self {
         let store = Self::make(state, &builder, open);
         Self { state, builder, store, open, epoch: 0 }
     }
 
-    fn make(state: &Arc<dyn State>, builder: &StoreBuilder, open: fn(&mut S)) -> Box<S> {
-        let shard = state.open(builder.spec(), 3).expect("the state opens");
-        let store: Box<dyn Any> = builder.make(shard, 3);
+    fn make(state: &Arc<dyn ApplicationState>, builder: &StoreBuilder, open: fn(&mut S)) -> Box<S> {
+        let shard = state.open(builder.spec(), PARTITION).expect("the state opens");
+        let store: Box<dyn Any> = builder.make(shard, PARTITION);
         let mut store = store.downcast::<S>().expect("the builder makes what it declares");
         open(&mut store);
         store
@@ -87,7 +91,8 @@ impl<'s, S: StateStore> Subject<'s, S> {
         self.epoch += 1;
         let changes = self.store.commit(self.epoch).expect("what is kept can be written");
         let change = ShardChanges {
-            shard: Arc::clone(self.store.shard()),
+            store: Arc::clone(&self.builder.spec().name),
+            partition: PARTITION,
             records: vec![Arc::new(changes.records)],
             position: i64::try_from(self.epoch).expect("few commits are made"),
             expire_below: changes.expire_below,
@@ -116,7 +121,7 @@ fn in_order<T>(mut ascending: Vec<T>, order: Order) -> Vec<T> {
 
 const READS: &str = "the state can be read";
 
-fn key_values_are_those_of_a_map(state: &Arc<dyn State>) {
+fn key_values_are_those_of_a_map(state: &Arc<dyn ApplicationState>) {
     type Store = KeyValueStore<String, i64>;
     let builder = Store::builder("key-values", for_type(), for_type());
     let mut subject = Subject::<Store>::new(state, builder, |_| ());
@@ -176,7 +181,7 @@ fn compare_key_values(
     assert_eq!(all.len(), model.len(), "all entries");
 }
 
-fn windows_are_those_of_a_map(state: &Arc<dyn State>) {
+fn windows_are_those_of_a_map(state: &Arc<dyn ApplicationState>) {
     type Store = WindowStore<String, i64>;
     let builder = Store::builder("windows", for_type(), for_type());
     let mut subject = Subject::<Store>::new(state, builder, |store| store.open().expect(READS));
@@ -207,7 +212,7 @@ fn windows_are_those_of_a_map(state: &Arc<dyn State>) {
     }
 }
 
-fn times_are_those_of_a_map(state: &Arc<dyn State>) {
+fn times_are_those_of_a_map(state: &Arc<dyn ApplicationState>) {
     type Store = TimeStore<String, i64>;
     let segment = Duration::from_millis(10);
     let builder = Store::builder("times", for_type(), for_type(), segment);

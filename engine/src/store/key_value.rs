@@ -1,13 +1,13 @@
 //! Key-value stores: the newest value of each key, with its timestamp.
 
 use super::{
-    KeyBatch, KeyValueBytes, Slot, StateStore, StoreBuilder, StoreChanges, StoreError,
-    ValueAndTimestamp,
+    KeyBatch, KeyValueBytes, Serdes, Slot, StateStore, StoreBuilder, StoreChanges, StoreError,
+    StoreKind, ValueAndTimestamp,
     form::{Form, Keys, StoreId},
     scan::as_slice,
 };
 use headwater_core::{
-    ports::state::{Order, Shard, StateError},
+    ports::state::{Order, StateError},
     record::Timestamp,
     serde::{Data, SharedSerde},
 };
@@ -29,7 +29,12 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     pub fn builder(name: &str, keys: SharedSerde<K>, values: SharedSerde<V>) -> StoreBuilder {
         let schema = format!("{} -> {}", keys.schema(), values.schema());
         let named: Arc<str> = name.into();
-        StoreBuilder::new(name, schema, move |shard, partition| {
+        let serdes = Serdes {
+            kind: StoreKind::KeyValue,
+            keys: SharedSerde::clone(&keys),
+            values: SharedSerde::clone(&values),
+        };
+        let builder = StoreBuilder::new(name, schema, move |shard, partition| {
             let id = StoreId { name: Arc::clone(&named), partition };
             let keys = Keys::new(&keys, &id);
             Box::new(Self {
@@ -38,7 +43,8 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
                 scratch: Vec::new(),
                 batch: KeyBatch::default(),
             })
-        })
+        });
+        builder.readable(serdes)
     }
 
     /// The value of `key`; a null key has none.
@@ -230,9 +236,5 @@ impl<K: Data, V: Data> StateStore for KeyValueStore<K, V> {
 
     fn by_bytes(&mut self) -> &mut dyn Any {
         &mut self.entries
-    }
-
-    fn shard(&self) -> &Arc<dyn Shard> {
-        self.entries.shard()
     }
 }

@@ -249,8 +249,4 @@ impl<V: Data> KeyValueBytes<V> {
     pub(super) fn dirty_bytes(&self) -> usize {
         self.cache.dirty_bytes()
     }
-
-    pub(super) fn shard(&self) -> &Arc<dyn Shard> {
-        &self.shard
-    }
 }

@@ -61,6 +61,7 @@ pub(crate) use timers::TimerStore;
 use headwater_core::{
     ports::state::{Shard, StateError, StoreSpec},
     record::{RecordSet, Timestamp},
+    serde::{Data, SharedSerde},
 };
 use std::{any::Any, fmt, marker::PhantomData, sync::Arc};
 
@@ -138,9 +139,6 @@ pub trait StateStore: Any + Send {
 
     /// The store without the type of its keys, for the kernel; itself, if its keys have one form.
     fn by_bytes(&mut self) -> &mut dyn Any;
-
-    /// Its shard.
-    fn shard(&self) -> &Arc<dyn Shard>;
 }
 
 /// Makes a task's part of a store; see [`StoreBuilder`].
@@ -151,6 +149,22 @@ type MakeStore = dyn Fn(Arc<dyn Shard>, u32) -> Box<dyn StateStore> + Send + Syn
 pub struct StoreBuilder {
     spec: StoreSpec,
     make: Arc<MakeStore>,
+    /// [`Serdes`], if it can be read from outside.
+    serdes: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// How the entries of a store that can be read from outside are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreKind {
+    KeyValue,
+    Window,
+}
+
+/// What the bytes of a store that can be read from outside mean.
+pub(crate) struct Serdes<K, V> {
+    pub(crate) kind: StoreKind,
+    pub(crate) keys: SharedSerde<K>,
+    pub(crate) values: SharedSerde<V>,
 }
 
 impl StoreBuilder {
@@ -160,7 +174,18 @@ impl StoreBuilder {
         schema: String,
         make: impl Fn(Arc<dyn Shard>, u32) -> Box<dyn StateStore> + Send + Sync + 'static,
     ) -> Self {
-        Self { spec: StoreSpec { name: name.into(), schema }, make: Arc::new(make) }
+        Self { spec: StoreSpec { name: name.into(), schema }, make: Arc::new(make), serdes: None }
+    }
+
+    /// Lets the store be read from outside.
+    pub(crate) fn readable<K: Data, V: Data>(mut self, serdes: Serdes<K, V>) -> Self {
+        self.serdes = Some(Arc::new(serdes));
+        self
+    }
+
+    /// [`Serdes`], if it can be read from outside.
+    pub(crate) fn serdes(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.serdes.as_deref()
     }
 
     /// What the store is.

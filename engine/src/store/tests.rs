@@ -2,8 +2,8 @@
 
 use super::*;
 use headwater_core::{
-    ports::state::{KeyRange, Order, Scan, State, StateCommit, Stored},
-    record::{Headers, TopicPartition},
+    ports::state::{ApplicationState, KeyRange, Order, Scan, Snapshot, State, StateCommit, Stored},
+    record::Headers,
     serde::{I64, Nullable, Serde, SerdeError, SharedSerde, Utf8, for_type},
 };
 use std::{
@@ -419,10 +419,20 @@ fn stores_count_what_their_values_own() {
 }
 
 /// A state of one shard.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct MapState(Arc<MapShard>);
 
 impl State for MapState {
+    fn application(&self, _: &str) -> Result<Arc<dyn ApplicationState>, StateError> {
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn flush(&self) -> Result<(), StateError> {
+        Ok(())
+    }
+}
+
+impl ApplicationState for MapState {
     fn open(&self, _: &StoreSpec, _: u32) -> Result<Arc<dyn Shard>, StateError> {
         Ok(Arc::clone(&self.0) as Arc<dyn Shard>)
     }
@@ -437,12 +447,8 @@ impl State for MapState {
         Ok(())
     }
 
-    fn position(&self) -> Vec<(TopicPartition, i64)> {
-        Vec::new()
-    }
-
-    fn flush(&self) -> Result<(), StateError> {
-        Ok(())
+    fn snapshot(&self) -> Result<Snapshot, StateError> {
+        Ok(Snapshot { epoch: 0, sources: Vec::new(), shards: BTreeMap::new() })
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     form::{Form, KeyCheck, Keys, StoreId},
 };
 use headwater_core::{
-    ports::state::{Order, Shard, StateError},
+    ports::state::{Order, StateError},
     record::Timestamp,
     serde::{Data, SharedSerde},
 };
@@ -129,9 +129,5 @@ impl<K: Data, V: Data> StateStore for TimeStore<K, V> {
 
     fn by_bytes(&mut self) -> &mut dyn Any {
         &mut self.values
-    }
-
-    fn shard(&self) -> &Arc<dyn Shard> {
-        &self.values.segments.shard
     }
 }

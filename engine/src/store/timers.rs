@@ -252,8 +252,4 @@ impl<K: Data> StateStore for TimerStore<K> {
     fn by_bytes(&mut self) -> &mut dyn Any {
         self
     }
-
-    fn shard(&self) -> &Arc<dyn Shard> {
-        &self.shard
-    }
 }

@@ -1,12 +1,12 @@
 //! Window stores: the newest value of each key and window start.
 
 use super::{
-    EntryRef, KeyBatch, StateStore, StoreBuilder, StoreChanges, StoreError, ValueAndTimestamp,
-    WindowBytes, WindowSlot,
+    EntryRef, KeyBatch, Serdes, StateStore, StoreBuilder, StoreChanges, StoreError, StoreKind,
+    ValueAndTimestamp, WindowBytes, WindowSlot,
     form::{Form, Keys, StoreId},
 };
 use headwater_core::{
-    ports::state::{Shard, StateError},
+    ports::state::StateError,
     record::Timestamp,
     serde::{Data, SharedSerde},
 };
@@ -31,7 +31,12 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     pub fn builder(name: &str, keys: SharedSerde<K>, values: SharedSerde<V>) -> StoreBuilder {
         let schema = format!("window start, {} -> {}", keys.schema(), values.schema());
         let named: Arc<str> = name.into();
-        StoreBuilder::new(name, schema, move |shard, partition| {
+        let serdes = Serdes {
+            kind: StoreKind::Window,
+            keys: SharedSerde::clone(&keys),
+            values: SharedSerde::clone(&values),
+        };
+        let builder = StoreBuilder::new(name, schema, move |shard, partition| {
             let id = StoreId { name: Arc::clone(&named), partition };
             let keys = Keys::new(&keys, &id);
             Box::new(Self {
@@ -40,7 +45,8 @@ impl<K: Data, V: Data> WindowStore<K, V> {
                 scratch: Vec::new(),
                 batch: KeyBatch::default(),
             })
-        })
+        });
+        builder.readable(serdes)
     }
 
     /// As [`WindowBytes::open`].
@@ -174,9 +180,5 @@ impl<K: Data, V: Data> StateStore for WindowStore<K, V> {
 
     fn by_bytes(&mut self) -> &mut dyn Any {
         &mut self.windows
-    }
-
-    fn shard(&self) -> &Arc<dyn Shard> {
-        &self.windows.windows.shard
     }
 }

@@ -1,7 +1,8 @@
 //! Makes a task from its part of a topology.
 
 use super::{
-    BadRecord, Task, graph::Graph, input::Input, letters::Letters, time_vector::TimeVector,
+    BadRecord, Task, commit::Changelog, graph::Graph, input::Input, letters::Letters,
+    time_vector::TimeVector,
 };
 use crate::{
     node::{Now, Resources},
@@ -47,12 +48,6 @@ impl Blueprint {
             Topic::External(name) => name.clone(),
             Topic::Repartition(name) => self.internal(&format!("{name}-repartition")),
         }
-    }
-
-    /// The name that a store has in the state, which applications share.
-    pub(crate) fn state_name(&self, store: &str) -> Arc<str> {
-        // No application id has a slash, so that no two applications meet.
-        format!("{}/{store}", self.application_id).into()
     }
 
     /// The name of a store's changelog.
@@ -151,7 +146,9 @@ impl Blueprint {
             changelogs: builders
                 .iter()
                 .map(|store| {
-                    TopicPartition::new(self.changelog_name(&store.spec().name), id.partition)
+                    let store = Arc::clone(&store.spec().name);
+                    let partition = TopicPartition::new(self.changelog_name(&store), id.partition);
+                    Changelog { store, partition }
                 })
                 .collect(),
             inputs,

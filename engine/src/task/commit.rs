@@ -6,17 +6,20 @@ use super::{
     nodes::Saved,
 };
 use crate::{node::Event, processor::ProcessorError, topology::Topic};
-use headwater_core::{
-    ports::state::Shard,
-    record::{RecordSet, Timestamp, TopicPartition},
-};
+use headwater_core::record::{RecordSet, Timestamp, TopicPartition};
 use std::sync::Arc;
+
+/// Where the changes of a task's part of a store go.
+#[derive(Debug, Clone)]
+pub(crate) struct Changelog {
+    pub(crate) store: Arc<str>,
+    pub(crate) partition: TopicPartition,
+}
 
 /// What one store changed.
 #[derive(Debug)]
 pub(crate) struct ChangelogPart {
-    pub(crate) changelog: TopicPartition,
-    pub(crate) shard: Arc<dyn Shard>,
+    pub(crate) changelog: Changelog,
     pub(crate) records: Arc<RecordSet>,
     pub(crate) expire_below: Option<Vec<u8>>,
 }
@@ -88,7 +91,6 @@ impl Task {
             if !changes.records.is_empty() || changes.expire_below.is_some() {
                 commit.changes.push(ChangelogPart {
                     changelog: changelog.clone(),
-                    shard: Arc::clone(store.shard()),
                     records: Arc::new(changes.records),
                     expire_below: changes.expire_below,
                 });

@@ -76,7 +76,7 @@ pub(crate) struct Task {
     /// Operators' positions: node or topic → what it saved.
     positions: StoreKey<KeyValueStore<String, Vec<u8>>>,
     saved: HashMap<String, Vec<u8>>,
-    changelogs: Vec<TopicPartition>,
+    changelogs: Vec<commit::Changelog>,
     letters: Letters,
     bad_record: BadRecord,
     rows_max: usize,

@@ -27,6 +27,13 @@ pub enum TopologyError {
         name: String,
     },
 
+    /// A store is of another kind, or has other types.
+    #[error("the store `{name}` is of another kind, or holds other types than those asked for")]
+    StoreDiffers {
+        /// The name.
+        name: String,
+    },
+
     /// A node takes other records than its parent forwards.
     #[error("`{node}` takes records of other types than its parent `{parent}` forwards")]
     TypesDiffer {

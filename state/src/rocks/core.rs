@@ -1,52 +1,35 @@
-//! The database together with the overlay above it: what shards read and the spill thread writes.
+//! The database, and what publishers and the spill thread tell each other.
 //!
 //! # Invariants
 //!
-//! - Readers see one [`View`] of all shards, replaced as a whole.
-//! - `spilling` rises before a spill's write can be seen in the database. A reader whose view holds all commits up to
-//!   `spilling`, asked after its read, has seen nothing newer than its view: what the spill wrote lies under its layers.
+//! - `spilling` rises before a spill's write can be seen in the database. A reader whose overlay holds all commits up to
+//!   `spilling`, asked after its read, has seen nothing newer than its overlay: what the spill wrote lies under its layers.
+//!   So has one whose overlay is still the shard's.
 //! - Once failed, always failed.
 
-use super::{keys::Prefix, options::DATA, options::RocksDbOptions, overlay::Overlay};
+use super::{application::Shared, options::DATA, options::RocksDbOptions};
 use foldhash::fast::RandomState;
-use headwater_core::{
-    ports::state::{StateCommit, StateError},
-    record::TopicPartition,
-};
+use headwater_core::ports::state::StateError;
 use rocksdb::{ColumnFamily, DB, ErrorKind};
 use std::{
-    collections::BTreeMap,
     io,
     path::PathBuf,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, AtomicU64},
     },
     time::Duration,
 };
 
-/// What is readable: all shards at one commit.
-#[derive(Clone)]
-pub(super) struct View {
-    /// The newest commit, counted from the state's opening.
-    pub(super) commit: u64,
-    pub(super) epoch: u64,
-    /// By slot.
-    pub(super) shards: Vec<(Prefix, Arc<Overlay>)>,
-    pub(super) sources: Arc<BTreeMap<TopicPartition, i64>>,
-}
-
-impl View {
-    pub(super) fn overlay(&self, slot: usize) -> &Overlay {
-        &self.shards.get(slot).expect("a shard is in the view before it is handed out").1
-    }
-}
-
 /// What publishers and the spill thread tell each other.
 #[derive(Default)]
 pub(super) struct Pending {
-    /// Bytes of the layers in the current view.
+    /// The newest commit, counted from the state's opening.
+    pub(super) commit: u64,
+    /// Bytes of the layers over all shards.
     pub(super) unspilled_bytes: usize,
+    /// Applications with commits that are not spilled; kept from being dropped by that.
+    pub(super) unspilled: Vec<Arc<Shared>>,
     /// Since when something is not on the disk.
     pub(super) dirty_since: Option<Duration>,
     pub(super) is_closing: bool,
@@ -59,8 +42,8 @@ pub(super) struct Spiller {
     pub(super) spilled: u64,
     /// Bytes written since the last flush.
     pub(super) unflushed_bytes: usize,
-    /// By slot: below this key, the database holds nothing.
-    pub(super) floors: Vec<Option<Vec<u8>>>,
+    /// Whether the database says which format it has.
+    pub(super) has_version: bool,
 }
 
 pub(super) struct Core {
@@ -71,9 +54,10 @@ pub(super) struct Core {
     pub(super) spilling: AtomicU64,
     /// Held by whoever spills or flushes; taken before `pending`.
     pub(super) spiller: Mutex<Spiller>,
-    /// Held by whoever replaces the view.
+    /// Held by whoever publishes; taken before the contents of an application.
     pending: Mutex<Pending>,
-    view: RwLock<Arc<View>>,
+    /// The id of the next new store.
+    pub(super) next_store: AtomicU32,
     /// Wakes the spill thread.
     pub(super) work: Condvar,
     /// Wakes publishers.
@@ -82,7 +66,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(db: DB, directory: PathBuf, options: RocksDbOptions, view: View) -> Self {
+    pub(super) fn new(db: DB, directory: PathBuf, options: RocksDbOptions) -> Self {
         Self {
             db,
             directory,
@@ -91,7 +75,7 @@ impl Core {
             spilling: AtomicU64::new(0),
             spiller: Mutex::default(),
             pending: Mutex::default(),
-            view: RwLock::new(Arc::new(view)),
+            next_store: AtomicU32::new(0),
             work: Condvar::new(),
             room: Condvar::new(),
             failure: OnceLock::new(),
@@ -110,26 +94,6 @@ impl Core {
 
     pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Makes `view` what is readable; `_pending` proves that nobody else does so now.
-    pub(super) fn show(&self, view: View, _pending: &MutexGuard<'_, Pending>) {
-        let view = Arc::new(view);
-        let old = std::mem::replace(
-            &mut *self.view.write().unwrap_or_else(PoisonError::into_inner),
-            view,
-        );
-        // Large layers are freed outside the lock.
-        drop(old);
-    }
-
-    /// Whether what was read with `view` is of that view and no later one.
-    pub(super) fn is_current(&self, view: &View) -> bool {
-        self.spilling.load(Ordering::SeqCst) <= view.commit
     }
 
     /// The error that fenced the state, if one did.
@@ -153,14 +117,19 @@ impl Core {
         StateError::Io { action, path: self.directory.clone(), source: Arc::new(io_error(error)) }
     }
 
-    /// Publishes a commit whose changes belong to the shards in `slots`.
-    pub(super) fn publish(&self, commit: StateCommit, slots: &[usize]) -> Result<(), StateError> {
-        let bytes: usize =
-            commit.changes.iter().flat_map(|c| &c.records).map(|set| set.size_bytes()).sum();
+    /// Waits until there is room for a commit of `bytes`, and counts it.
+    pub(super) fn admit(&self, bytes: usize) -> Result<MutexGuard<'_, Pending>, StateError> {
         let mut pending = self.pending();
         let bytes_max = self.options.spill_bytes.saturating_mul(2);
         loop {
             self.check()?;
+            if pending.is_closing {
+                return Err(StateError::Io {
+                    action: "publish a commit to the closed state database in",
+                    path: self.directory.clone(),
+                    source: Arc::new(io::ErrorKind::NotConnected.into()),
+                });
+            }
             // A commit that is larger than the bound by itself still gets in, alone.
             if pending.unspilled_bytes == 0 || pending.unspilled_bytes + bytes <= bytes_max {
                 break;
@@ -168,19 +137,7 @@ impl Core {
             self.work.notify_one();
             pending = self.room.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
-        let mut view = View::clone(&self.view());
-        view.commit += 1;
-        view.epoch = commit.epoch;
-        let spilling = self.spilling.load(Ordering::SeqCst);
-        for (slot, changes) in slots.iter().zip(commit.changes) {
-            let (_, overlay) =
-                view.shards.get_mut(*slot).expect("a shard is in the view before it is handed out");
-            *overlay = Arc::new(overlay.with(view.commit, changes, spilling));
-        }
-        if !commit.sources.is_empty() {
-            Arc::make_mut(&mut view.sources).extend(commit.sources);
-        }
-        self.show(view, &pending);
+        pending.commit += 1;
         pending.unspilled_bytes += bytes;
         let was_clean = pending.dirty_since.is_none();
         if was_clean {
@@ -189,7 +146,7 @@ impl Core {
         if was_clean || pending.unspilled_bytes >= self.options.spill_bytes {
             self.work.notify_one();
         }
-        Ok(())
+        Ok(pending)
     }
 }
 

@@ -10,11 +10,9 @@ use headwater_core::{
 };
 
 /// The format that this code writes and reads.
-pub(super) const FORMAT_VERSION: u32 = 2;
+pub(super) const FORMAT_VERSION: u32 = 3;
 /// The key of the format's version.
 pub(super) const VERSION_KEY: &[u8] = b"v";
-/// The key of the newest spilled commit's epoch.
-pub(super) const EPOCH_KEY: &[u8] = b"e";
 /// How many bytes stand before a store's own key.
 pub(super) const PREFIX_LENGTH: usize = 8;
 
@@ -41,7 +39,7 @@ impl Prefix {
         out
     }
 
-    /// The first key behind the shard's last.
+    /// The first key after the shard's last.
     pub(super) fn end(self) -> Vec<u8> {
         // Store ids count up from 0, so the largest prefix is never taken.
         u64::from_be_bytes(self.0).saturating_add(1).to_be_bytes().to_vec()
@@ -65,42 +63,49 @@ pub(super) fn read_value(bytes: &[u8]) -> Option<Stored> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Meta {
     Version(u32),
-    Epoch(u64),
-    Store { name: String, id: u32, schema: String },
+    Application { name: String, id: u32 },
+    Epoch { application: u32, epoch: u64 },
+    Store { application: u32, name: String, id: u32, schema: String },
     Position { store: u32, partition: u32, offset: i64 },
-    Source { source: TopicPartition, offset: i64 },
+    Source { application: u32, source: TopicPartition, offset: i64 },
 }
 
 impl Meta {
     /// Reads an entry; `None` if it is not of this format.
     pub(super) fn read(key: &[u8], value: &[u8]) -> Option<Self> {
         let (kind, key) = key.split_first()?;
+        let number = |bytes: &[u8]| Some(u32::from_be_bytes(bytes.try_into().ok()?));
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
         match kind {
-            b'v' if key.is_empty() => {
-                Some(Self::Version(u32::from_be_bytes(value.try_into().ok()?)))
-            }
-            b'e' if key.is_empty() => Some(Self::Epoch(u64::from_be_bytes(value.try_into().ok()?))),
+            b'v' if key.is_empty() => Some(Self::Version(number(value)?)),
+            b'a' => Some(Self::Application { name: text(key)?, id: number(value)? }),
+            b'e' => Some(Self::Epoch { application: number(key)?, epoch: read_epoch(value)? }),
             b's' => {
+                let (application, name) = key.split_first_chunk()?;
                 let (id, schema) = value.split_first_chunk()?;
-                let (name, schema) = (
-                    String::from_utf8(key.to_vec()).ok()?,
-                    String::from_utf8(schema.to_vec()).ok()?,
-                );
-                Some(Self::Store { name, id: u32::from_be_bytes(*id), schema })
+                Some(Self::Store {
+                    application: u32::from_be_bytes(*application),
+                    name: text(name)?,
+                    id: u32::from_be_bytes(*id),
+                    schema: text(schema)?,
+                })
             }
             b'p' => {
                 let (store, partition) = key.split_first_chunk()?;
-                let partition = u32::from_be_bytes(partition.try_into().ok()?);
-                let offset = i64::from_be_bytes(value.try_into().ok()?);
-                Some(Self::Position { store: u32::from_be_bytes(*store), partition, offset })
+                Some(Self::Position {
+                    store: u32::from_be_bytes(*store),
+                    partition: number(partition)?,
+                    offset: read_offset(value)?,
+                })
             }
             b'o' => {
+                let (application, key) = key.split_first_chunk()?;
                 let (partition, topic) = key.split_first_chunk()?;
                 let topic = TopicName::new(std::str::from_utf8(topic).ok()?).ok()?;
-                let offset = i64::from_be_bytes(value.try_into().ok()?);
                 Some(Self::Source {
+                    application: u32::from_be_bytes(*application),
                     source: TopicPartition::new(topic, u32::from_be_bytes(*partition)),
-                    offset,
+                    offset: read_offset(value)?,
                 })
             }
             _ => None,
@@ -108,9 +113,34 @@ impl Meta {
     }
 }
 
+/// Reads the offset of a position or a source.
+pub(super) fn read_offset(value: &[u8]) -> Option<i64> {
+    Some(i64::from_be_bytes(value.try_into().ok()?))
+}
+
+fn read_epoch(value: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(value.try_into().ok()?))
+}
+
+/// The key of an application's id.
+pub(super) fn application_key(name: &str) -> Vec<u8> {
+    [b"a", name.as_bytes()].concat()
+}
+
+/// What the keys of an application's entries of one kind (`e`, `s`, `o`) begin with; that of its epoch is no longer.
+pub(super) fn kind_key(kind: u8, application: u32) -> Vec<u8> {
+    [&[kind][..], &application.to_be_bytes()].concat()
+}
+
 /// The entry that gives a store its id.
-pub(super) fn store_entry(name: &str, id: u32, schema: &str) -> (Vec<u8>, Vec<u8>) {
-    ([b"s", name.as_bytes()].concat(), [&id.to_be_bytes(), schema.as_bytes()].concat())
+pub(super) fn store_entry(
+    application: u32,
+    name: &str,
+    id: u32,
+    schema: &str,
+) -> (Vec<u8>, Vec<u8>) {
+    let key = [&kind_key(b's', application), name.as_bytes()].concat();
+    (key, [&id.to_be_bytes(), schema.as_bytes()].concat())
 }
 
 /// The key of a shard's changelog position.
@@ -119,8 +149,9 @@ pub(super) fn position_key(prefix: Prefix) -> Vec<u8> {
 }
 
 /// The key of a source's position.
-pub(super) fn source_key(source: &TopicPartition) -> Vec<u8> {
-    [b"o", &source.partition.to_be_bytes()[..], source.topic.as_str().as_bytes()].concat()
+pub(super) fn source_key(application: u32, source: &TopicPartition) -> Vec<u8> {
+    let application = kind_key(b'o', application);
+    [&application, &source.partition.to_be_bytes()[..], source.topic.as_str().as_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -129,14 +160,19 @@ mod tests {
 
     #[test]
     fn meta_entries_survive_their_bytes() {
-        let (key, value) = store_entry("totals", 7, "utf8 -> i64");
-        let store = Meta::Store { name: "totals".into(), id: 7, schema: "utf8 -> i64".into() };
+        let application = Meta::read(&application_key("fleet"), &4_u32.to_be_bytes());
+        assert_eq!(application, Some(Meta::Application { name: "fleet".into(), id: 4 }));
+        let epoch = Meta::read(&kind_key(b'e', 4), &9_u64.to_be_bytes());
+        assert_eq!(epoch, Some(Meta::Epoch { application: 4, epoch: 9 }));
+        let (key, value) = store_entry(4, "totals", 7, "utf8 -> i64");
+        let (name, schema) = ("totals".into(), "utf8 -> i64".into());
+        let store = Meta::Store { application: 4, name, id: 7, schema };
         assert_eq!(Meta::read(&key, &value), Some(store));
         let position = Meta::read(&position_key(Prefix::new(3, 9)), &(-5_i64).to_be_bytes());
         assert_eq!(position, Some(Meta::Position { store: 3, partition: 9, offset: -5 }));
         let source = TopicPartition::new(TopicName::new("cars").unwrap(), 2);
-        let read = Meta::read(&source_key(&source), &8_i64.to_be_bytes());
-        assert_eq!(read, Some(Meta::Source { source, offset: 8 }));
+        let read = Meta::read(&source_key(4, &source), &8_i64.to_be_bytes());
+        assert_eq!(read, Some(Meta::Source { application: 4, source, offset: 8 }));
     }
 
     #[test]
@@ -145,7 +181,7 @@ mod tests {
         assert_eq!(Meta::read(b"x", b""), None);
         assert_eq!(Meta::read(b"v", b"123"), None);
         assert_eq!(Meta::read(b"p1234", &[0; 8]), None);
-        assert_eq!(Meta::read(b"o1234..", &[0; 8]), None);
+        assert_eq!(Meta::read(b"o12341234..", &[0; 8]), None);
         assert_eq!(read_value(&[0; 7]), None);
     }
 

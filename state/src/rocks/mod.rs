@@ -4,16 +4,19 @@
 //! |---|---|
 //! | `options` | the setup, and RocksDB's own settings |
 //! | `overlay` | a shard's newest commits as immutable layers |
-//! | `core` | the view that readers see, and publishing |
-//! | `spill` | the way from the overlay to the disk |
+//! | `application` | an application's shards as readers see them, publishing, snapshots |
+//! | `core` | the database, and what publishers and the spill thread tell each other |
+//! | `spill` | the way from the overlays to the disk |
 //! | `shard` | lookups and scans |
 //! | `keys` | the bytes on disk |
 //!
 //! # Invariants
 //!
-//! - What a reopened state holds is exactly one published commit: a prefix of the changelog.
+//! - What a reopened state holds of an application is exactly one published commit: a prefix of the changelog.
+//! - An application that has published nothing is not in the database.
 //! - It is never ahead of the log, whose sync comes before each spill.
 
+mod application;
 mod core;
 mod keys;
 mod options;
@@ -30,45 +33,40 @@ pub use options::{BeforeFlush, RocksDbOptions};
 use zstd_sys as _;
 
 use self::{
-    core::{Core, View, io_error},
-    keys::{FORMAT_VERSION, Meta, Prefix, VERSION_KEY},
-    overlay::Overlay,
-    shard::RocksShard,
+    application::{RocksApplication, Shared},
+    core::{Core, io_error},
+    keys::{FORMAT_VERSION, Meta},
 };
-use crate::registry::Registry;
+use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use headwater_core::{
-    ports::state::{Shard, State, StateCommit, StateError, StoreSpec},
-    record::TopicPartition,
-};
-use rocksdb::{DB, ErrorKind, IteratorMode, WriteOptions};
+use headwater_core::ports::state::{ApplicationState, State, StateError};
+use rocksdb::{DB, ErrorKind, IteratorMode};
 use std::{
-    collections::BTreeMap,
     fmt, io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering::Relaxed},
     thread::JoinHandle,
 };
 
-/// All stores of one application instance, in one RocksDB.
+/// The stores of all applications of a process, in one RocksDB.
 ///
 /// Dropping it flushes what is published, if that is possible; [`State::flush`] says whether it was. The directory is
-/// free for the next owner once the state and all shards it opened are dropped.
+/// free for the next owner once the state and all that it opened are dropped.
 pub struct RocksDbState {
     core: Arc<Core>,
-    known: Mutex<Known>,
+    applications: Mutex<Applications>,
     spill_thread: Option<JoinHandle<()>>,
     #[cfg(test)]
     is_abandoned: bool,
 }
 
-/// What is open, and what the database held when it was opened.
+/// The applications of a state.
 #[derive(Default)]
-struct Known {
-    registry: Registry<RocksShard>,
-    positions: HashMap<(u32, u32), i64, foldhash::fast::RandomState>,
-    sources: BTreeMap<TopicPartition, i64>,
-    epoch: u64,
+struct Applications {
+    /// Of those in the database when it was opened, and of those opened since then.
+    ids: HashMap<String, u32, RandomState>,
+    open: HashMap<u32, Weak<Shared>, RandomState>,
+    next_id: u32,
 }
 
 impl RocksDbState {
@@ -96,10 +94,10 @@ impl RocksDbState {
         })?;
         let (settings, families) = options.rocksdb().map_err(failed)?;
         let db = DB::open_cf_descriptors(&settings, &directory, families).map_err(failed)?;
-        let mut known = Known::read(&db, &directory)?;
-        let sources = Arc::new(std::mem::take(&mut known.sources));
-        let view = View { commit: 0, epoch: known.epoch, shards: Vec::new(), sources };
-        let core = Arc::new(Core::new(db, directory, options, view));
+        let known = Known::read(&db, &directory)?;
+        let core = Arc::new(Core::new(db, directory, options));
+        core.next_store.store(known.next_store, Relaxed);
+        core.spiller().has_version = known.version.is_some();
         let spilling = Arc::clone(&core);
         let spill_thread = std::thread::Builder::new()
             .name("state-spill".to_owned())
@@ -111,37 +109,11 @@ impl RocksDbState {
             })?;
         Ok(Self {
             core,
-            known: Mutex::new(known),
+            applications: Mutex::new(known.applications),
             spill_thread: Some(spill_thread),
             #[cfg(test)]
             is_abandoned: false,
         })
-    }
-
-    /// Writes a meta entry that the next flush puts on the disk.
-    fn write_meta(&self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
-        let mut write = WriteOptions::default();
-        write.disable_wal(true);
-        let written = self.core.db.put_cf_opt(self.core.meta(), key, value, &write);
-        written.map_err(|error| self.core.io("add a store to the state database in", error))
-    }
-
-    fn id_of(
-        &self,
-        registry: &mut Registry<RocksShard>,
-        store: &StoreSpec,
-    ) -> Result<u32, StateError> {
-        if let Some(id) = registry.store(store)? {
-            return Ok(id);
-        }
-        let id = registry.next_id();
-        if id == 0 {
-            self.write_meta(VERSION_KEY, &FORMAT_VERSION.to_be_bytes())?;
-        }
-        let (key, value) = keys::store_entry(&store.name, id, &store.schema);
-        self.write_meta(&key, &value)?;
-        registry.add_store(Arc::clone(&store.name), id, store.schema.clone());
-        Ok(id)
     }
 
     /// Spills without a flush.
@@ -166,41 +138,18 @@ impl RocksDbState {
 }
 
 impl State for RocksDbState {
-    fn open(&self, store: &StoreSpec, partition: u32) -> Result<Arc<dyn Shard>, StateError> {
+    fn application(&self, id: &str) -> Result<Arc<dyn ApplicationState>, StateError> {
         self.core.check()?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = self.id_of(&mut known.registry, store)?;
-        if let Some(shard) = known.registry.shard(id, partition) {
-            return Ok(shard);
+        let mut applications = self.applications.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = applications.ids.get(id).copied();
+        if let Some(shared) = known.and_then(|known| applications.open.get(&known)?.upgrade()) {
+            return Ok(Arc::new(RocksApplication(shared)));
         }
-        let prefix = Prefix::new(id, partition);
-        let shard = Arc::new(RocksShard {
-            core: Arc::clone(&self.core),
-            slot: known.registry.next_slot(),
-            prefix,
-            store: Arc::clone(&store.name),
-            partition,
-        });
-        let position = known.positions.get(&(id, partition)).copied();
-        known.registry.add_shard(id, partition, Arc::clone(&shard));
-        let pending = self.core.pending();
-        let mut view = View::clone(&self.core.view());
-        view.shards.push((prefix, Arc::new(Overlay::at(position))));
-        self.core.show(view, &pending);
-        Ok(shard)
-    }
-
-    fn publish(&self, commit: StateCommit) -> Result<(), StateError> {
-        let slots: Vec<usize> = {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let slot = |shard| known.registry.slot(shard, &self.core.directory);
-            commit.changes.iter().map(|changes| slot(&changes.shard)).collect::<Result<_, _>>()?
-        };
-        self.core.publish(commit, &slots)
-    }
-
-    fn position(&self) -> Vec<(TopicPartition, i64)> {
-        self.core.view().sources.iter().map(|(source, offset)| (source.clone(), *offset)).collect()
+        let number = known.unwrap_or(applications.next_id);
+        let shared = Arc::new(Shared::load(&self.core, id, number)?);
+        applications.add(id.to_owned(), number);
+        applications.open.insert(shared.id, Arc::downgrade(&shared));
+        Ok(Arc::new(RocksApplication(shared)))
     }
 
     fn flush(&self) -> Result<(), StateError> {
@@ -213,7 +162,6 @@ impl fmt::Debug for RocksDbState {
         f.debug_struct("RocksDbState")
             .field("directory", &self.core.directory)
             .field("options", &self.core.options)
-            .field("position", &self.position())
             .finish_non_exhaustive()
     }
 }
@@ -222,6 +170,7 @@ impl Drop for RocksDbState {
     fn drop(&mut self) {
         self.core.pending().is_closing = true;
         self.core.work.notify_all();
+        self.core.room.notify_all();
         if let Some(thread) = self.spill_thread.take() {
             // A panic of the thread has fenced the state and was reported there.
             let _ = thread.join();
@@ -232,7 +181,17 @@ impl Drop for RocksDbState {
             let directory = self.core.directory.display();
             tracing::warn!(%directory, %error, "state was closed with changes to be replayed from the changelog");
         }
+        // What could not be spilled would keep the database, and the database it.
+        drop(std::mem::take(&mut self.core.pending().unspilled));
     }
+}
+
+/// What a database holds, as far as it must be known before an application is opened.
+#[derive(Default)]
+struct Known {
+    version: Option<u32>,
+    applications: Applications,
+    next_store: u32,
 }
 
 impl Known {
@@ -251,21 +210,16 @@ impl Known {
             )
         };
         let mut known = Self::default();
-        let (mut version, mut strange) = (None, None);
+        let mut strange = None;
         for entry in db.iterator(IteratorMode::Start) {
             let (key, value) = entry.map_err(|error| damaged(error.to_string()))?;
             match Meta::read(&key, &value) {
-                Some(Meta::Version(found)) => version = Some(found),
-                Some(Meta::Epoch(epoch)) => known.epoch = epoch,
-                Some(Meta::Store { name, id, schema }) => {
-                    known.registry.add_store(name.into(), id, schema)
+                Some(Meta::Version(found)) => known.version = Some(found),
+                Some(Meta::Application { name, id }) => known.applications.add(name, id),
+                Some(Meta::Store { id, .. }) => {
+                    known.next_store = known.next_store.max(id.saturating_add(1))
                 }
-                Some(Meta::Position { store, partition, offset }) => {
-                    known.positions.insert((store, partition), offset);
-                }
-                Some(Meta::Source { source, offset }) => {
-                    known.sources.insert(source, offset);
-                }
+                Some(Meta::Epoch { .. } | Meta::Position { .. } | Meta::Source { .. }) => {}
                 // Another version may have other entries, and the version is the last one read.
                 None => {
                     strange =
@@ -274,7 +228,7 @@ impl Known {
             }
         }
         let is_new = db.iterator(IteratorMode::Start).next().is_none();
-        match (version, strange) {
+        match (known.version, strange) {
             (Some(FORMAT_VERSION), None) => Ok(known),
             (None, None) if is_new => Ok(known),
             (Some(FORMAT_VERSION), Some(strange)) => Err(damaged(strange)),
@@ -285,5 +239,12 @@ impl Known {
                 format!("it has format version {found}, this program reads {FORMAT_VERSION}"),
             )),
         }
+    }
+}
+
+impl Applications {
+    fn add(&mut self, name: String, id: u32) {
+        self.ids.insert(name, id);
+        self.next_id = self.next_id.max(id.saturating_add(1));
     }
 }

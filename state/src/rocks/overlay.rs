@@ -122,16 +122,14 @@ pub(super) struct Overlay {
     /// Oldest first.
     layers: Vec<Arc<Layer>>,
     pub(super) position: Option<i64>,
+    /// The newest commit that changed the shard, counted from the state's opening.
+    pub(super) commit: u64,
 }
 
 impl Overlay {
     /// Nothing over a database that holds the changelog up to `position`.
     pub(super) fn at(position: Option<i64>) -> Self {
-        Self { layers: Vec::new(), position }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.layers.is_empty()
+        Self { layers: Vec::new(), position, commit: 0 }
     }
 
     /// With the changes of `commit` above; layers up to `spilling` are being written and stay as they are.
@@ -141,14 +139,14 @@ impl Overlay {
         if layers.len() > LAYERS_MAX {
             layers = joined(layers, spilling);
         }
-        Self { layers, position: Some(changes.position) }
+        Self { layers, position: Some(changes.position), commit }
     }
 
     /// Without the layers up to commit `spilled`.
     pub(super) fn without(&self, spilled: u64) -> Self {
         let layers =
             self.layers.iter().filter(|layer| layer.last > spilled).map(Arc::clone).collect();
-        Self { layers, position: self.position }
+        Self { layers, ..*self }
     }
 
     /// The newest that the layers say about `key`.

@@ -2,68 +2,151 @@
 //!
 //! # Invariants
 //!
-//! - An answer is of one view. A spill of commits newer than the view may reach the database while it is read; then
-//!   the read is done again with a newer view, which happens once a spill at most.
+//! - An answer is of one overlay. A spill of commits newer than the overlay may reach the database while it is read; then
+//!   the read is done again with a newer overlay.
 
 use super::{
-    core::{Core, View},
+    application::Shared,
+    core::Core,
     keys::{self, PREFIX_LENGTH, Prefix},
-    overlay::{Cursor, Found},
+    overlay::{Cursor, Found, Overlay},
 };
 use crate::span::KeySpan;
 use headwater_core::ports::state::{KeyRange, Order, Scan, Shard, StateError, Stored};
 use rocksdb::{DBRawIterator, ErrorKind, ReadOptions};
-use std::{cmp::Ordering, fmt, sync::Arc};
+use std::{
+    cmp::Ordering,
+    fmt,
+    sync::{Arc, atomic::Ordering::SeqCst},
+};
 
-pub(super) struct RocksShard {
-    pub(super) core: Arc<Core>,
-    pub(super) slot: usize,
-    pub(super) prefix: Prefix,
+/// Which shard.
+pub(super) struct ShardId {
+    pub(super) application: Arc<str>,
     pub(super) store: Arc<str>,
     pub(super) partition: u32,
+    pub(super) prefix: Prefix,
 }
 
-impl fmt::Debug for RocksShard {
+impl fmt::Debug for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RocksShard({}-{})", self.store, self.partition)
+        write!(f, "{}/{}-{}", self.application, self.store, self.partition)
+    }
+}
+
+/// A shard at the newest published commit.
+#[derive(Debug)]
+pub(super) struct RocksShard {
+    pub(super) shared: Arc<Shared>,
+    pub(super) slot: usize,
+    pub(super) id: ShardId,
+}
+
+impl RocksShard {
+    /// Reads at the newest commit.
+    fn read<'a, T>(
+        &'a self,
+        read: impl Fn(Base<'a>, &Overlay) -> Result<T, StateError>,
+    ) -> Result<T, StateError> {
+        let core = &*self.shared.core;
+        loop {
+            core.check()?;
+            let overlay = self.shared.overlay(self.slot);
+            let found = read(Base { core, snapshot: None, id: &self.id }, &overlay)?;
+            if core.spilling.load(SeqCst) <= overlay.commit
+                || Arc::ptr_eq(&overlay, &self.shared.overlay(self.slot))
+            {
+                return Ok(found);
+            }
+        }
     }
 }
 
 impl Shard for RocksShard {
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Stored>>, StateError> {
-        loop {
-            self.core.check()?;
-            let view = self.core.view();
-            let found = self.look_up(&view, keys)?;
-            if self.core.is_current(&view) {
-                return Ok(found);
-            }
-        }
+        self.read(|base, overlay| base.look_up(overlay, keys))
     }
 
     fn scan(&self, range: KeyRange<'_>, order: Order) -> Result<Scan<'_>, StateError> {
         let span = KeySpan::new(range);
-        if span.is_empty() {
-            return Ok(Box::new(std::iter::empty()));
-        }
-        loop {
-            self.core.check()?;
-            let view = self.core.view();
-            let scan = self.begin_scan(&view, &span, order)?;
-            if self.core.is_current(&view) {
-                return Ok(Box::new(scan));
-            }
-        }
+        self.read(|base, overlay| base.scan(overlay, &span, order))
     }
 
     fn position(&self) -> Option<i64> {
-        self.core.view().overlay(self.slot).position
+        self.shared.overlay(self.slot).position
     }
 }
 
-impl RocksShard {
-    fn look_up(&self, view: &View, keys: &[&[u8]]) -> Result<Vec<Option<Stored>>, StateError> {
-        let overlay = view.overlay(self.slot);
+type DatabaseSnapshot<'a> = rocksdb::Snapshot<'a>;
+
+self_cell::self_cell!(
+    /// Keeps the database as it was.
+    pub(super) struct Pin {
+        owner: Arc<Core>,
+        #[covariant]
+        dependent: DatabaseSnapshot,
+    }
+);
+
+impl Pin {
+    pub(super) fn of(core: &Arc<Core>) -> Self {
+        Self::new(Arc::clone(core), |core| core.db.snapshot())
+    }
+}
+
+/// A shard at the commit of a snapshot.
+pub(super) struct PinnedShard {
+    pub(super) pin: Arc<Pin>,
+    pub(super) overlay: Arc<Overlay>,
+    pub(super) id: ShardId,
+}
+
+impl fmt::Debug for PinnedShard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PinnedShard").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl PinnedShard {
+    fn base(&self) -> Result<Base<'_>, StateError> {
+        let core = self.pin.borrow_owner();
+        core.check()?;
+        Ok(Base { core, snapshot: Some(self.pin.borrow_dependent()), id: &self.id })
+    }
+}
+
+impl Shard for PinnedShard {
+    fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Stored>>, StateError> {
+        self.base()?.look_up(&self.overlay, keys)
+    }
+
+    fn scan(&self, range: KeyRange<'_>, order: Order) -> Result<Scan<'_>, StateError> {
+        self.base()?.scan(&self.overlay, &KeySpan::new(range), order)
+    }
+
+    fn position(&self) -> Option<i64> {
+        self.overlay.position
+    }
+}
+
+/// A shard's part of the database, now or as it was.
+#[derive(Clone, Copy)]
+struct Base<'a> {
+    core: &'a Core,
+    snapshot: Option<&'a DatabaseSnapshot<'a>>,
+    id: &'a ShardId,
+}
+
+impl<'a> Base<'a> {
+    fn read_options(&self) -> ReadOptions {
+        let mut read = ReadOptions::default();
+        if let Some(snapshot) = self.snapshot {
+            read.set_snapshot(snapshot);
+        }
+        read
+    }
+
+    fn look_up(self, overlay: &Overlay, keys: &[&[u8]]) -> Result<Vec<Option<Stored>>, StateError> {
         let mut unknown = Vec::new();
         let mut found: Vec<Option<Stored>> = keys
             .iter()
@@ -75,7 +158,7 @@ impl RocksShard {
                 }),
                 Found::Gone => None,
                 Found::Unknown => {
-                    unknown.push((place, self.prefix.key(key)));
+                    unknown.push((place, self.id.prefix.key(key)));
                     None
                 }
             })
@@ -83,10 +166,11 @@ impl RocksShard {
         if unknown.is_empty() {
             return Ok(found);
         }
-        let below = self.core.db.batched_multi_get_cf(
+        let below = self.core.db.batched_multi_get_cf_opt(
             self.core.data(),
             unknown.iter().map(|(_, key)| key),
             false,
+            &self.read_options(),
         );
         for ((place, _), bytes) in unknown.iter().zip(below) {
             let bytes = bytes.map_err(|error| self.read_error(error))?;
@@ -98,18 +182,16 @@ impl RocksShard {
         Ok(found)
     }
 
-    fn begin_scan(
-        &self,
-        view: &View,
-        span: &KeySpan,
-        order: Order,
-    ) -> Result<MergedScan<'_>, StateError> {
-        let overlay = view.overlay(self.slot);
+    fn scan(self, overlay: &Overlay, span: &KeySpan, order: Order) -> Result<Scan<'a>, StateError> {
+        if span.is_empty() {
+            return Ok(Box::new(std::iter::empty()));
+        }
         let layers = overlay.cursors(span, &self.core.hasher);
         let from = span.from.as_slice().max(overlay.floor().unwrap_or_default());
-        let to = span.to.as_deref().map_or_else(|| self.prefix.end(), |to| self.prefix.key(to));
-        let mut read = ReadOptions::default();
-        read.set_iterate_lower_bound(self.prefix.key(from));
+        let to =
+            span.to.as_deref().map_or_else(|| self.id.prefix.end(), |to| self.id.prefix.key(to));
+        let mut read = self.read_options();
+        read.set_iterate_lower_bound(self.id.prefix.key(from));
         read.set_iterate_upper_bound(to);
         // The iterator keeps the database as it is now for as long as it lives.
         let mut base = self.core.db.raw_iterator_cf_opt(self.core.data(), read);
@@ -118,13 +200,8 @@ impl RocksShard {
             Order::Descending => base.seek_to_last(),
         }
         base.status().map_err(|error| self.read_error(error))?;
-        Ok(MergedScan {
-            shard: self,
-            base,
-            layers,
-            is_ascending: order == Order::Ascending,
-            has_failed: false,
-        })
+        let is_ascending = order == Order::Ascending;
+        Ok(Box::new(MergedScan { shard: self, base, layers, is_ascending, has_failed: false }))
     }
 
     fn stored(&self, bytes: &[u8]) -> Result<Stored, StateError> {
@@ -144,7 +221,8 @@ impl RocksShard {
             "{what}; delete {}, it is rebuilt from the changelog",
             self.core.directory.display()
         );
-        StateError::Corrupt { store: Arc::clone(&self.store), partition: self.partition, detail }
+        let (store, partition) = (Arc::clone(&self.id.store), self.id.partition);
+        StateError::Corrupt { store, partition, detail }
     }
 }
 
@@ -153,7 +231,7 @@ type Head = (Vec<u8>, Option<Stored>);
 
 /// The layers' entries over the database's, in order.
 struct MergedScan<'a> {
-    shard: &'a RocksShard,
+    shard: Base<'a>,
     base: DBRawIterator<'a>,
     /// Newest first.
     layers: Vec<Cursor>,

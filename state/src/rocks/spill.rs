@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //!
-//! - One spill is one write batch: the data of all shards, their changelog positions, the sources' positions and the
-//!   epoch. With atomic flush, what is on the disk is a whole number of spills.
+//! - One spill is one write batch: of each application that has published, the data of the shards that changed, their
+//!   changelog positions, the sources' positions and the epoch. With atomic flush, what is on the disk is a whole number
+//!   of spills.
 //! - The log is synced between the choice of what to spill and the write. Whatever flushes later, RocksDB itself
 //!   included, flushes only what the log already holds.
 //!
@@ -12,8 +13,10 @@
 //! Nothing is written ahead: the changelog is the write-ahead log, and its tail is replayed by the engine.
 
 use super::{
-    core::{Core, Spiller, View},
-    keys,
+    application::{Shared, Unspilled},
+    core::{Core, Pending, Spiller},
+    keys::{self, FORMAT_VERSION, Prefix, VERSION_KEY},
+    overlay::Overlay,
 };
 use headwater_core::ports::state::StateError;
 use rocksdb::{FlushOptions, WriteBatch, WriteOptions};
@@ -92,73 +95,76 @@ impl Core {
         self.flush_buffers(&mut spiller)
     }
 
-    /// Writes all commits in the overlay to the database, and drops them from the overlay.
+    /// Writes all commits in the overlays to the database, and drops them from there.
     pub(super) fn spill(&self, spiller: &mut Spiller) -> Result<(), StateError> {
         self.check()?;
-        let (view, bytes) = {
-            let pending = self.pending();
-            let view = self.view();
-            self.spilling.store(view.commit, Ordering::SeqCst);
-            (view, pending.unspilled_bytes)
+        let (commit, bytes, mut parts) = {
+            let mut pending = self.pending();
+            self.spilling.store(pending.commit, Ordering::SeqCst);
+            (pending.commit, pending.unspilled_bytes, parts(&mut pending))
         };
-        if view.commit == spiller.spilled {
+        if commit == spiller.spilled {
             return Ok(());
         }
         if let Some(before_flush) = &self.options.before_flush {
             before_flush().map_err(|error| self.fence(error.into()))?;
         }
-        let batch = self.batch(&view, bytes, spiller);
+        let mut batch = WriteBatch::with_capacity_bytes(bytes.min(self.options.spill_bytes));
+        if !spiller.has_version {
+            batch.put_cf(self.meta(), VERSION_KEY, FORMAT_VERSION.to_be_bytes());
+        }
+        parts.iter_mut().for_each(|part| self.add(part, &mut batch));
         spiller.unflushed_bytes += batch.size_in_bytes();
         let mut write = WriteOptions::default();
         write.disable_wal(true);
         self.db.write_opt(batch, &write).map_err(|error| {
             self.fence(self.io("write a spill to the state database in", error))
         })?;
-        spiller.spilled = view.commit;
+        (spiller.spilled, spiller.has_version) = (commit, true);
 
         let mut pending = self.pending();
-        let mut shown = View::clone(&self.view());
-        for (_, overlay) in shown.shards.iter_mut().filter(|(_, overlay)| !overlay.is_empty()) {
-            *overlay = Arc::new(overlay.without(view.commit));
-        }
-        self.show(shown, &pending);
+        parts.iter_mut().for_each(|part| part.drop_layers(commit));
         pending.unspilled_bytes = pending.unspilled_bytes.saturating_sub(bytes);
         self.room.notify_all();
         Ok(())
     }
 
-    fn batch(&self, view: &View, bytes: usize, spiller: &mut Spiller) -> WriteBatch {
+    /// Adds what an application published.
+    fn add(&self, part: &mut Part, batch: &mut WriteBatch) {
+        let (meta, application) = (self.meta(), &part.application);
+        if part.unspilled.is_new {
+            let key = keys::application_key(&application.name);
+            batch.put_cf(meta, key, application.id.to_be_bytes());
+        }
+        for (key, value) in &part.unspilled.stores {
+            batch.put_cf(meta, key, value);
+        }
+        part.shards.iter_mut().for_each(|shard| self.add_shard(shard, batch));
+        for (source, offset) in &part.unspilled.sources {
+            batch.put_cf(meta, keys::source_key(application.id, source), offset.to_be_bytes());
+        }
+        batch.put_cf(meta, keys::kind_key(b'e', application.id), part.epoch.to_be_bytes());
+    }
+
+    fn add_shard(&self, shard: &mut ShardPart, batch: &mut WriteBatch) {
         let (data, meta) = (self.data(), self.meta());
-        let mut batch = WriteBatch::with_capacity_bytes(bytes.min(self.options.spill_bytes));
         let (mut key_bytes, mut value_bytes) = (Vec::new(), Vec::new());
-        spiller.floors.resize(view.shards.len(), None);
-        for ((prefix, overlay), known_floor) in view.shards.iter().zip(&mut spiller.floors) {
-            if overlay.is_empty() {
-                continue;
-            }
-            // The range goes first: what was written below the floor after it expired comes behind and stays.
-            if let Some(floor) =
-                overlay.floor().filter(|floor| known_floor.as_deref() < Some(*floor))
-            {
-                batch.delete_range_cf(data, prefix.key(b""), prefix.key(floor));
-                *known_floor = Some(floor.to_vec());
-            }
-            overlay.each_latest(&self.hasher, |key, record| {
-                prefix.write(key, &mut key_bytes);
-                let Some(value) = record.value else { return batch.delete_cf(data, &key_bytes) };
-                keys::write_value(record.timestamp, value, &mut value_bytes);
-                batch.put_cf(data, &key_bytes, &value_bytes);
-                known_floor.take_if(|floor| key < floor.as_slice());
-            });
-            if let Some(position) = overlay.position {
-                batch.put_cf(meta, keys::position_key(*prefix), position.to_be_bytes());
-            }
+        let ShardPart { prefix, overlay, floor: known_floor, .. } = shard;
+        // The range goes first: what was written below the floor after it expired comes later and stays.
+        if let Some(floor) = overlay.floor().filter(|floor| known_floor.as_deref() < Some(*floor)) {
+            batch.delete_range_cf(data, prefix.key(b""), prefix.key(floor));
+            *known_floor = Some(floor.to_vec());
         }
-        for (source, offset) in view.sources.iter() {
-            batch.put_cf(meta, keys::source_key(source), offset.to_be_bytes());
+        overlay.each_latest(&self.hasher, |key, record| {
+            prefix.write(key, &mut key_bytes);
+            let Some(value) = record.value else { return batch.delete_cf(data, &key_bytes) };
+            keys::write_value(record.timestamp, value, &mut value_bytes);
+            batch.put_cf(data, &key_bytes, &value_bytes);
+            known_floor.take_if(|floor| key < floor.as_slice());
+        });
+        if let Some(position) = overlay.position {
+            batch.put_cf(meta, keys::position_key(*prefix), position.to_be_bytes());
         }
-        batch.put_cf(meta, keys::EPOCH_KEY, view.epoch.to_be_bytes());
-        batch
     }
 
     /// Puts what was spilled on the disk, both column families at one point.
@@ -171,9 +177,55 @@ impl Core {
             .map_err(|error| self.fence(self.io("flush the state database in", error)))?;
         spiller.unflushed_bytes = 0;
         let mut pending = self.pending();
-        let is_clean = self.view().commit == spiller.spilled;
+        let is_clean = pending.commit == spiller.spilled;
         pending.dirty_since =
             if is_clean { None } else { pending.dirty_since.map(|since| since.max(started)) };
         Ok(())
+    }
+}
+
+/// What one application has published.
+struct Part {
+    application: Arc<Shared>,
+    epoch: u64,
+    unspilled: Unspilled,
+    shards: Vec<ShardPart>,
+}
+
+struct ShardPart {
+    slot: usize,
+    prefix: Prefix,
+    overlay: Arc<Overlay>,
+    /// Below this key, the database holds nothing.
+    floor: Option<Vec<u8>>,
+}
+
+/// All that is not spilled; what is published from now on is for the next spill.
+fn parts(pending: &mut Pending) -> Vec<Part> {
+    let part = |application: Arc<Shared>| {
+        let mut contents = application.write();
+        let contents = &mut *contents;
+        let unspilled = std::mem::take(&mut contents.unspilled);
+        let mut shards = Vec::with_capacity(unspilled.slots.len());
+        for slot in unspilled.slots.iter().copied() {
+            let open = contents.shards.get_mut(slot).expect("a shard that changed is open");
+            let (overlay, floor) = (Arc::clone(&open.overlay), open.floor.take());
+            shards.push(ShardPart { slot, prefix: open.prefix, overlay, floor });
+        }
+        let epoch = contents.epoch;
+        Part { application: Arc::clone(&application), epoch, unspilled, shards }
+    };
+    std::mem::take(&mut pending.unspilled).into_iter().map(part).collect()
+}
+
+impl Part {
+    /// Drops what the database has now, up to a commit.
+    fn drop_layers(&mut self, spilled: u64) {
+        let mut contents = self.application.write();
+        for shard in &mut self.shards {
+            let open = contents.shards.get_mut(shard.slot).expect("a shard that changed is open");
+            open.overlay = Arc::new(open.overlay.without(spilled));
+            open.floor = shard.floor.take();
+        }
     }
 }

@@ -1,17 +1,21 @@
 //! What only a state on disk does: spilling, reopening, crashing, and asking the log first.
 
+use super::keys::VERSION_KEY;
 use super::*;
-use crate::conformance::{self, ALL, all, changes, commit, expire, put, source, spec};
+use crate::conformance::{
+    self, ALL, Part, all, application, changes, commit, expire, open, put, source, sources, spec,
+};
 use headwater_core::{
     ports::{
         log::LogError,
-        state::{Order, ShardChanges, StateErrorKind, Stored},
+        state::{Order, ShardChanges, StateErrorKind, StoreSpec, Stored},
     },
     record::{Headers, RecordSet, RecordSetBuilder, Timestamp},
     time::Clock,
 };
 use proptest::prelude::*;
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     time::Duration,
 };
@@ -92,21 +96,23 @@ fn stores_over_it_conform() {
 fn a_flushed_state_is_the_same_after_reopening() {
     let directory = TempDir::new().unwrap();
     let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
-    let (one, two) = (state.open(&spec("s"), 0).unwrap(), state.open(&spec("t"), 3).unwrap());
-    state.publish(commit(1, vec![changes(&one, "a=1 b=1", 2), changes(&two, "z=9", 1)])).unwrap();
+    let app = application(&state, "app");
+    let (one, two) = (open(&*app, "s", 0), open(&*app, "t", 3));
+    app.publish(commit(1, vec![changes(&one, "a=1 b=1", 2), changes(&two, "z=9", 1)])).unwrap();
     state.flush().unwrap();
-    put(&state, &one, "b= c=3", 4);
+    put(&*app, &one, "b= c=3", 4);
     // Dropping flushes too.
-    drop((one, two, state));
+    drop((one, two, app, state));
 
     let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
-    assert_eq!(state.position(), [(source(), 4)]);
-    let (two, one) = (state.open(&spec("t"), 3).unwrap(), state.open(&spec("s"), 0).unwrap());
+    let app = application(&state, "app");
+    assert_eq!(sources(&*app), [(source(), 4)]);
+    let (two, one) = (open(&*app, "t", 3), open(&*app, "s", 0));
     assert_eq!((all(&*one), all(&*two)), ("a=1 c=3".into(), "z=9".into()));
     assert_eq!((one.position(), two.position()), (Some(4), Some(1)));
-    let refused = state.open(&StoreSpec { schema: "other".into(), ..spec("s") }, 0);
+    let refused = app.open(&StoreSpec { schema: "other".into(), ..spec("s") }, 0);
     assert!(matches!(refused, Err(StateError::SchemaDiffers { .. })));
-    let fresh = state.open(&spec("fresh"), 0).unwrap();
+    let fresh = open(&*app, "fresh", 0);
     assert_eq!((all(&*fresh), fresh.position()), (String::new(), None));
 }
 
@@ -114,19 +120,21 @@ fn a_flushed_state_is_the_same_after_reopening() {
 fn a_crash_leaves_the_last_flushed_commit() {
     let directory = TempDir::new().unwrap();
     let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
-    let shard = state.open(&spec("s"), 0).unwrap();
-    put(&state, &shard, "a=1", 1);
+    let app = application(&state, "app");
+    let shard = open(&*app, "s", 0);
+    put(&*app, &shard, "a=1", 1);
     state.flush().unwrap();
-    put(&state, &shard, "a=2 b=2", 2);
+    put(&*app, &shard, "a=2 b=2", 2);
     state.spill().unwrap();
-    put(&state, &shard, "c=3", 3);
-    drop(shard);
+    put(&*app, &shard, "c=3", 3);
+    drop((shard, app));
     state.abandon();
 
     let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
-    let shard = state.open(&spec("s"), 0).unwrap();
+    let app = application(&state, "app");
+    let shard = open(&*app, "s", 0);
     assert_eq!(
-        (all(&*shard), shard.position(), state.position()),
+        (all(&*shard), shard.position(), sources(&*app)),
         ("a=1".into(), Some(1), vec![(source(), 1)])
     );
 }
@@ -142,32 +150,35 @@ fn the_log_is_synced_before_state_can_be_on_the_disk() {
         if refused { Err(LogError::Closed { path: "log".into() }) } else { Ok(()) }
     });
     let state = RocksDbState::open(directory.path(), by_hand().before_flush(before_flush)).unwrap();
-    let shard = state.open(&spec("s"), 0).unwrap();
-    put(&state, &shard, "a=1", 1);
+    let app = application(&state, "app");
+    let shard = open(&*app, "s", 0);
+    put(&*app, &shard, "a=1", 1);
     assert_eq!(syncs.load(SeqCst), 0);
     state.flush().unwrap();
     assert_eq!(syncs.load(SeqCst), 1);
-    put(&state, &shard, "a=2", 2);
+    put(&*app, &shard, "a=2", 2);
     assert!(matches!(state.flush(), Err(StateError::Log(LogError::Closed { .. }))));
 
     // Fenced: nothing is taken or answered any more, and closing writes nothing.
-    let refused = state.publish(commit(3, vec![changes(&shard, "a=3", 3)]));
+    let refused = app.publish(commit(3, vec![changes(&shard, "a=3", 3)]));
     assert!(matches!(refused, Err(StateError::Log(_))));
     assert!(matches!(shard.get(b"a"), Err(StateError::Log(_))));
     assert!(matches!(state.flush(), Err(StateError::Log(_))));
-    drop((shard, state));
+    drop((shard, app, state));
     assert_eq!(syncs.load(SeqCst), 2);
     let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
-    assert_eq!(state.position(), [(source(), 1)]);
+    let app = application(&state, "app");
+    assert_eq!(sources(&*app), [(source(), 1)]);
 }
 
 #[test]
 fn a_full_overlay_is_spilled_and_publishing_goes_on() {
     let directory = TempDir::new().unwrap();
     let state = RocksDbState::open(directory.path(), by_hand().spill_bytes(2_000)).unwrap();
-    let shard = state.open(&spec("s"), 0).unwrap();
+    let app = application(&state, "app");
+    let shard = open(&*app, "s", 0);
     for number in 1..=200 {
-        put(&state, &shard, &format!("k{number:03}=1 last={number} k{:03}=", number - 1), number);
+        put(&*app, &shard, &format!("k{number:03}=1 last={number} k{:03}=", number - 1), number);
         assert!(state.core.pending().unspilled_bytes <= 4_000);
     }
     assert_eq!(all(&*shard), "k200=1 last=200");
@@ -176,11 +187,12 @@ fn a_full_overlay_is_spilled_and_publishing_goes_on() {
 #[test]
 fn many_small_commits_are_joined_into_few_layers() {
     let scratch = scratch();
-    let shard = scratch.open(&spec("s"), 0).unwrap();
+    let app = application(&*scratch, "app");
+    let shard = open(&*app, "s", 0);
     for number in 1..=100 {
-        put(&*scratch, &shard, &format!("a={number} k{number:03}=1"), number);
+        put(&*app, &shard, &format!("a={number} k{number:03}=1"), number);
         if number % 30 == 0 {
-            expire(&*scratch, &shard, "", &format!("k{:03}", number - 1), number);
+            expire(&*app, &shard, "", &format!("k{:03}", number - 1), number);
         }
     }
     assert_eq!(shard.get(b"k090").unwrap().unwrap().value, b"1");
@@ -198,9 +210,10 @@ fn many_small_commits_are_joined_into_few_layers() {
 fn a_damaged_database_is_refused_by_name() {
     let directory = TempDir::new().unwrap();
     let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
-    let shard = state.open(&spec("s"), 0).unwrap();
-    put(&state, &shard, "a=1", 1);
-    drop((shard, state));
+    let app = application(&state, "app");
+    let shard = open(&*app, "s", 0);
+    put(&*app, &shard, "a=1", 1);
+    drop((shard, app, state));
     std::fs::write(directory.path().join("CURRENT"), "nonsense").unwrap();
     let refused = RocksDbState::open(directory.path(), by_hand()).unwrap_err();
     assert_eq!(refused.kind(), StateErrorKind::Damaged);
@@ -215,11 +228,15 @@ fn a_damaged_database_is_refused_by_name() {
 fn another_format_version_is_refused() {
     let directory = TempDir::new().unwrap();
     let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
-    state.write_meta(VERSION_KEY, &9_u32.to_be_bytes()).unwrap();
-    let shard = state.open(&spec("s"), 0).unwrap();
-    state.write_meta(VERSION_KEY, &9_u32.to_be_bytes()).unwrap();
-    put(&state, &shard, "a=1", 1);
-    drop((shard, state));
+    let app = application(&state, "app");
+    put(&*app, &open(&*app, "s", 0), "a=1", 1);
+    state.flush().unwrap();
+    let mut write = rocksdb::WriteOptions::default();
+    write.disable_wal(true);
+    let version = 9_u32.to_be_bytes();
+    state.core.db.put_cf_opt(state.core.meta(), VERSION_KEY, version, &write).unwrap();
+    put(&*app, &open(&*app, "s", 0), "a=2", 2);
+    drop((app, state));
     let refused = RocksDbState::open(directory.path(), by_hand()).unwrap_err();
     assert_eq!(refused.kind(), StateErrorKind::Failed);
     let StateError::Io { source, .. } = refused else { panic!("{refused}") };
@@ -236,13 +253,14 @@ fn an_open_directory_cannot_be_opened_again() {
 #[test]
 fn readers_see_whole_commits_while_others_are_spilled() {
     let scratch = scratch();
-    let shard = scratch.open(&spec("s"), 0).unwrap();
-    put(&*scratch, &shard, "a=0 b=0", 1);
+    let app = application(&*scratch, "app");
+    let shard = open(&*app, "s", 0);
+    put(&*app, &shard, "a=0 b=0", 1);
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for number in 1..=500 {
-                put(&*scratch, &shard, &format!("a={number} b={number}"), number);
+                put(&*app, &shard, &format!("a={number} b={number}"), number);
                 if number % 3 == 0 {
                     scratch.spill().unwrap();
                 }
@@ -259,17 +277,16 @@ fn readers_see_whole_commits_while_others_are_spilled() {
     });
 }
 
-/// The oracle: ordered maps that each commit is applied to record by record.
+/// The oracle: ordered maps that each commit of an application is applied to record by record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Model {
     shards: Vec<BTreeMap<Vec<u8>, Stored>>,
 }
 
 impl Model {
-    fn of(shards: &[Arc<dyn Shard>]) -> Self {
-        let contents = |shard: &Arc<dyn Shard>| {
-            shard.scan(ALL, Order::Ascending).unwrap().map(Result::unwrap).collect()
-        };
+    fn of(shards: &[Part]) -> Self {
+        let contents =
+            |shard: &Part| shard.scan(ALL, Order::Ascending).unwrap().map(Result::unwrap).collect();
         Self { shards: shards.iter().map(contents).collect() }
     }
 
@@ -290,7 +307,9 @@ impl Model {
 /// What a generated test does next.
 #[derive(Debug, Clone)]
 enum Step {
-    Commit(Vec<Change>),
+    Commit(usize, Vec<Change>),
+    /// Drops an application's handles and opens it again.
+    Forget(usize),
     Spill,
     Flush,
     Reopen,
@@ -304,17 +323,21 @@ struct Change {
     expire_below: Option<u8>,
 }
 
-const SHARDS: usize = 3;
+const APPLICATIONS: [&str; 2] = ["one", "two"];
+const SHARDS: [(&str, u32); 3] = [("s", 0), ("s", 1), ("t", 0)];
 
 fn change() -> impl Strategy<Value = Change> {
     let record = (0..24_u8, prop::option::weighted(0.7, any::<u8>()));
-    (0..SHARDS, prop::collection::vec(record, 0..12), prop::option::weighted(0.2, 0..24_u8))
+    (0..SHARDS.len(), prop::collection::vec(record, 0..12), prop::option::weighted(0.2, 0..24_u8))
         .prop_map(|(shard, records, expire_below)| Change { shard, records, expire_below })
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let application = || 0..APPLICATIONS.len();
     prop_oneof![
-        12 => prop::collection::vec(change(), 0..4).prop_map(Step::Commit),
+        12 => (application(), prop::collection::vec(change(), 0..4))
+            .prop_map(|(application, changes)| Step::Commit(application, changes)),
+        2 => application().prop_map(Step::Forget),
         3 => Just(Step::Spill),
         1 => Just(Step::Flush),
         1 => Just(Step::Reopen),
@@ -322,35 +345,33 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A state beside the models of all its commits.
-struct Run {
-    directory: TempDir,
-    state: RocksDbState,
-    shards: Vec<Arc<dyn Shard>>,
+/// An application beside the models of all its commits.
+struct Subject {
+    state: Arc<dyn ApplicationState>,
+    shards: Vec<Part>,
     /// By commit number; the first is the empty one.
     history: Vec<Model>,
     flushed: usize,
 }
 
-impl Run {
-    fn new() -> Self {
-        let directory = TempDir::new().unwrap();
-        let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
-        let shards = Self::shards(&state);
-        let empty = Model { shards: vec![BTreeMap::new(); SHARDS] };
-        Self { directory, state, shards, history: vec![empty], flushed: 0 }
+impl Subject {
+    fn open(state: &RocksDbState, id: &str, history: Vec<Model>) -> Self {
+        let state = application(state, id);
+        let shards = SHARDS.map(|(store, partition)| open(&*state, store, partition)).into();
+        Self { state, shards, history, flushed: 0 }
     }
 
-    fn shards(state: &RocksDbState) -> Vec<Arc<dyn Shard>> {
-        [("s", 0), ("s", 1), ("t", 0)]
-            .map(|(store, partition)| state.open(&spec(store), partition).unwrap())
-            .into()
+    fn position(&self) -> usize {
+        let snapshot = self.state.snapshot().unwrap();
+        let position = snapshot.sources.first().map_or(0, |(_, offset)| *offset);
+        assert_eq!(snapshot.epoch, position.cast_unsigned());
+        usize::try_from(position).unwrap()
     }
 
     fn commit(&mut self, parts: &[Change]) {
         let mut model = self.history.last().unwrap().clone();
         let number = i64::try_from(self.history.len()).unwrap();
-        let mut named = [false; SHARDS];
+        let mut named = [false; SHARDS.len()];
         let mut all_changes = Vec::new();
         for part in parts.iter().filter(|part| !std::mem::replace(&mut named[part.shard], true)) {
             // Two sets, as a commit of several batches has.
@@ -359,45 +380,13 @@ impl Run {
             let floor = part.expire_below.map(|floor| vec![floor]);
             model.apply(part.shard, &sets, floor.as_deref());
             all_changes.push(ShardChanges {
-                shard: Arc::clone(&self.shards[part.shard]),
                 records: sets.into_iter().map(Arc::new).collect(),
-                position: number,
                 expire_below: floor,
+                ..changes(&self.shards[part.shard], "", number)
             });
         }
         self.state.publish(commit(number, all_changes)).unwrap();
         self.history.push(model);
-    }
-
-    fn reopen(self, close: impl FnOnce(RocksDbState)) -> Self {
-        let Self { directory, state, shards, mut history, flushed } = self;
-        drop(shards);
-        close(state);
-        let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
-        let shards = Self::shards(&state);
-        let position =
-            state.position().first().map_or(0, |(_, offset)| usize::try_from(*offset).unwrap());
-        assert!(position >= flushed, "commit {flushed} was flushed, {position} is there");
-        history.truncate(position + 1);
-        Self { directory, state, shards, history, flushed: position }
-    }
-
-    fn take(mut self, step: Step) -> Self {
-        match step {
-            Step::Commit(parts) => self.commit(&parts),
-            Step::Spill => self.state.spill().unwrap(),
-            Step::Flush => {
-                self.state.flush().unwrap();
-                self.flushed = self.history.len() - 1;
-            }
-            Step::Reopen => {
-                let last = self.history.len();
-                self = self.reopen(drop);
-                assert_eq!(self.history.len(), last, "a closed state lost commits");
-            }
-            Step::Crash => self = self.reopen(RocksDbState::abandon),
-        }
-        self
     }
 
     fn check(&self) {
@@ -419,6 +408,71 @@ impl Run {
     }
 }
 
+/// A state with its applications.
+struct Run {
+    directory: TempDir,
+    state: RocksDbState,
+    subjects: Vec<Subject>,
+}
+
+impl Run {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
+        let empty = || vec![Model { shards: vec![BTreeMap::new(); SHARDS.len()] }];
+        let subjects = APPLICATIONS.map(|id| Subject::open(&state, id, empty())).into();
+        Self { directory, state, subjects }
+    }
+
+    fn reopen(self, close: impl FnOnce(RocksDbState)) -> Self {
+        let Self { directory, state, subjects } = self;
+        let kept: Vec<_> = subjects.into_iter().map(|it| (it.history, it.flushed)).collect();
+        close(state);
+        let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
+        let again = |(id, (history, flushed)): (&str, (Vec<Model>, usize))| {
+            let mut subject = Subject::open(&state, id, history);
+            let position = subject.position();
+            assert!(position >= flushed, "commit {flushed} was flushed, {position} is there");
+            subject.history.truncate(position + 1);
+            subject.flushed = position;
+            subject
+        };
+        let subjects = APPLICATIONS.into_iter().zip(kept).map(again).collect();
+        Self { directory, state, subjects }
+    }
+
+    fn take(mut self, step: Step) -> Self {
+        match step {
+            Step::Commit(application, parts) => self.subjects[application].commit(&parts),
+            Step::Forget(application) => {
+                let Subject { state, shards, history, flushed } =
+                    self.subjects.swap_remove(application);
+                drop((state, shards));
+                let again = Subject::open(&self.state, APPLICATIONS[application], history);
+                assert_eq!(again.position() + 1, again.history.len());
+                self.subjects.insert(application, Subject { flushed, ..again });
+            }
+            Step::Spill => self.state.spill().unwrap(),
+            Step::Flush => {
+                self.state.flush().unwrap();
+                self.subjects.iter_mut().for_each(|it| it.flushed = it.history.len() - 1);
+            }
+            Step::Reopen => {
+                let lengths = |run: &Self| run.subjects.iter().map(|it| it.history.len()).collect();
+                let last: Vec<usize> = lengths(&self);
+                self = self.reopen(drop);
+                assert_eq!(lengths(&self), last, "a closed state lost commits");
+            }
+            Step::Crash => self = self.reopen(RocksDbState::abandon),
+        }
+        self
+    }
+
+    fn check(&self) {
+        self.subjects.iter().for_each(Subject::check);
+    }
+}
+
 fn record_set(entries: &[(u8, Option<u8>)]) -> RecordSet {
     let mut set = RecordSetBuilder::default();
     for (timestamp, (key, value)) in (0..).zip(entries) {
@@ -427,6 +481,42 @@ fn record_set(entries: &[(u8, Option<u8>)]) -> RecordSet {
             .unwrap();
     }
     set.build()
+}
+
+#[test]
+fn an_application_that_has_published_nothing_leaves_nothing() {
+    let directory = TempDir::new().unwrap();
+    let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
+    let silent = application(&state, "silent");
+    drop(open(&*silent, "s", 0));
+    let app = application(&state, "app");
+    put(&*app, &open(&*app, "s", 0), "a=1", 1);
+    state.flush().unwrap();
+    let entries = state.core.db.iterator(IteratorMode::Start).map(|entry| entry.unwrap().0);
+    let kinds: Vec<u8> = entries.map(|key| key[0]).collect();
+    assert_eq!(
+        String::from_utf8(kinds).unwrap(),
+        "aeopsv",
+        "one entry of each kind, of one application"
+    );
+}
+
+#[test]
+fn a_closed_application_is_freed_once_it_is_spilled() {
+    let scratch = scratch();
+    let app = application(&*scratch, "app");
+    let shard = open(&*app, "s", 0);
+    put(&*app, &shard, "a=1", 1);
+    let is_kept =
+        || scratch.applications.lock().unwrap().open.values().any(|it| it.strong_count() > 0);
+    drop((shard, app));
+    assert!(is_kept(), "what is not spilled is kept");
+    scratch.spill().unwrap();
+    assert!(!is_kept());
+    let app = application(&*scratch, "app");
+    let shard = open(&*app, "s", 0);
+    assert_eq!((all(&*shard), shard.position()), ("a=1".into(), Some(1)));
+    assert_eq!(sources(&*app), [(source(), 1)]);
 }
 
 proptest! {
@@ -455,12 +545,14 @@ fn state_reaches_the_disk_by_itself_within_the_interval() {
         .flush_interval(Duration::from_millis(1))
         .before_flush(before_flush);
     let state = RocksDbState::open(directory.path(), options).unwrap();
-    let shard = state.open(&spec("s"), 0).unwrap();
-    put(&state, &shard, "a=1", 1);
+    let app = application(&state, "app");
+    let shard = open(&*app, "s", 0);
+    put(&*app, &shard, "a=1", 1);
     seen.recv().unwrap();
-    drop(shard);
+    drop((shard, app));
     // Waits for the spill thread's turn, which ends with the flush.
     state.abandon();
     let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
-    assert_eq!(all(&*state.open(&spec("s"), 0).unwrap()), "a=1");
+    let app = application(&state, "app");
+    assert_eq!(all(&*open(&*app, "s", 0)), "a=1");
 }
