@@ -20,6 +20,33 @@ pub(crate) enum Benchmark {
     Decode(Decode),
     /// One window of many keys, which one record closes: the memory that filling and closing it take.
     Close(Close),
+    /// Many small applications in one process: its memory and threads, and what they cost while nothing happens.
+    Applications(Applications),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Applications {
+    /// How many applications run; half of them on each of two topics.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(2..))]
+    pub(crate) applications: u64,
+    /// How long records are appended, and then how long none is, in seconds.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seconds: u64,
+    /// Records a second, over both topics.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(crate) rate: u64,
+    /// Partitions of each topic.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) partitions: u32,
+    /// Stream threads.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) threads: usize,
+    /// Works in DIR, which must be new, and leaves everything there. Default: a temporary directory.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Prints one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -9,6 +9,7 @@
 //! | `run` | the timed part |
 //! | `verify` | reads what came out, once the clock has stopped |
 //! | `limit` | the bare loop that no pipeline can outrun |
+//! | `applications` | a thousand small applications in one process |
 //! | `close` | one window of many keys, filled and closed |
 //! | `process`, `disk` | what the process took, and what its disk can do |
 //! | `report` | the figures |
@@ -17,6 +18,7 @@
 //!
 //! Other systems' benchmarks: `bench/README.md` sets their figures beside these.
 
+mod applications;
 mod arguments;
 mod close;
 mod disk;
@@ -47,6 +49,9 @@ fn main() -> Result<()> {
     match Arguments::parse().benchmark {
         Benchmark::Cars(cars) => in_dir(cars.dir.as_deref(), |dir| cars_in(dir, &cars)),
         Benchmark::Decode(decode) => limit::decode(&decode),
+        Benchmark::Applications(many) => {
+            in_dir(many.dir.as_deref(), |dir| applications::applications(dir, &many))
+        }
         Benchmark::Close(close) => in_dir(close.dir.as_deref(), |dir| close::close(dir, &close)),
     }
 }

@@ -18,12 +18,43 @@ pub(crate) fn reset_peak_rss() -> Result<()> {
 
 /// The peak of the resident memory.
 pub(crate) fn peak_rss_bytes() -> Result<u64> {
-    let status =
-        std::fs::read_to_string("/proc/self/status").context("could not read /proc/self/status")?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .context("no VmHWM in /proc/self/status")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmHWM is not a number")?;
-    Ok(kib << 10)
+    Ok(status("/proc/self/status", "VmHWM:")? << 10)
+}
+
+/// The resident memory.
+pub(crate) fn rss_bytes() -> Result<u64> {
+    Ok(status("/proc/self/status", "VmRSS:")? << 10)
+}
+
+/// A thread of this process.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    pub(crate) name: String,
+    /// How often it has gone to sleep by itself.
+    pub(crate) sleeps: u64,
+}
+
+/// All threads of this process.
+pub(crate) fn threads() -> Result<Vec<Thread>> {
+    let mut threads = Vec::new();
+    for task in std::fs::read_dir("/proc/self/task").context("could not list the threads")? {
+        let task = task?.path();
+        let read = || -> Result<Thread> {
+            let name = std::fs::read_to_string(task.join("comm"))?.trim().to_owned();
+            let sleeps =
+                status(&task.join("status").to_string_lossy(), "voluntary_ctxt_switches:")?;
+            Ok(Thread { name, sleeps })
+        };
+        // One that cannot be read has ended meanwhile.
+        threads.extend(read().ok());
+    }
+    Ok(threads)
+}
+
+/// The number that a line of a status file gives.
+fn status(file: &str, field: &str) -> Result<u64> {
+    let status = std::fs::read_to_string(file).with_context(|| format!("could not read {file}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let line = line.with_context(|| format!("no {field} in {file}"))?;
+    line.trim().trim_end_matches(" kB").parse().with_context(|| format!("{field} is no number"))
 }

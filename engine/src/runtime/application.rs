@@ -31,7 +31,7 @@ use std::{
     fmt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -76,6 +76,8 @@ pub struct StreamsMetrics {
     pub restored: u64,
     /// Restarts from the last commit after a failure.
     pub restarts: u64,
+    /// Turns that its tasks were given: an application at rest takes none.
+    pub turns: u64,
     /// How long the last commits took, from stop to published; at most 65,536 of them.
     pub commit_latencies: Vec<Duration>,
 }
@@ -116,6 +118,7 @@ pub(super) struct Incarnation {
     members: Vec<(Arc<Mailbox>, ParticipantId)>,
     commits: Arc<CommitQueue>,
     application: Weak<Shared>,
+    turns: Arc<AtomicU64>,
     /// Wake participants when an external input has grown.
     subscriptions: Mutex<Vec<Subscription>>,
     has_ended: AtomicBool,
@@ -125,6 +128,11 @@ impl Incarnation {
     /// The number of the commit that a round makes.
     pub(super) fn epoch_of_round(&self, round: u64) -> u64 {
         first_epoch(&self.owner) + 1 + round
+    }
+
+    /// One of its participants is given a turn.
+    pub(super) fn count_turn(&self) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn wake_all(&self) {
@@ -227,6 +235,8 @@ pub(super) struct Shared {
     current: Mutex<Current>,
     changed: Condvar,
     seen: Mutex<Seen>,
+    /// See [`StreamsMetrics::turns`].
+    turns: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Shared {
@@ -260,6 +270,7 @@ impl Shared {
             current: Mutex::new(current),
             changed: Condvar::new(),
             seen: Mutex::default(),
+            turns: Arc::default(),
         });
         this.begin()?;
         Ok(this)
@@ -298,6 +309,7 @@ impl Shared {
             members,
             commits: Arc::clone(&self.parts.commits),
             application: Arc::downgrade(self),
+            turns: Arc::clone(&self.turns),
             subscriptions: Mutex::default(),
             has_ended: AtomicBool::new(false),
             state,
@@ -598,6 +610,7 @@ impl Application {
             commits: seen.commits,
             restored: seen.restored,
             restarts: seen.restarts,
+            turns: self.shared.turns.load(Ordering::Relaxed),
             commit_latencies: seen.latencies.iter().copied().collect(),
         }
     }

@@ -68,6 +68,7 @@ impl Participant {
 
     /// Does what there is to do now.
     pub(super) fn turn(&mut self, now: Duration) -> Result<Rest, StreamsError> {
+        self.incarnation.count_turn();
         loop {
             let view = self.incarnation.rounds.view();
             if view.is_over {
