@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //!
-//! - Held commits are applied in the order in which they were handed in, or not at all.
+//! - Held commits are applied in the order in which they were handed in, or not at all; a claim comes after all that were
+//!   handed in before it.
 //! - After a failure no commit is taken until the log is repaired, as a disk that failed takes none.
 
 use headwater_core::{
@@ -72,6 +73,12 @@ impl FaultyLog {
         let outcome = self.inner.commit(commit).and_then(CommitTicket::wait);
         completer.complete(outcome);
         true
+    }
+
+    /// Counts the held commits.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.faults().held.len()
     }
 
     /// Ends as a power cut does: so many of the held commits are durable, and the outcome of none is told.
@@ -149,6 +156,7 @@ impl Log for FaultyLog {
 
     fn claim(&self, group: &str, topics: &[TopicName]) -> Result<Box<dyn Claim>, LogError> {
         self.called();
+        while self.complete_next() {}
         self.inner.claim(group, topics)
     }
 

@@ -8,6 +8,7 @@
 //! - Nothing is published before the log has said that it is durable.
 
 use super::{application::Incarnation, assemble::EpochCommit, error::StreamsError, worker::Wait};
+use hashbrown::HashSet;
 use headwater_core::ports::log::{Commit, CommitOutcome};
 use std::{
     collections::VecDeque,
@@ -32,6 +33,12 @@ struct Inner {
     is_stopped: bool,
     /// Whether the committer knows that it is to stop.
     is_stop_known: bool,
+}
+
+impl Inner {
+    fn is_empty(&self) -> bool {
+        self.handed.is_empty() && !self.is_woken && self.is_stopped == self.is_stop_known
+    }
 }
 
 /// What waits for the committer.
@@ -67,11 +74,14 @@ impl CommitQueue {
         self.filled.notify_all();
     }
 
+    /// Whether there is anything to do: whoever [waits](Self::wait) goes on.
+    pub(super) fn has_work(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
     /// Waits until there is something to do.
     pub(super) fn wait(&self) {
-        let is_empty = |inner: &mut Inner| {
-            inner.handed.is_empty() && !inner.is_woken && inner.is_stopped == inner.is_stop_known
-        };
+        let is_empty = |inner: &mut Inner| inner.is_empty();
         drop(self.filled.wait_while(self.lock(), is_empty).unwrap_or_else(PoisonError::into_inner));
     }
 }
@@ -97,7 +107,7 @@ impl Committer {
         Self { queue, pending: VecDeque::new() }
     }
 
-    /// Hands in what is new and publishes what is answered. It stops once it was told to and nothing is left.
+    /// Hands in what is new and publishes one commit that is answered. It stops once it was told to and nothing is left.
     pub(super) fn poll(&mut self) -> Wait {
         let (handed, is_stopped) = {
             let mut inner = self.queue.lock();
@@ -107,7 +117,9 @@ impl Committer {
         for (incarnation, handed) in handed {
             self.hand_in(incarnation, handed);
         }
-        self.publish_answered();
+        if self.publish_first_answered() {
+            return Wait::Ready;
+        }
         if is_stopped && self.pending.is_empty() { Wait::Stopped } else { Wait::Woken }
     }
 
@@ -148,20 +160,25 @@ impl Committer {
         }
     }
 
-    fn publish_answered(&mut self) {
-        let mut waiting: Vec<*const Incarnation> = Vec::new();
-        for pending in std::mem::take(&mut self.pending) {
+    /// Publishes the first commit that is answered and has none of its application before it; false if there is none.
+    fn publish_first_answered(&mut self) -> bool {
+        let mut waiting: HashSet<*const Incarnation> = HashSet::new();
+        for place in 0..self.pending.len() {
+            let Some(pending) = self.pending.get(place) else { return false };
             let of = Arc::as_ptr(&pending.incarnation);
-            // An answer is taken under one lock or left alone: another thread may leave it at any moment.
-            let answer = if waiting.contains(&of) { None } else { pending.take_answer() };
-            match answer {
-                Some(outcome) => answered(pending, outcome),
-                None => {
-                    waiting.push(of);
-                    self.pending.push_back(pending);
-                }
+            if waiting.contains(&of) {
+                continue;
             }
+            // An answer is taken under one lock or left alone: another thread may leave it at any moment.
+            let Some(outcome) = pending.take_answer() else {
+                waiting.insert(of);
+                continue;
+            };
+            let Some(pending) = self.pending.remove(place) else { return false };
+            answered(pending, outcome);
+            return true;
         }
+        false
     }
 }
 

@@ -18,6 +18,12 @@ struct Inner {
     is_stopped: bool,
 }
 
+impl Inner {
+    fn is_empty(&self) -> bool {
+        self.assigned.is_empty() && self.woken.is_empty() && !self.is_stopped
+    }
+}
+
 /// A worker's mailbox.
 #[derive(Default)]
 pub(super) struct Mailbox {
@@ -78,11 +84,14 @@ impl Mailbox {
         Mail { assigned, woken, is_stopped: inner.is_stopped }
     }
 
+    /// Whether there is anything: whoever [waits](Self::wait) goes on.
+    pub(super) fn has_mail(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
     /// Waits until there is something, at most for a time.
     pub(super) fn wait(&self, at_most: Option<Duration>) {
-        let is_empty = |inner: &mut Inner| {
-            inner.assigned.is_empty() && inner.woken.is_empty() && !inner.is_stopped
-        };
+        let is_empty = |inner: &mut Inner| inner.is_empty();
         let inner = self.lock();
         match at_most {
             None => {

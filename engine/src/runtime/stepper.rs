@@ -15,7 +15,7 @@ use headwater_core::{
     ports::{log::Log, state::State},
     time::Clock,
 };
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// A runtime that moves only when it is stepped.
 ///
@@ -25,6 +25,8 @@ pub struct Stepper {
     parts: Arc<Parts>,
     workers: Vec<Worker>,
     committer: Committer,
+    /// What each actor's last step ended with.
+    waits: Vec<Wait>,
 }
 
 impl fmt::Debug for Stepper {
@@ -43,9 +45,11 @@ impl Stepper {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let parts = Arc::new(Parts::new(World { log, state, clock }, workers));
-        let workers = parts.mailboxes().iter().map(|it| Worker::new(Arc::clone(it))).collect();
+        let workers: Vec<_> =
+            parts.mailboxes().iter().map(|it| Worker::new(Arc::clone(it))).collect();
         let committer = Committer::new(Arc::clone(&parts.commits));
-        Self { parts, workers, committer }
+        let waits = vec![Wait::Ready; workers.len() + 2];
+        Self { parts, workers, committer, waits }
     }
 
     /// Starts an application, as [`Runtime::start_application`](super::Runtime::start_application) does.
@@ -63,7 +67,7 @@ impl Stepper {
 
     /// Ends as a kill does: what was not committed is gone, and nobody learns what became of commits on their way.
     pub fn crash(self) {
-        let Self { parts, workers, mut committer } = self;
+        let Self { parts, workers, mut committer, .. } = self;
         parts.mailboxes().iter().for_each(|mailbox| mailbox.stop());
         for mut worker in workers {
             worker.poll(parts.world.clock.elapsed());
@@ -79,6 +83,28 @@ impl Stepper {
         self.workers.len() + 2
     }
 
+    /// Whether an actor's thread would run now: it has more to do, its moment has come, or it was woken.
+    #[must_use]
+    pub fn is_awake(&self, actor: usize) -> bool {
+        let is_woken = match self.parts.mailboxes().get(actor) {
+            Some(mailbox) => mailbox.has_mail(),
+            None if actor == self.workers.len() => self.parts.commits.has_work(),
+            None => self.parts.restarts.is_woken(),
+        };
+        let now = self.parts.world.clock.elapsed();
+        is_woken || self.waits.get(actor).is_some_and(|wait| wait.is_over(now))
+    }
+
+    /// The moment, by the clock's elapsed time, at which the first of the actors that sleep wakes by itself.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<Duration> {
+        let moments = self.waits.iter().filter_map(|wait| match wait {
+            Wait::Until(moment) => Some(*moment),
+            Wait::Ready | Wait::Woken | Wait::Stopped => None,
+        });
+        moments.min()
+    }
+
     /// Steps an actor once. True if it wants another step at once, whatever happens elsewhere.
     pub fn step(&mut self, actor: usize) -> bool {
         let now = self.parts.world.clock.elapsed();
@@ -88,10 +114,9 @@ impl Stepper {
             None if actor == workers => self.committer.poll(),
             None => self.parts.restarts.poll(now),
         };
-        match wait {
-            Wait::Ready => true,
-            Wait::Until(moment) => moment <= now,
-            Wait::Woken | Wait::Stopped => false,
+        if let Some(last) = self.waits.get_mut(actor) {
+            *last = wait;
         }
+        wait.is_over(now)
     }
 }

@@ -11,6 +11,8 @@ use std::{
 #[derive(Default)]
 struct Inner {
     due: Vec<(Duration, Arc<Shared>)>,
+    /// Whether anything has come since the last poll.
+    is_woken: bool,
     is_stopped: bool,
 }
 
@@ -40,18 +42,22 @@ impl RestartQueue {
             return;
         }
         inner.due.push((moment, application));
+        inner.is_woken = true;
         drop(inner);
         self.filled.notify_all();
     }
 
     pub(super) fn stop(&self) {
-        self.lock().is_stopped = true;
+        let mut inner = self.lock();
+        (inner.is_stopped, inner.is_woken) = (true, true);
+        drop(inner);
         self.filled.notify_all();
     }
 
     /// Starts what is due.
     pub(super) fn poll(&self, now: Duration) -> Wait {
         let mut inner = self.lock();
+        inner.is_woken = false;
         if inner.is_stopped {
             let due = std::mem::take(&mut inner.due);
             drop(inner);
@@ -71,11 +77,15 @@ impl RestartQueue {
         next.map_or(Wait::Woken, Wait::Until)
     }
 
+    /// Whether anything has come since the last poll: whoever [waits](Self::wait) goes on.
+    pub(super) fn is_woken(&self) -> bool {
+        self.lock().is_woken
+    }
+
     /// Waits until something new is there, at most for a time.
     pub(super) fn wait(&self, at_most: Option<Duration>) {
         let inner = self.lock();
-        let known = inner.due.len();
-        let is_same = |inner: &mut Inner| inner.due.len() == known && !inner.is_stopped;
+        let is_same = |inner: &mut Inner| !inner.is_woken;
         match at_most {
             None => {
                 let waited = self.filled.wait_while(inner, is_same);

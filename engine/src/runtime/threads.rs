@@ -196,8 +196,12 @@ const WAIT_MIN: Duration = Duration::from_millis(1);
 /// The life of the committer thread.
 fn commit(queue: &Arc<CommitQueue>) {
     let mut committer = Committer::new(Arc::clone(queue));
-    while committer.poll() != Wait::Stopped {
-        queue.wait();
+    loop {
+        match committer.poll() {
+            Wait::Ready | Wait::Until(_) => {}
+            Wait::Woken => queue.wait(),
+            Wait::Stopped => return,
+        }
     }
 }
 

@@ -31,6 +31,17 @@ pub(super) enum Wait {
     Stopped,
 }
 
+impl Wait {
+    /// Whether there is something to do at `now` even if nobody wakes it.
+    pub(super) fn is_over(self, now: Duration) -> bool {
+        match self {
+            Self::Ready => true,
+            Self::Until(moment) => moment <= now,
+            Self::Woken | Self::Stopped => false,
+        }
+    }
+}
+
 struct Member {
     participant: Participant,
     /// When it wants its next turn at the latest.
