@@ -1,32 +1,37 @@
 //! What a schedule acts on: a log that is slow and fails, a state, a clock, and two applications on one runtime.
+//!
+//! Actors are stepped only when their threads would run: when they have more to do, their moment has come, or the engine
+//! has woken them. When all of them sleep the schedule looks at what they have left undone.
 
-use crate::random::Random;
+use crate::{
+    application::{App, End, SPREAD, Setup},
+    random::Random,
+};
 use headwater::{
-    dsl::{KStream, Materialized, StreamsBuilder},
-    ports::log::{Append, Commit, CommitTicket, Log, TopicSpec},
-    ports::state::{ApplicationState, State},
-    prelude::*,
-    record::{Headers, RecordSetBuilder},
-    runtime::{Application, Stepper, StreamsState, UncaughtExceptionResponse},
+    ports::{
+        log::Log,
+        state::{ApplicationState, State},
+    },
+    runtime::Stepper,
     state::MemoryState,
     time::Clock,
 };
 use headwater_testkit::{FaultyLog, ManualClock};
 use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-/// Steps after which a schedule that was let run counts as hanging.
-const STEPS_MAX: usize = 20_000;
+/// Steps without time going by after which a schedule counts as one that never rests.
+const STEPS_MAX: usize = 5_000;
 const KEYS: usize = 5;
-const PARTITIONS: u32 = 2;
+/// Within this much simulated time all that is there is taken, committed and told; the longest wait before a restart is
+/// in it.
+const SETTLED_WITHIN: Duration = Duration::from_secs(3);
+/// After five restarts within ten minutes an application gives up.
+const FAULTS_MAX: usize = 4;
 
-/// Applications of the simulation: the second one never panics, and must not notice the first.
+/// Applications of the simulation: the code of the second one never panics, and it must not notice the first.
 const APPLICATIONS: [&str; 2] = ["shaken", "steady"];
 
 pub(crate) struct World {
@@ -36,146 +41,150 @@ pub(crate) struct World {
     /// Keep what the state holds of the applications while they are down, as a disk does.
     kept: Vec<Arc<dyn ApplicationState>>,
     clock: Arc<ManualClock>,
+    workers: usize,
     stepper: Option<Stepper>,
-    applications: Vec<Application>,
-    /// Has the first application's code panic at its next record.
-    bomb: Arc<AtomicBool>,
-    bombs_left: usize,
-    threads: usize,
-    rows_max: usize,
-    is_caching: bool,
-    /// Values appended, by key, in order.
-    appended: BTreeMap<String, Vec<i64>>,
-}
-
-fn partition(topic: &str, number: u32) -> TopicPartition {
-    TopicPartition::new(TopicName::new(topic).unwrap(), number)
+    apps: Vec<App>,
+    faults_left: usize,
+    /// Whether the disk has failed in the life of this process, and whether it takes nothing now.
+    has_disk_failed: bool,
+    is_disk_failing: bool,
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let log = Arc::new(FaultyLog::new());
-        let mut topics = vec![TopicSpec::new(TopicName::new("in").unwrap(), PARTITIONS)];
-        for application in APPLICATIONS {
-            for kind in ["counts", "copies"] {
-                let name = TopicName::new(format!("{application}-{kind}")).unwrap();
-                topics.push(TopicSpec::new(name, PARTITIONS));
-            }
-        }
+        let topics: Vec<_> = APPLICATIONS.into_iter().flat_map(App::topics).collect();
         log.create_topics(&topics).unwrap();
+        let workers = 1 + random.below(3);
+        let apps = APPLICATIONS.map(|id| {
+            let setup = Setup {
+                threads: 1 + random.below(workers),
+                rows_max: [1, 2, 100][random.below(3)],
+                is_caching: random.once_in(2),
+            };
+            App::new(id, setup)
+        });
         let mut world = Self {
-            threads: 1 + random.below(3),
-            rows_max: [1, 2, 100][random.below(3)],
-            is_caching: random.once_in(2),
             random,
             log,
             state: Arc::new(MemoryState::default()),
             kept: Vec::new(),
             clock: Arc::new(ManualClock::at(0)),
+            workers,
             stepper: None,
-            applications: Vec::new(),
-            bomb: Arc::default(),
-            bombs_left: 4,
-            appended: BTreeMap::new(),
+            apps: apps.into(),
+            faults_left: FAULTS_MAX,
+            has_disk_failed: false,
+            is_disk_failing: false,
         };
         world.start();
         world
     }
 
-    fn topology(&self, application: &str) -> Topology {
-        let builder = StreamsBuilder::new();
-        let bomb = (application == "shaken").then(|| Arc::clone(&self.bomb));
-        let records: KStream<String, i64> = builder.stream("in");
-        let records = records.map_values(move |value| {
-            let goes_off = bomb.as_ref().is_some_and(|bomb| bomb.swap(false, Ordering::SeqCst));
-            assert!(!goes_off, "the schedule has the user's code panic");
-            value
-        });
-        records.to(format!("{application}-copies"));
-        // Keys change partitions on the way, so that tasks send each other records.
-        let store = Materialized::named("counts");
-        let store = if self.is_caching { store } else { store.with_caching_disabled() };
-        let counts = records.group_by(|key, _| format!("of {key}")).count(store);
-        counts.to_stream().drop_null_values().to(format!("{application}-counts"));
-        builder.build().unwrap()
-    }
-
     /// Starts both applications on a runtime of their own.
     fn start(&mut self) {
         let log = Arc::clone(&self.log) as Arc<dyn Log>;
-        let (state, clock) = (Arc::clone(&self.state), Arc::clone(&self.clock));
-        let stepper = Stepper::new(
-            self.threads,
-            log,
-            state as Arc<dyn State>,
-            Arc::clone(&clock) as Arc<dyn Clock>,
-        );
-        self.kept = APPLICATIONS.map(|id| self.state.application(id).unwrap()).into();
-        for id in APPLICATIONS {
-            let config = StreamsConfig::new(id)
-                .with_num_stream_threads(self.threads)
-                .with_batch_rows_max(self.rows_max)
-                .with_uncaught_exception_handler(|_| UncaughtExceptionResponse::Replace);
-            self.applications.push(stepper.start_application(self.topology(id), config).unwrap());
-        }
+        let state = Arc::clone(&self.state) as Arc<dyn State>;
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let stepper = Stepper::new(self.workers, log, state, clock);
+        self.kept = self.apps.iter().map(|app| self.state.application(app.id).unwrap()).collect();
+        self.apps.iter_mut().for_each(|app| app.start(&stepper));
         self.stepper = Some(stepper);
+        (self.faults_left, self.has_disk_failed) = (FAULTS_MAX, false);
     }
 
     /// Does one thing that the seed decides.
     pub(crate) fn act(&mut self) {
+        let app = self.random.below(self.apps.len());
+        if self.is_disk_failing && self.random.once_in(3) {
+            self.repair_disk();
+        }
         match self.random.below(100) {
-            0..70 => self.step(),
-            70..82 => self.append(),
-            82..90 => drop(self.log.complete_next()),
-            90..93 => {
+            0..62 => self.step_or_check(),
+            62..76 => {
+                let (key, at) = (self.random.below(KEYS), self.random.below(SPREAD));
+                let is_bad = self.random.once_in(10);
+                if !self.is_disk_failing {
+                    self.apps[app].append(&self.log, (key, at), is_bad);
+                }
+            }
+            76..84 => drop(self.log.complete_next()),
+            84..87 => {
                 let is_slow = self.random.once_in(2);
                 self.log.set_slow(is_slow);
             }
-            93..97 => self.clock.advance(Duration::from_millis(self.random.below(200) as u64)),
-            // After five restarts within ten minutes an application gives up.
-            97 if self.bombs_left > 0 => {
-                self.bombs_left -= 1;
-                self.bomb.store(true, Ordering::SeqCst);
+            87..91 => {
+                // Nobody starts again before the disk is repaired.
+                self.repair_disk();
+                self.clock.advance(Duration::from_millis(self.random.below(200) as u64));
             }
-            98 => {
-                let application = self.random.below(APPLICATIONS.len());
-                let application = &self.applications[application];
-                application.pause();
-                application.resume();
+            91 if self.faults_left > 0 => {
+                self.faults_left -= 1;
+                self.apps[0].shared.bomb.store(true, Ordering::SeqCst);
             }
-            _ if self.random.once_in(3) => self.crash(),
+            92 if self.faults_left > 0 && self.log.held() > 0 => self.fail_disk(),
+            93 => {
+                let is_paused = self.random.once_in(2);
+                self.apps[app].set_paused(is_paused);
+            }
+            94 | 95 => {
+                let end = if self.random.once_in(2) { End::Close } else { End::Drain };
+                self.apps[app].ask(end);
+            }
+            96 | 97 => {
+                let stepper = self.stepper.as_ref().unwrap();
+                if self.apps[app].end.is_some() {
+                    self.apps[app].start_if_ended(stepper);
+                }
+            }
+            98 if self.random.once_in(2) => self.settle(),
+            _ if self.random.once_in(4) => self.crash(),
             _ => {}
         }
     }
 
-    fn step(&mut self) {
+    /// Steps an actor that is awake; false if all sleep.
+    fn step(&mut self) -> bool {
         let stepper = self.stepper.as_mut().unwrap();
-        let actor = self.random.below(stepper.actors());
-        stepper.step(actor);
+        let awake: Vec<_> =
+            (0..stepper.actors()).filter(|actor| stepper.is_awake(*actor)).collect();
+        if awake.is_empty() {
+            return false;
+        }
+        stepper.step(awake[self.random.below(awake.len())]);
+        true
     }
 
-    fn append(&mut self) {
-        let key = format!("k{}", self.random.below(KEYS));
-        let values = self.appended.entry(key.clone()).or_default();
-        let value = i64::try_from(values.len()).unwrap();
-        values.push(value);
-        let mut records = RecordSetBuilder::default();
-        let bytes = value.to_be_bytes();
-        records.push(value, Some(key.as_bytes()), Some(&bytes), &Headers::new()).unwrap();
-        let number = headwater::record::murmur2_partition(key.as_bytes(), PARTITIONS);
-        let append = Append {
-            partition: partition("in", number),
-            base_offset: None,
-            records: Arc::new(records.build()),
-        };
-        let commit = Commit { appends: vec![append], ..Commit::default() };
-        // Producers are not what is looked at: they wait for nobody. Held commits stay in order before it.
-        while self.log.complete_next() {}
-        self.log.set_slow(false);
-        self.log.commit(commit).and_then(CommitTicket::wait).unwrap();
-        let is_slow = self.random.once_in(2);
-        self.log.set_slow(is_slow);
+    fn step_or_check(&mut self) {
+        if !self.step() {
+            self.check_at_rest();
+        }
+    }
+
+    /// Fails: nobody learns what became of the commits on their way, and no more are taken.
+    fn fail_disk(&mut self) {
+        self.faults_left -= 1;
+        (self.has_disk_failed, self.is_disk_failing) = (true, true);
+        self.log.fail();
+        let durable = self.random.below(3);
+        self.log.cut_power(durable);
+    }
+
+    /// Takes commits again, once whoever had some on their way has learned of it: what follows a lost commit must be lost.
+    fn repair_disk(&mut self) {
+        let stepper = self.stepper.as_mut().unwrap();
+        let committer = stepper.actors() - 2;
+        while self.is_disk_failing && stepper.is_awake(committer) {
+            stepper.step(committer);
+        }
+        self.is_disk_failing = false;
+        self.log.repair();
+    }
+
+    fn check_at_rest(&mut self) {
+        let held = self.log.held();
+        self.apps.iter_mut().for_each(|app| app.check_at_rest(&self.log, held));
     }
 
     /// Kills the process: some of the commits on their way are durable.
@@ -183,84 +192,75 @@ impl World {
         let durable = self.random.below(4);
         self.stepper.take().unwrap().crash();
         self.log.cut_power(durable);
-        self.applications.clear();
+        self.apps.iter_mut().for_each(App::crashed);
+        self.is_disk_failing = false;
+        self.log.repair();
         if self.random.once_in(4) {
             self.kept.clear();
         }
         self.start();
     }
 
-    /// Lets everything run: drains, until both applications have ended.
-    pub(crate) fn run_to_the_end(&mut self) {
-        self.bomb.store(false, Ordering::SeqCst);
-        self.log.set_slow(false);
-        for application in &self.applications {
-            // Asks, and does not wait.
-            assert!(application.drain_within(Duration::ZERO).is_err());
-        }
+    /// Steps until all sleep.
+    fn rest(&mut self) {
         for _ in 0..STEPS_MAX {
-            if self.applications.iter().all(has_ended) {
-                return;
-            }
-            self.log.complete_next();
-            self.step();
-            // Time stands still but for what waits for a restart.
-            if self.random.once_in(50) {
-                self.clock.advance(Duration::from_millis(100));
+            if !self.step() {
+                return self.check_at_rest();
             }
         }
-        let states: Vec<_> = self.applications.iter().map(Application::state).collect();
-        panic!("it hangs: {states:?}");
+        panic!("it never rests");
     }
 
-    /// Compares what came out with what went in.
-    pub(crate) fn check(&self) {
-        for application in APPLICATIONS {
-            let copies = self.read(&format!("{application}-copies"));
-            assert_eq!(copies, self.appended, "{application}: each record once, in order");
-            let counts = self.read(&format!("{application}-counts"));
-            for (key, values) in &self.appended {
-                let counted = counts.get(&format!("of {key}")).cloned().unwrap_or_default();
-                let all = i64::try_from(values.len()).unwrap();
-                if self.is_caching {
-                    assert_eq!(
-                        counted.last(),
-                        Some(&all),
-                        "{application}: the last count of {key}"
-                    );
-                    assert!(
-                        counted.is_sorted_by(|a, b| a < b),
-                        "{application}: {key}: {counted:?}"
-                    );
-                } else {
-                    assert!(
-                        counted.iter().copied().eq(1..=all),
-                        "{application}: {key}: {counted:?}"
-                    );
-                }
+    /// Lets everything run, the disk answer and time go by, until nothing is left to do.
+    fn run_on(&mut self) {
+        self.repair_disk();
+        self.log.set_slow(false);
+        self.apps.iter_mut().for_each(|app| app.set_paused(false));
+        let until = self.clock.elapsed() + SETTLED_WITHIN;
+        loop {
+            self.rest();
+            if self.log.complete_next() {
+                continue;
             }
+            let moment = self.stepper.as_ref().unwrap().next_timer();
+            let Some(moment) = moment.filter(|moment| *moment <= until) else { return };
+            self.clock.advance(moment.saturating_sub(self.clock.elapsed()));
         }
     }
 
-    /// The values in a topic, by key, in order.
-    fn read(&self, topic: &str) -> BTreeMap<String, Vec<i64>> {
-        let mut values: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-        for number in 0..PARTITIONS {
-            let fetched = self.log.fetch(&partition(topic, number), 0, usize::MAX).unwrap();
-            for record in fetched.records.iter() {
-                let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
-                let value = i64::from_be_bytes(record.value.unwrap().try_into().unwrap());
-                values.entry(key).or_default().push(value);
-            }
+    /// Lets everything come to its end, and compares what came out with what went in.
+    pub(crate) fn settle(&mut self) {
+        self.run_on();
+        let stepper = self.stepper.as_ref().unwrap();
+        let mut any = false;
+        for app in &mut self.apps {
+            any |= app.end.is_some() && app.start_if_ended(stepper);
         }
-        values
+        if any {
+            self.run_on();
+        }
+        self.apps.iter_mut().for_each(|app| app.check_settled(&self.log));
+        if !self.has_disk_failed {
+            assert_eq!(self.apps[1].restarts(), 0, "the steady one notices the shaken one");
+        }
+    }
+
+    /// Settles, declares the input complete, and compares: every window has come out.
+    pub(crate) fn finish(&mut self) {
+        self.settle();
+        self.apps.iter_mut().for_each(|app| app.ask(End::Drain));
+        self.settle();
+        for app in &mut self.apps {
+            app.ask(End::Close);
+        }
+        self.run_on();
+        assert!(self.apps.iter().all(App::has_ended), "it hangs");
     }
 }
 
-fn has_ended(application: &Application) -> bool {
-    match application.state() {
-        StreamsState::NotRunning => true,
-        StreamsState::Error(error) => panic!("an application failed: {error}"),
-        _ => false,
+/// An application that has not ended waits for it when it is dropped, and nobody would step it.
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stepper.take().into_iter().for_each(Stepper::crash);
     }
 }

@@ -1,0 +1,245 @@
+//! An application of the simulation: what the schedule has asked of it, and what it must come to.
+
+use crate::{
+    expected::{self, Closed, PARTITIONS, partition},
+    topology::{Shared, topology},
+};
+use headwater::{
+    ports::log::{Append, Commit, CommitTicket, Log},
+    prelude::*,
+    record::{Headers, RecordSetBuilder, murmur2_partition},
+    runtime::{Application, Stepper, StreamsState, UncaughtExceptionResponse},
+};
+use headwater_testkit::FaultyLog;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// Event time goes on by this from one settled moment to the next: every window before it then closes.
+const ERA: i64 = 120;
+/// How far apart records between two settled moments are: less than the grace.
+pub(crate) const SPREAD: usize = 30;
+
+/// How an application was asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Close,
+    Drain,
+}
+
+/// How it is set up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup {
+    pub(crate) threads: usize,
+    pub(crate) rows_max: usize,
+    pub(crate) is_caching: bool,
+}
+
+pub(crate) struct App {
+    pub(crate) id: &'static str,
+    setup: Setup,
+    pub(crate) shared: Arc<Shared>,
+    /// Panics that its handler was told of.
+    handled: Arc<AtomicU64>,
+    application: Option<Application>,
+    pub(crate) end: Option<End>,
+    pub(crate) is_paused: bool,
+    /// Appends that are not acknowledged yet.
+    tickets: Vec<CommitTicket>,
+    next_value: i64,
+    era: i64,
+    /// It was drained: event time must go on before more is appended.
+    is_frozen: bool,
+    closed: Closed,
+    /// How many records of its input were there when all had been through the first repartition.
+    seen_of: i64,
+}
+
+impl App {
+    pub(crate) fn new(id: &'static str, setup: Setup) -> Self {
+        Self {
+            id,
+            setup,
+            shared: Arc::default(),
+            handled: Arc::default(),
+            application: None,
+            end: None,
+            is_paused: false,
+            tickets: Vec::new(),
+            next_value: 0,
+            era: 0,
+            is_frozen: false,
+            closed: Closed { below: 0, maybe_below: 0 },
+            seen_of: 0,
+        }
+    }
+
+    /// The topics that it needs.
+    pub(crate) fn topics(id: &str) -> impl Iterator<Item = TopicSpec> {
+        ["in", "copies", "ticks", "counts", "finals", "sums"]
+            .map(|kind| TopicSpec::new(TopicName::new(format!("{id}-{kind}")).unwrap(), PARTITIONS))
+            .into_iter()
+    }
+
+    pub(crate) fn start(&mut self, stepper: &Stepper) {
+        let Setup { threads, rows_max, is_caching } = self.setup;
+        let handled = Arc::clone(&self.handled);
+        let config = StreamsConfig::new(self.id)
+            .with_num_stream_threads(threads)
+            .with_batch_rows_max(rows_max)
+            .with_uncaught_exception_handler(move |error| {
+                if matches!(error, StreamsError::Panicked { .. }) {
+                    handled.fetch_add(1, Ordering::SeqCst);
+                }
+                UncaughtExceptionResponse::Replace
+            });
+        let topology = topology(self.id, &self.shared, is_caching);
+        (self.end, self.is_paused) = (None, false);
+        self.application = Some(stepper.start_application(topology, config).unwrap());
+    }
+
+    /// The process was killed.
+    pub(crate) fn crashed(&mut self) {
+        // Nobody knows whether the last commit of a drain is durable.
+        self.closed.maybe_below =
+            if self.is_frozen { self.era + ERA } else { self.closed.maybe_below };
+        self.application = None;
+        self.tickets.clear();
+        self.handled.store(self.shared.panics.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    fn state(&self) -> StreamsState {
+        match self.application.as_ref().map_or(StreamsState::NotRunning, Application::state) {
+            StreamsState::Error(error) => panic!("{} failed: {error}", self.id),
+            state => state,
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state(), StreamsState::NotRunning)
+    }
+
+    pub(crate) fn is_restarting(&self) -> bool {
+        matches!(self.state(), StreamsState::Restarting(_))
+    }
+
+    pub(crate) fn set_paused(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+        if let Some(application) = &self.application {
+            if is_paused { application.pause() } else { application.resume() }
+        }
+    }
+
+    /// Asks for an end, and does not wait for it.
+    pub(crate) fn ask(&mut self, end: End) {
+        if self.end.is_some() || (end == End::Drain && !self.is_acknowledged()) {
+            return;
+        }
+        let Some(application) = &self.application else { return };
+        let asked = match end {
+            End::Close => application.close_within(Duration::ZERO),
+            End::Drain => application.drain_within(Duration::ZERO),
+        };
+        assert!(asked.is_err(), "{}: nobody has stepped it", self.id);
+        self.end = Some(end);
+        self.is_frozen |= end == End::Drain;
+    }
+
+    /// Starts it again if it has ended as it was asked to.
+    pub(crate) fn start_if_ended(&mut self, stepper: &Stepper) -> bool {
+        if !self.has_ended() {
+            return false;
+        }
+        let end = self.end.unwrap_or_else(|| panic!("{} ended by itself", self.id));
+        if end == End::Drain {
+            let until = self.era + ERA;
+            self.closed = Closed { below: until, maybe_below: until.max(self.closed.maybe_below) };
+        }
+        self.start(stepper);
+        true
+    }
+
+    /// Whether every append is.
+    fn is_acknowledged(&mut self) -> bool {
+        self.tickets.retain_mut(|ticket| ticket.poll().is_none());
+        self.tickets.is_empty()
+    }
+
+    /// Hands a record in; no number if it is to be a bad one.
+    pub(crate) fn append(&mut self, log: &FaultyLog, (key, at): (usize, usize), is_bad: bool) {
+        if self.is_frozen {
+            return;
+        }
+        let key = format!("k{key}");
+        let value = self.next_value;
+        self.next_value += 1;
+        let bytes = if is_bad { b"bad".to_vec() } else { value.to_be_bytes().to_vec() };
+        let at = self.era + i64::try_from(at).unwrap();
+        let mut records = RecordSetBuilder::default();
+        records.push(at, Some(key.as_bytes()), Some(&bytes), &Headers::new()).unwrap();
+        let number = murmur2_partition(key.as_bytes(), PARTITIONS);
+        let append = Append {
+            partition: partition(&format!("{}-in", self.id), number),
+            base_offset: None,
+            records: Arc::new(records.build()),
+        };
+        let commit = Commit { appends: vec![append], ..Commit::default() };
+        self.tickets.push(log.commit(commit).unwrap());
+    }
+
+    /// How many records the log holds of its input.
+    fn available(&self, log: &FaultyLog) -> i64 {
+        let ends = (0..PARTITIONS).map(|number| partition(&format!("{}-in", self.id), number));
+        ends.map(|at| log.offsets(&at).unwrap().end).sum()
+    }
+
+    /// Nobody is awake: whatever can be done without the clock or the log has been. `held` commits are on their way.
+    pub(crate) fn check_at_rest(&mut self, log: &FaultyLog, held: usize) {
+        let is_stopping =
+            self.shared.panics.load(Ordering::SeqCst) > self.handled.load(Ordering::SeqCst);
+        if self.has_ended() {
+            assert!(self.end.is_some(), "{} ended by itself", self.id);
+        }
+        if self.has_ended() || self.is_restarting() || self.is_paused || is_stopping {
+            return;
+        }
+        if let Some(end) = self.end {
+            assert!(held > 0, "{}: it was asked to {end:?}, and sleeps for ever", self.id);
+            return;
+        }
+        // A slow disk holds commits up, not records. Four commits on their way do hold them up.
+        let available = self.available(log);
+        if held < 4 && available > self.seen_of {
+            let seen = self.shared.seen.lock().unwrap();
+            for record in expected::input(log, self.id) {
+                let Some(value) = record.value else { continue };
+                let is_seen = seen.contains(&(format!("of {}", record.key), value));
+                assert!(is_seen, "{}: {record:?} is there, and everybody sleeps", self.id);
+            }
+            self.seen_of = available;
+        }
+    }
+
+    /// Everything has been done that will be before more is appended: compares what came out with what went in.
+    pub(crate) fn check_settled(&mut self, log: &FaultyLog) {
+        let application = self.application.as_ref().unwrap();
+        for lag in application.lag().unwrap() {
+            assert_eq!(lag.committed, lag.end, "{}: {}", self.id, lag.partition);
+        }
+        for node in ["first", "second"] {
+            assert_eq!(application.dropped_records(node), 0, "{}: late in {node}", self.id);
+        }
+        expected::check(log, self.id, self.setup.is_caching, self.closed);
+        self.era += ERA;
+        self.is_frozen = false;
+    }
+
+    /// Times it went on from its last commit.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.application.as_ref().map_or(0, |application| application.metrics().restarts)
+    }
+}
