@@ -17,12 +17,12 @@
 //!
 //! # Keys and partitions
 //!
-//! What changes a key *marks* the stream. The next operator that depends on keys gets a managed repartition topic,
+//! What changes a key *marks* the stream. The next operator that depends on keys gets a repartition topic,
 //! `<application.id>-<name>-repartition`, which places the records anew.
 //!
 //! # Not here
 //!
-//! Nothing runs here: no threads, no log, no state. Operators are processors of `headwater-core`, made once a task.
+//! Nothing runs here: no threads, no log, no state. Operators are processors of `headwater-engine`, made once a task.
 
 mod builder;
 mod grouped;

@@ -4,7 +4,7 @@ use super::{Lowered, NodeId, OperatorKind, Plan, Step};
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::topology::{Consumed, Produced, Topology};
 
-/// How records lie in a managed topic.
+/// How records lie in a repartition topic.
 pub(crate) struct Serdes<K, V> {
     pub(crate) key: SharedSerde<K>,
     pub(crate) value: SharedSerde<V>,
@@ -25,7 +25,7 @@ pub(super) struct Repartition {
 
 impl Plan {
     /// The node under which the records of `parent` lie in their keys' partitions: `parent` itself, or, if their keys
-    /// changed, the source of the managed topic `<base>-repartition`. The same two again are the same topic.
+    /// changed, the source of the topic `<base>-repartition`. The same two again are the same topic.
     pub(crate) fn keyed<K: Data, V: Data>(
         &self,
         parent: NodeId,
