@@ -15,6 +15,13 @@ use std::{fmt, sync::Arc};
 
 /// Draws a topology: start from a topic, chain operators, build.
 ///
+/// # Names
+///
+/// State, positions and times are kept by name, so that a new version of a topology goes on where the last one was. An
+/// operator without a name of its own is counted among those of its kind on the same source topic: a source, a branch or
+/// an operator of another kind may come or go anywhere. One *of the same kind* in front of it shifts its number; whoever
+/// wants to be sure names what keeps state: stores by [`Materialized`], nodes and groupings by `named`.
+///
 /// ```
 /// use headwater_dsl::StreamsBuilder;
 ///
@@ -33,28 +40,28 @@ use std::{fmt, sync::Arc};
 ///     "\
 /// Topologies:
 ///    Sub-topology: 0
-///     Source: KSTREAM-SOURCE-0000000000 (topics: [lines])
-///       --> KSTREAM-FLATMAPVALUES-0000000001
-///     Processor: KSTREAM-FLATMAPVALUES-0000000001 (stores: [])
-///       --> KSTREAM-KEY-SELECT-0000000002
-///       <-- KSTREAM-SOURCE-0000000000
-///     Processor: KSTREAM-KEY-SELECT-0000000002 (stores: [])
+///     Source: KSTREAM-SOURCE-lines-0000000000 (topics: [lines])
+///       --> KSTREAM-FLATMAPVALUES-lines-0000000000
+///     Processor: KSTREAM-FLATMAPVALUES-lines-0000000000 (stores: [])
+///       --> KSTREAM-KEY-SELECT-lines-0000000000
+///       <-- KSTREAM-SOURCE-lines-0000000000
+///     Processor: KSTREAM-KEY-SELECT-lines-0000000000 (stores: [])
 ///       --> counts-repartition-sink
-///       <-- KSTREAM-FLATMAPVALUES-0000000001
+///       <-- KSTREAM-FLATMAPVALUES-lines-0000000000
 ///     Sink: counts-repartition-sink (topic: counts-repartition)
-///       <-- KSTREAM-KEY-SELECT-0000000002
+///       <-- KSTREAM-KEY-SELECT-lines-0000000000
 ///
 ///    Sub-topology: 1
 ///     Source: counts-repartition-source (topics: [counts-repartition])
-///       --> KSTREAM-AGGREGATE-0000000003
-///     Processor: KSTREAM-AGGREGATE-0000000003 (stores: [counts])
-///       --> KTABLE-TOSTREAM-0000000007
+///       --> KSTREAM-AGGREGATE-counts
+///     Processor: KSTREAM-AGGREGATE-counts (stores: [counts])
+///       --> KTABLE-TOSTREAM-lines-0000000000
 ///       <-- counts-repartition-source
-///     Processor: KTABLE-TOSTREAM-0000000007 (stores: [])
-///       --> KSTREAM-SINK-0000000008
-///       <-- KSTREAM-AGGREGATE-0000000003
-///     Sink: KSTREAM-SINK-0000000008 (topic: words)
-///       <-- KTABLE-TOSTREAM-0000000007
+///     Processor: KTABLE-TOSTREAM-lines-0000000000 (stores: [])
+///       --> KSTREAM-SINK-words-0000000000
+///       <-- KSTREAM-AGGREGATE-counts
+///     Sink: KSTREAM-SINK-words-0000000000 (topic: words)
+///       <-- KTABLE-TOSTREAM-lines-0000000000
 ///
 /// "
 /// );
@@ -118,10 +125,7 @@ impl StreamsBuilder {
         materialized: impl Into<Materialized>,
     ) -> KTable<K, V> {
         let plan = &self.plan;
-        let store = materialized
-            .into()
-            .name
-            .unwrap_or_else(|| plan.fresh(&format!("{topic}-STATE-STORE-")));
+        let store = materialized.into().name.unwrap_or_else(|| plan.table_store_name(topic));
         let store: Arc<str> = store.into();
         let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
         plan.add_store(KeyValueStore::builder(

@@ -64,40 +64,40 @@ fn stateless_operators_are_a_node_each() {
         &expect![[r#"
             Topologies:
                Sub-topology: 0
-                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
-                  --> KSTREAM-FILTER-0000000001
-                Processor: KSTREAM-FILTER-0000000001 (stores: [])
-                  --> KSTREAM-FILTER-0000000002
-                  <-- KSTREAM-SOURCE-0000000000
-                Processor: KSTREAM-FILTER-0000000002 (stores: [])
-                  --> KSTREAM-MAPVALUES-0000000003
-                  <-- KSTREAM-FILTER-0000000001
-                Processor: KSTREAM-MAPVALUES-0000000003 (stores: [])
-                  --> KSTREAM-MAPVALUES-0000000004
-                  <-- KSTREAM-FILTER-0000000002
-                Processor: KSTREAM-MAPVALUES-0000000004 (stores: [])
-                  --> KSTREAM-FLATMAPVALUES-0000000005
-                  <-- KSTREAM-MAPVALUES-0000000003
-                Processor: KSTREAM-FLATMAPVALUES-0000000005 (stores: [])
-                  --> KSTREAM-PEEK-0000000006
-                  <-- KSTREAM-MAPVALUES-0000000004
-                Processor: KSTREAM-PEEK-0000000006 (stores: [])
-                  --> KSTREAM-MAP-0000000007, KSTREAM-FOREACH-0000000011
-                  <-- KSTREAM-FLATMAPVALUES-0000000005
-                Processor: KSTREAM-MAP-0000000007 (stores: [])
-                  --> KSTREAM-FLATMAP-0000000008
-                  <-- KSTREAM-PEEK-0000000006
-                Processor: KSTREAM-FLATMAP-0000000008 (stores: [])
-                  --> KSTREAM-KEY-SELECT-0000000009
-                  <-- KSTREAM-MAP-0000000007
-                Processor: KSTREAM-KEY-SELECT-0000000009 (stores: [])
-                  --> KSTREAM-SINK-0000000010
-                  <-- KSTREAM-FLATMAP-0000000008
-                Sink: KSTREAM-SINK-0000000010 (topic: out)
-                  <-- KSTREAM-KEY-SELECT-0000000009
-                Processor: KSTREAM-FOREACH-0000000011 (stores: [])
+                Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
+                  --> KSTREAM-FILTER-in-0000000000
+                Processor: KSTREAM-FILTER-in-0000000000 (stores: [])
+                  --> KSTREAM-FILTER-in-0000000001
+                  <-- KSTREAM-SOURCE-in-0000000000
+                Processor: KSTREAM-FILTER-in-0000000001 (stores: [])
+                  --> KSTREAM-MAPVALUES-in-0000000000
+                  <-- KSTREAM-FILTER-in-0000000000
+                Processor: KSTREAM-MAPVALUES-in-0000000000 (stores: [])
+                  --> KSTREAM-MAPVALUES-in-0000000001
+                  <-- KSTREAM-FILTER-in-0000000001
+                Processor: KSTREAM-MAPVALUES-in-0000000001 (stores: [])
+                  --> KSTREAM-FLATMAPVALUES-in-0000000000
+                  <-- KSTREAM-MAPVALUES-in-0000000000
+                Processor: KSTREAM-FLATMAPVALUES-in-0000000000 (stores: [])
+                  --> KSTREAM-PEEK-in-0000000000
+                  <-- KSTREAM-MAPVALUES-in-0000000001
+                Processor: KSTREAM-PEEK-in-0000000000 (stores: [])
+                  --> KSTREAM-MAP-in-0000000000, KSTREAM-FOREACH-in-0000000000
+                  <-- KSTREAM-FLATMAPVALUES-in-0000000000
+                Processor: KSTREAM-MAP-in-0000000000 (stores: [])
+                  --> KSTREAM-FLATMAP-in-0000000000
+                  <-- KSTREAM-PEEK-in-0000000000
+                Processor: KSTREAM-FLATMAP-in-0000000000 (stores: [])
+                  --> KSTREAM-KEY-SELECT-in-0000000000
+                  <-- KSTREAM-MAP-in-0000000000
+                Processor: KSTREAM-KEY-SELECT-in-0000000000 (stores: [])
+                  --> KSTREAM-SINK-out-0000000000
+                  <-- KSTREAM-FLATMAP-in-0000000000
+                Sink: KSTREAM-SINK-out-0000000000 (topic: out)
+                  <-- KSTREAM-KEY-SELECT-in-0000000000
+                Processor: KSTREAM-FOREACH-in-0000000000 (stores: [])
                   --> none
-                  <-- KSTREAM-PEEK-0000000006
+                  <-- KSTREAM-PEEK-in-0000000000
 
         "#]],
     );
@@ -112,16 +112,16 @@ fn nulls_are_dropped_by_a_node_that_changes_the_types() {
     expect![[r#"
         Topologies:
            Sub-topology: 0
-            Source: KSTREAM-SOURCE-0000000000 (topics: [in])
-              --> KSTREAM-FILTER-0000000001
-            Processor: KSTREAM-FILTER-0000000001 (stores: [])
-              --> KSTREAM-FILTER-0000000002
-              <-- KSTREAM-SOURCE-0000000000
-            Processor: KSTREAM-FILTER-0000000002 (stores: [])
-              --> KSTREAM-SINK-0000000003
-              <-- KSTREAM-FILTER-0000000001
-            Sink: KSTREAM-SINK-0000000003 (topic: out)
-              <-- KSTREAM-FILTER-0000000002
+            Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
+              --> KSTREAM-FILTER-in-0000000000
+            Processor: KSTREAM-FILTER-in-0000000000 (stores: [])
+              --> KSTREAM-FILTER-in-0000000001
+              <-- KSTREAM-SOURCE-in-0000000000
+            Processor: KSTREAM-FILTER-in-0000000001 (stores: [])
+              --> KSTREAM-SINK-out-0000000000
+              <-- KSTREAM-FILTER-in-0000000000
+            Sink: KSTREAM-SINK-out-0000000000 (topic: out)
+              <-- KSTREAM-FILTER-in-0000000001
 
     "#]]
     .assert_eq(&builder.build().expect("the topology is sound").describe());
@@ -140,27 +140,27 @@ fn a_split_has_a_child_a_branch() {
         &expect![[r#"
             Topologies:
                Sub-topology: 0
-                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
-                  --> KSTREAM-BRANCH-0000000001
-                Processor: KSTREAM-BRANCH-0000000001 (stores: []) (record by record)
-                  --> KSTREAM-BRANCHCHILD-0000000002, low, KSTREAM-BRANCHCHILD-0000000004
-                  <-- KSTREAM-SOURCE-0000000000
-                Processor: KSTREAM-BRANCHCHILD-0000000002 (stores: [])
-                  --> KSTREAM-MERGE-0000000006
-                  <-- KSTREAM-BRANCH-0000000001
+                Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
+                  --> KSTREAM-BRANCH-in-0000000000
+                Processor: KSTREAM-BRANCH-in-0000000000 (stores: []) (record by record)
+                  --> KSTREAM-BRANCHCHILD-in-0000000000, low, KSTREAM-BRANCHCHILD-in-0000000002
+                  <-- KSTREAM-SOURCE-in-0000000000
+                Processor: KSTREAM-BRANCHCHILD-in-0000000000 (stores: [])
+                  --> KSTREAM-MERGE-in-0000000000
+                  <-- KSTREAM-BRANCH-in-0000000000
                 Processor: low (stores: [])
-                  --> KSTREAM-MERGE-0000000006
-                  <-- KSTREAM-BRANCH-0000000001
-                Processor: KSTREAM-BRANCHCHILD-0000000004 (stores: [])
-                  --> KSTREAM-SINK-0000000005
-                  <-- KSTREAM-BRANCH-0000000001
-                Sink: KSTREAM-SINK-0000000005 (topic: rest)
-                  <-- KSTREAM-BRANCHCHILD-0000000004
-                Processor: KSTREAM-MERGE-0000000006 (stores: [])
-                  --> KSTREAM-SINK-0000000007
-                  <-- KSTREAM-BRANCHCHILD-0000000002, low
-                Sink: KSTREAM-SINK-0000000007 (topic: odd)
-                  <-- KSTREAM-MERGE-0000000006
+                  --> KSTREAM-MERGE-in-0000000000
+                  <-- KSTREAM-BRANCH-in-0000000000
+                Processor: KSTREAM-BRANCHCHILD-in-0000000002 (stores: [])
+                  --> KSTREAM-SINK-rest-0000000000
+                  <-- KSTREAM-BRANCH-in-0000000000
+                Sink: KSTREAM-SINK-rest-0000000000 (topic: rest)
+                  <-- KSTREAM-BRANCHCHILD-in-0000000002
+                Processor: KSTREAM-MERGE-in-0000000000 (stores: [])
+                  --> KSTREAM-SINK-odd-0000000000
+                  <-- KSTREAM-BRANCHCHILD-in-0000000000, low
+                Sink: KSTREAM-SINK-odd-0000000000 (topic: odd)
+                  <-- KSTREAM-MERGE-in-0000000000
 
         "#]],
     );
@@ -177,25 +177,25 @@ fn a_group_by_key_of_unchanged_keys_needs_no_repartition() {
         &expect![[r#"
             Topologies:
                Sub-topology: 0
-                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
-                  --> KSTREAM-FILTER-0000000001
-                Processor: KSTREAM-FILTER-0000000001 (stores: [])
-                  --> KSTREAM-MAPVALUES-0000000002
-                  <-- KSTREAM-SOURCE-0000000000
-                Processor: KSTREAM-MAPVALUES-0000000002 (stores: [])
-                  --> KSTREAM-AGGREGATE-0000000003, KSTREAM-REDUCE-0000000007
-                  <-- KSTREAM-FILTER-0000000001
-                Processor: KSTREAM-AGGREGATE-0000000003 (stores: [counts])
-                  --> KTABLE-TOSTREAM-0000000004
-                  <-- KSTREAM-MAPVALUES-0000000002
-                Processor: KTABLE-TOSTREAM-0000000004 (stores: [])
-                  --> KSTREAM-SINK-0000000005
-                  <-- KSTREAM-AGGREGATE-0000000003
-                Sink: KSTREAM-SINK-0000000005 (topic: out)
-                  <-- KTABLE-TOSTREAM-0000000004
-                Processor: KSTREAM-REDUCE-0000000007 (stores: [KSTREAM-REDUCE-STATE-STORE-0000000006])
+                Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
+                  --> KSTREAM-FILTER-in-0000000000
+                Processor: KSTREAM-FILTER-in-0000000000 (stores: [])
+                  --> KSTREAM-MAPVALUES-in-0000000000
+                  <-- KSTREAM-SOURCE-in-0000000000
+                Processor: KSTREAM-MAPVALUES-in-0000000000 (stores: [])
+                  --> KSTREAM-AGGREGATE-counts, KSTREAM-REDUCE-in-0000000000
+                  <-- KSTREAM-FILTER-in-0000000000
+                Processor: KSTREAM-AGGREGATE-counts (stores: [counts])
+                  --> KTABLE-TOSTREAM-in-0000000000
+                  <-- KSTREAM-MAPVALUES-in-0000000000
+                Processor: KTABLE-TOSTREAM-in-0000000000 (stores: [])
+                  --> KSTREAM-SINK-out-0000000000
+                  <-- KSTREAM-AGGREGATE-counts
+                Sink: KSTREAM-SINK-out-0000000000 (topic: out)
+                  <-- KTABLE-TOSTREAM-in-0000000000
+                Processor: KSTREAM-REDUCE-in-0000000000 (stores: [KSTREAM-REDUCE-STATE-STORE-in-0000000000])
                   --> none
-                  <-- KSTREAM-MAPVALUES-0000000002
+                  <-- KSTREAM-MAPVALUES-in-0000000000
 
         "#]],
     );
@@ -213,33 +213,33 @@ fn a_changed_key_is_repartitioned_once_an_aggregation() {
         &expect![[r#"
             Topologies:
                Sub-topology: 0
-                Source: KSTREAM-SOURCE-0000000000 (topics: [in]) (record by record)
-                  --> KSTREAM-KEY-SELECT-0000000001, KSTREAM-MAP-0000000002
-                Processor: KSTREAM-KEY-SELECT-0000000001 (stores: [])
-                  --> KSTREAM-MERGE-0000000003
-                  <-- KSTREAM-SOURCE-0000000000
-                Processor: KSTREAM-MAP-0000000002 (stores: [])
-                  --> KSTREAM-MERGE-0000000003
-                  <-- KSTREAM-SOURCE-0000000000
-                Processor: KSTREAM-MERGE-0000000003 (stores: [])
-                  --> KSTREAM-SINK-0000000006, sums-repartition-sink
-                  <-- KSTREAM-KEY-SELECT-0000000001, KSTREAM-MAP-0000000002
-                Sink: KSTREAM-SINK-0000000006 (topic: KSTREAM-AGGREGATE-STATE-STORE-0000000004-repartition)
-                  <-- KSTREAM-MERGE-0000000003
+                Source: KSTREAM-SOURCE-in-0000000000 (topics: [in]) (record by record)
+                  --> KSTREAM-KEY-SELECT-in-0000000000, KSTREAM-MAP-in-0000000000
+                Processor: KSTREAM-KEY-SELECT-in-0000000000 (stores: [])
+                  --> KSTREAM-MERGE-in-0000000000
+                  <-- KSTREAM-SOURCE-in-0000000000
+                Processor: KSTREAM-MAP-in-0000000000 (stores: [])
+                  --> KSTREAM-MERGE-in-0000000000
+                  <-- KSTREAM-SOURCE-in-0000000000
+                Processor: KSTREAM-MERGE-in-0000000000 (stores: [])
+                  --> KSTREAM-AGGREGATE-STATE-STORE-in-0000000000-repartition-sink, sums-repartition-sink
+                  <-- KSTREAM-KEY-SELECT-in-0000000000, KSTREAM-MAP-in-0000000000
+                Sink: KSTREAM-AGGREGATE-STATE-STORE-in-0000000000-repartition-sink (topic: KSTREAM-AGGREGATE-STATE-STORE-in-0000000000-repartition)
+                  <-- KSTREAM-MERGE-in-0000000000
                 Sink: sums-repartition-sink (topic: sums-repartition)
-                  <-- KSTREAM-MERGE-0000000003
+                  <-- KSTREAM-MERGE-in-0000000000
 
                Sub-topology: 1
-                Source: KSTREAM-SOURCE-0000000008 (topics: [KSTREAM-AGGREGATE-STATE-STORE-0000000004-repartition])
-                  --> KSTREAM-AGGREGATE-0000000005
-                Processor: KSTREAM-AGGREGATE-0000000005 (stores: [KSTREAM-AGGREGATE-STATE-STORE-0000000004])
+                Source: KSTREAM-AGGREGATE-STATE-STORE-in-0000000000-repartition-source (topics: [KSTREAM-AGGREGATE-STATE-STORE-in-0000000000-repartition])
+                  --> KSTREAM-AGGREGATE-in-0000000000
+                Processor: KSTREAM-AGGREGATE-in-0000000000 (stores: [KSTREAM-AGGREGATE-STATE-STORE-in-0000000000])
                   --> none
-                  <-- KSTREAM-SOURCE-0000000008
+                  <-- KSTREAM-AGGREGATE-STATE-STORE-in-0000000000-repartition-source
 
                Sub-topology: 2
                 Source: sums-repartition-source (topics: [sums-repartition])
-                  --> KSTREAM-AGGREGATE-0000000009
-                Processor: KSTREAM-AGGREGATE-0000000009 (stores: [sums])
+                  --> KSTREAM-AGGREGATE-sums
+                Processor: KSTREAM-AGGREGATE-sums (stores: [sums])
                   --> none
                   <-- sums-repartition-source
 
@@ -258,21 +258,21 @@ fn aggregations_of_a_named_grouping_share_its_repartition() {
         &expect![[r#"
             Topologies:
                Sub-topology: 0
-                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
-                  --> KSTREAM-KEY-SELECT-0000000001
-                Processor: KSTREAM-KEY-SELECT-0000000001 (stores: [])
+                Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
+                  --> KSTREAM-KEY-SELECT-in-0000000000
+                Processor: KSTREAM-KEY-SELECT-in-0000000000 (stores: [])
                   --> by-value-repartition-sink
-                  <-- KSTREAM-SOURCE-0000000000
+                  <-- KSTREAM-SOURCE-in-0000000000
                 Sink: by-value-repartition-sink (topic: by-value-repartition)
-                  <-- KSTREAM-KEY-SELECT-0000000001
+                  <-- KSTREAM-KEY-SELECT-in-0000000000
 
                Sub-topology: 1
                 Source: by-value-repartition-source (topics: [by-value-repartition])
-                  --> counting, KSTREAM-REDUCE-0000000006
+                  --> counting, KSTREAM-REDUCE-sums
                 Processor: counting (stores: [counts])
                   --> none
                   <-- by-value-repartition-source
-                Processor: KSTREAM-REDUCE-0000000006 (stores: [sums])
+                Processor: KSTREAM-REDUCE-sums (stores: [sums])
                   --> none
                   <-- by-value-repartition-source
 
@@ -298,35 +298,35 @@ fn a_windowed_aggregation_keeps_its_windows_in_a_store_and_writes_windowed_keys(
         &expect![[r#"
             Topologies:
                Sub-topology: 0
-                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
-                  --> KSTREAM-AGGREGATE-0000000001, KSTREAM-REDUCE-0000000004
-                Processor: KSTREAM-AGGREGATE-0000000001 (stores: [counts])
-                  --> KTABLE-TOSTREAM-0000000002
-                  <-- KSTREAM-SOURCE-0000000000
-                Processor: KTABLE-TOSTREAM-0000000002 (stores: [])
-                  --> KSTREAM-SINK-0000000003
-                  <-- KSTREAM-AGGREGATE-0000000001
-                Sink: KSTREAM-SINK-0000000003 (topic: out)
-                  <-- KTABLE-TOSTREAM-0000000002
-                Processor: KSTREAM-REDUCE-0000000004 (stores: [finals])
-                  --> KTABLE-TOSTREAM-0000000005
-                  <-- KSTREAM-SOURCE-0000000000
-                Processor: KTABLE-TOSTREAM-0000000005 (stores: [])
-                  --> KSTREAM-FILTER-0000000006
-                  <-- KSTREAM-REDUCE-0000000004
-                Processor: KSTREAM-FILTER-0000000006 (stores: [])
-                  --> KSTREAM-KEY-SELECT-0000000007
-                  <-- KTABLE-TOSTREAM-0000000005
-                Processor: KSTREAM-KEY-SELECT-0000000007 (stores: [])
+                Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
+                  --> KSTREAM-AGGREGATE-counts, KSTREAM-REDUCE-finals
+                Processor: KSTREAM-AGGREGATE-counts (stores: [counts])
+                  --> KTABLE-TOSTREAM-in-0000000000
+                  <-- KSTREAM-SOURCE-in-0000000000
+                Processor: KTABLE-TOSTREAM-in-0000000000 (stores: [])
+                  --> KSTREAM-SINK-out-0000000000
+                  <-- KSTREAM-AGGREGATE-counts
+                Sink: KSTREAM-SINK-out-0000000000 (topic: out)
+                  <-- KTABLE-TOSTREAM-in-0000000000
+                Processor: KSTREAM-REDUCE-finals (stores: [finals])
+                  --> KTABLE-TOSTREAM-in-0000000001
+                  <-- KSTREAM-SOURCE-in-0000000000
+                Processor: KTABLE-TOSTREAM-in-0000000001 (stores: [])
+                  --> KSTREAM-FILTER-in-0000000000
+                  <-- KSTREAM-REDUCE-finals
+                Processor: KSTREAM-FILTER-in-0000000000 (stores: [])
+                  --> KSTREAM-KEY-SELECT-in-0000000000
+                  <-- KTABLE-TOSTREAM-in-0000000001
+                Processor: KSTREAM-KEY-SELECT-in-0000000000 (stores: [])
                   --> again-repartition-sink
-                  <-- KSTREAM-FILTER-0000000006
+                  <-- KSTREAM-FILTER-in-0000000000
                 Sink: again-repartition-sink (topic: again-repartition)
-                  <-- KSTREAM-KEY-SELECT-0000000007
+                  <-- KSTREAM-KEY-SELECT-in-0000000000
 
                Sub-topology: 1
                 Source: again-repartition-source (topics: [again-repartition])
-                  --> KSTREAM-AGGREGATE-0000000008
-                Processor: KSTREAM-AGGREGATE-0000000008 (stores: [again])
+                  --> KSTREAM-AGGREGATE-again
+                Processor: KSTREAM-AGGREGATE-again (stores: [again])
                   --> none
                   <-- again-repartition-source
 
@@ -341,36 +341,36 @@ fn a_table_is_a_source_with_a_store_and_derived_tables_are_not_kept() {
             let table = builder.table::<String, i64>("prices");
             let derived =
                 table.filter(|_, v| *v > 0).filter_not(|_, v| *v > 9).map_values(|v| v.to_string());
-            assert_eq!(table.queryable_store_name(), Some("prices-STATE-STORE-0000000001"));
+            assert_eq!(table.queryable_store_name(), Some("prices-STATE-STORE-0000000000"));
             assert_eq!(derived.queryable_store_name(), None);
             derived.to_stream().to("out");
         },
         &expect![[r#"
             Topologies:
                Sub-topology: 0
-                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
+                Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
                   --> none
 
                Sub-topology: 1
-                Source: KSTREAM-SOURCE-0000000002 (topics: [prices])
-                  --> KTABLE-SOURCE-0000000003
-                Processor: KTABLE-SOURCE-0000000003 (stores: [prices-STATE-STORE-0000000001])
-                  --> KTABLE-FILTER-0000000004
-                  <-- KSTREAM-SOURCE-0000000002
-                Processor: KTABLE-FILTER-0000000004 (stores: [])
-                  --> KTABLE-FILTER-0000000005
-                  <-- KTABLE-SOURCE-0000000003
-                Processor: KTABLE-FILTER-0000000005 (stores: [])
-                  --> KTABLE-MAPVALUES-0000000006
-                  <-- KTABLE-FILTER-0000000004
-                Processor: KTABLE-MAPVALUES-0000000006 (stores: [])
-                  --> KTABLE-TOSTREAM-0000000007
-                  <-- KTABLE-FILTER-0000000005
-                Processor: KTABLE-TOSTREAM-0000000007 (stores: [])
-                  --> KSTREAM-SINK-0000000008
-                  <-- KTABLE-MAPVALUES-0000000006
-                Sink: KSTREAM-SINK-0000000008 (topic: out)
-                  <-- KTABLE-TOSTREAM-0000000007
+                Source: KSTREAM-SOURCE-prices-0000000000 (topics: [prices])
+                  --> KTABLE-SOURCE-prices-0000000000
+                Processor: KTABLE-SOURCE-prices-0000000000 (stores: [prices-STATE-STORE-0000000000])
+                  --> KTABLE-FILTER-prices-0000000000
+                  <-- KSTREAM-SOURCE-prices-0000000000
+                Processor: KTABLE-FILTER-prices-0000000000 (stores: [])
+                  --> KTABLE-FILTER-prices-0000000001
+                  <-- KTABLE-SOURCE-prices-0000000000
+                Processor: KTABLE-FILTER-prices-0000000001 (stores: [])
+                  --> KTABLE-MAPVALUES-prices-0000000000
+                  <-- KTABLE-FILTER-prices-0000000000
+                Processor: KTABLE-MAPVALUES-prices-0000000000 (stores: [])
+                  --> KTABLE-TOSTREAM-prices-0000000000
+                  <-- KTABLE-FILTER-prices-0000000001
+                Processor: KTABLE-TOSTREAM-prices-0000000000 (stores: [])
+                  --> KSTREAM-SINK-out-0000000000
+                  <-- KTABLE-MAPVALUES-prices-0000000000
+                Sink: KSTREAM-SINK-out-0000000000 (topic: out)
+                  <-- KTABLE-TOSTREAM-prices-0000000000
 
         "#]],
     );
@@ -391,38 +391,38 @@ fn a_join_uses_the_tables_store_and_repartitions_a_marked_stream_once() {
         &expect![[r#"
             Topologies:
                Sub-topology: 0
-                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
-                  --> upper, KSTREAM-JOIN-0000000012
-                Source: KSTREAM-SOURCE-0000000001 (topics: [names])
-                  --> KTABLE-SOURCE-0000000002
-                Processor: KTABLE-SOURCE-0000000002 (stores: [names])
-                  --> KTABLE-MAPVALUES-0000000009
-                  <-- KSTREAM-SOURCE-0000000001
+                Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
+                  --> upper, KSTREAM-JOIN-in-0000000001
+                Source: KSTREAM-SOURCE-names-0000000000 (topics: [names])
+                  --> KTABLE-SOURCE-names-0000000000
+                Processor: KTABLE-SOURCE-names-0000000000 (stores: [names])
+                  --> KTABLE-MAPVALUES-names-0000000000
+                  <-- KSTREAM-SOURCE-names-0000000000
                 Processor: upper (stores: [])
                   --> upper-repartition-sink
-                  <-- KSTREAM-SOURCE-0000000000
+                  <-- KSTREAM-SOURCE-in-0000000000
                 Sink: upper-repartition-sink (topic: upper-repartition)
                   <-- upper
                 Source: upper-repartition-source (topics: [upper-repartition]) (record by record)
-                  --> KSTREAM-JOIN-0000000007, KSTREAM-LEFTJOIN-0000000010
-                Processor: KSTREAM-JOIN-0000000007 (stores: [names])
-                  --> KSTREAM-SINK-0000000008
+                  --> KSTREAM-JOIN-in-0000000000, KSTREAM-LEFTJOIN-in-0000000000
+                Processor: KSTREAM-JOIN-in-0000000000 (stores: [names])
+                  --> KSTREAM-SINK-joined-0000000000
                   <-- upper-repartition-source
-                Sink: KSTREAM-SINK-0000000008 (topic: joined)
-                  <-- KSTREAM-JOIN-0000000007
-                Processor: KTABLE-MAPVALUES-0000000009 (stores: [])
+                Sink: KSTREAM-SINK-joined-0000000000 (topic: joined)
+                  <-- KSTREAM-JOIN-in-0000000000
+                Processor: KTABLE-MAPVALUES-names-0000000000 (stores: [])
                   --> none
-                  <-- KTABLE-SOURCE-0000000002
-                Processor: KSTREAM-LEFTJOIN-0000000010 (stores: [names])
-                  --> KSTREAM-SINK-0000000011
+                  <-- KTABLE-SOURCE-names-0000000000
+                Processor: KSTREAM-LEFTJOIN-in-0000000000 (stores: [names])
+                  --> KSTREAM-SINK-left-0000000000
                   <-- upper-repartition-source
-                Sink: KSTREAM-SINK-0000000011 (topic: left)
-                  <-- KSTREAM-LEFTJOIN-0000000010
-                Processor: KSTREAM-JOIN-0000000012 (stores: [names])
-                  --> KSTREAM-SINK-0000000013
-                  <-- KSTREAM-SOURCE-0000000000
-                Sink: KSTREAM-SINK-0000000013 (topic: direct)
-                  <-- KSTREAM-JOIN-0000000012
+                Sink: KSTREAM-SINK-left-0000000000 (topic: left)
+                  <-- KSTREAM-LEFTJOIN-in-0000000000
+                Processor: KSTREAM-JOIN-in-0000000001 (stores: [names])
+                  --> KSTREAM-SINK-direct-0000000000
+                  <-- KSTREAM-SOURCE-in-0000000000
+                Sink: KSTREAM-SINK-direct-0000000000 (topic: direct)
+                  <-- KSTREAM-JOIN-in-0000000001
 
         "#]],
     );
@@ -444,24 +444,24 @@ fn a_processor_marks_unless_it_only_changes_values() {
         &expect![[r#"
             Topologies:
                Sub-topology: 0
-                Source: KSTREAM-SOURCE-0000000000 (topics: [in]) (record by record)
-                  --> KSTREAM-PROCESSVALUES-0000000001, KSTREAM-PROCESSOR-0000000003
-                Processor: KSTREAM-PROCESSVALUES-0000000001 (stores: [mine])
-                  --> KSTREAM-AGGREGATE-0000000002
-                  <-- KSTREAM-SOURCE-0000000000
-                Processor: KSTREAM-AGGREGATE-0000000002 (stores: [kept])
+                Source: KSTREAM-SOURCE-in-0000000000 (topics: [in]) (record by record)
+                  --> KSTREAM-PROCESSVALUES-in-0000000000, KSTREAM-PROCESSOR-in-0000000000
+                Processor: KSTREAM-PROCESSVALUES-in-0000000000 (stores: [mine])
+                  --> KSTREAM-AGGREGATE-kept
+                  <-- KSTREAM-SOURCE-in-0000000000
+                Processor: KSTREAM-AGGREGATE-kept (stores: [kept])
                   --> none
-                  <-- KSTREAM-PROCESSVALUES-0000000001
-                Processor: KSTREAM-PROCESSOR-0000000003 (stores: [mine])
+                  <-- KSTREAM-PROCESSVALUES-in-0000000000
+                Processor: KSTREAM-PROCESSOR-in-0000000000 (stores: [mine])
                   --> moved-repartition-sink
-                  <-- KSTREAM-SOURCE-0000000000
+                  <-- KSTREAM-SOURCE-in-0000000000
                 Sink: moved-repartition-sink (topic: moved-repartition)
-                  <-- KSTREAM-PROCESSOR-0000000003
+                  <-- KSTREAM-PROCESSOR-in-0000000000
 
                Sub-topology: 1
                 Source: moved-repartition-source (topics: [moved-repartition])
-                  --> KSTREAM-AGGREGATE-0000000004
-                Processor: KSTREAM-AGGREGATE-0000000004 (stores: [moved])
+                  --> KSTREAM-AGGREGATE-moved
+                Processor: KSTREAM-AGGREGATE-moved (stores: [moved])
                   --> none
                   <-- moved-repartition-source
 
@@ -479,12 +479,12 @@ fn a_topic_read_twice_with_the_same_types_is_one_source() {
         &expect![[r#"
             Topologies:
                Sub-topology: 0
-                Source: KSTREAM-SOURCE-0000000000 (topics: [in])
-                  --> KSTREAM-SINK-0000000001, KSTREAM-SINK-0000000002
-                Sink: KSTREAM-SINK-0000000001 (topic: a)
-                  <-- KSTREAM-SOURCE-0000000000
-                Sink: KSTREAM-SINK-0000000002 (topic: b)
-                  <-- KSTREAM-SOURCE-0000000000
+                Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
+                  --> KSTREAM-SINK-a-0000000000, KSTREAM-SINK-b-0000000000
+                Sink: KSTREAM-SINK-a-0000000000 (topic: a)
+                  <-- KSTREAM-SOURCE-in-0000000000
+                Sink: KSTREAM-SINK-b-0000000000 (topic: b)
+                  <-- KSTREAM-SOURCE-in-0000000000
 
         "#]],
     );

@@ -151,12 +151,19 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
     /// An aggregation's store and its step, below a repartition if this stream needs one.
     fn below(&self, kind: OperatorKind, store: Option<String>) -> (Arc<str>, Step) {
-        let store =
-            store.unwrap_or_else(|| self.plan.fresh(&format!("{}STATE-STORE-", kind.prefix())));
-        let name = self.plan.fresh(kind.prefix());
+        let (store, step) = match store {
+            Some(store) => {
+                let step = self.plan.step_of_store(kind, self.node, &store);
+                (store, step)
+            }
+            None => {
+                let store = self.plan.store_name(kind, self.node);
+                let step = self.plan.step(kind, &[self.node]).with_store(&store);
+                (store, step)
+            }
+        };
         let keyed = self.plan.keyed(self.node, self.name.as_ref().unwrap_or(&store), &self.serdes);
-        let step = Step::new(kind, name, &[keyed]).with_store(&store);
-        (store.into(), step)
+        (store.into(), step.below(keyed))
     }
 }
 

@@ -1,7 +1,15 @@
 //! The logical graph that the typed builder draws, and how it becomes a topology.
 //!
 //! A node knows its name, its parents, the stores it uses, and a closure that adds it to a [`Topology`]; the closure
-//! holds the types. Names are taken from Kafka's counter when a node is drawn, and can be changed until the build.
+//! holds the types.
+//!
+//! # Names
+//!
+//! State, positions and times belong to names, so that another version of a topology goes on where the last one was. A
+//! node that nobody named is counted among those of its kind and of its *home*: the topic that its records come from, by
+//! the first parent of each node. A sink is counted by the topic that it writes, an aggregation whose store has a name is
+//! called after the store, and what makes a repartition topic is called after the topic. What is drawn beside a node,
+//! or is of another kind, changes its name in none of these cases.
 //!
 //! # Invariants
 //!
@@ -23,13 +31,13 @@ use headwater_engine::{
     store::StoreBuilder,
     topology::{Consumed, Port, Produced, Topology, TopologyError},
 };
-use std::{any::TypeId, cell::RefCell, rc::Rc, sync::Arc};
+use std::{any::TypeId, cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
 
 pub use kind::OperatorKind;
 pub(crate) use repartition::Serdes;
 
 /// A node's place in the plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NodeId(usize);
 
 /// What is known of a node when it is added to a topology.
@@ -53,6 +61,10 @@ struct Node {
 pub(crate) struct Step {
     kind: OperatorKind,
     name: String,
+    /// Whether the user gave it its name.
+    is_named: bool,
+    /// The topic that its records come from.
+    home: Arc<str>,
     parents: Vec<NodeId>,
     stores: Vec<Arc<str>>,
     marks: bool,
@@ -61,16 +73,23 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    pub(crate) fn new(kind: OperatorKind, name: String, parents: &[NodeId]) -> Self {
+    fn new(kind: OperatorKind, name: String, home: Arc<str>, parents: &[NodeId]) -> Self {
         Self {
             kind,
             name,
+            is_named: false,
+            home,
             parents: parents.to_vec(),
             stores: Vec::new(),
             marks: false,
             copartitioned: false,
             needs_old: NeedsOld::Never,
         }
+    }
+
+    /// Its records come from `parent`.
+    pub(crate) fn below(self, parent: NodeId) -> Self {
+        Self { parents: vec![parent], ..self }
     }
 
     /// It uses this store.
@@ -107,19 +126,30 @@ struct SharedSource {
 
 #[derive(Default)]
 struct Graph {
-    drawn: u32,
+    /// How many names were counted, by what they begin with.
+    counted: BTreeMap<String, u32>,
     nodes: Vec<Node>,
     stores: Vec<StoreBuilder>,
     sources: Vec<SharedSource>,
     repartitions: Vec<repartition::Repartition>,
+    /// The first join that each node is repartitioned for.
+    join_bases: BTreeMap<NodeId, String>,
     failed: Option<TopologyError>,
 }
 
 impl Graph {
-    fn fresh(&mut self, prefix: &str) -> String {
-        let number = self.drawn;
-        self.drawn += 1;
-        format!("{prefix}{number:010}")
+    /// The next name of those that begin with `prefix` and `home`, in Kafka's form.
+    fn counted(&mut self, prefix: &str, home: &str) -> String {
+        let prefix = format!("{prefix}{home}-");
+        let number = self.counted.entry(prefix.clone()).or_default();
+        let name = format!("{prefix}{number:010}");
+        *number += 1;
+        name
+    }
+
+    fn home(&self, parents: &[NodeId]) -> Arc<str> {
+        let first = parents.first().and_then(|parent| self.nodes.get(parent.0));
+        first.map_or_else(|| "".into(), |node| Arc::clone(&node.step.home))
     }
 
     fn name(&self, node: NodeId) -> &str {
@@ -166,9 +196,26 @@ impl Graph {
 pub(crate) struct Plan(Rc<RefCell<Graph>>);
 
 impl Plan {
-    /// A node of this kind below `parents`, under the next name of Kafka's counter.
+    /// A node of this kind below `parents`, under the next of its counted names.
     pub(crate) fn step(&self, kind: OperatorKind, parents: &[NodeId]) -> Step {
-        Step::new(kind, self.fresh(kind.prefix()), parents)
+        let mut graph = self.0.borrow_mut();
+        let home = graph.home(parents);
+        let name = graph.counted(kind.prefix(), &home);
+        Step::new(kind, name, home, parents)
+    }
+
+    /// An aggregation below `parent`, called after its store.
+    pub(crate) fn step_of_store(&self, kind: OperatorKind, parent: NodeId, store: &str) -> Step {
+        let name = format!("{}{store}", kind.prefix());
+        Step::new(kind, name, self.0.borrow().home(&[parent]), &[parent]).with_store(store)
+    }
+
+    /// A sink below `parent`, counted among those that write `topic`.
+    pub(crate) fn step_to(&self, topic: &str, parent: NodeId) -> Step {
+        let mut graph = self.0.borrow_mut();
+        let (kind, home) = (OperatorKind::Sink, graph.home(&[parent]));
+        let name = graph.counted(kind.prefix(), topic);
+        Step::new(kind, name, home, &[parent])
     }
 
     /// The kinds of all nodes, in the order they were drawn.
@@ -176,9 +223,16 @@ impl Plan {
         self.0.borrow().nodes.iter().map(|node| node.step.kind).collect()
     }
 
-    /// The next name of Kafka's counter under `prefix`.
-    pub(crate) fn fresh(&self, prefix: &str) -> String {
-        self.0.borrow_mut().fresh(prefix)
+    /// The name of a store that has none, of an operator of this kind below `parent`.
+    pub(crate) fn store_name(&self, kind: OperatorKind, parent: NodeId) -> String {
+        let mut graph = self.0.borrow_mut();
+        let home = graph.home(&[parent]);
+        graph.counted(&format!("{}STATE-STORE-", kind.prefix()), &home)
+    }
+
+    /// The name of a store that has none, of a table that is a topic.
+    pub(crate) fn table_store_name(&self, topic: &str) -> String {
+        self.0.borrow_mut().counted(&format!("{topic}-"), "STATE-STORE")
     }
 
     pub(crate) fn name_of(&self, node: NodeId) -> String {
@@ -188,6 +242,7 @@ impl Plan {
     pub(crate) fn rename(&self, node: NodeId, name: &str) {
         if let Some(node) = self.0.borrow_mut().nodes.get_mut(node.0) {
             name.clone_into(&mut node.step.name);
+            node.step.is_named = true;
         }
     }
 
@@ -201,12 +256,14 @@ impl Plan {
     }
 
     pub(crate) fn source<K: Data, V: Data>(&self, topic: &str, consumed: Consumed<K, V>) -> NodeId {
+        let mut graph = self.0.borrow_mut();
+        let name = graph.counted(OperatorKind::Source.prefix(), topic);
+        let step = Step::new(OperatorKind::Source, name, topic.into(), &[]);
         let topic = topic.to_owned();
         let lower = move |topology: &mut Topology, Lowered { name, .. }: Lowered<'_>| {
             topology.add_source(name, &topic, consumed.clone()).map(drop)
         };
-        let step = self.step(OperatorKind::Source, &[]);
-        self.0.borrow_mut().add(step, Box::new(lower))
+        graph.add(step, Box::new(lower))
     }
 
     /// The node that reads `topic` as `K` and `V` by their default serdes, made at the first call.

@@ -3,6 +3,7 @@
 use super::{Lowered, NodeId, OperatorKind, Plan, Step};
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::topology::{Consumed, Produced, Topology};
+use std::sync::Arc;
 
 /// How records lie in a repartition topic.
 pub(crate) struct Serdes<K, V> {
@@ -25,7 +26,7 @@ pub(super) struct Repartition {
 
 impl Plan {
     /// The node under which the records of `parent` lie in their keys' partitions: `parent` itself, or, if their keys
-    /// changed, the source of the topic `<base>-repartition`. The same two again are the same topic.
+    /// changed, the source of the repartition topic `<base>-repartition`. The same two again are the same topic.
     pub(crate) fn keyed<K: Data, V: Data>(
         &self,
         parent: NodeId,
@@ -41,14 +42,11 @@ impl Plan {
         {
             return known.source;
         }
-        let [sink, source] = names(
-            base,
-            [
-                graph.fresh(OperatorKind::Sink.prefix()),
-                graph.fresh(OperatorKind::Filter.prefix()),
-                graph.fresh(OperatorKind::Source.prefix()),
-            ],
-        );
+        let kind = OperatorKind::Repartition;
+        let home = graph.home(&[parent]);
+        let name = format!("{base}-repartition-sink");
+        let sink = Step::new(kind, name, Arc::clone(&home), &[parent]);
+        let source = Step::new(kind, format!("{base}-repartition-source"), home, &[]);
         let (topic, written) = (base.to_owned(), serdes.clone());
         let lower = move |topology: &mut Topology, Lowered { name, parents, .. }: Lowered<'_>| {
             let Serdes { key, value } = written.clone();
@@ -56,28 +54,24 @@ impl Plan {
                 .add_repartition_sink(name, &topic, Produced::with(key, value), parents)
                 .map(drop)
         };
-        graph.add(Step::new(OperatorKind::Repartition, sink, &[parent]), Box::new(lower));
+        graph.add(sink, Box::new(lower));
         let (topic, read) = (base.to_owned(), serdes.clone());
         let lower = move |topology: &mut Topology, Lowered { name, .. }: Lowered<'_>| {
             let Serdes { key, value } = read.clone();
             topology.add_repartition_source(name, &topic, Consumed::with(key, value)).map(drop)
         };
-        let source = graph.add(Step::new(OperatorKind::Repartition, source, &[]), Box::new(lower));
+        let source = graph.add(source, Box::new(lower));
         graph.repartitions.push(Repartition { parent, base: base.to_owned(), source });
         source
     }
-}
 
-/// The names of sink and source: counted ones under a counted base, else derived from it. Kafka draws a third name for a
-/// filter of null keys, which here is done by what keeps state below.
-fn names(base: &str, [sink, _filter, source]: [String; 3]) -> [String; 2] {
-    let number = base.rsplit('-').next().unwrap_or_default();
-    let counted = base.starts_with("KSTREAM")
-        && number.len() == 10
-        && number.bytes().all(|b| b.is_ascii_digit());
-    if counted {
-        [sink, source]
-    } else {
-        [format!("{base}-repartition-sink"), format!("{base}-repartition-source")]
+    /// The base of the topic through which `parent` is repartitioned for a join: its own name, if it was given one, or that
+    /// of the first join that needs the topic.
+    pub(crate) fn base_for_join(&self, parent: NodeId, join: &Step) -> String {
+        let mut graph = self.0.borrow_mut();
+        match graph.nodes.get(parent.0) {
+            Some(node) if node.step.is_named => node.step.name.clone(),
+            _ => graph.join_bases.entry(parent).or_insert_with(|| join.name.clone()).clone(),
+        }
     }
 }

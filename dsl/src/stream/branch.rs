@@ -33,7 +33,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// let split = builder.stream::<String, f64>("temperatures").split();
     /// split.branch(|_, celsius| *celsius > 110.0).named("too-hot").to("alerts");
     /// split.default_branch().to("normal");
-    /// assert!(builder.build()?.describe().contains("--> too-hot, KSTREAM-BRANCHCHILD-0000000004"));
+    /// assert!(builder.build()?.describe().contains("--> too-hot, KSTREAM-BRANCHCHILD-temperatures-0000000001"));
     /// # Ok::<(), headwater_engine::topology::TopologyError>(())
     /// ```
     #[must_use]

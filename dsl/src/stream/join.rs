@@ -58,14 +58,15 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     fn beside<T: Data>(&self, table: &KTable<K, T>, kind: OperatorKind) -> (Self, Step) {
         let serdes =
             Serdes { key: resolve(self.key.as_ref()), value: resolve(self.value.as_ref()) };
-        let node = self.plan.keyed(self.node, &self.plan.name_of(self.node), &serdes);
+        let step = self.step(kind);
+        let base = self.plan.base_for_join(self.node, &step);
+        let node = self.plan.keyed(self.node, &base, &serdes);
         let keyed = Self {
             plan: self.plan.clone(),
             node,
             key: Some(serdes.key),
             value: Some(serdes.value),
         };
-        let step = keyed.step(kind).with_store(table.view.store()).copartitioned();
-        (keyed, step)
+        (keyed, step.below(node).with_store(table.view.store()).copartitioned())
     }
 }

@@ -53,7 +53,8 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// Writes the records to `topic` as told.
     pub fn to_with(&self, topic: impl Into<String>, produced: Produced<K, V>) -> Terminal {
-        let node = self.plan.sink(self.step(OperatorKind::Sink), topic.into(), produced);
+        let topic = topic.into();
+        let node = self.plan.sink(self.plan.step_to(&topic, self.node), topic, produced);
         Terminal { plan: self.plan.clone(), node }
     }
 

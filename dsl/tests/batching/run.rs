@@ -254,7 +254,7 @@ pub(crate) fn rebuilt(changelog: Vec<Row>) -> Vec<Row> {
 
 /// The records of the user's topics without their offsets, sorted: several tasks may write a topic.
 pub(crate) fn contents(dump: Dump) -> BTreeMap<String, Vec<String>> {
-    let users = |name: &String| !name.contains("-changelog-");
+    let users = |name: &String| !["-changelog-", "-positions-"].iter().any(|of| name.contains(of));
     let topics = dump.into_iter().filter(|(name, _)| users(name)).map(|(name, rows)| {
         let mut rows: Vec<String> =
             rows.into_iter().map(|row| shown(Some(&Row { offset: 0, ..row }))).collect();

@@ -153,22 +153,23 @@ impl Incarnation {
     }
 
     /// Puts the commit of a round together and hands it in.
-    pub(super) fn submit(self: &Arc<Self>, epoch: u64, parts: Vec<TaskPart>) {
+    pub(super) fn submit(
+        self: &Arc<Self>,
+        epoch: u64,
+        parts: Vec<TaskPart>,
+    ) -> Result<(), StreamsError> {
         let began = self.world.clock.elapsed();
         if let Some(application) = self.application.upgrade() {
             application.note(&parts);
         }
-        let joined = (&*self.blueprint, &self.around.exchange, &self.owner);
-        let commit = match EpochCommit::new(epoch, parts, joined) {
-            Ok(commit) => commit,
-            Err(error) => return self.fail(error),
-        };
+        let commit = EpochCommit::new(epoch, parts, (&self.blueprint, &self.around, &self.owner))?;
         let is_commit = !commit.is_empty();
         self.rounds.submitted(is_commit);
         if is_commit {
             self.hand_in(Handed::Commit { commit: Box::new(commit), began });
         }
         self.wake_all();
+        Ok(())
     }
 
     /// What was handed in has its outcome: `published`, if it is durable and, for a commit, can be read from the state.

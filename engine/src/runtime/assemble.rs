@@ -2,8 +2,8 @@
 
 use super::{
     error::StreamsError,
-    exchange::{Exchange, Taken},
-    task_group::TaskPart,
+    exchange::Taken,
+    task_group::{Surroundings, TaskPart},
 };
 use crate::{
     broken::broken,
@@ -55,13 +55,20 @@ impl EpochCommit {
     pub(super) fn new(
         epoch: u64,
         parts: Vec<TaskPart>,
-        (blueprint, exchange, owner): (&Blueprint, &Exchange, &Owner),
+        (blueprint, around, owner): (&Blueprint, &Surroundings, &Owner),
     ) -> Result<Self, StreamsError> {
         let mut this = Self { epoch, ..Self::default() };
         this.log.owner = Some(owner.clone());
-        let mut dead_letters = Vec::new();
+        let (mut dead_letters, mut positions) = (Vec::new(), Vec::new());
         for part in parts {
-            let TaskCommit { outputs: records, dead_letters: dead, changes, offsets } = part.commit;
+            let TaskCommit {
+                outputs: records,
+                dead_letters: dead,
+                changes,
+                positions: changed,
+                offsets,
+            } = part.commit;
+            positions.extend(changed);
             this.log.appends.extend(outputs(blueprint, records));
             if !dead.is_empty() {
                 let partition = TopicPartition::new(blueprint.dead_letters_name(), 0);
@@ -69,7 +76,8 @@ impl EpochCommit {
             }
             for (topic, partition, consumed) in &part.repartitioned {
                 let taken = Taken { consumed: *consumed, epoch };
-                exchange
+                around
+                    .exchange
                     .commit(topic, *partition, taken, &mut this.log.appends)
                     .map_err(|source| StreamsError::Processor { task: part.task, source })?;
             }
@@ -82,6 +90,7 @@ impl EpochCommit {
             this.sources.extend(part.positions);
         }
         this.log.appends.extend(dead_letters);
+        around.positions.part(positions)?.into_iter().for_each(|part| this.add_change(part));
         Ok(this)
     }
 

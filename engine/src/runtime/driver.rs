@@ -83,7 +83,7 @@ impl Driver {
         }
         self.epoch += 1;
         let parts = self.tasks.collect(self.epoch)?;
-        let joined = (&*self.ready.blueprint, &self.ready.around.exchange, &self.ready.owner);
+        let joined = (&*self.ready.blueprint, &*self.ready.around, &self.ready.owner);
         let mut commit = EpochCommit::new(self.epoch, parts, joined)?;
         let receipt = self.ready.around.log.commit(std::mem::take(&mut commit.log))?.wait()?;
         self.ready.state.publish(commit.into_state(&receipt))?;

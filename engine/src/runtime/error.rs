@@ -6,7 +6,7 @@ use crate::{
 };
 use headwater_core::{
     ports::{log::LogError, state::StateError},
-    record::{InvalidTopicName, TopicName},
+    record::{InvalidTopicName, SetFull, TopicName},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -60,6 +60,10 @@ pub enum StreamsError {
         /// Why.
         source: ProcessorError,
     },
+
+    /// What one commit must not forget of all operators does not fit into a record set.
+    #[error("the positions of all tasks do not fit into one commit")]
+    Positions(#[from] SetFull),
 
     /// User code panicked.
     #[error("a stream thread panicked: {message}")]

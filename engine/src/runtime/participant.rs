@@ -182,7 +182,7 @@ impl Participant {
         self.rounds += 1;
         self.stage = Stage::Running;
         if let Some(parts) = self.incarnation.rounds.collect(parts) {
-            self.incarnation.submit(epoch, parts);
+            self.incarnation.submit(epoch, parts)?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     node::Now,
-    task::{Blueprint, Task},
+    task::{Blueprint, Positions, Task},
     topology::{Plan, TaskId, Topic, Topology, TopologyError, sources},
 };
 use headwater_core::{
@@ -82,16 +82,19 @@ pub(super) fn prepare(
     let claim = world.log.claim(&config.application_id, &input_topics(&blueprint))?;
     let owner = claim.owner().clone();
     let exchange = exchange(&blueprint, &*world.log)?;
+    let state = world.state.application(&config.application_id)?;
+    let (positions, mut restored) = open_positions(&blueprint, &owner, &*world.log, &*state)?;
     let around = Arc::new(Surroundings {
         log: Arc::clone(&world.log),
         exchange,
+        positions,
         clock: Arc::clone(&world.clock),
     });
-    let state = world.state.application(&config.application_id)?;
     let now = Now::on(&*world.clock);
-    let (mut tasks, mut restored) = (Vec::new(), 0);
+    let mut tasks = Vec::new();
     for id in blueprint.tasks() {
-        let (task, replayed) = make_task(&blueprint, id, &owner, (&*world.log, &*state, now))?;
+        let (task, replayed) =
+            make_task(&blueprint, id, &owner, &around.positions, &*world.log, &*state, now)?;
         tasks.push(task);
         restored += replayed;
     }
@@ -135,14 +138,16 @@ fn create_topics(
             specs.push(repartition_spec(blueprint.topic_name(topic), *count, durability));
         }
     }
-    for (sub, number) in blueprint.plan.subs.iter().zip(0..) {
-        for store in blueprint.stores(number) {
+    for sub in &blueprint.plan.subs {
+        for store in blueprint.stores(sub) {
             let name = blueprint.changelog_name(&store.spec().name);
             TopicName::new(name.as_str()).map_err(TopologyError::from)?;
             let (partitions, cleanup) = (blueprint.width(sub), Cleanup::Compact);
             specs.push(TopicSpec { name, partitions, durability, cleanup });
         }
     }
+    let (name, cleanup) = (blueprint.positions_changelog().topic, Cleanup::Compact);
+    specs.push(TopicSpec { name, partitions: 1, durability, cleanup });
     let (name, cleanup) = (blueprint.dead_letters_name(), Cleanup::Keep);
     specs.push(TopicSpec { name, partitions: 1, durability, cleanup });
     Ok(log.create_topics(&specs)?)
@@ -182,11 +187,26 @@ fn publish_position(
     Ok(state.publish(StateCommit { epoch: first_epoch(owner), sources, changes: Vec::new() })?)
 }
 
+/// What the application's tasks must not forget, as it was last committed, and how much of it was replayed.
+fn open_positions(
+    blueprint: &Blueprint,
+    owner: &Owner,
+    log: &dyn Log,
+    state: &dyn ApplicationState,
+) -> Result<(Positions, u64), StreamsError> {
+    let (spec, changelog) = (Positions::spec(), blueprint.positions_changelog());
+    let (shard, replayed) = open_restored(&spec, &changelog, first_epoch(owner), (log, state))?;
+    Ok((Positions::open(shard, changelog, blueprint)?, replayed))
+}
+
 fn make_task(
     blueprint: &Blueprint,
     id: TaskId,
     owner: &Owner,
-    (log, state, now): (&dyn Log, &dyn ApplicationState, Now),
+    positions: &Positions,
+    log: &dyn Log,
+    state: &dyn ApplicationState,
+    now: Now,
 ) -> Result<(Task, u64), StreamsError> {
     let (mut replayed, mut failure) = (0, None);
     let mut open = |store: &StoreSpec, partition: u32| {
@@ -213,7 +233,7 @@ fn make_task(
             (None, Offsets { start: 0, end: 0 })
         })
     };
-    let made = blueprint.make(id, now, &mut open, &mut committed);
+    let made = blueprint.make(id, now, &mut open, &mut committed, positions);
     if let Some(error) = failure {
         return Err(error);
     }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     node::Now,
     processor::ProcessorError,
-    task::{Step, Task, TaskCommit},
+    task::{Positions, Step, Task, TaskCommit},
     topology::{TaskId, Topic},
 };
 use headwater_core::{
@@ -29,6 +29,7 @@ const DRAIN_RECORDS_MAX: u64 = 1 << 17;
 pub(super) struct Surroundings {
     pub(super) log: Arc<dyn Log>,
     pub(super) exchange: Exchange,
+    pub(super) positions: Positions,
     pub(super) clock: Arc<dyn Clock>,
 }
 

@@ -1,14 +1,14 @@
 //! Makes a task from its part of a topology.
 
 use super::{
-    BadRecord, Task, commit::Changelog, graph::Graph, input::Input, letters::Letters,
+    BadRecord, Positions, Task, commit::Changelog, graph::Graph, input::Input, letters::Letters,
     time_vector::TimeVector,
 };
 use crate::{
     node::{Now, Resources},
     processor::ProcessorError,
-    store::{KeyValueStore, StoreBuilder, StoreKey},
-    topology::{Kind, Plan, SubTopology, TaskId, Topic, Topology},
+    store::StoreBuilder,
+    topology::{Kind, Plan, Sender, SubTopology, TaskId, Topic, Topology},
 };
 use hashbrown::HashMap;
 use headwater_core::{
@@ -17,16 +17,18 @@ use headwater_core::{
         state::{Shard, StateError, StoreSpec},
     },
     record::{Timestamp, TopicName, TopicPartition},
-    serde::{Bytes, Utf8},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Opens a store's shard, restored to the end of its changelog.
 pub(crate) type OpenShard<'a> =
     dyn FnMut(&StoreSpec, u32) -> Result<Arc<dyn Shard>, StateError> + 'a;
 
-/// The offset that is committed for a partition, and what the partition holds.
-pub(crate) type Positions<'a> = dyn FnMut(&TopicPartition) -> (Option<i64>, Offsets) + 'a;
+/// Tells where a partition was committed, and what the log holds of it.
+pub(crate) type Committed<'a> = dyn FnMut(&TopicPartition) -> (Option<i64>, Offsets) + 'a;
 
 /// All that tasks of one application are made from.
 #[derive(Debug, Clone)]
@@ -55,6 +57,11 @@ impl Blueprint {
         self.internal(&format!("{store}-changelog"))
     }
 
+    /// The partition of the changelog of what tasks must not forget. No store's changelog is called so.
+    pub(crate) fn positions_changelog(&self) -> TopicPartition {
+        TopicPartition::new(self.internal("positions"), 0)
+    }
+
     /// The name of the dead-letter topic.
     pub(crate) fn dead_letters_name(&self) -> TopicName {
         self.internal("dead-letters")
@@ -78,26 +85,24 @@ impl Blueprint {
             .unwrap_or(0)
     }
 
-    /// The stores of a sub-topology, its operators' positions last.
-    pub(crate) fn stores(&self, sub: u32) -> Vec<StoreBuilder> {
-        let Some(plan) = self.plan.subs.get(sub as usize) else { return Vec::new() };
-        let stores =
-            plan.stores.iter().filter_map(|store| self.topology.stores.get(*store).cloned());
-        let positions =
-            KeyValueStore::builder(&format!("positions-{sub}"), Arc::new(Utf8), Arc::new(Bytes));
-        stores.chain([positions]).collect()
+    /// The stores of a sub-topology.
+    pub(crate) fn stores(&self, sub: &SubTopology) -> Vec<StoreBuilder> {
+        let stores = sub.stores.iter();
+        stores.filter_map(|store| self.topology.stores.get(*store).cloned()).collect()
     }
 
-    /// How many tasks write a repartition topic.
-    fn writers(&self, topic: &Topic) -> usize {
-        let writes = |node: &usize| {
-            self.topology
-                .nodes
-                .get(*node)
-                .is_some_and(|n| matches!(&n.kind, Kind::Sink { topic: t, .. } if t == topic))
-        };
-        let subs = self.plan.subs.iter().filter(|sub| sub.nodes.iter().any(writes));
-        subs.map(|sub| self.width(sub) as usize).sum()
+    /// Who writes a repartition topic.
+    fn writers(&self, topic: &Topic) -> BTreeSet<Sender> {
+        let mut writers = BTreeSet::new();
+        for sub in &self.plan.subs {
+            for node in sub.nodes.iter().filter_map(|node| self.topology.nodes.get(*node)) {
+                if matches!(&node.kind, Kind::Sink { topic: to, .. } if to == topic) {
+                    let writer = |partition| Sender::new(&node.name, partition);
+                    writers.extend((0..self.width(sub)).map(writer));
+                }
+            }
+        }
+        writers
     }
 
     fn internal(&self, name: &str) -> TopicName {
@@ -111,12 +116,13 @@ impl Blueprint {
         id: TaskId,
         now: Now,
         open: &mut OpenShard<'_>,
-        committed: &mut Positions<'_>,
+        committed: &mut Committed<'_>,
+        positions: &Positions,
     ) -> Result<Task, ProcessorError> {
         let missing =
             || ProcessorError::Topology(format!("there is no sub-topology for task {id}"));
         let sub = self.plan.subs.get(id.sub as usize).ok_or_else(missing)?;
-        let builders = self.stores(id.sub);
+        let builders = self.stores(sub);
         let mut stores = Vec::new();
         for builder in &builders {
             stores.push(builder.make(open(builder.spec(), id.partition)?, id.partition));
@@ -141,8 +147,7 @@ impl Blueprint {
             graph: Graph::new(Vec::new(), self.rows_max),
             stream_time: Timestamp::MIN,
             now,
-            positions: StoreKey::new(builders.len() - 1),
-            saved: HashMap::new(),
+            saved: positions.of(id.partition)?,
             changelogs: builders
                 .iter()
                 .map(|store| {
@@ -162,7 +167,7 @@ impl Blueprint {
             forwarded: 0,
             records: 0,
         };
-        task.read_positions()?;
+        task.take_up_inputs()?;
         task.graph = Graph::new(self.slots(&mut task, sub, &local)?, self.rows_max);
         task.ended = vec![false; task.graph.slots.len()];
         task.restore_times();
@@ -173,7 +178,7 @@ impl Blueprint {
         &self,
         id: TaskId,
         local: &HashMap<usize, usize>,
-        committed: &mut Positions<'_>,
+        committed: &mut Committed<'_>,
     ) -> Vec<Input> {
         let mut inputs = Vec::new();
         let mut nodes: Vec<_> = local.iter().collect();

@@ -4,6 +4,7 @@ use super::{
     Task,
     graph::{Action, Slot},
     nodes::Saved,
+    positions::{Entry, node_entry, stream_time_entry, time_entry},
 };
 use crate::{node::Event, processor::ProcessorError, topology::Topic};
 use headwater_core::record::{RecordSet, Timestamp, TopicPartition};
@@ -31,6 +32,7 @@ pub(crate) struct TaskCommit {
     pub(crate) outputs: Vec<(Topic, u32, RecordSet)>,
     pub(crate) dead_letters: RecordSet,
     pub(crate) changes: Vec<ChangelogPart>,
+    pub(crate) positions: Vec<Entry>,
     pub(crate) offsets: Vec<(TopicPartition, i64)>,
 }
 
@@ -71,8 +73,8 @@ impl Task {
     pub(crate) fn collect(&mut self, epoch: u64) -> Result<TaskCommit, ProcessorError> {
         self.resources.commit_requested = false;
         self.resources.changed = false;
-        self.write_positions()?;
         let mut commit = TaskCommit {
+            positions: self.changed_positions(),
             outputs: self.outputs(),
             dead_letters: self
                 .letters
@@ -115,60 +117,47 @@ impl Task {
         repartitioned.map(|input| (&input.topic, input.partition.partition, input.consumed))
     }
 
-    pub(super) fn read_positions(&mut self) -> Result<(), ProcessorError> {
-        let entries = self.positions_store().all()?;
-        self.saved.extend(entries.into_iter().map(|(key, entry)| (key, entry.value)));
+    /// Takes up what was saved of its inputs at the last commit.
+    pub(super) fn take_up_inputs(&mut self) -> Result<(), ProcessorError> {
         for input in &mut self.inputs {
-            let saved = self.saved.get(&format!("time {}", input.topic));
+            let topic = &input.partition.topic;
+            let time = self.saved.get(&stream_time_entry(topic)).and_then(|t| t.first_chunk::<8>());
+            if let Some(time) = time {
+                self.stream_time = self.stream_time.max(Timestamp::from_be_bytes(*time));
+            }
+            let saved = self.saved.get(&time_entry(topic));
             if let (Some(vector), Some(saved)) = (&mut input.vector, saved)
                 && !vector.restore(saved)
             {
-                let topic = &input.topic;
                 return Err(ProcessorError::Topology(format!(
                     "the stored time of {topic} is damaged"
                 )));
             }
         }
-        if let Some(time) = self.saved.get("stream time").and_then(|saved| saved.first_chunk::<8>())
-        {
-            self.stream_time = Timestamp::from_be_bytes(*time);
-        }
         Ok(())
     }
 
-    /// Puts what operators must not forget into the task's own store, as far as it changed.
-    fn write_positions(&mut self) -> Result<(), ProcessorError> {
+    /// What must not be forgotten, as far as it changed since the last commit.
+    fn changed_positions(&mut self) -> Vec<Entry> {
         let mut now = Vec::new();
         for (slot, dropped) in self.graph.slots.iter().zip(&self.resources.dropped) {
-            now.extend(saved(slot, *dropped).map(|saved| (format!("node {}", slot.name), saved)));
+            now.extend(saved(slot, *dropped).map(|saved| (node_entry(&slot.name), saved)));
         }
         for input in &self.inputs {
-            now.extend(
-                input
-                    .vector
-                    .as_ref()
-                    .map(|vector| (format!("time {}", input.topic), vector.to_bytes())),
-            );
-        }
-        if self.uses_stream_time() {
-            now.push(("stream time".into(), self.stream_time.to_be_bytes().to_vec()));
-        }
-        for (key, saved) in now {
-            if self.saved.get(&key) != Some(&saved) {
-                self.positions_store().put(&key, Some(saved.clone()), 0)?;
-                self.saved.insert(key, saved);
+            let topic = &input.partition.topic;
+            now.extend(input.vector.as_ref().map(|known| (time_entry(topic), known.to_bytes())));
+            if self.uses_stream_time() {
+                now.push((stream_time_entry(topic), self.stream_time.to_be_bytes().to_vec()));
             }
         }
-        Ok(())
+        now.retain(|(entry, saved)| self.saved.get(entry) != Some(saved));
+        self.saved.extend(now.iter().cloned());
+        now.into_iter().map(|(entry, saved)| (self.id.partition, entry, saved)).collect()
     }
 
     /// Whether anything depends on the stream time of an earlier run.
     fn uses_stream_time(&self) -> bool {
         self.graph.keeps_time || self.graph.has_processors
-    }
-
-    fn positions_store(&mut self) -> &mut crate::store::KeyValueStore<String, Vec<u8>> {
-        self.resources.store(self.positions)
     }
 
     /// How many records each node has dropped, by its name.

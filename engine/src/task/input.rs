@@ -7,9 +7,9 @@ use crate::{
 };
 use headwater_core::{
     ports::log::{Fetched, Offsets},
-    record::{Timestamp, TopicPartition},
+    record::{RecordSet, Timestamp, TopicPartition},
 };
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 /// What was fetched at an offset: from the log, or from what other tasks send.
 #[derive(Debug)]
@@ -19,6 +19,16 @@ pub(crate) struct Arrived {
     pub(crate) next_offset: i64,
     /// The partition's end.
     pub(crate) end: i64,
+}
+
+impl Arrived {
+    /// Leaves what lies from `end` on for another fetch.
+    fn cut(&mut self, end: i64) {
+        if let Records::Written(records) = &self.records {
+            self.records = RecordSet::clone(records).below(end).into();
+        }
+        self.next_offset = end;
+    }
 }
 
 impl From<Fetched> for Arrived {
@@ -84,6 +94,10 @@ pub(super) struct Input {
     pub(super) at_end: bool,
     /// Where the input was declared to end.
     declared_end: Option<i64>,
+    /// Whether writers that are gone count no more: what earlier runs wrote has been taken.
+    has_forgotten: bool,
+    /// Whether time may have moved with no record that says so.
+    is_time_new: bool,
     chunk: Option<Chunk>,
 }
 
@@ -101,6 +115,7 @@ impl Input {
             topic,
             partition,
             decoder,
+            has_forgotten: vector.is_none(),
             vector,
             fetch_offset: from,
             consumed: from,
@@ -109,6 +124,7 @@ impl Input {
             end: from,
             at_end: false,
             declared_end: None,
+            is_time_new: false,
             chunk: None,
         }
     }
@@ -132,10 +148,14 @@ impl Input {
     /// Takes in what was fetched at [`fetch_offset`](Self::fetch_offset).
     pub(super) fn feed(&mut self, mut fetched: Arrived) {
         if let Some(end) = self.declared_end.filter(|end| fetched.next_offset > *end) {
-            if let Records::Written(records) = fetched.records {
-                fetched.records = Arc::unwrap_or_clone(records).below(end).into();
-            }
-            (fetched.next_offset, fetched.end) = (end, end);
+            fetched.cut(end);
+            fetched.end = end;
+        }
+        if !self.has_forgotten && self.fetch_offset >= self.run_start {
+            self.has_forgotten = true;
+            self.is_time_new |= self.vector.as_mut().is_some_and(TimeVector::forget_gone);
+        } else if !self.has_forgotten && fetched.next_offset > self.run_start {
+            fetched.cut(self.run_start);
         }
         self.end = fetched.end;
         self.fetch_offset = fetched.next_offset;
@@ -164,6 +184,9 @@ impl Input {
 
     /// Decodes on until a row is next, and gives what is passed on the way, one by one.
     pub(super) fn pass(&mut self, rows_max: usize) -> Option<Passed> {
+        if std::mem::take(&mut self.is_time_new) {
+            return Some(Passed::Mark);
+        }
         loop {
             let chunk = self.chunk.as_mut()?;
             if let Some(failures) = chunk.leading_failures() {
@@ -300,8 +323,8 @@ impl Chunk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::{Decoded, InputState, TaskId};
-    use headwater_core::record::{RecordSet, RecordSetBuilder, TopicName};
+    use crate::topology::{Decoded, InputState, Sender};
+    use headwater_core::record::{RecordSetBuilder, TopicName};
 
     /// For records that are marks alone.
     struct Marks;
@@ -319,16 +342,14 @@ mod tests {
         let decoder = Box::new(Marks);
         let held = Offsets { start: 0, end: run_start };
         let topic = Topic::Repartition(TopicName::new("by-key").unwrap());
-        Input::new(0, (topic, partition), decoder, Some(TimeVector::new(1)), (Some(0), held))
+        let vector = TimeVector::new([Sender::new("sink", 0)].into());
+        Input::new(0, (topic, partition), decoder, Some(vector), (Some(0), held))
     }
 
     #[test]
     fn that_the_input_was_complete_is_not_believed_of_an_earlier_run() {
-        let mark = TimeMark {
-            sender: TaskId { sub: 0, partition: 0 },
-            time: 7,
-            input: InputState::Complete,
-        };
+        let mark =
+            TimeMark { sender: Sender::new("sink", 0), time: 7, input: InputState::Complete };
         let mut records = RecordSetBuilder::default();
         mark.write(&mut records).unwrap();
         let fetched = Fetched { records: records.build(), next_offset: 1, end: 1 };

@@ -19,18 +19,19 @@ mod graph;
 mod input;
 mod letters;
 mod nodes;
+mod positions;
 mod stepping;
 mod time_vector;
 
 pub(crate) use build::Blueprint;
 pub(crate) use commit::{ChangelogPart, TaskCommit};
 pub(crate) use input::Arrived;
+pub(crate) use positions::Positions;
 
 use crate::{
     broken::broken,
     node::{DeadLetter, Event, Moment, Now, Payload, Resources, RunLimit, Source},
     processor::{Cancellable, ProcessorError, Punctuation, PunctuationType},
-    store::{KeyValueStore, StoreKey},
     topology::{Failure, InputState, Records, TaskId, TimeMark, Topic},
 };
 use graph::{Action, Graph};
@@ -73,8 +74,7 @@ pub(crate) struct Task {
     /// The largest timestamp taken.
     stream_time: Timestamp,
     now: Now,
-    /// Operators' positions: node or topic → what it saved.
-    positions: StoreKey<KeyValueStore<String, Vec<u8>>>,
+    /// What was saved at the last commit, by the names of [`positions`]' entries.
     saved: HashMap<String, Vec<u8>>,
     changelogs: Vec<commit::Changelog>,
     letters: Letters,
@@ -467,7 +467,7 @@ impl Task {
             }
             self.told.insert(index, told);
             self.resources.changed = true;
-            let mark = TimeMark { sender: self.id, time: slot.time, input };
+            let mark = TimeMark { sender: records.sender, time: slot.time, input };
             let marked = records.take_marked(mark);
             let marked = marked.map_err(|e| ProcessorError::Topology(e.to_string()))?;
             sends.extend((0..).zip(marked).map(|(at, records)| (topic.clone(), at, records)));

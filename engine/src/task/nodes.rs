@@ -4,12 +4,13 @@ use super::{
     Blueprint, Task,
     ancestry::{Ancestry, ancestry},
     graph::{Action, Edge, Slot},
+    positions::node_entry,
 };
 use crate::{
     broken::broken,
     node::Progress,
     processor::{InitContext, PortSpec, ProcessorError},
-    topology::{Form, Kind, NodeSpec, Parent, SinkRecords, SubTopology, Topic},
+    topology::{Form, Kind, NodeSpec, Parent, Sender, SinkRecords, SubTopology, Topic},
 };
 use hashbrown::HashMap;
 use headwater_core::record::Timestamp;
@@ -63,7 +64,8 @@ impl Blueprint {
                         Topic::Repartition(_) if self.plan.shared.contains(topic) => Form::Shared,
                         Topic::Repartition(_) => Form::Repartition,
                     };
-                    Action::Write(make(form), SinkRecords::new(count, task.id, form))
+                    let sender = Sender::new(&spec.name, task.id.partition);
+                    Action::Write(make(form), SinkRecords::new(count, sender, form))
                 }
             };
             let progress = match &action {
@@ -137,7 +139,7 @@ fn connect(
 impl Task {
     /// What a node saved at the last commit; the count of records it has dropped goes on from there.
     fn take_up(&mut self, place: usize, name: &str) -> Saved {
-        let saved = self.saved.get(&format!("node {name}")).and_then(|bytes| Saved::read(bytes));
+        let saved = self.saved.get(&node_entry(name)).and_then(|bytes| Saved::read(bytes));
         let saved =
             saved.unwrap_or(Saved { dropped: 0, passed_time: Timestamp::MIN, state: Vec::new() });
         *self.resources.dropped_by(place) = saved.dropped;

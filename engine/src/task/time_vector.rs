@@ -16,11 +16,14 @@
 //! | mark of `a`: 30, idle | (30) | 40 | 40 |
 //! | row of `a`, sent at 35: late where 40 has closed | 35 | 40 | 40, never back |
 //!
+//! Writers are known by the names of their sinks. One that this version of the topology no longer has counts until the reader
+//! has taken what earlier runs wrote, and is then forgotten.
+//!
 //! That each record carries its time makes the reader's decisions independent of how records were batched on the way.
 
-use crate::topology::{InputState, TaskId, TimeMark};
+use crate::topology::{InputState, Sender, TimeMark};
 use headwater_core::record::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What one writer said last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,16 +35,20 @@ struct Writer {
 /// What a reader knows of the tasks that write one of its topics.
 #[derive(Debug, Clone)]
 pub(super) struct TimeVector {
-    /// How many tasks write the topic.
-    expected: usize,
-    writers: BTreeMap<TaskId, Writer>,
+    /// Who writes the topic.
+    expected: BTreeSet<Sender>,
+    /// How many of these have said nothing yet.
+    unheard: usize,
+    /// What they said, and what others did that are gone.
+    writers: BTreeMap<Sender, Writer>,
     time: Timestamp,
 }
 
 impl TimeVector {
-    /// Nothing known yet of `expected` tasks.
-    pub(super) fn new(expected: usize) -> Self {
-        Self { expected, writers: BTreeMap::new(), time: Timestamp::MIN }
+    /// Nothing known yet of the writers there are.
+    pub(super) fn new(expected: BTreeSet<Sender>) -> Self {
+        let unheard = expected.len();
+        Self { expected, unheard, writers: BTreeMap::new(), time: Timestamp::MIN }
     }
 
     /// Takes a mark; true if it said anything new.
@@ -53,6 +60,7 @@ impl TimeVector {
             return false;
         }
         self.writers.insert(sender, now);
+        self.unheard -= usize::from(known.is_none() && self.expected.contains(&sender));
         // Only who held time back, or was not heard of, can let it go on.
         let held = known.is_none_or(|known| known.time <= self.time || known.input != input);
         if held {
@@ -88,11 +96,19 @@ impl TimeVector {
 
     /// How far the writers that are left hold back one more that is open.
     fn others(&self) -> Timestamp {
-        if self.writers.len() + 1 < self.expected {
+        if self.unheard > 0 {
             return Timestamp::MIN;
         }
         let open = self.writers.values().filter(|writer| writer.input == InputState::Open);
         open.map(|writer| writer.time).min().unwrap_or(Timestamp::MAX)
+    }
+
+    /// Forgets writers that are gone; true if there were any.
+    pub(super) fn forget_gone(&mut self) -> bool {
+        let known = self.writers.len();
+        self.writers.retain(|sender, _| self.expected.contains(sender));
+        self.time = self.time.max(self.minimum());
+        self.writers.len() < known
     }
 
     /// The reader's time: never goes back.
@@ -102,12 +118,12 @@ impl TimeVector {
 
     /// Whether every writer has said that its input is complete.
     pub(super) fn is_complete(&self) -> bool {
-        self.writers.len() >= self.expected
+        self.unheard == 0
             && self.writers.values().all(|writer| writer.input == InputState::Complete)
     }
 
     fn minimum(&self) -> Timestamp {
-        if self.writers.len() < self.expected {
+        if self.unheard > 0 {
             return Timestamp::MIN;
         }
         let times = |open: bool| {
@@ -139,6 +155,7 @@ impl TimeVector {
         let Some(marks) = marks.collect::<Option<Vec<_>>>() else { return false };
         let writer = |TimeMark { sender, time, input }| (sender, Writer { time, input });
         self.writers = marks.into_iter().map(writer).collect();
+        self.unheard = self.expected.iter().filter(|s| !self.writers.contains_key(s)).count();
         true
     }
 }
@@ -147,13 +164,21 @@ impl TimeVector {
 mod tests {
     use super::*;
 
+    fn sink(partition: u32) -> Sender {
+        Sender::new("sink", partition)
+    }
+
+    fn sinks(partitions: u32) -> BTreeSet<Sender> {
+        (0..partitions).map(sink).collect()
+    }
+
     fn mark(partition: u32, time: Timestamp, input: InputState) -> TimeMark {
-        TimeMark { sender: TaskId { sub: 0, partition }, time, input }
+        TimeMark { sender: sink(partition), time, input }
     }
 
     #[test]
     fn time_is_the_minimum_over_those_that_write_and_waits_for_all() {
-        let mut vector = TimeVector::new(2);
+        let mut vector = TimeVector::new(sinks(2));
         vector.apply(mark(0, 100, InputState::Open));
         assert_eq!(vector.time(), Timestamp::MIN);
         vector.apply(mark(1, 40, InputState::Open));
@@ -167,19 +192,39 @@ mod tests {
 
     #[test]
     fn a_writer_that_was_idle_before_its_first_record_leaves_nothing_to_keep() {
-        let mut vector = TimeVector::new(2);
+        let mut vector = TimeVector::new(sinks(2));
         vector.apply(mark(0, Timestamp::MIN, InputState::Idle));
         vector.apply(mark(0, Timestamp::MIN, InputState::Open));
-        assert_eq!(vector.to_bytes(), TimeVector::new(2).to_bytes());
+        assert_eq!(vector.to_bytes(), TimeVector::new(sinks(2)).to_bytes());
+    }
+
+    #[test]
+    fn a_writer_that_is_gone_counts_until_it_is_forgotten() {
+        let mut vector = TimeVector::new(sinks(2));
+        vector.apply(mark(0, 100, InputState::Open));
+        vector.apply(mark(1, 40, InputState::Open));
+        let mut upgraded = TimeVector::new(sinks(1));
+        assert!(upgraded.restore(&vector.to_bytes()));
+        upgraded.apply(mark(0, 110, InputState::Open));
+        assert_eq!(upgraded.time(), 40);
+        assert!(upgraded.forget_gone());
+        assert_eq!(upgraded.time(), 110);
+        assert!(!upgraded.forget_gone());
+        let mut widened = TimeVector::new(sinks(2));
+        assert!(widened.restore(&upgraded.to_bytes()));
+        widened.apply(mark(0, 120, InputState::Open));
+        assert_eq!(widened.time(), 110, "a writer that is new has not been heard of");
+        widened.apply(mark(1, 0, InputState::Idle));
+        assert_eq!(widened.time(), 120);
     }
 
     #[test]
     fn a_restored_vector_decides_as_before_but_knows_of_no_end() {
-        let mut vector = TimeVector::new(2);
+        let mut vector = TimeVector::new(sinks(2));
         vector.apply(mark(0, 100, InputState::Complete));
         vector.apply(mark(1, 40, InputState::Complete));
         assert!(vector.is_complete());
-        let mut restored = TimeVector::new(2);
+        let mut restored = TimeVector::new(sinks(2));
         assert!(restored.restore(&vector.to_bytes()));
         assert_eq!(restored.time(), 100);
         assert!(!restored.is_complete());
@@ -191,7 +236,7 @@ mod tests {
     #[test]
     fn rows_of_one_sender_move_time_as_marks_one_by_one_do() {
         let states = [InputState::Open, InputState::Idle, InputState::Complete];
-        let (mut vector, mut seed) = (TimeVector::new(3), 1_u64);
+        let (mut vector, mut seed) = (TimeVector::new(sinks(3)), 1_u64);
         let mut next = |below: u64| {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (seed >> 33) % below

@@ -266,14 +266,14 @@ impl<K: Data, V: Data> Encoder for TypedEncoder<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::{InputState, Records, TaskId};
+    use crate::topology::{InputState, Records, Sender};
     use headwater_core::serde::{I64, Utf8};
 
     /// What sinks of both forms send to each partition, written.
     fn sent(form: Form) -> Vec<Arc<RecordSet>> {
         let produced = Produced::with(Arc::new(Nullable(Utf8)), Arc::new(I64));
         let mut encoder = TypedEncoder::new(produced, form);
-        let sender = TaskId { sub: 1, partition: 2 };
+        let sender = Sender::new("sink", 2);
         let mut out = SinkRecords::new(3, sender, form);
         for number in 0..20_i64 {
             let key = (number % 5 > 0).then(|| format!("key{}", number % 7));

@@ -5,12 +5,13 @@ use headwater_core::record::{Headers, RecordRef, RecordSetBuilder, SetFull, Time
 /// The name of the header.
 const HEADER: &str = "__headwater.time";
 /// What stands before its value: the name, and the value's length.
-const HEADER_END: &[u8] = b"__headwater.time\x22";
+const HEADER_END: &[u8] = b"__headwater.time\x2a";
 /// Lengths as zig-zag varints.
 const HEADER_LENGTH: u8 = 32;
-const VALUE_LENGTH: u8 = 34;
+const VALUE_LENGTH: u8 = 42;
 
-/// Names a task within its application: sub-topology and partition.
+/// Numbers a task within a run of its application: sub-topology and partition. Nothing that is kept goes by it, since
+/// another version of the topology counts its sub-topologies anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId {
     /// The sub-topology, from 0.
@@ -22,6 +23,22 @@ pub struct TaskId {
 impl std::fmt::Display for TaskId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}_{}", self.sub, self.partition)
+    }
+}
+
+/// Names who writes a repartition topic: a sink, and the partition of the task that it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Sender {
+    /// A hash of the sink's name: readers know it again in another version of the topology.
+    sink: u64,
+    pub(crate) partition: u32,
+}
+
+impl Sender {
+    pub(crate) fn new(sink: &str, partition: u32) -> Self {
+        // FNV-1a: it is kept with readers' state, so that it must never change.
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        Self { sink: sink.bytes().fold(0xcbf2_9ce4_8422_2325, step), partition }
     }
 }
 
@@ -39,23 +56,23 @@ pub(crate) enum InputState {
 /// What a task tells the readers of a repartition topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimeMark {
-    pub(crate) sender: TaskId,
+    pub(crate) sender: Sender,
     /// The operator time at the sink before the record that carries the mark; for a record of its own, as it stands.
     pub(crate) time: Timestamp,
     pub(crate) input: InputState,
 }
 
 impl TimeMark {
-    pub(crate) const BYTES: usize = 17;
+    pub(crate) const BYTES: usize = 21;
     /// Set in the last byte of a mark that is a record of its own, to tell it from a record whose key and value are null.
     const BARE: u8 = 0x80;
 
     pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
-        bytes[..4].copy_from_slice(&self.sender.sub.to_be_bytes());
-        bytes[4..8].copy_from_slice(&self.sender.partition.to_be_bytes());
-        bytes[8..16].copy_from_slice(&self.time.to_be_bytes());
-        bytes[16] = match self.input {
+        bytes[..8].copy_from_slice(&self.sender.sink.to_be_bytes());
+        bytes[8..12].copy_from_slice(&self.sender.partition.to_be_bytes());
+        bytes[12..20].copy_from_slice(&self.time.to_be_bytes());
+        bytes[20] = match self.input {
             InputState::Open => 0,
             InputState::Idle => 1,
             InputState::Complete => 2,
@@ -64,7 +81,7 @@ impl TimeMark {
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (sub, rest) = bytes.split_first_chunk::<4>()?;
+        let (sink, rest) = bytes.split_first_chunk::<8>()?;
         let (partition, rest) = rest.split_first_chunk::<4>()?;
         let (time, rest) = rest.split_first_chunk::<8>()?;
         let [input] = rest else { return None };
@@ -75,7 +92,7 @@ impl TimeMark {
             _ => return None,
         };
         let sender =
-            TaskId { sub: u32::from_be_bytes(*sub), partition: u32::from_be_bytes(*partition) };
+            Sender { sink: u64::from_be_bytes(*sink), partition: u32::from_be_bytes(*partition) };
         Some(Self { sender, time: Timestamp::from_be_bytes(*time), input })
     }
 
@@ -145,7 +162,7 @@ mod tests {
     use super::*;
 
     fn mark(partition: u32, time: Timestamp, input: InputState) -> TimeMark {
-        TimeMark { sender: TaskId { sub: 0, partition }, time, input }
+        TimeMark { sender: Sender::new("sink", partition), time, input }
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use error::TopologyError;
 pub use mark::TaskId;
 pub use sink::{SinkRecords, SinkRow};
 
-pub(crate) use mark::{InputState, TimeMark};
+pub(crate) use mark::{InputState, Sender, TimeMark};
 pub(crate) use plan::{Plan, SubTopology, sources};
 pub(crate) use shared_rows::Records;
 pub(crate) use sink::Form;

@@ -6,7 +6,7 @@
 
 use super::{
     edge::Produced,
-    mark::{InputState, TaskId, TimeMark},
+    mark::{InputState, Sender, TimeMark},
 };
 use crate::{
     node::Pending,
@@ -36,7 +36,7 @@ pub(crate) trait SharedRows: Any + Send + Sync {
     fn write(
         &self,
         rows: Range<usize>,
-        sender: TaskId,
+        sender: Sender,
         out: &mut RecordSetBuilder,
     ) -> Result<(), ProcessorError>;
 }
@@ -88,7 +88,7 @@ impl<K: Data, V: Data> SharedRows for SentRows<K, V> {
     fn write(
         &self,
         rows: Range<usize>,
-        sender: TaskId,
+        sender: Sender,
         out: &mut RecordSetBuilder,
     ) -> Result<(), ProcessorError> {
         let (mut key, mut headers) = (Vec::new(), Vec::new());

@@ -2,7 +2,7 @@
 
 use super::{
     edge::Produced,
-    mark::{InputState, TaskId, TimeMark},
+    mark::{InputState, Sender, TimeMark},
     shared_rows::{Records, SentRows, SharedRows},
 };
 use crate::{
@@ -67,7 +67,7 @@ pub struct SinkRecords {
     /// Where records without a key go.
     pub(crate) keyless: u32,
     pub(crate) bytes: usize,
-    sender: TaskId,
+    pub(crate) sender: Sender,
     form: Form,
     headers: Vec<u8>,
 }
@@ -79,7 +79,7 @@ impl std::fmt::Debug for SinkRecords {
 }
 
 impl SinkRecords {
-    pub(crate) fn new(partitions: u32, sender: TaskId, form: Form) -> Self {
+    pub(crate) fn new(partitions: u32, sender: Sender, form: Form) -> Self {
         let builders = (0..partitions).map(|_| RecordSetBuilder::default()).collect();
         let shared = (0..partitions).map(|_| None).collect();
         let keyless = sender.partition % partitions.max(1);

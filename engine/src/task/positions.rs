@@ -1,0 +1,172 @@
+//! What the tasks of an application must not forget between two runs, by names that survive a changed topology.
+//!
+//! One store serves all tasks. Its keys are a task's partition (4 bytes, big-endian) and the name of an entry:
+//!
+//! | entry | holds |
+//! |---|---|
+//! | `node ` and a node's name | how many records it has dropped, and what it saved |
+//! | `time ` and a repartition topic | what the topic's reader knows of those that write it |
+//! | `stream time ` and a topic | the stream time of the task that reads it |
+//!
+//! # Invariants
+//!
+//! - No entry tells where in the topology anything lies, nor which sub-topology a task belongs to: sources, operators and
+//!   branches beside a node can come and go.
+//! - An entry whose node or topic is gone is deleted by the next commit.
+
+use super::{Blueprint, ChangelogPart, commit::Changelog};
+use crate::topology::{Kind, Topic};
+use hashbrown::HashMap;
+use headwater_core::{
+    ports::state::{Order, Shard, StateError, StoreSpec},
+    record::{Headers, RecordSetBuilder, SetFull, TopicName, TopicPartition},
+};
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// An entry that a commit changes: the task's partition, the entry's name, and what it holds from now on.
+pub(crate) type Entry = (u32, String, Vec<u8>);
+
+/// The name of the store. No store of a user's has a slash in its name.
+const STORE: &str = "/positions";
+
+/// The entries of all tasks of an application.
+#[derive(Debug)]
+pub(crate) struct Positions {
+    shard: Arc<dyn Shard>,
+    changelog: Changelog,
+    /// Keys of entries that nobody will ask for again, until a commit deletes them.
+    gone: Mutex<Vec<Vec<u8>>>,
+}
+
+pub(super) fn node_entry(node: &str) -> String {
+    format!("node {node}")
+}
+
+pub(super) fn time_entry(topic: &TopicName) -> String {
+    format!("time {topic}")
+}
+
+pub(super) fn stream_time_entry(topic: &TopicName) -> String {
+    format!("stream time {topic}")
+}
+
+fn key(partition: u32, entry: &str) -> Vec<u8> {
+    [&partition.to_be_bytes()[..], entry.as_bytes()].concat()
+}
+
+fn parts(key: &[u8]) -> Option<(u32, &str)> {
+    let (partition, entry) = key.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*partition), std::str::from_utf8(entry).ok()?))
+}
+
+impl Positions {
+    /// What the store is.
+    pub(crate) fn spec() -> StoreSpec {
+        StoreSpec { name: STORE.into(), schema: "partition and entry -> bytes".into() }
+    }
+
+    /// Takes up the entries in `shard`; those that no task of `blueprint` has are to be deleted.
+    ///
+    /// # Errors
+    ///
+    /// The state cannot be read.
+    pub(crate) fn open(
+        shard: Arc<dyn Shard>,
+        changelog: TopicPartition,
+        blueprint: &Blueprint,
+    ) -> Result<Self, StateError> {
+        let known = blueprint.entries();
+        let is_known = |key: &[u8]| {
+            parts(key).is_some_and(|(partition, entry)| {
+                known.get(entry).is_some_and(|partitions| partition < *partitions)
+            })
+        };
+        let mut gone = Vec::new();
+        for entry in shard.scan((Bound::Unbounded, Bound::Unbounded), Order::Ascending)? {
+            let (key, _) = entry?;
+            if !is_known(&key) {
+                gone.push(key);
+            }
+        }
+        let changelog = Changelog { store: STORE.into(), partition: changelog };
+        Ok(Self { shard, changelog, gone: Mutex::new(gone) })
+    }
+
+    /// The entries of the tasks of a partition, by name.
+    ///
+    /// # Errors
+    ///
+    /// The state cannot be read.
+    pub(super) fn of(&self, partition: u32) -> Result<HashMap<String, Vec<u8>>, StateError> {
+        let (first, next) =
+            (partition.to_be_bytes(), partition.checked_add(1).map(u32::to_be_bytes));
+        let end = next.as_ref().map_or(Bound::Unbounded, |next| Bound::Excluded(&next[..]));
+        let mut entries = HashMap::new();
+        for entry in self.shard.scan((Bound::Included(&first[..]), end), Order::Ascending)? {
+            let (key, stored) = entry?;
+            entries.extend(parts(&key).map(|(_, entry)| (entry.to_owned(), stored.value)));
+        }
+        Ok(entries)
+    }
+
+    /// The part of a commit that changes `entries`; nothing if there is nothing to change.
+    ///
+    /// # Errors
+    ///
+    /// [`SetFull`] if they hold more than 4 GiB.
+    pub(crate) fn part(&self, entries: Vec<Entry>) -> Result<Option<ChangelogPart>, SetFull> {
+        let gone = std::mem::take(&mut *self.gone.lock().unwrap_or_else(PoisonError::into_inner));
+        if entries.is_empty() && gone.is_empty() {
+            return Ok(None);
+        }
+        let mut records = RecordSetBuilder::default();
+        for key in gone {
+            records.push(0, Some(&key), None, &Headers::new())?;
+        }
+        for (partition, entry, bytes) in entries {
+            records.push(0, Some(&key(partition, &entry)), Some(&bytes), &Headers::new())?;
+        }
+        Ok(Some(ChangelogPart {
+            changelog: self.changelog.clone(),
+            records: Arc::new(records.build()),
+            expire_below: None,
+        }))
+    }
+}
+
+impl Blueprint {
+    /// The entries that tasks may have, each with the number of partitions that it has them in.
+    fn entries(&self) -> BTreeMap<String, u32> {
+        let mut entries = BTreeMap::new();
+        for sub in &self.plan.subs {
+            let width = self.width(sub);
+            for node in sub.nodes.iter().filter_map(|node| self.topology.nodes.get(*node)) {
+                entries.insert(node_entry(&node.name), width);
+                let Kind::Source { topic, .. } = &node.kind else { continue };
+                let partitions = self.partitions.get(topic).copied().unwrap_or(0);
+                let name = self.topic_name(topic);
+                if matches!(topic, Topic::Repartition(_)) {
+                    entries.insert(time_entry(&name), partitions);
+                }
+                entries.insert(stream_time_entry(&name), partitions);
+            }
+        }
+        entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_tells_its_partition_and_its_entry() {
+        let key = key(258, &node_entry("KSTREAM-SINK-out-0000000000"));
+        assert_eq!(parts(&key), Some((258, "node KSTREAM-SINK-out-0000000000")));
+        assert_eq!(parts(b"abc"), None);
+    }
+}
