@@ -13,7 +13,7 @@
 //! | [`log`], [`state`] | the embedded log, and where stores live |
 //! | [`record`], [`serde`], [`time`] | records, types to bytes, clocks |
 
-pub use headwater_core::{dead_letter, ports, record, serde, time};
+pub use headwater_core::{dead_letter, metrics, ports, record, serde, time};
 pub use headwater_dsl as dsl;
 pub use headwater_engine::{connect, processor, runtime, store, topology};
 

@@ -87,7 +87,7 @@ pub(crate) fn sync_file_system(dir: &Path) -> Result<()> {
 }
 
 /// The `percent`th percentile of sorted figures.
-pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted.get(place).copied().unwrap_or_default()
 }

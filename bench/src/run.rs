@@ -1,6 +1,6 @@
 //! The timed part: from the start of the application until its last commit is durable and it has closed.
 
-use crate::{arguments::Cars, disk::percentile, pipeline, process, say};
+use crate::{arguments::Cars, pipeline, process, say};
 use anyhow::{Context, Result, ensure};
 use headwater::{
     log::EmbeddedLog,
@@ -96,15 +96,13 @@ pub(crate) fn run(log: &Arc<EmbeddedLog>, place: &Place, cars: &Cars) -> Result<
     let peak_rss_bytes = process::peak_rss_bytes()?;
     check_consumed(&*log, place, cars)?;
     let metrics = streams.metrics();
-    let mut latencies = metrics.commit_latencies;
-    latencies.sort_unstable();
     Ok(Measured {
         elapsed,
         cpu,
         peak_rss_bytes,
         commits: metrics.commits,
-        commit_p50: percentile(&latencies, 50),
-        commit_p99: percentile(&latencies, 99),
+        commit_p50: metrics.commit_latencies.quantile(0.5),
+        commit_p99: metrics.commit_latencies.quantile(0.99),
     })
 }
 

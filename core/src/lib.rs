@@ -5,6 +5,7 @@
 //! | [`record`] | records as bytes, headers, names of topics |
 //! | [`serde`] | types to bytes and back |
 //! | [`time`] | the clock port |
+//! | [`metrics`] | what an application counts |
 //! | [`dead_letter`] | what is kept of a record that could not be taken |
 //! | [`ports`] | traits for the log, the state and the connectors |
 //!
@@ -13,6 +14,7 @@
 //! What runs a topology is `headwater-engine`; it is built on this crate, as every implementation of a port is.
 
 pub mod dead_letter;
+pub mod metrics;
 pub mod ports;
 pub mod record;
 pub mod serde;

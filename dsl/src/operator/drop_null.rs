@@ -1,6 +1,6 @@
 //! Drops nulls and counts them, so that what follows has none in its types.
 
-use headwater_core::serde::Data;
+use headwater_core::{metrics::DropReason, serde::Data};
 use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows};
 
 /// Drops records whose key is null.
@@ -19,7 +19,7 @@ impl<K: Data, V: Data> BatchProcessor<Rows<Option<K>, V>> for DropNullKeys {
             let (frame, key, value) = record.split();
             match key {
                 Some(key) => context.forward(frame.map(|(), ()| (key, value))),
-                None => context.drop_record(),
+                None => context.drop_record(DropReason::NullKey),
             }
         }
         Ok(())
@@ -42,7 +42,7 @@ impl<K: Data, V: Data> BatchProcessor<Rows<K, Option<V>>> for DropNullValues {
             let (frame, key, value) = record.split();
             match value {
                 Some(value) => context.forward(frame.map(|(), ()| (key, value))),
-                None => context.drop_record(),
+                None => context.drop_record(DropReason::NullValue),
             }
         }
         Ok(())

@@ -1,16 +1,16 @@
 //! What a node has while it runs: the task's stores, time, and where rows go that it cannot take.
 
 use crate::{
-    broken::broken,
     processor::{MADE, ProcessorError, Punctuation},
     store::{StateStore, StoreKey},
     topology::Records,
 };
 use headwater_core::{
+    metrics::{DropReason, NodeMetrics},
     record::{Timestamp, TopicPartition},
     time::Clock,
 };
-use std::{any::Any, collections::BTreeMap};
+use std::{any::Any, collections::BTreeMap, sync::Arc};
 
 /// The kind of failure of a row whose timestamp there is not.
 pub(crate) const TIMESTAMP_ERROR: &str = "TimestampError";
@@ -46,9 +46,9 @@ impl NodeContext<'_> {
     }
 
     /// Counts rows as dropped.
-    pub fn drop_rows(&mut self, rows: u64) {
+    pub fn drop_rows(&mut self, rows: u64, reason: DropReason) {
         if rows > 0 {
-            *self.resources.dropped_by(self.call.node) += rows;
+            self.resources.metrics_of(self.call.node).dropped.add(reason, rows);
             self.resources.changed = true;
         }
     }
@@ -74,7 +74,7 @@ impl NodeContext<'_> {
                 Ok(())
             }
             ProcessorError::NullKey => {
-                self.drop_rows(1);
+                self.drop_rows(1, DropReason::NullKey);
                 Ok(())
             }
             other @ (ProcessorError::State(_) | ProcessorError::Topology(_)) => Err(other),
@@ -110,8 +110,10 @@ impl Source {
 /// What a task lends to whichever of its nodes runs, and what they leave there for it.
 pub(crate) struct Resources {
     pub(crate) stores: Vec<Box<dyn StateStore>>,
-    /// Records that nodes dropped, by node.
-    pub(crate) dropped: Vec<u64>,
+    /// What nodes count, by node.
+    pub(crate) metrics: Vec<NodeMetrics>,
+    /// Times batches.
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dead: Vec<DeadLetter>,
     /// By the number in its [`Cancellable`].
     pub(crate) punctuations: BTreeMap<usize, Punctuation>,
@@ -127,14 +129,6 @@ pub(crate) struct Resources {
 }
 
 impl Resources {
-    /// How many records a node has dropped.
-    pub(crate) fn dropped_by(&mut self, node: usize) -> &mut u64 {
-        match self.dropped.get_mut(node) {
-            Some(dropped) => dropped,
-            None => broken("a node of a task has a count of dropped records"),
-        }
-    }
-
     pub(crate) fn store<S: StateStore>(&mut self, key: StoreKey<S>) -> &mut S {
         let store = self.stores.get_mut(key.index()).map(|store| &mut **store as &mut dyn Any);
         store.and_then(<dyn Any>::downcast_mut).expect(IS_THE_TASKS)

@@ -13,12 +13,14 @@
 //!   to that itself.
 
 mod context;
+mod counting;
 mod payload;
 
 pub use context::NodeContext;
 pub use payload::{NO_ORIGIN, Payload, Pending, RunLimit, Stamp};
 
 pub(crate) use context::{Call, DeadLetter, Moment, Now, Resources, Source, TIMESTAMP_ERROR};
+pub(crate) use counting::Started;
 
 use crate::processor::{Cancellable, InitContext, ProcessorError};
 use headwater_core::record::Timestamp;

@@ -11,6 +11,7 @@ use crate::{
     store::{StateStore, StoreError, StoreKey, Timers},
 };
 use headwater_core::{
+    metrics::DropReason,
     record::{Timestamp, TopicPartition},
     serde::Data,
 };
@@ -182,8 +183,8 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     }
 
     /// Counts the record at hand as dropped.
-    pub fn drop_record(&mut self) {
-        self.node.drop_rows(1);
+    pub fn drop_record(&mut self, reason: DropReason) {
+        self.node.drop_rows(1, reason);
     }
 
     /// The largest timestamp that this task has taken, the record at hand included.

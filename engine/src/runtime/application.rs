@@ -6,6 +6,7 @@ use super::{
     config::{ProcessingGuarantee, StreamsConfig, UncaughtExceptionResponse},
     error::StreamsError,
     mailbox::{Mailbox, ParticipantId},
+    metrics::{Seen, StreamsMetrics},
     participant::Participant,
     query::{ReadOnlyKeyValueStore, StateSnapshot},
     rounds::{Pace, Request, Rounds},
@@ -14,11 +15,13 @@ use super::{
     threads::Parts,
 };
 use crate::{
-    task::{Blueprint, Task},
-    topology::{TaskId, Topology},
+    node::Payload,
+    processor::{Record, Rows},
+    task::{Blueprint, Tap, Taps, Task},
+    topology::Topology,
 };
-use hashbrown::HashMap;
 use headwater_core::{
+    metrics::NodeMetrics,
     ports::{
         log::{Claim, Owner, Subscription, Waker},
         state::ApplicationState,
@@ -27,7 +30,8 @@ use headwater_core::{
     serde::Data,
 };
 use std::{
-    collections::VecDeque,
+    any::Any,
+    collections::{BTreeMap, VecDeque},
     fmt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
@@ -65,42 +69,11 @@ pub struct Lag {
     pub end: i64,
 }
 
-/// Counts and times of an application since its start.
-#[derive(Debug, Clone, Default)]
-pub struct StreamsMetrics {
-    /// Records taken from topics, those on their way between sub-topologies included.
-    pub records: u64,
-    /// Commits made.
-    pub commits: u64,
-    /// Changelog records replayed at the start.
-    pub restored: u64,
-    /// Restarts from the last commit after a failure.
-    pub restarts: u64,
-    /// Turns that its tasks were given: an application at rest takes none.
-    pub turns: u64,
-    /// How long the last commits took, from stop to published; at most 65,536 of them.
-    pub commit_latencies: Vec<Duration>,
-}
-
-const LATENCIES_MAX: usize = 65_536;
-
 /// Restarts after failures: at most so many within so long.
 const RESTARTS_MAX: usize = 5;
 const RESTARTS_WITHIN: Duration = Duration::from_secs(600);
 /// The wait before the first of them; it doubles.
 const RESTART_DELAY: Duration = Duration::from_millis(100);
-
-#[derive(Debug, Default)]
-struct Seen {
-    records: HashMap<TaskId, u64>,
-    /// What tasks of incarnations before this one had taken.
-    records_before: u64,
-    dropped: HashMap<(TaskId, Arc<str>), u64>,
-    commits: u64,
-    restored: u64,
-    restarts: u64,
-    latencies: VecDeque<Duration>,
-}
 
 /// An application from one claim on: its tasks, and all that is lost when it goes on from its last commit.
 #[derive(Debug)]
@@ -160,7 +133,7 @@ impl Incarnation {
     ) -> Result<(), StreamsError> {
         let began = self.world.clock.elapsed();
         if let Some(application) = self.application.upgrade() {
-            application.note(&parts);
+            application.seen().note(&parts);
         }
         let commit = EpochCommit::new(epoch, parts, (&self.blueprint, &self.around, &self.owner))?;
         let is_commit = !commit.is_empty();
@@ -177,7 +150,7 @@ impl Incarnation {
         if let Handed::Commit { began, .. } = handed {
             self.rounds.answered(published);
             if let (Some(_), Some(application)) = (published, self.application.upgrade()) {
-                application.committed(self.world.clock.elapsed().saturating_sub(*began));
+                application.seen().committed(self.world.clock.elapsed().saturating_sub(*began));
             }
             self.wake_all();
             self.check_end();
@@ -238,6 +211,7 @@ pub(super) struct Shared {
     seen: Mutex<Seen>,
     /// See [`StreamsMetrics::turns`].
     turns: Arc<AtomicU64>,
+    taps: Arc<Taps>,
 }
 
 impl fmt::Debug for Shared {
@@ -272,6 +246,7 @@ impl Shared {
             changed: Condvar::new(),
             seen: Mutex::default(),
             turns: Arc::default(),
+            taps: Arc::default(),
         });
         this.begin()?;
         Ok(this)
@@ -289,7 +264,7 @@ impl Shared {
     pub(super) fn begin(self: &Arc<Self>) -> Result<(), StreamsError> {
         let world = self.parts.world.clone();
         let Ready { blueprint, around, claim, owner, tasks, restored, state } =
-            prepare(self.topology.clone(), &self.config, &world)?;
+            prepare(self.topology.clone(), &self.config, &world, &self.taps)?;
         self.seen().begin(&tasks, restored);
         let width = self.config.num_stream_threads.clamp(1, tasks.len().max(1));
         let members = self.parts.members(width);
@@ -328,25 +303,6 @@ impl Shared {
         Ok(())
     }
 
-    fn note(&self, parts: &[TaskPart]) {
-        let mut seen = self.seen();
-        for part in parts {
-            seen.records.insert(part.task, part.records);
-            seen.dropped.extend(
-                part.dropped.iter().map(|(node, count)| ((part.task, Arc::clone(node)), *count)),
-            );
-        }
-    }
-
-    fn committed(&self, took: Duration) {
-        let mut seen = self.seen();
-        seen.commits += 1;
-        if seen.latencies.len() == LATENCIES_MAX {
-            seen.latencies.pop_front();
-        }
-        seen.latencies.push_back(took);
-    }
-
     /// No task is left and every commit is answered: the application has ended, or goes on from its last commit.
     fn incarnation_ended(self: &Arc<Self>, failure: Option<StreamsError>) {
         match failure {
@@ -368,7 +324,7 @@ impl Shared {
             UncaughtExceptionResponse::Replace => {
                 let now = self.parts.world.clock.elapsed();
                 let Some(delay) = self.next_restart(now, &error) else { return };
-                self.seen().restarts += 1;
+                self.seen().restarted();
                 self.parts.restarts.push(Arc::clone(self), now + delay);
             }
         }
@@ -449,18 +405,6 @@ impl Shared {
     fn blueprint(&self) -> Result<Arc<Blueprint>, StreamsError> {
         let blueprint = self.blueprint.lock().unwrap_or_else(PoisonError::into_inner).clone();
         blueprint.ok_or(StreamsError::NotRunning)
-    }
-}
-
-impl Seen {
-    /// Tasks were made anew: what they count begins as it was committed.
-    fn begin(&mut self, tasks: &[Task], restored: u64) {
-        self.records_before += self.records.drain().map(|(_, count)| count).sum::<u64>();
-        self.restored += restored;
-        for task in tasks {
-            self.dropped
-                .extend(task.dropped().map(|(node, count)| ((task.id, Arc::clone(node)), count)));
-        }
     }
 }
 
@@ -598,22 +542,42 @@ impl Application {
     /// Counts the records that the node called `node` has dropped, as of the last commit and over all runs.
     #[must_use]
     pub fn dropped_records(&self, node: &str) -> u64 {
-        let seen = self.shared.seen();
-        seen.dropped.iter().filter(|((_, name), _)| &**name == node).map(|(_, count)| count).sum()
+        self.shared.seen().dropped_by(node)
     }
 
     /// Counts and times since the start.
     #[must_use]
     pub fn metrics(&self) -> StreamsMetrics {
-        let seen = self.shared.seen();
-        StreamsMetrics {
-            records: seen.records_before + seen.records.values().sum::<u64>(),
-            commits: seen.commits,
-            restored: seen.restored,
-            restarts: seen.restarts,
-            turns: self.shared.turns.load(Ordering::Relaxed),
-            commit_latencies: seen.latencies.iter().copied().collect(),
-        }
+        let turns = self.shared.turns.load(Ordering::Relaxed);
+        StreamsMetrics { turns, ..self.shared.seen().metrics() }
+    }
+
+    /// Tells what each node has counted, by its name, as of the last commit.
+    #[must_use]
+    pub fn node_metrics(&self) -> BTreeMap<Arc<str>, NodeMetrics> {
+        self.shared.seen().nodes()
+    }
+
+    /// Shows `look` the records that pass from the node `from` to its child `to`, until what is given back is dropped.
+    ///
+    /// Records are shown as they are processed, on the application's threads: `look` must be quick, sees what may not be
+    /// committed, and sees it again after a failure.
+    ///
+    /// # Errors
+    ///
+    /// There is no such edge, or its records are of other types.
+    pub fn tap<K: Data, V: Data>(
+        &self,
+        from: &str,
+        to: &str,
+        look: impl Fn(&Record<K, V>) + Send + Sync + 'static,
+    ) -> Result<Tap, StreamsError> {
+        self.shared.topology.check_edge::<K, V>(from, to)?;
+        let look = move |payload: &dyn Payload| {
+            let rows = (payload as &dyn Any).downcast_ref::<Rows<K, V>>();
+            rows.into_iter().flatten().for_each(&look);
+        };
+        Ok(self.shared.taps.add(from, to, Arc::new(look)))
     }
 
     /// Gives the application's stores as of its last commit; it stays readable after the application has ended.

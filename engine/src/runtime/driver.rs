@@ -44,7 +44,7 @@ impl Driver {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StreamsError> {
         let world = World { log, state, clock };
-        let mut ready = prepare(topology, config, &world)?;
+        let mut ready = prepare(topology, config, &world, &Arc::default())?;
         let epoch = first_epoch(&ready.owner);
         let tasks = std::mem::take(&mut ready.tasks);
         let tasks = TaskGroup::new(tasks, Arc::clone(&ready.around), epoch + 1);
@@ -130,7 +130,7 @@ impl Driver {
     /// How many records the node called `node` has dropped.
     #[must_use]
     pub fn dropped_records(&self, node: &str) -> u64 {
-        let nodes = self.tasks.tasks.iter().flat_map(|task| task.dropped());
-        nodes.filter(|(name, _)| &***name == node).map(|(_, count)| count).sum()
+        let nodes = self.tasks.tasks.iter().flat_map(|task| task.metrics());
+        nodes.filter(|(name, _)| &***name == node).map(|(_, metrics)| metrics.dropped.total()).sum()
     }
 }

@@ -11,6 +11,7 @@
 //! | `supervisor` | starts failed applications again |
 //! | `task_group`, `exchange` | lets tasks step; repartition topics between them, in memory |
 //! | `setup`, `restore` | from a topology to tasks; stores at the end of their changelogs |
+//! | `metrics` | what the handle knows of the tasks: counts and times |
 //! | `streams` | one application with a runtime of its own |
 //! | `stepper`, `driver` | a runtime, or one application, without threads: for tests |
 //!
@@ -29,6 +30,7 @@ mod driver;
 mod error;
 mod exchange;
 mod mailbox;
+mod metrics;
 mod participant;
 mod query;
 mod restore;
@@ -41,14 +43,17 @@ mod task_group;
 mod threads;
 mod worker;
 
-pub use application::{Application, Lag, StreamsMetrics, StreamsState};
+pub use application::{Application, Lag, StreamsState};
 pub use config::{
     ProcessingGuarantee, StreamsConfig, UncaughtExceptionHandler, UncaughtExceptionResponse,
 };
 pub use driver::Driver;
 pub use error::StreamsError;
 pub use headwater_core::dead_letter::BadRecord;
+pub use metrics::{Latencies, StreamsMetrics};
 pub use query::{ReadOnlyKeyValueStore, ReadOnlyWindowStore, StateSnapshot};
 pub use stepper::Stepper;
 pub use streams::Streams;
 pub use threads::Runtime;
+
+pub use crate::task::Tap;

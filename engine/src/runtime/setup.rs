@@ -8,8 +8,7 @@ use super::{
     task_group::Surroundings,
 };
 use crate::{
-    node::Now,
-    task::{Blueprint, Positions, Task},
+    task::{Blueprint, Instruments, Positions, Taps, Task},
     topology::{Plan, TaskId, Topic, Topology, TopologyError, sources},
 };
 use headwater_core::{
@@ -74,6 +73,7 @@ pub(super) fn prepare(
     topology: Topology,
     config: &StreamsConfig,
     world: &World,
+    taps: &Arc<Taps>,
 ) -> Result<Ready, StreamsError> {
     // Internal names are made from the id; checking it with the longest suffix checks them all.
     TopicName::new(format!("{}-dead-letters", config.application_id))?;
@@ -90,11 +90,12 @@ pub(super) fn prepare(
         positions,
         clock: Arc::clone(&world.clock),
     });
-    let now = Now::on(&*world.clock);
+    let instruments = Instruments { clock: Arc::clone(&world.clock), taps: Arc::clone(taps) };
     let mut tasks = Vec::new();
     for id in blueprint.tasks() {
+        let (positions, log) = (&around.positions, &*world.log);
         let (task, replayed) =
-            make_task(&blueprint, id, &owner, &around.positions, &*world.log, &*state, now)?;
+            make_task(&blueprint, id, &owner, positions, &instruments, log, &*state)?;
         tasks.push(task);
         restored += replayed;
     }
@@ -204,9 +205,9 @@ fn make_task(
     id: TaskId,
     owner: &Owner,
     positions: &Positions,
+    instruments: &Instruments,
     log: &dyn Log,
     state: &dyn ApplicationState,
-    now: Now,
 ) -> Result<(Task, u64), StreamsError> {
     let (mut replayed, mut failure) = (0, None);
     let mut open = |store: &StoreSpec, partition: u32| {
@@ -233,7 +234,7 @@ fn make_task(
             (None, Offsets { start: 0, end: 0 })
         })
     };
-    let made = blueprint.make(id, now, &mut open, &mut committed, positions);
+    let made = blueprint.make(id, instruments, &mut open, &mut committed, positions);
     if let Some(error) = failure {
         return Err(error);
     }

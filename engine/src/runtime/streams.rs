@@ -1,19 +1,21 @@
 //! One application with a runtime of its own.
 
 use super::{
-    application::{Application, Lag, StreamsMetrics, StreamsState},
+    application::{Application, Lag, StreamsState},
     config::StreamsConfig,
     error::StreamsError,
+    metrics::StreamsMetrics,
     query::{ReadOnlyKeyValueStore, StateSnapshot},
     threads::Runtime,
 };
 use crate::topology::Topology;
 use headwater_core::{
+    metrics::NodeMetrics,
     ports::{log::Log, state::State},
     serde::Data,
     time::Clock,
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// One running application: started, queried, closed. It has a [`Runtime`] of its own; many applications of one process
 /// share one better.
@@ -110,6 +112,12 @@ impl Streams {
     #[must_use]
     pub fn metrics(&self) -> StreamsMetrics {
         self.application.metrics()
+    }
+
+    /// Tells what each node has counted, as [`Application::node_metrics`] does.
+    #[must_use]
+    pub fn node_metrics(&self) -> BTreeMap<Arc<str>, NodeMetrics> {
+        self.application.node_metrics()
     }
 
     /// Gives the application's stores as of its last commit; it stays readable after the application has ended.

@@ -11,6 +11,7 @@ use crate::{
     topology::{TaskId, Topic},
 };
 use headwater_core::{
+    metrics::NodeMetrics,
     ports::log::{Log, LogError},
     record::TopicPartition,
     time::Clock,
@@ -153,14 +154,14 @@ impl TaskGroup {
                 .repartition_inputs()
                 .map(|(topic, at, consumed)| (topic.clone(), at, consumed))
                 .collect();
-            let dropped = task.dropped().map(|(node, count)| (Arc::clone(node), count)).collect();
+            let nodes = task.metrics().map(|(node, metrics)| (Arc::clone(node), metrics)).collect();
             let positions =
                 task.lags().map(|(partition, next, _)| (partition.clone(), next)).collect();
             Ok(TaskPart {
                 task: task.id,
                 commit,
                 repartitioned,
-                dropped,
+                nodes,
                 positions,
                 records: task.records,
             })
@@ -211,7 +212,7 @@ pub(super) struct TaskPart {
     pub(super) commit: TaskCommit,
     /// Repartition topics that it reads, with the offset one past the last record taken.
     pub(super) repartitioned: Vec<(Topic, u32, i64)>,
-    pub(super) dropped: Vec<(Arc<str>, u64)>,
+    pub(super) nodes: Vec<(Arc<str>, NodeMetrics)>,
     pub(super) positions: Vec<(TopicPartition, i64)>,
     pub(super) records: u64,
 }

@@ -1,8 +1,8 @@
 //! Makes a task from its part of a topology.
 
 use super::{
-    BadRecord, Positions, Task, commit::Changelog, graph::Graph, input::Input, letters::Letters,
-    time_vector::TimeVector,
+    BadRecord, Positions, Taps, Task, commit::Changelog, graph::Graph, input::Input,
+    letters::Letters, time_vector::TimeVector,
 };
 use crate::{
     node::{Now, Resources},
@@ -12,11 +12,13 @@ use crate::{
 };
 use hashbrown::HashMap;
 use headwater_core::{
+    metrics::NodeMetrics,
     ports::{
         log::Offsets,
         state::{Shard, StateError, StoreSpec},
     },
     record::{Timestamp, TopicName, TopicPartition},
+    time::Clock,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +31,13 @@ pub(crate) type OpenShard<'a> =
 
 /// Tells where a partition was committed, and what the log holds of it.
 pub(crate) type Committed<'a> = dyn FnMut(&TopicPartition) -> (Option<i64>, Offsets) + 'a;
+
+/// What a task is observed by.
+#[derive(Debug, Clone)]
+pub(crate) struct Instruments {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) taps: Arc<Taps>,
+}
 
 /// All that tasks of one application are made from.
 #[derive(Debug, Clone)]
@@ -114,7 +123,7 @@ impl Blueprint {
     pub(crate) fn make(
         &self,
         id: TaskId,
-        now: Now,
+        instruments: &Instruments,
         open: &mut OpenShard<'_>,
         committed: &mut Committed<'_>,
         positions: &Positions,
@@ -134,7 +143,8 @@ impl Blueprint {
             id,
             level: sub.level,
             resources: Resources {
-                dropped: vec![0; sub.nodes.len()],
+                metrics: vec![NodeMetrics::default(); sub.nodes.len()],
+                clock: Arc::clone(&instruments.clock),
                 dead: Vec::new(),
                 punctuations: BTreeMap::new(),
                 scheduled: 0,
@@ -144,9 +154,9 @@ impl Blueprint {
                 partition: id.partition,
                 stores,
             },
-            graph: Graph::new(Vec::new(), self.rows_max),
+            graph: Graph::new(Vec::new(), self.rows_max, Arc::default()),
             stream_time: Timestamp::MIN,
-            now,
+            now: Now::on(&*instruments.clock),
             saved: positions.of(id.partition)?,
             changelogs: builders
                 .iter()
@@ -168,7 +178,8 @@ impl Blueprint {
             records: 0,
         };
         task.take_up_inputs()?;
-        task.graph = Graph::new(self.slots(&mut task, sub, &local)?, self.rows_max);
+        let slots = self.slots(&mut task, sub, &local)?;
+        task.graph = Graph::new(slots, self.rows_max, Arc::clone(&instruments.taps));
         task.ended = vec![false; task.graph.slots.len()];
         task.restore_times();
         Ok(task)

@@ -7,7 +7,10 @@ use super::{
     positions::{Entry, node_entry, stream_time_entry, time_entry},
 };
 use crate::{node::Event, processor::ProcessorError, topology::Topic};
-use headwater_core::record::{RecordSet, Timestamp, TopicPartition};
+use headwater_core::{
+    metrics::{Dropped, NodeMetrics},
+    record::{RecordSet, Timestamp, TopicPartition},
+};
 use std::sync::Arc;
 
 /// Where the changes of a task's part of a store go.
@@ -140,8 +143,8 @@ impl Task {
     /// What must not be forgotten, as far as it changed since the last commit.
     fn changed_positions(&mut self) -> Vec<Entry> {
         let mut now = Vec::new();
-        for (slot, dropped) in self.graph.slots.iter().zip(&self.resources.dropped) {
-            now.extend(saved(slot, *dropped).map(|saved| (node_entry(&slot.name), saved)));
+        for (slot, metrics) in self.graph.slots.iter().zip(&self.resources.metrics) {
+            now.extend(saved(slot, metrics.dropped).map(|saved| (node_entry(&slot.name), saved)));
         }
         for input in &self.inputs {
             let topic = &input.partition.topic;
@@ -160,14 +163,14 @@ impl Task {
         self.graph.keeps_time || self.graph.has_processors
     }
 
-    /// How many records each node has dropped, by its name.
-    pub(crate) fn dropped(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
-        self.graph.slots.iter().map(|slot| &slot.name).zip(self.resources.dropped.iter().copied())
+    /// What each node has counted, by its name.
+    pub(crate) fn metrics(&self) -> impl Iterator<Item = (&Arc<str>, NodeMetrics)> {
+        self.graph.slots.iter().map(|slot| &slot.name).zip(self.resources.metrics.iter().copied())
     }
 }
 
 /// What is to be kept of a node; nothing if there is nothing to say.
-fn saved(slot: &Slot, dropped: u64) -> Option<Vec<u8>> {
+fn saved(slot: &Slot, dropped: Dropped) -> Option<Vec<u8>> {
     let (mut state, mut passed_time) = (Vec::new(), Timestamp::MIN);
     if let Action::Process(processor, _) = &slot.action {
         processor.save(&mut state);
@@ -175,6 +178,6 @@ fn saved(slot: &Slot, dropped: u64) -> Option<Vec<u8>> {
     if slot.begins_time() {
         passed_time = slot.passed_time;
     }
-    let anything = dropped > 0 || passed_time > Timestamp::MIN || !state.is_empty();
+    let anything = dropped.total() > 0 || passed_time > Timestamp::MIN || !state.is_empty();
     anything.then(|| Saved { dropped, passed_time, state }.write())
 }

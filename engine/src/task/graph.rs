@@ -13,7 +13,10 @@
 //! | a row of 10:57:10, late but within the grace | 10:58:30, 10:57 | 10:57: its hour is open |
 //! | time moves to 11:01:05 | 11:01:05; closes 10:57 … 10:59; passes on 11:00 | takes them, then closes 10:00 |
 
-use super::stepping::{CHUNK_ROWS_MAX, Stepping};
+use super::{
+    stepping::{CHUNK_ROWS_MAX, Stepping},
+    taps::Taps,
+};
 use crate::{
     broken::broken,
     node::{
@@ -59,6 +62,8 @@ pub(super) struct Slot {
     pub(super) is_time_carried: bool,
     /// Whether its parents may differ in time, so that a row of one is judged by the least of the others too.
     pub(super) caps_time: bool,
+    /// The names of its parents.
+    pub(super) parents: Vec<Arc<str>>,
     /// What each of its parents passed on last; for a source, what the task told it.
     pub(super) parent_times: Vec<Timestamp>,
     /// The minimum of these: the operator time of what it has taken.
@@ -105,17 +110,18 @@ pub(super) struct Graph {
     pub(super) has_processors: bool,
     /// How much of the input a step takes.
     stepping: Stepping,
+    taps: Arc<Taps>,
 }
 
 impl Graph {
     /// `rows_max` bounds the rows of a chunk that a node forwards of what is left.
-    pub(super) fn new(slots: Vec<Slot>, rows_max: usize) -> Self {
+    pub(super) fn new(slots: Vec<Slot>, rows_max: usize, taps: Arc<Taps>) -> Self {
         let keeps_time = slots
             .iter()
             .any(|slot| slot.is_time_carried || matches!(slot.topic, Some(Topic::Repartition(_))));
         let has_processors = slots.iter().any(Slot::is_processor);
         let stepping = Stepping::of(&slots, keeps_time, rows_max);
-        Self { slots, keeps_time, has_processors, stepping }
+        Self { slots, keeps_time, has_processors, stepping, taps }
     }
 
     fn slot(&mut self, node: usize) -> &mut Slot {
@@ -210,6 +216,7 @@ impl Graph {
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
+        resources.begin_batch(source, payload.len());
         self.emit(source, Output { payload, routes: None }, resources, moment)
     }
 
@@ -237,8 +244,13 @@ impl Graph {
         let (operator_time, passed_time) = (slot.time, slot.passed_time);
         let Action::Process(processor, _) = &mut slot.action else { return Ok(0) };
         let call = Call { node, moment, operator_time, passed_time };
+        let mut started = None;
+        if let Event::Batch { payload, .. } = &event {
+            started = resources.begin_batch(node, payload.len());
+        }
         let Forwarded { own, ports } =
             processor.handle(event, &mut NodeContext { resources, call })?;
+        resources.end_batch(node, started);
         slot.progress = processor.progress();
         let edges = if ports.is_empty() { Vec::new() } else { slot.ports.clone() };
         let mut rows = 0;
@@ -392,6 +404,7 @@ impl Graph {
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
+        let taps = self.taps.is_any().then(|| Arc::clone(&self.taps));
         let slot = self.slot(node);
         if slot.caps_time {
             let others = slot.parent_times.iter().enumerate().filter(|(other, _)| *other != parent);
@@ -399,15 +412,23 @@ impl Graph {
                 payload.cap_time(limit);
             }
         }
+        if let (Some(taps), Some(from)) = (taps, slot.parents.get(parent)) {
+            taps.show(from, &slot.name, &*payload);
+        }
         match &mut slot.action {
             Action::Pass => Ok(()),
             Action::Port(_) => {
+                resources.begin_batch(node, payload.len());
                 self.forward(node, Output { payload, routes: None }, resources, moment)
             }
             Action::Write(encoder, records) => {
                 let (operator_time, passed_time) = (slot.time, slot.passed_time);
                 let call = Call { node, moment, operator_time, passed_time };
-                encoder.encode(payload, records, &mut NodeContext { resources, call })
+                let (started, bytes) = (resources.begin_batch(node, payload.len()), records.bytes);
+                encoder.encode(payload, records, &mut NodeContext { resources, call })?;
+                resources.metrics_of(node).bytes += (records.bytes - bytes) as u64;
+                resources.end_batch(node, started);
+                Ok(())
             }
             Action::Process(..) if slot.stepwise && payload.len() > 1 => {
                 let mut rows = payload.into_pending();

@@ -98,6 +98,8 @@ pub(super) struct Input {
     has_forgotten: bool,
     /// Whether time may have moved with no record that says so.
     is_time_new: bool,
+    /// Rows decoded since whoever counts them last looked.
+    pub(super) rows_decoded: u64,
     chunk: Option<Chunk>,
 }
 
@@ -125,6 +127,7 @@ impl Input {
             at_end: false,
             declared_end: None,
             is_time_new: false,
+            rows_decoded: 0,
             chunk: None,
         }
     }
@@ -219,6 +222,7 @@ impl Input {
                     (rows.copy(chunk.decoded..to, &chunk.times), Vec::new())
                 }
             };
+            self.rows_decoded += (to - chunk.decoded) as u64;
             chunk.decoded = to;
             chunk.rows = Some(rows);
             chunk.failures = failures.into();

@@ -21,16 +21,19 @@ mod letters;
 mod nodes;
 mod positions;
 mod stepping;
+mod taps;
 mod time_vector;
 
-pub(crate) use build::Blueprint;
+pub(crate) use build::{Blueprint, Instruments};
 pub(crate) use commit::{ChangelogPart, TaskCommit};
 pub(crate) use input::Arrived;
 pub(crate) use positions::Positions;
+pub use taps::Tap;
+pub(crate) use taps::Taps;
 
 use crate::{
     broken::broken,
-    node::{DeadLetter, Event, Moment, Now, Payload, Resources, RunLimit, Source},
+    node::{DeadLetter, Event, Moment, Now, Payload, Resources, RunLimit, Source, Started},
     processor::{Cancellable, ProcessorError, Punctuation, PunctuationType},
     topology::{Failure, InputState, Records, TaskId, TimeMark, Topic},
 };
@@ -38,6 +41,7 @@ use graph::{Action, Graph};
 use hashbrown::HashMap;
 use headwater_core::{
     dead_letter::BadRecord,
+    metrics::DropReason,
     record::{Timestamp, TopicPartition},
 };
 use input::{Input, Passed, Run};
@@ -117,6 +121,8 @@ impl Task {
 
     /// Takes in what was fetched for an input.
     pub(crate) fn feed(&mut self, input: usize, arrived: Arrived) {
+        let node = self.input(input).node;
+        self.resources.metrics_of(node).bytes += arrived.records.size_bytes() as u64;
         self.input_mut(input).feed(arrived);
     }
 
@@ -311,7 +317,7 @@ impl Task {
     fn pass(&mut self, index: usize) -> Result<bool, ProcessorError> {
         let mut any = false;
         let rows_max = self.rows_max;
-        while let Some(passed) = self.input_mut(index).pass(rows_max) {
+        while let Some(passed) = self.decode(index, rows_max) {
             (any, self.resources.changed) = (true, true);
             if let Passed::Failures(failures, records) = passed {
                 let partition = self.input(index).partition.clone();
@@ -328,6 +334,18 @@ impl Task {
             }
         }
         Ok(any)
+    }
+
+    /// Decodes on until a row of an input is next, and gives what is passed on the way.
+    fn decode(&mut self, index: usize, rows_max: usize) -> Option<Passed> {
+        let node = self.input(index).node;
+        let started = self.resources.begin_decoding(node);
+        let passed = self.input_mut(index).pass(rows_max);
+        let rows = std::mem::take(&mut self.input_mut(index).rows_decoded);
+        if rows > 0 {
+            self.resources.end_batch(node, started.map(|at| Started { rows, at }));
+        }
+        passed
     }
 
     /// More has come, or may come, from an input whose end nodes may have been told.
@@ -410,7 +428,7 @@ impl Task {
             match self.bad_record {
                 BadRecord::DeadLetter => self.letters.add(&letter, origin, self.now.wall_clock)?,
                 BadRecord::Continue => {
-                    *self.resources.dropped_by(letter.node) += 1;
+                    self.resources.metrics_of(letter.node).dropped.add(DropReason::BadRecord, 1);
                 }
                 BadRecord::Fail => {
                     let cause = self.locate(&letter, origin);

@@ -13,7 +13,10 @@ use crate::{
     topology::{Form, Kind, NodeSpec, Parent, Sender, SinkRecords, SubTopology, Topic},
 };
 use hashbrown::HashMap;
-use headwater_core::record::Timestamp;
+use headwater_core::{
+    metrics::{DropReason, Dropped},
+    record::Timestamp,
+};
 use std::sync::Arc;
 
 impl Blueprint {
@@ -81,6 +84,7 @@ impl Blueprint {
                 ports: Vec::new(),
                 stepwise: self.plan.stepwise.contains(node),
                 is_time_carried,
+                parents: parents.iter().map(|parent| self.name_of(parent.node)).collect(),
                 caps_time: parents.len() > 1 && above.differs_in_time(),
                 parent_times: vec![Timestamp::MIN; parents.len().max(sources)],
                 time: Timestamp::MIN,
@@ -90,6 +94,13 @@ impl Blueprint {
         }
         connect(&mut slots, sub, &ancestry, local);
         Ok(slots)
+    }
+
+    fn name_of(&self, node: usize) -> Arc<str> {
+        match self.topology.nodes.get(node) {
+            Some(spec) => Arc::clone(&spec.name),
+            None => broken("a parent is a node of the topology"),
+        }
     }
 
     /// The stores that a node uses: their names and their places in the task.
@@ -140,9 +151,12 @@ impl Task {
     /// What a node saved at the last commit; the count of records it has dropped goes on from there.
     fn take_up(&mut self, place: usize, name: &str) -> Saved {
         let saved = self.saved.get(&node_entry(name)).and_then(|bytes| Saved::read(bytes));
-        let saved =
-            saved.unwrap_or(Saved { dropped: 0, passed_time: Timestamp::MIN, state: Vec::new() });
-        *self.resources.dropped_by(place) = saved.dropped;
+        let saved = saved.unwrap_or(Saved {
+            dropped: Dropped::default(),
+            passed_time: Timestamp::MIN,
+            state: Vec::new(),
+        });
+        self.resources.metrics_of(place).dropped = saved.dropped;
         saved
     }
 }
@@ -150,7 +164,7 @@ impl Task {
 /// What is kept of a node with a commit.
 pub(super) struct Saved {
     /// Records that it has dropped, in all runs.
-    pub(super) dropped: u64,
+    pub(super) dropped: Dropped,
     /// The operator time that it passed on last, where time begins anew with it.
     pub(super) passed_time: Timestamp,
     /// What it saved itself.
@@ -159,14 +173,23 @@ pub(super) struct Saved {
 
 impl Saved {
     fn read(bytes: &[u8]) -> Option<Self> {
-        let (dropped, rest) = bytes.split_first_chunk::<8>()?;
+        let (dropped, rest) = bytes.split_at_checked(DropReason::ALL.len() * 8)?;
+        let mut counts = [0; DropReason::ALL.len()];
+        for (count, bytes) in counts.iter_mut().zip(dropped.as_chunks::<8>().0) {
+            *count = u64::from_be_bytes(*bytes);
+        }
         let (passed_time, state) = rest.split_first_chunk::<8>()?;
         let passed_time = Timestamp::from_be_bytes(*passed_time);
-        Some(Self { dropped: u64::from_be_bytes(*dropped), passed_time, state: state.to_vec() })
+        let dropped = Dropped::from_counts(counts);
+        Some(Self { dropped, passed_time, state: state.to_vec() })
     }
 
     pub(super) fn write(&self) -> Vec<u8> {
         let Self { dropped, passed_time, state } = self;
-        [&dropped.to_be_bytes()[..], &passed_time.to_be_bytes()[..], state].concat()
+        let mut bytes: Vec<u8> =
+            dropped.iter().flat_map(|(_, count)| count.to_be_bytes()).collect();
+        bytes.extend_from_slice(&passed_time.to_be_bytes());
+        bytes.extend_from_slice(state);
+        bytes
     }
 }

@@ -43,6 +43,15 @@ pub enum TopologyError {
         node: String,
     },
 
+    /// A node is no child of another.
+    #[error("`{to}` is no child of `{from}`; `describe` shows which are")]
+    NoEdge {
+        /// The one.
+        from: String,
+        /// The other.
+        to: String,
+    },
+
     /// A node has another number of ports than it was given parents for.
     #[error("`{node}` has {ports} ports, but parents were given for {given}")]
     PortsDiffer {

@@ -509,6 +509,26 @@ impl Topology {
         Ok(self)
     }
 
+    /// Checks that `to` is a child of `from` and that such rows pass between them.
+    pub(crate) fn check_edge<K: Data, V: Data>(
+        &self,
+        from: &str,
+        to: &str,
+    ) -> Result<(), TopologyError> {
+        let (parent, child) = (self.index_of(from)?, self.index_of(to)?);
+        let spec = self.nodes.get(parent);
+        let is_edge = spec.is_some_and(|spec| spec.children.contains(&child));
+        if !is_edge {
+            let (from, to) = (from.to_owned(), to.to_owned());
+            return Err(TopologyError::NoEdge { from, to });
+        }
+        if spec.and_then(|spec| spec.output) != Some(TypeId::of::<Rows<K, V>>()) {
+            let (parent, node) = (from.to_owned(), to.to_owned());
+            return Err(TopologyError::TypesDiffer { parent, node });
+        }
+        Ok(())
+    }
+
     fn index_of(&self, name: &str) -> Result<usize, TopologyError> {
         let found = self.nodes.iter().position(|node| &*node.name == name);
         found.ok_or_else(|| TopologyError::UnknownNode { name: name.to_owned() })

@@ -1,0 +1,177 @@
+//! What a running application counts, node by node, and what can be seen of its edges.
+
+use headwater_core::{
+    metrics::{DropReason, NodeMetrics},
+    ports::log::{Append, Commit, Log, TopicSpec},
+    record::{Headers, RecordSetBuilder, Timestamp, TopicName, TopicPartition},
+    time::Clock,
+};
+use headwater_dsl::{EmitStrategy, StreamsBuilder, TimeWindows};
+use headwater_engine::{
+    runtime::{Application, BadRecord, Stepper, StreamsConfig},
+    topology::Topology,
+};
+use headwater_testkit::{MemoryLog, MemoryState};
+use std::{
+    error::Error,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// A clock that moves by a microsecond whenever somebody looks.
+#[derive(Debug, Default)]
+struct Ticking(AtomicU64);
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        0
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_micros(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Windows of 10 ms without grace, below a filter; another source in front.
+fn topology() -> Outcome<Topology> {
+    let builder = StreamsBuilder::new();
+    builder.stream::<String, i64>("other").to("copy");
+    let kept = builder.stream::<Option<String>, i64>("in").filter(|_, value| *value > 0);
+    let windows = TimeWindows::of_size_with_no_grace(Duration::from_millis(10));
+    kept.named("kept")
+        .group_by_key()
+        .windowed_by(windows)
+        .emit_strategy(EmitStrategy::on_window_close())
+        .count("counts")
+        .to_stream()
+        .to("out");
+    Ok(builder.build()?)
+}
+
+struct Run {
+    application: Option<Application>,
+    stepper: Stepper,
+    log: Arc<MemoryLog>,
+}
+
+impl Run {
+    fn on(log: Arc<MemoryLog>) -> Outcome<Self> {
+        let (state, clock) = (Arc::new(MemoryState::new()), Arc::new(Ticking::default()));
+        let stepper = Stepper::new(1, Arc::clone(&log) as Arc<dyn Log>, state, clock);
+        let config = StreamsConfig::new("test").with_bad_record(BadRecord::Continue);
+        let application = Some(stepper.start_application(topology()?, config)?);
+        Ok(Self { application, stepper, log })
+    }
+
+    fn start() -> Outcome<Self> {
+        let log = Arc::new(MemoryLog::new());
+        let topics = topology()?.external_topics();
+        let specs: Vec<_> = topics.into_iter().map(|topic| TopicSpec::new(topic, 1)).collect();
+        log.create_topics(&specs)?;
+        Self::on(log)
+    }
+
+    fn application(&self) -> &Application {
+        self.application.as_ref().expect("it runs")
+    }
+
+    fn node(&self, name: &str) -> NodeMetrics {
+        self.application().node_metrics().get(name).copied().unwrap_or_default()
+    }
+
+    /// Appends records, has them taken, and committed.
+    fn take(&mut self, records: &[(Option<&str>, &[u8], Timestamp)]) -> Outcome {
+        let mut set = RecordSetBuilder::default();
+        for (key, value, timestamp) in records {
+            set.push(*timestamp, key.map(str::as_bytes), Some(value), &Headers::new())?;
+        }
+        let partition = TopicPartition::new(TopicName::new("in")?, 0);
+        let append = Append { partition, base_offset: None, records: Arc::new(set.build()) };
+        self.log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
+        self.rest();
+        Ok(())
+    }
+
+    fn rest(&mut self) {
+        let mut is_busy = true;
+        while std::mem::take(&mut is_busy) {
+            (0..self.stepper.actors()).for_each(|actor| is_busy |= self.stepper.step(actor));
+        }
+    }
+
+    /// Ends as a kill does.
+    fn crash(mut self) -> Arc<MemoryLog> {
+        let application = self.application.take();
+        self.stepper.crash();
+        drop(application);
+        self.log
+    }
+}
+
+#[test]
+fn nodes_count_what_they_take_write_and_drop() -> Outcome {
+    let mut run = Run::start()?;
+    let number = |number: i64| number.to_be_bytes();
+    run.take(&[
+        (Some("a"), &number(1), 1),
+        (Some("b"), b"bad", 2),
+        (Some("a"), &number(-1), 3),
+        (None, &number(2), 4),
+        (Some("b"), &number(3), 15),
+        (Some("a"), &number(4), 5),
+        (Some("a"), &number(5), 25),
+    ])?;
+    let source = run.node("KSTREAM-SOURCE-in-0000000000");
+    assert_eq!((source.records, source.dropped.of(DropReason::BadRecord)), (6, 1));
+    assert!(source.bytes > 7 * 8, "{source:?}");
+    let other = run.node("KSTREAM-SOURCE-other-0000000000");
+    assert_eq!((other.records, other.bytes, other.dropped.total()), (0, 0, 0));
+    let kept = run.node("kept");
+    assert_eq!((kept.records, kept.dropped.total(), kept.bytes), (6, 0, 0));
+    assert!(kept.timed.batches > 0 && kept.timed.per_record() > Some(Duration::ZERO), "{kept:?}");
+    let windows = run.node("KSTREAM-AGGREGATE-counts");
+    assert_eq!(windows.records, 5);
+    let dropped: Vec<_> = windows.dropped.iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(dropped, [(DropReason::Late, 1), (DropReason::NullKey, 1)]);
+    let sink = run.node("KSTREAM-SINK-out-0000000000");
+    assert_eq!(sink.records, 2, "two windows have closed");
+    assert!(sink.bytes > 0);
+    assert_eq!(run.application().metrics().commit_latencies.count(), 1);
+
+    // What was dropped is known over all runs, all else since the start.
+    let mut run = Run::on(run.crash())?;
+    run.take(&[(None, &number(1), 30)])?;
+    let windows = run.node("KSTREAM-AGGREGATE-counts");
+    assert_eq!((windows.records, windows.dropped.of(DropReason::NullKey)), (1, 2));
+    assert_eq!(run.application().dropped_records("KSTREAM-AGGREGATE-counts"), 3);
+    run.crash();
+    Ok(())
+}
+
+#[test]
+fn a_tap_shows_what_passes_an_edge_until_it_is_dropped() -> Outcome {
+    let mut run = Run::start()?;
+    let seen: Arc<Mutex<Vec<_>>> = Arc::default();
+    let told = Arc::clone(&seen);
+    let tap = run.application().tap::<Option<String>, i64>(
+        "kept",
+        "KSTREAM-AGGREGATE-counts",
+        move |record| told.lock().expect("nobody panics").push((record.key.clone(), record.value)),
+    )?;
+    run.take(&[(Some("a"), &7_i64.to_be_bytes(), 1), (Some("a"), &(-7_i64).to_be_bytes(), 2)])?;
+    drop(tap);
+    run.take(&[(Some("a"), &8_i64.to_be_bytes(), 3)])?;
+    assert_eq!(*seen.lock().expect("nobody panics"), [(Some("a".to_owned()), 7)]);
+
+    let typed = run.application().tap::<String, i64>("kept", "KSTREAM-AGGREGATE-counts", |_| ());
+    assert!(typed.is_err_and(|error| error.to_string().contains("other types")));
+    let edge = run.application().tap::<Option<String>, i64>("kept", "kept", |_| ());
+    assert!(edge.is_err_and(|error| error.to_string().contains("no child")));
+    run.crash();
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! What a task's nodes count, and the batches that are timed.
+
+use super::Resources;
+use crate::broken::broken;
+use headwater_core::metrics::{NodeMetrics, TIMED_ONE_IN, Timed};
+use std::time::Duration;
+
+/// A batch that is timed: how many rows it has, and when it began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Started {
+    pub(crate) rows: u64,
+    pub(crate) at: Duration,
+}
+
+impl Resources {
+    /// What a node counts.
+    pub(crate) fn metrics_of(&mut self, node: usize) -> &mut NodeMetrics {
+        match self.metrics.get_mut(node) {
+            Some(metrics) => metrics,
+            None => broken("a node of a task has counters"),
+        }
+    }
+
+    /// Counts a batch that a node takes, and reads the clock if it is to be timed.
+    pub(crate) fn begin_batch(&mut self, node: usize, rows: usize) -> Option<Started> {
+        let metrics = self.metrics_of(node);
+        let is_timed = metrics.batches.is_multiple_of(TIMED_ONE_IN);
+        metrics.batches += 1;
+        metrics.records += rows as u64;
+        is_timed.then(|| Started { rows: rows as u64, at: self.clock.elapsed() })
+    }
+
+    /// Reads the clock if the batch that a source decodes next is to be timed.
+    pub(crate) fn begin_decoding(&mut self, node: usize) -> Option<Duration> {
+        let is_timed = self.metrics_of(node).batches.is_multiple_of(TIMED_ONE_IN);
+        is_timed.then(|| self.clock.elapsed())
+    }
+
+    /// The node is done with a batch.
+    pub(crate) fn end_batch(&mut self, node: usize, started: Option<Started>) {
+        if let Some(Started { rows, at }) = started {
+            let time = self.clock.elapsed().saturating_sub(at);
+            self.metrics_of(node).timed += Timed { batches: 1, records: rows, time };
+        }
+    }
+}
