@@ -7,7 +7,7 @@
 //!
 //! What a state must do by itself is its own suite's.
 
-use super::{KeyValueStore, StateStore, StoreBuilder, TimeStore, WindowStore};
+use super::{KeyValueStore, StateStore, StoreBuilder, TimeStore, Updated, WindowStore};
 use headwater_core::{
     ports::state::{ApplicationState, Order, ShardChanges, State, StateCommit},
     record::Timestamp,
@@ -29,6 +29,7 @@ const PARTITION: u32 = 3;
 pub fn check(mut make: impl FnMut() -> Arc<dyn State>) {
     let mut make = || make().application("app").expect("the state opens");
     key_values_are_those_of_a_map(&make());
+    updates_are_those_of_a_map(&make());
     windows_are_those_of_a_map(&make());
     times_are_those_of_a_map(&make());
 }
@@ -179,6 +180,46 @@ fn compare_key_values(
     assert_eq!(found, in_order(expected, order), "what begins with {from:?}, {order:?}");
     let all = store.all().expect(READS);
     assert_eq!(all.len(), model.len(), "all entries");
+}
+
+fn updates_are_those_of_a_map(state: &Arc<dyn ApplicationState>) {
+    type Store = KeyValueStore<String, i64>;
+    let builder = Store::builder("updates", for_type(), for_type());
+    let mut subject = Subject::<Store>::new(state, builder, |store| {
+        store.by_bytes().keep_old_values();
+    });
+    let (mut model, mut random) = (BTreeMap::<String, i64>::new(), Random(4));
+    // What has changed since the last flush, with the value that it had then.
+    let mut changed: Vec<(String, Option<i64>)> = Vec::new();
+    for step in 0..STEPS {
+        let (key, new) = (random.key(), (random.below(3) > 0).then_some(i64::from(step)));
+        if changed.iter().all(|(known, _)| *known != key) {
+            changed.push((key.clone(), model.get(&key).copied()));
+        }
+        let store = &mut subject.store;
+        if random.below(2) == 0 {
+            store.put(&key, new, 0).expect("a value is taken");
+        } else {
+            store.update(&key, |entry, _| *entry = new).expect("a change is taken");
+        }
+        match new {
+            Some(value) => drop(model.insert(key, value)),
+            None => drop(model.remove(&key)),
+        }
+        if random.below(3) == 0 {
+            let updates = store.by_bytes().take_updates();
+            let updates = updates
+                .map(|Updated { entry, old, .. }| (entry.key.to_vec(), old, entry.value.copied()));
+            let found: Vec<_> = updates.collect();
+            let expected = changed.drain(..).map(|(key, old)| {
+                let new = model.get(&key).copied();
+                (key.into_bytes(), old, new)
+            });
+            assert_eq!(found, expected.collect::<Vec<_>>(), "what has changed by step {step}");
+            // Whoever flushes does so before each commit.
+            subject.pass_time(&mut random);
+        }
+    }
 }
 
 fn windows_are_those_of_a_map(state: &Arc<dyn ApplicationState>) {
