@@ -132,7 +132,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
-        let Materialized { name, caching } = materialized;
+        let Materialized { name, caching, .. } = materialized;
         let (store, step) = self.below(kind, name);
         let (key, value) = (SharedSerde::clone(&self.serdes.key), A::default_serde());
         self.plan.add_store(KeyValueStore::builder(

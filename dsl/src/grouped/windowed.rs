@@ -5,7 +5,7 @@ use crate::{
     DefaultSerde, EmitStrategy, KTable, Materialized, TimeWindows,
     operator::Fold,
     plan::OperatorKind,
-    settings::Emit,
+    settings::{Emit, whole_ms},
     table::{Change, StoredWindows},
 };
 use headwater_core::serde::{Data, SharedSerde};
@@ -117,7 +117,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
-        let Materialized { name, caching } = materialized;
+        let Materialized { name, caching, retention } = materialized;
         let (plan, serdes) = (&self.grouped.plan, &self.grouped.serdes);
         let (store, step) = self.grouped.below(kind, name);
         if self.windows.size_ms() == 0 {
@@ -131,8 +131,14 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         ));
         let (name, fold, keys) =
             (Arc::clone(&store), Arc::new(fold), SharedSerde::clone(&serdes.key));
-        let windows =
-            Windows { size_ms: self.windows.size_ms(), grace_ms: self.windows.grace_ms() };
+        let (size_ms, grace_ms) = (self.windows.size_ms(), self.windows.grace_ms());
+        let needed_ms = size_ms.saturating_add(grace_ms);
+        let retention_ms = retention.map_or(needed_ms, whole_ms);
+        if retention_ms < needed_ms {
+            let node = store.to_string();
+            plan.fail(TopologyError::RetentionTooShort { node, retention_ms, needed_ms });
+        }
+        let windows = Windows { size_ms, grace_ms, retention_ms };
         let skin = move || Fold::<K, V, A, F, Window>::new(&fold, &keys);
         let node = match self.emit.on {
             Emit::Close => plan.node::<Rows<K, V>, Results<K, A>, _>(step, move |context, _| {

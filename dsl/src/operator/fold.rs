@@ -115,7 +115,7 @@ where
         let Some(record) = self.folded.take() else {
             broken("an update is that of the row folded last")
         };
-        let Update { place, new, old, timestamp, at } = update;
+        let Update { place, new, old, timestamp, at, .. } = update;
         let record = record.map(|key, ()| (place.place(key), Change::latest(new, old)));
         self.results.push(record.with_timestamp(timestamp).with_operator_time(at));
     }
@@ -126,11 +126,11 @@ where
         update: Update<P, A>,
         headers: Option<Box<Headers>>,
     ) -> Result<(), SerdeError> {
-        let Update { place, new, old, timestamp, at } = update;
+        let Update { place, new, old, timestamp, at, origin } = update;
         let key = place.place(self.keys.deserialize(Some(key))?);
         let mut record = Record::new(key, Change::latest(new, old), timestamp);
         record.headers = headers;
-        self.results.push(record.with_operator_time(at));
+        self.results.push(record.with_operator_time(at).with_origin(origin));
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! The store behind a table.
 
+use std::time::Duration;
+
 /// How a table is kept: the name of its store, and whether updates are held back until the commit.
 ///
 /// Wherever one is taken, a name alone will do:
@@ -17,6 +19,7 @@
 pub struct Materialized {
     pub(crate) name: Option<String>,
     pub(crate) caching: bool,
+    pub(crate) retention: Option<Duration>,
 }
 
 impl Materialized {
@@ -31,12 +34,22 @@ impl Materialized {
     pub fn with_caching_disabled(self) -> Self {
         Self { caching: false, ..self }
     }
+
+    /// Keeps each window for `retention` after its start, cut to whole ms: closed ones can then be looked up for longer. They
+    /// take no more records than they would. Without it, and at the least, windows are kept until they close, their size
+    /// and grace after their start.
+    ///
+    /// Tables without windows keep their rows until they are deleted.
+    #[must_use]
+    pub fn with_retention(self, retention: Duration) -> Self {
+        Self { retention: Some(retention), ..self }
+    }
 }
 
 impl Default for Materialized {
     /// In a store with a counted name, with updates held back until the commit.
     fn default() -> Self {
-        Self { name: None, caching: true }
+        Self { name: None, caching: true, retention: None }
     }
 }
 

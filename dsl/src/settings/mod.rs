@@ -6,5 +6,5 @@ mod windows;
 
 pub use grouped::Grouped;
 pub use materialized::Materialized;
-pub(crate) use windows::Emit;
+pub(crate) use windows::{Emit, whole_ms};
 pub use windows::{EmitStrategy, TimeWindows};

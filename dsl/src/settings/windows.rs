@@ -31,8 +31,7 @@ impl TimeWindows {
     /// ms; a topology whose windows have a size of 0 is refused at its build.
     #[must_use]
     pub fn of_size_and_grace(size: Duration, grace: Duration) -> Self {
-        let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        Self { size_ms: ms(size), grace_ms: ms(grace) }
+        Self { size_ms: whole_ms(size), grace_ms: whole_ms(grace) }
     }
 
     /// The size in ms.
@@ -46,6 +45,11 @@ impl TimeWindows {
     pub fn grace_ms(&self) -> i64 {
         self.grace_ms
     }
+}
+
+/// A duration cut to whole ms.
+pub(crate) fn whole_ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// When a windowed aggregation forwards results.

@@ -92,7 +92,7 @@ fn case_of_finals(partitions: u32) -> impl Strategy<Value = Case> {
             for (n, grace) in below {
                 // A task whose input has ended goes on after others do: they may be ahead by a whole group.
                 let grace = if groups.len() > 1 { 120 } else { grace };
-                let window = Window { emit: Emit::Finals, caching: Caching::Off, grace };
+                let window = Window { emit: Emit::Finals, caching: Caching::Off, grace, kept: 0 };
                 ops.extend([Op::SelectKey(n), Op::Windows(Fold::Count, window, View::Stored)]);
             }
             Case { ops, partitions, groups }.unharmed()

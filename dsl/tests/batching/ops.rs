@@ -126,6 +126,8 @@ pub(crate) struct Window {
     pub(crate) emit: Emit,
     pub(crate) caching: Caching,
     pub(crate) grace: u64,
+    /// How much longer it is kept than it is open.
+    pub(crate) kept: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,7 +221,13 @@ fn form() -> impl Strategy<Value = Form> {
 
 fn window() -> impl Strategy<Value = Window> {
     let emit = prop_oneof![Just(Emit::Updates), Just(Emit::Finals)];
-    (emit, caching(), 0..40_u64).prop_map(|(emit, caching, grace)| Window { emit, caching, grace })
+    let kept = prop_oneof![Just(0), 1..80_u64];
+    (emit, caching(), 0..40_u64, kept).prop_map(|(emit, caching, grace, kept)| Window {
+        emit,
+        caching,
+        grace,
+        kept,
+    })
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
@@ -295,7 +303,7 @@ impl Drawing {
                 view.of(&table).to_stream().map_values(or_gone)
             }
             Op::Windows(fold, window, view) => {
-                let kept = self.materialized(window.caching);
+                let kept = for_longer(self.materialized(window.caching), window, 20);
                 let sums = windowed(&stream.group_by_key(), window, 20);
                 view.of(&in_windows(&sums, fold, kept))
                     .to_stream()
@@ -307,11 +315,11 @@ impl Drawing {
     }
 
     fn windows_of_windows(&self, inner: Window, outer: Window) -> KStream<String, i64> {
-        let kept = self.materialized(inner.caching);
+        let kept = for_longer(self.materialized(inner.caching), inner, 20);
         let sums = in_windows(&windowed(&self.stream.group_by_key(), inner, 20), Fold::Count, kept);
         let again = sums.to_stream().map_values(or_gone).group_by_key();
         let kept = Materialized::named(format!("outer-{}", self.steps));
-        let kept = cached(kept, outer.caching);
+        let kept = for_longer(cached(kept, outer.caching), outer, 40);
         let again = windowed(&again, outer, 40).reduce(reduced, kept);
         again.to_stream().map(|key, value| {
             let Windowed { key, window } = key;
@@ -350,6 +358,10 @@ fn cached(named: Materialized, caching: Caching) -> Materialized {
         Caching::On => named,
         Caching::Off => named.with_caching_disabled(),
     }
+}
+
+fn for_longer(named: Materialized, window: Window, size: u64) -> Materialized {
+    named.with_retention(Duration::from_millis(size + window.grace + window.kept))
 }
 
 fn without_state(stream: &KStream<String, i64>, op: &Op) -> KStream<String, i64> {

@@ -1,6 +1,6 @@
 //! Dead letters and drops: what they carry, where they are counted, and that no batch shows in them.
 
-use crate::kit::{Outcome, by_hand, config, holds, letters, pipe, read, red, take, windows};
+use crate::kit::{Outcome, by_hand, config, holds, letters, pipe, read, take, windows};
 use headwater_core::record::Timestamp;
 use headwater_dsl::{EmitStrategy, KStream, StreamsBuilder};
 use headwater_engine::{
@@ -54,7 +54,7 @@ fn letters_at_every_size(
 /// A final descends from the record that closed its window, as the reference has it: that is the record at hand.
 #[test]
 fn a_refused_final_carries_the_record_that_closed_its_window() {
-    red("7", "b=5 1: -1 is below 0", || {
+    holds("b=5 1: -1 is below 0", || {
         letters_at_every_size(
             |stream| {
                 let grouped = stream.group_by_key().windowed_by(windows(10, 0));

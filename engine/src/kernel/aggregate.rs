@@ -14,7 +14,7 @@ use super::{
     window_time::read_time,
 };
 use crate::{
-    node::{Event, Forwarded, Node, NodeContext, Payload, Stamp},
+    node::{Event, Forwarded, NO_ORIGIN, Node, NodeContext, Payload, Stamp},
     processor::{InitContext, ProcessorError},
     store::{EntryRef, KeyValueBytes, StoreKey, Updated},
 };
@@ -81,7 +81,8 @@ impl<S: Skin<Place = ()>> Aggregate<S> {
         let store = context.byte_store(self.store);
         let pushed = store.take_updates().try_for_each(|Updated { entry, old, headers }| {
             let EntryRef { key, value, timestamp } = entry;
-            let update = Update { place: (), new: value.cloned(), old, timestamp, at };
+            let update =
+                Update { place: (), new: value.cloned(), old, timestamp, at, origin: NO_ORIGIN };
             refused.push_entry(&mut self.skin, key, update, headers)
         });
         pushed.map_err(|e| store.unreadable(&e))?;

@@ -10,10 +10,10 @@ use super::{
     Skin, Update,
     fold::{Folded, Refused},
     window_time::read_time,
-    windowed::{Windowed, Windows},
+    windowed::{Closer, Windowed, Windows},
 };
 use crate::{
-    node::{Event, Forwarded, Node, NodeContext, Progress},
+    node::{Event, Forwarded, NO_ORIGIN, Node, NodeContext, Progress},
     processor::{InitContext, ProcessorError},
     store::{ValueAndTimestamp, Window, WindowBytes},
 };
@@ -21,7 +21,7 @@ use headwater_core::record::Timestamp;
 
 /// How far closed windows have been forwarded.
 struct Closing {
-    /// The window at hand; older ones are gone.
+    /// The window at hand; older ones were forwarded.
     start: Timestamp,
     /// The bytes of the last of its keys that was forwarded.
     after: Option<Vec<u8>>,
@@ -52,7 +52,11 @@ pub struct WindowedFinals<S: Skin<Place = Window>> {
     windows: Windowed<S::Value>,
     /// Closed windows are left to forward, up to what time has closed.
     closing: Option<Closing>,
-    /// Whether any window is kept, be it open or about to be forwarded.
+    /// The rows that closed them, as far as it was rows that did.
+    closers: Vec<Closer>,
+    /// Windows that start below this were forwarded; they may be kept for longer.
+    forwarded: Timestamp,
+    /// Whether there is any window that was not, be it open or closed.
     holds_windows: bool,
 }
 
@@ -75,24 +79,50 @@ impl<S: Skin<Place = Window>> WindowedFinals<S> {
         context: &mut InitContext<'_>,
     ) -> Result<Self, ProcessorError> {
         let windows = Windowed::open(store, windows, context)?;
-        Ok(Self { skin, windows, closing: None, holds_windows: false })
+        Ok(Self {
+            skin,
+            windows,
+            closing: None,
+            closers: Vec::new(),
+            forwarded: Timestamp::MIN,
+            holds_windows: false,
+        })
     }
 
     /// Has what time has closed by now forwarded.
     fn close(&mut self, store: &WindowBytes<S::Value>) {
         let floor = self.windows.time.floor();
-        let oldest = store.oldest().filter(|oldest| *oldest < floor && self.closing.is_none());
-        self.closing = oldest.map(|start| Closing { start, after: None }).or(self.closing.take());
-        self.holds_windows = store.oldest().is_some();
+        let oldest = store.first_from(self.forwarded);
+        self.holds_windows = oldest.is_some();
+        if self.closing.is_some() {
+            return;
+        }
+        self.closing =
+            oldest.filter(|start| *start < floor).map(|start| Closing { start, after: None });
+        if self.closing.is_none() {
+            self.forwarded = self.forwarded.max(floor);
+            self.closers.clear();
+        }
     }
 
-    fn end(&mut self, context: &mut NodeContext<'_>) {
+    /// The record that closed the window that starts at `start`, if one did.
+    fn closer_of(&self, start: Timestamp) -> u32 {
+        let closer = self.closers.iter().find(|closer| closer.floor > start);
+        closer.map_or(NO_ORIGIN, |closer| closer.origin)
+    }
+
+    fn end(&mut self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
         let store = context.byte_store(self.windows.store);
-        if let Some(newest) = store.newest() {
-            // Time moves no further than it must, so that input that comes after all is not late altogether.
-            self.windows.time.advance_past(newest);
+        for start in store.starts_in(self.forwarded..Timestamp::MAX).into_iter().rev() {
+            // Time moves no further than it must, so that input that comes after all is not late altogether: a window
+            // whose rows were deleted is none after a restart either.
+            if !store.next_chunk(start, None, 1)?.is_empty() {
+                self.windows.time.advance_past(start);
+                break;
+            }
         }
         self.close(store);
+        Ok(())
     }
 
     /// Forwards at most `rows_max` finals of what is left.
@@ -108,16 +138,18 @@ impl<S: Skin<Place = Window>> WindowedFinals<S> {
             let is_all = chunk.len() < left;
             left -= chunk.len();
             let (place, at) = (time.window_at(start), time.passed_at_close(start));
+            let origin = self.closer_of(start);
             let mut last = None;
             for entry in chunk {
                 let ValueAndTimestamp { value, timestamp } = entry.value;
-                let update = Update { place, new: Some(value), old: None, timestamp, at };
+                let update = Update { place, new: Some(value), old: None, timestamp, at, origin };
                 let pushed = refused.push_entry(&mut self.skin, &entry.key, update, None);
                 pushed.map_err(|e| store.unreadable(&e))?;
                 last = Some(entry.key);
             }
             if is_all {
-                store.expire_below(start.saturating_add(1));
+                self.forwarded = start.saturating_add(1);
+                store.expire_below(time.kept_floor().min(self.forwarded));
                 self.close(store);
             } else {
                 self.closing = Some(Closing { start, after: last });
@@ -138,18 +170,25 @@ impl<S: Skin<Place = Window>> Node for WindowedFinals<S> {
     ) -> Result<Forwarded, ProcessorError> {
         match event {
             Event::Batch { payload, .. } => {
+                let before = self.windows.time;
                 let (windows, skin) = (&mut self.windows, &mut self.skin);
                 let refused = windows.fold(payload, skin, Folded::Kept, context)?;
                 // No row of the batch belongs to a window that an earlier one has closed: closing can wait.
                 self.close(context.byte_store(self.windows.store));
+                if self.closing.is_some() {
+                    self.closers.extend(self.windows.closers(before));
+                }
                 refused.settle(context)?;
             }
             Event::Advance(time) => {
                 self.windows.time.advance(time);
                 self.close(context.byte_store(self.windows.store));
             }
-            Event::End => self.end(context),
+            Event::End => self.end(context)?,
             Event::Resume(rows_max) => self.resume(rows_max, context)?,
+            Event::Flush if self.closing.is_none() => {
+                self.windows.expire(context.byte_store(self.windows.store));
+            }
             Event::Flush | Event::Punctuate(..) | Event::Due => {}
         }
         Ok(Forwarded::all(self.skin.take()))
@@ -185,11 +224,10 @@ impl<S: Skin<Place = Window>> Node for WindowedFinals<S> {
         self.closing = Closing::load(closing)?;
         // What was forwarded by then may still be in the state, and goes.
         let store = context.byte_store_mut(self.windows.store);
-        match &self.closing {
-            Some(closing) => store.expire_below(closing.start),
-            None => self.windows.expire(store),
-        }
-        self.holds_windows = store.oldest().is_some();
+        let (floor, kept) = (self.windows.time.floor(), self.windows.time.kept_floor());
+        self.forwarded = self.closing.as_ref().map_or(floor, |closing| closing.start);
+        store.expire_below(kept.min(self.forwarded));
+        self.holds_windows = store.first_from(self.forwarded).is_some();
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use super::{Emit, Skin, Update};
 use crate::{
     broken::broken,
-    node::{NO_ORIGIN, NodeContext, Payload, Stamp},
+    node::{NodeContext, Payload, Stamp},
     processor::ProcessorError,
     store::{KeyBatch, KeyValueBytes, Slot, StoreError, WindowBytes, WindowSlot},
 };
@@ -104,15 +104,16 @@ pub(super) struct Refused {
     late: u64,
     /// The origins of rows that the store does not take, each with why.
     rows: Vec<(u32, StoreError)>,
-    /// The timestamps of results at a time that there is not, which a user's processor may have written to the store.
-    times: Vec<Timestamp>,
+    /// Origins and timestamps of results at a time that there is not, which a user's processor may have written to the
+    /// store.
+    times: Vec<(u32, Timestamp)>,
 }
 
 impl Refused {
     /// Drops and counts rows that are late or have no key, and makes the others dead letters.
     pub(super) fn settle(self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
         context.drop_rows(self.late, DropReason::Late);
-        self.times.into_iter().for_each(|time| context.reject_time(NO_ORIGIN, time));
+        self.times.into_iter().for_each(|(origin, time)| context.reject_time(origin, time));
         self.rows.into_iter().try_for_each(|(origin, why)| context.reject(origin, why.into()))
     }
 
@@ -125,7 +126,7 @@ impl Refused {
         headers: Option<Box<Headers>>,
     ) -> Result<(), SerdeError> {
         if update.timestamp < 0 {
-            self.times.push(update.timestamp);
+            self.times.push((update.origin, update.timestamp));
             return Ok(());
         }
         skin.push_entry(key, update, headers)
@@ -181,7 +182,8 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
             *timestamp = if keeps_time { stamp.timestamp.max(*timestamp) } else { stamp.timestamp };
             let Folded::Forwarded { .. } = folded else { return None };
             let (place, at) = place_of(row, stamp);
-            Some(Update { place, new: value.clone(), old, timestamp: *timestamp, at })
+            let (new, timestamp, origin) = (value.clone(), *timestamp, stamp.origin);
+            Some(Update { place, new, old, timestamp, at, origin })
         });
         match (update, folded) {
             (Ok(Some(update)), _) => skin.push(row, update),

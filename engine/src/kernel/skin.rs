@@ -81,4 +81,7 @@ pub struct Update<P, A> {
     pub timestamp: Timestamp,
     /// The operator time that the result carries.
     pub at: Timestamp,
+    /// The record that it descends from, for dead letters: that of its row, or the one that closed its window;
+    /// [`NO_ORIGIN`](crate::node::NO_ORIGIN) if there is none.
+    pub origin: u32,
 }

@@ -16,7 +16,7 @@ use super::{
     windowed::{Windowed, Windows},
 };
 use crate::{
-    node::{Event, Forwarded, Node, NodeContext},
+    node::{Event, Forwarded, NO_ORIGIN, Node, NodeContext},
     processor::{InitContext, ProcessorError},
     store::{EntryRef, Updated, Window},
 };
@@ -70,7 +70,7 @@ impl<S: Skin<Place = Window>> WindowedUpdates<S> {
             let pushed = updates.try_for_each(|(start, Updated { entry, old, headers })| {
                 let EntryRef { key, value, timestamp } = entry;
                 let (place, new) = (time.window_at(start), value.cloned());
-                let update = Update { place, new, old, timestamp, at };
+                let update = Update { place, new, old, timestamp, at, origin: NO_ORIGIN };
                 refused.push_entry(&mut self.skin, key, update, headers)
             });
             drop(updates);

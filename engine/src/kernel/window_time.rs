@@ -16,6 +16,8 @@ pub(super) struct WindowTime {
     size: i64,
     /// From a window's start to its close.
     span: i64,
+    /// From a window's start to its removal.
+    retention: i64,
     /// Whether time comes with the records instead of from their timestamps.
     is_carried: bool,
     now: Timestamp,
@@ -27,9 +29,11 @@ impl WindowTime {
     /// At no time yet; `is_carried` has the operator live by the time that records carry.
     pub(super) fn new(windows: Windows, is_carried: bool) -> Self {
         let size = windows.size_ms.max(1);
+        let span = size.saturating_add(windows.grace_ms);
         Self {
             size,
-            span: size.saturating_add(windows.grace_ms),
+            span,
+            retention: windows.retention_ms.max(span),
             is_carried,
             now: Timestamp::MIN,
             passed_first: Timestamp::MIN,
@@ -76,8 +80,13 @@ impl WindowTime {
 
     /// The start of the oldest window that takes records now.
     fn oldest_open(&self) -> Timestamp {
-        let newest_closed = self.now.saturating_sub(self.span).div_euclid(self.size);
-        (newest_closed + 1).saturating_mul(self.size).max(0)
+        self.oldest_within(self.span)
+    }
+
+    /// The start of the oldest window that began less than `span` ago.
+    fn oldest_within(&self, span: i64) -> Timestamp {
+        let newest_before = self.now.saturating_sub(span).div_euclid(self.size);
+        (newest_before + 1).saturating_mul(self.size).max(0)
     }
 
     /// The start of the window that holds `timestamp`, if it takes records now.
@@ -104,6 +113,16 @@ impl WindowTime {
     /// Windows that start below this, which is itself the start of one, are closed; 0 while none is.
     pub(super) fn floor(&self) -> Timestamp {
         if self.now == Timestamp::MIN { 0 } else { self.oldest_open() }
+    }
+
+    /// Windows that start below this, which is itself the start of one, are older than the retention; 0 while none is.
+    pub(super) fn kept_floor(&self) -> Timestamp {
+        if self.now == Timestamp::MIN { 0 } else { self.oldest_within(self.retention) }
+    }
+
+    /// Whether time comes with the records.
+    pub(super) fn is_carried(&self) -> bool {
+        self.is_carried
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
@@ -134,7 +153,7 @@ mod tests {
     use super::*;
 
     fn minutes(grace_ms: i64) -> WindowTime {
-        WindowTime::new(Windows { size_ms: 60_000, grace_ms }, false)
+        WindowTime::new(Windows { size_ms: 60_000, grace_ms, retention_ms: 0 }, false)
     }
 
     fn carried(grace_ms: i64) -> WindowTime {
@@ -158,6 +177,21 @@ mod tests {
         assert_eq!(time.floor(), 0);
         time.advance(60_010);
         assert_eq!(time.floor(), 60_000);
+    }
+
+    #[test]
+    fn windows_are_kept_until_they_close_and_longer_if_told() {
+        let windows = Windows { size_ms: 60_000, grace_ms: 10, retention_ms: 150_000 };
+        let (mut time, mut short) = (WindowTime::new(windows, false), minutes(10));
+        assert_eq!(time.kept_floor(), 0);
+        for (now, floor, kept) in
+            [(60_009, 0, 0), (149_999, 120_000, 0), (150_000, 120_000, 60_000)]
+        {
+            time.advance(now);
+            short.advance(now);
+            assert_eq!((time.floor(), time.kept_floor()), (floor, kept));
+            assert_eq!(short.kept_floor(), short.floor(), "at least until they close");
+        }
     }
 
     #[test]

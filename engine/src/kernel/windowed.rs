@@ -20,6 +20,16 @@ pub struct Windows {
     pub size_ms: i64,
     /// How long after its end a window takes rows, in ms.
     pub grace_ms: i64,
+    /// How long after its start a window is kept, in ms: at least until it closes.
+    pub retention_ms: i64,
+}
+
+/// A row that has closed windows: those that start below `floor`, but for what an earlier row has closed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Closer {
+    pub(super) floor: Timestamp,
+    /// The record that the row descends from.
+    pub(super) origin: u32,
 }
 
 /// Windows in a store, at an operator's time.
@@ -76,11 +86,25 @@ impl<A: Data> Windowed<A> {
         Ok(fold_rows(skin, batch, store, slots, folded, place_of))
     }
 
-    /// Removes the windows that are closed.
+    /// Removes the windows that are older than the retention.
     pub(super) fn expire(&self, store: &mut WindowBytes<A>) {
-        let floor = self.time.floor();
+        let floor = self.time.kept_floor();
         if floor > 0 {
             store.expire_below(floor);
         }
+    }
+
+    /// Which rows at hand have moved the operator's time, which stood at `before`, past the ends of windows; none where it
+    /// is time alone that does.
+    pub(super) fn closers(&self, mut before: WindowTime) -> impl Iterator<Item = Closer> {
+        let by_rows = !before.is_carried();
+        let rows = self.batch.stamps.iter().zip(self.batch.keys.iter());
+        let rows = rows.filter(move |(_, key)| key.is_some() && by_rows);
+        rows.filter_map(move |(stamp, _)| {
+            let floor = before.floor();
+            before.take(stamp.timestamp, stamp.at);
+            let moved = before.floor() > floor;
+            moved.then(|| Closer { floor: before.floor(), origin: stamp.origin })
+        })
     }
 }

@@ -65,6 +65,13 @@ impl<K, V> Record<K, V> {
         Self { at, ..self }
     }
 
+    /// The same record as one that descends from the record at `origin` of those at hand.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_origin(self, origin: u32) -> Self {
+        Self { origin, ..self }
+    }
+
     /// Its key and value, and the record without them: to make several records of one.
     pub fn split(self) -> (Record<(), ()>, K, V) {
         let Self { key, value, timestamp, headers, origin, at } = self;

@@ -74,14 +74,9 @@ impl<V: Data> Segments<V> {
         Ok(())
     }
 
-    /// The start of the oldest stretch.
-    pub(super) fn oldest(&self) -> Option<Timestamp> {
-        self.starts.first_key_value().map(|(start, _)| *start)
-    }
-
-    /// The start of the newest stretch.
-    pub(super) fn newest(&self) -> Option<Timestamp> {
-        self.starts.last_key_value().map(|(start, _)| *start)
+    /// The start of the oldest stretch that starts at `start` or after.
+    pub(super) fn first_from(&self, start: Timestamp) -> Option<Timestamp> {
+        self.starts.range(start..).next().map(|(start, _)| *start)
     }
 
     /// The starts within `range`, ascending.

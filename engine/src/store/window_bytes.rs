@@ -175,22 +175,16 @@ impl<V: Data> WindowBytes<V> {
         form.update(entries, slot.slot, change)
     }
 
-    /// The start of the oldest window that is kept.
+    /// The start of the oldest window that is kept and starts at `start` or after.
     #[must_use]
-    pub fn oldest(&self) -> Option<Timestamp> {
-        self.windows.oldest()
+    pub fn first_from(&self, start: Timestamp) -> Option<Timestamp> {
+        self.windows.first_from(start)
     }
 
     /// The starts of the windows that start within `range`, ascending.
     #[must_use]
     pub fn starts_in(&self, range: Range<Timestamp>) -> Vec<Timestamp> {
         if range.is_empty() { Vec::new() } else { self.windows.starts_in(range) }
-    }
-
-    /// The start of the newest window that is kept.
-    #[must_use]
-    pub fn newest(&self) -> Option<Timestamp> {
-        self.windows.newest()
     }
 
     /// The next entries of the window that starts at `start`, by their keys' bytes: those past the key `after`, at most

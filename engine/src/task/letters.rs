@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //!
-//! - Within a commit, letters lie by input, offset and node, and after them those of rows that operators made of their
-//!   own accord (a window's final, a flushed update), by node: the size of a batch never shows.
+//! - Within a commit, letters lie by input, offset and node: that of a window's final where the record does that closed
+//!   the window. After them lie those of rows that come of no one record (a flushed update, what a punctuation forwards, a
+//!   final that time alone has brought), by node. The size of a batch never shows.
 
 use crate::{
     node::{DeadLetter, Source},

@@ -68,6 +68,12 @@ struct TakenRun {
     is_told: bool,
 }
 
+impl TakenRun {
+    fn origin(&self) -> Origin<'_> {
+        Origin { input: self.input, source: &self.source }
+    }
+}
+
 /// A partition of a sub-topology.
 pub(crate) struct Task {
     pub(crate) id: TaskId,
@@ -274,9 +280,15 @@ impl Task {
             return Ok(true);
         }
         self.resources.changed = true;
-        let moment = self.moment(None);
-        self.forwarded += self.graph.resume(&mut self.resources, moment)?;
-        self.write_dead_letters(Vec::new(), None)?;
+        // What is left may come of a record of the run taken last, which is then what its dead letters are about.
+        let taken = self.taken.take();
+        let moment = self.moment(taken.as_ref().map(|taken| &taken.source));
+        let forwarded = self.graph.resume(&mut self.resources, moment);
+        let origin = taken.as_ref().map(TakenRun::origin);
+        let written =
+            forwarded.and_then(|rows| self.write_dead_letters(Vec::new(), origin).map(|()| rows));
+        self.taken = taken;
+        self.forwarded += written?;
         Ok(!self.graph.is_pending())
     }
 

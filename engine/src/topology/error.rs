@@ -70,6 +70,19 @@ pub enum TopologyError {
         node: String,
     },
 
+    /// Windows that would be removed before they close.
+    #[error(
+        "the windows of `{node}` are kept for {retention_ms} ms, less than their size and grace of {needed_ms}; keep them for longer"
+    )]
+    RetentionTooShort {
+        /// The node.
+        node: String,
+        /// How long they are kept.
+        retention_ms: i64,
+        /// How long they take until they close.
+        needed_ms: i64,
+    },
+
     /// Text that cannot name a topic.
     #[error(transparent)]
     TopicName(#[from] InvalidTopicName),

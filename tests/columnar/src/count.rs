@@ -7,7 +7,7 @@ use headwater_core::{
 };
 use headwater_engine::{
     kernel::{Skin, Update},
-    node::{NO_ORIGIN, Payload, Stamp},
+    node::{Payload, Stamp},
     processor::ProcessorError,
     store::{KeyBatch, Window, Windowed},
 };
@@ -69,9 +69,9 @@ impl<K: Data, V: Data> Skin for CountSkin<K, V> {
         update: Update<Window, i64>,
         _: Option<Box<Headers>>,
     ) -> Result<(), SerdeError> {
-        let Update { place: window, new, timestamp, at, .. } = update;
+        let Update { place: window, new, timestamp, at, origin, .. } = update;
         let key = Windowed { key: self.keys.deserialize(Some(key))?, window };
-        self.counts.push(key, new, Stamp { origin: NO_ORIGIN, timestamp, at });
+        self.counts.push(key, new, Stamp { origin, timestamp, at });
         Ok(())
     }
 

@@ -112,8 +112,11 @@ fn columnar(shape: Shape) -> Result<Topology, TopologyError> {
         topology.add_payload_source::<Taken>("source", topic, move || Box::new(read.clone()))?;
         last = "source";
     }
-    let windows =
-        Windows { size_ms: SIZE_MS.cast_signed(), grace_ms: shape.grace_ms.cast_signed() };
+    let windows = Windows {
+        size_ms: SIZE_MS.cast_signed(),
+        grace_ms: shape.grace_ms.cast_signed(),
+        retention_ms: 0,
+    };
     let skin_keys = SharedSerde::clone(&keys);
     topology.add_node::<Counts>(
         "count",
