@@ -15,7 +15,6 @@ use headwater_testkit::{MemoryLog, TopologyTestDriver};
 use std::{
     collections::BTreeMap,
     error::Error,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
@@ -26,18 +25,6 @@ pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 #[track_caller]
 pub(crate) fn holds(right: &str, text: impl FnOnce() -> Outcome<String>) {
     assert_eq!(text().unwrap_or_else(|error| error.to_string()), right);
-}
-
-/// Asserts that a defect is still there: what `text` tells, with a panic or an error, is not what is right.
-#[track_caller]
-#[expect(clippy::print_stdout, reason = "who mends it wants to see how it fails")]
-pub(crate) fn red(defect: &str, right: &str, text: impl FnOnce() -> Outcome<String>) {
-    let seen = match catch_unwind(AssertUnwindSafe(text)) {
-        Ok(told) => told.unwrap_or_else(|error| format!("error: {error}")),
-        Err(_) => "a panic".to_owned(),
-    };
-    assert_ne!(seen, right, "defect {defect} is mended: call `holds` here");
-    println!("defect {defect}: {seen}");
 }
 
 pub(crate) fn windows(size_ms: u64, grace_ms: u64) -> TimeWindows {
