@@ -12,12 +12,7 @@ use headwater_engine::{
     topology::Topology,
 };
 use headwater_testkit::{MemoryLog, TopologyTestDriver};
-use std::{
-    collections::BTreeMap,
-    error::Error,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 

@@ -20,7 +20,7 @@ pub trait Skin: Send + 'static {
     ///
     /// # Errors
     ///
-    /// [`ProcessorError::Topology`] if it is not the payload that this skin reads.
+    /// [`ProcessorError::OtherRows`] if it is not the payload that this skin reads.
     fn begin(
         &mut self,
         payload: Box<dyn Payload>,

@@ -139,12 +139,8 @@ impl WindowTime {
 
 /// Reads a saved time.
 pub(super) fn read_time(saved: &[u8]) -> Result<Timestamp, ProcessorError> {
-    let bytes = saved.try_into().map_err(|_| {
-        ProcessorError::Topology(format!(
-            "an operator's saved time has 8 bytes, not {}",
-            saved.len()
-        ))
-    })?;
+    let bytes = saved.try_into();
+    let bytes = bytes.map_err(|_| ProcessorError::Damaged { name: "an operator".to_owned() })?;
     Ok(Timestamp::from_be_bytes(bytes))
 }
 

@@ -67,18 +67,15 @@ impl NodeContext<'_> {
     ///
     /// What is not about the row.
     pub fn reject(&mut self, origin: u32, why: ProcessorError) -> Result<(), ProcessorError> {
-        match why {
-            ProcessorError::Record { kind, cause } => {
-                let node = self.call.node;
-                self.resources.dead.push(DeadLetter { origin, node, kind, cause });
-                Ok(())
-            }
-            ProcessorError::NullKey => {
-                self.drop_rows(1, DropReason::NullKey);
-                Ok(())
-            }
-            other @ (ProcessorError::State(_) | ProcessorError::Topology(_)) => Err(other),
+        if let ProcessorError::Record { kind, cause } = why {
+            let node = self.call.node;
+            self.resources.dead.push(DeadLetter { origin, node, kind, cause });
+        } else if matches!(why, ProcessorError::NullKey) {
+            self.drop_rows(1, DropReason::NullKey);
+        } else {
+            return Err(why);
         }
+        Ok(())
     }
 }
 

@@ -25,14 +25,11 @@ impl<K: Data, V: Data, P: Processor<K, V>> ProcessorNode<K, V, P> {
         context: &mut InitContext<'_>,
     ) -> Result<Self, ProcessorError> {
         let processor = supplier(context)?;
-        let mistyped = || {
-            let key = std::any::type_name::<K>();
-            ProcessorError::Topology(format!(
-                "a processor of records with key `{key}` has timers of others"
-            ))
-        };
         let timers = std::mem::take(&mut context.timers).into_iter();
-        let timers = timers.map(|key| key.downcast().map(|key| *key).map_err(|_| mistyped()));
+        let timers = timers.map(|(timers, key)| {
+            let key = key.downcast().map(|key| *key);
+            key.map_err(|_| ProcessorError::OtherTimers { timers })
+        });
         let timers = timers.collect::<Result<Vec<_>, _>>()?;
         let is_time_carried = context.is_time_carried;
         Ok(Self { processor, timers, is_time_carried, input: PhantomData })
@@ -184,10 +181,13 @@ impl<In: Ports, P: BatchProcessor<In>> Node for BatchNode<In, P> {
     }
 }
 
-/// The types of an edge's two ends differ; the typed builder cannot make such an edge, the Processor API can.
+/// The types of an edge's two ends differ.
 pub(crate) fn mistyped<K, V>() -> ProcessorError {
+    ProcessorError::OtherRows { wanted: records_of::<K, V>() }
+}
+
+/// Names the types of records.
+pub(super) fn records_of<K, V>() -> String {
     let (key, value) = (std::any::type_name::<K>(), std::any::type_name::<V>());
-    ProcessorError::Topology(format!(
-        "a node takes records with key `{key}` and value `{value}`, but its parent forwards others"
-    ))
+    format!("records with key `{key}` and value `{value}`")
 }

@@ -1,13 +1,13 @@
-//! Why a processor could not go on.
+//! Why a processor failed.
 
 use crate::store::StoreError;
-use headwater_core::ports::state::StateError;
+use headwater_core::{ports::state::StateError, record::SetFull, serde::SerdeError};
 
-/// Why a processor could not go on.
+/// Why a processor failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProcessorError {
-    /// The record is bad: it goes to the dead letters and the pipeline goes on.
+    /// The record is bad: it goes to the dead letters and the pipeline continues.
     #[error("{cause}")]
     Record {
         /// The kind of failure, for the dead letter's `exception` header.
@@ -24,9 +24,65 @@ pub enum ProcessorError {
     #[error(transparent)]
     State(#[from] StateError),
 
-    /// The topology is wired wrongly: a store that is missing or of another type.
-    #[error("{0}")]
-    Topology(String),
+    /// The topology did not connect this store to the processor.
+    #[error(
+        "store `{store}` is not connected to this processor; connect it when the processor is added"
+    )]
+    NotConnected {
+        /// The store.
+        store: String,
+    },
+
+    /// A store is of another type.
+    #[error("store `{store}` is not a {wanted}")]
+    OtherStore {
+        /// The store.
+        store: String,
+        /// The type that was asked for.
+        wanted: &'static str,
+    },
+
+    /// Timers belong to one processor alone, and to records of its keys.
+    #[error(
+        "the timers `{timers}` are another processor's, or have keys of another type; give each processor its own"
+    )]
+    OtherTimers {
+        /// The timers' store.
+        timers: String,
+    },
+
+    /// The processor has no such child port.
+    #[error("this processor has no child port `{port}` for {rows}")]
+    NoChildPort {
+        /// The port.
+        port: String,
+        /// What was to be forwarded there.
+        rows: String,
+    },
+
+    /// The two ends of an edge differ in type; the typed builder cannot draw such an edge, the Processor API can.
+    #[error("a node takes {wanted}, but its parent forwards others")]
+    OtherRows {
+        /// What the node takes.
+        wanted: String,
+    },
+
+    /// A commit holds more for one partition than a record set takes; commit more often.
+    #[error("a commit holds more than 4 GiB for one partition; commit more often")]
+    TooLarge(#[from] SetFull),
+
+    /// A row for a repartition topic is refused by its serde, which had promised to take every value.
+    #[error(
+        "a row for a repartition topic cannot be written, though its serde is exact: {0}; give it another serde"
+    )]
+    NotExact(SerdeError),
+
+    /// What an operator saved with the last commit is not what it wrote.
+    #[error("what {name} saved with the last commit is damaged")]
+    Damaged {
+        /// The node or topic.
+        name: String,
+    },
 }
 
 impl From<StoreError> for ProcessorError {

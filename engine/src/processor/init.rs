@@ -1,6 +1,6 @@
 //! What a supplier makes a processor from: its stores, child ports, timers, and what it schedules.
 
-use super::{ProcessorError, Rows};
+use super::{ProcessorError, Rows, erased::records_of};
 use crate::{
     node::{Moment, Resources},
     store::{StateStore, StoreKey, TimerStore, Timers},
@@ -79,8 +79,8 @@ pub struct InitContext<'a> {
     pub(crate) ports: &'a [PortSpec],
     /// Whether the node lies below repartition topics alone, so that operator time is what they carry.
     pub(crate) is_time_carried: bool,
-    /// The timers asked for so far: keys to stores, of whatever type.
-    pub(crate) timers: Vec<Box<dyn Any>>,
+    /// The timers asked for so far: the name of each store, and a key to it.
+    pub(crate) timers: Vec<(String, Box<dyn Any>)>,
 }
 
 opaque_debug!(InitContext<'a>);
@@ -90,7 +90,7 @@ impl InitContext<'_> {
     ///
     /// # Errors
     ///
-    /// [`ProcessorError::Topology`] if no such store is connected, or it is of another type.
+    /// [`ProcessorError::NotConnected`], or [`ProcessorError::OtherStore`] if it is of another type.
     pub fn store<S: StateStore>(&self, name: &str) -> Result<StoreKey<S>, ProcessorError> {
         let index = self.connected(name)?;
         match self.resources.stores.get(index) {
@@ -118,11 +118,9 @@ impl InitContext<'_> {
     /// The place of a store that the topology connected to this processor.
     fn connected(&self, name: &str) -> Result<usize, ProcessorError> {
         let found = self.stores.iter().find(|(n, _)| &**n == name);
-        found.map(|(_, index)| *index).ok_or_else(|| {
-            ProcessorError::Topology(format!(
-                "store `{name}` is not connected to this processor; connect it when the processor is added"
-            ))
-        })
+        found
+            .map(|(_, index)| *index)
+            .ok_or_else(|| ProcessorError::NotConnected { store: name.to_owned() })
     }
 
     /// The timers that the topology connected to this processor, for [`Context::schedule_timer`](super::Context::schedule_timer). They fire in
@@ -130,16 +128,14 @@ impl InitContext<'_> {
     ///
     /// # Errors
     ///
-    /// [`ProcessorError::Topology`] as [`store`](Self::store), or if another processor has them.
+    /// As [`store`](Self::store), or [`ProcessorError::OtherTimers`].
     pub fn timers<K: Data>(&mut self, name: &str) -> Result<Timers<K>, ProcessorError> {
         let key = self.store::<TimerStore<K>>(name)?;
         if self.resources.timers.contains(&key.index()) {
-            return Err(ProcessorError::Topology(format!(
-                "the timers `{name}` are another processor's; give each its own"
-            )));
+            return Err(ProcessorError::OtherTimers { timers: name.to_owned() });
         }
         self.resources.timers.push(key.index());
-        self.timers.push(Box::new(key));
+        self.timers.push((name.to_owned(), Box::new(key)));
         Ok(Timers(key))
     }
 
@@ -147,18 +143,16 @@ impl InitContext<'_> {
     ///
     /// # Errors
     ///
-    /// [`ProcessorError::Topology`] if there is none, or it takes other records.
+    /// [`ProcessorError::NoChildPort`] if there is none, or it takes other records.
     pub fn child_port<K: Data, V: Data>(
         &self,
         name: &str,
     ) -> Result<ChildPort<K, V>, ProcessorError> {
         let wanted = TypeId::of::<Rows<K, V>>();
         let place = self.ports.iter().position(|(n, rows)| &**n == name && *rows == wanted);
-        let place = place.ok_or_else(|| {
-            let (key, value) = (std::any::type_name::<K>(), std::any::type_name::<V>());
-            ProcessorError::Topology(format!(
-                "this processor has no child port `{name}` for records with key `{key}` and value `{value}`"
-            ))
+        let place = place.ok_or_else(|| ProcessorError::NoChildPort {
+            port: name.to_owned(),
+            rows: records_of::<K, V>(),
         })?;
         Ok(ChildPort { place, rows: PhantomData })
     }
@@ -203,7 +197,7 @@ impl InitContext<'_> {
 
 fn not_a<S>(store: &str) -> ProcessorError {
     let wanted = std::any::type_name::<S>();
-    ProcessorError::Topology(format!("store `{store}` is not a {wanted}"))
+    ProcessorError::OtherStore { store: store.to_owned(), wanted }
 }
 
 pub(super) fn schedule(

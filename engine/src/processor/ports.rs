@@ -19,7 +19,7 @@ pub trait Ports: Sized + 'static {
     ///
     /// # Errors
     ///
-    /// [`ProcessorError::Topology`] if they are of another type.
+    /// [`ProcessorError::OtherRows`] if they are of another type.
     fn take(port: usize, payload: Box<dyn Payload>) -> Result<Self, ProcessorError>;
 }
 

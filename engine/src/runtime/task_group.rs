@@ -45,11 +45,12 @@ pub(super) struct TaskGroup {
 }
 
 fn failed(task: TaskId) -> impl Fn(ProcessorError) -> StreamsError {
-    move |source| match source {
-        ProcessorError::State(error) => StreamsError::State(error),
-        source @ (ProcessorError::Record { .. }
-        | ProcessorError::NullKey
-        | ProcessorError::Topology(_)) => StreamsError::Processor { task, source },
+    move |source| {
+        if let ProcessorError::State(error) = source {
+            StreamsError::State(error)
+        } else {
+            StreamsError::Processor { task, source }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use super::{
     letters::Letters, time_vector::TimeVector,
 };
 use crate::{
+    broken::broken,
     node::{Now, Resources},
     processor::ProcessorError,
     store::StoreBuilder,
@@ -128,9 +129,9 @@ impl Blueprint {
         committed: &mut Committed<'_>,
         positions: &Positions,
     ) -> Result<Task, ProcessorError> {
-        let missing =
-            || ProcessorError::Topology(format!("there is no sub-topology for task {id}"));
-        let sub = self.plan.subs.get(id.sub as usize).ok_or_else(missing)?;
+        let Some(sub) = self.plan.subs.get(id.sub as usize) else {
+            broken("a task's sub-topology is one of its plan")
+        };
         let builders = self.stores(sub);
         let mut stores = Vec::new();
         for builder in &builders {

@@ -79,10 +79,7 @@ impl Task {
         let mut commit = TaskCommit {
             positions: self.changed_positions(),
             outputs: self.outputs(),
-            dead_letters: self
-                .letters
-                .take()
-                .map_err(|full| ProcessorError::Topology(full.to_string()))?,
+            dead_letters: self.letters.take()?,
             ..TaskCommit::default()
         };
         for input in &mut self.inputs {
@@ -132,9 +129,7 @@ impl Task {
             if let (Some(vector), Some(saved)) = (&mut input.vector, saved)
                 && !vector.restore(saved)
             {
-                return Err(ProcessorError::Topology(format!(
-                    "the stored time of {topic} is damaged"
-                )));
+                return Err(ProcessorError::Damaged { name: topic.to_string() });
             }
         }
         Ok(())

@@ -498,8 +498,7 @@ impl Task {
             self.told.insert(index, told);
             self.resources.changed = true;
             let mark = TimeMark { sender: records.sender, time: slot.time, input };
-            let marked = records.take_marked(mark);
-            let marked = marked.map_err(|e| ProcessorError::Topology(e.to_string()))?;
+            let marked = records.take_marked(mark)?;
             sends.extend((0..).zip(marked).map(|(at, records)| (topic.clone(), at, records)));
         }
         Ok(sends)

@@ -110,9 +110,7 @@ impl<K: Data, V: Data> SharedRows for SentRows<K, V> {
 }
 
 fn refused(error: &SerdeError) -> ProcessorError {
-    ProcessorError::Topology(format!(
-        "a row for a repartition topic cannot be written, though its serde is exact: {error}; give it another serde"
-    ))
+    ProcessorError::NotExact(error.clone())
 }
 
 struct Unwritten(ProcessorError);
@@ -125,7 +123,7 @@ impl From<SerdeError> for Unwritten {
 
 impl From<SetFull> for Unwritten {
     fn from(full: SetFull) -> Self {
-        Self(ProcessorError::Topology(full.to_string()))
+        Self(full.into())
     }
 }
 

@@ -129,9 +129,7 @@ impl SinkRecords {
         self.bytes += records.size_bytes() - before;
         pushed.map_err(|why| match why {
             Unwritten::Bad(cause) => unwritten(&cause),
-            Unwritten::Full => ProcessorError::Topology(
-                "a commit holds more than 4 GiB for one partition; commit more often".into(),
-            ),
+            Unwritten::Full => SetFull.into(),
         })
     }
 

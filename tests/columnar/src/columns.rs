@@ -35,14 +35,11 @@ impl<K: Data, V: Data> Columns<K, V> {
     ///
     /// # Errors
     ///
-    /// [`ProcessorError::Topology`] if it holds others.
+    /// [`ProcessorError::OtherRows`] if it holds others.
     pub fn of(payload: Box<dyn Payload>) -> Result<Self, ProcessorError> {
         let columns = payload.into_any().downcast::<Self>();
-        columns.map(|columns| *columns).map_err(|_| {
-            let columns = std::any::type_name::<Self>();
-            ProcessorError::Topology(format!(
-                "a node takes {columns}, but its parent forwards others"
-            ))
+        columns.map(|columns| *columns).map_err(|_| ProcessorError::OtherRows {
+            wanted: std::any::type_name::<Self>().to_owned(),
         })
     }
 
