@@ -2,12 +2,14 @@
 
 use crate::{
     DefaultSerde, KStream, KTable, Materialized,
-    operator::TableSource,
+    operator::Fold,
     plan::{OperatorKind, Plan},
-    table::Stored,
+    table::{Change, OldValues, Stored},
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
+    kernel::Table,
+    processor::Rows,
     store::{KeyValueStore, StoreBuilder},
     topology::{Consumed, Topology, TopologyError},
 };
@@ -135,10 +137,13 @@ impl StreamsBuilder {
         ));
         let source = plan.source(topic, consumed.nullable());
         let step = plan.step(OperatorKind::Table, &[source]).with_store(&store);
-        let name = Arc::clone(&store);
-        let node = plan.table_operator::<K, Option<V>, _>(step, move |context, old_values| {
-            Ok(TableSource::<K, V>::new(context.store(&name)?, old_values))
-        });
+        let (name, keys) = (Arc::clone(&store), SharedSerde::clone(&key));
+        let newest = Arc::new(|_: &K, value: Option<V>, _: Option<V>| value);
+        let node =
+            plan.node::<Rows<K, Option<V>>, Rows<K, Change<V>>, _>(step, move |context, old| {
+                let skin = Fold::<K, Option<V>, V, _, ()>::new(&newest, &keys);
+                Table::open(skin, &name, old == OldValues::Sent, context)
+            });
         let view = Arc::new(Stored(store));
         KTable { plan: plan.clone(), node, key: Some(key), value: Some(value), view, stored: true }
     }

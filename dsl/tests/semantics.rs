@@ -2,14 +2,15 @@
 //!
 //! Records are written `key=value@timestamp`, windowed keys `key[start]`, deletions `key=-@timestamp`.
 
-use headwater_core::serde::{Nullable, SharedSerde, for_type};
+use headwater_core::serde::{Json, Nullable, SharedSerde, for_type};
 use headwater_dsl::{
-    EmitStrategy, KGroupedStream, KStream, KTable, Materialized, StreamsBuilder, TimeWindows,
+    EmitStrategy, Grouped, KGroupedStream, KStream, KTable, Materialized, StreamsBuilder,
+    TimeWindows,
 };
 use headwater_engine::{
     runtime::StreamsConfig,
     store::{Windowed, WindowedSerde},
-    topology::Topology,
+    topology::{Consumed, Topology},
 };
 use headwater_testkit::{TestOutputTopic, TopologyTestDriver};
 use std::{collections::BTreeMap, error::Error, fmt::Display, sync::Arc, time::Duration};
@@ -417,5 +418,29 @@ fn an_aggregate_of_none_returns_after_a_crash_and_a_negative_zero_too() -> Outco
         let store = driver.key_value_store::<String, Option<i64>>("longest")?;
         assert_eq!(store.get(&"a".into())?.map(|stored| stored.value), Some(None));
     }
+    Ok(())
+}
+
+/// A key is the bytes that the store's serde writes, not those in the log: JSON has several forms of one number.
+#[test]
+fn a_key_is_one_however_the_log_wrote_it() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let keys: SharedSerde<f64> = Arc::new(Json);
+    let stream = builder.stream_with("in", Consumed::with(Arc::clone(&keys), for_type::<i64>()));
+    let grouped = stream.group_by_key_with(Grouped::with(Arc::clone(&keys), for_type()));
+    grouped.count(Materialized::named("c").with_caching_disabled()).to_stream().to("out");
+    let driver = TopologyTestDriver::new(builder.build()?)?;
+    let input = driver.input_topic::<String, i64>("in");
+    for key in ["1.0", "1", "1.00", "2", "1e0"] {
+        input.pipe_input(key.into(), 0, 0)?;
+    }
+    let mut output = driver.output_topic_with("out", keys, for_type::<i64>());
+    let counts: Vec<_> = output
+        .read_records_to_list()?
+        .into_iter()
+        .map(|row| (row.key.to_string(), row.value))
+        .collect();
+    let expected = [("1", 1), ("1", 2), ("1", 3), ("2", 1), ("1", 4)];
+    assert_eq!(counts, expected.map(|(key, count)| (key.to_owned(), count)));
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! | [`topology`] | nodes, sub-topologies, the ends where bytes become rows |
 //! | [`processor`] | what an operator's author sees |
 //! | [`node`] | what the graph is made of, and the batches between: for a second form of rows |
-//! | [`kernel`] | windows and aggregations, over the bytes of keys, for any form of rows |
+//! | [`kernel`] | tables, windows and aggregations, over the bytes of keys, for any form of rows |
 //! | [`store`] | typed stores: cached, written behind |
 //! | `task` | one partition of a sub-topology, as a state machine without I/O |
 //! | [`runtime`] | threads that drive tasks, and the commit of all of them |

@@ -11,37 +11,12 @@ use headwater_core::{
 };
 use headwater_engine::{
     broken,
-    kernel::{Skin, Update},
+    kernel::{Place, Skin, Update},
     node::Payload,
     processor::{Ports, ProcessorError, Record, Rows},
-    store::{KeyBatch, Window, Windowed},
+    store::KeyBatch,
 };
 use std::{mem::take, sync::Arc, vec};
-
-/// Where a result lies: makes its key from that of the rows.
-pub(crate) trait Place<K>: Send + 'static {
-    /// The key of results.
-    type Key: Data;
-
-    /// The key of a result here.
-    fn place(self, key: K) -> Self::Key;
-}
-
-impl<K: Data> Place<K> for () {
-    type Key = K;
-
-    fn place(self, key: K) -> K {
-        key
-    }
-}
-
-impl<K: Data> Place<K> for Window {
-    type Key = Windowed<K>;
-
-    fn place(self, key: K) -> Windowed<K> {
-        Windowed { key, window: self }
-    }
-}
 
 /// Folds rows with `fold`, which gets the aggregate so far, if there is one, and gives none to delete it.
 pub(crate) struct Fold<K, V, A, F, P: Place<K>> {

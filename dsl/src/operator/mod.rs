@@ -19,7 +19,6 @@ mod peek;
 mod refused;
 mod select_key;
 mod table_join;
-mod table_source;
 mod table_values;
 mod to_stream;
 
@@ -36,6 +35,5 @@ pub(crate) use pass::Pass;
 pub(crate) use peek::Peek;
 pub(crate) use select_key::SelectKey;
 pub(crate) use table_join::{LeftTableJoin, TableJoin};
-pub(crate) use table_source::TableSource;
 pub(crate) use table_values::{Needless, TableValues};
 pub(crate) use to_stream::ToStream;

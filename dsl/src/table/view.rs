@@ -53,11 +53,11 @@ impl<K: Data, V: Data> Lookup<K, V> for StoreKey<KeyValueStore<K, V>> {
     ) -> Result<Vec<Found<V>>, ProcessorError> {
         let store = stores.get(*self);
         let slots = store.locate(keys.iter().copied())?;
-        let found = |(key, slot): (&&K, Option<Slot>)| match slot {
+        let found = |(row, slot): (usize, Option<Slot>)| match slot {
             Some(slot) => Ok(store.get_at(slot)),
-            None => store.refusal(key).map_or(Ok(None), Err),
+            None => store.refusal(row).map_or(Ok(None), Err),
         };
-        Ok(keys.iter().zip(slots).map(found).collect())
+        Ok(slots.into_iter().enumerate().map(found).collect())
     }
 }
 
@@ -86,11 +86,11 @@ impl<K: Data, V: Data> Lookup<Windowed<K>, V> for StoreKey<WindowStore<K, V>> {
         let store = stores.get(*self);
         let start_of = |row: usize| keys.get(row).map(|key| key.window.start);
         let slots = store.locate(keys.iter().map(|key| &key.key), start_of)?;
-        let found = |(key, slot): (&&Windowed<K>, Option<WindowSlot>)| match slot {
+        let found = |(row, slot): (usize, Option<WindowSlot>)| match slot {
             Some(slot) => Ok(store.get_at(slot)),
-            None => store.refusal(&key.key).map_or(Ok(None), Err),
+            None => store.refusal(row).map_or(Ok(None), Err),
         };
-        Ok(keys.iter().zip(slots).map(found).collect())
+        Ok(slots.into_iter().enumerate().map(found).collect())
     }
 }
 

@@ -117,6 +117,11 @@ impl Refused {
         self.rows.into_iter().try_for_each(|(origin, why)| context.reject(origin, why.into()))
     }
 
+    /// Adds a row that the store does not take.
+    pub(super) fn add(&mut self, origin: u32, why: StoreError) {
+        self.rows.push((origin, why));
+    }
+
     /// Adds an update of a key to the results of `skin`, if it may be one.
     pub(super) fn push_entry<S: Skin>(
         &mut self,
@@ -166,7 +171,7 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
     for (row, (stamp, slot)) in batch.stamps.iter().zip(slots).enumerate() {
         let Some(slot) = slot else {
             match entries.refusal(&batch.keys, row) {
-                Some(why) => refused.rows.push((stamp.origin, why)),
+                Some(why) => refused.add(stamp.origin, why),
                 None => refused.late += 1,
             }
             continue;
@@ -189,7 +194,7 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
             (Ok(Some(update)), _) => skin.push(row, update),
             (Ok(None), Folded::HeldBack) => entries.keep_headers(slot, skin.headers()),
             (Ok(None), _) => {}
-            (Err(why), _) => refused.rows.push((stamp.origin, why)),
+            (Err(why), _) => refused.add(stamp.origin, why),
         }
     }
     refused

@@ -1,11 +1,12 @@
-//! Windows and aggregations, written once: over the bytes of keys, timestamps, operator time, and a value that only its
+//! Tables, windows and aggregations, written once: over the bytes of keys, timestamps, operator time, and a value that only its
 //! skin knows.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`skin`](Skin) | how a form of rows gives the kernel its keys, folds a row, and takes results |
 //! | `fold` | the rows of a batch into the entries of a store |
-//! | `aggregate` | one value of each key |
+//! | `table` | the newest value of each key |
+//! | `aggregate` | one value of each key, folded |
 //! | `windowed`, `updates`, `finals` | one value of each key and window: each update, or one final |
 //! | `window_time` | which windows are open, which close, and what time is passed on |
 //!
@@ -27,12 +28,14 @@ mod aggregate;
 mod finals;
 mod fold;
 mod skin;
+mod table;
 mod updates;
 mod window_time;
 mod windowed;
 
 pub use aggregate::Aggregate;
 pub use finals::WindowedFinals;
-pub use skin::{Emit, Skin, Update};
+pub use skin::{Emit, Place, Skin, Update};
+pub use table::Table;
 pub use updates::WindowedUpdates;
 pub use windowed::Windows;

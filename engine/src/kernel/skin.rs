@@ -1,6 +1,10 @@
 //! What makes the kernel's operators those of one form of rows.
 
-use crate::{node::Payload, processor::ProcessorError, store::KeyBatch};
+use crate::{
+    node::Payload,
+    processor::ProcessorError,
+    store::{KeyBatch, Window, Windowed},
+};
 use headwater_core::{
     record::{Headers, Timestamp},
     serde::{Data, SerdeError},
@@ -11,7 +15,7 @@ use headwater_core::{
 /// The kernel calls [`begin`](Self::begin) once a batch, [`fold`](Self::fold) for its rows in ascending order, leaving out
 /// those that are late or have no key, and [`push`](Self::push) right after the fold of the row that it is about.
 pub trait Skin: Send + 'static {
-    /// Where a result lies beside its key: a [`Window`](crate::store::Window), or `()`.
+    /// Where a result lies beside its key: a [`Window`], or `()`.
     type Place;
     /// What is kept of a key.
     type Value: Data;
@@ -57,6 +61,31 @@ pub trait Skin: Send + 'static {
 
     /// Gives the results, if there are any.
     fn take(&mut self) -> Option<Box<dyn Payload>>;
+}
+
+/// Where a result lies beside its key, which makes its key of that of the rows.
+pub trait Place<K>: Send + 'static {
+    /// The key of results.
+    type Key: Data;
+
+    /// The key of a result here.
+    fn place(self, key: K) -> Self::Key;
+}
+
+impl<K: Data> Place<K> for () {
+    type Key = K;
+
+    fn place(self, key: K) -> K {
+        key
+    }
+}
+
+impl<K: Data> Place<K> for Window {
+    type Key = Windowed<K>;
+
+    fn place(self, key: K) -> Windowed<K> {
+        Windowed { key, window: self }
+    }
 }
 
 /// When updates come out, and with what.

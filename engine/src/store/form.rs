@@ -109,14 +109,6 @@ impl<K: Data> Keys<K> {
         self.id.refused_key(source)
     }
 
-    /// Why a store has no place for `key`, if it has none.
-    pub(super) fn refusal(&self, key: &K, scratch: &mut Vec<u8>) -> Option<StoreError> {
-        self.write(key, scratch).err().or_else(|| {
-            let refused = self.check()?(scratch).err()?;
-            Some(self.id.refused_key(refused))
-        })
-    }
-
     /// The part of a key's bytes that decides its partition.
     pub(crate) fn placed_by<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
         self.serde.placed_by(bytes)

@@ -95,7 +95,7 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     }
 
     /// Where the store holds each of `keys`, having read what the cache lacked in one go: good for
-    /// [`get_at`](Self::get_at) and [`update_at`](Self::update_at) until the call of the processor ends. A key that is
+    /// [`get_at`](Self::get_at) until the call of the processor ends. A key that is
     /// null, or has no form in bytes that can be read back, is nowhere; [`refusal`](Self::refusal) says which.
     ///
     /// # Errors
@@ -112,9 +112,10 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
         self.entries.locate(&self.batch)
     }
 
-    /// Why [`locate`](Self::locate) has no place for `key`, if it has none.
-    pub fn refusal(&mut self, key: &K) -> Option<StoreError> {
-        self.keys.refusal(key, &mut self.scratch)
+    /// Why [`locate`](Self::locate) had no place for the key of a row, if it had none.
+    #[must_use]
+    pub fn refusal(&self, row: usize) -> Option<StoreError> {
+        self.entries.refusal(&self.batch, row)
     }
 
     /// As [`get`](Self::get), for a key that was located in the same call of the processor.
@@ -125,47 +126,6 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     pub fn get_at(&mut self, slot: Slot) -> Option<ValueAndTimestamp<V>> {
         let (value, timestamp) = self.entries.get(slot);
         value.map(|value| ValueAndTimestamp::of(value, timestamp))
-    }
-
-    /// As [`update`](Self::update), for a key that was located in the same call of the processor.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Value`] if the new value cannot be kept; the old one then still is.
-    ///
-    /// # Panics
-    ///
-    /// If it was not.
-    pub fn update_at<R>(
-        &mut self,
-        slot: Slot,
-        change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
-    ) -> Result<R, StoreError> {
-        self.entries.update(slot, change)
-    }
-
-    /// As [`put`](Self::put) for many keys, whose places are found all at once. `value_of` gives each row's value and
-    /// timestamp, and is not asked for a key that is null or has no form in bytes.
-    ///
-    /// # Errors
-    ///
-    /// Of each row, as [`put`](Self::put).
-    pub fn put_all<'k>(
-        &mut self,
-        keys: impl Iterator<Item = &'k K> + Clone,
-        value_of: impl FnMut(usize) -> (Option<V>, Timestamp),
-    ) -> Vec<Result<(), StoreError>>
-    where
-        K: 'k,
-    {
-        self.keys.write_all(keys.clone(), &mut self.batch);
-        let mut put = self.entries.put_all(&self.batch, value_of);
-        for ((key, put), written) in keys.zip(&mut put).zip(self.batch.iter()) {
-            if written.is_none() {
-                *put = self.keys.write(key, &mut self.scratch);
-            }
-        }
-        put
     }
 
     /// The entries whose keys lie within `range`, by their keys' bytes; see [`KeyValueBytes::scan`].

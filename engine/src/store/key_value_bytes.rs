@@ -161,28 +161,29 @@ impl<V: Data> KeyValueBytes<V> {
         self.cache.changed(slot, length, old);
     }
 
-    /// As [`put`](Self::put) for many keys, whose places are found all at once. `value_of` gives each row's value and
-    /// timestamp. A row without a key has nothing put.
+    /// Where the cache holds the key of each row, all found at once and nothing read: good for
+    /// [`put_found`](Self::put_found) until the call of the processor ends.
+    #[must_use]
+    pub fn find(&self, keys: &KeyBatch) -> Vec<Option<Slot>> {
+        find_all(|_| Some(&self.cache), keys).into_iter().map(|slot| slot.map(Slot)).collect()
+    }
+
+    /// As [`put`](Self::put), for a key that was found, or was not.
     ///
     /// # Errors
     ///
-    /// Of each row, as [`put`](Self::put).
-    pub fn put_all(
+    /// As [`put`](Self::put).
+    pub fn put_found(
         &mut self,
-        keys: &KeyBatch,
-        mut value_of: impl FnMut(usize) -> (Option<V>, Timestamp),
-    ) -> Vec<Result<(), StoreError>> {
-        let slots = find_all(|_| Some(&self.cache), keys);
-        let rows = keys.iter().zip(slots).enumerate();
-        let puts = rows.map(|(row, (key, slot))| {
-            let Some(key) = key else { return Ok(()) };
-            let (value, timestamp) = value_of(row);
-            let Some(slot) = slot else { return self.put(key, value, timestamp) };
-            let length = self.form.check(value.as_ref())?;
-            self.set(slot, value, timestamp, length);
-            Ok(())
-        });
-        puts.collect()
+        found: Option<Slot>,
+        key: &[u8],
+        value: Option<V>,
+        timestamp: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Some(Slot(slot)) = found else { return self.put(key, value, timestamp) };
+        let length = self.form.check(value.as_ref())?;
+        self.set(slot, value, timestamp, length);
+        Ok(())
     }
 
     /// Keeps from now on, for [`take_updates`](Self::take_updates), the values that entries had at the last flush.

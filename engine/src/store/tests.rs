@@ -121,8 +121,9 @@ fn a_null_key_has_no_place_and_is_not_the_empty_key() {
     assert!(matches!(store.update(&None, add), Err(StoreError::NullKey)));
     assert_eq!(store.get(&None).unwrap(), None);
     assert_eq!(store.all().unwrap().len(), 1);
-    assert!(matches!(store.refusal(&None), Some(StoreError::NullKey)));
-    assert!(store.refusal(&Some(String::new())).is_none());
+    store.locate([None, Some(String::new())].iter()).unwrap();
+    assert!(matches!(store.refusal(0), Some(StoreError::NullKey)));
+    assert!(store.refusal(1).is_none());
 }
 
 #[test]
@@ -178,7 +179,7 @@ fn a_flush_gives_the_headers_of_the_last_record() {
     let mut headers = Headers::new();
     headers.add("trace", Some(vec![0; 1_000]));
     let mut update = |place: usize, headers: Option<&Headers>| {
-        store.update_at(slots[place], add).unwrap();
+        store.by_bytes().update(slots[place], add).unwrap();
         store
             .by_bytes()
             .keep_headers(slots[place], headers.map(|headers| Box::new(headers.clone())));
@@ -202,11 +203,17 @@ fn many_values_are_put_as_one_by_one_and_nothing_is_read() {
     shard.take_looked_up();
     let rows = keys("a b a ∅ c b");
     let values = [Some(0), Some(1), Some(2), Some(3), Some(4), None];
-    let put = store.put_all(rows.iter(), |row| (values[row], 5));
-    let refused: Vec<_> = put.into_iter().map(|put| put.err().map(|e| e.to_string())).collect();
+    let mut batch = KeyBatch::default();
+    for row in &rows {
+        batch.push(|out| for_type::<Option<String>>().serialize(row, out));
+    }
+    let entries = store.by_bytes();
+    let found = entries.find(&batch);
+    assert_eq!(found.iter().flatten().count(), 0, "nothing is cached");
+    for ((key, found), value) in batch.iter().zip(found).zip(values) {
+        key.into_iter().for_each(|key| entries.put_found(found, key, value, 5).unwrap());
+    }
     assert!(shard.take_looked_up().is_empty());
-    let null = Some(StoreError::NullKey.to_string());
-    assert_eq!(refused, [None, None, None, null, None, None]);
     let left: Vec<_> = store.all().unwrap().into_iter().map(|(key, v)| (key, v.value)).collect();
     assert_eq!(left, [(Some("a".to_owned()), 2), (Some("c".to_owned()), 4)]);
 }
@@ -368,9 +375,10 @@ fn a_new_key_that_cannot_be_read_back_has_no_place() {
             assert!(matches!(store.update(&key, add), Err(StoreError::Key { .. })));
             assert!(matches!(store.put(&key, Some(1), 0), Err(StoreError::Key { .. })));
             assert!(matches!(store.get(&key), Err(StoreError::Key { .. })));
-            assert!(matches!(store.refusal(&key), Some(StoreError::Key { .. })));
         }
         let slots = store.locate([3, 2, 101, 4, 3].iter()).unwrap();
+        let refused = (0..5).map(|row| matches!(store.refusal(row), Some(StoreError::Key { .. })));
+        assert!(refused.eq(slots.iter().map(Option::is_none)));
         assert_eq!(
             slots.iter().map(Option::is_some).collect::<Vec<_>>(),
             [false, true, false, true, false]

@@ -118,9 +118,10 @@ impl<K: Data, V: Data> WindowStore<K, V> {
         self.windows.locate(&starts, &self.batch)
     }
 
-    /// Why [`locate`](Self::locate) has no place for `key`, if it has none.
-    pub fn refusal(&mut self, key: &K) -> Option<StoreError> {
-        self.keys.refusal(key, &mut self.scratch)
+    /// Why [`locate`](Self::locate) had no place for the key of a row, if it had none.
+    #[must_use]
+    pub fn refusal(&self, row: usize) -> Option<StoreError> {
+        self.windows.refusal(&self.batch, row)
     }
 
     /// As [`fetch`](Self::fetch), for a key that was located since windows were last removed.

@@ -1,46 +1,50 @@
-//! The kernel under columns gives what it gives under the typed builder: a windowed count, its updates with caching or
-//! without and its finals, above and below a repartition, over several partitions, batches of any size and kills. Outputs,
-//! dead letters and the store's changelog are compared byte for byte, and what was dropped by number.
+//! The kernel under columns gives what it gives under the typed builder: a table, sums, and sums in windows, their updates
+//! with caching or without and their finals, above and below a repartition, over several partitions, batches of any size
+//! and kills. Outputs, dead letters and the store's changelog are compared byte for byte, and what was dropped by number.
 
 use headwater_core::{
     ports::log::{Append, Commit, Log},
     record::{Headers, RecordSetBuilder, TopicName, TopicPartition, murmur2_partition},
-    serde::{SharedSerde, for_type},
+    serde::{Data, SharedSerde, for_type},
 };
 use headwater_dsl::{EmitStrategy, Materialized, StreamsBuilder, TimeWindows};
 use headwater_engine::{
-    kernel::{Emit, WindowedFinals, WindowedUpdates, Windows},
+    kernel::{Aggregate, Emit, Table, WindowedFinals, WindowedUpdates, Windows},
     node::Node,
     runtime::StreamsConfig,
-    store::{WindowStore, Windowed, WindowedSerde},
-    topology::{Port, Topic, Topology, TopologyError},
+    store::{KeyValueStore, Window, WindowStore, Windowed, WindowedSerde},
+    topology::{Consumed, Decoder, Encoder, Port, Topic, Topology, TopologyError},
 };
 use headwater_testkit::TopologyTestDriver;
 use headwater_tests_columnar::{
-    ColumnDecoder, ColumnEncoder, Columns, CountSkin, Filter, SelectKey,
+    ColumnDecoder, ColumnEncoder, Columns, Filter, FoldSkin, SelectKey,
 };
 use proptest::prelude::*;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 type Key = Option<String>;
 type Taken = Columns<Key, i64>;
-type Counts = Columns<Windowed<Key>, Option<i64>>;
 
-const SIZE_MS: u64 = 10;
+/// What is kept of each key, and when it comes out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kept {
+    /// The newest value.
+    Newest,
+    /// The sum, or that of each window.
+    Sums { windows: Option<Windows>, out: Out },
+}
 
-/// When counts come out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Out {
     Updates,
     CachedUpdates,
+    /// Of windows alone.
     Finals,
 }
 
-/// A windowed count.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
-    out: Out,
-    grace_ms: u64,
+    kept: Kept,
     repartitions: bool,
 }
 
@@ -64,93 +68,184 @@ fn key_of(value: &i64) -> Key {
     (value % 7 != 0).then(|| format!("n{}", value.rem_euclid(4)))
 }
 
+fn add(value: &i64, so_far: Option<i64>) -> Option<i64> {
+    Some(so_far.unwrap_or(0) + value)
+}
+
 fn typed(shape: Shape) -> Result<Topology, TopologyError> {
-    let builder = StreamsBuilder::new();
+    let (builder, store) = (StreamsBuilder::new(), Materialized::named("kept"));
+    let Kept::Sums { windows, out } = shape.kept else {
+        builder
+            .table_with::<Key, i64>("in", Consumed::default(), store)
+            .named("keep")
+            .to_stream()
+            .to("out");
+        return builder.build();
+    };
     let mut stream = builder.stream::<Key, i64>("in").filter(|_, value| keeps(value));
     if shape.repartitions {
         stream = stream.select_key(|_, value| key_of(value));
     }
-    let (size, grace) = (Duration::from_millis(SIZE_MS), Duration::from_millis(shape.grace_ms));
-    let store = Materialized::named("counts");
-    let (emit, store) = match shape.out {
-        Out::Updates => (EmitStrategy::on_window_update(), store.with_caching_disabled()),
-        Out::CachedUpdates => (EmitStrategy::on_window_update(), store),
-        Out::Finals => (EmitStrategy::on_window_close(), store),
-    };
-    let windows = TimeWindows::of_size_and_grace(size, grace);
-    let counts = stream.group_by_key().windowed_by(windows).emit_strategy(emit).count(store);
-    counts.named("count").to_stream().to("out");
+    let store = if out == Out::Updates { store.with_caching_disabled() } else { store };
+    let (grouped, sum) = (stream.group_by_key(), |so_far: i64, value: i64| so_far + value);
+    if let Some(Windows { size_ms, grace_ms, .. }) = windows {
+        let ms = |ms: i64| Duration::from_millis(ms.cast_unsigned());
+        let emit = match out {
+            Out::Updates | Out::CachedUpdates => EmitStrategy::on_window_update(),
+            Out::Finals => EmitStrategy::on_window_close(),
+        };
+        let windows = TimeWindows::of_size_and_grace(ms(size_ms), ms(grace_ms));
+        let sums = grouped.windowed_by(windows).emit_strategy(emit).reduce(sum, store);
+        sums.named("keep").to_stream().to("out");
+    } else {
+        grouped.reduce(sum, store).named("keep").to_stream().to("out");
+    }
     builder.build()
 }
 
-fn columnar(shape: Shape) -> Result<Topology, TopologyError> {
-    let (keys, values): (SharedSerde<Key>, SharedSerde<i64>) = (for_type(), for_type());
-    let (read, write) = (ColumnDecoder::new(&keys, &values), ColumnEncoder::new(&keys, &values));
-    let mut topology = Topology::new();
-    let external = |name| Ok::<_, TopologyError>(Topic::External(TopicName::new(name)?));
-    topology.add_payload_source::<Taken>("in", external("in")?, move || Box::new(read.clone()))?;
-    topology.add_node::<Taken>(
-        "filter",
-        |_| Ok(Box::new(Filter::<Key, i64>::new(keeps))),
-        &[Port::of::<Taken>(&["in"])],
-    )?;
-    let mut last = "filter";
-    if shape.repartitions {
-        let topic = Topic::Repartition(TopicName::new("counts")?);
-        topology.add_node::<Taken>(
+/// The same, columnar.
+struct Columnar {
+    topology: Topology,
+    keys: SharedSerde<Key>,
+}
+
+impl Columnar {
+    fn of(shape: Shape) -> Result<Topology, TopologyError> {
+        let mut drawn = Self { topology: Topology::new(), keys: for_type() };
+        match shape.kept {
+            Kept::Newest => drawn.newest()?,
+            Kept::Sums { windows, out } => {
+                let above = drawn.above(shape.repartitions)?;
+                match windows {
+                    Some(windows) => drawn.windowed(above, windows, out)?,
+                    None => drawn.sums(above, out == Out::CachedUpdates)?,
+                }
+            }
+        }
+        Ok(drawn.topology)
+    }
+
+    /// Reads a topic.
+    fn source<V: Data>(
+        &mut self,
+        name: &str,
+        topic: Topic,
+        values: &SharedSerde<V>,
+    ) -> Result<(), TopologyError> {
+        let decoder = ColumnDecoder::new(&self.keys, values);
+        let make = move || Box::new(decoder.clone()) as Box<dyn Decoder>;
+        self.topology.add_payload_source::<Columns<Key, V>>(name, topic, make).map(drop)
+    }
+
+    /// Writes a topic.
+    fn sink<K: Data, V: Data>(
+        &mut self,
+        name: &str,
+        topic: Topic,
+        (keys, values): (&SharedSerde<K>, &SharedSerde<V>),
+        parent: &str,
+    ) -> Result<(), TopologyError> {
+        let encoder = ColumnEncoder::new(keys, values);
+        let make = move || Box::new(encoder.clone()) as Box<dyn Encoder>;
+        self.topology.add_payload_sink::<Columns<K, V>>(name, topic, make, &[parent]).map(drop)
+    }
+
+    /// A filter, and another key where there is a repartition; gives the last node.
+    fn above(&mut self, repartitions: bool) -> Result<&'static str, TopologyError> {
+        let (keys, values) = (SharedSerde::clone(&self.keys), for_type::<i64>());
+        self.source("in", external("in")?, &values)?;
+        self.topology.add_node::<Taken>(
+            "filter",
+            |_| Ok(Box::new(Filter::<Key, i64>::new(keeps))),
+            &[Port::of::<Taken>(&["in"])],
+        )?;
+        if !repartitions {
+            return Ok("filter");
+        }
+        self.topology.add_node::<Taken>(
             "key",
             |_| Ok(Box::new(SelectKey::<Key, i64, Key>::new(key_of))),
             &[Port::of::<Taken>(&["filter"])],
         )?;
-        topology.add_payload_sink::<Taken>(
-            "sink",
-            topic.clone(),
-            move || Box::new(write.clone()),
-            &["key"],
-        )?;
-        let read = ColumnDecoder::new(&keys, &values);
-        topology.add_payload_source::<Taken>("source", topic, move || Box::new(read.clone()))?;
-        last = "source";
+        let topic = Topic::Repartition(TopicName::new("kept")?);
+        self.sink("sink", topic.clone(), (&keys, &values), "key")?;
+        self.source("source", topic, &values)?;
+        Ok("source")
     }
-    let windows = Windows {
-        size_ms: SIZE_MS.cast_signed(),
-        grace_ms: shape.grace_ms.cast_signed(),
-        retention_ms: 0,
-    };
-    let skin_keys = SharedSerde::clone(&keys);
-    topology.add_node::<Counts>(
-        "count",
-        move |context| {
-            let skin = CountSkin::<Key, i64>::new(&skin_keys);
-            let emit = Emit { is_cached: shape.out == Out::CachedUpdates, with_old: false };
-            Ok(match shape.out {
-                Out::Finals => Box::new(WindowedFinals::open(skin, "counts", windows, context)?)
-                    as Box<dyn Node>,
-                Out::Updates | Out::CachedUpdates => {
-                    Box::new(WindowedUpdates::open(skin, "counts", windows, emit, context)?)
-                }
-            })
-        },
-        &[Port::of::<Taken>(&[last])],
-    )?;
-    let store = WindowStore::builder("counts", SharedSerde::clone(&keys), values);
-    topology.add_state_store(store, &["count"])?;
-    let windowed: SharedSerde<Windowed<Key>> =
-        Arc::new(WindowedSerde::new(keys, SIZE_MS.cast_signed()));
-    let write = ColumnEncoder::new(&windowed, &for_type::<Option<i64>>());
-    topology.add_payload_sink::<Counts>(
-        "out",
-        external("out")?,
-        move || Box::new(write.clone()),
-        &["count"],
-    )?;
-    Ok(topology)
+
+    fn newest(&mut self) -> Result<(), TopologyError> {
+        type Updates = Columns<Key, Option<i64>>;
+        let keys = SharedSerde::clone(&self.keys);
+        self.source::<Option<i64>>("in", external("in")?, &for_type())?;
+        self.topology.add_node::<Updates>(
+            "keep",
+            move |context| {
+                let skin = FoldSkin::<Key, Option<i64>, i64, ()>::new(&keys, |value, _| *value);
+                Ok(Box::new(Table::open(skin, "kept", false, context)?))
+            },
+            &[Port::of::<Updates>(&["in"])],
+        )?;
+        self.keep()
+    }
+
+    fn sums(&mut self, above: &str, is_cached: bool) -> Result<(), TopologyError> {
+        let keys = SharedSerde::clone(&self.keys);
+        self.topology.add_node::<Columns<Key, Option<i64>>>(
+            "keep",
+            move |context| {
+                let skin = FoldSkin::<Key, i64, i64, ()>::new(&keys, add);
+                let emit = Emit { is_cached, with_old: false };
+                Ok(Box::new(Aggregate::open(skin, "kept", emit, context)?))
+            },
+            &[Port::of::<Taken>(&[above])],
+        )?;
+        self.keep()
+    }
+
+    /// The store of what is not windowed, and the sink below.
+    fn keep(&mut self) -> Result<(), TopologyError> {
+        let keys = SharedSerde::clone(&self.keys);
+        let store = KeyValueStore::builder("kept", SharedSerde::clone(&keys), for_type::<i64>());
+        self.topology.add_state_store(store, &["keep"])?;
+        self.sink("out", external("out")?, (&keys, &for_type::<Option<i64>>()), "keep")
+    }
+
+    fn windowed(&mut self, above: &str, windows: Windows, out: Out) -> Result<(), TopologyError> {
+        let keys = SharedSerde::clone(&self.keys);
+        self.topology.add_node::<Columns<Windowed<Key>, Option<i64>>>(
+            "keep",
+            move |context| {
+                let skin = FoldSkin::<Key, i64, i64, Window>::new(&keys, add);
+                let emit = Emit { is_cached: out == Out::CachedUpdates, with_old: false };
+                Ok(match out {
+                    Out::Finals => {
+                        let node = WindowedFinals::open(skin, "kept", windows, context)?;
+                        Box::new(node) as Box<dyn Node>
+                    }
+                    Out::Updates | Out::CachedUpdates => {
+                        Box::new(WindowedUpdates::open(skin, "kept", windows, emit, context)?)
+                    }
+                })
+            },
+            &[Port::of::<Taken>(&[above])],
+        )?;
+        let keys = SharedSerde::clone(&self.keys);
+        let store = WindowStore::builder("kept", SharedSerde::clone(&keys), for_type::<i64>());
+        self.topology.add_state_store(store, &["keep"])?;
+        let windowed: SharedSerde<Windowed<Key>> =
+            Arc::new(WindowedSerde::new(keys, windows.size_ms));
+        self.sink("out", external("out")?, (&windowed, &for_type::<Option<i64>>()), "keep")
+    }
+}
+
+fn external(name: &str) -> Result<Topic, TopologyError> {
+    Ok(Topic::External(TopicName::new(name)?))
 }
 
 /// A record as the log holds it: timestamp, key, value, headers.
 type Row = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<u8>);
 
-/// What a run leaves: records by partition, and how many were dropped at the count.
+/// What a run leaves: records by partition, and how many were dropped where they are kept.
 type Left = (BTreeMap<String, Vec<Row>>, u64);
 
 struct Run {
@@ -173,7 +268,9 @@ impl Run {
             let value = value.map_or(b"bad".to_vec(), |value| value.to_be_bytes().to_vec());
             let partition = key.as_ref().map_or(0, |key| murmur2_partition(key, self.partitions));
             let set = sets.entry(partition).or_default();
-            set.push(*at, key.as_deref(), Some(&value), &Headers::new()).expect("it fits");
+            // Null deletes a row of a table, and is no number.
+            let value = Some(&value[..]).filter(|_| at % 11 > 0);
+            set.push(*at, key.as_deref(), value, &Headers::new()).expect("it fits");
         }
         let append = |(partition, records): (u32, RecordSetBuilder)| Append {
             partition: TopicPartition::new(TopicName::new("in").expect("a name"), partition),
@@ -225,7 +322,7 @@ impl Run {
                 left.insert(at.to_string(), rows.collect());
             }
         }
-        (left, self.driver.dropped_records("count"))
+        (left, self.driver.dropped_records("keep"))
     }
 }
 
@@ -236,11 +333,18 @@ fn run(topology: Topology, partitions: u32, groups: &[Group], rows_max: usize) -
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
-    let out = prop_oneof![Just(Out::Updates), Just(Out::CachedUpdates), Just(Out::Finals)];
-    (out, 0..30_u64, any::<bool>()).prop_map(|(out, grace_ms, repartitions)| Shape {
-        out,
-        grace_ms,
-        repartitions,
+    let windows = (1..30_i64, 0..30_i64)
+        .prop_map(|(size_ms, grace_ms)| Some(Windows { size_ms, grace_ms, retention_ms: 0 }));
+    let updates = || prop_oneof![Just(Out::Updates), Just(Out::CachedUpdates)];
+    let outs = prop_oneof![2 => updates(), 1 => Just(Out::Finals)];
+    let kept = prop_oneof![
+        1 => Just(Kept::Newest),
+        2 => updates().prop_map(|out| Kept::Sums { windows: None, out }),
+        5 => (windows, outs).prop_map(|(windows, out)| Kept::Sums { windows, out }),
+    ];
+    (kept, any::<bool>()).prop_map(|(kept, repartitions)| Shape {
+        repartitions: repartitions && kept != Kept::Newest,
+        kept,
     })
 }
 
@@ -264,7 +368,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn columns_count_as_typed_rows_do(
+    fn columns_are_kept_as_typed_rows_are(
         shape in shape(),
         partitions in 1..4_u32,
         groups in prop::collection::vec(group(), 1..4),
@@ -273,15 +377,16 @@ proptest! {
         // Which of two tasks sends first to a third is nobody's promise: that depends on the size of a batch.
         let other = if shape.repartitions && partitions > 1 { rows_max } else { other };
         let typed = run(typed(shape).expect("it can be built"), partitions, &groups, rows_max);
-        let columnar = run(columnar(shape).expect("it can be built"), partitions, &groups, other);
+        let columnar = run(Columnar::of(shape).expect("it can be built"), partitions, &groups, other);
         prop_assert_eq!(typed, columnar);
     }
 }
 
-/// Counts, late rows, bad records and rows without a key: nothing is compared that is never there.
+/// Sums, late rows, bad records and rows without a key: nothing is compared that is never there.
 #[test]
 fn what_is_compared_is_there() {
-    let shape = Shape { out: Out::Finals, grace_ms: 0, repartitions: true };
+    let windows = Some(Windows { size_ms: 10, grace_ms: 0, retention_ms: 0 });
+    let shape = Shape { kept: Kept::Sums { windows, out: Out::Finals }, repartitions: true };
     let records = vec![
         (Some(1), Some(1), 5),
         (Some(2), Some(2), 25),
@@ -293,10 +398,10 @@ fn what_is_compared_is_there() {
         (Some(1), None, 29),
     ];
     let groups = [Group { records, kill: Some((2, true)), ends: false }];
-    let (left, dropped) = run(columnar(shape).unwrap(), 1, &groups, 8_192);
+    let (left, dropped) = run(Columnar::of(shape).unwrap(), 1, &groups, 8_192);
     let out: Vec<_> = left["out-0"].iter().map(|(at, key, value, _)| (*at, key, value)).collect();
     assert_eq!(out.len(), 4, "{out:?}");
     assert_eq!(dropped, 2, "one is late, one has no key");
     assert_eq!(left["app-dead-letters-0"].len(), 1);
-    assert_eq!(left["app-counts-changelog-0"].len(), 5, "three counts and two floors");
+    assert_eq!(left["app-kept-changelog-0"].len(), 5, "three sums and two floors");
 }
