@@ -307,7 +307,7 @@ impl Run {
         self.driver.finish_input().expect("it goes on");
         let log = self.driver.log();
         let is_compared =
-            |name: &str| !name.contains("-repartition") && !name.contains("-positions-");
+            |name: &str| !name.contains("-repartition") && !name.ends_with("-positions");
         let mut left = BTreeMap::new();
         for topic in log.topics().expect("the log answers") {
             let name = topic.name.as_str();
