@@ -5,7 +5,7 @@
     reason = "what is not named has nothing of the kind; kinds of nodes are all named"
 )]
 
-use crate::processors::{Deed, Doer};
+use crate::processors::{Deed, Doer, Names};
 use headwater_core::serde::{Data, I64, Serde, SerdeError, Utf8, for_type};
 use headwater_dsl::{
     EmitStrategy, Grouped, KGroupedStream, KStream, KTable, Materialized, OperatorKind,
@@ -13,8 +13,8 @@ use headwater_dsl::{
 };
 use headwater_engine::{
     processor::{InitContext, ProcessorError},
-    store::{KeyValueStore, Windowed},
-    topology::Produced,
+    store::{KeyValueStore, Timers, Windowed},
+    topology::{Produced, Topology},
 };
 use proptest::prelude::*;
 use std::{sync::Arc, time::Duration};
@@ -238,6 +238,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         Just(Deed::Last),
         (1..60_u64).prop_map(Deed::Tell),
         Just(Deed::TellByClock),
+        (1..60_u64).prop_map(Deed::Remind),
+        (2..4_i64).prop_map(Deed::Aside),
     ]
 }
 
@@ -248,6 +250,8 @@ pub(crate) struct Drawing {
     /// A topic can be read as a table once a topology.
     table: Option<KTable<String, i64>>,
     steps: usize,
+    /// The steps whose processors have a child port.
+    ports: Vec<usize>,
 }
 
 impl Drawing {
@@ -255,7 +259,7 @@ impl Drawing {
     pub(crate) fn of(ops: &[Op]) -> Self {
         let builder = StreamsBuilder::new();
         let stream = builder.stream("in");
-        let mut drawing = Self { builder, stream, table: None, steps: 0 };
+        let mut drawing = Self { builder, stream, table: None, steps: 0, ports: Vec::new() };
         ops.iter().for_each(|op| drawing.add(op));
         drawing.stream.to("out");
         drawing
@@ -328,18 +332,45 @@ impl Drawing {
     }
 
     fn process(
-        &self,
+        &mut self,
         deed: Deed,
         with: impl FnOnce(&KStream<String, i64>, Make, &[&str]) -> KStream<String, i64>,
     ) -> KStream<String, i64> {
-        let store = format!("kept-{}", self.steps);
-        self.builder.add_state_store(KeyValueStore::<String, i64>::builder(
-            &store,
-            for_type(),
-            for_type(),
-        ));
-        let name = store.clone();
-        with(&self.stream, Box::new(move |context| Doer::new(deed, &name, context)), &[&store])
+        let step = self.steps;
+        let names = Names {
+            store: format!("kept-{step}"),
+            timers: format!("timers-{step}"),
+            port: format!("aside-{step}"),
+        };
+        let Names { store, timers, .. } = names.clone();
+        let kept = KeyValueStore::<String, i64>::builder(&store, for_type(), for_type());
+        self.builder.add_state_store(kept);
+        let mut stores = vec![&store[..]];
+        if matches!(deed, Deed::Remind(_)) {
+            self.builder.add_state_store(Timers::<String>::builder(&timers, for_type()));
+            stores.push(&timers);
+        }
+        let make = Box::new(move |context: &mut InitContext<'_>| Doer::new(deed, &names, context));
+        let done = with(&self.stream, make, &stores);
+        if !matches!(deed, Deed::Aside(_)) {
+            return done;
+        }
+        self.ports.push(step);
+        done.named(&format!("doer-{step}"))
+    }
+
+    /// The topology, with the child ports that the builder has no word for: each writes a topic.
+    pub(crate) fn topology(&self) -> Topology {
+        let mut topology = self.builder.build().expect("it can be built");
+        for step in &self.ports {
+            let (port, sink) = (format!("aside-{step}"), format!("aside-sink-{step}"));
+            let produced = Produced::<String, i64>::default();
+            topology
+                .add_child_port::<String, i64>(&port, &format!("doer-{step}"))
+                .and_then(|topology| topology.add_sink(&sink, "aside", produced, &[&port]))
+                .expect("its names are its own");
+        }
+        topology
     }
 
     fn table(&mut self, view: View) -> KTable<String, i64> {

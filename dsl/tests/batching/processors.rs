@@ -3,9 +3,10 @@
 use headwater_core::record::Timestamp;
 use headwater_engine::{
     processor::{
-        Cancellable, Context, InitContext, Processor, ProcessorError, PunctuationType, Record,
+        Cancellable, ChildPort, Context, InitContext, Processor, ProcessorError, PunctuationType,
+        Record,
     },
-    store::{KeyValueStore, StoreKey},
+    store::{KeyValueStore, StoreKey, Timers},
 };
 use std::time::Duration;
 
@@ -24,20 +25,37 @@ pub(crate) enum Deed {
     Tell(u64),
     /// Counts, and tells the count every 10 ms.
     TellByClock,
+    /// Has a timer of the record's key fire so many ms after it, or takes back one that would then, by the value.
+    Remind(u64),
+    /// Forwards values that can be divided by this to a child port.
+    Aside(i64),
 }
 
 pub(crate) struct Doer {
     deed: Deed,
     last: StoreKey<KeyValueStore<String, i64>>,
+    timers: Option<Timers<String>>,
+    aside: Option<ChildPort<String, i64>>,
+}
+
+/// What a processor's parts are called.
+#[derive(Debug, Clone)]
+pub(crate) struct Names {
+    pub(crate) store: String,
+    pub(crate) timers: String,
+    pub(crate) port: String,
 }
 
 impl Doer {
     pub(crate) fn new(
         deed: Deed,
-        store: &str,
+        names: &Names,
         context: &mut InitContext<'_>,
     ) -> Result<Self, ProcessorError> {
+        let (mut timers, mut aside) = (None, None);
         match deed {
+            Deed::Remind(_) => timers = Some(context.timers(&names.timers)?),
+            Deed::Aside(_) => aside = Some(context.child_port(&names.port)?),
             Deed::Tell(ms) => {
                 context.schedule(Duration::from_millis(ms), PunctuationType::StreamTime);
             }
@@ -46,7 +64,7 @@ impl Doer {
             }
             Deed::StreamTime | Deed::Fail(_) | Deed::Retime | Deed::Last => {}
         }
-        Ok(Self { deed, last: context.store(store)? })
+        Ok(Self { deed, last: context.store(&names.store)?, timers, aside })
     }
 
     /// Adds one to what the store holds under the key of counts, and gives it.
@@ -94,7 +112,32 @@ impl Processor<String, i64> for Doer {
                 self.count(1, context)?;
                 context.forward(record);
             }
+            Deed::Remind(ms) => {
+                let timers = self.timers.expect("they are there for it");
+                let time = timestamp.saturating_add_unsigned(ms);
+                if value % 3 == 0 {
+                    context.cancel_timer(timers, &key, time)?;
+                } else {
+                    context.schedule_timer(timers, &key, time)?;
+                }
+                context.forward(record);
+            }
+            Deed::Aside(n) if value.rem_euclid(n) == 0 => {
+                context.forward_to_port(self.aside.expect("it is there for it"), record);
+            }
+            Deed::Aside(_) => context.forward(record),
         }
+        Ok(())
+    }
+
+    fn on_timer(
+        &mut self,
+        key: String,
+        time: Timestamp,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        let now = context.stream_time();
+        context.forward(Record::new(key, now, time));
         Ok(())
     }
 

@@ -109,7 +109,7 @@ impl Run {
     pub(crate) fn start(case: &Case, rows_max: usize) -> Self {
         let drawing = Drawing::of(&case.ops);
         let crosses_a_repartition = drawing.repartitions() > 0;
-        let topology = drawing.builder.build().expect("it can be built");
+        let topology = drawing.topology();
         let config = StreamsConfig::new("app").with_batch_rows_max(rows_max);
         let partitions: BTreeMap<&str, u32> =
             ["in", "other", "table"].map(|topic| (topic, case.partitions)).into();
