@@ -1,16 +1,20 @@
 //! Dead letters and drops: what they carry, where they are counted, and that no batch shows in them.
 
 use crate::kit::{Outcome, by_hand, config, holds, letters, pipe, read, take, windows};
-use headwater_core::record::Timestamp;
+use headwater_core::{
+    record::Timestamp,
+    serde::{I64, Serde, SerdeError, Utf8},
+};
 use headwater_dsl::{EmitStrategy, KStream, StreamsBuilder};
 use headwater_engine::{
     processor::{
         Cancellable, Context, InitContext, Processor, ProcessorError, PunctuationType, Record,
     },
     runtime::BadRecord,
+    topology::Produced,
 };
 use headwater_testkit::TopologyTestDriver;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Refuses values below 0, and forwards others.
 struct RefuseNegative;
@@ -130,6 +134,41 @@ fn drops_at_a_source_are_counted_over_a_restart() {
         driver.crash();
         driver.restart()?;
         Ok(format!("{before}, {} after a restart", driver.dropped_records("second")))
+    });
+}
+
+/// Writes no number below 0.
+struct Unsigned;
+
+impl Serde<i64> for Unsigned {
+    fn serialize(&self, value: &i64, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        let detail = format!("{value} is below 0");
+        let refused = SerdeError::Malformed { expected: "a number from 0", detail };
+        if *value < 0 { Err(refused) } else { I64.serialize(value, out) }
+    }
+
+    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<i64, SerdeError> {
+        I64.deserialize(bytes)
+    }
+
+    fn schema(&self) -> String {
+        "unsigned".into()
+    }
+}
+
+#[test]
+fn drops_at_a_sink_are_counted_over_a_restart() {
+    holds("2, 2 after a restart", || {
+        let builder = StreamsBuilder::new();
+        let produced = Produced::with(Arc::new(Utf8), Arc::new(Unsigned));
+        builder.stream::<String, i64>("in").to_with("out", produced).named("sink");
+        let config = config(2_048).with_bad_record(BadRecord::Continue);
+        let driver = TopologyTestDriver::with(builder.build()?, config, &BTreeMap::new())?;
+        pipe(&driver, "in", "a=-1@1 b=1@2 c=-2@3")?;
+        let before = driver.dropped_records("sink");
+        driver.crash();
+        driver.restart()?;
+        Ok(format!("{before}, {} after a restart", driver.dropped_records("sink")))
     });
 }
 

@@ -1,6 +1,8 @@
 //! A running application: what is committed at rest, what a drain takes, and what wakes whom.
 
-use crate::kit::{Outcome, holds, key_in, letters, only, record, uncached, windows};
+use crate::kit::{
+    Outcome, by_hand, holds, key_in, letters, only, pipe, record, take, uncached, windows,
+};
 use headwater_core::{
     ports::log::{Append, Commit, Log, TopicSpec},
     record::{Headers, RecordSetBuilder, Timestamp, TopicName, TopicPartition, murmur2_partition},
@@ -11,7 +13,7 @@ use headwater_engine::{
     processor::{
         Cancellable, Context, InitContext, Processor, ProcessorError, PunctuationType, Record,
     },
-    runtime::{Application, Driver, Stepper, Streams, StreamsConfig},
+    runtime::{Application, Driver, Stepper, Streams, StreamsConfig, StreamsError},
     topology::Topology,
 };
 use headwater_testkit::{ManualClock, MemoryLog, MemoryState};
@@ -289,6 +291,55 @@ fn a_drain_takes_nothing_that_comes_after_it_was_asked_for() {
             seen.push(log.offsets(&only("out")?)?.end);
         }
         Ok(format!("{seen:?} finals, {} of 4 records taken", taken(&log)?))
+    });
+}
+
+/// Who asks for a close while a drain is under way is not told that all is over before it is; nor do they wait for ever.
+#[test]
+fn a_close_beside_a_drain_returns_when_the_application_has_ended() {
+    holds("[true, true] before, [true, true] after it has ended, 1 taken", || {
+        let builder = StreamsBuilder::new();
+        let grouped = builder.stream::<String, i64>("in").group_by(|_, _| "all".to_owned());
+        let _table = grouped.count("n");
+        let mut run = Stepped::start(builder.build()?, 1)?;
+        append(&run.log, "in", "a=0@5")?;
+        run.rest()?;
+        let is_waiting = |ended| matches!(ended, Err(StreamsError::StillEnding { .. }));
+        let (draining, closing) = (
+            run.application.drain_within(Duration::ZERO),
+            run.application.close_within(Duration::from_millis(1)),
+        );
+        let before = [is_waiting(draining), is_waiting(closing)];
+        run.rest()?;
+        let after = [run.application.drain().is_ok(), run.application.close().is_ok()];
+        let taken = taken(&run.log)?;
+        Ok(format!("{before:?} before, {after:?} after it has ended, {taken} taken"))
+    });
+}
+
+/// More records are on their way to a task than a commit waits for, or than one fetch reads: after a restart they are read
+/// from the log, piece by piece, and then those that are sent in memory.
+#[test]
+fn what_was_on_its_way_is_read_from_the_log_before_what_is_sent_in_memory() {
+    holds("many fetches: true, 200010 counted", || {
+        let builder = StreamsBuilder::new();
+        let many = builder.stream::<String, i64>("in").flat_map_values(|n| 0..n);
+        let _table = many.group_by(|_, _| "all".to_owned()).count("n");
+        let driver = by_hand(builder.build()?, 1)?;
+        for _ in 0..5 {
+            pipe(&driver, "in", "a=40000@1")?;
+            driver.step()?;
+        }
+        driver.commit()?;
+        driver.crash();
+        let left = driver.log().fetch(&only("test-n-repartition")?, 0, usize::MAX)?;
+        driver.restart()?;
+        take(&driver, "a=10@2")?;
+        let counted = driver.key_value_store::<String, i64>("n")?.get(&"all".to_owned())?;
+        let counted = counted.map_or(0, |counted| counted.value);
+        // A fetch asks for 1 MiB, and gets what was sent at once as a whole.
+        let is_long = left.records.size_bytes() > 3 << 20;
+        Ok(format!("many fetches: {is_long}, {counted} counted"))
     });
 }
 
