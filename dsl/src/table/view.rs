@@ -1,6 +1,6 @@
 //! How an operator looks a row of a table up: in the store behind it, through what maps and filters it.
 
-use headwater_core::serde::Data;
+use headwater_core::{record::Timestamp, serde::Data};
 use headwater_engine::{
     processor::{InitContext, ProcessorError, Stores},
     store::{
@@ -84,7 +84,12 @@ impl<K: Data, V: Data> Lookup<Windowed<K>, V> for StoreKey<WindowStore<K, V>> {
         stores: &mut Stores<'_>,
     ) -> Result<Vec<Found<V>>, ProcessorError> {
         let store = stores.get(*self);
-        let start_of = |row: usize| keys.get(row).map(|key| key.window.start);
+        // Looking a window up that is not there makes none.
+        let start_of = |key: &&Windowed<K>| {
+            Some(key.window.start).filter(|start| store.by_bytes().has(*start))
+        };
+        let starts: Vec<Option<Timestamp>> = keys.iter().map(start_of).collect();
+        let start_of = |row: usize| starts.get(row).copied().flatten();
         let slots = store.locate(keys.iter().map(|key| &key.key), start_of)?;
         let found = |(row, slot): (usize, Option<WindowSlot>)| match slot {
             Some(slot) => Ok(store.get_at(slot)),

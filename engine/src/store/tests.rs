@@ -237,6 +237,19 @@ fn add_windowed(store: &mut Windows, rows: &str) -> Vec<Option<i64>> {
 }
 
 #[test]
+fn looking_a_window_up_makes_none() {
+    let shard = Arc::default();
+    let mut store = windows(&shard);
+    store.update(&"a".to_owned(), 10, |entry, _| *entry = Some(1)).unwrap();
+    for start in [0, 20] {
+        assert_eq!(store.fetch(&"a".to_owned(), start).unwrap(), None);
+    }
+    assert_eq!(store.by_bytes().starts_in(0..100), [10]);
+    let found = store.fetch(&"a".to_owned(), 10).unwrap();
+    assert_eq!(found.map(|row| row.value), Some(1));
+}
+
+#[test]
 fn windows_are_found_as_one_by_one() {
     let shard = Arc::new(MapShard::default());
     let (mut batched, mut single) = (windows(&shard), windows(&Arc::default()));

@@ -91,6 +91,9 @@ impl<K: Data, V: Data> WindowStore<K, V> {
             Err(StoreError::NullKey) => return Ok(None),
             written => written?,
         }
+        if !self.windows.has(start) {
+            return Ok(None);
+        }
         let slot = self.windows.locate_one(start, &self.scratch)?;
         Ok(self.get_at(slot))
     }

@@ -175,6 +175,12 @@ impl<V: Data> WindowBytes<V> {
         form.update(entries, slot.slot, change)
     }
 
+    /// Whether a window that starts at `start` is kept.
+    #[must_use]
+    pub fn has(&self, start: Timestamp) -> bool {
+        self.windows.find(start).is_some()
+    }
+
     /// The start of the oldest window that is kept and starts at `start` or after.
     #[must_use]
     pub fn first_from(&self, start: Timestamp) -> Option<Timestamp> {
