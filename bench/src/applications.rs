@@ -239,10 +239,13 @@ impl Bench {
     /// Each application has counted what its filter let through.
     fn check(&self) -> Result<()> {
         for (topic, application) in &self.running {
-            let counts = application.store::<String, u64>(STORE)?.all()?;
-            let counted: u64 = counts.into_iter().map(|(_, count)| count.value).sum();
+            let counts = application.store::<String, i64>(STORE)?.all()?;
+            let counted: i64 = counts.into_iter().map(|(_, count)| count.value).sum();
             let passing = self.passing.get(*topic).copied().unwrap_or_default();
-            ensure!(counted == passing, "{application:?} counted {counted} of {passing}");
+            ensure!(
+                u64::try_from(counted)? == passing,
+                "{application:?} counted {counted} of {passing}"
+            );
         }
         Ok(())
     }
