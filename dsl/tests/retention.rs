@@ -38,7 +38,7 @@ fn topology(emit: Emit, retention_ms: Option<u64>) -> Result<Topology, TopologyE
     let builder = StreamsBuilder::new();
     let windows = TimeWindows::of_size_and_grace(ms(10), ms(5));
     let grouped = builder.stream::<String, i64>("in").group_by_key().windowed_by(windows);
-    let counts = grouped.emit_strategy(strategy).count(kept);
+    let counts = grouped.emit_strategy(strategy).count(kept).named("count");
     let rows = counts.to_stream().drop_null_values();
     rows.map(|key, count| (format!("{}[{}]", key.key, key.window.start), count)).to("out");
     let lookups = builder.stream::<String, i64>("lookups").map(|key, start| {
@@ -138,7 +138,7 @@ fn a_closed_window_takes_no_record_though_it_is_kept() -> Outcome {
         run.restart(true)?;
         run.take(&[2])?;
         assert_eq!(run.look_up([0])?, [1], "{emit:?}");
-        assert_eq!(run.0.dropped_records("KSTREAM-AGGREGATE-0000000001"), 1, "{emit:?}");
+        assert_eq!(run.0.dropped_records("count"), 1, "{emit:?}");
     }
     Ok(())
 }
