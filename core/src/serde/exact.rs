@@ -54,6 +54,10 @@ impl<T, S: Serde<T>, F: Fn(&T) -> usize + Send + Sync> Serde<T> for Exact<S, F> 
         true
     }
 
+    fn has_one_form(&self) -> bool {
+        self.serde.has_one_form()
+    }
+
     fn check(&self, value: &T, _: &mut ReadBack) -> Result<usize, SerdeError> {
         Ok((self.size_bytes)(value))
     }

@@ -48,6 +48,12 @@ pub trait Serde<T>: Send + Sync {
         false
     }
 
+    /// Whether the bytes that it reads as a value are always those that it writes for that value: texts, numbers, bytes. Then
+    /// a key's bytes in a log may stand for the key; JSON, of which `1.0` and `1` are one number, has several forms.
+    fn has_one_form(&self) -> bool {
+        false
+    }
+
     /// Finds out whether `value` can be written and read back, as whoever keeps it must know, and about how many bytes it
     /// takes. Unless a serde knows better, it writes the value and reads it.
     ///
@@ -80,6 +86,10 @@ impl<T, S: Serde<T> + ?Sized> Serde<T> for Arc<S> {
 
     fn is_exact(&self) -> bool {
         (**self).is_exact()
+    }
+
+    fn has_one_form(&self) -> bool {
+        (**self).has_one_form()
     }
 
     fn check(&self, value: &T, known: &mut ReadBack) -> Result<usize, SerdeError> {

@@ -26,6 +26,10 @@ impl Serde<String> for Utf8 {
         true
     }
 
+    fn has_one_form(&self) -> bool {
+        true
+    }
+
     fn check(&self, value: &String, _: &mut ReadBack) -> Result<usize, SerdeError> {
         Ok(value.len())
     }
@@ -50,6 +54,10 @@ impl Serde<Vec<u8>> for Bytes {
     }
 
     fn is_exact(&self) -> bool {
+        true
+    }
+
+    fn has_one_form(&self) -> bool {
         true
     }
 
@@ -83,6 +91,10 @@ macro_rules! big_endian {
             }
 
             fn is_exact(&self) -> bool {
+                true
+            }
+
+            fn has_one_form(&self) -> bool {
                 true
             }
 
@@ -122,6 +134,10 @@ impl<T, S: Serde<T>> Serde<Option<T>> for Nullable<S> {
     fn is_exact(&self) -> bool {
         // A type with a null of its own would read back as this one's.
         self.0.is_exact() && self.0.deserialize(None).is_err()
+    }
+
+    fn has_one_form(&self) -> bool {
+        self.0.has_one_form()
     }
 
     fn check(&self, value: &Option<T>, known: &mut ReadBack) -> Result<usize, SerdeError> {

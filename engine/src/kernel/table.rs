@@ -38,7 +38,7 @@ impl<S: Skin<Place = ()>> Table<S> {
     ///
     /// # Errors
     ///
-    /// [`ProcessorError::Topology`] if no such store is connected, or it holds other values.
+    /// [`ProcessorError::NotConnected`], or [`ProcessorError::OtherStore`] if it holds other values.
     pub fn open(
         skin: S,
         store: &str,

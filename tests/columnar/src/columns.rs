@@ -21,12 +21,15 @@ pub struct Columns<K, V> {
     pub times: Vec<Timestamp>,
     /// The place of the record that each row descends from.
     pub origins: Vec<u32>,
+    /// The keys as the log wrote them, where that is how the store's serde does; empty where it may not be.
+    pub written_keys: Vec<Option<Box<[u8]>>>,
 }
 
 impl<K, V> Default for Columns<K, V> {
     fn default() -> Self {
         let (keys, values, timestamps) = (Vec::new(), Vec::new(), Vec::new());
-        Self { keys, values, timestamps, times: Vec::new(), origins: Vec::new() }
+        let (times, origins, written_keys) = (Vec::new(), Vec::new(), Vec::new());
+        Self { keys, values, timestamps, times, origins, written_keys }
     }
 }
 
@@ -58,13 +61,14 @@ impl<K: Data, V: Data> Columns<K, V> {
         fn pick<T>(column: Vec<T>, mask: &[bool]) -> Vec<T> {
             column.into_iter().zip(mask).filter(|(_, keep)| **keep).map(|(it, _)| it).collect()
         }
-        let Self { keys, values, timestamps, times, origins } = self;
+        let Self { keys, values, timestamps, times, origins, written_keys } = self;
         Self {
             keys: pick(keys, mask),
             values: pick(values, mask),
             timestamps: pick(timestamps, mask),
             times: pick(times, mask),
             origins: pick(origins, mask),
+            written_keys: pick(written_keys, mask),
         }
     }
 
@@ -97,6 +101,7 @@ impl<K: Data, V: Data> Payload for Columns<K, V> {
         for row in rows.iter().map(|row| *row as usize) {
             let (key, value) = (at(&self.keys, row).clone(), at(&self.values, row).clone());
             selected.push(key, value, self.stamp(row));
+            selected.written_keys.extend(self.written_keys.get(row).cloned());
         }
         Box::new(selected)
     }
@@ -156,6 +161,7 @@ impl<K: Data, V: Data> Pending for Columns<K, V> {
             timestamps: self.timestamps.drain(..rows).collect(),
             times: self.times.drain(..rows).collect(),
             origins: self.origins.drain(..rows).collect(),
+            written_keys: self.written_keys.drain(..rows.min(self.written_keys.len())).collect(),
         })
     }
 }

@@ -41,7 +41,13 @@ impl<K: Data, V: Data> Decoder for ColumnDecoder<K, V> {
             let stamp = Stamp { origin, timestamp: record.timestamp, at };
             let key = self.key.deserialize(record.key);
             match key.and_then(|key| Ok((key, self.value.deserialize(record.value)?))) {
-                Ok((key, value)) => columns.push(key, value, stamp),
+                Ok((key, value)) => {
+                    columns.push(key, value, stamp);
+                    // Of several forms of a key, the log may hold another than the store.
+                    columns
+                        .written_keys
+                        .extend(self.key.has_one_form().then(|| record.key.map(Box::from)));
+                }
                 Err(why) => failures.push(Failure {
                     origin,
                     kind: "DeserializationError",

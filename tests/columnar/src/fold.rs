@@ -49,7 +49,16 @@ impl<K: Data, V: Data, A: Data, P: Place<K>> Skin for FoldSkin<K, V, A, P> {
         keys: &mut KeyBatch,
     ) -> Result<(), ProcessorError> {
         self.batch = Columns::of(payload)?;
-        self.batch.keys.iter().for_each(|key| keys.push(|out| self.keys.serialize(key, out)));
+        let Columns { keys: typed, written_keys: written, .. } = &self.batch;
+        if written.is_empty() {
+            typed.iter().for_each(|key| keys.push(|out| self.keys.serialize(key, out)));
+        }
+        for key in written {
+            keys.push(|out| {
+                key.iter().for_each(|key| out.extend_from_slice(key));
+                Ok(key.is_some())
+            });
+        }
         Ok(())
     }
 

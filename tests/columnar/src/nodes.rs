@@ -70,7 +70,8 @@ impl<K: Data, V: Data, K2: Data> Node for SelectKey<K, V, K2> {
         let Event::Batch { payload, .. } = event else { return Ok(Forwarded::default()) };
         let Columns { values, timestamps, times, origins, .. } = Columns::<K, V>::of(payload)?;
         let keys: Vec<K2> = values.iter().map(self.key_of).collect();
-        let columns = Columns { keys, values, timestamps, times, origins };
+        let columns =
+            Columns { keys, values, timestamps, times, origins, written_keys: Vec::new() };
         Ok(Forwarded::all(Some(Box::new(columns))))
     }
 }
