@@ -10,7 +10,7 @@ use super::{
     participant::Participant,
     query::{ReadOnlyKeyValueStore, StateSnapshot},
     rounds::{Pace, Request, Rounds},
-    setup::{Ready, World, external_inputs, first_epoch, prepare},
+    setup::{Ready, World, external_inputs, first_epoch, prepare, repartition_inputs},
     task_group::{Surroundings, TaskGroup, TaskPart},
     threads::Parts,
 };
@@ -411,7 +411,11 @@ impl Shared {
 /// Has participants woken when the partitions that their tasks read have grown.
 fn subscribe(incarnation: &Incarnation) -> Result<(), StreamsError> {
     let mut subscriptions = Vec::new();
-    for partition in external_inputs(&incarnation.blueprint) {
+    let mut inputs = external_inputs(&incarnation.blueprint);
+    if incarnation.around.exchange.is_through_topic() {
+        inputs.extend(repartition_inputs(&incarnation.blueprint));
+    }
+    for partition in inputs {
         let place = partition.partition as usize % incarnation.members.len().max(1);
         let Some((mailbox, id)) = incarnation.members.get(place) else { continue };
         let (mailbox, id) = (Arc::clone(mailbox), *id);

@@ -89,6 +89,7 @@ impl EpochCommit {
             }));
             this.sources.extend(part.positions);
         }
+        around.exchange.commit_sent(epoch, &mut this.log.appends);
         this.log.appends.extend(dead_letters);
         around.positions.part(positions)?.into_iter().for_each(|part| this.add_change(part));
         Ok(this)

@@ -15,6 +15,17 @@ pub enum ProcessingGuarantee {
     AtLeastOnce,
 }
 
+/// How records pass from one sub-topology to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Repartitioning {
+    /// In memory, within a commit; only what a commit finds unread is written to the repartition topic.
+    #[default]
+    InMemory,
+    /// Through the repartition topic, from one commit to the next: as it must be where other processes read it. Finals and
+    /// the last value of each key are the same; updates between them, and their order, need not be.
+    ThroughTopic,
+}
+
 /// What becomes of an application whose task failed or whose code panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UncaughtExceptionResponse {
@@ -84,6 +95,8 @@ pub struct StreamsConfig {
     pub uncaught_exception_handler: UncaughtExceptionHandler,
     /// The most rows in a batch: 2,048 by default.
     pub batch_rows_max: usize,
+    /// How records pass from one sub-topology to the next: in memory by default.
+    pub repartitioning: Repartitioning,
     /// Whether internal topics are synced before they are acknowledged; on by default.
     pub internal_durability: headwater_core::ports::log::Durability,
 }
@@ -101,6 +114,7 @@ impl StreamsConfig {
             bad_record: BadRecord::default(),
             uncaught_exception_handler: UncaughtExceptionHandler::default(),
             batch_rows_max: 2048,
+            repartitioning: Repartitioning::default(),
             internal_durability: headwater_core::ports::log::Durability::default(),
         }
     }
@@ -162,6 +176,13 @@ impl StreamsConfig {
     #[must_use]
     pub fn with_batch_rows_max(mut self, rows: usize) -> Self {
         self.batch_rows_max = rows.max(1);
+        self
+    }
+
+    /// Sets how records pass from one sub-topology to the next.
+    #[must_use]
+    pub fn with_repartitioning(mut self, repartitioning: Repartitioning) -> Self {
+        self.repartitioning = repartitioning;
         self
     }
 

@@ -99,6 +99,9 @@ impl Driver {
     pub fn finish(&mut self) -> Result<(), StreamsError> {
         self.run_until_idle()?;
         while !self.tasks.finish()? {
+            if self.ready.around.exchange.is_through_topic() {
+                self.commit()?;
+            }
             self.run_until_idle()?;
         }
         self.commit()

@@ -2,7 +2,11 @@
 //!
 //! Records get the offsets they would have in the log, but only what has not been consumed by a commit is written
 //! there, as part of that commit. After a restart, reading starts with what was written.
+//!
+//! Where they pass [through the topic](Repartitioning::ThroughTopic), all that was sent waits here for its commit, which
+//! writes it, and is read from the log.
 
+use super::config::Repartitioning;
 use crate::{
     broken::broken,
     processor::ProcessorError,
@@ -24,6 +28,9 @@ use std::{
 
 /// What may wait in memory before the writers are held back, in bytes.
 const BYTES_MAX: usize = 32 << 20;
+
+/// How much one fetch from the log asks for, in bytes.
+const FETCH_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
 struct Queue {
@@ -55,6 +62,7 @@ pub(super) struct Taken {
 /// The repartition topics of an application.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
+    passing: Repartitioning,
     queues: HashMap<(Topic, u32), Mutex<Queue>>,
     bytes: AtomicUsize,
 }
@@ -64,6 +72,15 @@ fn first(records: &Records) -> i64 {
 }
 
 impl Exchange {
+    pub(super) fn new(passing: Repartitioning) -> Self {
+        Self { passing, ..Self::default() }
+    }
+
+    /// Whether records pass from one commit to the next only.
+    pub(super) fn is_through_topic(&self) -> bool {
+        self.passing == Repartitioning::ThroughTopic
+    }
+
     /// Adds a partition of a repartition topic; `end` is the larger of its end in the log and its reader's offset.
     pub(super) fn add(&mut self, topic: &Topic, name: TopicName, partition: u32, end: i64) {
         let at = TopicPartition::new(name, partition);
@@ -99,8 +116,11 @@ impl Exchange {
         let Some(mut queue) = self.queue(topic, partition) else {
             broken("a task reads a repartition topic of its application")
         };
+        if self.is_through_topic() {
+            return Ok(log.fetch(&queue.partition, offset, FETCH_BYTES)?.into());
+        }
         if offset < queue.memory_start {
-            let mut fetched = log.fetch(&queue.partition, offset, 1 << 20)?;
+            let mut fetched = log.fetch(&queue.partition, offset, FETCH_BYTES)?;
             if fetched.records.is_empty() && fetched.next_offset >= fetched.end {
                 fetched.next_offset = queue.memory_start;
             }
@@ -132,6 +152,9 @@ impl Exchange {
         let Some(mut queue) = self.queue(topic, partition) else {
             broken("a task reads a repartition topic of its application")
         };
+        if self.is_through_topic() {
+            return Ok(());
+        }
         while let Some(set) = queue.sets.pop_front_if(|set| set.records.end() <= consumed) {
             self.bytes.fetch_sub(set.records.size_bytes(), Ordering::Relaxed);
         }
@@ -146,6 +169,26 @@ impl Exchange {
         }
         queue.written = written;
         Ok(())
+    }
+
+    /// Where records pass through the topic: gives all that was sent for commit `epoch`, which belongs to it.
+    pub(super) fn commit_sent(&self, epoch: u64, appends: &mut Vec<Append>) {
+        if !self.is_through_topic() {
+            return;
+        }
+        let mut queues: Vec<_> = self.queues.iter().collect();
+        queues.sort_unstable_by_key(|(at, _)| *at);
+        for (_, queue) in queues {
+            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+            while let Some(set) = queue.sets.pop_front_if(|set| set.epoch <= epoch) {
+                self.bytes.fetch_sub(set.records.size_bytes(), Ordering::Relaxed);
+                let Records::Written(records) = set.records else {
+                    broken("what passes through a topic is written")
+                };
+                let partition = queue.partition.clone();
+                appends.push(Append { partition, base_offset: None, records });
+            }
+        }
     }
 
     fn queue(&self, topic: &Topic, partition: u32) -> Option<MutexGuard<'_, Queue>> {

@@ -45,7 +45,8 @@ mod worker;
 
 pub use application::{Application, Lag, StreamsState};
 pub use config::{
-    ProcessingGuarantee, StreamsConfig, UncaughtExceptionHandler, UncaughtExceptionResponse,
+    ProcessingGuarantee, Repartitioning, StreamsConfig, UncaughtExceptionHandler,
+    UncaughtExceptionResponse,
 };
 pub use driver::Driver;
 pub use error::StreamsError;

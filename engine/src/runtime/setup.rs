@@ -1,7 +1,7 @@
 //! From a topology to tasks that can run: topics, claim, exchange, restored stores.
 
 use super::{
-    config::StreamsConfig,
+    config::{Repartitioning, StreamsConfig},
     error::StreamsError,
     exchange::{Exchange, repartition_spec},
     restore::open_restored,
@@ -59,6 +59,17 @@ pub(super) fn external_inputs(blueprint: &Blueprint) -> Vec<TopicPartition> {
     inputs
 }
 
+/// The partitions of repartition topics.
+pub(super) fn repartition_inputs(blueprint: &Blueprint) -> Vec<TopicPartition> {
+    let repartition = |topic: &Topic| matches!(topic, Topic::Repartition(_));
+    let topics = blueprint.partitions.iter().filter(|(topic, _)| repartition(topic));
+    let partitions = topics.flat_map(|(topic, count)| {
+        let name = blueprint.topic_name(topic);
+        (0..*count).map(move |partition| TopicPartition::new(name.clone(), partition))
+    });
+    partitions.collect()
+}
+
 /// All topics that the topology reads, repartition topics included.
 fn input_topics(blueprint: &Blueprint) -> Vec<TopicName> {
     let subs = blueprint.plan.subs.iter();
@@ -81,7 +92,7 @@ pub(super) fn prepare(
     create_topics(&blueprint, config, &*world.log)?;
     let claim = world.log.claim(&config.application_id, &input_topics(&blueprint))?;
     let owner = claim.owner().clone();
-    let exchange = exchange(&blueprint, &*world.log)?;
+    let exchange = exchange(&blueprint, config.repartitioning, &*world.log)?;
     let state = world.state.application(&config.application_id)?;
     let (positions, mut restored) = open_positions(&blueprint, &owner, &*world.log, &*state)?;
     let around = Arc::new(Surroundings {
@@ -115,7 +126,10 @@ fn plan(
     {
         return Err(StreamsError::MissingTopic { topic });
     }
-    let plan = Plan::of(&topology);
+    let mut plan = Plan::of(&topology);
+    if config.repartitioning == Repartitioning::ThroughTopic {
+        plan.shared.clear();
+    }
     let partitions = plan.partitions(&topology, |name| existing.get(name).copied())?;
     Ok(Blueprint {
         topology,
@@ -154,8 +168,12 @@ fn create_topics(
     Ok(log.create_topics(&specs)?)
 }
 
-fn exchange(blueprint: &Blueprint, log: &dyn Log) -> Result<Exchange, StreamsError> {
-    let mut exchange = Exchange::default();
+fn exchange(
+    blueprint: &Blueprint,
+    passing: Repartitioning,
+    log: &dyn Log,
+) -> Result<Exchange, StreamsError> {
+    let mut exchange = Exchange::new(passing);
     for (topic, count) in
         blueprint.partitions.iter().filter(|(t, _)| matches!(t, Topic::Repartition(_)))
     {

@@ -104,7 +104,7 @@ impl TaskGroup {
             if self.tasks.get(index).is_none_or(|task| task.level != level) {
                 continue;
             }
-            if level > 0 {
+            if level > 0 && !self.around.exchange.is_through_topic() {
                 self.drain(index)?;
             }
             if let Some(task) = self.tasks.get_mut(index) {
