@@ -118,6 +118,27 @@ fn a_window_is_kept_until_it_is_older_than_the_retention() -> Outcome {
     Ok(())
 }
 
+/// When a window is removed depends on commits; when it is no longer found does not.
+#[test]
+fn a_window_that_is_older_is_not_found_even_before_a_commit() -> Outcome {
+    for emit in EMITS {
+        let run = Run::start(emit, Some(40))?;
+        run.take(&[1, 11, 39])?;
+        let pipe = |topic: &str, value, at| {
+            run.0.input_topic::<String, i64>(topic).pipe_input("a".to_owned(), value, at)?;
+            run.0.run_until_idle()
+        };
+        pipe("lookups", 0, 39)?;
+        pipe("in", 0, 40)?;
+        pipe("lookups", 0, 40)?;
+        pipe("lookups", 10, 40)?;
+        run.commit()?;
+        let found = run.read("found")?.into_iter().map(|(_, count)| count);
+        assert_eq!(found.collect::<Vec<_>>(), [1, -1, 1], "{emit:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn windows_are_kept_until_they_close_unless_told_otherwise() -> Outcome {
     for emit in EMITS {

@@ -45,6 +45,8 @@ pub(crate) enum Op {
     ProcessValues(Deed),
     Join(View),
     LeftJoin(View),
+    /// What windows of the pipeline hold when records of a second topic ask for them.
+    LookUp(Window),
     /// The updates of the table beside the records of the pipeline.
     Updates(View),
     /// A reduction by another key, whose records cross a repartition topic in this form.
@@ -61,7 +63,7 @@ impl Op {
         let holds = |window: &Window| window.emit == Emit::Updates && window.caching == Caching::On;
         match self {
             Self::Fold(_, caching, _) => *caching == Caching::On,
-            Self::Windows(_, window, _) => holds(window),
+            Self::Windows(_, window, _) | Self::LookUp(window) => holds(window),
             Self::WindowsOfWindows(inner, outer) => holds(inner) || holds(outer),
             _ => false,
         }
@@ -71,7 +73,10 @@ impl Op {
 impl Op {
     /// Whether it reads a topic of its own.
     pub(crate) fn reads_another_topic(&self) -> bool {
-        matches!(self, Self::Other | Self::Join(_) | Self::LeftJoin(_) | Self::Updates(_))
+        matches!(
+            self,
+            Self::Other | Self::Join(_) | Self::LeftJoin(_) | Self::LookUp(_) | Self::Updates(_)
+        )
     }
 }
 
@@ -175,7 +180,9 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::Process => deed().prop_map(Op::Process).boxed(),
         OperatorKind::ProcessValues => deed().prop_map(Op::ProcessValues).boxed(),
         OperatorKind::Join => view().prop_map(Op::Join).boxed(),
-        OperatorKind::LeftJoin => view().prop_map(Op::LeftJoin).boxed(),
+        OperatorKind::LeftJoin => {
+            prop_oneof![view().prop_map(Op::LeftJoin), window().prop_map(Op::LookUp)].boxed()
+        }
         OperatorKind::Repartition => {
             (1..4_i64, form()).prop_map(|(n, form)| Op::Regroup(n, form)).boxed()
         }
@@ -289,6 +296,7 @@ impl Drawing {
             Op::LeftJoin(view) => stream.left_join(&self.table(view), |value, side| {
                 value.wrapping_add(side.unwrap_or(1_000))
             }),
+            Op::LookUp(window) => self.look_up(window),
             Op::Updates(view) => {
                 let updates = self.table(view).to_stream();
                 stream.merge(&updates.map_values(or_gone))
@@ -329,6 +337,18 @@ impl Drawing {
             let Windowed { key, window } = key;
             (format!("{}@{}@{}", key.key, key.window.start, window.start), or_gone(value))
         })
+    }
+
+    fn look_up(&self, window: Window) -> KStream<String, i64> {
+        let kept = for_longer(self.materialized(window.caching), window, 20);
+        let sums = windowed(&self.stream.group_by_key(), window, 20);
+        let sums = in_windows(&sums, Fold::Aggregate, kept);
+        let lookups = self.builder.stream::<String, i64>("other").map(|key, value| {
+            let start = value.rem_euclid(6) * 20;
+            (Windowed { key, window: headwater_engine::store::Window { start, end: start } }, value)
+        });
+        let found = lookups.left_join(&sums, |value, sum| reduced(value, or_gone(sum)));
+        found.map(|key, value| (key.key, value))
     }
 
     fn process(

@@ -118,6 +118,7 @@ impl<S: Skin<Place = Window>> WindowedFinals<S> {
             // whose rows were deleted is none after a restart either.
             if !store.next_chunk(start, None, 1)?.is_empty() {
                 self.windows.time.advance_past(start);
+                store.keep_from(self.windows.time.kept_floor());
                 break;
             }
         }
@@ -181,7 +182,7 @@ impl<S: Skin<Place = Window>> Node for WindowedFinals<S> {
                 refused.settle(context)?;
             }
             Event::Advance(time) => {
-                self.windows.time.advance(time);
+                self.windows.advance(time, context);
                 self.close(context.byte_store(self.windows.store));
             }
             Event::End => self.end(context)?,

@@ -93,7 +93,7 @@ impl<S: Skin<Place = Window>> Node for WindowedUpdates<S> {
                 let (windows, skin) = (&mut self.windows, &mut self.skin);
                 windows.fold(payload, skin, self.emit.into(), context)?.settle(context)?;
             }
-            Event::Advance(time) => self.windows.time.advance(time),
+            Event::Advance(time) => self.windows.advance(time, context),
             Event::Flush => self.flush(context)?,
             Event::End | Event::Resume(_) | Event::Punctuate(..) | Event::Due => {}
         }

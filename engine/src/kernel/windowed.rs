@@ -83,7 +83,15 @@ impl<A: Data> Windowed<A> {
             };
             (time.window_of(stamp.timestamp), *passed)
         };
-        Ok(fold_rows(skin, batch, store, slots, folded, place_of))
+        let refused = fold_rows(skin, batch, store, slots, folded, place_of);
+        store.keep_from(time.kept_floor());
+        Ok(refused)
+    }
+
+    /// The operator's time has moved to `time`.
+    pub(super) fn advance(&mut self, time: Timestamp, context: &mut NodeContext<'_>) {
+        self.time.advance(time);
+        context.byte_store(self.store).keep_from(self.time.kept_floor());
     }
 
     /// Removes the windows that are older than the retention.

@@ -26,13 +26,15 @@ pub struct WindowSlot {
 /// The newest value of each key and window start, by the key's bytes.
 pub struct WindowBytes<V> {
     pub(super) windows: Segments<V>,
+    /// Windows that start below this have expired, though they may not have been removed.
+    kept_from: Timestamp,
 }
 
 opaque_debug!(WindowBytes<V>);
 
 impl<V: Data> WindowBytes<V> {
     pub(super) fn new(form: Form<V>, shard: Arc<dyn Shard>) -> Self {
-        Self { windows: Segments::new(form, shard) }
+        Self { windows: Segments::new(form, shard), kept_from: Timestamp::MIN }
     }
 
     /// Learns which windows the state holds; called once before the first record, and costs a look-up a window start.
@@ -175,10 +177,16 @@ impl<V: Data> WindowBytes<V> {
         form.update(entries, slot.slot, change)
     }
 
+    /// Has every window that starts below `floor` count as expired for those who look it up, before it is
+    /// [removed](Self::expire_below): when that is depends on commits.
+    pub fn keep_from(&mut self, floor: Timestamp) {
+        self.kept_from = self.kept_from.max(floor);
+    }
+
     /// Whether a window that starts at `start` is kept.
     #[must_use]
     pub fn has(&self, start: Timestamp) -> bool {
-        self.windows.find(start).is_some()
+        start >= self.kept_from && self.windows.find(start).is_some()
     }
 
     /// The start of the oldest window that is kept and starts at `start` or after.
