@@ -2,7 +2,8 @@
 //! supervisor, slow and failing disks, panics, pauses, ends and crashes. Nothing here depends on threads or on time that
 //! passes.
 //!
-//! A seed that fails is printed; `HEADWATER_SEED=<seed> cargo test --test simulation` runs it alone.
+//! A seed that fails is printed; `HEADWATER_SEED=<seed> cargo test --test simulation` runs it alone, and `HEADWATER_SEEDS`
+//! is how many are tried.
 //!
 //! # What is judged
 //!
@@ -60,10 +61,11 @@ fn simulate(seed: u64) {
 fn every_schedule_gives_each_record_one_effect() {
     // What the schedules have panic is caught; its backtraces would take most of the time.
     panic::set_hook(Box::new(|panic| println!("{panic}")));
-    if let Some(seed) = env::var("HEADWATER_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    let number = |name| env::var(name).ok().and_then(|number| number.parse().ok());
+    if let Some(seed) = number("HEADWATER_SEED") {
         return simulate(seed);
     }
-    for seed in 0..SEEDS {
+    for seed in 0..number("HEADWATER_SEEDS").unwrap_or(SEEDS) {
         let outcome = panic::catch_unwind(|| simulate(seed));
         assert!(outcome.is_ok(), "seed {seed}: run it with HEADWATER_SEED={seed}");
     }
