@@ -345,6 +345,6 @@ fn timers_belong_to_one_processor_and_have_its_key() -> Outcome {
     stream.process(supplier, &["numbers"]).to("out");
     let refused = driver(builder.build()?, 1).err().ok_or("timers of another key were taken")?;
     let refused = refused.source().map(ToString::to_string).unwrap_or_default();
-    assert!(refused.contains("timers of others"), "{refused}");
+    assert!(refused.contains("keys of another type"), "{refused}");
     Ok(())
 }
