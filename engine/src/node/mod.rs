@@ -124,6 +124,8 @@ pub(crate) type MakeNode =
 ///
 /// - What it forwards it makes from the rows it has taken, each with its row's time, or it holds rows back and says so by
 ///   [`pass_time`](Self::pass_time): nothing that it forwards later is older than what it passed on.
+/// - Rows that it holds back lie in a store that the topology connects to it: from that the planner knows that its time may
+///   differ from that of other paths.
 /// - A step that may be huge takes all its rows, forwards nothing and answers [`Progress::More`]. What is left follows from
 ///   its stores and what it [saves](Self::save), so that a commit may fall between two chunks.
 pub trait Node: Send {

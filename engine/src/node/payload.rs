@@ -39,7 +39,7 @@ pub trait Payload: Any + Send {
     fn duplicate(&self) -> Box<dyn Payload>;
 
     /// Lets operator time follow the rows: each gets the largest timestamp before it, `time` to begin with. Gives the
-    /// largest behind the last one.
+    /// largest after the last one.
     fn begin_time(&mut self, time: Timestamp) -> Timestamp;
 
     /// Lowers the operator time of rows to `limit`, where it is larger.
