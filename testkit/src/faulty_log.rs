@@ -8,15 +8,15 @@
 
 use headwater_core::{
     ports::log::{
-        Claim, Commit, CommitTicket, Committed, Completer, Fetched, Limits, Log, LogError, LogId,
-        Offsets, Subscription, TopicSpec, Waker,
+        Assignment, Claim, Commit, CommitTicket, Committed, Completer, Fetched, Limits, Log,
+        LogError, LogId, Offsets, Owner, Subscription, TopicSpec, Waker,
     },
     record::{Timestamp, TopicName, TopicPartition},
 };
 use headwater_log::MemoryLog;
 use std::{
     collections::VecDeque,
-    io,
+    fmt, io,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -24,10 +24,56 @@ use std::{
     },
 };
 
+/// Changes of what a claim may read that the test asks for.
+#[derive(Default)]
+struct Moves {
+    pending: VecDeque<Assignment>,
+    waker: Option<Waker>,
+    /// What was revoked and has been given back, by asking for the next change.
+    given_back: Vec<TopicPartition>,
+    revoked: Vec<TopicPartition>,
+}
+
+impl fmt::Debug for Moves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Moves").field("pending", &self.pending).finish_non_exhaustive()
+    }
+}
+
+/// A claim whose partitions the test moves.
+#[derive(Debug)]
+struct MovedClaim {
+    inner: Box<dyn Claim>,
+    moves: Arc<Mutex<Moves>>,
+}
+
+impl Claim for MovedClaim {
+    fn owner(&self) -> &Owner {
+        self.inner.owner()
+    }
+
+    fn poll(&mut self, waker: &Waker) -> Result<Option<Assignment>, LogError> {
+        if let Some(assignment) = self.inner.poll(waker)? {
+            return Ok(Some(assignment));
+        }
+        let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
+        let revoked = std::mem::take(&mut moves.revoked);
+        moves.given_back.extend(revoked);
+        let next = moves.pending.pop_front();
+        if let Some(Assignment::Revoked(partitions)) = &next {
+            moves.revoked.clone_from(partitions);
+        }
+        moves.waker = next.is_none().then(|| Arc::clone(waker));
+        Ok(next)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Faults {
     is_slow: bool,
     has_failed: bool,
+    /// What the test does to the newest claim.
+    moves: Arc<Mutex<Moves>>,
     held: VecDeque<(Commit, Completer)>,
 }
 
@@ -103,6 +149,26 @@ impl FaultyLog {
         self.faults().has_failed = false;
     }
 
+    /// Changes what the holder of the newest claim may read, as a log does that has other members in the group.
+    pub fn assign(&self, assignment: Assignment) {
+        let moves = Arc::clone(&self.faults().moves);
+        let mut moves = moves.lock().unwrap_or_else(PoisonError::into_inner);
+        moves.pending.push_back(assignment);
+        let waker = moves.waker.take();
+        drop(moves);
+        if let Some(waker) = waker {
+            waker();
+        }
+    }
+
+    /// Takes the partitions that were revoked and have been given back.
+    #[must_use]
+    pub fn given_back(&self) -> Vec<TopicPartition> {
+        let moves = Arc::clone(&self.faults().moves);
+        let mut moves = moves.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut moves.given_back)
+    }
+
     /// Counts the calls that a log on a disk would turn into work.
     #[must_use]
     pub fn calls(&self) -> u64 {
@@ -157,7 +223,9 @@ impl Log for FaultyLog {
     fn claim(&self, group: &str, topics: &[TopicName]) -> Result<Box<dyn Claim>, LogError> {
         self.called();
         while self.complete_next() {}
-        self.inner.claim(group, topics)
+        let (inner, moves) = (self.inner.claim(group, topics)?, Arc::default());
+        self.faults().moves = Arc::clone(&moves);
+        Ok(Box::new(MovedClaim { inner, moves }))
     }
 
     fn commit(&self, commit: Commit) -> Result<CommitTicket, LogError> {

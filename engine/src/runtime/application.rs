@@ -2,6 +2,7 @@
 
 use super::{
     assemble::EpochCommit,
+    assignment::{Change, Held, Watch},
     committer::{CommitQueue, Handed},
     config::{ProcessingGuarantee, StreamsConfig, UncaughtExceptionResponse},
     error::StreamsError,
@@ -10,7 +11,7 @@ use super::{
     participant::Participant,
     query::{ReadOnlyKeyValueStore, StateSnapshot},
     rounds::{Pace, Request, Rounds},
-    setup::{Ready, World, external_inputs, first_epoch, prepare, repartition_inputs},
+    setup::{Ready, World, external_inputs, prepare, repartition_inputs},
     task_group::{Surroundings, TaskGroup, TaskPart},
     threads::Parts,
 };
@@ -23,7 +24,7 @@ use crate::{
 use headwater_core::{
     metrics::NodeMetrics,
     ports::{
-        log::{Claim, Owner, Subscription, Waker},
+        log::{Owner, Subscription, Waker},
         state::ApplicationState,
     },
     record::TopicPartition,
@@ -50,6 +51,9 @@ pub enum StreamsState {
     Paused,
     /// Stopped by a failure, and about to go on from its last commit.
     Restarting(StreamsError),
+    /// Between two commits, while its tasks are dealt anew: other partitions are assigned to it, or the number of its
+    /// threads has changed.
+    Rebalancing,
     /// Told to end: taking what is left, if it is to drain, and making its last commit.
     PendingShutdown,
     /// Closed after its last commit.
@@ -82,7 +86,12 @@ pub(super) struct Incarnation {
     pub(super) around: Arc<Surroundings>,
     pub(super) owner: Owner,
     /// Kept for as long as its owner commits.
-    _claim: Box<dyn Claim>,
+    held: Mutex<Option<Held>>,
+    watch: Arc<Watch>,
+    /// The number of the commit before its first.
+    epoch: u64,
+    /// Whether it ends so that tasks are dealt anew.
+    is_rebalancing: AtomicBool,
     pub(super) world: World,
     pub(super) state: Arc<dyn ApplicationState>,
     pub(super) rounds: Rounds,
@@ -100,7 +109,7 @@ pub(super) struct Incarnation {
 impl Incarnation {
     /// The number of the commit that a round makes.
     pub(super) fn epoch_of_round(&self, round: u64) -> u64 {
-        first_epoch(&self.owner) + 1 + round
+        self.epoch + 1 + round
     }
 
     /// One of its participants is given a turn.
@@ -170,11 +179,45 @@ impl Incarnation {
         self.check_end();
     }
 
+    /// Ends it with a last commit, so that tasks are dealt anew.
+    fn rebalance(&self) {
+        self.is_rebalancing.store(true, Ordering::Release);
+        self.rounds.ask(Request::Close);
+        self.wake_all();
+    }
+
+    /// Asks the claim whether other partitions may be read from now on, if its log has said so.
+    pub(super) fn check_assignment(&self) -> Result<(), StreamsError> {
+        if !self.watch.take_changed() {
+            return Ok(());
+        }
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match held.as_mut().map_or(Ok(Change::None), Held::next)? {
+            Change::None => {}
+            Change::Moved => self.rebalance(),
+            Change::Lost => {
+                let group = Arc::clone(&self.owner.group);
+                return Err(StreamsError::AssignmentLost { group });
+            }
+        }
+        Ok(())
+    }
+
+    /// What the next incarnation goes on with, if this one has ended for it.
+    fn take_held(&self) -> Option<Held> {
+        if !self.is_rebalancing.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        held.epoch = self.epoch + self.rounds.view().rounds;
+        Some(held)
+    }
+
     fn check_end(&self) {
         if self.rounds.has_ended() && !self.has_ended.swap(true, Ordering::AcqRel) {
             self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).clear();
             if let Some(application) = self.application.upgrade() {
-                application.incarnation_ended(self.rounds.failure());
+                application.incarnation_ended(self.rounds.failure(), self.take_held());
             }
         }
     }
@@ -186,6 +229,8 @@ enum Life {
     Running(Arc<Incarnation>),
     /// It has failed, and goes on from its last commit at this moment.
     Restarting(StreamsError),
+    /// It has made a commit, and its tasks are about to be dealt anew.
+    Rebalancing,
     Ended(Result<(), StreamsError>),
 }
 
@@ -207,6 +252,8 @@ pub(super) struct Shared {
     parts: Arc<Parts>,
     state: Arc<dyn ApplicationState>,
     current: Mutex<Current>,
+    /// The claim, between two incarnations that share it.
+    held: Mutex<Option<Held>>,
     changed: Condvar,
     seen: Mutex<Seen>,
     /// See [`StreamsMetrics::turns`].
@@ -243,6 +290,7 @@ impl Shared {
             blueprint: Mutex::default(),
             parts: Arc::clone(parts),
             current: Mutex::new(current),
+            held: Mutex::default(),
             changed: Condvar::new(),
             seen: Mutex::default(),
             turns: Arc::default(),
@@ -263,11 +311,13 @@ impl Shared {
     /// Claims the application's group and makes its tasks from its last commit.
     pub(super) fn begin(self: &Arc<Self>) -> Result<(), StreamsError> {
         let world = self.parts.world.clone();
-        let Ready { blueprint, around, claim, owner, tasks, restored, state } =
-            prepare(self.topology.clone(), &self.config, &world, &self.taps)?;
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Ready { blueprint, around, held, owner, tasks, restored, state } =
+            prepare(self.topology.clone(), &self.config, &world, &self.taps, held)?;
         self.seen().begin(&tasks, restored);
         let width = self.config.num_stream_threads.clamp(1, tasks.len().max(1));
         let members = self.parts.members(width);
+        held.watch.wake(members.first());
         let levels = blueprint.plan.subs.iter().map(|sub| sub.level + 1).max().unwrap_or(1);
         let pace = Pace {
             interval: self.config.commit_interval,
@@ -279,7 +329,10 @@ impl Shared {
             blueprint: Arc::clone(&blueprint),
             around,
             owner,
-            _claim: claim,
+            watch: Arc::clone(&held.watch),
+            epoch: held.epoch,
+            held: Mutex::new(Some(held)),
+            is_rebalancing: AtomicBool::new(false),
             guarantee: self.config.processing_guarantee,
             cache_bytes_a_task: self.config.statestore_cache_max_bytes / tasks.len().max(1),
             members,
@@ -304,11 +357,20 @@ impl Shared {
     }
 
     /// No task is left and every commit is answered: the application has ended, or goes on from its last commit.
-    fn incarnation_ended(self: &Arc<Self>, failure: Option<StreamsError>) {
-        match failure {
-            None => self.end(Ok(())),
-            Some(error) => self.failed(error),
+    fn incarnation_ended(self: &Arc<Self>, failure: Option<StreamsError>, held: Option<Held>) {
+        match (failure, held) {
+            (Some(error), _) => self.failed(error),
+            (None, Some(held)) if self.current().request < Request::Close => self.deal_anew(held),
+            (None, _) => self.end(Ok(())),
         }
+    }
+
+    /// Has the supervisor make its tasks anew, under the claim that it holds.
+    fn deal_anew(self: &Arc<Self>, held: Held) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+        self.current().life = Life::Rebalancing;
+        self.changed.notify_all();
+        self.parts.restarts.push(Arc::clone(self), self.parts.world.clock.elapsed());
     }
 
     /// Decides what becomes of it after a failure.
@@ -396,7 +458,7 @@ impl Shared {
         };
         match &current.life {
             Life::Ended(outcome) => outcome.clone(),
-            Life::Running(_) | Life::Restarting(_) => {
+            Life::Running(_) | Life::Restarting(_) | Life::Rebalancing => {
                 Err(StreamsError::StillEnding { waited: at_most.unwrap_or_default() })
             }
         }
@@ -469,6 +531,7 @@ impl Application {
             Life::Ended(Ok(())) => StreamsState::NotRunning,
             Life::Ended(Err(error)) => StreamsState::Error(error.clone()),
             Life::Restarting(error) => StreamsState::Restarting(error.clone()),
+            Life::Rebalancing => StreamsState::Rebalancing,
             Life::Running(_) if current.request > Request::Run => StreamsState::PendingShutdown,
             Life::Running(_) if current.is_paused => StreamsState::Paused,
             Life::Running(_) => StreamsState::Running,

@@ -5,7 +5,7 @@ use super::{
     config::StreamsConfig,
     error::StreamsError,
     query::{ReadOnlyKeyValueStore, StateSnapshot},
-    setup::{Ready, World, first_epoch, prepare},
+    setup::{Ready, World, prepare},
     task_group::TaskGroup,
 };
 use crate::topology::Topology;
@@ -44,8 +44,8 @@ impl Driver {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StreamsError> {
         let world = World { log, state, clock };
-        let mut ready = prepare(topology, config, &world, &Arc::default())?;
-        let epoch = first_epoch(&ready.owner);
+        let mut ready = prepare(topology, config, &world, &Arc::default(), None)?;
+        let epoch = ready.held.epoch;
         let tasks = std::mem::take(&mut ready.tasks);
         let tasks = TaskGroup::new(tasks, Arc::clone(&ready.around), epoch + 1);
         let levels = ready.blueprint.plan.subs.iter().map(|sub| sub.level + 1).max().unwrap_or(0);

@@ -65,6 +65,15 @@ pub enum StreamsError {
     #[error("the positions of all tasks do not fit into one commit")]
     Positions(#[from] SetFull),
 
+    /// The log has given the partitions that the application read to another reader.
+    #[error(
+        "group {group} has lost its partitions to another reader; what was not committed is done there"
+    )]
+    AssignmentLost {
+        /// The application's consumer group.
+        group: Arc<str>,
+    },
+
     /// User code panicked.
     #[error("a stream thread panicked: {message}")]
     Panicked {

@@ -10,6 +10,7 @@
 //! | `committer`, `assemble` | the commit of a round, handed to the log and published to the state |
 //! | `supervisor` | starts failed applications again |
 //! | `task_group`, `exchange` | lets tasks step; repartition topics between them, in memory |
+//! | `assignment` | which partitions the application may read, by events of the log |
 //! | `setup`, `restore` | from a topology to tasks; stores at the end of their changelogs |
 //! | `metrics` | what the handle knows of the tasks: counts and times |
 //! | `streams` | one application with a runtime of its own |
@@ -24,6 +25,7 @@
 
 mod application;
 mod assemble;
+mod assignment;
 mod committer;
 mod config;
 mod driver;

@@ -98,6 +98,7 @@ impl Participant {
             self.published = view.published;
             self.tasks.published(view.published, self.incarnation.cache_bytes_a_task);
         }
+        self.incarnation.check_assignment()?;
         // What comes after the last round would never be committed.
         if view.is_paused || view.is_full || view.request == Request::Close {
             return Ok(Some(Rest::Until(None)));

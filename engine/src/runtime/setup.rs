@@ -1,6 +1,7 @@
 //! From a topology to tasks that can run: topics, claim, exchange, restored stores.
 
 use super::{
+    assignment::Held,
     config::{Repartitioning, StreamsConfig},
     error::StreamsError,
     exchange::{Exchange, repartition_spec},
@@ -13,7 +14,7 @@ use crate::{
 };
 use headwater_core::{
     ports::{
-        log::{Claim, Cleanup, Log, Offsets, Owner, TopicSpec},
+        log::{Cleanup, Log, Offsets, Owner, TopicSpec},
         state::{ApplicationState, State, StateCommit, StateError, StoreSpec},
     },
     record::{TopicName, TopicPartition},
@@ -26,7 +27,7 @@ pub(super) struct Ready {
     pub(super) blueprint: Arc<Blueprint>,
     pub(super) around: Arc<Surroundings>,
     /// Kept for as long as its owner commits.
-    pub(super) claim: Box<dyn Claim>,
+    pub(super) held: Held,
     pub(super) owner: Owner,
     pub(super) tasks: Vec<Task>,
     pub(super) restored: u64,
@@ -39,11 +40,6 @@ pub(super) struct World {
     pub(super) log: Arc<dyn Log>,
     pub(super) state: Arc<dyn State>,
     pub(super) clock: Arc<dyn Clock>,
-}
-
-/// The first commit number of an owner: later owners' numbers are all larger.
-pub(super) fn first_epoch(owner: &Owner) -> u64 {
-    owner.epoch << 32
 }
 
 /// The partitions of external topics that the topology reads.
@@ -85,16 +81,19 @@ pub(super) fn prepare(
     config: &StreamsConfig,
     world: &World,
     taps: &Arc<Taps>,
+    held: Option<Held>,
 ) -> Result<Ready, StreamsError> {
     // Internal names are made from the id; checking it with the longest suffix checks them all.
     TopicName::new(format!("{}-dead-letters", config.application_id))?;
     let blueprint = Arc::new(plan(topology, config, &*world.log)?);
     create_topics(&blueprint, config, &*world.log)?;
-    let claim = world.log.claim(&config.application_id, &input_topics(&blueprint))?;
-    let owner = claim.owner().clone();
+    let claim = || world.log.claim(&config.application_id, &input_topics(&blueprint));
+    let mut held = held.map_or_else(|| claim().map(Held::new), Ok)?;
+    held.settle()?;
+    let owner = held.owner().clone();
     let exchange = exchange(&blueprint, config.repartitioning, &*world.log)?;
     let state = world.state.application(&config.application_id)?;
-    let (positions, mut restored) = open_positions(&blueprint, &owner, &*world.log, &*state)?;
+    let (positions, mut restored) = open_positions(&blueprint, &held, &*world.log, &*state)?;
     let around = Arc::new(Surroundings {
         log: Arc::clone(&world.log),
         exchange,
@@ -104,14 +103,17 @@ pub(super) fn prepare(
     let instruments = Instruments { clock: Arc::clone(&world.clock), taps: Arc::clone(taps) };
     let mut tasks = Vec::new();
     for id in blueprint.tasks() {
+        if !blueprint.inputs_of(id).iter().all(|input| held.may_read(input)) {
+            continue;
+        }
         let (positions, log) = (&around.positions, &*world.log);
         let (task, replayed) =
-            make_task(&blueprint, id, &owner, positions, &instruments, log, &*state)?;
+            make_task(&blueprint, id, &held, positions, &instruments, log, &*state)?;
         tasks.push(task);
         restored += replayed;
     }
-    publish_position(&blueprint, &owner, &*world.log, &*state)?;
-    Ok(Ready { blueprint, around, claim, owner, tasks, restored, state })
+    publish_position(&blueprint, &held, &*world.log, &*state)?;
+    Ok(Ready { blueprint, around, held, owner, tasks, restored, state })
 }
 
 fn plan(
@@ -190,38 +192,38 @@ fn exchange(
 /// Tells the state where the sources stood after the last commit, which its stores hold now.
 fn publish_position(
     blueprint: &Blueprint,
-    owner: &Owner,
+    held: &Held,
     log: &dyn Log,
     state: &dyn ApplicationState,
 ) -> Result<(), StreamsError> {
     let mut sources = Vec::new();
     for input in external_inputs(blueprint) {
-        let committed = log.committed(&owner.group, &input)?;
+        let committed = log.committed(&held.owner().group, &input)?;
         sources.extend(committed.map(|committed| (input, committed.offset)));
     }
     let known = state.snapshot()?.sources;
     if sources.iter().all(|source| known.contains(source)) {
         return Ok(());
     }
-    Ok(state.publish(StateCommit { epoch: first_epoch(owner), sources, changes: Vec::new() })?)
+    Ok(state.publish(StateCommit { epoch: held.epoch, sources, changes: Vec::new() })?)
 }
 
 /// What the application's tasks must not forget, as it was last committed, and how much of it was replayed.
 fn open_positions(
     blueprint: &Blueprint,
-    owner: &Owner,
+    held: &Held,
     log: &dyn Log,
     state: &dyn ApplicationState,
 ) -> Result<(Positions, u64), StreamsError> {
     let (spec, changelog) = (Positions::spec(), blueprint.positions_changelog());
-    let (shard, replayed) = open_restored(&spec, &changelog, first_epoch(owner), (log, state))?;
+    let (shard, replayed) = open_restored(&spec, &changelog, held.epoch, (log, state))?;
     Ok((Positions::open(shard, changelog, blueprint)?, replayed))
 }
 
 fn make_task(
     blueprint: &Blueprint,
     id: TaskId,
-    owner: &Owner,
+    held: &Held,
     positions: &Positions,
     instruments: &Instruments,
     log: &dyn Log,
@@ -230,7 +232,7 @@ fn make_task(
     let (mut replayed, mut failure) = (0, None);
     let mut open = |store: &StoreSpec, partition: u32| {
         let changelog = TopicPartition::new(blueprint.changelog_name(&store.name), partition);
-        match open_restored(store, &changelog, first_epoch(owner), (log, state)) {
+        match open_restored(store, &changelog, held.epoch, (log, state)) {
             Ok((shard, count)) => {
                 replayed += count;
                 Ok(shard)
@@ -246,7 +248,8 @@ fn make_task(
     };
     let mut unread = None;
     let mut committed = |at: &TopicPartition| {
-        let read = || Ok((log.committed(&owner.group, at)?.map(|c| c.offset), log.offsets(at)?));
+        let read =
+            || Ok((log.committed(&held.owner().group, at)?.map(|c| c.offset), log.offsets(at)?));
         read().unwrap_or_else(|error| {
             unread = Some(error);
             (None, Offsets { start: 0, end: 0 })

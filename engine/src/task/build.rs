@@ -86,6 +86,14 @@ impl Blueprint {
         tasks
     }
 
+    /// The partitions that a task reads.
+    pub(crate) fn inputs_of(&self, id: TaskId) -> Vec<TopicPartition> {
+        let subs = self.plan.subs.get(id.sub as usize).into_iter();
+        let topics = subs.flat_map(|sub| crate::topology::sources(&self.topology, sub));
+        let read = topics.filter(|topic| self.partitions.get(topic) > Some(&id.partition));
+        read.map(|topic| TopicPartition::new(self.topic_name(topic), id.partition)).collect()
+    }
+
     /// How many tasks a sub-topology has: as many as its widest input has partitions.
     pub(crate) fn width(&self, sub: &SubTopology) -> u32 {
         crate::topology::sources(&self.topology, sub)
