@@ -4,7 +4,7 @@
 //!
 //! - Within a commit, letters lie by input, offset and node: that of a window's final where the record does that closed
 //!   the window. After them lie those of rows that come of no one record (a flushed update, what a punctuation forwards, a
-//!   final that time alone has brought), by node. The size of a batch never shows.
+//!   final that time alone has brought, or that was left to forward at a restart), by node. The size of a batch never shows.
 
 use crate::{
     node::{DeadLetter, Source},
