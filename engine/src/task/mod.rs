@@ -362,6 +362,9 @@ impl Task {
 
     /// More has come, or may come, from an input whose end nodes may have been told.
     fn reopen(&mut self, index: usize) {
+        if !self.ended.contains(&true) {
+            return;
+        }
         let below = self.graph.below([self.input(index).node]);
         for (ended, is_below) in self.ended.iter_mut().zip(below) {
             *ended &= !is_below;
