@@ -8,7 +8,7 @@ use headwater::{
     ports::log::{Append, Commit, CommitTicket, Log},
     prelude::*,
     record::{Headers, RecordSetBuilder, murmur2_partition},
-    runtime::{Application, Stepper, StreamsState, UncaughtExceptionResponse},
+    runtime::{Application, Repartitioning, Stepper, StreamsState, UncaughtExceptionResponse},
 };
 use headwater_testkit::FaultyLog;
 use std::{
@@ -37,13 +37,14 @@ pub(crate) struct Setup {
     pub(crate) threads: usize,
     pub(crate) rows_max: usize,
     pub(crate) is_caching: bool,
+    pub(crate) repartitioning: Repartitioning,
 }
 
 pub(crate) struct App {
     pub(crate) id: &'static str,
     setup: Setup,
     pub(crate) shared: Arc<Shared>,
-    /// Panics that its handler was told of.
+    /// The faults that were over when its handler was last asked.
     handled: Arc<AtomicU64>,
     application: Option<Application>,
     pub(crate) end: Option<End>,
@@ -86,15 +87,15 @@ impl App {
     }
 
     pub(crate) fn start(&mut self, stepper: &Stepper) {
-        let Setup { threads, rows_max, is_caching } = self.setup;
-        let handled = Arc::clone(&self.handled);
+        let Setup { threads, rows_max, is_caching, repartitioning } = self.setup;
+        let (handled, shared) = (Arc::clone(&self.handled), Arc::clone(&self.shared));
+        shared.fails_publishing.store(false, Ordering::SeqCst);
         let config = StreamsConfig::new(self.id)
             .with_num_stream_threads(threads)
             .with_batch_rows_max(rows_max)
-            .with_uncaught_exception_handler(move |error| {
-                if matches!(error, StreamsError::Panicked { .. }) {
-                    handled.fetch_add(1, Ordering::SeqCst);
-                }
+            .with_repartitioning(repartitioning)
+            .with_uncaught_exception_handler(move |_| {
+                handled.store(shared.faults.load(Ordering::SeqCst), Ordering::SeqCst);
                 UncaughtExceptionResponse::Replace
             });
         let topology = topology(self.id, &self.shared, is_caching);
@@ -109,7 +110,7 @@ impl App {
             if self.is_frozen { self.era + ERA } else { self.closed.maybe_below };
         self.application = None;
         self.tickets.clear();
-        self.handled.store(self.shared.panics.load(Ordering::SeqCst), Ordering::SeqCst);
+        self.handled.store(self.shared.faults.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
     fn state(&self) -> StreamsState {
@@ -200,7 +201,7 @@ impl App {
     /// Nobody is awake: whatever can be done without the clock or the log has been. `held` commits are on their way.
     pub(crate) fn check_at_rest(&mut self, log: &FaultyLog, held: usize) {
         let is_stopping =
-            self.shared.panics.load(Ordering::SeqCst) > self.handled.load(Ordering::SeqCst);
+            self.shared.faults.load(Ordering::SeqCst) > self.handled.load(Ordering::SeqCst);
         if self.has_ended() {
             assert!(self.end.is_some(), "{} ended by itself", self.id);
         }
@@ -211,7 +212,10 @@ impl App {
             assert!(held > 0, "{}: it was asked to {end:?}, and sleeps for ever", self.id);
             return;
         }
-        // A slow disk holds commits up, not records. Four commits on their way do hold them up.
+        // A slow disk holds commits up, not records that pass in memory. Four commits on their way do hold them up.
+        if self.setup.repartitioning == Repartitioning::ThroughTopic && held > 0 {
+            return;
+        }
         let available = self.available(log);
         if held < 4 && available > self.seen_of {
             let seen = self.shared.seen.lock().unwrap();

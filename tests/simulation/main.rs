@@ -1,6 +1,6 @@
 //! Runtime, applications, exchange and commit under seeded schedules: every interleaving of workers, committer and
-//! supervisor, slow and failing disks, panics, pauses, ends and crashes. Nothing here depends on threads or on time that
-//! passes.
+//! supervisor, a slow and failing log, a failing state, panics, pauses, ends and crashes. Nothing here depends on threads
+//! or on time that passes.
 //!
 //! A seed that fails is printed; `HEADWATER_SEED=<seed> cargo test --test simulation` runs it alone, and `HEADWATER_SEEDS`
 //! is how many are tried.
@@ -38,6 +38,7 @@
 mod application;
 mod expected;
 mod random;
+mod state;
 mod topology;
 mod world;
 

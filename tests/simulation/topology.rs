@@ -24,8 +24,10 @@ pub(crate) const TICK: Duration = Duration::from_millis(250);
 pub(crate) struct Shared {
     /// Has the code panic at its next record.
     pub(crate) bomb: AtomicBool,
-    /// How often it has.
-    pub(crate) panics: AtomicU64,
+    /// Has the state fail when the next commit is published to it.
+    pub(crate) fails_publishing: AtomicBool,
+    /// How often either has happened.
+    pub(crate) faults: AtomicU64,
     /// Records that have been through the first repartition, in whatever run.
     pub(crate) seen: Mutex<BTreeSet<(String, i64)>>,
 }
@@ -33,9 +35,16 @@ pub(crate) struct Shared {
 impl Shared {
     fn panic_if_told(&self) {
         if self.bomb.swap(false, Ordering::SeqCst) {
-            self.panics.fetch_add(1, Ordering::SeqCst);
+            self.faults.fetch_add(1, Ordering::SeqCst);
             panic!("the schedule has the user's code panic");
         }
+    }
+
+    /// Whether publishing fails now.
+    pub(crate) fn fail_publishing(&self) -> bool {
+        let fails = self.fails_publishing.swap(false, Ordering::SeqCst);
+        self.faults.fetch_add(u64::from(fails), Ordering::SeqCst);
+        fails
     }
 }
 

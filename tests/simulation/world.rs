@@ -1,4 +1,4 @@
-//! What a schedule acts on: a log that is slow and fails, a state, a clock, and two applications on one runtime.
+//! What a schedule acts on: a log that is slow and fails, a state that fails, a clock, and two applications on one runtime.
 //!
 //! Actors are stepped only when their threads would run: when they have more to do, their moment has come, or the engine
 //! has woken them. When all of them sleep the schedule looks at what they have left undone.
@@ -6,14 +6,14 @@
 use crate::{
     application::{App, End, SPREAD, Setup},
     random::Random,
+    state::FaultyState,
 };
 use headwater::{
     ports::{
         log::Log,
         state::{ApplicationState, State},
     },
-    runtime::Stepper,
-    state::MemoryState,
+    runtime::{Repartitioning, Stepper},
     time::Clock,
 };
 use headwater_testkit::{FaultyLog, ManualClock};
@@ -37,7 +37,7 @@ const APPLICATIONS: [&str; 2] = ["shaken", "steady"];
 pub(crate) struct World {
     random: Random,
     log: Arc<FaultyLog>,
-    state: Arc<MemoryState>,
+    state: Arc<FaultyState>,
     /// Keep what the state holds of the applications while they are down, as a disk does.
     kept: Vec<Arc<dyn ApplicationState>>,
     clock: Arc<ManualClock>,
@@ -62,13 +62,19 @@ impl World {
                 threads: 1 + random.below(workers),
                 rows_max: [1, 2, 100][random.below(3)],
                 is_caching: random.once_in(2),
+                repartitioning: if random.once_in(4) {
+                    Repartitioning::ThroughTopic
+                } else {
+                    Repartitioning::InMemory
+                },
             };
             App::new(id, setup)
         });
+        let shared = apps.iter().map(|app| (app.id, Arc::clone(&app.shared)));
         let mut world = Self {
             random,
             log,
-            state: Arc::new(MemoryState::default()),
+            state: Arc::new(FaultyState::new(shared.collect())),
             kept: Vec::new(),
             clock: Arc::new(ManualClock::at(0)),
             workers,
@@ -114,10 +120,15 @@ impl World {
                 let is_slow = self.random.once_in(2);
                 self.log.set_slow(is_slow);
             }
-            87..91 => {
+            87..90 => {
                 // Nobody starts again before the disk is repaired.
                 self.repair_disk();
                 self.clock.advance(Duration::from_millis(self.random.below(200) as u64));
+            }
+            90 if self.faults_left > 0 => {
+                self.faults_left -= 1;
+                self.has_disk_failed = true;
+                self.apps[app].shared.fails_publishing.store(true, Ordering::SeqCst);
             }
             91 if self.faults_left > 0 => {
                 self.faults_left -= 1;
