@@ -4,6 +4,7 @@ use crate::{arguments::Cars, pipeline, process, say};
 use anyhow::{Context, Result, ensure};
 use headwater::{
     log::EmbeddedLog,
+    memory::MemoryBudget,
     ports::{
         log::{Cleanup, Log, TopicSpec},
         state::State,
@@ -110,6 +111,27 @@ pub(crate) fn run(log: &Arc<EmbeddedLog>, place: &Place, cars: &Cars) -> Result<
 pub(crate) fn open_state(dir: &Path, log: &Arc<dyn Log>) -> Result<Arc<dyn State>> {
     use headwater::state::{RocksDbOptions, RocksDbState};
     Ok(Arc::new(RocksDbState::open(dir, RocksDbOptions::default().log(Arc::clone(log)))?))
+}
+
+/// The same, with its shares of a budget.
+#[cfg(feature = "rocksdb")]
+pub(crate) fn open_state_within(
+    memory: &MemoryBudget,
+    dir: &Path,
+    log: &Arc<dyn Log>,
+) -> Result<Arc<dyn State>> {
+    use headwater::state::{RocksDbOptions, RocksDbState};
+    let options = RocksDbOptions::default().memory(memory).log(Arc::clone(log));
+    Ok(Arc::new(RocksDbState::open(dir, options)?))
+}
+
+#[cfg(not(feature = "rocksdb"))]
+pub(crate) fn open_state_within(
+    _: &MemoryBudget,
+    dir: &Path,
+    log: &Arc<dyn Log>,
+) -> Result<Arc<dyn State>> {
+    open_state(dir, log)
 }
 
 #[cfg(not(feature = "rocksdb"))]

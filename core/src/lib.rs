@@ -6,6 +6,7 @@
 //! | [`serde`] | types to bytes and back |
 //! | [`time`] | the clock port |
 //! | [`metrics`] | what an application counts |
+//! | [`memory`] | the budget of what a process keeps in memory |
 //! | [`dead_letter`] | what is kept of a record that could not be taken |
 //! | [`ports`] | traits for the log, the state and the connectors |
 //!
@@ -14,6 +15,7 @@
 //! What runs a topology is `headwater-engine`; it is built on this crate, as every implementation of a port is.
 
 pub mod dead_letter;
+pub mod memory;
 pub mod metrics;
 pub mod ports;
 pub mod record;

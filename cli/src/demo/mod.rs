@@ -27,7 +27,9 @@ use crate::{
     stop,
 };
 use directory::DataDirectory;
-use headwater::{ports::connector::SourceConnector, prelude::Clock, prelude::SystemClock};
+use headwater::{
+    memory::MemoryBudget, ports::connector::SourceConnector, prelude::Clock, prelude::SystemClock,
+};
 use headwater_connector_file::{FileSource, Rate};
 use pipeline::{Closed, Finish, Pipeline, Resumed};
 use std::{
@@ -168,9 +170,10 @@ fn banner(dev: &Dev, directory: &DataDirectory) -> String {
     };
     let kept = if directory.fresh { " (new; kept)" } else { "" };
     format!(
-        "Connected cars: car-telemetry → car-alerts (hot), car-minutes and Parquet (cold)\n  input  {}, {rate}\n  data   {}{kept}",
+        "Connected cars: car-telemetry → car-alerts (hot), car-minutes and Parquet (cold)\n  input  {}, {rate}\n  data   {}{kept}\n  memory {} MiB at most for state, caches and records",
         dev.input.display(),
         directory.root.display(),
+        MemoryBudget::default().max() >> 20,
     )
 }
 

@@ -22,6 +22,7 @@ use crate::{
     topology::Topology,
 };
 use headwater_core::{
+    memory::Share,
     metrics::NodeMetrics,
     ports::{
         log::{Owner, Subscription, Waker},
@@ -96,7 +97,8 @@ pub(super) struct Incarnation {
     pub(super) state: Arc<dyn ApplicationState>,
     pub(super) rounds: Rounds,
     pub(super) guarantee: ProcessingGuarantee,
-    pub(super) cache_bytes_a_task: usize,
+    /// What the caches of all tasks may hold, if there is memory enough.
+    cache_bytes_max: usize,
     members: Vec<(Arc<Mailbox>, ParticipantId)>,
     commits: Arc<CommitQueue>,
     application: Weak<Shared>,
@@ -110,6 +112,27 @@ impl Incarnation {
     /// The number of the commit that a round makes.
     pub(super) fn epoch_of_round(&self, round: u64) -> u64 {
         self.epoch + 1 + round
+    }
+
+    /// What the caches of a task may hold after a commit.
+    pub(super) fn cache_bytes_a_task(&self) -> usize {
+        let shares = &self.around.shares;
+        shares.share(Share::Caches).min(self.cache_bytes_max) / shares.count().max(1)
+    }
+
+    /// Has all applications keep to what their share is now, if caches hold more than theirs together.
+    pub(super) fn bound_caches(&self) {
+        let memory = &self.world.memory;
+        if memory.cached() > memory.share(Share::Caches)
+            && let Some(application) = self.application.upgrade()
+        {
+            application.parts.wake_all();
+        }
+    }
+
+    /// The uncommitted bytes of a participant that use up its share of memory.
+    pub(super) fn uncommitted_bytes_max(&self) -> usize {
+        self.around.shares.share(Share::Uncommitted) / self.members.len().max(1)
     }
 
     /// One of its participants is given a turn.
@@ -334,7 +357,7 @@ impl Shared {
             held: Mutex::new(Some(held)),
             is_rebalancing: AtomicBool::new(false),
             guarantee: self.config.processing_guarantee,
-            cache_bytes_a_task: self.config.statestore_cache_max_bytes / tasks.len().max(1),
+            cache_bytes_max: self.config.statestore_cache_max_bytes,
             members,
             commits: Arc::clone(&self.parts.commits),
             application: Arc::downgrade(self),
@@ -430,6 +453,13 @@ impl Shared {
         current.request = current.request.max(request);
         if let Life::Running(incarnation) = &current.life {
             incarnation.rounds.ask(request);
+            incarnation.wake_all();
+        }
+    }
+
+    /// Gives its participants a turn.
+    pub(super) fn wake(&self) {
+        if let Life::Running(incarnation) = &self.current().life {
             incarnation.wake_all();
         }
     }

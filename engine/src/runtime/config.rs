@@ -2,7 +2,7 @@
 
 use super::error::StreamsError;
 use crate::processor::ProcessorError;
-use headwater_core::{dead_letter::BadRecord, ports::state::StateErrorKind};
+use headwater_core::{dead_letter::BadRecord, memory::MemoryBudget, ports::state::StateErrorKind};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// What a failure may do to results.
@@ -66,6 +66,46 @@ impl UncaughtExceptionHandler {
     }
 }
 
+/// What a runtime gives its applications.
+///
+/// ```
+/// use headwater_core::memory::MemoryBudget;
+/// use headwater_engine::runtime::RuntimeConfig;
+/// use std::sync::Arc;
+///
+/// let config = RuntimeConfig::new(2).with_memory(Arc::new(MemoryBudget::new(1 << 30)));
+/// assert_eq!((config.threads, config.memory.max()), (2, 1 << 30));
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RuntimeConfig {
+    /// Worker threads, at least one.
+    pub threads: usize,
+    /// `memory.max`: what applications may keep in memory together; a quarter of the machine by default.
+    pub memory: Arc<MemoryBudget>,
+}
+
+impl RuntimeConfig {
+    /// The defaults, with so many worker threads.
+    #[must_use]
+    pub fn new(threads: usize) -> Self {
+        Self { threads: threads.max(1), memory: Arc::default() }
+    }
+
+    /// Keeps to `memory`, which the state may share.
+    #[must_use]
+    pub fn with_memory(mut self, memory: Arc<MemoryBudget>) -> Self {
+        self.memory = memory;
+        self
+    }
+}
+
+impl From<usize> for RuntimeConfig {
+    fn from(threads: usize) -> Self {
+        Self::new(threads)
+    }
+}
+
 /// How an application runs; Kafka's names, safe defaults.
 ///
 /// ```
@@ -85,7 +125,8 @@ pub struct StreamsConfig {
     pub processing_guarantee: ProcessingGuarantee,
     /// `commit.interval.ms`: the longest time between commits, 100 ms by default.
     pub commit_interval: Duration,
-    /// `statestore.cache.max.bytes`: what the stores' caches may hold after a commit, 50 MiB by default.
+    /// `statestore.cache.max.bytes`: what the stores' caches may hold after a commit, 50 MiB by default; less where its share
+    /// of the runtime's memory is.
     pub statestore_cache_max_bytes: usize,
     /// The size of uncommitted output and state that makes a commit due, 32 MiB by default.
     pub commit_bytes_max: usize,

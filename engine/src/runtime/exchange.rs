@@ -89,9 +89,9 @@ impl Exchange {
         self.queues.insert((topic.clone(), partition), Mutex::new(queue));
     }
 
-    /// Whether writers must wait for readers.
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) > BYTES_MAX
+    /// Whether writers must wait for readers, where the application has a share of memory.
+    pub(super) fn is_full(&self, share: usize) -> bool {
+        self.bytes.load(Ordering::Relaxed) > share.min(BYTES_MAX)
     }
 
     /// Appends records for a reader, as part of commit `epoch`.

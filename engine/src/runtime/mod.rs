@@ -47,7 +47,7 @@ mod worker;
 
 pub use application::{Application, Lag, StreamsState};
 pub use config::{
-    ProcessingGuarantee, Repartitioning, StreamsConfig, UncaughtExceptionHandler,
+    ProcessingGuarantee, Repartitioning, RuntimeConfig, StreamsConfig, UncaughtExceptionHandler,
     UncaughtExceptionResponse,
 };
 pub use driver::Driver;

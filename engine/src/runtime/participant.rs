@@ -9,7 +9,7 @@ use super::{
     rounds::{Next, Request, Turn, View},
     task_group::TaskGroup,
 };
-use headwater_core::ports::log::Commit;
+use headwater_core::{memory::CachedBytes, ports::log::Commit};
 use std::{sync::Arc, time::Duration};
 
 /// At-least-once, outputs go out when there is nothing more to take, and at least this often: a frame and a sync for
@@ -46,6 +46,9 @@ pub(super) struct Participant {
     rounds: u64,
     last: Turn,
     published: u64,
+    /// What the caches of one task may hold, as was last seen.
+    cache_bytes: usize,
+    cached: CachedBytes,
     /// When outputs were last sent ahead of a commit.
     sent: Duration,
     has_input_end: bool,
@@ -53,6 +56,7 @@ pub(super) struct Participant {
 
 impl Participant {
     pub(super) fn new(incarnation: Arc<Incarnation>, tasks: TaskGroup) -> Self {
+        let cached = CachedBytes::of(&incarnation.world.memory);
         Self {
             incarnation,
             tasks,
@@ -61,6 +65,8 @@ impl Participant {
             // Until it has had a turn it counts as busy.
             last: Turn { has_run: true, ..Turn::default() },
             published: 0,
+            cache_bytes: usize::MAX,
+            cached,
             sent: Duration::ZERO,
             has_input_end: false,
         }
@@ -94,10 +100,13 @@ impl Participant {
 
     /// Takes input. Nothing, if a round was begun and must be gone through first.
     fn run(&mut self, view: View, now: Duration) -> Result<Option<Rest>, StreamsError> {
-        if view.published != self.published {
+        let cache_bytes = self.incarnation.cache_bytes_a_task();
+        if view.published != self.published || cache_bytes < self.cache_bytes {
             self.published = view.published;
-            self.tasks.published(view.published, self.incarnation.cache_bytes_a_task);
+            self.cached.set(self.tasks.published(view.published, cache_bytes));
+            self.incarnation.bound_caches();
         }
+        self.cache_bytes = cache_bytes;
         self.incarnation.check_assignment()?;
         // What comes after the last round would never be committed.
         if view.is_paused || view.is_full || view.request == Request::Close {
@@ -116,11 +125,13 @@ impl Participant {
         }
         self.send_ahead(view, has_run, now)?;
         self.wake_readers();
+        let uncommitted_bytes = self.tasks.uncommitted_bytes();
         let turn = Turn {
             has_run,
             has_changed: self.tasks.has_changed(),
-            asks_for_commit: self.tasks.commit_requested(),
-            uncommitted_bytes: self.tasks.uncommitted_bytes(),
+            asks_for_commit: self.tasks.commit_requested()
+                || uncommitted_bytes > self.incarnation.uncommitted_bytes_max(),
+            uncommitted_bytes,
             has_finished: has_finished && !has_run,
         };
         let next = self.incarnation.rounds.note(turn, self.last, self.rounds);

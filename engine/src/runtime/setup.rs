@@ -13,6 +13,7 @@ use crate::{
     topology::{Plan, TaskId, Topic, Topology, TopologyError, sources},
 };
 use headwater_core::{
+    memory::MemoryBudget,
     ports::{
         log::{Cleanup, Log, Offsets, Owner, TopicSpec},
         state::{ApplicationState, State, StateCommit, StateError, StoreSpec},
@@ -40,6 +41,7 @@ pub(super) struct World {
     pub(super) log: Arc<dyn Log>,
     pub(super) state: Arc<dyn State>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) memory: Arc<MemoryBudget>,
 }
 
 /// The partitions of external topics that the topology reads.
@@ -99,6 +101,7 @@ pub(super) fn prepare(
         exchange,
         positions,
         clock: Arc::clone(&world.clock),
+        shares: world.memory.add_tasks(blueprint.tasks().len()),
     });
     let instruments = Instruments { clock: Arc::clone(&world.clock), taps: Arc::clone(taps) };
     let mut tasks = Vec::new();

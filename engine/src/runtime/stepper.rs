@@ -4,7 +4,7 @@
 use super::{
     application::Application,
     committer::Committer,
-    config::StreamsConfig,
+    config::{RuntimeConfig, StreamsConfig},
     error::StreamsError,
     setup::World,
     threads::Parts,
@@ -39,12 +39,13 @@ impl Stepper {
     /// Sets up a runtime of so many workers, at least one.
     #[must_use]
     pub fn new(
-        workers: usize,
+        config: impl Into<RuntimeConfig>,
         log: Arc<dyn Log>,
         state: Arc<dyn State>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let parts = Arc::new(Parts::new(World { log, state, clock }, workers));
+        let RuntimeConfig { threads, memory } = config.into();
+        let parts = Arc::new(Parts::new(World { log, state, clock, memory }, threads));
         let workers: Vec<_> =
             parts.mailboxes().iter().map(|it| Worker::new(Arc::clone(it))).collect();
         let committer = Committer::new(Arc::clone(&parts.commits));

@@ -11,6 +11,7 @@ use crate::{
     topology::{TaskId, Topic},
 };
 use headwater_core::{
+    memory::{Share, TaskShares},
     metrics::NodeMetrics,
     ports::log::{Log, LogError},
     record::TopicPartition,
@@ -18,8 +19,9 @@ use headwater_core::{
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-/// How much one fetch asks for, in bytes.
-const FETCH_BYTES: usize = 1 << 20;
+/// How much one fetch asks for, in bytes: its task's share of memory, between these.
+const FETCH_BYTES_MIN: usize = 16 << 10;
+const FETCH_BYTES_MAX: usize = 1 << 20;
 
 /// About how many rows a commit waits for that are on their way to a task or that it has left to forward; what is left is
 /// written, or resumed after the commit. Counted in rows, so that the size of a batch does not show in what a commit holds.
@@ -32,6 +34,8 @@ pub(super) struct Surroundings {
     pub(super) exchange: Exchange,
     pub(super) positions: Positions,
     pub(super) clock: Arc<dyn Clock>,
+    /// What its tasks may keep in memory.
+    pub(super) shares: TaskShares,
 }
 
 /// Some of an application's tasks, driven one after the other.
@@ -74,7 +78,7 @@ impl TaskGroup {
         let around = Arc::clone(&self.around);
         let Some(task) = self.tasks.get_mut(index) else { return Ok(false) };
         // Readers go on while the exchange is full, so that it empties.
-        if task.level == 0 && around.exchange.is_full() {
+        if task.level == 0 && around.exchange.is_full(around.shares.share(Share::Exchange)) {
             return Ok(false);
         }
         fetch(task, &around, inputs, self.epoch)?;
@@ -171,11 +175,9 @@ impl TaskGroup {
         self.tasks.iter_mut().map(collect).collect()
     }
 
-    /// Commit `epoch` is durable and published; each task's caches may keep `cache_bytes`.
-    pub(super) fn published(&mut self, epoch: u64, cache_bytes: usize) {
-        for task in &mut self.tasks {
-            task.published(epoch, cache_bytes);
-        }
+    /// Commit `epoch` is durable and published; each task's caches may keep `cache_bytes`. Says what they hold then.
+    pub(super) fn published(&mut self, epoch: u64, cache_bytes: usize) -> usize {
+        self.tasks.iter_mut().map(|task| task.published(epoch, cache_bytes)).sum()
     }
 
     pub(super) fn uncommitted_bytes(&self) -> usize {
@@ -228,13 +230,16 @@ fn fetch(
         .wanted()
         .map(|(input, topic, at, offset)| (input, topic.clone(), at.clone(), offset))
         .collect();
+    // What was fetched is kept until it is taken.
+    let share = around.shares.share(Share::Batches) / around.shares.count().max(1);
+    let fetch_bytes = (share / wanted.len().max(1)).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
     for (input, topic, at, offset) in wanted {
         let fetched = match (&topic, inputs) {
             (Topic::Repartition(_), _) => {
                 let taken = Taken { consumed: offset, epoch };
                 around.exchange.fetch((&topic, at.partition), taken, &*around.log)?
             }
-            (Topic::External(_), Inputs::All) => around.log.fetch(&at, offset, FETCH_BYTES)?.into(),
+            (Topic::External(_), Inputs::All) => around.log.fetch(&at, offset, fetch_bytes)?.into(),
             (Topic::External(_), Inputs::Exchange) => continue,
         };
         // An empty answer below the end (only control records, say) still moves the position.

@@ -3,7 +3,7 @@
 use super::{
     application::{Application, Shared},
     committer::{CommitQueue, Committer},
-    config::StreamsConfig,
+    config::{RuntimeConfig, StreamsConfig},
     error::StreamsError,
     mailbox::{Mailbox, ParticipantId},
     setup::World,
@@ -94,6 +94,12 @@ impl Parts {
         self.applications().remove(application_id);
     }
 
+    /// Gives every application a turn, in which it keeps to its share of memory.
+    pub(super) fn wake_all(&self) {
+        let running: Vec<_> = self.applications().values().filter_map(Weak::upgrade).collect();
+        running.iter().for_each(|application| application.wake());
+    }
+
     /// Stops every application because of `error`.
     pub(super) fn fail_all(&self, error: &StreamsError) {
         let running: Vec<_> = self.applications().values().filter_map(Weak::upgrade).collect();
@@ -112,19 +118,20 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Starts the threads: `workers` of them to run tasks on, at least one.
+    /// Starts the threads. A number stands for a [`RuntimeConfig`] of so many workers.
     ///
     /// # Errors
     ///
     /// [`StreamsError::Thread`] if the system gives none.
     pub fn start(
-        workers: usize,
+        config: impl Into<RuntimeConfig>,
         log: Arc<dyn Log>,
         state: Arc<dyn State>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StreamsError> {
-        let world = World { log, state, clock };
-        let mut this = Self { parts: Arc::new(Parts::new(world, workers)), threads: Vec::new() };
+        let RuntimeConfig { threads, memory } = config.into();
+        let world = World { log, state, clock, memory };
+        let mut this = Self { parts: Arc::new(Parts::new(world, threads)), threads: Vec::new() };
         let queue = Arc::clone(&this.parts.commits);
         this.spawn("committer".to_owned(), move || commit(&queue))?;
         let (restarts, clock) =

@@ -410,12 +410,34 @@ impl<V> Cache<V> {
         }
     }
 
-    /// Gives the memory back once everything has been evicted.
+    /// Gives memory back once most has been evicted.
     fn shrink(&mut self) {
-        if self.index.is_empty() && self.dirty.is_empty() {
+        if !self.dirty.is_empty() {
+            return;
+        }
+        if self.index.is_empty() {
             let updates = Updates::new(self.updates.keeps_olds());
             *self = Self { updates, ..Self::new(self.complete) };
+        } else if self.free.len() > self.slots.len() / 2 && self.updates.is_empty() {
+            self.compact();
         }
+    }
+
+    /// Moves the entries together, so that the memory of those that were evicted is free for others.
+    fn compact(&mut self) {
+        let mut slots = Vec::with_capacity(self.slots.len() - self.free.len());
+        slots.extend(std::mem::take(&mut self.slots).into_iter().filter(Option::is_some));
+        self.slots = slots;
+        self.index = HashTable::with_capacity(self.slots.len());
+        for (slot, entry) in (0..).zip(self.slots.iter().flatten()) {
+            let hash = hash(&entry.key);
+            let indexed = Indexed { hash, slot };
+            self.index.insert_unique(spread(hash), indexed, |other| spread(other.hash));
+            if let Some(place) = self.order.as_mut().and_then(|order| order.get_mut(&*entry.key)) {
+                *place = slot;
+            }
+        }
+        (self.free, self.hand) = (Vec::new(), 0);
     }
 }
 
@@ -534,6 +556,26 @@ mod tests {
             assert!(cache.live_bytes() <= bytes_max);
         }
         assert_eq!(cache.evict(0, usize::MAX), 0);
+    }
+
+    #[test]
+    fn what_is_evicted_is_free_for_others() {
+        let mut cache = Cache::new(true);
+        for key in 0..1_000_u32 {
+            cache.load(&key.to_be_bytes(), key, 0, 4);
+        }
+        let full = cache.size_bytes();
+        cache.evict(0, full / 4);
+        assert!(cache.size_bytes() <= full / 4, "{} of {full}", cache.size_bytes());
+        let kept: Vec<u32> =
+            (0..1_000).filter(|key: &u32| cache.find(&key.to_be_bytes()).is_some()).collect();
+        assert!(kept.len() > 200);
+        for key in kept {
+            let slot = cache.find(&key.to_be_bytes()).unwrap();
+            assert_eq!(cache.touch(slot).value, Some(key));
+        }
+        cache.load(&5_000_u32.to_be_bytes(), 5_000, 0, 4);
+        assert!(cache.find(&5_000_u32.to_be_bytes()).is_some());
     }
 
     #[test]

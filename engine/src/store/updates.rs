@@ -18,6 +18,10 @@ pub(super) struct Updates<V> {
 }
 
 impl<V> Updates<V> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     pub(super) fn new(keeps_olds: bool) -> Self {
         let (slots, olds, headers) = (Vec::new(), Vec::new(), HashMap::new());
         Self { slots, olds, keeps_olds, headers, heap_bytes: 0 }

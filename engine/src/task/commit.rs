@@ -101,13 +101,17 @@ impl Task {
         Ok(commit)
     }
 
-    /// Commit `epoch` can be read from the state; caches may shrink to `bytes_max` in all.
-    pub(crate) fn published(&mut self, epoch: u64, bytes_max: usize) {
+    /// Commit `epoch` can be read from the state; caches may shrink to `bytes_max` in all. Says what they hold then.
+    pub(crate) fn published(&mut self, epoch: u64, bytes_max: usize) -> usize {
         let stores = &mut self.resources.stores;
-        let share = bytes_max / stores.len().max(1);
-        if stores.iter().map(|store| store.size_bytes()).sum::<usize>() > bytes_max {
-            stores.iter_mut().for_each(|store| store.published(epoch, share));
+        // To half of it, so that there is room for some commits to come, and slots are moved together seldom.
+        let share = bytes_max / 2 / stores.len().max(1);
+        let size = stores.iter().map(|store| store.size_bytes()).sum();
+        if size <= bytes_max {
+            return size;
         }
+        stores.iter_mut().for_each(|store| store.published(epoch, share));
+        stores.iter().map(|store| store.size_bytes()).sum()
     }
 
     /// The offset one past the last record taken from a repartition topic's partition, and the partition's name.

@@ -1,6 +1,7 @@
 //! How a [`RocksDbState`](super::RocksDbState) is set up, and what that makes of RocksDB's own settings.
 
 use headwater_core::{
+    memory::{MemoryBudget, Share},
     ports::log::{Log, LogError},
     time::{Clock, SystemClock},
 };
@@ -58,6 +59,13 @@ impl RocksDbOptions {
     pub fn before_flush(mut self, before_flush: BeforeFlush) -> Self {
         self.before_flush = Some(before_flush);
         self
+    }
+
+    /// Keeps to its shares of a budget: caches and write buffers to one, commits not spilled yet to another.
+    pub fn memory(self, budget: &MemoryBudget) -> Self {
+        // Publishing waits at twice as many.
+        let spill_bytes = (budget.share(Share::Unspilled) / 2).min(64 * MIB);
+        self.memory_bytes(budget.share(Share::Database)).spill_bytes(spill_bytes)
     }
 
     /// The bytes for RocksDB's cache and write buffers together; default 256 MiB. Commits not spilled yet come on top.
