@@ -96,19 +96,18 @@ pub(super) fn prepare(
     let exchange = exchange(&blueprint, config.repartitioning, &*world.log)?;
     let state = world.state.application(&config.application_id)?;
     let (positions, mut restored) = open_positions(&blueprint, &held, &*world.log, &*state)?;
+    let may_read = |id: &TaskId| blueprint.inputs_of(*id).iter().all(|it| held.may_read(it));
+    let ids: Vec<TaskId> = blueprint.tasks().into_iter().filter(may_read).collect();
     let around = Arc::new(Surroundings {
         log: Arc::clone(&world.log),
         exchange,
         positions,
         clock: Arc::clone(&world.clock),
-        shares: world.memory.add_tasks(blueprint.tasks().len()),
+        shares: world.memory.add_tasks(ids.len()),
     });
     let instruments = Instruments { clock: Arc::clone(&world.clock), taps: Arc::clone(taps) };
     let mut tasks = Vec::new();
-    for id in blueprint.tasks() {
-        if !blueprint.inputs_of(id).iter().all(|input| held.may_read(input)) {
-            continue;
-        }
+    for id in ids {
         let (positions, log) = (&around.positions, &*world.log);
         let (task, replayed) =
             make_task(&blueprint, id, &held, positions, &instruments, log, &*state)?;
@@ -200,7 +199,7 @@ fn publish_position(
     state: &dyn ApplicationState,
 ) -> Result<(), StreamsError> {
     let mut sources = Vec::new();
-    for input in external_inputs(blueprint) {
+    for input in external_inputs(blueprint).into_iter().filter(|input| held.may_read(input)) {
         let committed = log.committed(&held.owner().group, &input)?;
         sources.extend(committed.map(|committed| (input, committed.offset)));
     }
