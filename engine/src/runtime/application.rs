@@ -6,7 +6,7 @@ use super::{
     committer::{CommitQueue, Handed},
     config::{ProcessingGuarantee, StreamsConfig, UncaughtExceptionResponse},
     error::StreamsError,
-    mailbox::{Mailbox, ParticipantId},
+    mailbox::Seat,
     metrics::{Seen, StreamsMetrics},
     participant::Participant,
     query::{ReadOnlyKeyValueStore, StateSnapshot},
@@ -37,7 +37,7 @@ use std::{
     fmt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -99,7 +99,9 @@ pub(super) struct Incarnation {
     pub(super) guarantee: ProcessingGuarantee,
     /// What the caches of all tasks may hold, if there is memory enough.
     cache_bytes_max: usize,
-    members: Vec<(Arc<Mailbox>, ParticipantId)>,
+    members: Vec<Seat>,
+    /// How many tasks it has.
+    tasks: usize,
     commits: Arc<CommitQueue>,
     application: Weak<Shared>,
     turns: Arc<AtomicU64>,
@@ -141,15 +143,13 @@ impl Incarnation {
     }
 
     pub(super) fn wake_all(&self) {
-        self.members.iter().for_each(|(mailbox, id)| mailbox.wake(*id));
+        self.members.iter().for_each(Seat::wake);
     }
 
     /// Wakes the participant that holds the tasks of a partition.
     pub(super) fn wake_owner(&self, partition: u32) {
-        if let Some((mailbox, id)) =
-            self.members.get(partition as usize % self.members.len().max(1))
-        {
-            mailbox.wake(*id);
+        if let Some(seat) = self.members.get(partition as usize % self.members.len().max(1)) {
+            seat.wake();
         }
     }
 
@@ -281,6 +281,8 @@ pub(super) struct Shared {
     seen: Mutex<Seen>,
     /// See [`StreamsMetrics::turns`].
     turns: Arc<AtomicU64>,
+    /// On how many threads its tasks may run.
+    threads: AtomicUsize,
     taps: Arc<Taps>,
 }
 
@@ -308,6 +310,7 @@ impl Shared {
         let state = parts.world.state.application(&config.application_id)?;
         let this = Arc::new(Self {
             state,
+            threads: AtomicUsize::new(config.num_stream_threads),
             topology,
             config,
             blueprint: Mutex::default(),
@@ -338,9 +341,10 @@ impl Shared {
         let Ready { blueprint, around, held, owner, tasks, restored, state } =
             prepare(self.topology.clone(), &self.config, &world, &self.taps, held)?;
         self.seen().begin(&tasks, restored);
-        let width = self.config.num_stream_threads.clamp(1, tasks.len().max(1));
+        let changes = self.parts.changes();
+        let width = self.threads.load(Ordering::Acquire).clamp(1, tasks.len().max(1));
         let members = self.parts.members(width);
-        held.watch.wake(members.first());
+        held.watch.wake(members.first().map(|seat| (Arc::clone(&seat.mailbox), seat.id)));
         let levels = blueprint.plan.subs.iter().map(|sub| sub.level + 1).max().unwrap_or(1);
         let pace = Pace {
             interval: self.config.commit_interval,
@@ -359,6 +363,7 @@ impl Shared {
             guarantee: self.config.processing_guarantee,
             cache_bytes_max: self.config.statestore_cache_max_bytes,
             members,
+            tasks: tasks.len(),
             commits: Arc::clone(&self.parts.commits),
             application: Arc::downgrade(self),
             turns: Arc::clone(&self.turns),
@@ -376,6 +381,10 @@ impl Shared {
         drop(current);
         self.changed.notify_all();
         assign(&incarnation, tasks);
+        if self.parts.changes() != changes {
+            // Workers came or went before anybody could tell it.
+            self.rebalance();
+        }
         Ok(())
     }
 
@@ -437,6 +446,19 @@ impl Shared {
         self.current().life = Life::Ended(outcome);
         self.parts.forget(&self.config.application_id);
         self.changed.notify_all();
+    }
+
+    /// Has its tasks dealt anew, after a commit, if they would lie elsewhere by now.
+    pub(super) fn rebalance(&self) {
+        let current = self.current();
+        if let Life::Running(incarnation) = &current.life {
+            let threads = self.threads.load(Ordering::Acquire).min(self.parts.mailboxes().len());
+            let is_uneven = incarnation.members.len() != threads.clamp(1, incarnation.tasks.max(1));
+            let is_leaving = incarnation.members.iter().any(|seat| seat.mailbox.is_retired());
+            if is_uneven || is_leaving {
+                incarnation.rebalance();
+            }
+        }
     }
 
     /// Stops it because of `error`, whatever its handler would say.
@@ -509,8 +531,8 @@ fn subscribe(incarnation: &Incarnation) -> Result<(), StreamsError> {
     }
     for partition in inputs {
         let place = partition.partition as usize % incarnation.members.len().max(1);
-        let Some((mailbox, id)) = incarnation.members.get(place) else { continue };
-        let (mailbox, id) = (Arc::clone(mailbox), *id);
+        let Some(seat) = incarnation.members.get(place) else { continue };
+        let (mailbox, id) = (Arc::clone(&seat.mailbox), seat.id);
         let waker: Waker = Arc::new(move || mailbox.wake(id));
         subscriptions.push(incarnation.world.log.subscribe(&partition, waker)?);
     }
@@ -527,10 +549,10 @@ fn assign(incarnation: &Arc<Incarnation>, tasks: Vec<Task>) {
             group.push(task);
         }
     }
-    for ((mailbox, id), group) in incarnation.members.iter().zip(groups) {
+    for (seat, group) in incarnation.members.iter().zip(groups) {
         let around = Arc::clone(&incarnation.around);
         let group = TaskGroup::new(group, around, incarnation.epoch_of_round(0));
-        mailbox.assign(*id, Participant::new(Arc::clone(incarnation), group));
+        seat.mailbox.assign(seat.id, Participant::new(Arc::clone(incarnation), group));
     }
 }
 
@@ -647,6 +669,12 @@ impl Application {
     pub fn metrics(&self) -> StreamsMetrics {
         let turns = self.shared.turns.load(Ordering::Relaxed);
         StreamsMetrics { turns, ..self.shared.seen().metrics() }
+    }
+
+    /// Lets its tasks run on so many threads of the runtime, at least one; they are dealt anew after a commit.
+    pub fn set_num_stream_threads(&self, threads: usize) {
+        self.shared.threads.store(threads.max(1), Ordering::Release);
+        self.shared.rebalance();
     }
 
     /// Tells what each node has counted, by its name, as of the last commit.

@@ -118,8 +118,8 @@ impl Watch {
     }
 
     /// Has this participant woken from now on.
-    pub(super) fn wake(&self, participant: Option<&(Arc<Mailbox>, ParticipantId)>) {
-        *self.wakes.lock().unwrap_or_else(PoisonError::into_inner) = participant.cloned();
+    pub(super) fn wake(&self, participant: Option<(Arc<Mailbox>, ParticipantId)>) {
+        *self.wakes.lock().unwrap_or_else(PoisonError::into_inner) = participant;
     }
 
     /// Whether there may be events that nobody has asked for yet.

@@ -4,7 +4,7 @@ use super::participant::Participant;
 use hashbrown::HashSet;
 use std::{
     fmt,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,11 +16,49 @@ struct Inner {
     assigned: Vec<(ParticipantId, Participant)>,
     woken: HashSet<ParticipantId>,
     is_stopped: bool,
+    /// Participants that have a place here, assigned already or not.
+    seats: usize,
+    /// Whether the worker ends once no participant has a place here.
+    is_retired: bool,
 }
 
 impl Inner {
+    fn is_over(&self) -> bool {
+        self.is_stopped || (self.is_retired && self.seats == 0)
+    }
+
     fn is_empty(&self) -> bool {
-        self.assigned.is_empty() && self.woken.is_empty() && !self.is_stopped
+        self.assigned.is_empty() && self.woken.is_empty() && !self.is_over()
+    }
+}
+
+/// A participant's place on a worker, for as long as it is kept.
+pub(super) struct Seat {
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) id: ParticipantId,
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Seat({})", self.id)
+    }
+}
+
+impl Seat {
+    pub(super) fn new(mailbox: &Arc<Mailbox>, id: ParticipantId) -> Self {
+        mailbox.lock().seats += 1;
+        Self { mailbox: Arc::clone(mailbox), id }
+    }
+
+    pub(super) fn wake(&self) {
+        self.mailbox.wake(self.id);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.mailbox.lock().seats -= 1;
+        self.mailbox.filled.notify_all();
     }
 }
 
@@ -71,6 +109,16 @@ impl Mailbox {
         }
     }
 
+    /// Ends the worker once no participant has a place there.
+    pub(super) fn retire(&self) {
+        self.lock().is_retired = true;
+        self.filled.notify_all();
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.lock().is_retired
+    }
+
     /// Ends the worker.
     pub(super) fn stop(&self) {
         self.lock().is_stopped = true;
@@ -81,7 +129,7 @@ impl Mailbox {
         let mut inner = self.lock();
         let (assigned, woken) =
             (std::mem::take(&mut inner.assigned), std::mem::take(&mut inner.woken));
-        Mail { assigned, woken, is_stopped: inner.is_stopped }
+        Mail { assigned, woken, is_stopped: inner.is_over() }
     }
 
     /// Whether there is anything: whoever [waits](Self::wait) goes on.

@@ -23,7 +23,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 pub struct Streams {
     // Dropped first, so that it is closed while its threads run.
     application: Application,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl Streams {
@@ -42,7 +42,7 @@ impl Streams {
     ) -> Result<Self, StreamsError> {
         let runtime = Runtime::start(config.num_stream_threads, log, state, clock)?;
         let application = runtime.start_application(topology, config)?;
-        Ok(Self { application, _runtime: runtime })
+        Ok(Self { application, runtime })
     }
 
     /// Gives the application itself.
@@ -112,6 +112,22 @@ impl Streams {
     #[must_use]
     pub fn metrics(&self) -> StreamsMetrics {
         self.application.metrics()
+    }
+
+    /// Adds a thread, on which some of the tasks go on after a commit.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamsError::Thread`] if the system gives none.
+    pub fn add_stream_thread(&self) -> Result<(), StreamsError> {
+        self.runtime.add_stream_thread()?;
+        self.application.set_num_stream_threads(self.runtime.stream_threads());
+        Ok(())
+    }
+
+    /// Removes a thread, whose tasks go on elsewhere after a commit; false if it is the only one.
+    pub fn remove_stream_thread(&self) -> bool {
+        self.runtime.remove_stream_thread()
     }
 
     /// Tells what each node has counted, as [`Application::node_metrics`] does.

@@ -5,7 +5,7 @@ use super::{
     committer::{CommitQueue, Committer},
     config::{RuntimeConfig, StreamsConfig},
     error::StreamsError,
-    mailbox::{Mailbox, ParticipantId},
+    mailbox::{Mailbox, Seat},
     setup::World,
     supervisor::RestartQueue,
     worker::{Wait, Worker},
@@ -31,7 +31,9 @@ pub(super) struct Parts {
     pub(super) world: World,
     pub(super) commits: Arc<CommitQueue>,
     pub(super) restarts: Arc<RestartQueue>,
-    mailboxes: Vec<Arc<Mailbox>>,
+    mailboxes: Mutex<Vec<Arc<Mailbox>>>,
+    /// How often workers were added or removed.
+    changes: AtomicU64,
     next_id: AtomicU64,
     applications: Mutex<BTreeMap<String, Weak<Shared>>>,
 }
@@ -42,25 +44,64 @@ impl Parts {
             world,
             commits: Arc::default(),
             restarts: Arc::default(),
-            mailboxes: (0..workers.max(1)).map(|_| Arc::default()).collect(),
+            mailboxes: Mutex::new((0..workers.max(1)).map(|_| Arc::default()).collect()),
+            changes: AtomicU64::new(0),
             next_id: AtomicU64::new(0),
             applications: Mutex::default(),
         }
     }
 
     /// Places for `width` participants, one a worker at most, beginning where the last application ended.
-    pub(super) fn members(&self, width: usize) -> Vec<(Arc<Mailbox>, ParticipantId)> {
-        let width = width.min(self.mailboxes.len());
+    pub(super) fn members(&self, width: usize) -> Vec<Seat> {
+        // Held meanwhile, so that no worker retires in between.
+        let mailboxes = self.workers();
+        let width = width.min(mailboxes.len());
         let member = |_| {
             let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-            let place = usize::try_from(id).unwrap_or(0) % self.mailboxes.len();
-            Some((Arc::clone(self.mailboxes.get(place)?), id))
+            let place = usize::try_from(id).unwrap_or(0) % mailboxes.len();
+            Some(Seat::new(mailboxes.get(place)?, id))
         };
         (0..width).filter_map(member).collect()
     }
 
-    pub(super) fn mailboxes(&self) -> &[Arc<Mailbox>] {
-        &self.mailboxes
+    fn workers(&self) -> MutexGuard<'_, Vec<Arc<Mailbox>>> {
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
+        self.workers().clone()
+    }
+
+    /// A count that moves whenever workers are added or removed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Adds a worker.
+    fn add_worker(&self) -> Arc<Mailbox> {
+        let mailbox = Arc::default();
+        self.workers().push(Arc::clone(&mailbox));
+        self.rebalance();
+        mailbox
+    }
+
+    /// Has the worker that was added last end once its participants are elsewhere; false if it is the only one.
+    fn remove_worker(&self) -> bool {
+        let mut workers = self.workers();
+        if workers.len() < 2 {
+            return false;
+        }
+        workers.pop().into_iter().for_each(|mailbox| mailbox.retire());
+        drop(workers);
+        self.rebalance();
+        true
+    }
+
+    /// Has each application whose tasks lie elsewhere than they would now deal them anew.
+    fn rebalance(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        let running: Vec<_> = self.applications().values().filter_map(Weak::upgrade).collect();
+        running.iter().for_each(|application| application.rebalance());
     }
 
     fn applications(&self) -> MutexGuard<'_, BTreeMap<String, Weak<Shared>>> {
@@ -114,7 +155,7 @@ impl Parts {
 #[derive(Debug)]
 pub struct Runtime {
     parts: Arc<Parts>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Runtime {
@@ -131,26 +172,48 @@ impl Runtime {
     ) -> Result<Self, StreamsError> {
         let RuntimeConfig { threads, memory } = config.into();
         let world = World { log, state, clock, memory };
-        let mut this = Self { parts: Arc::new(Parts::new(world, threads)), threads: Vec::new() };
+        let this = Self { parts: Arc::new(Parts::new(world, threads)), threads: Mutex::default() };
         let queue = Arc::clone(&this.parts.commits);
         this.spawn("committer".to_owned(), move || commit(&queue))?;
         let (restarts, clock) =
             (Arc::clone(&this.parts.restarts), Arc::clone(&this.parts.world.clock));
         this.spawn("supervisor".to_owned(), move || supervise(&restarts, &*clock))?;
-        for (number, mailbox) in this.parts.mailboxes.clone().into_iter().enumerate() {
-            let clock = Arc::clone(&this.parts.world.clock);
-            this.spawn(format!("stream-{number}"), move || work(&mailbox, &*clock))?;
+        for mailbox in this.parts.mailboxes() {
+            this.start_worker(mailbox)?;
         }
         Ok(this)
     }
 
-    fn spawn(
-        &mut self,
-        name: String,
-        run: impl FnOnce() + Send + 'static,
-    ) -> Result<(), StreamsError> {
+    fn start_worker(&self, mailbox: Arc<Mailbox>) -> Result<(), StreamsError> {
+        let clock = Arc::clone(&self.parts.world.clock);
+        self.spawn("stream".to_owned(), move || work(&mailbox, &*clock))
+    }
+
+    /// Adds a thread; applications that may run on more than they have are rebalanced over it.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamsError::Thread`] if the system gives none.
+    pub fn add_stream_thread(&self) -> Result<(), StreamsError> {
+        self.start_worker(self.parts.add_worker())
+    }
+
+    /// Removes a thread: it ends once the tasks that it ran are elsewhere, each application's after a commit. False if it is
+    /// the only one.
+    pub fn remove_stream_thread(&self) -> bool {
+        self.parts.remove_worker()
+    }
+
+    /// Counts the threads that tasks run on.
+    #[must_use]
+    pub fn stream_threads(&self) -> usize {
+        self.parts.workers().len()
+    }
+
+    fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StreamsError> {
         let thread = Builder::new().name(name).spawn(run);
-        self.threads.push(thread.map_err(|error| StreamsError::Thread(Arc::new(error)))?);
+        let thread = thread.map_err(|error| StreamsError::Thread(Arc::new(error)))?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         Ok(())
     }
 
@@ -174,9 +237,11 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         self.parts.fail_all(&StreamsError::NotRunning);
         self.parts.restarts.stop();
-        self.parts.mailboxes.iter().for_each(|mailbox| mailbox.stop());
+        self.parts.mailboxes().iter().for_each(|mailbox| mailbox.stop());
         self.parts.commits.stop();
-        for thread in self.threads.drain(..) {
+        let threads =
+            std::mem::take(self.threads.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
             // What can panic in it was caught and is its application's failure.
             drop(thread.join());
         }
