@@ -7,7 +7,7 @@
 //!   meanwhile. Any number may be unanswered.
 //! - Nothing is published before the log has said that it is durable.
 
-use super::{application::Incarnation, assemble::EpochCommit, error::StreamsError, worker::Wait};
+use super::{assemble::EpochCommit, error::StreamsError, incarnation::Incarnation, worker::Wait};
 use hashbrown::HashSet;
 use headwater_core::ports::log::{Commit, CommitOutcome};
 use std::{

@@ -3,7 +3,8 @@
 //! | part | does |
 //! |---|---|
 //! | `threads` | threads around the state machines below, and nothing else |
-//! | `application` | an application's handle, and its incarnations: what is lost when it goes on from its last commit |
+//! | `application` | an application's handle, and what becomes of it over its incarnations |
+//! | `incarnation` | an application from one claim on: what is lost when it resumes from its last commit |
 //! | `worker`, `mailbox` | gives participants their turns; what wakes them |
 //! | `participant` | the tasks of one application that one worker holds, and how they go through rounds |
 //! | `rounds` | what participants, committer and handle share: when a commit is wanted, where its round is, how it ends |
@@ -31,6 +32,7 @@ mod config;
 mod driver;
 mod error;
 mod exchange;
+mod incarnation;
 mod mailbox;
 mod metrics;
 mod participant;

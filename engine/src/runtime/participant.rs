@@ -1,11 +1,11 @@
 //! The tasks of one application that one worker holds, and how they go through rounds.
 
 use super::{
-    application::Incarnation,
     assemble::outputs,
     committer::Handed,
     config::ProcessingGuarantee,
     error::StreamsError,
+    incarnation::Incarnation,
     rounds::{Next, Request, Turn, View},
     task_group::TaskGroup,
 };

@@ -13,7 +13,7 @@ use headwater_core::{ports::log::LogError, record::Timestamp};
 use std::path::{Path, PathBuf};
 
 const MAGIC: u32 = u32::from_be_bytes(*b"HWCP");
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 fn current(dir: &Path) -> PathBuf {
     dir.join("checkpoint")

@@ -1,0 +1,227 @@
+//! An application from one claim on: its tasks, and all that is lost when it resumes from its last commit.
+
+use super::{
+    application::Shared,
+    assemble::EpochCommit,
+    assignment::{Change, Held, Watch},
+    committer::{CommitQueue, Handed},
+    config::ProcessingGuarantee,
+    error::StreamsError,
+    mailbox::Seat,
+    participant::Participant,
+    rounds::{Request, Rounds},
+    setup::{World, external_inputs, repartition_inputs},
+    task_group::{Surroundings, TaskGroup, TaskPart},
+};
+use crate::task::{Blueprint, Task};
+use headwater_core::{
+    memory::Share,
+    ports::{
+        log::{Owner, Subscription, Waker},
+        state::ApplicationState,
+    },
+};
+use std::sync::{
+    Arc, Mutex, PoisonError, Weak,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+/// An application from one claim on: its tasks, and all that is lost when it goes on from its last commit.
+#[derive(Debug)]
+pub(super) struct Incarnation {
+    pub(super) blueprint: Arc<Blueprint>,
+    pub(super) around: Arc<Surroundings>,
+    pub(super) owner: Owner,
+    /// Kept for as long as its owner commits.
+    pub(super) held: Mutex<Option<Held>>,
+    pub(super) watch: Arc<Watch>,
+    /// The number of the commit before its first.
+    pub(super) epoch: u64,
+    /// Whether it ends so that tasks are dealt anew.
+    pub(super) is_rebalancing: AtomicBool,
+    pub(super) world: World,
+    pub(super) state: Arc<dyn ApplicationState>,
+    pub(super) rounds: Rounds,
+    pub(super) guarantee: ProcessingGuarantee,
+    /// What the caches of all tasks may hold, if there is memory enough.
+    pub(super) cache_bytes_max: usize,
+    pub(super) members: Vec<Seat>,
+    /// How many tasks it has.
+    pub(super) tasks: usize,
+    pub(super) commits: Arc<CommitQueue>,
+    pub(super) application: Weak<Shared>,
+    pub(super) turns: Arc<AtomicU64>,
+    /// Wake participants when an external input has grown.
+    pub(super) subscriptions: Mutex<Vec<Subscription>>,
+    pub(super) has_ended: AtomicBool,
+}
+
+impl Incarnation {
+    /// The number of the commit that a round makes.
+    pub(super) fn epoch_of_round(&self, round: u64) -> u64 {
+        self.epoch + 1 + round
+    }
+
+    /// What the caches of a task may hold after a commit.
+    pub(super) fn cache_bytes_a_task(&self) -> usize {
+        let shares = &self.around.shares;
+        shares.share(Share::Caches).min(self.cache_bytes_max) / shares.count().max(1)
+    }
+
+    /// Has all applications keep to what their share is now, if caches hold more than theirs together.
+    pub(super) fn bound_caches(&self) {
+        let memory = &self.world.memory;
+        if memory.cached() > memory.share(Share::Caches)
+            && let Some(application) = self.application.upgrade()
+        {
+            application.parts.wake_all();
+        }
+    }
+
+    /// The uncommitted bytes of a participant that use up its share of memory.
+    pub(super) fn uncommitted_bytes_max(&self) -> usize {
+        self.around.shares.share(Share::Uncommitted) / self.members.len().max(1)
+    }
+
+    /// One of its participants is given a turn.
+    pub(super) fn count_turn(&self) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn wake_all(&self) {
+        self.members.iter().for_each(Seat::wake);
+    }
+
+    /// Wakes the participant that holds the tasks of a partition.
+    pub(super) fn wake_owner(&self, partition: u32) {
+        if let Some(seat) = self.members.get(partition as usize % self.members.len().max(1)) {
+            seat.wake();
+        }
+    }
+
+    pub(super) fn hand_in(self: &Arc<Self>, handed: Handed) {
+        self.commits.push(Arc::clone(self), handed);
+    }
+
+    /// Puts the commit of a round together and hands it in.
+    pub(super) fn submit(
+        self: &Arc<Self>,
+        epoch: u64,
+        parts: Vec<TaskPart>,
+    ) -> Result<(), StreamsError> {
+        let began = self.world.clock.elapsed();
+        if let Some(application) = self.application.upgrade() {
+            application.seen().note(&parts);
+        }
+        let commit = EpochCommit::new(epoch, parts, (&self.blueprint, &self.around, &self.owner))?;
+        let is_commit = !commit.is_empty();
+        self.rounds.submitted(is_commit);
+        if is_commit {
+            self.hand_in(Handed::Commit { commit: Box::new(commit), began });
+        }
+        self.wake_all();
+        Ok(())
+    }
+
+    /// What was handed in has its outcome: `published`, if it is durable and, for a commit, can be read from the state.
+    pub(super) fn answered(&self, handed: &Handed, published: Option<u64>) {
+        if let Handed::Commit { began, .. } = handed {
+            self.rounds.answered(published);
+            if let (Some(_), Some(application)) = (published, self.application.upgrade()) {
+                application.seen().committed(self.world.clock.elapsed().saturating_sub(*began));
+            }
+            self.wake_all();
+            self.check_end();
+        }
+    }
+
+    /// Stops its tasks because of `error`.
+    pub(super) fn fail(&self, error: StreamsError) {
+        if self.rounds.fail(error) {
+            self.wake_all();
+        }
+    }
+
+    /// A participant has dropped its tasks.
+    pub(super) fn left(&self) {
+        self.rounds.leave();
+        self.check_end();
+    }
+
+    /// Ends it with a last commit, so that tasks are dealt anew.
+    pub(super) fn rebalance(&self) {
+        self.is_rebalancing.store(true, Ordering::Release);
+        self.rounds.ask(Request::Close);
+        self.wake_all();
+    }
+
+    /// Asks the claim whether other partitions may be read from now on, if its log has said so.
+    pub(super) fn check_assignment(&self) -> Result<(), StreamsError> {
+        if !self.watch.take_changed() {
+            return Ok(());
+        }
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match held.as_mut().map_or(Ok(Change::None), Held::next)? {
+            Change::None => {}
+            Change::Moved => self.rebalance(),
+            Change::Lost => {
+                let group = Arc::clone(&self.owner.group);
+                return Err(StreamsError::AssignmentLost { group });
+            }
+        }
+        Ok(())
+    }
+
+    /// What the next incarnation goes on with, if this one has ended for it.
+    fn take_held(&self) -> Option<Held> {
+        if !self.is_rebalancing.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        held.epoch = self.epoch + self.rounds.view().rounds;
+        Some(held)
+    }
+
+    fn check_end(&self) {
+        if self.rounds.has_ended() && !self.has_ended.swap(true, Ordering::AcqRel) {
+            self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            if let Some(application) = self.application.upgrade() {
+                application.incarnation_ended(self.rounds.failure(), self.take_held());
+            }
+        }
+    }
+}
+
+/// Has participants woken when the partitions that their tasks read have grown.
+pub(super) fn subscribe(incarnation: &Incarnation) -> Result<(), StreamsError> {
+    let mut subscriptions = Vec::new();
+    let mut inputs = external_inputs(&incarnation.blueprint);
+    if incarnation.around.exchange.is_through_topic() {
+        inputs.extend(repartition_inputs(&incarnation.blueprint));
+    }
+    for partition in inputs {
+        let place = partition.partition as usize % incarnation.members.len().max(1);
+        let Some(seat) = incarnation.members.get(place) else { continue };
+        let (mailbox, id) = (Arc::clone(&seat.mailbox), seat.id);
+        let waker: Waker = Arc::new(move || mailbox.wake(id));
+        subscriptions.push(incarnation.world.log.subscribe(&partition, waker)?);
+    }
+    *incarnation.subscriptions.lock().unwrap_or_else(PoisonError::into_inner) = subscriptions;
+    Ok(())
+}
+
+/// Gives each member its tasks: by partition, so that what one sub-topology sends the next tends to stay on its worker.
+pub(super) fn assign(incarnation: &Arc<Incarnation>, tasks: Vec<Task>) {
+    let mut groups: Vec<Vec<Task>> = incarnation.members.iter().map(|_| Vec::new()).collect();
+    let width = groups.len().max(1);
+    for task in tasks {
+        if let Some(group) = groups.get_mut(task.id.partition as usize % width) {
+            group.push(task);
+        }
+    }
+    for (seat, group) in incarnation.members.iter().zip(groups) {
+        let around = Arc::clone(&incarnation.around);
+        let group = TaskGroup::new(group, around, incarnation.epoch_of_round(0));
+        seat.mailbox.assign(seat.id, Participant::new(Arc::clone(incarnation), group));
+    }
+}
