@@ -20,12 +20,12 @@
 //!
 //! | defect | what shows it | seed |
 //! |---|---|--:|
-//! | a close asked for during a round is forgotten: `Rounds::submitted` clears `is_wanted` | the application sleeps for ever | 0 |
-//! | the end of input is kept as a time: a *complete* mark has the largest timestamp there is | records of the next run are late | 1 |
+//! | a close asked for during a round is forgotten: `Rounds::submitted` clears `is_wanted` | the application sleeps for ever | 14 |
+//! | the end of input is kept as a time: a *complete* mark has the largest timestamp there is | records of the next run are late | 0 |
 //! | only records make a commit due: a turn's `has_changed` is false | what a punctuation told is not committed | 0 |
-//! | what is sent wakes nobody: `Participant::wake_readers` does nothing | a record is there, and everybody sleeps | 13 |
-//! | a gate blocks: a worker gives no turn while one of its participants waits at a barrier | a record of the other application is there, and everybody sleeps | 61 |
-//! | a rewind does not await: `Rounds::has_ended` does not look at commits on their way | an older commit is published over a newer one, and records are in no tick | 9 |
+//! | what is sent wakes nobody: `Participant::wake_readers` does nothing | a record is there, and everybody sleeps | 4 |
+//! | a gate blocks: a worker gives no turn while one of its participants waits at a barrier | a record is there, and everybody sleeps | 6 |
+//! | a rewind does not await: `Rounds::has_ended` does not look at commits on their way | an older commit is published over a newer one | 157 |
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! A state in memory whose next publishing fails when the schedule says so.
+//! A state in memory whose next publishing fails when the schedule says so, and which is published to in order alone.
 
 use crate::topology::Shared;
 use headwater::{
@@ -59,6 +59,12 @@ impl ApplicationState for Handle {
             let source = Arc::new(io::Error::other("the schedule has the state fail"));
             let path = PathBuf::from("memory");
             return Err(StateError::Io { action: "write to the state in", path, source });
+        }
+        let held = self.inner.snapshot()?.shards;
+        for changes in &commit.changes {
+            let shard = held.get(&(Arc::clone(&changes.store), changes.partition));
+            let position = shard.and_then(|shard| shard.position());
+            assert!(position <= Some(changes.position), "a commit is published over a newer one");
         }
         self.inner.publish(commit)
     }

@@ -77,7 +77,7 @@ impl Processor<String, i64> for Ticks {
         let pending = self.pending(context)? + 1;
         context.store(self.pending).put(&"n".to_owned(), Some(pending), 0)?;
         // So that several commits are on their way at once.
-        if record.value % 3 == 0 {
+        if record.value % 2 == 0 {
             context.commit();
         }
         Ok(())

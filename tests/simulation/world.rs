@@ -48,6 +48,8 @@ pub(crate) struct World {
     /// Whether the disk has failed in the life of this process, and whether it takes nothing now.
     has_disk_failed: bool,
     is_disk_failing: bool,
+    /// Whether it answers nobody for now.
+    is_disk_stalled: bool,
 }
 
 impl World {
@@ -83,6 +85,7 @@ impl World {
             faults_left: FAULTS_MAX,
             has_disk_failed: false,
             is_disk_failing: false,
+            is_disk_stalled: false,
         };
         world.start();
         world
@@ -107,30 +110,32 @@ impl World {
             self.repair_disk();
         }
         match self.random.below(100) {
-            0..62 => self.step_or_check(),
-            62..76 => {
+            0..61 => self.step_or_check(),
+            61..75 => {
                 let (key, at) = (self.random.below(KEYS), self.random.below(SPREAD));
                 let is_bad = self.random.once_in(10);
                 if !self.is_disk_failing {
                     self.apps[app].append(&self.log, (key, at), is_bad);
                 }
             }
-            76..84 => drop(self.log.complete_next()),
-            84..87 => {
-                let is_slow = self.random.once_in(2);
-                self.log.set_slow(is_slow);
+            75..81 if self.is_disk_stalled => {}
+            75..81 => drop(self.log.complete_next()),
+            81..84 => {
+                let pace = self.random.below(3);
+                self.log.set_slow(pace > 0);
+                self.is_disk_stalled = pace > 1;
             }
-            87..90 => {
+            84..88 => {
                 // Nobody starts again before the disk is repaired.
                 self.repair_disk();
                 self.clock.advance(Duration::from_millis(self.random.below(200) as u64));
             }
-            90 if self.faults_left > 0 => {
+            88 if self.faults_left > 0 => {
                 self.faults_left -= 1;
                 self.has_disk_failed = true;
                 self.apps[app].shared.fails_publishing.store(true, Ordering::SeqCst);
             }
-            91 if self.faults_left > 0 => {
+            89..92 if self.faults_left > 0 => {
                 self.faults_left -= 1;
                 self.apps[0].shared.bomb.store(true, Ordering::SeqCst);
             }
@@ -204,7 +209,7 @@ impl World {
         self.stepper.take().unwrap().crash();
         self.log.cut_power(durable);
         self.apps.iter_mut().for_each(App::crashed);
-        self.is_disk_failing = false;
+        (self.is_disk_failing, self.is_disk_stalled) = (false, false);
         self.log.repair();
         if self.random.once_in(4) {
             self.kept.clear();
@@ -222,9 +227,24 @@ impl World {
         panic!("it never rests");
     }
 
+    /// Lets time go by while the disk answers now and then: failed applications start again with commits on their way.
+    fn wait_for_timers(&mut self) {
+        for _ in 0..self.random.below(8) {
+            self.rest();
+            let moment = self.stepper.as_ref().unwrap().next_timer();
+            match moment {
+                Some(moment) if !self.random.once_in(4) => {
+                    self.clock.advance(moment.saturating_sub(self.clock.elapsed()));
+                }
+                _ => drop(self.log.complete_next()),
+            }
+        }
+    }
+
     /// Lets everything run, the disk answer and time go by, until nothing is left to do.
     fn run_on(&mut self) {
         self.repair_disk();
+        self.wait_for_timers();
         self.log.set_slow(false);
         self.apps.iter_mut().for_each(|app| app.set_paused(false));
         let until = self.clock.elapsed() + SETTLED_WITHIN;
