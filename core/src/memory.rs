@@ -9,16 +9,16 @@
 //! | [`Exchange`](Share::Exchange) | 1 | records between sub-topologies, whose writers wait when they reach it |
 //! | [`Batches`](Share::Batches) | 1 | records fetched and not yet taken |
 //!
-//! What tasks keep is divided by the number of tasks that exist. With 4 GiB and 1,000 tasks:
+//! What tasks keep is divided by the number of tasks that exist. With 4 GiB and 1,024 tasks:
 //!
 //! ```
 //! use headwater_core::memory::{MemoryBudget, Share};
 //!
 //! let budget = std::sync::Arc::new(MemoryBudget::new(4 << 30));
-//! let tasks = budget.add_tasks(1_000);
+//! let tasks = budget.add_tasks(1_024);
 //! assert_eq!(budget.share(Share::Caches), 1 << 30);
 //! assert_eq!(tasks.share(Share::Caches), 1 << 30);
-//! let more = budget.add_tasks(1_000);
+//! let more = budget.add_tasks(1_024);
 //! assert_eq!(tasks.share(Share::Caches), 1 << 29);
 //! drop(more);
 //! assert_eq!(tasks.share(Share::Caches), 1 << 30);

@@ -151,11 +151,14 @@ proptest! {
     }
 }
 
-/// On threads, a drain goes all the way through two repartition topics.
+/// On threads, a drain goes all the way through two repartition topics, and nothing is late below a task that is ahead of
+/// others: which one is, the threads decide, so that the second way is gone several times.
 #[test]
 fn a_drain_reaches_what_lies_below_the_topics() -> Outcome {
     let mut seen = Vec::new();
-    for repartitioning in [Repartitioning::InMemory, Repartitioning::ThroughTopic] {
+    for repartitioning in
+        [&[Repartitioning::InMemory][..], &[Repartitioning::ThroughTopic; 4]].concat()
+    {
         let (topology, log) = (topology()?, Arc::new(MemoryLog::new()));
         let spec = |topic: TopicName| {
             let partitions = if topic.as_str() == "in" { PARTITIONS } else { 1 };
@@ -180,9 +183,10 @@ fn a_drain_reaches_what_lies_below_the_topics() -> Outcome {
             Arc::new(SystemClock::new()),
         )?;
         streams.drain()?;
+        assert_eq!(streams.dropped_records("KSTREAM-REDUCE-wide"), 0);
         seen.push(results(&log)?);
     }
     assert!(!seen.iter().any(|results| results.wider.is_empty()));
-    assert_eq!(seen.first(), seen.last());
+    assert!(seen.windows(2).all(|pair| pair.first() == pair.last()));
     Ok(())
 }

@@ -465,9 +465,13 @@ impl Task {
     }
 
     /// How much of its input each node has: *idle* if all that is there has been taken and no row is held back above it, so
-    /// that nothing comes to it unless more is taken.
+    /// that nothing comes to it unless more is taken. What other tasks are about to send counts as there: what their
+    /// records give is no later for those below than if it had come at once.
     fn input_states(&self) -> impl Iterator<Item = InputState> + use<> {
-        let open = self.inputs.iter().filter(|input| !input.is_at_end());
+        let may_come = |vector: &TimeVector| !vector.is_idle();
+        let is_open =
+            |input: &&Input| !input.is_at_end() || input.vector.as_ref().is_some_and(may_come);
+        let open = self.inputs.iter().filter(is_open);
         let mut open = self.graph.below(open.map(|input| input.node));
         self.graph.mark_held(&mut open);
         self.ended.clone().into_iter().zip(open).map(|(ended, open)| match (ended, open) {

@@ -122,6 +122,11 @@ impl TimeVector {
             && self.writers.values().all(|writer| writer.input == InputState::Complete)
     }
 
+    /// Whether no writer has more to send of what is there now, as far as the reader has read.
+    pub(super) fn is_idle(&self) -> bool {
+        self.unheard == 0 && self.writers.values().all(|writer| writer.input != InputState::Open)
+    }
+
     fn minimum(&self) -> Timestamp {
         if self.unheard > 0 {
             return Timestamp::MIN;
@@ -183,6 +188,7 @@ mod tests {
         assert_eq!(vector.time(), Timestamp::MIN);
         vector.apply(mark(1, 40, InputState::Open));
         assert_eq!(vector.time(), 40);
+        assert!(!vector.is_idle());
         vector.apply(mark(1, 50, InputState::Idle));
         assert_eq!(vector.time(), 100, "an idle writer holds nothing back");
         vector.apply(mark(1, 60, InputState::Open));
