@@ -24,18 +24,9 @@ pub(super) fn replaced(text: &[u8]) -> Option<Vec<u8>> {
     Some(replaced)
 }
 
-/// The places of `-0`. Bytes are compared 32 at a time, which fit a register.
+/// The places of `-0`.
 fn pairs(text: &[u8]) -> impl Iterator<Item = usize> {
-    let second = text.get(1..).unwrap_or_default();
-    let chunks = text.chunks(32).zip(second.chunks(32)).zip((0..).step_by(32));
-    chunks.flat_map(|((first, second), start)| {
-        let is_pair = |(first, second): (&u8, &u8)| (*first == b'-') & (*second == b'0');
-        let pairs = first.iter().zip(second);
-        let has_any = pairs.clone().fold(false, |any, pair| any | is_pair(pair));
-        let found = if has_any { pairs.len() } else { 0 };
-        let places = (start..).zip(pairs.take(found));
-        places.filter(move |(_, pair)| is_pair(*pair)).map(|(place, _)| place)
-    })
+    memchr::memchr_iter(b'-', text).filter(|place| text.get(place + 1) == Some(&b'0'))
 }
 
 /// Where a negative zero begins and ends, be it a number or part of a string.
