@@ -54,7 +54,7 @@ fn kept(name: &str, caching: Caching) -> Materialized {
     }
 }
 
-/// Writes a table's updates as they are, and behind filters and maps of several depths.
+/// Writes a table's updates as they are, and below filters and maps of several depths.
 fn draw<K: Clone + Send + Sync + 'static>(table: &KTable<K, i64>, key: fn(K) -> String) {
     let to = |table: KTable<K, i64>, topic: &str| {
         let rows = table.to_stream().map(move |k, value| (key(k), value));

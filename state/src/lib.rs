@@ -1,4 +1,4 @@
-//! State stores behind the engine's store port: in memory, and on disk in RocksDB.
+//! Stores that implement the engine's store port: in memory, and on disk in RocksDB.
 //!
 //! | implementation | keeps | after a restart |
 //! |---|---|---|

@@ -1,6 +1,6 @@
 //! A range of keys in one form: from a first key, up to but without another.
 //!
-//! Keys order by their bytes, so the successor of a key is the key with a zero byte behind it; with that, every bound
+//! Keys order by their bytes, so the successor of a key is the key with a zero byte after it; with that, every bound
 //! becomes an inclusive lower or an exclusive upper one.
 
 use headwater_core::ports::state::KeyRange;

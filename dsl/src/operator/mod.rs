@@ -1,4 +1,4 @@
-//! The processors behind the typed builder, one file each.
+//! The processors that the typed builder draws, one file each.
 //!
 //! # Invariants
 //!
@@ -16,7 +16,6 @@ mod map;
 mod map_values;
 mod pass;
 mod peek;
-mod refused;
 mod select_key;
 mod table_join;
 mod table_values;

@@ -6,7 +6,6 @@
 //! - A record whose key is null finds no row: an inner join drops and counts it, a left join emits it unjoined.
 //! - The result carries the stream record's timestamp and headers.
 
-use super::refused::Refused;
 use crate::table::Lookup;
 use headwater_core::serde::Data;
 use headwater_engine::{
@@ -32,15 +31,17 @@ fn matches<K: Data, V: Data, T: Data, K2: Data, V2: Data>(
 ) -> Result<(), ProcessorError> {
     let keys: Vec<&K> = rows.iter().map(|record| &record.key).collect();
     let found = table.get_all(&keys, &mut context.stores())?;
-    let mut refused = Refused::default();
     for (record, found) in rows.into_iter().zip(found) {
         match (found, null_keys) {
             (Ok(row), _) => each(record, row.map(|row| row.value)),
             (Err(StoreError::NullKey), NullKeys::Unjoined) => each(record, None),
-            (Err(why), _) => refused.add(record.split().0, why),
+            (Err(why), _) => {
+                context.begin(&record);
+                context.check(Err(why.into()))?;
+            }
         }
     }
-    refused.settle(context)
+    Ok(())
 }
 
 macro_rules! table_join {

@@ -1,4 +1,4 @@
-//! The store behind a table.
+//! The store of a table.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How an operator looks a row of a table up: in the store behind it, through what maps and filters it.
+//! How an operator looks a row of a table up: in its store, through what maps and filters it.
 
 use headwater_core::{record::Timestamp, serde::Data};
 use headwater_engine::{

@@ -69,7 +69,7 @@ impl<S: Skin<Place = ()>> Aggregate<S> {
         let store = context.byte_store(self.store);
         let slots = store.locate(&batch.keys)?;
         let place_of = |_, stamp: &Stamp| ((), stamp.at);
-        fold_rows(skin, batch, store, slots, (*emit).into(), place_of).settle(context)
+        fold_rows(skin, batch, store, slots, (*emit).into(), place_of).reject(context)
     }
 
     fn flush(&mut self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
@@ -86,7 +86,7 @@ impl<S: Skin<Place = ()>> Aggregate<S> {
             refused.push_entry(&mut self.skin, key, update, headers)
         });
         pushed.map_err(|e| store.unreadable(&e))?;
-        refused.settle(context)
+        refused.reject(context)
     }
 }
 

@@ -159,7 +159,7 @@ impl<S: Skin<Place = Window>> WindowedFinals<S> {
         if self.closing.is_none() {
             self.windows.expire(store);
         }
-        refused.settle(context)
+        refused.reject(context)
     }
 }
 
@@ -179,7 +179,7 @@ impl<S: Skin<Place = Window>> Node for WindowedFinals<S> {
                 if self.closing.is_some() {
                     self.closers.extend(self.windows.closers(before));
                 }
-                refused.settle(context)?;
+                refused.reject(context)?;
             }
             Event::Advance(time) => {
                 self.windows.advance(time, context);

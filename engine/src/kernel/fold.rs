@@ -111,7 +111,7 @@ pub(super) struct Refused {
 
 impl Refused {
     /// Drops and counts rows that are late or have no key, and makes the others dead letters.
-    pub(super) fn settle(self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
+    pub(super) fn reject(self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
         context.drop_rows(self.late, DropReason::Late);
         self.times.into_iter().for_each(|(origin, time)| context.reject_time(origin, time));
         self.rows.into_iter().try_for_each(|(origin, why)| context.reject(origin, why.into()))

@@ -86,7 +86,7 @@ impl<S: Skin<Place = ()>> Table<S> {
                 Err(why) => refused.add(stamp.origin, why),
             }
         }
-        refused.settle(context)
+        refused.reject(context)
     }
 }
 

@@ -77,7 +77,7 @@ impl<S: Skin<Place = Window>> WindowedUpdates<S> {
             pushed.map_err(|e| store.unreadable(&e))?;
         }
         self.windows.expire(store);
-        refused.settle(context)
+        refused.reject(context)
     }
 }
 
@@ -91,7 +91,7 @@ impl<S: Skin<Place = Window>> Node for WindowedUpdates<S> {
             Event::Batch { payload, .. } => {
                 self.holds_updates = self.emit.is_cached;
                 let (windows, skin) = (&mut self.windows, &mut self.skin);
-                windows.fold(payload, skin, self.emit.into(), context)?.settle(context)?;
+                windows.fold(payload, skin, self.emit.into(), context)?.reject(context)?;
             }
             Event::Advance(time) => self.windows.advance(time, context),
             Event::Flush => self.flush(context)?,

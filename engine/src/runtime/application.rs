@@ -39,7 +39,7 @@ pub enum StreamsState {
     Running,
     /// Told to take no records for now.
     Paused,
-    /// Stopped by a failure, and about to go on from its last commit.
+    /// Stopped by a failure, and about to resume from its last commit.
     Restarting(StreamsError),
     /// Between two commits, while its tasks are dealt anew: other partitions are assigned to it, or the number of its
     /// threads has changed.
@@ -73,7 +73,7 @@ const RESTART_DELAY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 enum Life {
     Running(Arc<Incarnation>),
-    /// It has failed, and goes on from its last commit at this moment.
+    /// It has failed, and resumes from its last commit at this moment.
     Restarting(StreamsError),
     /// It has made a commit, and its tasks are about to be dealt anew.
     Rebalancing,
@@ -211,7 +211,7 @@ impl Shared {
         Ok(())
     }
 
-    /// No task is left and every commit is answered: the application has ended, or goes on from its last commit.
+    /// No task is left and every commit is answered: the application has ended, or resumes from its last commit.
     pub(super) fn incarnation_ended(
         self: &Arc<Self>,
         failure: Option<StreamsError>,
@@ -397,7 +397,7 @@ impl Application {
     ///
     /// # Errors
     ///
-    /// [`StreamsError::StillEnding`] if it has not ended by then; it goes on draining.
+    /// [`StreamsError::StillEnding`] if it has not ended by then; it is still draining.
     pub fn drain_within(&self, at_most: Duration) -> Result<(), StreamsError> {
         self.finish(Request::Drain, Some(at_most))
     }
@@ -415,7 +415,7 @@ impl Application {
     ///
     /// # Errors
     ///
-    /// [`StreamsError::StillEnding`] if it has not ended by then; it goes on closing.
+    /// [`StreamsError::StillEnding`] if it has not ended by then; it is still closing.
     pub fn close_within(&self, at_most: Duration) -> Result<(), StreamsError> {
         self.finish(Request::Close, Some(at_most))
     }

@@ -60,7 +60,7 @@ impl Held {
     }
 
     /// Takes every event there is, while no task reads: polling gives back what was revoked.
-    pub(super) fn settle(&mut self) -> Result<(), StreamsError> {
+    pub(super) fn take_events(&mut self) -> Result<(), StreamsError> {
         let mut last = Change::None;
         loop {
             match self.next()? {

@@ -1,4 +1,4 @@
-//! Why an application did not start or go on.
+//! Why an application did not start, or stopped.
 
 use crate::{
     processor::ProcessorError,
@@ -10,7 +10,7 @@ use headwater_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Why an application did not start or go on.
+/// Why an application did not start, or stopped.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamsError {
@@ -98,8 +98,8 @@ pub enum StreamsError {
         application_id: String,
     },
 
-    /// The application has not ended within the time given; it goes on ending.
-    #[error("the application has not ended within {waited:?}; it goes on ending")]
+    /// The application has not ended within the time given; it is still ending.
+    #[error("the application has not ended within {waited:?}; it is still ending")]
     StillEnding {
         /// How long it was waited for.
         waited: Duration,

@@ -26,7 +26,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-/// An application from one claim on: its tasks, and all that is lost when it goes on from its last commit.
+/// An application from one claim on: its tasks, and all that is lost when it resumes from its last commit.
 #[derive(Debug)]
 pub(super) struct Incarnation {
     pub(super) blueprint: Arc<Blueprint>,

@@ -91,7 +91,7 @@ pub(super) fn prepare(
     create_topics(&blueprint, config, &*world.log)?;
     let claim = || world.log.claim(&config.application_id, &input_topics(&blueprint));
     let mut held = held.map_or_else(|| claim().map(Held::new), Ok)?;
-    held.settle()?;
+    held.take_events()?;
     let owner = held.owner().clone();
     let exchange = exchange(&blueprint, config.repartitioning, &*world.log)?;
     let state = world.state.application(&config.application_id)?;

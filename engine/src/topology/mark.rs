@@ -115,7 +115,7 @@ impl TimeMark {
         })
     }
 
-    /// Appends a record's headers and the mark behind them.
+    /// Appends a record's headers and the mark after them.
     pub(crate) fn encode(self, headers: Option<&Headers>, out: &mut Vec<u8>) {
         match headers {
             None => {

@@ -187,7 +187,7 @@ impl Reach {
 fn stepwise(topology: &Topology) -> BTreeSet<usize> {
     let mut reach: BTreeMap<usize, Reach> = BTreeMap::new();
     let mut stepwise = BTreeSet::new();
-    // Children come behind their parents, so that going backwards sees them first.
+    // Children come after their parents, so that going backwards sees them first.
     for (index, node) in topology.nodes.iter().enumerate().rev() {
         let mut own = Reach { nodes: BTreeSet::from([index]), ..Reach::default() };
         match &node.kind {
