@@ -12,14 +12,19 @@ mod run;
 
 use headwater_dsl::OperatorKind;
 use ops::{Caching, Drawing, Emit, Fold, Op, View, Window, any_op, op};
-use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+use processors::Deed;
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{RngSeed, TestRunner},
+};
 use run::{Case, Dump, Group, Input, Kill, contents, difference, rebuilt, run, run_in_steps};
 
 const SIZES: [usize; 4] = [1, 2, 7, 8_192];
 
 fn config() -> ProptestConfig {
     ProptestConfig {
-        // More with `PROPTEST_CASES`.
+        // More with `PROPTEST_CASES`, and others with `PROPTEST_RNG_SEED`.
         cases: ProptestConfig::default().cases.max(1_000),
         max_shrink_iters: 4_000,
         failure_persistence: None,
@@ -178,4 +183,22 @@ proptest! {
         let seen = run_in_steps(&case, &steps);
         prop_assert_eq!(run_in_steps(&case.unharmed(), &steps), seen);
     }
+}
+
+/// A row brings its operator time, and what that makes due comes before it, wherever the batch was cut.
+#[test]
+fn a_timer_fires_before_the_row_whose_time_makes_it_due() {
+    let counts = |grace, emit, kept| Window { emit, caching: Caching::On, grace, kept };
+    let record = |key, at| Input { to: "in", key: Some(key), value: Some(1), at };
+    let records = vec![record(3, 27), record(4, 71), record(1, 115), record(0, 118)];
+    let case = Case {
+        ops: vec![
+            Op::Windows(Fold::Count, counts(33, Emit::Updates, 0), View::Stored),
+            Op::WindowsOfWindows(counts(32, Emit::Finals, 10), counts(33, Emit::Finals, 30)),
+            Op::ProcessValues(Deed::Remind(45)),
+        ],
+        partitions: 1,
+        groups: vec![Group { records, kill: None, clock: 0, end: false }],
+    };
+    same_at_every_size(&case).expect("batching shows in no result");
 }

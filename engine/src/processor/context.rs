@@ -268,19 +268,19 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     }
 
     /// The next that has fallen due for this processor at one of `places` in the run, at its own place and time: what it
-    /// forwards then was made there. `timer` is the time of its first timer; `is_carried` tells whether timers live
-    /// by operator time.
+    /// forwards then was made there. `timer` is the time of its first timer; `carried` is the operator time, if
+    /// timers live by it.
     pub(crate) fn next_due(
         &mut self,
         places: Range<usize>,
         timer: Option<Timestamp>,
-        is_carried: bool,
+        carried: Option<Timestamp>,
     ) -> Option<Due> {
-        if is_carried && timer.is_some_and(|timer| timer <= self.node.call.operator_time) {
+        if carried.zip(timer).is_some_and(|(time, timer)| timer <= time) {
             self.origin = NO_ORIGIN;
             return Some(Due::Timer);
         }
-        let timer = timer.filter(|_| !is_carried);
+        let timer = timer.filter(|_| carried.is_none());
         let mine = self.node.resources.punctuations.iter().filter(|(_, punctuation)| {
             punctuation.node == self.node.call.node
                 && punctuation.kind == PunctuationType::StreamTime
