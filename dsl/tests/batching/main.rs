@@ -202,3 +202,30 @@ fn a_timer_fires_before_the_row_whose_time_makes_it_due() {
     };
     same_at_every_size(&case).expect("batching shows in no result");
 }
+
+/// Windows forward a chunk of what they have left, and where paths meet below them each row is judged by the time of the
+/// one before, as if it had come alone.
+#[test]
+fn rows_of_a_chunk_meet_others_one_by_one() {
+    let window = |grace, emit, caching, kept| Window { emit, caching, grace, kept };
+    let record = |key, at| Input { to: "in", key: Some(key), value: Some(0), at };
+    let case = Case {
+        ops: vec![
+            Op::WindowsOfWindows(
+                window(11, Emit::Updates, Caching::On, 0),
+                window(31, Emit::Finals, Caching::On, 0),
+            ),
+            Op::ProcessValues(Deed::StreamTime),
+            Op::Split,
+            Op::Windows(Fold::Count, window(4, Emit::Updates, Caching::Off, 21), View::Stored),
+        ],
+        partitions: 1,
+        groups: vec![Group {
+            records: vec![record(3, 83), record(2, 114)],
+            kill: None,
+            clock: 0,
+            end: false,
+        }],
+    };
+    same_at_every_size(&case).expect("batching shows in no result");
+}

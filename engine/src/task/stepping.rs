@@ -2,7 +2,7 @@
 //!
 //! | rows go one a step | because |
 //! |---|---|
-//! | where parents differ in time | a row of one is judged by the times of the others |
+//! | where parents differ in time, and below a node that may answer `More` one a chunk | a row of one is judged by the times of the others |
 //! | where time comes with rows, above a stretch that runs record by record | what time makes a node forward is ordered with the rows of others |
 //! | where a user's processor lies beside such a stretch or another source | so is what it scheduled |
 //! | where a user's processor has timers and time comes with rows | they fire between rows, as time moves |
@@ -38,30 +38,40 @@ impl Stepping {
     pub(super) fn of(slots: &[Slot], keeps_time: bool, rows_max: usize) -> Self {
         let any = |wanted: fn(&Slot) -> bool| slots.iter().any(wanted);
         let is_stepwise = any(|slot| slot.stepwise);
-        let (more_below_stepwise, processor_below_more) = below(slots);
+        let Below { more_below_stepwise, processor_below_more, meeting_below_more } = below(slots);
         let sources = slots.iter().filter(|slot| matches!(slot.action, Action::Pass)).count();
         let single_rows = ((is_stepwise || sources > 1) && any(Slot::is_processor))
             || (keeps_time && any(|slot| slot.caps_time))
             || any(|slot| slot.is_time_carried && slot.has_timers())
             || more_below_stepwise
             || processor_below_more;
-        let chunk_rows_max =
-            if more_below_stepwise { 1 } else { rows_max.clamp(1, CHUNK_ROWS_MAX) };
+        let single_chunks = more_below_stepwise || (keeps_time && meeting_below_more);
+        let chunk_rows_max = if single_chunks { 1 } else { rows_max.clamp(1, CHUNK_ROWS_MAX) };
         Self { single_rows, single_carried_rows: is_stepwise, chunk_rows_max }
     }
 }
 
-/// Whether a node that may answer `More` lies below a stretch that runs record by record, and whether a user's processor
-/// lies below such a node.
-fn below(slots: &[Slot]) -> (bool, bool) {
+/// What lies below what.
+#[derive(Debug, Clone, Copy, Default)]
+struct Below {
+    /// A node that may answer `More`, below a stretch that runs record by record.
+    more_below_stepwise: bool,
+    /// A user's processor, below a node that may answer `More`.
+    processor_below_more: bool,
+    /// A node whose parents may differ in time, likewise.
+    meeting_below_more: bool,
+}
+
+fn below(slots: &[Slot]) -> Below {
     let mut above = vec![Above::default(); slots.len()];
-    let (mut more_below_stepwise, mut processor_below_more) = (false, false);
+    let mut found = Below::default();
     // Parents come before children.
     for (node, slot) in slots.iter().enumerate() {
         let Some(Above { is_stepwise, has_more }) = above.get(node).copied() else { continue };
         let is_stepwise = is_stepwise || slot.stepwise;
-        more_below_stepwise |= is_stepwise && slot.may_answer_more();
-        processor_below_more |= has_more && slot.is_processor();
+        found.more_below_stepwise |= is_stepwise && slot.may_answer_more();
+        found.processor_below_more |= has_more && slot.is_processor();
+        found.meeting_below_more |= has_more && slot.caps_time;
         for edge in slot.children.iter().chain(&slot.ports) {
             if let Some(child) = above.get_mut(edge.child) {
                 child.is_stepwise |= is_stepwise;
@@ -69,5 +79,5 @@ fn below(slots: &[Slot]) -> (bool, bool) {
             }
         }
     }
-    (more_below_stepwise, processor_below_more)
+    found
 }
