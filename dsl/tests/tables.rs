@@ -311,3 +311,38 @@ fn a_topic_of_windowed_keys_can_be_a_table() -> Outcome {
     }
     Ok(())
 }
+
+/// More updates than a flush forwards at a time come out once each, in the order of their first change, each with what it
+/// replaces and the headers of its last record; what changes between two commits is of the second.
+#[test]
+fn a_flush_of_many_updates_forwards_each_once() -> Outcome {
+    const KEYS: i64 = 2_500;
+    for table in [Table::Aggregate(Caching::On), Table::Windowed(Caching::On)] {
+        let driver = TopologyTestDriver::new(topology(table)?)?.by_hand();
+        let input = driver.input_topic::<String, Option<i64>>("in");
+        let mut out = driver.output_topic::<String, Option<i64>>("all");
+        for (first, step) in [(0, 1), (1, 2)] {
+            let mut expected = Vec::new();
+            for key in (first..KEYS).step_by(step) {
+                let (name, mut value, mut headers) =
+                    (format!("{key:04}"), Vec::new(), Headers::new());
+                for_type::<Option<i64>>().serialize(&Some(key), &mut value)?;
+                headers.add("at", Some(key.to_be_bytes().to_vec()));
+                for headers in [&Headers::new(), &headers] {
+                    input.pipe_bytes_with(Some(name.as_bytes()), Some(&value), 5, headers)?;
+                }
+                expected.push((name, headers));
+            }
+            driver.run_until_idle()?;
+            assert_eq!(out.read_records_to_list()?.len(), 0, "held back until the commit");
+            driver.commit()?;
+            let rows = out.read_records_to_list()?.into_iter();
+            let rows = rows.map(|row| {
+                let name = row.key.split('@').next().unwrap_or_default().to_owned();
+                (name, row.headers)
+            });
+            assert_eq!(rows.collect::<Vec<_>>(), expected, "{table:?}");
+        }
+    }
+    Ok(())
+}

@@ -13,11 +13,7 @@ mod run;
 use headwater_dsl::OperatorKind;
 use ops::{Caching, Drawing, Emit, Fold, Op, View, Window, any_op, op};
 use processors::Deed;
-use proptest::{
-    prelude::*,
-    strategy::ValueTree,
-    test_runner::{RngSeed, TestRunner},
-};
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use run::{Case, Dump, Group, Input, Kill, contents, difference, rebuilt, run, run_in_steps};
 
 const SIZES: [usize; 4] = [1, 2, 7, 8_192];

@@ -10,7 +10,7 @@
 
 use super::{
     Emit, Skin, Update,
-    fold::{Batch, Refused, fold_rows},
+    fold::{Batch, FLUSH_ROWS_MAX, Refused, fold_rows},
     window_time::read_time,
 };
 use crate::{
@@ -72,21 +72,31 @@ impl<S: Skin<Place = ()>> Aggregate<S> {
         fold_rows(skin, batch, store, slots, (*emit).into(), place_of).reject(context)
     }
 
-    fn flush(&mut self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
+    /// Has the skin gather what is held back, as far as that goes at a time; whether more is.
+    fn flush(&mut self, context: &mut NodeContext<'_>) -> Result<bool, ProcessorError> {
         if !self.emit.is_cached {
-            return Ok(());
+            return Ok(false);
         }
         (self.holds_updates, self.flushed) = (false, context.operator_time());
         let (at, mut refused) = (context.passed_time(), Refused::default());
         let store = context.byte_store(self.store);
-        let pushed = store.take_updates().try_for_each(|Updated { entry, old, headers }| {
-            let EntryRef { key, value, timestamp } = entry;
-            let update =
-                Update { place: (), new: value.cloned(), old, timestamp, at, origin: NO_ORIGIN };
-            refused.push_entry(&mut self.skin, key, update, headers)
-        });
+        let pushed =
+            store.take_updates(FLUSH_ROWS_MAX).try_for_each(|Updated { entry, old, headers }| {
+                let EntryRef { key, value, timestamp } = entry;
+                let update = Update {
+                    place: (),
+                    new: value.cloned(),
+                    old,
+                    timestamp,
+                    at,
+                    origin: NO_ORIGIN,
+                };
+                refused.push_entry(&mut self.skin, key, update, headers)
+            });
         pushed.map_err(|e| store.unreadable(&e))?;
-        refused.reject(context)
+        let is_part = store.has_updates();
+        refused.reject(context)?;
+        Ok(is_part)
     }
 }
 
@@ -98,7 +108,8 @@ impl<S: Skin<Place = ()>> Node for Aggregate<S> {
     ) -> Result<Forwarded, ProcessorError> {
         match event {
             Event::Batch { payload, .. } => self.take(payload, context)?,
-            Event::Flush => self.flush(context)?,
+            Event::Flush if self.flush(context)? => return Ok(Forwarded::part(self.skin.take())),
+            Event::Flush => {}
             Event::Advance(_) | Event::End | Event::Resume(_) => {}
             Event::Punctuate(..) | Event::Due => {}
         }

@@ -13,6 +13,10 @@ use headwater_core::{
     serde::{Data, SerdeError},
 };
 
+/// How many updates a flush forwards at a time: they and what is made of them stay in the processor's caches. No result
+/// depends on it; it is not the size of a batch, for operator time stands still during a flush.
+pub(super) const FLUSH_ROWS_MAX: usize = 1_024;
+
 /// Entries of a store that were looked up.
 pub(super) trait Entries<A> {
     /// Where an entry is.

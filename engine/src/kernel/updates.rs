@@ -11,7 +11,7 @@
 
 use super::{
     Emit, Skin, Update,
-    fold::Refused,
+    fold::{FLUSH_ROWS_MAX, Refused},
     window_time::read_time,
     windowed::{Windowed, Windows},
 };
@@ -60,13 +60,14 @@ impl<S: Skin<Place = Window>> WindowedUpdates<S> {
         Ok(Self { skin, windows, emit, holds_updates: false, flushed: Timestamp::MIN })
     }
 
-    fn flush(&mut self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
+    /// Has the skin gather what is held back, as far as that goes at a time; whether more is.
+    fn flush(&mut self, context: &mut NodeContext<'_>) -> Result<bool, ProcessorError> {
         let (at, time) = (context.passed_time(), self.windows.time);
         self.flushed = time.pass_time(context.operator_time());
         self.holds_updates = false;
         let (store, mut refused) = (context.byte_store(self.windows.store), Refused::default());
         if self.emit.is_cached {
-            let mut updates = store.take_updates();
+            let mut updates = store.take_updates(FLUSH_ROWS_MAX);
             let pushed = updates.try_for_each(|(start, Updated { entry, old, headers })| {
                 let EntryRef { key, value, timestamp } = entry;
                 let (place, new) = (time.window_at(start), value.cloned());
@@ -76,8 +77,12 @@ impl<S: Skin<Place = Window>> WindowedUpdates<S> {
             drop(updates);
             pushed.map_err(|e| store.unreadable(&e))?;
         }
-        self.windows.expire(store);
-        refused.reject(context)
+        let is_part = self.emit.is_cached && store.has_updates();
+        if !is_part {
+            self.windows.expire(store);
+        }
+        refused.reject(context)?;
+        Ok(is_part)
     }
 }
 
@@ -94,7 +99,8 @@ impl<S: Skin<Place = Window>> Node for WindowedUpdates<S> {
                 windows.fold(payload, skin, self.emit.into(), context)?.reject(context)?;
             }
             Event::Advance(time) => self.windows.advance(time, context),
-            Event::Flush => self.flush(context)?,
+            Event::Flush if self.flush(context)? => return Ok(Forwarded::part(self.skin.take())),
+            Event::Flush => {}
             Event::End | Event::Resume(_) | Event::Punctuate(..) | Event::Due => {}
         }
         Ok(Forwarded::all(self.skin.take()))

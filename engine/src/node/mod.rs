@@ -33,6 +33,8 @@ pub struct Forwarded {
     pub(crate) own: Option<Output>,
     /// To its child ports, by their places.
     pub(crate) ports: Vec<(usize, Box<dyn Payload>)>,
+    /// Whether a flush has more.
+    pub(crate) is_part: bool,
 }
 
 impl Forwarded {
@@ -40,7 +42,14 @@ impl Forwarded {
     #[must_use]
     pub fn all(payload: Option<Box<dyn Payload>>) -> Self {
         let payload = payload.filter(|payload| !payload.is_empty());
-        Self { own: payload.map(|payload| Output { payload, routes: None }), ports: Vec::new() }
+        let own = payload.map(|payload| Output { payload, routes: None });
+        Self { own, ..Self::default() }
+    }
+
+    /// A part of what a flush forwards: the node is told to flush again, with nothing in between.
+    #[must_use]
+    pub fn part(payload: Option<Box<dyn Payload>>) -> Self {
+        Self { is_part: true, ..Self::all(payload) }
     }
 }
 
@@ -74,7 +83,8 @@ pub enum Event {
     Punctuate(Cancellable, Timestamp),
     /// A run has been taken: what it makes due by stream time is.
     Due,
-    /// A commit is near.
+    /// A commit is near: what is held back goes out. A node that has more than fits one payload answers with a
+    /// [part](Forwarded::part), and is told again.
     Flush,
     /// The input is complete for now.
     End,

@@ -331,6 +331,6 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     pub(crate) fn finish(self) -> Forwarded {
         let Self { rows, routes, ports, .. } = self;
         let own = (!rows.is_empty()).then(|| Output { payload: Box::new(rows), routes });
-        Forwarded { own, ports }
+        Forwarded { own, ports, is_part: false }
     }
 }

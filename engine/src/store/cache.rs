@@ -9,7 +9,11 @@
 //! | b | dirty, or of a commit that is not published | goes on |
 //! | c | no | evicts it; enough is free, so it stays here until the next time |
 
-use super::{EntryRef, KeyBatch, Updated, key_bytes::KeyBytes, updates::Updates};
+use super::{
+    EntryRef, KeyBatch, Updated,
+    key_bytes::KeyBytes,
+    updates::{Taken, Updates},
+};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use headwater_core::{
@@ -281,17 +285,24 @@ impl<V> Cache<V> {
         self.updates.keep_headers(slot, headers);
     }
 
-    /// The entries that changed since this was called last, in the order of their first change: a flush.
-    pub(super) fn take_updates(&mut self) -> impl Iterator<Item = Updated<'_, V>> {
-        let updates = Updates::new(self.updates.keeps_olds());
-        let updates = std::mem::replace(&mut self.updates, updates);
-        for slot in updates.slots() {
+    /// The next entries that changed and were not taken since, in the order of their first change, at most `entries_max`.
+    pub(super) fn take_updates(
+        &mut self,
+        entries_max: usize,
+    ) -> impl Iterator<Item = Updated<'_, V>> {
+        let updates = self.updates.take(entries_max);
+        for Taken { slot, .. } in &updates {
             self.occupied(*slot).updated = false;
         }
         let cache = &*self;
-        updates.into_entries().filter_map(move |(slot, old, headers)| {
+        updates.into_iter().filter_map(move |Taken { slot, old, headers }| {
             cache.slot(slot).map(|entry| Updated { entry: entry.as_ref(), old, headers })
         })
+    }
+
+    /// How many entries changed and were not taken since.
+    pub(super) fn updates_len(&self) -> usize {
+        self.updates.len()
     }
 
     /// About how many bytes the changed entries take: in the changelog, and of what is held back of them.

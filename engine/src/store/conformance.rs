@@ -207,7 +207,7 @@ fn updates_are_those_of_a_map(state: &Arc<dyn ApplicationState>) {
             None => drop(model.remove(&key)),
         }
         if random.below(3) == 0 {
-            let updates = store.by_bytes().take_updates();
+            let updates = store.by_bytes().take_updates(usize::MAX);
             let updates = updates
                 .map(|Updated { entry, old, .. }| (entry.key.to_vec(), old, entry.value.copied()));
             let found: Vec<_> = updates.collect();

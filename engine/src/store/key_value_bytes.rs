@@ -196,9 +196,16 @@ impl<V: Data> KeyValueBytes<V> {
         self.cache.keep_headers(slot.0, headers);
     }
 
-    /// The entries that changed since this was called last or since the last commit, in the order of their first change.
-    pub fn take_updates(&mut self) -> impl Iterator<Item = Updated<'_, V>> {
-        self.cache.take_updates()
+    /// The next entries that changed since the last commit and were not taken since, in the order of their first change, at
+    /// most `entries_max`.
+    pub fn take_updates(&mut self, entries_max: usize) -> impl Iterator<Item = Updated<'_, V>> {
+        self.cache.take_updates(entries_max)
+    }
+
+    /// Whether any entry changed and was not taken since.
+    #[must_use]
+    pub fn has_updates(&self) -> bool {
+        self.cache.updates_len() > 0
     }
 
     /// The entries within `range` that have a value, by their keys' bytes. The first scan has the cache keep its keys in

@@ -166,16 +166,30 @@ impl<V: Data> Segments<V> {
         self.buckets.iter_mut().for_each(Cache::keep_olds);
     }
 
-    /// The entries that changed since this was called last or since the last commit, by stretch and then in the order of
-    /// their first change.
-    pub(super) fn take_updates(&mut self) -> impl Iterator<Item = (Timestamp, Updated<'_, V>)> {
+    /// The next entries that changed since the last commit and were not taken since, by stretch and then in the order of
+    /// their first change, at most `entries_max`.
+    pub(super) fn take_updates(
+        &mut self,
+        mut entries_max: usize,
+    ) -> impl Iterator<Item = (Timestamp, Updated<'_, V>)> {
         let Self { starts, buckets, .. } = self;
         let mut buckets: Vec<Option<&mut Cache<V>>> = buckets.iter_mut().map(Some).collect();
         starts.iter().flat_map(move |(start, bucket)| {
             let entries = buckets.get_mut(bucket.0 as usize).and_then(Option::take);
-            let updates = entries.into_iter().flat_map(Cache::take_updates);
+            let entries = entries.map(|entries| {
+                let taken = entries.updates_len().min(entries_max);
+                entries_max -= taken;
+                (entries, taken)
+            });
+            let updates =
+                entries.into_iter().flat_map(|(entries, taken)| entries.take_updates(taken));
             updates.map(|updated| (*start, updated))
         })
+    }
+
+    /// Whether entries changed and were not taken since.
+    pub(super) fn has_updates(&self) -> bool {
+        self.buckets.iter().any(|entries| entries.updates_len() > 0)
     }
 
     /// Removes every stretch that starts below `floor`. What changed in them since the last commit is never written.

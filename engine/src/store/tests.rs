@@ -132,14 +132,14 @@ fn changes_can_be_read_by_their_keys_bytes() {
     for key in keys("b a b") {
         store.update(&key, add).unwrap();
     }
-    let updates = store.by_bytes().take_updates();
+    let updates = store.by_bytes().take_updates(usize::MAX);
     let changed: Vec<_> = updates.map(|row| (row.entry.key, row.entry.value)).collect();
     assert_eq!(changed, [(&b"b"[..], Some(&2)), (b"a", Some(&1))]);
 }
 
 /// Key, old and new value, and headers of what changed since the last flush.
 fn updates(store: &mut Counts) -> Vec<(String, Option<i64>, Option<i64>, usize)> {
-    let rows = store.by_bytes().take_updates().map(|Updated { entry, old, headers }| {
+    let rows = store.by_bytes().take_updates(usize::MAX).map(|Updated { entry, old, headers }| {
         let (key, new) = (String::from_utf8(entry.key.to_vec()), entry.value.copied());
         (key.unwrap(), old, new, headers.map_or(0, |headers| headers.iter().count()))
     });
@@ -373,7 +373,7 @@ fn a_value_that_cannot_be_kept_leaves_the_old_one() {
     let slots = store.locate([1].iter()).unwrap();
     let refused = store.by_bytes().update(slots[0].unwrap(), |entry, _| *entry = Some(7));
     assert!(refused.is_err());
-    assert_eq!(store.by_bytes().take_updates().count(), 0);
+    assert_eq!(store.by_bytes().take_updates(usize::MAX).count(), 0);
     assert_eq!(store.get(&1).unwrap(), Some(kept));
 }
 

@@ -2,19 +2,26 @@
 
 use hashbrown::HashMap;
 use headwater_core::record::Headers;
-use std::mem::needs_drop;
+use std::{collections::VecDeque, mem::needs_drop};
 
 /// The entries that have changed, by their slots.
 #[derive(Debug)]
 pub(super) struct Updates<V> {
     /// In the order of their first change.
-    slots: Vec<u32>,
+    slots: VecDeque<u32>,
     /// What each of these held at the last flush, if that is kept.
-    olds: Vec<Option<V>>,
+    olds: VecDeque<Option<V>>,
     keeps_olds: bool,
     /// The headers of the last record of those whose last record had some.
     headers: HashMap<u32, Box<Headers>>,
     heap_bytes: usize,
+}
+
+/// An entry that has changed.
+pub(super) struct Taken<V> {
+    pub(super) slot: u32,
+    pub(super) old: Option<V>,
+    pub(super) headers: Option<Box<Headers>>,
 }
 
 impl<V> Updates<V> {
@@ -22,8 +29,12 @@ impl<V> Updates<V> {
         self.slots.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(super) fn new(keeps_olds: bool) -> Self {
-        let (slots, olds, headers) = (Vec::new(), Vec::new(), HashMap::new());
+        let (slots, olds, headers) = (VecDeque::new(), VecDeque::new(), HashMap::new());
         Self { slots, olds, keeps_olds, headers, heap_bytes: 0 }
     }
 
@@ -42,12 +53,12 @@ impl<V> Updates<V> {
 
     /// Adds an entry at its first change; `length` is that of the old value's written form.
     pub(super) fn add(&mut self, slot: u32, old: Option<V>, length: u32) {
-        self.slots.push(slot);
+        self.slots.push_back(slot);
         self.heap_bytes += size_of::<u32>();
         if self.keeps_olds {
             let owned = if needs_drop::<V>() { length as usize } else { 0 };
             self.heap_bytes += size_of::<Option<V>>() + owned;
-            self.olds.push(old);
+            self.olds.push_back(old);
         }
     }
 
@@ -63,16 +74,19 @@ impl<V> Updates<V> {
         self.heap_bytes = self.heap_bytes + bytes - before;
     }
 
-    pub(super) fn slots(&self) -> &[u32] {
-        &self.slots
-    }
-
-    /// Slots, old values and headers, in order.
-    pub(super) fn into_entries(
-        self,
-    ) -> impl Iterator<Item = (u32, Option<V>, Option<Box<Headers>>)> {
-        let Self { slots, olds, mut headers, .. } = self;
-        let mut olds = olds.into_iter();
-        slots.into_iter().map(move |slot| (slot, olds.next().flatten(), headers.remove(&slot)))
+    /// Takes the first entries, at most `entries_max`.
+    pub(super) fn take(&mut self, entries_max: usize) -> Vec<Taken<V>> {
+        let Self { slots, olds, headers, .. } = self;
+        let taken = slots.drain(..entries_max.min(slots.len()));
+        let taken = taken.map(|slot| Taken {
+            slot,
+            old: olds.pop_front().flatten(),
+            headers: if headers.is_empty() { None } else { headers.remove(&slot) },
+        });
+        let taken = taken.collect();
+        if self.slots.is_empty() {
+            self.heap_bytes = 0;
+        }
+        taken
     }
 }

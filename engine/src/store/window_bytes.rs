@@ -242,10 +242,19 @@ impl<V: Data> WindowBytes<V> {
         self.windows.entries_mut(slot.bucket).keep_headers(slot.slot, headers);
     }
 
-    /// The entries that changed since this was called last or since the last commit, by window start and then in the order
-    /// of their first change.
-    pub fn take_updates(&mut self) -> impl Iterator<Item = (Timestamp, Updated<'_, V>)> {
-        self.windows.take_updates()
+    /// The next entries that changed since the last commit and were not taken since, by window start and then in the order
+    /// of their first change, at most `entries_max`.
+    pub fn take_updates(
+        &mut self,
+        entries_max: usize,
+    ) -> impl Iterator<Item = (Timestamp, Updated<'_, V>)> {
+        self.windows.take_updates(entries_max)
+    }
+
+    /// Whether any entry changed and was not taken since.
+    #[must_use]
+    pub fn has_updates(&self) -> bool {
+        self.windows.has_updates()
     }
 
     /// Removes every window that starts below `floor`. What changed in them since the last commit is never written.

@@ -94,6 +94,14 @@ impl Slot {
     }
 }
 
+/// What a node forwarded in one call.
+#[derive(Debug, Clone, Copy, Default)]
+struct Handled {
+    rows: usize,
+    /// Whether that was a part of what a flush forwards.
+    is_part: bool,
+}
+
 fn flag(flags: &mut [bool], node: usize) -> &mut bool {
     match flags.get_mut(node) {
         Some(flag) => flag,
@@ -184,7 +192,8 @@ impl Graph {
             && let Some(node) = self.slots.iter().rposition(|s| s.progress == Progress::More)
         {
             let rows_max = left.min(self.stepping.chunk_rows_max);
-            let rows = self.handle(node, Event::Resume(rows_max), resources, moment)?;
+            let Handled { rows, .. } =
+                self.handle(node, Event::Resume(rows_max), resources, moment)?;
             self.pass_time(node, resources, moment)?;
             forwarded += rows as u64;
             left = left.saturating_sub(rows.max(1));
@@ -228,27 +237,30 @@ impl Graph {
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
-        self.handle(node, event, resources, moment)?;
+        let mut handled = self.handle(node, event, resources, moment)?;
+        while handled.is_part {
+            handled = self.handle(node, Event::Flush, resources, moment)?;
+        }
         self.pass_time(node, resources, moment)
     }
 
-    /// Lets a node handle an event, and gives how many rows it forwards.
+    /// Lets a node handle an event.
     fn handle(
         &mut self,
         node: usize,
         event: Event,
         resources: &mut Resources,
         moment: Moment<'_>,
-    ) -> Result<usize, ProcessorError> {
+    ) -> Result<Handled, ProcessorError> {
         let slot = self.slot(node);
         let (operator_time, passed_time) = (slot.time, slot.passed_time);
-        let Action::Process(processor, _) = &mut slot.action else { return Ok(0) };
+        let Action::Process(processor, _) = &mut slot.action else { return Ok(Handled::default()) };
         let call = Call { node, moment, operator_time, passed_time };
         let mut started = None;
         if let Event::Batch { payload, .. } = &event {
             started = resources.begin_batch(node, payload.len());
         }
-        let Forwarded { own, ports } =
+        let Forwarded { own, ports, is_part } =
             processor.handle(event, &mut NodeContext { resources, call })?;
         resources.end_batch(node, started);
         slot.progress = processor.progress();
@@ -263,7 +275,7 @@ impl Graph {
             let Some(edge) = edges.get(place) else { broken("a child port has an edge") };
             self.deliver(*edge, payload, resources, moment)?;
         }
-        Ok(rows)
+        Ok(Handled { rows, is_part })
     }
 
     /// Hands on what a node forwards. Where time begins anew with the node, only that moves it.
