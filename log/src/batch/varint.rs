@@ -17,7 +17,26 @@ pub(crate) fn size(value: i64) -> usize {
 }
 
 /// Reads one at `*at` and moves `*at` past it; `None` if it ends early or is too long.
+#[inline]
 pub(crate) fn take(bytes: &[u8], at: &mut usize) -> Option<i64> {
+    // Most are one byte long or two: lengths of keys and values, and deltas within a batch.
+    let value = match *bytes.get(*at..)? {
+        [first, ..] if first < 0x80 => {
+            *at += 1;
+            u64::from(first)
+        }
+        [first, second, ..] if second < 0x80 => {
+            *at += 2;
+            u64::from(first & 0x7f) | u64::from(second) << 7
+        }
+        _ => long(bytes, at)?,
+    };
+    Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+}
+
+/// Reads one of any length, before zig-zag.
+#[cold]
+fn long(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let first = *bytes.get(*at)?;
     *at += 1;
     let mut value = u64::from(first & 0x7f);
@@ -32,7 +51,7 @@ pub(crate) fn take(bytes: &[u8], at: &mut usize) -> Option<i64> {
         value |= u64::from(last & 0x7f) << shift;
         shift += 7;
     }
-    Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+    Some(value)
 }
 
 fn zigzag(value: i64) -> u64 {

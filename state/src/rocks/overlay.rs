@@ -191,28 +191,30 @@ impl Overlay {
         cursors
     }
 
-    /// Hands the last record of each key that has not expired to `write`, in no order.
-    pub(super) fn each_latest<'a>(
-        &'a self,
-        hasher: &RandomState,
-        mut write: impl FnMut(&'a [u8], RecordRef<'a>),
-    ) {
-        let mut seen = hashbrown::HashSet::with_hasher(hasher.clone());
+    /// The last record of each key that has not expired, by key: the database takes neighbours in a row faster.
+    pub(super) fn latest(&self, hasher: &RandomState) -> Vec<RecordRef<'_>> {
+        let mut seen: HashTable<(u64, &[u8])> = HashTable::new();
         let mut floor: Option<&[u8]> = None;
-        for (depth, layer) in self.layers.iter().rev().enumerate() {
+        let mut latest = Vec::new();
+        for layer in self.layers.iter().rev() {
             floor = floor.max(layer.floor.as_deref());
-            let is_oldest = depth + 1 == self.layers.len();
-            for record in layer.index(hasher).iter().filter_map(|place| layer.record(*place)) {
-                let Some(key) = record.key else { continue };
-                if floor.is_some_and(|floor| key < floor) {
-                    continue;
-                }
-                let is_new = if is_oldest { !seen.contains(key) } else { seen.insert(key) };
-                if is_new {
-                    write(key, record);
+            for set in layer.sets.iter().rev() {
+                for (place, record) in set.iter().enumerate().rev() {
+                    let Some(key) = record.key.filter(|key| floor.is_none_or(|f| *key >= f)) else {
+                        continue;
+                    };
+                    let hash = hasher.hash_one(key);
+                    // The hash lies beside the key, so that growing touches no key.
+                    let entry = seen.entry(hash, |(_, other)| *other == key, |(hash, _)| *hash);
+                    if let Entry::Vacant(entry) = entry {
+                        entry.insert((hash, key));
+                        latest.push((key, set, place));
+                    }
                 }
             }
         }
+        latest.sort_unstable_by_key(|(key, ..)| *key);
+        latest.into_iter().filter_map(|(_, set, place)| set.get(place)).collect()
     }
 }
 

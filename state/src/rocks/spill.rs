@@ -155,13 +155,17 @@ impl Core {
             batch.delete_range_cf(data, prefix.key(b""), prefix.key(floor));
             *known_floor = Some(floor.to_vec());
         }
-        overlay.each_latest(&self.hasher, |key, record| {
+        for record in overlay.latest(&self.hasher) {
+            let key = record.key.unwrap_or_default();
             prefix.write(key, &mut key_bytes);
-            let Some(value) = record.value else { return batch.delete_cf(data, &key_bytes) };
+            let Some(value) = record.value else {
+                batch.delete_cf(data, &key_bytes);
+                continue;
+            };
             keys::write_value(record.timestamp, value, &mut value_bytes);
             batch.put_cf(data, &key_bytes, &value_bytes);
             known_floor.take_if(|floor| key < floor.as_slice());
-        });
+        }
         if let Some(position) = overlay.position {
             batch.put_cf(meta, keys::position_key(*prefix), position.to_be_bytes());
         }
