@@ -160,6 +160,25 @@ pub struct RecordSetBuilder {
 }
 
 impl RecordSetBuilder {
+    /// With room for so many records, whose keys, values and headers take so many bytes; a guess, and no more than 64 MiB
+    /// is made of it.
+    #[must_use]
+    pub fn with_capacity(records: usize, bytes: usize) -> Self {
+        const BYTES_MAX: usize = 64 << 20;
+        let records = records.min(BYTES_MAX / size_of::<Entry>());
+        Self {
+            arena: Vec::with_capacity(bytes.min(BYTES_MAX)),
+            entries: Vec::with_capacity(records),
+        }
+    }
+
+    /// Gives the records so far as [`build`](Self::build) does, and begins anew with room for as many.
+    #[must_use]
+    pub fn take(&mut self) -> RecordSet {
+        let next = Self::with_capacity(self.entries.len(), self.arena.len());
+        std::mem::replace(self, next).build()
+    }
+
     /// Adds a record from its parts.
     ///
     /// # Errors

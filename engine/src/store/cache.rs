@@ -310,6 +310,16 @@ impl<V> Cache<V> {
         self.dirty_bytes + self.updates.heap_bytes()
     }
 
+    /// How many entries changed since the last commit.
+    pub(super) fn dirty_len(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// About how many bytes their keys and values take in the changelog.
+    pub(super) fn changelog_bytes(&self) -> usize {
+        self.dirty_bytes - self.dirty.len() * RECORD_BYTES
+    }
+
     /// Makes the changed entries part of commit `epoch`, calling `each` on them.
     pub(super) fn commit<E>(
         &mut self,

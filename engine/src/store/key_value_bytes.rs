@@ -239,7 +239,8 @@ impl<V: Data> KeyValueBytes<V> {
     }
 
     pub(super) fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
-        let mut records = RecordSetBuilder::default();
+        let (count, bytes) = (self.cache.dirty_len(), self.cache.changelog_bytes());
+        let mut records = RecordSetBuilder::with_capacity(count, bytes);
         let form = &self.form;
         self.cache
             .commit(epoch, |entry| form.write_change(&mut records, &entry.key, &entry.as_ref()))?;

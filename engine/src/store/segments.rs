@@ -21,7 +21,7 @@ use std::{
 };
 
 /// Emptied buckets that keep their memory for the next stretches, which are about as large.
-const SPARE_MAX: usize = 2;
+const SPARE_MAX: usize = 4;
 
 /// Where the entries of a stretch are; good until the stretch is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,7 +211,10 @@ impl<V: Data> Segments<V> {
     }
 
     pub(super) fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
-        let mut records = RecordSetBuilder::default();
+        let sum = |of: fn(&Cache<V>) -> usize| self.buckets.iter().map(of).sum::<usize>();
+        let (count, bytes) = (sum(Cache::dirty_len), sum(Cache::changelog_bytes));
+        let mut records =
+            RecordSetBuilder::with_capacity(count, bytes + count * size_of::<Timestamp>());
         let mut stored_key = Vec::new();
         let Self { form, starts, buckets, .. } = self;
         for (start, bucket) in starts {

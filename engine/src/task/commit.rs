@@ -65,7 +65,7 @@ impl Task {
             records.bytes = 0;
             for (partition, builder) in (0..).zip(&mut records.partitions) {
                 if !builder.is_empty() {
-                    outputs.push((topic.clone(), partition, std::mem::take(builder).build()));
+                    outputs.push((topic.clone(), partition, builder.take()));
                 }
             }
         }
