@@ -69,7 +69,7 @@ impl Driver {
     ///
     /// As [`run_until_idle`](Self::run_until_idle).
     pub fn step(&mut self) -> Result<bool, StreamsError> {
-        self.tasks.pump()
+        self.tasks.step()
     }
 
     /// Commits, and waits for it.

@@ -3,6 +3,11 @@
 //! Records get the offsets they would have in the log, but only what has not been consumed by a commit is written
 //! there, as part of that commit. After a restart, reading starts with what was written.
 //!
+//! # Waiting
+//!
+//! A writer that has half its share of the memory unread waits, whatever others have: otherwise whoever finds room first
+//! takes it all and runs ahead of the others in event time, while the windows below, which live by the slowest, stay open.
+//!
 //! Where they pass [through the topic](Repartitioning::ThroughTopic), all that was sent waits here for its commit, which
 //! writes it, and is read from the log.
 
@@ -11,7 +16,7 @@ use crate::{
     broken::broken,
     processor::ProcessorError,
     task::Arrived,
-    topology::{Records, Topic},
+    topology::{Records, TaskId, Topic},
 };
 use hashbrown::HashMap;
 use headwater_core::{
@@ -47,6 +52,7 @@ struct Queue {
 /// Records on their way, and the commit that their sender makes them part of.
 #[derive(Debug)]
 struct Sent {
+    sender: TaskId,
     epoch: u64,
     records: Records,
 }
@@ -65,6 +71,8 @@ pub(super) struct Exchange {
     passing: Repartitioning,
     queues: HashMap<(Topic, u32), Mutex<Queue>>,
     bytes: AtomicUsize,
+    /// What readers have not taken yet, in bytes, by those of its writers that may have to wait.
+    unread: HashMap<TaskId, AtomicUsize>,
 }
 
 fn first(records: &Records) -> i64 {
@@ -89,20 +97,43 @@ impl Exchange {
         self.queues.insert((topic.clone(), partition), Mutex::new(queue));
     }
 
-    /// Whether writers must wait for readers, where the application has a share of memory.
-    pub(super) fn is_full(&self, share: usize) -> bool {
-        self.bytes.load(Ordering::Relaxed) > share.min(BYTES_MAX)
+    /// Adds a writer that waits for readers.
+    pub(super) fn add_writer(&mut self, task: TaskId) {
+        self.unread.insert(task, AtomicUsize::new(0));
+    }
+
+    /// Whether a writer must wait for readers, where the application has a share of memory.
+    pub(super) fn is_full_for(&self, writer: TaskId, share: usize) -> bool {
+        let bytes_max = share.min(BYTES_MAX);
+        let own = self.unread.get(&writer).map_or(0, |bytes| bytes.load(Ordering::Relaxed));
+        own > bytes_max / 2 / self.unread.len().max(1)
+            || self.bytes.load(Ordering::Relaxed) > bytes_max
     }
 
     /// Appends records for a reader, as part of commit `epoch`.
-    pub(super) fn send(&self, topic: &Topic, partition: u32, records: Records, epoch: u64) {
+    pub(super) fn send(
+        &self,
+        sender: TaskId,
+        (topic, partition): (&Topic, u32),
+        records: Records,
+        epoch: u64,
+    ) {
         let Some(mut queue) = self.queue(topic, partition) else {
             broken("a task writes a repartition topic of its application")
         };
-        self.bytes.fetch_add(records.size_bytes(), Ordering::Relaxed);
+        let bytes = records.size_bytes();
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.unread.get(&sender).map(|unread| unread.fetch_add(bytes, Ordering::Relaxed));
         let records = records.at_offset(queue.end);
         queue.end = records.end().max(queue.end);
-        queue.sets.push_back(Sent { epoch, records });
+        queue.sets.push_back(Sent { sender, epoch, records });
+    }
+
+    /// Records have left their queue.
+    fn left(&self, set: &Sent) {
+        let bytes = set.records.size_bytes();
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.unread.get(&set.sender).map(|unread| unread.fetch_sub(bytes, Ordering::Relaxed));
     }
 
     /// What lies at `offset`, as far as it belongs to the reader's present commit or an earlier one: what others have sent
@@ -129,7 +160,7 @@ impl Exchange {
         }
         // Who fetches at an offset has taken what lies below it.
         while let Some(set) = queue.sets.pop_front_if(|set| set.records.end() <= offset) {
-            self.bytes.fetch_sub(set.records.size_bytes(), Ordering::Relaxed);
+            self.left(&set);
         }
         let (records, next_offset) =
             match queue.sets.iter().find(|set| first(&set.records) >= offset) {
@@ -156,7 +187,7 @@ impl Exchange {
             return Ok(());
         }
         while let Some(set) = queue.sets.pop_front_if(|set| set.records.end() <= consumed) {
-            self.bytes.fetch_sub(set.records.size_bytes(), Ordering::Relaxed);
+            self.left(&set);
         }
         let mut written = queue.written.max(consumed);
         for Sent { records, .. } in queue.sets.iter().take_while(|set| set.epoch <= epoch) {
@@ -181,7 +212,7 @@ impl Exchange {
         for (_, queue) in queues {
             let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
             while let Some(set) = queue.sets.pop_front_if(|set| set.epoch <= epoch) {
-                self.bytes.fetch_sub(set.records.size_bytes(), Ordering::Relaxed);
+                self.left(&set);
                 let Records::Written(records) = set.records else {
                     broken("what passes through a topic is written")
                 };
@@ -205,4 +236,46 @@ pub(super) fn repartition_spec(
 ) -> headwater_core::ports::log::TopicSpec {
     let cleanup = headwater_core::ports::log::Cleanup::Purge;
     headwater_core::ports::log::TopicSpec { name, partitions, durability, cleanup }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headwater_core::record::{Headers, RecordSetBuilder};
+
+    fn records() -> Records {
+        let mut records = RecordSetBuilder::default();
+        records.push(0, Some(b"key"), Some(&[0; 1_000]), &Headers::new()).unwrap();
+        records.build().into()
+    }
+
+    #[test]
+    fn a_writer_waits_for_its_own_records_and_for_no_others() {
+        const SHARE: usize = 64 << 10;
+        let mut exchange = Exchange::new(Repartitioning::default());
+        let topic = Topic::Repartition(TopicName::new("by-key").unwrap());
+        exchange.add(&topic, TopicName::new("app-by-key-repartition").unwrap(), 0, 0);
+        let [fast, slow] = [0, 1].map(|partition| TaskId { sub: 0, partition });
+        exchange.add_writer(fast);
+        exchange.add_writer(slow);
+        let mut sent = 0;
+        while !exchange.is_full_for(fast, SHARE) {
+            exchange.send(fast, (&topic, 0), records(), 1);
+            sent += 1;
+        }
+        assert!((10..20).contains(&sent), "a quarter of the share: {sent} records");
+        assert!(!exchange.is_full_for(slow, SHARE), "it has sent nothing");
+        exchange.send(slow, (&topic, 0), records(), 1);
+        assert!(!exchange.is_full_for(slow, SHARE));
+        let taken = Taken { consumed: sent, epoch: 1 };
+        exchange.commit(&topic, 0, taken, &mut Vec::new()).unwrap();
+        assert!(!exchange.is_full_for(fast, SHARE), "its records were taken");
+        // Whoever sends what, all of it together has a bound too.
+        let other = TaskId { sub: 1, partition: 0 };
+        while !exchange.is_full_for(slow, SHARE) {
+            exchange.send(other, (&topic, 0), records(), 1);
+            sent += 1;
+        }
+        assert!(sent > 50, "the whole share: {sent} records");
+    }
 }

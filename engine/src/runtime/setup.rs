@@ -93,11 +93,13 @@ pub(super) fn prepare(
     let mut held = held.map_or_else(|| claim().map(Held::new), Ok)?;
     held.take_events()?;
     let owner = held.owner().clone();
-    let exchange = exchange(&blueprint, config.repartitioning, &*world.log)?;
+    let mut exchange = exchange(&blueprint, config.repartitioning, &*world.log)?;
     let state = world.state.application(&config.application_id)?;
     let (positions, mut restored) = open_positions(&blueprint, &held, &*world.log, &*state)?;
     let may_read = |id: &TaskId| blueprint.inputs_of(*id).iter().all(|it| held.may_read(it));
     let ids: Vec<TaskId> = blueprint.tasks().into_iter().filter(may_read).collect();
+    let level = |id: &&TaskId| blueprint.plan.subs.get(id.sub as usize).map(|sub| sub.level);
+    ids.iter().filter(|id| level(id) == Some(0)).for_each(|id| exchange.add_writer(*id));
     let around = Arc::new(Surroundings {
         log: Arc::clone(&world.log),
         exchange,

@@ -27,6 +27,9 @@ const FETCH_BYTES_MAX: usize = 1 << 20;
 /// written, or resumed after the commit. Counted in rows, so that the size of a batch does not show in what a commit holds.
 const DRAIN_RECORDS_MAX: u64 = 1 << 17;
 
+/// How many rows a reader of repartition topics takes in a turn, about.
+const READER_ROWS_MAX: u64 = 1 << 13;
+
 /// What the tasks of an application share.
 #[derive(Debug)]
 pub(super) struct Surroundings {
@@ -64,8 +67,23 @@ impl TaskGroup {
         Self { tasks, around, epoch, sent_to: BTreeSet::new() }
     }
 
-    /// Gives every task a turn; true if any took records.
+    /// Gives every task a turn; true if any took records. Readers of repartition topics take what has been sent to them
+    /// while it is still in the processor's caches: each writer sends them some in its turn.
     pub(super) fn pump(&mut self) -> Result<bool, StreamsError> {
+        let mut ran = false;
+        for index in 0..self.tasks.len() {
+            let is_reader = self.tasks.get(index).is_some_and(|task| task.level > 0);
+            ran |= if is_reader {
+                self.turns(index, Inputs::All, READER_ROWS_MAX)?
+            } else {
+                self.turn(index, Inputs::All)?
+            };
+        }
+        Ok(ran)
+    }
+
+    /// One step of each task; true if any took records.
+    pub(super) fn step(&mut self) -> Result<bool, StreamsError> {
         let mut ran = false;
         for index in 0..self.tasks.len() {
             ran |= self.turn(index, Inputs::All)?;
@@ -78,7 +96,8 @@ impl TaskGroup {
         let around = Arc::clone(&self.around);
         let Some(task) = self.tasks.get_mut(index) else { return Ok(false) };
         // Readers go on while the exchange is full, so that it empties.
-        if task.level == 0 && around.exchange.is_full(around.shares.share(Share::Exchange)) {
+        let share = around.shares.share(Share::Exchange);
+        if task.level == 0 && around.exchange.is_full_for(task.id, share) {
             return Ok(false);
         }
         fetch(task, &around, inputs, self.epoch)?;
@@ -91,7 +110,7 @@ impl TaskGroup {
     fn pass_on(&mut self, index: usize) -> Result<(), StreamsError> {
         let Some(task) = self.tasks.get_mut(index) else { return Ok(()) };
         for (topic, partition, records) in task.sends().map_err(failed(task.id))? {
-            self.around.exchange.send(&topic, partition, records, self.epoch);
+            self.around.exchange.send(task.id, (&topic, partition), records, self.epoch);
             self.sent_to.insert(partition);
         }
         Ok(())
@@ -109,7 +128,7 @@ impl TaskGroup {
                 continue;
             }
             if level > 0 && !self.around.exchange.is_through_topic() {
-                self.drain(index)?;
+                self.turns(index, Inputs::Exchange, DRAIN_RECORDS_MAX)?;
             }
             if let Some(task) = self.tasks.get_mut(index) {
                 task.flush().map_err(failed(task.id))?;
@@ -119,13 +138,15 @@ impl TaskGroup {
         Ok(())
     }
 
-    /// Takes what is on its way to a task, up to a bound.
-    fn drain(&mut self, index: usize) -> Result<(), StreamsError> {
+    /// Steps a task until it has taken about `rows_max` rows, or there are none; true if it took any.
+    fn turns(&mut self, index: usize, inputs: Inputs, rows_max: u64) -> Result<bool, StreamsError> {
         let rows =
             |this: &Self| this.tasks.get(index).map_or(0, |task| task.records + task.forwarded);
-        let bound = rows(self) + DRAIN_RECORDS_MAX;
-        while rows(self) < bound && self.turn(index, Inputs::Exchange)? {}
-        Ok(())
+        let (bound, mut ran) = (rows(self) + rows_max, false);
+        while rows(self) < bound && self.turn(index, inputs)? {
+            ran = true;
+        }
+        Ok(ran)
     }
 
     /// Declares what external inputs hold by now to be all: nothing past it is taken.
