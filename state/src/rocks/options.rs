@@ -6,8 +6,8 @@ use headwater_core::{
     time::{Clock, SystemClock},
 };
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options,
-    WriteBufferManager,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
+    LogLevel, Options, WriteBufferManager,
 };
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -128,7 +128,11 @@ impl RocksDbOptions {
         table.set_bloom_filter(10.0, false);
         table.set_whole_key_filtering(true);
         table.set_optimize_filters_for_memory(true);
-        // Indexes and filters count against the budget too.
+        // Indexes and filters count against the budget too, in pieces: the filter of a whole file of small keys is as large
+        // as a shard of the cache, and would be read and checked anew for almost every batch of look-ups.
+        table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        table.set_partition_filters(true);
+        table.set_metadata_block_size(8 << 10);
         table.set_cache_index_and_filter_blocks(true);
         table.set_cache_index_and_filter_blocks_with_high_priority(true);
         table.set_pin_l0_filter_and_index_blocks_in_cache(true);
