@@ -105,7 +105,7 @@ pub(crate) struct Cars {
     #[arg(long, value_enum, default_value = "fsync")]
     pub(crate) durability: Durable,
     /// The most rows in a batch.
-    #[arg(long, default_value_t = 2_048, value_name = "ROWS")]
+    #[arg(long, default_value_t = 1_024, value_name = "ROWS")]
     pub(crate) batch_rows: usize,
     /// The longest time between commits, in ms; default: as Kafka Streams, 100 exactly-once and 30000 at-least-once.
     #[arg(long, value_name = "MS")]

@@ -134,7 +134,7 @@ pub struct StreamsConfig {
     pub bad_record: BadRecord,
     /// What becomes of the application after a failure or a panic: it stops by default.
     pub uncaught_exception_handler: UncaughtExceptionHandler,
-    /// The most rows in a batch: 2,048 by default.
+    /// The most rows in a batch: 1,024 by default.
     pub batch_rows_max: usize,
     /// How records pass from one sub-topology to the next: in memory by default.
     pub repartitioning: Repartitioning,
@@ -154,7 +154,7 @@ impl StreamsConfig {
             commit_bytes_max: 32 << 20,
             bad_record: BadRecord::default(),
             uncaught_exception_handler: UncaughtExceptionHandler::default(),
-            batch_rows_max: 2048,
+            batch_rows_max: 1024,
             repartitioning: Repartitioning::default(),
             internal_durability: headwater_core::ports::log::Durability::default(),
         }

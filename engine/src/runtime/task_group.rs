@@ -19,9 +19,10 @@ use headwater_core::{
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-/// How much one fetch asks for, in bytes: its task's share of memory, between these.
+/// How much one fetch asks for, in bytes: its task's share of memory, between these. The larger one is what stays in a
+/// core's own cache, with the rows made of it, until it has been taken.
 const FETCH_BYTES_MIN: usize = 16 << 10;
-const FETCH_BYTES_MAX: usize = 1 << 20;
+const FETCH_BYTES_MAX: usize = 256 << 10;
 
 /// About how many rows a commit waits for that are on their way to a task or that it has left to forward; what is left is
 /// written, or resumed after the commit. Counted in rows, so that the size of a batch does not show in what a commit holds.

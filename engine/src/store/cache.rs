@@ -222,16 +222,14 @@ impl<V> Cache<V> {
         self.heap_bytes += entry.heap_bytes();
         let hash = hash(&entry.key);
         let ordered = self.order.as_ref().map(|_| entry.key.clone());
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                self.slots.push(None);
-                u32::try_from(self.slots.len() - 1)
-                    .expect("a task caches fewer than 2^32 entries: its memory is bounded")
-            }
-        };
-        if let Some(place) = self.slots.get_mut(slot as usize) {
-            *place = Some(entry);
+        let free = self.free.pop();
+        let slot = free.unwrap_or_else(|| {
+            u32::try_from(self.slots.len())
+                .expect("a task caches fewer than 2^32 entries: its memory is bounded")
+        });
+        match self.slots.get_mut(slot as usize) {
+            Some(place) => *place = Some(entry),
+            None => self.slots.push(Some(entry)),
         }
         if let Some((order, key)) = self.order.as_mut().zip(ordered) {
             self.heap_bytes += key.heap_bytes();

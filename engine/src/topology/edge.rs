@@ -218,7 +218,8 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         Self { produced, form, key: Vec::new(), known: ReadBack::default() }
     }
 
-    fn encode_row(
+    /// Hands a row on as it is.
+    fn share_row(
         &mut self,
         row: Record<K, V>,
         out: &mut SinkRecords,
@@ -227,14 +228,23 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         self.key.clear();
         let is_keyed = key.serialize(&row.key, &mut self.key).map_err(|e| unwritten(&e))?;
         let placed_by = is_keyed.then(|| key.placed_by(&self.key));
-        if self.form == Form::Shared {
-            let value_bytes =
-                value.check(&row.value, &mut self.known).map_err(|e| unwritten(&e))?;
-            let size_bytes = size_of::<Record<K, V>>() + self.key.len() + value_bytes;
-            let partition = out.partition_of(placed_by);
-            out.share(partition, &self.produced, row, size_bytes);
-            return Ok(());
-        }
+        let value_bytes = value.check(&row.value, &mut self.known).map_err(|e| unwritten(&e))?;
+        let size_bytes = size_of::<Record<K, V>>() + self.key.len() + value_bytes;
+        let partition = out.partition_of(placed_by);
+        out.share(partition, &self.produced, row, size_bytes);
+        Ok(())
+    }
+
+    /// Writes a row.
+    fn write_row(
+        &mut self,
+        row: &Record<K, V>,
+        out: &mut SinkRecords,
+    ) -> Result<(), ProcessorError> {
+        let Produced { key, value } = &self.produced;
+        self.key.clear();
+        let is_keyed = key.serialize(&row.key, &mut self.key).map_err(|e| unwritten(&e))?;
+        let placed_by = is_keyed.then(|| key.placed_by(&self.key));
         let written = SinkRow {
             stamp: row.stamp(),
             key: is_keyed.then_some(&self.key[..]),
@@ -253,10 +263,14 @@ impl<K: Data, V: Data> Encoder for TypedEncoder<K, V> {
         context: &mut NodeContext<'_>,
     ) -> Result<(), ProcessorError> {
         let rows = payload.into_any().downcast::<Rows<K, V>>().map_err(|_| mistyped::<K, V>())?;
-        for row in *rows {
-            let origin = row.origin;
-            if let Err(why) = self.encode_row(row, out) {
-                context.reject(origin, why)?;
+        if self.form == Form::Shared {
+            for row in *rows {
+                let origin = row.origin;
+                self.share_row(row, out).or_else(|why| context.reject(origin, why))?;
+            }
+        } else {
+            for row in rows.iter() {
+                self.write_row(row, out).or_else(|why| context.reject(row.origin, why))?;
             }
         }
         Ok(())
@@ -284,7 +298,11 @@ mod tests {
                 headers.add("trace", Some(number.to_be_bytes().to_vec()));
                 row.headers = Some(Box::new(headers));
             }
-            assert!(encoder.encode_row(row, &mut out).is_ok());
+            let encoded = match form {
+                Form::Shared => encoder.share_row(row, &mut out),
+                Form::External | Form::Repartition => encoder.write_row(&row, &mut out),
+            };
+            assert!(encoded.is_ok());
         }
         assert!(out.bytes > 0);
         let mark = TimeMark { sender, time: 50, input: InputState::Idle };
