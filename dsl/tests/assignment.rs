@@ -39,7 +39,7 @@ struct Run {
 }
 
 impl Run {
-    fn start() -> Outcome<Self> {
+    fn start(repartitioning: Repartitioning) -> Outcome<Self> {
         let log = Arc::new(FaultyLog::new());
         let topology = topology()?;
         let spec = |topic: TopicName| {
@@ -50,7 +50,7 @@ impl Run {
         log.create_topics(&specs)?;
         let (state, clock) = (Arc::new(MemoryState::new()), Arc::new(ManualClock::at(0)));
         let stepper = Stepper::new(2, Arc::clone(&log) as Arc<dyn Log>, state, clock);
-        let config = StreamsConfig::new("test").with_repartitioning(Repartitioning::ThroughTopic);
+        let config = StreamsConfig::new("test").with_repartitioning(repartitioning);
         let application = stepper.start_application(topology, config)?;
         Ok(Self { log, stepper: Some(stepper), application: Some(application) })
     }
@@ -106,7 +106,7 @@ impl Drop for Run {
 
 #[test]
 fn what_is_revoked_is_committed_given_back_and_read_again_when_it_is_assigned() -> Outcome {
-    let mut run = Run::start()?;
+    let mut run = Run::start(Repartitioning::ThroughTopic)?;
     run.append(1)?;
     run.rest();
     assert_eq!(run.read("out")?, "k0=1 k1=1");
@@ -144,11 +144,26 @@ fn what_is_revoked_is_committed_given_back_and_read_again_when_it_is_assigned() 
 
 #[test]
 fn what_is_lost_is_a_failure() -> Outcome {
-    let mut run = Run::start()?;
+    let mut run = Run::start(Repartitioning::ThroughTopic)?;
     run.append(1)?;
     run.rest();
     run.assign(Assignment::Lost(vec![at("in", 1)?]));
     let StreamsState::Error(error) = run.state() else { return Err("it goes on".into()) };
     assert!(error.to_string().contains("group test has lost its partitions"), "{error}");
+    Ok(())
+}
+
+/// What another process would have to read is never kept from it in silence.
+#[test]
+fn repartitioning_in_memory_takes_all_partitions() -> Outcome {
+    let mut run = Run::start(Repartitioning::InMemory)?;
+    run.append(1)?;
+    run.rest();
+    assert_eq!(run.read("out")?, "k0=1 k1=1");
+    run.assign(Assignment::Revoked(vec![at("in", 1)?]));
+    let StreamsState::Error(why) = run.state() else { panic!("{:?}", run.state()) };
+    let told = "group test holds 3 of 4 tasks, and repartitions in memory, which takes all of them; \
+                set `Repartitioning::ThroughTopic`";
+    assert_eq!(why.to_string(), told);
     Ok(())
 }

@@ -74,6 +74,20 @@ pub enum StreamsError {
         group: Arc<str>,
     },
 
+    /// The log has given the application some partitions alone, and what it repartitions passes in memory, where no other
+    /// process reads it.
+    #[error(
+        "group {group} holds {held} of {all} tasks, and repartitions in memory, which takes all of them; set `Repartitioning::ThroughTopic`"
+    )]
+    PartialAssignment {
+        /// The application's consumer group.
+        group: Arc<str>,
+        /// How many tasks it may run.
+        held: usize,
+        /// How many there are.
+        all: usize,
+    },
+
     /// User code panicked.
     #[error("a stream thread panicked: {message}")]
     Panicked {
