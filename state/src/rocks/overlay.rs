@@ -193,28 +193,33 @@ impl Overlay {
 
     /// The last record of each key that has not expired, by key: the database takes neighbours in a row faster.
     pub(super) fn latest(&self, hasher: &RandomState) -> Vec<RecordRef<'_>> {
+        // Keys with their hashes, so that growing touches no key.
         let mut seen: HashTable<(u64, &[u8])> = HashTable::new();
-        let mut floor: Option<&[u8]> = None;
         let mut latest = Vec::new();
-        for layer in self.layers.iter().rev() {
-            floor = floor.max(layer.floor.as_deref());
-            for set in layer.sets.iter().rev() {
-                for (place, record) in set.iter().enumerate().rev() {
-                    let Some(key) = record.key.filter(|key| floor.is_none_or(|f| *key >= f)) else {
-                        continue;
-                    };
-                    let hash = hasher.hash_one(key);
-                    // The hash lies beside the key, so that growing touches no key.
-                    let entry = seen.entry(hash, |(_, other)| *other == key, |(hash, _)| *hash);
-                    if let Entry::Vacant(entry) = entry {
-                        entry.insert((hash, key));
-                        latest.push((key, set, place));
-                    }
-                }
+        for (key, set, place) in self.newest_first() {
+            let hash = hasher.hash_one(key);
+            let entry = seen.entry(hash, |(_, other)| *other == key, |(hash, _)| *hash);
+            if let Entry::Vacant(entry) = entry {
+                entry.insert((hash, key));
+                latest.push((key, set, place));
             }
         }
         latest.sort_unstable_by_key(|(key, ..)| *key);
         latest.into_iter().filter_map(|(_, set, place)| set.get(place)).collect()
+    }
+
+    /// The keys of all records that have not expired, newest first, each with its set and its place there.
+    fn newest_first(&self) -> impl Iterator<Item = (&[u8], &RecordSet, usize)> {
+        let mut floor: Option<&[u8]> = None;
+        let sets = self.layers.iter().rev().flat_map(move |layer| {
+            floor = floor.max(layer.floor.as_deref());
+            layer.sets.iter().rev().map(move |set| (floor, &**set))
+        });
+        sets.flat_map(|(floor, set)| {
+            let keys = set.iter().enumerate().rev();
+            let keys = keys.filter_map(move |(place, record)| Some((record.key?, set, place)));
+            keys.filter(move |(key, ..)| floor.is_none_or(|floor| *key >= floor))
+        })
     }
 }
 
