@@ -200,12 +200,6 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         self.node.call.moment.now.wall_clock
     }
 
-    /// The operator time of what this processor has taken: the minimum over its parents.
-    #[must_use]
-    pub fn operator_time(&self) -> Timestamp {
-        self.node.call.operator_time
-    }
-
     /// Where the record at hand comes from; `None` in punctuations, flushes and on time's advance.
     #[must_use]
     pub fn record_metadata(&self) -> Option<RecordMetadata> {
@@ -261,6 +255,17 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         self.node.resources.store(timers.0).cancel(key, time)
     }
 
+    /// The operator time has come to `at`, which the record at hand brings.
+    pub(crate) fn reach(&mut self, at: Timestamp) {
+        let time = &mut self.node.call.operator_time;
+        *time = at.max(*time);
+    }
+
+    /// The place in the run at which something fell due last; none if that was by operator time.
+    pub(crate) fn place_due(&self) -> Option<usize> {
+        (self.origin != NO_ORIGIN).then(|| self.place())
+    }
+
     /// The place of the record at hand in the run.
     pub(crate) fn place(&self) -> usize {
         let first = self.node.call.moment.source.map_or(self.origin, |source| source.first);
@@ -268,19 +273,19 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     }
 
     /// The next that has fallen due for this processor at one of `places` in the run, at its own place and time: what it
-    /// forwards then was made there. `timer` is the time of its first timer; `carried` is the operator time, if
-    /// timers live by it.
+    /// forwards then was made there. `timer` is the time of its first timer; `is_carried` tells whether timers live
+    /// by operator time.
     pub(crate) fn next_due(
         &mut self,
         places: Range<usize>,
         timer: Option<Timestamp>,
-        carried: Option<Timestamp>,
+        is_carried: bool,
     ) -> Option<Due> {
-        if carried.zip(timer).is_some_and(|(time, timer)| timer <= time) {
+        if is_carried && timer.is_some_and(|timer| timer <= self.node.call.operator_time) {
             self.origin = NO_ORIGIN;
             return Some(Due::Timer);
         }
-        let timer = timer.filter(|_| carried.is_none());
+        let timer = timer.filter(|_| !is_carried);
         let mine = self.node.resources.punctuations.iter().filter(|(_, punctuation)| {
             punctuation.node == self.node.call.node
                 && punctuation.kind == PunctuationType::StreamTime

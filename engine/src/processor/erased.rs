@@ -35,15 +35,12 @@ impl<K: Data, V: Data, P: Processor<K, V>> ProcessorNode<K, V, P> {
         Ok(Self { processor, timers, is_time_carried, input: PhantomData })
     }
 
-    /// Has the processor do what has fallen due at `places` of the run, in order; timers that live by operator time, what
-    /// has by `operator_time`.
+    /// Has the processor do what has fallen due at `places` of the run, in order.
     fn fire(
         &mut self,
         mut places: Range<usize>,
-        operator_time: Timestamp,
         context: &mut Context<'_, P::KOut, P::VOut>,
     ) -> Result<(), ProcessorError> {
-        let carried = self.is_time_carried.then_some(operator_time);
         loop {
             let mut first = None;
             for key in &self.timers {
@@ -55,11 +52,11 @@ impl<K: Data, V: Data, P: Processor<K, V>> ProcessorNode<K, V, P> {
                     .min_by_key(|(time, _)| *time);
             }
             let time = first.map(|(time, _)| time);
-            let Some(due) = context.next_due(places.clone(), time, carried) else {
+            let Some(due) = context.next_due(places.clone(), time, self.is_time_carried) else {
                 return Ok(());
             };
             // What it schedules for a time gone by falls due here.
-            places.start = context.place();
+            places.start = context.place_due().unwrap_or(places.start);
             match (due, first) {
                 (Due::Punctuation(which, time), _) => {
                     self.processor.punctuate(which, time, context)?;
@@ -83,26 +80,26 @@ impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
         context: &mut NodeContext<'_>,
     ) -> Result<Forwarded, ProcessorError> {
         let mut context = Context::new(context);
-        let told = context.operator_time();
         match event {
             Event::Batch { port, payload } => {
                 let mut done = 0;
                 for record in Rows::<K, V>::take(port, payload)? {
                     context.begin(&record);
-                    let (place, time) = (context.place(), told.max(record.at));
+                    context.reach(record.at);
+                    let place = context.place();
                     // Records between may not have come here, but what they make due comes first.
-                    self.fire(done..place, time, &mut context)?;
+                    self.fire(done..place, &mut context)?;
                     context.begin(&record);
                     let processed = self.processor.process(record, &mut context);
                     context.check(processed)?;
-                    self.fire(place..place.saturating_add(1), time, &mut context)?;
+                    self.fire(place..place.saturating_add(1), &mut context)?;
                     done = place;
                 }
             }
             Event::Punctuate(which, time) => self.processor.punctuate(which, time, &mut context)?,
-            Event::Due => self.fire(0..usize::MAX, told, &mut context)?,
+            Event::Due => self.fire(0..usize::MAX, &mut context)?,
             // Of what is scheduled only timers may live by operator time.
-            Event::Advance(_) => self.fire(0..0, told, &mut context)?,
+            Event::Advance(_) => self.fire(0..0, &mut context)?,
             Event::Flush | Event::End | Event::Resume(_) => {}
         }
         Ok(context.finish())

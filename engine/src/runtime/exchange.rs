@@ -24,10 +24,10 @@ use headwater_core::{
     record::{RecordSet, TopicName, TopicPartition},
 };
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -73,6 +73,16 @@ pub(super) struct Exchange {
     bytes: AtomicUsize,
     /// What readers have not taken yet, in bytes, by those of its writers that may have to wait.
     unread: HashMap<TaskId, AtomicUsize>,
+    /// Partitions of writers that found it full.
+    waiting: Mutex<BTreeSet<u32>>,
+    has_waiting: AtomicBool,
+    /// Whether anything was read since.
+    is_released: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn first(records: &Records) -> i64 {
@@ -104,10 +114,31 @@ impl Exchange {
 
     /// Whether a writer must wait for readers, where the application has a share of memory.
     pub(super) fn is_full_for(&self, writer: TaskId, share: usize) -> bool {
+        if !self.exceeds(writer, share) {
+            return false;
+        }
+        lock(&self.waiting).insert(writer.partition);
+        self.has_waiting.store(true, Ordering::SeqCst);
+        // What was read before that woke nobody.
+        self.exceeds(writer, share)
+    }
+
+    fn exceeds(&self, writer: TaskId, share: usize) -> bool {
         let bytes_max = share.min(BYTES_MAX);
-        let own = self.unread.get(&writer).map_or(0, |bytes| bytes.load(Ordering::Relaxed));
+        // What passes through the topic is read after its commit, whoever sent it.
+        let unread = self.unread.get(&writer).filter(|_| !self.is_through_topic());
+        let own = unread.map_or(0, |bytes| bytes.load(Ordering::SeqCst));
         own > bytes_max / 2 / self.unread.len().max(1)
-            || self.bytes.load(Ordering::Relaxed) > bytes_max
+            || self.bytes.load(Ordering::SeqCst) > bytes_max
+    }
+
+    /// The partitions of writers that found it full, if anything was read since.
+    pub(super) fn take_released(&self) -> BTreeSet<u32> {
+        if !self.is_released.swap(false, Ordering::SeqCst) {
+            return BTreeSet::new();
+        }
+        self.has_waiting.store(false, Ordering::SeqCst);
+        std::mem::take(&mut lock(&self.waiting))
     }
 
     /// Appends records for a reader, as part of commit `epoch`.
@@ -122,8 +153,8 @@ impl Exchange {
             broken("a task writes a repartition topic of its application")
         };
         let bytes = records.size_bytes();
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.unread.get(&sender).map(|unread| unread.fetch_add(bytes, Ordering::Relaxed));
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+        self.unread.get(&sender).map(|unread| unread.fetch_add(bytes, Ordering::SeqCst));
         let records = records.at_offset(queue.end);
         queue.end = records.end().max(queue.end);
         queue.sets.push_back(Sent { sender, epoch, records });
@@ -132,8 +163,11 @@ impl Exchange {
     /// Records have left their queue.
     fn left(&self, set: &Sent) {
         let bytes = set.records.size_bytes();
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.unread.get(&set.sender).map(|unread| unread.fetch_sub(bytes, Ordering::Relaxed));
+        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        self.unread.get(&set.sender).map(|unread| unread.fetch_sub(bytes, Ordering::SeqCst));
+        if self.has_waiting.load(Ordering::SeqCst) {
+            self.is_released.store(true, Ordering::SeqCst);
+        }
     }
 
     /// What lies at `offset`, as far as it belongs to the reader's present commit or an earlier one: what others have sent
@@ -210,7 +244,7 @@ impl Exchange {
         let mut queues: Vec<_> = self.queues.iter().collect();
         queues.sort_unstable_by_key(|(at, _)| *at);
         for (_, queue) in queues {
-            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = lock(queue);
             while let Some(set) = queue.sets.pop_front_if(|set| set.epoch <= epoch) {
                 self.left(&set);
                 let Records::Written(records) = set.records else {
@@ -224,7 +258,7 @@ impl Exchange {
 
     fn queue(&self, topic: &Topic, partition: u32) -> Option<MutexGuard<'_, Queue>> {
         let queue = self.queues.get(&(topic.clone(), partition))?;
-        Some(queue.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(lock(queue))
     }
 }
 
@@ -269,7 +303,9 @@ mod tests {
         assert!(!exchange.is_full_for(slow, SHARE));
         let taken = Taken { consumed: sent, epoch: 1 };
         exchange.commit(&topic, 0, taken, &mut Vec::new()).unwrap();
+        assert_eq!(exchange.take_released(), [0].into(), "who waited is woken");
         assert!(!exchange.is_full_for(fast, SHARE), "its records were taken");
+        assert_eq!(exchange.take_released(), [].into(), "nobody waits");
         // Whoever sends what, all of it together has a bound too.
         let other = TaskId { sub: 1, partition: 0 };
         while !exchange.is_full_for(slow, SHARE) {

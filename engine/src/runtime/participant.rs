@@ -124,7 +124,7 @@ impl Participant {
             has_run = self.tasks.pump()?;
         }
         self.send_ahead(view, has_run, now)?;
-        self.wake_readers();
+        self.wake_others();
         let uncommitted_bytes = self.tasks.uncommitted_bytes();
         let turn = Turn {
             has_run,
@@ -170,9 +170,9 @@ impl Participant {
         Ok(())
     }
 
-    /// Wakes who reads what was sent.
-    fn wake_readers(&mut self) {
-        for partition in self.tasks.sent_to() {
+    /// Wakes who reads what was sent, and who waited for what was read.
+    fn wake_others(&mut self) {
+        for partition in self.tasks.to_wake() {
             self.incarnation.wake_owner(partition);
         }
     }
@@ -180,7 +180,7 @@ impl Participant {
     /// Does one level of a round.
     fn do_level(&mut self, level: usize) -> Result<(), StreamsError> {
         self.tasks.flush_level(level)?;
-        self.wake_readers();
+        self.wake_others();
         if level + 1 < self.incarnation.rounds.levels() {
             let (opening, is_last) = self.incarnation.rounds.arrive();
             self.stage = Stage::Barrier { level, opening };

@@ -99,13 +99,20 @@ pub(super) fn prepare(
     let may_read = |id: &TaskId| blueprint.inputs_of(*id).iter().all(|it| held.may_read(it));
     let all = blueprint.tasks();
     let ids: Vec<TaskId> = all.iter().copied().filter(may_read).collect();
-    let repartitions = blueprint.partitions.keys().any(|at| matches!(at, Topic::Repartition(_)));
-    if repartitions && !exchange.is_through_topic() && !ids.is_empty() && ids.len() < all.len() {
+    let repartitions = |id: &TaskId| blueprint.plan.repartitions(&blueprint.topology, id.sub);
+    if all.iter().any(repartitions)
+        && !exchange.is_through_topic()
+        && !ids.is_empty()
+        && ids.len() < all.len()
+    {
         let (group, held, all) = (Arc::clone(&owner.group), ids.len(), all.len());
         return Err(StreamsError::PartialAssignment { group, held, all });
     }
-    let level = |id: &&TaskId| blueprint.plan.subs.get(id.sub as usize).map(|sub| sub.level);
-    ids.iter().filter(|id| level(id) == Some(0)).for_each(|id| exchange.add_writer(*id));
+    let plan = &blueprint.plan;
+    let level = |id: &TaskId| plan.subs.get(id.sub as usize).map(|sub| sub.level);
+    let waits =
+        |id: &TaskId| level(id) == Some(0) && plan.repartitions(&blueprint.topology, id.sub);
+    ids.iter().filter(|id| waits(id)).for_each(|id| exchange.add_writer(*id));
     let around = Arc::new(Surroundings {
         log: Arc::clone(&world.log),
         exchange,

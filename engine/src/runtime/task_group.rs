@@ -28,8 +28,11 @@ const FETCH_BYTES_MAX: usize = 256 << 10;
 /// written, or resumed after the commit. Counted in rows, so that the size of a batch does not show in what a commit holds.
 const DRAIN_RECORDS_MAX: u64 = 1 << 17;
 
-/// How many rows a reader of repartition topics takes in a turn, about.
+/// What bounds the turn of a reader of repartition topics: about so many rows, so many steps (of which each may be a row),
+/// and so many bytes for the next commit.
 const READER_ROWS_MAX: u64 = 1 << 13;
+const READER_STEPS_MAX: usize = 64;
+const READER_BYTES_MAX: usize = 1 << 20;
 
 /// What the tasks of an application share.
 #[derive(Debug)]
@@ -73,14 +76,30 @@ impl TaskGroup {
     pub(super) fn pump(&mut self) -> Result<bool, StreamsError> {
         let mut ran = false;
         for index in 0..self.tasks.len() {
-            let is_reader = self.tasks.get(index).is_some_and(|task| task.level > 0);
-            ran |= if is_reader {
-                self.turns(index, Inputs::All, READER_ROWS_MAX)?
-            } else {
-                self.turn(index, Inputs::All)?
-            };
+            ran |= self.turn(index, Inputs::All)?;
+            if self.tasks.get(index).is_some_and(|task| task.level > 0) {
+                ran |= self.read_on(index)?;
+            }
         }
         Ok(ran)
+    }
+
+    /// Has a reader take what else was sent to it; true if there was anything.
+    fn read_on(&mut self, index: usize) -> Result<bool, StreamsError> {
+        let seen = |this: &Self| {
+            this.tasks.get(index).map_or((0, 0), |task| (task.records, task.uncommitted_bytes()))
+        };
+        let (rows_before, bytes_before) = seen(self);
+        for step in 0..READER_STEPS_MAX {
+            let (rows, bytes) = seen(self);
+            let is_enough = rows - rows_before >= READER_ROWS_MAX
+                || bytes.saturating_sub(bytes_before) >= READER_BYTES_MAX
+                || self.tasks.get(index).is_none_or(Task::commit_requested);
+            if is_enough || !self.turn(index, Inputs::Exchange)? {
+                return Ok(step > 0);
+            }
+        }
+        Ok(true)
     }
 
     /// One step of each task; true if any took records.
@@ -117,9 +136,12 @@ impl TaskGroup {
         Ok(())
     }
 
-    /// The partitions whose readers were sent something since the last call.
-    pub(super) fn sent_to(&mut self) -> BTreeSet<u32> {
-        std::mem::take(&mut self.sent_to)
+    /// The partitions whose readers were sent something since the last call, and those whose writers waited for what has
+    /// been read by now.
+    pub(super) fn to_wake(&mut self) -> BTreeSet<u32> {
+        let mut partitions = std::mem::take(&mut self.sent_to);
+        partitions.extend(self.around.exchange.take_released());
+        partitions
     }
 
     /// Takes the records on their way to the tasks of `level` and has those tasks forward what they hold back.
@@ -129,7 +151,7 @@ impl TaskGroup {
                 continue;
             }
             if level > 0 && !self.around.exchange.is_through_topic() {
-                self.turns(index, Inputs::Exchange, DRAIN_RECORDS_MAX)?;
+                self.drain(index)?;
             }
             if let Some(task) = self.tasks.get_mut(index) {
                 task.flush().map_err(failed(task.id))?;
@@ -139,15 +161,13 @@ impl TaskGroup {
         Ok(())
     }
 
-    /// Steps a task until it has taken about `rows_max` rows, or there are none; true if it took any.
-    fn turns(&mut self, index: usize, inputs: Inputs, rows_max: u64) -> Result<bool, StreamsError> {
+    /// Takes what is on its way to a task, up to a bound.
+    fn drain(&mut self, index: usize) -> Result<(), StreamsError> {
         let rows =
             |this: &Self| this.tasks.get(index).map_or(0, |task| task.records + task.forwarded);
-        let (bound, mut ran) = (rows(self) + rows_max, false);
-        while rows(self) < bound && self.turn(index, inputs)? {
-            ran = true;
-        }
-        Ok(ran)
+        let bound = rows(self) + DRAIN_RECORDS_MAX;
+        while rows(self) < bound && self.turn(index, Inputs::Exchange)? {}
+        Ok(())
     }
 
     /// Declares what external inputs hold by now to be all: nothing past it is taken.

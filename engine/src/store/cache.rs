@@ -371,6 +371,11 @@ impl<V> Cache<V> {
         self.slots.len() * Self::SLOT_BYTES + self.owned_bytes()
     }
 
+    /// Memory that it keeps for entries to come, while it has none.
+    pub(super) fn spare_bytes(&self) -> usize {
+        self.slots.capacity() * Self::SLOT_BYTES
+    }
+
     /// What it takes besides its slots.
     fn owned_bytes(&self) -> usize {
         self.heap_bytes + self.order_bytes() + self.updates.heap_bytes()

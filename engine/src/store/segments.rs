@@ -233,6 +233,12 @@ impl<V: Data> Segments<V> {
     /// Evicts from the oldest stretch on.
     pub(super) fn published(&mut self, epoch: u64, bytes_max: usize) {
         let mut size = self.size_bytes();
+        if size > bytes_max {
+            for bucket in &self.free {
+                *entries_in(&mut self.buckets, *bucket) = Cache::new(true);
+            }
+            size = self.size_bytes();
+        }
         let Self { starts, buckets, .. } = self;
         for bucket in starts.values() {
             if size <= bytes_max {
@@ -246,7 +252,8 @@ impl<V: Data> Segments<V> {
     }
 
     pub(super) fn size_bytes(&self) -> usize {
-        self.buckets.iter().map(Cache::size_bytes).sum()
+        let spare = self.free.iter().map(|bucket| self.entries(*bucket).spare_bytes());
+        self.buckets.iter().map(Cache::size_bytes).sum::<usize>() + spare.sum::<usize>()
     }
 
     pub(super) fn dirty_bytes(&self) -> usize {

@@ -383,6 +383,9 @@ impl Graph {
 
     /// Takes all times up again as they were at a commit: what `sources` stand at, and what nodes loaded.
     pub(super) fn restore_times(&mut self, sources: &[(usize, Timestamp)]) {
+        if !self.keeps_time {
+            return;
+        }
         for (source, time) in sources {
             self.slot(*source).parent_times.fill(*time);
         }

@@ -38,6 +38,12 @@ impl Plan {
         Self { subs, stepwise: stepwise(topology), shared: shared(topology) }
     }
 
+    /// Whether a sub-topology fills a repartition topic.
+    pub(crate) fn repartitions(&self, topology: &Topology, sub: u32) -> bool {
+        let sub = self.subs.get(sub as usize);
+        sub.is_some_and(|sub| sinks(topology, sub).any(|at| matches!(at, Topic::Repartition(_))))
+    }
+
     /// The number of partitions of every topic, given those of the external ones: a repartition topic has as many as the
     /// widest topic among the inputs of those that fill it.
     pub(crate) fn partitions(
