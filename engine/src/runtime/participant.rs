@@ -172,7 +172,7 @@ impl Participant {
 
     /// Wakes who reads what was sent, and who waited for what was read.
     fn wake_others(&mut self) {
-        for partition in self.tasks.to_wake() {
+        for partition in self.tasks.take_woken() {
             self.incarnation.wake_owner(partition);
         }
     }

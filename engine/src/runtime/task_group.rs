@@ -138,7 +138,7 @@ impl TaskGroup {
 
     /// The partitions whose readers were sent something since the last call, and those whose writers waited for what has
     /// been read by now.
-    pub(super) fn to_wake(&mut self) -> BTreeSet<u32> {
+    pub(super) fn take_woken(&mut self) -> BTreeSet<u32> {
         let mut partitions = std::mem::take(&mut self.sent_to);
         partitions.extend(self.around.exchange.take_released());
         partitions
