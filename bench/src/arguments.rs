@@ -1,7 +1,10 @@
 //! The command line.
 
 use clap::{Parser, Subcommand, ValueEnum};
-use headwater::{ports::log::Durability, runtime::ProcessingGuarantee};
+use headwater::{
+    ports::log::Durability,
+    runtime::{ProcessingGuarantee, StreamsConfig},
+};
 use std::path::PathBuf;
 
 /// Runs a benchmark and prints its figures.
@@ -105,7 +108,7 @@ pub(crate) struct Cars {
     #[arg(long, value_enum, default_value = "fsync")]
     pub(crate) durability: Durable,
     /// The most rows in a batch.
-    #[arg(long, default_value_t = 1_024, value_name = "ROWS")]
+    #[arg(long, default_value_t = StreamsConfig::new("cars").batch_rows_max, value_name = "ROWS")]
     pub(crate) batch_rows: usize,
     /// The longest time between commits, in ms; default: as Kafka Streams, 100 exactly-once and 30000 at-least-once.
     #[arg(long, value_name = "MS")]

@@ -13,8 +13,8 @@ use headwater_core::{
     serde::{Data, SerdeError},
 };
 
-/// How many updates a flush forwards at a time: they and what is made of them stay in the processor's caches. No result
-/// depends on it; it is not the size of a batch, for operator time stands still during a flush.
+/// How many updates a flush forwards at a time: they and what is made of them stay in the processor's caches. It does not
+/// go by the size of a batch: where a user's processor lies below, time moves between two parts.
 pub(super) const FLUSH_ROWS_MAX: usize = 1_024;
 
 /// Entries of a store that were looked up.

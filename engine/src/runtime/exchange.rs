@@ -3,13 +3,14 @@
 //! Records get the offsets they would have in the log, but only what has not been consumed by a commit is written
 //! there, as part of that commit. After a restart, reading starts with what was written.
 //!
-//! # Waiting
-//!
-//! A writer that has half its share of the memory unread waits, whatever others have: otherwise whoever finds room first
-//! takes it all and runs ahead of the others in event time, while the windows below, which live by the slowest, stay open.
-//!
 //! Where they pass [through the topic](Repartitioning::ThroughTopic), all that was sent waits here for its commit, which
 //! writes it, and is read from the log.
+//!
+//! # Waiting
+//!
+//! Writers have equal parts of half the memory, and wait while more than that of their own records is unread: otherwise
+//! whoever finds room first takes it all and runs ahead of the others in event time, while the windows below, which live by
+//! the slowest, stay open. What passes through the topic has one bound alone, that of all.
 
 use super::config::Repartitioning;
 use crate::{

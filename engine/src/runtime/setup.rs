@@ -108,11 +108,9 @@ pub(super) fn prepare(
         let (group, held, all) = (Arc::clone(&owner.group), ids.len(), all.len());
         return Err(StreamsError::PartialAssignment { group, held, all });
     }
-    let plan = &blueprint.plan;
-    let level = |id: &TaskId| plan.subs.get(id.sub as usize).map(|sub| sub.level);
-    let waits =
-        |id: &TaskId| level(id) == Some(0) && plan.repartitions(&blueprint.topology, id.sub);
-    ids.iter().filter(|id| waits(id)).for_each(|id| exchange.add_writer(*id));
+    let level = |id: &TaskId| blueprint.plan.subs.get(id.sub as usize).map(|sub| sub.level);
+    let waiting = ids.iter().filter(|id| level(id) == Some(0) && repartitions(id));
+    waiting.for_each(|id| exchange.add_writer(*id));
     let around = Arc::new(Surroundings {
         log: Arc::clone(&world.log),
         exchange,

@@ -116,8 +116,8 @@ impl TaskGroup {
         let around = Arc::clone(&self.around);
         let Some(task) = self.tasks.get_mut(index) else { return Ok(false) };
         // Readers go on while the exchange is full, so that it empties.
-        let share = around.shares.share(Share::Exchange);
-        if task.level == 0 && around.exchange.is_full_for(task.id, share) {
+        let share = || around.shares.share(Share::Exchange);
+        if task.level == 0 && around.exchange.is_full_for(task.id, share()) {
             return Ok(false);
         }
         fetch(task, &around, inputs, self.epoch)?;

@@ -218,15 +218,20 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         Self { produced, form, key: Vec::new(), known: ReadBack::default() }
     }
 
+    /// Writes a row's key beside; false if it is null.
+    fn write_key(&mut self, key: &K) -> Result<bool, ProcessorError> {
+        self.key.clear();
+        self.produced.key.serialize(key, &mut self.key).map_err(|e| unwritten(&e))
+    }
+
     /// Hands a row on as it is.
     fn share_row(
         &mut self,
         row: Record<K, V>,
         out: &mut SinkRecords,
     ) -> Result<(), ProcessorError> {
+        let is_keyed = self.write_key(&row.key)?;
         let Produced { key, value } = &self.produced;
-        self.key.clear();
-        let is_keyed = key.serialize(&row.key, &mut self.key).map_err(|e| unwritten(&e))?;
         let placed_by = is_keyed.then(|| key.placed_by(&self.key));
         let value_bytes = value.check(&row.value, &mut self.known).map_err(|e| unwritten(&e))?;
         let size_bytes = size_of::<Record<K, V>>() + self.key.len() + value_bytes;
@@ -241,9 +246,8 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         row: &Record<K, V>,
         out: &mut SinkRecords,
     ) -> Result<(), ProcessorError> {
+        let is_keyed = self.write_key(&row.key)?;
         let Produced { key, value } = &self.produced;
-        self.key.clear();
-        let is_keyed = key.serialize(&row.key, &mut self.key).map_err(|e| unwritten(&e))?;
         let placed_by = is_keyed.then(|| key.placed_by(&self.key));
         let written = SinkRow {
             stamp: row.stamp(),
