@@ -160,15 +160,24 @@ impl<K: Data, V: Data> TypedDecoder<K, V> {
         Self { consumed, internal }
     }
 
+    /// Adds a record to `rows`. A row is put together where it will lie: moved through results on its way there, it
+    /// takes longer than its key does to decode.
     fn read(
         &self,
         record: &RecordRef<'_>,
         origin: u32,
         at: Timestamp,
-    ) -> Result<Record<K, V>, (&'static str, String)> {
+        rows: &mut Rows<K, V>,
+    ) -> Result<(), (&'static str, String)> {
         let bad = |e: SerdeError| ("DeserializationError", e.to_string());
-        let key = self.consumed.key.deserialize(record.key).map_err(bad)?;
-        let value = self.consumed.value.deserialize(record.value).map_err(bad)?;
+        let key = match self.consumed.key.deserialize(record.key) {
+            Ok(key) => key,
+            Err(e) => return Err(bad(e)),
+        };
+        let value = match self.consumed.value.deserialize(record.value) {
+            Ok(value) => value,
+            Err(e) => return Err(bad(e)),
+        };
         let timestamp = match &self.consumed.extractor {
             None => record.timestamp,
             Some(extract) => {
@@ -187,7 +196,8 @@ impl<K: Data, V: Data> TypedDecoder<K, V> {
                 TimeMark::strip(headers).map(Box::new)
             }
         };
-        Ok(Record { key, value, timestamp, headers, origin, at })
+        rows.push(Record { key, value, timestamp, headers, origin, at });
+        Ok(())
     }
 }
 
@@ -197,9 +207,9 @@ impl<K: Data, V: Data> Decoder for TypedDecoder<K, V> {
         let mut rows: Box<Rows<K, V>> = Box::new(Vec::with_capacity(to.saturating_sub(from)));
         let mut failures = Vec::new();
         for (record, origin) in set.range(from, to).zip(u32::try_from(from).unwrap_or(u32::MAX)..) {
-            match self.read(&record, origin, times.next().unwrap_or(NO_TIME)) {
-                Ok(record) => rows.push(record),
-                Err((kind, cause)) => failures.push(Failure { origin, kind, cause }),
+            let at = times.next().unwrap_or(NO_TIME);
+            if let Err((kind, cause)) = self.read(&record, origin, at, &mut rows) {
+                failures.push(Failure { origin, kind, cause });
             }
         }
         Decoded { rows: rows.into_pending(), failures }
