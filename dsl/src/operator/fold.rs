@@ -12,7 +12,7 @@ use headwater_core::{
 use headwater_engine::{
     broken,
     kernel::{Place, Skin, Update},
-    node::Payload,
+    node::{Payload, Stamp},
     processor::{Ports, ProcessorError, Record, Rows},
     store::KeyBatch,
 };
@@ -26,8 +26,8 @@ pub(crate) struct Fold<K, V, A, F, P: Place<K>> {
     rows: vec::IntoIter<Record<K, V>>,
     /// How many rows of the batch are gone.
     gone: usize,
-    /// The row that was folded last, without its value.
-    folded: Option<Record<K, ()>>,
+    /// Key and headers of the row that was folded last.
+    folded: Option<(K, Option<Box<Headers>>)>,
     results: Rows<P::Key, Change<A>>,
 }
 
@@ -72,14 +72,14 @@ where
             broken("a row that is folded is one of its batch")
         };
         self.gone = row + 1;
-        let (frame, key, value) = record.split();
+        let Record { key, value, headers, .. } = record;
         let folded = (self.fold)(&key, value, so_far);
-        self.folded = Some(frame.with_key(key));
+        self.folded = Some((key, headers));
         folded
     }
 
     fn headers(&mut self) -> Option<Box<Headers>> {
-        self.folded.as_mut().and_then(|record| record.headers.take())
+        self.folded.as_mut().and_then(|(_, headers)| headers.take())
     }
 
     fn reserve(&mut self, results: usize) {
@@ -87,12 +87,12 @@ where
     }
 
     fn push(&mut self, _: usize, update: Update<P, A>) {
-        let Some(record) = self.folded.take() else {
+        let Some((key, headers)) = self.folded.take() else {
             broken("an update is that of the row folded last")
         };
-        let Update { place, new, old, timestamp, at, .. } = update;
-        let record = record.map(|key, ()| (place.place(key), Change::latest(new, old)));
-        self.results.push(record.with_timestamp(timestamp).with_operator_time(at));
+        let Update { place, new, old, timestamp, at, origin } = update;
+        let stamp = Stamp { origin, timestamp, at };
+        self.results.push(Record::made(place.place(key), Change::latest(new, old), headers, stamp));
     }
 
     fn push_entry(
@@ -101,11 +101,10 @@ where
         update: Update<P, A>,
         headers: Option<Box<Headers>>,
     ) -> Result<(), SerdeError> {
+        let key = self.keys.deserialize(Some(key))?;
         let Update { place, new, old, timestamp, at, origin } = update;
-        let key = place.place(self.keys.deserialize(Some(key))?);
-        let mut record = Record::new(key, Change::latest(new, old), timestamp);
-        record.headers = headers;
-        self.results.push(record.with_operator_time(at).with_origin(origin));
+        let stamp = Stamp { origin, timestamp, at };
+        self.results.push(Record::made(place.place(key), Change::latest(new, old), headers, stamp));
         Ok(())
     }
 

@@ -58,18 +58,11 @@ impl<K, V> Record<K, V> {
         Stamp { origin: self.origin, timestamp: self.timestamp, at: self.at }
     }
 
-    /// The same record at another operator time: what an operator that holds rows back has passed on.
+    /// A record that an operator has made, as `stamp` has it.
     #[doc(hidden)]
-    #[must_use]
-    pub fn with_operator_time(self, at: Timestamp) -> Self {
-        Self { at, ..self }
-    }
-
-    /// The same record as one that descends from the record at `origin` of those at hand.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn with_origin(self, origin: u32) -> Self {
-        Self { origin, ..self }
+    pub fn made(key: K, value: V, headers: Option<Box<Headers>>, stamp: Stamp) -> Self {
+        let Stamp { origin, timestamp, at } = stamp;
+        Self { key, value, timestamp, headers, origin, at }
     }
 
     /// Its key and value, and the record without them: to make several records of one.

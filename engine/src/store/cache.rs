@@ -11,16 +11,15 @@
 
 use super::{
     EntryRef, KeyBatch, Updated,
-    key_bytes::KeyBytes,
+    key_bytes::{Hashed, KeyBytes},
     updates::{Taken, Updates},
 };
-use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use headwater_core::{
     ports::state::KeyRange,
     record::{Headers, Timestamp},
 };
-use std::{collections::BTreeMap, hash::BuildHasher, mem::needs_drop, ops::Bound};
+use std::{collections::BTreeMap, mem::needs_drop, ops::Bound};
 
 /// One key's newest value, or that it has none.
 #[derive(Debug)]
@@ -47,11 +46,17 @@ const RECORD_BYTES: usize = 40;
 const SPARED_MAX: usize = 8;
 
 impl<V> Entry<V> {
-    fn new(key: &[u8], value: Option<V>, timestamp: Timestamp, length: usize) -> Self {
-        let length = u32::try_from(length).unwrap_or(u32::MAX);
-        let (dirty, updated) = (false, false);
-        Self { key: key.into(), value, timestamp, epoch: 0, length, dirty, updated, used: true }
-    }
+    /// What a slot holds before it gets a key.
+    const EMPTY: Self = Self {
+        key: KeyBytes::EMPTY,
+        value: None,
+        timestamp: 0,
+        epoch: 0,
+        length: 0,
+        dirty: false,
+        updated: false,
+        used: true,
+    };
 
     pub(super) fn as_ref(&self) -> EntryRef<'_, V> {
         EntryRef { key: &self.key, value: self.value.as_ref(), timestamp: self.timestamp }
@@ -95,12 +100,6 @@ pub(super) struct Cache<V> {
     complete: bool,
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the lower half of a hash is a hash")]
-fn hash(key: &[u8]) -> u32 {
-    // In-memory only: never on disk, so the seed need not last.
-    FixedState::with_seed(0x6865_6164).hash_one(key) as u32
-}
-
 /// Whether no key can lie in `range`, of which an ordered map makes a panic.
 fn is_inverted((from, to): KeyRange<'_>) -> bool {
     match (from, to) {
@@ -118,26 +117,36 @@ fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }
 
-/// The slots of many keys in the caches that `cache` gives for their rows, as far as they are cached. Each step is done
-/// for all keys before the next, so that the waits for memory overlap: entries lie all over it.
+/// Where the keys of many rows are.
+pub(super) struct Found {
+    pub(super) hashes: Vec<u32>,
+    pub(super) slots: Vec<Option<u32>>,
+}
+
+/// Finds many keys in the caches that `cache` gives for their rows, as far as they are cached. Each step is done for all
+/// keys before the next, so that the waits for memory overlap: entries lie all over it.
 pub(super) fn find_all<'c, V: 'c>(
     cache: impl Fn(usize) -> Option<&'c Cache<V>>,
     keys: &KeyBatch,
-) -> Vec<Option<u32>> {
-    let hashes: Vec<u32> = keys.iter().map(|key| key.map_or(0, hash)).collect();
+) -> Found {
+    let hashes: Vec<u32> = keys.iter().map(|key| key.map_or(0, Hashed::hash_of)).collect();
     let likely = |(row, hash): (usize, &u32)| {
         let found = cache(row)?.index.find(spread(*hash), |found| found.hash == *hash);
         found.map(|found| found.slot)
     };
     let mut slots: Vec<Option<u32>> = hashes.iter().enumerate().map(likely).collect();
-    for (row, ((slot, key), hash)) in slots.iter_mut().zip(keys.iter()).zip(hashes).enumerate() {
+    let length = |(row, slot): (usize, &Option<u32>)| Some(cache(row)?.slot((*slot)?)?.key.len());
+    let lengths: Vec<Option<usize>> = slots.iter().enumerate().map(length).collect();
+    let rows = slots.iter_mut().zip(lengths).zip(keys.iter()).zip(&hashes).enumerate();
+    for (row, (((slot, length), bytes), hash)) in rows {
         let (Some(found), Some(cache)) = (*slot, cache(row)) else { continue };
-        let is_it = |key: &[u8]| cache.slot(found).is_some_and(|entry| *entry.key == *key);
-        if !key.is_some_and(is_it) {
-            *slot = key.and_then(|key| cache.find_hashed(key, hash));
-        }
+        *slot = bytes.and_then(|bytes| {
+            let is_it = length == Some(bytes.len())
+                && cache.slot(found).is_some_and(|entry| *entry.key == *bytes);
+            if is_it { Some(found) } else { cache.find(Hashed { bytes, hash: *hash }) }
+        });
     }
-    slots
+    Found { hashes, slots }
 }
 
 impl<V> Cache<V> {
@@ -191,49 +200,47 @@ impl<V> Cache<V> {
     }
 
     /// The slot of `key`, if it is cached.
-    pub(super) fn find(&self, key: &[u8]) -> Option<u32> {
-        self.find_hashed(key, hash(key))
-    }
-
-    fn find_hashed(&self, key: &[u8], hash: u32) -> Option<u32> {
+    pub(super) fn find(&self, key: Hashed<'_>) -> Option<u32> {
         let is_it = |found: &Indexed| {
-            found.hash == hash && self.slot(found.slot).is_some_and(|entry| *entry.key == *key)
+            found.hash == key.hash
+                && self.slot(found.slot).is_some_and(|entry| *entry.key == *key.bytes)
         };
-        self.index.find(spread(hash), is_it).map(|found| found.slot)
-    }
-
-    /// Adds a key that neither is there nor has a value.
-    pub(super) fn insert(&mut self, key: &[u8]) -> u32 {
-        self.add(Entry::new(key, None, 0, 0))
+        self.index.find(spread(key.hash), is_it).map(|found| found.slot)
     }
 
     /// Adds an entry that is not there, as it was loaded; `length` is that of the value's written form.
     pub(super) fn load(
         &mut self,
-        key: &[u8],
+        key: Hashed<'_>,
         value: V,
         timestamp: Timestamp,
         length: usize,
     ) -> u32 {
-        self.add(Entry::new(key, Some(value), timestamp, length))
+        let slot = self.insert(key);
+        let entry = self.occupied(slot);
+        (entry.value, entry.timestamp) = (Some(value), timestamp);
+        entry.length = u32::try_from(length).unwrap_or(u32::MAX);
+        if needs_drop::<V>() {
+            self.heap_bytes += entry.length as usize;
+        }
+        slot
     }
 
-    fn add(&mut self, entry: Entry<V>) -> u32 {
-        self.heap_bytes += entry.heap_bytes();
-        let hash = hash(&entry.key);
-        let ordered = self.order.as_ref().map(|_| entry.key.clone());
-        let free = self.free.pop();
-        let slot = free.unwrap_or_else(|| {
-            u32::try_from(self.slots.len())
+    /// Adds a key that neither is there nor has a value. Its entry is made in its slot: moved there, it would be read in
+    /// wider pieces than its key was written in, for which a processor waits.
+    pub(super) fn insert(&mut self, Hashed { bytes, hash }: Hashed<'_>) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1)
                 .expect("a task caches fewer than 2^32 entries: its memory is bounded")
         });
-        match self.slots.get_mut(slot as usize) {
-            Some(place) => *place = Some(entry),
-            None => self.slots.push(Some(entry)),
-        }
-        if let Some((order, key)) = self.order.as_mut().zip(ordered) {
-            self.heap_bytes += key.heap_bytes();
-            order.insert(key, slot);
+        let place = self.slots.get_mut(slot as usize).expect("a free slot is one of the slots");
+        let entry = place.insert(Entry::EMPTY);
+        entry.key.set(bytes);
+        self.heap_bytes += entry.key.heap_bytes();
+        if let Some(order) = &mut self.order {
+            self.heap_bytes += entry.key.heap_bytes();
+            order.insert(entry.key.clone(), slot);
         }
         self.index.insert_unique(spread(hash), Indexed { hash, slot }, |other| spread(other.hash));
         slot
@@ -426,8 +433,9 @@ impl<V> Cache<V> {
             self.heap_bytes -= entry.key.heap_bytes();
             order.remove(&*entry.key);
         }
-        if let Ok(found) =
-            self.index.find_entry(spread(hash(&entry.key)), |other| other.slot as usize == slot)
+        if let Ok(found) = self
+            .index
+            .find_entry(spread(Hashed::hash_of(&entry.key)), |other| other.slot as usize == slot)
         {
             let (removed, _) = found.remove();
             self.free.push(removed.slot);
@@ -454,7 +462,7 @@ impl<V> Cache<V> {
         self.slots = slots;
         self.index = HashTable::with_capacity(self.slots.len());
         for (slot, entry) in (0..).zip(self.slots.iter().flatten()) {
-            let hash = hash(&entry.key);
+            let hash = Hashed::hash_of(&entry.key);
             let indexed = Indexed { hash, slot };
             self.index.insert_unique(spread(hash), indexed, |other| spread(other.hash));
             if let Some(place) = self.order.as_mut().and_then(|order| order.get_mut(&*entry.key)) {
@@ -470,7 +478,7 @@ mod tests {
     use super::*;
 
     fn set<V>(cache: &mut Cache<V>, key: &[u8], value: V, length: usize) {
-        let slot = cache.find(key).unwrap_or_else(|| cache.insert(key));
+        let slot = cache.find(Hashed::new(key)).unwrap_or_else(|| cache.insert(Hashed::new(key)));
         cache.touch(slot).value = Some(value);
         cache.changed(slot, length, None);
     }
@@ -499,16 +507,16 @@ mod tests {
     #[test]
     fn a_complete_cache_stays_so_when_what_has_no_value_goes() {
         let mut cache = Cache::<i32>::new(true);
-        cache.insert(b"absent");
+        cache.insert(Hashed::new(b"absent"));
         cache.evict(0, 0);
-        assert_eq!((cache.find(b"absent"), cache.is_complete()), (None, true));
+        assert_eq!((cache.find(Hashed::new(b"absent")), cache.is_complete()), (None, true));
     }
 
     #[test]
     fn many_keys_are_found_as_one_by_one() {
         let mut cache = Cache::new(false);
         for key in 0..5_000_u32 {
-            cache.load(&key.to_be_bytes(), key, 0, 4);
+            cache.load(Hashed::new(&key.to_be_bytes()), key, 0, 4);
         }
         let mut keys = KeyBatch::default();
         for key in (4_000..6_000_u32).chain(0..100) {
@@ -518,8 +526,8 @@ mod tests {
             });
         }
         keys.push(|_| Ok(false));
-        let one_by_one: Vec<_> = keys.iter().map(|key| cache.find(key?)).collect();
-        assert_eq!(find_all(|_| Some(&cache), &keys), one_by_one);
+        let one_by_one: Vec<_> = keys.iter().map(|key| cache.find(Hashed::new(key?))).collect();
+        assert_eq!(find_all(|_| Some(&cache), &keys).slots, one_by_one);
         assert_eq!(one_by_one.iter().flatten().count(), 1_100);
     }
 
@@ -529,19 +537,19 @@ mod tests {
         set(&mut cache, b"a key that does not fit in place", String::new(), 9);
         cache.restart(true);
         assert!(cache.is_complete());
-        assert_eq!(cache.find(b"a key that does not fit in place"), None);
+        assert_eq!(cache.find(Hashed::new(b"a key that does not fit in place")), None);
         assert_eq!((cache.dirty.len(), cache.dirty_bytes(), cache.size_bytes()), (0, 0, 0));
     }
 
     #[test]
     fn a_slot_is_used_again_and_found_by_its_new_key_only() {
         let mut cache = Cache::new(false);
-        cache.load(b"a", 1, 0, 4);
-        cache.load(b"b", 2, 0, 4);
+        cache.load(Hashed::new(b"a"), 1, 0, 4);
+        cache.load(Hashed::new(b"b"), 2, 0, 4);
         cache.evict(0, 0);
-        let slot = cache.load(b"c", 3, 0, 4);
-        assert_eq!(cache.find(b"c"), Some(slot));
-        assert_eq!((cache.find(b"a"), cache.find(b"b")), (None, None));
+        let slot = cache.load(Hashed::new(b"c"), 3, 0, 4);
+        assert_eq!(cache.find(Hashed::new(b"c")), Some(slot));
+        assert_eq!((cache.find(Hashed::new(b"a")), cache.find(Hashed::new(b"b"))), (None, None));
     }
 
     #[test]
@@ -571,7 +579,7 @@ mod tests {
     fn eviction_looks_at_little_more_than_it_evicts() {
         let mut cache = Cache::new(true);
         for key in 0..100_000_u32 {
-            cache.load(&key.to_be_bytes(), key, 0, 4);
+            cache.load(Hashed::new(&key.to_be_bytes()), key, 0, 4);
         }
         for evicted in [1, 10, 1_000] {
             let bytes_max = cache.live_bytes() - evicted * Cache::<u32>::SLOT_BYTES;
@@ -586,36 +594,39 @@ mod tests {
     fn what_is_evicted_is_free_for_others() {
         let mut cache = Cache::new(true);
         for key in 0..1_000_u32 {
-            cache.load(&key.to_be_bytes(), key, 0, 4);
+            cache.load(Hashed::new(&key.to_be_bytes()), key, 0, 4);
         }
         let full = cache.size_bytes();
         cache.evict(0, full / 4);
         assert!(cache.size_bytes() <= full / 4, "{} of {full}", cache.size_bytes());
-        let kept: Vec<u32> =
-            (0..1_000).filter(|key: &u32| cache.find(&key.to_be_bytes()).is_some()).collect();
+        let kept: Vec<u32> = (0..1_000)
+            .filter(|key: &u32| cache.find(Hashed::new(&key.to_be_bytes())).is_some())
+            .collect();
         assert!(kept.len() > 200);
         for key in kept {
-            let slot = cache.find(&key.to_be_bytes()).unwrap();
+            let slot = cache.find(Hashed::new(&key.to_be_bytes())).unwrap();
             assert_eq!(cache.touch(slot).value, Some(key));
         }
-        cache.load(&5_000_u32.to_be_bytes(), 5_000, 0, 4);
-        assert!(cache.find(&5_000_u32.to_be_bytes()).is_some());
+        cache.load(Hashed::new(&5_000_u32.to_be_bytes()), 5_000, 0, 4);
+        assert!(cache.find(Hashed::new(&5_000_u32.to_be_bytes())).is_some());
     }
 
     #[test]
     fn what_is_used_outlives_what_is_not() {
         let mut cache = Cache::new(true);
         for key in 0..1_000_u32 {
-            cache.load(&key.to_be_bytes(), key, 0, 4);
+            cache.load(Hashed::new(&key.to_be_bytes()), key, 0, 4);
         }
         // As after a round of the hand.
         cache.slots.iter_mut().flatten().for_each(|entry| entry.used = false);
         for key in (0..1_000_u32).step_by(4) {
-            let slot = cache.find(&key.to_be_bytes()).unwrap();
+            let slot = cache.find(Hashed::new(&key.to_be_bytes())).unwrap();
             cache.touch(slot);
         }
         cache.evict(0, cache.live_bytes() / 2);
-        let used = (0..1_000_u32).step_by(4).filter(|key| cache.find(&key.to_be_bytes()).is_some());
+        let used = (0..1_000_u32)
+            .step_by(4)
+            .filter(|key| cache.find(Hashed::new(&key.to_be_bytes())).is_some());
         assert_eq!(used.count(), 250);
     }
 }

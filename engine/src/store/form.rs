@@ -1,6 +1,6 @@
 //! How a store's keys and values become bytes, and what is said when they do not.
 
-use super::{EntryRef, KeyBatch, StoreError, cache::Cache};
+use super::{EntryRef, KeyBatch, StoreError, cache::Cache, key_bytes::Hashed};
 use headwater_core::{
     ports::state::{StateError, Stored},
     record::{RecordSetBuilder, SetFull, Timestamp},
@@ -141,20 +141,23 @@ impl<V: Data> Form<V> {
         slot: u32,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
     ) -> Result<R, StoreError> {
-        let needs_before = !self.is_exact || cache.needs_old(slot);
+        let needs_old = cache.needs_old(slot);
         let entry = cache.touch(slot);
-        let before = needs_before.then(|| (entry.value.clone(), entry.timestamp));
+        let before = (needs_old || !self.is_exact).then(|| (entry.value.clone(), entry.timestamp));
         let changed = change(&mut entry.value, &mut entry.timestamp);
-        let length = match (self.check(entry.value.as_ref()), before) {
-            (Ok(length), before) => (length, before.and_then(|(value, _)| value)),
-            (Err(refused), Some(before)) => {
-                (entry.value, entry.timestamp) = before;
+        let length = match (self.check(entry.value.as_ref()), &before) {
+            (Ok(length), _) => length,
+            (Err(refused), Some(_)) => {
+                if let Some(before) = before {
+                    (entry.value, entry.timestamp) = before;
+                }
                 return Err(refused);
             }
             // An exact serde refuses nothing.
-            (Err(_), None) => (size_of::<V>(), None),
+            (Err(_), None) => size_of::<V>(),
         };
-        cache.changed(slot, length.0, length.1);
+        let old = before.filter(|_| needs_old).and_then(|(value, _)| value);
+        cache.changed(slot, length, old);
         Ok(changed)
     }
 
@@ -195,7 +198,7 @@ impl<V: Data> Form<V> {
     pub(super) fn adopt(
         &self,
         cache: &mut Cache<V>,
-        key: &[u8],
+        key: Hashed<'_>,
         stored: &Stored,
     ) -> Result<u32, StateError> {
         let Stored { value: bytes, timestamp } = stored;
@@ -203,8 +206,8 @@ impl<V: Data> Form<V> {
     }
 
     /// Adds a key that neither cache nor state have, unless it cannot be read back.
-    pub(super) fn add(&self, cache: &mut Cache<V>, key: &[u8]) -> Result<u32, StoreError> {
-        let checked = self.key_check.as_ref().map_or(Ok(()), |check| check(key));
+    pub(super) fn add(&self, cache: &mut Cache<V>, key: Hashed<'_>) -> Result<u32, StoreError> {
+        let checked = self.key_check.as_ref().map_or(Ok(()), |check| check(key.bytes));
         checked.map_err(|e| self.id.refused_key(e))?;
         Ok(cache.insert(key))
     }
@@ -222,7 +225,7 @@ impl<V: Data> Form<V> {
     pub(super) fn load(
         &self,
         cache: &mut Cache<V>,
-        key: &[u8],
+        key: Hashed<'_>,
         stored: Option<&Stored>,
     ) -> Result<Option<u32>, StateError> {
         match stored {

@@ -2,8 +2,9 @@
 
 use super::{
     KeyBatch, Scanned, StoreChanges, StoreError,
-    cache::{Cache, find_all},
+    cache::{Cache, Found, find_all},
     form::Form,
+    key_bytes::Hashed,
     scan::{Source, as_slice, beginning_with},
 };
 use headwater_core::{
@@ -61,7 +62,7 @@ impl<V: Data> KeyValueBytes<V> {
     ///
     /// [`StateError`] if the state cannot be read, or holds something else.
     pub fn locate(&mut self, keys: &KeyBatch) -> Result<Vec<Option<Slot>>, StateError> {
-        let mut slots = find_all(|_| Some(&self.cache), keys);
+        let Found { hashes, mut slots } = find_all(|_| Some(&self.cache), keys);
         if !self.cache.is_complete() {
             let missing = keys.iter().zip(&slots).filter(|(_, slot)| slot.is_none());
             let mut missing: Vec<&[u8]> = missing.filter_map(|(key, _)| key).collect();
@@ -70,12 +71,14 @@ impl<V: Data> KeyValueBytes<V> {
             if !missing.is_empty() {
                 let stored = self.shard.multi_get(&missing)?;
                 for (key, stored) in missing.into_iter().zip(stored) {
-                    self.form.load(&mut self.cache, key, stored.as_ref())?;
+                    self.form.load(&mut self.cache, Hashed::new(key), stored.as_ref())?;
                 }
             }
         }
-        for (slot, key) in slots.iter_mut().zip(keys.iter()).filter(|(slot, _)| slot.is_none()) {
-            let Some(key) = key else { continue };
+        let rows = slots.iter_mut().zip(keys.iter()).zip(hashes);
+        for ((slot, bytes), hash) in rows.filter(|((slot, _), _)| slot.is_none()) {
+            let Some(bytes) = bytes else { continue };
+            let key = Hashed { bytes, hash };
             *slot = self.cache.find(key).map_or_else(
                 || self.form.load(&mut self.cache, key, None),
                 |slot| Ok(Some(slot)),
@@ -103,10 +106,11 @@ impl<V: Data> KeyValueBytes<V> {
     /// [`StoreError::Key`] if the key is new and cannot be read back, [`StoreError::State`] as
     /// [`locate`](Self::locate).
     pub fn locate_one(&mut self, key: &[u8]) -> Result<Slot, StoreError> {
+        let key = Hashed::new(key);
         if let Some(slot) = self.cache.find(key) {
             return Ok(Slot(slot));
         }
-        let stored = if self.cache.is_complete() { None } else { self.shard.get(key)? };
+        let stored = if self.cache.is_complete() { None } else { self.shard.get(key.bytes)? };
         Ok(Slot(match stored {
             Some(stored) => self.form.adopt(&mut self.cache, key, &stored)?,
             None => self.form.add(&mut self.cache, key)?,
@@ -145,10 +149,11 @@ impl<V: Data> KeyValueBytes<V> {
         timestamp: Timestamp,
     ) -> Result<(), StoreError> {
         let length = self.form.check(value.as_ref())?;
-        let slot = match self.cache.find(key) {
+        let hashed = Hashed::new(key);
+        let slot = match self.cache.find(hashed) {
             Some(slot) => slot,
             None if self.cache.keeps_olds() => self.locate_one(key)?.0,
-            None => self.form.add(&mut self.cache, key)?,
+            None => self.form.add(&mut self.cache, hashed)?,
         };
         self.set(slot, value, timestamp, length);
         Ok(())
@@ -165,7 +170,7 @@ impl<V: Data> KeyValueBytes<V> {
     /// [`put_found`](Self::put_found) until the call of the processor ends.
     #[must_use]
     pub fn find(&self, keys: &KeyBatch) -> Vec<Option<Slot>> {
-        find_all(|_| Some(&self.cache), keys).into_iter().map(|slot| slot.map(Slot)).collect()
+        find_all(|_| Some(&self.cache), keys).slots.into_iter().map(|slot| slot.map(Slot)).collect()
     }
 
     /// As [`put`](Self::put), for a key that was found, or was not.

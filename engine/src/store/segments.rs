@@ -7,6 +7,7 @@ use super::{
     StoreChanges, Updated,
     cache::Cache,
     form::Form,
+    key_bytes::Hashed,
     scan::{Merged, Source},
 };
 use headwater_core::{
@@ -144,7 +145,7 @@ impl<V: Data> Segments<V> {
         let shard = Arc::clone(&self.shard);
         for entry in shard.scan((Bound::Included(&from), Bound::Excluded(&to)), Order::Ascending)? {
             let (stored_key, stored) = entry?;
-            let key = self.split(&stored_key)?.1;
+            let key = Hashed::new(self.split(&stored_key)?.1);
             let (form, entries) = self.with_form(bucket);
             if entries.find(key).is_none() {
                 form.adopt(entries, key, &stored)?;

@@ -8,7 +8,7 @@
 //! | the time | 8, big-endian |
 //! | the sequence | 4, big-endian: 0 for the first value of the key and the time |
 
-use super::{StoreError, ValueAndTimestamp, form::Form, segments::Segments};
+use super::{StoreError, ValueAndTimestamp, form::Form, key_bytes::Hashed, segments::Segments};
 use headwater_core::{
     ports::state::{Order, Shard, StateError},
     record::Timestamp,
@@ -63,7 +63,7 @@ impl<V: Data> TimeBytes<V> {
         self.segments.entries_mut(bucket).keep_order();
         let mut own_key = own_key(key, time, 0);
         let entries = self.segments.entries(bucket);
-        if !entries.is_complete() || entries.find(&own_key).is_some() {
+        if !entries.is_complete() || entries.find(Hashed::new(&own_key)).is_some() {
             let last = self::own_key(key, time, u32::MAX);
             let range = (Bound::Included(own_key.as_slice()), Bound::Included(last.as_slice()));
             let newest = self.segments.scan(start, bucket, range, Order::Descending)?.next();
@@ -73,7 +73,8 @@ impl<V: Data> TimeBytes<V> {
             }
         }
         let (form, entries) = self.segments.with_form(bucket);
-        let slot = entries.find(&own_key).map_or_else(|| form.add(entries, &own_key), Ok)?;
+        let own_key = Hashed::new(&own_key);
+        let slot = entries.find(own_key).map_or_else(|| form.add(entries, own_key), Ok)?;
         form.update(entries, slot, |entry, at| (*entry, *at) = (Some(value), time))
     }
 
@@ -86,13 +87,14 @@ impl<V: Data> TimeBytes<V> {
         let start = self.segment_of(time);
         let Some(bucket) = self.segments.find(start) else { return Ok(()) };
         let own_key = own_key(key, time, sequence);
+        let own_key = Hashed::new(&own_key);
         let entries = self.segments.entries(bucket);
-        let mut slot = entries.find(&own_key);
+        let mut slot = entries.find(own_key);
         if slot.is_none() && !entries.is_complete() {
-            let stored_key = [&start.to_be_bytes(), own_key.as_slice()].concat();
+            let stored_key = [&start.to_be_bytes(), own_key.bytes].concat();
             let stored = self.segments.shard.get(&stored_key)?;
             let (form, entries) = self.segments.with_form(bucket);
-            slot = stored.map(|stored| form.adopt(entries, &own_key, &stored)).transpose()?;
+            slot = stored.map(|stored| form.adopt(entries, own_key, &stored)).transpose()?;
         }
         let (form, entries) = self.segments.with_form(bucket);
         slot.map_or(Ok(()), |slot| form.update(entries, slot, |entry, _| *entry = None))

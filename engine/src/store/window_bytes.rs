@@ -2,8 +2,9 @@
 
 use super::{
     EntryRef, KeyBatch, Scanned, StoreError, Updated,
-    cache::find_all,
+    cache::{Found, find_all},
     form::Form,
+    key_bytes::Hashed,
     segments::{Bucket, Segments},
 };
 use headwater_core::{
@@ -61,7 +62,7 @@ impl<V: Data> WindowBytes<V> {
         let buckets = self.buckets_of(starts);
         let entries_at =
             |row: usize| buckets.get(row).copied().flatten().map(|b| self.windows.entries(b));
-        let mut slots = find_all(entries_at, keys);
+        let Found { hashes, mut slots } = find_all(entries_at, keys);
         let mut missing: Vec<(Timestamp, &[u8])> = Vec::new();
         for (row, (key, slot)) in keys.iter().zip(&slots).enumerate() {
             let is_missing =
@@ -72,9 +73,10 @@ impl<V: Data> WindowBytes<V> {
         if !missing.is_empty() {
             self.read(missing)?;
         }
-        let rows = keys.iter().zip(&buckets).zip(&mut slots);
-        for ((key, bucket), slot) in rows.filter(|(_, slot)| slot.is_none()) {
-            let Some((key, bucket)) = key.zip(*bucket) else { continue };
+        let rows = keys.iter().zip(hashes).zip(&buckets).zip(&mut slots);
+        for (((bytes, hash), bucket), slot) in rows.filter(|(_, slot)| slot.is_none()) {
+            let Some((bytes, bucket)) = bytes.zip(*bucket) else { continue };
+            let key = Hashed { bytes, hash };
             let (form, entries) = self.windows.with_form(bucket);
             *slot = entries
                 .find(key)
@@ -113,7 +115,7 @@ impl<V: Data> WindowBytes<V> {
         for ((start, key), stored) in missing.into_iter().zip(found) {
             let bucket = self.windows.bucket_of(start);
             let (form, entries) = self.windows.with_form(bucket);
-            form.load(entries, key, stored.as_ref())?;
+            form.load(entries, Hashed::new(key), stored.as_ref())?;
         }
         Ok(())
     }
@@ -139,6 +141,7 @@ impl<V: Data> WindowBytes<V> {
     /// [`locate`](Self::locate).
     pub fn locate_one(&mut self, start: Timestamp, key: &[u8]) -> Result<WindowSlot, StoreError> {
         let bucket = self.windows.bucket_of(start);
+        let (bytes, key) = (key, Hashed::new(key));
         let entries = self.windows.entries(bucket);
         if let Some(slot) = entries.find(key) {
             return Ok(WindowSlot { bucket, slot });
@@ -146,7 +149,7 @@ impl<V: Data> WindowBytes<V> {
         let stored = if entries.is_complete() {
             None
         } else {
-            self.windows.shard.get(&[&start.to_be_bytes(), key].concat())?
+            self.windows.shard.get(&[&start.to_be_bytes(), bytes].concat())?
         };
         let (form, entries) = self.windows.with_form(bucket);
         let slot = match stored {
