@@ -21,7 +21,6 @@
 
 use headwater::{
     connect::{SourceTarget, SourceTask},
-    memory::MemoryBudget,
     prelude::*,
     serde::for_type,
     store::StoreKey,
@@ -381,7 +380,7 @@ fn run(input: &str, dir: &Path) -> Result<(), Box<dyn Error>> {
     let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&dir.join("log"), LogOptions::new())?);
     let topic = |name| TopicName::new(name).map(|name| TopicSpec::new(name, PARTITIONS));
     log.create_topics(&[topic(TELEMETRY)?, topic(ALERTS)?, topic(MINUTES)?])?;
-    let options = RocksDbOptions::default().memory(&MemoryBudget::default()).log(Arc::clone(&log));
+    let options = RocksDbOptions::default().log(Arc::clone(&log));
     let state = Arc::new(RocksDbState::open(dir.join("state"), options)?);
     let config = StreamsConfig::new(APPLICATION_ID);
     let streams =

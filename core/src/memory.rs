@@ -1,5 +1,7 @@
 //! One budget for what a process keeps in memory, handed out in shares.
 //!
+//! Runtimes and databases that are given no other keep to [the process's](MemoryBudget::of_process).
+//!
 //! | share | of 16 | who keeps to it |
 //! |---|--:|---|
 //! | [`Database`](Share::Database) | 6 | the database's cache and write buffers |
@@ -25,7 +27,7 @@
 //! ```
 
 use std::sync::{
-    Arc,
+    Arc, LazyLock,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
@@ -88,6 +90,20 @@ impl Default for MemoryBudget {
 }
 
 impl MemoryBudget {
+    /// Gives the budget of this process, with the default size: the same one each time.
+    ///
+    /// ```
+    /// use headwater_core::memory::MemoryBudget;
+    /// use std::sync::Arc;
+    ///
+    /// assert!(Arc::ptr_eq(&MemoryBudget::of_process(), &MemoryBudget::of_process()));
+    /// ```
+    #[must_use]
+    pub fn of_process() -> Arc<Self> {
+        static BUDGET: LazyLock<Arc<MemoryBudget>> = LazyLock::new(Arc::default);
+        Arc::clone(&BUDGET)
+    }
+
     /// A budget of `max` bytes.
     #[must_use]
     pub const fn new(max: usize) -> Self {

@@ -3,7 +3,6 @@
 use crate::failure::Failure;
 use headwater::{
     log::{EmbeddedLog, LogOptions, OpenError},
-    memory::MemoryBudget,
     ports::{log::Log, state::State},
     state::{RocksDbOptions, RocksDbState},
 };
@@ -50,13 +49,14 @@ impl DataDirectory {
             .map_err(|error| self.refused(error))?;
         let log = Arc::new(log);
         let synced = Arc::clone(&log) as Arc<dyn Log>;
-        let state = RocksDbState::open(
-            self.root.join("state"),
-            RocksDbOptions::default().memory(&MemoryBudget::default()).log(synced),
-        )
-        .map_err(|error| {
-            Failure::running(format!("cannot open the state in {}", self.root.display()), error)
-        })?;
+        let state =
+            RocksDbState::open(self.root.join("state"), RocksDbOptions::default().log(synced))
+                .map_err(|error| {
+                    Failure::running(
+                        format!("cannot open the state in {}", self.root.display()),
+                        error,
+                    )
+                })?;
         Ok((log, Arc::new(state)))
     }
 

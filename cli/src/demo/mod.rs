@@ -173,7 +173,7 @@ fn banner(dev: &Dev, directory: &DataDirectory) -> String {
         "Connected cars: car-telemetry → car-alerts (hot), car-minutes and Parquet (cold)\n  input  {}, {rate}\n  data   {}{kept}\n  memory {} MiB at most for state, caches and records",
         dev.input.display(),
         directory.root.display(),
-        MemoryBudget::default().max() >> 20,
+        MemoryBudget::of_process().max() >> 20,
     )
 }
 

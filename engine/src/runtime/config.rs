@@ -81,7 +81,8 @@ impl UncaughtExceptionHandler {
 pub struct RuntimeConfig {
     /// Worker threads, at least one.
     pub threads: usize,
-    /// `memory.max`: what applications may keep in memory together; a quarter of the machine by default.
+    /// `memory.max`: what applications may keep in memory together; by default what all runtimes of this process share,
+    /// a quarter of the machine.
     pub memory: Arc<MemoryBudget>,
 }
 
@@ -89,7 +90,7 @@ impl RuntimeConfig {
     /// The defaults, with so many worker threads.
     #[must_use]
     pub fn new(threads: usize) -> Self {
-        Self { threads: threads.max(1), memory: Arc::default() }
+        Self { threads: threads.max(1), memory: MemoryBudget::of_process() }
     }
 
     /// Keeps to `memory`, which the state may share.
@@ -235,5 +236,18 @@ impl StreamsConfig {
     ) -> Self {
         self.internal_durability = durability;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runtimes_share_one_budget_unless_they_are_given_another() {
+        let (one, other) = (RuntimeConfig::new(1), RuntimeConfig::new(2));
+        assert!(Arc::ptr_eq(&one.memory, &other.memory));
+        let own = other.with_memory(Arc::new(MemoryBudget::new(1 << 20)));
+        assert!(!Arc::ptr_eq(&one.memory, &own.memory));
     }
 }

@@ -38,14 +38,16 @@ pub struct RocksDbOptions {
 }
 
 impl Default for RocksDbOptions {
+    /// Within the budget of the process, on the machine's clock, flushed every second; nothing is synced before.
     fn default() -> Self {
-        Self {
+        let options = Self {
             before_flush: None,
-            memory_bytes: 256 * MIB,
-            spill_bytes: 64 * MIB,
+            memory_bytes: 0,
+            spill_bytes: 1,
             flush_interval: Duration::from_secs(1),
             clock: Arc::new(SystemClock::new()),
-        }
+        };
+        options.memory(&MemoryBudget::of_process())
     }
 }
 
@@ -61,20 +63,23 @@ impl RocksDbOptions {
         self
     }
 
-    /// Keeps to its shares of a budget: caches and write buffers to one, commits not spilled yet to another.
+    /// Keeps to its shares of a budget, by default of the [process's](MemoryBudget::of_process): caches and write buffers to
+    /// one, commits not spilled yet to another.
     pub fn memory(self, budget: &MemoryBudget) -> Self {
         // Publishing waits at twice as many.
         let spill_bytes = (budget.share(Share::Unspilled) / 2).min(64 * MIB);
         self.memory_bytes(budget.share(Share::Database)).spill_bytes(spill_bytes)
     }
 
-    /// The bytes for RocksDB's cache and write buffers together; default 256 MiB. Commits not spilled yet come on top.
+    /// The bytes for RocksDB's cache and write buffers together; default: a budget's share. Commits not spilled yet
+    /// come on top.
     pub fn memory_bytes(mut self, bytes: usize) -> Self {
         self.memory_bytes = bytes;
         self
     }
 
-    /// Spills when the commits in memory reach this many bytes; default 64 MiB. Publishing waits at twice as many.
+    /// Spills when the commits in memory reach this many bytes; default: half a budget's share, at most 64 MiB.
+    /// Publishing waits at twice as many.
     pub fn spill_bytes(mut self, bytes: usize) -> Self {
         self.spill_bytes = bytes.max(1);
         self
@@ -155,5 +160,18 @@ impl fmt::Debug for RocksDbOptions {
             .field("spill_bytes", &self.spill_bytes)
             .field("flush_interval", &self.flush_interval)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_default_it_keeps_to_the_budget_of_the_process() {
+        let budget = MemoryBudget::of_process();
+        let options = RocksDbOptions::default();
+        assert_eq!(options.memory_bytes, budget.share(Share::Database));
+        assert!(2 * options.spill_bytes <= budget.share(Share::Unspilled));
     }
 }
