@@ -25,7 +25,7 @@ struct Watched {
     inner: MemoryLog,
     /// What happens once a reader of `in` was told that it holds nothing more.
     at_end: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-    /// For each commit of a position in `in`: that position, and the end of `out` behind it.
+    /// For each commit of a position in `in`: that position, and the end of `out` after it.
     positions: Mutex<Vec<(i64, i64)>>,
 }
 
@@ -151,7 +151,7 @@ fn append(log: &Watched, timestamps: impl IntoIterator<Item = i64>) {
 }
 
 /// A reader may have been told that its input ends here just before the input's last records came and it was declared
-/// complete: they count, and windows close behind them.
+/// complete: they count, and windows close after them.
 #[test]
 fn what_was_appended_before_an_input_is_declared_complete_is_taken_before_windows_close() {
     const WINDOWS: &str = "per-minute";
@@ -192,7 +192,7 @@ fn what_was_appended_before_an_input_is_declared_complete_is_taken_before_window
     assert_eq!(log.output(), [20_i64.to_be_bytes().to_vec()]);
 }
 
-/// At-least-once sends outputs ahead: a position may be committed only behind the outputs of all that lies before it.
+/// At-least-once sends outputs ahead: a position may be committed only after the outputs of all that lies before it.
 #[test]
 fn at_least_once_never_commits_a_position_ahead_of_its_outputs() {
     let builder = StreamsBuilder::new();

@@ -132,7 +132,7 @@ impl FaultyLog {
         let held = std::mem::take(&mut self.faults().held);
         for (place, (commit, completer)) in held.into_iter().enumerate() {
             if place < durable {
-                // What it answers nobody hears.
+                // Nobody gets its answer.
                 let _ = self.inner.commit(commit).map(CommitTicket::wait);
             }
             drop(completer);

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_lies_behind_the_newest_closed_window() {
+    fn the_floor_lies_after_the_newest_closed_window() {
         let mut time = minutes(10);
         assert_eq!(time.floor(), 0);
         time.advance(60_009);

@@ -1,7 +1,7 @@
 //! Time across a repartition: what a reader knows of the tasks that write one of its topics.
 //!
 //! Every record of a repartition topic carries, in a header, who sent it and the sender's operator time before it.
-//! Behind the records of a step, and to every partition, the sender adds a *time mark*: a record of nothing but that
+//! After the records of a step, and to every partition, the sender adds a *time mark*: a record of nothing but that
 //! header, with its operator time and how much of its input it has taken. The reader's time is the minimum over the
 //! writers that are not idle, so that a fast upstream partition makes no record of a slower one late. The vector is
 //! committed with the reader's state.
@@ -38,7 +38,7 @@ pub(super) struct TimeVector {
     /// Who writes the topic.
     expected: BTreeSet<Sender>,
     /// How many of these have said nothing yet.
-    unheard: usize,
+    untold: usize,
     /// What they said, and what others did that are gone.
     writers: BTreeMap<Sender, Writer>,
     time: Timestamp,
@@ -47,8 +47,8 @@ pub(super) struct TimeVector {
 impl TimeVector {
     /// Nothing known yet of the writers there are.
     pub(super) fn new(expected: BTreeSet<Sender>) -> Self {
-        let unheard = expected.len();
-        Self { expected, unheard, writers: BTreeMap::new(), time: Timestamp::MIN }
+        let untold = expected.len();
+        Self { expected, untold, writers: BTreeMap::new(), time: Timestamp::MIN }
     }
 
     /// Takes a mark; true if it said anything new.
@@ -60,8 +60,8 @@ impl TimeVector {
             return false;
         }
         self.writers.insert(sender, now);
-        self.unheard -= usize::from(known.is_none() && self.expected.contains(&sender));
-        // Only who held time back, or was not heard of, can let it go on.
+        self.untold -= usize::from(known.is_none() && self.expected.contains(&sender));
+        // Only who held time back, or had told nothing yet, can let it go on.
         let held = known.is_none_or(|known| known.time <= self.time || known.input != input);
         if held {
             self.time = self.time.max(self.minimum());
@@ -96,7 +96,7 @@ impl TimeVector {
 
     /// How far the writers that are left hold back one more that is open.
     fn others(&self) -> Timestamp {
-        if self.unheard > 0 {
+        if self.untold > 0 {
             return Timestamp::MIN;
         }
         let open = self.writers.values().filter(|writer| writer.input == InputState::Open);
@@ -118,17 +118,16 @@ impl TimeVector {
 
     /// Whether every writer has said that its input is complete.
     pub(super) fn is_complete(&self) -> bool {
-        self.unheard == 0
-            && self.writers.values().all(|writer| writer.input == InputState::Complete)
+        self.untold == 0 && self.writers.values().all(|writer| writer.input == InputState::Complete)
     }
 
     /// Whether no writer has more to send of what is there now, as far as the reader has read.
     pub(super) fn is_idle(&self) -> bool {
-        self.unheard == 0 && self.writers.values().all(|writer| writer.input != InputState::Open)
+        self.untold == 0 && self.writers.values().all(|writer| writer.input != InputState::Open)
     }
 
     fn minimum(&self) -> Timestamp {
-        if self.unheard > 0 {
+        if self.untold > 0 {
             return Timestamp::MIN;
         }
         let times = |open: bool| {
@@ -160,7 +159,7 @@ impl TimeVector {
         let Some(marks) = marks.collect::<Option<Vec<_>>>() else { return false };
         let writer = |TimeMark { sender, time, input }| (sender, Writer { time, input });
         self.writers = marks.into_iter().map(writer).collect();
-        self.unheard = self.expected.iter().filter(|s| !self.writers.contains_key(s)).count();
+        self.untold = self.expected.iter().filter(|s| !self.writers.contains_key(s)).count();
         true
     }
 }

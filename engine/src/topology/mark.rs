@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_behind_a_users_headers_is_found_and_stripped() {
+    fn a_mark_after_a_users_headers_is_found_and_stripped() {
         let mut headers = Headers::new();
         headers.add("trace", Some(b"7".to_vec()));
         let mut encoded = Vec::new();

@@ -57,7 +57,7 @@ impl Plan {
                 counts.extend(external(name).map(|count| (topic.clone(), count)));
             }
         }
-        // A repartition topic's count follows from its writers' inputs, which may be managed too: one pass a hop.
+        // A repartition topic's count follows from its writers' inputs, which may be repartition topics too: one round a hop.
         for _ in 0..=self.subs.len() {
             for sub in &self.subs {
                 let widest =

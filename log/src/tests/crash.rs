@@ -61,7 +61,7 @@ fn a_commit_over_partitions_and_offsets_is_there_whole_or_not_at_all() {
 }
 
 #[test]
-fn what_is_behind_the_sync_point_of_a_segment_is_rewritten_from_the_journal() {
+fn what_lies_after_the_sync_point_of_a_segment_is_rewritten_from_the_journal() {
     let dir = memory_dir();
     let p0 = partition("t", 0);
     let log = opened(dir.path());

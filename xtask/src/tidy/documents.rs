@@ -1,5 +1,5 @@
-//! Rules for documents: each has one title, every example can be found from them, and those that say
-//! how long a first build takes say what `cargo xtask` says.
+//! Rules for documents: each has one title, every example can be found from them, those that say how long a first build
+//! takes say what `cargo xtask` says, and records of decisions have a date and all their parts.
 
 use super::{Finding, Text};
 use crate::progress::FIRST_BUILD;
@@ -7,11 +7,15 @@ use crate::progress::FIRST_BUILD;
 /// The documents that a newcomer reads before the first build.
 const STATE_THE_BUILD_TIME: [&str; 2] = ["README.md", "CONTRIBUTING.md"];
 
-/// Checks the titles, the time of a first build, then that each example is linked.
+/// The parts of a record of a decision, in the order of the template.
+const PARTS: [&str; 4] = ["## Context", "## Decision", "## Refused", "## Consequences"];
+
+/// Checks the titles, the time of a first build, the records of decisions, then that each example is linked.
 pub(super) fn check(texts: &[Text]) -> Vec<Finding> {
     let documents: Vec<&Text> = texts.iter().filter(|it| it.has_extension("md")).collect();
     let mut findings: Vec<Finding> = documents.iter().flat_map(|it| titles(it)).collect();
     findings.extend(documents.iter().filter_map(|it| build_time(it)));
+    findings.extend(documents.iter().filter_map(|it| decision(it)));
     for example in texts.iter().filter(|it| is_example(&it.path)) {
         let linked = documents
             .iter()
@@ -44,6 +48,20 @@ fn build_time(text: &Text) -> Option<Finding> {
     (due && !text.text.contains(FIRST_BUILD)).then(|| Finding::new(&text.path, 1, what, remedy))
 }
 
+/// What a record of a decision lacks.
+fn decision(text: &Text) -> Option<Finding> {
+    let due = text.path.starts_with("docs/adr/") && !text.path.ends_with("0000-template.md");
+    let lacks = |part: &&&str| !text.text.lines().any(|line| line == **part);
+    let status = text.text.lines().find(|line| line.starts_with("Status: "));
+    let what = if !status.is_some_and(|line| line.contains("Date: 20")) {
+        "the record of a decision has no line `Status: … Date: YYYY-MM-DD.`".to_owned()
+    } else {
+        format!("the record of a decision has no part `{}`", PARTS.iter().find(lacks)?)
+    };
+    let remedy = "docs/adr/0000-template.md has the parts";
+    due.then(|| Finding::new(&text.path, 1, what, remedy))
+}
+
 fn titles(text: &Text) -> Vec<Finding> {
     let mut fenced = false;
     let mut titles = Vec::new();
@@ -69,6 +87,15 @@ mod tests {
 
     fn lines(document: &str) -> Vec<usize> {
         check(&[text("docs/a.md", document)]).iter().map(|it| it.line).collect()
+    }
+
+    #[test]
+    fn a_record_of_a_decision_has_a_date_and_all_parts() {
+        let whole = "# A\n\nStatus: accepted. Date: 2026-01-02.\n\n## Context\n## Decision\n## Refused\n## Consequences\n";
+        let found = |document: &str| check(&[text("docs/adr/0001-a.md", document)]).len();
+        assert_eq!(found(whole), 0);
+        assert_eq!(found(&whole.replace(" Date: 2026-01-02.", "")), 1);
+        assert_eq!(found(&whole.replace("## Refused\n", "")), 1);
     }
 
     #[test]
