@@ -95,6 +95,7 @@ pub struct FaultyLog {
     inner: MemoryLog,
     faults: Mutex<Faults>,
     calls: AtomicU64,
+    fetches: AtomicU64,
 }
 
 impl FaultyLog {
@@ -175,6 +176,12 @@ impl FaultyLog {
         self.calls.load(Ordering::Relaxed)
     }
 
+    /// Counts the fetches that gave records.
+    #[must_use]
+    pub fn fetches(&self) -> u64 {
+        self.fetches.load(Ordering::Relaxed)
+    }
+
     fn called(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
@@ -205,7 +212,9 @@ impl Log for FaultyLog {
         bytes_max: usize,
     ) -> Result<Fetched, LogError> {
         self.called();
-        self.inner.fetch(partition, offset, bytes_max)
+        let fetched = self.inner.fetch(partition, offset, bytes_max)?;
+        self.fetches.fetch_add(u64::from(!fetched.records.is_empty()), Ordering::Relaxed);
+        Ok(fetched)
     }
 
     fn offsets(&self, partition: &TopicPartition) -> Result<Offsets, LogError> {

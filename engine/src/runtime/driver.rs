@@ -43,7 +43,7 @@ impl Driver {
         state: Arc<dyn State>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StreamsError> {
-        let world = World { log, state, clock, memory: Arc::default() };
+        let world = World::new(log, state, clock, Arc::default());
         let mut ready = prepare(topology, config, &world, &Arc::default(), None)?;
         let epoch = ready.held.epoch;
         let tasks = std::mem::take(&mut ready.tasks);

@@ -11,6 +11,7 @@
 //! | `committer`, `assemble` | the commit of a round, handed to the log and published to the state |
 //! | `supervisor` | starts failed applications again |
 //! | `task_group`, `exchange` | lets tasks step; repartition topics between them, in memory |
+//! | `feed` | what was fetched of an external partition, for all applications that read it |
 //! | `assignment` | which partitions the application may read, by events of the log |
 //! | `setup`, `restore` | from a topology to tasks; stores at the end of their changelogs |
 //! | `metrics` | what the handle knows of the tasks: counts and times |
@@ -32,6 +33,7 @@ mod config;
 mod driver;
 mod error;
 mod exchange;
+mod feed;
 mod incarnation;
 mod mailbox;
 mod metrics;

@@ -5,6 +5,7 @@ use super::{
     config::{Repartitioning, StreamsConfig},
     error::StreamsError,
     exchange::{Exchange, repartition_spec},
+    feed::Feeds,
     restore::open_restored,
     task_group::Surroundings,
 };
@@ -42,6 +43,19 @@ pub(super) struct World {
     pub(super) state: Arc<dyn State>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) memory: Arc<MemoryBudget>,
+    pub(super) feeds: Arc<Feeds>,
+}
+
+impl World {
+    pub(super) fn new(
+        log: Arc<dyn Log>,
+        state: Arc<dyn State>,
+        clock: Arc<dyn Clock>,
+        memory: Arc<MemoryBudget>,
+    ) -> Self {
+        let feeds = Arc::new(Feeds::new(&memory));
+        Self { log, state, clock, memory, feeds }
+    }
 }
 
 /// The partitions of external topics that the topology reads.
@@ -111,8 +125,11 @@ pub(super) fn prepare(
     let level = |id: &TaskId| blueprint.plan.subs.get(id.sub as usize).map(|sub| sub.level);
     let waiting = ids.iter().filter(|id| level(id) == Some(0) && repartitions(id));
     waiting.for_each(|id| exchange.add_writer(*id));
+    let inputs = external_inputs(&blueprint).into_iter().filter(|input| held.may_read(input));
+    let feeds = inputs.map(|input| (world.feeds.of(&input), input));
     let around = Arc::new(Surroundings {
         log: Arc::clone(&world.log),
+        feeds: feeds.map(|(feed, input)| (input, feed)).collect(),
         exchange,
         positions,
         clock: Arc::clone(&world.clock),

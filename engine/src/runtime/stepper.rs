@@ -20,7 +20,8 @@ use std::{fmt, sync::Arc, time::Duration};
 /// A runtime that moves only when it is stepped.
 ///
 /// Its actors are its workers, by number, then the committer, then the supervisor. An [`Application`] of it must not be
-/// waited for, nor dropped before it has ended: nobody else would step it.
+/// waited for, nor dropped before it has ended, while the stepper is there: nobody else would step it. Dropped, it ends them
+/// as [`crash`](Self::crash) does.
 pub struct Stepper {
     parts: Arc<Parts>,
     workers: Vec<Worker>,
@@ -35,6 +36,19 @@ impl fmt::Debug for Stepper {
     }
 }
 
+impl Drop for Stepper {
+    fn drop(&mut self) {
+        let now = self.parts.world.clock.elapsed();
+        self.parts.mailboxes().iter().for_each(|mailbox| mailbox.stop());
+        for worker in &mut self.workers {
+            worker.poll(now);
+        }
+        self.parts.restarts.stop();
+        self.parts.restarts.poll(now);
+        self.committer.abandon();
+    }
+}
+
 impl Stepper {
     /// Sets up a runtime of so many workers, at least one.
     #[must_use]
@@ -45,7 +59,7 @@ impl Stepper {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let RuntimeConfig { threads, memory } = config.into();
-        let parts = Arc::new(Parts::new(World { log, state, clock, memory }, threads));
+        let parts = Arc::new(Parts::new(World::new(log, state, clock, memory), threads));
         let workers: Vec<_> =
             parts.mailboxes().iter().map(|it| Worker::new(Arc::clone(it))).collect();
         let committer = Committer::new(Arc::clone(&parts.commits));
@@ -68,14 +82,7 @@ impl Stepper {
 
     /// Ends as a kill does: what was not committed is gone, and nobody learns what became of commits on their way.
     pub fn crash(self) {
-        let Self { parts, workers, mut committer, .. } = self;
-        parts.mailboxes().iter().for_each(|mailbox| mailbox.stop());
-        for mut worker in workers {
-            worker.poll(parts.world.clock.elapsed());
-        }
-        parts.restarts.stop();
-        parts.restarts.poll(parts.world.clock.elapsed());
-        committer.abandon();
+        drop(self);
     }
 
     /// Counts the actors.

@@ -3,13 +3,16 @@
 use super::{
     error::StreamsError,
     exchange::{Exchange, Taken},
+    feed::Feed,
 };
 use crate::{
+    broken::broken,
     node::Now,
     processor::ProcessorError,
     task::{Positions, Step, Task, TaskCommit},
     topology::{TaskId, Topic},
 };
+use hashbrown::HashMap;
 use headwater_core::{
     memory::{Share, TaskShares},
     metrics::NodeMetrics,
@@ -38,6 +41,8 @@ const READER_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Surroundings {
     pub(super) log: Arc<dyn Log>,
+    /// What its tasks read of external topics.
+    pub(super) feeds: HashMap<TopicPartition, Arc<Feed>>,
     pub(super) exchange: Exchange,
     pub(super) positions: Positions,
     pub(super) clock: Arc<dyn Clock>,
@@ -272,8 +277,8 @@ fn fetch(
         .wanted()
         .map(|(input, topic, at, offset)| (input, topic.clone(), at.clone(), offset))
         .collect();
-    // What was fetched is kept until it is taken.
-    let share = around.shares.share(Share::Batches) / around.shares.count().max(1);
+    // What was fetched is kept until it is taken; the other half is for what applications have of each other.
+    let share = around.shares.share(Share::Batches) / 2 / around.shares.count().max(1);
     let fetch_bytes = (share / wanted.len().max(1)).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
     for (input, topic, at, offset) in wanted {
         let fetched = match (&topic, inputs) {
@@ -281,7 +286,13 @@ fn fetch(
                 let taken = Taken { consumed: offset, epoch };
                 around.exchange.fetch((&topic, at.partition), taken, &*around.log)?
             }
-            (Topic::External(_), Inputs::All) => around.log.fetch(&at, offset, fetch_bytes)?.into(),
+            (Topic::External(_), Inputs::All) => {
+                let fetch = || around.log.fetch(&at, offset, fetch_bytes);
+                match around.feeds.get(&at) {
+                    Some(feed) => feed.read(offset, fetch)?,
+                    None => broken("a task reads a partition that its application has a feed of"),
+                }
+            }
             (Topic::External(_), Inputs::Exchange) => continue,
         };
         // An empty answer below the end (only control records, say) still moves the position.

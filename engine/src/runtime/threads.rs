@@ -171,7 +171,7 @@ impl Runtime {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StreamsError> {
         let RuntimeConfig { threads, memory } = config.into();
-        let world = World { log, state, clock, memory };
+        let world = World::new(log, state, clock, memory);
         let this = Self { parts: Arc::new(Parts::new(world, threads)), threads: Mutex::default() };
         let queue = Arc::clone(&this.parts.commits);
         this.spawn("committer".to_owned(), move || commit(&queue))?;

@@ -12,7 +12,7 @@ use headwater_core::{
 use std::collections::VecDeque;
 
 /// What was fetched at an offset: from the log, or from what other tasks send.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Arrived {
     pub(crate) records: Records,
     /// Where reading goes on.
