@@ -384,7 +384,7 @@ impl Application {
     }
 
     /// Declares the input complete: takes everything its topics hold by now, closes every window, commits, and ends. What
-    /// is appended later is left for the next start.
+    /// is appended later is left for the next start. One that is paused resumes for it.
     ///
     /// # Errors
     ///
@@ -426,6 +426,9 @@ impl Application {
     }
 
     /// Takes no records until it is resumed; what was taken is committed.
+    ///
+    /// Wall-clock punctuations wait as well. An application that is told to drain or to close does so as if it had not been
+    /// paused.
     pub fn pause(&self) {
         self.shared.set_paused(true);
     }

@@ -38,6 +38,15 @@ enum Stage {
     Barrier { level: usize, opening: u64 },
 }
 
+/// What became of the input in a turn.
+#[derive(Debug, Clone, Copy, Default)]
+struct Intake {
+    /// Whether there was any.
+    has_run: bool,
+    /// Whether it is complete, and every task knows.
+    has_finished: bool,
+}
+
 pub(super) struct Participant {
     incarnation: Arc<Incarnation>,
     tasks: TaskGroup,
@@ -98,7 +107,7 @@ impl Participant {
         }
     }
 
-    /// Takes input. Nothing, if a round was begun and must be gone through first.
+    /// Takes input, and says whether a commit is due. Nothing, if a round was begun and must be gone through first.
     fn run(&mut self, view: View, now: Duration) -> Result<Option<Rest>, StreamsError> {
         let cache_bytes = self.incarnation.cache_bytes_a_task();
         if view.published != self.published || cache_bytes < self.cache_bytes {
@@ -109,20 +118,11 @@ impl Participant {
         self.cache_bytes = cache_bytes;
         self.incarnation.check_assignment()?;
         // What comes after the last round would never be committed.
-        if view.is_paused || view.is_full || view.request == Request::Close {
+        if view.is_full || view.request == Request::Close {
             return Ok(Some(Rest::Until(None)));
         }
-        let is_draining = view.request == Request::Drain;
-        if is_draining && !self.has_input_end {
-            self.tasks.end_input_here()?;
-            self.has_input_end = true;
-        }
-        let mut has_run = self.tasks.pump()?;
-        let mut has_finished = false;
-        if !has_run && is_draining {
-            has_finished = self.tasks.finish()?;
-            has_run = self.tasks.pump()?;
-        }
+        let Intake { has_run, has_finished } =
+            if view.is_paused { Intake::default() } else { self.take(view.request)? };
         self.send_ahead(view, has_run, now)?;
         self.wake_others();
         let uncommitted_bytes = self.tasks.uncommitted_bytes();
@@ -132,7 +132,7 @@ impl Participant {
             asks_for_commit: self.tasks.commit_requested()
                 || uncommitted_bytes > self.incarnation.uncommitted_bytes_max(),
             uncommitted_bytes,
-            has_finished: has_finished && !has_run,
+            has_finished,
         };
         let next = self.incarnation.rounds.note(turn, self.last, self.rounds);
         self.last = turn;
@@ -143,10 +143,27 @@ impl Participant {
             }
             Next::Wait(_) if has_run => Some(Rest::None),
             Next::Wait(due) => {
-                let timer = self.tasks.next_timer().map(|after| now + after);
+                let timer = self.tasks.next_timer().filter(|_| !view.is_paused);
+                let timer = timer.map(|after| now + after);
                 Some(Rest::Until(due.into_iter().chain(timer).min()))
             }
         })
+    }
+
+    /// Gives the tasks a turn, in which they take input and find it complete where it is to be drained.
+    fn take(&mut self, request: Request) -> Result<Intake, StreamsError> {
+        let is_draining = request == Request::Drain;
+        if is_draining && !self.has_input_end {
+            self.tasks.end_input_here()?;
+            self.has_input_end = true;
+        }
+        let has_run = self.tasks.pump()?;
+        if has_run || !is_draining {
+            return Ok(Intake { has_run, has_finished: false });
+        }
+        let has_finished = self.tasks.finish()?;
+        let has_run = self.tasks.pump()?;
+        Ok(Intake { has_run, has_finished: has_finished && !has_run })
     }
 
     /// At-least-once: outputs go out as soon as they are made; the commit that follows carries only the offsets. Outputs

@@ -96,6 +96,7 @@ pub(super) struct View {
     /// Whether its tasks must be dropped.
     pub(super) is_over: bool,
     pub(super) request: Request,
+    /// Whether it takes nothing for now, and nothing else was asked of it.
     pub(super) is_paused: bool,
     /// Rounds that are over, one more if one is wanted.
     pub(super) wanted_rounds: u64,
@@ -164,7 +165,7 @@ impl Rounds {
         View {
             is_over: inner.failure.is_some() || inner.is_closed(),
             request: inner.request,
-            is_paused: inner.is_paused,
+            is_paused: inner.is_paused && inner.request == Request::Run,
             wanted_rounds: inner.rounds + u64::from(inner.is_wanted),
             rounds: inner.rounds,
             published: inner.published,

@@ -1,0 +1,158 @@
+//! What becomes of applications that are paused, drained, closed or started twice, or that fail: of the one, and of the
+//! others of its runtime.
+
+use headwater_core::{
+    ports::log::{Append, Commit, Log, TopicSpec},
+    record::{Headers, RecordSetBuilder, TopicName, TopicPartition},
+};
+use headwater_dsl::StreamsBuilder;
+use headwater_engine::{
+    runtime::{Application, Stepper, StreamsConfig, StreamsState},
+    topology::Topology,
+};
+use headwater_testkit::{ManualClock, MemoryLog, MemoryState};
+use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Applications whose threads are stepped by hand, and only while they would run.
+struct Run {
+    stepper: Stepper,
+    applications: BTreeMap<String, Application>,
+    log: Arc<MemoryLog>,
+    clock: Arc<ManualClock>,
+}
+
+impl Run {
+    fn new() -> Outcome<Self> {
+        let (log, clock) = (Arc::new(MemoryLog::new()), Arc::new(ManualClock::at(0)));
+        log.create_topics(&["in", "out"].map(|name| TopicSpec::new(topic(name), 1)))?;
+        let (shared, time) = (Arc::clone(&log) as Arc<dyn Log>, Arc::clone(&clock));
+        let stepper = Stepper::new(2, shared, Arc::new(MemoryState::new()), time);
+        Ok(Self { stepper, applications: BTreeMap::new(), log, clock })
+    }
+
+    fn start(&mut self, topology: Topology, config: StreamsConfig) -> Outcome {
+        let id = config.application_id.clone();
+        self.applications.insert(id, self.stepper.start_application(topology, config)?);
+        Ok(())
+    }
+
+    fn of(&self, id: &str) -> &Application {
+        self.applications.get(id).expect("it was started")
+    }
+
+    fn append(&self, key: &str) -> Outcome {
+        let mut records = RecordSetBuilder::default();
+        records.push(0, Some(key.as_bytes()), Some(&1_i64.to_be_bytes()), &Headers::new())?;
+        let records = Arc::new(records.build());
+        let append = Append { partition: only("in"), base_offset: None, records };
+        self.log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
+        Ok(())
+    }
+
+    /// Steps until all threads sleep.
+    fn rest(&mut self) -> Outcome {
+        for _ in 0..10_000 {
+            let awake: Vec<_> =
+                (0..self.stepper.actors()).filter(|it| self.stepper.is_awake(*it)).collect();
+            if awake.is_empty() {
+                return Ok(());
+            }
+            for actor in awake {
+                self.stepper.step(actor);
+            }
+        }
+        Err("it does not come to rest".into())
+    }
+
+    fn after(&mut self, time: Duration) -> Outcome {
+        self.clock.advance(time);
+        self.rest()
+    }
+
+    /// How many records the application `id` has committed, of how many.
+    fn committed(&self, id: &str) -> Outcome<(i64, i64)> {
+        let committed = self.log.committed(id, &only("in"))?.map_or(0, |it| it.offset);
+        Ok((committed, self.log.offsets(&only("in"))?.end))
+    }
+}
+
+/// Ends the applications first: one that has not ended waits for it when it is dropped, and nobody would step it.
+impl Drop for Run {
+    fn drop(&mut self) {
+        for application in self.applications.values() {
+            let _ = application.close_within(Duration::ZERO);
+        }
+        let _ = self.after(Duration::from_secs(60));
+    }
+}
+
+fn topic(name: &'static str) -> TopicName {
+    TopicName::new(name).expect("a topic's name")
+}
+
+fn only(name: &'static str) -> TopicPartition {
+    TopicPartition::new(topic(name), 0)
+}
+
+/// Counts by key, below a repartition.
+fn counting() -> Outcome<Topology> {
+    let builder = StreamsBuilder::new();
+    let grouped = builder.stream::<String, i64>("in").group_by(|key, _| format!("of {key}"));
+    grouped.count("counts").to_stream().drop_null_values().to("out");
+    Ok(builder.build()?)
+}
+
+/// An application that was paused once it had taken two records of three, before it committed them.
+fn paused() -> Outcome<Run> {
+    let mut run = Run::new()?;
+    let config = StreamsConfig::new("test").with_batch_rows_max(1).with_num_stream_threads(1);
+    run.start(counting()?, config)?;
+    run.rest()?;
+    (0..3).try_for_each(|_| run.append("a"))?;
+    for _ in 0..2 {
+        run.stepper.step(0);
+    }
+    run.of("test").pause();
+    assert!(matches!(run.of("test").state(), StreamsState::Paused));
+    assert_eq!(run.committed("test")?, (0, 3));
+    Ok(run)
+}
+
+#[test]
+fn what_was_taken_before_a_pause_is_committed_and_no_more_is_taken() -> Outcome {
+    let mut run = paused()?;
+    run.rest()?;
+    assert_eq!(run.committed("test")?, (2, 3), "it was at rest as far as it may take");
+    let commits = run.of("test").metrics().commits;
+    run.append("a")?;
+    run.after(Duration::from_secs(10))?;
+    assert_eq!(run.committed("test")?, (2, 4));
+    assert_eq!(run.of("test").metrics().commits, commits, "there was nothing to commit");
+    run.of("test").resume();
+    run.rest()?;
+    assert_eq!(run.committed("test")?, (4, 4));
+    Ok(())
+}
+
+#[test]
+fn a_paused_application_resumes_to_drain() -> Outcome {
+    let mut run = paused()?;
+    assert!(run.of("test").drain_within(Duration::ZERO).is_err(), "nobody has stepped it");
+    run.of("test").pause();
+    run.rest()?;
+    run.of("test").drain_within(Duration::ZERO)?;
+    assert_eq!(run.committed("test")?, (3, 3));
+    Ok(())
+}
+
+#[test]
+fn a_paused_application_closes_with_what_it_had_taken() -> Outcome {
+    let mut run = paused()?;
+    assert!(run.of("test").close_within(Duration::ZERO).is_err(), "nobody has stepped it");
+    run.rest()?;
+    run.of("test").close_within(Duration::ZERO)?;
+    assert_eq!(run.committed("test")?, (2, 3));
+    Ok(())
+}
