@@ -7,11 +7,22 @@ use headwater_core::{
 };
 use headwater_dsl::StreamsBuilder;
 use headwater_engine::{
-    runtime::{Application, Stepper, StreamsConfig, StreamsState},
+    runtime::{
+        Application, Stepper, StreamsConfig, StreamsError, StreamsState,
+        UncaughtExceptionResponse::{self, Replace, StopRuntime},
+    },
     topology::Topology,
 };
 use headwater_testkit::{ManualClock, MemoryLog, MemoryState};
-use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -26,7 +37,7 @@ struct Run {
 impl Run {
     fn new() -> Outcome<Self> {
         let (log, clock) = (Arc::new(MemoryLog::new()), Arc::new(ManualClock::at(0)));
-        log.create_topics(&["in", "out"].map(|name| TopicSpec::new(topic(name), 1)))?;
+        log.create_topics(&["in", "out"].map(|name| TopicSpec::new(topic(name), 2)))?;
         let (shared, time) = (Arc::clone(&log) as Arc<dyn Log>, Arc::clone(&clock));
         let stepper = Stepper::new(2, shared, Arc::new(MemoryState::new()), time);
         Ok(Self { stepper, applications: BTreeMap::new(), log, clock })
@@ -46,7 +57,7 @@ impl Run {
         let mut records = RecordSetBuilder::default();
         records.push(0, Some(key.as_bytes()), Some(&1_i64.to_be_bytes()), &Headers::new())?;
         let records = Arc::new(records.build());
-        let append = Append { partition: only("in"), base_offset: None, records };
+        let append = Append { partition: input(), base_offset: None, records };
         self.log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
         Ok(())
     }
@@ -71,10 +82,23 @@ impl Run {
         self.rest()
     }
 
-    /// How many records the application `id` has committed, of how many.
+    /// Steps all threads but the supervisor's, who starts applications again, until this one has come so far.
+    fn without_supervisor(&mut self, id: &str, has_come: fn(&StreamsState) -> bool) -> Outcome {
+        for _ in 0..1_000 {
+            if has_come(&self.of(id).state()) {
+                return Ok(());
+            }
+            for actor in 0..self.stepper.actors() - 1 {
+                self.stepper.step(actor);
+            }
+        }
+        Err(format!("{id} is still {:?}", self.of(id).state()).into())
+    }
+
+    /// How many records of `in` the application `id` has committed, of how many.
     fn committed(&self, id: &str) -> Outcome<(i64, i64)> {
-        let committed = self.log.committed(id, &only("in"))?.map_or(0, |it| it.offset);
-        Ok((committed, self.log.offsets(&only("in"))?.end))
+        let committed = self.log.committed(id, &input())?.map_or(0, |it| it.offset);
+        Ok((committed, self.log.offsets(&input())?.end))
     }
 }
 
@@ -92,8 +116,9 @@ fn topic(name: &'static str) -> TopicName {
     TopicName::new(name).expect("a topic's name")
 }
 
-fn only(name: &'static str) -> TopicPartition {
-    TopicPartition::new(topic(name), 0)
+/// The partition that records are appended to.
+fn input() -> TopicPartition {
+    TopicPartition::new(topic("in"), 0)
 }
 
 /// Counts by key, below a repartition.
@@ -154,5 +179,50 @@ fn a_paused_application_closes_with_what_it_had_taken() -> Outcome {
     run.rest()?;
     run.of("test").close_within(Duration::ZERO)?;
     assert_eq!(run.committed("test")?, (2, 3));
+    Ok(())
+}
+
+/// An application named `id` that panics at each record while its switch is on, and what its handler says to that.
+fn failing(
+    run: &mut Run,
+    id: &str,
+    response: UncaughtExceptionResponse,
+) -> Outcome<Arc<AtomicBool>> {
+    let fails = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&fails);
+    let builder = StreamsBuilder::new();
+    let stream = builder.stream::<String, i64>("in");
+    stream.peek(move |_, _| assert!(!switch.load(Ordering::SeqCst), "it is to fail")).to("out");
+    let config = StreamsConfig::new(id).with_uncaught_exception_handler(move |_| response);
+    run.start(builder.build()?, config)?;
+    Ok(fails)
+}
+
+#[test]
+fn stopping_the_runtime_ends_all_applications_whatever_they_do_and_say() -> Outcome {
+    let mut run = Run::new()?;
+    failing(&mut run, "running", Replace)?;
+    let restarting = failing(&mut run, "restarting", Replace)?;
+    failing(&mut run, "rebalancing", Replace)?;
+    failing(&mut run, "paused", Replace)?;
+    let stopping = failing(&mut run, "stopping", StopRuntime)?;
+    run.rest()?;
+    run.of("paused").pause();
+    restarting.store(true, Ordering::SeqCst);
+    run.append("a")?;
+    run.rest()?;
+    assert!(matches!(run.of("restarting").state(), StreamsState::Restarting(_)));
+    stopping.store(true, Ordering::SeqCst);
+    run.of("rebalancing").set_num_stream_threads(1);
+    run.without_supervisor("rebalancing", |state| matches!(state, StreamsState::Rebalancing))?;
+    run.append("a")?;
+    run.without_supervisor("stopping", |state| matches!(state, StreamsState::Error(_)))?;
+    run.after(Duration::from_secs(60))?;
+    for (id, application) in &run.applications {
+        let StreamsState::Error(error) = application.state() else {
+            return Err(format!("{id}: {:?}", application.state()).into());
+        };
+        assert!(matches!(error, StreamsError::Panicked { .. }), "{id}: {error}");
+    }
     Ok(())
 }

@@ -72,6 +72,8 @@ const RESTART_DELAY: Duration = Duration::from_millis(100);
 /// Where an application stands between its incarnations.
 #[derive(Debug)]
 enum Life {
+    /// Its first incarnation is being made; it has no handle yet.
+    Starting,
     Running(Arc<Incarnation>),
     /// It has failed, and resumes from its last commit at this moment.
     Restarting(StreamsError),
@@ -86,6 +88,8 @@ struct Current {
     /// What was asked of it; each incarnation is told.
     request: Request,
     is_paused: bool,
+    /// Why it has to end, whatever its handler would say.
+    stopped_by: Option<StreamsError>,
     /// When it was last restarted, as far as it counts.
     restarts: VecDeque<Duration>,
 }
@@ -125,9 +129,10 @@ impl Shared {
         parts: &Arc<Parts>,
     ) -> Result<Arc<Self>, StreamsError> {
         let current = Current {
-            life: Life::Ended(Ok(())),
+            life: Life::Starting,
             request: Request::Run,
             is_paused: false,
+            stopped_by: None,
             restarts: VecDeque::new(),
         };
         let state = parts.world.state.application(&config.application_id)?;
@@ -159,6 +164,11 @@ impl Shared {
 
     /// Claims the application's group and makes its tasks from its last commit.
     pub(super) fn begin(self: &Arc<Self>) -> Result<(), StreamsError> {
+        match &*self.current() {
+            Current { life: Life::Ended(_), .. } => return Ok(()),
+            Current { stopped_by: Some(error), .. } => return Err(error.clone()),
+            Current { .. } => {}
+        }
         let world = self.parts.world.clone();
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Ready { blueprint, around, held, owner, tasks, restored, state } =
@@ -198,6 +208,9 @@ impl Shared {
         *self.blueprint.lock().unwrap_or_else(PoisonError::into_inner) = Some(blueprint);
         subscribe(&incarnation)?;
         let mut current = self.current();
+        if let Some(error) = &current.stopped_by {
+            return Err(error.clone());
+        }
         incarnation.rounds.set_paused(current.is_paused);
         incarnation.rounds.ask(current.request);
         current.life = Life::Running(Arc::clone(&incarnation));
@@ -234,13 +247,17 @@ impl Shared {
 
     /// Decides what becomes of it after a failure.
     pub(super) fn failed(self: &Arc<Self>, error: StreamsError) {
-        let response = self.config.uncaught_exception_handler.response(&error);
+        let response = if self.current().stopped_by.is_some() {
+            UncaughtExceptionResponse::StopApplication
+        } else {
+            self.config.uncaught_exception_handler.response(&error)
+        };
         tracing::error!(application = %self.config.application_id, %error, ?response, "application failed");
         match response {
             UncaughtExceptionResponse::StopApplication => self.end(Err(error)),
             UncaughtExceptionResponse::StopRuntime => {
                 self.end(Err(error.clone()));
-                self.parts.fail_all(&error);
+                self.parts.stop_all(&error);
             }
             UncaughtExceptionResponse::Replace => {
                 let now = self.parts.world.clock.elapsed();
@@ -251,13 +268,14 @@ impl Shared {
         }
     }
 
-    /// How long to wait before going on from the last commit; nothing if it has been tried too often, and it has ended.
+    /// How long to wait before going on from the last commit; nothing if it has been tried too often or it was stopped
+    /// meanwhile, and it has ended.
     fn next_restart(self: &Arc<Self>, now: Duration, error: &StreamsError) -> Option<Duration> {
         let mut current = self.current();
         let is_recent = |at: &Duration| now.saturating_sub(*at) < RESTARTS_WITHIN;
         current.restarts.retain(is_recent);
         let tried = current.restarts.len();
-        if tried >= RESTARTS_MAX {
+        if tried >= RESTARTS_MAX || current.stopped_by.is_some() {
             drop(current);
             self.end(Err(error.clone()));
             return None;
@@ -269,9 +287,16 @@ impl Shared {
         Some(RESTART_DELAY * 2_u32.pow(u32::try_from(tried).unwrap_or(0)))
     }
 
+    /// It has ended, unless it had before: its id is free.
     pub(super) fn end(&self, outcome: Result<(), StreamsError>) {
-        self.current().life = Life::Ended(outcome);
+        let mut current = self.current();
+        if matches!(current.life, Life::Ended(_)) {
+            return;
+        }
+        current.life = Life::Ended(outcome);
+        // Under the lock, so that whoever sees that it has ended can start another of its id.
         self.parts.forget(&self.config.application_id);
+        drop(current);
         self.changed.notify_all();
     }
 
@@ -288,11 +313,18 @@ impl Shared {
         }
     }
 
-    /// Stops it because of `error`, whatever its handler would say.
-    pub(super) fn fail(&self, error: &StreamsError) {
-        let current = self.current();
-        if let Life::Running(incarnation) = &current.life {
-            incarnation.fail(error.clone());
+    /// Ends it because of `error`, wherever it stands and whatever its handler would say.
+    pub(super) fn stop(self: &Arc<Self>, error: &StreamsError) {
+        let mut current = self.current();
+        current.stopped_by.get_or_insert_with(|| error.clone());
+        match &current.life {
+            Life::Running(incarnation) => incarnation.fail(error.clone()),
+            Life::Restarting(_) | Life::Rebalancing => {
+                drop(current);
+                // The supervisor alone ends what it may be starting at this moment.
+                self.parts.restarts.push(Arc::clone(self), self.parts.world.clock.elapsed());
+            }
+            Life::Starting | Life::Ended(_) => {}
         }
     }
 
@@ -337,7 +369,7 @@ impl Shared {
         };
         match &current.life {
             Life::Ended(outcome) => outcome.clone(),
-            Life::Running(_) | Life::Restarting(_) | Life::Rebalancing => {
+            Life::Starting | Life::Running(_) | Life::Restarting(_) | Life::Rebalancing => {
                 Err(StreamsError::StillEnding { waited: at_most.unwrap_or_default() })
             }
         }
@@ -376,7 +408,7 @@ impl Application {
             Life::Ended(Ok(())) => StreamsState::NotRunning,
             Life::Ended(Err(error)) => StreamsState::Error(error.clone()),
             Life::Restarting(error) => StreamsState::Restarting(error.clone()),
-            Life::Rebalancing => StreamsState::Rebalancing,
+            Life::Starting | Life::Rebalancing => StreamsState::Rebalancing,
             Life::Running(_) if current.request > Request::Run => StreamsState::PendingShutdown,
             Life::Running(_) if current.is_paused => StreamsState::Paused,
             Life::Running(_) => StreamsState::Running,

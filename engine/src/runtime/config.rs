@@ -34,7 +34,7 @@ pub enum UncaughtExceptionResponse {
     StopApplication,
     /// Its tasks are made anew from its last commit, after a wait that doubles; after 5 times in 10 minutes it stops.
     Replace,
-    /// It stops, and every other application of the runtime with it.
+    /// It stops, and every other application of the runtime with it, whatever their handlers say.
     StopRuntime,
 }
 

@@ -141,10 +141,10 @@ impl Parts {
         running.iter().for_each(|application| application.wake());
     }
 
-    /// Stops every application because of `error`.
-    pub(super) fn fail_all(&self, error: &StreamsError) {
+    /// Ends every application because of `error`.
+    pub(super) fn stop_all(&self, error: &StreamsError) {
         let running: Vec<_> = self.applications().values().filter_map(Weak::upgrade).collect();
-        running.iter().for_each(|application| application.fail(error));
+        running.iter().for_each(|application| application.stop(error));
     }
 }
 
@@ -235,7 +235,7 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        self.parts.fail_all(&StreamsError::NotRunning);
+        self.parts.stop_all(&StreamsError::NotRunning);
         self.parts.restarts.stop();
         self.parts.mailboxes().iter().for_each(|mailbox| mailbox.stop());
         self.parts.commits.stop();
