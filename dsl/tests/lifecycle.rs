@@ -7,8 +7,9 @@ use headwater_core::{
 };
 use headwater_dsl::StreamsBuilder;
 use headwater_engine::{
+    processor::{Context, InitContext, Processor, ProcessorError, Record},
     runtime::{
-        Application, Stepper, StreamsConfig, StreamsError, StreamsState,
+        Application, Runtime, Stepper, StreamsConfig, StreamsError, StreamsState,
         UncaughtExceptionResponse::{self, Replace, StopRuntime},
     },
     topology::Topology,
@@ -20,6 +21,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     time::Duration,
 };
@@ -224,5 +226,68 @@ fn stopping_the_runtime_ends_all_applications_whatever_they_do_and_say() -> Outc
         };
         assert!(matches!(error, StreamsError::Panicked { .. }), "{id}: {error}");
     }
+    Ok(())
+}
+
+fn is_refused(started: Result<Application, StreamsError>) -> bool {
+    matches!(started, Err(StreamsError::AlreadyRunning { application_id }) if application_id == "test")
+}
+
+#[test]
+fn an_id_runs_once_and_is_free_again_once_it_has_ended() -> Outcome {
+    let mut run = Run::new()?;
+    let config = || StreamsConfig::new("test");
+    run.start(counting()?, config())?;
+    assert!(is_refused(run.stepper.start_application(counting()?, config())));
+    run.of("test").close_within(Duration::ZERO).expect_err("nobody has stepped it");
+    assert!(is_refused(run.stepper.start_application(counting()?, config())), "it is closing");
+    run.rest()?;
+    // The handle of the one that has ended is dropped after the next has started, and takes nothing from it.
+    run.start(counting()?, config())?;
+    assert!(is_refused(run.stepper.start_application(counting()?, config())));
+
+    let builder = StreamsBuilder::new();
+    builder.stream::<String, i64>("missing").to("out");
+    let other = || StreamsConfig::new("other");
+    let failed = run.stepper.start_application(builder.build()?, other());
+    assert!(matches!(failed, Err(StreamsError::MissingTopic { .. })), "{failed:?}");
+    run.start(counting()?, other())
+}
+
+/// Does nothing.
+struct Idle;
+
+impl Processor<String, i64> for Idle {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        _: Record<String, i64>,
+        _: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_id_that_is_being_started_is_not_started_again() -> Outcome {
+    let log = Arc::new(MemoryLog::new());
+    log.create_topics(&["in", "out"].map(|name| TopicSpec::new(topic(name), 2)))?;
+    let (state, clock) = (Arc::new(MemoryState::new()), Arc::new(ManualClock::at(0)));
+    let runtime = Arc::new(Runtime::start(1, log, state, clock)?);
+    let (second, tells) = mpsc::channel();
+    let (beside, builder) = (Arc::downgrade(&runtime), StreamsBuilder::new());
+    // Called while its tasks are made.
+    let idle = move |_: &mut InitContext<'_>| {
+        let topology = counting().expect("it is right");
+        let runtime = beside.upgrade().expect("it starts an application");
+        let started = runtime.start_application(topology, StreamsConfig::new("test"));
+        second.send(is_refused(started)).expect("the test is there");
+        Ok(Idle)
+    };
+    builder.stream::<String, i64>("in").process(idle, &[]).to("out");
+    runtime.start_application(builder.build()?, StreamsConfig::new("test"))?.close()?;
+    assert_eq!(tells.try_iter().collect::<Vec<_>>(), [true, true], "one for each task");
     Ok(())
 }

@@ -122,8 +122,8 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// Starts an application where its last commit left it.
-    pub(super) fn start(
+    /// An application that is to [begin](Self::begin).
+    pub(super) fn new(
         topology: Topology,
         config: StreamsConfig,
         parts: &Arc<Parts>,
@@ -136,7 +136,7 @@ impl Shared {
             restarts: VecDeque::new(),
         };
         let state = parts.world.state.application(&config.application_id)?;
-        let this = Arc::new(Self {
+        Ok(Arc::new(Self {
             state,
             threads: AtomicUsize::new(config.num_stream_threads),
             topology,
@@ -149,9 +149,7 @@ impl Shared {
             seen: Mutex::default(),
             turns: Arc::default(),
             taps: Arc::default(),
-        });
-        this.begin()?;
-        Ok(this)
+        }))
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {

@@ -115,19 +115,16 @@ impl Parts {
         config: StreamsConfig,
     ) -> Result<Arc<Shared>, StreamsError> {
         let id = config.application_id.clone();
+        let shared = Shared::new(topology, config, self)?;
         let mut applications = self.applications();
         if applications.get(&id).is_some_and(|known| known.strong_count() > 0) {
             return Err(StreamsError::AlreadyRunning { application_id: id });
         }
-        // Kept before it starts, so that a second start of the same id is refused meanwhile.
-        applications.insert(id.clone(), Weak::new());
+        // Before it begins, so that a second start of the same id is refused meanwhile.
+        applications.insert(id, Arc::downgrade(&shared));
         drop(applications);
-        let started = Shared::start(topology, config, self);
-        match &started {
-            Ok(shared) => drop(self.applications().insert(id, Arc::downgrade(shared))),
-            Err(_) => self.forget(&id),
-        }
-        started
+        shared.begin().inspect_err(|error| shared.end(Err(error.clone())))?;
+        Ok(shared)
     }
 
     /// An application has ended.
