@@ -2,14 +2,17 @@
 //! others of its runtime.
 
 use headwater_core::{
-    ports::log::{Append, Commit, Log, TopicSpec},
+    ports::{
+        log::{Append, Commit, Log, TopicSpec},
+        state::StateError,
+    },
     record::{Headers, RecordSetBuilder, TopicName, TopicPartition},
 };
 use headwater_dsl::StreamsBuilder;
 use headwater_engine::{
     processor::{Context, InitContext, Processor, ProcessorError, Record},
     runtime::{
-        Application, Runtime, Stepper, StreamsConfig, StreamsError, StreamsState,
+        Application, BadRecord, Runtime, Stepper, StreamsConfig, StreamsError, StreamsState,
         UncaughtExceptionResponse::{self, Replace, StopRuntime},
     },
     topology::Topology,
@@ -20,7 +23,7 @@ use std::{
     error::Error,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
     time::Duration,
@@ -56,8 +59,12 @@ impl Run {
     }
 
     fn append(&self, key: &str) -> Outcome {
+        self.append_value(key, &1_i64.to_be_bytes())
+    }
+
+    fn append_value(&self, key: &str, value: &[u8]) -> Outcome {
         let mut records = RecordSetBuilder::default();
-        records.push(0, Some(key.as_bytes()), Some(&1_i64.to_be_bytes()), &Headers::new())?;
+        records.push(0, Some(key.as_bytes()), Some(value), &Headers::new())?;
         let records = Arc::new(records.build());
         let append = Append { partition: input(), base_offset: None, records };
         self.log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
@@ -254,22 +261,6 @@ fn an_id_runs_once_and_is_free_again_once_it_has_ended() -> Outcome {
     run.start(counting()?, other())
 }
 
-/// Does nothing.
-struct Idle;
-
-impl Processor<String, i64> for Idle {
-    type KOut = String;
-    type VOut = i64;
-
-    fn process(
-        &mut self,
-        _: Record<String, i64>,
-        _: &mut Context<'_, String, i64>,
-    ) -> Result<(), ProcessorError> {
-        Ok(())
-    }
-}
-
 #[test]
 fn an_id_that_is_being_started_is_not_started_again() -> Outcome {
     let log = Arc::new(MemoryLog::new());
@@ -279,15 +270,156 @@ fn an_id_that_is_being_started_is_not_started_again() -> Outcome {
     let (second, tells) = mpsc::channel();
     let (beside, builder) = (Arc::downgrade(&runtime), StreamsBuilder::new());
     // Called while its tasks are made.
-    let idle = move |_: &mut InitContext<'_>| {
+    let make = move |_: &mut InitContext<'_>| {
         let topology = counting().expect("it is right");
         let runtime = beside.upgrade().expect("it starts an application");
         let started = runtime.start_application(topology, StreamsConfig::new("test"));
         second.send(is_refused(started)).expect("the test is there");
-        Ok(Idle)
+        Ok(Failing { at_record: None })
     };
-    builder.stream::<String, i64>("in").process(idle, &[]).to("out");
+    builder.stream::<String, i64>("in").process(make, &[]).to("out");
     runtime.start_application(builder.build()?, StreamsConfig::new("test"))?.close()?;
     assert_eq!(tells.try_iter().collect::<Vec<_>>(), [true, true], "one for each task");
+    Ok(())
+}
+
+/// What a processor answers while it is switched on.
+type Failure = fn() -> ProcessorError;
+
+/// Fails, where it is told to: when it is made, or at a record.
+struct Failing {
+    at_record: Option<(Arc<AtomicBool>, Failure)>,
+}
+
+impl Processor<String, i64> for Failing {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        match &self.at_record {
+            Some((switch, failure)) if switch.load(Ordering::SeqCst) => Err(failure()),
+            Some(_) | None => {
+                context.forward(record);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// An application that panics at its first record, is replaced, and then meets `failure` as its tasks are made or, where
+/// there is none, in what it reads. Gives what it ended with, and how often its handler was asked.
+fn replaced(failure: Option<Failure>, is_at_record: bool) -> Outcome<(StreamsError, usize)> {
+    let mut run = Run::new()?;
+    let (panics, fails) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+    let (first, then) = (Arc::clone(&panics), Arc::clone(&fails));
+    let make = move |_: &mut InitContext<'_>| match failure {
+        Some(failure) if is_at_record => {
+            Ok(Failing { at_record: Some((Arc::clone(&then), failure)) })
+        }
+        Some(failure) if then.load(Ordering::SeqCst) => Err(failure()),
+        Some(_) | None => Ok(Failing { at_record: None }),
+    };
+    let builder = StreamsBuilder::new();
+    let stream = builder.stream::<String, i64>("in").peek(move |_, _| {
+        assert!(!first.swap(false, Ordering::SeqCst), "it is to fail");
+    });
+    stream.process(make, &[]).to("out");
+    let asks = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asks);
+    let config = StreamsConfig::new("test").with_bad_record(BadRecord::Fail);
+    let config = config.with_uncaught_exception_handler(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Replace
+    });
+    run.start(builder.build()?, config)?;
+    run.rest()?;
+    run.append("a")?;
+    run.rest()?;
+    assert!(matches!(run.of("test").state(), StreamsState::Restarting(_)));
+    fails.store(true, Ordering::SeqCst);
+    if failure.is_none() {
+        run.append_value("a", b"no number")?;
+    }
+    for _ in 0..20 {
+        run.after(Duration::from_secs(10))?;
+    }
+    let StreamsState::Error(error) = run.of("test").state() else {
+        return Err(format!("it is {:?}", run.of("test").state()).into());
+    };
+    Ok((error, asks.load(Ordering::SeqCst)))
+}
+
+#[test]
+fn no_handler_is_asked_about_bad_records_that_are_to_fail() -> Outcome {
+    let failure: Failure = || ProcessorError::record("it is bad");
+    for failure in [None, Some(failure)] {
+        let (error, asks) = replaced(failure, true)?;
+        let StreamsError::Processor { source: ProcessorError::Record { .. }, .. } = error else {
+            return Err(error.into());
+        };
+        assert_eq!(asks, 1, "about the panic before");
+    }
+    Ok(())
+}
+
+#[test]
+fn no_handler_is_asked_about_damaged_state() -> Outcome {
+    let corrupt: Failure = || {
+        let (store, detail) = ("counts".into(), "a block is unreadable".to_owned());
+        ProcessorError::State(StateError::Corrupt { store, partition: 0, detail })
+    };
+    for is_at_record in [false, true] {
+        let (error, asks) = replaced(Some(corrupt), is_at_record)?;
+        assert!(matches!(error, StreamsError::State(StateError::Corrupt { .. })), "{error:?}");
+        assert_eq!(asks, 1, "about the panic before");
+    }
+    let saved: Failure = || ProcessorError::Damaged { name: "counts".to_owned() };
+    let (error, asks) = replaced(Some(saved), false)?;
+    let StreamsError::Processor { source: ProcessorError::Damaged { .. }, .. } = error else {
+        return Err(error.into());
+    };
+    assert_eq!(asks, 1, "about the panic before");
+    Ok(())
+}
+
+#[test]
+fn a_failure_that_stays_is_given_up_after_five_restarts() -> Outcome {
+    let mut run = Run::new()?;
+    failing(&mut run, "test", Replace)?.store(true, Ordering::SeqCst);
+    run.rest()?;
+    run.append("a")?;
+    run.rest()?;
+    // 100 ms, then twice as long each time.
+    for restart in 1..=5 {
+        assert!(matches!(run.of("test").state(), StreamsState::Restarting(_)), "{restart}");
+        let delay = Duration::from_millis(100 << (restart - 1));
+        run.after(delay.saturating_sub(Duration::from_millis(1)))?;
+        assert_eq!(run.of("test").metrics().restarts, restart, "its moment has not come");
+        run.after(Duration::from_millis(1))?;
+        assert_eq!(run.of("test").metrics().restarts, (restart + 1).min(5), "it fails again");
+    }
+    assert!(matches!(run.of("test").state(), StreamsState::Error(StreamsError::Panicked { .. })));
+    Ok(())
+}
+
+#[test]
+fn restarts_longer_than_ten_minutes_ago_do_not_count() -> Outcome {
+    let mut run = Run::new()?;
+    let fails = failing(&mut run, "test", Replace)?;
+    for restart in 1..=20 {
+        run.rest()?;
+        fails.store(true, Ordering::SeqCst);
+        run.append("a")?;
+        run.rest()?;
+        assert!(matches!(run.of("test").state(), StreamsState::Restarting(_)), "{restart}");
+        fails.store(false, Ordering::SeqCst);
+        // At the sixth the first is ten minutes ago.
+        run.after(Duration::from_secs(120))?;
+        assert!(matches!(run.of("test").state(), StreamsState::Running), "{restart}");
+    }
     Ok(())
 }

@@ -79,7 +79,7 @@ impl EpochCommit {
                 around
                     .exchange
                     .commit(topic, *partition, taken, &mut this.log.appends)
-                    .map_err(|source| StreamsError::Processor { task: part.task, source })?;
+                    .map_err(|source| StreamsError::of_task(part.task, source))?;
             }
             changes.into_iter().for_each(|change| this.add_change(change));
             this.log.offsets.extend(offsets.into_iter().map(|(partition, offset)| GroupOffset {

@@ -1,8 +1,7 @@
 //! How an application runs.
 
 use super::error::StreamsError;
-use crate::processor::ProcessorError;
-use headwater_core::{dead_letter::BadRecord, memory::MemoryBudget, ports::state::StateErrorKind};
+use headwater_core::{dead_letter::BadRecord, memory::MemoryBudget};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// What a failure may do to results.
@@ -51,16 +50,11 @@ impl fmt::Debug for UncaughtExceptionHandler {
 }
 
 impl UncaughtExceptionHandler {
-    /// What to do about `error`. What a restart meets again (a bad record under [`BadRecord::Fail`], damaged state) is not
-    /// asked about: it stops the application.
+    /// What to do about `error`. What a restart [meets again](StreamsError::returns) is not asked about: it stops the
+    /// application.
     pub(super) fn response(&self, error: &StreamsError) -> UncaughtExceptionResponse {
-        let returns = if let StreamsError::Processor { source, .. } = error {
-            matches!(source, ProcessorError::Record { .. })
-        } else {
-            matches!(error, StreamsError::State(error) if error.kind() != StateErrorKind::Failed)
-        };
         match &self.0 {
-            Some(decide) if !returns => decide(error),
+            Some(decide) if !error.returns() => decide(error),
             Some(_) | None => UncaughtExceptionResponse::StopApplication,
         }
     }
@@ -196,7 +190,8 @@ impl StreamsConfig {
         self
     }
 
-    /// Has `decide` say what becomes of the application after a failure or a panic.
+    /// Has `decide` say what becomes of the application after a failure or a panic. It is not asked about what a restart
+    /// would meet again: a bad record under [`BadRecord::Fail`] and damaged state stop the application.
     ///
     /// ```
     /// use headwater_engine::runtime::{StreamsConfig, UncaughtExceptionResponse};

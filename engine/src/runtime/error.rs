@@ -5,7 +5,10 @@ use crate::{
     topology::{TaskId, TopologyError},
 };
 use headwater_core::{
-    ports::{log::LogError, state::StateError},
+    ports::{
+        log::LogError,
+        state::{StateError, StateErrorKind},
+    },
     record::{InvalidTopicName, SetFull, TopicName},
 };
 use std::{sync::Arc, time::Duration};
@@ -118,4 +121,30 @@ pub enum StreamsError {
         /// How long it was waited for.
         waited: Duration,
     },
+}
+
+impl StreamsError {
+    /// What became of `task`: what its state says is the state's error, wherever it was met.
+    pub(super) fn of_task(task: TaskId, source: ProcessorError) -> Self {
+        if let ProcessorError::State(error) = source {
+            Self::State(error)
+        } else {
+            Self::Processor { task, source }
+        }
+    }
+
+    /// Whether a restart meets it again: a bad record that is to fail, and state that is damaged or another's.
+    pub(super) fn returns(&self) -> bool {
+        if let Self::State(error) = self {
+            return error.kind() != StateErrorKind::Failed;
+        }
+        matches!(
+            self,
+            Self::StateAhead { .. }
+                | Self::Processor {
+                    source: ProcessorError::Record { .. } | ProcessorError::Damaged { .. },
+                    ..
+                }
+        )
+    }
 }

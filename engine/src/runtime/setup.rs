@@ -294,6 +294,6 @@ fn make_task(
     if let Some(error) = unread {
         return Err(StreamsError::Log(error));
     }
-    let task = made.map_err(|source| StreamsError::Processor { task: id, source })?;
+    let task = made.map_err(|source| StreamsError::of_task(id, source))?;
     Ok((task, replayed))
 }

@@ -61,13 +61,7 @@ pub(super) struct TaskGroup {
 }
 
 fn failed(task: TaskId) -> impl Fn(ProcessorError) -> StreamsError {
-    move |source| {
-        if let ProcessorError::State(error) = source {
-            StreamsError::State(error)
-        } else {
-            StreamsError::Processor { task, source }
-        }
-    }
+    move |source| StreamsError::of_task(task, source)
 }
 
 impl TaskGroup {
