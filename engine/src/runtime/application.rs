@@ -172,9 +172,9 @@ impl Shared {
         let Ready { blueprint, around, held, owner, tasks, restored, state } =
             prepare(self.topology.clone(), &self.config, &world, &self.taps, held)?;
         self.seen().begin(&tasks, restored);
-        let changes = self.parts.changes();
+        let changes = self.parts.workers.changes();
         let width = self.threads.load(Ordering::Acquire).clamp(1, tasks.len().max(1));
-        let members = self.parts.members(width);
+        let members = self.parts.workers.seats(width);
         held.watch.wake(members.first().map(|seat| (Arc::clone(&seat.mailbox), seat.id)));
         let levels = blueprint.plan.subs.iter().map(|sub| sub.level + 1).max().unwrap_or(1);
         let pace = Pace {
@@ -215,7 +215,7 @@ impl Shared {
         drop(current);
         self.changed.notify_all();
         assign(&incarnation, tasks);
-        if self.parts.changes() != changes {
+        if self.parts.workers.changes() != changes {
             // Workers came or went before anybody could tell it.
             self.rebalance();
         }
@@ -302,7 +302,7 @@ impl Shared {
     pub(super) fn rebalance(&self) {
         let current = self.current();
         if let Life::Running(incarnation) = &current.life {
-            let threads = self.threads.load(Ordering::Acquire).min(self.parts.mailboxes().len());
+            let threads = self.threads.load(Ordering::Acquire).min(self.parts.workers.count());
             let is_uneven = incarnation.members.len() != threads.clamp(1, incarnation.tasks.max(1));
             let is_leaving = incarnation.members.iter().any(|seat| seat.mailbox.is_retired());
             if is_uneven || is_leaving {

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Names a participant of a runtime.
-pub(super) type ParticipantId = u64;
+pub(super) type ParticipantId = usize;
 
 #[derive(Default)]
 struct Inner {

@@ -5,7 +5,7 @@
 //! | `threads` | threads around the state machines below, and nothing else |
 //! | `application` | an application's handle, and what becomes of it over its incarnations |
 //! | `incarnation` | an application from one claim on: what is lost when it resumes from its last commit |
-//! | `worker`, `mailbox` | gives participants their turns; what wakes them |
+//! | `workers`, `worker`, `mailbox` | which workers there are; gives participants their turns; what wakes them |
 //! | `participant` | the tasks of one application that one worker holds, and how they go through rounds |
 //! | `rounds` | what participants, committer and handle share: when a commit is wanted, where its round is, how it ends |
 //! | `committer`, `assemble` | the commit of a round, handed to the log and published to the state |
@@ -48,6 +48,7 @@ mod supervisor;
 mod task_group;
 mod threads;
 mod worker;
+mod workers;
 
 pub use application::{Application, Lag, StreamsState};
 pub use config::{

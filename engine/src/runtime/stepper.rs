@@ -39,7 +39,7 @@ impl fmt::Debug for Stepper {
 impl Drop for Stepper {
     fn drop(&mut self) {
         let now = self.parts.world.clock.elapsed();
-        self.parts.mailboxes().iter().for_each(|mailbox| mailbox.stop());
+        self.parts.workers.mailboxes().iter().for_each(|mailbox| mailbox.stop());
         for worker in &mut self.workers {
             worker.poll(now);
         }
@@ -61,7 +61,7 @@ impl Stepper {
         let RuntimeConfig { threads, memory } = config.into();
         let parts = Arc::new(Parts::new(World::new(log, state, clock, memory), threads));
         let workers: Vec<_> =
-            parts.mailboxes().iter().map(|it| Worker::new(Arc::clone(it))).collect();
+            parts.workers.mailboxes().iter().map(|it| Worker::new(Arc::clone(it))).collect();
         let committer = Committer::new(Arc::clone(&parts.commits));
         let waits = vec![Wait::Ready; workers.len() + 2];
         Self { parts, workers, committer, waits }
@@ -94,7 +94,7 @@ impl Stepper {
     /// Whether an actor's thread would run now: it has more to do, its moment has come, or it was woken.
     #[must_use]
     pub fn is_awake(&self, actor: usize) -> bool {
-        let is_woken = match self.parts.mailboxes().get(actor) {
+        let is_woken = match self.parts.workers.mailboxes().get(actor) {
             Some(mailbox) => mailbox.has_mail(),
             None if actor == self.workers.len() => self.parts.commits.has_work(),
             None => self.parts.restarts.is_woken(),

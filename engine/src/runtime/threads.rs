@@ -5,10 +5,11 @@ use super::{
     committer::{CommitQueue, Committer},
     config::{RuntimeConfig, StreamsConfig},
     error::StreamsError,
-    mailbox::{Mailbox, Seat},
+    mailbox::Mailbox,
     setup::World,
     supervisor::RestartQueue,
     worker::{Wait, Worker},
+    workers::Workers,
 };
 use crate::topology::Topology;
 use headwater_core::{
@@ -17,10 +18,7 @@ use headwater_core::{
 };
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread::{Builder, JoinHandle},
     time::Duration,
 };
@@ -31,10 +29,7 @@ pub(super) struct Parts {
     pub(super) world: World,
     pub(super) commits: Arc<CommitQueue>,
     pub(super) restarts: Arc<RestartQueue>,
-    mailboxes: Mutex<Vec<Arc<Mailbox>>>,
-    /// How often workers were added or removed.
-    changes: AtomicU64,
-    next_id: AtomicU64,
+    pub(super) workers: Workers,
     applications: Mutex<BTreeMap<String, Weak<Shared>>>,
 }
 
@@ -44,62 +39,13 @@ impl Parts {
             world,
             commits: Arc::default(),
             restarts: Arc::default(),
-            mailboxes: Mutex::new((0..workers.max(1)).map(|_| Arc::default()).collect()),
-            changes: AtomicU64::new(0),
-            next_id: AtomicU64::new(0),
+            workers: Workers::new(workers),
             applications: Mutex::default(),
         }
     }
 
-    /// Places for `width` participants, one a worker at most, beginning where the last application ended.
-    pub(super) fn members(&self, width: usize) -> Vec<Seat> {
-        // Held meanwhile, so that no worker retires in between.
-        let mailboxes = self.workers();
-        let width = width.min(mailboxes.len());
-        let member = |_| {
-            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-            let place = usize::try_from(id).unwrap_or(0) % mailboxes.len();
-            Some(Seat::new(mailboxes.get(place)?, id))
-        };
-        (0..width).filter_map(member).collect()
-    }
-
-    fn workers(&self) -> MutexGuard<'_, Vec<Arc<Mailbox>>> {
-        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
-        self.workers().clone()
-    }
-
-    /// A count that moves whenever workers are added or removed.
-    pub(super) fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
-    }
-
-    /// Adds a worker.
-    fn add_worker(&self) -> Arc<Mailbox> {
-        let mailbox = Arc::default();
-        self.workers().push(Arc::clone(&mailbox));
-        self.rebalance();
-        mailbox
-    }
-
-    /// Has the worker that was added last end once its participants are elsewhere; false if it is the only one.
-    fn remove_worker(&self) -> bool {
-        let mut workers = self.workers();
-        if workers.len() < 2 {
-            return false;
-        }
-        workers.pop().into_iter().for_each(|mailbox| mailbox.retire());
-        drop(workers);
-        self.rebalance();
-        true
-    }
-
     /// Has each application whose tasks lie elsewhere than they would now deal them anew.
     fn rebalance(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
         let running: Vec<_> = self.applications().values().filter_map(Weak::upgrade).collect();
         running.iter().for_each(|application| application.rebalance());
     }
@@ -175,7 +121,7 @@ impl Runtime {
         let (restarts, clock) =
             (Arc::clone(&this.parts.restarts), Arc::clone(&this.parts.world.clock));
         this.spawn("supervisor".to_owned(), move || supervise(&restarts, &*clock))?;
-        for mailbox in this.parts.mailboxes() {
+        for mailbox in this.parts.workers.mailboxes() {
             this.start_worker(mailbox)?;
         }
         Ok(this)
@@ -192,19 +138,23 @@ impl Runtime {
     ///
     /// [`StreamsError::Thread`] if the system gives none.
     pub fn add_stream_thread(&self) -> Result<(), StreamsError> {
-        self.start_worker(self.parts.add_worker())
+        self.parts.workers.add(|mailbox| self.start_worker(mailbox))?;
+        self.parts.rebalance();
+        Ok(())
     }
 
     /// Removes a thread: it ends once the tasks that it ran are elsewhere, each application's after a commit. False if it is
     /// the only one.
     pub fn remove_stream_thread(&self) -> bool {
-        self.parts.remove_worker()
+        let is_removed = self.parts.workers.remove();
+        self.parts.rebalance();
+        is_removed
     }
 
     /// Counts the threads that tasks run on.
     #[must_use]
     pub fn stream_threads(&self) -> usize {
-        self.parts.workers().len()
+        self.parts.workers.count()
     }
 
     fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StreamsError> {
@@ -234,7 +184,7 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         self.parts.stop_all(&StreamsError::NotRunning);
         self.parts.restarts.stop();
-        self.parts.mailboxes().iter().for_each(|mailbox| mailbox.stop());
+        self.parts.workers.mailboxes().iter().for_each(|mailbox| mailbox.stop());
         self.parts.commits.stop();
         let threads =
             std::mem::take(self.threads.get_mut().unwrap_or_else(PoisonError::into_inner));
