@@ -8,6 +8,7 @@
 //! - Nothing is published before the log has said that it is durable.
 
 use super::{assemble::EpochCommit, error::StreamsError, incarnation::Incarnation, worker::Wait};
+use crate::broken::broken;
 use hashbrown::HashSet;
 use headwater_core::ports::log::{Commit, CommitOutcome};
 use std::{
@@ -163,22 +164,24 @@ impl Committer {
     /// Publishes the first commit that is answered and has none of its application before it; false if there is none.
     fn publish_first_answered(&mut self) -> bool {
         let mut waiting: HashSet<*const Incarnation> = HashSet::new();
-        for place in 0..self.pending.len() {
-            let Some(pending) = self.pending.get(place) else { return false };
+        let first = self.pending.iter().enumerate().find_map(|(place, pending)| {
             let of = Arc::as_ptr(&pending.incarnation);
             if waiting.contains(&of) {
-                continue;
+                return None;
             }
             // An answer is taken under one lock or left alone: another thread may leave it at any moment.
-            let Some(outcome) = pending.take_answer() else {
+            let outcome = pending.take_answer();
+            if outcome.is_none() {
                 waiting.insert(of);
-                continue;
-            };
-            let Some(pending) = self.pending.remove(place) else { return false };
-            answered(pending, outcome);
-            return true;
+            }
+            Some((place, outcome?))
+        });
+        let Some((place, outcome)) = first else { return false };
+        match self.pending.remove(place) {
+            Some(pending) => answered(pending, outcome),
+            None => broken("a commit is pending until its answer is taken"),
         }
-        false
+        true
     }
 }
 

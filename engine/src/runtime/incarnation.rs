@@ -13,7 +13,10 @@ use super::{
     setup::{World, external_inputs, repartition_inputs},
     task_group::{Surroundings, TaskGroup, TaskPart},
 };
-use crate::task::{Blueprint, Task};
+use crate::{
+    broken::broken,
+    task::{Blueprint, Task},
+};
 use headwater_core::{
     memory::Share,
     ports::{
@@ -92,11 +95,22 @@ impl Incarnation {
         self.members.iter().for_each(Seat::wake);
     }
 
+    /// The participant that holds the tasks of a partition, by number: what one sub-topology sends the next tends to stay
+    /// on its worker.
+    fn owner_of(&self, partition: u32) -> usize {
+        partition as usize % self.members.len().max(1)
+    }
+
+    fn seat_of(&self, partition: u32) -> &Seat {
+        match self.members.get(self.owner_of(partition)) {
+            Some(seat) => seat,
+            None => broken("an application has a participant"),
+        }
+    }
+
     /// Wakes the participant that holds the tasks of a partition.
     pub(super) fn wake_owner(&self, partition: u32) {
-        if let Some(seat) = self.members.get(partition as usize % self.members.len().max(1)) {
-            seat.wake();
-        }
+        self.seat_of(partition).wake();
     }
 
     pub(super) fn hand_in(self: &Arc<Self>, handed: Handed) {
@@ -200,8 +214,7 @@ pub(super) fn subscribe(incarnation: &Incarnation) -> Result<(), StreamsError> {
         inputs.extend(repartition_inputs(&incarnation.blueprint));
     }
     for partition in inputs {
-        let place = partition.partition as usize % incarnation.members.len().max(1);
-        let Some(seat) = incarnation.members.get(place) else { continue };
+        let seat = incarnation.seat_of(partition.partition);
         let (mailbox, id) = (Arc::clone(&seat.mailbox), seat.id);
         let waker: Waker = Arc::new(move || mailbox.wake(id));
         subscriptions.push(incarnation.world.log.subscribe(&partition, waker)?);
@@ -210,13 +223,13 @@ pub(super) fn subscribe(incarnation: &Incarnation) -> Result<(), StreamsError> {
     Ok(())
 }
 
-/// Gives each member its tasks: by partition, so that what one sub-topology sends the next tends to stay on its worker.
+/// Gives each member its tasks.
 pub(super) fn assign(incarnation: &Arc<Incarnation>, tasks: Vec<Task>) {
     let mut groups: Vec<Vec<Task>> = incarnation.members.iter().map(|_| Vec::new()).collect();
-    let width = groups.len().max(1);
     for task in tasks {
-        if let Some(group) = groups.get_mut(task.id.partition as usize % width) {
-            group.push(task);
+        match groups.get_mut(incarnation.owner_of(task.id.partition)) {
+            Some(group) => group.push(task),
+            None => broken("an application has a participant"),
         }
     }
     for (seat, group) in incarnation.members.iter().zip(groups) {

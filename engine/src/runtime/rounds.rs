@@ -21,6 +21,7 @@
 //! - The application has ended only when no participant is left and the outcome of each commit handed in is known.
 
 use super::{error::StreamsError, task_group::TaskPart};
+use crate::broken::broken;
 use headwater_core::time::Clock;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -81,6 +82,10 @@ struct Inner {
     pending: usize,
     last_commit: Duration,
     published: u64,
+}
+
+fn one_less(count: usize) -> usize {
+    count.checked_sub(1).unwrap_or_else(|| broken("what is counted out was counted in"))
 }
 
 impl Inner {
@@ -216,7 +221,7 @@ impl Rounds {
         let mut inner = self.lock();
         let count = |now: bool, before: bool, count: &mut usize| match (before, now) {
             (false, true) => *count += 1,
-            (true, false) => *count = count.saturating_sub(1),
+            (true, false) => *count = one_less(*count),
             (true, true) | (false, false) => {}
         };
         count(!turn.has_run, !before.has_run, &mut inner.idle);
@@ -294,7 +299,7 @@ impl Rounds {
     /// The outcome of a commit is known: `published`, if it is durable and can be read from the state.
     pub(super) fn answered(&self, published: Option<u64>) {
         let mut inner = self.lock();
-        inner.pending = inner.pending.saturating_sub(1);
+        inner.pending = one_less(inner.pending);
         inner.published = published.unwrap_or(inner.published);
     }
 }

@@ -10,6 +10,7 @@ use super::{
     task_group::Surroundings,
 };
 use crate::{
+    broken::broken,
     task::{Blueprint, Instruments, Positions, Taps, Task},
     topology::{Plan, TaskId, Topic, Topology, TopologyError, sources},
 };
@@ -62,9 +63,11 @@ impl World {
 pub(super) fn external_inputs(blueprint: &Blueprint) -> Vec<TopicPartition> {
     let mut inputs = Vec::new();
     for topic in blueprint.plan.subs.iter().flat_map(|sub| sources(&blueprint.topology, sub)) {
-        if let (Topic::External(name), Some(count)) = (topic, blueprint.partitions.get(topic)) {
-            inputs.extend((0..*count).map(|number| TopicPartition::new(name.clone(), number)));
-        }
+        let Topic::External(name) = topic else { continue };
+        let Some(count) = blueprint.partitions.get(topic) else {
+            broken("a plan has counted the partitions of each topic that it reads")
+        };
+        inputs.extend((0..*count).map(|number| TopicPartition::new(name.clone(), number)));
     }
     inputs.sort();
     inputs.dedup();
@@ -122,8 +125,11 @@ pub(super) fn prepare(
         let (group, held, all) = (Arc::clone(&owner.group), ids.len(), all.len());
         return Err(StreamsError::PartialAssignment { group, held, all });
     }
-    let level = |id: &TaskId| blueprint.plan.subs.get(id.sub as usize).map(|sub| sub.level);
-    let waiting = ids.iter().filter(|id| level(id) == Some(0) && repartitions(id));
+    let reads_input_alone = |id: &TaskId| match blueprint.plan.subs.get(id.sub as usize) {
+        Some(sub) => sub.level == 0,
+        None => broken("a task's sub-topology is one of its plan"),
+    };
+    let waiting = ids.iter().filter(|id| reads_input_alone(id) && repartitions(id));
     waiting.for_each(|id| exchange.add_writer(*id));
     let inputs = external_inputs(&blueprint).into_iter().filter(|input| held.may_read(input));
     let feeds = inputs.map(|input| (world.feeds.of(&input), input));

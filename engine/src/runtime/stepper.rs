@@ -10,7 +10,7 @@ use super::{
     threads::Parts,
     worker::{Wait, Worker},
 };
-use crate::topology::Topology;
+use crate::{broken::broken, topology::Topology};
 use headwater_core::{
     ports::{log::Log, state::State},
     time::Clock,
@@ -113,7 +113,7 @@ impl Stepper {
         moments.min()
     }
 
-    /// Steps an actor once. True if it wants another step at once, whatever happens elsewhere.
+    /// Steps an actor, whose number is below [`actors`](Self::actors), once. True if it wants another step at once, whatever happens elsewhere.
     pub fn step(&mut self, actor: usize) -> bool {
         let now = self.parts.world.clock.elapsed();
         let workers = self.workers.len();
@@ -122,8 +122,9 @@ impl Stepper {
             None if actor == workers => self.committer.poll(),
             None => self.parts.restarts.poll(now),
         };
-        if let Some(last) = self.waits.get_mut(actor) {
-            *last = wait;
+        match self.waits.get_mut(actor) {
+            Some(last) => *last = wait,
+            None => broken("an actor's number is below their count"),
         }
         wait.is_over(now)
     }

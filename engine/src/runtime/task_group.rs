@@ -50,6 +50,10 @@ pub(super) struct Surroundings {
     pub(super) shares: TaskShares,
 }
 
+/// Where in its group a task lies.
+#[derive(Debug, Clone, Copy)]
+struct TaskIndex(usize);
+
 /// Some of an application's tasks, driven one after the other.
 pub(super) struct TaskGroup {
     pub(super) tasks: Vec<Task>,
@@ -70,13 +74,24 @@ impl TaskGroup {
         Self { tasks, around, epoch, sent_to: BTreeSet::new() }
     }
 
+    fn indexes(&self) -> impl Iterator<Item = TaskIndex> + use<> {
+        (0..self.tasks.len()).map(TaskIndex)
+    }
+
+    fn task(&mut self, index: TaskIndex) -> &mut Task {
+        match self.tasks.get_mut(index.0) {
+            Some(task) => task,
+            None => broken("a task's index is that of a task of its group"),
+        }
+    }
+
     /// Gives every task a turn; true if any took records. Readers of repartition topics take what has been sent to them
     /// while it is still in the processor's caches: each writer sends them some in its turn.
     pub(super) fn pump(&mut self) -> Result<bool, StreamsError> {
         let mut ran = false;
-        for index in 0..self.tasks.len() {
+        for index in self.indexes() {
             ran |= self.turn(index, Inputs::All)?;
-            if self.tasks.get(index).is_some_and(|task| task.level > 0) {
+            if self.task(index).level > 0 {
                 ran |= self.read_on(index)?;
             }
         }
@@ -84,16 +99,14 @@ impl TaskGroup {
     }
 
     /// Has a reader take what else was sent to it; true if there was anything.
-    fn read_on(&mut self, index: usize) -> Result<bool, StreamsError> {
-        let seen = |this: &Self| {
-            this.tasks.get(index).map_or((0, 0), |task| (task.records, task.uncommitted_bytes()))
-        };
-        let (rows_before, bytes_before) = seen(self);
+    fn read_on(&mut self, index: TaskIndex) -> Result<bool, StreamsError> {
+        let task = self.task(index);
+        let (rows_before, bytes_before) = (task.records, task.uncommitted_bytes());
         for step in 0..READER_STEPS_MAX {
-            let (rows, bytes) = seen(self);
-            let is_enough = rows - rows_before >= READER_ROWS_MAX
-                || bytes.saturating_sub(bytes_before) >= READER_BYTES_MAX
-                || self.tasks.get(index).is_none_or(Task::commit_requested);
+            let task = self.task(index);
+            let is_enough = task.records - rows_before >= READER_ROWS_MAX
+                || task.uncommitted_bytes().saturating_sub(bytes_before) >= READER_BYTES_MAX
+                || task.commit_requested();
             if is_enough || !self.turn(index, Inputs::Exchange)? {
                 return Ok(step > 0);
             }
@@ -104,32 +117,34 @@ impl TaskGroup {
     /// One step of each task; true if any took records.
     pub(super) fn step(&mut self) -> Result<bool, StreamsError> {
         let mut ran = false;
-        for index in 0..self.tasks.len() {
+        for index in self.indexes() {
             ran |= self.turn(index, Inputs::All)?;
         }
         Ok(ran)
     }
 
     /// One step of a task.
-    fn turn(&mut self, index: usize, inputs: Inputs) -> Result<bool, StreamsError> {
+    fn turn(&mut self, index: TaskIndex, inputs: Inputs) -> Result<bool, StreamsError> {
         let around = Arc::clone(&self.around);
-        let Some(task) = self.tasks.get_mut(index) else { return Ok(false) };
+        let epoch = self.epoch;
+        let task = self.task(index);
         // Readers go on while the exchange is full, so that it empties.
         let share = || around.shares.share(Share::Exchange);
         if task.level == 0 && around.exchange.is_full_for(task.id, share()) {
             return Ok(false);
         }
-        fetch(task, &around, inputs, self.epoch)?;
+        fetch(task, &around, inputs, epoch)?;
         let step = task.step(Now::on(&*around.clock)).map_err(failed(task.id))?;
         self.pass_on(index)?;
         Ok(step == Step::Ran)
     }
 
     /// Hands what a task sends to the exchange.
-    fn pass_on(&mut self, index: usize) -> Result<(), StreamsError> {
-        let Some(task) = self.tasks.get_mut(index) else { return Ok(()) };
-        for (topic, partition, records) in task.sends().map_err(failed(task.id))? {
-            self.around.exchange.send(task.id, (&topic, partition), records, self.epoch);
+    fn pass_on(&mut self, index: TaskIndex) -> Result<(), StreamsError> {
+        let task = self.task(index);
+        let id = task.id;
+        for (topic, partition, records) in task.sends().map_err(failed(id))? {
+            self.around.exchange.send(id, (&topic, partition), records, self.epoch);
             self.sent_to.insert(partition);
         }
         Ok(())
@@ -145,27 +160,25 @@ impl TaskGroup {
 
     /// Takes the records on their way to the tasks of `level` and has those tasks forward what they hold back.
     pub(super) fn flush_level(&mut self, level: usize) -> Result<(), StreamsError> {
-        for index in 0..self.tasks.len() {
-            if self.tasks.get(index).is_none_or(|task| task.level != level) {
+        for index in self.indexes() {
+            if self.task(index).level != level {
                 continue;
             }
             if level > 0 && !self.around.exchange.is_through_topic() {
                 self.drain(index)?;
             }
-            if let Some(task) = self.tasks.get_mut(index) {
-                task.flush().map_err(failed(task.id))?;
-            }
+            let task = self.task(index);
+            task.flush().map_err(failed(task.id))?;
             self.pass_on(index)?;
         }
         Ok(())
     }
 
     /// Takes what is on its way to a task, up to a bound.
-    fn drain(&mut self, index: usize) -> Result<(), StreamsError> {
-        let rows =
-            |this: &Self| this.tasks.get(index).map_or(0, |task| task.records + task.forwarded);
-        let bound = rows(self) + DRAIN_RECORDS_MAX;
-        while rows(self) < bound && self.turn(index, Inputs::Exchange)? {}
+    fn drain(&mut self, index: TaskIndex) -> Result<(), StreamsError> {
+        let rows = |task: &Task| task.records + task.forwarded;
+        let bound = rows(self.task(index)) + DRAIN_RECORDS_MAX;
+        while rows(self.task(index)) < bound && self.turn(index, Inputs::Exchange)? {}
         Ok(())
     }
 
@@ -184,8 +197,8 @@ impl TaskGroup {
     /// Tells tasks whose input is complete; true once all have been told.
     pub(super) fn finish(&mut self) -> Result<bool, StreamsError> {
         let mut all = true;
-        for index in 0..self.tasks.len() {
-            let Some(task) = self.tasks.get_mut(index) else { continue };
+        for index in self.indexes() {
+            let task = self.task(index);
             all &= task.finish().map_err(failed(task.id))?;
             self.pass_on(index)?;
         }

@@ -10,6 +10,7 @@ use super::{
     mailbox::{Mail, Mailbox, ParticipantId},
     participant::{Participant, Rest},
 };
+use crate::broken::broken;
 use hashbrown::{HashMap, HashSet};
 use std::{
     collections::BTreeSet,
@@ -89,6 +90,7 @@ impl Worker {
     }
 
     fn turn(&mut self, id: ParticipantId, now: Duration) {
+        // It may have been woken once more before it left.
         let Some(member) = self.members.get_mut(&id) else { return };
         if let Some(moment) = member.timer.take() {
             self.timers.remove(&(moment, id));
@@ -119,8 +121,9 @@ impl Worker {
     }
 
     fn drop_member(&mut self, id: ParticipantId) {
-        if let Some(Member { participant, .. }) = self.members.remove(&id) {
-            participant.leave();
+        match self.members.remove(&id) {
+            Some(Member { participant, .. }) => participant.leave(),
+            None => broken("a participant that had a turn is a member"),
         }
     }
 }
