@@ -15,7 +15,7 @@ use headwater_engine::{
         Application, BadRecord, Runtime, Stepper, StreamsConfig, StreamsError, StreamsState,
         UncaughtExceptionResponse::{self, Replace, StopRuntime},
     },
-    topology::Topology,
+    topology::{Topology, TopologyError},
 };
 use headwater_testkit::{ManualClock, MemoryLog, MemoryState};
 use std::{
@@ -280,6 +280,22 @@ fn an_id_that_is_being_started_is_not_started_again() -> Outcome {
     builder.stream::<String, i64>("in").process(make, &[]).to("out");
     runtime.start_application(builder.build()?, StreamsConfig::new("test"))?.close()?;
     assert_eq!(tells.try_iter().collect::<Vec<_>>(), [true, true], "one for each task");
+    Ok(())
+}
+
+#[test]
+fn a_name_that_makes_too_long_a_topic_is_refused_at_the_start() -> Outcome {
+    // `test-` and `-changelog` make 15 characters of at most 249, `test-` and `-repartition` 17.
+    for store in [235, 233].map(|length| "x".repeat(length)) {
+        let run = Run::new()?;
+        let builder = StreamsBuilder::new();
+        let grouped = builder.stream::<String, i64>("in").group_by(|key, _| key.clone());
+        grouped.count(&*store).to_stream().drop_null_values().to("out");
+        let started = run.stepper.start_application(builder.build()?, StreamsConfig::new("test"));
+        let Err(StreamsError::Topology(TopologyError::TopicName(_))) = started else {
+            return Err(format!("{store}: {started:?}").into());
+        };
+    }
     Ok(())
 }
 

@@ -102,9 +102,9 @@ pub(super) fn prepare(
     taps: &Arc<Taps>,
     held: Option<Held>,
 ) -> Result<Ready, StreamsError> {
-    // Internal names are made from the id; checking it with the longest suffix checks them all.
     TopicName::new(format!("{}-dead-letters", config.application_id))?;
     let blueprint = Arc::new(plan(topology, config, &*world.log)?);
+    blueprint.check_names().map_err(TopologyError::from)?;
     create_topics(&blueprint, config, &*world.log)?;
     let claim = || world.log.claim(&config.application_id, &input_topics(&blueprint));
     let mut held = held.map_or_else(|| claim().map(Held::new), Ok)?;
@@ -196,7 +196,6 @@ fn create_topics(
     for sub in &blueprint.plan.subs {
         for store in blueprint.stores(sub) {
             let name = blueprint.changelog_name(&store.spec().name);
-            TopicName::new(name.as_str()).map_err(TopologyError::from)?;
             let (partitions, cleanup) = (blueprint.width(sub), Cleanup::Compact);
             specs.push(TopicSpec { name, partitions, durability, cleanup });
         }

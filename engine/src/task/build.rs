@@ -18,7 +18,7 @@ use headwater_core::{
         log::Offsets,
         state::{Shard, StateError, StoreSpec},
     },
-    record::{Timestamp, TopicName, TopicPartition},
+    record::{InvalidTopicName, Timestamp, TopicName, TopicPartition},
     time::Clock,
 };
 use std::{
@@ -124,8 +124,22 @@ impl Blueprint {
     }
 
     fn internal(&self, name: &str) -> TopicName {
-        TopicName::new(format!("{}-{name}", self.application_id))
-            .expect("application id and names were checked at start")
+        let name = TopicName::new(format!("{}-{name}", self.application_id));
+        name.unwrap_or_else(|_| broken("internal names were checked at the start"))
+    }
+
+    /// Checks that each name makes those of its internal topics: with the application's id it may be too long.
+    pub(crate) fn check_names(&self) -> Result<(), InvalidTopicName> {
+        let stores = self.plan.subs.iter().flat_map(|sub| self.stores(sub));
+        let changelogs = stores.map(|store| format!("{}-changelog", store.spec().name));
+        let topics = self.partitions.keys().filter_map(|topic| match topic {
+            Topic::Repartition(name) => Some(format!("{name}-repartition")),
+            Topic::External(_) => None,
+        });
+        let mut names = changelogs.chain(topics);
+        names.try_for_each(|name| {
+            TopicName::new(format!("{}-{name}", self.application_id)).map(drop)
+        })
     }
 
     /// Makes a task: its graph, its stores as they were last committed, its inputs where they were last committed.
