@@ -14,6 +14,7 @@ use super::{
     key_bytes::{Hashed, KeyBytes},
     updates::{Taken, Updates},
 };
+use crate::broken::broken;
 use hashbrown::HashTable;
 use headwater_core::{
     ports::state::KeyRange,
@@ -232,9 +233,10 @@ impl<V> Cache<V> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1)
-                .expect("a task caches fewer than 2^32 entries: its memory is bounded")
+                .unwrap_or_else(|_| broken("a task caches fewer than 2^32 entries"))
         });
-        let place = self.slots.get_mut(slot as usize).expect("a free slot is one of the slots");
+        let place = self.slots.get_mut(slot as usize);
+        let place = place.unwrap_or_else(|| broken("a free slot is one of the slots"));
         let entry = place.insert(Entry::EMPTY);
         entry.key.set(bytes);
         self.heap_bytes += entry.key.heap_bytes();
@@ -282,7 +284,8 @@ impl<V> Cache<V> {
 
     fn occupied(&mut self, slot: u32) -> &mut Entry<V> {
         let entry = self.slots.get_mut(slot as usize).and_then(Option::as_mut);
-        entry.expect("a slot is asked for right after it was found, and nothing is evicted between")
+        // It is asked for right after it was found, and nothing is evicted between.
+        entry.unwrap_or_else(|| broken("a slot that was found is occupied"))
     }
 
     /// Keeps the headers of the record that changed the entry in `slot` last until the next flush.

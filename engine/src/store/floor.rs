@@ -4,6 +4,7 @@
 //! Its key is shorter than any key of a store that expires, and always the same, so that compaction keeps the newest; its
 //! header tells it from the record of a store that may have such a key.
 
+use crate::broken::broken;
 use headwater_core::record::{Headers, RecordRef, RecordSet, RecordSetBuilder};
 
 const HEADER: &str = "__headwater.floor";
@@ -13,9 +14,9 @@ const KEY: &[u8] = b"floor";
 pub(crate) fn write(floor: &[u8]) -> RecordSet {
     let (mut records, mut headers) = (RecordSetBuilder::default(), Headers::new());
     headers.add(HEADER, None);
-    records
-        .push(0, Some(KEY), Some(floor), &headers)
-        .expect("a set takes a first record of a few bytes");
+    if records.push(0, Some(KEY), Some(floor), &headers).is_err() {
+        broken("a set takes a first record of a few bytes")
+    }
     records.build()
 }
 
@@ -35,7 +36,9 @@ pub(crate) fn part(records: RecordSet) -> (RecordSet, Option<Vec<u8>>) {
     let mut entries = RecordSetBuilder::default();
     for record in records.iter().filter(|record| read(record).is_none()) {
         let pushed = entries.push(record.timestamp, record.key, record.value, &Headers::new());
-        pushed.expect("a part of a set fits into one");
+        if pushed.is_err() {
+            broken("a part of a set fits into one")
+        }
     }
     let floor = floor.to_vec();
     (entries.build(), Some(floor))

@@ -10,6 +10,7 @@ use super::{
     key_bytes::Hashed,
     scan::{Merged, Source},
 };
+use crate::broken::broken;
 use headwater_core::{
     ports::state::{KeyRange, Order, Shard, StateError},
     record::{RecordSetBuilder, Timestamp},
@@ -102,7 +103,7 @@ impl<V: Data> Segments<V> {
         let bucket = self.free.pop().unwrap_or_else(|| {
             self.buckets.push(Cache::new(complete));
             let place = u32::try_from(self.buckets.len() - 1);
-            Bucket(place.expect("a task keeps fewer than 2^32 stretches of time"))
+            Bucket(place.unwrap_or_else(|_| broken("a task keeps fewer than 2^32 stretches")))
         });
         let keeps_olds = self.keeps_olds;
         let entries = self.entries_mut(bucket);
@@ -115,7 +116,7 @@ impl<V: Data> Segments<V> {
     }
 
     pub(super) fn entries(&self, bucket: Bucket) -> &Cache<V> {
-        self.buckets.get(bucket.0 as usize).expect(IS_THERE)
+        self.buckets.get(bucket.0 as usize).unwrap_or_else(|| broken(IS_THERE))
     }
 
     pub(super) fn entries_mut(&mut self, bucket: Bucket) -> &mut Cache<V> {
@@ -265,5 +266,5 @@ impl<V: Data> Segments<V> {
 const IS_THERE: &str = "a stretch's bucket is there until the stretch is removed";
 
 fn entries_in<V>(buckets: &mut [Cache<V>], bucket: Bucket) -> &mut Cache<V> {
-    buckets.get_mut(bucket.0 as usize).expect(IS_THERE)
+    buckets.get_mut(bucket.0 as usize).unwrap_or_else(|| broken(IS_THERE))
 }
