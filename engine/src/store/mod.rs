@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `cache` | entries by their keys' bytes, and which of them changed |
+//! | `cache` | entries by their keys' bytes, which of them changed, and what is evicted |
 //! | `key_value_bytes`, `window_bytes`, `time_bytes` | the stores themselves, without the type of their keys: the kernel works on them |
 //! | `key_value`, `window`, `time` | thin shells that write and read typed keys |
 //! | `segments` | entries laid out by time, for windows and time stores |

@@ -439,6 +439,26 @@ fn stores_count_what_their_values_own() {
     }
 }
 
+#[test]
+fn only_the_oldest_windows_make_room_while_records_are_taken() {
+    let mut store: Box<WindowStore<i64, i64>> =
+        open(&WindowStore::<i64, i64>::builder("w", for_type(), for_type()), &Arc::default());
+    for start in 0..10 {
+        for key in 0..1_000 {
+            store.update(&key, start, add).unwrap();
+        }
+    }
+    store.commit(1).unwrap();
+    // Each window has a row for the next commit.
+    for start in 0..10 {
+        store.update(&start, start, add).unwrap();
+    }
+    let full = store.size_bytes();
+    store.published(1, full / 2);
+    let left = store.size_bytes();
+    assert!(left <= full / 2 && left >= full * 4 / 10, "{left} of {full} are left");
+}
+
 /// A state of one shard.
 #[derive(Debug, Default, Clone)]
 struct MapState(Arc<MapShard>);

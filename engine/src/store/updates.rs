@@ -1,5 +1,6 @@
 //! What has changed in a cache since the last flush, for an operator that holds updates back until then.
 
+use crate::broken::broken;
 use hashbrown::HashMap;
 use headwater_core::record::Headers;
 use std::{collections::VecDeque, mem::needs_drop};
@@ -25,10 +26,6 @@ pub(super) struct Taken<V> {
 }
 
 impl<V> Updates<V> {
-    pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -72,6 +69,18 @@ impl<V> Updates<V> {
         };
         let before = before.map_or(0, |before| before.size_bytes());
         self.heap_bytes = self.heap_bytes + bytes - before;
+    }
+
+    /// Entries have moved; `place` tells where each is now, unless it was evicted.
+    pub(super) fn move_slots(&mut self, place: impl Fn(u32) -> Option<u32>) {
+        for slot in &mut self.slots {
+            match place(*slot) {
+                Some(place) => *slot = place,
+                None => broken("a changed entry is not evicted"),
+            }
+        }
+        let headers = std::mem::take(&mut self.headers).into_iter();
+        self.headers = headers.filter_map(|(slot, kept)| Some((place(slot)?, kept))).collect();
     }
 
     /// Takes the first entries, at most `entries_max`.

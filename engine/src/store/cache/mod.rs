@@ -1,13 +1,9 @@
 //! The write-behind cache under every typed store: entries by their key's bytes, and which of them changed.
 //!
-//! It counts the bytes it holds: slots, long keys, and what values own on the heap, for which the length of their written
-//! form stands in. Eviction is a clock: a hand goes around over the slots and takes what was not used since it came by,
-//!
-//! | slot | used | the hand |
-//! |---|---|---|
-//! | a | yes | forgets that, and goes on |
-//! | b | dirty, or of a commit that is not published | goes on |
-//! | c | no | evicts it; enough is free, so it stays here until the next time |
+//! It counts the bytes its entries take: slots, long keys, and what values own on the heap, for which the length of their
+//! written form stands in. What goes when that is too much, [`eviction`] tells.
+
+mod eviction;
 
 use super::{
     EntryRef, KeyBatch, Updated,
@@ -41,10 +37,6 @@ pub(super) struct Entry<V> {
 
 /// What a changelog record takes besides its key and value.
 const RECORD_BYTES: usize = 40;
-
-/// How many entries in use the hand spares before it evicts one all the same: its work stays in proportion to what it
-/// evicts.
-const SPARED_MAX: usize = 8;
 
 impl<V> Entry<V> {
     /// What a slot holds before it gets a key.
@@ -95,6 +87,8 @@ pub(super) struct Cache<V> {
     heap_bytes: usize,
     /// What the changed entries take in the changelog.
     dirty_bytes: usize,
+    /// How many entries the last commit took.
+    committed: usize,
     /// The slot that eviction looks at next.
     hand: usize,
     /// Whether every entry that exists is here.
@@ -161,6 +155,7 @@ impl<V> Cache<V> {
             updates: Updates::new(false),
             heap_bytes: 0,
             dirty_bytes: 0,
+            committed: 0,
             hand: 0,
             complete,
         }
@@ -174,7 +169,7 @@ impl<V> Cache<V> {
         self.order = None;
         self.dirty.clear();
         self.updates = Updates::new(self.updates.keeps_olds());
-        (self.heap_bytes, self.dirty_bytes, self.hand) = (0, 0, 0);
+        (self.heap_bytes, self.dirty_bytes, self.committed, self.hand) = (0, 0, 0, 0);
         self.complete = complete;
     }
 
@@ -335,6 +330,7 @@ impl<V> Cache<V> {
         mut each: impl FnMut(&Entry<V>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.dirty_bytes = 0;
+        self.committed = self.dirty.len();
         self.updates = Updates::new(self.updates.keeps_olds());
         for slot in self.dirty.drain(..) {
             if let Some(entry) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) {
@@ -376,9 +372,10 @@ impl<V> Cache<V> {
         live
     }
 
-    /// Memory taken, in bytes.
+    /// The bytes that its entries take. Slots of evicted ones are not among them: they are filled first, and where they
+    /// are most, given back.
     pub(super) fn size_bytes(&self) -> usize {
-        self.slots.len() * Self::SLOT_BYTES + self.owned_bytes()
+        self.index.len() * Self::SLOT_BYTES + self.owned_bytes()
     }
 
     /// Memory that it keeps for entries to come, while it has none.
@@ -398,121 +395,20 @@ impl<V> Cache<V> {
     }
 
     const SLOT_BYTES: usize = size_of::<Option<Entry<V>>>() + size_of::<Indexed>();
-
-    /// Evicts entries no newer than commit `epoch` until about `bytes_max` are left, or none that may go. Returns how many
-    /// slots it looked at.
-    pub(super) fn evict(&mut self, epoch: u64, bytes_max: usize) -> usize {
-        let (mut looked_at, mut spared) = (0, 0);
-        while self.live_bytes() > bytes_max && looked_at < 2 * self.slots.len() {
-            looked_at += 1;
-            let slot = self.hand;
-            self.hand = if slot + 1 < self.slots.len() { slot + 1 } else { 0 };
-            let Some(entry) = self.slots.get_mut(slot).and_then(Option::as_mut) else { continue };
-            if entry.dirty || entry.epoch > epoch {
-                continue;
-            }
-            if std::mem::take(&mut entry.used) && spared < SPARED_MAX {
-                spared += 1;
-            } else {
-                self.remove(slot);
-                spared = 0;
-            }
-        }
-        self.shrink();
-        looked_at
-    }
-
-    fn live_bytes(&self) -> usize {
-        let slots = self.slots.len() - self.free.len();
-        slots * Self::SLOT_BYTES + self.owned_bytes()
-    }
-
-    fn remove(&mut self, slot: usize) {
-        let Some(entry) = self.slots.get_mut(slot).and_then(Option::take) else { return };
-        // Of what has no value, the state knows no more.
-        self.complete &= entry.value.is_none();
-        self.heap_bytes -= entry.heap_bytes();
-        if let Some(order) = &mut self.order {
-            self.heap_bytes -= entry.key.heap_bytes();
-            order.remove(&*entry.key);
-        }
-        if let Ok(found) = self
-            .index
-            .find_entry(spread(Hashed::hash_of(&entry.key)), |other| other.slot as usize == slot)
-        {
-            let (removed, _) = found.remove();
-            self.free.push(removed.slot);
-        }
-    }
-
-    /// Gives memory back once most has been evicted.
-    fn shrink(&mut self) {
-        if !self.dirty.is_empty() {
-            return;
-        }
-        if self.index.is_empty() {
-            let updates = Updates::new(self.updates.keeps_olds());
-            *self = Self { updates, ..Self::new(self.complete) };
-        } else if self.free.len() > self.slots.len() / 2 && self.updates.is_empty() {
-            self.compact();
-        }
-    }
-
-    /// Moves the entries together, so that the memory of those that were evicted is free for others.
-    fn compact(&mut self) {
-        let mut slots = Vec::with_capacity(self.slots.len() - self.free.len());
-        slots.extend(std::mem::take(&mut self.slots).into_iter().filter(Option::is_some));
-        self.slots = slots;
-        self.index = HashTable::with_capacity(self.slots.len());
-        for (slot, entry) in (0..).zip(self.slots.iter().flatten()) {
-            let hash = Hashed::hash_of(&entry.key);
-            let indexed = Indexed { hash, slot };
-            self.index.insert_unique(spread(hash), indexed, |other| spread(other.hash));
-            if let Some(place) = self.order.as_mut().and_then(|order| order.get_mut(&*entry.key)) {
-                *place = slot;
-            }
-        }
-        (self.free, self.hand) = (Vec::new(), 0);
-    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn set<V>(cache: &mut Cache<V>, key: &[u8], value: V, length: usize) {
+    pub(super) fn set<V>(cache: &mut Cache<V>, key: &[u8], value: V, length: usize) {
         let slot = cache.find(Hashed::new(key)).unwrap_or_else(|| cache.insert(Hashed::new(key)));
         cache.touch(slot).value = Some(value);
         cache.changed(slot, length, None);
     }
 
-    fn commit<V>(cache: &mut Cache<V>, epoch: u64) {
+    pub(super) fn commit<V>(cache: &mut Cache<V>, epoch: u64) {
         cache.commit(epoch, |_| Ok::<_, ()>(())).unwrap();
-    }
-
-    #[test]
-    fn changed_and_unpublished_entries_are_never_evicted() {
-        let mut cache = Cache::new(true);
-        for key in [b"a", b"b", b"c"] {
-            set(&mut cache, key, 1, 4);
-        }
-        commit(&mut cache, 5);
-        set(&mut cache, b"b", 2, 4);
-        cache.evict(4, 0);
-        assert!(cache.is_complete(), "nothing of commit 5 may go before it is published");
-        cache.evict(5, 0);
-        let left = EntryRef { key: b"b", value: Some(&2), timestamp: 0 };
-        assert_eq!(cache.live_in_order(), [left]);
-        assert!(!cache.is_complete());
-        assert_eq!(cache.dirty.len(), 1);
-    }
-
-    #[test]
-    fn a_complete_cache_stays_so_when_what_has_no_value_goes() {
-        let mut cache = Cache::<i32>::new(true);
-        cache.insert(Hashed::new(b"absent"));
-        cache.evict(0, 0);
-        assert_eq!((cache.find(Hashed::new(b"absent")), cache.is_complete()), (None, true));
     }
 
     #[test]
@@ -576,60 +472,5 @@ mod tests {
         let mut numbers = Cache::new(true);
         set(&mut numbers, b"a", 1, 64 * KIB);
         assert!(numbers.size_bytes() < KIB && numbers.dirty_bytes() > 64 * KIB);
-    }
-
-    #[test]
-    fn eviction_looks_at_little_more_than_it_evicts() {
-        let mut cache = Cache::new(true);
-        for key in 0..100_000_u32 {
-            cache.load(Hashed::new(&key.to_be_bytes()), key, 0, 4);
-        }
-        for evicted in [1, 10, 1_000] {
-            let bytes_max = cache.live_bytes() - evicted * Cache::<u32>::SLOT_BYTES;
-            let looked_at = cache.evict(0, bytes_max);
-            assert!(looked_at <= evicted * (SPARED_MAX + 1), "{looked_at} for {evicted}");
-            assert!(cache.live_bytes() <= bytes_max);
-        }
-        assert_eq!(cache.evict(0, usize::MAX), 0);
-    }
-
-    #[test]
-    fn what_is_evicted_is_free_for_others() {
-        let mut cache = Cache::new(true);
-        for key in 0..1_000_u32 {
-            cache.load(Hashed::new(&key.to_be_bytes()), key, 0, 4);
-        }
-        let full = cache.size_bytes();
-        cache.evict(0, full / 4);
-        assert!(cache.size_bytes() <= full / 4, "{} of {full}", cache.size_bytes());
-        let kept: Vec<u32> = (0..1_000)
-            .filter(|key: &u32| cache.find(Hashed::new(&key.to_be_bytes())).is_some())
-            .collect();
-        assert!(kept.len() > 200);
-        for key in kept {
-            let slot = cache.find(Hashed::new(&key.to_be_bytes())).unwrap();
-            assert_eq!(cache.touch(slot).value, Some(key));
-        }
-        cache.load(Hashed::new(&5_000_u32.to_be_bytes()), 5_000, 0, 4);
-        assert!(cache.find(Hashed::new(&5_000_u32.to_be_bytes())).is_some());
-    }
-
-    #[test]
-    fn what_is_used_outlives_what_is_not() {
-        let mut cache = Cache::new(true);
-        for key in 0..1_000_u32 {
-            cache.load(Hashed::new(&key.to_be_bytes()), key, 0, 4);
-        }
-        // As after a round of the hand.
-        cache.slots.iter_mut().flatten().for_each(|entry| entry.used = false);
-        for key in (0..1_000_u32).step_by(4) {
-            let slot = cache.find(Hashed::new(&key.to_be_bytes())).unwrap();
-            cache.touch(slot);
-        }
-        cache.evict(0, cache.live_bytes() / 2);
-        let used = (0..1_000_u32)
-            .step_by(4)
-            .filter(|key| cache.find(Hashed::new(&key.to_be_bytes())).is_some());
-        assert_eq!(used.count(), 250);
     }
 }
