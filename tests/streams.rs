@@ -9,13 +9,17 @@ use headwater::{
     },
     prelude::*,
     record::{Headers, RecordSetBuilder},
-    runtime::StreamsState,
+    runtime::{Repartitioning, StreamsState},
     state::MemoryState,
 };
 use headwater_testkit::{FaultyLog, MemoryLog};
 use std::{
     fmt,
-    sync::{Arc, Mutex, OnceLock, mpsc},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -27,6 +31,8 @@ struct Watched {
     at_end: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// For each commit of a position in `in`: that position, and the end of `out` after it.
     positions: Mutex<Vec<(i64, i64)>>,
+    /// The most bytes that one fetch from a repartition topic asked for.
+    largest_fetch: AtomicUsize,
 }
 
 impl fmt::Debug for Watched {
@@ -41,7 +47,12 @@ impl Watched {
         let inner = MemoryLog::new();
         let topics = ["in", "out"].map(|name| TopicSpec::new(TopicName::new(name).unwrap(), 1));
         inner.create_topics(&topics).unwrap();
-        Arc::new(Self { inner, at_end: Mutex::default(), positions: Mutex::default() })
+        Arc::new(Self {
+            inner,
+            at_end: Mutex::default(),
+            positions: Mutex::default(),
+            largest_fetch: AtomicUsize::default(),
+        })
     }
 
     fn start(self: &Arc<Self>, topology: Topology, config: StreamsConfig) -> Streams {
@@ -76,6 +87,9 @@ impl Log for Watched {
         offset: i64,
         bytes_max: usize,
     ) -> Result<Fetched, LogError> {
+        if partition.topic.as_str().ends_with("-repartition") {
+            self.largest_fetch.fetch_max(bytes_max, Ordering::Relaxed);
+        }
         let fetched = self.inner.fetch(partition, offset, bytes_max)?;
         if *partition == only("in") && offset > 0 && fetched.records.is_empty() {
             let then = self.at_end.lock().unwrap().take();
@@ -214,6 +228,22 @@ fn at_least_once_never_commits_a_position_ahead_of_its_outputs() {
     assert!(positions.len() > 1, "{positions:?}");
     let ahead = positions.iter().find(|(position, outputs)| position > outputs);
     assert_eq!(ahead, None);
+}
+
+/// A repartition topic that is read from the log takes no more memory than any other input.
+#[test]
+fn a_fetch_from_a_repartition_topic_keeps_to_its_share() {
+    let builder = StreamsBuilder::new();
+    let grouped = builder.stream::<String, String>("in").group_by(|_, value| value.clone());
+    grouped.count("counts").to_stream().to("out");
+    let log = Watched::new();
+    append(&log, 0..1_000);
+    let config = StreamsConfig::new("app").with_repartitioning(Repartitioning::ThroughTopic);
+    let streams = log.start(builder.build().unwrap(), config);
+    streams.drain().unwrap();
+    assert_eq!(log.output().len(), 1_000);
+    let largest = log.largest_fetch.load(Ordering::Relaxed);
+    assert!((1..=256 << 10).contains(&largest), "{largest} bytes were asked for");
 }
 
 /// Commits are answered on a thread of the log's, at any moment of the committer's.

@@ -2,6 +2,7 @@
 //! for it.
 
 use headwater_core::{
+    memory::MemoryBudget,
     ports::log::{Append, Commit, Log, TopicSpec},
     record::{Headers, RecordSetBuilder, Timestamp, TopicName, TopicPartition},
     serde::for_type,
@@ -11,8 +12,8 @@ use headwater_engine::{
     processor::{
         Cancellable, Context, InitContext, Processor, ProcessorError, PunctuationType, Record,
     },
-    runtime::{Application, Stepper, StreamsConfig},
-    store::{KeyValueStore, StoreKey},
+    runtime::{Application, RuntimeConfig, Stepper, StreamsConfig},
+    store::{KeyValueStore, StoreKey, Timers},
     topology::Topology,
 };
 use headwater_testkit::{FaultyLog, ManualClock, MemoryState};
@@ -26,6 +27,7 @@ struct Run {
     application: Application,
     log: Arc<FaultyLog>,
     clock: Arc<ManualClock>,
+    memory: Arc<MemoryBudget>,
 }
 
 impl Run {
@@ -34,10 +36,12 @@ impl Run {
         let topics = topology.external_topics().into_iter().map(|topic| TopicSpec::new(topic, 2));
         log.create_topics(&topics.collect::<Vec<_>>())?;
         let (shared, time) = (Arc::clone(&log) as Arc<dyn Log>, Arc::clone(&clock));
-        let stepper = Stepper::new(2, shared, Arc::new(MemoryState::new()), time);
+        let memory = Arc::new(MemoryBudget::default());
+        let runtime = RuntimeConfig::new(2).with_memory(Arc::clone(&memory));
+        let stepper = Stepper::new(runtime, shared, Arc::new(MemoryState::new()), time);
         let config = StreamsConfig::new("test").with_num_stream_threads(2);
         let application = stepper.start_application(topology, config)?;
-        Ok(Self { stepper, application, log, clock })
+        Ok(Self { stepper, application, log, clock, memory })
     }
 
     fn append(&self, partition: u32, key: &str, timestamp: Timestamp) -> Outcome {
@@ -234,5 +238,41 @@ fn a_commit_can_be_asked_for_while_idle() -> Outcome {
         run.after(Duration::from_secs(1))?;
         assert_eq!(run.log.held() > 1, is_handed_in);
     }
+    Ok(())
+}
+
+/// Schedules a timer for each record.
+struct Alarm(Timers<String>);
+
+impl Processor<String, i64> for Alarm {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        Ok(context.schedule_timer(self.0, &record.key, record.timestamp + 10)?)
+    }
+}
+
+#[test]
+fn timers_that_have_fired_take_no_memory() -> Outcome {
+    let builder = StreamsBuilder::new();
+    builder.add_state_store(Timers::<String>::builder("alarms", for_type()));
+    let stream = builder.stream::<String, i64>("in");
+    stream.process(|context| Ok(Alarm(context.timers("alarms")?)), &["alarms"]).to("out");
+    let mut run = Run::start(builder.build()?)?;
+    for number in 0..100 {
+        run.append(0, &format!("{number:01000}"), 0)?;
+    }
+    run.after(Duration::from_secs(1))?;
+    let pending = run.memory.cached();
+    assert!(pending > 100 * 1_000, "{pending} bytes");
+    run.append(0, "late", 1_000)?;
+    run.after(Duration::from_secs(1))?;
+    let left = run.memory.cached();
+    assert!(left > 0 && left < 1_000, "{left} bytes");
     Ok(())
 }

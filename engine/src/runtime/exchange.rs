@@ -35,9 +35,6 @@ use std::{
 /// What may wait in memory before the writers are held back, in bytes.
 const BYTES_MAX: usize = 32 << 20;
 
-/// How much one fetch from the log asks for, in bytes.
-const FETCH_BYTES: usize = 1 << 20;
-
 #[derive(Debug)]
 struct Queue {
     partition: TopicPartition,
@@ -172,21 +169,22 @@ impl Exchange {
     }
 
     /// What lies at `offset`, as far as it belongs to the reader's present commit or an earlier one: what others have sent
-    /// for the next one must not take effect in this.
+    /// for the next one must not take effect in this; what lies in the log, at most about `bytes_max`.
     pub(super) fn fetch(
         &self,
         (topic, partition): (&Topic, u32),
         Taken { consumed: offset, epoch }: Taken,
         log: &dyn Log,
+        bytes_max: usize,
     ) -> Result<Arrived, LogError> {
         let Some(mut queue) = self.queue(topic, partition) else {
             broken("a task reads a repartition topic of its application")
         };
         if self.is_through_topic() {
-            return Ok(log.fetch(&queue.partition, offset, FETCH_BYTES)?.into());
+            return Ok(log.fetch(&queue.partition, offset, bytes_max)?.into());
         }
         if offset < queue.memory_start {
-            let mut fetched = log.fetch(&queue.partition, offset, FETCH_BYTES)?;
+            let mut fetched = log.fetch(&queue.partition, offset, bytes_max)?;
             if fetched.records.is_empty() && fetched.next_offset >= fetched.end {
                 fetched.next_offset = queue.memory_start;
             }

@@ -291,7 +291,7 @@ fn fetch(
         let fetched = match (&topic, inputs) {
             (Topic::Repartition(_), _) => {
                 let taken = Taken { consumed: offset, epoch };
-                around.exchange.fetch((&topic, at.partition), taken, &*around.log)?
+                around.exchange.fetch((&topic, at.partition), taken, &*around.log, fetch_bytes)?
             }
             (Topic::External(_), Inputs::All) => {
                 let fetch = || around.log.fetch(&at, offset, fetch_bytes);

@@ -26,6 +26,9 @@ use std::{
 /// How many timers are read from the state at a time.
 const LOAD_MAX: usize = 1_024;
 
+/// What a changelog record of a timer takes besides its key.
+const RECORD_BYTES: usize = 32;
+
 /// The commit of a change that belongs to the next.
 const UNCOMMITTED: u64 = u64::MAX;
 
@@ -98,9 +101,10 @@ impl<K: Data> Timers<K> {
                 id,
                 known_to: shard.position().map(|_| Vec::new()),
                 shard,
-                pending: BTreeMap::new(),
-                gone: BTreeMap::new(),
+                pending: TimerMap::default(),
+                gone: TimerMap::default(),
                 dirty: BTreeSet::new(),
+                dirty_bytes: 0,
             })
         })
     }
@@ -109,6 +113,44 @@ impl<K: Data> Timers<K> {
 /// A stored key: the time, and the bytes of the key.
 type TimerKey = Vec<u8>;
 
+/// Timers, each with the commit that changed it last, and the length of all their keys.
+#[derive(Default)]
+struct TimerMap {
+    timers: BTreeMap<TimerKey, u64>,
+    key_bytes: usize,
+}
+
+impl TimerMap {
+    /// What a timer takes besides its key: its part of a node two thirds full, and an allocation.
+    const TIMER_BYTES: usize = size_of::<(TimerKey, u64)>() * 3 / 2 + 16;
+
+    fn insert(&mut self, timer: TimerKey, epoch: u64) {
+        let length = timer.len();
+        if self.timers.insert(timer, epoch).is_none() {
+            self.key_bytes += length;
+        }
+    }
+
+    /// Removes a timer; false if it is not there.
+    fn remove(&mut self, timer: &TimerKey) -> bool {
+        let removed = self.timers.remove(timer).is_some();
+        self.key_bytes -= if removed { timer.len() } else { 0 };
+        removed
+    }
+
+    fn retain(&mut self, keep: impl Fn(&TimerKey, u64) -> bool) {
+        self.timers.retain(|timer, epoch| {
+            let kept = keep(timer, *epoch);
+            self.key_bytes -= if kept { 0 } else { timer.len() };
+            kept
+        });
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.timers.len() * Self::TIMER_BYTES + self.key_bytes
+    }
+}
+
 /// A task's part of a processor's timers.
 pub(crate) struct TimerStore<K> {
     id: StoreId,
@@ -116,11 +158,13 @@ pub(crate) struct TimerStore<K> {
     check: Option<KeyCheck>,
     shard: Arc<dyn Shard>,
     /// Pending timers, each with the commit that it became part of; 0 for one that was read from the state.
-    pending: BTreeMap<TimerKey, u64>,
+    pending: TimerMap,
     /// Timers that the state may still hold though they are no longer pending, likewise.
-    gone: BTreeMap<TimerKey, u64>,
+    gone: TimerMap,
     /// Those of both that changed since the last commit.
     dirty: BTreeSet<TimerKey>,
+    /// What these take in the changelog.
+    dirty_bytes: usize,
     /// Where reading goes on; `None` once all is known.
     known_to: Option<TimerKey>,
 }
@@ -129,9 +173,9 @@ impl<K: Data> TimerStore<K> {
     /// Adds a timer; the same key and time twice are one. A time below 0 is 0.
     pub(crate) fn schedule(&mut self, key: &K, time: Timestamp) -> Result<(), StoreError> {
         let timer = self.encode(key, time)?;
-        if !self.pending.contains_key(&timer) {
+        if !self.pending.timers.contains_key(&timer) {
             self.gone.remove(&timer);
-            self.dirty.insert(timer.clone());
+            self.change(timer.clone());
             self.pending.insert(timer, UNCOMMITTED);
         }
         Ok(())
@@ -146,16 +190,23 @@ impl<K: Data> TimerStore<K> {
 
     fn remove(&mut self, timer: TimerKey) {
         let is_known = self.known_to.as_ref().is_none_or(|known_to| timer < *known_to);
-        if self.pending.remove(&timer).is_some() || !is_known {
-            self.dirty.insert(timer.clone());
+        if self.pending.remove(&timer) || !is_known {
+            self.change(timer.clone());
             self.gone.insert(timer, UNCOMMITTED);
+        }
+    }
+
+    fn change(&mut self, timer: TimerKey) {
+        let bytes = RECORD_BYTES + timer.len();
+        if self.dirty.insert(timer) {
+            self.dirty_bytes += bytes;
         }
     }
 
     /// The time of the first pending timer.
     pub(crate) fn first(&mut self) -> Result<Option<Timestamp>, StateError> {
         let first = loop {
-            let first = self.pending.first_key_value().map(|(timer, _)| timer);
+            let first = self.pending.timers.first_key_value().map(|(timer, _)| timer);
             match &self.known_to {
                 Some(known_to) if first.is_none_or(|first| first >= known_to) => self.load()?,
                 _ => break first,
@@ -166,7 +217,8 @@ impl<K: Data> TimerStore<K> {
 
     /// Removes the first pending timer, to fire it. Asked for after [`first`](Self::first) found one.
     pub(crate) fn take_first(&mut self) -> Result<Option<(K, Timestamp)>, StateError> {
-        let Some(timer) = self.pending.first_key_value().map(|(timer, _)| timer.clone()) else {
+        let Some(timer) = self.pending.timers.first_key_value().map(|(timer, _)| timer.clone())
+        else {
             return Ok(None);
         };
         let (time, key) = self.split(&timer)?;
@@ -186,8 +238,8 @@ impl<K: Data> TimerStore<K> {
                 // The smallest key after this one.
                 self.known_to = Some([&timer[..], &[0]].concat());
             }
-            if !self.gone.contains_key(&timer) {
-                self.pending.entry(timer).or_insert(0);
+            if !self.gone.timers.contains_key(&timer) && !self.pending.timers.contains_key(&timer) {
+                self.pending.insert(timer, 0);
             }
             if read == LOAD_MAX {
                 break;
@@ -215,11 +267,12 @@ impl<K: Data> TimerStore<K> {
 impl<K: Data> StateStore for TimerStore<K> {
     fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
         let mut records = RecordSetBuilder::default();
+        self.dirty_bytes = 0;
         for timer in std::mem::take(&mut self.dirty) {
             let (time, _) = self.split(&timer)?;
-            let (value, changed) = match self.pending.get_mut(&timer) {
+            let (value, changed) = match self.pending.timers.get_mut(&timer) {
                 Some(pending) => (Some(&[][..]), Some(pending)),
-                None => (None, self.gone.get_mut(&timer)),
+                None => (None, self.gone.timers.get_mut(&timer)),
             };
             changed.into_iter().for_each(|changed| *changed = epoch);
             records
@@ -230,26 +283,64 @@ impl<K: Data> StateStore for TimerStore<K> {
     }
 
     fn published(&mut self, epoch: u64, bytes_max: usize) {
-        self.gone.retain(|_, changed| *changed > epoch);
+        self.gone.retain(|_, changed| changed > epoch);
         if self.size_bytes() <= bytes_max {
             return;
         }
         // Those that fire last go; the state has them.
-        let kept = self.pending.len() / 2;
-        let Some(known_to) = self.pending.keys().nth(kept).cloned() else { return };
-        self.pending.retain(|timer, changed| *timer < known_to || *changed > epoch);
+        let kept = self.pending.timers.len() / 2;
+        let Some(known_to) = self.pending.timers.keys().nth(kept).cloned() else { return };
+        self.pending.retain(|timer, changed| *timer < known_to || changed > epoch);
         self.known_to = Some(self.known_to.take().map_or(known_to.clone(), |k| k.min(known_to)));
     }
 
     fn size_bytes(&self) -> usize {
-        (self.pending.len() + self.gone.len()) * 64
+        self.pending.size_bytes() + self.gone.size_bytes()
     }
 
     fn dirty_bytes(&self) -> usize {
-        self.dirty.iter().map(|timer| timer.len() + 32).sum()
+        self.dirty_bytes
     }
 
     fn by_bytes(&mut self) -> &mut dyn Any {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{MapShard, open},
+        *,
+    };
+    use headwater_core::serde::Utf8;
+
+    #[test]
+    fn timers_are_counted_with_their_keys_and_not_once_they_are_gone() {
+        const KIB: usize = 1 << 10;
+        let shard = Arc::new(MapShard::default());
+        let mut store: Box<TimerStore<String>> =
+            open(&Timers::builder("timers", Arc::new(Utf8)), &shard);
+        let key = |number: i64| format!("{number:01024}");
+        let within =
+            |bytes: usize, count: usize| (KIB..KIB + 128).contains(&(bytes / count.max(1)));
+        for number in 0..100 {
+            store.schedule(&key(number), number).unwrap();
+            store.schedule(&key(number), number).unwrap();
+        }
+        assert!(within(store.size_bytes(), 100) && within(store.dirty_bytes(), 100));
+        store.commit(1).unwrap();
+        store.published(1, usize::MAX);
+        assert!(within(store.size_bytes(), 100) && store.dirty_bytes() == 0);
+        for number in 0..90 {
+            store.cancel(&key(number), number).unwrap();
+        }
+        // The state still has them.
+        assert!(within(store.size_bytes(), 100) && within(store.dirty_bytes(), 90));
+        store.commit(2).unwrap();
+        store.published(2, usize::MAX);
+        assert!(within(store.size_bytes(), 10));
+        store.published(2, 0);
+        assert!(within(store.size_bytes(), 5));
     }
 }

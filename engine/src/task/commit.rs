@@ -104,12 +104,13 @@ impl Task {
     /// Commit `epoch` can be read from the state; caches may shrink to `bytes_max` in all. Says what they hold then.
     pub(crate) fn published(&mut self, epoch: u64, bytes_max: usize) -> usize {
         let stores = &mut self.resources.stores;
-        // To half of it, so that there is room for some commits to come, and slots are moved together seldom.
-        let share = bytes_max / 2 / stores.len().max(1);
-        let size = stores.iter().map(|store| store.size_bytes()).sum();
-        if size <= bytes_max {
-            return size;
-        }
+        let size: usize = stores.iter().map(|store| store.size_bytes()).sum();
+        let share = if size <= bytes_max {
+            usize::MAX
+        } else {
+            // Half of it, so that there is room for some commits to come, and slots are moved together seldom.
+            bytes_max / 2 / stores.len().max(1)
+        };
         stores.iter_mut().for_each(|store| store.published(epoch, share));
         stores.iter().map(|store| store.size_bytes()).sum()
     }

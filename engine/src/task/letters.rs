@@ -96,7 +96,10 @@ impl Letters {
             },
         };
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        self.bytes += size_of::<Letter>() + length(&letter.key) + length(&letter.value);
+        self.bytes += size_of::<Letter>()
+            + length(&letter.key)
+            + length(&letter.value)
+            + letter.headers.size_bytes();
         self.letters.push(letter);
         Ok(())
     }
@@ -120,5 +123,19 @@ impl Letters {
             records.push(timestamp, key.as_deref(), value.as_deref(), &headers)?;
         }
         Ok(records.build())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_are_counted_with_their_headers() {
+        let mut letters = Letters::default();
+        let cause = "x".repeat(10_000);
+        let letter = DeadLetter { origin: 0, node: 0, kind: "Error", cause };
+        letters.add(&letter, None, 0).unwrap();
+        assert!((10_000..11_000).contains(&letters.size_bytes()), "{}", letters.size_bytes());
     }
 }

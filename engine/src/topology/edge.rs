@@ -244,7 +244,8 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         let Produced { key, value } = &self.produced;
         let placed_by = is_keyed.then(|| key.placed_by(&self.key));
         let value_bytes = value.check(&row.value, &mut self.known).map_err(|e| unwritten(&e))?;
-        let size_bytes = size_of::<Record<K, V>>() + self.key.len() + value_bytes;
+        let headers_bytes = row.headers.as_deref().map_or(0, Headers::size_bytes);
+        let size_bytes = size_of::<Record<K, V>>() + self.key.len() + value_bytes + headers_bytes;
         let partition = out.partition_of(placed_by);
         out.share(partition, &self.produced, row, size_bytes);
         Ok(())
@@ -339,5 +340,20 @@ mod tests {
         let (shared, written) = (sent(Form::Shared), sent(Form::Repartition));
         assert_eq!(records(&shared), records(&written));
         assert_eq!(records(&shared).len(), 20 + 3);
+    }
+
+    #[test]
+    fn rows_that_pass_as_they_are_are_counted_with_their_headers() {
+        let produced = Produced::with(Arc::new(Nullable(Utf8)), Arc::new(I64));
+        let mut encoder = TypedEncoder::new(produced, Form::Shared);
+        let mut out = SinkRecords::new(1, Sender::new("sink", 0), Form::Shared);
+        let mut row = Record::new(Some("key".to_owned()), 1_i64, 0);
+        assert!(encoder.share_row(row.clone(), &mut out).is_ok());
+        let without = out.bytes;
+        let mut headers = Headers::new();
+        headers.add("trace", Some(vec![0; 10_000]));
+        row.headers = Some(Box::new(headers));
+        assert!(encoder.share_row(row, &mut out).is_ok());
+        assert!(out.bytes >= 2 * without + 10_000, "{} bytes", out.bytes);
     }
 }
