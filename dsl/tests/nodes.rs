@@ -55,7 +55,7 @@ impl BatchProcessor<Either<Rows<String, i64>, Rows<String, String>>> for Limited
 
     fn load(&mut self, saved: &[u8], _: &mut InitContext<'_>) -> Result<(), ProcessorError> {
         let [left, right, limit @ ..] = saved else {
-            return Err(ProcessorError::Damaged { name: "the node".into() });
+            return Err(ProcessorError::Damaged);
         };
         self.taken = [*left, *right];
         self.limit = String::from_utf8_lossy(limit).into_owned();

@@ -42,7 +42,12 @@ impl Closing {
             return Ok(None);
         }
         let (start, after) = saved.split_at(saved.len().min(8));
-        Ok(Some(Self { start: read_time(start)?, after: after.get(1..).map(<[u8]>::to_vec) }))
+        let after = match after {
+            [] => None,
+            [1, key @ ..] => Some(key.to_vec()),
+            _ => return Err(ProcessorError::Damaged),
+        };
+        Ok(Some(Self { start: read_time(start)?, after }))
     }
 }
 

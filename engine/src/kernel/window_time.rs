@@ -140,7 +140,7 @@ impl WindowTime {
 /// Reads a saved time.
 pub(super) fn read_time(saved: &[u8]) -> Result<Timestamp, ProcessorError> {
     let bytes = saved.try_into();
-    let bytes = bytes.map_err(|_| ProcessorError::Damaged { name: "an operator".to_owned() })?;
+    let bytes = bytes.map_err(|_| ProcessorError::Damaged)?;
     Ok(Timestamp::from_be_bytes(bytes))
 }
 

@@ -185,7 +185,7 @@ pub trait Node: Send {
     ///
     /// # Errors
     ///
-    /// If the bytes are not its own.
+    /// [`ProcessorError::Damaged`] if the bytes are not its own.
     fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
         let _ = (saved, context);
         Ok(())

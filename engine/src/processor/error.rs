@@ -77,12 +77,9 @@ pub enum ProcessorError {
     )]
     NotExact(SerdeError),
 
-    /// What an operator saved with the last commit is not what it wrote.
-    #[error("what {name} saved with the last commit is damaged")]
-    Damaged {
-        /// The node or topic.
-        name: String,
-    },
+    /// What a node is given back is not what it saved with the last commit: the state is damaged, and the application stops.
+    #[error("what was saved with the last commit is damaged")]
+    Damaged,
 }
 
 impl From<StoreError> for ProcessorError {

@@ -116,15 +116,9 @@ impl<K: Data, V: Data> Part<K, V> {
     }
 
     fn window_entry(&self, key: &[u8], stored: &Stored) -> Result<WindowEntry<K, V>, StateError> {
-        let (start, key) = split(key);
+        let (start, key) = self.form.id.split_time(key)?;
         Ok((self.keys.read(key)?, start, self.read(stored)?))
     }
-}
-
-/// The window's start and the own key of an entry, which no store writes without a start.
-fn split(stored_key: &[u8]) -> (Timestamp, &[u8]) {
-    let (start, key) = stored_key.split_first_chunk::<8>().unwrap_or((&[0; 8], stored_key));
-    (Timestamp::from_be_bytes(*start), key)
 }
 
 impl<K: Data, V: Data> Parts<K, V> {
@@ -230,7 +224,7 @@ impl<K: Data, V: Data> ReadOnlyWindowStore<K, V> {
             let lower = at.to_be_bytes();
             let range = (Bound::Included(&lower[..]), Bound::Unbounded);
             let Some(first) = part.shard.scan(range, Order::Ascending)?.next() else { break };
-            let (start, _) = split(&first?.0);
+            let (start, _) = part.form.id.split_time(&first?.0)?;
             if start > *starts.end() {
                 break;
             }

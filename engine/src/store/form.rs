@@ -25,7 +25,7 @@ impl StoreId {
         }
     }
 
-    fn unwritable(&self, cause: &dyn std::fmt::Display) -> StateError {
+    pub(super) fn unwritable(&self, cause: &dyn std::fmt::Display) -> StateError {
         StateError::Unwritable {
             store: Arc::clone(&self.name),
             partition: self.partition,
@@ -37,12 +37,23 @@ impl StoreId {
         StoreError::Key { store: Arc::clone(&self.name), source }
     }
 
-    pub(super) fn damaged(&self, cause: &str) -> StateError {
+    /// What is stored is not what any store writes.
+    pub(crate) fn damaged(&self, cause: &str) -> StateError {
         StateError::Corrupt {
             store: Arc::clone(&self.name),
             partition: self.partition,
             detail: cause.to_owned(),
         }
+    }
+
+    /// Parts a stored key that begins with a time: a window's start, or when a timer fires.
+    pub(crate) fn split_time<'k>(
+        &self,
+        stored_key: &'k [u8],
+    ) -> Result<(Timestamp, &'k [u8]), StateError> {
+        let no_time = || self.damaged("a key does not begin with a time");
+        let (time, key) = stored_key.split_first_chunk::<8>().ok_or_else(no_time)?;
+        Ok((Timestamp::from_be_bytes(*time), key))
     }
 }
 
@@ -125,7 +136,7 @@ pub(crate) struct Form<V> {
     values: SharedSerde<V>,
     is_exact: bool,
     known: ReadBack,
-    pub(super) id: StoreId,
+    pub(crate) id: StoreId,
 }
 
 impl<V: Data> Form<V> {

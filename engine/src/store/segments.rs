@@ -68,7 +68,7 @@ impl<V: Data> Segments<V> {
             shard.scan((Bound::Included(&from), Bound::Unbounded), Order::Ascending)?.next()
         {
             let (key, _) = first?;
-            let start = self.split(&key)?.0;
+            let start = self.form.id.split_time(&key)?.0;
             self.add_bucket(start, false);
             let Some(next) = start.checked_add(1) else { break };
             from = next.to_be_bytes();
@@ -146,7 +146,7 @@ impl<V: Data> Segments<V> {
         let shard = Arc::clone(&self.shard);
         for entry in shard.scan((Bound::Included(&from), Bound::Excluded(&to)), Order::Ascending)? {
             let (stored_key, stored) = entry?;
-            let key = Hashed::new(self.split(&stored_key)?.1);
+            let key = Hashed::new(self.form.id.split_time(&stored_key)?.1);
             let (form, entries) = self.with_form(bucket);
             if entries.find(key).is_none() {
                 form.adopt(entries, key, &stored)?;
@@ -154,12 +154,6 @@ impl<V: Data> Segments<V> {
         }
         self.entries_mut(bucket).mark_complete();
         Ok(())
-    }
-
-    fn split<'k>(&self, stored_key: &'k [u8]) -> Result<(Timestamp, &'k [u8]), StateError> {
-        let no_start = || self.form.id.damaged("a key does not begin with a time");
-        let (start, key) = stored_key.split_first_chunk::<8>().ok_or_else(no_start)?;
-        Ok((i64::from_be_bytes(*start), key))
     }
 
     /// Keeps from now on what changed entries held at the last flush.

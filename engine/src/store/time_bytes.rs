@@ -8,7 +8,12 @@
 //! | the time | 8, big-endian |
 //! | the sequence | 4, big-endian: 0 for the first value of the key and the time |
 
-use super::{StoreError, ValueAndTimestamp, form::Form, key_bytes::Hashed, segments::Segments};
+use super::{
+    Scanned, StoreError,
+    form::{Form, StoreId},
+    key_bytes::Hashed,
+    segments::Segments,
+};
 use headwater_core::{
     ports::state::{Order, Shard, StateError},
     record::Timestamp,
@@ -68,7 +73,8 @@ impl<V: Data> TimeBytes<V> {
             let range = (Bound::Included(own_key.as_slice()), Bound::Included(last.as_slice()));
             let newest = self.segments.scan(start, bucket, range, Order::Descending)?.next();
             if let Some(newest) = newest.transpose()? {
-                let sequence = time_and_sequence(&newest.key).1.saturating_add(1);
+                let (_, sequence) = time_and_sequence(&self.segments.form.id, &newest.key)?;
+                let sequence = sequence.saturating_add(1);
                 own_key = self::own_key(key, time, sequence);
             }
         }
@@ -129,12 +135,11 @@ impl<V: Data> TimeBytes<V> {
         }
         let scan = |(start, bucket)| self.segments.scan(start, bucket, range, order);
         let scans: Vec<_> = buckets.into_iter().map(scan).collect::<Result<_, _>>()?;
-        Ok(scans.into_iter().flatten().map(|entry| {
-            entry.map(|entry| {
-                let (time, sequence) = time_and_sequence(&entry.key);
-                let ValueAndTimestamp { value, .. } = entry.value;
-                Timed { time, sequence, value }
-            })
+        let id = &self.segments.form.id;
+        Ok(scans.into_iter().flatten().map(move |entry| {
+            let Scanned { key, value, .. } = entry?;
+            let (time, sequence) = time_and_sequence(id, &key)?;
+            Ok(Timed { time, sequence, value: value.value })
         }))
     }
 
@@ -164,12 +169,12 @@ fn own_key(key: &[u8], time: Timestamp, sequence: u32) -> Vec<u8> {
 }
 
 /// What stands after the key in an own key.
-fn time_and_sequence(own_key: &[u8]) -> (Timestamp, u32) {
+fn time_and_sequence(id: &StoreId, own_key: &[u8]) -> Result<(Timestamp, u32), StateError> {
     let parts = own_key.split_last_chunk::<4>().and_then(|(rest, sequence)| {
         let (_, time) = rest.split_last_chunk::<8>()?;
         Some((i64::from_be_bytes(*time), u32::from_be_bytes(*sequence)))
     });
-    parts.unwrap_or_default()
+    parts.ok_or_else(|| id.damaged("a key does not end with a time and a number"))
 }
 
 #[cfg(test)]
@@ -179,11 +184,13 @@ mod tests {
     #[test]
     fn own_keys_order_by_key_then_time_then_sequence() {
         let keys: [&[u8]; 6] = [b"", b"\0", b"\0\0", b"\0a", b"a", b"a\0"];
+        let id = StoreId { name: "times".into(), partition: 0 };
         let mut own: Vec<Vec<u8>> = Vec::new();
         for key in keys {
             for (time, sequence) in [(0, 0), (0, 1), (0, u32::MAX), (1, 0), (Timestamp::MAX, 7)] {
                 own.push(own_key(key, time, sequence));
-                assert_eq!(time_and_sequence(own.last().unwrap()), (time, sequence));
+                let parted = time_and_sequence(&id, own.last().unwrap()).unwrap();
+                assert_eq!(parted, (time, sequence));
             }
         }
         assert!(own.is_sorted());

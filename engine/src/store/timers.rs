@@ -212,7 +212,7 @@ impl<K: Data> TimerStore<K> {
                 _ => break first,
             }
         };
-        first.map(|first| Ok(self.split(first)?.0)).transpose()
+        first.map(|first| Ok(self.id.split_time(first)?.0)).transpose()
     }
 
     /// Removes the first pending timer, to fire it. Asked for after [`first`](Self::first) found one.
@@ -221,7 +221,7 @@ impl<K: Data> TimerStore<K> {
         else {
             return Ok(None);
         };
-        let (time, key) = self.split(&timer)?;
+        let (time, key) = self.id.split_time(&timer)?;
         let key = self.keys.read(key)?;
         self.remove(timer);
         Ok(Some((key, time)))
@@ -256,12 +256,6 @@ impl<K: Data> TimerStore<K> {
         }
         Ok([&time.max(0).to_be_bytes(), &bytes[..]].concat())
     }
-
-    fn split<'t>(&self, timer: &'t [u8]) -> Result<(Timestamp, &'t [u8]), StateError> {
-        let (time, key) =
-            timer.split_first_chunk::<8>().ok_or_else(|| self.id.damaged("a timer has no time"))?;
-        Ok((Timestamp::from_be_bytes(*time), key))
-    }
 }
 
 impl<K: Data> StateStore for TimerStore<K> {
@@ -269,7 +263,7 @@ impl<K: Data> StateStore for TimerStore<K> {
         let mut records = RecordSetBuilder::default();
         self.dirty_bytes = 0;
         for timer in std::mem::take(&mut self.dirty) {
-            let (time, _) = self.split(&timer)?;
+            let (time, _) = self.id.split_time(&timer)?;
             let (value, changed) = match self.pending.timers.get_mut(&timer) {
                 Some(pending) => (Some(&[][..]), Some(pending)),
                 None => (None, self.gone.timers.get_mut(&timer)),
@@ -277,7 +271,7 @@ impl<K: Data> StateStore for TimerStore<K> {
             changed.into_iter().for_each(|changed| *changed = epoch);
             records
                 .push(time, Some(&timer), value, &Headers::new())
-                .map_err(|full| self.id.damaged(&full.to_string()))?;
+                .map_err(|full| self.id.unwritable(&full))?;
         }
         Ok(StoreChanges { records: records.build(), expire_below: None })
     }

@@ -4,11 +4,12 @@ use super::{
     Task,
     graph::{Action, Slot},
     nodes::Saved,
-    positions::{Entry, node_entry, stream_time_entry, time_entry},
+    positions::{Entry, damaged, node_entry, stream_time_entry, time_entry},
 };
 use crate::{node::Event, processor::ProcessorError, topology::Topic};
 use headwater_core::{
     metrics::{Dropped, NodeMetrics},
+    ports::state::StateError,
     record::{RecordSet, Timestamp, TopicPartition},
 };
 use std::sync::Arc;
@@ -123,18 +124,20 @@ impl Task {
     }
 
     /// Takes up what was saved of its inputs at the last commit.
-    pub(super) fn take_up_inputs(&mut self) -> Result<(), ProcessorError> {
+    pub(super) fn take_up_inputs(&mut self) -> Result<(), StateError> {
+        let partition = self.id.partition;
         for input in &mut self.inputs {
             let topic = &input.partition.topic;
-            let time = self.saved.get(&stream_time_entry(topic)).and_then(|t| t.first_chunk::<8>());
-            if let Some(time) = time {
-                self.stream_time = self.stream_time.max(Timestamp::from_be_bytes(*time));
+            let (entry, vector_entry) = (stream_time_entry(topic), time_entry(topic));
+            if let Some(saved) = self.saved.get(&entry) {
+                let time = <[u8; 8]>::try_from(saved.as_slice())
+                    .map_err(|_| damaged(partition, &entry))?;
+                self.stream_time = self.stream_time.max(Timestamp::from_be_bytes(time));
             }
-            let saved = self.saved.get(&time_entry(topic));
-            if let (Some(vector), Some(saved)) = (&mut input.vector, saved)
+            if let (Some(vector), Some(saved)) = (&mut input.vector, self.saved.get(&vector_entry))
                 && !vector.restore(saved)
             {
-                return Err(ProcessorError::Damaged { name: topic.to_string() });
+                return Err(damaged(partition, &vector_entry));
             }
         }
         Ok(())

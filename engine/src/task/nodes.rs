@@ -4,17 +4,18 @@ use super::{
     Blueprint, Task,
     ancestry::{Ancestry, ancestry},
     graph::{Action, Edge, Slot},
-    positions::node_entry,
+    positions::{damaged, node_entry},
 };
 use crate::{
     broken::broken,
-    node::Progress,
+    node::{Node, Progress},
     processor::{InitContext, PortSpec, ProcessorError},
     topology::{Form, Kind, NodeSpec, Parent, Sender, SinkRecords, SubTopology, Topic},
 };
 use hashbrown::HashMap;
 use headwater_core::{
     metrics::{DropReason, Dropped},
+    ports::state::StateError,
     record::Timestamp,
 };
 use std::sync::Arc;
@@ -38,7 +39,7 @@ impl Blueprint {
                 broken("a sub-topology names nodes of its topology")
             };
             let is_time_carried = above.is_time_carried();
-            let saved = task.take_up(place, &spec.name);
+            let saved = task.take_up(place, &spec.name)?;
             let action = match &spec.kind {
                 Kind::Source { .. } => Action::Pass,
                 Kind::ChildPort { output_time } => Action::Port(*output_time),
@@ -55,9 +56,7 @@ impl Blueprint {
                         timers: Vec::new(),
                     };
                     let mut processor = make(&mut context)?;
-                    if !saved.state.is_empty() {
-                        processor.load(&saved.state, &mut context)?;
-                    }
+                    load(&mut *processor, &saved.state, &mut context, &spec.name)?;
                     Action::Process(processor, *output_time)
                 }
                 Kind::Sink { topic, make, .. } => {
@@ -120,6 +119,23 @@ impl Blueprint {
     }
 }
 
+/// Gives a node back what it saved.
+fn load(
+    node: &mut dyn Node,
+    saved: &[u8],
+    context: &mut InitContext<'_>,
+    name: &str,
+) -> Result<(), ProcessorError> {
+    if saved.is_empty() {
+        return Ok(());
+    }
+    let loaded = node.load(saved, context);
+    if matches!(loaded, Err(ProcessorError::Damaged)) {
+        return Err(damaged(context.resources.partition, &node_entry(name)).into());
+    }
+    loaded
+}
+
 fn topic_of(spec: &NodeSpec) -> Option<Topic> {
     match &spec.kind {
         Kind::Source { topic, .. } | Kind::Sink { topic, .. } => Some(topic.clone()),
@@ -149,15 +165,18 @@ fn connect(
 
 impl Task {
     /// What a node saved at the last commit; the count of records it has dropped goes on from there.
-    fn take_up(&mut self, place: usize, name: &str) -> Saved {
-        let saved = self.saved.get(&node_entry(name)).and_then(|bytes| Saved::read(bytes));
-        let saved = saved.unwrap_or(Saved {
-            dropped: Dropped::default(),
-            passed_time: Timestamp::MIN,
-            state: Vec::new(),
-        });
+    fn take_up(&mut self, place: usize, name: &str) -> Result<Saved, StateError> {
+        let entry = node_entry(name);
+        let saved = match self.saved.get(&entry) {
+            Some(bytes) => Saved::read(bytes).ok_or_else(|| damaged(self.id.partition, &entry))?,
+            None => Saved {
+                dropped: Dropped::default(),
+                passed_time: Timestamp::MIN,
+                state: Vec::new(),
+            },
+        };
         self.resources.metrics_of(place).dropped = saved.dropped;
-        saved
+        Ok(saved)
     }
 }
 

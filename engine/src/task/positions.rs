@@ -58,9 +58,23 @@ fn key(partition: u32, entry: &str) -> Vec<u8> {
     [&partition.to_be_bytes()[..], entry.as_bytes()].concat()
 }
 
-fn parts(key: &[u8]) -> Option<(u32, &str)> {
-    let (partition, entry) = key.split_first_chunk::<4>()?;
-    Some((u32::from_be_bytes(*partition), std::str::from_utf8(entry).ok()?))
+/// The error for an entry of a partition's tasks that is not what was written.
+pub(super) fn damaged(partition: u32, entry: &str) -> StateError {
+    StateError::Corrupt {
+        store: STORE.into(),
+        partition,
+        detail: format!("`{entry}` is not what was written"),
+    }
+}
+
+fn parts(key: &[u8]) -> Result<(u32, &str), StateError> {
+    let (partition, entry) =
+        key.split_first_chunk::<4>().ok_or_else(|| damaged(0, &key.escape_ascii().to_string()))?;
+    let partition = u32::from_be_bytes(*partition);
+    match std::str::from_utf8(entry) {
+        Ok(entry) => Ok((partition, entry)),
+        Err(_) => Err(damaged(partition, &entry.escape_ascii().to_string())),
+    }
 }
 
 impl Positions {
@@ -73,22 +87,18 @@ impl Positions {
     ///
     /// # Errors
     ///
-    /// The state cannot be read.
+    /// The state cannot be read, or is damaged.
     pub(crate) fn open(
         shard: Arc<dyn Shard>,
         changelog: TopicPartition,
         blueprint: &Blueprint,
     ) -> Result<Self, StateError> {
         let known = blueprint.entries();
-        let is_known = |key: &[u8]| {
-            parts(key).is_some_and(|(partition, entry)| {
-                known.get(entry).is_some_and(|partitions| partition < *partitions)
-            })
-        };
         let mut gone = Vec::new();
         for entry in shard.scan((Bound::Unbounded, Bound::Unbounded), Order::Ascending)? {
             let (key, _) = entry?;
-            if !is_known(&key) {
+            let (partition, entry) = parts(&key)?;
+            if known.get(entry).is_none_or(|partitions| partition >= *partitions) {
                 gone.push(key);
             }
         }
@@ -100,7 +110,7 @@ impl Positions {
     ///
     /// # Errors
     ///
-    /// The state cannot be read.
+    /// The state cannot be read, or is damaged.
     pub(super) fn of(&self, partition: u32) -> Result<HashMap<String, Vec<u8>>, StateError> {
         let (first, next) =
             (partition.to_be_bytes(), partition.checked_add(1).map(u32::to_be_bytes));
@@ -108,7 +118,7 @@ impl Positions {
         let mut entries = HashMap::new();
         for entry in self.shard.scan((Bound::Included(&first[..]), end), Order::Ascending)? {
             let (key, stored) = entry?;
-            entries.extend(parts(&key).map(|(_, entry)| (entry.to_owned(), stored.value)));
+            entries.insert(parts(&key)?.1.to_owned(), stored.value);
         }
         Ok(entries)
     }
@@ -166,7 +176,7 @@ mod tests {
     #[test]
     fn a_key_tells_its_partition_and_its_entry() {
         let key = key(258, &node_entry("KSTREAM-SINK-out-0000000000"));
-        assert_eq!(parts(&key), Some((258, "node KSTREAM-SINK-out-0000000000")));
-        assert_eq!(parts(b"abc"), None);
+        assert_eq!(parts(&key).unwrap(), (258, "node KSTREAM-SINK-out-0000000000"));
+        assert!(parts(b"abc").is_err() && parts(b"\0\0\0\0node \xff").is_err());
     }
 }
