@@ -291,3 +291,49 @@ fn a_child_port_of_another_type_or_name_is_refused() -> Outcome {
     assert!(refused.is_some_and(|why| why.contains("no child port `odd`")));
     Ok(())
 }
+
+/// Sends each speed to the child of that number.
+struct Deal;
+
+impl Processor<String, i64> for Deal {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        context.forward_to(u16::try_from(record.value).map_err(ProcessorError::record)?, record);
+        Ok(())
+    }
+}
+
+/// Speeds 0, 1 and `last` dealt out to two sinks.
+fn deal(rows_max: usize, last: i64) -> Outcome<Vec<i64>> {
+    let mut topology = two_sources()?;
+    topology.add_processor("deal", |_| Ok(Deal), &["speeds"])?;
+    for name in ["zero", "one"] {
+        topology.add_sink(name, name, Produced::<String, i64>::default(), &["deal"])?;
+    }
+    let driver = driver(topology, rows_max)?;
+    let speeds = driver.input_topic::<String, i64>("speeds");
+    for (timestamp, speed) in (0..).zip([0, 1, last]) {
+        speeds.pipe_input("a".into(), speed, timestamp)?;
+    }
+    driver.run_until_idle()?;
+    driver.commit()?;
+    let one = driver.output_topic::<String, i64>("one").read_records_to_list()?;
+    Ok(one.into_iter().map(|record| record.value).collect())
+}
+
+#[test]
+fn a_row_for_a_child_that_there_is_not_stops_the_application() -> Outcome {
+    for rows_max in [1, 8_192] {
+        assert_eq!(deal(rows_max, 0)?, [1]);
+        let stopped = format!("{:?}", deal(rows_max, 2));
+        let why = r#"NoChild { node: "deal", child: 2, children: 2 }"#;
+        assert!(stopped.contains(why), "{stopped}");
+    }
+    Ok(())
+}

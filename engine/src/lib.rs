@@ -27,6 +27,7 @@ macro_rules! opaque_debug {
 }
 
 mod broken;
+mod by_index;
 pub mod connect;
 mod default_serde;
 pub mod kernel;

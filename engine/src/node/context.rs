@@ -1,6 +1,8 @@
 //! What a node has while it runs: the task's stores, time, and where rows go that it cannot take.
 
+use super::NodeIndex;
 use crate::{
+    by_index::ByIndex,
     processor::{MADE, ProcessorError, Punctuation},
     store::{StateStore, StoreKey},
     topology::Records,
@@ -48,7 +50,7 @@ impl NodeContext<'_> {
     /// Counts rows as dropped.
     pub fn drop_rows(&mut self, rows: u64, reason: DropReason) {
         if rows > 0 {
-            self.resources.metrics_of(self.call.node).dropped.add(reason, rows);
+            self.resources.metrics[self.call.node].dropped.add(reason, rows);
             self.resources.changed = true;
         }
     }
@@ -83,7 +85,7 @@ impl NodeContext<'_> {
 #[derive(Debug)]
 pub(crate) struct DeadLetter {
     pub(crate) origin: u32,
-    pub(crate) node: usize,
+    pub(crate) node: NodeIndex,
     pub(crate) kind: &'static str,
     pub(crate) cause: String,
 }
@@ -108,7 +110,7 @@ impl Source {
 pub(crate) struct Resources {
     pub(crate) stores: Vec<Box<dyn StateStore>>,
     /// What nodes count, by node.
-    pub(crate) metrics: Vec<NodeMetrics>,
+    pub(crate) metrics: ByIndex<NodeIndex, NodeMetrics>,
     /// Times batches.
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dead: Vec<DeadLetter>,
@@ -166,7 +168,7 @@ pub(crate) struct Moment<'a> {
 /// One call of a node: which one, when, and the times of its input and its output.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Call<'a> {
-    pub(crate) node: usize,
+    pub(crate) node: NodeIndex,
     pub(crate) moment: Moment<'a>,
     /// The operator time of what the node has taken: the minimum over its parents.
     pub(crate) operator_time: Timestamp,

@@ -1,8 +1,7 @@
 //! What a task's nodes count, and the batches that are timed.
 
-use super::Resources;
-use crate::broken::broken;
-use headwater_core::metrics::{NodeMetrics, TIMED_ONE_IN, Timed};
+use super::{NodeIndex, Resources};
+use headwater_core::metrics::{TIMED_ONE_IN, Timed};
 use std::time::Duration;
 
 /// A batch that is timed: how many rows it has, and when it began.
@@ -13,17 +12,9 @@ pub(crate) struct Started {
 }
 
 impl Resources {
-    /// What a node counts.
-    pub(crate) fn metrics_of(&mut self, node: usize) -> &mut NodeMetrics {
-        match self.metrics.get_mut(node) {
-            Some(metrics) => metrics,
-            None => broken("a node of a task has counters"),
-        }
-    }
-
     /// Counts a batch that a node takes, and reads the clock if it is to be timed.
-    pub(crate) fn begin_batch(&mut self, node: usize, rows: usize) -> Option<Started> {
-        let metrics = self.metrics_of(node);
+    pub(crate) fn begin_batch(&mut self, node: NodeIndex, rows: usize) -> Option<Started> {
+        let metrics = &mut self.metrics[node];
         let is_timed = metrics.batches.is_multiple_of(TIMED_ONE_IN);
         metrics.batches += 1;
         metrics.records += rows as u64;
@@ -31,16 +22,16 @@ impl Resources {
     }
 
     /// Reads the clock if the batch that a source decodes next is to be timed.
-    pub(crate) fn begin_decoding(&mut self, node: usize) -> Option<Duration> {
-        let is_timed = self.metrics_of(node).batches.is_multiple_of(TIMED_ONE_IN);
+    pub(crate) fn begin_decoding(&mut self, node: NodeIndex) -> Option<Duration> {
+        let is_timed = self.metrics[node].batches.is_multiple_of(TIMED_ONE_IN);
         is_timed.then(|| self.clock.elapsed())
     }
 
     /// The node is done with a batch.
-    pub(crate) fn end_batch(&mut self, node: usize, started: Option<Started>) {
+    pub(crate) fn end_batch(&mut self, node: NodeIndex, started: Option<Started>) {
         if let Some(Started { rows, at }) = started {
             let time = self.clock.elapsed().saturating_sub(at);
-            self.metrics_of(node).timed += Timed { batches: 1, records: rows, time };
+            self.metrics[node].timed += Timed { batches: 1, records: rows, time };
         }
     }
 }

@@ -22,9 +22,28 @@ pub use payload::{NO_ORIGIN, Payload, Pending, RunLimit, Stamp};
 pub(crate) use context::{Call, DeadLetter, Moment, Now, Resources, Source, TIMESTAMP_ERROR};
 pub(crate) use counting::Started;
 
-use crate::processor::{Cancellable, InitContext, ProcessorError};
+use crate::{
+    by_index::TypedIndex,
+    processor::{Cancellable, InitContext, ProcessorError},
+};
 use headwater_core::record::Timestamp;
 use std::fmt;
+
+/// Which node of its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct NodeIndex(usize);
+
+impl TypedIndex for NodeIndex {
+    const IS_THERE: &'static str = "a node's index is that of a node of its task";
+
+    fn new(number: usize) -> Self {
+        Self(number)
+    }
+
+    fn number(self) -> usize {
+        self.0
+    }
+}
 
 /// What a node forwarded in one call.
 #[derive(Default)]

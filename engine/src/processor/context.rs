@@ -146,7 +146,8 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         }
     }
 
-    /// Hands a record to one child, counted from 0 in the order they were added.
+    /// Hands a record to one child, counted from 0 in the order they were added, child ports left out. One that there is not
+    /// stops the application with [`ProcessorError::NoChild`].
     pub fn forward_to(&mut self, child: u16, record: Record<K, V>) {
         if self.refuses_time(&record) {
             return;

@@ -60,6 +60,17 @@ pub enum ProcessorError {
         rows: String,
     },
 
+    /// A record was forwarded to a child that the node has not.
+    #[error("node `{node}` forwards to child {child}, counted from 0, and has {children}")]
+    NoChild {
+        /// The node.
+        node: String,
+        /// The child.
+        child: u16,
+        /// How many it has.
+        children: usize,
+    },
+
     /// The two ends of an edge differ in type; the typed builder cannot draw such an edge, the Processor API can.
     #[error("a node takes {wanted}, but its parent forwards others")]
     OtherRows {

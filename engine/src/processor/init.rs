@@ -2,7 +2,7 @@
 
 use super::{ProcessorError, Rows, erased::records_of};
 use crate::{
-    node::{Moment, Resources},
+    node::{Moment, NodeIndex, Resources},
     store::{StateStore, StoreKey, TimerStore, Timers},
 };
 use headwater_core::{record::Timestamp, serde::Data};
@@ -49,7 +49,7 @@ pub(crate) type PortSpec = (Arc<str>, TypeId);
 
 #[derive(Debug)]
 pub(crate) struct Punctuation {
-    pub(crate) node: usize,
+    pub(crate) node: NodeIndex,
     pub(crate) kind: PunctuationType,
     pub(crate) interval_ms: i64,
     /// In stream time, or in the time that has elapsed on the clock.
@@ -73,7 +73,7 @@ impl Punctuation {
 /// What a supplier makes a processor from.
 pub struct InitContext<'a> {
     pub(crate) resources: &'a mut Resources,
-    pub(crate) node: usize,
+    pub(crate) node: NodeIndex,
     pub(crate) moment: Moment<'a>,
     pub(crate) stores: &'a [(Arc<str>, usize)],
     pub(crate) ports: &'a [PortSpec],
@@ -202,7 +202,7 @@ fn not_a<S>(store: &str) -> ProcessorError {
 
 pub(super) fn schedule(
     resources: &mut Resources,
-    node: usize,
+    node: NodeIndex,
     moment: Moment<'_>,
     (interval, kind): (Duration, PunctuationType),
 ) -> Cancellable {

@@ -63,7 +63,7 @@ pub(super) fn ancestry(
     let mut ancestry = HashMap::new();
     // Parents come before children.
     for index in &sub.nodes {
-        let Some(node) = topology.nodes.get(*index) else { continue };
+        let node = topology.node(*index);
         let mut own = Ancestry::default();
         for parent in &node.parents {
             if let Some(above) = with_itself.get(&parent.node).filter(|above| above.is_live()) {

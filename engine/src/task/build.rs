@@ -1,12 +1,17 @@
 //! Makes a task from its part of a topology.
 
 use super::{
-    BadRecord, Positions, Taps, Task, commit::Changelog, graph::Graph, input::Input,
-    letters::Letters, time_vector::TimeVector,
+    BadRecord, Positions, Taps, Task,
+    commit::Changelog,
+    graph::Graph,
+    input::{Input, InputIndex},
+    letters::Letters,
+    time_vector::TimeVector,
 };
 use crate::{
     broken::broken,
-    node::{Now, Resources},
+    by_index::{ByIndex, TypedIndex},
+    node::{NodeIndex, Now, Resources},
     processor::ProcessorError,
     store::StoreBuilder,
     topology::{Kind, Plan, Sender, SubTopology, TaskId, Topic, Topology},
@@ -106,14 +111,14 @@ impl Blueprint {
     /// The stores of a sub-topology.
     pub(crate) fn stores(&self, sub: &SubTopology) -> Vec<StoreBuilder> {
         let stores = sub.stores.iter();
-        stores.filter_map(|store| self.topology.stores.get(*store).cloned()).collect()
+        stores.map(|store| self.topology.store(*store).clone()).collect()
     }
 
     /// Who writes a repartition topic.
     fn writers(&self, topic: &Topic) -> BTreeSet<Sender> {
         let mut writers = BTreeSet::new();
         for sub in &self.plan.subs {
-            for node in sub.nodes.iter().filter_map(|node| self.topology.nodes.get(*node)) {
+            for node in sub.nodes.iter().map(|node| self.topology.node(*node)) {
                 if matches!(&node.kind, Kind::Sink { topic: to, .. } if to == topic) {
                     let writer = |partition| Sender::new(&node.name, partition);
                     writers.extend((0..self.width(sub)).map(writer));
@@ -159,14 +164,15 @@ impl Blueprint {
         for builder in &builders {
             stores.push(builder.make(open(builder.spec(), id.partition)?, id.partition));
         }
-        let local: HashMap<usize, usize> =
-            sub.nodes.iter().enumerate().map(|(local, node)| (*node, local)).collect();
+        let places = sub.nodes.iter().enumerate();
+        let local: HashMap<usize, NodeIndex> =
+            places.map(|(place, node)| (*node, NodeIndex::new(place))).collect();
         let inputs = self.inputs(id, &local, committed);
         let mut task = Task {
             id,
             level: sub.level,
             resources: Resources {
-                metrics: vec![NodeMetrics::default(); sub.nodes.len()],
+                metrics: ByIndex::filled(NodeMetrics::default(), sub.nodes.len()),
                 clock: Arc::clone(&instruments.clock),
                 dead: Vec::new(),
                 punctuations: BTreeMap::new(),
@@ -177,7 +183,7 @@ impl Blueprint {
                 partition: id.partition,
                 stores,
             },
-            graph: Graph::new(Vec::new(), self.rows_max, Arc::default()),
+            graph: Graph::new(Vec::new().into(), self.rows_max, Arc::default()),
             stream_time: Timestamp::MIN,
             now: Now::on(&*instruments.clock),
             saved: positions.of(id.partition)?,
@@ -195,7 +201,7 @@ impl Blueprint {
             rows_max: self.rows_max,
             told: HashMap::new(),
             taken: None,
-            ended: Vec::new(),
+            ended: Vec::new().into(),
             is_caught_up: false,
             forwarded: 0,
             records: 0,
@@ -203,7 +209,7 @@ impl Blueprint {
         task.take_up_inputs()?;
         let slots = self.slots(&mut task, sub, &local)?;
         task.graph = Graph::new(slots, self.rows_max, Arc::clone(&instruments.taps));
-        task.ended = vec![false; task.graph.slots.len()];
+        task.ended = ByIndex::filled(false, task.graph.slots.len());
         task.restore_times();
         Ok(task)
     }
@@ -211,16 +217,14 @@ impl Blueprint {
     fn inputs(
         &self,
         id: TaskId,
-        local: &HashMap<usize, usize>,
+        local: &HashMap<usize, NodeIndex>,
         committed: &mut Committed<'_>,
-    ) -> Vec<Input> {
+    ) -> ByIndex<InputIndex, Input> {
         let mut inputs = Vec::new();
         let mut nodes: Vec<_> = local.iter().collect();
         nodes.sort_unstable();
         for (node, local) in nodes {
-            let Some(Kind::Source { topic, make, .. }) =
-                self.topology.nodes.get(*node).map(|n| &n.kind)
-            else {
+            let Kind::Source { topic, make, .. } = &self.topology.node(*node).kind else {
                 continue;
             };
             if self.partitions.get(topic).is_none_or(|count| id.partition >= *count) {
@@ -232,6 +236,6 @@ impl Blueprint {
             let from = committed(&partition);
             inputs.push(Input::new(*local, (topic.clone(), partition), make(), vector, from));
         }
-        inputs
+        inputs.into()
     }
 }

@@ -46,18 +46,18 @@ impl Task {
         // What a flush makes nodes below forward comes before those are flushed, so that it belongs to this commit; but what
         // is more than a chunk, or was left before, to the next.
         let mut forwards = !self.graph.is_pending();
-        for node in 0..self.graph.slots.len() {
+        for node in self.graph.slots.indexes() {
             let moment = self.moment(None);
             self.graph.raise(node, Event::Flush, &mut self.resources, moment)?;
             forwards = forwards && self.forward_more()?;
         }
-        self.write_dead_letters(Vec::new(), None)
+        self.write_dead_letters(None)
     }
 
     /// The records for external topics so far.
     pub(crate) fn outputs(&mut self) -> Vec<(Topic, u32, RecordSet)> {
         let mut outputs = Vec::new();
-        for slot in &mut self.graph.slots {
+        for slot in self.graph.slots.values_mut() {
             let (Action::Write(_, records), Some(topic @ Topic::External(_))) =
                 (&mut slot.action, &slot.topic)
             else {
@@ -83,7 +83,7 @@ impl Task {
             dead_letters: self.letters.take()?,
             ..TaskCommit::default()
         };
-        for input in &mut self.inputs {
+        for input in self.inputs.values_mut() {
             if input.committed != Some(input.consumed) {
                 input.committed = Some(input.consumed);
                 commit.offsets.push((input.partition.clone(), input.consumed));
@@ -119,14 +119,14 @@ impl Task {
     /// The offset one past the last record taken from a repartition topic's partition, and the partition's name.
     pub(crate) fn repartition_inputs(&self) -> impl Iterator<Item = (&Topic, u32, i64)> {
         let repartitioned =
-            self.inputs.iter().filter(|input| matches!(input.topic, Topic::Repartition(_)));
+            self.inputs.values().filter(|input| matches!(input.topic, Topic::Repartition(_)));
         repartitioned.map(|input| (&input.topic, input.partition.partition, input.consumed))
     }
 
     /// Takes up what was saved of its inputs at the last commit.
     pub(super) fn take_up_inputs(&mut self) -> Result<(), StateError> {
         let partition = self.id.partition;
-        for input in &mut self.inputs {
+        for input in self.inputs.values_mut() {
             let topic = &input.partition.topic;
             let (entry, vector_entry) = (stream_time_entry(topic), time_entry(topic));
             if let Some(saved) = self.saved.get(&entry) {
@@ -146,10 +146,11 @@ impl Task {
     /// What must not be forgotten, as far as it changed since the last commit.
     fn changed_positions(&mut self) -> Vec<Entry> {
         let mut now = Vec::new();
-        for (slot, metrics) in self.graph.slots.iter().zip(&self.resources.metrics) {
-            now.extend(saved(slot, metrics.dropped).map(|saved| (node_entry(&slot.name), saved)));
+        for (node, slot) in self.graph.slots.iter() {
+            let dropped = self.resources.metrics[node].dropped;
+            now.extend(saved(slot, dropped).map(|saved| (node_entry(&slot.name), saved)));
         }
-        for input in &self.inputs {
+        for input in self.inputs.values() {
             let topic = &input.partition.topic;
             now.extend(input.vector.as_ref().map(|known| (time_entry(topic), known.to_bytes())));
             if self.uses_stream_time() {
@@ -168,7 +169,8 @@ impl Task {
 
     /// What each node has counted, by its name.
     pub(crate) fn metrics(&self) -> impl Iterator<Item = (&Arc<str>, NodeMetrics)> {
-        self.graph.slots.iter().map(|slot| &slot.name).zip(self.resources.metrics.iter().copied())
+        let metrics = &self.resources.metrics;
+        self.graph.slots.iter().map(|(node, slot)| (&slot.name, metrics[node]))
     }
 }
 

@@ -19,9 +19,10 @@ use super::{
 };
 use crate::{
     broken::broken,
+    by_index::ByIndex,
     node::{
-        Call, Event, Forwarded, Moment, Node, NodeContext, Output, OutputTime, Payload, Progress,
-        Resources,
+        Call, Event, Forwarded, Moment, Node, NodeContext, NodeIndex, Output, OutputTime, Payload,
+        Progress, Resources,
     },
     processor::ProcessorError,
     topology::{Encoder, SinkRecords, Topic},
@@ -44,7 +45,7 @@ pub(super) enum Action {
 /// An edge to a child: which slot, which of that slot's parents the edge comes from, and at which port it arrives.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Edge {
-    pub(super) child: usize,
+    pub(super) child: NodeIndex,
     pub(super) parent: usize,
     pub(super) port: usize,
 }
@@ -85,6 +86,14 @@ impl Slot {
         matches!(self.action, Action::Process(_, OutputTime::Anew))
     }
 
+    /// What the parent that an edge comes from passed on last.
+    fn time_of(&mut self, parent: usize) -> &mut Timestamp {
+        match self.parent_times.get_mut(parent) {
+            Some(time) => time,
+            None => broken(FROM_A_PARENT),
+        }
+    }
+
     pub(super) fn has_timers(&self) -> bool {
         matches!(&self.action, Action::Process(node, _) if node.has_timers())
     }
@@ -94,6 +103,8 @@ impl Slot {
     }
 }
 
+const FROM_A_PARENT: &str = "an edge comes from a parent of its child";
+
 /// What a node forwarded in one call.
 #[derive(Debug, Clone, Copy, Default)]
 struct Handled {
@@ -102,16 +113,9 @@ struct Handled {
     is_part: bool,
 }
 
-fn flag(flags: &mut [bool], node: usize) -> &mut bool {
-    match flags.get_mut(node) {
-        Some(flag) => flag,
-        None => broken("there is a flag for each slot of a graph"),
-    }
-}
-
 /// A sub-topology with its processors made.
 pub(super) struct Graph {
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: ByIndex<NodeIndex, Slot>,
     /// Whether any node looks at operator time: one below a repartition, or a sink into one.
     pub(super) keeps_time: bool,
     /// Whether any node runs code of the user's, which may ask for the stream time at each record.
@@ -123,20 +127,13 @@ pub(super) struct Graph {
 
 impl Graph {
     /// `rows_max` bounds the rows of a chunk that a node forwards of what is left.
-    pub(super) fn new(slots: Vec<Slot>, rows_max: usize, taps: Arc<Taps>) -> Self {
+    pub(super) fn new(slots: ByIndex<NodeIndex, Slot>, rows_max: usize, taps: Arc<Taps>) -> Self {
         let keeps_time = slots
-            .iter()
+            .values()
             .any(|slot| slot.is_time_carried || matches!(slot.topic, Some(Topic::Repartition(_))));
-        let has_processors = slots.iter().any(Slot::is_processor);
+        let has_processors = slots.values().any(Slot::is_processor);
         let stepping = Stepping::of(&slots, keeps_time, rows_max);
         Self { slots, keeps_time, has_processors, stepping, taps }
-    }
-
-    fn slot(&mut self, node: usize) -> &mut Slot {
-        match self.slots.get_mut(node) {
-            Some(slot) => slot,
-            None => broken("a node's index is that of a slot of its graph"),
-        }
     }
 
     /// The most rows that a step may take; `is_carried` tells whether rows bring time.
@@ -147,35 +144,43 @@ impl Graph {
 
     /// Whether any node has something left to forward.
     pub(super) fn is_pending(&self) -> bool {
-        self.slots.iter().any(|slot| slot.progress == Progress::More)
+        self.slots.values().any(|slot| slot.progress == Progress::More)
+    }
+
+    fn deepest_pending(&self) -> Option<NodeIndex> {
+        let mut deepest_first = self.slots.iter().rev();
+        deepest_first.find(|(_, slot)| slot.progress == Progress::More).map(|(node, _)| node)
     }
 
     /// Which nodes more may come to while it does to the slots of `sources`: those that lie below any of them.
-    pub(super) fn below(&self, sources: impl IntoIterator<Item = usize>) -> Vec<bool> {
-        let mut open = vec![false; self.slots.len()];
+    pub(super) fn below(
+        &self,
+        sources: impl IntoIterator<Item = NodeIndex>,
+    ) -> ByIndex<NodeIndex, bool> {
+        let mut open = ByIndex::filled(false, self.slots.len());
         for source in sources {
-            *flag(&mut open, source) = true;
+            open[source] = true;
         }
         self.spread(&mut open);
         open
     }
 
     /// Marks what lies below nodes that hold rows back or have some left to forward, beside what is marked already.
-    pub(super) fn mark_held(&self, open: &mut [bool]) {
-        for (node, slot) in self.slots.iter().enumerate() {
+    pub(super) fn mark_held(&self, open: &mut ByIndex<NodeIndex, bool>) {
+        for (node, slot) in self.slots.iter() {
             let holds = slot.progress == Progress::More
                 || matches!(&slot.action, Action::Process(node, _) if node.holds_rows());
-            *flag(open, node) |= holds;
+            open[node] |= holds;
         }
         self.spread(open);
     }
 
-    fn spread(&self, open: &mut [bool]) {
+    fn spread(&self, open: &mut ByIndex<NodeIndex, bool>) {
         // Parents come before children.
-        for (node, slot) in self.slots.iter().enumerate() {
-            if *flag(open, node) {
+        for (node, slot) in self.slots.iter() {
+            if open[node] {
                 let edges = slot.children.iter().chain(&slot.ports);
-                edges.for_each(|edge| *flag(open, edge.child) = true);
+                edges.for_each(|edge| open[edge.child] = true);
             }
         }
     }
@@ -189,7 +194,7 @@ impl Graph {
     ) -> Result<u64, ProcessorError> {
         let (mut left, mut forwarded) = (CHUNK_ROWS_MAX, 0);
         while left > 0
-            && let Some(node) = self.slots.iter().rposition(|s| s.progress == Progress::More)
+            && let Some(node) = self.deepest_pending()
         {
             let rows_max = left.min(self.stepping.chunk_rows_max);
             let Handled { rows, .. } =
@@ -207,8 +212,8 @@ impl Graph {
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
-        for node in 0..self.slots.len() {
-            let slot = self.slot(node);
+        for node in self.slots.indexes() {
+            let slot = &mut self.slots[node];
             let (is_time_carried, time) = (slot.is_time_carried, slot.time);
             if is_time_carried {
                 self.raise(node, Event::Advance(time), resources, moment)?;
@@ -220,7 +225,7 @@ impl Graph {
     /// Hands a source's batch to what lies below it.
     pub(super) fn push(
         &mut self,
-        source: usize,
+        source: NodeIndex,
         payload: Box<dyn Payload>,
         resources: &mut Resources,
         moment: Moment<'_>,
@@ -232,7 +237,7 @@ impl Graph {
     /// Lets a node handle an event other than a batch.
     pub(super) fn raise(
         &mut self,
-        node: usize,
+        node: NodeIndex,
         event: Event,
         resources: &mut Resources,
         moment: Moment<'_>,
@@ -247,12 +252,12 @@ impl Graph {
     /// Lets a node handle an event.
     fn handle(
         &mut self,
-        node: usize,
+        node: NodeIndex,
         event: Event,
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<Handled, ProcessorError> {
-        let slot = self.slot(node);
+        let slot = &mut self.slots[node];
         let (operator_time, passed_time) = (slot.time, slot.passed_time);
         let Action::Process(processor, _) = &mut slot.action else { return Ok(Handled::default()) };
         let call = Call { node, moment, operator_time, passed_time };
@@ -281,12 +286,12 @@ impl Graph {
     /// Hands on what a node forwards. Where time begins anew with the node, only that moves it.
     fn forward(
         &mut self,
-        node: usize,
+        node: NodeIndex,
         mut output: Output,
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
-        let slot = self.slot(node);
+        let slot = &mut self.slots[node];
         if !slot.begins_time() {
             return self.emit(node, output, resources, moment);
         }
@@ -294,7 +299,7 @@ impl Graph {
         self.emit(node, output, resources, moment)?;
         self.pass(node, time, resources, moment)?;
         // Also where nobody below keeps time: rows carry it.
-        self.slot(node).passed_time = time;
+        self.slots[node].passed_time = time;
         Ok(())
     }
 
@@ -304,8 +309,8 @@ impl Graph {
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
-        for node in 0..self.slots.len() {
-            if self.slot(node).is_processor() {
+        for node in self.slots.indexes() {
+            if self.slots[node].is_processor() {
                 self.raise(node, Event::Due, resources, moment)?;
             }
         }
@@ -315,7 +320,7 @@ impl Graph {
     /// Tells a source that the time of its input stands at `time`.
     pub(super) fn advance(
         &mut self,
-        source: usize,
+        source: NodeIndex,
         time: Timestamp,
         resources: &mut Resources,
         moment: Moment<'_>,
@@ -331,10 +336,9 @@ impl Graph {
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
-        let slot = self.slot(node);
-        if let Some(known) = slot.parent_times.get_mut(parent) {
-            *known = time.max(*known);
-        }
+        let slot = &mut self.slots[node];
+        let known = slot.time_of(parent);
+        *known = time.max(*known);
         let time = slot.parent_times.iter().min().copied().unwrap_or(time);
         if time <= slot.time {
             return Ok(());
@@ -349,11 +353,11 @@ impl Graph {
     /// Passes on what a node makes of the time of its input.
     fn pass_time(
         &mut self,
-        node: usize,
+        node: NodeIndex,
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
-        let slot = self.slot(node);
+        let slot = &mut self.slots[node];
         let time = match &slot.action {
             Action::Process(processor, OutputTime::Kept) => processor.pass_time(slot.time),
             Action::Process(_, OutputTime::Anew) | Action::Port(OutputTime::Anew) => return Ok(()),
@@ -365,15 +369,15 @@ impl Graph {
     /// Passes `time` on to a node's children, if it has moved.
     fn pass(
         &mut self,
-        node: usize,
+        node: NodeIndex,
         time: Timestamp,
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
-        if !self.keeps_time || time <= self.slot(node).passed_time {
+        if !self.keeps_time || time <= self.slots[node].passed_time {
             return Ok(());
         }
-        let slot = self.slot(node);
+        let slot = &mut self.slots[node];
         slot.passed_time = time;
         for edge in slot.children.clone().into_iter().chain(slot.ports.clone()) {
             self.advance_from(edge, time, resources, moment)?;
@@ -382,16 +386,16 @@ impl Graph {
     }
 
     /// Takes all times up again as they were at a commit: what `sources` stand at, and what nodes loaded.
-    pub(super) fn restore_times(&mut self, sources: &[(usize, Timestamp)]) {
+    pub(super) fn restore_times(&mut self, sources: &[(NodeIndex, Timestamp)]) {
         if !self.keeps_time {
             return;
         }
         for (source, time) in sources {
-            self.slot(*source).parent_times.fill(*time);
+            self.slots[*source].parent_times.fill(*time);
         }
         // Parents come before children.
-        for node in 0..self.slots.len() {
-            let slot = self.slot(node);
+        for node in self.slots.indexes() {
+            let slot = &mut self.slots[node];
             slot.time = slot.parent_times.iter().min().copied().unwrap_or(slot.time);
             let passed = match &slot.action {
                 // It was loaded.
@@ -405,9 +409,7 @@ impl Graph {
             for Edge { child, parent, .. } in
                 slot.children.clone().into_iter().chain(slot.ports.clone())
             {
-                if let Some(known) = self.slot(child).parent_times.get_mut(parent) {
-                    *known = passed;
-                }
+                *self.slots[child].time_of(parent) = passed;
             }
         }
     }
@@ -420,14 +422,15 @@ impl Graph {
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
         let taps = self.taps.is_any().then(|| Arc::clone(&self.taps));
-        let slot = self.slot(node);
+        let slot = &mut self.slots[node];
         if slot.caps_time {
             let others = slot.parent_times.iter().enumerate().filter(|(other, _)| *other != parent);
             if let Some(limit) = others.map(|(_, time)| *time).min() {
                 payload.cap_time(limit);
             }
         }
-        if let (Some(taps), Some(from)) = (taps, slot.parents.get(parent)) {
+        if let Some(taps) = taps {
+            let Some(from) = slot.parents.get(parent) else { broken(FROM_A_PARENT) };
             taps.show(from, &slot.name, &*payload);
         }
         match &mut slot.action {
@@ -441,7 +444,7 @@ impl Graph {
                 let call = Call { node, moment, operator_time, passed_time };
                 let (started, bytes) = (resources.begin_batch(node, payload.len()), records.bytes);
                 encoder.encode(payload, records, &mut NodeContext { resources, call })?;
-                resources.metrics_of(node).bytes += (records.bytes - bytes) as u64;
+                resources.metrics[node].bytes += (records.bytes - bytes) as u64;
                 resources.end_batch(node, started);
                 Ok(())
             }
@@ -465,14 +468,19 @@ impl Graph {
 
     fn emit(
         &mut self,
-        node: usize,
+        node: NodeIndex,
         output: Output,
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
-        let slot = self.slot(node);
+        let slot = &self.slots[node];
         let (stepwise, children) =
             (slot.stepwise && output.payload.len() > 1, slot.children.clone());
+        let mut routes = output.routes.iter().flatten().flatten();
+        if let Some(child) = routes.find(|to| usize::from(**to) >= children.len()) {
+            let (node, child, children) = (slot.name.to_string(), *child, children.len());
+            return Err(ProcessorError::NoChild { node, child, children });
+        }
         if stepwise {
             return self.emit_stepwise(&children, output, resources, moment);
         }
@@ -520,11 +528,10 @@ impl Graph {
             let row = rows.take(1);
             match route.next().copied().flatten() {
                 None => self.emit_all(children, row, resources, moment)?,
-                Some(to) => {
-                    if let Some(edge) = children.get(usize::from(to)) {
-                        self.deliver(*edge, row, resources, moment)?;
-                    }
-                }
+                Some(to) => match children.get(usize::from(to)) {
+                    Some(edge) => self.deliver(*edge, row, resources, moment)?,
+                    None => broken("a route leads to a child"),
+                },
             }
         }
         Ok(())

@@ -2,7 +2,8 @@
 
 use super::time_vector::TimeVector;
 use crate::{
-    node::{Payload, Pending, RunLimit},
+    by_index::TypedIndex,
+    node::{NodeIndex, Payload, Pending, RunLimit},
     topology::{Decoded, Decoder, Failure, InputState, Records, TimeMark, Topic},
 };
 use headwater_core::{
@@ -10,6 +11,22 @@ use headwater_core::{
     record::{RecordSet, Timestamp, TopicPartition},
 };
 use std::collections::VecDeque;
+
+/// Which input of its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct InputIndex(usize);
+
+impl TypedIndex for InputIndex {
+    const IS_THERE: &'static str = "an input's index is that of an input of its task";
+
+    fn new(number: usize) -> Self {
+        Self(number)
+    }
+
+    fn number(self) -> usize {
+        self.0
+    }
+}
 
 /// What was fetched at an offset: from the log, or from what other tasks send.
 #[derive(Debug, Clone)]
@@ -74,7 +91,7 @@ pub(super) struct Run {
 }
 
 pub(super) struct Input {
-    pub(super) node: usize,
+    pub(super) node: NodeIndex,
     pub(super) topic: Topic,
     pub(super) partition: TopicPartition,
     pub(super) decoder: Box<dyn Decoder>,
@@ -105,7 +122,7 @@ pub(super) struct Input {
 
 impl Input {
     pub(super) fn new(
-        node: usize,
+        node: NodeIndex,
         (topic, partition): (Topic, TopicPartition),
         decoder: Box<dyn Decoder>,
         vector: Option<TimeVector>,
@@ -347,7 +364,7 @@ mod tests {
         let held = Offsets { start: 0, end: run_start };
         let topic = Topic::Repartition(TopicName::new("by-key").unwrap());
         let vector = TimeVector::new([Sender::new("sink", 0)].into());
-        Input::new(0, (topic, partition), decoder, Some(vector), (Some(0), held))
+        Input::new(NodeIndex::new(0), (topic, partition), decoder, Some(vector), (Some(0), held))
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //!   the window. After them lie those of rows that come of no one record (a flushed update, what a punctuation forwards, a
 //!   final that time alone has brought, or that was left to forward at a restart), by node. The size of a batch never shows.
 
+use super::input::InputIndex;
 use crate::{
-    node::{DeadLetter, Source},
+    node::{DeadLetter, NodeIndex, Source},
     processor::ProcessorError,
     topology::TimeMark,
 };
@@ -16,13 +17,18 @@ use headwater_core::{
     record::{Headers, RecordSet, RecordSetBuilder, SetFull, Timestamp},
 };
 
+/// What a letter is about. Those about a record come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum About {
+    Record { input: InputIndex, offset: i64 },
+    MadeRow,
+}
+
 /// Where a letter lies among those of its commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    /// The task's input; past all of them for rows that have none.
-    input: usize,
-    offset: i64,
-    node: usize,
+    about: About,
+    node: NodeIndex,
 }
 
 #[derive(Debug)]
@@ -37,7 +43,7 @@ struct Letter {
 /// Where the records of a run come from: which of the task's inputs, and its records.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Origin<'a> {
-    pub(super) input: usize,
+    pub(super) input: InputIndex,
     pub(super) source: &'a Source,
 }
 
@@ -80,7 +86,10 @@ impl Letters {
                 let topic = partition.topic.as_str();
                 headers.extend(about(topic, partition.partition, record.offset));
                 Letter {
-                    place: Place { input, offset: record.offset, node: *node },
+                    place: Place {
+                        about: About::Record { input, offset: record.offset },
+                        node: *node,
+                    },
                     timestamp: record.timestamp,
                     key: owned(record.key),
                     value: owned(record.value),
@@ -88,7 +97,7 @@ impl Letters {
                 }
             }
             None => Letter {
-                place: Place { input: usize::MAX, offset: 0, node: *node },
+                place: Place { about: About::MadeRow, node: *node },
                 timestamp: now,
                 key: None,
                 value: None,
@@ -129,12 +138,13 @@ impl Letters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::by_index::TypedIndex;
 
     #[test]
     fn letters_are_counted_with_their_headers() {
         let mut letters = Letters::default();
         let cause = "x".repeat(10_000);
-        let letter = DeadLetter { origin: 0, node: 0, kind: "Error", cause };
+        let letter = DeadLetter { origin: 0, node: NodeIndex::new(0), kind: "Error", cause };
         letters.add(&letter, None, 0).unwrap();
         assert!((10_000..11_000).contains(&letters.size_bytes()), "{}", letters.size_bytes());
     }

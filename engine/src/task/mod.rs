@@ -32,8 +32,10 @@ pub use taps::Tap;
 pub(crate) use taps::Taps;
 
 use crate::{
-    broken::broken,
-    node::{DeadLetter, Event, Moment, Now, Payload, Resources, RunLimit, Source, Started},
+    by_index::ByIndex,
+    node::{
+        DeadLetter, Event, Moment, NodeIndex, Now, Payload, Resources, RunLimit, Source, Started,
+    },
     processor::{Cancellable, ProcessorError, Punctuation, PunctuationType},
     topology::{Failure, InputState, Records, TaskId, TimeMark, Topic},
 };
@@ -44,7 +46,7 @@ use headwater_core::{
     metrics::DropReason,
     record::{Timestamp, TopicPartition},
 };
-use input::{Input, Passed, Run};
+use input::{Input, InputIndex, Passed, Run};
 use letters::{Letters, Origin};
 use std::time::Duration;
 use time_vector::TimeVector;
@@ -62,7 +64,7 @@ pub(crate) enum Step {
 
 /// A run that went through the graph.
 struct TakenRun {
-    input: usize,
+    input: InputIndex,
     source: Source,
     /// Whether nodes have been told the time after it.
     is_told: bool,
@@ -80,7 +82,7 @@ pub(crate) struct Task {
     pub(crate) level: usize,
     graph: Graph,
     resources: Resources,
-    inputs: Vec<Input>,
+    inputs: ByIndex<InputIndex, Input>,
     /// The largest timestamp taken.
     stream_time: Timestamp,
     now: Now,
@@ -91,11 +93,11 @@ pub(crate) struct Task {
     bad_record: BadRecord,
     rows_max: usize,
     /// What the readers of each repartition topic were told last, by the slot that writes it.
-    told: HashMap<usize, (Timestamp, InputState)>,
+    told: HashMap<NodeIndex, (Timestamp, InputState)>,
     /// The run taken last, until what it makes due has been done.
     taken: Option<TakenRun>,
     /// Which nodes have been told that all that comes to them is complete, and nothing more has since.
-    ended: Vec<bool>,
+    ended: ByIndex<NodeIndex, bool>,
     /// Whether what the last commit may have left undone has been done.
     is_caught_up: bool,
     /// Rows that nodes forwarded of what they had left.
@@ -106,41 +108,29 @@ pub(crate) struct Task {
 impl Task {
     /// The inputs that must be fetched, each with the offset to fetch from. An input at its end is among them, for
     /// whoever knows that the end has moved.
-    pub(crate) fn wanted(&self) -> impl Iterator<Item = (usize, &Topic, &TopicPartition, i64)> {
-        let empty = self.inputs.iter().enumerate().filter(|(_, input)| input.is_empty());
+    pub(crate) fn wanted(
+        &self,
+    ) -> impl Iterator<Item = (InputIndex, &Topic, &TopicPartition, i64)> {
+        let empty = self.inputs.iter().filter(|(_, input)| input.is_empty());
         empty.map(|(index, input)| (index, &input.topic, &input.partition, input.fetch_offset))
     }
 
-    fn input(&self, index: usize) -> &Input {
-        match self.inputs.get(index) {
-            Some(input) => input,
-            None => broken("an input's index is that of an input of its task"),
-        }
-    }
-
-    fn input_mut(&mut self, index: usize) -> &mut Input {
-        match self.inputs.get_mut(index) {
-            Some(input) => input,
-            None => broken("an input's index is that of an input of its task"),
-        }
-    }
-
     /// Takes in what was fetched for an input.
-    pub(crate) fn feed(&mut self, input: usize, arrived: Arrived) {
-        let node = self.input(input).node;
-        self.resources.metrics_of(node).bytes += arrived.records.size_bytes() as u64;
-        self.input_mut(input).feed(arrived);
+    pub(crate) fn feed(&mut self, input: InputIndex, arrived: Arrived) {
+        let node = self.inputs[input].node;
+        self.resources.metrics[node].bytes += arrived.records.size_bytes() as u64;
+        self.inputs[input].feed(arrived);
     }
 
     /// The partitions of external topics that it reads.
     pub(crate) fn external_inputs(&self) -> impl Iterator<Item = &TopicPartition> {
-        let external = self.inputs.iter().filter(|input| input.vector.is_none());
+        let external = self.inputs.values().filter(|input| input.vector.is_none());
         external.map(|input| &input.partition)
     }
 
     /// Has an input end at `end`: what lies past it is not taken.
     pub(crate) fn end_input(&mut self, partition: &TopicPartition, end: i64) {
-        for input in self.inputs.iter_mut().filter(|input| input.partition == *partition) {
+        for input in self.inputs.values_mut().filter(|input| input.partition == *partition) {
             input.end_at(end);
         }
     }
@@ -155,7 +145,7 @@ impl Task {
 
     /// Where each input stands: partition, next offset to take, and the partition's end when last looked at.
     pub(crate) fn lags(&self) -> impl Iterator<Item = (&TopicPartition, i64, i64)> {
-        self.inputs.iter().map(|input| (&input.partition, input.consumed, input.end))
+        self.inputs.values().map(|input| (&input.partition, input.consumed, input.end))
     }
 
     /// Takes the next run of records through the graph.
@@ -167,24 +157,23 @@ impl Task {
         if !self.proceed()? || had_more {
             return Ok(Step::Ran);
         }
-        for index in 0..self.inputs.len() {
+        for index in self.inputs.indexes() {
             passed |= self.pass(index)?;
             if self.graph.is_pending() {
                 return Ok(Step::Ran);
             }
         }
-        if self.inputs.iter().any(|input| input.is_empty() && !input.at_end) {
+        if self.inputs.values().any(|input| input.is_empty() && !input.at_end) {
             return Ok(if passed { Step::Ran } else { Step::Starved });
         }
-        let heads =
-            self.inputs.iter().enumerate().filter_map(|(i, input)| Some((input.head()?, i)));
-        let mut heads: Vec<(Timestamp, usize)> = heads.collect();
+        let heads = self.inputs.iter().filter_map(|(index, input)| Some((input.head()?, index)));
+        let mut heads: Vec<(Timestamp, InputIndex)> = heads.collect();
         heads.sort_unstable();
         let Some((_, first)) = heads.first().copied() else {
             return Ok(if passed { Step::Ran } else { Step::Idle });
         };
         // What the first row says of time holds before it, as if a mark had said it.
-        let time = self.input(first).head_time();
+        let time = self.inputs[first].head_time();
         if let Some(time) = time.filter(|_| self.graph.keeps_time) {
             self.advance(first, time)?;
             if !self.forward_more()? {
@@ -192,7 +181,7 @@ impl Task {
             }
         }
         let limit = self.limit(first, heads.get(1).copied());
-        if let Some(run) = self.input_mut(first).take(limit) {
+        if let Some(run) = self.inputs[first].take(limit) {
             self.resources.changed = true;
             self.reopen(first);
             self.run(first, run)?;
@@ -204,14 +193,14 @@ impl Task {
     }
 
     /// How far a run of rows of `first` may go: up to the head of a rival.
-    fn limit(&self, first: usize, rival: Option<(Timestamp, usize)>) -> RunLimit {
+    fn limit(&self, first: InputIndex, rival: Option<(Timestamp, InputIndex)>) -> RunLimit {
         let timestamp_max = match rival {
             None => Timestamp::MAX,
             // At equal timestamps the earlier source goes first.
             Some((timestamp, rival)) if first < rival => timestamp,
             Some((timestamp, _)) => timestamp.saturating_sub(1),
         };
-        let carried = self.input(first).vector.is_some();
+        let carried = self.inputs[first].vector.is_some();
         RunLimit { timestamp_max, rows_max: self.graph.rows_max(carried) }
     }
 
@@ -220,9 +209,9 @@ impl Task {
         Moment { stream_time: self.stream_time, now: self.now, source }
     }
 
-    fn run(&mut self, index: usize, run: Run) -> Result<(), ProcessorError> {
+    fn run(&mut self, index: InputIndex, run: Run) -> Result<(), ProcessorError> {
         let Run { rows, failures, raw } = run;
-        let input = self.input(index);
+        let input = &self.inputs[index];
         let (node, carried) = (input.node, input.vector.is_some());
         let partition = input.partition.clone();
         let mut source = Source { partition, records: raw, stream_times: Vec::new(), first: 0 };
@@ -240,8 +229,8 @@ impl Task {
             let moment = self.moment(Some(&source));
             pushed = self.graph.push(node, rows, &mut self.resources, moment);
         }
-        let written =
-            self.write_dead_letters(failures, Some(Origin { input: index, source: &source }));
+        self.fail(index, failures);
+        let written = self.write_dead_letters(Some(Origin { input: index, source: &source }));
         pushed.and(written)?;
         self.taken = Some(TakenRun { input: index, source, is_told: false });
         Ok(())
@@ -256,7 +245,7 @@ impl Task {
         if !std::mem::replace(&mut self.is_caught_up, true) {
             let moment = self.moment(None);
             self.graph.catch_up(&mut self.resources, moment)?;
-            self.write_dead_letters(Vec::new(), None)?;
+            self.write_dead_letters(None)?;
             return self.forward_more();
         }
         let Some(taken) = &mut self.taken else { return Ok(true) };
@@ -270,7 +259,7 @@ impl Task {
         let Some(TakenRun { source, .. }) = self.taken.take() else { return Ok(true) };
         let moment = self.moment(Some(&source));
         self.graph.fire_due(&mut self.resources, moment)?;
-        self.write_dead_letters(Vec::new(), Some(Origin { input, source: &source }))?;
+        self.write_dead_letters(Some(Origin { input, source: &source }))?;
         self.forward_more()
     }
 
@@ -285,8 +274,7 @@ impl Task {
         let moment = self.moment(taken.as_ref().map(|taken| &taken.source));
         let forwarded = self.graph.resume(&mut self.resources, moment);
         let origin = taken.as_ref().map(TakenRun::origin);
-        let written =
-            forwarded.and_then(|rows| self.write_dead_letters(Vec::new(), origin).map(|()| rows));
+        let written = forwarded.and_then(|rows| self.write_dead_letters(origin).map(|()| rows));
         self.taken = taken;
         self.forwarded += written?;
         Ok(!self.graph.is_pending())
@@ -294,50 +282,51 @@ impl Task {
 
     /// Tells the nodes below an input what its time is now, if it is one that a repartition topic carries, and those below
     /// external ones the task's, which stands where the largest timestamp from any input does.
-    fn tell_time(&mut self, index: usize) -> Result<(), ProcessorError> {
+    fn tell_time(&mut self, index: InputIndex) -> Result<(), ProcessorError> {
         if !self.graph.keeps_time {
             return Ok(());
         }
-        if let Some(time) = self.input(index).vector.as_ref().map(TimeVector::time) {
+        if let Some(time) = self.inputs[index].vector.as_ref().map(TimeVector::time) {
             self.advance(index, time)?;
         }
-        for index in 0..self.inputs.len() {
-            if self.input(index).vector.is_none() {
+        for index in self.inputs.indexes() {
+            if self.inputs[index].vector.is_none() {
                 self.advance(index, self.stream_time)?;
             }
         }
         Ok(())
     }
 
-    fn advance(&mut self, index: usize, time: Timestamp) -> Result<(), ProcessorError> {
-        let node = self.input(index).node;
+    fn advance(&mut self, index: InputIndex, time: Timestamp) -> Result<(), ProcessorError> {
+        let node = self.inputs[index].node;
         let moment = self.moment(None);
         self.graph.advance(node, time, &mut self.resources, moment)?;
-        self.write_dead_letters(Vec::new(), None)
+        self.write_dead_letters(None)
     }
 
     /// Has the graph take up its times again as they were at the last commit.
     fn restore_times(&mut self) {
         let time = |input: &Input| input.vector.as_ref().map_or(self.stream_time, TimeVector::time);
-        let sources: Vec<(usize, Timestamp)> =
-            self.inputs.iter().map(|input| (input.node, time(input))).collect();
+        let sources: Vec<(NodeIndex, Timestamp)> =
+            self.inputs.values().map(|input| (input.node, time(input))).collect();
         self.graph.restore_times(&sources);
     }
 
     /// Lets everything in front of an input's next row take effect: time marks, and records that cannot be read. True if
     /// there was anything.
-    fn pass(&mut self, index: usize) -> Result<bool, ProcessorError> {
+    fn pass(&mut self, index: InputIndex) -> Result<bool, ProcessorError> {
         let mut any = false;
         let rows_max = self.rows_max;
         while let Some(passed) = self.decode(index, rows_max) {
             (any, self.resources.changed) = (true, true);
             if let Passed::Failures(failures, records) = passed {
-                let partition = self.input(index).partition.clone();
+                let partition = self.inputs[index].partition.clone();
                 let source = Source { partition, records, stream_times: Vec::new(), first: 0 };
                 let origin = Origin { input: index, source: &source };
-                self.write_dead_letters(failures, Some(origin))?;
+                self.fail(index, failures);
+                self.write_dead_letters(Some(origin))?;
             }
-            if self.input(index).vector.as_ref().is_some_and(|vector| !vector.is_complete()) {
+            if self.inputs[index].vector.as_ref().is_some_and(|vector| !vector.is_complete()) {
                 self.reopen(index);
             }
             self.tell_time(index)?;
@@ -349,11 +338,11 @@ impl Task {
     }
 
     /// Decodes on until a row of an input is next, and gives what is passed on the way.
-    fn decode(&mut self, index: usize, rows_max: usize) -> Option<Passed> {
-        let node = self.input(index).node;
+    fn decode(&mut self, index: InputIndex, rows_max: usize) -> Option<Passed> {
+        let node = self.inputs[index].node;
         let started = self.resources.begin_decoding(node);
-        let passed = self.input_mut(index).pass(rows_max);
-        let rows = std::mem::take(&mut self.input_mut(index).rows_decoded);
+        let passed = self.inputs[index].pass(rows_max);
+        let rows = std::mem::take(&mut self.inputs[index].rows_decoded);
         if rows > 0 {
             self.resources.end_batch(node, started.map(|at| Started { rows, at }));
         }
@@ -361,13 +350,13 @@ impl Task {
     }
 
     /// More has come, or may come, from an input whose end nodes may have been told.
-    fn reopen(&mut self, index: usize) {
-        if !self.ended.contains(&true) {
+    fn reopen(&mut self, index: InputIndex) {
+        if !self.ended.values().any(|ended| *ended) {
             return;
         }
-        let below = self.graph.below([self.input(index).node]);
-        for (ended, is_below) in self.ended.iter_mut().zip(below) {
-            *ended &= !is_below;
+        let below = self.graph.below([self.inputs[index].node]);
+        for (node, ended) in self.ended.iter_mut() {
+            *ended &= !below[node];
         }
     }
 
@@ -379,24 +368,24 @@ impl Task {
             let is_complete = input.vector.as_ref().is_none_or(TimeVector::is_complete);
             !input.is_at_end() || !is_complete
         };
-        let open = self.inputs.iter().filter(is_open).map(|input| input.node);
+        let open = self.inputs.values().filter(is_open).map(|input| input.node);
         let open = self.graph.below(open);
-        for (node, is_open) in open.into_iter().enumerate() {
-            if is_open || self.ended.get(node).copied().unwrap_or(true) {
+        for node in self.graph.slots.indexes() {
+            if open[node] || self.ended[node] {
                 continue;
             }
             if !self.proceed()? {
                 return Ok(false);
             }
-            self.ended.get_mut(node).into_iter().for_each(|ended| *ended = true);
+            self.ended[node] = true;
             self.resources.changed = true;
             for event in [Event::End, Event::Flush] {
                 let moment = self.moment(None);
                 self.graph.raise(node, event, &mut self.resources, moment)?;
             }
-            self.write_dead_letters(Vec::new(), None)?;
+            self.write_dead_letters(None)?;
         }
-        Ok(self.proceed()? && self.ended.iter().all(|ended| *ended))
+        Ok(self.proceed()? && self.ended.values().all(|ended| *ended))
     }
 
     /// Fires the wall-clock punctuations that are due, once each, however many due points have gone by.
@@ -413,37 +402,32 @@ impl Task {
             let event = Event::Punctuate(Cancellable(number), self.now.wall_clock);
             let moment = self.moment(None);
             self.graph.raise(node, event, &mut self.resources, moment)?;
-            self.write_dead_letters(Vec::new(), None)?;
+            self.write_dead_letters(None)?;
         }
         Ok(())
     }
 
+    /// Makes records of an input that cannot be read dead letters.
+    fn fail(&mut self, input: InputIndex, failures: Vec<Failure>) {
+        let node = self.inputs[input].node;
+        let failed = failures.into_iter();
+        let letter = |Failure { origin, kind, cause }| DeadLetter { origin, node, kind, cause };
+        self.resources.dead.extend(failed.map(letter));
+    }
+
     /// Applies the policy to what failed in a run.
-    fn write_dead_letters(
-        &mut self,
-        failures: Vec<Failure>,
-        origin: Option<Origin<'_>>,
-    ) -> Result<(), ProcessorError> {
-        if failures.is_empty() && self.resources.dead.is_empty() {
+    fn write_dead_letters(&mut self, origin: Option<Origin<'_>>) -> Result<(), ProcessorError> {
+        if self.resources.dead.is_empty() {
             return Ok(());
         }
         self.resources.changed = true;
         let mut letters = std::mem::take(&mut self.resources.dead);
-        let source = origin.and_then(|origin| self.inputs.get(origin.input));
-        let node = source.map_or(0, |input| input.node);
-        let failed = failures.into_iter().map(|Failure { origin, kind, cause }| DeadLetter {
-            origin,
-            node,
-            kind,
-            cause,
-        });
-        letters.extend(failed);
         letters.sort_by_key(|letter| (letter.origin, letter.node));
         for letter in letters {
             match self.bad_record {
                 BadRecord::DeadLetter => self.letters.add(&letter, origin, self.now.wall_clock)?,
                 BadRecord::Continue => {
-                    self.resources.metrics_of(letter.node).dropped.add(DropReason::BadRecord, 1);
+                    self.resources.metrics[letter.node].dropped.add(DropReason::BadRecord, 1);
                 }
                 BadRecord::Fail => {
                     let cause = self.locate(&letter, origin);
@@ -455,7 +439,7 @@ impl Task {
     }
 
     fn locate(&self, letter: &DeadLetter, origin: Option<Origin<'_>>) -> String {
-        let node = self.graph.slots.get(letter.node).map_or("", |slot| &*slot.name);
+        let node = &self.graph.slots[letter.node].name;
         let record = origin.and_then(|Origin { source, .. }| {
             let offset = source.records.offset(letter.origin as usize)?;
             Some(format!("record at offset {offset} of {}", source.partition))
@@ -467,18 +451,19 @@ impl Task {
     /// How much of its input each node has: *idle* if all that is there has been taken and no row is held back above it, so
     /// that nothing comes to it unless more is taken. What other tasks are about to send counts as there: what their
     /// records give is no later for those below than if it had come at once.
-    fn input_states(&self) -> impl Iterator<Item = InputState> + use<> {
+    fn input_states(&self) -> ByIndex<NodeIndex, InputState> {
         let may_come = |vector: &TimeVector| !vector.is_idle();
         let is_open =
             |input: &&Input| !input.is_at_end() || input.vector.as_ref().is_some_and(may_come);
-        let open = self.inputs.iter().filter(is_open);
+        let open = self.inputs.values().filter(is_open);
         let mut open = self.graph.below(open.map(|input| input.node));
         self.graph.mark_held(&mut open);
-        self.ended.clone().into_iter().zip(open).map(|(ended, open)| match (ended, open) {
+        let states = self.ended.iter().map(|(node, ended)| match (*ended, open[node]) {
             (true, _) => InputState::Complete,
             (false, true) => InputState::Open,
             (false, false) => InputState::Idle,
-        })
+        });
+        states.collect::<Vec<_>>().into()
     }
 
     /// The records on their way to repartition topics, with a time mark after them on every partition: wherever records
@@ -489,8 +474,8 @@ impl Task {
             return Ok(sends);
         }
         let states = self.input_states();
-        let slots = self.graph.slots.iter_mut().zip(states);
-        for (index, (slot, input)) in slots.enumerate() {
+        for (node, slot) in self.graph.slots.iter_mut() {
+            let input = states[node];
             let (Action::Write(_, records), Some(topic @ Topic::Repartition(_))) =
                 (&mut slot.action, &slot.topic)
             else {
@@ -498,11 +483,11 @@ impl Task {
             };
             let told = (slot.time, input);
             // That time is not known and input open is what readers take for granted.
-            let known = self.told.get(&index).unwrap_or(&(Timestamp::MIN, InputState::Open));
+            let known = self.told.get(&node).unwrap_or(&(Timestamp::MIN, InputState::Open));
             if records.bytes == 0 && *known == told {
                 continue;
             }
-            self.told.insert(index, told);
+            self.told.insert(node, told);
             self.resources.changed = true;
             let mark = TimeMark { sender: records.sender, time: slot.time, input };
             let marked = records.take_marked(mark)?;
@@ -513,7 +498,7 @@ impl Task {
 
     /// About how many bytes the next commit will hold.
     pub(crate) fn uncommitted_bytes(&self) -> usize {
-        let sinks = self.graph.slots.iter().map(|slot| match &slot.action {
+        let sinks = self.graph.slots.values().map(|slot| match &slot.action {
             Action::Write(_, records) => records.bytes,
             Action::Pass | Action::Port(_) | Action::Process(..) => 0,
         });

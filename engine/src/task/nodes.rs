@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     broken::broken,
-    node::{Node, Progress},
+    by_index::{ByIndex, TypedIndex},
+    node::{Node, NodeIndex, Progress},
     processor::{InitContext, PortSpec, ProcessorError},
     topology::{Form, Kind, NodeSpec, Parent, Sender, SinkRecords, SubTopology, Topic},
 };
@@ -26,17 +27,17 @@ impl Blueprint {
         &self,
         task: &mut Task,
         sub: &SubTopology,
-        local: &HashMap<usize, usize>,
-    ) -> Result<Vec<Slot>, ProcessorError> {
+        local: &HashMap<usize, NodeIndex>,
+    ) -> Result<ByIndex<NodeIndex, Slot>, ProcessorError> {
         let has_input =
-            |node| task.inputs.iter().any(|input| local.get(&node) == Some(&input.node));
+            |node| task.inputs.values().any(|input| local.get(&node) == Some(&input.node));
         let ancestry = ancestry(&self.topology, sub, has_input);
+        let name_of = |parent: &Parent| Arc::clone(&self.topology.node(parent.node).name);
         let mut slots = Vec::new();
         for (place, node) in sub.nodes.iter().enumerate() {
-            let (Some(spec), Some(Ancestry { above, parents })) =
-                (self.topology.nodes.get(*node), ancestry.get(node))
-            else {
-                broken("a sub-topology names nodes of its topology")
+            let (place, spec) = (NodeIndex::new(place), self.topology.node(*node));
+            let Some(Ancestry { above, parents }) = ancestry.get(node) else {
+                broken(HAS_ANCESTRY)
             };
             let is_time_carried = above.is_time_carried();
             let saved = task.take_up(place, &spec.name)?;
@@ -83,7 +84,7 @@ impl Blueprint {
                 ports: Vec::new(),
                 stepwise: self.plan.stepwise.contains(node),
                 is_time_carried,
-                parents: parents.iter().map(|parent| self.name_of(parent.node)).collect(),
+                parents: parents.iter().map(name_of).collect(),
                 caps_time: parents.len() > 1 && above.differs_in_time(),
                 parent_times: vec![Timestamp::MIN; parents.len().max(sources)],
                 time: Timestamp::MIN,
@@ -91,33 +92,36 @@ impl Blueprint {
                 progress,
             });
         }
+        let mut slots = ByIndex::from(slots);
         connect(&mut slots, sub, &ancestry, local);
         Ok(slots)
-    }
-
-    fn name_of(&self, node: usize) -> Arc<str> {
-        match self.topology.nodes.get(node) {
-            Some(spec) => Arc::clone(&spec.name),
-            None => broken("a parent is a node of the topology"),
-        }
     }
 
     /// The stores that a node uses: their names and their places in the task.
     fn stores_of(&self, stores: &[usize], sub: &SubTopology) -> Vec<(Arc<str>, usize)> {
         let place = |store: &usize| {
-            let name = Arc::clone(&self.topology.stores.get(*store)?.spec().name);
-            Some((name, sub.stores.iter().position(|s| s == store)?))
+            let name = Arc::clone(&self.topology.store(*store).spec().name);
+            match sub.stores.iter().position(|other| other == store) {
+                Some(place) => (name, place),
+                None => broken("a node's stores are those of its sub-topology"),
+            }
         };
-        stores.iter().filter_map(place).collect()
+        stores.iter().map(place).collect()
     }
 
     /// A node's child ports, in the order in which they were added.
     fn ports_of(&self, spec: &NodeSpec) -> Vec<PortSpec> {
-        let children = spec.children.iter().filter_map(|child| self.topology.nodes.get(*child));
+        let children = spec.children.iter().map(|child| self.topology.node(*child));
         let ports = children.filter(|child| matches!(child.kind, Kind::ChildPort { .. }));
-        ports.filter_map(|port| Some((Arc::clone(&port.name), port.output?))).collect()
+        let port = |port: &NodeSpec| match port.output {
+            Some(rows) => (Arc::clone(&port.name), rows),
+            None => broken("a child port forwards rows"),
+        };
+        ports.map(port).collect()
     }
 }
+
+const HAS_ANCESTRY: &str = "each node of a sub-topology has its ancestry";
 
 /// Gives a node back what it saved.
 fn load(
@@ -145,18 +149,19 @@ fn topic_of(spec: &NodeSpec) -> Option<Topic> {
 
 /// Draws the edges, each parent's in the order in which its children were added.
 fn connect(
-    slots: &mut [Slot],
+    slots: &mut ByIndex<NodeIndex, Slot>,
     sub: &SubTopology,
     ancestry: &HashMap<usize, Ancestry>,
-    local: &HashMap<usize, usize>,
+    local: &HashMap<usize, NodeIndex>,
 ) {
-    for (child, node) in sub.nodes.iter().enumerate() {
-        let is_port = slots.get(child).is_some_and(|slot| matches!(slot.action, Action::Port(_)));
-        let parents = ancestry.get(node).map_or(&[][..], |above| &above.parents);
+    for (child, node) in slots.indexes().zip(&sub.nodes) {
+        let is_port = matches!(slots[child].action, Action::Port(_));
+        let Some(Ancestry { parents, .. }) = ancestry.get(node) else { broken(HAS_ANCESTRY) };
         for (parent, Parent { node, port }) in parents.iter().enumerate() {
-            let Some(slot) = local.get(node).and_then(|place| slots.get_mut(*place)) else {
+            let Some(place) = local.get(node) else {
                 broken("a parent lies in the sub-topology of its child")
             };
+            let slot = &mut slots[*place];
             let edge = Edge { child, parent, port: *port };
             if is_port { slot.ports.push(edge) } else { slot.children.push(edge) }
         }
@@ -165,7 +170,7 @@ fn connect(
 
 impl Task {
     /// What a node saved at the last commit; the count of records it has dropped goes on from there.
-    fn take_up(&mut self, place: usize, name: &str) -> Result<Saved, StateError> {
+    fn take_up(&mut self, place: NodeIndex, name: &str) -> Result<Saved, StateError> {
         let entry = node_entry(name);
         let saved = match self.saved.get(&entry) {
             Some(bytes) => Saved::read(bytes).ok_or_else(|| damaged(self.id.partition, &entry))?,
@@ -175,7 +180,7 @@ impl Task {
                 state: Vec::new(),
             },
         };
-        self.resources.metrics_of(place).dropped = saved.dropped;
+        self.resources.metrics[place].dropped = saved.dropped;
         Ok(saved)
     }
 }

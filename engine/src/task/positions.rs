@@ -154,7 +154,7 @@ impl Blueprint {
         let mut entries = BTreeMap::new();
         for sub in &self.plan.subs {
             let width = self.width(sub);
-            for node in sub.nodes.iter().filter_map(|node| self.topology.nodes.get(*node)) {
+            for node in sub.nodes.iter().map(|node| self.topology.node(*node)) {
                 entries.insert(node_entry(&node.name), width);
                 let Kind::Source { topic, .. } = &node.kind else { continue };
                 let partitions = self.partitions.get(topic).copied().unwrap_or(0);

@@ -10,6 +10,7 @@
 //! | where a user's processor lies below a node that may answer `More` | it asks for the time at which its rows were made |
 
 use super::graph::{Action, Slot};
+use crate::{by_index::ByIndex, node::NodeIndex};
 
 /// How many rows a node forwards at a time of what it has left.
 pub(super) const CHUNK_ROWS_MAX: usize = 1_024;
@@ -35,11 +36,11 @@ struct Above {
 }
 
 impl Stepping {
-    pub(super) fn of(slots: &[Slot], keeps_time: bool, rows_max: usize) -> Self {
-        let any = |wanted: fn(&Slot) -> bool| slots.iter().any(wanted);
+    pub(super) fn of(slots: &ByIndex<NodeIndex, Slot>, keeps_time: bool, rows_max: usize) -> Self {
+        let any = |wanted: fn(&Slot) -> bool| slots.values().any(wanted);
         let is_stepwise = any(|slot| slot.stepwise);
         let Below { more_below_stepwise, processor_below_more, meeting_below_more } = below(slots);
-        let sources = slots.iter().filter(|slot| matches!(slot.action, Action::Pass)).count();
+        let sources = slots.values().filter(|slot| matches!(slot.action, Action::Pass)).count();
         let single_rows = ((is_stepwise || sources > 1) && any(Slot::is_processor))
             || (keeps_time && any(|slot| slot.caps_time))
             || any(|slot| slot.is_time_carried && slot.has_timers())
@@ -62,21 +63,20 @@ struct Below {
     meeting_below_more: bool,
 }
 
-fn below(slots: &[Slot]) -> Below {
-    let mut above = vec![Above::default(); slots.len()];
+fn below(slots: &ByIndex<NodeIndex, Slot>) -> Below {
+    let mut above = ByIndex::filled(Above::default(), slots.len());
     let mut found = Below::default();
     // Parents come before children.
-    for (node, slot) in slots.iter().enumerate() {
-        let Some(Above { is_stepwise, has_more }) = above.get(node).copied() else { continue };
+    for (node, slot) in slots.iter() {
+        let Above { is_stepwise, has_more } = above[node];
         let is_stepwise = is_stepwise || slot.stepwise;
         found.more_below_stepwise |= is_stepwise && slot.may_answer_more();
         found.processor_below_more |= has_more && slot.is_processor();
         found.meeting_below_more |= has_more && slot.caps_time;
         for edge in slot.children.iter().chain(&slot.ports) {
-            if let Some(child) = above.get_mut(edge.child) {
-                child.is_stepwise |= is_stepwise;
-                child.has_more |= has_more || slot.may_answer_more();
-            }
+            let child = &mut above[edge.child];
+            child.is_stepwise |= is_stepwise;
+            child.has_more |= has_more || slot.may_answer_more();
         }
     }
     found

@@ -9,7 +9,7 @@ pub(super) fn describe(topology: &Topology) -> String {
     for (number, sub) in plan.subs.iter().enumerate() {
         let _ = writeln!(text, "   Sub-topology: {number}");
         for index in &sub.nodes {
-            let Some(node) = topology.nodes.get(*index) else { continue };
+            let node = topology.node(*index);
             let name = &node.name;
             let stepwise = if plan.stepwise.contains(index) { " (record by record)" } else { "" };
             let _ = match &node.kind {
@@ -19,11 +19,8 @@ pub(super) fn describe(topology: &Topology) -> String {
                 Kind::Sink { topic, .. } => writeln!(text, "    Sink: {name} (topic: {topic})"),
                 Kind::ChildPort { .. } => writeln!(text, "    Processor: {name} (stores: [])"),
                 Kind::Processor { stores, .. } => {
-                    let stores: Vec<&str> = stores
-                        .iter()
-                        .filter_map(|s| topology.stores.get(*s))
-                        .map(|s| &*s.spec().name)
-                        .collect();
+                    let stores: Vec<&str> =
+                        stores.iter().map(|store| &*topology.store(*store).spec().name).collect();
                     writeln!(
                         text,
                         "    Processor: {name} (stores: [{}]){stepwise}",
@@ -46,6 +43,6 @@ pub(super) fn describe(topology: &Topology) -> String {
 }
 
 fn names(topology: &Topology, nodes: impl Iterator<Item = usize>) -> String {
-    let names: Vec<&str> = nodes.filter_map(|n| topology.nodes.get(n)).map(|n| &*n.name).collect();
+    let names: Vec<&str> = nodes.map(|node| &*topology.node(node).name).collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }

@@ -27,6 +27,7 @@ pub(crate) use shared_rows::Records;
 pub(crate) use sink::Form;
 
 use crate::{
+    broken::broken,
     node::{MakeNode, Node, OutputTime, Payload},
     processor::{
         BatchNode, BatchProcessor, InitContext, Ports, Processor, ProcessorError, ProcessorNode,
@@ -120,6 +121,8 @@ struct Types {
     output: Option<TypeId>,
 }
 
+const NODE_IS_THERE: &str = "a node that a plan or a node names is of its topology";
+
 /// A graph of sources, processors and sinks.
 ///
 /// ```
@@ -148,6 +151,21 @@ impl Topology {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The node at an index that a plan or another node has of it.
+    pub(crate) fn node(&self, index: usize) -> &NodeSpec {
+        self.nodes.get(index).unwrap_or_else(|| broken(NODE_IS_THERE))
+    }
+
+    fn node_mut(&mut self, index: usize) -> &mut NodeSpec {
+        self.nodes.get_mut(index).unwrap_or_else(|| broken(NODE_IS_THERE))
+    }
+
+    /// The store at an index that a plan or a node has of it.
+    pub(crate) fn store(&self, index: usize) -> &StoreBuilder {
+        let store = self.stores.get(index);
+        store.unwrap_or_else(|| broken("a store that a plan or a node names is of its topology"))
     }
 
     /// Adds a node that reads a topic.
@@ -304,10 +322,8 @@ impl Topology {
         name: &str,
         parent: &str,
     ) -> Result<&mut Self, TopologyError> {
-        let spec = self.nodes.get(self.index_of(parent)?);
-        let Some((Kind::Processor { output_time, .. }, Some(input))) =
-            spec.map(|spec| (&spec.kind, spec.output))
-        else {
+        let spec = self.node(self.index_of(parent)?);
+        let (Kind::Processor { output_time, .. }, Some(input)) = (&spec.kind, spec.output) else {
             return Err(TopologyError::UnknownNode { name: parent.to_owned() });
         };
         let kind = Kind::ChildPort { output_time: *output_time };
@@ -374,10 +390,10 @@ impl Topology {
         let index = self.stores.iter().position(|s| &*s.spec().name == store);
         let index = index.ok_or_else(|| TopologyError::UnknownStore { name: store.to_owned() })?;
         let node = self.index_of(processor)?;
-        match self.nodes.get_mut(node).map(|spec| &mut spec.kind) {
-            Some(Kind::Processor { stores, .. }) => stores.push(index),
-            _ => return Err(TopologyError::UnknownNode { name: processor.to_owned() }),
-        }
+        let Kind::Processor { stores, .. } = &mut self.node_mut(node).kind else {
+            return Err(TopologyError::UnknownNode { name: processor.to_owned() });
+        };
+        stores.push(index);
         Ok(())
     }
 
@@ -388,9 +404,7 @@ impl Topology {
     /// The node is unknown.
     pub fn require_copartitioned(&mut self, node: &str) -> Result<(), TopologyError> {
         let index = self.index_of(node)?;
-        if let Some(spec) = self.nodes.get_mut(index) {
-            spec.copartitioned = true;
-        }
+        self.node_mut(index).copartitioned = true;
         Ok(())
     }
 
@@ -484,7 +498,7 @@ impl Topology {
         for (port, (names, wanted)) in ports.iter().zip(types.input).enumerate() {
             for parent in *names {
                 let node = self.index_of(parent)?;
-                if self.nodes.get(node).is_none_or(|spec| spec.output != Some(wanted)) {
+                if self.node(node).output != Some(wanted) {
                     let (parent, node) = ((*parent).to_owned(), name.to_owned());
                     return Err(TopologyError::TypesDiffer { parent, node });
                 }
@@ -493,9 +507,7 @@ impl Topology {
         }
         let index = self.nodes.len();
         for parent in &parents {
-            if let Some(spec) = self.nodes.get_mut(parent.node) {
-                spec.children.push(index);
-            }
+            self.node_mut(parent.node).children.push(index);
         }
         let name = name.into();
         self.nodes.push(NodeSpec {
@@ -516,13 +528,12 @@ impl Topology {
         to: &str,
     ) -> Result<(), TopologyError> {
         let (parent, child) = (self.index_of(from)?, self.index_of(to)?);
-        let spec = self.nodes.get(parent);
-        let is_edge = spec.is_some_and(|spec| spec.children.contains(&child));
-        if !is_edge {
+        let spec = self.node(parent);
+        if !spec.children.contains(&child) {
             let (from, to) = (from.to_owned(), to.to_owned());
             return Err(TopologyError::NoEdge { from, to });
         }
-        if spec.and_then(|spec| spec.output) != Some(TypeId::of::<Rows<K, V>>()) {
+        if spec.output != Some(TypeId::of::<Rows<K, V>>()) {
             let (parent, node) = (from.to_owned(), to.to_owned());
             return Err(TopologyError::TypesDiffer { parent, node });
         }

@@ -82,7 +82,7 @@ pub(crate) fn sources<'t>(
     topology: &'t Topology,
     sub: &'t SubTopology,
 ) -> impl Iterator<Item = &'t Topic> {
-    sub.nodes.iter().filter_map(|node| match &topology.nodes.get(*node)?.kind {
+    sub.nodes.iter().filter_map(|node| match &topology.node(*node).kind {
         Kind::Source { topic, .. } => Some(topic),
         Kind::Processor { .. } | Kind::ChildPort { .. } | Kind::Sink { .. } => None,
     })
@@ -103,7 +103,7 @@ fn shared(topology: &Topology) -> BTreeSet<Topic> {
 }
 
 fn sinks<'t>(topology: &'t Topology, sub: &'t SubTopology) -> impl Iterator<Item = &'t Topic> {
-    sub.nodes.iter().filter_map(|node| match &topology.nodes.get(*node)?.kind {
+    sub.nodes.iter().filter_map(|node| match &topology.node(*node).kind {
         Kind::Sink { topic, .. } => Some(topic),
         Kind::Processor { .. } | Kind::ChildPort { .. } | Kind::Source { .. } => None,
     })
@@ -135,7 +135,7 @@ fn components(topology: &Topology) -> Vec<SubTopology> {
     for (index, of) in group.iter().enumerate() {
         let sub = subs.entry(*of).or_default();
         sub.nodes.push(index);
-        if let Some(Kind::Processor { stores, .. }) = topology.nodes.get(index).map(|n| &n.kind) {
+        if let Kind::Processor { stores, .. } = &topology.node(index).kind {
             sub.stores.extend(stores);
         }
     }
@@ -222,9 +222,10 @@ fn check_copartitioned(
         let (mut above, mut seen) = (BTreeMap::new(), BTreeSet::new());
         let mut open = vec![index];
         while let Some(index) = open.pop() {
-            let Some(spec) = topology.nodes.get(index).filter(|_| seen.insert(index)) else {
+            if !seen.insert(index) {
                 continue;
-            };
+            }
+            let spec = topology.node(index);
             open.extend(spec.parents.iter().map(|parent| parent.node));
             // What writes a store that the node reads, such as a joined table's, is above it too.
             open.extend((0..index).filter(|other| share_a_store(topology, *other, index)));
@@ -245,9 +246,9 @@ fn check_copartitioned(
 }
 
 fn share_a_store(topology: &Topology, one: usize, other: usize) -> bool {
-    let stores = |node: usize| match topology.nodes.get(node).map(|node| &node.kind) {
-        Some(Kind::Processor { stores, .. }) => &**stores,
-        _ => &[],
+    let stores = |node: usize| match &topology.node(node).kind {
+        Kind::Processor { stores, .. } => &**stores,
+        Kind::Source { .. } | Kind::ChildPort { .. } | Kind::Sink { .. } => &[],
     };
     stores(one).iter().any(|store| stores(other).contains(store))
 }

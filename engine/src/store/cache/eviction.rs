@@ -13,7 +13,7 @@
 //! published, so that no stretch of them stops the hand for longer than a few commits, however many they are. Empty slots
 //! are never more than the others: beyond that the entries are moved together, which has been paid by as many evictions.
 
-use super::{super::key_bytes::Hashed, Cache, Indexed, spread};
+use super::{super::key_bytes::Hashed, Cache, Entry, Indexed, spread};
 use crate::broken::broken;
 use hashbrown::HashTable;
 
@@ -35,13 +35,14 @@ impl<V> Cache<V> {
             looked_at += 1;
             let slot = self.hand;
             self.hand = if slot + 1 < self.slots.len() { slot + 1 } else { 0 };
-            let Some(entry) = self.slots.get_mut(slot).and_then(Option::as_mut) else { continue };
+            let Some(place) = self.slots.get_mut(slot) else { continue };
+            let Some(entry) = place else { continue };
             if entry.dirty || entry.epoch > epoch {
                 passed += 1;
             } else if std::mem::take(&mut entry.used) && spared < SPARED_MAX {
                 spared += 1;
-            } else {
-                self.remove(slot);
+            } else if let Some(entry) = place.take() {
+                self.removed(slot, &entry);
                 spared = 0;
             }
         }
@@ -51,8 +52,8 @@ impl<V> Cache<V> {
         looked_at
     }
 
-    fn remove(&mut self, slot: usize) {
-        let Some(entry) = self.slots.get_mut(slot).and_then(Option::take) else { return };
+    /// An entry has left its slot.
+    fn removed(&mut self, slot: usize, entry: &Entry<V>) {
         // Of what has no value, the state knows no more.
         self.complete &= entry.value.is_none();
         self.heap_bytes -= entry.heap_bytes();
@@ -102,7 +103,7 @@ impl<V> Cache<V> {
 mod tests {
     use super::{
         super::{
-            Entry, EntryRef,
+            EntryRef,
             tests::{commit, set},
         },
         *,
@@ -236,7 +237,7 @@ mod tests {
         assert_eq!(committed, (8..1_000_u32).step_by(100).collect::<Vec<_>>());
         for key in 0..1_000_u32 {
             let slot = found(&cache, key);
-            let value = slot.and_then(|slot| cache.slot(slot)?.value);
+            let value = slot.and_then(|slot| cache.entry(slot).value);
             assert!(value.is_none_or(|value| value == key + u32::from(key % 100 == 7)));
         }
         let scanned = cache.scan((Bound::Unbounded, Bound::Unbounded)).map(|entry| entry.value);

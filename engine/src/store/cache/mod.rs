@@ -95,6 +95,8 @@ pub(super) struct Cache<V> {
     complete: bool,
 }
 
+const IS_OCCUPIED: &str = "a slot that is found or changed is not evicted meanwhile";
+
 /// Whether no key can lie in `range`, of which an ordered map makes a panic.
 fn is_inverted((from, to): KeyRange<'_>) -> bool {
     match (from, to) {
@@ -130,14 +132,13 @@ pub(super) fn find_all<'c, V: 'c>(
         found.map(|found| found.slot)
     };
     let mut slots: Vec<Option<u32>> = hashes.iter().enumerate().map(likely).collect();
-    let length = |(row, slot): (usize, &Option<u32>)| Some(cache(row)?.slot((*slot)?)?.key.len());
+    let length = |(row, slot): (usize, &Option<u32>)| Some(cache(row)?.entry((*slot)?).key.len());
     let lengths: Vec<Option<usize>> = slots.iter().enumerate().map(length).collect();
     let rows = slots.iter_mut().zip(lengths).zip(keys.iter()).zip(&hashes).enumerate();
     for (row, (((slot, length), bytes), hash)) in rows {
         let (Some(found), Some(cache)) = (*slot, cache(row)) else { continue };
         *slot = bytes.and_then(|bytes| {
-            let is_it = length == Some(bytes.len())
-                && cache.slot(found).is_some_and(|entry| *entry.key == *bytes);
+            let is_it = length == Some(bytes.len()) && *cache.entry(found).key == *bytes;
             if is_it { Some(found) } else { cache.find(Hashed { bytes, hash: *hash }) }
         });
     }
@@ -184,7 +185,7 @@ impl<V> Cache<V> {
 
     /// Whether the next change of the entry in `slot` needs to tell what it held before.
     pub(super) fn needs_old(&self, slot: u32) -> bool {
-        self.updates.keeps_olds() && self.slot(slot).is_some_and(|entry| !entry.updated)
+        self.updates.keeps_olds() && !self.entry(slot).updated
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -197,10 +198,8 @@ impl<V> Cache<V> {
 
     /// The slot of `key`, if it is cached.
     pub(super) fn find(&self, key: Hashed<'_>) -> Option<u32> {
-        let is_it = |found: &Indexed| {
-            found.hash == key.hash
-                && self.slot(found.slot).is_some_and(|entry| *entry.key == *key.bytes)
-        };
+        let is_it =
+            |found: &Indexed| found.hash == key.hash && *self.entry(found.slot).key == *key.bytes;
         self.index.find(spread(key.hash), is_it).map(|found| found.slot)
     }
 
@@ -227,8 +226,9 @@ impl<V> Cache<V> {
     pub(super) fn insert(&mut self, Hashed { bytes, hash }: Hashed<'_>) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
-            u32::try_from(self.slots.len() - 1)
-                .unwrap_or_else(|_| broken("a task caches fewer than 2^32 entries"))
+            u32::try_from(self.slots.len() - 1).unwrap_or_else(|_| {
+                broken("a cache's memory is bounded: it has fewer than 2^32 entries")
+            })
         });
         let place = self.slots.get_mut(slot as usize);
         let place = place.unwrap_or_else(|| broken("a free slot is one of the slots"));
@@ -243,8 +243,9 @@ impl<V> Cache<V> {
         slot
     }
 
-    pub(super) fn slot(&self, slot: u32) -> Option<&Entry<V>> {
-        self.slots.get(slot as usize).and_then(Option::as_ref)
+    pub(super) fn entry(&self, slot: u32) -> &Entry<V> {
+        let entry = self.slots.get(slot as usize).and_then(Option::as_ref);
+        entry.unwrap_or_else(|| broken(IS_OCCUPIED))
     }
 
     /// The entry in `slot`, to read, or to change before [`changed`](Self::changed) is told.
@@ -279,8 +280,7 @@ impl<V> Cache<V> {
 
     fn occupied(&mut self, slot: u32) -> &mut Entry<V> {
         let entry = self.slots.get_mut(slot as usize).and_then(Option::as_mut);
-        // It is asked for right after it was found, and nothing is evicted between.
-        entry.unwrap_or_else(|| broken("a slot that was found is occupied"))
+        entry.unwrap_or_else(|| broken(IS_OCCUPIED))
     }
 
     /// Keeps the headers of the record that changed the entry in `slot` last until the next flush.
@@ -298,8 +298,10 @@ impl<V> Cache<V> {
             self.occupied(*slot).updated = false;
         }
         let cache = &*self;
-        updates.into_iter().filter_map(move |Taken { slot, old, headers }| {
-            cache.slot(slot).map(|entry| Updated { entry: entry.as_ref(), old, headers })
+        updates.into_iter().map(move |Taken { slot, old, headers }| Updated {
+            entry: cache.entry(slot).as_ref(),
+            old,
+            headers,
         })
     }
 
@@ -333,11 +335,11 @@ impl<V> Cache<V> {
         self.committed = self.dirty.len();
         self.updates = Updates::new(self.updates.keeps_olds());
         for slot in self.dirty.drain(..) {
-            if let Some(entry) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) {
-                (entry.dirty, entry.updated) = (false, false);
-                entry.epoch = epoch;
-                each(entry)?;
-            }
+            let entry = self.slots.get_mut(slot as usize).and_then(Option::as_mut);
+            let entry = entry.unwrap_or_else(|| broken(IS_OCCUPIED));
+            (entry.dirty, entry.updated) = (false, false);
+            entry.epoch = epoch;
+            each(entry)?;
         }
         Ok(())
     }
@@ -361,7 +363,7 @@ impl<V> Cache<V> {
     ) -> impl DoubleEndedIterator<Item = EntryRef<'_, V>> + use<'_, V> {
         let order = self.order.as_ref().filter(|_| !is_inverted(range));
         let slots = order.map(|order| order.range::<[u8], _>(range)).into_iter().flatten();
-        slots.filter_map(|(_, slot)| self.slot(*slot)).map(Entry::as_ref)
+        slots.map(|(_, slot)| self.entry(*slot).as_ref())
     }
 
     /// All entries that have a value, by their keys' bytes.
