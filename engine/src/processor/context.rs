@@ -217,7 +217,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     /// Schedules a punctuation, as [`InitContext::schedule`](super::InitContext::schedule) does.
     pub fn schedule(&mut self, interval: Duration, kind: PunctuationType) -> Cancellable {
         let moment = Moment { stream_time: self.stream_time(), ..self.node.call.moment };
-        schedule(self.node.resources, self.node.call.node, moment, (interval, kind))
+        schedule(self.node.resources, self.node.call.node, moment, interval, kind)
     }
 
     /// Stops a punctuation.

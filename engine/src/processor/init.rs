@@ -178,7 +178,7 @@ impl InitContext<'_> {
     /// Schedules [`punctuate`](super::Processor::punctuate) every `interval`: on multiples of it for stream time, from
     /// now on for the wall clock. A jump over several due points fires once.
     pub fn schedule(&mut self, interval: Duration, kind: PunctuationType) -> Cancellable {
-        schedule(self.resources, self.node, self.moment, (interval, kind))
+        schedule(self.resources, self.node, self.moment, interval, kind)
     }
 
     /// The partition that this processor's task works on.
@@ -204,7 +204,8 @@ pub(super) fn schedule(
     resources: &mut Resources,
     node: NodeIndex,
     moment: Moment<'_>,
-    (interval, kind): (Duration, PunctuationType),
+    interval: Duration,
+    kind: PunctuationType,
 ) -> Cancellable {
     let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
     let Moment { stream_time, now, .. } = moment;

@@ -233,8 +233,9 @@ impl Blueprint {
             let vector = matches!(topic, Topic::Repartition(_))
                 .then(|| TimeVector::new(self.writers(topic)));
             let partition = TopicPartition::new(self.topic_name(topic), id.partition);
-            let from = committed(&partition);
-            inputs.push(Input::new(*local, (topic.clone(), partition), make(), vector, from));
+            let (offset, held) = committed(&partition);
+            let topic = topic.clone();
+            inputs.push(Input::new(*local, topic, partition, make(), vector, offset, held));
         }
         inputs.into()
     }

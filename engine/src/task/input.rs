@@ -123,10 +123,12 @@ pub(super) struct Input {
 impl Input {
     pub(super) fn new(
         node: NodeIndex,
-        (topic, partition): (Topic, TopicPartition),
+        topic: Topic,
+        partition: TopicPartition,
         decoder: Box<dyn Decoder>,
         vector: Option<TimeVector>,
-        (committed, held): (Option<i64>, Offsets),
+        committed: Option<i64>,
+        held: Offsets,
     ) -> Self {
         let from = committed.unwrap_or(held.start).max(held.start);
         Self {
@@ -364,7 +366,7 @@ mod tests {
         let held = Offsets { start: 0, end: run_start };
         let topic = Topic::Repartition(TopicName::new("by-key").unwrap());
         let vector = TimeVector::new([Sender::new("sink", 0)].into());
-        Input::new(NodeIndex::new(0), (topic, partition), decoder, Some(vector), (Some(0), held))
+        Input::new(NodeIndex::new(0), topic, partition, decoder, Some(vector), Some(0), held)
     }
 
     #[test]
