@@ -3,6 +3,22 @@
 //! Whoever drives it (a stream thread, the test driver) feeds it what was fetched, lets it step, and takes its part of
 //! each commit. The task decides the order of records, runs them through its graph, and keeps its stores.
 //!
+//! # A step
+//!
+//! Of two sources, `a` has rows of 1, 2 and 7 ms, `b` of 4 and 5; both end there.
+//!
+//! | step | takes | because |
+//! |---|---|---|
+//! | 1 | 1 and 2 of `a` | the next row of `b` is of 4: a run goes up to its rival |
+//! | 2 | 4 and 5 of `b` | the next row of `a` is of 7 |
+//! | 3 | nothing: it is starved | what `b` has next may be of less than 7, so it is fetched first |
+//! | 4 | 7 of `a` | `b` is at its end |
+//! | 5 | nothing: it is idle, once `a` was fetched too | both are at their end |
+//!
+//! With each run, its rows go through the graph; nodes forward what they have left; they are told the time after it; and
+//! what users' processors have scheduled up to then fires. Where a run could show in a result it is one row:
+//! [`stepping`] says where.
+//!
 //! # Invariants
 //!
 //! - Of several inputs, the record with the smallest timestamp goes next, at equal ones that of the earlier source.
