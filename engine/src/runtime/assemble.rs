@@ -1,27 +1,19 @@
 //! Puts the parts of all tasks together into one commit of the log, and then one of the state.
 
-use super::{
-    error::StreamsError,
-    exchange::Taken,
-    task_group::{Surroundings, TaskPart},
-};
+use super::{error::StreamsError, exchange::Taken, task_group::Surroundings};
 use crate::{
     broken::broken,
     store::floor,
-    task::{Blueprint, ChangelogPart, TaskCommit},
-    topology::Topic,
+    task::{Blueprint, ChangelogPart, Consumed, Output, TaskCommit},
 };
 use headwater_core::{
     ports::{
         log::{Append, Commit, Committed, GroupOffset, Owner, Receipt},
         state::{ShardChanges, StateCommit},
     },
-    record::{RecordSet, TopicPartition},
+    record::TopicPartition,
 };
 use std::sync::Arc;
-
-/// Records for a partition of an external topic.
-pub(super) type Output = (Topic, u32, RecordSet);
 
 /// One commit of an application: what goes to the log, and what goes to the state once the log has it.
 #[derive(Debug, Default)]
@@ -44,7 +36,7 @@ struct Change {
 
 /// The appends for records to external topics.
 pub(super) fn outputs(blueprint: &Blueprint, outputs: Vec<Output>) -> Vec<Append> {
-    let append = |(topic, partition, records)| {
+    let append = |Output { topic, partition, records }| {
         let partition = TopicPartition::new(blueprint.topic_name(&topic), partition);
         Append { partition, base_offset: None, records: Arc::new(records) }
     };
@@ -54,44 +46,42 @@ pub(super) fn outputs(blueprint: &Blueprint, outputs: Vec<Output>) -> Vec<Append
 impl EpochCommit {
     pub(super) fn new(
         epoch: u64,
-        parts: Vec<TaskPart>,
-        (blueprint, around, owner): (&Blueprint, &Surroundings, &Owner),
+        parts: Vec<TaskCommit>,
+        blueprint: &Blueprint,
+        around: &Surroundings,
+        owner: &Owner,
     ) -> Result<Self, StreamsError> {
         let mut this = Self { epoch, ..Self::default() };
         this.log.owner = Some(owner.clone());
-        let (mut dead_letters, mut positions) = (Vec::new(), Vec::new());
+        let (mut dead_letters, mut entries) = (Vec::new(), Vec::new());
         for part in parts {
-            let TaskCommit {
-                outputs: records,
-                dead_letters: dead,
-                changes,
-                positions: changed,
-                offsets,
-            } = part.commit;
-            positions.extend(changed);
-            this.log.appends.extend(outputs(blueprint, records));
-            if !dead.is_empty() {
+            entries.extend(part.entries);
+            this.log.appends.extend(outputs(blueprint, part.outputs));
+            if !part.dead_letters.is_empty() {
                 let partition = TopicPartition::new(blueprint.dead_letters_name(), 0);
-                dead_letters.push(Append { partition, base_offset: None, records: Arc::new(dead) });
+                let records = Arc::new(part.dead_letters);
+                dead_letters.push(Append { partition, base_offset: None, records });
             }
-            for (topic, partition, consumed) in &part.repartitioned {
-                let taken = Taken { consumed: *consumed, epoch };
+            for Consumed { topic, partition, offset } in part.consumed {
+                let taken = Taken { consumed: offset, epoch };
                 around
                     .exchange
-                    .commit(topic, *partition, taken, &mut this.log.appends)
+                    .commit(&topic, partition, taken, &mut this.log.appends)
                     .map_err(|source| StreamsError::of_task(part.task, source))?;
             }
-            changes.into_iter().for_each(|change| this.add_change(change));
-            this.log.offsets.extend(offsets.into_iter().map(|(partition, offset)| GroupOffset {
-                group: Arc::clone(&owner.group),
-                partition,
-                committed: Committed { offset, metadata: String::new() },
+            part.changes.into_iter().for_each(|change| this.add_change(change));
+            this.log.offsets.extend(part.offsets.into_iter().map(|(partition, offset)| {
+                GroupOffset {
+                    group: Arc::clone(&owner.group),
+                    partition,
+                    committed: Committed { offset, metadata: String::new() },
+                }
             }));
             this.sources.extend(part.positions);
         }
         around.exchange.commit_sent(epoch, &mut this.log.appends);
         this.log.appends.extend(dead_letters);
-        around.positions.part(positions)?.into_iter().for_each(|part| this.add_change(part));
+        around.positions.part(entries)?.into_iter().for_each(|part| this.add_change(part));
         Ok(this)
     }
 

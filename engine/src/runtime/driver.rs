@@ -83,8 +83,8 @@ impl Driver {
         }
         self.epoch += 1;
         let parts = self.tasks.collect(self.epoch)?;
-        let joined = (&*self.ready.blueprint, &*self.ready.around, &self.ready.owner);
-        let mut commit = EpochCommit::new(self.epoch, parts, joined)?;
+        let Ready { blueprint, around, owner, .. } = &self.ready;
+        let mut commit = EpochCommit::new(self.epoch, parts, blueprint, around, owner)?;
         let receipt = self.ready.around.log.commit(std::mem::take(&mut commit.log))?.wait()?;
         self.ready.state.publish(commit.into_state(&receipt))?;
         self.tasks.published(self.epoch, 0);

@@ -143,7 +143,8 @@ impl Exchange {
     pub(super) fn send(
         &self,
         sender: TaskId,
-        (topic, partition): (&Topic, u32),
+        topic: &Topic,
+        partition: u32,
         records: Records,
         epoch: u64,
     ) {
@@ -172,7 +173,8 @@ impl Exchange {
     /// for the next one must not take effect in this; what lies in the log, at most about `bytes_max`.
     pub(super) fn fetch(
         &self,
-        (topic, partition): (&Topic, u32),
+        topic: &Topic,
+        partition: u32,
         Taken { consumed: offset, epoch }: Taken,
         log: &dyn Log,
         bytes_max: usize,
@@ -293,12 +295,12 @@ mod tests {
         exchange.add_writer(slow);
         let mut sent = 0;
         while !exchange.is_full_for(fast, SHARE) {
-            exchange.send(fast, (&topic, 0), records(), 1);
+            exchange.send(fast, &topic, 0, records(), 1);
             sent += 1;
         }
         assert!((10..20).contains(&sent), "a quarter of the share: {sent} records");
         assert!(!exchange.is_full_for(slow, SHARE), "it has sent nothing");
-        exchange.send(slow, (&topic, 0), records(), 1);
+        exchange.send(slow, &topic, 0, records(), 1);
         assert!(!exchange.is_full_for(slow, SHARE));
         let taken = Taken { consumed: sent, epoch: 1 };
         exchange.commit(&topic, 0, taken, &mut Vec::new()).unwrap();
@@ -308,7 +310,7 @@ mod tests {
         // Whoever sends what, all of it together has a bound too.
         let other = TaskId { sub: 1, partition: 0 };
         while !exchange.is_full_for(slow, SHARE) {
-            exchange.send(other, (&topic, 0), records(), 1);
+            exchange.send(other, &topic, 0, records(), 1);
             sent += 1;
         }
         assert!(sent > 50, "the whole share: {sent} records");

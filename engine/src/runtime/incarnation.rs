@@ -11,11 +11,11 @@ use super::{
     participant::Participant,
     rounds::{Request, Rounds},
     setup::{World, external_inputs, repartition_inputs},
-    task_group::{Surroundings, TaskGroup, TaskPart},
+    task_group::{Surroundings, TaskGroup},
 };
 use crate::{
     broken::broken,
-    task::{Blueprint, Task},
+    task::{Blueprint, Task, TaskCommit},
 };
 use headwater_core::{
     memory::Share,
@@ -121,13 +121,13 @@ impl Incarnation {
     pub(super) fn submit(
         self: &Arc<Self>,
         epoch: u64,
-        parts: Vec<TaskPart>,
+        parts: Vec<TaskCommit>,
     ) -> Result<(), StreamsError> {
         let began = self.world.clock.elapsed();
         if let Some(application) = self.application.upgrade() {
             application.seen().note(&parts);
         }
-        let commit = EpochCommit::new(epoch, parts, (&self.blueprint, &self.around, &self.owner))?;
+        let commit = EpochCommit::new(epoch, parts, &self.blueprint, &self.around, &self.owner)?;
         let is_commit = !commit.is_empty();
         self.rounds.submitted(is_commit);
         if is_commit {

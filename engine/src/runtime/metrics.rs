@@ -1,7 +1,10 @@
 //! What an application's handle knows of its tasks: counts and times.
 
-use super::task_group::TaskPart;
-use crate::{broken::broken, task::Task, topology::TaskId};
+use crate::{
+    broken::broken,
+    task::{Task, TaskCommit},
+    topology::TaskId,
+};
 use hashbrown::HashMap;
 use hdrhistogram::Histogram;
 use headwater_core::metrics::{Dropped, NodeMetrics};
@@ -95,7 +98,7 @@ impl Seen {
         }
     }
 
-    pub(super) fn note(&mut self, parts: &[TaskPart]) {
+    pub(super) fn note(&mut self, parts: &[TaskCommit]) {
         for part in parts {
             self.records.insert(part.task, part.records);
             let nodes = part.nodes.iter();

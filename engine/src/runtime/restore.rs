@@ -20,7 +20,8 @@ pub(super) fn open_restored(
     store: &StoreSpec,
     changelog: &TopicPartition,
     epoch: u64,
-    (log, state): (&dyn Log, &dyn ApplicationState),
+    log: &dyn Log,
+    state: &dyn ApplicationState,
 ) -> Result<(Arc<dyn Shard>, u64), StreamsError> {
     let shard = state.open(store, changelog.partition)?;
     let held = log.offsets(changelog)?;

@@ -20,8 +20,8 @@
 //! - What was asked of the application (to drain, to close) is never taken back, whatever round is under way.
 //! - The application has ended only when no participant is left and the outcome of each commit handed in is known.
 
-use super::{error::StreamsError, task_group::TaskPart};
-use crate::broken::broken;
+use super::error::StreamsError;
+use crate::{broken::broken, task::TaskCommit};
 use headwater_core::time::Clock;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -71,7 +71,7 @@ struct Inner {
     arrived: usize,
     openings: u64,
     collected: usize,
-    parts: Vec<TaskPart>,
+    parts: Vec<TaskCommit>,
     idle: usize,
     finished: usize,
     /// Whether anything has happened that belongs to the next commit.
@@ -275,7 +275,7 @@ impl Rounds {
 
     /// A participant hands its parts over. Gives the parts of all to the last one, which puts the commit together and
     /// then says so by [`submitted`](Self::submitted).
-    pub(super) fn collect(&self, parts: Vec<TaskPart>) -> Option<Vec<TaskPart>> {
+    pub(super) fn collect(&self, parts: Vec<TaskCommit>) -> Option<Vec<TaskCommit>> {
         let mut inner = self.lock();
         inner.parts.extend(parts);
         inner.collected += 1;

@@ -253,7 +253,7 @@ fn open_positions(
     state: &dyn ApplicationState,
 ) -> Result<(Positions, u64), StreamsError> {
     let (spec, changelog) = (Positions::spec(), blueprint.positions_changelog());
-    let (shard, replayed) = open_restored(&spec, &changelog, held.epoch, (log, state))?;
+    let (shard, replayed) = open_restored(&spec, &changelog, held.epoch, log, state)?;
     Ok((Positions::open(shard, changelog, blueprint)?, replayed))
 }
 
@@ -269,7 +269,7 @@ fn make_task(
     let (mut replayed, mut failure) = (0, None);
     let mut open = |store: &StoreSpec, partition: u32| {
         let changelog = TopicPartition::new(blueprint.changelog_name(&store.name), partition);
-        match open_restored(store, &changelog, held.epoch, (log, state)) {
+        match open_restored(store, &changelog, held.epoch, log, state) {
             Ok((shard, count)) => {
                 replayed += count;
                 Ok(shard)

@@ -15,7 +15,6 @@ use crate::{
 use hashbrown::HashMap;
 use headwater_core::{
     memory::{Share, TaskShares},
-    metrics::NodeMetrics,
     ports::log::{Log, LogError},
     record::TopicPartition,
     time::Clock,
@@ -144,7 +143,7 @@ impl TaskGroup {
         let task = self.task(index);
         let id = task.id;
         for (topic, partition, records) in task.sends().map_err(failed(id))? {
-            self.around.exchange.send(id, (&topic, partition), records, self.epoch);
+            self.around.exchange.send(id, &topic, partition, records, self.epoch);
             self.sent_to.insert(partition);
         }
         Ok(())
@@ -206,25 +205,8 @@ impl TaskGroup {
     }
 
     /// Every task's part of commit `epoch`; what is done from now on belongs to the next.
-    pub(super) fn collect(&mut self, epoch: u64) -> Result<Vec<TaskPart>, StreamsError> {
-        let collect = |task: &mut Task| {
-            let commit = task.collect(epoch).map_err(failed(task.id))?;
-            let repartitioned = task
-                .repartition_inputs()
-                .map(|(topic, at, consumed)| (topic.clone(), at, consumed))
-                .collect();
-            let nodes = task.metrics().map(|(node, metrics)| (Arc::clone(node), metrics)).collect();
-            let positions =
-                task.lags().map(|(partition, next, _)| (partition.clone(), next)).collect();
-            Ok(TaskPart {
-                task: task.id,
-                commit,
-                repartitioned,
-                nodes,
-                positions,
-                records: task.records,
-            })
-        };
+    pub(super) fn collect(&mut self, epoch: u64) -> Result<Vec<TaskCommit>, StreamsError> {
+        let collect = |task: &mut Task| task.collect(epoch).map_err(failed(task.id));
         self.epoch = epoch + 1;
         self.tasks.iter_mut().map(collect).collect()
     }
@@ -262,18 +244,6 @@ enum Inputs {
     Exchange,
 }
 
-/// What one task gives to a commit, and what others want to know of it.
-#[derive(Debug)]
-pub(super) struct TaskPart {
-    pub(super) task: TaskId,
-    pub(super) commit: TaskCommit,
-    /// Repartition topics that it reads, with the offset one past the last record taken.
-    pub(super) repartitioned: Vec<(Topic, u32, i64)>,
-    pub(super) nodes: Vec<(Arc<str>, NodeMetrics)>,
-    pub(super) positions: Vec<(TopicPartition, i64)>,
-    pub(super) records: u64,
-}
-
 fn fetch(
     task: &mut Task,
     around: &Surroundings,
@@ -291,7 +261,7 @@ fn fetch(
         let fetched = match (&topic, inputs) {
             (Topic::Repartition(_), _) => {
                 let taken = Taken { consumed: offset, epoch };
-                around.exchange.fetch((&topic, at.partition), taken, &*around.log, fetch_bytes)?
+                around.exchange.fetch(&topic, at.partition, taken, &*around.log, fetch_bytes)?
             }
             (Topic::External(_), Inputs::All) => {
                 let fetch = || around.log.fetch(&at, offset, fetch_bytes);

@@ -6,13 +6,17 @@ use super::{
     nodes::Saved,
     positions::{Entry, damaged, node_entry, stream_time_entry, time_entry},
 };
-use crate::{node::Event, processor::ProcessorError, topology::Topic};
+use crate::{
+    node::Event,
+    processor::ProcessorError,
+    topology::{TaskId, Topic},
+};
 use headwater_core::{
     metrics::{Dropped, NodeMetrics},
     ports::state::StateError,
     record::{RecordSet, Timestamp, TopicPartition},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Where the changes of a task's part of a store go.
 #[derive(Debug, Clone)]
@@ -29,15 +33,41 @@ pub(crate) struct ChangelogPart {
     pub(crate) expire_below: Option<Vec<u8>>,
 }
 
-/// What one task contributes.
-#[derive(Debug, Default)]
+/// Records for a partition of an external topic.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) topic: Topic,
+    pub(crate) partition: u32,
+    pub(crate) records: RecordSet,
+}
+
+/// How far a task has taken a partition of a repartition topic.
+#[derive(Debug)]
+pub(crate) struct Consumed {
+    pub(crate) topic: Topic,
+    pub(crate) partition: u32,
+    /// One past the last record taken.
+    pub(crate) offset: i64,
+}
+
+/// What one task gives to a commit, and what others want to know of it.
+#[derive(Debug)]
 pub(crate) struct TaskCommit {
-    /// Records for external topics.
-    pub(crate) outputs: Vec<(Topic, u32, RecordSet)>,
+    pub(crate) task: TaskId,
+    pub(crate) outputs: Vec<Output>,
     pub(crate) dead_letters: RecordSet,
     pub(crate) changes: Vec<ChangelogPart>,
-    pub(crate) positions: Vec<Entry>,
+    /// What it must not forget, as far as that has changed.
+    pub(crate) entries: Vec<Entry>,
+    /// Where its inputs stand, those that have moved.
     pub(crate) offsets: Vec<(TopicPartition, i64)>,
+    /// Where all of its inputs stand.
+    pub(crate) positions: BTreeMap<TopicPartition, i64>,
+    pub(crate) consumed: Vec<Consumed>,
+    /// What each node has counted, by its name.
+    pub(crate) nodes: BTreeMap<Arc<str>, NodeMetrics>,
+    /// How many records it has taken.
+    pub(crate) records: u64,
 }
 
 impl Task {
@@ -55,7 +85,7 @@ impl Task {
     }
 
     /// The records for external topics so far.
-    pub(crate) fn outputs(&mut self) -> Vec<(Topic, u32, RecordSet)> {
+    pub(crate) fn outputs(&mut self) -> Vec<Output> {
         let mut outputs = Vec::new();
         for slot in self.graph.slots.values_mut() {
             let (Action::Write(_, records), Some(topic @ Topic::External(_))) =
@@ -66,7 +96,8 @@ impl Task {
             records.bytes = 0;
             for (partition, builder) in (0..).zip(&mut records.partitions) {
                 if !builder.is_empty() {
-                    outputs.push((topic.clone(), partition, builder.take()));
+                    let (topic, records) = (topic.clone(), builder.take());
+                    outputs.push(Output { topic, partition, records });
                 }
             }
         }
@@ -78,10 +109,16 @@ impl Task {
         self.resources.commit_requested = false;
         self.resources.changed = false;
         let mut commit = TaskCommit {
-            positions: self.changed_positions(),
+            task: self.id,
+            entries: self.changed_entries(),
             outputs: self.outputs(),
             dead_letters: self.letters.take()?,
-            ..TaskCommit::default()
+            changes: Vec::new(),
+            offsets: Vec::new(),
+            positions: self.positions(),
+            consumed: self.consumed(),
+            nodes: self.metrics().map(|(node, metrics)| (Arc::clone(node), metrics)).collect(),
+            records: self.records,
         };
         for input in self.inputs.values_mut() {
             if input.committed != Some(input.consumed) {
@@ -116,11 +153,19 @@ impl Task {
         stores.iter().map(|store| store.size_bytes()).sum()
     }
 
-    /// The offset one past the last record taken from a repartition topic's partition, and the partition's name.
-    pub(crate) fn repartition_inputs(&self) -> impl Iterator<Item = (&Topic, u32, i64)> {
+    fn positions(&self) -> BTreeMap<TopicPartition, i64> {
+        self.inputs.values().map(|input| (input.partition.clone(), input.consumed)).collect()
+    }
+
+    fn consumed(&self) -> Vec<Consumed> {
         let repartitioned =
             self.inputs.values().filter(|input| matches!(input.topic, Topic::Repartition(_)));
-        repartitioned.map(|input| (&input.topic, input.partition.partition, input.consumed))
+        let consumed = repartitioned.map(|input| Consumed {
+            topic: input.topic.clone(),
+            partition: input.partition.partition,
+            offset: input.consumed,
+        });
+        consumed.collect()
     }
 
     /// Takes up what was saved of its inputs at the last commit.
@@ -144,7 +189,7 @@ impl Task {
     }
 
     /// What must not be forgotten, as far as it changed since the last commit.
-    fn changed_positions(&mut self) -> Vec<Entry> {
+    fn changed_entries(&mut self) -> Vec<Entry> {
         let mut now = Vec::new();
         for (node, slot) in self.graph.slots.iter() {
             let dropped = self.resources.metrics[node].dropped;
@@ -159,7 +204,8 @@ impl Task {
         }
         now.retain(|(entry, saved)| self.saved.get(entry) != Some(saved));
         self.saved.extend(now.iter().cloned());
-        now.into_iter().map(|(entry, saved)| (self.id.partition, entry, saved)).collect()
+        let partition = self.id.partition;
+        now.into_iter().map(|(name, bytes)| Entry { partition, name, bytes }).collect()
     }
 
     /// Whether anything depends on the stream time of an earlier run.

@@ -41,7 +41,7 @@ mod taps;
 mod time_vector;
 
 pub(crate) use build::{Blueprint, Instruments};
-pub(crate) use commit::{ChangelogPart, TaskCommit};
+pub(crate) use commit::{ChangelogPart, Consumed, Output, TaskCommit};
 pub(crate) use input::Arrived;
 pub(crate) use positions::Positions;
 pub use taps::Tap;
@@ -157,11 +157,6 @@ impl Task {
         let due =
             self.resources.punctuations.values().filter(on_wall_clock).map(|p| p.due).min()?;
         Some(Duration::from_millis(u64::try_from(due - now.elapsed_ms).unwrap_or(0)))
-    }
-
-    /// Where each input stands: partition, next offset to take, and the partition's end when last looked at.
-    pub(crate) fn lags(&self) -> impl Iterator<Item = (&TopicPartition, i64, i64)> {
-        self.inputs.values().map(|input| (&input.partition, input.consumed, input.end))
     }
 
     /// Takes the next run of records through the graph.

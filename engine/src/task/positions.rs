@@ -27,8 +27,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// An entry that a commit changes: the task's partition, the entry's name, and what it holds from now on.
-pub(crate) type Entry = (u32, String, Vec<u8>);
+/// An entry that a commit changes.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The task's partition.
+    pub(super) partition: u32,
+    pub(super) name: String,
+    /// What it holds from now on.
+    pub(super) bytes: Vec<u8>,
+}
 
 /// The name of the store. No store of a user's has a slash in its name.
 const STORE: &str = "/positions";
@@ -137,8 +144,8 @@ impl Positions {
         for key in gone {
             records.push(0, Some(&key), None, &Headers::new())?;
         }
-        for (partition, entry, bytes) in entries {
-            records.push(0, Some(&key(partition, &entry)), Some(&bytes), &Headers::new())?;
+        for Entry { partition, name, bytes } in entries {
+            records.push(0, Some(&key(partition, &name)), Some(&bytes), &Headers::new())?;
         }
         Ok(Some(ChangelogPart {
             changelog: self.changelog.clone(),
