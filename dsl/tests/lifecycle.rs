@@ -393,9 +393,9 @@ fn no_handler_is_asked_about_damaged_state() -> Outcome {
         assert!(matches!(error, StreamsError::State(StateError::Corrupt { .. })), "{error:?}");
         assert_eq!(asks, 1, "about the panic before");
     }
-    let saved: Failure = || ProcessorError::Damaged { name: "counts".to_owned() };
+    let saved: Failure = || ProcessorError::Damaged;
     let (error, asks) = replaced(Some(saved), false)?;
-    let StreamsError::Processor { source: ProcessorError::Damaged { .. }, .. } = error else {
+    let StreamsError::Processor { source: ProcessorError::Damaged, .. } = error else {
         return Err(error.into());
     };
     assert_eq!(asks, 1, "about the panic before");

@@ -142,7 +142,7 @@ impl StreamsError {
             self,
             Self::StateAhead { .. }
                 | Self::Processor {
-                    source: ProcessorError::Record { .. } | ProcessorError::Damaged { .. },
+                    source: ProcessorError::Record { .. } | ProcessorError::Damaged,
                     ..
                 }
         )
