@@ -156,6 +156,52 @@ impl Serde<i64> for Unsigned {
     }
 }
 
+/// It descends from the record that it was made of, whatever lies between.
+#[test]
+fn a_row_of_a_flat_map_that_is_refused_carries_its_record() {
+    holds("a=-2 0: -2 is below 0, b=3 1: -1 is below 0, b=3 1: -2 is below 0", || {
+        letters_at_every_size(
+            |stream| {
+                stream.flat_map(|key, value| {
+                    let rows = if value < 0 { vec![1, value] } else { vec![-1, 4, -2] };
+                    rows.into_iter().map(|value| (key.clone(), value)).collect::<Vec<_>>()
+                })
+            },
+            "a=-2@1 b=3@2",
+        )
+    });
+}
+
+/// No record is at hand at a flush: what is known of the row is its key.
+#[test]
+fn a_flushed_update_that_is_refused_carries_its_key_if_its_bytes_are_known() {
+    holds("sink: a=- -1, b=- -1; store: a=- -1, b=- -1", || {
+        let negative = |builder: &StreamsBuilder| {
+            let counts = builder.stream::<String, i64>("in").group_by_key().count("n");
+            counts.to_stream().drop_null_values().map_values(|count| -count)
+        };
+        let letters_of = |builder: &StreamsBuilder| {
+            let driver = by_hand(builder.build()?, 1)?;
+            take(&driver, "a=1@1 b=1@2 b=1@3")?;
+            let letters = letters(&driver.log())?;
+            // The name of the map's type has commas too.
+            let letters = letters.split(", ").filter(|part| part.contains('='));
+            let about = letters.filter_map(|letter| letter.split_once(": "));
+            Outcome::Ok(about.map(|(about, _)| about.to_owned()).collect::<Vec<_>>().join(", "))
+        };
+        let (sink, store) = (StreamsBuilder::new(), StreamsBuilder::new());
+        negative(&sink).to_with("out", Produced::with(Arc::new(Utf8), Arc::new(Unsigned)));
+        // A map whose keys are no texts has no form in JSON.
+        let pairs = |_: &String, value, mut pairs: BTreeMap<(String, i64), i64>| {
+            pairs.insert((String::new(), value), value);
+            pairs
+        };
+        let pairs = negative(&store).group_by_key().aggregate(BTreeMap::new, pairs, "pairs");
+        pairs.to_stream().to("out");
+        Ok(format!("sink: {}; store: {}", letters_of(&sink)?, letters_of(&store)?))
+    });
+}
+
 #[test]
 fn drops_at_a_sink_are_counted_over_a_restart() {
     holds("2, 2 after a restart", || {

@@ -106,24 +106,34 @@ impl Batch {
 pub(super) struct Refused {
     /// How many rows came too late.
     late: u64,
-    /// The origins of rows that the store does not take, each with why.
-    rows: Vec<(u32, StoreError)>,
-    /// Origins and timestamps of results at a time that there is not, which a user's processor may have written to the
-    /// store.
-    times: Vec<(u32, Timestamp)>,
+    /// Rows that the store does not take, each with why.
+    rows: Vec<(Rejected, StoreError)>,
+    /// Results at a time that there is not, which a user's processor may have written to the store.
+    times: Vec<(Rejected, Timestamp)>,
+}
+
+/// The origin of a row that was not folded or a result that is none, and the bytes of its key.
+struct Rejected {
+    origin: u32,
+    key: Option<Vec<u8>>,
 }
 
 impl Refused {
     /// Drops and counts rows that are late or have no key, and makes the others dead letters.
     pub(super) fn reject(self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
         context.drop_rows(self.late, DropReason::Late);
-        self.times.into_iter().for_each(|(origin, time)| context.reject_time(origin, time));
-        self.rows.into_iter().try_for_each(|(origin, why)| context.reject(origin, why.into()))
+        for (Rejected { origin, key }, time) in self.times {
+            context.reject_time(origin, key.as_deref(), time);
+        }
+        for (Rejected { origin, key }, why) in self.rows {
+            context.reject(origin, key.as_deref(), why.into())?;
+        }
+        Ok(())
     }
 
     /// Adds a row that the store does not take.
-    pub(super) fn add(&mut self, origin: u32, why: StoreError) {
-        self.rows.push((origin, why));
+    pub(super) fn add(&mut self, origin: u32, key: Option<&[u8]>, why: StoreError) {
+        self.rows.push((Rejected { origin, key: key.map(<[u8]>::to_vec) }, why));
     }
 
     /// Adds an update of a key to the results of `skin`, if it may be one.
@@ -135,7 +145,8 @@ impl Refused {
         headers: Option<Box<Headers>>,
     ) -> Result<(), SerdeError> {
         if update.timestamp < 0 {
-            self.times.push((update.origin, update.timestamp));
+            let rejected = Rejected { origin: update.origin, key: Some(key.to_vec()) };
+            self.times.push((rejected, update.timestamp));
             return Ok(());
         }
         skin.push_entry(key, update, headers)
@@ -175,7 +186,7 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
     for (row, (stamp, slot)) in batch.stamps.iter().zip(slots).enumerate() {
         let Some(slot) = slot else {
             match entries.refusal(&batch.keys, row) {
-                Some(why) => refused.add(stamp.origin, why),
+                Some(why) => refused.add(stamp.origin, batch.keys.get(row), why),
                 None => refused.late += 1,
             }
             continue;
@@ -198,7 +209,7 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
             (Ok(Some(update)), _) => skin.push(row, update),
             (Ok(None), Folded::HeldBack) => entries.keep_headers(slot, skin.headers()),
             (Ok(None), _) => {}
-            (Err(why), _) => refused.add(stamp.origin, why),
+            (Err(why), _) => refused.add(stamp.origin, batch.keys.get(row), why),
         }
     }
     refused

@@ -66,7 +66,7 @@ impl<S: Skin<Place = ()>> Table<S> {
                 let Some(why) = store.refusal(&batch.keys, row) else {
                     broken("a key that is nowhere is refused")
                 };
-                refused.add(stamp.origin, why);
+                refused.add(stamp.origin, batch.keys.get(row), why);
                 continue;
             };
             let new = skin.fold(row, None);
@@ -83,7 +83,7 @@ impl<S: Skin<Place = ()>> Table<S> {
                     let (at, origin) = (stamp.at, stamp.origin);
                     skin.push(row, Update { place: (), new, old, timestamp, at, origin });
                 }
-                Err(why) => refused.add(stamp.origin, why),
+                Err(why) => refused.add(stamp.origin, Some(key), why),
             }
         }
         refused.reject(context)

@@ -56,22 +56,30 @@ impl NodeContext<'_> {
     }
 
     /// Makes a row that would be forwarded at a time below 0 a dead letter.
-    pub(crate) fn reject_time(&mut self, origin: u32, timestamp: Timestamp) {
+    pub(crate) fn reject_time(&mut self, origin: u32, key: Option<&[u8]>, timestamp: Timestamp) {
         let cause = format!("it was forwarded at {timestamp}, below 0");
-        let node = self.call.node;
-        self.resources.dead.push(DeadLetter { origin, node, kind: TIMESTAMP_ERROR, cause });
+        self.add_letter(origin, key, TIMESTAMP_ERROR, cause);
+    }
+
+    fn add_letter(&mut self, origin: u32, key: Option<&[u8]>, kind: &'static str, cause: String) {
+        let (node, key) = (self.call.node, key.map(<[u8]>::to_vec));
+        self.resources.dead.push(DeadLetter { origin, node, key, kind, cause });
     }
 
     /// Drops and counts a row whose key is null, and makes one that is bad otherwise a dead letter; `origin` is that of
-    /// its [`Stamp`](super::Stamp).
+    /// its [`Stamp`](super::Stamp). The letter of a row that descends from no record has `key`, where the node knows its bytes.
     ///
     /// # Errors
     ///
     /// What is not about the row.
-    pub fn reject(&mut self, origin: u32, why: ProcessorError) -> Result<(), ProcessorError> {
+    pub fn reject(
+        &mut self,
+        origin: u32,
+        key: Option<&[u8]>,
+        why: ProcessorError,
+    ) -> Result<(), ProcessorError> {
         if let ProcessorError::Record { kind, cause } = why {
-            let node = self.call.node;
-            self.resources.dead.push(DeadLetter { origin, node, kind, cause });
+            self.add_letter(origin, key, kind, cause);
         } else if matches!(why, ProcessorError::NullKey) {
             self.drop_rows(1, DropReason::NullKey);
         } else {
@@ -86,6 +94,8 @@ impl NodeContext<'_> {
 pub(crate) struct DeadLetter {
     pub(crate) origin: u32,
     pub(crate) node: NodeIndex,
+    /// The row's key, where the node knows its bytes.
+    pub(crate) key: Option<Vec<u8>>,
     pub(crate) kind: &'static str,
     pub(crate) cause: String,
 }

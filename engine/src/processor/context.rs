@@ -96,7 +96,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         let Record { origin, timestamp, .. } = *record;
         if timestamp < 0 {
             let origin = if origin == NO_ORIGIN { self.origin } else { origin };
-            self.node.reject_time(origin, timestamp);
+            self.node.reject_time(origin, None, timestamp);
         }
         timestamp < 0
     }
@@ -331,7 +331,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     ///
     /// Any other error.
     pub fn check(&mut self, processed: Result<(), ProcessorError>) -> Result<(), ProcessorError> {
-        processed.or_else(|why| self.node.reject(self.origin, why))
+        processed.or_else(|why| self.node.reject(self.origin, None, why))
     }
 
     pub(crate) fn finish(self) -> Forwarded {

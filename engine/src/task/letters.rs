@@ -66,7 +66,7 @@ impl Letters {
         origin: Option<Origin<'_>>,
         now: Timestamp,
     ) -> Result<(), ProcessorError> {
-        let DeadLetter { origin: place, node, kind, cause } = letter;
+        let DeadLetter { origin: place, node, key, kind, cause } = letter;
         let about = |topic, partition, offset| {
             DeadLetterHeaders { kind, cause, topic, partition, offset }.to_headers()
         };
@@ -99,7 +99,7 @@ impl Letters {
             None => Letter {
                 place: Place { about: About::MadeRow, node: *node },
                 timestamp: now,
-                key: None,
+                key: key.clone(),
                 value: None,
                 headers: about("", 0, -1),
             },
@@ -144,7 +144,8 @@ mod tests {
     fn letters_are_counted_with_their_headers() {
         let mut letters = Letters::default();
         let cause = "x".repeat(10_000);
-        let letter = DeadLetter { origin: 0, node: NodeIndex::new(0), kind: "Error", cause };
+        let letter =
+            DeadLetter { origin: 0, node: NodeIndex::new(0), key: None, kind: "Error", cause };
         letters.add(&letter, None, 0).unwrap();
         assert!((10_000..11_000).contains(&letters.size_bytes()), "{}", letters.size_bytes());
     }

@@ -422,7 +422,8 @@ impl Task {
     fn fail(&mut self, input: InputIndex, failures: Vec<Failure>) {
         let node = self.inputs[input].node;
         let failed = failures.into_iter();
-        let letter = |Failure { origin, kind, cause }| DeadLetter { origin, node, kind, cause };
+        let letter =
+            |Failure { origin, kind, cause }| DeadLetter { origin, node, key: None, kind, cause };
         self.resources.dead.extend(failed.map(letter));
     }
 

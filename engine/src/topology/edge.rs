@@ -219,19 +219,30 @@ impl<K: Data, V: Data> Decoder for TypedDecoder<K, V> {
 pub(super) struct TypedEncoder<K, V> {
     produced: Produced<K, V>,
     form: Form,
+    /// The key of the row at hand.
     key: Vec<u8>,
+    /// Whether it has one.
+    is_keyed: bool,
     known: ReadBack,
 }
 
 impl<K: Data, V: Data> TypedEncoder<K, V> {
     pub(super) fn new(produced: Produced<K, V>, form: Form) -> Self {
-        Self { produced, form, key: Vec::new(), known: ReadBack::default() }
+        Self { produced, form, key: Vec::new(), is_keyed: false, known: ReadBack::default() }
     }
 
-    /// Writes a row's key beside; false if it is null.
-    fn write_key(&mut self, key: &K) -> Result<bool, ProcessorError> {
+    /// Writes a row's key beside.
+    fn write_key(&mut self, key: &K) -> Result<(), ProcessorError> {
         self.key.clear();
-        self.produced.key.serialize(key, &mut self.key).map_err(|e| unwritten(&e))
+        self.is_keyed = false;
+        let written = self.produced.key.serialize(key, &mut self.key);
+        self.is_keyed = written.map_err(|e| unwritten(&e))?;
+        Ok(())
+    }
+
+    /// The key of the row at hand; none if it is null, or was refused.
+    fn key(&self) -> Option<&[u8]> {
+        self.is_keyed.then_some(&self.key)
     }
 
     /// Hands a row on as it is.
@@ -240,9 +251,9 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         row: Record<K, V>,
         out: &mut SinkRecords,
     ) -> Result<(), ProcessorError> {
-        let is_keyed = self.write_key(&row.key)?;
+        self.write_key(&row.key)?;
         let Produced { key, value } = &self.produced;
-        let placed_by = is_keyed.then(|| key.placed_by(&self.key));
+        let placed_by = self.is_keyed.then(|| key.placed_by(&self.key));
         let value_bytes = value.check(&row.value, &mut self.known).map_err(|e| unwritten(&e))?;
         let headers_bytes = row.headers.as_deref().map_or(0, Headers::size_bytes);
         let size_bytes = size_of::<Record<K, V>>() + self.key.len() + value_bytes + headers_bytes;
@@ -257,12 +268,12 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         row: &Record<K, V>,
         out: &mut SinkRecords,
     ) -> Result<(), ProcessorError> {
-        let is_keyed = self.write_key(&row.key)?;
+        self.write_key(&row.key)?;
         let Produced { key, value } = &self.produced;
-        let placed_by = is_keyed.then(|| key.placed_by(&self.key));
+        let placed_by = self.is_keyed.then(|| key.placed_by(&self.key));
         let written = SinkRow {
             stamp: row.stamp(),
-            key: is_keyed.then_some(&self.key[..]),
+            key: self.key(),
             placed_by: placed_by.unwrap_or_default(),
             headers: row.headers.as_deref(),
         };
@@ -281,11 +292,12 @@ impl<K: Data, V: Data> Encoder for TypedEncoder<K, V> {
         if self.form == Form::Shared {
             for row in *rows {
                 let origin = row.origin;
-                self.share_row(row, out).or_else(|why| context.reject(origin, why))?;
+                self.share_row(row, out).or_else(|why| context.reject(origin, self.key(), why))?;
             }
         } else {
             for row in rows.iter() {
-                self.write_row(row, out).or_else(|why| context.reject(row.origin, why))?;
+                let written = self.write_row(row, out);
+                written.or_else(|why| context.reject(row.origin, self.key(), why))?;
             }
         }
         Ok(())

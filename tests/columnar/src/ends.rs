@@ -112,7 +112,7 @@ impl<K: Data, V: Data> Encoder for ColumnEncoder<K, V> {
         let columns = Columns::<K, V>::of(payload)?;
         for (row, origin) in columns.origins.iter().enumerate() {
             if let Err(why) = self.write(&columns, row, out) {
-                context.reject(*origin, why)?;
+                context.reject(*origin, None, why)?;
             }
         }
         Ok(())
