@@ -274,3 +274,14 @@ impl Log for FaultyLog {
         self.inner.subscribe(partition, waker)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headwater_log::conformance;
+
+    #[test]
+    fn without_faults_it_is_a_log() {
+        conformance::check(|| Arc::new(FaultyLog::new()));
+    }
+}

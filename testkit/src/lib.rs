@@ -7,14 +7,17 @@
 //! | [`MemoryLog`] | the log port in memory |
 //! | [`FaultyLog`] | the same, slow and failing as the test says |
 //! | [`MemoryState`] | the state port in memory |
+//! | [`FaultyState`] | the same, failing as the test says |
 
 mod driver;
 mod faulty_log;
+mod faulty_state;
 
 pub use driver::{
     TestDriverError, TestInputTopic, TestOutputTopic, TestRecord, TopologyTestDriver,
 };
 pub use faulty_log::FaultyLog;
+pub use faulty_state::FaultyState;
 pub use headwater_core::time::ManualClock;
 pub use headwater_log::MemoryLog;
 pub use headwater_state::MemoryState;

@@ -10,7 +10,7 @@ use headwater::{
     record::{Headers, RecordSetBuilder, murmur2_partition},
     runtime::{Application, Repartitioning, Stepper, StreamsState, UncaughtExceptionResponse},
 };
-use headwater_testkit::FaultyLog;
+use headwater_testkit::{FaultyLog, FaultyState};
 use std::{
     sync::{
         Arc,
@@ -44,6 +44,7 @@ pub(crate) struct App {
     pub(crate) id: &'static str,
     setup: Setup,
     pub(crate) shared: Arc<Shared>,
+    state: Arc<FaultyState>,
     /// The faults that were over when its handler was last asked.
     handled: Arc<AtomicU64>,
     application: Option<Application>,
@@ -60,12 +61,18 @@ pub(crate) struct App {
     seen_of: i64,
 }
 
+/// How often its code has panicked or its state has failed.
+fn faults(id: &str, shared: &Shared, state: &FaultyState) -> u64 {
+    shared.panics.load(Ordering::SeqCst) + state.failures(id)
+}
+
 impl App {
-    pub(crate) fn new(id: &'static str, setup: Setup) -> Self {
+    pub(crate) fn new(id: &'static str, setup: Setup, state: &Arc<FaultyState>) -> Self {
         Self {
             id,
             setup,
             shared: Arc::default(),
+            state: Arc::clone(state),
             handled: Arc::default(),
             application: None,
             end: None,
@@ -89,13 +96,16 @@ impl App {
     pub(crate) fn start(&mut self, stepper: &Stepper) {
         let Setup { threads, rows_max, is_caching, repartitioning } = self.setup;
         let (handled, shared) = (Arc::clone(&self.handled), Arc::clone(&self.shared));
-        shared.fails_publishing.store(false, Ordering::SeqCst);
+        let (id, state) = (self.id, Arc::clone(&self.state));
+        state.cancel_failure(id);
+        shared.taken.lock().unwrap().clear();
         let config = StreamsConfig::new(self.id)
             .with_num_stream_threads(threads)
             .with_batch_rows_max(rows_max)
             .with_repartitioning(repartitioning)
             .with_uncaught_exception_handler(move |_| {
-                handled.store(shared.faults.load(Ordering::SeqCst), Ordering::SeqCst);
+                handled.store(faults(id, &shared, &state), Ordering::SeqCst);
+                shared.taken.lock().unwrap().clear();
                 UncaughtExceptionResponse::Replace
             });
         let topology = topology(self.id, &self.shared, is_caching);
@@ -110,7 +120,7 @@ impl App {
             if self.is_frozen { self.era + ERA } else { self.closed.maybe_below };
         self.application = None;
         self.tickets.clear();
-        self.handled.store(self.shared.faults.load(Ordering::SeqCst), Ordering::SeqCst);
+        self.handled.store(self.faults(), Ordering::SeqCst);
     }
 
     fn state(&self) -> StreamsState {
@@ -118,6 +128,10 @@ impl App {
             StreamsState::Error(error) => panic!("{} failed: {error}", self.id),
             state => state,
         }
+    }
+
+    fn faults(&self) -> u64 {
+        faults(self.id, &self.shared, &self.state)
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -200,12 +214,12 @@ impl App {
 
     /// Nobody is awake: whatever can be done without the clock or the log has been. `held` commits are on their way.
     pub(crate) fn check_at_rest(&mut self, log: &FaultyLog, held: usize) {
-        let is_stopping =
-            self.shared.faults.load(Ordering::SeqCst) > self.handled.load(Ordering::SeqCst);
+        let is_stopping = self.faults() > self.handled.load(Ordering::SeqCst);
         if self.has_ended() {
             assert!(self.end.is_some(), "{} ended by itself", self.id);
         }
-        if self.has_ended() || self.is_restarting() || self.is_paused || is_stopping {
+        let waits = self.is_paused && self.end.is_none();
+        if self.has_ended() || self.is_restarting() || waits || is_stopping {
             return;
         }
         if let Some(end) = self.end {
@@ -225,6 +239,26 @@ impl App {
                 assert!(is_seen, "{}: {record:?} is there, and everybody sleeps", self.id);
             }
             self.seen_of = available;
+        }
+    }
+
+    /// All that was taken before it was paused has been committed.
+    pub(crate) fn check_paused(&self, log: &FaultyLog) {
+        let Some(application) = self.application.as_ref().filter(|_| self.is_paused) else {
+            return;
+        };
+        let lags = application.lag().unwrap();
+        // Not under its lock, which code that still runs wants.
+        let taken = self.shared.taken.lock().unwrap().clone();
+        for record in expected::input(log, self.id) {
+            let is_taken = record.value.is_some_and(|value| taken.contains(&value));
+            let lag = lags.iter().find(|lag| lag.partition.partition == record.partition).unwrap();
+            let is_committed = record.offset < lag.committed;
+            assert!(
+                is_committed || !is_taken,
+                "{}: {record:?} is not committed in a pause",
+                self.id
+            );
         }
     }
 

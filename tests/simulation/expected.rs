@@ -21,7 +21,8 @@ pub(crate) struct Taken {
     /// None: bytes that are no number.
     pub(crate) value: Option<i64>,
     pub(crate) at: i64,
-    place: String,
+    pub(crate) partition: u32,
+    pub(crate) offset: i64,
 }
 
 /// All that the log holds of an application's input.
@@ -33,7 +34,8 @@ pub(crate) fn input(log: &FaultyLog, id: &str) -> Vec<Taken> {
             key: String::from_utf8(record.key.unwrap().to_vec()).unwrap(),
             value: record.value.unwrap().try_into().ok().map(i64::from_be_bytes),
             at: record.timestamp,
-            place: format!("{number}/{}", record.offset),
+            partition: number,
+            offset: record.offset,
         }));
     }
     taken
@@ -84,8 +86,8 @@ pub(crate) struct Closed {
 pub(crate) fn check(log: &FaultyLog, id: &str, is_caching: bool, closed: Closed) {
     let input = input(log, id);
     let topic = |kind: &str| format!("{id}-{kind}");
-    let mut bad: Vec<String> =
-        input.iter().filter(|it| it.value.is_none()).map(|it| it.place.clone()).collect();
+    let bad = input.iter().filter(|it| it.value.is_none());
+    let mut bad: Vec<String> = bad.map(|it| format!("{}/{}", it.partition, it.offset)).collect();
     bad.sort();
     assert_eq!(dead_letters(log, id), bad, "{id}: each bad record is a dead letter, once");
 

@@ -14,18 +14,26 @@
 //!   each tick of the clock, and of both levels of windows those that are closed, once and complete; nothing is late.
 //! - One application's panics are not the other's.
 //!
+//! - In a pause nothing is taken, what was is committed, and who is asked to close ends.
+//! - A reader of a repartition topic leaves its worker to others after a bounded number of records ([`turns`]).
+//!
 //! # What it has been tried on
 //!
-//! Each of these defects was put back, and the seeds that follow were run until one failed:
+//! `cargo xtask mutants` puts each patch in `mutants/` into a copy of the engine, demands that these tests fail, and prints
+//! the first seed that does:
 //!
-//! | defect | what shows it | seed |
-//! |---|---|--:|
-//! | a close asked for during a round is forgotten: `Rounds::submitted` clears `is_wanted` | the application sleeps for ever | 14 |
-//! | the end of input is kept as a time: a *complete* mark has the largest timestamp there is | records of the next run are late | 0 |
-//! | only records make a commit due: a turn's `has_changed` is false | what a punctuation told is not committed | 0 |
-//! | what is sent wakes nobody: `Participant::wake_readers` does nothing | a record is there, and everybody sleeps | 4 |
-//! | a gate blocks: a worker gives no turn while one of its participants waits at a barrier | a record is there, and everybody sleeps | 6 |
-//! | a rewind does not await: `Rounds::has_ended` does not look at commits on their way | an older commit is published over a newer one | 157 |
+//! | patch | where | what shows it |
+//! |---|---|---|
+//! | `close_is_forgotten` | `Rounds::submitted` | it was asked to close, and sleeps for ever |
+//! | `end_is_a_time` | `Task::sends` | records of the next run are late |
+//! | `only_records_are_due` | `Participant::run` | what a punctuation told is not committed |
+//! | `readers_are_not_woken` | `TaskGroup::pass_on` | a record is there, and everybody sleeps |
+//! | `a_gate_blocks` | `Worker::poll` | applications sleep, each on a worker that waits for the other |
+//! | `a_restart_does_not_wait` | `Rounds::has_ended` | an older commit is published over a newer one |
+//! | `a_turn_has_no_bound` | `TaskGroup::read_on` | a turn takes all that waits |
+//! | `a_pause_skips_rounds` | `Participant::turn` | it was asked to close in a pause, and sleeps for ever |
+//! | `a_pause_commits_nothing` | `Participant::run` | what was taken is not committed in a pause |
+//! | `a_waiting_task_spins` | `TaskGroup::next_timer` | it never rests, in little memory |
 
 #![expect(
     clippy::unwrap_used,
@@ -38,8 +46,8 @@
 mod application;
 mod expected;
 mod random;
-mod state;
 mod topology;
+mod turns;
 mod world;
 
 use std::{env, panic};

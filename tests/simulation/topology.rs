@@ -24,27 +24,20 @@ pub(crate) const TICK: Duration = Duration::from_millis(250);
 pub(crate) struct Shared {
     /// Has the code panic at its next record.
     pub(crate) bomb: AtomicBool,
-    /// Has the state fail when the next commit is published to it.
-    pub(crate) fails_publishing: AtomicBool,
-    /// How often either has happened.
-    pub(crate) faults: AtomicU64,
+    /// How often it has.
+    pub(crate) panics: AtomicU64,
     /// Records that have been through the first repartition, in whatever run.
     pub(crate) seen: Mutex<BTreeSet<(String, i64)>>,
+    /// Records that have been taken since the last start.
+    pub(crate) taken: Mutex<BTreeSet<i64>>,
 }
 
 impl Shared {
     fn panic_if_told(&self) {
         if self.bomb.swap(false, Ordering::SeqCst) {
-            self.faults.fetch_add(1, Ordering::SeqCst);
+            self.panics.fetch_add(1, Ordering::SeqCst);
             panic!("the schedule has the user's code panic");
         }
-    }
-
-    /// Whether publishing fails now.
-    pub(crate) fn fail_publishing(&self) -> bool {
-        let fails = self.fails_publishing.swap(false, Ordering::SeqCst);
-        self.faults.fetch_add(u64::from(fails), Ordering::SeqCst);
-        fails
     }
 }
 
@@ -120,6 +113,7 @@ pub(crate) fn topology(id: &str, shared: &Arc<Shared>, is_caching: bool) -> Topo
     let records: KStream<String, i64> = builder.stream(&format!("{id}-in"));
     let records = records.map_values(move |value| {
         told.panic_if_told();
+        told.taken.lock().unwrap().insert(value);
         value
     });
     records.to(format!("{id}-copies"));

@@ -6,17 +6,17 @@
 use crate::{
     application::{App, End, SPREAD, Setup},
     random::Random,
-    state::FaultyState,
 };
 use headwater::{
+    memory::MemoryBudget,
     ports::{
         log::Log,
         state::{ApplicationState, State},
     },
-    runtime::{Repartitioning, Stepper},
+    runtime::{Repartitioning, RuntimeConfig, Stepper},
     time::Clock,
 };
-use headwater_testkit::{FaultyLog, ManualClock};
+use headwater_testkit::{FaultyLog, FaultyState, ManualClock};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -41,7 +41,7 @@ pub(crate) struct World {
     /// Keep what the state holds of the applications while they are down, as a disk does.
     kept: Vec<Arc<dyn ApplicationState>>,
     clock: Arc<ManualClock>,
-    workers: usize,
+    config: RuntimeConfig,
     stepper: Option<Stepper>,
     apps: Vec<App>,
     faults_left: usize,
@@ -59,6 +59,7 @@ impl World {
         let topics: Vec<_> = APPLICATIONS.into_iter().flat_map(App::topics).collect();
         log.create_topics(&topics).unwrap();
         let workers = 1 + random.below(3);
+        let state = Arc::new(FaultyState::new());
         let apps = APPLICATIONS.map(|id| {
             let setup = Setup {
                 threads: 1 + random.below(workers),
@@ -70,16 +71,18 @@ impl World {
                     Repartitioning::InMemory
                 },
             };
-            App::new(id, setup)
+            App::new(id, setup, &state)
         });
-        let shared = apps.iter().map(|app| (app.id, Arc::clone(&app.shared)));
+        // What records take in so little memory makes commits due, and has writers of repartition topics wait.
+        let memory = if random.once_in(2) { 1 << 30 } else { 16 << 10 };
+        let memory = Arc::new(MemoryBudget::new(memory));
         let mut world = Self {
             random,
             log,
-            state: Arc::new(FaultyState::new(shared.collect())),
+            state,
             kept: Vec::new(),
             clock: Arc::new(ManualClock::at(0)),
-            workers,
+            config: RuntimeConfig::new(workers).with_memory(memory),
             stepper: None,
             apps: apps.into(),
             faults_left: FAULTS_MAX,
@@ -96,7 +99,7 @@ impl World {
         let log = Arc::clone(&self.log) as Arc<dyn Log>;
         let state = Arc::clone(&self.state) as Arc<dyn State>;
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let stepper = Stepper::new(self.workers, log, state, clock);
+        let stepper = Stepper::new(self.config.clone(), log, state, clock);
         self.kept = self.apps.iter().map(|app| self.state.application(app.id).unwrap()).collect();
         self.apps.iter_mut().for_each(|app| app.start(&stepper));
         self.stepper = Some(stepper);
@@ -133,7 +136,7 @@ impl World {
             88 if self.faults_left > 0 => {
                 self.faults_left -= 1;
                 self.has_disk_failed = true;
-                self.apps[app].shared.fails_publishing.store(true, Ordering::SeqCst);
+                self.state.fail_next_publish(self.apps[app].id);
             }
             89..92 if self.faults_left > 0 => {
                 self.faults_left -= 1;
@@ -246,7 +249,16 @@ impl World {
         self.repair_disk();
         self.wait_for_timers();
         self.log.set_slow(false);
-        self.apps.iter_mut().for_each(|app| app.set_paused(false));
+        if self.apps.iter().any(|app| app.is_paused) {
+            self.let_time_go_by();
+            self.apps.iter().for_each(|app| app.check_paused(&self.log));
+            self.apps.iter_mut().for_each(|app| app.set_paused(false));
+        }
+        self.let_time_go_by();
+    }
+
+    /// Has the disk answer and timers come, until nothing is left to do without more input.
+    fn let_time_go_by(&mut self) {
         let until = self.clock.elapsed() + SETTLED_WITHIN;
         loop {
             self.rest();

@@ -53,6 +53,14 @@ pub(super) struct Surroundings {
 #[derive(Debug, Clone, Copy)]
 struct TaskIndex(usize);
 
+impl Surroundings {
+    /// Whether a task must wait for readers; those go on while the exchange is full, so that it empties.
+    fn holds_back(&self, task: &Task) -> bool {
+        let share = || self.shares.share(Share::Exchange);
+        task.level == 0 && self.exchange.is_full_for(task.id, share())
+    }
+}
+
 /// Some of an application's tasks, driven one after the other.
 pub(super) struct TaskGroup {
     pub(super) tasks: Vec<Task>,
@@ -127,9 +135,7 @@ impl TaskGroup {
         let around = Arc::clone(&self.around);
         let epoch = self.epoch;
         let task = self.task(index);
-        // Readers go on while the exchange is full, so that it empties.
-        let share = || around.shares.share(Share::Exchange);
-        if task.level == 0 && around.exchange.is_full_for(task.id, share()) {
+        if around.holds_back(task) {
             return Ok(false);
         }
         fetch(task, &around, inputs, epoch)?;
@@ -229,10 +235,12 @@ impl TaskGroup {
         self.tasks.iter().any(Task::commit_requested)
     }
 
-    /// How long it is until the next wall-clock punctuation of any task.
+    /// How long it is until the next wall-clock punctuation of any task; one that waits for readers has its own once it is
+    /// woken.
     pub(super) fn next_timer(&self) -> Option<Duration> {
         let now = Now::on(&*self.around.clock);
-        self.tasks.iter().filter_map(|task| task.next_timer(now)).min()
+        let tasks = self.tasks.iter().filter(|task| !self.around.holds_back(task));
+        tasks.filter_map(|task| task.next_timer(now)).min()
     }
 }
 
