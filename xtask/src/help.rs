@@ -16,6 +16,7 @@ start here
 when you change something
   tidy    the rules of the house, in seconds
   ci      what has to hold before a change lands: test, fmt, clippy, tidy, docs, features
+  mutants whether the simulation finds the defects that it is there for
   bench   records/s, CPU and commit times of a pipeline, in a release build
 
 the machine
@@ -24,7 +25,7 @@ the machine
 
 `cargo xtask help VERB` says more about one of them.";
 
-const VERBS: [(&str, &str); 7] = [
+const VERBS: [(&str, &str); 8] = [
     (
         "setup",
         "\
@@ -101,6 +102,18 @@ Builds the benchmark in release mode and runs it. Its figures beside the peers' 
   cargo xtask bench cars --mode count --guarantee eos --records 20000000 --keys 100000 \\
                          --partitions 4 --threads 2 --durability fsync
   cargo xtask bench --help              all that it takes",
+    ),
+    (
+        "mutants",
+        "\
+usage: cargo xtask mutants [NAME]...
+
+Puts defects into a copy of the engine one by one: the patches in tests/simulation/mutants. The
+simulation must fail with each within its 300 seeds; what it says, and at which seed, is printed. A
+patch that no longer applies or compiles fails too: write it anew.
+
+  cargo xtask mutants                   all of them, in about 10 minutes
+  cargo xtask mutants a_gate_blocks     one",
     ),
     (
         "tidy",

@@ -9,6 +9,7 @@
 //! | `demo`, `bench` | a build, then the program in its place |
 //! | `progress` | how far a build is, in a line a minute |
 //! | `test`, `ci` | the checks, and how their results are told |
+//! | `mutants` | whether the simulation finds the defects that it is there for |
 //! | `tidy` | the rules of the house that no compiler knows |
 //! | `process`, `console`, `json`, `metadata` | children, lines of text, what cargo says of the workspace |
 
@@ -20,6 +21,7 @@ mod failure;
 mod help;
 mod json;
 mod metadata;
+mod mutants;
 mod process;
 mod progress;
 mod setup;
@@ -61,6 +63,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         "test" => test::run(&root, rest),
         "ci" => ci::run(&root, rest),
         "bench" => bench::run(&root, rest),
+        "mutants" => mutants::run(&root, rest),
         "tidy" => tidy::run(&root, rest),
         "help" | "--help" | "-h" => match rest.first() {
             Some(verb) => help::about(verb),
