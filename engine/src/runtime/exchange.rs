@@ -84,7 +84,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn first(records: &Records) -> i64 {
-    records.offset(0).unwrap_or(0)
+    records.offset(0).unwrap_or_else(|| broken("what is sent has a mark after it"))
 }
 
 impl Exchange {
@@ -155,7 +155,7 @@ impl Exchange {
         self.bytes.fetch_add(bytes, Ordering::SeqCst);
         self.unread.get(&sender).map(|unread| unread.fetch_add(bytes, Ordering::SeqCst));
         let records = records.at_offset(queue.end);
-        queue.end = records.end().max(queue.end);
+        queue.end = records.end();
         queue.sets.push_back(Sent { sender, epoch, records });
     }
 
