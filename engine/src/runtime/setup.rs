@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{
     broken::broken,
-    task::{Blueprint, Instruments, Positions, Taps, Task},
+    task::{Blueprint, InputOffsets, Instruments, LastCommit, Positions, Taps, Task},
     topology::{Plan, TaskId, Topic, Topology, TopologyError, sources},
 };
 use headwater_core::{
     memory::MemoryBudget,
     ports::{
-        log::{Cleanup, Log, Offsets, Owner, TopicSpec},
-        state::{ApplicationState, State, StateCommit, StateError, StoreSpec},
+        log::{Cleanup, Log, Owner, TopicSpec},
+        state::{ApplicationState, State, StateCommit},
     },
     record::{TopicName, TopicPartition},
     time::Clock,
@@ -125,10 +125,7 @@ pub(super) fn prepare(
         let (group, held, all) = (Arc::clone(&owner.group), ids.len(), all.len());
         return Err(StreamsError::PartialAssignment { group, held, all });
     }
-    let reads_input_alone = |id: &TaskId| match blueprint.plan.subs.get(id.sub as usize) {
-        Some(sub) => sub.level == 0,
-        None => broken("a task's sub-topology is one of its plan"),
-    };
+    let reads_input_alone = |id: &TaskId| blueprint.sub(*id).level == 0;
     let waiting = ids.iter().filter(|id| reads_input_alone(id) && repartitions(id));
     waiting.for_each(|id| exchange.add_writer(*id));
     let inputs = external_inputs(&blueprint).into_iter().filter(|input| held.may_read(input));
@@ -266,39 +263,22 @@ fn make_task(
     log: &dyn Log,
     state: &dyn ApplicationState,
 ) -> Result<(Task, u64), StreamsError> {
-    let (mut replayed, mut failure) = (0, None);
-    let mut open = |store: &StoreSpec, partition: u32| {
-        let changelog = TopicPartition::new(blueprint.changelog_name(&store.name), partition);
-        match open_restored(store, &changelog, held.epoch, log, state) {
-            Ok((shard, count)) => {
-                replayed += count;
-                Ok(shard)
-            }
-            Err(StreamsError::State(error)) => Err(error),
-            Err(error) => {
-                // Carried past the task's maker, which knows state errors only.
-                let detail = error.to_string();
-                failure = Some(error);
-                Err(StateError::Corrupt { store: Arc::clone(&store.name), partition, detail })
-            }
-        }
-    };
-    let mut unread = None;
-    let mut committed = |at: &TopicPartition| {
-        let read =
-            || Ok((log.committed(&held.owner().group, at)?.map(|c| c.offset), log.offsets(at)?));
-        read().unwrap_or_else(|error| {
-            unread = Some(error);
-            (None, Offsets { start: 0, end: 0 })
-        })
-    };
-    let made = blueprint.make(id, instruments, &mut open, &mut committed, positions);
-    if let Some(error) = failure {
-        return Err(error);
+    let (mut replayed, mut shards) = (0, Vec::new());
+    for store in blueprint.stores(blueprint.sub(id)) {
+        let name = blueprint.changelog_name(&store.spec().name);
+        let changelog = TopicPartition::new(name, id.partition);
+        let (shard, count) = open_restored(store.spec(), &changelog, held.epoch, log, state)?;
+        replayed += count;
+        shards.push(shard);
     }
-    if let Some(error) = unread {
-        return Err(StreamsError::Log(error));
+    let mut inputs = BTreeMap::new();
+    for input in blueprint.inputs_of(id) {
+        let committed = log.committed(&held.owner().group, &input)?.map(|c| c.offset);
+        let offsets = InputOffsets { committed, held: log.offsets(&input)? };
+        inputs.insert(input, offsets);
     }
+    let last = LastCommit { shards, inputs };
+    let made = blueprint.make(id, instruments, last, positions);
     let task = made.map_err(|source| StreamsError::of_task(id, source))?;
     Ok((task, replayed))
 }

@@ -19,10 +19,7 @@ use crate::{
 use hashbrown::HashMap;
 use headwater_core::{
     metrics::NodeMetrics,
-    ports::{
-        log::Offsets,
-        state::{Shard, StateError, StoreSpec},
-    },
+    ports::{log::Offsets, state::Shard},
     record::{InvalidTopicName, Timestamp, TopicName, TopicPartition},
     time::Clock,
 };
@@ -31,12 +28,20 @@ use std::{
     sync::Arc,
 };
 
-/// Opens a store's shard, restored to the end of its changelog.
-pub(crate) type OpenShard<'a> =
-    dyn FnMut(&StoreSpec, u32) -> Result<Arc<dyn Shard>, StateError> + 'a;
+/// What a task resumes after.
+pub(crate) struct LastCommit {
+    /// Its stores, each restored to the end of its changelog, in the order of its sub-topology.
+    pub(crate) shards: Vec<Arc<dyn Shard>>,
+    /// The partitions that it reads.
+    pub(crate) inputs: BTreeMap<TopicPartition, InputOffsets>,
+}
 
-/// Tells where a partition was committed, and what the log holds of it.
-pub(crate) type Committed<'a> = dyn FnMut(&TopicPartition) -> (Option<i64>, Offsets) + 'a;
+/// Where an input was committed, if it was, and what the log holds of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InputOffsets {
+    pub(crate) committed: Option<i64>,
+    pub(crate) held: Offsets,
+}
 
 /// What a task is observed by.
 #[derive(Debug, Clone)]
@@ -77,6 +82,12 @@ impl Blueprint {
         TopicPartition::new(self.internal("positions"), 0)
     }
 
+    /// The sub-topology of a task.
+    pub(crate) fn sub(&self, id: TaskId) -> &SubTopology {
+        let sub = self.plan.subs.get(id.sub as usize);
+        sub.unwrap_or_else(|| broken("a task's sub-topology is one of its plan"))
+    }
+
     /// The name of the dead-letter topic.
     pub(crate) fn dead_letters_name(&self) -> TopicName {
         self.internal("dead-letters")
@@ -93,8 +104,7 @@ impl Blueprint {
 
     /// The partitions that a task reads.
     pub(crate) fn inputs_of(&self, id: TaskId) -> Vec<TopicPartition> {
-        let subs = self.plan.subs.get(id.sub as usize).into_iter();
-        let topics = subs.flat_map(|sub| crate::topology::sources(&self.topology, sub));
+        let topics = crate::topology::sources(&self.topology, self.sub(id));
         let read = topics.filter(|topic| self.partitions.get(topic) > Some(&id.partition));
         read.map(|topic| TopicPartition::new(self.topic_name(topic), id.partition)).collect()
     }
@@ -152,22 +162,20 @@ impl Blueprint {
         &self,
         id: TaskId,
         instruments: &Instruments,
-        open: &mut OpenShard<'_>,
-        committed: &mut Committed<'_>,
+        last: LastCommit,
         positions: &Positions,
     ) -> Result<Task, ProcessorError> {
-        let Some(sub) = self.plan.subs.get(id.sub as usize) else {
-            broken("a task's sub-topology is one of its plan")
-        };
+        let sub = self.sub(id);
         let builders = self.stores(sub);
-        let mut stores = Vec::new();
-        for builder in &builders {
-            stores.push(builder.make(open(builder.spec(), id.partition)?, id.partition));
+        if builders.len() != last.shards.len() {
+            broken("a task is given a shard for each of its stores");
         }
+        let shards = builders.iter().zip(last.shards);
+        let stores = shards.map(|(builder, shard)| builder.make(shard, id.partition)).collect();
         let places = sub.nodes.iter().enumerate();
         let local: HashMap<usize, NodeIndex> =
             places.map(|(place, node)| (*node, NodeIndex::new(place))).collect();
-        let inputs = self.inputs(id, &local, committed);
+        let inputs = self.inputs(id, &local, &last.inputs);
         let mut task = Task {
             id,
             level: sub.level,
@@ -218,7 +226,7 @@ impl Blueprint {
         &self,
         id: TaskId,
         local: &HashMap<usize, NodeIndex>,
-        committed: &mut Committed<'_>,
+        offsets: &BTreeMap<TopicPartition, InputOffsets>,
     ) -> ByIndex<InputIndex, Input> {
         let mut inputs = Vec::new();
         let mut nodes: Vec<_> = local.iter().collect();
@@ -233,9 +241,11 @@ impl Blueprint {
             let vector = matches!(topic, Topic::Repartition(_))
                 .then(|| TimeVector::new(self.writers(topic)));
             let partition = TopicPartition::new(self.topic_name(topic), id.partition);
-            let (offset, held) = committed(&partition);
+            let Some(offsets) = offsets.get(&partition) else {
+                broken("a task is given the offsets of what it reads")
+            };
             let topic = topic.clone();
-            inputs.push(Input::new(*local, topic, partition, make(), vector, offset, held));
+            inputs.push(Input::new(*local, topic, partition, make(), vector, *offsets));
         }
         inputs.into()
     }

@@ -1,13 +1,13 @@
 //! One partition that a task reads: fetched records, decoded a stretch at a time, taken in runs.
 
-use super::time_vector::TimeVector;
+use super::{InputOffsets, time_vector::TimeVector};
 use crate::{
     by_index::TypedIndex,
     node::{NodeIndex, Payload, Pending, RunLimit},
     topology::{Decoded, Decoder, Failure, InputState, Records, TimeMark, Topic},
 };
 use headwater_core::{
-    ports::log::{Fetched, Offsets},
+    ports::log::Fetched,
     record::{RecordSet, Timestamp, TopicPartition},
 };
 use std::collections::VecDeque;
@@ -127,8 +127,7 @@ impl Input {
         partition: TopicPartition,
         decoder: Box<dyn Decoder>,
         vector: Option<TimeVector>,
-        committed: Option<i64>,
-        held: Offsets,
+        InputOffsets { committed, held }: InputOffsets,
     ) -> Self {
         let from = committed.unwrap_or(held.start).max(held.start);
         Self {
@@ -347,7 +346,10 @@ impl Chunk {
 mod tests {
     use super::*;
     use crate::topology::{Decoded, InputState, Sender};
-    use headwater_core::record::{RecordSetBuilder, TopicName};
+    use headwater_core::{
+        ports::log::Offsets,
+        record::{RecordSetBuilder, TopicName},
+    };
 
     /// For records that are marks alone.
     struct Marks;
@@ -364,9 +366,10 @@ mod tests {
         let partition = TopicPartition::new(topic, 0);
         let decoder = Box::new(Marks);
         let held = Offsets { start: 0, end: run_start };
+        let offsets = InputOffsets { committed: Some(0), held };
         let topic = Topic::Repartition(TopicName::new("by-key").unwrap());
         let vector = TimeVector::new([Sender::new("sink", 0)].into());
-        Input::new(NodeIndex::new(0), topic, partition, decoder, Some(vector), Some(0), held)
+        Input::new(NodeIndex::new(0), topic, partition, decoder, Some(vector), offsets)
     }
 
     #[test]

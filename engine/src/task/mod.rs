@@ -40,7 +40,7 @@ mod stepping;
 mod taps;
 mod time_vector;
 
-pub(crate) use build::{Blueprint, Instruments};
+pub(crate) use build::{Blueprint, InputOffsets, Instruments, LastCommit};
 pub(crate) use commit::{ChangelogPart, Consumed, Output, TaskCommit};
 pub(crate) use input::Arrived;
 pub(crate) use positions::Positions;
