@@ -2,6 +2,7 @@
 
 use anyhow::Error;
 use headwater::{
+    connect::ConnectError,
     log::OpenError,
     ports::{
         connector::{ConnectorError, ConnectorErrorKind},
@@ -79,6 +80,8 @@ fn remedy(error: &Error) -> &'static str {
 fn advice(cause: &(dyn StdError + 'static)) -> Option<&'static str> {
     if let Some(error) = as_type::<ConnectorError>(cause) {
         connector_advice(error)
+    } else if let Some(error) = as_type::<ConnectError>(cause) {
+        matches!(error, ConnectError::Position { .. }).then_some(RESTORE)
     } else if let Some(error) = as_type::<StreamsError>(cause) {
         matches!(error, StreamsError::StateAhead { .. }).then_some(RESTORE)
     } else if let Some(ProcessorError::State(error)) = as_type(cause) {
@@ -131,7 +134,7 @@ fn io_advice(error: &io::Error) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use headwater::{connect::ConnectError, record::TopicName, record::TopicPartition};
+    use headwater::record::{TopicName, TopicPartition};
 
     #[test]
     fn a_failure_is_three_lines_and_names_every_cause_once() {
@@ -168,6 +171,9 @@ mod tests {
         assert_eq!(remedy(&connector(other)), SAME_INPUT);
         let panicked = ConnectError::Panicked { name: "cold".into(), message: detail() };
         assert_eq!(remedy(&panicked.into()), START_AGAIN);
+        let source = io_error(io::ErrorKind::InvalidData);
+        let position = ConnectError::Position { name: "telemetry-file".into(), source };
+        assert_eq!(remedy(&Arc::new(position).into()), RESTORE);
     }
 
     #[test]

@@ -5,14 +5,15 @@
 use headwater_core::{
     ports::{
         connector::{
-            ConnectorError, Guarantee, Resume, Retry, SourceBatch, SourceConnector, SourceStatus,
+            ConnectorError, Due, Guarantee, Prepared, Resume, Retry, SinkConnector, SourceBatch,
+            SourceConnector, SourceStatus,
         },
-        log::{Committed, Log, LogError},
+        log::{Commit, Committed, GroupOffset, Log, LogError},
     },
-    record::{Headers, TopicName, TopicPartition},
+    record::{Headers, RecordSet, TopicName, TopicPartition},
     time::SystemClock,
 };
-use headwater_engine::connect::{ConnectError, SourceTarget, SourceTask};
+use headwater_engine::connect::{ConnectError, SinkTask, SourceTarget, SourceTask};
 use headwater_log::MemoryLog;
 use std::{
     sync::{Arc, mpsc},
@@ -182,6 +183,38 @@ impl SourceConnector for AtRest {
     }
 }
 
+/// Takes nothing in.
+#[derive(Debug)]
+struct Nowhere;
+
+impl SinkConnector for Nowhere {
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::AtLeastOnce
+    }
+
+    fn validate(&self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn open(&mut self, _: &str, _: u32, _: Option<&Committed>) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn put(&mut self, _: u32, records: &RecordSet) -> Result<usize, ConnectorError> {
+        Ok(records.len())
+    }
+
+    fn prepare(&mut self, _: Due) -> Result<Vec<Prepared>, ConnectorError> {
+        Ok(Vec::new())
+    }
+}
+
+fn start_sink(name: &str) -> Result<SinkTask, ConnectError> {
+    let log: Arc<dyn Log> = Arc::new(MemoryLog::new());
+    let topic = TopicName::new("t").unwrap();
+    SinkTask::start(name, Box::new(Nowhere), log, topic, Arc::new(SystemClock::new()))
+}
+
 fn start(log: &Arc<MemoryLog>, then: Then) -> SourceTask {
     start_source(log, Box::new(Scripted { at: 0, then, failures: 0 }))
 }
@@ -270,4 +303,30 @@ fn a_second_task_of_the_name_fences_the_first_and_an_idle_one_stops_at_once() {
             );
         }
     }
+}
+
+#[test]
+fn what_keeps_a_connector_from_starting_is_told_by_kind() {
+    let invalid = start_sink("a name").unwrap_err();
+    assert!(
+        matches!(&invalid, ConnectError::Name { name, .. } if &**name == "a name"),
+        "{invalid}"
+    );
+    let missing = start_sink("s").unwrap().drain().unwrap_err();
+    assert!(
+        matches!(&*missing, ConnectError::NoTopic { topic, .. } if topic.as_str() == "t"),
+        "{missing}"
+    );
+    let log = Arc::new(MemoryLog::new());
+    start(&log, Then::End).join().unwrap();
+    let claim = log.claim("connect-s", &[]).unwrap();
+    let partition = TopicPartition::new(TopicName::new("t").unwrap(), 0);
+    let committed = Committed { offset: 3, metadata: "a sink's".to_owned() };
+    let offset = GroupOffset { group: Arc::clone(&claim.owner().group), partition, committed };
+    let owner = Some(claim.owner().clone());
+    let commit = Commit { owner, offsets: vec![offset], ..Commit::default() };
+    log.commit(commit).unwrap().wait().unwrap();
+    let unread = start(&log, Then::End).wait_ended().unwrap_err();
+    assert!(matches!(&*unread, ConnectError::Position { .. }), "{unread}");
+    assert!(std::error::Error::source(&*unread).is_some(), "{unread}");
 }

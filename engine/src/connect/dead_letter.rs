@@ -35,9 +35,7 @@ pub(super) fn dead_letters(
             offset: letter.offset,
         };
         let (key, value) = (letter.key.as_deref(), letter.value.as_deref());
-        records
-            .push(now, key, value, &headers.to_headers())
-            .map_err(|full| Stopped::Setup(full.to_string()))?;
+        records.push(now, key, value, &headers.to_headers())?;
     }
     let partition = TopicPartition::new(route.to.clone(), 0);
     Ok(Some(Append { partition, base_offset: None, records: Arc::new(records.build()) }))

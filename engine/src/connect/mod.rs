@@ -25,8 +25,11 @@ mod source;
 pub use sink::{SinkProgress, SinkTask};
 pub use source::{SourceProgress, SourceTarget, SourceTask};
 
-use headwater_core::ports::{connector::ConnectorError, log::LogError};
-use std::{io, sync::Arc};
+use headwater_core::{
+    ports::{connector::ConnectorError, log::LogError},
+    record::{InvalidTopicName, SetFull, TopicName},
+};
+use std::{error::Error, io, sync::Arc};
 
 /// Failure that ended a connector's task before its work was done.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -59,13 +62,40 @@ pub enum ConnectError {
         message: String,
     },
 
-    /// The task could not be set up.
-    #[error("connector {name} cannot start: {detail}")]
-    Setup {
+    /// The connector's name cannot be part of a topic's.
+    #[error("connector {name} needs another name")]
+    Name {
         /// The connector's name.
         name: Arc<str>,
-        /// What is wrong, and what to do.
-        detail: String,
+        /// What is wrong with the name of its topic.
+        source: InvalidTopicName,
+    },
+
+    /// The topic that the connector reads does not exist.
+    #[error("connector {name}: there is no topic {topic}; create it first")]
+    NoTopic {
+        /// The connector's name.
+        name: Arc<str>,
+        /// The topic.
+        topic: TopicName,
+    },
+
+    /// The position that the log has of the connector is not a source's: another connector has the name, or it is damaged.
+    #[error("connector {name} cannot resume: its group's position is not a source's")]
+    Position {
+        /// The connector's name.
+        name: Arc<str>,
+        /// Why it cannot be read.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+
+    /// One commit holds more dead letters than a record set takes.
+    #[error("connector {name} rejected too much at a time")]
+    TooLarge {
+        /// The connector's name.
+        name: Arc<str>,
+        /// What the record set says.
+        source: SetFull,
     },
 
     /// The system gives no thread.
@@ -83,7 +113,9 @@ pub enum ConnectError {
 enum Stopped {
     Connector(ConnectorError),
     Log(LogError),
-    Setup(String),
+    NoTopic(TopicName),
+    Position(Arc<dyn Error + Send + Sync>),
+    TooLarge(SetFull),
     /// Its owner requested it, or nobody reads its output any more.
     OnRequest,
 }
@@ -105,13 +137,21 @@ impl From<LogError> for Stopped {
     }
 }
 
+impl From<SetFull> for Stopped {
+    fn from(full: SetFull) -> Self {
+        Self::TooLarge(full)
+    }
+}
+
 impl Stopped {
     fn named(self, name: &Arc<str>) -> Result<(), ConnectError> {
         let name = Arc::clone(name);
         match self {
             Self::Connector(source) => Err(ConnectError::Connector { name, source }),
             Self::Log(source) => Err(ConnectError::Log { name, source }),
-            Self::Setup(detail) => Err(ConnectError::Setup { name, detail }),
+            Self::NoTopic(topic) => Err(ConnectError::NoTopic { name, topic }),
+            Self::Position(source) => Err(ConnectError::Position { name, source }),
+            Self::TooLarge(source) => Err(ConnectError::TooLarge { name, source }),
             Self::OnRequest => Ok(()),
         }
     }

@@ -62,7 +62,7 @@ impl SinkTask {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Connector`] if the sink does not validate, [`ConnectError::Setup`] if its name cannot be part of
+    /// [`ConnectError::Connector`] if the sink does not validate, [`ConnectError::Name`] if its name cannot be part of
     /// a topic's name, [`ConnectError::Thread`] if the system gives no thread.
     pub fn start(
         name: &str,
@@ -75,10 +75,8 @@ impl SinkTask {
         connector
             .validate()
             .map_err(|source| ConnectError::Connector { name: Arc::clone(&name), source })?;
-        let dead_letter_topic =
-            TopicName::new(format!("{name}-dead-letters")).map_err(|invalid| {
-                ConnectError::Setup { name: Arc::clone(&name), detail: invalid.to_string() }
-            })?;
+        let dead_letter_topic = TopicName::new(format!("{name}-dead-letters"))
+            .map_err(|source| ConnectError::Name { name: Arc::clone(&name), source })?;
         let signal = Arc::new(Signal::new());
         let (shared, group) = (Arc::clone(&signal), group_of(&name));
         let thread = spawn(&name, &signal, move || {
@@ -98,8 +96,8 @@ impl SinkTask {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Connector`], [`ConnectError::Log`], [`ConnectError::Setup`] or [`ConnectError::Panicked`] if the
-    /// task failed.
+    /// [`ConnectError::Connector`], [`ConnectError::Log`], [`ConnectError::NoTopic`], [`ConnectError::TooLarge`] or
+    /// [`ConnectError::Panicked`] if the task failed.
     pub fn drain(&self) -> Result<SinkProgress, Arc<ConnectError>> {
         self.signal.request(Request::Drain);
         self.signal.wait_outcome()
@@ -114,8 +112,8 @@ impl SinkTask {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Connector`], [`ConnectError::Log`], [`ConnectError::Setup`] or [`ConnectError::Panicked`] if the
-    /// task failed.
+    /// [`ConnectError::Connector`], [`ConnectError::Log`], [`ConnectError::NoTopic`], [`ConnectError::TooLarge`] or
+    /// [`ConnectError::Panicked`] if the task failed.
     pub fn join(self) -> Result<SinkProgress, Arc<ConnectError>> {
         self.stop();
         self.signal.wait_outcome()
@@ -166,8 +164,7 @@ impl Run {
         signal: Arc<Signal<SinkProgress>>,
     ) -> Result<Self, Stopped> {
         let spec = log.topics()?.into_iter().find(|spec| spec.name == topic);
-        let spec = spec
-            .ok_or_else(|| Stopped::Setup(format!("there is no topic {topic}; create it first")))?;
+        let spec = spec.ok_or_else(|| Stopped::NoTopic(topic.clone()))?;
         let claim = log.claim(group, std::slice::from_ref(&topic))?;
         let mut readings = Vec::new();
         for number in 0..spec.partitions {

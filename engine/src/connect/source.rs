@@ -14,6 +14,7 @@ use super::{
     group_of,
     signal::{Request, Signal, spawn},
 };
+use crate::broken::broken;
 use headwater_core::{
     dead_letter::DeadLetter,
     ports::{
@@ -109,8 +110,8 @@ impl SourceTask {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Connector`], [`ConnectError::Log`], [`ConnectError::Setup`] or [`ConnectError::Panicked`] if the
-    /// task failed.
+    /// [`ConnectError::Connector`], [`ConnectError::Log`], [`ConnectError::Position`], [`ConnectError::TooLarge`] or
+    /// [`ConnectError::Panicked`] if the task failed.
     pub fn wait_ended(&self) -> Result<SourceProgress, Arc<ConnectError>> {
         self.signal.wait_outcome()
     }
@@ -124,8 +125,8 @@ impl SourceTask {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Connector`], [`ConnectError::Log`], [`ConnectError::Setup`] or [`ConnectError::Panicked`] if the
-    /// task failed.
+    /// [`ConnectError::Connector`], [`ConnectError::Log`], [`ConnectError::Position`], [`ConnectError::TooLarge`] or
+    /// [`ConnectError::Panicked`] if the task failed.
     pub fn join(self) -> Result<SourceProgress, Arc<ConnectError>> {
         self.stop();
         self.wait_ended()
@@ -193,7 +194,7 @@ impl Run {
         let partition = TopicPartition::new(target.topic.clone(), 0);
         let resume = log
             .committed(group, &partition)?
-            .map(|committed| Position::read(group, &committed).map(|read| (read, committed.offset)))
+            .map(|committed| Position::read(&committed).map(|read| (read, committed.offset)))
             .transpose()?;
         let (position, offset) = resume.unwrap_or_default();
         let resume =
@@ -282,7 +283,7 @@ impl Run {
             (0..).zip(records).filter_map(|(number, set)| self.append(number, set)).collect();
         appends.extend(self.dead_letters(&dead_letters, now)?);
         let metadata = sonic_rs::to_string(&self.position)
-            .map_err(|error| Stopped::Setup(error.to_string()))?;
+            .unwrap_or_else(|_| broken("counts, a flag and a text can be written as JSON"));
         let committed = Committed { offset: self.offset, metadata };
         let group = Arc::clone(&self.claim.owner().group);
         let offsets = vec![GroupOffset { group, partition: self.partition.clone(), committed }];
@@ -333,11 +334,7 @@ impl Run {
 }
 
 impl Position {
-    fn read(group: &str, committed: &Committed) -> Result<Self, Stopped> {
-        sonic_rs::from_str(&committed.metadata).map_err(|error| {
-            let detail =
-                format!("the committed position of group {group} is not a source's: {error}");
-            Stopped::Setup(detail)
-        })
+    fn read(committed: &Committed) -> Result<Self, Stopped> {
+        sonic_rs::from_str(&committed.metadata).map_err(|why| Stopped::Position(Arc::new(why)))
     }
 }
