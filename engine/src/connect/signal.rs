@@ -16,7 +16,7 @@ use std::{
 
 /// Request of the owner to its task; a later one is stronger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Request {
+pub(super) enum StopRequest {
     Continue,
     Drain,
     Stop,
@@ -24,7 +24,7 @@ pub(super) enum Request {
 
 #[derive(Debug)]
 struct Inner<P> {
-    request: Request,
+    request: StopRequest,
     woken: bool,
     progress: P,
     outcome: Option<Result<(), Arc<ConnectError>>>,
@@ -40,7 +40,7 @@ pub(super) struct Signal<P> {
 impl<P: Clone + Default> Signal<P> {
     pub(super) fn new() -> Self {
         let inner = Inner {
-            request: Request::Continue,
+            request: StopRequest::Continue,
             woken: false,
             progress: P::default(),
             outcome: None,
@@ -54,12 +54,12 @@ impl<P: Clone + Default> Signal<P> {
     }
 
     /// Strongest request so far.
-    pub(super) fn requested(&self) -> Request {
+    pub(super) fn requested(&self) -> StopRequest {
         self.lock().request
     }
 
     /// Makes a request; one weaker than an earlier one changes nothing.
-    pub(super) fn request(&self, request: Request) {
+    pub(super) fn request(&self, request: StopRequest) {
         let mut inner = self.lock();
         inner.request = inner.request.max(request);
         self.changed.notify_all();
@@ -83,10 +83,11 @@ impl<P: Clone + Default> Signal<P> {
     /// Waits for `timeout`, or until the task is to stop.
     pub(super) fn wait(&self, timeout: Duration) -> Result<(), Stopped> {
         let inner = self.lock();
-        let waited =
-            self.changed.wait_timeout_while(inner, timeout, |inner| inner.request != Request::Stop);
+        let waited = self
+            .changed
+            .wait_timeout_while(inner, timeout, |inner| inner.request != StopRequest::Stop);
         let inner = waited.unwrap_or_else(PoisonError::into_inner).0;
-        if inner.request == Request::Stop { Err(Stopped::OnRequest) } else { Ok(()) }
+        if inner.request == StopRequest::Stop { Err(Stopped::OnRequest) } else { Ok(()) }
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut P)) {

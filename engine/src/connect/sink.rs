@@ -12,7 +12,7 @@ use super::{
     attempt::attempt,
     dead_letter::{Route, dead_letters, ensure_topic},
     group_of,
-    signal::{Request, Signal, spawn},
+    signal::{Signal, StopRequest, spawn},
 };
 use headwater_core::{
     ports::{
@@ -99,13 +99,13 @@ impl SinkTask {
     /// [`ConnectError::Connector`], [`ConnectError::Log`], [`ConnectError::NoTopic`], [`ConnectError::TooLarge`] or
     /// [`ConnectError::Panicked`] if the task failed.
     pub fn drain(&self) -> Result<SinkProgress, Arc<ConnectError>> {
-        self.signal.request(Request::Drain);
+        self.signal.request(StopRequest::Drain);
         self.signal.wait_outcome()
     }
 
     /// Requests that the task commits what it has and stops; returns at once.
     pub fn stop(&self) {
-        self.signal.request(Request::Stop);
+        self.signal.request(StopRequest::Stop);
     }
 
     /// Stops the task and waits until it has.
@@ -193,11 +193,11 @@ impl Run {
         let mut ends: Option<Vec<i64>> = None;
         loop {
             let requested = self.signal.requested();
-            if requested == Request::Stop {
+            if requested == StopRequest::Stop {
                 // If this fails, it is not tried again.
                 return self.prepare(Due::All);
             }
-            if requested == Request::Drain && ends.is_none() {
+            if requested == StopRequest::Drain && ends.is_none() {
                 ends = Some(self.ends()?);
             }
             let found = self.read()?;

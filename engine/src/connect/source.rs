@@ -12,7 +12,7 @@ use super::{
     attempt::attempt,
     dead_letter::{Route, dead_letters, ensure_topic},
     group_of,
-    signal::{Request, Signal, spawn},
+    signal::{Signal, StopRequest, spawn},
 };
 use crate::broken::broken;
 use headwater_core::{
@@ -118,7 +118,7 @@ impl SourceTask {
 
     /// Requests that the task commits what it has and stops; returns at once.
     pub fn stop(&self) {
-        self.signal.request(Request::Stop);
+        self.signal.request(StopRequest::Stop);
     }
 
     /// Stops the task and waits until it has.
@@ -234,7 +234,7 @@ impl Run {
 
     fn poll_to_end(&mut self) -> Result<(), Stopped> {
         let signal = Arc::clone(&self.signal);
-        while !self.position.ended && signal.requested() != Request::Stop {
+        while !self.position.ended && signal.requested() != StopRequest::Stop {
             let status = attempt(&signal, self.connector.retry(), || self.poll())?;
             if let SourceStatus::Idle(wait) = status {
                 signal.wait(wait)?;

@@ -10,7 +10,7 @@
 
 use super::{
     Emit, Skin, Update,
-    fold::{Batch, FLUSH_ROWS_MAX, Refused, fold_rows},
+    fold::{FLUSH_ROWS_MAX, KeyedRows, Refused, fold_rows},
     window_time::read_time,
 };
 use crate::{
@@ -29,7 +29,7 @@ pub struct Aggregate<S: Skin<Place = ()>> {
     holds_updates: bool,
     /// The operator time at the last flush: what the cache holds back may be as old.
     flushed: Timestamp,
-    batch: Batch,
+    batch: KeyedRows,
 }
 
 impl<S: Skin<Place = ()>> std::fmt::Debug for Aggregate<S> {
@@ -55,7 +55,7 @@ impl<S: Skin<Place = ()>> Aggregate<S> {
             context.byte_store_mut(store).keep_old_values();
         }
         let (holds_updates, flushed) = (false, Timestamp::MIN);
-        Ok(Self { skin, store, emit, holds_updates, flushed, batch: Batch::default() })
+        Ok(Self { skin, store, emit, holds_updates, flushed, batch: KeyedRows::default() })
     }
 
     fn take(

@@ -9,8 +9,8 @@
 use super::{
     Skin, Update,
     fold::{Folded, Refused},
+    window_state::{Closer, WindowState, Windows},
     window_time::read_time,
-    windowed::{Closer, Windowed, Windows},
 };
 use crate::{
     node::{Event, Forwarded, NO_ORIGIN, Node, NodeContext, Progress},
@@ -54,7 +54,7 @@ impl Closing {
 /// Folds rows into one value of each key and window, and forwards each window's values once, when it closes.
 pub struct WindowedFinals<S: Skin<Place = Window>> {
     skin: S,
-    windows: Windowed<S::Value>,
+    windows: WindowState<S::Value>,
     /// Closed windows are left to forward, up to what time has closed.
     closing: Option<Closing>,
     /// The rows that closed them, as far as it was rows that did.
@@ -83,7 +83,7 @@ impl<S: Skin<Place = Window>> WindowedFinals<S> {
         windows: Windows,
         context: &mut InitContext<'_>,
     ) -> Result<Self, ProcessorError> {
-        let windows = Windowed::open(store, windows, context)?;
+        let windows = WindowState::open(store, windows, context)?;
         Ok(Self {
             skin,
             windows,

@@ -78,12 +78,12 @@ impl<A: Data> Entries<A> for WindowBytes<A> {
 
 /// The rows at hand: their keys and their stamps. It keeps its memory from batch to batch.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(super) struct KeyedRows {
     pub(super) keys: KeyBatch,
     pub(super) stamps: Vec<Stamp>,
 }
 
-impl Batch {
+impl KeyedRows {
     /// Takes in a payload, whose rows `skin` then holds.
     pub(super) fn begin<S: Skin>(
         &mut self,
@@ -173,7 +173,7 @@ impl From<Emit> for Folded {
 /// Folds each row into the entry that was looked up for it. `place_of` tells place and operator time of a row's update.
 pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
     skin: &mut S,
-    batch: &Batch,
+    batch: &KeyedRows,
     entries: &mut E,
     slots: Vec<Option<E::Slot>>,
     folded: Folded,

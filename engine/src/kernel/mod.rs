@@ -7,7 +7,7 @@
 //! | `fold` | the rows of a batch into the entries of a store |
 //! | `table` | the newest value of each key |
 //! | `aggregate` | one value of each key, folded |
-//! | `windowed`, `updates`, `finals` | one value of each key and window: each update, or one final |
+//! | `window_state`, `updates`, `finals` | one value of each key and window: each update, or one final |
 //! | `window_time` | which windows are open, which close, and what time is passed on |
 //!
 //! # A batch, from its rows to its results
@@ -30,12 +30,12 @@ mod fold;
 mod skin;
 mod table;
 mod updates;
+mod window_state;
 mod window_time;
-mod windowed;
 
 pub use aggregate::Aggregate;
 pub use finals::WindowedFinals;
 pub use skin::{Emit, Place, Skin, Update};
 pub use table::Table;
 pub use updates::WindowedUpdates;
-pub use windowed::Windows;
+pub use window_state::Windows;

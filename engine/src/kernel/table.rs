@@ -9,7 +9,7 @@
 
 use super::{
     Skin, Update,
-    fold::{Batch, Refused},
+    fold::{KeyedRows, Refused},
 };
 use crate::{
     broken::broken,
@@ -24,7 +24,7 @@ pub struct Table<S: Skin<Place = ()>> {
     store: StoreKey<KeyValueBytes<S::Value>>,
     /// Whether updates carry old values.
     with_old: bool,
-    batch: Batch,
+    batch: KeyedRows,
 }
 
 impl<S: Skin<Place = ()>> std::fmt::Debug for Table<S> {
@@ -46,7 +46,7 @@ impl<S: Skin<Place = ()>> Table<S> {
         context: &mut InitContext<'_>,
     ) -> Result<Self, ProcessorError> {
         let store = context.byte_store(store)?;
-        Ok(Self { skin, store, with_old, batch: Batch::default() })
+        Ok(Self { skin, store, with_old, batch: KeyedRows::default() })
     }
 
     fn take(

@@ -12,8 +12,8 @@
 use super::{
     Emit, Skin, Update,
     fold::{FLUSH_ROWS_MAX, Refused},
+    window_state::{WindowState, Windows},
     window_time::read_time,
-    windowed::{Windowed, Windows},
 };
 use crate::{
     node::{Event, Forwarded, NO_ORIGIN, Node, NodeContext},
@@ -26,7 +26,7 @@ use headwater_core::record::Timestamp;
 /// window at a flush.
 pub struct WindowedUpdates<S: Skin<Place = Window>> {
     skin: S,
-    windows: Windowed<S::Value>,
+    windows: WindowState<S::Value>,
     emit: Emit,
     /// Whether the cache holds updates back.
     holds_updates: bool,
@@ -53,7 +53,7 @@ impl<S: Skin<Place = Window>> WindowedUpdates<S> {
         emit: Emit,
         context: &mut InitContext<'_>,
     ) -> Result<Self, ProcessorError> {
-        let windows = Windowed::open(store, windows, context)?;
+        let windows = WindowState::open(store, windows, context)?;
         if emit.is_cached && emit.with_old {
             context.byte_store_mut(windows.store).keep_old_values();
         }

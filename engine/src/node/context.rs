@@ -63,7 +63,7 @@ impl NodeContext<'_> {
 
     fn add_letter(&mut self, origin: u32, key: Option<&[u8]>, kind: &'static str, cause: String) {
         let (node, key) = (self.call.node, key.map(<[u8]>::to_vec));
-        self.resources.dead.push(DeadLetter { origin, node, key, kind, cause });
+        self.resources.dead.push(Rejection { origin, node, key, kind, cause });
     }
 
     /// Drops and counts a row whose key is null, and makes one that is bad otherwise a dead letter; `origin` is that of
@@ -91,7 +91,7 @@ impl NodeContext<'_> {
 
 /// A record that could not be processed, with where it comes from and why.
 #[derive(Debug)]
-pub(crate) struct DeadLetter {
+pub(crate) struct Rejection {
     pub(crate) origin: u32,
     pub(crate) node: NodeIndex,
     /// The row's key, where the node knows its bytes.
@@ -102,7 +102,7 @@ pub(crate) struct DeadLetter {
 
 /// The raw records of the run at hand.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct RunRecords {
     pub(crate) partition: TopicPartition,
     pub(crate) records: Records,
     /// The task's stream time with each record counted in, from the place `first` on; empty where nobody asks.
@@ -110,7 +110,7 @@ pub(crate) struct Source {
     pub(crate) first: u32,
 }
 
-impl Source {
+impl RunRecords {
     pub(crate) fn stream_time(&self, origin: u32) -> Option<Timestamp> {
         self.stream_times.get((origin & !MADE).checked_sub(self.first)? as usize).copied()
     }
@@ -123,7 +123,7 @@ pub(crate) struct Resources {
     pub(crate) metrics: ByIndex<NodeIndex, NodeMetrics>,
     /// Times batches.
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) dead: Vec<DeadLetter>,
+    pub(crate) dead: Vec<Rejection>,
     /// By the number in its [`Cancellable`].
     pub(crate) punctuations: BTreeMap<usize, Punctuation>,
     /// How many punctuations were ever scheduled.
@@ -172,7 +172,7 @@ pub(crate) struct Moment<'a> {
     pub(crate) stream_time: Timestamp,
     pub(crate) now: Now,
     /// Where the records at hand come from; none in punctuations, flushes and on time's advance.
-    pub(crate) source: Option<&'a Source>,
+    pub(crate) source: Option<&'a RunRecords>,
 }
 
 /// One call of a node: which one, when, and the times of its input and its output.

@@ -19,7 +19,7 @@ mod payload;
 pub use context::NodeContext;
 pub use payload::{NO_ORIGIN, Payload, Pending, RunLimit, Stamp};
 
-pub(crate) use context::{Call, DeadLetter, Moment, Now, Resources, Source, TIMESTAMP_ERROR};
+pub(crate) use context::{Call, Moment, Now, Rejection, Resources, RunRecords, TIMESTAMP_ERROR};
 pub(crate) use counting::Started;
 
 use crate::{

@@ -9,7 +9,7 @@ use super::{
     query::{ReadOnlyKeyValueStore, StateSnapshot},
     rounds::{Pace, Request, Rounds},
     setup::{Ready, external_inputs, prepare},
-    threads::Parts,
+    threads::RuntimeParts,
 };
 use crate::{
     node::Payload,
@@ -99,7 +99,7 @@ pub(super) struct Shared {
     topology: Topology,
     config: StreamsConfig,
     blueprint: Mutex<Option<Arc<Blueprint>>>,
-    pub(super) parts: Arc<Parts>,
+    pub(super) parts: Arc<RuntimeParts>,
     state: Arc<dyn ApplicationState>,
     current: Mutex<Current>,
     /// The claim, between two incarnations that share it.
@@ -126,7 +126,7 @@ impl Shared {
     pub(super) fn new(
         topology: Topology,
         config: StreamsConfig,
-        parts: &Arc<Parts>,
+        parts: &Arc<RuntimeParts>,
     ) -> Result<Arc<Self>, StreamsError> {
         let current = Current {
             life: Life::Starting,

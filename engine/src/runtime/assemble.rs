@@ -1,10 +1,10 @@
 //! Puts the parts of all tasks together into one commit of the log, and then one of the state.
 
-use super::{error::StreamsError, exchange::Taken, task_group::Surroundings};
+use super::{error::StreamsError, exchange::ReaderPosition, task_group::Surroundings};
 use crate::{
     broken::broken,
     store::floor,
-    task::{Blueprint, ChangelogPart, Consumed, Output, TaskCommit},
+    task::{Blueprint, ChangelogPart, ConsumedOffset, Output, TaskCommit},
 };
 use headwater_core::{
     ports::{
@@ -20,13 +20,13 @@ use std::sync::Arc;
 pub(super) struct EpochCommit {
     pub(super) epoch: u64,
     pub(super) log: Commit,
-    changes: Vec<Change>,
+    changes: Vec<ChangedStore>,
     sources: Vec<(TopicPartition, i64)>,
 }
 
 /// A changed store.
 #[derive(Debug)]
-struct Change {
+struct ChangedStore {
     part: ChangelogPart,
     /// The last of its appends in the log's commit.
     last_append: usize,
@@ -62,8 +62,8 @@ impl EpochCommit {
                 let records = Arc::new(part.dead_letters);
                 dead_letters.push(Append { partition, base_offset: None, records });
             }
-            for Consumed { topic, partition, offset } in part.consumed {
-                let taken = Taken { consumed: offset, epoch };
+            for ConsumedOffset { topic, partition, offset } in part.consumed {
+                let taken = ReaderPosition { consumed: offset, epoch };
                 around
                     .exchange
                     .commit(&topic, partition, taken, &mut this.log.appends)
@@ -91,7 +91,7 @@ impl EpochCommit {
     }
 
     fn add_change(&mut self, part: ChangelogPart) {
-        let mut change = Change { part, last_append: 0, count: 0 };
+        let mut change = ChangedStore { part, last_append: 0, count: 0 };
         let floor = change.part.expire_below.as_deref().map(|floor| Arc::new(floor::write(floor)));
         let records = Arc::clone(&change.part.records);
         for records in [records].into_iter().chain(floor).filter(|records| !records.is_empty()) {
@@ -105,7 +105,7 @@ impl EpochCommit {
 
     /// What the state is told once the log has answered.
     pub(super) fn into_state(self, receipt: &Receipt) -> StateCommit {
-        let changes = self.changes.into_iter().map(|Change { part, last_append, count }| {
+        let changes = self.changes.into_iter().map(|ChangedStore { part, last_append, count }| {
             let base = receipt.base_offsets.get(last_append).copied();
             let position =
                 count + base.unwrap_or_else(|| broken("a receipt has an offset for each append"));

@@ -37,7 +37,7 @@ pub(super) struct Held {
 
 /// What the events of a claim come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum AssignmentChange {
     None,
     /// Other partitions may be read, or some must be given back.
     Moved,
@@ -61,27 +61,27 @@ impl Held {
 
     /// Takes every event there is, while no task reads: polling gives back what was revoked.
     pub(super) fn take_events(&mut self) -> Result<(), StreamsError> {
-        let mut last = Change::None;
+        let mut last = AssignmentChange::None;
         loop {
             match self.next()? {
-                Change::None if last == Change::Lost => {
+                AssignmentChange::None if last == AssignmentChange::Lost => {
                     let group = Arc::clone(&self.owner().group);
                     return Err(StreamsError::AssignmentLost { group });
                 }
-                Change::None => return Ok(()),
-                change @ (Change::Moved | Change::Lost) => last = change,
+                AssignmentChange::None => return Ok(()),
+                change @ (AssignmentChange::Moved | AssignmentChange::Lost) => last = change,
             }
         }
     }
 
     /// Takes the next events, up to one that has to be acted upon.
-    pub(super) fn next(&mut self) -> Result<Change, LogError> {
+    pub(super) fn next(&mut self) -> Result<AssignmentChange, LogError> {
         let waker = self.watch.waker();
         let (change, partitions, is_held) = match self.claim.poll(&waker)? {
-            None => return Ok(Change::None),
-            Some(Assignment::Assigned(partitions)) => (Change::Moved, partitions, true),
-            Some(Assignment::Revoked(partitions)) => (Change::Moved, partitions, false),
-            Some(Assignment::Lost(partitions)) => (Change::Lost, partitions, false),
+            None => return Ok(AssignmentChange::None),
+            Some(Assignment::Assigned(partitions)) => (AssignmentChange::Moved, partitions, true),
+            Some(Assignment::Revoked(partitions)) => (AssignmentChange::Moved, partitions, false),
+            Some(Assignment::Lost(partitions)) => (AssignmentChange::Lost, partitions, false),
         };
         if is_held {
             self.assigned.extend(partitions);

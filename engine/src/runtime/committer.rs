@@ -91,7 +91,7 @@ impl CommitQueue {
 type Answer = Arc<Mutex<Option<CommitOutcome>>>;
 
 /// A commit that the log has.
-struct Pending {
+struct PendingCommit {
     incarnation: Arc<Incarnation>,
     handed: Handed,
     answer: Answer,
@@ -100,7 +100,7 @@ struct Pending {
 pub(super) struct Committer {
     queue: Arc<CommitQueue>,
     /// In the order in which they were handed in.
-    pending: VecDeque<Pending>,
+    pending: VecDeque<PendingCommit>,
 }
 
 impl Committer {
@@ -152,7 +152,7 @@ impl Committer {
                     *left.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
                     queue.wake();
                 });
-                self.pending.push_back(Pending { incarnation, handed, answer });
+                self.pending.push_back(PendingCommit { incarnation, handed, answer });
             }
             Err(error) => {
                 incarnation.fail(StreamsError::Log(error));
@@ -185,13 +185,13 @@ impl Committer {
     }
 }
 
-impl Pending {
+impl PendingCommit {
     fn take_answer(&self) -> Option<CommitOutcome> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-fn answered(Pending { incarnation, mut handed, .. }: Pending, outcome: CommitOutcome) {
+fn answered(PendingCommit { incarnation, mut handed, .. }: PendingCommit, outcome: CommitOutcome) {
     let published = outcome.map_err(StreamsError::Log).and_then(|receipt| match &mut handed {
         Handed::Commit { commit, .. } => {
             let epoch = commit.epoch;

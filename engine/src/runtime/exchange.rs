@@ -57,7 +57,7 @@ struct Sent {
 
 /// How far a reader has taken a queue, and the commit that it is part of.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Taken {
+pub(super) struct ReaderPosition {
     /// One past the last record taken.
     pub(super) consumed: i64,
     pub(super) epoch: u64,
@@ -175,7 +175,7 @@ impl Exchange {
         &self,
         topic: &Topic,
         partition: u32,
-        Taken { consumed: offset, epoch }: Taken,
+        ReaderPosition { consumed: offset, epoch }: ReaderPosition,
         log: &dyn Log,
         bytes_max: usize,
     ) -> Result<Arrived, LogError> {
@@ -212,7 +212,7 @@ impl Exchange {
         &self,
         topic: &Topic,
         partition: u32,
-        Taken { consumed, epoch }: Taken,
+        ReaderPosition { consumed, epoch }: ReaderPosition,
         appends: &mut Vec<Append>,
     ) -> Result<(), ProcessorError> {
         let Some(mut queue) = self.queue(topic, partition) else {
@@ -302,7 +302,7 @@ mod tests {
         assert!(!exchange.is_full_for(slow, SHARE), "it has sent nothing");
         exchange.send(slow, &topic, 0, records(), 1);
         assert!(!exchange.is_full_for(slow, SHARE));
-        let taken = Taken { consumed: sent, epoch: 1 };
+        let taken = ReaderPosition { consumed: sent, epoch: 1 };
         exchange.commit(&topic, 0, taken, &mut Vec::new()).unwrap();
         assert_eq!(exchange.take_released(), [0].into(), "who waited is woken");
         assert!(!exchange.is_full_for(fast, SHARE), "its records were taken");

@@ -38,12 +38,12 @@ struct Bytes {
 /// One partition's feed. Each application that reads the partition holds it, which is how readers are counted.
 #[derive(Debug)]
 pub(super) struct Feed {
-    batches: Mutex<VecDeque<Batch>>,
+    batches: Mutex<VecDeque<FetchedBatch>>,
     all: Arc<Bytes>,
 }
 
 #[derive(Debug)]
-struct Batch {
+struct FetchedBatch {
     offset: i64,
     arrived: Arrived,
     bytes: usize,
@@ -90,12 +90,12 @@ impl Feed {
         let is_empty = fetched.records.is_empty();
         let arrived = Arrived::from(fetched);
         if !is_empty {
-            self.keep(Batch { offset, arrived: arrived.clone(), bytes, awaited: others });
+            self.keep(FetchedBatch { offset, arrived: arrived.clone(), bytes, awaited: others });
         }
         Ok(arrived)
     }
 
-    fn batches(&self) -> MutexGuard<'_, VecDeque<Batch>> {
+    fn batches(&self) -> MutexGuard<'_, VecDeque<FetchedBatch>> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -113,7 +113,7 @@ impl Feed {
     }
 
     /// Keeps a batch if there is room, once this feed's oldest have made some.
-    fn keep(&self, batch: Batch) {
+    fn keep(&self, batch: FetchedBatch) {
         let mut batches = self.batches();
         // Of two that fetched the same at the same time, the second does without.
         if batches.iter().any(|kept| kept.offset == batch.offset) {

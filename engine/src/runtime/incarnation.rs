@@ -3,7 +3,7 @@
 use super::{
     application::Shared,
     assemble::EpochCommit,
-    assignment::{Change, Held, Watch},
+    assignment::{AssignmentChange, Held, Watch},
     committer::{CommitQueue, Handed},
     config::ProcessingGuarantee,
     error::StreamsError,
@@ -175,10 +175,10 @@ impl Incarnation {
             return Ok(());
         }
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        match held.as_mut().map_or(Ok(Change::None), Held::next)? {
-            Change::None => {}
-            Change::Moved => self.rebalance(),
-            Change::Lost => {
+        match held.as_mut().map_or(Ok(AssignmentChange::None), Held::next)? {
+            AssignmentChange::None => {}
+            AssignmentChange::Moved => self.rebalance(),
+            AssignmentChange::Lost => {
                 let group = Arc::clone(&self.owner.group);
                 return Err(StreamsError::AssignmentLost { group });
             }

@@ -48,7 +48,7 @@ impl StateSnapshot {
         &self,
         name: &str,
     ) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError> {
-        Ok(ReadOnlyKeyValueStore(self.parts(name, StoreKind::KeyValue)?))
+        Ok(ReadOnlyKeyValueStore(self.partitions(name, StoreKind::KeyValue)?))
     }
 
     /// Opens the window store `name`, with the serdes that it was built with.
@@ -60,14 +60,14 @@ impl StateSnapshot {
         &self,
         name: &str,
     ) -> Result<ReadOnlyWindowStore<K, V>, StreamsError> {
-        Ok(ReadOnlyWindowStore(self.parts(name, StoreKind::Window)?))
+        Ok(ReadOnlyWindowStore(self.partitions(name, StoreKind::Window)?))
     }
 
-    fn parts<K: Data, V: Data>(
+    fn partitions<K: Data, V: Data>(
         &self,
         name: &str,
         kind: StoreKind,
-    ) -> Result<Parts<K, V>, StreamsError> {
+    ) -> Result<StorePartitions<K, V>, StreamsError> {
         let unknown = || TopologyError::UnknownStore { name: name.to_owned() };
         let (stores, plan) = (&self.blueprint.topology.stores, &self.blueprint.plan);
         let place = stores.iter().position(|it| &*it.spec().name == name).ok_or_else(unknown)?;
@@ -76,36 +76,40 @@ impl StateSnapshot {
         let serdes = builder.serdes().and_then(|serdes| serdes.downcast_ref::<Serdes<K, V>>());
         let serdes = serdes.filter(|serdes| serdes.kind == kind).ok_or_else(differs)?;
         let sub = plan.subs.iter().find(|sub| sub.stores.contains(&place)).ok_or_else(unknown)?;
-        let part = |partition| {
+        let open = |partition| {
             let id = StoreId { name: Arc::clone(&builder.spec().name), partition };
             let shard = self.snapshot.shards.get(&(Arc::clone(&id.name), partition));
-            Ok(Part {
+            Ok(StorePartition {
                 shard: shard.map(Arc::clone).ok_or(StreamsError::NotRunning)?,
                 keys: Keys::new(&serdes.keys, &id),
                 form: Form::new(None, &serdes.values, &id),
             })
         };
-        let parts = (0..self.blueprint.width(sub)).map(part);
-        let parts = parts.collect::<Result<_, StreamsError>>()?;
-        Ok(Parts { snapshot: Arc::clone(&self.snapshot), name: name.to_owned(), parts })
+        let partitions = (0..self.blueprint.width(sub)).map(open);
+        let partitions = partitions.collect::<Result<_, StreamsError>>()?;
+        Ok(StorePartitions {
+            snapshot: Arc::clone(&self.snapshot),
+            name: name.to_owned(),
+            partitions,
+        })
     }
 }
 
-/// A store's parts for all partitions.
-struct Parts<K, V> {
+/// All partitions of a store.
+struct StorePartitions<K, V> {
     snapshot: Arc<Snapshot>,
     name: String,
-    parts: Vec<Part<K, V>>,
+    partitions: Vec<StorePartition<K, V>>,
 }
 
-/// A store's part for one partition.
-struct Part<K, V> {
+/// One partition of a store.
+struct StorePartition<K, V> {
     shard: Arc<dyn Shard>,
     keys: Keys<K>,
     form: Form<V>,
 }
 
-impl<K: Data, V: Data> Part<K, V> {
+impl<K: Data, V: Data> StorePartition<K, V> {
     fn read(&self, stored: &Stored) -> Result<ValueAndTimestamp<V>, StateError> {
         let (value, timestamp) = (self.form.read(&stored.value)?, stored.timestamp);
         Ok(ValueAndTimestamp { value, timestamp })
@@ -121,22 +125,26 @@ impl<K: Data, V: Data> Part<K, V> {
     }
 }
 
-impl<K: Data, V: Data> Parts<K, V> {
-    /// The part that holds a key, which becomes `bytes`; none for a null key.
-    fn of(&self, key: &K, bytes: &mut Vec<u8>) -> Result<Option<&Part<K, V>>, StoreError> {
-        let Some(first) = self.parts.first() else { return Ok(None) };
+impl<K: Data, V: Data> StorePartitions<K, V> {
+    /// The partition that holds a key, which becomes `bytes`; none for a null key.
+    fn of(
+        &self,
+        key: &K,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<&StorePartition<K, V>>, StoreError> {
+        let Some(first) = self.partitions.first() else { return Ok(None) };
         match first.keys.write(key, bytes) {
             Err(StoreError::NullKey) => return Ok(None),
             written => written?,
         }
-        let count = u32::try_from(self.parts.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(self.partitions.len()).unwrap_or(u32::MAX);
         let partition = murmur2_partition(first.keys.placed_by(bytes), count);
-        Ok(self.parts.get(partition as usize))
+        Ok(self.partitions.get(partition as usize))
     }
 }
 
 /// A key-value store over all its partitions, at the commit of a [`StateSnapshot`].
-pub struct ReadOnlyKeyValueStore<K, V>(Parts<K, V>);
+pub struct ReadOnlyKeyValueStore<K, V>(StorePartitions<K, V>);
 
 impl<K, V> fmt::Debug for ReadOnlyKeyValueStore<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -153,8 +161,8 @@ impl<K: Data, V: Data> ReadOnlyKeyValueStore<K, V> {
     /// something else.
     pub fn get(&self, key: &K) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
         let mut bytes = Vec::new();
-        let Some(part) = self.0.of(key, &mut bytes)? else { return Ok(None) };
-        Ok(part.get(&bytes)?)
+        let Some(partition) = self.0.of(key, &mut bytes)? else { return Ok(None) };
+        Ok(partition.get(&bytes)?)
     }
 
     /// All entries, partition by partition and within one by their keys' bytes.
@@ -164,10 +172,12 @@ impl<K: Data, V: Data> ReadOnlyKeyValueStore<K, V> {
     /// [`StateError`] if the state cannot be read, or holds something else.
     pub fn all(&self) -> Result<Vec<(K, ValueAndTimestamp<V>)>, StateError> {
         let mut entries = Vec::new();
-        for part in &self.0.parts {
-            for entry in part.shard.scan((Bound::Unbounded, Bound::Unbounded), Order::Ascending)? {
+        for partition in &self.0.partitions {
+            for entry in
+                partition.shard.scan((Bound::Unbounded, Bound::Unbounded), Order::Ascending)?
+            {
                 let (key, stored) = entry?;
-                entries.push((part.keys.read(&key)?, part.read(&stored)?));
+                entries.push((partition.keys.read(&key)?, partition.read(&stored)?));
             }
         }
         Ok(entries)
@@ -181,7 +191,7 @@ impl<K: Data, V: Data> ReadOnlyKeyValueStore<K, V> {
 }
 
 /// A window store over all its partitions, at the commit of a [`StateSnapshot`].
-pub struct ReadOnlyWindowStore<K, V>(Parts<K, V>);
+pub struct ReadOnlyWindowStore<K, V>(StorePartitions<K, V>);
 
 impl<K, V> fmt::Debug for ReadOnlyWindowStore<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -202,8 +212,8 @@ impl<K: Data, V: Data> ReadOnlyWindowStore<K, V> {
         start: Timestamp,
     ) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
         let mut bytes = Vec::new();
-        let Some(part) = self.0.of(key, &mut bytes)? else { return Ok(None) };
-        Ok(part.get(&[&start.to_be_bytes(), &bytes[..]].concat())?)
+        let Some(partition) = self.0.of(key, &mut bytes)? else { return Ok(None) };
+        Ok(partition.get(&[&start.to_be_bytes(), &bytes[..]].concat())?)
     }
 
     /// The values of `key` in the windows whose starts lie within `starts`, by start. Costs a look-up for each start that
@@ -218,17 +228,17 @@ impl<K: Data, V: Data> ReadOnlyWindowStore<K, V> {
         starts: RangeInclusive<Timestamp>,
     ) -> Result<Vec<(Timestamp, ValueAndTimestamp<V>)>, StoreError> {
         let (mut bytes, mut found) = (Vec::new(), Vec::new());
-        let Some(part) = self.0.of(key, &mut bytes)? else { return Ok(found) };
+        let Some(partition) = self.0.of(key, &mut bytes)? else { return Ok(found) };
         let mut from = Some(*starts.start());
         while let Some(at) = from.filter(|at| at <= starts.end()) {
             let lower = at.to_be_bytes();
             let range = (Bound::Included(&lower[..]), Bound::Unbounded);
-            let Some(first) = part.shard.scan(range, Order::Ascending)?.next() else { break };
-            let (start, _) = part.form.id.split_time(&first?.0)?;
+            let Some(first) = partition.shard.scan(range, Order::Ascending)?.next() else { break };
+            let (start, _) = partition.form.id.split_time(&first?.0)?;
             if start > *starts.end() {
                 break;
             }
-            let value = part.get(&[&start.to_be_bytes(), &bytes[..]].concat())?;
+            let value = partition.get(&[&start.to_be_bytes(), &bytes[..]].concat())?;
             found.extend(value.map(|value| (start, value)));
             from = start.checked_add(1);
         }
@@ -249,10 +259,12 @@ impl<K: Data, V: Data> ReadOnlyWindowStore<K, V> {
         let end = end.map(Timestamp::to_be_bytes);
         let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
         let mut entries = Vec::new();
-        for part in &self.0.parts {
-            for entry in part.shard.scan((Bound::Included(&from[..]), end), Order::Ascending)? {
+        for partition in &self.0.partitions {
+            for entry in
+                partition.shard.scan((Bound::Included(&from[..]), end), Order::Ascending)?
+            {
                 let (key, stored) = entry?;
-                entries.push(part.window_entry(&key, &stored)?);
+                entries.push(partition.window_entry(&key, &stored)?);
             }
         }
         Ok(entries)

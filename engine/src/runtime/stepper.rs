@@ -7,7 +7,7 @@ use super::{
     config::{RuntimeConfig, StreamsConfig},
     error::StreamsError,
     setup::World,
-    threads::Parts,
+    threads::RuntimeParts,
     worker::{Wait, Worker},
 };
 use crate::{broken::broken, topology::Topology};
@@ -23,7 +23,7 @@ use std::{fmt, sync::Arc, time::Duration};
 /// waited for, nor dropped before it has ended, while the stepper is there: nobody else would step it. Dropped, it ends them
 /// as [`crash`](Self::crash) does.
 pub struct Stepper {
-    parts: Arc<Parts>,
+    parts: Arc<RuntimeParts>,
     workers: Vec<Worker>,
     committer: Committer,
     /// What each actor's last step ended with.
@@ -59,7 +59,7 @@ impl Stepper {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let RuntimeConfig { threads, memory } = config.into();
-        let parts = Arc::new(Parts::new(World::new(log, state, clock, memory), threads));
+        let parts = Arc::new(RuntimeParts::new(World::new(log, state, clock, memory), threads));
         let workers: Vec<_> =
             parts.workers.mailboxes().iter().map(|it| Worker::new(Arc::clone(it))).collect();
         let committer = Committer::new(Arc::clone(&parts.commits));

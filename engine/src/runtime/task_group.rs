@@ -2,7 +2,7 @@
 
 use super::{
     error::StreamsError,
-    exchange::{Exchange, Taken},
+    exchange::{Exchange, ReaderPosition},
     feed::Feed,
 };
 use crate::{
@@ -268,7 +268,7 @@ fn fetch(
     for (input, topic, at, offset) in wanted {
         let fetched = match (&topic, inputs) {
             (Topic::Repartition(_), _) => {
-                let taken = Taken { consumed: offset, epoch };
+                let taken = ReaderPosition { consumed: offset, epoch };
                 around.exchange.fetch(&topic, at.partition, taken, &*around.log, fetch_bytes)?
             }
             (Topic::External(_), Inputs::All) => {

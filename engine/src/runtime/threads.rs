@@ -25,7 +25,7 @@ use std::{
 
 /// What the applications of a runtime are made with.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct RuntimeParts {
     pub(super) world: World,
     pub(super) commits: Arc<CommitQueue>,
     pub(super) restarts: Arc<RestartQueue>,
@@ -33,7 +33,7 @@ pub(super) struct Parts {
     applications: Mutex<BTreeMap<String, Weak<Shared>>>,
 }
 
-impl Parts {
+impl RuntimeParts {
     pub(super) fn new(world: World, workers: usize) -> Self {
         Self {
             world,
@@ -97,7 +97,7 @@ impl Parts {
 /// Dropping it ends the threads; applications that are still running then stop where their last commit left them.
 #[derive(Debug)]
 pub struct Runtime {
-    parts: Arc<Parts>,
+    parts: Arc<RuntimeParts>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -115,7 +115,8 @@ impl Runtime {
     ) -> Result<Self, StreamsError> {
         let RuntimeConfig { threads, memory } = config.into();
         let world = World::new(log, state, clock, memory);
-        let this = Self { parts: Arc::new(Parts::new(world, threads)), threads: Mutex::default() };
+        let this =
+            Self { parts: Arc::new(RuntimeParts::new(world, threads)), threads: Mutex::default() };
         let queue = Arc::clone(&this.parts.commits);
         this.spawn("committer".to_owned(), move || commit(&queue))?;
         let (restarts, clock) =

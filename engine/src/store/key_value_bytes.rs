@@ -5,7 +5,7 @@ use super::{
     cache::{Cache, Found, find_all},
     form::Form,
     key_bytes::Hashed,
-    scan::{Source, as_slice, beginning_with},
+    scan::{ScanSource, as_slice, beginning_with},
 };
 use headwater_core::{
     ports::state::{KeyRange, Order, Shard, StateError},
@@ -226,7 +226,7 @@ impl<V: Data> KeyValueBytes<V> {
     ) -> Result<impl Iterator<Item = Result<Scanned<V>, StateError>> + use<'_, V>, StateError> {
         self.cache.keep_order();
         let Self { form, cache, shard } = self;
-        Source { form, cache, shard: &**shard }.scan(&[], range, order)
+        ScanSource { form, cache, shard: &**shard }.scan(&[], range, order)
     }
 
     /// As [`scan`](Self::scan), for the keys whose bytes begin with `prefix`.

@@ -17,14 +17,14 @@ pub struct Scanned<V> {
 }
 
 /// Where a scan reads.
-pub(super) struct Source<'a, V> {
+pub(super) struct ScanSource<'a, V> {
     pub(super) form: &'a Form<V>,
     /// Must keep its order.
     pub(super) cache: &'a Cache<V>,
     pub(super) shard: &'a dyn Shard,
 }
 
-impl<'a, V: Data> Source<'a, V> {
+impl<'a, V: Data> ScanSource<'a, V> {
     /// The entries within `range` that have a value; of a key that is both cached and in the state, what is cached.
     /// The state has the keys under `prefix`, which the cache leaves out.
     pub(super) fn scan(

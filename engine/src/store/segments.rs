@@ -8,7 +8,7 @@ use super::{
     cache::Cache,
     form::Form,
     key_bytes::Hashed,
-    scan::{Merged, Source},
+    scan::{Merged, ScanSource},
 };
 use crate::broken::broken;
 use headwater_core::{
@@ -137,7 +137,7 @@ impl<V: Data> Segments<V> {
         order: Order,
     ) -> Result<Merged<'_, V>, StateError> {
         let (cache, shard) = (self.entries(bucket), &*self.shard);
-        Source { form: &self.form, cache, shard }.scan(&start.to_be_bytes(), range, order)
+        ScanSource { form: &self.form, cache, shard }.scan(&start.to_be_bytes(), range, order)
     }
 
     /// Reads what the bucket of `start` lacks.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 /// What lies above a node, itself left out, as far as records come from there.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Above {
+pub(super) struct Ancestors {
     sources: BTreeSet<usize>,
     has_external: bool,
     has_repartition: bool,
@@ -19,7 +19,7 @@ pub(super) struct Above {
     holds_rows: bool,
 }
 
-impl Above {
+impl Ancestors {
     /// Whether any record can ever come from there.
     pub(super) fn is_live(&self) -> bool {
         self.begins_time || !self.sources.is_empty()
@@ -48,7 +48,7 @@ impl Above {
 /// What lies above a node and its live parents, in the order they were added.
 #[derive(Debug, Default)]
 pub(super) struct Ancestry {
-    pub(super) above: Above,
+    pub(super) above: Ancestors,
     pub(super) parents: Vec<Parent>,
 }
 
@@ -59,7 +59,7 @@ pub(super) fn ancestry(
     sub: &SubTopology,
     has_input: impl Fn(usize) -> bool,
 ) -> HashMap<usize, Ancestry> {
-    let mut with_itself: HashMap<usize, Above> = HashMap::new();
+    let mut with_itself: HashMap<usize, Ancestors> = HashMap::new();
     let mut ancestry = HashMap::new();
     // Parents come before children.
     for index in &sub.nodes {
@@ -72,21 +72,21 @@ pub(super) fn ancestry(
             }
         }
         let itself = match &node.kind {
-            Kind::Source { topic, .. } if has_input(*index) => Above {
+            Kind::Source { topic, .. } if has_input(*index) => Ancestors {
                 sources: BTreeSet::from([*index]),
                 has_external: matches!(topic, Topic::External(_)),
                 has_repartition: matches!(topic, Topic::Repartition(_)),
-                ..Above::default()
+                ..Ancestors::default()
             },
             Kind::Processor { output_time: OutputTime::Anew, .. } if own.above.is_live() => {
-                Above { begins_time: true, ..Above::default() }
+                Ancestors { begins_time: true, ..Ancestors::default() }
             }
             Kind::Processor { stores, .. } => {
                 let holds_rows = own.above.holds_rows || !stores.is_empty();
-                Above { holds_rows, ..own.above.clone() }
+                Ancestors { holds_rows, ..own.above.clone() }
             }
             Kind::ChildPort { .. } => own.above.clone(),
-            Kind::Source { .. } | Kind::Sink { .. } => Above::default(),
+            Kind::Source { .. } | Kind::Sink { .. } => Ancestors::default(),
         };
         with_itself.insert(*index, itself);
         ancestry.insert(*index, own);

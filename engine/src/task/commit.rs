@@ -2,7 +2,7 @@
 
 use super::{
     Task,
-    graph::{Action, Slot},
+    graph::{Action, NodeSlot},
     nodes::Saved,
     positions::{Entry, damaged, node_entry, stream_time_entry, time_entry},
 };
@@ -43,7 +43,7 @@ pub(crate) struct Output {
 
 /// How far a task has taken a partition of a repartition topic.
 #[derive(Debug)]
-pub(crate) struct Consumed {
+pub(crate) struct ConsumedOffset {
     pub(crate) topic: Topic,
     pub(crate) partition: u32,
     /// One past the last record taken.
@@ -63,7 +63,7 @@ pub(crate) struct TaskCommit {
     pub(crate) offsets: Vec<(TopicPartition, i64)>,
     /// Where all of its inputs stand.
     pub(crate) positions: BTreeMap<TopicPartition, i64>,
-    pub(crate) consumed: Vec<Consumed>,
+    pub(crate) consumed: Vec<ConsumedOffset>,
     /// What each node has counted, by its name.
     pub(crate) nodes: BTreeMap<Arc<str>, NodeMetrics>,
     /// How many records it has taken.
@@ -157,10 +157,10 @@ impl Task {
         self.inputs.values().map(|input| (input.partition.clone(), input.consumed)).collect()
     }
 
-    fn consumed(&self) -> Vec<Consumed> {
+    fn consumed(&self) -> Vec<ConsumedOffset> {
         let repartitioned =
             self.inputs.values().filter(|input| matches!(input.topic, Topic::Repartition(_)));
-        let consumed = repartitioned.map(|input| Consumed {
+        let consumed = repartitioned.map(|input| ConsumedOffset {
             topic: input.topic.clone(),
             partition: input.partition.partition,
             offset: input.consumed,
@@ -221,7 +221,7 @@ impl Task {
 }
 
 /// What is to be kept of a node; nothing if there is nothing to say.
-fn saved(slot: &Slot, dropped: Dropped) -> Option<Vec<u8>> {
+fn saved(slot: &NodeSlot, dropped: Dropped) -> Option<Vec<u8>> {
     let (mut state, mut passed_time) = (Vec::new(), Timestamp::MIN);
     if let Action::Process(processor, _) = &slot.action {
         processor.save(&mut state);

@@ -50,7 +50,7 @@ pub(super) struct Edge {
     pub(super) port: usize,
 }
 
-pub(super) struct Slot {
+pub(super) struct NodeSlot {
     pub(super) name: Arc<str>,
     pub(super) action: Action,
     pub(super) topic: Option<Topic>,
@@ -75,7 +75,7 @@ pub(super) struct Slot {
     pub(super) progress: Progress,
 }
 
-impl Slot {
+impl NodeSlot {
     /// Whether time begins anew with what it forwards.
     pub(super) fn begins_time(&self) -> bool {
         matches!(self.action, Action::Process(_, OutputTime::Anew) | Action::Port(OutputTime::Anew))
@@ -115,7 +115,7 @@ struct Handled {
 
 /// A sub-topology with its processors made.
 pub(super) struct Graph {
-    pub(super) slots: ByIndex<NodeIndex, Slot>,
+    pub(super) slots: ByIndex<NodeIndex, NodeSlot>,
     /// Whether any node looks at operator time: one below a repartition, or a sink into one.
     pub(super) keeps_time: bool,
     /// Whether any node runs code of the user's, which may ask for the stream time at each record.
@@ -127,11 +127,15 @@ pub(super) struct Graph {
 
 impl Graph {
     /// `rows_max` bounds the rows of a chunk that a node forwards of what is left.
-    pub(super) fn new(slots: ByIndex<NodeIndex, Slot>, rows_max: usize, taps: Arc<Taps>) -> Self {
+    pub(super) fn new(
+        slots: ByIndex<NodeIndex, NodeSlot>,
+        rows_max: usize,
+        taps: Arc<Taps>,
+    ) -> Self {
         let keeps_time = slots
             .values()
             .any(|slot| slot.is_time_carried || matches!(slot.topic, Some(Topic::Repartition(_))));
-        let has_processors = slots.values().any(Slot::is_processor);
+        let has_processors = slots.values().any(NodeSlot::is_processor);
         let stepping = Stepping::of(&slots, keeps_time, rows_max);
         Self { slots, keeps_time, has_processors, stepping, taps }
     }

@@ -8,7 +8,7 @@
 
 use super::input::InputIndex;
 use crate::{
-    node::{DeadLetter, NodeIndex, Source},
+    node::{NodeIndex, Rejection, RunRecords},
     processor::ProcessorError,
     topology::TimeMark,
 };
@@ -24,16 +24,16 @@ enum About {
     MadeRow,
 }
 
-/// Where a letter lies among those of its commit.
+/// What letters of one commit are ordered by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct LetterOrder {
     about: About,
     node: NodeIndex,
 }
 
 #[derive(Debug)]
 struct Letter {
-    place: Place,
+    order: LetterOrder,
     timestamp: Timestamp,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
@@ -44,7 +44,7 @@ struct Letter {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Origin<'a> {
     pub(super) input: InputIndex,
-    pub(super) source: &'a Source,
+    pub(super) source: &'a RunRecords,
 }
 
 /// Letters on their way to the next commit.
@@ -62,11 +62,11 @@ impl Letters {
     /// The record passed as it was, and cannot be written.
     pub(super) fn add(
         &mut self,
-        letter: &DeadLetter,
+        letter: &Rejection,
         origin: Option<Origin<'_>>,
         now: Timestamp,
     ) -> Result<(), ProcessorError> {
-        let DeadLetter { origin: place, node, key, kind, cause } = letter;
+        let Rejection { origin: place, node, key, kind, cause } = letter;
         let about = |topic, partition, offset| {
             DeadLetterHeaders { kind, cause, topic, partition, offset }.to_headers()
         };
@@ -86,7 +86,7 @@ impl Letters {
                 let topic = partition.topic.as_str();
                 headers.extend(about(topic, partition.partition, record.offset));
                 Letter {
-                    place: Place {
+                    order: LetterOrder {
                         about: About::Record { input, offset: record.offset },
                         node: *node,
                     },
@@ -97,7 +97,7 @@ impl Letters {
                 }
             }
             None => Letter {
-                place: Place { about: About::MadeRow, node: *node },
+                order: LetterOrder { about: About::MadeRow, node: *node },
                 timestamp: now,
                 key: key.clone(),
                 value: None,
@@ -126,7 +126,7 @@ impl Letters {
     pub(super) fn take(&mut self) -> Result<RecordSet, SetFull> {
         let Self { mut letters, .. } = std::mem::take(self);
         // Stable: letters of one place keep the order in which they were added.
-        letters.sort_by_key(|letter| letter.place);
+        letters.sort_by_key(|letter| letter.order);
         let mut records = RecordSetBuilder::default();
         for Letter { timestamp, key, value, headers, .. } in letters {
             records.push(timestamp, key.as_deref(), value.as_deref(), &headers)?;
@@ -145,7 +145,7 @@ mod tests {
         let mut letters = Letters::default();
         let cause = "x".repeat(10_000);
         let letter =
-            DeadLetter { origin: 0, node: NodeIndex::new(0), key: None, kind: "Error", cause };
+            Rejection { origin: 0, node: NodeIndex::new(0), key: None, kind: "Error", cause };
         letters.add(&letter, None, 0).unwrap();
         assert!((10_000..11_000).contains(&letters.size_bytes()), "{}", letters.size_bytes());
     }

@@ -41,7 +41,7 @@ mod taps;
 mod time_vector;
 
 pub(crate) use build::{Blueprint, InputOffsets, Instruments, LastCommit};
-pub(crate) use commit::{ChangelogPart, Consumed, Output, TaskCommit};
+pub(crate) use commit::{ChangelogPart, ConsumedOffset, Output, TaskCommit};
 pub(crate) use input::Arrived;
 pub(crate) use positions::Positions;
 pub use taps::Tap;
@@ -50,7 +50,7 @@ pub(crate) use taps::Taps;
 use crate::{
     by_index::ByIndex,
     node::{
-        DeadLetter, Event, Moment, NodeIndex, Now, Payload, Resources, RunLimit, Source, Started,
+        Event, Moment, NodeIndex, Now, Payload, Rejection, Resources, RunLimit, RunRecords, Started,
     },
     processor::{Cancellable, ProcessorError, Punctuation, PunctuationType},
     topology::{Failure, InputState, Records, TaskId, TimeMark, Topic},
@@ -81,7 +81,7 @@ pub(crate) enum Step {
 /// A run that went through the graph.
 struct TakenRun {
     input: InputIndex,
-    source: Source,
+    source: RunRecords,
     /// Whether nodes have been told the time after it.
     is_told: bool,
 }
@@ -216,7 +216,7 @@ impl Task {
     }
 
     /// The present moment, for a call about the records of `source`.
-    fn moment<'s>(&self, source: Option<&'s Source>) -> Moment<'s> {
+    fn moment<'s>(&self, source: Option<&'s RunRecords>) -> Moment<'s> {
         Moment { stream_time: self.stream_time, now: self.now, source }
     }
 
@@ -225,7 +225,7 @@ impl Task {
         let input = &self.inputs[index];
         let (node, carried) = (input.node, input.vector.is_some());
         let partition = input.partition.clone();
-        let mut source = Source { partition, records: raw, stream_times: Vec::new(), first: 0 };
+        let mut source = RunRecords { partition, records: raw, stream_times: Vec::new(), first: 0 };
         let mut pushed = Ok(());
         if let Some(mut rows) = rows {
             self.records += rows.len() as u64;
@@ -332,7 +332,7 @@ impl Task {
             (any, self.resources.changed) = (true, true);
             if let Passed::Failures(failures, records) = passed {
                 let partition = self.inputs[index].partition.clone();
-                let source = Source { partition, records, stream_times: Vec::new(), first: 0 };
+                let source = RunRecords { partition, records, stream_times: Vec::new(), first: 0 };
                 let origin = Origin { input: index, source: &source };
                 self.fail(index, failures);
                 self.write_dead_letters(Some(origin))?;
@@ -423,7 +423,7 @@ impl Task {
         let node = self.inputs[input].node;
         let failed = failures.into_iter();
         let letter =
-            |Failure { origin, kind, cause }| DeadLetter { origin, node, key: None, kind, cause };
+            |Failure { origin, kind, cause }| Rejection { origin, node, key: None, kind, cause };
         self.resources.dead.extend(failed.map(letter));
     }
 
@@ -450,7 +450,7 @@ impl Task {
         Ok(())
     }
 
-    fn locate(&self, letter: &DeadLetter, origin: Option<Origin<'_>>) -> String {
+    fn locate(&self, letter: &Rejection, origin: Option<Origin<'_>>) -> String {
         let node = &self.graph.slots[letter.node].name;
         let record = origin.and_then(|Origin { source, .. }| {
             let offset = source.records.offset(letter.origin as usize)?;

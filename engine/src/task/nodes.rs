@@ -3,7 +3,7 @@
 use super::{
     Blueprint, Task,
     ancestry::{Ancestry, ancestry},
-    graph::{Action, Edge, Slot},
+    graph::{Action, Edge, NodeSlot},
     positions::{damaged, node_entry},
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     by_index::{ByIndex, TypedIndex},
     node::{Node, NodeIndex, Progress},
     processor::{InitContext, PortSpec, ProcessorError},
-    topology::{Form, Kind, NodeSpec, Parent, Sender, SinkRecords, SubTopology, Topic},
+    topology::{Kind, NodeSpec, Parent, Sender, SinkForm, SinkRecords, SubTopology, Topic},
 };
 use hashbrown::HashMap;
 use headwater_core::{
@@ -28,7 +28,7 @@ impl Blueprint {
         task: &mut Task,
         sub: &SubTopology,
         local: &HashMap<usize, NodeIndex>,
-    ) -> Result<ByIndex<NodeIndex, Slot>, ProcessorError> {
+    ) -> Result<ByIndex<NodeIndex, NodeSlot>, ProcessorError> {
         let has_input =
             |node| task.inputs.values().any(|input| local.get(&node) == Some(&input.node));
         let ancestry = ancestry(&self.topology, sub, has_input);
@@ -63,9 +63,11 @@ impl Blueprint {
                 Kind::Sink { topic, make, .. } => {
                     let count = self.partitions.get(topic).copied().unwrap_or(1);
                     let form = match topic {
-                        Topic::External(_) => Form::External,
-                        Topic::Repartition(_) if self.plan.shared.contains(topic) => Form::Shared,
-                        Topic::Repartition(_) => Form::Repartition,
+                        Topic::External(_) => SinkForm::External,
+                        Topic::Repartition(_) if self.plan.shared.contains(topic) => {
+                            SinkForm::Shared
+                        }
+                        Topic::Repartition(_) => SinkForm::Repartition,
                     };
                     let sender = Sender::new(&spec.name, task.id.partition);
                     Action::Write(make(form), SinkRecords::new(count, sender, form))
@@ -76,7 +78,7 @@ impl Blueprint {
                 Action::Pass | Action::Port(_) | Action::Write(..) => Progress::Done,
             };
             let sources = usize::from(matches!(action, Action::Pass));
-            slots.push(Slot {
+            slots.push(NodeSlot {
                 name: Arc::clone(&spec.name),
                 action,
                 topic: topic_of(spec),
@@ -149,7 +151,7 @@ fn topic_of(spec: &NodeSpec) -> Option<Topic> {
 
 /// Draws the edges, each parent's in the order in which its children were added.
 fn connect(
-    slots: &mut ByIndex<NodeIndex, Slot>,
+    slots: &mut ByIndex<NodeIndex, NodeSlot>,
     sub: &SubTopology,
     ancestry: &HashMap<usize, Ancestry>,
     local: &HashMap<usize, NodeIndex>,

@@ -9,7 +9,7 @@
 //! | where a node that may answer `More` lies below such a stretch | what it has left must be out before the next row |
 //! | where a user's processor lies below a node that may answer `More` | it asks for the time at which its rows were made |
 
-use super::graph::{Action, Slot};
+use super::graph::{Action, NodeSlot};
 use crate::{by_index::ByIndex, node::NodeIndex};
 
 /// How many rows a node forwards at a time of what it has left.
@@ -36,12 +36,16 @@ struct Above {
 }
 
 impl Stepping {
-    pub(super) fn of(slots: &ByIndex<NodeIndex, Slot>, keeps_time: bool, rows_max: usize) -> Self {
-        let any = |wanted: fn(&Slot) -> bool| slots.values().any(wanted);
+    pub(super) fn of(
+        slots: &ByIndex<NodeIndex, NodeSlot>,
+        keeps_time: bool,
+        rows_max: usize,
+    ) -> Self {
+        let any = |wanted: fn(&NodeSlot) -> bool| slots.values().any(wanted);
         let is_stepwise = any(|slot| slot.stepwise);
         let Below { more_below_stepwise, processor_below_more, meeting_below_more } = below(slots);
         let sources = slots.values().filter(|slot| matches!(slot.action, Action::Pass)).count();
-        let single_rows = ((is_stepwise || sources > 1) && any(Slot::is_processor))
+        let single_rows = ((is_stepwise || sources > 1) && any(NodeSlot::is_processor))
             || (keeps_time && any(|slot| slot.caps_time))
             || any(|slot| slot.is_time_carried && slot.has_timers())
             || more_below_stepwise
@@ -63,7 +67,7 @@ struct Below {
     meeting_below_more: bool,
 }
 
-fn below(slots: &ByIndex<NodeIndex, Slot>) -> Below {
+fn below(slots: &ByIndex<NodeIndex, NodeSlot>) -> Below {
     let mut above = ByIndex::filled(Above::default(), slots.len());
     let mut found = Below::default();
     // Parents come before children.

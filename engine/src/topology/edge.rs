@@ -2,7 +2,7 @@
 
 use super::{
     mark::TimeMark,
-    sink::{Form, SinkRecords, SinkRow, unwritten},
+    sink::{SinkForm, SinkRecords, SinkRow, unwritten},
 };
 use crate::{
     DefaultSerde,
@@ -218,7 +218,7 @@ impl<K: Data, V: Data> Decoder for TypedDecoder<K, V> {
 
 pub(super) struct TypedEncoder<K, V> {
     produced: Produced<K, V>,
-    form: Form,
+    form: SinkForm,
     /// The key of the row at hand.
     key: Vec<u8>,
     /// Whether it has one.
@@ -227,7 +227,7 @@ pub(super) struct TypedEncoder<K, V> {
 }
 
 impl<K: Data, V: Data> TypedEncoder<K, V> {
-    pub(super) fn new(produced: Produced<K, V>, form: Form) -> Self {
+    pub(super) fn new(produced: Produced<K, V>, form: SinkForm) -> Self {
         Self { produced, form, key: Vec::new(), is_keyed: false, known: ReadBack::default() }
     }
 
@@ -289,7 +289,7 @@ impl<K: Data, V: Data> Encoder for TypedEncoder<K, V> {
         context: &mut NodeContext<'_>,
     ) -> Result<(), ProcessorError> {
         let rows = payload.into_any().downcast::<Rows<K, V>>().map_err(|_| mistyped::<K, V>())?;
-        if self.form == Form::Shared {
+        if self.form == SinkForm::Shared {
             for row in *rows {
                 let origin = row.origin;
                 self.share_row(row, out).or_else(|why| context.reject(origin, self.key(), why))?;
@@ -311,7 +311,7 @@ mod tests {
     use headwater_core::serde::{I64, Utf8};
 
     /// What sinks of both forms send to each partition, written.
-    fn sent(form: Form) -> Vec<Arc<RecordSet>> {
+    fn sent(form: SinkForm) -> Vec<Arc<RecordSet>> {
         let produced = Produced::with(Arc::new(Nullable(Utf8)), Arc::new(I64));
         let mut encoder = TypedEncoder::new(produced, form);
         let sender = Sender::new("sink", 2);
@@ -326,8 +326,8 @@ mod tests {
                 row.headers = Some(Box::new(headers));
             }
             let encoded = match form {
-                Form::Shared => encoder.share_row(row, &mut out),
-                Form::External | Form::Repartition => encoder.write_row(&row, &mut out),
+                SinkForm::Shared => encoder.share_row(row, &mut out),
+                SinkForm::External | SinkForm::Repartition => encoder.write_row(&row, &mut out),
             };
             assert!(encoded.is_ok());
         }
@@ -336,7 +336,7 @@ mod tests {
         let sent = out.take_marked(mark).unwrap();
         assert_eq!(out.bytes, 0);
         let written = sent.into_iter().map(|records| {
-            assert_eq!(matches!(records, Records::Shared { .. }), form == Form::Shared);
+            assert_eq!(matches!(records, Records::Shared { .. }), form == SinkForm::Shared);
             let records = records.at_offset(7);
             assert_eq!(records.end(), 7 + i64::try_from(records.len()).unwrap());
             records.all_written().unwrap()
@@ -349,7 +349,7 @@ mod tests {
         let records = |sets: &[Arc<RecordSet>]| -> Vec<String> {
             sets.iter().flat_map(|set| set.iter().map(|record| format!("{record:?}"))).collect()
         };
-        let (shared, written) = (sent(Form::Shared), sent(Form::Repartition));
+        let (shared, written) = (sent(SinkForm::Shared), sent(SinkForm::Repartition));
         assert_eq!(records(&shared), records(&written));
         assert_eq!(records(&shared).len(), 20 + 3);
     }
@@ -357,8 +357,8 @@ mod tests {
     #[test]
     fn rows_that_pass_as_they_are_are_counted_with_their_headers() {
         let produced = Produced::with(Arc::new(Nullable(Utf8)), Arc::new(I64));
-        let mut encoder = TypedEncoder::new(produced, Form::Shared);
-        let mut out = SinkRecords::new(1, Sender::new("sink", 0), Form::Shared);
+        let mut encoder = TypedEncoder::new(produced, SinkForm::Shared);
+        let mut out = SinkRecords::new(1, Sender::new("sink", 0), SinkForm::Shared);
         let mut row = Record::new(Some("key".to_owned()), 1_i64, 0);
         assert!(encoder.share_row(row.clone(), &mut out).is_ok());
         let without = out.bytes;

@@ -24,7 +24,7 @@ pub use sink::{SinkRecords, SinkRow};
 pub(crate) use mark::{InputState, Sender, TimeMark};
 pub(crate) use plan::{Plan, SubTopology, sources};
 pub(crate) use shared_rows::Records;
-pub(crate) use sink::Form;
+pub(crate) use sink::SinkForm;
 
 use crate::{
     broken::broken,
@@ -77,7 +77,7 @@ pub(crate) enum Kind {
     },
     Sink {
         topic: Topic,
-        make: Arc<dyn Fn(Form) -> Box<dyn Encoder> + Send + Sync>,
+        make: Arc<dyn Fn(SinkForm) -> Box<dyn Encoder> + Send + Sync>,
         /// The rows that it hands on as they are, if it can.
         shares: Option<TypeId>,
     },

@@ -20,7 +20,7 @@ const PLACED: &str = "a partition is chosen among those that there are";
 
 /// How a sink hands records to its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum SinkForm {
     /// Written, to an external topic.
     External,
     /// Written, to a repartition topic, whose records carry time.
@@ -68,7 +68,7 @@ pub struct SinkRecords {
     pub(crate) keyless: u32,
     pub(crate) bytes: usize,
     pub(crate) sender: Sender,
-    form: Form,
+    form: SinkForm,
     headers: Vec<u8>,
 }
 
@@ -79,7 +79,7 @@ impl std::fmt::Debug for SinkRecords {
 }
 
 impl SinkRecords {
-    pub(crate) fn new(partitions: u32, sender: Sender, form: Form) -> Self {
+    pub(crate) fn new(partitions: u32, sender: Sender, form: SinkForm) -> Self {
         let builders = (0..partitions).map(|_| RecordSetBuilder::default()).collect();
         let shared = (0..partitions).map(|_| None).collect();
         let keyless = sender.partition % partitions.max(1);
@@ -114,7 +114,7 @@ impl SinkRecords {
         write: impl FnOnce(&mut Vec<u8>) -> Result<bool, SerdeError>,
     ) -> Result<(), ProcessorError> {
         self.headers.clear();
-        if self.form == Form::External {
+        if self.form == SinkForm::External {
             row.headers.into_iter().for_each(|headers| headers.encode(&mut self.headers));
         } else {
             let (sender, time) = (self.sender, row.stamp.at);

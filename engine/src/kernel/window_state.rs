@@ -2,7 +2,7 @@
 
 use super::{
     Skin,
-    fold::{Batch, Folded, Refused, fold_rows},
+    fold::{Folded, KeyedRows, Refused, fold_rows},
     window_time::WindowTime,
 };
 use crate::{
@@ -33,17 +33,17 @@ pub(super) struct Closer {
 }
 
 /// Windows in a store, at an operator's time.
-pub(super) struct Windowed<A> {
+pub(super) struct WindowState<A> {
     pub(super) store: StoreKey<WindowBytes<A>>,
     pub(super) time: WindowTime,
-    batch: Batch,
+    batch: KeyedRows,
     /// The start of the window that each row at hand belongs to, if it is open.
     starts: Vec<Option<Timestamp>>,
     /// What the operator has passed on at each row at hand.
     passed: Vec<Timestamp>,
 }
 
-impl<A: Data> Windowed<A> {
+impl<A: Data> WindowState<A> {
     /// The windows that the store called `store` holds.
     pub(super) fn open(
         store: &str,
@@ -53,7 +53,7 @@ impl<A: Data> Windowed<A> {
         let store = context.byte_store::<WindowBytes<A>>(store)?;
         context.byte_store_mut(store).open()?;
         let time = WindowTime::new(windows, context.is_time_carried());
-        let batch = Batch::default();
+        let batch = KeyedRows::default();
         Ok(Self { store, time, batch, starts: Vec::new(), passed: Vec::new() })
     }
 
