@@ -3,8 +3,8 @@
 use crate::{
     DefaultSerde, KStream, KTable, Materialized,
     operator::Fold,
-    plan::{OperatorKind, Plan},
-    table::{Change, OldValues, Stored},
+    plan::{LogicalPlan, OperatorKind},
+    table::{Change, OldValues, StoredTable},
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
@@ -71,7 +71,7 @@ use std::{fmt, sync::Arc};
 /// ```
 #[derive(Clone, Default)]
 pub struct StreamsBuilder {
-    plan: Plan,
+    plan: LogicalPlan,
 }
 
 impl fmt::Debug for StreamsBuilder {
@@ -144,7 +144,7 @@ impl StreamsBuilder {
                 let skin = Fold::<K, Option<V>, V, _, ()>::new(&newest, &keys);
                 Table::open(skin, &name, old == OldValues::Sent, context)
             });
-        let view = Arc::new(Stored(store));
+        let view = Arc::new(StoredTable(store));
         KTable { plan: plan.clone(), node, key: Some(key), value: Some(value), view, stored: true }
     }
 

@@ -7,8 +7,8 @@ pub use windowed::TimeWindowedKStream;
 use crate::{
     DefaultSerde, KTable, Materialized, TimeWindows,
     operator::Fold,
-    plan::{NodeId, OperatorKind, Plan, Serdes, Step},
-    table::{Change, OldValues, Stored},
+    plan::{LogicalPlan, NodeId, OperatorKind, Serdes, Step},
+    table::{Change, OldValues, StoredTable},
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
@@ -26,7 +26,7 @@ type Changes<K, A> = Rows<K, Change<A>>;
 /// Each aggregation of it is a table. With caching, the default, its updates come out at the commit, one per key that
 /// changed.
 pub struct KGroupedStream<K, V> {
-    plan: Plan,
+    plan: LogicalPlan,
     node: NodeId,
     serdes: Serdes<K, V>,
     /// The base of the repartition topic's name.
@@ -51,7 +51,7 @@ impl<K, V> fmt::Debug for KGroupedStream<K, V> {
 }
 
 impl<K: Data, V: Data> KGroupedStream<K, V> {
-    pub(crate) fn new(plan: Plan, node: NodeId, serdes: Serdes<K, V>) -> Self {
+    pub(crate) fn new(plan: LogicalPlan, node: NodeId, serdes: Serdes<K, V>) -> Self {
         Self { plan, node, serdes, name: None }
     }
 
@@ -145,7 +145,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
             let (skin, emit) = (Fold::<K, V, A, F, ()>::new(&fold, &keys), emit(caching, old));
             Aggregate::open(skin, &name, emit, context)
         });
-        let (plan, view) = (self.plan.clone(), Arc::new(Stored(store)));
+        let (plan, view) = (self.plan.clone(), Arc::new(StoredTable(store)));
         KTable { plan, node, key: Some(key), value: Some(value), view, stored: true }
     }
 

@@ -193,9 +193,9 @@ impl Graph {
 
 /// A shared handle to the graph under construction.
 #[derive(Clone, Default)]
-pub(crate) struct Plan(Rc<RefCell<Graph>>);
+pub(crate) struct LogicalPlan(Rc<RefCell<Graph>>);
 
-impl Plan {
+impl LogicalPlan {
     /// A node of this kind below `parents`, under the next of its counted names.
     pub(crate) fn step(&self, kind: OperatorKind, parents: &[NodeId]) -> Step {
         let mut graph = self.0.borrow_mut();

@@ -1,6 +1,6 @@
 //! Where records are placed anew by their key: the decision and the pair of nodes.
 
-use super::{Lowered, NodeId, OperatorKind, Plan, Step};
+use super::{LogicalPlan, Lowered, NodeId, OperatorKind, Step};
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::topology::{Consumed, Produced, Topology};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) struct Repartition {
     source: NodeId,
 }
 
-impl Plan {
+impl LogicalPlan {
     /// The node under which the records of `parent` lie in their keys' partitions: `parent` itself, or, if their keys
     /// changed, the source of the repartition topic `<base>-repartition`. The same two again are the same topic.
     pub(crate) fn keyed<K: Data, V: Data>(

@@ -14,7 +14,7 @@ pub use terminal::Terminal;
 
 use crate::{
     DefaultSerde,
-    plan::{NodeId, OperatorKind, Plan, Step},
+    plan::{LogicalPlan, NodeId, OperatorKind, Step},
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::processor::{BatchProcessor, Rows};
@@ -35,7 +35,7 @@ use std::fmt;
 /// # Ok::<(), headwater_engine::topology::TopologyError>(())
 /// ```
 pub struct KStream<K, V> {
-    pub(crate) plan: Plan,
+    pub(crate) plan: LogicalPlan,
     pub(crate) node: NodeId,
     /// The serdes as far as they are known: from the source, or from an operator that keeps the type.
     pub(crate) key: Option<SharedSerde<K>>,

@@ -4,7 +4,7 @@ use super::{KStream, resolve};
 use crate::{
     DefaultSerde,
     operator::ForEach,
-    plan::{NodeId, OperatorKind, Plan},
+    plan::{LogicalPlan, NodeId, OperatorKind},
 };
 use headwater_core::serde::Data;
 use headwater_engine::topology::Produced;
@@ -12,7 +12,7 @@ use std::{fmt, sync::Arc};
 
 /// The end of a stream, to be named if it should not have its counted name.
 pub struct Terminal {
-    plan: Plan,
+    plan: LogicalPlan,
     node: NodeId,
 }
 

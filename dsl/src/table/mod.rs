@@ -4,12 +4,12 @@ mod change;
 mod view;
 
 pub(crate) use change::{Change, NeedsOld, OldValues};
-pub(crate) use view::{Lookup, Stored, StoredWindows, View};
+pub(crate) use view::{Lookup, StoredTable, StoredWindows, View};
 
 use crate::{
     KStream,
     operator::{Needless, TableValues, ToStream},
-    plan::{NodeId, OperatorKind, Plan, Step},
+    plan::{LogicalPlan, NodeId, OperatorKind, Step},
 };
 use headwater_core::serde::{Data, Nullable, SharedSerde};
 use std::{fmt, sync::Arc};
@@ -21,7 +21,7 @@ use view::Mapped;
 /// Within a topology its updates carry the row's new value, or that it is deleted, and, where an operator below needs it,
 /// the value that was forwarded before.
 pub struct KTable<K, V> {
-    pub(crate) plan: Plan,
+    pub(crate) plan: LogicalPlan,
     pub(crate) node: NodeId,
     pub(crate) key: Option<SharedSerde<K>>,
     pub(crate) value: Option<SharedSerde<V>>,

@@ -33,9 +33,9 @@ pub(crate) trait Lookup<K, V>: Send {
 pub(crate) type Found<V> = Result<Option<ValueAndTimestamp<V>>, StoreError>;
 
 /// A table that is a key-value store.
-pub(crate) struct Stored(pub(crate) Arc<str>);
+pub(crate) struct StoredTable(pub(crate) Arc<str>);
 
-impl<K: Data, V: Data> View<K, V> for Stored {
+impl<K: Data, V: Data> View<K, V> for StoredTable {
     fn store(&self) -> &Arc<str> {
         &self.0
     }
