@@ -2,7 +2,7 @@
 
 use super::KStream;
 use crate::{
-    operator::{Branch, Pass, Predicates},
+    operator::{Branch, PassThrough, Predicates},
     plan::OperatorKind,
 };
 use headwater_core::serde::Data;
@@ -55,7 +55,7 @@ impl<K: Data, V: Data> BranchedKStream<K, V> {
         Arc::make_mut(&mut predicates).push(Arc::new(wants));
         drop(predicates);
         let step = self.stream.step(OperatorKind::Branch);
-        self.stream.then_same(step, || Pass)
+        self.stream.then_same(step, || PassThrough)
     }
 
     /// The records that no branch took; no more branches can follow.

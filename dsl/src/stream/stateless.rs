@@ -3,8 +3,8 @@
 use super::KStream;
 use crate::{
     operator::{
-        DropNullKeys, DropNullValues, Filter, FlatMap, FlatMapValues, Map, MapValues, Pass, Peek,
-        SelectKey,
+        DropNullKeys, DropNullValues, Filter, FlatMap, FlatMapValues, Map, MapValues, PassThrough,
+        Peek, SelectKey,
     },
     plan::OperatorKind,
 };
@@ -133,7 +133,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         let step = self.plan.step(OperatorKind::Merge, &[self.node, other.node]);
         let key = self.key.clone().or_else(|| other.key.clone());
         let value = self.value.clone().or_else(|| other.value.clone());
-        Self { key, value, ..self.then(step, || Pass) }
+        Self { key, value, ..self.then(step, || PassThrough) }
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) struct ReaderPosition {
 /// The repartition topics of an application.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
-    passing: Repartitioning,
+    repartitioning: Repartitioning,
     queues: HashMap<(Topic, u32), Mutex<Queue>>,
     bytes: AtomicUsize,
     /// What readers have not taken yet, in bytes, by those of its writers that may have to wait.
@@ -88,13 +88,13 @@ fn first(records: &Records) -> i64 {
 }
 
 impl Exchange {
-    pub(super) fn new(passing: Repartitioning) -> Self {
-        Self { passing, ..Self::default() }
+    pub(super) fn new(repartitioning: Repartitioning) -> Self {
+        Self { repartitioning, ..Self::default() }
     }
 
     /// Whether records pass from one commit to the next only.
     pub(super) fn is_through_topic(&self) -> bool {
-        self.passing == Repartitioning::ThroughTopic
+        self.repartitioning == Repartitioning::ThroughTopic
     }
 
     /// Adds a partition of a repartition topic; `end` is the larger of its end in the log and its reader's offset.

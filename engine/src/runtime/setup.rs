@@ -206,10 +206,10 @@ fn create_topics(
 
 fn exchange(
     blueprint: &Blueprint,
-    passing: Repartitioning,
+    repartitioning: Repartitioning,
     log: &dyn Log,
 ) -> Result<Exchange, StreamsError> {
-    let mut exchange = Exchange::new(passing);
+    let mut exchange = Exchange::new(repartitioning);
     for (topic, count) in
         blueprint.partitions.iter().filter(|(t, _)| matches!(t, Topic::Repartition(_)))
     {

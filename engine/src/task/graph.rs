@@ -33,7 +33,7 @@ use std::sync::Arc;
 /// What a slot of the graph does with a payload.
 pub(super) enum Action {
     /// Hands it on as it is: a source.
-    Pass,
+    Source,
     /// Hands on what its parent, which has such output time, forwards to it.
     Port(OutputTime),
     /// Runs a processor.
@@ -301,7 +301,7 @@ impl Graph {
         }
         let time = output.payload.begin_time(slot.passed_time);
         self.emit(node, output, resources, moment)?;
-        self.pass(node, time, resources, moment)?;
+        self.advance_children(node, time, resources, moment)?;
         // Also where nobody below keeps time: rows carry it.
         self.slots[node].passed_time = time;
         Ok(())
@@ -365,13 +365,13 @@ impl Graph {
         let time = match &slot.action {
             Action::Process(processor, OutputTime::Kept) => processor.pass_time(slot.time),
             Action::Process(_, OutputTime::Anew) | Action::Port(OutputTime::Anew) => return Ok(()),
-            Action::Port(OutputTime::Kept) | Action::Pass | Action::Write(..) => slot.time,
+            Action::Port(OutputTime::Kept) | Action::Source | Action::Write(..) => slot.time,
         };
-        self.pass(node, time, resources, moment)
+        self.advance_children(node, time, resources, moment)
     }
 
-    /// Passes `time` on to a node's children, if it has moved.
-    fn pass(
+    /// Advances a node's children to `time`, if it has moved.
+    fn advance_children(
         &mut self,
         node: NodeIndex,
         time: Timestamp,
@@ -407,7 +407,7 @@ impl Graph {
                     slot.passed_time
                 }
                 Action::Process(processor, OutputTime::Kept) => processor.pass_time(slot.time),
-                Action::Port(OutputTime::Kept) | Action::Pass | Action::Write(..) => slot.time,
+                Action::Port(OutputTime::Kept) | Action::Source | Action::Write(..) => slot.time,
             };
             slot.passed_time = passed;
             for Edge { child, parent, .. } in
@@ -438,7 +438,7 @@ impl Graph {
             taps.show(from, &slot.name, &*payload);
         }
         match &mut slot.action {
-            Action::Pass => Ok(()),
+            Action::Source => Ok(()),
             Action::Port(_) => {
                 resources.begin_batch(node, payload.len());
                 self.forward(node, Output { payload, routes: None }, resources, moment)

@@ -76,7 +76,7 @@ struct Chunk {
 }
 
 /// What lies between the rows of an input: it takes effect as soon as it is next.
-pub(super) enum Passed {
+pub(super) enum BetweenRows {
     /// A time mark.
     Mark,
     /// Records that could not be read.
@@ -203,17 +203,17 @@ impl Input {
         self.chunk = Some(chunk);
     }
 
-    /// Decodes on until a row is next, and gives what is passed on the way, one by one.
-    pub(super) fn pass(&mut self, rows_max: usize) -> Option<Passed> {
+    /// Decodes on until a row is next, and gives what lies before it, one by one.
+    pub(super) fn decode_to_row(&mut self, rows_max: usize) -> Option<BetweenRows> {
         if std::mem::take(&mut self.is_time_new) {
-            return Some(Passed::Mark);
+            return Some(BetweenRows::Mark);
         }
         loop {
             let chunk = self.chunk.as_mut()?;
             if let Some(failures) = chunk.leading_failures() {
                 let raw = chunk.raw.clone();
                 self.move_on();
-                return Some(Passed::Failures(failures, raw));
+                return Some(BetweenRows::Failures(failures, raw));
             }
             if chunk.rows.as_ref().is_some_and(|rows| !rows.is_empty()) {
                 return None;
@@ -226,7 +226,7 @@ impl Input {
             if chunk.marks.pop_front_if(|place| *place == chunk.decoded).is_some() {
                 chunk.decoded += 1;
                 self.move_on();
-                return Some(Passed::Mark);
+                return Some(BetweenRows::Mark);
             }
             let bound = chunk.marks.front().copied().unwrap_or(chunk.raw.len());
             let to = bound.min(chunk.decoded.saturating_add(rows_max));
@@ -382,7 +382,7 @@ mod tests {
         for (run_start, is_complete) in [(1, false), (0, true)] {
             let mut input = input(run_start);
             input.feed(fetched.clone().into());
-            while input.pass(10).is_some() {}
+            while input.decode_to_row(10).is_some() {}
             let vector = input.vector.unwrap();
             assert_eq!((vector.time(), vector.is_complete()), (7, is_complete));
         }

@@ -62,7 +62,7 @@ use headwater_core::{
     metrics::DropReason,
     record::{Timestamp, TopicPartition},
 };
-use input::{Input, InputIndex, Passed, Run};
+use input::{BetweenRows, Input, InputIndex, Run};
 use letters::{Letters, Origin};
 use std::time::Duration;
 use time_vector::TimeVector;
@@ -163,25 +163,25 @@ impl Task {
     pub(crate) fn step(&mut self, now: Now) -> Result<Step, ProcessorError> {
         self.now = now;
         self.fire_on_wall_clock()?;
-        let mut passed = false;
+        let mut took_any = false;
         let had_more = self.graph.is_pending();
         if !self.proceed()? || had_more {
             return Ok(Step::Ran);
         }
         for index in self.inputs.indexes() {
-            passed |= self.pass(index)?;
+            took_any |= self.take_between_rows(index)?;
             if self.graph.is_pending() {
                 return Ok(Step::Ran);
             }
         }
         if self.inputs.values().any(|input| input.is_empty() && !input.at_end) {
-            return Ok(if passed { Step::Ran } else { Step::Starved });
+            return Ok(if took_any { Step::Ran } else { Step::Starved });
         }
         let heads = self.inputs.iter().filter_map(|(index, input)| Some((input.head()?, index)));
         let mut heads: Vec<(Timestamp, InputIndex)> = heads.collect();
         heads.sort_unstable();
         let Some((_, first)) = heads.first().copied() else {
-            return Ok(if passed { Step::Ran } else { Step::Idle });
+            return Ok(if took_any { Step::Ran } else { Step::Idle });
         };
         // What the first row says of time holds before it, as if a mark had said it.
         let time = self.inputs[first].head_time();
@@ -197,7 +197,7 @@ impl Task {
             self.reopen(first);
             self.run(first, run)?;
             if self.proceed()? {
-                self.pass(first)?;
+                self.take_between_rows(first)?;
             }
         }
         Ok(Step::Ran)
@@ -325,12 +325,12 @@ impl Task {
 
     /// Lets everything in front of an input's next row take effect: time marks, and records that cannot be read. True if
     /// there was anything.
-    fn pass(&mut self, index: InputIndex) -> Result<bool, ProcessorError> {
+    fn take_between_rows(&mut self, index: InputIndex) -> Result<bool, ProcessorError> {
         let mut any = false;
         let rows_max = self.rows_max;
-        while let Some(passed) = self.decode(index, rows_max) {
+        while let Some(between) = self.decode(index, rows_max) {
             (any, self.resources.changed) = (true, true);
-            if let Passed::Failures(failures, records) = passed {
+            if let BetweenRows::Failures(failures, records) = between {
                 let partition = self.inputs[index].partition.clone();
                 let source = RunRecords { partition, records, stream_times: Vec::new(), first: 0 };
                 let origin = Origin { input: index, source: &source };
@@ -348,16 +348,16 @@ impl Task {
         Ok(any)
     }
 
-    /// Decodes on until a row of an input is next, and gives what is passed on the way.
-    fn decode(&mut self, index: InputIndex, rows_max: usize) -> Option<Passed> {
+    /// Decodes on until a row of an input is next, and gives what lies before it.
+    fn decode(&mut self, index: InputIndex, rows_max: usize) -> Option<BetweenRows> {
         let node = self.inputs[index].node;
         let started = self.resources.begin_decoding(node);
-        let passed = self.inputs[index].pass(rows_max);
+        let between = self.inputs[index].decode_to_row(rows_max);
         let rows = std::mem::take(&mut self.inputs[index].rows_decoded);
         if rows > 0 {
             self.resources.end_batch(node, started.map(|at| Started { rows, at }));
         }
-        passed
+        between
     }
 
     /// More has come, or may come, from an input whose end nodes may have been told.
@@ -512,7 +512,7 @@ impl Task {
     pub(crate) fn uncommitted_bytes(&self) -> usize {
         let sinks = self.graph.slots.values().map(|slot| match &slot.action {
             Action::Write(_, records) => records.bytes,
-            Action::Pass | Action::Port(_) | Action::Process(..) => 0,
+            Action::Source | Action::Port(_) | Action::Process(..) => 0,
         });
         let stores = self.resources.stores.iter().map(|store| store.dirty_bytes());
         sinks.sum::<usize>() + stores.sum::<usize>() + self.letters.size_bytes()

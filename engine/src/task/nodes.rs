@@ -42,7 +42,7 @@ impl Blueprint {
             let is_time_carried = above.is_time_carried();
             let saved = task.take_up(place, &spec.name)?;
             let action = match &spec.kind {
-                Kind::Source { .. } => Action::Pass,
+                Kind::Source { .. } => Action::Source,
                 Kind::ChildPort { output_time } => Action::Port(*output_time),
                 Kind::Processor { make, stores, output_time } => {
                     let (stores, ports) = (self.stores_of(stores, sub), self.ports_of(spec));
@@ -75,9 +75,9 @@ impl Blueprint {
             };
             let progress = match &action {
                 Action::Process(processor, _) => processor.progress(),
-                Action::Pass | Action::Port(_) | Action::Write(..) => Progress::Done,
+                Action::Source | Action::Port(_) | Action::Write(..) => Progress::Done,
             };
-            let sources = usize::from(matches!(action, Action::Pass));
+            let sources = usize::from(matches!(action, Action::Source));
             slots.push(NodeSlot {
                 name: Arc::clone(&spec.name),
                 action,

@@ -44,7 +44,7 @@ impl Stepping {
         let any = |wanted: fn(&NodeSlot) -> bool| slots.values().any(wanted);
         let is_stepwise = any(|slot| slot.stepwise);
         let Below { more_below_stepwise, processor_below_more, meeting_below_more } = below(slots);
-        let sources = slots.values().filter(|slot| matches!(slot.action, Action::Pass)).count();
+        let sources = slots.values().filter(|slot| matches!(slot.action, Action::Source)).count();
         let single_rows = ((is_stepwise || sources > 1) && any(NodeSlot::is_processor))
             || (keeps_time && any(|slot| slot.caps_time))
             || any(|slot| slot.is_time_carried && slot.has_timers())

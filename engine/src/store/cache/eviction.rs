@@ -9,7 +9,7 @@
 //! | c | not used | evicts it; enough is free, so it stays here until the next time |
 //!
 //! What it looks at is in proportion to what it evicts: between two evictions it spares a few entries in use, and in all it
-//! passes by as many changed ones as the last commit has taken, and a few. A changed entry can go once its commit is
+//! skips as many changed ones as the last commit has taken, and a few. A changed entry can go once its commit is
 //! published, so that no stretch of them stops the hand for longer than a few commits, however many they are. Empty slots
 //! are never more than the others: beyond that the entries are moved together, which has been paid by as many evictions.
 
@@ -20,16 +20,16 @@ use hashbrown::HashTable;
 /// How many entries in use the hand spares before it evicts one all the same.
 const SPARED_MAX: usize = 8;
 
-/// How many changed entries the hand passes by at a time, beside as many as the last commit has taken.
-const PASSED_MAX: usize = 64;
+/// How many changed entries the hand skips at a time, beside as many as the last commit has taken.
+const SKIPPED_MAX: usize = 64;
 
 impl<V> Cache<V> {
     /// Evicts entries no newer than commit `epoch` until about `bytes_max` are left, or none may go within reach. Returns
     /// how many slots it looked at.
     pub(in super::super) fn evict(&mut self, epoch: u64, bytes_max: usize) -> usize {
-        let (mut looked_at, mut spared, mut passed) = (0, 0, 0);
+        let (mut looked_at, mut spared, mut skipped) = (0, 0, 0);
         while self.size_bytes() > bytes_max
-            && passed < self.committed + PASSED_MAX
+            && skipped < self.committed + SKIPPED_MAX
             && looked_at < 2 * self.slots.len()
         {
             looked_at += 1;
@@ -38,7 +38,7 @@ impl<V> Cache<V> {
             let Some(place) = self.slots.get_mut(slot) else { continue };
             let Some(entry) = place else { continue };
             if entry.dirty || entry.epoch > epoch {
-                passed += 1;
+                skipped += 1;
             } else if std::mem::take(&mut entry.used) && spared < SPARED_MAX {
                 spared += 1;
             } else if let Some(entry) = place.take() {
@@ -255,7 +255,7 @@ mod tests {
             cache.load(Hashed::new(&key.to_be_bytes()), key, 0, 4);
         }
         for _ in 0..10 {
-            assert!(cache.evict(0, 0) <= PASSED_MAX, "nothing may go within reach");
+            assert!(cache.evict(0, 0) <= SKIPPED_MAX, "nothing may go within reach");
         }
         commit(&mut cache, 1);
         cache.evict(1, 0);

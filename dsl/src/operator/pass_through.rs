@@ -4,9 +4,9 @@ use headwater_core::serde::Data;
 use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows};
 
 /// Passes every record on.
-pub(crate) struct Pass;
+pub(crate) struct PassThrough;
 
-impl<K: Data, V: Data> BatchProcessor<Rows<K, V>> for Pass {
+impl<K: Data, V: Data> BatchProcessor<Rows<K, V>> for PassThrough {
     type KOut = K;
     type VOut = V;
 
