@@ -13,7 +13,15 @@ use headwater_engine::{
     topology::Topology,
 };
 use headwater_testkit::TopologyTestDriver;
-use std::{collections::BTreeMap, error::Error, time::Duration};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -312,36 +320,156 @@ fn a_topic_of_windowed_keys_can_be_a_table() -> Outcome {
     Ok(())
 }
 
+/// Lets so many records through as are left, and fails at the next.
+struct FailsAfter {
+    left: Arc<AtomicI64>,
+}
+
+impl Processor<String, Option<i64>> for FailsAfter {
+    type KOut = String;
+    type VOut = Option<i64>;
+
+    fn process(
+        &mut self,
+        record: Record<String, Option<i64>>,
+        context: &mut Context<'_, String, Option<i64>>,
+    ) -> Result<(), ProcessorError> {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
+            return Err(ProcessorError::NotConnected { store: "none".to_owned() });
+        }
+        context.forward(record);
+        Ok(())
+    }
+}
+
+type Update = (String, Option<i64>, Headers);
+
+/// What 2,500 rows are changed to, three parts of a flush, in the order of their first change; then every other one.
+fn many_updates(round: i64) -> Vec<Update> {
+    const KEYS: i64 = 2_500;
+    let (stride, every) = match round {
+        0 => (1_003, 1),
+        1 => (701, 1),
+        _ => (3, 2),
+    };
+    let keys = (0..KEYS).step_by(every).map(|place| place * stride % KEYS);
+    let update = |key: i64| {
+        let value = match (round, key % 3) {
+            (0, _) => Some(5),
+            (1, 1) => None,
+            (1, 2) => Some(7),
+            _ => Some(0),
+        };
+        let mut headers = Headers::new();
+        if key % 2 == round % 2 {
+            headers.add("key", Some(key.to_be_bytes().to_vec()));
+        }
+        (format!("{key:04}"), value, headers)
+    };
+    keys.map(update).collect()
+}
+
+/// Changes each row to 9, then each, in reverse, to what it is to be.
+fn pipe_many(driver: &TopologyTestDriver, updates: &[Update]) -> Outcome {
+    let input = driver.input_topic::<String, Option<i64>>("in");
+    let mut traced = Headers::new();
+    traced.add("first", None);
+    let first = updates.iter().map(|(key, ..)| (key, &Some(9), &traced));
+    let last = updates.iter().rev().map(|(key, value, headers)| (key, value, headers));
+    for (key, value, headers) in first.chain(last) {
+        let mut bytes = Vec::new();
+        let is_there = for_type::<Option<i64>>().serialize(value, &mut bytes)?;
+        let value = is_there.then_some(&bytes[..]);
+        input.pipe_bytes_with(Some(key.as_bytes()), value, 5, headers)?;
+    }
+    Ok(driver.run_until_idle()?)
+}
+
+fn read_updates(driver: &TopologyTestDriver, topic: &str) -> Outcome<Vec<Update>> {
+    let rows = driver.output_topic::<String, Option<i64>>(topic).read_records_to_list()?;
+    Ok(rows.into_iter().map(|row| (row.key, row.value, row.headers)).collect())
+}
+
+/// Three commits of more updates than a flush forwards at a time. In the second, the application is killed after the flush
+/// has forwarded `killed_after`.
+fn check_many(table: Table, killed_after: Option<i64>, state_is_lost: bool) -> Outcome {
+    let left = Arc::new(AtomicI64::new(-1));
+    let (builder, fails) = (StreamsBuilder::new(), FailsAfter { left: Arc::clone(&left) });
+    let records = builder.stream::<String, Option<i64>>("in").group_by_key();
+    let last = |_: &String, value: Option<i64>, _: i64| value;
+    if matches!(table, Table::Windowed(_)) {
+        let second = TimeWindows::of_size_with_no_grace(Duration::from_secs(1));
+        let windows = records.windowed_by(second);
+        draw_many(&windows.aggregate_or_delete(|| 0, last, "t"), |key| key.key, fails);
+    } else {
+        draw_many(&records.aggregate_or_delete(|| 0, last, "t"), |key| key, fails);
+    }
+    let driver = TopologyTestDriver::new(builder.build()?)?.by_hand();
+    let mut rows: BTreeMap<String, Option<i64>> = BTreeMap::new();
+    let (mut all, mut filtered) = (Vec::new(), Vec::new());
+    for round in 0..3 {
+        let updates = many_updates(round);
+        pipe_many(&driver, &updates)?;
+        if let Some(forwarded) = killed_after.filter(|_| round == 1) {
+            left.store(forwarded, Ordering::SeqCst);
+            assert!(driver.commit().is_err(), "{table:?}, {killed_after:?}");
+            if state_is_lost {
+                driver.lose_state()
+            } else {
+                driver.crash()
+            }
+            driver.restart()?;
+            driver.run_until_idle()?;
+        }
+        let is_kept = |value: &i64| *value > 1;
+        for (key, new, headers) in updates {
+            let old = rows.insert(key.clone(), new).flatten().filter(is_kept);
+            all.push((key.clone(), new, headers.clone()));
+            if new.filter(is_kept).is_some() || old.is_some() {
+                filtered.push((key, new.filter(is_kept), headers));
+            }
+        }
+        driver.commit()?;
+    }
+    for (topic, expected) in [("all", all), ("filtered", filtered)] {
+        let rows = read_updates(&driver, topic)?;
+        let first = rows.iter().zip(&expected).find(|(row, expected)| row != expected);
+        let what = format!("{topic} of {table:?}, {killed_after:?}, {state_is_lost}");
+        assert_eq!((first, rows.len()), (None, expected.len()), "{what}");
+    }
+    Ok(())
+}
+
+/// Writes a table's updates as they are, past what may fail, and below a filter.
+fn draw_many<K: Clone + Send + Sync + 'static>(
+    table: &KTable<K, i64>,
+    key: fn(K) -> String,
+    FailsAfter { left }: FailsAfter,
+) {
+    let all = table.to_stream().map(move |k, value| (key(k), value));
+    all.process(move |_| Ok(FailsAfter { left: Arc::clone(&left) }), &[]).to("all");
+    let filtered = table.filter(|_, v| *v > 1).to_stream();
+    filtered.map(move |k, value| (key(k), value)).to("filtered");
+}
+
 /// More updates than a flush forwards at a time come out once each, in the order of their first change, each with what it
 /// replaces and the headers of its last record; what changes between two commits is of the second.
 #[test]
 fn a_flush_of_many_updates_forwards_each_once() -> Outcome {
-    const KEYS: i64 = 2_500;
     for table in [Table::Aggregate(Caching::On), Table::Windowed(Caching::On)] {
-        let driver = TopologyTestDriver::new(topology(table)?)?.by_hand();
-        let input = driver.input_topic::<String, Option<i64>>("in");
-        let mut out = driver.output_topic::<String, Option<i64>>("all");
-        for (first, step) in [(0, 1), (1, 2)] {
-            let mut expected = Vec::new();
-            for key in (first..KEYS).step_by(step) {
-                let (name, mut value, mut headers) =
-                    (format!("{key:04}"), Vec::new(), Headers::new());
-                for_type::<Option<i64>>().serialize(&Some(key), &mut value)?;
-                headers.add("at", Some(key.to_be_bytes().to_vec()));
-                for headers in [&Headers::new(), &headers] {
-                    input.pipe_bytes_with(Some(name.as_bytes()), Some(&value), 5, headers)?;
-                }
-                expected.push((name, headers));
+        check_many(table, None, false)?;
+    }
+    Ok(())
+}
+
+/// The same where the application is killed within a part of a flush, or between two.
+#[test]
+fn a_flush_of_many_updates_forwards_each_once_after_a_kill_in_it() -> Outcome {
+    for table in [Table::Aggregate(Caching::On), Table::Windowed(Caching::On)] {
+        for killed_after in [0, 1_024, 1_500, 2_048, 2_499] {
+            for state_is_lost in [false, true] {
+                check_many(table, Some(killed_after), state_is_lost)?;
             }
-            driver.run_until_idle()?;
-            assert_eq!(out.read_records_to_list()?.len(), 0, "held back until the commit");
-            driver.commit()?;
-            let rows = out.read_records_to_list()?.into_iter();
-            let rows = rows.map(|row| {
-                let name = row.key.split('@').next().unwrap_or_default().to_owned();
-                (name, row.headers)
-            });
-            assert_eq!(rows.collect::<Vec<_>>(), expected, "{table:?}");
         }
     }
     Ok(())
