@@ -43,6 +43,16 @@ impl DropReason {
 }
 
 /// Counts of dropped records, by reason.
+///
+/// ```
+/// use headwater_core::metrics::{DropReason, Dropped};
+///
+/// let mut dropped = Dropped::default();
+/// dropped.add(DropReason::NullKey, 2);
+/// assert_eq!((dropped.of(DropReason::NullKey), dropped.total()), (2, 2));
+/// let seen: Vec<_> = dropped.iter().filter(|(_, records)| *records > 0).collect();
+/// assert_eq!(seen, [(DropReason::NullKey, 2)]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Dropped {
     counts: [u64; DropReason::ALL.len()],

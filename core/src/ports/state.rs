@@ -54,14 +54,15 @@ pub trait State: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`StateError::Io`].
+    /// [`StateError::Io`] if what the state holds of the application cannot be read.
     fn application(&self, id: &str) -> Result<Arc<dyn ApplicationState>, StateError>;
 
     /// Puts all that is published on the disk.
     ///
     /// # Errors
     ///
-    /// [`StateError::Io`].
+    /// [`StateError::Io`] if the disk or the database refused, [`StateError::Log`] if the log could not be synced
+    /// before.
     fn flush(&self) -> Result<(), StateError>;
 }
 
@@ -71,7 +72,7 @@ pub trait ApplicationState: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`StateError::SchemaDiffers`] if it was written under another schema.
+    /// [`StateError::SchemaDiffers`] if it was written under another schema, [`StateError::Io`] if it cannot be read.
     fn open(&self, store: &StoreSpec, partition: u32) -> Result<Arc<dyn Shard>, StateError>;
 
     /// Makes a commit's changes readable, and durable some time later, in the order of the calls. The cost is in
@@ -86,7 +87,7 @@ pub trait ApplicationState: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`StateError::Io`].
+    /// [`StateError::Io`] if the database refused.
     fn snapshot(&self) -> Result<Snapshot, StateError>;
 }
 
@@ -107,7 +108,7 @@ pub trait Shard: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`StateError::Io`], [`StateError::Corrupt`].
+    /// [`StateError::Io`] if they cannot be read, [`StateError::Corrupt`] if what was read is damaged.
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Stored>>, StateError>;
 
     /// The value of `key`.
@@ -123,7 +124,7 @@ pub trait Shard: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// As [`multi_get`](Self::multi_get).
+    /// As [`multi_get`](Self::multi_get), here or while the scan goes on.
     fn scan(&self, range: KeyRange<'_>, order: Order) -> Result<Scan<'_>, StateError>;
 
     /// The changelog offset one past the last change it holds; `None` before the first.
@@ -169,6 +170,21 @@ pub enum StateErrorKind {
 }
 
 /// Why an operation on the state failed.
+///
+/// ```
+/// use headwater_core::ports::state::{StateError, StateErrorKind};
+///
+/// let error = StateError::SchemaDiffers {
+///     store: "counts".into(),
+///     existing: "utf8 -> i64".into(),
+///     wanted: "utf8 -> f64".into(),
+/// };
+/// assert_eq!(error.kind(), StateErrorKind::Refused);
+/// assert_eq!(
+///     error.to_string(),
+///     "store counts holds `utf8 -> i64`, not `utf8 -> f64`; give it a new name, or the types it was written with"
+/// );
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {

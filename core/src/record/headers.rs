@@ -1,6 +1,22 @@
 //! Record headers, in memory and in the bytes of Kafka's record format v2.
 
 /// Name/value pairs of a record, in order; a name may repeat and a value may be null.
+///
+/// ```
+/// use headwater_core::record::Headers;
+///
+/// let mut headers = Headers::new();
+/// headers.add("trace", Some(b"7f".to_vec()));
+/// headers.add("trace", None);
+/// assert_eq!(headers.last("trace"), Some(None), "the last one is null");
+/// assert_eq!(headers.last("other"), None);
+///
+/// let mut bytes = Vec::new();
+/// headers.encode(&mut bytes);
+/// assert_eq!(bytes, b"\x04\x0atrace\x047f\x0atrace\x01");
+/// assert_eq!(Headers::decode(&bytes)?, headers);
+/// # Ok::<(), headwater_core::record::HeadersError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(String, Option<Vec<u8>>)>);
 
@@ -33,6 +49,18 @@ impl Headers {
     }
 
     /// Takes away the last header if it is called `name`.
+    ///
+    /// ```
+    /// use headwater_core::record::Headers;
+    ///
+    /// let mut headers = Headers::new();
+    /// headers.add("a", None);
+    /// headers.add("b", None);
+    /// headers.remove_last("a");
+    /// assert_eq!(headers.iter().count(), 2, "the last one is `b`");
+    /// headers.remove_last("b");
+    /// assert_eq!(headers.iter().collect::<Vec<_>>(), [("a", None)]);
+    /// ```
     pub fn remove_last(&mut self, name: &str) {
         self.0.pop_if(|(last, _)| last == name);
     }

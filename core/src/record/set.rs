@@ -61,6 +61,19 @@ impl RecordRef<'_> {
 }
 
 /// An immutable run of records; cloning is cheap in bytes (the arena is shared) but copies the entries.
+///
+/// ```
+/// use headwater_core::record::{Headers, RecordSetBuilder};
+///
+/// let mut builder = RecordSetBuilder::default();
+/// builder.push(5, Some(b"a"), Some(b"1"), &Headers::new())?;
+/// builder.push(6, Some(b"b"), None, &Headers::new())?;
+/// let set = builder.build().at_offset(40);
+/// let last = set.get(1).unwrap();
+/// assert_eq!((last.offset, last.timestamp, last.key, last.value), (41, 6, Some(&b"b"[..]), None));
+/// assert_eq!(set.below(41).len(), 1);
+/// # Ok::<(), headwater_core::record::SetFull>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct RecordSet {
     arena: Bytes,
@@ -183,7 +196,7 @@ impl RecordSetBuilder {
     ///
     /// # Errors
     ///
-    /// [`SetFull`]; the set is then as it was.
+    /// [`SetFull`] if the set would hold more than 4 GiB; it is then as it was.
     pub fn push(
         &mut self,
         timestamp: Timestamp,
@@ -202,9 +215,21 @@ impl RecordSetBuilder {
     /// Adds a record whose value `write` appends to the arena (and nothing else): `Ok(false)` makes the value null.
     /// `headers` are in the v2 form, empty for none.
     ///
+    /// ```
+    /// use headwater_core::record::{RecordSetBuilder, SetFull};
+    ///
+    /// let mut builder = RecordSetBuilder::default();
+    /// builder.push_encoded(5, Some(b"a"), &[], |out| {
+    ///     out.extend_from_slice(&258_i64.to_be_bytes());
+    ///     Ok::<_, SetFull>(true)
+    /// })?;
+    /// assert_eq!(builder.build().get(0).unwrap().value, Some(&[0, 0, 0, 0, 0, 0, 1, 2][..]));
+    /// # Ok::<(), SetFull>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// What `write` returns, or [`SetFull`] as that type; the set is then as it was.
+    /// What `write` returns, or [`SetFull`] as that type if the set would hold more than 4 GiB; it is then as it was.
     pub fn push_encoded<E: From<SetFull>>(
         &mut self,
         timestamp: Timestamp,
@@ -241,9 +266,20 @@ impl RecordSetBuilder {
 
     /// Adds every record of `set`, keeping its offsets.
     ///
+    /// ```
+    /// use headwater_core::record::{Headers, RecordSetBuilder};
+    ///
+    /// let mut fetched = RecordSetBuilder::default();
+    /// fetched.push(5, None, Some(b"1"), &Headers::new())?;
+    /// let mut both = RecordSetBuilder::default();
+    /// both.extend(&fetched.build().at_offset(57))?;
+    /// assert_eq!(both.build().get(0).unwrap().offset, 57);
+    /// # Ok::<(), headwater_core::record::SetFull>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// [`SetFull`]; the builder is then as it was.
+    /// [`SetFull`] if the two would hold more than 4 GiB; the builder is then as it was.
     pub fn extend(&mut self, set: &RecordSet) -> Result<(), SetFull> {
         let base = u32::try_from(self.arena.len()).map_err(|_| SetFull)?;
         u32::try_from(self.arena.len() + set.arena.len()).map_err(|_| SetFull)?;
@@ -299,6 +335,18 @@ impl RecordSetBuilder {
 }
 
 /// A set over bytes that somebody else laid out, such as a log's own batches.
+///
+/// ```
+/// use headwater_core::record::{RecordSetOver, SetFull};
+///
+/// let mut over = RecordSetOver::new(b"a=1b=22".as_slice().into());
+/// over.push(40, 5, [Some((0, 1)), Some((2, 1)), None])?;
+/// over.push(41, 6, [Some((3, 1)), Some((5, 2)), None])?;
+/// assert!(over.push(42, 7, [Some((6, 2)), None, None]).is_err(), "it ends past the arena");
+/// let values: Vec<_> = over.build().iter().filter_map(|r| r.value.map(<[u8]>::to_vec)).collect();
+/// assert_eq!(values, [b"1".to_vec(), b"22".to_vec()]);
+/// # Ok::<(), SetFull>(())
+/// ```
 #[derive(Debug)]
 pub struct RecordSetOver {
     set: RecordSet,

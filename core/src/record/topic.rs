@@ -56,6 +56,14 @@ impl fmt::Debug for TopicName {
 }
 
 /// One partition of a topic; displayed as `topic-partition`.
+///
+/// ```
+/// use headwater_core::record::{TopicName, TopicPartition};
+///
+/// let partition = TopicPartition::new(TopicName::new("cars")?, 3);
+/// assert_eq!(partition.to_string(), "cars-3");
+/// # Ok::<(), headwater_core::record::InvalidTopicName>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
     /// The topic.

@@ -21,19 +21,59 @@ pub trait Data: Clone + Send + Sync + 'static {}
 impl<T: Clone + Send + Sync + 'static> Data for T {}
 
 /// Turns a `T` into bytes and back.
+///
+/// ```
+/// use headwater_core::serde::{Serde, SerdeError};
+///
+/// /// A temperature as one byte: whole degrees above -100 °C.
+/// struct Degrees;
+///
+/// impl Serde<i16> for Degrees {
+///     fn serialize(&self, value: &i16, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+///         let detail = format!("{value} °C");
+///         let byte = u8::try_from(value + 100)
+///             .map_err(|_| SerdeError::Malformed { expected: "-100 to 155 °C", detail })?;
+///         out.push(byte);
+///         Ok(true)
+///     }
+///
+///     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<i16, SerdeError> {
+///         match bytes.ok_or(SerdeError::Null)? {
+///             [byte] => Ok(i16::from(*byte) - 100),
+///             other => Err(SerdeError::Malformed {
+///                 expected: "one byte",
+///                 detail: format!("{} bytes", other.len()),
+///             }),
+///         }
+///     }
+///
+///     fn schema(&self) -> String {
+///         "degrees".into()
+///     }
+/// }
+///
+/// let mut bytes = Vec::new();
+/// assert!(Degrees.serialize(&21, &mut bytes)?);
+/// assert_eq!(bytes, [121]);
+/// assert_eq!(Degrees.deserialize(Some(&bytes))?, 21);
+/// assert_eq!(Degrees.deserialize(None), Err(SerdeError::Null));
+/// let refused = Degrees.serialize(&300, &mut bytes).unwrap_err();
+/// assert_eq!(refused.to_string(), "not -100 to 155 °C: 300 °C");
+/// # Ok::<(), SerdeError>(())
+/// ```
 pub trait Serde<T>: Send + Sync {
     /// Appends `value` to `out`; `Ok(false)` means null, and nothing was written.
     ///
     /// # Errors
     ///
-    /// [`SerdeError`] if the value has no form in bytes; what was appended is then ignored.
+    /// [`SerdeError::Malformed`] if the value has no form in bytes; what was appended is then ignored.
     fn serialize(&self, value: &T, out: &mut Vec<u8>) -> Result<bool, SerdeError>;
 
     /// Reads a value; `None` is null.
     ///
     /// # Errors
     ///
-    /// [`SerdeError`] if the bytes are not a `T`.
+    /// [`SerdeError::Null`] for null where the type has none, [`SerdeError::Malformed`] if the bytes are not a `T`.
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<T, SerdeError>;
 
     /// The part of a written key that decides its partition: all of it, but for windowed keys, which lie where their
@@ -59,7 +99,7 @@ pub trait Serde<T>: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`SerdeError`] if the value has no form in bytes, or one that is not a `T`.
+    /// What [`serialize`](Self::serialize) returns, [`SerdeError::NotReadBack`] if the written bytes are not a `T`.
     fn check(&self, value: &T, known: &mut ReadBack) -> Result<usize, SerdeError> {
         known.read_back(self, value)
     }
@@ -102,6 +142,14 @@ impl<T, S: Serde<T> + ?Sized> Serde<T> for Arc<S> {
 }
 
 /// Why bytes are not a value, or a value has no bytes.
+///
+/// ```
+/// use headwater_core::serde::{I64, Serde, SerdeError, Utf8};
+///
+/// let null: Result<String, _> = Utf8.deserialize(None);
+/// assert_eq!(null, Err(SerdeError::Null));
+/// assert!(matches!(I64.deserialize(Some(b"seven")), Err(SerdeError::Malformed { .. })));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SerdeError {

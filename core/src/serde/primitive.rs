@@ -3,6 +3,17 @@
 use super::{ReadBack, Serde, SerdeError};
 
 /// Text as UTF-8.
+///
+/// ```
+/// use headwater_core::serde::{Serde, Utf8};
+///
+/// let mut bytes = Vec::new();
+/// assert!(Utf8.serialize(&"vin-1".to_owned(), &mut bytes)?);
+/// assert_eq!(bytes, b"vin-1");
+/// assert_eq!(Utf8.deserialize(Some(&bytes))?, "vin-1");
+/// assert!(Utf8.deserialize(Some(&[0xff])).is_err());
+/// # Ok::<(), headwater_core::serde::SerdeError>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Utf8;
 
@@ -119,6 +130,17 @@ big_endian! {
 }
 
 /// Another serde's type or null.
+///
+/// ```
+/// use headwater_core::serde::{I64, Nullable, Serde};
+///
+/// let serde = Nullable(I64);
+/// let mut bytes = Vec::new();
+/// assert!(!serde.serialize(&None, &mut bytes)?, "null");
+/// assert_eq!(serde.deserialize(None)?, None);
+/// assert_eq!(serde.deserialize(Some(&[0, 0, 0, 0, 0, 0, 1, 2]))?, Some(258));
+/// # Ok::<(), headwater_core::serde::SerdeError>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Nullable<S>(pub S);
 

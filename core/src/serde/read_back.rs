@@ -17,6 +17,16 @@ pub struct ReadBack {
 impl ReadBack {
     /// Writes `value` and reads it back. Returns how many bytes it takes.
     ///
+    /// ```
+    /// use headwater_core::serde::{Json, ReadBack, SerdeError};
+    ///
+    /// let mut known = ReadBack::default();
+    /// assert_eq!(known.read_back(&Json, &1.5)?, 3);
+    /// let refused = known.read_back(&Json, &f64::NAN);
+    /// assert!(matches!(refused, Err(SerdeError::NotReadBack(_))), "NaN is written as `null`");
+    /// # Ok::<(), SerdeError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// What `serde` says, as [`SerdeError::NotReadBack`] if it was written.

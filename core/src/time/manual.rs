@@ -8,6 +8,17 @@ use std::{
 };
 
 /// A clock that stands still until it is advanced.
+///
+/// ```
+/// use headwater_core::time::{Clock, ManualClock};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::at(1_000);
+/// clock.advance(Duration::from_millis(5));
+/// assert_eq!((clock.now(), clock.elapsed()), (1_005, Duration::from_millis(5)));
+/// clock.set(500);
+/// assert_eq!((clock.now(), clock.elapsed()), (500, Duration::from_millis(5)));
+/// ```
 #[derive(Debug, Default)]
 pub struct ManualClock {
     now_ms: AtomicI64,

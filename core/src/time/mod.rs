@@ -13,6 +13,22 @@ use std::{
 };
 
 /// Where wall-clock and elapsed time come from.
+///
+/// ```
+/// use headwater_core::{record::Timestamp, time::{Clock, ManualClock}};
+/// use std::time::Duration;
+///
+/// /// How far a record's time lies in the past.
+/// fn age_ms(clock: &dyn Clock, timestamp: Timestamp) -> i64 {
+///     clock.now() - timestamp
+/// }
+///
+/// let clock = ManualClock::at(1_000);
+/// assert_eq!(age_ms(&clock, 400), 600);
+/// clock.advance(Duration::from_secs(2));
+/// assert_eq!(age_ms(&clock, 400), 2_600);
+/// assert_eq!(clock.elapsed(), Duration::from_secs(2));
+/// ```
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The wall clock, in ms since the Unix epoch.
     fn now(&self) -> Timestamp;

@@ -18,6 +18,25 @@ const BYTES_MAX: usize = 1 << 20;
 ///
 /// It holds records by partition, dead letters, and the position after all of them. The time that it tells is that of
 /// the poll it is given to.
+///
+/// ```
+/// use headwater_core::{
+///     ports::{connector::SourceBatch, log::Committed},
+///     record::Headers,
+///     time::ManualClock,
+/// };
+///
+/// let mut batch = SourceBatch::new(4, 0, &ManualClock::at(1_000));
+/// batch.push(batch.now(), Some(b"abc"), Some(b"1"), &Headers::new())?;
+/// batch.push(batch.now(), None, Some(b"2"), &Headers::new())?;
+/// batch.set_position(Committed { offset: 2, metadata: String::new() });
+///
+/// let parts = batch.into_parts();
+/// let lengths: Vec<_> = parts.records.iter().map(|set| set.len()).collect();
+/// assert_eq!(lengths, [1, 0, 0, 1], "`abc` belongs to partition 3, no key goes to the one told");
+/// assert_eq!(parts.position.unwrap().offset, 2);
+/// # Ok::<(), headwater_core::ports::connector::ConnectorError>(())
+/// ```
 #[derive(Debug)]
 pub struct SourceBatch {
     now: Timestamp,

@@ -38,6 +38,6 @@ pub trait Claim: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// The log cannot be reached.
+    /// [`LogError::Io`] if the log has to ask for it and cannot be reached.
     fn poll(&mut self, waker: &Waker) -> Result<Option<Assignment>, LogError>;
 }

@@ -27,6 +27,19 @@ use crate::record::{RecordSet, Timestamp, TopicName, TopicPartition};
 use std::{fmt, sync::Arc};
 
 /// What a topic is: its name, its partitions and how it is kept.
+///
+/// ```
+/// use headwater_core::{
+///     ports::log::{Cleanup, Durability, TopicSpec},
+///     record::TopicName,
+/// };
+///
+/// let cars = TopicSpec::new(TopicName::new("cars")?, 4);
+/// assert_eq!((cars.durability, cars.cleanup), (Durability::Fsync, Cleanup::Keep));
+/// let newest = TopicSpec { cleanup: Cleanup::Compact, ..cars };
+/// assert_eq!(newest.partitions, 4);
+/// # Ok::<(), headwater_core::record::InvalidTopicName>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSpec {
     /// Its name.
@@ -163,21 +176,23 @@ pub trait Log: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`LogError::TopicDiffers`] if one exists with another number of partitions, [`LogError::PartitionCount`].
+    /// [`LogError::TopicDiffers`] if one exists with another number of partitions, [`LogError::PartitionCount`] for a
+    /// number that no topic can have, [`LogError::Io`] if they could not be made durable.
     fn create_topics(&self, specs: &[TopicSpec]) -> Result<(), LogError>;
 
     /// All topics, by name.
     ///
     /// # Errors
     ///
-    /// The log cannot be reached.
+    /// [`LogError::Io`] if the log has to ask for them and cannot be reached.
     fn topics(&self) -> Result<Vec<TopicSpec>, LogError>;
 
     /// Records from `offset` on, up to about `bytes_max` (but at least one, if there is one).
     ///
     /// # Errors
     ///
-    /// [`LogError::OffsetOutOfRange`] outside `[start, end]`; [`LogError::Corrupt`] if what lies there is damaged.
+    /// [`LogError::UnknownPartition`]; [`LogError::OffsetOutOfRange`] outside `[start, end]`; [`LogError::Corrupt`]
+    /// if what lies there is damaged; [`LogError::TooManyOpenFiles`] or [`LogError::Io`] if it cannot be read now.
     fn fetch(
         &self,
         partition: &TopicPartition,
@@ -189,14 +204,15 @@ pub trait Log: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`LogError::UnknownPartition`].
+    /// [`LogError::UnknownPartition`] if there is no such partition.
     fn offsets(&self, partition: &TopicPartition) -> Result<Offsets, LogError>;
 
     /// The first offset whose record's timestamp is at least `timestamp`, or `None` if there is none.
     ///
     /// # Errors
     ///
-    /// [`LogError::UnknownPartition`], [`LogError::Corrupt`].
+    /// [`LogError::UnknownPartition`] if there is no such partition, [`LogError::Corrupt`] if what lies there is
+    /// damaged.
     fn offset_for_timestamp(
         &self,
         partition: &TopicPartition,
@@ -224,7 +240,7 @@ pub trait Log: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// The log cannot be reached.
+    /// [`LogError::Io`] if the log has to ask for it and cannot be reached.
     fn committed(
         &self,
         group: &str,

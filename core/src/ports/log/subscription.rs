@@ -6,6 +6,17 @@ use std::{fmt, sync::Arc};
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
 /// A waker's place at a log, given up when this is dropped; a call that is under way then may still come.
+///
+/// ```
+/// use headwater_core::ports::log::Subscription;
+/// use std::sync::mpsc;
+///
+/// let (tell, told) = mpsc::channel();
+/// let subscription = Subscription::new(move || tell.send("ended").unwrap());
+/// assert!(told.try_recv().is_err());
+/// drop(subscription);
+/// assert_eq!(told.try_recv(), Ok("ended"));
+/// ```
 #[must_use = "a subscription ends when it is dropped"]
 pub struct Subscription(Option<Box<dyn FnOnce() + Send + Sync>>);
 

@@ -63,6 +63,14 @@ impl Shared {
 pub struct CommitTicket(Arc<Shared>);
 
 /// The log's end of a [`CommitTicket`]. Dropped without an answer, it says that the outcome is unknown.
+///
+/// ```
+/// use headwater_core::ports::log::{CommitTicket, LogErrorKind};
+///
+/// let (completer, ticket) = CommitTicket::pending();
+/// drop(completer);
+/// assert_eq!(ticket.wait().unwrap_err().kind(), LogErrorKind::UnknownOutcome);
+/// ```
 pub struct Completer(Arc<Shared>);
 
 /// The log ended before it could say what became of a commit.
@@ -104,6 +112,17 @@ impl CommitTicket {
 
     /// Has `callback` called with the outcome: by the log's thread, where it must neither block nor panic, or at once
     /// by the caller if the outcome is there.
+    ///
+    /// ```
+    /// use headwater_core::ports::log::{CommitTicket, Receipt};
+    /// use std::sync::mpsc;
+    ///
+    /// let (completer, ticket) = CommitTicket::pending();
+    /// let (tell, told) = mpsc::channel();
+    /// ticket.on_completion(move |outcome| tell.send(outcome).unwrap());
+    /// completer.complete(Ok(Receipt { base_offsets: vec![7] }));
+    /// assert_eq!(told.recv().unwrap().unwrap().base_offsets, [7]);
+    /// ```
     pub fn on_completion(self, callback: impl FnOnce(CommitOutcome) + Send + 'static) {
         let mut state = self.0.lock();
         match Self::take(&mut state) {

@@ -8,6 +8,23 @@ use super::{Data, ReadBack, Serde, SerdeError};
 use std::borrow::Cow;
 
 /// JSON; a value that writes `null` becomes a null record, and null reads as JSON's `null`.
+///
+/// ```
+/// use headwater_core::serde::{Json, Serde};
+///
+/// #[derive(Clone, serde::Serialize, serde::Deserialize)]
+/// struct Reading {
+///     vin: String,
+///     kmh: f64,
+/// }
+///
+/// let mut bytes = Vec::new();
+/// Json.serialize(&Reading { vin: "a".into(), kmh: 97.5 }, &mut bytes)?;
+/// assert_eq!(bytes, br#"{"vin":"a","kmh":97.5}"#);
+/// let read: Reading = Json.deserialize(Some(br#"{ "kmh": 30, "vin": "b" }"#))?;
+/// assert_eq!((read.vin.as_str(), read.kmh), ("b", 30.0));
+/// # Ok::<(), headwater_core::serde::SerdeError>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Json;
 
