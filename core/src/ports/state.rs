@@ -49,6 +49,9 @@ pub enum Order {
 pub type Scan<'a> = Box<dyn Iterator<Item = Result<(Vec<u8>, Stored), StateError>> + Send + 'a>;
 
 /// The stores of all applications of a process.
+///
+/// `MemoryState` and `RocksDbState` of the crate `headwater-state` implement it; the example of the first publishes a
+/// commit and reads it.
 pub trait State: Send + Sync + fmt::Debug {
     /// Gives the stores of the application `id`. What they take in memory is freed when all handles are dropped.
     ///

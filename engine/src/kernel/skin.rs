@@ -51,7 +51,7 @@ pub trait Skin: Send + 'static {
     ///
     /// # Errors
     ///
-    /// The key cannot be read back.
+    /// [`SerdeError::Null`] or [`SerdeError::Malformed`] if the key cannot be read back.
     fn push_entry(
         &mut self,
         key: &[u8],

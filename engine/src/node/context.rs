@@ -71,7 +71,8 @@ impl NodeContext<'_> {
     ///
     /// # Errors
     ///
-    /// What is not about the row.
+    /// Gives `why` back unless it is [`ProcessorError::Record`] or [`ProcessorError::NullKey`], which are about the
+    /// row.
     pub fn reject(
         &mut self,
         origin: u32,

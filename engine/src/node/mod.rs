@@ -162,7 +162,9 @@ pub trait Node: Send {
     ///
     /// # Errors
     ///
-    /// Stops the application.
+    /// Any error stops the application, such as [`ProcessorError::State`] for a store that failed or
+    /// [`ProcessorError::OtherRows`] for a payload of another type; a bad row is [rejected](NodeContext::reject)
+    /// instead.
     fn handle(
         &mut self,
         event: Event,

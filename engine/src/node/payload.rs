@@ -23,6 +23,18 @@ pub struct Stamp {
 pub const NO_ORIGIN: u32 = u32::MAX;
 
 /// A batch on an edge: rows, each with its timestamp, the operator time before it, and the record that it descends from.
+///
+/// ```
+/// use headwater_engine::{node::Payload, processor::Record};
+///
+/// // Typed rows are the engine's own payload.
+/// let mut rows = vec![Record::new("a", 1, 5), Record::new("b", 2, 3), Record::new("c", 3, 9)];
+/// assert_eq!(rows.begin_time(2), 9);
+/// let mut stamps = Vec::new();
+/// rows.stamps(&mut stamps);
+/// let times: Vec<_> = stamps.iter().map(|stamp| stamp.at).collect();
+/// assert_eq!(times, [2, 5, 5], "the largest timestamp before each row");
+/// ```
 pub trait Payload: Any + Send {
     /// The number of rows.
     fn len(&self) -> usize;

@@ -246,7 +246,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     ///
     /// # Errors
     ///
-    /// As [`schedule_timer`](Self::schedule_timer).
+    /// [`StoreError::NullKey`] and [`StoreError::Key`], as [`schedule_timer`](Self::schedule_timer).
     pub fn cancel_timer<T: Data>(
         &mut self,
         timers: Timers<T>,
@@ -329,7 +329,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     ///
     /// # Errors
     ///
-    /// Any other error.
+    /// Gives any error back but [`ProcessorError::Record`] and [`ProcessorError::NullKey`].
     pub fn check(&mut self, processed: Result<(), ProcessorError>) -> Result<(), ProcessorError> {
         processed.or_else(|why| self.node.reject(self.origin, None, why))
     }

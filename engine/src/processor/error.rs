@@ -107,6 +107,14 @@ impl From<StoreError> for ProcessorError {
 
 impl ProcessorError {
     /// The record at hand is bad because of `cause`.
+    ///
+    /// ```
+    /// use headwater_engine::processor::ProcessorError;
+    ///
+    /// let error = ProcessorError::record("a speed of -3 km/h");
+    /// assert_eq!(error.to_string(), "a speed of -3 km/h");
+    /// assert!(matches!(error, ProcessorError::Record { kind: "ProcessorError", .. }));
+    /// ```
     #[must_use]
     pub fn record(cause: impl std::fmt::Display) -> Self {
         Self::Record { kind: "ProcessorError", cause: cause.to_string() }

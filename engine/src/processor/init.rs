@@ -90,7 +90,8 @@ impl InitContext<'_> {
     ///
     /// # Errors
     ///
-    /// [`ProcessorError::NotConnected`], or [`ProcessorError::OtherStore`] if it is of another type.
+    /// [`ProcessorError::NotConnected`] if the topology connected no store of this name,
+    /// [`ProcessorError::OtherStore`] if it is of another type.
     pub fn store<S: StateStore>(&self, name: &str) -> Result<StoreKey<S>, ProcessorError> {
         let index = self.connected(name)?;
         match self.resources.stores.get(index) {
@@ -105,7 +106,7 @@ impl InitContext<'_> {
     ///
     /// # Errors
     ///
-    /// As [`store`](Self::store).
+    /// [`ProcessorError::NotConnected`] and [`ProcessorError::OtherStore`], as [`store`](Self::store).
     pub fn byte_store<B: Any>(&mut self, name: &str) -> Result<StoreKey<B>, ProcessorError> {
         let index = self.connected(name)?;
         let store = self.resources.stores.get_mut(index).map(|store| store.by_bytes());

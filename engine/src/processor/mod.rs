@@ -38,7 +38,10 @@ use headwater_core::{record::Timestamp, serde::Data};
 /// must survive a restart it keeps in a store.
 ///
 /// ```
-/// use headwater_engine::processor::{Context, Processor, ProcessorError, Record};
+/// use headwater_engine::{
+///     processor::{Context, Processor, ProcessorError, Record},
+///     topology::{Consumed, Produced, Topology},
+/// };
 ///
 /// struct Shout;
 ///
@@ -56,6 +59,13 @@ use headwater_core::{record::Timestamp, serde::Data};
 ///         Ok(())
 ///     }
 /// }
+///
+/// let mut topology = Topology::new();
+/// topology.add_source("in", "words", Consumed::<String, String>::default())?;
+/// topology.add_processor("shout", |_| Ok(Shout), &["in"])?;
+/// topology.add_sink("out", "loud-words", Produced::<String, String>::default(), &["shout"])?;
+/// assert!(topology.describe().contains("Processor: shout (stores: [])\n      --> out"));
+/// # Ok::<(), headwater_engine::topology::TopologyError>(())
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a processor of records with key `{KIn}` and value `{VIn}`",
@@ -71,8 +81,8 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
     ///
     /// # Errors
     ///
-    /// [`ProcessorError::Record`] sends the record to the dead letters, [`ProcessorError::NullKey`] drops and counts it;
-    /// anything else stops the application.
+    /// [`ProcessorError::Record`] sends the record to the dead letters, [`ProcessorError::NullKey`] drops and counts
+    /// it; anything else, such as [`ProcessorError::State`], stops the application.
     fn process(
         &mut self,
         record: Record<KIn, VIn>,
@@ -83,7 +93,7 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
     ///
     /// # Errors
     ///
-    /// Stops the application.
+    /// Any error stops the application, [`ProcessorError::Record`] too: there is no record that it could be about.
     fn punctuate(
         &mut self,
         which: Cancellable,
@@ -99,7 +109,8 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
     ///
     /// # Errors
     ///
-    /// [`ProcessorError::Record`] writes a dead letter; anything else stops the application.
+    /// [`ProcessorError::Record`] writes a dead letter, [`ProcessorError::NullKey`] counts a dropped record; anything
+    /// else, such as [`ProcessorError::State`], stops the application.
     fn on_timer(
         &mut self,
         key: KIn,
@@ -134,7 +145,8 @@ pub trait BatchProcessor<In: Ports>: Send {
     ///
     /// # Errors
     ///
-    /// Stops the application; errors of a record become dead letters inside.
+    /// Any error stops the application, such as [`ProcessorError::State`] for a store that failed; what is wrong with
+    /// one record goes to [`Context::check`], which makes it a dead letter.
     fn process_batch(
         &mut self,
         input: In,
@@ -146,7 +158,7 @@ pub trait BatchProcessor<In: Ports>: Send {
     ///
     /// # Errors
     ///
-    /// Stops the application.
+    /// Any error stops the application, such as [`ProcessorError::State`] for a store that failed.
     fn advance(
         &mut self,
         time: Timestamp,
@@ -160,7 +172,7 @@ pub trait BatchProcessor<In: Ports>: Send {
     ///
     /// # Errors
     ///
-    /// Stops the application.
+    /// Any error stops the application, such as [`ProcessorError::State`] for a store that failed.
     fn flush(
         &mut self,
         context: &mut Context<'_, Self::KOut, Self::VOut>,
@@ -173,7 +185,7 @@ pub trait BatchProcessor<In: Ports>: Send {
     ///
     /// # Errors
     ///
-    /// Stops the application.
+    /// Any error stops the application, such as [`ProcessorError::State`] for a store that failed.
     fn end(
         &mut self,
         context: &mut Context<'_, Self::KOut, Self::VOut>,
@@ -191,7 +203,7 @@ pub trait BatchProcessor<In: Ports>: Send {
     ///
     /// # Errors
     ///
-    /// Stops the application.
+    /// Any error stops the application, such as [`ProcessorError::State`] for a store that failed.
     fn resume(
         &mut self,
         rows_max: usize,

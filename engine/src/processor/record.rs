@@ -13,6 +13,15 @@ pub(crate) const NO_TIME: Timestamp = Timestamp::MIN;
 ///
 /// Operators that make a new record from one keep its headers and its place of origin by building it with
 /// [`with_key`](Self::with_key), [`with_value`](Self::with_value) and the like.
+///
+/// ```
+/// use headwater_engine::processor::Record;
+///
+/// let record = Record::new("car", 97.5, 5).with_value("fast").with_timestamp(6);
+/// assert_eq!((record.key, record.value, record.timestamp), ("car", "fast", 6));
+/// let swapped = record.map(|key, value| (value, key));
+/// assert_eq!((swapped.key, swapped.value), ("fast", "car"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record<K, V> {
     /// The key.
@@ -66,6 +75,15 @@ impl<K, V> Record<K, V> {
     }
 
     /// Its key and value, and the record without them: to make several records of one.
+    ///
+    /// ```
+    /// use headwater_engine::processor::Record;
+    ///
+    /// let (bare, key, words) = Record::new("line", vec!["to", "be"], 5).split();
+    /// let words = words.into_iter().map(|word| bare.clone().with_key(word).with_value(key));
+    /// let made: Vec<_> = words.map(|record| (record.key, record.value, record.timestamp)).collect();
+    /// assert_eq!(made, [("to", "line", 5), ("be", "line", 5)]);
+    /// ```
     pub fn split(self) -> (Record<(), ()>, K, V) {
         let Self { key, value, timestamp, headers, origin, at } = self;
         (Record { key: (), value: (), timestamp, headers, origin, at }, key, value)

@@ -6,6 +6,15 @@ use headwater_core::{record::Timestamp, serde::Data};
 use std::any::Any;
 
 /// Typed rows.
+///
+/// ```
+/// use headwater_engine::{node::Payload, processor::{Record, Rows}};
+///
+/// let rows: Rows<&str, i64> = vec![Record::new("a", 1, 5), Record::new("b", 2, 3)];
+/// assert_eq!(Payload::largest_timestamp(&rows), 5);
+/// let last = rows.select(&[1]).into_any().downcast::<Rows<&str, i64>>().unwrap();
+/// assert_eq!((last.len(), last[0].key), (1, "b"));
+/// ```
 pub type Rows<K, V> = Vec<Record<K, V>>;
 
 impl<K: Data, V: Data> Payload for Rows<K, V> {

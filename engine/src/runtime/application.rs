@@ -418,7 +418,9 @@ impl Application {
     ///
     /// # Errors
     ///
-    /// What stopped the application instead.
+    /// The error that stopped the application instead, such as [`StreamsError::Processor`],
+    /// [`StreamsError::Panicked`], [`StreamsError::Log`] or [`StreamsError::State`]; it is that of
+    /// [`StreamsState::Error`].
     pub fn drain(&self) -> Result<(), StreamsError> {
         self.finish(Request::Drain, None)
     }
@@ -427,7 +429,8 @@ impl Application {
     ///
     /// # Errors
     ///
-    /// [`StreamsError::StillEnding`] if it has not ended by then; it is still draining.
+    /// [`StreamsError::StillEnding`] if it has not ended by then; it is still draining. Otherwise as
+    /// [`drain`](Self::drain).
     pub fn drain_within(&self, at_most: Duration) -> Result<(), StreamsError> {
         self.finish(Request::Drain, Some(at_most))
     }
@@ -436,7 +439,9 @@ impl Application {
     ///
     /// # Errors
     ///
-    /// What stopped the application instead.
+    /// The error that stopped the application instead, such as [`StreamsError::Processor`],
+    /// [`StreamsError::Panicked`], [`StreamsError::Log`] or [`StreamsError::State`]; it is that of
+    /// [`StreamsState::Error`].
     pub fn close(&self) -> Result<(), StreamsError> {
         self.finish(Request::Close, None)
     }
@@ -445,7 +450,8 @@ impl Application {
     ///
     /// # Errors
     ///
-    /// [`StreamsError::StillEnding`] if it has not ended by then; it is still closing.
+    /// [`StreamsError::StillEnding`] if it has not ended by then; it is still closing. Otherwise as
+    /// [`close`](Self::close).
     pub fn close_within(&self, at_most: Duration) -> Result<(), StreamsError> {
         self.finish(Request::Close, Some(at_most))
     }
@@ -472,7 +478,7 @@ impl Application {
     ///
     /// # Errors
     ///
-    /// The log cannot be read.
+    /// [`StreamsError::Log`] if the log cannot be read.
     pub fn lag(&self) -> Result<Vec<Lag>, StreamsError> {
         let (log, group) = (&self.shared.parts.world.log, &self.shared.config.application_id);
         let lag = |partition| {
@@ -516,7 +522,9 @@ impl Application {
     ///
     /// # Errors
     ///
-    /// There is no such edge, or its records are of other types.
+    /// [`StreamsError::Topology`] with [`UnknownNode`](crate::topology::TopologyError::UnknownNode) or
+    /// [`NoEdge`](crate::topology::TopologyError::NoEdge) if there is no such edge, or with
+    /// [`TypesDiffer`](crate::topology::TopologyError::TypesDiffer) if its records are of other types.
     pub fn tap<K: Data, V: Data>(
         &self,
         from: &str,
@@ -535,8 +543,8 @@ impl Application {
     ///
     /// # Errors
     ///
-    /// [`StreamsError::NotRunning`] while the application is restarted, [`StreamsError::State`] if the state cannot be
-    /// read.
+    /// [`StreamsError::NotRunning`] while the application is restarted, [`StreamsError::State`] if the state cannot
+    /// be read.
     pub fn snapshot(&self) -> Result<StateSnapshot, StreamsError> {
         if matches!(self.shared.current().life, Life::Restarting(_)) {
             // Its stores are brought to their last commit one after the other.
@@ -550,7 +558,9 @@ impl Application {
     ///
     /// # Errors
     ///
-    /// There is no such store, it holds other types, or there is no [`snapshot`](Self::snapshot).
+    /// [`StreamsError::Topology`] with [`UnknownStore`](crate::topology::TopologyError::UnknownStore) if there is no
+    /// such store or with [`StoreDiffers`](crate::topology::TopologyError::StoreDiffers) if it is of another kind or
+    /// holds other types; [`StreamsError::NotRunning`] and [`StreamsError::State`] as [`snapshot`](Self::snapshot).
     pub fn store<K: Data, V: Data>(
         &self,
         name: &str,

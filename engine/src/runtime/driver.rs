@@ -35,7 +35,11 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// As [`Streams::start`](super::Streams::start).
+    /// [`StreamsError::ApplicationId`] if the id cannot be part of a topic's name, [`StreamsError::MissingTopic`] if
+    /// a topic does not exist, [`StreamsError::Topology`] if the topology does not fit the topics;
+    /// [`StreamsError::PartialAssignment`] if another process reads a part of them, [`StreamsError::StateAhead`] if
+    /// log and state do not belong together; [`StreamsError::Processor`] if a supplier fails; [`StreamsError::Log`]
+    /// or [`StreamsError::State`] if one of them does.
     pub fn new(
         topology: Topology,
         config: &StreamsConfig,
@@ -56,7 +60,8 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// What a stream thread would have stopped with.
+    /// [`StreamsError::Processor`] if a processor fails, [`StreamsError::State`] or [`StreamsError::Log`] if one of
+    /// these does: what a stream thread would stop with.
     pub fn run_until_idle(&mut self) -> Result<(), StreamsError> {
         while self.tasks.pump()? {}
         Ok(())
@@ -76,7 +81,9 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// As [`run_until_idle`](Self::run_until_idle).
+    /// [`StreamsError::Log`] or [`StreamsError::State`] if one of these does not take the commit,
+    /// [`StreamsError::Processor`] if a processor fails while caches are flushed, [`StreamsError::Positions`] if
+    /// there is too much of them.
     pub fn commit(&mut self) -> Result<(), StreamsError> {
         for level in 0..self.levels {
             self.tasks.flush_level(level)?;
@@ -95,7 +102,7 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// As [`run_until_idle`](Self::run_until_idle).
+    /// As [`run_until_idle`](Self::run_until_idle) and [`commit`](Self::commit).
     pub fn finish(&mut self) -> Result<(), StreamsError> {
         self.run_until_idle()?;
         while !self.tasks.finish()? {
@@ -111,8 +118,7 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`StreamsError::NotRunning`] while the application is restarted, [`StreamsError::State`] if the state cannot be
-    /// read.
+    /// [`StreamsError::State`] if the state cannot be read.
     pub fn snapshot(&self) -> Result<StateSnapshot, StreamsError> {
         StateSnapshot::of(&self.ready.blueprint, &*self.ready.state)
     }
@@ -122,7 +128,9 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// There is no such store, it holds other types, or there is no [`snapshot`](Self::snapshot).
+    /// [`StreamsError::Topology`] with [`UnknownStore`](crate::topology::TopologyError::UnknownStore) if there is no
+    /// such store or with [`StoreDiffers`](crate::topology::TopologyError::StoreDiffers) if it is of another kind or
+    /// holds other types, [`StreamsError::State`] as [`snapshot`](Self::snapshot).
     pub fn store<K: Data, V: Data>(
         &self,
         name: &str,

@@ -14,6 +14,18 @@ use headwater_core::{
 use std::{sync::Arc, time::Duration};
 
 /// Why an application did not start, or stopped.
+///
+/// ```
+/// use headwater_core::record::TopicName;
+/// use headwater_engine::runtime::StreamsError;
+///
+/// let error = StreamsError::MissingTopic { topic: TopicName::new("cars")? };
+/// assert_eq!(
+///     error.to_string(),
+///     "topic cars does not exist; create it before the application starts"
+/// );
+/// # Ok::<(), headwater_core::record::InvalidTopicName>(())
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamsError {

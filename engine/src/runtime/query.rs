@@ -43,7 +43,9 @@ impl StateSnapshot {
     ///
     /// # Errors
     ///
-    /// [`TopologyError::UnknownStore`] if there is no such store, [`TopologyError::StoreDiffers`] if it is of other types.
+    /// [`StreamsError::Topology`] with [`TopologyError::UnknownStore`] if there is no such store, or with
+    /// [`TopologyError::StoreDiffers`] if it is of another kind or holds other types; [`StreamsError::NotRunning`] if
+    /// a partition of it is not open here.
     pub fn key_value_store<K: Data, V: Data>(
         &self,
         name: &str,
@@ -55,7 +57,7 @@ impl StateSnapshot {
     ///
     /// # Errors
     ///
-    /// As [`key_value_store`](Self::key_value_store).
+    /// [`StreamsError::Topology`] and [`StreamsError::NotRunning`], as [`key_value_store`](Self::key_value_store).
     pub fn window_store<K: Data, V: Data>(
         &self,
         name: &str,
@@ -169,7 +171,8 @@ impl<K: Data, V: Data> ReadOnlyKeyValueStore<K, V> {
     ///
     /// # Errors
     ///
-    /// [`StateError`] if the state cannot be read, or holds something else.
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
+    /// holds something else.
     pub fn all(&self) -> Result<Vec<(K, ValueAndTimestamp<V>)>, StateError> {
         let mut entries = Vec::new();
         for partition in &self.0.partitions {
@@ -221,7 +224,7 @@ impl<K: Data, V: Data> ReadOnlyWindowStore<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`fetch`](Self::fetch).
+    /// [`StoreError::Key`] and [`StoreError::State`], as [`fetch`](Self::fetch).
     pub fn fetch_range(
         &self,
         key: &K,
@@ -250,7 +253,8 @@ impl<K: Data, V: Data> ReadOnlyWindowStore<K, V> {
     ///
     /// # Errors
     ///
-    /// [`StateError`] if the state cannot be read, or holds something else.
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
+    /// holds something else.
     pub fn fetch_all(
         &self,
         starts: RangeInclusive<Timestamp>,

@@ -71,7 +71,7 @@ impl Stepper {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// [`StreamsError::AlreadyRunning`], [`StreamsError::MissingTopic`] and what else is listed there.
     pub fn start_application(
         &self,
         topology: Topology,

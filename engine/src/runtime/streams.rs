@@ -32,7 +32,9 @@ impl Streams {
     ///
     /// # Errors
     ///
-    /// A topic is missing, the topology does not fit the topics, or log or state fail.
+    /// [`StreamsError::Thread`] if the system gives no thread; otherwise as [`Runtime::start_application`]:
+    /// [`StreamsError::MissingTopic`] if a topic does not exist, [`StreamsError::Topology`] if the topology does not
+    /// fit the topics, [`StreamsError::Log`] or [`StreamsError::State`] if one of them fails.
     pub fn start(
         topology: Topology,
         config: StreamsConfig,
@@ -61,7 +63,9 @@ impl Streams {
     ///
     /// # Errors
     ///
-    /// What stopped the application instead.
+    /// The error that stopped the application instead, such as [`StreamsError::Processor`],
+    /// [`StreamsError::Panicked`], [`StreamsError::Log`] or [`StreamsError::State`]; it is that of
+    /// [`StreamsState::Error`].
     pub fn drain(&self) -> Result<(), StreamsError> {
         self.application.drain()
     }
@@ -70,7 +74,8 @@ impl Streams {
     ///
     /// # Errors
     ///
-    /// [`StreamsError::StillEnding`] if it has not ended by then.
+    /// [`StreamsError::StillEnding`] if it has not ended by then; it is still draining. Otherwise as
+    /// [`drain`](Self::drain).
     pub fn drain_within(&self, at_most: Duration) -> Result<(), StreamsError> {
         self.application.drain_within(at_most)
     }
@@ -79,7 +84,9 @@ impl Streams {
     ///
     /// # Errors
     ///
-    /// What stopped the application instead.
+    /// The error that stopped the application instead, such as [`StreamsError::Processor`],
+    /// [`StreamsError::Panicked`], [`StreamsError::Log`] or [`StreamsError::State`]; it is that of
+    /// [`StreamsState::Error`].
     pub fn close(&self) -> Result<(), StreamsError> {
         self.application.close()
     }
@@ -88,7 +95,8 @@ impl Streams {
     ///
     /// # Errors
     ///
-    /// [`StreamsError::StillEnding`] if it has not ended by then.
+    /// [`StreamsError::StillEnding`] if it has not ended by then; it is still closing. Otherwise as
+    /// [`close`](Self::close).
     pub fn close_within(&self, at_most: Duration) -> Result<(), StreamsError> {
         self.application.close_within(at_most)
     }
@@ -97,7 +105,7 @@ impl Streams {
     ///
     /// # Errors
     ///
-    /// The log cannot be read.
+    /// [`StreamsError::Log`], as [`Application::lag`].
     pub fn lag(&self) -> Result<Vec<Lag>, StreamsError> {
         self.application.lag()
     }
@@ -140,8 +148,7 @@ impl Streams {
     ///
     /// # Errors
     ///
-    /// [`StreamsError::NotRunning`] while the application is restarted, [`StreamsError::State`] if the state cannot be
-    /// read.
+    /// [`StreamsError::NotRunning`] and [`StreamsError::State`], as [`Application::snapshot`].
     pub fn snapshot(&self) -> Result<StateSnapshot, StreamsError> {
         self.application.snapshot()
     }
@@ -151,7 +158,9 @@ impl Streams {
     ///
     /// # Errors
     ///
-    /// There is no such store, it holds other types, or there is no [`snapshot`](Self::snapshot).
+    /// [`StreamsError::Topology`] with [`UnknownStore`](crate::topology::TopologyError::UnknownStore) if there is no
+    /// such store or with [`StoreDiffers`](crate::topology::TopologyError::StoreDiffers) if it is of another kind or
+    /// holds other types; [`StreamsError::NotRunning`] and [`StreamsError::State`] as [`snapshot`](Self::snapshot).
     pub fn store<K: Data, V: Data>(
         &self,
         name: &str,

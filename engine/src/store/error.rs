@@ -7,6 +7,13 @@ use std::sync::Arc;
 ///
 /// A processor passes it on with `?`: a null key drops the record, which is counted; what cannot be kept makes it a dead
 /// letter; a failed state stops the application.
+///
+/// ```
+/// use headwater_engine::{processor::ProcessorError, store::StoreError};
+///
+/// let dropped = ProcessorError::from(StoreError::NullKey);
+/// assert!(matches!(dropped, ProcessorError::NullKey), "the record is dropped and counted");
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {

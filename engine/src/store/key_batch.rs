@@ -10,6 +10,17 @@ struct End {
 }
 
 /// The keys of a batch's rows, in their order; a row may have none.
+///
+/// ```
+/// use headwater_core::serde::{Nullable, Serde, Utf8};
+/// use headwater_engine::store::KeyBatch;
+///
+/// let mut keys = KeyBatch::default();
+/// for key in [Some("a".to_owned()), None] {
+///     keys.push(|out| Nullable(Utf8).serialize(&key, out));
+/// }
+/// assert_eq!(keys.iter().collect::<Vec<_>>(), [Some(&b"a"[..]), None]);
+/// ```
 #[derive(Debug, Default)]
 pub struct KeyBatch {
     bytes: Vec<u8>,

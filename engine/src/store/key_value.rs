@@ -25,6 +25,14 @@ opaque_debug!(KeyValueStore<K, V>);
 
 impl<K: Data, V: Data> KeyValueStore<K, V> {
     /// Declares such a store.
+    ///
+    /// ```
+    /// use headwater_core::serde::for_type;
+    /// use headwater_engine::store::KeyValueStore;
+    ///
+    /// let totals = KeyValueStore::<String, i64>::builder("totals", for_type(), for_type());
+    /// assert_eq!(totals.spec().schema, "utf8 -> i64");
+    /// ```
     #[must_use]
     pub fn builder(name: &str, keys: SharedSerde<K>, values: SharedSerde<V>) -> StoreBuilder {
         let schema = format!("{} -> {}", keys.schema(), values.schema());
@@ -100,7 +108,8 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     ///
     /// # Errors
     ///
-    /// [`StateError`] if the state cannot be read, or holds something else.
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
+    /// holds something else.
     pub fn locate<'k>(
         &mut self,
         keys: impl Iterator<Item = &'k K>,
@@ -150,7 +159,8 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`locate`](Self::locate), here or while the scan goes on.
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
+    /// holds something else, here or while the scan goes on.
     pub fn prefix(
         &mut self,
         prefix: &[u8],
@@ -166,7 +176,8 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`locate`](Self::locate).
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
+    /// holds something else.
     pub fn all(&mut self) -> Result<Vec<(K, ValueAndTimestamp<V>)>, StateError> {
         self.prefix(&[], Order::Ascending)?.collect()
     }

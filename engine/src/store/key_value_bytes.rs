@@ -60,7 +60,8 @@ impl<V: Data> KeyValueBytes<V> {
     ///
     /// # Errors
     ///
-    /// [`StateError`] if the state cannot be read, or holds something else.
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
+    /// holds something else.
     pub fn locate(&mut self, keys: &KeyBatch) -> Result<Vec<Option<Slot>>, StateError> {
         let Found { hashes, mut slots } = find_all(|_| Some(&self.cache), keys);
         if !self.cache.is_complete() {
@@ -177,7 +178,7 @@ impl<V: Data> KeyValueBytes<V> {
     ///
     /// # Errors
     ///
-    /// As [`put`](Self::put).
+    /// [`StoreError::Key`] and [`StoreError::Value`], as [`put`](Self::put).
     pub fn put_found(
         &mut self,
         found: Option<Slot>,
@@ -218,7 +219,8 @@ impl<V: Data> KeyValueBytes<V> {
     ///
     /// # Errors
     ///
-    /// As [`locate`](Self::locate), here or while it goes on.
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
+    /// holds something else, here or while it goes on.
     pub fn scan(
         &mut self,
         range: KeyRange<'_>,
@@ -233,7 +235,7 @@ impl<V: Data> KeyValueBytes<V> {
     ///
     /// # Errors
     ///
-    /// As [`scan`](Self::scan).
+    /// [`StateError::Io`], [`StateError::Corrupt`] and [`StateError::Unreadable`], as [`scan`](Self::scan).
     pub fn scan_prefix(
         &mut self,
         prefix: &[u8],

@@ -125,7 +125,7 @@ pub trait StateStore: Any + Send {
     ///
     /// # Errors
     ///
-    /// An entry has no form in bytes.
+    /// [`StateError::Unwritable`] if an entry has no form in bytes.
     fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError>;
 
     /// Commit `epoch` can be read through the state port: what is no newer may be evicted, down to about `bytes_max`.

@@ -54,7 +54,7 @@ impl<K: Data, V: Data> TimeStore<K, V> {
     ///
     /// # Errors
     ///
-    /// [`StateError`] if the state cannot be read.
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read.
     pub fn open(&mut self) -> Result<(), StateError> {
         self.values.open()
     }
@@ -76,7 +76,7 @@ impl<K: Data, V: Data> TimeStore<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`fetch`](Self::fetch).
+    /// [`StoreError::NullKey`], [`StoreError::Key`] and [`StoreError::State`], as [`fetch`](Self::fetch).
     pub fn remove(&mut self, key: &K, time: Timestamp, sequence: u32) -> Result<(), StoreError> {
         self.keys.write(key, &mut self.scratch)?;
         self.values.remove(&self.scratch, time, sequence)

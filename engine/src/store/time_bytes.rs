@@ -52,7 +52,7 @@ impl<V: Data> TimeBytes<V> {
     ///
     /// # Errors
     ///
-    /// [`StateError`] if the state cannot be read.
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read.
     pub fn open(&mut self) -> Result<(), StateError> {
         self.segments.open()
     }
@@ -110,7 +110,8 @@ impl<V: Data> TimeBytes<V> {
     ///
     /// # Errors
     ///
-    /// [`StateError`] if the state cannot be read or holds something else, here or while it goes on.
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
+    /// holds something else, here or while it goes on.
     pub fn fetch(
         &mut self,
         key: &[u8],

@@ -53,7 +53,7 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     ///
     /// # Errors
     ///
-    /// [`StateError`] if the state cannot be read.
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read.
     pub fn open(&mut self) -> Result<(), StateError> {
         self.windows.open()
     }
@@ -105,7 +105,8 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     ///
     /// # Errors
     ///
-    /// [`StateError`] if the state cannot be read, or holds something else.
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
+    /// holds something else.
     pub fn locate<'k>(
         &mut self,
         keys: impl Iterator<Item = &'k K>,
@@ -141,7 +142,8 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`locate`](Self::locate).
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
+    /// holds something else.
     pub fn entries_below(&mut self, end: Timestamp) -> Result<Vec<WindowEntry<K, V>>, StateError> {
         let Self { keys, windows, .. } = self;
         let mut entries = Vec::new();

@@ -42,7 +42,7 @@ impl<V: Data> WindowBytes<V> {
     ///
     /// # Errors
     ///
-    /// [`StateError`] if the state cannot be read.
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read.
     pub fn open(&mut self) -> Result<(), StateError> {
         self.windows.open()
     }
@@ -53,7 +53,8 @@ impl<V: Data> WindowBytes<V> {
     ///
     /// # Errors
     ///
-    /// [`StateError`] if the state cannot be read, or holds something else.
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
+    /// holds something else.
     pub fn locate(
         &mut self,
         starts: &[Option<Timestamp>],
@@ -209,7 +210,8 @@ impl<V: Data> WindowBytes<V> {
     ///
     /// # Errors
     ///
-    /// As [`locate`](Self::locate).
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
+    /// holds something else.
     pub fn next_chunk(
         &mut self,
         start: Timestamp,
@@ -226,7 +228,8 @@ impl<V: Data> WindowBytes<V> {
     ///
     /// # Errors
     ///
-    /// As [`locate`](Self::locate).
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
+    /// holds something else.
     pub fn entries_of(&mut self, start: Timestamp) -> Result<Vec<EntryRef<'_, V>>, StateError> {
         let Some(bucket) = self.windows.find(start) else { return Ok(Vec::new()) };
         if !self.windows.entries(bucket).is_complete() {

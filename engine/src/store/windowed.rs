@@ -30,6 +30,20 @@ pub struct Windowed<K> {
 
 /// A windowed key as Kafka writes it: the key's bytes, then the start as 8 big-endian bytes. The end is not written: it
 /// follows from the size, or is [`Timestamp::MAX`] where that is not known.
+///
+/// ```
+/// use headwater_core::serde::{Serde, for_type};
+/// use headwater_engine::store::{Window, Windowed, WindowedSerde};
+///
+/// let serde = WindowedSerde::new(for_type::<String>(), 60_000);
+/// let key = Windowed { key: "car".to_owned(), window: Window { start: 258, end: 60_258 } };
+/// let mut bytes = Vec::new();
+/// serde.serialize(&key, &mut bytes)?;
+/// assert_eq!(bytes, b"car\0\0\0\0\0\0\x01\x02");
+/// assert_eq!(serde.deserialize(Some(&bytes))?, key);
+/// assert_eq!(serde.placed_by(&bytes), b"car");
+/// # Ok::<(), headwater_core::serde::SerdeError>(())
+/// ```
 pub struct WindowedSerde<K> {
     inner: SharedSerde<K>,
     size_ms: Option<i64>,

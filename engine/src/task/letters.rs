@@ -59,7 +59,8 @@ impl Letters {
     ///
     /// # Errors
     ///
-    /// The record passed as it was, and cannot be written.
+    /// [`ProcessorError::NotExact`] or [`ProcessorError::TooLarge`] if the record passed as it was, and cannot be
+    /// written.
     pub(super) fn add(
         &mut self,
         letter: &Rejection,

@@ -94,7 +94,7 @@ impl Positions {
     ///
     /// # Errors
     ///
-    /// The state cannot be read, or is damaged.
+    /// [`StateError::Io`] if the state cannot be read, [`StateError::Corrupt`] if it is damaged.
     pub(crate) fn open(
         shard: Arc<dyn Shard>,
         changelog: TopicPartition,
@@ -117,7 +117,7 @@ impl Positions {
     ///
     /// # Errors
     ///
-    /// The state cannot be read, or is damaged.
+    /// [`StateError::Io`] if the state cannot be read, [`StateError::Corrupt`] if it is damaged.
     pub(super) fn of(&self, partition: u32) -> Result<HashMap<String, Vec<u8>>, StateError> {
         let (first, next) =
             (partition.to_be_bytes(), partition.checked_add(1).map(u32::to_be_bytes));

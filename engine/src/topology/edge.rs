@@ -20,6 +20,25 @@ pub type TimestampExtractor<K, V> =
     Arc<dyn Fn(&K, &V, Timestamp) -> Result<Timestamp, String> + Send + Sync>;
 
 /// How a source reads: serdes, and where event time comes from (the record's own timestamp by default).
+///
+/// ```
+/// use headwater_core::serde::for_type;
+/// use headwater_engine::topology::{Consumed, Topology};
+///
+/// #[derive(Clone, serde::Serialize, serde::Deserialize)]
+/// struct Reading {
+///     at_ms: i64,
+///     kmh: f64,
+/// }
+///
+/// let readings = Consumed::<String, Reading>::with(for_type(), for_type());
+/// let by_own_time = readings.timestamp(|reading| reading.at_ms);
+/// assert!(by_own_time.value.schema().starts_with("json:"));
+/// let mut topology = Topology::new();
+/// topology.add_source("in", "readings", by_own_time)?;
+/// assert_eq!(topology.external_topics()[0].as_str(), "readings");
+/// # Ok::<(), headwater_engine::topology::TopologyError>(())
+/// ```
 #[derive(Clone)]
 pub struct Consumed<K, V> {
     /// The key's serde.
@@ -74,6 +93,17 @@ where
 }
 
 /// How a sink writes.
+///
+/// ```
+/// use headwater_engine::topology::{Consumed, Produced, Topology};
+/// use headwater_core::serde::for_type;
+///
+/// let mut topology = Topology::new();
+/// topology.add_source("in", "cars", Consumed::<String, i64>::default())?;
+/// topology.add_sink("out", "copy", Produced::<String, i64>::with(for_type(), for_type()), &["in"])?;
+/// assert!(topology.describe().contains("Sink: out (topic: copy)"));
+/// # Ok::<(), headwater_engine::topology::TopologyError>(())
+/// ```
 #[derive(Clone)]
 pub struct Produced<K, V> {
     /// The key's serde.
@@ -140,7 +170,7 @@ pub trait Encoder: Send {
     ///
     /// # Errors
     ///
-    /// The payload is not what this sink takes.
+    /// [`ProcessorError::OtherRows`] if the payload is not what this sink takes; any error stops the application.
     fn encode(
         &mut self,
         payload: Box<dyn Payload>,

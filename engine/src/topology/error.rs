@@ -3,6 +3,22 @@
 use headwater_core::record::InvalidTopicName;
 
 /// Why a topology cannot be built or run.
+///
+/// ```
+/// use headwater_engine::topology::{Consumed, Produced, Topology, TopologyError};
+///
+/// let mut topology = Topology::new();
+/// topology.add_source("in", "cars", Consumed::<String, i64>::default())?;
+/// let error = topology
+///     .add_sink("out", "copy", Produced::<String, String>::default(), &["in"])
+///     .unwrap_err();
+/// assert!(matches!(error, TopologyError::TypesDiffer { .. }));
+/// assert_eq!(
+///     error.to_string(),
+///     "`out` takes records of other types than its parent `in` forwards"
+/// );
+/// # Ok::<(), headwater_engine::topology::TopologyError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TopologyError {

@@ -172,7 +172,8 @@ impl Topology {
     ///
     /// # Errors
     ///
-    /// The name is taken, or the topic's name is not one.
+    /// [`TopologyError::NameTaken`] if a node has the name, [`TopologyError::TopicName`] if the topic's name is not
+    /// one, [`TopologyError::TopicReadTwice`] if another source reads it.
     pub fn add_source<K: Data, V: Data>(
         &mut self,
         name: &str,
@@ -185,9 +186,24 @@ impl Topology {
     /// Adds a node that reads the repartition topic `topic`, which a
     /// [repartition sink](Self::add_repartition_sink) of this topology fills.
     ///
+    /// ```
+    /// use headwater_engine::topology::{Consumed, Produced, Topology};
+    ///
+    /// let mut topology = Topology::new();
+    /// topology.add_source("in", "cars", Consumed::<String, i64>::default())?;
+    /// topology.add_repartition_sink("to", "by-car", Produced::<String, i64>::default(), &["in"])?;
+    /// topology.add_repartition_source("from", "by-car", Consumed::<String, i64>::default())?;
+    /// topology.add_sink("out", "copy", Produced::<String, i64>::default(), &["from"])?;
+    /// assert!(topology.describe().contains("Sub-topology: 1"));
+    /// let external: Vec<_> = topology.external_topics().iter().map(|t| t.to_string()).collect();
+    /// assert_eq!(external, ["cars", "copy"]);
+    /// # Ok::<(), headwater_engine::topology::TopologyError>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// As [`add_source`](Self::add_source).
+    /// [`TopologyError::NameTaken`] if a node has the name, [`TopologyError::TopicName`] if the topic's name is not
+    /// one, [`TopologyError::TopicReadTwice`] if another source reads it.
     pub fn add_repartition_source<K: Data, V: Data>(
         &mut self,
         name: &str,
@@ -203,7 +219,8 @@ impl Topology {
     ///
     /// # Errors
     ///
-    /// The name is taken, a parent is unknown, or a parent forwards other types.
+    /// [`TopologyError::NameTaken`] if a node has the name, [`TopologyError::UnknownNode`] if there is no such
+    /// parent, [`TopologyError::TypesDiffer`] if a parent forwards other types.
     pub fn add_processor<K, V, P>(
         &mut self,
         name: &str,
@@ -233,7 +250,9 @@ impl Topology {
     ///
     /// # Errors
     ///
-    /// As [`add_processor`](Self::add_processor); or it has another number of ports.
+    /// [`TopologyError::NameTaken`] if a node has the name, [`TopologyError::UnknownNode`] if there is no such
+    /// parent, [`TopologyError::TypesDiffer`] if a parent forwards other types, [`TopologyError::PortsDiffer`] if the
+    /// operator has another number of ports.
     pub fn add_operator<In, P>(
         &mut self,
         name: &str,
@@ -262,7 +281,8 @@ impl Topology {
     ///
     /// # Errors
     ///
-    /// As [`add_source`](Self::add_source).
+    /// [`TopologyError::NameTaken`] if a node has the name, [`TopologyError::TopicReadTwice`] if another source reads
+    /// the topic.
     pub fn add_payload_source<P: Payload>(
         &mut self,
         name: &str,
@@ -277,7 +297,8 @@ impl Topology {
     ///
     /// # Errors
     ///
-    /// As [`add_processor`](Self::add_processor).
+    /// [`TopologyError::NameTaken`] if a node has the name, [`TopologyError::UnknownNode`] if there is no such
+    /// parent, [`TopologyError::TypesDiffer`] if a parent forwards other types.
     pub fn add_node<Out: Payload>(
         &mut self,
         name: &str,
@@ -298,7 +319,8 @@ impl Topology {
     ///
     /// # Errors
     ///
-    /// As [`add_sink`](Self::add_sink).
+    /// [`TopologyError::NameTaken`] if a node has the name, [`TopologyError::UnknownNode`] if there is no such
+    /// parent, [`TopologyError::TypesDiffer`] if a parent forwards other types.
     pub fn add_payload_sink<P: Payload>(
         &mut self,
         name: &str,
@@ -316,7 +338,8 @@ impl Topology {
     ///
     /// # Errors
     ///
-    /// The name is taken, or `parent` is no processor.
+    /// [`TopologyError::NameTaken`] if a node has the name, [`TopologyError::UnknownNode`] if `parent` is no
+    /// processor or operator.
     pub fn add_child_port<K: Data, V: Data>(
         &mut self,
         name: &str,
@@ -335,7 +358,9 @@ impl Topology {
     ///
     /// # Errors
     ///
-    /// As [`add_processor`](Self::add_processor), or the topic's name is not one.
+    /// [`TopologyError::NameTaken`] if a node has the name, [`TopologyError::UnknownNode`] if there is no such
+    /// parent, [`TopologyError::TypesDiffer`] if a parent forwards other types, [`TopologyError::TopicName`] if the
+    /// topic's name is not one.
     pub fn add_sink<K: Data, V: Data>(
         &mut self,
         name: &str,
@@ -351,7 +376,9 @@ impl Topology {
     ///
     /// # Errors
     ///
-    /// As [`add_sink`](Self::add_sink).
+    /// [`TopologyError::NameTaken`] if a node has the name, [`TopologyError::UnknownNode`] if there is no such
+    /// parent, [`TopologyError::TypesDiffer`] if a parent forwards other types, [`TopologyError::TopicName`] if the
+    /// topic's name is not one.
     pub fn add_repartition_sink<K: Data, V: Data>(
         &mut self,
         name: &str,
@@ -366,7 +393,8 @@ impl Topology {
     ///
     /// # Errors
     ///
-    /// The name is taken, or a processor is unknown.
+    /// [`TopologyError::NameTaken`] if a store has the name, [`TopologyError::UnknownNode`] if there is no such
+    /// processor.
     pub fn add_state_store(
         &mut self,
         store: StoreBuilder,
@@ -383,9 +411,17 @@ impl Topology {
 
     /// Lets another processor use a store; they become parts of one sub-topology.
     ///
+    /// ```
+    /// use headwater_engine::topology::{Topology, TopologyError};
+    ///
+    /// let unknown = Topology::new().connect_store("last", "values").unwrap_err();
+    /// assert!(matches!(unknown, TopologyError::UnknownStore { name } if name == "values"));
+    /// ```
+    ///
     /// # Errors
     ///
-    /// Processor or store is unknown.
+    /// [`TopologyError::UnknownStore`] if there is no such store, [`TopologyError::UnknownNode`] if there is no such
+    /// processor.
     pub fn connect_store(&mut self, processor: &str, store: &str) -> Result<(), TopologyError> {
         let index = self.stores.iter().position(|s| &*s.spec().name == store);
         let index = index.ok_or_else(|| TopologyError::UnknownStore { name: store.to_owned() })?;
@@ -401,7 +437,7 @@ impl Topology {
     ///
     /// # Errors
     ///
-    /// The node is unknown.
+    /// [`TopologyError::UnknownNode`] if there is no such node.
     pub fn require_copartitioned(&mut self, node: &str) -> Result<(), TopologyError> {
         let index = self.index_of(node)?;
         self.node_mut(index).copartitioned = true;

@@ -218,7 +218,8 @@ impl Records {
     ///
     /// # Errors
     ///
-    /// A row is refused by its serde, which had promised to take every one.
+    /// [`ProcessorError::NotExact`] if a row is refused by its serde, which had promised to take every one;
+    /// [`ProcessorError::TooLarge`] if the rows do not fit into a set.
     pub(crate) fn written(&self, range: Range<usize>) -> Result<RecordSet, ProcessorError> {
         let (base, rows, mark) = match self {
             Self::Written(records) => {

@@ -163,6 +163,8 @@ pub struct Receipt {
 }
 
 /// Topics of partitions, consumer groups, and one atomic commit over them.
+///
+/// `EmbeddedLog` and `MemoryLog` of the crate `headwater-log` implement it; their examples append and fetch.
 pub trait Log: Send + Sync + fmt::Debug {
     /// Which log this is.
     fn id(&self) -> LogId;
