@@ -91,6 +91,21 @@ impl StreamsBuilder {
     /// the same source.
     ///
     /// A record that is not of these types, or is null where they are no `Option`, goes to the dead letters.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream::<String, i64>("speeds").to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, i64>("speeds").pipe_input("car".into(), 120, 1)?;
+    /// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [120]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stream<K: DefaultSerde, V: DefaultSerde>(&self, topic: &str) -> KStream<K, V> {
         let consumed = Consumed::default();
@@ -100,6 +115,23 @@ impl StreamsBuilder {
     }
 
     /// The records of `topic`, read as told.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_engine::topology::Consumed;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let own_time = Consumed::<String, i64>::default().timestamp(|ms| *ms);
+    /// builder.stream_with("starts", own_time).to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, i64>("starts").pipe_input("car".into(), 57, 1)?;
+    /// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.timestamp).collect();
+    /// assert_eq!(read, [57]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stream_with<K: Data, V: Data>(
         &self,
@@ -112,6 +144,24 @@ impl StreamsBuilder {
     }
 
     /// The newest value of each key of `topic`, read by the default serdes of `K` and `V`; a null value deletes.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let owners = builder.table::<String, String>("owners");
+    /// owners.to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let owners = driver.input_topic::<String, Option<String>>("owners");
+    /// owners.pipe_input("car".into(), Some("Ada".into()), 1)?;
+    /// owners.pipe_input("car".into(), None, 2)?;
+    /// let read = driver.output_topic::<String, Option<String>>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [Some("Ada".to_owned()), None]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn table<K: DefaultSerde, V: DefaultSerde>(&self, topic: &str) -> KTable<K, V> {
         self.table_with(topic, Consumed::default(), Materialized::default())
@@ -119,6 +169,23 @@ impl StreamsBuilder {
 
     /// The newest value of each key of `topic`, read and kept as told. Every record is an update of its own and is
     /// forwarded at once, with caching or without.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_engine::topology::Consumed;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let _owners = builder.table_with("owners", Consumed::<String, String>::default(), "by-car");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let owners = driver.input_topic::<String, String>("owners");
+    /// owners.pipe_input("car".into(), "Ada".into(), 1)?;
+    /// owners.pipe_input("car".into(), "Bob".into(), 2)?;
+    /// let owners = driver.key_value_store::<String, String>("by-car")?;
+    /// assert_eq!(owners.get(&"car".into())?.unwrap().value, "Bob");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn table_with<K: Data, V: Data>(
         &self,
@@ -162,10 +229,23 @@ impl StreamsBuilder {
 
     /// The topology as drawn so far.
     ///
+    /// ```
+    /// use headwater_dsl::{StreamsBuilder, TimeWindows};
+    /// use headwater_engine::topology::TopologyError;
+    /// use std::time::Duration;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let empty = TimeWindows::of_size_with_no_grace(Duration::ZERO);
+    /// let _counts = builder.stream::<String, i64>("in").group_by_key().windowed_by(empty).count("counts");
+    /// assert!(matches!(builder.build(), Err(TopologyError::EmptyWindow { .. })));
+    /// ```
+    ///
     /// # Errors
     ///
-    /// The first mistake that was made while drawing: a name that is taken or cannot name a topic, a store that does
-    /// not exist, windows without a size.
+    /// The first mistake that was made while drawing, such as [`TopologyError::TopicName`] for a name that cannot be
+    /// a topic's, [`TopologyError::NameTaken`], [`TopologyError::TopicReadTwice`] or [`TopologyError::TypesDiffer`]
+    /// for a topic or a name that is used twice, [`TopologyError::UnknownStore`] for a store that was not added,
+    /// [`TopologyError::EmptyWindow`] or [`TopologyError::RetentionTooShort`] for windows that cannot be.
     pub fn build(&self) -> Result<Topology, TopologyError> {
         self.plan.build()
     }

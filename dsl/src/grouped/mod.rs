@@ -25,6 +25,25 @@ type Changes<K, A> = Rows<K, Change<A>>;
 ///
 /// Each aggregation of it is a table. With caching, the default, its updates come out at the commit, one per key that
 /// changed.
+///
+/// ```
+/// use headwater_dsl::StreamsBuilder;
+/// use headwater_testkit::TopologyTestDriver;
+///
+/// let builder = StreamsBuilder::new();
+/// let speeds = builder.stream::<String, i64>("speeds").group_by_key();
+/// speeds.count("counts").to_stream().to("out");
+/// speeds.reduce(i64::max, "top-speeds").to_stream().to("top");
+///
+/// let driver = TopologyTestDriver::new(builder.build()?)?;
+/// let speeds = driver.input_topic::<String, i64>("speeds");
+/// speeds.pipe_input("car".into(), 120, 1)?;
+/// speeds.pipe_input("car".into(), 150, 2)?;
+/// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+/// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+/// assert_eq!(read, [1, 2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct KGroupedStream<K, V> {
     plan: LogicalPlan,
     node: NodeId,
@@ -64,11 +83,47 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     }
 
     /// The number of records of each key.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, i64>("speeds").group_by_key();
+    /// let _counts = speeds.count("counts");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// speeds.pipe_input("car".into(), 120, 1)?;
+    /// speeds.pipe_input("car".into(), 150, 2)?;
+    /// let counts = driver.key_value_store::<String, i64>("counts")?;
+    /// assert_eq!(counts.get(&"car".into())?.unwrap().value, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn count(&self, materialized: impl Into<Materialized>) -> KTable<K, i64> {
         self.fold(OperatorKind::Count, count, materialized.into())
     }
 
     /// The records of each key reduced to one value: the first as it is, every other with the value so far.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, i64>("speeds").group_by_key();
+    /// speeds.reduce(i64::max, "top-speeds").to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// speeds.pipe_input("car".into(), 120, 1)?;
+    /// speeds.pipe_input("car".into(), 150, 2)?;
+    /// speeds.pipe_input("car".into(), 90, 3)?;
+    /// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [120, 150, 150]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reduce(
         &self,
         reduce: impl Fn(V, V) -> V + Send + Sync + 'static,
@@ -84,15 +139,25 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
-    ///
-    /// #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
-    /// struct Mean { count: u64, sum: f64 }
+    /// use headwater_testkit::TopologyTestDriver;
     ///
     /// let builder = StreamsBuilder::new();
-    /// let speeds = builder.stream::<String, f64>("speeds").group_by_key();
-    /// let add = |_: &String, kmh: f64, mean: Mean| Mean { count: mean.count + 1, sum: mean.sum + kmh };
-    /// let _means = speeds.aggregate(Mean::default, add, "mean-speed");
-    /// assert!(builder.build().is_ok());
+    /// #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+    /// struct Mean { count: i64, sum: i64 }
+    ///
+    /// let speeds = builder.stream::<String, i64>("speeds").group_by_key();
+    /// let add = |_: &String, kmh: i64, mean: Mean| Mean { count: mean.count + 1, sum: mean.sum + kmh };
+    /// let means = speeds.aggregate(Mean::default, add, "mean-speed");
+    /// means.map_values(|mean| mean.sum / mean.count).to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// speeds.pipe_input("car".into(), 120, 1)?;
+    /// speeds.pipe_input("car".into(), 150, 2)?;
+    /// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [120, 135]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn aggregate<A: DefaultSerde>(
         &self,
@@ -108,6 +173,27 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     }
 
     /// The same for an aggregate that can end: `None` deletes the row, and the key's next record begins anew.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, i64>("speeds").group_by_key();
+    /// // A speed of 0 ends a trip.
+    /// let add = |_: &String, kmh: i64, top: i64| (kmh > 0).then_some(top.max(kmh));
+    /// speeds.aggregate_or_delete(|| 0, add, "trips").to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// speeds.pipe_input("car".into(), 120, 1)?;
+    /// speeds.pipe_input("car".into(), 0, 2)?;
+    /// speeds.pipe_input("car".into(), 90, 3)?;
+    /// let read = driver.output_topic::<String, Option<i64>>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [Some(120), None, Some(90)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn aggregate_or_delete<A: DefaultSerde>(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,

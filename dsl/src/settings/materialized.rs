@@ -8,12 +8,22 @@ use std::time::Duration;
 ///
 /// ```
 /// use headwater_dsl::{Materialized, StreamsBuilder};
+/// use headwater_testkit::TopologyTestDriver;
 ///
 /// let builder = StreamsBuilder::new();
-/// let trips = builder.stream::<String, f64>("trips").group_by_key();
-/// let _count = trips.count("trips-by-car");
-/// let _total = trips.reduce(|a, b| a + b, Materialized::named("distance-by-car").with_caching_disabled());
-/// assert!(builder.build().is_ok());
+/// let speeds = builder.stream::<String, i64>("speeds").group_by_key();
+/// let uncached = Materialized::named("sums").with_caching_disabled();
+/// let _counts = speeds.count("counts");
+/// speeds.reduce(|a, b| a + b, uncached).to_stream().to("out");
+///
+/// let driver = TopologyTestDriver::new(builder.build()?)?;
+/// let speeds = driver.input_topic::<String, i64>("speeds");
+/// speeds.pipe_input("car".into(), 120, 1)?;
+/// speeds.pipe_input("car".into(), 150, 2)?;
+/// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+/// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+/// assert_eq!(read, [120, 270]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Materialized {

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// use std::time::Duration;
 ///
 /// let minutes = TimeWindows::of_size_and_grace(Duration::from_secs(60), Duration::from_secs(10));
-/// assert_eq!(minutes.size_ms(), 60_000);
+/// assert_eq!((minutes.size_ms(), minutes.grace_ms()), (60_000, 10_000));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeWindows {
@@ -53,6 +53,31 @@ pub(crate) fn whole_ms(duration: Duration) -> i64 {
 }
 
 /// When a windowed aggregation forwards results.
+///
+/// ```
+/// use headwater_dsl::{EmitStrategy, StreamsBuilder, TimeWindows};
+/// use headwater_engine::store::Windowed;
+/// use headwater_testkit::TopologyTestDriver;
+/// use std::time::Duration;
+///
+/// let builder = StreamsBuilder::new();
+/// let speeds = builder.stream::<String, i64>("speeds").group_by_key();
+/// let minutes = TimeWindows::of_size_with_no_grace(Duration::from_secs(60));
+/// let finals = EmitStrategy::on_window_close();
+/// speeds.windowed_by(minutes).emit_strategy(finals).count("finals").to_stream().to("out");
+/// let updates = speeds.windowed_by(minutes).emit_strategy(EmitStrategy::on_window_update());
+/// updates.count("updates").to_stream().to("updates");
+///
+/// let driver = TopologyTestDriver::new(builder.build()?)?;
+/// let speeds = driver.input_topic::<String, i64>("speeds");
+/// speeds.pipe_input("car".into(), 120, 1)?;
+/// speeds.pipe_input("car".into(), 150, 2)?;
+/// speeds.pipe_input("car".into(), 90, 60000)?;
+/// let read = driver.output_topic::<Windowed<String>, i64>("out").read_records_to_list()?;
+/// let read: Vec<_> = read.into_iter().map(|r| (r.key.window.start, r.value)).collect();
+/// assert_eq!(read, [(0, 2)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EmitStrategy {
     pub(crate) on: Emit,

@@ -9,6 +9,26 @@ use headwater_core::serde::Data;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A stream being split; see [`KStream::split`].
+///
+/// ```
+/// use headwater_dsl::StreamsBuilder;
+/// use headwater_testkit::TopologyTestDriver;
+///
+/// let builder = StreamsBuilder::new();
+/// let split = builder.stream::<String, i64>("speeds").split();
+/// split.branch(|_, kmh| *kmh > 130).to("fast");
+/// split.branch(|_, kmh| *kmh > 100).to("brisk");
+///
+/// let driver = TopologyTestDriver::new(builder.build()?)?;
+/// let speeds = driver.input_topic::<String, i64>("speeds");
+/// speeds.pipe_input("car".into(), 150, 1)?;
+/// speeds.pipe_input("car".into(), 110, 2)?;
+/// speeds.pipe_input("car".into(), 50, 3)?;
+/// let read = driver.output_topic::<String, i64>("brisk").read_records_to_list()?;
+/// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+/// assert_eq!(read, [110]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct BranchedKStream<K, V> {
     /// The node that splits.
     stream: KStream<K, V>,
@@ -28,13 +48,21 @@ impl<K: Data, V: Data> KStream<K, V> {
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
     ///
     /// let builder = StreamsBuilder::new();
-    /// let split = builder.stream::<String, f64>("temperatures").split();
-    /// split.branch(|_, celsius| *celsius > 110.0).named("too-hot").to("alerts");
+    /// let split = builder.stream::<String, i64>("temperatures").split();
+    /// split.branch(|_, celsius| *celsius > 110).named("too-hot").to("alerts");
     /// split.default_branch().to("normal");
-    /// assert!(builder.build()?.describe().contains("--> too-hot, KSTREAM-BRANCHCHILD-temperatures-0000000001"));
-    /// # Ok::<(), headwater_engine::topology::TopologyError>(())
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let temperatures = driver.input_topic::<String, i64>("temperatures");
+    /// temperatures.pipe_input("car".into(), 90, 1)?;
+    /// temperatures.pipe_input("car".into(), 120, 2)?;
+    /// let read = driver.output_topic::<String, i64>("alerts").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [120]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn split(&self) -> BranchedKStream<K, V> {

@@ -7,6 +7,24 @@ use headwater_core::serde::Data;
 impl<K: Data, V: Data> KStream<K, V> {
     /// Groups the records by their key, to aggregate them. A marked stream is repartitioned first, through a topic named
     /// after the aggregation's store unless [`KGroupedStream::named`] names it.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, i64>("speeds");
+    /// speeds.group_by_key().count("counts").to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// speeds.pipe_input("car".into(), 120, 1)?;
+    /// speeds.pipe_input("car".into(), 150, 2)?;
+    /// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [1, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn group_by_key(&self) -> KGroupedStream<K, V>
     where
@@ -20,6 +38,27 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// The same with serdes of one's own.
+    ///
+    /// ```
+    /// use headwater_dsl::{Grouped, StreamsBuilder};
+    /// use headwater_core::serde::for_type;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, i64>("speeds");
+    /// let grouped = speeds.group_by_key_with(Grouped::with(for_type(), for_type()));
+    /// grouped.reduce(i64::max, "top-speeds").to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// speeds.pipe_input("car".into(), 120, 1)?;
+    /// speeds.pipe_input("car".into(), 150, 2)?;
+    /// speeds.pipe_input("car".into(), 90, 3)?;
+    /// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [120, 150, 150]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn group_by_key_with(&self, grouped: Grouped<K, V>) -> KGroupedStream<K, V> {
         let serdes = Serdes { key: grouped.key, value: grouped.value };
@@ -30,13 +69,23 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// equal.
     ///
     /// ```
-    /// use headwater_dsl::{Materialized, StreamsBuilder};
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
     ///
     /// let builder = StreamsBuilder::new();
     /// let models = builder.stream::<String, String>("models-by-car");
-    /// let _fleet = models.group_by(|_, model| model.clone()).count("cars-by-model");
+    /// let cars = models.group_by(|_, model| model.clone()).count("cars-by-model");
+    /// cars.to_stream().to("out");
     /// assert!(builder.build()?.describe().contains("(topic: cars-by-model-repartition)"));
-    /// # Ok::<(), headwater_engine::topology::TopologyError>(())
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let models_by_car = driver.input_topic::<String, String>("models-by-car");
+    /// models_by_car.pipe_input("a".into(), "coupe".into(), 1)?;
+    /// models_by_car.pipe_input("b".into(), "coupe".into(), 2)?;
+    /// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| (r.key, r.value)).collect();
+    /// assert_eq!(read, [("coupe".to_owned(), 1), ("coupe".to_owned(), 2)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn group_by<K2: DefaultSerde>(

@@ -18,12 +18,22 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
     ///
     /// let builder = StreamsBuilder::new();
     /// let owners = builder.table::<String, String>("owners");
     /// let fines = builder.stream::<String, i64>("fines");
     /// fines.join(&owners, |fine, owner| format!("{owner} owes {fine}")).to("letters");
-    /// assert!(builder.build().is_ok());
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, String>("owners").pipe_input("car".into(), "Ada".into(), 1)?;
+    /// let fines = driver.input_topic::<String, i64>("fines");
+    /// fines.pipe_input("car".into(), 30, 2)?;
+    /// fines.pipe_input("other".into(), 40, 3)?;
+    /// let read = driver.output_topic::<String, String>("letters").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, ["Ada owes 30"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn join<T: Data, V2: Data>(
@@ -40,6 +50,26 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     }
 
     /// Joins each record with the table's value of its key, if it has one; otherwise as [`join`](Self::join).
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let owners = builder.table::<String, String>("owners");
+    /// let fines = builder.stream::<String, i64>("fines");
+    /// fines.left_join(&owners, |fine, owner| format!("{owner:?} owes {fine}")).to("letters");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, String>("owners").pipe_input("car".into(), "Ada".into(), 1)?;
+    /// let fines = driver.input_topic::<String, i64>("fines");
+    /// fines.pipe_input("car".into(), 30, 2)?;
+    /// fines.pipe_input("other".into(), 40, 3)?;
+    /// let read = driver.output_topic::<String, String>("letters").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, ["Some(\"Ada\") owes 30", "None owes 40"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn left_join<T: Data, V2: Data>(
         &self,

@@ -26,13 +26,22 @@ use std::fmt;
 ///
 /// ```
 /// use headwater_dsl::StreamsBuilder;
+/// use headwater_testkit::TopologyTestDriver;
 ///
 /// let builder = StreamsBuilder::new();
-/// let speeds = builder.stream::<String, f64>("speeds");
-/// speeds.filter(|_, kmh| *kmh > 130.0).to("fast");
-/// speeds.filter(|_, kmh| *kmh < 5.0).named("standing").to("slow");
+/// let speeds = builder.stream::<String, i64>("speeds");
+/// speeds.filter(|_, kmh| *kmh > 130).to("fast");
+/// speeds.filter(|_, kmh| *kmh < 5).named("standing").to("slow");
 /// assert!(builder.build()?.describe().contains("Processor: standing"));
-/// # Ok::<(), headwater_engine::topology::TopologyError>(())
+///
+/// let driver = TopologyTestDriver::new(builder.build()?)?;
+/// let speeds = driver.input_topic::<String, i64>("speeds");
+/// speeds.pipe_input("car".into(), 150, 1)?;
+/// speeds.pipe_input("car".into(), 3, 2)?;
+/// let read = driver.output_topic::<String, i64>("fast").read_records_to_list()?;
+/// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+/// assert_eq!(read, [150]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct KStream<K, V> {
     pub(crate) plan: LogicalPlan,

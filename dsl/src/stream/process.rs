@@ -16,6 +16,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     ///     processor::{Context, Processor, ProcessorError, Record},
     ///     store::{KeyValueStore, StoreKey},
     /// };
+    /// use headwater_testkit::TopologyTestDriver;
     ///
     /// /// Forwards a value when it differs from the key's last one.
     /// struct Changes {
@@ -46,7 +47,16 @@ impl<K: Data, V: Data> KStream<K, V> {
     ///     .stream("gears")
     ///     .process(|context| Ok(Changes { last: context.store("last")? }), &["last"])
     ///     .to("gear-changes");
-    /// assert!(builder.build().is_ok());
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let gears = driver.input_topic::<String, i64>("gears");
+    /// for (at, gear) in [1, 1, 2].into_iter().enumerate() {
+    ///     gears.pipe_input("car".into(), gear, at as i64)?;
+    /// }
+    /// let read = driver.output_topic::<String, i64>("gear-changes").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| (r.value, r.timestamp)).collect();
+    /// assert_eq!(read, [(1, 0), (2, 2)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn process<P: Processor<K, V> + 'static>(

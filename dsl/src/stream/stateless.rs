@@ -13,6 +13,23 @@ use std::sync::Arc;
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// The records for which `keep` holds.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream::<String, i64>("speeds").filter(|_, kmh| *kmh > 130).to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// speeds.pipe_input("car".into(), 120, 1)?;
+    /// speeds.pipe_input("car".into(), 150, 2)?;
+    /// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [150]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn filter(&self, keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
         let keep = Arc::new(keep);
@@ -20,6 +37,23 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// The records for which `drop` does not hold.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream::<String, i64>("speeds").filter_not(|_, kmh| *kmh > 130).to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// speeds.pipe_input("car".into(), 120, 1)?;
+    /// speeds.pipe_input("car".into(), 150, 2)?;
+    /// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [120]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn filter_not(&self, drop: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
         self.filter(move |key, value| !drop(key, value))
@@ -30,11 +64,18 @@ impl<K: Data, V: Data> KStream<K, V> {
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
     ///
     /// let builder = StreamsBuilder::new();
     /// let lengths = builder.stream::<String, String>("notes").map(|car, note| (note.len() as i64, car));
     /// lengths.to("cars-by-note-length");
-    /// assert!(builder.build().is_ok());
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, String>("notes").pipe_input("car".into(), "ok".into(), 5)?;
+    /// let read = driver.output_topic::<i64, String>("cars-by-note-length").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| (r.key, r.value, r.timestamp)).collect();
+    /// assert_eq!(read, [(2, "car".to_owned(), 5)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn map<K2: Data, V2: Data>(
@@ -46,6 +87,21 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Maps each value; key, timestamp and headers stay.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream::<String, i64>("speeds").map_values(|kmh| kmh * 1_000).to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, i64>("speeds").pipe_input("car".into(), 120, 1)?;
+    /// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [120_000]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn map_values<V2: Data>(
         &self,
@@ -55,6 +111,22 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Maps each value, with its key at hand.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, i64>("speeds");
+    /// speeds.map_values_with_key(|car, kmh| format!("{car}: {kmh} km/h")).to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, i64>("speeds").pipe_input("car".into(), 120, 1)?;
+    /// let read = driver.output_topic::<String, String>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, ["car: 120 km/h"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn map_values_with_key<V2: Data>(
         &self,
@@ -65,6 +137,22 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Maps each record to any number of others, in their order. Marks the stream for a repartition.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let routes = builder.stream::<String, String>("routes");
+    /// routes.flat_map(|from, to| [(from.clone(), to.clone()), (to, from)]).to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, String>("routes").pipe_input("a".into(), "b".into(), 1)?;
+    /// let read = driver.output_topic::<String, String>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.key + &r.value).collect();
+    /// assert_eq!(read, ["ab", "ba"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn flat_map<K2: Data, V2: Data, I>(
         &self,
@@ -81,11 +169,19 @@ impl<K: Data, V: Data> KStream<K, V> {
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
     ///
     /// let builder = StreamsBuilder::new();
     /// let codes = builder.stream::<String, String>("fault-codes");
-    /// codes.flat_map_values(|list| list.split(',').map(str::to_owned).collect::<Vec<_>>()).to("fault-code");
-    /// assert!(builder.build().is_ok());
+    /// let each = codes.flat_map_values(|list| list.split(',').map(str::to_owned).collect::<Vec<_>>());
+    /// each.to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, String>("fault-codes").pipe_input("car".into(), "P0300,P0171".into(), 1)?;
+    /// let read = driver.output_topic::<String, String>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, ["P0300", "P0171"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn flat_map_values<V2: Data, I>(
@@ -100,6 +196,22 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Gives each record another key. Marks the stream for a repartition, also if the key comes out equal.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let models = builder.stream::<String, String>("models");
+    /// models.select_key(|_, model| model.len() as i64).to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, String>("models").pipe_input("car".into(), "coupe".into(), 1)?;
+    /// let read = driver.output_topic::<i64, String>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| (r.key, r.value)).collect();
+    /// assert_eq!(read, [(5, "coupe".to_owned())]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn select_key<K2: Data>(
         &self,
@@ -112,6 +224,23 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Calls `look` on each record on its way; after a failure it may see a record again.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let seen = Arc::new(Mutex::new(Vec::new()));
+    /// let sees = Arc::clone(&seen);
+    /// let speeds = builder.stream::<String, i64>("speeds");
+    /// speeds.peek(move |_, kmh| sees.lock().unwrap().push(*kmh)).to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, i64>("speeds").pipe_input("car".into(), 120, 1)?;
+    /// assert_eq!(*seen.lock().unwrap(), [120]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn peek(&self, look: impl Fn(&K, &V) + Send + Sync + 'static) -> Self {
         let look = Arc::new(look);
@@ -122,11 +251,19 @@ impl<K: Data, V: Data> KStream<K, V> {
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
     ///
     /// let builder = StreamsBuilder::new();
-    /// let (east, west) = (builder.stream::<String, f64>("east"), builder.stream("west"));
-    /// east.merge(&west).to("everywhere");
-    /// assert!(builder.build().is_ok());
+    /// let (east, west) = (builder.stream::<String, i64>("east"), builder.stream("west"));
+    /// east.merge(&west).to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, i64>("east").pipe_input("a".into(), 1, 1)?;
+    /// driver.input_topic::<String, i64>("west").pipe_input("b".into(), 2, 2)?;
+    /// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [1, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn merge(&self, other: &Self) -> Self {
@@ -139,6 +276,23 @@ impl<K: Data, V: Data> KStream<K, V> {
 
 impl<K: Data, V: Data> KStream<Option<K>, V> {
     /// The records that have a key; those that have none are dropped and counted.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream::<Option<String>, i64>("speeds").drop_null_keys().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<Option<String>, i64>("speeds");
+    /// speeds.pipe_input(None, 1, 1)?;
+    /// speeds.pipe_input(Some("car".into()), 2, 2)?;
+    /// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn drop_null_keys(&self) -> KStream<K, V> {
         KStream {
@@ -150,6 +304,23 @@ impl<K: Data, V: Data> KStream<Option<K>, V> {
 
 impl<K: Data, V: Data> KStream<K, Option<V>> {
     /// The records that have a value; those that have none are dropped and counted.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream::<String, Option<i64>>("speeds").drop_null_values().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, Option<i64>>("speeds");
+    /// speeds.pipe_input("a".into(), None, 1)?;
+    /// speeds.pipe_input("b".into(), Some(2), 2)?;
+    /// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn drop_null_values(&self) -> KStream<K, V> {
         self.then_keyed(self.step(OperatorKind::DropNullValues), || DropNullValues)

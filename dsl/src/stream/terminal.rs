@@ -52,6 +52,24 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Writes the records to `topic` as told.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_core::serde::{Json, for_type};
+    /// use headwater_engine::topology::Produced;
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::sync::Arc;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, i64>("speeds");
+    /// speeds.to_with("out", Produced::with(for_type(), Arc::new(Json)));
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, i64>("speeds").pipe_input("car".into(), 120, 1)?;
+    /// let mut out = driver.output_topic_with::<String, i64>("out", for_type(), Arc::new(Json));
+    /// assert_eq!(out.read_record()?.unwrap().value, 120);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn to_with(&self, topic: impl Into<String>, produced: Produced<K, V>) -> Terminal {
         let topic = topic.into();
         let node = self.plan.sink(self.plan.step_to(&topic, self.node), topic, produced);
@@ -59,6 +77,23 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Calls `take` on each record; after a failure it may see a record again.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let taken = Arc::new(Mutex::new(Vec::new()));
+    /// let takes = Arc::clone(&taken);
+    /// let speeds = builder.stream::<String, i64>("speeds");
+    /// speeds.for_each(move |car, kmh| takes.lock().unwrap().push(format!("{car}: {kmh}")));
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, i64>("speeds").pipe_input("car".into(), 120, 1)?;
+    /// assert_eq!(*taken.lock().unwrap(), ["car: 120"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn for_each(&self, take: impl Fn(K, V) + Send + Sync + 'static) -> Terminal {
         let take = Arc::new(take);
         let node = self.then(self.step(OperatorKind::ForEach), move || ForEach::new(&take)).node;

@@ -20,6 +20,24 @@ use view::Mapped;
 ///
 /// Within a topology its updates carry the row's new value, or that it is deleted, and, where an operator below needs it,
 /// the value that was forwarded before.
+///
+/// ```
+/// use headwater_dsl::StreamsBuilder;
+/// use headwater_testkit::TopologyTestDriver;
+///
+/// let builder = StreamsBuilder::new();
+/// let speeds = builder.table::<String, i64>("speeds");
+/// speeds.map_values(|kmh| kmh * 1_000).to_stream().to("out");
+///
+/// let driver = TopologyTestDriver::new(builder.build()?)?;
+/// let speeds = driver.input_topic::<String, i64>("speeds");
+/// speeds.pipe_input("car".into(), 120, 1)?;
+/// speeds.pipe_input("car".into(), 150, 2)?;
+/// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+/// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+/// assert_eq!(read, [120_000, 150_000]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct KTable<K, V> {
     pub(crate) plan: LogicalPlan,
     pub(crate) node: NodeId,
@@ -58,6 +76,15 @@ impl<K: Data, V: Data> KTable<K, V> {
     }
 
     /// The store to query for this table's rows; none if the table is derived from another and not kept itself.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let counts = builder.stream::<String, i64>("speeds").group_by_key().count("counts");
+    /// assert_eq!(counts.queryable_store_name(), Some("counts"));
+    /// assert_eq!(counts.map_values(|count| count * 2).queryable_store_name(), None);
+    /// ```
     #[must_use]
     pub fn queryable_store_name(&self) -> Option<&str> {
         self.stored.then(|| &**self.view.store())
@@ -65,6 +92,26 @@ impl<K: Data, V: Data> KTable<K, V> {
 
     /// The rows for which `keep` holds; a row that no longer does is deleted. Nothing is forwarded of a row for which it
     /// neither held before nor does now.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.table::<String, i64>("speeds");
+    /// speeds.filter(|_, kmh| *kmh > 130).to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// speeds.pipe_input("car".into(), 120, 1)?;
+    /// speeds.pipe_input("car".into(), 150, 2)?;
+    /// speeds.pipe_input("car".into(), 90, 3)?;
+    /// speeds.pipe_input("car".into(), 80, 4)?;
+    /// let read = driver.output_topic::<String, Option<i64>>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [Some(150), None]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn filter(&self, keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
         let keep = move |key: &K, value: V| keep(key, &value).then_some(value);
@@ -74,12 +121,46 @@ impl<K: Data, V: Data> KTable<K, V> {
     }
 
     /// The rows for which `drop` does not hold.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.table::<String, i64>("speeds");
+    /// speeds.filter_not(|_, kmh| *kmh > 130).to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// speeds.pipe_input("car".into(), 120, 1)?;
+    /// speeds.pipe_input("car".into(), 150, 2)?;
+    /// let read = driver.output_topic::<String, Option<i64>>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [Some(120), None]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn filter_not(&self, drop: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
         self.filter(move |key, value| !drop(key, value))
     }
 
     /// The same rows with their values mapped.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.table::<String, i64>("speeds");
+    /// speeds.map_values(|kmh| format!("{kmh} km/h")).to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, i64>("speeds").pipe_input("car".into(), 120, 1)?;
+    /// let read = driver.output_topic::<String, String>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, ["120 km/h"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn map_values<V2: Data>(
         &self,
@@ -91,6 +172,23 @@ impl<K: Data, V: Data> KTable<K, V> {
     }
 
     /// The updates as a stream; a value of `None` is a deletion.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.table::<String, i64>("speeds").to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, Option<i64>>("speeds");
+    /// speeds.pipe_input("car".into(), Some(120), 1)?;
+    /// speeds.pipe_input("car".into(), None, 2)?;
+    /// let read = driver.output_topic::<String, Option<i64>>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [Some(120), None]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn to_stream(&self) -> KStream<K, Option<V>> {
         let step = self.plan.step(OperatorKind::ToStream, &[self.node]);
