@@ -121,16 +121,33 @@ impl TopologyTestDriver {
     ///
     /// # Errors
     ///
-    /// The topology cannot run.
+    /// [`TestDriverError::Streams`] if the topology cannot run: what [`Driver::new`] returns, such as
+    /// [`StreamsError::Topology`].
     pub fn new(topology: Topology) -> Result<Self, TestDriverError> {
         Self::with(topology, StreamsConfig::new("test"), &BTreeMap::new())
     }
 
     /// Starts the topology under `config`; `partitions` names the topics that have more than one.
     ///
+    /// ```
+    /// use headwater_engine::runtime::StreamsConfig;
+    /// # use headwater_engine::topology::{Consumed, Produced, Topology};
+    /// # use headwater_testkit::TopologyTestDriver;
+    /// #
+    /// # let mut topology = Topology::new();
+    /// # topology.add_source("in", "cars", Consumed::<String, i64>::default())?;
+    /// # topology.add_sink("out", "copy", Produced::<String, i64>::default(), &["in"])?;
+    /// let partitions = [("cars", 4)].into();
+    /// let driver = TopologyTestDriver::with(topology, StreamsConfig::new("fleet"), &partitions)?;
+    /// driver.input_topic::<String, i64>("cars").pipe_input("abc".into(), 1, 5)?;
+    /// assert_eq!(driver.output_topic::<String, i64>("copy").read_record()?.unwrap().value, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// The topology cannot run.
+    /// [`TestDriverError::Streams`] if the topology cannot run: what [`Driver::new`] returns, such as
+    /// [`StreamsError::Topology`]. [`TestDriverError::Log`] if no topic can have the number of partitions.
     pub fn with(
         topology: Topology,
         config: StreamsConfig,
@@ -152,6 +169,23 @@ impl TopologyTestDriver {
 
     /// Leaves processing and committing to the test: piped records wait until [`step`](Self::step),
     /// [`run_until_idle`](Self::run_until_idle) or [`commit`](Self::commit).
+    ///
+    /// ```
+    /// # use headwater_engine::topology::{Consumed, Produced, Topology};
+    /// # use headwater_testkit::TopologyTestDriver;
+    /// #
+    /// # let mut topology = Topology::new();
+    /// # topology.add_source("in", "cars", Consumed::<String, i64>::default())?;
+    /// # topology.add_sink("out", "copy", Produced::<String, i64>::default(), &["in"])?;
+    /// let driver = TopologyTestDriver::new(topology)?.by_hand();
+    /// driver.input_topic::<String, i64>("cars").pipe_input("a".into(), 1, 5)?;
+    /// let mut copies = driver.output_topic::<String, i64>("copy");
+    /// driver.run_until_idle()?;
+    /// assert_eq!(copies.read_record()?, None, "it is processed and not committed");
+    /// driver.commit()?;
+    /// assert_eq!(copies.read_record()?.unwrap().value, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn by_hand(self) -> Self {
         self.inner.borrow_mut().eager = false;
@@ -206,7 +240,8 @@ impl TopologyTestDriver {
     ///
     /// # Errors
     ///
-    /// There is no such store, or it holds other types.
+    /// [`TestDriverError::Streams`] with [`StreamsError::Topology`] if there is no such store, or it is of another
+    /// kind or holds other types; [`TestDriverError::Crashed`] if the application has crashed and was not restarted.
     pub fn key_value_store<K: Data, V: Data>(
         &self,
         name: &str,
@@ -217,9 +252,23 @@ impl TopologyTestDriver {
 
     /// All stores as of the last commit.
     ///
+    /// ```
+    /// use headwater_engine::topology::{Consumed, Topology};
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let mut topology = Topology::new();
+    /// topology.add_source("in", "cars", Consumed::<String, i64>::default())?;
+    /// let driver = TopologyTestDriver::new(topology)?;
+    /// driver.input_topic::<String, i64>("cars").pipe_input("a".into(), 1, 5)?;
+    /// let snapshot = driver.snapshot()?;
+    /// let (partition, next) = &snapshot.position()[0];
+    /// assert_eq!((partition.to_string().as_str(), *next), ("cars-0", 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// The application has crashed.
+    /// [`TestDriverError::Crashed`] if the application has crashed and was not restarted.
     pub fn snapshot(&self) -> Result<StateSnapshot, TestDriverError> {
         let inner = self.inner.borrow();
         Ok(inner.driver.as_ref().ok_or(TestDriverError::Crashed)?.snapshot()?)
@@ -241,7 +290,8 @@ impl TopologyTestDriver {
     ///
     /// # Errors
     ///
-    /// The application stopped.
+    /// [`TestDriverError::Streams`] if that stops the application, [`TestDriverError::Crashed`] if it has crashed and
+    /// was not restarted.
     pub fn advance_wall_clock_time(&self, by: Duration) -> Result<(), TestDriverError> {
         self.inner.borrow().clock.advance(by);
         self.run_until_idle()?;
@@ -257,7 +307,8 @@ impl TopologyTestDriver {
     ///
     /// # Errors
     ///
-    /// The application stopped.
+    /// [`TestDriverError::Streams`] if that stops the application, [`TestDriverError::Crashed`] if it has crashed and
+    /// was not restarted.
     pub fn step(&self) -> Result<bool, TestDriverError> {
         Ok(self.inner.borrow_mut().running()?.step()?)
     }
@@ -266,7 +317,8 @@ impl TopologyTestDriver {
     ///
     /// # Errors
     ///
-    /// The application stopped.
+    /// [`TestDriverError::Streams`] if that stops the application, [`TestDriverError::Crashed`] if it has crashed and
+    /// was not restarted.
     pub fn run_until_idle(&self) -> Result<(), TestDriverError> {
         Ok(self.inner.borrow_mut().running()?.run_until_idle()?)
     }
@@ -275,7 +327,8 @@ impl TopologyTestDriver {
     ///
     /// # Errors
     ///
-    /// The application stopped.
+    /// [`TestDriverError::Streams`] if that stops the application, [`TestDriverError::Crashed`] if it has crashed and
+    /// was not restarted.
     pub fn commit(&self) -> Result<(), TestDriverError> {
         Ok(self.inner.borrow_mut().running()?.commit()?)
     }
@@ -284,12 +337,32 @@ impl TopologyTestDriver {
     ///
     /// # Errors
     ///
-    /// The application stopped.
+    /// [`TestDriverError::Streams`] if that stops the application, [`TestDriverError::Crashed`] if it has crashed and
+    /// was not restarted.
     pub fn finish_input(&self) -> Result<(), TestDriverError> {
         Ok(self.inner.borrow_mut().running()?.finish()?)
     }
 
     /// Ends the application as a kill would: what was not committed is gone.
+    ///
+    /// ```
+    /// # use headwater_engine::topology::{Consumed, Produced, Topology};
+    /// # use headwater_testkit::TopologyTestDriver;
+    /// #
+    /// # let mut topology = Topology::new();
+    /// # topology.add_source("in", "cars", Consumed::<String, i64>::default())?;
+    /// # topology.add_sink("out", "copy", Produced::<String, i64>::default(), &["in"])?;
+    /// let driver = TopologyTestDriver::new(topology)?.by_hand();
+    /// driver.input_topic::<String, i64>("cars").pipe_input("a".into(), 1, 5)?;
+    /// driver.run_until_idle()?;
+    /// driver.crash();
+    /// driver.restart()?;
+    /// driver.run_until_idle()?;
+    /// driver.commit()?;
+    /// let copies = driver.output_topic::<String, i64>("copy").read_records_to_list()?;
+    /// assert_eq!(copies.len(), 1, "what was not committed is taken again");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn crash(&self) {
         self.inner.borrow_mut().driver = None;
     }
@@ -305,7 +378,8 @@ impl TopologyTestDriver {
     ///
     /// # Errors
     ///
-    /// The topology cannot run.
+    /// [`TestDriverError::Streams`] if the topology cannot run: what [`Driver::new`] returns, such as
+    /// [`StreamsError::State`] for a store that holds other types.
     pub fn upgrade(&self, topology: Topology) -> Result<(), TestDriverError> {
         let mut inner = self.inner.borrow_mut();
         inner.driver = None;
@@ -323,7 +397,8 @@ impl TopologyTestDriver {
     ///
     /// # Errors
     ///
-    /// The topology cannot run.
+    /// [`TestDriverError::Streams`] if the application cannot start where it stopped, such as with
+    /// [`StreamsError::State`].
     pub fn restart(&self) -> Result<(), TestDriverError> {
         self.inner.borrow_mut().start()
     }
@@ -371,7 +446,8 @@ impl<K: Data, V: Data> TestInputTopic<K, V> {
     ///
     /// # Errors
     ///
-    /// The application stopped.
+    /// [`TestDriverError::Serde`] if key or value has no form in bytes; otherwise as
+    /// [`pipe_bytes_with`](Self::pipe_bytes_with).
     pub fn pipe_input(
         &self,
         key: K,
@@ -386,9 +462,24 @@ impl<K: Data, V: Data> TestInputTopic<K, V> {
 
     /// Pipes raw bytes, such as a bad record.
     ///
+    /// ```
+    /// # use headwater_engine::topology::{Consumed, Produced, Topology};
+    /// # use headwater_testkit::TopologyTestDriver;
+    /// #
+    /// # let mut topology = Topology::new();
+    /// # topology.add_source("in", "cars", Consumed::<String, i64>::default())?;
+    /// # topology.add_sink("out", "copy", Produced::<String, i64>::default(), &["in"])?;
+    /// let driver = TopologyTestDriver::new(topology)?;
+    /// driver.input_topic::<String, i64>("cars").pipe_bytes(Some(b"a"), Some(b"seven"), 5)?;
+    /// let mut letters = driver.output_topic::<String, Vec<u8>>("test-dead-letters");
+    /// assert_eq!(letters.read_record()?.unwrap().value, b"seven");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// The application stopped.
+    /// [`TestDriverError::NoTopic`], [`TestDriverError::Log`], [`TestDriverError::Streams`] and
+    /// [`TestDriverError::Crashed`], as [`pipe_bytes_with`](Self::pipe_bytes_with).
     pub fn pipe_bytes(
         &self,
         key: Option<&[u8]>,
@@ -402,7 +493,9 @@ impl<K: Data, V: Data> TestInputTopic<K, V> {
     ///
     /// # Errors
     ///
-    /// The application stopped.
+    /// [`TestDriverError::NoTopic`] if there is no such topic, [`TestDriverError::Full`] or [`TestDriverError::Log`]
+    /// if the record is too large for the log, [`TestDriverError::Streams`] if it stops the application,
+    /// [`TestDriverError::Crashed`] if that has crashed and was not restarted.
     pub fn pipe_bytes_with(
         &self,
         key: Option<&[u8]>,
@@ -447,7 +540,8 @@ impl<K: Data, V: Data> TestOutputTopic<K, V> {
     ///
     /// # Errors
     ///
-    /// The bytes are not such a record.
+    /// [`TestDriverError::NoTopic`] if there is no such topic; [`TestDriverError::Serde`] or
+    /// [`TestDriverError::Headers`] if the bytes are not such a record.
     pub fn read_record(&mut self) -> Result<Option<TestRecord<K, V>>, TestDriverError> {
         if self.read.is_empty() {
             self.fetch()?;
@@ -459,7 +553,8 @@ impl<K: Data, V: Data> TestOutputTopic<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`read_record`](Self::read_record).
+    /// [`TestDriverError::NoTopic`], [`TestDriverError::Serde`] and [`TestDriverError::Headers`], as
+    /// [`read_record`](Self::read_record).
     pub fn read_records_to_list(&mut self) -> Result<Vec<TestRecord<K, V>>, TestDriverError> {
         self.fetch()?;
         Ok(self.read.drain(..).collect())
