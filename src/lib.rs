@@ -16,7 +16,90 @@
 
 pub use headwater_core::{dead_letter, memory, metrics, ports, record, serde, time};
 pub use headwater_dsl as dsl;
-pub use headwater_engine::{connect, processor, runtime, store, topology};
+pub use headwater_engine::{connect, processor, store, topology};
+
+/// # Examples
+///
+/// One application with a [`Runtime`](runtime::Runtime) of its own; it stays readable after it has ended.
+///
+/// ```
+/// use headwater::{
+///     ports::log::{Append, Commit},
+///     prelude::*,
+///     record::{Headers, RecordSetBuilder},
+///     state::MemoryState,
+/// };
+/// use headwater_testkit::MemoryLog;
+/// use std::sync::Arc;
+///
+/// let log = Arc::new(MemoryLog::new());
+/// let lines = TopicName::new("lines")?;
+/// log.create_topics(&[TopicSpec::new(lines.clone(), 1)])?;
+/// let mut records = RecordSetBuilder::default();
+/// records.push(5, None, Some(b"to be or not to be"), &Headers::new())?;
+/// let (partition, records) = (TopicPartition::new(lines, 0), Arc::new(records.build()));
+/// let append = Append { partition: partition.clone(), base_offset: None, records };
+/// log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
+///
+/// let builder = StreamsBuilder::new();
+/// let lines = builder.stream::<Option<String>, String>("lines");
+/// let words = lines.flat_map_values(|line| line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+/// let _counts = words.group_by(|_, word| word.clone()).count("counts");
+/// let (state, clock) = (Arc::new(MemoryState::new()), Arc::new(SystemClock::new()));
+///
+/// let config = StreamsConfig::new("word-count");
+/// let streams = Streams::start(builder.build()?, config, log, state, clock)?;
+/// streams.drain()?;
+/// let counts = streams.store::<String, i64>("counts")?;
+/// assert_eq!(counts.get(&"be".into())?.unwrap().value, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Two applications on one runtime, and what the second's stores held at its last commit.
+///
+/// ```
+/// # use headwater::{
+/// #     ports::log::{Append, Commit},
+/// #     prelude::*,
+/// #     record::{Headers, RecordSetBuilder},
+/// #     state::MemoryState,
+/// # };
+/// # use headwater_testkit::MemoryLog;
+/// # use std::sync::Arc;
+/// #
+/// # let log = Arc::new(MemoryLog::new());
+/// # let lines = TopicName::new("lines")?;
+/// # log.create_topics(&[TopicSpec::new(lines.clone(), 1)])?;
+/// # let mut records = RecordSetBuilder::default();
+/// # records.push(5, None, Some(b"to be or not to be"), &Headers::new())?;
+/// # let (partition, records) = (TopicPartition::new(lines, 0), Arc::new(records.build()));
+/// # let append = Append { partition: partition.clone(), base_offset: None, records };
+/// # log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
+/// #
+/// # let builder = StreamsBuilder::new();
+/// # let lines = builder.stream::<Option<String>, String>("lines");
+/// # let words = lines.flat_map_values(|line| line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+/// # let _counts = words.group_by(|_, word| word.clone()).count("counts");
+/// # let (state, clock) = (Arc::new(MemoryState::new()), Arc::new(SystemClock::new()));
+/// #
+/// use headwater::runtime::Runtime;
+///
+/// let runtime = Runtime::start(2, log, state, clock)?;
+/// let first = runtime.start_application(builder.build()?, StreamsConfig::new("first"))?;
+/// let second = runtime.start_application(builder.build()?, StreamsConfig::new("second"))?;
+/// first.drain()?;
+/// second.drain()?;
+///
+/// let snapshot = second.snapshot()?;
+/// let next = (partition, 1);
+/// assert!(snapshot.position().contains(&next), "one past the last record applied");
+/// let counts = snapshot.key_value_store::<String, i64>("counts")?.all()?;
+/// let counts: Vec<_> = counts.into_iter().map(|(word, count)| (word, count.value)).collect();
+/// assert_eq!(counts.len(), 4);
+/// assert!(counts.contains(&("or".to_owned(), 1)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub use headwater_engine::runtime;
 
 /// The embedded log.
 pub mod log {

@@ -102,7 +102,8 @@ impl EmbeddedLog {
     ///
     /// # Errors
     ///
-    /// What fenced the log, now or before.
+    /// What fenced the log, now or before: [`LogError::Io`] if the file system refused, [`LogError::Panicked`] if a
+    /// thread of the log did.
     pub fn close(&self) -> Result<(), LogError> {
         self.shared.close_intake();
         self.shared.store.files.set_waits(false);

@@ -36,13 +36,26 @@ const BYTES_MAX: usize = 1 << 30;
 /// A [`Log`] in memory. Commits are acknowledged at once.
 ///
 /// ```
+/// use headwater_core::{
+///     ports::log::{Append, Commit, Log, TopicSpec},
+///     record::{Headers, RecordSetBuilder, TopicName, TopicPartition},
+/// };
 /// use headwater_log::MemoryLog;
-/// use headwater_core::{ports::log::{Log, TopicSpec}, record::{TopicName, TopicPartition}};
 ///
 /// let log = MemoryLog::new();
-/// let topic = TopicName::new("cars").unwrap();
-/// log.create_topics(&[TopicSpec::new(topic.clone(), 2)]).unwrap();
-/// assert_eq!(log.offsets(&TopicPartition::new(topic, 1)).unwrap().end, 0);
+/// let cars = TopicName::new("cars")?;
+/// log.create_topics(&[TopicSpec::new(cars.clone(), 2)])?;
+///
+/// let mut records = RecordSetBuilder::default();
+/// records.push(5, Some(b"vin"), Some(b"97"), &Headers::new())?;
+/// let partition = TopicPartition::new(cars, 1);
+/// let records = records.build().into();
+/// let append = Append { partition: partition.clone(), base_offset: None, records };
+/// let receipt = log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
+/// assert_eq!(receipt.base_offsets, [0]);
+/// assert_eq!(log.offsets(&partition)?.end, 1);
+/// assert_eq!(log.fetch(&partition, 0, 1 << 20)?.records.get(0).unwrap().value, Some(&b"97"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct MemoryLog {
     id: LogId,
