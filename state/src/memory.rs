@@ -28,13 +28,29 @@ type Entries = BTreeMap<Vec<u8>, Stored>;
 /// The stores of a process's applications, in memory; those of one are gone with its last handle.
 ///
 /// ```
-/// use headwater_core::ports::state::{State, StoreSpec};
+/// use headwater_core::{
+///     ports::state::{ShardChanges, State, StateCommit, StoreSpec},
+///     record::{Headers, RecordSetBuilder},
+/// };
 /// use headwater_state::MemoryState;
 ///
 /// let application = MemoryState::new().application("fleet")?;
-/// let totals = StoreSpec { name: "totals".into(), schema: "utf8 -> i64".into() };
-/// assert_eq!(application.open(&totals, 0)?.get(b"car-1")?, None);
-/// # Ok::<(), headwater_core::ports::state::StateError>(())
+/// let totals = StoreSpec { name: "totals".into(), schema: "bytes -> bytes".into() };
+/// let shard = application.open(&totals, 0)?;
+///
+/// let mut records = RecordSetBuilder::default();
+/// records.push(5, Some(b"car-1"), Some(b"97"), &Headers::new())?;
+/// let change = ShardChanges {
+///     store: "totals".into(),
+///     partition: 0,
+///     records: vec![records.build().into()],
+///     position: 1,
+///     expire_below: None,
+/// };
+/// application.publish(StateCommit { epoch: 1, sources: Vec::new(), changes: vec![change] })?;
+/// assert_eq!(shard.get(b"car-1")?.unwrap().value, b"97");
+/// assert_eq!((shard.position(), application.snapshot()?.epoch), (Some(1), 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Default)]
 pub struct MemoryState {
