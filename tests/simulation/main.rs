@@ -15,7 +15,8 @@
 //! - One application's panics are not the other's.
 //!
 //! - In a pause nothing is taken, what was is committed, and who is asked to close ends.
-//! - A reader of a repartition topic leaves its worker to others after a bounded number of records ([`turns`]).
+//! - A reader of a repartition topic leaves its worker to others after a bounded number of records, and wakes the writer
+//!   that waited for it ([`turns`]).
 //!
 //! # What it has been tried on
 //!
@@ -30,6 +31,7 @@
 //! | `readers_are_not_woken` | `TaskGroup::pass_on` | a record is there, and everybody sleeps |
 //! | `a_gate_blocks` | `Worker::poll` | applications sleep, each on a worker that waits for the other |
 //! | `a_restart_does_not_wait` | `Rounds::has_ended` | an older commit is published over a newer one |
+//! | `writers_are_not_woken` | `Exchange::take_released` | what a writer had to wait with is not read ([`turns`]) |
 //! | `a_turn_has_no_bound` | `TaskGroup::read_on` | a turn takes all that waits |
 //! | `a_pause_skips_rounds` | `Participant::turn` | it was asked to close in a pause, and sleeps for ever |
 //! | `a_pause_commits_nothing` | `Participant::run` | what was taken is not committed in a pause |
