@@ -5,11 +5,14 @@
     reason = "what is not named has nothing of the kind; kinds of nodes are all named"
 )]
 
-use crate::processors::{Deed, Doer, Names};
-use headwater_core::serde::{Data, I64, Serde, SerdeError, Utf8, for_type};
+use crate::{
+    forms::{Form, Picked, any_form, in_forms, value_serde},
+    processors::{Deed, Doer, Names},
+};
+use headwater_core::serde::{Data, Utf8, for_type};
 use headwater_dsl::{
-    EmitStrategy, Grouped, KGroupedStream, KStream, KTable, Materialized, OperatorKind,
-    StreamsBuilder, TimeWindowedKStream, TimeWindows,
+    EmitStrategy, KGroupedStream, KStream, KTable, Materialized, OperatorKind, StreamsBuilder,
+    TimeWindowedKStream, TimeWindows,
 };
 use headwater_engine::{
     processor::{InitContext, ProcessorError},
@@ -49,8 +52,9 @@ pub(crate) enum Op {
     LookUp(Window),
     /// The updates of the table beside the records of the pipeline.
     Updates(View),
-    /// A reduction by another key, whose records cross a repartition topic in this form.
-    Regroup(i64, Form),
+    /// A reduction by another key, whose records cross a repartition topic with keys in the first form and values in the
+    /// second.
+    Regroup(i64, Form, Form),
     Fold(Fold, Caching, View),
     Windows(Fold, Window, View),
     /// Windows whose results go into windows of twice the size, with nothing in between.
@@ -80,14 +84,6 @@ impl Op {
     }
 }
 
-/// How values are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
-    Plain,
-    /// Every fourth is refused, and the others do not read back equal.
-    Picky,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Caching {
     On,
@@ -100,6 +96,8 @@ pub(crate) enum Fold {
     Reduce,
     /// Ends now and then.
     Aggregate,
+    /// The same; a store refuses some of its keys and values, and does not give the other keys back equal.
+    Picky,
 }
 
 /// A table as it is joined, or as its updates are forwarded.
@@ -174,7 +172,7 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::SelectKey => (1..4_i64).prop_map(Op::SelectKey).boxed(),
         OperatorKind::Peek => Just(Op::Peek).boxed(),
         OperatorKind::ForEach => Just(Op::ForEach).boxed(),
-        OperatorKind::Sink => prop_oneof![form().prop_map(Op::Side), Just(Op::Fork)].boxed(),
+        OperatorKind::Sink => prop_oneof![any_form().prop_map(Op::Side), Just(Op::Fork)].boxed(),
         OperatorKind::Merge => (2..5_i64).prop_map(Op::ForkAndMerge).boxed(),
         OperatorKind::Split | OperatorKind::Branch => Just(Op::Split).boxed(),
         OperatorKind::Process => deed().prop_map(Op::Process).boxed(),
@@ -183,26 +181,28 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::LeftJoin => {
             prop_oneof![view().prop_map(Op::LeftJoin), window().prop_map(Op::LookUp)].boxed()
         }
-        OperatorKind::Repartition => {
-            (1..4_i64, form()).prop_map(|(n, form)| Op::Regroup(n, form)).boxed()
-        }
+        OperatorKind::Repartition => (1..4_i64, any_form(), any_form())
+            .prop_map(|(n, key, value)| Op::Regroup(n, key, value))
+            .boxed(),
         OperatorKind::Count => fold(Fold::Count).boxed(),
         OperatorKind::Reduce => fold(Fold::Reduce).boxed(),
-        OperatorKind::Aggregate => fold(Fold::Aggregate).boxed(),
+        OperatorKind::Aggregate => prop_oneof![fold(Fold::Aggregate), fold(Fold::Picky)].boxed(),
         OperatorKind::WindowedCount => windows(Fold::Count).boxed(),
         OperatorKind::WindowedReduce => prop_oneof![
             windows(Fold::Reduce),
             (window(), window()).prop_map(|(inner, outer)| Op::WindowsOfWindows(inner, outer)),
         ]
         .boxed(),
-        OperatorKind::WindowedAggregate => windows(Fold::Aggregate).boxed(),
+        OperatorKind::WindowedAggregate => {
+            prop_oneof![windows(Fold::Aggregate), windows(Fold::Picky)].boxed()
+        }
         OperatorKind::TableFilter => derived(View::Filtered),
         OperatorKind::TableMapValues => derived(View::Mapped),
         OperatorKind::ToStream => view().prop_map(Op::Updates).boxed(),
     }
 }
 
-fn caching() -> impl Strategy<Value = Caching> {
+pub(crate) fn caching() -> impl Strategy<Value = Caching> {
     prop_oneof![Just(Caching::On), Just(Caching::Off)]
 }
 
@@ -220,10 +220,6 @@ fn derived(view: View) -> BoxedStrategy<Op> {
         window().prop_map(move |window| Op::Windows(Fold::Aggregate, window, view)),
     ]
     .boxed()
-}
-
-fn form() -> impl Strategy<Value = Form> {
-    prop_oneof![Just(Form::Plain), Just(Form::Picky)]
 }
 
 fn window() -> impl Strategy<Value = Window> {
@@ -301,22 +297,20 @@ impl Drawing {
                 let updates = self.table(view).to_stream();
                 stream.merge(&updates.map_values(or_gone))
             }
-            Op::Regroup(n, form) => {
-                let grouped = stream.group_by_with(
-                    move |_, value| rekeyed(*value, n),
-                    Grouped::with(Arc::new(Utf8), serde_of(form)),
-                );
+            Op::Regroup(n, key, value) => {
+                let grouped =
+                    stream.group_by_with(move |_, value| rekeyed(*value, n), in_forms(key, value));
                 let sums = grouped.reduce(reduced, self.materialized(Caching::Off));
                 sums.to_stream().map_values(or_gone)
             }
             Op::Fold(fold, caching, view) => {
                 let kept = self.materialized(caching);
-                let table = folded(&stream.group_by_key(), fold, kept);
+                let table = folded(&grouped_for(&stream, fold), fold, kept);
                 view.of(&table).to_stream().map_values(or_gone)
             }
             Op::Windows(fold, window, view) => {
                 let kept = for_longer(self.materialized(window.caching), window, 20);
-                let sums = windowed(&stream.group_by_key(), window, 20);
+                let sums = windowed(&grouped_for(&stream, fold), window, 20);
                 view.of(&in_windows(&sums, fold, kept))
                     .to_stream()
                     .map(|key, value| (format!("{}@{}", key.key, key.window.start), or_gone(value)))
@@ -436,7 +430,7 @@ fn without_state(stream: &KStream<String, i64>, op: &Op) -> KStream<String, i64>
             stream.clone()
         }
         Op::Side(form) => {
-            stream.to_with("side", Produced::with(Arc::new(Utf8), serde_of(form)));
+            stream.to_with("side", Produced::with(Arc::new(Utf8), value_serde(form)));
             stream.clone()
         }
         Op::Fork => {
@@ -459,6 +453,12 @@ fn without_state(stream: &KStream<String, i64>, op: &Op) -> KStream<String, i64>
     }
 }
 
+/// Grouped by key, which some folds have the store write in another form.
+fn grouped_for(stream: &KStream<String, i64>, fold: Fold) -> KGroupedStream<String, i64> {
+    let key = if fold == Fold::Picky { Form::Picky } else { Form::Plain };
+    stream.group_by_key_with(in_forms(key, Form::Plain))
+}
+
 fn folded(
     grouped: &KGroupedStream<String, i64>,
     fold: Fold,
@@ -468,6 +468,9 @@ fn folded(
         Fold::Count => grouped.count(kept),
         Fold::Reduce => grouped.reduce(reduced, kept),
         Fold::Aggregate => grouped.aggregate_or_delete(|| 7, ending, kept),
+        Fold::Picky => {
+            grouped.aggregate_or_delete(|| Picked(7), ending_picked, kept).map_values(picked)
+        }
     }
 }
 
@@ -494,6 +497,9 @@ fn in_windows(
         Fold::Count => grouped.count(kept),
         Fold::Reduce => grouped.reduce(reduced, kept),
         Fold::Aggregate => grouped.aggregate_or_delete(|| 7, ending, kept),
+        Fold::Picky => {
+            grouped.aggregate_or_delete(|| Picked(7), ending_picked, kept).map_values(picked)
+        }
     }
 }
 
@@ -506,38 +512,18 @@ fn ending<K>(_: &K, value: i64, so_far: i64) -> Option<i64> {
     (value.rem_euclid(4) != 3).then(|| reduced(so_far, value))
 }
 
+fn ending_picked<K>(key: &K, value: i64, so_far: Picked) -> Option<Picked> {
+    ending(key, value, so_far.0).map(Picked)
+}
+
+fn picked(value: Picked) -> i64 {
+    value.0
+}
+
 fn or_gone(value: Option<i64>) -> i64 {
     value.unwrap_or(-77)
 }
 
 fn rekeyed(value: i64, n: i64) -> String {
     format!("r{}", value.rem_euclid(n))
-}
-
-fn serde_of(form: Form) -> Arc<dyn Serde<i64>> {
-    match form {
-        Form::Plain => Arc::new(I64),
-        Form::Picky => Arc::new(Picky),
-    }
-}
-
-/// Refuses every fourth value, and writes the others without their lowest bit.
-struct Picky;
-
-impl Serde<i64> for Picky {
-    fn serialize(&self, value: &i64, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
-        if value.rem_euclid(4) == 2 {
-            let detail = format!("{value} is one of those");
-            return Err(SerdeError::Malformed { expected: "a value that can be written", detail });
-        }
-        I64.serialize(&(value & !1), out)
-    }
-
-    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<i64, SerdeError> {
-        I64.deserialize(bytes)
-    }
-
-    fn schema(&self) -> String {
-        "picky".into()
-    }
 }

@@ -216,9 +216,9 @@ impl Run {
     }
 }
 
-/// What a case leaves in the topics of its user, if its groups are taken in `steps` each, whatever is left on its way,
-/// and the application is killed after the commit; without offsets, and sorted.
-pub(crate) fn run_in_steps(case: &Case, steps: &[u8]) -> BTreeMap<String, Vec<String>> {
+/// All that a case leaves in the log if its groups are taken in `steps` each, whatever is left on its way, and the
+/// application is killed after the commit.
+pub(crate) fn run_in_steps(case: &Case, steps: &[u8]) -> Dump {
     let run = Run::start(case, 3);
     for (group, steps) in case.groups.iter().zip(steps.iter().cycle()) {
         run.append(&group.records);
@@ -233,7 +233,7 @@ pub(crate) fn run_in_steps(case: &Case, steps: &[u8]) -> BTreeMap<String, Vec<St
             run.kill(state_is_lost);
         }
     }
-    contents(run.finish())
+    run.finish()
 }
 
 /// What is left of a changelog's records once they are compacted and what has expired is gone: what a rebuild ends with,
