@@ -111,7 +111,7 @@ fn case_of_finals(partitions: u32, kills: Kills) -> impl Strategy<Value = Case> 
 }
 
 /// What a case leaves in the topics of its user, sorted; where it ends with counts by key, the last of each.
-fn settled(case: &Case, mut dump: Dump) -> BTreeMap<String, Vec<String>> {
+fn left_by(case: &Case, mut dump: Dump) -> BTreeMap<String, Vec<String>> {
     if matches!(case.ops.last(), Some(Op::Fold(..))) {
         for (_, rows) in dump.iter_mut().filter(|(name, _)| name.starts_with("out-")) {
             *rows = rebuilt(std::mem::take(rows));
@@ -173,9 +173,9 @@ proptest! {
 
     #[test]
     fn finals_below_repartitions_of_three(case in case_of_finals(3, Kills::None)) {
-        let expected = settled(&case, run(&case, SIZES[0]));
+        let expected = left_by(&case, run(&case, SIZES[0]));
         for rows_max in &SIZES[1..] {
-            prop_assert_eq!(&expected, &settled(&case, run(&case, *rows_max)), "{} rows a batch", rows_max);
+            prop_assert_eq!(&expected, &left_by(&case, run(&case, *rows_max)), "{} rows a batch", rows_max);
         }
     }
 
@@ -186,10 +186,10 @@ proptest! {
         rows_max in prop::sample::select(&SIZES[..]),
         steps in prop::collection::vec(1..6_u8, 1..4),
     ) {
-        let in_steps = |case: &Case| settled(case, run_in_steps(case, &steps));
+        let in_steps = |case: &Case| left_by(case, run_in_steps(case, &steps));
         prop_assert_eq!(in_steps(&case.unharmed()), in_steps(&case), "in steps");
-        let expected = settled(&case, run(&case.unharmed(), rows_max));
-        prop_assert_eq!(&expected, &settled(&case, run(&case, rows_max)));
+        let expected = left_by(&case, run(&case.unharmed(), rows_max));
+        prop_assert_eq!(&expected, &left_by(&case, run(&case, rows_max)));
     }
 
     /// Kills lose nothing and repeat nothing, also with the state gone.
