@@ -141,7 +141,7 @@ impl Driver {
     /// How many records the node called `node` has dropped.
     #[must_use]
     pub fn dropped_records(&self, node: &str) -> u64 {
-        let nodes = self.tasks.tasks.iter().flat_map(|task| task.metrics());
+        let nodes = self.tasks.tasks.values().flat_map(|task| task.metrics());
         nodes.filter(|(name, _)| &***name == node).map(|(_, metrics)| metrics.dropped.total()).sum()
     }
 }

@@ -177,7 +177,7 @@ impl Participant {
             return Ok(());
         }
         self.sent = now;
-        let records = self.tasks.tasks.iter_mut().flat_map(|task| task.outputs()).collect();
+        let records = self.tasks.tasks.values_mut().flat_map(|task| task.outputs()).collect();
         let appends = outputs(&incarnation.blueprint, records);
         if !appends.is_empty() {
             let owner = Some(incarnation.owner.clone());

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     broken::broken,
+    by_index::{ByIndex, TypedIndex},
     node::Now,
     processor::ProcessorError,
     task::{Positions, Step, Task, TaskCommit},
@@ -51,7 +52,19 @@ pub(super) struct Surroundings {
 
 /// Where in its group a task lies.
 #[derive(Debug, Clone, Copy)]
-struct TaskIndex(usize);
+pub(super) struct TaskIndex(usize);
+
+impl TypedIndex for TaskIndex {
+    const IS_THERE: &'static str = "a task's index is that of a task of its group";
+
+    fn new(number: usize) -> Self {
+        Self(number)
+    }
+
+    fn number(self) -> usize {
+        self.0
+    }
+}
 
 impl Surroundings {
     /// Whether a task must wait for readers; those go on while the exchange is full, so that it empties.
@@ -63,7 +76,7 @@ impl Surroundings {
 
 /// Some of an application's tasks, driven one after the other.
 pub(super) struct TaskGroup {
-    pub(super) tasks: Vec<Task>,
+    pub(super) tasks: ByIndex<TaskIndex, Task>,
     around: Arc<Surroundings>,
     /// The commit that what is done now belongs to.
     epoch: u64,
@@ -78,27 +91,16 @@ fn failed(task: TaskId) -> impl Fn(ProcessorError) -> StreamsError {
 impl TaskGroup {
     /// `epoch` is the number of the next commit.
     pub(super) fn new(tasks: Vec<Task>, around: Arc<Surroundings>, epoch: u64) -> Self {
-        Self { tasks, around, epoch, sent_to: BTreeSet::new() }
-    }
-
-    fn indexes(&self) -> impl Iterator<Item = TaskIndex> + use<> {
-        (0..self.tasks.len()).map(TaskIndex)
-    }
-
-    fn task(&mut self, index: TaskIndex) -> &mut Task {
-        match self.tasks.get_mut(index.0) {
-            Some(task) => task,
-            None => broken("a task's index is that of a task of its group"),
-        }
+        Self { tasks: tasks.into(), around, epoch, sent_to: BTreeSet::new() }
     }
 
     /// Gives every task a turn; true if any took records. Readers of repartition topics take what has been sent to them
     /// while it is still in the processor's caches: each writer sends them some in its turn.
     pub(super) fn pump(&mut self) -> Result<bool, StreamsError> {
         let mut ran = false;
-        for index in self.indexes() {
+        for index in self.tasks.indexes() {
             ran |= self.turn(index, Inputs::All)?;
-            if self.task(index).level > 0 {
+            if self.tasks[index].level > 0 {
                 ran |= self.read_on(index)?;
             }
         }
@@ -107,10 +109,10 @@ impl TaskGroup {
 
     /// Has a reader take what else was sent to it; true if there was anything.
     fn read_on(&mut self, index: TaskIndex) -> Result<bool, StreamsError> {
-        let task = self.task(index);
+        let task = &mut self.tasks[index];
         let (rows_before, bytes_before) = (task.records, task.uncommitted_bytes());
         for step in 0..READER_STEPS_MAX {
-            let task = self.task(index);
+            let task = &mut self.tasks[index];
             let is_enough = task.records - rows_before >= READER_ROWS_MAX
                 || task.uncommitted_bytes().saturating_sub(bytes_before) >= READER_BYTES_MAX
                 || task.commit_requested();
@@ -124,7 +126,7 @@ impl TaskGroup {
     /// One step of each task; true if any took records.
     pub(super) fn step(&mut self) -> Result<bool, StreamsError> {
         let mut ran = false;
-        for index in self.indexes() {
+        for index in self.tasks.indexes() {
             ran |= self.turn(index, Inputs::All)?;
         }
         Ok(ran)
@@ -134,7 +136,7 @@ impl TaskGroup {
     fn turn(&mut self, index: TaskIndex, inputs: Inputs) -> Result<bool, StreamsError> {
         let around = Arc::clone(&self.around);
         let epoch = self.epoch;
-        let task = self.task(index);
+        let task = &mut self.tasks[index];
         if around.holds_back(task) {
             return Ok(false);
         }
@@ -146,7 +148,7 @@ impl TaskGroup {
 
     /// Hands what a task sends to the exchange.
     fn pass_on(&mut self, index: TaskIndex) -> Result<(), StreamsError> {
-        let task = self.task(index);
+        let task = &mut self.tasks[index];
         let id = task.id;
         for (topic, partition, records) in task.sends().map_err(failed(id))? {
             self.around.exchange.send(id, &topic, partition, records, self.epoch);
@@ -165,14 +167,14 @@ impl TaskGroup {
 
     /// Takes the records on their way to the tasks of `level` and has those tasks forward what they hold back.
     pub(super) fn flush_level(&mut self, level: usize) -> Result<(), StreamsError> {
-        for index in self.indexes() {
-            if self.task(index).level != level {
+        for index in self.tasks.indexes() {
+            if self.tasks[index].level != level {
                 continue;
             }
             if level > 0 && !self.around.exchange.is_through_topic() {
                 self.drain(index)?;
             }
-            let task = self.task(index);
+            let task = &mut self.tasks[index];
             task.flush().map_err(failed(task.id))?;
             self.pass_on(index)?;
         }
@@ -182,14 +184,14 @@ impl TaskGroup {
     /// Takes what is on its way to a task, up to a bound.
     fn drain(&mut self, index: TaskIndex) -> Result<(), StreamsError> {
         let rows = |task: &Task| task.records + task.forwarded;
-        let bound = rows(self.task(index)) + DRAIN_RECORDS_MAX;
-        while rows(self.task(index)) < bound && self.turn(index, Inputs::Exchange)? {}
+        let bound = rows(&self.tasks[index]) + DRAIN_RECORDS_MAX;
+        while rows(&self.tasks[index]) < bound && self.turn(index, Inputs::Exchange)? {}
         Ok(())
     }
 
     /// Declares what external inputs hold by now to be all: nothing past it is taken.
     pub(super) fn end_input_here(&mut self) -> Result<(), StreamsError> {
-        for task in &mut self.tasks {
+        for task in self.tasks.values_mut() {
             let external: Vec<TopicPartition> = task.external_inputs().cloned().collect();
             for partition in external {
                 let end = self.around.log.offsets(&partition)?.end;
@@ -202,8 +204,8 @@ impl TaskGroup {
     /// Tells tasks whose input is complete; true once all have been told.
     pub(super) fn finish(&mut self) -> Result<bool, StreamsError> {
         let mut all = true;
-        for index in self.indexes() {
-            let task = self.task(index);
+        for index in self.tasks.indexes() {
+            let task = &mut self.tasks[index];
             all &= task.finish().map_err(failed(task.id))?;
             self.pass_on(index)?;
         }
@@ -214,32 +216,32 @@ impl TaskGroup {
     pub(super) fn collect(&mut self, epoch: u64) -> Result<Vec<TaskCommit>, StreamsError> {
         let collect = |task: &mut Task| task.collect(epoch).map_err(failed(task.id));
         self.epoch = epoch + 1;
-        self.tasks.iter_mut().map(collect).collect()
+        self.tasks.values_mut().map(collect).collect()
     }
 
     /// Commit `epoch` is durable and published; each task's caches may keep `cache_bytes`. Says what they hold then.
     pub(super) fn published(&mut self, epoch: u64, cache_bytes: usize) -> usize {
-        self.tasks.iter_mut().map(|task| task.published(epoch, cache_bytes)).sum()
+        self.tasks.values_mut().map(|task| task.published(epoch, cache_bytes)).sum()
     }
 
     pub(super) fn uncommitted_bytes(&self) -> usize {
-        self.tasks.iter().map(Task::uncommitted_bytes).sum()
+        self.tasks.values().map(Task::uncommitted_bytes).sum()
     }
 
     /// Whether anything has happened since the last commit that belongs to the next.
     pub(super) fn has_changed(&self) -> bool {
-        self.tasks.iter().any(Task::has_changed)
+        self.tasks.values().any(Task::has_changed)
     }
 
     pub(super) fn commit_requested(&self) -> bool {
-        self.tasks.iter().any(Task::commit_requested)
+        self.tasks.values().any(Task::commit_requested)
     }
 
     /// How long it is until the next wall-clock punctuation of any task; one that waits for readers has its own once it is
     /// woken.
     pub(super) fn next_timer(&self) -> Option<Duration> {
         let now = Now::on(&*self.around.clock);
-        let tasks = self.tasks.iter().filter(|task| !self.around.holds_back(task));
+        let tasks = self.tasks.values().filter(|task| !self.around.holds_back(task));
         tasks.filter_map(|task| task.next_timer(now)).min()
     }
 }
