@@ -67,8 +67,10 @@ impl EmbeddedLog {
     /// [`OpenError::Locked`] if it is open already; [`OpenError::Damaged`] and [`OpenError::UnknownVersion`] if it
     /// cannot be opened without losing something; [`OpenError::Log`] if the file system refuses.
     pub fn open(dir: &Path, options: LogOptions) -> Result<Self, OpenError> {
-        create_dirs(dir)?;
-        let lock = DirLock::take(dir)?;
+        // What the process changes to is not the log's to follow.
+        let dir = &std::path::absolute(dir).map_err(failed("resolve", dir))?;
+        create_dirs(&*options.disk, dir)?;
+        let lock = DirLock::take(&*options.disk, dir)?;
         let began = options.clock.elapsed();
         let Recovered { store, journal, progress, touched } = recovery::recover(dir, &options)?;
         let took_ms = options.clock.elapsed().saturating_sub(began).as_millis();

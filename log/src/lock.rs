@@ -1,47 +1,34 @@
 //! The directory's lock: one log at a time.
 
-use crate::{disk::failed, options::OpenError};
-use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io::{Read, Write},
-    path::Path,
+use crate::{
+    disk::{self, failed},
+    options::OpenError,
 };
+use headwater_core::ports::disk::{Disk, DiskFile, OpenMode};
+use std::{path::Path, sync::Arc};
+
+/// What is read of what the holder wrote.
+const HOLDER_BYTES_MAX: usize = 4096;
 
 /// Held as long as the log is open; the system gives it back when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct DirLock {
-    _file: File,
+    _file: Arc<dyn DiskFile>,
 }
 
 impl DirLock {
-    pub(crate) fn take(dir: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn take(disk: &dyn Disk, dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join(".lock");
-        let mut options = OpenOptions::new();
         // The text is the holder's until the lock is ours.
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let read = Read::by_ref(&mut file).take(4096).read_to_string(&mut holder);
-                if read.is_err() || holder.trim().is_empty() {
-                    "another process".clone_into(&mut holder);
-                }
-                return Err(OpenError::Locked {
-                    dir: dir.to_owned(),
-                    holder: holder.trim().to_owned(),
-                });
-            }
-            Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error).into()),
+        let file = disk.open(&path, OpenMode::Either).map_err(failed("open", &path))?;
+        if !file.try_lock().map_err(failed("lock", &path))? {
+            let held = disk::read_at(&*file, 0, HOLDER_BYTES_MAX).unwrap_or_default();
+            let holder = str::from_utf8(&held).unwrap_or_default().trim();
+            let holder = if holder.is_empty() { "another process" } else { holder };
+            return Err(OpenError::Locked { dir: dir.to_owned(), holder: holder.to_owned() });
         }
         let text = format!("process {} (a Headwater log is open in it)\n", std::process::id());
-        let written = file.set_len(0).and_then(|()| file.write_all(text.as_bytes()));
+        let written = file.set_length(0).and_then(|()| file.write_at(text.as_bytes(), 0));
         written.map_err(failed("write", &path))?;
         Ok(Self { _file: file })
     }

@@ -1,8 +1,8 @@
 //! How a log is opened, and why that may fail.
 
-use crate::partition::SEGMENT_BYTES_MAX;
+use crate::{disk::local::LocalDisk, partition::SEGMENT_BYTES_MAX};
 use headwater_core::{
-    ports::log::LogError,
+    ports::{disk::Disk, log::LogError},
     time::{Clock, SystemClock},
 };
 use std::{path::PathBuf, sync::Arc};
@@ -19,6 +19,7 @@ use std::{path::PathBuf, sync::Arc};
 #[must_use]
 pub struct LogOptions {
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) segment_bytes: u64,
     pub(crate) journal_bytes: u64,
     pub(crate) reserve_bytes: u64,
@@ -26,11 +27,12 @@ pub struct LogOptions {
 }
 
 impl LogOptions {
-    /// The machine's clock, segments of 256 MiB, journal files of 64 MiB, 64 MiB of disk held back, 256
+    /// The machine's clock and disk, segments of 256 MiB, journal files of 64 MiB, 64 MiB of disk held back, 256
     /// segments open at once.
     pub fn new() -> Self {
         Self {
             clock: Arc::new(SystemClock::new()),
+            disk: Arc::new(LocalDisk),
             segment_bytes: 256 << 20,
             journal_bytes: 64 << 20,
             reserve_bytes: 64 << 20,
@@ -41,6 +43,12 @@ impl LogOptions {
     /// Where time comes from.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// What the directory is on; this machine's disk unless set.
+    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = disk;
         self
     }
 

@@ -9,15 +9,15 @@ use crate::{
     checkpoint::{self, Checkpoint, Heading},
     commit::Progress,
     cursor::Cursor,
-    disk::{create_dir, failed, sync_data, sync_dir},
+    disk::{create_dir, failed, is_dir, sync_data, sync_dir},
     identity::{random, random_id},
     journal::{self, Journal, Stamp, entry, scan},
     options::{LogOptions, OpenError},
     partition::{PartitionMeta, Touched, remove_purged},
     store::Store,
 };
-use headwater_core::record::TopicPartition;
-use std::{fs, path::Path, sync::atomic::Ordering};
+use headwater_core::{ports::disk::Disk, record::TopicPartition};
+use std::{path::Path, sync::atomic::Ordering};
 
 /// What a log starts with.
 #[derive(Debug)]
@@ -31,16 +31,17 @@ pub(crate) struct Recovered {
 /// Brings the directory, which is locked, to the state of its last valid frame.
 pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, OpenError> {
     let journal_dir = dir.join("journal");
-    let found = match checkpoint::load(dir, options.clock.now())? {
+    let disk = &*options.disk;
+    let found = match checkpoint::load(disk, dir, options.clock.now())? {
         Some(found) => found,
-        None => fresh(dir, &journal_dir)?,
+        None => fresh(disk, dir, &journal_dir)?,
     };
     let Heading { stamp, sequence, journal_files, .. } = found.heading;
     let (log, files) = (stamp.log, journal_files as usize);
-    let mut scanned = scan::scan(&journal_dir, scan::From { log, sequence, files })?;
+    let mut scanned = scan::scan(disk, &journal_dir, scan::From { log, sequence, files })?;
     // The previous checkpoint does not know of the generation that wrote after it.
     let generation = stamp.generation.max(scanned.generation).saturating_add(1);
-    journal::create_missing(&journal_dir, &mut scanned.files)?;
+    journal::create_missing(disk, &journal_dir, &mut scanned.files)?;
     let partitions = partitions(&found);
 
     let store = Store::open(dir, options, found)?;
@@ -51,13 +52,13 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
     }
     touched.partitions.clear();
     for file in &scanned.files {
-        sync_data(&file.file, &file.path)?;
+        sync_data(&*file.file, &file.path)?;
     }
     for segment in touched.dirty.drain(..) {
         segment.flush()?;
     }
     if std::mem::take(&mut touched.new_dirs) {
-        sync_dir(dir)?;
+        sync_dir(disk, dir)?;
     }
 
     let last = scanned.replay.last().map_or(sequence, |place| place.header.sequence);
@@ -71,24 +72,22 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
         Ok(progress.retained)
     };
     let mut retained = advance(&journal)?;
-    if !checkpoint::has_previous(dir) {
+    if !checkpoint::has_previous(disk, dir)? {
         retained = advance(&journal)?;
     }
     while !journal.switch(retained)? {
         retained = advance(&journal)?;
     }
     for (id, meta) in &partitions {
-        remove_purged(dir, id, meta)?;
+        remove_purged(disk, dir, id, meta)?;
     }
     Ok(Recovered { store, journal, progress, touched })
 }
 
 /// The state of a directory that no log was ever in.
-fn fresh(dir: &Path, journal_dir: &Path) -> Result<Checkpoint, OpenError> {
-    let entries = fs::read_dir(dir).map_err(failed("list", dir))?;
-    for entry in entries {
-        let path = entry.map_err(failed("list", dir))?.path();
-        if path != journal_dir && holds_log_files(&path)? {
+fn fresh(disk: &dyn Disk, dir: &Path, journal_dir: &Path) -> Result<Checkpoint, OpenError> {
+    for path in disk.list(dir).map_err(failed("list", dir))? {
+        if path != journal_dir && holds_log_files(disk, &path)? {
             let detail = format!(
                 "it has no checkpoint, but {} holds a log; restore the file `checkpoint` or use another directory",
                 path.display()
@@ -96,8 +95,8 @@ fn fresh(dir: &Path, journal_dir: &Path) -> Result<Checkpoint, OpenError> {
             return Err(OpenError::Damaged { path: dir.to_owned(), detail });
         }
     }
-    create_dir(journal_dir)?;
-    if holds_frames(journal_dir)? {
+    create_dir(disk, journal_dir)?;
+    if holds_frames(disk, journal_dir)? {
         let detail =
             "its journal holds commits, but it has no checkpoint; restore the file `checkpoint`"
                 .to_owned();
@@ -109,10 +108,10 @@ fn fresh(dir: &Path, journal_dir: &Path) -> Result<Checkpoint, OpenError> {
 }
 
 /// Whether any file of the journal was ever written to: each starts with a frame then.
-fn holds_frames(journal_dir: &Path) -> Result<bool, OpenError> {
+fn holds_frames(disk: &dyn Disk, journal_dir: &Path) -> Result<bool, OpenError> {
     for index in 0..journal::FILES_MAX {
         let path = journal::file_path(journal_dir, index);
-        let bytes = crate::disk::read_prefix(&path, journal::frame::HEADER_BYTES)?;
+        let bytes = crate::disk::read_prefix(disk, &path, journal::frame::HEADER_BYTES)?;
         if bytes.iter().any(|byte| *byte != 0) {
             return Ok(true);
         }
@@ -120,14 +119,12 @@ fn holds_frames(journal_dir: &Path) -> Result<bool, OpenError> {
     Ok(false)
 }
 
-fn holds_log_files(path: &Path) -> Result<bool, OpenError> {
-    if !path.is_dir() {
+fn holds_log_files(disk: &dyn Disk, path: &Path) -> Result<bool, OpenError> {
+    if !is_dir(disk, path)? {
         return Ok(false);
     }
-    let mut entries = fs::read_dir(path).map_err(failed("list", path))?;
-    Ok(entries.any(|entry| {
-        entry.is_ok_and(|entry| entry.path().extension().is_some_and(|end| end == "log"))
-    }))
+    let entries = disk.list(path).map_err(failed("list", path))?;
+    Ok(entries.iter().any(|entry| entry.extension().is_some_and(|end| end == "log")))
 }
 
 fn partitions(checkpoint: &Checkpoint) -> Vec<(TopicPartition, PartitionMeta)> {
@@ -150,7 +147,7 @@ fn replay(
     let mut touched = Touched::default();
     for place in &scanned.replay {
         let source = scanned.files.get(place.file).expect("a frame's file was opened to find it");
-        let frame = scan::read_frame(&source.file, place.position, &place.header);
+        let frame = scan::read_frame(&*source.file, place.position, &place.header);
         let frame = frame.map_err(failed("read", &source.path))?;
         let damaged = |detail: &str| OpenError::Damaged {
             path: source.path.clone(),

@@ -50,7 +50,7 @@ impl Store {
             id: heading.id,
             root: root.to_owned(),
             segment_bytes: options.segment_bytes,
-            files: Files::new(options.open_files_max),
+            files: Files::new(Arc::clone(&options.disk), options.open_files_max),
             topics: RwLock::default(),
             groups: RwLock::new(groups),
         };

@@ -9,7 +9,10 @@ use crate::{
     },
     options::OpenError,
 };
-use headwater_core::{ports::log::LogError, record::Timestamp};
+use headwater_core::{
+    ports::{disk::Disk, log::LogError},
+    record::Timestamp,
+};
 use std::path::{Path, PathBuf};
 
 const MAGIC: u32 = u32::from_be_bytes(*b"HWCP");
@@ -24,8 +27,8 @@ fn previous(dir: &Path) -> PathBuf {
 }
 
 /// Whether there is a checkpoint to fall back to; a new log has none before its second.
-pub(crate) fn has_previous(dir: &Path) -> bool {
-    previous(dir).exists()
+pub(crate) fn has_previous(disk: &dyn Disk, dir: &Path) -> Result<bool, LogError> {
+    Ok(disk::find(disk, &previous(dir))?.is_some())
 }
 
 /// Makes `payload` the current checkpoint and keeps the one before.
@@ -37,34 +40,39 @@ pub(crate) fn store(dir: &Path, files: &Files, payload: &[u8]) -> Result<(), Log
     let crc = crc32c::crc32c(&bytes);
     bytes.put_u32(crc);
 
+    let disk = files.disk();
     let (current, next) = (current(dir), dir.join("checkpoint.next"));
-    files.with_room(Exhausted::Wait, || disk::replace(&next, &bytes))?;
-    if current.exists() {
+    files.with_room(Exhausted::Wait, || disk::replace(disk, &next, &bytes))?;
+    if disk::find(disk, &current)?.is_some() {
         let previous = previous(dir);
-        disk::rename(&current, &previous)?;
+        disk::rename(disk, &current, &previous)?;
     }
-    disk::rename(&next, &current)?;
-    files.with_room(Exhausted::Wait, || disk::sync_dir(dir))
+    disk::rename(disk, &next, &current)?;
+    files.with_room(Exhausted::Wait, || disk::sync_dir(disk, dir))
 }
 
 /// The current checkpoint, or the previous one if the current is missing or damaged; `None` if there is neither.
 ///
 /// A damaged one is renamed, so that it does not push the good one out.
-pub(crate) fn load(dir: &Path, now: Timestamp) -> Result<Option<Checkpoint>, OpenError> {
+pub(crate) fn load(
+    disk: &dyn Disk,
+    dir: &Path,
+    now: Timestamp,
+) -> Result<Option<Checkpoint>, OpenError> {
     let path = current(dir);
-    let damaged = match read(&path)? {
+    let damaged = match read(disk, &path)? {
         Some(Ok(checkpoint)) => return Ok(Some(checkpoint)),
         Some(Err(why)) => Some(why),
         None => None,
     };
-    let fallback = read(&previous(dir))?;
+    let fallback = read(disk, &previous(dir))?;
     match (damaged, fallback) {
         (damaged, Some(Ok(checkpoint))) => {
             if let Some(why) = damaged {
                 tracing::error!(path = %path.display(), detail = why.0, "checkpoint is damaged; starting from the previous one");
                 let aside = dir.join(format!("checkpoint.corrupt-{now}"));
-                disk::rename(&path, &aside)?;
-                disk::sync_dir(dir)?;
+                disk::rename(disk, &path, &aside)?;
+                disk::sync_dir(disk, dir)?;
             }
             Ok(Some(checkpoint))
         }
@@ -76,8 +84,8 @@ pub(crate) fn load(dir: &Path, now: Timestamp) -> Result<Option<Checkpoint>, Ope
     }
 }
 
-fn read(path: &Path) -> Result<Option<Result<Checkpoint, Malformed>>, OpenError> {
-    let Some(bytes) = disk::read_if_there(path)? else { return Ok(None) };
+fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Result<Checkpoint, Malformed>>, OpenError> {
+    let Some(bytes) = disk::read_if_there(disk, path)? else { return Ok(None) };
     let Some((covered, crc)) = bytes.split_last_chunk::<4>() else {
         return Ok(Some(Err(Malformed("the checkpoint ends early"))));
     };

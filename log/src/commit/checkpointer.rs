@@ -107,7 +107,7 @@ fn make(
     }
     let files = &*shared.store.files;
     if job.new_dirs {
-        files.with_room(Exhausted::Wait, || disk::sync_dir(&shared.dir))?;
+        files.with_room(Exhausted::Wait, || disk::sync_dir(files.disk(), &shared.dir))?;
     }
     shared.check_fence()?;
     checkpoint::store(&shared.dir, files, &job.payload)?;

@@ -163,7 +163,7 @@ impl Shared {
     ///
     /// `bytes`: this append's, and those in front of it that are not written yet.
     fn check_room(&self, bytes: usize) -> Result<(), LogError> {
-        let available = free_bytes(&self.dir)?;
+        let available = free_bytes(&*self.options.disk, &self.dir)?;
         let growth = self.journal_growth.load(Ordering::Acquire);
         let reserved = self.options.reserve_bytes.saturating_add(growth);
         // Segments grow by what is appended, the journal by a file now and then or by a commit larger than a file.

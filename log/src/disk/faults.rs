@@ -1,14 +1,30 @@
-//! Makes the file system refuse, for tests: the nth step that changes something below a directory, or all from there on.
-//! Also tells which steps were taken.
+//! A disk that refuses, for tests: the nth step that changes something below a directory, or all from there on. Also tells
+//! which steps were taken.
 
-use super::{Action, lock};
+use super::{local::LocalDisk, lock};
+use headwater_core::ports::disk::{Disk, DiskFile, Found, OpenMode};
 use rustix::io::Errno;
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     thread,
 };
+
+/// A step that changes the disk, or makes a change last; or one that needs a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Open,
+    MakeDir,
+    Create,
+    Preallocate,
+    Write,
+    SetLength,
+    Rename,
+    Remove,
+    Sync,
+    SyncDir,
+}
 
 static FAULTS: Mutex<Vec<Fault>> = Mutex::new(Vec::new());
 static RECORDINGS: Mutex<Vec<Recording>> = Mutex::new(Vec::new());
@@ -95,7 +111,7 @@ impl Drop for Steps {
     }
 }
 
-pub(super) fn allowed(action: Action, path: &Path) -> io::Result<()> {
+fn allowed(action: Action, path: &Path) -> io::Result<()> {
     for recording in lock(&RECORDINGS).iter_mut().filter(|it| path.starts_with(&it.below)) {
         let thread = thread::current().name().unwrap_or_default().to_owned();
         recording.taken.push(Taken { thread, action, path: path.to_owned() });
@@ -116,4 +132,92 @@ pub(super) fn allowed(action: Action, path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The disk of this machine, with the faults that are armed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FaultyDisk;
+
+impl Disk for FaultyDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        allowed(if mode == OpenMode::Existing { Action::Open } else { Action::Create }, path)?;
+        let file = LocalDisk.open(path, mode)?;
+        Ok(Arc::new(FaultyFile { file, path: path.to_owned() }))
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        allowed(Action::MakeDir, path)?;
+        LocalDisk.make_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        allowed(Action::SyncDir, path)?;
+        LocalDisk.sync_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        allowed(Action::Rename, to)?;
+        LocalDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        allowed(Action::Remove, path)?;
+        LocalDisk.remove(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        LocalDisk.list(path)
+    }
+
+    fn find(&self, path: &Path) -> io::Result<Option<Found>> {
+        LocalDisk.find(path)
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        LocalDisk.free_bytes(path)
+    }
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+}
+
+impl DiskFile for FaultyFile {
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+
+    fn read_at(&self, bytes: &mut [u8], position: u64) -> io::Result<usize> {
+        self.file.read_at(bytes, position)
+    }
+
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        if let Err(refused) = allowed(Action::Write, &self.path) {
+            // What is refused half-way leaves half of it, as a crash does.
+            self.file.write_at(bytes.get(..bytes.len() / 2).unwrap_or_default(), position)?;
+            return Err(refused);
+        }
+        self.file.write_at(bytes, position)
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        allowed(Action::SetLength, &self.path)?;
+        self.file.set_length(length)
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        allowed(Action::Preallocate, &self.path)?;
+        self.file.allocate(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        allowed(Action::Sync, &self.path)?;
+        self.file.sync_data()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.file.try_lock()
+    }
 }

@@ -6,12 +6,13 @@
 //! - What is in the journal is written on: whoever writes has files closed that are not in use, and then waits until
 //!   somebody else in the process gives descriptors back. A log that is being opened or closed does not wait.
 
-use super::{Action, allowed, failed, lock};
+use super::{failed, lock, open};
 use hashbrown::HashMap;
-use headwater_core::ports::log::LogError;
+use headwater_core::ports::{
+    disk::{Disk, DiskFile, OpenMode},
+    log::LogError,
+};
 use std::{
-    fs::{File, OpenOptions},
-    io,
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, PoisonError,
@@ -33,6 +34,7 @@ pub(crate) enum Exhausted {
 /// The files that a log has open.
 #[derive(Debug)]
 pub(crate) struct Files {
+    disk: Arc<dyn Disk>,
     open_max: usize,
     open: Mutex<HashMap<u64, Used>>,
     /// Waited on with a limit: nobody tells that another part of the process closes something.
@@ -44,13 +46,14 @@ pub(crate) struct Files {
 
 #[derive(Debug)]
 struct Used {
-    file: Arc<File>,
+    file: Arc<dyn DiskFile>,
     last: u64,
 }
 
 impl Files {
-    pub(crate) fn new(open_max: usize) -> Arc<Self> {
+    pub(crate) fn new(disk: Arc<dyn Disk>, open_max: usize) -> Arc<Self> {
         Arc::new(Self {
+            disk,
             open_max,
             open: Mutex::default(),
             closed: Condvar::new(),
@@ -58,6 +61,11 @@ impl Files {
             uses: AtomicU64::new(0),
             next: AtomicU64::new(0),
         })
+    }
+
+    /// The disk that they are on.
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
     }
 
     /// Whether [`Exhausted::Wait`] is to wait from now on.
@@ -99,15 +107,14 @@ impl Files {
         closed.is_some()
     }
 
-    fn cached(&self, id: u64) -> Option<Arc<File>> {
+    fn cached(&self, id: u64) -> Option<Arc<dyn DiskFile>> {
         let mut open = lock(&self.open);
         let used = open.get_mut(&id)?;
         used.last = self.uses.fetch_add(1, Ordering::Relaxed);
         Some(Arc::clone(&used.file))
     }
 
-    fn keep(&self, id: u64, file: File) -> Arc<File> {
-        let file = Arc::new(file);
+    fn keep(&self, id: u64, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         let last = self.uses.fetch_add(1, Ordering::Relaxed);
         let before = lock(&self.open).insert(id, Used { file: Arc::clone(&file), last });
         drop(before);
@@ -143,12 +150,14 @@ impl FileHandle {
     pub(crate) fn create(files: &Arc<Files>, path: PathBuf) -> Result<Self, LogError> {
         let handle = Self::new(files, path);
         let path = &handle.path;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true);
-        let open = || allowed(Action::Create, path).and_then(|()| options.open(path));
-        let file = files.with_room(Exhausted::Wait, || open().map_err(failed("create", path)))?;
+        let create = || files.disk.open(path, OpenMode::Empty).map_err(failed("create", path));
+        let file = files.with_room(Exhausted::Wait, create)?;
         files.keep(handle.id, file);
         Ok(handle)
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        self.files.disk()
     }
 
     pub(crate) fn files(&self) -> &Files {
@@ -160,11 +169,11 @@ impl FileHandle {
     }
 
     /// The open file; `None` if there is none of its name.
-    pub(crate) fn get(&self, exhausted: Exhausted) -> Result<Option<Arc<File>>, LogError> {
+    pub(crate) fn get(&self, exhausted: Exhausted) -> Result<Option<Arc<dyn DiskFile>>, LogError> {
         if let Some(file) = self.files.cached(self.id) {
             return Ok(Some(file));
         }
-        let opened = self.files.with_room(exhausted, || open(&self.path))?;
+        let opened = self.files.with_room(exhausted, || open(self.disk(), &self.path))?;
         Ok(opened.map(|file| self.files.keep(self.id, file)))
     }
 }
@@ -173,15 +182,5 @@ impl Drop for FileHandle {
     fn drop(&mut self) {
         let closed = lock(&self.files.open).remove(&self.id);
         drop(closed);
-    }
-}
-
-/// The file at `path`, to read and write; `None` if there is none.
-fn open(path: &Path) -> Result<Option<File>, LogError> {
-    let open = || OpenOptions::new().read(true).write(true).open(path);
-    match allowed(Action::Open, path).and_then(|()| open()) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed("open", path)(error)),
     }
 }

@@ -19,13 +19,16 @@ pub(crate) mod frame;
 pub(crate) mod scan;
 
 use crate::{
-    disk::{self, Action, failed, sync_dir},
+    disk::{self, failed, sync_dir},
     options::OpenError,
 };
-use headwater_core::ports::log::LogError;
+use headwater_core::ports::{
+    disk::{Disk, DiskFile, OpenMode},
+    log::LogError,
+};
 use std::{
-    fs::{File, OpenOptions},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// As many files as there are: two retained by checkpoints, one being covered, one being written.
@@ -37,7 +40,7 @@ const BUFFER_BYTES_KEPT: usize = 32 << 20;
 #[derive(Debug)]
 pub(crate) struct JournalFile {
     pub(crate) path: PathBuf,
-    pub(crate) file: File,
+    pub(crate) file: Arc<dyn DiskFile>,
     /// The sequence number of its last frame, 0 for none.
     pub(crate) last: u64,
 }
@@ -103,7 +106,7 @@ impl Journal {
     /// Bytes of disk that the next file will take up, 0 once all files have theirs.
     pub(crate) fn growth(&self) -> Result<u64, LogError> {
         for JournalFile { path, file, .. } in &self.files {
-            if file.metadata().map_err(failed("look at", path))?.len() < self.file_bytes {
+            if file.length().map_err(failed("look at", path))? < self.file_bytes {
                 return Ok(self.file_bytes);
             }
         }
@@ -135,7 +138,7 @@ impl Journal {
         frame::finish(&mut self.buffer, [log, self.sequence + 1, self.durable], generation);
         let target =
             self.files.get_mut(self.current).expect("a file is chosen before the first frame");
-        disk::write_at(&target.file, &target.path, &self.buffer, self.position)?;
+        disk::write_at(&*target.file, &target.path, &self.buffer, self.position)?;
         self.sequence += 1;
         target.last = self.sequence;
         self.position += self.buffer.len() as u64;
@@ -148,7 +151,7 @@ impl Journal {
             return Ok(());
         }
         if let Some(current) = self.files.get(self.current) {
-            disk::sync_data(&current.file, &current.path)?;
+            disk::sync_data(&*current.file, &current.path)?;
         }
         self.durable = self.sequence;
         Ok(())
@@ -168,30 +171,27 @@ impl Journal {
 }
 
 /// Creates those files that a new journal does not have yet; they get their bytes when they are first used.
-pub(crate) fn create_missing(dir: &Path, files: &mut Vec<JournalFile>) -> Result<(), OpenError> {
+pub(crate) fn create_missing(
+    disk: &dyn Disk,
+    dir: &Path,
+    files: &mut Vec<JournalFile>,
+) -> Result<(), OpenError> {
     if files.len() >= FILES_MAX {
         return Ok(());
     }
     for index in files.len()..FILES_MAX {
         let path = file_path(dir, index);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        let file = disk::allowed(Action::Create, &path).and_then(|()| options.open(&path));
-        files.push(JournalFile { file: file.map_err(failed("create", &path))?, path, last: 0 });
+        let file = disk.open(&path, OpenMode::New).map_err(failed("create", &path))?;
+        files.push(JournalFile { file, path, last: 0 });
     }
-    Ok(sync_dir(dir)?)
+    Ok(sync_dir(disk, dir)?)
 }
 
 fn preallocate(file: &JournalFile, bytes: u64) -> Result<(), LogError> {
     let JournalFile { path, file, .. } = file;
-    if file.metadata().map_err(failed("look at", path))?.len() >= bytes {
+    if file.length().map_err(failed("look at", path))? >= bytes {
         return Ok(());
     }
-    disk::allowed(Action::Preallocate, path).map_err(failed("preallocate", path))?;
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-        // A file system that cannot preallocate only makes syncs slower.
-        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
-        Err(error) => return Err(failed("preallocate", path)(error.into())),
-    }
-    disk::sync_data(file, path)
+    file.allocate(bytes).map_err(failed("preallocate", path))?;
+    disk::sync_data(&**file, path)
 }

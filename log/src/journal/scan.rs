@@ -13,12 +13,8 @@ use crate::{
     disk::{self, failed},
     options::OpenError,
 };
-use std::{
-    collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io,
-    path::Path,
-};
+use headwater_core::ports::disk::{Disk, DiskFile};
+use std::{collections::BTreeMap, io, path::Path};
 
 /// Where a frame is.
 #[derive(Debug, Clone, Copy)]
@@ -50,21 +46,18 @@ pub(crate) struct From {
 }
 
 /// Looks through the journal's files for the frames after the checkpoint.
-pub(crate) fn scan(dir: &Path, from: From) -> Result<Scanned, OpenError> {
+pub(crate) fn scan(disk: &dyn Disk, dir: &Path, from: From) -> Result<Scanned, OpenError> {
     let mut files: Vec<JournalFile> = Vec::new();
     let mut seen = Seen { from, frames: BTreeMap::new(), claims: Vec::new() };
     for index in 0..FILES_MAX.max(from.files) {
         let path = file_path(dir, index);
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && index >= from.files => {
-                break;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let file = match disk::open(disk, &path)? {
+            Some(file) => file,
+            None if index >= from.files => break,
+            None => {
                 let detail = "the file is missing, and commits with it; restore it from a backup";
                 return Err(OpenError::Damaged { path, detail: detail.to_owned() });
             }
-            Err(error) => return Err(failed("open", &path)(error).into()),
         };
         let mut found = JournalFile { path, file, last: 0 };
         seen.scan_file(&mut found, index)?;
@@ -110,13 +103,13 @@ struct Seen {
 impl Seen {
     fn scan_file(&mut self, found: &mut JournalFile, index: usize) -> Result<(), OpenError> {
         let read_failed = |error| OpenError::from(failed("read", &found.path)(error));
-        let length = found.file.metadata().map_err(read_failed)?.len();
+        let length = found.file.length().map_err(read_failed)?;
         let sequence = self.from.sequence;
         let mut position = 0;
         let mut before: Option<FrameHeader> = None;
         let mut in_run = true;
         while position < length {
-            let bytes = disk::read_at(&found.file, position, HEADER_BYTES).map_err(read_failed)?;
+            let bytes = disk::read_at(&*found.file, position, HEADER_BYTES).map_err(read_failed)?;
             let header = match frame::start(&bytes) {
                 Start::Frame(header) if header.log == self.from.log => header,
                 Start::Frame(_) | Start::Nothing => {
@@ -130,7 +123,7 @@ impl Seen {
             });
             // Frames that the checkpoint covers only have to lead to those after it.
             let valid = header.sequence <= sequence
-                || is_whole(&found.file, position, &header).map_err(read_failed)?;
+                || is_whole(&*found.file, position, &header).map_err(read_failed)?;
             in_run = in_run && follows && valid;
             if in_run {
                 found.last = header.sequence;
@@ -141,7 +134,7 @@ impl Seen {
             }
             // A torn frame claims nothing, even where the checkpoint covers it.
             if header.durable > sequence
-                && is_whole(&found.file, position, &header).map_err(read_failed)?
+                && is_whole(&*found.file, position, &header).map_err(read_failed)?
             {
                 self.claims.push((header.durable, found.path.clone(), position));
             }
@@ -159,8 +152,8 @@ impl Seen {
     }
 }
 
-fn is_whole(file: &File, position: u64, header: &FrameHeader) -> io::Result<bool> {
-    let left = file.metadata()?.len().saturating_sub(position);
+fn is_whole(file: &dyn DiskFile, position: u64, header: &FrameHeader) -> io::Result<bool> {
+    let left = file.length()?.saturating_sub(position);
     let length = HEADER_BYTES as u64 + u64::from(header.length);
     if length > left {
         return Ok(false);
@@ -169,6 +162,10 @@ fn is_whole(file: &File, position: u64, header: &FrameHeader) -> io::Result<bool
 }
 
 /// The frame's bytes, header included; fewer if the file ends early.
-pub(crate) fn read_frame(file: &File, position: u64, header: &FrameHeader) -> io::Result<Vec<u8>> {
+pub(crate) fn read_frame(
+    file: &dyn DiskFile,
+    position: u64,
+    header: &FrameHeader,
+) -> io::Result<Vec<u8>> {
     disk::read_at(file, position, HEADER_BYTES + header.length as usize)
 }

@@ -14,17 +14,19 @@ use crate::{
     disk::{
         failed,
         files::{FileHandle, Files},
-        make_dir, read, write,
+        is_dir, make_dir, read, write,
     },
     segment::{Segment, SegmentMeta, log_path},
     wakers::Wakers,
 };
 use headwater_core::{
-    ports::log::{Cleanup, Fetched, LogError, Offsets},
+    ports::{
+        disk::Disk,
+        log::{Cleanup, Fetched, LogError, Offsets},
+    },
     record::{Timestamp, TopicPartition},
 };
 use std::{
-    fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock, RwLock,
@@ -193,7 +195,7 @@ impl Partition {
                 touched.dirty.push(Arc::clone(last));
             }
         } else {
-            make_dir(&self.dir)?;
+            make_dir(self.files.disk(), &self.dir)?;
             touched.new_dirs = true;
         }
         let file = FileHandle::create(&self.files, log_path(&self.dir, header.base_offset))?;
@@ -301,17 +303,16 @@ impl Partition {
 
 /// Removes segments that purging dropped before a crash: files below the start that no checkpoint lists.
 pub(crate) fn remove_purged(
+    disk: &dyn Disk,
     root: &Path,
     id: &TopicPartition,
     meta: &PartitionMeta,
 ) -> Result<(), LogError> {
     let dir = root.join(id.to_string());
-    let entries = match fs::read_dir(&dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(failed("list", &dir))?,
-    };
-    for entry in entries {
-        let path = entry.map_err(failed("list", &dir))?.path();
+    if !is_dir(disk, &dir)? {
+        return Ok(());
+    }
+    for path in disk.list(&dir).map_err(failed("list", &dir))? {
         let base = path
             .file_stem()
             .and_then(|stem| stem.to_str())
@@ -319,7 +320,7 @@ pub(crate) fn remove_purged(
         let is_log = path.extension().is_some_and(|extension| extension == "log");
         let Some(base) = base.filter(|_| is_log) else { continue };
         if base < meta.start && meta.segments.first().is_some_and(|first| base < first.base) {
-            crate::segment::remove_files(&path)?;
+            crate::segment::remove_files(disk, &path)?;
         }
     }
     Ok(())

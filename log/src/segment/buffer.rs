@@ -1,7 +1,9 @@
 //! Read buffers that are used again: each thread keeps a few, so that a fetch neither clears memory nor faults it in.
 
+use crate::disk;
 use bytes::Bytes;
-use std::{cell::RefCell, fs::File, io, os::unix::fs::FileExt};
+use headwater_core::ports::disk::DiskFile;
+use std::{cell::RefCell, io};
 
 /// Idle buffers that a thread keeps.
 const IDLE_MAX: usize = 4;
@@ -41,38 +43,33 @@ impl Drop for Loan {
 }
 
 /// Reads up to `length` bytes at `position`; fewer only at the end of the file.
-pub(super) fn read_at(file: &File, position: u64, length: usize) -> io::Result<Bytes> {
+pub(super) fn read_at(file: &dyn DiskFile, position: u64, length: usize) -> io::Result<Bytes> {
     let idle = IDLE.try_with(|idle| idle.borrow_mut().pop()).ok().flatten();
     let mut loan = Loan { buffer: idle.unwrap_or_default(), length: 0 };
     if loan.buffer.len() < length {
         loan.buffer.resize(length, 0);
     }
-    while let Some(rest) = loan.buffer.get_mut(loan.length..length).filter(|rest| !rest.is_empty())
-    {
-        match file.read_at(rest, position + loan.length as u64) {
-            Ok(0) => break,
-            Ok(read) => loan.length += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let wanted = loan.buffer.get_mut(..length).unwrap_or_default();
+    loan.length = disk::fill(file, wanted, position)?;
     Ok(Bytes::from_owner(loan))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use crate::disk::local::LocalDisk;
+    use headwater_core::ports::disk::{Disk, OpenMode};
 
     #[test]
     fn a_buffer_that_is_used_again_shows_only_what_was_read() {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(b"abcdefgh").unwrap();
-        let long = read_at(&file, 0, 8).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = LocalDisk.open(&dir.path().join("file"), OpenMode::New).unwrap();
+        file.write_at(b"abcdefgh", 0).unwrap();
+        let long = read_at(&*file, 0, 8).unwrap();
         assert_eq!(long, b"abcdefgh"[..]);
         drop(long);
-        let (first, second) = (read_at(&file, 4, 2).unwrap(), read_at(&file, 6, 2).unwrap());
+        let (first, second) = (read_at(&*file, 4, 2).unwrap(), read_at(&*file, 6, 2).unwrap());
         assert_eq!((&first[..], &second[..]), (&b"ef"[..], &b"gh"[..]));
-        assert_eq!(read_at(&file, 4, 5).unwrap(), b"efgh"[..], "the file ends there");
+        assert_eq!(read_at(&*file, 4, 5).unwrap(), b"efgh"[..], "the file ends there");
     }
 }

@@ -14,9 +14,8 @@ use crate::{
     batch::decode,
     disk::{self, failed, files::Exhausted, lock, read, write},
 };
-use headwater_core::ports::log::LogError;
+use headwater_core::ports::{disk::DiskFile, log::LogError};
 use std::{
-    fs::File,
     io, mem,
     sync::{Arc, Weak, atomic::Ordering},
 };
@@ -26,27 +25,32 @@ use std::{
 pub(super) enum Writer {
     #[default]
     Nobody,
-    One(Weak<File>),
+    One(Weak<dyn DiskFile>),
     Several,
 }
 
 impl Writer {
-    pub(super) fn wrote(&mut self, file: &Arc<File>) {
+    pub(super) fn wrote(&mut self, file: &Arc<dyn DiskFile>) {
         match self {
             Self::Nobody => *self = Self::One(Arc::downgrade(file)),
-            Self::One(one) if one.as_ptr() == Arc::as_ptr(file) => {}
+            Self::One(one) if is_of(one, file) => {}
             Self::One(_) | Self::Several => *self = Self::Several,
         }
     }
 
     /// Whether a sync of `file` tells all that became of them.
-    fn is_none_but(&self, file: &Arc<File>) -> bool {
+    fn is_none_but(&self, file: &Arc<dyn DiskFile>) -> bool {
         match self {
             Self::Nobody => true,
-            Self::One(one) => one.as_ptr() == Arc::as_ptr(file),
+            Self::One(one) => is_of(one, file),
             Self::Several => false,
         }
     }
+}
+
+/// Whether the descriptor that wrote is this one.
+fn is_of(writer: &Weak<dyn DiskFile>, file: &Arc<dyn DiskFile>) -> bool {
+    std::ptr::addr_eq(writer.as_ptr(), Arc::as_ptr(file))
 }
 
 impl Segment {
@@ -58,7 +62,7 @@ impl Segment {
         let files = self.file.files();
         let path = self.file.path();
         if let Some(dir) = path.parent().filter(|_| self.nameless.load(Ordering::Acquire)) {
-            files.with_room(Exhausted::Wait, || disk::sync_dir(dir))?;
+            files.with_room(Exhausted::Wait, || disk::sync_dir(self.file.disk(), dir))?;
             self.nameless.store(false, Ordering::Release);
         }
         if self.is_sealed() {
@@ -76,16 +80,16 @@ impl Segment {
             let to = Mark { position: state.length, crc: state.headers.crc };
             (state.synced, to, mem::take(&mut state.writer))
         };
-        disk::sync_data(&file, self.file.path())?;
+        disk::sync_data(&*file, self.file.path())?;
         if !writer.is_none_but(&file) {
-            self.verify(&file, from, to)?;
+            self.verify(&*file, from, to)?;
         }
         write(&self.state).synced = to;
         Ok(())
     }
 
     /// Reads the batches in `[from, to)` again and compares them with their checksums.
-    fn verify(&self, file: &File, from: Mark, to: Mark) -> Result<(), LogError> {
+    fn verify(&self, file: &dyn DiskFile, from: Mark, to: Mark) -> Result<(), LogError> {
         let lost = |detail: &str| {
             let error = io::Error::other(format!("what was written is not on the disk: {detail}"));
             failed("sync", self.file.path())(error)
@@ -145,18 +149,18 @@ impl Segment {
                 Sidecar { length: state.length, next_offset: state.next_offset, marks },
             )
         };
-        let mut replaced = false;
+        let (disk, mut replaced) = (self.file.disk(), false);
         for (extension, bytes) in
             [("index", offsets), ("timeindex", times), ("checksum", sidecar.encode())]
         {
             let path = self.file.path().with_extension(extension);
-            if disk::read_if_there(&path)?.is_none_or(|there| there != bytes) {
-                disk::replace(&path, &bytes)?;
+            if disk::read_if_there(disk, &path)?.is_none_or(|there| there != bytes) {
+                disk::replace(disk, &path, &bytes)?;
                 replaced = true;
             }
         }
         match self.file.path().parent() {
-            Some(dir) if replaced => disk::sync_dir(dir),
+            Some(dir) if replaced => disk::sync_dir(disk, dir),
             Some(_) | None => Ok(()),
         }
     }

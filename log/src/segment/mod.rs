@@ -33,11 +33,17 @@ use crate::{
     },
 };
 use flush::Writer;
-use headwater_core::{ports::log::LogError, record::TopicPartition};
+use headwater_core::{
+    ports::{
+        disk::{Disk, Found},
+        log::LogError,
+    },
+    record::TopicPartition,
+};
 use index::Index;
 use sidecar::{Headers, Mark, Sidecar};
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{
         Mutex, RwLock,
@@ -114,12 +120,8 @@ impl Segment {
         last: bool,
     ) -> Result<Self, LogError> {
         let path = file.path();
-        let length = match fs::metadata(path) {
-            Ok(found) => found.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self::damaged(file, partition, meta, (0, MISSING)));
-            }
-            Err(error) => return Err(failed("look at", path)(error)),
+        let Some(Found::File(length)) = disk::find(file.disk(), path)? else {
+            return Ok(Self::damaged(file, partition, meta, (0, MISSING)));
         };
         if length < meta.length {
             let found = (length, "the file is shorter than what was synced");
@@ -128,8 +130,8 @@ impl Segment {
         if last && length > meta.length {
             tracing::info!(path = %path.display(), from = length, to = meta.length, "segment cut back to its sync point");
             let open = file.get(Exhausted::Fail)?.ok_or_else(|| vanished(path))?;
-            disk::set_length(&open, path, meta.length)?;
-            disk::sync_data(&open, path)?;
+            disk::set_length(&*open, path, meta.length)?;
+            disk::sync_data(&*open, path)?;
         }
         let segment = Self::with(file, partition, meta);
         segment.sealed.store(!last, Ordering::Release);
@@ -213,7 +215,7 @@ impl Segment {
         let path = self.file.path();
         let file = self.file.get(Exhausted::Wait)?.ok_or_else(|| vanished(path))?;
         let position = self.length();
-        disk::write_at(&file, path, batch, position)?;
+        disk::write_at(&*file, path, batch, position)?;
         let mut state = write(&self.state);
         state.writer.wrote(&file);
         assert!(
@@ -279,7 +281,7 @@ impl Segment {
         let expected = self.expected_marks(prefix)?;
         let mut expected = expected.iter().peekable();
         let mut good = (0, self.base);
-        let mut walk = Walk::new(&file, 0, prefix.length, self.base);
+        let mut walk = Walk::new(&*file, 0, prefix.length, self.base);
         loop {
             let Step { position, header, bytes } = match walk.next() {
                 Ok(Some(step)) => step,
@@ -311,7 +313,7 @@ impl Segment {
     fn expected_marks(&self, prefix: SegmentMeta) -> Result<Vec<Mark>, LogError> {
         let whole = Mark { position: prefix.length, crc: prefix.headers_crc };
         let path = self.file.path().with_extension("checksum");
-        let read = || disk::read_if_there(&path);
+        let read = || disk::read_if_there(self.file.disk(), &path);
         let bytes = self.file.files().with_room(Exhausted::Fail, read)?.unwrap_or_default();
         let mut marks = match Sidecar::decode(&bytes) {
             Ok(sidecar) if sidecar.length == prefix.length => sidecar.marks,
@@ -326,7 +328,7 @@ impl Segment {
 
     /// Removes its files.
     pub(crate) fn remove(&self) -> Result<(), LogError> {
-        remove_files(self.file.path())
+        remove_files(self.file.disk(), self.file.path())
     }
 
     fn missing(&self) -> Damage {
@@ -351,9 +353,9 @@ fn vanished(path: &Path) -> LogError {
 }
 
 /// Removes a log file and its hint files, as far as they are there.
-pub(crate) fn remove_files(log: &Path) -> Result<(), LogError> {
+pub(crate) fn remove_files(disk: &dyn Disk, log: &Path) -> Result<(), LogError> {
     for extension in ["index", "timeindex", "checksum", "log"] {
-        disk::remove(&log.with_extension(extension))?;
+        disk::remove(disk, &log.with_extension(extension))?;
     }
     Ok(())
 }

@@ -11,10 +11,10 @@ use crate::{
 };
 use bytes::Bytes;
 use headwater_core::{
-    ports::log::LogError,
+    ports::{disk::DiskFile, log::LogError},
     record::{RecordSet, RecordSetOver},
 };
-use std::{fs::File, sync::Arc};
+use std::sync::Arc;
 
 /// A batch that a lookup found, and where its readable stretch of the file ends.
 #[derive(Debug, Clone, Copy)]
@@ -137,7 +137,7 @@ impl Segment {
         };
         position = position.min(readable_to);
         let file = self.open_file()?;
-        let mut walk = Walk::new(&file, position, readable_to, self.base);
+        let mut walk = Walk::new(&*file, position, readable_to, self.base);
         loop {
             match walk.next() {
                 Ok(Some(Step { position, header, .. })) if wanted(&header) => {
@@ -157,10 +157,10 @@ impl Segment {
 
     fn bytes(&self, position: u64, length: usize) -> Result<Bytes, LogError> {
         let file = self.open_file()?;
-        buffer::read_at(&file, position, length).map_err(failed("read", self.file.path()))
+        buffer::read_at(&*file, position, length).map_err(failed("read", self.file.path()))
     }
 
-    fn open_file(&self) -> Result<Arc<File>, LogError> {
+    fn open_file(&self) -> Result<Arc<dyn DiskFile>, LogError> {
         self.file.get(Exhausted::Fail)?.ok_or_else(|| self.corrupt(self.missing()))
     }
 

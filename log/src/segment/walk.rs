@@ -4,7 +4,8 @@ use crate::{
     batch::{HEADER_BYTES, Header},
     disk,
 };
-use std::{fs::File, io};
+use headwater_core::ports::disk::DiskFile;
+use std::io;
 
 const WINDOW_BYTES: usize = 8192;
 
@@ -35,7 +36,7 @@ pub(crate) struct Step<'a> {
 /// A walk over `[position, end)` of a file.
 #[derive(Debug)]
 pub(crate) struct Walk<'a> {
-    file: &'a File,
+    file: &'a dyn DiskFile,
     position: u64,
     end: u64,
     least_offset: i64,
@@ -45,7 +46,7 @@ pub(crate) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// Starts at a batch boundary whose batch has no offset below `least_offset`.
-    pub(crate) fn new(file: &'a File, position: u64, end: u64, least_offset: i64) -> Self {
+    pub(crate) fn new(file: &'a dyn DiskFile, position: u64, end: u64, least_offset: i64) -> Self {
         Self { file, position, end, least_offset, window: Vec::new(), window_at: 0 }
     }
 

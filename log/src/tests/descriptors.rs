@@ -1,10 +1,7 @@
 //! A bounded number of open files, and what happens when the process has no descriptor left.
 
 use super::*;
-use crate::disk::{
-    Action,
-    faults::{Armed, Kind, Steps},
-};
+use crate::disk::faults::{Action, Armed, Kind, Steps};
 use headwater_core::{ports::log::CommitTicket, record::TopicPartition};
 use std::{os::unix::fs::FileExt, thread};
 

@@ -11,6 +11,7 @@ mod steps;
 use crate::{
     EmbeddedLog, LogOptions,
     conformance::{append, commit, partition, position, put, read_all, read_from, topic},
+    disk::faults::FaultyDisk,
 };
 use headwater_core::{
     ports::log::{Append, Commit, Committed, Log, LogError, LogErrorKind, TopicSpec},
@@ -25,6 +26,7 @@ use std::{
 /// Segments and journal so small that a few commits roll and recycle them, and files are closed all the time.
 fn small() -> LogOptions {
     LogOptions::new()
+        .disk(Arc::new(FaultyDisk))
         .segment_bytes(600)
         .journal_bytes(16 << 10)
         .reserve_bytes(1 << 20)

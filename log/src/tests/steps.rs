@@ -1,10 +1,7 @@
 //! Which steps of the disk a call takes, and which it leaves to others.
 
 use super::*;
-use crate::disk::{
-    Action,
-    faults::{Steps, Taken},
-};
+use crate::disk::faults::{Action, Steps, Taken};
 
 const TOPICS: u32 = 50;
 const COMMITTER: &str = "log-commit";
@@ -20,7 +17,11 @@ fn count(taken: &[Taken], thread: &str, action: Action) -> usize {
 /// A log whose journal is not full soon, and what is done below its directory.
 fn recorded() -> (tempfile::TempDir, EmbeddedLog, Steps) {
     let dir = memory_dir();
-    let log = EmbeddedLog::open(dir.path(), LogOptions::new().reserve_bytes(0)).unwrap();
+    let log = EmbeddedLog::open(
+        dir.path(),
+        LogOptions::new().disk(Arc::new(FaultyDisk)).reserve_bytes(0),
+    )
+    .unwrap();
     let steps = Steps::below(dir.path());
     (dir, log, steps)
 }
