@@ -11,7 +11,7 @@
 //! | [`conformance`] | what every log must do, as a suite |
 //! | `claims` | who holds a group, and what the holder may read |
 //! | `wakers` | who is told that a partition's end has moved |
-//! | `group`, `checkpoint`, `recovery`, `store` | positions and epochs, the state up to a frame, and the way back to it |
+//! | `group`, `checkpoint`, `recovery`, `evidence`, `store` | positions and epochs, the state up to a frame, and the way back to it |
 //!
 //! # Invariants
 //!
@@ -31,6 +31,7 @@ pub mod conformance;
 mod cursor;
 mod disk;
 mod embedded;
+mod evidence;
 mod group;
 mod identity;
 mod journal;

@@ -5,7 +5,7 @@ use headwater_core::{
     ports::{disk::Disk, log::LogError},
     time::{Clock, SystemClock},
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// How an [`EmbeddedLog`](crate::EmbeddedLog) is kept.
 ///
@@ -24,6 +24,8 @@ pub struct LogOptions {
     pub(crate) journal_bytes: u64,
     pub(crate) reserve_bytes: u64,
     pub(crate) open_files_max: usize,
+    /// How long nothing is to be written before the journal says what is on the disk.
+    pub(crate) rest: Duration,
 }
 
 impl LogOptions {
@@ -37,6 +39,7 @@ impl LogOptions {
             journal_bytes: 64 << 20,
             reserve_bytes: 64 << 20,
             open_files_max: 256,
+            rest: Duration::from_millis(5),
         }
     }
 
@@ -68,6 +71,13 @@ impl LogOptions {
     /// Appends are refused when less than this is free on the disk; 64 MiB unless set. Offsets and claims may use it.
     pub fn reserve_bytes(mut self, bytes: u64) -> Self {
         self.reserve_bytes = bytes;
+        self
+    }
+
+    /// How long nothing is to be written before the journal says what is on the disk.
+    #[cfg(test)]
+    pub(crate) fn rest_after(mut self, rest: Duration) -> Self {
+        self.rest = rest;
         self
     }
 

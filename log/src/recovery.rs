@@ -10,8 +10,13 @@ use crate::{
     commit::Progress,
     cursor::Cursor,
     disk::{create_dir, failed, is_dir, sync_data, sync_dir},
+    evidence::{self, Reach},
     identity::{random, random_id},
-    journal::{self, Journal, Stamp, entry, scan},
+    journal::{
+        self, Journal, JournalFile, Place, Stamp,
+        entry::{self, Entry},
+        scan::{self, Scanned},
+    },
     options::{LogOptions, OpenError},
     partition::{PartitionMeta, Touched, remove_purged},
     store::Store,
@@ -32,26 +37,43 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, OpenError> {
     let journal_dir = dir.join("journal");
     let disk = &*options.disk;
+    let files = journal::open_files(disk, &journal_dir)?;
     let found = match checkpoint::load(disk, dir, options.clock.now())? {
         Some(found) => found,
         None => fresh(disk, dir, &journal_dir)?,
     };
-    let Heading { stamp, sequence, journal_files, .. } = found.heading;
-    let (log, files) = (stamp.log, journal_files as usize);
-    let mut scanned = scan::scan(disk, &journal_dir, scan::From { log, sequence, files })?;
-    // The previous checkpoint does not know of the generation that wrote after it.
-    let generation = stamp.generation.max(scanned.generation).saturating_add(1);
-    journal::create_missing(disk, &journal_dir, &mut scanned.files)?;
+    let Heading { stamp, sequence, next, journal_files, clean, .. } = found.heading;
+    let mut files = journal::create_missing(disk, &journal_dir, files, journal_files)?;
+    let from = scan::From { stamp, sequence, next };
+    let Scanned { replay: frames, generation } = if clean && !scan::is_followed(&files, from)? {
+        Scanned { replay: Vec::new(), generation: stamp.generation }
+    } else {
+        scan::scan(&mut files, from)?
+    };
+    if !clean {
+        // Before anything is changed, so that it is said again the next time.
+        let mut reach = Reach::of(&found);
+        each_entry(&files, &frames, |entry| {
+            reach.note(&entry);
+            Ok(())
+        })?;
+        reach.check(&evidence::tails(disk, dir, &found)?)?;
+    }
     let partitions = partitions(&found);
 
     let store = Store::open(dir, options, found)?;
-    let mut touched = replay(&store, &scanned, &journal_dir)?;
+    let mut touched = Touched::default();
+    each_entry(&files, &frames, |entry| Ok(store.apply(entry, &mut touched)?))?;
+    if let Some(last) = frames.last() {
+        let (frames, sequence) = (frames.len(), last.header.label.sequence);
+        tracing::info!(frames, sequence, dir = %dir.display(), "journal replayed");
+    }
     for partition in &touched.partitions {
         partition.publish();
         partition.pending_end.store(partition.offsets().end, Ordering::Release);
     }
     touched.partitions.clear();
-    for file in &scanned.files {
+    for file in &files {
         sync_data(&*file.file, &file.path)?;
     }
     for segment in touched.dirty.drain(..) {
@@ -61,12 +83,12 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
         sync_dir(disk, dir)?;
     }
 
-    let last = scanned.replay.last().map_or(sequence, |place| place.header.sequence);
-    let mut journal =
-        Journal::new(options.journal_bytes, scanned.files, last, Stamp { log, generation });
+    let last = frames.last().map_or(sequence, |frame| frame.header.label.sequence);
+    let stamp = Stamp { generation: generation.saturating_add(1), ..stamp };
+    let mut journal = Journal::new(options.journal_bytes, files, last, stamp);
     let mut progress = Progress { current: sequence, retained: sequence, asked: 0 };
     let mut advance = |journal: &Journal| -> Result<u64, OpenError> {
-        let payload = store.checkpoint(last, journal.stamp(), journal.files());
+        let payload = store.checkpoint(journal, false);
         checkpoint::store(dir, &store.files, &payload)?;
         progress = Progress { current: last, retained: progress.current, asked: 0 };
         Ok(progress.retained)
@@ -103,7 +125,8 @@ fn fresh(disk: &dyn Disk, dir: &Path, journal_dir: &Path) -> Result<Checkpoint, 
         return Err(OpenError::Damaged { path: dir.to_owned(), detail });
     }
     let stamp = Stamp { log: random(), generation: 0 };
-    let heading = Heading { id: random_id(), stamp, sequence: 0, journal_files: 0 };
+    let (id, next) = (random_id(), Place::default());
+    let heading = Heading { id, stamp, sequence: 0, next, journal_files: 0, clean: false };
     Ok(Checkpoint::of_nothing(heading))
 }
 
@@ -139,32 +162,29 @@ fn partitions(checkpoint: &Checkpoint) -> Vec<(TopicPartition, PartitionMeta)> {
         .collect()
 }
 
-fn replay(
-    store: &Store,
-    scanned: &scan::Scanned,
-    journal_dir: &Path,
-) -> Result<Touched, OpenError> {
-    let mut touched = Touched::default();
-    for place in &scanned.replay {
-        let source = scanned.files.get(place.file).expect("a frame's file was opened to find it");
-        let frame = scan::read_frame(&*source.file, place.position, &place.header);
-        let frame = frame.map_err(failed("read", &source.path))?;
+/// Hands on what the frames hold, in order.
+fn each_entry(
+    files: &[JournalFile],
+    frames: &[scan::Frame],
+    mut take: impl FnMut(Entry<'_>) -> Result<(), OpenError>,
+) -> Result<(), OpenError> {
+    for scan::Frame { place, header } in frames {
+        let JournalFile { path, file, .. } =
+            files.get(place.file).expect("a frame's file was opened to find it");
+        let frame = scan::read_frame(&**file, place.position, header);
+        let frame = frame.map_err(failed("read", path))?;
         let damaged = |detail: &str| OpenError::Damaged {
-            path: source.path.clone(),
+            path: path.clone(),
             detail: format!("{detail} in the frame at byte {}", place.position),
         };
-        if !place.header.covers(&frame) {
+        if !header.covers(&frame) {
             return Err(damaged("the CRC has become wrong"));
         }
         let payload = frame.get(journal::frame::HEADER_BYTES..).unwrap_or_default();
         let mut cursor = Cursor::new(payload);
         while let Some(entry) = entry::take(&mut cursor).map_err(|why| damaged(why.0))? {
-            store.apply(entry, &mut touched)?;
+            take(entry)?;
         }
     }
-    if let Some(last) = scanned.replay.last() {
-        let frames = scanned.replay.len();
-        tracing::info!(frames, sequence = last.header.sequence, dir = %journal_dir.display(), "journal replayed");
-    }
-    Ok(touched)
+    Ok(())
 }

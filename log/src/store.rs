@@ -6,7 +6,7 @@ use crate::{
     checkpoint::{Checkpoint, Heading, TopicMeta},
     disk::{files::Files, read, write},
     group::Groups,
-    journal::{Stamp, entry::Entry},
+    journal::{Journal, entry::Entry},
     options::LogOptions,
     partition::{Kept, Partition, PartitionMeta, Place, Touched},
 };
@@ -138,8 +138,8 @@ impl Store {
         Ok(())
     }
 
-    /// A checkpoint's payload: all this, as far as frame `sequence`.
-    pub(crate) fn checkpoint(&self, sequence: u64, stamp: Stamp, journal_files: u32) -> Vec<u8> {
+    /// A checkpoint's payload: all this, as far as the journal goes.
+    pub(crate) fn checkpoint(&self, journal: &Journal, clean: bool) -> Vec<u8> {
         let mut topics: Vec<_> = read(&self.topics).values().map(Arc::clone).collect();
         topics.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         let metas: Vec<_> = topics
@@ -150,7 +150,14 @@ impl Store {
             })
             .collect();
         let mut out = Vec::new();
-        let heading = Heading { id: self.id.clone(), stamp, sequence, journal_files };
+        let heading = Heading {
+            id: self.id.clone(),
+            stamp: journal.stamp(),
+            sequence: journal.sequence(),
+            next: journal.next(),
+            journal_files: journal.files(),
+            clean,
+        };
         Checkpoint::encode(&mut out, &heading, &metas, &read(&self.groups));
         out
     }

@@ -16,7 +16,7 @@ use headwater_core::{
 use std::path::{Path, PathBuf};
 
 const MAGIC: u32 = u32::from_be_bytes(*b"HWCP");
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 fn current(dir: &Path) -> PathBuf {
     dir.join("checkpoint")
@@ -65,7 +65,11 @@ pub(crate) fn load(
         Some(Err(why)) => Some(why),
         None => None,
     };
-    let fallback = read(disk, &previous(dir))?;
+    let mut fallback = read(disk, &previous(dir))?;
+    if let Some(Ok(checkpoint)) = &mut fallback {
+        // The log may have been used since.
+        checkpoint.heading.clean = false;
+    }
     match (damaged, fallback) {
         (damaged, Some(Ok(checkpoint))) => {
             if let Some(why) = damaged {

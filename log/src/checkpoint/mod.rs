@@ -14,7 +14,7 @@ use crate::{
     cursor::{Cursor, Malformed, Put},
     group::Groups,
     journal::{
-        Stamp,
+        Place, Stamp,
         entry::{put_offset, put_spec, take_offset, take_spec},
     },
     partition::PartitionMeta,
@@ -38,8 +38,12 @@ pub(crate) struct Heading {
     pub(crate) stamp: Stamp,
     /// The last frame that it covers.
     pub(crate) sequence: u64,
+    /// Where the frame after that goes, if not to the start of another file.
+    pub(crate) next: Place,
     /// How many journal files must be there.
     pub(crate) journal_files: u32,
+    /// Whether the log was closed with it: no frame follows.
+    pub(crate) clean: bool,
 }
 
 /// Everything up to one frame.
@@ -58,12 +62,15 @@ impl Checkpoint {
         topics: &[TopicMeta],
         groups: &Groups,
     ) {
-        let Heading { id, stamp, sequence, journal_files } = heading;
+        let Heading { id, stamp, sequence, next, journal_files, clean } = heading;
         out.put_block(id.as_str().as_bytes());
         out.put_u64(stamp.log);
         out.put_u64(*sequence);
-        out.put_u64(stamp.generation.into());
-        out.put_u64((*journal_files).into());
+        out.put_u32(stamp.generation);
+        out.put_count(next.file);
+        out.put_u64(next.position);
+        out.put_u32(*journal_files);
+        out.put_u8((*clean).into());
         out.put_count(topics.len());
         for topic in topics {
             put_spec(out, &topic.spec);
@@ -90,9 +97,10 @@ impl Checkpoint {
         let mut cursor = Cursor::new(bytes);
         let id = LogId::new(cursor.text()?);
         let (log, sequence) = (cursor.u64()?, cursor.u64()?);
-        let generation = small(cursor.u64()?)?;
-        let journal_files = small(cursor.u64()?)?;
-        let heading = Heading { id, stamp: Stamp { log, generation }, sequence, journal_files };
+        let stamp = Stamp { log, generation: cursor.u32()? };
+        let next = Place { file: cursor.u32()? as usize, position: cursor.u64()? };
+        let (journal_files, clean) = (cursor.u32()?, cursor.u8()? != 0);
+        let heading = Heading { id, stamp, sequence, next, journal_files, clean };
         let mut checkpoint = Self::of_nothing(heading);
         for _ in 0..cursor.u32()? {
             let spec = take_spec(&mut cursor)?;
@@ -115,10 +123,6 @@ impl Checkpoint {
             Err(Malformed("bytes follow the last group"))
         }
     }
-}
-
-fn small(value: u64) -> Result<u32, Malformed> {
-    u32::try_from(value).map_err(|_| Malformed("a number is too large"))
 }
 
 fn put_partition(out: &mut Vec<u8>, partition: &PartitionMeta) {

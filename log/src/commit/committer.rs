@@ -3,7 +3,7 @@
 use super::{
     Shared,
     checkpointer::{Checkpointer, Job},
-    intake::{Queued, Work},
+    intake::{Queued, Taken, Work},
 };
 use crate::{
     disk::{lock, write},
@@ -85,7 +85,19 @@ impl Committer {
     pub(crate) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let _leaving = Leaving(&shared);
-        while let Some(round) = shared.take(ROUND_BYTES_MAX) {
+        loop {
+            let rest = self.journal.has_unclaimed().then_some(shared.options.rest);
+            let round = match shared.take(ROUND_BYTES_MAX, rest) {
+                Taken::Round(round) => round,
+                Taken::Rest => {
+                    if let Err(error) = self.journal.claim() {
+                        shared.fence(&error);
+                        return;
+                    }
+                    continue;
+                }
+                Taken::Closed => break,
+            };
             let bytes = round.iter().map(|queued| queued.bytes).sum();
             let written = shared.check_fence().map_err(Unwritten::NotHandedOver);
             let written = written.and_then(|()| self.write(&round));
@@ -105,9 +117,8 @@ impl Committer {
             }
             self.touched.partitions.drain(..).for_each(|partition| partition.wakers.wake());
         }
-        if shared.check_fence().is_ok() && self.journal.sequence() > lock(&shared.progress).current
-        {
-            self.hand_over();
+        if shared.check_fence().is_ok() {
+            self.hand_over(true);
         }
     }
 
@@ -158,7 +169,7 @@ impl Committer {
 
     /// Switches to another journal file, and has what is in the full one covered by a checkpoint.
     fn turn_over(&mut self) -> Result<(), LogError> {
-        self.hand_over();
+        self.hand_over(false);
         let shared = Arc::clone(&self.shared);
         let mut progress = lock(&shared.progress);
         while !self.journal.switch(progress.retained)? {
@@ -170,10 +181,10 @@ impl Committer {
         Ok(())
     }
 
-    fn hand_over(&mut self) {
+    /// Has a checkpoint made; `clean` if no frame will follow.
+    fn hand_over(&mut self, clean: bool) {
         let sequence = self.journal.sequence();
-        let payload =
-            self.shared.store.checkpoint(sequence, self.journal.stamp(), self.journal.files());
+        let payload = self.shared.store.checkpoint(&self.journal, clean);
         let Touched { dirty, dropped, new_dirs, .. } = std::mem::take(&mut self.touched);
         lock(&self.shared.progress).asked += 1;
         self.checkpointer.submit(Job { sequence, payload, dirty, new_dirs, dropped });

@@ -20,7 +20,8 @@ use headwater_core::{
 use std::{
     collections::VecDeque,
     ops::Range,
-    sync::{Arc, MutexGuard, atomic::Ordering},
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 /// Callers wait while more than this is queued.
@@ -53,6 +54,17 @@ pub(crate) enum Work {
     Claim(Arc<str>, u64),
     Commit { appends: Vec<(Arc<Partition>, Vec<u8>)>, offsets: Vec<GroupOffset> },
     Sync,
+}
+
+/// What the committer is to do next.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// Write this, in this order.
+    Round(Vec<Queued>),
+    /// Nothing arrived for a while.
+    Rest,
+    /// Nothing will arrive any more.
+    Closed,
 }
 
 /// An append, encoded and not yet placed.
@@ -184,7 +196,7 @@ impl Shared {
             if intake.bytes == 0 || intake.bytes + bytes <= QUEUE_BYTES_MAX {
                 return Ok(intake);
             }
-            intake = self.room.wait(intake).unwrap_or_else(std::sync::PoisonError::into_inner);
+            intake = self.room.wait(intake).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -203,14 +215,23 @@ impl Shared {
         ticket
     }
 
-    /// Takes what is queued, about `bytes_max` of it; waits if there is nothing. `None` once closed and empty.
-    pub(crate) fn take(&self, bytes_max: usize) -> Option<Vec<Queued>> {
+    /// Takes what is queued, about `bytes_max` of it; waits if there is nothing, but for no longer than `rest`.
+    pub(crate) fn take(&self, bytes_max: usize, rest: Option<Duration>) -> Taken {
         let mut intake = lock(&self.intake);
         while intake.queue.is_empty() {
             if intake.closed {
-                return None;
+                return Taken::Closed;
             }
-            intake = self.arrived.wait(intake).unwrap_or_else(std::sync::PoisonError::into_inner);
+            let Some(rest) = rest else {
+                intake = self.arrived.wait(intake).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let waited = self.arrived.wait_timeout(intake, rest);
+            let (waited, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
+            intake = waited;
+            if timed_out.timed_out() && intake.queue.is_empty() && !intake.closed {
+                return Taken::Rest;
+            }
         }
         let mut round = Vec::new();
         let mut bytes = 0;
@@ -220,7 +241,7 @@ impl Shared {
             bytes += next.bytes;
             round.push(next);
         }
-        Some(round)
+        Taken::Round(round)
     }
 
     /// Gives the bytes of a written round back to those who wait for room.

@@ -4,40 +4,44 @@
 //! passes for one when a torn journal is searched. Frames start at multiples of [`ALIGNMENT`], so that a torn write never
 //! touches the frame in front of it.
 
-use crate::cursor::{Cursor, Put};
+use super::Stamp;
+use crate::cursor::{Cursor, Malformed, Put};
 
 const MAGIC: u32 = u32::from_be_bytes(*b"HWJF");
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes in front of a frame's payload.
 pub(crate) const HEADER_BYTES: usize = 44;
 /// Where frames may start.
 pub(crate) const ALIGNMENT: usize = 4096;
 
+/// What a frame says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Label {
+    /// The log and the opening that wrote it.
+    pub(crate) stamp: Stamp,
+    pub(crate) sequence: u64,
+    /// The last frame that was known to be on the disk when this one was written.
+    pub(crate) durable: u64,
+}
+
 /// A frame's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
-    /// The number of the log that wrote it.
-    pub(crate) log: u64,
-    pub(crate) sequence: u64,
-    pub(crate) generation: u32,
-    /// The last frame that was known to be on the disk when this one was written.
-    pub(crate) durable: u64,
+    pub(crate) label: Label,
     /// Of the payload.
     pub(crate) length: u32,
     crc: u32,
 }
 
-/// What starts at some place of a journal file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Start {
-    Frame(FrameHeader),
-    Nothing,
-}
-
 impl FrameHeader {
+    /// Bytes of header and payload.
+    pub(crate) fn bytes(&self) -> u64 {
+        HEADER_BYTES as u64 + u64::from(self.length)
+    }
+
     /// Bytes from this frame's start to the next one's.
     pub(crate) fn stride(&self) -> u64 {
-        (HEADER_BYTES as u64 + u64::from(self.length)).next_multiple_of(ALIGNMENT as u64)
+        self.bytes().next_multiple_of(ALIGNMENT as u64)
     }
 
     /// Whether `frame`, header and payload, has this header's CRC.
@@ -53,16 +57,16 @@ pub(crate) fn begin(out: &mut Vec<u8>) {
 }
 
 /// Fills in the header and pads to the alignment.
-pub(crate) fn finish(out: &mut Vec<u8>, [log, sequence, durable]: [u64; 3], generation: u32) {
+pub(crate) fn finish(out: &mut Vec<u8>, label: Label) {
     let length = u32::try_from(out.len() - HEADER_BYTES)
         .expect("a round's commits are limited to less than 4 GiB");
     let mut header = Vec::with_capacity(HEADER_BYTES);
     header.put_u32(MAGIC);
     header.put_u32(VERSION);
-    header.put_u64(log);
-    header.put_u64(sequence);
-    header.put_u64(durable);
-    header.put_u32(generation);
+    header.put_u64(label.stamp.log);
+    header.put_u64(label.sequence);
+    header.put_u64(label.durable);
+    header.put_u32(label.stamp.generation);
     header.put_u32(length);
     fill(out, 0, &header);
     let crc = checksum(out).unwrap_or_default();
@@ -70,19 +74,21 @@ pub(crate) fn finish(out: &mut Vec<u8>, [log, sequence, durable]: [u64; 3], gene
     out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
 }
 
-/// Reads the header at the start of `bytes`.
-pub(crate) fn start(bytes: &[u8]) -> Start {
+/// The header of the frame that starts at the front of `bytes`; `None` if none does.
+pub(crate) fn start(bytes: &[u8]) -> Option<FrameHeader> {
+    parse(bytes).ok().flatten()
+}
+
+fn parse(bytes: &[u8]) -> Result<Option<FrameHeader>, Malformed> {
     let mut cursor = Cursor::new(bytes);
-    let mut parse = || -> Result<Start, crate::cursor::Malformed> {
-        // A torn header may say anything here; that the directory has another version is the checkpoint's to say.
-        if cursor.u32()? != MAGIC || cursor.u32()? != VERSION {
-            return Ok(Start::Nothing);
-        }
-        let (log, sequence, durable) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
-        let (generation, length, crc) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
-        Ok(Start::Frame(FrameHeader { log, sequence, generation, durable, length, crc }))
-    };
-    parse().unwrap_or(Start::Nothing)
+    // A torn header may say anything here; that the directory has another version is the checkpoint's to say.
+    if cursor.u32()? != MAGIC || cursor.u32()? != VERSION {
+        return Ok(None);
+    }
+    let (log, sequence, durable) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
+    let (generation, length, crc) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
+    let label = Label { stamp: Stamp { log, generation }, sequence, durable };
+    Ok(Some(FrameHeader { label, length, crc }))
 }
 
 fn checksum(frame: &[u8]) -> Option<u32> {

@@ -12,6 +12,8 @@
 //! - Frames of one file have consecutive sequence numbers and generations that do not fall, so that what an earlier
 //!   use left behind is recognised.
 //! - Before the first frame goes to another file, all frames of the last one are on the disk.
+//! - After a while of rest an empty frame says that all others are on the disk: damage to the last is then told from a
+//!   torn tail.
 //! - All files exist, if empty, before the first checkpoint: a missing one is damage, never a file not yet needed.
 
 pub(crate) mod entry;
@@ -22,6 +24,7 @@ use crate::{
     disk::{self, failed, sync_dir},
     options::OpenError,
 };
+use frame::Label;
 use headwater_core::ports::{
     disk::{Disk, DiskFile, OpenMode},
     log::LogError,
@@ -55,6 +58,8 @@ pub(crate) struct Journal {
     sequence: u64,
     stamp: Stamp,
     durable: u64,
+    /// What the last frame says to be on the disk.
+    claimed: u64,
     buffer: Vec<u8>,
 }
 
@@ -65,6 +70,15 @@ pub(crate) struct Stamp {
     pub(crate) log: u64,
     /// How often the log was opened.
     pub(crate) generation: u32,
+}
+
+/// A place in the journal where a frame starts, or may start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Which file.
+    pub(crate) file: usize,
+    /// The byte.
+    pub(crate) position: u64,
 }
 
 /// The path of file `index`.
@@ -89,6 +103,7 @@ impl Journal {
             sequence,
             stamp,
             durable: sequence,
+            claimed: sequence,
             buffer,
         }
     }
@@ -101,6 +116,13 @@ impl Journal {
     /// What frames are stamped with; batches get its generation too.
     pub(crate) fn stamp(&self) -> Stamp {
         self.stamp
+    }
+
+    /// Where the next frame goes, if not to the start of another file.
+    pub(crate) fn next(&self) -> Place {
+        let chosen = self.files.get(self.current);
+        chosen
+            .map_or_else(Place::default, |_| Place { file: self.current, position: self.position })
     }
 
     /// Bytes of disk that the next file will take up, 0 once all files have theirs.
@@ -134,15 +156,34 @@ impl Journal {
 
     /// Writes the frame that was begun, and puts it on the disk if `sync`.
     pub(crate) fn write(&mut self, sync: bool) -> Result<(), LogError> {
-        let Stamp { log, generation } = self.stamp;
-        frame::finish(&mut self.buffer, [log, self.sequence + 1, self.durable], generation);
+        let (sequence, durable) = (self.sequence + 1, self.durable);
+        frame::finish(&mut self.buffer, Label { stamp: self.stamp, sequence, durable });
         let target =
             self.files.get_mut(self.current).expect("a file is chosen before the first frame");
         disk::write_at(&*target.file, &target.path, &self.buffer, self.position)?;
-        self.sequence += 1;
+        self.sequence = sequence;
+        self.claimed = durable;
         target.last = self.sequence;
         self.position += self.buffer.len() as u64;
         if sync { self.sync() } else { Ok(()) }
+    }
+
+    /// Whether a frame is on the disk that no later one says to be there.
+    pub(crate) fn has_unclaimed(&self) -> bool {
+        self.durable == self.sequence && self.claimed < self.durable
+    }
+
+    /// Writes an empty frame, unsynced, that says of all others that they are on the disk; unless there is no room.
+    ///
+    /// The last frame's damage could otherwise not be told from a torn tail.
+    pub(crate) fn claim(&mut self) -> Result<(), LogError> {
+        self.begin();
+        if !self.is_full() {
+            self.write(false)?;
+            // This one claims nothing that a further one would have to.
+            self.claimed = self.sequence;
+        }
+        Ok(())
     }
 
     /// Puts all frames on the disk.
@@ -170,21 +211,61 @@ impl Journal {
     }
 }
 
-/// Creates those files that a new journal does not have yet; they get their bytes when they are first used.
+/// Opens the files that are there. The first is locked, in case the directory's own lock was removed.
+pub(crate) fn open_files(
+    disk: &dyn Disk,
+    dir: &Path,
+) -> Result<[Option<Arc<dyn DiskFile>>; FILES_MAX], OpenError> {
+    let mut files = [const { None }; FILES_MAX];
+    for (index, file) in files.iter_mut().enumerate() {
+        *file = disk::open(disk, &file_path(dir, index))?;
+    }
+    if let Some(Some(first)) = files.first() {
+        take_lock(&**first, dir)?;
+    }
+    Ok(files)
+}
+
+/// Creates those files that a new journal does not have yet; they get their bytes when they are first used. Of an older
+/// one, all `expected` must be there.
 pub(crate) fn create_missing(
     disk: &dyn Disk,
     dir: &Path,
-    files: &mut Vec<JournalFile>,
-) -> Result<(), OpenError> {
-    if files.len() >= FILES_MAX {
+    found: [Option<Arc<dyn DiskFile>>; FILES_MAX],
+    expected: u32,
+) -> Result<Vec<JournalFile>, OpenError> {
+    let (mut files, mut created) = (Vec::new(), false);
+    for ((index, number), found) in (0..).zip(0_u32..).zip(found) {
+        let path = file_path(dir, index);
+        let file = match found {
+            Some(file) => file,
+            None if number < expected => {
+                let detail = "the file is missing, and commits with it; restore it from a backup";
+                return Err(OpenError::Damaged { path, detail: detail.to_owned() });
+            }
+            None => {
+                created = true;
+                let file = disk.open(&path, OpenMode::New).map_err(failed("create", &path))?;
+                if index == 0 {
+                    take_lock(&*file, dir)?;
+                }
+                file
+            }
+        };
+        files.push(JournalFile { path, file, last: 0 });
+    }
+    if created {
+        sync_dir(disk, dir)?;
+    }
+    Ok(files)
+}
+
+fn take_lock(first: &dyn DiskFile, dir: &Path) -> Result<(), OpenError> {
+    if first.try_lock().map_err(failed("lock", &file_path(dir, 0)))? {
         return Ok(());
     }
-    for index in files.len()..FILES_MAX {
-        let path = file_path(dir, index);
-        let file = disk.open(&path, OpenMode::New).map_err(failed("create", &path))?;
-        files.push(JournalFile { file, path, last: 0 });
-    }
-    Ok(sync_dir(disk, dir)?)
+    let (dir, holder) = (dir.parent().unwrap_or(dir).to_owned(), "another process".to_owned());
+    Err(OpenError::Locked { dir, holder })
 }
 
 fn preallocate(file: &JournalFile, bytes: u64) -> Result<(), LogError> {

@@ -2,160 +2,172 @@
 //!
 //! # Invariants
 //!
-//! - What is given back is the longest run of valid frames after the checkpoint; what follows is a torn tail or stale.
+//! - What is given back is the longest run of valid frames after the checkpoint, from the place that the checkpoint names;
+//!   what follows is a torn tail or stale.
 //! - A frame that a later one says was on the disk, and that cannot be read, is damage and no torn tail.
+//! - The generation is the latest of every whole frame, replayed or not: none is used twice.
 
 use super::{
-    FILES_MAX, JournalFile, file_path,
-    frame::{self, ALIGNMENT, FrameHeader, HEADER_BYTES, Start},
+    JournalFile, Place, Stamp,
+    frame::{self, ALIGNMENT, FrameHeader, HEADER_BYTES, Label},
 };
 use crate::{
     disk::{self, failed},
     options::OpenError,
 };
-use headwater_core::ports::disk::{Disk, DiskFile};
-use std::{collections::BTreeMap, io, path::Path};
+use headwater_core::ports::disk::DiskFile;
+use std::{io, path::Path};
 
-/// Where a frame is.
+/// How much of a file is read at once where it is searched.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// A frame that was found.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
-    pub(crate) file: usize,
-    pub(crate) position: u64,
+pub(crate) struct Frame {
+    pub(crate) place: Place,
     pub(crate) header: FrameHeader,
 }
 
+impl Frame {
+    fn generation(&self) -> u32 {
+        self.header.label.stamp.generation
+    }
+}
+
 /// What the journal holds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Scanned {
-    pub(crate) files: Vec<JournalFile>,
     /// The frames to replay, in order.
-    pub(crate) replay: Vec<Place>,
-    /// The latest generation of any frame after the checkpoint, 0 for none.
+    pub(crate) replay: Vec<Frame>,
+    /// The latest generation of any whole frame, 0 for none.
     pub(crate) generation: u32,
 }
 
 /// Where to look on from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct From {
-    /// The log's number; frames of another do not count.
-    pub(crate) log: u64,
+    /// The log, frames of another do not count; and its latest known generation.
+    pub(crate) stamp: Stamp,
     /// The last frame that the checkpoint covers.
     pub(crate) sequence: u64,
-    /// How many files must be there.
-    pub(crate) files: usize,
+    /// Where the one after it was to be written, if not to the start of another file.
+    pub(crate) next: Place,
 }
 
-/// Looks through the journal's files for the frames after the checkpoint.
-pub(crate) fn scan(disk: &dyn Disk, dir: &Path, from: From) -> Result<Scanned, OpenError> {
-    let mut files: Vec<JournalFile> = Vec::new();
-    let mut seen = Seen { from, frames: BTreeMap::new(), claims: Vec::new() };
-    for index in 0..FILES_MAX.max(from.files) {
-        let path = file_path(dir, index);
-        let file = match disk::open(disk, &path)? {
-            Some(file) => file,
-            None if index >= from.files => break,
-            None => {
-                let detail = "the file is missing, and commits with it; restore it from a backup";
-                return Err(OpenError::Damaged { path, detail: detail.to_owned() });
-            }
-        };
-        let mut found = JournalFile { path, file, last: 0 };
-        seen.scan_file(&mut found, index)?;
-        files.push(found);
-    }
-
-    let Seen { mut frames, claims, .. } = seen;
-    let generation = frames.values().map(|place| place.header.generation).max().unwrap_or_default();
-    let mut replay: Vec<Place> = Vec::new();
-    let mut next = from.sequence + 1;
-    while let Some(place) = frames.remove(&next) {
-        if replay.last().is_some_and(|before| before.header.generation > place.header.generation) {
-            break;
+/// Looks for the frames after the checkpoint, and notes in `files` which of them is each one's last.
+pub(crate) fn scan(files: &mut [JournalFile], from: From) -> Result<Scanned, OpenError> {
+    let replay = follow(files, from)?;
+    for frame in &replay {
+        if let Some(file) = files.get_mut(frame.place.file) {
+            file.last = frame.header.label.sequence;
         }
-        replay.push(place);
-        next += 1;
     }
-    // Frames that were replayed make claims too, but only about those in front of them.
-    if let Some((durable, path, position)) = claims.into_iter().max_by_key(|claim| claim.0)
-        && durable >= next
-    {
-        let detail = format!(
-            "frame {next} was written and synced and cannot be read (the frame at byte {position} of {} follows it); \
-             restore the directory from a backup",
-            path.display()
-        );
-        return Err(OpenError::Damaged { path: dir.to_owned(), detail });
+    let mut search = Search {
+        log: from.stamp.log,
+        next: from.sequence + replay.len() as u64 + 1,
+        generation: from.stamp.generation,
+    };
+    for file in files.iter() {
+        search.file(file)?;
     }
-    Ok(Scanned { files, replay, generation })
+    Ok(Scanned { replay, generation: search.generation })
 }
 
-/// A frame's statement that `.0` was on the disk, and where that frame is.
-type Claim = (u64, std::path::PathBuf, u64);
+/// Whether a frame follows the checkpoint at once.
+pub(crate) fn is_followed(files: &[JournalFile], from: From) -> Result<bool, OpenError> {
+    Ok(!follow(files, from)?.is_empty())
+}
 
-/// What was found so far.
+/// Goes from frame to frame, from one file to the start of another where none follows.
+fn follow(files: &[JournalFile], from: From) -> Result<Vec<Frame>, OpenError> {
+    let mut replay: Vec<Frame> = Vec::new();
+    let (mut place, mut generation) = (from.next, 0);
+    loop {
+        let next = from.sequence + replay.len() as u64 + 1;
+        let fits = |header: &FrameHeader| {
+            let Label { stamp, sequence, .. } = header.label;
+            stamp.log == from.stamp.log && stamp.generation >= generation && sequence == next
+        };
+        let mut found = whole_at(files, place, fits)?;
+        if found.is_none() {
+            for file in 0..files.len() {
+                let other = whole_at(files, Place { file, position: 0 }, fits)?;
+                // Of two frames with one number, the one written later counts.
+                found = found.into_iter().chain(other).max_by_key(Frame::generation);
+            }
+        }
+        let Some(frame) = found else { return Ok(replay) };
+        generation = frame.generation();
+        place = Place { position: frame.place.position + frame.header.stride(), ..frame.place };
+        replay.push(frame);
+    }
+}
+
+/// The whole frame at `place` if it is one that `fits`.
+fn whole_at(
+    files: &[JournalFile],
+    place: Place,
+    fits: impl Fn(&FrameHeader) -> bool,
+) -> Result<Option<Frame>, OpenError> {
+    let Some(JournalFile { path, file, .. }) = files.get(place.file) else { return Ok(None) };
+    let read = || {
+        let bytes = disk::read_at(&**file, place.position, HEADER_BYTES)?;
+        let Some(header) = frame::start(&bytes).filter(fits) else { return Ok(None) };
+        let whole = is_whole(&**file, place.position, &header)?;
+        Ok(whole.then_some(Frame { place, header }))
+    };
+    Ok(read().map_err(failed("read", path))?)
+}
+
+/// A look at all that is in the files, wherever it lies.
 #[derive(Debug)]
-struct Seen {
-    from: From,
-    frames: BTreeMap<u64, Place>,
-    claims: Vec<Claim>,
+struct Search {
+    log: u64,
+    /// The first frame that was not found.
+    next: u64,
+    /// The latest generation of a whole frame so far.
+    generation: u32,
 }
 
-impl Seen {
-    fn scan_file(&mut self, found: &mut JournalFile, index: usize) -> Result<(), OpenError> {
-        let read_failed = |error| OpenError::from(failed("read", &found.path)(error));
-        let length = found.file.length().map_err(read_failed)?;
-        let sequence = self.from.sequence;
-        let mut position = 0;
-        let mut before: Option<FrameHeader> = None;
-        let mut in_run = true;
-        while position < length {
-            let bytes = disk::read_at(&*found.file, position, HEADER_BYTES).map_err(read_failed)?;
-            let header = match frame::start(&bytes) {
-                Start::Frame(header) if header.log == self.from.log => header,
-                Start::Frame(_) | Start::Nothing => {
-                    in_run = false;
-                    position += ALIGNMENT as u64;
+impl Search {
+    /// Fails if a whole frame says that the missing one, or a later one, was on the disk.
+    fn file(&mut self, JournalFile { path, file, .. }: &JournalFile) -> Result<(), OpenError> {
+        let read_failed = |error| OpenError::from(failed("read", path)(error));
+        let (length, mut at) = (file.length().map_err(read_failed)?, 0);
+        while at < length {
+            let chunk = disk::read_at(&**file, at, CHUNK_BYTES).map_err(read_failed)?;
+            for (position, bytes) in (at..).step_by(ALIGNMENT).zip(chunk.chunks(ALIGNMENT)) {
+                let Some(header) = frame::start(bytes) else { continue };
+                let Label { stamp, durable, .. } = header.label;
+                let tells = stamp.generation > self.generation || durable >= self.next;
+                if stamp.log != self.log
+                    || !tells
+                    || !is_whole(&**file, position, &header).map_err(read_failed)?
+                {
                     continue;
                 }
-            };
-            let follows = before.is_none_or(|before| {
-                header.sequence == before.sequence + 1 && header.generation >= before.generation
-            });
-            // Frames that the checkpoint covers only have to lead to those after it.
-            let valid = header.sequence <= sequence
-                || is_whole(&*found.file, position, &header).map_err(read_failed)?;
-            in_run = in_run && follows && valid;
-            if in_run {
-                found.last = header.sequence;
-                before = Some(header);
-                if header.sequence > sequence {
-                    self.insert(Place { file: index, position, header });
+                self.generation = self.generation.max(stamp.generation);
+                if durable >= self.next {
+                    return Err(lost(self.next, path, position));
                 }
             }
-            // A torn frame claims nothing, even where the checkpoint covers it.
-            if header.durable > sequence
-                && is_whole(&*found.file, position, &header).map_err(read_failed)?
-            {
-                self.claims.push((header.durable, found.path.clone(), position));
-            }
-            position += if in_run { header.stride() } else { ALIGNMENT as u64 };
+            at += CHUNK_BYTES as u64;
         }
         Ok(())
     }
+}
 
-    /// Of two frames with one number, the one written later counts.
-    fn insert(&mut self, place: Place) {
-        let there = self.frames.entry(place.header.sequence).or_insert(place);
-        if there.header.generation < place.header.generation {
-            *there = place;
-        }
-    }
+fn lost(frame: u64, path: &Path, position: u64) -> OpenError {
+    let detail = format!(
+        "frame {frame} was written and synced and cannot be read (the frame at byte {position} of {} follows it); \
+         restore the directory from a backup",
+        path.display()
+    );
+    OpenError::Damaged { path: path.parent().unwrap_or(path).to_owned(), detail }
 }
 
 fn is_whole(file: &dyn DiskFile, position: u64, header: &FrameHeader) -> io::Result<bool> {
-    let left = file.length()?.saturating_sub(position);
-    let length = HEADER_BYTES as u64 + u64::from(header.length);
-    if length > left {
+    if header.bytes() > file.length()?.saturating_sub(position) {
         return Ok(false);
     }
     Ok(header.covers(&read_frame(file, position, header)?))
@@ -167,5 +179,6 @@ pub(crate) fn read_frame(
     position: u64,
     header: &FrameHeader,
 ) -> io::Result<Vec<u8>> {
-    disk::read_at(file, position, HEADER_BYTES + header.length as usize)
+    let length = usize::try_from(header.bytes()).unwrap_or(usize::MAX);
+    disk::read_at(file, position, length)
 }

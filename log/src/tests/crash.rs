@@ -6,20 +6,30 @@ use std::{fs::OpenOptions, os::unix::fs::FileExt};
 
 /// Where the journal's last frame starts and ends, and its file.
 fn last_frame(dir: &Path) -> (PathBuf, u64, u64) {
-    use crate::journal::frame::{HEADER_BYTES, Start, start};
+    use crate::journal::frame::start;
     let mut last = (0, PathBuf::new(), 0, 0);
     for path in files(&dir.join("journal"), "journal") {
         let bytes = fs::read(&path).unwrap();
         for at in (0..bytes.len()).step_by(4096) {
-            if let Start::Frame(header) = start(&bytes[at..])
-                && header.sequence > last.0
+            if let Some(header) = start(&bytes[at..])
+                && header.label.sequence > last.0
             {
-                let length = HEADER_BYTES as u64 + u64::from(header.length);
-                last = (header.sequence, path.clone(), at as u64, length);
+                last = (header.label.sequence, path.clone(), at as u64, header.bytes());
             }
         }
     }
     (last.1, last.2, last.2 + last.3)
+}
+
+/// What a crash leaves between the journal's write and the segments': `before`, with the journal as it is now.
+fn journal_of(log: &EmbeddedLog, dir: &Path, before: &Path) -> tempfile::TempDir {
+    log.quiesce();
+    let image = image(before);
+    let journal = image.path().join("journal");
+    fs::remove_dir_all(&journal).unwrap();
+    fs::create_dir(&journal).unwrap();
+    copy(&dir.join("journal"), &journal);
+    image
 }
 
 #[test]
@@ -28,10 +38,11 @@ fn a_commit_over_partitions_and_offsets_is_there_whole_or_not_at_all() {
     let log = opened(dir.path());
     let (p0, p1) = (partition("t", 0), partition("t", 1));
     put(&log, &p0, &["before"]);
+    let before = crash_image(&log, dir.path());
     let appends = vec![append(&p0, &["a"]), append(&p1, &["b"])];
     let offsets = vec![position("g", &p0, 5, "m")];
     log.commit(Commit { owner: None, appends, offsets }).unwrap().wait().unwrap();
-    let image = crash_image(&log, dir.path());
+    let image = journal_of(&log, dir.path(), before.path());
     let (journal, start, end) = last_frame(image.path());
 
     for cut in start..=end {
@@ -221,7 +232,7 @@ fn a_crash_between_the_two_renames_of_a_checkpoint_goes_on_from_the_one_before()
 
 #[test]
 fn a_checkpoint_fallback_never_writes_with_a_generation_that_frames_have_already() {
-    use crate::journal::frame::{Start, start};
+    use crate::journal::frame::start;
     let dir = memory_dir();
     let p0 = partition("t", 0);
     drop(opened(dir.path()));
@@ -235,8 +246,8 @@ fn a_checkpoint_fallback_never_writes_with_a_generation_that_frames_have_already
     for path in files(&image.path().join("journal"), "journal") {
         let bytes = fs::read(&path).unwrap();
         for at in (0..bytes.len()).step_by(4096) {
-            if let Start::Frame(header) = start(&bytes[at..]) {
-                generations.push((header.sequence, header.generation));
+            if let Some(header) = start(&bytes[at..]) {
+                generations.push((header.label.sequence, header.label.stamp.generation));
             }
         }
     }
@@ -248,7 +259,7 @@ fn a_checkpoint_fallback_never_writes_with_a_generation_that_frames_have_already
 
 #[test]
 fn a_record_that_looks_like_a_frame_of_the_journal_is_none() {
-    use crate::journal::frame;
+    use crate::journal::{Stamp, frame};
     let dir = memory_dir();
     let p0 = partition("t", 0);
     let log = EmbeddedLog::open(dir.path(), small().journal_bytes(1 << 20)).unwrap();
@@ -257,7 +268,8 @@ fn a_record_that_looks_like_a_frame_of_the_journal_is_none() {
         let mut value = vec![b'#'; 12_000];
         let mut forged = Vec::new();
         frame::begin(&mut forged);
-        frame::finish(&mut forged, [0, 1000, 999], 1);
+        let stamp = Stamp { log: 0, generation: 1 };
+        frame::finish(&mut forged, frame::Label { stamp, sequence: 1000, durable: 999 });
         value[forged_at..forged_at + frame::HEADER_BYTES]
             .copy_from_slice(&forged[..frame::HEADER_BYTES]);
         value
@@ -269,6 +281,7 @@ fn a_record_that_looks_like_a_frame_of_the_journal_is_none() {
         commit(&log, vec![Append { partition: p0.clone(), base_offset: None, records }]).unwrap();
     };
     put_bytes(&value(0));
+    let before = crash_image(&log, dir.path());
     let (journal, start, _) = last_frame(dir.path());
     let bytes = fs::read(&journal).unwrap();
     let start = usize::try_from(start).unwrap();
@@ -276,7 +289,7 @@ fn a_record_that_looks_like_a_frame_of_the_journal_is_none() {
         - frame::HEADER_BYTES;
     // This one lies where a frame could start.
     put_bytes(&value(4096 - before_value));
-    let image = crash_image(&log, dir.path());
+    let image = journal_of(&log, dir.path(), before.path());
     let (journal, start, _) = last_frame(image.path());
     // The frame around it is torn, so that what is in it is searched for frames.
     OpenOptions::new().write(true).open(journal).unwrap().write_all_at(&[0; 512], start).unwrap();

@@ -162,7 +162,7 @@ fn an_unknown_version_or_a_log_without_checkpoints_is_refused_and_left_alone() {
         bytes[end..].copy_from_slice(&crc.to_be_bytes());
         fs::write(&path, &bytes).unwrap();
         let refused = EmbeddedLog::open(image.path(), small()).unwrap_err();
-        let OpenError::UnknownVersion { found, known: 3, .. } = &refused else {
+        let OpenError::UnknownVersion { found, known: 4, .. } = &refused else {
             panic!("{refused}")
         };
         assert_eq!(*found, u32::from(version));

@@ -7,6 +7,7 @@ mod faults;
 mod model;
 mod port;
 mod steps;
+mod tail;
 
 use crate::{
     EmbeddedLog, LogOptions,
@@ -21,9 +22,11 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-/// Segments and journal so small that a few commits roll and recycle them, and files are closed all the time.
+/// Segments and journal so small that a few commits roll and recycle them, and files are closed all the time. No step is
+/// taken for nothing having happened.
 fn small() -> LogOptions {
     LogOptions::new()
         .disk(Arc::new(FaultyDisk))
@@ -31,6 +34,7 @@ fn small() -> LogOptions {
         .journal_bytes(16 << 10)
         .reserve_bytes(1 << 20)
         .open_files_max(2)
+        .rest_after(Duration::MAX)
 }
 
 /// A directory in memory where there is one: what a crash leaves is played in these tests, so that no sync need be real.

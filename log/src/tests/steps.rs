@@ -19,7 +19,7 @@ fn recorded() -> (tempfile::TempDir, EmbeddedLog, Steps) {
     let dir = memory_dir();
     let log = EmbeddedLog::open(
         dir.path(),
-        LogOptions::new().disk(Arc::new(FaultyDisk)).reserve_bytes(0),
+        LogOptions::new().disk(Arc::new(FaultyDisk)).rest_after(Duration::MAX).reserve_bytes(0),
     )
     .unwrap();
     let steps = Steps::below(dir.path());
