@@ -89,17 +89,17 @@ impl Reach {
 
     pub(crate) fn note(&mut self, entry: &Entry<'_>) {
         match entry {
-            Entry::Create(spec) => {
+            Entry::CreateTopic { spec, .. } => {
                 self.topics.insert(spec.name.clone(), spec.durability);
             }
-            Entry::Append(partition, batches) => {
-                let mut rest = *batches;
+            Entry::Append { partition, batches } => {
+                let mut rest = &**batches;
                 while let Ok(header) = Header::parse(rest) {
                     self.ends.insert(partition.clone(), header.last_offset + 1);
                     rest = rest.get(header.size..).unwrap_or_default();
                 }
             }
-            Entry::Offset(_) | Entry::Claim(..) => {}
+            Entry::GroupOffset(_) | Entry::Claim { .. } => {}
         }
     }
 

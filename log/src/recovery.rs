@@ -63,7 +63,7 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
 
     let store = Store::open(dir, options, found)?;
     let mut touched = Touched::default();
-    each_entry(&files, &frames, |entry| Ok(store.apply(entry, &mut touched)?))?;
+    each_entry(&files, &frames, |entry| Ok(store.apply(&entry, &mut touched)?))?;
     if let Some(last) = frames.last() {
         let (frames, sequence) = (frames.len(), last.header.label.sequence);
         tracing::info!(frames, sequence, dir = %dir.display(), "journal replayed");

@@ -6,7 +6,10 @@ use crate::{
     checkpoint::{Checkpoint, Heading, TopicMeta},
     disk::{files::Files, read, write},
     group::Groups,
-    journal::{Journal, entry::Entry},
+    journal::{
+        Journal,
+        entry::{Entry, TopicId},
+    },
     options::LogOptions,
     partition::{Kept, Partition, PartitionMeta, Place, Touched},
 };
@@ -24,6 +27,7 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Topic {
     pub(crate) spec: TopicSpec,
+    id: TopicId,
     partitions: Vec<Arc<Partition>>,
 }
 
@@ -54,8 +58,8 @@ impl Store {
             topics: RwLock::default(),
             groups: RwLock::new(groups),
         };
-        for TopicMeta { spec, partitions } in &topics {
-            store.create(spec, partitions)?;
+        for TopicMeta { spec, id, partitions } in &topics {
+            store.create(spec, *id, partitions)?;
         }
         Ok(store)
     }
@@ -100,7 +104,12 @@ impl Store {
     }
 
     /// Opens the topic's partitions, those that `metas` does not know as new ones.
-    pub(crate) fn create(&self, spec: &TopicSpec, metas: &[PartitionMeta]) -> Result<(), LogError> {
+    pub(crate) fn create(
+        &self,
+        spec: &TopicSpec,
+        id: TopicId,
+        metas: &[PartitionMeta],
+    ) -> Result<(), LogError> {
         let mut partitions = Vec::new();
         for number in 0..spec.partitions {
             let id = TopicPartition::new(spec.name.clone(), number);
@@ -110,7 +119,7 @@ impl Store {
             let kept = Kept { cleanup: spec.cleanup, segment_bytes: self.segment_bytes };
             partitions.push(Arc::new(Partition::open(place, id, kept, meta)?));
         }
-        let topic = Arc::new(Topic { spec: spec.clone(), partitions });
+        let topic = Arc::new(Topic { spec: spec.clone(), id, partitions });
         write(&self.topics).insert(spec.name.clone(), topic);
         Ok(())
     }
@@ -127,13 +136,15 @@ impl Store {
         }
     }
 
-    /// Does what an entry of a replayed frame says.
-    pub(crate) fn apply(&self, entry: Entry<'_>, touched: &mut Touched) -> Result<(), LogError> {
+    /// Does what an entry says, of a frame that was just written or of one that is replayed.
+    pub(crate) fn apply(&self, entry: &Entry<'_>, touched: &mut Touched) -> Result<(), LogError> {
         match entry {
-            Entry::Create(spec) => self.create(&spec, &[])?,
-            Entry::Append(id, batches) => self.partition(&id)?.append(batches, touched)?,
-            Entry::Offset(offset) => self.commit_offset(&offset, touched),
-            Entry::Claim(group, epoch) => write(&self.groups).claim(&group, epoch),
+            Entry::CreateTopic { spec, id } => self.create(spec, *id, &[])?,
+            Entry::Append { partition, batches } => {
+                self.partition(partition)?.append(batches, touched)?;
+            }
+            Entry::GroupOffset(offset) => self.commit_offset(offset, touched),
+            Entry::Claim { group, epoch } => write(&self.groups).claim(group, *epoch),
         }
         Ok(())
     }
@@ -146,6 +157,7 @@ impl Store {
             .iter()
             .map(|topic| TopicMeta {
                 spec: topic.spec.clone(),
+                id: topic.id,
                 partitions: topic.partitions.iter().map(|partition| partition.meta()).collect(),
             })
             .collect();

@@ -15,17 +15,19 @@ use crate::{
     group::Groups,
     journal::{
         Place, Stamp,
-        entry::{put_offset, put_spec, take_offset, take_spec},
+        entry::{TopicId, put_offset, put_topic, take_offset, take_topic},
     },
     partition::PartitionMeta,
     segment::SegmentMeta,
 };
-use headwater_core::ports::log::{LogId, TopicSpec};
+use headwater_core::ports::log::{GroupOffset, LogId, TopicSpec};
+use std::sync::Arc;
 
 /// A topic as a checkpoint has it.
 #[derive(Debug)]
 pub(crate) struct TopicMeta {
     pub(crate) spec: TopicSpec,
+    pub(crate) id: TopicId,
     pub(crate) partitions: Vec<PartitionMeta>,
 }
 
@@ -73,7 +75,7 @@ impl Checkpoint {
         out.put_u8((*clean).into());
         out.put_count(topics.len());
         for topic in topics {
-            put_spec(out, &topic.spec);
+            put_topic(out, &topic.spec, topic.id);
             for partition in &topic.partitions {
                 put_partition(out, partition);
             }
@@ -84,7 +86,9 @@ impl Checkpoint {
             out.put_u64(group.epoch);
             out.put_count(group.offsets.iter().len());
             for (partition, committed) in group.offsets.iter() {
-                put_offset(out, name, partition, committed);
+                let (group, partition) = (Arc::clone(name), partition.clone());
+                let committed = committed.clone();
+                put_offset(out, &GroupOffset { group, partition, committed });
             }
         }
     }
@@ -103,12 +107,12 @@ impl Checkpoint {
         let heading = Heading { id, stamp, sequence, next, journal_files, clean };
         let mut checkpoint = Self::of_nothing(heading);
         for _ in 0..cursor.u32()? {
-            let spec = take_spec(&mut cursor)?;
+            let (spec, id) = take_topic(&mut cursor)?;
             let mut partitions = Vec::new();
             for _ in 0..spec.partitions {
                 partitions.push(take_partition(&mut cursor)?);
             }
-            checkpoint.topics.push(TopicMeta { spec, partitions });
+            checkpoint.topics.push(TopicMeta { spec, id, partitions });
         }
         for _ in 0..cursor.u32()? {
             let name = cursor.text()?.into();

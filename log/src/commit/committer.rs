@@ -3,11 +3,11 @@
 use super::{
     Shared,
     checkpointer::{Checkpointer, Job},
-    intake::{Queued, Taken, Work},
+    intake::{Queued, Taken},
 };
 use crate::{
-    disk::{lock, write},
-    journal::{Journal, entry},
+    disk::lock,
+    journal::{Journal, entry::Entry},
     lock::DirLock,
     partition::Touched,
 };
@@ -67,15 +67,13 @@ impl Unwritten {
         }
     }
 
-    /// What the caller that queued `work` is told.
-    fn answer(&self, work: &Work) -> LogError {
-        match (self, work) {
-            (Self::HandedOver(cause), Work::Create(_) | Work::Claim(..) | Work::Commit { .. }) => {
+    /// What the caller that queued `entries` is told.
+    fn answer(&self, entries: &[Entry<'_>]) -> LogError {
+        match self {
+            Self::HandedOver(cause) if !entries.is_empty() => {
                 LogError::UnknownOutcome { source: Arc::new(cause.clone()) }
             }
-            (Self::HandedOver(cause), Work::Sync) | (Self::NotHandedOver(cause), _) => {
-                cause.clone()
-            }
+            Self::HandedOver(cause) | Self::NotHandedOver(cause) => cause.clone(),
         }
     }
 }
@@ -108,7 +106,7 @@ impl Committer {
             for queued in round {
                 let outcome = match &written {
                     Ok(()) => Ok(queued.receipt),
-                    Err(unwritten) => Err(unwritten.answer(&queued.work)),
+                    Err(unwritten) => Err(unwritten.answer(&queued.entries)),
                 };
                 queued.completer.complete(outcome);
             }
@@ -127,8 +125,8 @@ impl Committer {
         let sync = round.iter().any(|queued| queued.sync);
         let frame = self.journal.begin();
         let empty = frame.len();
-        for queued in round {
-            put(frame, &queued.work);
+        for entry in round.iter().flat_map(|queued| &queued.entries) {
+            entry.put(frame);
         }
         if frame.len() > empty {
             if self.journal.is_full() {
@@ -138,32 +136,11 @@ impl Committer {
         } else if sync {
             self.journal.sync().map_err(Unwritten::NotHandedOver)?;
         }
-        for queued in round {
-            self.apply(&queued.work).map_err(Unwritten::HandedOver)?;
+        for entry in round.iter().flat_map(|queued| &queued.entries) {
+            let applied = self.shared.store.apply(entry, &mut self.touched);
+            applied.map_err(Unwritten::HandedOver)?;
         }
         self.touched.partitions.retain(|partition| partition.publish());
-        Ok(())
-    }
-
-    fn apply(&mut self, work: &Work) -> Result<(), LogError> {
-        let store = &self.shared.store;
-        match work {
-            Work::Create(specs) => {
-                for spec in specs {
-                    store.create(spec, &[])?;
-                }
-            }
-            Work::Claim(group, epoch) => write(&store.groups).claim(group, *epoch),
-            Work::Commit { appends, offsets } => {
-                for (partition, batches) in appends {
-                    partition.append(batches, &mut self.touched)?;
-                }
-                for offset in offsets {
-                    store.commit_offset(offset, &mut self.touched);
-                }
-            }
-            Work::Sync => {}
-        }
         Ok(())
     }
 
@@ -188,21 +165,5 @@ impl Committer {
         let Touched { dirty, dropped, new_dirs, .. } = std::mem::take(&mut self.touched);
         lock(&self.shared.progress).asked += 1;
         self.checkpointer.submit(Job { sequence, payload, dirty, new_dirs, dropped });
-    }
-}
-
-fn put(frame: &mut Vec<u8>, work: &Work) {
-    match work {
-        Work::Create(specs) => specs.iter().for_each(|spec| entry::put_create(frame, spec)),
-        Work::Claim(group, epoch) => entry::put_claim(frame, group, *epoch),
-        Work::Commit { appends, offsets } => {
-            for (partition, batches) in appends {
-                entry::put_append(frame, &partition.id, batches);
-            }
-            for offset in offsets {
-                entry::put_commit_offset(frame, offset);
-            }
-        }
-        Work::Sync => {}
     }
 }

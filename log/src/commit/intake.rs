@@ -6,6 +6,8 @@ use super::Shared;
 use crate::{
     batch::{encode, place},
     disk::{free_bytes, lock},
+    identity::random,
+    journal::entry::Entry,
     limits::{LIMITS, check_commit, check_group, check_offset, offsets_for},
     partition::Partition,
 };
@@ -18,6 +20,7 @@ use headwater_core::{
     record::TopicPartition,
 };
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     ops::Range,
     sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
@@ -40,20 +43,13 @@ pub(crate) struct Intake {
 /// One thing for the committer to do.
 #[derive(Debug)]
 pub(crate) struct Queued {
-    pub(crate) work: Work,
+    /// What its frame says; nothing if it only waits for what is in front.
+    pub(crate) entries: Vec<Entry<'static>>,
     pub(crate) bytes: usize,
     /// Whether its frame must be on the disk before it is acknowledged.
     pub(crate) sync: bool,
     pub(crate) receipt: Receipt,
     pub(crate) completer: Completer,
-}
-
-#[derive(Debug)]
-pub(crate) enum Work {
-    Create(Vec<TopicSpec>),
-    Claim(Arc<str>, u64),
-    Commit { appends: Vec<(Arc<Partition>, Vec<u8>)>, offsets: Vec<GroupOffset> },
-    Sync,
 }
 
 /// What the committer is to do next.
@@ -84,12 +80,14 @@ impl Intake {
 impl Shared {
     pub(crate) fn create_topics(&self, specs: Vec<TopicSpec>) -> Result<CommitTicket, LogError> {
         let intake = self.enter(0)?;
-        Ok(self.push(intake, Work::Create(specs), 0, (true, Receipt::default())))
+        let create = |spec| Entry::CreateTopic { spec, id: random() };
+        let entries = specs.into_iter().map(create).collect();
+        Ok(self.push(intake, entries, 0, (true, Receipt::default())))
     }
 
     pub(crate) fn sync(&self) -> Result<CommitTicket, LogError> {
         let intake = self.enter(0)?;
-        Ok(self.push(intake, Work::Sync, 0, (true, Receipt::default())))
+        Ok(self.push(intake, Vec::new(), 0, (true, Receipt::default())))
     }
 
     pub(crate) fn claim(&self, group: &str) -> Result<(CommitTicket, Owner), LogError> {
@@ -99,8 +97,8 @@ impl Shared {
         let latest = intake.epochs.entry(Arc::clone(&group)).or_insert(0);
         *latest += 1;
         let epoch = *latest;
-        let work = Work::Claim(Arc::clone(&group), epoch);
-        let ticket = self.push(intake, work, 0, (true, Receipt::default()));
+        let claim = Entry::Claim { group: Arc::clone(&group), epoch };
+        let ticket = self.push(intake, vec![claim], 0, (true, Receipt::default()));
         Ok((ticket, Owner { group, epoch }))
     }
 
@@ -133,22 +131,19 @@ impl Shared {
             check_owner(&intake, owner)?;
         }
         let assigned = assign_offsets(&prepared)?;
-        let mut appends = Vec::with_capacity(prepared.len());
+        let mut entries = Vec::with_capacity(prepared.len() + offsets.len());
         for (mut append, offsets) in prepared.into_iter().zip(&assigned) {
             if !offsets.is_empty() {
                 place(&mut append.batches, offsets.start, self.generation);
                 append.partition.pending_end.store(offsets.end, Ordering::Release);
-                appends.push((append.partition, append.batches));
+                let partition = append.partition.id.clone();
+                entries.push(Entry::Append { partition, batches: Cow::Owned(append.batches) });
             }
         }
         let base_offsets = assigned.into_iter().map(|offsets| offsets.start).collect();
         let sync = durability == Durability::Fsync;
-        Ok(self.push(
-            intake,
-            Work::Commit { appends, offsets },
-            bytes,
-            (sync, Receipt { base_offsets }),
-        ))
+        entries.extend(offsets.into_iter().map(Entry::GroupOffset));
+        Ok(self.push(intake, entries, bytes, (sync, Receipt { base_offsets })))
     }
 
     fn check_offsets(&self, offsets: &[GroupOffset]) -> Result<usize, LogError> {
@@ -203,13 +198,13 @@ impl Shared {
     fn push(
         &self,
         mut intake: MutexGuard<'_, Intake>,
-        work: Work,
+        entries: Vec<Entry<'static>>,
         bytes: usize,
         (sync, receipt): (bool, Receipt),
     ) -> CommitTicket {
         let (completer, ticket) = CommitTicket::pending();
         intake.bytes += bytes;
-        intake.queue.push_back(Queued { work, bytes, sync, receipt, completer });
+        intake.queue.push_back(Queued { entries, bytes, sync, receipt, completer });
         drop(intake);
         self.arrived.notify_one();
         ticket

@@ -18,6 +18,8 @@
 
 pub(crate) mod entry;
 pub(crate) mod frame;
+#[cfg(test)]
+mod golden;
 pub(crate) mod scan;
 
 use crate::{
