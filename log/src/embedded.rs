@@ -2,11 +2,7 @@
 
 use crate::{
     claims::Claims,
-    commit::{
-        Shared,
-        checkpointer::Checkpointer,
-        committer::{Committer, HeldDirectory},
-    },
+    commit::{Shared, committer::Committer},
     disk::{create_dirs, failed, lock, read},
     limits::{LIMITS, missing_topics},
     lock::DirLock,
@@ -23,7 +19,7 @@ use headwater_core::{
 use std::{
     path::Path,
     sync::{Arc, Mutex},
-    thread::{self, Builder, JoinHandle},
+    thread::{self, Builder, JoinHandle, ThreadId},
 };
 
 /// Topics of partitions on local disk, with one commit journal.
@@ -54,6 +50,8 @@ use std::{
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
     committer: Mutex<Option<JoinHandle<()>>>,
+    /// The threads that call wakers and callbacks.
+    callers: Vec<ThreadId>,
     /// One creation at a time, from the check to the answer.
     creating: Mutex<()>,
     claims: Claims,
@@ -76,22 +74,21 @@ impl EmbeddedLog {
         let took_ms = options.clock.elapsed().saturating_sub(began).as_millis();
         tracing::debug!(dir = %dir.display(), took_ms, "log opened");
 
-        let stamped = (journal.stamp().generation, journal.growth()?);
+        let stamped = (journal.mark().stamp.generation, journal.growth()?);
         let shared = Arc::new(Shared::new(dir.to_owned(), options, store, stamped, progress));
         shared.store.files.set_waits(true);
-        let start_failed = failed("start a thread for", dir);
         let start = || {
-            let checkpointer = Checkpointer::start(&shared)?;
-            let directory = HeldDirectory { shared: Arc::clone(&shared), _lock: lock };
-            let shared = Arc::clone(&shared);
-            let committer =
-                Committer { shared, journal, checkpointer, touched, _directory: directory };
-            Builder::new().name("log-commit".into()).spawn(move || committer.run())
+            let committer = Committer::start(&shared, journal, touched, lock)?;
+            let mut callers = committer.callers();
+            let thread = Builder::new().name("log-commit".into()).spawn(move || committer.run())?;
+            callers.push(thread.thread().id());
+            Ok((thread, callers))
         };
-        let committer = start().map_err(start_failed)?;
+        let (committer, callers) = start().map_err(failed("start a thread for", dir))?;
         Ok(Self {
             shared,
             committer: Mutex::new(Some(committer)),
+            callers,
             creating: Mutex::new(()),
             claims: Claims::default(),
         })
@@ -110,7 +107,9 @@ impl EmbeddedLog {
         self.shared.close_intake();
         self.shared.store.files.set_waits(false);
         let committer = lock(&self.committer).take();
-        if let Some(committer) = committer.filter(|it| it.thread().id() != thread::current().id()) {
+        if let Some(committer) =
+            committer.filter(|_| !self.callers.contains(&thread::current().id()))
+        {
             let _panicked = committer.join();
         }
         self.shared.check_fence()

@@ -7,13 +7,13 @@
 
 use crate::{
     checkpoint::{self, Checkpoint, Heading},
-    commit::Progress,
+    commit::{Progress, checkpointer::flush},
     cursor::Cursor,
     disk::{create_dir, failed, is_dir, sync_data, sync_dir},
     evidence::{self, Reach},
     identity::{random, random_id},
     journal::{
-        self, Journal, JournalFile, Place, Stamp,
+        self, Journal, JournalFile, Mark, Place, Stamp,
         entry::{self, Entry},
         scan::{self, Scanned},
     },
@@ -22,7 +22,10 @@ use crate::{
     store::Store,
 };
 use headwater_core::{ports::disk::Disk, record::TopicPartition};
-use std::{path::Path, sync::atomic::Ordering};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 /// What a log starts with.
 #[derive(Debug)]
@@ -42,8 +45,9 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
         Some(found) => found,
         None => fresh(disk, dir, &journal_dir)?,
     };
-    let Heading { stamp, sequence, next, journal_files, clean, .. } = found.heading;
-    let mut files = journal::create_missing(disk, &journal_dir, files, journal_files)?;
+    let Heading { mark: Mark { stamp, sequence, next, files: expected }, clean, .. } =
+        found.heading;
+    let mut files = journal::create_missing(disk, &journal_dir, files, expected)?;
     let from = scan::From { stamp, sequence, next };
     let Scanned { replay: frames, generation } = if clean && !scan::is_followed(&files, from)? {
         Scanned { replay: Vec::new(), generation: stamp.generation }
@@ -76,19 +80,18 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
     for file in &files {
         sync_data(&*file.file, &file.path)?;
     }
-    for segment in touched.dirty.drain(..) {
-        segment.flush()?;
-    }
+    flush(&std::mem::take(&mut touched.dirty))?;
     if std::mem::take(&mut touched.new_dirs) {
         sync_dir(disk, dir)?;
     }
 
     let last = frames.last().map_or(sequence, |frame| frame.header.label.sequence);
     let stamp = Stamp { generation: generation.saturating_add(1), ..stamp };
-    let mut journal = Journal::new(options.journal_bytes, files, last, stamp);
+    let mut journal =
+        Journal::new(Arc::clone(&options.disk), options.journal_bytes, files, last, stamp);
     let mut progress = Progress { current: sequence, retained: sequence, asked: 0 };
     let mut advance = |journal: &Journal| -> Result<u64, OpenError> {
-        let payload = store.checkpoint(journal, false);
+        let payload = store.checkpoint(journal.mark(), false);
         checkpoint::store(dir, &store.files, &payload)?;
         progress = Progress { current: last, retained: progress.current, asked: 0 };
         Ok(progress.retained)
@@ -126,7 +129,8 @@ fn fresh(disk: &dyn Disk, dir: &Path, journal_dir: &Path) -> Result<Checkpoint, 
     }
     let stamp = Stamp { log: random(), generation: 0 };
     let (id, next) = (random_id(), Place::default());
-    let heading = Heading { id, stamp, sequence: 0, next, journal_files: 0, clean: false };
+    let mark = Mark { stamp, sequence: 0, next, files: 0 };
+    let heading = Heading { id, mark, clean: false };
     Ok(Checkpoint::of_nothing(heading))
 }
 

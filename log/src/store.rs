@@ -7,7 +7,7 @@ use crate::{
     disk::{files::Files, read, write},
     group::Groups,
     journal::{
-        Journal,
+        Mark,
         entry::{Entry, TopicId},
     },
     options::LogOptions,
@@ -149,8 +149,8 @@ impl Store {
         Ok(())
     }
 
-    /// A checkpoint's payload: all this, as far as the journal goes.
-    pub(crate) fn checkpoint(&self, journal: &Journal, clean: bool) -> Vec<u8> {
+    /// A checkpoint's payload: all this, which the journal made as far as `mark`.
+    pub(crate) fn checkpoint(&self, mark: Mark, clean: bool) -> Vec<u8> {
         let mut topics: Vec<_> = read(&self.topics).values().map(Arc::clone).collect();
         topics.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         let metas: Vec<_> = topics
@@ -162,14 +162,7 @@ impl Store {
             })
             .collect();
         let mut out = Vec::new();
-        let heading = Heading {
-            id: self.id.clone(),
-            stamp: journal.stamp(),
-            sequence: journal.sequence(),
-            next: journal.next(),
-            journal_files: journal.files(),
-            clean,
-        };
+        let heading = Heading { id: self.id.clone(), mark, clean };
         Checkpoint::encode(&mut out, &heading, &metas, &read(&self.groups));
         out
     }

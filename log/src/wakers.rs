@@ -8,6 +8,7 @@ use crate::disk::lock;
 use headwater_core::ports::log::{Subscription, Waker};
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
 };
 
@@ -48,7 +49,14 @@ impl Wakers {
 
     pub(crate) fn wake(&self) {
         let wakers = Arc::clone(&lock(&self.0).wakers);
-        wakers.iter().for_each(|(_, waker)| waker());
+        wakers.iter().for_each(|(_, waker)| guarded(|| waker()));
+    }
+}
+
+/// Calls what is not the log's own: should it panic, the log goes on.
+pub(crate) fn guarded(call: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(call)).is_err() {
+        tracing::error!("a waker or a ticket's callback panicked");
     }
 }
 

@@ -50,6 +50,15 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// [`io::Error`] as the system gives it.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
 
+    /// Opens a file that is there for writes that go past the system's cache: their position, length and address are
+    /// multiples of 4096 bytes. `None` where the file system does not take such writes; one that says so only at the first
+    /// of them fails that with [`io::ErrorKind::InvalidInput`].
+    ///
+    /// # Errors
+    ///
+    /// [`io::Error`] as the system gives it.
+    fn open_direct(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>>;
+
     /// Creates a directory in one that is there.
     ///
     /// # Errors
@@ -130,8 +139,7 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// [`io::Error`] as the system gives it.
     fn set_length(&self, length: u64) -> io::Result<()>;
 
-    /// Has at least `length` bytes of disk set aside for it, and extends it to that. Does nothing where the file system
-    /// cannot.
+    /// Has at least `length` bytes of disk set aside for it; its length stays. Does nothing where the file system cannot.
     ///
     /// # Errors
     ///

@@ -16,7 +16,7 @@ pub(crate) mod encode;
 pub(crate) mod varint;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::cursor::{Cursor, Malformed};
 
@@ -108,4 +108,18 @@ pub(crate) fn place(batches: &mut [u8], base_offset: i64, leader_epoch: u32) {
         }
         rest = after;
     }
+}
+
+/// The checksum of all that `crc` covers and of these batches after it, from the checksums that they hold.
+pub(crate) fn sum(mut crc: u32, batches: &[u8]) -> u32 {
+    let mut rest = batches;
+    while let Ok(header) = Header::parse(rest)
+        && let Some((batch, after)) = rest.split_at_checked(header.size)
+        && let Some((front, covered)) = batch.split_at_checked(CRC_FROM)
+    {
+        crc = crc32c::crc32c_append(crc, front);
+        crc = crc32c::crc32c_combine(crc, header.crc, covered.len());
+        rest = after;
+    }
+    crc32c::crc32c_append(crc, rest)
 }

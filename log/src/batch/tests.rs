@@ -27,6 +27,13 @@ fn encode(set: &RecordSet) -> Result<Vec<u8>, LogError> {
     encode::encode(&partition("t", 0), set, &LIMITS)
 }
 
+/// Batches of at least this many bytes.
+pub(crate) fn batches_of(bytes: usize) -> Vec<u8> {
+    let records: Vec<Plain> =
+        (0..).map(|i| (i, None, Some(vec![7; 1000]), false)).take(bytes / 1000 + 1).collect();
+    encode(&set_of(&records)).unwrap()
+}
+
 /// All records of the batches, or what is wrong with them.
 fn read(bytes: &[u8]) -> Result<RecordSet, &'static str> {
     let arena = Bytes::copy_from_slice(bytes);

@@ -14,7 +14,7 @@ use crate::{
     cursor::{Cursor, Malformed, Put},
     group::Groups,
     journal::{
-        Place, Stamp,
+        Mark, Place, Stamp,
         entry::{TopicId, put_offset, put_topic, take_offset, take_topic},
     },
     partition::PartitionMeta,
@@ -36,14 +36,8 @@ pub(crate) struct TopicMeta {
 pub(crate) struct Heading {
     /// What others know the log by.
     pub(crate) id: LogId,
-    /// What its frames are stamped with.
-    pub(crate) stamp: Stamp,
-    /// The last frame that it covers.
-    pub(crate) sequence: u64,
-    /// Where the frame after that goes, if not to the start of another file.
-    pub(crate) next: Place,
-    /// How many journal files must be there.
-    pub(crate) journal_files: u32,
+    /// How far the journal went: all of that is covered.
+    pub(crate) mark: Mark,
     /// Whether the log was closed with it: no frame follows.
     pub(crate) clean: bool,
 }
@@ -64,14 +58,15 @@ impl Checkpoint {
         topics: &[TopicMeta],
         groups: &Groups,
     ) {
-        let Heading { id, stamp, sequence, next, journal_files, clean } = heading;
+        let Heading { id, mark, clean } = heading;
+        let Mark { stamp, sequence, next, files } = mark;
         out.put_block(id.as_str().as_bytes());
         out.put_u64(stamp.log);
         out.put_u64(*sequence);
         out.put_u32(stamp.generation);
         out.put_count(next.file);
         out.put_u64(next.position);
-        out.put_u32(*journal_files);
+        out.put_u32(*files);
         out.put_u8((*clean).into());
         out.put_count(topics.len());
         for topic in topics {
@@ -103,8 +98,9 @@ impl Checkpoint {
         let (log, sequence) = (cursor.u64()?, cursor.u64()?);
         let stamp = Stamp { log, generation: cursor.u32()? };
         let next = Place { file: cursor.u32()? as usize, position: cursor.u64()? };
-        let (journal_files, clean) = (cursor.u32()?, cursor.u8()? != 0);
-        let heading = Heading { id, stamp, sequence, next, journal_files, clean };
+        let (files, clean) = (cursor.u32()?, cursor.u8()? != 0);
+        let mark = Mark { stamp, sequence, next, files };
+        let heading = Heading { id, mark, clean };
         let mut checkpoint = Self::of_nothing(heading);
         for _ in 0..cursor.u32()? {
             let (spec, id) = take_topic(&mut cursor)?;

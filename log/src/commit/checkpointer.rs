@@ -1,10 +1,11 @@
 //! The checkpointer: syncs segments and writes checkpoints beside the committer, so that a full journal file does not
 //! stop commits.
 
-use super::Shared;
+use super::{Leaving, Shared};
 use crate::{
     checkpoint,
     disk::{self, files::Exhausted, lock},
+    journal::file::Zeros,
     segment::Segment,
 };
 use headwater_core::ports::log::LogError;
@@ -12,16 +13,28 @@ use std::{
     io,
     sync::{
         Arc,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
-    thread::{Builder, JoinHandle},
+    thread::{self, Builder, JoinHandle},
 };
 
 const THREAD: &str = "log-checkpoint";
+/// How many segments are synced at once.
+const FLUSHING_MAX: usize = 8;
 
-/// A checkpoint to make.
+/// What to do beside commits.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub(crate) enum Job {
+    /// A checkpoint to make.
+    Checkpoint(Checkpoint),
+    /// Zeros to write ahead of the journal's frames.
+    Zeros(Zeros),
+}
+
+/// A checkpoint, and what comes before and after it.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
     /// The frame that it covers.
     pub(crate) sequence: u64,
     pub(crate) payload: Vec<u8>,
@@ -33,64 +46,58 @@ pub(crate) struct Job {
     pub(crate) dropped: Vec<Arc<Segment>>,
 }
 
+/// Where jobs are handed in. Bounded by the journal: there are never more checkpoints than journal files, nor zeros asked
+/// for twice.
+#[derive(Debug, Clone)]
+pub(crate) struct Jobs(Sender<Job>);
+
+impl Jobs {
+    pub(crate) fn submit(&self, job: Job) {
+        // A thread that is gone has fenced the log.
+        let _refused = self.0.send(job);
+    }
+}
+
 /// The committer's handle on the thread.
 #[derive(Debug)]
 pub(crate) struct Checkpointer {
-    /// Bounded by the journal: there are never more jobs than journal files.
-    jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Checkpointer {
-    pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
+    pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<(Self, Jobs)> {
         let (jobs, queue) = channel();
         let shared = Arc::clone(shared);
         let thread = Builder::new().name(THREAD.into()).spawn(move || run(&shared, &queue))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok((Self { thread: Some(thread) }, Jobs(jobs)))
     }
+}
 
-    pub(crate) fn submit(&self, job: Job) {
-        if let Some(jobs) = &self.jobs {
-            // A thread that is gone has fenced the log.
-            let _refused = jobs.send(job);
-        }
-    }
-
-    /// Waits until all jobs are done.
-    fn finish(&mut self) {
-        self.jobs = None;
+/// However the committer ends, the directory is not given back while this thread still writes to it. Whoever hands jobs in
+/// is dropped before.
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
             let _panicked = thread.join();
         }
     }
 }
 
-/// However the committer ends, the directory is not given back while this thread still writes to it.
-impl Drop for Checkpointer {
-    fn drop(&mut self) {
-        self.finish();
-    }
-}
-
-/// A panic here must not leave the committer waiting for progress.
-struct Leaving<'a>(&'a Shared);
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.fence(&LogError::Panicked { thread: THREAD });
-        }
-    }
-}
-
 fn run(shared: &Shared, queue: &Receiver<Job>) {
-    let _leaving = Leaving(shared);
+    let _leaving = Leaving { shared, thread: THREAD };
     let mut pending_removal = Vec::new();
     for job in queue {
         if shared.check_fence().is_err() {
             return;
         }
-        if let Err(error) = make(shared, job, &mut pending_removal) {
+        let checkpoint = match job {
+            Job::Zeros(zeros) => {
+                zeros.write(|| shared.takes_commits());
+                continue;
+            }
+            Job::Checkpoint(checkpoint) => checkpoint,
+        };
+        if let Err(error) = make(shared, checkpoint, &mut pending_removal) {
             shared.fence(&error);
             return;
         }
@@ -99,27 +106,49 @@ fn run(shared: &Shared, queue: &Receiver<Job>) {
 
 fn make(
     shared: &Shared,
-    job: Job,
+    checkpoint: Checkpoint,
     pending_removal: &mut Vec<Arc<Segment>>,
 ) -> Result<(), LogError> {
-    for segment in &job.dirty {
-        segment.flush()?;
-    }
+    let Checkpoint { sequence, payload, dirty, new_dirs, dropped } = checkpoint;
+    flush(&dirty)?;
     let files = &*shared.store.files;
-    if job.new_dirs {
+    if new_dirs {
         files.with_room(Exhausted::Wait, || disk::sync_dir(files.disk(), &shared.dir))?;
     }
     shared.check_fence()?;
-    checkpoint::store(&shared.dir, files, &job.payload)?;
+    checkpoint::store(&shared.dir, files, &payload)?;
     // Neither this checkpoint nor the one before lists them.
-    for segment in std::mem::replace(pending_removal, job.dropped) {
+    for segment in std::mem::replace(pending_removal, dropped) {
         segment.remove()?;
     }
     let mut progress = lock(&shared.progress);
     progress.retained = progress.current;
-    progress.current = job.sequence;
+    progress.current = sequence;
     progress.asked -= 1;
     drop(progress);
     shared.progressed.notify_all();
     Ok(())
+}
+
+/// Puts the segments on the disk, several at once: a disk takes them together faster than one after the other.
+pub(crate) fn flush(segments: &[Arc<Segment>]) -> Result<(), LogError> {
+    let next = AtomicUsize::new(0);
+    let flush_some = || -> Result<(), LogError> {
+        while let Some(segment) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
+            segment.flush()?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let helpers = FLUSHING_MAX.min(segments.len()).saturating_sub(1);
+        let spawn = |_| Builder::new().name(THREAD.into()).spawn_scoped(scope, flush_some);
+        // Without a helper's thread the others do its part.
+        let helpers: Vec<_> = (0..helpers).map_while(|at| spawn(at).ok()).collect();
+        let mut flushed = flush_some();
+        for helper in helpers {
+            let panicked = |_| Err(LogError::Panicked { thread: THREAD });
+            flushed = flushed.and(helper.join().unwrap_or_else(panicked));
+        }
+        flushed
+    })
 }

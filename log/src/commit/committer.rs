@@ -1,31 +1,42 @@
-//! The committer: one thread that writes rounds.
+//! The committer: a thread that takes rounds, and two more that it hands them on to where that pays.
 
 use super::{
-    Shared,
-    checkpointer::{Checkpointer, Job},
-    intake::{Queued, Taken},
+    Leaving, Shared,
+    checkpointer::Checkpointer,
+    intake::Taken,
+    stages::{Applier, Buffers, Built, Round, Step, Writer},
 };
-use crate::{
-    disk::lock,
-    journal::{Journal, entry::Entry},
-    lock::DirLock,
-    partition::Touched,
+use crate::{disk::lock, journal::Journal, lock::DirLock, partition::Touched};
+use std::{
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::{Builder, JoinHandle, ThreadId},
 };
-use headwater_core::ports::log::LogError;
-use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 /// A round takes at most about this.
 const ROUND_BYTES_MAX: usize = 16 << 20;
+/// A smaller round that nothing is in front of is written and applied by the committer itself: handing it on would take
+/// longer than what could be done meanwhile.
+const HANDED_ON_BYTES_MIN: usize = 128 << 10;
+/// Rounds between two stages.
+const WAITING_MAX: usize = 1;
 
 /// The committer's own.
 #[derive(Debug)]
 pub(crate) struct Committer {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) journal: Journal,
-    pub(crate) checkpointer: Checkpointer,
-    pub(crate) touched: Touched,
+    shared: Arc<Shared>,
+    writer: Arc<Mutex<Writer>>,
+    applier: Arc<Mutex<Applier>>,
+    buffers: Arc<Buffers>,
+    pipeline: Pipeline,
+    /// After the pipeline's threads, which still give it jobs.
+    _checkpointer: Checkpointer,
     /// After the checkpointer, which still writes while it is dropped.
-    pub(crate) _directory: HeldDirectory,
+    _directory: HeldDirectory,
 }
 
 /// The directory's lock, given back once neither a thread nor a reader writes there.
@@ -41,129 +52,153 @@ impl Drop for HeldDirectory {
     }
 }
 
-/// However the thread ends, callers must not wait for it.
-struct Leaving<'a>(&'a Shared);
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        self.0.close_intake();
-        self.0.refuse_queued();
-    }
-}
-
-/// Why a round was not written, and whether its frame was handed to the disk.
+/// The threads that write and apply while the next frame is built.
 #[derive(Debug)]
-enum Unwritten {
-    /// It was not: nothing of the round is durable.
-    NotHandedOver(LogError),
-    /// It was: the round may be found when the log is opened again.
-    HandedOver(LogError),
+struct Pipeline {
+    /// Rounds that were handed on and not answered yet.
+    in_flight: Arc<AtomicUsize>,
+    built: Option<SyncSender<Built>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-impl Unwritten {
-    fn cause(&self) -> &LogError {
-        match self {
-            Self::NotHandedOver(cause) | Self::HandedOver(cause) => cause,
+impl Pipeline {
+    fn start(writer: &Arc<Mutex<Writer>>, applier: &Arc<Mutex<Applier>>) -> io::Result<Self> {
+        let in_flight = Arc::new(AtomicUsize::new(0));
+        let (built, to_write) = sync_channel(WAITING_MAX);
+        let (written, to_apply) = sync_channel(WAITING_MAX);
+        let mut pipeline =
+            Self { in_flight: Arc::clone(&in_flight), built: Some(built), threads: Vec::new() };
+        let writer = Arc::clone(writer);
+        let thread = Builder::new().name("log-journal".into());
+        pipeline.threads.push(thread.spawn(move || write(&writer, &to_write, &written))?);
+        let applier = Arc::clone(applier);
+        let thread = Builder::new().name("log-apply".into());
+        pipeline.threads.push(thread.spawn(move || apply(&applier, &to_apply, &in_flight))?);
+        Ok(pipeline)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire) == 0
+    }
+
+    fn hand_on(&self, built: Built) {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        if let Some(stage) = &self.built {
+            // A thread that is gone has fenced the log; the round's callers are told when it is dropped.
+            let _refused = stage.send(built);
         }
     }
 
-    /// What the caller that queued `entries` is told.
-    fn answer(&self, entries: &[Entry<'_>]) -> LogError {
-        match self {
-            Self::HandedOver(cause) if !entries.is_empty() => {
-                LogError::UnknownOutcome { source: Arc::new(cause.clone()) }
-            }
-            Self::HandedOver(cause) | Self::NotHandedOver(cause) => cause.clone(),
+    /// Waits until all that was handed on is through.
+    fn finish(&mut self) {
+        self.built = None;
+        for thread in self.threads.drain(..) {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn write(writer: &Mutex<Writer>, rounds: &Receiver<Built>, written: &SyncSender<Step>) {
+    let shared = Arc::clone(&lock(writer).shared);
+    let _leaving = Leaving { shared: &shared, thread: "log-journal" };
+    for built in rounds {
+        // Refused by a thread that is gone, which has fenced the log.
+        lock(writer).write(built, &mut |step| drop(written.send(step)));
+    }
+}
+
+fn apply(applier: &Mutex<Applier>, steps: &Receiver<Step>, in_flight: &AtomicUsize) {
+    let shared = Arc::clone(&lock(applier).shared);
+    let _leaving = Leaving { shared: &shared, thread: "log-apply" };
+    for step in steps {
+        let ends_round = matches!(step, Step::Round(..));
+        lock(applier).take(step);
+        if ends_round {
+            in_flight.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
 
 impl Committer {
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        journal: Journal,
+        touched: Touched,
+        lock: DirLock,
+    ) -> io::Result<Self> {
+        let (checkpointer, jobs) = Checkpointer::start(shared)?;
+        let directory = HeldDirectory { shared: Arc::clone(shared), _lock: lock };
+        let buffers = Arc::new(Buffers::default());
+        let writer = Writer {
+            shared: Arc::clone(shared),
+            journal,
+            jobs: jobs.clone(),
+            buffers: Arc::clone(&buffers),
+        };
+        let writer = Arc::new(Mutex::new(writer));
+        let applier = Arc::new(Mutex::new(Applier { shared: Arc::clone(shared), jobs, touched }));
+        let pipeline = Pipeline::start(&writer, &applier)?;
+        let shared = Arc::clone(shared);
+        Ok(Self {
+            shared,
+            writer,
+            applier,
+            buffers,
+            pipeline,
+            _checkpointer: checkpointer,
+            _directory: directory,
+        })
+    }
+
+    /// The threads that call wakers and callbacks, beside the committer's own.
+    pub(crate) fn callers(&self) -> Vec<ThreadId> {
+        self.pipeline.threads.iter().map(|thread| thread.thread().id()).collect()
+    }
+
     /// Writes rounds until the log is closed or fails.
     pub(crate) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let _leaving = Leaving(&shared);
+        let _refusing = Refusing(&shared);
+        let _leaving = Leaving { shared: &shared, thread: "log-commit" };
         loop {
-            let rest = self.journal.has_unclaimed().then_some(shared.options.rest);
-            let round = match shared.take(ROUND_BYTES_MAX, rest) {
-                Taken::Round(round) => round,
-                Taken::Rest => {
-                    if let Err(error) = self.journal.claim() {
-                        shared.fence(&error);
-                        return;
-                    }
-                    continue;
-                }
+            let resting = self.pipeline.is_idle() && lock(&self.writer).has_unclaimed();
+            match shared.take(ROUND_BYTES_MAX, resting.then_some(shared.options.rest)) {
+                Taken::Round(queued) => self.write(Round::of(queued)),
+                Taken::Rest => lock(&self.writer).claim(),
                 Taken::Closed => break,
-            };
-            let bytes = round.iter().map(|queued| queued.bytes).sum();
-            let written = shared.check_fence().map_err(Unwritten::NotHandedOver);
-            let written = written.and_then(|()| self.write(&round));
-            if let Err(unwritten) = &written {
-                shared.fence(unwritten.cause());
             }
-            shared.release(bytes);
-            for queued in round {
-                let outcome = match &written {
-                    Ok(()) => Ok(queued.receipt),
-                    Err(unwritten) => Err(unwritten.answer(&queued.entries)),
-                };
-                queued.completer.complete(outcome);
-            }
-            if written.is_err() {
-                return;
-            }
-            self.touched.partitions.drain(..).for_each(|partition| partition.wakers.wake());
         }
+        self.pipeline.finish();
         if shared.check_fence().is_ok() {
-            self.hand_over(true);
+            lock(&shared.progress).asked += 1;
+            let mark = lock(&self.writer).journal.mark();
+            lock(&self.applier).checkpoint(mark, true);
         }
     }
 
-    /// One frame, one sync, then the segments, then the high watermark.
-    fn write(&mut self, round: &[Queued]) -> Result<(), Unwritten> {
-        let sync = round.iter().any(|queued| queued.sync);
-        let frame = self.journal.begin();
-        let empty = frame.len();
-        for entry in round.iter().flat_map(|queued| &queued.entries) {
-            entry.put(frame);
+    fn write(&self, round: Round) {
+        let alone = self.pipeline.is_idle() && round.bytes() < HANDED_ON_BYTES_MIN;
+        let built = round.build(&self.buffers);
+        if alone {
+            lock(&self.writer).write(built, &mut |step| lock(&self.applier).take(step));
+        } else {
+            self.pipeline.hand_on(built);
         }
-        if frame.len() > empty {
-            if self.journal.is_full() {
-                self.turn_over().map_err(Unwritten::NotHandedOver)?;
-            }
-            self.journal.write(sync).map_err(Unwritten::HandedOver)?;
-        } else if sync {
-            self.journal.sync().map_err(Unwritten::NotHandedOver)?;
-        }
-        for entry in round.iter().flat_map(|queued| &queued.entries) {
-            let applied = self.shared.store.apply(entry, &mut self.touched);
-            applied.map_err(Unwritten::HandedOver)?;
-        }
-        self.touched.partitions.retain(|partition| partition.publish());
-        Ok(())
     }
+}
 
-    /// Switches to another journal file, and has what is in the full one covered by a checkpoint.
-    fn turn_over(&mut self) -> Result<(), LogError> {
-        self.hand_over(false);
-        let shared = Arc::clone(&self.shared);
-        let mut progress = lock(&shared.progress);
-        while !self.journal.switch(progress.retained)? {
-            shared.check_fence()?;
-            progress = shared.progressed.wait(progress).unwrap_or_else(PoisonError::into_inner);
-        }
-        drop(progress);
-        shared.journal_growth.store(self.journal.growth()?, Ordering::Release);
-        Ok(())
-    }
+/// What is still queued when the committer ends is answered, with why nobody will write it.
+struct Refusing<'a>(&'a Shared);
 
-    /// Has a checkpoint made; `clean` if no frame will follow.
-    fn hand_over(&mut self, clean: bool) {
-        let sequence = self.journal.sequence();
-        let payload = self.shared.store.checkpoint(&self.journal, clean);
-        let Touched { dirty, dropped, new_dirs, .. } = std::mem::take(&mut self.touched);
-        lock(&self.shared.progress).asked += 1;
-        self.checkpointer.submit(Job { sequence, payload, dirty, new_dirs, dropped });
+impl Drop for Refusing<'_> {
+    fn drop(&mut self) {
+        self.0.close_intake();
+        self.0.refuse_queued();
     }
 }

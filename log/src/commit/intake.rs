@@ -214,7 +214,7 @@ impl Shared {
     pub(crate) fn take(&self, bytes_max: usize, rest: Option<Duration>) -> Taken {
         let mut intake = lock(&self.intake);
         while intake.queue.is_empty() {
-            if intake.closed {
+            if intake.closed || self.check_fence().is_err() {
                 return Taken::Closed;
             }
             let Some(rest) = rest else {
@@ -250,6 +250,11 @@ impl Shared {
         lock(&self.intake).closed = true;
         self.arrived.notify_all();
         self.room.notify_all();
+    }
+
+    /// Whether more commits may come.
+    pub(crate) fn takes_commits(&self) -> bool {
+        !lock(&self.intake).closed && self.check_fence().is_ok()
     }
 
     /// Answers all that is queued with why nobody will write it.

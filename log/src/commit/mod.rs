@@ -1,10 +1,14 @@
-//! The way of a commit: taken in and given offsets on the caller's thread, made durable and visible by one committer.
+//! The way of a commit: taken in and given offsets on the caller's thread, made durable and visible in stages.
 //!
 //! | part | thread | does |
 //! |---|---|---|
 //! | [`intake`] | the callers' | checks, encodes, assigns offsets, queues within a bound in bytes |
-//! | [`committer`] | one | takes all that is queued: one frame, one sync, segments, high watermark, tickets |
-//! | [`checkpointer`] | one | syncs the segments that full journal files cover, writes checkpoints, removes what was purged |
+//! | [`committer`] | `log-commit` | takes all that is queued as a round and builds its frame |
+//! | [`stages`] | `log-journal` | writes and syncs the frame before |
+//! | [`stages`] | `log-apply` | applies the one before that: segments, high watermark, tickets, wakers |
+//! | [`checkpointer`] | `log-checkpoint` | syncs the segments that full journal files cover, writes checkpoints, removes what was purged |
+//!
+//! A small round that nothing is in front of goes through all stages on `log-commit`.
 //!
 //! # Invariants
 //!
@@ -14,6 +18,7 @@
 pub(crate) mod checkpointer;
 pub(crate) mod committer;
 pub(crate) mod intake;
+pub(crate) mod stages;
 
 use crate::{
     disk::{lock, read},
@@ -110,6 +115,20 @@ impl Shared {
     pub(crate) fn closed(&self) -> LogError {
         let closed = || LogError::Closed { path: self.dir.clone() };
         self.fenced.get().cloned().unwrap_or_else(closed)
+    }
+}
+
+/// However a thread ends, callers must not wait for it.
+struct Leaving<'a> {
+    shared: &'a Shared,
+    thread: &'static str,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.fence(&LogError::Panicked { thread: self.thread });
+        }
     }
 }
 

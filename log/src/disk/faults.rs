@@ -19,6 +19,7 @@ pub(crate) enum Action {
     Create,
     Preallocate,
     Write,
+    WriteDirect,
     SetLength,
     Rename,
     Remove,
@@ -36,6 +37,8 @@ pub(crate) enum Kind {
     Once,
     /// Nothing changes any more: for what is on the disk, the process is dead.
     Dead,
+    /// Direct writes are refused, though files could be opened for them.
+    NoDirectWrite,
     /// Nothing can be opened, since the process has no descriptor left.
     NoDescriptor,
 }
@@ -122,6 +125,11 @@ fn allowed(action: Action, path: &Path) -> io::Result<()> {
                 fault.hit = true;
                 return Err(Errno::MFILE.into());
             }
+        } else if fault.kind == Kind::NoDirectWrite {
+            if action == Action::WriteDirect {
+                fault.hit = true;
+                return Err(Errno::INVAL.into());
+            }
         } else if action == Action::Open {
             // Changes nothing.
         } else if fault.left > 0 {
@@ -142,7 +150,15 @@ impl Disk for FaultyDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         allowed(if mode == OpenMode::Existing { Action::Open } else { Action::Create }, path)?;
         let file = LocalDisk.open(path, mode)?;
-        Ok(Arc::new(FaultyFile { file, path: path.to_owned() }))
+        let write = Action::Write;
+        Ok(Arc::new(FaultyFile { file, path: path.to_owned(), write }))
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        allowed(Action::Open, path)?;
+        let file = LocalDisk.open_direct(path)?;
+        let write = Action::WriteDirect;
+        Ok(file.map(|file| Arc::new(FaultyFile { file, path: path.to_owned(), write }) as _))
     }
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {
@@ -182,6 +198,8 @@ impl Disk for FaultyDisk {
 struct FaultyFile {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
+    /// What a write of it counts as.
+    write: Action,
 }
 
 impl DiskFile for FaultyFile {
@@ -194,9 +212,13 @@ impl DiskFile for FaultyFile {
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        if let Err(refused) = allowed(Action::Write, &self.path) {
+        if let Err(refused) = allowed(self.write, &self.path) {
             // What is refused half-way leaves half of it, as a crash does.
-            self.file.write_at(bytes.get(..bytes.len() / 2).unwrap_or_default(), position)?;
+            let half = bytes.len() / 2 / 4096 * 4096;
+            let half = if self.write == Action::Write { bytes.len() / 2 } else { half };
+            if refused.kind() != io::ErrorKind::InvalidInput {
+                self.file.write_at(bytes.get(..half).unwrap_or_default(), position)?;
+            }
             return Err(refused);
         }
         self.file.write_at(bytes, position)

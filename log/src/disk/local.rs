@@ -13,6 +13,10 @@ use std::{
     sync::Arc,
 };
 
+/// What the port promises direct writes to keep to.
+#[cfg(target_os = "linux")]
+const ALIGNMENT: u32 = 4096;
+
 /// Files as the operating system keeps them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LocalDisk;
@@ -28,6 +32,31 @@ impl Disk for LocalDisk {
             OpenMode::Empty => options.create(true).truncate(true),
         };
         Ok(Arc::new(LocalFile(options.open(path)?)))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open_direct(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        use rustix::fs::{AtFlags, OFlags, StatxFlags};
+        use std::os::unix::fs::OpenOptionsExt;
+
+        let flag = OFlags::DIRECT.bits().cast_signed();
+        let file = match OpenOptions::new().read(true).write(true).custom_flags(flag).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(None),
+            file => file?,
+        };
+        // A system that cannot tell the alignment leaves it to the first write.
+        let told = rustix::fs::statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN);
+        let takes = told.is_ok_and(|told| {
+            let tells = told.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
+            let (offset, memory) = (told.stx_dio_offset_align, told.stx_dio_mem_align);
+            !tells || (offset > 0 && offset <= ALIGNMENT && memory <= ALIGNMENT)
+        });
+        Ok(takes.then(|| Arc::new(LocalFile(file)) as Arc<dyn DiskFile>))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn open_direct(&self, _path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        Ok(None)
     }
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {
@@ -86,7 +115,7 @@ impl DiskFile for LocalFile {
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, length) {
+        match rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, 0, length) {
             // A file system that cannot only makes syncs slower.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             Err(error) => Err(error.into()),

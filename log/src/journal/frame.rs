@@ -50,28 +50,17 @@ impl FrameHeader {
     }
 }
 
-/// Room for the header, in front of the payload's first byte.
-pub(crate) fn begin(out: &mut Vec<u8>) {
-    out.clear();
-    out.resize(HEADER_BYTES, 0);
-}
-
-/// Fills in the header and pads to the alignment.
-pub(crate) fn finish(out: &mut Vec<u8>, label: Label) {
-    let length = u32::try_from(out.len() - HEADER_BYTES)
-        .expect("a round's commits are limited to less than 4 GiB");
-    let mut header = Vec::with_capacity(HEADER_BYTES);
-    header.put_u32(MAGIC);
-    header.put_u32(VERSION);
-    header.put_u64(label.stamp.log);
-    header.put_u64(label.sequence);
-    header.put_u64(label.durable);
-    header.put_u32(label.stamp.generation);
-    header.put_u32(length);
-    fill(out, 0, &header);
-    let crc = checksum(out).unwrap_or_default();
-    fill(out, HEADER_BYTES - 4, &crc.to_be_bytes());
-    out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
+/// The header of a frame whose payload has `length` bytes, but for the checksum at its end.
+pub(crate) fn fields(label: Label, length: usize) -> Vec<u8> {
+    let mut fields = Vec::with_capacity(HEADER_BYTES);
+    fields.put_u32(MAGIC);
+    fields.put_u32(VERSION);
+    fields.put_u64(label.stamp.log);
+    fields.put_u64(label.sequence);
+    fields.put_u64(label.durable);
+    fields.put_u32(label.stamp.generation);
+    fields.put_count(length);
+    fields
 }
 
 /// The header of the frame that starts at the front of `bytes`; `None` if none does.
@@ -94,10 +83,4 @@ fn parse(bytes: &[u8]) -> Result<Option<FrameHeader>, Malformed> {
 fn checksum(frame: &[u8]) -> Option<u32> {
     let header = frame.get(..HEADER_BYTES - 4)?;
     Some(crc32c::crc32c_append(crc32c::crc32c(header), frame.get(HEADER_BYTES..)?))
-}
-
-fn fill(out: &mut [u8], at: usize, bytes: &[u8]) {
-    if let Some(place) = out.get_mut(at..at + bytes.len()) {
-        place.copy_from_slice(bytes);
-    }
 }

@@ -3,7 +3,9 @@
 //! | part | does |
 //! |---|---|
 //! | [`frame`] | one round's bytes: magic, sequence, generation, length, CRC, payload |
+//! | [`buffer`] | a frame that is being made |
 //! | [`entry`] | what a payload holds |
+//! | [`file`] | a file, written past the system's cache where that is possible, zeros ahead of the frames |
 //! | [`scan`] | finds the frames that are there when the log is opened |
 //!
 //! # Invariants
@@ -16,7 +18,9 @@
 //!   torn tail.
 //! - All files exist, if empty, before the first checkpoint: a missing one is damage, never a file not yet needed.
 
+pub(crate) mod buffer;
 pub(crate) mod entry;
+pub(crate) mod file;
 pub(crate) mod frame;
 #[cfg(test)]
 mod golden;
@@ -26,6 +30,9 @@ use crate::{
     disk::{self, failed, sync_dir},
     options::OpenError,
 };
+use buffer::FrameBuffer;
+pub(crate) use file::JournalFile;
+use file::Zeros;
 use frame::Label;
 use headwater_core::ports::{
     disk::{Disk, DiskFile, OpenMode},
@@ -38,21 +45,11 @@ use std::{
 
 /// As many files as there are: two retained by checkpoints, one being covered, one being written.
 pub(crate) const FILES_MAX: usize = 4;
-/// A frame's buffer is given back when it grew past this.
-const BUFFER_BYTES_KEPT: usize = 32 << 20;
 
-/// One file of the journal.
-#[derive(Debug)]
-pub(crate) struct JournalFile {
-    pub(crate) path: PathBuf,
-    pub(crate) file: Arc<dyn DiskFile>,
-    /// The sequence number of its last frame, 0 for none.
-    pub(crate) last: u64,
-}
-
-/// The journal as the committer writes it.
+/// The journal as frames are written to it.
 #[derive(Debug)]
 pub(crate) struct Journal {
+    disk: Arc<dyn Disk>,
     file_bytes: u64,
     files: Vec<JournalFile>,
     current: usize,
@@ -62,7 +59,18 @@ pub(crate) struct Journal {
     durable: u64,
     /// What the last frame says to be on the disk.
     claimed: u64,
-    buffer: Vec<u8>,
+}
+
+/// How far the journal goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) stamp: Stamp,
+    /// The last frame.
+    pub(crate) sequence: u64,
+    /// Where the frame after that goes, if not to the start of another file.
+    pub(crate) next: Place,
+    /// How many files must be there.
+    pub(crate) files: u32,
 }
 
 /// What every frame is stamped with.
@@ -91,13 +99,14 @@ pub(crate) fn file_path(dir: &Path, index: usize) -> PathBuf {
 impl Journal {
     /// A journal over `files` that continues after frame `sequence`; [`switch`](Self::switch) before the first frame.
     pub(crate) fn new(
+        disk: Arc<dyn Disk>,
         file_bytes: u64,
         files: Vec<JournalFile>,
         sequence: u64,
         stamp: Stamp,
     ) -> Self {
-        let buffer = Vec::new();
         Self {
+            disk,
             file_bytes,
             files,
             current: usize::MAX,
@@ -106,25 +115,17 @@ impl Journal {
             stamp,
             durable: sequence,
             claimed: sequence,
-            buffer,
         }
     }
 
-    /// The last frame's sequence number.
-    pub(crate) fn sequence(&self) -> u64 {
-        self.sequence
-    }
-
-    /// What frames are stamped with; batches get its generation too.
-    pub(crate) fn stamp(&self) -> Stamp {
-        self.stamp
-    }
-
-    /// Where the next frame goes, if not to the start of another file.
-    pub(crate) fn next(&self) -> Place {
+    /// How far it goes.
+    pub(crate) fn mark(&self) -> Mark {
         let chosen = self.files.get(self.current);
-        chosen
-            .map_or_else(Place::default, |_| Place { file: self.current, position: self.position })
+        let next = chosen
+            .map(|_| Place { file: self.current, position: self.position })
+            .unwrap_or_default();
+        let files = u32::try_from(self.files.len()).expect("there are a few files");
+        Mark { stamp: self.stamp, sequence: self.sequence, next, files }
     }
 
     /// Bytes of disk that the next file will take up, 0 once all files have theirs.
@@ -137,37 +138,28 @@ impl Journal {
         Ok(0)
     }
 
-    /// How many files there are.
-    pub(crate) fn files(&self) -> u32 {
-        u32::try_from(self.files.len()).expect("there are a few files")
+    /// Whether the frame needs another file. A frame larger than a file gets one to itself.
+    pub(crate) fn is_full(&self, frame: &FrameBuffer) -> bool {
+        self.position > 0 && self.position + frame.stride() > self.file_bytes
     }
 
-    /// Starts a frame: its payload is appended to what is returned.
-    pub(crate) fn begin(&mut self) -> &mut Vec<u8> {
-        if self.buffer.capacity() > BUFFER_BYTES_KEPT {
-            self.buffer = Vec::new();
-        }
-        frame::begin(&mut self.buffer);
-        &mut self.buffer
-    }
-
-    /// Whether the frame that was begun needs another file. A frame larger than a file gets one to itself.
-    pub(crate) fn is_full(&self) -> bool {
-        self.position > 0 && self.position + self.buffer.len() as u64 > self.file_bytes
-    }
-
-    /// Writes the frame that was begun, and puts it on the disk if `sync`.
-    pub(crate) fn write(&mut self, sync: bool) -> Result<(), LogError> {
+    /// Writes the frame, and puts it on the disk if `sync`.
+    pub(crate) fn write(&mut self, frame: &mut FrameBuffer, sync: bool) -> Result<(), LogError> {
         let (sequence, durable) = (self.sequence + 1, self.durable);
-        frame::finish(&mut self.buffer, Label { stamp: self.stamp, sequence, durable });
+        let bytes = frame.finish(Label { stamp: self.stamp, sequence, durable });
         let target =
             self.files.get_mut(self.current).expect("a file is chosen before the first frame");
-        disk::write_at(&*target.file, &target.path, &self.buffer, self.position)?;
+        target.write(bytes, self.position)?;
         self.sequence = sequence;
         self.claimed = durable;
-        target.last = self.sequence;
-        self.position += self.buffer.len() as u64;
+        target.last = sequence;
+        self.position += bytes.len() as u64;
         if sync { self.sync() } else { Ok(()) }
+    }
+
+    /// The zeros that are to be written ahead of the frames, if any are due.
+    pub(crate) fn zeros_due(&self) -> Option<Zeros> {
+        self.files.get(self.current)?.zeros_due(self.position, self.file_bytes)
     }
 
     /// Whether a frame is on the disk that no later one says to be there.
@@ -178,13 +170,13 @@ impl Journal {
     /// Writes an empty frame, unsynced, that says of all others that they are on the disk; unless there is no room.
     ///
     /// The last frame's damage could otherwise not be told from a torn tail.
-    pub(crate) fn claim(&mut self) -> Result<(), LogError> {
-        self.begin();
-        if !self.is_full() {
-            self.write(false)?;
-            // This one claims nothing that a further one would have to.
-            self.claimed = self.sequence;
+    pub(crate) fn claim(&mut self, frame: &mut FrameBuffer) -> Result<(), LogError> {
+        frame.begin(0);
+        if !self.is_full(frame) {
+            self.write(frame, false)?;
         }
+        // This one claims nothing that a further one would have to.
+        self.claimed = self.sequence;
         Ok(())
     }
 
@@ -203,10 +195,11 @@ impl Journal {
     /// Continues at the start of a file whose frames are all covered by frame `retained`; `false` if there is none.
     pub(crate) fn switch(&mut self, retained: u64) -> Result<bool, LogError> {
         self.sync()?;
-        let mut candidates = self.files.iter().enumerate();
-        let free = candidates.find(|(at, file)| *at != self.current && file.last <= retained);
+        let current = self.current;
+        let mut candidates = self.files.iter_mut().enumerate();
+        let free = candidates.find(|(at, file)| *at != current && file.last <= retained);
         let Some((index, file)) = free else { return Ok(false) };
-        preallocate(file, self.file_bytes)?;
+        file.prepare(&*self.disk, self.file_bytes)?;
         self.current = index;
         self.position = 0;
         Ok(true)
@@ -254,7 +247,7 @@ pub(crate) fn create_missing(
                 file
             }
         };
-        files.push(JournalFile { path, file, last: 0 });
+        files.push(JournalFile::new(path, file));
     }
     if created {
         sync_dir(disk, dir)?;
@@ -268,13 +261,4 @@ fn take_lock(first: &dyn DiskFile, dir: &Path) -> Result<(), OpenError> {
     }
     let (dir, holder) = (dir.parent().unwrap_or(dir).to_owned(), "another process".to_owned());
     Err(OpenError::Locked { dir, holder })
-}
-
-fn preallocate(file: &JournalFile, bytes: u64) -> Result<(), LogError> {
-    let JournalFile { path, file, .. } = file;
-    if file.length().map_err(failed("look at", path))? >= bytes {
-        return Ok(());
-    }
-    file.allocate(bytes).map_err(failed("preallocate", path))?;
-    disk::sync_data(&**file, path)
 }

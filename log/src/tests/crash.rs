@@ -259,17 +259,17 @@ fn a_checkpoint_fallback_never_writes_with_a_generation_that_frames_have_already
 
 #[test]
 fn a_record_that_looks_like_a_frame_of_the_journal_is_none() {
-    use crate::journal::{Stamp, frame};
+    use crate::journal::{Stamp, buffer::FrameBuffer, frame};
     let dir = memory_dir();
     let p0 = partition("t", 0);
     let log = EmbeddedLog::open(dir.path(), small().journal_bytes(1 << 20)).unwrap();
     log.create_topics(&[TopicSpec::new(topic("t"), 1)]).unwrap();
     let value = |forged_at: usize| {
         let mut value = vec![b'#'; 12_000];
-        let mut forged = Vec::new();
-        frame::begin(&mut forged);
+        let mut forged = FrameBuffer::default();
+        forged.begin(0);
         let stamp = Stamp { log: 0, generation: 1 };
-        frame::finish(&mut forged, frame::Label { stamp, sequence: 1000, durable: 999 });
+        let forged = forged.finish(frame::Label { stamp, sequence: 1000, durable: 999 });
         value[forged_at..forged_at + frame::HEADER_BYTES]
             .copy_from_slice(&forged[..frame::HEADER_BYTES]);
         value

@@ -31,11 +31,15 @@ fn topics_are_created_with_one_sync_and_no_file() {
     let (dir, log, steps) = recorded();
     log.create_topics(&specs()).unwrap();
     let taken = steps.take();
-    let expected = [Action::Write, Action::Sync].map(|action| (COMMITTER.to_owned(), action));
     let journal = dir.path().join("journal");
     assert!(taken.iter().all(|taken| taken.path.starts_with(&journal)), "{taken:?}");
-    let taken: Vec<_> = taken.into_iter().map(|taken| (taken.thread, taken.action)).collect();
-    assert_eq!(taken, expected);
+    // Zeros ahead of the frames are another thread's.
+    let own = taken.into_iter().filter(|taken| taken.thread == COMMITTER);
+    let actions: Vec<_> = own.map(|taken| taken.action).collect();
+    assert!(
+        matches!(actions[..], [Action::Write | Action::WriteDirect, Action::Sync]),
+        "{actions:?}"
+    );
     assert!(!dir.path().join("many-0-0").exists());
 }
 

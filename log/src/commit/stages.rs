@@ -1,0 +1,246 @@
+//! What becomes of a round: its frame is built, written and synced, and then applied to what readers see.
+//!
+//! # Invariants
+//!
+//! - Rounds are written in the order in which they were built, and applied in the order in which they were written.
+//! - A round is answered once it is applied, or once it is known that it will not be.
+
+use super::{
+    Shared,
+    checkpointer::{Checkpoint, Job, Jobs},
+    intake::Queued,
+};
+use crate::{
+    disk::lock,
+    journal::{Journal, Mark, buffer::FrameBuffer, entry::Entry},
+    partition::Touched,
+    wakers::guarded,
+};
+use headwater_core::ports::log::LogError;
+use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
+
+/// Buffers that are kept for the next frames: one is built, one is written, one waits.
+const BUFFERS_MAX: usize = 3;
+
+/// Commits that share a frame.
+#[derive(Debug)]
+pub(crate) struct Round {
+    queued: Vec<Queued>,
+    bytes: usize,
+}
+
+/// A round with its frame, which is not written yet.
+#[derive(Debug)]
+pub(crate) struct Built {
+    round: Round,
+    frame: FrameBuffer,
+    sync: bool,
+}
+
+/// What to apply next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Make a checkpoint of all that was applied, which is as far as the journal goes.
+    Checkpoint(Mark),
+    /// Apply a round that was written, or say why it was not.
+    Round(Round, Result<(), Unwritten>),
+}
+
+/// Why a round was not written, and whether its frame was handed to the disk.
+#[derive(Debug)]
+pub(crate) enum Unwritten {
+    /// It was not: nothing of the round is durable.
+    NotHandedOver(LogError),
+    /// It was: the round may be found when the log is opened again.
+    HandedOver(LogError),
+}
+
+impl Unwritten {
+    fn cause(&self) -> &LogError {
+        match self {
+            Self::NotHandedOver(cause) | Self::HandedOver(cause) => cause,
+        }
+    }
+
+    /// What the caller that queued `entries` is told.
+    fn answer(&self, entries: &[Entry<'_>]) -> LogError {
+        match self {
+            Self::HandedOver(cause) if !entries.is_empty() => {
+                LogError::UnknownOutcome { source: Arc::new(cause.clone()) }
+            }
+            Self::HandedOver(cause) | Self::NotHandedOver(cause) => cause.clone(),
+        }
+    }
+}
+
+impl Round {
+    pub(crate) fn of(queued: Vec<Queued>) -> Self {
+        let bytes = queued.iter().map(|queued| queued.bytes).sum();
+        Self { queued, bytes }
+    }
+
+    /// Bytes of its records, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry<'static>> {
+        self.queued.iter().flat_map(|queued| &queued.entries)
+    }
+
+    /// The first stage.
+    pub(crate) fn build(self, buffers: &Buffers) -> Built {
+        let mut frame = buffers.take();
+        frame.begin(self.bytes);
+        self.entries().for_each(|entry| frame.push(entry));
+        let sync = self.queued.iter().any(|queued| queued.sync);
+        Built { round: self, frame, sync }
+    }
+}
+
+/// Frames' buffers that are used again.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers(Mutex<Vec<FrameBuffer>>);
+
+impl Buffers {
+    fn take(&self) -> FrameBuffer {
+        lock(&self.0).pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, buffer: FrameBuffer) {
+        let mut kept = lock(&self.0);
+        if kept.len() < BUFFERS_MAX {
+            kept.push(buffer);
+        }
+    }
+}
+
+/// The second stage: frames are written and synced.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) journal: Journal,
+    pub(crate) jobs: Jobs,
+    pub(crate) buffers: Arc<Buffers>,
+}
+
+impl Writer {
+    /// Writes the round's frame, and hands on what is to be applied, in order.
+    pub(crate) fn write(&mut self, built: Built, apply: &mut dyn FnMut(Step)) {
+        let Built { round, mut frame, sync } = built;
+        let written = self.write_frame(&mut frame, sync, apply);
+        if let Err(unwritten) = &written {
+            self.shared.fence(unwritten.cause());
+        }
+        self.buffers.give_back(frame);
+        apply(Step::Round(round, written));
+    }
+
+    fn write_frame(
+        &mut self,
+        frame: &mut FrameBuffer,
+        sync: bool,
+        apply: &mut dyn FnMut(Step),
+    ) -> Result<(), Unwritten> {
+        self.shared.check_fence().map_err(Unwritten::NotHandedOver)?;
+        if !frame.is_empty() {
+            if self.journal.is_full(frame) {
+                self.turn_over(apply).map_err(Unwritten::NotHandedOver)?;
+            }
+            self.journal.write(frame, sync).map_err(Unwritten::HandedOver)?;
+            if let Some(zeros) = self.journal.zeros_due() {
+                self.jobs.submit(Job::Zeros(zeros));
+            }
+        } else if sync {
+            self.journal.sync().map_err(Unwritten::NotHandedOver)?;
+        }
+        Ok(())
+    }
+
+    /// Switches to another journal file, and has what is in the full one covered by a checkpoint.
+    fn turn_over(&mut self, apply: &mut dyn FnMut(Step)) -> Result<(), LogError> {
+        let shared = Arc::clone(&self.shared);
+        lock(&shared.progress).asked += 1;
+        apply(Step::Checkpoint(self.journal.mark()));
+        let mut progress = lock(&shared.progress);
+        while !self.journal.switch(progress.retained)? {
+            shared.check_fence()?;
+            progress = shared.progressed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(progress);
+        shared.journal_growth.store(self.journal.growth()?, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether a frame is on the disk that no later one says to be there.
+    pub(crate) fn has_unclaimed(&self) -> bool {
+        self.journal.has_unclaimed()
+    }
+
+    /// Has the journal say what is on the disk.
+    pub(crate) fn claim(&mut self) {
+        let mut frame = self.buffers.take();
+        if let Err(error) = self.journal.claim(&mut frame) {
+            self.shared.fence(&error);
+        }
+        self.buffers.give_back(frame);
+    }
+}
+
+/// The third stage: what was written is applied to segments, groups and topics, shown to readers, and answered.
+#[derive(Debug)]
+pub(crate) struct Applier {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) jobs: Jobs,
+    pub(crate) touched: Touched,
+}
+
+impl Applier {
+    pub(crate) fn take(&mut self, step: Step) {
+        match step {
+            Step::Checkpoint(mark) => self.checkpoint(mark, false),
+            Step::Round(round, written) => {
+                let applied = written.and_then(|()| {
+                    self.apply(&round).map_err(|error| {
+                        self.shared.fence(&error);
+                        Unwritten::HandedOver(error)
+                    })
+                });
+                self.answer(round, &applied);
+            }
+        }
+    }
+
+    fn apply(&mut self, round: &Round) -> Result<(), LogError> {
+        self.shared.check_fence()?;
+        for entry in round.entries() {
+            self.shared.store.apply(entry, &mut self.touched)?;
+        }
+        self.touched.partitions.retain(|partition| partition.publish());
+        Ok(())
+    }
+
+    fn answer(&mut self, round: Round, applied: &Result<(), Unwritten>) {
+        self.shared.release(round.bytes);
+        for queued in round.queued {
+            let outcome = match applied {
+                Ok(()) => Ok(queued.receipt),
+                Err(unwritten) => Err(unwritten.answer(&queued.entries)),
+            };
+            guarded(|| queued.completer.complete(outcome));
+        }
+        if applied.is_ok() {
+            let moved = self.touched.partitions.drain(..);
+            moved.for_each(|partition| partition.wakers.wake());
+        }
+    }
+
+    /// Has a checkpoint made of what was applied; `clean` if no frame will follow.
+    pub(crate) fn checkpoint(&mut self, mark: Mark, clean: bool) {
+        let payload = self.shared.store.checkpoint(mark, clean);
+        let Touched { dirty, dropped, new_dirs, .. } = std::mem::take(&mut self.touched);
+        let sequence = mark.sequence;
+        let checkpoint = Checkpoint { sequence, payload, dirty, new_dirs, dropped };
+        self.jobs.submit(Job::Checkpoint(checkpoint));
+    }
+}
