@@ -18,7 +18,7 @@ use std::{
 };
 
 /// A round takes at most about this.
-const ROUND_BYTES_MAX: usize = 16 << 20;
+const ROUND_BYTES_MAX: usize = 4 << 20;
 /// A smaller round that nothing is in front of is written and applied by the committer itself: handing it on would take
 /// longer than what could be done meanwhile.
 const HANDED_ON_BYTES_MIN: usize = 128 << 10;
@@ -121,6 +121,8 @@ fn apply(applier: &Mutex<Applier>, steps: &Receiver<Step>, in_flight: &AtomicUsi
         lock(applier).take(step);
         if ends_round {
             in_flight.fetch_sub(1, Ordering::AcqRel);
+            // The committer may wait for a rest of which it can tell only now.
+            shared.notify_committer();
         }
     }
 }
@@ -167,8 +169,7 @@ impl Committer {
         let _refusing = Refusing(&shared);
         let _leaving = Leaving { shared: &shared, thread: "log-commit" };
         loop {
-            let resting = self.pipeline.is_idle() && lock(&self.writer).has_unclaimed();
-            match shared.take(ROUND_BYTES_MAX, resting.then_some(shared.options.rest)) {
+            match shared.take(ROUND_BYTES_MAX, || self.pipeline.is_idle()) {
                 Taken::Round(queued) => self.write(Round::of(queued)),
                 Taken::Rest => lock(&self.writer).claim(),
                 Taken::Closed => break,

@@ -24,7 +24,6 @@ use std::{
     collections::VecDeque,
     ops::Range,
     sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
-    time::Duration,
 };
 
 /// Callers wait while more than this is queued.
@@ -210,18 +209,19 @@ impl Shared {
         ticket
     }
 
-    /// Takes what is queued, about `bytes_max` of it; waits if there is nothing, but for no longer than `rest`.
-    pub(crate) fn take(&self, bytes_max: usize, rest: Option<Duration>) -> Taken {
+    /// Takes what is queued, about `bytes_max` of it. Waits if there is nothing, but for a while only once a frame is on the
+    /// disk that no other says to be there, and nothing is being written (`is_idle`).
+    pub(crate) fn take(&self, bytes_max: usize, is_idle: impl Fn() -> bool) -> Taken {
         let mut intake = lock(&self.intake);
         while intake.queue.is_empty() {
             if intake.closed || self.check_fence().is_err() {
                 return Taken::Closed;
             }
-            let Some(rest) = rest else {
+            if !is_idle() || !self.unclaimed.load(Ordering::Acquire) {
                 intake = self.arrived.wait(intake).unwrap_or_else(PoisonError::into_inner);
                 continue;
-            };
-            let waited = self.arrived.wait_timeout(intake, rest);
+            }
+            let waited = self.arrived.wait_timeout(intake, self.options.rest);
             let (waited, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
             intake = waited;
             if timed_out.timed_out() && intake.queue.is_empty() && !intake.closed {
@@ -250,6 +250,13 @@ impl Shared {
         lock(&self.intake).closed = true;
         self.arrived.notify_all();
         self.room.notify_all();
+    }
+
+    /// Has the committer look whether it may rest.
+    pub(crate) fn notify_committer(&self) {
+        // Under the lock, so that it cannot look and then miss the wake-up.
+        drop(lock(&self.intake));
+        self.arrived.notify_one();
     }
 
     /// Whether more commits may come.

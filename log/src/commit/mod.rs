@@ -29,7 +29,10 @@ use headwater_core::ports::log::LogError;
 use std::{
     fmt,
     path::PathBuf,
-    sync::{Condvar, Mutex, OnceLock, atomic::AtomicU64},
+    sync::{
+        Condvar, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 /// How far checkpoints have come.
@@ -49,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) options: LogOptions,
     pub(crate) store: Store,
     pub(crate) generation: u32,
+    /// Whether a frame is on the disk that no other says to be there.
+    pub(crate) unclaimed: AtomicBool,
     /// Bytes of disk that the journal's next file will take up.
     pub(crate) journal_growth: AtomicU64,
     intake: Mutex<intake::Intake>,
@@ -73,6 +78,7 @@ impl Shared {
             options,
             store,
             generation,
+            unclaimed: AtomicBool::new(false),
             journal_growth: journal_growth.into(),
             intake: Mutex::new(intake),
             arrived: Condvar::new(),

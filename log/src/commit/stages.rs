@@ -147,12 +147,15 @@ impl Writer {
             if self.journal.is_full(frame) {
                 self.turn_over(apply).map_err(Unwritten::NotHandedOver)?;
             }
-            self.journal.write(frame, sync).map_err(Unwritten::HandedOver)?;
+            let written = self.journal.write(frame, sync);
+            self.shared.unclaimed.store(self.journal.has_unclaimed(), Ordering::Release);
+            written.map_err(Unwritten::HandedOver)?;
             if let Some(zeros) = self.journal.zeros_due() {
                 self.jobs.submit(Job::Zeros(zeros));
             }
         } else if sync {
             self.journal.sync().map_err(Unwritten::NotHandedOver)?;
+            self.shared.unclaimed.store(self.journal.has_unclaimed(), Ordering::Release);
         }
         Ok(())
     }
@@ -172,14 +175,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether a frame is on the disk that no later one says to be there.
-    pub(crate) fn has_unclaimed(&self) -> bool {
-        self.journal.has_unclaimed()
-    }
-
     /// Has the journal say what is on the disk.
     pub(crate) fn claim(&mut self) {
         let mut frame = self.buffers.take();
+        self.shared.unclaimed.store(false, Ordering::Release);
         if let Err(error) = self.journal.claim(&mut frame) {
             self.shared.fence(&error);
         }

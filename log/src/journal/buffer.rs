@@ -9,7 +9,7 @@ use crate::{batch, cursor::Put};
 /// Batches shorter than this are summed with the rest: combining two checksums costs as much.
 const COMBINED_BYTES_MIN: usize = 128 << 10;
 /// A buffer is given back when it grew past this.
-const BYTES_KEPT: usize = 32 << 20;
+const BYTES_KEPT: usize = 8 << 20;
 
 /// A frame without its header, and then with it.
 #[derive(Debug, Default)]

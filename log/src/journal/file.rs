@@ -32,6 +32,8 @@ pub(crate) struct JournalFile {
     /// The same, for writes past the system's cache; `None` where they are not taken.
     direct: Option<Arc<dyn DiskFile>>,
     ahead: Arc<Ahead>,
+    /// Whether its disk was set aside since the log was opened.
+    is_set_aside: bool,
     /// The sequence number of its last frame, 0 for none.
     pub(crate) last: u64,
 }
@@ -56,7 +58,7 @@ pub(crate) struct Zeros {
 
 impl JournalFile {
     pub(crate) fn new(path: PathBuf, file: Arc<dyn DiskFile>) -> Self {
-        Self { path, file, direct: None, ahead: Arc::default(), last: 0 }
+        Self { path, file, direct: None, ahead: Arc::default(), is_set_aside: false, last: 0 }
     }
 
     /// Gets ready for frames from the start on, for which `bytes` are set aside.
@@ -64,14 +66,22 @@ impl JournalFile {
         let path = &self.path;
         let length = self.file.length().map_err(failed("look at", path))?;
         if length < bytes {
-            self.file.allocate(bytes).map_err(failed("preallocate", path))?;
+            let with_last_claim = bytes + ALIGNMENT as u64;
+            self.file.allocate(with_last_claim).map_err(failed("preallocate", path))?;
             disk::sync_data(&*self.file, path)?;
         }
+        self.is_set_aside = true;
         *lock(&self.ahead.up_to) = length;
         if self.direct.is_none() {
             self.direct = disk.open_direct(path).map_err(failed("open", path))?;
         }
         Ok(())
+    }
+
+    /// Whether it may take up more disk before it holds `bytes`.
+    pub(super) fn grows(&self, bytes: u64) -> Result<bool, LogError> {
+        let length = self.file.length().map_err(failed("look at", &self.path))?;
+        Ok(!self.is_set_aside && length < bytes)
     }
 
     /// Writes a frame at an aligned position.

@@ -130,8 +130,8 @@ impl Journal {
 
     /// Bytes of disk that the next file will take up, 0 once all files have theirs.
     pub(crate) fn growth(&self) -> Result<u64, LogError> {
-        for JournalFile { path, file, .. } in &self.files {
-            if file.length().map_err(failed("look at", path))? < self.file_bytes {
+        for file in &self.files {
+            if file.grows(self.file_bytes)? {
                 return Ok(self.file_bytes);
             }
         }
@@ -167,12 +167,13 @@ impl Journal {
         self.durable == self.sequence && self.claimed < self.durable
     }
 
-    /// Writes an empty frame, unsynced, that says of all others that they are on the disk; unless there is no room.
+    /// Writes an empty frame, unsynced, that says of all others that they are on the disk. The last frame's damage could
+    /// otherwise not be told from a torn tail.
     ///
-    /// The last frame's damage could otherwise not be told from a torn tail.
+    /// There is room for it at the end of a file, but for one whose only frame is larger than the file.
     pub(crate) fn claim(&mut self, frame: &mut FrameBuffer) -> Result<(), LogError> {
         frame.begin(0);
-        if !self.is_full(frame) {
+        if self.position <= self.file_bytes {
             self.write(frame, false)?;
         }
         // This one claims nothing that a further one would have to.
