@@ -25,6 +25,74 @@ pub(crate) enum Benchmark {
     Close(Close),
     /// Many small applications in one process: its memory and threads, and what they cost while nothing happens.
     Applications(Applications),
+    /// The log by itself: append, fetch, commit, open and groups, each beside a plain loop on the same disk.
+    ///
+    /// A plain loop does with bare system calls what the log cannot do without. Both run in turn, so that the ratio
+    /// says what the log adds, whatever else the machine does meanwhile. Figures are medians of the runs.
+    ///
+    /// With the defaults it takes about two minutes, 4 GB of disk and no more than 1 GB of memory.
+    Log(LogFigures),
+    /// Fills a log and waits to be killed; `log --what open` starts it.
+    #[command(hide = true)]
+    LogToKill(LogToKill),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LogFigures {
+    /// Which rows, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Row::ALL)]
+    pub(crate) what: Vec<Row>,
+    /// How often each side runs.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) runs: u32,
+    /// append: MiB written in a run.
+    #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=4_096))]
+    pub(crate) append_mib: u64,
+    /// fetch: MiB read in a run.
+    #[arg(long, default_value_t = 200, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=200))]
+    pub(crate) fetch_mib: u64,
+    /// commit: commits a second.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) rate: u64,
+    /// commit: seconds of a run.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: u64,
+    /// open: GiB in the directory.
+    #[arg(long, default_value_t = 1, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=10))]
+    pub(crate) open_gib: u64,
+    /// Works in DIR, on whose disk all of it happens, and removes what it made there. Default: a temporary directory.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Prints one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LogToKill {
+    /// The log's directory.
+    pub(crate) dir: PathBuf,
+    /// GiB to fill it with, if it is new.
+    pub(crate) gib: u64,
+}
+
+/// A row of the log's figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Row {
+    /// Records of 1 KiB in commits of 1 MiB, synced, four on their way.
+    Append,
+    /// Records walked from the page cache, of 1 KiB and of 100 B.
+    Fetch,
+    /// One record a commit, synced, at a fixed rate.
+    Commit,
+    /// Opening and reading the tail of 100 partitions, cold: closed cleanly, and killed.
+    Open,
+    /// A commit with 1,000 groups of 100 offsets and 5,000 partitions.
+    Groups,
+}
+
+impl Row {
+    const ALL: [Self; 5] = [Self::Append, Self::Fetch, Self::Commit, Self::Open, Self::Groups];
 }
 
 #[derive(Debug, clap::Args)]
@@ -177,5 +245,56 @@ impl From<Durable> for Durability {
             Durable::Fsync => Self::Fsync,
             Durable::Os => Self::Os,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(arguments: &[&str]) -> Result<LogFigures, String> {
+        let all = ["headwater-bench", "log"].iter().chain(arguments);
+        match Arguments::try_parse_from(all).map(|it| it.benchmark) {
+            Ok(Benchmark::Log(figures)) => Ok(figures),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn all_rows_are_measured_unless_told_otherwise() {
+        assert_eq!(figures(&[]).unwrap().what, Row::ALL);
+        assert_eq!(figures(&["--what", "open"]).unwrap().what, [Row::Open]);
+        assert_eq!(figures(&["--what", "groups,append"]).unwrap().what, [Row::Groups, Row::Append]);
+    }
+
+    #[test]
+    fn what_would_not_fit_or_measure_nothing_is_refused() {
+        for refused in [
+            ["--what", "close"],
+            ["--runs", "0"],
+            ["--open-gib", "11"],
+            ["--rate", "0"],
+            ["--fetch-mib", "201"],
+        ] {
+            let error = figures(&refused).unwrap_err();
+            assert!(error.contains(refused[0]) && error.contains(refused[1]), "{error}");
+        }
+        assert_eq!(figures(&["--open-gib", "10"]).unwrap().open_gib, 10);
+    }
+
+    #[test]
+    fn help_names_every_row_and_not_the_child() {
+        let help = |command: &str| {
+            Arguments::try_parse_from(["headwater-bench", command, "--help"])
+                .unwrap_err()
+                .to_string()
+        };
+        let log = help("log");
+        for row in Row::ALL {
+            assert!(log.contains(row.to_possible_value().unwrap().get_name()), "{log}");
+        }
+        let all = Arguments::try_parse_from(["headwater-bench", "--help"]).unwrap_err().to_string();
+        assert!(all.contains("log ") && !all.contains("log-to-kill"), "{all}");
     }
 }

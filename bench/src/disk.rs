@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-const PAGE: usize = 4 << 10;
+/// What O_DIRECT writes are a multiple of.
+pub(crate) const PAGE: usize = 4 << 10;
 const LARGE: usize = 4 << 20;
 const SMALL_SYNCS: u64 = 200;
 const LARGE_WRITES: u64 = 32;
@@ -21,7 +22,7 @@ pub(crate) struct Disk {
     pub(crate) sync_p50: Duration,
     /// The same: the 99th percentile.
     pub(crate) sync_p99: Duration,
-    /// 4 MiB O_DIRECT writes to a preallocated file, each synced, in MB/s; `None` where the file system has no O_DIRECT.
+    /// 4 MiB O_DIRECT writes to a zero-filled file, each synced, in MB/s; `None` where the file system has no O_DIRECT.
     pub(crate) direct_mb_per_s: Option<f64>,
 }
 
@@ -59,25 +60,96 @@ fn syncs(path: &Path) -> Result<(Duration, Duration)> {
 
 fn direct(path: &Path) -> Result<Option<f64>> {
     let bytes = LARGE_WRITES * LARGE as u64;
-    drop(preallocated(path, bytes)?);
-    let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
-    let Ok(file) = OpenOptions::new().write(true).custom_flags(flags).open(path) else {
+    let file = DirectFile::zero_filled(path, bytes)?;
+    if !file.is_direct() {
         return Ok(None);
-    };
-    let unaligned = vec![7; LARGE + PAGE];
-    let skipped = unaligned.as_ptr().align_offset(PAGE);
-    let buffer = unaligned.get(skipped..skipped + LARGE).context("no aligned buffer")?;
-    // The first pass turns what is preallocated into what is written.
-    for at in 0..LARGE_WRITES {
-        file.write_all_at(buffer, at * LARGE as u64)?;
     }
-    file.sync_data()?;
-    let clock = SystemClock::new();
+    let (clock, buffer) = (SystemClock::new(), Aligned::filled(LARGE, 7));
     for at in 0..LARGE_WRITES {
-        file.write_all_at(buffer, at * LARGE as u64)?;
-        file.sync_data()?;
+        file.write_synced(buffer.first(LARGE), at * LARGE as u64)?;
     }
     Ok(Some(bytes as f64 / 1e6 / clock.elapsed().as_secs_f64()))
+}
+
+/// Bytes that start at a multiple of a page, as O_DIRECT wants them.
+#[derive(Debug)]
+pub(crate) struct Aligned {
+    unaligned: Vec<u8>,
+    skipped: usize,
+}
+
+impl Aligned {
+    pub(crate) fn filled(bytes: usize, with: u8) -> Self {
+        let unaligned = vec![with; bytes + PAGE];
+        let skipped = unaligned.as_ptr().align_offset(PAGE);
+        Self { unaligned, skipped }
+    }
+
+    /// The first `bytes`, or as many as there are.
+    pub(crate) fn first(&self, bytes: usize) -> &[u8] {
+        let all = self.unaligned.get(self.skipped..).unwrap_or_default();
+        all.get(..bytes).unwrap_or(all)
+    }
+}
+
+/// A file of fixed size that is overwritten past the page cache, where the file system has O_DIRECT.
+#[derive(Debug)]
+pub(crate) struct DirectFile {
+    file: File,
+    direct: bool,
+}
+
+impl DirectFile {
+    /// Writes the whole file once, so that later writes change no metadata.
+    pub(crate) fn zero_filled(path: &Path, bytes: u64) -> Result<Self> {
+        let file =
+            File::create(path).with_context(|| format!("could not create {}", path.display()))?;
+        let zeros = Aligned::filled(PAGE, 0);
+        let mut written = 0;
+        while written < bytes {
+            file.write_all_at(zeros.first(PAGE), written)?;
+            written += PAGE as u64;
+        }
+        file.sync_all()?;
+        let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+        let direct = OpenOptions::new().write(true).custom_flags(flags).open(path);
+        // Some file systems accept the flag and refuse the first write.
+        let direct = direct.ok().filter(|it| it.write_all_at(zeros.first(PAGE), 0).is_ok());
+        Ok(match direct {
+            Some(file) => Self { file, direct: true },
+            None => Self { file, direct: false },
+        })
+    }
+
+    pub(crate) fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// Writes whole pages at a multiple of a page, and syncs.
+    pub(crate) fn write_synced(&self, pages: &[u8], at: u64) -> Result<()> {
+        self.file.write_all_at(pages, at)?;
+        Ok(self.file.sync_data()?)
+    }
+}
+
+/// Drops all files below `dir` from the page cache, so that the next read comes from the disk.
+pub(crate) fn make_cold(dir: &Path) -> Result<()> {
+    // Dirty pages are not dropped.
+    sync_file_system(dir)?;
+    drop_cached(dir)
+}
+
+fn drop_cached(dir: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            drop_cached(&entry.path())?;
+        } else {
+            let file = File::open(entry.path())?;
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes back all that is dirty, so that the timed part does not pay for what came before it.
@@ -87,7 +159,39 @@ pub(crate) fn sync_file_system(dir: &Path) -> Result<()> {
 }
 
 /// The `percent`th percentile of sorted figures.
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted.get(place).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_the_smallest_figure_that_as_many_do_not_exceed() {
+        let ms: Vec<_> = (1..=200).map(Duration::from_millis).collect();
+        assert_eq!(percentile(&ms, 50), Duration::from_millis(100));
+        assert_eq!(percentile(&ms, 99), Duration::from_millis(198));
+        assert_eq!(percentile(ms.get(..1).unwrap(), 99), Duration::from_millis(1));
+        assert_eq!(percentile(&[], 50), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_buffer_is_aligned_and_gives_what_it_has() {
+        let buffer = Aligned::filled(3 * PAGE, 7);
+        assert_eq!(buffer.first(PAGE).as_ptr().align_offset(PAGE), 0);
+        assert_eq!(buffer.first(2 * PAGE), [7; 2 * PAGE]);
+        assert!(buffer.first(usize::MAX).len() >= 3 * PAGE);
+    }
+
+    #[test]
+    fn a_zero_filled_file_keeps_its_size_and_takes_pages() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = DirectFile::zero_filled(&path, 3 * PAGE as u64).unwrap();
+        file.write_synced(Aligned::filled(PAGE, 7).first(PAGE), PAGE as u64).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes, [[0; PAGE], [7; PAGE], [0; PAGE]].concat());
+    }
 }

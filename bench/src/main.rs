@@ -11,6 +11,7 @@
 //! | `limit` | the bare loop that no pipeline can outrun |
 //! | `applications` | a thousand small applications in one process |
 //! | `close` | one window of many keys, filled and closed |
+//! | `log` | the log by itself, each figure beside a plain loop |
 //! | `process`, `disk` | what the process took, and what its disk can do |
 //! | `report` | the figures |
 //!
@@ -25,6 +26,7 @@ mod disk;
 mod fill;
 mod fleet;
 mod limit;
+mod log;
 mod pipeline;
 mod process;
 mod report;
@@ -53,6 +55,8 @@ fn main() -> Result<()> {
             in_dir(many.dir.as_deref(), |dir| applications::applications(dir, &many))
         }
         Benchmark::Close(close) => in_dir(close.dir.as_deref(), |dir| close::close(dir, &close)),
+        Benchmark::Log(figures) => in_dir(figures.dir.as_deref(), |dir| log::log(dir, &figures)),
+        Benchmark::LogToKill(fill) => log::to_kill(&fill),
     }
 }
 

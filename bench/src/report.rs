@@ -55,7 +55,8 @@ impl Line {
     }
 }
 
-fn rounded(value: f64, per_one: f64) -> f64 {
+/// `value`, to as many parts of one.
+pub(crate) fn rounded(value: f64, per_one: f64) -> f64 {
     (value * per_one).round() / per_one
 }
 
