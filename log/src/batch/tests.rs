@@ -5,7 +5,7 @@ use crate::{conformance::partition, limits::LIMITS};
 use bytes::Bytes;
 use headwater_core::{
     ports::log::LogError,
-    record::{Headers, RecordSet, RecordSetBuilder, RecordSetOver},
+    record::{Headers, RecordRef, RecordSet, RecordSetBuilder, RecordSetOver},
 };
 use proptest::prelude::*;
 
@@ -101,7 +101,97 @@ fn headers_that_are_no_headers_are_refused() {
     assert!(encode(&set.build()).is_err());
 }
 
+/// What a record is, or what is wrong with its batch.
+type Slow = Result<Vec<(i64, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<u8>)>, &'static str>;
+
+/// The records of one batch byte by byte, as the format says.
+fn slow(batch: &[u8], header: &Header) -> Slow {
+    const MALFORMED: &str = "a record is malformed";
+    let mut rest = &batch[61..header.size];
+    let mut records = Vec::new();
+    let mut least = 0;
+    for _ in 0..header.records {
+        let length = usize::try_from(slow_varint(&mut rest).ok_or(MALFORMED)?);
+        let record = length.ok().and_then(|length| rest.split_at_checked(length));
+        let (mut record, after) = record.ok_or(MALFORMED)?;
+        rest = after;
+        record = record.get(1..).ok_or(MALFORMED)?;
+        let timestamp = slow_varint(&mut record).ok_or(MALFORMED)?;
+        let delta = slow_varint(&mut record).ok_or(MALFORMED)?;
+        let key = slow_bytes(&mut record).ok_or(MALFORMED)?;
+        let value = slow_bytes(&mut record).ok_or(MALFORMED)?;
+        let headers = match record {
+            [] => return Err(MALFORMED),
+            [0] => Vec::new(),
+            more => more.to_vec(),
+        };
+        let offset = header.base_offset.wrapping_add(delta);
+        if delta < least || offset > header.last_offset {
+            return Err("a record's offset is outside its batch");
+        }
+        least = delta + 1;
+        records.push((offset, header.base_timestamp.wrapping_add(timestamp), key, value, headers));
+    }
+    if rest.is_empty() { Ok(records) } else { Err("bytes follow the batch's last record") }
+}
+
+fn slow_varint(rest: &mut &[u8]) -> Option<i64> {
+    let mut value = 0_u64;
+    for shift in (0..70).step_by(7) {
+        let (byte, after) = rest.split_first()?;
+        *rest = after;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+        }
+    }
+    None
+}
+
+fn slow_bytes(rest: &mut &[u8]) -> Option<Option<Vec<u8>>> {
+    let length = slow_varint(rest)?;
+    if length == -1 {
+        return Some(None);
+    }
+    let (bytes, after) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    *rest = after;
+    Some(Some(bytes.to_vec()))
+}
+
+/// Makes the header's length and CRC those of the bytes.
+fn seal(batch: &mut [u8]) {
+    let length = u32::try_from(batch.len() - 12).unwrap();
+    batch[8..12].copy_from_slice(&length.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+}
+
 proptest! {
+    #[test]
+    fn whole_and_damaged_records_decode_as_they_do_byte_by_byte(
+        plain in records(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        length in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = encode(&set_of(&plain)).unwrap();
+        for (at, byte) in damage {
+            let at = 61 + at.index(bytes.len() - 61);
+            bytes[at] = byte;
+        }
+        if let Some(length) = length {
+            bytes.truncate(61 + length.index(bytes.len() - 61));
+        }
+        seal(&mut bytes);
+        let decoded = read(&bytes).map(|set| {
+            let owned = |it: Option<&[u8]>| it.map(<[u8]>::to_vec);
+            let record = |it: RecordRef<'_>| {
+                (it.offset, it.timestamp, owned(it.key), owned(it.value), it.headers.to_vec())
+            };
+            set.iter().map(record).collect()
+        });
+        prop_assert_eq!(decoded, slow(&bytes, &Header::parse(&bytes).unwrap()));
+    }
+
     #[test]
     fn records_survive_their_batch(plain in records()) {
         let set = set_of(&plain);
@@ -132,12 +222,9 @@ proptest! {
         let mut bytes = encode(&set_of(&[(0, None, None, false)])).unwrap();
         bytes.truncate(61);
         bytes.append(&mut tail);
-        let length = u32::try_from(bytes.len() - 12).unwrap();
-        bytes[8..12].copy_from_slice(&length.to_be_bytes());
         bytes[23..27].copy_from_slice(&delta.to_be_bytes());
         bytes[57..61].copy_from_slice(&count.to_be_bytes());
-        let crc = crc32c::crc32c(&bytes[21..]);
-        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        seal(&mut bytes);
         let _either = read(&bytes);
     }
 

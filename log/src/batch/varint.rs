@@ -1,5 +1,8 @@
 //! Zig-zag varints as Kafka's record format v2 has them.
 
+/// The most bytes of one.
+const LENGTH_MAX: usize = 10;
+
 /// Appends `value`.
 pub(crate) fn put(out: &mut Vec<u8>, value: i64) {
     let mut rest = zigzag(value);
@@ -17,41 +20,36 @@ pub(crate) fn size(value: i64) -> usize {
 }
 
 /// Reads one at `*at` and moves `*at` past it; `None` if it ends early or is too long.
-#[inline]
+#[inline(always)]
 pub(crate) fn take(bytes: &[u8], at: &mut usize) -> Option<i64> {
-    // Most are one byte long or two: lengths of keys and values, and deltas within a batch.
-    let value = match *bytes.get(*at..)? {
-        [first, ..] if first < 0x80 => {
-            *at += 1;
-            u64::from(first)
-        }
-        [first, second, ..] if second < 0x80 => {
-            *at += 2;
-            u64::from(first & 0x7f) | u64::from(second) << 7
-        }
-        _ => long(bytes, at)?,
+    // Lengths of keys and values, and deltas within a batch of 1 MiB, have up to three bytes.
+    let (value, length) = match *bytes.get(*at..)? {
+        [a, ..] if a < 0x80 => (u64::from(a), 1),
+        [a, b, ..] if b < 0x80 => (low(a) | u64::from(b) << 7, 2),
+        [a, b, c, ..] if c < 0x80 => (low(a) | low(b) << 7 | u64::from(c) << 14, 3),
+        ref rest => long(rest)?,
     };
+    *at += length;
     Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
 }
 
-/// Reads one of any length, before zig-zag.
+fn low(byte: u8) -> u64 {
+    u64::from(byte & 0x7f)
+}
+
+/// One of any length before zig-zag, and its length.
+///
+/// It takes no place to move, so that the callers' stays in a register.
 #[cold]
-fn long(bytes: &[u8], at: &mut usize) -> Option<u64> {
-    let first = *bytes.get(*at)?;
-    *at += 1;
-    let mut value = u64::from(first & 0x7f);
-    let mut last = first;
-    let mut shift = 7;
-    while last >= 0x80 {
-        if shift >= 64 {
-            return None;
+fn long(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut value = 0;
+    for (length, byte) in (1..=LENGTH_MAX).zip(bytes) {
+        value |= low(*byte) << (7 * (length - 1));
+        if *byte < 0x80 {
+            return Some((value, length));
         }
-        last = *bytes.get(*at)?;
-        *at += 1;
-        value |= u64::from(last & 0x7f) << shift;
-        shift += 7;
     }
-    Some(value)
+    None
 }
 
 fn zigzag(value: i64) -> u64 {
@@ -61,6 +59,7 @@ fn zigzag(value: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn every_length_of_varint_round_trips_and_has_the_stated_size() {
@@ -73,6 +72,29 @@ mod tests {
                 assert_eq!(out.len(), size(value), "{value}");
                 let mut at = 0;
                 assert_eq!((take(&out, &mut at), at), (Some(value), out.len()));
+            }
+        }
+    }
+
+    /// Byte by byte, whatever the length.
+    fn slow(bytes: &[u8]) -> Option<(i64, usize)> {
+        let length = bytes.iter().position(|byte| *byte < 0x80)? + 1;
+        let value =
+            bytes[..length].iter().rev().fold(0, |value: u64, byte| value << 7 | low(*byte));
+        let signed = (value >> 1).cast_signed() ^ -(value & 1).cast_signed();
+        (length <= LENGTH_MAX).then_some((signed, length))
+    }
+
+    proptest! {
+        #[test]
+        fn a_varint_of_any_bytes_is_what_it_is_byte_by_byte(
+            goes_on in 0..14_usize, mut bytes in prop::collection::vec(any::<u8>(), 0..16)
+        ) {
+            bytes.iter_mut().take(goes_on).for_each(|byte| *byte |= 0x80);
+            for from in 0..=bytes.len() {
+                let mut at = from;
+                let taken = take(&bytes, &mut at).map(|value| (value, at - from));
+                prop_assert_eq!(taken, slow(&bytes[from..]));
             }
         }
     }
