@@ -4,7 +4,7 @@
 //! synced, then through the page cache to another that grows.
 
 use super::{
-    COMMIT_RECORDS, MIB, Runs, Size, append_mib, create,
+    MIB, Runs, Size, append_mib, create,
     figure::{Figure, cpu_s_per_gb, mb_per_s},
     records, warm_up,
 };
@@ -38,7 +38,7 @@ struct Took {
 pub(super) fn append(dir: &Path, arguments: &LogFigures) -> Result<Vec<Figure>> {
     let log = EmbeddedLog::open(&dir.join("log"), LogOptions::new())?;
     let partition = TopicPartition::new(create(&log, "append", 1)?, 0);
-    let records = records(COMMIT_RECORDS, Size::Kibibyte)?;
+    let records = records(Size::Kibibyte.in_commit(), Size::Kibibyte)?;
     warm_up(&log)?;
     let mut plain = Plain::new(dir)?;
     if !plain.overwritten.is_direct() {

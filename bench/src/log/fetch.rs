@@ -3,7 +3,7 @@
 //! The plain loop reads the same file in runs of 1 MiB and takes their CRC-32C.
 
 use super::{
-    COMMIT_RECORDS, Runs, Size, append_mib, create,
+    Runs, Size, append_mib, create,
     figure::{Figure, ns_each},
     records,
 };
@@ -56,15 +56,10 @@ struct Input {
 impl Input {
     fn fill(log: &EmbeddedLog, dir: &Path, topic: &str, size: Size, mib: u64) -> Result<Self> {
         let partition = TopicPartition::new(create(log, topic, 1)?, 0);
-        let in_commit = match size {
-            Size::Kibibyte => COMMIT_RECORDS,
-            // With what the format adds to a record, 1 MiB.
-            Size::Hundred => COMMIT_RECORDS * 96 / 10,
-        };
-        append_mib(log, &partition, &records(in_commit, size)?, mib)?;
+        append_mib(log, &partition, &records(size.in_commit(), size)?, mib)?;
         let segment = segment(dir, &partition);
         let bytes = std::fs::metadata(&segment)?.len();
-        Ok(Self { partition, records: mib * in_commit as u64, segment, bytes })
+        Ok(Self { partition, records: mib * size.in_commit() as u64, segment, bytes })
     }
 
     fn runs(&self, log: &EmbeddedLog, dir: &Path, runs: u32) -> Result<Runs<Duration>> {

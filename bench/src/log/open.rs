@@ -4,7 +4,7 @@
 //! the last MiB of each partition's newest file.
 
 use super::{
-    COMMIT_RECORDS, MIB, Pipelined, Size, append_of, create,
+    MIB, Pipelined, Size, append_of, create,
     figure::{Figure, Pair, ms},
     records,
 };
@@ -70,7 +70,7 @@ pub(crate) fn to_kill(LogToKill { dir, gib }: &LogToKill) -> Result<()> {
     let partitions = || (0..PARTITIONS).map(|number| TopicPartition::new(topic.clone(), number));
     let mut commits = Pipelined::default();
     if log.offsets(&TopicPartition::new(topic.clone(), 0))?.end == 0 {
-        let records = records(COMMIT_RECORDS, Size::Kibibyte)?;
+        let records = records(Size::Kibibyte.in_commit(), Size::Kibibyte)?;
         for number in 0..gib << 10 {
             let number = u32::try_from(number % u64::from(PARTITIONS))?;
             let partition = TopicPartition::new(topic.clone(), number);
