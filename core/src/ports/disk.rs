@@ -39,6 +39,17 @@ pub enum Found {
     Dir,
 }
 
+/// What came of reading bytes that may be in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CachedRead {
+    /// So many bytes were in memory; 0 only at the end of the file.
+    Read(usize),
+    /// The byte at the position is not in memory.
+    Absent,
+    /// The disk cannot tell; nothing was read.
+    Unknown,
+}
+
 /// A file system.
 ///
 /// Errors are those of the system: [`io::ErrorKind::NotFound`] where a path leads nowhere.
@@ -124,6 +135,17 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     ///
     /// [`io::Error`] as the system gives it; never [`io::ErrorKind::Interrupted`].
     fn read_at(&self, bytes: &mut [u8], position: u64) -> io::Result<usize>;
+
+    /// Reads as [`read_at`](Self::read_at) does, but only what is in memory: bytes that were checked once need not be
+    /// checked again before they come from the disk again. Unless implemented, a file cannot tell.
+    ///
+    /// # Errors
+    ///
+    /// [`io::Error`] as the system gives it; never [`io::ErrorKind::Interrupted`].
+    fn read_cached_at(&self, bytes: &mut [u8], position: u64) -> io::Result<CachedRead> {
+        let _ = (bytes, position);
+        Ok(CachedRead::Unknown)
+    }
 
     /// Writes all of `bytes` at `position`, and extends the file where they reach past its end.
     ///

@@ -2,7 +2,7 @@
 //! which steps were taken.
 
 use super::{local::LocalDisk, lock};
-use headwater_core::ports::disk::{Disk, DiskFile, Found, OpenMode};
+use headwater_core::ports::disk::{CachedRead, Disk, DiskFile, Found, OpenMode};
 use rustix::io::Errno;
 use std::{
     io,
@@ -209,6 +209,10 @@ impl DiskFile for FaultyFile {
 
     fn read_at(&self, bytes: &mut [u8], position: u64) -> io::Result<usize> {
         self.file.read_at(bytes, position)
+    }
+
+    fn read_cached_at(&self, bytes: &mut [u8], position: u64) -> io::Result<CachedRead> {
+        self.file.read_cached_at(bytes, position)
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {

@@ -1,6 +1,8 @@
 //! The disk of this machine.
 
-use headwater_core::ports::disk::{Disk, DiskFile, Found, OpenMode};
+use headwater_core::ports::disk::{CachedRead, Disk, DiskFile, Found, OpenMode};
+#[cfg(target_os = "linux")]
+use rustix::io::{ReadWriteFlags, preadv2};
 use rustix::{
     fs::FallocateFlags,
     io::{Errno, retry_on_intr},
@@ -106,6 +108,18 @@ impl DiskFile for LocalFile {
         Ok(retry_on_intr(|| rustix::io::pread(&self.0, &mut *bytes, position))?)
     }
 
+    #[cfg(target_os = "linux")]
+    fn read_cached_at(&self, bytes: &mut [u8], position: u64) -> io::Result<CachedRead> {
+        let mut bytes = [io::IoSliceMut::new(bytes)];
+        let read = || preadv2(&self.0, &mut bytes, position, ReadWriteFlags::NOWAIT);
+        match retry_on_intr(read) {
+            Ok(read) => Ok(CachedRead::Read(read)),
+            Err(Errno::AGAIN) => Ok(CachedRead::Absent),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(CachedRead::Unknown),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, position)
     }
@@ -132,5 +146,30 @@ impl DiskFile for LocalFile {
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_tells_what_is_in_memory_or_that_it_cannot_tell() {
+        // Beside the sources, since a file system in memory cannot tell.
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = dir.path().join("file");
+        let file = LocalDisk.open(&path, OpenMode::New).unwrap();
+        file.write_at(&[7; 8192], 0).unwrap();
+        let mut bytes = [0; 8192];
+        let read = file.read_cached_at(&mut bytes, 0).unwrap();
+        if read == CachedRead::Unknown {
+            return;
+        }
+        assert_eq!((read, bytes), (CachedRead::Read(8192), [7; 8192]));
+        assert_eq!(file.read_cached_at(&mut bytes, 8192).unwrap(), CachedRead::Read(0));
+        file.sync_data().unwrap();
+        let opened = File::open(&path).unwrap();
+        rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        assert_eq!(file.read_cached_at(&mut bytes, 0).unwrap(), CachedRead::Absent);
     }
 }
