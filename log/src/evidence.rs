@@ -49,7 +49,7 @@ pub(crate) fn tails(
     let mut known: HashMap<String, Known> = HashMap::new();
     for topic in &checkpoint.topics {
         for (number, meta) in (0_u32..).zip(&topic.partitions) {
-            let last = meta.segments.last().map(|last| (last.base, last.length));
+            let last = meta.segments.last().map(|last| (last.base, last.length()));
             let name = TopicPartition::new(topic.spec.name.clone(), number).to_string();
             known.insert(name, Known { start: meta.start, last });
         }

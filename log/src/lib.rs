@@ -16,7 +16,8 @@
 //! # Invariants
 //!
 //! - Journal frame, `fdatasync`, segments, high watermark, acknowledgement: in this order.
-//! - The journal is the evidence, segments are synced lazily before it is used again, indexes are hints.
+//! - The journal is the evidence, segments are synced lazily before it is used again, indexes are hints:
+//!   they say where to look, and what is read is checked.
 //! - Damage is reported with file, byte and offset, and never stepped over.
 //!
 //! # Not here

@@ -18,7 +18,7 @@ use crate::{
         entry::{TopicId, put_offset, put_topic, take_offset, take_topic},
     },
     partition::PartitionMeta,
-    segment::SegmentMeta,
+    segment::{SegmentMeta, put_marks, take_marks},
 };
 use headwater_core::ports::log::{GroupOffset, LogId, TopicSpec};
 use std::sync::Arc;
@@ -131,9 +131,7 @@ fn put_partition(out: &mut Vec<u8>, partition: &PartitionMeta) {
     out.put_count(partition.segments.len());
     for segment in &partition.segments {
         out.put_i64(segment.base);
-        out.put_u64(segment.length);
-        out.put_i64(segment.next_offset);
-        out.put_u32(segment.headers_crc);
+        put_marks(out, &segment.marks);
     }
 }
 
@@ -141,13 +139,8 @@ fn take_partition(cursor: &mut Cursor<'_>) -> Result<PartitionMeta, Malformed> {
     let (start, end) = (cursor.i64()?, cursor.i64()?);
     let mut segments = Vec::new();
     for _ in 0..cursor.u32()? {
-        let (base, length) = (cursor.i64()?, cursor.u64()?);
-        segments.push(SegmentMeta {
-            base,
-            length,
-            next_offset: cursor.i64()?,
-            headers_crc: cursor.u32()?,
-        });
+        let base = cursor.i64()?;
+        segments.push(SegmentMeta { base, marks: take_marks(cursor, base)? });
     }
     Ok(PartitionMeta { start, end, segments })
 }

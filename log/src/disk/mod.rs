@@ -5,6 +5,8 @@
 pub(crate) mod faults;
 pub(crate) mod files;
 pub(crate) mod local;
+#[cfg(test)]
+pub(crate) mod watched;
 
 use headwater_core::ports::{
     disk::{Disk, DiskFile, Found, OpenMode},

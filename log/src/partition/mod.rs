@@ -109,7 +109,7 @@ impl Partition {
         for (index, segment) in meta.segments.iter().enumerate() {
             let last = index + 1 == meta.segments.len();
             let file = FileHandle::new(files, log_path(&dir, segment.base));
-            let segment = Segment::open(file, &id, *segment, last)?;
+            let segment = Segment::open(file, &id, segment, last)?;
             if let Some(error) = segment.known_damage() {
                 tracing::error!(%error, "partition is damaged");
                 let _first = damage.set(error);

@@ -2,7 +2,7 @@
 
 use crate::disk;
 use bytes::Bytes;
-use headwater_core::ports::disk::DiskFile;
+use headwater_core::ports::disk::{CachedRead, DiskFile};
 use std::{cell::RefCell, io};
 
 /// Idle buffers that a thread keeps.
@@ -42,16 +42,51 @@ impl Drop for Loan {
     }
 }
 
-/// Reads up to `length` bytes at `position`; fewer only at the end of the file.
-pub(super) fn read_at(file: &dyn DiskFile, position: u64, length: usize) -> io::Result<Bytes> {
+/// Where bytes were when they were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    Memory,
+    Disk,
+    Unknown,
+}
+
+/// Reads up to `length` bytes at `position`, fewer only at the end of the file, and tells where they were.
+pub(super) fn read_at(
+    file: &dyn DiskFile,
+    position: u64,
+    length: usize,
+) -> io::Result<(Bytes, Origin)> {
     let idle = IDLE.try_with(|idle| idle.borrow_mut().pop()).ok().flatten();
     let mut loan = Loan { buffer: idle.unwrap_or_default(), length: 0 };
     if loan.buffer.len() < length {
         loan.buffer.resize(length, 0);
     }
     let wanted = loan.buffer.get_mut(..length).unwrap_or_default();
-    loan.length = disk::fill(file, wanted, position)?;
-    Ok(Bytes::from_owner(loan))
+    let (cached, origin) = fill_cached(file, wanted, position)?;
+    loan.length = cached;
+    if origin != Origin::Memory {
+        let rest = wanted.get_mut(cached..).unwrap_or_default();
+        loan.length += disk::fill(file, rest, position + cached as u64)?;
+    }
+    Ok((Bytes::from_owner(loan), origin))
+}
+
+/// Reads what is in memory; how many bytes, and whether that is all or what kept it from the rest.
+fn fill_cached(
+    file: &dyn DiskFile,
+    bytes: &mut [u8],
+    position: u64,
+) -> io::Result<(usize, Origin)> {
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_cached_at(rest, position + filled as u64)? {
+            CachedRead::Read(0) => break,
+            CachedRead::Read(read) => filled += read,
+            CachedRead::Absent => return Ok((filled, Origin::Disk)),
+            CachedRead::Unknown => return Ok((filled, Origin::Unknown)),
+        }
+    }
+    Ok((filled, Origin::Memory))
 }
 
 #[cfg(test)]
@@ -65,11 +100,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = LocalDisk.open(&dir.path().join("file"), OpenMode::New).unwrap();
         file.write_at(b"abcdefgh", 0).unwrap();
-        let long = read_at(&*file, 0, 8).unwrap();
+        let read = |position, length| read_at(&*file, position, length).unwrap().0;
+        let long = read(0, 8);
         assert_eq!(long, b"abcdefgh"[..]);
         drop(long);
-        let (first, second) = (read_at(&*file, 4, 2).unwrap(), read_at(&*file, 6, 2).unwrap());
+        let (first, second) = (read(4, 2), read(6, 2));
         assert_eq!((&first[..], &second[..]), (&b"ef"[..], &b"gh"[..]));
-        assert_eq!(read_at(&*file, 4, 5).unwrap(), b"efgh"[..], "the file ends there");
+        assert_eq!(read(4, 5), b"efgh"[..], "the file ends there");
     }
 }

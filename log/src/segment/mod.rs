@@ -1,17 +1,25 @@
-//! One segment of a partition: a run of record batches in one file, with its indexes.
+//! One segment of a partition: a run of record batches in one file, with its marks and indexes.
 //!
 //! | file | holds | if lost |
 //! |---|---|---|
 //! | `{base}.log` | the batches, back to back, in Kafka's format | the data |
-//! | `{base}.index`, `{base}.timeindex` | Kafka's sparse indexes of a sealed segment | rebuilt at the next read |
-//! | `{base}.checksum` | checksums over a sealed segment's batch headers | rebuilt at the next read |
+//! | `{base}.checksum` | a sealed segment's marks: where its runs of about 1 MiB end, and the checksums of their headers | rebuilt at the next read |
+//! | `{base}.index`, `{base}.timeindex` | Kafka's sparse indexes of a sealed segment, for Kafka's tools | rebuilt with it |
+//!
+//! | module | does |
+//! |---|---|
+//! | `mark` | marks and runs: where to read from, and what was checked |
+//! | `read`, `buffer` | records by offset, offsets by timestamp |
+//! | `flush` | puts a segment on the disk |
+//! | `hints`, `sidecar`, `index`, `walk` | the files beside the log file |
 //!
 //! # Invariants
 //!
 //! - Only the committer appends, through the page cache; what lies past the last checkpoint's length is in the
 //!   journal too.
-//! - What was there when the log was opened is walked and compared with the checkpoint's checksum before anything of
-//!   it is read; damage is kept and reported, never stepped over.
+//! - What is read is compared with its checksums, a run at a time, when it is first read and when it came from the disk
+//!   again; damage is reported, never stepped over.
+//! - Nothing is walked when the log is opened: the checkpoint has the marks of the segment that still grows.
 //!
 //! # Not here
 //!
@@ -19,17 +27,21 @@
 
 mod buffer;
 mod flush;
-pub(crate) mod index;
+mod hints;
+mod index;
+mod mark;
 mod read;
-pub(crate) mod sidecar;
+mod sidecar;
 pub(crate) mod walk;
+
+pub(crate) use mark::{Mark, put_marks, take_marks};
 
 use crate::{
     batch::Header,
     disk::{
         self, failed,
         files::{Exhausted, FileHandle},
-        lock, read, write,
+        read, write,
     },
 };
 use flush::Writer;
@@ -40,8 +52,8 @@ use headwater_core::{
     },
     record::TopicPartition,
 };
-use index::Index;
-use sidecar::{Headers, Mark, Sidecar};
+use hints::Directory;
+use mark::Runs;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -50,17 +62,22 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use walk::{Damage, Step, Stop, Walk};
 
 const MISSING: &str = "the file is missing";
 
 /// What a checkpoint says of a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SegmentMeta {
     pub(crate) base: i64,
-    pub(crate) length: u64,
-    pub(crate) next_offset: i64,
-    pub(crate) headers_crc: u32,
+    /// Where its runs end; of a sealed segment, whose sidecar has them all, only the last. None if it is empty.
+    pub(crate) marks: Vec<Mark>,
+}
+
+impl SegmentMeta {
+    /// The bytes of its log file that the checkpoint covers.
+    pub(crate) fn length(&self) -> u64 {
+        self.marks.last().map_or(0, |end| end.position)
+    }
 }
 
 /// A log file and what is known of it.
@@ -70,10 +87,10 @@ pub(crate) struct Segment {
     partition: TopicPartition,
     file: FileHandle,
     state: RwLock<State>,
-    /// Held while the part that was there at open is walked.
-    walking: Mutex<()>,
-    /// Held while hint files are written; whether they may no longer be.
-    frozen: Mutex<bool>,
+    /// Held while hint files are read or written.
+    directory: Mutex<Directory>,
+    /// That the file was missing or too short when the log was opened: what is left can be read.
+    short: Option<LogError>,
     sealed: AtomicBool,
     /// Whether it has bytes that no sync covers.
     dirty: AtomicBool,
@@ -83,17 +100,21 @@ pub(crate) struct Segment {
 
 #[derive(Debug)]
 struct State {
-    length: u64,
-    next_offset: i64,
-    headers: Headers,
-    index: Index,
-    /// What was there at open.
-    prefix: SegmentMeta,
-    walked: bool,
-    damage: Option<Damage>,
+    runs: Runs,
+    marks: Marks,
     /// How far a sync reached.
     synced: Mark,
     writer: Writer,
+}
+
+/// Whether it is known where the runs end.
+#[derive(Debug)]
+enum Marks {
+    /// No: only the last mark is.
+    Unread,
+    Known,
+    /// It cannot be known.
+    Damaged(LogError),
 }
 
 /// The path of a segment's log file.
@@ -105,8 +126,8 @@ impl Segment {
     /// A segment over an empty file. What had its name before were remains from after a sync point, which the journal
     /// holds.
     pub(crate) fn create(file: FileHandle, partition: &TopicPartition, base: i64) -> Self {
-        let meta = SegmentMeta { base, length: 0, next_offset: base, headers_crc: 0 };
-        let segment = Self::with(file, partition, meta);
+        let meta = SegmentMeta { base, marks: Vec::new() };
+        let segment = Self::with(file, partition, &meta);
         segment.nameless.store(true, Ordering::Release);
         segment
     }
@@ -116,93 +137,79 @@ impl Segment {
     pub(crate) fn open(
         file: FileHandle,
         partition: &TopicPartition,
-        meta: SegmentMeta,
+        meta: &SegmentMeta,
         last: bool,
     ) -> Result<Self, LogError> {
-        let path = file.path();
-        let Some(Found::File(length)) = disk::find(file.disk(), path)? else {
-            return Ok(Self::damaged(file, partition, meta, (0, MISSING)));
-        };
-        if length < meta.length {
-            let found = (length, "the file is shorter than what was synced");
-            return Ok(Self::damaged(file, partition, meta, found));
+        let mut segment = Self::with(file, partition, meta);
+        if !last {
+            segment.sealed.store(true, Ordering::Release);
+            write(&segment.state).marks = Marks::Unread;
         }
-        if last && length > meta.length {
-            tracing::info!(path = %path.display(), from = length, to = meta.length, "segment cut back to its sync point");
-            let open = file.get(Exhausted::Fail)?.ok_or_else(|| vanished(path))?;
-            disk::set_length(&*open, path, meta.length)?;
+        let (path, end) = (segment.file.path(), segment.end());
+        let Some(Found::File(length)) = disk::find(segment.file.disk(), path)? else {
+            segment.short = Some(segment.corrupt(Mark::start(meta.base), MISSING));
+            return Ok(segment);
+        };
+        if length < end.position {
+            let found = Mark { position: length, ..Mark::start(meta.base) };
+            let error = segment.corrupt(found, "the file is shorter than what was synced");
+            segment.short = Some(error);
+            return Ok(segment);
+        }
+        if last && length > end.position {
+            tracing::info!(path = %path.display(), from = length, to = end.position, "segment cut back to its sync point");
+            let open = segment.file.get(Exhausted::Fail)?.ok_or_else(|| vanished(path))?;
+            disk::set_length(&*open, path, end.position)?;
             disk::sync_data(&*open, path)?;
         }
-        let segment = Self::with(file, partition, meta);
-        segment.sealed.store(!last, Ordering::Release);
         Ok(segment)
     }
 
-    fn with(file: FileHandle, partition: &TopicPartition, meta: SegmentMeta) -> Self {
-        let state = State {
-            length: meta.length,
-            next_offset: meta.next_offset,
-            headers: Headers::continued(meta.headers_crc, meta.length),
-            index: Index::default(),
-            prefix: meta,
-            walked: meta.length == 0,
-            damage: None,
-            synced: Mark { position: meta.length, crc: meta.headers_crc },
-            writer: Writer::Nobody,
-        };
+    fn with(file: FileHandle, partition: &TopicPartition, meta: &SegmentMeta) -> Self {
+        let runs = Runs::new(meta.base, &meta.marks);
+        let synced = runs.end();
+        let state = State { runs, marks: Marks::Known, synced, writer: Writer::Nobody };
         Self {
             base: meta.base,
             partition: partition.clone(),
             file,
             state: RwLock::new(state),
-            walking: Mutex::new(()),
-            frozen: Mutex::new(false),
+            directory: Mutex::new(Directory::Held),
+            short: None,
             sealed: AtomicBool::new(false),
             dirty: AtomicBool::new(false),
             nameless: AtomicBool::new(false),
         }
     }
 
-    fn damaged(
-        file: FileHandle,
-        partition: &TopicPartition,
-        meta: SegmentMeta,
-        (position, detail): (u64, &str),
-    ) -> Self {
-        let segment = Self::with(file, partition, meta);
-        let mut state = write(&segment.state);
-        state.damage = Some(Damage { position, offset: meta.base, detail: detail.to_owned() });
-        // Which offset the damage hits is learnt by walking what is left, when it is read.
-        state.walked = false;
-        drop(state);
-        segment.sealed.store(true, Ordering::Release);
-        segment
-    }
-
     /// What a checkpoint must know of it.
     pub(crate) fn meta(&self) -> SegmentMeta {
         let state = read(&self.state);
-        SegmentMeta {
-            base: self.base,
-            length: state.length,
-            next_offset: state.next_offset,
-            headers_crc: state.headers.crc,
-        }
+        let marks = if self.sealed.load(Ordering::Acquire) {
+            state.runs.last().into_iter().collect()
+        } else {
+            state.runs.marks()
+        };
+        SegmentMeta { base: self.base, marks }
+    }
+
+    fn end(&self) -> Mark {
+        read(&self.state).runs.end()
     }
 
     /// One past its last offset.
     pub(crate) fn next_offset(&self) -> i64 {
-        read(&self.state).next_offset
+        self.end().next_offset
     }
 
     /// Its length in bytes.
     pub(crate) fn length(&self) -> u64 {
-        read(&self.state).length
+        self.end().position
     }
 
-    /// What is known to be damaged, as an error.
+    /// That it was damaged when the log was opened.
     pub(crate) fn known_damage(&self) -> Option<LogError> {
-        read(&self.state).damage.clone().map(|damage| self.corrupt(damage))
+        self.short.clone()
     }
 
     /// Marks it dirty; `true` if it was not.
@@ -212,22 +219,16 @@ impl Segment {
 
     /// Writes one batch after the others, unsynced.
     pub(crate) fn append(&self, batch: &[u8], header: &Header) -> Result<(), LogError> {
+        let end = self.end();
+        if header.base_offset < end.next_offset {
+            return Err(self.corrupt(end, "what is to be appended has offsets that are taken"));
+        }
         let path = self.file.path();
         let file = self.file.get(Exhausted::Wait)?.ok_or_else(|| vanished(path))?;
-        let position = self.length();
-        disk::write_at(&*file, path, batch, position)?;
+        disk::write_at(&*file, path, batch, end.position)?;
         let mut state = write(&self.state);
         state.writer.wrote(&file);
-        assert!(
-            header.base_offset >= state.next_offset,
-            "offsets of {} must not go back",
-            self.partition
-        );
-        let end = position + batch.len() as u64;
-        state.index.note(self.base, position, header);
-        state.headers.note(batch, end);
-        state.length = end;
-        state.next_offset = header.last_offset + 1;
+        state.runs.append(header, batch);
         Ok(())
     }
 
@@ -238,111 +239,23 @@ impl Segment {
 
     /// Whether it takes no more appends.
     pub(crate) fn is_sealed(&self) -> bool {
-        self.sealed.load(Ordering::Acquire)
-    }
-
-    /// Walks what was there at open, once: builds its index and compares its headers with the checkpoint's checksum.
-    fn walk_prefix(&self) -> Result<(), LogError> {
-        if read(&self.state).walked {
-            return Ok(());
-        }
-        let _alone = lock(&self.walking);
-        let (prefix, damage) = {
-            let state = read(&self.state);
-            if state.walked {
-                return Ok(());
-            }
-            (state.prefix, state.damage.clone())
-        };
-        let (index, headers, found) = self.walk_to(prefix, damage)?;
-        let mut state = write(&self.state);
-        state.index.prepend(index);
-        let mut marks = headers.marks;
-        marks.append(&mut state.headers.marks);
-        state.headers.marks = marks;
-        state.damage = found;
-        state.walked = true;
-        drop(state);
-        if self.is_sealed() {
-            self.refresh_hints()?;
-        }
-        Ok(())
-    }
-
-    fn walk_to(
-        &self,
-        prefix: SegmentMeta,
-        known: Option<Damage>,
-    ) -> Result<(Index, Headers, Option<Damage>), LogError> {
-        let (mut index, mut headers) = (Index::default(), Headers::default());
-        let Some(file) = self.file.get(Exhausted::Fail)? else {
-            return Ok((index, headers, known.or_else(|| Some(self.missing()))));
-        };
-        let expected = self.expected_marks(prefix)?;
-        let mut expected = expected.iter().peekable();
-        let mut good = (0, self.base);
-        let mut walk = Walk::new(&*file, 0, prefix.length, self.base);
-        loop {
-            let Step { position, header, bytes } = match walk.next() {
-                Ok(Some(step)) => step,
-                Ok(None) => return Ok((index, headers, known)),
-                Err(Stop::Io(error)) => return Err(failed("read", self.file.path())(error)),
-                Err(Stop::Damaged(Damage { position: at, detail, .. })) => {
-                    // The culprit may be a batch in front, so nothing past the last checksum that fits is trusted.
-                    let (position, offset) = good;
-                    let detail = format!(
-                        "{detail} (at byte {at}; the batches up to this byte fit their checksum)"
-                    );
-                    return Ok((index, headers, Some(Damage { position, offset, detail })));
-                }
-            };
-            let end = position + header.size as u64;
-            index.note(self.base, position, &header);
-            headers.note(bytes, end);
-            let Some(mark) = expected.next_if(|mark| mark.position <= end) else { continue };
-            if mark.position != end || mark.crc != headers.crc {
-                let (position, offset) = good;
-                let detail = "the batch headers from here on differ from their checksum".to_owned();
-                return Ok((index, headers, Some(Damage { position, offset, detail })));
-            }
-            good = (end, header.last_offset + 1);
-        }
-    }
-
-    /// The checksums to compare with: the sidecar's, if it is there, and the checkpoint's at the end.
-    fn expected_marks(&self, prefix: SegmentMeta) -> Result<Vec<Mark>, LogError> {
-        let whole = Mark { position: prefix.length, crc: prefix.headers_crc };
-        let path = self.file.path().with_extension("checksum");
-        let read = || disk::read_if_there(self.file.disk(), &path);
-        let bytes = self.file.files().with_room(Exhausted::Fail, read)?.unwrap_or_default();
-        let mut marks = match Sidecar::decode(&bytes) {
-            Ok(sidecar) if sidecar.length == prefix.length => sidecar.marks,
-            Ok(_) | Err(_) => Vec::new(),
-        };
-        if marks.last() != Some(&whole) {
-            marks.clear();
-            marks.push(whole);
-        }
-        Ok(marks)
+        self.sealed.load(Ordering::Acquire) || self.short.is_some()
     }
 
     /// Removes its files.
     pub(crate) fn remove(&self) -> Result<(), LogError> {
+        self.freeze();
         remove_files(self.file.disk(), self.file.path())
     }
 
-    fn missing(&self) -> Damage {
-        Damage { position: 0, offset: self.base, detail: MISSING.to_owned() }
-    }
-
-    fn corrupt(&self, damage: Damage) -> LogError {
-        let Damage { position, offset, detail } = damage;
+    /// Damage between the batch boundary at `found` and the next that is known.
+    fn corrupt(&self, found: Mark, detail: &str) -> LogError {
         LogError::Corrupt {
             partition: self.partition.clone(),
             path: self.file.path().to_owned(),
-            position,
-            offset,
-            detail,
+            position: found.position,
+            offset: found.next_offset,
+            detail: detail.to_owned(),
         }
     }
 }

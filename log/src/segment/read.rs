@@ -1,13 +1,20 @@
 //! Reading a segment: records by offset, and offsets by timestamp.
+//!
+//! # Invariants
+//!
+//! - Batch headers are compared with the marks around them at every read, so that an offset, a length or an epoch that
+//!   changed is found whenever it does.
+//! - A batch's CRC is compared before it is first served, and again if it came from the disk since, or may have.
 
 use super::{
-    Segment, buffer,
-    walk::{Damage, Step, Stop, Walk},
+    MISSING, Segment,
+    buffer::{self, Origin},
+    mark::{self, Mark},
 };
 use crate::{
     batch::{Header, decode},
     cursor::Malformed,
-    disk::{failed, files::Exhausted, read},
+    disk::{failed, files::Exhausted, read, write},
 };
 use bytes::Bytes;
 use headwater_core::{
@@ -16,65 +23,77 @@ use headwater_core::{
 };
 use std::sync::Arc;
 
-/// A batch that a lookup found, and where its readable stretch of the file ends.
-#[derive(Debug, Clone, Copy)]
-struct Found {
-    position: u64,
+/// Batches whose headers are right.
+#[derive(Debug)]
+struct Batches {
+    bytes: Bytes,
+    start: Mark,
+    end: Mark,
+    /// Whether their CRCs are known to be right too.
+    checked: bool,
+}
+
+/// A batch among [`Batches`].
+#[derive(Debug)]
+struct Batch {
+    at: usize,
     header: Header,
-    readable_to: u64,
+    checked: Result<(), Malformed>,
+}
+
+impl Batches {
+    fn iter(&self) -> impl Iterator<Item = Batch> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let rest = self.bytes.get(at..)?;
+            let header = Header::parse(rest).ok()?;
+            let checked = if self.checked { Ok(()) } else { decode::check(rest, &header) };
+            let batch = Batch { at, header, checked };
+            at += header.size;
+            Some(batch)
+        })
+    }
+
+    /// Where the first one with a wrong CRC starts, or the end.
+    fn sound_to(&self) -> u64 {
+        let sound = self.iter().take_while(|batch| batch.checked.is_ok());
+        self.start.position + sound.map(|batch| batch.header.size as u64).sum::<u64>()
+    }
 }
 
 impl Segment {
-    /// Records from `from` on and below `end`, about `bytes_max` of them, and the offset to read from next; `None` if the segment
-    /// has none there.
+    /// Records from `from` on and below `end`, about `bytes_max` of them, and the offset to read from next; `None` if the
+    /// segment has none there.
     pub(crate) fn fetch(
         &self,
         from: i64,
         end: i64,
         bytes_max: usize,
     ) -> Result<Option<(RecordSet, i64)>, LogError> {
-        self.walk_prefix()?;
-        let Some(found) = self.locate(from, |header| header.last_offset >= from)? else {
-            return Ok(None);
-        };
-        if found.header.base_offset >= end {
-            return Ok(None);
-        }
-        let room = usize::try_from(found.readable_to - found.position).unwrap_or(usize::MAX);
-        let arena = self.bytes(found.position, bytes_max.max(found.header.size).min(room))?;
-        let mut records = RecordSetOver::new(arena.clone());
-        let mut at = 0;
-        let mut next = from;
-        let mut least = i64::MIN;
-        while let Some(rest) = arena.get(at..).filter(|rest| !rest.is_empty()) {
-            let position = found.position + at as u64;
-            let header = match Header::parse(rest) {
-                Ok(header) if header.base_offset >= least && header.size <= rest.len() => header,
-                // What was asked for is there; the rest is read, and judged, by the next fetch.
-                Ok(_) | Err(_) if at > 0 => break,
-                Ok(_) => {
-                    return Err(self.corrupt_at(position, from, Malformed("the batch ends early")));
-                }
-                Err(why) => return Err(self.corrupt_at(position, from, why)),
-            };
-            if header.base_offset >= end {
+        let Some(batches) = self.batches(from, bytes_max)? else { return Ok(None) };
+        let mut records = RecordSetOver::new(batches.bytes.clone());
+        let (mut next, mut taken) = (from, 0);
+        for batch in batches.iter().skip_while(|batch| batch.header.last_offset < from) {
+            let header = &batch.header;
+            if header.base_offset >= end || (taken > 0 && taken + header.size > bytes_max) {
                 break;
             }
-            match decode::check(rest, &header) {
-                Err(_) if at > 0 => break,
-                checked => checked.map_err(|why| self.corrupt_at(position, from, why))?,
+            let decoded = self.check(&batches, &batch, end).and_then(|()| {
+                let decoded = decode::decode(&batches.bytes, batch.at, header, from, &mut records);
+                decoded.map_err(|why| self.unreadable(header, why))
+            });
+            match decoded {
+                Ok(()) => {}
+                // What was asked for is there; the rest is judged by the next fetch.
+                Err(_) if taken > 0 => {
+                    return Ok(Some((records.build().below(header.base_offset), next)));
+                }
+                Err(error) => return Err(error),
             }
-            let decoded = decode::decode(&arena, at, &header, from, &mut records);
-            decoded.map_err(|why| self.corrupt_at(position, next, why))?;
+            taken += header.size;
             next = header.last_offset + 1;
-            least = next;
-            at += header.size;
         }
-        assert!(
-            next > from && next <= end,
-            "a fetch moves forward and stays below the high watermark"
-        );
-        Ok(Some((records.build(), next)))
+        Ok((taken > 0).then(|| (records.build(), next)))
     }
 
     /// The first offset in `[from, end)` whose record has at least this timestamp.
@@ -84,87 +103,110 @@ impl Segment {
         from: i64,
         end: i64,
     ) -> Result<Option<i64>, LogError> {
-        self.walk_prefix()?;
-        let (hint, damaged) = {
-            let state = read(&self.state);
-            if state.damage.is_none()
-                && state.index.max_timestamp().is_none_or(|max| max < timestamp)
-            {
-                return Ok(None);
+        self.load_marks()?;
+        let Some(least) = read(&self.state).runs.offset_for(timestamp) else { return Ok(None) };
+        let mut from = from.max(least);
+        while let Some(batches) = self.batches(from, usize::MAX)? {
+            for batch in batches.iter().filter(|batch| batch.header.last_offset >= from) {
+                let header = &batch.header;
+                if header.base_offset >= end {
+                    return Ok(None);
+                }
+                if header.max_timestamp < timestamp {
+                    continue;
+                }
+                self.check(&batches, &batch, end)?;
+                let bytes = batches.bytes.get(batch.at..).unwrap_or_default();
+                let found = decode::find_timestamp(bytes, header, from, timestamp)
+                    .map_err(|why| self.unreadable(header, why))?;
+                if found.is_some() {
+                    return Ok(found);
+                }
             }
-            // What is damaged may hold an earlier one than the index knows.
-            let hint = if state.damage.is_some() { 0 } else { state.index.offset_for(timestamp) };
-            (self.base + i64::from(hint), state.damage.is_some())
-        };
-        let mut from = from.max(hint);
-        let fits = |header: &Header| damaged || header.max_timestamp >= timestamp;
-        while let Some(found) =
-            self.locate(from, |header| header.last_offset >= from && fits(header))?
-        {
-            if found.header.base_offset >= end {
-                return Ok(None);
-            }
-            let bytes = self.bytes(found.position, found.header.size)?;
-            let offset = decode::check(&bytes, &found.header)
-                .and_then(|()| decode::find_timestamp(&bytes, &found.header, from, timestamp))
-                .map_err(|why| self.corrupt_at(found.position, found.header.base_offset, why))?;
-            if offset.is_some() {
-                return Ok(offset.filter(|offset| *offset < end));
-            }
-            from = found.header.last_offset + 1;
+            from = batches.end.next_offset;
         }
         Ok(None)
     }
 
-    /// The first batch that `wanted` accepts, looking from the one that holds `offset` on.
-    fn locate(
-        &self,
-        offset: i64,
-        wanted: impl Fn(&Header) -> bool,
-    ) -> Result<Option<Found>, LogError> {
-        let (mut position, end, readable_to, damage) = {
-            let state = read(&self.state);
-            let relative = u32::try_from(offset - self.base).unwrap_or(0);
-            let mut position = state.index.position_for(relative);
-            // What was appended since the log was opened can be read whatever became of the part in front of it.
-            let in_prefix = offset < state.prefix.next_offset;
-            if !in_prefix {
-                position = position.max(state.prefix.length);
-            }
-            let damage = state.damage.clone().filter(|_| in_prefix);
-            let readable_to = damage.as_ref().map_or(state.length, |damage| damage.position);
-            (position, state.length, readable_to, damage)
-        };
-        position = position.min(readable_to);
-        let file = self.open_file()?;
-        let mut walk = Walk::new(&*file, position, readable_to, self.base);
+    /// The batches from the one on that holds `offset`, about `bytes` of them, and some in front of it; `None` if the segment
+    /// ends before it.
+    fn batches(&self, offset: i64, bytes: usize) -> Result<Option<Batches>, LogError> {
+        self.load_marks()?;
+        let file = self.open_file(Exhausted::Fail)?;
         loop {
-            match walk.next() {
-                Ok(Some(Step { position, header, .. })) if wanted(&header) => {
-                    return Ok(Some(Found { position, header, readable_to }));
+            let Some(stretch) = read(&self.state).runs.stretch(offset, bytes) else {
+                return Ok(None);
+            };
+            let (mut batches, mut marks, origin) =
+                self.read_between(&*file, stretch.start, stretch.end)?;
+            if origin == Origin::Disk {
+                write(&self.state).runs.note_read_from_disk(&stretch);
+                if stretch.checked {
+                    continue;
                 }
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(Stop::Io(error)) => return Err(failed("read", self.file.path())(error)),
-                Err(Stop::Damaged(damage)) => return Err(self.corrupt(damage)),
             }
+            batches.checked = stretch.checked && origin == Origin::Memory;
+            if !batches.checked {
+                let sound = batches.sound_to();
+                batches.checked = sound == stretch.end.position;
+                marks.retain(|mark| mark.position <= sound);
+                write(&self.state).runs.note_checked(&stretch, &marks);
+            }
+            return Ok(Some(batches));
         }
-        match damage {
-            Some(damage) if readable_to < end => Err(self.corrupt(damage)),
-            Some(_) | None => Ok(None),
+    }
+
+    /// Reads what lies between two marks and compares its headers with them.
+    fn read_between(
+        &self,
+        file: &dyn DiskFile,
+        start: Mark,
+        end: Mark,
+    ) -> Result<(Batches, Vec<Mark>, Origin), LogError> {
+        let length = usize::try_from(end.position - start.position).unwrap_or(usize::MAX);
+        let (bytes, origin) = buffer::read_at(file, start.position, length)
+            .map_err(failed("read", self.file.path()))?;
+        let marks = mark::follow(&bytes, start, end).map_err(|(at, detail)| {
+            let at = start.position + at as u64;
+            // The culprit may be a batch in front, so nothing up to the next mark is trusted.
+            self.corrupt(start, &format!("{detail} (at byte {at})"))
+        })?;
+        Ok((Batches { bytes, start, end, checked: false }, marks, origin))
+    }
+
+    /// Reads what lies between two marks again and compares all of it with its checksums.
+    pub(super) fn check_between(
+        &self,
+        file: &dyn DiskFile,
+        start: Mark,
+        end: Mark,
+    ) -> Result<(), LogError> {
+        let (batches, ..) = self.read_between(file, start, end)?;
+        batches.iter().try_for_each(|batch| self.check(&batches, &batch, i64::MAX))
+    }
+
+    fn check(&self, batches: &Batches, batch: &Batch, end: i64) -> Result<(), LogError> {
+        let detail = match batch.checked {
+            Err(why) => why.0,
+            Ok(()) if batch.header.last_offset >= end => "it reaches past the partition's end",
+            Ok(()) => return Ok(()),
+        };
+        let position = batches.start.position + batch.at as u64;
+        let next_offset = batch.header.base_offset;
+        Err(self.corrupt(Mark { position, next_offset, ..batches.start }, detail))
+    }
+
+    /// The open log file.
+    pub(super) fn open_file(&self, exhausted: Exhausted) -> Result<Arc<dyn DiskFile>, LogError> {
+        let missing = || self.corrupt(Mark::start(self.base), MISSING);
+        self.file.get(exhausted)?.ok_or_else(missing)
+    }
+
+    fn unreadable(&self, header: &Header, why: Malformed) -> LogError {
+        LogError::Unreadable {
+            partition: self.partition.clone(),
+            offset: header.base_offset,
+            detail: why.0.to_owned(),
         }
-    }
-
-    fn bytes(&self, position: u64, length: usize) -> Result<Bytes, LogError> {
-        let file = self.open_file()?;
-        buffer::read_at(&*file, position, length).map_err(failed("read", self.file.path()))
-    }
-
-    fn open_file(&self) -> Result<Arc<dyn DiskFile>, LogError> {
-        self.file.get(Exhausted::Fail)?.ok_or_else(|| self.corrupt(self.missing()))
-    }
-
-    fn corrupt_at(&self, position: u64, offset: i64, why: Malformed) -> LogError {
-        self.corrupt(Damage { position, offset, detail: why.0.to_owned() })
     }
 }

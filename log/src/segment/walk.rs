@@ -1,4 +1,4 @@
-//! Walking the batch headers of a log file from one batch boundary to another.
+//! Walking the batch headers of a log file, without reading what lies between them.
 
 use crate::{
     batch::{HEADER_BYTES, Header},
@@ -9,18 +9,10 @@ use std::io;
 
 const WINDOW_BYTES: usize = 8192;
 
-/// Where a file is damaged, and from which offset on nothing can be read there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Damage {
-    pub(crate) position: u64,
-    pub(crate) offset: i64,
-    pub(crate) detail: String,
-}
-
-/// The walk either ended early or the system refused a read.
+/// Either no batch is where one should be, or the system refused a read.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    Damaged(Damage),
+    Damaged(&'static str),
     Io(io::Error),
 }
 
@@ -60,16 +52,15 @@ impl<'a> Walk<'a> {
         let start = usize::try_from(position - self.window_at).unwrap_or(usize::MAX);
         let bytes = self.window.get(start..).unwrap_or_default();
         let bytes = bytes.get(..HEADER_BYTES).unwrap_or(bytes);
-        let damaged = |detail: &str| {
-            Stop::Damaged(Damage { position, offset: self.least_offset, detail: detail.to_owned() })
-        };
-        let header = Header::parse(bytes).map_err(|why| damaged(why.0))?;
+        let header = Header::parse(bytes).map_err(|why| Stop::Damaged(why.0))?;
         if header.base_offset < self.least_offset {
-            return Err(damaged("the batch's offset is below that of the batch in front of it"));
+            return Err(Stop::Damaged(
+                "the batch's offset is below that of the batch in front of it",
+            ));
         }
         let next = position + header.size as u64;
         if next > self.end {
-            return Err(damaged("the batch's length reaches past what was written"));
+            return Err(Stop::Damaged("the batch's length reaches past what was written"));
         }
         self.position = next;
         self.least_offset = header.last_offset.saturating_add(1);

@@ -186,6 +186,17 @@ pub enum LogError {
         detail: String,
     },
 
+    /// What lies there is whole, and is not what this version reads; seek past it, or use the version that wrote it.
+    #[error("the records from offset {offset} of {partition} on cannot be read: {detail}")]
+    Unreadable {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset of the batch.
+        offset: i64,
+        /// Why not.
+        detail: String,
+    },
+
     /// A later claim holds the group; this owner must close.
     #[error("group {group} was taken over: epoch {epoch} is fenced by epoch {current}")]
     Fenced {
@@ -265,6 +276,7 @@ impl LogError {
             | Self::CommitTooLarge { .. }
             | Self::MetadataTooLong { .. }
             | Self::GroupNameTooLong { .. }
+            | Self::Unreadable { .. }
             | Self::Full { .. } => LogErrorKind::Refused,
             Self::Fenced { .. } => LogErrorKind::Fenced,
             Self::DiskFull { .. } | Self::TooManyOpenFiles { .. } => LogErrorKind::Retriable,

@@ -194,7 +194,8 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// [`LogError::UnknownPartition`]; [`LogError::OffsetOutOfRange`] outside `[start, end]`; [`LogError::Corrupt`]
-    /// if what lies there is damaged; [`LogError::TooManyOpenFiles`] or [`LogError::Io`] if it cannot be read now.
+    /// if what lies there is damaged, [`LogError::Unreadable`] if it is whole and malformed;
+    /// [`LogError::TooManyOpenFiles`] or [`LogError::Io`] if it cannot be read now.
     fn fetch(
         &self,
         partition: &TopicPartition,
@@ -213,8 +214,8 @@ pub trait Log: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`LogError::UnknownPartition`] if there is no such partition, [`LogError::Corrupt`] if what lies there is
-    /// damaged.
+    /// [`LogError::UnknownPartition`] if there is no such partition; [`LogError::Corrupt`] if what lies there is
+    /// damaged, [`LogError::Unreadable`] if it is whole and malformed.
     fn offset_for_timestamp(
         &self,
         partition: &TopicPartition,
