@@ -1,4 +1,5 @@
-//! A disk that is watched, for tests: it tells what was read, and says whether bytes are in memory as the test wants it.
+//! A disk that is watched, for tests: it tells what was read, says whether bytes are in memory as the test wants it, and
+//! calls the test back before a file is touched.
 
 use super::{local::LocalDisk, lock};
 use headwater_core::ports::disk::{CachedRead, Disk, DiskFile, Found, OpenMode};
@@ -19,6 +20,8 @@ pub(crate) enum Cache {
     Silent,
 }
 
+type Hook = Box<dyn FnOnce() + Send>;
+
 /// The disk of this machine, watched.
 #[derive(Clone)]
 pub(crate) struct WatchedDisk(Arc<Watched>);
@@ -26,11 +29,13 @@ pub(crate) struct WatchedDisk(Arc<Watched>);
 struct Watched {
     cache: Mutex<Cache>,
     reads: Mutex<Vec<(PathBuf, usize)>>,
+    hook: Mutex<Option<(PathBuf, Hook)>>,
 }
 
 impl WatchedDisk {
     pub(crate) fn new(cache: Cache) -> Self {
-        Self(Arc::new(Watched { cache: Mutex::new(cache), reads: Mutex::default() }))
+        let (cache, reads, hook) = (Mutex::new(cache), Mutex::default(), Mutex::default());
+        Self(Arc::new(Watched { cache, reads, hook }))
     }
 
     pub(crate) fn set(&self, cache: Cache) {
@@ -43,6 +48,18 @@ impl WatchedDisk {
         let of = |(path, _): &&(PathBuf, usize)| path.extension().is_some_and(|it| it == extension);
         let bytes: Vec<_> = reads.iter().filter(of).map(|(_, bytes)| *bytes).collect();
         (bytes.iter().sum(), bytes.len())
+    }
+
+    /// Calls `hook` once, before `path` is opened or read.
+    pub(crate) fn before_touching(&self, path: &Path, hook: impl FnOnce() + Send + 'static) {
+        *lock(&self.0.hook) = Some((path.to_owned(), Box::new(hook)));
+    }
+
+    fn touch(&self, path: &Path) {
+        let hook = lock(&self.0.hook).take_if(|(of, _)| of == path);
+        if let Some((_, hook)) = hook {
+            hook();
+        }
     }
 
     fn note(&self, path: &Path, bytes: usize) {
@@ -58,6 +75,7 @@ impl fmt::Debug for WatchedDisk {
 
 impl Disk for WatchedDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        self.touch(path);
         let file = LocalDisk.open(path, mode)?;
         Ok(Arc::new(WatchedFile { file, path: path.to_owned(), disk: self.clone() }))
     }
@@ -108,6 +126,7 @@ impl DiskFile for WatchedFile {
     }
 
     fn read_at(&self, bytes: &mut [u8], position: u64) -> io::Result<usize> {
+        self.disk.touch(&self.path);
         let read = self.file.read_at(bytes, position)?;
         self.disk.note(&self.path, read);
         Ok(read)

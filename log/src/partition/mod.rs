@@ -11,6 +11,7 @@
 
 use crate::{
     batch::Header,
+    cursor::Malformed,
     disk::{
         failed,
         files::{FileHandle, Files},
@@ -161,10 +162,7 @@ impl Partition {
     ) -> Result<(), LogError> {
         let mut rest = batches;
         while !rest.is_empty() {
-            let header =
-                Header::parse(rest).expect("encoded batches were checked by the frame's CRC");
-            let (batch, after) =
-                rest.split_at_checked(header.size).expect("encoded batches are whole");
+            let (header, batch, after) = split(rest).map_err(|why| self.malformed(why))?;
             let segment = self.segment_for(&header, touched)?;
             segment.append(batch, &header)?;
             self.written_end.store(header.last_offset + 1, Ordering::Release);
@@ -241,19 +239,13 @@ impl Partition {
 
     /// Records from `offset` on.
     pub(crate) fn fetch(&self, offset: i64, bytes_max: usize) -> Result<Fetched, LogError> {
-        let Offsets { start, end } = self.offsets();
-        if offset < start || offset > end {
-            return Err(LogError::OffsetOutOfRange {
-                partition: self.id.clone(),
-                offset,
-                start,
-                end,
-            });
-        }
         let mut next = offset;
-        while next < end {
-            let Some(segment) = self.segment_at(next) else { break };
-            match segment.fetch(next, end, bytes_max).map_err(|error| self.remember(error))? {
+        loop {
+            let (segment, end) = self.segment_at(next)?;
+            let Some(segment) = segment.filter(|_| next < end) else {
+                return Ok(Fetched { next_offset: end, end, ..Fetched::default() });
+            };
+            match segment.fetch(next, end, bytes_max).map_err(|error| self.remember(next, error))? {
                 Some((records, next_offset)) if !records.is_empty() => {
                     return Ok(Fetched { records, next_offset, end });
                 }
@@ -261,7 +253,6 @@ impl Partition {
                 None => next = segment.next_offset().clamp(next + 1, end),
             }
         }
-        Ok(Fetched { next_offset: end, end, ..Fetched::default() })
     }
 
     /// The first offset whose record has at least this timestamp.
@@ -269,36 +260,84 @@ impl Partition {
         &self,
         timestamp: Timestamp,
     ) -> Result<Option<i64>, LogError> {
-        let Offsets { start, end } = self.offsets();
-        let segments: Vec<_> = read(&self.segments).iter().map(Arc::clone).collect();
-        for segment in segments {
-            let found = segment
-                .offset_for_timestamp(timestamp, start, end)
-                .map_err(|error| self.remember(error))?;
+        let Offsets { mut start, end } = self.offsets();
+        while start < end {
+            let looked = self.offset_in_segment_at(start, timestamp, end);
+            if let Err(LogError::OffsetOutOfRange { start: moved, .. }) = &looked
+                && *moved > start
+            {
+                // It was purged meanwhile.
+                start = *moved;
+                continue;
+            }
+            let (found, next) = looked?;
             if found.is_some() {
                 return Ok(found);
             }
+            start = next;
         }
         Ok(None)
     }
 
-    /// The segment that holds `offset`, or the first one after it.
-    fn segment_at(&self, offset: i64) -> Option<Arc<Segment>> {
-        let segments = read(&self.segments);
-        let after = segments.partition_point(|segment| segment.base <= offset);
-        let before = after.checked_sub(1).and_then(|index| segments.get(index));
-        before
-            .filter(|segment| segment.next_offset() > offset)
-            .or_else(|| segments.get(after))
-            .map(Arc::clone)
+    /// What its segment says of the timestamp, from `start` on, and where to look after it.
+    fn offset_in_segment_at(
+        &self,
+        start: i64,
+        timestamp: Timestamp,
+        end: i64,
+    ) -> Result<(Option<i64>, i64), LogError> {
+        let (Some(segment), _) = self.segment_at(start)? else { return Ok((None, end)) };
+        let found = segment.offset_for_timestamp(timestamp, start, end);
+        let found = found.map_err(|error| self.remember(start, error))?;
+        Ok((found, segment.next_offset().max(start + 1)))
     }
 
-    fn remember(&self, error: LogError) -> LogError {
-        if matches!(error, LogError::Corrupt { .. }) {
-            let _first = self.damage.set(error.clone());
+    /// The segment that holds `offset`, or the first one after it, and the end.
+    fn segment_at(&self, offset: i64) -> Result<(Option<Arc<Segment>>, i64), LogError> {
+        // Purging moves the start while nobody looks at the segments: what lies at or after it is among them.
+        let segments = read(&self.segments);
+        let Offsets { start, end } = self.offsets();
+        if offset < start || offset > end {
+            return Err(self.out_of_range(offset));
         }
+        let at = segments.partition_point(|segment| segment.next_offset() <= offset);
+        Ok((segments.get(at).map(Arc::clone), end))
+    }
+
+    fn out_of_range(&self, offset: i64) -> LogError {
+        let Offsets { start, end } = self.offsets();
+        LogError::OffsetOutOfRange { partition: self.id.clone(), offset, start, end }
+    }
+
+    /// Keeps the damage that a read at `offset` found; none if the segment was purged under it.
+    fn remember(&self, offset: i64, error: LogError) -> LogError {
+        if !matches!(error, LogError::Corrupt { .. }) {
+            return error;
+        }
+        if offset < self.start.load(Ordering::Acquire) {
+            return self.out_of_range(offset);
+        }
+        let _first = self.damage.set(error.clone());
         error
     }
+
+    fn malformed(&self, Malformed(why): Malformed) -> LogError {
+        LogError::Corrupt {
+            partition: self.id.clone(),
+            path: self.dir.clone(),
+            position: 0,
+            offset: self.written_end.load(Ordering::Acquire),
+            detail: format!("what is to be appended is malformed: {why}"),
+        }
+    }
+}
+
+/// The first batch of encoded ones, and what follows it.
+fn split(batches: &[u8]) -> Result<(Header, &[u8], &[u8]), Malformed> {
+    let header = Header::parse(batches)?;
+    let parts = batches.split_at_checked(header.size);
+    let (batch, after) = parts.ok_or(Malformed("a batch ends early"))?;
+    Ok((header, batch, after))
 }
 
 /// Removes segments that purging dropped before a crash: files below the start that no checkpoint lists.

@@ -12,7 +12,7 @@ use crate::{
     partition::{Kept, Partition, PartitionMeta, Place, Touched},
 };
 use headwater_core::{
-    ports::log::Cleanup,
+    ports::log::{Cleanup, Offsets},
     record::{RecordSet, TopicPartition},
 };
 use std::{ops::Range, os::unix::fs::FileExt};
@@ -273,4 +273,72 @@ fn a_record_that_is_malformed_under_a_right_crc_fails_its_fetch_alone() {
     let readable = |offset| partition.fetch(offset, MIB).unwrap();
     assert_eq!((readable(0).records.len(), readable(0).next_offset), (1, 1));
     assert_eq!((readable(3).records.len(), readable(3).next_offset), (1, 4));
+}
+
+#[test]
+fn what_cannot_be_appended_is_an_error_that_says_so() {
+    let dir = memory_dir();
+    let partition = alone(dir.path(), WatchedDisk::new(Cache::Kept));
+    add(&partition, &small_batch(5));
+    let batch = small_batch(6);
+    for bytes in [&batch[..batch.len() - 1], &batch[1..], &small_batch(5)] {
+        let refused = partition.append(bytes, &mut Touched::default()).unwrap_err();
+        assert!(matches!(refused, LogError::Corrupt { .. }), "{refused}");
+    }
+    add(&partition, &batch);
+    let fetched = partition.fetch(0, MIB).unwrap();
+    assert_eq!((fetched.records.len(), fetched.next_offset), (2, 7));
+}
+
+#[test]
+fn a_reader_that_a_purge_overtakes_is_told_so() {
+    let dir = memory_dir();
+    let disk = WatchedDisk::new(Cache::Kept);
+    let partition = alone(dir.path(), disk.clone());
+    // Without records for a reader, so that it goes on to the next segment.
+    for base in 0..2 {
+        let mut control = small_batch(base);
+        control[22] |= 0x20;
+        sign(&mut control);
+        add(&partition, &control);
+    }
+    for base in 2..8 {
+        add(&partition, &small_batch(base));
+    }
+    let purged = Arc::clone(&partition);
+    disk.before_touching(&dir.path().join("t-0/00000000000000000000.log"), move || {
+        purged.purge(6, &mut Touched::default());
+    });
+    let error = partition.fetch(0, MIB).unwrap_err();
+    assert!(matches!(error, LogError::OffsetOutOfRange { start: 6, end: 8, .. }), "{error}");
+    assert_eq!(partition.offsets(), Offsets { start: 6, end: 8 });
+}
+
+#[test]
+fn a_segment_that_is_removed_under_its_reader_is_purged_and_not_damaged() {
+    let dir = memory_dir();
+    let disk = WatchedDisk::new(Cache::Kept);
+    let partition = alone(dir.path(), disk.clone());
+    for base in 0..6 {
+        add(&partition, &small_batch(base));
+    }
+    let path = dir.path().join("t-0/00000000000000000000.log");
+    for timestamps in [false, true] {
+        let purged = Arc::clone(&partition);
+        let path =
+            if timestamps { dir.path().join("t-0/00000000000000000002.log") } else { path.clone() };
+        disk.before_touching(&path.clone(), move || {
+            let mut touched = Touched::default();
+            purged.purge(if timestamps { 4 } else { 2 }, &mut touched);
+            assert_eq!(touched.dropped.len(), 1);
+            fs::remove_file(&path).unwrap();
+        });
+        if timestamps {
+            assert_eq!(partition.offset_for_timestamp(0).unwrap(), Some(4));
+        } else {
+            let error = partition.fetch(1, MIB).unwrap_err();
+            assert!(matches!(error, LogError::OffsetOutOfRange { start: 2, .. }), "{error}");
+        }
+        assert!(partition.damage().is_none());
+    }
 }
