@@ -51,8 +51,8 @@ pub(super) struct Contents {
 pub(super) struct Open {
     pub(super) prefix: Prefix,
     pub(super) overlay: Arc<Overlay>,
-    /// Below this key, the database holds nothing.
-    pub(super) floor: Option<Vec<u8>>,
+    /// Below this key, the database holds nothing; empty until something expires, because what it holds is not known.
+    pub(super) floor: Vec<u8>,
 }
 
 /// What the database does not have yet.
@@ -163,7 +163,7 @@ impl ApplicationState for RocksApplication {
         if is_new {
             let position = core.position(prefix)?;
             let overlay = Arc::new(Overlay::at(position));
-            contents.shards.push(Open { prefix, overlay, floor: None });
+            contents.shards.push(Open { prefix, overlay, floor: Vec::new() });
         }
         let id = shared.shard_id(&store.name, partition, prefix);
         Ok(Arc::new(RocksShard { shared: Arc::clone(shared), slot, id }))

@@ -151,9 +151,10 @@ impl Core {
         let (mut key_bytes, mut value_bytes) = (Vec::new(), Vec::new());
         let ShardPart { prefix, overlay, floor: known_floor, .. } = shard;
         // The range goes first: what was written below the floor after it expired comes later and stays.
-        if let Some(floor) = overlay.floor().filter(|floor| known_floor.as_deref() < Some(*floor)) {
-            batch.delete_range_cf(data, prefix.key(b""), prefix.key(floor));
-            *known_floor = Some(floor.to_vec());
+        // From where the last one ended: ranges that lie within each other cost RocksDB memory without bound.
+        if let Some(floor) = overlay.floor().filter(|floor| *floor > known_floor.as_slice()) {
+            batch.delete_range_cf(data, prefix.key(known_floor), prefix.key(floor));
+            *known_floor = floor.to_vec();
         }
         for record in overlay.latest(&self.hasher) {
             let key = record.key.unwrap_or_default();
@@ -164,7 +165,9 @@ impl Core {
             };
             keys::write_value(record.timestamp, value, &mut value_bytes);
             batch.put_cf(data, &key_bytes, &value_bytes);
-            known_floor.take_if(|floor| key < floor.as_slice());
+            if key < known_floor.as_slice() {
+                *known_floor = key.to_vec();
+            }
         }
         if let Some(position) = overlay.position {
             batch.put_cf(meta, keys::position_key(*prefix), position.to_be_bytes());
@@ -200,8 +203,8 @@ struct ShardPart {
     slot: usize,
     prefix: Prefix,
     overlay: Arc<Overlay>,
-    /// Below this key, the database holds nothing.
-    floor: Option<Vec<u8>>,
+    /// As that of the open shard, whose it becomes with the spill.
+    floor: Vec<u8>,
 }
 
 /// All that is not spilled; what is published from now on is for the next spill.
@@ -213,7 +216,7 @@ fn parts(pending: &mut Pending) -> Vec<Part> {
         let mut shards = Vec::with_capacity(unspilled.slots.len());
         for slot in unspilled.slots.iter().copied() {
             let open = contents.shards.get_mut(slot).expect("a shard that changed is open");
-            let (overlay, floor) = (Arc::clone(&open.overlay), open.floor.take());
+            let (overlay, floor) = (Arc::clone(&open.overlay), std::mem::take(&mut open.floor));
             shards.push(ShardPart { slot, prefix: open.prefix, overlay, floor });
         }
         let epoch = contents.epoch;
@@ -229,7 +232,7 @@ impl Part {
         for shard in &mut self.shards {
             let open = contents.shards.get_mut(shard.slot).expect("a shard that changed is open");
             open.overlay = Arc::new(open.overlay.without(spilled));
-            open.floor = shard.floor.take();
+            open.floor = std::mem::take(&mut shard.floor);
         }
     }
 }

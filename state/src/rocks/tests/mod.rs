@@ -1,5 +1,7 @@
 //! What only a state on disk does: spilling, reopening, crashing, and asking the log first.
 
+mod expiry;
+
 use super::keys::VERSION_KEY;
 use super::*;
 use crate::conformance::{
