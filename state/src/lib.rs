@@ -3,7 +3,7 @@
 //! | implementation | keeps | after a restart |
 //! |---|---|---|
 //! | [`MemoryState`] | everything in memory | empty: the changelog is replayed from its start |
-//! | [`RocksDbState`] (feature `rocksdb`) | the newest commits in memory, the rest on disk | a prefix: about the last second is replayed |
+//! | [`RocksDbState`] (feature `rocksdb`) | the newest commits in memory, the rest on disk | a prefix: at most about the last 32 MiB or 30 s of changes are replayed |
 //!
 //! [`MemoryState`] is the reference: one suite, [`conformance`], holds for both and for the states of others.
 //!

@@ -80,12 +80,13 @@ impl Bench {
             .collect()
     }
 
-    /// How many records the changelogs of all stores hold.
+    /// How many records the changelogs of all stores hold, that of positions included.
     pub(crate) fn changelog_records(&self) -> usize {
         let log = EmbeddedLog::open(&self.data().join("log"), LogOptions::new()).unwrap();
         let mut count = 0;
         for spec in log.topics().unwrap() {
-            if spec.name.as_str().ends_with("-changelog") {
+            let is_changelog = |end| spec.name.as_str().ends_with(end);
+            if ["-changelog", "-positions"].into_iter().any(is_changelog) {
                 let partitions =
                     (0..spec.partitions).map(|n| TopicPartition::new(spec.name.clone(), n));
                 count += partitions.map(|at| rows(&log, &at).len()).sum::<usize>();

@@ -9,12 +9,14 @@
 use super::{
     core::Core,
     keys::{self, Meta, Prefix},
-    overlay::Overlay,
+    overlay::{LAYER_BYTES, Overlay},
     shard::{Pin, PinnedShard, RocksShard, ShardId},
 };
 use crate::registry::Registry;
 use headwater_core::{
-    ports::state::{ApplicationState, Shard, Snapshot, StateCommit, StateError, StoreSpec},
+    ports::state::{
+        ApplicationState, Shard, ShardChanges, Snapshot, StateCommit, StateError, StoreSpec,
+    },
     record::TopicPartition,
 };
 use rocksdb::ReadOptions;
@@ -147,6 +149,12 @@ impl Contents {
     }
 }
 
+/// The memory that a commit's changes in one shard hold on to.
+fn size_bytes(changes: &ShardChanges) -> usize {
+    let records = changes.records.iter().map(|set| set.size_bytes());
+    records.sum::<usize>() + LAYER_BYTES
+}
+
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RocksApplication").field("name", &self.name).finish_non_exhaustive()
@@ -176,8 +184,7 @@ impl ApplicationState for RocksApplication {
             let slot = |changes| contents.registry.slot(changes, &core.directory);
             commit.changes.iter().map(slot).collect::<Result<_, _>>()?
         };
-        let bytes =
-            commit.changes.iter().flat_map(|c| &c.records).map(|set| set.size_bytes()).sum();
+        let bytes = commit.changes.iter().map(size_bytes).sum();
         let mut pending = core.admit(bytes)?;
         let mut contents = shared.write();
         let spilling = core.spilling.load(std::sync::atomic::Ordering::SeqCst);

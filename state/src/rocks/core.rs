@@ -28,6 +28,8 @@ pub(super) struct Pending {
     pub(super) commit: u64,
     /// Bytes of the layers over all shards.
     pub(super) unspilled_bytes: usize,
+    /// Bytes of the layers that were spilled since the last flush.
+    pub(super) spilled_bytes: usize,
     /// Applications with commits that are not spilled; kept from being dropped by that.
     pub(super) unspilled: Vec<Arc<Shared>>,
     /// Since when something is not on the disk.
@@ -40,8 +42,6 @@ pub(super) struct Pending {
 pub(super) struct Spiller {
     /// The newest commit in the database.
     pub(super) spilled: u64,
-    /// Bytes written since the last flush.
-    pub(super) unflushed_bytes: usize,
     /// Whether the database says which format it has.
     pub(super) has_version: bool,
 }
@@ -143,10 +143,27 @@ impl Core {
         if was_clean {
             pending.dirty_since = Some(self.options.clock.elapsed());
         }
-        if was_clean || pending.unspilled_bytes >= self.options.spill_bytes {
+        if was_clean || self.is_work_due(&pending) {
             self.work.notify_one();
         }
         Ok(pending)
+    }
+
+    /// Whether the spill thread has something to do.
+    pub(super) fn is_work_due(&self, pending: &Pending) -> bool {
+        pending.unspilled_bytes >= self.options.spill_bytes || self.is_flush_due(pending)
+    }
+
+    /// Whether what is not on the disk has become too much or too old.
+    pub(super) fn is_flush_due(&self, pending: &Pending) -> bool {
+        let bytes = pending.unspilled_bytes.saturating_add(pending.spilled_bytes);
+        bytes >= self.options.flush_bytes || self.until_flush(pending) == Some(Duration::ZERO)
+    }
+
+    /// How long it takes until what is not on the disk is too old.
+    pub(super) fn until_flush(&self, pending: &Pending) -> Option<Duration> {
+        let due = pending.dirty_since?.checked_add(self.options.flush_interval)?;
+        Some(due.saturating_sub(self.options.clock.elapsed()))
     }
 }
 

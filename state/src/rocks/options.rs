@@ -18,6 +18,8 @@ pub type BeforeFlush = Arc<dyn Fn() -> Result<(), LogError> + Send + Sync>;
 pub(super) const DATA: &str = "data";
 
 const MIB: usize = 1 << 20;
+/// A second's work or so to replay, in files large enough that few of them pile up.
+const FLUSH_BYTES: usize = 32 * MIB;
 
 /// How a [`RocksDbState`](super::RocksDbState) is set up.
 ///
@@ -33,18 +35,20 @@ pub struct RocksDbOptions {
     pub(super) before_flush: Option<BeforeFlush>,
     pub(super) memory_bytes: usize,
     pub(super) spill_bytes: usize,
+    pub(super) flush_bytes: usize,
     pub(super) flush_interval: Duration,
     pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Default for RocksDbOptions {
-    /// Within the budget of the process, on the machine's clock, flushed every second; nothing is synced before.
+    /// Within the budget of the process, on the machine's clock, flushed at 32 MiB or after 30 s; nothing is synced before.
     fn default() -> Self {
         let options = Self {
             before_flush: None,
             memory_bytes: 0,
             spill_bytes: 1,
-            flush_interval: Duration::from_secs(1),
+            flush_bytes: 1,
+            flush_interval: Duration::from_secs(30),
             clock: Arc::new(SystemClock::new()),
         };
         options.memory(&MemoryBudget::of_process())
@@ -72,10 +76,10 @@ impl RocksDbOptions {
     }
 
     /// The bytes for RocksDB's cache and write buffers together; default: a budget's share. Commits not spilled yet
-    /// come on top.
+    /// come on top. Sets [`flush_bytes`](Self::flush_bytes) to a quarter of them, at most 32 MiB.
     pub fn memory_bytes(mut self, bytes: usize) -> Self {
         self.memory_bytes = bytes;
-        self
+        self.flush_bytes((bytes / 4).min(FLUSH_BYTES))
     }
 
     /// Spills when the commits in memory reach this many bytes; default: half a budget's share, at most 64 MiB.
@@ -85,7 +89,14 @@ impl RocksDbOptions {
         self
     }
 
-    /// Puts a commit on the disk at most about this long after it was published; default 1 s.
+    /// Puts commits on the disk when those that are not there reach this many bytes, over all applications: about what a
+    /// restart after a crash replays from the changelogs. Default: 32 MiB, less where memory is short.
+    pub fn flush_bytes(mut self, bytes: usize) -> Self {
+        self.flush_bytes = bytes.max(1);
+        self
+    }
+
+    /// Puts a commit on the disk at most about this long after it was published; default 30 s.
     pub fn flush_interval(mut self, interval: Duration) -> Self {
         self.flush_interval = interval;
         self
@@ -115,7 +126,7 @@ impl RocksDbOptions {
         database.set_stats_persist_period_sec(0);
         // Never stalls a writer: the spill thread bounds what is unflushed, this only counts it against the cache.
         let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
-            self.memory_bytes.max(4 * self.spill_bytes),
+            self.memory_bytes.max(self.write_buffer_bytes()),
             false,
             cache.clone(),
         );
@@ -124,6 +135,11 @@ impl RocksDbOptions {
             ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, self.family(&cache));
         let data = ColumnFamilyDescriptor::new(DATA, self.family(&cache));
         Ok((database, [meta, data]))
+    }
+
+    /// What a flush finds at most: spills up to the bound, one more, and what RocksDB adds to each entry.
+    fn write_buffer_bytes(&self) -> usize {
+        self.spill_bytes.max(self.flush_bytes).saturating_mul(4)
     }
 
     fn family(&self, cache: &Cache) -> Options {
@@ -145,7 +161,7 @@ impl RocksDbOptions {
         family.set_block_based_table_factory(&table);
         family.set_compression_type(DBCompressionType::Lz4);
         // Large enough that only the spill thread flushes; a flush of RocksDB's own would do no harm, see `spill`.
-        family.set_write_buffer_size((4 * self.spill_bytes).max(16 * MIB));
+        family.set_write_buffer_size(self.write_buffer_bytes().max(16 * MIB));
         family.set_arena_block_size(MIB / 4);
         family.set_max_write_buffer_number(4);
         family
@@ -158,6 +174,7 @@ impl fmt::Debug for RocksDbOptions {
             .field("syncs_log", &self.before_flush.is_some())
             .field("memory_bytes", &self.memory_bytes)
             .field("spill_bytes", &self.spill_bytes)
+            .field("flush_bytes", &self.flush_bytes)
             .field("flush_interval", &self.flush_interval)
             .finish_non_exhaustive()
     }
@@ -173,5 +190,12 @@ mod tests {
         let options = RocksDbOptions::default();
         assert_eq!(options.memory_bytes, budget.share(Share::Database));
         assert!(2 * options.spill_bytes <= budget.share(Share::Unspilled));
+    }
+
+    #[test]
+    fn a_small_budget_flushes_sooner() {
+        let flush_bytes = |memory| RocksDbOptions::default().memory_bytes(memory).flush_bytes;
+        assert_eq!(flush_bytes(1 << 30), 32 * MIB);
+        assert_eq!(flush_bytes(8 * MIB), 2 * MIB);
     }
 }

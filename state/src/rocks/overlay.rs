@@ -22,6 +22,8 @@ use crate::span::KeySpan;
 
 /// A lookup asks every layer: beyond this many, layers are joined.
 const LAYERS_MAX: usize = 16;
+/// About what a layer takes in memory beside its records: more than they do, where a commit changes a key or two.
+pub(super) const LAYER_BYTES: usize = 256;
 
 /// Where a record lies in a layer.
 #[derive(Debug, Clone, Copy)]

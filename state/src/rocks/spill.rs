@@ -56,16 +56,11 @@ impl Core {
             if pending.is_closing || self.check().is_err() {
                 return false;
             }
-            if pending.unspilled_bytes >= self.options.spill_bytes {
+            if self.is_work_due(&pending) {
                 return true;
             }
-            let due = pending
-                .dirty_since
-                .and_then(|since| since.checked_add(self.options.flush_interval));
-            let rest = due.map(|due| due.saturating_sub(self.options.clock.elapsed()));
-            pending = match rest {
+            pending = match self.until_flush(&pending) {
                 None => self.work.wait(pending).unwrap_or_else(PoisonError::into_inner),
-                Some(rest) if rest.is_zero() => return true,
                 Some(rest) => {
                     self.work.wait_timeout(pending, rest).unwrap_or_else(PoisonError::into_inner).0
                 }
@@ -74,16 +69,11 @@ impl Core {
     }
 
     /// Spills, and flushes if that is due as well.
-    fn turn(&self) -> Result<(), StateError> {
+    pub(super) fn turn(&self) -> Result<(), StateError> {
         let mut spiller = self.spiller();
         self.spill(&mut spiller)?;
-        let is_due = self.pending().dirty_since.is_some_and(|since| {
-            since
-                .checked_add(self.options.flush_interval)
-                .is_some_and(|due| due <= self.options.clock.elapsed())
-        });
-        if is_due || spiller.unflushed_bytes >= self.options.spill_bytes {
-            self.flush_buffers(&mut spiller)?;
+        if self.is_flush_due(&self.pending()) {
+            self.flush_buffers(&spiller)?;
         }
         Ok(())
     }
@@ -92,7 +82,7 @@ impl Core {
     pub(super) fn flush(&self) -> Result<(), StateError> {
         let mut spiller = self.spiller();
         self.spill(&mut spiller)?;
-        self.flush_buffers(&mut spiller)
+        self.flush_buffers(&spiller)
     }
 
     /// Writes all commits in the overlays to the database, and drops them from there.
@@ -114,7 +104,6 @@ impl Core {
             batch.put_cf(self.meta(), VERSION_KEY, FORMAT_VERSION.to_be_bytes());
         }
         parts.iter_mut().for_each(|part| self.add(part, &mut batch));
-        spiller.unflushed_bytes += batch.size_in_bytes();
         let mut write = WriteOptions::default();
         write.disable_wal(true);
         self.db.write_opt(batch, &write).map_err(|error| {
@@ -125,6 +114,7 @@ impl Core {
         let mut pending = self.pending();
         parts.iter_mut().for_each(|part| part.drop_layers(commit));
         pending.unspilled_bytes = pending.unspilled_bytes.saturating_sub(bytes);
+        pending.spilled_bytes = pending.spilled_bytes.saturating_add(bytes);
         self.room.notify_all();
         Ok(())
     }
@@ -175,15 +165,15 @@ impl Core {
     }
 
     /// Puts what was spilled on the disk, both column families at one point.
-    fn flush_buffers(&self, spiller: &mut Spiller) -> Result<(), StateError> {
+    fn flush_buffers(&self, spiller: &Spiller) -> Result<(), StateError> {
         let started = self.options.clock.elapsed();
         let mut options = FlushOptions::default();
         options.set_wait(true);
         self.db
             .flush_cfs_opt(&[self.meta(), self.data()], &options)
             .map_err(|error| self.fence(self.io("flush the state database in", error)))?;
-        spiller.unflushed_bytes = 0;
         let mut pending = self.pending();
+        pending.spilled_bytes = 0;
         let is_clean = pending.commit == spiller.spilled;
         pending.dirty_since =
             if is_clean { None } else { pending.dirty_since.map(|since| since.max(started)) };

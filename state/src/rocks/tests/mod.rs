@@ -1,6 +1,7 @@
 //! What only a state on disk does: spilling, reopening, crashing, and asking the log first.
 
 mod expiry;
+mod flush;
 
 use super::keys::VERSION_KEY;
 use super::*;
