@@ -87,7 +87,7 @@ fn advice(cause: &(dyn StdError + 'static)) -> Option<&'static str> {
     } else if let Some(ProcessorError::State(error)) = as_type(cause) {
         advice(error)
     } else if let Some(error) = as_type::<StateError>(cause) {
-        (error.kind() == StateErrorKind::Damaged).then_some(RESTORE)
+        state_advice(error)
     } else if let Some(OpenError::Log(error)) = as_type(cause) {
         advice(error)
     } else if let Some(error) = as_type::<OpenError>(cause) {
@@ -111,6 +111,12 @@ fn connector_advice(error: &ConnectorError) -> Option<&'static str> {
     } else {
         (kind == ConnectorErrorKind::Position).then_some(SAME_INPUT)
     }
+}
+
+fn state_advice(error: &StateError) -> Option<&'static str> {
+    // Of a data directory without its own log, a new state would write again what lies outside.
+    let is_lost = matches!(error, StateError::OtherLog { .. });
+    (is_lost || error.kind() == StateErrorKind::Damaged).then_some(RESTORE)
 }
 
 fn log_advice(error: &LogError) -> Option<&'static str> {

@@ -51,13 +51,14 @@ pub fn check(mut make: impl FnMut() -> Arc<dyn State>) {
 ///
 /// As [`check`].
 pub fn check_between(mut make: impl FnMut() -> Subject) {
-    let cases: [Case; 9] = [
+    let cases: [Case; 10] = [
         the_last_record_of_a_key_counts,
         scans_keep_to_their_bounds,
         a_scan_is_a_snapshot,
         expired_keys_are_gone_until_written_again,
         positions_are_those_of_the_newest_commit,
         another_schema_is_refused,
+        a_commit_of_an_older_owner_is_refused,
         a_shard_that_is_not_open_is_refused,
         a_snapshot_stays_at_its_commit,
         a_snapshot_is_never_between_two_commits,
@@ -284,6 +285,24 @@ fn another_schema_is_refused(state: &dyn ApplicationState, between: Between<'_>)
     let again = open(state, "s", 0);
     put(state, &again, "a=2", 2);
     assert_eq!((all(&*shard), all(&*again)), ("a=2".into(), "a=2".into()));
+}
+
+fn a_commit_of_an_older_owner_is_refused(state: &dyn ApplicationState, between: Between<'_>) {
+    let shard = open(state, "s", 0);
+    put(state, &shard, "a=1", 5);
+    between();
+    let refused = state.publish(commit(4, vec![changes(&shard, "a=9 b=9", 9)]));
+    let Err(StateError::Fenced { application, epoch: 4, newest: 5 }) = refused else {
+        unreachable!("{refused:?}")
+    };
+    assert_eq!(&*application, "app");
+    let now = (all(&*shard), shard.position(), state.snapshot().expect(DOES).epoch);
+    assert_eq!(now, ("a=1".into(), Some(5), 5));
+    assert_eq!(sources(state), [(source(), 5)]);
+    // What is replayed has the number of the newest commit.
+    put(state, &shard, "a=2", 5);
+    put(state, &shard, "b=1", 6);
+    assert_eq!(all(&*shard), "a=2 b=1");
 }
 
 fn a_shard_that_is_not_open_is_refused(state: &dyn ApplicationState, between: Between<'_>) {

@@ -5,7 +5,10 @@
 //! - All shards of an application change under one lock, so a reader sees whole commits.
 //! - A scan or a snapshot holds on to the maps as they were: a commit that meets one copies the maps that it changes.
 
-use crate::{registry::Registry, span::KeySpan};
+use crate::{
+    registry::{Registry, not_fenced},
+    span::KeySpan,
+};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use headwater_core::{
@@ -143,6 +146,7 @@ impl ApplicationState for MemoryApplication {
         let mut contents = self.shared.write();
         let slot = |changes| contents.registry.slot(changes, Path::new("(memory)"));
         let slots: Vec<usize> = commit.changes.iter().map(slot).collect::<Result<_, _>>()?;
+        not_fenced(&self.shared.id, &commit, contents.epoch)?;
         for (slot, changes) in slots.into_iter().zip(&commit.changes) {
             let shard = contents.shards.get_mut(slot);
             shard.expect("an open shard has its contents").apply(changes);

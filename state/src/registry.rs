@@ -1,4 +1,4 @@
-//! Which stores of an application are known, and which of their shards are open.
+//! Which stores of an application are known, which of their shards are open, and which commits are refused.
 //!
 //! # Invariants
 //!
@@ -6,8 +6,20 @@
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, hash_map::Entry};
-use headwater_core::ports::state::{ShardChanges, StateError, StoreSpec};
+use headwater_core::ports::state::{ShardChanges, StateCommit, StateError, StoreSpec};
 use std::{io, path::Path, sync::Arc};
+
+/// Refuses a commit of an owner that was replaced.
+pub(crate) fn not_fenced(
+    application: &Arc<str>,
+    commit: &StateCommit,
+    newest: u64,
+) -> Result<(), StateError> {
+    if commit.epoch >= newest {
+        return Ok(());
+    }
+    Err(StateError::Fenced { application: Arc::clone(application), epoch: commit.epoch, newest })
+}
 
 /// A store that is known, with or without open shards.
 #[derive(Debug)]

@@ -72,6 +72,16 @@ fn a_directory_in_use_names_its_owner() {
     owner.wait().unwrap();
 }
 
+/// What is read again from the start would be written again, too: a new state is no way out.
+#[test]
+fn a_directory_without_its_own_log_is_refused() {
+    let bench = Bench::new(&fleet(5, 5, 50));
+    bench.run();
+    fs::remove_dir_all(bench.data().join("log")).unwrap();
+    let refused = output(&mut bench.command());
+    failed(&refused, &["belongs to log", "fix: restore the --data-dir from a backup"]);
+}
+
 #[test]
 fn another_input_on_the_same_directory_is_refused() {
     let bench = Bench::new(&fleet(1, 5, 30));

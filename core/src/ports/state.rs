@@ -9,9 +9,11 @@
 //! - [`ApplicationState::publish`] is atomic over all shards it names: after a crash each shard of the application is at
 //!   the [`Shard::position`] of one and the same or an earlier published commit, never between two.
 //! - Applications share nothing but the state's resources: names, epochs and positions are each one's own.
+//! - The epochs of an application's commits never decrease: an owner of the application that was replaced changes nothing.
 //! - State is never ahead of the log: before anything reaches the disk for good, the log is synced to that position.
 //! - Keys order by their bytes.
 
+use super::log::{LogError, LogId};
 use crate::record::{RecordSet, Timestamp, TopicPartition};
 use std::{collections::BTreeMap, fmt, io, ops::Bound, path::PathBuf, sync::Arc};
 
@@ -83,7 +85,8 @@ pub trait ApplicationState: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`StateError::Io`]: the state takes no more changes until reopened.
+    /// [`StateError::Fenced`] if a commit with a greater epoch was published, before or after a restart: nothing has
+    /// changed. [`StateError::Io`]: the state takes no more changes until reopened.
     fn publish(&self, commit: StateCommit) -> Result<(), StateError>;
 
     /// Gives the newest published commit over all open shards, for as long as it is kept.
@@ -137,7 +140,7 @@ pub trait Shard: Send + Sync + fmt::Debug {
 /// The changes of one commit of an application.
 #[derive(Debug, Default)]
 pub struct StateCommit {
-    /// The commit's number; increases within the application.
+    /// The commit's number; never decreases within the application. What is replayed has that of the newest commit.
     pub epoch: u64,
     /// Where the sources stand after it.
     pub sources: Vec<(TopicPartition, i64)>,
@@ -250,9 +253,36 @@ pub enum StateError {
         source: Arc<io::Error>,
     },
 
+    /// The stores were made from another log; open that log, or remove the directory.
+    #[error(
+        "the state in {} belongs to log {existing}, not to log {wanted}: its positions mean nothing there; open the log that it belongs to, or remove this directory, and it is rebuilt from the changelogs of log {wanted}",
+        path.display()
+    )]
+    OtherLog {
+        /// The state's directory.
+        path: PathBuf,
+        /// The log that it was made from.
+        existing: LogId,
+        /// The log that it was opened with.
+        wanted: LogId,
+    },
+
+    /// A later owner of the application has published; this one must close.
+    #[error(
+        "application {application} was taken over: commit {epoch} is fenced by commit {newest} in its state"
+    )]
+    Fenced {
+        /// The application.
+        application: Arc<str>,
+        /// The refused commit.
+        epoch: u64,
+        /// The newest commit that the state holds.
+        newest: u64,
+    },
+
     /// The log could not be synced ahead of a flush.
     #[error("the log could not be synced before the state was flushed")]
-    Log(#[from] super::log::LogError),
+    Log(#[from] LogError),
 }
 
 impl StateError {
@@ -260,9 +290,11 @@ impl StateError {
     #[must_use]
     pub fn kind(&self) -> StateErrorKind {
         match self {
-            Self::SchemaDiffers { .. } | Self::Unwritable { .. } | Self::Unreadable { .. } => {
-                StateErrorKind::Refused
-            }
+            Self::SchemaDiffers { .. }
+            | Self::Unwritable { .. }
+            | Self::Unreadable { .. }
+            | Self::OtherLog { .. }
+            | Self::Fenced { .. } => StateErrorKind::Refused,
             Self::Corrupt { .. } => StateErrorKind::Damaged,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
                 StateErrorKind::Damaged

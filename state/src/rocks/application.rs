@@ -8,11 +8,11 @@
 
 use super::{
     core::Core,
-    keys::{self, Meta, Prefix},
+    keys::{self, Meta, MetaEntry, Prefix},
     overlay::{LAYER_BYTES, Overlay},
     shard::{Pin, PinnedShard, RocksShard, ShardId},
 };
-use crate::registry::Registry;
+use crate::registry::{Registry, not_fenced};
 use headwater_core::{
     ports::state::{
         ApplicationState, Shard, ShardChanges, Snapshot, StateCommit, StateError, StoreSpec,
@@ -63,7 +63,7 @@ pub(super) struct Unspilled {
     /// Whether the application itself is new to it.
     pub(super) is_new: bool,
     /// Entries of new stores.
-    pub(super) stores: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) stores: Vec<MetaEntry>,
     pub(super) sources: BTreeMap<TopicPartition, i64>,
     /// Slots of shards that changed.
     pub(super) slots: BTreeSet<usize>,
@@ -128,7 +128,12 @@ impl Contents {
                 Some(Meta::Source { source, offset, .. }) => {
                     self.sources.insert(source, offset);
                 }
-                Some(Meta::Version(_) | Meta::Application { .. } | Meta::Position { .. })
+                Some(
+                    Meta::Version(_)
+                    | Meta::Log(_)
+                    | Meta::Application { .. }
+                    | Meta::Position { .. },
+                )
                 | None => {}
             }
             entries.next();
@@ -185,8 +190,10 @@ impl ApplicationState for RocksApplication {
             commit.changes.iter().map(slot).collect::<Result<_, _>>()?
         };
         let bytes = commit.changes.iter().map(size_bytes).sum();
-        let mut pending = core.admit(bytes)?;
+        let mut pending = core.room_for(bytes)?;
         let mut contents = shared.write();
+        not_fenced(&shared.name, &commit, contents.epoch)?;
+        core.count(&mut pending, bytes);
         let spilling = core.spilling.load(std::sync::atomic::Ordering::SeqCst);
         for (slot, changes) in slots.into_iter().zip(commit.changes) {
             let open = contents.shards.get_mut(slot).expect("a shard is open before it changes");

@@ -7,7 +7,7 @@
 //!   So has one whose overlay is still the shard's.
 //! - Once failed, always failed.
 
-use super::{application::Shared, options::DATA, options::RocksDbOptions};
+use super::{application::Shared, keys::MetaEntry, options::DATA, options::RocksDbOptions};
 use foldhash::fast::RandomState;
 use headwater_core::ports::state::StateError;
 use rocksdb::{ColumnFamily, DB, ErrorKind};
@@ -42,8 +42,8 @@ pub(super) struct Pending {
 pub(super) struct Spiller {
     /// The newest commit in the database.
     pub(super) spilled: u64,
-    /// Whether the database says which format it has.
-    pub(super) has_version: bool,
+    /// What the database is to say of itself and does not yet: its format, its log.
+    pub(super) missing: Vec<MetaEntry>,
 }
 
 pub(super) struct Core {
@@ -117,8 +117,8 @@ impl Core {
         StateError::Io { action, path: self.directory.clone(), source: Arc::new(io_error(error)) }
     }
 
-    /// Waits until there is room for a commit of `bytes`, and counts it.
-    pub(super) fn admit(&self, bytes: usize) -> Result<MutexGuard<'_, Pending>, StateError> {
+    /// Waits until there is room for a commit of `bytes`.
+    pub(super) fn room_for(&self, bytes: usize) -> Result<MutexGuard<'_, Pending>, StateError> {
         let mut pending = self.pending();
         let bytes_max = self.options.spill_bytes.saturating_mul(2);
         loop {
@@ -132,21 +132,24 @@ impl Core {
             }
             // A commit that is larger than the bound by itself still gets in, alone.
             if pending.unspilled_bytes == 0 || pending.unspilled_bytes + bytes <= bytes_max {
-                break;
+                return Ok(pending);
             }
             self.work.notify_one();
             pending = self.room.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Counts a commit of `bytes`.
+    pub(super) fn count(&self, pending: &mut Pending, bytes: usize) {
         pending.commit += 1;
         pending.unspilled_bytes += bytes;
         let was_clean = pending.dirty_since.is_none();
         if was_clean {
             pending.dirty_since = Some(self.options.clock.elapsed());
         }
-        if was_clean || self.is_work_due(&pending) {
+        if was_clean || self.is_work_due(pending) {
             self.work.notify_one();
         }
-        Ok(pending)
     }
 
     /// Whether the spill thread has something to do.

@@ -5,14 +5,16 @@
 //! What the bytes of a store's own keys mean is the engine's.
 
 use headwater_core::{
-    ports::state::Stored,
+    ports::{log::LogId, state::Stored},
     record::{Timestamp, TopicName, TopicPartition},
 };
 
 /// The format that this code writes and reads.
-pub(super) const FORMAT_VERSION: u32 = 3;
+pub(super) const FORMAT_VERSION: u32 = 4;
 /// The key of the format's version.
 pub(super) const VERSION_KEY: &[u8] = b"v";
+/// The key of the log that the stores were made from.
+pub(super) const LOG_KEY: &[u8] = b"l";
 /// How many bytes stand before a store's own key.
 pub(super) const PREFIX_LENGTH: usize = 8;
 
@@ -59,10 +61,14 @@ pub(super) fn read_value(bytes: &[u8]) -> Option<Stored> {
     Some(Stored { timestamp: Timestamp::from_be_bytes(*timestamp), value: value.to_vec() })
 }
 
+/// The key and the value of an entry of the meta family.
+pub(super) type MetaEntry = (Vec<u8>, Vec<u8>);
+
 /// What an entry of the meta family says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Meta {
     Version(u32),
+    Log(LogId),
     Application { name: String, id: u32 },
     Epoch { application: u32, epoch: u64 },
     Store { application: u32, name: String, id: u32, schema: String },
@@ -78,6 +84,7 @@ impl Meta {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
         match kind {
             b'v' if key.is_empty() => Some(Self::Version(number(value)?)),
+            b'l' if key.is_empty() => Some(Self::Log(LogId::new(&text(value)?))),
             b'a' => Some(Self::Application { name: text(key)?, id: number(value)? }),
             b'e' => Some(Self::Epoch { application: number(key)?, epoch: read_epoch(value)? }),
             b's' => {
@@ -133,12 +140,7 @@ pub(super) fn kind_key(kind: u8, application: u32) -> Vec<u8> {
 }
 
 /// The entry that gives a store its id.
-pub(super) fn store_entry(
-    application: u32,
-    name: &str,
-    id: u32,
-    schema: &str,
-) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn store_entry(application: u32, name: &str, id: u32, schema: &str) -> MetaEntry {
     let key = [&kind_key(b's', application), name.as_bytes()].concat();
     (key, [&id.to_be_bytes(), schema.as_bytes()].concat())
 }
@@ -160,6 +162,7 @@ mod tests {
 
     #[test]
     fn meta_entries_survive_their_bytes() {
+        assert_eq!(Meta::read(LOG_KEY, b"log-1"), Some(Meta::Log(LogId::new("log-1"))));
         let application = Meta::read(&application_key("fleet"), &4_u32.to_be_bytes());
         assert_eq!(application, Some(Meta::Application { name: "fleet".into(), id: 4 }));
         let epoch = Meta::read(&kind_key(b'e', 4), &9_u64.to_be_bytes());
@@ -180,6 +183,7 @@ mod tests {
         assert_eq!(Meta::read(b"", b""), None);
         assert_eq!(Meta::read(b"x", b""), None);
         assert_eq!(Meta::read(b"v", b"123"), None);
+        assert_eq!(Meta::read(b"l", b"\xff"), None);
         assert_eq!(Meta::read(b"p1234", &[0; 8]), None);
         assert_eq!(Meta::read(b"o12341234..", &[0; 8]), None);
         assert_eq!(read_value(&[0; 7]), None);

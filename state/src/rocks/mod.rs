@@ -14,7 +14,7 @@
 //!
 //! - What a reopened state holds of an application is exactly one published commit: a prefix of the changelog.
 //! - An application that has published nothing is not in the database.
-//! - It is never ahead of the log, whose sync comes before each spill.
+//! - It is never ahead of the log, whose sync comes before each spill, and is opened with no other log.
 
 mod application;
 mod core;
@@ -35,11 +35,14 @@ use zstd_sys as _;
 use self::{
     application::{RocksApplication, Shared},
     core::{Core, io_error},
-    keys::{FORMAT_VERSION, Meta},
+    keys::{FORMAT_VERSION, LOG_KEY, Meta, MetaEntry, VERSION_KEY},
 };
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use headwater_core::ports::state::{ApplicationState, State, StateError};
+use headwater_core::ports::{
+    log::LogId,
+    state::{ApplicationState, State, StateError},
+};
 use rocksdb::{DB, ErrorKind, IteratorMode};
 use std::{
     fmt, io,
@@ -75,7 +78,8 @@ impl RocksDbState {
     /// # Errors
     ///
     /// [`StateError::Io`] if the directory cannot be used, is in use, is damaged, or is of another format; its message
-    /// says which. A damaged one may be deleted: it is rebuilt from the changelog.
+    /// says which. A damaged one may be deleted: it is rebuilt from the changelog. [`StateError::OtherLog`] if it was made
+    /// from another log.
     pub fn open(directory: impl AsRef<Path>, options: RocksDbOptions) -> Result<Self, StateError> {
         let directory = directory.as_ref().to_owned();
         let failed = |error: rocksdb::Error| StateError::Io {
@@ -95,9 +99,10 @@ impl RocksDbState {
         let (settings, families) = options.rocksdb().map_err(failed)?;
         let db = DB::open_cf_descriptors(&settings, &directory, families).map_err(failed)?;
         let known = Known::read(&db, &directory)?;
+        let missing = known.missing(&directory, &options)?;
         let core = Arc::new(Core::new(db, directory, options));
         core.next_store.store(known.next_store, Relaxed);
-        core.spiller().has_version = known.version.is_some();
+        core.spiller().missing = missing;
         let spilling = Arc::clone(&core);
         let spill_thread = std::thread::Builder::new()
             .name("state-spill".to_owned())
@@ -190,6 +195,7 @@ impl Drop for RocksDbState {
 #[derive(Default)]
 struct Known {
     version: Option<u32>,
+    log: Option<LogId>,
     applications: Applications,
     next_store: u32,
 }
@@ -215,6 +221,7 @@ impl Known {
             let (key, value) = entry.map_err(|error| damaged(error.to_string()))?;
             match Meta::read(&key, &value) {
                 Some(Meta::Version(found)) => known.version = Some(found),
+                Some(Meta::Log(found)) => known.log = Some(found),
                 Some(Meta::Application { name, id }) => known.applications.add(name, id),
                 Some(Meta::Store { id, .. }) => {
                     known.next_store = known.next_store.max(id.saturating_add(1))
@@ -239,6 +246,34 @@ impl Known {
                 format!("it has format version {found}, this program reads {FORMAT_VERSION}"),
             )),
         }
+    }
+}
+
+impl Known {
+    /// What the database does not say of itself. Refused is what it says of another log.
+    fn missing(
+        &self,
+        directory: &Path,
+        options: &RocksDbOptions,
+    ) -> Result<Vec<MetaEntry>, StateError> {
+        let mut missing = Vec::new();
+        if self.version.is_none() {
+            missing.push((VERSION_KEY.to_vec(), FORMAT_VERSION.to_be_bytes().to_vec()));
+        }
+        match (&self.log, &options.log) {
+            (Some(existing), Some(wanted)) if existing != wanted => {
+                return Err(StateError::OtherLog {
+                    path: directory.to_owned(),
+                    existing: existing.clone(),
+                    wanted: wanted.clone(),
+                });
+            }
+            (None, Some(wanted)) => {
+                missing.push((LOG_KEY.to_vec(), wanted.as_str().as_bytes().to_vec()))
+            }
+            (Some(_), Some(_)) | (_, None) => {}
+        }
+        Ok(missing)
     }
 }
 

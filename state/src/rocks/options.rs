@@ -2,7 +2,7 @@
 
 use headwater_core::{
     memory::{MemoryBudget, Share},
-    ports::log::{Log, LogError},
+    ports::log::{Log, LogError, LogId},
     time::{Clock, SystemClock},
 };
 use rocksdb::{
@@ -32,6 +32,7 @@ const FLUSH_BYTES: usize = 32 * MIB;
 #[derive(Clone)]
 #[must_use = "options do nothing until a state is opened with them"]
 pub struct RocksDbOptions {
+    pub(super) log: Option<LogId>,
     pub(super) before_flush: Option<BeforeFlush>,
     pub(super) memory_bytes: usize,
     pub(super) spill_bytes: usize,
@@ -44,6 +45,7 @@ impl Default for RocksDbOptions {
     /// Within the budget of the process, on the machine's clock, flushed at 32 MiB or after 30 s; nothing is synced before.
     fn default() -> Self {
         let options = Self {
+            log: None,
             before_flush: None,
             memory_bytes: 0,
             spill_bytes: 1,
@@ -56,8 +58,10 @@ impl Default for RocksDbOptions {
 }
 
 impl RocksDbOptions {
-    /// Syncs `log` before state reaches the disk, so that state is never ahead of it; default: nothing is synced.
-    pub fn log(self, log: Arc<dyn Log>) -> Self {
+    /// Ties the state to `log`: another one is refused from now on, and it is synced before state reaches the disk, so that
+    /// state is never ahead of it. Default: nothing is asked, and nothing synced.
+    pub fn log(mut self, log: Arc<dyn Log>) -> Self {
+        self.log = Some(log.id());
         self.before_flush(Arc::new(move || log.sync()))
     }
 
@@ -171,6 +175,7 @@ impl RocksDbOptions {
 impl fmt::Debug for RocksDbOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RocksDbOptions")
+            .field("log", &self.log)
             .field("syncs_log", &self.before_flush.is_some())
             .field("memory_bytes", &self.memory_bytes)
             .field("spill_bytes", &self.spill_bytes)

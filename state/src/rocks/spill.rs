@@ -15,7 +15,7 @@
 use super::{
     application::{Shared, Unspilled},
     core::{Core, Pending, Spiller},
-    keys::{self, FORMAT_VERSION, Prefix, VERSION_KEY},
+    keys::{self, Prefix},
     overlay::Overlay,
 };
 use headwater_core::ports::state::StateError;
@@ -100,8 +100,8 @@ impl Core {
             before_flush().map_err(|error| self.fence(error.into()))?;
         }
         let mut batch = WriteBatch::with_capacity_bytes(bytes.min(self.options.spill_bytes));
-        if !spiller.has_version {
-            batch.put_cf(self.meta(), VERSION_KEY, FORMAT_VERSION.to_be_bytes());
+        for (key, value) in &spiller.missing {
+            batch.put_cf(self.meta(), key, value);
         }
         parts.iter_mut().for_each(|part| self.add(part, &mut batch));
         let mut write = WriteOptions::default();
@@ -109,7 +109,8 @@ impl Core {
         self.db.write_opt(batch, &write).map_err(|error| {
             self.fence(self.io("write a spill to the state database in", error))
         })?;
-        (spiller.spilled, spiller.has_version) = (commit, true);
+        spiller.spilled = commit;
+        spiller.missing.clear();
 
         let mut pending = self.pending();
         parts.iter_mut().for_each(|part| part.drop_layers(commit));

@@ -2,8 +2,8 @@
 
 mod expiry;
 mod flush;
+mod owner;
 
-use super::keys::VERSION_KEY;
 use super::*;
 use crate::conformance::{
     self, ALL, Part, all, application, changes, commit, expire, open, put, source, sources, spec,
