@@ -16,7 +16,7 @@ use headwater_testkit::{FaultyLog, MemoryLog};
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Condvar, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -33,6 +33,29 @@ struct Watched {
     positions: Mutex<Vec<(i64, i64)>>,
     /// The most bytes that one fetch from a repartition topic asked for.
     largest_fetch: AtomicUsize,
+    /// Where readers of changelogs wait for each other.
+    restores: Meeting,
+}
+
+/// A place where who comes waits until two have come.
+#[derive(Default)]
+struct Meeting {
+    came: Mutex<usize>,
+    changed: Condvar,
+    /// Who waited in vain.
+    alone: AtomicUsize,
+}
+
+impl Meeting {
+    fn meet(&self) {
+        let mut came = self.came.lock().unwrap();
+        *came += 1;
+        self.changed.notify_all();
+        let is_alone = |came: &mut usize| *came < 2;
+        let patience = Duration::from_secs(20);
+        let (_came, waited) = self.changed.wait_timeout_while(came, patience, is_alone).unwrap();
+        self.alone.fetch_add(usize::from(waited.timed_out()), Ordering::Relaxed);
+    }
 }
 
 impl fmt::Debug for Watched {
@@ -52,6 +75,7 @@ impl Watched {
             at_end: Mutex::default(),
             positions: Mutex::default(),
             largest_fetch: AtomicUsize::default(),
+            restores: Meeting::default(),
         })
     }
 
@@ -89,6 +113,9 @@ impl Log for Watched {
     ) -> Result<Fetched, LogError> {
         if partition.topic.as_str().ends_with("-repartition") {
             self.largest_fetch.fetch_max(bytes_max, Ordering::Relaxed);
+        }
+        if partition.topic.as_str().ends_with("-changelog") {
+            self.restores.meet();
         }
         let fetched = self.inner.fetch(partition, offset, bytes_max)?;
         if *partition == only("in") && offset > 0 && fetched.records.is_empty() {
@@ -244,6 +271,26 @@ fn a_fetch_from_a_repartition_topic_keeps_to_its_share() {
     assert_eq!(log.output().len(), 1_000);
     let largest = log.largest_fetch.load(Ordering::Relaxed);
     assert!((1..=256 << 10).contains(&largest), "{largest} bytes were asked for");
+}
+
+/// A state that was lost is back after the longest changelog, not after all of them.
+#[test]
+fn stores_are_restored_side_by_side() {
+    let topology = || {
+        let builder = StreamsBuilder::new();
+        let grouped = builder.stream::<String, String>("in").group_by_key();
+        let _silent = grouped.count("other");
+        grouped.count("counts").to_stream().to("out");
+        builder.build().unwrap()
+    };
+    let log = Watched::new();
+    append(&log, 0..10);
+    log.start(topology(), StreamsConfig::new("app")).drain().unwrap();
+    append(&log, 10..20);
+    log.start(topology(), StreamsConfig::new("app")).drain().unwrap();
+    assert_eq!(*log.restores.came.lock().unwrap(), 2, "one fetch of each changelog");
+    assert_eq!(log.restores.alone.load(Ordering::Relaxed), 0);
+    assert_eq!(log.output().last(), Some(&20_i64.to_be_bytes().to_vec()));
 }
 
 /// Commits are answered on a thread of the log's, at any moment of the committer's.

@@ -1,4 +1,4 @@
-//! Brings a store's shard to the end of its changelog before the first record.
+//! Brings stores' shards to the end of their changelogs before the first record, several at a time.
 
 use super::error::StreamsError;
 use crate::store::floor;
@@ -9,40 +9,106 @@ use headwater_core::{
     },
     record::TopicPartition,
 };
-use std::sync::Arc;
+use std::{
+    panic::resume_unwind,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread::{self, Builder},
+};
 
-/// How much of a changelog is read at once, in bytes.
+/// How much of a changelog is read at once, in bytes; so much for each thread.
 const FETCH_BYTES: usize = 4 << 20;
+/// More threads would wait: for the disk, and for the one that takes what they publish to the database.
+pub(super) const RESTORE_THREADS_MAX: usize = 4;
 
-/// Opens a shard and replays what its changelog holds from the shard's position on. Returns it with the number of
-/// records replayed.
-pub(super) fn open_restored(
-    store: &StoreSpec,
-    changelog: &TopicPartition,
-    epoch: u64,
-    log: &dyn Log,
-    state: &dyn ApplicationState,
-) -> Result<(Arc<dyn Shard>, u64), StreamsError> {
-    let shard = state.open(store, changelog.partition)?;
-    let held = log.offsets(changelog)?;
-    let mut at = shard.position().unwrap_or(held.start);
-    if at > held.end {
-        let (store, partition) = (Arc::clone(&store.name), changelog.partition);
-        return Err(StreamsError::StateAhead { store, partition, position: at, end: held.end });
+/// A store's part for a partition, and its changelog.
+pub(super) struct Part {
+    pub(super) store: StoreSpec,
+    pub(super) changelog: TopicPartition,
+}
+
+/// A part's shard at the end of its changelog, and the number of records replayed.
+pub(super) type Restored = (Arc<dyn Shard>, u64);
+
+/// What stores are restored with.
+pub(super) struct Restorer<'a> {
+    pub(super) epoch: u64,
+    pub(super) log: &'a dyn Log,
+    pub(super) state: &'a dyn ApplicationState,
+    /// How many parts are restored at a time.
+    pub(super) threads: usize,
+}
+
+impl Restorer<'_> {
+    /// Restores all parts, in whatever order, and returns them in theirs. Of several that fail, one failure is returned.
+    pub(super) fn all(&self, parts: &[Part]) -> Result<Vec<Restored>, StreamsError> {
+        let next = AtomicUsize::new(0);
+        let work = || self.from(parts, &next);
+        let mut restored = thread::scope(|scope| {
+            let more = (1..self.threads.min(parts.len())).map_while(|_| {
+                // Where the system gives no thread, those that are there do its work.
+                Builder::new().name("restore".to_owned()).spawn_scoped(scope, work).ok()
+            });
+            let more: Vec<_> = more.collect();
+            let mut restored = work();
+            for thread in more {
+                let theirs = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+                restored = restored.and_then(|mut ours| {
+                    ours.extend(theirs?);
+                    Ok(ours)
+                });
+            }
+            restored
+        })?;
+        restored.sort_unstable_by_key(|(place, _)| *place);
+        Ok(restored.into_iter().map(|(_, restored)| restored).collect())
     }
-    let mut replayed = 0;
-    while at < held.end {
-        let fetched = log.fetch(changelog, at, FETCH_BYTES)?;
-        at = fetched.next_offset;
-        replayed += fetched.records.len() as u64;
-        let (records, expire_below) = floor::part(fetched.records);
-        let records = vec![Arc::new(records)];
-        let (store, partition) = (Arc::clone(&store.name), changelog.partition);
-        let change = ShardChanges { store, partition, records, position: at, expire_below };
-        state.publish(StateCommit { epoch, sources: Vec::new(), changes: vec![change] })?;
+
+    /// Restores one part after the other that no other thread has begun; each with its place. After a failure none is begun.
+    fn from(
+        &self,
+        parts: &[Part],
+        next: &AtomicUsize,
+    ) -> Result<Vec<(usize, Restored)>, StreamsError> {
+        let mut restored = Vec::new();
+        loop {
+            let place = next.fetch_add(1, Relaxed);
+            let Some(part) = parts.get(place) else { return Ok(restored) };
+            let done = self.one(part).inspect_err(|_| next.store(parts.len(), Relaxed))?;
+            restored.push((place, done));
+        }
     }
-    if replayed > 0 {
-        tracing::info!(store = %store.name, partition = changelog.partition, replayed, "store restored");
+
+    /// Opens a shard and replays what its changelog holds from the shard's position on.
+    pub(super) fn one(&self, Part { store, changelog }: &Part) -> Result<Restored, StreamsError> {
+        let (log, state) = (self.log, self.state);
+        let shard = state.open(store, changelog.partition)?;
+        let held = log.offsets(changelog)?;
+        let mut at = shard.position().unwrap_or(held.start);
+        if at > held.end {
+            let (store, partition) = (Arc::clone(&store.name), changelog.partition);
+            return Err(StreamsError::StateAhead { store, partition, position: at, end: held.end });
+        }
+        let mut replayed = 0;
+        while at < held.end {
+            let fetched = log.fetch(changelog, at, FETCH_BYTES)?;
+            at = fetched.next_offset;
+            replayed += fetched.records.len() as u64;
+            let (records, expire_below) = floor::part(fetched.records);
+            let records = vec![Arc::new(records)];
+            let (store, partition) = (Arc::clone(&store.name), changelog.partition);
+            let change = ShardChanges { store, partition, records, position: at, expire_below };
+            state.publish(StateCommit {
+                epoch: self.epoch,
+                sources: Vec::new(),
+                changes: vec![change],
+            })?;
+        }
+        if replayed > 0 {
+            tracing::info!(store = %store.name, partition = changelog.partition, replayed, "store restored");
+        }
+        Ok((shard, replayed))
     }
-    Ok((shard, replayed))
 }

@@ -6,11 +6,12 @@ use super::{
     error::StreamsError,
     exchange::{Exchange, repartition_spec},
     feed::Feeds,
-    restore::open_restored,
+    restore::{Part, Restored, Restorer},
     task_group::Surroundings,
 };
 use crate::{
     broken::broken,
+    store::StoreBuilder,
     task::{Blueprint, InputOffsets, Instruments, LastCommit, Positions, Taps, Task},
     topology::{Plan, TaskId, Topic, Topology, TopologyError, sources},
 };
@@ -18,7 +19,7 @@ use headwater_core::{
     memory::MemoryBudget,
     ports::{
         log::{Cleanup, Log, Owner, TopicSpec},
-        state::{ApplicationState, State, StateCommit},
+        state::{ApplicationState, Shard, State, StateCommit},
     },
     record::{TopicName, TopicPartition},
     time::Clock,
@@ -45,6 +46,8 @@ pub(super) struct World {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) memory: Arc<MemoryBudget>,
     pub(super) feeds: Arc<Feeds>,
+    /// How many stores of an application are restored at a time.
+    pub(super) restore_threads: usize,
 }
 
 impl World {
@@ -55,7 +58,7 @@ impl World {
         memory: Arc<MemoryBudget>,
     ) -> Self {
         let feeds = Arc::new(Feeds::new(&memory));
-        Self { log, state, clock, memory, feeds }
+        Self { log, state, clock, memory, feeds, restore_threads: 1 }
     }
 }
 
@@ -112,7 +115,13 @@ pub(super) fn prepare(
     let owner = held.owner().clone();
     let mut exchange = exchange(&blueprint, config.repartitioning, &*world.log)?;
     let state = world.state.application(&config.application_id)?;
-    let (positions, mut restored) = open_positions(&blueprint, &held, &*world.log, &*state)?;
+    let restorer = Restorer {
+        epoch: held.epoch,
+        log: &*world.log,
+        state: &*state,
+        threads: world.restore_threads,
+    };
+    let (positions, mut restored) = open_positions(&blueprint, &restorer)?;
     let may_read = |id: &TaskId| blueprint.inputs_of(*id).iter().all(|it| held.may_read(it));
     let all = blueprint.tasks();
     let ids: Vec<TaskId> = all.iter().copied().filter(may_read).collect();
@@ -139,13 +148,16 @@ pub(super) fn prepare(
         shares: world.memory.add_tasks(ids.len()),
     });
     let instruments = Instruments { clock: Arc::clone(&world.clock), taps: Arc::clone(taps) };
+    let parts: Vec<_> = ids.iter().flat_map(|id| parts_of(&blueprint, *id)).collect();
+    let mut parts = restorer.all(&parts)?.into_iter();
     let mut tasks = Vec::new();
     for id in ids {
+        let count = blueprint.sub(id).stores.len();
+        let own: Vec<Restored> = parts.by_ref().take(count).collect();
+        restored += own.iter().map(|(_, replayed)| replayed).sum::<u64>();
+        let shards = own.into_iter().map(|(shard, _)| shard).collect();
         let (positions, log) = (&around.positions, &*world.log);
-        let (task, replayed) =
-            make_task(&blueprint, id, &held, positions, &instruments, log, &*state)?;
-        tasks.push(task);
-        restored += replayed;
+        tasks.push(make_task(&blueprint, id, &held, positions, &instruments, log, shards)?);
     }
     publish_position(&blueprint, &held, &*world.log, &*state)?;
     Ok(Ready { blueprint, around, held, owner, tasks, restored, state })
@@ -245,13 +257,22 @@ fn publish_position(
 /// What the application's tasks must not forget, as it was last committed, and how much of it was replayed.
 fn open_positions(
     blueprint: &Blueprint,
-    held: &Held,
-    log: &dyn Log,
-    state: &dyn ApplicationState,
+    restorer: &Restorer<'_>,
 ) -> Result<(Positions, u64), StreamsError> {
-    let (spec, changelog) = (Positions::spec(), blueprint.positions_changelog());
-    let (shard, replayed) = open_restored(&spec, &changelog, held.epoch, log, state)?;
+    let changelog = blueprint.positions_changelog();
+    let part = Part { store: Positions::spec(), changelog: changelog.clone() };
+    let (shard, replayed) = restorer.one(&part)?;
     Ok((Positions::open(shard, changelog, blueprint)?, replayed))
+}
+
+/// The parts of stores that a task has, in their order.
+fn parts_of(blueprint: &Blueprint, id: TaskId) -> Vec<Part> {
+    let part = |store: StoreBuilder| {
+        let name = blueprint.changelog_name(&store.spec().name);
+        let changelog = TopicPartition::new(name, id.partition);
+        Part { store: store.spec().clone(), changelog }
+    };
+    blueprint.stores(blueprint.sub(id)).into_iter().map(part).collect()
 }
 
 fn make_task(
@@ -261,16 +282,8 @@ fn make_task(
     positions: &Positions,
     instruments: &Instruments,
     log: &dyn Log,
-    state: &dyn ApplicationState,
-) -> Result<(Task, u64), StreamsError> {
-    let (mut replayed, mut shards) = (0, Vec::new());
-    for store in blueprint.stores(blueprint.sub(id)) {
-        let name = blueprint.changelog_name(&store.spec().name);
-        let changelog = TopicPartition::new(name, id.partition);
-        let (shard, count) = open_restored(store.spec(), &changelog, held.epoch, log, state)?;
-        replayed += count;
-        shards.push(shard);
-    }
+    shards: Vec<Arc<dyn Shard>>,
+) -> Result<Task, StreamsError> {
     let mut inputs = BTreeMap::new();
     for input in blueprint.inputs_of(id) {
         let committed = log.committed(&held.owner().group, &input)?.map(|c| c.offset);
@@ -279,6 +292,5 @@ fn make_task(
     }
     let last = LastCommit { shards, inputs };
     let made = blueprint.make(id, instruments, last, positions);
-    let task = made.map_err(|source| StreamsError::of_task(id, source))?;
-    Ok((task, replayed))
+    made.map_err(|source| StreamsError::of_task(id, source))
 }

@@ -6,6 +6,7 @@ use super::{
     config::{RuntimeConfig, StreamsConfig},
     error::StreamsError,
     mailbox::Mailbox,
+    restore::RESTORE_THREADS_MAX,
     setup::World,
     supervisor::RestartQueue,
     worker::{Wait, Worker},
@@ -114,7 +115,8 @@ impl Runtime {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StreamsError> {
         let RuntimeConfig { threads, memory } = config.into();
-        let world = World::new(log, state, clock, memory);
+        let restore_threads = threads.min(RESTORE_THREADS_MAX);
+        let world = World { restore_threads, ..World::new(log, state, clock, memory) };
         let this =
             Self { parts: Arc::new(RuntimeParts::new(world, threads)), threads: Mutex::default() };
         let queue = Arc::clone(&this.parts.commits);
