@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use headwater::time::{Clock, SystemClock};
 use std::{
     fs::{File, OpenOptions},
+    io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
     time::Duration,
@@ -142,11 +143,18 @@ pub(crate) fn make_cold(dir: &Path) -> Result<()> {
 fn drop_cached(dir: &Path) -> Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            drop_cached(&entry.path())?;
-        } else {
-            let file = File::open(entry.path())?;
-            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        let path = entry.path();
+        if path.is_dir() {
+            drop_cached(&path)?;
+            continue;
+        }
+        match File::open(&path) {
+            Ok(file) => rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?,
+            // A log that is open renames its files and removes some.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("could not open {}", path.display()));
+            }
         }
     }
     Ok(())

@@ -359,12 +359,18 @@ impl RecordSetOver {
         Self { set: RecordSet { arena, entries: Vec::new() } }
     }
 
+    /// Makes room for that many records more.
+    pub fn reserve(&mut self, records: usize) {
+        self.set.entries.reserve(records);
+    }
+
     /// Adds a record whose key, value and headers are the given (start, length) places of the arena; `None` is null,
     /// and for headers none.
     ///
     /// # Errors
     ///
     /// [`SetFull`] if a place lies outside the arena.
+    #[inline]
     pub fn push(
         &mut self,
         offset: i64,
@@ -382,6 +388,7 @@ impl RecordSetOver {
         self.set
     }
 
+    #[inline]
     fn span(&self, place: Option<(usize, usize)>) -> Result<Span, SetFull> {
         let Some((start, length)) = place else { return Ok(Span::NULL) };
         if start.checked_add(length).is_none_or(|end| end > self.set.arena.len()) {

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! - Nothing is allocated from a count or length in the bytes: places in the arena are noted, and a record that
+//! - What is allocated is bounded by the bytes that are there, not by a count or length in them; a record that
 //!   would reach past its batch is damage.
 //! - A batch whose CRC is wrong gives no record.
 
@@ -12,6 +12,9 @@ use headwater_core::record::RecordSetOver;
 
 /// A start and a length in the arena.
 type Place = (usize, usize);
+
+/// A length, attributes, two deltas, two nulls and a count of headers, in a byte each.
+const RECORD_BYTES_MIN: usize = 7;
 
 /// Compares the batch's CRC with its bytes.
 pub(crate) fn check(batch: &[u8], header: &Header) -> Result<(), Malformed> {
@@ -31,6 +34,8 @@ pub(crate) fn decode(
     from: i64,
     out: &mut RecordSetOver,
 ) -> Result<(), Malformed> {
+    // No more than the batch has bytes for, whatever it counts.
+    out.reserve((header.records as usize).min(header.size / RECORD_BYTES_MIN));
     walk(arena, start, header, |record| {
         if record.offset < from {
             return Ok(true);
