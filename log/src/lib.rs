@@ -9,6 +9,7 @@
 //! | `limits` | what both logs refuse for its size or form |
 //! | `memory` | [`MemoryLog`], the same port without a disk: for tests, and the reference |
 //! | [`conformance`] | what every log must do, as a suite |
+//! | `simulated` | [`SimulatedDisk`], the disk port in memory, whose power can be cut: for tests |
 //! | `claims` | who holds a group, and what the holder may read |
 //! | `wakers` | who is told that a partition's end has moved |
 //! | `group`, `checkpoint`, `recovery`, `evidence`, `store` | positions and epochs, the state up to a frame, and the way back to it |
@@ -43,6 +44,7 @@ mod options;
 mod partition;
 mod recovery;
 mod segment;
+mod simulated;
 mod store;
 mod wakers;
 
@@ -52,3 +54,4 @@ mod tests;
 pub use embedded::EmbeddedLog;
 pub use memory::MemoryLog;
 pub use options::{LogOptions, OpenError};
+pub use simulated::{SimulatedDisk, SyncClass};
