@@ -9,7 +9,7 @@ use crate::{
     checkpoint::{self, Checkpoint, Heading},
     commit::{Progress, checkpointer::flush},
     cursor::Cursor,
-    disk::{create_dir, failed, is_dir, sync_data, sync_dir},
+    disk::{create_dir, failed, is_dir, sync_data, sync_dir, sync_names_above},
     evidence::{self, Reach},
     identity::{random, random_id},
     journal::{
@@ -120,6 +120,7 @@ fn fresh(disk: &dyn Disk, dir: &Path, journal_dir: &Path) -> Result<Checkpoint, 
             return Err(OpenError::Damaged { path: dir.to_owned(), detail });
         }
     }
+    sync_names_above(disk, dir)?;
     create_dir(disk, journal_dir)?;
     if holds_frames(disk, journal_dir)? {
         let detail =

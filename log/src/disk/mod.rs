@@ -46,6 +46,24 @@ pub(crate) fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
     create_dir(disk, dir)
 }
 
+/// Makes the names of a directory and of those above it last: a process may have ended after it created one of them and
+/// before it synced the one above.
+pub(crate) fn sync_names_above(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
+    for above in dir.ancestors().skip(1) {
+        match disk.sync_dir(above) {
+            // What may not be looked into or changed was not made by a log.
+            Err(error) if is_of_others(&error) => {}
+            synced => synced.map_err(failed("sync the directory", above))?,
+        }
+    }
+    Ok(())
+}
+
+fn is_of_others(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
+    [InvalidInput, PermissionDenied, ReadOnlyFilesystem].contains(&error.kind())
+}
+
 /// Creates the directory unless it is there, and makes its name last.
 pub(crate) fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
     make_dir(disk, dir)?;

@@ -223,14 +223,14 @@ pub(crate) fn open_files(
 }
 
 /// Creates those files that a new journal does not have yet; they get their bytes when they are first used. Of an older
-/// one, all `expected` must be there.
+/// one, all `expected` must be there; a process that ended before its first checkpoint may have left more, their names unsynced.
 pub(crate) fn create_missing(
     disk: &dyn Disk,
     dir: &Path,
     found: [Option<Arc<dyn DiskFile>>; FILES_MAX],
     expected: u32,
 ) -> Result<Vec<JournalFile>, OpenError> {
-    let (mut files, mut created) = (Vec::new(), false);
+    let mut files = Vec::new();
     for ((index, number), found) in (0..).zip(0_u32..).zip(found) {
         let path = file_path(dir, index);
         let file = match found {
@@ -240,7 +240,6 @@ pub(crate) fn create_missing(
                 return Err(OpenError::Damaged { path, detail: detail.to_owned() });
             }
             None => {
-                created = true;
                 let file = disk.open(&path, OpenMode::New).map_err(failed("create", &path))?;
                 if index == 0 {
                     take_lock(&*file, dir)?;
@@ -250,7 +249,7 @@ pub(crate) fn create_missing(
         };
         files.push(JournalFile::new(path, file));
     }
-    if created {
+    if (expected as usize) < FILES_MAX {
         sync_dir(disk, dir)?;
     }
     Ok(files)
