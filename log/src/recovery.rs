@@ -63,6 +63,11 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
         })?;
         reach.check(&evidence::tails(disk, dir, &found)?)?;
     }
+    // A process that ended may have left frames that no sync covers. No segment gets what they hold before they last: it would
+    // prove that they were lost.
+    for file in &files {
+        sync_data(&*file.file, &file.path)?;
+    }
     let partitions = partitions(&found);
 
     let store = Store::open(dir, options, found)?;
@@ -77,9 +82,6 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
         partition.pending_end.store(partition.offsets().end, Ordering::Release);
     }
     touched.partitions.clear();
-    for file in &files {
-        sync_data(&*file.file, &file.path)?;
-    }
     flush(&std::mem::take(&mut touched.dirty))?;
     if std::mem::take(&mut touched.new_dirs) {
         sync_dir(disk, dir)?;
