@@ -26,6 +26,9 @@ pub struct LogOptions {
     pub(crate) open_files_max: usize,
     /// How long nothing is to be written before the journal says what is on the disk.
     pub(crate) rest: Duration,
+    /// A smaller round that nothing is in front of is written and applied by the committer itself: handing it on would take
+    /// longer than what could be done meanwhile.
+    pub(crate) staged_bytes_min: usize,
 }
 
 impl LogOptions {
@@ -40,6 +43,7 @@ impl LogOptions {
             reserve_bytes: 64 << 20,
             open_files_max: 256,
             rest: Duration::from_millis(5),
+            staged_bytes_min: 128 << 10,
         }
     }
 
@@ -78,6 +82,13 @@ impl LogOptions {
     #[cfg(test)]
     pub(crate) fn rest_after(mut self, rest: Duration) -> Self {
         self.rest = rest;
+        self
+    }
+
+    /// Hands a round of at least so many bytes on to other threads, also if none is under way.
+    #[cfg(test)]
+    pub(crate) fn staged_from(mut self, bytes: usize) -> Self {
+        self.staged_bytes_min = bytes;
         self
     }
 

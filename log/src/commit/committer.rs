@@ -19,9 +19,6 @@ use std::{
 
 /// A round takes at most about this.
 const ROUND_BYTES_MAX: usize = 4 << 20;
-/// A smaller round that nothing is in front of is written and applied by the committer itself: handing it on would take
-/// longer than what could be done meanwhile.
-const HANDED_ON_BYTES_MIN: usize = 128 << 10;
 /// Rounds between two stages.
 const WAITING_MAX: usize = 1;
 
@@ -184,7 +181,7 @@ impl Committer {
     }
 
     fn write(&self, round: Round) {
-        let alone = self.pipeline.is_idle() && round.bytes() < HANDED_ON_BYTES_MIN;
+        let alone = self.pipeline.is_idle() && round.bytes() < self.shared.options.staged_bytes_min;
         let built = round.build(&self.buffers);
         if alone {
             lock(&self.writer).write(built, &mut |step| lock(&self.applier).take(step));

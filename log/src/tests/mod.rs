@@ -6,6 +6,7 @@ mod descriptors;
 mod faults;
 mod model;
 mod port;
+mod power;
 mod reads;
 mod stages;
 mod steps;
