@@ -5,6 +5,7 @@
 //! are interleaved by the system. `HEADWATER_SEEDS` is how many are tried, `HEADWATER_EVERY_STEP=1` has each tried with a
 //! cut at every step.
 
+mod flips;
 mod model;
 mod world;
 
