@@ -3,7 +3,8 @@
 //! # Invariants
 //!
 //! - A step that fails does not keep the next ones from running: one run shows all there is to do.
-//! - The test count, if tests ran, is the last line.
+//! - The test count, if tests ran, is the last line, and how often the power was cut is told before it: never is a
+//!   failure.
 
 use std::path::Path;
 use std::time::Duration;
@@ -76,7 +77,14 @@ fn tests(root: &Path) -> (Vec<Outcome>, Option<String>) {
             let build = Outcome { name: "build", took: report.building, passed: built };
             let passed = report.passed();
             let test = report.running.map(|took| Outcome { name: "test", took, passed });
-            ([setup, build].into_iter().chain(test).collect(), Some(report.line()))
+            let power_cuts = report.power_cuts() > 0;
+            if !power_cuts {
+                complain("no power was cut: that takes root, a loop device and mkfs.ext4");
+            }
+            let power_cuts =
+                Outcome { name: "power cuts", took: Duration::ZERO, passed: power_cuts };
+            let outcomes = [setup, build].into_iter().chain(test).chain([power_cuts]);
+            (outcomes.collect(), Some(report.lines()))
         }
         Err(failure) => {
             failure.text().iter().for_each(|it| complain(it));

@@ -17,6 +17,7 @@ when you change something
   tidy    the rules of the house, in seconds
   ci      what has to hold before a change lands: test, fmt, clippy, tidy, docs, features
   mutants whether the simulation finds the defects that it is there for
+  torture the log's power cuts and flipped bits, in numbers that ci has no time for
   bench   records/s, CPU and commit times of a pipeline, in a release build
 
 the machine
@@ -25,7 +26,7 @@ the machine
 
 `cargo xtask help VERB` says more about one of them.";
 
-const VERBS: [(&str, &str); 8] = [
+const VERBS: [(&str, &str); 9] = [
     (
         "setup",
         "\
@@ -75,7 +76,10 @@ Runs every test and every example in the documentation: `cargo test --workspace`
   cargo xtask test -- --nocapture       with what the tests print
 
 Some tests check Headwater's files with polars, duckdb, pyarrow, Kafka's tools and strace. Where these
-cannot be installed, those checks are left out and a line says so; where the variable CI is set, they fail.",
+cannot be installed, those checks are left out and a line says so; where the variable CI is set, they fail.
+
+One test cuts the power of a file system of its own, which takes root and a loop device. How often it did
+is said in front of the last line; 0 where it could not, with the reason.",
     ),
     (
         "ci",
@@ -85,7 +89,8 @@ usage: cargo xtask ci [--no-test]
 Runs every step, also after one has failed, and ends with a table of the minutes that each took, and
 what it came to:
 
-  test      cargo xtask test, as setup, build and test (left out with --no-test)
+  test      cargo xtask test, as setup, build and test (left out with --no-test); power cuts fails if
+            the test of that name could not cut any
   fmt       cargo fmt --all --check
   clippy    cargo clippy --workspace --all-targets --locked -- -D warnings
   tidy      cargo xtask tidy
@@ -114,6 +119,23 @@ patch that no longer applies or compiles fails too: write it anew.
 
   cargo xtask mutants                   all of them, in about 10 minutes
   cargo xtask mutants a_gate_blocks     one",
+    ),
+    (
+        "torture",
+        "\
+usage: cargo xtask torture [--flips N] [--power-cuts N] [--seeds N] [--left-out-seeds N]
+
+What the tests of the log do a few hundred times, in a release build and often enough for a figure:
+
+  flips            bits are flipped in every kind of byte of killed directories (3,000)
+  power-cuts       ext4 on a loop device is shut down without a flush under a writing process (320);
+                   takes root
+  seeds            a log on a simulated disk is driven by so many seeds (500), each run once for every
+                   one of its steps, with the power cut there
+  left-out-seeds   each sync of the log is left out, and one of so many seeds (5,000) must miss it
+
+The last line says how many of each there were and whether one failed; none is a failure. The last
+figures are in docs/reliability.md.",
     ),
     (
         "tidy",

@@ -10,6 +10,7 @@
 //! | `progress` | how far a build is, in a line a minute |
 //! | `test`, `ci` | the checks, and how their results are told |
 //! | `mutants` | whether the simulation finds the defects that it is there for |
+//! | `torture` | the log's power cuts and flipped bits, in numbers that CI has no time for |
 //! | `tidy` | the rules of the house that no compiler knows |
 //! | `process`, `console`, `json`, `metadata` | children, lines of text, what cargo says of the workspace |
 
@@ -27,6 +28,7 @@ mod progress;
 mod setup;
 mod test;
 mod tidy;
+mod torture;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -64,6 +66,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         "ci" => ci::run(&root, rest),
         "bench" => bench::run(&root, rest),
         "mutants" => mutants::run(&root, rest),
+        "torture" => torture::run(&root, rest),
         "tidy" => tidy::run(&root, rest),
         "help" | "--help" | "-h" => match rest.first() {
             Some(verb) => help::about(verb),

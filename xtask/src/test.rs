@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! - The last line is `N passed, N failed, N skipped`, also where a test program died: it then
-//!   counts as one failure.
+//!   counts as one failure. In front of it stands how often the power was cut and a bit flipped.
 
 use std::env;
 use std::io::{self, IsTerminal};
@@ -16,6 +16,11 @@ use crate::failure::Failure;
 use crate::process::{self, Stopwatch};
 use crate::progress::Progress;
 use crate::setup;
+
+/// How the lines begin by which tests tell how often they did what they are there for.
+const TALLIES: [&str; 3] = ["simulated power cuts: ", "bit flips: ", POWER_CUTS];
+/// Those of a real file system.
+const POWER_CUTS: &str = "power cuts: ";
 
 /// What the test programs reported, summed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -52,6 +57,7 @@ impl Count {
 #[derive(Debug)]
 pub(crate) struct Report {
     count: Count,
+    tallies: Vec<String>,
     /// Looking for the programs that only tests use, and getting them.
     pub(crate) setup: Duration,
     /// From then until everything was compiled, or could not be.
@@ -66,9 +72,18 @@ impl Report {
         self.count.failed == 0
     }
 
-    /// The closing line.
-    pub(crate) fn line(&self) -> String {
-        self.count.line()
+    /// How often the power of a real file system was cut.
+    pub(crate) fn power_cuts(&self) -> u64 {
+        let figures = self.tallies.iter().filter_map(|it| it.strip_prefix(POWER_CUTS));
+        let digits = figures.map(|it| it.split(|c: char| !c.is_ascii_digit()).next());
+        digits.flatten().filter_map(|it| it.parse::<u64>().ok()).sum()
+    }
+
+    /// The closing lines.
+    pub(crate) fn lines(&self) -> String {
+        let mut lines = self.tallies.clone();
+        lines.push(self.count.line());
+        lines.join("\n")
     }
 }
 
@@ -76,7 +91,7 @@ impl Report {
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     setup::for_building()?;
     let report = perform(root, arguments)?;
-    say(&report.line());
+    say(&report.lines());
     if report.passed() { Ok(()) } else { Err(Failure::Child(1)) }
 }
 
@@ -118,11 +133,14 @@ fn count(root: &Path, command: &mut Command) -> Result<Report, Failure> {
     let watch = Stopwatch::start();
     let mut building = None;
     let mut count = Count::default();
+    let mut tallies = Vec::new();
     let succeeded = process::stream(command, |line| {
         progress = None;
         building.get_or_insert_with(|| watch.elapsed());
         pass_on(line);
-        count.add(&String::from_utf8_lossy(line));
+        let line = String::from_utf8_lossy(line);
+        count.add(&line);
+        tallies.extend(tally(&line));
     })?;
     if !succeeded && count.failed == 0 {
         complain("the build failed, or a test program died before it could count: one failure");
@@ -130,7 +148,12 @@ fn count(root: &Path, command: &mut Command) -> Result<Report, Failure> {
     }
     let running = building.map(|it| watch.elapsed().saturating_sub(it));
     let building = building.unwrap_or_else(|| watch.elapsed());
-    Ok(Report { count, setup: Duration::ZERO, building, running })
+    Ok(Report { count, tallies, setup: Duration::ZERO, building, running })
+}
+
+/// A line by which a test tells how often it did what it is there for.
+pub(crate) fn tally(line: &str) -> Option<String> {
+    TALLIES.iter().any(|it| line.starts_with(it)).then(|| line.trim_end().to_owned())
 }
 
 /// `-p` goes to cargo, names and whatever follows `--` to the test programs.
@@ -176,6 +199,28 @@ mod tests {
         );
         assert_eq!(count, Count { passed: 13, failed: 2, skipped: 1 });
         assert_eq!(count.line(), "13 passed, 2 failed, 1 skipped");
+    }
+
+    #[test]
+    fn power_cuts_of_a_real_file_system_are_counted_and_others_are_told() {
+        let report = |lines: &[&str]| Report {
+            count: Count::default(),
+            tallies: lines.iter().filter_map(|it| tally(it)).collect(),
+            setup: Duration::ZERO,
+            building: Duration::ZERO,
+            running: None,
+        };
+        let made = report(&[
+            "100 of 320 power cuts",
+            "power cuts: 320 of a file system, with 9 commits\n",
+        ]);
+        assert_eq!(made.power_cuts(), 320);
+        let none = report(&["simulated power cuts: 7", "power cuts: 0, for want of root"]);
+        assert_eq!(none.power_cuts(), 0);
+        assert_eq!(
+            none.lines(),
+            "simulated power cuts: 7\npower cuts: 0, for want of root\n0 passed, 0 failed, 0 skipped"
+        );
     }
 
     #[test]
