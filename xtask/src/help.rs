@@ -132,7 +132,8 @@ What the tests of the log do a few hundred times, in a release build and often e
                    takes root
   seeds            a log on a simulated disk is driven by so many seeds (500), each run once for every
                    one of its steps, with the power cut there
-  left-out-seeds   each sync of the log is left out, and one of so many seeds (5,000) must miss it
+  left-out-seeds   each sync of the log is left out, and one of so many seeds (2,000) must miss it; those that are
+                   listed as spare are tried too, and none may
 
 The last line says how many of each there were and whether one failed; none is a failure. The last
 figures are in docs/reliability.md.",

@@ -46,7 +46,7 @@ const PARTS: [Part; 4] = [
     Part {
         option: "--left-out-seeds",
         variable: "HEADWATER_SEEDS",
-        default: 5000,
+        default: 2000,
         also: &[],
         test: &["--lib", "each_sync_is_missed_when_it_is_left_out"],
     },
