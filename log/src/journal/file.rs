@@ -68,7 +68,6 @@ impl JournalFile {
         if length < bytes {
             let with_last_claim = bytes + ALIGNMENT as u64;
             self.file.allocate(with_last_claim).map_err(failed("preallocate", path))?;
-            disk::sync_data(&*self.file, path)?;
         }
         self.is_set_aside = true;
         *lock(&self.ahead.up_to) = length;
