@@ -5,7 +5,7 @@ use headwater::time::{Clock, SystemClock};
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::Path,
     time::Duration,
 };
@@ -112,8 +112,7 @@ impl DirectFile {
             written += PAGE as u64;
         }
         file.sync_all()?;
-        let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
-        let direct = OpenOptions::new().write(true).custom_flags(flags).open(path);
+        let direct = open_direct(path);
         // Some file systems accept the flag and refuse the first write.
         let direct = direct.ok().filter(|it| it.write_all_at(zeros.first(PAGE), 0).is_ok());
         Ok(match direct {
@@ -149,7 +148,7 @@ fn drop_cached(dir: &Path) -> Result<()> {
             continue;
         }
         match File::open(&path) {
-            Ok(file) => rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?,
+            Ok(file) => drop_file(&file)?,
             // A log that is open renames its files and removes some.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
@@ -158,6 +157,29 @@ fn drop_cached(dir: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn drop_file(file: &File) -> Result<()> {
+    Ok(rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?)
+}
+
+#[cfg(target_vendor = "apple")]
+fn drop_file(_file: &File) -> Result<()> {
+    anyhow::bail!("this system cannot drop a file from its cache, so nothing can be measured cold")
+}
+
+#[cfg(target_os = "linux")]
+fn open_direct(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+    OpenOptions::new().write(true).custom_flags(flags).open(path)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_direct(_path: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Writes back all that is dirty, so that the timed part does not pay for what came before it.

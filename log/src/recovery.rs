@@ -54,7 +54,7 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
     } else {
         scan::scan(&mut files, from)?
     };
-    if !clean {
+    if !clean || !frames.is_empty() {
         // Before anything is changed, so that it is said again the next time.
         let mut reach = Reach::of(&found);
         each_entry(&files, &frames, |entry| {

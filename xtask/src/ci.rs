@@ -77,7 +77,8 @@ fn tests(root: &Path) -> (Vec<Outcome>, Option<String>) {
             let build = Outcome { name: "build", took: report.building, passed: built };
             let passed = report.passed();
             let test = report.running.map(|took| Outcome { name: "test", took, passed });
-            let power_cuts = report.power_cuts() > 0;
+            // Elsewhere no file system can have its power cut.
+            let power_cuts = report.power_cuts() > 0 || cfg!(not(target_os = "linux"));
             if !power_cuts {
                 complain("no power was cut: that takes root, a loop device and mkfs.ext4");
             }

@@ -92,10 +92,10 @@ fn walk(
         let (delta, mut record, next) =
             record(bytes, at, header).ok_or(Malformed("a record is malformed"))?;
         at = next;
-        record.offset = header.base_offset.wrapping_add(delta);
-        if delta < least_delta || record.offset > header.last_offset {
+        if delta < least_delta || delta > header.last_offset - header.base_offset {
             return Err(Malformed("a record's offset is outside its batch"));
         }
+        record.offset = header.base_offset + delta;
         least_delta = delta + 1;
         if !visit(record)? {
             return Ok(());

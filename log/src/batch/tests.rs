@@ -58,6 +58,22 @@ fn same(a: &RecordSet, b: &RecordSet) -> bool {
 }
 
 #[test]
+fn an_offset_beyond_all_numbers_is_malformed_and_nothing_else() {
+    let mut bytes = encode(&set_of(&[(1, None, Some(vec![7]), false)])).unwrap();
+    place(&mut bytes, 1, 1);
+    // The record: its length, attributes, time and offset delta. The last becomes the largest there is, of ten bytes.
+    let [length, .., delta] = [61, 62, 63, 64];
+    assert_eq!(bytes[delta], 0);
+    let largest = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+    bytes.splice(delta..=delta, largest);
+    bytes[length] += 2 * 9;
+    bytes[11] += 9;
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    assert_eq!(read(&bytes).unwrap_err(), "a record's offset is outside its batch");
+}
+
+#[test]
 fn a_large_set_becomes_batches_of_about_a_mebibyte_with_dense_offsets() {
     let records: Vec<Plain> = (0..3000).map(|i| (i, None, Some(vec![7; 1000]), false)).collect();
     let mut bytes = encode(&set_of(&records)).unwrap();

@@ -26,6 +26,8 @@ use std::{
     sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
 };
 
+/// What a group's offset takes up beside its texts, in a frame and in the queue.
+const OFFSET_BYTES: usize = 96;
 /// Callers wait while more than this is queued.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 
@@ -150,8 +152,11 @@ impl Shared {
         for offset in offsets {
             self.store.partition(&offset.partition)?;
             check_offset(offset, &LIMITS)?;
-            bytes += offset.committed.metadata.len() + offset.group.len();
+            let GroupOffset { group, partition, committed } = offset;
+            let texts = group.len() + partition.topic.as_str().len() + committed.metadata.len();
+            bytes += texts + OFFSET_BYTES;
         }
+        check_commit(bytes, &LIMITS)?;
         Ok(bytes)
     }
 

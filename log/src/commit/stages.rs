@@ -109,7 +109,7 @@ impl Buffers {
 
     fn give_back(&self, buffer: FrameBuffer) {
         let mut kept = lock(&self.0);
-        if kept.len() < BUFFERS_MAX {
+        if kept.len() < BUFFERS_MAX && buffer.is_worth_keeping() {
             kept.push(buffer);
         }
     }

@@ -1,11 +1,11 @@
 //! The disk of this machine.
 
 use headwater_core::ports::disk::{CachedRead, Disk, DiskFile, Found, OpenMode};
+use rustix::io::{Errno, retry_on_intr};
 #[cfg(target_os = "linux")]
-use rustix::io::{ReadWriteFlags, preadv2};
 use rustix::{
     fs::FallocateFlags,
-    io::{Errno, retry_on_intr},
+    io::{ReadWriteFlags, preadv2},
 };
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -128,12 +128,18 @@ impl DiskFile for LocalFile {
         self.0.set_len(length)
     }
 
+    #[cfg(target_os = "linux")]
     fn allocate(&self, length: u64) -> io::Result<()> {
         match rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, 0, length) {
             // A file system that cannot only makes syncs slower.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn allocate(&self, _length: u64) -> io::Result<()> {
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -8,7 +8,7 @@ use crate::{batch, cursor::Put};
 
 /// Batches shorter than this are summed with the rest: combining two checksums costs as much.
 const COMBINED_BYTES_MIN: usize = 128 << 10;
-/// A buffer is given back when it grew past this.
+/// A larger buffer is not kept.
 const BYTES_KEPT: usize = 8 << 20;
 
 /// A frame without its header, and then with it.
@@ -25,9 +25,6 @@ pub(crate) struct FrameBuffer {
 impl FrameBuffer {
     /// Starts a frame whose payload has about `payload_bytes`.
     pub(crate) fn begin(&mut self, payload_bytes: usize) {
-        if self.bytes.capacity() > BYTES_KEPT {
-            self.bytes = Vec::new();
-        }
         self.bytes.clear();
         // Room for the frame in front, its padding, and the way to the alignment.
         self.bytes.reserve(payload_bytes + HEADER_BYTES + 2 * ALIGNMENT);
@@ -47,6 +44,11 @@ impl FrameBuffer {
             self.crc = batch::sum(self.crc, batches);
             self.summed = self.bytes.len();
         }
+    }
+
+    /// Whether it has not grown too large to be kept for the next frame.
+    pub(crate) fn is_worth_keeping(&self) -> bool {
+        self.bytes.capacity() <= BYTES_KEPT
     }
 
     /// Whether no entry was added.

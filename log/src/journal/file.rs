@@ -72,7 +72,11 @@ impl JournalFile {
         self.is_set_aside = true;
         *lock(&self.ahead.up_to) = length;
         if self.direct.is_none() {
-            self.direct = disk.open_direct(path).map_err(failed("open", path))?;
+            // Without it the frames go through the cache.
+            self.direct = disk.open_direct(path).unwrap_or_else(|error| {
+                tracing::debug!(%error, path = %path.display(), "not opened for direct writes");
+                None
+            });
         }
         Ok(())
     }

@@ -81,7 +81,8 @@ pub(crate) fn is_followed(files: &[JournalFile], from: From) -> Result<bool, Ope
 /// Goes from frame to frame, from one file to the start of another where none follows.
 fn follow(files: &[JournalFile], from: From) -> Result<Vec<Frame>, OpenError> {
     let mut replay: Vec<Frame> = Vec::new();
-    let (mut place, mut generation) = (from.next, 0);
+    // An older one is what a power cut left in front of the checkpoint.
+    let (mut place, mut generation) = (from.next, from.stamp.generation);
     loop {
         let next = from.sequence + replay.len() as u64 + 1;
         let fits = |header: &FrameHeader| {

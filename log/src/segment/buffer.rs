@@ -7,6 +7,8 @@ use std::{cell::RefCell, io};
 
 /// Idle buffers that a thread keeps.
 const IDLE_MAX: usize = 4;
+/// A buffer of this size is lent whatever is read.
+const BYTES_LENT_ALWAYS: usize = 64 << 10;
 /// A larger buffer is given back.
 const BYTES_MAX: usize = 2 << 20;
 
@@ -56,7 +58,13 @@ pub(super) fn read_at(
     position: u64,
     length: usize,
 ) -> io::Result<(Bytes, Origin)> {
-    let idle = IDLE.try_with(|idle| idle.borrow_mut().pop()).ok().flatten();
+    // A large buffer would be held by the records of a small read.
+    let fits = |idle: &Vec<u8>| idle.len() <= length.saturating_mul(2).max(BYTES_LENT_ALWAYS);
+    let take = |idle: &mut Vec<Vec<u8>>| {
+        let place = idle.iter().position(fits)?;
+        Some(idle.swap_remove(place))
+    };
+    let idle = IDLE.try_with(|idle| take(&mut idle.borrow_mut())).ok().flatten();
     let mut loan = Loan { buffer: idle.unwrap_or_default(), length: 0 };
     if loan.buffer.len() < length {
         loan.buffer.resize(length, 0);

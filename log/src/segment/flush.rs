@@ -59,7 +59,7 @@ impl Segment {
             self.nameless.store(false, Ordering::Release);
         }
         if self.is_sealed() {
-            files.with_room(Exhausted::Wait, || self.make_hints())?;
+            self.make_hints();
         }
         Ok(())
     }

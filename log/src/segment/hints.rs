@@ -115,25 +115,20 @@ impl Segment {
         Ok((runs, index))
     }
 
-    /// Writes the hint files of a segment that is sealed. Without a descriptor it leaves them to the next reader after the
-    /// log is opened again.
-    pub(super) fn make_hints(&self) -> Result<(), LogError> {
+    /// Writes the hint files of a segment that is sealed. What fails is left to the next reader after the log is opened
+    /// again: the data is not concerned.
+    pub(super) fn make_hints(&self) {
         if self.short.is_some() {
-            return Ok(());
+            return;
         }
         let directory = lock(&self.directory);
         match self.walk(Exhausted::Wait) {
-            Ok((runs, index)) => match self.write_hints(*directory, &runs.marks(), &index) {
-                Err(LogError::TooManyOpenFiles { .. }) => Ok(()),
-                written => written,
-            },
+            Ok((runs, index)) => self.try_to_write(*directory, &runs.marks(), &index),
             // Readers will find it too.
-            Err(error @ LogError::Corrupt { .. }) => {
-                tracing::error!(%error, "a sealed segment is damaged");
-                Ok(())
-            }
-            Err(error) => Err(error),
+            Err(error) => tracing::error!(%error, "a sealed segment cannot be read"),
         }
+        // The walk may have read from the disk what was in memory when it was checked.
+        write(&self.state).runs.forget_checked();
     }
 
     fn try_to_write(&self, directory: Directory, marks: &[Mark], index: &Index) {

@@ -24,6 +24,8 @@ use crate::{
 const RUN_BYTES: u64 = 1 << 20;
 /// How far apart checked marks are, so that a read need not start at its run's.
 const CHECKED_BYTES: u64 = 16 << 10;
+/// Of how many runs of a segment it is remembered what was checked.
+const CHECKED_RUNS_MAX: usize = 16;
 
 /// A batch boundary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,6 +215,21 @@ impl Runs {
         if run.checked.last().unwrap_or(&start).position == stretch.start.position {
             marks.iter().for_each(|mark| push(&mut run.checked, start, *mark));
         }
+        // Of a few runs alone it is kept: readers go on, and checking a run once more costs less than keeping all.
+        let mut with_marks =
+            self.runs.iter_mut().enumerate().filter(|(_, run)| !run.checked.is_empty());
+        let oldest = with_marks.next();
+        if with_marks.count() >= CHECKED_RUNS_MAX
+            && let Some((index, oldest)) = oldest
+            && index != stretch.run
+        {
+            oldest.checked = Vec::new();
+        }
+    }
+
+    /// Takes note that all may have come from the disk.
+    pub(super) fn forget_checked(&mut self) {
+        self.runs.iter_mut().for_each(|run| run.checked.clear());
     }
 
     /// Takes note that a stretch came from the disk: what lies after it may have been read ahead with it.

@@ -54,6 +54,17 @@ impl Batches {
         })
     }
 
+    /// Holds no more than what lies between two marks, if that is less than half.
+    fn narrow_to(&mut self, start: Mark, end: Mark) {
+        let place =
+            |mark: Mark| usize::try_from(mark.position.checked_sub(self.start.position)?).ok();
+        let (Some(from), Some(to)) = (place(start), place(end)) else { return };
+        let part = self.bytes.get(from..to).filter(|part| part.len() < self.bytes.len() / 2);
+        if let Some(part) = part {
+            (self.bytes, self.start, self.end) = (Bytes::copy_from_slice(part), start, end);
+        }
+    }
+
     /// Where the first one with a wrong CRC starts, or the end.
     fn sound_to(&self) -> u64 {
         let sound = self.iter().take_while(|batch| batch.checked.is_ok());
@@ -151,6 +162,10 @@ impl Segment {
                 batches.checked = sound == stretch.end.position;
                 marks.retain(|mark| mark.position <= sound);
                 write(&self.state).runs.note_checked(&stretch, &marks);
+                let part = read(&self.state).runs.stretch(offset, bytes);
+                if let Some(part) = part.filter(|part| batches.checked && part.checked) {
+                    batches.narrow_to(part.start, part.end);
+                }
             }
             return Ok(Some(batches));
         }

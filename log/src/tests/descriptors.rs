@@ -100,6 +100,19 @@ fn commits_and_checkpoints_wait_for_a_descriptor() {
 }
 
 #[test]
+fn the_journal_goes_on_without_a_descriptor_for_direct_writes() {
+    let dir = memory_dir();
+    let log = many(dir.path(), 1);
+    put(&log, &partition("t", 0), &["a"]);
+    let armed = Armed::after(&dir.path().join("journal"), 0, Kind::NoDescriptor);
+    for at in 1..20 {
+        assert_eq!(put(&log, &partition("t", 0), &["b"]), at);
+    }
+    assert!(armed.was_hit());
+    log.close().unwrap();
+}
+
+#[test]
 fn closing_does_not_wait_for_a_descriptor() {
     let dir = memory_dir();
     let log = many(dir.path(), 1);

@@ -57,6 +57,22 @@ fn fill(log: &EmbeddedLog, partition: &TopicPartition, batches: usize) {
 }
 
 #[test]
+fn hint_files_that_cannot_be_written_stop_no_commit() {
+    let dir = memory_dir();
+    let log = opened(dir.path());
+    let p0 = partition("t", 0);
+    let hint = dir.path().join("t-0/00000000000000000000.index.tmp");
+    let armed = Armed::after(&hint, 0, Kind::Dead);
+    for at in 0..20 {
+        assert_eq!(put(&log, &p0, &[&"x".repeat(200)]), at);
+    }
+    log.close().unwrap();
+    assert!(armed.was_hit());
+    drop((log, armed));
+    assert_eq!(read_all(&open(dir.path()), &p0).len(), 20);
+}
+
+#[test]
 fn an_offset_a_length_or_an_epoch_that_changes_after_it_was_read_is_found_at_the_next_read() {
     let dir = memory_dir();
     let (log, _) = watched(dir.path(), Cache::Kept, 1 << 30);

@@ -164,6 +164,42 @@ fn a_clean_end_is_believed_only_as_long_as_no_frame_follows_it() {
 }
 
 #[test]
+fn a_frame_that_a_power_cut_left_is_not_followed_by_a_later_opening() {
+    let dir = memory_dir();
+    let log = open(dir.path());
+    let (_, o) = topics(&log);
+    log.close().unwrap();
+    let log = open(dir.path());
+    // Two frames, of which the power cut takes the first and the segment's bytes, and leaves the second.
+    let before = crash_image(&log, dir.path());
+    put(&log, &o, &["lost"]);
+    put(&log, &o, &["left"]);
+    let cut = crash_image(&log, dir.path());
+    let all = frames(cut.path());
+    let [.., (first, start, ..), (_, _, _, left)] = &all[..] else { panic!("{all:?}") };
+    let mut bytes = fs::read(first).unwrap();
+    bytes[*start..start + frame::ALIGNMENT].fill(0);
+    fs::write(before.path().join("journal").join(first.file_name().unwrap()), bytes).unwrap();
+    let log = open(before.path());
+    // Written over the first, in front of the second.
+    put(&log, &o, &["new"]);
+    let now = frames(before.path());
+    let of_number = |number: u64| now.iter().filter(move |(.., sequence)| *sequence == number);
+    assert_eq!((of_number(left - 1).count(), of_number(*left).count()), (1, 1), "{now:?}");
+    for crashed in [true, false] {
+        let image = crash_image(&log, before.path());
+        if !crashed {
+            open(image.path()).close().unwrap();
+        }
+        for _ in 0..2 {
+            assert_eq!(read_all(&open(image.path()), &o), [(0, "new".into())]);
+        }
+    }
+    log.close().unwrap();
+    assert_eq!(read_all(&open(before.path()), &o), [(0, "new".into())]);
+}
+
+#[test]
 fn a_removed_lock_file_lets_no_second_log_in() {
     let dir = memory_dir();
     let log = opened(dir.path());
