@@ -120,7 +120,7 @@ fn state_advice(error: &StateError) -> Option<&'static str> {
 }
 
 fn log_advice(error: &LogError) -> Option<&'static str> {
-    if matches!(error, LogError::DiskFull { .. }) {
+    if matches!(error, LogError::DiskFull { .. } | LogError::ReadOnly { .. }) {
         Some(FREE_SPACE)
     } else {
         (error.kind() == LogErrorKind::Damaged).then_some(RESTORE)

@@ -2,12 +2,13 @@
 
 use crate::{
     claims::Claims,
-    commit::{Shared, committer::Committer},
-    disk::{create_dirs, failed, lock, read},
+    commit::{Progress, Shared, committer::Committer},
+    disk::{create_dirs, failed, is_full, lock, read},
+    journal::{self, JournalFile},
     limits::{LIMITS, missing_topics},
     lock::DirLock,
     options::{LogOptions, OpenError},
-    recovery::{self, Recovered},
+    recovery::{self, ReadOnly, Recovered},
 };
 use headwater_core::{
     ports::log::{
@@ -55,10 +56,23 @@ pub struct EmbeddedLog {
     /// One creation at a time, from the check to the answer.
     creating: Mutex<()>,
     claims: Claims,
+    /// Of a log that was opened on a full disk.
+    read_only: Option<Reading>,
+}
+
+/// Why a log can only be read, and what keeps others from opening it until it is closed.
+#[derive(Debug)]
+struct Reading {
+    why: LogError,
+    held: Mutex<Option<(DirLock, Vec<JournalFile>)>>,
 }
 
 impl EmbeddedLog {
     /// Opens the log in `dir`, which is created if it is not there, and recovers what a crash left.
+    ///
+    /// Where the disk has no room for that, an existing log is opened read-only, with a warning: all that was committed can
+    /// be read, and what changes anything is refused with [`LogError::ReadOnly`] until there is room and the log is opened
+    /// again. What its journal holds beyond the segments is in memory meanwhile: at most about twice the journal's size.
     ///
     /// # Errors
     ///
@@ -70,10 +84,24 @@ impl EmbeddedLog {
         create_dirs(&*options.disk, dir)?;
         let lock = DirLock::take(&*options.disk, dir)?;
         let began = options.clock.elapsed();
-        let Recovered { store, journal, progress, touched } = recovery::recover(dir, &options)?;
+        let recovered = match recovery::recover(dir, &options) {
+            Err(OpenError::Log(full)) if is_full(&full) => {
+                return Self::read_only(dir, options, lock, full);
+            }
+            recovered => recovered?,
+        };
         let took_ms = options.clock.elapsed().saturating_sub(began).as_millis();
         tracing::debug!(dir = %dir.display(), took_ms, "log opened");
+        Self::start(dir, options, lock, recovered)
+    }
 
+    fn start(
+        dir: &Path,
+        options: LogOptions,
+        lock: DirLock,
+        recovered: Recovered,
+    ) -> Result<Self, OpenError> {
+        let Recovered { store, journal, progress, touched } = recovered;
         let stamped = (journal.mark().stamp.generation, journal.growth()?);
         let shared = Arc::new(Shared::new(dir.to_owned(), options, store, stamped, progress));
         shared.store.files.set_waits(true);
@@ -91,7 +119,40 @@ impl EmbeddedLog {
             callers,
             creating: Mutex::new(()),
             claims: Claims::default(),
+            read_only: None,
         })
+    }
+
+    /// Opens what there was no room to recover.
+    fn read_only(
+        dir: &Path,
+        options: LogOptions,
+        lock: DirLock,
+        full: LogError,
+    ) -> Result<Self, OpenError> {
+        let Some(ReadOnly { store, journal }) = recovery::recover_read_only(dir, &options)? else {
+            return Err(full.into());
+        };
+        let why = LogError::ReadOnly { path: dir.to_owned(), source: Arc::new(full.clone()) };
+        tracing::warn!(error = %why, cause = %full, "no commits are taken");
+        let progress = Progress { current: 0, retained: 0, asked: 0 };
+        let shared = Arc::new(Shared::new(dir.to_owned(), options, store, (0, 0), progress));
+        Ok(Self {
+            shared,
+            committer: Mutex::default(),
+            callers: Vec::new(),
+            creating: Mutex::new(()),
+            claims: Claims::default(),
+            read_only: Some(Reading { why, held: Mutex::new(Some((lock, journal))) }),
+        })
+    }
+
+    /// What takes changes in, if anything does.
+    fn writable(&self) -> Result<&Shared, LogError> {
+        match &self.read_only {
+            Some(reading) => Err(reading.why.clone()),
+            None => Ok(&self.shared),
+        }
     }
 
     /// Writes what is queued, makes a checkpoint and gives the directory back. Later commits are refused; what was
@@ -111,6 +172,9 @@ impl EmbeddedLog {
             committer.filter(|_| !self.callers.contains(&thread::current().id()))
         {
             let _panicked = committer.join();
+        }
+        if let Some(Reading { held, .. }) = &self.read_only {
+            *lock(held) = None;
         }
         self.shared.check_fence()
     }
@@ -153,7 +217,7 @@ impl Log for EmbeddedLog {
         if missing.is_empty() {
             return Ok(());
         }
-        self.shared.create_topics(missing)?.wait().map(drop)
+        self.writable()?.create_topics(missing)?.wait().map(drop)
     }
 
     fn topics(&self) -> Result<Vec<TopicSpec>, LogError> {
@@ -183,13 +247,13 @@ impl Log for EmbeddedLog {
 
     fn claim(&self, group: &str, topics: &[TopicName]) -> Result<Box<dyn Claim>, LogError> {
         let partitions = self.shared.store.partitions(topics)?;
-        let (ticket, owner) = self.shared.claim(group)?;
+        let (ticket, owner) = self.writable()?.claim(group)?;
         ticket.wait()?;
         Ok(self.claims.add(owner, partitions))
     }
 
     fn commit(&self, commit: Commit) -> Result<CommitTicket, LogError> {
-        self.shared.commit(commit)
+        self.writable()?.commit(commit)
     }
 
     fn committed(
@@ -201,7 +265,14 @@ impl Log for EmbeddedLog {
     }
 
     fn sync(&self) -> Result<(), LogError> {
-        self.shared.sync()?.wait().map(drop)
+        let Some(Reading { held, .. }) = &self.read_only else {
+            return self.shared.sync()?.wait().map(drop);
+        };
+        if lock(held).is_none() {
+            return Err(self.shared.closed());
+        }
+        // A process that was killed may have left frames that it had not synced.
+        journal::sync_files(&*self.shared.options.disk, &self.shared.dir.join("journal"))
     }
 
     fn subscribe(

@@ -1,4 +1,5 @@
-//! Opening a directory: the checkpoint, the cut back to it, and the replay of the journal.
+//! Opening a directory: the checkpoint, the cut back to it, and the replay of the journal. Where there is no room for
+//! that, the same over a disk that keeps what is written in memory.
 //!
 //! # Invariants
 //!
@@ -6,10 +7,12 @@
 //! - Until then the old checkpoint and journal stay as they are, so that a crash at any point here starts over.
 
 use crate::{
-    checkpoint::{self, Checkpoint, Heading},
+    checkpoint::{self, Checkpoint, Heading, Loaded},
     commit::{Progress, checkpointer::flush},
     cursor::Cursor,
-    disk::{create_dir, failed, is_dir, sync_data, sync_dir, sync_names_above},
+    disk::{
+        create_dir, failed, is_dir, overlay::OverlayDisk, sync_data, sync_dir, sync_names_above,
+    },
     evidence::{self, Reach},
     identity::{random, random_id},
     journal::{
@@ -36,18 +39,104 @@ pub(crate) struct Recovered {
     pub(crate) touched: Touched,
 }
 
+/// What a checkpoint and the journal after it amount to; on the disk only in part.
+#[derive(Debug)]
+struct Replayed {
+    store: Store,
+    files: Vec<JournalFile>,
+    touched: Touched,
+    /// How far the checkpoint goes.
+    from: Mark,
+    /// The last frame.
+    last: u64,
+    /// The latest generation of any frame.
+    generation: u32,
+    /// What the checkpoint says of partitions.
+    partitions: Vec<(TopicPartition, PartitionMeta)>,
+}
+
 /// Brings the directory, which is locked, to the state of its last valid frame.
 pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, OpenError> {
     let journal_dir = dir.join("journal");
     let disk = &*options.disk;
     let files = journal::open_files(disk, &journal_dir)?;
-    let found = match checkpoint::load(disk, dir, options.clock.now())? {
-        Some(found) => found,
-        None => fresh(disk, dir, &journal_dir)?,
+    let Loaded { checkpoint, current_is_damaged } = match checkpoint::load(disk, dir)? {
+        Some(loaded) => loaded,
+        None => Loaded { checkpoint: fresh(disk, dir, &journal_dir)?, current_is_damaged: false },
     };
-    let Heading { mark: Mark { stamp, sequence, next, files: expected }, clean, .. } =
-        found.heading;
-    let mut files = journal::create_missing(disk, &journal_dir, files, expected)?;
+    let expected = checkpoint.heading.mark.files;
+    let files = journal::create_missing(disk, &journal_dir, files, expected)?;
+    let replayed = replay(dir, options, checkpoint, files)?;
+    let Replayed { store, files, mut touched, from, last, generation, partitions } = replayed;
+    flush(&std::mem::take(&mut touched.dirty))?;
+    if std::mem::take(&mut touched.new_dirs) {
+        sync_dir(disk, dir)?;
+    }
+    if current_is_damaged {
+        checkpoint::put_aside(disk, dir, options.clock.now())?;
+    }
+
+    let stamp = Stamp { generation: generation.saturating_add(1), ..from.stamp };
+    let mut journal =
+        Journal::new(Arc::clone(&options.disk), options.journal_bytes, files, last, stamp);
+    let mut progress = Progress { current: from.sequence, retained: from.sequence, asked: 0 };
+    let mut advance = |journal: &Journal| -> Result<u64, OpenError> {
+        let payload = store.checkpoint(journal.mark(), false);
+        checkpoint::store(dir, &store.files, &payload)?;
+        progress = Progress { current: last, retained: progress.current, asked: 0 };
+        Ok(progress.retained)
+    };
+    let mut retained = advance(&journal)?;
+    if !checkpoint::has_previous(disk, dir)? {
+        retained = advance(&journal)?;
+    }
+    while !journal.switch(retained)? {
+        retained = advance(&journal)?;
+    }
+    for (id, meta) in &partitions {
+        remove_purged(disk, dir, id, meta)?;
+    }
+    Ok(Recovered { store, journal, progress, touched })
+}
+
+/// A log that can only be read.
+#[derive(Debug)]
+pub(crate) struct ReadOnly {
+    pub(crate) store: Store,
+    /// The first is locked.
+    pub(crate) journal: Vec<JournalFile>,
+}
+
+/// Shows the directory, which is locked, in the state of its last valid frame, and changes nothing in it. `None` if there is
+/// nothing to show, since no log was ever in it.
+///
+/// What the journal holds beyond the checkpoint is kept in memory.
+pub(crate) fn recover_read_only(
+    dir: &Path,
+    options: &LogOptions,
+) -> Result<Option<ReadOnly>, OpenError> {
+    let options = options.clone().disk(Arc::new(OverlayDisk::over(Arc::clone(&options.disk))));
+    let journal_dir = dir.join("journal");
+    let disk = &*options.disk;
+    let files = journal::open_files(disk, &journal_dir)?;
+    let Some(Loaded { checkpoint, .. }) = checkpoint::load(disk, dir)? else { return Ok(None) };
+    let expected = checkpoint.heading.mark.files;
+    let files = journal::create_missing(disk, &journal_dir, files, expected)?;
+    let Replayed { store, files, .. } = replay(dir, &options, checkpoint, files)?;
+    // Readers do without hint files that are missing.
+    store.freeze();
+    Ok(Some(ReadOnly { store, journal: files }))
+}
+
+/// Opens what the checkpoint knows, and applies the frames after it.
+fn replay(
+    dir: &Path,
+    options: &LogOptions,
+    found: Checkpoint,
+    mut files: Vec<JournalFile>,
+) -> Result<Replayed, OpenError> {
+    let disk = &*options.disk;
+    let Heading { mark: mark @ Mark { stamp, sequence, next, .. }, clean, .. } = found.heading;
     let from = scan::From { stamp, sequence, next };
     let Scanned { replay: frames, generation } = if clean && !scan::is_followed(&files, from)? {
         Scanned { replay: Vec::new(), generation: stamp.generation }
@@ -73,42 +162,17 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
     let store = Store::open(dir, options, found)?;
     let mut touched = Touched::default();
     each_entry(&files, &frames, |entry| Ok(store.apply(&entry, &mut touched)?))?;
-    if let Some(last) = frames.last() {
-        let (frames, sequence) = (frames.len(), last.header.label.sequence);
-        tracing::info!(frames, sequence, dir = %dir.display(), "journal replayed");
+    let last = frames.last().map_or(sequence, |frame| frame.header.label.sequence);
+    if !frames.is_empty() {
+        let frames = frames.len();
+        tracing::info!(frames, sequence = last, dir = %dir.display(), "journal replayed");
     }
     for partition in &touched.partitions {
         partition.publish();
         partition.pending_end.store(partition.offsets().end, Ordering::Release);
     }
     touched.partitions.clear();
-    flush(&std::mem::take(&mut touched.dirty))?;
-    if std::mem::take(&mut touched.new_dirs) {
-        sync_dir(disk, dir)?;
-    }
-
-    let last = frames.last().map_or(sequence, |frame| frame.header.label.sequence);
-    let stamp = Stamp { generation: generation.saturating_add(1), ..stamp };
-    let mut journal =
-        Journal::new(Arc::clone(&options.disk), options.journal_bytes, files, last, stamp);
-    let mut progress = Progress { current: sequence, retained: sequence, asked: 0 };
-    let mut advance = |journal: &Journal| -> Result<u64, OpenError> {
-        let payload = store.checkpoint(journal.mark(), false);
-        checkpoint::store(dir, &store.files, &payload)?;
-        progress = Progress { current: last, retained: progress.current, asked: 0 };
-        Ok(progress.retained)
-    };
-    let mut retained = advance(&journal)?;
-    if !checkpoint::has_previous(disk, dir)? {
-        retained = advance(&journal)?;
-    }
-    while !journal.switch(retained)? {
-        retained = advance(&journal)?;
-    }
-    for (id, meta) in &partitions {
-        remove_purged(disk, dir, id, meta)?;
-    }
-    Ok(Recovered { store, journal, progress, touched })
+    Ok(Replayed { store, files, touched, from: mark, last, generation, partitions })
 }
 
 /// The state of a directory that no log was ever in.

@@ -51,17 +51,21 @@ pub(crate) fn store(dir: &Path, files: &Files, payload: &[u8]) -> Result<(), Log
     files.with_room(Exhausted::Wait, || disk::sync_dir(disk, dir))
 }
 
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) checkpoint: Checkpoint,
+    /// Whether it is the previous one, since the current one is damaged.
+    pub(crate) current_is_damaged: bool,
+}
+
 /// The current checkpoint, or the previous one if the current is missing or damaged; `None` if there is neither.
-///
-/// A damaged one is renamed, so that it does not push the good one out.
-pub(crate) fn load(
-    disk: &dyn Disk,
-    dir: &Path,
-    now: Timestamp,
-) -> Result<Option<Checkpoint>, OpenError> {
+pub(crate) fn load(disk: &dyn Disk, dir: &Path) -> Result<Option<Loaded>, OpenError> {
     let path = current(dir);
     let damaged = match read(disk, &path)? {
-        Some(Ok(checkpoint)) => return Ok(Some(checkpoint)),
+        Some(Ok(checkpoint)) => {
+            return Ok(Some(Loaded { checkpoint, current_is_damaged: false }));
+        }
         Some(Err(why)) => Some(why),
         None => None,
     };
@@ -72,13 +76,10 @@ pub(crate) fn load(
     }
     match (damaged, fallback) {
         (damaged, Some(Ok(checkpoint))) => {
-            if let Some(why) = damaged {
+            if let Some(why) = &damaged {
                 tracing::error!(path = %path.display(), detail = why.0, "checkpoint is damaged; starting from the previous one");
-                let aside = dir.join(format!("checkpoint.corrupt-{now}"));
-                disk::rename(disk, &path, &aside)?;
-                disk::sync_dir(disk, dir)?;
             }
-            Ok(Some(checkpoint))
+            Ok(Some(Loaded { checkpoint, current_is_damaged: damaged.is_some() }))
         }
         (None, None) => Ok(None),
         (Some(why), _) => Err(OpenError::Damaged { path, detail: why.0.to_owned() }),
@@ -86,6 +87,12 @@ pub(crate) fn load(
             Err(OpenError::Damaged { path: previous(dir), detail: why.0.to_owned() })
         }
     }
+}
+
+/// Renames the current checkpoint, which is damaged, so that the next one does not push the good one out.
+pub(crate) fn put_aside(disk: &dyn Disk, dir: &Path, now: Timestamp) -> Result<(), LogError> {
+    disk::rename(disk, &current(dir), &dir.join(format!("checkpoint.corrupt-{now}")))?;
+    disk::sync_dir(disk, dir)
 }
 
 fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Result<Checkpoint, Malformed>>, OpenError> {

@@ -8,7 +8,7 @@
 
 mod file;
 
-pub(crate) use file::{has_previous, load, store};
+pub(crate) use file::{Loaded, has_previous, load, put_aside, store};
 
 use crate::{
     cursor::{Cursor, Malformed, Put},

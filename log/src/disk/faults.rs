@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     Once,
     /// Nothing changes any more: for what is on the disk, the process is dead.
     Dead,
+    /// There is no room any more for anything.
+    Full,
     /// Direct writes are refused, though files could be opened for them.
     NoDirectWrite,
     /// Nothing can be opened, since the process has no descriptor left.
@@ -134,6 +136,9 @@ fn allowed(action: Action, path: &Path) -> io::Result<()> {
             // Changes nothing.
         } else if fault.left > 0 {
             fault.left -= 1;
+        } else if fault.kind == Kind::Full {
+            fault.hit = true;
+            return Err(Errno::NOSPC.into());
         } else if !fault.hit || fault.kind == Kind::Dead {
             fault.hit = true;
             return Err(io::Error::other("a fault that the test injected"));

@@ -5,6 +5,7 @@
 pub(crate) mod faults;
 pub(crate) mod files;
 pub(crate) mod local;
+pub(crate) mod overlay;
 #[cfg(test)]
 pub(crate) mod watched;
 
@@ -28,6 +29,12 @@ pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error
         }
         LogError::Io { action, path, source: Arc::new(source) }
     }
+}
+
+/// Whether the disk has no room, for anybody or for this user.
+pub(crate) fn is_full(error: &LogError) -> bool {
+    let LogError::Io { source, .. } = error else { return false };
+    matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Makes created, renamed and removed names in `dir` last.

@@ -222,6 +222,16 @@ pub(crate) fn open_files(
     Ok(files)
 }
 
+/// Puts on the disk what the files hold.
+pub(crate) fn sync_files(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
+    for path in (0..FILES_MAX).map(|index| file_path(dir, index)) {
+        if let Some(file) = disk::open(disk, &path)? {
+            disk::sync_data(&*file, &path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Creates those files that a new journal does not have yet; they get their bytes when they are first used. Of an older
 /// one, all `expected` must be there; a process that ended before its first checkpoint may have left more, their names unsynced.
 pub(crate) fn create_missing(

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod descriptors;
 mod faults;
+mod full;
 mod model;
 mod port;
 mod power;

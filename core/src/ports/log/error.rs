@@ -219,6 +219,15 @@ pub enum LogError {
         reserved: u64,
     },
 
+    /// The log was opened on a full disk, and can only be read since; make room and open it again.
+    #[error("the log in {} is open read-only, since its disk was full; make room and open it again", path.display())]
+    ReadOnly {
+        /// The log's directory.
+        path: PathBuf,
+        /// What there was no room for.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+
     /// The process or the system has no file descriptor left for this read; raise the limit (`ulimit -n`).
     #[error("no descriptor is left to open {}; raise the limit on open files (`ulimit -n`)", path.display())]
     TooManyOpenFiles {
@@ -280,7 +289,10 @@ impl LogError {
             | Self::Full { .. } => LogErrorKind::Refused,
             Self::Fenced { .. } => LogErrorKind::Fenced,
             Self::DiskFull { .. } | Self::TooManyOpenFiles { .. } => LogErrorKind::Retriable,
-            Self::Closed { .. } | Self::Panicked { .. } | Self::Io { .. } => LogErrorKind::Failed,
+            Self::Closed { .. }
+            | Self::ReadOnly { .. }
+            | Self::Panicked { .. }
+            | Self::Io { .. } => LogErrorKind::Failed,
             Self::Corrupt { .. } => LogErrorKind::Damaged,
             Self::UnknownOutcome { .. } => LogErrorKind::UnknownOutcome,
         }
