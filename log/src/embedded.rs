@@ -102,7 +102,7 @@ impl EmbeddedLog {
         recovered: Recovered,
     ) -> Result<Self, OpenError> {
         let Recovered { store, journal, progress, touched } = recovered;
-        let stamped = (journal.mark().stamp.generation, journal.growth()?);
+        let stamped = (journal.end().stamp.generation, journal.growth()?);
         let shared = Arc::new(Shared::new(dir.to_owned(), options, store, stamped, progress));
         shared.store.files.set_waits(true);
         let start = || {

@@ -16,7 +16,7 @@ use crate::{
     evidence::{self, Reach},
     identity::{random, random_id},
     journal::{
-        self, Journal, JournalFile, Mark, Place, Stamp,
+        self, Journal, JournalEnd, JournalFile, Place, Stamp,
         entry::{self, Entry},
         scan::{self, Scanned},
     },
@@ -46,7 +46,7 @@ struct Replayed {
     files: Vec<JournalFile>,
     touched: Touched,
     /// How far the checkpoint goes.
-    from: Mark,
+    from: JournalEnd,
     /// The last frame.
     last: u64,
     /// The latest generation of any frame.
@@ -64,7 +64,7 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
         Some(loaded) => loaded,
         None => Loaded { checkpoint: fresh(disk, dir, &journal_dir)?, current_is_damaged: false },
     };
-    let expected = checkpoint.heading.mark.files;
+    let expected = checkpoint.heading.journal_end.files;
     let files = journal::create_missing(disk, &journal_dir, files, expected)?;
     let replayed = replay(dir, options, checkpoint, files)?;
     let Replayed { store, files, mut touched, from, last, generation, partitions } = replayed;
@@ -81,7 +81,7 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
         Journal::new(Arc::clone(&options.disk), options.journal_bytes, files, last, stamp);
     let mut progress = Progress { current: from.sequence, retained: from.sequence, asked: 0 };
     let mut advance = |journal: &Journal| -> Result<u64, OpenError> {
-        let payload = store.checkpoint(journal.mark(), false);
+        let payload = store.checkpoint(journal.end(), false);
         checkpoint::store(dir, &store.files, &payload)?;
         progress = Progress { current: last, retained: progress.current, asked: 0 };
         Ok(progress.retained)
@@ -120,7 +120,7 @@ pub(crate) fn recover_read_only(
     let disk = &*options.disk;
     let files = journal::open_files(disk, &journal_dir)?;
     let Some(Loaded { checkpoint, .. }) = checkpoint::load(disk, dir)? else { return Ok(None) };
-    let expected = checkpoint.heading.mark.files;
+    let expected = checkpoint.heading.journal_end.files;
     let files = journal::create_missing(disk, &journal_dir, files, expected)?;
     let Replayed { store, files, .. } = replay(dir, &options, checkpoint, files)?;
     // Readers do without hint files that are missing.
@@ -136,7 +136,8 @@ fn replay(
     mut files: Vec<JournalFile>,
 ) -> Result<Replayed, OpenError> {
     let disk = &*options.disk;
-    let Heading { mark: mark @ Mark { stamp, sequence, next, .. }, clean, .. } = found.heading;
+    let Heading { journal_end, clean, .. } = found.heading;
+    let JournalEnd { stamp, sequence, next, .. } = journal_end;
     let from = scan::From { stamp, sequence, next };
     let Scanned { replay: frames, generation } = if clean && !scan::is_followed(&files, from)? {
         Scanned { replay: Vec::new(), generation: stamp.generation }
@@ -172,7 +173,7 @@ fn replay(
         partition.pending_end.store(partition.offsets().end, Ordering::Release);
     }
     touched.partitions.clear();
-    Ok(Replayed { store, files, touched, from: mark, last, generation, partitions })
+    Ok(Replayed { store, files, touched, from: journal_end, last, generation, partitions })
 }
 
 /// The state of a directory that no log was ever in.
@@ -196,8 +197,8 @@ fn fresh(disk: &dyn Disk, dir: &Path, journal_dir: &Path) -> Result<Checkpoint, 
     }
     let stamp = Stamp { log: random(), generation: 0 };
     let (id, next) = (random_id(), Place::default());
-    let mark = Mark { stamp, sequence: 0, next, files: 0 };
-    let heading = Heading { id, mark, clean: false };
+    let journal_end = JournalEnd { stamp, sequence: 0, next, files: 0 };
+    let heading = Heading { id, journal_end, clean: false };
     Ok(Checkpoint::of_nothing(heading))
 }
 

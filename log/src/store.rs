@@ -7,7 +7,7 @@ use crate::{
     disk::{files::Files, read, write},
     group::Groups,
     journal::{
-        Mark,
+        JournalEnd,
         entry::{Entry, TopicId},
     },
     options::LogOptions,
@@ -149,8 +149,8 @@ impl Store {
         Ok(())
     }
 
-    /// A checkpoint's payload: all this, which the journal made as far as `mark`.
-    pub(crate) fn checkpoint(&self, mark: Mark, clean: bool) -> Vec<u8> {
+    /// A checkpoint's payload: all this, which the journal made as far as `journal_end`.
+    pub(crate) fn checkpoint(&self, journal_end: JournalEnd, clean: bool) -> Vec<u8> {
         let mut topics: Vec<_> = read(&self.topics).values().map(Arc::clone).collect();
         topics.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         let metas: Vec<_> = topics
@@ -162,7 +162,7 @@ impl Store {
             })
             .collect();
         let mut out = Vec::new();
-        let heading = Heading { id: self.id.clone(), mark, clean };
+        let heading = Heading { id: self.id.clone(), journal_end, clean };
         Checkpoint::encode(&mut out, &heading, &metas, &read(&self.groups));
         out
     }

@@ -14,7 +14,7 @@ use crate::{
     cursor::{Cursor, Malformed, Put},
     group::Groups,
     journal::{
-        Mark, Place, Stamp,
+        JournalEnd, Place, Stamp,
         entry::{TopicId, put_offset, put_topic, take_offset, take_topic},
     },
     partition::PartitionMeta,
@@ -37,7 +37,7 @@ pub(crate) struct Heading {
     /// What others know the log by.
     pub(crate) id: LogId,
     /// How far the journal went: all of that is covered.
-    pub(crate) mark: Mark,
+    pub(crate) journal_end: JournalEnd,
     /// Whether the log was closed with it: no frame follows.
     pub(crate) clean: bool,
 }
@@ -58,8 +58,8 @@ impl Checkpoint {
         topics: &[TopicMeta],
         groups: &Groups,
     ) {
-        let Heading { id, mark, clean } = heading;
-        let Mark { stamp, sequence, next, files } = mark;
+        let Heading { id, journal_end, clean } = heading;
+        let JournalEnd { stamp, sequence, next, files } = journal_end;
         out.put_block(id.as_str().as_bytes());
         out.put_u64(stamp.log);
         out.put_u64(*sequence);
@@ -99,8 +99,8 @@ impl Checkpoint {
         let stamp = Stamp { log, generation: cursor.u32()? };
         let next = Place { file: cursor.u32()? as usize, position: cursor.u64()? };
         let (files, clean) = (cursor.u32()?, cursor.u8()? != 0);
-        let mark = Mark { stamp, sequence, next, files };
-        let heading = Heading { id, mark, clean };
+        let journal_end = JournalEnd { stamp, sequence, next, files };
+        let heading = Heading { id, journal_end, clean };
         let mut checkpoint = Self::of_nothing(heading);
         for _ in 0..cursor.u32()? {
             let (spec, id) = take_topic(&mut cursor)?;

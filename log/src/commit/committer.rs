@@ -175,8 +175,8 @@ impl Committer {
         self.pipeline.finish();
         if shared.check_fence().is_ok() {
             lock(&shared.progress).asked += 1;
-            let mark = lock(&self.writer).journal.mark();
-            lock(&self.applier).checkpoint(mark, true);
+            let journal_end = lock(&self.writer).journal.end();
+            lock(&self.applier).checkpoint(journal_end, true);
         }
     }
 

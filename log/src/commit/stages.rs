@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     disk::lock,
-    journal::{Journal, Mark, buffer::FrameBuffer, entry::Entry},
+    journal::{Journal, JournalEnd, buffer::FrameBuffer, entry::Entry},
     partition::Touched,
     wakers::guarded,
 };
@@ -41,7 +41,7 @@ pub(crate) struct Built {
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Make a checkpoint of all that was applied, which is as far as the journal goes.
-    Checkpoint(Mark),
+    Checkpoint(JournalEnd),
     /// Apply a round that was written, or say why it was not.
     Round(Round, Result<(), Unwritten>),
 }
@@ -164,7 +164,7 @@ impl Writer {
     fn turn_over(&mut self, apply: &mut dyn FnMut(Step)) -> Result<(), LogError> {
         let shared = Arc::clone(&self.shared);
         lock(&shared.progress).asked += 1;
-        apply(Step::Checkpoint(self.journal.mark()));
+        apply(Step::Checkpoint(self.journal.end()));
         let mut progress = lock(&shared.progress);
         while !self.journal.switch(progress.retained)? {
             shared.check_fence()?;
@@ -197,7 +197,7 @@ pub(crate) struct Applier {
 impl Applier {
     pub(crate) fn take(&mut self, step: Step) {
         match step {
-            Step::Checkpoint(mark) => self.checkpoint(mark, false),
+            Step::Checkpoint(journal_end) => self.checkpoint(journal_end, false),
             Step::Round(round, written) => {
                 let applied = written.and_then(|()| {
                     self.apply(&round).map_err(|error| {
@@ -235,10 +235,10 @@ impl Applier {
     }
 
     /// Has a checkpoint made of what was applied; `clean` if no frame will follow.
-    pub(crate) fn checkpoint(&mut self, mark: Mark, clean: bool) {
-        let payload = self.shared.store.checkpoint(mark, clean);
+    pub(crate) fn checkpoint(&mut self, journal_end: JournalEnd, clean: bool) {
+        let payload = self.shared.store.checkpoint(journal_end, clean);
         let Touched { dirty, dropped, new_dirs, .. } = std::mem::take(&mut self.touched);
-        let sequence = mark.sequence;
+        let sequence = journal_end.sequence;
         let checkpoint = Checkpoint { sequence, payload, dirty, new_dirs, dropped };
         self.jobs.submit(Job::Checkpoint(checkpoint));
     }

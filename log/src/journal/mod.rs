@@ -63,7 +63,7 @@ pub(crate) struct Journal {
 
 /// How far the journal goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct JournalEnd {
     pub(crate) stamp: Stamp,
     /// The last frame.
     pub(crate) sequence: u64,
@@ -119,13 +119,13 @@ impl Journal {
     }
 
     /// How far it goes.
-    pub(crate) fn mark(&self) -> Mark {
+    pub(crate) fn end(&self) -> JournalEnd {
         let chosen = self.files.get(self.current);
         let next = chosen
             .map(|_| Place { file: self.current, position: self.position })
             .unwrap_or_default();
         let files = u32::try_from(self.files.len()).expect("there are a few files");
-        Mark { stamp: self.stamp, sequence: self.sequence, next, files }
+        JournalEnd { stamp: self.stamp, sequence: self.sequence, next, files }
     }
 
     /// Bytes of disk that the next file will take up, 0 once all files have theirs.
