@@ -5,7 +5,7 @@
 use headwater::{
     ports::log::{
         Append, Claim, Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, LogId,
-        Offsets, Subscription, Waker,
+        Offsets, RecordEpoch, Subscription, Waker,
     },
     prelude::*,
     record::{Headers, RecordSetBuilder},
@@ -135,6 +135,14 @@ impl Log for Watched {
 
     fn offsets(&self, partition: &TopicPartition) -> Result<Offsets, LogError> {
         self.inner.offsets(partition)
+    }
+
+    fn record_epoch(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+    ) -> Result<Option<RecordEpoch>, LogError> {
+        self.inner.record_epoch(partition, offset)
     }
 
     fn offset_for_timestamp(

@@ -13,7 +13,7 @@ use crate::{
 use headwater_core::{
     ports::log::{
         Claim, Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, LogId, Offsets,
-        Subscription, TopicSpec, Waker,
+        RecordEpoch, Subscription, TopicSpec, Waker,
     },
     record::{Timestamp, TopicName, TopicPartition},
 };
@@ -235,6 +235,14 @@ impl Log for EmbeddedLog {
 
     fn offsets(&self, partition: &TopicPartition) -> Result<Offsets, LogError> {
         Ok(self.shared.store.partition(partition)?.offsets())
+    }
+
+    fn record_epoch(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+    ) -> Result<Option<RecordEpoch>, LogError> {
+        self.shared.store.record_epoch(partition, offset)
     }
 
     fn offset_for_timestamp(

@@ -20,7 +20,7 @@ use crate::{
 use headwater_core::{
     ports::log::{
         Append, Claim, Commit, CommitTicket, Committed, Fetched, GroupOffset, Limits, Log,
-        LogError, LogId, Offsets, Owner, Receipt, Subscription, TopicSpec, Waker,
+        LogError, LogId, Offsets, Owner, Receipt, RecordEpoch, Subscription, TopicSpec, Waker,
     },
     record::{RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition},
 };
@@ -293,6 +293,18 @@ impl Log for MemoryLog {
 
     fn offsets(&self, partition: &TopicPartition) -> Result<Offsets, LogError> {
         Ok(Offsets { start: 0, end: self.lock().partition(partition)?.end })
+    }
+
+    /// All of its records have one history, its own.
+    fn record_epoch(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+    ) -> Result<Option<RecordEpoch>, LogError> {
+        let inner = self.lock();
+        let first = inner.partition(partition)?.sets.first().and_then(|set| set.get(0));
+        let is_there = first.is_some_and(|first| first.offset <= offset);
+        Ok(is_there.then(|| RecordEpoch::new(self.id.as_str())))
     }
 
     fn offset_for_timestamp(

@@ -7,7 +7,7 @@
 //! - Until then the old checkpoint and journal stay as they are, so that a crash at any point here starts over.
 
 use crate::{
-    checkpoint::{self, Checkpoint, Heading, Loaded},
+    checkpoint::{self, Checkpoint, Heading, Loaded, Opening},
     commit::{Progress, checkpointer::flush},
     cursor::Cursor,
     disk::{
@@ -67,7 +67,7 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
     let expected = checkpoint.heading.journal_end.files;
     let files = journal::create_missing(disk, &journal_dir, files, expected)?;
     let replayed = replay(dir, options, checkpoint, files)?;
-    let Replayed { store, files, mut touched, from, last, generation, partitions } = replayed;
+    let Replayed { mut store, files, mut touched, from, last, generation, partitions } = replayed;
     flush(&std::mem::take(&mut touched.dirty))?;
     if std::mem::take(&mut touched.new_dirs) {
         sync_dir(disk, dir)?;
@@ -77,6 +77,7 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
     }
 
     let stamp = Stamp { generation: generation.saturating_add(1), ..from.stamp };
+    store.begin(Opening { generation: stamp.generation, number: random() });
     let mut journal =
         Journal::new(Arc::clone(&options.disk), options.journal_bytes, files, last, stamp);
     let mut progress = Progress { current: from.sequence, retained: from.sequence, asked: 0 };

@@ -3,7 +3,7 @@
 //! Committing and recovering go through the same functions, so that a replay ends where the commits had ended.
 
 use crate::{
-    checkpoint::{Checkpoint, Heading, TopicMeta},
+    checkpoint::{Checkpoint, Heading, Opening, TopicMeta},
     disk::{files::Files, read, write},
     group::Groups,
     journal::{
@@ -13,9 +13,9 @@ use crate::{
     options::LogOptions,
     partition::{Kept, Partition, PartitionMeta, Place, Touched},
 };
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use headwater_core::{
-    ports::log::{GroupOffset, LogError, LogId, TopicSpec},
+    ports::log::{GroupOffset, LogError, LogId, RecordEpoch, TopicSpec},
     record::{TopicName, TopicPartition},
 };
 use std::{
@@ -35,6 +35,8 @@ pub(crate) struct Topic {
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) id: LogId,
+    /// By generation; the last one is the current one, but where the log is only read.
+    openings: Vec<Opening>,
     root: PathBuf,
     segment_bytes: u64,
     pub(crate) files: Arc<Files>,
@@ -49,9 +51,10 @@ impl Store {
         options: &LogOptions,
         checkpoint: Checkpoint,
     ) -> Result<Self, LogError> {
-        let Checkpoint { heading, topics, groups } = checkpoint;
+        let Checkpoint { heading, openings, topics, groups } = checkpoint;
         let store = Self {
             id: heading.id,
+            openings,
             root: root.to_owned(),
             segment_bytes: options.segment_bytes,
             files: Files::new(Arc::clone(&options.disk), options.open_files_max),
@@ -62,6 +65,11 @@ impl Store {
             store.create(spec, *id, partitions)?;
         }
         Ok(store)
+    }
+
+    /// Is written to by this opening from now on.
+    pub(crate) fn begin(&mut self, opening: Opening) {
+        self.openings.push(opening);
     }
 
     pub(crate) fn topic(&self, name: &TopicName) -> Option<Arc<Topic>> {
@@ -75,6 +83,21 @@ impl Store {
         partition
             .map(Arc::clone)
             .ok_or_else(|| LogError::UnknownPartition { partition: id.clone() })
+    }
+
+    /// Identifies the record at `offset`, or the last one in front of it: by the topic, and by the opening that wrote it.
+    pub(crate) fn record_epoch(
+        &self,
+        id: &TopicPartition,
+        offset: i64,
+    ) -> Result<Option<RecordEpoch>, LogError> {
+        let partition = self.partition(id)?;
+        let Some(topic) = self.topic(&id.topic) else { return Ok(None) };
+        let Some(wanted) = partition.generation_at(offset) else { return Ok(None) };
+        let opening = self.openings.iter().find(|opening| opening.generation == wanted);
+        Ok(opening.map(|Opening { generation, number }| {
+            RecordEpoch::new(&format!("{:016x}-{generation}-{number:016x}", topic.id))
+        }))
     }
 
     /// The partitions of these topics.
@@ -161,9 +184,21 @@ impl Store {
                 partitions: topic.partitions.iter().map(|partition| partition.meta()).collect(),
             })
             .collect();
+        let openings = self.named_openings(&metas);
         let mut out = Vec::new();
         let heading = Heading { id: self.id.clone(), journal_end, clean };
-        Checkpoint::encode(&mut out, &heading, &metas, &read(&self.groups));
+        Checkpoint::encode(&mut out, &heading, &openings, &metas, &read(&self.groups));
         out
+    }
+
+    /// The current opening, and those that wrote records which are still there.
+    fn named_openings(&self, topics: &[TopicMeta]) -> Vec<Opening> {
+        let partitions = topics.iter().flat_map(|topic| &topic.partitions);
+        let mut named: HashSet<u32> = partitions
+            .flat_map(|partition| partition.epochs.iter().map(|epoch| epoch.generation))
+            .collect();
+        named.extend(self.openings.last().map(|current| current.generation));
+        let openings = self.openings.iter().copied();
+        openings.filter(|opening| named.contains(&opening.generation)).collect()
     }
 }

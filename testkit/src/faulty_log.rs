@@ -9,7 +9,7 @@
 use headwater_core::{
     ports::log::{
         Assignment, Claim, Commit, CommitTicket, Committed, Completer, Fetched, Limits, Log,
-        LogError, LogId, Offsets, Owner, Subscription, TopicSpec, Waker,
+        LogError, LogId, Offsets, Owner, RecordEpoch, Subscription, TopicSpec, Waker,
     },
     record::{Timestamp, TopicName, TopicPartition},
 };
@@ -219,6 +219,14 @@ impl Log for FaultyLog {
 
     fn offsets(&self, partition: &TopicPartition) -> Result<Offsets, LogError> {
         self.inner.offsets(partition)
+    }
+
+    fn record_epoch(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+    ) -> Result<Option<RecordEpoch>, LogError> {
+        self.inner.record_epoch(partition, offset)
     }
 
     fn offset_for_timestamp(

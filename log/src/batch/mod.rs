@@ -33,6 +33,8 @@ pub(crate) struct Header {
     pub(crate) base_offset: i64,
     /// Of the whole batch, in bytes.
     pub(crate) size: usize,
+    /// The generation of the log that wrote it.
+    pub(crate) leader_epoch: u32,
     pub(crate) crc: u32,
     pub(crate) attributes: u16,
     pub(crate) last_offset: i64,
@@ -47,7 +49,7 @@ impl Header {
         let mut cursor = Cursor::new(bytes);
         let base_offset = cursor.i64()?;
         let length = cursor.u32()?;
-        let _leader_epoch = cursor.u32()?;
+        let leader_epoch = cursor.u32()?;
         if cursor.u8()? != 2 {
             return Err(Malformed("no record batch of format v2 starts here"));
         }
@@ -71,6 +73,7 @@ impl Header {
         Ok(Self {
             base_offset,
             size,
+            leader_epoch,
             crc,
             attributes,
             last_offset,

@@ -17,7 +17,7 @@ use crate::{
         JournalEnd, Place, Stamp,
         entry::{TopicId, put_offset, put_topic, take_offset, take_topic},
     },
-    partition::PartitionMeta,
+    partition::{EpochStart, Epochs, PartitionMeta},
     segment::{SegmentMeta, put_marks, take_marks},
 };
 use headwater_core::ports::log::{GroupOffset, LogId, TopicSpec};
@@ -42,10 +42,19 @@ pub(crate) struct Heading {
     pub(crate) clean: bool,
 }
 
+/// The random number of one opening of the log: of two copies of a directory that went on by themselves, each has its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Opening {
+    pub(crate) generation: u32,
+    pub(crate) number: u64,
+}
+
 /// Everything up to one frame.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     pub(crate) heading: Heading,
+    /// By generation; of all that a partition names, as far as their numbers are known, and of the current one.
+    pub(crate) openings: Vec<Opening>,
     pub(crate) topics: Vec<TopicMeta>,
     pub(crate) groups: Groups,
 }
@@ -55,6 +64,7 @@ impl Checkpoint {
     pub(crate) fn encode(
         out: &mut Vec<u8>,
         heading: &Heading,
+        openings: &[Opening],
         topics: &[TopicMeta],
         groups: &Groups,
     ) {
@@ -68,6 +78,11 @@ impl Checkpoint {
         out.put_u64(next.position);
         out.put_u32(*files);
         out.put_u8((*clean).into());
+        out.put_count(openings.len());
+        for Opening { generation, number } in openings {
+            out.put_u32(*generation);
+            out.put_u64(*number);
+        }
         out.put_count(topics.len());
         for topic in topics {
             put_topic(out, &topic.spec, topic.id);
@@ -89,7 +104,7 @@ impl Checkpoint {
     }
 
     pub(crate) fn of_nothing(heading: Heading) -> Self {
-        Self { heading, topics: Vec::new(), groups: Groups::default() }
+        Self { heading, openings: Vec::new(), topics: Vec::new(), groups: Groups::default() }
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
@@ -102,6 +117,10 @@ impl Checkpoint {
         let journal_end = JournalEnd { stamp, sequence, next, files };
         let heading = Heading { id, journal_end, clean };
         let mut checkpoint = Self::of_nothing(heading);
+        for _ in 0..cursor.u32()? {
+            let (generation, number) = (cursor.u32()?, cursor.u64()?);
+            checkpoint.openings.push(Opening { generation, number });
+        }
         for _ in 0..cursor.u32()? {
             let (spec, id) = take_topic(&mut cursor)?;
             let mut partitions = Vec::new();
@@ -128,6 +147,11 @@ impl Checkpoint {
 fn put_partition(out: &mut Vec<u8>, partition: &PartitionMeta) {
     out.put_i64(partition.start);
     out.put_i64(partition.end);
+    out.put_count(partition.epochs.iter().len());
+    for EpochStart { generation, offset } in partition.epochs.iter() {
+        out.put_u32(generation);
+        out.put_i64(offset);
+    }
     out.put_count(partition.segments.len());
     for segment in &partition.segments {
         out.put_i64(segment.base);
@@ -137,10 +161,14 @@ fn put_partition(out: &mut Vec<u8>, partition: &PartitionMeta) {
 
 fn take_partition(cursor: &mut Cursor<'_>) -> Result<PartitionMeta, Malformed> {
     let (start, end) = (cursor.i64()?, cursor.i64()?);
+    let mut epochs = Epochs::default();
+    for _ in 0..cursor.u32()? {
+        epochs.note(cursor.u32()?, cursor.i64()?);
+    }
     let mut segments = Vec::new();
     for _ in 0..cursor.u32()? {
         let base = cursor.i64()?;
         segments.push(SegmentMeta { base, marks: take_marks(cursor, base)? });
     }
-    Ok(PartitionMeta { start, end, segments })
+    Ok(PartitionMeta { start, end, epochs, segments })
 }

@@ -1,6 +1,6 @@
-//! Topics are created once, all or none.
+//! Topics are created once, all or none; they and their records keep their identity.
 
-use super::{Case, partition, put, refusal, topic};
+use super::{Case, partition, put, refusal, topic, two_partitions};
 use headwater_core::ports::log::{Cleanup, Durability, Log, LogError, LogErrorKind, TopicSpec};
 use std::{slice, sync::Arc};
 
@@ -9,6 +9,7 @@ pub(super) const CASES: &[Case] = &[
     topics_are_created_all_or_none,
     no_topics_are_no_topics,
     a_log_keeps_its_identity,
+    a_record_keeps_its_epoch,
 ];
 
 fn a_topic_is_created_once(log: &Arc<dyn Log>) {
@@ -57,4 +58,18 @@ fn a_log_keeps_its_identity(log: &Arc<dyn Log>) {
     log.create_topics(&[TopicSpec::new(topic("t"), 1)]).expect("it can be created");
     put(&**log, &partition("t", 0), &["a"]);
     assert_eq!(log.id(), id);
+}
+
+fn a_record_keeps_its_epoch(log: &Arc<dyn Log>) {
+    let [p0, p1] = two_partitions(&**log);
+    let epoch = |at: &_, offset| log.record_epoch(at, offset).expect("the partition exists");
+    assert_eq!(epoch(&p0, 0), None, "there is no record");
+    put(&**log, &p0, &["a", "b"]);
+    // A log may not know any.
+    let first = epoch(&p0, 0);
+    assert_eq!((epoch(&p0, 1), epoch(&p0, 99)), (first.clone(), first.clone()));
+    put(&**log, &p0, &["c"]);
+    assert_eq!((epoch(&p0, 0), epoch(&p0, -1), epoch(&p1, 0)), (first, None, None));
+    let unknown = refusal(log.record_epoch(&partition("t", 2), 0));
+    assert!(matches!(&unknown, LogError::UnknownPartition { .. }), "{unknown}");
 }

@@ -9,6 +9,10 @@
 //!
 //! Which offsets a commit gets is decided where commits are taken in; durability is the journal's.
 
+mod epochs;
+
+pub(crate) use epochs::{EpochStart, Epochs};
+
 use crate::{
     batch::Header,
     cursor::Malformed,
@@ -55,6 +59,7 @@ pub(crate) struct Touched {
 pub(crate) struct PartitionMeta {
     pub(crate) start: i64,
     pub(crate) end: i64,
+    pub(crate) epochs: Epochs,
     pub(crate) segments: Vec<SegmentMeta>,
 }
 
@@ -81,6 +86,7 @@ pub(crate) struct Partition {
     files: Arc<Files>,
     segment_bytes: u64,
     segments: RwLock<Vec<Arc<Segment>>>,
+    epochs: RwLock<Epochs>,
     start: AtomicI64,
     end: AtomicI64,
     /// The end once all commits that were taken in are through; changed only while commits are taken in.
@@ -124,6 +130,7 @@ impl Partition {
             files: Arc::clone(files),
             segment_bytes: segment_bytes.min(SEGMENT_BYTES_MAX),
             segments: RwLock::new(segments),
+            epochs: RwLock::new(meta.epochs.clone()),
             start: meta.start.into(),
             end: meta.end.into(),
             pending_end: meta.end.into(),
@@ -139,6 +146,7 @@ impl Partition {
         PartitionMeta {
             start: self.start.load(Ordering::Acquire),
             end: self.written_end.load(Ordering::Acquire),
+            epochs: read(&self.epochs).clone(),
             segments,
         }
     }
@@ -147,6 +155,11 @@ impl Partition {
         // The start first: it never passes an end that was read after it.
         let start = self.start.load(Ordering::Acquire);
         Offsets { start, end: self.end.load(Ordering::Acquire) }
+    }
+
+    /// The generation that wrote the record at `offset`, or the last one in front of it, that readers may see.
+    pub(crate) fn generation_at(&self, offset: i64) -> Option<u32> {
+        read(&self.epochs).at(offset.min(self.offsets().end - 1))
     }
 
     /// The damage found so far, if there is some: the partition takes no more appends.
@@ -165,6 +178,9 @@ impl Partition {
             let (header, batch, after) = split(rest).map_err(|why| self.malformed(why))?;
             let segment = self.segment_for(&header, touched)?;
             segment.append(batch, &header)?;
+            if read(&self.epochs).are_before(header.leader_epoch) {
+                write(&self.epochs).note(header.leader_epoch, header.base_offset);
+            }
             self.written_end.store(header.last_offset + 1, Ordering::Release);
             if segment.mark_dirty() {
                 touched.dirty.push(segment);
@@ -234,6 +250,7 @@ impl Partition {
         if let Some(first) = segments.first() {
             // Readers resolve offsets against the start, so it moves while they cannot look at the segments.
             self.start.fetch_max(first.base, Ordering::AcqRel);
+            write(&self.epochs).prune(first.base);
         }
     }
 

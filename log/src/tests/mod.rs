@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod descriptors;
+mod epochs;
 mod faults;
 mod full;
 mod model;

@@ -19,7 +19,7 @@ mod ticket;
 
 pub use claim::{Assignment, Claim, Owner};
 pub use error::{LogError, LogErrorKind};
-pub use id::LogId;
+pub use id::{LogId, RecordEpoch};
 pub use subscription::{Subscription, Waker};
 pub use ticket::{CommitOutcome, CommitTicket, Completer, Unanswered};
 
@@ -209,6 +209,18 @@ pub trait Log: Send + Sync + fmt::Debug {
     ///
     /// [`LogError::UnknownPartition`] if there is no such partition.
     fn offsets(&self, partition: &TopicPartition) -> Result<Offsets, LogError>;
+
+    /// Identifies the history of the record at `offset`, or of the last one in front of it; `None` if the log does not know,
+    /// or there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::UnknownPartition`] if there is no such partition.
+    fn record_epoch(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+    ) -> Result<Option<RecordEpoch>, LogError>;
 
     /// The first offset whose record's timestamp is at least `timestamp`, or `None` if there is none.
     ///
