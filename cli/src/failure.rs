@@ -10,7 +10,6 @@ use headwater::{
         state::{StateError, StateErrorKind},
     },
     processor::ProcessorError,
-    runtime::StreamsError,
 };
 use std::{error::Error as StdError, fmt, io, sync::Arc};
 
@@ -82,8 +81,6 @@ fn advice(cause: &(dyn StdError + 'static)) -> Option<&'static str> {
         connector_advice(error)
     } else if let Some(error) = as_type::<ConnectError>(cause) {
         matches!(error, ConnectError::Position { .. }).then_some(RESTORE)
-    } else if let Some(error) = as_type::<StreamsError>(cause) {
-        matches!(error, StreamsError::StateAhead { .. }).then_some(RESTORE)
     } else if let Some(ProcessorError::State(error)) = as_type(cause) {
         advice(error)
     } else if let Some(error) = as_type::<StateError>(cause) {
@@ -140,7 +137,10 @@ fn io_advice(error: &io::Error) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use headwater::record::{TopicName, TopicPartition};
+    use headwater::{
+        record::{TopicName, TopicPartition},
+        runtime::StreamsError,
+    };
 
     #[test]
     fn a_failure_is_three_lines_and_names_every_cause_once() {

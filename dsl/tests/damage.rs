@@ -52,10 +52,12 @@ impl Ground {
             partition: 0,
             records: vec![Arc::new(records.build())],
             position: shard.position().ok_or("it is empty")?,
+            record_epoch: shard.record_epoch(),
+            begins_anew: false,
             expire_below: None,
         };
-        let (epoch, sources) = (snapshot.epoch, snapshot.sources);
-        Ok(self.stores.publish(StateCommit { epoch, sources, changes: vec![changes] })?)
+        let (epoch, changes) = (snapshot.epoch, vec![changes]);
+        Ok(self.stores.publish(StateCommit { epoch, changes, ..StateCommit::default() })?)
     }
 }
 

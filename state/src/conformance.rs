@@ -7,9 +7,12 @@
 //! `headwater_engine::store::conformance`.
 
 use headwater_core::{
-    ports::state::{
-        ApplicationState, KeyRange, Order, Shard, ShardChanges, Snapshot, State, StateCommit,
-        StateError, StoreSpec, Stored,
+    ports::{
+        log::RecordEpoch,
+        state::{
+            ApplicationState, KeyRange, Order, Shard, ShardChanges, Snapshot, State, StateCommit,
+            StateError, StoreSpec, Stored,
+        },
     },
     record::{Headers, RecordSet, RecordSetBuilder, TopicName, TopicPartition},
 };
@@ -51,14 +54,16 @@ pub fn check(mut make: impl FnMut() -> Arc<dyn State>) {
 ///
 /// As [`check`].
 pub fn check_between(mut make: impl FnMut() -> Subject) {
-    let cases: [Case; 10] = [
+    let cases: [Case; 12] = [
         the_last_record_of_a_key_counts,
         scans_keep_to_their_bounds,
         a_scan_is_a_snapshot,
         expired_keys_are_gone_until_written_again,
+        a_shard_that_begins_anew_holds_nothing_of_before,
         positions_are_those_of_the_newest_commit,
         another_schema_is_refused,
         a_commit_of_an_older_owner_is_refused,
+        a_commit_that_replaces_another_history_may_have_a_smaller_epoch,
         a_shard_that_is_not_open_is_refused,
         a_snapshot_stays_at_its_commit,
         a_snapshot_is_never_between_two_commits,
@@ -120,18 +125,26 @@ pub(crate) fn records(notation: &str) -> Arc<RecordSet> {
     Arc::new(set.build())
 }
 
+/// What [`changes`] say of the record in front of a position.
+pub(crate) fn record_epoch(position: i64) -> RecordEpoch {
+    RecordEpoch::new(&format!("epoch-{position}"))
+}
+
 pub(crate) fn changes(part: &Part, notation: &str, position: i64) -> ShardChanges {
     ShardChanges {
         store: Arc::clone(&part.store),
         partition: part.partition,
         records: vec![records(notation)],
         position,
+        record_epoch: Some(record_epoch(position)),
+        begins_anew: false,
         expire_below: None,
     }
 }
 
 pub(crate) fn commit(number: i64, changes: Vec<ShardChanges>) -> StateCommit {
-    StateCommit { epoch: number.cast_unsigned(), sources: vec![(source(), number)], changes }
+    let (epoch, sources) = (number.cast_unsigned(), vec![(source(), number)]);
+    StateCommit { epoch, sources, changes, ..StateCommit::default() }
 }
 
 pub(crate) fn put(state: &dyn ApplicationState, shard: &Part, notation: &str, number: i64) {
@@ -257,17 +270,68 @@ fn expired_keys_are_gone_until_written_again(state: &dyn ApplicationState, betwe
     assert_eq!(all(&*shard), "c=1 ca=2 cc=3 d=1");
 }
 
+fn a_shard_that_begins_anew_holds_nothing_of_before(
+    state: &dyn ApplicationState,
+    between: Between<'_>,
+) {
+    let (shard, next) = (open(state, "s", 0), open(state, "s", 1));
+    put(state, &shard, "a=1 b=1 c=1", 1);
+    put(state, &next, "a=1", 2);
+    expire(state, &shard, "", "b", 3);
+    between();
+    put(state, &shard, "d=2", 4);
+    let before = state.snapshot().expect(DOES);
+    let anew =
+        |notation, number| ShardChanges { begins_anew: true, ..changes(&shard, notation, number) };
+    // Its position may be any.
+    state.publish(commit(5, vec![anew("aa=3 c=3", 1)])).expect(DOES);
+    let check = |expected: &str| {
+        assert_eq!((&*all(&*shard), &*all(&*next)), (expected, "a=1"));
+        let down: Vec<_> = expected.split(' ').rev().collect();
+        assert_eq!(scan(&*shard, ALL, Order::Descending), down.join(" "));
+        assert_eq!((value(&*shard, "b"), value(&*shard, "d")), (None, None));
+    };
+    check("aa=3 c=3");
+    assert_eq!((shard.position(), shard.record_epoch()), (Some(1), Some(record_epoch(1))));
+    between();
+    check("aa=3 c=3");
+    assert_eq!(pinned(&before, "s", 0), "b=1 c=1 d=2");
+    put(state, &shard, "e=4", 6);
+    check("aa=3 c=3 e=4");
+    expire(state, &shard, "", "b", 7);
+    between();
+    check("c=3 e=4");
+    // More commits than a state may keep apart.
+    for number in 8..40 {
+        put(state, &shard, "z=9", number);
+    }
+    state.publish(commit(40, vec![anew("", 2)])).expect(DOES);
+    (41..80).for_each(|number| put(state, &shard, &format!("y={number}"), number));
+    check("y=79");
+    between();
+    check("y=79");
+}
+
 fn positions_are_those_of_the_newest_commit(state: &dyn ApplicationState, between: Between<'_>) {
     let (one, two) = (open(state, "s", 0), open(state, "t", 0));
-    assert_eq!((one.position(), sources(state)), (None, vec![]));
+    assert_eq!((one.position(), one.record_epoch(), sources(state)), (None, None, vec![]));
     state.publish(commit(5, vec![changes(&one, "a=1", 7), changes(&two, "a=2", 9)])).expect(DOES);
     between();
     state.publish(commit(6, vec![changes(&two, "", 11)])).expect(DOES);
     assert_eq!((one.position(), two.position()), (Some(7), Some(11)));
+    let epochs = (one.record_epoch(), two.record_epoch());
+    assert_eq!(epochs, (Some(record_epoch(7)), Some(record_epoch(11))));
+    let unknown = ShardChanges { record_epoch: None, ..changes(&one, "", 8) };
+    state.publish(commit(6, vec![unknown])).expect(DOES);
+    assert_eq!((one.position(), one.record_epoch()), (Some(8), None));
     assert_eq!(sources(state), [(source(), 6)]);
     let other = TopicPartition::new(TopicName::new("bikes").expect(DOES), 3);
     state
-        .publish(StateCommit { epoch: 7, sources: vec![(other.clone(), 1)], changes: vec![] })
+        .publish(StateCommit {
+            epoch: 7,
+            sources: vec![(other.clone(), 1)],
+            ..StateCommit::default()
+        })
         .expect(DOES);
     between();
     assert_eq!(sources(state), [(other, 1), (source(), 6)]);
@@ -303,6 +367,31 @@ fn a_commit_of_an_older_owner_is_refused(state: &dyn ApplicationState, between: 
     put(state, &shard, "a=2", 5);
     put(state, &shard, "b=1", 6);
     assert_eq!(all(&*shard), "a=2 b=1");
+}
+
+fn a_commit_that_replaces_another_history_may_have_a_smaller_epoch(
+    state: &dyn ApplicationState,
+    between: Between<'_>,
+) {
+    let shard = open(state, "s", 0);
+    put(state, &shard, "a=1", 9);
+    between();
+    let replacing = |epoch, replaces| {
+        let change = changes(&shard, &format!("a={epoch}"), epoch);
+        let change = ShardChanges { begins_anew: true, ..change };
+        StateCommit { replaces: Some(replaces), ..commit(epoch, vec![change]) }
+    };
+    let refused = state.publish(replacing(4, 8));
+    assert!(matches!(refused, Err(StateError::Fenced { epoch: 4, newest: 9, .. })), "{refused:?}");
+    state.publish(replacing(5, 9)).expect(DOES);
+    between();
+    let now = (all(&*shard), shard.position(), state.snapshot().expect(DOES).epoch);
+    assert_eq!(now, ("a=5".into(), Some(5), 5));
+    // From there on they count up again.
+    let refused = state.publish(replacing(4, 9));
+    assert!(matches!(refused, Err(StateError::Fenced { epoch: 4, newest: 5, .. })), "{refused:?}");
+    put(state, &shard, "a=6", 6);
+    assert_eq!(all(&*shard), "a=6");
 }
 
 fn a_shard_that_is_not_open_is_refused(state: &dyn ApplicationState, between: Between<'_>) {

@@ -12,9 +12,12 @@ use crate::{
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use headwater_core::{
-    ports::state::{
-        ApplicationState, KeyRange, Order, Scan, Shard, ShardChanges, Snapshot, State, StateCommit,
-        StateError, StoreSpec, Stored,
+    ports::{
+        log::RecordEpoch,
+        state::{
+            ApplicationState, KeyRange, Order, Scan, Shard, ShardChanges, Snapshot, State,
+            StateCommit, StateError, StoreSpec, Stored,
+        },
     },
     record::TopicPartition,
 };
@@ -48,9 +51,12 @@ type Entries = BTreeMap<Vec<u8>, Stored>;
 ///     partition: 0,
 ///     records: vec![records.build().into()],
 ///     position: 1,
+///     record_epoch: None,
+///     begins_anew: false,
 ///     expire_below: None,
 /// };
-/// application.publish(StateCommit { epoch: 1, sources: Vec::new(), changes: vec![change] })?;
+/// let commit = StateCommit { epoch: 1, changes: vec![change], ..StateCommit::default() };
+/// application.publish(commit)?;
 /// assert_eq!(shard.get(b"car-1")?.unwrap().value, b"97");
 /// assert_eq!((shard.position(), application.snapshot()?.epoch), (Some(1), 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -104,6 +110,7 @@ struct Contents {
 struct ShardContents {
     entries: Arc<Entries>,
     position: Option<i64>,
+    record_epoch: Option<RecordEpoch>,
 }
 
 impl Shared {
@@ -173,6 +180,9 @@ impl ApplicationState for MemoryApplication {
 
 impl ShardContents {
     fn apply(&mut self, changes: &ShardChanges) {
+        if changes.begins_anew {
+            self.entries = Arc::default();
+        }
         let entries = Arc::make_mut(&mut self.entries);
         for record in changes.records.iter().flat_map(|set| set.iter()) {
             let Some(key) = record.key else { continue };
@@ -192,6 +202,7 @@ impl ShardContents {
             *entries = entries.split_off(floor);
         }
         self.position = Some(changes.position);
+        self.record_epoch.clone_from(&changes.record_epoch);
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Vec<Option<Stored>> {
@@ -236,6 +247,10 @@ impl Shard for MemoryShard {
     fn position(&self) -> Option<i64> {
         self.with(|contents| contents.position)
     }
+
+    fn record_epoch(&self) -> Option<RecordEpoch> {
+        self.with(|contents| contents.record_epoch.clone())
+    }
 }
 
 /// A shard as it was when a snapshot was taken.
@@ -262,6 +277,10 @@ impl Shard for PinnedShard {
 
     fn position(&self) -> Option<i64> {
         self.contents.position
+    }
+
+    fn record_epoch(&self) -> Option<RecordEpoch> {
+        self.contents.record_epoch.clone()
     }
 }
 

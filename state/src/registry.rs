@@ -15,7 +15,7 @@ pub(crate) fn not_fenced(
     commit: &StateCommit,
     newest: u64,
 ) -> Result<(), StateError> {
-    if commit.epoch >= newest {
+    if commit.epoch >= newest || commit.replaces == Some(newest) {
         return Ok(());
     }
     Err(StateError::Fenced { application: Arc::clone(application), epoch: commit.epoch, newest })

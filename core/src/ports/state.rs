@@ -9,11 +9,12 @@
 //! - [`ApplicationState::publish`] is atomic over all shards it names: after a crash each shard of the application is at
 //!   the [`Shard::position`] of one and the same or an earlier published commit, never between two.
 //! - Applications share nothing but the state's resources: names, epochs and positions are each one's own.
-//! - The epochs of an application's commits never decrease: an owner of the application that was replaced changes nothing.
+//! - The epochs of an application's commits never decrease, but where one replaces those of another history of the log: an
+//!   owner of the application that was replaced changes nothing.
 //! - State is never ahead of the log: before anything reaches the disk for good, the log is synced to that position.
 //! - Keys order by their bytes.
 
-use super::log::{LogError, LogId};
+use super::log::{LogError, LogId, RecordEpoch};
 use crate::record::{RecordSet, Timestamp, TopicPartition};
 use std::{collections::BTreeMap, fmt, io, ops::Bound, path::PathBuf, sync::Arc};
 
@@ -135,6 +136,9 @@ pub trait Shard: Send + Sync + fmt::Debug {
 
     /// The changelog offset one past the last change it holds; `None` before the first.
     fn position(&self) -> Option<i64>;
+
+    /// What was published with that position about the record in front of it.
+    fn record_epoch(&self) -> Option<RecordEpoch>;
 }
 
 /// The changes of one commit of an application.
@@ -142,6 +146,9 @@ pub trait Shard: Send + Sync + fmt::Debug {
 pub struct StateCommit {
     /// The commit's number; never decreases within the application. What is replayed has that of the newest commit.
     pub epoch: u64,
+    /// The application's newest commit where that is of another history of the log, so that its number says nothing about
+    /// this one: a smaller one is taken then.
+    pub replaces: Option<u64>,
     /// Where the sources stand after it.
     pub sources: Vec<(TopicPartition, i64)>,
     /// What changed, at most one element a shard.
@@ -159,6 +166,10 @@ pub struct ShardChanges {
     pub records: Vec<Arc<RecordSet>>,
     /// The changelog offset one past the last of them.
     pub position: i64,
+    /// The history of the record in front of that offset, as far as the log knows it.
+    pub record_epoch: Option<RecordEpoch>,
+    /// Whether the shard begins anew with them: all that earlier commits left in it is deleted.
+    pub begins_anew: bool,
     /// Deletes all keys below this one, of this commit or an earlier one: expired windows.
     pub expire_below: Option<Vec<u8>>,
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 use headwater_core::{
     ports::{
-        log::{Append, Commit, Committed, GroupOffset, Owner, Receipt},
+        log::{Append, Commit, Committed, GroupOffset, Log, LogError, Owner, Receipt},
         state::{ShardChanges, StateCommit},
     },
     record::TopicPartition,
@@ -104,19 +104,27 @@ impl EpochCommit {
     }
 
     /// What the state is told once the log has answered.
-    pub(super) fn into_state(self, receipt: &Receipt) -> StateCommit {
+    pub(super) fn into_state(
+        self,
+        receipt: &Receipt,
+        log: &dyn Log,
+    ) -> Result<StateCommit, LogError> {
         let changes = self.changes.into_iter().map(|ChangedStore { part, last_append, count }| {
             let base = receipt.base_offsets.get(last_append).copied();
             let position =
                 count + base.unwrap_or_else(|| broken("a receipt has an offset for each append"));
-            ShardChanges {
+            Ok(ShardChanges {
+                record_epoch: log.record_epoch(&part.changelog.partition, position - 1)?,
                 store: part.changelog.store,
                 partition: part.changelog.partition.partition,
                 records: vec![part.records],
                 position,
+                begins_anew: false,
                 expire_below: part.expire_below,
-            }
+            })
         });
-        StateCommit { epoch: self.epoch, changes: changes.collect(), sources: self.sources }
+        let changes = changes.collect::<Result<_, LogError>>()?;
+        let (epoch, sources) = (self.epoch, self.sources);
+        Ok(StateCommit { epoch, sources, changes, ..StateCommit::default() })
     }
 }

@@ -195,7 +195,8 @@ fn answered(PendingCommit { incarnation, mut handed, .. }: PendingCommit, outcom
     let published = outcome.map_err(StreamsError::Log).and_then(|receipt| match &mut handed {
         Handed::Commit { commit, .. } => {
             let epoch = commit.epoch;
-            let state = std::mem::take(&mut **commit).into_state(&receipt);
+            let log = &*incarnation.world.log;
+            let state = std::mem::take(&mut **commit).into_state(&receipt, log)?;
             incarnation.state.publish(state)?;
             Ok(epoch)
         }

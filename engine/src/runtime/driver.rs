@@ -37,9 +37,8 @@ impl Driver {
     ///
     /// [`StreamsError::ApplicationId`] if the id cannot be part of a topic's name, [`StreamsError::MissingTopic`] if
     /// a topic does not exist, [`StreamsError::Topology`] if the topology does not fit the topics;
-    /// [`StreamsError::PartialAssignment`] if another process reads a part of them, [`StreamsError::StateAhead`] if
-    /// log and state do not belong together; [`StreamsError::Processor`] if a supplier fails; [`StreamsError::Log`]
-    /// or [`StreamsError::State`] if one of them does.
+    /// [`StreamsError::PartialAssignment`] if another process reads a part of them; [`StreamsError::Processor`] if a
+    /// supplier fails; [`StreamsError::Log`] or [`StreamsError::State`] if one of them does.
     pub fn new(
         topology: Topology,
         config: &StreamsConfig,
@@ -92,8 +91,9 @@ impl Driver {
         let parts = self.tasks.collect(self.epoch)?;
         let Ready { blueprint, around, owner, .. } = &self.ready;
         let mut commit = EpochCommit::new(self.epoch, parts, blueprint, around, owner)?;
-        let receipt = self.ready.around.log.commit(std::mem::take(&mut commit.log))?.wait()?;
-        self.ready.state.publish(commit.into_state(&receipt))?;
+        let log = &*around.log;
+        let receipt = log.commit(std::mem::take(&mut commit.log))?.wait()?;
+        self.ready.state.publish(commit.into_state(&receipt, log)?)?;
         self.tasks.published(self.epoch, 0);
         Ok(())
     }

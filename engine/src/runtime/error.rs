@@ -52,21 +52,6 @@ pub enum StreamsError {
     #[error("the state failed")]
     State(#[from] StateError),
 
-    /// The state holds more than the log does: they do not belong together, or the log was cut.
-    #[error(
-        "store {store}, partition {partition}, stands at {position} of its changelog, which ends at {end}; log and state do not belong together: delete the state directory to have it rebuilt"
-    )]
-    StateAhead {
-        /// The store.
-        store: Arc<str>,
-        /// The partition.
-        partition: u32,
-        /// What the state says.
-        position: i64,
-        /// The changelog's end.
-        end: i64,
-    },
-
     /// A processor failed.
     #[error("task {task} failed")]
     Processor {
@@ -152,11 +137,7 @@ impl StreamsError {
         }
         matches!(
             self,
-            Self::StateAhead { .. }
-                | Self::Processor {
-                    source: ProcessorError::Record { .. } | ProcessorError::Damaged,
-                    ..
-                }
+            Self::Processor { source: ProcessorError::Record { .. } | ProcessorError::Damaged, .. }
         )
     }
 }

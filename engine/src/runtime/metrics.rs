@@ -1,5 +1,6 @@
 //! What an application's handle knows of its tasks: counts and times.
 
+use super::restore::RestoreCounts;
 use crate::{
     broken::broken,
     task::{Task, TaskCommit},
@@ -19,6 +20,9 @@ pub struct StreamsMetrics {
     pub commits: u64,
     /// Changelog records replayed at the start.
     pub restored: u64,
+    /// Parts of stores that were of another history of the log (which was put back to a copy, say), and were rebuilt from
+    /// their changelogs.
+    pub quarantined: u64,
     /// Restarts from the last commit after a failure.
     pub restarts: u64,
     /// Turns that its tasks were given: an application at rest takes none.
@@ -86,14 +90,14 @@ pub(super) struct Seen {
     records_before: u64,
     nodes_before: HashMap<Arc<str>, NodeMetrics>,
     commits: u64,
-    restored: u64,
+    restored: RestoreCounts,
     restarts: u64,
     latencies: Latencies,
 }
 
 impl Seen {
     /// Tasks were made anew: what they count begins anew too, but for the records dropped, as they were committed.
-    pub(super) fn begin(&mut self, tasks: &[Task], restored: u64) {
+    pub(super) fn begin(&mut self, tasks: &[Task], restored: RestoreCounts) {
         self.records_before += self.records.drain().map(|(_, count)| count).sum::<u64>();
         self.restored += restored;
         for ((_, node), metrics) in self.nodes.drain() {
@@ -128,7 +132,8 @@ impl Seen {
         StreamsMetrics {
             records: self.records_before + self.records.values().sum::<u64>(),
             commits: self.commits,
-            restored: self.restored,
+            restored: self.restored.replayed,
+            quarantined: self.restored.quarantined,
             restarts: self.restarts,
             // Counted where turns are given.
             turns: 0,

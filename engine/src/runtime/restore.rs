@@ -1,15 +1,19 @@
 //! Brings stores' shards to the end of their changelogs before the first record, several at a time.
+//!
+//! A shard of another history of the log, which went on from a copy say, is quarantined: emptied, and rebuilt from its
+//! changelog's start.
 
 use super::error::StreamsError;
 use crate::store::floor;
 use headwater_core::{
     ports::{
-        log::Log,
+        log::{Log, Offsets, RecordEpoch},
         state::{ApplicationState, Shard, ShardChanges, StateCommit, StoreSpec},
     },
     record::TopicPartition,
 };
 use std::{
+    ops::AddAssign,
     panic::resume_unwind,
     sync::{
         Arc,
@@ -29,8 +33,24 @@ pub(super) struct Part {
     pub(super) changelog: TopicPartition,
 }
 
-/// A part's shard at the end of its changelog, and the number of records replayed.
-pub(super) type Restored = (Arc<dyn Shard>, u64);
+/// What restoring did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RestoreCounts {
+    /// Changelog records replayed.
+    pub(super) replayed: u64,
+    /// Parts that were of another history of the log.
+    pub(super) quarantined: u64,
+}
+
+impl AddAssign for RestoreCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.replayed += other.replayed;
+        self.quarantined += other.quarantined;
+    }
+}
+
+/// A part's shard at the end of its changelog, and what that took.
+pub(super) type Restored = (Arc<dyn Shard>, RestoreCounts);
 
 /// What stores are restored with.
 pub(super) struct Restorer<'a> {
@@ -82,33 +102,70 @@ impl Restorer<'_> {
     }
 
     /// Opens a shard and replays what its changelog holds from the shard's position on.
-    pub(super) fn one(&self, Part { store, changelog }: &Part) -> Result<Restored, StreamsError> {
-        let (log, state) = (self.log, self.state);
+    pub(super) fn one(&self, part: &Part) -> Result<Restored, StreamsError> {
+        let (Part { store, changelog }, log, state) = (part, self.log, self.state);
         let shard = state.open(store, changelog.partition)?;
+        // Before the log is asked, which never goes back: a newer owner may be publishing.
+        let position = shard.position();
         let held = log.offsets(changelog)?;
-        let mut at = shard.position().unwrap_or(held.start);
-        if at > held.end {
-            let (store, partition) = (Arc::clone(&store.name), changelog.partition);
-            return Err(StreamsError::StateAhead { store, partition, position: at, end: held.end });
+        let mut at = position.unwrap_or(held.start);
+        let mut begins_anew =
+            self.is_of_other_history(part, at, shard.record_epoch().as_ref(), held)?;
+        if begins_anew {
+            at = held.start;
         }
+        let quarantined = u64::from(begins_anew);
         let mut replayed = 0;
-        while at < held.end {
+        while at < held.end || begins_anew {
             let fetched = log.fetch(changelog, at, FETCH_BYTES)?;
             at = fetched.next_offset;
             replayed += fetched.records.len() as u64;
             let (records, expire_below) = floor::part(fetched.records);
             let records = vec![Arc::new(records)];
             let (store, partition) = (Arc::clone(&store.name), changelog.partition);
-            let change = ShardChanges { store, partition, records, position: at, expire_below };
-            state.publish(StateCommit {
-                epoch: self.epoch,
-                sources: Vec::new(),
-                changes: vec![change],
-            })?;
+            let change = ShardChanges {
+                store,
+                partition,
+                records,
+                position: at,
+                record_epoch: log.record_epoch(changelog, at - 1)?,
+                begins_anew: std::mem::take(&mut begins_anew),
+                expire_below,
+            };
+            let (epoch, changes) = (self.epoch, vec![change]);
+            state.publish(StateCommit { epoch, changes, ..StateCommit::default() })?;
         }
         if replayed > 0 {
             tracing::info!(store = %store.name, partition = changelog.partition, replayed, "store restored");
         }
-        Ok((shard, replayed))
+        Ok((shard, RestoreCounts { replayed, quarantined }))
+    }
+
+    /// Whether what the shard holds up to `position` is not what its changelog holds up to there. Where the log or the state
+    /// does not know a history, an offset of the changelog is believed.
+    fn is_of_other_history(
+        &self,
+        Part { store, changelog }: &Part,
+        position: i64,
+        known: Option<&RecordEpoch>,
+        Offsets { start, end }: Offsets,
+    ) -> Result<bool, StreamsError> {
+        let found = self.log.record_epoch(changelog, position - 1)?;
+        let differs = known.zip(found.as_ref()).is_some_and(|(known, found)| known != found);
+        let is_within = (start..=end).contains(&position);
+        if is_within && !differs {
+            return Ok(false);
+        }
+        tracing::warn!(
+            store = %store.name,
+            partition = changelog.partition,
+            position,
+            start,
+            end,
+            state_epoch = known.map(RecordEpoch::as_str),
+            log_epoch = found.as_ref().map(RecordEpoch::as_str),
+            "store is of another history of the log; it is emptied and rebuilt from its changelog"
+        );
+        Ok(true)
     }
 }

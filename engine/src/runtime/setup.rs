@@ -6,7 +6,7 @@ use super::{
     error::StreamsError,
     exchange::{Exchange, repartition_spec},
     feed::Feeds,
-    restore::{Part, Restored, Restorer},
+    restore::{Part, RestoreCounts, Restored, Restorer},
     task_group::Surroundings,
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 use headwater_core::{
     memory::MemoryBudget,
     ports::{
-        log::{Cleanup, Log, Owner, TopicSpec},
+        log::{Cleanup, Commit, Log, Owner, TopicSpec},
         state::{ApplicationState, Shard, State, StateCommit},
     },
     record::{TopicName, TopicPartition},
@@ -34,7 +34,7 @@ pub(super) struct Ready {
     pub(super) held: Held,
     pub(super) owner: Owner,
     pub(super) tasks: Vec<Task>,
-    pub(super) restored: u64,
+    pub(super) restored: RestoreCounts,
     pub(super) state: Arc<dyn ApplicationState>,
 }
 
@@ -115,6 +115,7 @@ pub(super) fn prepare(
     let owner = held.owner().clone();
     let mut exchange = exchange(&blueprint, config.repartitioning, &*world.log)?;
     let state = world.state.application(&config.application_id)?;
+    replace_other_history(&held, &*world.log, &*state)?;
     let restorer = Restorer {
         epoch: held.epoch,
         log: &*world.log,
@@ -154,7 +155,7 @@ pub(super) fn prepare(
     for id in ids {
         let count = blueprint.sub(id).stores.len();
         let own: Vec<Restored> = parts.by_ref().take(count).collect();
-        restored += own.iter().map(|(_, replayed)| replayed).sum::<u64>();
+        own.iter().for_each(|(_, counts)| restored += *counts);
         let shards = own.into_iter().map(|(shard, _)| shard).collect();
         let (positions, log) = (&around.positions, &*world.log);
         tasks.push(make_task(&blueprint, id, &held, positions, &instruments, log, shards)?);
@@ -251,18 +252,39 @@ fn publish_position(
     if sources.iter().all(|source| known.contains(source)) {
         return Ok(());
     }
-    Ok(state.publish(StateCommit { epoch: held.epoch, sources, changes: Vec::new() })?)
+    let epoch = held.epoch;
+    Ok(state.publish(StateCommit { epoch, sources, ..StateCommit::default() })?)
 }
 
-/// What the application's tasks must not forget, as it was last committed, and how much of it was replayed.
+/// Has a state whose newest commit is of another history of the log take smaller numbers, those of this one.
+///
+/// A number above those that this owner gives is a newer owner's, in whose favour the log refuses this one; or it comes from
+/// a log that has had more owners than this one.
+fn replace_other_history(
+    held: &Held,
+    log: &dyn Log,
+    state: &dyn ApplicationState,
+) -> Result<(), StreamsError> {
+    let (epoch, newest) = (held.epoch, state.snapshot()?.epoch);
+    if newest <= epoch {
+        return Ok(());
+    }
+    let owner = Some(held.owner().clone());
+    log.commit(Commit { owner, ..Commit::default() })?.wait()?;
+    tracing::warn!(epoch, newest, "the state's newest commit is of another history of the log");
+    let replaces = Some(newest);
+    Ok(state.publish(StateCommit { epoch, replaces, ..StateCommit::default() })?)
+}
+
+/// What the application's tasks must not forget, as it was last committed, and what restoring it took.
 fn open_positions(
     blueprint: &Blueprint,
     restorer: &Restorer<'_>,
-) -> Result<(Positions, u64), StreamsError> {
+) -> Result<(Positions, RestoreCounts), StreamsError> {
     let changelog = blueprint.positions_changelog();
     let part = Part { store: Positions::spec(), changelog: changelog.clone() };
-    let (shard, replayed) = restorer.one(&part)?;
-    Ok((Positions::open(shard, changelog, blueprint)?, replayed))
+    let (shard, counts) = restorer.one(&part)?;
+    Ok((Positions::open(shard, changelog, blueprint)?, counts))
 }
 
 /// The parts of stores that a task has, in their order.

@@ -96,9 +96,12 @@ impl<'s, S: StateStore> Subject<'s, S> {
             partition: PARTITION,
             records: vec![Arc::new(changes.records)],
             position: i64::try_from(self.epoch).expect("few commits are made"),
+            record_epoch: None,
+            begins_anew: false,
             expire_below: changes.expire_below,
         };
-        let commit = StateCommit { epoch: self.epoch, sources: Vec::new(), changes: vec![change] };
+        let (epoch, changes) = (self.epoch, vec![change]);
+        let commit = StateCommit { epoch, changes, ..StateCommit::default() };
         self.state.publish(commit).expect("the state takes a commit");
         match what {
             0 => self.store = Self::make(self.state, &self.builder, self.open),

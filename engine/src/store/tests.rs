@@ -2,7 +2,10 @@
 
 use super::*;
 use headwater_core::{
-    ports::state::{ApplicationState, KeyRange, Order, Scan, Snapshot, State, StateCommit, Stored},
+    ports::{
+        log::RecordEpoch,
+        state::{ApplicationState, KeyRange, Order, Scan, Snapshot, State, StateCommit, Stored},
+    },
     record::Headers,
     serde::{I64, Nullable, Serde, SerdeError, SharedSerde, Utf8, for_type},
 };
@@ -39,6 +42,10 @@ impl Shard for MapShard {
 
     fn position(&self) -> Option<i64> {
         *self.position.lock().unwrap()
+    }
+
+    fn record_epoch(&self) -> Option<RecordEpoch> {
+        None
     }
 }
 

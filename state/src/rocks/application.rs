@@ -8,7 +8,7 @@
 
 use super::{
     core::Core,
-    keys::{self, Meta, MetaEntry, Prefix},
+    keys::{self, Meta, MetaEntry, Position, Prefix},
     overlay::{LAYER_BYTES, Overlay},
     shard::{Pin, PinnedShard, RocksShard, ShardId},
 };
@@ -232,15 +232,15 @@ impl ApplicationState for RocksApplication {
 
 impl Core {
     /// The changelog position of a shard that the database has.
-    fn position(&self, prefix: Prefix) -> Result<Option<i64>, StateError> {
+    fn position(&self, prefix: Prefix) -> Result<Option<Position>, StateError> {
         let read = self.db.get_pinned_cf(self.meta(), keys::position_key(prefix));
         let value = read.map_err(|error| self.io("read the state database in", error))?;
         let Some(value) = value else { return Ok(None) };
-        let offset = keys::read_offset(&value).ok_or_else(|| StateError::Io {
+        let position = Position::read(&value).ok_or_else(|| StateError::Io {
             action: "read the state database, which is damaged (delete it, it is rebuilt from the changelog), in",
             path: self.directory.clone(),
-            source: Arc::new(io::Error::new(io::ErrorKind::InvalidData, "a position is no offset")),
+            source: Arc::new(io::Error::new(io::ErrorKind::InvalidData, "a position is none")),
         })?;
-        Ok(Some(offset))
+        Ok(Some(position))
     }
 }

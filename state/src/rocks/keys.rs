@@ -5,7 +5,10 @@
 //! What the bytes of a store's own keys mean is the engine's.
 
 use headwater_core::{
-    ports::{log::LogId, state::Stored},
+    ports::{
+        log::{LogId, RecordEpoch},
+        state::Stored,
+    },
     record::{Timestamp, TopicName, TopicPartition},
 };
 
@@ -72,7 +75,7 @@ pub(super) enum Meta {
     Application { name: String, id: u32 },
     Epoch { application: u32, epoch: u64 },
     Store { application: u32, name: String, id: u32, schema: String },
-    Position { store: u32, partition: u32, offset: i64 },
+    Position { store: u32, partition: u32, position: Position },
     Source { application: u32, source: TopicPartition, offset: i64 },
 }
 
@@ -102,7 +105,7 @@ impl Meta {
                 Some(Self::Position {
                     store: u32::from_be_bytes(*store),
                     partition: number(partition)?,
-                    offset: read_offset(value)?,
+                    position: Position::read(value)?,
                 })
             }
             b'o' => {
@@ -120,8 +123,31 @@ impl Meta {
     }
 }
 
-/// Reads the offset of a position or a source.
-pub(super) fn read_offset(value: &[u8]) -> Option<i64> {
+/// How far a shard has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) offset: i64,
+    pub(super) record_epoch: Option<RecordEpoch>,
+}
+
+impl Position {
+    /// Reads it; `None` if it is no position.
+    pub(super) fn read(value: &[u8]) -> Option<Self> {
+        let (offset, epoch) = value.split_first_chunk()?;
+        let epoch = std::str::from_utf8(epoch).ok()?;
+        let record_epoch = (!epoch.is_empty()).then(|| RecordEpoch::new(epoch));
+        Some(Self { offset: i64::from_be_bytes(*offset), record_epoch })
+    }
+}
+
+/// The value of a shard's position.
+pub(super) fn position_value(offset: i64, record_epoch: Option<&RecordEpoch>) -> Vec<u8> {
+    let epoch = record_epoch.map_or("", RecordEpoch::as_str);
+    [&offset.to_be_bytes(), epoch.as_bytes()].concat()
+}
+
+/// Reads the offset of a source.
+fn read_offset(value: &[u8]) -> Option<i64> {
     Some(i64::from_be_bytes(value.try_into().ok()?))
 }
 
@@ -171,8 +197,12 @@ mod tests {
         let (name, schema) = ("totals".into(), "utf8 -> i64".into());
         let store = Meta::Store { application: 4, name, id: 7, schema };
         assert_eq!(Meta::read(&key, &value), Some(store));
-        let position = Meta::read(&position_key(Prefix::new(3, 9)), &(-5_i64).to_be_bytes());
-        assert_eq!(position, Some(Meta::Position { store: 3, partition: 9, offset: -5 }));
+        for record_epoch in [None, Some(RecordEpoch::new("topic-1"))] {
+            let value = position_value(-5, record_epoch.as_ref());
+            let read = Meta::read(&position_key(Prefix::new(3, 9)), &value);
+            let position = Position { offset: -5, record_epoch };
+            assert_eq!(read, Some(Meta::Position { store: 3, partition: 9, position }));
+        }
         let source = TopicPartition::new(TopicName::new("cars").unwrap(), 2);
         let read = Meta::read(&source_key(4, &source), &8_i64.to_be_bytes());
         assert_eq!(read, Some(Meta::Source { application: 4, source, offset: 8 }));
@@ -185,6 +215,8 @@ mod tests {
         assert_eq!(Meta::read(b"v", b"123"), None);
         assert_eq!(Meta::read(b"l", b"\xff"), None);
         assert_eq!(Meta::read(b"p1234", &[0; 8]), None);
+        assert_eq!(Meta::read(b"p12341234", &[0; 7]), None);
+        assert_eq!(Meta::read(b"p12341234", &[0xff; 9]), None);
         assert_eq!(Meta::read(b"o12341234..", &[0; 8]), None);
         assert_eq!(read_value(&[0; 7]), None);
     }

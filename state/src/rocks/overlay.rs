@@ -5,11 +5,12 @@
 //! - A layer never changes; a new list of layers replaces the old one, so a reader's list stays as it was.
 //! - Layers are in commit order, and a layer holds whole commits.
 //! - A layer's floor hides the keys below it in that layer and in all that is older, the database included.
+//! - A layer that begins the shard anew hides all that is older, the database included.
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table::Entry};
 use headwater_core::{
-    ports::state::ShardChanges,
+    ports::{log::RecordEpoch, state::ShardChanges},
     record::{RecordRef, RecordSet},
 };
 use std::{
@@ -18,6 +19,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use super::keys::Position;
 use crate::span::KeySpan;
 
 /// A lookup asks every layer: beyond this many, layers are joined.
@@ -39,6 +41,7 @@ pub(super) struct Layer {
     last: u64,
     sets: Vec<Arc<RecordSet>>,
     floor: Option<Vec<u8>>,
+    begins_anew: bool,
     /// The last record of each key. Most layers are spilled without having been asked, so it is built when needed.
     index: OnceLock<HashTable<Place>>,
     /// The same, by key.
@@ -46,18 +49,29 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    fn new((first, last): (u64, u64), sets: Vec<Arc<RecordSet>>, floor: Option<Vec<u8>>) -> Self {
-        Self { first, last, sets, floor, index: OnceLock::new(), sorted: OnceLock::new() }
+    fn of(commit: u64, changes: ShardChanges) -> Self {
+        let ShardChanges { records: sets, expire_below: floor, begins_anew, .. } = changes;
+        let (first, last) = (commit, commit);
+        let (index, sorted) = (OnceLock::new(), OnceLock::new());
+        Self { first, last, sets, floor, begins_anew, index, sorted }
     }
 
     /// One layer that shows what `older` with `newer` above it shows; `None` if a single floor cannot say it.
     fn join(older: &Self, newer: &Self) -> Option<Self> {
         // A floor reaches everything in its layer: that of the newer one must already hide all that the older one's hides.
-        if older.floor > newer.floor {
+        if !newer.begins_anew && older.floor > newer.floor {
             return None;
         }
-        let sets = older.sets.iter().chain(&newer.sets).map(Arc::clone).collect();
-        Some(Self::new((older.first, newer.last), sets, newer.floor.clone()))
+        let shown = if newer.begins_anew { &[][..] } else { &older.sets };
+        Some(Self {
+            first: older.first,
+            last: newer.last,
+            sets: shown.iter().chain(&newer.sets).map(Arc::clone).collect(),
+            floor: newer.floor.clone(),
+            begins_anew: older.begins_anew || newer.begins_anew,
+            index: OnceLock::new(),
+            sorted: OnceLock::new(),
+        })
     }
 
     fn record(&self, place: Place) -> Option<RecordRef<'_>> {
@@ -124,31 +138,34 @@ pub(super) struct Overlay {
     /// Oldest first.
     layers: Vec<Arc<Layer>>,
     pub(super) position: Option<i64>,
+    pub(super) record_epoch: Option<RecordEpoch>,
     /// The newest commit that changed the shard, counted from the state's opening.
     pub(super) commit: u64,
 }
 
 impl Overlay {
     /// Nothing over a database that holds the changelog up to `position`.
-    pub(super) fn at(position: Option<i64>) -> Self {
-        Self { layers: Vec::new(), position, commit: 0 }
+    pub(super) fn at(position: Option<Position>) -> Self {
+        let (position, record_epoch) = position.map(|it| (it.offset, it.record_epoch)).unzip();
+        Self { position, record_epoch: record_epoch.flatten(), ..Self::default() }
     }
 
     /// With the changes of `commit` above; layers up to `spilling` are being written and stay as they are.
     pub(super) fn with(&self, commit: u64, changes: ShardChanges, spilling: u64) -> Self {
         let mut layers = self.layers.clone();
-        layers.push(Arc::new(Layer::new((commit, commit), changes.records, changes.expire_below)));
+        let (position, record_epoch) = (Some(changes.position), changes.record_epoch.clone());
+        layers.push(Arc::new(Layer::of(commit, changes)));
         if layers.len() > LAYERS_MAX {
             layers = joined(layers, spilling);
         }
-        Self { layers, position: Some(changes.position), commit }
+        Self { layers, position, record_epoch, commit }
     }
 
     /// Without the layers up to commit `spilled`.
     pub(super) fn without(&self, spilled: u64) -> Self {
         let layers =
             self.layers.iter().filter(|layer| layer.last > spilled).map(Arc::clone).collect();
-        Self { layers, ..*self }
+        Self { layers, record_epoch: self.record_epoch.clone(), ..*self }
     }
 
     /// The newest that the layers say about `key`.
@@ -157,7 +174,7 @@ impl Overlay {
             return Found::Unknown;
         }
         let hash = hasher.hash_one(key);
-        for layer in self.layers.iter().rev() {
+        for layer in self.shown() {
             if layer.floor.as_deref().is_some_and(|floor| key < floor) {
                 return Found::Gone;
             }
@@ -165,19 +182,30 @@ impl Overlay {
                 return if record.value.is_some() { Found::Value(record) } else { Found::Gone };
             }
         }
-        Found::Unknown
+        if self.begins_anew() { Found::Gone } else { Found::Unknown }
     }
 
     /// The highest floor: below it, the database's entries have expired.
     pub(super) fn floor(&self) -> Option<&[u8]> {
-        self.layers.iter().filter_map(|layer| layer.floor.as_deref()).max()
+        self.shown().filter_map(|layer| layer.floor.as_deref()).max()
+    }
+
+    /// Whether the shard began anew in these layers: nothing in the database is its any more.
+    pub(super) fn begins_anew(&self) -> bool {
+        self.layers.iter().any(|layer| layer.begins_anew)
+    }
+
+    /// The layers that are not hidden as a whole, newest first.
+    fn shown(&self) -> impl Iterator<Item = &Arc<Layer>> {
+        let hidden = self.layers.iter().rposition(|layer| layer.begins_anew).unwrap_or(0);
+        self.layers.iter().skip(hidden).rev()
     }
 
     /// The layers' part of `span`, newest layer first.
     pub(super) fn cursors(&self, span: &KeySpan, hasher: &RandomState) -> Vec<Cursor> {
         let mut floor: Option<&[u8]> = None;
         let mut cursors = Vec::new();
-        for layer in self.layers.iter().rev() {
+        for layer in self.shown() {
             floor = floor.max(layer.floor.as_deref());
             let from = span.from.as_slice().max(floor.unwrap_or_default());
             let sorted = layer.sorted(hasher);
@@ -213,7 +241,7 @@ impl Overlay {
     /// The keys of all records that have not expired, newest first, each with its set and its place there.
     fn newest_first(&self) -> impl Iterator<Item = (&[u8], &RecordSet, usize)> {
         let mut floor: Option<&[u8]> = None;
-        let sets = self.layers.iter().rev().flat_map(move |layer| {
+        let sets = self.shown().flat_map(move |layer| {
             floor = floor.max(layer.floor.as_deref());
             layer.sets.iter().rev().map(move |set| (floor, &**set))
         });

@@ -12,7 +12,10 @@ use super::{
     overlay::{Cursor, Found, Overlay},
 };
 use crate::span::KeySpan;
-use headwater_core::ports::state::{KeyRange, Order, Scan, Shard, StateError, Stored};
+use headwater_core::ports::{
+    log::RecordEpoch,
+    state::{KeyRange, Order, Scan, Shard, StateError, Stored},
+};
 use rocksdb::{DBRawIterator, ErrorKind, ReadOptions};
 use std::{
     cmp::Ordering,
@@ -75,6 +78,10 @@ impl Shard for RocksShard {
     fn position(&self) -> Option<i64> {
         self.shared.overlay(self.slot).position
     }
+
+    fn record_epoch(&self) -> Option<RecordEpoch> {
+        self.shared.overlay(self.slot).record_epoch.clone()
+    }
 }
 
 type DatabaseSnapshot<'a> = rocksdb::Snapshot<'a>;
@@ -126,6 +133,10 @@ impl Shard for PinnedShard {
 
     fn position(&self) -> Option<i64> {
         self.overlay.position
+    }
+
+    fn record_epoch(&self) -> Option<RecordEpoch> {
+        self.overlay.record_epoch.clone()
     }
 }
 
@@ -188,10 +199,14 @@ impl<'a> Base<'a> {
         }
         let layers = overlay.cursors(span, &self.core.hasher);
         let from = span.from.as_slice().max(overlay.floor().unwrap_or_default());
+        let mut from = self.id.prefix.key(from);
         let to =
             span.to.as_deref().map_or_else(|| self.id.prefix.end(), |to| self.id.prefix.key(to));
+        if overlay.begins_anew() {
+            from.clone_from(&to);
+        }
         let mut read = self.read_options();
-        read.set_iterate_lower_bound(self.id.prefix.key(from));
+        read.set_iterate_lower_bound(from);
         read.set_iterate_upper_bound(to);
         // The iterator keeps the database as it is now for as long as it lives.
         let mut base = self.core.db.raw_iterator_cf_opt(self.core.data(), read);

@@ -141,7 +141,11 @@ impl Core {
         let (data, meta) = (self.data(), self.meta());
         let (mut key_bytes, mut value_bytes) = (Vec::new(), Vec::new());
         let ShardPart { prefix, overlay, floor: known_floor, .. } = shard;
-        // The range goes first: what was written below the floor after it expired comes later and stays.
+        // Ranges go first: what was written into them after they were deleted comes later and stays.
+        if overlay.begins_anew() {
+            batch.delete_range_cf(data, prefix.key(&[]), prefix.end());
+            *known_floor = overlay.floor().unwrap_or_default().to_vec();
+        }
         // From where the last one ended: ranges that lie within each other cost RocksDB memory without bound.
         if let Some(floor) = overlay.floor().filter(|floor| *floor > known_floor.as_slice()) {
             batch.delete_range_cf(data, prefix.key(known_floor), prefix.key(floor));
@@ -161,7 +165,8 @@ impl Core {
             }
         }
         if let Some(position) = overlay.position {
-            batch.put_cf(meta, keys::position_key(*prefix), position.to_be_bytes());
+            let value = keys::position_value(position, overlay.record_epoch.as_ref());
+            batch.put_cf(meta, keys::position_key(*prefix), value);
         }
     }
 

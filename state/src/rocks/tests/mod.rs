@@ -293,6 +293,10 @@ impl Model {
         Self { shards: shards.iter().map(contents).collect() }
     }
 
+    fn begin_anew(&mut self, shard: usize) {
+        self.shards[shard].clear();
+    }
+
     fn apply(&mut self, shard: usize, records: &[RecordSet], expire_below: Option<&[u8]>) {
         let entries = &mut self.shards[shard];
         for record in records.iter().flat_map(RecordSet::iter) {
@@ -322,6 +326,7 @@ enum Step {
 #[derive(Debug, Clone)]
 struct Change {
     shard: usize,
+    begins_anew: bool,
     records: Vec<(u8, Option<u8>)>,
     expire_below: Option<u8>,
 }
@@ -331,8 +336,16 @@ const SHARDS: [(&str, u32); 3] = [("s", 0), ("s", 1), ("t", 0)];
 
 fn change() -> impl Strategy<Value = Change> {
     let record = (0..24_u8, prop::option::weighted(0.7, any::<u8>()));
-    (0..SHARDS.len(), prop::collection::vec(record, 0..12), prop::option::weighted(0.2, 0..24_u8))
-        .prop_map(|(shard, records, expire_below)| Change { shard, records, expire_below })
+    let records = prop::collection::vec(record, 0..12);
+    let (anew, floor) = (prop::bool::weighted(0.1), prop::option::weighted(0.2, 0..24_u8));
+    (0..SHARDS.len(), anew, records, floor).prop_map(
+        |(shard, begins_anew, records, expire_below)| Change {
+            shard,
+            begins_anew,
+            records,
+            expire_below,
+        },
+    )
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -381,9 +394,13 @@ impl Subject {
             let (first, second) = part.records.split_at(part.records.len() / 2);
             let sets = [record_set(first), record_set(second)];
             let floor = part.expire_below.map(|floor| vec![floor]);
+            if part.begins_anew {
+                model.begin_anew(part.shard);
+            }
             model.apply(part.shard, &sets, floor.as_deref());
             all_changes.push(ShardChanges {
                 records: sets.into_iter().map(Arc::new).collect(),
+                begins_anew: part.begins_anew,
                 expire_below: floor,
                 ..changes(&self.shards[part.shard], "", number)
             });

@@ -62,3 +62,21 @@ fn an_older_owner_is_refused_after_reopening_too() {
     assert_eq!((all(&*shard), shard.position()), ("a=5".into(), Some(5)));
     assert_eq!(state.core.pending().commit, 0, "a refused commit counts nowhere");
 }
+
+#[test]
+fn what_a_shard_says_of_its_history_survives_reopening() {
+    let directory = TempDir::new().unwrap();
+    let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
+    let app = application(&state, "app");
+    let (known, unknown) = (open(&*app, "s", 0), open(&*app, "s", 1));
+    let nothing = ShardChanges { record_epoch: None, ..changes(&unknown, "a=1", 3) };
+    app.publish(commit(1, vec![changes(&known, "a=1", 7), nothing])).unwrap();
+    drop((known, unknown, app, state));
+    let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
+    let app = application(&state, "app");
+    let says = [0, 1].map(|partition| {
+        let shard = open(&*app, "s", partition);
+        (shard.position(), shard.record_epoch())
+    });
+    assert_eq!(says, [(Some(7), Some(conformance::record_epoch(7))), (Some(3), None)]);
+}
