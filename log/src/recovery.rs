@@ -148,8 +148,8 @@ fn replay(
     if !clean || !frames.is_empty() {
         // Before anything is changed, so that it is said again the next time.
         let mut reach = Reach::of(&found);
-        each_entry(&files, &frames, |entry| {
-            reach.note(&entry);
+        each_frame(&files, &frames, |entries| {
+            entries.iter().for_each(|entry| reach.note(entry));
             Ok(())
         })?;
         reach.check(&evidence::tails(disk, dir, &found)?)?;
@@ -163,7 +163,7 @@ fn replay(
 
     let store = Store::open(dir, options, found)?;
     let mut touched = Touched::default();
-    each_entry(&files, &frames, |entry| Ok(store.apply(&entry, &mut touched)?))?;
+    each_frame(&files, &frames, |entries| Ok(store.apply(entries.iter(), &mut touched)?))?;
     let last = frames.last().map_or(sequence, |frame| frame.header.label.sequence);
     if !frames.is_empty() {
         let frames = frames.len();
@@ -235,11 +235,11 @@ fn partitions(checkpoint: &Checkpoint) -> Vec<(TopicPartition, PartitionMeta)> {
         .collect()
 }
 
-/// Hands on what the frames hold, in order.
-fn each_entry(
+/// Hands on what each frame holds, in order.
+fn each_frame(
     files: &[JournalFile],
     frames: &[scan::Frame],
-    mut take: impl FnMut(Entry<'_>) -> Result<(), OpenError>,
+    mut take: impl FnMut(&[Entry<'_>]) -> Result<(), OpenError>,
 ) -> Result<(), OpenError> {
     for scan::Frame { place, header } in frames {
         let JournalFile { path, file, .. } =
@@ -255,9 +255,11 @@ fn each_entry(
         }
         let payload = frame.get(journal::frame::HEADER_BYTES..).unwrap_or_default();
         let mut cursor = Cursor::new(payload);
+        let mut entries = Vec::new();
         while let Some(entry) = entry::take(&mut cursor).map_err(|why| damaged(why.0))? {
-            take(entry)?;
+            entries.push(entry);
         }
+        take(&entries)?;
     }
     Ok(())
 }

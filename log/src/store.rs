@@ -19,6 +19,7 @@ use headwater_core::{
     record::{TopicName, TopicPartition},
 };
 use std::{
+    borrow::Cow,
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
 };
@@ -29,6 +30,23 @@ pub(crate) struct Topic {
     pub(crate) spec: TopicSpec,
     id: TopicId,
     partitions: Vec<Arc<Partition>>,
+}
+
+/// The appends of one frame, a partition's together.
+#[derive(Debug, Default)]
+struct Appends<'a> {
+    batches: Vec<(&'a TopicPartition, Cow<'a, [u8]>)>,
+    places: HashMap<&'a TopicPartition, usize>,
+}
+
+impl<'a> Appends<'a> {
+    fn add(&mut self, partition: &'a TopicPartition, batches: &'a [u8]) {
+        let place = *self.places.entry(partition).or_insert(self.batches.len());
+        match self.batches.get_mut(place) {
+            Some((_, there)) => there.to_mut().extend_from_slice(batches),
+            None => self.batches.push((partition, Cow::Borrowed(batches))),
+        }
+    }
 }
 
 /// Topics and groups.
@@ -159,15 +177,30 @@ impl Store {
         }
     }
 
-    /// Does what an entry says, of a frame that was just written or of one that is replayed.
-    pub(crate) fn apply(&self, entry: &Entry<'_>, touched: &mut Touched) -> Result<(), LogError> {
-        match entry {
-            Entry::CreateTopic { spec, id } => self.create(spec, *id, &[])?,
-            Entry::Append { partition, batches } => {
-                self.partition(partition)?.append(batches, touched)?;
+    /// Does what the entries of a frame say, of one that was just written or of one that is replayed. What is appended to a
+    /// partition is written at once.
+    pub(crate) fn apply<'a, 'bytes: 'a>(
+        &self,
+        entries: impl Iterator<Item = &'a Entry<'bytes>>,
+        touched: &mut Touched,
+    ) -> Result<(), LogError> {
+        let (mut appends, mut others) = (Appends::default(), Vec::new());
+        for entry in entries {
+            match entry {
+                Entry::CreateTopic { spec, id } => self.create(spec, *id, &[])?,
+                Entry::Append { partition, batches } => appends.add(partition, batches),
+                Entry::GroupOffset(_) | Entry::Claim { .. } => others.push(entry),
             }
-            Entry::GroupOffset(offset) => self.commit_offset(offset, touched),
-            Entry::Claim { group, epoch } => write(&self.groups).claim(group, *epoch),
+        }
+        for (partition, batches) in &appends.batches {
+            self.partition(partition)?.append(batches, touched)?;
+        }
+        for entry in others {
+            match entry {
+                Entry::GroupOffset(offset) => self.commit_offset(offset, touched),
+                Entry::Claim { group, epoch } => write(&self.groups).claim(group, *epoch),
+                Entry::CreateTopic { .. } | Entry::Append { .. } => {}
+            }
         }
         Ok(())
     }

@@ -212,9 +212,7 @@ impl Applier {
 
     fn apply(&mut self, round: &Round) -> Result<(), LogError> {
         self.shared.check_fence()?;
-        for entry in round.entries() {
-            self.shared.store.apply(entry, &mut self.touched)?;
-        }
+        self.shared.store.apply(round.entries(), &mut self.touched)?;
         self.touched.partitions.retain(|partition| partition.publish());
         Ok(())
     }

@@ -175,13 +175,17 @@ impl Partition {
     ) -> Result<(), LogError> {
         let mut rest = batches;
         while !rest.is_empty() {
-            let (header, batch, after) = split(rest).map_err(|why| self.malformed(why))?;
-            let segment = self.segment_for(&header, touched)?;
-            segment.append(batch, &header)?;
-            if read(&self.epochs).are_before(header.leader_epoch) {
-                write(&self.epochs).note(header.leader_epoch, header.base_offset);
+            let (first, ..) = split(rest).map_err(|why| self.malformed(why))?;
+            let segment = self.segment_for(&first, touched)?;
+            let (headers, length) = self.run_for(&segment, rest)?;
+            let (run, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+            segment.append(run, &headers)?;
+            for header in &headers {
+                if read(&self.epochs).are_before(header.leader_epoch) {
+                    write(&self.epochs).note(header.leader_epoch, header.base_offset);
+                }
+                self.written_end.store(header.last_offset + 1, Ordering::Release);
             }
-            self.written_end.store(header.last_offset + 1, Ordering::Release);
             if segment.mark_dirty() {
                 touched.dirty.push(segment);
             }
@@ -191,6 +195,28 @@ impl Partition {
         Ok(())
     }
 
+    /// The batches at the front of `batches` that the segment takes, at least one, and their length: they are written at
+    /// once.
+    fn run_for(&self, segment: &Segment, batches: &[u8]) -> Result<(Vec<Header>, usize), LogError> {
+        let (mut headers, mut length) = (Vec::new(), 0);
+        while let Some(rest) = batches.get(length..).filter(|rest| !rest.is_empty()) {
+            let (header, ..) = split(rest).map_err(|why| self.malformed(why))?;
+            if length > 0 && !self.fits(segment, length as u64, &header) {
+                break;
+            }
+            length += header.size;
+            headers.push(header);
+        }
+        Ok((headers, length))
+    }
+
+    /// Whether the segment, with `pending` bytes more than it has, takes the batch.
+    fn fits(&self, segment: &Segment, pending: u64, header: &Header) -> bool {
+        let length = segment.length() + pending;
+        (length == 0 || length + header.size as u64 <= self.segment_bytes)
+            && header.last_offset - segment.base <= i64::from(i32::MAX)
+    }
+
     fn segment_for(
         &self,
         header: &Header,
@@ -198,9 +224,7 @@ impl Partition {
     ) -> Result<Arc<Segment>, LogError> {
         let last = read(&self.segments).last().map(Arc::clone);
         if let Some(last) = &last {
-            let fits =
-                last.length() + header.size as u64 <= self.segment_bytes || last.length() == 0;
-            if fits && !last.is_sealed() && header.last_offset - last.base <= i64::from(i32::MAX) {
+            if !last.is_sealed() && self.fits(last, 0, header) {
                 return Ok(Arc::clone(last));
             }
             last.seal();

@@ -217,18 +217,26 @@ impl Segment {
         !self.dirty.swap(true, Ordering::AcqRel)
     }
 
-    /// Writes one batch after the others, unsynced.
-    pub(crate) fn append(&self, batch: &[u8], header: &Header) -> Result<(), LogError> {
+    /// Writes batches after the others, unsynced and at once.
+    pub(crate) fn append(&self, batches: &[u8], headers: &[Header]) -> Result<(), LogError> {
         let end = self.end();
-        if header.base_offset < end.next_offset {
-            return Err(self.corrupt(end, "what is to be appended has offsets that are taken"));
+        let mut next_offset = end.next_offset;
+        for header in headers {
+            if header.base_offset < next_offset {
+                return Err(self.corrupt(end, "what is to be appended has offsets that are taken"));
+            }
+            next_offset = header.last_offset.saturating_add(1);
         }
         let path = self.file.path();
         let file = self.file.get(Exhausted::Wait)?.ok_or_else(|| vanished(path))?;
-        disk::write_at(&*file, path, batch, end.position)?;
+        disk::write_at(&*file, path, batches, end.position)?;
         let mut state = write(&self.state);
         state.writer.wrote(&file);
-        state.runs.append(header, batch);
+        let mut rest = batches;
+        for header in headers {
+            state.runs.append(header, rest);
+            rest = rest.get(header.size..).unwrap_or_default();
+        }
         Ok(())
     }
 

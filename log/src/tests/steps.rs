@@ -90,3 +90,19 @@ fn a_segments_name_is_synced_once() {
     let changes: Vec<_> = taken.filter(|action| *action != Action::Open).collect();
     assert_eq!(changes, [Action::Write, Action::Sync]);
 }
+
+#[test]
+fn what_a_round_appends_to_a_partition_is_written_at_once() {
+    let dir = memory_dir();
+    let log = opened(dir.path());
+    let p0 = partition("t", 0);
+    put(&log, &p0, &["a"]);
+    let steps = Steps::below(&dir.path().join("t-0"));
+    let appends =
+        vec![append(&p0, &["b"]), append(&partition("t", 1), &["x"]), append(&p0, &["c"])];
+    commit(&log, appends).unwrap();
+    let written = steps.take().iter().filter(|taken| taken.action == Action::Write).count();
+    assert_eq!(written, 1);
+    let all = [(0, "a".into()), (1, "b".into()), (2, "c".into())];
+    assert_eq!(read_all(&log, &p0), all);
+}
