@@ -145,7 +145,7 @@ impl Writer {
         self.shared.check_fence().map_err(Unwritten::NotHandedOver)?;
         if !frame.is_empty() {
             if self.journal.is_full(frame) {
-                self.turn_over(apply).map_err(Unwritten::NotHandedOver)?;
+                self.roll(apply).map_err(Unwritten::NotHandedOver)?;
             }
             let written = self.journal.write(frame, sync);
             self.shared.unclaimed.store(self.journal.has_unclaimed(), Ordering::Release);
@@ -161,7 +161,7 @@ impl Writer {
     }
 
     /// Switches to another journal file, and has what is in the full one covered by a checkpoint.
-    fn turn_over(&mut self, apply: &mut dyn FnMut(Step)) -> Result<(), LogError> {
+    fn roll(&mut self, apply: &mut dyn FnMut(Step)) -> Result<(), LogError> {
         let shared = Arc::clone(&self.shared);
         lock(&shared.progress).asked += 1;
         apply(Step::Checkpoint(self.journal.end()));
