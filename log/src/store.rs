@@ -184,23 +184,20 @@ impl Store {
         entries: impl Iterator<Item = &'a Entry<'bytes>>,
         touched: &mut Touched,
     ) -> Result<(), LogError> {
-        let (mut appends, mut others) = (Appends::default(), Vec::new());
+        let (mut appends, mut offsets) = (Appends::default(), Vec::new());
         for entry in entries {
             match entry {
                 Entry::CreateTopic { spec, id } => self.create(spec, *id, &[])?,
                 Entry::Append { partition, batches } => appends.add(partition, batches),
-                Entry::GroupOffset(_) | Entry::Claim { .. } => others.push(entry),
+                Entry::GroupOffset(offset) => offsets.push(offset),
+                Entry::Claim { group, epoch } => write(&self.groups).claim(group, *epoch),
             }
         }
         for (partition, batches) in &appends.batches {
             self.partition(partition)?.append(batches, touched)?;
         }
-        for entry in others {
-            match entry {
-                Entry::GroupOffset(offset) => self.commit_offset(offset, touched),
-                Entry::Claim { group, epoch } => write(&self.groups).claim(group, *epoch),
-                Entry::CreateTopic { .. } | Entry::Append { .. } => {}
-            }
+        for offset in offsets {
+            self.commit_offset(offset, touched);
         }
         Ok(())
     }

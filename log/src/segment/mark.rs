@@ -345,6 +345,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_checked_is_remembered_of_the_last_few_runs() {
+        let mut runs = Runs::new(0, &[]);
+        let count = 3 * CHECKED_RUNS_MAX;
+        grow(&mut runs, &vec![(1_000_000, 0); count]);
+        for offset in 0..i64::try_from(count).unwrap() {
+            let stretch = runs.stretch(offset, 1).unwrap();
+            runs.note_checked(&stretch, &[stretch.end]);
+            assert!(runs.stretch(offset, 1).unwrap().checked, "the one just read is");
+        }
+        let checked = runs.runs.iter().map(|run| !run.checked.is_empty()).collect::<Vec<_>>();
+        assert_eq!(checked.iter().filter(|checked| **checked).count(), CHECKED_RUNS_MAX);
+        assert!(checked[count - CHECKED_RUNS_MAX..].iter().all(|checked| *checked));
+    }
+
+    #[test]
     fn headers_that_do_not_lead_from_mark_to_mark_are_refused() {
         let batches = [(100, 0), (200, 3), (61, 0)];
         let (mut runs, mut file) = (Runs::new(0, &[]), file(&batches));

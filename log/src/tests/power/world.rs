@@ -245,7 +245,7 @@ impl World {
         let created = log.create_topics(std::slice::from_ref(&spec));
         let effect = Effect::Create(spec);
         self.live.apply(&effect);
-        self.settle(log, effect, created, true)
+        self.note(log, effect, created, true)
     }
 
     fn claim(&mut self, log: &EmbeddedLog) -> Result<bool, String> {
@@ -254,17 +254,17 @@ impl World {
         let epoch = claimed.as_ref().map(|claim| claim.owner().epoch).ok();
         let effect = Effect::Claim(group);
         self.live.apply(&effect);
-        let settled = self.settle(log, effect, claimed.map(drop), true)?;
+        let noted = self.note(log, effect, claimed.map(drop), true)?;
         match epoch {
             Some(epoch) if epoch != self.live.epochs[group] => {
                 Err(format!("{group} is claimed with epoch {epoch}"))
             }
-            Some(_) | None => Ok(settled),
+            Some(_) | None => Ok(noted),
         }
     }
 
     /// Takes note of what was told of a step; whether the log still works.
-    fn settle<T>(
+    fn note<T>(
         &mut self,
         log: &EmbeddedLog,
         effect: Effect,
@@ -327,7 +327,7 @@ impl World {
             {
                 return Err(format!("{:?} acknowledged for {effect:?}", receipt.base_offsets));
             }
-            works &= self.settle(log, effect, outcome, synced)?;
+            works &= self.note(log, effect, outcome, synced)?;
         }
         Ok(works)
     }
@@ -381,7 +381,7 @@ impl World {
         };
         let committed = commit(log, vec![append(&id, &[&value])]);
         self.live.apply(&effect);
-        self.settle(log, effect, committed, true).map(drop)
+        self.note(log, effect, committed, true).map(drop)
     }
 
     fn next_value(&mut self) -> String {
