@@ -16,7 +16,7 @@ use crate::{
     evidence::{self, Reach},
     identity::{random, random_id},
     journal::{
-        self, Journal, JournalEnd, JournalFile, Place, Stamp,
+        self, FramePlace, Journal, JournalEnd, JournalFile, Stamp,
         entry::{self, Entry},
         scan::{self, Scanned},
     },
@@ -139,7 +139,7 @@ fn replay(
     let disk = &*options.disk;
     let Heading { journal_end, clean, .. } = found.heading;
     let JournalEnd { stamp, sequence, next, .. } = journal_end;
-    let from = scan::From { stamp, sequence, next };
+    let from = scan::ScanStart { stamp, sequence, next };
     let Scanned { replay: frames, generation } = if clean && !scan::is_followed(&files, from)? {
         Scanned { replay: Vec::new(), generation: stamp.generation }
     } else {
@@ -197,7 +197,7 @@ fn fresh(disk: &dyn Disk, dir: &Path, journal_dir: &Path) -> Result<Checkpoint, 
         return Err(OpenError::Damaged { path: dir.to_owned(), detail });
     }
     let stamp = Stamp { log: random(), generation: 0 };
-    let (id, next) = (random_id(), Place::default());
+    let (id, next) = (random_id(), FramePlace::default());
     let journal_end = JournalEnd { stamp, sequence: 0, next, files: 0 };
     let heading = Heading { id, journal_end, clean: false };
     Ok(Checkpoint::of_nothing(heading))

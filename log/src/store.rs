@@ -11,7 +11,7 @@ use crate::{
         entry::{Entry, TopicId},
     },
     options::LogOptions,
-    partition::{Kept, Partition, PartitionMeta, Place, Touched},
+    partition::{Kept, LogFiles, Partition, PartitionMeta, Touched},
 };
 use hashbrown::{HashMap, HashSet};
 use headwater_core::{
@@ -156,9 +156,9 @@ impl Store {
             let id = TopicPartition::new(spec.name.clone(), number);
             let new = PartitionMeta::default();
             let meta = metas.get(number as usize).unwrap_or(&new);
-            let place = Place { root: &self.root, files: &self.files };
+            let files = LogFiles { root: &self.root, files: &self.files };
             let kept = Kept { cleanup: spec.cleanup, segment_bytes: self.segment_bytes };
-            partitions.push(Arc::new(Partition::open(place, id, kept, meta)?));
+            partitions.push(Arc::new(Partition::open(files, id, kept, meta)?));
         }
         let topic = Arc::new(Topic { spec: spec.clone(), id, partitions });
         write(&self.topics).insert(spec.name.clone(), topic);

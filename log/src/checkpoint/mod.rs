@@ -14,7 +14,7 @@ use crate::{
     cursor::{Cursor, Malformed, Put},
     group::Groups,
     journal::{
-        JournalEnd, Place, Stamp,
+        FramePlace, JournalEnd, Stamp,
         entry::{TopicId, put_offset, put_topic, take_offset, take_topic},
     },
     partition::{EpochStart, Epochs, PartitionMeta},
@@ -112,7 +112,7 @@ impl Checkpoint {
         let id = LogId::new(cursor.text()?);
         let (log, sequence) = (cursor.u64()?, cursor.u64()?);
         let stamp = Stamp { log, generation: cursor.u32()? };
-        let next = Place { file: cursor.u32()? as usize, position: cursor.u64()? };
+        let next = FramePlace { file: cursor.u32()? as usize, position: cursor.u64()? };
         let (files, clean) = (cursor.u32()?, cursor.u8()? != 0);
         let journal_end = JournalEnd { stamp, sequence, next, files };
         let heading = Heading { id, journal_end, clean };

@@ -27,14 +27,14 @@ const FLUSHING_MAX: usize = 8;
 #[derive(Debug)]
 pub(crate) enum Job {
     /// A checkpoint to make.
-    Checkpoint(Checkpoint),
+    Checkpoint(CheckpointJob),
     /// Zeros to write ahead of the journal's frames.
     Zeros(Zeros),
 }
 
 /// A checkpoint, and what comes before and after it.
 #[derive(Debug)]
-pub(crate) struct Checkpoint {
+pub(crate) struct CheckpointJob {
     /// The frame that it covers.
     pub(crate) sequence: u64,
     pub(crate) payload: Vec<u8>,
@@ -106,10 +106,10 @@ fn run(shared: &Shared, queue: &Receiver<Job>) {
 
 fn make(
     shared: &Shared,
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointJob,
     pending_removal: &mut Vec<Arc<Segment>>,
 ) -> Result<(), LogError> {
-    let Checkpoint { sequence, payload, dirty, new_dirs, dropped } = checkpoint;
+    let CheckpointJob { sequence, payload, dirty, new_dirs, dropped } = checkpoint;
     flush(&dirty)?;
     let files = &*shared.store.files;
     if new_dirs {

@@ -4,7 +4,7 @@ use super::{
     Leaving, Shared,
     checkpointer::Checkpointer,
     intake::Taken,
-    stages::{Applier, Buffers, Built, Round, Step, Writer},
+    stages::{Applier, Buffers, Built, FrameWriter, Round, Step},
 };
 use crate::{disk::lock, journal::Journal, lock::DirLock, partition::Touched};
 use std::{
@@ -26,7 +26,7 @@ const WAITING_MAX: usize = 1;
 #[derive(Debug)]
 pub(crate) struct Committer {
     shared: Arc<Shared>,
-    writer: Arc<Mutex<Writer>>,
+    writer: Arc<Mutex<FrameWriter>>,
     applier: Arc<Mutex<Applier>>,
     buffers: Arc<Buffers>,
     pipeline: Pipeline,
@@ -59,7 +59,7 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    fn start(writer: &Arc<Mutex<Writer>>, applier: &Arc<Mutex<Applier>>) -> io::Result<Self> {
+    fn start(writer: &Arc<Mutex<FrameWriter>>, applier: &Arc<Mutex<Applier>>) -> io::Result<Self> {
         let in_flight = Arc::new(AtomicUsize::new(0));
         let (built, to_write) = sync_channel(WAITING_MAX);
         let (written, to_apply) = sync_channel(WAITING_MAX);
@@ -101,7 +101,7 @@ impl Drop for Pipeline {
     }
 }
 
-fn write(writer: &Mutex<Writer>, rounds: &Receiver<Built>, written: &SyncSender<Step>) {
+fn write(writer: &Mutex<FrameWriter>, rounds: &Receiver<Built>, written: &SyncSender<Step>) {
     let shared = Arc::clone(&lock(writer).shared);
     let _leaving = Leaving { shared: &shared, thread: "log-journal" };
     for built in rounds {
@@ -134,7 +134,7 @@ impl Committer {
         let (checkpointer, jobs) = Checkpointer::start(shared)?;
         let directory = HeldDirectory { shared: Arc::clone(shared), _lock: lock };
         let buffers = Arc::new(Buffers::default());
-        let writer = Writer {
+        let writer = FrameWriter {
             shared: Arc::clone(shared),
             journal,
             jobs: jobs.clone(),

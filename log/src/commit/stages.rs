@@ -7,7 +7,7 @@
 
 use super::{
     Shared,
-    checkpointer::{Checkpoint, Job, Jobs},
+    checkpointer::{CheckpointJob, Job, Jobs},
     intake::Queued,
 };
 use crate::{
@@ -117,14 +117,14 @@ impl Buffers {
 
 /// The second stage: frames are written and synced.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(crate) struct FrameWriter {
     pub(crate) shared: Arc<Shared>,
     pub(crate) journal: Journal,
     pub(crate) jobs: Jobs,
     pub(crate) buffers: Arc<Buffers>,
 }
 
-impl Writer {
+impl FrameWriter {
     /// Writes the round's frame, and hands on what is to be applied, in order.
     pub(crate) fn write(&mut self, built: Built, apply: &mut dyn FnMut(Step)) {
         let Built { round, mut frame, sync } = built;
@@ -237,7 +237,7 @@ impl Applier {
         let payload = self.shared.store.checkpoint(journal_end, clean);
         let Touched { dirty, dropped, new_dirs, .. } = std::mem::take(&mut self.touched);
         let sequence = journal_end.sequence;
-        let checkpoint = Checkpoint { sequence, payload, dirty, new_dirs, dropped };
+        let checkpoint = CheckpointJob { sequence, payload, dirty, new_dirs, dropped };
         self.jobs.submit(Job::Checkpoint(checkpoint));
     }
 }

@@ -68,7 +68,7 @@ pub(crate) struct JournalEnd {
     /// The last frame.
     pub(crate) sequence: u64,
     /// Where the frame after that goes, if not to the start of another file.
-    pub(crate) next: Place,
+    pub(crate) next: FramePlace,
     /// How many files must be there.
     pub(crate) files: u32,
 }
@@ -84,7 +84,7 @@ pub(crate) struct Stamp {
 
 /// A place in the journal where a frame starts, or may start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct FramePlace {
     /// Which file.
     pub(crate) file: usize,
     /// The byte.
@@ -122,7 +122,7 @@ impl Journal {
     pub(crate) fn end(&self) -> JournalEnd {
         let chosen = self.files.get(self.current);
         let next = chosen
-            .map(|_| Place { file: self.current, position: self.position })
+            .map(|_| FramePlace { file: self.current, position: self.position })
             .unwrap_or_default();
         let files = u32::try_from(self.files.len()).expect("there are a few files");
         JournalEnd { stamp: self.stamp, sequence: self.sequence, next, files }

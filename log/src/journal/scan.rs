@@ -8,7 +8,7 @@
 //! - The generation is the latest of every whole frame, replayed or not: none is used twice.
 
 use super::{
-    JournalFile, Place, Stamp,
+    FramePlace, JournalFile, Stamp,
     frame::{self, ALIGNMENT, FrameHeader, HEADER_BYTES, Label},
 };
 use crate::{
@@ -24,7 +24,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// A frame that was found.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame {
-    pub(crate) place: Place,
+    pub(crate) place: FramePlace,
     pub(crate) header: FrameHeader,
 }
 
@@ -45,17 +45,17 @@ pub(crate) struct Scanned {
 
 /// Where to look on from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct From {
+pub(crate) struct ScanStart {
     /// The log, frames of another do not count; and its latest known generation.
     pub(crate) stamp: Stamp,
     /// The last frame that the checkpoint covers.
     pub(crate) sequence: u64,
     /// Where the one after it was to be written, if not to the start of another file.
-    pub(crate) next: Place,
+    pub(crate) next: FramePlace,
 }
 
 /// Looks for the frames after the checkpoint, and notes in `files` which of them is each one's last.
-pub(crate) fn scan(files: &mut [JournalFile], from: From) -> Result<Scanned, OpenError> {
+pub(crate) fn scan(files: &mut [JournalFile], from: ScanStart) -> Result<Scanned, OpenError> {
     let replay = follow(files, from)?;
     for frame in &replay {
         if let Some(file) = files.get_mut(frame.place.file) {
@@ -74,12 +74,12 @@ pub(crate) fn scan(files: &mut [JournalFile], from: From) -> Result<Scanned, Ope
 }
 
 /// Whether a frame follows the checkpoint at once.
-pub(crate) fn is_followed(files: &[JournalFile], from: From) -> Result<bool, OpenError> {
+pub(crate) fn is_followed(files: &[JournalFile], from: ScanStart) -> Result<bool, OpenError> {
     Ok(!follow(files, from)?.is_empty())
 }
 
 /// Goes from frame to frame, from one file to the start of another where none follows.
-fn follow(files: &[JournalFile], from: From) -> Result<Vec<Frame>, OpenError> {
+fn follow(files: &[JournalFile], from: ScanStart) -> Result<Vec<Frame>, OpenError> {
     let mut replay: Vec<Frame> = Vec::new();
     // An older one is what a power cut left in front of the checkpoint.
     let (mut place, mut generation) = (from.next, from.stamp.generation);
@@ -92,14 +92,15 @@ fn follow(files: &[JournalFile], from: From) -> Result<Vec<Frame>, OpenError> {
         let mut found = whole_at(files, place, fits)?;
         if found.is_none() {
             for file in 0..files.len() {
-                let other = whole_at(files, Place { file, position: 0 }, fits)?;
+                let other = whole_at(files, FramePlace { file, position: 0 }, fits)?;
                 // Of two frames with one number, the one written later counts.
                 found = found.into_iter().chain(other).max_by_key(Frame::generation);
             }
         }
         let Some(frame) = found else { return Ok(replay) };
         generation = frame.generation();
-        place = Place { position: frame.place.position + frame.header.stride(), ..frame.place };
+        place =
+            FramePlace { position: frame.place.position + frame.header.stride(), ..frame.place };
         replay.push(frame);
     }
 }
@@ -107,7 +108,7 @@ fn follow(files: &[JournalFile], from: From) -> Result<Vec<Frame>, OpenError> {
 /// The whole frame at `place` if it is one that `fits`.
 fn whole_at(
     files: &[JournalFile],
-    place: Place,
+    place: FramePlace,
     fits: impl Fn(&FrameHeader) -> bool,
 ) -> Result<Option<Frame>, OpenError> {
     let Some(JournalFile { path, file, .. }) = files.get(place.file) else { return Ok(None) };

@@ -65,7 +65,7 @@ pub(crate) struct PartitionMeta {
 
 /// Where the log's files are, and through what they are opened.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct LogFiles<'a> {
     pub(crate) root: &'a Path,
     pub(crate) files: &'a Arc<Files>,
 }
@@ -100,7 +100,7 @@ pub(crate) struct Partition {
 impl Partition {
     /// Opens what the checkpoint knows of the partition; for a new one, the default.
     pub(crate) fn open(
-        Place { root, files }: Place<'_>,
+        LogFiles { root, files }: LogFiles<'_>,
         id: TopicPartition,
         Kept { cleanup, segment_bytes }: Kept,
         meta: &PartitionMeta,

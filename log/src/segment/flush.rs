@@ -15,14 +15,14 @@ use std::{
 
 /// By which descriptor the bytes were written that no sync covers.
 #[derive(Debug, Default)]
-pub(super) enum Writer {
+pub(super) enum UnsyncedBy {
     #[default]
     Nobody,
     One(Weak<dyn DiskFile>),
     Several,
 }
 
-impl Writer {
+impl UnsyncedBy {
     pub(super) fn wrote(&mut self, file: &Arc<dyn DiskFile>) {
         match self {
             Self::Nobody => *self = Self::One(Arc::downgrade(file)),
@@ -69,7 +69,7 @@ impl Segment {
         let Some(file) = self.file.get(Exhausted::Wait)? else { return Ok(()) };
         let (from, to, writer) = {
             let mut state = write(&self.state);
-            (state.synced, state.runs.end(), mem::take(&mut state.writer))
+            (state.synced, state.runs.end(), mem::take(&mut state.unsynced_by))
         };
         disk::sync_data(&*file, self.file.path())?;
         if !writer.is_none_but(&file) {

@@ -44,7 +44,7 @@ use crate::{
         read, write,
     },
 };
-use flush::Writer;
+use flush::UnsyncedBy;
 use headwater_core::{
     ports::{
         disk::{Disk, Found},
@@ -104,7 +104,7 @@ struct State {
     marks: Marks,
     /// How far a sync reached.
     synced: Mark,
-    writer: Writer,
+    unsynced_by: UnsyncedBy,
 }
 
 /// Whether it is known where the runs end.
@@ -168,7 +168,7 @@ impl Segment {
     fn with(file: FileHandle, partition: &TopicPartition, meta: &SegmentMeta) -> Self {
         let runs = Runs::new(meta.base, &meta.marks);
         let synced = runs.end();
-        let state = State { runs, marks: Marks::Known, synced, writer: Writer::Nobody };
+        let state = State { runs, marks: Marks::Known, synced, unsynced_by: UnsyncedBy::Nobody };
         Self {
             base: meta.base,
             partition: partition.clone(),
@@ -231,7 +231,7 @@ impl Segment {
         let file = self.file.get(Exhausted::Wait)?.ok_or_else(|| vanished(path))?;
         disk::write_at(&*file, path, batches, end.position)?;
         let mut state = write(&self.state);
-        state.writer.wrote(&file);
+        state.unsynced_by.wrote(&file);
         let mut rest = batches;
         for header in headers {
             state.runs.append(header, rest);

@@ -9,7 +9,7 @@ use crate::{
         watched::{Cache, WatchedDisk},
     },
     limits::LIMITS,
-    partition::{Kept, Partition, PartitionMeta, Place, Touched},
+    partition::{Kept, LogFiles, Partition, PartitionMeta, Touched},
 };
 use headwater_core::{
     ports::log::{Cleanup, Offsets},
@@ -238,9 +238,9 @@ fn a_hint_that_is_missing_or_damaged_costs_one_walk_and_one_that_cannot_be_writt
 /// A partition by itself, whose segments hold two of the small batches.
 fn alone(dir: &Path, disk: WatchedDisk) -> Arc<Partition> {
     let files = Files::new(Arc::new(disk), 1);
-    let place = Place { root: dir, files: &files };
+    let files = LogFiles { root: dir, files: &files };
     let kept = Kept { cleanup: Cleanup::Purge, segment_bytes: 150 };
-    Arc::new(Partition::open(place, partition("t", 0), kept, &PartitionMeta::default()).unwrap())
+    Arc::new(Partition::open(files, partition("t", 0), kept, &PartitionMeta::default()).unwrap())
 }
 
 fn small_batch(base: i64) -> Vec<u8> {
