@@ -152,3 +152,53 @@ pub(crate) fn flush(segments: &[Arc<Segment>]) -> Result<(), LogError> {
         flushed
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        batch::tests::batches_of,
+        disk::{
+            files::Files,
+            watched::{Cache, WatchedDisk},
+        },
+        partition::{Kept, LogFiles, Partition, PartitionMeta, Touched},
+    };
+    use headwater_core::{
+        ports::log::Cleanup,
+        record::{TopicName, TopicPartition},
+    };
+    use std::{sync::mpsc::RecvTimeoutError, time::Duration};
+
+    /// Far more than a thread needs to come to its sync.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn segments_are_synced_at_the_same_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = WatchedDisk::new(Cache::Kept);
+        let files = Files::new(Arc::new(disk.clone()), 8);
+        let mut touched = Touched::default();
+        for index in 0..2 {
+            let id = TopicPartition::new(TopicName::new("t").unwrap(), index);
+            let kept = Kept { cleanup: Cleanup::Keep, segment_bytes: 1 << 30 };
+            let files = LogFiles { root: dir.path(), files: &files };
+            let opened = Partition::open(files, id, kept, &PartitionMeta::default()).unwrap();
+            Arc::new(opened).append(&batches_of(100), &mut touched).unwrap();
+        }
+        // Each sync waits until the other has been begun.
+        let ((met, all_met), ends) = (channel(), [channel(), channel()]);
+        let [(to_first, at_first), (to_second, at_second)] = ends;
+        for (index, to_other, at_own) in [(0, to_second, at_first), (1, to_first, at_second)] {
+            let (path, met) = (dir.path().join(format!("t-{index}/{:020}.log", 0)), met.clone());
+            disk.before_touching(&path, move || {
+                to_other.send(()).unwrap();
+                met.send(at_own.recv_timeout(PATIENCE)).unwrap();
+            });
+        }
+        flush(&touched.dirty).unwrap();
+        drop(met);
+        let met: Vec<Result<(), RecvTimeoutError>> = all_met.iter().collect();
+        assert_eq!(met, [Ok(()), Ok(())]);
+    }
+}

@@ -83,12 +83,12 @@ impl Shared {
         let intake = self.enter(0)?;
         let create = |spec| Entry::CreateTopic { spec, id: random() };
         let entries = specs.into_iter().map(create).collect();
-        Ok(self.push(intake, entries, 0, (true, Receipt::default())))
+        Ok(self.push(intake, entries, 0, Durability::Fsync, Receipt::default()))
     }
 
     pub(crate) fn sync(&self) -> Result<CommitTicket, LogError> {
         let intake = self.enter(0)?;
-        Ok(self.push(intake, Vec::new(), 0, (true, Receipt::default())))
+        Ok(self.push(intake, Vec::new(), 0, Durability::Fsync, Receipt::default()))
     }
 
     pub(crate) fn claim(&self, group: &str) -> Result<(CommitTicket, Owner), LogError> {
@@ -99,7 +99,7 @@ impl Shared {
         *latest += 1;
         let epoch = *latest;
         let claim = Entry::Claim { group: Arc::clone(&group), epoch };
-        let ticket = self.push(intake, vec![claim], 0, (true, Receipt::default()));
+        let ticket = self.push(intake, vec![claim], 0, Durability::Fsync, Receipt::default());
         Ok((ticket, Owner { group, epoch }))
     }
 
@@ -142,9 +142,8 @@ impl Shared {
             }
         }
         let base_offsets = assigned.into_iter().map(|offsets| offsets.start).collect();
-        let sync = durability == Durability::Fsync;
         entries.extend(offsets.into_iter().map(Entry::GroupOffset));
-        Ok(self.push(intake, entries, bytes, (sync, Receipt { base_offsets })))
+        Ok(self.push(intake, entries, bytes, durability, Receipt { base_offsets }))
     }
 
     fn check_offsets(&self, offsets: &[GroupOffset]) -> Result<usize, LogError> {
@@ -152,9 +151,7 @@ impl Shared {
         for offset in offsets {
             self.store.partition(&offset.partition)?;
             check_offset(offset, &LIMITS)?;
-            let GroupOffset { group, partition, committed } = offset;
-            let texts = group.len() + partition.topic.as_str().len() + committed.metadata.len();
-            bytes += texts + OFFSET_BYTES;
+            bytes += offset_bytes(offset);
         }
         check_commit(bytes, &LIMITS)?;
         Ok(bytes)
@@ -204,9 +201,11 @@ impl Shared {
         mut intake: MutexGuard<'_, Intake>,
         entries: Vec<Entry<'static>>,
         bytes: usize,
-        (sync, receipt): (bool, Receipt),
+        durability: Durability,
+        receipt: Receipt,
     ) -> CommitTicket {
         let (completer, ticket) = CommitTicket::pending();
+        let sync = durability == Durability::Fsync;
         intake.bytes += bytes;
         intake.queue.push_back(Queued { entries, bytes, sync, receipt, completer });
         drop(intake);
@@ -278,6 +277,12 @@ impl Shared {
     }
 }
 
+/// No less than what the offset takes up in a frame.
+fn offset_bytes(offset: &GroupOffset) -> usize {
+    let GroupOffset { group, partition, committed } = offset;
+    group.len() + partition.topic.as_str().len() + committed.metadata.len() + OFFSET_BYTES
+}
+
 fn check_owner(intake: &Intake, owner: &Owner) -> Result<(), LogError> {
     let current = intake.epochs.get(&owner.group).copied().unwrap_or_default();
     if current != owner.epoch {
@@ -305,4 +310,25 @@ fn assign_offsets(prepared: &[Prepared]) -> Result<Vec<Range<i64>>, LogError> {
         assigned.push(offsets);
     }
     Ok(assigned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::buffer::FrameBuffer;
+    use headwater_core::{ports::log::Committed, record::TopicName};
+
+    #[test]
+    fn offsets_are_counted_with_no_less_than_a_frame_holds_of_them() {
+        for (texts, metadata) in [("g", ""), ("group", "metadata"), (&"g".repeat(200), "m")] {
+            let partition = TopicPartition::new(TopicName::new(texts).unwrap(), u32::MAX);
+            let committed = Committed { offset: i64::MAX, metadata: metadata.into() };
+            let offset = GroupOffset { group: texts.into(), partition, committed };
+            let mut frame = FrameBuffer::default();
+            frame.begin(0);
+            let counted = 1000 * offset_bytes(&offset);
+            (0..1000).for_each(|_| frame.push(&Entry::GroupOffset(offset.clone())));
+            assert!(frame.stride() <= counted as u64 + 4096, "{} of {counted}", frame.stride());
+        }
+    }
 }

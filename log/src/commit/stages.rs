@@ -241,3 +241,23 @@ impl Applier {
         self.jobs.submit(Job::Checkpoint(checkpoint));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_buffers_are_kept_and_none_that_has_grown_large() {
+        const LARGE: usize = 64 << 20;
+        let kept = Buffers::default();
+        let grown = |bytes| {
+            let mut buffer = FrameBuffer::default();
+            buffer.begin(bytes);
+            buffer
+        };
+        kept.give_back(grown(LARGE));
+        assert_eq!(lock(&kept.0).len(), 0);
+        (0..2 * BUFFERS_MAX).for_each(|_| kept.give_back(grown(1 << 20)));
+        assert_eq!(lock(&kept.0).len(), BUFFERS_MAX);
+    }
+}

@@ -29,13 +29,13 @@ pub(crate) struct WatchedDisk(Arc<Watched>);
 struct Watched {
     cache: Mutex<Cache>,
     reads: Mutex<Vec<(PathBuf, usize)>>,
-    hook: Mutex<Option<(PathBuf, Hook)>>,
+    hooks: Mutex<Vec<(PathBuf, Hook)>>,
 }
 
 impl WatchedDisk {
     pub(crate) fn new(cache: Cache) -> Self {
-        let (cache, reads, hook) = (Mutex::new(cache), Mutex::default(), Mutex::default());
-        Self(Arc::new(Watched { cache, reads, hook }))
+        let (cache, reads, hooks) = (Mutex::new(cache), Mutex::default(), Mutex::default());
+        Self(Arc::new(Watched { cache, reads, hooks }))
     }
 
     pub(crate) fn set(&self, cache: Cache) {
@@ -50,14 +50,18 @@ impl WatchedDisk {
         (bytes.iter().sum(), bytes.len())
     }
 
-    /// Calls `hook` once, before `path` is opened or read.
+    /// Calls `hook` once, before `path` is opened, read or synced.
     pub(crate) fn before_touching(&self, path: &Path, hook: impl FnOnce() + Send + 'static) {
-        *lock(&self.0.hook) = Some((path.to_owned(), Box::new(hook)));
+        lock(&self.0.hooks).push((path.to_owned(), Box::new(hook)));
     }
 
     fn touch(&self, path: &Path) {
-        let hook = lock(&self.0.hook).take_if(|(of, _)| of == path);
-        if let Some((_, hook)) = hook {
+        let take = |hooks: &mut Vec<(PathBuf, Hook)>| {
+            let at = hooks.iter().position(|(of, _)| of == path)?;
+            Some(hooks.swap_remove(at).1)
+        };
+        let hook = take(&mut lock(&self.0.hooks));
+        if let Some(hook) = hook {
             hook();
         }
     }
@@ -154,6 +158,7 @@ impl DiskFile for WatchedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.disk.touch(&self.path);
         self.file.sync_data()
     }
 

@@ -358,3 +358,36 @@ fn a_segment_that_is_removed_under_its_reader_is_purged_and_not_damaged() {
         assert!(partition.damage().is_none());
     }
 }
+
+#[test]
+fn a_small_read_of_a_run_that_was_not_checked_holds_what_it_serves_and_not_the_run() {
+    let dir = memory_dir();
+    let p0 = partition("t", 0);
+    let (log, _) = watched(dir.path(), Cache::Kept, 1 << 30);
+    fill(&log, &p0, 3000);
+    log.close().unwrap();
+    let log = EmbeddedLog::open(dir.path(), LogOptions::new().reserve_bytes(1 << 20)).unwrap();
+    for offset in [0, 700, 2999] {
+        let records = log.fetch(&p0, offset, 1).unwrap().records;
+        assert_eq!(records.len(), 1);
+        assert!(records.size_bytes() < MIB / 4, "{offset} holds {} bytes", records.size_bytes());
+    }
+}
+
+#[test]
+fn the_journal_is_searched_by_the_mebibyte() {
+    const JOURNAL_BYTES: usize = 8 * MIB;
+    let dir = memory_dir();
+    let p0 = partition("t", 0);
+    let small_files = LogOptions::new().reserve_bytes(1 << 20).journal_bytes(JOURNAL_BYTES as u64);
+    let log = EmbeddedLog::open(dir.path(), small_files.clone()).unwrap();
+    log.create_topics(&[TopicSpec::new(topic("t"), 1)]).unwrap();
+    put(&log, &p0, &[&"x".repeat(4 * MIB)]);
+    let crashed = crash_image(&log, dir.path());
+    let disk = WatchedDisk::new(Cache::Kept);
+    let again = EmbeddedLog::open(crashed.path(), small_files.disk(Arc::new(disk.clone())));
+    assert_eq!(read_all(&again.unwrap(), &p0).len(), 1);
+    let (bytes, steps) = disk.take_reads("journal");
+    assert!(bytes >= 4 * MIB, "only {bytes} bytes were read");
+    assert!(steps <= bytes / MIB + 40, "{bytes} bytes in {steps} steps");
+}
