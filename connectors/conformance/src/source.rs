@@ -64,8 +64,8 @@ fn run(mut source: Box<dyn SourceConnector>, resume: Option<&Resume>) -> Result<
     let begin = || SourceBatch::new(1, 0, &clock).with_records_max(RECORDS_MAX);
     let mut batch = begin();
     let mut position = resume.map(|resume| resume.position.clone());
-    // The runtime does not poll what has ended.
-    let mut ended = resume.is_some_and(|resume| resume.ended);
+    // As the runtime does, also if the source had ended.
+    let mut ended = false;
     while !ended {
         let status = source.poll(&mut batch)?;
         ended = status == SourceStatus::Ended;

@@ -5,8 +5,8 @@
 use headwater_core::{
     ports::{
         connector::{
-            ConnectorError, Due, Guarantee, Prepared, Resume, Retry, SinkConnector, SourceBatch,
-            SourceConnector, SourceStatus,
+            ConnectorError, Due, Guarantee, Prepared, Resume, Retry, RetryAfter, SinkConnector,
+            SourceBatch, SourceConnector, SourceStatus,
         },
         log::{Commit, Committed, GroupOffset, Log, LogError},
     },
@@ -25,6 +25,8 @@ enum Then {
     End,
     Fail,
     FailTwice,
+    /// Fails, and wants to be called again after an hour.
+    Later,
     Panic,
     Idle,
 }
@@ -56,11 +58,7 @@ impl SourceConnector for Scripted {
     }
 
     fn poll(&mut self, out: &mut SourceBatch) -> Result<SourceStatus, ConnectorError> {
-        let failed = |retriable| ConnectorError::Remote {
-            remote: "there".into(),
-            detail: "down".into(),
-            retriable,
-        };
+        let (remote, detail) = ("there".to_owned(), "down".to_owned());
         if self.at < 10 {
             out.push(self.at, None, Some(b"v"), &Headers::new())?;
             self.at += 1;
@@ -74,9 +72,13 @@ impl SourceConnector for Scripted {
             Then::FailTwice if self.failures == 2 => Ok(SourceStatus::Ended),
             Then::FailTwice => {
                 self.failures += 1;
-                Err(failed(true))
+                Err(ConnectorError::Remote { remote, detail, retry_after: None })
             }
-            Then::Fail => Err(failed(false)),
+            Then::Later => {
+                let retry_after = Some(RetryAfter::Elapsed(Duration::from_secs(3_600)));
+                Err(ConnectorError::Remote { remote, detail, retry_after })
+            }
+            Then::Fail => Err(ConnectorError::Refused { remote, detail }),
         }
     }
 
@@ -133,7 +135,7 @@ impl SourceConnector for Faltering {
             Positions::Always | Positions::AtSuccess => Err(ConnectorError::Remote {
                 remote: "there".into(),
                 detail: "down".into(),
-                retriable: true,
+                retry_after: None,
             }),
         }
     }
@@ -257,6 +259,29 @@ fn a_panic_and_a_failure_are_reported_and_lose_nothing_that_was_given() {
 fn a_retriable_failure_is_tried_again() {
     let progress = start(&Arc::new(MemoryLog::new()), Then::FailTwice).wait_ended().unwrap();
     assert_eq!((progress.records, progress.ended), (10, true));
+}
+
+#[test]
+fn what_is_wanted_again_only_after_the_budget_fails_at_once() {
+    let failed = start(&Arc::new(MemoryLog::new()), Then::Later).wait_ended().unwrap_err();
+    assert_eq!(failed.to_string(), "connector s failed: there: down");
+}
+
+#[test]
+fn a_source_that_had_ended_is_asked_again_commits_nothing_and_can_be_stopped() {
+    let log = Arc::new(MemoryLog::new());
+    start(&log, Then::End).wait_ended().unwrap();
+    let partition = TopicPartition::new(TopicName::new("t").unwrap(), 0);
+    let before = log.committed("connect-s", &partition).unwrap();
+    // It waits for its input, which may never come.
+    let idle = start(&log, Then::Idle);
+    assert!(!idle.progress().ended);
+    assert_eq!(idle.join().unwrap().records, 10);
+    let again = start(&log, Then::End).wait_ended().unwrap();
+    assert_eq!((again.records, again.ended), (10, true));
+    assert_eq!(log.committed("connect-s", &partition).unwrap(), before);
+    let failed = start(&log, Then::Fail).wait_ended().unwrap_err();
+    assert_eq!(failed.to_string(), "connector s failed: there: down");
 }
 
 #[test]

@@ -240,10 +240,13 @@ fn post(
     key: &str,
     body: &[u8],
 ) -> Result<Answer, ConnectorError> {
-    let remote = |detail: String, retriable| ConnectorError::Remote {
-        remote: config.url.clone(),
-        detail,
-        retriable,
+    let remote = |detail: String, retriable: bool| {
+        let remote = config.url.clone();
+        if retriable {
+            ConnectorError::Remote { remote, detail, retry_after: None }
+        } else {
+            ConnectorError::Refused { remote, detail }
+        }
     };
     let content = match config.format {
         BodyFormat::Json => "application/json",

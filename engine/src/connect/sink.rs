@@ -173,7 +173,8 @@ impl Run {
             let subscription = log.subscribe(&partition, Arc::new(move || woken.wake()))?;
             let committed = log.committed(group, &partition)?;
             let retry = connector.retry();
-            attempt(&signal, retry, || connector.open(topic.as_str(), number, committed.as_ref()))?;
+            let open = || connector.open(topic.as_str(), number, committed.as_ref());
+            attempt(&signal, &*clock, retry, open)?;
             let offsets = log.offsets(&partition)?;
             let position = committed.map_or(offsets.start, |committed| committed.offset);
             readings.push(Reading {
@@ -235,7 +236,8 @@ impl Run {
             let (partition, records) = (reading.partition.partition, &fetched.records);
             let mut count = 0;
             if !records.is_empty() {
-                count = attempt(&self.signal, retry, || self.connector.put(partition, records))?;
+                let put = || self.connector.put(partition, records);
+                count = attempt(&self.signal, &*self.clock, retry, put)?;
             }
             taken += count as u64;
             is_full |= count < records.len();
@@ -253,14 +255,14 @@ impl Run {
     /// Prepares what is due, commits it and has it published.
     fn prepare(&mut self, due: Due) -> Result<(), Stopped> {
         let (retry, connector) = (self.connector.retry(), &mut self.connector);
-        let prepared = attempt(&self.signal, retry, || connector.prepare(due))?;
+        let prepared = attempt(&self.signal, &*self.clock, retry, || connector.prepare(due))?;
         if prepared.is_empty() {
             return Ok(());
         }
         let letters = prepared.iter().map(|p| p.dead_letters.len() as u64).sum();
         self.commit(&prepared)?;
         let (retry, connector) = (self.connector.retry(), &mut self.connector);
-        attempt(&self.signal, retry, || connector.publish())?;
+        attempt(&self.signal, &*self.clock, retry, || connector.publish())?;
         self.report(0, letters);
         Ok(())
     }

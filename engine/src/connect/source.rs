@@ -5,7 +5,8 @@
 //! - Records, dead letters and the position after them are one commit: a restart resumes exactly where the log ends.
 //! - What a source gave is committed, also when it fails after that; without a position, once one is given.
 //! - Counts and the position are those of all runs, and are reported once they are acknowledged.
-//! - After the end of its input is committed, a source is opened to check its input but never polled again.
+//! - A source that had ended is polled until it ends again, so that it can check its input without holding up a stop. Until
+//!   then it does not count as ended, and if it gives nothing, nothing is committed.
 
 use super::{
     ConnectError, Stopped,
@@ -202,7 +203,7 @@ impl Run {
                 position: Committed { offset, metadata: position.connector.clone() },
                 ended: position.ended,
             });
-        attempt(&signal, connector.retry(), || connector.open(resume.as_ref()))?;
+        attempt(&signal, &*clock, connector.retry(), || connector.open(resume.as_ref()))?;
         let input = connector.input();
         let batch = SourceBatch::new(target.partitions, 0, &*clock);
         let run = Self {
@@ -220,7 +221,7 @@ impl Run {
             batch,
             batches: 0,
         };
-        run.report(run.offset, &run.position.clone());
+        run.report(run.offset, &Position { ended: false, ..run.position.clone() });
         run.report_share();
         Ok(run)
     }
@@ -233,11 +234,16 @@ impl Run {
     }
 
     fn poll_to_end(&mut self) -> Result<(), Stopped> {
-        let signal = Arc::clone(&self.signal);
-        while !self.position.ended && signal.requested() != StopRequest::Stop {
-            let status = attempt(&signal, self.connector.retry(), || self.poll())?;
-            if let SourceStatus::Idle(wait) = status {
-                signal.wait(wait)?;
+        let (signal, clock) = (Arc::clone(&self.signal), Arc::clone(&self.clock));
+        while signal.requested() != StopRequest::Stop {
+            let status = attempt(&signal, &*clock, self.connector.retry(), || self.poll())?;
+            match status {
+                SourceStatus::More => {}
+                SourceStatus::Idle(wait) => signal.wait(wait)?,
+                SourceStatus::Ended => {
+                    self.report(self.offset, &self.position);
+                    break;
+                }
             }
         }
         Ok(())
@@ -268,11 +274,13 @@ impl Run {
     fn submit(&mut self, batch: SourceBatch, ended: bool) -> Result<(), Stopped> {
         let (now, is_empty) = (batch.now(), batch.is_empty());
         let SourceBatchParts { records, dead_letters, position } = batch.into_parts();
+        let stands = position.as_ref().is_none_or(|Committed { offset, metadata }| {
+            *offset == self.offset && *metadata == self.position.connector
+        });
+        if is_empty && stands && (!ended || self.position.ended) {
+            return Ok(());
+        }
         if let Some(Committed { offset, metadata }) = position {
-            let stands = offset == self.offset && metadata == self.position.connector;
-            if is_empty && stands && !ended {
-                return Ok(());
-            }
             (self.offset, self.position.connector) = (offset, metadata);
         }
         self.await_commits(PENDING_COMMITS_MAX - 1)?;

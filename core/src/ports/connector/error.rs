@@ -1,5 +1,6 @@
 //! Why a connector cannot continue, and what a caller can do about it.
 
+use super::RetryAfter;
 use crate::record::SetFull;
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -11,10 +12,14 @@ pub enum ConnectorErrorKind {
     Config,
     /// The input is damaged or incomplete: put a whole one in its place, then start again.
     Input,
+    /// The system does not let the input be read: give access to it, or solve what it says, then start again.
+    Unreadable,
     /// The committed position is of another input: give that one, or use another name or log.
     Position,
-    /// A file system or the other side refused: start again once it takes calls.
+    /// A file system or the other side failed: start again once it takes calls.
     Unavailable,
+    /// The other side refuses every call, whatever it carries: check address, credentials and settings.
+    Refused,
     /// The connector cannot take or write these records: change it, or what it is given.
     Unsupported,
     /// The other side wants no more: an end, not a failure.
@@ -64,6 +69,17 @@ pub enum ConnectorError {
         detail: String,
     },
 
+    /// The system does not let an input be opened or read.
+    #[error("could not {action} {input}")]
+    Unreadable {
+        /// What was tried.
+        action: &'static str,
+        /// The input.
+        input: String,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+
     /// The committed position is of another input, or was written by another program.
     #[error("{name} cannot resume where the last run stopped: {detail}")]
     Position {
@@ -73,15 +89,24 @@ pub enum ConnectorError {
         detail: String,
     },
 
-    /// The other side failed or could not be reached.
+    /// The other side failed or could not be reached; the same call may succeed later.
     #[error("{remote}: {detail}")]
     Remote {
-        /// The other side.
+        /// The other side, without credentials.
         remote: String,
         /// What it said.
         detail: String,
-        /// Whether the same call may succeed later.
-        retriable: bool,
+        /// When it wants the call again, if it said so.
+        retry_after: Option<RetryAfter>,
+    },
+
+    /// The other side refuses every call, whatever records it carries.
+    #[error("{remote}: {detail}")]
+    Refused {
+        /// The other side, without credentials.
+        remote: String,
+        /// What it said, and what to do.
+        detail: String,
     },
 
     /// Records cannot be written in the sink's format.
@@ -116,7 +141,9 @@ impl ConnectorError {
             Self::Config { .. } => ConnectorErrorKind::Config,
             Self::Input { .. } => ConnectorErrorKind::Input,
             Self::Position { .. } => ConnectorErrorKind::Position,
+            Self::Unreadable { .. } => ConnectorErrorKind::Unreadable,
             Self::Io { .. } | Self::Remote { .. } => ConnectorErrorKind::Unavailable,
+            Self::Refused { .. } => ConnectorErrorKind::Refused,
             Self::Encode { .. } | Self::BatchFull => ConnectorErrorKind::Unsupported,
             Self::Closed(_) => ConnectorErrorKind::Closed,
         }
@@ -128,19 +155,18 @@ impl ConnectorError {
     }
 
     /// Whether the same call may succeed later with nothing changed.
+    ///
+    /// A call on a file is not repeated: half of it may have been done, and no connector over files knows how to do the
+    /// other half.
     #[must_use]
     pub fn is_retriable(&self) -> bool {
-        match self {
-            Self::Remote { retriable, .. } => *retriable,
-            // Half of it may have been done, and no connector over files knows how to do the other half.
-            Self::Io { .. }
-            | Self::Config { .. }
-            | Self::Input { .. }
-            | Self::Position { .. }
-            | Self::Encode { .. }
-            | Self::BatchFull
-            | Self::Closed(_) => false,
-        }
+        matches!(self, Self::Remote { .. })
+    }
+
+    /// When the other side wants the call again, if it said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<RetryAfter> {
+        if let Self::Remote { retry_after, .. } = self { *retry_after } else { None }
     }
 }
 

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`SourceConnector`], [`SourceBatch`] | what a source is, and what it gives |
 //! | [`SinkConnector`], [`Prepared`] | what a sink is, and what it has to commit |
-//! | [`Guarantee`], [`Retry`] | what either promises, and how its failures are tried again |
+//! | [`Guarantee`], [`Retry`], [`RetryAfter`] | what either promises, and how its failures are tried again |
 //! | [`ConnectorError`] | why one cannot continue |
 //!
 //! # Invariants of an implementation
@@ -31,7 +31,7 @@ mod source;
 
 pub use batch::{SourceBatch, SourceBatchParts};
 pub use error::{ConnectorError, ConnectorErrorKind};
-pub use retry::Retry;
+pub use retry::{Retry, RetryAfter, Waits};
 pub use sink::{Due, Prepared, SinkConnector, SinkCounts};
 pub use source::{InputShare, Resume, SourceConnector, SourceStatus};
 

@@ -7,7 +7,8 @@ use std::{fmt, time::Duration};
 /// Fills a topic from a foreign system.
 ///
 /// The runtime opens a source once, then polls it until it has ended or is stopped. What a poll adds to its batch is
-/// committed with the position that the poll sets.
+/// committed with the position that the poll sets. Nothing interrupts a call: what may take long, such as waiting for a
+/// pipe's writer, belongs on a thread of the source's own, and polls say that there is nothing yet.
 ///
 /// ```
 /// use headwater_core::{
@@ -87,7 +88,7 @@ pub trait SourceConnector: Send + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`ConnectorError::Config`] for a setting that cannot be used; [`ConnectorError::Io`] or
+    /// [`ConnectorError::Config`] for a setting that cannot be used; [`ConnectorError::Unreadable`] or
     /// [`ConnectorError::Remote`] if the input cannot be reached.
     fn validate(&self) -> Result<(), ConnectorError>;
 
@@ -95,16 +96,17 @@ pub trait SourceConnector: Send + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`ConnectorError::Position`] if the input is not the one that the position is of; [`ConnectorError::Io`] or
-    /// [`ConnectorError::Remote`] if it cannot be opened.
+    /// [`ConnectorError::Position`] if the input is not the one that the position is of; [`ConnectorError::Unreadable`]
+    /// or [`ConnectorError::Remote`] if it cannot be opened. A source that needs to wait for its input says so when it is
+    /// polled.
     fn open(&mut self, resume: Option<&Resume>) -> Result<(), ConnectorError>;
 
     /// Adds what there is to `out`, until [`SourceBatch::is_full`]; never waits for long.
     ///
     /// # Errors
     ///
-    /// [`ConnectorError::Input`], [`ConnectorError::Io`] or [`ConnectorError::Remote`] if the input failed. What was
-    /// added before counts as given: the next poll resumes after it.
+    /// [`ConnectorError::Input`], [`ConnectorError::Unreadable`] or [`ConnectorError::Remote`] if the input failed. What
+    /// was added before counts as given: the next poll resumes after it.
     fn poll(&mut self, out: &mut SourceBatch) -> Result<SourceStatus, ConnectorError>;
 
     /// Share of the input that was read.
@@ -123,7 +125,7 @@ pub trait SourceConnector: Send + fmt::Debug {
 pub struct Resume {
     /// The position that it gave last.
     pub position: Committed,
-    /// Whether it had ended there: it will not be polled again.
+    /// Whether it had ended there. It is polled all the same, until it ends again.
     pub ended: bool,
 }
 
