@@ -1,12 +1,10 @@
 //! Directories by event time, in Hive's form: `date=2026-11-01/hour=05`, in UTC.
 
+use crate::columns::MOMENTS;
 use headwater_core::record::Timestamp;
 use serde::Deserialize;
 
 const MS_PER_HOUR: i64 = 3_600_000;
-/// Days since 1970-01-01 of 0001-01-01 and of 9999-12-31: readers' dates reach no further.
-const DAY_MIN: i64 = -719_162;
-const DAY_MAX: i64 = 2_932_896;
 /// Hive's name for a value that is null; readers take it as that.
 const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -33,9 +31,8 @@ impl PartitionBy {
     /// The directory of an event time, as a number; `None` for times outside the years 1 to 9999.
     pub(crate) fn bucket(self, event_time: Timestamp) -> Option<i64> {
         let hour = event_time.div_euclid(MS_PER_HOUR);
-        let day = hour.div_euclid(24);
-        (DAY_MIN..=DAY_MAX).contains(&day).then_some(match self {
-            Self::Day => day,
+        MOMENTS.contains(&event_time).then_some(match self {
+            Self::Day => hour.div_euclid(24),
             Self::Hour => hour,
         })
     }
@@ -88,9 +85,9 @@ mod tests {
 
     #[test]
     fn times_that_no_date_reaches_have_a_directory_too() {
-        assert_eq!(path(PartitionBy::Day, DAY_MIN * 86_400_000), "date=0001-01-01");
-        assert_eq!(path(PartitionBy::Day, (DAY_MAX + 1) * 86_400_000 - 1), "date=9999-12-31");
-        for beyond in [i64::MIN, i64::MAX, DAY_MIN * 86_400_000 - 1, (DAY_MAX + 1) * 86_400_000] {
+        assert_eq!(path(PartitionBy::Day, *MOMENTS.start()), "date=0001-01-01");
+        assert_eq!(path(PartitionBy::Day, *MOMENTS.end()), "date=9999-12-31");
+        for beyond in [i64::MIN, i64::MAX, MOMENTS.start() - 1, MOMENTS.end() + 1] {
             assert_eq!(path(PartitionBy::Day, beyond), format!("date={NO_VALUE}"));
         }
         assert_eq!(path(PartitionBy::Hour, i64::MAX), format!("date={NO_VALUE}/hour={NO_VALUE}"));

@@ -7,6 +7,8 @@
 //! | [`ParquetSinkConfig`] | where and when; unknown keys are refused |
 //! | `bucket` | directories by event time |
 //! | `open_file` | one file being written |
+//! | `part` | what one topic partition has under way |
+//! | `table` | what a directory holds already, and whether that goes with the position |
 //! | `staging` | names, what is committed about staged files, publishing and recovery |
 //!
 //! # Guarantee
@@ -22,8 +24,10 @@ mod bucket;
 mod columns;
 mod config;
 mod open_file;
+mod part;
 mod sink;
 mod staging;
+mod table;
 #[cfg(test)]
 mod tests;
 

@@ -1,13 +1,21 @@
 //! One file being written: rows are buffered, turned into columns in batches, and encoded in row groups of bounded size.
+//!
+//! # Invariants
+//!
+//! - Memory is bounded by bytes, whatever the rows are like: those buffered, and those of the row group being encoded.
 
-use crate::{config::Mapping, staging::StagedFile};
+use crate::{Columns, config::Measured, staging::StagedFile};
 use arrow_schema::SchemaRef;
 use headwater_core::ports::connector::ConnectorError;
 use parquet::{
     arrow::ArrowWriter,
     basic::Compression,
     errors::ParquetError,
-    file::{metadata::KeyValue, properties::WriterProperties},
+    file::{
+        metadata::KeyValue,
+        properties::{EnabledStatistics, WriterProperties},
+    },
+    schema::types::ColumnPath,
 };
 use std::{
     fmt,
@@ -18,7 +26,9 @@ use std::{
 
 /// Rows that are turned into columns at once.
 const BATCH_ROWS: usize = 1_024;
-/// Encoded bytes at which a row group is ended: what an open file holds in memory.
+/// Bytes of rows at which they are, if that comes first.
+const BATCH_BYTES: usize = 1 << 20;
+/// Bytes of the encoder at which a row group is ended.
 const ROW_GROUP_BYTES: usize = 8 << 20;
 
 /// A file that takes rows.
@@ -27,6 +37,8 @@ pub(crate) struct OpenFile<T> {
     schema: SchemaRef,
     path: PathBuf,
     buffered: Vec<T>,
+    /// What the buffered rows take, as they were measured.
+    buffered_bytes: usize,
     rows: u64,
     staged: StagedFile,
 }
@@ -44,38 +56,41 @@ impl<T> OpenFile<T> {
     /// Creates the file of a record at `staged.first`.
     pub(crate) fn create(
         path: PathBuf,
-        schema: &SchemaRef,
+        columns: &Columns<T>,
         staged: StagedFile,
     ) -> Result<Self, ConnectorError> {
         let file =
             File::create(&path).map_err(|source| ConnectorError::io("create", &path, source))?;
-        let properties = WriterProperties::builder()
+        let mut properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
-            .set_created_by(concat!("headwater ", env!("CARGO_PKG_VERSION")).to_owned())
-            .build();
-        let writer = ArrowWriter::try_new(file, SchemaRef::clone(schema), Some(properties));
+            .set_created_by(concat!("headwater ", env!("CARGO_PKG_VERSION")).to_owned());
+        // The writer leaves NaN out of them, and duckdb, to which NaN is the largest number, then skips rows that it asks for.
+        for name in columns.floats() {
+            let path = ColumnPath::from(name);
+            properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
+        }
+        let schema = columns.schema();
+        let writer =
+            ArrowWriter::try_new(file, SchemaRef::clone(&schema), Some(properties.build()));
         let writer = writer.map_err(|error| failed(&path, &error))?;
-        Ok(Self {
-            writer,
-            schema: SchemaRef::clone(schema),
-            path,
-            buffered: Vec::new(),
-            rows: 0,
-            staged,
-        })
+        Ok(Self { writer, schema, path, buffered: Vec::new(), buffered_bytes: 0, rows: 0, staged })
     }
 
     /// Adds the row of the record at `offset`.
     pub(crate) fn push(
         &mut self,
         offset: i64,
-        row: T,
-        mapping: &Mapping<T>,
+        row: Measured<T>,
+        columns: &Columns<T>,
     ) -> Result<(), ConnectorError> {
-        self.buffered.push(row);
+        self.buffered.push(row.row);
+        self.buffered_bytes = self.buffered_bytes.saturating_add(row.bytes);
         self.rows += 1;
         self.staged.last = offset;
-        if self.buffered.len() < BATCH_ROWS { Ok(()) } else { self.encode(mapping) }
+        if self.buffered.len() < BATCH_ROWS && self.buffered_bytes < BATCH_BYTES {
+            return Ok(());
+        }
+        self.encode(columns)
     }
 
     /// Rows so far.
@@ -83,9 +98,14 @@ impl<T> OpenFile<T> {
         self.rows
     }
 
-    /// Bytes so far, without the rows that are not encoded yet.
+    /// Bytes so far, those of rows that are not encoded yet included.
     pub(crate) fn bytes(&self) -> u64 {
-        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+        (self.writer.bytes_written() + self.writer.in_progress_size() + self.buffered_bytes) as u64
+    }
+
+    /// Bytes that it holds in memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.buffered_bytes + self.writer.memory_size()
     }
 
     /// Ends the file and puts it on the disk.
@@ -93,9 +113,9 @@ impl<T> OpenFile<T> {
         mut self,
         topic: &str,
         partition: u32,
-        mapping: &Mapping<T>,
+        columns: &Columns<T>,
     ) -> Result<Finished, ConnectorError> {
-        self.encode(mapping)?;
+        self.encode(columns)?;
         let facts = [
             ("headwater.topic", topic.to_owned()),
             ("headwater.partition", partition.to_string()),
@@ -105,20 +125,22 @@ impl<T> OpenFile<T> {
         for (key, value) in facts {
             self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
         }
-        let file = self.writer.into_inner().map_err(|error| failed(&self.path, &error))?;
-        file.sync_all().map_err(|source| ConnectorError::io("sync", &self.path, source))?;
+        self.writer.finish().map_err(|error| failed(&self.path, &error))?;
+        let synced = self.writer.inner().sync_all();
+        synced.map_err(|source| ConnectorError::io("sync", &self.path, source))?;
         Ok(Finished { staged: self.staged, rows: self.rows })
     }
 
-    fn encode(&mut self, mapping: &Mapping<T>) -> Result<(), ConnectorError> {
+    fn encode(&mut self, columns: &Columns<T>) -> Result<(), ConnectorError> {
         if self.buffered.is_empty() {
             return Ok(());
         }
-        let batch = mapping.columns.batch(&self.schema, &self.buffered).map_err(ParquetError::from);
+        let batch = columns.batch(&self.schema, &self.buffered).map_err(ParquetError::from);
         let batch = batch.map_err(|error| failed(&self.path, &error))?;
         self.buffered.clear();
+        self.buffered_bytes = 0;
         self.writer.write(&batch).map_err(|error| failed(&self.path, &error))?;
-        if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
+        if self.memory() >= ROW_GROUP_BYTES {
             self.writer.flush().map_err(|error| failed(&self.path, &error))?;
         }
         Ok(())

@@ -4,14 +4,15 @@
 //!
 //! - A file holds rows of one topic partition and one directory, and its names tell which.
 //! - A commit names all files of its partition that are not published, so nothing else in staging counts.
-//! - At most [`OPEN_FILES_MAX`] files are open, and at most [`COMMIT_FILES_MAX`] are in one partition's commit.
+//! - Nothing is written into a directory, and nothing deleted there, that does not go with the position.
+//! - At most [`OPEN_FILES_MAX`] files are open.
 
 use crate::{
-    config::{Mapping, ParquetSinkBuilder, ParquetSinkConfig, wrong},
-    open_file::{Finished, OpenFile},
-    staging::{Manifest, PartitionFiles, StagedFile},
+    config::{Mapping, Measured, ParquetSinkBuilder, ParquetSinkConfig, wrong},
+    part::Part,
+    staging::{Manifest, PartitionFiles},
+    table::{Table, Written},
 };
-use arrow_schema::SchemaRef;
 use headwater_core::{
     ports::{
         connector::{ConnectorError, Due, Guarantee, Prepared, SinkConnector, SinkCounts},
@@ -19,35 +20,18 @@ use headwater_core::{
     },
     record::RecordSet,
 };
-use std::{collections::BTreeMap, fmt, mem, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 /// Files open at once: what bounds memory when event times are spread wide.
 const OPEN_FILES_MAX: usize = 64;
-/// Files in one partition's commit: their list must fit into an offset's metadata, 1 MiB.
-const COMMIT_FILES_MAX: usize = 1_024;
 
 /// Typed rows in Parquet files, exactly once.
 pub struct ParquetSink<T> {
     config: ParquetSinkConfig,
     mapping: Mapping<T>,
-    schema: SchemaRef,
+    /// What the directory held before the first partition was opened.
+    table: Option<Table>,
     parts: BTreeMap<u32, Part<T>>,
-}
-
-/// What one topic partition has under way.
-#[derive(Debug)]
-struct Part<T> {
-    files: PartitionFiles,
-    open: BTreeMap<Option<i64>, OpenFile<T>>,
-    finished: Vec<Finished>,
-    /// One past the last record taken; `None` when nothing was taken since the last commit.
-    next: Option<i64>,
-    skipped: u64,
-    /// When records that are not committed were first seen by a `prepare`.
-    since: Option<Duration>,
-    /// The last commit, or the one under way.
-    manifest: Manifest,
-    awaits_publishing: bool,
 }
 
 impl<T> fmt::Debug for ParquetSink<T> {
@@ -70,21 +54,52 @@ impl<T: Send + 'static> ParquetSink<T> {
 
 impl<T> ParquetSink<T> {
     pub(crate) fn new(config: ParquetSinkConfig, mapping: Mapping<T>) -> Self {
-        let schema = mapping.columns.schema();
-        Self { config, mapping, schema, parts: BTreeMap::new() }
+        Self { config, mapping, table: None, parts: BTreeMap::new() }
     }
 
-    /// Finishes the open file with the most rows, if there are too many open.
-    fn bound_open_files(&mut self) -> Result<(), ConnectorError> {
-        if self.parts.values().map(|part| part.open.len()).sum::<usize>() <= OPEN_FILES_MAX {
-            return Ok(());
+    /// Writes the row of the record at `offset`.
+    fn write(
+        &mut self,
+        partition: u32,
+        offset: i64,
+        row: Measured<T>,
+    ) -> Result<(), ConnectorError> {
+        let bucket = self.config.partition_by.bucket((self.mapping.event_time)(&row.row));
+        if self.parts.get(&partition).is_some_and(|part| !part.is_open(bucket)) {
+            self.create(partition, bucket, offset)?;
         }
-        let candidates = self.parts.iter().flat_map(|(partition, part)| {
-            part.open.iter().map(move |(bucket, file)| (file.rows(), *partition, *bucket))
-        });
-        let Some((_, partition, bucket)) = candidates.max() else { return Ok(()) };
         let Some(part) = self.parts.get_mut(&partition) else { return Ok(()) };
-        part.finish(bucket, &self.mapping)
+        part.push(bucket, offset, row, &self.mapping.columns)
+    }
+
+    /// Opens a file, and finishes others if too many are open, or more than the system allows.
+    fn create(
+        &mut self,
+        partition: u32,
+        bucket: Option<i64>,
+        offset: i64,
+    ) -> Result<(), ConnectorError> {
+        if self.parts.values().map(Part::open_files).sum::<usize>() >= OPEN_FILES_MAX {
+            self.finish_fullest()?;
+        }
+        loop {
+            let Some(part) = self.parts.get_mut(&partition) else { return Ok(()) };
+            let dir = self.config.partition_by.path(bucket);
+            match part.create(bucket, dir, offset, &self.mapping.columns) {
+                Err(error) if lacks_descriptors(&error) && self.finish_fullest()? => {}
+                created => return created,
+            }
+        }
+    }
+
+    /// Finishes the open file with the most rows; whether there was one.
+    fn finish_fullest(&mut self) -> Result<bool, ConnectorError> {
+        let fullest = self.parts.values_mut().filter_map(|part| Some((part.fullest()?, part)));
+        let Some(((_, bucket), part)) = fullest.max_by_key(|(fullest, _)| *fullest) else {
+            return Ok(false);
+        };
+        part.finish(bucket, &self.mapping.columns)?;
+        Ok(true)
     }
 }
 
@@ -95,7 +110,8 @@ impl<T: Send + 'static> SinkConnector for ParquetSink<T> {
 
     fn validate(&self) -> Result<(), ConnectorError> {
         let dir = &self.config.dir;
-        if dir.exists() && !dir.is_dir() {
+        // A link to nothing is there as well, though it does not exist.
+        if !dir.is_dir() && dir.symlink_metadata().is_ok() {
             return Err(wrong(
                 "dir",
                 format!("{} is not a directory; name another", dir.display()),
@@ -110,7 +126,11 @@ impl<T: Send + 'static> SinkConnector for ParquetSink<T> {
         partition: u32,
         resume: Option<&Committed>,
     ) -> Result<(), ConnectorError> {
-        let files = PartitionFiles::open(&self.config.dir, topic, partition)?;
+        let table = match self.table.take() {
+            Some(table) => table,
+            None => Table::read(&self.config.dir)?,
+        };
+        table.check_partitioning(self.config.partition_by)?;
         let manifest = match resume {
             None => Manifest::default(),
             Some(committed) => sonic_rs::from_str(&committed.metadata).map_err(|error| ConnectorError::Position {
@@ -118,6 +138,11 @@ impl<T: Send + 'static> SinkConnector for ParquetSink<T> {
                 detail: format!("its metadata is not a Parquet sink's ({error}); give this sink a name of its own"),
             })?,
         };
+        let written =
+            resume.map(|committed| Written { position: committed.offset, rows: manifest.rows });
+        table.check(topic, partition, written)?;
+        self.table = Some(table);
+        let files = PartitionFiles::open(&self.config.dir, topic, partition)?;
         files.publish(&manifest.files)?;
         files.discard_staged()?;
         self.parts.insert(partition, Part::new(files, manifest));
@@ -126,26 +151,14 @@ impl<T: Send + 'static> SinkConnector for ParquetSink<T> {
 
     fn put(&mut self, partition: u32, records: &RecordSet) -> Result<usize, ConnectorError> {
         for (taken, record) in records.iter().enumerate() {
-            let Some(part) = self.parts.get_mut(&partition) else { return Ok(0) };
-            if part.open.len() + part.finished.len() >= COMMIT_FILES_MAX {
+            let Some(part) = self.parts.get_mut(&partition) else { return Ok(taken) };
+            if part.is_full() {
                 return Ok(taken);
             }
-            let opened = match (self.mapping.decode)(record) {
-                Some(row) => {
-                    let bucket = self.config.partition_by.bucket((self.mapping.event_time)(&row));
-                    let dir = || self.config.partition_by.path(bucket);
-                    let (file, opened) = part.file(bucket, dir, record.offset, &self.schema)?;
-                    file.push(record.offset, row, &self.mapping)?;
-                    opened
-                }
-                None => {
-                    part.skipped += 1;
-                    false
-                }
-            };
-            part.next = Some(record.offset + 1);
-            if opened {
-                self.bound_open_files()?;
+            match self.mapping.row(record) {
+                Some(Ok(row)) => self.write(partition, record.offset, row)?,
+                Some(Err(cause)) => part.refuse(record, cause),
+                None => part.skip(record.offset),
             }
         }
         Ok(records.len())
@@ -155,107 +168,28 @@ impl<T: Send + 'static> SinkConnector for ParquetSink<T> {
         let mut prepared = Vec::new();
         for part in self.parts.values_mut() {
             if part.is_due(due, &self.config) {
-                prepared.extend(part.prepare(&self.mapping)?);
+                prepared.extend(part.prepare(&self.mapping.columns)?);
             }
         }
         Ok(prepared)
     }
 
     fn publish(&mut self) -> Result<(), ConnectorError> {
-        for part in self.parts.values_mut().filter(|part| part.awaits_publishing) {
-            part.files.publish(&part.manifest.files)?;
-            part.awaits_publishing = false;
-        }
-        Ok(())
+        self.parts.values_mut().try_for_each(Part::publish)
     }
 
     fn counts(&self) -> SinkCounts {
-        let published = self.parts.values().filter(|part| !part.awaits_publishing);
-        published.fold(SinkCounts::default(), |sum, part| SinkCounts {
-            delivered: sum.delivered + part.manifest.rows,
-            skipped: sum.skipped + part.manifest.skipped,
+        self.parts.values().map(Part::counts).fold(SinkCounts::default(), |sum, part| SinkCounts {
+            delivered: sum.delivered + part.delivered,
+            skipped: sum.skipped + part.skipped,
         })
     }
 }
 
-impl<T> Part<T> {
-    fn new(files: PartitionFiles, manifest: Manifest) -> Self {
-        let (open, finished) = (BTreeMap::new(), Vec::new());
-        Self {
-            files,
-            open,
-            finished,
-            next: None,
-            skipped: 0,
-            since: None,
-            manifest,
-            awaits_publishing: false,
-        }
-    }
-
-    /// The open file of a directory, and whether it was opened for this record.
-    fn file(
-        &mut self,
-        bucket: Option<i64>,
-        dir: impl FnOnce() -> String,
-        offset: i64,
-        schema: &SchemaRef,
-    ) -> Result<(&mut OpenFile<T>, bool), ConnectorError> {
-        use std::collections::btree_map::Entry;
-        match self.open.entry(bucket) {
-            Entry::Occupied(open) => Ok((open.into_mut(), false)),
-            Entry::Vacant(vacant) => {
-                let staged = StagedFile { dir: dir(), first: offset, last: offset };
-                let file = OpenFile::create(self.files.staged(&staged), schema, staged)?;
-                Ok((vacant.insert(file), true))
-            }
-        }
-    }
-
-    fn finish(&mut self, bucket: Option<i64>, mapping: &Mapping<T>) -> Result<(), ConnectorError> {
-        if let Some(file) = self.open.remove(&bucket) {
-            self.finished.push(file.finish(self.files.topic(), self.files.partition(), mapping)?);
-        }
-        Ok(())
-    }
-
-    fn is_due(&mut self, due: Due, config: &ParquetSinkConfig) -> bool {
-        if self.next.is_none() {
-            return false;
-        }
-        let Due::Reached(now) = due else { return true };
-        let since = *self.since.get_or_insert(now);
-        now.saturating_sub(since) >= Duration::from_millis(config.roll_interval_ms)
-            || self
-                .open
-                .values()
-                .any(|file| file.rows() >= config.roll_rows || file.bytes() >= config.roll_bytes)
-            || self.finished.len() >= OPEN_FILES_MAX
-    }
-
-    /// Finishes every file and says what to commit; nothing if nothing was taken.
-    fn prepare(&mut self, mapping: &Mapping<T>) -> Result<Option<Prepared>, ConnectorError> {
-        let Some(offset) = self.next else { return Ok(None) };
-        while let Some(bucket) = self.open.keys().next().copied() {
-            self.finish(bucket, mapping)?;
-        }
-        self.files.sync_staging()?;
-        let finished = mem::take(&mut self.finished);
-        self.manifest.rows += finished.iter().map(|file| file.rows).sum::<u64>();
-        self.manifest.skipped += mem::take(&mut self.skipped);
-        self.manifest.files = finished.into_iter().map(|file| file.staged).collect();
-        self.manifest.files.sort_by(|a, b| (&a.dir, a.first).cmp(&(&b.dir, b.first)));
-        (self.next, self.since, self.awaits_publishing) = (None, None, true);
-        let metadata =
-            sonic_rs::to_string(&self.manifest).map_err(|error| ConnectorError::Encode {
-                name: format!("{}-{}", self.files.topic(), self.files.partition()),
-                detail: error.to_string(),
-            })?;
-        let committed = Committed { offset, metadata };
-        Ok(Some(Prepared {
-            partition: self.files.partition(),
-            committed,
-            dead_letters: Vec::new(),
-        }))
-    }
+/// Whether the process, or the system, has no descriptor left for another file.
+fn lacks_descriptors(error: &ConnectorError) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    let ConnectorError::Io { source, .. } = error else { return false };
+    cfg!(unix) && matches!(source.raw_os_error(), Some(ENFILE | EMFILE))
 }

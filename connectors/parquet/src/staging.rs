@@ -8,7 +8,7 @@
 //!
 //! # Invariants
 //!
-//! - Both names follow from topic, partition and a [`StagedFile`] alone.
+//! - Both names follow from topic, partition and a [`StagedFile`] alone, and fit into 255 bytes.
 //! - A name that ends in `.parquet` is only ever given to a whole file that is committed.
 
 use headwater_core::ports::connector::ConnectorError;
@@ -19,7 +19,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const STAGING: &str = "_staging";
+pub(crate) const STAGING: &str = "_staging";
+/// Bytes of a topic's name that are part of a file's name. With the rest, 255 bytes at most: file systems take no more.
+const TOPIC_BYTES_MAX: usize = 150;
 
 /// One staged file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,16 +51,15 @@ pub(crate) struct PartitionFiles {
     root: PathBuf,
     topic: String,
     partition: u32,
+    stem: String,
 }
 
 impl PartitionFiles {
     /// Creates the directories that are missing.
     pub(crate) fn open(root: &Path, topic: &str, partition: u32) -> Result<Self, ConnectorError> {
-        let staging = root.join(STAGING);
-        fs::create_dir_all(&staging)
-            .map_err(|source| ConnectorError::io("create", &staging, source))?;
-        sync_dir(root)?;
-        Ok(Self { root: root.to_owned(), topic: topic.to_owned(), partition })
+        create_dirs(&root.join(STAGING))?;
+        let stem = stem(topic, partition);
+        Ok(Self { root: root.to_owned(), topic: topic.to_owned(), partition, stem })
     }
 
     pub(crate) fn topic(&self) -> &str {
@@ -71,7 +72,7 @@ impl PartitionFiles {
 
     /// The start of the names of this partition's staged files. `~` is in no topic's name, so no other has the same.
     fn staged_prefix(&self) -> String {
-        format!("{}-{}~", self.topic, self.partition)
+        format!("{}~", self.stem)
     }
 
     pub(crate) fn staged(&self, file: &StagedFile) -> PathBuf {
@@ -80,10 +81,7 @@ impl PartitionFiles {
     }
 
     pub(crate) fn published(&self, file: &StagedFile) -> PathBuf {
-        let name = format!(
-            "{}-{}-{:010}-{:010}.parquet",
-            self.topic, self.partition, file.first, file.last
-        );
+        let name = format!("{}-{:010}-{:010}.parquet", self.stem, file.first, file.last);
         self.root.join(&file.dir).join(name)
     }
 
@@ -98,7 +96,7 @@ impl PartitionFiles {
         for file in files {
             let (from, to) = (self.staged(file), self.published(file));
             if dirs.last() != Some(&file.dir.as_str()) {
-                self.create_dirs(&file.dir)?;
+                create_dirs(&self.root.join(&file.dir))?;
                 dirs.push(&file.dir);
             }
             match fs::rename(&from, &to) {
@@ -134,20 +132,44 @@ impl PartitionFiles {
         }
         Ok(())
     }
+}
 
-    /// Creates each missing directory of a path and puts its name on the disk.
-    fn create_dirs(&self, dir: &str) -> Result<(), ConnectorError> {
-        let mut path = self.root.clone();
-        for part in dir.split('/') {
-            let parent = path.clone();
-            path.push(part);
-            match fs::create_dir(&path) {
-                Ok(()) => sync_dir(&parent)?,
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(ConnectorError::io("create", path, error)),
-            }
-        }
-        Ok(())
+/// The start of the names of a topic partition's files, and of no other's: `cars-3`.
+///
+/// A topic's name that begins with `.` or `_` is prefixed, because readers skip such files; a long one is cut and ends in
+/// its hash. `~` is in no topic's name.
+pub(crate) fn stem(topic: &str, partition: u32) -> String {
+    let mut name = topic.to_owned();
+    if name.starts_with(['.', '_']) {
+        name.insert_str(0, "topic~");
+    }
+    if name.len() > TOPIC_BYTES_MAX {
+        name.truncate(name.floor_char_boundary(TOPIC_BYTES_MAX - 17));
+        name += &format!("~{:016x}", fnv1a(topic));
+    }
+    format!("{name}-{partition}")
+}
+
+/// The hash of a text, 64 bits, the same in every version.
+fn fnv1a(text: &str) -> u64 {
+    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, fold)
+}
+
+/// Creates each missing directory of a path and puts its name on the disk.
+fn create_dirs(path: &Path) -> Result<(), ConnectorError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    create_dirs(parent)?;
+    match fs::create_dir(path) {
+        Ok(()) => sync_dir(parent),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(ConnectorError::io("create", path, error)),
     }
 }
 

@@ -16,6 +16,8 @@ pub enum ConnectorErrorKind {
     Unreadable,
     /// The committed position is of another input: give that one, or use another name or log.
     Position,
+    /// What lies in the output is not what was committed: restore it or the log, or write to another place.
+    Output,
     /// A file system or the other side failed: start again once it takes calls.
     Unavailable,
     /// The other side refuses every call, whatever it carries: check address, credentials and settings.
@@ -89,6 +91,15 @@ pub enum ConnectorError {
         detail: String,
     },
 
+    /// What lies in the output is not what was committed: records of another log, or fewer than were written.
+    #[error("{output} does not go with the committed positions: {detail}")]
+    Output {
+        /// The output.
+        output: String,
+        /// What is wrong, and what to do.
+        detail: String,
+    },
+
     /// The other side failed or could not be reached; the same call may succeed later.
     #[error("{remote}: {detail}")]
     Remote {
@@ -142,6 +153,7 @@ impl ConnectorError {
             Self::Input { .. } => ConnectorErrorKind::Input,
             Self::Position { .. } => ConnectorErrorKind::Position,
             Self::Unreadable { .. } => ConnectorErrorKind::Unreadable,
+            Self::Output { .. } => ConnectorErrorKind::Output,
             Self::Io { .. } | Self::Remote { .. } => ConnectorErrorKind::Unavailable,
             Self::Refused { .. } => ConnectorErrorKind::Refused,
             Self::Encode { .. } | Self::BatchFull => ConnectorErrorKind::Unsupported,

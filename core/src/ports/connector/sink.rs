@@ -92,7 +92,8 @@ pub trait SinkConnector: Send + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`ConnectorError::Position`] if what was committed is not this sink's; [`ConnectorError::Io`] or
+    /// [`ConnectorError::Position`] if what was committed is not this sink's; [`ConnectorError::Output`] if the output
+    /// holds records that are not committed, or has lost those that are; [`ConnectorError::Io`] or
     /// [`ConnectorError::Remote`] if it cannot be finished.
     fn open(
         &mut self,

@@ -1,4 +1,14 @@
-//! The Parquet sink against the connector contract, its limits, and what readers see.
+//! The Parquet sink against the connector contract, and what its files hold.
+//!
+//! | part | shows |
+//! |---|---|
+//! | `readers` | duckdb, polars and pyarrow read what is written, whatever the values |
+//! | `directory` | what a directory holds goes with the position, or is refused |
+//! | `bounds` | memory, descriptors and settings at their limits |
+
+mod bounds;
+mod directory;
+mod readers;
 
 use crate::{Columns, ParquetSink, PartitionBy};
 use arrow_array::{Array, Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
@@ -140,22 +150,20 @@ fn files_lie_by_event_time_and_say_what_they_hold() {
     let dir = TempDir::new().unwrap();
     let mut sink = sink(dir.path());
     sink.open("cars", 3, None).unwrap();
-    let rows = [("A", 0), ("B", 1), ("skip", 2), ("C", HOUR), ("D", 3), ("E", i64::MAX)];
+    let rows = [("A", 0), ("B", 1), ("skip", 2), ("C", HOUR), ("D", 3)];
     assert_eq!(sink.put(3, &records(40, &rows)).unwrap(), rows.len());
     let prepared = sink.prepare(Due::All).unwrap();
-    assert_eq!((prepared[0].partition, prepared[0].committed.offset), (3, 46));
+    assert_eq!((prepared[0].partition, prepared[0].committed.offset), (3, 45));
     assert_eq!(published(dir.path()), Vec::<String>::new());
     assert_eq!(sink.counts().delivered, 0);
     sink.publish().unwrap();
-    assert_eq!((sink.counts().delivered, sink.counts().skipped), (5, 1));
-    let unknown = "date=__HIVE_DEFAULT_PARTITION__/hour=__HIVE_DEFAULT_PARTITION__";
+    assert_eq!((sink.counts().delivered, sink.counts().skipped), (4, 1));
     let names = published(dir.path());
     assert_eq!(
         names,
         [
-            "date=1970-01-01/hour=00/cars-3-0000000040-0000000044.parquet".to_owned(),
-            "date=1970-01-01/hour=01/cars-3-0000000043-0000000043.parquet".to_owned(),
-            format!("{unknown}/cars-3-0000000045-0000000045.parquet"),
+            "date=1970-01-01/hour=00/cars-3-0000000040-0000000044.parquet",
+            "date=1970-01-01/hour=01/cars-3-0000000043-0000000043.parquet",
         ]
     );
     let first = dir.path().join(&names[0]);
@@ -171,6 +179,34 @@ fn files_lie_by_event_time_and_say_what_they_hold() {
         (fact("headwater.first_offset"), fact("headwater.last_offset")),
         ("40".to_owned(), "44".to_owned())
     );
+}
+
+#[test]
+fn a_moment_that_no_reader_holds_is_a_dead_letter_and_the_rest_is_delivered() {
+    let dir = TempDir::new().unwrap();
+    let mut sink = sink(dir.path());
+    sink.open("cars", 0, None).unwrap();
+    let (first, last) = (-62_135_596_800_000, 253_402_300_799_999);
+    let moments = [first, last, -1, 0];
+    let beyond = [first - 1, last + 1, 1_793_520_000_000_000_000, i64::MIN, i64::MAX];
+    let rows: Vec<_> = moments.iter().chain(&beyond).map(|at| ("A", *at)).collect();
+    sink.put(0, &records(7, &rows)).unwrap();
+    let prepared = sink.prepare(Due::All).unwrap();
+    assert_eq!(prepared[0].committed.offset, 7 + rows.len() as i64);
+    let letters = &prepared[0].dead_letters;
+    for (letter, at) in letters.iter().zip(beyond) {
+        assert_eq!((letter.kind, letter.key.as_deref()), ("OutOfRange", Some(&b"A"[..])));
+        let cause = format!("column `at`: {at} ms lies outside the years 1 to 9999");
+        assert!(letter.cause.starts_with(&cause), "{}", letter.cause);
+    }
+    assert_eq!((letters.len(), letters[0].offset), (beyond.len(), 11));
+    sink.publish().unwrap();
+    let mut read: Vec<_> = read_all(dir.path()).into_iter().map(|row| row.at).collect();
+    read.sort_unstable();
+    assert_eq!(read, [first, -1, 0, last]);
+    // They are not given again with the next commit.
+    sink.put(0, &records(16, &[("B", 0)])).unwrap();
+    assert_eq!(sink.prepare(Due::All).unwrap()[0].dead_letters, []);
 }
 
 #[test]
@@ -240,11 +276,16 @@ fn a_drain_publishes_everything_and_a_new_task_adds_only_what_is_new() {
 
 #[test]
 fn columns_that_readers_cannot_tell_apart_are_refused() {
+    let built = |columns| ParquetSink::builder("never").build(row, |row: &Row| row.at, columns);
     let refused = |columns| {
-        let built = ParquetSink::builder("never").build(row, |row: &Row| row.at, columns);
-        assert!(matches!(built, Err(ConnectorError::Config { .. })));
+        assert!(matches!(built(columns), Err(ConnectorError::Config { .. })));
     };
+    let number = |columns: Columns<Row>, name: &str| columns.i64(name, |row| row.at);
     refused(Columns::new());
-    refused(Columns::new().i64("a", |row: &Row| row.at).i64("a", |row| row.at));
-    refused(Columns::new().i64("date", |row: &Row| row.at));
+    refused(number(Columns::new(), ""));
+    refused(number(Columns::new(), "Date"));
+    for (one, other) in [("a", "a"), ("vin", "VIN"), ("Straße", "straße"), ("ä", "Ä")] {
+        refused(number(number(Columns::new(), one), other));
+    }
+    built(number(number(Columns::new(), "hour"), "date.x")).unwrap();
 }
