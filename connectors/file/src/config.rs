@@ -6,7 +6,10 @@ use serde::{Deserialize, Deserializer, de};
 use std::{num::NonZeroU64, path::PathBuf};
 
 /// A line that is longer goes to the dead letters, cut.
-pub(crate) const LINE_BYTES_MAX: usize = 1 << 20;
+///
+/// Many systems take 1 MiB by default, and count other bytes: a record of that size and what a program wrote around it are
+/// a line.
+pub(crate) const LINE_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 
 /// How fast lines are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,7 +72,7 @@ impl std::str::FromStr for Rate {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileSourceConfig {
-    /// The file, or `-` for standard input. Whether it is gzip shows in its first bytes, not its name.
+    /// The file, pipe or device, or `-` for standard input. Whether it is gzip shows in its first bytes, not its name.
     pub path: PathBuf,
     /// The JSON field, a string, that is the key; without it keys are null.
     #[serde(default)]
@@ -81,7 +84,8 @@ pub struct FileSourceConfig {
     /// How fast lines are taken; as fast as possible.
     #[serde(default)]
     pub rate: Rate,
-    /// The longest line in bytes; 1 MiB, which is also the most that is allowed.
+    /// The longest line in bytes, its end not counted; 1,114,112 (1 MiB and 64 KiB), which is also the most that is
+    /// allowed.
     #[serde(default = "line_bytes_max")]
     pub line_bytes_max: usize,
 }
@@ -127,7 +131,7 @@ impl FileSourceBuilder {
         self
     }
 
-    /// Sets the longest line; 1 MiB unless set.
+    /// Sets the longest line in bytes, its end not counted; 1,114,112 unless set.
     pub fn line_bytes_max(mut self, bytes: usize) -> Self {
         self.config.line_bytes_max = bytes;
         self

@@ -1,209 +1,386 @@
-//! Opens a file or stream and reads it ahead, decompressed, on a thread of its own.
+//! Opens an input and reads it ahead, decompressed, on a thread of its own.
 //!
-//! The thread is why a source can stop while standard input gives nothing: nobody waits for it. It ends at the next chunk
-//! after its source is gone; one that is blocked in a read ends with the process.
+//! The thread is why a source can stop while its input gives nothing, a pipe has no writer, or a long input is compared
+//! with its committed position: nobody waits for it. It ends at the next chunk after its source is gone; one that is
+//! blocked in an `open` or a `read` ends with the process.
 //!
 //! # Invariants
 //!
-//! - Chunks arrive in order, then either an end or a failure, and all that was read before a failure arrives before it.
+//! - First of all comes [`Chunk::Opened`], once the input is known to be the one that the position is of; then chunks in
+//!   order; then the end or a failure. All that was read before a failure arrives before it.
+//! - A regular file's end is told only if the file still holds what was read of it, and had no more before.
 //! - At most [`CHUNKS_AHEAD_MAX`] chunks are read ahead.
 
-use flate2::read::MultiGzDecoder;
-use headwater_core::ports::connector::ConnectorError;
+use crate::{
+    gzip::{Gzip, GzipFault, is_gzip},
+    lines::LineStart,
+    position::{Expected, differs},
+};
+use headwater_core::ports::connector::{ConnectorError, InputShare};
 use std::{
     fmt,
-    fs::File,
-    io::{self, Cursor, Read, Seek, SeekFrom},
-    path::Path,
+    fs::{File, Metadata},
+    io::{self, BufReader, Cursor, Read, Seek, SeekFrom},
+    os::fd::AsFd,
+    path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 const CHUNK_BYTES: usize = 128 << 10;
 const CHUNKS_AHEAD_MAX: usize = 4;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// What the reading thread sends.
 #[derive(Debug)]
 pub(crate) enum Chunk {
+    /// The input is open at the position; its size on the disk, if it is a regular file.
+    Opened(Option<u64>),
     Bytes(Vec<u8>),
     End,
-    Failed(io::Error),
+    Failed(ConnectorError),
 }
 
-/// An input from its beginning.
-pub(crate) struct Input {
-    reader: Reader,
-    /// The size on the disk of a regular file.
-    pub(crate) size: Option<u64>,
-    read: Arc<AtomicU64>,
+/// Where an input comes from.
+pub(crate) enum Origin {
+    Path(PathBuf),
+    StandardInput,
+    /// Something that can be read once.
+    Given(Box<dyn Read + Send>),
+    /// A regular file from its present position on.
+    #[cfg(test)]
+    Open(File),
 }
 
-enum Reader {
-    /// A regular file as it is: it can be read from any position.
-    Plain(Counted<File>),
-    Stream(Box<dyn Read + Send>),
-}
-
-impl fmt::Debug for Input {
+impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Input").field("size", &self.size).finish_non_exhaustive()
+        f.write_str(match self {
+            Self::Path(_) => "Path",
+            Self::StandardInput => "StandardInput",
+            Self::Given(_) => "Given",
+            #[cfg(test)]
+            Self::Open(_) => "Open",
+        })
     }
 }
 
-impl Input {
-    /// Opens a file; `-` is standard input.
-    pub(crate) fn open(path: &Path) -> Result<Self, ConnectorError> {
-        if path == Path::new("-") {
-            return Ok(Self::stream(io::stdin()));
-        }
-        let open = |action| move |source| ConnectorError::io(action, path, source);
-        let mut file = File::open(path).map_err(open("open"))?;
-        let meta = file.metadata().map_err(open("look at"))?;
-        if !meta.is_file() {
-            return Ok(Self::stream(file));
-        }
-        let mut magic = Vec::new();
-        (&mut file).take(2).read_to_end(&mut magic).map_err(open("read"))?;
-        file.seek(SeekFrom::Start(0)).map_err(open("seek in"))?;
-        let read = Arc::new(AtomicU64::new(0));
-        let file = Counted { inner: file, read: Arc::clone(&read) };
-        let reader = if magic == GZIP_MAGIC {
-            Reader::Stream(Box::new(MultiGzDecoder::new(file)))
-        } else {
-            Reader::Plain(file)
-        };
-        Ok(Self { reader, size: Some(meta.len()), read })
-    }
-
-    /// An input that can be read once, such as a pipe.
-    pub(crate) fn stream(inner: impl Read + Send + 'static) -> Self {
-        let read = Arc::new(AtomicU64::new(0));
-        let counted = Counted { inner, read: Arc::clone(&read) };
-        Self { reader: Reader::Stream(Box::new(Sniffed::Unread(Some(counted)))), size: None, read }
-    }
-
-    /// Reads the first bytes: as many as `bytes`, fewer only at the end of the input.
-    pub(crate) fn prefix(&mut self, bytes: u64) -> io::Result<Vec<u8>> {
-        let mut prefix = Vec::new();
-        match &mut self.reader {
-            Reader::Plain(file) => file.take(bytes).read_to_end(&mut prefix),
-            Reader::Stream(stream) => stream.take(bytes).read_to_end(&mut prefix),
-        }?;
-        Ok(prefix)
-    }
-
-    /// Starts to read ahead from byte `to` on, of which the first `from` were read as prefix.
-    pub(crate) fn read_ahead(self, from: u64, to: u64) -> io::Result<ReadAhead> {
-        let (sender, chunks) = sync_channel(CHUNKS_AHEAD_MAX);
-        let (read, size) = (Arc::clone(&self.read), self.size);
-        let reader = self.reader;
-        thread::Builder::new().name("file-source-read".to_owned()).spawn(move || {
-            let outcome = match reader {
-                Reader::Plain(file) => pump_file(file, to, &sender),
-                Reader::Stream(stream) => pump(stream, to.saturating_sub(from), &sender),
-            };
-            let last = outcome.map_or_else(Chunk::Failed, |()| Chunk::End);
-            // If nobody receives it, the source is gone and needs no end.
-            drop(sender.send(last));
-        })?;
-        Ok(ReadAhead { chunks, read, size })
-    }
-}
-
-fn pump_file(mut file: Counted<File>, to: u64, sender: &SyncSender<Chunk>) -> io::Result<()> {
-    file.inner.seek(SeekFrom::Start(to))?;
-    file.read.store(to, Ordering::Relaxed);
-    pump(file, 0, sender)
-}
-
-fn pump(mut reader: impl Read, skip: u64, sender: &SyncSender<Chunk>) -> io::Result<()> {
-    let skipped = io::copy(&mut (&mut reader).take(skip), &mut io::sink())?;
-    if skipped < skip {
-        let short = format!("it ends {} bytes before the position to resume from", skip - skipped);
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, short));
-    }
-    loop {
-        // One read a chunk, so that what a slow pipe has given is sent before it gives more.
-        let mut chunk = vec![0; CHUNK_BYTES];
-        match reader.read(&mut chunk) {
-            Ok(0) => return Ok(()),
-            Ok(read) => chunk.truncate(read),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        }
-        if sender.send(Chunk::Bytes(chunk)).is_err() {
-            return Ok(());
-        }
-    }
+/// What the thread and its receiver share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Bytes read as they lie on the disk.
+    read: AtomicU64,
+    /// Whether the receiver is gone.
+    is_gone: AtomicBool,
 }
 
 /// The receiving end of a reading thread.
 #[derive(Debug)]
 pub(crate) struct ReadAhead {
     chunks: Receiver<Chunk>,
-    read: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     size: Option<u64>,
 }
 
 impl ReadAhead {
+    /// Starts to read an input, named `name`, from where it is expected to go on.
+    pub(crate) fn start(origin: Origin, name: String, from: Expected) -> io::Result<Self> {
+        let (sender, chunks) = sync_channel(CHUNKS_AHEAD_MAX);
+        let shared = Arc::new(Shared::default());
+        let reading = Reading { name, shared: Arc::clone(&shared), sender };
+        thread::Builder::new()
+            .name("file-source-read".to_owned())
+            .spawn(move || reading.run(origin, &from))?;
+        Ok(Self { chunks, shared, size: None })
+    }
+
     /// The next chunk, or `None` if there is none within `wait`.
-    pub(crate) fn next(&self, wait: Duration) -> Option<Chunk> {
+    pub(crate) fn next(&mut self, wait: Duration) -> Option<Chunk> {
         match self.chunks.recv_timeout(wait) {
+            Ok(Chunk::Opened(size)) => {
+                self.size = size;
+                Some(Chunk::Opened(size))
+            }
             Ok(chunk) => Some(chunk),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Chunk::Failed(io::Error::other(
-                "the thread that reads it has ended unexpectedly",
-            ))),
+            Err(RecvTimeoutError::Disconnected) => {
+                Some(Chunk::Failed(ConnectorError::Unreadable {
+                    action: "read",
+                    input: "the input".to_owned(),
+                    source: Arc::new(io::Error::other("its thread has ended unexpectedly")),
+                }))
+            }
         }
     }
 
-    /// Bytes read as they lie on the disk, and the file's size.
-    pub(crate) fn share(&self) -> (u64, Option<u64>) {
-        (self.read.load(Ordering::Relaxed), self.size)
+    /// Bytes read as they lie on the disk, and the file's size; a file may have grown since it was opened.
+    pub(crate) fn share(&self) -> InputShare {
+        let read = self.shared.read.load(Ordering::Relaxed);
+        InputShare { read, total: self.size.map(|size| size.max(read)) }
     }
 }
 
-/// Counts what is read through it.
-#[derive(Debug)]
-struct Counted<R> {
-    inner: R,
-    read: Arc<AtomicU64>,
+impl Drop for ReadAhead {
+    fn drop(&mut self) {
+        self.shared.is_gone.store(true, Ordering::Relaxed);
+    }
 }
 
-impl<R: Read> Read for Counted<R> {
+/// Why a reading thread ends early.
+enum Stop {
+    Failed(ConnectorError),
+    /// Nobody receives what it reads.
+    Gone,
+}
+
+impl From<ConnectorError> for Stop {
+    fn from(error: ConnectorError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// State of the reading thread.
+struct Reading {
+    name: String,
+    shared: Arc<Shared>,
+    sender: SyncSender<Chunk>,
+}
+
+impl Reading {
+    fn run(self, origin: Origin, from: &Expected) {
+        let last = match self.read(origin, from) {
+            Ok(()) => Chunk::End,
+            Err(Stop::Failed(error)) => Chunk::Failed(error),
+            Err(Stop::Gone) => return,
+        };
+        // If nobody receives it, the source is gone and needs no end.
+        drop(self.sender.send(last));
+    }
+
+    fn read(&self, origin: Origin, from: &Expected) -> Result<(), Stop> {
+        let opened = self.open(origin)?;
+        let size = opened.size();
+        from.check_size(&self.name, size)?;
+        let (mut content, file) = match opened {
+            Opened::File(file) => {
+                let stream = file.rewound().map_err(self.unreadable("seek in", 0))?;
+                (self.content(Box::new(stream)), Some(file))
+            }
+            Opened::Stream(stream) => (self.content(stream), None),
+        };
+        let found = self.skip(&mut content, from.start.position)?;
+        from.check_content(&self.name, found)?;
+        if from.ended {
+            if self.chunk(&mut content, found.position)?.is_some() {
+                return Err(
+                    differs(&self.name, "it has changed since it was read to its end").into()
+                );
+            }
+            return self.send(Chunk::Opened(size));
+        }
+        self.send(Chunk::Opened(size))?;
+        let mut at = found;
+        while let Some(chunk) = self.chunk(&mut content, at.position)? {
+            at.position += chunk.len() as u64;
+            at.crc32c = crc32c::crc32c_append(at.crc32c, &chunk);
+            self.send(Chunk::Bytes(chunk))?;
+        }
+        file.map_or(Ok(()), |file| self.check_unchanged(&file, at))
+    }
+
+    fn open(&self, origin: Origin) -> Result<Opened, Stop> {
+        let file = match origin {
+            Origin::Given(stream) => return Ok(Opened::Stream(stream)),
+            // Opening a pipe waits for its writer.
+            Origin::Path(path) => File::open(path),
+            Origin::StandardInput => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+            #[cfg(test)]
+            Origin::Open(file) => Ok(file),
+        };
+        let file = file.map_err(self.unreadable("open", 0))?;
+        let meta = file.metadata().map_err(self.unreadable("look at", 0))?;
+        if !meta.is_file() {
+            return Ok(Opened::Stream(Box::new(file)));
+        }
+        let file = RegularFile::new(file, &meta).map_err(self.unreadable("seek in", 0))?;
+        Ok(Opened::File(file))
+    }
+
+    /// The content of a stream, which is gzip or not, as shows in its first bytes.
+    fn content(&self, stream: Box<dyn Read + Send>) -> Content {
+        self.shared.read.store(0, Ordering::Relaxed);
+        Content::Unread(Some(Counted { stream, shared: Arc::clone(&self.shared) }))
+    }
+
+    /// Reads the content up to a position, or to its end if that comes first.
+    fn skip(&self, content: &mut Content, to: u64) -> Result<LineStart, Stop> {
+        let mut at = LineStart::default();
+        let mut buffer = vec![0; CHUNK_BYTES];
+        while at.position < to {
+            let room = usize::try_from(to - at.position).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+            let into = buffer.get_mut(..room).unwrap_or_default();
+            let read = self.read_some(content, into, at.position)?;
+            if read == 0 {
+                break;
+            }
+            at.position += read as u64;
+            at.crc32c = crc32c::crc32c_append(at.crc32c, into.get(..read).unwrap_or_default());
+        }
+        Ok(at)
+    }
+
+    /// The next chunk, or `None` at the end.
+    fn chunk(&self, content: &mut Content, position: u64) -> Result<Option<Vec<u8>>, Stop> {
+        // One read a chunk, so that what a slow pipe has given is sent before it gives more.
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let read = self.read_some(content, &mut chunk, position)?;
+        chunk.truncate(read);
+        Ok((read > 0).then_some(chunk))
+    }
+
+    fn read_some(
+        &self,
+        content: &mut Content,
+        into: &mut [u8],
+        position: u64,
+    ) -> Result<usize, Stop> {
+        loop {
+            // What is left, such as what a pipe's writer gives once there is one, is for who reads it next.
+            if self.shared.is_gone.load(Ordering::Relaxed) {
+                return Err(Stop::Gone);
+            }
+            match content.read(into) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read.map_err(self.unreadable("read", position)),
+            }
+        }
+    }
+
+    /// Refuses the end of a file that no longer holds what was read of it, or that held more.
+    fn check_unchanged(&self, file: &RegularFile, end: LineStart) -> Result<(), Stop> {
+        let read = self.shared.read.load(Ordering::Relaxed);
+        let (size, modified) = file.now().map_err(self.unreadable("look at", end.position))?;
+        if size < read || read < file.size {
+            let before = file.size.max(read);
+            return Err(self.changed(&format!("it was cut from {before} to {size} bytes")).into());
+        }
+        if modified == file.modified {
+            return Ok(());
+        }
+        // It has grown, which is fine, or was written to where it had been read.
+        let again = file.rewound().map_err(self.unreadable("seek in", end.position))?;
+        if self.skip(&mut self.content(Box::new(again)), end.position)? != end {
+            return Err(self.changed("other bytes were written where it had been read").into());
+        }
+        Ok(())
+    }
+
+    fn changed(&self, what: &str) -> ConnectorError {
+        let detail =
+            format!("{what}; put it back as it was, or read this one into another data directory");
+        ConnectorError::Changed { input: self.name.clone(), detail }
+    }
+
+    /// Says why `action` failed after so much of the content.
+    fn unreadable(&self, action: &'static str, position: u64) -> impl Fn(io::Error) -> Stop {
+        let input = self.name.clone();
+        move |error| {
+            let input = input.clone();
+            let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<GzipFault>());
+            let Some(fault) = fault else {
+                return ConnectorError::Unreadable { action, input, source: Arc::new(error) }
+                    .into();
+            };
+            let detail = format!("{fault}; put a whole one in its place and start again");
+            ConnectorError::Input { input, position, detail }.into()
+        }
+    }
+
+    fn send(&self, chunk: Chunk) -> Result<(), Stop> {
+        self.sender.send(chunk).map_err(|_| Stop::Gone)
+    }
+}
+
+/// An input that is open.
+enum Opened {
+    File(RegularFile),
+    /// Something that can be read once, such as a pipe.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl Opened {
+    fn size(&self) -> Option<u64> {
+        if let Self::File(file) = self { Some(file.size) } else { None }
+    }
+}
+
+/// A regular file, and what it was when it was opened.
+struct RegularFile {
+    file: Arc<File>,
+    /// Where the input begins: standard input may have been read from before.
+    base: u64,
+    /// Bytes from there on.
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl RegularFile {
+    fn new(mut file: File, meta: &Metadata) -> io::Result<Self> {
+        let base = file.stream_position()?;
+        let (size, modified) = (meta.len().saturating_sub(base), meta.modified().ok());
+        Ok(Self { file: Arc::new(file), base, size, modified })
+    }
+
+    /// The file at the beginning of the input.
+    fn rewound(&self) -> io::Result<Arc<File>> {
+        (&*self.file).seek(SeekFrom::Start(self.base))?;
+        Ok(Arc::clone(&self.file))
+    }
+
+    /// Its size and the time of its last change, now.
+    fn now(&self) -> io::Result<(u64, Option<SystemTime>)> {
+        let meta = self.file.metadata()?;
+        Ok((meta.len().saturating_sub(self.base), meta.modified().ok()))
+    }
+}
+
+/// Counts what is read of a stream.
+struct Counted {
+    stream: Box<dyn Read + Send>,
+    shared: Arc<Shared>,
+}
+
+impl Read for Counted {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(into)?;
-        self.read.fetch_add(read as u64, Ordering::Relaxed);
+        let read = self.stream.read(into)?;
+        self.shared.read.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
     }
 }
 
-type Rejoined<R> = io::Chain<Cursor<Vec<u8>>, R>;
+type Rejoined = io::Chain<Cursor<Vec<u8>>, Counted>;
 
-/// A stream that turns out to be gzip or not when it is first read.
-enum Sniffed<R> {
-    Unread(Option<R>),
-    Plain(Rejoined<R>),
-    Gzip(Box<MultiGzDecoder<Rejoined<R>>>),
+/// The content of a stream, which turns out to be gzip or not when it is first read.
+enum Content {
+    Unread(Option<Counted>),
+    Plain(Rejoined),
+    Gzip(Gzip<BufReader<Rejoined>>),
 }
 
-impl<R: Read> Read for Sniffed<R> {
+impl Read for Content {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if let Self::Unread(inner) = self
-            && let Some(mut inner) = inner.take()
+        if let Self::Unread(stream) = self
+            && let Some(mut stream) = stream.take()
         {
-            let mut magic = Vec::new();
-            (&mut inner).take(2).read_to_end(&mut magic)?;
-            let is_gzip = magic == GZIP_MAGIC;
-            let rejoined = Cursor::new(magic).chain(inner);
+            let mut first = Vec::new();
+            (&mut stream).take(2).read_to_end(&mut first)?;
+            let is_gzip = is_gzip(&first);
+            let rejoined = Cursor::new(first).chain(stream);
             *self = if is_gzip {
-                Self::Gzip(Box::new(MultiGzDecoder::new(rejoined)))
+                Self::Gzip(Gzip::new(BufReader::with_capacity(CHUNK_BYTES, rejoined)))
             } else {
                 Self::Plain(rejoined)
             };

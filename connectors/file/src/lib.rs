@@ -5,6 +5,7 @@
 //! | [`FileSource`] | the connector: lines to records and dead letters, at a rate |
 //! | [`FileSourceConfig`] | its settings, also from text; unknown keys are refused |
 //! | `input` | opens a file or stream and reads ahead on a thread of its own, decompressed |
+//! | `gzip` | members of gzip data, and how they end |
 //! | `lines` | cuts chunks into lines of bounded length |
 //! | `keyed` | finds key and timestamp in a line |
 //! | `position` | what is committed, and whether an input is the one that it belongs to |
@@ -18,6 +19,7 @@
 //! Decoding of values: a line is taken as it is, and is a dead letter only if it cannot be keyed.
 
 mod config;
+mod gzip;
 mod input;
 mod keyed;
 mod lines;

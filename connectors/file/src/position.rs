@@ -1,8 +1,8 @@
 //! What the file source commits with its byte position, and the check that an input is the one it belongs to.
 //!
-//! An input is recognised by a checksum of its first bytes, as many as were taken when the position was committed and at
-//! most 64 KiB; its name does not matter.
+//! An input is recognised by the checksum of all its content up to the position; its name does not matter.
 
+use crate::lines::LineStart;
 use headwater_core::{
     ports::{
         connector::{ConnectorError, Resume},
@@ -12,96 +12,92 @@ use headwater_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// So many first bytes of an input tell it from others.
-pub(crate) const PREFIX_BYTES: usize = 64 << 10;
-
 /// The metadata of a committed position.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Metadata {
-    /// Bytes that the checksum covers.
-    pub(crate) prefix_bytes: u64,
-    /// CRC-32C of these bytes.
-    pub(crate) prefix_crc32c: u32,
-    /// The file's size on the disk, for a regular file.
+    /// CRC-32C of the content up to the position.
+    pub(crate) crc32c: u32,
+    /// The size on the disk that a regular file had, unless it was found damaged.
     pub(crate) size: Option<u64>,
     /// The timestamp that a line without one gets.
     pub(crate) timestamp: Timestamp,
 }
 
-/// What tells a run's input from others.
-#[derive(Debug)]
-pub(crate) struct Identity {
-    prefix: Vec<u8>,
-    size: Option<u64>,
-}
-
-impl Identity {
-    /// An input of which nothing was read; `size` for a regular file.
-    pub(crate) fn of_size(size: Option<u64>) -> Self {
-        Self { prefix: Vec::new(), size }
-    }
-
-    /// Adds the next bytes of the input, from its beginning on.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) {
-        let room = PREFIX_BYTES.saturating_sub(self.prefix.len());
-        self.prefix.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
-    }
-
-    /// How many first bytes it has seen.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.prefix.len() as u64
-    }
-
+impl Metadata {
     /// What to commit at a byte position.
-    pub(crate) fn at(
-        &self,
-        position: u64,
-        timestamp: Timestamp,
-    ) -> Result<Committed, ConnectorError> {
-        let covered = usize::try_from(position)
-            .ok()
-            .and_then(|end| self.prefix.get(..end))
-            .unwrap_or(&self.prefix);
-        let metadata = Metadata {
-            prefix_bytes: covered.len() as u64,
-            prefix_crc32c: crc32c::crc32c(covered),
-            size: self.size,
-            timestamp,
-        };
-        let metadata = sonic_rs::to_string(&metadata).map_err(|error| ConnectorError::Encode {
+    pub(crate) fn at(&self, position: u64) -> Result<Committed, ConnectorError> {
+        let metadata = sonic_rs::to_string(self).map_err(|error| ConnectorError::Encode {
             name: "the position".to_owned(),
             detail: error.to_string(),
         })?;
         Ok(Committed { offset: i64::try_from(position).unwrap_or(i64::MAX), metadata })
     }
+}
 
-    /// Whether this input is the one that `committed` belongs to, as far as both were read.
-    pub(crate) fn check(
+/// What an input must be for a run to go on where another one stopped; anything, for a first run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Expected {
+    /// Where to go on.
+    pub(crate) start: LineStart,
+    /// Whether the input had ended there.
+    pub(crate) ended: bool,
+    /// What was committed.
+    pub(crate) metadata: Metadata,
+}
+
+impl Expected {
+    /// Reads a committed position of the input of this name.
+    pub(crate) fn read(input: &str, resume: &Resume) -> Result<Self, ConnectorError> {
+        let unread =
+            |why: String| differs(input, &format!("its committed position cannot be read ({why})"));
+        let metadata: Metadata = sonic_rs::from_str(&resume.position.metadata)
+            .map_err(|error| unread(error.to_string()))?;
+        let position = u64::try_from(resume.position.offset)
+            .map_err(|_| unread(format!("{} is no position", resume.position.offset)))?;
+        let start = LineStart { position, crc32c: metadata.crc32c };
+        Ok(Self { start, ended: resume.ended, metadata })
+    }
+
+    /// Refuses a file that is shorter than it was when a part of it was read. Whether one that had ended has changed shows
+    /// in its content.
+    pub(crate) fn check_size(&self, input: &str, size: Option<u64>) -> Result<(), ConnectorError> {
+        if let (Some(size), Some(before)) = (size, self.metadata.size)
+            && size < before
+            && self.start.position > 0
+            && !self.ended
+        {
+            let what =
+                format!("it is another input, or was cut: it has {size} bytes and had {before}");
+            return Err(differs(input, &what));
+        }
+        Ok(())
+    }
+
+    /// Refuses an input whose content up to the position, or to its end before that, is `found`.
+    pub(crate) fn check_content(
         &self,
         input: &str,
-        committed: &Metadata,
-        resume: &Resume,
+        found: LineStart,
     ) -> Result<(), ConnectorError> {
-        let read = self.prefix.len() as u64;
-        if read < committed.prefix_bytes || crc32c::crc32c(&self.prefix) != committed.prefix_crc32c
-        {
-            return Err(differs(input, "it is another input than the one that was being read"));
+        if found.position < self.start.position {
+            let missing = self.start.position - found.position;
+            let what = format!(
+                "it is another input, or was cut: it ends {missing} bytes before the position to resume from"
+            );
+            return Err(differs(input, &what));
         }
-        if resume.ended && self.size != committed.size {
-            return Err(differs(input, "it has changed since it was read to its end"));
+        if found != self.start {
+            return Err(differs(
+                input,
+                "it is another input than the one that was being read, or was changed",
+            ));
         }
         Ok(())
     }
 }
 
-/// Reads the metadata of a committed position.
-pub(crate) fn metadata_of(input: &str, resume: &Resume) -> Result<Metadata, ConnectorError> {
-    sonic_rs::from_str(&resume.position.metadata).map_err(|error| {
-        differs(input, &format!("its committed position cannot be read ({error})"))
-    })
-}
-
-fn differs(input: &str, what: &str) -> ConnectorError {
+/// The error of an input that is not the one that a position is of.
+pub(crate) fn differs(input: &str, what: &str) -> ConnectorError {
     let detail =
         format!("{what}; give the same input again, or use another data directory for this one");
     ConnectorError::Position { name: input.to_owned(), detail }

@@ -4,22 +4,24 @@
 //!
 //! - Every line that is not blank becomes one record or one dead letter, and the position is one past it.
 //! - What was read before the input failed is given before the failure.
+//! - No call waits for the input: opening, comparing and reading it are the reading thread's.
 
 use crate::{
     config::{FileSourceBuilder, FileSourceConfig, LINE_BYTES_MAX, Rate},
-    input::{Chunk, Input, ReadAhead},
+    input::{Chunk, Origin, ReadAhead},
     keyed::{Unkeyed, keyed},
     lines::{Line, Lines},
-    position::{Identity, PREFIX_BYTES, metadata_of},
+    position::{Expected, Metadata},
 };
 use headwater_core::{
     dead_letter::DeadLetter,
     ports::connector::{
-        ConnectorError, Guarantee, InputShare, Resume, SourceBatch, SourceConnector, SourceStatus,
+        ConnectorError, ConnectorErrorKind, Guarantee, InputShare, Resume, SourceBatch,
+        SourceConnector, SourceStatus,
     },
     record::{Headers, Timestamp},
 };
-use std::{io, path::PathBuf, time::Duration};
+use std::{fs::File, io, os::unix::fs::FileTypeExt, path::PathBuf, sync::Arc, time::Duration};
 
 /// How long a poll waits for the first bytes, and for more when it has something to give already.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -32,7 +34,7 @@ const PACE: Duration = Duration::from_millis(10);
 pub struct FileSource {
     config: FileSourceConfig,
     /// Taken by the first `open`, instead of the path.
-    given: Option<Input>,
+    pub(crate) given: Option<Origin>,
     reading: Option<Reading>,
     share: InputShare,
 }
@@ -41,8 +43,8 @@ pub struct FileSource {
 struct Reading {
     ahead: ReadAhead,
     lines: Lines,
-    identity: Identity,
-    timestamp: Timestamp,
+    /// What is committed with the position; its checksum is that of the last one.
+    metadata: Metadata,
     failed: Option<ConnectorError>,
     ended: bool,
     /// When the first poll was, and how many lines were taken since.
@@ -55,7 +57,7 @@ impl FileSource {
     ///
     /// # Errors
     ///
-    /// [`ConnectorError::Config`] if the longest line is 0 or more than 1 MiB.
+    /// [`ConnectorError::Config`] if the longest line is 0 or more than 1 MiB and 64 KiB.
     pub fn new(config: FileSourceConfig) -> Result<Self, ConnectorError> {
         if !(1..=LINE_BYTES_MAX).contains(&config.line_bytes_max) {
             let detail = format!("{} is not between 1 and {LINE_BYTES_MAX}", config.line_bytes_max);
@@ -72,7 +74,7 @@ impl FileSource {
     /// Reads `stream` in place of the path, which then only names it.
     #[must_use]
     pub fn over(mut self, stream: impl io::Read + Send + 'static) -> Self {
-        self.given = Some(Input::stream(stream));
+        self.given = Some(Origin::Given(Box::new(stream)));
         self
     }
 }
@@ -96,54 +98,40 @@ impl SourceConnector for FileSource {
         }
         let wrong =
             |detail: String| Err(ConnectorError::Config { setting: "path".to_owned(), detail });
-        let path = &self.config.path;
+        let (path, name) = (&self.config.path, self.config.path.display());
         match path.metadata() {
-            Ok(meta) if meta.is_dir() => {
-                wrong(format!("{} is a directory; name a file in it", path.display()))
+            Ok(meta) if meta.is_dir() => wrong(format!("{name} is a directory; name a file in it")),
+            Ok(meta) if meta.file_type().is_socket() => wrong(format!(
+                "{name} is a socket; name a file or a pipe, or use `-` for standard input"
+            )),
+            // Opening a pipe would wait for its writer.
+            Ok(meta) if meta.is_file() => {
+                File::open(path).map(drop).map_err(|e| self.unreadable("open", e))
             }
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => wrong(format!(
-                "there is no file {}; check the path, or use `-` for standard input",
-                path.display()
+                "there is no file {name}; check the path, or use `-` for standard input"
             )),
-            Err(error) => Err(ConnectorError::io("look at", path, error)),
+            Err(error) => Err(self.unreadable("look at", error)),
         }
     }
 
     fn open(&mut self, resume: Option<&Resume>) -> Result<(), ConnectorError> {
         let name = self.input();
-        let mut input = match self.given.take() {
+        let expected = resume.map(|resume| Expected::read(&name, resume)).transpose()?;
+        let expected = expected.unwrap_or_default();
+        let origin = match self.given.take() {
             Some(given) => given,
-            None => Input::open(&self.config.path)?,
+            None if self.is_stdin() => Origin::StandardInput,
+            None => Origin::Path(self.config.path.clone()),
         };
-        let mut identity = Identity::of_size(input.size);
-        let (mut position, mut timestamp) = (0, 0);
-        if let Some(resume) = resume {
-            let committed = metadata_of(&name, resume)?;
-            let prefix = input.prefix(committed.prefix_bytes.min(PREFIX_BYTES as u64));
-            identity.feed(
-                &prefix.map_err(|error| ConnectorError::io("read", &self.config.path, error))?,
-            );
-            identity.check(&name, &committed, resume)?;
-            position = u64::try_from(resume.position.offset).unwrap_or(0);
-            timestamp = committed.timestamp;
-        }
-        self.share = InputShare { read: 0, total: input.size };
-        if resume.is_some_and(|resume| resume.ended) {
-            self.share.read = input.size.unwrap_or(position);
-            return Ok(());
-        }
-        let prefix = identity.bytes().min(position);
-        let ahead = input.read_ahead(prefix, position);
-        let ahead = ahead.map_err(|error| {
-            ConnectorError::io("start a thread to read", &self.config.path, error)
-        })?;
-        let lines = Lines::new(position, self.config.line_bytes_max);
+        let (start, metadata) = (expected.start, expected.metadata.clone());
+        let ahead = ReadAhead::start(origin, name, expected)
+            .map_err(|error| self.unreadable("start a thread to read", error))?;
         self.reading = Some(Reading {
             ahead,
-            lines,
-            identity,
-            timestamp,
+            lines: Lines::new(start, self.config.line_bytes_max),
+            metadata,
             failed: None,
             ended: false,
             began: None,
@@ -153,15 +141,15 @@ impl SourceConnector for FileSource {
     }
 
     fn poll(&mut self, out: &mut SourceBatch) -> Result<SourceStatus, ConnectorError> {
-        let name = self.input();
         let Some(reading) = &mut self.reading else { return Ok(SourceStatus::Ended) };
         if let Some(failed) = &reading.failed {
             return Err(failed.clone());
         }
-        let status = reading.poll(&self.config, &name, out)?;
-        out.set_position(reading.identity.at(reading.lines.position(), reading.timestamp)?);
-        let (read, total) = reading.ahead.share();
-        self.share = InputShare { read, total };
+        let status = reading.poll(&self.config, out)?;
+        let start = reading.lines.start();
+        reading.metadata.crc32c = start.crc32c;
+        out.set_position(reading.metadata.at(start.position)?);
+        self.share = reading.ahead.share();
         Ok(status)
     }
 
@@ -174,13 +162,16 @@ impl FileSource {
     fn is_stdin(&self) -> bool {
         self.config.path.as_os_str() == "-"
     }
+
+    fn unreadable(&self, action: &'static str, error: io::Error) -> ConnectorError {
+        ConnectorError::Unreadable { action, input: self.input(), source: Arc::new(error) }
+    }
 }
 
 impl Reading {
     fn poll(
         &mut self,
         config: &FileSourceConfig,
-        name: &str,
         out: &mut SourceBatch,
     ) -> Result<SourceStatus, ConnectorError> {
         let until = match self.allowed(config.rate, out.elapsed()) {
@@ -190,10 +181,10 @@ impl Reading {
         while self.taken < until && !out.is_full() {
             let line = if self.ended { self.lines.last() } else { self.lines.next() };
             if let Some(line) = line {
-                self.taken += u64::from(take(&line, config, &mut self.timestamp, out)?);
+                self.taken += u64::from(take(&line, config, &mut self.metadata.timestamp, out)?);
             } else if self.ended {
                 return Ok(SourceStatus::Ended);
-            } else if !self.read_on(name, out.is_empty()) {
+            } else if !self.read_on(out.is_empty()) {
                 let nothing = out.is_empty() && self.failed.is_none();
                 return Ok(if nothing {
                     SourceStatus::Idle(Duration::ZERO)
@@ -222,37 +213,23 @@ impl Reading {
     }
 
     /// Gets more of the input; whether there was any, or its end.
-    fn read_on(&mut self, name: &str, is_first: bool) -> bool {
-        let chunk = self.ahead.next(if is_first { FIRST_WAIT } else { MORE_WAIT });
-        match chunk {
+    fn read_on(&mut self, is_first: bool) -> bool {
+        match self.ahead.next(if is_first { FIRST_WAIT } else { MORE_WAIT }) {
             None => return false,
-            Some(Chunk::Bytes(chunk)) => {
-                self.identity.feed(&chunk);
-                self.lines.feed(chunk);
-            }
+            Some(Chunk::Opened(size)) => self.metadata.size = size,
+            Some(Chunk::Bytes(chunk)) => self.lines.feed(chunk),
             Some(Chunk::End) => self.ended = true,
             Some(Chunk::Failed(error)) => {
-                self.failed = Some(failure(name, self.lines.fed(), &error));
+                if error.kind() == ConnectorErrorKind::Input {
+                    // The whole file that takes the place of a damaged one may have any size.
+                    self.metadata.size = None;
+                }
+                self.failed = Some(error);
                 return false;
             }
         }
         true
     }
-}
-
-fn failure(name: &str, position: u64, error: &io::Error) -> ConnectorError {
-    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-    let kind = error.kind();
-    let detail = if kind == UnexpectedEof {
-        "its gzip data ends early, so the file is incomplete; put the whole file in its place and start again".to_owned()
-    } else if matches!(kind, InvalidInput | InvalidData) {
-        format!(
-            "{error}; the file is damaged or cut off: put a whole one in its place and start again"
-        )
-    } else {
-        format!("{error}; start again once that is solved")
-    };
-    ConnectorError::Input { input: name.to_owned(), position, detail }
 }
 
 /// Adds a line to the batch; whether it was one that counts.
@@ -262,7 +239,7 @@ fn take(
     timestamp: &mut Timestamp,
     out: &mut SourceBatch,
 ) -> Result<bool, ConnectorError> {
-    let bytes = line.bytes.strip_suffix(b"\r").unwrap_or(line.bytes);
+    let bytes = line.bytes;
     let dead = |kind, cause| DeadLetter {
         key: None,
         value: Some(bytes.to_vec()),
@@ -277,9 +254,6 @@ fn take(
         ));
         return Ok(true);
     }
-    // An editor's byte order mark is no part of the first line.
-    let bytes =
-        if line.start == 0 { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes) } else { bytes };
     if bytes.trim_ascii().is_empty() {
         return Ok(false);
     }

@@ -14,7 +14,8 @@ pub enum ConnectorErrorKind {
     Input,
     /// The system does not let the input be read: give access to it, or solve what it says, then start again.
     Unreadable,
-    /// The committed position is of another input: give that one, or use another name or log.
+    /// The committed position is of another input, or the input has changed: give that one as it was, or use another name
+    /// or log.
     Position,
     /// What lies in the output is not what was committed: restore it or the log, or write to another place.
     Output,
@@ -100,6 +101,15 @@ pub enum ConnectorError {
         detail: String,
     },
 
+    /// The input lost or changed what was read of it, while it was being read.
+    #[error("{input} changed while it was read: {detail}")]
+    Changed {
+        /// The input.
+        input: String,
+        /// What changed, and what to do.
+        detail: String,
+    },
+
     /// The other side failed or could not be reached; the same call may succeed later.
     #[error("{remote}: {detail}")]
     Remote {
@@ -151,7 +161,7 @@ impl ConnectorError {
         match self {
             Self::Config { .. } => ConnectorErrorKind::Config,
             Self::Input { .. } => ConnectorErrorKind::Input,
-            Self::Position { .. } => ConnectorErrorKind::Position,
+            Self::Position { .. } | Self::Changed { .. } => ConnectorErrorKind::Position,
             Self::Unreadable { .. } => ConnectorErrorKind::Unreadable,
             Self::Output { .. } => ConnectorErrorKind::Output,
             Self::Io { .. } | Self::Remote { .. } => ConnectorErrorKind::Unavailable,

@@ -1,6 +1,9 @@
 //! The file source against the connector contract and, with its runtime, against a log in memory.
 
-use crate::FileSource;
+mod edges;
+mod identity;
+
+use crate::{FileSource, config::LINE_BYTES_MAX};
 use flate2::{Compression, write::GzEncoder};
 use headwater_connector_conformance::source_resumes_everywhere;
 use headwater_core::{
@@ -139,8 +142,8 @@ fn a_line_that_cannot_be_keyed_is_a_dead_letter_and_blank_lines_are_nothing() {
     assert_eq!(timestamps, [("A".to_owned(), 1), ("B".to_owned(), 1), ("A".to_owned(), 3)]);
     let dead = dead(&log);
     let lines: Vec<_> = dead.iter().map(|letter| (letter.0, letter.1.as_str())).collect();
-    assert_eq!(lines, [(9, "29"), (7, "39"), (11, "47"), (1 << 20, "59")]);
-    assert!(dead[3].2.contains("longer than 1048576 bytes"), "{dead:?}");
+    assert_eq!(lines, [(9, "29"), (7, "39"), (11, "47"), (LINE_BYTES_MAX, "59")]);
+    assert!(dead[3].2.contains("longer than 1114112 bytes"), "{dead:?}");
 }
 
 #[test]

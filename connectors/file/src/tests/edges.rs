@@ -1,0 +1,237 @@
+//! Inputs that are no ordinary files, files with odd ends, and limits at their edges.
+
+use super::{PARTITIONS, dead, file, gzip, lines, run, source, start, taken};
+use crate::{FileSource, FileSourceConfig, Rate};
+use headwater_core::{
+    ports::connector::{
+        ConnectorError, ConnectorErrorKind, SourceBatch, SourceConnector, SourceStatus,
+    },
+    time::{Clock, ManualClock},
+};
+use headwater_engine::connect::ConnectError;
+use headwater_log::MemoryLog;
+use std::{
+    fs,
+    io::{self, Read},
+    num::NonZeroU64,
+    os::unix::net::UnixListener,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+fn pipe(dir: &TempDir, name: &str) -> PathBuf {
+    let path = dir.path().join(name);
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    path
+}
+
+#[test]
+fn a_pipe_without_a_writer_holds_up_no_stop_and_ends_with_its_writer() {
+    let (dir, log) = (TempDir::new().unwrap(), Arc::new(MemoryLog::new()));
+    let stopped = |name: &str| {
+        let progress = start(source(&pipe(&dir, name)), &log).unwrap().join().unwrap();
+        (progress.records, progress.ended)
+    };
+    let written = |name: &str, text: String| {
+        let path = pipe(&dir, name);
+        let task = start(source(&path), &log).unwrap();
+        fs::write(&path, text).unwrap();
+        task.wait_ended().map(|progress| progress.records).map_err(|error| error.to_string())
+    };
+    assert_eq!(stopped("before"), (0, false));
+    assert_eq!(written("first", lines(5)), Ok(5));
+    assert_eq!(stopped("after"), (5, false));
+    assert_eq!(written("same", lines(5)), Ok(5));
+    assert!(written("more", lines(9)).unwrap_err().contains("changed since"));
+    assert!(written("less", lines(4)).unwrap_err().contains("before the position"));
+}
+
+#[test]
+fn a_silent_stream_holds_up_no_stop_wherever_it_is_resumed() {
+    struct Silent(mpsc::Receiver<()>);
+    impl Read for Silent {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            self.0.recv().unwrap_or_default();
+            Ok(0)
+        }
+    }
+    let log = Arc::new(MemoryLog::new());
+    let stdin = || source(Path::new("-"));
+    for text in [String::new(), lines(3)] {
+        let (_kept, silence) = mpsc::channel();
+        let stopped = start(stdin().over(Silent(silence)), &log).unwrap().join().unwrap();
+        assert!(!stopped.ended);
+        let text = io::Cursor::new(text.into_bytes());
+        drop(start(stdin().over(text), &log).unwrap().wait_ended());
+    }
+}
+
+#[test]
+fn a_device_is_read_to_its_end_if_it_has_one_and_can_be_stopped() {
+    let log = Arc::new(MemoryLog::new());
+    assert_eq!(run(Path::new("/dev/null"), &log).unwrap().records, 0);
+    let log = Arc::new(MemoryLog::new());
+    assert!(!start(source(Path::new("/dev/zero")), &log).unwrap().join().unwrap().ended);
+}
+
+#[test]
+fn what_cannot_be_an_input_is_refused_before_anything_starts_and_told_by_kind() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let _listener = UnixListener::bind(at("socket")).unwrap();
+    fs::write(at("file"), "").unwrap();
+    std::os::unix::fs::symlink(at("loop"), at("loop")).unwrap();
+    for (path, kind, says) in [
+        (dir.path().to_owned(), ConnectorErrorKind::Config, "is a directory"),
+        (at("socket"), ConnectorErrorKind::Config, "is a socket"),
+        (at("none"), ConnectorErrorKind::Config, "there is no file"),
+        (PathBuf::new(), ConnectorErrorKind::Config, "there is no file"),
+        (at("file/below"), ConnectorErrorKind::Unreadable, "could not look at"),
+        (at("loop"), ConnectorErrorKind::Unreadable, "could not look at"),
+    ] {
+        let error = source(&path).validate().unwrap_err();
+        assert!(error.kind() == kind && error.to_string().contains(says), "{error}");
+    }
+}
+
+#[test]
+fn an_input_that_the_system_does_not_read_is_not_called_damaged() {
+    struct Failing;
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::from_raw_os_error(5))
+        }
+    }
+    let log = Arc::new(MemoryLog::new());
+    let task = start(source(Path::new("-")).over(Failing), &log).unwrap();
+    let failed = task.wait_ended().unwrap_err();
+    let ConnectError::Connector { source, .. } = &*failed else { panic!("{failed}") };
+    assert_eq!(source.kind(), ConnectorErrorKind::Unreadable);
+    assert_eq!(source.to_string(), "could not read standard input");
+}
+
+#[test]
+fn what_follows_the_last_gzip_member_is_told_apart() {
+    let whole = gzip(lines(50).as_bytes());
+    let trailer = whole.len() - 3;
+    for (bytes, says) in [
+        ([&whole[..], &[0; 512]].concat(), None),
+        ([&whole[..], b"\n"].concat(), None),
+        ([&whole[..], &[0; 512], &gzip(b""), b"\r\n"].concat(), None),
+        ([&whole[..], b"rubbish"].concat(), Some("no gzip data follow gzip member 1")),
+        ([&whole[..], &whole[..5]].concat(), Some("the header of gzip member 2")),
+        (
+            [&whole[..], &whole[..whole.len() / 2]].concat(),
+            Some("compressed data of gzip member 2"),
+        ),
+        (whole[..trailer].to_vec(), Some("the trailer of gzip member 1")),
+    ] {
+        let (dir, log) = (TempDir::new().unwrap(), Arc::new(MemoryLog::new()));
+        let path = file(&dir, "cars.gz", &bytes);
+        let ended = start(source(&path), &log).unwrap().wait_ended();
+        assert!(taken(&log).len() >= 50, "all of the first member is taken: {says:?}");
+        let Some(says) = says else {
+            assert!(ended.unwrap().ended);
+            assert!(run(&path, &log).unwrap().ended, "again");
+            continue;
+        };
+        let failed = ended.unwrap_err();
+        let ConnectError::Connector { source, .. } = &*failed else { panic!("{failed}") };
+        assert_eq!(source.kind(), ConnectorErrorKind::Input);
+        assert!(source.to_string().contains(says), "{source}");
+        // The advice is right when it is followed, also if the whole file is the smaller one.
+        let repaired =
+            if says.ends_with('2') { [&whole[..], &whole].concat() } else { whole.clone() };
+        fs::write(&path, repaired).unwrap();
+        assert!(run(&path, &log).unwrap().ended, "{says}");
+    }
+}
+
+#[test]
+fn an_input_without_content_ends() {
+    for bytes in [&b""[..], &gzip(b""), b"\xef\xbb\xbf", b"\n", b"\r\n \n"] {
+        let (dir, log) = (TempDir::new().unwrap(), Arc::new(MemoryLog::new()));
+        let path = file(&dir, "empty", bytes);
+        for _ in 0..2 {
+            let progress = run(&path, &log).unwrap();
+            assert_eq!((progress.records, progress.dead_letters, progress.ended), (0, 0, true));
+        }
+    }
+}
+
+#[test]
+fn a_line_of_exactly_the_longest_length_is_a_record_whatever_ends_it() {
+    let line = |length: usize| format!("{{\"x\":\"{}\"}}", "x".repeat(length - 8));
+    for end in ["\n", "\r\n", ""] {
+        for mark in ["", "\u{feff}"] {
+            for (length, dead_letters) in [(63, 0), (64, 0), (65, 1)] {
+                let text = format!("{mark}{}{end}", line(length));
+                let log = Arc::new(MemoryLog::new());
+                let source = FileSource::builder("-").line_bytes_max(64).build().unwrap();
+                let task = start(source.over(io::Cursor::new(text)), &log).unwrap();
+                let progress = task.wait_ended().unwrap();
+                let seen = (progress.records, progress.dead_letters);
+                assert_eq!(seen, (1 - dead_letters, dead_letters), "{length} {end:?} {mark:?}");
+                assert!(dead(&log).iter().all(|letter| letter.0 == 64));
+            }
+        }
+    }
+}
+
+#[test]
+fn settings_at_their_edges_work_or_are_refused_with_a_reason() {
+    let bytes_max = |bytes| FileSource::builder("-").line_bytes_max(bytes).build();
+    for bytes in [0, usize::MAX, crate::config::LINE_BYTES_MAX + 1] {
+        let refused = bytes_max(bytes).unwrap_err();
+        assert!(refused.to_string().starts_with("line_bytes_max: "), "{refused}");
+    }
+    assert!(bytes_max(1).is_ok() && bytes_max(crate::config::LINE_BYTES_MAX).is_ok());
+    for rate in ["0", "-1", "18446744073709551616", "1.5", "", "\"fast\"", "null"] {
+        let settings = format!(r#"{{"path":"-","rate":{rate}}}"#);
+        assert!(sonic_rs::from_str::<FileSourceConfig>(&settings).is_err(), "{rate}");
+    }
+    let seconds = Duration::from_secs;
+    for (rate, passed, taken) in [
+        (1, Duration::ZERO, 1),
+        (1, Duration::from_millis(999), 1),
+        (2, seconds(1), 3),
+        (1, seconds(1 << 40), 5),
+        (u64::MAX, Duration::from_millis(1), 5),
+    ] {
+        assert_eq!(taken_after(rate, passed), taken, "{rate} {passed:?}");
+    }
+}
+
+/// How many of five lines a source gives at this rate once so much time has passed, with the wall clock set back.
+fn taken_after(rate: u64, passed: Duration) -> usize {
+    let rate = Rate::PerSecond(NonZeroU64::new(rate).unwrap());
+    let source = FileSource::builder("-").rate(rate).build().unwrap();
+    let mut source = source.over(io::Cursor::new(lines(5)));
+    source.open(None).unwrap();
+    let clock = ManualClock::at(1_793_520_000_000);
+    let mut poll = || {
+        let mut batch = SourceBatch::new(PARTITIONS, 0, &clock);
+        let status = source.poll(&mut batch)?;
+        Ok::<_, ConnectorError>((status, batch.records()))
+    };
+    let mut taken = 0;
+    // The first line starts the clock of the rate.
+    while taken == 0 {
+        taken = poll().unwrap().1;
+    }
+    clock.advance(passed);
+    clock.set(clock.now() - 3_600_000);
+    loop {
+        match poll().unwrap() {
+            (SourceStatus::Idle(wait), 0) => {
+                assert!(wait > Duration::ZERO);
+                return taken;
+            }
+            (SourceStatus::Ended, more) => return taken + more,
+            (_, more) => taken += more,
+        }
+    }
+}
