@@ -127,7 +127,7 @@ pub mod prelude {
         processor::{Context, InitContext, Processor, ProcessorError, Record},
         runtime::{ProcessingGuarantee, Streams, StreamsConfig, StreamsError},
         store::{KeyValueStore, Window, Windowed},
-        topology::{Consumed, Produced, Topology, TopologyError},
+        topology::{Consumed, MaxAhead, Produced, Topology, TopologyError},
     };
     pub use headwater_log::{EmbeddedLog, LogOptions};
     #[cfg(feature = "rocksdb")]

@@ -126,7 +126,7 @@ impl AddAssign for Timed {
 /// One batch of a node in so many is timed.
 pub const TIMED_ONE_IN: u64 = 64;
 
-/// What a node has counted. Dropped records are those of all runs, all else since the application was started.
+/// What a node has counted. Dropped and held records are those of all runs, all else since the application was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NodeMetrics {
     /// Records taken.
@@ -137,6 +137,8 @@ pub struct NodeMetrics {
     pub bytes: u64,
     /// Records dropped.
     pub dropped: Dropped,
+    /// Records that a source holds now because they are too far ahead of their partition's time.
+    pub held: u64,
     /// The time that the timed batches took.
     pub timed: Timed,
 }
@@ -147,6 +149,7 @@ impl AddAssign for NodeMetrics {
         self.batches += other.batches;
         self.bytes += other.bytes;
         self.dropped += other.dropped;
+        self.held += other.held;
         self.timed += other.timed;
     }
 }

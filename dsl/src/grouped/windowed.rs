@@ -216,6 +216,10 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         let Materialized { name, caching, retention } = materialized;
         let (plan, serdes) = (&self.grouped.plan, &self.grouped.serdes);
         let (store, step) = self.grouped.below(kind, name);
+        self.windows
+            .bound()
+            .into_iter()
+            .for_each(|bound| plan.bound_ahead(self.grouped.node, bound));
         if self.windows.size_ms() == 0 {
             plan.fail(TopologyError::EmptyWindow { node: store.to_string() });
         }

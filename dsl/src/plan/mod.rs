@@ -29,9 +29,15 @@ use headwater_engine::{
     node::{self, Payload},
     processor::{BatchProcessor, InitContext, Processor, ProcessorError, Rows},
     store::StoreBuilder,
-    topology::{Consumed, Port, Produced, Topology, TopologyError},
+    topology::{Consumed, MaxAhead, Port, Produced, Topology, TopologyError},
 };
-use std::{any::TypeId, cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{
+    any::TypeId,
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    sync::Arc,
+};
 
 pub use kind::OperatorKind;
 pub(crate) use repartition::Serdes;
@@ -134,6 +140,8 @@ struct Graph {
     repartitions: Vec<repartition::Repartition>,
     /// The first join that each node is repartitioned for.
     join_bases: BTreeMap<NodeId, String>,
+    /// How far ahead the records of sources may be, as windows below them ask for.
+    bounds: Vec<(NodeId, MaxAhead)>,
     failed: Option<TopologyError>,
 }
 
@@ -166,6 +174,21 @@ impl Graph {
             open.extend(&node.step.parents);
         }
         false
+    }
+
+    /// The sources of external topics above `node`, also above repartitions.
+    fn sources_above(&self, node: NodeId) -> BTreeSet<NodeId> {
+        let (mut sources, mut seen, mut open) = (BTreeSet::new(), BTreeSet::new(), vec![node]);
+        while let Some(id) = open.pop() {
+            let Some(node) = self.nodes.get(id.0).filter(|_| seen.insert(id)) else { continue };
+            if node.step.kind == OperatorKind::Source {
+                sources.insert(id);
+            }
+            open.extend(&node.step.parents);
+            let written = self.repartitions.iter().filter(|repartition| repartition.source == id);
+            open.extend(written.map(|repartition| repartition.parent));
+        }
+        sources
     }
 
     /// Which nodes send old values: the parents of those that need them.
@@ -249,6 +272,13 @@ impl LogicalPlan {
     /// Keeps the first error for the build.
     pub(crate) fn fail(&self, error: TopologyError) {
         self.0.borrow_mut().failed.get_or_insert(error);
+    }
+
+    /// Bounds how far ahead the records of the sources above `node` may be.
+    pub(crate) fn bound_ahead(&self, node: NodeId, bound: MaxAhead) {
+        let mut graph = self.0.borrow_mut();
+        let sources = graph.sources_above(node);
+        graph.bounds.extend(sources.into_iter().map(|source| (source, bound)));
     }
 
     pub(crate) fn add_store(&self, store: StoreBuilder) {
@@ -395,6 +425,9 @@ impl LogicalPlan {
             if step.copartitioned {
                 topology.require_copartitioned(&step.name)?;
             }
+        }
+        for (source, bound) in &graph.bounds {
+            topology.bound_ahead(graph.name(*source), *bound)?;
         }
         Ok(topology)
     }

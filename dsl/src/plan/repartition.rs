@@ -19,9 +19,9 @@ impl<K, V> Clone for Serdes<K, V> {
 
 /// A repartition that exists: of `parent`, under `base`, read by `source`.
 pub(super) struct Repartition {
-    parent: NodeId,
+    pub(super) parent: NodeId,
     base: String,
-    source: NodeId,
+    pub(super) source: NodeId,
 }
 
 impl LogicalPlan {

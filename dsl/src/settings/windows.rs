@@ -1,5 +1,6 @@
 //! Windows and when their results come out.
 
+use headwater_engine::topology::MaxAhead;
 use std::time::Duration;
 
 /// Tumbling windows: stretches of event time of one size, side by side from 0.
@@ -18,6 +19,7 @@ use std::time::Duration;
 pub struct TimeWindows {
     size_ms: i64,
     grace_ms: i64,
+    max_ahead: Option<MaxAhead>,
 }
 
 impl TimeWindows {
@@ -31,7 +33,47 @@ impl TimeWindows {
     /// ms; a topology whose windows have a size of 0 is refused at its build.
     #[must_use]
     pub fn of_size_and_grace(size: Duration, grace: Duration) -> Self {
-        Self { size_ms: whole_ms(size), grace_ms: whole_ms(grace) }
+        Self { size_ms: whole_ms(size), grace_ms: whole_ms(grace), max_ahead: None }
+    }
+
+    /// Bounds how far ahead records may be, so that one wrong clock does not close these windows for all others. The bound
+    /// holds for the topics that they read, with all that else reads them, as if it had been given there by
+    /// [`Consumed::max_ahead`](headwater_engine::topology::Consumed::max_ahead): below a repartition, time would have moved before
+    /// windows could tell. What a user's processor between makes of timestamps is not looked at.
+    ///
+    /// ```
+    /// use headwater_dsl::{EmitStrategy, StreamsBuilder, TimeWindows};
+    /// use headwater_engine::{store::Windowed, topology::MaxAhead};
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::time::Duration;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let minutes = TimeWindows::of_size_with_no_grace(Duration::from_secs(60))
+    ///     .max_ahead(MaxAhead::of_partition(Duration::from_secs(3600)));
+    /// let speeds = builder.stream::<String, i64>("speeds").group_by_key();
+    /// let windowed = speeds.windowed_by(minutes).emit_strategy(EmitStrategy::on_window_close());
+    /// windowed.count("counts").to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// let (day_ms, cars) = (86_400_000, ["a", "b", "c"]);
+    /// cars.iter().try_for_each(|car| speeds.pipe_input((*car).into(), 90, 1))?;
+    /// speeds.pipe_input("wrong".into(), 90, day_ms)?;
+    /// cars.iter().try_for_each(|car| speeds.pipe_input((*car).into(), 90, 2))?;
+    /// driver.finish_input()?;
+    /// let read = driver.output_topic::<Windowed<String>, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| (r.key.key, r.key.window.start, r.value)).collect();
+    /// assert_eq!(read, [("a".to_owned(), 0, 2), ("b".to_owned(), 0, 2), ("c".to_owned(), 0, 2)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn max_ahead(self, bound: MaxAhead) -> Self {
+        Self { max_ahead: Some(bound), ..self }
+    }
+
+    /// How far ahead records may be, if that is bounded.
+    pub(crate) fn bound(&self) -> Option<MaxAhead> {
+        self.max_ahead
     }
 
     /// The size in ms.

@@ -17,7 +17,7 @@ use headwater_dsl::{
 use headwater_engine::{
     processor::{InitContext, ProcessorError},
     store::{KeyValueStore, Timers, Windowed},
-    topology::{Produced, Topology},
+    topology::{Consumed, MaxAhead, Produced, Topology},
 };
 use proptest::prelude::*;
 use std::{sync::Arc, time::Duration};
@@ -41,6 +41,8 @@ pub(crate) enum Op {
     Fork,
     /// Two paths that meet again in the stream that goes on.
     ForkAndMerge(i64),
+    /// The pipeline's own topic with a bound of so many ms on how far ahead its records may be; the first such step counts.
+    MaxAhead(u64),
     /// The records of a second topic beside those of the pipeline.
     Other,
     Split,
@@ -75,6 +77,14 @@ impl Op {
 }
 
 impl Op {
+    /// How far ahead the records of the pipeline's own topic may be, in ms, if it bounds that.
+    pub(crate) fn max_ahead(&self) -> Option<u64> {
+        match self {
+            Self::MaxAhead(ms) => Some(*ms),
+            _ => None,
+        }
+    }
+
     /// Whether it reads a topic of its own.
     pub(crate) fn reads_another_topic(&self) -> bool {
         matches!(
@@ -144,6 +154,7 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
     const OFTEN: &[OperatorKind] = &[
         OperatorKind::Sink,
         OperatorKind::ProcessValues,
+        OperatorKind::Source,
         OperatorKind::Repartition,
         OperatorKind::Reduce,
         OperatorKind::WindowedCount,
@@ -160,7 +171,9 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
     let windows =
         |fold| (window(), view()).prop_map(move |(window, view)| Op::Windows(fold, window, view));
     match kind {
-        OperatorKind::Source => Just(Op::Other).boxed(),
+        OperatorKind::Source => {
+            prop_oneof![Just(Op::Other), (1..90_u64).prop_map(Op::MaxAhead)].boxed()
+        }
         OperatorKind::Table => view().prop_map(Op::Join).boxed(),
         OperatorKind::Filter => (2..5_i64).prop_map(Op::Filter).boxed(),
         OperatorKind::DropNullKeys => (2..5_i64).prop_map(Op::DropNullKeys).boxed(),
@@ -261,7 +274,12 @@ impl Drawing {
     /// All of `ops`, in their order.
     pub(crate) fn of(ops: &[Op]) -> Self {
         let builder = StreamsBuilder::new();
-        let stream = builder.stream("in");
+        let bounds = ops.iter().filter_map(Op::max_ahead);
+        let bound = bounds.map(|ms| MaxAhead::of_partition(Duration::from_millis(ms))).next();
+        let stream = match bound {
+            Some(bound) => builder.stream_with("in", Consumed::default().max_ahead(bound)),
+            None => builder.stream("in"),
+        };
         let mut drawing = Self { builder, stream, table: None, steps: 0, ports: Vec::new() };
         ops.iter().for_each(|op| drawing.add(op));
         drawing.stream.to("out");
@@ -287,6 +305,7 @@ impl Drawing {
         self.stream = match *op {
             Op::Process(deed) => self.process(deed, KStream::process),
             Op::ProcessValues(deed) => self.process(deed, KStream::process_values),
+            Op::MaxAhead(_) => stream,
             Op::Other => stream.merge(&self.builder.stream("other")),
             Op::Join(view) => stream.join(&self.table(view), i64::wrapping_add),
             Op::LeftJoin(view) => stream.left_join(&self.table(view), |value, side| {

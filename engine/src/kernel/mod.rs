@@ -8,6 +8,7 @@
 //! | `table` | the newest value of each key |
 //! | `aggregate` | one value of each key, folded |
 //! | `window_state`, `updates`, `finals` | one value of each key and window: each update, or one final |
+//! | `ahead` | which records may move a partition's time: tells a wrong clock from a silence |
 //! | `window_time` | which windows are open, which close, and what time is passed on |
 //!
 //! # A batch, from its rows to its results
@@ -25,6 +26,7 @@
 //! - A key's bytes are those that the store's serde writes: equal keys are one key, however the log wrote them.
 
 mod aggregate;
+pub(crate) mod ahead;
 mod finals;
 mod fold;
 mod skin;

@@ -4,6 +4,7 @@ use super::{
     BadRecord, Positions, Taps, Task,
     commit::Changelog,
     graph::Graph,
+    held::HeldRecords,
     input::{Input, InputIndex},
     letters::Letters,
     time_vector::TimeVector,
@@ -232,7 +233,8 @@ impl Blueprint {
         let mut nodes: Vec<_> = local.iter().collect();
         nodes.sort_unstable();
         for (node, local) in nodes {
-            let Kind::Source { topic, make, .. } = &self.topology.node(*node).kind else {
+            let Kind::Source { topic, make, max_ahead, .. } = &self.topology.node(*node).kind
+            else {
                 continue;
             };
             if self.partitions.get(topic).is_none_or(|count| id.partition >= *count) {
@@ -245,7 +247,9 @@ impl Blueprint {
                 broken("a task is given the offsets of what it reads")
             };
             let topic = topic.clone();
-            inputs.push(Input::new(*local, topic, partition, make(), vector, *offsets));
+            let mut input = Input::new(*local, topic, partition, make(), vector, *offsets);
+            input.held = max_ahead.map(HeldRecords::new);
+            inputs.push(input);
         }
         inputs.into()
     }

@@ -3,20 +3,26 @@
 use super::{
     Task,
     graph::{Action, NodeSlot},
+    held::{HeldChange, HeldRecords},
+    input::Input,
     nodes::Saved,
-    positions::{Entry, damaged, node_entry, stream_time_entry, time_entry},
+    positions::{
+        Entry, ahead_entry, damaged, held_entries, held_entry, node_entry, stream_time_entry,
+        time_entry,
+    },
 };
 use crate::{
     node::Event,
     processor::ProcessorError,
-    topology::{TaskId, Topic},
+    topology::{MaxAhead, TaskId, Topic},
 };
+use hashbrown::HashMap;
 use headwater_core::{
     metrics::{Dropped, NodeMetrics},
     ports::state::StateError,
     record::{RecordSet, Timestamp, TopicPartition},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Where the changes of a task's part of a store go.
 #[derive(Debug, Clone)]
@@ -184,6 +190,13 @@ impl Task {
             {
                 return Err(damaged(partition, &vector_entry));
             }
+            if matches!(input.topic, Topic::External(_)) {
+                take_up_held(input, &mut self.saved)
+                    .map_err(|_| damaged(partition, &ahead_entry(&input.partition.topic)))?;
+            }
+            if let Some(held) = &input.held {
+                self.resources.metrics[input.node].held = held.len() as u64;
+            }
         }
         Ok(())
     }
@@ -198,14 +211,27 @@ impl Task {
         for input in self.inputs.values() {
             let topic = &input.partition.topic;
             now.extend(input.vector.as_ref().map(|known| (time_entry(topic), known.to_bytes())));
+            if let Some(held) = input.held.as_ref().filter(|held| !held.is_of_wall_clock()) {
+                let mut saved = Vec::new();
+                held.save(&mut saved);
+                now.push((ahead_entry(topic), saved));
+            }
             if self.uses_stream_time() {
                 now.push((stream_time_entry(topic), self.stream_time.to_be_bytes().to_vec()));
             }
         }
         now.retain(|(entry, saved)| self.saved.get(entry) != Some(saved));
         self.saved.extend(now.iter().cloned());
+        let mut changed: Vec<_> =
+            now.into_iter().map(|(name, bytes)| (name, Some(bytes))).collect();
+        for input in self.inputs.values_mut() {
+            let changes = input.held.as_mut().map(HeldRecords::take_changes).unwrap_or_default();
+            for HeldChange { number, bytes } in changes {
+                changed.push((held_entry(&input.partition.topic, number), bytes));
+            }
+        }
         let partition = self.id.partition;
-        now.into_iter().map(|(name, bytes)| Entry { partition, name, bytes }).collect()
+        changed.into_iter().map(|(name, bytes)| Entry { partition, name, bytes }).collect()
     }
 
     /// Whether anything depends on the stream time of an earlier run.
@@ -231,4 +257,25 @@ fn saved(slot: &NodeSlot, dropped: Dropped) -> Option<Vec<u8>> {
     }
     let anything = dropped.total() > 0 || passed_time > Timestamp::MIN || !state.is_empty();
     anything.then(|| Saved { dropped, passed_time, state }.write())
+}
+
+/// Takes up what judges an input's records, and those that are held. If nothing bounds any more how far ahead records may
+/// be, they pass.
+fn take_up_held(
+    input: &mut Input,
+    saved: &mut HashMap<String, Vec<u8>>,
+) -> Result<(), ProcessorError> {
+    let topic = &input.partition.topic;
+    let prefix = held_entries(topic);
+    let number_of = |entry: &str| entry.strip_prefix(&prefix)?.parse::<u64>().ok();
+    let held = saved.extract_if(|entry, _| entry.starts_with(&prefix));
+    let held = held.map(|(entry, bytes)| Some((number_of(&entry)?, bytes)));
+    let mut held = held.collect::<Option<Vec<_>>>().ok_or(ProcessorError::Damaged)?;
+    held.sort_unstable();
+    if held.is_empty() && input.held.is_none() {
+        return Ok(());
+    }
+    let everything = || HeldRecords::new(MaxAhead::of_partition(Duration::MAX));
+    let judge = input.held.get_or_insert_with(everything);
+    saved.get(&ahead_entry(topic)).map_or(Ok(()), |saved| judge.load(saved, &held))
 }

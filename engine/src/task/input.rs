@@ -1,9 +1,10 @@
 //! One partition that a task reads: fetched records, decoded a stretch at a time, taken in runs.
 
-use super::{InputOffsets, time_vector::TimeVector};
+use super::{InputOffsets, held::HeldRecords, time_vector::TimeVector};
 use crate::{
     by_index::TypedIndex,
-    node::{NodeIndex, Payload, Pending, RunLimit},
+    kernel::ahead::Decided,
+    node::{NodeIndex, Now, Payload, Pending, RunLimit},
     topology::{Decoded, Decoder, Failure, InputState, Records, TimeMark, Topic},
 };
 use headwater_core::{
@@ -88,6 +89,8 @@ pub(super) struct Run {
     pub(super) rows: Option<Box<dyn Payload>>,
     pub(super) failures: Vec<Failure>,
     pub(super) raw: Records,
+    /// What it decides about records that are held.
+    pub(super) decided: Decided<RecordSet>,
 }
 
 pub(super) struct Input {
@@ -97,6 +100,8 @@ pub(super) struct Input {
     pub(super) decoder: Box<dyn Decoder>,
     /// For repartition topics: what their writers say of time.
     pub(super) vector: Option<TimeVector>,
+    /// Where it is bounded how far ahead records may be: those that are further.
+    pub(super) held: Option<HeldRecords>,
     /// The offset to fetch from.
     pub(super) fetch_offset: i64,
     /// The offset to commit: one past the last record taken.
@@ -137,6 +142,7 @@ impl Input {
             decoder,
             has_forgotten: vector.is_none(),
             vector,
+            held: None,
             fetch_offset: from,
             consumed: from,
             committed,
@@ -150,14 +156,24 @@ impl Input {
         }
     }
 
-    /// Whether it has nothing left to take.
+    /// Whether it has nothing left to take of what was fetched.
     pub(super) fn is_empty(&self) -> bool {
         self.chunk.is_none()
     }
 
     /// Whether all that is there now has been taken.
     pub(super) fn is_at_end(&self) -> bool {
-        self.is_empty() && self.at_end
+        self.is_empty() && self.at_end && !self.is_releasing()
+    }
+
+    /// Whether it must be fetched before its next row is known.
+    pub(super) fn is_starved(&self) -> bool {
+        self.is_empty() && !self.at_end && !self.is_releasing()
+    }
+
+    /// Whether records have passed that it held.
+    fn is_releasing(&self) -> bool {
+        self.held.as_ref().is_some_and(HeldRecords::is_releasing)
     }
 
     /// Has it end at `end`: what lies past it is not taken. What was there before must have been looked at again.
@@ -249,8 +265,36 @@ impl Input {
 
     /// The timestamp of the next row.
     pub(super) fn head(&self) -> Option<Timestamp> {
+        let released = self.held.as_ref().and_then(HeldRecords::head);
+        released.or_else(|| self.fetched_head().map(|(timestamp, _)| timestamp))
+    }
+
+    /// Timestamp and origin of the next of the rows fetched.
+    fn fetched_head(&self) -> Option<(Timestamp, u32)> {
         let rows = self.chunk.as_ref()?.rows.as_ref()?;
-        rows.head().map(|(timestamp, _)| timestamp)
+        rows.head()
+    }
+
+    /// Takes the next row if it is too far ahead to pass: the records that it lies among, its place, and its timestamp.
+    pub(super) fn take_beyond(&mut self, now: Now) -> Option<(Records, usize, Timestamp)> {
+        let held = self.held.as_ref().filter(|held| !held.is_releasing())?;
+        let (timestamp, origin) = self.fetched_head()?;
+        if !held.is_beyond(timestamp, now) {
+            return None;
+        }
+        let chunk = self.chunk.as_mut()?;
+        drop(chunk.rows.as_mut()?.take(1));
+        let raw = chunk.raw.clone();
+        self.move_on();
+        Some((raw, origin as usize, timestamp))
+    }
+
+    /// The limit of a run of its rows.
+    pub(super) fn narrow(&self, limit: RunLimit, now: Now) -> RunLimit {
+        match (&self.held, self.head()) {
+            (Some(held), Some(head)) => held.narrow(limit, head, now),
+            _ => limit,
+        }
     }
 
     /// For repartition topics: the reader's time at the next row.
@@ -283,13 +327,20 @@ impl Input {
 
     /// Takes the rows at the front within `limit`, with the failures among them.
     pub(super) fn take(&mut self, limit: RunLimit) -> Option<Run> {
+        if let Some(held) = self.held.as_mut().filter(|held| held.is_releasing()) {
+            return held.take(limit);
+        }
         let chunk = self.chunk.as_mut()?;
         let count = chunk.rows.as_ref().map_or(0, |rows| rows.run_length(limit));
         let rows = chunk.rows.as_mut().filter(|_| count > 0).map(|rows| rows.take(count));
         let failures = chunk.leading_failures().unwrap_or_default();
         let raw = chunk.raw.clone();
         self.move_on();
-        Some(Run { rows, failures, raw })
+        let decided = match (&mut self.held, &rows) {
+            (Some(held), Some(rows)) => held.pass(&**rows, &raw),
+            _ => Decided::default(),
+        };
+        Some(Run { rows, failures, raw, decided })
     }
 }
 

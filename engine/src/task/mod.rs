@@ -21,17 +21,20 @@
 //!
 //! # Invariants
 //!
-//! - Of several inputs, the record with the smallest timestamp goes next, at equal ones that of the earlier source.
+//! - Of several inputs, the record with the smallest timestamp goes next, at equal ones that of the earlier source. One that
+//!   is too far ahead is held, and keeps none that come after it waiting.
 //! - Whether a step takes one record or thousands never shows in outputs, stores or positions.
 //!
 //! # Not here
 //!
 //! Fetching, appending and waiting: [`runtime`](crate::runtime) does them.
 
+mod ahead;
 mod ancestry;
 mod build;
 mod commit;
 mod graph;
+mod held;
 mod input;
 mod letters;
 mod nodes;
@@ -151,12 +154,13 @@ impl Task {
         }
     }
 
-    /// How long it is until the next wall-clock punctuation, if there is one.
+    /// How long it is until the next wall-clock punctuation, or until a record has been held for long enough.
     pub(crate) fn next_timer(&self, now: Now) -> Option<Duration> {
         let on_wall_clock = |p: &&Punctuation| p.kind == PunctuationType::WallClockTime;
-        let due =
-            self.resources.punctuations.values().filter(on_wall_clock).map(|p| p.due).min()?;
-        Some(Duration::from_millis(u64::try_from(due - now.elapsed_ms).unwrap_or(0)))
+        let due = self.resources.punctuations.values().filter(on_wall_clock).map(|p| p.due).min();
+        let due = due.map(|due| u64::try_from(due - now.elapsed_ms).unwrap_or(0));
+        let held = self.inputs.values().filter_map(|input| input.held.as_ref()?.next_timer(now));
+        due.map(Duration::from_millis).into_iter().chain(held).min()
     }
 
     /// Takes the next run of records through the graph.
@@ -170,11 +174,12 @@ impl Task {
         }
         for index in self.inputs.indexes() {
             took_any |= self.take_between_rows(index)?;
+            took_any |= self.judge(index)?;
             if self.graph.is_pending() {
                 return Ok(Step::Ran);
             }
         }
-        if self.inputs.values().any(|input| input.is_empty() && !input.at_end) {
+        if self.inputs.values().any(Input::is_starved) {
             return Ok(if took_any { Step::Ran } else { Step::Starved });
         }
         let heads = self.inputs.iter().filter_map(|(index, input)| Some((input.head()?, index)));
@@ -212,7 +217,8 @@ impl Task {
             Some((timestamp, _)) => timestamp.saturating_sub(1),
         };
         let carried = self.inputs[first].vector.is_some();
-        RunLimit { timestamp_max, rows_max: self.graph.rows_max(carried) }
+        let limit = RunLimit { timestamp_max, rows_max: self.graph.rows_max(carried) };
+        self.inputs[first].narrow(limit, self.now)
     }
 
     /// The present moment, for a call about the records of `source`.
@@ -221,7 +227,7 @@ impl Task {
     }
 
     fn run(&mut self, index: InputIndex, run: Run) -> Result<(), ProcessorError> {
-        let Run { rows, failures, raw } = run;
+        let Run { rows, failures, raw, decided } = run;
         let input = &self.inputs[index];
         let (node, carried) = (input.node, input.vector.is_some());
         let partition = input.partition.clone();
@@ -243,6 +249,7 @@ impl Task {
         self.fail(index, failures);
         let written = self.write_dead_letters(Some(Origin { input: index, source: &source }));
         pushed.and(written)?;
+        self.apply(index, decided)?;
         self.taken = Some(TakenRun { input: index, source, is_told: false });
         Ok(())
     }
@@ -375,6 +382,9 @@ impl Task {
     /// repartition topics declared complete by their writers. That may be the task itself, which then has told the nodes
     /// above the sink before. True if all have been told, and nothing has come since.
     pub(crate) fn finish(&mut self) -> Result<bool, ProcessorError> {
+        if !self.end_held()? {
+            return Ok(false);
+        }
         let is_open = |input: &&Input| {
             let is_complete = input.vector.as_ref().is_none_or(TimeVector::is_complete);
             !input.is_at_end() || !is_complete
@@ -515,7 +525,12 @@ impl Task {
             Action::Source | Action::Port(_) | Action::Process(..) => 0,
         });
         let stores = self.resources.stores.iter().map(|store| store.dirty_bytes());
-        sinks.sum::<usize>() + stores.sum::<usize>() + self.letters.size_bytes()
+        let held = self.inputs.values().filter_map(|input| input.held.as_ref());
+        let held = held.map(|held| held.unsaved_bytes());
+        sinks.sum::<usize>()
+            + stores.sum::<usize>()
+            + held.sum::<usize>()
+            + self.letters.size_bytes()
     }
 
     /// Whether anything has happened since the last commit that belongs to the next: something was taken, written,

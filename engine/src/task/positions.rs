@@ -7,6 +7,8 @@
 //! | `node ` and a node's name | how many records it has dropped, and what it saved |
 //! | `time ` and a repartition topic | what the topic's reader knows of those that write it |
 //! | `stream time ` and a topic | the stream time of the task that reads it |
+//! | `ahead ` and a topic | what judges records that are too far ahead |
+//! | `held `, a topic and a number | a record that is held as it is too far ahead |
 //!
 //! # Invariants
 //!
@@ -33,8 +35,8 @@ pub(crate) struct Entry {
     /// The task's partition.
     pub(super) partition: u32,
     pub(super) name: String,
-    /// What it holds from now on.
-    pub(super) bytes: Vec<u8>,
+    /// What it holds from now on; none deletes it.
+    pub(super) bytes: Option<Vec<u8>>,
 }
 
 /// The name of the store. No store of a user's has a slash in its name.
@@ -59,6 +61,25 @@ pub(super) fn time_entry(topic: &TopicName) -> String {
 
 pub(super) fn stream_time_entry(topic: &TopicName) -> String {
     format!("stream time {topic}")
+}
+
+pub(super) fn ahead_entry(topic: &TopicName) -> String {
+    format!("ahead {topic}")
+}
+
+/// What the entries of the records that are held of a topic begin with.
+pub(super) fn held_entries(topic: &TopicName) -> String {
+    format!("held {topic} ")
+}
+
+pub(super) fn held_entry(topic: &TopicName, number: u64) -> String {
+    format!("{}{number}", held_entries(topic))
+}
+
+/// What an entry is known by: without the number of a record that is held.
+fn known_by(entry: &str) -> &str {
+    let number = entry.starts_with("held ").then(|| entry.rfind(' ')).flatten();
+    number.map_or(entry, |space| entry.get(..=space).unwrap_or(entry))
 }
 
 fn key(partition: u32, entry: &str) -> Vec<u8> {
@@ -105,7 +126,7 @@ impl Positions {
         for entry in shard.scan((Bound::Unbounded, Bound::Unbounded), Order::Ascending)? {
             let (key, _) = entry?;
             let (partition, entry) = parts(&key)?;
-            if known.get(entry).is_none_or(|partitions| partition >= *partitions) {
+            if known.get(known_by(entry)).is_none_or(|partitions| partition >= *partitions) {
                 gone.push(key);
             }
         }
@@ -145,7 +166,7 @@ impl Positions {
             records.push(0, Some(&key), None, &Headers::new())?;
         }
         for Entry { partition, name, bytes } in entries {
-            records.push(0, Some(&key(partition, &name)), Some(&bytes), &Headers::new())?;
+            records.push(0, Some(&key(partition, &name)), bytes.as_deref(), &Headers::new())?;
         }
         Ok(Some(ChangelogPart {
             changelog: self.changelog.clone(),
@@ -168,6 +189,9 @@ impl Blueprint {
                 let name = self.topic_name(topic);
                 if matches!(topic, Topic::Repartition(_)) {
                     entries.insert(time_entry(&name), partitions);
+                } else {
+                    entries.insert(ahead_entry(&name), partitions);
+                    entries.insert(held_entries(&name), partitions);
                 }
                 entries.insert(stream_time_entry(&name), partitions);
             }
@@ -185,5 +209,12 @@ mod tests {
         let key = key(258, &node_entry("KSTREAM-SINK-out-0000000000"));
         assert_eq!(parts(&key).unwrap(), (258, "node KSTREAM-SINK-out-0000000000"));
         assert!(parts(b"abc").is_err() && parts(b"\0\0\0\0node \xff").is_err());
+    }
+
+    #[test]
+    fn a_record_that_is_held_is_known_by_its_topic() {
+        let topic = TopicName::new("cars").unwrap();
+        assert_eq!(known_by(&held_entry(&topic, 57)), held_entries(&topic));
+        assert_eq!(known_by("node held in 5"), "node held in 5");
     }
 }

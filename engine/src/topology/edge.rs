@@ -1,6 +1,7 @@
 //! The two ends of a topology: bytes to typed rows at a source, typed rows to bytes at a sink.
 
 use super::{
+    MaxAhead,
     mark::TimeMark,
     sink::{SinkForm, SinkRecords, SinkRow, unwritten},
 };
@@ -46,6 +47,7 @@ pub struct Consumed<K, V> {
     /// The value's serde.
     pub value: SharedSerde<V>,
     pub(crate) extractor: Option<TimestampExtractor<K, V>>,
+    pub(crate) max_ahead: Option<MaxAhead>,
 }
 
 opaque_debug!(Consumed<K, V>);
@@ -54,7 +56,7 @@ opaque_debug!(Produced<K, V>);
 impl<K: Data, V: Data> Consumed<K, V> {
     /// With these serdes.
     pub fn with(key: SharedSerde<K>, value: SharedSerde<V>) -> Self {
-        Self { key, value, extractor: None }
+        Self { key, value, extractor: None, max_ahead: None }
     }
 
     /// With event time, in ms, taken from the value.
@@ -62,6 +64,23 @@ impl<K: Data, V: Data> Consumed<K, V> {
     pub fn timestamp(mut self, extract: impl Fn(&V) -> Timestamp + Send + Sync + 'static) -> Self {
         self.extractor = Some(Arc::new(move |_, value, _| Ok(extract(value))));
         self
+    }
+
+    /// With a bound on how far ahead a record's event time may be: one that is further ahead moves no time, and becomes a
+    /// dead letter unless others agree with it, as [`MaxAhead`] tells.
+    ///
+    /// ```
+    /// use headwater_engine::topology::{Consumed, MaxAhead, Topology, TopologyError};
+    /// use std::time::Duration;
+    ///
+    /// let bound = MaxAhead::of_partition(Duration::ZERO);
+    /// let cars = Consumed::<String, i64>::default().max_ahead(bound);
+    /// let refused = Topology::new().add_source("in", "cars", cars).unwrap_err();
+    /// assert!(matches!(refused, TopologyError::AheadOfNothing { .. }));
+    /// ```
+    #[must_use]
+    pub fn max_ahead(self, bound: MaxAhead) -> Self {
+        Self { max_ahead: Some(bound), ..self }
     }
 
     /// Whether rows need not be written and read to become what a source gives.
@@ -78,7 +97,8 @@ impl<K: Data, V: Data> Consumed<K, V> {
                 None => Ok(timestamp),
             })
         });
-        Consumed { key: self.key, value: Arc::new(Nullable(self.value)), extractor }
+        let value = Arc::new(Nullable(self.value));
+        Consumed { key: self.key, value, extractor, max_ahead: self.max_ahead }
     }
 }
 

@@ -99,6 +99,24 @@ pub enum TopologyError {
         needed_ms: i64,
     },
 
+    /// A bound on how far ahead records may be that would hold each that moves time.
+    #[error(
+        "the records of `{source_node}` may be less than 1 ms ahead of their partition's time; let them be as far ahead as good clocks differ"
+    )]
+    AheadOfNothing {
+        /// The source.
+        source_node: String,
+    },
+
+    /// Two bounds on how far ahead the records of one source may be.
+    #[error(
+        "the records of `{source_node}` are given two bounds on how far ahead they may be, at the source or by windows below it; give them one"
+    )]
+    AheadDiffers {
+        /// The source.
+        source_node: String,
+    },
+
     /// Text that cannot name a topic.
     #[error(transparent)]
     TopicName(#[from] InvalidTopicName),

@@ -12,6 +12,7 @@ mod describe;
 mod edge;
 mod error;
 mod mark;
+mod max_ahead;
 mod plan;
 mod shared_rows;
 mod sink;
@@ -19,9 +20,11 @@ mod sink;
 pub use edge::{Consumed, Decoded, Decoder, Encoder, Failure, Produced, TimestampExtractor};
 pub use error::TopologyError;
 pub use mark::TaskId;
+pub use max_ahead::MaxAhead;
 pub use sink::{SinkRecords, SinkRow};
 
 pub(crate) use mark::{InputState, Sender, TimeMark};
+pub(crate) use max_ahead::AheadOf;
 pub(crate) use plan::{Plan, SubTopology, sources};
 pub(crate) use shared_rows::Records;
 pub(crate) use sink::SinkForm;
@@ -65,6 +68,8 @@ pub(crate) enum Kind {
         make: Arc<dyn Fn() -> Box<dyn Decoder> + Send + Sync>,
         /// The rows that it takes as they are, if it can.
         shares: Option<TypeId>,
+        /// How far ahead its records may be.
+        max_ahead: Option<MaxAhead>,
     },
     Processor {
         make: Arc<MakeNode>,
@@ -289,7 +294,7 @@ impl Topology {
         topic: Topic,
         make: impl Fn() -> Box<dyn Decoder> + Send + Sync + 'static,
     ) -> Result<&mut Self, TopologyError> {
-        let kind = Kind::Source { topic, make: Arc::new(make), shares: None };
+        let kind = Kind::Source { topic, make: Arc::new(make), shares: None, max_ahead: None };
         self.reader(name, kind, TypeId::of::<P>())
     }
 
@@ -444,6 +449,34 @@ impl Topology {
         Ok(())
     }
 
+    /// Bounds how far ahead the records of `source` may be, as [`Consumed::max_ahead`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`TopologyError::UnknownNode`] if there is no source of an external topic called so,
+    /// [`TopologyError::AheadOfNothing`] if the bound is one of the partition's time and below 1 ms,
+    /// [`TopologyError::AheadDiffers`] if the source has another.
+    pub fn bound_ahead(&mut self, source: &str, bound: MaxAhead) -> Result<(), TopologyError> {
+        let index = self.index_of(source)?;
+        let name = || source.to_owned();
+        if bound.of == AheadOf::Partition && bound.ms == 0 {
+            return Err(TopologyError::AheadOfNothing { source_node: name() });
+        }
+        match &mut self.node_mut(index).kind {
+            Kind::Source { topic: Topic::External(_), max_ahead, .. } => {
+                if max_ahead.is_some_and(|other| other != bound) {
+                    return Err(TopologyError::AheadDiffers { source_node: name() });
+                }
+                *max_ahead = Some(bound);
+                Ok(())
+            }
+            Kind::Source { .. }
+            | Kind::Sink { .. }
+            | Kind::Processor { .. }
+            | Kind::ChildPort { .. } => Err(TopologyError::UnknownNode { name: name() }),
+        }
+    }
+
     /// The topics of the user's that it reads or writes, by name.
     #[must_use]
     pub fn external_topics(&self) -> Vec<TopicName> {
@@ -480,10 +513,13 @@ impl Topology {
         let internal = matches!(topic, Topic::Repartition(_));
         let rows = TypeId::of::<Rows<K, V>>();
         let shares = (consumed.is_exact() && internal).then_some(rows);
+        let max_ahead = consumed.max_ahead;
         let make = Arc::new(move || {
             Box::new(TypedDecoder::new(consumed.clone(), internal)) as Box<dyn Decoder>
         });
-        self.reader(name, Kind::Source { topic, make, shares }, rows)
+        self.reader(name, Kind::Source { topic, make, shares, max_ahead: None }, rows)?;
+        max_ahead.map_or(Ok(()), |bound| self.bound_ahead(name, bound))?;
+        Ok(self)
     }
 
     /// Adds a source whose topic no other reads.

@@ -1,0 +1,619 @@
+//! Tells a wrong clock from a silence: which records, by key and timestamp, may move a partition's time.
+//!
+//! # What passes
+//!
+//! A record is *beyond the bound* if it is further ahead of the partition's time, the largest timestamp that has passed,
+//! than the bound lets it be, or if there is no such time yet. It is held. With a bound of an hour, after records of
+//! ten cars at 8:00:
+//!
+//! | record | what happens |
+//! |---|---|
+//! | `x` at 8:00 the next day | held |
+//! | others up to 8:40 | pass: each of them contradicts `x` |
+//! | `a` at 20:00, after a silence | held |
+//! | `b` and `c` at 20:01 | three keys within an hour agree, and none contradicts: time is 20:00, and the three pass |
+//! | | time has moved on by more than an hour since `x` came: it is refused |
+//!
+//! Held records within the bound of each other are a *group*. Its votes are the keys whose last record is in it; against
+//! it are those that have had a record passed since its first was held, and none in it after that. A group passes that has
+//! more votes than are against it, and
+//!
+//! - at once: the votes of half of the known keys, two at least and three at most;
+//! - if a record of it has been held for the bound on the monotonic clock: one vote;
+//! - at the end of the input, or where there is no room for more, when no time goes by that would tell: one vote less than
+//!   at once.
+//!
+//! A record is refused if the partition's time has moved on by the bound since it was held, if it is the oldest where
+//! there is no room, or if at the end of the input at least as many are against its group as for it. What has come within
+//! the bound by then passes.
+//!
+//! # Invariants
+//!
+//! - What is decided follows from the order of the records, their keys and timestamps, from what
+//!   [`save`](Ahead::save) wrote, and from how long the clock says that records were held: never from the size of a batch.
+//! - Rows pass in the order in which they came, and the partition's time never goes back.
+//!
+//! # Not here
+//!
+//! What a row is, and where it goes.
+
+use super::window_time::read_time;
+use crate::{
+    node::Now,
+    processor::ProcessorError,
+    topology::{AheadOf, MaxAhead},
+};
+use headwater_core::record::Timestamp;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// How many rows are held, and how many bytes they may have.
+const HELD_ROWS_MAX: usize = 8_192;
+const HELD_BYTES_MAX: usize = 8 << 20;
+/// How many keys are known at most: with more, no more votes are asked for.
+const KNOWN_KEYS_MAX: usize = 5;
+/// How many keys that had a row passed are counted: against so many, hardly any group has more.
+const PASSED_KEYS_MAX: usize = 1_024;
+
+/// No time yet.
+const NO_TIME: Timestamp = Timestamp::MIN;
+
+/// A hash of a key's bytes; no key is a key of its own.
+///
+/// It is kept with the state, so that it must never change: FNV-1a.
+pub(crate) fn hash_of(key: Option<&[u8]>) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    key.map_or(0, |key| key.iter().fold(0xcbf2_9ce4_8422_2325, step))
+}
+
+/// A row that is beyond the bound.
+#[derive(Debug, Clone)]
+pub(crate) struct HeldRow<R> {
+    /// The number of the row among those that were held, from 1.
+    pub(crate) number: u64,
+    /// The hash of its key.
+    pub(crate) key: u64,
+    pub(crate) timestamp: Timestamp,
+    /// The partition's time when it was held.
+    pub(crate) time: Timestamp,
+    pub(crate) row: R,
+    bytes: usize,
+    /// Since when it has been held, in elapsed ms; none once it was asked whether it has been held for long enough.
+    since_ms: Option<i64>,
+}
+
+impl<R> HeldRow<R> {
+    /// A row of the hash `key`, of so many bytes, that comes at `elapsed_ms`; its number is given when it is held.
+    pub(crate) fn new(
+        key: u64,
+        timestamp: Timestamp,
+        row: R,
+        bytes: usize,
+        elapsed_ms: i64,
+    ) -> Self {
+        let since_ms = Some(elapsed_ms);
+        Self { number: 0, key, timestamp, time: NO_TIME, row, bytes, since_ms }
+    }
+}
+
+impl<R> HeldRow<R> {
+    /// The partition's time that leaves the row behind, where a group has passed last at `agreed`.
+    fn left_behind_at(&self, agreed: Timestamp, bound_ms: i64) -> Timestamp {
+        self.time.max(agreed).saturating_add(bound_ms)
+    }
+}
+
+/// What has become of rows.
+#[derive(Debug)]
+pub(crate) struct Decided<R> {
+    /// These pass, in this order, before any other.
+    pub(crate) passed: Vec<HeldRow<R>>,
+    /// These do not.
+    pub(crate) refused: Vec<HeldRow<R>>,
+}
+
+impl<R> Default for Decided<R> {
+    fn default() -> Self {
+        Self { passed: Vec::new(), refused: Vec::new() }
+    }
+}
+
+impl<R> Decided<R> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.passed.is_empty() && self.refused.is_empty()
+    }
+}
+
+/// The votes of a group, and those against it.
+struct Votes {
+    votes: usize,
+    against: usize,
+}
+
+/// What one partition's rows are judged by.
+#[derive(Debug)]
+pub(crate) struct Ahead<R> {
+    bound: MaxAhead,
+    /// The largest timestamp that has passed.
+    time: Timestamp,
+    /// Where it stood when a group had passed last, which tells nothing of those that are still ahead.
+    agreed: Timestamp,
+    /// In order of arrival.
+    held: VecDeque<HeldRow<R>>,
+    /// How many of them each key has.
+    keys: BTreeMap<u64, usize>,
+    bytes: usize,
+    /// The number of the row that was held last.
+    last_number: u64,
+    /// Some of the keys seen.
+    known: BTreeSet<u64>,
+    /// The keys that had a row passed while any was held: after which.
+    passed: BTreeMap<u64, u64>,
+    /// Rows up to this timestamp decide nothing.
+    quiet: Timestamp,
+    /// Whether all has been decided that the end of the input decides.
+    is_ended: bool,
+}
+
+impl<R> Ahead<R> {
+    pub(crate) fn new(bound: MaxAhead) -> Self {
+        Self {
+            bound,
+            time: NO_TIME,
+            agreed: NO_TIME,
+            held: VecDeque::new(),
+            keys: BTreeMap::new(),
+            bytes: 0,
+            last_number: 0,
+            known: BTreeSet::new(),
+            passed: BTreeMap::new(),
+            quiet: Timestamp::MAX,
+            is_ended: false,
+        }
+    }
+
+    /// The largest timestamp that passes when the wall clock stands at `now`; none if none does.
+    pub(crate) fn latest(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.bound.of {
+            AheadOf::WallClock => Some(now.saturating_add(self.bound.ms)),
+            // The longest bound there is excludes nothing, be there a time or not.
+            AheadOf::Partition if self.bound.ms == i64::MAX => Some(Timestamp::MAX),
+            AheadOf::Partition if self.time == NO_TIME => None,
+            AheadOf::Partition => Some(self.time.saturating_add(self.bound.ms)),
+        }
+    }
+
+    /// Whether a row that is beyond the bound is held; it is refused at once otherwise.
+    pub(crate) fn holds(&self, bytes: usize) -> bool {
+        self.bound.of == AheadOf::Partition && bytes <= HELD_BYTES_MAX
+    }
+
+    /// The largest timestamp up to which rows that pass decide nothing of those that are held, so that they may come
+    /// together; one that is larger comes alone.
+    pub(crate) fn quiet_until(&self) -> Timestamp {
+        self.quiet
+    }
+
+    /// Whether it matters which keys rows that pass have.
+    pub(crate) fn asks_for_keys(&self) -> bool {
+        !self.held.is_empty() || self.known.len() < KNOWN_KEYS_MAX
+    }
+
+    /// How many rows are held.
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The rows that are held.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &HeldRow<R>> {
+        self.held.iter()
+    }
+
+    /// The number of the row that was held last.
+    pub(crate) fn last_number(&self) -> u64 {
+        self.last_number
+    }
+
+    /// Whether records are compared with the wall clock.
+    pub(crate) fn is_of_wall_clock(&self) -> bool {
+        self.bound.of == AheadOf::WallClock
+    }
+
+    /// When, in elapsed ms, the next row has been held for long enough to be asked about.
+    pub(crate) fn next_due_ms(&self) -> Option<i64> {
+        let since = self.held.iter().filter_map(|held| held.since_ms).min()?;
+        Some(since.saturating_add(self.bound.ms))
+    }
+
+    /// Rows passed, the largest timestamp of which is `latest`; `keys` are theirs, where that [matters](Self::asks_for_keys).
+    pub(crate) fn pass(
+        &mut self,
+        latest: Timestamp,
+        keys: impl IntoIterator<Item = u64>,
+    ) -> Decided<R> {
+        let mut decided = Decided::default();
+        if self.bound.of == AheadOf::WallClock {
+            return decided;
+        }
+        keys.into_iter().for_each(|key| self.count_passed(key, self.last_number));
+        self.is_ended = false;
+        if latest > self.time {
+            self.time = latest;
+            if latest > self.quiet {
+                self.follow_time(&mut decided);
+            }
+        }
+        decided
+    }
+
+    /// Holds a row that is beyond the bound.
+    pub(crate) fn hold(&mut self, mut row: HeldRow<R>) -> Decided<R> {
+        let mut decided = Decided::default();
+        self.is_ended = false;
+        self.make_room(row.bytes, &mut decided);
+        self.last_number += 1;
+        row.number = self.last_number;
+        row.time = self.time;
+        self.know(row.key);
+        let timestamp = row.timestamp;
+        self.quiet = self.quiet.min(self.quiet_for(&row));
+        self.count_held(&row);
+        self.held.push_back(row);
+        if self.latest(Timestamp::MIN).is_some_and(|latest| timestamp <= latest) {
+            // Making room has moved time up to it.
+            self.follow_time(&mut decided);
+        } else if decided.passed.is_empty() && self.agrees(timestamp, self.quorum()) {
+            self.pass_group(timestamp, &mut decided);
+        }
+        decided
+    }
+
+    /// Asks about rows that have been held for the bound by now. What passes must be taken before the next call.
+    pub(crate) fn wait(&mut self, elapsed_ms: i64) -> Decided<R> {
+        let (bound, mut decided) = (self.bound.ms, Decided::default());
+        while decided.passed.is_empty() {
+            let is_due = |held: &&mut HeldRow<R>| {
+                held.since_ms.is_some_and(|since| since.saturating_add(bound) <= elapsed_ms)
+            };
+            let due = self.held.iter_mut().filter(is_due).min_by_key(|held| held.timestamp);
+            let Some(held) = due else { break };
+            held.since_ms = None;
+            let timestamp = held.timestamp;
+            if self.agrees(timestamp, 1) {
+                self.pass_group(timestamp, &mut decided);
+            }
+        }
+        decided
+    }
+
+    /// The input is complete for now. What passes must be taken before the next call, until nothing is decided any more.
+    pub(crate) fn end(&mut self) -> Decided<R> {
+        let mut decided = Decided::default();
+        if std::mem::replace(&mut self.is_ended, true) {
+            return decided;
+        }
+        let mut timestamps: Vec<_> = self.held.iter().map(|held| held.timestamp).collect();
+        timestamps.sort_unstable();
+        timestamps.dedup();
+        let quorum = self.quorum() - 1;
+        if let Some(agreed) = timestamps.iter().find(|timestamp| self.agrees(**timestamp, quorum)) {
+            self.pass_group(*agreed, &mut decided);
+            self.is_ended = false;
+            return decided;
+        }
+        timestamps.retain(|timestamp| {
+            let Votes { votes, against } = self.votes(*timestamp);
+            against > 0 && against >= votes
+        });
+        self.remove(&mut decided.refused, |held| timestamps.binary_search(&held.timestamp).is_ok());
+        decided
+    }
+
+    /// How many votes a group needs that passes at once.
+    fn quorum(&self) -> usize {
+        self.known.len().div_ceil(2).clamp(2, 3)
+    }
+
+    fn know(&mut self, key: u64) {
+        if self.known.len() < KNOWN_KEYS_MAX {
+            self.known.insert(key);
+        }
+    }
+
+    /// A row of this key has passed, that came after the row held as this number.
+    fn count_passed(&mut self, key: u64, number: u64) {
+        self.know(key);
+        let has_room = self.passed.len() < PASSED_KEYS_MAX;
+        if !self.held.is_empty() && (has_room || self.passed.contains_key(&key)) {
+            let at = self.passed.entry(key).or_default();
+            *at = number.max(*at);
+        }
+    }
+
+    /// The rows within the bound of `timestamp`.
+    fn group(&self, timestamp: Timestamp) -> impl Iterator<Item = &HeldRow<R>> {
+        let bound = self.bound.ms;
+        let near = move |held: &&HeldRow<R>| {
+            held.timestamp.saturating_sub(timestamp).saturating_abs() <= bound
+        };
+        self.held.iter().filter(near)
+    }
+
+    fn votes(&self, timestamp: Timestamp) -> Votes {
+        let mut last = BTreeMap::new();
+        let mut first = None;
+        for held in self.group(timestamp) {
+            first = first.or(Some(held.number));
+            last.insert(held.key, held.number);
+        }
+        let passed_after =
+            |key: &u64, number: u64| self.passed.get(key).is_some_and(|at| *at >= number);
+        last.retain(|key, number| !passed_after(key, *number));
+        let since = |at: u64| first.is_some_and(|first| at >= first);
+        let against =
+            self.passed.iter().filter(|(key, at)| since(**at) && !last.contains_key(*key));
+        Votes { votes: last.len(), against: against.count() }
+    }
+
+    fn agrees(&self, timestamp: Timestamp, quorum: usize) -> bool {
+        if self.keys.len() < quorum {
+            return false;
+        }
+        let Votes { votes, against } = self.votes(timestamp);
+        votes >= quorum && votes > against
+    }
+
+    /// Passes the group around `timestamp`, to whose first row time moves, and what is within the bound then.
+    fn pass_group(&mut self, timestamp: Timestamp, decided: &mut Decided<R>) {
+        let first = self.group(timestamp).map(|held| held.timestamp).min();
+        self.time = self.time.max(first.unwrap_or(timestamp));
+        self.agreed = self.time;
+        self.follow_time(decided);
+    }
+
+    /// Passes what is within the bound of the partition's time, which that may move, and refuses what it has left behind.
+    fn follow_time(&mut self, decided: &mut Decided<R>) {
+        let bound = self.bound.ms;
+        let mut timestamps: Vec<_> = self.held.iter().map(|held| held.timestamp).collect();
+        timestamps.sort_unstable();
+        for timestamp in timestamps {
+            if timestamp <= self.time.saturating_add(bound) {
+                self.time = self.time.max(timestamp);
+            }
+        }
+        let (time, first) = (self.time, decided.passed.len());
+        self.remove(&mut decided.passed, |held| held.timestamp <= time);
+        for passed in decided.passed.iter().skip(first) {
+            self.count_passed(passed.key, passed.number);
+        }
+        let agreed = self.agreed;
+        self.remove(&mut decided.refused, |held| held.left_behind_at(agreed, bound) <= time);
+        self.find_quiet();
+    }
+
+    /// Has less held than the most, so that a row of so many bytes can be.
+    fn make_room(&mut self, bytes: usize, decided: &mut Decided<R>) {
+        while self.held.len() >= HELD_ROWS_MAX || self.bytes + bytes > HELD_BYTES_MAX {
+            let Some(oldest) = self.held.front() else { return };
+            let (timestamp, number) = (oldest.timestamp, oldest.number);
+            if self.agrees(timestamp, self.quorum() - 1) {
+                // What passes next would pass before it after a restart: rows that are as large as all may come on top.
+                return self.pass_group(timestamp, decided);
+            }
+            self.remove(&mut decided.refused, |held| held.number == number);
+        }
+    }
+
+    /// Moves the rows that `is_out` tells to `out`.
+    fn remove(&mut self, out: &mut Vec<HeldRow<R>>, is_out: impl Fn(&HeldRow<R>) -> bool) {
+        if !self.held.iter().any(&is_out) {
+            return;
+        }
+        for held in std::mem::take(&mut self.held) {
+            if is_out(&held) {
+                self.bytes -= held.bytes;
+                if let Some(rows) = self.keys.get_mut(&held.key) {
+                    *rows -= 1;
+                }
+                out.push(held);
+            } else {
+                self.held.push_back(held);
+            }
+        }
+        self.keys.retain(|_, rows| *rows > 0);
+        self.find_quiet();
+        match self.held.front() {
+            Some(oldest) => {
+                let oldest = oldest.number;
+                self.passed.retain(|_, at| *at >= oldest);
+            }
+            None => self.passed.clear(),
+        }
+    }
+
+    fn count_held(&mut self, held: &HeldRow<R>) {
+        self.bytes += held.bytes;
+        *self.keys.entry(held.key).or_default() += 1;
+    }
+
+    fn find_quiet(&mut self) {
+        let quiet = self.held.iter().map(|held| self.quiet_for(held)).min();
+        self.quiet = quiet.unwrap_or(Timestamp::MAX);
+    }
+
+    /// The largest timestamp up to which rows that pass decide nothing of `held`.
+    fn quiet_for(&self, held: &HeldRow<R>) -> Timestamp {
+        let comes_near = held.timestamp.saturating_sub(self.bound.ms);
+        comes_near.min(held.left_behind_at(self.agreed, self.bound.ms)).saturating_sub(1)
+    }
+
+    /// Appends what must survive beside the rows: 8 bytes each of the time, the time when a group had passed last, the last
+    /// number, and the count of known keys; known keys; and the keys that had a row passed, each with its number.
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.time.to_be_bytes());
+        out.extend_from_slice(&self.agreed.to_be_bytes());
+        out.extend_from_slice(&self.last_number.to_be_bytes());
+        out.extend_from_slice(&(self.known.len() as u64).to_be_bytes());
+        let passed = self.passed.iter().flat_map(|(key, number)| [key, number]);
+        for number in self.known.iter().chain(passed) {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+
+    /// Takes back what [`save`](Self::save) wrote, and the rows that were held then, in order of their numbers.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::Damaged`] if the bytes are not its own.
+    pub(crate) fn load(
+        &mut self,
+        saved: &[u8],
+        held: Vec<HeldRow<R>>,
+    ) -> Result<(), ProcessorError> {
+        let (time, rest) = saved.split_at(saved.len().min(8));
+        let (agreed, rest) = rest.split_at(rest.len().min(8));
+        (self.time, self.agreed) = (read_time(time)?, read_time(agreed)?);
+        let (numbers, []) = rest.as_chunks::<8>() else { return Err(ProcessorError::Damaged) };
+        let mut numbers = numbers.iter().map(|bytes| u64::from_be_bytes(*bytes));
+        let (Some(last_number), Some(known)) = (numbers.next(), numbers.next()) else {
+            return Err(ProcessorError::Damaged);
+        };
+        self.last_number = last_number;
+        let known = usize::try_from(known).map_err(|_| ProcessorError::Damaged)?;
+        self.known = numbers.by_ref().take(known).collect();
+        while let Some(key) = numbers.next() {
+            self.passed.insert(key, numbers.next().ok_or(ProcessorError::Damaged)?);
+        }
+        held.iter().for_each(|held| self.count_held(held));
+        self.held = held.into();
+        self.find_quiet();
+        Ok(())
+    }
+
+    /// Decides about rows that were loaded: those that had passed then and were not taken, or that another
+    /// bound lets pass.
+    pub(crate) fn resume(&mut self, now: Now) -> Decided<R> {
+        let mut decided = Decided::default();
+        self.held.iter_mut().for_each(|held| held.since_ms = Some(now.elapsed_ms));
+        match self.latest(now.wall_clock) {
+            Some(latest) if self.is_of_wall_clock() || self.bound.ms == i64::MAX => {
+                self.remove(&mut decided.passed, |held| held.timestamp <= latest);
+                self.remove(&mut decided.refused, |_| true);
+            }
+            Some(_) => self.follow_time(&mut decided),
+            None => {}
+        }
+        decided
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const HOUR: i64 = 3_600_000;
+
+    fn of_an_hour() -> Ahead<()> {
+        Ahead::new(MaxAhead::of_partition(Duration::from_secs(3_600)))
+    }
+
+    fn row(key: u64, timestamp: Timestamp, bytes: usize) -> HeldRow<()> {
+        HeldRow::new(key, timestamp, (), bytes, 0)
+    }
+
+    fn numbers(rows: &[HeldRow<()>]) -> Vec<u64> {
+        rows.iter().map(|row| row.number).collect()
+    }
+
+    /// A partition in which keys 1 to 5 have had a row passed at 0.
+    fn begun() -> Ahead<()> {
+        let mut ahead = of_an_hour();
+        assert!(ahead.hold(row(1, 0, 1)).is_empty());
+        assert_eq!(numbers(&ahead.hold(row(2, 0, 1)).passed), [1, 2]);
+        assert!(ahead.pass(0, 3..=5).is_empty());
+        ahead
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_in_rows_and_the_oldest_is_refused_if_others_went_on() {
+        let mut ahead = begun();
+        assert!(ahead.hold(row(9, 50 * HOUR, 1)).is_empty());
+        assert!(ahead.pass(1, [1]).is_empty());
+        for _ in 1..HELD_ROWS_MAX {
+            assert!(ahead.hold(row(9, 50 * HOUR, 1)).is_empty());
+        }
+        for number in [3, 4] {
+            let decided = ahead.hold(row(9, 50 * HOUR, 1));
+            assert_eq!((numbers(&decided.refused), decided.passed.len()), (vec![number], 0));
+            assert_eq!(ahead.len(), HELD_ROWS_MAX);
+        }
+        // Two are enough where there is no room.
+        assert_eq!(numbers(&ahead.hold(row(1, 50 * HOUR, 1)).refused), [5]);
+        let decided = ahead.hold(row(9, 50 * HOUR, 1));
+        assert_eq!((decided.passed.len(), decided.refused.len()), (HELD_ROWS_MAX + 1, 0));
+        assert_eq!((ahead.len(), ahead.bytes, ahead.keys.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn one_key_alone_passes_where_there_is_no_room() {
+        let mut ahead = of_an_hour();
+        for _ in 0..HELD_ROWS_MAX {
+            assert!(ahead.hold(row(1, 50 * HOUR, 1)).is_empty());
+        }
+        assert_eq!(ahead.hold(row(1, 50 * HOUR, 1)).passed.len(), HELD_ROWS_MAX + 1);
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_in_bytes() {
+        let mut ahead = begun();
+        assert!(ahead.holds(HELD_BYTES_MAX) && !ahead.holds(HELD_BYTES_MAX + 1));
+        assert!(ahead.hold(row(9, 50 * HOUR, HELD_BYTES_MAX)).is_empty());
+        assert!(ahead.pass(1, [1]).is_empty());
+        assert_eq!(numbers(&ahead.hold(row(9, 60 * HOUR, 1)).refused), [3]);
+        assert_eq!((ahead.len(), ahead.bytes), (1, 1));
+    }
+
+    /// Each key's last word counts.
+    #[test]
+    fn a_key_that_comes_round_is_against_no_more() {
+        let mut ahead = begun();
+        assert!(ahead.hold(row(1, 50 * HOUR, 1)).is_empty());
+        assert!(ahead.pass(1, [2, 3]).is_empty());
+        assert!(ahead.hold(row(2, 50 * HOUR, 1)).is_empty());
+        assert!(ahead.hold(row(3, 50 * HOUR + 7, 1)).passed.len() == 3);
+        assert_eq!(ahead.time, 50 * HOUR + 7);
+    }
+
+    #[test]
+    fn the_earliest_of_two_groups_passes_first_and_leaves_the_other() {
+        let mut ahead = of_an_hour();
+        for (key, timestamp) in [(1, 50 * HOUR), (2, 0)] {
+            assert!(ahead.hold(row(key, timestamp, 1)).is_empty());
+        }
+        assert_eq!(numbers(&ahead.end().passed), [2]);
+        let decided = ahead.end();
+        assert_eq!((numbers(&decided.refused), decided.passed.len()), (vec![1], 0));
+        assert!(ahead.end().is_empty());
+    }
+
+    #[test]
+    fn what_was_saved_decides_as_before() {
+        let mut ahead = begun();
+        for key in [8, 9] {
+            assert!(ahead.hold(row(key, 50 * HOUR, 1)).is_empty());
+            assert!(ahead.pass(1, [key - 5]).is_empty());
+        }
+        let mut saved = Vec::new();
+        ahead.save(&mut saved);
+        let mut other = of_an_hour();
+        other.load(&saved, ahead.held.iter().cloned().collect()).unwrap();
+        let now = Now { wall_clock: 0, elapsed_ms: 7 };
+        assert!(other.resume(now).is_empty());
+        let mut again = Vec::new();
+        other.save(&mut again);
+        assert_eq!((saved.clone(), other.next_due_ms()), (again, Some(HOUR + 7)));
+        assert_eq!(numbers(&other.end().refused), [3, 4]);
+        saved.pop();
+        assert!(of_an_hour().load(&saved, Vec::new()).is_err());
+    }
+}
