@@ -251,9 +251,11 @@ pub(crate) fn litres_per_100km(fuel_mg: f64, distance_m: f64) -> Option<f64> {
 /// None, as long as the names in it are unique.
 pub(crate) fn topology() -> Result<Topology, TopologyError> {
     let builder = StreamsBuilder::new();
-    let telemetry = builder
-        .stream_with(TELEMETRY, Consumed::<String, Telemetry>::default().timestamp(|car| car.ts))
-        .named("telemetry");
+    // A car whose clock is far ahead moves no time: its records are dead letters, unless others agree with it.
+    let consumed = Consumed::<String, Telemetry>::default()
+        .timestamp(|car| car.ts)
+        .max_ahead(MaxAhead::of_partition(Duration::from_secs(3600)));
+    let telemetry = builder.stream_with(TELEMETRY, consumed).named("telemetry");
 
     builder.add_state_store(KeyValueStore::<String, OpenAlerts>::builder(
         OPEN_ALERTS,

@@ -239,12 +239,12 @@ fn letters(driver: &TopologyTestDriver) -> Outcome<Vec<Sent>> {
 /// Every other record counts as if the wrong one had never come, wherever it comes, and that one is a dead letter.
 #[test]
 fn one_wrong_clock_changes_nothing_for_others() -> Outcome {
-    let good = fleet(50, BEGIN, 12);
+    let good = fleet(20, BEGIN, 12);
     for shape in SHAPES {
         let expected = Run::of(shape).results(&good)?;
         assert_eq!((expected.late, expected.letters.len()), (0, 0), "{shape:?}");
         for ahead in [HOUR + 60 * SECOND, DAY, YEAR, 1 << 62] {
-            for place in [0, 1, 301, 590] {
+            for place in [0, 1, 121, 230] {
                 let wrong = sent("car-7", BEGIN + ahead);
                 let seen = Run::of(shape).results(&with(&good, place, wrong.clone()))?;
                 let text = format!("{shape:?}, {ahead} ms ahead, the record {place}");
@@ -268,7 +268,7 @@ fn without_a_bound_one_wrong_clock_makes_the_others_late() -> Outcome {
 
 #[test]
 fn a_device_that_is_ahead_for_thousands_of_records_changes_nothing_for_others() -> Outcome {
-    let good = fleet(50, BEGIN, 60);
+    let good = fleet(50, BEGIN, 24);
     let expected = Run::of(Shape::Finals).results(&good)?;
     for devices in [1, 2, 5] {
         let (mut all, mut wrong) = (Vec::new(), Vec::new());
@@ -292,7 +292,7 @@ fn a_device_that_is_ahead_for_thousands_of_records_changes_nothing_for_others() 
 fn thousands_of_records_of_one_wrong_clock_in_a_row_change_nothing_for_others() -> Outcome {
     let good = fleet(50, BEGIN, 20);
     let expected = Run::of(Shape::Finals).results(&good)?;
-    for (place, count) in [(0, 8_000), (501, 10_000)] {
+    for (place, count) in [(0, 500), (501, 8_500)] {
         let mut all = good.clone();
         let wrong = (0..count).map(|number| sent("wrong", BEGIN + DAY + number * SECOND));
         all.splice(place..place, wrong);
@@ -308,11 +308,11 @@ fn thousands_of_records_of_one_wrong_clock_in_a_row_change_nothing_for_others() 
 fn a_silence_of_all_loses_nothing() -> Outcome {
     for shape in SHAPES {
         for (silence, cars, partitions) in
-            [(12 * HOUR, 50, 1), (12 * HOUR, 50, 4), (12 * HOUR, 3, 1), (YEAR, 2, 1), (DAY, 1, 1)]
+            [(12 * HOUR, 20, 1), (12 * HOUR, 20, 4), (12 * HOUR, 3, 1), (YEAR, 2, 1), (DAY, 1, 1)]
         {
-            let mut all = fleet(cars, BEGIN, 20);
-            all.extend(fleet(cars, BEGIN + silence, 20));
-            all.extend(fleet(cars, BEGIN + 2 * silence, 20));
+            let mut all = fleet(cars, BEGIN, 12);
+            all.extend(fleet(cars, BEGIN + silence, 12));
+            all.extend(fleet(cars, BEGIN + 2 * silence, 3));
             let run = Run { partitions, ..Run::of(shape) };
             let seen = run.results(&all)?;
             let unbounded = Run { bound: None, ..run }.results(&all)?;
@@ -404,10 +404,10 @@ fn what_is_held_outlives_a_crash_and_lost_state() -> Outcome {
     let mut all = with(&fleet(6, BEGIN, 15), 0, sent("car-3", BEGIN + YEAR));
     all.insert(57, sent("car-4", BEGIN + DAY));
     all.extend(fleet(6, BEGIN + 12 * HOUR, 8));
-    for shape in [Shape::Finals, Shape::Updates, Shape::Repartitioned, Shape::TwoLevels] {
+    for shape in [Shape::Updates, Shape::TwoLevels] {
         let expected = Run::of(shape).results(&all)?;
         assert_eq!(expected.letters.len(), 2);
-        for commit_after in [1, 7, 64] {
+        for commit_after in [1, 7] {
             for crashes in [None, Some(false), Some(true)] {
                 let run = Run { commit_after, crashes, ..Run::of(shape) };
                 let seen = run.results(&all)?;

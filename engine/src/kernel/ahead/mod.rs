@@ -37,6 +37,9 @@
 //!
 //! What a row is, and where it goes.
 
+#[cfg(test)]
+mod tests;
+
 use super::window_time::read_time;
 use crate::{
     node::Now,
@@ -44,7 +47,7 @@ use crate::{
     topology::{AheadOf, MaxAhead},
 };
 use headwater_core::record::Timestamp;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry};
 
 /// How many rows are held, and how many bytes they may have.
 const HELD_ROWS_MAX: usize = 8_192;
@@ -127,6 +130,16 @@ impl<R> Decided<R> {
 struct Votes {
     votes: usize,
     against: usize,
+}
+
+impl Votes {
+    fn agree(&self, quorum: usize) -> bool {
+        self.votes >= quorum && self.votes > self.against
+    }
+
+    fn disagree(&self) -> bool {
+        self.against > 0 && self.against >= self.votes
+    }
 }
 
 /// What one partition's rows are judged by.
@@ -291,20 +304,15 @@ impl<R> Ahead<R> {
         if std::mem::replace(&mut self.is_ended, true) {
             return decided;
         }
-        let mut timestamps: Vec<_> = self.held.iter().map(|held| held.timestamp).collect();
-        timestamps.sort_unstable();
-        timestamps.dedup();
-        let quorum = self.quorum() - 1;
-        if let Some(agreed) = timestamps.iter().find(|timestamp| self.agrees(**timestamp, quorum)) {
+        let (groups, quorum) = (self.groups(), self.quorum() - 1);
+        if let Some((agreed, _)) = groups.iter().find(|(_, votes)| votes.agree(quorum)) {
             self.pass_group(*agreed, &mut decided);
             self.is_ended = false;
             return decided;
         }
-        timestamps.retain(|timestamp| {
-            let Votes { votes, against } = self.votes(*timestamp);
-            against > 0 && against >= votes
-        });
-        self.remove(&mut decided.refused, |held| timestamps.binary_search(&held.timestamp).is_ok());
+        let against = groups.into_iter().filter(|(_, votes)| votes.disagree());
+        let against: BTreeSet<_> = against.map(|(timestamp, _)| timestamp).collect();
+        self.remove(&mut decided.refused, |held| against.contains(&held.timestamp));
         decided
     }
 
@@ -338,28 +346,52 @@ impl<R> Ahead<R> {
         self.held.iter().filter(near)
     }
 
+    /// The votes of the group around `timestamp`.
     fn votes(&self, timestamp: Timestamp) -> Votes {
-        let mut last = BTreeMap::new();
-        let mut first = None;
-        for held in self.group(timestamp) {
-            first = first.or(Some(held.number));
-            last.insert(held.key, held.number);
-        }
-        let passed_after =
-            |key: &u64, number: u64| self.passed.get(key).is_some_and(|at| *at >= number);
-        last.retain(|key, number| !passed_after(key, *number));
+        let first = self.group(timestamp).map(|held| held.number).next();
+        self.count_votes(self.group(timestamp).map(|held| (held.key, held.number)).collect(), first)
+    }
+
+    /// The votes of a group: `last` has the number of each key's last row in it, `first` is that of its first row.
+    fn count_votes(&self, mut last: BTreeMap<u64, u64>, first: Option<u64>) -> Votes {
+        last.retain(|key, number| self.passed.get(key).is_none_or(|at| at < number));
         let since = |at: u64| first.is_some_and(|first| at >= first);
         let against =
             self.passed.iter().filter(|(key, at)| since(**at) && !last.contains_key(*key));
         Votes { votes: last.len(), against: against.count() }
     }
 
-    fn agrees(&self, timestamp: Timestamp, quorum: usize) -> bool {
-        if self.keys.len() < quorum {
-            return false;
+    /// The timestamps of the rows held, ascending, each once, and the votes of the groups around them.
+    fn groups(&self) -> Vec<(Timestamp, Votes)> {
+        let row = |held: &HeldRow<R>| (held.timestamp, held.key, held.number);
+        let mut rows: Vec<_> = self.held.iter().map(row).collect();
+        rows.sort_unstable();
+        let (mut coming, mut going) = (rows.iter().peekable(), rows.iter().peekable());
+        let mut numbers: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+        let mut groups: Vec<(Timestamp, Votes)> = Vec::new();
+        for (timestamp, ..) in &rows {
+            if groups.last().is_some_and(|(last, _)| last == timestamp) {
+                continue;
+            }
+            let (from, to) =
+                (timestamp.saturating_sub(self.bound.ms), timestamp.saturating_add(self.bound.ms));
+            while let Some((_, key, number)) = coming.next_if(|(at, ..)| *at <= to) {
+                numbers.entry(*key).or_default().insert(*number);
+            }
+            while let Some((_, key, number)) = going.next_if(|(at, ..)| *at < from) {
+                if let Some(numbers) = numbers.get_mut(key) {
+                    numbers.remove(number);
+                }
+            }
+            let first = numbers.values().filter_map(BTreeSet::first).min().copied();
+            let last = numbers.iter().filter_map(|(key, numbers)| Some((*key, *numbers.last()?)));
+            groups.push((*timestamp, self.count_votes(last.collect(), first)));
         }
-        let Votes { votes, against } = self.votes(timestamp);
-        votes >= quorum && votes > against
+        groups
+    }
+
+    fn agrees(&self, timestamp: Timestamp, quorum: usize) -> bool {
+        self.keys.len() >= quorum && self.votes(timestamp).agree(quorum)
     }
 
     /// Passes the group around `timestamp`, to whose first row time moves, and what is within the bound then.
@@ -393,13 +425,14 @@ impl<R> Ahead<R> {
     /// Has less held than the most, so that a row of so many bytes can be.
     fn make_room(&mut self, bytes: usize, decided: &mut Decided<R>) {
         while self.held.len() >= HELD_ROWS_MAX || self.bytes + bytes > HELD_BYTES_MAX {
-            let Some(oldest) = self.held.front() else { return };
-            let (timestamp, number) = (oldest.timestamp, oldest.number);
-            if self.agrees(timestamp, self.quorum() - 1) {
+            let Some(oldest) = self.held.front().map(|held| held.timestamp) else { return };
+            if self.agrees(oldest, self.quorum() - 1) {
                 // What passes next would pass before it after a restart: rows that are as large as all may come on top.
-                return self.pass_group(timestamp, decided);
+                return self.pass_group(oldest, decided);
             }
-            self.remove(&mut decided.refused, |held| held.number == number);
+            decided.refused.extend(self.held.pop_front());
+            decided.refused.last().into_iter().for_each(|oldest| self.count_gone(oldest));
+            self.find_oldest();
         }
     }
 
@@ -410,16 +443,17 @@ impl<R> Ahead<R> {
         }
         for held in std::mem::take(&mut self.held) {
             if is_out(&held) {
-                self.bytes -= held.bytes;
-                if let Some(rows) = self.keys.get_mut(&held.key) {
-                    *rows -= 1;
-                }
+                self.count_gone(&held);
                 out.push(held);
             } else {
                 self.held.push_back(held);
             }
         }
-        self.keys.retain(|_, rows| *rows > 0);
+        self.find_oldest();
+    }
+
+    /// Forgets what concerned rows that are gone alone.
+    fn find_oldest(&mut self) {
         self.find_quiet();
         match self.held.front() {
             Some(oldest) => {
@@ -433,6 +467,16 @@ impl<R> Ahead<R> {
     fn count_held(&mut self, held: &HeldRow<R>) {
         self.bytes += held.bytes;
         *self.keys.entry(held.key).or_default() += 1;
+    }
+
+    fn count_gone(&mut self, held: &HeldRow<R>) {
+        self.bytes -= held.bytes;
+        if let Entry::Occupied(mut rows) = self.keys.entry(held.key) {
+            *rows.get_mut() -= 1;
+            if *rows.get() == 0 {
+                rows.remove();
+            }
+        }
     }
 
     fn find_quiet(&mut self) {
@@ -503,117 +547,5 @@ impl<R> Ahead<R> {
             None => {}
         }
         decided
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    const HOUR: i64 = 3_600_000;
-
-    fn of_an_hour() -> Ahead<()> {
-        Ahead::new(MaxAhead::of_partition(Duration::from_secs(3_600)))
-    }
-
-    fn row(key: u64, timestamp: Timestamp, bytes: usize) -> HeldRow<()> {
-        HeldRow::new(key, timestamp, (), bytes, 0)
-    }
-
-    fn numbers(rows: &[HeldRow<()>]) -> Vec<u64> {
-        rows.iter().map(|row| row.number).collect()
-    }
-
-    /// A partition in which keys 1 to 5 have had a row passed at 0.
-    fn begun() -> Ahead<()> {
-        let mut ahead = of_an_hour();
-        assert!(ahead.hold(row(1, 0, 1)).is_empty());
-        assert_eq!(numbers(&ahead.hold(row(2, 0, 1)).passed), [1, 2]);
-        assert!(ahead.pass(0, 3..=5).is_empty());
-        ahead
-    }
-
-    #[test]
-    fn what_is_held_is_bounded_in_rows_and_the_oldest_is_refused_if_others_went_on() {
-        let mut ahead = begun();
-        assert!(ahead.hold(row(9, 50 * HOUR, 1)).is_empty());
-        assert!(ahead.pass(1, [1]).is_empty());
-        for _ in 1..HELD_ROWS_MAX {
-            assert!(ahead.hold(row(9, 50 * HOUR, 1)).is_empty());
-        }
-        for number in [3, 4] {
-            let decided = ahead.hold(row(9, 50 * HOUR, 1));
-            assert_eq!((numbers(&decided.refused), decided.passed.len()), (vec![number], 0));
-            assert_eq!(ahead.len(), HELD_ROWS_MAX);
-        }
-        // Two are enough where there is no room.
-        assert_eq!(numbers(&ahead.hold(row(1, 50 * HOUR, 1)).refused), [5]);
-        let decided = ahead.hold(row(9, 50 * HOUR, 1));
-        assert_eq!((decided.passed.len(), decided.refused.len()), (HELD_ROWS_MAX + 1, 0));
-        assert_eq!((ahead.len(), ahead.bytes, ahead.keys.len()), (0, 0, 0));
-    }
-
-    #[test]
-    fn one_key_alone_passes_where_there_is_no_room() {
-        let mut ahead = of_an_hour();
-        for _ in 0..HELD_ROWS_MAX {
-            assert!(ahead.hold(row(1, 50 * HOUR, 1)).is_empty());
-        }
-        assert_eq!(ahead.hold(row(1, 50 * HOUR, 1)).passed.len(), HELD_ROWS_MAX + 1);
-    }
-
-    #[test]
-    fn what_is_held_is_bounded_in_bytes() {
-        let mut ahead = begun();
-        assert!(ahead.holds(HELD_BYTES_MAX) && !ahead.holds(HELD_BYTES_MAX + 1));
-        assert!(ahead.hold(row(9, 50 * HOUR, HELD_BYTES_MAX)).is_empty());
-        assert!(ahead.pass(1, [1]).is_empty());
-        assert_eq!(numbers(&ahead.hold(row(9, 60 * HOUR, 1)).refused), [3]);
-        assert_eq!((ahead.len(), ahead.bytes), (1, 1));
-    }
-
-    /// Each key's last word counts.
-    #[test]
-    fn a_key_that_comes_round_is_against_no_more() {
-        let mut ahead = begun();
-        assert!(ahead.hold(row(1, 50 * HOUR, 1)).is_empty());
-        assert!(ahead.pass(1, [2, 3]).is_empty());
-        assert!(ahead.hold(row(2, 50 * HOUR, 1)).is_empty());
-        assert!(ahead.hold(row(3, 50 * HOUR + 7, 1)).passed.len() == 3);
-        assert_eq!(ahead.time, 50 * HOUR + 7);
-    }
-
-    #[test]
-    fn the_earliest_of_two_groups_passes_first_and_leaves_the_other() {
-        let mut ahead = of_an_hour();
-        for (key, timestamp) in [(1, 50 * HOUR), (2, 0)] {
-            assert!(ahead.hold(row(key, timestamp, 1)).is_empty());
-        }
-        assert_eq!(numbers(&ahead.end().passed), [2]);
-        let decided = ahead.end();
-        assert_eq!((numbers(&decided.refused), decided.passed.len()), (vec![1], 0));
-        assert!(ahead.end().is_empty());
-    }
-
-    #[test]
-    fn what_was_saved_decides_as_before() {
-        let mut ahead = begun();
-        for key in [8, 9] {
-            assert!(ahead.hold(row(key, 50 * HOUR, 1)).is_empty());
-            assert!(ahead.pass(1, [key - 5]).is_empty());
-        }
-        let mut saved = Vec::new();
-        ahead.save(&mut saved);
-        let mut other = of_an_hour();
-        other.load(&saved, ahead.held.iter().cloned().collect()).unwrap();
-        let now = Now { wall_clock: 0, elapsed_ms: 7 };
-        assert!(other.resume(now).is_empty());
-        let mut again = Vec::new();
-        other.save(&mut again);
-        assert_eq!((saved.clone(), other.next_due_ms()), (again, Some(HOUR + 7)));
-        assert_eq!(numbers(&other.end().refused), [3, 4]);
-        saved.pop();
-        assert!(of_an_hour().load(&saved, Vec::new()).is_err());
     }
 }

@@ -1,0 +1,110 @@
+//! What passes, what is refused, and what is bounded, row by row.
+
+use super::*;
+use std::time::Duration;
+
+const HOUR: i64 = 3_600_000;
+
+fn of_an_hour() -> Ahead<()> {
+    Ahead::new(MaxAhead::of_partition(Duration::from_secs(3_600)))
+}
+
+fn row(key: u64, timestamp: Timestamp, bytes: usize) -> HeldRow<()> {
+    HeldRow::new(key, timestamp, (), bytes, 0)
+}
+
+fn numbers(rows: &[HeldRow<()>]) -> Vec<u64> {
+    rows.iter().map(|row| row.number).collect()
+}
+
+/// A partition in which keys 1 to 5 have had a row passed at 0.
+fn begun() -> Ahead<()> {
+    let mut ahead = of_an_hour();
+    assert!(ahead.hold(row(1, 0, 1)).is_empty());
+    assert_eq!(numbers(&ahead.hold(row(2, 0, 1)).passed), [1, 2]);
+    assert!(ahead.pass(0, 3..=5).is_empty());
+    ahead
+}
+
+#[test]
+fn what_is_held_is_bounded_in_rows_and_the_oldest_is_refused_if_others_went_on() {
+    let mut ahead = begun();
+    assert!(ahead.hold(row(9, 50 * HOUR, 1)).is_empty());
+    assert!(ahead.pass(1, [1]).is_empty());
+    for _ in 1..HELD_ROWS_MAX {
+        assert!(ahead.hold(row(9, 50 * HOUR, 1)).is_empty());
+    }
+    for number in [3, 4] {
+        let decided = ahead.hold(row(9, 50 * HOUR, 1));
+        assert_eq!((numbers(&decided.refused), decided.passed.len()), (vec![number], 0));
+        assert_eq!(ahead.len(), HELD_ROWS_MAX);
+    }
+    // Two are enough where there is no room.
+    assert_eq!(numbers(&ahead.hold(row(1, 50 * HOUR, 1)).refused), [5]);
+    let decided = ahead.hold(row(9, 50 * HOUR, 1));
+    assert_eq!((decided.passed.len(), decided.refused.len()), (HELD_ROWS_MAX + 1, 0));
+    assert_eq!((ahead.len(), ahead.bytes, ahead.keys.len()), (0, 0, 0));
+}
+
+#[test]
+fn one_key_alone_passes_where_there_is_no_room() {
+    let mut ahead = of_an_hour();
+    for _ in 0..HELD_ROWS_MAX {
+        assert!(ahead.hold(row(1, 50 * HOUR, 1)).is_empty());
+    }
+    assert_eq!(ahead.hold(row(1, 50 * HOUR, 1)).passed.len(), HELD_ROWS_MAX + 1);
+}
+
+#[test]
+fn what_is_held_is_bounded_in_bytes() {
+    let mut ahead = begun();
+    assert!(ahead.holds(HELD_BYTES_MAX) && !ahead.holds(HELD_BYTES_MAX + 1));
+    assert!(ahead.hold(row(9, 50 * HOUR, HELD_BYTES_MAX)).is_empty());
+    assert!(ahead.pass(1, [1]).is_empty());
+    assert_eq!(numbers(&ahead.hold(row(9, 60 * HOUR, 1)).refused), [3]);
+    assert_eq!((ahead.len(), ahead.bytes), (1, 1));
+}
+
+/// Each key's last word counts.
+#[test]
+fn a_key_that_comes_round_is_against_no_more() {
+    let mut ahead = begun();
+    assert!(ahead.hold(row(1, 50 * HOUR, 1)).is_empty());
+    assert!(ahead.pass(1, [2, 3]).is_empty());
+    assert!(ahead.hold(row(2, 50 * HOUR, 1)).is_empty());
+    assert!(ahead.hold(row(3, 50 * HOUR + 7, 1)).passed.len() == 3);
+    assert_eq!(ahead.time, 50 * HOUR + 7);
+}
+
+#[test]
+fn the_earliest_of_two_groups_passes_first_and_leaves_the_other() {
+    let mut ahead = of_an_hour();
+    for (key, timestamp) in [(1, 50 * HOUR), (2, 0)] {
+        assert!(ahead.hold(row(key, timestamp, 1)).is_empty());
+    }
+    assert_eq!(numbers(&ahead.end().passed), [2]);
+    let decided = ahead.end();
+    assert_eq!((numbers(&decided.refused), decided.passed.len()), (vec![1], 0));
+    assert!(ahead.end().is_empty());
+}
+
+#[test]
+fn what_was_saved_decides_as_before() {
+    let mut ahead = begun();
+    for key in [8, 9] {
+        assert!(ahead.hold(row(key, 50 * HOUR, 1)).is_empty());
+        assert!(ahead.pass(1, [key - 5]).is_empty());
+    }
+    let mut saved = Vec::new();
+    ahead.save(&mut saved);
+    let mut other = of_an_hour();
+    other.load(&saved, ahead.held.iter().cloned().collect()).unwrap();
+    let now = Now { wall_clock: 0, elapsed_ms: 7 };
+    assert!(other.resume(now).is_empty());
+    let mut again = Vec::new();
+    other.save(&mut again);
+    assert_eq!((saved.clone(), other.next_due_ms()), (again, Some(HOUR + 7)));
+    assert_eq!(numbers(&other.end().refused), [3, 4]);
+    saved.pop();
+    assert!(of_an_hour().load(&saved, Vec::new()).is_err());
+}
