@@ -1,8 +1,14 @@
 //! The HTTP sink's settings.
 
+use crate::receiver::Receiver;
 use headwater_core::ports::connector::{ConnectorError, Retry};
 use serde::Deserialize;
-use std::time::Duration;
+use std::{fmt, ops::RangeInclusive, time::Duration};
+
+/// Records of a request; so many that its memory is bounded by their bytes.
+const BATCH_RECORDS: RangeInclusive<usize> = 1..=100_000;
+/// Bytes of a request: the largest record that a log takes is the most.
+const BATCH_BYTES: RangeInclusive<usize> = 1..=64 << 20;
 
 /// How the values of a batch are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -20,38 +26,39 @@ pub enum BodyFormat {
 /// ```
 /// use headwater_connector_http::HttpSinkConfig;
 ///
-/// let mut config = HttpSinkConfig::new("https://example.com/alerts");
+/// let mut config = HttpSinkConfig::new("https://me:a%20secret@example.com/alerts");
 /// config.batch_records = 50;
 /// assert!(config.check().is_ok());
+/// assert!(!format!("{config:?}").contains("secret"));
 /// assert!(HttpSinkConfig::new("file:///etc/passwd").check().is_err());
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSinkConfig {
-    /// Where to: `http://` or `https://`.
+    /// Where to: `http://` or `https://`. Its user and password, percent-encoded, are sent as Basic credentials.
     pub url: String,
     /// How a batch is written; one JSON array.
     #[serde(default)]
     pub format: BodyFormat,
-    /// Records of a request at most; 500.
+    /// Records of a request at most, up to 100,000; 500.
     #[serde(default = "batch_records")]
     pub batch_records: usize,
-    /// Bytes of a request at about which it is sent; 1 MiB.
+    /// Bytes of a request's body at most, up to 64 MiB; 900,000. A value that is longer by itself is sent alone.
     #[serde(default = "batch_bytes")]
     pub batch_bytes: usize,
     /// How long a batch may wait for more, in ms; 50.
     #[serde(default = "linger_ms")]
     pub linger_ms: u64,
-    /// How long a request may take, in ms; 10,000.
+    /// How long a request may take, in ms, at least 1; 10,000.
     #[serde(default = "timeout_ms")]
     pub timeout_ms: u64,
-    /// The first wait before a failed request is tried again, in ms; 100. Waits double.
+    /// The first wait before a failed request is tried again, in ms; 100. Waits double; none is shorter than 1 ms.
     #[serde(default = "retry_first_ms")]
     pub retry_first_ms: u64,
-    /// The longest wait, in ms; 10,000.
+    /// The longest wait, in ms, unless the receiver asks for a longer one; 10,000.
     #[serde(default = "retry_max_ms")]
     pub retry_max_ms: u64,
-    /// Waits of one request in all, in ms, before the sink fails; 300,000.
+    /// Waits of one request in all, in ms, before the sink fails; 300,000. With 0 none is tried again.
     #[serde(default = "retry_budget_ms")]
     pub retry_budget_ms: u64,
     /// The header that tells a request from others; `Idempotency-Key`.
@@ -59,12 +66,30 @@ pub struct HttpSinkConfig {
     pub idempotency_header: String,
 }
 
+impl fmt::Debug for HttpSinkConfig {
+    /// Shows the URL as error messages do, because the rest of it may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let receiver = Receiver::new(self);
+        f.debug_struct("HttpSinkConfig")
+            .field("url", &receiver.as_ref().map_or("not usable", Receiver::name))
+            .field("format", &self.format)
+            .field("batch_records", &self.batch_records)
+            .field("batch_bytes", &self.batch_bytes)
+            .field("linger_ms", &self.linger_ms)
+            .field("timeout_ms", &self.timeout_ms)
+            .field("retry", &self.retry())
+            .field("idempotency_header", &self.idempotency_header)
+            .finish()
+    }
+}
+
 fn batch_records() -> usize {
     500
 }
 
 fn batch_bytes() -> usize {
-    1 << 20
+    // Below the limits that receivers have by default, the commonest of which is 1 MiB.
+    900_000
 }
 
 fn linger_ms() -> u64 {
@@ -125,18 +150,20 @@ impl HttpSinkConfig {
     ///
     /// [`ConnectorError::Config`], naming the setting.
     pub fn check(&self) -> Result<(), ConnectorError> {
-        let wrong = |setting: &str, detail: String| {
-            Err(ConnectorError::Config { setting: setting.to_owned(), detail })
+        let at_most = |setting, value: usize, range: RangeInclusive<usize>| {
+            let detail = format!("{value} is not between {} and {}", range.start(), range.end());
+            if range.contains(&value) { Ok(()) } else { Err(wrong(setting, detail)) }
         };
-        if !self.url.starts_with("http://") && !self.url.starts_with("https://") {
-            return wrong("url", format!("`{}` does not begin with http:// or https://", self.url));
-        }
-        if self.batch_records == 0 || self.batch_bytes == 0 {
-            return wrong("batch_records, batch_bytes", "must be at least 1".to_owned());
-        }
+        at_most("batch_records", self.batch_records, BATCH_RECORDS)?;
+        at_most("batch_bytes", self.batch_bytes, BATCH_BYTES)?;
         if self.timeout_ms == 0 {
-            return wrong("timeout_ms", "must be at least 1".to_owned());
+            return Err(wrong("timeout_ms", "must be at least 1"));
         }
-        Ok(())
+        Receiver::new(self).map(drop)
     }
+}
+
+/// The error of a setting that cannot be used.
+pub(crate) fn wrong(setting: &str, detail: impl Into<String>) -> ConnectorError {
+    ConnectorError::Config { setting: setting.to_owned(), detail: detail.into() }
 }

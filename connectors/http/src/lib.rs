@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`HttpSink`] | the connector: batches, sends, dead letters |
 //! | [`HttpSinkConfig`] | its settings; unknown keys are refused |
+//! | `batch` | which values are sent together, and how they are written |
+//! | `receiver` | the URL, requests, and what answers mean |
 //!
 //! # Guarantee
 //!
@@ -14,7 +16,9 @@
 //!
 //! Waiting between tries: the engine's connector runtime calls again, after the waits of [`HttpSinkConfig::retry`].
 
+mod batch;
 mod config;
+mod receiver;
 mod sink;
 #[cfg(test)]
 mod tests;

@@ -4,11 +4,11 @@ use crate::{BodyFormat, HttpSink, HttpSinkConfig};
 use headwater_connector_conformance::{Broken, SinkTarget, sink_survives_kills};
 use headwater_core::{
     ports::{
-        connector::{ConnectorError, Due, SinkConnector},
+        connector::{ConnectorError, ConnectorErrorKind, Due, Prepared, RetryAfter, SinkConnector},
         log::{Append, Commit, Log, TopicSpec},
     },
     record::{Headers, RecordSet, RecordSetBuilder, TopicName, TopicPartition},
-    time::SystemClock,
+    time::{Clock, ManualClock, SystemClock},
 };
 use headwater_engine::connect::SinkTask;
 use headwater_log::MemoryLog;
@@ -17,6 +17,7 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 /// Idempotency key and body of each request, and the statuses to answer with (200 when they are used up).
@@ -25,6 +26,11 @@ struct Seen {
     requests: Vec<(String, String)>,
     accepted: Vec<String>,
     statuses: Vec<u16>,
+    /// What an answer that is no success says in its headers.
+    headers: String,
+    /// The status of a body that is not taken.
+    judge: Option<fn(&str) -> u16>,
+    authorization: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -56,6 +62,13 @@ impl Server {
         }
     }
 
+    /// Takes the bodies for which this says 200.
+    fn judging(judge: fn(&str) -> u16) -> Self {
+        let server = Self::start(&[]);
+        server.seen.lock().unwrap().judge = Some(judge);
+        server
+    }
+
     fn keys(&self) -> Vec<String> {
         self.seen.lock().unwrap().requests.iter().map(|(key, _)| key.clone()).collect()
     }
@@ -68,6 +81,9 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Seen>) {
         let (name, value) = line.split_once(':').unwrap_or((&line, ""));
         match name.to_ascii_lowercase().as_str() {
             "idempotency-key" => value.trim().clone_into(&mut key),
+            "authorization" => {
+                seen.lock().unwrap().authorization.push(value.trim().to_owned());
+            }
             "content-length" => length = value.trim().parse().unwrap(),
             _ => {}
         }
@@ -77,14 +93,16 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Seen>) {
     reader.read_exact(&mut body).unwrap();
     let body = String::from_utf8(body).unwrap();
     let mut seen = seen.lock().unwrap();
-    let status = seen.statuses.pop().unwrap_or(200);
+    let judged = seen.judge.map_or(200, |judge| judge(&body));
+    let status = seen.statuses.pop().unwrap_or(judged);
+    let headers = if status == 200 { String::new() } else { seen.headers.clone() };
     seen.requests.push((key, body.clone()));
     if status == 200 {
         seen.accepted.push(body);
     }
     drop(seen);
-    write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: 4\r\nConnection: close\r\n\r\nsaid")
-        .unwrap();
+    let head = format!("HTTP/1.1 {status} X\r\nContent-Length: 4\r\nConnection: close\r\n");
+    write!(stream, "{head}{headers}\r\nsaid").unwrap();
 }
 
 fn records(from: i64, values: &[&str]) -> RecordSet {
@@ -144,7 +162,7 @@ fn ndjson_has_one_value_a_line() {
 
 #[test]
 fn the_runtime_retries_commits_and_keeps_dead_letters() {
-    let server = Server::start(&[500, 500, 400, 502, 200]);
+    let server = Server::start(&[500, 500, 400, 400, 502, 400, 422, 422]);
     let (log, topic) = (Arc::new(MemoryLog::new()), TopicName::new("alerts").unwrap());
     log.create_topics(&[TopicSpec::new(topic.clone(), 1)]).unwrap();
     let partition = TopicPartition::new(topic.clone(), 0);
@@ -156,6 +174,7 @@ fn the_runtime_retries_commits_and_keeps_dead_letters() {
     let task = SinkTask::start("hook", sink, port, topic, Arc::new(SystemClock::new())).unwrap();
     let progress = task.drain().unwrap();
     assert_eq!((progress.delivered, progress.dead_letters, progress.drained), (1, 3, true));
+    assert_eq!(server.seen.lock().unwrap().accepted, ["[4]"]);
     assert_eq!(log.committed("connect-hook", &partition).unwrap().unwrap().offset, 4);
     let dead = TopicPartition::new(TopicName::new("hook-dead-letters").unwrap(), 0);
     assert_eq!(log.offsets(&dead).unwrap().end, 3);
@@ -183,6 +202,222 @@ impl SinkTarget for Target {
 fn every_record_arrives_wherever_the_process_is_killed() {
     let values: Vec<_> = (0..23).map(|n| format!("{n}").into_bytes()).collect();
     sink_survives_kills(&mut Target(Server::start(&[])), &values).unwrap();
+}
+
+/// Offset, kind and cause of the dead letters.
+fn letters(prepared: &[Prepared]) -> Vec<(i64, &'static str, String)> {
+    let letters = prepared.iter().flat_map(|prepared| &prepared.dead_letters);
+    letters.map(|letter| (letter.offset, letter.kind, letter.cause.clone())).collect()
+}
+
+fn sink(config: HttpSinkConfig, values: &[&str]) -> HttpSink {
+    let mut sink = HttpSink::new(config).unwrap();
+    sink.open("alerts", 0, None).unwrap();
+    sink.put(0, &records(0, values)).unwrap();
+    sink
+}
+
+#[test]
+fn a_batch_that_is_too_large_goes_in_halves_down_to_single_records() {
+    let server = Server::judging(|body| if body.len() > 20 { 413 } else { 200 });
+    let large = format!("\"{}\"", "x".repeat(20));
+    let values = ["1111", "2222", "3333", "4444", "5555", &large, "7777"];
+    let mut sink = sink(HttpSinkConfig { batch_records: 100, ..server.config() }, &values);
+    let prepared = sink.prepare(Due::All).unwrap();
+    assert_eq!(letters(&prepared), [(5, "RefusedByReceiver", "HTTP 413: said".to_owned())]);
+    assert_eq!((prepared[0].committed.offset, sink.counts().delivered), (7, 6));
+    let accepted = server.seen.lock().unwrap().accepted.clone();
+    assert_eq!(accepted, ["[1111,2222,3333]", "[4444,5555]", "[7777]"]);
+    let keys = ["0-6", "0-2", "3-6", "3-4", "5-6", "5-5", "6-6"];
+    assert_eq!(server.keys(), keys.map(|key| format!("alerts-0-{key}")));
+}
+
+#[test]
+fn a_half_is_tried_again_as_it_was_cut() {
+    let server = Server::start(&[413, 503, 200, 413, 503]);
+    let mut sink =
+        sink(HttpSinkConfig { batch_records: 100, ..server.config() }, &["1", "2", "3", "4"]);
+    for _ in 0..2 {
+        assert!(sink.prepare(Due::All).unwrap_err().is_retriable());
+        sink.put(0, &records(4, &[])).unwrap();
+    }
+    let prepared = sink.prepare(Due::All).unwrap();
+    assert_eq!((prepared[0].committed.offset, letters(&prepared)), (4, vec![]));
+    let keys = ["0-3", "0-1", "0-1", "2-3", "2-2", "2-2", "3-3"];
+    assert_eq!(server.keys(), keys.map(|key| format!("alerts-0-{key}")));
+}
+
+#[test]
+fn one_value_that_the_receiver_does_not_like_takes_no_other_with_it() {
+    for status in ["400", "422", "409"] {
+        let server = Server::judging(|body| {
+            let bad = ["400", "422", "409"].into_iter().find(|status| body.contains(status));
+            bad.map_or(200, |status| status.parse().unwrap())
+        });
+        let bad = format!("{{\"bad\":{status}}}");
+        let values: Vec<_> =
+            (0..32).map(|n| if n == 13 { bad.clone() } else { n.to_string() }).collect();
+        let values: Vec<_> = values.iter().map(String::as_str).collect();
+        let mut sink = sink(HttpSinkConfig { batch_records: 32, ..server.config() }, &values);
+        let prepared = sink.prepare(Due::All).unwrap();
+        assert_eq!(letters(&prepared), [(13, "RefusedByReceiver", format!("HTTP {status}: said"))]);
+        assert_eq!((sink.counts().delivered, server.keys().len()), (31, 11));
+    }
+}
+
+#[test]
+fn an_answer_about_the_sink_and_not_about_its_records_stops_it_with_advice() {
+    for (status, advice) in [
+        (401, "check user and password"),
+        (403, "check what this user may do"),
+        (404, "check the path"),
+        (405, "takes no POST"),
+        (410, "check the path"),
+        (415, "check `format`"),
+        (301, "redirects are not followed"),
+        (302, "redirects are not followed"),
+        (307, "redirects are not followed"),
+        (308, "redirects are not followed"),
+    ] {
+        let server = Server::start(&[status]);
+        server.seen.lock().unwrap().headers = format!("Location: {}/other\r\n", server.url);
+        let mut sink = sink(server.config(), &["1", "2"]);
+        let error = sink.prepare(Due::All).unwrap_err();
+        assert_eq!(error.kind(), ConnectorErrorKind::Refused);
+        let said = error.to_string();
+        assert!(said.contains(&format!("HTTP {status}: said")) && said.contains(advice), "{said}");
+        // Nothing was lost: once it is put right, everything is delivered.
+        let prepared = sink.prepare(Due::All).unwrap();
+        assert_eq!((prepared[0].committed.offset, letters(&prepared)), (2, vec![]));
+    }
+}
+
+#[test]
+fn the_receiver_says_when_it_wants_a_request_again() {
+    for status in [429, 503, 500] {
+        let server = Server::start(&[status]);
+        server.seen.lock().unwrap().headers = "Retry-After: 7\r\n".to_owned();
+        let error = sink(server.config(), &["1"]).prepare(Due::All).unwrap_err();
+        assert_eq!(error.retry_after(), Some(RetryAfter::Elapsed(Duration::from_secs(7))));
+        assert!(error.to_string().ends_with("it wants the request again after 7 s"), "{error}");
+    }
+}
+
+#[test]
+fn the_runtime_comes_back_no_sooner_and_not_after_its_budget() {
+    let server = Server::start(&[503]);
+    let ten = "Thu, 05 Nov 2026 10:00:00 GMT";
+    server.seen.lock().unwrap().headers = format!("Retry-After: {ten}\r\n");
+    let watch = SystemClock::new();
+    let began = watch.elapsed();
+    let clock = ManualClock::at(1_793_872_800_000 - 50);
+    let progress = run_at(server.config(), Arc::new(clock)).drain().unwrap();
+    assert_eq!((progress.delivered, progress.dead_letters), (2, 0));
+    assert!(watch.elapsed() - began >= Duration::from_millis(50));
+
+    let server = Server::start(&[429]);
+    server.seen.lock().unwrap().headers = "Retry-After: 3600\r\n".to_owned();
+    let failed = run(server.config()).drain().unwrap_err().to_string();
+    assert!(failed.contains("HTTP 429") && failed.contains("after 3600 s"), "{failed}");
+    assert_eq!(server.keys().len(), 1);
+}
+
+/// A task that sends two records.
+fn run(config: HttpSinkConfig) -> SinkTask {
+    run_at(config, Arc::new(SystemClock::new()))
+}
+
+fn run_at(config: HttpSinkConfig, clock: Arc<dyn Clock>) -> SinkTask {
+    let (log, topic) = (Arc::new(MemoryLog::new()), TopicName::new("alerts").unwrap());
+    log.create_topics(&[TopicSpec::new(topic.clone(), 1)]).unwrap();
+    let partition = TopicPartition::new(topic.clone(), 0);
+    let append =
+        Append { partition, base_offset: None, records: Arc::new(records(0, &["1", "2"])) };
+    log.commit(Commit { appends: vec![append], ..Commit::default() }).unwrap().wait().unwrap();
+    let sink = Box::new(HttpSink::new(config).unwrap());
+    SinkTask::start("hook", sink, log, topic, clock).unwrap()
+}
+
+#[test]
+fn credentials_of_the_url_are_sent_as_they_were_before_they_were_encoded() {
+    let server = Server::start(&[]);
+    let url = server.url.replace("http://", "HTTP://m%40e:p%3Aw%2F@");
+    let config = HttpSinkConfig { url, ..server.config() };
+    sink(config, &["1"]).prepare(Due::All).unwrap();
+    // `m@e:p:w/`
+    assert_eq!(server.seen.lock().unwrap().authorization, ["Basic bUBlOnA6dy8="]);
+}
+
+#[test]
+fn a_value_that_is_no_json_is_a_dead_letter_by_itself_and_an_empty_one_too() {
+    for format in [BodyFormat::Json, BodyFormat::Ndjson] {
+        let server = Server::start(&[]);
+        let mut sink = HttpSink::new(HttpSinkConfig { format, ..server.config() }).unwrap();
+        sink.open("alerts", 0, None).unwrap();
+        let mut values = RecordSetBuilder::default();
+        for value in
+            [Some(&b"1"[..]), Some(b"\"\xff\""), Some(b""), None, Some(b"NaN"), Some(b"{\n}")]
+        {
+            values.push(0, None, value, &Headers::new()).unwrap();
+        }
+        sink.put(0, &values.build()).unwrap();
+        let prepared = sink.prepare(Due::All).unwrap();
+        let dead: Vec<_> = letters(&prepared).into_iter().map(|(at, kind, _)| (at, kind)).collect();
+        assert_eq!(dead, [(1, "NotJson"), (2, "NotJson"), (4, "NotJson")]);
+        assert_eq!((sink.counts().delivered, prepared[0].committed.offset), (3, 6));
+    }
+}
+
+#[test]
+fn a_receiver_that_takes_a_mebibyte_takes_what_is_sent_unless_told_otherwise() {
+    let server = Server::judging(|body| if body.len() > 1 << 20 { 413 } else { 200 });
+    let values = vec![format!("\"{}\"", "x".repeat(4_093)); 256];
+    let values: Vec<_> = values.iter().map(String::as_str).collect();
+    let mut sink = sink(HttpSinkConfig::new(&server.url), &values);
+    sink.prepare(Due::All).unwrap();
+    assert_eq!((sink.counts().delivered, server.keys().len()), (256, 2));
+}
+
+#[test]
+fn settings_at_their_edges_work_or_are_refused_with_a_reason() {
+    type Change = fn(&mut HttpSinkConfig);
+    let refused: [(&str, Change); 5] = [
+        ("batch_records: ", |config| config.batch_records = 0),
+        ("batch_records: ", |config| config.batch_records = usize::MAX),
+        ("batch_bytes: ", |config| config.batch_bytes = 0),
+        ("batch_bytes: ", |config| config.batch_bytes = usize::MAX),
+        ("timeout_ms: ", |config| config.timeout_ms = 0),
+    ];
+    for (says, change) in refused {
+        let mut config = HttpSinkConfig::new("http://h");
+        change(&mut config);
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.starts_with(says), "{error}");
+    }
+    // Of each, the requests that two records take after one refusal.
+    let works: [(usize, Change); 10] = [
+        (3, |config| config.batch_records = 1),
+        (2, |config| config.batch_records = 100_000),
+        (3, |config| config.batch_bytes = 1),
+        (2, |config| config.batch_bytes = 64 << 20),
+        (2, |config| config.linger_ms = 0),
+        (2, |config| config.linger_ms = u64::MAX),
+        (2, |config| config.timeout_ms = u64::MAX),
+        (2, |config| config.retry_first_ms = 0),
+        (2, |config| config.retry_max_ms = 0),
+        (2, |config| config.retry_budget_ms = u64::MAX),
+    ];
+    for (requests, change) in works {
+        let server = Server::start(&[503]);
+        let mut config = server.config();
+        change(&mut config);
+        let progress = run(config.clone()).drain().unwrap();
+        assert_eq!((progress.delivered, server.keys().len()), (2, requests), "{config:?}");
+    }
+    let server = Server::start(&[503]);
+    let config = HttpSinkConfig { retry_budget_ms: 0, ..server.config() };
+    assert!(run(config).drain().is_err());
+    assert_eq!(server.keys().len(), 1);
 }
 
 #[test]
