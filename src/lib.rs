@@ -11,10 +11,14 @@
 //! | [`runtime`] | running an application: [`Streams`](runtime::Streams) and its configuration |
 //! | [`connect`] | running source and sink connectors against the log |
 //! | [`log`], [`state`] | the embedded log, and where stores live |
+//! | [`descriptors`] | how many files a process may have open, and who has which share |
+//! | [`text`] | foreign text, shown without steering a terminal |
 //! | [`memory`] | the budget of what a process keeps in memory |
 //! | [`record`], [`serde`], [`time`] | records, types to bytes, clocks |
 
-pub use headwater_core::{dead_letter, memory, metrics, ports, record, serde, time};
+pub use headwater_core::{
+    dead_letter, descriptors, memory, metrics, ports, record, serde, text, time,
+};
 pub use headwater_dsl as dsl;
 pub use headwater_engine::{connect, processor, store, topology};
 

@@ -7,6 +7,8 @@
 //! | [`time`] | the clock port |
 //! | [`metrics`] | what an application counts |
 //! | [`memory`] | the budget of what a process keeps in memory |
+//! | [`descriptors`] | how many files a process may have open, and who has which share |
+//! | [`text`] | foreign text, shown without steering a terminal |
 //! | [`dead_letter`] | what is kept of a record that could not be taken |
 //! | [`ports`] | traits for the log, the state and the connectors |
 //!
@@ -15,9 +17,11 @@
 //! What runs a topology is `headwater-engine`; it is built on this crate, as every implementation of a port is.
 
 pub mod dead_letter;
+pub mod descriptors;
 pub mod memory;
 pub mod metrics;
 pub mod ports;
 pub mod record;
 pub mod serde;
+pub mod text;
 pub mod time;

@@ -2,6 +2,7 @@
 
 use crate::{disk::local::LocalDisk, partition::SEGMENT_BYTES_MAX};
 use headwater_core::{
+    descriptors::share,
     ports::{disk::Disk, log::LogError},
     time::{Clock, SystemClock},
 };
@@ -33,7 +34,7 @@ pub struct LogOptions {
 
 impl LogOptions {
     /// The machine's clock and disk, segments of 256 MiB, journal files of 64 MiB, 64 MiB of disk held back, 256
-    /// segments open at once.
+    /// segments open at once, or a quarter of the files that the process may have open if that is less.
     pub fn new() -> Self {
         Self {
             clock: Arc::new(SystemClock::new()),
@@ -41,7 +42,7 @@ impl LogOptions {
             segment_bytes: 256 << 20,
             journal_bytes: 64 << 20,
             reserve_bytes: 64 << 20,
-            open_files_max: 256,
+            open_files_max: share(4, 256),
             rest: Duration::from_millis(5),
             staged_bytes_min: 128 << 10,
         }
@@ -92,7 +93,8 @@ impl LogOptions {
         self
     }
 
-    /// How many segments are open at once, at least one; 256 unless set. Others are opened when they are used.
+    /// How many segments are open at once, at least one; as [`new`](Self::new) says unless set. Others are opened when they
+    /// are used.
     pub fn open_files_max(mut self, files: usize) -> Self {
         self.open_files_max = files.max(1);
         self

@@ -6,7 +6,8 @@
 //!
 //! # Not here
 //!
-//! Escaping: keys and values are written as they are, null as nothing.
+//! Escaping for other programs: keys and values are written as they are, null as nothing. Only a terminal is not given
+//! what would steer it.
 
 use headwater_core::{
     ports::{
@@ -14,11 +15,13 @@ use headwater_core::{
         log::Committed,
     },
     record::RecordSet,
+    text::shown,
 };
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt,
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, IsTerminal, Write},
 };
 
 /// Writes each record as a line.
@@ -31,6 +34,7 @@ use std::{
 /// ```
 pub struct StdoutSink {
     out: BufWriter<Box<dyn Write + Send>>,
+    is_terminal: bool,
     /// One past the last record written, of each partition with records that are not committed.
     written: BTreeMap<u32, i64>,
 }
@@ -48,23 +52,29 @@ impl Default for StdoutSink {
 }
 
 impl StdoutSink {
-    /// Writes to standard output.
+    /// Writes to standard output. On a terminal, control characters are shown escaped.
     #[must_use]
     pub fn new() -> Self {
-        Self::to(io::stdout())
+        Self { is_terminal: io::stdout().is_terminal(), ..Self::to(io::stdout()) }
     }
 
     /// Writes to something else.
     #[must_use]
     pub fn to(out: impl Write + Send + 'static) -> Self {
-        Self { out: BufWriter::new(Box::new(out)), written: BTreeMap::new() }
+        let out = BufWriter::new(Box::new(out) as _);
+        Self { out, is_terminal: false, written: BTreeMap::new() }
     }
 
     fn write(&mut self, records: &RecordSet) -> io::Result<()> {
+        let is_terminal = self.is_terminal;
+        let text = |bytes| match bytes {
+            Some(bytes) if is_terminal => Cow::Owned(shown(bytes).into_bytes()),
+            bytes => Cow::Borrowed(bytes.unwrap_or_default()),
+        };
         for record in records.iter() {
-            self.out.write_all(record.key.unwrap_or_default())?;
+            self.out.write_all(&text(record.key))?;
             self.out.write_all(b"\t")?;
-            self.out.write_all(record.value.unwrap_or_default())?;
+            self.out.write_all(&text(record.value))?;
             self.out.write_all(b"\n")?;
         }
         Ok(())
@@ -121,6 +131,7 @@ impl SinkConnector for StdoutSink {
 mod tests {
     use super::*;
     use headwater_connector_conformance::{Broken, SinkTarget, sink_survives_kills};
+    use headwater_core::record::{Headers, RecordSetBuilder};
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
@@ -162,6 +173,49 @@ mod tests {
         sink_survives_kills(&mut Lines::default(), &values).unwrap();
     }
 
+    fn one(key: &[u8], value: &[u8]) -> RecordSet {
+        let mut records = RecordSetBuilder::default();
+        records.push(0, Some(key), Some(value), &Headers::new()).unwrap();
+        records.build()
+    }
+
+    #[test]
+    fn a_terminal_is_not_steered_and_a_file_is_given_every_byte() {
+        let (key, value) = (b"\x1b[2J", b"a\r\n\xff");
+        for (is_terminal, text) in
+            [(true, &b"\\u{1b}[2J\ta\\r\\n\\xff\n"[..]), (false, b"\x1b[2J\ta\r\n\xff\n")]
+        {
+            let lines = Lines::default();
+            let mut sink = StdoutSink { is_terminal, ..StdoutSink::to(lines.clone()) };
+            sink.put(0, &one(key, value)).unwrap();
+            sink.prepare(Due::All).unwrap();
+            assert_eq!(*lines.0.lock().unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn an_output_that_is_full_commits_nothing() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut sink = StdoutSink::to(Full);
+        sink.put(0, &one(b"k", b"v")).unwrap();
+        for _ in 0..2 {
+            let error = sink.prepare(Due::All).unwrap_err();
+            assert!(
+                matches!(&error, ConnectorError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull),
+                "{error:?}"
+            );
+        }
+    }
+
     #[test]
     fn a_closed_pipe_is_an_end_and_no_failure() {
         struct Gone;
@@ -175,9 +229,7 @@ mod tests {
             }
         }
         let mut sink = StdoutSink::to(Gone);
-        let mut records = headwater_core::record::RecordSetBuilder::default();
-        records.push(0, None, Some(b"v"), &headwater_core::record::Headers::new()).unwrap();
-        sink.put(0, &records.build()).unwrap();
+        sink.put(0, &one(b"k", b"v")).unwrap();
         assert!(matches!(sink.prepare(Due::All), Err(ConnectorError::Closed(_))));
     }
 }

@@ -170,7 +170,8 @@ impl Core {
     }
 }
 
-/// The error of a RocksDB call as the system would tell it. RocksDB passes on its kind as text only.
+/// The error of a RocksDB call as the system would tell it. RocksDB passes on what the system said as text only, at the
+/// end, past whatever names of files there are.
 pub(super) fn io_error(error: rocksdb::Error) -> io::Error {
     if error.kind() == ErrorKind::Corruption {
         return io::Error::new(io::ErrorKind::InvalidData, error);
@@ -182,6 +183,25 @@ pub(super) fn io_error(error: rocksdb::Error) -> io::Error {
         ("Permission denied", io::ErrorKind::PermissionDenied),
         ("Read-only file system", io::ErrorKind::ReadOnlyFilesystem),
     ];
-    let kind = told.iter().find(|(words, _)| text.contains(words));
+    // The standard library has no kind for it, only the number, which is the same everywhere.
+    if text.ends_with("Too many open files") {
+        return io::Error::from_raw_os_error(24);
+    }
+    let kind = told.iter().find(|(words, _)| text.ends_with(words));
     io::Error::new(kind.map_or(io::ErrorKind::Other, |(_, kind)| *kind), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_said_is_told_from_the_name_of_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("No space left on device");
+        std::fs::write(&file, "").unwrap();
+        let error = DB::open_default(file.join("Permission denied: no")).unwrap_err();
+        assert!(error.to_string().contains("No space left on device"), "{error}");
+        assert_eq!(io_error(error).kind(), io::ErrorKind::Other);
+    }
 }

@@ -1,6 +1,7 @@
 //! How a [`RocksDbState`](super::RocksDbState) is set up, and what that makes of RocksDB's own settings.
 
 use headwater_core::{
+    descriptors::share,
     memory::{MemoryBudget, Share},
     ports::log::{Log, LogError, LogId},
     time::{Clock, SystemClock},
@@ -122,7 +123,7 @@ impl RocksDbOptions {
         database.create_missing_column_families(true);
         database.set_atomic_flush(true);
         database.set_max_background_jobs(2);
-        database.set_max_open_files(512);
+        database.set_max_open_files(i32::try_from(share(4, 512)).unwrap_or(512));
         database.set_log_level(LogLevel::Warn);
         database.set_keep_log_file_num(2);
         database.set_max_log_file_size(MIB);
