@@ -38,11 +38,12 @@ pub(crate) struct Dev {
     #[arg(long, value_name = "N|max", default_value = "max")]
     pub(crate) rate: Rate,
 
-    /// End when the input is used up and every window is closed.
+    /// End when the input is used up and every window is closed; without it, the run waits for Ctrl-C.
     #[arg(long)]
     pub(crate) exit_when_done: bool,
 
-    /// Write the results to this file as JSON when it ends.
+    /// Write the results to this file as JSON when it ends. A file is replaced as a whole; a device or a pipe is written
+    /// to.
     #[arg(long, value_name = "FILE")]
     pub(crate) summary: Option<PathBuf>,
 
@@ -68,4 +69,4 @@ Examples:
   Read your own records and keep the results:
     zcat fleet.ndjson.gz | headwater dev --demo cars --input - --exit-when-done --summary cars.json
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 or 143 stopped by a signal before it was done.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 129, 130 or 143 stopped by a signal before it was done.";

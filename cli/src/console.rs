@@ -3,24 +3,48 @@
 //! # Invariants
 //!
 //! - A reader who has gone, as in `… | head`, ends the output and nothing else.
+//! - Text that comes from data, paths or errors goes through [`shown`] before it is printed.
 
-use std::io::{self, IsTerminal, Write};
+use crate::{
+    failure::Failure,
+    text::{cut, width},
+};
+use headwater::text::shown;
+use std::{
+    env,
+    io::{self, IsTerminal, Write},
+};
 
-/// Whether the output is a terminal, so that a view may redraw itself.
+/// No cell of a table is wider.
+const CELL_WIDTH_MAX: usize = 48;
+
+/// Whether the output is a terminal that can move its cursor, so that a view may redraw itself.
 pub(crate) fn is_terminal() -> bool {
-    io::stdout().is_terminal() && io::stderr().is_terminal()
+    let is_dumb = env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    !is_dumb && io::stdout().is_terminal() && io::stderr().is_terminal()
 }
 
 /// Prints lines to standard output at once.
-pub(crate) fn print_lines(text: &str) {
-    let mut out = io::stdout().lock();
-    // If nobody reads any more, there is nobody to report it to.
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+pub(crate) fn print_lines(text: &str) -> io::Result<()> {
+    print(io::stdout().lock(), text)
 }
 
 /// Prints lines to standard error.
-pub(crate) fn error_lines(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+pub(crate) fn error_lines(text: &str) -> io::Result<()> {
+    print(io::stderr().lock(), text)
+}
+
+fn print(mut out: impl Write, text: &str) -> io::Result<()> {
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        // There is nobody to report it to.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// The failure of a run that did its work and could not show it.
+pub(crate) fn unwritten(error: io::Error) -> Failure {
+    Failure::running("cannot write to standard output", error)
 }
 
 /// A number with separators: `115,700`.
@@ -36,30 +60,34 @@ pub(crate) fn grouped(number: u64) -> String {
     out
 }
 
-/// Rows under a heading, each column as wide as its widest cell; columns from `numbers_from` on stand to the right.
+/// Rows under a heading, each column as wide as its widest cell; columns from `numbers_from` on stand to the right. Cells
+/// are shown without what steers a terminal, and cut where they are long.
 pub(crate) fn table(heading: &[&str], rows: &[Vec<String>], numbers_from: usize) -> String {
-    let mut widths: Vec<usize> = heading.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+    let safe = |row: &Vec<String>| -> Vec<String> {
+        row.iter().map(|cell| cut(&shown(cell), CELL_WIDTH_MAX)).collect()
+    };
+    let mut lines = vec![heading.iter().map(ToString::to_string).collect::<Vec<_>>()];
+    lines.extend(rows.iter().map(safe));
+    let mut widths = vec![0; heading.len()];
+    for row in &lines {
+        for (widest, cell) in widths.iter_mut().zip(row) {
+            *widest = (*widest).max(width(cell));
         }
     }
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
+    let line = |cells: &Vec<String>| {
         let mut out = String::from(" ");
-        for (column, (cell, width)) in cells.zip(&widths).enumerate() {
+        for (column, (cell, widest)) in cells.iter().zip(&widths).enumerate() {
+            let fill = " ".repeat(widest.saturating_sub(width(cell)));
             let cell = if column < numbers_from {
-                format!(" {cell:<width$}")
+                format!(" {cell}{fill} ")
             } else {
-                format!(" {cell:>width$}")
+                format!(" {fill}{cell} ")
             };
             out.push_str(&cell);
-            out.push(' ');
         }
         out.trim_end().to_owned()
     };
-    let mut lines = vec![line(&mut heading.iter().copied())];
-    lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
-    lines.join("\n")
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A moment as `2026-11-01 05:12:33`, in UTC; its number for years that have no four digits.
@@ -105,5 +133,19 @@ mod tests {
         let rows =
             [vec!["WHW1".to_owned(), "9.5".to_owned()], vec!["W".to_owned(), "10.5".to_owned()]];
         assert_eq!(table(&["car", "l"], &rows, 1), "  car      l\n  WHW1   9.5\n  W     10.5");
+    }
+
+    #[test]
+    fn a_cell_is_one_line_of_the_width_that_it_takes_on_a_terminal() {
+        let row = |cell: &str| vec![cell.to_owned(), "1".to_owned()];
+        let rows =
+            [row("標準"), row("e\u{301}"), row("a\r\n  row\u{1b}[2J"), row(&"x".repeat(1 << 20))];
+        let text = table(&["model", "n"], &rows, 1);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 5, "{text}");
+        assert_eq!(lines[1].trim_end_matches('1').trim_end(), "  標準");
+        assert_eq!(lines[3].split(" 1").next().unwrap().trim_end(), r"  a\r\n  row\u{1b}[2J");
+        assert!(lines.iter().all(|line| width(line) == width(lines[0])), "{text}");
+        assert!(lines[4].contains("xx…  1"), "{text}");
     }
 }

@@ -1,4 +1,9 @@
 //! Errors in three lines: what failed, why, and what to do.
+//!
+//! # Invariants
+//!
+//! - What to do follows from the types and kinds of the causes, never from their words.
+//! - Each of the lines stays one, and steers no terminal, whatever a cause says.
 
 use anyhow::Error;
 use headwater::{
@@ -10,7 +15,9 @@ use headwater::{
         state::{StateError, StateErrorKind},
     },
     processor::ProcessorError,
+    text::shown,
 };
+use rustix::io::Errno;
 use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 /// What made a command fail.
@@ -36,12 +43,19 @@ impl Failure {
         let remedy = remedy(&why);
         Self::new(what, why, remedy)
     }
+
+    /// Adds to what to do.
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.remedy.push_str(more);
+        self
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, why, remedy } = self;
-        write!(f, "error: {what}\n  why: {}\n  fix: {remedy}", chain(why).replace('\n', " "))
+        let why = chain(why).replace(['\n', '\t'], " ");
+        write!(f, "error: {}\n  why: {}\n  fix: {}", shown(what), shown(&why), shown(remedy))
     }
 }
 
@@ -63,10 +77,14 @@ fn chain(error: &Error) -> String {
 const FREE_SPACE: &str =
     "free some space, then start the same command again: it resumes where it stopped";
 const GIVE_ACCESS: &str = "give this user the right to write there, or use another --data-dir";
+const READ_ACCESS: &str = "give this user the right to read it, or name another file with --input";
+const MORE_FILES: &str = "raise the limit on open files, also the hard one (`ulimit -n`), then start the same command again: it resumes where it stopped";
 const REPLACE_INPUT: &str = "put a whole file in place of the --input, then start the same command again: it resumes where it stopped";
 const SAME_INPUT: &str =
     "give the --input that this --data-dir was started with, or use another --data-dir";
 const RESTORE: &str = "restore the --data-dir from a backup, or start with a fresh one";
+const OTHER_VERSION: &str =
+    "use the version of this program that wrote the --data-dir, or another --data-dir";
 const START_AGAIN: &str = "start the same command again: it resumes where it stopped; if it fails again, use a fresh --data-dir";
 
 /// What to do: decided by the outermost cause of a kind that has an advice.
@@ -88,7 +106,7 @@ fn advice(cause: &(dyn StdError + 'static)) -> Option<&'static str> {
     } else if let Some(OpenError::Log(error)) = as_type(cause) {
         advice(error)
     } else if let Some(error) = as_type::<OpenError>(cause) {
-        matches!(error, OpenError::Damaged { .. }).then_some(RESTORE)
+        open_advice(error)
     } else if let Some(error) = as_type::<LogError>(cause) {
         log_advice(error)
     } else {
@@ -101,7 +119,18 @@ fn as_type<'a, T: StdError + 'static>(cause: &'a (dyn StdError + 'static)) -> Op
     cause.downcast_ref::<T>().or_else(|| cause.downcast_ref::<Arc<T>>().map(Arc::as_ref))
 }
 
+fn open_advice(error: &OpenError) -> Option<&'static str> {
+    if matches!(error, OpenError::UnknownVersion { .. }) {
+        Some(OTHER_VERSION)
+    } else {
+        matches!(error, OpenError::Damaged { .. }).then_some(RESTORE)
+    }
+}
+
 fn connector_advice(error: &ConnectorError) -> Option<&'static str> {
+    if let ConnectorError::Unreadable { source, .. } = error {
+        return (source.kind() == io::ErrorKind::PermissionDenied).then_some(READ_ACCESS);
+    }
     let kind = error.kind();
     if kind == ConnectorErrorKind::Input {
         Some(REPLACE_INPUT)
@@ -113,12 +142,21 @@ fn connector_advice(error: &ConnectorError) -> Option<&'static str> {
 fn state_advice(error: &StateError) -> Option<&'static str> {
     // Of a data directory without its own log, a new state would write again what lies outside.
     let is_lost = matches!(error, StateError::OtherLog { .. });
-    (is_lost || error.kind() == StateErrorKind::Damaged).then_some(RESTORE)
+    if is_lost || error.kind() == StateErrorKind::Damaged {
+        Some(RESTORE)
+    } else {
+        matches!(error, StateError::SchemaDiffers { .. } | StateError::Unreadable { .. })
+            .then_some(OTHER_VERSION)
+    }
 }
 
 fn log_advice(error: &LogError) -> Option<&'static str> {
     if matches!(error, LogError::DiskFull { .. } | LogError::ReadOnly { .. }) {
         Some(FREE_SPACE)
+    } else if matches!(error, LogError::TooManyOpenFiles { .. }) {
+        Some(MORE_FILES)
+    } else if matches!(error, LogError::TopicDiffers { .. } | LogError::Unreadable { .. }) {
+        Some(OTHER_VERSION)
     } else {
         (error.kind() == LogErrorKind::Damaged).then_some(RESTORE)
     }
@@ -129,8 +167,11 @@ fn io_advice(error: &io::Error) -> Option<&'static str> {
     let kind = error.kind();
     if matches!(kind, StorageFull | QuotaExceeded) {
         Some(FREE_SPACE)
+    } else if matches!(kind, PermissionDenied | ReadOnlyFilesystem) {
+        Some(GIVE_ACCESS)
     } else {
-        matches!(kind, PermissionDenied | ReadOnlyFilesystem).then_some(GIVE_ACCESS)
+        let few = matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE));
+        few.then_some(MORE_FILES)
     }
 }
 
@@ -156,6 +197,53 @@ mod tests {
         );
         let twice = Error::msg("no such file").context("reading failed: no such file");
         assert_eq!(chain(&twice), "reading failed: no such file");
+    }
+
+    #[test]
+    fn a_failure_stays_three_lines_whatever_its_causes_say() {
+        let why = Error::msg("no\u{1b}[2J such\r file\n  fix: run\u{202e} this");
+        let failure = Failure::new("cannot read a\nb", why, "look at a\nb");
+        assert_eq!(
+            failure.to_string(),
+            "error: cannot read a\\nb\n  why: no\\u{1b}[2J such\\r file   fix: run\\u{202e} this\n  fix: look at a\\nb"
+        );
+    }
+
+    #[test]
+    fn an_input_that_may_not_be_read_is_not_a_matter_of_the_data_directory() {
+        let unreadable = |kind| {
+            let (input, source) = ("cars".to_owned(), io_error(kind));
+            connector(ConnectorError::Unreadable { action: "open", input, source })
+        };
+        assert_eq!(remedy(&unreadable(io::ErrorKind::PermissionDenied)), READ_ACCESS);
+        assert_eq!(remedy(&unreadable(io::ErrorKind::NotADirectory)), START_AGAIN);
+        let denied = ConnectorError::io("open", "cold", io::ErrorKind::PermissionDenied.into());
+        assert_eq!(remedy(&connector(denied)), GIVE_ACCESS);
+    }
+
+    #[test]
+    fn a_directory_of_another_version_is_not_to_be_tried_again() {
+        let path = "log".into();
+        let version = OpenError::UnknownVersion { path, found: 9, known: 1 };
+        let topic = TopicName::new("cars").unwrap();
+        let differs = LogError::TopicDiffers { topic, existing: 3, wanted: 4 };
+        for error in [Error::from(version), StreamsError::from(differs).into()] {
+            assert_eq!(remedy(&error), OTHER_VERSION, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_without_descriptors_is_told_to_have_more() {
+        let none = || io::Error::from_raw_os_error(24);
+        let log = LogError::TooManyOpenFiles { path: "log".into() };
+        for error in [
+            StreamsError::from(log).into(),
+            connector(ConnectorError::io("create", "cold", none())),
+            StateError::Io { action: "open", path: "state".into(), source: Arc::new(none()) }
+                .into(),
+        ] {
+            assert_eq!(remedy(&error), MORE_FILES, "{error:?}");
+        }
     }
 
     /// As the runtime of connectors reports it.

@@ -6,8 +6,10 @@
 //! | `demo` | `headwater dev --demo cars`: a pipeline with log, state and connectors in one process |
 //! | `connected_cars` | that pipeline: the very file of the example, so that the two never differ |
 //! | `console` | lines for people, on a terminal or not |
+//! | `text` | widths of text, and words that are pasted into a shell |
 //! | `failure` | errors in three lines: what, why, what to do |
-//! | `stop` | Ctrl-C and SIGTERM |
+//! | `stop` | Ctrl-C, SIGTERM and a closed terminal |
+//! | `descriptors` | how many files the process may have open |
 //!
 //! # Exit codes
 //!
@@ -19,11 +21,14 @@ mod arguments;
 mod connected_cars;
 mod console;
 mod demo;
+mod descriptors;
 mod failure;
 mod stop;
+mod text;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
+use failure::Failure;
 use std::process::ExitCode;
 
 /// Stores and queues allocate much and in small pieces, on several threads.
@@ -31,15 +36,30 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let Arguments { command } = Arguments::parse();
-    let outcome = match command {
-        Command::Dev(dev) => demo::run(&dev),
+    let outcome = match Arguments::try_parse() {
+        Ok(Arguments { command: Command::Dev(dev) }) => {
+            descriptors::raise().and_then(|()| demo::run(&dev))
+        }
+        Err(told) => tell(&told),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            console::error_lines(&failure.to_string());
+            // Where errors cannot be shown, the code is all that is left.
+            let _ = console::error_lines(&failure.to_string());
             ExitCode::FAILURE
         }
     }
+}
+
+/// Shows the help, the version, or what is wrong with what was typed; the exit code.
+fn tell(told: &clap::Error) -> Result<u8, Failure> {
+    let lines: Vec<_> = told.to_string().lines().map(headwater::text::shown).collect();
+    let text = lines.join("\n");
+    if told.use_stderr() {
+        let _ = console::error_lines(&text);
+    } else {
+        console::print_lines(&text).map_err(console::unwritten)?;
+    }
+    Ok(u8::try_from(told.exit_code()).unwrap_or(2))
 }

@@ -1,45 +1,42 @@
-//! Ctrl-C and SIGTERM: the first requests an orderly end, the second ends the program at once.
+//! Ctrl-C, SIGTERM and a terminal that is closed: the first signal requests an orderly end, the second ends the program
+//! at once.
+//!
+//! # Invariants
+//!
+//! - No signal is swallowed: what nobody takes ends the program as it would without a handler.
 
 use crate::failure::Failure;
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    iterator::{Handle, Signals},
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
     low_level::emulate_default_handler,
 };
-use std::{fmt, thread::Builder};
+use std::{fs, thread::Builder};
 
-/// Handles signals until it is dropped.
-pub(crate) struct SignalHandler {
-    handle: Handle,
-}
-
-impl fmt::Debug for SignalHandler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SignalHandler")
-    }
-}
-
-impl Drop for SignalHandler {
-    fn drop(&mut self) {
-        self.handle.close();
-    }
-}
-
-/// Calls `first` with the number of the first signal that asks the program to end.
-pub(crate) fn on_signal(first: impl Fn(i32) + Send + 'static) -> Result<SignalHandler, Failure> {
+/// Calls `first` with the number of the first signal that asks the program to end; whether it was taken.
+pub(crate) fn on_signal(first: impl Fn(i32) -> bool + Send + 'static) -> Result<(), Failure> {
     let failed = |error| Failure::running("cannot handle Ctrl-C", error);
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
-    let handle = signals.handle();
+    let mut handled = vec![SIGINT, SIGTERM];
+    // `nohup` has a closed terminal ignored.
+    if !is_ignored(SIGHUP) {
+        handled.push(SIGHUP);
+    }
+    let mut signals = Signals::new(handled).map_err(failed)?;
     let run = move || {
         for (count, signal) in signals.forever().enumerate() {
-            if count == 0 {
-                first(signal);
-            } else {
+            if count > 0 || !first(signal) {
                 // Whatever holds up the orderly end, a restart recovers from this one.
                 let _ = emulate_default_handler(signal);
             }
         }
     };
-    Builder::new().name("signals".to_owned()).spawn(run).map_err(failed)?;
-    Ok(SignalHandler { handle })
+    Builder::new().name("signals".to_owned()).spawn(run).map(drop).map_err(failed)
+}
+
+/// Whether this process was started with the signal ignored, where the system tells.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
 }

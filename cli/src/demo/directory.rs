@@ -1,6 +1,6 @@
 //! The data directory: where everything lies in it, and opening it.
 
-use crate::failure::Failure;
+use crate::{failure::Failure, text::shown_os};
 use headwater::{
     log::{EmbeddedLog, LogOptions, OpenError},
     ports::{log::Log, state::State},
@@ -17,30 +17,38 @@ use std::{
 pub(super) struct DataDirectory {
     pub(super) root: PathBuf,
     pub(super) cold: PathBuf,
-    /// Whether it was made for this run.
+    /// Whether it is a temporary one.
     pub(super) fresh: bool,
+    /// Whether it was not there before this run.
+    made: bool,
 }
 
 impl DataDirectory {
     /// The given directory, made if it is not there, or a fresh temporary one that is kept.
     pub(super) fn find(given: Option<&Path>) -> Result<Self, Failure> {
-        let made = match given {
+        let is_new = given.is_none_or(|dir| !dir.exists());
+        let root = match given {
             Some(dir) => fs::create_dir_all(dir).and_then(|()| dir.canonicalize()),
             None => tempfile::Builder::new()
                 .prefix("headwater-cars-")
                 .tempdir()
                 .map(tempfile::TempDir::keep),
         };
-        let root = made.map_err(|error| {
-            let name = given.map_or_else(
-                || "a temporary directory".to_owned(),
-                |dir| dir.display().to_string(),
-            );
+        let root = root.map_err(|error| {
+            let name = given.map_or_else(|| "a temporary directory".to_owned(), shown_os);
             let remedy = "name a directory with --data-dir that can be written to";
             Failure::new(format!("cannot make the data directory {name}"), error, remedy)
         })?;
         let cold = root.join("cold");
-        Ok(Self { root, cold, fresh: given.is_none() })
+        Ok(Self { root, cold, fresh: given.is_none(), made: is_new })
+    }
+
+    /// Removes it if this run made it and put nothing into it.
+    pub(super) fn remove_unused(&self) {
+        if self.made {
+            // If it stays, it is an empty directory in the way of nobody.
+            let _ = fs::remove_dir(&self.root);
+        }
     }
 
     /// Opens log and state; the log's lock says who owns the directory.
@@ -53,7 +61,7 @@ impl DataDirectory {
             RocksDbState::open(self.root.join("state"), RocksDbOptions::default().log(synced))
                 .map_err(|error| {
                     Failure::running(
-                        format!("cannot open the state in {}", self.root.display()),
+                        format!("cannot open the state in {}", shown_os(&self.root)),
                         error,
                     )
                 })?;
@@ -61,7 +69,7 @@ impl DataDirectory {
     }
 
     fn refused(&self, error: OpenError) -> Failure {
-        let what = format!("cannot use the data directory {}", self.root.display());
+        let what = format!("cannot use the data directory {}", shown_os(&self.root));
         if matches!(error, OpenError::Locked { .. }) {
             let remedy = "stop that process, or name another directory with --data-dir";
             return Failure::new(what, error, remedy);

@@ -7,6 +7,7 @@
 //! | `cold` | which columns the Parquet files have |
 //! | `view` | the live view, or plain lines |
 //! | `summary`, `report` | the results as data, and for people |
+//! | `summary_file` | what `--summary` names |
 //!
 //! # Invariants
 //!
@@ -18,17 +19,21 @@ mod directory;
 mod pipeline;
 mod report;
 mod summary;
+mod summary_file;
 mod view;
 
 use crate::{
     arguments::Dev,
-    console::{grouped, print_lines},
+    console::{grouped, print_lines, unwritten},
     failure::Failure,
     stop,
+    text::{quoted, shown_os},
 };
 use directory::DataDirectory;
 use headwater::{
-    memory::MemoryBudget, ports::connector::SourceConnector, prelude::Clock, prelude::SystemClock,
+    memory::MemoryBudget,
+    ports::connector::{ConnectorError, ConnectorErrorKind, SourceConnector},
+    prelude::{Clock, SystemClock},
 };
 use headwater_connector_file::{FileSource, Rate};
 use pipeline::{Closed, Finish, Pipeline, Resumed};
@@ -42,6 +47,7 @@ use std::{
     time::Duration,
 };
 use summary::Summary;
+use summary_file::SummaryFile;
 use view::View;
 
 /// How often the view is brought up to date and the parts are asked for failures.
@@ -67,21 +73,45 @@ enum End {
 
 /// Runs the demo; the exit code.
 pub(crate) fn run(dev: &Dev) -> Result<u8, Failure> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let source = source(dev)?;
     let directory = DataDirectory::find(dev.data_dir.as_deref())?;
-    print_lines(&banner(dev, &directory));
+    let checked = dev.summary.as_ref().map(|path| SummaryFile::check(path, &dev.input)).transpose();
+    let ready = checked.and_then(|summary| {
+        print_lines(&banner(dev, &directory)).map_err(unwritten)?;
+        Ok(summary)
+    });
+    let summary = ready.inspect_err(|_| directory.remove_unused())?;
+    run_in(dev, &directory, source, summary.as_ref()).map_err(|failure| {
+        // Without it, the same command begins anew in another one.
+        if directory.fresh {
+            failure.and(&format!(
+                "; the directory of this run is --data-dir {}",
+                quoted(&directory.root)
+            ))
+        } else {
+            failure
+        }
+    })
+}
+
+fn run_in(
+    dev: &Dev,
+    directory: &DataDirectory,
+    source: FileSource,
+    summary_file: Option<&SummaryFile>,
+) -> Result<u8, Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (sender, events) = mpsc::channel();
     let signals = sender.clone();
-    let handler = stop::on_signal(move |signal| drop(signals.send(Event::Signal(signal))))?;
+    stop::on_signal(move |signal| signals.send(Event::Signal(signal)).is_ok())?;
 
-    let pipeline = Pipeline::start(&directory, Box::new(source), &clock, dev.roll_interval_ms)?;
-    if let Some(Resumed { records, replayed }) = pipeline.resumed() {
+    let pipeline = Pipeline::start(directory, Box::new(source), &clock, dev.roll_interval_ms)?;
+    let resumed = pipeline.resumed().map_or(Ok(()), |Resumed { records, replayed }| {
         let (records, replayed) = (grouped(records), grouped(replayed));
         print_lines(&format!(
             "  resuming after {records} records; {replayed} state changes replayed"
-        ));
-    }
+        ))
+    });
     let mut view = View::new(clock.elapsed());
     view.begin(clock.elapsed(), pipeline.progress().records);
     let ended = thread::scope(|scope| {
@@ -97,27 +127,30 @@ pub(crate) fn run(dev: &Dev) -> Result<u8, Failure> {
         pipeline.stop();
         ended
     });
-    view.end();
-    drop(handler);
-    let Closed { outcome, streams, log } = pipeline.close();
+    let shown = resumed.and(view.end());
+    let Closed { outcome, complete, streams, log } = pipeline.close();
+    // Nobody takes signals from here on: the next one ends the program.
+    drop(events);
     let end = ended?;
     outcome?;
 
-    let summary = Summary::read(&streams, &*log)
+    let summary = Summary::read(&streams, &*log, !complete)
         .map_err(|error| Failure::running("cannot read the results", error))?;
     drop(streams);
     log.close().map_err(|error| Failure::running("cannot close the log", error))?;
-    conclude(dev, &directory, &summary, end)
+    let code = conclude(dev, directory, summary_file, &summary, end)?;
+    shown.map_err(unwritten)?;
+    Ok(code)
 }
 
 fn source(dev: &Dev) -> Result<FileSource, Failure> {
-    let failed = |error| {
-        let remedy = "name a file of telemetry with --input, or `-` for standard input";
-        Failure::new(
-            format!("cannot read {}", dev.input.display()),
-            anyhow::Error::new(error),
-            remedy,
-        )
+    let failed = |error: ConnectorError| {
+        let what = format!("cannot read {}", shown_os(&dev.input));
+        if error.kind() == ConnectorErrorKind::Config {
+            let remedy = "name a file of telemetry with --input, or `-` for standard input";
+            return Failure::new(what, error, remedy);
+        }
+        Failure::running(what, error)
     };
     let source = FileSource::builder(&dev.input)
         .key_field("vin")
@@ -136,15 +169,14 @@ fn show_until_end(
     view: &mut View,
     clock: &dyn Clock,
 ) -> Result<End, Failure> {
+    let mut input_ended = false;
     loop {
         match events.recv_timeout(TICK) {
             Ok(Event::Signal(signal)) => {
                 view.note("stopping: what was taken is committed first");
                 return Ok(End::Signal(signal));
             }
-            Ok(Event::InputEnded) => {
-                view.note("the input is used up; Ctrl-C ends the run and shows the results")
-            }
+            Ok(Event::InputEnded) => input_ended = true,
             Ok(Event::Finished(finish)) => {
                 view.show(clock.elapsed(), &pipeline.progress());
                 // Nothing but a failure of a part makes a run finish before its end.
@@ -157,7 +189,13 @@ fn show_until_end(
                 if let Some(failure) = pipeline.failure() {
                     return Err(failure);
                 }
-                view.show(clock.elapsed(), &pipeline.progress());
+                let progress = pipeline.progress();
+                view.show(clock.elapsed(), &progress);
+                // Only once all of it took effect is a run that is stopped a complete one.
+                if input_ended && progress.lag == 0 {
+                    input_ended = false;
+                    view.note("the input is used up; Ctrl-C ends the run and shows the results");
+                }
             }
         }
     }
@@ -171,8 +209,8 @@ fn banner(dev: &Dev, directory: &DataDirectory) -> String {
     let kept = if directory.fresh { " (new; kept)" } else { "" };
     format!(
         "Connected cars: car-telemetry → car-alerts (hot), car-minutes and Parquet (cold)\n  input  {}, {rate}\n  data   {}{kept}\n  memory {} MiB at most for state, caches and records",
-        dev.input.display(),
-        directory.root.display(),
+        shown_os(&dev.input),
+        shown_os(&directory.root),
         MemoryBudget::of_process().max() >> 20,
     )
 }
@@ -181,20 +219,47 @@ fn banner(dev: &Dev, directory: &DataDirectory) -> String {
 fn conclude(
     dev: &Dev,
     directory: &DataDirectory,
+    summary_file: Option<&SummaryFile>,
     summary: &Summary,
     end: End,
 ) -> Result<u8, Failure> {
-    if let (true, End::Signal(signal)) = (dev.exit_when_done, end) {
-        print_lines(
-            "stopped before the end; start the same command with the same --data-dir to resume:",
-        );
-        print_lines(&format!("  --data-dir {}", directory.root.display()));
-        return Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX));
+    let code = match end {
+        End::Signal(signal) if dev.exit_when_done || summary.partial => {
+            u8::try_from(128 + signal).unwrap_or(u8::MAX)
+        }
+        End::Signal(_) | End::Done => 0,
+    };
+    if dev.exit_when_done && code > 0 {
+        let command = same_command(dev, directory);
+        let text = format!("stopped before the end; this resumes where it stopped:\n  {command}");
+        print_lines(&text).map_err(unwritten)?;
+        return Ok(code);
     }
-    if let Some(path) = &dev.summary {
-        summary.write(path)?;
+    let next = if summary.partial {
+        same_command(dev, directory)
+    } else {
+        format!("{} dev --demo cars --rate 2000", program())
+    };
+    let report = format!("\n{}", report::report(summary, directory, &next));
+    // Each is tried, whatever becomes of the other.
+    let shown = print_lines(&report).map_err(unwritten);
+    summary_file.map_or(Ok(()), |file| file.write(&summary.to_json()?))?;
+    shown?;
+    Ok(code)
+}
+
+/// How this program was called, for a shell.
+fn program() -> String {
+    let called = env::args_os().next().filter(|name| !name.is_empty());
+    called.map_or_else(|| "headwater".to_owned(), quoted)
+}
+
+/// The command of this run for a shell, with the directory that it used.
+fn same_command(dev: &Dev, directory: &DataDirectory) -> String {
+    let mut words = vec![program()];
+    words.extend(env::args_os().skip(1).map(quoted));
+    if dev.data_dir.is_none() {
+        words.extend(["--data-dir".to_owned(), quoted(&directory.root)]);
     }
-    let program = env::args().next().unwrap_or_else(|| "headwater".to_owned());
-    print_lines(&format!("\n{}", report::report(summary, directory, &program)));
-    Ok(0)
+    words.join(" ")
 }

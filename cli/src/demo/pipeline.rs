@@ -51,6 +51,8 @@ pub(super) struct Resumed {
 pub(super) struct Closed {
     /// The first failure, if a part failed.
     pub(super) outcome: Result<(), Failure>,
+    /// Whether the input was used up and all of it took effect.
+    pub(super) complete: bool,
     pub(super) streams: Streams,
     pub(super) log: Arc<EmbeddedLog>,
 }
@@ -92,16 +94,13 @@ impl Pipeline {
             dead_letter_topic: name(DEAD_LETTERS)?,
         };
         let source = SourceTask::start("telemetry-file", source, port, target, Arc::clone(clock))
-            .map_err(|error| Failure::running("the input cannot be read", error))?;
+            .map_err(unread)?;
         Ok(Self { log, state, streams, source, sinks })
     }
 
     /// Waits until the input is used up; `false` if it was stopped before.
     pub(super) fn wait_input(&self) -> Result<bool, Failure> {
-        let progress = self
-            .source
-            .wait_ended()
-            .map_err(|error| Failure::running("the input cannot be read", error))?;
+        let progress = self.source.wait_ended().map_err(unread)?;
         Ok(progress.ended)
     }
 
@@ -149,7 +148,7 @@ impl Pipeline {
             return Some(Failure::running("the pipeline stopped", error));
         }
         if let Some(error) = self.source.progress().error {
-            return Some(Failure::running("the input cannot be read", error));
+            return Some(unread(error));
         }
         let failed = self.sinks.iter().find_map(|sink| sink.progress().error);
         failed.map(|error| Failure::running("a Parquet sink stopped", error))
@@ -166,20 +165,24 @@ impl Pipeline {
     /// Ends every part in order.
     pub(super) fn close(self) -> Closed {
         let Self { log, state, streams, source, sinks } = self;
-        let source = source
-            .join()
-            .map(drop)
-            .map_err(|error| Failure::running("the input cannot be read", error));
+        let source = source.join();
+        let used_up = source.as_ref().is_ok_and(|progress| progress.ended);
+        let source = source.map(drop).map_err(unread);
         let closed =
             streams.close().map_err(|error| Failure::running("the pipeline stopped", error));
+        let taken = streams.lag().is_ok_and(|lag| lag.iter().all(|lag| lag.committed >= lag.end));
         let sinks = sinks.map(|sink| {
             sink.join().map(drop).map_err(|error| Failure::running("a Parquet sink stopped", error))
         });
         let flushed =
             state.flush().map_err(|error| Failure::running("the state cannot be written", error));
         let outcome = [source, closed].into_iter().chain(sinks).chain([flushed]).collect();
-        Closed { outcome, streams, log }
+        Closed { outcome, complete: used_up && taken, streams, log }
     }
+}
+
+fn unread(error: impl Into<anyhow::Error>) -> Failure {
+    Failure::running("the input cannot be read", error)
 }
 
 fn create_topics(log: &dyn Log) -> Result<(), Failure> {

@@ -4,26 +4,57 @@ use super::{directory::DataDirectory, summary::Summary};
 use crate::{
     connected_cars::AlertKind,
     console::{grouped, moment, table},
+    text::{quoted, shown_os},
 };
+use std::{fs, os::unix::ffi::OsStrExt, path::Path};
 
 const ATTENTION_MAX: usize = 10;
 const CARS_MAX: usize = 5;
 /// A car that has driven less tells little.
 const DISTANCE_M_MIN: f64 = 1000.0;
 
-/// The report as text; `program` is how this program was called.
-pub(super) fn report(summary: &Summary, directory: &DataDirectory, program: &str) -> String {
+/// The report as text; `next` is a command of this program to be typed next.
+pub(super) fn report(summary: &Summary, directory: &DataDirectory, next: &str) -> String {
     let mut parts = vec![attention(summary), cars(summary), models(summary), counts(summary)];
-    let cold = directory.cold.display();
+    if summary.partial {
+        let records = grouped(summary.records);
+        parts.insert(
+            0,
+            format!("Stopped before the input was used up: all this is over {records} records."),
+        );
+    }
     parts.push(format!(
         "Files\n  cold/car_minutes and cold/telemetry: Parquet, by date and hour\n  log: the topics   state: the stores\n  all in {}",
-        directory.root.display()
+        shown_os(&directory.root)
     ));
-    parts.push(format!(
-        "Next\n  duckdb -c \"select model, sum(fuel_mg) / 7.45 / sum(distance_m) as litres_per_100km \
-         from '{cold}/car_minutes/**/*.parquet' group by model order by 2\"\n  {program} dev --demo cars --rate 2000",
-    ));
+    let mut commands = vec!["Next".to_owned()];
+    if has_files(&directory.cold.join("car_minutes")) {
+        commands.push(query(&directory.cold));
+    }
+    commands.push(next.to_owned());
+    parts.push(commands.join("\n  "));
     parts.join("\n\n")
+}
+
+/// A command that reads the Parquet files. A path that SQL or a pattern of files would take for something else is gone to
+/// first.
+fn query(cold: &Path) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-./".contains(byte);
+    let is_plain = cold.as_os_str().as_bytes().iter().all(is_plain);
+    let from = if is_plain { format!("{}/", cold.display()) } else { String::new() };
+    let command = format!(
+        "duckdb -c \"select model, sum(fuel_mg) / 7.45 / sum(distance_m) as litres_per_100km \
+         from '{from}car_minutes/**/*.parquet' group by model order by 2\""
+    );
+    if is_plain { command } else { format!("(cd {} && {command})", quoted(cold)) }
+}
+
+/// Whether there is a Parquet file below.
+fn has_files(dir: &Path) -> bool {
+    let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    entries.map(|entry| entry.path()).any(|path| {
+        path.extension().is_some_and(|end| end == "parquet") || path.is_dir() && has_files(&path)
+    })
 }
 
 fn attention(summary: &Summary) -> String {
@@ -88,6 +119,9 @@ fn cars(summary: &Summary) -> String {
 fn models(summary: &Summary) -> String {
     let mut models: Vec<_> =
         summary.models.iter().filter_map(|model| Some((model.litres_per_100km?, model))).collect();
+    if models.is_empty() {
+        return "No model has a closed minute yet.".to_owned();
+    }
     models.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     let rows: Vec<_> = models
         .iter()

@@ -1,10 +1,10 @@
-//! The results as data: read from the application's stores, written as JSON.
+//! The results as data: read from the application's stores, and as JSON.
 //!
 //! # Invariants
 //!
 //! - Everything comes from committed state, so that it is over the whole input, whatever was killed on the way.
 //! - Cars are ordered by vin, models by name, attention by vin and kind.
-//! - The file appears whole or not at all.
+//! - Results over less than the whole input say so: `"partial": true`.
 
 use crate::{
     connected_cars::{
@@ -19,15 +19,12 @@ use headwater::{
     runtime::Streams,
 };
 use serde::Serialize;
-use std::{
-    fs::File,
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
-
 /// What the pipeline found.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Summary {
+    /// Whether the run was stopped before all of the input had taken effect; left out if not.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) partial: bool,
     pub(super) records: u64,
     pub(super) alerts_raised: u64,
     pub(super) alerts_cleared: u64,
@@ -75,10 +72,11 @@ pub(super) fn counts(streams: &Streams) -> anyhow::Result<Counts> {
 
 impl Summary {
     /// Reads it, as of the last commit.
-    pub(super) fn read(streams: &Streams, log: &dyn Log) -> anyhow::Result<Self> {
+    pub(super) fn read(streams: &Streams, log: &dyn Log, partial: bool) -> anyhow::Result<Self> {
         let Counts { records, alerts_raised, alerts_cleared } = counts(streams)?;
         let dead_letters = log.offsets(&TopicPartition::new(TopicName::new(DEAD_LETTERS)?, 0))?.end;
         Ok(Self {
+            partial,
             records,
             alerts_raised,
             alerts_cleared,
@@ -90,15 +88,16 @@ impl Summary {
         })
     }
 
-    /// Writes it as JSON, beside its final name first.
-    pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
-        let failed = |error: anyhow::Error| {
-            let remedy = "check that the directory exists and can be written to, then start the same command again";
-            Failure::new(format!("cannot write the summary to {}", path.display()), error, remedy)
-        };
-        let text = sonic_rs::to_string_pretty(self).map_err(|error| failed(error.into()))?;
-        replace(path, &text).map_err(|error| failed(error.into()))
+    /// The summary as JSON text.
+    pub(super) fn to_json(&self) -> Result<String, Failure> {
+        sonic_rs::to_string_pretty(self)
+            .map_err(|error| Failure::running("cannot write the results as JSON", error))
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn cars(streams: &Streams) -> anyhow::Result<Vec<Car>> {
@@ -148,30 +147,4 @@ fn attention(streams: &Streams) -> anyhow::Result<Vec<Attention>> {
     }
     attention.sort_by(|a, b| (&a.vin, a.kind).cmp(&(&b.vin, b.kind)));
     Ok(attention)
-}
-
-/// Puts `text` at `path` in one step that survives a power cut.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let mut file = tempfile::Builder::new().prefix(".summary-").tempfile_in(&parent)?;
-    writeln!(file, "{text}")?;
-    file.as_file().sync_all()?;
-    // A temporary file is its owner's alone; a result is for everyone, as any file that a program writes.
-    readable(file.as_file())?;
-    file.persist(path).map_err(|error| error.error)?;
-    File::open(&parent)?.sync_all()
-}
-
-#[cfg(unix)]
-fn readable(file: &File) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn readable(_: &File) -> io::Result<()> {
-    Ok(())
 }

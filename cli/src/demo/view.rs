@@ -2,7 +2,7 @@
 
 use crate::console::{grouped, is_terminal, print_lines};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::time::Duration;
+use std::{io, time::Duration};
 
 /// Plain lines come no more often.
 const LINE_EVERY: Duration = Duration::from_secs(1);
@@ -44,22 +44,36 @@ pub(super) struct View {
     counted_at: Duration,
     counted_records: u64,
     rate: u64,
+    /// Whether the rate is over a whole half second.
+    is_counted: bool,
     /// The last plain line, and when it was shown.
     shown: Option<Progress>,
     shown_at: Duration,
+    /// The first line that could not be shown.
+    failed: Option<io::Error>,
 }
 
 impl View {
     pub(super) fn new(now: Duration) -> Self {
         let bar = is_terminal().then(|| {
             let bar = ProgressBar::new(PARTS);
-            let style = ProgressStyle::with_template("  {bar:36.cyan/blue} {percent:>3} %  {msg}");
+            let style =
+                ProgressStyle::with_template("  {bar:20.cyan/blue} {percent:>3} %  {wide_msg}");
             bar.set_style(
                 style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏ "),
             );
             bar
         });
-        Self { bar, counted_at: now, counted_records: 0, rate: 0, shown: None, shown_at: now }
+        Self {
+            bar,
+            counted_at: now,
+            counted_records: 0,
+            rate: 0,
+            is_counted: false,
+            shown: None,
+            shown_at: now,
+            failed: None,
+        }
     }
 
     /// Counts rates from here: what was there before this run is not part of them.
@@ -69,13 +83,7 @@ impl View {
 
     /// Shows how far it is, unless that was shown just now.
     pub(super) fn show(&mut self, now: Duration, progress: &Progress) {
-        let since = now.saturating_sub(self.counted_at);
-        if since >= LINE_EVERY / 2 {
-            let records = progress.records.saturating_sub(self.counted_records);
-            self.rate =
-                u64::try_from(u128::from(records) * 1000 / since.as_millis().max(1)).unwrap_or(0);
-            (self.counted_at, self.counted_records) = (now, progress.records);
-        }
+        self.count(now, progress.records);
         if let Some(bar) = &self.bar {
             bar.set_message(self.line(progress));
             bar.set_position(progress.parts());
@@ -86,28 +94,45 @@ impl View {
             Some(shown) => now.saturating_sub(self.shown_at) >= LINE_EVERY && shown != progress,
         };
         if due {
-            print_lines(&format!(
-                "{:>3} %  {}",
-                progress.parts() * 100 / PARTS,
-                self.line(progress)
-            ));
+            let percent = progress.parts() * 100 / PARTS;
+            self.print(&format!("{percent:>3} %  {}", self.line(progress)));
             (self.shown, self.shown_at) = (Some(progress.clone()), now);
         }
     }
 
-    /// A line of its own, above the view.
-    pub(super) fn note(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(text),
-            None => print_lines(text),
+    /// Counts the rate over the last half second or more; over less where there is no other.
+    fn count(&mut self, now: Duration, records: u64) {
+        let since = now.saturating_sub(self.counted_at);
+        let is_whole = since >= LINE_EVERY / 2;
+        if is_whole || !self.is_counted {
+            let counted = u128::from(records.saturating_sub(self.counted_records));
+            self.rate = u64::try_from(counted * 1000 / since.as_millis().max(1)).unwrap_or(0);
+        }
+        if is_whole {
+            (self.counted_at, self.counted_records, self.is_counted) = (now, records, true);
         }
     }
 
-    /// Removes the view.
-    pub(super) fn end(&self) {
+    /// A line of its own, above the view.
+    pub(super) fn note(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => self.print(text),
+        }
+    }
+
+    /// Removes the view; an error if a line could not be shown.
+    pub(super) fn end(self) -> io::Result<()> {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    /// The run goes on without an output: what it does is kept, and its end tells.
+    fn print(&mut self, text: &str) {
+        let failed = print_lines(text).err();
+        self.failed = self.failed.take().or(failed);
     }
 
     fn line(&self, progress: &Progress) -> String {
@@ -120,6 +145,21 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_counts_what_this_run_did_from_its_first_line_on() {
+        let mut view = View::new(Duration::ZERO);
+        view.begin(Duration::from_millis(200), 1_000_000);
+        let mut rate = |ms, records| {
+            view.count(Duration::from_millis(ms), records);
+            view.rate
+        };
+        assert_eq!(rate(200, 1_000_000), 0);
+        assert_eq!(rate(300, 1_000_050), 500);
+        assert_eq!(rate(700, 1_000_400), 800);
+        assert_eq!(rate(800, 1_000_900), 800, "the last half second is not over");
+        assert_eq!(rate(1200, 1_000_900), 1000);
+    }
 
     #[test]
     fn the_bar_is_full_only_when_all_that_was_read_took_effect() {

@@ -9,6 +9,7 @@
 //! | `record` | results held to the reference |
 //! | `delivery` | kills and restarts held to an uninterrupted run |
 //! | `usage` | errors, exit codes, help |
+//! | `edges` | outputs, rights, signals, descriptors, foreign text |
 
 #![expect(
     clippy::unwrap_used,
@@ -18,6 +19,7 @@
 )]
 
 mod delivery;
+mod edges;
 mod fleet;
 mod peers;
 mod program;

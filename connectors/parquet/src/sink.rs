@@ -5,7 +5,7 @@
 //! - A file holds rows of one topic partition and one directory, and its names tell which.
 //! - A commit names all files of its partition that are not published, so nothing else in staging counts.
 //! - Nothing is written into a directory, and nothing deleted there, that does not go with the position.
-//! - At most [`OPEN_FILES_MAX`] files are open.
+//! - At most [`OPEN_FILES_MAX`] files are open, fewer where the process may have few.
 
 use crate::{
     config::{Mapping, Measured, ParquetSinkBuilder, ParquetSinkConfig, wrong},
@@ -14,6 +14,7 @@ use crate::{
     table::{Table, Written},
 };
 use headwater_core::{
+    descriptors::share,
     ports::{
         connector::{ConnectorError, Due, Guarantee, Prepared, SinkConnector, SinkCounts},
         log::Committed,
@@ -79,7 +80,7 @@ impl<T> ParquetSink<T> {
         bucket: Option<i64>,
         offset: i64,
     ) -> Result<(), ConnectorError> {
-        if self.parts.values().map(Part::open_files).sum::<usize>() >= OPEN_FILES_MAX {
+        if self.parts.values().map(Part::open_files).sum::<usize>() >= share(1, OPEN_FILES_MAX) {
             self.finish_fullest()?;
         }
         loop {
