@@ -141,21 +141,54 @@ fn a_bad_result_that_the_next_record_mends_is_a_dead_letter_all_the_same() -> Ou
     Ok(())
 }
 
+/// Counts by pairs. It reads by way of another type, so that only its values tell what it cannot hold.
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+#[serde(untagged)]
+enum Counts {
+    #[default]
+    None,
+    Pairs(BTreeMap<(String, i64), u64>),
+}
+
 #[test]
 fn an_aggregate_without_a_form_is_a_dead_letter_and_not_damage() -> Outcome {
     let pairs = |grouped: &KGroupedStream<String, Option<f32>>, materialized| {
         grouped.aggregate(
-            BTreeMap::<(String, i64), u64>::new,
-            |key, _, mut counts| {
-                *counts.entry((key.clone(), 1)).or_default() += 1;
-                counts
-            },
+            Counts::default,
+            |key, _, _| Counts::Pairs([((key.clone(), 1), 1)].into()),
             materialized,
         )
     };
     let seen = check(pairs, &[&["a=1.0", "b=1.0"], &["a=1.0"]])?;
     assert_eq!((seen.out.len(), seen.dead.len()), (0, 3));
-    assert!(seen.dead.iter().all(|dead| dead.contains("BTreeMap") && !dead.contains("damaged")));
+    assert!(seen.dead.iter().all(|dead| dead.contains("Counts") && !dead.contains("damaged")));
+    Ok(())
+}
+
+/// To an output topic and through a repartition topic, as a value and as a key: nothing that another would be read for.
+#[test]
+fn a_topic_is_given_only_what_comes_back() -> Outcome {
+    fn number(kmh: Option<f32>) -> Vec<f32> {
+        vec![kmh.unwrap_or(f32::NAN)]
+    }
+    let builder = StreamsBuilder::new();
+    let speeds = builder.stream::<String, Option<f32>>("in");
+    speeds.map_values(number).to("out");
+    speeds.map_values(|kmh| Percent(kmh.unwrap_or(200.0))).to("out");
+    speeds.map_values(|kmh| (1_i64, if kmh.is_some() { None } else { Some(()) })).to("out");
+    speeds.map(|_, kmh| (number(kmh), 0_i64)).to("out");
+    let text = |key: &Vec<f32>, n: Option<i64>| (format!("{key:?}"), n);
+    let by_number = speeds.map(|_, kmh| (number(kmh), 1_i64)).group_by_key();
+    by_number.count("counts").to_stream().map(move |key, n| text(&key, n)).to("out");
+    let values = speeds.map(|key, kmh| (key, number(kmh))).group_by_key();
+    values.reduce(|_, new| new, "last").to_stream().to("out");
+    let seen = same_at_every_size(&builder.build()?, &[&["a=1.0", "b=null"], &["c=3.0"]])?;
+    assert_eq!(seen.out.len(), 6 * 2, "{:?}", seen.out);
+    assert_eq!(seen.dead.len(), 6, "{:#?}", seen.dead);
+    for why in seen.dead {
+        assert!(why.starts_with("1 SerializationError this "), "{why}");
+        assert!(why.ends_with("change the type, or give it another serde"), "{why}");
+    }
     Ok(())
 }
 

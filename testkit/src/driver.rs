@@ -14,7 +14,7 @@ use headwater_core::{
         Headers, HeadersError, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition,
         murmur2_partition,
     },
-    serde::{Data, SerdeError, SharedSerde},
+    serde::{Data, ReadBack, SerdeError, SharedSerde},
     time::Clock,
 };
 use headwater_engine::{
@@ -446,7 +446,7 @@ impl<K: Data, V: Data> TestInputTopic<K, V> {
     ///
     /// # Errors
     ///
-    /// [`TestDriverError::Serde`] if key or value has no form in bytes; otherwise as
+    /// [`TestDriverError::Serde`] if key or value has no form in bytes that can be read back; otherwise as
     /// [`pipe_bytes_with`](Self::pipe_bytes_with).
     pub fn pipe_input(
         &self,
@@ -455,7 +455,9 @@ impl<K: Data, V: Data> TestInputTopic<K, V> {
         timestamp: Timestamp,
     ) -> Result<(), TestDriverError> {
         let mut bytes = (Vec::new(), Vec::new());
-        let keyed = self.keys.serialize(&key, &mut bytes.0)?;
+        self.keys.check(&key, &mut ReadBack::default())?;
+        self.values.check(&value, &mut ReadBack::default())?;
+        let keyed = self.keys.serialize_key(&key, &mut bytes.0)?;
         let valued = self.values.serialize(&value, &mut bytes.1)?;
         self.pipe_bytes(keyed.then_some(&bytes.0[..]), valued.then_some(&bytes.1[..]), timestamp)
     }

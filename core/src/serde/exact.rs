@@ -42,6 +42,10 @@ impl<T, S: Serde<T>, F: Fn(&T) -> usize + Send + Sync> Serde<T> for Exact<S, F> 
         self.serde.serialize(value, out)
     }
 
+    fn serialize_key(&self, key: &T, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        self.serde.serialize_key(key, out)
+    }
+
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<T, SerdeError> {
         self.serde.deserialize(bytes)
     }

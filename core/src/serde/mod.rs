@@ -69,6 +69,27 @@ pub trait Serde<T>: Send + Sync {
     /// [`SerdeError::Malformed`] if the value has no form in bytes; what was appended is then ignored.
     fn serialize(&self, value: &T, out: &mut Vec<u8>) -> Result<bool, SerdeError>;
 
+    /// As [`serialize`](Self::serialize), for a key. Equal keys must have equal bytes: records are placed, grouped and
+    /// joined by them. Unless a serde knows better, a key is written as a value is.
+    ///
+    /// ```
+    /// use headwater_core::serde::for_type;
+    /// use std::collections::HashSet;
+    ///
+    /// let (mut bytes, serde) = (Vec::new(), for_type::<HashSet<String>>());
+    /// let key = ["snow", "ice", "rain"].map(str::to_owned).into();
+    /// assert!(serde.serialize_key(&key, &mut bytes)?);
+    /// assert_eq!(bytes, br#"["ice","rain","snow"]"#, "sorted, whatever the order in the set");
+    /// # Ok::<(), headwater_core::serde::SerdeError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`serialize`](Self::serialize).
+    fn serialize_key(&self, key: &T, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        self.serialize(key, out)
+    }
+
     /// Reads a value; `None` is null.
     ///
     /// # Errors
@@ -83,9 +104,14 @@ pub trait Serde<T>: Send + Sync {
     }
 
     /// Whether every value can be written, in one way only, and reads back as it was: texts, numbers, bytes. Such a value
-    /// needs no [`check`](Self::check) but for its length, and equal keys have equal bytes.
+    /// needs no [`check`](Self::check) but for its length.
     fn is_exact(&self) -> bool {
         false
+    }
+
+    /// Whether a key, too, is read back as it was, and not as another that equals it.
+    fn is_exact_for_keys(&self) -> bool {
+        self.is_exact()
     }
 
     /// Whether the bytes that it reads as a value are always those that it writes for that value: texts, numbers, bytes. Then
@@ -104,6 +130,25 @@ pub trait Serde<T>: Send + Sync {
         known.read_back(self, value)
     }
 
+    /// Finds out, as far as it shows without a value, whether values of `T` can be written, and are read back as they were:
+    /// whoever declares a store or a topic asks first.
+    ///
+    /// ```
+    /// use headwater_core::serde::{Json, Serde};
+    /// use std::collections::BTreeMap;
+    ///
+    /// let refused = Serde::<BTreeMap<(String, i64), u64>>::check_type(&Json).unwrap_err();
+    /// assert!(refused.to_string().contains("maps in JSON have texts or numbers for keys"));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SerdeError::Malformed`] if they have no form in bytes, [`SerdeError::NotReadBack`] or [`SerdeError::OtherValue`] if
+    /// they are not read back.
+    fn check_type(&self) -> Result<(), SerdeError> {
+        Ok(())
+    }
+
     /// The form's name, such as `utf8` or `json:CarTotals`: stores keep it and refuse another.
     fn schema(&self) -> String;
 }
@@ -114,6 +159,10 @@ pub type SharedSerde<T> = Arc<dyn Serde<T>>;
 impl<T, S: Serde<T> + ?Sized> Serde<T> for Arc<S> {
     fn serialize(&self, value: &T, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
         (**self).serialize(value, out)
+    }
+
+    fn serialize_key(&self, key: &T, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        (**self).serialize_key(key, out)
     }
 
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<T, SerdeError> {
@@ -128,12 +177,20 @@ impl<T, S: Serde<T> + ?Sized> Serde<T> for Arc<S> {
         (**self).is_exact()
     }
 
+    fn is_exact_for_keys(&self) -> bool {
+        (**self).is_exact_for_keys()
+    }
+
     fn has_one_form(&self) -> bool {
         (**self).has_one_form()
     }
 
     fn check(&self, value: &T, known: &mut ReadBack) -> Result<usize, SerdeError> {
         (**self).check(value, known)
+    }
+
+    fn check_type(&self) -> Result<(), SerdeError> {
+        (**self).check_type()
     }
 
     fn schema(&self) -> String {
@@ -164,6 +221,19 @@ pub enum SerdeError {
         expected: &'static str,
         /// What is wrong.
         detail: String,
+    },
+
+    /// The key can be written and read, but is another then.
+    #[error("it is read back as another key: equal keys may have other bytes")]
+    OtherKey,
+
+    /// Values are read back as others: what is written of them is not what is read.
+    #[error("{before} is read back as {after}")]
+    OtherValue {
+        /// A value.
+        before: String,
+        /// What is read.
+        after: String,
     },
 
     /// The value can be written, but its bytes cannot be read.

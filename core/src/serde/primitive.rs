@@ -1,6 +1,7 @@
 //! Kafka's own forms of the primitive types: big-endian numbers, UTF-8 text, bytes as they are.
 
 use super::{ReadBack, Serde, SerdeError};
+use std::convert::identity;
 
 /// Text as UTF-8.
 ///
@@ -82,8 +83,8 @@ impl Serde<Vec<u8>> for Bytes {
 }
 
 macro_rules! big_endian {
-    ($(#[$doc:meta] $name:ident, $type:ty, $schema:literal;)*) => {$(
-        #[$doc]
+    ($($(#[$doc:meta])+ $name:ident, $type:ty, $schema:literal, $has_one_form:literal, $key_form:expr;)*) => {$(
+        $(#[$doc])+
         #[derive(Debug, Clone, Copy, Default)]
         pub struct $name;
 
@@ -91,6 +92,10 @@ macro_rules! big_endian {
             fn serialize(&self, value: &$type, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
                 out.extend_from_slice(&value.to_be_bytes());
                 Ok(true)
+            }
+
+            fn serialize_key(&self, key: &$type, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+                self.serialize(&$key_form(*key), out)
             }
 
             fn deserialize(&self, bytes: Option<&[u8]>) -> Result<$type, SerdeError> {
@@ -105,8 +110,12 @@ macro_rules! big_endian {
                 true
             }
 
+            fn is_exact_for_keys(&self) -> bool {
+                $has_one_form
+            }
+
             fn has_one_form(&self) -> bool {
-                true
+                $has_one_form
             }
 
             fn check(&self, _: &$type, _: &mut ReadBack) -> Result<usize, SerdeError> {
@@ -122,11 +131,22 @@ macro_rules! big_endian {
 
 big_endian! {
     /// A 32-bit integer, 4 bytes big-endian.
-    I32, i32, "i32";
+    I32, i32, "i32", true, identity;
     /// A 64-bit integer, 8 bytes big-endian.
-    I64, i64, "i64";
-    /// A 64-bit float, 8 bytes big-endian.
-    F64, f64, "f64";
+    I64, i64, "i64", true, identity;
+    /// A 64-bit float, 8 bytes big-endian. In a key a negative zero, which equals zero, is written as zero, and every NaN in
+    /// one way.
+    F64, f64, "f64", false, one_of_equals;
+}
+
+fn one_of_equals(key: f64) -> f64 {
+    if key == 0.0 {
+        0.0
+    } else if key.is_nan() {
+        f64::NAN
+    } else {
+        key
+    }
 }
 
 /// Another serde's type or null.
@@ -149,6 +169,10 @@ impl<T, S: Serde<T>> Serde<Option<T>> for Nullable<S> {
         value.as_ref().map_or(Ok(false), |value| self.0.serialize(value, out))
     }
 
+    fn serialize_key(&self, key: &Option<T>, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        key.as_ref().map_or(Ok(false), |key| self.0.serialize_key(key, out))
+    }
+
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<Option<T>, SerdeError> {
         bytes.map(|bytes| self.0.deserialize(Some(bytes))).transpose()
     }
@@ -156,6 +180,10 @@ impl<T, S: Serde<T>> Serde<Option<T>> for Nullable<S> {
     fn is_exact(&self) -> bool {
         // A type with a null of its own would read back as this one's.
         self.0.is_exact() && self.0.deserialize(None).is_err()
+    }
+
+    fn is_exact_for_keys(&self) -> bool {
+        self.is_exact() && self.0.is_exact_for_keys()
     }
 
     fn has_one_form(&self) -> bool {
@@ -168,6 +196,10 @@ impl<T, S: Serde<T>> Serde<Option<T>> for Nullable<S> {
             return Err(SerdeError::NotReadBack(Box::new(SerdeError::Null)));
         }
         self.0.check(value, known)
+    }
+
+    fn check_type(&self) -> Result<(), SerdeError> {
+        self.0.check_type()
     }
 
     fn schema(&self) -> String {
@@ -184,5 +216,20 @@ mod tests {
         assert!(I64.deserialize(Some(&[1; 4])).is_err());
         assert_eq!(I64.deserialize(None), Err(SerdeError::Null));
         assert_eq!(Nullable(I64).deserialize(None), Ok(None));
+    }
+
+    #[test]
+    fn equal_floats_are_one_key_and_keep_their_sign_as_values() {
+        let key = |key| {
+            let mut out = Vec::new();
+            assert_eq!(Nullable(F64).serialize_key(&Some(key), &mut out), Ok(true));
+            out
+        };
+        assert_eq!(key(-0.0), key(0.0));
+        assert_eq!(key(-f64::NAN), key(f64::NAN));
+        assert_ne!(key(-1.0), key(1.0));
+        let mut out = Vec::new();
+        F64.serialize(&-0.0, &mut out).unwrap();
+        assert!(F64.deserialize(Some(&out)).unwrap().is_sign_negative());
     }
 }

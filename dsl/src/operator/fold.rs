@@ -62,7 +62,7 @@ where
         keys: &mut KeyBatch,
     ) -> Result<(), ProcessorError> {
         let rows = Rows::<K, V>::take(0, payload)?;
-        rows.iter().for_each(|row| keys.push(|out| self.keys.serialize(&row.key, out)));
+        rows.iter().for_each(|row| keys.push(|out| self.keys.serialize_key(&row.key, out)));
         (self.rows, self.gone) = (rows.into_iter(), 0);
         Ok(())
     }

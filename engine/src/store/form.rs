@@ -61,7 +61,7 @@ impl StoreId {
 /// it has it once more in front. No text begins with it, so most values are kept as their serdes write them.
 const NULL_MARK: u8 = 0xc0;
 
-/// Says whether a key's bytes can be read back.
+/// Says whether a key's bytes can be read back, and are then written as they are.
 pub(crate) type KeyCheck = Box<dyn Fn(&[u8]) -> Result<(), SerdeError> + Send + Sync>;
 
 /// The keys of a typed store.
@@ -78,7 +78,7 @@ impl<K: Data> Keys<K> {
     /// Makes `out` the bytes of `key`.
     pub(crate) fn write(&self, key: &K, out: &mut Vec<u8>) -> Result<(), StoreError> {
         out.clear();
-        match self.serde.serialize(key, out) {
+        match self.serde.serialize_key(key, out) {
             Ok(true) => Ok(()),
             Ok(false) => Err(StoreError::NullKey),
             Err(source) => Err(self.id.refused_key(source)),
@@ -98,10 +98,13 @@ impl<K: Data> Keys<K> {
     /// What says whether a key's bytes can be read back; none if all can.
     pub(super) fn check(&self) -> Option<KeyCheck> {
         let serde = SharedSerde::clone(&self.serde);
-        (!serde.is_exact()).then(|| -> KeyCheck {
+        (!serde.is_exact_for_keys()).then(|| -> KeyCheck {
             Box::new(move |bytes| {
                 let read = serde.deserialize(Some(bytes));
-                read.map(drop).map_err(|e| SerdeError::NotReadBack(Box::new(e)))
+                let read = read.map_err(|e| SerdeError::NotReadBack(Box::new(e)))?;
+                let mut again = Vec::with_capacity(bytes.len());
+                let is_same = serde.serialize_key(&read, &mut again)? && again == bytes;
+                if is_same { Ok(()) } else { Err(SerdeError::OtherKey) }
             })
         })
     }
@@ -112,7 +115,7 @@ impl<K: Data> Keys<K> {
         K: 'k,
     {
         batch.clear();
-        keys.for_each(|key| batch.push(|out| self.serde.serialize(key, out)));
+        keys.for_each(|key| batch.push(|out| self.serde.serialize_key(key, out)));
     }
 
     /// The error for a key of which its serde says `source`.

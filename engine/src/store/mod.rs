@@ -61,7 +61,7 @@ pub(crate) use timers::TimerStore;
 use headwater_core::{
     ports::state::{Shard, StateError, StoreSpec},
     record::{RecordSet, Timestamp},
-    serde::{Data, SharedSerde},
+    serde::{Data, SerdeError, SharedSerde},
 };
 use std::{any::Any, fmt, marker::PhantomData, sync::Arc};
 
@@ -151,6 +151,8 @@ pub struct StoreBuilder {
     make: Arc<MakeStore>,
     /// [`Serdes`], if it can be read from outside.
     serdes: Option<Arc<dyn Any + Send + Sync>>,
+    /// The type that the store cannot keep, and why.
+    refused: Option<(&'static str, SerdeError)>,
 }
 
 /// How the entries of a store that can be read from outside are laid out.
@@ -174,13 +176,26 @@ impl StoreBuilder {
         schema: String,
         make: impl Fn(Arc<dyn Shard>, u32) -> Box<dyn StateStore> + Send + Sync + 'static,
     ) -> Self {
-        Self { spec: StoreSpec { name: name.into(), schema }, make: Arc::new(make), serdes: None }
+        let spec = StoreSpec { name: name.into(), schema };
+        Self { spec, make: Arc::new(make), serdes: None, refused: None }
+    }
+
+    /// Looks whether values of `T` can be kept as `serde` writes them; a topology refuses the store if not.
+    pub(crate) fn keeping<T>(mut self, serde: &SharedSerde<T>) -> Self {
+        let refused = serde.check_type().err().map(|why| (std::any::type_name::<T>(), why));
+        self.refused = self.refused.or(refused);
+        self
+    }
+
+    /// The type that the store cannot keep, and why.
+    pub(crate) fn refused(&self) -> Option<&(&'static str, SerdeError)> {
+        self.refused.as_ref()
     }
 
     /// Lets the store be read from outside.
-    pub(crate) fn readable<K: Data, V: Data>(mut self, serdes: Serdes<K, V>) -> Self {
-        self.serdes = Some(Arc::new(serdes));
-        self
+    pub(crate) fn readable<K: Data, V: Data>(self, serdes: Serdes<K, V>) -> Self {
+        let checked = self.keeping(&serdes.keys).keeping(&serdes.values);
+        Self { serdes: Some(Arc::new(serdes)), ..checked }
     }
 
     /// [`Serdes`], if it can be read from outside.

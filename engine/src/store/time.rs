@@ -38,7 +38,8 @@ impl<K: Data, V: Data> TimeStore<K, V> {
         let (key, value) = (keys.schema(), values.schema());
         let schema = format!("segment of {segment_ms} ms, {key}, time, sequence -> {value}");
         let named: Arc<str> = name.into();
-        StoreBuilder::new(name, schema, move |shard, partition| {
+        let kept = (SharedSerde::clone(&keys), SharedSerde::clone(&values));
+        let builder = StoreBuilder::new(name, schema, move |shard, partition| {
             let id = StoreId { name: Arc::clone(&named), partition };
             let keys = Keys::new(&keys, &id);
             Box::new(Self {
@@ -47,7 +48,8 @@ impl<K: Data, V: Data> TimeStore<K, V> {
                 keys,
                 scratch: Vec::new(),
             })
-        })
+        });
+        builder.keeping(&kept.0).keeping(&kept.1)
     }
 
     /// As [`TimeBytes::open`].

@@ -91,8 +91,8 @@ impl<K: Data> Timers<K> {
     #[must_use]
     pub fn builder(name: &str, keys: SharedSerde<K>) -> StoreBuilder {
         let schema = format!("timers of {}", keys.schema());
-        let named: Arc<str> = name.into();
-        StoreBuilder::new(name, schema, move |shard, partition| {
+        let (named, kept): (Arc<str>, _) = (name.into(), SharedSerde::clone(&keys));
+        let builder = StoreBuilder::new(name, schema, move |shard, partition| {
             let id = StoreId { name: Arc::clone(&named), partition };
             let keys = Keys::new(&keys, &id);
             Box::new(TimerStore {
@@ -106,7 +106,8 @@ impl<K: Data> Timers<K> {
                 dirty: BTreeSet::new(),
                 dirty_bytes: 0,
             })
-        })
+        });
+        builder.keeping(&kept)
     }
 }
 

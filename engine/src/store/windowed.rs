@@ -2,7 +2,7 @@
 
 use headwater_core::{
     record::Timestamp,
-    serde::{Data, Serde, SerdeError, SharedSerde},
+    serde::{Data, ReadBack, Serde, SerdeError, SharedSerde},
 };
 
 /// A stretch of time, from `start` up to but not including `end`, in ms.
@@ -65,7 +65,8 @@ impl<K> WindowedSerde<K> {
 
 impl<K: Data> Serde<Windowed<K>> for WindowedSerde<K> {
     fn serialize(&self, value: &Windowed<K>, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
-        if !self.inner.serialize(&value.key, out)? {
+        // A windowed key is a key, wherever it is written.
+        if !self.inner.serialize_key(&value.key, out)? {
             return Ok(false);
         }
         out.extend_from_slice(&value.window.start.to_be_bytes());
@@ -88,6 +89,14 @@ impl<K: Data> Serde<Windowed<K>> for WindowedSerde<K> {
 
     fn placed_by<'b>(&self, key: &'b [u8]) -> &'b [u8] {
         key.split_last_chunk::<8>().map_or(key, |(inner, _)| self.inner.placed_by(inner))
+    }
+
+    fn check(&self, value: &Windowed<K>, known: &mut ReadBack) -> Result<usize, SerdeError> {
+        Ok(self.inner.check(&value.key, known)? + size_of::<Timestamp>())
+    }
+
+    fn check_type(&self) -> Result<(), SerdeError> {
+        self.inner.check_type()
     }
 
     fn schema(&self) -> String {

@@ -2,6 +2,7 @@
 
 use super::{
     MaxAhead,
+    TopologyError,
     mark::TimeMark,
     sink::{SinkForm, SinkRecords, SinkRow, unwritten},
 };
@@ -14,7 +15,7 @@ use headwater_core::{
     record::{Headers, RecordRef, RecordSet, Timestamp},
     serde::{Data, Nullable, ReadBack, SerdeError, SharedSerde},
 };
-use std::sync::Arc;
+use std::{any::type_name, sync::Arc};
 
 /// Takes a record's event time from its key, value and own timestamp; an error makes it a bad record.
 pub type TimestampExtractor<K, V> =
@@ -85,7 +86,7 @@ impl<K: Data, V: Data> Consumed<K, V> {
 
     /// Whether rows need not be written and read to become what a source gives.
     pub(super) fn is_exact(&self) -> bool {
-        self.extractor.is_none() && self.key.is_exact() && self.value.is_exact()
+        self.extractor.is_none() && self.key.is_exact_for_keys() && self.value.is_exact()
     }
 
     /// The same with null values read as `None`, as a table needs it; a null keeps its record's own timestamp.
@@ -136,6 +137,22 @@ impl<K: Data, V: Data> Produced<K, V> {
     /// With these serdes.
     pub fn with(key: SharedSerde<K>, value: SharedSerde<V>) -> Self {
         Self { key, value }
+    }
+
+    /// Refuses types that can never be written; for a topic of the application's own also those that are not read back.
+    pub(super) fn check_types(&self, name: &str, reads_back: bool) -> Result<(), TopologyError> {
+        let refused = |type_name, checked: Result<(), SerdeError>| match checked {
+            Err(source @ SerdeError::Malformed { .. }) => Err((type_name, source)),
+            Err(source) if reads_back => Err((type_name, source)),
+            _ => Ok(()),
+        };
+        let checked = refused(type_name::<K>(), self.key.check_type())
+            .and_then(|()| refused(type_name::<V>(), self.value.check_type()));
+        checked.map_err(|(type_name, source)| TopologyError::TypeRefused {
+            name: name.to_owned(),
+            type_name,
+            source,
+        })
     }
 }
 
@@ -273,21 +290,31 @@ pub(super) struct TypedEncoder<K, V> {
     key: Vec<u8>,
     /// Whether it has one.
     is_keyed: bool,
-    known: ReadBack,
+    known_keys: ReadBack,
+    known_values: ReadBack,
 }
 
 impl<K: Data, V: Data> TypedEncoder<K, V> {
     pub(super) fn new(produced: Produced<K, V>, form: SinkForm) -> Self {
-        Self { produced, form, key: Vec::new(), is_keyed: false, known: ReadBack::default() }
+        let (known_keys, known_values) = <(ReadBack, ReadBack)>::default();
+        Self { produced, form, key: Vec::new(), is_keyed: false, known_keys, known_values }
     }
 
     /// Writes a row's key beside.
     fn write_key(&mut self, key: &K) -> Result<(), ProcessorError> {
         self.key.clear();
         self.is_keyed = false;
-        let written = self.produced.key.serialize(key, &mut self.key);
-        self.is_keyed = written.map_err(|e| unwritten(&e))?;
+        let serde = &self.produced.key;
+        let checked = serde.check(key, &mut self.known_keys);
+        let written = checked.and_then(|_| serde.serialize_key(key, &mut self.key));
+        self.is_keyed = written.map_err(|why| unsent::<K>(&why))?;
         Ok(())
+    }
+
+    /// Finds out whether a row's value can be written and read, and about how many bytes it takes.
+    fn check_value(&mut self, value: &V) -> Result<usize, ProcessorError> {
+        let checked = self.produced.value.check(value, &mut self.known_values);
+        checked.map_err(|why| unsent::<V>(&why))
     }
 
     /// The key of the row at hand; none if it is null, or was refused.
@@ -302,9 +329,8 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         out: &mut SinkRecords,
     ) -> Result<(), ProcessorError> {
         self.write_key(&row.key)?;
-        let Produced { key, value } = &self.produced;
-        let placed_by = self.is_keyed.then(|| key.placed_by(&self.key));
-        let value_bytes = value.check(&row.value, &mut self.known).map_err(|e| unwritten(&e))?;
+        let value_bytes = self.check_value(&row.value)?;
+        let placed_by = self.is_keyed.then(|| self.produced.key.placed_by(&self.key));
         let headers_bytes = row.headers.as_deref().map_or(0, Headers::size_bytes);
         let size_bytes = size_of::<Record<K, V>>() + self.key.len() + value_bytes + headers_bytes;
         let partition = out.partition_of(placed_by);
@@ -319,6 +345,7 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         out: &mut SinkRecords,
     ) -> Result<(), ProcessorError> {
         self.write_key(&row.key)?;
+        self.check_value(&row.value)?;
         let Produced { key, value } = &self.produced;
         let placed_by = self.is_keyed.then(|| key.placed_by(&self.key));
         let written = SinkRow {
@@ -329,6 +356,14 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         };
         out.push(written, |arena| value.serialize(&row.value, arena))
     }
+}
+
+/// The error for a key or a value of which the serde of `T` says `why`.
+fn unsent<T>(why: &SerdeError) -> ProcessorError {
+    let type_name = type_name::<T>();
+    unwritten(&format_args!(
+        "this {type_name} cannot be sent: {why}; change the type, or give it another serde"
+    ))
 }
 
 impl<K: Data, V: Data> Encoder for TypedEncoder<K, V> {

@@ -1,6 +1,6 @@
 //! Why a topology cannot be built or run.
 
-use headwater_core::record::InvalidTopicName;
+use headwater_core::{record::InvalidTopicName, serde::SerdeError};
 
 /// Why a topology cannot be built or run.
 ///
@@ -77,6 +77,19 @@ pub enum TopologyError {
         ports: usize,
         /// For how many there are parents.
         given: usize,
+    },
+
+    /// A store or a sink cannot write its type, or would not read it back; the text says why.
+    #[error(
+        "`{name}` cannot keep `{type_name}`: {source}; change the type, or give it another serde"
+    )]
+    TypeRefused {
+        /// The store or the sink.
+        name: String,
+        /// The type.
+        type_name: &'static str,
+        /// What the serde says.
+        source: SerdeError,
     },
 
     /// Windows that hold nothing.

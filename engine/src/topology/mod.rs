@@ -365,7 +365,7 @@ impl Topology {
     ///
     /// [`TopologyError::NameTaken`] if a node has the name, [`TopologyError::UnknownNode`] if there is no such
     /// parent, [`TopologyError::TypesDiffer`] if a parent forwards other types, [`TopologyError::TopicName`] if the
-    /// topic's name is not one.
+    /// topic's name is not one, [`TopologyError::TypeRefused`] if no key or no value can be written.
     pub fn add_sink<K: Data, V: Data>(
         &mut self,
         name: &str,
@@ -383,7 +383,8 @@ impl Topology {
     ///
     /// [`TopologyError::NameTaken`] if a node has the name, [`TopologyError::UnknownNode`] if there is no such
     /// parent, [`TopologyError::TypesDiffer`] if a parent forwards other types, [`TopologyError::TopicName`] if the
-    /// topic's name is not one.
+    /// topic's name is not one, [`TopologyError::TypeRefused`] if no key or no value can be written
+    /// and read back.
     pub fn add_repartition_sink<K: Data, V: Data>(
         &mut self,
         name: &str,
@@ -399,7 +400,7 @@ impl Topology {
     /// # Errors
     ///
     /// [`TopologyError::NameTaken`] if a store has the name, [`TopologyError::UnknownNode`] if there is no such
-    /// processor.
+    /// processor, [`TopologyError::TypeRefused`] if its keys or values can never be written and read back.
     pub fn add_state_store(
         &mut self,
         store: StoreBuilder,
@@ -409,6 +410,10 @@ impl Topology {
             return Err(TopologyError::NameTaken { name: store.spec().name.to_string() });
         }
         let name = Arc::clone(&store.spec().name);
+        if let Some((type_name, source)) = store.refused().cloned() {
+            let name = name.to_string();
+            return Err(TopologyError::TypeRefused { name, type_name, source });
+        }
         self.stores.push(store);
         processors.iter().try_for_each(|processor| self.connect_store(processor, &name))?;
         Ok(self)
@@ -547,8 +552,9 @@ impl Topology {
         produced: Produced<K, V>,
         parents: &[&str],
     ) -> Result<&mut Self, TopologyError> {
+        produced.check_types(name, matches!(topic, Topic::Repartition(_)))?;
         let rows = TypeId::of::<Rows<K, V>>();
-        let is_exact = produced.key.is_exact() && produced.value.is_exact();
+        let is_exact = produced.key.is_exact_for_keys() && produced.value.is_exact();
         let make = Arc::new(move |form| {
             Box::new(TypedEncoder::new(produced.clone(), form)) as Box<dyn Encoder>
         });

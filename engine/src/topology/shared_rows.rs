@@ -96,7 +96,7 @@ impl<K: Data, V: Data> SharedRows for SentRows<K, V> {
             key.clear();
             headers.clear();
             let is_keyed =
-                self.produced.key.serialize(&row.key, &mut key).map_err(|e| refused(&e))?;
+                self.produced.key.serialize_key(&row.key, &mut key).map_err(|e| refused(&e))?;
             let mark = TimeMark { sender, time: row.at, input: InputState::Open };
             mark.encode(row.headers.as_deref(), &mut headers);
             let key = is_keyed.then_some(&key[..]);

@@ -54,8 +54,8 @@ impl From<SetFull> for Unwritten {
     }
 }
 
-/// The error for a row of which a serde says `cause`.
-pub(super) fn unwritten(cause: &SerdeError) -> ProcessorError {
+/// The error for a row that cannot be written.
+pub(super) fn unwritten(cause: &dyn std::fmt::Display) -> ProcessorError {
     ProcessorError::Record { kind: "SerializationError", cause: cause.to_string() }
 }
 

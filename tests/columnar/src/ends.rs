@@ -90,7 +90,7 @@ impl<K: Data, V: Data> ColumnEncoder<K, V> {
         out: &mut SinkRecords,
     ) -> Result<(), ProcessorError> {
         self.bytes.clear();
-        let is_keyed = self.key.serialize(at(&columns.keys, row), &mut self.bytes);
+        let is_keyed = self.key.serialize_key(at(&columns.keys, row), &mut self.bytes);
         let is_keyed = is_keyed.map_err(|why| unwritten(&why))?;
         let row_out = SinkRow {
             stamp: columns.stamp(row),

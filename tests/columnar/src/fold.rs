@@ -51,7 +51,7 @@ impl<K: Data, V: Data, A: Data, P: Place<K>> Skin for FoldSkin<K, V, A, P> {
         self.batch = Columns::of(payload)?;
         let Columns { keys: typed, written_keys: written, .. } = &self.batch;
         if written.is_empty() {
-            typed.iter().for_each(|key| keys.push(|out| self.keys.serialize(key, out)));
+            typed.iter().for_each(|key| keys.push(|out| self.keys.serialize_key(key, out)));
         }
         for key in written {
             keys.push(|out| {

@@ -1,13 +1,19 @@
 //! JSON through serde's derived traits.
 
 mod derived;
+mod key;
 mod negative_zero;
 mod shape;
 
 use super::{Data, ReadBack, Serde, SerdeError};
+use shape::Unwritable;
 use std::borrow::Cow;
 
 /// JSON; a value that writes `null` becomes a null record, and null reads as JSON's `null`.
+///
+/// Equal keys have equal bytes: in a key, maps and the standard library's sets are written sorted, and a negative zero as
+/// zero. NaN, infinite numbers, a `Some` of nothing, and maps whose keys are neither texts nor numbers have no form in
+/// JSON, and are refused where a topology would keep or send them.
 ///
 /// ```
 /// use headwater_core::serde::{Json, Serde};
@@ -43,6 +49,16 @@ where
         Ok(true)
     }
 
+    fn serialize_key(&self, key: &T, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        let start = out.len();
+        key::write(key, out).map_err(|why| unwritable(&why))?;
+        if out.get(start..) == Some(b"null") {
+            out.truncate(start);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<T, SerdeError> {
         match bytes {
             Some(bytes) if is_too_deep(bytes) => Err(SerdeError::Malformed {
@@ -58,18 +74,25 @@ where
     }
 
     fn check(&self, value: &T, known: &mut ReadBack) -> Result<usize, SerdeError> {
-        let found = shape::of(value, known).map_err(|e| SerdeError::Malformed {
-            expected: "a value that JSON can hold",
-            detail: e.to_string(),
-        })?;
+        let found = shape::of(value, known).map_err(|why| unwritable(&why))?;
         if found.unproven.is_empty() {
             return Ok(found.length);
         }
         let length = known.read_back(self, value)?;
-        if known.trusts_shapes(derived::reads::<T>) {
+        if known.trusts_shapes(reads_as_written::<T>) {
             known.add_shapes(found.unproven);
         }
         Ok(length)
+    }
+
+    fn check_type(&self) -> Result<(), SerdeError> {
+        let samples = derived::samples::<T>().unwrap_or_default();
+        samples.iter().try_for_each(|sample| match shape::of(sample, &ReadBack::default()) {
+            Ok(_) => read_same(sample),
+            Err(why @ Unwritable::NoName) => Err(unwritable(&why)),
+            // It depends on the value.
+            Err(_) => Ok(()),
+        })
     }
 
     fn schema(&self) -> String {
@@ -81,6 +104,30 @@ where
         }
         short
     }
+}
+
+/// Whether a value of `T` that was read back once speaks for all of its shape.
+fn reads_as_written<T>() -> bool
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + Data,
+{
+    derived::samples::<T>().is_some_and(|all| all.iter().all(|sample| read_same(sample).is_ok()))
+}
+
+/// Whether what `sample` is written as is read as the same. It has lists and maps of one element, which have one order.
+fn read_same<T>(sample: &T) -> Result<(), SerdeError>
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + Data,
+{
+    let (mut written, mut forms) = (Vec::new(), [Vec::new(), Vec::new()]);
+    let is_written = Json.serialize(sample, &mut written)?;
+    let read: Result<T, _> = Json.deserialize(is_written.then_some(&written));
+    let read = read.map_err(|e| SerdeError::NotReadBack(Box::new(e)))?;
+    for (value, form) in [sample, &read].into_iter().zip(&mut forms) {
+        key::write(value, form).map_err(|why| unwritable(&why))?;
+    }
+    let [before, after] = forms.map(|form| String::from_utf8_lossy(&form).into_owned());
+    if before == after { Ok(()) } else { Err(SerdeError::OtherValue { before, after }) }
 }
 
 /// How deep a text may nest: the parser recurses, and a deeper one could overflow the stack.
@@ -114,6 +161,10 @@ fn depth(bytes: &[u8]) -> usize {
         }
     }
     deepest
+}
+
+fn unwritable(why: &Unwritable) -> SerdeError {
+    SerdeError::Malformed { expected: "a value that JSON can hold", detail: why.to_string() }
 }
 
 fn malformed(error: &sonic_rs::Error) -> SerdeError {
@@ -305,5 +356,37 @@ mod tests {
         text.clear();
         Json.serialize(&(0.0_f64, -1.5_f32), &mut text).unwrap();
         assert_eq!(text, b"[0.0,-1.5]");
+    }
+
+    /// Writes one name and reads another.
+    #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    struct Renamed {
+        #[serde(rename(serialize = "km", deserialize = "miles"), default)]
+        distance: i64,
+    }
+
+    /// Its numbers are not read.
+    #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    enum Shown {
+        Nothing,
+        Number(#[serde(skip_deserializing)] i64, i64),
+    }
+
+    #[test]
+    fn a_type_that_is_never_read_back_is_known_without_a_value() {
+        fn refused<T>() -> String
+        where
+            T: serde::Serialize + serde::de::DeserializeOwned + Data,
+        {
+            Serde::<T>::check_type(&Json).map_or_else(|e| e.to_string(), |()| String::new())
+        }
+        assert!(refused::<BTreeMap<(String, i64), u64>>().contains("keys"));
+        assert!(refused::<Option<Vec<BTreeMap<Vec<u8>, u64>>>>().contains("keys"));
+        assert_eq!(refused::<Renamed>(), r#"{"km":1} is read back as {"km":0}"#);
+        assert!(refused::<Shown>().contains("read back"), "{}", refused::<Shown>());
+        // Whatever depends on the value does not count, nor what is read by hand.
+        assert_eq!(refused::<Option<()>>(), "");
+        assert_eq!(refused::<(BTreeMap<char, f64>, BTreeMap<i128, [bool; 3]>)>(), "");
+        assert_eq!(refused::<Percent>() + &refused::<Lopsided>(), "");
     }
 }

@@ -10,11 +10,27 @@ use std::fmt;
 
 /// What JSON has no form for.
 #[derive(Debug)]
-pub(super) struct Unwritable(Box<str>);
+pub(super) enum Unwritable {
+    NotFinite,
+    SomeOfNothing,
+    /// A map's key is no text: no value of the type has another.
+    NoName,
+    TooDeep,
+    /// What the type says itself.
+    Custom(Box<str>),
+}
 
 impl fmt::Display for Unwritable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::NotFinite => f.write_str("NaN and infinite numbers have no form in JSON"),
+            Self::SomeOfNothing => f.write_str("a `Some` of nothing would read back as `None`"),
+            Self::NoName => {
+                f.write_str("maps in JSON have texts or numbers for keys, no lists, maps or nulls")
+            }
+            Self::TooDeep => write!(f, "it nests more than {DEPTH_MAX} levels deep"),
+            Self::Custom(message) => f.write_str(message),
+        }
     }
 }
 
@@ -22,7 +38,7 @@ impl std::error::Error for Unwritable {}
 
 impl ser::Error for Unwritable {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self(message.to_string().into())
+        Self::Custom(message.to_string().into())
     }
 }
 
@@ -36,15 +52,8 @@ pub(super) struct Shape {
 
 /// Walks through `value`.
 pub(super) fn of<T: Serialize>(value: &T, proven: &ReadBack) -> Result<Shape, Unwritable> {
-    let mut walk = Walk {
-        proven,
-        unproven: Vec::new(),
-        length: 0,
-        depth: 0,
-        shape: 0,
-        noted: 0,
-        is_null: false,
-    };
+    let mut walk =
+        Walk { proven, unproven: Vec::new(), length: 0, depth: 0, shape: 0, noted: 0, last: NULL };
     value.serialize(&mut walk)?;
     walk.note();
     Ok(Shape { length: walk.length, unproven: walk.unproven })
@@ -59,8 +68,8 @@ struct Walk<'p> {
     shape: u64,
     /// The last that was looked at.
     noted: u64,
-    /// Whether the last value is written as null.
-    is_null: bool,
+    /// What kind the last value is of.
+    last: u64,
 }
 
 /// Kinds of what a shape is made of.
@@ -81,7 +90,7 @@ impl Walk<'_> {
     fn scalar(&mut self, kind: u64, length: usize) {
         self.mix(kind);
         self.length += length;
-        self.is_null = kind == NULL;
+        self.last = kind;
     }
 
     /// A name of the type's own, which lies at the same place each time.
@@ -94,7 +103,7 @@ impl Walk<'_> {
     #[inline]
     fn float(&mut self, is_finite: bool) -> Result<(), Unwritable> {
         if !is_finite {
-            return Err(Unwritable("NaN and infinite numbers have no form in JSON".into()));
+            return Err(Unwritable::NotFinite);
         }
         self.scalar(FLOAT, 12);
         Ok(())
@@ -114,7 +123,7 @@ impl Walk<'_> {
     fn enter(&mut self, kind: u64) -> Result<(), Unwritable> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(Unwritable(format!("it nests more than {DEPTH_MAX} levels deep").into()));
+            return Err(Unwritable::TooDeep);
         }
         self.mix(kind);
         self.length += 2;
@@ -124,7 +133,7 @@ impl Walk<'_> {
     #[inline]
     fn leave(&mut self) {
         self.depth -= 1;
-        self.is_null = false;
+        self.last = MAP;
     }
 }
 
@@ -191,8 +200,8 @@ impl<'w, 'p> ser::Serializer for &'w mut Walk<'p> {
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Unwritable> {
         value.serialize(&mut *self)?;
-        if self.is_null {
-            return Err(Unwritable("a `Some` of nothing would read back as `None`".into()));
+        if self.last == NULL {
+            return Err(Unwritable::SomeOfNothing);
         }
         Ok(())
     }
@@ -213,7 +222,7 @@ impl<'w, 'p> ser::Serializer for &'w mut Walk<'p> {
         variant: &'static str,
     ) -> Result<(), Unwritable> {
         self.name(variant);
-        self.is_null = false;
+        self.last = TEXT;
         Ok(())
     }
 
@@ -336,7 +345,11 @@ impl ser::SerializeMap for Elements<'_, '_> {
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Unwritable> {
         self.begin();
-        key.serialize(&mut *self.walk)
+        key.serialize(&mut *self.walk)?;
+        if matches!(self.walk.last, NULL | SEQUENCE | MAP) {
+            return Err(Unwritable::NoName);
+        }
+        Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unwritable> {
