@@ -44,6 +44,8 @@ pub(crate) const COUNTS: &str = "counts";
 pub(crate) const CAR_TOTALS: &str = "car-totals";
 pub(crate) const MODEL_MINUTES: &str = "model-minutes";
 pub(crate) const MODEL_TOTALS: &str = "model-totals";
+/// The node that reads telemetry; it counts the records that it holds as too far ahead.
+pub(crate) const SOURCE: &str = "telemetry";
 /// The node that folds windows; it counts the late records.
 pub(crate) const WINDOWS: &str = "car-minute-windows";
 
@@ -255,7 +257,7 @@ pub(crate) fn topology() -> Result<Topology, TopologyError> {
     let consumed = Consumed::<String, Telemetry>::default()
         .timestamp(|car| car.ts)
         .max_ahead(MaxAhead::of_partition(Duration::from_secs(3600)));
-    let telemetry = builder.stream_with(TELEMETRY, consumed).named("telemetry");
+    let telemetry = builder.stream_with(TELEMETRY, consumed).named(SOURCE);
 
     builder.add_state_store(KeyValueStore::<String, OpenAlerts>::builder(
         OPEN_ALERTS,

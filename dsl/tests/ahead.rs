@@ -256,6 +256,26 @@ fn one_wrong_clock_changes_nothing_for_others() -> Outcome {
     Ok(())
 }
 
+/// Two that are wrong in the same way, next to each other, are no majority, nor are several that are wrong each in its own.
+#[test]
+fn several_wrong_clocks_change_nothing_for_others() -> Outcome {
+    let good = fleet(20, BEGIN, 12);
+    let expected = Run::of(Shape::Finals).results(&good)?;
+    let days = [&[1, 1][..], &[1, 2, 3, 4], &[1, 365, 1], &[3, 2, 1]];
+    for (wrong, place) in days.iter().flat_map(|days| [0, 1, 121, 230].map(|place| (*days, place)))
+    {
+        let cars = ["car-3", "other", "car-4", "car-5"];
+        let sent = |(car, day): (&str, &i64)| sent(car, BEGIN + day * DAY);
+        let wrong: Vec<_> = cars.into_iter().zip(wrong).map(sent).collect();
+        let mut all = good.clone();
+        all.splice(place..place, wrong.clone());
+        let seen = Run::of(Shape::Finals).results(&all)?;
+        assert_eq!((&seen.rows, seen.late), (&expected.rows, 0), "{wrong:?} from {place}");
+        assert_eq!(seen.letters, wrong, "from {place}");
+    }
+    Ok(())
+}
+
 /// Without a bound the same record makes the rest late: the tests above can fail.
 #[test]
 fn without_a_bound_one_wrong_clock_makes_the_others_late() -> Outcome {

@@ -143,6 +143,8 @@ fn counts(summary: &Summary) -> String {
         alerts_cleared,
         late_dropped,
         dead_letters,
+        too_far_ahead,
+        held,
         cars,
         models,
         ..
@@ -155,6 +157,8 @@ fn counts(summary: &Summary) -> String {
         ("alerts cleared", *alerts_cleared),
         ("late records", *late_dropped),
         ("dead letters", *dead_letters),
+        ("  of these too far ahead", *too_far_ahead),
+        ("held as too far ahead", *held),
     ]
     .into_iter()
     .map(|(name, count)| vec![name.to_owned(), grouped(count)])

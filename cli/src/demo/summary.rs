@@ -9,13 +9,13 @@
 use crate::{
     connected_cars::{
         AlertKind, CAR_TOTALS, COUNTS, CarTotals, Counts, DEAD_LETTERS, MODEL_TOTALS, ModelTotals,
-        OPEN_ALERTS, OpenAlerts, WINDOWS, litres_per_100km,
+        OPEN_ALERTS, OpenAlerts, SOURCE, WINDOWS, litres_per_100km,
     },
     failure::Failure,
 };
 use headwater::{
-    ports::log::Log,
-    record::{TopicName, TopicPartition},
+    ports::log::{Fetched, Log},
+    record::{Headers, TopicName, TopicPartition},
     runtime::Streams,
 };
 use serde::Serialize;
@@ -30,6 +30,10 @@ pub(super) struct Summary {
     pub(super) alerts_cleared: u64,
     pub(super) late_dropped: u64,
     pub(super) dead_letters: u64,
+    /// Those of the dead letters that were too far ahead of their partition's time.
+    pub(super) too_far_ahead: u64,
+    /// Records that are too far ahead, while nothing tells yet whether they are wrong.
+    pub(super) held: u64,
     pub(super) cars: Vec<Car>,
     pub(super) models: Vec<Model>,
     pub(super) attention: Vec<Attention>,
@@ -74,14 +78,16 @@ impl Summary {
     /// Reads it, as of the last commit.
     pub(super) fn read(streams: &Streams, log: &dyn Log, partial: bool) -> anyhow::Result<Self> {
         let Counts { records, alerts_raised, alerts_cleared } = counts(streams)?;
-        let dead_letters = log.offsets(&TopicPartition::new(TopicName::new(DEAD_LETTERS)?, 0))?.end;
+        let DeadLetters { all, too_far_ahead } = DeadLetters::count(log)?;
         Ok(Self {
             partial,
             records,
             alerts_raised,
             alerts_cleared,
             late_dropped: streams.dropped_records(WINDOWS),
-            dead_letters: u64::try_from(dead_letters).unwrap_or(0),
+            dead_letters: all,
+            too_far_ahead,
+            held: streams.node_metrics().get(SOURCE).map_or(0, |node| node.held),
             cars: cars(streams)?,
             models: models(streams)?,
             attention: attention(streams)?,
@@ -98,6 +104,31 @@ impl Summary {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+/// How many dead letters there are.
+struct DeadLetters {
+    all: u64,
+    too_far_ahead: u64,
+}
+
+impl DeadLetters {
+    fn count(log: &dyn Log) -> anyhow::Result<Self> {
+        let partition = TopicPartition::new(TopicName::new(DEAD_LETTERS)?, 0);
+        let (end, mut offset) = (log.offsets(&partition)?.end, 0);
+        let (mut all, mut too_far_ahead) = (0, 0);
+        while offset < end {
+            let Fetched { records, next_offset, .. } = log.fetch(&partition, offset, 1 << 20)?;
+            for record in records.iter() {
+                let headers = Headers::decode(record.headers)?;
+                let kind = headers.last("__streams.errors.exception").flatten();
+                all += 1;
+                too_far_ahead += u64::from(kind == Some(b"TimestampAheadError"));
+            }
+            offset = next_offset;
+        }
+        Ok(Self { all, too_far_ahead })
+    }
 }
 
 fn cars(streams: &Streams) -> anyhow::Result<Vec<Car>> {

@@ -201,6 +201,8 @@ pub(crate) struct Summary {
     pub(crate) alerts_cleared: u64,
     pub(crate) late_dropped: u64,
     pub(crate) dead_letters: u64,
+    pub(crate) too_far_ahead: u64,
+    pub(crate) held: u64,
     pub(crate) cars: Vec<Totals>,
     pub(crate) models: Vec<Totals>,
     pub(crate) attention: Vec<Attention>,

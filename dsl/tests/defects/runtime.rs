@@ -14,7 +14,7 @@ use headwater_engine::{
         Cancellable, Context, InitContext, Processor, ProcessorError, PunctuationType, Record,
     },
     runtime::{Application, Driver, Stepper, Streams, StreamsConfig, StreamsError},
-    topology::Topology,
+    topology::{Consumed, MaxAhead, Topology},
 };
 use headwater_testkit::{ManualClock, MemoryLog, MemoryState};
 use std::{
@@ -244,6 +244,27 @@ fn what_a_punctuation_forwards_in_an_idle_task_is_committed() {
 #[test]
 fn punctuations_may_be_finer_than_the_commit_interval() {
     holds("tick=10@10 tick=20@20 tick=30@30", || ticks(10, &[10, 10, 10, 5]));
+}
+
+/// Nothing else happens: the task is woken when the record that it holds has been held for the bound.
+#[test]
+fn a_record_that_is_too_far_ahead_passes_in_an_idle_task() {
+    holds("60s, : a=1@5", || {
+        let builder = StreamsBuilder::new();
+        let bound = MaxAhead::of_partition(Duration::from_secs(60));
+        let consumed = Consumed::<String, i64>::default().max_ahead(bound);
+        builder.stream_with("in", consumed).to("out");
+        let mut run = Stepped::start(builder.build()?, 1)?;
+        append(&run.log, "in", "a=1@5")?;
+        run.rest()?;
+        run.after(1_000)?;
+        let timer = run.stepper.next_timer().ok_or("it would never wake")?;
+        run.after(58_999)?;
+        let before = read(&run.log, "out")?;
+        run.after(1)?;
+        run.after(1_000)?;
+        Ok(format!("{timer:?}, {before}: {}", read(&run.log, "out")?))
+    });
 }
 
 /// The other partition's end lets a window close, and nothing else happens: the final comes out all the same.

@@ -8,7 +8,7 @@
 //! | `table` | the newest value of each key |
 //! | `aggregate` | one value of each key, folded |
 //! | `window_state`, `updates`, `finals` | one value of each key and window: each update, or one final |
-//! | `ahead` | which records may move a partition's time: tells a wrong clock from a silence |
+//! | `ahead` | which records may move a partition's time: tells a wrong clock from a silence; used where records are read |
 //! | `window_time` | which windows are open, which close, and what time is passed on |
 //!
 //! # A batch, from its rows to its results

@@ -96,13 +96,13 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Tasks were made anew: what they count begins anew too, but for the records dropped, as they were committed.
+    /// Tasks were made anew: what they count begins anew too, but for the records dropped and held, as they were committed.
     pub(super) fn begin(&mut self, tasks: &[Task], restored: RestoreCounts) {
         self.records_before += self.records.drain().map(|(_, count)| count).sum::<u64>();
         self.restored += restored;
         for ((_, node), metrics) in self.nodes.drain() {
             *self.nodes_before.entry(node).or_default() +=
-                NodeMetrics { dropped: Dropped::default(), ..metrics };
+                NodeMetrics { dropped: Dropped::default(), held: 0, ..metrics };
         }
         for task in tasks {
             let nodes = task.metrics();

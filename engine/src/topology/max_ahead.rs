@@ -1,5 +1,6 @@
 //! How far ahead of others a record may be.
 
+use super::{Kind, Topic, Topology, TopologyError};
 use std::time::Duration;
 
 /// How far ahead a record's timestamp may be, so that one wrong clock does not move the time of all: set it at a source
@@ -16,14 +17,15 @@ use std::time::Duration;
 /// # Held records
 ///
 /// Held records are committed, up to 8,192 and 8 MiB a partition. They pass, in order of arrival, once records of other
-/// keys agree: three keys within the bound of each other (two, where the partition has had fewer than five), and more
+/// keys agree: three keys within the bound of each other (two, where the partition has had fewer than five and the first have passed), and more
 /// than have had a record passed since. So after a silence of all the first few records wait for each other, and nothing
 /// is lost. Those of one wrong clock become dead letters when the others have moved on by the bound, or at
 /// the end of the input (`Streams::drain`).
 ///
 /// Where nobody contradicts, a record also passes once it was held for the bound on the clock, or at the end of the
 /// input if the partition has had fewer than five keys; with more, one that has come last of all
-/// stays held until more input comes. The first record of a partition is held as well, as nothing tells whether its clock is right.
+/// stays held until more input comes. The first records of a partition are held as well, as nothing tells whether their clocks
+/// are right: a partition of one device or two has its first results after the bound, or at the end of its input.
 ///
 /// What is held passes after records that came later: whoever needs one key's records in order gives a bound that no good
 /// clock exceeds.
@@ -71,5 +73,35 @@ impl MaxAhead {
 
     fn new(of: AheadOf, bound: Duration) -> Self {
         Self { of, ms: i64::try_from(bound.as_millis()).unwrap_or(i64::MAX) }
+    }
+}
+
+impl Topology {
+    /// Bounds how far ahead the records of `source` may be, as [`Consumed::max_ahead`](super::Consumed::max_ahead) does.
+    ///
+    /// # Errors
+    ///
+    /// [`TopologyError::UnknownNode`] if there is no source of an external topic called so,
+    /// [`TopologyError::AheadOfNothing`] if the bound is one of the partition's time and below 1 ms,
+    /// [`TopologyError::AheadDiffers`] if the source has another.
+    pub fn bound_ahead(&mut self, source: &str, bound: MaxAhead) -> Result<(), TopologyError> {
+        let index = self.index_of(source)?;
+        let name = || source.to_owned();
+        if bound.of == AheadOf::Partition && bound.ms == 0 {
+            return Err(TopologyError::AheadOfNothing { source_node: name() });
+        }
+        match &mut self.node_mut(index).kind {
+            Kind::Source { topic: Topic::External(_), max_ahead, .. } => {
+                if max_ahead.is_some_and(|other| other != bound) {
+                    return Err(TopologyError::AheadDiffers { source_node: name() });
+                }
+                *max_ahead = Some(bound);
+                Ok(())
+            }
+            Kind::Source { .. }
+            | Kind::Sink { .. }
+            | Kind::Processor { .. }
+            | Kind::ChildPort { .. } => Err(TopologyError::UnknownNode { name: name() }),
+        }
     }
 }

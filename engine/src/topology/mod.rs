@@ -454,34 +454,6 @@ impl Topology {
         Ok(())
     }
 
-    /// Bounds how far ahead the records of `source` may be, as [`Consumed::max_ahead`] does.
-    ///
-    /// # Errors
-    ///
-    /// [`TopologyError::UnknownNode`] if there is no source of an external topic called so,
-    /// [`TopologyError::AheadOfNothing`] if the bound is one of the partition's time and below 1 ms,
-    /// [`TopologyError::AheadDiffers`] if the source has another.
-    pub fn bound_ahead(&mut self, source: &str, bound: MaxAhead) -> Result<(), TopologyError> {
-        let index = self.index_of(source)?;
-        let name = || source.to_owned();
-        if bound.of == AheadOf::Partition && bound.ms == 0 {
-            return Err(TopologyError::AheadOfNothing { source_node: name() });
-        }
-        match &mut self.node_mut(index).kind {
-            Kind::Source { topic: Topic::External(_), max_ahead, .. } => {
-                if max_ahead.is_some_and(|other| other != bound) {
-                    return Err(TopologyError::AheadDiffers { source_node: name() });
-                }
-                *max_ahead = Some(bound);
-                Ok(())
-            }
-            Kind::Source { .. }
-            | Kind::Sink { .. }
-            | Kind::Processor { .. }
-            | Kind::ChildPort { .. } => Err(TopologyError::UnknownNode { name: name() }),
-        }
-    }
-
     /// The topics of the user's that it reads or writes, by name.
     #[must_use]
     pub fn external_topics(&self) -> Vec<TopicName> {

@@ -18,10 +18,10 @@
 //! it are those that have had a record passed since its first was held, and none in it after that. A group passes that has
 //! more votes than are against it, and
 //!
-//! - at once: the votes of half of the known keys, two at least and three at most;
+//! - at once: three votes; two where fewer than five keys are known, once there is a time at all;
 //! - if a record of it has been held for the bound on the monotonic clock: one vote;
-//! - at the end of the input, or where there is no room for more, when no time goes by that would tell: one vote less than
-//!   at once.
+//! - at the end of the input, or where there is no room for more, when no time goes by that would tell: two votes; one
+//!   where fewer than five keys are known.
 //!
 //! A record is refused if the partition's time has moved on by the bound since it was held, if it is the oldest where
 //! there is no room, or if at the end of the input at least as many are against its group as for it. What has come within
@@ -52,6 +52,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry};
 /// How many rows are held, and how many bytes they may have.
 const HELD_ROWS_MAX: usize = 8_192;
 const HELD_BYTES_MAX: usize = 8 << 20;
+/// The most votes that a group needs.
+const VOTES_MAX: usize = 3;
 /// How many keys are known at most: with more, no more votes are asked for.
 const KNOWN_KEYS_MAX: usize = 5;
 /// How many keys that had a row passed are counted: against so many, hardly any group has more.
@@ -304,7 +306,7 @@ impl<R> Ahead<R> {
         if std::mem::replace(&mut self.is_ended, true) {
             return decided;
         }
-        let (groups, quorum) = (self.groups(), self.quorum() - 1);
+        let (groups, quorum) = (self.groups(), self.quorum_in_doubt());
         if let Some((agreed, _)) = groups.iter().find(|(_, votes)| votes.agree(quorum)) {
             self.pass_group(*agreed, &mut decided);
             self.is_ended = false;
@@ -316,9 +318,14 @@ impl<R> Ahead<R> {
         decided
     }
 
-    /// How many votes a group needs that passes at once.
+    /// How many votes a group needs that passes at once. Nothing but votes tells whether the first are right.
     fn quorum(&self) -> usize {
-        self.known.len().div_ceil(2).clamp(2, 3)
+        if self.time == NO_TIME { VOTES_MAX } else { self.quorum_in_doubt() + 1 }
+    }
+
+    /// How many it needs where nothing comes that would tell more.
+    fn quorum_in_doubt(&self) -> usize {
+        if self.known.len() < KNOWN_KEYS_MAX { VOTES_MAX - 2 } else { VOTES_MAX - 1 }
     }
 
     fn know(&mut self, key: u64) {
@@ -426,7 +433,7 @@ impl<R> Ahead<R> {
     fn make_room(&mut self, bytes: usize, decided: &mut Decided<R>) {
         while self.held.len() >= HELD_ROWS_MAX || self.bytes + bytes > HELD_BYTES_MAX {
             let Some(oldest) = self.held.front().map(|held| held.timestamp) else { return };
-            if self.agrees(oldest, self.quorum() - 1) {
+            if self.agrees(oldest, self.quorum_in_doubt()) {
                 // What passes next would pass before it after a restart: rows that are as large as all may come on top.
                 return self.pass_group(oldest, decided);
             }
