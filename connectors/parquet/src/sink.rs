@@ -4,13 +4,13 @@
 //!
 //! - A file holds rows of one topic partition and one directory, and its names tell which.
 //! - A commit names all files of its partition that are not published, so nothing else in staging counts.
-//! - Nothing is written into a directory, and nothing deleted there, that does not go with the position.
+//! - Nothing is changed in a directory that does not go with the position, nor made in one before all partitions are open.
 //! - At most [`OPEN_FILES_MAX`] files are open, fewer where the process may have few.
 
 use crate::{
     config::{Mapping, Measured, ParquetSinkBuilder, ParquetSinkConfig, wrong},
     part::Part,
-    staging::{Manifest, PartitionFiles},
+    staging::{Manifest, PartitionFiles, create_staging},
     table::{Table, Written},
 };
 use headwater_core::{
@@ -30,7 +30,7 @@ const OPEN_FILES_MAX: usize = 64;
 pub struct ParquetSink<T> {
     config: ParquetSinkConfig,
     mapping: Mapping<T>,
-    /// What the directory held before the first partition was opened.
+    /// What the directory holds, while partitions are opened.
     table: Option<Table>,
     parts: BTreeMap<u32, Part<T>>,
 }
@@ -56,6 +56,15 @@ impl<T: Send + 'static> ParquetSink<T> {
 impl<T> ParquetSink<T> {
     pub(crate) fn new(config: ParquetSinkConfig, mapping: Mapping<T>) -> Self {
         Self { config, mapping, table: None, parts: BTreeMap::new() }
+    }
+
+    /// Creates what is missing of the directory, once all partitions are open: one that is refused has left no trace.
+    fn begin(&mut self) -> Result<(), ConnectorError> {
+        if self.table.is_some() {
+            create_staging(&self.config.dir)?;
+            self.table = None;
+        }
+        Ok(())
     }
 
     /// Writes the row of the record at `offset`.
@@ -131,6 +140,7 @@ impl<T: Send + 'static> SinkConnector for ParquetSink<T> {
             Some(table) => table,
             None => Table::read(&self.config.dir)?,
         };
+        let table = &*self.table.insert(table);
         table.check_partitioning(self.config.partition_by)?;
         let manifest = match resume {
             None => Manifest::default(),
@@ -142,8 +152,7 @@ impl<T: Send + 'static> SinkConnector for ParquetSink<T> {
         let written =
             resume.map(|committed| Written { position: committed.offset, rows: manifest.rows });
         table.check(topic, partition, written)?;
-        self.table = Some(table);
-        let files = PartitionFiles::open(&self.config.dir, topic, partition)?;
+        let files = PartitionFiles::new(&self.config.dir, topic, partition);
         files.publish(&manifest.files)?;
         files.discard_staged()?;
         self.parts.insert(partition, Part::new(files, manifest));
@@ -151,6 +160,7 @@ impl<T: Send + 'static> SinkConnector for ParquetSink<T> {
     }
 
     fn put(&mut self, partition: u32, records: &RecordSet) -> Result<usize, ConnectorError> {
+        self.begin()?;
         for (taken, record) in records.iter().enumerate() {
             let Some(part) = self.parts.get_mut(&partition) else { return Ok(taken) };
             if part.is_full() {
@@ -166,6 +176,7 @@ impl<T: Send + 'static> SinkConnector for ParquetSink<T> {
     }
 
     fn prepare(&mut self, due: Due) -> Result<Vec<Prepared>, ConnectorError> {
+        self.begin()?;
         let mut prepared = Vec::new();
         for part in self.parts.values_mut() {
             if part.is_due(due, &self.config) {

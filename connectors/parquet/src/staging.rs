@@ -55,11 +55,9 @@ pub(crate) struct PartitionFiles {
 }
 
 impl PartitionFiles {
-    /// Creates the directories that are missing.
-    pub(crate) fn open(root: &Path, topic: &str, partition: u32) -> Result<Self, ConnectorError> {
-        create_dirs(&root.join(STAGING))?;
+    pub(crate) fn new(root: &Path, topic: &str, partition: u32) -> Self {
         let stem = stem(topic, partition);
-        Ok(Self { root: root.to_owned(), topic: topic.to_owned(), partition, stem })
+        Self { root: root.to_owned(), topic: topic.to_owned(), partition, stem }
     }
 
     pub(crate) fn topic(&self) -> &str {
@@ -92,6 +90,10 @@ impl PartitionFiles {
 
     /// Gives committed files their final names. Those that have them already are left as they are.
     pub(crate) fn publish(&self, files: &[StagedFile]) -> Result<(), ConnectorError> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        create_staging(&self.root)?;
         let mut dirs: Vec<&str> = Vec::new();
         for file in files {
             let (from, to) = (self.staged(file), self.published(file));
@@ -121,8 +123,11 @@ impl PartitionFiles {
     /// Deletes the staged files that no commit names.
     pub(crate) fn discard_staged(&self) -> Result<(), ConnectorError> {
         let (staging, prefix) = (self.root.join(STAGING), self.staged_prefix());
-        let listed = fs::read_dir(&staging)
-            .map_err(|source| ConnectorError::io("list", &staging, source))?;
+        let listed = match fs::read_dir(&staging) {
+            Ok(listed) => listed,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(ConnectorError::io("list", &staging, error)),
+        };
         for entry in listed {
             let entry = entry.map_err(|source| ConnectorError::io("list", &staging, source))?;
             if entry.file_name().to_string_lossy().starts_with(&prefix) {
@@ -132,6 +137,11 @@ impl PartitionFiles {
         }
         Ok(())
     }
+}
+
+/// Creates the directory of staged files, and those above it.
+pub(crate) fn create_staging(root: &Path) -> Result<(), ConnectorError> {
+    create_dirs(&root.join(STAGING))
 }
 
 /// The start of the names of a topic partition's files, and of no other's: `cars-3`.

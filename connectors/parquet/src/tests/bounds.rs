@@ -39,7 +39,7 @@ fn measured(columns: &Columns<Row>, vin: String) -> Measured<Row> {
 #[test]
 fn an_open_file_holds_a_row_group_and_a_batch_however_long_its_rows_are() {
     let dir = TempDir::new().unwrap();
-    for (rows, bytes) in [(18, 1 << 20), (2, 12 << 20), (130, 100_000), (40_000, 300)] {
+    for (rows, bytes) in [(26, 500_000), (40_000, 300)] {
         let (columns, path) = (columns(), dir.path().join(bytes.to_string()));
         let mut open = file(path.clone(), &columns);
         let (mut put, mut most) = (0, 0);

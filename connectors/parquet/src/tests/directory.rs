@@ -91,13 +91,14 @@ fn a_table_that_is_gone_is_not_continued_as_if_it_were_there() {
     fs::create_dir(&dir).unwrap();
     let text = refused(&dir, Some(&position));
     assert!(text.contains("3 rows of cars-0 were written to it, and it is gone"), "{text}");
-    // A second partition does not find what the first would have made.
-    let mut both = sink(&dir);
-    assert!(both.open("cars", 0, Some(&position)).is_err());
-    assert!(both.open("cars", 0, Some(&position)).is_err());
+    // Partitions without rows, which may come first, leave nothing that would make the next start believe that it is there.
+    fs::remove_dir(&dir).unwrap();
+    let mut several = sink(&dir);
+    several.open("cars", 1, None).unwrap();
+    assert!(several.open("cars", 0, Some(&position)).is_err());
+    assert!(!dir.exists());
 
     // Each advice: put back; a new name, that is no position; the directory that is named.
-    fs::remove_dir(&dir).unwrap();
     fs::rename(&moved, &dir).unwrap();
     sink(&dir).open("cars", 0, Some(&position)).unwrap();
     fs::remove_dir_all(&dir).unwrap();
@@ -188,7 +189,8 @@ fn a_directory_that_cannot_be_used_is_named_with_the_reason() {
     fs::write(&file, "").unwrap();
     assert!(matches!(sink(&file).validate(), Err(ConnectorError::Config { .. })));
     let below = sink(&file.join("table")).open("cars", 0, None).unwrap_err();
-    assert_eq!(below.to_string(), format!("could not create {}", file.display()));
+    assert!(below.to_string().starts_with("could not list"), "{below}");
+    assert!(below.to_string().contains(file.to_str().unwrap()), "{below}");
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink(root.path().join("nowhere"), &link).unwrap();
