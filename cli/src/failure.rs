@@ -134,6 +134,8 @@ fn connector_advice(error: &ConnectorError) -> Option<&'static str> {
     let kind = error.kind();
     if kind == ConnectorErrorKind::Input {
         Some(REPLACE_INPUT)
+    } else if kind == ConnectorErrorKind::Output {
+        Some(RESTORE)
     } else {
         (kind == ConnectorErrorKind::Position).then_some(SAME_INPUT)
     }
@@ -263,6 +265,8 @@ mod tests {
         assert_eq!(remedy(&connector(damaged)), REPLACE_INPUT);
         let other = ConnectorError::Position { name: input(), detail: detail() };
         assert_eq!(remedy(&connector(other)), SAME_INPUT);
+        let lost = ConnectorError::Output { output: "cold".to_owned(), detail: detail() };
+        assert_eq!(remedy(&connector(lost)), RESTORE);
         let panicked = ConnectError::Panicked { name: "cold".into(), message: detail() };
         assert_eq!(remedy(&panicked.into()), START_AGAIN);
         let source = io_error(io::ErrorKind::InvalidData);

@@ -8,6 +8,7 @@
 //! | `peers` | reads the Parquet files with polars, duckdb and pyarrow |
 //! | `record` | results held to the reference |
 //! | `delivery` | kills and restarts held to an uninterrupted run |
+//! | `cold` | the Parquet files belong to their log, and stay readable |
 //! | `usage` | errors, exit codes, help |
 //! | `edges` | outputs, rights, signals, descriptors, foreign text |
 
@@ -18,6 +19,7 @@
     reason = "what fails here fails its test, what is skipped says so"
 )]
 
+mod cold;
 mod delivery;
 mod edges;
 mod fleet;

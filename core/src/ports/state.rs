@@ -264,9 +264,9 @@ pub enum StateError {
         source: Arc<io::Error>,
     },
 
-    /// The stores were made from another log; open that log, or remove the directory.
+    /// The stores were made from another log; open that log, or remove the directory if this is the right one.
     #[error(
-        "the state in {} belongs to log {existing}, not to log {wanted}: its positions mean nothing there; open the log that it belongs to, or remove this directory, and it is rebuilt from the changelogs of log {wanted}",
+        "the state in {} belongs to log {existing}, not to log {wanted}: its positions mean nothing there; if log {existing} was lost, restore it, because log {wanted} does not know what was written from it; if log {wanted} is the right one, remove this directory, and it is rebuilt from the changelogs there",
         path.display()
     )]
     OtherLog {

@@ -24,7 +24,7 @@ fn a_state_of_another_log_is_refused_and_stays_as_it_is() {
     assert_eq!(
         refused.to_string(),
         format!(
-            "the state in {path} belongs to log log-1, not to log log-2: its positions mean nothing there; open the log that it belongs to, or remove this directory, and it is rebuilt from the changelogs of log log-2"
+            "the state in {path} belongs to log log-1, not to log log-2: its positions mean nothing there; if log log-1 was lost, restore it, because log log-2 does not know what was written from it; if log log-2 is the right one, remove this directory, and it is rebuilt from the changelogs there"
         )
     );
     let state = RocksDbState::open(directory.path(), of_log("log-1")).unwrap();
