@@ -178,8 +178,17 @@ fn create_dirs(path: &Path) -> Result<(), ConnectorError> {
     create_dirs(parent)?;
     match fs::create_dir(path) {
         Ok(()) => sync_dir(parent),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Err(error) => Err(ConnectorError::io("create", path, error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(ConnectorError::io("create", path, error))
+        }
+        Err(_) if path.is_dir() => Ok(()),
+        Err(_) => {
+            let error = io::Error::new(
+                io::ErrorKind::NotADirectory,
+                "something else is there, or a link to nothing",
+            );
+            Err(ConnectorError::io("create", path, error))
+        }
     }
 }
 

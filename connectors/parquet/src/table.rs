@@ -91,13 +91,13 @@ impl Table {
             (Some(last), _) if *last >= position => {
                 let (committed, which) = match written {
                     Some(_) => (
-                        format!("this log has committed only those before {position}"),
+                        format!("only those before {position} and would write the others again"),
                         format!(" that begin at {position} or later"),
                     ),
-                    None => ("this log has committed none".to_owned(), String::new()),
+                    None => ("none of them and would write them again".to_owned(), String::new()),
                 };
                 format!(
-                    "it holds records of {topic}-{partition} up to offset {last}, {committed}, and would write the others again; \
+                    "it holds records of {topic}-{partition} up to offset {last}, and this log has committed {committed}; \
                      open the log that they were written from, under the sink's old name, or take the files {stem}-*.parquet{which} away"
                 )
             }

@@ -6,7 +6,7 @@ use headwater_core::ports::{
     connector::{ConnectorError, ConnectorErrorKind, Due, SinkConnector},
     log::Committed,
 };
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 use tempfile::TempDir;
 
 /// Writes three rows of `cars-0` in two directories, from offset 0; the position after them.
@@ -38,7 +38,7 @@ fn without_a_position_a_directory_with_files_of_the_same_partition_is_refused() 
     write(dir.path());
     fs::write(dir.path().join("_staging/cars-0~date=1970-01-01~hour=00~9.staged"), "").unwrap();
     let text = refused(dir.path(), None);
-    assert!(text.contains("up to offset 2, this log has committed none"), "{text}");
+    assert!(text.contains("up to offset 2, and this log has committed none"), "{text}");
 
     // Whatever the settings are now.
     let builder = ParquetSink::builder(dir.path()).partition_by(PartitionBy::Hour);
@@ -68,7 +68,10 @@ fn a_position_older_than_the_files_is_refused() {
     let newer = write_after(dir.path(), 3, Some(&older));
     assert_eq!(newer.offset, 6);
     let text = refused(dir.path(), Some(&older));
-    assert!(text.contains("up to offset 5, this log has committed only those before 3"), "{text}");
+    assert!(
+        text.contains("up to offset 5, and this log has committed only those before 3"),
+        "{text}"
+    );
     // The advice: those that begin there or later are taken away.
     for file in published(dir.path()) {
         let first: i64 = file.rsplit('-').nth(1).unwrap().parse().unwrap();
@@ -195,6 +198,11 @@ fn a_directory_that_cannot_be_used_is_named_with_the_reason() {
     {
         std::os::unix::fs::symlink(root.path().join("nowhere"), &link).unwrap();
         assert!(matches!(sink(&link).validate(), Err(ConnectorError::Config { .. })));
+        let mut below = sink(&link.join("table"));
+        below.open("cars", 0, None).unwrap();
+        // The runtime prepares at once, records or none.
+        let error = below.prepare(Due::Reached(Duration::ZERO)).unwrap_err();
+        assert!(format!("{error:?}").contains("a link to nothing"), "{error:?}");
         // A link to a directory is as good as the directory.
         fs::create_dir(root.path().join("nowhere")).unwrap();
         sink(&link).validate().unwrap();
