@@ -6,14 +6,33 @@ use crate::{
 };
 use headwater::{
     connect::SinkTask,
-    ports::connector::{ConnectorError, SinkConnector},
+    ports::{
+        connector::{ConnectorError, SinkConnector},
+        log::LogError,
+    },
     prelude::{Clock, Log, TopicName},
-    record::RecordRef,
+    record::{RecordRef, TopicPartition},
     serde::{SharedSerde, for_type},
 };
 use headwater_connector_parquet::{Columns, ParquetSink, PartitionBy};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{path::Path, sync::Arc};
+
+const MINUTES_SINK: &str = "cold-car-minutes";
+const TELEMETRY_SINK: &str = "cold-telemetry";
+
+/// Records that are in no file, because no reader could read them there.
+pub(super) fn dead_letters(log: &dyn Log) -> Result<u64, LogError> {
+    let sinks = [MINUTES_SINK, TELEMETRY_SINK].map(|sink| format!("{sink}-dead-letters"));
+    let mut sum = 0;
+    for spec in log.topics()? {
+        if sinks.iter().any(|topic| spec.name.as_str() == topic) {
+            let end = log.offsets(&TopicPartition::new(spec.name, 0))?.end;
+            sum += u64::try_from(end).unwrap_or(0);
+        }
+    }
+    Ok(sum)
+}
 
 /// Starts both sinks: minutes first, then telemetry.
 pub(super) fn start(
@@ -32,8 +51,8 @@ pub(super) fn start(
             .map_err(|error| Failure::running("cannot write Parquet files", error))
     };
     Ok([
-        start("cold-car-minutes", Box::new(minutes), MINUTES)?,
-        start("cold-telemetry", Box::new(telemetry), TELEMETRY)?,
+        start(MINUTES_SINK, Box::new(minutes), MINUTES)?,
+        start(TELEMETRY_SINK, Box::new(telemetry), TELEMETRY)?,
     ])
 }
 

@@ -145,6 +145,7 @@ fn counts(summary: &Summary) -> String {
         dead_letters,
         too_far_ahead,
         held,
+        not_in_files,
         cars,
         models,
         ..
@@ -161,6 +162,7 @@ fn counts(summary: &Summary) -> String {
         ("held as too far ahead", *held),
     ]
     .into_iter()
+    .chain((*not_in_files > 0).then_some(("rows that no file can hold", *not_in_files)))
     .map(|(name, count)| vec![name.to_owned(), grouped(count)])
     .collect();
     table(&["Counts", ""], &rows, 1).trim_start().to_owned()

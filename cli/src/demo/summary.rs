@@ -6,6 +6,7 @@
 //! - Cars are ordered by vin, models by name, attention by vin and kind.
 //! - Results over less than the whole input say so: `"partial": true`.
 
+use super::cold;
 use crate::{
     connected_cars::{
         AlertKind, CAR_TOTALS, COUNTS, CarTotals, Counts, DEAD_LETTERS, MODEL_TOTALS, ModelTotals,
@@ -34,6 +35,9 @@ pub(super) struct Summary {
     pub(super) too_far_ahead: u64,
     /// Records that are too far ahead, while nothing tells yet whether they are wrong.
     pub(super) held: u64,
+    /// Dead letters of the Parquet sinks.
+    #[serde(skip)]
+    pub(super) not_in_files: u64,
     pub(super) cars: Vec<Car>,
     pub(super) models: Vec<Model>,
     pub(super) attention: Vec<Attention>,
@@ -88,6 +92,7 @@ impl Summary {
             dead_letters: all,
             too_far_ahead,
             held: streams.node_metrics().get(SOURCE).map_or(0, |node| node.held),
+            not_in_files: cold::dead_letters(log)?,
             cars: cars(streams)?,
             models: models(streams)?,
             attention: attention(streams)?,

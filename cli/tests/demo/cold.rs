@@ -110,7 +110,11 @@ fn moments_that_no_reader_holds_are_in_no_file() {
     }
     input += &line("B", good + 1_000);
     let bench = Bench::new(input.as_bytes());
-    bench.run();
+    let output = output(&mut bench.command());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = String::from_utf8(output.stdout).unwrap();
+    let line = report.lines().find(|line| line.contains("rows that no file can hold")).unwrap();
+    assert!(line.ends_with(char::is_numeric), "{line}");
     let mut vins: Vec<_> = bench.telemetry().into_iter().map(|car| car.vin).collect();
     vins.sort_unstable();
     assert_eq!(vins, ["A", "B"]);

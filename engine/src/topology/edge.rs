@@ -1,8 +1,7 @@
 //! The two ends of a topology: bytes to typed rows at a source, typed rows to bytes at a sink.
 
 use super::{
-    MaxAhead,
-    TopologyError,
+    MaxAhead, TopologyError,
     mark::TimeMark,
     sink::{SinkForm, SinkRecords, SinkRow, unwritten},
 };
