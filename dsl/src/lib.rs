@@ -13,7 +13,7 @@
 //! A type says whether there may be one: `KStream<String, f64>` has neither null keys nor null values, and a record that
 //! does goes to the dead letters of its source. `KStream<Option<String>, Option<f64>>` takes both, and
 //! [`drop_null_keys`](KStream::drop_null_keys) and [`drop_null_values`](KStream::drop_null_values) lead from one to the
-//! other.
+//! other. `docs/nulls.md` has the rule of each operator.
 //!
 //! # Keys and partitions
 //!

@@ -8,9 +8,12 @@ use super::{DEPTH_MAX, shape::Unwritable};
 use serde::ser::{self, Error, Serialize, Serializer};
 use std::any::type_name;
 
-/// Appends the text of `key` to `out`.
-pub(super) fn write<T: Serialize>(key: &T, out: &mut Vec<u8>) -> Result<(), Unwritable> {
-    key.serialize(&mut Writer { out, depth: 0 })
+/// Appends the text of `key` to `out`. False if it is none; what is written as `null` and is no option is a key.
+pub(super) fn write<T: Serialize>(key: &T, out: &mut Vec<u8>) -> Result<bool, Unwritable> {
+    let start = out.len();
+    let mut writer = Writer { out, start, is_none: false, depth: 0 };
+    key.serialize(&mut writer)?;
+    Ok(!writer.is_none)
 }
 
 /// Whether an iterator goes through a collection in no order.
@@ -27,6 +30,10 @@ fn is_unordered(mut iterated: &'static str) -> bool {
 
 struct Writer<'o> {
     out: &'o mut Vec<u8>,
+    /// Where the key begins.
+    start: usize,
+    /// Whether the key itself, and not a part of it, is none.
+    is_none: bool,
     depth: usize,
 }
 
@@ -104,6 +111,7 @@ impl<'w, 'o> Serializer for &'w mut Writer<'o> {
     }
 
     fn serialize_none(self) -> Result<(), Unwritable> {
+        self.is_none = self.out.len() == self.start;
         self.serialize_unit()
     }
 
@@ -445,7 +453,7 @@ mod tests {
             let mut written = [Vec::new(), Vec::new()];
             for (set, out) in [&there, &back].into_iter().zip(&mut written) {
                 let map: HashMap<i64, i64> = set.iter().map(|n| (*n, -n)).collect();
-                (&mut Writer { out, depth: 0 })
+                (&mut Writer { out, start: 0, is_none: false, depth: 0 })
                     .collect_seq(map.iter().filter(|(n, _)| **n > 0))
                     .unwrap();
             }
@@ -463,6 +471,18 @@ mod tests {
         assert!(is_unordered("&indexmap::set::IndexSet<i64>"));
         assert!(!named(&vec![HashSet::<i64>::new()]) && !named(&BTreeSet::<i64>::new()));
         assert!(!named(&[1].iter().map(|_| HashSet::<i64>::new())));
+    }
+
+    #[test]
+    fn only_an_option_is_no_key() {
+        fn is_key<T: Serialize>(key: &T) -> bool {
+            write(key, &mut b"before".to_vec()).unwrap()
+        }
+        #[derive(serde::Serialize)]
+        struct Name(Option<String>);
+        assert!(!is_key(&None::<i64>) && !is_key(&Name(None)));
+        assert!(is_key(&()) && is_key(&Unit) && is_key(&"null"));
+        assert!(is_key(&[None::<i64>]) && is_key(&Part::Named { z: 'z', a: None }));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 /// JSON; a value that writes `null` becomes a null record, and null reads as JSON's `null`.
 ///
 /// Equal keys have equal bytes: in a key, maps and the standard library's sets are written sorted, and a negative zero as
-/// zero. NaN, infinite numbers, a `Some` of nothing, and maps whose keys are neither texts nor numbers have no form in
+/// zero. A key is null if it is an `Option`'s `None`; `()` is a key like any other. NaN, infinite numbers, a `Some` of nothing, and maps whose keys are neither texts nor numbers have no form in
 /// JSON, and are refused where a topology would keep or send them.
 ///
 /// ```
@@ -51,12 +51,11 @@ where
 
     fn serialize_key(&self, key: &T, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
         let start = out.len();
-        key::write(key, out).map_err(|why| unwritable(&why))?;
-        if out.get(start..) == Some(b"null") {
+        let is_key = key::write(key, out).map_err(|why| unwritable(&why))?;
+        if !is_key {
             out.truncate(start);
-            return Ok(false);
         }
-        Ok(true)
+        Ok(is_key)
     }
 
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<T, SerdeError> {
