@@ -83,6 +83,7 @@ const REPLACE_INPUT: &str = "put a whole file in place of the --input, then star
 const SAME_INPUT: &str =
     "give the --input that this --data-dir was started with, or use another --data-dir";
 const RESTORE: &str = "restore the --data-dir from a backup, or start with a fresh one";
+const LARGER_FILES: &str = "raise the limit on the size of files (`ulimit -f`), then start the same command again: it resumes where it stopped";
 const OTHER_VERSION: &str =
     "use the version of this program that wrote the --data-dir, or another --data-dir";
 const START_AGAIN: &str = "start the same command again: it resumes where it stopped; if it fails again, use a fresh --data-dir";
@@ -165,12 +166,16 @@ fn log_advice(error: &LogError) -> Option<&'static str> {
 }
 
 fn io_advice(error: &io::Error) -> Option<&'static str> {
-    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    use io::ErrorKind::{
+        FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
     let kind = error.kind();
     if matches!(kind, StorageFull | QuotaExceeded) {
         Some(FREE_SPACE)
     } else if matches!(kind, PermissionDenied | ReadOnlyFilesystem) {
         Some(GIVE_ACCESS)
+    } else if kind == FileTooLarge {
+        Some(LARGER_FILES)
     } else {
         let few = matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE));
         few.then_some(MORE_FILES)

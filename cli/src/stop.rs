@@ -4,18 +4,22 @@
 //! # Invariants
 //!
 //! - No signal is swallowed: what nobody takes ends the program as it would without a handler.
+//! - A file that grows past the limit on its size is an error of the write, as a full disk is, and ends nobody at once.
 
 use crate::failure::Failure;
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ},
+    flag,
     iterator::Signals,
     low_level::emulate_default_handler,
 };
-use std::{fs, thread::Builder};
+use std::{fs, sync::Arc, thread::Builder};
 
 /// Calls `first` with the number of the first signal that asks the program to end; whether it was taken.
 pub(crate) fn on_signal(first: impl Fn(i32) -> bool + Send + 'static) -> Result<(), Failure> {
     let failed = |error| Failure::running("cannot handle Ctrl-C", error);
+    // With a handler, of which nothing is wanted, the write is told.
+    flag::register(SIGXFSZ, Arc::default()).map_err(failed)?;
     let mut handled = vec![SIGINT, SIGTERM];
     // `nohup` has a closed terminal ignored.
     if !is_ignored(SIGHUP) {

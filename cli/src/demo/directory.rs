@@ -35,9 +35,12 @@ impl DataDirectory {
                 .map(tempfile::TempDir::keep),
         };
         let root = root.map_err(|error| {
-            let name = given.map_or_else(|| "a temporary directory".to_owned(), shown_os);
+            let what = given.map_or_else(
+                || "cannot make a temporary data directory".to_owned(),
+                |dir| format!("cannot make the data directory {}", shown_os(dir)),
+            );
             let remedy = "name a directory with --data-dir that can be written to";
-            Failure::new(format!("cannot make the data directory {name}"), error, remedy)
+            Failure::new(what, error, remedy)
         })?;
         let cold = root.join("cold");
         Ok(Self { root, cold, fresh: given.is_none(), made: is_new })

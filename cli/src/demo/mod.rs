@@ -32,13 +32,14 @@ use crate::{
 use directory::DataDirectory;
 use headwater::{
     memory::MemoryBudget,
-    ports::connector::{ConnectorError, ConnectorErrorKind, SourceConnector},
+    ports::connector::{ConnectorError, SourceConnector},
     prelude::{Clock, SystemClock},
 };
 use headwater_connector_file::{FileSource, Rate};
 use pipeline::{Closed, Finish, Pipeline, Resumed};
 use std::{
     env,
+    io::ErrorKind::PermissionDenied,
     sync::{
         Arc,
         mpsc::{self, Receiver, RecvTimeoutError},
@@ -146,11 +147,13 @@ fn run_in(
 fn source(dev: &Dev) -> Result<FileSource, Failure> {
     let failed = |error: ConnectorError| {
         let what = format!("cannot read {}", shown_os(&dev.input));
-        if error.kind() == ConnectorErrorKind::Config {
-            let remedy = "name a file of telemetry with --input, or `-` for standard input";
-            return Failure::new(what, error, remedy);
+        if matches!(&error, ConnectorError::Unreadable { source, .. } if source.kind() == PermissionDenied)
+        {
+            return Failure::running(what, error);
         }
-        Failure::running(what, error)
+        // Nothing has begun yet that the same command could go on with.
+        let remedy = "name a file of telemetry with --input, or `-` for standard input";
+        Failure::new(what, error, remedy)
     };
     let source = FileSource::builder(&dev.input)
         .key_field("vin")

@@ -297,6 +297,15 @@ fn few_descriptors_are_enough_and_too_few_are_refused() {
 }
 
 #[test]
+fn a_limit_on_the_size_of_files_is_an_error_as_a_full_disk_is() {
+    let bench = small();
+    let refused = output(&mut by_shell("ulimit -f 16", &bench.command()));
+    failed(&refused, &["File too large", "`ulimit -f`"]);
+    bench.run();
+    assert_eq!(bench.summary().records, bench.topic("car-telemetry").concat().len() as u64);
+}
+
+#[test]
 fn text_from_the_data_cannot_steer_the_terminal() {
     let vin = "\\u001b[2J\\u001b]0;owned\\u0007EVIL\\r\\n  fake row";
     let lines: String = (0..70)

@@ -182,6 +182,7 @@ pub(super) fn io_error(error: rocksdb::Error) -> io::Error {
         ("Disk quota exceeded", io::ErrorKind::QuotaExceeded),
         ("Permission denied", io::ErrorKind::PermissionDenied),
         ("Read-only file system", io::ErrorKind::ReadOnlyFilesystem),
+        ("File too large", io::ErrorKind::FileTooLarge),
     ];
     // The standard library has no kind for it, only the number, which is the same everywhere.
     if text.ends_with("Too many open files") {
