@@ -31,9 +31,11 @@ pub(super) struct Summary {
     pub(super) alerts_cleared: u64,
     pub(super) late_dropped: u64,
     pub(super) dead_letters: u64,
-    /// Those of the dead letters that were too far ahead of their partition's time.
+    /// Those of the dead letters that were too far ahead of their partition's time; left out if there is none.
+    #[serde(skip_serializing_if = "is_none")]
     pub(super) too_far_ahead: u64,
-    /// Records that are too far ahead, while nothing tells yet whether they are wrong.
+    /// Records that are too far ahead, while nothing tells yet whether they are wrong; left out if there is none.
+    #[serde(skip_serializing_if = "is_none")]
     pub(super) held: u64,
     /// Dead letters of the Parquet sinks.
     #[serde(skip)]
@@ -109,6 +111,11 @@ impl Summary {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How many dead letters there are.

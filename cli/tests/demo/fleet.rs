@@ -23,7 +23,7 @@ impl Dice {
     }
 }
 
-const START: i64 = 1_700_000_000_000;
+pub(crate) const START: i64 = 1_700_000_000_000;
 const MODELS: [&str; 5] = ["Kombi é", "Van \\\"L\\\"", "Coupé", "Truck", "標準"];
 
 /// Telemetry of `cars` cars over `seconds`, one line a second and car.

@@ -201,7 +201,9 @@ pub(crate) struct Summary {
     pub(crate) alerts_cleared: u64,
     pub(crate) late_dropped: u64,
     pub(crate) dead_letters: u64,
+    #[serde(default)]
     pub(crate) too_far_ahead: u64,
+    #[serde(default)]
     pub(crate) held: u64,
     pub(crate) cars: Vec<Totals>,
     pub(crate) models: Vec<Totals>,

@@ -1,7 +1,7 @@
 //! Results held to the reference: alerts exactly, counts exactly, sums within 1e-9, topic rows and Parquet rows equal.
 
 use crate::{
-    fleet::{fleet, with_bad_lines},
+    fleet::{START, fleet, with_bad_lines},
     peers,
     program::{Bench, Minute, Row, Summary, Totals},
     reference::{Alert, Car, Reference, litres_per_100km},
@@ -39,6 +39,32 @@ fn another_fleet_with_late_records_and_bad_lines_gives_what_plain_code_gives() {
     let bench = Bench::new(&input);
     bench.run();
     hold(&bench, &reference);
+}
+
+#[test]
+fn one_wrong_clock_changes_no_result_of_others_and_is_named() {
+    const DAY_MS: i64 = 86_400_000;
+    let good = fleet(5, 20, 300);
+    let undisturbed = Bench::new(&good);
+    undisturbed.run();
+    let expected = undisturbed.summary_text();
+    let lines: Vec<_> = good.split_inclusive(|byte| *byte == b'\n').collect();
+    for ahead in [DAY_MS, 365 * DAY_MS, (1 << 62) - START] {
+        for place in [0, lines.len() / 2] {
+            let wrong = format!(
+                r#"{{"vin":"WRONG","ts":{},"model":"Truck","speed_kmh":1.0,"fuel_mg_s":1.0,"engine_temp_c":90,"tyre_kpa":240}}"#,
+                START + ahead
+            );
+            let wrong = [wrong.as_bytes(), b"\n"].concat();
+            let (before, after) = lines.split_at(place);
+            let bench = Bench::new(&[&before.concat()[..], &wrong, &after.concat()].concat());
+            bench.run();
+            let told = "\"dead_letters\": 1,\n  \"too_far_ahead\": 1,";
+            let summary = bench.summary_text();
+            assert!(summary.contains(told), "{ahead} ms ahead at {place}: {summary}");
+            assert_eq!(summary.replace(told, "\"dead_letters\": 0,"), expected, "{ahead} {place}");
+        }
+    }
 }
 
 #[test]
