@@ -8,6 +8,10 @@ use headwater_core::serde::{Data, SharedSerde, for_type};
 ///
 /// Implemented for every such type; never to be implemented by hand.
 ///
+/// What a store or a topic gives back is what serde reads: a field that it skips (`#[serde(skip)]`) comes back as its
+/// default, which shows where a value is read from the state instead of from a cache. Leave such fields out of what is
+/// kept.
+///
 /// ```
 /// use headwater_engine::{DefaultSerde, store::{Window, Windowed}};
 ///

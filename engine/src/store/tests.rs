@@ -504,3 +504,35 @@ impl ApplicationState for MapState {
 fn stores_conform() {
     conformance::check(|| Arc::new(MapState::default()));
 }
+
+/// Reads numbers as the tens below them.
+struct Tens;
+
+impl Serde<i64> for Tens {
+    fn serialize(&self, value: &i64, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        I64.serialize(value, out)
+    }
+
+    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<i64, SerdeError> {
+        I64.deserialize(bytes).map(|number| number - number % 10)
+    }
+
+    fn schema(&self) -> String {
+        "tens".into()
+    }
+}
+
+#[test]
+fn a_key_that_is_read_back_as_another_has_no_place() {
+    type Tally = KeyValueStore<i64, i64>;
+    let shard = Arc::new(MapShard::default());
+    let mut store: Box<Tally> = open(&Tally::builder("tally", Arc::new(Tens), for_type()), &shard);
+    store.put(&20, Some(1), 0).unwrap();
+    let other = |refused: &StoreError| {
+        matches!(refused, StoreError::Key { source: SerdeError::OtherKey, .. })
+    };
+    assert!(other(&store.put(&23, Some(1), 0).unwrap_err()));
+    let slots = store.locate([20, 25].iter()).unwrap();
+    assert_eq!([slots[0].is_some(), slots[1].is_some()], [true, false]);
+    assert!(store.refusal(1).is_some_and(|refused| other(&refused)));
+}
