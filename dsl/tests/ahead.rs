@@ -551,6 +551,69 @@ fn a_version_without_a_bound_takes_what_was_held() -> Outcome {
     Ok(())
 }
 
+/// Its dead letter is whole: null key, null value, headers, own timestamp and offset, also after a crash.
+#[test]
+fn what_is_refused_is_written_as_it_came() -> Outcome {
+    for state_is_lost in [false, true] {
+        let builder = StreamsBuilder::new();
+        let consumed = Consumed::<Option<String>, Option<i64>>::default().max_ahead(bound_of(HOUR));
+        builder.stream_with("in", consumed).to("out");
+        let driver = TopologyTestDriver::new(builder.build()?)?.by_hand();
+        let mut headers = Headers::new();
+        headers.add("trace", Some(b"7".to_vec()));
+        pipe(&driver, "in", &fleet(5, BEGIN, 1))?;
+        let input = driver.input_topic::<String, i64>("in");
+        input.pipe_bytes_with(None, None, BEGIN + DAY, &headers)?;
+        driver.run_until_idle()?;
+        driver.commit()?;
+        if state_is_lost {
+            driver.lose_state()
+        } else {
+            driver.crash()
+        }
+        driver.restart()?;
+        pipe(&driver, "in", &fleet(5, BEGIN + SECOND, 1))?;
+        driver.finish_input()?;
+        let at = TopicPartition::new(TopicName::new("test-dead-letters")?, 0);
+        let fetched = driver.log().fetch(&at, 0, usize::MAX)?;
+        let letter = fetched.records.get(0).ok_or("there is no dead letter")?;
+        let headers = Headers::decode(letter.headers)?;
+        let header = |name: &str| headers.last(name).flatten().map(String::from_utf8_lossy);
+        assert_eq!((fetched.records.len(), letter.timestamp), (1, BEGIN + DAY));
+        assert_eq!((letter.key, letter.value, header("trace")), (None, None, Some("7".into())));
+        assert_eq!(header("__streams.errors.offset"), Some("5".into()));
+        let cause = "its timestamp is 1793577600000, too far ahead of its partition's time, which stood at 1793491200000; no records of enough other keys agree with it";
+        assert_eq!(header("__streams.errors.message"), Some(cause.into()));
+    }
+    Ok(())
+}
+
+/// What a new version reads in another way when it passes is a dead letter where it cannot, and the rest goes on.
+#[test]
+fn a_held_record_that_a_new_version_cannot_read_is_a_dead_letter() -> Outcome {
+    let version = |sign: i64| -> Outcome<Topology> {
+        let builder = StreamsBuilder::new();
+        let consumed = Consumed::<String, i64>::default().timestamp(move |value| sign * value);
+        builder.stream_with("in", consumed.max_ahead(bound_of(HOUR))).to("out");
+        Ok(builder.build()?)
+    };
+    let driver = TopologyTestDriver::new(version(1)?)?.by_hand();
+    driver.input_topic::<String, i64>("in").pipe_input("a".to_owned(), 7, 7)?;
+    driver.run_until_idle()?;
+    driver.commit()?;
+    driver.upgrade(version(-1)?)?;
+    driver.finish_input()?;
+    let written = |topic: &str| -> Outcome<i64> {
+        Ok(driver.log().offsets(&TopicPartition::new(TopicName::new(topic)?, 0))?.end)
+    };
+    assert_eq!((written("out")?, written("test-dead-letters")?), (0, 1));
+    driver.crash();
+    driver.restart()?;
+    driver.finish_input()?;
+    assert_eq!(written("test-dead-letters")?, 1, "once");
+    Ok(())
+}
+
 /// Tells the stream time at each record, and when it has come to the next ten seconds.
 struct Timed;
 

@@ -249,7 +249,7 @@ fn punctuations_may_be_finer_than_the_commit_interval() {
 /// Nothing else happens: the task is woken when the record that it holds has been held for the bound.
 #[test]
 fn a_record_that_is_too_far_ahead_passes_in_an_idle_task() {
-    holds("60s, : a=1@5", || {
+    holds("1 held, wakes after 60s; 1 held, ; 0 held, a=1@5", || {
         let builder = StreamsBuilder::new();
         let bound = MaxAhead::of_partition(Duration::from_secs(60));
         let consumed = Consumed::<String, i64>::default().max_ahead(bound);
@@ -258,12 +258,16 @@ fn a_record_that_is_too_far_ahead_passes_in_an_idle_task() {
         append(&run.log, "in", "a=1@5")?;
         run.rest()?;
         run.after(1_000)?;
+        let held = |run: &Stepped| -> u64 {
+            run.application.node_metrics().values().map(|node| node.held).sum()
+        };
         let timer = run.stepper.next_timer().ok_or("it would never wake")?;
+        let mut text = format!("{} held, wakes after {timer:?}; ", held(&run));
         run.after(58_999)?;
-        let before = read(&run.log, "out")?;
+        text += &format!("{} held, {}; ", held(&run), read(&run.log, "out")?);
         run.after(1)?;
         run.after(1_000)?;
-        Ok(format!("{timer:?}, {before}: {}", read(&run.log, "out")?))
+        Ok(text + &format!("{} held, {}", held(&run), read(&run.log, "out")?))
     });
 }
 

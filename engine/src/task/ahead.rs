@@ -2,8 +2,8 @@
 
 use super::{
     Task,
-    held::{HeldRecord, Unreadable, alone},
-    input::InputIndex,
+    held::{HeldRecord, HeldRecords, Unreadable, alone},
+    input::{Input, InputIndex},
     letters::Origin,
 };
 use crate::{
@@ -59,15 +59,16 @@ impl Task {
         index: InputIndex,
         decided: Decided<RecordSet>,
     ) -> Result<(), ProcessorError> {
+        if decided.is_empty() {
+            return Ok(());
+        }
+        self.resources.changed = true;
         let input = &mut self.inputs[index];
         let Some(held) = &mut input.held else { return Ok(()) };
-        if !decided.is_empty() {
-            self.resources.changed = true;
-        }
         let Decided { passed, refused } = decided;
-        refused.iter().for_each(|refused| held.forget(refused.number));
+        let gone = refused.iter().filter(|refused| refused.was_held());
+        gone.for_each(|refused| held.forget(refused.number));
         let unreadable = held.release(passed, &mut *input.decoder)?;
-        self.resources.metrics[input.node].held = held.len() as u64;
         let partition = input.partition.clone();
         let source = |records| RunRecords {
             partition: partition.clone(),
@@ -87,25 +88,26 @@ impl Task {
         Ok(())
     }
 
-    fn refuse(&mut self, index: InputIndex, HeldRecord { timestamp, time, .. }: &HeldRecord) {
-        let node = self.inputs[index].node;
-        let than = match (&self.inputs[index].held, *time) {
+    fn refuse(&mut self, index: InputIndex, refused: &HeldRecord) {
+        let HeldRecord { timestamp, time, .. } = refused;
+        let Input { node, held, .. } = &self.inputs[index];
+        let ahead = match (held, *time) {
             (Some(held), _) if held.is_of_wall_clock() => {
-                format!("the wall clock, which stood at {}", self.now.wall_clock)
+                format!("the wall clock, which stands at {}", self.now.wall_clock)
             }
             (_, Timestamp::MIN) => "its partition's time, which no record had set".to_owned(),
             (_, time) => format!("its partition's time, which stood at {time}"),
         };
-        let cause = format!(
-            "its timestamp is {timestamp}, too far ahead of {than}; no records of other keys agree with it"
-        );
-        self.resources.dead.push(Rejection {
-            origin: 0,
-            node,
-            key: None,
-            kind: AHEAD_ERROR,
-            cause,
-        });
+        let why = if refused.was_held() {
+            "; no records of enough other keys agree with it"
+        } else if held.as_ref().is_some_and(HeldRecords::is_of_wall_clock) {
+            ""
+        } else {
+            "; it is too large to be held until others agree with it"
+        };
+        let cause = format!("its timestamp is {timestamp}, too far ahead of {ahead}{why}");
+        let (node, kind) = (*node, AHEAD_ERROR);
+        self.resources.dead.push(Rejection { origin: 0, node, key: None, kind, cause });
     }
 
     /// Decides what the end of input decides about the records that inputs hold. True if none of them is left to take.
@@ -117,9 +119,6 @@ impl Task {
             let decided = held.end();
             self.apply(index, decided)?;
         }
-        let is_releasing = |input: &super::input::Input| {
-            input.held.as_ref().is_some_and(|held| held.is_releasing())
-        };
-        Ok(!self.inputs.values().any(is_releasing))
+        Ok(!self.inputs.values().any(Input::is_releasing))
     }
 }

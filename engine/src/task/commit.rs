@@ -194,9 +194,6 @@ impl Task {
                 take_up_held(input, &mut self.saved)
                     .map_err(|_| damaged(partition, &ahead_entry(&input.partition.topic)))?;
             }
-            if let Some(held) = &input.held {
-                self.resources.metrics[input.node].held = held.len() as u64;
-            }
         }
         Ok(())
     }
@@ -241,8 +238,13 @@ impl Task {
 
     /// What each node has counted, by its name.
     pub(crate) fn metrics(&self) -> impl Iterator<Item = (&Arc<str>, NodeMetrics)> {
+        let held = |node| {
+            let inputs = self.inputs.values().filter(move |input| input.node == node);
+            inputs.filter_map(|input| input.held.as_ref()).map(|held| held.len() as u64).sum()
+        };
         let metrics = &self.resources.metrics;
-        self.graph.slots.iter().map(|(node, slot)| (&slot.name, metrics[node]))
+        let counted = move |node| NodeMetrics { held: held(node), ..metrics[node] };
+        self.graph.slots.iter().map(move |(node, slot)| (&slot.name, counted(node)))
     }
 }
 

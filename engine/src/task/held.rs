@@ -233,8 +233,7 @@ impl HeldRecords {
 
     /// A record has been taken or refused.
     pub(super) fn forget(&mut self, number: u64) {
-        // Numbers begin with 1: the others were never held.
-        if number > 0 && !self.unsaved.remove(&number) {
+        if !self.unsaved.remove(&number) {
             self.removed.push(number);
         }
     }

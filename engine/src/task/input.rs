@@ -172,7 +172,7 @@ impl Input {
     }
 
     /// Whether records have passed that it held.
-    fn is_releasing(&self) -> bool {
+    pub(super) fn is_releasing(&self) -> bool {
         self.held.as_ref().is_some_and(HeldRecords::is_releasing)
     }
 

@@ -101,6 +101,11 @@ impl<R> HeldRow<R> {
 }
 
 impl<R> HeldRow<R> {
+    /// Whether it was, or was refused at once.
+    pub(crate) fn was_held(&self) -> bool {
+        self.number > 0
+    }
+
     /// The partition's time that leaves the row behind, where a group has passed last at `agreed`.
     fn left_behind_at(&self, agreed: Timestamp, bound_ms: i64) -> Timestamp {
         self.time.max(agreed).saturating_add(bound_ms)
