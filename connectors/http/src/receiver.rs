@@ -17,7 +17,7 @@ use headwater_core::ports::connector::{ConnectorError, RetryAfter};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
     header::{
-        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, RETRY_AFTER,
+        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPECT, HOST, RETRY_AFTER,
         TRANSFER_ENCODING,
     },
 };
@@ -31,6 +31,12 @@ use url::{SyntaxViolation, Url};
 
 /// How much of an answer is kept as a dead letter's cause.
 const ANSWER_CHARS: usize = 200;
+
+/// A body of so many bytes is announced: a receiver that finds it too large says so, and closes, before it is sent. Sent
+/// without a word, its answer would be lost with the connection.
+const ANNOUNCED_BYTES: usize = 64 << 10;
+/// How long a receiver may think about an announced body; one that knows no announcements gets it after that.
+const ANNOUNCED_WAIT: Duration = Duration::from_millis(100);
 
 /// What a receiver made of the records of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,6 +71,7 @@ impl Receiver {
         let uri = Uri::try_from(url.as_str()).map_err(|error| wrong("url", error.to_string()))?;
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_millis(config.timeout_ms)))
+            .timeout_await_100(Some(ANNOUNCED_WAIT))
             .http_status_as_error(false)
             .max_redirects(0)
             .build()
@@ -85,15 +92,11 @@ impl Receiver {
 
     /// Sends a body as the request of this key.
     pub(crate) fn post(&self, key: &str, body: &[u8]) -> Result<Answer, ConnectorError> {
-        let mut request = self
-            .agent
-            .post(&self.uri)
-            .header(CONTENT_TYPE, &self.content_type)
-            .header(&self.key_header, key);
-        if let Some(authorization) = &self.authorization {
-            request = request.header(AUTHORIZATION, authorization);
+        let is_announced = body.len() >= ANNOUNCED_BYTES;
+        let mut response = self.send(key, body, is_announced)?;
+        if is_announced && response.status() == StatusCode::EXPECTATION_FAILED {
+            response = self.send(key, body, false)?;
         }
-        let response = request.send(body).map_err(|error| self.unanswered(&error))?;
         let (parts, body) = response.into_parts();
         let detail = format!("HTTP {}: {}", parts.status.as_u16(), beginning(body));
         let status = parts.status;
@@ -106,6 +109,26 @@ impl Receiver {
         } else {
             Ok(Answer::Refused(detail))
         }
+    }
+
+    fn send(
+        &self,
+        key: &str,
+        body: &[u8],
+        is_announced: bool,
+    ) -> Result<http::Response<ureq::Body>, ConnectorError> {
+        let mut request = self
+            .agent
+            .post(&self.uri)
+            .header(CONTENT_TYPE, &self.content_type)
+            .header(&self.key_header, key);
+        if is_announced {
+            request = request.header(EXPECT, "100-continue");
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        request.send(body).map_err(|error| self.unanswered(&error))
     }
 
     fn later(&self, mut detail: String, retry_after: Option<RetryAfter>) -> ConnectorError {
@@ -186,7 +209,8 @@ fn key_header(name: &str) -> Result<HeaderName, ConnectorError> {
     let setting = "idempotency_header";
     let header = HeaderName::try_from(name)
         .map_err(|_| wrong(setting, format!("`{name}` is no name of a header")))?;
-    let taken = [AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING];
+    let taken =
+        [AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING];
     if taken.contains(&header) {
         return Err(wrong(setting, format!("`{name}` has a meaning of its own")));
     }

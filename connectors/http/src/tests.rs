@@ -31,6 +31,10 @@ struct Seen {
     /// The status of a body that is not taken.
     judge: Option<fn(&str) -> u16>,
     authorization: Vec<String>,
+    /// The longest body that is read at all.
+    length_max: Option<usize>,
+    /// Whether an announced body is asked for, as HTTP/1.1 says.
+    knows_expect: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -44,7 +48,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         let statuses = statuses.iter().rev().copied().collect();
-        let seen = Arc::new(Mutex::new(Seen { statuses, ..Seen::default() }));
+        let seen = Arc::new(Mutex::new(Seen { statuses, knows_expect: true, ..Seen::default() }));
         let shared = Arc::clone(&seen);
         // Ends with the test's process.
         thread::spawn(move || {
@@ -77,6 +81,7 @@ impl Server {
 fn answer(mut stream: TcpStream, seen: &Mutex<Seen>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let (mut key, mut length, mut line) = (String::new(), 0, String::new());
+    let mut is_announced = false;
     while reader.read_line(&mut line).unwrap() > 0 && line != "\r\n" {
         let (name, value) = line.split_once(':').unwrap_or((&line, ""));
         match name.to_ascii_lowercase().as_str() {
@@ -84,10 +89,27 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Seen>) {
             "authorization" => {
                 seen.lock().unwrap().authorization.push(value.trim().to_owned());
             }
+            "expect" => is_announced = true,
             "content-length" => length = value.trim().parse().unwrap(),
             _ => {}
         }
         line.clear();
+    }
+    let (length_max, knows_expect) = {
+        let mut seen = seen.lock().unwrap();
+        let length_max = seen.length_max.unwrap_or(usize::MAX);
+        if length > length_max {
+            seen.requests.push((key.clone(), String::new()));
+        }
+        (length_max, seen.knows_expect)
+    };
+    if length > length_max {
+        // Closes with the body unread, which resets the connection if it was sent.
+        let head = "HTTP/1.1 413 X\r\nContent-Length: 4\r\nConnection: close";
+        return write!(stream, "{head}\r\n\r\nsaid").unwrap();
+    }
+    if is_announced && knows_expect {
+        write!(stream, "HTTP/1.1 100 Continue\r\n\r\n").unwrap();
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
@@ -233,6 +255,29 @@ fn a_batch_that_is_too_large_goes_in_halves_down_to_single_records() {
 }
 
 #[test]
+fn a_receiver_that_closes_without_reading_what_is_too_large_is_heard() {
+    let server = Server::start(&[]);
+    server.seen.lock().unwrap().length_max = Some(600_000);
+    let values = vec![format!("\"{}\"", "x".repeat(100_000)); 8];
+    let values: Vec<_> = values.iter().map(String::as_str).collect();
+    let mut sink = sink(HttpSinkConfig::new(&server.url), &values);
+    sink.prepare(Due::All).unwrap();
+    assert_eq!((sink.counts().delivered, server.keys().len()), (8, 3));
+}
+
+#[test]
+fn a_receiver_that_knows_no_announcement_or_refuses_it_is_sent_the_body() {
+    let value = format!("\"{}\"", "x".repeat(100_000));
+    for (statuses, requests) in [(&[][..], 1), (&[417], 2)] {
+        let server = Server::start(statuses);
+        server.seen.lock().unwrap().knows_expect = !statuses.is_empty();
+        let mut sink = sink(HttpSinkConfig::new(&server.url), &[&value]);
+        sink.prepare(Due::All).unwrap();
+        assert_eq!((sink.counts().delivered, server.keys().len()), (1, requests));
+    }
+}
+
+#[test]
 fn a_half_is_tried_again_as_it_was_cut() {
     let server = Server::start(&[413, 503, 200, 413, 503]);
     let mut sink =
@@ -311,7 +356,7 @@ fn the_runtime_comes_back_no_sooner_and_not_after_its_budget() {
     let watch = SystemClock::new();
     let began = watch.elapsed();
     let clock = ManualClock::at(1_793_872_800_000 - 50);
-    let progress = run_at(server.config(), Arc::new(clock)).drain().unwrap();
+    let progress = start(server.config(), Arc::new(clock), &["1", "2"]).drain().unwrap();
     assert_eq!((progress.delivered, progress.dead_letters), (2, 0));
     assert!(watch.elapsed() - began >= Duration::from_millis(50));
 
@@ -322,17 +367,28 @@ fn the_runtime_comes_back_no_sooner_and_not_after_its_budget() {
     assert_eq!(server.keys().len(), 1);
 }
 
-/// A task that sends two records.
-fn run(config: HttpSinkConfig) -> SinkTask {
-    run_at(config, Arc::new(SystemClock::new()))
+#[test]
+fn the_budget_is_that_of_one_request_and_not_of_all_that_are_sent_in_a_turn() {
+    let server = Server::start(&[503, 200].repeat(9));
+    let config = HttpSinkConfig { batch_records: 1, retry_budget_ms: 2, ..server.config() };
+    let task = start(config, Arc::new(SystemClock::new()), &["1"; 9]);
+    assert_eq!(task.drain().unwrap().delivered, 9);
+    let server = Server::start(&[503; 9]);
+    let config = HttpSinkConfig { retry_budget_ms: 3, ..server.config() };
+    assert!(run(config).drain().is_err());
+    assert_eq!(server.keys().len(), 3, "waits of 1 and 2 ms");
 }
 
-fn run_at(config: HttpSinkConfig, clock: Arc<dyn Clock>) -> SinkTask {
+/// A task that sends two records.
+fn run(config: HttpSinkConfig) -> SinkTask {
+    start(config, Arc::new(SystemClock::new()), &["1", "2"])
+}
+
+fn start(config: HttpSinkConfig, clock: Arc<dyn Clock>, values: &[&str]) -> SinkTask {
     let (log, topic) = (Arc::new(MemoryLog::new()), TopicName::new("alerts").unwrap());
     log.create_topics(&[TopicSpec::new(topic.clone(), 1)]).unwrap();
     let partition = TopicPartition::new(topic.clone(), 0);
-    let append =
-        Append { partition, base_offset: None, records: Arc::new(records(0, &["1", "2"])) };
+    let append = Append { partition, base_offset: None, records: Arc::new(records(0, values)) };
     log.commit(Commit { appends: vec![append], ..Commit::default() }).unwrap().wait().unwrap();
     let sink = Box::new(HttpSink::new(config).unwrap());
     SinkTask::start("hook", sink, log, topic, clock).unwrap()

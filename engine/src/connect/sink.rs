@@ -16,7 +16,7 @@ use super::{
 };
 use headwater_core::{
     ports::{
-        connector::{Due, Prepared, SinkConnector},
+        connector::{Due, Prepared, SinkConnector, Waits},
         log::{Append, Claim, Commit, GroupOffset, Log, Subscription},
     },
     record::{TopicName, TopicPartition},
@@ -173,7 +173,7 @@ impl Run {
             let subscription = log.subscribe(&partition, Arc::new(move || woken.wake()))?;
             let committed = log.committed(group, &partition)?;
             let retry = connector.retry();
-            let open = || connector.open(topic.as_str(), number, committed.as_ref());
+            let open = |_: &mut Waits| connector.open(topic.as_str(), number, committed.as_ref());
             attempt(&signal, &*clock, retry, open)?;
             let offsets = log.offsets(&partition)?;
             let position = committed.map_or(offsets.start, |committed| committed.offset);
@@ -236,7 +236,7 @@ impl Run {
             let (partition, records) = (reading.partition.partition, &fetched.records);
             let mut count = 0;
             if !records.is_empty() {
-                let put = || self.connector.put(partition, records);
+                let put = |_: &mut Waits| self.connector.put(partition, records);
                 count = attempt(&self.signal, &*self.clock, retry, put)?;
             }
             taken += count as u64;
@@ -255,14 +255,22 @@ impl Run {
     /// Prepares what is due, commits it and has it published.
     fn prepare(&mut self, due: Due) -> Result<(), Stopped> {
         let (retry, connector) = (self.connector.retry(), &mut self.connector);
-        let prepared = attempt(&self.signal, &*self.clock, retry, || connector.prepare(due))?;
+        let prepared = attempt(&self.signal, &*self.clock, retry, |waits| {
+            let before = connector.counts();
+            let prepared = connector.prepare(due);
+            if connector.counts() != before {
+                // What failed is another request than the one that was waited for.
+                *waits = retry.waits();
+            }
+            prepared
+        })?;
         if prepared.is_empty() {
             return Ok(());
         }
         let letters = prepared.iter().map(|p| p.dead_letters.len() as u64).sum();
         self.commit(&prepared)?;
         let (retry, connector) = (self.connector.retry(), &mut self.connector);
-        attempt(&self.signal, &*self.clock, retry, || connector.publish())?;
+        attempt(&self.signal, &*self.clock, retry, |_| connector.publish())?;
         self.report(0, letters);
         Ok(())
     }

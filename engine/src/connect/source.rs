@@ -203,7 +203,7 @@ impl Run {
                 position: Committed { offset, metadata: position.connector.clone() },
                 ended: position.ended,
             });
-        attempt(&signal, &*clock, connector.retry(), || connector.open(resume.as_ref()))?;
+        attempt(&signal, &*clock, connector.retry(), |_| connector.open(resume.as_ref()))?;
         let input = connector.input();
         let batch = SourceBatch::new(target.partitions, 0, &*clock);
         let run = Self {
@@ -236,7 +236,7 @@ impl Run {
     fn poll_to_end(&mut self) -> Result<(), Stopped> {
         let (signal, clock) = (Arc::clone(&self.signal), Arc::clone(&self.clock));
         while signal.requested() != StopRequest::Stop {
-            let status = attempt(&signal, &*clock, self.connector.retry(), || self.poll())?;
+            let status = attempt(&signal, &*clock, self.connector.retry(), |_| self.poll())?;
             match status {
                 SourceStatus::More => {}
                 SourceStatus::Idle(wait) => signal.wait(wait)?,
