@@ -94,18 +94,20 @@ pub(crate) struct Gzip<R> {
     /// The member that is being read or comes next, from 1.
     member: u32,
     state: State,
+    inflate: Decompress,
 }
 
 enum State {
     Between,
-    Data { inflate: Box<Decompress>, crc: Crc },
+    /// Inside a member, whose content so far has this checksum.
+    Data(Crc),
     Trailer(Crc),
     Ended,
 }
 
 impl<R: BufRead> Gzip<R> {
     pub(crate) fn new(input: R) -> Self {
-        Self { input, member: 1, state: State::Between }
+        Self { input, member: 1, state: State::Between, inflate: Decompress::new(false) }
     }
 
     /// Reads the header of the next member, if there is one.
@@ -128,8 +130,8 @@ impl<R: BufRead> Gzip<R> {
         if header.header().is_none() {
             header.read(&mut [0]).map_err(|error| part_fault(error, member, Part::Header))?;
         }
-        let inflate = Box::new(Decompress::new(false));
-        Ok(State::Data { inflate, crc: Crc::new() })
+        self.inflate.reset(false);
+        Ok(State::Data(Crc::new()))
     }
 
     /// Checks the trailer of the member.
@@ -155,8 +157,9 @@ impl<R: BufRead> Read for Gzip<R> {
         loop {
             match &mut self.state {
                 State::Between => self.state = self.begin()?,
-                State::Data { inflate, crc } => {
-                    let (given, is_done) = step(&mut self.input, inflate, into, self.member)?;
+                State::Data(crc) => {
+                    let (given, is_done) =
+                        step(&mut self.input, &mut self.inflate, into, self.member)?;
                     crc.update(into.get(..given).unwrap_or_default());
                     if is_done {
                         self.state = State::Trailer(std::mem::take(crc));

@@ -13,7 +13,10 @@
 
 use crate::config::{BodyFormat, HttpSinkConfig, wrong};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use headwater_core::ports::connector::{ConnectorError, RetryAfter};
+use headwater_core::{
+    ports::connector::{ConnectorError, RetryAfter},
+    text::shown,
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
     header::{
@@ -24,6 +27,7 @@ use http::{
 use percent_encoding::percent_decode_str;
 use std::{
     cell::Cell,
+    fmt,
     io::Read,
     time::{Duration, SystemTime},
 };
@@ -47,7 +51,6 @@ pub(crate) enum Answer {
 }
 
 /// Where requests go.
-#[derive(Debug)]
 pub(crate) struct Receiver {
     agent: ureq::Agent,
     uri: Uri,
@@ -56,6 +59,12 @@ pub(crate) struct Receiver {
     authorization: Option<HeaderValue>,
     content_type: HeaderValue,
     key_header: HeaderName,
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Receiver {
@@ -98,11 +107,12 @@ impl Receiver {
             response = self.send(key, body, false)?;
         }
         let (parts, body) = response.into_parts();
-        let detail = format!("HTTP {}: {}", parts.status.as_u16(), beginning(body));
         let status = parts.status;
         if status.is_success() {
-            Ok(Answer::Taken)
-        } else if is_temporary(status) {
+            return Ok(Answer::Taken);
+        }
+        let detail = format!("HTTP {}: {}", status.as_u16(), beginning(body));
+        if is_temporary(status) {
             Err(self.later(detail, retry_after(&parts.headers)))
         } else if let Some(advice) = stops(status) {
             Err(self.refused(format!("{detail}; {advice}")))
@@ -263,14 +273,13 @@ fn beginning(body: ureq::Body) -> String {
     let mut bytes = Vec::new();
     // What fails here fails after the answer, which stands.
     drop(body.into_reader().take(4 * ANSWER_CHARS as u64).read_to_end(&mut bytes));
-    let text = String::from_utf8_lossy(&bytes);
-    let shown = |char: char| if char.is_control() { ' ' } else { char };
-    text.trim().chars().take(ANSWER_CHARS).map(shown).collect()
+    shown(bytes.trim_ascii()).chars().take(ANSWER_CHARS).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HttpSink;
 
     fn receiver(url: &str) -> Result<Receiver, ConnectorError> {
         Receiver::new(&HttpSinkConfig::new(url))
@@ -344,7 +353,8 @@ mod tests {
         let config = HttpSinkConfig::new("https://me:secret@h:81/secret?key=secret#secret");
         let receiver = Receiver::new(&config).unwrap();
         assert_eq!(receiver.name(), "https://h:81");
-        assert!(!format!("{config:?}").contains("secret"), "{config:?}");
+        let debug = format!("{config:?} {:?}", HttpSink::new(config.clone()).unwrap());
+        assert!(!debug.contains("secret"), "{debug}");
         let refused = receiver.refused("HTTP 401".to_owned());
         assert_eq!(refused.to_string(), "https://h:81: HTTP 401");
     }
