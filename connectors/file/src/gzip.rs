@@ -19,6 +19,8 @@ use std::{
 };
 
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// So many first bytes tell gzip from other content.
+pub(crate) const MAGIC_BYTES: u64 = MAGIC.len() as u64;
 /// CRC-32 and length of the content, each little-endian.
 const TRAILER_BYTES: usize = 8;
 

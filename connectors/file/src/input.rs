@@ -12,9 +12,9 @@
 //! - At most [`CHUNKS_AHEAD_MAX`] chunks are read ahead.
 
 use crate::{
-    gzip::{Gzip, GzipFault, is_gzip},
+    gzip::{Gzip, GzipFault, MAGIC_BYTES, is_gzip},
     lines::LineStart,
-    position::{Expected, differs},
+    position::{Expected, FileSize, differs},
 };
 use headwater_core::ports::connector::{ConnectorError, InputShare};
 use std::{
@@ -39,7 +39,7 @@ const CHUNKS_AHEAD_MAX: usize = 4;
 #[derive(Debug)]
 pub(crate) enum Chunk {
     /// The input is open at the position; its size on the disk, if it is a regular file.
-    Opened(Option<u64>),
+    Opened(Option<FileSize>),
     Bytes(Vec<u8>),
     End,
     Failed(ConnectorError),
@@ -82,7 +82,7 @@ struct Shared {
 pub(crate) struct ReadAhead {
     chunks: Receiver<Chunk>,
     shared: Arc<Shared>,
-    size: Option<u64>,
+    size: Option<FileSize>,
 }
 
 impl ReadAhead {
@@ -119,7 +119,7 @@ impl ReadAhead {
     /// Bytes read as they lie on the disk, and the file's size; a file may have grown since it was opened.
     pub(crate) fn share(&self) -> InputShare {
         let read = self.shared.read.load(Ordering::Relaxed);
-        InputShare { read, total: self.size.map(|size| size.max(read)) }
+        InputShare { read, total: self.size.map(|size| size.bytes.max(read)) }
     }
 }
 
@@ -205,7 +205,7 @@ impl Reading {
         if !meta.is_file() {
             return Ok(Opened::Stream(Box::new(file)));
         }
-        let file = RegularFile::new(file, &meta).map_err(self.unreadable("seek in", 0))?;
+        let file = RegularFile::new(file, &meta).map_err(self.unreadable("read", 0))?;
         Ok(Opened::File(file))
     }
 
@@ -263,8 +263,8 @@ impl Reading {
     fn check_unchanged(&self, file: &RegularFile, end: LineStart) -> Result<(), Stop> {
         let read = self.shared.read.load(Ordering::Relaxed);
         let (size, modified) = file.now().map_err(self.unreadable("look at", end.position))?;
-        if size < read || read < file.size {
-            let before = file.size.max(read);
+        if size < read || read < file.size.bytes {
+            let before = file.size.bytes.max(read);
             return Err(self.changed(&format!("it was cut from {before} to {size} bytes")).into());
         }
         if modified == file.modified {
@@ -312,7 +312,7 @@ enum Opened {
 }
 
 impl Opened {
-    fn size(&self) -> Option<u64> {
+    fn size(&self) -> Option<FileSize> {
         if let Self::File(file) = self { Some(file.size) } else { None }
     }
 }
@@ -322,15 +322,18 @@ struct RegularFile {
     file: Arc<File>,
     /// Where the input begins: standard input may have been read from before.
     base: u64,
-    /// Bytes from there on.
-    size: u64,
+    /// From there on.
+    size: FileSize,
     modified: Option<SystemTime>,
 }
 
 impl RegularFile {
     fn new(mut file: File, meta: &Metadata) -> io::Result<Self> {
         let base = file.stream_position()?;
-        let (size, modified) = (meta.len().saturating_sub(base), meta.modified().ok());
+        let mut first = Vec::new();
+        (&mut file).take(MAGIC_BYTES).read_to_end(&mut first)?;
+        let size = FileSize { bytes: meta.len().saturating_sub(base), is_gzip: is_gzip(&first) };
+        let modified = meta.modified().ok();
         Ok(Self { file: Arc::new(file), base, size, modified })
     }
 
@@ -376,7 +379,7 @@ impl Read for Content {
             && let Some(mut stream) = stream.take()
         {
             let mut first = Vec::new();
-            (&mut stream).take(2).read_to_end(&mut first)?;
+            (&mut stream).take(MAGIC_BYTES).read_to_end(&mut first)?;
             let is_gzip = is_gzip(&first);
             let rejoined = Cursor::new(first).chain(stream);
             *self = if is_gzip {

@@ -12,13 +12,21 @@ use headwater_core::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Size of a regular file on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileSize {
+    pub(crate) bytes: u64,
+    /// Whether they are gzip: only sizes of one form can be compared.
+    pub(crate) is_gzip: bool,
+}
+
 /// The metadata of a committed position.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Metadata {
     /// CRC-32C of the content up to the position.
     pub(crate) crc32c: u32,
     /// The size on the disk that a regular file had, unless it was found damaged.
-    pub(crate) size: Option<u64>,
+    pub(crate) size: Option<FileSize>,
     /// The timestamp that a line without one gets.
     pub(crate) timestamp: Timestamp,
 }
@@ -60,12 +68,18 @@ impl Expected {
 
     /// Refuses a file that is shorter than it was when a part of it was read. Whether one that had ended has changed shows
     /// in its content.
-    pub(crate) fn check_size(&self, input: &str, size: Option<u64>) -> Result<(), ConnectorError> {
+    pub(crate) fn check_size(
+        &self,
+        input: &str,
+        size: Option<FileSize>,
+    ) -> Result<(), ConnectorError> {
         if let (Some(size), Some(before)) = (size, self.metadata.size)
-            && size < before
+            && size.is_gzip == before.is_gzip
+            && size.bytes < before.bytes
             && self.start.position > 0
             && !self.ended
         {
+            let (size, before) = (size.bytes, before.bytes);
             let what =
                 format!("it is another input, or was cut: it has {size} bytes and had {before}");
             return Err(differs(input, &what));

@@ -1,6 +1,10 @@
 //! What happens to an input between two runs and during one: each change has its outcome, and none is silent.
 
-use crate::{FileSource, input::Origin, position::Metadata};
+use crate::{
+    FileSource,
+    input::Origin,
+    position::{FileSize, Metadata},
+};
 use flate2::Crc;
 use headwater_core::{
     ports::connector::{
@@ -337,6 +341,24 @@ fn a_link_is_what_it_leads_to() {
 }
 
 #[test]
+fn an_input_may_be_compressed_or_unpacked_between_two_runs() {
+    for form in [Form::Plain, Form::Gzip] {
+        let fixture = Fixture::new(form, Way::Path, &content(LINES));
+        let mut run = fixture.open(None);
+        run.take(50).unwrap();
+        let (taken, half) = (run.lines, run.stop());
+        // Much smaller, or somewhat.
+        let other = match form {
+            Form::Plain => super::gzip(&content(LINES)),
+            Form::Gzip => content(LINES),
+        };
+        assert!(other.len() < fs::read(fixture.path()).unwrap().len());
+        fixture.write(&other);
+        assert_eq!(fixture.resume(&half).unwrap().lines, LINES - taken);
+    }
+}
+
+#[test]
 fn a_stream_is_recognised_by_its_content_too() {
     let resumed = |bytes: Vec<u8>, resume: &Resume| {
         let source = FileSource::builder("-").build().unwrap().over(io::Cursor::new(bytes));
@@ -366,7 +388,8 @@ fn a_stream_is_recognised_by_its_content_too() {
 
 #[test]
 fn an_input_of_which_nothing_was_read_may_become_any_other() {
-    let opened = Metadata { size: Some(1_000), ..Metadata::default() };
+    let opened =
+        Metadata { size: Some(FileSize { bytes: 1_000, is_gzip: false }), ..Metadata::default() };
     let none = Resume { position: opened.at(0).unwrap(), ended: false };
     let fixture = Fixture::new(Form::Plain, Way::Path, b"1\n");
     assert_eq!(fixture.resume(&none).unwrap().lines, 1);
