@@ -307,12 +307,13 @@ fn a_device_that_is_ahead_for_thousands_of_records_changes_nothing_for_others() 
     Ok(())
 }
 
-/// All that a device has gathered while it was offline comes at once, more than can be held.
+/// All that a device has gathered while it was offline comes at once, more than can be held; first of all, no more than
+/// what one that is alone waits for.
 #[test]
 fn thousands_of_records_of_one_wrong_clock_in_a_row_change_nothing_for_others() -> Outcome {
     let good = fleet(50, BEGIN, 20);
     let expected = Run::of(Shape::Finals).results(&good)?;
-    for (place, count) in [(0, 500), (501, 8_500)] {
+    for (place, count) in [(0, 15), (501, 8_500)] {
         let mut all = good.clone();
         let wrong = (0..count).map(|number| sent("wrong", BEGIN + DAY + number * SECOND));
         all.splice(place..place, wrong);

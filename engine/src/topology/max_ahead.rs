@@ -22,10 +22,11 @@ use std::time::Duration;
 /// is lost. Those of one wrong clock become dead letters when the others have moved on by the bound, or at
 /// the end of the input (`Streams::drain`).
 ///
-/// Where nobody contradicts, a record also passes once it was held for the bound on the clock, or at the end of the
-/// input if the partition has had fewer than five keys; with more, one that has come last of all
-/// stays held until more input comes. The first records of a partition are held as well, as nothing tells whether their clocks
-/// are right: a partition of one device or two has its first results after the bound, or at the end of its input.
+/// Where nobody contradicts, a record also passes once it was held for the bound on the clock. In a partition that has had
+/// fewer than five keys it passes with fifteen more of its key within the bound, or at the end of the input; in a larger
+/// one, one that has come last of all stays held until more input comes. The first records of a partition are held as
+/// well, as nothing tells whether their clocks are right: a partition of one device has its first results with its
+/// sixteenth record, or at the end of its input.
 ///
 /// What is held passes after records that came later: whoever needs one key's records in order gives a bound that no good
 /// clock exceeds.

@@ -19,6 +19,7 @@
 //! more votes than are against it, and
 //!
 //! - at once: three votes; two where fewer than five keys are known, once there is a time at all;
+//! - if it has sixteen rows and none is against it, where fewer than five keys are known: one vote, for others may be silent;
 //! - if a record of it has been held for the bound on the monotonic clock: one vote;
 //! - at the end of the input, or where there is no room for more, when no time goes by that would tell: two votes; one
 //!   where fewer than five keys are known.
@@ -56,6 +57,8 @@ const HELD_BYTES_MAX: usize = 8 << 20;
 const VOTES_MAX: usize = 3;
 /// How many keys are known at most: with more, no more votes are asked for.
 const KNOWN_KEYS_MAX: usize = 5;
+/// How many rows a group has that passes where nobody says anything.
+const ROWS_UNDISPUTED: usize = 16;
 /// How many keys that had a row passed are counted: against so many, hardly any group has more.
 const PASSED_KEYS_MAX: usize = 1_024;
 
@@ -281,7 +284,9 @@ impl<R> Ahead<R> {
         if self.latest(Timestamp::MIN).is_some_and(|latest| timestamp <= latest) {
             // Making room has moved time up to it.
             self.follow_time(&mut decided);
-        } else if decided.passed.is_empty() && self.agrees(timestamp, self.quorum()) {
+        } else if decided.passed.is_empty()
+            && (self.agrees(timestamp, self.quorum()) || self.is_undisputed(timestamp))
+        {
             self.pass_group(timestamp, &mut decided);
         }
         decided
@@ -331,6 +336,13 @@ impl<R> Ahead<R> {
     /// How many it needs where nothing comes that would tell more.
     fn quorum_in_doubt(&self) -> usize {
         if self.known.len() < KNOWN_KEYS_MAX { VOTES_MAX - 2 } else { VOTES_MAX - 1 }
+    }
+
+    /// Whether the group around `timestamp` may pass because nobody else has said anything for so many rows.
+    fn is_undisputed(&self, timestamp: Timestamp) -> bool {
+        self.known.len() < KNOWN_KEYS_MAX
+            && self.group(timestamp).count() >= ROWS_UNDISPUTED
+            && matches!(self.votes(timestamp), Votes { votes: 1.., against: 0 })
     }
 
     fn know(&mut self, key: u64) {

@@ -48,12 +48,34 @@ fn what_is_held_is_bounded_in_rows_and_the_oldest_is_refused_if_others_went_on()
 }
 
 #[test]
-fn one_key_alone_passes_where_there_is_no_room() {
-    let mut ahead = of_an_hour();
-    for _ in 0..HELD_ROWS_MAX {
-        assert!(ahead.hold(row(1, 50 * HOUR, 1)).is_empty());
+fn one_key_of_few_passes_once_it_has_gone_on_for_a_while_and_nobody_else_says_anything() {
+    for others in 0..KNOWN_KEYS_MAX as u64 {
+        let mut ahead = of_an_hour();
+        let passes = |ahead: &mut Ahead<()>| {
+            let held =
+                (1..ROWS_UNDISPUTED as u64).all(|at| ahead.hold(row(1, at as i64, 1)).is_empty());
+            held && ahead.hold(row(1, 50, 1)).passed.len() == ROWS_UNDISPUTED
+        };
+        if others == 0 {
+            // The first row of all is wrong, and is left behind.
+            assert!(ahead.hold(row(1, 1 << 62, 1)).is_empty());
+            assert!(passes(&mut ahead));
+            assert_eq!(ahead.pass(2 * HOUR, [1]).refused.len(), 1);
+            continue;
+        }
+        assert!(ahead.pass(-50 * HOUR, 1..=others + 1).is_empty());
+        assert_eq!(passes(&mut ahead), others + 1 < KNOWN_KEYS_MAX as u64, "beside {others}");
     }
-    assert_eq!(ahead.hold(row(1, 50 * HOUR, 1)).passed.len(), HELD_ROWS_MAX + 1);
+}
+
+#[test]
+fn one_key_that_others_contradict_passes_however_often_it_speaks_not() {
+    let mut ahead = of_an_hour();
+    assert!(ahead.pass(0, [1, 2]).is_empty());
+    for at in 0..10 * ROWS_UNDISPUTED as i64 {
+        assert!(ahead.hold(row(1, 50 * HOUR + at, 1)).is_empty());
+        assert!(ahead.pass(at, [2]).is_empty());
+    }
 }
 
 #[test]
