@@ -343,6 +343,20 @@ fn a_silence_of_all_loses_nothing() -> Outcome {
     Ok(())
 }
 
+/// A partition of one car that holds its records is not idle: below a repartition, others do not make them late.
+#[test]
+fn what_one_partition_holds_is_not_late_below_a_repartition() -> Outcome {
+    for cars in [5, 8] {
+        let mut all = fleet(cars, BEGIN, 12);
+        all.extend(fleet(cars, BEGIN + 12 * HOUR, 30));
+        let run = Run { partitions: 4, commit_after: 7, ..Run::of(Shape::Repartitioned) };
+        let seen = run.results(&all)?;
+        let sent = i64::try_from(all.len())?;
+        assert_eq!((seen.counted(), seen.late, seen.letters.len()), (sent, 0, 0), "{cars} cars");
+    }
+    Ok(())
+}
+
 /// After a silence records pass as soon as three keys agree, without an end of input.
 #[test]
 fn three_cars_that_agree_are_enough() -> Outcome {

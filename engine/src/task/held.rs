@@ -91,6 +91,11 @@ impl HeldRecords {
         self.ahead.is_of_wall_clock()
     }
 
+    /// Whether a record is held that nothing has contradicted.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.ahead.is_in_doubt()
+    }
+
     /// How many are held.
     pub(super) fn len(&self) -> usize {
         self.ahead.len()

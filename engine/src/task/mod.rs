@@ -472,11 +472,14 @@ impl Task {
 
     /// How much of its input each node has: *idle* if all that is there has been taken and no row is held back above it, so
     /// that nothing comes to it unless more is taken. What other tasks are about to send counts as there: what their
-    /// records give is no later for those below than if it had come at once.
+    /// records give is no later for those below than if it had come at once. So does a record that is held and that nothing
+    /// has contradicted.
     fn input_states(&self) -> ByIndex<NodeIndex, InputState> {
         let may_come = |vector: &TimeVector| !vector.is_idle();
-        let is_open =
-            |input: &&Input| !input.is_at_end() || input.vector.as_ref().is_some_and(may_come);
+        let in_doubt = |input: &Input| input.held.as_ref().is_some_and(|held| held.is_in_doubt());
+        let is_open = |input: &&Input| {
+            !input.is_at_end() || in_doubt(input) || input.vector.as_ref().is_some_and(may_come)
+        };
         let open = self.inputs.values().filter(is_open);
         let mut open = self.graph.below(open.map(|input| input.node));
         self.graph.mark_held(&mut open);

@@ -171,6 +171,8 @@ pub(crate) struct Ahead<R> {
     known: BTreeSet<u64>,
     /// The keys that had a row passed while any was held: after which.
     passed: BTreeMap<u64, u64>,
+    /// The row held last after which any has passed.
+    last_passed: u64,
     /// Rows up to this timestamp decide nothing.
     quiet: Timestamp,
     /// Whether all has been decided that the end of the input decides.
@@ -189,6 +191,7 @@ impl<R> Ahead<R> {
             last_number: 0,
             known: BTreeSet::new(),
             passed: BTreeMap::new(),
+            last_passed: 0,
             quiet: Timestamp::MAX,
             is_ended: false,
         }
@@ -219,6 +222,11 @@ impl<R> Ahead<R> {
     /// Whether it matters which keys rows that pass have.
     pub(crate) fn asks_for_keys(&self) -> bool {
         !self.held.is_empty() || self.known.len() < KNOWN_KEYS_MAX
+    }
+
+    /// Whether a row is held that nothing has contradicted: it may well pass.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.held.back().is_some_and(|held| held.number > self.last_passed)
     }
 
     /// How many rows are held.
@@ -354,6 +362,7 @@ impl<R> Ahead<R> {
     /// A row of this key has passed, that came after the row held as this number.
     fn count_passed(&mut self, key: u64, number: u64) {
         self.know(key);
+        self.last_passed = number.max(self.last_passed);
         let has_room = self.passed.len() < PASSED_KEYS_MAX;
         if !self.held.is_empty() && (has_room || self.passed.contains_key(&key)) {
             let at = self.passed.entry(key).or_default();
@@ -551,6 +560,7 @@ impl<R> Ahead<R> {
         while let Some(key) = numbers.next() {
             self.passed.insert(key, numbers.next().ok_or(ProcessorError::Damaged)?);
         }
+        self.last_passed = self.passed.values().max().copied().unwrap_or_default();
         held.iter().for_each(|held| self.count_held(held));
         self.held = held.into();
         self.find_quiet();
