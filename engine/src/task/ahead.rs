@@ -27,6 +27,7 @@ impl Task {
         self.apply(index, decided)?;
         while let Some((record, timestamp)) = self.take_beyond(index)? {
             any = true;
+            self.reopen(index);
             if let Some(held) = &mut self.inputs[index].held {
                 let decided = held.hold(record, timestamp, now);
                 self.apply(index, decided)?;

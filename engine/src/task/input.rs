@@ -171,6 +171,11 @@ impl Input {
         self.is_empty() && !self.at_end && !self.is_releasing()
     }
 
+    /// Whether it holds a record that nothing has contradicted.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.held.as_ref().is_some_and(HeldRecords::is_in_doubt)
+    }
+
     /// Whether records have passed that it held.
     pub(super) fn is_releasing(&self) -> bool {
         self.held.as_ref().is_some_and(HeldRecords::is_releasing)

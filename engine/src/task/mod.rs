@@ -476,9 +476,8 @@ impl Task {
     /// has contradicted.
     fn input_states(&self) -> ByIndex<NodeIndex, InputState> {
         let may_come = |vector: &TimeVector| !vector.is_idle();
-        let in_doubt = |input: &Input| input.held.as_ref().is_some_and(|held| held.is_in_doubt());
         let is_open = |input: &&Input| {
-            !input.is_at_end() || in_doubt(input) || input.vector.as_ref().is_some_and(may_come)
+            !input.is_at_end() || input.is_in_doubt() || input.vector.as_ref().is_some_and(may_come)
         };
         let open = self.inputs.values().filter(is_open);
         let mut open = self.graph.below(open.map(|input| input.node));
@@ -499,6 +498,7 @@ impl Task {
             return Ok(sends);
         }
         let states = self.input_states();
+        let is_in_doubt = self.inputs.values().any(Input::is_in_doubt);
         for (node, slot) in self.graph.slots.iter_mut() {
             let input = states[node];
             let (Action::Write(_, records), Some(topic @ Topic::Repartition(_))) =
@@ -507,9 +507,11 @@ impl Task {
                 continue;
             };
             let told = (slot.time, input);
-            // That time is not known and input open is what readers take for granted.
-            let known = self.told.get(&node).unwrap_or(&(Timestamp::MIN, InputState::Open));
-            if records.bytes == 0 && *known == told {
+            // That time is not known and input open is what readers take for granted, unless they know better of an
+            // earlier run: where rows are taken these say so, where they are held nothing does.
+            let granted = (!is_in_doubt).then_some((Timestamp::MIN, InputState::Open));
+            let known = self.told.get(&node).copied().or(granted);
+            if records.bytes == 0 && known == Some(told) {
                 continue;
             }
             self.told.insert(node, told);
