@@ -336,3 +336,42 @@ fn no_answer_of_the_log_is_lost() {
     });
     assert_eq!(log.offsets(&only("out")).unwrap().end, 20_000);
 }
+
+/// An aggregate grows past the largest record of a log on disk: its last record is a dead letter, now and after a restart.
+#[test]
+fn an_aggregate_that_outgrows_a_log_on_disk_does_not_stop_its_application() {
+    let dir = tempfile::tempdir().unwrap();
+    let topology = || {
+        let builder = StreamsBuilder::new();
+        let grouped = builder.stream::<String, String>("in").group_by_key();
+        grouped.reduce(|before, text| before + &text, "text");
+        grouped.count("counts").to_stream().to("out");
+        builder.build().unwrap()
+    };
+    let end = |log: &EmbeddedLog, topic| log.offsets(&only(topic)).unwrap().end;
+    for (run, texts) in
+        [&[("a", 40), ("a", 30), ("b", 1)][..], &[("a", 30), ("b", 1)]].iter().enumerate()
+    {
+        let log = Arc::new(EmbeddedLog::open(dir.path(), LogOptions::new()).unwrap());
+        let topics = ["in", "out"].map(|name| TopicSpec::new(TopicName::new(name).unwrap(), 1));
+        log.create_topics(&topics).unwrap();
+        for (key, mib) in *texts {
+            let mut records = RecordSetBuilder::default();
+            let text = vec![b'x'; mib << 20];
+            records.push(0, Some(key.as_bytes()), Some(&text), &Headers::new()).unwrap();
+            let records = Arc::new(records.build());
+            let append = Append { partition: only("in"), base_offset: None, records };
+            log.commit(Commit { appends: vec![append], ..Commit::default() })
+                .unwrap()
+                .wait()
+                .unwrap();
+        }
+        let (port, clock) = (Arc::clone(&log) as Arc<dyn Log>, Arc::new(SystemClock::new()));
+        let (config, state) = (StreamsConfig::new("app"), Arc::new(MemoryState::default()));
+        let streams = Streams::start(topology(), config, port, state, clock).unwrap();
+        streams.drain().unwrap();
+        drop(streams);
+        assert_eq!(end(&log, "app-dead-letters"), i64::try_from(run).unwrap() + 1);
+        assert_eq!(log.committed("app", &only("in")).unwrap().unwrap().offset, end(&log, "in"));
+    }
+}

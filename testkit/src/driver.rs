@@ -4,17 +4,14 @@
 //! Kafka's driver does. Unlike it, topics have as many partitions as the test wants, and the application can be
 //! crashed: what was not committed is gone, and it starts again from its last commit.
 
-use crate::{ManualClock, MemoryLog};
+use crate::{ManualClock, MemoryLog, TestDriverError};
 use headwater_core::{
     ports::{
-        log::{Append, Commit, Log, LogError, TopicSpec},
+        log::{Append, Commit, Log, TopicSpec},
         state::{ApplicationState, State},
     },
-    record::{
-        Headers, HeadersError, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition,
-        murmur2_partition,
-    },
-    serde::{Data, ReadBack, SerdeError, SharedSerde},
+    record::{Headers, RecordSetBuilder, Timestamp, TopicName, TopicPartition, murmur2_partition},
+    serde::{Data, ReadBack, SharedSerde},
     time::Clock,
 };
 use headwater_engine::{
@@ -31,36 +28,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-
-/// Why a driver could not do what the test asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TestDriverError {
-    /// The application stopped.
-    #[error(transparent)]
-    Streams(#[from] StreamsError),
-    /// The log refused.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// A record has no form in bytes, or bytes are no record.
-    #[error(transparent)]
-    Serde(#[from] SerdeError),
-    /// Too much for one append.
-    #[error(transparent)]
-    Full(#[from] SetFull),
-    /// A record's headers cannot be read.
-    #[error(transparent)]
-    Headers(#[from] HeadersError),
-    /// There is no such topic.
-    #[error("there is no topic {topic}")]
-    NoTopic {
-        /// Its name.
-        topic: String,
-    },
-    /// The driver has been crashed and not started again.
-    #[error("the application has crashed; restart it first")]
-    Crashed,
-}
 
 /// A record as a test writes and reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +120,39 @@ impl TopologyTestDriver {
         config: StreamsConfig,
         partitions: &BTreeMap<&str, u32>,
     ) -> Result<Self, TestDriverError> {
-        let log = Arc::new(MemoryLog::new());
+        Self::with_log(topology, config, partitions, MemoryLog::new())
+    }
+
+    /// As [`with`](Self::with), on a log of the test's own: one with other limits, say.
+    ///
+    /// ```
+    /// use headwater_core::ports::log::{Limits, Log};
+    /// use headwater_engine::runtime::StreamsConfig;
+    /// # use headwater_engine::topology::{Consumed, Produced, Topology};
+    /// # use headwater_testkit::{MemoryLog, TopologyTestDriver};
+    /// #
+    /// # let mut topology = Topology::new();
+    /// # topology.add_source("in", "cars", Consumed::<String, String>::default())?;
+    /// # topology.add_sink("out", "copy", Produced::<String, String>::default(), &["in"])?;
+    /// let log = MemoryLog::new();
+    /// let limits = Limits { record_bytes_max: 1_000, ..log.limits() };
+    /// let (config, log) = (StreamsConfig::new("fleet"), log.with_limits(limits));
+    /// let driver = TopologyTestDriver::with_log(topology, config, &[].into(), log)?;
+    /// let cars = driver.input_topic::<String, String>("cars");
+    /// assert!(cars.pipe_input("a".into(), "x".repeat(1_000), 5).is_err(), "1,001 bytes");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`with`](Self::with).
+    pub fn with_log(
+        topology: Topology,
+        config: StreamsConfig,
+        partitions: &BTreeMap<&str, u32>,
+        log: MemoryLog,
+    ) -> Result<Self, TestDriverError> {
+        let log = Arc::new(log);
         let spec = |topic: TopicName| {
             let count = partitions.get(topic.as_str()).copied().unwrap_or(1);
             TopicSpec::new(topic, count)

@@ -10,12 +10,12 @@
 //! | [`FaultyState`] | the same, failing as the test says |
 
 mod driver;
+mod driver_error;
 mod faulty_log;
 mod faulty_state;
 
-pub use driver::{
-    TestDriverError, TestInputTopic, TestOutputTopic, TestRecord, TopologyTestDriver,
-};
+pub use driver::{TestInputTopic, TestOutputTopic, TestRecord, TopologyTestDriver};
+pub use driver_error::TestDriverError;
 pub use faulty_log::FaultyLog;
 pub use faulty_state::FaultyState;
 pub use headwater_core::time::ManualClock;

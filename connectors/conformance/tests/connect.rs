@@ -3,15 +3,16 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what fails here fails its test")]
 
 use headwater_core::{
+    dead_letter::DeadLetter,
     ports::{
         connector::{
             ConnectorError, Due, Guarantee, Prepared, Resume, Retry, RetryAfter, SinkConnector,
             SourceBatch, SourceConnector, SourceStatus,
         },
-        log::{Commit, Committed, GroupOffset, Log, LogError},
+        log::{Commit, Committed, GroupOffset, Limits, Log, LogError, TopicSpec},
     },
     record::{Headers, RecordSet, TopicName, TopicPartition},
-    time::SystemClock,
+    time::{ManualClock, SystemClock},
 };
 use headwater_engine::connect::{ConnectError, SinkTask, SourceTarget, SourceTask};
 use headwater_log::MemoryLog;
@@ -185,6 +186,84 @@ impl SourceConnector for AtRest {
     }
 }
 
+/// Gives records and dead letters of these sizes, all at once.
+#[derive(Debug)]
+struct Sized {
+    records: Vec<usize>,
+    letters: Vec<(usize, usize)>,
+}
+
+impl SourceConnector for Sized {
+    fn input(&self) -> String {
+        "sized".to_owned()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn validate(&self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn open(&mut self, _resume: Option<&Resume>) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn poll(&mut self, out: &mut SourceBatch) -> Result<SourceStatus, ConnectorError> {
+        for bytes in &self.records {
+            out.push(0, Some(b"k"), Some(&vec![b'v'; bytes - 1]), &Headers::new())?;
+        }
+        for (key, value) in &self.letters {
+            let [key, value] = [key, value].map(|bytes| Some(vec![b'x'; *bytes]));
+            let (kind, cause) = ("NotJson", "x".repeat(5_000));
+            out.dead_letter(DeadLetter { key, value, kind, cause, offset: 7 });
+        }
+        out.set_position(Committed { offset: 9, metadata: String::new() });
+        Ok(SourceStatus::Ended)
+    }
+}
+
+/// Refuses all that it takes.
+#[derive(Debug, Default)]
+struct Refusing {
+    next: i64,
+    letters: Vec<DeadLetter>,
+}
+
+impl SinkConnector for Refusing {
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::AtLeastOnce
+    }
+
+    fn validate(&self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn open(&mut self, _: &str, _: u32, _: Option<&Committed>) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn put(&mut self, _: u32, records: &RecordSet) -> Result<usize, ConnectorError> {
+        for record in records.iter() {
+            self.next = record.offset + 1;
+            let (kind, cause) = ("NotJson", "no".to_owned());
+            let [key, value] = [record.key, record.value].map(|bytes| bytes.map(<[u8]>::to_vec));
+            self.letters.push(DeadLetter { key, value, kind, cause, offset: record.offset });
+        }
+        Ok(records.len())
+    }
+
+    fn prepare(&mut self, _: Due) -> Result<Vec<Prepared>, ConnectorError> {
+        let committed = Committed { offset: self.next, metadata: String::new() };
+        let dead_letters = std::mem::take(&mut self.letters);
+        if dead_letters.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Prepared { partition: 0, committed, dead_letters }])
+    }
+}
+
 /// Takes nothing in.
 #[derive(Debug)]
 struct Nowhere;
@@ -354,4 +433,96 @@ fn what_keeps_a_connector_from_starting_is_told_by_kind() {
     let unread = start(&log, Then::End).wait_ended().unwrap_err();
     assert!(matches!(&*unread, ConnectError::Position { .. }), "{unread}");
     assert!(std::error::Error::source(&*unread).is_some(), "{unread}");
+}
+
+/// Tells which moments it is asked at.
+#[derive(Debug)]
+struct Asked(mpsc::Sender<Duration>);
+
+impl SinkConnector for Asked {
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::AtLeastOnce
+    }
+
+    fn validate(&self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn open(&mut self, _: &str, _: u32, _: Option<&Committed>) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn put(&mut self, _: u32, records: &RecordSet) -> Result<usize, ConnectorError> {
+        Ok(records.len())
+    }
+
+    fn prepare(&mut self, due: Due) -> Result<Vec<Prepared>, ConnectorError> {
+        if let Due::Reached(moment) = due {
+            self.0.send(moment).unwrap();
+        }
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn a_sinks_limits_of_time_go_by_what_has_elapsed_however_the_wall_clock_is_set() {
+    let (log, clock) = (Arc::new(MemoryLog::new()), Arc::new(ManualClock::at(86_400_000)));
+    let topic = TopicName::new("t").unwrap();
+    log.create_topics(&[TopicSpec::new(topic.clone(), 1)]).unwrap();
+    let (sender, asked) = mpsc::channel();
+    let port = Arc::clone(&log) as Arc<dyn Log>;
+    let time = Arc::clone(&clock);
+    let task = SinkTask::start("n", Box::new(Asked(sender)), port, topic, time).unwrap();
+    assert_eq!(asked.recv().unwrap(), Duration::ZERO);
+    clock.set(82_800_000);
+    clock.advance(Duration::from_millis(5));
+    let next = asked.iter().find(|moment| !moment.is_zero());
+    assert_eq!(next, Some(Duration::from_millis(5)));
+    drop(task);
+}
+
+/// What a topic holds: the sizes of its records' values, and the kinds that their headers tell.
+fn held(log: &MemoryLog, topic: &str) -> Vec<(usize, String)> {
+    let partition = TopicPartition::new(TopicName::new(topic).unwrap(), 0);
+    let records = log.fetch(&partition, 0, 1 << 20).unwrap().records;
+    let held = records.iter().map(|record| {
+        assert!(record.size_bytes() <= 1_000);
+        let headers = Headers::decode(record.headers).unwrap();
+        let kind = headers.last("__streams.errors.exception").flatten().unwrap_or_default();
+        (record.value.map_or(0, <[u8]>::len), String::from_utf8_lossy(kind).into_owned())
+    });
+    held.collect()
+}
+
+#[test]
+fn what_the_log_does_not_take_of_a_connector_is_a_dead_letter_cut_to_what_fits() {
+    let log = MemoryLog::new();
+    let limits = Limits { record_bytes_max: 1_000, ..log.limits() };
+    let log = Arc::new(log.with_limits(limits));
+    let source = Sized {
+        records: vec![999, 1_000, 1_001, 5, 100_000],
+        letters: vec![(3, 5_000), (5_000, 3)],
+    };
+    let target = SourceTarget {
+        topic: TopicName::new("t").unwrap(),
+        partitions: 1,
+        dead_letter_topic: TopicName::new("dead").unwrap(),
+    };
+    let (port, clock) = (Arc::clone(&log) as Arc<dyn Log>, Arc::new(SystemClock::new()));
+    let task = SourceTask::start("s", Box::new(source), port, target, clock).unwrap();
+    let progress = task.wait_ended().unwrap();
+    assert_eq!((progress.records, progress.dead_letters, progress.position), (3, 4, 9));
+    let sizes: Vec<usize> = held(&log, "t").into_iter().map(|(size, _)| size).collect();
+    assert_eq!(sizes, [998, 999, 4]);
+    let letters = held(&log, "dead");
+    let kinds: Vec<&str> = letters.iter().map(|(_, kind)| kind.as_str()).collect();
+    assert_eq!(kinds, ["NotJson", "NotJson", "RecordTooLarge", "RecordTooLarge"]);
+    assert!(letters[0].0 > 100 && letters[1].0 == 0 && letters[3].0 > 300, "{letters:?}");
+
+    let (port, clock) = (Arc::clone(&log) as Arc<dyn Log>, Arc::new(SystemClock::new()));
+    let topic = TopicName::new("t").unwrap();
+    let sink = SinkTask::start("n", Box::<Refusing>::default(), port, topic, clock).unwrap();
+    let progress = sink.drain().unwrap();
+    assert_eq!((progress.taken, progress.dead_letters, progress.lag), (3, 3, 0));
+    assert!(held(&log, "n-dead-letters").iter().all(|(size, _)| *size > 0));
 }

@@ -8,6 +8,9 @@
 
 use crate::record::Headers;
 
+/// The kind of failure of a record that, or what was made of it, is larger than the log takes.
+pub const RECORD_TOO_LARGE: &str = "RecordTooLarge";
+
 /// What to do with a record that cannot be read, processed or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BadRecord {

@@ -1,10 +1,14 @@
-//! Turns the dead letters of a connector into one append.
+//! Turns the dead letters of a connector into one append, and records that the log does not take into dead letters.
 
 use super::Stopped;
+use crate::fitted_letter::FittedLetter;
 use headwater_core::{
-    dead_letter::{DeadLetter, DeadLetterHeaders},
+    dead_letter::{DeadLetter, DeadLetterHeaders, RECORD_TOO_LARGE},
     ports::log::{Append, Log, TopicSpec},
-    record::{RecordSetBuilder, Timestamp, TopicName, TopicPartition},
+    record::{
+        Headers, RecordRef, RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicName,
+        TopicPartition,
+    },
 };
 use std::{slice, sync::Arc};
 
@@ -14,6 +18,8 @@ pub(super) struct Route<'a> {
     pub(super) from: &'a str,
     pub(super) partition: u32,
     pub(super) to: &'a TopicName,
+    /// The largest record that the log takes.
+    pub(super) record_bytes_max: usize,
 }
 
 /// Builds the append that carries `letters`, or `None` if there are none.
@@ -35,10 +41,49 @@ pub(super) fn dead_letters(
             offset: letter.offset,
         };
         let (key, value) = (letter.key.as_deref(), letter.value.as_deref());
-        records.push(now, key, value, &headers.to_headers())?;
+        let own = Headers::new();
+        let fitted = FittedLetter::new(key, value, own, headers, route.record_bytes_max);
+        records.push(now, fitted.key, fitted.value, &fitted.headers)?;
     }
     let partition = TopicPartition::new(route.to.clone(), 0);
     Ok(Some(Append { partition, base_offset: None, records: Arc::new(records.build()) }))
+}
+
+/// Takes the records that are larger than the log takes out of `records`, as dead letters; they were given after the
+/// position `after`.
+pub(super) fn take_too_large(
+    records: &mut RecordSet,
+    record_bytes_max: usize,
+    after: i64,
+) -> Result<Vec<DeadLetter>, SetFull> {
+    let is_too_large = |record: &RecordRef<'_>| record.size_bytes() > record_bytes_max;
+    if !records.iter().any(|record| is_too_large(&record)) {
+        return Ok(Vec::new());
+    }
+    let (mut letters, mut kept) = (Vec::new(), RecordSetBuilder::default());
+    for record in records.iter() {
+        if is_too_large(&record) {
+            let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+            let cause = format!(
+                "the record has {} bytes, key and headers included, and at most {record_bytes_max} fit into the log; it was given after this position",
+                record.size_bytes()
+            );
+            letters.push(DeadLetter {
+                key: owned(record.key),
+                value: owned(record.value),
+                kind: RECORD_TOO_LARGE,
+                cause,
+                offset: after,
+            });
+        } else {
+            kept.push_encoded(record.timestamp, record.key, record.headers, |arena| {
+                arena.extend_from_slice(record.value.unwrap_or_default());
+                Ok::<_, SetFull>(record.value.is_some())
+            })?;
+        }
+    }
+    *records = kept.build();
+    Ok(letters)
 }
 
 /// Finds the topic, or creates it with `partitions`.

@@ -310,6 +310,7 @@ impl Run {
             from: self.topic.as_str(),
             partition: part.partition,
             to: &self.dead_letter_topic,
+            record_bytes_max: self.log.limits().record_bytes_max,
         };
         dead_letters(&route, &part.dead_letters, self.clock.now())
     }

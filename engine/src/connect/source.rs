@@ -11,7 +11,7 @@
 use super::{
     ConnectError, Stopped,
     attempt::attempt,
-    dead_letter::{Route, dead_letters, ensure_topic},
+    dead_letter::{Route, dead_letters, ensure_topic, take_too_large},
     group_of,
     signal::{Signal, StopRequest, spawn},
 };
@@ -273,12 +273,16 @@ impl Run {
     /// Makes a commit of a batch, unless there is nothing new in it.
     fn submit(&mut self, batch: SourceBatch, ended: bool) -> Result<(), Stopped> {
         let (now, is_empty) = (batch.now(), batch.is_empty());
-        let SourceBatchParts { records, dead_letters, position } = batch.into_parts();
+        let SourceBatchParts { mut records, mut dead_letters, position } = batch.into_parts();
         let stands = position.as_ref().is_none_or(|Committed { offset, metadata }| {
             *offset == self.offset && *metadata == self.position.connector
         });
         if is_empty && stands && (!ended || self.position.ended) {
             return Ok(());
+        }
+        let record_bytes_max = self.log.limits().record_bytes_max;
+        for records in &mut records {
+            dead_letters.extend(take_too_large(records, record_bytes_max, self.offset)?);
         }
         if let Some(Committed { offset, metadata }) = position {
             (self.offset, self.position.connector) = (offset, metadata);
@@ -308,7 +312,12 @@ impl Run {
     }
 
     fn dead_letters(&self, letters: &[DeadLetter], now: i64) -> Result<Option<Append>, Stopped> {
-        let route = Route { from: &self.input, partition: 0, to: &self.target.dead_letter_topic };
+        let route = Route {
+            from: &self.input,
+            partition: 0,
+            to: &self.target.dead_letter_topic,
+            record_bytes_max: self.log.limits().record_bytes_max,
+        };
         dead_letters(&route, letters, now)
     }
 

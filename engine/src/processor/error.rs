@@ -1,7 +1,9 @@
 //! Why a processor failed.
 
 use crate::store::StoreError;
-use headwater_core::{ports::state::StateError, record::SetFull, serde::SerdeError};
+use headwater_core::{
+    dead_letter::RECORD_TOO_LARGE, ports::state::StateError, record::SetFull, serde::SerdeError,
+};
 
 /// Why a processor failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -101,11 +103,17 @@ impl From<StoreError> for ProcessorError {
             error @ (StoreError::Key { .. } | StoreError::Value { .. }) => {
                 Self::Record { kind: "SerializationError", cause: error.to_string() }
             }
+            error @ StoreError::TooLarge { .. } => Self::too_large(error),
         }
     }
 }
 
 impl ProcessorError {
+    /// The record at hand, or what was made of it, is larger than the log takes.
+    pub(crate) fn too_large(cause: impl std::fmt::Display) -> Self {
+        Self::Record { kind: RECORD_TOO_LARGE, cause: cause.to_string() }
+    }
+
     /// The record at hand is bad because of `cause`.
     ///
     /// ```

@@ -179,7 +179,8 @@ impl Shared {
         let levels = blueprint.plan.subs.iter().map(|sub| sub.level + 1).max().unwrap_or(1);
         let pace = Pace {
             interval: self.config.commit_interval,
-            bytes_max: self.config.commit_bytes_max / members.len().max(1),
+            bytes_max: self.config.commit_bytes_max.min(blueprint.limits.commit_bytes_max / 8)
+                / members.len().max(1),
         };
         let clock = Arc::clone(&world.clock);
         let incarnation = Arc::new(Incarnation {

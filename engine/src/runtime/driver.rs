@@ -50,19 +50,24 @@ impl Driver {
         let mut ready = prepare(topology, config, &world, &Arc::default(), None)?;
         let epoch = ready.held.epoch;
         let tasks = std::mem::take(&mut ready.tasks);
-        let tasks = TaskGroup::new(tasks, Arc::clone(&ready.around), epoch + 1);
+        let tasks = TaskGroup::new(tasks, Arc::clone(&ready.around), epoch + 1, 1);
         let levels = ready.blueprint.plan.subs.iter().map(|sub| sub.level + 1).max().unwrap_or(0);
         Ok(Self { tasks, epoch, ready, levels })
     }
 
-    /// Takes everything that its topics hold.
+    /// Takes everything that its topics hold. It commits meanwhile only where a commit of the log would not hold it all.
     ///
     /// # Errors
     ///
     /// [`StreamsError::Processor`] if a processor fails, [`StreamsError::State`] or [`StreamsError::Log`] if one of
     /// these does: what a stream thread would stop with.
     pub fn run_until_idle(&mut self) -> Result<(), StreamsError> {
-        while self.tasks.pump()? {}
+        let bytes_max = self.ready.around.commit_part_bytes;
+        while self.tasks.pump()? {
+            if self.tasks.uncommitted_bytes() > bytes_max {
+                self.commit()?;
+            }
+        }
         Ok(())
     }
 

@@ -61,6 +61,17 @@ pub enum StreamsError {
         source: ProcessorError,
     },
 
+    /// The log takes no records as large as the application's own must be.
+    #[error(
+        "the log takes records of at most {bytes_max} bytes, and what the application keeps of its repartition topics and dead letters needs {needed}; use another log, or fewer partitions"
+    )]
+    RecordLimit {
+        /// The largest record that the log takes.
+        bytes_max: usize,
+        /// How large one may have to be.
+        needed: usize,
+    },
+
     /// What one commit must not forget of all operators does not fit into a record set.
     #[error("the positions of all tasks do not fit into one commit")]
     Positions(#[from] SetFull),

@@ -32,9 +32,6 @@ use std::{
     },
 };
 
-/// What may wait in memory before the writers are held back, in bytes.
-const BYTES_MAX: usize = 32 << 20;
-
 #[derive(Debug)]
 struct Queue {
     partition: TopicPartition,
@@ -67,6 +64,7 @@ pub(super) struct ReaderPosition {
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
     repartitioning: Repartitioning,
+    bytes_max: usize,
     queues: HashMap<(Topic, u32), Mutex<Queue>>,
     bytes: AtomicUsize,
     /// What readers have not taken yet, in bytes, by those of its writers that may have to wait.
@@ -88,8 +86,10 @@ fn first(records: &Records) -> i64 {
 }
 
 impl Exchange {
-    pub(super) fn new(repartitioning: Repartitioning) -> Self {
-        Self { repartitioning, ..Self::default() }
+    /// Writers are held back where more than `bytes_max` wait, whatever their share of memory: a commit may have to write
+    /// them all.
+    pub(super) fn new(repartitioning: Repartitioning, bytes_max: usize) -> Self {
+        Self { repartitioning, bytes_max, ..Self::default() }
     }
 
     /// Whether records pass from one commit to the next only.
@@ -122,7 +122,7 @@ impl Exchange {
     }
 
     fn exceeds(&self, writer: TaskId, share: usize) -> bool {
-        let bytes_max = share.min(BYTES_MAX);
+        let bytes_max = share.min(self.bytes_max);
         // What passes through the topic is read after its commit, whoever sent it.
         let unread = self.unread.get(&writer).filter(|_| !self.is_through_topic());
         let own = unread.map_or(0, |bytes| bytes.load(Ordering::SeqCst));
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn a_writer_waits_for_its_own_records_and_for_no_others() {
         const SHARE: usize = 64 << 10;
-        let mut exchange = Exchange::new(Repartitioning::default());
+        let mut exchange = Exchange::new(Repartitioning::default(), usize::MAX);
         let topic = Topic::Repartition(TopicName::new("by-key").unwrap());
         exchange.add(&topic, TopicName::new("app-by-key-repartition").unwrap(), 0, 0);
         let [fast, slow] = [0, 1].map(|partition| TaskId { sub: 0, partition });

@@ -234,7 +234,8 @@ pub(super) fn assign(incarnation: &Arc<Incarnation>, tasks: Vec<Task>) {
     }
     for (seat, group) in incarnation.members.iter().zip(groups) {
         let around = Arc::clone(&incarnation.around);
-        let group = TaskGroup::new(group, around, incarnation.epoch_of_round(0));
+        let (epoch, groups) = (incarnation.epoch_of_round(0), incarnation.members.len());
+        let group = TaskGroup::new(group, around, epoch, groups);
         seat.mailbox.assign(seat.id, Participant::new(Arc::clone(incarnation), group));
     }
 }

@@ -19,7 +19,7 @@ use headwater_core::{
     memory::MemoryBudget,
     ports::{
         log::{Cleanup, Commit, Log, Owner, TopicSpec},
-        state::{ApplicationState, Shard, State, StateCommit},
+        state::{ApplicationState, State, StateCommit},
     },
     record::{TopicName, TopicPartition},
     time::Clock,
@@ -108,6 +108,10 @@ pub(super) fn prepare(
     TopicName::new(format!("{}-dead-letters", config.application_id))?;
     let blueprint = Arc::new(plan(topology, config, &*world.log)?);
     blueprint.check_names().map_err(TopologyError::from)?;
+    let (bytes_max, needed) = (blueprint.limits.record_bytes_max, blueprint.record_bytes_min());
+    if bytes_max < needed {
+        return Err(StreamsError::RecordLimit { bytes_max, needed });
+    }
     create_topics(&blueprint, config, &*world.log)?;
     let claim = || world.log.claim(&config.application_id, &input_topics(&blueprint));
     let mut held = held.map_or_else(|| claim().map(Held::new), Ok)?;
@@ -147,6 +151,7 @@ pub(super) fn prepare(
         positions,
         clock: Arc::clone(&world.clock),
         shares: world.memory.add_tasks(ids.len()),
+        commit_part_bytes: blueprint.commit_part_bytes(),
     });
     let instruments = Instruments { clock: Arc::clone(&world.clock), taps: Arc::clone(taps) };
     let parts: Vec<_> = ids.iter().flat_map(|id| parts_of(&blueprint, *id)).collect();
@@ -157,8 +162,10 @@ pub(super) fn prepare(
         let own: Vec<Restored> = parts.by_ref().take(count).collect();
         own.iter().for_each(|(_, counts)| restored += *counts);
         let shards = own.into_iter().map(|(shard, _)| shard).collect();
-        let (positions, log) = (&around.positions, &*world.log);
-        tasks.push(make_task(&blueprint, id, &held, positions, &instruments, log, shards)?);
+        let inputs = input_offsets(&blueprint, id, &held, &*world.log)?;
+        let last = LastCommit { shards, inputs };
+        let made = blueprint.make(id, &instruments, last, &around.positions);
+        tasks.push(made.map_err(|source| StreamsError::of_task(id, source))?);
     }
     publish_position(&blueprint, &held, &*world.log, &*state)?;
     Ok(Ready { blueprint, around, held, owner, tasks, restored, state })
@@ -187,7 +194,8 @@ fn plan(
         application_id: config.application_id.as_str().into(),
         partitions,
         bad_record: config.bad_record,
-        rows_max: config.batch_rows_max,
+        rows_max: config.batch_rows_max.max(1),
+        limits: log.limits(),
     })
 }
 
@@ -222,7 +230,7 @@ fn exchange(
     repartitioning: Repartitioning,
     log: &dyn Log,
 ) -> Result<Exchange, StreamsError> {
-    let mut exchange = Exchange::new(repartitioning);
+    let mut exchange = Exchange::new(repartitioning, blueprint.commit_part_bytes());
     for (topic, count) in
         blueprint.partitions.iter().filter(|(t, _)| matches!(t, Topic::Repartition(_)))
     {
@@ -297,22 +305,18 @@ fn parts_of(blueprint: &Blueprint, id: TaskId) -> Vec<Part> {
     blueprint.stores(blueprint.sub(id)).into_iter().map(part).collect()
 }
 
-fn make_task(
+/// Where the inputs of a task were committed, and what the log holds of them.
+fn input_offsets(
     blueprint: &Blueprint,
     id: TaskId,
     held: &Held,
-    positions: &Positions,
-    instruments: &Instruments,
     log: &dyn Log,
-    shards: Vec<Arc<dyn Shard>>,
-) -> Result<Task, StreamsError> {
+) -> Result<BTreeMap<TopicPartition, InputOffsets>, StreamsError> {
     let mut inputs = BTreeMap::new();
     for input in blueprint.inputs_of(id) {
         let committed = log.committed(&held.owner().group, &input)?.map(|c| c.offset);
         let offsets = InputOffsets { committed, held: log.offsets(&input)? };
         inputs.insert(input, offsets);
     }
-    let last = LastCommit { shards, inputs };
-    let made = blueprint.make(id, instruments, last, positions);
-    made.map_err(|source| StreamsError::of_task(id, source))
+    Ok(inputs)
 }

@@ -48,6 +48,8 @@ pub(super) struct Surroundings {
     pub(super) clock: Arc<dyn Clock>,
     /// What its tasks may keep in memory.
     pub(super) shares: TaskShares,
+    /// What may be on its way to a commit of the log.
+    pub(super) commit_part_bytes: usize,
 }
 
 /// Where in its group a task lies.
@@ -82,6 +84,10 @@ pub(super) struct TaskGroup {
     epoch: u64,
     /// Partitions whose readers were sent something since they were last woken.
     sent_to: BTreeSet<u32>,
+    /// About how much one call of [`pump`](Self::pump) may add to the next commit.
+    pump_bytes_max: usize,
+    /// Where the next one begins.
+    next: usize,
 }
 
 fn failed(task: TaskId) -> impl Fn(ProcessorError) -> StreamsError {
@@ -89,19 +95,33 @@ fn failed(task: TaskId) -> impl Fn(ProcessorError) -> StreamsError {
 }
 
 impl TaskGroup {
-    /// `epoch` is the number of the next commit.
-    pub(super) fn new(tasks: Vec<Task>, around: Arc<Surroundings>, epoch: u64) -> Self {
-        Self { tasks: tasks.into(), around, epoch, sent_to: BTreeSet::new() }
+    /// One of so many groups; `epoch` is the number of the next commit.
+    pub(super) fn new(
+        tasks: Vec<Task>,
+        around: Arc<Surroundings>,
+        epoch: u64,
+        groups: usize,
+    ) -> Self {
+        let pump_bytes_max = around.commit_part_bytes / groups.max(1);
+        let (tasks, sent_to) = (tasks.into(), BTreeSet::new());
+        Self { tasks, around, epoch, sent_to, pump_bytes_max, next: 0 }
     }
 
-    /// Gives every task a turn; true if any took records. Readers of repartition topics take what has been sent to them
-    /// while it is still in the processor's caches: each writer sends them some in its turn.
+    /// Gives every task a turn, but where a commit is due before; true if any took records. Readers of repartition topics
+    /// take what has been sent to them while it is still in the processor's caches: each writer sends them some in its turn.
     pub(super) fn pump(&mut self) -> Result<bool, StreamsError> {
-        let mut ran = false;
-        for index in self.tasks.indexes() {
+        let (mut ran, mut bytes, count) = (false, 0, self.tasks.len());
+        for _ in 0..count {
+            let index = TaskIndex::new(self.next);
+            self.next = (self.next + 1) % count;
+            let before = self.tasks[index].uncommitted_bytes();
             ran |= self.turn(index, Inputs::All)?;
             if self.tasks[index].level > 0 {
                 ran |= self.read_on(index)?;
+            }
+            bytes += self.tasks[index].uncommitted_bytes().saturating_sub(before);
+            if bytes > self.pump_bytes_max {
+                return Ok(true);
             }
         }
         Ok(ran)
@@ -111,10 +131,11 @@ impl TaskGroup {
     fn read_on(&mut self, index: TaskIndex) -> Result<bool, StreamsError> {
         let task = &mut self.tasks[index];
         let (rows_before, bytes_before) = (task.records, task.uncommitted_bytes());
+        let bytes_max = READER_BYTES_MAX.min(self.pump_bytes_max);
         for step in 0..READER_STEPS_MAX {
             let task = &mut self.tasks[index];
             let is_enough = task.records - rows_before >= READER_ROWS_MAX
-                || task.uncommitted_bytes().saturating_sub(bytes_before) >= READER_BYTES_MAX
+                || task.uncommitted_bytes().saturating_sub(bytes_before) >= bytes_max
                 || task.commit_requested();
             if is_enough || !self.turn(index, Inputs::Exchange)? {
                 return Ok(step > 0);
@@ -184,8 +205,12 @@ impl TaskGroup {
     /// Takes what is on its way to a task, up to a bound.
     fn drain(&mut self, index: TaskIndex) -> Result<(), StreamsError> {
         let rows = |task: &Task| task.records + task.forwarded;
-        let bound = rows(&self.tasks[index]) + DRAIN_RECORDS_MAX;
-        while rows(&self.tasks[index]) < bound && self.turn(index, Inputs::Exchange)? {}
+        let (bound, bytes_max) =
+            (rows(&self.tasks[index]) + DRAIN_RECORDS_MAX, self.around.commit_part_bytes);
+        while rows(&self.tasks[index]) < bound
+            && self.tasks[index].uncommitted_bytes() <= bytes_max
+            && self.turn(index, Inputs::Exchange)?
+        {}
         Ok(())
     }
 
@@ -267,6 +292,7 @@ fn fetch(
     // What was fetched is kept until it is taken; the other half is for what applications have of each other.
     let share = around.shares.share(Share::Batches) / 2 / around.shares.count().max(1);
     let fetch_bytes = (share / wanted.len().max(1)).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
+    let fetch_bytes = fetch_bytes.min(around.commit_part_bytes);
     for (input, topic, at, offset) in wanted {
         let fetched = match (&topic, inputs) {
             (Topic::Repartition(_), _) => {

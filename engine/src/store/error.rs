@@ -43,6 +43,19 @@ pub enum StoreError {
         source: SerdeError,
     },
 
+    /// The entry is larger than the log takes.
+    #[error(
+        "store {store} cannot keep this entry: key and value have {bytes} bytes, and at most {bytes_max} fit into the log"
+    )]
+    TooLarge {
+        /// The store.
+        store: Arc<str>,
+        /// The bytes of its changelog record.
+        bytes: usize,
+        /// The most that a record of the log may have.
+        bytes_max: usize,
+    },
+
     /// The state could not be read.
     #[error(transparent)]
     State(#[from] StateError),

@@ -61,6 +61,9 @@ impl StoreId {
 /// it has it once more in front. No text begins with it, so most values are kept as their serdes write them.
 const NULL_MARK: u8 = 0xc0;
 
+/// An entry is written to know its size once it is about to take this part of what it may.
+const NEAR: usize = 16;
+
 /// Says whether a key's bytes can be read back, and are then written as they are.
 pub(crate) type KeyCheck = Box<dyn Fn(&[u8]) -> Result<(), SerdeError> + Send + Sync>;
 
@@ -139,13 +142,23 @@ pub(crate) struct Form<V> {
     values: SharedSerde<V>,
     is_exact: bool,
     known: ReadBack,
+    /// What the log takes of an entry: its key, without what the store puts in front of it, and its value.
+    entry_bytes_max: usize,
+    key_bytes_max: usize,
     pub(crate) id: StoreId,
 }
 
 impl<V: Data> Form<V> {
     pub(crate) fn new(key_check: Option<KeyCheck>, values: &SharedSerde<V>, id: &StoreId) -> Self {
         let (values, id) = (SharedSerde::clone(values), id.clone());
-        Self { key_check, is_exact: values.is_exact(), values, known: ReadBack::default(), id }
+        let is_exact = values.is_exact();
+        let (known, entry_bytes_max, key_bytes_max) = (ReadBack::default(), usize::MAX, usize::MAX);
+        Self { key_check, values, is_exact, known, entry_bytes_max, key_bytes_max, id }
+    }
+
+    /// Refuses from now on entries whose key and value take more, and longer keys.
+    pub(super) fn keep_within(&mut self, entry_bytes_max: usize, key_bytes_max: usize) {
+        (self.entry_bytes_max, self.key_bytes_max) = (entry_bytes_max, key_bytes_max);
     }
 
     /// Changes the value in `slot`, unless the new one cannot be kept: then nothing has changed.
@@ -157,36 +170,63 @@ impl<V: Data> Form<V> {
     ) -> Result<R, StoreError> {
         let needs_old = cache.needs_old(slot);
         let entry = cache.touch(slot);
-        let before = (needs_old || !self.is_exact).then(|| (entry.value.clone(), entry.timestamp));
+        let before = (entry.value.clone(), entry.timestamp);
         let changed = change(&mut entry.value, &mut entry.timestamp);
-        let length = match (self.check(entry.value.as_ref()), &before) {
-            (Ok(length), _) => length,
-            (Err(refused), Some(_)) => {
-                if let Some(before) = before {
-                    (entry.value, entry.timestamp) = before;
-                }
+        let length = match self.check(entry.key.len(), entry.value.as_ref()) {
+            Ok(length) => length,
+            Err(refused) => {
+                (entry.value, entry.timestamp) = before;
                 return Err(refused);
             }
-            // An exact serde refuses nothing.
-            (Err(_), None) => size_of::<V>(),
         };
-        let old = before.filter(|_| needs_old).and_then(|(value, _)| value);
-        cache.changed(slot, length, old);
+        cache.changed(slot, length, before.0.filter(|_| needs_old));
         Ok(changed)
     }
 
-    /// The length of a value's written form, if it can be kept.
-    pub(super) fn check(&mut self, value: Option<&V>) -> Result<usize, StoreError> {
+    /// The length of a value's written form, if it can be kept under a key of so many bytes.
+    pub(super) fn check(
+        &mut self,
+        key_bytes: usize,
+        value: Option<&V>,
+    ) -> Result<usize, StoreError> {
+        let length = self.length(value)?;
+        // Most are far from the limit; a serde's word on a length is about right alone.
+        if key_bytes + length > self.entry_bytes_max / NEAR || key_bytes > self.key_bytes_max / NEAR
+        {
+            self.check_size(key_bytes, value)?;
+        }
+        Ok(length)
+    }
+
+    /// Writes an entry to know its size.
+    fn check_size(&self, key_bytes: usize, value: Option<&V>) -> Result<(), StoreError> {
+        let mut written = Vec::new();
+        let write = |value| self.write(value, &mut written);
+        value.map_or(Ok(()), write).map_err(|source| self.refused_value(source))?;
+        let too_large = |bytes, bytes_max| {
+            let store = Arc::clone(&self.id.name);
+            if bytes > bytes_max {
+                Err(StoreError::TooLarge { store, bytes, bytes_max })
+            } else {
+                Ok(())
+            }
+        };
+        too_large(key_bytes, self.key_bytes_max)?;
+        too_large(key_bytes + written.len(), self.entry_bytes_max)
+    }
+
+    fn refused_value(&self, source: SerdeError) -> StoreError {
+        let (store, value) = (Arc::clone(&self.id.name), std::any::type_name::<V>());
+        StoreError::Value { store, value, source }
+    }
+
+    /// The length of a value's written form, if it can be read back.
+    fn length(&mut self, value: Option<&V>) -> Result<usize, StoreError> {
         let Some(value) = value else { return Ok(0) };
         if self.is_exact && !needs_drop::<V>() {
             return Ok(size_of::<V>());
         }
-        let refused = |source| StoreError::Value {
-            store: Arc::clone(&self.id.name),
-            value: std::any::type_name::<V>(),
-            source,
-        };
-        self.values.check(value, &mut self.known).map_err(refused)
+        self.values.check(value, &mut self.known).map_err(|source| self.refused_value(source))
     }
 
     pub(crate) fn read(&self, bytes: &[u8]) -> Result<V, StateError> {

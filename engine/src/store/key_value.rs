@@ -189,6 +189,10 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
 }
 
 impl<K: Data, V: Data> StateStore for KeyValueStore<K, V> {
+    fn keep_within(&mut self, record_bytes_max: usize) {
+        self.entries.keep_within(record_bytes_max);
+    }
+
     fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
         self.entries.commit(epoch)
     }

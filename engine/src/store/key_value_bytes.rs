@@ -149,7 +149,7 @@ impl<V: Data> KeyValueBytes<V> {
         value: Option<V>,
         timestamp: Timestamp,
     ) -> Result<(), StoreError> {
-        let length = self.form.check(value.as_ref())?;
+        let length = self.form.check(key.len(), value.as_ref())?;
         let hashed = Hashed::new(key);
         let slot = match self.cache.find(hashed) {
             Some(slot) => slot,
@@ -187,7 +187,7 @@ impl<V: Data> KeyValueBytes<V> {
         timestamp: Timestamp,
     ) -> Result<(), StoreError> {
         let Some(Slot(slot)) = found else { return self.put(key, value, timestamp) };
-        let length = self.form.check(value.as_ref())?;
+        let length = self.form.check(key.len(), value.as_ref())?;
         self.set(slot, value, timestamp, length);
         Ok(())
     }
@@ -243,6 +243,10 @@ impl<V: Data> KeyValueBytes<V> {
     ) -> Result<impl Iterator<Item = Result<Scanned<V>, StateError>> + use<'_, V>, StateError> {
         let (from, to) = beginning_with(prefix);
         self.scan((as_slice(&from), as_slice(&to)), order)
+    }
+
+    pub(super) fn keep_within(&mut self, record_bytes_max: usize) {
+        self.form.keep_within(record_bytes_max, record_bytes_max);
     }
 
     pub(super) fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {

@@ -121,6 +121,12 @@ pub struct StoreChanges {
 
 /// A store as a task drives it through commits.
 pub trait StateStore: Any + Send {
+    /// Refuses from now on, with [`StoreError::TooLarge`], what would take more bytes as a record of the changelog. A store
+    /// that does not know how stops the application with such a record.
+    fn keep_within(&mut self, record_bytes_max: usize) {
+        let _ = record_bytes_max;
+    }
+
     /// What changed since the last call: the contents of commit `epoch`.
     ///
     /// # Errors

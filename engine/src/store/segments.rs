@@ -57,6 +57,12 @@ impl<V: Data> Segments<V> {
         }
     }
 
+    /// As [`Form::keep_within`], for records whose keys begin with a start.
+    pub(super) fn keep_within(&mut self, record_bytes_max: usize, key_bytes_max: usize) {
+        let entry_bytes_max = record_bytes_max.saturating_sub(size_of::<Timestamp>());
+        self.form.keep_within(entry_bytes_max, key_bytes_max.min(entry_bytes_max));
+    }
+
     /// Learns which stretches the state holds, at the cost of a look-up for each.
     pub(super) fn open(&mut self) -> Result<(), StateError> {
         if self.shard.position().is_none() {

@@ -113,6 +113,10 @@ impl<K: Data, V: Data> TimeStore<K, V> {
 }
 
 impl<K: Data, V: Data> StateStore for TimeStore<K, V> {
+    fn keep_within(&mut self, record_bytes_max: usize) {
+        self.values.segments.keep_within(record_bytes_max, record_bytes_max);
+    }
+
     fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
         self.values.segments.commit(epoch)
     }

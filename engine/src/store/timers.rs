@@ -105,6 +105,7 @@ impl<K: Data> Timers<K> {
                 gone: TimerMap::default(),
                 dirty: BTreeSet::new(),
                 dirty_bytes: 0,
+                record_bytes_max: usize::MAX,
             })
         });
         builder.keeping(&kept)
@@ -168,6 +169,7 @@ pub(crate) struct TimerStore<K> {
     dirty_bytes: usize,
     /// Where reading goes on; `None` once all is known.
     known_to: Option<TimerKey>,
+    record_bytes_max: usize,
 }
 
 impl<K: Data> TimerStore<K> {
@@ -255,11 +257,21 @@ impl<K: Data> TimerStore<K> {
         if let Some(check) = &self.check {
             check(&bytes).map_err(|refused| self.id.refused_key(refused))?;
         }
-        Ok([&time.max(0).to_be_bytes(), &bytes[..]].concat())
+        let timer = [&time.max(0).to_be_bytes(), &bytes[..]].concat();
+        let (bytes, bytes_max) = (timer.len(), self.record_bytes_max);
+        if bytes > bytes_max {
+            let store = Arc::clone(&self.id.name);
+            return Err(StoreError::TooLarge { store, bytes, bytes_max });
+        }
+        Ok(timer)
     }
 }
 
 impl<K: Data> StateStore for TimerStore<K> {
+    fn keep_within(&mut self, record_bytes_max: usize) {
+        self.record_bytes_max = record_bytes_max;
+    }
+
     fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
         let mut records = RecordSetBuilder::default();
         self.dirty_bytes = 0;

@@ -168,6 +168,10 @@ impl<K: Data, V: Data> WindowStore<K, V> {
 }
 
 impl<K: Data, V: Data> StateStore for WindowStore<K, V> {
+    fn keep_within(&mut self, record_bytes_max: usize) {
+        self.windows.keep_within(record_bytes_max);
+    }
+
     fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
         self.windows.windows.commit(epoch)
     }

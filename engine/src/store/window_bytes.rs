@@ -17,6 +17,9 @@ use std::{
     sync::Arc,
 };
 
+/// How much longer a record may be than a window's key: whoever forwards windows in parts saves where it is, key and all.
+const KEY_ROOM: usize = 512;
+
 /// Where a window store holds a key; see [`WindowBytes::locate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowSlot {
@@ -36,6 +39,11 @@ opaque_debug!(WindowBytes<V>);
 impl<V: Data> WindowBytes<V> {
     pub(super) fn new(form: Form<V>, shard: Arc<dyn Shard>) -> Self {
         Self { windows: Segments::new(form, shard), kept_from: Timestamp::MIN }
+    }
+
+    pub(super) fn keep_within(&mut self, record_bytes_max: usize) {
+        let key_bytes_max = record_bytes_max.saturating_sub(KEY_ROOM).max(record_bytes_max / 2);
+        self.windows.keep_within(record_bytes_max, key_bytes_max);
     }
 
     /// Learns which windows the state holds; called once before the first record, and costs a look-up a window start.

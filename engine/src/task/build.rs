@@ -7,6 +7,8 @@ use super::{
     held::HeldRecords,
     input::{Input, InputIndex},
     letters::Letters,
+    pace::Pace,
+    positions::time_entry,
     time_vector::TimeVector,
 };
 use crate::{
@@ -20,7 +22,10 @@ use crate::{
 use hashbrown::HashMap;
 use headwater_core::{
     metrics::NodeMetrics,
-    ports::{log::Offsets, state::Shard},
+    ports::{
+        log::{Limits, Offsets},
+        state::Shard,
+    },
     record::{InvalidTopicName, Timestamp, TopicName, TopicPartition},
     time::Clock,
 };
@@ -28,6 +33,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+
+/// What a part of a commit has at most, however large a commit may be: it lies in memory.
+const COMMIT_PART_BYTES: usize = 32 << 20;
+
+/// Holds a time mark, the headers of a dead letter, and what most nodes save.
+const RECORD_BYTES_MIN: usize = 512;
 
 /// What a task resumes after.
 pub(crate) struct LastCommit {
@@ -62,9 +73,27 @@ pub(crate) struct Blueprint {
     pub(crate) bad_record: BadRecord,
     /// The most rows that one step decodes.
     pub(crate) rows_max: usize,
+    /// How large records and commits of the log may be.
+    pub(crate) limits: Limits,
 }
 
 impl Blueprint {
+    /// How much may be on its way to a commit before that is made, and in repartition topics beside it, in bytes: caches
+    /// that are flushed add as much again, for each sink below them.
+    pub(crate) fn commit_part_bytes(&self) -> usize {
+        (self.limits.commit_bytes_max / 8).min(COMMIT_PART_BYTES)
+    }
+
+    /// How large the records that the application writes for itself may have to be.
+    pub(crate) fn record_bytes_min(&self) -> usize {
+        let topics = self.partitions.keys().filter(|topic| matches!(topic, Topic::Repartition(_)));
+        let vectors = topics.map(|topic| {
+            let entry = time_entry(&self.topic_name(topic));
+            size_of::<u32>() + entry.len() + TimeVector::bytes_max(self.writers(topic).len())
+        });
+        vectors.max().unwrap_or(0).max(RECORD_BYTES_MIN)
+    }
+
     /// The name that a topic has in the log.
     pub(crate) fn topic_name(&self, topic: &Topic) -> TopicName {
         match topic {
@@ -171,12 +200,18 @@ impl Blueprint {
         if builders.len() != last.shards.len() {
             broken("a task is given a shard for each of its stores");
         }
-        let shards = builders.iter().zip(last.shards);
-        let stores = shards.map(|(builder, shard)| builder.make(shard, id.partition)).collect();
         let places = sub.nodes.iter().enumerate();
         let local: HashMap<usize, NodeIndex> =
             places.map(|(place, node)| (*node, NodeIndex::new(place))).collect();
-        let inputs = self.inputs(id, &local, &last.inputs);
+        let inputs = self.inputs(id, &local, &last);
+        let shards = builders.iter().zip(last.shards);
+        let record_bytes_max = self.limits.record_bytes_max;
+        let make = |(builder, shard): (&StoreBuilder, _)| {
+            let mut store = builder.make(shard, id.partition);
+            store.keep_within(record_bytes_max);
+            store
+        };
+        let stores = shards.map(make).collect();
         let mut task = Task {
             id,
             level: sub.level,
@@ -205,9 +240,11 @@ impl Blueprint {
                 })
                 .collect(),
             inputs,
-            letters: Letters::default(),
+            letters: Letters::new(record_bytes_max),
             bad_record: self.bad_record,
             rows_max: self.rows_max,
+            run_pace: Pace::new(self.limits.commit_bytes_max),
+            chunk_pace: Pace::new(self.limits.commit_bytes_max),
             told: HashMap::new(),
             taken: None,
             ended: Vec::new().into(),
@@ -227,7 +264,7 @@ impl Blueprint {
         &self,
         id: TaskId,
         local: &HashMap<usize, NodeIndex>,
-        offsets: &BTreeMap<TopicPartition, InputOffsets>,
+        last: &LastCommit,
     ) -> ByIndex<InputIndex, Input> {
         let mut inputs = Vec::new();
         let mut nodes: Vec<_> = local.iter().collect();
@@ -243,7 +280,7 @@ impl Blueprint {
             let vector = matches!(topic, Topic::Repartition(_))
                 .then(|| TimeVector::new(self.writers(topic)));
             let partition = TopicPartition::new(self.topic_name(topic), id.partition);
-            let Some(offsets) = offsets.get(&partition) else {
+            let Some(offsets) = last.inputs.get(&partition) else {
                 broken("a task is given the offsets of what it reads")
             };
             let topic = topic.clone();

@@ -189,14 +189,15 @@ impl Graph {
         }
     }
 
-    /// Has nodes forward a chunk of what is left, the deepest first, so that none is handed rows while it has some left.
-    /// Gives how many rows that were.
+    /// Has nodes forward a chunk of what is left, of at most about `rows_max` rows, the deepest first, so that none is
+    /// handed rows while it has some left. Gives how many rows that were.
     pub(super) fn resume(
         &mut self,
+        rows_max: usize,
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<u64, ProcessorError> {
-        let (mut left, mut forwarded) = (CHUNK_ROWS_MAX, 0);
+        let (mut left, mut forwarded) = (rows_max.min(CHUNK_ROWS_MAX), 0);
         while left > 0
             && let Some(node) = self.deepest_pending()
         {

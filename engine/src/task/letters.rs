@@ -8,6 +8,7 @@
 
 use super::input::InputIndex;
 use crate::{
+    fitted_letter::FittedLetter,
     node::{NodeIndex, Rejection, RunRecords},
     processor::ProcessorError,
     topology::TimeMark,
@@ -48,13 +49,19 @@ pub(super) struct Origin<'a> {
 }
 
 /// Letters on their way to the next commit.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Letters {
     letters: Vec<Letter>,
     bytes: usize,
+    record_bytes_max: usize,
 }
 
 impl Letters {
+    /// None yet; each is to take at most `record_bytes_max` bytes of its topic.
+    pub(super) fn new(record_bytes_max: usize) -> Self {
+        Self { letters: Vec::new(), bytes: 0, record_bytes_max }
+    }
+
     /// Adds a letter about a record of `origin`, or about a row that an operator made if it has no place there.
     ///
     /// # Errors
@@ -68,9 +75,8 @@ impl Letters {
         now: Timestamp,
     ) -> Result<(), ProcessorError> {
         let Rejection { origin: place, node, key, kind, cause } = letter;
-        let about = |topic, partition, offset| {
-            DeadLetterHeaders { kind, cause, topic, partition, offset }.to_headers()
-        };
+        let about =
+            |topic, partition, offset| DeadLetterHeaders { kind, cause, topic, partition, offset };
         let place = *place as usize;
         let found = origin.filter(|Origin { source, .. }| place < source.records.len());
         let written = found.map(|Origin { source, .. }| source.records.written(place..place + 1));
@@ -83,27 +89,28 @@ impl Letters {
         let letter = match found {
             Some((input, partition, record)) => {
                 let headers = Headers::decode(record.headers).unwrap_or_default();
-                let mut headers = TimeMark::strip(headers).unwrap_or_default();
-                let topic = partition.topic.as_str();
-                headers.extend(about(topic, partition.partition, record.offset));
+                let own = TimeMark::strip(headers).unwrap_or_default();
+                let about = about(partition.topic.as_str(), partition.partition, record.offset);
+                let FittedLetter { key, value, headers } =
+                    FittedLetter::new(record.key, record.value, own, about, self.record_bytes_max);
                 Letter {
                     order: LetterOrder {
                         about: About::Record { input, offset: record.offset },
                         node: *node,
                     },
                     timestamp: record.timestamp,
-                    key: owned(record.key),
-                    value: owned(record.value),
+                    key: owned(key),
+                    value: owned(value),
                     headers,
                 }
             }
-            None => Letter {
-                order: LetterOrder { about: About::MadeRow, node: *node },
-                timestamp: now,
-                key: key.clone(),
-                value: None,
-                headers: about("", 0, -1),
-            },
+            None => {
+                let (own, about) = (Headers::new(), about("", 0, -1));
+                let FittedLetter { key, headers, .. } =
+                    FittedLetter::new(key.as_deref(), None, own, about, self.record_bytes_max);
+                let order = LetterOrder { about: About::MadeRow, node: *node };
+                Letter { order, timestamp: now, key: owned(key), value: None, headers }
+            }
         };
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
         self.bytes += size_of::<Letter>()
@@ -125,7 +132,8 @@ impl Letters {
     ///
     /// [`SetFull`] if they hold more than 4 GiB.
     pub(super) fn take(&mut self) -> Result<RecordSet, SetFull> {
-        let Self { mut letters, .. } = std::mem::take(self);
+        self.bytes = 0;
+        let mut letters = std::mem::take(&mut self.letters);
         // Stable: letters of one place keep the order in which they were added.
         letters.sort_by_key(|letter| letter.order);
         let mut records = RecordSetBuilder::default();
@@ -143,7 +151,7 @@ mod tests {
 
     #[test]
     fn letters_are_counted_with_their_headers() {
-        let mut letters = Letters::default();
+        let mut letters = Letters::new(usize::MAX);
         let cause = "x".repeat(10_000);
         let letter =
             Rejection { origin: 0, node: NodeIndex::new(0), key: None, kind: "Error", cause };

@@ -38,6 +38,7 @@ mod held;
 mod input;
 mod letters;
 mod nodes;
+mod pace;
 mod positions;
 mod stepping;
 mod taps;
@@ -67,6 +68,7 @@ use headwater_core::{
 };
 use input::{BetweenRows, Input, InputIndex, Run};
 use letters::{Letters, Origin};
+use pace::Pace;
 use std::time::Duration;
 use time_vector::TimeVector;
 
@@ -111,6 +113,9 @@ pub(crate) struct Task {
     letters: Letters,
     bad_record: BadRecord,
     rows_max: usize,
+    run_pace: Pace,
+    /// Of chunks of what nodes have left to forward.
+    chunk_pace: Pace,
     /// What the readers of each repartition topic were told last, by the slot that writes it.
     told: HashMap<NodeIndex, (Timestamp, InputState)>,
     /// The run taken last, until what it makes due has been done.
@@ -217,8 +222,8 @@ impl Task {
             Some((timestamp, _)) => timestamp.saturating_sub(1),
         };
         let carried = self.inputs[first].vector.is_some();
-        let limit = RunLimit { timestamp_max, rows_max: self.graph.rows_max(carried) };
-        self.inputs[first].narrow(limit, self.now)
+        let rows_max = self.graph.rows_max(carried).min(self.run_pace.rows_max());
+        self.inputs[first].narrow(RunLimit { timestamp_max, rows_max }, self.now)
     }
 
     /// The present moment, for a call about the records of `source`.
@@ -232,9 +237,10 @@ impl Task {
         let (node, carried) = (input.node, input.vector.is_some());
         let partition = input.partition.clone();
         let mut source = RunRecords { partition, records: raw, stream_times: Vec::new(), first: 0 };
-        let mut pushed = Ok(());
+        let (mut pushed, bytes_before) = (Ok(()), self.uncommitted_bytes());
+        let count = rows.as_ref().map_or(0, |rows| rows.len());
         if let Some(mut rows) = rows {
-            self.records += rows.len() as u64;
+            self.records += count as u64;
             if self.graph.has_processors {
                 (source.first, source.stream_times) = stream_times(&*rows, self.stream_time);
             }
@@ -249,6 +255,7 @@ impl Task {
         self.fail(index, failures);
         let written = self.write_dead_letters(Some(Origin { input: index, source: &source }));
         pushed.and(written)?;
+        self.run_pace.ran(count, self.uncommitted_bytes().saturating_sub(bytes_before));
         self.apply(index, decided)?;
         self.taken = Some(TakenRun { input: index, source, is_told: false });
         Ok(())
@@ -290,11 +297,15 @@ impl Task {
         // What is left may come of a record of the run taken last, which is then what its dead letters are about.
         let taken = self.taken.take();
         let moment = self.moment(taken.as_ref().map(|taken| &taken.source));
-        let forwarded = self.graph.resume(&mut self.resources, moment);
+        let (bytes_before, rows_max) = (self.uncommitted_bytes(), self.chunk_pace.rows_max());
+        let forwarded = self.graph.resume(rows_max, &mut self.resources, moment);
         let origin = taken.as_ref().map(TakenRun::origin);
         let written = forwarded.and_then(|rows| self.write_dead_letters(origin).map(|()| rows));
         self.taken = taken;
-        self.forwarded += written?;
+        let rows = written?;
+        self.forwarded += rows;
+        let bytes = self.uncommitted_bytes().saturating_sub(bytes_before);
+        self.chunk_pace.ran(usize::try_from(rows).unwrap_or(usize::MAX), bytes);
         Ok(!self.graph.is_pending())
     }
 

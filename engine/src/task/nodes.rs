@@ -11,7 +11,7 @@ use crate::{
     by_index::{ByIndex, TypedIndex},
     node::{Node, NodeIndex, Progress},
     processor::{InitContext, PortSpec, ProcessorError},
-    topology::{Kind, NodeSpec, Parent, Sender, SinkForm, SinkRecords, SubTopology, Topic},
+    topology::{Kind, NodeSpec, Parent, Sender, SinkForm, SinkRecords, SubTopology, TaskId, Topic},
 };
 use hashbrown::HashMap;
 use headwater_core::{
@@ -61,16 +61,8 @@ impl Blueprint {
                     Action::Process(processor, *output_time)
                 }
                 Kind::Sink { topic, make, .. } => {
-                    let count = self.partitions.get(topic).copied().unwrap_or(1);
-                    let form = match topic {
-                        Topic::External(_) => SinkForm::External,
-                        Topic::Repartition(_) if self.plan.shared.contains(topic) => {
-                            SinkForm::Shared
-                        }
-                        Topic::Repartition(_) => SinkForm::Repartition,
-                    };
-                    let sender = Sender::new(&spec.name, task.id.partition);
-                    Action::Write(make(form), SinkRecords::new(count, sender, form))
+                    let form = self.sink_form(topic);
+                    Action::Write(make(form), self.sink_records(topic, &spec.name, form, task.id))
                 }
             };
             let progress = match &action {
@@ -97,6 +89,21 @@ impl Blueprint {
         let mut slots = ByIndex::from(slots);
         connect(&mut slots, sub, &ancestry, local);
         Ok(slots)
+    }
+
+    fn sink_form(&self, topic: &Topic) -> SinkForm {
+        match topic {
+            Topic::External(_) => SinkForm::External,
+            Topic::Repartition(_) if self.plan.shared.contains(topic) => SinkForm::Shared,
+            Topic::Repartition(_) => SinkForm::Repartition,
+        }
+    }
+
+    /// What a task's sink called `name` fills.
+    fn sink_records(&self, topic: &Topic, name: &str, form: SinkForm, task: TaskId) -> SinkRecords {
+        let partitions = self.partitions.get(topic).copied().unwrap_or(1);
+        let sender = Sender::new(name, task.partition);
+        SinkRecords::new(partitions, sender, form, self.limits.record_bytes_max)
     }
 
     /// The stores that a node uses: their names and their places in the task.

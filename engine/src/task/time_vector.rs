@@ -138,6 +138,11 @@ impl TimeVector {
         times(true).min().or_else(|| times(false).max()).unwrap_or(Timestamp::MIN)
     }
 
+    /// The most bytes that [`to_bytes`](Self::to_bytes) gives for so many writers, none of them gone.
+    pub(super) fn bytes_max(writers: usize) -> usize {
+        size_of::<Timestamp>() + writers * TimeMark::BYTES
+    }
+
     /// What must survive with the commit. That an input was complete must not: another run may bring more. A writer that is
     /// open and has no time is as good as one that is not known, and is left out, whatever it said in between.
     pub(super) fn to_bytes(&self) -> Vec<u8> {

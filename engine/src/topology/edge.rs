@@ -331,6 +331,12 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         let value_bytes = self.check_value(&row.value)?;
         let placed_by = self.is_keyed.then(|| self.produced.key.placed_by(&self.key));
         let headers_bytes = row.headers.as_deref().map_or(0, Headers::size_bytes);
+        if out.is_large(self.key.len() + value_bytes + headers_bytes + TimeMark::BYTES) {
+            let mut written = Vec::new();
+            value.serialize(&row.value, &mut written).map_err(|e| unwritten(&e))?;
+            let bytes = self.key.len() + written.len();
+            out.check_size(bytes, row.at, row.headers.as_deref())?;
+        }
         let size_bytes = size_of::<Record<K, V>>() + self.key.len() + value_bytes + headers_bytes;
         let partition = out.partition_of(placed_by);
         out.share(partition, &self.produced, row, size_bytes);
@@ -399,7 +405,7 @@ mod tests {
         let produced = Produced::with(Arc::new(Nullable(Utf8)), Arc::new(I64));
         let mut encoder = TypedEncoder::new(produced, form);
         let sender = Sender::new("sink", 2);
-        let mut out = SinkRecords::new(3, sender, form);
+        let mut out = SinkRecords::new(3, sender, form, usize::MAX);
         for number in 0..20_i64 {
             let key = (number % 5 > 0).then(|| format!("key{}", number % 7));
             let mut row = Record::new(key, number, 100 + number);
@@ -442,7 +448,7 @@ mod tests {
     fn rows_that_pass_as_they_are_are_counted_with_their_headers() {
         let produced = Produced::with(Arc::new(Nullable(Utf8)), Arc::new(I64));
         let mut encoder = TypedEncoder::new(produced, SinkForm::Shared);
-        let mut out = SinkRecords::new(1, Sender::new("sink", 0), SinkForm::Shared);
+        let mut out = SinkRecords::new(1, Sender::new("sink", 0), SinkForm::Shared, usize::MAX);
         let mut row = Record::new(Some("key".to_owned()), 1_i64, 0);
         assert!(encoder.share_row(row.clone(), &mut out).is_ok());
         let without = out.bytes;

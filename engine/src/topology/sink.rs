@@ -11,7 +11,7 @@ use crate::{
     processor::{ProcessorError, Record},
 };
 use headwater_core::{
-    record::{Headers, RecordSetBuilder, SetFull, murmur2_partition},
+    record::{Headers, RecordSetBuilder, SetFull, Timestamp, murmur2_partition},
     serde::{Data, SerdeError},
 };
 use std::{any::Any, sync::Arc};
@@ -46,6 +46,7 @@ pub struct SinkRow<'a> {
 enum Unwritten {
     Full,
     Bad(SerdeError),
+    TooLarge { bytes: usize },
 }
 
 impl From<SetFull> for Unwritten {
@@ -59,6 +60,16 @@ pub(super) fn unwritten(cause: &dyn std::fmt::Display) -> ProcessorError {
     ProcessorError::Record { kind: "SerializationError", cause: cause.to_string() }
 }
 
+/// The error for a row of so many bytes.
+fn too_large(bytes: usize, bytes_max: usize) -> ProcessorError {
+    ProcessorError::too_large(format_args!(
+        "what it becomes has {bytes} bytes, key and headers included, and at most {bytes_max} fit into the log"
+    ))
+}
+
+/// A row that passes as it is is written to know its size once it is about to take this part of what it may.
+const NEAR: usize = 16;
+
 /// The records on their way to one topic, by partition.
 pub struct SinkRecords {
     pub(crate) partitions: Vec<RecordSetBuilder>,
@@ -70,6 +81,7 @@ pub struct SinkRecords {
     pub(crate) sender: Sender,
     form: SinkForm,
     headers: Vec<u8>,
+    record_bytes_max: usize,
 }
 
 impl std::fmt::Debug for SinkRecords {
@@ -79,12 +91,18 @@ impl std::fmt::Debug for SinkRecords {
 }
 
 impl SinkRecords {
-    pub(crate) fn new(partitions: u32, sender: Sender, form: SinkForm) -> Self {
+    pub(crate) fn new(
+        partitions: u32,
+        sender: Sender,
+        form: SinkForm,
+        record_bytes_max: usize,
+    ) -> Self {
         let builders = (0..partitions).map(|_| RecordSetBuilder::default()).collect();
         let shared = (0..partitions).map(|_| None).collect();
         let keyless = sender.partition % partitions.max(1);
         let headers = Vec::new();
-        Self { partitions: builders, shared, keyless, bytes: 0, sender, form, headers }
+        let partitions = builders;
+        Self { partitions, shared, keyless, bytes: 0, sender, form, headers, record_bytes_max }
     }
 
     /// Takes what is on its way to the partitions of a repartition topic, each with `mark` after it.
@@ -106,7 +124,7 @@ impl SinkRecords {
     ///
     /// # Errors
     ///
-    /// [`ProcessorError::Record`] if the value cannot be written: what to [reject](crate::node::NodeContext::reject) the
+    /// [`ProcessorError::Record`] if the value cannot be written or the record is larger than the log takes: what to [reject](crate::node::NodeContext::reject) the
     /// row with.
     pub fn push(
         &mut self,
@@ -117,20 +135,56 @@ impl SinkRecords {
         if self.form == SinkForm::External {
             row.headers.into_iter().for_each(|headers| headers.encode(&mut self.headers));
         } else {
-            let (sender, time) = (self.sender, row.stamp.at);
-            let mark = TimeMark { sender, time, input: InputState::Open };
-            mark.encode(row.headers, &mut self.headers);
+            self.mark_at(row.stamp.at).encode(row.headers, &mut self.headers);
         }
         let partition = self.partition_of(row.key.map(|_| row.placed_by));
         let Some(records) = self.partitions.get_mut(partition as usize) else { broken(PLACED) };
         let before = records.size_bytes();
-        let write = |arena: &mut Vec<u8>| write(arena).map_err(Unwritten::Bad);
+        let beside = row.key.map_or(0, <[u8]>::len) + self.headers.len();
+        let write = |arena: &mut Vec<u8>| {
+            let start = arena.len();
+            let is_some = write(arena).map_err(Unwritten::Bad)?;
+            let bytes = beside + arena.len() - start;
+            if bytes <= self.record_bytes_max {
+                Ok(is_some)
+            } else {
+                Err(Unwritten::TooLarge { bytes })
+            }
+        };
         let pushed = records.push_encoded(row.stamp.timestamp, row.key, &self.headers, write);
         self.bytes += records.size_bytes() - before;
         pushed.map_err(|why| match why {
             Unwritten::Bad(cause) => unwritten(&cause),
             Unwritten::Full => SetFull.into(),
+            Unwritten::TooLarge { bytes } => too_large(bytes, self.record_bytes_max),
         })
+    }
+
+    /// Refuses a row of so many bytes, headers left out, if the log would not take it.
+    pub(super) fn check_size(
+        &mut self,
+        bytes: usize,
+        at: Timestamp,
+        headers: Option<&Headers>,
+    ) -> Result<(), ProcessorError> {
+        self.headers.clear();
+        self.mark_at(at).encode(headers, &mut self.headers);
+        let bytes = bytes + self.headers.len();
+        if bytes <= self.record_bytes_max {
+            Ok(())
+        } else {
+            Err(too_large(bytes, self.record_bytes_max))
+        }
+    }
+
+    /// Whether the size of a row of about so many bytes, headers left out, must be known.
+    pub(super) fn is_large(&self, bytes: usize) -> bool {
+        bytes > self.record_bytes_max / NEAR
+    }
+
+    /// What a row carries that is sent at this operator time.
+    fn mark_at(&self, time: Timestamp) -> TimeMark {
+        TimeMark { sender: self.sender, time, input: InputState::Open }
     }
 
     /// The partition of a key, by the part that decides it; where rows without one go.

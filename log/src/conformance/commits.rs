@@ -121,7 +121,13 @@ fn what_is_too_large_is_refused_with_the_figures(log: &Arc<dyn Log>) {
         let records = Arc::new(set.build());
         Append { partition: p0.clone(), base_offset: None, records }
     };
-    commit(&**log, vec![of(limits.record_bytes_max)]).expect("the largest record is accepted");
+    let largest = [limits.record_bytes_max - 1, limits.record_bytes_max];
+    for bytes in largest {
+        let receipt = commit(&**log, vec![of(bytes)]).expect("the largest record is accepted");
+        let offset = receipt.base_offsets.first().copied().unwrap_or_default();
+        let fetched = log.fetch(&p0, offset, 1).expect("it can be read");
+        assert_eq!(fetched.records.get(0).map(|record| record.size_bytes()), Some(bytes));
+    }
     let error = refusal(commit(&**log, vec![of(limits.record_bytes_max + 1)]));
     let LogError::RecordTooLarge { partition, index: 0, bytes, bytes_max } = &error else {
         unreachable!("{error}")

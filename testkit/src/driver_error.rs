@@ -1,0 +1,38 @@
+//! Why a test driver could not do what the test asked.
+
+use headwater_core::{
+    ports::log::LogError,
+    record::{HeadersError, SetFull},
+    serde::SerdeError,
+};
+use headwater_engine::runtime::StreamsError;
+
+/// Why a driver could not do what the test asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TestDriverError {
+    /// The application stopped.
+    #[error(transparent)]
+    Streams(#[from] StreamsError),
+    /// The log refused.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A record has no form in bytes, or bytes are no record.
+    #[error(transparent)]
+    Serde(#[from] SerdeError),
+    /// Too much for one append.
+    #[error(transparent)]
+    Full(#[from] SetFull),
+    /// A record's headers cannot be read.
+    #[error(transparent)]
+    Headers(#[from] HeadersError),
+    /// There is no such topic.
+    #[error("there is no topic {topic}")]
+    NoTopic {
+        /// Its name.
+        topic: String,
+    },
+    /// The driver has been crashed and not started again.
+    #[error("the application has crashed; restart it first")]
+    Crashed,
+}
