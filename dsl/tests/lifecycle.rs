@@ -236,6 +236,41 @@ fn stopping_the_runtime_ends_all_applications_whatever_they_do_and_say() -> Outc
     Ok(())
 }
 
+/// Has an application fail again and again, the wall clock set after each failure; the waits until it was started again.
+fn waits_for_restarts(set_to: i64, between: Duration) -> Outcome<Vec<u128>> {
+    let mut run = Run::new()?;
+    failing(&mut run, "test", Replace)?.store(true, Ordering::SeqCst);
+    run.append("a")?;
+    run.rest()?;
+    let mut waits = Vec::new();
+    while matches!(run.of("test").state(), StreamsState::Restarting(_)) && waits.len() < 7 {
+        run.clock.set(set_to);
+        let (restarts, mut waited) = (run.of("test").metrics().restarts, Duration::ZERO);
+        let has_failed_again = |run: &Run| {
+            let has_ended = matches!(run.of("test").state(), StreamsState::Error(_));
+            has_ended || run.of("test").metrics().restarts > restarts
+        };
+        while !has_failed_again(&run) && waited < Duration::from_secs(10) {
+            run.after(Duration::from_millis(50))?;
+            waited += Duration::from_millis(50);
+        }
+        waits.push(waited.as_millis());
+        run.clock.advance(between);
+    }
+    Ok(waits)
+}
+
+#[test]
+fn restarts_are_waited_for_and_counted_by_what_elapses_however_the_wall_clock_is_set() -> Outcome {
+    for set_to in [0, -3_600_000, 86_400_000] {
+        let soon = waits_for_restarts(set_to, Duration::ZERO)?;
+        assert_eq!(soon, [100, 200, 400, 800, 1_600], "set to {set_to}: five times, then it stops");
+        let seldom = waits_for_restarts(set_to, Duration::from_secs(600))?;
+        assert_eq!(seldom.len(), 7, "set to {set_to}: {seldom:?}");
+    }
+    Ok(())
+}
+
 fn is_refused(started: Result<Application, StreamsError>) -> bool {
     matches!(started, Err(StreamsError::AlreadyRunning { application_id }) if application_id == "test")
 }

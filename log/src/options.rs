@@ -8,6 +8,9 @@ use headwater_core::{
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+/// The largest journal file.
+const JOURNAL_BYTES_MAX: u64 = 1 << 30;
+
 /// How an [`EmbeddedLog`](crate::EmbeddedLog) is kept.
 ///
 /// ```
@@ -66,10 +69,10 @@ impl LogOptions {
         self
     }
 
-    /// The size of a journal file, of which there are up to four; 64 MiB unless set. A checkpoint is made each time
-    /// one is full.
+    /// The size of a journal file, of which there are up to four, each with its place on the disk from the start; 64 MiB
+    /// unless set, at most 1 GiB. A checkpoint is made each time one is full.
     pub fn journal_bytes(mut self, bytes: u64) -> Self {
-        self.journal_bytes = bytes.max(1);
+        self.journal_bytes = bytes.clamp(1, JOURNAL_BYTES_MAX);
         self
     }
 
@@ -143,4 +146,19 @@ pub enum OpenError {
     /// The log's files could not be read or written.
     #[error(transparent)]
     Log(#[from] LogError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_a_size_whatever_is_asked_for() {
+        for (asked, bytes) in [(0, 1), (1, 1), (2, 2), (u64::MAX - 1, 1 << 30), (u64::MAX, 1 << 30)]
+        {
+            let options = LogOptions::new().segment_bytes(asked).journal_bytes(asked);
+            assert_eq!((options.segment_bytes, options.journal_bytes), (bytes, bytes));
+        }
+        assert_eq!(LogOptions::new().open_files_max(0).open_files_max, 1);
+    }
 }

@@ -32,11 +32,12 @@ impl ManualClock {
         Self { now_ms: AtomicI64::new(now_ms), elapsed_ms: AtomicU64::new(0) }
     }
 
-    /// Moves it on.
+    /// Moves it on, up to the end of time, where it stays.
     pub fn advance(&self, by: Duration) {
         let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-        self.elapsed_ms.fetch_add(ms, Ordering::SeqCst);
-        self.now_ms.fetch_add(ms.try_into().unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.elapsed_ms.update(Ordering::SeqCst, Ordering::SeqCst, |at| at.saturating_add(ms));
+        let now_on = |at: Timestamp| at.saturating_add_unsigned(ms);
+        self.now_ms.update(Ordering::SeqCst, Ordering::SeqCst, now_on);
     }
 
     /// Sets the wall clock, as an administrator or NTP does: no time goes by.

@@ -232,13 +232,16 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         let (name, fold, keys) =
             (Arc::clone(&store), Arc::new(fold), SharedSerde::clone(&serdes.key));
         let (size_ms, grace_ms) = (self.windows.size_ms(), self.windows.grace_ms());
-        let needed_ms = size_ms.saturating_add(grace_ms);
-        let retention_ms = retention.map_or(needed_ms, whole_ms);
-        if retention_ms < needed_ms {
-            let node = store.to_string();
+        let span_ms = Windows { size_ms, grace_ms, retention_ms: 0 }.span_ms();
+        let retention_ms = retention.map_or(span_ms, whole_ms);
+        let windows = Windows { size_ms, grace_ms, retention_ms };
+        if retention_ms < span_ms {
+            let (node, needed_ms) = (store.to_string(), span_ms);
             plan.fail(TopologyError::RetentionTooShort { node, retention_ms, needed_ms });
         }
-        let windows = Windows { size_ms, grace_ms, retention_ms };
+        if self.emit.on == Emit::Close && windows.never_close() {
+            plan.fail(TopologyError::NeverClose { node: store.to_string(), span_ms });
+        }
         let skin = move || Fold::<K, V, A, F, Window>::new(&fold, &keys);
         let node = match self.emit.on {
             Emit::Close => plan.node::<Rows<K, V>, Results<K, A>, _>(step, move |context, _| {

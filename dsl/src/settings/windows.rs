@@ -30,7 +30,8 @@ impl TimeWindows {
     }
 
     /// Windows of `size` that take records until stream time has reached their end plus `grace`. Both are cut to whole
-    /// ms; a topology whose windows have a size of 0 is refused at its build.
+    /// ms; a topology whose windows have a size of 0 is refused at its build. With a grace that no time reaches, such as
+    /// [`Duration::MAX`], no record is ever late and every window is kept; finals of such windows are refused.
     #[must_use]
     pub fn of_size_and_grace(size: Duration, grace: Duration) -> Self {
         Self { size_ms: whole_ms(size), grace_ms: whole_ms(grace), max_ahead: None }

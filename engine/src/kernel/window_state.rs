@@ -24,6 +24,21 @@ pub struct Windows {
     pub retention_ms: i64,
 }
 
+impl Windows {
+    /// How long it is from a window's start to its close, in ms.
+    #[must_use]
+    pub fn span_ms(&self) -> i64 {
+        self.size_ms.max(1).saturating_add(self.grace_ms.max(0))
+    }
+
+    /// Whether that is so long that no window ever closes: more than half of all the time that timestamps tell. They take
+    /// every row, and have no finals.
+    #[must_use]
+    pub fn never_close(&self) -> bool {
+        self.span_ms() > i64::MAX / 2
+    }
+}
+
 /// A row that has closed windows: those that start below `floor`, but for what an earlier row has closed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Closer {

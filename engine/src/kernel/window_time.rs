@@ -7,14 +7,17 @@ use super::Windows;
 use crate::{processor::ProcessorError, store::Window};
 use headwater_core::record::Timestamp;
 
+/// The span of windows that never close, and the retention of those that are never removed.
+const FOREVER: i64 = i64::MAX;
+
 /// An operator's time, and which windows are open at it.
 ///
-/// A window is open until time reaches its end plus the grace. One that reaches past the last timestamp there is would
-/// never close, and is never open.
+/// A window is open until time reaches its end plus the grace; where these are [for ever](Windows::never_close), always.
+/// Another that reaches past the last timestamp there is, is never open.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WindowTime {
     size: i64,
-    /// From a window's start to its close.
+    /// From a window's start to its close; [`FOREVER`] if it has none.
     span: i64,
     /// From a window's start to its removal.
     retention: i64,
@@ -29,7 +32,7 @@ impl WindowTime {
     /// At no time yet; `is_carried` has the operator live by the time that records carry.
     pub(super) fn new(windows: Windows, is_carried: bool) -> Self {
         let size = windows.size_ms.max(1);
-        let span = size.saturating_add(windows.grace_ms);
+        let span = if windows.never_close() { FOREVER } else { windows.span_ms() };
         Self {
             size,
             span,
@@ -85,6 +88,9 @@ impl WindowTime {
 
     /// The start of the oldest window that began less than `span` ago.
     fn oldest_within(&self, span: i64) -> Timestamp {
+        if span == FOREVER {
+            return 0;
+        }
         let newest_before = self.now.saturating_sub(span).div_euclid(self.size);
         (newest_before + 1).saturating_mul(self.size).max(0)
     }
@@ -97,7 +103,7 @@ impl WindowTime {
     /// Whether the window that starts at `start` takes records now.
     fn is_open(&self, start: Timestamp) -> bool {
         let close = start.saturating_add(self.span);
-        close > self.now && close < Timestamp::MAX
+        self.span == FOREVER || (close > self.now && close < Timestamp::MAX)
     }
 
     /// Time has moved to `time`.
@@ -105,9 +111,11 @@ impl WindowTime {
         self.now = self.now.max(time);
     }
 
-    /// Time has moved to where the window that starts at `start` closes.
+    /// Time has moved to where the window that starts at `start` closes, if it ever does.
     pub(super) fn advance_past(&mut self, start: Timestamp) {
-        self.advance(start.saturating_add(self.span));
+        if self.span != FOREVER {
+            self.advance(start.saturating_add(self.span));
+        }
     }
 
     /// Windows that start below this, which is itself the start of one, are closed; 0 while none is.
@@ -192,16 +200,37 @@ mod tests {
 
     #[test]
     fn the_end_of_time_neither_overflows_nor_opens_a_window() {
-        let mut time = minutes(i64::MAX);
+        let mut time = minutes(0);
         assert_eq!(time.window_of(Timestamp::MAX).end, Timestamp::MAX);
-        assert!(!time.is_open(0));
-        time.advance(Timestamp::MAX);
-        assert_eq!(time.floor(), 60_000);
-        time.advance_past(Timestamp::MAX);
+        time.advance_past(time.window_of(Timestamp::MAX).start);
+        assert_eq!(time.now, Timestamp::MAX);
         let time = minutes(0);
         let start = time.window_of(Timestamp::MAX).start;
         assert!(!time.is_open(start));
         assert!(time.is_open(start - 60_000));
+    }
+
+    #[test]
+    fn windows_that_never_close_take_every_row_and_are_kept() {
+        for grace_ms in [i64::MAX, i64::MAX - 1, i64::MAX - 60_000, i64::MAX / 2] {
+            let mut time = minutes(grace_ms);
+            for now in [0, 1, 1 << 40, Timestamp::MAX - 1, Timestamp::MAX] {
+                time.advance(now);
+                assert!(time.open_window(0).is_some() && time.open_window(now).is_some());
+                assert_eq!((time.floor(), time.kept_floor(), time.pass_time(now)), (0, 0, 0));
+            }
+            time.advance_past(0);
+            assert!(time.is_open(0));
+        }
+        let mut long = minutes(i64::MAX / 2 - 120_000);
+        long.advance(1 << 40);
+        assert!(long.is_open(0));
+        long.advance(Timestamp::MAX);
+        assert!(!long.is_open(0));
+        let windows = Windows { size_ms: 60_000, grace_ms: 0, retention_ms: i64::MAX };
+        let mut kept = WindowTime::new(windows, false);
+        kept.advance(Timestamp::MAX);
+        assert_eq!(kept.kept_floor(), 0);
     }
 
     #[test]

@@ -291,7 +291,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
             punctuation.node == self.node.call.node
                 && punctuation.kind == PunctuationType::StreamTime
         });
-        let punctuation = mine.map(|(number, p)| (p.due, *number)).min();
+        let punctuation = mine.filter_map(|(number, p)| Some((p.due?, *number))).min();
         let first = punctuation.map(|(due, _)| due).into_iter().chain(timer).min()?;
         let (origin, time) = self.when_reached(first, places)?;
         (self.origin, self.at) = (origin, self.node.call.passed_time);

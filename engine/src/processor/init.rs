@@ -52,21 +52,22 @@ pub(crate) struct Punctuation {
     pub(crate) node: NodeIndex,
     pub(crate) kind: PunctuationType,
     pub(crate) interval_ms: i64,
-    /// In stream time, or in the time that has elapsed on the clock.
-    pub(crate) due: Timestamp,
+    /// In stream time, or in the time that has elapsed on the clock; none if that ends before.
+    pub(crate) due: Option<Timestamp>,
 }
 
 impl Punctuation {
     /// Goes on to the next due point after `time`, however many have gone by.
     pub(crate) fn fired_at(&mut self, time: Timestamp) {
         let Self { interval_ms, due, .. } = *self;
-        self.due = match self.kind {
-            PunctuationType::StreamTime => (time - time % interval_ms).saturating_add(interval_ms),
+        let last = match self.kind {
+            PunctuationType::StreamTime => time - time % interval_ms,
             PunctuationType::WallClockTime => {
-                let missed = (time - due) / interval_ms;
-                due.saturating_add(interval_ms.saturating_mul(missed + 1))
+                let due = due.unwrap_or(time);
+                due + (time - due) / interval_ms * interval_ms
             }
         };
+        self.due = last.checked_add(interval_ms);
     }
 }
 
@@ -212,11 +213,11 @@ pub(super) fn schedule(
     let Moment { stream_time, now, .. } = moment;
     let due = match kind {
         // Before the first record there is no stream time: the first one makes it due.
-        PunctuationType::StreamTime if stream_time < 0 => Timestamp::MIN,
+        PunctuationType::StreamTime if stream_time < 0 => Some(Timestamp::MIN),
         PunctuationType::StreamTime => {
-            (stream_time - stream_time % interval_ms).saturating_add(interval_ms)
+            (stream_time - stream_time % interval_ms).checked_add(interval_ms)
         }
-        PunctuationType::WallClockTime => now.elapsed_ms.saturating_add(interval_ms),
+        PunctuationType::WallClockTime => now.elapsed_ms.checked_add(interval_ms),
     };
     let number = resources.scheduled;
     resources.scheduled += 1;

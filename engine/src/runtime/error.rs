@@ -106,6 +106,15 @@ pub enum StreamsError {
         message: String,
     },
 
+    /// A runtime of so many threads is asked for by mistake.
+    #[error("`num.stream.threads` is {threads}; at most {threads_max} are started")]
+    TooManyThreads {
+        /// How many were asked for.
+        threads: usize,
+        /// How many there may be.
+        threads_max: usize,
+    },
+
     /// The system gave no thread.
     #[error("could not start a thread: {0}")]
     Thread(Arc<std::io::Error>),

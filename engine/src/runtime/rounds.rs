@@ -244,15 +244,16 @@ impl Rounds {
         if !inner.is_dirty {
             return Next::Wait(None);
         }
-        let (now, due) = (self.clock.elapsed(), inner.last_commit + self.pace.interval);
+        // An interval too long to end makes nothing due.
+        let (now, due) = (self.clock.elapsed(), inner.last_commit.checked_add(self.pace.interval));
         let is_full = turn.asks_for_commit || turn.uncommitted_bytes > self.pace.bytes_max;
         // Where a commit is on its way, those that only time or rest make due gather until it is answered.
-        let is_due = now >= due || inner.idle == inner.participants;
+        let is_due = due.is_some_and(|due| now >= due) || inner.idle == inner.participants;
         if (is_full && inner.pending < COMMITS_PENDING_MAX) || (is_due && inner.pending == 0) {
             inner.is_wanted = true;
             return Next::Begun;
         }
-        Next::Wait((inner.pending == 0).then_some(due))
+        Next::Wait(due.filter(|_| inner.pending == 0))
     }
 
     /// A participant has done a level of a round and needs all others to have. Gives the opening to wait for, and whether
@@ -301,5 +302,43 @@ impl Rounds {
         let mut inner = self.lock();
         inner.pending = one_less(inner.pending);
         inner.published = published.unwrap_or(inner.published);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headwater_core::time::ManualClock;
+
+    const HOUR: i64 = 3_600_000;
+
+    /// What a busy participant is told after so long, the wall clock set in between.
+    fn after(interval: Duration, elapsed: Duration, set_to: i64) -> Next {
+        let clock = Arc::new(ManualClock::at(24 * HOUR));
+        let pace = Pace { interval, bytes_max: usize::MAX };
+        let rounds = Rounds::new(1, 1, pace, Arc::clone(&clock) as Arc<dyn Clock>);
+        clock.set(set_to);
+        clock.advance(elapsed);
+        let turn = Turn { has_run: true, has_changed: true, ..Turn::default() };
+        rounds.note(turn, turn, 0)
+    }
+
+    #[test]
+    fn a_commit_is_due_once_its_interval_is_over_however_the_wall_clock_is_set() {
+        let ms = Duration::from_millis;
+        for set_to in [0, 23 * HOUR, 24 * HOUR, 48 * HOUR] {
+            assert_eq!(after(ms(100), ms(99), set_to), Next::Wait(Some(ms(100))));
+            assert_eq!(after(ms(100), ms(100), set_to), Next::Begun);
+        }
+    }
+
+    #[test]
+    fn an_interval_that_never_ends_makes_no_commit_due() {
+        for interval in [Duration::MAX, Duration::MAX - Duration::from_nanos(1)] {
+            let (now, later) = (Duration::ZERO, Duration::from_secs(1));
+            assert_eq!(after(interval, now, 0), Next::Wait(Some(interval)));
+            assert_eq!(after(interval, later, 0), Next::Wait(Some(interval)));
+        }
+        assert_eq!(after(Duration::ZERO, Duration::ZERO, 0), Next::Begun);
     }
 }

@@ -24,6 +24,9 @@ use std::{
     time::Duration,
 };
 
+/// The most worker threads that a runtime is started with: more than machines have cores.
+const THREADS_MAX: usize = 4_096;
+
 /// What the applications of a runtime are made with.
 #[derive(Debug)]
 pub(super) struct RuntimeParts {
@@ -107,7 +110,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// [`StreamsError::Thread`] if the system gives none.
+    /// [`StreamsError::TooManyThreads`] above 4,096, [`StreamsError::Thread`] if the system gives none.
     pub fn start(
         config: impl Into<RuntimeConfig>,
         log: Arc<dyn Log>,
@@ -115,6 +118,9 @@ impl Runtime {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StreamsError> {
         let RuntimeConfig { threads, memory } = config.into();
+        if threads > THREADS_MAX {
+            return Err(StreamsError::TooManyThreads { threads, threads_max: THREADS_MAX });
+        }
         let restore_threads = threads.min(RESTORE_THREADS_MAX);
         let world = World { restore_threads, ..World::new(log, state, clock, memory) };
         let this =

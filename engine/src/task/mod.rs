@@ -162,7 +162,8 @@ impl Task {
     /// How long it is until the next wall-clock punctuation, or until a record has been held for long enough.
     pub(crate) fn next_timer(&self, now: Now) -> Option<Duration> {
         let on_wall_clock = |p: &&Punctuation| p.kind == PunctuationType::WallClockTime;
-        let due = self.resources.punctuations.values().filter(on_wall_clock).map(|p| p.due).min();
+        let timers = self.resources.punctuations.values().filter(on_wall_clock);
+        let due = timers.filter_map(|p| p.due).min();
         let due = due.map(|due| u64::try_from(due - now.elapsed_ms).unwrap_or(0));
         let held = self.inputs.values().filter_map(|input| input.held.as_ref()?.next_timer(now));
         due.map(Duration::from_millis).into_iter().chain(held).min()
@@ -423,7 +424,9 @@ impl Task {
     /// Fires the wall-clock punctuations that are due, once each, however many due points have gone by.
     fn fire_on_wall_clock(&mut self) -> Result<(), ProcessorError> {
         let elapsed = self.now.elapsed_ms;
-        let is_due = |p: &Punctuation| p.kind == PunctuationType::WallClockTime && p.due <= elapsed;
+        let is_due = |p: &Punctuation| {
+            p.kind == PunctuationType::WallClockTime && p.due.is_some_and(|due| due <= elapsed)
+        };
         let due = self.resources.punctuations.iter().filter(|(_, p)| is_due(p));
         let due: Vec<usize> = due.map(|(number, _)| *number).collect();
         for number in due {

@@ -130,6 +130,17 @@ pub enum TopologyError {
         source_node: String,
     },
 
+    /// Windows that never close have no finals.
+    #[error(
+        "the windows of `{node}` close {span_ms} ms after their start, their size and grace, which no time reaches, so that no final would ever come out; use a shorter grace, or updates"
+    )]
+    NeverClose {
+        /// The node.
+        node: String,
+        /// Their size and grace.
+        span_ms: i64,
+    },
+
     /// Text that cannot name a topic.
     #[error(transparent)]
     TopicName(#[from] InvalidTopicName),

@@ -198,6 +198,31 @@ fn appends_are_refused_before_the_disk_is_full_and_offsets_are_not() {
 }
 
 #[test]
+fn a_log_with_settings_of_any_size_keeps_what_it_is_given() {
+    for count in [0, 1, 2, usize::MAX - 1, usize::MAX] {
+        let dir = memory_dir();
+        let bytes = count as u64;
+        let options = || {
+            let sized = small().segment_bytes(bytes).open_files_max(count);
+            sized.journal_bytes(bytes.min(1 << 20)).reserve_bytes(bytes.min(1 << 20))
+        };
+        let p0 = partition("t", 0);
+        let log = EmbeddedLog::open(dir.path(), options()).unwrap();
+        log.create_topics(&[TopicSpec::new(topic("t"), 1)]).unwrap();
+        let all: Vec<_> = (0..20).map(|number| (put(&log, &p0, &["a"]), number)).collect();
+        drop(log);
+        let log = EmbeddedLog::open(dir.path(), options()).unwrap();
+        assert!(all.iter().all(|(offset, number)| offset == number), "{count}");
+        assert_eq!(read_all(&log, &p0).len(), 20, "{count}");
+        for bytes_max in [0, 1, usize::MAX] {
+            let fetched = log.fetch(&p0, 7, bytes_max).unwrap();
+            let first = fetched.records.get(0).map(|record| record.offset);
+            assert_eq!(first, Some(7), "{count}: a fetch of {bytes_max} bytes");
+        }
+    }
+}
+
+#[test]
 fn a_purged_topic_drops_whole_segments_below_the_committed_offset() {
     let dir = memory_dir();
     let p0 = partition("r", 0);

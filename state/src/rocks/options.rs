@@ -199,6 +199,20 @@ mod tests {
     }
 
     #[test]
+    fn a_state_of_any_size_and_interval_opens() {
+        for size in [0, 1, usize::MAX - 1, usize::MAX] {
+            for interval in [Duration::ZERO, Duration::MAX] {
+                let directory = tempfile::TempDir::new().unwrap();
+                let options = RocksDbOptions::default().memory_bytes(size).spill_bytes(size);
+                let options = options.flush_bytes(size).flush_interval(interval);
+                let state = super::super::RocksDbState::open(directory.path(), options);
+                let state = state.unwrap_or_else(|e| panic!("{size}, {interval:?}: {e}"));
+                headwater_core::ports::state::State::flush(&state).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn a_small_budget_flushes_sooner() {
         let flush_bytes = |memory| RocksDbOptions::default().memory_bytes(memory).flush_bytes;
         assert_eq!(flush_bytes(1 << 30), 32 * MIB);

@@ -69,10 +69,10 @@ impl SourceBatch {
         }
     }
 
-    /// Sets with how many records it is full; 8,192 unless set.
+    /// Sets with how many records it is full, at least one; 8,192 unless set.
     #[must_use]
     pub fn with_records_max(mut self, records_max: usize) -> Self {
-        self.records_max = records_max;
+        self.records_max = records_max.max(1);
         self
     }
 

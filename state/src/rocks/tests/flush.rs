@@ -62,14 +62,16 @@ fn bytes_count_from_the_last_flush() {
 }
 
 #[test]
-fn what_is_published_is_flushed_after_30_seconds_and_no_sooner() {
+fn what_is_published_is_flushed_after_30_seconds_however_the_wall_clock_is_set() {
     let clock = Arc::new(ManualClock::at(0));
     let options = RocksDbOptions::default().memory_bytes(8 << 20);
     let scratch = scratch_with(options.clock(Arc::clone(&clock) as Arc<dyn Clock>));
     let app = application(&*scratch, "app");
     let shard = open(&*app, "s", 0);
     // The spill thread may be first; a turn waits for its turn.
-    let after = |ms| {
+    let mut days = [0, -1, 400, 1].into_iter().cycle();
+    let mut after = |ms| {
+        clock.set(days.next().unwrap_or(0) * 86_400_000);
         clock.advance(Duration::from_millis(ms));
         scratch.core.turn().unwrap();
         flushes(&scratch)
