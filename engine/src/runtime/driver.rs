@@ -110,6 +110,11 @@ impl Driver {
     /// As [`run_until_idle`](Self::run_until_idle) and [`commit`](Self::commit).
     pub fn finish(&mut self) -> Result<(), StreamsError> {
         self.run_until_idle()?;
+        // Tasks that read from one commit to the next may know of an earlier end, and not yet of what has come since.
+        while self.ready.around.exchange.is_through_topic() && self.tasks.has_changed() {
+            self.commit()?;
+            self.run_until_idle()?;
+        }
         while !self.tasks.finish()? {
             if self.ready.around.exchange.is_through_topic() {
                 self.commit()?;

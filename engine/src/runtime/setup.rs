@@ -156,14 +156,14 @@ pub(super) fn prepare(
     let instruments = Instruments { clock: Arc::clone(&world.clock), taps: Arc::clone(taps) };
     let parts: Vec<_> = ids.iter().flat_map(|id| parts_of(&blueprint, *id)).collect();
     let mut parts = restorer.all(&parts)?.into_iter();
-    let mut tasks = Vec::new();
+    let (mut tasks, is_whole) = (Vec::new(), ids.len() == all.len());
     for id in ids {
         let count = blueprint.sub(id).stores.len();
         let own: Vec<Restored> = parts.by_ref().take(count).collect();
         own.iter().for_each(|(_, counts)| restored += *counts);
         let shards = own.into_iter().map(|(shard, _)| shard).collect();
         let inputs = input_offsets(&blueprint, id, &held, &*world.log)?;
-        let last = LastCommit { shards, inputs };
+        let last = LastCommit { shards, inputs, is_whole };
         let made = blueprint.make(id, &instruments, last, &around.positions);
         tasks.push(made.map_err(|source| StreamsError::of_task(id, source))?);
     }

@@ -53,7 +53,7 @@ pub(super) struct Surroundings {
 }
 
 /// Where in its group a task lies.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TaskIndex(usize);
 
 impl TypedIndex for TaskIndex {
@@ -110,12 +110,14 @@ impl TaskGroup {
     /// Gives every task a turn, but where a commit is due before; true if any took records. Readers of repartition topics
     /// take what has been sent to them while it is still in the processor's caches: each writer sends them some in its turn.
     pub(super) fn pump(&mut self) -> Result<bool, StreamsError> {
+        let looked = self.look_again()?;
         let (mut ran, mut bytes, count) = (false, 0, self.tasks.len());
         for _ in 0..count {
             let index = TaskIndex::new(self.next);
             self.next = (self.next + 1) % count;
             let before = self.tasks[index].uncommitted_bytes();
-            ran |= self.turn(index, Inputs::All)?;
+            ran |= self
+                .turn(index, if looked.contains(&index) { Inputs::Fetched } else { Inputs::All })?;
             if self.tasks[index].level > 0 {
                 ran |= self.read_on(index)?;
             }
@@ -146,11 +148,30 @@ impl TaskGroup {
 
     /// One step of each task; true if any took records.
     pub(super) fn step(&mut self) -> Result<bool, StreamsError> {
+        let looked = self.look_again()?;
         let mut ran = false;
         for index in self.tasks.indexes() {
-            ran |= self.turn(index, Inputs::All)?;
+            ran |= self
+                .turn(index, if looked.contains(&index) { Inputs::Fetched } else { Inputs::All })?;
         }
         Ok(ran)
+    }
+
+    /// Has each task that was idle when it last told readers of its time look whether there is more, and tell them, before
+    /// any other sends records that move their time. That more is to come it may know by marks alone. Gives those tasks.
+    fn look_again(&mut self) -> Result<BTreeSet<TaskIndex>, StreamsError> {
+        let idle = self.tasks.iter().filter(|(_, task)| task.has_told_rest());
+        let idle: BTreeSet<TaskIndex> = idle.map(|(index, _)| index).collect();
+        for index in &idle {
+            let mut has_more = true;
+            while has_more {
+                let task = &mut self.tasks[*index];
+                fetch(task, &self.around, Inputs::All, self.epoch)?;
+                has_more = task.take_to_rows().map_err(failed(task.id))?;
+                self.pass_on(*index)?;
+            }
+        }
+        Ok(idle)
     }
 
     /// One step of a task.
@@ -277,6 +298,8 @@ enum Inputs {
     All,
     /// What other tasks of the application send.
     Exchange,
+    /// None: they were fetched just now.
+    Fetched,
 }
 
 fn fetch(
@@ -293,13 +316,13 @@ fn fetch(
     let share = around.shares.share(Share::Batches) / 2 / around.shares.count().max(1);
     let fetch_bytes = (share / wanted.len().max(1)).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
     let fetch_bytes = fetch_bytes.min(around.commit_part_bytes);
-    for (input, topic, at, offset) in wanted {
+    for (input, topic, at, offset) in wanted.into_iter().filter(|_| inputs != Inputs::Fetched) {
         let fetched = match (&topic, inputs) {
             (Topic::Repartition(_), _) => {
                 let taken = ReaderPosition { consumed: offset, epoch };
                 around.exchange.fetch(&topic, at.partition, taken, &*around.log, fetch_bytes)?
             }
-            (Topic::External(_), Inputs::All) => {
+            (Topic::External(_), Inputs::All | Inputs::Fetched) => {
                 let fetch = || around.log.fetch(&at, offset, fetch_bytes);
                 match around.feeds.get(&at) {
                     Some(feed) => feed.read(offset, fetch)?,

@@ -46,6 +46,8 @@ pub(crate) struct LastCommit {
     pub(crate) shards: Vec<Arc<dyn Shard>>,
     /// The partitions that it reads.
     pub(crate) inputs: BTreeMap<TopicPartition, InputOffsets>,
+    /// Whether this process runs all tasks of the application.
+    pub(crate) is_whole: bool,
 }
 
 /// Where an input was committed, if it was, and what the log holds of it.
@@ -277,8 +279,10 @@ impl Blueprint {
             if self.partitions.get(topic).is_none_or(|count| id.partition >= *count) {
                 continue;
             }
-            let vector = matches!(topic, Topic::Repartition(_))
-                .then(|| TimeVector::new(self.writers(topic)));
+            let vector = matches!(topic, Topic::Repartition(_)).then(|| {
+                let vector = TimeVector::new(self.writers(topic));
+                if last.is_whole { vector.local() } else { vector }
+            });
             let partition = TopicPartition::new(self.topic_name(topic), id.partition);
             let Some(offsets) = last.inputs.get(&partition) else {
                 broken("a task is given the offsets of what it reads")

@@ -195,7 +195,7 @@ impl Input {
         }
         if !self.has_forgotten && self.fetch_offset >= self.run_start {
             self.has_forgotten = true;
-            self.is_time_new |= self.vector.as_mut().is_some_and(TimeVector::forget_gone);
+            self.is_time_new |= self.vector.as_mut().is_some_and(TimeVector::begin_run);
         } else if !self.has_forgotten && fetched.next_offset > self.run_start {
             fetched.cut(self.run_start);
         }

@@ -144,6 +144,9 @@ impl Task {
         let node = self.inputs[input].node;
         self.resources.metrics[node].bytes += arrived.records.size_bytes() as u64;
         self.inputs[input].feed(arrived);
+        if self.inputs[input].vector.is_none() && !self.inputs[input].is_empty() {
+            self.reopen(input);
+        }
     }
 
     /// The partitions of external topics that it reads.
@@ -212,6 +215,18 @@ impl Task {
             }
         }
         Ok(Step::Ran)
+    }
+
+    /// Lets what lies in front of the next row of each input take effect, unless a node has something left to forward. True
+    /// if there was anything.
+    pub(crate) fn take_to_rows(&mut self) -> Result<bool, ProcessorError> {
+        let mut took_any = false;
+        for index in self.inputs.indexes() {
+            if !self.graph.is_pending() {
+                took_any |= self.take_between_rows(index)?;
+            }
+        }
+        Ok(took_any)
     }
 
     /// How far a run of rows of `first` may go: up to the head of a rival.
@@ -502,6 +517,11 @@ impl Task {
             (false, false) => InputState::Idle,
         });
         states.collect::<Vec<_>>().into()
+    }
+
+    /// Whether it has told any reader that it holds no time back.
+    pub(crate) fn has_told_rest(&self) -> bool {
+        self.told.values().any(|(_, input)| *input != InputState::Open)
     }
 
     /// The records on their way to repartition topics, with a time mark after them on every partition: wherever records

@@ -42,13 +42,21 @@ pub(super) struct TimeVector {
     /// What they said, and what others did that are gone.
     writers: BTreeMap<Sender, Writer>,
     time: Timestamp,
+    /// Whether all writers run in this process, and so tell where they are once they have looked.
+    is_local: bool,
 }
 
 impl TimeVector {
     /// Nothing known yet of the writers there are.
     pub(super) fn new(expected: BTreeSet<Sender>) -> Self {
         let untold = expected.len();
-        Self { expected, untold, writers: BTreeMap::new(), time: Timestamp::MIN }
+        let (writers, time) = (BTreeMap::new(), Timestamp::MIN);
+        Self { expected, untold, writers, time, is_local: false }
+    }
+
+    /// The same for writers that all run in this process.
+    pub(super) fn local(self) -> Self {
+        Self { is_local: true, ..self }
     }
 
     /// Takes a mark; true if it said anything new.
@@ -103,8 +111,17 @@ impl TimeVector {
         open.map(|writer| writer.time).min().unwrap_or(Timestamp::MAX)
     }
 
-    /// Forgets writers that are gone; true if there were any.
-    pub(super) fn forget_gone(&mut self) -> bool {
+    /// What earlier runs wrote has been taken: forgets writers that are gone; true if there were any. Those of this process
+    /// hold time back until they have looked at their input: what came in between is no later than if it had come before.
+    pub(super) fn begin_run(&mut self) -> bool {
+        let any_gone = self.forget_gone();
+        if self.is_local {
+            self.writers.values_mut().for_each(|writer| writer.input = InputState::Open);
+        }
+        any_gone
+    }
+
+    fn forget_gone(&mut self) -> bool {
         let known = self.writers.len();
         self.writers.retain(|sender, _| self.expected.contains(sender));
         self.time = self.time.max(self.minimum());
@@ -217,9 +234,9 @@ mod tests {
         assert!(upgraded.restore(&vector.to_bytes()));
         upgraded.apply(mark(0, 110, InputState::Open));
         assert_eq!(upgraded.time(), 40);
-        assert!(upgraded.forget_gone());
+        assert!(upgraded.begin_run());
         assert_eq!(upgraded.time(), 110);
-        assert!(!upgraded.forget_gone());
+        assert!(!upgraded.begin_run());
         let mut widened = TimeVector::new(sinks(2));
         assert!(widened.restore(&upgraded.to_bytes()));
         widened.apply(mark(0, 120, InputState::Open));
@@ -241,6 +258,26 @@ mod tests {
         restored.apply(mark(1, 120, InputState::Open));
         assert_eq!(restored.time(), 120);
         assert!(!restored.restore(b"short"));
+    }
+
+    #[test]
+    fn writers_that_were_idle_hold_time_back_in_the_next_run_until_they_tell() {
+        let mut vector = TimeVector::new(sinks(2));
+        vector.apply(mark(0, 100, InputState::Complete));
+        vector.apply(mark(1, 40, InputState::Idle));
+        let mut elsewhere = TimeVector::new(sinks(2));
+        let mut here = TimeVector::new(sinks(2)).local();
+        for (vector_of, time) in [(&mut here, 100), (&mut elsewhere, 130)] {
+            assert!(vector_of.restore(&vector.to_bytes()));
+            assert!(!vector_of.begin_run());
+            vector_of.apply(mark(0, 130, InputState::Open));
+            assert_eq!(vector_of.time(), time);
+            assert!(!vector_of.is_idle());
+        }
+        here.apply(mark(1, 110, InputState::Open));
+        assert_eq!(here.time(), 110);
+        here.apply(mark(1, 110, InputState::Idle));
+        assert_eq!(here.time(), 130);
     }
 
     #[test]
