@@ -101,7 +101,10 @@ fn a_run_that_stays_ends_well_when_it_is_told_to() {
     pause(Duration::from_millis(1500));
     assert!(Command::new("kill").arg(child.0.id().to_string()).status().unwrap().success());
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
-    assert_eq!(bench.summary().records, bench.topic("car-telemetry").concat().len() as u64);
+    // Without the end of its input, a partition of few cars holds their first records.
+    let summary = bench.summary();
+    let taken = bench.topic("car-telemetry").concat().len() as u64;
+    assert_eq!(summary.records + summary.held, taken);
     bench.run();
     let want = Results::of(&alone(&input));
     want.hold(&Results::of(&bench));

@@ -277,10 +277,11 @@ fn a_closed_terminal_is_ignored_where_it_is_to_be() {
 
 #[test]
 fn few_descriptors_are_enough_and_too_few_are_refused() {
-    let hours: Vec<_> = (0..40)
-        .flat_map(|hour| {
-            let line = String::from_utf8(fleet(hour, 3, 1)).unwrap();
-            let moved = 1_700_000_000_000 + i64::try_from(hour * 7 % 40).unwrap() * 3_600_000;
+    // Forty hours, so that many files are wanted, in steps below what the demo takes for a wrong clock.
+    let hours: Vec<_> = (0..60)
+        .flat_map(|step| {
+            let line = String::from_utf8(fleet(step, 20, 1)).unwrap();
+            let moved = 1_700_000_000_000 + i64::try_from(step).unwrap() * 2_400_000;
             line.replace("17000000", &moved.to_string()[..8]).into_bytes()
         })
         .collect();
