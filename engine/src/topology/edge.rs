@@ -333,7 +333,7 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         let headers_bytes = row.headers.as_deref().map_or(0, Headers::size_bytes);
         if out.is_large(self.key.len() + value_bytes + headers_bytes + TimeMark::BYTES) {
             let mut written = Vec::new();
-            value.serialize(&row.value, &mut written).map_err(|e| unwritten(&e))?;
+            self.produced.value.serialize(&row.value, &mut written).map_err(|e| unwritten(&e))?;
             let bytes = self.key.len() + written.len();
             out.check_size(bytes, row.at, row.headers.as_deref())?;
         }
