@@ -11,7 +11,7 @@ use headwater_engine::{
     processor::{Context, InitContext, Processor, ProcessorError, Record},
     runtime::{ProcessingGuarantee, Repartitioning, Stepper, StreamsConfig},
     store::{KeyValueStore, StoreKey, TimeStore, Timers, WindowStore},
-    topology::Topology,
+    topology::{Consumed, MaxAhead, Topology},
 };
 use headwater_testkit::{ManualClock, MemoryLog, MemoryState, TestRecord, TopologyTestDriver};
 use std::{error::Error, sync::Arc, time::Duration};
@@ -272,6 +272,32 @@ fn a_users_processor_is_told_by_every_store_and_timer() -> Outcome {
         let keys: Vec<_> = seen.out.iter().map(|(key, _)| &key[..1]).collect();
         assert_eq!(keys, ["n", "w", "x", "t", "r"], "what was refused is not forwarded");
     })
+}
+
+#[test]
+fn a_record_ahead_of_its_time_is_held_only_if_the_log_takes_what_is_kept_of_it() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let bound = MaxAhead::of_partition(Duration::from_secs(1));
+    let consumed = Consumed::<String, String>::default().max_ahead(bound);
+    builder.stream_with::<String, String>("in", consumed).to("out");
+    let config = StreamsConfig::new("test");
+    let driver =
+        TopologyTestDriver::with_log(builder.build()?, config, &[].into(), log())?.by_hand();
+    let input = driver.input_topic::<String, String>("in");
+    for (key, length, at) in [("a", 1, 0), ("b", 999, 90_000), ("c", 400, 90_000), ("d", 1, 1)] {
+        input.pipe_input(key.into(), "v".repeat(length), at)?;
+    }
+    driver.run_until_idle()?;
+    driver.commit()?;
+    driver.lose_state();
+    driver.restart()?;
+    driver.finish_input()?;
+    let letters: Vec<Letter> = driver.output_topic("test-dead-letters").read_records_to_list()?;
+    let keys: Vec<_> = letters.iter().filter_map(|letter| letter.key.as_deref()).collect();
+    assert!(keys.contains(&"b") && letters.len() <= 2, "{letters:?}");
+    let out = driver.output_topic::<String, String>("out").read_records_to_list()?;
+    assert_eq!(out.len() + letters.len(), 4, "none is lost");
+    Ok(())
 }
 
 #[test]

@@ -289,7 +289,8 @@ impl Blueprint {
             };
             let topic = topic.clone();
             let mut input = Input::new(*local, topic, partition, make(), vector, *offsets);
-            input.held = max_ahead.map(HeldRecords::new);
+            let record_bytes_max = self.limits.record_bytes_max;
+            input.held = max_ahead.map(|bound| HeldRecords::new(bound, record_bytes_max));
             inputs.push(input);
         }
         inputs.into()

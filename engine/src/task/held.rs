@@ -27,6 +27,9 @@ use std::{
 /// About what a held record takes beside its own bytes.
 const ROW_BYTES: usize = 128;
 
+/// How much larger than a record its entry in the state may be, the entry's name included.
+const ENTRY_ROOM: usize = 512;
+
 /// A record that is held: alone in its set, at its offset.
 pub(super) type HeldRecord = HeldRow<RecordSet>;
 
@@ -61,10 +64,15 @@ pub(super) struct HeldRecords {
     removed: Vec<u64>,
     /// Whether it is known what of the loaded records passes.
     is_resumed: bool,
+    /// A larger record is refused: what the state has of it would not fit into the log.
+    record_bytes_max: usize,
 }
 
 impl HeldRecords {
-    pub(super) fn new(bound: MaxAhead) -> Self {
+    /// None yet, for a log whose records have at most so many bytes.
+    pub(super) fn new(bound: MaxAhead, log_record_bytes_max: usize) -> Self {
+        let record_bytes_max =
+            log_record_bytes_max.saturating_sub(ENTRY_ROOM).max(log_record_bytes_max / 2);
         Self {
             ahead: Ahead::new(bound),
             released: VecDeque::new(),
@@ -72,6 +80,7 @@ impl HeldRecords {
             unsaved_bytes: 0,
             removed: Vec::new(),
             is_resumed: false,
+            record_bytes_max,
         }
     }
 
@@ -152,10 +161,10 @@ impl HeldRecords {
     ) -> Decided<RecordSet> {
         let (key, bytes) = match record.get(0) {
             Some(record) => (hash_of(record.key), record.size_bytes() + ROW_BYTES),
-            None => (hash_of(None), 0),
+            None => (hash_of(None), ROW_BYTES),
         };
         let held = HeldRow::new(key, timestamp, record, bytes, now.elapsed_ms);
-        if !self.ahead.holds(bytes) {
+        if !self.ahead.holds(bytes) || bytes - ROW_BYTES > self.record_bytes_max {
             return Decided { passed: Vec::new(), refused: vec![held] };
         }
         let decided = self.ahead.hold(held);
