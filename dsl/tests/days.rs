@@ -106,7 +106,7 @@ fn days(topology: Topology, way: Way) -> Outcome<(Vec<usize>, u64)> {
 }
 
 #[test]
-fn each_day_has_its_results_behind_any_number_of_repartitions() -> Outcome {
+fn each_day_has_its_results_below_any_number_of_repartitions() -> Outcome {
     for way in ways() {
         let builder = StreamsBuilder::new();
         let stream = repartitioned(builder.stream::<String, i64>("in"), way.levels);

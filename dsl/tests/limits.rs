@@ -194,7 +194,7 @@ fn punctuations_of_any_interval_fire_when_it_is_over_and_only_then() -> Outcome 
     Ok(())
 }
 
-/// Counts behind a repartition, of three records; the dead letters and what came out.
+/// Counts below a repartition, of three records; the dead letters and what came out.
 fn run(config: StreamsConfig) -> Outcome<usize> {
     let builder = StreamsBuilder::new();
     let records = builder.stream::<String, i64>("in");
