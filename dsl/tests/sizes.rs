@@ -434,3 +434,48 @@ fn stream_threads_commit_before_a_commit_of_the_log_is_full() -> Outcome {
     }
     Ok(())
 }
+
+/// Records become a hundred times what a run may add, at once after a start: the first run is short.
+#[test]
+fn records_whose_results_are_much_go_out_in_several_commits_from_the_first_on() -> Outcome {
+    let limits = Limits { record_bytes_max: 10_000, commit_bytes_max: 1 << 20, ..log().limits() };
+    let builder = StreamsBuilder::new();
+    texts(&builder).map_values(|_| "x".repeat(9_000)).to("out");
+    let (config, partitions) = (StreamsConfig::new("test"), [("in", 1)].into());
+    let log = MemoryLog::new().with_limits(limits);
+    let driver = TopologyTestDriver::with_log(builder.build()?, config, &partitions, log)?;
+    let driver = driver.by_hand();
+    let input = driver.input_topic::<String, String>("in");
+    (0..1_000).try_for_each(|at| input.pipe_input(format!("key{at}"), "v".to_owned(), at))?;
+    driver.run_until_idle()?;
+    driver.commit()?;
+    assert_eq!(driver.output_topic::<String, String>("out").read_records_to_list()?.len(), 1_000);
+    Ok(())
+}
+
+/// A task that waits for more looks first whether there is any, and finds records that cannot be read, more than a commit
+/// holds.
+#[test]
+fn unreadable_records_that_no_commit_holds_at_once_go_out_in_several() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let numbers = builder.stream::<String, i64>("in");
+    numbers.group_by(|key, _| key.clone()).count("n").to_stream().to("out");
+    let (config, partitions) = (StreamsConfig::new("test"), [("in", 1)].into());
+    let driver = TopologyTestDriver::with_log(builder.build()?, config, &partitions, log())?;
+    let driver = driver.by_hand();
+    let input = driver.input_topic::<String, i64>("in");
+    input.pipe_input("a".into(), 1, 0)?;
+    driver.run_until_idle()?;
+    driver.commit()?;
+    for at in 0..400 {
+        input.pipe_bytes(Some(b"a"), Some(&[b'?'; 500]), at)?;
+    }
+    input.pipe_input("a".into(), 1, 400)?;
+    driver.run_until_idle()?;
+    driver.commit()?;
+    let letters =
+        driver.output_topic::<Vec<u8>, Vec<u8>>("test-dead-letters").read_records_to_list()?;
+    let counts = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+    assert_eq!((letters.len(), counts.last().map(|row| row.value)), (400, Some(2)));
+    Ok(())
+}

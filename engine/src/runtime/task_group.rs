@@ -110,7 +110,7 @@ impl TaskGroup {
     /// Gives every task a turn, but where a commit is due before; true if any took records. Readers of repartition topics
     /// take what has been sent to them while it is still in the processor's caches: each writer sends them some in its turn.
     pub(super) fn pump(&mut self) -> Result<bool, StreamsError> {
-        let looked = self.look_again()?;
+        let Some(looked) = self.look_again()? else { return Ok(true) };
         let (mut ran, mut bytes, count) = (false, 0, self.tasks.len());
         for _ in 0..count {
             let index = TaskIndex::new(self.next);
@@ -148,7 +148,7 @@ impl TaskGroup {
 
     /// One step of each task; true if any took records.
     pub(super) fn step(&mut self) -> Result<bool, StreamsError> {
-        let looked = self.look_again()?;
+        let Some(looked) = self.look_again()? else { return Ok(true) };
         let mut ran = false;
         for index in self.tasks.indexes() {
             ran |= self
@@ -158,20 +158,27 @@ impl TaskGroup {
     }
 
     /// Has each task that was idle when it last told readers of its time look whether there is more, and tell them, before
-    /// any other sends records that move their time. That more is to come it may know by marks alone. Gives those tasks.
-    fn look_again(&mut self) -> Result<BTreeSet<TaskIndex>, StreamsError> {
+    /// any other sends records that move their time. That more is to come it may know by marks alone. Gives those tasks; none
+    /// if they have found nothing but records that cannot be read, and so many that a commit comes first.
+    fn look_again(&mut self) -> Result<Option<BTreeSet<TaskIndex>>, StreamsError> {
         let idle = self.tasks.iter().filter(|(_, task)| task.has_told_rest());
         let idle: BTreeSet<TaskIndex> = idle.map(|(index, _)| index).collect();
+        let mut bytes = 0;
         for index in &idle {
             let mut has_more = true;
             while has_more {
                 let task = &mut self.tasks[*index];
+                let before = task.uncommitted_bytes();
                 fetch(task, &self.around, Inputs::All, self.epoch)?;
                 has_more = task.take_to_rows().map_err(failed(task.id))?;
+                bytes += task.uncommitted_bytes().saturating_sub(before);
                 self.pass_on(*index)?;
+                if bytes > self.pump_bytes_max {
+                    return Ok(None);
+                }
             }
         }
-        Ok(idle)
+        Ok(Some(idle))
     }
 
     /// One step of a task.

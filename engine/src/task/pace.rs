@@ -1,11 +1,9 @@
 //! How many rows a run or a chunk may have, so that what becomes of them fits into a commit: what a row becomes, only the
-//! rows before it can tell.
+//! rows before it can tell. It begins with one, so that after a restart too an application whose rows become much goes on.
 
 /// What a run adds to the next commit, at about most.
 const BYTES_MAX: usize = 8 << 20;
 
-/// What a row is taken for before there was one.
-const ROW_BYTES: usize = 8 << 10;
 /// How much longer a run may be than the one before.
 const GROWTH: usize = 4;
 
@@ -19,8 +17,7 @@ pub(super) struct Pace {
 impl Pace {
     /// For a log whose commits have at most so many bytes.
     pub(super) fn new(commit_bytes_max: usize) -> Self {
-        let bytes_max = (commit_bytes_max / 16).min(BYTES_MAX);
-        Self { bytes_max, rows_max: (bytes_max / ROW_BYTES).max(1) }
+        Self { bytes_max: (commit_bytes_max / 16).min(BYTES_MAX), rows_max: 1 }
     }
 
     /// The most rows of the next run.
@@ -44,11 +41,11 @@ mod tests {
     fn runs_grow_while_rows_are_light_and_shrink_at_once_where_they_are_heavy() {
         let mut pace = Pace::new(512 << 20);
         let mut rows = Vec::new();
-        for bytes_a_row in [100, 1 << 20, 1 << 20, 64 << 20, 100, 100, 0] {
+        for bytes_a_row in [100, 100, 100, 1 << 20, 1 << 20, 64 << 20, 100, 100, 0] {
             rows.push(pace.rows_max());
             pace.ran(pace.rows_max(), pace.rows_max() * bytes_a_row);
         }
-        assert_eq!(rows, [1_024, 4_096, 8, 8, 1, 4, 16]);
+        assert_eq!(rows, [1, 4, 16, 64, 8, 8, 1, 4, 16]);
         pace.ran(0, 7);
         assert_eq!(pace.rows_max(), 64, "without rows there is nothing to tell");
         assert_eq!(Pace::new(0).rows_max(), 1);
