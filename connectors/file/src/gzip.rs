@@ -191,13 +191,15 @@ fn step(
     let (before_in, before_out) = (inflate.total_in(), inflate.total_out());
     let there = input.fill_buf()?;
     let is_used_up = there.is_empty();
-    let status = inflate
-        .decompress(there, into, FlushDecompress::None)
-        .map_err(|_| GzipFault::Damaged { member, part: Part::Data })?;
+    let status = inflate.decompress(there, into, FlushDecompress::None);
     let count = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     input.consume(count(inflate.total_in() - before_in));
     let given = count(inflate.total_out() - before_out);
-    let is_done = status == Status::StreamEnd;
+    // What is damaged stays so: the next call tells it, after what this one gave.
+    if status.is_err() && given == 0 {
+        return Err(GzipFault::Damaged { member, part: Part::Data }.into());
+    }
+    let is_done = matches!(status, Ok(Status::StreamEnd));
     if is_used_up && given == 0 && !is_done {
         return Err(GzipFault::Cut { member, part: Part::Data }.into());
     }
@@ -250,7 +252,7 @@ mod tests {
 
     /// The content up to the end or a fault, read in small pieces.
     fn read(bytes: &[u8]) -> (String, Option<GzipFault>) {
-        for buffer in [1, 3, 4_096] {
+        let read = |buffer| {
             let mut gzip = Gzip::new(io::BufReader::with_capacity(buffer, bytes));
             let (mut content, mut piece) = (Vec::new(), [0; 7]);
             let fault = loop {
@@ -260,11 +262,13 @@ mod tests {
                     Err(error) => break error.get_ref().unwrap().downcast_ref().copied(),
                 }
             };
-            if buffer == 4_096 {
-                return (String::from_utf8(content).unwrap(), fault);
-            }
+            (String::from_utf8(content).unwrap(), fault)
+        };
+        let whole = read(4_096);
+        for buffer in [1, 3] {
+            assert_eq!(read(buffer), whole, "{buffer} bytes at a time");
         }
-        unreachable!()
+        whole
     }
 
     fn ends(bytes: &[u8], content: &str) {
@@ -315,13 +319,18 @@ mod tests {
                 _ => Part::Trailer,
             };
             let fault = |member| Some(GzipFault::Cut { member, part });
-            let content = |whole: &str| whole.get(..0).unwrap().to_owned();
-            let (found, seen) = read(&[&a, &b[..cut]].concat());
-            assert_eq!(seen, fault(2), "cut at {cut}");
-            assert!(found.starts_with("first\n") && "first\nsecond\n".starts_with(&found));
-            let (found, seen) = read(&b[..cut]);
-            assert_eq!(seen, fault(1), "cut at {cut}");
-            assert!(found.starts_with(&content("second\n")) && "second\n".starts_with(&found));
+            for (before, bytes, member) in
+                [("", b[..cut].to_vec(), 1), ("first\n", [&a, &b[..cut]].concat(), 2)]
+            {
+                let (found, seen) = read(&bytes);
+                assert_eq!(seen, fault(member), "cut at {cut}");
+                let found = found.strip_prefix(before).unwrap();
+                match part {
+                    Part::Header => assert_eq!(found, "", "cut at {cut}"),
+                    Part::Data => assert!("second\n".starts_with(found), "cut at {cut}: {found}"),
+                    Part::Trailer => assert_eq!(found, "second\n", "cut at {cut}"),
+                }
+            }
         }
     }
 

@@ -16,7 +16,10 @@ use crate::{
     lines::LineStart,
     position::{Expected, FileSize, differs},
 };
-use headwater_core::ports::connector::{ConnectorError, InputShare};
+use headwater_core::{
+    ports::connector::{ConnectorError, InputShare},
+    time::{Clock, SystemClock},
+};
 use std::{
     fmt,
     fs::{File, Metadata},
@@ -34,6 +37,8 @@ use std::{
 
 const CHUNK_BYTES: usize = 128 << 10;
 const CHUNKS_AHEAD_MAX: usize = 4;
+/// More than a step of the clock that times of last change are taken from.
+const CLOCK_STEP: Duration = Duration::from_millis(20);
 
 /// What the reading thread sends.
 #[derive(Debug)]
@@ -263,14 +268,16 @@ impl Reading {
     fn check_unchanged(&self, file: &RegularFile, end: LineStart) -> Result<(), Stop> {
         let read = self.shared.read.load(Ordering::Relaxed);
         let (size, modified) = file.now().map_err(self.unreadable("look at", end.position))?;
-        if size < read || read < file.size.bytes {
+        let is_as_opened = (size, modified) == (file.size.bytes, file.modified);
+        // Below /proc and /sys, a size is not that of the content.
+        if !is_as_opened && (size < read || read < file.size.bytes) {
             let before = file.size.bytes.max(read);
             return Err(self.changed(&format!("it was cut from {before} to {size} bytes")).into());
         }
-        if modified == file.modified {
+        if is_as_opened && file.tells_changes() {
             return Ok(());
         }
-        // It has grown, which is fine, or was written to where it had been read.
+        // It has grown, which is fine, or was perhaps written to where it had been read.
         let again = file.rewound().map_err(self.unreadable("seek in", end.position))?;
         if self.skip(&mut self.content(Box::new(again)), end.position)? != end {
             return Err(self.changed("other bytes were written where it had been read").into());
@@ -325,6 +332,8 @@ struct RegularFile {
     /// From there on.
     size: FileSize,
     modified: Option<SystemTime>,
+    /// The time after that.
+    opened: SystemTime,
 }
 
 impl RegularFile {
@@ -334,7 +343,16 @@ impl RegularFile {
         (&mut file).take(MAGIC_BYTES).read_to_end(&mut first)?;
         let size = FileSize { bytes: meta.len().saturating_sub(base), is_gzip: is_gzip(&first) };
         let modified = meta.modified().ok();
-        Ok(Self { file: Arc::new(file), base, size, modified })
+        let opened = Duration::from_millis(SystemClock::new().now().unsigned_abs());
+        let opened = SystemTime::UNIX_EPOCH + opened;
+        Ok(Self { file: Arc::new(file), base, size, modified, opened })
+    }
+
+    /// Whether each change since it was opened gives it another time of last change: not if the last one before was
+    /// within the same step of the clock, or is said to be yet to come.
+    fn tells_changes(&self) -> bool {
+        let since = self.modified.and_then(|modified| self.opened.duration_since(modified).ok());
+        since.is_some_and(|since| since >= CLOCK_STEP)
     }
 
     /// The file at the beginning of the input.

@@ -5,6 +5,7 @@
 //! - Every line that is not blank becomes one record or one dead letter, and the position is one past it.
 //! - What was read before the input failed is given before the failure.
 //! - No call waits for the input: opening, comparing and reading it are the reading thread's.
+//! - No call goes on for as long as the input gives bytes but no record, as a device or one endless line does.
 
 use crate::{
     config::{FileSourceBuilder, FileSourceConfig, LINE_BYTES_MAX, Rate},
@@ -28,6 +29,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const MORE_WAIT: Duration = Duration::from_millis(2);
 /// At a rate, lines are taken at most this often.
 const PACE: Duration = Duration::from_millis(10);
+/// So many chunks in a row may give nothing before a poll returns: a stop is asked for between polls.
+const BARREN_CHUNKS_MAX: u32 = 8;
 
 /// Lines of a file or of standard input as a source.
 #[derive(Debug)]
@@ -178,10 +181,14 @@ impl Reading {
             Ok(until) => until,
             Err(wait) => return Ok(SourceStatus::Idle(wait)),
         };
-        while self.taken < until && !out.is_full() {
+        let mut barren = 0;
+        while self.taken < until && !out.is_full() && barren < BARREN_CHUNKS_MAX {
             let line = if self.ended { self.lines.last() } else { self.lines.next() };
             if let Some(line) = line {
-                self.taken += u64::from(take(&line, config, &mut self.metadata.timestamp, out)?);
+                if take(&line, config, &mut self.metadata.timestamp, out)? {
+                    self.taken += 1;
+                    barren = 0;
+                }
             } else if self.ended {
                 return Ok(SourceStatus::Ended);
             } else if !self.read_on(out.is_empty()) {
@@ -191,6 +198,8 @@ impl Reading {
                 } else {
                     SourceStatus::More
                 });
+            } else {
+                barren += 1;
             }
         }
         Ok(SourceStatus::More)

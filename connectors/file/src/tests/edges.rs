@@ -18,6 +18,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, mpsc},
+    thread,
     time::Duration,
 };
 use tempfile::TempDir;
@@ -74,7 +75,51 @@ fn a_device_is_read_to_its_end_if_it_has_one_and_can_be_stopped() {
     let log = Arc::new(MemoryLog::new());
     assert_eq!(run(Path::new("/dev/null"), &log).unwrap().records, 0);
     let log = Arc::new(MemoryLog::new());
-    assert!(!start(source(Path::new("/dev/zero")), &log).unwrap().join().unwrap().ended);
+    let task = start(source(Path::new("/dev/zero")), &log).unwrap();
+    while task.progress().read == 0 {
+        thread::yield_now();
+    }
+    assert!(!task.join().unwrap().ended);
+}
+
+#[test]
+fn a_poll_returns_though_the_input_gives_bytes_but_no_record() {
+    const BYTES: u64 = 4 << 20;
+    for byte in [b'\n', b' ', 0] {
+        let bytes = io::repeat(byte).take(BYTES);
+        let mut source = FileSource::builder("-").build().unwrap().over(bytes);
+        source.open(None).unwrap();
+        let clock = ManualClock::at(1_793_520_000_000);
+        let mut between = 0;
+        loop {
+            let mut batch = SourceBatch::new(PARTITIONS, 0, &clock);
+            match source.poll(&mut batch).unwrap() {
+                SourceStatus::Ended => break,
+                SourceStatus::More => between += 1,
+                SourceStatus::Idle(_) => {}
+            }
+        }
+        assert_eq!(source.share().read, BYTES);
+        assert!(between >= 3, "{between} polls for {byte:?}");
+    }
+}
+
+#[test]
+fn a_file_whose_size_is_not_that_of_its_content_is_read_to_its_end() {
+    for path in ["/proc/version", "/sys/devices/system/cpu/online"].map(Path::new) {
+        let Ok(content) = fs::read(path) else {
+            eprintln!("skipped: there is no {}", path.display());
+            continue;
+        };
+        assert_ne!(fs::metadata(path).unwrap().len(), content.len() as u64);
+        let log = Arc::new(MemoryLog::new());
+        for _ in 0..2 {
+            let source = FileSource::builder(path).build().unwrap();
+            let progress = start(source, &log).unwrap().wait_ended().unwrap();
+            assert_eq!((progress.records, progress.ended), (1, true), "{}", path.display());
+        }
+        assert_eq!(taken(&log).len(), 1);
+    }
 }
 
 #[test]

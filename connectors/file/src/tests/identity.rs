@@ -17,6 +17,7 @@ use std::{
     io::{self, Seek, SeekFrom, Write},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 use tempfile::TempDir;
 
@@ -286,6 +287,28 @@ fn an_input_that_loses_or_changes_what_was_read_of_it_is_no_end() {
         let other = if form == Form::Plain { "had been read" } else { "does not match" };
         changed(&|fixture| fixture.write(&fixture.bytes(&with_other_line(5))), other);
     }
+}
+
+#[test]
+fn a_change_that_the_time_of_last_change_does_not_tell_is_found() {
+    let modify = |fixture: &Fixture, at: SystemTime| {
+        let file = File::options().write(true).open(fixture.path()).unwrap();
+        file.set_modified(at).unwrap();
+    };
+    // As on a file system whose clock has not moved on since the file was opened.
+    let fixture = Fixture::new(Form::Plain, Way::Path, &content(LINES));
+    let written = fs::metadata(fixture.path()).unwrap().modified().unwrap();
+    let ahead = written + Duration::from_secs(3_600);
+    modify(&fixture, ahead);
+    let mut run = fixture.open(None);
+    run.take(10).unwrap();
+    fixture.write(&with_other_line(5));
+    modify(&fixture, ahead);
+    let error = run.finish().unwrap_err();
+    assert!(error.to_string().contains("had been read"), "{error}");
+    let mut run = fixture.open(None);
+    run.finish().unwrap();
+    assert_eq!(run.lines, LINES, "it is read again and is the same");
 }
 
 #[test]
