@@ -109,6 +109,8 @@ fn run(
         }
         round += 1;
     }
+    // As the runtime does once more before its end, records or none.
+    commit(&mut *sink, &mut committed, Kill::Never)?;
     judge(guarantee, values, &target.delivered()?)
 }
 

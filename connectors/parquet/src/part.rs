@@ -39,6 +39,7 @@ pub(crate) struct Part<T> {
     /// The last commit, or the one under way.
     manifest: Manifest,
     awaits_publishing: bool,
+    is_recovered: bool,
 }
 
 impl<T> Part<T> {
@@ -54,7 +55,18 @@ impl<T> Part<T> {
             since: None,
             manifest,
             awaits_publishing: false,
+            is_recovered: false,
         }
+    }
+
+    /// Once, before its first file: publishes what was committed before this run, and deletes what was not.
+    pub(crate) fn recover(&mut self) -> Result<(), ConnectorError> {
+        if !self.is_recovered {
+            self.files.publish(&self.manifest.files)?;
+            self.files.discard_staged()?;
+            self.is_recovered = true;
+        }
+        Ok(())
     }
 
     /// Whether it takes nothing more before the next commit.

@@ -4,7 +4,7 @@
 //!
 //! - A file holds rows of one topic partition and one directory, and its names tell which.
 //! - A commit names all files of its partition that are not published, so nothing else in staging counts.
-//! - Nothing is changed in a directory that does not go with the position, nor made in one before all partitions are open.
+//! - Nothing is changed in a directory before all partitions are open, so not in one that does not go with a position.
 //! - At most [`OPEN_FILES_MAX`] files are open, fewer where the process may have few.
 
 use crate::{
@@ -58,10 +58,12 @@ impl<T> ParquetSink<T> {
         Self { config, mapping, table: None, parts: BTreeMap::new() }
     }
 
-    /// Creates what is missing of the directory, once all partitions are open: one that is refused has left no trace.
+    /// Creates what is missing of the directory and ends what the last run left half done, once all partitions are open:
+    /// where one is refused, nothing has been changed, so that the next start refuses it too.
     fn begin(&mut self) -> Result<(), ConnectorError> {
         if self.table.is_some() {
             create_staging(&self.config.dir)?;
+            self.parts.values_mut().try_for_each(Part::recover)?;
             self.table = None;
         }
         Ok(())
@@ -153,8 +155,6 @@ impl<T: Send + 'static> SinkConnector for ParquetSink<T> {
             resume.map(|committed| Written { position: committed.offset, rows: manifest.rows });
         table.check(topic, partition, written)?;
         let files = PartitionFiles::new(&self.config.dir, topic, partition);
-        files.publish(&manifest.files)?;
-        files.discard_staged()?;
         self.parts.insert(partition, Part::new(files, manifest));
         Ok(())
     }

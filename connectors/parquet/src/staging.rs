@@ -93,7 +93,6 @@ impl PartitionFiles {
         if files.is_empty() {
             return Ok(());
         }
-        create_staging(&self.root)?;
         let mut dirs: Vec<&str> = Vec::new();
         for file in files {
             let (from, to) = (self.staged(file), self.published(file));

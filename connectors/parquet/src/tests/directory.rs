@@ -115,6 +115,29 @@ fn a_table_that_is_gone_is_not_continued_as_if_it_were_there() {
 }
 
 #[test]
+fn a_table_that_lost_one_partition_is_refused_at_each_start_and_stays_as_it_is() {
+    let dir = TempDir::new().unwrap();
+    let mut both = sink(dir.path());
+    for partition in 0..2 {
+        both.open("cars", partition, None).unwrap();
+        both.put(partition, &records(0, &[("A", 0)])).unwrap();
+    }
+    let positions = both.prepare(Due::All).unwrap();
+    both.publish().unwrap();
+    fs::remove_dir(dir.path().join("_staging")).unwrap();
+    let kept = published(dir.path());
+    fs::remove_file(dir.path().join(&kept[1])).unwrap();
+    for _ in 0..2 {
+        let mut again = sink(dir.path());
+        again.open("cars", 0, Some(&positions[0].committed)).unwrap();
+        let error = again.open("cars", 1, Some(&positions[1].committed)).unwrap_err();
+        assert!(error.to_string().contains("1 rows of cars-1 were written to it"), "{error}");
+        assert!(!dir.path().join("_staging").exists());
+    }
+    assert_eq!(published(dir.path()), kept[..1]);
+}
+
+#[test]
 fn a_table_without_rows_yet_and_one_whose_old_files_were_moved_away_are_continued() {
     let root = TempDir::new().unwrap();
     let dir = root.path().join("cars");
@@ -166,7 +189,9 @@ fn long_and_hidden_topic_names_make_files_that_all_systems_take_and_readers_see(
         sink.put(u32::MAX, &records(i64::MAX - 9, &[(topic, 5)])).unwrap();
         let prepared = sink.prepare(Due::All).unwrap();
         // What was committed only is found, and published, by its name.
-        undated().open(topic, u32::MAX, Some(&prepared[0].committed)).unwrap();
+        let mut again = undated();
+        again.open(topic, u32::MAX, Some(&prepared[0].committed)).unwrap();
+        again.prepare(Due::Reached(Duration::ZERO)).unwrap();
         assert!(undated().open(topic, u32::MAX, None).is_err());
     }
     let names = published(dir.path());
@@ -191,17 +216,20 @@ fn a_directory_that_cannot_be_used_is_named_with_the_reason() {
     let (file, link) = (root.path().join("file"), root.path().join("link"));
     fs::write(&file, "").unwrap();
     assert!(matches!(sink(&file).validate(), Err(ConnectorError::Config { .. })));
-    let below = sink(&file.join("table")).open("cars", 0, None).unwrap_err();
-    assert!(below.to_string().starts_with("could not list"), "{below}");
+    // The runtime prepares at once, records or none.
+    let started = |dir: &Path| {
+        let mut sink = sink(dir);
+        sink.open("cars", 0, None).unwrap();
+        sink.prepare(Due::Reached(Duration::ZERO)).unwrap_err()
+    };
+    let below = started(&file.join("table"));
+    assert!(format!("{below:?}").contains("something else is there"), "{below:?}");
     assert!(below.to_string().contains(file.to_str().unwrap()), "{below}");
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink(root.path().join("nowhere"), &link).unwrap();
         assert!(matches!(sink(&link).validate(), Err(ConnectorError::Config { .. })));
-        let mut below = sink(&link.join("table"));
-        below.open("cars", 0, None).unwrap();
-        // The runtime prepares at once, records or none.
-        let error = below.prepare(Due::Reached(Duration::ZERO)).unwrap_err();
+        let error = started(&link.join("table"));
         assert!(format!("{error:?}").contains("a link to nothing"), "{error:?}");
         // A link to a directory is as good as the directory.
         fs::create_dir(root.path().join("nowhere")).unwrap();
