@@ -16,6 +16,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use headwater_core::{
     ports::connector::{ConnectorError, RetryAfter},
     text::shown,
+    time::{Clock, SystemClock},
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
@@ -28,7 +29,7 @@ use percent_encoding::percent_decode_str;
 use std::{
     cell::Cell,
     fmt,
-    io::Read,
+    io::{self, Read},
     time::{Duration, SystemTime},
 };
 use url::{SyntaxViolation, Url};
@@ -39,8 +40,9 @@ const ANSWER_CHARS: usize = 200;
 /// A body of so many bytes is announced: a receiver that finds it too large says so, and closes, before it is sent. Sent
 /// without a word, its answer would be lost with the connection.
 const ANNOUNCED_BYTES: usize = 64 << 10;
-/// How long a receiver may think about an announced body; one that knows no announcements gets it after that.
-const ANNOUNCED_WAIT: Duration = Duration::from_millis(100);
+/// How long a receiver may think about an announced body, at most a quarter of a request's time. One that lets this pass and
+/// takes the body knows no announcements.
+const ANNOUNCED_WAIT: Duration = Duration::from_secs(1);
 
 /// What a receiver made of the records of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +55,10 @@ pub(crate) enum Answer {
 /// Where requests go.
 pub(crate) struct Receiver {
     agent: ureq::Agent,
+    clock: SystemClock,
+    announced_wait: Duration,
+    /// Whether it knows no announcements, as far as it has shown.
+    takes_unannounced: Cell<bool>,
     uri: Uri,
     /// Scheme, host and port.
     name: String,
@@ -78,9 +84,11 @@ impl Receiver {
         // What follows `#` is for readers of a document and never sent.
         url.set_fragment(None);
         let uri = Uri::try_from(url.as_str()).map_err(|error| wrong("url", error.to_string()))?;
+        let timeout = Duration::from_millis(config.timeout_ms);
+        let announced_wait = ANNOUNCED_WAIT.min(timeout / 4);
         let agent = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_millis(config.timeout_ms)))
-            .timeout_await_100(Some(ANNOUNCED_WAIT))
+            .timeout_global(Some(timeout))
+            .timeout_await_100(Some(announced_wait))
             .http_status_as_error(false)
             .max_redirects(0)
             .build()
@@ -91,7 +99,18 @@ impl Receiver {
         });
         let key_header = key_header(&config.idempotency_header)?;
         let name = url.origin().ascii_serialization();
-        Ok(Self { agent, uri, name, authorization, content_type, key_header })
+        let (clock, takes_unannounced) = (SystemClock::new(), Cell::new(false));
+        Ok(Self {
+            agent,
+            clock,
+            announced_wait,
+            takes_unannounced,
+            uri,
+            name,
+            authorization,
+            content_type,
+            key_header,
+        })
     }
 
     /// Scheme, host and port.
@@ -101,9 +120,10 @@ impl Receiver {
 
     /// Sends a body as the request of this key.
     pub(crate) fn post(&self, key: &str, body: &[u8]) -> Result<Answer, ConnectorError> {
-        let is_announced = body.len() >= ANNOUNCED_BYTES;
+        let is_announced = body.len() >= ANNOUNCED_BYTES && !self.takes_unannounced.get();
         let mut response = self.send(key, body, is_announced)?;
         if is_announced && response.status() == StatusCode::EXPECTATION_FAILED {
+            self.takes_unannounced.set(true);
             response = self.send(key, body, false)?;
         }
         let (parts, body) = response.into_parts();
@@ -131,6 +151,7 @@ impl Receiver {
             .agent
             .post(&self.uri)
             .header(CONTENT_TYPE, &self.content_type)
+            .header(CONTENT_LENGTH, body.len())
             .header(&self.key_header, key);
         if is_announced {
             request = request.header(EXPECT, "100-continue");
@@ -138,7 +159,20 @@ impl Receiver {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        request.send(body).map_err(|error| self.unanswered(&error))
+        let began = self.clock.elapsed();
+        let mut body = Awaited { body, clock: &self.clock, began: None };
+        let answer = request.send(ureq::SendBody::from_reader(&mut body));
+        let waited = body.began.map(|at| at.saturating_sub(began));
+        match &answer {
+            Ok(response) if is_announced && response.status().is_success() => {
+                let let_pass = waited.is_some_and(|waited| waited >= self.announced_wait);
+                self.takes_unannounced.set(let_pass);
+            }
+            // Its answer may have been lost with the connection, as that to a body that is too large.
+            Err(_) => self.takes_unannounced.set(false),
+            Ok(_) => {}
+        }
+        answer.map_err(|error| self.unanswered(&error))
     }
 
     fn later(&self, mut detail: String, retry_after: Option<RetryAfter>) -> ConnectorError {
@@ -160,6 +194,20 @@ impl Receiver {
         } else {
             self.later(error.to_string(), None)
         }
+    }
+}
+
+/// A body that notes when its sending begins.
+struct Awaited<'a> {
+    body: &'a [u8],
+    clock: &'a SystemClock,
+    began: Option<Duration>,
+}
+
+impl Read for Awaited<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.began.get_or_insert_with(|| self.clock.elapsed());
+        self.body.read(into)
     }
 }
 
@@ -280,6 +328,7 @@ fn beginning(body: ureq::Body) -> String {
 mod tests {
     use super::*;
     use crate::HttpSink;
+    use std::net::TcpListener;
 
     fn receiver(url: &str) -> Result<Receiver, ConnectorError> {
         Receiver::new(&HttpSinkConfig::new(url))
@@ -369,6 +418,25 @@ mod tests {
             let error = config.check().unwrap_err().to_string();
             assert!(error.starts_with("idempotency_header: "), "{error}");
         }
+    }
+
+    #[test]
+    fn a_receiver_has_a_second_for_an_announcement_or_a_quarter_of_the_request() {
+        for (timeout_ms, wait) in [(1, 0), (400, 100), (4_000, 1_000), (u64::MAX, 1_000)] {
+            let config = HttpSinkConfig { timeout_ms, ..HttpSinkConfig::new("http://h") };
+            let found = Receiver::new(&config).unwrap().announced_wait;
+            assert_eq!(found.as_millis(), wait, "{timeout_ms}");
+            assert!(found > Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn a_body_whose_answer_is_lost_is_announced_the_next_time() {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let receiver = receiver(&format!("http://{closed}")).unwrap();
+        receiver.takes_unannounced.set(true);
+        assert!(receiver.post("key", &[b' '; ANNOUNCED_BYTES]).unwrap_err().is_retriable());
+        assert!(!receiver.takes_unannounced.get());
     }
 
     #[test]

@@ -35,6 +35,8 @@ struct Seen {
     length_max: Option<usize>,
     /// Whether an announced body is asked for, as HTTP/1.1 says.
     knows_expect: bool,
+    /// Whether each body was announced.
+    announced: Vec<bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -97,6 +99,7 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Seen>) {
     }
     let (length_max, knows_expect) = {
         let mut seen = seen.lock().unwrap();
+        seen.announced.push(is_announced);
         let length_max = seen.length_max.unwrap_or(usize::MAX);
         if length > length_max {
             seen.requests.push((key.clone(), String::new()));
@@ -266,15 +269,29 @@ fn a_receiver_that_closes_without_reading_what_is_too_large_is_heard() {
 }
 
 #[test]
-fn a_receiver_that_knows_no_announcement_or_refuses_it_is_sent_the_body() {
+fn a_receiver_that_knows_no_announcement_or_refuses_it_is_sent_the_body_and_none_after_it() {
     let value = format!("\"{}\"", "x".repeat(100_000));
-    for (statuses, requests) in [(&[][..], 1), (&[417], 2)] {
+    for (statuses, announced) in
+        [(&[][..], &[true, false, false][..]), (&[417], &[true, false, false, false])]
+    {
         let server = Server::start(statuses);
         server.seen.lock().unwrap().knows_expect = !statuses.is_empty();
-        let mut sink = sink(HttpSinkConfig::new(&server.url), &[&value]);
+        let config = HttpSinkConfig { batch_records: 1, timeout_ms: 2_000, ..server.config() };
+        let mut sink = sink(config, &[value.as_str(); 3]);
         sink.prepare(Due::All).unwrap();
-        assert_eq!((sink.counts().delivered, server.keys().len()), (1, requests));
+        assert_eq!(sink.counts().delivered, 3);
+        assert_eq!(server.seen.lock().unwrap().announced, announced);
     }
+}
+
+#[test]
+fn a_receiver_that_asks_for_announced_bodies_gets_all_of_them_announced() {
+    let value = format!("\"{}\"", "x".repeat(100_000));
+    let server = Server::start(&[]);
+    let mut sink =
+        sink(HttpSinkConfig { batch_records: 1, ..server.config() }, &[&value, "1", &value]);
+    sink.prepare(Due::All).unwrap();
+    assert_eq!(server.seen.lock().unwrap().announced, [true, false, true]);
 }
 
 #[test]
