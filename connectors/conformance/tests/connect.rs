@@ -9,14 +9,15 @@ use headwater_core::{
             ConnectorError, Due, Guarantee, Prepared, Resume, Retry, RetryAfter, SinkConnector,
             SourceBatch, SourceConnector, SourceStatus,
         },
-        log::{Commit, Committed, GroupOffset, Limits, Log, LogError, TopicSpec},
+        log::{Append, Commit, Committed, GroupOffset, Limits, Log, LogError, TopicSpec},
     },
-    record::{Headers, RecordSet, TopicName, TopicPartition},
+    record::{Headers, RecordSet, RecordSetBuilder, TopicName, TopicPartition},
     time::{ManualClock, SystemClock},
 };
 use headwater_engine::connect::{ConnectError, SinkTask, SourceTarget, SourceTask};
 use headwater_log::MemoryLog;
 use std::{
+    collections::BTreeMap,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -227,8 +228,7 @@ impl SourceConnector for Sized {
 /// Refuses all that it takes.
 #[derive(Debug, Default)]
 struct Refusing {
-    next: i64,
-    letters: Vec<DeadLetter>,
+    prepared: BTreeMap<u32, Prepared>,
 }
 
 impl SinkConnector for Refusing {
@@ -244,23 +244,22 @@ impl SinkConnector for Refusing {
         Ok(())
     }
 
-    fn put(&mut self, _: u32, records: &RecordSet) -> Result<usize, ConnectorError> {
+    fn put(&mut self, partition: u32, records: &RecordSet) -> Result<usize, ConnectorError> {
+        let committed = Committed { offset: 0, metadata: String::new() };
+        let empty = Prepared { partition, committed, dead_letters: Vec::new() };
+        let prepared = self.prepared.entry(partition).or_insert(empty);
         for record in records.iter() {
-            self.next = record.offset + 1;
             let (kind, cause) = ("NotJson", "no".to_owned());
             let [key, value] = [record.key, record.value].map(|bytes| bytes.map(<[u8]>::to_vec));
-            self.letters.push(DeadLetter { key, value, kind, cause, offset: record.offset });
+            let offset = record.offset;
+            prepared.dead_letters.push(DeadLetter { key, value, kind, cause, offset });
+            prepared.committed.offset = offset + 1;
         }
         Ok(records.len())
     }
 
     fn prepare(&mut self, _: Due) -> Result<Vec<Prepared>, ConnectorError> {
-        let committed = Committed { offset: self.next, metadata: String::new() };
-        let dead_letters = std::mem::take(&mut self.letters);
-        if dead_letters.is_empty() {
-            return Ok(Vec::new());
-        }
-        Ok(vec![Prepared { partition: 0, committed, dead_letters }])
+        Ok(std::mem::take(&mut self.prepared).into_values().collect())
     }
 }
 
@@ -525,4 +524,31 @@ fn what_the_log_does_not_take_of_a_connector_is_a_dead_letter_cut_to_what_fits()
     let progress = sink.drain().unwrap();
     assert_eq!((progress.taken, progress.dead_letters, progress.lag), (3, 3, 0));
     assert!(held(&log, "n-dead-letters").iter().all(|(size, _)| *size > 0));
+}
+
+#[test]
+fn dead_letters_of_many_partitions_are_committed_however_little_a_commit_may_hold() {
+    let log = MemoryLog::new();
+    let limits = Limits { record_bytes_max: 1_000, commit_bytes_max: 4_000, ..log.limits() };
+    let log = Arc::new(log.with_limits(limits));
+    let topic = TopicName::new("t").unwrap();
+    log.create_topics(&[TopicSpec::new(topic.clone(), 9)]).unwrap();
+    for number in 0..9 {
+        let mut records = RecordSetBuilder::default();
+        records.push(0, None, Some(&[b'v'; 1_000]), &Headers::new()).unwrap();
+        let partition = TopicPartition::new(topic.clone(), number);
+        let records = Arc::new(records.build());
+        let append = Append { partition, base_offset: None, records };
+        log.commit(Commit { appends: vec![append], ..Commit::default() }).unwrap().wait().unwrap();
+    }
+    let (port, clock) = (Arc::clone(&log) as Arc<dyn Log>, Arc::new(SystemClock::new()));
+    let sink = Box::<Refusing>::default();
+    let task = SinkTask::start("n", sink, port, topic.clone(), clock).unwrap();
+    let progress = task.drain().unwrap();
+    assert_eq!((progress.taken, progress.dead_letters, progress.lag), (9, 9, 0));
+    assert_eq!(held(&log, "n-dead-letters").len(), 9);
+    for number in 0..9 {
+        let partition = TopicPartition::new(topic.clone(), number);
+        assert_eq!(log.committed("connect-n", &partition).unwrap().unwrap().offset, 1);
+    }
 }

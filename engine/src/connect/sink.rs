@@ -22,12 +22,14 @@ use headwater_core::{
     record::{TopicName, TopicPartition},
     time::Clock,
 };
-use std::{sync::Arc, thread::JoinHandle, time::Duration};
+use std::{mem, sync::Arc, thread::JoinHandle, time::Duration};
 
 /// Bytes of one fetch at about most.
 const FETCH_BYTES: usize = 1 << 20;
 /// Interval at which limits of time are checked while nothing arrives.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// A commit of several partitions has this part of the largest that the log takes, so that its framing fits as well.
+const COMMIT_SHARE: usize = 8;
 
 /// Progress of a sink.
 #[derive(Debug, Clone, Default)]
@@ -275,15 +277,26 @@ impl Run {
         Ok(())
     }
 
+    /// Commits what was prepared, in several commits if one could be larger than the log takes: a partition is whole in one,
+    /// and can be committed without the others.
     fn commit(&mut self, prepared: &[Prepared]) -> Result<(), Stopped> {
-        let mut commit = Commit { owner: Some(self.claim.owner().clone()), ..Commit::default() };
+        let bytes_max = self.log.limits().commit_bytes_max / COMMIT_SHARE;
+        let owner = self.claim.owner().clone();
+        let empty = || Commit { owner: Some(owner.clone()), ..Commit::default() };
+        let (mut commit, mut bytes) = (empty(), 0);
         for part in prepared {
-            commit.appends.extend(self.dead_letters(part)?);
-            let partition = TopicPartition::new(self.topic.clone(), part.partition);
-            let group = Arc::clone(&self.claim.owner().group);
+            let letters = self.dead_letters(part)?;
+            let part_bytes = part.committed.metadata.len()
+                + letters.as_ref().map_or(0, |letters| letters.records.size_bytes());
+            if bytes > 0 && bytes + part_bytes > bytes_max {
+                self.log.commit(mem::replace(&mut commit, empty()))?.wait()?;
+                bytes = 0;
+            }
+            bytes += part_bytes;
+            commit.appends.extend(letters);
             commit.offsets.push(GroupOffset {
-                group,
-                partition,
+                group: Arc::clone(&owner.group),
+                partition: TopicPartition::new(self.topic.clone(), part.partition),
                 committed: part.committed.clone(),
             });
         }
