@@ -40,6 +40,7 @@ pub struct HttpSink {
     topic: String,
     parts: BTreeMap<u32, Part>,
     delivered: u64,
+    answers: u64,
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +64,8 @@ impl HttpSink {
     pub fn new(config: HttpSinkConfig) -> Result<Self, ConnectorError> {
         config.check()?;
         let receiver = Receiver::new(&config)?;
-        Ok(Self { config, receiver, topic: String::new(), parts: BTreeMap::new(), delivered: 0 })
+        let (topic, parts) = (String::new(), BTreeMap::new());
+        Ok(Self { config, receiver, topic, parts, delivered: 0, answers: 0 })
     }
 }
 
@@ -103,6 +105,7 @@ impl SinkConnector for HttpSink {
             let name = format!("{}-{partition}", self.topic);
             while part.is_due(due, &self.config) {
                 self.delivered += part.send(&self.receiver, &self.config, &name)?;
+                self.answers += 1;
             }
         }
         // Only when every request is answered: an error above keeps what was answered before it for the next call.
@@ -118,6 +121,10 @@ impl SinkConnector for HttpSink {
 
     fn counts(&self) -> SinkCounts {
         SinkCounts { delivered: self.delivered, skipped: 0 }
+    }
+
+    fn answers(&self) -> u64 {
+        self.answers
     }
 
     fn retry(&self) -> Retry {

@@ -390,6 +390,12 @@ fn the_budget_is_that_of_one_request_and_not_of_all_that_are_sent_in_a_turn() {
     let config = HttpSinkConfig { batch_records: 1, retry_budget_ms: 2, ..server.config() };
     let task = start(config, Arc::new(SystemClock::new()), &["1"; 9]);
     assert_eq!(task.drain().unwrap().delivered, 9);
+    // A refusal of the whole, of a half and of a record is an answer as well.
+    let server = Server::start(&[503, 413, 503, 400, 503, 422, 503, 200]);
+    let config = HttpSinkConfig { retry_budget_ms: 2, ..server.config() };
+    let task = start(config, Arc::new(SystemClock::new()), &["1", "2", "3"]);
+    let progress = task.drain().unwrap();
+    assert_eq!((progress.delivered, progress.dead_letters, server.keys().len()), (2, 1, 9));
     let server = Server::start(&[503; 9]);
     let config = HttpSinkConfig { retry_budget_ms: 3, ..server.config() };
     assert!(run(config).drain().is_err());

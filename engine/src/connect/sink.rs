@@ -258,9 +258,9 @@ impl Run {
     fn prepare(&mut self, due: Due) -> Result<(), Stopped> {
         let (retry, connector) = (self.connector.retry(), &mut self.connector);
         let prepared = attempt(&self.signal, &*self.clock, retry, |waits| {
-            let before = connector.counts();
+            let before = connector.answers();
             let prepared = connector.prepare(due);
-            if connector.counts() != before {
+            if connector.answers() != before {
                 // What failed is another request than the one that was waited for.
                 *waits = retry.waits();
             }

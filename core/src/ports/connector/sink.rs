@@ -134,6 +134,13 @@ pub trait SinkConnector: Send + fmt::Debug {
         SinkCounts::default()
     }
 
+    /// Counts the requests that the other side has answered for good, refusals included.
+    ///
+    /// When it has grown, what fails is another request, whose waits begin anew.
+    fn answers(&self) -> u64 {
+        0
+    }
+
     /// Waits between the tries of a call that failed and is retriable.
     fn retry(&self) -> Retry {
         Retry::default()
