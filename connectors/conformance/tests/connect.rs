@@ -187,6 +187,15 @@ impl SourceConnector for AtRest {
     }
 }
 
+/// Bytes that [`header`] takes of a record.
+const HEADER_BYTES: usize = 4;
+
+fn header() -> Headers {
+    let mut headers = Headers::new();
+    headers.add("h", None);
+    headers
+}
+
 /// Gives records and dead letters of these sizes, all at once.
 #[derive(Debug)]
 struct Sized {
@@ -213,12 +222,12 @@ impl SourceConnector for Sized {
 
     fn poll(&mut self, out: &mut SourceBatch) -> Result<SourceStatus, ConnectorError> {
         for bytes in &self.records {
-            out.push(0, Some(b"k"), Some(&vec![b'v'; bytes - 1]), &Headers::new())?;
+            out.push(0, Some(b"k"), Some(&vec![b'v'; bytes - 1 - HEADER_BYTES]), &header())?;
         }
         for (key, value) in &self.letters {
             let [key, value] = [key, value].map(|bytes| Some(vec![b'x'; *bytes]));
-            let (kind, cause) = ("NotJson", "x".repeat(5_000));
-            out.dead_letter(DeadLetter { key, value, kind, cause, offset: 7 });
+            let (kind, cause, headers) = ("NotJson", "x".repeat(5_000), header());
+            out.dead_letter(DeadLetter { key, value, headers, kind, cause, offset: 7 });
         }
         out.set_position(Committed { offset: 9, metadata: String::new() });
         Ok(SourceStatus::Ended)
@@ -249,11 +258,8 @@ impl SinkConnector for Refusing {
         let empty = Prepared { partition, committed, dead_letters: Vec::new() };
         let prepared = self.prepared.entry(partition).or_insert(empty);
         for record in records.iter() {
-            let (kind, cause) = ("NotJson", "no".to_owned());
-            let [key, value] = [record.key, record.value].map(|bytes| bytes.map(<[u8]>::to_vec));
-            let offset = record.offset;
-            prepared.dead_letters.push(DeadLetter { key, value, kind, cause, offset });
-            prepared.committed.offset = offset + 1;
+            prepared.dead_letters.push(DeadLetter::of(&record, "NotJson", "no".to_owned()));
+            prepared.committed.offset = record.offset + 1;
         }
         Ok(records.len())
     }
@@ -480,15 +486,16 @@ fn a_sinks_limits_of_time_go_by_what_has_elapsed_however_the_wall_clock_is_set()
     drop(task);
 }
 
-/// What a topic holds: the sizes of its records' values, and the kinds that their headers tell.
-fn held(log: &MemoryLog, topic: &str) -> Vec<(usize, String)> {
+/// What a topic holds: the sizes of its records' values, the kinds that their headers tell, and whether they have their own.
+fn held(log: &MemoryLog, topic: &str) -> Vec<(usize, String, bool)> {
     let partition = TopicPartition::new(TopicName::new(topic).unwrap(), 0);
     let records = log.fetch(&partition, 0, 1 << 20).unwrap().records;
     let held = records.iter().map(|record| {
         assert!(record.size_bytes() <= 1_000);
         let headers = Headers::decode(record.headers).unwrap();
         let kind = headers.last("__streams.errors.exception").flatten().unwrap_or_default();
-        (record.value.map_or(0, <[u8]>::len), String::from_utf8_lossy(kind).into_owned())
+        let kind = String::from_utf8_lossy(kind).into_owned();
+        (record.value.map_or(0, <[u8]>::len), kind, headers.last("h") == Some(None))
     });
     held.collect()
 }
@@ -511,11 +518,13 @@ fn what_the_log_does_not_take_of_a_connector_is_a_dead_letter_cut_to_what_fits()
     let task = SourceTask::start("s", Box::new(source), port, target, clock).unwrap();
     let progress = task.wait_ended().unwrap();
     assert_eq!((progress.records, progress.dead_letters, progress.position), (3, 4, 9));
-    let sizes: Vec<usize> = held(&log, "t").into_iter().map(|(size, _)| size).collect();
-    assert_eq!(sizes, [998, 999, 4]);
+    let sizes: Vec<usize> = held(&log, "t").into_iter().map(|(size, ..)| size).collect();
+    assert_eq!(sizes, [994, 995, 0]);
     let letters = held(&log, "dead");
-    let kinds: Vec<&str> = letters.iter().map(|(_, kind)| kind.as_str()).collect();
-    assert_eq!(kinds, ["NotJson", "NotJson", "RecordTooLarge", "RecordTooLarge"]);
+    let kinds: Vec<_> = letters.iter().map(|(_, kind, own)| (kind.as_str(), *own)).collect();
+    let (given, large) = ("NotJson", "RecordTooLarge");
+    // The second has a key that leaves no room.
+    assert_eq!(kinds, [(given, true), (given, false), (large, true), (large, true)]);
     assert!(letters[0].0 > 100 && letters[1].0 == 0 && letters[3].0 > 300, "{letters:?}");
 
     let (port, clock) = (Arc::clone(&log) as Arc<dyn Log>, Arc::new(SystemClock::new()));
@@ -523,7 +532,8 @@ fn what_the_log_does_not_take_of_a_connector_is_a_dead_letter_cut_to_what_fits()
     let sink = SinkTask::start("n", Box::<Refusing>::default(), port, topic, clock).unwrap();
     let progress = sink.drain().unwrap();
     assert_eq!((progress.taken, progress.dead_letters, progress.lag), (3, 3, 0));
-    assert!(held(&log, "n-dead-letters").iter().all(|(size, _)| *size > 0));
+    let letters: Vec<_> = held(&log, "n-dead-letters").into_iter().map(|(.., own)| own).collect();
+    assert_eq!(letters, [true; 3]);
 }
 
 #[test]
@@ -535,7 +545,7 @@ fn dead_letters_of_many_partitions_are_committed_however_little_a_commit_may_hol
     log.create_topics(&[TopicSpec::new(topic.clone(), 9)]).unwrap();
     for number in 0..9 {
         let mut records = RecordSetBuilder::default();
-        records.push(0, None, Some(&[b'v'; 1_000]), &Headers::new()).unwrap();
+        records.push(0, None, Some(&[b'v'; 1_000 - HEADER_BYTES]), &header()).unwrap();
         let partition = TopicPartition::new(topic.clone(), number);
         let records = Arc::new(records.build());
         let append = Append { partition, base_offset: None, records };

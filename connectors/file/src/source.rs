@@ -252,6 +252,7 @@ fn take(
     let dead = |kind, cause| DeadLetter {
         key: None,
         value: Some(bytes.to_vec()),
+        headers: Headers::new(),
         kind,
         cause,
         offset: i64::try_from(line.start).unwrap_or(i64::MAX),

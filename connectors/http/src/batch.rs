@@ -6,7 +6,7 @@
 //! - What is no JSON is in no body.
 
 use crate::config::{BodyFormat, HttpSinkConfig};
-use headwater_core::record::RecordRef;
+use headwater_core::record::{Headers, RecordRef};
 use std::collections::VecDeque;
 
 /// A record that waits to be sent.
@@ -15,6 +15,7 @@ pub(crate) struct Pending {
     pub(crate) offset: i64,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Headers,
     /// Why it cannot be sent, if it cannot.
     pub(crate) unfit: Option<String>,
 }
@@ -26,6 +27,8 @@ impl Pending {
             offset: record.offset,
             key: owned(record.key),
             value: owned(record.value),
+            // The log holds none that cannot be read.
+            headers: Headers::decode(record.headers).unwrap_or_default(),
             unfit: record.value.and_then(unfit),
         }
     }
@@ -112,7 +115,7 @@ mod tests {
     fn pending(value: Option<&[u8]>) -> Pending {
         let value = value.map(<[u8]>::to_vec);
         let unfit = value.as_deref().and_then(unfit);
-        Pending { offset: 0, key: None, value, unfit }
+        Pending { offset: 0, key: None, value, headers: Headers::new(), unfit }
     }
 
     #[test]

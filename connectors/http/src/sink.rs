@@ -190,8 +190,8 @@ impl Part {
                     continue;
                 }
             };
-            let Pending { offset, key, value, .. } = pending;
-            self.dead_letters.push(DeadLetter { key, value, kind, cause, offset });
+            let Pending { offset, key, value, headers, .. } = pending;
+            self.dead_letters.push(DeadLetter { key, value, headers, kind, cause, offset });
         }
         delivered
     }

@@ -205,6 +205,23 @@ fn the_runtime_retries_commits_and_keeps_dead_letters() {
     assert_eq!(log.offsets(&dead).unwrap().end, 3);
 }
 
+#[test]
+fn a_dead_letter_has_the_headers_of_its_record() {
+    let server = Server::judging(|body| if body.contains('1') { 422 } else { 200 });
+    let mut sink = open(&server);
+    let mut values = RecordSetBuilder::default();
+    for (value, trace) in [(&b"1"[..], b"a"), (b"no json", b"b"), (b"2", b"c")] {
+        let mut headers = Headers::new();
+        headers.add("trace-id", Some(trace.to_vec()));
+        values.push(0, None, Some(value), &headers).unwrap();
+    }
+    sink.put(0, &values.build()).unwrap();
+    let prepared = sink.prepare(Due::All).unwrap();
+    let traces: Vec<_> =
+        prepared[0].dead_letters.iter().map(|letter| letter.headers.last("trace-id")).collect();
+    assert_eq!(traces, [Some(Some(&b"a"[..])), Some(Some(b"b"))]);
+}
+
 struct Target(Server);
 
 impl SinkTarget for Target {

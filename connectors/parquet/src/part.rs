@@ -128,13 +128,7 @@ impl<T> Part<T> {
     /// Makes a dead letter of a record that readers could not read.
     pub(crate) fn refuse(&mut self, record: RecordRef<'_>, cause: String) {
         self.dead_letter_bytes += record.size_bytes() + cause.len();
-        self.dead_letters.push(DeadLetter {
-            key: record.key.map(<[u8]>::to_vec),
-            value: record.value.map(<[u8]>::to_vec),
-            kind: "OutOfRange",
-            cause,
-            offset: record.offset,
-        });
+        self.dead_letters.push(DeadLetter::of(&record, "OutOfRange", cause));
         self.next = Some(record.offset + 1);
     }
 

@@ -6,7 +6,7 @@
 //! | [`DeadLetter`] | a connector's bad record, with its cause |
 //! | [`DeadLetterHeaders`] | where it stood and what was wrong, as headers of the record in the dead-letter topic |
 
-use crate::record::Headers;
+use crate::record::{Headers, RecordRef};
 
 /// The kind of failure of a record that, or what was made of it, is larger than the log takes.
 pub const RECORD_TOO_LARGE: &str = "RecordTooLarge";
@@ -30,12 +30,31 @@ pub struct DeadLetter {
     pub key: Option<Vec<u8>>,
     /// Its raw bytes, cut to what a topic holds.
     pub value: Option<Vec<u8>>,
+    /// Its own headers.
+    pub headers: Headers,
     /// What kind of failure, such as `InvalidKey`.
     pub kind: &'static str,
     /// What was wrong, for a person.
     pub cause: String,
     /// Where: a source's position or a topic's offset.
     pub offset: i64,
+}
+
+impl DeadLetter {
+    /// Makes the dead letter of a topic's record.
+    #[must_use]
+    pub fn of(record: &RecordRef<'_>, kind: &'static str, cause: String) -> Self {
+        let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+        Self {
+            key: owned(record.key),
+            value: owned(record.value),
+            // The log holds none that cannot be read.
+            headers: Headers::decode(record.headers).unwrap_or_default(),
+            kind,
+            cause,
+            offset: record.offset,
+        }
+    }
 }
 
 /// The six headers of a dead letter, which are Kafka Streams' own.

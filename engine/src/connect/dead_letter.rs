@@ -6,8 +6,7 @@ use headwater_core::{
     dead_letter::{DeadLetter, DeadLetterHeaders, RECORD_TOO_LARGE},
     ports::log::{Append, Log, TopicSpec},
     record::{
-        Headers, RecordRef, RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicName,
-        TopicPartition,
+        RecordRef, RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition,
     },
 };
 use std::{slice, sync::Arc};
@@ -41,7 +40,7 @@ pub(super) fn dead_letters(
             offset: letter.offset,
         };
         let (key, value) = (letter.key.as_deref(), letter.value.as_deref());
-        let own = Headers::new();
+        let own = letter.headers.clone();
         let fitted = FittedLetter::new(key, value, own, headers, route.record_bytes_max);
         records.push(now, fitted.key, fitted.value, &fitted.headers)?;
     }
@@ -63,18 +62,12 @@ pub(super) fn take_too_large(
     let (mut letters, mut kept) = (Vec::new(), RecordSetBuilder::default());
     for record in records.iter() {
         if is_too_large(&record) {
-            let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
             let cause = format!(
                 "the record has {} bytes, key and headers included, and at most {record_bytes_max} fit into the log; it was given after this position",
                 record.size_bytes()
             );
-            letters.push(DeadLetter {
-                key: owned(record.key),
-                value: owned(record.value),
-                kind: RECORD_TOO_LARGE,
-                cause,
-                offset: after,
-            });
+            let letter = DeadLetter::of(&record, RECORD_TOO_LARGE, cause);
+            letters.push(DeadLetter { offset: after, ..letter });
         } else {
             kept.push_encoded(record.timestamp, record.key, record.headers, |arena| {
                 arena.extend_from_slice(record.value.unwrap_or_default());
