@@ -100,7 +100,6 @@ impl SinkConnector for HttpSink {
     }
 
     fn prepare(&mut self, due: Due) -> Result<Vec<Prepared>, ConnectorError> {
-        let mut prepared = Vec::new();
         for (partition, part) in &mut self.parts {
             let name = format!("{}-{partition}", self.topic);
             while part.is_due(due, &self.config) {
@@ -109,6 +108,11 @@ impl SinkConnector for HttpSink {
             }
         }
         // Only when every request is answered: an error above keeps what was answered before it for the next call.
+        Ok(self.take_answered())
+    }
+
+    fn take_answered(&mut self) -> Vec<Prepared> {
+        let mut prepared = Vec::new();
         for (partition, part) in &mut self.parts {
             if let Some(offset) = part.done.take() {
                 let committed = Committed { offset, metadata: String::new() };
@@ -116,7 +120,7 @@ impl SinkConnector for HttpSink {
                 prepared.push(Prepared { partition: *partition, committed, dead_letters });
             }
         }
-        Ok(prepared)
+        prepared
     }
 
     fn counts(&self) -> SinkCounts {

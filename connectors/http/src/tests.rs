@@ -425,13 +425,50 @@ fn run(config: HttpSinkConfig) -> SinkTask {
 }
 
 fn start(config: HttpSinkConfig, clock: Arc<dyn Clock>, values: &[&str]) -> SinkTask {
-    let (log, topic) = (Arc::new(MemoryLog::new()), TopicName::new("alerts").unwrap());
+    start_on(&filled(values), config, clock)
+}
+
+fn alerts() -> TopicPartition {
+    TopicPartition::new(TopicName::new("alerts").unwrap(), 0)
+}
+
+/// A log with these values in the topic `alerts`.
+fn filled(values: &[&str]) -> Arc<MemoryLog> {
+    let (log, topic) = (Arc::new(MemoryLog::new()), alerts().topic);
     log.create_topics(&[TopicSpec::new(topic.clone(), 1)]).unwrap();
-    let partition = TopicPartition::new(topic.clone(), 0);
-    let append = Append { partition, base_offset: None, records: Arc::new(records(0, values)) };
+    let records = Arc::new(records(0, values));
+    let append = Append { partition: alerts(), base_offset: None, records };
     log.commit(Commit { appends: vec![append], ..Commit::default() }).unwrap().wait().unwrap();
+    log
+}
+
+fn start_on(log: &Arc<MemoryLog>, config: HttpSinkConfig, clock: Arc<dyn Clock>) -> SinkTask {
     let sink = Box::new(HttpSink::new(config).unwrap());
-    SinkTask::start("hook", sink, log, topic, clock).unwrap()
+    let port = Arc::clone(log) as Arc<dyn Log>;
+    SinkTask::start("hook", sink, port, alerts().topic, clock).unwrap()
+}
+
+#[test]
+fn what_was_answered_before_a_stop_or_a_failure_is_not_sent_again() {
+    for (last, fails) in [(401, true), (503, false)] {
+        let server = Server::start(&[200, 422, 200, last]);
+        server.seen.lock().unwrap().headers = "Retry-After: 3600\r\n".to_owned();
+        let config =
+            HttpSinkConfig { batch_records: 1, retry_budget_ms: u64::MAX, ..server.config() };
+        let (log, clock) = (filled(&["1", "2", "3", "4", "5"]), Arc::new(SystemClock::new()));
+        let task = start_on(&log, config.clone(), Arc::clone(&clock) as Arc<dyn Clock>);
+        while server.keys().len() < 4 {
+            thread::yield_now();
+        }
+        // It waits for an hour, unless it has failed.
+        assert_eq!(task.join().is_err(), fails);
+        assert_eq!(log.committed("connect-hook", &alerts()).unwrap().unwrap().offset, 3);
+        let dead = TopicPartition::new(TopicName::new("hook-dead-letters").unwrap(), 0);
+        assert_eq!(log.offsets(&dead).unwrap().end, 1);
+        start_on(&log, config, clock).drain().unwrap();
+        assert_eq!(server.seen.lock().unwrap().accepted, ["[1]", "[3]", "[4]", "[5]"]);
+        assert_eq!(log.offsets(&dead).unwrap().end, 1);
+    }
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! - What a sink prepared is published only after its positions are committed and the log is on the disk to that point,
 //!   so that no sink is ever ahead of the log.
 //! - A drain reads to the ends that the partitions had when it was requested, then prepares everything.
-//! - A stop prepares and commits what was taken, so that a sink that can repeat records repeats none.
+//! - A stop prepares and commits what was taken, so that a sink that can repeat records repeats none. If it is answered in
+//!   part only, that part is committed, also when the sink fails.
 
 use super::{
     ConnectError, Stopped,
@@ -265,12 +266,23 @@ impl Run {
                 *waits = retry.waits();
             }
             prepared
-        })?;
+        });
+        match prepared {
+            Ok(prepared) => self.conclude(&prepared),
+            Err(stopped) => {
+                let answered = self.connector.take_answered();
+                self.conclude(&answered).and(Err(stopped))
+            }
+        }
+    }
+
+    /// Commits what was prepared or answered and has it published.
+    fn conclude(&mut self, prepared: &[Prepared]) -> Result<(), Stopped> {
         if prepared.is_empty() {
             return Ok(());
         }
         let letters = prepared.iter().map(|p| p.dead_letters.len() as u64).sum();
-        self.commit(&prepared)?;
+        self.commit(prepared)?;
         let (retry, connector) = (self.connector.retry(), &mut self.connector);
         attempt(&self.signal, &*self.clock, retry, |_| connector.publish())?;
         self.report(0, letters);

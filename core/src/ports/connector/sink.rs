@@ -120,6 +120,13 @@ pub trait SinkConnector: Send + fmt::Debug {
     /// stopped and returns all that is to be committed.
     fn prepare(&mut self, due: Due) -> Result<Vec<Prepared>, ConnectorError>;
 
+    /// Hands out what was answered before [`prepare`](Self::prepare) failed for good or was given up.
+    ///
+    /// The runtime commits it before it ends, so that the next run does not deliver it again.
+    fn take_answered(&mut self) -> Vec<Prepared> {
+        Vec::new()
+    }
+
     /// Makes visible what was last prepared, which is committed now.
     ///
     /// # Errors
