@@ -15,11 +15,13 @@
 //! | | time has moved on by more than an hour since `x` came: it is refused |
 //!
 //! Held records within the bound of each other are a *group*. Its votes are the keys whose last record is in it; against
-//! it are those that have had a record passed since its first was held, and none in it after that. A group passes that has
-//! more votes than are against it, and
+//! it are those that have had a record passed since its first was held, and none in it after that. A key that has both is
+//! no vote but against it if no other key's last record is in it, as is *no key*, which may be many devices, in any case.
+//! A group passes that has more votes than are against it, and
 //!
 //! - at once: three votes; two where fewer than five keys are known, once there is a time at all;
-//! - if it has sixteen rows and none is against it, where fewer than five keys are known: one vote, for others may be silent;
+//! - if it has sixteen rows since any passed, and no key that has none among them is against it, where fewer than five keys
+//!   are known: one vote, for others may be silent;
 //! - if a record of it has been held for the bound on the monotonic clock: one vote;
 //! - at the end of the input, or where there is no room for more, when no time goes by that would tell: two votes; one
 //!   where fewer than five keys are known.
@@ -62,6 +64,9 @@ const ROWS_UNDISPUTED: usize = 16;
 /// How many keys that had a row passed are counted: against so many, hardly any group has more.
 const PASSED_KEYS_MAX: usize = 1_024;
 
+/// What stands for the hash of no key.
+const NO_KEY: u64 = 0;
+
 /// No time yet.
 const NO_TIME: Timestamp = Timestamp::MIN;
 
@@ -70,7 +75,7 @@ const NO_TIME: Timestamp = Timestamp::MIN;
 /// It is kept with the state, so that it must never change: FNV-1a.
 pub(crate) fn hash_of(key: Option<&[u8]>) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    key.map_or(0, |key| key.iter().fold(0xcbf2_9ce4_8422_2325, step))
+    key.map_or(NO_KEY, |key| key.iter().fold(0xcbf2_9ce4_8422_2325, step))
 }
 
 /// A row that is beyond the bound.
@@ -346,11 +351,17 @@ impl<R> Ahead<R> {
         if self.known.len() < KNOWN_KEYS_MAX { VOTES_MAX - 2 } else { VOTES_MAX - 1 }
     }
 
-    /// Whether the group around `timestamp` may pass because nobody else has said anything for so many rows.
+    /// Whether the group around `timestamp` may pass because nobody has said anything else for so many rows.
     fn is_undisputed(&self, timestamp: Timestamp) -> bool {
-        self.known.len() < KNOWN_KEYS_MAX
-            && self.group(timestamp).count() >= ROWS_UNDISPUTED
-            && matches!(self.votes(timestamp), Votes { votes: 1.., against: 0 })
+        if self.known.len() >= KNOWN_KEYS_MAX || self.held.len() < ROWS_UNDISPUTED {
+            return false;
+        }
+        let since = self.group(timestamp).filter(|held| held.number > self.last_passed);
+        let since: Vec<_> = since.map(|held| held.key).collect();
+        let first = self.group(timestamp).map(|held| held.number).next();
+        let agrees =
+            |(key, at): (&u64, &u64)| first.is_none_or(|first| *at < first) || since.contains(key);
+        since.len() >= ROWS_UNDISPUTED && self.passed.iter().all(agrees)
     }
 
     fn know(&mut self, key: u64) {
@@ -389,6 +400,11 @@ impl<R> Ahead<R> {
     fn count_votes(&self, mut last: BTreeMap<u64, u64>, first: Option<u64>) -> Votes {
         last.retain(|key, number| self.passed.get(key).is_none_or(|at| at < number));
         let since = |at: u64| first.is_some_and(|first| at >= first);
+        let is_alone = last.len() == 1;
+        last.retain(|key, _| {
+            let says_both = self.passed.get(key).is_some_and(|at| since(*at));
+            !says_both || !is_alone && *key != NO_KEY
+        });
         let against =
             self.passed.iter().filter(|(key, at)| since(**at) && !last.contains_key(*key));
         Votes { votes: last.len(), against: against.count() }

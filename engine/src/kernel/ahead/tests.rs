@@ -78,6 +78,51 @@ fn one_key_that_others_contradict_passes_however_often_it_speaks_not() {
     }
 }
 
+/// Neither the rows of no key, which many devices may have, nor those of one device whose clock is right in between
+/// agree with themselves: not at the sixteenth, not after the bound, not at the end of the input.
+#[test]
+fn rows_of_one_key_that_others_of_it_contradict_never_pass() {
+    for key in [NO_KEY, 1] {
+        let mut ahead = of_an_hour();
+        assert!(ahead.pass(0, [key]).is_empty());
+        for at in 0..10 * ROWS_UNDISPUTED as i64 {
+            assert!(ahead.hold(row(key, 50 * HOUR + at, 1)).is_empty());
+            assert!(ahead.pass(at, [key]).is_empty());
+        }
+        assert!(ahead.hold(row(key, 50 * HOUR, 1)).is_empty());
+        assert!(ahead.wait(HOUR).is_empty(), "key {key}");
+        let decided = ahead.end();
+        let all = 10 * ROWS_UNDISPUTED + 1;
+        assert_eq!((decided.passed.len(), decided.refused.len()), (0, all), "key {key}");
+    }
+}
+
+/// A row that is late after a silence delays what follows, and loses nothing.
+#[test]
+fn rows_of_one_key_pass_with_the_sixteenth_since_one_contradicted() {
+    for key in [NO_KEY, 1] {
+        let mut ahead = of_an_hour();
+        assert!(ahead.pass(0, [key]).is_empty());
+        assert!(ahead.hold(row(key, 50 * HOUR, 1)).is_empty());
+        assert!(ahead.pass(1, [key]).is_empty());
+        for _ in 1..ROWS_UNDISPUTED {
+            assert!(ahead.hold(row(key, 50 * HOUR, 1)).is_empty());
+        }
+        assert_eq!(ahead.hold(row(key, 50 * HOUR, 1)).passed.len(), ROWS_UNDISPUTED + 1);
+    }
+}
+
+/// Rows of no key count against those of keys, whichever of them came last.
+#[test]
+fn rows_of_no_key_say_both() {
+    let mut ahead = of_an_hour();
+    assert!(ahead.pass(0, [NO_KEY]).is_empty());
+    assert!(ahead.hold(row(7, 50 * HOUR, 1)).is_empty());
+    assert!(ahead.pass(1, [NO_KEY]).is_empty());
+    assert!(ahead.hold(row(NO_KEY, 50 * HOUR, 1)).is_empty());
+    assert_eq!(numbers(&ahead.end().refused), [1, 2]);
+}
+
 #[test]
 fn what_is_held_is_bounded_in_bytes() {
     let mut ahead = begun();
