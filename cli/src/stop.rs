@@ -30,11 +30,17 @@ pub(crate) fn on_signal(first: impl Fn(i32) -> bool + Send + 'static) -> Result<
         for (count, signal) in signals.forever().enumerate() {
             if count > 0 || !first(signal) {
                 // Whatever holds up the orderly end, a restart recovers from this one.
-                let _ = emulate_default_handler(signal);
+                end_by(signal);
             }
         }
     };
     Builder::new().name("signals".to_owned()).spawn(run).map(drop).map_err(failed)
+}
+
+/// Ends the program as the signal would without a handler.
+pub(crate) fn end_by(signal: i32) {
+    // It fails only for numbers that are no signals.
+    let _ = emulate_default_handler(signal);
 }
 
 /// Whether this process was started with the signal ignored, where the system tells.

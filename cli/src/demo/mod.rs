@@ -41,8 +41,8 @@ use std::{
     env,
     io::ErrorKind::PermissionDenied,
     sync::{
-        Arc,
-        mpsc::{self, Receiver, RecvTimeoutError},
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread,
     time::Duration,
@@ -63,6 +63,26 @@ enum Event {
     InputEnded,
     /// Nothing is left to do, or something failed.
     Finished(Result<Finish, Failure>),
+}
+
+/// Makes signals the events of a run, until it takes no more.
+#[derive(Debug)]
+struct SignalSender(Mutex<Option<Sender<Event>>>);
+
+impl SignalSender {
+    /// Sends a signal to the run; whether the run takes it.
+    fn send(&self, signal: i32) -> bool {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.as_ref().is_some_and(|sender| sender.send(Event::Signal(signal)).is_ok())
+    }
+
+    /// Has the run take no more signals; the one that was sent and not received, if there is one.
+    fn close(&self, events: &Receiver<Event>) -> Option<i32> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        events
+            .try_iter()
+            .find_map(|event| if let Event::Signal(signal) = event { Some(signal) } else { None })
+    }
 }
 
 /// How a run ended.
@@ -103,8 +123,9 @@ fn run_in(
 ) -> Result<u8, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (sender, events) = mpsc::channel();
-    let signals = sender.clone();
-    stop::on_signal(move |signal| signals.send(Event::Signal(signal)).is_ok())?;
+    let signals = Arc::new(SignalSender(Mutex::new(Some(sender.clone()))));
+    let taken = Arc::clone(&signals);
+    stop::on_signal(move |signal| taken.send(signal))?;
 
     let pipeline = Pipeline::start(directory, Box::new(source), &clock, dev.roll_interval_ms)?;
     let resumed = pipeline.resumed().map_or(Ok(()), |Resumed { records, replayed }| {
@@ -130,10 +151,13 @@ fn run_in(
     });
     let shown = resumed.and(view.end());
     let Closed { outcome, complete, streams, log } = pipeline.close();
-    // Nobody takes signals from here on: the next one ends the program.
-    drop(events);
+    // Nobody takes signals from here on: the next one ends the program, and so does one that came after the run's end.
+    let late = signals.close(&events);
     let end = ended?;
     outcome?;
+    if let Some(signal) = late {
+        stop::end_by(signal);
+    }
 
     let summary = Summary::read(&streams, &*log, !complete)
         .map_err(|error| Failure::running("cannot read the results", error))?;
@@ -265,4 +289,22 @@ fn same_command(dev: &Dev, directory: &DataDirectory) -> String {
         words.extend(["--data-dir".to_owned(), quoted(&directory.root)]);
     }
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_the_run_did_not_receive_before_its_end_is_not_swallowed() {
+        let (sender, events) = mpsc::channel();
+        let signals = SignalSender(Mutex::new(Some(sender.clone())));
+        assert!(signals.send(2));
+        assert!(matches!(events.try_recv(), Ok(Event::Signal(2))));
+        sender.send(Event::InputEnded).unwrap();
+        assert!(signals.send(15));
+        assert_eq!(signals.close(&events), Some(15));
+        assert!(!signals.send(15), "the next one ends the program at once");
+        assert_eq!(signals.close(&events), None);
+    }
 }

@@ -18,8 +18,10 @@ use headwater::{
     ports::log::{Fetched, Log},
     record::{Headers, TopicName, TopicPartition},
     runtime::Streams,
+    text::steers,
 };
 use serde::Serialize;
+
 /// What the pipeline found.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Summary {
@@ -101,11 +103,27 @@ impl Summary {
         })
     }
 
-    /// The summary as JSON text.
+    /// The summary as JSON text, in which nothing steers a terminal.
     pub(super) fn to_json(&self) -> Result<String, Failure> {
         sonic_rs::to_string_pretty(self)
+            .map(|json| escaped(&json))
             .map_err(|error| Failure::running("cannot write the results as JSON", error))
     }
+}
+
+/// The same JSON, with all characters escaped that steer a terminal; a line end is none that is in a text.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for char in json.chars() {
+        if char == '\n' || !steers(char) {
+            out.push(char);
+        } else {
+            let mut units = [0; 2];
+            let units = char.encode_utf16(&mut units).iter();
+            out.extend(units.map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    out
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -190,4 +208,29 @@ fn attention(streams: &Streams) -> anyhow::Result<Vec<Attention>> {
     }
     attention.sort_by(|a, b| (&a.vin, a.kind).cmp(&(&b.vin, b.kind)));
     Ok(attention)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_steers_no_terminal_and_says_the_same() {
+        let odd = "A\u{1b}[2J\u{7f}\u{9b}\u{85}\u{202e}\u{200b}\u{e0041}\n\t\"\\é標\u{1f697}";
+        let car = Car {
+            vin: odd.to_owned(),
+            model: "Kombi \"L\"".to_owned(),
+            distance_m: 1.5,
+            fuel_mg: 0.0,
+            litres_per_100km: None,
+        };
+        let summary = Summary { cars: vec![car], ..Summary::default() };
+        let json = summary.to_json().unwrap();
+        assert!(!json.chars().any(|char| char != '\n' && steers(char)), "{json:?}");
+        assert!(json.contains(r"\u007f\u009b\u0085\u202e\u200b\udb40\udc41"), "{json}");
+        assert!(json.contains("é標\u{1f697}") && json.lines().count() > 10, "{json}");
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, serde_json::to_value(&summary).unwrap());
+        assert_eq!(read["cars"][0]["vin"], odd);
+    }
 }
