@@ -116,7 +116,11 @@ impl SourceBatch {
 
     /// Adds a record that cannot be taken.
     pub fn dead_letter(&mut self, letter: DeadLetter) {
-        self.bytes += letter.value.as_ref().map_or(0, Vec::len) + letter.cause.len();
+        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        self.bytes += length(&letter.key)
+            + length(&letter.value)
+            + letter.headers.size_bytes()
+            + letter.cause.len();
         self.dead_letters.push(letter);
     }
 
