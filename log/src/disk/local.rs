@@ -99,6 +99,15 @@ impl Disk for LocalDisk {
 #[derive(Debug)]
 struct LocalFile(File);
 
+/// A lock is given back here: closing alone leaves it to a child that another thread is just forking, until that runs its
+/// program.
+impl Drop for LocalFile {
+    fn drop(&mut self) {
+        // Without a lock there is none to give back; with one, closing does it a little later.
+        let _closed_instead = self.0.unlock();
+    }
+}
+
 impl DiskFile for LocalFile {
     fn length(&self) -> io::Result<u64> {
         self.0.metadata().map(|found| found.len())
@@ -158,6 +167,21 @@ impl DiskFile for LocalFile {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_is_given_back_whoever_else_has_the_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = LocalFile(File::create(&path).unwrap());
+        // What a child has between its fork and its program.
+        let forked = file.0.try_clone().unwrap();
+        assert!(file.try_lock().unwrap());
+        let other = || LocalDisk.open(&path, OpenMode::Existing).unwrap();
+        assert!(!other().try_lock().unwrap());
+        drop(file);
+        assert!(other().try_lock().unwrap());
+        drop(forked);
+    }
 
     #[test]
     fn a_file_tells_what_is_in_memory_or_that_it_cannot_tell() {
