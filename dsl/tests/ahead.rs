@@ -2,7 +2,7 @@
 
 use headwater_core::{
     ports::log::Log,
-    record::{Headers, Timestamp, TopicName, TopicPartition},
+    record::{Headers, Timestamp, TopicName, TopicPartition, murmur2_partition},
     serde::{SharedSerde, for_type},
 };
 use headwater_dsl::{EmitStrategy, KStream, KTable, Materialized, StreamsBuilder, TimeWindows};
@@ -406,6 +406,59 @@ fn a_record_that_nobody_contradicts_passes_after_the_bound() -> Outcome {
         assert_eq!(Results::of(&driver)?.counted(), before, "{cars} cars: not yet");
         driver.advance_wall_clock_time(Duration::from_millis(1))?;
         assert_eq!(Results::of(&driver)?.counted(), before + 1, "{cars} cars");
+    }
+    Ok(())
+}
+
+/// Windows that read two partitions wait for one that holds a record which others contradict for the bound at most.
+#[test]
+fn a_contradicted_record_keeps_no_window_open_after_the_bound() -> Outcome {
+    let of = |partition, count| {
+        let keys = (0..).map(|number| format!("car-{number}"));
+        let keys = keys.filter(move |key| murmur2_partition(key.as_bytes(), 2) == partition);
+        keys.take(count).collect::<Vec<_>>()
+    };
+    let (first, second) = (of(0, 7), of(1, 6));
+    let all = |keys: &[String], at| keys.iter().map(|key| sent(key, at)).collect::<Vec<_>>();
+    let run = Run { partitions: 2, ..Run::of(Shape::Repartitioned) };
+    let driver = run.start()?;
+    run.take(&driver, &all(&first[..6], BEGIN))?;
+    for _ in 0..2 {
+        run.take(&driver, &all(&first[6..], BEGIN + DAY))?;
+        run.take(&driver, &all(&first[..1], BEGIN + SECOND))?;
+    }
+    run.take(&driver, &all(&first[6..], BEGIN + DAY))?;
+    run.take(&driver, &all(&second, BEGIN))?;
+    run.take(&driver, &all(&second, BEGIN + 60 * SECOND))?;
+    assert_eq!(Results::of(&driver)?.counted(), 0);
+    driver.advance_wall_clock_time(Duration::from_secs(3_600))?;
+    driver.run_until_idle()?;
+    assert_eq!(Results::of(&driver)?.counted(), 8 + 6);
+    Ok(())
+}
+
+/// Records without a key may be of many devices: good ones in between contradict those of a wrong clock.
+#[test]
+fn one_wrong_clock_among_records_without_a_key_changes_nothing_for_others() -> Outcome {
+    for rows_max in [1, 2_048] {
+        let builder = StreamsBuilder::new();
+        let consumed = Consumed::<Option<String>, i64>::default().max_ahead(bound_of(HOUR));
+        builder.stream_with("in", consumed).to("out");
+        let config = StreamsConfig::new("test").with_batch_rows_max(rows_max);
+        let driver =
+            TopologyTestDriver::with(builder.build()?, config, &BTreeMap::new())?.by_hand();
+        let input = driver.input_topic::<String, i64>("in");
+        let good: Vec<_> = (0..60).map(|second| BEGIN + second * SECOND).collect();
+        for at in &good {
+            input.pipe_bytes(None, Some(&[0; 8]), *at)?;
+            if *at >= BEGIN + 20 * SECOND {
+                input.pipe_bytes(None, Some(&[0; 8]), *at + DAY)?;
+            }
+        }
+        driver.finish_input()?;
+        let out = driver.output_topic::<Option<String>, i64>("out").read_records_to_list()?;
+        assert_eq!(out.iter().map(|row| row.timestamp).collect::<Vec<_>>(), good);
+        assert_eq!(letters(&driver)?.len(), 40);
     }
     Ok(())
 }

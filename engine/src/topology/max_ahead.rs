@@ -28,6 +28,11 @@ use std::time::Duration;
 /// well, as nothing tells whether their clocks are right: a partition of one device has its first results with its
 /// sixteenth record, or at the end of its input.
 ///
+/// The records of one key contradict each other as well: if good ones pass in between, those that are ahead pass only with
+/// sixteen in a row, or if other keys agree. Records without a key count as those of one device, so that a topic
+/// without keys is protected from one wrong clock among many as long as it does not send sixteen records in a row, nor the
+/// last ones before the input ends.
+///
 /// What is held passes after records that came later: whoever needs one key's records in order gives a bound that no good
 /// clock exceeds.
 ///

@@ -229,9 +229,11 @@ impl<R> Ahead<R> {
         !self.held.is_empty() || self.known.len() < KNOWN_KEYS_MAX
     }
 
-    /// Whether a row is held that nothing has contradicted: it may well pass.
+    /// Whether a row is held that nothing has contradicted, and not for the bound yet: it may well pass. If any is, the last
+    /// is.
     pub(crate) fn is_in_doubt(&self) -> bool {
-        self.held.back().is_some_and(|held| held.number > self.last_passed)
+        let waits = |held: &HeldRow<R>| held.since_ms.is_some() && held.number > self.last_passed;
+        self.held.back().is_some_and(waits)
     }
 
     /// How many rows are held.
