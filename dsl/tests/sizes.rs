@@ -300,6 +300,60 @@ fn a_record_ahead_of_its_time_is_held_only_if_the_log_takes_what_is_kept_of_it()
     Ok(())
 }
 
+/// What is kept of the keys that contradict a held record is as much as the log takes, however long the topic's name is.
+#[test]
+fn many_keys_that_contradict_a_held_record_fit_into_a_small_log() -> Outcome {
+    let long = "t".repeat(200);
+    for (topic, record_bytes_max) in [("in", 512), ("in", LIMIT), (&long, LIMIT)] {
+        let builder = StreamsBuilder::new();
+        let bound = MaxAhead::of_partition(Duration::from_secs(1));
+        let consumed = Consumed::<String, String>::default().max_ahead(bound);
+        builder.stream_with::<String, String>(topic, consumed).to("out");
+        let limits = Limits { record_bytes_max, ..log().limits() };
+        let log = MemoryLog::new().with_limits(limits);
+        let config = StreamsConfig::new("test");
+        let driver =
+            TopologyTestDriver::with_log(builder.build()?, config, &[].into(), log)?.by_hand();
+        let input = driver.input_topic::<String, String>(topic);
+        let good = |number| input.pipe_input(format!("key-{number}"), "v".into(), 0);
+        (0..5).try_for_each(good)?;
+        input.pipe_input("wrong".into(), "v".into(), 90_000)?;
+        (0..200).try_for_each(good)?;
+        driver.run_until_idle()?;
+        driver.commit()?;
+        driver.lose_state();
+        driver.restart()?;
+        driver.finish_input()?;
+        let letters: Vec<Letter> =
+            driver.output_topic("test-dead-letters").read_records_to_list()?;
+        assert_eq!(letters.len(), 1, "{record_bytes_max}");
+        let out = driver.output_topic::<String, String>("out").read_records_to_list()?;
+        assert_eq!(out.len(), 205, "{record_bytes_max}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_record_too_large_to_be_held_is_said_to_be_ahead_of_the_time_there_was() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let bound = MaxAhead::of_partition(Duration::from_secs(1));
+    let consumed = Consumed::<String, String>::default().max_ahead(bound);
+    builder.stream_with::<String, String>("in", consumed).to("out");
+    let config = StreamsConfig::new("test");
+    let driver = TopologyTestDriver::with_log(builder.build()?, config, &[].into(), log())?;
+    let input = driver.input_topic::<String, String>("in");
+    for (key, length, at) in [("a", 1, 7), ("b", 1, 7), ("c", 1, 7), ("large", 900, 90_000)] {
+        input.pipe_input(key.into(), "v".repeat(length), at)?;
+    }
+    let mut letters = driver.output_topic::<Option<String>, Option<Vec<u8>>>("test-dead-letters");
+    let letter = letters.read_record()?.ok_or("there is no dead letter")?;
+    let cause = letter.headers.last("__streams.errors.message").flatten();
+    let cause = String::from_utf8_lossy(cause.unwrap_or_default()).into_owned();
+    let expected = "its timestamp is 90000, too far ahead of its partition's time, which stood at 7; it is too large to be held until others agree with it";
+    assert!(cause.starts_with(expected), "{cause}");
+    Ok(())
+}
+
 #[test]
 fn a_dead_letter_is_cut_to_what_its_topic_takes() -> Outcome {
     let builder = StreamsBuilder::new();

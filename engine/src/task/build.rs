@@ -288,9 +288,11 @@ impl Blueprint {
                 broken("a task is given the offsets of what it reads")
             };
             let topic = topic.clone();
-            let mut input = Input::new(*local, topic, partition, make(), vector, *offsets);
             let record_bytes_max = self.limits.record_bytes_max;
-            input.held = max_ahead.map(|bound| HeldRecords::new(bound, record_bytes_max));
+            let held =
+                max_ahead.map(|bound| HeldRecords::new(bound, &partition.topic, record_bytes_max));
+            let mut input = Input::new(*local, topic, partition, make(), vector, *offsets);
+            input.held = held;
             inputs.push(input);
         }
         inputs.into()

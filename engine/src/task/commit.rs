@@ -277,7 +277,7 @@ fn take_up_held(
     if held.is_empty() && input.held.is_none() {
         return Ok(());
     }
-    let everything = || HeldRecords::new(MaxAhead::of_partition(Duration::MAX), usize::MAX);
+    let everything = || HeldRecords::new(MaxAhead::of_partition(Duration::MAX), topic, usize::MAX);
     let judge = input.held.get_or_insert_with(everything);
     saved.get(&ahead_entry(topic)).map_or(Ok(()), |saved| judge.load(saved, &held))
 }

@@ -11,14 +11,16 @@
 //!
 //! Which records pass: [`kernel::ahead`](crate::kernel::ahead) decides it.
 
-use super::input::Run;
+use super::{input::Run, positions::ahead_entry};
 use crate::{
     kernel::ahead::{Ahead, Decided, HeldRow, hash_of},
     node::{Now, Payload, Pending, RunLimit},
     processor::ProcessorError,
     topology::{Decoded, Decoder, Failure, MaxAhead, Records},
 };
-use headwater_core::record::{RecordRef, RecordSet, RecordSetBuilder, SetFull, Timestamp};
+use headwater_core::record::{
+    RecordRef, RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicName,
+};
 use std::{
     collections::{BTreeSet, VecDeque},
     time::Duration,
@@ -69,12 +71,13 @@ pub(super) struct HeldRecords {
 }
 
 impl HeldRecords {
-    /// None yet, for a log whose records have at most so many bytes.
-    pub(super) fn new(bound: MaxAhead, log_record_bytes_max: usize) -> Self {
+    /// None yet of `topic`, for a log whose records have at most so many bytes.
+    pub(super) fn new(bound: MaxAhead, topic: &TopicName, log_record_bytes_max: usize) -> Self {
+        let entry = size_of::<u32>() + ahead_entry(topic).len();
         let record_bytes_max =
             log_record_bytes_max.saturating_sub(ENTRY_ROOM).max(log_record_bytes_max / 2);
         Self {
-            ahead: Ahead::new(bound),
+            ahead: Ahead::new(bound, log_record_bytes_max.saturating_sub(entry)),
             released: VecDeque::new(),
             unsaved: BTreeSet::new(),
             unsaved_bytes: 0,
@@ -165,7 +168,7 @@ impl HeldRecords {
         };
         let held = HeldRow::new(key, timestamp, record, bytes, now.elapsed_ms);
         if !self.ahead.holds(bytes) || bytes - ROW_BYTES > self.record_bytes_max {
-            return Decided { passed: Vec::new(), refused: vec![held] };
+            return self.ahead.refuse(held);
         }
         let decided = self.ahead.hold(held);
         self.unsaved.insert(self.ahead.last_number());

@@ -67,6 +67,11 @@ const PASSED_KEYS_MAX: usize = 1_024;
 /// What stands for the hash of no key.
 const NO_KEY: u64 = 0;
 
+/// What [`Ahead::save`] writes at most, beside those keys.
+const SAVED_BYTES: usize = 8 * (4 + KNOWN_KEYS_MAX);
+/// What it writes for each of them.
+const PASSED_KEY_BYTES: usize = 16;
+
 /// No time yet.
 const NO_TIME: Timestamp = Timestamp::MIN;
 
@@ -176,6 +181,8 @@ pub(crate) struct Ahead<R> {
     known: BTreeSet<u64>,
     /// The keys that had a row passed while any was held: after which.
     passed: BTreeMap<u64, u64>,
+    /// How many of them are counted.
+    passed_max: usize,
     /// The row held last after which any has passed.
     last_passed: u64,
     /// Rows up to this timestamp decide nothing.
@@ -185,7 +192,9 @@ pub(crate) struct Ahead<R> {
 }
 
 impl<R> Ahead<R> {
-    pub(crate) fn new(bound: MaxAhead) -> Self {
+    /// Nothing yet, of which at most so many bytes may be saved beside the rows.
+    pub(crate) fn new(bound: MaxAhead, saved_bytes_max: usize) -> Self {
+        let passed_max = saved_bytes_max.saturating_sub(SAVED_BYTES) / PASSED_KEY_BYTES;
         Self {
             bound,
             time: NO_TIME,
@@ -196,6 +205,7 @@ impl<R> Ahead<R> {
             last_number: 0,
             known: BTreeSet::new(),
             passed: BTreeMap::new(),
+            passed_max: passed_max.min(PASSED_KEYS_MAX),
             last_passed: 0,
             quiet: Timestamp::MAX,
             is_ended: false,
@@ -216,6 +226,12 @@ impl<R> Ahead<R> {
     /// Whether a row that is beyond the bound is held; it is refused at once otherwise.
     pub(crate) fn holds(&self, bytes: usize) -> bool {
         self.bound.of == AheadOf::Partition && bytes <= HELD_BYTES_MAX
+    }
+
+    /// Refuses a row that is beyond the bound and is not to be held.
+    pub(crate) fn refuse(&self, mut row: HeldRow<R>) -> Decided<R> {
+        row.time = self.time;
+        Decided { passed: Vec::new(), refused: vec![row] }
     }
 
     /// The largest timestamp up to which rows that pass decide nothing of those that are held, so that they may come
@@ -376,7 +392,7 @@ impl<R> Ahead<R> {
     fn count_passed(&mut self, key: u64, number: u64) {
         self.know(key);
         self.last_passed = number.max(self.last_passed);
-        let has_room = self.passed.len() < PASSED_KEYS_MAX;
+        let has_room = self.passed.len() < self.passed_max;
         if !self.held.is_empty() && (has_room || self.passed.contains_key(&key)) {
             let at = self.passed.entry(key).or_default();
             *at = number.max(*at);

@@ -6,7 +6,7 @@ use std::time::Duration;
 const HOUR: i64 = 3_600_000;
 
 fn of_an_hour() -> Ahead<()> {
-    Ahead::new(MaxAhead::of_partition(Duration::from_secs(3_600)))
+    Ahead::new(MaxAhead::of_partition(Duration::from_secs(3_600)), usize::MAX)
 }
 
 fn row(key: u64, timestamp: Timestamp, bytes: usize) -> HeldRow<()> {
