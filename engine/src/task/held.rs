@@ -145,14 +145,17 @@ impl HeldRecords {
 
     /// The rows of `raw` pass.
     pub(super) fn pass(&mut self, rows: &dyn Payload, raw: &Records) -> Decided<RecordSet> {
-        let (mut keys, latest) = (Vec::new(), rows.largest_timestamp());
-        if let (true, Records::Written(raw)) = (self.ahead.asks_for_keys(), raw) {
-            let mut stamps = Vec::with_capacity(rows.len());
-            rows.stamps(&mut stamps);
-            let records = stamps.iter().map(|stamp| raw.get(stamp.origin as usize));
-            keys.extend(records.flatten().map(|record| hash_of(record.key)));
-        }
-        self.ahead.pass(latest, keys)
+        let latest = rows.largest_timestamp();
+        let (true, Records::Written(raw)) = (self.ahead.asks_for_keys(), raw) else {
+            return self.ahead.pass(latest, []);
+        };
+        let mut stamps = Vec::with_capacity(rows.len());
+        rows.stamps(&mut stamps);
+        let records = stamps.iter().filter_map(|stamp| raw.get(stamp.origin as usize));
+        let mut last = None;
+        // Rows of one device often follow each other.
+        let keys = records.filter(|record| last.replace(record.key) != Some(record.key));
+        self.ahead.pass(latest, keys.map(|record| hash_of(record.key)))
     }
 
     /// A record whose row may not pass: it is held, or given back as refused.

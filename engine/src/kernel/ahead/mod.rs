@@ -40,13 +40,12 @@
 //!
 //! What a row is, and where it goes.
 
+mod saved;
 #[cfg(test)]
 mod tests;
 
-use super::window_time::read_time;
 use crate::{
     node::Now,
-    processor::ProcessorError,
     topology::{AheadOf, MaxAhead},
 };
 use headwater_core::record::Timestamp;
@@ -187,6 +186,8 @@ pub(crate) struct Ahead<R> {
     last_passed: u64,
     /// Rows up to this timestamp decide nothing.
     quiet: Timestamp,
+    /// Since when the row that is asked about next has been held.
+    waits_since_ms: Option<i64>,
     /// Whether all has been decided that the end of the input decides.
     is_ended: bool,
 }
@@ -208,6 +209,7 @@ impl<R> Ahead<R> {
             passed_max: passed_max.min(PASSED_KEYS_MAX),
             last_passed: 0,
             quiet: Timestamp::MAX,
+            waits_since_ms: None,
             is_ended: false,
         }
     }
@@ -274,8 +276,7 @@ impl<R> Ahead<R> {
 
     /// When, in elapsed ms, the next row has been held for long enough to be asked about.
     pub(crate) fn next_due_ms(&self) -> Option<i64> {
-        let since = self.held.iter().filter_map(|held| held.since_ms).min()?;
-        Some(since.saturating_add(self.bound.ms))
+        Some(self.waits_since_ms?.saturating_add(self.bound.ms))
     }
 
     /// Rows passed, the largest timestamp of which is `latest`; `keys` are theirs, where that [matters](Self::asks_for_keys).
@@ -310,6 +311,7 @@ impl<R> Ahead<R> {
         self.know(row.key);
         let timestamp = row.timestamp;
         self.quiet = self.quiet.min(self.quiet_for(&row));
+        self.waits_since_ms = self.waits_since_ms.or(row.since_ms);
         self.count_held(&row);
         self.held.push_back(row);
         if self.latest(Timestamp::MIN).is_some_and(|latest| timestamp <= latest) {
@@ -325,18 +327,26 @@ impl<R> Ahead<R> {
 
     /// Asks about rows that have been held for the bound by now. What passes must be taken before the next call.
     pub(crate) fn wait(&mut self, elapsed_ms: i64) -> Decided<R> {
-        let (bound, mut decided) = (self.bound.ms, Decided::default());
-        while decided.passed.is_empty() {
-            let is_due = |held: &&mut HeldRow<R>| {
-                held.since_ms.is_some_and(|since| since.saturating_add(bound) <= elapsed_ms)
-            };
-            let due = self.held.iter_mut().filter(is_due).min_by_key(|held| held.timestamp);
-            let Some(held) = due else { break };
+        let mut decided = Decided::default();
+        if self.next_due_ms().is_none_or(|due| due > elapsed_ms) {
+            return decided;
+        }
+        let bound = self.bound.ms;
+        let is_due = |held: &HeldRow<R>| {
+            held.since_ms.is_some_and(|since| since.saturating_add(bound) <= elapsed_ms)
+        };
+        let due = self.held.iter().filter(|held| is_due(held));
+        let due: BTreeSet<_> = due.map(|held| held.timestamp).collect();
+        let agrees = |(at, votes): &(Timestamp, Votes)| due.contains(at) && votes.agree(1);
+        let agreed = self.groups().into_iter().find(agrees).map(|(timestamp, _)| timestamp);
+        // What comes after a group that passes is asked about once that has been taken.
+        let asked = agreed.unwrap_or(Timestamp::MAX);
+        for held in self.held.iter_mut().filter(|held| is_due(held) && held.timestamp <= asked) {
             held.since_ms = None;
-            let timestamp = held.timestamp;
-            if self.agrees(timestamp, 1) {
-                self.pass_group(timestamp, &mut decided);
-            }
+        }
+        self.find_next();
+        if let Some(timestamp) = agreed {
+            self.pass_group(timestamp, &mut decided);
         }
         decided
     }
@@ -486,7 +496,7 @@ impl<R> Ahead<R> {
         }
         let agreed = self.agreed;
         self.remove(&mut decided.refused, |held| held.left_behind_at(agreed, bound) <= time);
-        self.find_quiet();
+        self.find_next();
     }
 
     /// Has less held than the most, so that a row of so many bytes can be.
@@ -521,7 +531,7 @@ impl<R> Ahead<R> {
 
     /// Forgets what concerned rows that are gone alone.
     fn find_oldest(&mut self) {
-        self.find_quiet();
+        self.find_next();
         match self.held.front() {
             Some(oldest) => {
                 let oldest = oldest.number;
@@ -546,7 +556,9 @@ impl<R> Ahead<R> {
         }
     }
 
-    fn find_quiet(&mut self) {
+    /// Finds what later rows and the clock are compared with.
+    fn find_next(&mut self) {
+        self.waits_since_ms = self.held.iter().filter_map(|held| held.since_ms).min();
         let quiet = self.held.iter().map(|held| self.quiet_for(held)).min();
         self.quiet = quiet.unwrap_or(Timestamp::MAX);
     }
@@ -557,55 +569,12 @@ impl<R> Ahead<R> {
         comes_near.min(held.left_behind_at(self.agreed, self.bound.ms)).saturating_sub(1)
     }
 
-    /// Appends what must survive beside the rows: 8 bytes each of the time, the time when a group had passed last, the last
-    /// number, and the count of known keys; known keys; and the keys that had a row passed, each with its number.
-    pub(crate) fn save(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.time.to_be_bytes());
-        out.extend_from_slice(&self.agreed.to_be_bytes());
-        out.extend_from_slice(&self.last_number.to_be_bytes());
-        out.extend_from_slice(&(self.known.len() as u64).to_be_bytes());
-        let passed = self.passed.iter().flat_map(|(key, number)| [key, number]);
-        for number in self.known.iter().chain(passed) {
-            out.extend_from_slice(&number.to_be_bytes());
-        }
-    }
-
-    /// Takes back what [`save`](Self::save) wrote, and the rows that were held then, in order of their numbers.
-    ///
-    /// # Errors
-    ///
-    /// [`ProcessorError::Damaged`] if the bytes are not its own.
-    pub(crate) fn load(
-        &mut self,
-        saved: &[u8],
-        held: Vec<HeldRow<R>>,
-    ) -> Result<(), ProcessorError> {
-        let (time, rest) = saved.split_at(saved.len().min(8));
-        let (agreed, rest) = rest.split_at(rest.len().min(8));
-        (self.time, self.agreed) = (read_time(time)?, read_time(agreed)?);
-        let (numbers, []) = rest.as_chunks::<8>() else { return Err(ProcessorError::Damaged) };
-        let mut numbers = numbers.iter().map(|bytes| u64::from_be_bytes(*bytes));
-        let (Some(last_number), Some(known)) = (numbers.next(), numbers.next()) else {
-            return Err(ProcessorError::Damaged);
-        };
-        self.last_number = last_number;
-        let known = usize::try_from(known).map_err(|_| ProcessorError::Damaged)?;
-        self.known = numbers.by_ref().take(known).collect();
-        while let Some(key) = numbers.next() {
-            self.passed.insert(key, numbers.next().ok_or(ProcessorError::Damaged)?);
-        }
-        self.last_passed = self.passed.values().max().copied().unwrap_or_default();
-        held.iter().for_each(|held| self.count_held(held));
-        self.held = held.into();
-        self.find_quiet();
-        Ok(())
-    }
-
     /// Decides about rows that were loaded: those that had passed then and were not taken, or that another
     /// bound lets pass.
     pub(crate) fn resume(&mut self, now: Now) -> Decided<R> {
         let mut decided = Decided::default();
         self.held.iter_mut().for_each(|held| held.since_ms = Some(now.elapsed_ms));
+        self.find_next();
         match self.latest(now.wall_clock) {
             Some(latest) if self.is_of_wall_clock() || self.bound.ms == i64::MAX => {
                 self.remove(&mut decided.passed, |held| held.timestamp <= latest);
