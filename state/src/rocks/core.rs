@@ -170,13 +170,14 @@ impl Core {
     }
 }
 
-/// The error of a RocksDB call as the system would tell it. RocksDB passes on what the system said as text only, at the
-/// end, past whatever names of files there are.
+/// The error of a RocksDB call as the system would tell it.
 pub(super) fn io_error(error: rocksdb::Error) -> io::Error {
     if error.kind() == ErrorKind::Corruption {
         return io::Error::new(io::ErrorKind::InvalidData, error);
     }
     let text = error.to_string();
+    // What the system said stands at the end, past whatever names of files there are, or in quotes at the end.
+    let said = text.trim_end_matches(['"', ' ', '}', '`', '.']);
     let told = [
         ("No space left on device", io::ErrorKind::StorageFull),
         ("Disk quota exceeded", io::ErrorKind::QuotaExceeded),
@@ -185,24 +186,42 @@ pub(super) fn io_error(error: rocksdb::Error) -> io::Error {
         ("File too large", io::ErrorKind::FileTooLarge),
     ];
     // The standard library has no kind for it, only the number, which is the same everywhere.
-    if text.ends_with("Too many open files") {
+    if said.ends_with("Too many open files") {
         return io::Error::from_raw_os_error(24);
     }
-    let kind = told.iter().find(|(words, _)| text.ends_with(words));
+    let kind = told.iter().find(|(words, _)| said.ends_with(words));
     io::Error::new(kind.map_or(io::ErrorKind::Other, |(_, kind)| *kind), error)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{fs, path::Path};
+
+    fn error_of(path: &Path) -> (String, io::ErrorKind) {
+        let error = DB::open_default(path).unwrap_err();
+        (error.to_string(), io_error(error).kind())
+    }
 
     #[test]
     fn what_the_system_said_is_told_from_the_name_of_a_file() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("No space left on device");
-        std::fs::write(&file, "").unwrap();
-        let error = DB::open_default(file.join("Permission denied: no")).unwrap_err();
-        assert!(error.to_string().contains("No space left on device"), "{error}");
-        assert_eq!(io_error(error).kind(), io::ErrorKind::Other);
+        let database = dir.path().join("No space left on device");
+        fs::create_dir_all(database.join("LOCK")).unwrap();
+        let (text, kind) = error_of(&database);
+        assert!(text.contains("No space left on device"), "{text}");
+        assert_eq!(kind, io::ErrorKind::Other, "{text}");
+    }
+
+    #[test]
+    fn what_the_system_said_of_a_directory_is_told_too() {
+        // No name of a file may be so long.
+        let (text, kind) = error_of(&tempfile::tempdir().unwrap().path().join("x".repeat(300)));
+        assert!(text.contains("File name too long"), "{text}");
+        assert_eq!(kind, io::ErrorKind::Other, "{text}");
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let (text, _) = error_of(&dir.path().join("file/database"));
+        assert!(text.ends_with("Not a directory\" }`."), "quotes, as they are cut off: {text}");
     }
 }
