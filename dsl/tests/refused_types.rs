@@ -105,3 +105,36 @@ fn a_type_that_loses_what_it_writes_is_refused_where_it_is_kept() -> Outcome {
     );
     Ok(())
 }
+
+/// What is written under one name is needed under another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+struct Stop {
+    #[serde(rename(serialize = "km"))]
+    distance: i64,
+}
+
+#[test]
+fn a_type_that_cannot_read_what_it_writes_is_refused_where_it_is_sent() {
+    let ways: [Draw; 3] = [
+        |stops| {
+            let stops = stops.stream::<i64, i64>("in").map_values(|distance| Stop { distance });
+            stops.to("out");
+        },
+        |stops| {
+            let stops = stops.stream::<i64, i64>("in").map(|distance, n| (Stop { distance }, n));
+            stops.to("out");
+        },
+        |stops| {
+            let stops = stops.stream::<i64, i64>("in").map_values(|distance| Stop { distance });
+            stops.map_values(Some).to("out");
+        },
+    ];
+    for draw in ways {
+        let builder = StreamsBuilder::new();
+        draw(&builder);
+        let refused = builder.build().map_or_else(|error| error.to_string(), |_| "built".into());
+        assert!(refused.starts_with("`KSTREAM-SINK-out-0000000000` cannot keep `"), "{refused}");
+        assert!(refused.contains("refused_types::Stop"), "{refused}");
+        assert!(refused.contains("cannot be read back"), "{refused}");
+    }
+}

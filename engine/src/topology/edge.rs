@@ -138,12 +138,12 @@ impl<K: Data, V: Data> Produced<K, V> {
         Self { key, value }
     }
 
-    /// Refuses types that can never be written; for a topic of the application's own also those that are not read back.
+    /// Refuses types that can never be written or never read; for a topic of the application's own also those that are read
+    /// back as others.
     pub(super) fn check_types(&self, name: &str, reads_back: bool) -> Result<(), TopologyError> {
         let refused = |type_name, checked: Result<(), SerdeError>| match checked {
-            Err(source @ SerdeError::Malformed { .. }) => Err((type_name, source)),
-            Err(source) if reads_back => Err((type_name, source)),
-            _ => Ok(()),
+            Err(SerdeError::OtherValue { .. }) if !reads_back => Ok(()),
+            checked => checked.map_err(|source| (type_name, source)),
         };
         let checked = refused(type_name::<K>(), self.key.check_type())
             .and_then(|()| refused(type_name::<V>(), self.value.check_type()));

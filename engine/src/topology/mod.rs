@@ -365,7 +365,8 @@ impl Topology {
     ///
     /// [`TopologyError::NameTaken`] if a node has the name, [`TopologyError::UnknownNode`] if there is no such
     /// parent, [`TopologyError::TypesDiffer`] if a parent forwards other types, [`TopologyError::TopicName`] if the
-    /// topic's name is not one, [`TopologyError::TypeRefused`] if no key or no value can be written.
+    /// topic's name is not one, [`TopologyError::TypeRefused`] if no key or no value can be written
+    /// and read.
     pub fn add_sink<K: Data, V: Data>(
         &mut self,
         name: &str,
