@@ -86,7 +86,8 @@ pub trait SinkConnector: Send + fmt::Debug {
     /// [`ConnectorError::Remote`] if the other side cannot be reached.
     fn validate(&self) -> Result<(), ConnectorError>;
 
-    /// Opens a partition at the position committed last: finishes what was committed and drops what was not.
+    /// Opens a partition at the position committed last. What was committed is finished, and what was not is dropped, here or at
+    /// the first call once all partitions are open.
     ///
     /// It is called once for each partition of `topic`, before any other call.
     ///
