@@ -118,8 +118,8 @@ impl<R> HeldRow<R> {
         self.number > 0
     }
 
-    /// The partition's time that leaves the row behind, where a group has passed last at `agreed`.
-    fn left_behind_at(&self, agreed: Timestamp, bound_ms: i64) -> Timestamp {
+    /// The partition's time from which on the row is refused, where a group has passed last at `agreed`.
+    fn refused_from(&self, agreed: Timestamp, bound_ms: i64) -> Timestamp {
         self.time.max(agreed).saturating_add(bound_ms)
     }
 }
@@ -479,7 +479,7 @@ impl<R> Ahead<R> {
         self.follow_time(decided);
     }
 
-    /// Passes what is within the bound of the partition's time, which that may move, and refuses what it has left behind.
+    /// Passes what is within the bound of the partition's time, which that may move, and refuses what others have gone on without.
     fn follow_time(&mut self, decided: &mut Decided<R>) {
         let bound = self.bound.ms;
         let mut timestamps: Vec<_> = self.held.iter().map(|held| held.timestamp).collect();
@@ -495,7 +495,7 @@ impl<R> Ahead<R> {
             self.count_passed(passed.key, passed.number);
         }
         let agreed = self.agreed;
-        self.remove(&mut decided.refused, |held| held.left_behind_at(agreed, bound) <= time);
+        self.remove(&mut decided.refused, |held| held.refused_from(agreed, bound) <= time);
         self.find_next();
     }
 
@@ -566,7 +566,7 @@ impl<R> Ahead<R> {
     /// The largest timestamp up to which rows that pass decide nothing of `held`.
     fn quiet_for(&self, held: &HeldRow<R>) -> Timestamp {
         let comes_near = held.timestamp.saturating_sub(self.bound.ms);
-        comes_near.min(held.left_behind_at(self.agreed, self.bound.ms)).saturating_sub(1)
+        comes_near.min(held.refused_from(self.agreed, self.bound.ms)).saturating_sub(1)
     }
 
     /// Decides about rows that were loaded: those that had passed then and were not taken, or that another

@@ -57,7 +57,7 @@ fn one_key_of_few_passes_once_it_has_gone_on_for_a_while_and_nobody_else_says_an
             held && ahead.hold(row(1, 50, 1)).passed.len() == ROWS_UNDISPUTED
         };
         if others == 0 {
-            // The first row of all is wrong, and is left behind.
+            // The first row of all is wrong, and refused once the others have gone on.
             assert!(ahead.hold(row(1, 1 << 62, 1)).is_empty());
             assert!(passes(&mut ahead));
             assert_eq!(ahead.pass(2 * HOUR, [1]).refused.len(), 1);
