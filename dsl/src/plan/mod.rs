@@ -27,7 +27,7 @@ use crate::table::{NeedsOld, OldValues};
 use headwater_core::serde::Data;
 use headwater_engine::{
     node::{self, Payload},
-    processor::{BatchProcessor, InitContext, Processor, ProcessorError, Rows},
+    processor::{BatchProcessor, InitContext, Ports, Processor, ProcessorError, Rows},
     store::StoreBuilder,
     topology::{Consumed, MaxAhead, Port, Produced, Topology, TopologyError},
 };
@@ -95,7 +95,12 @@ impl Step {
 
     /// Its records come from `parent`.
     pub(crate) fn below(self, parent: NodeId) -> Self {
-        Self { parents: vec![parent], ..self }
+        self.below_all(&[parent])
+    }
+
+    /// Its records come from `parents`.
+    pub(crate) fn below_all(self, parents: &[NodeId]) -> Self {
+        Self { parents: parents.to_vec(), ..self }
     }
 
     /// It uses this store.
@@ -391,6 +396,27 @@ impl LogicalPlan {
                 Ok(Box::new(make(context, old_values)?) as Box<dyn node::Node>)
             };
             topology.add_node::<Out>(name, make, &[Port::of::<In>(parents)]).map(drop)
+        };
+        self.0.borrow_mut().add(step, Box::new(lower))
+    }
+
+    /// An operator with a port for each of its parents; `supplier` is told whether with old values.
+    #[expect(dead_code, reason = "joins of two inputs take it")]
+    pub(crate) fn operator_of_ports<In: Ports, P: BatchProcessor<In> + 'static>(
+        &self,
+        step: Step,
+        supplier: impl Fn(&mut InitContext<'_>, OldValues) -> Result<P, ProcessorError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> NodeId {
+        let supplier = Arc::new(supplier);
+        let lower = move |topology: &mut Topology,
+                          Lowered { name, parents, old_values }: Lowered<'_>| {
+            let supplier = Arc::clone(&supplier);
+            let supplier = move |context: &mut InitContext<'_>| supplier(context, old_values);
+            let ports: Vec<&[&str]> = parents.iter().map(std::slice::from_ref).collect();
+            topology.add_operator(name, supplier, &ports).map(drop)
         };
         self.0.borrow_mut().add(step, Box::new(lower))
     }

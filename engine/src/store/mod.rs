@@ -11,7 +11,8 @@
 //! | `form` | keys and values to bytes and back, and the errors of that |
 //! | `key_batch` | the key bytes of a batch, written once |
 //! | `updates` | what has changed in a cache since the last flush |
-//! | `timers` | the timers of a processor, by time and key |
+//! | `timer_bytes` | what falls due, by time and the bytes of a key |
+//! | `timers` | the timers of a processor, a typed shell around it |
 //!
 //! A store keeps what it has touched as typed values and writes nothing while records flow. At a commit its changed
 //! entries become changelog records, once each; when the log has acknowledged the commit they are published to the
@@ -37,6 +38,7 @@ mod segments;
 mod tests;
 mod time;
 mod time_bytes;
+mod timer_bytes;
 mod timers;
 mod updates;
 mod window;
@@ -50,6 +52,7 @@ pub use key_value_bytes::{EntryRef, KeyValueBytes, Slot, Updated};
 pub use scan::Scanned;
 pub use time::TimeStore;
 pub use time_bytes::{TimeBytes, Timed};
+pub use timer_bytes::TimerBytes;
 pub use timers::Timers;
 pub use window::{WindowEntry, WindowStore};
 pub use window_bytes::{WindowBytes, WindowSlot};
