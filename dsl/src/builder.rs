@@ -1,7 +1,7 @@
 //! Where a topology begins: sources, tables and stores.
 
 use crate::{
-    DefaultSerde, KStream, KTable, Materialized,
+    DefaultSerde, GlobalKTable, KStream, KTable, Materialized,
     operator::Fold,
     plan::{LogicalPlan, OperatorKind},
     table::{Change, OldValues, StoredTable},
@@ -11,9 +11,9 @@ use headwater_engine::{
     kernel::Table,
     processor::Rows,
     store::{KeyValueStore, StoreBuilder},
-    topology::{Consumed, Topology, TopologyError},
+    topology::{Consumed, GlobalSerdes, Topology, TopologyError},
 };
-use std::{fmt, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 /// Draws a topology: start from a topic, chain operators, build.
 ///
@@ -213,6 +213,89 @@ impl StreamsBuilder {
             });
         let view = Arc::new(StoredTable(store));
         KTable { plan: plan.clone(), node, key: Some(key), value: Some(value), view, stored: true }
+    }
+
+    /// The newest value of each key of `topic`, whole on every instance, read by the default serdes of `K` and `V`; a null
+    /// value deletes. See [`GlobalKTable`].
+    #[must_use]
+    pub fn global_table<K: DefaultSerde, V: DefaultSerde>(
+        &self,
+        topic: &str,
+    ) -> GlobalKTable<K, V> {
+        self.global_table_with(topic, Consumed::default(), Materialized::default())
+    }
+
+    /// The newest value of each key of `topic`, whole on every instance, read and kept as told.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_engine::topology::Consumed;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let consumed = Consumed::<String, i64>::default();
+    /// let limits = builder.global_table_with("limits", consumed, "limits-by-road");
+    /// assert_eq!(limits.queryable_store_name(), "limits-by-road");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, i64>("limits").pipe_input("A7".into(), 120, 1)?;
+    /// let limits = driver.key_value_store::<String, i64>("limits-by-road")?;
+    /// assert_eq!(limits.get(&"A7".into())?.unwrap().value, 120);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn global_table_with<K: Data, V: Data>(
+        &self,
+        topic: &str,
+        consumed: Consumed<K, V>,
+        materialized: impl Into<Materialized>,
+    ) -> GlobalKTable<K, V> {
+        let name = materialized.into().name;
+        let store: Arc<str> = name.unwrap_or_else(|| self.plan.table_store_name(topic)).into();
+        let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
+        let update = |key, value| Some((key, value));
+        self.add_global_store(&store, topic, consumed.nullable(), (key, value), update);
+        GlobalKTable { plan: self.plan.clone(), store, rows: PhantomData }
+    }
+
+    /// Adds a global store: what `update` makes of the records of `topic`, by key, whole on every instance. A value of none
+    /// deletes; a record of which it makes none changes nothing. Processors read it by
+    /// [`InitContext::global_store`](headwater_engine::processor::InitContext::global_store), without being connected to it.
+    ///
+    /// ```
+    /// use headwater_core::serde::for_type;
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_engine::topology::Consumed;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// // Roads by their limits: the other way round.
+    /// let turned = |road: String, limit: i64| Some((limit, Some(road)));
+    /// let serdes = (for_type::<i64>(), for_type::<String>());
+    /// builder.add_global_store("roads", "limits", Consumed::<String, i64>::default(), serdes, turned);
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, i64>("limits").pipe_input("A7".into(), 120, 1)?;
+    /// let roads = driver.key_value_store::<i64, String>("roads")?;
+    /// assert_eq!(roads.get(&120)?.unwrap().value, "A7");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn add_global_store<K: Data, V: Data, K2: Data, V2: Data>(
+        &self,
+        name: &str,
+        topic: &str,
+        consumed: Consumed<K, V>,
+        serdes: (SharedSerde<K2>, SharedSerde<V2>),
+        update: impl Fn(K, V) -> Option<(K2, Option<V2>)> + Send + Sync + 'static,
+    ) {
+        let (name, topic, update) = (name.to_owned(), topic.to_owned(), Arc::new(update));
+        self.plan.add_global(move |topology| {
+            let (key, value) = &serdes;
+            let (key, value) = (SharedSerde::clone(key), SharedSerde::clone(value));
+            let (serdes, update) = (GlobalSerdes { key, value }, Arc::clone(&update));
+            let update = move |key, value| update(key, value);
+            topology.add_global_store(&name, &topic, consumed.clone(), serdes, update).map(drop)
+        });
     }
 
     /// Adds a store for processors of one's own, which [`KStream::process`] connects to it by its name.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`KStream`] | records, each an event of its own |
 //! | [`KTable`] | the newest value of each key |
+//! | [`GlobalKTable`] | the same, whole on every instance |
 //! | [`KGroupedStream`], [`TimeWindowedKStream`] | records on their way into an aggregation |
 //! | [`BranchedKStream`] | a stream being split |
 //!
@@ -39,4 +40,4 @@ pub use headwater_engine::DefaultSerde;
 pub use plan::OperatorKind;
 pub use settings::{EmitStrategy, Grouped, Materialized, TimeWindows};
 pub use stream::{BranchedKStream, KStream, Terminal};
-pub use table::KTable;
+pub use table::{GlobalKTable, KTable};

@@ -250,6 +250,28 @@ fn placed() -> Vec<Rule> {
             },
         ),
         rule(
+            (&[Kind::GlobalJoin], "`join_global` with a table"),
+            ("a selected one: dropped and counted", "joined as `None`"),
+            ("=12@2 a=20@4", 2),
+            |builder, way| {
+                let table = builder.global_table::<Key, i64>("table");
+                let join = |v: Value, row: i64| v.map(|v| v + row).or(Some(row));
+                let select = |key: &Key, _: &Value| key.clone().map(Some);
+                way.stream(builder).join_global(&table, select, join).named("node").to("out");
+            },
+        ),
+        rule(
+            (&[Kind::LeftGlobalJoin], "`left_join_global` with a table"),
+            ("a selected one: joined with no row", "joined as `None`"),
+            ("∅=1@1 =12@2 ∅=∅@3 a=20@4", 0),
+            |builder, way| {
+                let table = builder.global_table::<Key, i64>("table");
+                let join = |v: Value, row: Value| v.map(|v| v + row.unwrap_or(0)).or(row);
+                let select = |key: &Key, _: &Value| key.clone().map(Some);
+                way.stream(builder).left_join_global(&table, select, join).named("node").to("out");
+            },
+        ),
+        rule(
             (&[Kind::Repartition], "a repartition"),
             ("passes; what is below decides", PASSES),
             ("=1@2 a=1@4", 2),

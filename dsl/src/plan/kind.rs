@@ -63,6 +63,10 @@ operator_kinds! {
     Join => "KSTREAM-JOIN-",
     /// Joins a stream with a table that need not have the key.
     LeftJoin => "KSTREAM-LEFTJOIN-",
+    /// Joins a stream with a global table.
+    GlobalJoin => "KSTREAM-JOIN-",
+    /// Joins a stream with a global table that need not have the key.
+    LeftGlobalJoin => "KSTREAM-LEFTJOIN-",
     /// Places records anew by their key: the sink or the source of a repartition topic.
     Repartition => "KSTREAM-SINK-",
     /// Counts the records of each key.

@@ -58,6 +58,9 @@ struct Lowered<'a> {
 /// Adds a node to a topology.
 type Lower = dyn Fn(&mut Topology, Lowered<'_>) -> Result<(), TopologyError>;
 
+/// Adds a global store to a topology.
+type AddGlobal = dyn Fn(&mut Topology) -> Result<(), TopologyError>;
+
 struct Node {
     step: Step,
     lower: Box<Lower>,
@@ -141,6 +144,8 @@ struct Graph {
     counted: BTreeMap<String, u32>,
     nodes: Vec<Node>,
     stores: Vec<StoreBuilder>,
+    /// What adds a global store each.
+    globals: Vec<Box<AddGlobal>>,
     sources: Vec<SharedSource>,
     repartitions: Vec<repartition::Repartition>,
     /// The first join that each node is repartitioned for.
@@ -288,6 +293,13 @@ impl LogicalPlan {
 
     pub(crate) fn add_store(&self, store: StoreBuilder) {
         self.0.borrow_mut().stores.push(store);
+    }
+
+    pub(crate) fn add_global(
+        &self,
+        add: impl Fn(&mut Topology) -> Result<(), TopologyError> + 'static,
+    ) {
+        self.0.borrow_mut().globals.push(Box::new(add));
     }
 
     pub(crate) fn source<K: Data, V: Data>(&self, topic: &str, consumed: Consumed<K, V>) -> NodeId {
@@ -443,6 +455,7 @@ impl LogicalPlan {
         for store in &graph.stores {
             topology.add_state_store(store.clone(), &[])?;
         }
+        graph.globals.iter().try_for_each(|add| add(&mut topology))?;
         for (Node { step, lower }, old_values) in graph.nodes.iter().zip(graph.old_values()) {
             let parents: Vec<&str> =
                 step.parents.iter().map(|parent| graph.name(*parent)).collect();

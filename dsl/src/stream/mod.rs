@@ -5,6 +5,7 @@
 mod branch;
 mod group;
 mod join;
+mod join_global;
 mod process;
 mod stateless;
 mod terminal;

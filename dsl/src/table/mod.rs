@@ -1,7 +1,10 @@
 //! Tables: streams of updates whose newest value per key is kept in a store.
 
 mod change;
+mod global;
 mod view;
+
+pub use global::GlobalKTable;
 
 pub(crate) use change::{Change, NeedsOld, OldValues};
 pub(crate) use view::{Lookup, StoredTable, StoredWindows, View};

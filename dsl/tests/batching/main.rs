@@ -31,7 +31,8 @@ fn config() -> ProptestConfig {
 }
 
 fn input() -> impl Strategy<Value = Input> {
-    let to = prop_oneof![8 => Just("in"), 1 => Just("other"), 2 => Just("table")];
+    let to =
+        prop_oneof![8 => Just("in"), 1 => Just("other"), 2 => Just("table"), 1 => Just("global")];
     let key = prop::option::weighted(0.97, 0..6_u8);
     let value = prop::option::weighted(0.93, -9..9_i64);
     (to, key, value, 0..120_i64).prop_map(|(to, key, value, at)| Input { to, key, value, at })

@@ -11,8 +11,8 @@ use crate::{
 };
 use headwater_core::serde::{Data, Utf8, for_type};
 use headwater_dsl::{
-    EmitStrategy, KGroupedStream, KStream, KTable, Materialized, OperatorKind, StreamsBuilder,
-    TimeWindowedKStream, TimeWindows,
+    EmitStrategy, GlobalKTable, KGroupedStream, KStream, KTable, Materialized, OperatorKind,
+    StreamsBuilder, TimeWindowedKStream, TimeWindows,
 };
 use headwater_engine::{
     processor::{InitContext, ProcessorError},
@@ -50,6 +50,9 @@ pub(crate) enum Op {
     ProcessValues(Deed),
     Join(View),
     LeftJoin(View),
+    /// A table that is whole in each task, by a key made of the value; some records name none.
+    JoinGlobal(i64),
+    LeftJoinGlobal(i64),
     /// What windows of the pipeline hold when records of a second topic ask for them.
     LookUp(Window),
     /// The updates of the table beside the records of the pipeline.
@@ -89,7 +92,13 @@ impl Op {
     pub(crate) fn reads_another_topic(&self) -> bool {
         matches!(
             self,
-            Self::Other | Self::Join(_) | Self::LeftJoin(_) | Self::LookUp(_) | Self::Updates(_)
+            Self::Other
+                | Self::Join(_)
+                | Self::LeftJoin(_)
+                | Self::JoinGlobal(_)
+                | Self::LeftJoinGlobal(_)
+                | Self::LookUp(_)
+                | Self::Updates(_)
         )
     }
 }
@@ -191,6 +200,8 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::Process => deed().prop_map(Op::Process).boxed(),
         OperatorKind::ProcessValues => deed().prop_map(Op::ProcessValues).boxed(),
         OperatorKind::Join => view().prop_map(Op::Join).boxed(),
+        OperatorKind::GlobalJoin => (2..5_i64).prop_map(Op::JoinGlobal).boxed(),
+        OperatorKind::LeftGlobalJoin => (2..5_i64).prop_map(Op::LeftJoinGlobal).boxed(),
         OperatorKind::LeftJoin => {
             prop_oneof![view().prop_map(Op::LeftJoin), window().prop_map(Op::LookUp)].boxed()
         }
@@ -265,6 +276,7 @@ pub(crate) struct Drawing {
     stream: KStream<String, i64>,
     /// A topic can be read as a table once a topology.
     table: Option<KTable<String, i64>>,
+    global: Option<GlobalKTable<String, i64>>,
     steps: usize,
     /// The steps whose processors have a child port.
     ports: Vec<usize>,
@@ -280,7 +292,8 @@ impl Drawing {
             Some(bound) => builder.stream_with("in", Consumed::default().max_ahead(bound)),
             None => builder.stream("in"),
         };
-        let mut drawing = Self { builder, stream, table: None, steps: 0, ports: Vec::new() };
+        let (table, global) = (None, None);
+        let mut drawing = Self { builder, stream, table, global, steps: 0, ports: Vec::new() };
         ops.iter().for_each(|op| drawing.add(op));
         drawing.stream.to("out");
         drawing
@@ -290,7 +303,8 @@ impl Drawing {
     /// below a repartition, is left out: nobody promises which of its records such a task takes first.
     pub(crate) fn is_a_line(&self) -> bool {
         let text = self.builder.build().expect("it can be built").describe();
-        text.matches("Sub-topology:").count() == self.repartitions() + 1
+        let of_tasks = text.matches("Sub-topology:").count() - text.matches("global store").count();
+        of_tasks == self.repartitions() + 1
     }
 
     /// How many repartition topics it has.
@@ -311,6 +325,15 @@ impl Drawing {
             Op::LeftJoin(view) => stream.left_join(&self.table(view), |value, side| {
                 value.wrapping_add(side.unwrap_or(1_000))
             }),
+            Op::JoinGlobal(n) => {
+                let select = move |_: &String, value: &i64| named(*value, n);
+                stream.join_global(&self.global(), select, i64::wrapping_add)
+            }
+            Op::LeftJoinGlobal(n) => {
+                let select = move |_: &String, value: &i64| named(*value, n);
+                let join = |value: i64, row: Option<i64>| value.wrapping_add(row.unwrap_or(1_000));
+                stream.left_join_global(&self.global(), select, join)
+            }
             Op::LookUp(window) => self.look_up(window),
             Op::Updates(view) => {
                 let updates = self.table(view).to_stream();
@@ -408,6 +431,10 @@ impl Drawing {
 
     fn table(&mut self, view: View) -> KTable<String, i64> {
         view.of(self.table.get_or_insert_with(|| self.builder.table("table")))
+    }
+
+    fn global(&mut self) -> GlobalKTable<String, i64> {
+        self.global.get_or_insert_with(|| self.builder.global_table("global")).clone()
     }
 
     fn materialized(&self, caching: Caching) -> Materialized {
@@ -541,6 +568,11 @@ fn picked(value: Picked) -> i64 {
 
 fn or_gone(value: Option<i64>) -> i64 {
     value.unwrap_or(-77)
+}
+
+/// A key that the inputs have, or none.
+fn named(value: i64, n: i64) -> Option<String> {
+    (value.rem_euclid(n) != 0).then(|| format!("k{}", value.rem_euclid(6)))
 }
 
 fn rekeyed(value: i64, n: i64) -> String {

@@ -112,7 +112,7 @@ impl Run {
         let topology = drawing.topology();
         let config = StreamsConfig::new("app").with_batch_rows_max(rows_max);
         let partitions: BTreeMap<&str, u32> =
-            ["in", "other", "table"].map(|topic| (topic, case.partitions)).into();
+            ["in", "other", "table", "global"].map(|topic| (topic, case.partitions)).into();
         let driver = TopologyTestDriver::with(topology, config, &partitions)
             .expect("it can be started")
             .by_hand();

@@ -4,7 +4,7 @@ use super::NodeIndex;
 use crate::{
     by_index::ByIndex,
     processor::{MADE, ProcessorError, Punctuation},
-    store::{StateStore, StoreKey},
+    store::{OpenGlobal, StateStore, StoreKey},
     topology::Records,
 };
 use headwater_core::{
@@ -136,6 +136,8 @@ pub(crate) struct Resources {
     pub(crate) changed: bool,
     /// The task's partition.
     pub(crate) partition: u32,
+    /// Global stores, which all tasks read.
+    pub(crate) globals: Arc<[OpenGlobal]>,
 }
 
 impl Resources {

@@ -3,7 +3,7 @@
 use super::{ProcessorError, Rows, erased::records_of};
 use crate::{
     node::{Moment, NodeIndex, Resources},
-    store::{StateStore, StoreKey, TimerStore, Timers},
+    store::{GlobalStore, StateStore, StoreKey, TimerStore, Timers},
 };
 use headwater_core::{record::Timestamp, serde::Data};
 use std::{
@@ -123,6 +123,21 @@ impl InitContext<'_> {
         found
             .map(|(_, index)| *index)
             .ok_or_else(|| ProcessorError::NotConnected { store: name.to_owned() })
+    }
+
+    /// A global store, to be read; any processor may, connected to it or not.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::NotConnected`] if there is none of this name, [`ProcessorError::OtherStore`] if it is of other
+    /// types.
+    pub fn global_store<K: Data, V: Data>(
+        &self,
+        name: &str,
+    ) -> Result<GlobalStore<K, V>, ProcessorError> {
+        let found = self.resources.globals.iter().find(|store| &*store.name == name);
+        let found = found.ok_or_else(|| ProcessorError::NotConnected { store: name.to_owned() })?;
+        found.read().ok_or_else(|| not_a::<GlobalStore<K, V>>(name))
     }
 
     /// The timers that the topology connected to this processor, for [`Context::schedule_timer`](super::Context::schedule_timer). They fire in

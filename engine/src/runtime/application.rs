@@ -4,6 +4,7 @@ use super::{
     assignment::Held,
     config::{StreamsConfig, UncaughtExceptionResponse},
     error::StreamsError,
+    globals::state_of_globals,
     incarnation::{Incarnation, assign, subscribe},
     metrics::{Seen, StreamsMetrics},
     query::{ReadOnlyKeyValueStore, StateSnapshot},
@@ -551,7 +552,9 @@ impl Application {
             // Its stores are brought to their last commit one after the other.
             return Err(StreamsError::NotRunning);
         }
-        StateSnapshot::of(&self.shared.blueprint()?, &*self.shared.state)
+        let blueprint = self.shared.blueprint()?;
+        let globals = state_of_globals(&blueprint, &*self.shared.parts.world.state)?;
+        StateSnapshot::of(&blueprint, &*self.shared.state, globals.as_deref())
     }
 
     /// Opens the key-value store `name` as of the last commit, as

@@ -130,7 +130,8 @@ impl Driver {
     ///
     /// [`StreamsError::State`] if the state cannot be read.
     pub fn snapshot(&self) -> Result<StateSnapshot, StreamsError> {
-        StateSnapshot::of(&self.ready.blueprint, &*self.ready.state)
+        let Ready { blueprint, state, around, .. } = &self.ready;
+        StateSnapshot::of(blueprint, &**state, around.globals.state())
     }
 
     /// Opens the key-value store `name` as of the last commit, as

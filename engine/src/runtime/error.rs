@@ -52,6 +52,10 @@ pub enum StreamsError {
     #[error("the state failed")]
     State(#[from] StateError),
 
+    /// A record of a global store's topic cannot be taken, and bad records stop the application.
+    #[error("a global store failed")]
+    GlobalStore(#[source] ProcessorError),
+
     /// A processor failed.
     #[error("task {task} failed")]
     Processor {

@@ -213,6 +213,7 @@ pub(super) fn subscribe(incarnation: &Incarnation) -> Result<(), StreamsError> {
     if incarnation.around.exchange.is_through_topic() {
         inputs.extend(repartition_inputs(&incarnation.blueprint));
     }
+    inputs.extend(incarnation.around.globals.inputs().cloned());
     for partition in inputs {
         let seat = incarnation.seat_of(partition.partition);
         let (mailbox, id) = (Arc::clone(&seat.mailbox), seat.id);

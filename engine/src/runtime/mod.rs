@@ -12,6 +12,7 @@
 //! | `supervisor` | starts failed applications again |
 //! | `task_group`, `exchange` | lets tasks step; repartition topics between them, in memory |
 //! | `feed` | what was fetched of an external partition, for all applications that read it |
+//! | `globals` | global stores at the ends of their topics |
 //! | `assignment` | which partitions the application may read, by events of the log |
 //! | `setup`, `restore` | from a topology to tasks; stores at the end of their changelogs |
 //! | `metrics` | what the handle knows of the tasks: counts and times |
@@ -34,6 +35,7 @@ mod driver;
 mod error;
 mod exchange;
 mod feed;
+mod globals;
 mod incarnation;
 mod mailbox;
 mod metrics;

@@ -12,6 +12,7 @@ use headwater_core::{
     serde::Data,
 };
 use std::{
+    any::Any,
     fmt,
     ops::{Bound, RangeInclusive},
     sync::Arc,
@@ -29,8 +30,13 @@ impl StateSnapshot {
     pub(super) fn of(
         blueprint: &Arc<Blueprint>,
         state: &dyn ApplicationState,
+        globals: Option<&dyn ApplicationState>,
     ) -> Result<Self, StreamsError> {
-        Ok(Self { blueprint: Arc::clone(blueprint), snapshot: Arc::new(state.snapshot()?) })
+        let mut snapshot = state.snapshot()?;
+        if let Some(globals) = globals {
+            snapshot.shards.extend(globals.snapshot()?.shards);
+        }
+        Ok(Self { blueprint: Arc::clone(blueprint), snapshot: Arc::new(snapshot) })
     }
 
     /// Says where the application's inputs stood at the commit: what the stores hold follows from the records before.
@@ -71,15 +77,13 @@ impl StateSnapshot {
         kind: StoreKind,
     ) -> Result<StorePartitions<K, V>, StreamsError> {
         let unknown = || TopologyError::UnknownStore { name: name.to_owned() };
-        let (stores, plan) = (&self.blueprint.topology.stores, &self.blueprint.plan);
-        let place = stores.iter().position(|it| &*it.spec().name == name).ok_or_else(unknown)?;
-        let builder = stores.get(place).ok_or_else(unknown)?;
         let differs = || TopologyError::StoreDiffers { name: name.to_owned() };
-        let serdes = builder.serdes().and_then(|serdes| serdes.downcast_ref::<Serdes<K, V>>());
+        let Declared { name: named, serdes, partitions, is_global } =
+            self.declared(name).ok_or_else(unknown)?;
+        let serdes = serdes.and_then(|serdes| serdes.downcast_ref::<Serdes<K, V>>());
         let serdes = serdes.filter(|serdes| serdes.kind == kind).ok_or_else(differs)?;
-        let sub = plan.subs.iter().find(|sub| sub.stores.contains(&place)).ok_or_else(unknown)?;
         let open = |partition| {
-            let id = StoreId { name: Arc::clone(&builder.spec().name), partition };
+            let id = StoreId { name: Arc::clone(named), partition };
             let shard = self.snapshot.shards.get(&(Arc::clone(&id.name), partition));
             Ok(StorePartition {
                 shard: shard.map(Arc::clone).ok_or(StreamsError::NotRunning)?,
@@ -87,14 +91,45 @@ impl StateSnapshot {
                 form: Form::new(None, &serdes.values, &id),
             })
         };
-        let partitions = (0..self.blueprint.width(sub)).map(open);
-        let partitions = partitions.collect::<Result<_, StreamsError>>()?;
+        let partitions = (0..partitions).map(open).collect::<Result<_, StreamsError>>()?;
         Ok(StorePartitions {
             snapshot: Arc::clone(&self.snapshot),
             name: name.to_owned(),
             partitions,
+            is_global,
         })
     }
+
+    /// What the topology says of the store `name`.
+    fn declared(&self, name: &str) -> Option<Declared<'_>> {
+        let Blueprint { topology, plan, .. } = &*self.blueprint;
+        if let Some(global) = topology.globals.iter().find(|it| &*it.store.name == name) {
+            return Some(Declared {
+                name: &global.store.name,
+                serdes: Some(&*global.serdes),
+                partitions: self.blueprint.global_partitions(&global.topic),
+                is_global: true,
+            });
+        }
+        let place = topology.stores.iter().position(|it| &*it.spec().name == name)?;
+        let builder = topology.stores.get(place)?;
+        let sub = plan.subs.iter().find(|sub| sub.stores.contains(&place))?;
+        Some(Declared {
+            name: &builder.spec().name,
+            serdes: builder.serdes(),
+            partitions: self.blueprint.width(sub),
+            is_global: false,
+        })
+    }
+}
+
+/// A store as the topology declares it.
+struct Declared<'a> {
+    name: &'a Arc<str>,
+    /// [`Serdes`], if it can be read from outside.
+    serdes: Option<&'a (dyn Any + Send + Sync)>,
+    partitions: u32,
+    is_global: bool,
 }
 
 /// All partitions of a store.
@@ -102,6 +137,8 @@ struct StorePartitions<K, V> {
     snapshot: Arc<Snapshot>,
     name: String,
     partitions: Vec<StorePartition<K, V>>,
+    /// Whether a key may be in another partition than its own.
+    is_global: bool,
 }
 
 /// One partition of a store.
@@ -164,7 +201,12 @@ impl<K: Data, V: Data> ReadOnlyKeyValueStore<K, V> {
     pub fn get(&self, key: &K) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
         let mut bytes = Vec::new();
         let Some(partition) = self.0.of(key, &mut bytes)? else { return Ok(None) };
-        Ok(partition.get(&bytes)?)
+        let found = partition.get(&bytes)?;
+        if found.is_some() || !self.0.is_global {
+            return Ok(found);
+        }
+        let mut everywhere = self.0.partitions.iter();
+        Ok(everywhere.find_map(|partition| partition.get(&bytes).transpose()).transpose()?)
     }
 
     /// All entries, partition by partition and within one by their keys' bytes.

@@ -10,7 +10,7 @@ use headwater_core::{
         log::{Log, Offsets, RecordEpoch},
         state::{ApplicationState, Shard, ShardChanges, StateCommit, StoreSpec},
     },
-    record::TopicPartition,
+    record::{RecordSet, TopicPartition},
 };
 use std::{
     ops::AddAssign,
@@ -103,6 +103,15 @@ impl Restorer<'_> {
 
     /// Opens a shard and replays what its changelog holds from the shard's position on.
     pub(super) fn one(&self, part: &Part) -> Result<Restored, StreamsError> {
+        self.one_of(part, &Ok)
+    }
+
+    /// The same where records of the changelog become what `entries` makes of them.
+    pub(super) fn one_of(
+        &self,
+        part: &Part,
+        entries: &dyn Fn(RecordSet) -> Result<RecordSet, StreamsError>,
+    ) -> Result<Restored, StreamsError> {
         let (Part { store, changelog }, log, state) = (part, self.log, self.state);
         let shard = state.open(store, changelog.partition)?;
         // Before the log is asked, which never goes back: a newer owner may be publishing.
@@ -120,7 +129,7 @@ impl Restorer<'_> {
             let fetched = log.fetch(changelog, at, FETCH_BYTES)?;
             at = fetched.next_offset;
             replayed += fetched.records.len() as u64;
-            let (records, expire_below) = floor::part(fetched.records);
+            let (records, expire_below) = floor::part(entries(fetched.records)?);
             let records = vec![Arc::new(records)];
             let (store, partition) = (Arc::clone(&store.name), changelog.partition);
             let change = ShardChanges {

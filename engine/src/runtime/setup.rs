@@ -6,6 +6,7 @@ use super::{
     error::StreamsError,
     exchange::{Exchange, repartition_spec},
     feed::Feeds,
+    globals::Globals,
     restore::{Part, RestoreCounts, Restored, Restorer},
     task_group::Surroundings,
 };
@@ -142,18 +143,22 @@ pub(super) fn prepare(
     let reads_input_alone = |id: &TaskId| blueprint.sub(*id).level == 0;
     let waiting = ids.iter().filter(|id| reads_input_alone(id) && repartitions(id));
     waiting.for_each(|id| exchange.add_writer(*id));
+    let globals = Globals::open(&blueprint, &*world.state)?;
+    globals.catch_up(&*world.log)?;
+    let (clock, taps, stores) = (&world.clock, Arc::clone(taps), globals.stores());
+    let instruments = Instruments { clock: Arc::clone(clock), taps, globals: stores.into() };
     let inputs = external_inputs(&blueprint).into_iter().filter(|input| held.may_read(input));
     let feeds = inputs.map(|input| (world.feeds.of(&input), input));
     let around = Arc::new(Surroundings {
         log: Arc::clone(&world.log),
         feeds: feeds.map(|(feed, input)| (input, feed)).collect(),
         exchange,
+        globals,
         positions,
         clock: Arc::clone(&world.clock),
         shares: world.memory.add_tasks(ids.len()),
         commit_part_bytes: blueprint.commit_part_bytes(),
     });
-    let instruments = Instruments { clock: Arc::clone(&world.clock), taps: Arc::clone(taps) };
     let parts: Vec<_> = ids.iter().flat_map(|id| parts_of(&blueprint, *id)).collect();
     let mut parts = restorer.all(&parts)?.into_iter();
     let (mut tasks, is_whole) = (Vec::new(), ids.len() == all.len());
@@ -188,7 +193,10 @@ fn plan(
         plan.shared.clear();
     }
     let partitions = plan.partitions(&topology, |name| existing.get(name).copied())?;
+    let globals = topology.globals.iter().map(|global| global.topic.clone());
+    let globals = globals.filter_map(|topic| existing.get(&topic).map(|count| (topic, *count)));
     Ok(Blueprint {
+        globals: globals.collect(),
         topology,
         plan,
         application_id: config.application_id.as_str().into(),

@@ -4,6 +4,7 @@ use super::{
     error::StreamsError,
     exchange::{Exchange, ReaderPosition},
     feed::Feed,
+    globals::Globals,
 };
 use crate::{
     broken::broken,
@@ -44,6 +45,7 @@ pub(super) struct Surroundings {
     /// What its tasks read of external topics.
     pub(super) feeds: HashMap<TopicPartition, Arc<Feed>>,
     pub(super) exchange: Exchange,
+    pub(super) globals: Globals,
     pub(super) positions: Positions,
     pub(super) clock: Arc<dyn Clock>,
     /// What its tasks may keep in memory.
@@ -161,6 +163,10 @@ impl TaskGroup {
     /// any other sends records that move their time. That more is to come it may know by marks alone. Gives those tasks; none
     /// if they have found nothing but records that cannot be read, and so many that a commit comes first.
     fn look_again(&mut self) -> Result<Option<BTreeSet<TaskIndex>>, StreamsError> {
+        if self.tasks.len() == 0 {
+            // An application may be nothing but global tables.
+            self.around.globals.catch_up(&*self.around.log)?;
+        }
         let idle = self.tasks.iter().filter(|(_, task)| task.has_told_rest());
         let idle: BTreeSet<TaskIndex> = idle.map(|(index, _)| index).collect();
         let mut bytes = 0;
@@ -190,6 +196,8 @@ impl TaskGroup {
             return Ok(false);
         }
         fetch(task, &around, inputs, epoch)?;
+        // After the fetch: a record finds each row of a global table that was appended before it.
+        around.globals.catch_up(&*around.log)?;
         let step = task.step(Now::on(&*around.clock)).map_err(failed(task.id))?;
         self.pass_on(index)?;
         Ok(step == Step::Ran)

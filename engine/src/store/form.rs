@@ -99,7 +99,7 @@ impl<K: Data> Keys<K> {
     }
 
     /// What says whether a key's bytes can be read back; none if all can.
-    pub(super) fn check(&self) -> Option<KeyCheck> {
+    pub(crate) fn check(&self) -> Option<KeyCheck> {
         let serde = SharedSerde::clone(&self.serde);
         (!serde.is_exact_for_keys()).then(|| -> KeyCheck {
             Box::new(move |bytes| {
@@ -157,7 +157,7 @@ impl<V: Data> Form<V> {
     }
 
     /// Refuses from now on entries whose key and value take more, and longer keys.
-    pub(super) fn keep_within(&mut self, entry_bytes_max: usize, key_bytes_max: usize) {
+    pub(crate) fn keep_within(&mut self, entry_bytes_max: usize, key_bytes_max: usize) {
         (self.entry_bytes_max, self.key_bytes_max) = (entry_bytes_max, key_bytes_max);
     }
 
@@ -218,6 +218,20 @@ impl<V: Data> Form<V> {
     fn refused_value(&self, source: SerdeError) -> StoreError {
         let (store, value) = (Arc::clone(&self.id.name), std::any::type_name::<V>());
         StoreError::Value { store, value, source }
+    }
+
+    /// Looks whether an entry can be kept and read back.
+    pub(crate) fn check_entry(&mut self, key: &[u8], value: Option<&V>) -> Result<(), StoreError> {
+        let checked = self.key_check.as_ref().map_or(Ok(()), |check| check(key));
+        checked.map_err(|e| self.id.refused_key(e))?;
+        self.check(key.len(), value).map(drop)
+    }
+
+    /// A value as it is stored.
+    pub(crate) fn written(&self, value: &V) -> Result<Vec<u8>, StoreError> {
+        let mut written = Vec::new();
+        self.write(value, &mut written).map_err(|source| self.refused_value(source))?;
+        Ok(written)
     }
 
     /// The length of a value's written form, if it can be read back.

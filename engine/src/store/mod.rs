@@ -6,6 +6,7 @@
 //! | `key_value_bytes`, `window_bytes`, `time_bytes` | the stores themselves, without the type of their keys: the kernel works on them |
 //! | `key_value`, `window`, `time` | thin shells that write and read typed keys |
 //! | `segments` | entries laid out by time, for windows and time stores |
+//! | `global` | the newest value of each key of a topic, whole on every instance |
 //! | `scan` | what is cached over what the state has, in the order of keys |
 //! | `floor` | the changelog record that tells what has expired |
 //! | `form` | keys and values to bytes and back, and the errors of that |
@@ -28,6 +29,7 @@ pub mod conformance;
 mod error;
 pub(crate) mod floor;
 mod form;
+mod global;
 mod key_batch;
 mod key_bytes;
 mod key_value;
@@ -46,6 +48,7 @@ mod window_bytes;
 mod windowed;
 
 pub use error::StoreError;
+pub use global::{GlobalRow, GlobalStore};
 pub use key_batch::KeyBatch;
 pub use key_value::KeyValueStore;
 pub use key_value_bytes::{EntryRef, KeyValueBytes, Slot, Updated};
@@ -59,6 +62,7 @@ pub use window_bytes::{WindowBytes, WindowSlot};
 pub use windowed::{Window, Windowed, WindowedSerde};
 
 pub(crate) use form::{Form, Keys, StoreId};
+pub(crate) use global::OpenGlobal;
 pub(crate) use timers::TimerStore;
 
 use headwater_core::{

@@ -16,7 +16,7 @@ use crate::{
     by_index::{ByIndex, TypedIndex},
     node::{NodeIndex, Now, Resources},
     processor::ProcessorError,
-    store::StoreBuilder,
+    store::{OpenGlobal, StoreBuilder},
     topology::{Kind, Plan, Sender, SubTopology, TaskId, Topic, Topology},
 };
 use hashbrown::HashMap;
@@ -62,6 +62,7 @@ pub(crate) struct InputOffsets {
 pub(crate) struct Instruments {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) taps: Arc<Taps>,
+    pub(crate) globals: Arc<[OpenGlobal]>,
 }
 
 /// All that tasks of one application are made from.
@@ -72,6 +73,8 @@ pub(crate) struct Blueprint {
     pub(crate) application_id: Arc<str>,
     /// The number of partitions of every topic.
     pub(crate) partitions: BTreeMap<Topic, u32>,
+    /// How many partitions the topics of global stores have.
+    pub(crate) globals: BTreeMap<TopicName, u32>,
     pub(crate) bad_record: BadRecord,
     /// The most rows that one step decodes.
     pub(crate) rows_max: usize,
@@ -157,6 +160,11 @@ impl Blueprint {
     }
 
     /// Who writes a repartition topic.
+    /// How many partitions the topic of a global store has.
+    pub(crate) fn global_partitions(&self, topic: &TopicName) -> u32 {
+        self.globals.get(topic).copied().unwrap_or(0)
+    }
+
     fn writers(&self, topic: &Topic) -> BTreeSet<Sender> {
         let mut writers = BTreeSet::new();
         for sub in &self.plan.subs {
@@ -227,6 +235,7 @@ impl Blueprint {
                 commit_requested: false,
                 changed: false,
                 partition: id.partition,
+                globals: Arc::clone(&instruments.globals),
                 stores,
             },
             graph: Graph::new(Vec::new().into(), self.rows_max, Arc::default()),

@@ -39,6 +39,17 @@ pub(super) fn describe(topology: &Topology) -> String {
         }
         text.push('\n');
     }
+    for (global, number) in topology.globals.iter().zip(plan.subs.len()..) {
+        let (store, topic) = (&global.store.name, &global.topic);
+        let _ =
+            writeln!(text, "   Sub-topology: {number} for global store (will not generate tasks)");
+        let _ = writeln!(
+            text,
+            "    Source: {store}-source (topics: [{topic}])\n      --> {store}-update"
+        );
+        let _ = writeln!(text, "    Processor: {store}-update (stores: [{store}])");
+        let _ = writeln!(text, "      --> none\n      <-- {store}-source\n");
+    }
     text
 }
 

@@ -228,7 +228,7 @@ impl<K: Data, V: Data> TypedDecoder<K, V> {
 
     /// Adds a record to `rows`. A row is put together where it will lie: moved through results on its way there, it
     /// takes longer than its key does to decode.
-    fn read(
+    pub(super) fn read(
         &self,
         record: &RecordRef<'_>,
         origin: u32,

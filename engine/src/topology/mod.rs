@@ -11,6 +11,7 @@
 mod describe;
 mod edge;
 mod error;
+mod global;
 mod mark;
 mod max_ahead;
 mod plan;
@@ -19,10 +20,12 @@ mod sink;
 
 pub use edge::{Consumed, Decoded, Decoder, Encoder, Failure, Produced, TimestampExtractor};
 pub use error::TopologyError;
+pub use global::GlobalSerdes;
 pub use mark::TaskId;
 pub use max_ahead::MaxAhead;
 pub use sink::{SinkRecords, SinkRow};
 
+pub(crate) use global::{GlobalEntries, GlobalSpec};
 pub(crate) use mark::{InputState, Sender, TimeMark};
 pub(crate) use max_ahead::AheadOf;
 pub(crate) use plan::{Plan, SubTopology, sources};
@@ -143,6 +146,7 @@ const NODE_IS_THERE: &str = "a node that a plan or a node names is of its topolo
 pub struct Topology {
     pub(crate) nodes: Vec<NodeSpec>,
     pub(crate) stores: Vec<StoreBuilder>,
+    pub(crate) globals: Vec<GlobalSpec>,
 }
 
 impl fmt::Debug for Topology {
@@ -407,7 +411,9 @@ impl Topology {
         store: StoreBuilder,
         processors: &[&str],
     ) -> Result<&mut Self, TopologyError> {
-        if self.stores.iter().any(|s| s.spec().name == store.spec().name) {
+        let stores = self.stores.iter().map(|store| &store.spec().name);
+        let mut names = stores.chain(self.globals.iter().map(|global| &global.store.name));
+        if names.any(|name| *name == store.spec().name) {
             return Err(TopologyError::NameTaken { name: store.spec().name.to_string() });
         }
         let name = Arc::clone(&store.spec().name);
@@ -458,21 +464,30 @@ impl Topology {
     /// The topics of the user's that it reads or writes, by name.
     #[must_use]
     pub fn external_topics(&self) -> Vec<TopicName> {
-        let mut names: Vec<TopicName> = self
-            .nodes
-            .iter()
-            .filter_map(|node| match &node.kind {
-                Kind::Source { topic: Topic::External(name), .. }
-                | Kind::Sink { topic: Topic::External(name), .. } => Some(name.clone()),
-                Kind::Source { .. }
-                | Kind::Sink { .. }
-                | Kind::Processor { .. }
-                | Kind::ChildPort { .. } => None,
-            })
-            .collect();
+        let written = self.nodes.iter().filter_map(|node| match &node.kind {
+            Kind::Sink { topic: Topic::External(name), .. } => Some(name),
+            Kind::Source { .. }
+            | Kind::Sink { .. }
+            | Kind::Processor { .. }
+            | Kind::ChildPort { .. } => None,
+        });
+        let mut names: Vec<TopicName> =
+            self.external_topics_read().chain(written).cloned().collect();
         names.sort();
         names.dedup();
         names
+    }
+
+    /// The topics of the user's that it reads, those of global stores too.
+    fn external_topics_read(&self) -> impl Iterator<Item = &TopicName> {
+        let sources = self.nodes.iter().filter_map(|node| match &node.kind {
+            Kind::Source { topic: Topic::External(name), .. } => Some(name),
+            Kind::Source { .. }
+            | Kind::Sink { .. }
+            | Kind::Processor { .. }
+            | Kind::ChildPort { .. } => None,
+        });
+        sources.chain(self.globals.iter().map(|global| &global.topic))
     }
 
     /// The graph as text, in Kafka's form: sub-topologies with their nodes, in the order they were added. A node that
@@ -508,10 +523,11 @@ impl Topology {
         output: TypeId,
     ) -> Result<&mut Self, TopologyError> {
         if let Kind::Source { topic, .. } = &kind
-            && self
+            && (self
                 .nodes
                 .iter()
                 .any(|node| matches!(&node.kind, Kind::Source { topic: t, .. } if t == topic))
+                || self.globals.iter().any(|it| *topic == Topic::External(it.topic.clone())))
         {
             return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
         }

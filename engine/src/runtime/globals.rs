@@ -1,0 +1,220 @@
+//! Keeps an application's global stores at the ends of their topics.
+//!
+//! They are state of their own beside that of the tasks, each shard at a position of its topic's partition, so that a
+//! restart goes on where it was. Whoever lets a task step brings them up to date between the task's fetch and its step, so
+//! that a record finds all rows that were appended before it.
+//!
+//! # Invariants
+//!
+//! - Before the first task is made, each store is at the end that its topic had when the application started.
+//! - A record that cannot be taken is a dead letter once: letters are committed with the offset after the last of them, so that
+//!   a store that is built again writes none twice.
+
+use super::{
+    error::StreamsError,
+    restore::{Part, Restorer},
+};
+use crate::{
+    fitted_letter::FittedLetter,
+    processor::ProcessorError,
+    store::OpenGlobal,
+    task::Blueprint,
+    topology::{Failure, GlobalEntries, GlobalSpec},
+};
+use headwater_core::{
+    dead_letter::{BadRecord, DeadLetterHeaders},
+    ports::{
+        log::{Append, Commit, Committed, GroupOffset, Log},
+        state::{ApplicationState, Shard, State},
+    },
+    record::{Headers, RecordSet, RecordSetBuilder, TopicPartition},
+};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// A partition of a global store's topic.
+struct GlobalPart {
+    spec: GlobalSpec,
+    part: Part,
+    shard: Arc<dyn Shard>,
+}
+
+impl GlobalPart {
+    fn is_at_end(&self, log: &dyn Log) -> Result<bool, StreamsError> {
+        Ok(self.shard.position() == Some(log.offsets(&self.part.changelog)?.end))
+    }
+}
+
+/// An application's global stores, and what keeps them up to date.
+pub(super) struct Globals {
+    parts: Vec<GlobalPart>,
+    state: Option<Arc<dyn ApplicationState>>,
+    epoch: u64,
+    /// The group whose offsets tell which records have their dead letters.
+    group: Arc<str>,
+    letters: TopicPartition,
+    bad_record: BadRecord,
+    record_bytes_max: usize,
+    /// Held by the thread that brings them up to date.
+    turn: Mutex<()>,
+}
+
+impl fmt::Debug for Globals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Globals({} partitions)", self.parts.len())
+    }
+}
+
+/// The state of an application's global stores, if it has any. No application's id looks like its name.
+pub(super) fn state_of_globals(
+    blueprint: &Blueprint,
+    state: &dyn State,
+) -> Result<Option<Arc<dyn ApplicationState>>, StreamsError> {
+    if blueprint.topology.globals.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(state.application(&format!("{} (global)", blueprint.application_id))?))
+}
+
+impl Globals {
+    /// Opens the stores as the state has them.
+    pub(super) fn open(blueprint: &Blueprint, state: &dyn State) -> Result<Self, StreamsError> {
+        let mut this = Self {
+            parts: Vec::new(),
+            state: None,
+            epoch: 0,
+            group: format!("{}-global", blueprint.application_id).into(),
+            letters: TopicPartition::new(blueprint.dead_letters_name(), 0),
+            bad_record: blueprint.bad_record,
+            record_bytes_max: blueprint.limits.record_bytes_max,
+            turn: Mutex::default(),
+        };
+        let Some(state) = state_of_globals(blueprint, state)? else { return Ok(this) };
+        this.epoch = state.snapshot()?.epoch + 1;
+        for spec in &blueprint.topology.globals {
+            for partition in 0..blueprint.global_partitions(&spec.topic) {
+                let changelog = TopicPartition::new(spec.topic.clone(), partition);
+                let (store, shard) = (spec.store.clone(), state.open(&spec.store, partition)?);
+                let part = Part { store, changelog };
+                this.parts.push(GlobalPart { spec: spec.clone(), part, shard });
+            }
+        }
+        this.state = Some(state);
+        Ok(this)
+    }
+
+    /// The stores, for tasks to read.
+    pub(super) fn stores(&self) -> Vec<OpenGlobal> {
+        let mut stores: Vec<OpenGlobal> = Vec::new();
+        for GlobalPart { spec, shard, .. } in &self.parts {
+            match stores.iter_mut().find(|store| store.name == spec.store.name) {
+                Some(store) => store.shards.push(Arc::clone(shard)),
+                None => stores.push(OpenGlobal {
+                    name: Arc::clone(&spec.store.name),
+                    serdes: Arc::clone(&spec.serdes),
+                    shards: vec![Arc::clone(shard)],
+                }),
+            }
+        }
+        stores
+    }
+
+    /// Their state, if there are any.
+    pub(super) fn state(&self) -> Option<&dyn ApplicationState> {
+        self.state.as_deref()
+    }
+
+    /// The partitions that are read.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.parts.iter().map(|it| &it.part.changelog)
+    }
+
+    /// Brings the stores to the ends that their topics have now.
+    pub(super) fn catch_up(&self, log: &dyn Log) -> Result<(), StreamsError> {
+        let Some(state) = &self.state else { return Ok(()) };
+        for global in &self.parts {
+            if global.is_at_end(log)? {
+                continue;
+            }
+            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another thread may have been faster.
+            if !global.is_at_end(log)? {
+                let restorer = Restorer { epoch: self.epoch, log, state: &**state, threads: 1 };
+                let make = |records: RecordSet| self.take(global, &records, log);
+                restorer.one_of(&global.part, &make)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What records of a topic become in its store.
+    fn take(
+        &self,
+        GlobalPart { spec, part, .. }: &GlobalPart,
+        records: &RecordSet,
+        log: &dyn Log,
+    ) -> Result<RecordSet, StreamsError> {
+        let mut taken = GlobalEntries::default();
+        (spec.take)(records, self.record_bytes_max, &mut taken)?;
+        if !taken.failures.is_empty() {
+            self.refuse(spec, &part.changelog, records, taken.failures, log)?;
+        }
+        Ok(taken.records.build())
+    }
+
+    /// Applies the policy to records that cannot be taken.
+    fn refuse(
+        &self,
+        spec: &GlobalSpec,
+        from: &TopicPartition,
+        records: &RecordSet,
+        failures: Vec<Failure>,
+        log: &dyn Log,
+    ) -> Result<(), StreamsError> {
+        let mut offset = log.committed(&self.group, from)?.map_or(0, |it| it.offset);
+        let mut letters = RecordSetBuilder::default();
+        for Failure { origin, kind, cause } in failures {
+            let record = records.get(origin as usize).filter(|record| record.offset >= offset);
+            let Some(record) = record else { continue };
+            match self.bad_record {
+                BadRecord::Continue => {
+                    let store = &spec.store.name;
+                    tracing::warn!(%store, %from, offset = record.offset, cause, "record dropped");
+                }
+                BadRecord::Fail => {
+                    let (store, at) = (&spec.store.name, record.offset);
+                    let cause =
+                        format!("global store {store}, record at offset {at} of {from}: {cause}");
+                    return Err(StreamsError::GlobalStore(ProcessorError::Record { kind, cause }));
+                }
+                BadRecord::DeadLetter => {
+                    let own = Headers::decode(record.headers).unwrap_or_default();
+                    let about = DeadLetterHeaders {
+                        kind,
+                        cause: &cause,
+                        topic: from.topic.as_str(),
+                        partition: from.partition,
+                        offset: record.offset,
+                    };
+                    let bytes_max = self.record_bytes_max;
+                    let letter = FittedLetter::new(record.key, record.value, own, about, bytes_max);
+                    letters.push(record.timestamp, letter.key, letter.value, &letter.headers)?;
+                    offset = record.offset + 1;
+                }
+            }
+        }
+        let letters = letters.build();
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let (partition, records) = (self.letters.clone(), Arc::new(letters));
+        let append = Append { partition, base_offset: None, records };
+        let (group, partition) = (Arc::clone(&self.group), from.clone());
+        let committed = Committed { offset, metadata: String::new() };
+        let offsets = vec![GroupOffset { group, partition, committed }];
+        log.commit(Commit { appends: vec![append], offsets, ..Commit::default() })?.wait()?;
+        Ok(())
+    }
+}
