@@ -3,8 +3,9 @@
 //!
 //! Records are written `key=value@timestamp`, `∅` for null.
 
+use headwater_core::record::Headers;
 use headwater_dsl::{
-    DefaultSerde, EmitStrategy, KStream, Materialized, OperatorKind, StreamsBuilder,
+    DefaultSerde, EmitStrategy, KStream, Materialized, OperatorKind, Printed, StreamsBuilder,
     TimeWindowedKStream, TimeWindows,
 };
 use headwater_engine::{
@@ -131,6 +132,9 @@ fn mapped() -> Vec<Rule> {
         rule((&[Kind::Sink], "`to`"), ("written", "written"), (ALL, 0), |builder, way| {
             way.stream(builder).to("out").named("node");
         }),
+        rule((&[Kind::DynamicSink], "`to_dynamic`"), ("written", "written"), (ALL, 0), |b, way| {
+            way.stream(b).to_dynamic(|_: &Key, _: &Value, _: &Headers| "out").named("node");
+        }),
         rule(
             (&[Kind::Filter], "`filter`, `filter_not`"),
             (SEEN, SEEN),
@@ -177,12 +181,13 @@ fn passing() -> Vec<Rule> {
     use OperatorKind as Kind;
     vec![
         rule(
-            (&[Kind::Peek, Kind::ForEach], "`peek`, `for_each`"),
+            (&[Kind::Peek, Kind::ForEach, Kind::Print], "`peek`, `for_each`, `print`"),
             (SEEN, SEEN),
             (ALL, 0),
             |b, way| {
                 let stream = way.stream(b);
                 stream.for_each(|_, _| ());
+                stream.print(Printed::to_writer(std::io::sink()));
                 stream.peek(|_, _| ()).named("node").to("out");
             },
         ),
@@ -271,6 +276,9 @@ fn placed() -> Vec<Rule> {
                 way.stream(builder).left_join_global(&table, select, join).named("node").to("out");
             },
         ),
+        rule((&[], "`repartition`"), (DROPPED, PASSES), (KEYED, 2), |builder, way| {
+            way.stream(builder).repartition("node").to("out");
+        }),
         rule(
             (&[Kind::Repartition], "a repartition"),
             ("passes; what is below decides", PASSES),
@@ -409,6 +417,9 @@ fn outcome(rule: &Rule, way: Way) -> Outcome<(String, u64)> {
     (rule.draw)(&builder, way);
     let config = StreamsConfig::new("test").with_repartitioning(way.repartitioning);
     let driver = TopologyTestDriver::with(builder.build()?, config, &BTreeMap::new())?;
+    if rule.kinds == [OperatorKind::DynamicSink] {
+        driver.create_topic("out", 1)?;
+    }
     if rule.names.contains("with a table") {
         pipe(&driver, "table", ROWS)?;
     }
@@ -419,7 +430,9 @@ fn outcome(rule: &Rule, way: Way) -> Outcome<(String, u64)> {
         driver.run_until_idle()?;
         driver.commit()?;
     }
-    Ok((rows(&driver)?, driver.dropped_records("node")))
+    let nodes = ["node", "node-repartition-sink"];
+    let dropped = nodes.iter().map(|node| driver.dropped_records(node)).sum();
+    Ok((rows(&driver)?, dropped))
 }
 
 fn rows(driver: &TopologyTestDriver) -> Outcome<String> {

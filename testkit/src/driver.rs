@@ -249,6 +249,16 @@ impl TopologyTestDriver {
         Ok(inner.driver.as_ref().ok_or(TestDriverError::Crashed)?.store(name)?)
     }
 
+    /// Creates a topic that the topology does not name, such as one that a sink chooses for each record.
+    ///
+    /// # Errors
+    ///
+    /// [`TestDriverError::TopicName`] if it can have no such name, [`TestDriverError::Log`] if the log refuses.
+    pub fn create_topic(&self, name: &str, partitions: u32) -> Result<(), TestDriverError> {
+        let spec = TopicSpec::new(TopicName::new(name)?, partitions);
+        Ok(self.inner.borrow().log.create_topics(&[spec])?)
+    }
+
     /// All stores as of the last commit.
     ///
     /// ```

@@ -2,7 +2,7 @@
 
 use headwater_core::{
     ports::log::LogError,
-    record::{HeadersError, SetFull},
+    record::{HeadersError, InvalidTopicName, SetFull},
     serde::SerdeError,
 };
 use headwater_engine::runtime::StreamsError;
@@ -24,6 +24,9 @@ pub enum TestDriverError {
     #[error(transparent)]
     Full(#[from] SetFull),
     /// A record's headers cannot be read.
+    #[error(transparent)]
+    TopicName(#[from] InvalidTopicName),
+    /// Headers could not be read.
     #[error(transparent)]
     Headers(#[from] HeadersError),
     /// There is no such topic.

@@ -47,8 +47,12 @@ operator_kinds! {
     Peek => "KSTREAM-PEEK-",
     /// Ends a stream in a function.
     ForEach => "KSTREAM-FOREACH-",
+    /// Ends a stream on a terminal or in a file.
+    Print => "KSTREAM-PRINTER-",
     /// Ends a stream in a topic.
     Sink => "KSTREAM-SINK-",
+    /// Ends a stream in topics that are chosen for each record.
+    DynamicSink => "KSTREAM-SINK-",
     /// Joins two streams into one, in no order across them.
     Merge => "KSTREAM-MERGE-",
     /// Sends each record to one of its branches.

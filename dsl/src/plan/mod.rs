@@ -24,12 +24,12 @@ mod kind;
 mod repartition;
 
 use crate::table::{NeedsOld, OldValues};
-use headwater_core::serde::Data;
+use headwater_core::{record::Headers, serde::Data};
 use headwater_engine::{
     node::{self, Payload},
     processor::{BatchProcessor, InitContext, Ports, Processor, ProcessorError, Rows},
     store::StoreBuilder,
-    topology::{Consumed, MaxAhead, Port, Produced, Topology, TopologyError},
+    topology::{Consumed, MaxAhead, Port, Produced, TopicNameExtractor, Topology, TopologyError},
 };
 use std::{
     any::TypeId,
@@ -263,6 +263,13 @@ impl LogicalPlan {
         graph.counted(&format!("{}STATE-STORE-", kind.prefix()), &home)
     }
 
+    /// The base of the name of a repartition topic that has none, below `parent`.
+    pub(crate) fn repartition_name(&self, parent: NodeId) -> String {
+        let mut graph = self.0.borrow_mut();
+        let home = graph.home(&[parent]);
+        graph.counted("KSTREAM-REPARTITION-", &home)
+    }
+
     /// The name of a store that has none, of a table that is a topic.
     pub(crate) fn table_store_name(&self, topic: &str) -> String {
         self.0.borrow_mut().counted(&format!("{topic}-"), "STATE-STORE")
@@ -441,6 +448,22 @@ impl LogicalPlan {
     ) -> NodeId {
         let lower = move |topology: &mut Topology, Lowered { name, parents, .. }: Lowered<'_>| {
             topology.add_sink(name, &topic, produced.clone(), parents).map(drop)
+        };
+        self.0.borrow_mut().add(step, Box::new(lower))
+    }
+
+    pub(crate) fn dynamic_sink<K: Data, V: Data>(
+        &self,
+        step: Step,
+        extractor: impl TopicNameExtractor<K, V> + 'static,
+        produced: Produced<K, V>,
+    ) -> NodeId {
+        let extractor = Arc::new(extractor);
+        let lower = move |topology: &mut Topology, Lowered { name, parents, .. }: Lowered<'_>| {
+            let extractor = Arc::clone(&extractor);
+            let topic =
+                move |key: &K, value: &V, headers: &Headers| extractor.topic(key, value, headers);
+            topology.add_dynamic_sink(name, topic, produced.clone(), parents).map(drop)
         };
         self.0.borrow_mut().add(step, Box::new(lower))
     }

@@ -1,6 +1,7 @@
 //! Where records are placed anew by their key: the decision and the pair of nodes.
 
-use super::{LogicalPlan, Lowered, NodeId, OperatorKind, Step};
+use super::{Graph, LogicalPlan, Lowered, NodeId, OperatorKind, Step};
+use crate::Repartitioned;
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::topology::{Consumed, Produced, Topology};
 use std::sync::Arc;
@@ -24,6 +25,43 @@ pub(super) struct Repartition {
     pub(super) source: NodeId,
 }
 
+impl Graph {
+    /// Adds a repartition topic's sink and source.
+    fn add_repartition<K: Data, V: Data>(
+        &mut self,
+        parent: NodeId,
+        base: &str,
+        serdes: &Serdes<K, V>,
+        asked: &Repartitioned<K, V>,
+    ) -> NodeId {
+        let (kind, home) = (OperatorKind::Repartition, self.home(&[parent]));
+        let name = format!("{base}-repartition-sink");
+        let sink = Step::new(kind, name, Arc::clone(&home), &[parent]);
+        let source = Step::new(kind, format!("{base}-repartition-source"), home, &[]);
+        let Serdes { key, value } = serdes.clone();
+        let mut produced = Produced::with(key, value);
+        if let Some(partitioner) = asked.partitioner.clone() {
+            let chosen = move |key: &K, value: &V, count| partitioner.partitions(key, value, count);
+            produced = produced.partitioner(chosen);
+        }
+        if asked.drops_null_keys {
+            produced = produced.dropping_null_keys();
+        }
+        let (topic, partitions) = (base.to_owned(), asked.partitions);
+        let lower = move |topology: &mut Topology, Lowered { name, parents, .. }: Lowered<'_>| {
+            topology.add_repartition_sink(name, &topic, produced.clone(), parents)?;
+            partitions.map_or(Ok(()), |count| topology.set_partitions(&topic, count))
+        };
+        self.add(sink, Box::new(lower));
+        let (topic, read) = (base.to_owned(), serdes.clone());
+        let lower = move |topology: &mut Topology, Lowered { name, .. }: Lowered<'_>| {
+            let Serdes { key, value } = read.clone();
+            topology.add_repartition_source(name, &topic, Consumed::with(key, value)).map(drop)
+        };
+        self.add(source, Box::new(lower))
+    }
+}
+
 impl LogicalPlan {
     /// The node under which the records of `parent` lie in their keys' partitions: `parent` itself, or, if their keys
     /// changed, the source of the repartition topic `<base>-repartition`. The same two again are the same topic.
@@ -42,25 +80,22 @@ impl LogicalPlan {
         {
             return known.source;
         }
-        let kind = OperatorKind::Repartition;
-        let home = graph.home(&[parent]);
-        let name = format!("{base}-repartition-sink");
-        let sink = Step::new(kind, name, Arc::clone(&home), &[parent]);
-        let source = Step::new(kind, format!("{base}-repartition-source"), home, &[]);
-        let (topic, written) = (base.to_owned(), serdes.clone());
-        let lower = move |topology: &mut Topology, Lowered { name, parents, .. }: Lowered<'_>| {
-            let Serdes { key, value } = written.clone();
-            topology
-                .add_repartition_sink(name, &topic, Produced::with(key, value), parents)
-                .map(drop)
-        };
-        graph.add(sink, Box::new(lower));
-        let (topic, read) = (base.to_owned(), serdes.clone());
-        let lower = move |topology: &mut Topology, Lowered { name, .. }: Lowered<'_>| {
-            let Serdes { key, value } = read.clone();
-            topology.add_repartition_source(name, &topic, Consumed::with(key, value)).map(drop)
-        };
-        let source = graph.add(source, Box::new(lower));
+        let source = graph.add_repartition(parent, base, serdes, &Repartitioned::default());
+        graph.repartitions.push(Repartition { parent, base: base.to_owned(), source });
+        source
+    }
+
+    /// The source of a repartition topic of its own for the records of `parent`, whether their keys changed or not; those
+    /// without a key are dropped.
+    pub(crate) fn repartitioned<K: Data, V: Data>(
+        &self,
+        parent: NodeId,
+        base: &str,
+        serdes: &Serdes<K, V>,
+        asked: &Repartitioned<K, V>,
+    ) -> NodeId {
+        let mut graph = self.0.borrow_mut();
+        let source = graph.add_repartition(parent, base, serdes, asked);
         graph.repartitions.push(Repartition { parent, base: base.to_owned(), source });
         source
     }

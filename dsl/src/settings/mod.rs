@@ -2,9 +2,13 @@
 
 mod grouped;
 mod materialized;
+mod printed;
+mod repartitioned;
 mod windows;
 
 pub use grouped::Grouped;
 pub use materialized::Materialized;
+pub use printed::Printed;
+pub use repartitioned::Repartitioned;
 pub(crate) use windows::{Emit, whole_ms};
 pub use windows::{EmitStrategy, TimeWindows};

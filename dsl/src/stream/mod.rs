@@ -7,6 +7,7 @@ mod group;
 mod join;
 mod join_global;
 mod process;
+mod repartition;
 mod stateless;
 mod terminal;
 

@@ -2,12 +2,12 @@
 
 use super::{KStream, resolve};
 use crate::{
-    DefaultSerde,
+    DefaultSerde, Printed,
     operator::ForEach,
     plan::{LogicalPlan, NodeId, OperatorKind},
 };
 use headwater_core::serde::Data;
-use headwater_engine::topology::Produced;
+use headwater_engine::topology::{Produced, TopicNameExtractor};
 use std::{fmt, sync::Arc};
 
 /// The end of a stream, to be named if it should not have its counted name.
@@ -56,7 +56,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// ```
     /// use headwater_dsl::StreamsBuilder;
     /// use headwater_core::serde::{Json, for_type};
-    /// use headwater_engine::topology::Produced;
+    /// use headwater_engine::topology::{Produced, TopicNameExtractor};
     /// use headwater_testkit::TopologyTestDriver;
     /// use std::sync::Arc;
     ///
@@ -73,6 +73,63 @@ impl<K: Data, V: Data> KStream<K, V> {
     pub fn to_with(&self, topic: impl Into<String>, produced: Produced<K, V>) -> Terminal {
         let topic = topic.into();
         let node = self.plan.sink(self.plan.step_to(&topic, self.node), topic, produced);
+        Terminal { plan: self.plan.clone(), node }
+    }
+
+    /// Writes each record to the topic that `extractor` names for it, by the default serdes. Topics have to exist: a record for
+    /// one that does not becomes a dead letter.
+    ///
+    /// ```
+    /// use headwater_core::record::Headers;
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, i64>("speeds");
+    /// speeds.to_dynamic(|_: &String, kmh: &i64, _: &Headers| if *kmh > 130 { "fast" } else { "slow" });
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.create_topic("fast", 1)?;
+    /// driver.create_topic("slow", 1)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// speeds.pipe_input("car".into(), 120, 1)?;
+    /// speeds.pipe_input("car".into(), 150, 2)?;
+    /// assert_eq!(driver.output_topic::<String, i64>("fast").read_record()?.unwrap().value, 150);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn to_dynamic(&self, extractor: impl TopicNameExtractor<K, V> + 'static) -> Terminal
+    where
+        K: DefaultSerde,
+        V: DefaultSerde,
+    {
+        let (key, value) = (resolve(self.key.as_ref()), resolve(self.value.as_ref()));
+        self.to_dynamic_with(extractor, Produced::with(key, value))
+    }
+
+    /// The same, written as told.
+    pub fn to_dynamic_with(
+        &self,
+        extractor: impl TopicNameExtractor<K, V> + 'static,
+        produced: Produced<K, V>,
+    ) -> Terminal {
+        let step = self.step(OperatorKind::DynamicSink);
+        let node = self.plan.dynamic_sink(step, extractor, produced);
+        Terminal { plan: self.plan.clone(), node }
+    }
+
+    /// Prints each record on a line, `[label]: key, value`; after a failure a record may be printed again.
+    ///
+    /// See [`Printed`] for an example.
+    #[expect(clippy::must_use_candidate, reason = "as with other ends, the name is seldom wanted")]
+    pub fn print(&self, printed: Printed) -> Terminal
+    where
+        K: fmt::Debug,
+        V: fmt::Debug,
+    {
+        let step = self.step(OperatorKind::Print);
+        let name = self.plan.name_of(self.node);
+        let line = Arc::new(move |key: K, value: V| printed.line(&name, &key, &value));
+        let node = self.then(step, move || ForEach::new(&line)).node;
         Terminal { plan: self.plan.clone(), node }
     }
 

@@ -9,15 +9,18 @@ use crate::{
     forms::{Form, Picked, any_form, in_forms, value_serde},
     processors::{Deed, Doer, Names},
 };
-use headwater_core::serde::{Data, Utf8, for_type};
+use headwater_core::{
+    record::Headers,
+    serde::{Data, Utf8, for_type},
+};
 use headwater_dsl::{
     EmitStrategy, GlobalKTable, KGroupedStream, KStream, KTable, Materialized, OperatorKind,
-    StreamsBuilder, TimeWindowedKStream, TimeWindows,
+    Printed, Repartitioned, StreamsBuilder, TimeWindowedKStream, TimeWindows,
 };
 use headwater_engine::{
     processor::{InitContext, ProcessorError},
     store::{KeyValueStore, Timers, Windowed},
-    topology::{Consumed, MaxAhead, Produced, Topology},
+    topology::{Consumed, MaxAhead, Partitions, Produced, Topology},
 };
 use proptest::prelude::*;
 use std::{sync::Arc, time::Duration};
@@ -35,6 +38,13 @@ pub(crate) enum Op {
     SelectKey(i64),
     Peek,
     ForEach,
+    Print,
+    /// A sink that sends some records to topics that there are not.
+    Dynamic(i64),
+    /// A repartition topic of its own, or one with a partitioner that sends some records nowhere and some
+    /// twice.
+    Repartition,
+    Scattered(i64),
     /// A sink of its own, which may refuse some values.
     Side(Form),
     /// Two paths that meet again in one sink.
@@ -194,6 +204,8 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::SelectKey => (1..4_i64).prop_map(Op::SelectKey).boxed(),
         OperatorKind::Peek => Just(Op::Peek).boxed(),
         OperatorKind::ForEach => Just(Op::ForEach).boxed(),
+        OperatorKind::Print => Just(Op::Print).boxed(),
+        OperatorKind::DynamicSink => (2..5_i64).prop_map(Op::Dynamic).boxed(),
         OperatorKind::Sink => prop_oneof![any_form().prop_map(Op::Side), Just(Op::Fork)].boxed(),
         OperatorKind::Merge => (2..5_i64).prop_map(Op::ForkAndMerge).boxed(),
         OperatorKind::Split | OperatorKind::Branch => Just(Op::Split).boxed(),
@@ -205,9 +217,13 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::LeftJoin => {
             prop_oneof![view().prop_map(Op::LeftJoin), window().prop_map(Op::LookUp)].boxed()
         }
-        OperatorKind::Repartition => (1..4_i64, any_form(), any_form())
-            .prop_map(|(n, key, value)| Op::Regroup(n, key, value))
-            .boxed(),
+        OperatorKind::Repartition => prop_oneof![
+            (1..4_i64, any_form(), any_form())
+                .prop_map(|(n, key, value)| Op::Regroup(n, key, value)),
+            Just(Op::Repartition),
+            (2..5_i64).prop_map(Op::Scattered),
+        ]
+        .boxed(),
         OperatorKind::Count => fold(Fold::Count).boxed(),
         OperatorKind::Reduce => fold(Fold::Reduce).boxed(),
         OperatorKind::Aggregate => prop_oneof![fold(Fold::Aggregate), fold(Fold::Picky)].boxed(),
@@ -320,6 +336,16 @@ impl Drawing {
             Op::Process(deed) => self.process(deed, KStream::process),
             Op::ProcessValues(deed) => self.process(deed, KStream::process_values),
             Op::MaxAhead(_) => stream,
+            Op::Repartition => stream.repartition(&*format!("placed-{}", self.steps)),
+            Op::Scattered(n) => {
+                let name = Repartitioned::named(format!("scattered-{}", self.steps));
+                let scatter = move |_: &String, value: &i64, count: u32| match value.rem_euclid(n) {
+                    0 => Partitions::Each(vec![0, count - 1]),
+                    1 => Partitions::Each(Vec::new()),
+                    _ => Partitions::Default,
+                };
+                stream.repartition(name.with_stream_partitioner(scatter))
+            }
             Op::Other => stream.merge(&self.builder.stream("other")),
             Op::Join(view) => stream.join(&self.table(view), i64::wrapping_add),
             Op::LeftJoin(view) => stream.left_join(&self.table(view), |value, side| {
@@ -473,6 +499,18 @@ fn without_state(stream: &KStream<String, i64>, op: &Op) -> KStream<String, i64>
         Op::Peek => stream.peek(|_, _| ()),
         Op::ForEach => {
             stream.for_each(|_, _| ());
+            stream.clone()
+        }
+        Op::Print => {
+            stream.print(Printed::to_writer(std::io::sink()));
+            stream.clone()
+        }
+        Op::Dynamic(n) => {
+            let topic = move |_: &String, value: &i64, _: &Headers| match value.rem_euclid(n) {
+                0 => "nowhere".to_owned(),
+                other => format!("dynamic-{}", other % 2),
+            };
+            stream.to_dynamic(topic);
             stream.clone()
         }
         Op::Side(form) => {

@@ -116,6 +116,9 @@ impl Run {
         let driver = TopologyTestDriver::with(topology, config, &partitions)
             .expect("it can be started")
             .by_hand();
+        for topic in ["dynamic-0", "dynamic-1"] {
+            driver.create_topic(topic, case.partitions).expect("it is new");
+        }
         let topics = driver.log().topics().expect("the log answers");
         let topics =
             topics.into_iter().map(|topic| (topic.name.to_string(), topic.partitions)).collect();

@@ -5,7 +5,7 @@ use crate::{
     by_index::ByIndex,
     processor::{MADE, ProcessorError, Punctuation},
     store::{OpenGlobal, StateStore, StoreKey},
-    topology::Records,
+    topology::{DynamicOutputs, Records},
 };
 use headwater_core::{
     metrics::{DropReason, NodeMetrics},
@@ -138,6 +138,8 @@ pub(crate) struct Resources {
     pub(crate) partition: u32,
     /// Global stores, which all tasks read.
     pub(crate) globals: Arc<[OpenGlobal]>,
+    /// What sinks that choose topics themselves have written.
+    pub(crate) dynamic_outputs: DynamicOutputs,
 }
 
 impl Resources {

@@ -2,7 +2,10 @@
 
 use crate::store::StoreError;
 use headwater_core::{
-    dead_letter::RECORD_TOO_LARGE, ports::state::StateError, record::SetFull, serde::SerdeError,
+    dead_letter::RECORD_TOO_LARGE,
+    ports::{log::LogError, state::StateError},
+    record::SetFull,
+    serde::SerdeError,
 };
 
 /// Why a processor failed.
@@ -25,6 +28,10 @@ pub enum ProcessorError {
     /// A store failed; the application stops.
     #[error(transparent)]
     State(#[from] StateError),
+
+    /// The log does not say which topics there are.
+    #[error(transparent)]
+    Log(LogError),
 
     /// The topology did not connect this store to the processor.
     #[error(

@@ -61,6 +61,16 @@ impl World {
         let feeds = Arc::new(Feeds::new(&memory));
         Self { log, state, clock, memory, feeds, restore_threads: 1 }
     }
+
+    /// What tasks have of it.
+    fn instruments(&self, taps: &Arc<Taps>, globals: &Globals) -> Instruments {
+        Instruments {
+            clock: Arc::clone(&self.clock),
+            taps: Arc::clone(taps),
+            log: Arc::clone(&self.log),
+            globals: globals.stores().into(),
+        }
+    }
 }
 
 /// The partitions of external topics that the topology reads.
@@ -145,8 +155,7 @@ pub(super) fn prepare(
     waiting.for_each(|id| exchange.add_writer(*id));
     let globals = Globals::open(&blueprint, &*world.state)?;
     globals.catch_up(&*world.log)?;
-    let (clock, taps, stores) = (&world.clock, Arc::clone(taps), globals.stores());
-    let instruments = Instruments { clock: Arc::clone(clock), taps, globals: stores.into() };
+    let instruments = world.instruments(taps, &globals);
     let inputs = external_inputs(&blueprint).into_iter().filter(|input| held.may_read(input));
     let feeds = inputs.map(|input| (world.feeds.of(&input), input));
     let around = Arc::new(Surroundings {

@@ -17,13 +17,13 @@ use crate::{
     node::{NodeIndex, Now, Resources},
     processor::ProcessorError,
     store::{OpenGlobal, StoreBuilder},
-    topology::{Kind, Plan, Sender, SubTopology, TaskId, Topic, Topology},
+    topology::{DynamicOutputs, Kind, Plan, Sender, SubTopology, TaskId, Topic, Topology},
 };
 use hashbrown::HashMap;
 use headwater_core::{
     metrics::NodeMetrics,
     ports::{
-        log::{Limits, Offsets},
+        log::{Limits, Log, Offsets},
         state::Shard,
     },
     record::{InvalidTopicName, Timestamp, TopicName, TopicPartition},
@@ -62,6 +62,8 @@ pub(crate) struct InputOffsets {
 pub(crate) struct Instruments {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) taps: Arc<Taps>,
+    /// For sinks that choose topics themselves.
+    pub(crate) log: Arc<dyn Log>,
     pub(crate) globals: Arc<[OpenGlobal]>,
 }
 
@@ -236,6 +238,11 @@ impl Blueprint {
                 changed: false,
                 partition: id.partition,
                 globals: Arc::clone(&instruments.globals),
+                dynamic_outputs: DynamicOutputs::new(
+                    Arc::clone(&instruments.log),
+                    id.partition,
+                    record_bytes_max,
+                ),
                 stores,
             },
             graph: Graph::new(Vec::new().into(), self.rows_max, Arc::default()),

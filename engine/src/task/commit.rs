@@ -14,7 +14,7 @@ use super::{
 use crate::{
     node::Event,
     processor::ProcessorError,
-    topology::{MaxAhead, TaskId, Topic},
+    topology::{MaxAhead, SinkRecords, TaskId, Topic},
 };
 use hashbrown::HashMap;
 use headwater_core::{
@@ -94,18 +94,14 @@ impl Task {
     pub(crate) fn outputs(&mut self) -> Vec<Output> {
         let mut outputs = Vec::new();
         for slot in self.graph.slots.values_mut() {
-            let (Action::Write(_, records), Some(topic @ Topic::External(_))) =
+            if let (Action::Write(_, records), Some(topic @ Topic::External(_))) =
                 (&mut slot.action, &slot.topic)
-            else {
-                continue;
-            };
-            records.bytes = 0;
-            for (partition, builder) in (0..).zip(&mut records.partitions) {
-                if !builder.is_empty() {
-                    let (topic, records) = (topic.clone(), builder.take());
-                    outputs.push(Output { topic, partition, records });
-                }
+            {
+                take_output(topic, records, &mut outputs);
             }
+        }
+        for (topic, mut records) in self.resources.dynamic_outputs.take() {
+            take_output(&Topic::External(topic), &mut records, &mut outputs);
         }
         outputs
     }
@@ -280,4 +276,15 @@ fn take_up_held(
     let everything = || HeldRecords::new(MaxAhead::of_partition(Duration::MAX), topic, usize::MAX);
     let judge = input.held.get_or_insert_with(everything);
     saved.get(&ahead_entry(topic)).map_or(Ok(()), |saved| judge.load(saved, &held))
+}
+
+/// Takes what a sink has for `topic`.
+fn take_output(topic: &Topic, sink: &mut SinkRecords, outputs: &mut Vec<Output>) {
+    sink.bytes = 0;
+    for (partition, builder) in (0..).zip(&mut sink.partitions) {
+        if !builder.is_empty() {
+            let (topic, records) = (topic.clone(), builder.take());
+            outputs.push(Output { topic, partition, records });
+        }
+    }
 }

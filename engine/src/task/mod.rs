@@ -567,6 +567,7 @@ impl Task {
         let held = self.inputs.values().filter_map(|input| input.held.as_ref());
         let held = held.map(|held| held.unsaved_bytes());
         sinks.sum::<usize>()
+            + self.resources.dynamic_outputs.bytes()
             + stores.sum::<usize>()
             + held.sum::<usize>()
             + self.letters.size_bytes()

@@ -17,6 +17,9 @@ pub(super) fn describe(topology: &Topology) -> String {
                     writeln!(text, "    Source: {name} (topics: [{topic}]){stepwise}")
                 }
                 Kind::Sink { topic, .. } => writeln!(text, "    Sink: {name} (topic: {topic})"),
+                Kind::Processor { .. } if node.output.is_none() => {
+                    writeln!(text, "    Sink: {name} (topic: chosen for each record)")
+                }
                 Kind::ChildPort { .. } => writeln!(text, "    Processor: {name} (stores: [])"),
                 Kind::Processor { stores, .. } => {
                     let stores: Vec<&str> =
@@ -28,7 +31,7 @@ pub(super) fn describe(topology: &Topology) -> String {
                     )
                 }
             };
-            if !matches!(node.kind, Kind::Sink { .. }) {
+            if node.output.is_some() {
                 let children = names(topology, node.children.iter().copied());
                 let _ = writeln!(text, "      --> {children}");
             }

@@ -1,8 +1,9 @@
 //! The two ends of a topology: bytes to typed rows at a source, typed rows to bytes at a sink.
 
 use super::{
-    MaxAhead, TopologyError,
+    MaxAhead, Partitions, StreamPartitioner, TopologyError,
     mark::TimeMark,
+    partitioner::SharedPartitioner,
     sink::{SinkForm, SinkRecords, SinkRow, unwritten},
 };
 use crate::{
@@ -130,12 +131,37 @@ pub struct Produced<K, V> {
     pub key: SharedSerde<K>,
     /// The value's serde.
     pub value: SharedSerde<V>,
+    pub(crate) partitioner: Option<SharedPartitioner<K, V>>,
+    /// Whether a row without a key is dropped and counted.
+    drops_null_keys: bool,
 }
 
 impl<K: Data, V: Data> Produced<K, V> {
     /// With these serdes.
     pub fn with(key: SharedSerde<K>, value: SharedSerde<V>) -> Self {
-        Self { key, value }
+        Self { key, value, partitioner: None, drops_null_keys: false }
+    }
+
+    /// With a partitioner of its own, in place of Kafka's.
+    ///
+    /// ```
+    /// use headwater_engine::topology::{Partitions, Produced};
+    ///
+    /// // Everything to all partitions.
+    /// let everywhere = |_: &String, _: &i64, partitions: u32| Partitions::Each((0..partitions).collect());
+    /// let _produced = Produced::<String, i64>::default().partitioner(everywhere);
+    /// ```
+    #[must_use]
+    pub fn partitioner(mut self, partitioner: impl StreamPartitioner<K, V> + 'static) -> Self {
+        self.partitioner = Some(Arc::new(partitioner));
+        self
+    }
+
+    /// Has rows without a key dropped and counted, in place of written.
+    #[must_use]
+    pub fn dropping_null_keys(mut self) -> Self {
+        self.drops_null_keys = true;
+        self
     }
 
     /// Refuses types that can never be written or never read; for a topic of the application's own also those that are read
@@ -300,13 +326,16 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
     }
 
     /// Writes a row's key beside.
-    fn write_key(&mut self, key: &K) -> Result<(), ProcessorError> {
+    pub(super) fn write_key(&mut self, key: &K) -> Result<(), ProcessorError> {
         self.key.clear();
         self.is_keyed = false;
         let serde = &self.produced.key;
         let checked = serde.check(key, &mut self.known_keys);
         let written = checked.and_then(|_| serde.serialize_key(key, &mut self.key));
         self.is_keyed = written.map_err(|why| unsent::<K>(&why))?;
+        if self.produced.drops_null_keys && !self.is_keyed {
+            return Err(ProcessorError::NullKey);
+        }
         Ok(())
     }
 
@@ -317,7 +346,7 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
     }
 
     /// The key of the row at hand; none if it is null, or was refused.
-    fn key(&self) -> Option<&[u8]> {
+    pub(super) fn key(&self) -> Option<&[u8]> {
         self.is_keyed.then_some(&self.key)
     }
 
@@ -338,8 +367,14 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
             out.check_size(bytes, row.at, row.headers.as_deref())?;
         }
         let size_bytes = size_of::<Record<K, V>>() + self.key.len() + value_bytes + headers_bytes;
-        let partition = out.partition_of(placed_by);
-        out.share(partition, &self.produced, row, size_bytes);
+        let mut partitions = self.chosen(&row, out.count())?.into_iter(out.partition_of(placed_by));
+        let last = partitions.next_back();
+        for partition in partitions {
+            out.share(partition, &self.produced, row.clone(), size_bytes);
+        }
+        if let Some(partition) = last {
+            out.share(partition, &self.produced, row, size_bytes);
+        }
         Ok(())
     }
 
@@ -350,8 +385,17 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         out: &mut SinkRecords,
     ) -> Result<(), ProcessorError> {
         self.write_key(&row.key)?;
+        self.write_keyed(row, out)
+    }
+
+    /// Writes a row whose key was written last.
+    pub(super) fn write_keyed(
+        &mut self,
+        row: &Record<K, V>,
+        out: &mut SinkRecords,
+    ) -> Result<(), ProcessorError> {
         self.check_value(&row.value)?;
-        let Produced { key, value } = &self.produced;
+        let Produced { key, value, .. } = &self.produced;
         let placed_by = self.is_keyed.then(|| key.placed_by(&self.key));
         let written = SinkRow {
             stamp: row.stamp(),
@@ -359,7 +403,23 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
             placed_by: placed_by.unwrap_or_default(),
             headers: row.headers.as_deref(),
         };
-        out.push(written, |arena| value.serialize(&row.value, arena))
+        let default = out.partition_of(written.key.map(|_| written.placed_by));
+        let chosen = self.chosen(row, out.count())?;
+        let push =
+            |partition| out.push_to(partition, written, |arena| value.serialize(&row.value, arena));
+        chosen.into_iter(default).try_for_each(push)
+    }
+
+    /// Where the partitioner has a row go.
+    fn chosen(&self, row: &Record<K, V>, count: u32) -> Result<Partitions, ProcessorError> {
+        let Some(partitioner) = &self.produced.partitioner else { return Ok(Partitions::Default) };
+        let chosen = partitioner.partitions(&row.key, &row.value, count);
+        match chosen.clone().into_iter(0).find(|partition| *partition >= count.max(1)) {
+            None => Ok(chosen),
+            Some(partition) => Err(unwritten(&format_args!(
+                "its partitioner chose partition {partition} of a topic that has {count}"
+            ))),
+        }
     }
 }
 
@@ -368,6 +428,13 @@ fn unsent<T>(why: &SerdeError) -> ProcessorError {
     let type_name = type_name::<T>();
     unwritten(&format_args!(
         "this {type_name} cannot be sent: {why}; change the type, or give it another serde"
+    ))
+}
+
+/// The failure of a row whose topic there is not.
+pub(super) fn unwritten_to(topic: &str) -> ProcessorError {
+    unwritten(&format_args!(
+        "topic {topic} does not exist; create it before records are sent to it"
     ))
 }
 

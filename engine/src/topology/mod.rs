@@ -9,22 +9,27 @@
 //! - The types at the two ends of an edge are equal.
 
 mod describe;
+mod dynamic;
 mod edge;
 mod error;
 mod global;
 mod mark;
 mod max_ahead;
+mod partitioner;
 mod plan;
 mod shared_rows;
 mod sink;
 
+pub use dynamic::TopicNameExtractor;
 pub use edge::{Consumed, Decoded, Decoder, Encoder, Failure, Produced, TimestampExtractor};
 pub use error::TopologyError;
 pub use global::GlobalSerdes;
 pub use mark::TaskId;
 pub use max_ahead::MaxAhead;
+pub use partitioner::{Partitions, StreamPartitioner};
 pub use sink::{SinkRecords, SinkRow};
 
+pub(crate) use dynamic::DynamicOutputs;
 pub(crate) use global::{GlobalEntries, GlobalSpec};
 pub(crate) use mark::{InputState, Sender, TimeMark};
 pub(crate) use max_ahead::AheadOf;
@@ -43,7 +48,7 @@ use crate::{
 };
 use edge::{TypedDecoder, TypedEncoder};
 use headwater_core::{record::TopicName, serde::Data};
-use std::{any::TypeId, fmt, sync::Arc};
+use std::{any::TypeId, collections::BTreeMap, fmt, sync::Arc};
 
 /// A topic as a topology names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -147,6 +152,8 @@ pub struct Topology {
     pub(crate) nodes: Vec<NodeSpec>,
     pub(crate) stores: Vec<StoreBuilder>,
     pub(crate) globals: Vec<GlobalSpec>,
+    /// How many partitions repartition topics have for which that was asked.
+    pub(crate) partition_counts: BTreeMap<Topic, u32>,
 }
 
 impl fmt::Debug for Topology {
@@ -324,6 +331,22 @@ impl Topology {
         self.add(name, kind, &parents, Types { input, output: Some(TypeId::of::<Out>()) })
     }
 
+    /// Adds a node that forwards nothing: a sink that finds its topics itself.
+    fn add_sink_node(
+        &mut self,
+        name: &str,
+        make: impl Fn(&mut InitContext<'_>) -> Result<Box<dyn Node>, ProcessorError>
+        + Send
+        + Sync
+        + 'static,
+        rows: TypeId,
+        parents: &[&str],
+    ) -> Result<&mut Self, TopologyError> {
+        let output_time = OutputTime::Kept;
+        let kind = Kind::Processor { make: Arc::new(make), stores: Vec::new(), output_time };
+        self.add(name, kind, &[parents], Types { input: vec![rows], output: None })
+    }
+
     /// Adds a node that writes payloads of type `P` to a topic, by an encoder that `make` makes.
     ///
     /// # Errors
@@ -398,6 +421,20 @@ impl Topology {
         parents: &[&str],
     ) -> Result<&mut Self, TopologyError> {
         self.sink(name, Topic::Repartition(TopicName::new(topic)?), produced, parents)
+    }
+
+    /// Gives a repartition topic so many partitions, in place of as many as what is written to it comes from.
+    ///
+    /// # Errors
+    ///
+    /// [`TopologyError::NoPartitions`] if there are to be none, [`TopologyError::TopicName`] if a topic can have no such
+    /// name.
+    pub fn set_partitions(&mut self, topic: &str, partitions: u32) -> Result<(), TopologyError> {
+        if partitions == 0 {
+            return Err(TopologyError::NoPartitions { topic: topic.to_owned() });
+        }
+        self.partition_counts.insert(Topic::Repartition(TopicName::new(topic)?), partitions);
+        Ok(())
     }
 
     /// Adds a store and connects it to `processors`.

@@ -57,15 +57,22 @@ impl Plan {
                 counts.extend(external(name).map(|count| (topic.clone(), count)));
             }
         }
-        // A repartition topic's count follows from its writers' inputs, which may be repartition topics too: one round a hop.
-        for _ in 0..=self.subs.len() {
+        counts.extend(topology.partition_counts.clone());
+        let is_asked = |topic: &Topic| topology.partition_counts.contains_key(topic);
+        // A repartition topic's count follows from its writers' inputs, which may be repartition topics too, or from what it is
+        // joined with: two rounds a hop.
+        for _ in 0..=2 * self.subs.len() {
+            let mut found = counts.clone();
             for sub in &self.subs {
                 let widest =
                     sources(topology, sub).filter_map(|topic| counts.get(topic)).max().copied();
-                for topic in sinks(topology, sub).filter(|t| matches!(t, Topic::Repartition(_))) {
-                    counts.extend(widest.map(|count| (topic.clone(), count)));
+                let written = sinks(topology, sub).filter(|t| matches!(t, Topic::Repartition(_)));
+                for topic in written.filter(|topic| !is_asked(topic)) {
+                    found.extend(widest.map(|count| (topic.clone(), count)));
                 }
             }
+            adopt(topology, &is_asked, &mut found);
+            counts = found;
         }
         for topic in topics(topology).filter(|t| matches!(t, Topic::Repartition(_))) {
             if !counts.contains_key(topic) {
@@ -174,6 +181,8 @@ struct Reach {
     nodes: BTreeSet<usize>,
     stores: BTreeSet<usize>,
     topics: BTreeSet<Topic>,
+    /// Whether a sink chooses among topics, which may be any.
+    chooses: bool,
 }
 
 impl Reach {
@@ -181,12 +190,20 @@ impl Reach {
         !self.nodes.is_disjoint(&other.nodes)
             || !self.stores.is_disjoint(&other.stores)
             || !self.topics.is_disjoint(&other.topics)
+            || (self.chooses && other.is_external())
+            || (other.chooses && self.is_external())
+    }
+
+    /// Whether it reaches a topic of the user's.
+    fn is_external(&self) -> bool {
+        self.chooses || self.topics.iter().any(|topic| matches!(topic, Topic::External(_)))
     }
 
     fn add(&mut self, other: &Self) {
         self.nodes.extend(&other.nodes);
         self.stores.extend(&other.stores);
         self.topics.extend(other.topics.iter().cloned());
+        self.chooses |= other.chooses;
     }
 }
 
@@ -197,6 +214,7 @@ fn stepwise(topology: &Topology) -> BTreeSet<usize> {
     for (index, node) in topology.nodes.iter().enumerate().rev() {
         let mut own = Reach { nodes: BTreeSet::from([index]), ..Reach::default() };
         match &node.kind {
+            Kind::Processor { .. } if node.output.is_none() => own.chooses = true,
             Kind::Processor { stores, .. } => own.stores.extend(stores),
             Kind::Sink { topic, .. } => drop(own.topics.insert(topic.clone())),
             Kind::Source { .. } | Kind::ChildPort { .. } => {}
@@ -214,25 +232,51 @@ fn stepwise(topology: &Topology) -> BTreeSet<usize> {
     stepwise
 }
 
+/// Gives repartition topics as many partitions as what they are joined with: a topic of the user's, one of which a number was
+/// asked, or the widest.
+fn adopt(
+    topology: &Topology,
+    is_asked: &impl Fn(&Topic) -> bool,
+    counts: &mut BTreeMap<Topic, u32>,
+) {
+    for (index, _) in topology.nodes.iter().enumerate().filter(|(_, node)| node.copartitioned) {
+        let above = topics_above(topology, index);
+        let is_given = |topic: &&&Topic| matches!(topic, Topic::External(_)) || is_asked(topic);
+        let given = above.iter().filter(is_given).filter_map(|topic| counts.get(*topic)).max();
+        let widest = above.iter().filter_map(|topic| counts.get(*topic)).max();
+        if let Some(count) = given.or(widest).copied() {
+            let free = above.iter().filter(|topic| !is_given(topic));
+            counts.extend(free.map(|topic| ((*topic).clone(), count)));
+        }
+    }
+}
+
+/// The topics whose records reach a node, within its sub-topology.
+fn topics_above(topology: &Topology, node: usize) -> BTreeSet<&Topic> {
+    let (mut above, mut seen, mut open) = (BTreeSet::new(), BTreeSet::new(), vec![node]);
+    while let Some(index) = open.pop() {
+        if !seen.insert(index) {
+            continue;
+        }
+        let spec = topology.node(index);
+        open.extend(spec.parents.iter().map(|parent| parent.node));
+        // What writes a store that the node reads, such as a joined table's, is above it too.
+        open.extend((0..index).filter(|other| share_a_store(topology, *other, index)));
+        if let Kind::Source { topic, .. } = &spec.kind {
+            above.insert(topic);
+        }
+    }
+    above
+}
+
 fn check_copartitioned(
     topology: &Topology,
     counts: &BTreeMap<Topic, u32>,
 ) -> Result<(), TopologyError> {
     for (index, node) in topology.nodes.iter().enumerate().filter(|(_, node)| node.copartitioned) {
-        let (mut above, mut seen) = (BTreeMap::new(), BTreeSet::new());
-        let mut open = vec![index];
-        while let Some(index) = open.pop() {
-            if !seen.insert(index) {
-                continue;
-            }
-            let spec = topology.node(index);
-            open.extend(spec.parents.iter().map(|parent| parent.node));
-            // What writes a store that the node reads, such as a joined table's, is above it too.
-            open.extend((0..index).filter(|other| share_a_store(topology, *other, index)));
-            if let Kind::Source { topic, .. } = &spec.kind {
-                above.extend(counts.get(topic).map(|count| (topic, *count)));
-            }
-        }
+        let above = topics_above(topology, index).into_iter();
+        let above: BTreeMap<&Topic, u32> =
+            above.filter_map(|topic| Some((topic, *counts.get(topic)?))).collect();
         if above.values().collect::<BTreeSet<_>>().len() > 1 {
             let counts: Vec<String> =
                 above.iter().map(|(topic, count)| format!("{topic}: {count}")).collect();

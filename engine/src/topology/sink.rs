@@ -131,13 +131,23 @@ impl SinkRecords {
         row: SinkRow<'_>,
         write: impl FnOnce(&mut Vec<u8>) -> Result<bool, SerdeError>,
     ) -> Result<(), ProcessorError> {
+        let partition = self.partition_of(row.key.map(|_| row.placed_by));
+        self.push_to(partition, row, write)
+    }
+
+    /// The same into a partition of the caller's choice.
+    pub(super) fn push_to(
+        &mut self,
+        partition: u32,
+        row: SinkRow<'_>,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<bool, SerdeError>,
+    ) -> Result<(), ProcessorError> {
         self.headers.clear();
         if self.form == SinkForm::External {
             row.headers.into_iter().for_each(|headers| headers.encode(&mut self.headers));
         } else {
             self.mark_at(row.stamp.at).encode(row.headers, &mut self.headers);
         }
-        let partition = self.partition_of(row.key.map(|_| row.placed_by));
         let Some(records) = self.partitions.get_mut(partition as usize) else { broken(PLACED) };
         let before = records.size_bytes();
         let beside = row.key.map_or(0, <[u8]>::len) + self.headers.len();
@@ -188,9 +198,13 @@ impl SinkRecords {
     }
 
     /// The partition of a key, by the part that decides it; where rows without one go.
+    /// How many partitions there are.
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn partition_of(&self, placed_by: Option<&[u8]>) -> u32 {
-        let count = u32::try_from(self.partitions.len()).unwrap_or(u32::MAX);
-        placed_by.map_or(self.keyless, |key| murmur2_partition(key, count))
+        placed_by.map_or(self.keyless, |key| murmur2_partition(key, self.count()))
     }
 
     /// Adds a row that goes to a partition as it is.

@@ -1,0 +1,35 @@
+//! Placing the records of a stream anew.
+
+use super::{KStream, resolve};
+use crate::{DefaultSerde, Repartitioned, plan::Serdes};
+use headwater_core::serde::SharedSerde;
+
+impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
+    /// Sends the records through a repartition topic, `<application.id>-<name>-repartition`, whether their keys changed or not,
+    /// and goes on below it; records without a key are dropped and counted. What depends on keys below needs no further one.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let by_road = builder.stream::<String, String>("cars").select_key(|_, road| road.clone());
+    /// let placed = by_road.repartition("by-road");
+    /// placed.group_by_key().count("counts").to_stream().to("out");
+    /// let described = builder.build()?.describe();
+    /// assert_eq!(described.matches("-repartition])").count(), 1);
+    /// assert!(described.contains("by-road-repartition"));
+    /// # Ok::<(), headwater_engine::topology::TopologyError>(())
+    /// ```
+    #[must_use]
+    pub fn repartition(&self, repartitioned: impl Into<Repartitioned<K, V>>) -> Self {
+        let asked = Repartitioned { drops_null_keys: true, ..repartitioned.into() };
+        let key = asked.key.clone().unwrap_or_else(|| resolve(self.key.as_ref()));
+        let value = asked.value.clone().unwrap_or_else(|| resolve(self.value.as_ref()));
+        let base = asked.name.clone();
+        let base = base.unwrap_or_else(|| self.plan.repartition_name(self.node));
+        let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));
+        let serdes = Serdes { key: keys, value: values };
+        let node = self.plan.repartitioned(self.node, &base, &serdes, &asked);
+        Self { plan: self.plan.clone(), node, key: Some(key), value: Some(value) }
+    }
+}

@@ -1,0 +1,161 @@
+//! A sink that chooses the topic of each record.
+
+use super::{
+    Produced, SinkForm, SinkRecords, Topology, TopologyError,
+    edge::{TypedEncoder, unwritten_to},
+    mark::Sender,
+};
+use crate::{
+    node::{Event, Forwarded, Node, NodeContext, NodeIndex},
+    processor::{InitContext, Ports, ProcessorError, Record, Rows},
+};
+use headwater_core::{
+    ports::log::{Log, LogError},
+    record::{Headers, TopicName},
+    serde::Data,
+};
+use std::{any::TypeId, collections::BTreeMap, fmt, sync::Arc};
+
+/// Chooses the topic of a record by its key, value and headers. Any function of these will do.
+///
+/// ```
+/// use headwater_core::record::Headers;
+/// use headwater_engine::topology::TopicNameExtractor;
+///
+/// let by_country = |_: &String, country: &String, _: &Headers| format!("cars-{country}");
+/// assert_eq!(by_country.topic(&"car".into(), &"se".into(), &Headers::new()), "cars-se");
+/// ```
+pub trait TopicNameExtractor<K, V>: Send + Sync {
+    /// The name of the record's topic. It has to exist; a record for one that does not is a dead letter.
+    fn topic(&self, key: &K, value: &V, headers: &Headers) -> String;
+}
+
+impl<K, V, S: Into<String>, F: Fn(&K, &V, &Headers) -> S + Send + Sync> TopicNameExtractor<K, V>
+    for F
+{
+    fn topic(&self, key: &K, value: &V, headers: &Headers) -> String {
+        self(key, value, headers).into()
+    }
+}
+
+/// What a task's dynamic sinks have on its way, by topic.
+pub(crate) struct DynamicOutputs {
+    log: Arc<dyn Log>,
+    partition: u32,
+    record_bytes_max: usize,
+    /// How many partitions topics have; none for one that was looked for since the last commit and is not there.
+    counts: BTreeMap<String, Option<u32>>,
+    records: BTreeMap<TopicName, SinkRecords>,
+}
+
+impl fmt::Debug for DynamicOutputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DynamicOutputs").field("bytes", &self.bytes()).finish_non_exhaustive()
+    }
+}
+
+impl DynamicOutputs {
+    pub(crate) fn new(log: Arc<dyn Log>, partition: u32, record_bytes_max: usize) -> Self {
+        let (counts, records) = (BTreeMap::new(), BTreeMap::new());
+        Self { log, partition, record_bytes_max, counts, records }
+    }
+
+    /// About how many bytes they will take in the log.
+    pub(crate) fn bytes(&self) -> usize {
+        self.records.values().map(|records| records.bytes).sum()
+    }
+
+    /// Takes what there is, by topic.
+    pub(crate) fn take(&mut self) -> BTreeMap<TopicName, SinkRecords> {
+        self.counts.retain(|_, count| count.is_some());
+        std::mem::take(&mut self.records)
+    }
+
+    /// Where records of `topic` go; none if there is no such topic.
+    fn of(&mut self, topic: &str) -> Result<Option<&mut SinkRecords>, LogError> {
+        if !self.counts.contains_key(topic) {
+            let topics = self.log.topics()?;
+            self.counts
+                .extend(topics.into_iter().map(|t| (t.name.to_string(), Some(t.partitions))));
+            self.counts.entry(topic.to_owned()).or_default();
+        }
+        let Some(count) = self.counts.get(topic).copied().flatten() else { return Ok(None) };
+        // What exists has a name that may be one.
+        let Ok(name) = TopicName::new(topic) else { return Ok(None) };
+        let sender = Sender::new(topic, self.partition);
+        let (form, bytes_max) = (SinkForm::External, self.record_bytes_max);
+        let new = || SinkRecords::new(count, sender, form, bytes_max);
+        Ok(Some(self.records.entry(name).or_insert_with(new)))
+    }
+}
+
+impl Topology {
+    /// Adds a sink that chooses the topic of each record with `extractor`.
+    ///
+    /// # Errors
+    ///
+    /// [`TopologyError::NameTaken`] if a node has the name, [`TopologyError::UnknownNode`] if there is no such parent,
+    /// [`TopologyError::TypesDiffer`] if a parent forwards other types, [`TopologyError::TypeRefused`] if a type can never be written.
+    pub fn add_dynamic_sink<K: Data, V: Data>(
+        &mut self,
+        name: &str,
+        extractor: impl TopicNameExtractor<K, V> + 'static,
+        produced: Produced<K, V>,
+        parents: &[&str],
+    ) -> Result<&mut Self, TopologyError> {
+        produced.check_types(name, false)?;
+        let extractor: Arc<dyn TopicNameExtractor<K, V>> = Arc::new(extractor);
+        let make = move |context: &mut InitContext<'_>| {
+            let encoder = TypedEncoder::new(produced.clone(), SinkForm::External);
+            let (node, extractor) = (context.node, Arc::clone(&extractor));
+            Ok(Box::new(DynamicSink { node, extractor, encoder }) as Box<dyn Node>)
+        };
+        self.add_sink_node(name, make, TypeId::of::<Rows<K, V>>(), parents)
+    }
+}
+
+struct DynamicSink<K, V> {
+    node: NodeIndex,
+    extractor: Arc<dyn TopicNameExtractor<K, V>>,
+    encoder: TypedEncoder<K, V>,
+}
+
+impl<K: Data, V: Data> DynamicSink<K, V> {
+    fn write(
+        &mut self,
+        row: &Record<K, V>,
+        none: &Headers,
+        context: &mut NodeContext<'_>,
+    ) -> Result<(), ProcessorError> {
+        // First, so that a dead letter has it.
+        self.encoder.write_key(&row.key)?;
+        let headers = row.headers.as_deref().unwrap_or(none);
+        let topic = self.extractor.topic(&row.key, &row.value, headers);
+        let outputs = &mut context.resources.dynamic_outputs;
+        let Some(records) = outputs.of(&topic).map_err(ProcessorError::Log)? else {
+            return Err(unwritten_to(&topic));
+        };
+        let before = records.bytes;
+        let written = self.encoder.write_keyed(row, records);
+        let bytes = (records.bytes - before) as u64;
+        context.resources.metrics[self.node].bytes += bytes;
+        written
+    }
+}
+
+impl<K: Data, V: Data> Node for DynamicSink<K, V> {
+    fn handle(
+        &mut self,
+        event: Event,
+        context: &mut NodeContext<'_>,
+    ) -> Result<Forwarded, ProcessorError> {
+        if let Event::Batch { port, payload } = event {
+            let none = Headers::new();
+            for row in Rows::<K, V>::take(port, payload)? {
+                let written = self.write(&row, &none, context);
+                written.or_else(|why| context.reject(row.origin, self.encoder.key(), why))?;
+            }
+        }
+        Ok(Forwarded::default())
+    }
+}
