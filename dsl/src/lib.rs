@@ -38,6 +38,8 @@ pub use grouped::{KGroupedStream, TimeWindowedKStream};
 pub use headwater_engine::DefaultSerde;
 #[doc(hidden)]
 pub use plan::OperatorKind;
-pub use settings::{EmitStrategy, Grouped, Materialized, Printed, Repartitioned, TimeWindows};
+pub use settings::{
+    EmitStrategy, Grouped, Materialized, Printed, Repartitioned, TimeWindows, Windows,
+};
 pub use stream::{BranchedKStream, KStream, Terminal};
 pub use table::{GlobalKTable, KTable};

@@ -5,9 +5,10 @@ mod windowed;
 pub use windowed::TimeWindowedKStream;
 
 use crate::{
-    DefaultSerde, KTable, Materialized, TimeWindows,
+    DefaultSerde, KTable, Materialized, Windows,
     operator::Fold,
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes, Step},
+    settings::Private,
     table::{Change, OldValues, StoredTable},
 };
 use headwater_core::serde::{Data, SharedSerde};
@@ -205,8 +206,8 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
     /// Cuts each group into windows, to aggregate within them.
     #[must_use]
-    pub fn windowed_by(&self, windows: TimeWindows) -> TimeWindowedKStream<K, V> {
-        TimeWindowedKStream::new(self.clone(), windows)
+    pub fn windowed_by<W: Windows>(&self, windows: W) -> W::Windowed<K, V> {
+        windows.cut(self.clone(), Private)
     }
 
     fn fold<A: DefaultSerde, F>(

@@ -57,7 +57,7 @@ impl<K, V> fmt::Debug for TimeWindowedKStream<K, V> {
 }
 
 impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
-    pub(super) fn new(grouped: KGroupedStream<K, V>, windows: TimeWindows) -> Self {
+    pub(crate) fn new(grouped: KGroupedStream<K, V>, windows: TimeWindows) -> Self {
         Self { grouped, windows, emit: EmitStrategy::default() }
     }
 

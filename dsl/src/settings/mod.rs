@@ -10,5 +10,5 @@ pub use grouped::Grouped;
 pub use materialized::Materialized;
 pub use printed::Printed;
 pub use repartitioned::Repartitioned;
-pub(crate) use windows::{Emit, whole_ms};
-pub use windows::{EmitStrategy, TimeWindows};
+pub(crate) use windows::{Emit, Private, whole_ms};
+pub use windows::{EmitStrategy, TimeWindows, Windows};

@@ -1,7 +1,27 @@
 //! Windows and when their results come out.
 
+use crate::{KGroupedStream, TimeWindowedKStream};
+use headwater_core::serde::Data;
 use headwater_engine::topology::MaxAhead;
 use std::time::Duration;
+
+/// Windows of any kind, as [`KGroupedStream::windowed_by`] takes them; implemented by those that there are.
+pub trait Windows: Sized {
+    /// A grouped stream cut into such windows.
+    type Windowed<K: Data, V: Data>;
+
+    /// Cuts `grouped` into these windows.
+    #[doc(hidden)]
+    fn cut<K: Data, V: Data>(
+        self,
+        grouped: KGroupedStream<K, V>,
+        _: Private,
+    ) -> Self::Windowed<K, V>;
+}
+
+/// What only this crate has: a trait whose method takes it is implemented nowhere else.
+#[derive(Debug)]
+pub struct Private;
 
 /// Tumbling windows: stretches of event time of one size, side by side from 0.
 ///
@@ -87,6 +107,18 @@ impl TimeWindows {
     #[must_use]
     pub fn grace_ms(&self) -> i64 {
         self.grace_ms
+    }
+}
+
+impl Windows for TimeWindows {
+    type Windowed<K: Data, V: Data> = TimeWindowedKStream<K, V>;
+
+    fn cut<K: Data, V: Data>(
+        self,
+        grouped: KGroupedStream<K, V>,
+        _: Private,
+    ) -> Self::Windowed<K, V> {
+        TimeWindowedKStream::new(grouped, self)
     }
 }
 
