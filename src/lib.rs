@@ -125,7 +125,7 @@ pub mod prelude {
         time::{Clock, SystemClock},
     };
     pub use headwater_dsl::{
-        EmitStrategy, KStream, KTable, Materialized, StreamsBuilder, TimeWindows, Windows,
+        EmitStrategy, KStream, KTable, Materialized, StreamsBuilder, TimeWindows, UnlimitedWindows,
     };
     pub use headwater_engine::{
         processor::{Context, InitContext, Processor, ProcessorError, Record},

@@ -220,9 +220,6 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
             .bound()
             .into_iter()
             .for_each(|bound| plan.bound_ahead(self.grouped.node, bound));
-        if self.windows.size_ms() == 0 {
-            plan.fail(TopologyError::EmptyWindow { node: store.to_string() });
-        }
         let value = A::default_serde();
         plan.add_store(WindowStore::builder(
             &store,
@@ -231,17 +228,9 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         ));
         let (name, fold, keys) =
             (Arc::clone(&store), Arc::new(fold), SharedSerde::clone(&serdes.key));
-        let (size_ms, grace_ms) = (self.windows.size_ms(), self.windows.grace_ms());
-        let span_ms = Windows { size_ms, grace_ms, retention_ms: 0 }.span_ms();
-        let retention_ms = retention.map_or(span_ms, whole_ms);
-        let windows = Windows { size_ms, grace_ms, retention_ms };
-        if retention_ms < span_ms {
-            let (node, needed_ms) = (store.to_string(), span_ms);
-            plan.fail(TopologyError::RetentionTooShort { node, retention_ms, needed_ms });
-        }
-        if self.emit.on == Emit::Close && windows.never_close() {
-            plan.fail(TopologyError::NeverClose { node: store.to_string(), span_ms });
-        }
+        let retention_ms = retention.map_or(self.windows.windows.span_ms(), whole_ms);
+        let windows = Windows { retention_ms, ..self.windows.windows };
+        refusal(windows, self.emit, &store).into_iter().for_each(|error| plan.fail(error));
         let skin = move || Fold::<K, V, A, F, Window>::new(&fold, &keys);
         let node = match self.emit.on {
             Emit::Close => plan.node::<Rows<K, V>, Results<K, A>, _>(step, move |context, _| {
@@ -255,4 +244,24 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         let (plan, view) = (plan.clone(), Arc::new(StoredWindows(store)));
         KTable { plan, node, key: Some(Arc::new(key)), value: Some(value), view, stored: true }
     }
+}
+
+/// Why there cannot be such windows, if there cannot.
+fn refusal(windows: Windows, emit: EmitStrategy, node: &str) -> Option<TopologyError> {
+    let (node, span_ms) = (node.to_owned(), windows.span_ms());
+    let Windows { size_ms, advance_ms, first_ms: start, retention_ms, .. } = windows;
+    if size_ms == 0 {
+        return Some(TopologyError::EmptyWindow { node });
+    }
+    if !(1..=size_ms).contains(&advance_ms) {
+        return Some(TopologyError::AdvanceOutOfRange { node, advance_ms, size_ms });
+    }
+    if start < 0 {
+        return Some(TopologyError::NegativeStart { node, start });
+    }
+    if retention_ms < span_ms {
+        return Some(TopologyError::RetentionTooShort { node, retention_ms, needed_ms: span_ms });
+    }
+    let has_no_final = emit.on == Emit::Close && windows.never_close();
+    has_no_final.then_some(TopologyError::NeverClose { node, span_ms })
 }

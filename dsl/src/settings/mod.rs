@@ -11,4 +11,4 @@ pub use materialized::Materialized;
 pub use printed::Printed;
 pub use repartitioned::Repartitioned;
 pub(crate) use windows::{Emit, Private, whole_ms};
-pub use windows::{EmitStrategy, TimeWindows, Windows};
+pub use windows::{EmitStrategy, TimeWindows, UnlimitedWindows, Windows};

@@ -1,8 +1,9 @@
 //! Windows and when their results come out.
 
 use crate::{KGroupedStream, TimeWindowedKStream};
+use headwater_core::record::Timestamp;
 use headwater_core::serde::Data;
-use headwater_engine::topology::MaxAhead;
+use headwater_engine::{kernel, topology::MaxAhead};
 use std::time::Duration;
 
 /// Windows of any kind, as [`KGroupedStream::windowed_by`] takes them; implemented by those that there are.
@@ -23,10 +24,11 @@ pub trait Windows: Sized {
 #[derive(Debug)]
 pub struct Private;
 
-/// Tumbling windows: stretches of event time of one size, side by side from 0.
+/// Stretches of event time of one size: tumbling windows, side by side from 0, or hopping ones, which
+/// [advance](Self::advance_by) by less than their size.
 ///
-/// A record belongs to the window that holds its timestamp, until stream time reaches that window's end plus the grace;
-/// after that it is late, dropped and counted.
+/// A record belongs to each window that holds its timestamp, until stream time reaches that window's end plus the grace;
+/// after that it is late for it, dropped and counted.
 ///
 /// ```
 /// use headwater_dsl::TimeWindows;
@@ -37,8 +39,7 @@ pub struct Private;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeWindows {
-    size_ms: i64,
-    grace_ms: i64,
+    pub(crate) windows: kernel::Windows,
     max_ahead: Option<MaxAhead>,
 }
 
@@ -54,7 +55,37 @@ impl TimeWindows {
     /// [`Duration::MAX`], no record is ever late and every window is kept; finals of such windows are refused.
     #[must_use]
     pub fn of_size_and_grace(size: Duration, grace: Duration) -> Self {
-        Self { size_ms: whole_ms(size), grace_ms: whole_ms(grace), max_ahead: None }
+        let windows = kernel::Windows::tumbling(whole_ms(size), whole_ms(grace));
+        Self { windows, max_ahead: None }
+    }
+
+    /// Has a window start every `advance`, cut to whole ms, at the multiples of it from 0: where that is less than the size,
+    /// windows overlap, and a record belongs to several. A topology whose windows advance by 0 or by more than their size is
+    /// refused at its build.
+    ///
+    /// ```
+    /// use headwater_dsl::{StreamsBuilder, TimeWindows};
+    /// use headwater_engine::store::Windowed;
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::time::Duration;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let hopping = TimeWindows::of_size_with_no_grace(Duration::from_millis(10))
+    ///     .advance_by(Duration::from_millis(4));
+    /// let speeds = builder.stream::<String, i64>("speeds").group_by_key();
+    /// speeds.windowed_by(hopping).count("counts").to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, i64>("speeds").pipe_input("car".into(), 120, 12)?;
+    /// let read = driver.output_topic::<Windowed<String>, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| (r.key.window.start, r.value)).collect();
+    /// assert_eq!(read, [(4, 1), (8, 1), (12, 1)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn advance_by(mut self, advance: Duration) -> Self {
+        self.windows.advance_ms = whole_ms(advance);
+        self
     }
 
     /// Bounds how far ahead records may be, so that one wrong clock does not close these windows for all others. The bound
@@ -100,13 +131,74 @@ impl TimeWindows {
     /// The size in ms.
     #[must_use]
     pub fn size_ms(&self) -> i64 {
-        self.size_ms
+        self.windows.size_ms
+    }
+
+    /// From a window's start to that of the next, in ms.
+    #[must_use]
+    pub fn advance_ms(&self) -> i64 {
+        self.windows.advance_ms
     }
 
     /// The grace in ms.
     #[must_use]
     pub fn grace_ms(&self) -> i64 {
-        self.grace_ms
+        self.windows.grace_ms
+    }
+}
+
+/// One window for each key, from a start on without an end. It never closes: no record is late for it, and it has no final.
+/// Earlier records belong to no window; they are neither dropped nor counted.
+///
+/// ```
+/// use headwater_dsl::{StreamsBuilder, UnlimitedWindows};
+/// use headwater_engine::store::Windowed;
+/// use headwater_testkit::TopologyTestDriver;
+///
+/// let builder = StreamsBuilder::new();
+/// let speeds = builder.stream::<String, i64>("speeds").group_by_key();
+/// let from_then_on = UnlimitedWindows::of().start_on(1_000);
+/// speeds.windowed_by(from_then_on).count("counts").to_stream().to("out");
+///
+/// let driver = TopologyTestDriver::new(builder.build()?)?;
+/// let speeds = driver.input_topic::<String, i64>("speeds");
+/// speeds.pipe_input("car".into(), 120, 999)?;
+/// speeds.pipe_input("car".into(), 150, 1_000)?;
+/// speeds.pipe_input("car".into(), 90, 1_000_000)?;
+/// let read = driver.output_topic::<Windowed<String>, i64>("out").read_records_to_list()?;
+/// let read: Vec<_> = read.into_iter().map(|r| (r.key.window.start, r.value)).collect();
+/// assert_eq!(read, [(1_000, 1), (1_000, 2)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UnlimitedWindows {
+    start: Timestamp,
+}
+
+impl UnlimitedWindows {
+    /// From 0 on.
+    #[must_use]
+    pub fn of() -> Self {
+        Self::default()
+    }
+
+    /// From `start` on. A topology whose window starts before 0 is refused at its build.
+    #[must_use]
+    pub fn start_on(self, start: Timestamp) -> Self {
+        Self { start }
+    }
+}
+
+impl Windows for UnlimitedWindows {
+    type Windowed<K: Data, V: Data> = TimeWindowedKStream<K, V>;
+
+    fn cut<K: Data, V: Data>(
+        self,
+        grouped: KGroupedStream<K, V>,
+        _: Private,
+    ) -> Self::Windowed<K, V> {
+        let windows = kernel::Windows::unlimited(self.start);
+        TimeWindowedKStream::new(grouped, TimeWindows { windows, max_ahead: None })
     }
 }
 

@@ -87,7 +87,8 @@ fn case_of_finals(partitions: u32, kills: Kills) -> impl Strategy<Value = Case> 
         Just(Op::Peek),
     ];
     let above = prop::collection::vec(above.no_shrink(), 0..3);
-    let below = prop::collection::vec((1..4_i64, 0..40_u64), 1..3);
+    let hop = prop_oneof![Just(8), 1..8_u64];
+    let below = prop::collection::vec((1..4_i64, 0..40_u64, hop), 1..3);
     let last = prop::option::of((1..4_i64, caching()));
     let bound = prop::option::of((10..90_u64).prop_map(Op::MaxAhead));
     (bound, above, below, last, prop::collection::vec(group(), 1..4)).prop_map(
@@ -97,10 +98,11 @@ fn case_of_finals(partitions: u32, kills: Kills) -> impl Strategy<Value = Case> 
                 group.records.sort_by_key(|record| record.at);
                 group.records.iter_mut().for_each(|record| record.at += 120 * place);
             }
-            for (n, grace) in below {
+            for (n, grace, hop) in below {
                 // A task whose input has ended goes on after others do: they may be ahead by a whole group.
                 let grace = if groups.len() > 1 { 120 } else { grace };
-                let window = Window { emit: Emit::Finals, caching: Caching::Off, grace, kept: 0 };
+                let window =
+                    Window { emit: Emit::Finals, caching: Caching::Off, grace, hop, kept: 0 };
                 ops.extend([Op::SelectKey(n), Op::Windows(Fold::Count, window, View::Stored)]);
             }
             if let Some((n, caching)) = last {
@@ -229,7 +231,7 @@ proptest! {
 /// A row brings its operator time, and what that makes due comes before it, wherever the batch was cut.
 #[test]
 fn a_timer_fires_before_the_row_whose_time_makes_it_due() {
-    let counts = |grace, emit, kept| Window { emit, caching: Caching::On, grace, kept };
+    let counts = |grace, emit, kept| Window { emit, caching: Caching::On, grace, hop: 8, kept };
     let record = |key, at| Input { to: "in", key: Some(key), value: Some(1), at };
     let records = vec![record(3, 27), record(4, 71), record(1, 115), record(0, 118)];
     let case = Case {
@@ -248,7 +250,7 @@ fn a_timer_fires_before_the_row_whose_time_makes_it_due() {
 /// one before, as if it had come alone.
 #[test]
 fn rows_of_a_chunk_meet_others_one_by_one() {
-    let window = |grace, emit, caching, kept| Window { emit, caching, grace, kept };
+    let window = |grace, emit, caching, kept| Window { emit, caching, grace, hop: 8, kept };
     let record = |key, at| Input { to: "in", key: Some(key), value: Some(0), at };
     let case = Case {
         ops: vec![

@@ -15,7 +15,7 @@ use headwater_core::{
 };
 use headwater_dsl::{
     EmitStrategy, GlobalKTable, KGroupedStream, KStream, KTable, Materialized, OperatorKind,
-    Printed, Repartitioned, StreamsBuilder, TimeWindowedKStream, TimeWindows,
+    Printed, Repartitioned, StreamsBuilder, TimeWindowedKStream, TimeWindows, UnlimitedWindows,
 };
 use headwater_engine::{
     processor::{InitContext, ProcessorError},
@@ -72,6 +72,8 @@ pub(crate) enum Op {
     Regroup(i64, Form, Form),
     Fold(Fold, Caching, View),
     Windows(Fold, Window, View),
+    /// One window without an end, from this time on.
+    Unlimited(i64, Caching),
     /// Windows whose results go into windows of twice the size, with nothing in between.
     WindowsOfWindows(Window, Window),
 }
@@ -81,7 +83,7 @@ impl Op {
     pub(crate) fn caches(&self) -> bool {
         let holds = |window: &Window| window.emit == Emit::Updates && window.caching == Caching::On;
         match self {
-            Self::Fold(_, caching, _) => *caching == Caching::On,
+            Self::Fold(_, caching, _) | Self::Unlimited(_, caching) => *caching == Caching::On,
             Self::Windows(_, window, _) | Self::LookUp(window) => holds(window),
             Self::WindowsOfWindows(inner, outer) => holds(inner) || holds(outer),
             _ => false,
@@ -158,6 +160,8 @@ pub(crate) struct Window {
     pub(crate) emit: Emit,
     pub(crate) caching: Caching,
     pub(crate) grace: u64,
+    /// The part of its size by which it advances, of eight.
+    pub(crate) hop: u64,
     /// How much longer it is kept than it is open.
     pub(crate) kept: u64,
 }
@@ -231,6 +235,7 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::WindowedReduce => prop_oneof![
             windows(Fold::Reduce),
             (window(), window()).prop_map(|(inner, outer)| Op::WindowsOfWindows(inner, outer)),
+            (0..100_i64, caching()).prop_map(|(start, caching)| Op::Unlimited(start, caching)),
         ]
         .boxed(),
         OperatorKind::WindowedAggregate => {
@@ -264,11 +269,13 @@ fn derived(view: View) -> BoxedStrategy<Op> {
 
 fn window() -> impl Strategy<Value = Window> {
     let emit = prop_oneof![Just(Emit::Updates), Just(Emit::Finals)];
+    let hop = prop_oneof![Just(8), 1..8_u64];
     let kept = prop_oneof![Just(0), 1..80_u64];
-    (emit, caching(), 0..40_u64, kept).prop_map(|(emit, caching, grace, kept)| Window {
+    (emit, caching(), 0..40_u64, hop, kept).prop_map(|(emit, caching, grace, hop, kept)| Window {
         emit,
         caching,
         grace,
+        hop,
         kept,
     })
 }
@@ -383,6 +390,12 @@ impl Drawing {
                     .to_stream()
                     .map(|key, value| (format!("{}@{}", key.key, key.window.start), or_gone(value)))
             }
+            Op::Unlimited(start, caching) => {
+                let windows = UnlimitedWindows::of().start_on(start);
+                let sums = stream.group_by_key().windowed_by(windows);
+                let sums = sums.reduce(reduced, self.materialized(caching));
+                sums.to_stream().map(|key, value| (key.key, or_gone(value)))
+            }
             Op::WindowsOfWindows(inner, outer) => self.windows_of_windows(inner, outer),
             ref stateless => without_state(&stream, stateless),
         };
@@ -406,7 +419,7 @@ impl Drawing {
         let sums = windowed(&self.stream.group_by_key(), window, 20);
         let sums = in_windows(&sums, Fold::Aggregate, kept);
         let lookups = self.builder.stream::<String, i64>("other").map(|key, value| {
-            let start = value.rem_euclid(6) * 20;
+            let start = value.rem_euclid(12) * 10;
             (Windowed { key, window: headwater_engine::store::Window { start, end: start } }, value)
         });
         let found = lookups.left_join(&sums, |value, sum| reduced(value, or_gone(sum)));
@@ -569,6 +582,7 @@ fn windowed<K: headwater_dsl::DefaultSerde>(
         Emit::Finals => EmitStrategy::on_window_close(),
     };
     let windows = TimeWindows::of_size_and_grace(ms(size), ms(window.grace));
+    let windows = windows.advance_by(ms(size * window.hop / 8));
     grouped.windowed_by(windows).emit_strategy(emit)
 }
 

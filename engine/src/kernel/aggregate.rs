@@ -65,7 +65,7 @@ impl<S: Skin<Place = ()>> Aggregate<S> {
     ) -> Result<(), ProcessorError> {
         let Self { skin, batch, emit, .. } = self;
         self.holds_updates = emit.is_cached;
-        batch.begin(payload, skin)?;
+        batch.begin(payload, Vec::new(), skin)?;
         let store = context.byte_store(self.store);
         let slots = store.locate(&batch.keys)?;
         let place_of = |_, stamp: &Stamp| ((), stamp.at);

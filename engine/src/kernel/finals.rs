@@ -176,15 +176,17 @@ impl<S: Skin<Place = Window>> Node for WindowedFinals<S> {
     ) -> Result<Forwarded, ProcessorError> {
         match event {
             Event::Batch { payload, .. } => {
-                let before = self.windows.time;
-                let (windows, skin) = (&mut self.windows, &mut self.skin);
-                let refused = windows.fold(payload, skin, Folded::Kept, context)?;
-                // No row of the batch belongs to a window that an earlier one has closed: closing can wait.
-                self.close(context.byte_store(self.windows.store));
-                if self.closing.is_some() {
-                    self.closers.extend(self.windows.closers(before));
+                for part in self.windows.parts(payload) {
+                    let before = self.windows.time;
+                    let (windows, skin) = (&mut self.windows, &mut self.skin);
+                    let refused = windows.fold(part, skin, Folded::Kept, context)?;
+                    // No row of the batch belongs to a window that an earlier one has closed: closing can wait.
+                    self.close(context.byte_store(self.windows.store));
+                    if self.closing.is_some() {
+                        self.closers.extend(self.windows.closers(before));
+                    }
+                    refused.reject(context)?;
                 }
-                refused.reject(context)?;
             }
             Event::Advance(time) => {
                 self.windows.advance(time, context);

@@ -81,15 +81,19 @@ impl<A: Data> Entries<A> for WindowBytes<A> {
 pub(super) struct KeyedRows {
     pub(super) keys: KeyBatch,
     pub(super) stamps: Vec<Stamp>,
+    /// Whether a row is the one before it once more; none if no row is.
+    again: Vec<bool>,
 }
 
 impl KeyedRows {
-    /// Takes in a payload, whose rows `skin` then holds.
+    /// Takes in a payload, whose rows `skin` then holds. `again` tells which are the one before them once more, if any is.
     pub(super) fn begin<S: Skin>(
         &mut self,
         payload: Box<dyn Payload>,
+        again: Vec<bool>,
         skin: &mut S,
     ) -> Result<(), ProcessorError> {
+        self.again = again;
         self.keys.clear();
         self.stamps.clear();
         payload.stamps(&mut self.stamps);
@@ -98,6 +102,11 @@ impl KeyedRows {
             broken("a skin adds a key, or none, for each row of its batch");
         }
         Ok(())
+    }
+
+    /// Whether a row is the one before it once more.
+    pub(super) fn is_again(&self, row: usize) -> bool {
+        self.again.get(row) == Some(&true)
     }
 }
 
@@ -186,6 +195,8 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
     for (row, (stamp, slot)) in batch.stamps.iter().zip(slots).enumerate() {
         let Some(slot) = slot else {
             match entries.refusal(&batch.keys, row) {
+                // A key is refused once, whatever the number of windows.
+                Some(_) if batch.is_again(row) => {}
                 Some(why) => refused.add(stamp.origin, batch.keys.get(row), why),
                 None => refused.late += 1,
             }

@@ -55,7 +55,7 @@ impl<S: Skin<Place = ()>> Table<S> {
         context: &mut NodeContext<'_>,
     ) -> Result<(), ProcessorError> {
         let Self { skin, batch, with_old, .. } = self;
-        batch.begin(payload, skin)?;
+        batch.begin(payload, Vec::new(), skin)?;
         skin.reserve(batch.stamps.len());
         let (store, mut refused) = (context.byte_store(self.store), Refused::default());
         let slots = if *with_old { store.locate(&batch.keys)? } else { store.find(&batch.keys) };

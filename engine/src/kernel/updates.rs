@@ -96,7 +96,9 @@ impl<S: Skin<Place = Window>> Node for WindowedUpdates<S> {
             Event::Batch { payload, .. } => {
                 self.holds_updates = self.emit.is_cached;
                 let (windows, skin) = (&mut self.windows, &mut self.skin);
-                windows.fold(payload, skin, self.emit.into(), context)?.reject(context)?;
+                for part in windows.parts(payload) {
+                    windows.fold(part, skin, self.emit.into(), context)?.reject(context)?;
+                }
             }
             Event::Advance(time) => self.windows.advance(time, context),
             Event::Flush if self.flush(context)? => return Ok(Forwarded::part(self.skin.take())),

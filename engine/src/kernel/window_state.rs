@@ -13,11 +13,19 @@ use crate::{
 };
 use headwater_core::{record::Timestamp, serde::Data};
 
-/// Tumbling windows: stretches of event time of one size, side by side from 0.
+/// How many rows a batch is spread out to at a time, where each has several windows.
+const SPREAD_ROWS_MAX: usize = 8_192;
+
+/// Windows of event time of one size, which start at equal distances: tumbling windows side by side, hopping windows
+/// that overlap, or one alone that has no end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Windows {
-    /// The size in ms.
+    /// The size in ms; the largest there is for one window without an end.
     pub size_ms: i64,
+    /// From a window's start to that of the next, in ms; at most the size.
+    pub advance_ms: i64,
+    /// The start of the first window. Earlier rows belong to none, and nothing becomes of them.
+    pub first_ms: Timestamp,
     /// How long after its end a window takes rows, in ms.
     pub grace_ms: i64,
     /// How long after its start a window is kept, in ms: at least until it closes.
@@ -25,6 +33,18 @@ pub struct Windows {
 }
 
 impl Windows {
+    /// Windows side by side from 0, kept until they close.
+    #[must_use]
+    pub fn tumbling(size_ms: i64, grace_ms: i64) -> Self {
+        Self { size_ms, advance_ms: size_ms, first_ms: 0, grace_ms, retention_ms: 0 }
+    }
+
+    /// The window that starts at `first_ms` and has no end.
+    #[must_use]
+    pub fn unlimited(first_ms: Timestamp) -> Self {
+        Self { first_ms, ..Self::tumbling(i64::MAX, 0) }
+    }
+
     /// How long it is from a window's start to its close, in ms.
     #[must_use]
     pub fn span_ms(&self) -> i64 {
@@ -52,7 +72,9 @@ pub(super) struct WindowState<A> {
     pub(super) store: StoreKey<WindowBytes<A>>,
     pub(super) time: WindowTime,
     batch: KeyedRows,
-    /// The start of the window that each row at hand belongs to, if it is open.
+    /// The start of the window of each row at hand, where a row may have several.
+    spread: Vec<Timestamp>,
+    /// The same, if the window is open.
     starts: Vec<Option<Timestamp>>,
     /// What the operator has passed on at each row at hand.
     passed: Vec<Timestamp>,
@@ -69,34 +91,45 @@ impl<A: Data> WindowState<A> {
         context.byte_store_mut(store).open()?;
         let time = WindowTime::new(windows, context.is_time_carried());
         let batch = KeyedRows::default();
-        Ok(Self { store, time, batch, starts: Vec::new(), passed: Vec::new() })
+        let (spread, starts, passed) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { store, time, batch, spread, starts, passed })
     }
 
-    /// Folds a batch into the windows that are open at each of its rows.
+    /// Cuts a batch into parts to [fold](Self::fold).
+    pub(super) fn parts(&self, payload: Box<dyn Payload>) -> Parts {
+        Parts::new(self.time, payload)
+    }
+
+    /// Folds a part of a batch into the windows that are open at each of its rows.
     pub(super) fn fold<S: Skin<Place = Window, Value = A>>(
         &mut self,
-        payload: Box<dyn Payload>,
+        Part { payload, starts: spread, again }: Part,
         skin: &mut S,
         folded: Folded,
         context: &mut NodeContext<'_>,
     ) -> Result<Refused, ProcessorError> {
-        let Self { time, batch, starts, passed, .. } = self;
-        batch.begin(payload, skin)?;
+        self.spread = spread;
+        let Self { time, batch, spread, starts, passed, .. } = self;
+        batch.begin(payload, again, skin)?;
         starts.clear();
         passed.clear();
-        for (stamp, key) in batch.stamps.iter().zip(batch.keys.iter()) {
-            // A row without a key moves no time.
-            let taken = key.map(|_| time.take(stamp.timestamp, stamp.at));
-            starts.push(taken.and_then(|_| time.open_window(stamp.timestamp)));
+        let mut taken = None;
+        for (row, (stamp, key)) in batch.stamps.iter().zip(batch.keys.iter()).enumerate() {
+            if !batch.is_again(row) {
+                // A row without a key moves no time.
+                taken = key.map(|_| time.take(stamp.timestamp, stamp.at));
+            }
+            let start = spread.get(row).copied().unwrap_or_else(|| time.start_of(stamp.timestamp));
+            starts.push(taken.and_then(|_| time.is_open(start).then_some(start)));
             passed.push(taken.unwrap_or(Timestamp::MIN));
         }
         let store = context.byte_store(self.store);
         let slots = store.locate(starts, &batch.keys)?;
-        let place_of = |row: usize, stamp: &Stamp| {
-            let Some(passed) = passed.get(row) else {
-                broken("a row has the time passed on at it")
+        let place_of = |row: usize, _: &Stamp| {
+            let (Some(Some(start)), Some(passed)) = (starts.get(row), passed.get(row)) else {
+                broken("a row that is folded has a window and the time passed on at it")
             };
-            (time.window_of(stamp.timestamp), *passed)
+            (time.window_at(*start), *passed)
         };
         let refused = fold_rows(skin, batch, store, slots, folded, place_of);
         store.keep_from(time.kept_floor());
@@ -129,5 +162,64 @@ impl<A: Data> WindowState<A> {
             let moved = before.floor() > floor;
             moved.then(|| Closer { floor: before.floor(), origin: stamp.origin })
         })
+    }
+}
+
+/// Rows to fold: each has one window.
+pub(super) struct Part {
+    payload: Box<dyn Payload>,
+    /// The starts of their windows; none where windows are tumbling, and those follow from timestamps.
+    starts: Vec<Timestamp>,
+    /// Whether a row is the one before it once more; none if no row is.
+    again: Vec<bool>,
+}
+
+/// A batch, cut into parts in which each row is there once for each window that it belongs to, by ascending start.
+pub(super) struct Parts {
+    time: WindowTime,
+    /// What is left to cut; a batch of tumbling windows is one part.
+    payload: Option<Box<dyn Payload>>,
+    stamps: Vec<Stamp>,
+    next: usize,
+}
+
+impl Parts {
+    fn new(time: WindowTime, payload: Box<dyn Payload>) -> Self {
+        let mut stamps = Vec::new();
+        if !time.is_tumbling() {
+            payload.stamps(&mut stamps);
+        }
+        Self { time, payload: Some(payload), stamps, next: 0 }
+    }
+
+    /// The next rows that have windows, up to so many that they are spread out to.
+    fn spread(&mut self, payload: &dyn Payload) -> Option<Part> {
+        let (mut rows, mut starts, mut again) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, stamp) in (0..).zip(&self.stamps).skip(self.next) {
+            if starts.len() >= SPREAD_ROWS_MAX {
+                break;
+            }
+            self.next += 1;
+            for (place, start) in self.time.starts_of(stamp.timestamp).enumerate() {
+                rows.push(row);
+                starts.push(start);
+                again.push(place > 0);
+            }
+        }
+        (!rows.is_empty()).then(|| Part { payload: payload.select(&rows), starts, again })
+    }
+}
+
+impl Iterator for Parts {
+    type Item = Part;
+
+    fn next(&mut self) -> Option<Part> {
+        let payload = self.payload.take()?;
+        if self.time.is_tumbling() {
+            return Some(Part { payload, starts: Vec::new(), again: Vec::new() });
+        }
+        let part = self.spread(payload.as_ref());
+        self.payload = Some(payload);
+        part
     }
 }

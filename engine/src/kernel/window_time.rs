@@ -16,6 +16,11 @@ const FOREVER: i64 = i64::MAX;
 /// Another that reaches past the last timestamp there is, is never open.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WindowTime {
+    /// The start of the first window.
+    first: Timestamp,
+    /// From a window's start to that of the next.
+    advance: i64,
+    /// From a window's start to its end; [`FOREVER`] if there is one window alone.
     size: i64,
     /// From a window's start to its close; [`FOREVER`] if it has none.
     span: i64,
@@ -32,8 +37,11 @@ impl WindowTime {
     /// At no time yet; `is_carried` has the operator live by the time that records carry.
     pub(super) fn new(windows: Windows, is_carried: bool) -> Self {
         let size = windows.size_ms.max(1);
+        let advance = windows.advance_ms.clamp(1, size);
         let span = if windows.never_close() { FOREVER } else { windows.span_ms() };
         Self {
+            first: windows.first_ms,
+            advance,
             size,
             span,
             retention: windows.retention_ms.max(span),
@@ -43,9 +51,29 @@ impl WindowTime {
         }
     }
 
-    /// The window that holds `timestamp`.
-    pub(super) fn window_of(&self, timestamp: Timestamp) -> Window {
-        self.window_at(timestamp - timestamp.rem_euclid(self.size))
+    /// Whether each timestamp lies in one window, whose start [`start_of`](Self::start_of) gives.
+    pub(super) fn is_tumbling(&self) -> bool {
+        self.advance == self.size && self.first == 0 && self.size != FOREVER
+    }
+
+    /// The start of the tumbling window that holds `timestamp`.
+    pub(super) fn start_of(&self, timestamp: Timestamp) -> Timestamp {
+        timestamp - timestamp.rem_euclid(self.size)
+    }
+
+    /// The starts of the windows that hold `timestamp`, ascending.
+    pub(super) fn starts_of(
+        &self,
+        timestamp: Timestamp,
+    ) -> impl Iterator<Item = Timestamp> + use<> {
+        let Self { first, advance, size, .. } = *self;
+        let since = timestamp.saturating_sub(first);
+        let (oldest, newest) = match since {
+            ..0 => (0, -1),
+            _ if size == FOREVER => (0, 0),
+            _ => ((since - size).div_euclid(advance) + 1, since.div_euclid(advance)),
+        };
+        (oldest.max(0)..=newest).map(move |place| first.saturating_add(place * advance))
     }
 
     /// The window that starts at `start`.
@@ -89,19 +117,15 @@ impl WindowTime {
     /// The start of the oldest window that began less than `span` ago.
     fn oldest_within(&self, span: i64) -> Timestamp {
         if span == FOREVER {
-            return 0;
+            return self.first;
         }
-        let newest_before = self.now.saturating_sub(span).div_euclid(self.size);
-        (newest_before + 1).saturating_mul(self.size).max(0)
-    }
-
-    /// The start of the window that holds `timestamp`, if it takes records now.
-    pub(super) fn open_window(&self, timestamp: Timestamp) -> Option<Timestamp> {
-        Some(self.window_of(timestamp).start).filter(|start| self.is_open(*start))
+        let since = self.now.saturating_sub(self.first).saturating_sub(span);
+        let oldest = since.div_euclid(self.advance) + 1;
+        self.first.saturating_add(oldest.max(0).saturating_mul(self.advance))
     }
 
     /// Whether the window that starts at `start` takes records now.
-    fn is_open(&self, start: Timestamp) -> bool {
+    pub(super) fn is_open(&self, start: Timestamp) -> bool {
         let close = start.saturating_add(self.span);
         self.span == FOREVER || (close > self.now && close < Timestamp::MAX)
     }
@@ -157,7 +181,7 @@ mod tests {
     use super::*;
 
     fn minutes(grace_ms: i64) -> WindowTime {
-        WindowTime::new(Windows { size_ms: 60_000, grace_ms, retention_ms: 0 }, false)
+        WindowTime::new(Windows::tumbling(60_000, grace_ms), false)
     }
 
     fn carried(grace_ms: i64) -> WindowTime {
@@ -185,7 +209,7 @@ mod tests {
 
     #[test]
     fn windows_are_kept_until_they_close_and_longer_if_told() {
-        let windows = Windows { size_ms: 60_000, grace_ms: 10, retention_ms: 150_000 };
+        let windows = Windows { retention_ms: 150_000, ..Windows::tumbling(60_000, 10) };
         let (mut time, mut short) = (WindowTime::new(windows, false), minutes(10));
         assert_eq!(time.kept_floor(), 0);
         for (now, floor, kept) in
@@ -201,11 +225,12 @@ mod tests {
     #[test]
     fn the_end_of_time_neither_overflows_nor_opens_a_window() {
         let mut time = minutes(0);
-        assert_eq!(time.window_of(Timestamp::MAX).end, Timestamp::MAX);
-        time.advance_past(time.window_of(Timestamp::MAX).start);
+        let last = time.start_of(Timestamp::MAX);
+        assert_eq!(time.window_at(last).end, Timestamp::MAX);
+        time.advance_past(last);
         assert_eq!(time.now, Timestamp::MAX);
         let time = minutes(0);
-        let start = time.window_of(Timestamp::MAX).start;
+        let start = time.start_of(Timestamp::MAX);
         assert!(!time.is_open(start));
         assert!(time.is_open(start - 60_000));
     }
@@ -216,7 +241,7 @@ mod tests {
             let mut time = minutes(grace_ms);
             for now in [0, 1, 1 << 40, Timestamp::MAX - 1, Timestamp::MAX] {
                 time.advance(now);
-                assert!(time.open_window(0).is_some() && time.open_window(now).is_some());
+                assert!(time.is_open(0) && time.is_open(time.start_of(now)));
                 assert_eq!((time.floor(), time.kept_floor(), time.pass_time(now)), (0, 0, 0));
             }
             time.advance_past(0);
@@ -227,7 +252,7 @@ mod tests {
         assert!(long.is_open(0));
         long.advance(Timestamp::MAX);
         assert!(!long.is_open(0));
-        let windows = Windows { size_ms: 60_000, grace_ms: 0, retention_ms: i64::MAX };
+        let windows = Windows { retention_ms: i64::MAX, ..Windows::tumbling(60_000, 0) };
         let mut kept = WindowTime::new(windows, false);
         kept.advance(Timestamp::MAX);
         assert_eq!(kept.kept_floor(), 0);
@@ -258,6 +283,56 @@ mod tests {
             3_600_000 - 60_000,
             "time that a record brings counts first"
         );
+    }
+
+    fn starts(windows: Windows, timestamp: Timestamp) -> Vec<Timestamp> {
+        WindowTime::new(windows, false).starts_of(timestamp).collect()
+    }
+
+    #[test]
+    fn a_timestamp_lies_in_each_hopping_window_that_contains_it() {
+        let hopping = Windows { advance_ms: 4, ..Windows::tumbling(10, 0) };
+        for (timestamp, expected) in [
+            (0, &[0][..]),
+            (3, &[0]),
+            (4, &[0, 4]),
+            (9, &[0, 4, 8]),
+            (10, &[4, 8]),
+            (12, &[4, 8, 12]),
+            (13, &[4, 8, 12]),
+            (14, &[8, 12]),
+        ] {
+            assert_eq!(starts(hopping, timestamp), expected, "at {timestamp}");
+        }
+        let last = starts(hopping, Timestamp::MAX);
+        assert!((2..=3).contains(&last.len()), "{last:?}");
+        assert_eq!(starts(Windows::tumbling(10, 0), 19), [10]);
+    }
+
+    #[test]
+    fn the_one_unlimited_window_holds_all_from_its_start_on() {
+        for first in [0, 1, 100] {
+            let windows = Windows::unlimited(first);
+            for timestamp in [first, first + 1, Timestamp::MAX - 1, Timestamp::MAX] {
+                assert_eq!(starts(windows, timestamp), [first]);
+            }
+            assert!(starts(windows, first - 1).is_empty());
+            let mut time = WindowTime::new(windows, false);
+            time.advance(Timestamp::MAX);
+            assert!(time.is_open(first));
+            assert_eq!((time.floor(), time.kept_floor()), (first, first));
+            assert_eq!(time.window_at(first).end, Timestamp::MAX);
+        }
+    }
+
+    #[test]
+    fn hopping_windows_close_one_by_one() {
+        let windows = Windows { advance_ms: 4, ..Windows::tumbling(10, 3) };
+        let mut time = WindowTime::new(windows, false);
+        for (now, floor) in [(0, 0), (12, 0), (13, 4), (16, 4), (17, 8), (20, 8), (21, 12)] {
+            time.advance(now);
+            assert_eq!((time.floor(), time.pass_time(now)), (floor, floor.min(now)), "at {now}");
+        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Why a topology cannot be built or run.
 
-use headwater_core::{record::InvalidTopicName, serde::SerdeError};
+use headwater_core::{
+    record::{InvalidTopicName, Timestamp},
+    serde::SerdeError,
+};
 
 /// Why a topology cannot be built or run.
 ///
@@ -97,6 +100,28 @@ pub enum TopologyError {
     EmptyWindow {
         /// The node.
         node: String,
+    },
+
+    /// Hopping windows of which none follows, or that would leave gaps.
+    #[error(
+        "the windows of `{node}` advance by {advance_ms} ms, which is not between 1 and their size of {size_ms}; let them advance by that"
+    )]
+    AdvanceOutOfRange {
+        /// The node.
+        node: String,
+        /// From a window's start to that of the next.
+        advance_ms: i64,
+        /// Their size.
+        size_ms: i64,
+    },
+
+    /// A window that starts where there is no time.
+    #[error("the window of `{node}` starts at {start}; let it start at 0 or later")]
+    NegativeStart {
+        /// The node.
+        node: String,
+        /// Its start.
+        start: Timestamp,
     },
 
     /// Windows that would be removed before they close.

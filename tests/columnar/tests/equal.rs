@@ -88,13 +88,14 @@ fn typed(shape: Shape) -> Result<Topology, TopologyError> {
     }
     let store = if out == Out::Updates { store.with_caching_disabled() } else { store };
     let (grouped, sum) = (stream.group_by_key(), |so_far: i64, value: i64| so_far + value);
-    if let Some(Windows { size_ms, grace_ms, .. }) = windows {
+    if let Some(Windows { size_ms, advance_ms, grace_ms, .. }) = windows {
         let ms = |ms: i64| Duration::from_millis(ms.cast_unsigned());
         let emit = match out {
             Out::Updates | Out::CachedUpdates => EmitStrategy::on_window_update(),
             Out::Finals => EmitStrategy::on_window_close(),
         };
         let windows = TimeWindows::of_size_and_grace(ms(size_ms), ms(grace_ms));
+        let windows = windows.advance_by(ms(advance_ms));
         let sums = grouped.windowed_by(windows).emit_strategy(emit).reduce(sum, store);
         sums.named("keep").to_stream().to("out");
     } else {
@@ -333,8 +334,10 @@ fn run(topology: Topology, partitions: u32, groups: &[Group], rows_max: usize) -
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
-    let windows = (1..30_i64, 0..30_i64)
-        .prop_map(|(size_ms, grace_ms)| Some(Windows { size_ms, grace_ms, retention_ms: 0 }));
+    let windows = (1..30_i64, 1..=30_i64, 0..30_i64).prop_map(|(size_ms, advance_ms, grace_ms)| {
+        let advance_ms = advance_ms.min(size_ms);
+        Some(Windows { advance_ms, ..Windows::tumbling(size_ms, grace_ms) })
+    });
     let updates = || prop_oneof![Just(Out::Updates), Just(Out::CachedUpdates)];
     let outs = prop_oneof![2 => updates(), 1 => Just(Out::Finals)];
     let kept = prop_oneof![
@@ -385,7 +388,7 @@ proptest! {
 /// Sums, late rows, bad records and rows without a key: nothing is compared that is never there.
 #[test]
 fn what_is_compared_is_there() {
-    let windows = Some(Windows { size_ms: 10, grace_ms: 0, retention_ms: 0 });
+    let windows = Some(Windows::tumbling(10, 0));
     let shape = Shape { kept: Kept::Sums { windows, out: Out::Finals }, repartitions: true };
     let records = vec![
         (Some(1), Some(1), 5),
