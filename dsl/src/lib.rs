@@ -6,7 +6,7 @@
 //! | [`KStream`] | records, each an event of its own |
 //! | [`KTable`] | the newest value of each key |
 //! | [`GlobalKTable`] | the same, whole on every instance |
-//! | [`KGroupedStream`], [`TimeWindowedKStream`] | records on their way into an aggregation |
+//! | [`KGroupedStream`], [`CogroupedKStream`], [`TimeWindowedKStream`] | records on their way into an aggregation |
 //! | [`BranchedKStream`] | a stream being split |
 //!
 //! # Nulls
@@ -34,7 +34,9 @@ mod stream;
 mod table;
 
 pub use builder::StreamsBuilder;
-pub use grouped::{KGroupedStream, TimeWindowedKStream};
+pub use grouped::{
+    CogroupedKStream, KGroupedStream, TimeWindowedCogroupedKStream, TimeWindowedKStream,
+};
 pub use headwater_engine::DefaultSerde;
 #[doc(hidden)]
 pub use plan::OperatorKind;

@@ -5,8 +5,8 @@
 
 use headwater_core::record::Headers;
 use headwater_dsl::{
-    DefaultSerde, EmitStrategy, KStream, Materialized, OperatorKind, Printed, StreamsBuilder,
-    TimeWindowedKStream, TimeWindows,
+    CogroupedKStream, DefaultSerde, EmitStrategy, KStream, Materialized, OperatorKind, Printed,
+    StreamsBuilder, TimeWindowedKStream, TimeWindows,
 };
 use headwater_engine::{
     processor::{Context, InitContext, Processor, ProcessorError, Record},
@@ -58,6 +58,11 @@ impl Way {
     fn windows(self, builder: &StreamsBuilder) -> TimeWindowedKStream<Key, Value> {
         let windows = TimeWindows::of_size_with_no_grace(Duration::from_millis(10));
         self.stream(builder).group_by_key().windowed_by(windows)
+    }
+
+    fn cogrouped(self, builder: &StreamsBuilder) -> CogroupedKStream<Key, i64> {
+        let add = |_: &Key, value: Value, sum: i64| sum + value.unwrap_or(5);
+        self.stream(builder).group_by_key().cogroup(add)
     }
 
     fn store(self) -> Materialized {
@@ -322,6 +327,15 @@ fn aggregated() -> Vec<Rule> {
                 sums.named("node").to_stream().to("out");
             },
         ),
+        rule(
+            (&[Kind::CogroupInput, Kind::Cogroup], "`cogroup`, `cogroup_or_delete`"),
+            (DROPPED, FOLDED),
+            ("=3@2 a=6@4", 2),
+            |builder, way| {
+                let sums = way.cogrouped(builder).aggregate(|| 1, way.store());
+                sums.named("node").to_stream().to("out");
+            },
+        ),
     ]
 }
 
@@ -354,6 +368,17 @@ fn windowed() -> Vec<Rule> {
             |builder, way| {
                 let add = |_: &Key, value: Value, sum: i64| sum + value.unwrap_or(5);
                 let sums = way.windows(builder).aggregate(|| 1, add, way.store()).named("node");
+                sums.to_stream().map(|at, sum| (at.key, sum)).to("out");
+            },
+        ),
+        rule(
+            (&[Kind::WindowedCogroup], "`cogroup`, `cogroup_or_delete` in windows"),
+            (WINDOWED, FOLDED),
+            ("=3@2 a=6@4", 2),
+            |builder, way| {
+                let windows = TimeWindows::of_size_with_no_grace(Duration::from_millis(10));
+                let sums = way.cogrouped(builder).windowed_by(windows);
+                let sums = sums.aggregate(|| 1, way.store()).named("node");
                 sums.to_stream().map(|at, sum| (at.key, sum)).to("out");
             },
         ),

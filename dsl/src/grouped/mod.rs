@@ -1,26 +1,20 @@
 //! Grouped streams and their aggregations.
 
+mod cogrouped;
+mod draw;
 mod windowed;
 
+pub use cogrouped::{CogroupedKStream, TimeWindowedCogroupedKStream};
 pub use windowed::TimeWindowedKStream;
 
 use crate::{
     DefaultSerde, KTable, Materialized, Windows,
-    operator::Fold,
-    plan::{LogicalPlan, NodeId, OperatorKind, Serdes, Step},
+    plan::{LogicalPlan, NodeId, OperatorKind, Serdes},
     settings::Private,
-    table::{Change, OldValues, StoredTable},
 };
+use draw::Drawn;
 use headwater_core::serde::{Data, SharedSerde};
-use headwater_engine::{
-    kernel::{self, Aggregate},
-    processor::Rows,
-    store::KeyValueStore,
-};
-use std::{fmt, sync::Arc};
-
-/// What an aggregation forwards.
-type Changes<K, A> = Rows<K, Change<A>>;
+use std::fmt;
 
 /// A stream grouped by its key; see [`KStream::group_by_key`](crate::KStream::group_by_key).
 ///
@@ -219,44 +213,18 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
+        self.draw(kind, materialized).fold(fold)
+    }
+
+    /// An aggregation of this stream, below a repartition if it needs one.
+    fn draw(&self, kind: OperatorKind, materialized: Materialized) -> Drawn<K> {
         let Materialized { name, caching, .. } = materialized;
-        let (store, step) = self.below(kind, name);
-        let (key, value) = (SharedSerde::clone(&self.serdes.key), A::default_serde());
-        self.plan.add_store(KeyValueStore::builder(
-            &store,
-            SharedSerde::clone(&key),
-            SharedSerde::clone(&value),
-        ));
-        let (name, fold, keys) = (Arc::clone(&store), Arc::new(fold), SharedSerde::clone(&key));
-        let node = self.plan.node::<Rows<K, V>, Changes<K, A>, _>(step, move |context, old| {
-            let (skin, emit) = (Fold::<K, V, A, F, ()>::new(&fold, &keys), emit(caching, old));
-            Aggregate::open(skin, &name, emit, context)
-        });
-        let (plan, view) = (self.plan.clone(), Arc::new(StoredTable(store)));
-        KTable { plan, node, key: Some(key), value: Some(value), view, stored: true }
+        let (store, step) = self.plan.step_of_store(kind, self.node, name);
+        let base = self.name.as_deref().unwrap_or(&store);
+        let step = step.below(self.plan.keyed(self.node, base, &self.serdes));
+        let (plan, keys) = (self.plan.clone(), SharedSerde::clone(&self.serdes.key));
+        Drawn { plan, keys, store, step, caching }
     }
-
-    /// An aggregation's store and its step, below a repartition if this stream needs one.
-    fn below(&self, kind: OperatorKind, store: Option<String>) -> (Arc<str>, Step) {
-        let (store, step) = match store {
-            Some(store) => {
-                let step = self.plan.step_of_store(kind, self.node, &store);
-                (store, step)
-            }
-            None => {
-                let store = self.plan.store_name(kind, self.node);
-                let step = self.plan.step(kind, &[self.node]).with_store(&store);
-                (store, step)
-            }
-        };
-        let keyed = self.plan.keyed(self.node, self.name.as_ref().unwrap_or(&store), &self.serdes);
-        (store.into(), step.below(keyed))
-    }
-}
-
-/// When and how updates come out.
-fn emit(is_cached: bool, old_values: OldValues) -> kernel::Emit {
-    kernel::Emit { is_cached, with_old: old_values == OldValues::Sent }
 }
 
 /// Counts.

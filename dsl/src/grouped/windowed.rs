@@ -1,24 +1,10 @@
 //! Grouped streams cut into windows, and their aggregations.
 
-use super::{KGroupedStream, aggregating, count, emit, reducing};
-use crate::{
-    DefaultSerde, EmitStrategy, KTable, Materialized, TimeWindows,
-    operator::Fold,
-    plan::OperatorKind,
-    settings::{Emit, whole_ms},
-    table::{Change, StoredWindows},
-};
-use headwater_core::serde::{Data, SharedSerde};
-use headwater_engine::{
-    kernel::{WindowedFinals, WindowedUpdates, Windows},
-    processor::Rows,
-    store::{Window, WindowStore, Windowed, WindowedSerde},
-    topology::TopologyError,
-};
-use std::{fmt, sync::Arc};
-
-/// What a windowed aggregation forwards.
-type Results<K, A> = Rows<Windowed<K>, Change<A>>;
+use super::{KGroupedStream, aggregating, count, draw::InWindows, reducing};
+use crate::{DefaultSerde, EmitStrategy, KTable, Materialized, TimeWindows, plan::OperatorKind};
+use headwater_core::serde::Data;
+use headwater_engine::store::Windowed;
+use std::fmt;
 
 /// A grouped stream cut into windows; see [`KGroupedStream::windowed_by`].
 ///
@@ -213,55 +199,8 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
-        let Materialized { name, caching, retention } = materialized;
-        let (plan, serdes) = (&self.grouped.plan, &self.grouped.serdes);
-        let (store, step) = self.grouped.below(kind, name);
-        self.windows
-            .bound()
-            .into_iter()
-            .for_each(|bound| plan.bound_ahead(self.grouped.node, bound));
-        let value = A::default_serde();
-        plan.add_store(WindowStore::builder(
-            &store,
-            SharedSerde::clone(&serdes.key),
-            SharedSerde::clone(&value),
-        ));
-        let (name, fold, keys) =
-            (Arc::clone(&store), Arc::new(fold), SharedSerde::clone(&serdes.key));
-        let retention_ms = retention.map_or(self.windows.windows.span_ms(), whole_ms);
-        let windows = Windows { retention_ms, ..self.windows.windows };
-        refusal(windows, self.emit, &store).into_iter().for_each(|error| plan.fail(error));
-        let skin = move || Fold::<K, V, A, F, Window>::new(&fold, &keys);
-        let node = match self.emit.on {
-            Emit::Close => plan.node::<Rows<K, V>, Results<K, A>, _>(step, move |context, _| {
-                WindowedFinals::open(skin(), &name, windows, context)
-            }),
-            Emit::Update => plan.node::<Rows<K, V>, Results<K, A>, _>(step, move |context, old| {
-                WindowedUpdates::open(skin(), &name, windows, emit(caching, old), context)
-            }),
-        };
-        let key = WindowedSerde::new(SharedSerde::clone(&serdes.key), self.windows.size_ms());
-        let (plan, view) = (plan.clone(), Arc::new(StoredWindows(store)));
-        KTable { plan, node, key: Some(Arc::new(key)), value: Some(value), view, stored: true }
+        let retention = materialized.retention;
+        let drawn = self.grouped.draw(kind, materialized);
+        drawn.fold_in(InWindows { windows: self.windows, emit: self.emit, retention }, fold)
     }
-}
-
-/// Why there cannot be such windows, if there cannot.
-fn refusal(windows: Windows, emit: EmitStrategy, node: &str) -> Option<TopologyError> {
-    let (node, span_ms) = (node.to_owned(), windows.span_ms());
-    let Windows { size_ms, advance_ms, first_ms: start, retention_ms, .. } = windows;
-    if size_ms == 0 {
-        return Some(TopologyError::EmptyWindow { node });
-    }
-    if !(1..=size_ms).contains(&advance_ms) {
-        return Some(TopologyError::AdvanceOutOfRange { node, advance_ms, size_ms });
-    }
-    if start < 0 {
-        return Some(TopologyError::NegativeStart { node, start });
-    }
-    if retention_ms < span_ms {
-        return Some(TopologyError::RetentionTooShort { node, retention_ms, needed_ms: span_ms });
-    }
-    let has_no_final = emit.on == Emit::Close && windows.never_close();
-    has_no_final.then_some(TopologyError::NeverClose { node, span_ms })
 }

@@ -85,6 +85,12 @@ operator_kinds! {
     WindowedReduce => "KSTREAM-REDUCE-",
     /// Folds the records of each key and window.
     WindowedAggregate => "KSTREAM-AGGREGATE-",
+    /// Turns the records of one of several inputs into what they add to an aggregate.
+    CogroupInput => "COGROUPKSTREAM-INPUT-",
+    /// Folds the records of each key of several inputs.
+    Cogroup => "COGROUPKSTREAM-AGGREGATE-",
+    /// Folds the records of each key and window of several inputs.
+    WindowedCogroup => "COGROUPKSTREAM-AGGREGATE-",
     /// Keeps some rows of a table.
     TableFilter => "KTABLE-FILTER-",
     /// Maps the values of a table.

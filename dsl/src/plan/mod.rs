@@ -237,10 +237,28 @@ impl LogicalPlan {
         Step::new(kind, name, home, parents)
     }
 
-    /// An aggregation below `parent`, called after its store.
-    pub(crate) fn step_of_store(&self, kind: OperatorKind, parent: NodeId, store: &str) -> Step {
-        let name = format!("{}{store}", kind.prefix());
-        Step::new(kind, name, self.0.borrow().home(&[parent]), &[parent]).with_store(store)
+    /// An aggregation below `parent` and its store: it is called after the store, if that has a name.
+    pub(crate) fn step_of_store(
+        &self,
+        kind: OperatorKind,
+        parent: NodeId,
+        store: Option<String>,
+    ) -> (Arc<str>, Step) {
+        let Some(store) = store else {
+            let store = self.store_name(kind, parent);
+            let step = self.step(kind, &[parent]).with_store(&store);
+            return (store.into(), step);
+        };
+        let (name, home) = (format!("{}{store}", kind.prefix()), self.0.borrow().home(&[parent]));
+        let step = Step::new(kind, name, home, &[parent]).with_store(&store);
+        (store.into(), step)
+    }
+
+    /// One of several inputs of the aggregation in `store`, below `parent`.
+    pub(crate) fn step_of_input(&self, parent: NodeId, store: &str, place: usize) -> Step {
+        let kind = OperatorKind::CogroupInput;
+        let name = format!("{}{store}-{place}", kind.prefix());
+        Step::new(kind, name, self.0.borrow().home(&[parent]), &[parent])
     }
 
     /// A sink below `parent`, counted among those that write `topic`.
@@ -291,10 +309,11 @@ impl LogicalPlan {
         self.0.borrow_mut().failed.get_or_insert(error);
     }
 
-    /// Bounds how far ahead the records of the sources above `node` may be.
-    pub(crate) fn bound_ahead(&self, node: NodeId, bound: MaxAhead) {
+    /// Bounds how far ahead the records of the sources above `step` may be.
+    pub(crate) fn bound_ahead(&self, step: &Step, bound: MaxAhead) {
         let mut graph = self.0.borrow_mut();
-        let sources = graph.sources_above(node);
+        let above = step.parents.iter().flat_map(|parent| graph.sources_above(*parent));
+        let sources: BTreeSet<NodeId> = above.collect();
         graph.bounds.extend(sources.into_iter().map(|source| (source, bound)));
     }
 

@@ -1,6 +1,6 @@
 //! Windows and when their results come out.
 
-use crate::{KGroupedStream, TimeWindowedKStream};
+use crate::{CogroupedKStream, KGroupedStream, TimeWindowedCogroupedKStream, TimeWindowedKStream};
 use headwater_core::record::Timestamp;
 use headwater_core::serde::Data;
 use headwater_engine::{kernel, topology::MaxAhead};
@@ -10,6 +10,8 @@ use std::time::Duration;
 pub trait Windows: Sized {
     /// A grouped stream cut into such windows.
     type Windowed<K: Data, V: Data>;
+    /// Cogrouped streams cut into such windows.
+    type Cogrouped<K: Data, A: Data>;
 
     /// Cuts `grouped` into these windows.
     #[doc(hidden)]
@@ -18,6 +20,14 @@ pub trait Windows: Sized {
         grouped: KGroupedStream<K, V>,
         _: Private,
     ) -> Self::Windowed<K, V>;
+
+    /// Cuts `cogrouped` into these windows.
+    #[doc(hidden)]
+    fn cut_cogrouped<K: Data, A: Data>(
+        self,
+        cogrouped: CogroupedKStream<K, A>,
+        _: Private,
+    ) -> Self::Cogrouped<K, A>;
 }
 
 /// What only this crate has: a trait whose method takes it is implemented nowhere else.
@@ -187,23 +197,36 @@ impl UnlimitedWindows {
     pub fn start_on(self, start: Timestamp) -> Self {
         Self { start }
     }
+
+    fn in_time(self) -> TimeWindows {
+        TimeWindows { windows: kernel::Windows::unlimited(self.start), max_ahead: None }
+    }
 }
 
 impl Windows for UnlimitedWindows {
     type Windowed<K: Data, V: Data> = TimeWindowedKStream<K, V>;
+    type Cogrouped<K: Data, A: Data> = TimeWindowedCogroupedKStream<K, A>;
 
     fn cut<K: Data, V: Data>(
         self,
         grouped: KGroupedStream<K, V>,
         _: Private,
     ) -> Self::Windowed<K, V> {
-        let windows = kernel::Windows::unlimited(self.start);
-        TimeWindowedKStream::new(grouped, TimeWindows { windows, max_ahead: None })
+        TimeWindowedKStream::new(grouped, self.in_time())
+    }
+
+    fn cut_cogrouped<K: Data, A: Data>(
+        self,
+        cogrouped: CogroupedKStream<K, A>,
+        _: Private,
+    ) -> Self::Cogrouped<K, A> {
+        TimeWindowedCogroupedKStream::new(cogrouped, self.in_time())
     }
 }
 
 impl Windows for TimeWindows {
     type Windowed<K: Data, V: Data> = TimeWindowedKStream<K, V>;
+    type Cogrouped<K: Data, A: Data> = TimeWindowedCogroupedKStream<K, A>;
 
     fn cut<K: Data, V: Data>(
         self,
@@ -211,6 +234,14 @@ impl Windows for TimeWindows {
         _: Private,
     ) -> Self::Windowed<K, V> {
         TimeWindowedKStream::new(grouped, self)
+    }
+
+    fn cut_cogrouped<K: Data, A: Data>(
+        self,
+        cogrouped: CogroupedKStream<K, A>,
+        _: Private,
+    ) -> Self::Cogrouped<K, A> {
+        TimeWindowedCogroupedKStream::new(cogrouped, self)
     }
 }
 

@@ -6,6 +6,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "what fails here fails its test")]
 
+mod cogroup;
 mod forms;
 mod ops;
 mod processors;

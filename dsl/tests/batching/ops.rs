@@ -6,8 +6,9 @@
 )]
 
 use crate::{
+    cogroup::{Cogroup, Second, cogroup, windowed_cogroup},
     forms::{Form, Picked, any_form, in_forms, value_serde},
-    processors::{Deed, Doer, Names},
+    processors::{Deed, Doer, Names, deed},
 };
 use headwater_core::{
     record::Headers,
@@ -74,6 +75,7 @@ pub(crate) enum Op {
     Windows(Fold, Window, View),
     /// One window without an end, from this time on.
     Unlimited(i64, Caching),
+    Cogroup(Cogroup),
     /// Windows whose results go into windows of twice the size, with nothing in between.
     WindowsOfWindows(Window, Window),
 }
@@ -85,6 +87,7 @@ impl Op {
         match self {
             Self::Fold(_, caching, _) | Self::Unlimited(_, caching) => *caching == Caching::On,
             Self::Windows(_, window, _) | Self::LookUp(window) => holds(window),
+            Self::Cogroup(cogroup) => cogroup.caches(),
             Self::WindowsOfWindows(inner, outer) => holds(inner) || holds(outer),
             _ => false,
         }
@@ -111,6 +114,7 @@ impl Op {
                 | Self::LeftJoinGlobal(_)
                 | Self::LookUp(_)
                 | Self::Updates(_)
+                | Self::Cogroup(Cogroup { second: Second::Other, .. })
         )
     }
 }
@@ -241,6 +245,10 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::WindowedAggregate => {
             prop_oneof![windows(Fold::Aggregate), windows(Fold::Picky)].boxed()
         }
+        OperatorKind::CogroupInput | OperatorKind::Cogroup => {
+            cogroup().prop_map(Op::Cogroup).boxed()
+        }
+        OperatorKind::WindowedCogroup => windowed_cogroup().prop_map(Op::Cogroup).boxed(),
         OperatorKind::TableFilter => derived(View::Filtered),
         OperatorKind::TableMapValues => derived(View::Mapped),
         OperatorKind::ToStream => view().prop_map(Op::Updates).boxed(),
@@ -267,7 +275,7 @@ fn derived(view: View) -> BoxedStrategy<Op> {
     .boxed()
 }
 
-fn window() -> impl Strategy<Value = Window> {
+pub(crate) fn window() -> impl Strategy<Value = Window> {
     let emit = prop_oneof![Just(Emit::Updates), Just(Emit::Finals)];
     let hop = prop_oneof![Just(8), 1..8_u64];
     let kept = prop_oneof![Just(0), 1..80_u64];
@@ -278,19 +286,6 @@ fn window() -> impl Strategy<Value = Window> {
         hop,
         kept,
     })
-}
-
-fn deed() -> impl Strategy<Value = Deed> {
-    prop_oneof![
-        Just(Deed::StreamTime),
-        (2..5_i64).prop_map(Deed::Fail),
-        Just(Deed::Retime),
-        Just(Deed::Last),
-        (1..60_u64).prop_map(Deed::Tell),
-        Just(Deed::TellByClock),
-        (1..60_u64).prop_map(Deed::Remind),
-        (2..4_i64).prop_map(Deed::Aside),
-    ]
 }
 
 /// A pipeline on its way from `in` to `out`.
@@ -395,6 +390,9 @@ impl Drawing {
                 let sums = stream.group_by_key().windowed_by(windows);
                 let sums = sums.reduce(reduced, self.materialized(caching));
                 sums.to_stream().map(|key, value| (key.key, or_gone(value)))
+            }
+            Op::Cogroup(cogroup) => {
+                cogroup.draw(&self.builder, &stream, &format!("store-{}", self.steps))
             }
             Op::WindowsOfWindows(inner, outer) => self.windows_of_windows(inner, outer),
             ref stateless => without_state(&stream, stateless),

@@ -8,6 +8,7 @@ use headwater_engine::{
     },
     store::{KeyValueStore, StoreKey, Timers},
 };
+use proptest::prelude::*;
 use std::time::Duration;
 
 /// What a pipeline's processor does with a record.
@@ -151,4 +152,17 @@ impl Processor<String, i64> for Doer {
         context.forward(Record::new("told".to_owned(), count, time));
         Ok(())
     }
+}
+
+pub(crate) fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        Just(Deed::StreamTime),
+        (2..5_i64).prop_map(Deed::Fail),
+        Just(Deed::Retime),
+        Just(Deed::Last),
+        (1..60_u64).prop_map(Deed::Tell),
+        Just(Deed::TellByClock),
+        (1..60_u64).prop_map(Deed::Remind),
+        (2..4_i64).prop_map(Deed::Aside),
+    ]
 }

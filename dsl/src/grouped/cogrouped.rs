@@ -1,0 +1,243 @@
+//! Several grouped streams folded into one aggregate.
+
+use super::{
+    KGroupedStream,
+    draw::{Drawn, InWindows},
+};
+use crate::{
+    DefaultSerde, EmitStrategy, KTable, Materialized, TimeWindows, Windows,
+    operator::MapValues,
+    plan::{LogicalPlan, NodeId, OperatorKind},
+    settings::Private,
+};
+use headwater_core::serde::{Data, SharedSerde};
+use headwater_engine::store::Windowed;
+use std::{fmt, rc::Rc, sync::Arc};
+
+/// What a record makes of its key's aggregate, whichever input it came from.
+type Addition<K, A> = Arc<dyn Fn(&K, A) -> Option<A> + Send + Sync>;
+
+/// Draws an input of the aggregation in a store; its place is that among the inputs.
+type DrawInput = dyn Fn(&str, usize) -> NodeId;
+
+/// Grouped streams with one key, each with what its records add to a common aggregate; see [`KGroupedStream::cogroup`].
+///
+/// Each is repartitioned first if it needs that; their topics must then have equally many partitions. Records are folded in
+/// the order in which they arrive, whichever stream they come from.
+///
+/// ```
+/// use headwater_dsl::StreamsBuilder;
+/// use headwater_testkit::TopologyTestDriver;
+///
+/// let builder = StreamsBuilder::new();
+/// let fuelled = builder.stream::<String, i64>("fuelled").group_by_key();
+/// let driven = builder.stream::<String, i64>("driven").group_by_key();
+/// let fuel = fuelled
+///     .cogroup(|_, litres, left: i64| left + litres)
+///     .cogroup(&driven, |_, km, left| left - km / 20);
+/// fuel.aggregate(|| 0, "fuel").to_stream().to("out");
+///
+/// let driver = TopologyTestDriver::new(builder.build()?)?;
+/// driver.input_topic::<String, i64>("fuelled").pipe_input("car".into(), 50, 1)?;
+/// driver.input_topic::<String, i64>("driven").pipe_input("car".into(), 200, 2)?;
+/// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+/// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+/// assert_eq!(read, [50, 40]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct CogroupedKStream<K, A> {
+    plan: LogicalPlan,
+    keys: SharedSerde<K>,
+    /// The node of the first input, which its state is named after.
+    first: NodeId,
+    inputs: Vec<Rc<DrawInput>>,
+    aggregate: std::marker::PhantomData<fn(A) -> A>,
+}
+
+impl<K, A> Clone for CogroupedKStream<K, A> {
+    fn clone(&self) -> Self {
+        Self {
+            plan: self.plan.clone(),
+            keys: SharedSerde::clone(&self.keys),
+            first: self.first,
+            inputs: self.inputs.clone(),
+            aggregate: self.aggregate,
+        }
+    }
+}
+
+impl<K, A> fmt::Debug for CogroupedKStream<K, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.plan.name_of(self.first);
+        write!(f, "CogroupedKStream({name}, {} inputs)", self.inputs.len())
+    }
+}
+
+impl<K: Data, V: Data> KGroupedStream<K, V> {
+    /// Begins an aggregate over several grouped streams: `aggregator` adds the records of this one, and
+    /// [`CogroupedKStream::cogroup`] adds others. The keys are written as this stream's are.
+    #[must_use]
+    pub fn cogroup<A: Data>(
+        &self,
+        aggregator: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
+    ) -> CogroupedKStream<K, A> {
+        self.cogroup_or_delete(move |key, value, so_far| Some(aggregator(key, value, so_far)))
+    }
+
+    /// The same for an aggregate that can end: `None` deletes the row, and the key's next record begins anew.
+    #[must_use]
+    pub fn cogroup_or_delete<A: Data>(
+        &self,
+        aggregator: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
+    ) -> CogroupedKStream<K, A> {
+        let cogrouped = CogroupedKStream {
+            plan: self.plan.clone(),
+            keys: SharedSerde::clone(&self.serdes.key),
+            first: self.node,
+            inputs: Vec::new(),
+            aggregate: std::marker::PhantomData,
+        };
+        cogrouped.cogroup_or_delete(self, aggregator)
+    }
+
+    /// Has this stream's records become what `aggregator` makes of an aggregate.
+    fn draw_input<A: Data, F>(&self, aggregator: &Arc<F>, store: &str, place: usize) -> NodeId
+    where
+        F: Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
+    {
+        let base = self.name.clone().unwrap_or_else(|| format!("{store}-{place}"));
+        let node = self.plan.keyed(self.node, &base, &self.serdes);
+        let step = self.plan.step_of_input(self.node, store, place).below(node);
+        let aggregator = Arc::clone(aggregator);
+        let add = Arc::new(move |_: &K, value: V| -> Addition<K, A> {
+            let aggregator = Arc::clone(&aggregator);
+            Arc::new(move |key, so_far| aggregator(key, value.clone(), so_far))
+        });
+        self.plan.operator::<K, V, _>(step, move |_| Ok(MapValues::new(&add)))
+    }
+}
+
+impl<K: Data, A: Data> CogroupedKStream<K, A> {
+    /// Adds a grouped stream, whose records `aggregator` adds to the aggregate.
+    #[must_use]
+    pub fn cogroup<V: Data>(
+        &self,
+        grouped: &KGroupedStream<K, V>,
+        aggregator: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
+    ) -> Self {
+        self.cogroup_or_delete(grouped, move |key, value, so_far| {
+            Some(aggregator(key, value, so_far))
+        })
+    }
+
+    /// The same for an aggregate that can end: `None` deletes the row, and the key's next record begins anew.
+    #[must_use]
+    pub fn cogroup_or_delete<V: Data>(
+        &self,
+        grouped: &KGroupedStream<K, V>,
+        aggregator: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
+    ) -> Self {
+        let (grouped, aggregator, mut all) = (grouped.clone(), Arc::new(aggregator), self.clone());
+        all.inputs.push(Rc::new(move |store, place| grouped.draw_input(&aggregator, store, place)));
+        all
+    }
+
+    /// The records of each key folded into one aggregate, which begins as what `init` gives.
+    pub fn aggregate(
+        &self,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        materialized: impl Into<Materialized>,
+    ) -> KTable<K, A>
+    where
+        A: DefaultSerde,
+    {
+        self.draw(OperatorKind::Cogroup, materialized.into()).fold(adding(init))
+    }
+
+    /// Cuts the groups into windows, to aggregate within them.
+    ///
+    /// ```
+    /// use headwater_dsl::{StreamsBuilder, TimeWindows};
+    /// use headwater_engine::store::Windowed;
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::time::Duration;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let stops = builder.stream::<String, String>("stops").group_by_key();
+    /// let alerts = builder.stream::<String, i64>("alerts").group_by_key();
+    /// let minutes = TimeWindows::of_size_with_no_grace(Duration::from_secs(60));
+    /// let events = stops.cogroup(|_, _, n: i64| n + 1).cogroup(&alerts, |_, _, n| n + 1);
+    /// events.windowed_by(minutes).aggregate(|| 0, "events").to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, String>("stops").pipe_input("car".into(), "home".into(), 1)?;
+    /// driver.input_topic::<String, i64>("alerts").pipe_input("car".into(), 7, 2)?;
+    /// driver.input_topic::<String, i64>("alerts").pipe_input("car".into(), 7, 60_000)?;
+    /// let read = driver.output_topic::<Windowed<String>, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| (r.key.window.start, r.value)).collect();
+    /// assert_eq!(read, [(0, 1), (0, 2), (60_000, 1)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn windowed_by<W: Windows>(&self, windows: W) -> W::Cogrouped<K, A> {
+        windows.cut_cogrouped(self.clone(), Private)
+    }
+
+    /// An aggregation of these streams, each below a repartition if it needs one.
+    fn draw(&self, kind: OperatorKind, materialized: Materialized) -> Drawn<K> {
+        let Materialized { name, caching, .. } = materialized;
+        let (store, step) = self.plan.step_of_store(kind, self.first, name);
+        let inputs = self.inputs.iter().enumerate();
+        let inputs: Vec<NodeId> = inputs.map(|(place, draw)| draw(&store, place)).collect();
+        let step = step.below_all(&inputs).copartitioned();
+        let (plan, keys) = (self.plan.clone(), SharedSerde::clone(&self.keys));
+        Drawn { plan, keys, store, step, caching }
+    }
+}
+
+/// A fold of additions to an aggregate that begins as `init` gives it.
+fn adding<K, A>(
+    init: impl Fn() -> A + Send + Sync,
+) -> impl Fn(&K, Addition<K, A>, Option<A>) -> Option<A> + Send + Sync {
+    move |key, addition, so_far| addition(key, so_far.unwrap_or_else(&init))
+}
+
+/// Grouped streams with a common aggregate, cut into windows; see [`CogroupedKStream::windowed_by`].
+pub struct TimeWindowedCogroupedKStream<K, A> {
+    cogrouped: CogroupedKStream<K, A>,
+    windows: TimeWindows,
+    emit: EmitStrategy,
+}
+
+impl<K, A> fmt::Debug for TimeWindowedCogroupedKStream<K, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TimeWindowedCogroupedKStream({:?}, {:?})", self.cogrouped, self.windows)
+    }
+}
+
+impl<K: Data, A: Data> TimeWindowedCogroupedKStream<K, A> {
+    pub(crate) fn new(cogrouped: CogroupedKStream<K, A>, windows: TimeWindows) -> Self {
+        Self { cogrouped, windows, emit: EmitStrategy::default() }
+    }
+
+    /// When results come out; [`EmitStrategy::on_window_update`] unless told otherwise.
+    #[must_use]
+    pub fn emit_strategy(self, emit: EmitStrategy) -> Self {
+        Self { emit, ..self }
+    }
+
+    /// The records of each key and window folded into one aggregate, which begins as what `init` gives.
+    pub fn aggregate(
+        &self,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        materialized: impl Into<Materialized>,
+    ) -> KTable<Windowed<K>, A>
+    where
+        A: DefaultSerde,
+    {
+        let materialized = materialized.into();
+        let (windows, emit, retention) = (self.windows, self.emit, materialized.retention);
+        let drawn = self.cogrouped.draw(OperatorKind::WindowedCogroup, materialized);
+        drawn.fold_in(InWindows { windows, emit, retention }, adding(init))
+    }
+}

@@ -1,0 +1,124 @@
+//! How aggregations are drawn, of one stream or of several.
+
+use crate::{
+    DefaultSerde, EmitStrategy, KTable, TimeWindows,
+    operator::Fold,
+    plan::{LogicalPlan, Step},
+    settings::{Emit, whole_ms},
+    table::{Change, OldValues, StoredTable, StoredWindows},
+};
+use headwater_core::serde::{Data, SharedSerde};
+use headwater_engine::{
+    kernel::{self, Aggregate, WindowedFinals, WindowedUpdates, Windows},
+    processor::Rows,
+    store::{KeyValueStore, Window, WindowStore, Windowed, WindowedSerde},
+    topology::TopologyError,
+};
+use std::{sync::Arc, time::Duration};
+
+/// What an aggregation forwards.
+type Changes<K, A> = Rows<K, Change<A>>;
+
+/// An aggregation about to be drawn.
+pub(super) struct Drawn<K> {
+    pub(super) plan: LogicalPlan,
+    pub(super) keys: SharedSerde<K>,
+    pub(super) store: Arc<str>,
+    pub(super) step: Step,
+    /// Whether the cache holds its updates back.
+    pub(super) caching: bool,
+}
+
+/// The windows of an aggregation.
+pub(super) struct InWindows {
+    pub(super) windows: TimeWindows,
+    pub(super) emit: EmitStrategy,
+    /// How long they are kept, if that was said.
+    pub(super) retention: Option<Duration>,
+}
+
+impl<K: Data> Drawn<K> {
+    /// Folds rows into one value of each key.
+    pub(super) fn fold<V: Data, A: DefaultSerde, F>(self, fold: F) -> KTable<K, A>
+    where
+        F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
+    {
+        let Self { plan, keys, store, step, caching } = self;
+        let value = A::default_serde();
+        plan.add_store(KeyValueStore::builder(
+            &store,
+            SharedSerde::clone(&keys),
+            SharedSerde::clone(&value),
+        ));
+        let (name, fold, key) = (Arc::clone(&store), Arc::new(fold), SharedSerde::clone(&keys));
+        let node = plan.node::<Rows<K, V>, Changes<K, A>, _>(step, move |context, old| {
+            let (skin, emit) = (Fold::<K, V, A, F, ()>::new(&fold, &keys), emit(caching, old));
+            Aggregate::open(skin, &name, emit, context)
+        });
+        let view = Arc::new(StoredTable(store));
+        KTable { plan, node, key: Some(key), value: Some(value), view, stored: true }
+    }
+
+    /// Folds rows into one value of each key and window.
+    pub(super) fn fold_in<V: Data, A: DefaultSerde, F>(
+        self,
+        InWindows { windows, emit: strategy, retention }: InWindows,
+        fold: F,
+    ) -> KTable<Windowed<K>, A>
+    where
+        F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
+    {
+        let Self { plan, keys, store, step, caching } = self;
+        windows.bound().into_iter().for_each(|bound| plan.bound_ahead(&step, bound));
+        let retention_ms = retention.map_or(windows.windows.span_ms(), whole_ms);
+        let windows = Windows { retention_ms, ..windows.windows };
+        refusal(windows, strategy, &store).into_iter().for_each(|error| plan.fail(error));
+        let value = A::default_serde();
+        plan.add_store(WindowStore::builder(
+            &store,
+            SharedSerde::clone(&keys),
+            SharedSerde::clone(&value),
+        ));
+        let key = Arc::new(WindowedSerde::new(SharedSerde::clone(&keys), windows.size_ms));
+        let (name, fold) = (Arc::clone(&store), Arc::new(fold));
+        let skin = move || Fold::<K, V, A, F, Window>::new(&fold, &keys);
+        let node = match strategy.on {
+            Emit::Close => plan
+                .node::<Rows<K, V>, Changes<Windowed<K>, A>, _>(step, move |context, _| {
+                    WindowedFinals::open(skin(), &name, windows, context)
+                }),
+            Emit::Update => {
+                plan.node::<Rows<K, V>, Changes<Windowed<K>, A>, _>(step, move |context, old| {
+                    WindowedUpdates::open(skin(), &name, windows, emit(caching, old), context)
+                })
+            }
+        };
+        let view = Arc::new(StoredWindows(store));
+        KTable { plan, node, key: Some(key), value: Some(value), view, stored: true }
+    }
+}
+
+/// When and how updates come out.
+fn emit(is_cached: bool, old_values: OldValues) -> kernel::Emit {
+    kernel::Emit { is_cached, with_old: old_values == OldValues::Sent }
+}
+
+/// Why there cannot be such windows, if there cannot.
+fn refusal(windows: Windows, emit: EmitStrategy, node: &str) -> Option<TopologyError> {
+    let (node, span_ms) = (node.to_owned(), windows.span_ms());
+    let Windows { size_ms, advance_ms, first_ms: start, retention_ms, .. } = windows;
+    if size_ms == 0 {
+        return Some(TopologyError::EmptyWindow { node });
+    }
+    if !(1..=size_ms).contains(&advance_ms) {
+        return Some(TopologyError::AdvanceOutOfRange { node, advance_ms, size_ms });
+    }
+    if start < 0 {
+        return Some(TopologyError::NegativeStart { node, start });
+    }
+    if retention_ms < span_ms {
+        return Some(TopologyError::RetentionTooShort { node, retention_ms, needed_ms: span_ms });
+    }
+    let has_no_final = emit.on == Emit::Close && windows.never_close();
+    has_no_final.then_some(TopologyError::NeverClose { node, span_ms })
+}
