@@ -87,6 +87,75 @@ impl StreamsBuilder {
         Self::default()
     }
 
+    /// Lets no aggregation that is drawn from now on hold updates back until the commit, whatever its [`Materialized`] says:
+    /// one switch for Kafka's `statestore.cache.max.bytes` of 0.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new().with_caching_disabled();
+    /// builder.stream::<String, i64>("in").group_by_key().count("counts").to_stream().to("out");
+    /// let driver = TopologyTestDriver::new(builder.build()?)?.by_hand();
+    /// for at in 0..3 {
+    ///     driver.input_topic::<String, i64>("in").pipe_input("a".into(), 7, at)?;
+    /// }
+    /// driver.run_until_idle()?;
+    /// driver.commit()?;
+    /// assert_eq!(driver.output_topic::<String, i64>("out").read_records_to_list()?.len(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_caching_disabled(self) -> Self {
+        self.plan.disable_caching();
+        self
+    }
+
+    /// Refuses, at the build, stores and repartition topics whose names are generated: Kafka's
+    /// `ensure.explicit.internal.resource.naming`.
+    ///
+    /// ```
+    /// use headwater_dsl::{Materialized, StreamsBuilder};
+    /// use headwater_engine::topology::TopologyError;
+    ///
+    /// let builder = StreamsBuilder::new().with_explicit_names();
+    /// let speeds = builder.stream::<String, i64>("speeds").group_by_key();
+    /// let _counts = speeds.count("counts");
+    /// assert!(builder.build().is_ok());
+    /// let _unnamed = speeds.count(Materialized::default());
+    /// assert!(matches!(builder.build(), Err(TopologyError::GeneratedNames { names }) if names.len() == 1));
+    /// ```
+    #[must_use]
+    pub fn with_explicit_names(self) -> Self {
+        self.plan.refuse_generated_names();
+        self
+    }
+
+    /// The records of all these topics, read by the default serdes of `K` and `V`; of several that wait, the one with the
+    /// smallest timestamp comes next.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream_of::<String, i64>(&["east", "west"]).to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, i64>("west").pipe_input("a".into(), 1, 1)?;
+    /// driver.input_topic::<String, i64>("east").pipe_input("a".into(), 2, 2)?;
+    /// assert_eq!(driver.output_topic::<String, i64>("out").read_records_to_list()?.len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn stream_of<K: DefaultSerde, V: DefaultSerde>(&self, topics: &[&str]) -> KStream<K, V> {
+        let mut streams = topics.iter().map(|topic| self.stream(topic));
+        let first = streams.next();
+        let merged = first.map(|first| streams.fold(first, |all, stream| all.merge(&stream)));
+        // Of none: a topic without a name, which the build refuses.
+        merged.unwrap_or_else(|| self.stream(""))
+    }
+
     /// The records of `topic`, read by the default serdes of `K` and `V`. The same topic with the same types again is
     /// the same source.
     ///

@@ -4,7 +4,7 @@
 //! Kafka's driver does. Unlike it, topics have as many partitions as the test wants, and the application can be
 //! crashed: what was not committed is gone, and it starts again from its last commit.
 
-use crate::{ManualClock, MemoryLog, TestDriverError};
+use crate::{ManualClock, MemoryLog, Notation, TestDriverError, notation};
 use headwater_core::{
     ports::{
         log::{Append, Commit, Log, TopicSpec},
@@ -42,6 +42,21 @@ pub struct TestRecord<K, V> {
     pub headers: Headers,
     /// The partition it was read from.
     pub partition: u32,
+}
+
+/// A dead letter as a test reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestDeadLetter {
+    /// Its raw key.
+    pub key: String,
+    /// Its raw value.
+    pub value: String,
+    /// What kind of failure it was.
+    pub kind: String,
+    /// What was wrong.
+    pub cause: String,
+    /// The topic that the record was in; empty for a row that an operator made.
+    pub topic: String,
 }
 
 struct Inner {
@@ -247,6 +262,124 @@ impl TopologyTestDriver {
     ) -> Result<ReadOnlyKeyValueStore<K, V>, TestDriverError> {
         let inner = self.inner.borrow();
         Ok(inner.driver.as_ref().ok_or(TestDriverError::Crashed)?.store(name)?)
+    }
+
+    /// Pipes records into `topic` that are written `key=value@timestamp`, as [`Notation`] has it, each with headers
+    /// `{name:text,..}` after it if it has some.
+    ///
+    /// # Errors
+    ///
+    /// [`TestDriverError::Notation`] for what is no such record, and those of [`TestInputTopic::pipe_input`].
+    pub fn pipe<K, V>(&self, topic: &str, records: &str) -> Result<(), TestDriverError>
+    where
+        K: DefaultSerde + Notation,
+        V: DefaultSerde + Notation,
+    {
+        let input = self.input_topic::<K, V>(topic);
+        notation::records(records)?.into_iter().try_for_each(|record| input.pipe_record(record))
+    }
+
+    /// All that has come to `topic`, from its start, written in the same way.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TestOutputTopic::read_records_to_list`].
+    pub fn read<K, V>(&self, topic: &str) -> Result<String, TestDriverError>
+    where
+        K: DefaultSerde + Notation,
+        V: DefaultSerde + Notation,
+    {
+        Ok(notation::text(&self.output_topic::<K, V>(topic).read_records_to_list()?))
+    }
+
+    /// Pipes records into `from` and looks whether `expected` is what has come to `to` since the topology was started: input
+    /// and output in one place.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream::<String, i64>("in").group_by_key().count("counts").to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.check::<String, i64, String, i64>("in", "a=7@1 b=7@2 a=7@3", "out", "a=1@1 b=1@2 a=2@3")?;
+    /// # Ok::<(), headwater_testkit::TestDriverError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TestDriverError::Differs`] if something else came, and those of [`pipe`](Self::pipe) and [`read`](Self::read).
+    pub fn check<K, V, K2, V2>(
+        &self,
+        from: &str,
+        records: &str,
+        to: &str,
+        expected: &str,
+    ) -> Result<(), TestDriverError>
+    where
+        K: DefaultSerde + Notation,
+        V: DefaultSerde + Notation,
+        K2: DefaultSerde + Notation,
+        V2: DefaultSerde + Notation,
+    {
+        self.pipe::<K, V>(from, records)?;
+        let seen = self.read::<K2, V2>(to)?;
+        let expected = expected.split_whitespace().collect::<Vec<_>>().join(" ");
+        if seen == expected {
+            return Ok(());
+        }
+        Err(TestDriverError::Differs { topic: to.to_owned(), expected, seen })
+    }
+
+    /// All records that nodes have dropped, whatever the node and the reason.
+    #[must_use]
+    pub fn total_dropped_records(&self) -> u64 {
+        self.inner.borrow().driver.as_ref().map_or(0, Driver::total_dropped_records)
+    }
+
+    /// The dead letters so far, each with its raw key and value as text, and why it is one.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream::<String, i64>("in").to("out");
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, i64>("in").pipe_bytes(Some(b"a"), Some(b"seven"), 1)?;
+    /// let letters = driver.dead_letters()?;
+    /// assert_eq!((letters[0].key.as_str(), letters[0].value.as_str()), ("a", "seven"));
+    /// assert_eq!(letters[0].kind, "DeserializationError");
+    /// # Ok::<(), headwater_testkit::TestDriverError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TestDriverError::Log`] if the log fails.
+    pub fn dead_letters(&self) -> Result<Vec<TestDeadLetter>, TestDriverError> {
+        let inner = self.inner.borrow();
+        let topic = format!("{}-dead-letters", inner.config.application_id);
+        let from = TopicPartition::new(TopicName::new(topic)?, 0);
+        let records = inner.log.fetch(&from, 0, usize::MAX)?.records;
+        let text =
+            |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+        let letters = records.iter().map(|record| {
+            let headers = Headers::decode(record.headers)?;
+            let header = |name: &str| {
+                let found = headers.iter().find(|(header, _)| header.ends_with(name));
+                text(found.and_then(|(_, value)| value))
+            };
+            let (kind, cause, topic) = (header("exception"), header("message"), header("topic"));
+            Ok(TestDeadLetter {
+                key: text(record.key),
+                value: text(record.value),
+                kind,
+                cause,
+                topic,
+            })
+        });
+        letters.collect()
     }
 
     /// Creates a topic that the topology does not name, such as one that a sink chooses for each record.
@@ -463,12 +596,29 @@ impl<K: Data, V: Data> TestInputTopic<K, V> {
         value: V,
         timestamp: Timestamp,
     ) -> Result<(), TestDriverError> {
+        self.pipe_record(TestRecord {
+            key,
+            value,
+            timestamp,
+            headers: Headers::new(),
+            partition: 0,
+        })
+    }
+
+    /// Pipes a record with its headers; the partition is that of its key.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`pipe_input`](Self::pipe_input).
+    pub fn pipe_record(&self, record: TestRecord<K, V>) -> Result<(), TestDriverError> {
+        let TestRecord { key, value, timestamp, headers, .. } = record;
         let mut bytes = (Vec::new(), Vec::new());
         self.keys.check(&key, &mut ReadBack::default())?;
         self.values.check(&value, &mut ReadBack::default())?;
         let keyed = self.keys.serialize_key(&key, &mut bytes.0)?;
         let valued = self.values.serialize(&value, &mut bytes.1)?;
-        self.pipe_bytes(keyed.then_some(&bytes.0[..]), valued.then_some(&bytes.1[..]), timestamp)
+        let (key, value) = (keyed.then_some(&bytes.0[..]), valued.then_some(&bytes.1[..]));
+        self.pipe_bytes_with(key, value, timestamp, &headers)
     }
 
     /// Pipes raw bytes, such as a bad record.

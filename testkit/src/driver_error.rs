@@ -29,6 +29,24 @@ pub enum TestDriverError {
     /// Headers could not be read.
     #[error(transparent)]
     Headers(#[from] HeadersError),
+    /// A record is not written as `key=value@timestamp`, or its key or value not as their types are.
+    #[error(
+        "`{record}` is no record of these types: write `key=value@timestamp`, and what follows `@` in ms"
+    )]
+    Notation {
+        /// What was written.
+        record: String,
+    },
+    /// What came is not what was expected.
+    #[error("of {topic} was expected\n  {expected}\nand came\n  {seen}")]
+    Differs {
+        /// The topic.
+        topic: String,
+        /// What was expected.
+        expected: String,
+        /// What came.
+        seen: String,
+    },
     /// There is no such topic.
     #[error("there is no topic {topic}")]
     NoTopic {

@@ -3,6 +3,7 @@
 //! | part | for |
 //! |---|---|
 //! | [`TopologyTestDriver`] | piping records through a whole topology, with several partitions and injected crashes |
+//! | [`Notation`] | records as text: `a=1@5` |
 //! | [`ManualClock`] | time that moves when the test says so |
 //! | [`MemoryLog`] | the log port in memory |
 //! | [`FaultyLog`] | the same, slow and failing as the test says |
@@ -13,11 +14,13 @@ mod driver;
 mod driver_error;
 mod faulty_log;
 mod faulty_state;
+mod notation;
 
-pub use driver::{TestInputTopic, TestOutputTopic, TestRecord, TopologyTestDriver};
+pub use driver::{TestDeadLetter, TestInputTopic, TestOutputTopic, TestRecord, TopologyTestDriver};
 pub use driver_error::TestDriverError;
 pub use faulty_log::FaultyLog;
 pub use faulty_state::FaultyState;
 pub use headwater_core::time::ManualClock;
 pub use headwater_log::MemoryLog;
 pub use headwater_state::MemoryState;
+pub use notation::Notation;

@@ -44,6 +44,7 @@ impl<K: Data> Drawn<K> {
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
         let Self { plan, keys, store, step, caching } = self;
+        let caching = caching && plan.may_cache();
         let value = A::default_serde();
         plan.add_store(KeyValueStore::builder(
             &store,
@@ -69,6 +70,7 @@ impl<K: Data> Drawn<K> {
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
         let Self { plan, keys, store, step, caching } = self;
+        let caching = caching && plan.may_cache();
         windows.bound().into_iter().for_each(|bound| plan.bound_ahead(&step, bound));
         let retention_ms = retention.map_or(windows.windows.span_ms(), whole_ms);
         let windows = Windows { retention_ms, ..windows.windows };

@@ -148,6 +148,11 @@ struct Graph {
     globals: Vec<Box<AddGlobal>>,
     sources: Vec<SharedSource>,
     repartitions: Vec<repartition::Repartition>,
+    /// The names of stores and repartition topics that were generated.
+    generated: Vec<String>,
+    refuses_generated: bool,
+    /// Whether no store holds updates back, whatever was said of it.
+    is_uncached: bool,
     /// The first join that each node is repartitioned for.
     join_bases: BTreeMap<NodeId, String>,
     /// How far ahead the records of sources may be, as windows below them ask for.
@@ -278,19 +283,41 @@ impl LogicalPlan {
     pub(crate) fn store_name(&self, kind: OperatorKind, parent: NodeId) -> String {
         let mut graph = self.0.borrow_mut();
         let home = graph.home(&[parent]);
-        graph.counted(&format!("{}STATE-STORE-", kind.prefix()), &home)
+        let name = graph.counted(&format!("{}STATE-STORE-", kind.prefix()), &home);
+        graph.generated.push(name.clone());
+        name
     }
 
     /// The base of the name of a repartition topic that has none, below `parent`.
     pub(crate) fn repartition_name(&self, parent: NodeId) -> String {
         let mut graph = self.0.borrow_mut();
         let home = graph.home(&[parent]);
-        graph.counted("KSTREAM-REPARTITION-", &home)
+        let name = graph.counted("KSTREAM-REPARTITION-", &home);
+        graph.generated.push(name.clone());
+        name
+    }
+
+    /// Refuses at the build what has a generated name that outlives a version of the topology.
+    pub(crate) fn refuse_generated_names(&self) {
+        self.0.borrow_mut().refuses_generated = true;
+    }
+
+    /// Lets no aggregation that is drawn from now on hold updates back.
+    pub(crate) fn disable_caching(&self) {
+        self.0.borrow_mut().is_uncached = true;
+    }
+
+    /// Whether an aggregation may hold updates back.
+    pub(crate) fn may_cache(&self) -> bool {
+        !self.0.borrow().is_uncached
     }
 
     /// The name of a store that has none, of a table that is a topic.
     pub(crate) fn table_store_name(&self, topic: &str) -> String {
-        self.0.borrow_mut().counted(&format!("{topic}-"), "STATE-STORE")
+        let mut graph = self.0.borrow_mut();
+        let name = graph.counted(&format!("{topic}-"), "STATE-STORE");
+        graph.generated.push(name.clone());
+        name
     }
 
     pub(crate) fn name_of(&self, node: NodeId) -> String {
@@ -492,6 +519,9 @@ impl LogicalPlan {
         let graph = self.0.borrow();
         if let Some(error) = &graph.failed {
             return Err(error.clone());
+        }
+        if graph.refuses_generated && !graph.generated.is_empty() {
+            return Err(TopologyError::GeneratedNames { names: graph.generated.clone() });
         }
         let mut topology = Topology::new();
         for store in &graph.stores {

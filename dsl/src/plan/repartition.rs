@@ -106,7 +106,16 @@ impl LogicalPlan {
         let mut graph = self.0.borrow_mut();
         match graph.nodes.get(parent.0) {
             Some(node) if node.step.is_named => node.step.name.clone(),
-            _ => graph.join_bases.entry(parent).or_insert_with(|| join.name.clone()).clone(),
+            _ => match graph.join_bases.get(&parent) {
+                Some(base) => base.clone(),
+                None => {
+                    graph.join_bases.insert(parent, join.name.clone());
+                    if graph.is_marked(parent) {
+                        graph.generated.push(format!("{}-repartition", join.name));
+                    }
+                    join.name.clone()
+                }
+            },
         }
     }
 }

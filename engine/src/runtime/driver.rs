@@ -155,4 +155,11 @@ impl Driver {
         let nodes = self.tasks.tasks.values().flat_map(|task| task.metrics());
         nodes.filter(|(name, _)| &***name == node).map(|(_, metrics)| metrics.dropped.total()).sum()
     }
+
+    /// How many records all nodes have dropped.
+    #[must_use]
+    pub fn total_dropped_records(&self) -> u64 {
+        let nodes = self.tasks.tasks.values().flat_map(|task| task.metrics());
+        nodes.map(|(_, metrics)| metrics.dropped.total()).sum()
+    }
 }

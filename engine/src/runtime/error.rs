@@ -9,7 +9,7 @@ use headwater_core::{
         log::LogError,
         state::{StateError, StateErrorKind},
     },
-    record::{InvalidTopicName, SetFull, TopicName},
+    record::{InvalidTopicName, SetFull, TopicName, TopicPartition},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -51,6 +51,15 @@ pub enum StreamsError {
     /// The state failed.
     #[error("the state failed")]
     State(#[from] StateError),
+
+    /// A source is to be read from a committed offset alone, and there is none.
+    #[error(
+        "no offset of {partition} is committed that the log still holds, and its source begins nowhere else; commit one, or choose another `OffsetReset`"
+    )]
+    NoOffset {
+        /// The partition.
+        partition: TopicPartition,
+    },
 
     /// A record of a global store's topic cannot be taken, and bad records stop the application.
     #[error("a global store failed")]

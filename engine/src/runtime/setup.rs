@@ -14,7 +14,7 @@ use crate::{
     broken::broken,
     store::StoreBuilder,
     task::{Blueprint, InputOffsets, Instruments, LastCommit, Positions, Taps, Task},
-    topology::{Plan, TaskId, Topic, Topology, TopologyError, sources},
+    topology::{OffsetReset, Plan, TaskId, Topic, Topology, TopologyError, sources},
 };
 use headwater_core::{
     memory::MemoryBudget,
@@ -332,8 +332,17 @@ fn input_offsets(
     let mut inputs = BTreeMap::new();
     for input in blueprint.inputs_of(id) {
         let committed = log.committed(&held.owner().group, &input)?.map(|c| c.offset);
-        let offsets = InputOffsets { committed, held: log.offsets(&input)? };
-        inputs.insert(input, offsets);
+        let held = log.offsets(&input)?;
+        let reset = blueprint.topology.offset_resets.get(&input.topic).copied();
+        let from = match (committed.filter(|offset| *offset >= held.start), reset) {
+            (Some(offset), _) => offset,
+            (None, Some(OffsetReset::Latest)) => held.end,
+            (None, Some(OffsetReset::Fail)) => {
+                return Err(StreamsError::NoOffset { partition: input });
+            }
+            (None, Some(OffsetReset::Earliest) | None) => held.start,
+        };
+        inputs.insert(input, InputOffsets { from, committed, held });
     }
     Ok(inputs)
 }

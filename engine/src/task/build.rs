@@ -53,6 +53,8 @@ pub(crate) struct LastCommit {
 /// Where an input was committed, if it was, and what the log holds of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct InputOffsets {
+    /// Where reading goes on or begins.
+    pub(crate) from: i64,
     pub(crate) committed: Option<i64>,
     pub(crate) held: Offsets,
 }

@@ -132,9 +132,8 @@ impl Input {
         partition: TopicPartition,
         decoder: Box<dyn Decoder>,
         vector: Option<TimeVector>,
-        InputOffsets { committed, held }: InputOffsets,
+        InputOffsets { from, committed, held }: InputOffsets,
     ) -> Self {
-        let from = committed.unwrap_or(held.start).max(held.start);
         Self {
             node,
             topic,
@@ -422,7 +421,7 @@ mod tests {
         let partition = TopicPartition::new(topic, 0);
         let decoder = Box::new(Marks);
         let held = Offsets { start: 0, end: run_start };
-        let offsets = InputOffsets { committed: Some(0), held };
+        let offsets = InputOffsets { from: held.start, committed: Some(0), held };
         let topic = Topic::Repartition(TopicName::new("by-key").unwrap());
         let vector = TimeVector::new([Sender::new("sink", 0)].into());
         Input::new(NodeIndex::new(0), topic, partition, decoder, Some(vector), offsets)

@@ -49,6 +49,19 @@ pub struct Consumed<K, V> {
     pub value: SharedSerde<V>,
     pub(crate) extractor: Option<TimestampExtractor<K, V>>,
     pub(crate) max_ahead: Option<MaxAhead>,
+    pub(crate) offset_reset: OffsetReset,
+}
+
+/// Where a topic is read from that the application has committed no offset of, or of which what it had committed is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OffsetReset {
+    /// From the oldest record there is.
+    #[default]
+    Earliest,
+    /// From what comes next.
+    Latest,
+    /// From nowhere: the application does not start.
+    Fail,
 }
 
 opaque_debug!(Consumed<K, V>);
@@ -57,7 +70,8 @@ opaque_debug!(Produced<K, V>);
 impl<K: Data, V: Data> Consumed<K, V> {
     /// With these serdes.
     pub fn with(key: SharedSerde<K>, value: SharedSerde<V>) -> Self {
-        Self { key, value, extractor: None, max_ahead: None }
+        let (extractor, max_ahead) = (None, None);
+        Self { key, value, extractor, max_ahead, offset_reset: OffsetReset::default() }
     }
 
     /// With event time, in ms, taken from the value.
@@ -65,6 +79,30 @@ impl<K: Data, V: Data> Consumed<K, V> {
     pub fn timestamp(mut self, extract: impl Fn(&V) -> Timestamp + Send + Sync + 'static) -> Self {
         self.extractor = Some(Arc::new(move |_, value, _| Ok(extract(value))));
         self
+    }
+
+    /// With event time, in ms, taken from key, value and the record's own timestamp. A record of which it gives an error is a
+    /// dead letter, as is one whose time is below 0.
+    ///
+    /// ```
+    /// use headwater_engine::topology::Consumed;
+    ///
+    /// // What the value says, if it says anything.
+    /// let own_or_value = |_: &String, at: &Option<i64>, own: i64| Ok(at.unwrap_or(own));
+    /// let _starts = Consumed::<String, Option<i64>>::default().timestamp_extractor(own_or_value);
+    /// ```
+    #[must_use]
+    pub fn timestamp_extractor(
+        self,
+        extract: impl Fn(&K, &V, Timestamp) -> Result<Timestamp, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { extractor: Some(Arc::new(extract)), ..self }
+    }
+
+    /// With another place to begin than the oldest record, where the application has committed no offset of the topic.
+    #[must_use]
+    pub fn offset_reset(self, offset_reset: OffsetReset) -> Self {
+        Self { offset_reset, ..self }
     }
 
     /// With a bound on how far ahead a record's event time may be: one that is further ahead moves no time, and becomes a
@@ -99,7 +137,8 @@ impl<K: Data, V: Data> Consumed<K, V> {
             })
         });
         let value = Arc::new(Nullable(self.value));
-        Consumed { key: self.key, value, extractor, max_ahead: self.max_ahead }
+        let Self { key, max_ahead, offset_reset, .. } = self;
+        Consumed { key, value, extractor, max_ahead, offset_reset }
     }
 }
 

@@ -95,6 +95,16 @@ pub enum TopologyError {
         source: SerdeError,
     },
 
+    /// Internal topics would have generated names, which was refused.
+    #[error(
+        "stores or repartition topics have generated names, which another version of the topology may give to others: {}; name each by `Materialized` or `named`",
+        names.join(", ")
+    )]
+    GeneratedNames {
+        /// Their names.
+        names: Vec<String>,
+    },
+
     /// Windows that hold nothing.
     #[error("the windows of `{node}` have a size of 0 ms; give them at least 1")]
     EmptyWindow {

@@ -21,7 +21,9 @@ mod shared_rows;
 mod sink;
 
 pub use dynamic::TopicNameExtractor;
-pub use edge::{Consumed, Decoded, Decoder, Encoder, Failure, Produced, TimestampExtractor};
+pub use edge::{
+    Consumed, Decoded, Decoder, Encoder, Failure, OffsetReset, Produced, TimestampExtractor,
+};
 pub use error::TopologyError;
 pub use global::GlobalSerdes;
 pub use mark::TaskId;
@@ -154,6 +156,8 @@ pub struct Topology {
     pub(crate) globals: Vec<GlobalSpec>,
     /// How many partitions repartition topics have for which that was asked.
     pub(crate) partition_counts: BTreeMap<Topic, u32>,
+    /// Where topics are read from whose offsets were not committed, but for the oldest record.
+    pub(crate) offset_resets: BTreeMap<TopicName, OffsetReset>,
 }
 
 impl fmt::Debug for Topology {
@@ -544,6 +548,9 @@ impl Topology {
         let rows = TypeId::of::<Rows<K, V>>();
         let shares = (consumed.is_exact() && internal).then_some(rows);
         let max_ahead = consumed.max_ahead;
+        if let Topic::External(name) = &topic {
+            self.offset_resets.insert(name.clone(), consumed.offset_reset);
+        }
         let make = Arc::new(move || {
             Box::new(TypedDecoder::new(consumed.clone(), internal)) as Box<dyn Decoder>
         });
