@@ -35,7 +35,7 @@ mod table;
 
 pub use builder::StreamsBuilder;
 pub use grouped::{
-    CogroupedKStream, KGroupedStream, TimeWindowedCogroupedKStream, TimeWindowedKStream,
+    CogroupedKStream, KGroupedStream, LateRecord, TimeWindowedCogroupedKStream, TimeWindowedKStream,
 };
 pub use headwater_engine::DefaultSerde;
 #[doc(hidden)]

@@ -89,6 +89,24 @@ impl Processor<Key, Value> for Keep {
     }
 }
 
+/// Turns time round, so that the last record comes too late.
+struct Turn;
+
+impl Processor<Key, Value> for Turn {
+    type KOut = Key;
+    type VOut = Value;
+
+    fn process(
+        &mut self,
+        record: Record<Key, Value>,
+        context: &mut Context<'_, Key, Value>,
+    ) -> Result<(), ProcessorError> {
+        let timestamp = 10 - record.timestamp;
+        context.forward(record.with_timestamp(timestamp));
+        Ok(())
+    }
+}
+
 fn keep(builder: &StreamsBuilder) -> fn(&mut InitContext<'_>) -> Result<Keep, ProcessorError> {
     let (keys, values) = (Key::default_serde(), i64::default_serde());
     builder.add_state_store(KeyValueStore::builder("own", keys, values));
@@ -369,6 +387,18 @@ fn windowed() -> Vec<Rule> {
                 let add = |_: &Key, value: Value, sum: i64| sum + value.unwrap_or(5);
                 let sums = way.windows(builder).aggregate(|| 1, add, way.store()).named("node");
                 sums.to_stream().map(|at, sum| (at.key, sum)).to("out");
+            },
+        ),
+        rule(
+            (&[Kind::LateRecords], "`late_records` of windows"),
+            ("there is none", PASSES),
+            ("a=∅@6", 3),
+            |builder, way| {
+                let turned = way.stream(builder).process_values(|_| Ok(Turn), &[]);
+                let windows = TimeWindows::of_size_with_no_grace(Duration::from_millis(2));
+                let windowed = turned.group_by_key().windowed_by(windows);
+                let windowed = windowed.late_records(|late| late.map_values(|l| l.value).to("out"));
+                let _counts = windowed.count(way.store()).named("node");
             },
         ),
         rule(

@@ -105,9 +105,10 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     where
         F: Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
     {
-        let base = self.name.clone().unwrap_or_else(|| format!("{store}-{place}"));
-        let node = self.plan.keyed(self.node, &base, &self.serdes);
-        let step = self.plan.step_of_input(self.node, store, place).below(node);
+        let name = format!("{store}-{place}");
+        let base = self.name.as_ref().unwrap_or(&name);
+        let node = self.plan.keyed(self.node, base, &self.serdes);
+        let step = self.plan.step_called(OperatorKind::CogroupInput, self.node, &name).below(node);
         let aggregator = Arc::clone(aggregator);
         let add = Arc::new(move |_: &K, value: V| -> Addition<K, A> {
             let aggregator = Arc::clone(&aggregator);
@@ -238,6 +239,6 @@ impl<K: Data, A: Data> TimeWindowedCogroupedKStream<K, A> {
         let materialized = materialized.into();
         let (windows, emit, retention) = (self.windows, self.emit, materialized.retention);
         let drawn = self.cogrouped.draw(OperatorKind::WindowedCogroup, materialized);
-        drawn.fold_in(InWindows { windows, emit, retention }, adding(init))
+        drawn.fold_in(InWindows { windows, emit, retention, with_late: false }, adding(init))
     }
 }

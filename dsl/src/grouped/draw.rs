@@ -35,6 +35,8 @@ pub(super) struct InWindows {
     pub(super) emit: EmitStrategy,
     /// How long they are kept, if that was said.
     pub(super) retention: Option<Duration>,
+    /// Whether rows that come too late are forwarded to a child port.
+    pub(super) with_late: bool,
 }
 
 impl<K: Data> Drawn<K> {
@@ -63,7 +65,7 @@ impl<K: Data> Drawn<K> {
     /// Folds rows into one value of each key and window.
     pub(super) fn fold_in<V: Data, A: DefaultSerde, F>(
         self,
-        InWindows { windows, emit: strategy, retention }: InWindows,
+        InWindows { windows, emit: strategy, retention, with_late }: InWindows,
         fold: F,
     ) -> KTable<Windowed<K>, A>
     where
@@ -83,7 +85,10 @@ impl<K: Data> Drawn<K> {
         ));
         let key = Arc::new(WindowedSerde::new(SharedSerde::clone(&keys), windows.size_ms));
         let (name, fold) = (Arc::clone(&store), Arc::new(fold));
-        let skin = move || Fold::<K, V, A, F, Window>::new(&fold, &keys);
+        let skin = move || {
+            let skin = Fold::<K, V, A, F, Window>::new(&fold, &keys);
+            if with_late { skin.with_late() } else { skin }
+        };
         let node = match strategy.on {
             Emit::Close => plan
                 .node::<Rows<K, V>, Changes<Windowed<K>, A>, _>(step, move |context, _| {

@@ -5,7 +5,7 @@ mod draw;
 mod windowed;
 
 pub use cogrouped::{CogroupedKStream, TimeWindowedCogroupedKStream};
-pub use windowed::TimeWindowedKStream;
+pub use windowed::{LateRecord, TimeWindowedKStream};
 
 use crate::{
     DefaultSerde, KTable, Materialized, Windows,

@@ -1,10 +1,12 @@
 //! Grouped streams cut into windows, and their aggregations.
 
 use super::{KGroupedStream, aggregating, count, draw::InWindows, reducing};
-use crate::{DefaultSerde, EmitStrategy, KTable, Materialized, TimeWindows, plan::OperatorKind};
-use headwater_core::serde::Data;
-use headwater_engine::store::Windowed;
-use std::fmt;
+use crate::{
+    DefaultSerde, EmitStrategy, KStream, KTable, Materialized, TimeWindows, plan::OperatorKind,
+};
+use headwater_core::serde::{Data, SharedSerde};
+use headwater_engine::store::{Window, Windowed};
+use std::{fmt, rc::Rc, sync::Arc};
 
 /// A grouped stream cut into windows; see [`KGroupedStream::windowed_by`].
 ///
@@ -34,6 +36,22 @@ pub struct TimeWindowedKStream<K, V> {
     grouped: KGroupedStream<K, V>,
     windows: TimeWindows,
     emit: EmitStrategy,
+    late: Option<Rc<ReadLate<K, V>>>,
+}
+
+/// Takes the stream of late records of an aggregation.
+type ReadLate<K, V> = dyn Fn(KStream<K, LateRecord<V>>);
+
+/// A record that came too late for a window; see [`TimeWindowedKStream::late_records`].
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LateRecord<V> {
+    /// The record's value.
+    pub value: V,
+    /// The window that it missed.
+    pub window: Window,
+    /// By how much: for how many ms of the aggregation's time the window had been closed. 0 if the time of this very record,
+    /// or another of the same instant, has closed it.
+    pub late_by_ms: i64,
 }
 
 impl<K, V> fmt::Debug for TimeWindowedKStream<K, V> {
@@ -44,7 +62,7 @@ impl<K, V> fmt::Debug for TimeWindowedKStream<K, V> {
 
 impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     pub(crate) fn new(grouped: KGroupedStream<K, V>, windows: TimeWindows) -> Self {
-        Self { grouped, windows, emit: EmitStrategy::default() }
+        Self { grouped, windows, emit: EmitStrategy::default(), late: None }
     }
 
     /// When results come out; [`EmitStrategy::on_window_update`] unless told otherwise.
@@ -75,6 +93,37 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     #[must_use]
     pub fn emit_strategy(self, emit: EmitStrategy) -> Self {
         Self { emit, ..self }
+    }
+
+    /// Hands `read` a stream of the records that come too late, once for each aggregation of these windows. A record is
+    /// there once for each window that it missed, under its own key, timestamp and headers; it still counts as dropped. What
+    /// `read` returns is left.
+    ///
+    /// ```
+    /// use headwater_dsl::{LateRecord, StreamsBuilder, TimeWindows};
+    /// use headwater_engine::store::Window;
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::time::Duration;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, i64>("speeds").group_by_key();
+    /// let minutes = TimeWindows::of_size_with_no_grace(Duration::from_secs(60));
+    /// let windowed = speeds.windowed_by(minutes).late_records(|late| late.to("late"));
+    /// windowed.count("counts").to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// speeds.pipe_input("car".into(), 120, 60_500)?;
+    /// speeds.pipe_input("car".into(), 150, 59_000)?;
+    /// let read = driver.output_topic::<String, LateRecord<i64>>("late").read_record()?.unwrap();
+    /// assert_eq!((read.key.as_str(), read.timestamp), ("car", 59_000));
+    /// let window = Window { start: 0, end: 60_000 };
+    /// assert_eq!(read.value, LateRecord { value: 150, window, late_by_ms: 500 });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn late_records<R>(self, read: impl Fn(KStream<K, LateRecord<V>>) -> R + 'static) -> Self {
+        Self { late: Some(Rc::new(move |late| drop(read(late)))), ..self }
     }
 
     /// The number of records of each key and window.
@@ -199,8 +248,17 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
-        let retention = materialized.retention;
+        let (windows, emit, retention) = (self.windows, self.emit, materialized.retention);
         let drawn = self.grouped.draw(kind, materialized);
-        drawn.fold_in(InWindows { windows: self.windows, emit: self.emit, retention }, fold)
+        let (store, with_late) = (Arc::clone(&drawn.store), self.late.is_some());
+        let table = drawn.fold_in(InWindows { windows, emit, retention, with_late }, fold);
+        if let Some(read) = &self.late {
+            let plan = table.plan.clone();
+            let step = plan.step_called(OperatorKind::LateRecords, table.node, &store);
+            let node = plan.child_port::<K, LateRecord<V>>(step);
+            let key = Some(SharedSerde::clone(&self.grouped.serdes.key));
+            read(KStream { plan, node, key, value: None });
+        }
+        table
     }
 }

@@ -4,14 +4,14 @@
 //!
 //! - A row is decoded once and moved: its value into the fold, its key, timestamp and headers into its update.
 
-use crate::table::Change;
+use crate::{LateRecord, table::Change};
 use headwater_core::{
     record::Headers,
     serde::{Data, SerdeError, SharedSerde},
 };
 use headwater_engine::{
     broken,
-    kernel::{Place, Skin, Update},
+    kernel::{Late, Place, Skin, Update},
     node::{Payload, Stamp},
     processor::{Ports, ProcessorError, Record, Rows},
     store::KeyBatch,
@@ -29,6 +29,8 @@ pub(crate) struct Fold<K, V, A, F, P: Place<K>> {
     /// Key and headers of the row that was folded last.
     folded: Option<(K, Option<Box<Headers>>)>,
     results: Rows<P::Key, Change<A>>,
+    /// Rows that came too late, if they are asked for.
+    late: Option<Rows<K, LateRecord<V>>>,
 }
 
 impl<K: Data, V, A, F, P: Place<K>> Fold<K, V, A, F, P> {
@@ -41,7 +43,22 @@ impl<K: Data, V, A, F, P: Place<K>> Fold<K, V, A, F, P> {
             gone: 0,
             folded: None,
             results: Vec::new(),
+            late: None,
         }
+    }
+
+    /// Gathers the rows that come too late, too.
+    pub(crate) fn with_late(self) -> Self {
+        Self { late: Some(Vec::new()), ..self }
+    }
+
+    /// A row of the batch at hand; none before it is asked for any more.
+    fn row(&mut self, row: usize) -> Record<K, V> {
+        let Some(record) = self.rows.nth(row - self.gone) else {
+            broken("a row that is folded, or late, is one of its batch")
+        };
+        self.gone = row + 1;
+        record
     }
 }
 
@@ -68,11 +85,7 @@ where
     }
 
     fn fold(&mut self, row: usize, so_far: Option<A>) -> Option<A> {
-        let Some(record) = self.rows.nth(row - self.gone) else {
-            broken("a row that is folded is one of its batch")
-        };
-        self.gone = row + 1;
-        let Record { key, value, headers, .. } = record;
+        let Record { key, value, headers, .. } = self.row(row);
         let folded = (self.fold)(&key, value, so_far);
         self.folded = Some((key, headers));
         folded
@@ -110,5 +123,19 @@ where
 
     fn take(&mut self) -> Option<Box<dyn Payload>> {
         (!self.results.is_empty()).then(|| Box::new(take(&mut self.results)) as Box<dyn Payload>)
+    }
+
+    fn late(&mut self, row: usize, Late { window, by_ms, stamp }: Late) {
+        if self.late.is_none() {
+            return;
+        }
+        let Record { key, value, headers, .. } = self.row(row);
+        let late = LateRecord { value, window, late_by_ms: by_ms };
+        self.late.get_or_insert_default().push(Record::made(key, late, headers, stamp));
+    }
+
+    fn take_late(&mut self) -> Option<Box<dyn Payload>> {
+        let late = self.late.as_mut().filter(|rows| !rows.is_empty())?;
+        Some(Box::new(take(late)))
     }
 }

@@ -85,6 +85,8 @@ operator_kinds! {
     WindowedReduce => "KSTREAM-REDUCE-",
     /// Folds the records of each key and window.
     WindowedAggregate => "KSTREAM-AGGREGATE-",
+    /// The records that came too late for a window.
+    LateRecords => "KSTREAM-LATE-",
     /// Turns the records of one of several inputs into what they add to an aggregate.
     CogroupInput => "COGROUPKSTREAM-INPUT-",
     /// Folds the records of each key of several inputs.

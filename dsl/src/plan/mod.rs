@@ -254,15 +254,13 @@ impl LogicalPlan {
             let step = self.step(kind, &[parent]).with_store(&store);
             return (store.into(), step);
         };
-        let (name, home) = (format!("{}{store}", kind.prefix()), self.0.borrow().home(&[parent]));
-        let step = Step::new(kind, name, home, &[parent]).with_store(&store);
+        let step = self.step_called(kind, parent, &store).with_store(&store);
         (store.into(), step)
     }
 
-    /// One of several inputs of the aggregation in `store`, below `parent`.
-    pub(crate) fn step_of_input(&self, parent: NodeId, store: &str, place: usize) -> Step {
-        let kind = OperatorKind::CogroupInput;
-        let name = format!("{}{store}-{place}", kind.prefix());
+    /// A node of this kind below `parent`, called by a name that follows from its store's.
+    pub(crate) fn step_called(&self, kind: OperatorKind, parent: NodeId, name: &str) -> Step {
+        let name = format!("{}{name}", kind.prefix());
         Step::new(kind, name, self.0.borrow().home(&[parent]), &[parent])
     }
 
@@ -482,6 +480,15 @@ impl LogicalPlan {
             let supplier = move |context: &mut InitContext<'_>| supplier(context, old_values);
             let ports: Vec<&[&str]> = parents.iter().map(std::slice::from_ref).collect();
             topology.add_operator(name, supplier, &ports).map(drop)
+        };
+        self.0.borrow_mut().add(step, Box::new(lower))
+    }
+
+    /// A stream of what the node above it forwards beside its own output.
+    pub(crate) fn child_port<K: Data, V: Data>(&self, step: Step) -> NodeId {
+        let lower = move |topology: &mut Topology, Lowered { name, parents, .. }: Lowered<'_>| {
+            let parent = parents.first().copied().unwrap_or_default();
+            topology.add_child_port::<K, V>(name, parent).map(drop)
         };
         self.0.borrow_mut().add(step, Box::new(lower))
     }

@@ -1,6 +1,6 @@
 //! Several streams folded into one aggregate.
 
-use crate::ops::{Caching, Emit, Window, caching, window};
+use crate::ops::{Caching, Emit, Window, cached, caching, window};
 use headwater_dsl::{EmitStrategy, KStream, KTable, Materialized, StreamsBuilder, TimeWindows};
 use headwater_engine::store::Windowed;
 use proptest::prelude::*;
@@ -55,7 +55,7 @@ impl Cogroup {
             .cogroup(&second.group_by_key(), |_, value, so_far| so_far.wrapping_mul(37) ^ value);
         match self.window {
             None => {
-                let sums = both.aggregate(|| 7, cached(store, self.caching));
+                let sums = both.aggregate(|| 7, cached(Materialized::named(store), self.caching));
                 sums.to_stream().map_values(|value| value.unwrap_or(-77))
             }
             Some(window) => {
@@ -66,16 +66,11 @@ impl Cogroup {
                     Emit::Updates => EmitStrategy::on_window_update(),
                     Emit::Finals => EmitStrategy::on_window_close(),
                 });
-                in_keys(&windowed.aggregate(|| 7, cached(store, window.caching)))
+                in_keys(
+                    &windowed.aggregate(|| 7, cached(Materialized::named(store), window.caching)),
+                )
             }
         }
-    }
-}
-
-fn cached(store: &str, caching: Caching) -> Materialized {
-    match caching {
-        Caching::On => Materialized::named(store),
-        Caching::Off => Materialized::named(store).with_caching_disabled(),
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod cogroup;
 mod forms;
+mod late;
 mod ops;
 mod processors;
 mod run;

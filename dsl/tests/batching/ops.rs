@@ -8,6 +8,7 @@
 use crate::{
     cogroup::{Cogroup, Second, cogroup, windowed_cogroup},
     forms::{Form, Picked, any_form, in_forms, value_serde},
+    late::late_and_in_time,
     processors::{Deed, Doer, Names, deed},
 };
 use headwater_core::{
@@ -76,6 +77,8 @@ pub(crate) enum Op {
     /// One window without an end, from this time on.
     Unlimited(i64, Caching),
     Cogroup(Cogroup),
+    /// Windows with what comes too late for them.
+    Late(Window),
     /// Windows whose results go into windows of twice the size, with nothing in between.
     WindowsOfWindows(Window, Window),
 }
@@ -86,7 +89,9 @@ impl Op {
         let holds = |window: &Window| window.emit == Emit::Updates && window.caching == Caching::On;
         match self {
             Self::Fold(_, caching, _) | Self::Unlimited(_, caching) => *caching == Caching::On,
-            Self::Windows(_, window, _) | Self::LookUp(window) => holds(window),
+            Self::Windows(_, window, _) | Self::LookUp(window) | Self::Late(window) => {
+                holds(window)
+            }
             Self::Cogroup(cogroup) => cogroup.caches(),
             Self::WindowsOfWindows(inner, outer) => holds(inner) || holds(outer),
             _ => false,
@@ -249,6 +254,7 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
             cogroup().prop_map(Op::Cogroup).boxed()
         }
         OperatorKind::WindowedCogroup => windowed_cogroup().prop_map(Op::Cogroup).boxed(),
+        OperatorKind::LateRecords => window().prop_map(Op::Late).boxed(),
         OperatorKind::TableFilter => derived(View::Filtered),
         OperatorKind::TableMapValues => derived(View::Mapped),
         OperatorKind::ToStream => view().prop_map(Op::Updates).boxed(),
@@ -394,6 +400,7 @@ impl Drawing {
             Op::Cogroup(cogroup) => {
                 cogroup.draw(&self.builder, &stream, &format!("store-{}", self.steps))
             }
+            Op::Late(window) => late_and_in_time(&stream, window, &format!("store-{}", self.steps)),
             Op::WindowsOfWindows(inner, outer) => self.windows_of_windows(inner, outer),
             ref stateless => without_state(&stream, stateless),
         };
@@ -481,7 +488,7 @@ impl Drawing {
 
 type Make = Box<dyn Fn(&mut InitContext<'_>) -> Result<Doer, ProcessorError> + Send + Sync>;
 
-fn cached(named: Materialized, caching: Caching) -> Materialized {
+pub(crate) fn cached(named: Materialized, caching: Caching) -> Materialized {
     match caching {
         Caching::On => named,
         Caching::Off => named.with_caching_disabled(),
@@ -569,7 +576,7 @@ fn folded(
     }
 }
 
-fn windowed<K: headwater_dsl::DefaultSerde>(
+pub(crate) fn windowed<K: headwater_dsl::DefaultSerde>(
     grouped: &KGroupedStream<K, i64>,
     window: Window,
     size: u64,
@@ -600,7 +607,7 @@ fn in_windows(
 }
 
 /// Tells one order of its values from another.
-fn reduced(so_far: i64, value: i64) -> i64 {
+pub(crate) fn reduced(so_far: i64, value: i64) -> i64 {
     so_far.wrapping_mul(31).wrapping_add(value)
 }
 

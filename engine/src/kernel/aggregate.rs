@@ -69,7 +69,7 @@ impl<S: Skin<Place = ()>> Aggregate<S> {
         let store = context.byte_store(self.store);
         let slots = store.locate(&batch.keys)?;
         let place_of = |_, stamp: &Stamp| ((), stamp.at);
-        fold_rows(skin, batch, store, slots, (*emit).into(), place_of).reject(context)
+        fold_rows(skin, batch, store, slots, (*emit).into(), place_of, |_| None).reject(context)
     }
 
     /// Has the skin gather what is held back, as far as that goes at a time; whether more is.

@@ -199,7 +199,7 @@ impl<S: Skin<Place = Window>> Node for WindowedFinals<S> {
             }
             Event::Flush | Event::Punctuate(..) | Event::Due => {}
         }
-        Ok(Forwarded::all(self.skin.take()))
+        Ok(Forwarded::all(self.skin.take()).beside(self.skin.take_late()))
     }
 
     fn progress(&self) -> Progress {

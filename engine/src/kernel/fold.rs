@@ -1,6 +1,6 @@
 //! The rows of a batch into the entries of a store.
 
-use super::{Emit, Skin, Update};
+use super::{Emit, Late, Skin, Update};
 use crate::{
     broken::broken,
     node::{NodeContext, Payload, Stamp},
@@ -179,7 +179,8 @@ impl From<Emit> for Folded {
     }
 }
 
-/// Folds each row into the entry that was looked up for it. `place_of` tells place and operator time of a row's update.
+/// Folds each row into the entry that was looked up for it. `place_of` tells place and operator time of a row's update,
+/// `late_of` for what a row comes too late that is looked up nowhere.
 pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
     skin: &mut S,
     batch: &KeyedRows,
@@ -187,6 +188,7 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
     slots: Vec<Option<E::Slot>>,
     folded: Folded,
     place_of: impl Fn(usize, &Stamp) -> (S::Place, Timestamp),
+    late_of: impl Fn(usize) -> Option<Late>,
 ) -> Refused {
     let mut refused = Refused::default();
     if let Folded::Forwarded { .. } = folded {
@@ -198,7 +200,10 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
                 // A key is refused once, whatever the number of windows.
                 Some(_) if batch.is_again(row) => {}
                 Some(why) => refused.add(stamp.origin, batch.keys.get(row), why),
-                None => refused.late += 1,
+                None => {
+                    refused.late += 1;
+                    late_of(row).into_iter().for_each(|late| skin.late(row, late));
+                }
             }
             continue;
         };

@@ -37,7 +37,7 @@ mod window_time;
 
 pub use aggregate::Aggregate;
 pub use finals::WindowedFinals;
-pub use skin::{Emit, Place, Skin, Update};
+pub use skin::{Emit, Late, Place, Skin, Update};
 pub use table::Table;
 pub use updates::WindowedUpdates;
 pub use window_state::Windows;

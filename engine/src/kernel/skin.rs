@@ -1,7 +1,7 @@
 //! What makes the kernel's operators those of one form of rows.
 
 use crate::{
-    node::Payload,
+    node::{Payload, Stamp},
     processor::ProcessorError,
     store::{KeyBatch, Window, Windowed},
 };
@@ -13,7 +13,7 @@ use headwater_core::{
 /// A form of rows as the kernel sees it: gives keys, folds values, and gathers results.
 ///
 /// The kernel calls [`begin`](Self::begin) once a batch, [`fold`](Self::fold) for its rows in ascending order, leaving out
-/// those that are late or have no key, and [`push`](Self::push) right after the fold of the row that it is about.
+/// those that are [late](Self::late) or have no key, and [`push`](Self::push) right after the fold of the row that it is about.
 pub trait Skin: Send + 'static {
     /// Where a result lies beside its key: a [`Window`], or `()`.
     type Place;
@@ -61,6 +61,27 @@ pub trait Skin: Send + 'static {
 
     /// Gives the results, if there are any.
     fn take(&mut self) -> Option<Box<dyn Payload>>;
+
+    /// Is told of a row that is not folded, because it came too late.
+    fn late(&mut self, row: usize, late: Late) {
+        let _ = (row, late);
+    }
+
+    /// Gives the rows that came too late, if they are asked for, to be forwarded to the node's first child port.
+    fn take_late(&mut self) -> Option<Box<dyn Payload>> {
+        None
+    }
+}
+
+/// A row that came too late for a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Late {
+    /// The window that had closed.
+    pub window: Window,
+    /// How long before the row it had, in ms of the operator's time.
+    pub by_ms: i64,
+    /// The row's own origin and timestamp, and the operator time that it carries on.
+    pub stamp: Stamp,
 }
 
 /// Where a result lies beside its key, which makes its key of that of the rows.

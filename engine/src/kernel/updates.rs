@@ -105,7 +105,7 @@ impl<S: Skin<Place = Window>> Node for WindowedUpdates<S> {
             Event::Flush => {}
             Event::End | Event::Resume(_) | Event::Punctuate(..) | Event::Due => {}
         }
-        Ok(Forwarded::all(self.skin.take()))
+        Ok(Forwarded::all(self.skin.take()).beside(self.skin.take_late()))
     }
 
     fn pass_time(&self, time: Timestamp) -> Timestamp {

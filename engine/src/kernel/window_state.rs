@@ -1,7 +1,7 @@
 //! What both operators over windows are made of: the store, the operator's time, and the rows at hand.
 
 use super::{
-    Skin,
+    Late, Skin,
     fold::{Folded, KeyedRows, Refused, fold_rows},
     window_time::WindowTime,
 };
@@ -76,6 +76,8 @@ pub(super) struct WindowState<A> {
     spread: Vec<Timestamp>,
     /// The same, if the window is open.
     starts: Vec<Option<Timestamp>>,
+    /// The rows at hand that came too late, by ascending row.
+    late: Vec<(usize, Late)>,
     /// What the operator has passed on at each row at hand.
     passed: Vec<Timestamp>,
 }
@@ -92,7 +94,7 @@ impl<A: Data> WindowState<A> {
         let time = WindowTime::new(windows, context.is_time_carried());
         let batch = KeyedRows::default();
         let (spread, starts, passed) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { store, time, batch, spread, starts, passed })
+        Ok(Self { store, time, batch, spread, starts, late: Vec::new(), passed })
     }
 
     /// Cuts a batch into parts to [fold](Self::fold).
@@ -109,10 +111,11 @@ impl<A: Data> WindowState<A> {
         context: &mut NodeContext<'_>,
     ) -> Result<Refused, ProcessorError> {
         self.spread = spread;
-        let Self { time, batch, spread, starts, passed, .. } = self;
+        let Self { time, batch, spread, starts, late, passed, .. } = self;
         batch.begin(payload, again, skin)?;
         starts.clear();
         passed.clear();
+        late.clear();
         let mut taken = None;
         for (row, (stamp, key)) in batch.stamps.iter().zip(batch.keys.iter()).enumerate() {
             if !batch.is_again(row) {
@@ -120,7 +123,12 @@ impl<A: Data> WindowState<A> {
                 taken = key.map(|_| time.take(stamp.timestamp, stamp.at));
             }
             let start = spread.get(row).copied().unwrap_or_else(|| time.start_of(stamp.timestamp));
-            starts.push(taken.and_then(|_| time.is_open(start).then_some(start)));
+            let is_open = time.is_open(start);
+            if let Some(at) = taken.filter(|_| !is_open) {
+                let (window, by_ms) = (time.window_at(start), time.since_close(start));
+                late.push((row, Late { window, by_ms, stamp: Stamp { at, ..*stamp } }));
+            }
+            starts.push(taken.and_then(|_| is_open.then_some(start)));
             passed.push(taken.unwrap_or(Timestamp::MIN));
         }
         let store = context.byte_store(self.store);
@@ -131,7 +139,11 @@ impl<A: Data> WindowState<A> {
             };
             (time.window_at(*start), *passed)
         };
-        let refused = fold_rows(skin, batch, store, slots, folded, place_of);
+        let late_of = |row: usize| {
+            let place = late.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+            late.get(place).map(|(_, late)| *late)
+        };
+        let refused = fold_rows(skin, batch, store, slots, folded, place_of, late_of);
         store.keep_from(time.kept_floor());
         Ok(refused)
     }

@@ -130,6 +130,11 @@ impl WindowTime {
         self.span == FOREVER || (close > self.now && close < Timestamp::MAX)
     }
 
+    /// How long ago the window that starts at `start` has closed.
+    pub(super) fn since_close(&self, start: Timestamp) -> i64 {
+        self.now.saturating_sub(start.saturating_add(self.span)).max(0)
+    }
+
     /// Time has moved to `time`.
     pub(super) fn advance(&mut self, time: Timestamp) {
         self.now = self.now.max(time);

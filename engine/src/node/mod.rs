@@ -65,6 +65,12 @@ impl Forwarded {
         Self { own, ..Self::default() }
     }
 
+    /// The same, and rows for the first child port.
+    pub(crate) fn beside(self, payload: Option<Box<dyn Payload>>) -> Self {
+        let ports = payload.map(|payload| (0, payload)).into_iter().collect();
+        Self { ports, ..self }
+    }
+
     /// A part of what a flush forwards: the node is told to flush again, with nothing in between.
     #[must_use]
     pub fn part(payload: Option<Box<dyn Payload>>) -> Self {
