@@ -176,9 +176,9 @@ impl Task {
     pub(crate) fn step(&mut self, now: Now) -> Result<Step, ProcessorError> {
         self.now = now;
         self.fire_on_wall_clock()?;
-        let mut took_any = false;
         let had_more = self.graph.is_pending();
-        if !self.proceed()? || had_more {
+        let mut took_any = had_more;
+        if !self.proceed()? {
             return Ok(Step::Ran);
         }
         for index in self.inputs.indexes() {
@@ -188,7 +188,8 @@ impl Task {
                 return Ok(Step::Ran);
             }
         }
-        if self.inputs.values().any(Input::is_starved) {
+        // After the last chunk of what was left, what is to be fetched is known before the next step.
+        if had_more || self.inputs.values().any(Input::is_starved) {
             return Ok(if took_any { Step::Ran } else { Step::Starved });
         }
         let heads = self.inputs.iter().filter_map(|(index, input)| Some((input.head()?, index)));
