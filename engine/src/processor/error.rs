@@ -97,9 +97,39 @@ pub enum ProcessorError {
     )]
     NotExact(SerdeError),
 
+    /// A buffer that lets nothing out before its time would hold more than it may; the application stops.
+    #[error(
+        "buffer exceeded its max capacity: `{node}` holds {records} of {} records and {bytes} of {} bytes; raise the limit, hold rows for a shorter time, or let the buffer emit early when full",
+        Limit(*records_max), Limit(*bytes_max)
+    )]
+    BufferFull {
+        /// The node.
+        node: String,
+        /// How many rows it holds in the partition.
+        records: u64,
+        /// How many it may hold, if that is limited.
+        records_max: Option<u64>,
+        /// How many bytes these are.
+        bytes: u64,
+        /// How many they may be, if that is limited.
+        bytes_max: Option<u64>,
+    },
+
     /// What a node is given back is not what it saved with the last commit: the state is damaged, and the application stops.
     #[error("what was saved with the last commit is damaged")]
     Damaged,
+}
+
+/// A limit in words.
+struct Limit(Option<u64>);
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(max) => write!(f, "{max}"),
+            None => f.write_str("any number of"),
+        }
+    }
 }
 
 impl From<StoreError> for ProcessorError {

@@ -63,7 +63,8 @@ impl<K, V> Record<K, V> {
     }
 
     /// What it has beside key, value and headers.
-    pub(crate) fn stamp(&self) -> Stamp {
+    #[doc(hidden)]
+    pub fn stamp(&self) -> Stamp {
         Stamp { origin: self.origin, timestamp: self.timestamp, at: self.at }
     }
 

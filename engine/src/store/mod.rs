@@ -211,6 +211,14 @@ impl StoreBuilder {
         Self { serdes: Some(Arc::new(serdes)), ..checked }
     }
 
+    /// Has queries of a key-value store read its entries by other serdes than its own: they are then shown something else of
+    /// each.
+    #[must_use]
+    pub fn shown_by<K: Data, V: Data>(self, keys: SharedSerde<K>, values: SharedSerde<V>) -> Self {
+        let serdes = Serdes { kind: StoreKind::KeyValue, keys, values };
+        Self { serdes: Some(Arc::new(serdes)), ..self }
+    }
+
     /// [`Serdes`], if it can be read from outside.
     pub(crate) fn serdes(&self) -> Option<&(dyn Any + Send + Sync)> {
         self.serdes.as_deref()

@@ -176,6 +176,15 @@ pub enum TopologyError {
         span_ms: i64,
     },
 
+    /// A table whose windows nobody closes.
+    #[error(
+        "`{node}` waits for windows to close, and not all of its rows come from a windowed aggregation; suppress right below one, or until a time limit"
+    )]
+    NoWindows {
+        /// The node.
+        node: String,
+    },
+
     /// Text that cannot name a topic.
     #[error(transparent)]
     TopicName(#[from] InvalidTopicName),
