@@ -280,8 +280,9 @@ impl StreamsBuilder {
                 let skin = Fold::<K, Option<V>, V, _, ()>::new(&newest, &keys);
                 Table::open(skin, &name, old == OldValues::Sent, context)
             });
-        let view = Arc::new(StoredTable(store));
-        KTable { plan: plan.clone(), node, key: Some(key), value: Some(value), view, stored: true }
+        let view = Arc::new(StoredTable(Arc::clone(&store)));
+        let (plan, store) = (plan.clone(), Some(store));
+        KTable { plan, node, key: Some(key), value: Some(value), view, store }
     }
 
     /// The newest value of each key of `topic`, whole on every instance, read by the default serdes of `K` and `V`; a null

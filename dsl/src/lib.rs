@@ -41,8 +41,8 @@ pub use headwater_engine::DefaultSerde;
 #[doc(hidden)]
 pub use plan::OperatorKind;
 pub use settings::{
-    EmitStrategy, Grouped, Materialized, Printed, Repartitioned, TimeWindows, UnlimitedWindows,
-    Windows,
+    BufferConfig, Eager, EmitStrategy, Grouped, Materialized, Printed, Repartitioned, Strict,
+    Suppressed, TimeWindows, UnlimitedWindows, Windows,
 };
 pub use stream::{BranchedKStream, KStream, Terminal};
 pub use table::{GlobalKTable, KTable};

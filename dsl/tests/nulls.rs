@@ -5,8 +5,8 @@
 
 use headwater_core::record::Headers;
 use headwater_dsl::{
-    CogroupedKStream, DefaultSerde, EmitStrategy, KStream, Materialized, OperatorKind, Printed,
-    StreamsBuilder, TimeWindowedKStream, TimeWindows,
+    BufferConfig, CogroupedKStream, DefaultSerde, EmitStrategy, KStream, Materialized,
+    OperatorKind, Printed, StreamsBuilder, Suppressed, TimeWindowedKStream, TimeWindows,
 };
 use headwater_engine::{
     processor::{Context, InitContext, Processor, ProcessorError, Record},
@@ -443,6 +443,20 @@ fn tables() -> Vec<Rule> {
             |builder, way| {
                 let table = builder.table_with::<Key, i64>("in", Default::default(), way.store());
                 table.named("node").map_values(|value| value + 1).to_stream().to("out");
+            },
+        ),
+        rule(
+            (&[Kind::Suppress], "`suppress` of a table"),
+            (
+                "there is none",
+                "a deletion; held back, passes when it is due; none is made of a window's",
+            ),
+            ("=2@2 a=∅@4", 2),
+            |builder, way| {
+                let table = builder.table_with::<Key, i64>("in", Default::default(), way.store());
+                let at_once =
+                    Suppressed::until_time_limit(Duration::ZERO, BufferConfig::unbounded());
+                table.named("node").suppress(at_once).to_stream().to("out");
             },
         ),
     ]

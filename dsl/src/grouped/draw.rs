@@ -5,12 +5,12 @@ use crate::{
     operator::Fold,
     plan::{LogicalPlan, Step},
     settings::{Emit, whole_ms},
-    table::{Change, OldValues, StoredTable, StoredWindows},
+    table::{Change, StoredTable, StoredWindows},
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
-    kernel::{self, Aggregate, WindowedFinals, WindowedUpdates, Windows},
-    processor::Rows,
+    kernel::{Aggregate, WindowedFinals, WindowedUpdates, Windows},
+    processor::{InitContext, Rows},
     store::{KeyValueStore, Window, WindowStore, Windowed, WindowedSerde},
     topology::TopologyError,
 };
@@ -54,12 +54,13 @@ impl<K: Data> Drawn<K> {
             SharedSerde::clone(&value),
         ));
         let (name, fold, key) = (Arc::clone(&store), Arc::new(fold), SharedSerde::clone(&keys));
-        let node = plan.node::<Rows<K, V>, Changes<K, A>, _>(step, move |context, old| {
-            let (skin, emit) = (Fold::<K, V, A, F, ()>::new(&fold, &keys), emit(caching, old));
-            Aggregate::open(skin, &name, emit, context)
-        });
-        let view = Arc::new(StoredTable(store));
-        KTable { plan, node, key: Some(key), value: Some(value), view, stored: true }
+        let make = move |context: &mut InitContext<'_>, emit| {
+            Aggregate::open(Fold::<K, V, A, F, ()>::new(&fold, &keys), &name, emit, context)
+        };
+        let node = plan.cached_node::<Rows<K, V>, Changes<K, A>, _>(step, caching, make);
+        let view = Arc::new(StoredTable(Arc::clone(&store)));
+        let store = Some(store);
+        KTable { plan, node, key: Some(key), value: Some(value), view, store }
     }
 
     /// Folds rows into one value of each key and window.
@@ -77,6 +78,8 @@ impl<K: Data> Drawn<K> {
         let retention_ms = retention.map_or(windows.windows.span_ms(), whole_ms);
         let windows = Windows { retention_ms, ..windows.windows };
         refusal(windows, strategy, &store).into_iter().for_each(|error| plan.fail(error));
+        let after_end_ms = if windows.never_close() { i64::MAX } else { windows.grace_ms };
+        let step = step.closing_after(after_end_ms);
         let value = A::default_serde();
         plan.add_store(WindowStore::builder(
             &store,
@@ -95,19 +98,16 @@ impl<K: Data> Drawn<K> {
                     WindowedFinals::open(skin(), &name, windows, context)
                 }),
             Emit::Update => {
-                plan.node::<Rows<K, V>, Changes<Windowed<K>, A>, _>(step, move |context, old| {
-                    WindowedUpdates::open(skin(), &name, windows, emit(caching, old), context)
-                })
+                let make = move |context: &mut InitContext<'_>, emit| {
+                    WindowedUpdates::open(skin(), &name, windows, emit, context)
+                };
+                plan.cached_node::<Rows<K, V>, Changes<Windowed<K>, A>, _>(step, caching, make)
             }
         };
-        let view = Arc::new(StoredWindows(store));
-        KTable { plan, node, key: Some(key), value: Some(value), view, stored: true }
+        let view = Arc::new(StoredWindows(Arc::clone(&store)));
+        let store = Some(store);
+        KTable { plan, node, key: Some(key), value: Some(value), view, store }
     }
-}
-
-/// When and how updates come out.
-fn emit(is_cached: bool, old_values: OldValues) -> kernel::Emit {
-    kernel::Emit { is_cached, with_old: old_values == OldValues::Sent }
 }
 
 /// Why there cannot be such windows, if there cannot.

@@ -18,6 +18,7 @@ mod map_values;
 mod pass_through;
 mod peek;
 mod select_key;
+mod suppress;
 mod table_join;
 mod table_values;
 mod to_stream;
@@ -35,6 +36,9 @@ pub(crate) use map_values::MapValues;
 pub(crate) use pass_through::PassThrough;
 pub(crate) use peek::Peek;
 pub(crate) use select_key::SelectKey;
+pub(crate) use suppress::{
+    Config, Held, HeldSerde, Names, NewestSerde, Rule, Suppress, WindowClose,
+};
 pub(crate) use table_join::{LeftTableJoin, TableJoin};
 pub(crate) use table_values::{Needless, TableValues};
 pub(crate) use to_stream::ToStream;

@@ -97,6 +97,8 @@ operator_kinds! {
     TableFilter => "KTABLE-FILTER-",
     /// Maps the values of a table.
     TableMapValues => "KTABLE-MAPVALUES-",
+    /// Holds the updates of a table back.
+    Suppress => "KTABLE-SUPPRESS-",
     /// Turns a table into the stream of its updates.
     ToStream => "KTABLE-TOSTREAM-",
 }

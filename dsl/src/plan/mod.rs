@@ -20,6 +20,7 @@
 //!
 //! Where a repartition topic goes is decided in [`repartition`]; what runs record by record, by the engine.
 
+mod closing;
 mod kind;
 mod repartition;
 
@@ -53,6 +54,8 @@ struct Lowered<'a> {
     /// The names of its parents.
     parents: &'a [&'a str],
     old_values: OldValues,
+    /// Whether it may hold updates back.
+    may_cache: bool,
 }
 
 /// Adds a node to a topology.
@@ -79,6 +82,11 @@ pub(crate) struct Step {
     marks: bool,
     copartitioned: bool,
     needs_old: NeedsOld,
+    /// How long after its end a window of its results is open, if they have windows: the largest number of ms there is, if
+    /// for ever.
+    closes_after: Option<i64>,
+    /// Whether what lies above, up to windowed aggregations, must hold no updates back.
+    needs_each: bool,
 }
 
 impl Step {
@@ -93,7 +101,19 @@ impl Step {
             marks: false,
             copartitioned: false,
             needs_old: NeedsOld::Never,
+            closes_after: None,
+            needs_each: false,
         }
+    }
+
+    /// What it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The user calls it so.
+    pub(crate) fn called(self, name: &str) -> Self {
+        Self { name: name.to_owned(), is_named: true, ..self }
     }
 
     /// Its records come from `parent`.
@@ -112,6 +132,16 @@ impl Step {
         self
     }
 
+    /// It uses these stores.
+    pub(crate) fn with_stores(mut self, stores: impl IntoIterator<Item = Arc<str>>) -> Self {
+        for store in stores {
+            if !self.stores.contains(&store) {
+                self.stores.push(store);
+            }
+        }
+        self
+    }
+
     /// Its records may lie in another partition than their key's.
     pub(crate) fn marking(mut self) -> Self {
         self.marks = true;
@@ -121,6 +151,18 @@ impl Step {
     /// It needs these old values of its parents.
     pub(crate) fn needing_old(mut self, needs_old: NeedsOld) -> Self {
         self.needs_old = needs_old;
+        self
+    }
+
+    /// It aggregates in windows that are open for so many ms after their ends.
+    pub(crate) fn closing_after(mut self, after_end_ms: i64) -> Self {
+        self.closes_after = Some(after_end_ms);
+        self
+    }
+
+    /// It needs each update of what lies above, at once.
+    pub(crate) fn needing_each(mut self) -> Self {
+        self.needs_each = true;
         self
     }
 
@@ -199,9 +241,7 @@ impl Graph {
             if node.step.kind == OperatorKind::Source {
                 sources.insert(id);
             }
-            open.extend(&node.step.parents);
-            let written = self.repartitions.iter().filter(|repartition| repartition.source == id);
-            open.extend(written.map(|repartition| repartition.parent));
+            open.extend(self.above(id));
         }
         sources
     }
@@ -433,12 +473,13 @@ impl LogicalPlan {
         P: BatchProcessor<Rows<K, V>> + 'static,
     {
         let supplier = Arc::new(supplier);
-        let lower = move |topology: &mut Topology,
-                          Lowered { name, parents, old_values }: Lowered<'_>| {
-            let supplier = Arc::clone(&supplier);
-            let supplier = move |context: &mut InitContext<'_>| supplier(context, old_values);
-            topology.add_operator(name, supplier, &[parents]).map(drop)
-        };
+        let lower =
+            move |topology: &mut Topology,
+                  Lowered { name, parents, old_values, .. }: Lowered<'_>| {
+                let supplier = Arc::clone(&supplier);
+                let supplier = move |context: &mut InitContext<'_>| supplier(context, old_values);
+                topology.add_operator(name, supplier, &[parents]).map(drop)
+            };
         self.0.borrow_mut().add(step, Box::new(lower))
     }
 
@@ -452,14 +493,15 @@ impl LogicalPlan {
         + 'static,
     ) -> NodeId {
         let make = Arc::new(make);
-        let lower = move |topology: &mut Topology,
-                          Lowered { name, parents, old_values }: Lowered<'_>| {
-            let make = Arc::clone(&make);
-            let make = move |context: &mut InitContext<'_>| {
-                Ok(Box::new(make(context, old_values)?) as Box<dyn node::Node>)
+        let lower =
+            move |topology: &mut Topology,
+                  Lowered { name, parents, old_values, .. }: Lowered<'_>| {
+                let make = Arc::clone(&make);
+                let make = move |context: &mut InitContext<'_>| {
+                    Ok(Box::new(make(context, old_values)?) as Box<dyn node::Node>)
+                };
+                topology.add_node::<Out>(name, make, &[Port::of::<In>(parents)]).map(drop)
             };
-            topology.add_node::<Out>(name, make, &[Port::of::<In>(parents)]).map(drop)
-        };
         self.0.borrow_mut().add(step, Box::new(lower))
     }
 
@@ -474,13 +516,14 @@ impl LogicalPlan {
         + 'static,
     ) -> NodeId {
         let supplier = Arc::new(supplier);
-        let lower = move |topology: &mut Topology,
-                          Lowered { name, parents, old_values }: Lowered<'_>| {
-            let supplier = Arc::clone(&supplier);
-            let supplier = move |context: &mut InitContext<'_>| supplier(context, old_values);
-            let ports: Vec<&[&str]> = parents.iter().map(std::slice::from_ref).collect();
-            topology.add_operator(name, supplier, &ports).map(drop)
-        };
+        let lower =
+            move |topology: &mut Topology,
+                  Lowered { name, parents, old_values, .. }: Lowered<'_>| {
+                let supplier = Arc::clone(&supplier);
+                let supplier = move |context: &mut InitContext<'_>| supplier(context, old_values);
+                let ports: Vec<&[&str]> = parents.iter().map(std::slice::from_ref).collect();
+                topology.add_operator(name, supplier, &ports).map(drop)
+            };
         self.0.borrow_mut().add(step, Box::new(lower))
     }
 
@@ -535,10 +578,12 @@ impl LogicalPlan {
             topology.add_state_store(store.clone(), &[])?;
         }
         graph.globals.iter().try_for_each(|add| add(&mut topology))?;
-        for (Node { step, lower }, old_values) in graph.nodes.iter().zip(graph.old_values()) {
+        let sent = graph.old_values().into_iter().zip(graph.may_cache());
+        for (Node { step, lower }, (old_values, may_cache)) in graph.nodes.iter().zip(sent) {
             let parents: Vec<&str> =
                 step.parents.iter().map(|parent| graph.name(*parent)).collect();
-            lower(&mut topology, Lowered { name: &step.name, parents: &parents, old_values })?;
+            let (name, parents) = (&*step.name, &*parents);
+            lower(&mut topology, Lowered { name, parents, old_values, may_cache })?;
             step.stores.iter().try_for_each(|store| topology.connect_store(&step.name, store))?;
             if step.copartitioned {
                 topology.require_copartitioned(&step.name)?;

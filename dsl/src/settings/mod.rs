@@ -4,11 +4,14 @@ mod grouped;
 mod materialized;
 mod printed;
 mod repartitioned;
+mod suppressed;
 mod windows;
 
 pub use grouped::Grouped;
 pub use materialized::Materialized;
 pub use printed::Printed;
 pub use repartitioned::Repartitioned;
+pub use suppressed::{BufferConfig, Eager, Strict, Suppressed};
+pub(crate) use suppressed::{Limits, Until, WhenFull};
 pub(crate) use windows::{Emit, Private, whole_ms};
 pub use windows::{EmitStrategy, TimeWindows, UnlimitedWindows, Windows};

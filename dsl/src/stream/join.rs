@@ -97,6 +97,6 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
             key: Some(serdes.key),
             value: Some(serdes.value),
         };
-        (keyed, step.below(node).with_store(table.view.store()).copartitioned())
+        (keyed, step.below(node).with_stores(table.view.stores()).copartitioned())
     }
 }

@@ -114,6 +114,6 @@ impl<K: Data, V: Data> KStream<K, V> {
 }
 
 /// The serde that a stream carries along, or its type's own.
-fn resolve<T: DefaultSerde>(known: Option<&SharedSerde<T>>) -> SharedSerde<T> {
+pub(crate) fn resolve<T: DefaultSerde>(known: Option<&SharedSerde<T>>) -> SharedSerde<T> {
     known.map_or_else(T::default_serde, SharedSerde::clone)
 }

@@ -2,6 +2,7 @@
 
 mod change;
 mod global;
+mod suppress;
 mod view;
 
 pub use global::GlobalKTable;
@@ -47,8 +48,8 @@ pub struct KTable<K, V> {
     pub(crate) key: Option<SharedSerde<K>>,
     pub(crate) value: Option<SharedSerde<V>>,
     pub(crate) view: Arc<dyn View<K, V>>,
-    /// Whether the store holds the rows as they are.
-    pub(crate) stored: bool,
+    /// The store that holds the rows as they are, if one does.
+    pub(crate) store: Option<Arc<str>>,
 }
 
 impl<K, V> Clone for KTable<K, V> {
@@ -59,7 +60,7 @@ impl<K, V> Clone for KTable<K, V> {
             key: self.key.clone(),
             value: self.value.clone(),
             view: Arc::clone(&self.view),
-            stored: self.stored,
+            store: self.store.clone(),
         }
     }
 }
@@ -90,7 +91,7 @@ impl<K: Data, V: Data> KTable<K, V> {
     /// ```
     #[must_use]
     pub fn queryable_store_name(&self) -> Option<&str> {
-        self.stored.then(|| &**self.view.store())
+        self.store.as_deref()
     }
 
     /// The rows for which `keep` holds; a row that no longer does is deleted. Nothing is forwarded of a row for which it
@@ -218,7 +219,7 @@ impl<K: Data, V: Data> KTable<K, V> {
             key: self.key.clone(),
             value: None,
             view,
-            stored: false,
+            store: None,
         }
     }
 }

@@ -10,10 +10,10 @@ use headwater_engine::{
 };
 use std::sync::Arc;
 
-/// Something with rows under keys, kept in one store.
+/// Something with rows under keys, kept in one store or made of the rows of several.
 pub(crate) trait View<K, V>: Send + Sync {
-    /// The store that the reader needs to be connected to.
-    fn store(&self) -> &Arc<str>;
+    /// The stores that the reader needs to be connected to.
+    fn stores(&self) -> Vec<Arc<str>>;
 
     /// The means to read it within one task.
     fn open(&self, context: &InitContext<'_>) -> Result<Box<dyn Lookup<K, V>>, ProcessorError>;
@@ -36,8 +36,8 @@ pub(crate) type Found<V> = Result<Option<ValueAndTimestamp<V>>, StoreError>;
 pub(crate) struct StoredTable(pub(crate) Arc<str>);
 
 impl<K: Data, V: Data> View<K, V> for StoredTable {
-    fn store(&self) -> &Arc<str> {
-        &self.0
+    fn stores(&self) -> Vec<Arc<str>> {
+        vec![Arc::clone(&self.0)]
     }
 
     fn open(&self, context: &InitContext<'_>) -> Result<Box<dyn Lookup<K, V>>, ProcessorError> {
@@ -65,8 +65,8 @@ impl<K: Data, V: Data> Lookup<K, V> for StoreKey<KeyValueStore<K, V>> {
 pub(crate) struct StoredWindows(pub(crate) Arc<str>);
 
 impl<K: Data, V: Data> View<Windowed<K>, V> for StoredWindows {
-    fn store(&self) -> &Arc<str> {
-        &self.0
+    fn stores(&self) -> Vec<Arc<str>> {
+        vec![Arc::clone(&self.0)]
     }
 
     fn open(
@@ -112,8 +112,8 @@ where
     V2: Data,
     F: Fn(&K, V) -> Option<V2> + Send + Sync + 'static,
 {
-    fn store(&self) -> &Arc<str> {
-        self.above.store()
+    fn stores(&self) -> Vec<Arc<str>> {
+        self.above.stores()
     }
 
     fn open(&self, context: &InitContext<'_>) -> Result<Box<dyn Lookup<K, V2>>, ProcessorError> {

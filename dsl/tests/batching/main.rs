@@ -8,6 +8,7 @@
 
 mod cogroup;
 mod forms;
+mod held;
 mod late;
 mod ops;
 mod processors;

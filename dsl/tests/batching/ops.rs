@@ -8,6 +8,7 @@
 use crate::{
     cogroup::{Cogroup, Second, cogroup, windowed_cogroup},
     forms::{Form, Picked, any_form, in_forms, value_serde},
+    held::{Held, any_held, placed},
     late::late_and_in_time,
     processors::{Deed, Doer, Names, deed},
 };
@@ -81,6 +82,7 @@ pub(crate) enum Op {
     Late(Window),
     /// Windows whose results go into windows of twice the size, with nothing in between.
     WindowsOfWindows(Window, Window),
+    Held(Held),
 }
 
 impl Op {
@@ -93,6 +95,7 @@ impl Op {
                 holds(window)
             }
             Self::Cogroup(cogroup) => cogroup.caches(),
+            Self::Held(held) => held.caches(),
             Self::WindowsOfWindows(inner, outer) => holds(inner) || holds(outer),
             _ => false,
         }
@@ -120,6 +123,7 @@ impl Op {
                 | Self::LookUp(_)
                 | Self::Updates(_)
                 | Self::Cogroup(Cogroup { second: Second::Other, .. })
+                | Self::Held(Held::Join(..))
         )
     }
 }
@@ -151,7 +155,7 @@ pub(crate) enum View {
 }
 
 impl View {
-    fn of<K: Data>(self, table: &KTable<K, i64>) -> KTable<K, i64> {
+    pub(crate) fn of<K: Data>(self, table: &KTable<K, i64>) -> KTable<K, i64> {
         match self {
             Self::Stored => table.clone(),
             Self::Filtered => table.filter(|_, value| value % 2 == 0),
@@ -257,6 +261,7 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::LateRecords => window().prop_map(Op::Late).boxed(),
         OperatorKind::TableFilter => derived(View::Filtered),
         OperatorKind::TableMapValues => derived(View::Mapped),
+        OperatorKind::Suppress => any_held(),
         OperatorKind::ToStream => view().prop_map(Op::Updates).boxed(),
     }
 }
@@ -265,7 +270,7 @@ pub(crate) fn caching() -> impl Strategy<Value = Caching> {
     prop_oneof![Just(Caching::On), Just(Caching::Off)]
 }
 
-fn view() -> impl Strategy<Value = View> {
+pub(crate) fn view() -> impl Strategy<Value = View> {
     let derived = prop_oneof![Just(View::Filtered), Just(View::Mapped), Just(View::Chained)];
     prop_oneof![Just(View::Stored), derived]
 }
@@ -387,9 +392,7 @@ impl Drawing {
             Op::Windows(fold, window, view) => {
                 let kept = for_longer(self.materialized(window.caching), window, 20);
                 let sums = windowed(&grouped_for(&stream, fold), window, 20);
-                view.of(&in_windows(&sums, fold, kept))
-                    .to_stream()
-                    .map(|key, value| (format!("{}@{}", key.key, key.window.start), or_gone(value)))
+                placed(&view.of(&in_windows(&sums, fold, kept)))
             }
             Op::Unlimited(start, caching) => {
                 let windows = UnlimitedWindows::of().start_on(start);
@@ -402,6 +405,10 @@ impl Drawing {
             }
             Op::Late(window) => late_and_in_time(&stream, window, &format!("store-{}", self.steps)),
             Op::WindowsOfWindows(inner, outer) => self.windows_of_windows(inner, outer),
+            Op::Held(held) => {
+                let store = format!("store-{}", self.steps);
+                held.draw(&stream, || self.table(View::Stored), &store)
+            }
             ref stateless => without_state(&stream, stateless),
         };
     }
@@ -495,7 +502,7 @@ pub(crate) fn cached(named: Materialized, caching: Caching) -> Materialized {
     }
 }
 
-fn for_longer(named: Materialized, window: Window, size: u64) -> Materialized {
+pub(crate) fn for_longer(named: Materialized, window: Window, size: u64) -> Materialized {
     named.with_retention(Duration::from_millis(size + window.grace + window.kept))
 }
 
@@ -556,12 +563,15 @@ fn without_state(stream: &KStream<String, i64>, op: &Op) -> KStream<String, i64>
 }
 
 /// Grouped by key, which some folds have the store write in another form.
-fn grouped_for(stream: &KStream<String, i64>, fold: Fold) -> KGroupedStream<String, i64> {
+pub(crate) fn grouped_for(
+    stream: &KStream<String, i64>,
+    fold: Fold,
+) -> KGroupedStream<String, i64> {
     let key = if fold == Fold::Picky { Form::Picky } else { Form::Plain };
     stream.group_by_key_with(in_forms(key, Form::Plain))
 }
 
-fn folded(
+pub(crate) fn folded(
     grouped: &KGroupedStream<String, i64>,
     fold: Fold,
     kept: Materialized,
@@ -591,7 +601,7 @@ pub(crate) fn windowed<K: headwater_dsl::DefaultSerde>(
     grouped.windowed_by(windows).emit_strategy(emit)
 }
 
-fn in_windows(
+pub(crate) fn in_windows(
     grouped: &TimeWindowedKStream<String, i64>,
     fold: Fold,
     kept: Materialized,
@@ -623,7 +633,7 @@ fn picked(value: Picked) -> i64 {
     value.0
 }
 
-fn or_gone(value: Option<i64>) -> i64 {
+pub(crate) fn or_gone(value: Option<i64>) -> i64 {
     value.unwrap_or(-77)
 }
 

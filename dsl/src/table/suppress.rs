@@ -1,0 +1,176 @@
+//! Tables whose updates are held back.
+
+use super::{Change, KTable, Lookup, NeedsOld, View, view::Found};
+use crate::{
+    DefaultSerde, Suppressed,
+    operator::{Config, Held, HeldSerde, Names, NewestSerde, Rule, Suppress, WindowClose},
+    plan::{LogicalPlan, OperatorKind},
+    settings::Until,
+    stream::resolve,
+};
+use headwater_core::serde::{Bytes, Data, SharedSerde};
+use headwater_engine::{
+    processor::{InitContext, ProcessorError, Rows, Stores},
+    store::{KeyValueStore, StoreKey, TimerBytes, ValueAndTimestamp},
+    topology::TopologyError,
+};
+use std::sync::Arc;
+
+impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
+    /// The same table with its updates held back: until [the window](Suppressed::until_window_closes) of a row closes, or for a
+    /// [limit](Suppressed::until_time_limit) of event time. What comes out is the newest value of each row, with the timestamp
+    /// and headers of its update.
+    ///
+    /// Rows come out as event time moves, and when the input is complete for now: nothing else would bring them out then.
+    /// Below a windowed aggregation whose windows are waited for, updates are not cached, so that each final is complete
+    /// and comes once; an update of a window that is closed is dropped and counted.
+    ///
+    /// What is held back lies in a store, `<name>-store`, which can be queried: its values are `Option<V>`, `None` where a
+    /// deletion is held. A join that looks this table up sees what came out last.
+    ///
+    /// ```
+    /// use headwater_dsl::{BufferConfig, StreamsBuilder, Suppressed};
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::time::Duration;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let second = Suppressed::until_time_limit(Duration::from_secs(1), BufferConfig::unbounded());
+    /// let speeds = builder.table::<String, i64>("speeds").suppress(second.with_name("calm"));
+    /// speeds.to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// speeds.pipe_input("car".into(), 120, 1)?;
+    /// speeds.pipe_input("car".into(), 150, 700)?;
+    /// let held = driver.key_value_store::<String, Option<i64>>("calm-store")?;
+    /// assert_eq!(held.get(&"car".into())?.unwrap().value, Some(150));
+    /// speeds.pipe_input("other".into(), 90, 1_001)?;
+    /// let read = driver.output_topic::<String, i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| (r.key, r.value, r.timestamp)).collect();
+    /// assert_eq!(read, [("car".to_owned(), 150, 700)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn suppress(&self, suppressed: Suppressed<K>) -> Self {
+        let Suppressed { until, limits, name } = suppressed;
+        let (plan, parents) = (&self.plan, [self.node]);
+        let (step, store) = match name {
+            Some(name) => {
+                let store = format!("{name}-store");
+                (plan.step(OperatorKind::Suppress, &parents).called(&name), store)
+            }
+            None => (
+                plan.step(OperatorKind::Suppress, &parents),
+                plan.store_name(OperatorKind::Suppress, self.node),
+            ),
+        };
+        let rule = match until {
+            Until::Limit(ms) => Rule::Limit(ms),
+            Until::Closed(_) => Rule::Close(self.window_close(step.name())),
+        };
+        let names = Names {
+            node: step.name().into(),
+            times: format!("{store}-times").into(),
+            aside: format!("{store}-aside").into(),
+            held: store.into(),
+        };
+        let keys = resolve(self.key.as_ref());
+        let values = resolve(self.value.as_ref());
+        add_stores(plan, &names, &keys, &values);
+        let step = [&names.held, &names.times, &names.aside]
+            .into_iter()
+            .fold(step.needing_old(NeedsOld::Always), |step, store| step.with_store(store));
+        let step = if matches!(rule, Rule::Close(_)) { step.needing_each() } else { step };
+        let (above, held) = (Arc::clone(&self.view), Arc::clone(&names.held));
+        let view = Arc::new(SuppressedView { above, held });
+        let key = Some(SharedSerde::clone(&keys));
+        let value = Some(SharedSerde::clone(&values));
+        let config = Arc::new(Config { names, until, rule, limits, keys, values });
+        let node = plan
+            .node::<Rows<K, Change<V>>, Rows<K, Change<V>>, _>(step, move |context, old| {
+                Suppress::open(&config, old, context)
+            });
+        Self { plan: plan.clone(), node, key, value, view, store: None }
+    }
+
+    /// When the windows of this table are closed, as the node `name` below waits for it.
+    fn window_close(&self, name: &str) -> WindowClose {
+        let (node, close) = (name.to_owned(), self.plan.window_close(self.node));
+        match close {
+            None => self.plan.fail(TopologyError::NoWindows { node }),
+            Some(WindowClose { after_end_ms: i64::MAX, .. }) => {
+                self.plan.fail(TopologyError::NeverClose { node, span_ms: i64::MAX });
+            }
+            Some(_) => {}
+        }
+        // Where there is none, the topology is refused.
+        close.unwrap_or(WindowClose { after_end_ms: i64::MAX, is_of_one: false })
+    }
+}
+
+/// Declares the stores of a suppression.
+fn add_stores<K: Data, V: Data>(
+    plan: &LogicalPlan,
+    Names { held, times, aside, .. }: &Names,
+    keys: &SharedSerde<K>,
+    values: &SharedSerde<V>,
+) {
+    let held_serde = || HeldSerde(SharedSerde::clone(values));
+    let shown: SharedSerde<Option<V>> = Arc::new(NewestSerde(held_serde()));
+    let held = KeyValueStore::<K, Held<V>>::builder(
+        held,
+        SharedSerde::clone(keys),
+        Arc::new(held_serde()),
+    );
+    plan.add_store(held.shown_by(SharedSerde::clone(keys), shown));
+    plan.add_store(TimerBytes::builder(times));
+    plan.add_store(KeyValueStore::<Vec<u8>, Held<V>>::builder(
+        aside,
+        Arc::new(Bytes),
+        Arc::new(held_serde()),
+    ));
+}
+
+/// A suppressed table as it came out: of a row that is held, what came out before, and of others what the table above has.
+struct SuppressedView<K, V> {
+    above: Arc<dyn View<K, V>>,
+    held: Arc<str>,
+}
+
+impl<K: Data, V: Data> View<K, V> for SuppressedView<K, V> {
+    fn stores(&self) -> Vec<Arc<str>> {
+        let mut stores = self.above.stores();
+        stores.push(Arc::clone(&self.held));
+        stores
+    }
+
+    fn open(&self, context: &InitContext<'_>) -> Result<Box<dyn Lookup<K, V>>, ProcessorError> {
+        let (above, held) = (self.above.open(context)?, context.store(&self.held)?);
+        Ok(Box::new(SuppressedLookup { above, held }))
+    }
+}
+
+struct SuppressedLookup<K, V> {
+    above: Box<dyn Lookup<K, V>>,
+    held: StoreKey<KeyValueStore<K, Held<V>>>,
+}
+
+impl<K: Data, V: Data> Lookup<K, V> for SuppressedLookup<K, V> {
+    fn get_all(
+        &self,
+        keys: &[&K],
+        stores: &mut Stores<'_>,
+    ) -> Result<Vec<Found<V>>, ProcessorError> {
+        let mut found = self.above.get_all(keys, stores)?;
+        let store = stores.get(self.held);
+        let slots = store.locate(keys.iter().copied())?;
+        for (found, slot) in found.iter_mut().zip(slots) {
+            if let Some(held) = slot.and_then(|slot| store.get_at(slot)) {
+                // When it came out is not known, and no later than whatever it is joined with.
+                let row = |value| ValueAndTimestamp { value, timestamp: 0 };
+                *found = Ok(held.value.into_forwarded().map(row));
+            }
+        }
+        Ok(found)
+    }
+}
