@@ -140,6 +140,11 @@ impl Refused {
         Ok(())
     }
 
+    /// Counts a row, or one of its windows, as late.
+    pub(super) fn add_late(&mut self) {
+        self.late += 1;
+    }
+
     /// Adds a row that the store does not take.
     pub(super) fn add(&mut self, origin: u32, key: Option<&[u8]>, why: StoreError) {
         self.rows.push((Rejected { origin, key: key.map(<[u8]>::to_vec) }, why));

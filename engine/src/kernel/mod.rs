@@ -8,6 +8,7 @@
 //! | `table` | the newest value of each key |
 //! | `aggregate` | one value of each key, folded |
 //! | `window_state`, `updates`, `finals` | one value of each key and window: each update, or one final |
+//! | `intervals` | the same where the rows say where windows begin and end: sessions, sliding windows |
 //! | `ahead` | which records may move a partition's time: tells a wrong clock from a silence; used where records are read |
 //! | `window_time` | which windows are open, which close, and what time is passed on |
 //!
@@ -29,6 +30,7 @@ mod aggregate;
 pub(crate) mod ahead;
 mod finals;
 mod fold;
+mod intervals;
 mod skin;
 mod table;
 mod updates;
@@ -37,7 +39,8 @@ mod window_time;
 
 pub use aggregate::Aggregate;
 pub use finals::WindowedFinals;
-pub use skin::{Emit, Late, Place, Skin, Update};
+pub use intervals::{IntervalFinals, IntervalUpdates, Lifetime, Row, Rule, Sessions, Taking};
+pub use skin::{CopySkin, Emit, Late, Place, SessionSkin, Skin, Update};
 pub use table::Table;
 pub use updates::WindowedUpdates;
 pub use window_state::Windows;

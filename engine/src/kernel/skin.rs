@@ -84,6 +84,25 @@ pub struct Late {
     pub stamp: Stamp,
 }
 
+/// A form of rows of which one may be folded, and have results, more than once.
+pub trait CopySkin: Skin {
+    /// Folds a copy of a row of the batch, as [`fold`](Skin::fold) would.
+    fn fold_copy(&mut self, row: usize, so_far: Option<Self::Value>) -> Option<Self::Value>;
+
+    /// Adds an update of the key of a row to the results, with its headers, to which more of that row may come.
+    fn push_copy(&mut self, row: usize, update: Update<Self::Place, Self::Value>);
+
+    /// Gives the headers of a row, for one of the updates of it that are held back.
+    fn headers_copy(&self, row: usize) -> Option<Box<Headers>>;
+}
+
+/// A form of rows whose values can be merged.
+pub trait SessionSkin: CopySkin {
+    /// Merges the value of a session with what was merged before it, if anything was; of the sessions that a row of the
+    /// batch makes one.
+    fn merge(&self, row: usize, so_far: Option<Self::Value>, session: Self::Value) -> Self::Value;
+}
+
 /// Where a result lies beside its key, which makes its key of that of the rows.
 pub trait Place<K>: Send + 'static {
     /// The key of results.

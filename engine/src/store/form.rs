@@ -275,9 +275,19 @@ impl<V: Data> Form<V> {
 
     /// Adds a key that neither cache nor state have, unless it cannot be read back.
     pub(super) fn add(&self, cache: &mut Cache<V>, key: Hashed<'_>) -> Result<u32, StoreError> {
-        let checked = self.key_check.as_ref().map_or(Ok(()), |check| check(key.bytes));
+        self.add_under(cache, key.bytes, key)
+    }
+
+    /// The same for a key that is part of the one under which the entry lies.
+    pub(super) fn add_under(
+        &self,
+        cache: &mut Cache<V>,
+        key: &[u8],
+        own_key: Hashed<'_>,
+    ) -> Result<u32, StoreError> {
+        let checked = self.key_check.as_ref().map_or(Ok(()), |check| check(key));
         checked.map_err(|e| self.id.refused_key(e))?;
-        Ok(cache.insert(key))
+        Ok(cache.insert(own_key))
     }
 
     /// Why there is no place for the key of a row, if there is none.

@@ -3,9 +3,9 @@
 //! | module | holds |
 //! |---|---|
 //! | `cache` | entries by their keys' bytes, which of them changed, and what is evicted |
-//! | `key_value_bytes`, `window_bytes`, `time_bytes` | the stores themselves, without the type of their keys: the kernel works on them |
-//! | `key_value`, `window`, `time` | thin shells that write and read typed keys |
-//! | `segments` | entries laid out by time, for windows and time stores |
+//! | `key_value_bytes`, `window_bytes`, `session_bytes`, `time_bytes` | the stores themselves, without the type of their keys: the kernel works on them |
+//! | `key_value`, `window`, `session`, `time` | thin shells that write and read typed keys |
+//! | `segments` | entries laid out by time, for windows, sessions and time stores |
 //! | `global` | the newest value of each key of a topic, whole on every instance |
 //! | `scan` | what is cached over what the state has, in the order of keys |
 //! | `floor` | the changelog record that tells what has expired |
@@ -36,6 +36,8 @@ mod key_value;
 mod key_value_bytes;
 mod scan;
 mod segments;
+mod session;
+mod session_bytes;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -53,13 +55,15 @@ pub use key_batch::KeyBatch;
 pub use key_value::KeyValueStore;
 pub use key_value_bytes::{EntryRef, KeyValueBytes, Slot, Updated};
 pub use scan::Scanned;
+pub use session::SessionStore;
+pub use session_bytes::{Session, SessionBytes, SessionSlot, UpdatedSession};
 pub use time::TimeStore;
 pub use time_bytes::{TimeBytes, Timed};
 pub use timer_bytes::TimerBytes;
 pub use timers::Timers;
 pub use window::{WindowEntry, WindowStore};
 pub use window_bytes::{WindowBytes, WindowSlot};
-pub use windowed::{Window, Windowed, WindowedSerde};
+pub use windowed::{SessionWindowedSerde, Window, Windowed, WindowedSerde};
 
 pub(crate) use form::{Form, Keys, StoreId};
 pub(crate) use global::OpenGlobal;
@@ -173,6 +177,7 @@ pub struct StoreBuilder {
 pub(crate) enum StoreKind {
     KeyValue,
     Window,
+    Session,
 }
 
 /// What the bytes of a store that can be read from outside mean.

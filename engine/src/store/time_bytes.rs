@@ -157,16 +157,34 @@ impl<V: Data> TimeBytes<V> {
 
 fn own_key(key: &[u8], time: Timestamp, sequence: u32) -> Vec<u8> {
     let mut own = Vec::with_capacity(key.len() + 14);
-    for byte in key {
-        own.push(*byte);
-        if *byte == 0 {
-            own.push(u8::MAX);
-        }
-    }
-    own.extend_from_slice(&[0, 0]);
+    push_escaped(key, &mut own);
     own.extend_from_slice(&time.to_be_bytes());
     own.extend_from_slice(&sequence.to_be_bytes());
     own
+}
+
+/// Appends a key so that keys keep their order and none is another's beginning.
+pub(super) fn push_escaped(key: &[u8], out: &mut Vec<u8>) {
+    for byte in key {
+        out.push(*byte);
+        if *byte == 0 {
+            out.push(u8::MAX);
+        }
+    }
+    out.extend_from_slice(&[0, 0]);
+}
+
+/// The key that was [appended](push_escaped).
+pub(super) fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
+    let mut key = Vec::with_capacity(escaped.len());
+    let mut bytes = escaped.strip_suffix(&[0, 0])?.iter();
+    while let Some(byte) = bytes.next() {
+        key.push(*byte);
+        if *byte == 0 && bytes.next() != Some(&u8::MAX) {
+            return None;
+        }
+    }
+    Some(key)
 }
 
 /// What stands after the key in an own key.

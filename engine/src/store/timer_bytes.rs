@@ -179,6 +179,26 @@ impl TimerBytes {
         first.map(|first| Ok(self.id.split_time(first)?.0)).transpose()
     }
 
+    /// The time of the last that is pending.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read.
+    pub fn last(&self) -> Result<Option<Timestamp>, StateError> {
+        let mut last = self.pending.timers.last_key_value().map(|(timer, _)| timer.clone());
+        if let Some(known_to) = &self.known_to {
+            let range = (Bound::Included(known_to.as_slice()), Bound::Unbounded);
+            for entry in self.shard.scan(range, Order::Descending)? {
+                let (timer, _) = entry?;
+                if !self.gone.timers.contains_key(&timer) {
+                    last = last.max(Some(timer));
+                    break;
+                }
+            }
+        }
+        last.map(|last| Ok(self.id.split_time(&last)?.0)).transpose()
+    }
+
     /// Removes the first that is pending, and gives its time and key.
     ///
     /// # Errors

@@ -5,14 +5,22 @@ use headwater_core::{
     serde::{Data, ReadBack, Serde, SerdeError, SharedSerde},
 };
 
-/// A stretch of time, from `start` up to but not including `end`, in ms.
+/// A stretch of time, from `start` to `end`, in ms.
+///
+/// To whom `end` belongs is a matter of the kind of window, as in Kafka Streams:
+///
+/// | kind | `end` |
+/// |---|---|
+/// | tumbling, hopping | the first instant that is no longer in it |
+/// | session | its last instant: that of its last record |
+/// | sliding | its last instant |
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 pub struct Window {
     /// The first instant that belongs to it.
     pub start: Timestamp,
-    /// The first instant that no longer does.
+    /// The first instant that no longer does, or for sessions and sliding windows the last that does.
     pub end: Timestamp,
 }
 
@@ -105,6 +113,72 @@ impl<K: Data> Serde<Windowed<K>> for WindowedSerde<K> {
             Some(size_ms) => format!("window({inner}, {size_ms} ms)"),
             None => format!("window({inner})"),
         }
+    }
+}
+
+/// The key of a session as Kafka writes it: the key's bytes, then the session's end and its start as 8 big-endian bytes
+/// each.
+///
+/// ```
+/// use headwater_core::serde::{Serde, for_type};
+/// use headwater_engine::store::{SessionWindowedSerde, Window, Windowed};
+///
+/// let serde = SessionWindowedSerde::new(for_type::<String>());
+/// let key = Windowed { key: "car".to_owned(), window: Window { start: 258, end: 513 } };
+/// let mut bytes = Vec::new();
+/// serde.serialize(&key, &mut bytes)?;
+/// assert_eq!(bytes, b"car\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0\x01\x02");
+/// assert_eq!(serde.deserialize(Some(&bytes))?, key);
+/// assert_eq!(serde.placed_by(&bytes), b"car");
+/// # Ok::<(), headwater_core::serde::SerdeError>(())
+/// ```
+pub struct SessionWindowedSerde<K>(SharedSerde<K>);
+
+opaque_debug!(SessionWindowedSerde<K>);
+
+impl<K> SessionWindowedSerde<K> {
+    /// Over keys that `inner` writes.
+    pub fn new(inner: SharedSerde<K>) -> Self {
+        Self(inner)
+    }
+}
+
+impl<K: Data> Serde<Windowed<K>> for SessionWindowedSerde<K> {
+    fn serialize(&self, value: &Windowed<K>, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        if !self.0.serialize_key(&value.key, out)? {
+            return Ok(false);
+        }
+        out.extend_from_slice(&value.window.end.to_be_bytes());
+        out.extend_from_slice(&value.window.start.to_be_bytes());
+        Ok(true)
+    }
+
+    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<Windowed<K>, SerdeError> {
+        let too_short = || SerdeError::Malformed {
+            expected: "the key of a session",
+            detail: "it has fewer than 16 bytes".into(),
+        };
+        let (rest, start) =
+            bytes.ok_or(SerdeError::Null)?.split_last_chunk::<8>().ok_or_else(too_short)?;
+        let (key, end) = rest.split_last_chunk::<8>().ok_or_else(too_short)?;
+        let (start, end) = (i64::from_be_bytes(*start), i64::from_be_bytes(*end));
+        Ok(Windowed { key: self.0.deserialize(Some(key))?, window: Window { start, end } })
+    }
+
+    fn placed_by<'b>(&self, key: &'b [u8]) -> &'b [u8] {
+        key.split_last_chunk::<16>().map_or(key, |(inner, _)| self.0.placed_by(inner))
+    }
+
+    fn check(&self, value: &Windowed<K>, known: &mut ReadBack) -> Result<usize, SerdeError> {
+        Ok(self.0.check(&value.key, known)? + 2 * size_of::<Timestamp>())
+    }
+
+    fn check_type(&self) -> Result<(), SerdeError> {
+        self.0.check_type()
+    }
+
+    fn schema(&self) -> String {
+        format!("session({})", self.0.schema())
     }
 }
 

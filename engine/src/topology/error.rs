@@ -134,6 +134,13 @@ pub enum TopologyError {
         start: Timestamp,
     },
 
+    /// Sessions of one instant each.
+    #[error("the sessions of `{node}` have an inactivity gap of 0 ms; give them at least 1")]
+    NoGap {
+        /// The node.
+        node: String,
+    },
+
     /// Windows that would be removed before they close.
     #[error(
         "the windows of `{node}` are kept for {retention_ms} ms, less than their size and grace of {needed_ms}; keep them for longer"

@@ -1,0 +1,194 @@
+//! Folds the rows of one key and window into one value, and forwards it once, when the window closes.
+//!
+//! A second store has the windows that are open, and those that are closed and were not forwarded yet, by end, start and
+//! the key's bytes.
+//!
+//! # Guarantees
+//!
+//! Those of updates, and:
+//!
+//! - Each window's final comes out exactly once, complete, ordered by end, start and then by the key's bytes.
+
+use super::{
+    super::{
+        CopySkin, Skin, Update,
+        fold::{Folded, Refused},
+        window_state::Closer,
+    },
+    IntervalState, Rule, Turned,
+};
+use crate::{
+    node::{Event, Forwarded, NO_ORIGIN, Node, NodeContext, Progress},
+    processor::{InitContext, ProcessorError},
+    store::{StoreKey, TimerBytes, Window},
+};
+use headwater_core::record::Timestamp;
+
+/// Folds rows into one value of each key and window, and forwards each window's value once, when it closes.
+pub struct IntervalFinals<S: Skin<Place = Window>, R> {
+    intervals: IntervalState<S, R>,
+    /// The windows that were not forwarded.
+    pending: StoreKey<TimerBytes>,
+    /// When the first of them ends.
+    first_end: Option<Timestamp>,
+    /// The rows that closed windows, as far as it was rows that did.
+    closers: Vec<Closer>,
+}
+
+impl<S: Skin<Place = Window>, R> std::fmt::Debug for IntervalFinals<S, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IntervalFinals").finish_non_exhaustive()
+    }
+}
+
+impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalFinals<S, R> {
+    /// Over the session store called `store`, and the timers called `pending`.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::NotConnected`], or [`ProcessorError::OtherStore`] if it holds other values.
+    pub fn open(
+        skin: S,
+        rule: R,
+        store: &str,
+        pending: &str,
+        context: &mut InitContext<'_>,
+    ) -> Result<Self, ProcessorError> {
+        let intervals = IntervalState::open(skin, rule, store, context)?;
+        let pending = context.byte_store::<TimerBytes>(pending)?;
+        Ok(Self { intervals, pending, first_end: None, closers: Vec::new() })
+    }
+
+    /// Whether closed windows are left to forward.
+    fn is_closing(&self) -> bool {
+        self.first_end.is_some_and(|end| end < self.intervals.time.floor())
+    }
+
+    fn take(
+        &mut self,
+        payload: Box<dyn crate::node::Payload>,
+        context: &mut NodeContext<'_>,
+    ) -> Result<(), ProcessorError> {
+        let mut refused = self.intervals.fold(payload, Folded::Kept, context)?;
+        let pending = context.byte_store(self.pending);
+        for Turned { row, window, is_there } in &self.intervals.turned {
+            let key = self.intervals.batch.keys.get(*row).unwrap_or_default();
+            let timer = [&window.start.to_be_bytes(), key].concat();
+            let turned = if *is_there {
+                pending.schedule(&timer, window.end)
+            } else {
+                pending.cancel(&timer, window.end)
+            };
+            if let Err(why) = turned {
+                refused.add(NO_ORIGIN, Some(key), why);
+            }
+        }
+        // No row of the batch belongs to a window that an earlier one has closed: closing can wait.
+        self.first_end = pending.first()?;
+        if self.is_closing() {
+            self.closers.append(&mut self.intervals.closers);
+        }
+        refused.reject(context)
+    }
+
+    /// The record that closed the window with this anchor, if one did.
+    fn closer_of(&self, anchor: Timestamp) -> u32 {
+        let closer = self.closers.iter().find(|closer| closer.floor > anchor);
+        closer.map_or(NO_ORIGIN, |closer| closer.origin)
+    }
+
+    fn end(&mut self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
+        // Time moves no further than it must, so that input that comes after all is not late altogether.
+        if let Some(end) = context.byte_store(self.pending).last()? {
+            let anchor = self.intervals.time.anchor_of(end);
+            self.intervals.time.anchors.advance_past(anchor);
+            let kept_floor = self.intervals.time.kept_floor();
+            context.byte_store(self.intervals.store).keep_from(kept_floor);
+        }
+        Ok(())
+    }
+
+    /// Forwards at most `rows_max` finals of what is left.
+    fn resume(
+        &mut self,
+        rows_max: usize,
+        context: &mut NodeContext<'_>,
+    ) -> Result<(), ProcessorError> {
+        let (time, mut closed) = (self.intervals.time, Vec::new());
+        let pending = context.byte_store(self.pending);
+        while closed.len() < rows_max && self.is_closing() {
+            closed.extend(pending.take_first()?);
+            self.first_end = pending.first()?;
+        }
+        let (store, mut refused) = (context.byte_store(self.intervals.store), Refused::default());
+        for (end, timer) in closed {
+            let (start, key) = timer.split_first_chunk::<8>().ok_or(ProcessorError::Damaged)?;
+            let window = Window { start: Timestamp::from_be_bytes(*start), end };
+            let slot = store.locate(key, window)?;
+            let (value, timestamp) = store.get(slot);
+            let (new, anchor) = (value.cloned(), time.anchor_of(end));
+            let (at, origin) = (time.anchors.passed_at_close(anchor), self.closer_of(anchor));
+            let update = Update { place: window, new, old: None, timestamp, at, origin };
+            let pushed = refused.push_entry(&mut self.intervals.skin, key, update, None);
+            pushed.map_err(|e| store.unreadable(&e))?;
+        }
+        if !self.is_closing() {
+            self.closers.clear();
+            self.intervals.expire(store);
+        }
+        refused.reject(context)
+    }
+}
+
+impl<S: CopySkin<Place = Window>, R: Rule<S>> Node for IntervalFinals<S, R> {
+    fn handle(
+        &mut self,
+        event: Event,
+        context: &mut NodeContext<'_>,
+    ) -> Result<Forwarded, ProcessorError> {
+        match event {
+            Event::Batch { payload, .. } => self.take(payload, context)?,
+            Event::Advance(time) => self.intervals.advance(time, context),
+            Event::End => self.end(context)?,
+            Event::Resume(rows_max) => self.resume(rows_max, context)?,
+            Event::Flush if !self.is_closing() => {
+                self.intervals.expire(context.byte_store(self.intervals.store));
+            }
+            Event::Flush | Event::Punctuate(..) | Event::Due => {}
+        }
+        Ok(Forwarded::all(self.intervals.skin.take()))
+    }
+
+    fn progress(&self) -> Progress {
+        if self.is_closing() { Progress::More } else { Progress::Done }
+    }
+
+    fn may_answer_more(&self) -> bool {
+        true
+    }
+
+    fn pass_time(&self, time: Timestamp) -> Timestamp {
+        let Self { intervals, first_end, .. } = self;
+        let first = first_end.filter(|_| self.is_closing());
+        let held = first.map_or(time, |end| time.min(intervals.time.anchor_of(end)));
+        intervals.time.anchors.pass_time(held)
+    }
+
+    fn holds_rows(&self) -> bool {
+        self.first_end.is_some()
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.intervals.time.anchors.save(out);
+    }
+
+    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        self.intervals.time.anchors.load(saved)?;
+        self.first_end = context.byte_store_mut(self.pending).first()?;
+        if !self.is_closing() {
+            // What was forwarded by then may still be in the state, and goes.
+            self.intervals.expire(context.byte_store_mut(self.intervals.store));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,246 @@
+//! Session stores: the newest value of each key and window, where windows begin and end anywhere.
+
+use super::{
+    Serdes, Session, SessionBytes, StateStore, StoreBuilder, StoreChanges, StoreError, StoreKind,
+    ValueAndTimestamp, Windowed,
+    form::{Form, Keys, StoreId},
+};
+use headwater_core::{
+    ports::state::{Order, StateError},
+    record::Timestamp,
+    serde::{Data, SharedSerde},
+};
+use std::{any::Any, sync::Arc, time::Duration};
+
+/// The newest value of each key and window, both ends of which belong to it: a shell of the key's type around
+/// [`SessionBytes`].
+///
+/// Windows lie in segments by their ends, which are removed whole; a third of the time that they are kept is a good size.
+pub struct SessionStore<K, V> {
+    keys: Keys<K>,
+    sessions: SessionBytes<V>,
+    scratch: Vec<u8>,
+}
+
+opaque_debug!(SessionStore<K, V>);
+
+impl<K: Data, V: Data> SessionStore<K, V> {
+    /// Declares such a store, with segments of the given size.
+    #[must_use]
+    pub fn builder(
+        name: &str,
+        keys: SharedSerde<K>,
+        values: SharedSerde<V>,
+        segment: Duration,
+    ) -> StoreBuilder {
+        let segment_ms = i64::try_from(segment.as_millis()).unwrap_or(i64::MAX).max(1);
+        let (key, value) = (keys.schema(), values.schema());
+        let schema = format!("segment of {segment_ms} ms, {key}, end, start -> {value}");
+        let named: Arc<str> = name.into();
+        let serdes = Serdes {
+            kind: StoreKind::Session,
+            keys: SharedSerde::clone(&keys),
+            values: SharedSerde::clone(&values),
+        };
+        let builder = StoreBuilder::new(name, schema, move |shard, partition| {
+            let id = StoreId { name: Arc::clone(&named), partition };
+            let keys = Keys::new(&keys, &id);
+            let form = Form::new(keys.check(), &values, &id);
+            let sessions = SessionBytes::new(form, shard, segment_ms);
+            Box::new(Self { keys, sessions, scratch: Vec::new() })
+        });
+        builder.readable(serdes)
+    }
+
+    /// As [`SessionBytes::open`].
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read.
+    pub fn open(&mut self) -> Result<(), StateError> {
+        self.sessions.open()
+    }
+
+    /// Sets the value of a key in a window, or with `None` removes it. Its timestamp is the window's end.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NullKey`] and [`StoreError::Key`] if there is no place for the key, [`StoreError::Value`] if the
+    /// value cannot be kept, [`StoreError::State`] if the state cannot be read or holds something else.
+    pub fn put(&mut self, session: &Windowed<K>, value: Option<V>) -> Result<(), StoreError> {
+        let Windowed { key, window } = session;
+        self.keys.write(key, &mut self.scratch)?;
+        let slot = self.sessions.locate(&self.scratch, *window)?;
+        self.sessions.update(slot, |entry, timestamp| (*entry, *timestamp) = (value, window.end))
+    }
+
+    /// Removes a window of a key.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NullKey`], [`StoreError::Key`] and [`StoreError::State`], as [`put`](Self::put).
+    pub fn remove(&mut self, session: &Windowed<K>) -> Result<(), StoreError> {
+        self.put(session, None)
+    }
+
+    /// The windows of `key` that end at `earliest_end` or later and start at `latest_start` or earlier, by end; a null key
+    /// has none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Key`] and [`StoreError::State`], as [`put`](Self::put).
+    pub fn find_sessions(
+        &mut self,
+        key: &K,
+        earliest_end: Timestamp,
+        latest_start: Timestamp,
+    ) -> Result<Vec<Session<V>>, StoreError> {
+        match self.keys.write(key, &mut self.scratch) {
+            Err(StoreError::NullKey) => return Ok(Vec::new()),
+            written => written?,
+        }
+        let ends = earliest_end..=Timestamp::MAX;
+        let found = self.sessions.fetch(&self.scratch, ends, Order::Ascending);
+        let overlaps = |session: &Result<Session<V>, StateError>| match session {
+            Ok(session) => session.window.start <= latest_start,
+            Err(_) => true,
+        };
+        Ok(found.filter(overlaps).collect::<Result<_, _>>()?)
+    }
+
+    /// All windows of `key`, by end; a null key has none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Key`] and [`StoreError::State`], as [`put`](Self::put).
+    pub fn fetch(&mut self, key: &K) -> Result<Vec<Session<V>>, StoreError> {
+        self.find_sessions(key, 0, Timestamp::MAX)
+    }
+
+    /// The value of `key` in the window from `start` to `end`; a null key has none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Key`] and [`StoreError::State`], as [`put`](Self::put).
+    pub fn fetch_session(
+        &mut self,
+        key: &K,
+        start: Timestamp,
+        end: Timestamp,
+    ) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
+        match self.keys.write(key, &mut self.scratch) {
+            Err(StoreError::NullKey) => return Ok(None),
+            written => written?,
+        }
+        for session in self.sessions.fetch(&self.scratch, end..=end, Order::Ascending) {
+            let Session { window, value, timestamp } = session?;
+            if window.start == start {
+                return Ok(Some(ValueAndTimestamp { value, timestamp }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// As [`SessionBytes::expire_below`].
+    pub fn expire_below(&mut self, floor: Timestamp) {
+        self.sessions.expire_below(floor);
+    }
+
+    /// The store without the type of its keys.
+    pub fn by_bytes(&mut self) -> &mut SessionBytes<V> {
+        &mut self.sessions
+    }
+}
+
+impl<K: Data, V: Data> StateStore for SessionStore<K, V> {
+    fn keep_within(&mut self, record_bytes_max: usize) {
+        self.sessions.segments.keep_within(record_bytes_max, record_bytes_max);
+    }
+
+    fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
+        self.sessions.segments.commit(epoch)
+    }
+
+    fn published(&mut self, epoch: u64, bytes_max: usize) {
+        self.sessions.segments.published(epoch, bytes_max);
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.sessions.segments.size_bytes()
+    }
+
+    fn dirty_bytes(&self) -> usize {
+        self.sessions.segments.dirty_bytes()
+    }
+
+    fn by_bytes(&mut self) -> &mut dyn Any {
+        &mut self.sessions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            Window,
+            tests::{MapShard, open},
+        },
+        *,
+    };
+    use headwater_core::serde::for_type;
+
+    type Counts = SessionStore<Option<String>, i64>;
+
+    fn counts(shard: &Arc<MapShard>) -> Box<Counts> {
+        let builder = Counts::builder("counts", for_type(), for_type(), Duration::from_millis(10));
+        let mut store: Box<Counts> = open(&builder, shard);
+        store.open().unwrap();
+        store
+    }
+
+    fn session(key: &str, start: Timestamp, end: Timestamp) -> Windowed<Option<String>> {
+        Windowed { key: Some(key.to_owned()), window: Window { start, end } }
+    }
+
+    fn found(
+        store: &mut Counts,
+        key: &str,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Vec<(i64, i64, i64)> {
+        let found = store.find_sessions(&Some(key.to_owned()), from, to).unwrap();
+        found.iter().map(|it| (it.window.start, it.window.end, it.value)).collect()
+    }
+
+    #[test]
+    fn sessions_that_overlap_a_stretch_are_found_cached_or_not() {
+        for is_evicted in [false, true] {
+            let shard = Arc::new(MapShard::default());
+            let mut store = counts(&shard);
+            for (n, (key, start, end)) in
+                (1..).zip([("a", 1, 5), ("a", 10, 31), ("a", 40, 40), ("a\0", 3, 4), ("b", 2, 2)])
+            {
+                store.put(&session(key, start, end), Some(n)).unwrap();
+            }
+            if is_evicted {
+                shard.publish(&mut *store, 1);
+                store = counts(&shard);
+            }
+            assert_eq!(found(&mut store, "a", 5, 10), [(1, 5, 1), (10, 31, 2)], "inclusive");
+            assert_eq!(found(&mut store, "a", 6, 9), []);
+            assert_eq!(found(&mut store, "a", 0, 100).len(), 3);
+            assert_eq!(found(&mut store, "a\0", 0, 100), [(3, 4, 4)]);
+            assert_eq!(store.fetch(&None).unwrap(), []);
+            store.remove(&session("a", 10, 31)).unwrap();
+            store.put(&session("a", 1, 5), Some(9)).unwrap();
+            let kept = store.fetch_session(&Some("a".into()), 1, 5).unwrap().unwrap();
+            assert_eq!((kept.value, kept.timestamp), (9, 5));
+            assert_eq!(store.fetch_session(&Some("a".into()), 10, 31).unwrap(), None);
+            assert_eq!(found(&mut store, "a", 0, 100), [(1, 5, 9), (40, 40, 3)]);
+            store.expire_below(30);
+            assert_eq!(found(&mut store, "a", 0, 100), [(40, 40, 3)]);
+            shard.publish(&mut *store, 2);
+            assert_eq!(found(&mut counts(&shard), "a", 0, 100), [(40, 40, 3)]);
+        }
+    }
+}
