@@ -1,10 +1,11 @@
 //! Headwater: stream processing over an integrated partitioned log.
 //!
-//! This crate joins the engine to its implementations and re-exports, by name, what an application needs. It holds no
-//! logic of its own.
+//! This crate joins the engine to its implementations and re-exports, by name, what an application needs. What it holds of
+//! its own is [`App`], one way to start an application.
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`App`] | an application with a log and a state of its own |
 //! | [`prelude`] | what most applications import |
 //! | [`dsl`] | the typed builder: streams, tables, windows |
 //! | [`topology`], [`processor`], [`store`] | the Processor API underneath |
@@ -16,6 +17,9 @@
 //! | [`memory`] | the budget of what a process keeps in memory |
 //! | [`record`], [`serde`], [`time`] | records, types to bytes, clocks |
 
+mod app;
+
+pub use app::{App, AppBuilder, AppError};
 pub use headwater_core::{
     dead_letter, descriptors, memory, metrics, ports, record, serde, text, time,
 };
@@ -119,13 +123,15 @@ pub mod state {
 
 /// What most applications import.
 pub mod prelude {
+    pub use crate::App;
     pub use headwater_core::{
         ports::log::{Durability, Log, TopicSpec},
         record::{Timestamp, TopicName, TopicPartition},
         time::{Clock, SystemClock},
     };
     pub use headwater_dsl::{
-        EmitStrategy, KStream, KTable, Materialized, StreamsBuilder, TimeWindows, UnlimitedWindows,
+        EmitStrategy, GlobalKTable, Grouped, KStream, KTable, Materialized, Printed, Repartitioned,
+        StreamsBuilder, TimeWindows, UnlimitedWindows,
     };
     pub use headwater_engine::{
         processor::{Context, InitContext, Processor, ProcessorError, Record},

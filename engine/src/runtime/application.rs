@@ -458,6 +458,20 @@ impl Application {
         self.finish(Request::Close, Some(at_most))
     }
 
+    /// Asks it to commit and end, and does not wait for it: what a signal's handler does.
+    pub fn request_close(&self) {
+        self.shared.ask(Request::Close);
+    }
+
+    /// Waits until it has ended, asked to or not.
+    ///
+    /// # Errors
+    ///
+    /// The error that stopped it, as [`close`](Self::close).
+    pub fn wait(&self) -> Result<(), StreamsError> {
+        self.shared.wait_ended(None)
+    }
+
     fn finish(&self, request: Request, at_most: Option<Duration>) -> Result<(), StreamsError> {
         self.shared.ask(request);
         self.shared.wait_ended(at_most)

@@ -1,0 +1,293 @@
+//! One way to start an application.
+
+use headwater_core::{
+    ports::{
+        log::{Append, Commit, Log, LogError, TopicSpec},
+        state::{State, StateError},
+    },
+    record::{
+        Headers, InvalidTopicName, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition,
+        murmur2_partition,
+    },
+    serde::SerdeError,
+    time::SystemClock,
+};
+use headwater_dsl::DefaultSerde;
+use headwater_engine::{
+    runtime::{Streams, StreamsConfig, StreamsError},
+    topology::{Topology, TopologyError},
+};
+use headwater_log::{EmbeddedLog, LogOptions, MemoryLog, OpenError};
+use headwater_state::MemoryState;
+#[cfg(feature = "rocksdb")]
+use headwater_state::{RocksDbOptions, RocksDbState};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+    low_level::emulate_default_handler,
+};
+use std::{io, path::PathBuf, sync::Arc, thread};
+
+/// Why an application did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppError {
+    /// No topology was given.
+    #[error("there is nothing to run: give `App::builder` a topology")]
+    NoTopology,
+
+    /// The topology cannot be built.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+
+    /// The log in the data directory cannot be opened; another process may have it.
+    #[error("could not open the log in {}", path.display())]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: OpenError,
+    },
+
+    /// The state in the data directory cannot be opened.
+    #[error("could not open the state in {}", path.display())]
+    State {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: StateError,
+    },
+
+    /// The log refused, or there is no such topic.
+    #[error(transparent)]
+    Log(#[from] LogError),
+
+    /// A topic can have no such name.
+    #[error(transparent)]
+    TopicName(#[from] InvalidTopicName),
+
+    /// A key or value cannot be written.
+    #[error(transparent)]
+    Serde(#[from] SerdeError),
+
+    /// A record is too large for one append.
+    #[error(transparent)]
+    Full(#[from] SetFull),
+
+    /// The application did not start, or stopped.
+    #[error(transparent)]
+    Streams(#[from] StreamsError),
+
+    /// Signals cannot be handled.
+    #[error("could not handle Ctrl-C")]
+    Signals(#[source] io::Error),
+}
+
+/// An application with a log and a state of its own: what most programs are.
+///
+/// [`builder`](Self::builder) takes an id and a topology; the log and the state lie in a data directory, or in memory without
+/// one.
+///
+/// ```
+/// use headwater::prelude::*;
+///
+/// let builder = StreamsBuilder::new();
+/// builder.stream::<String, i64>("speeds").group_by_key().count("counts").to_stream().to("out");
+///
+/// let app = App::builder("speeds").topology(builder.build()?).create_topics(4).start()?;
+/// app.send("speeds", &"car".to_owned(), &120_i64, 5)?;
+/// app.send("speeds", &"car".to_owned(), &130_i64, 6)?;
+/// app.streams().drain()?;
+/// let counts = app.streams().store::<String, i64>("counts")?;
+/// assert_eq!(counts.get(&"car".to_owned())?.unwrap().value, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct App {
+    streams: Streams,
+    log: Arc<dyn Log>,
+}
+
+/// How an [`App`] is started.
+#[derive(Debug)]
+#[must_use]
+pub struct AppBuilder {
+    config: StreamsConfig,
+    data_dir: Option<PathBuf>,
+    topology: Option<Topology>,
+    topics: Option<u32>,
+}
+
+impl App {
+    /// Begins an application of this id: what it commits belongs to the id.
+    pub fn builder(application_id: impl Into<String>) -> AppBuilder {
+        AppBuilder {
+            config: StreamsConfig::new(application_id),
+            data_dir: None,
+            topology: None,
+            topics: None,
+        }
+    }
+
+    /// The running application: its state, stores and metrics.
+    #[must_use]
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    /// The log, to append to and to read.
+    #[must_use]
+    pub fn log(&self) -> &Arc<dyn Log> {
+        &self.log
+    }
+
+    /// Appends a record to a topic, by the default serdes of its types, in the partition of its key; it is durable when this
+    /// returns.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Serde`] if key or value cannot be written, [`AppError::Log`] if the log refuses or has no such topic.
+    pub fn send<K: DefaultSerde, V: DefaultSerde>(
+        &self,
+        topic: &str,
+        key: &K,
+        value: &V,
+        timestamp: Timestamp,
+    ) -> Result<(), AppError> {
+        let topic = TopicName::new(topic)?;
+        let topics = self.log.topics()?;
+        let known = topics.iter().find(|known| known.name == topic);
+        let count = known.map_or(1, |known| known.partitions);
+        let (keys, values) = (K::default_serde(), V::default_serde());
+        let (mut key_bytes, mut value_bytes) = (Vec::new(), Vec::new());
+        let has_key = keys.serialize_key(key, &mut key_bytes)?;
+        let has_value = values.serialize(value, &mut value_bytes)?;
+        let placed_by = has_key.then(|| keys.placed_by(&key_bytes));
+        let partition = placed_by.map_or(0, |key| murmur2_partition(key, count));
+        let mut records = RecordSetBuilder::default();
+        let value = has_value.then_some(&value_bytes[..]);
+        records.push(timestamp, has_key.then_some(&key_bytes[..]), value, &Headers::new())?;
+        let (partition, records) =
+            (TopicPartition::new(topic, partition), Arc::new(records.build()));
+        let append = Append { partition, base_offset: None, records };
+        self.log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
+        Ok(())
+    }
+
+    /// Waits until the application ends, or a signal (Ctrl-C, SIGTERM) asks it to: it then commits and closes. A second
+    /// signal ends the program at once, from which a restart recovers.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Streams`] with what stopped the application, [`AppError::Signals`] if signals cannot be handled.
+    pub fn wait(&self) -> Result<(), AppError> {
+        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(AppError::Signals)?;
+        let handle = signals.handle();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for (count, signal) in signals.forever().enumerate() {
+                    if count > 0 {
+                        // It fails only for numbers that are no signals.
+                        let _ = emulate_default_handler(signal);
+                    }
+                    self.streams.application().request_close();
+                }
+            });
+            let ended = self.streams.application().wait();
+            handle.close();
+            ended
+        })?;
+        Ok(())
+    }
+}
+
+impl AppBuilder {
+    /// Runs this topology.
+    pub fn topology(self, topology: Topology) -> Self {
+        Self { topology: Some(topology), ..self }
+    }
+
+    /// Keeps log and state in this directory, which is made if it is not there. Without one both live in memory.
+    pub fn data_dir(self, path: impl Into<PathBuf>) -> Self {
+        Self { data_dir: Some(path.into()), ..self }
+    }
+
+    /// Creates the topics that the topology reads and writes where they are missing, with so many partitions. Without it, a
+    /// missing topic is an error.
+    pub fn create_topics(self, partitions: u32) -> Self {
+        Self { topics: Some(partitions), ..self }
+    }
+
+    /// Changes how it runs.
+    ///
+    /// ```
+    /// use headwater::prelude::*;
+    ///
+    /// let app = App::builder("speeds").config(|config| config.with_num_stream_threads(4));
+    /// assert!(format!("{app:?}").contains("num_stream_threads: 4"));
+    /// ```
+    pub fn config(self, change: impl FnOnce(StreamsConfig) -> StreamsConfig) -> Self {
+        Self { config: change(self.config), ..self }
+    }
+
+    /// Starts it, and returns once its stores are as they were at its last commit.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::NoTopology`]; [`AppError::Open`] or [`AppError::State`] if the data directory cannot be used, as by two
+    /// processes at a time; [`AppError::Streams`] if the application does not start, such as for a topic that is missing.
+    pub fn start(self) -> Result<App, AppError> {
+        let Self { config, data_dir, topology, topics } = self;
+        let topology = topology.ok_or(AppError::NoTopology)?;
+        let (log, state) = match data_dir {
+            Some(path) => open(path)?,
+            None => {
+                let log: Arc<dyn Log> = Arc::new(MemoryLog::new());
+                (log, Arc::new(MemoryState::new()) as Arc<dyn State>)
+            }
+        };
+        if let Some(partitions) = topics {
+            let existing = log.topics()?;
+            let missing = topology.external_topics().into_iter();
+            let missing = missing.filter(|name| existing.iter().all(|topic| topic.name != *name));
+            let specs: Vec<_> = missing.map(|name| TopicSpec::new(name, partitions)).collect();
+            log.create_topics(&specs)?;
+        }
+        let clock = Arc::new(SystemClock::new());
+        let streams = Streams::start(topology, config, Arc::clone(&log), state, clock)?;
+        let restored = streams.metrics().restored;
+        if restored > 0 {
+            tracing::info!(restored, "stores were brought to the last commit");
+        }
+        Ok(App { streams, log })
+    }
+
+    /// Starts it, and [waits](App::wait) until it ends or is asked to by a signal.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](Self::start) and [`App::wait`].
+    pub fn run(self) -> Result<(), AppError> {
+        self.start()?.wait()
+    }
+}
+
+/// Opens log and state in a directory; the log's lock says who owns it.
+fn open(path: PathBuf) -> Result<(Arc<dyn Log>, Arc<dyn State>), AppError> {
+    let log = match EmbeddedLog::open(&path.join("log"), LogOptions::new()) {
+        Ok(log) => Arc::new(log) as Arc<dyn Log>,
+        Err(source) => return Err(AppError::Open { path, source }),
+    };
+    #[cfg(feature = "rocksdb")]
+    let state: Arc<dyn State> = {
+        let options = RocksDbOptions::default().log(Arc::clone(&log));
+        match RocksDbState::open(path.join("state"), options) {
+            Ok(state) => Arc::new(state),
+            Err(source) => return Err(AppError::State { path, source }),
+        }
+    };
+    // Without RocksDB it is replayed from the changelogs at each start.
+    #[cfg(not(feature = "rocksdb"))]
+    let state: Arc<dyn State> = Arc::new(MemoryState::new());
+    Ok((log, state))
+}
