@@ -1,10 +1,9 @@
 //! Several streams folded into one aggregate.
 
-use crate::ops::{Caching, Emit, Window, cached, caching, window};
-use headwater_dsl::{EmitStrategy, KStream, KTable, Materialized, StreamsBuilder, TimeWindows};
+use crate::folds::{Caching, Emit, Window, cached, caching, ending, or_gone, window};
+use headwater_dsl::{KStream, KTable, Materialized, StreamsBuilder};
 use headwater_engine::store::Windowed;
 use proptest::prelude::*;
-use std::time::Duration;
 
 /// What is folded beside the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +45,6 @@ impl Cogroup {
                 stream.select_key(move |_, value| format!("r{}", value.rem_euclid(n)))
             }
         };
-        let ending = |_: &String, value: i64, so_far: i64| {
-            (value.rem_euclid(4) != 3).then(|| so_far.wrapping_mul(31).wrapping_add(value))
-        };
         let both = stream
             .group_by_key()
             .cogroup_or_delete(ending)
@@ -56,16 +52,11 @@ impl Cogroup {
         match self.window {
             None => {
                 let sums = both.aggregate(|| 7, cached(Materialized::named(store), self.caching));
-                sums.to_stream().map_values(|value| value.unwrap_or(-77))
+                sums.to_stream().map_values(or_gone)
             }
             Some(window) => {
-                let ms = Duration::from_millis;
-                let windows = TimeWindows::of_size_and_grace(ms(20), ms(window.grace));
-                let windowed = both.windowed_by(windows.advance_by(ms(20 * window.hop / 8)));
-                let windowed = windowed.emit_strategy(match window.emit {
-                    Emit::Updates => EmitStrategy::on_window_update(),
-                    Emit::Finals => EmitStrategy::on_window_close(),
-                });
+                let windowed =
+                    both.windowed_by(window.windows(20)).emit_strategy(window.strategy());
                 in_keys(
                     &windowed.aggregate(|| 7, cached(Materialized::named(store), window.caching)),
                 )
@@ -77,7 +68,7 @@ impl Cogroup {
 fn in_keys(table: &KTable<Windowed<String>, i64>) -> KStream<String, i64> {
     table
         .to_stream()
-        .map(|key, value| (format!("{}@{}", key.key, key.window.start), value.unwrap_or(-77)))
+        .map(|key, value| (format!("{}@{}", key.key, key.window.start), or_gone(value)))
 }
 
 fn second() -> impl Strategy<Value = Second> {

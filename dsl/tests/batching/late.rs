@@ -1,6 +1,6 @@
 //! What comes too late for windows.
 
-use crate::ops::{Window, cached, reduced, windowed};
+use crate::folds::{Window, cached, or_gone, reduced, windowed};
 use headwater_dsl::{KStream, Materialized};
 use std::{cell::RefCell, rc::Rc};
 
@@ -17,7 +17,7 @@ pub(crate) fn late_and_in_time(
     let sums = windowed.reduce(reduced, cached(Materialized::named(store), window.caching));
     let in_time = sums
         .to_stream()
-        .map(|key, value| (format!("{}@{}", key.key, key.window.start), value.unwrap_or(-77)));
+        .map(|key, value| (format!("{}@{}", key.key, key.window.start), or_gone(value)));
     let late = late.borrow_mut().take().expect("it is handed to whoever asks for it");
     late.to("late");
     let late = late.map(|key, late| {

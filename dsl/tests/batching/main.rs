@@ -7,6 +7,7 @@
 #![expect(clippy::indexing_slicing, reason = "what fails here fails its test")]
 
 mod cogroup;
+mod folds;
 mod forms;
 mod held;
 mod late;
@@ -14,8 +15,9 @@ mod ops;
 mod processors;
 mod run;
 
+use folds::{Caching, Emit, Fold, Window, caching};
 use headwater_dsl::OperatorKind;
-use ops::{Caching, Drawing, Emit, Fold, Op, View, Window, any_op, caching, op};
+use ops::{Drawing, Op, View, any_op, op};
 use processors::Deed;
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use run::{Case, Dump, Group, Input, Kill, contents, difference, rebuilt, run, run_in_steps};

@@ -9,6 +9,11 @@ use crate::{
     cogroup::{Cogroup, Second, cogroup, windowed_cogroup},
     forms::{Form, Picked, any_form, in_forms, value_serde},
     held::{Held, any_held, placed},
+    folds::{
+        Caching, Emit, Fold, Window, cached, caching, folded, for_longer, grouped_for, in_windows,
+        or_gone, reduced, window, windowed,
+    },
+    forms::{Form, any_form, in_forms, value_serde},
     late::late_and_in_time,
     processors::{Deed, Doer, Names, deed},
 };
@@ -17,8 +22,8 @@ use headwater_core::{
     serde::{Data, Utf8, for_type},
 };
 use headwater_dsl::{
-    EmitStrategy, GlobalKTable, KGroupedStream, KStream, KTable, Materialized, OperatorKind,
-    Printed, Repartitioned, StreamsBuilder, TimeWindowedKStream, TimeWindows, UnlimitedWindows,
+    GlobalKTable, KStream, KTable, Materialized, OperatorKind, Printed, Repartitioned,
+    StreamsBuilder, UnlimitedWindows,
 };
 use headwater_engine::{
     processor::{InitContext, ProcessorError},
@@ -128,22 +133,6 @@ impl Op {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Caching {
-    On,
-    Off,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fold {
-    Count,
-    Reduce,
-    /// Ends now and then.
-    Aggregate,
-    /// The same; a store refuses some of its keys and values, and does not give the other keys back equal.
-    Picky,
-}
-
 /// A table as it is joined, or as its updates are forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum View {
@@ -166,23 +155,6 @@ impl View {
             }
         }
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Window {
-    pub(crate) emit: Emit,
-    pub(crate) caching: Caching,
-    pub(crate) grace: u64,
-    /// The part of its size by which it advances, of eight.
-    pub(crate) hop: u64,
-    /// How much longer it is kept than it is open.
-    pub(crate) kept: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Emit {
-    Updates,
-    Finals,
 }
 
 /// Any operator; every other time one of those that keep or make records, or refuse them.
@@ -271,6 +243,7 @@ pub(crate) fn caching() -> impl Strategy<Value = Caching> {
 }
 
 pub(crate) fn view() -> impl Strategy<Value = View> {
+fn view() -> impl Strategy<Value = View> {
     let derived = prop_oneof![Just(View::Filtered), Just(View::Mapped), Just(View::Chained)];
     prop_oneof![Just(View::Stored), derived]
 }
@@ -284,19 +257,6 @@ fn derived(view: View) -> BoxedStrategy<Op> {
         window().prop_map(move |window| Op::Windows(Fold::Aggregate, window, view)),
     ]
     .boxed()
-}
-
-pub(crate) fn window() -> impl Strategy<Value = Window> {
-    let emit = prop_oneof![Just(Emit::Updates), Just(Emit::Finals)];
-    let hop = prop_oneof![Just(8), 1..8_u64];
-    let kept = prop_oneof![Just(0), 1..80_u64];
-    (emit, caching(), 0..40_u64, hop, kept).prop_map(|(emit, caching, grace, hop, kept)| Window {
-        emit,
-        caching,
-        grace,
-        hop,
-        kept,
-    })
 }
 
 /// A pipeline on its way from `in` to `out`.
