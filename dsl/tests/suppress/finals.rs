@@ -24,6 +24,8 @@ struct Group {
 #[derive(Debug, Clone)]
 struct Case {
     grace: u64,
+    /// From the start of a window to that of the next.
+    advance: u64,
     partitions: u32,
     is_repartitioned: bool,
     rows_max: usize,
@@ -47,9 +49,11 @@ fn case() -> impl Strategy<Value = Case> {
     let partitions = prop::sample::select(&[1_u32, 3][..]);
     let rows_max = prop::sample::select(&[1_usize, 2, 7, 8_192][..]);
     let groups = prop::collection::vec(group(), 1..5);
-    (0..60_u64, partitions, any::<bool>(), rows_max, groups).prop_map(
-        |(grace, partitions, is_repartitioned, rows_max, groups)| Case {
+    let advance = prop::sample::select(&[20_u64, 10, 7][..]);
+    (0..60_u64, advance, partitions, any::<bool>(), rows_max, groups).prop_map(
+        |(grace, advance, partitions, is_repartitioned, rows_max, groups)| Case {
             grace,
+            advance,
             partitions,
             is_repartitioned,
             rows_max,
@@ -66,6 +70,7 @@ fn topology(case: &Case) -> Topology {
         false => records,
     };
     let windows = TimeWindows::of_size_and_grace(ms(20), ms(case.grace));
+    let windows = windows.advance_by(ms(case.advance));
     let windowed: fn(_, _) -> TimeWindowedKStream<String, i64> =
         |records: &KStream<String, i64>, windows| {
             records.group_by_key().named("records").windowed_by(windows)
