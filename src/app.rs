@@ -185,13 +185,10 @@ impl App {
         let handle = signals.handle();
         thread::scope(|scope| {
             scope.spawn(|| {
-                for (count, signal) in signals.forever().enumerate() {
-                    if count > 0 {
-                        // It fails only for numbers that are no signals.
-                        let _ = emulate_default_handler(signal);
-                    }
-                    self.streams.application().request_close();
-                }
+                let mut signals = signals.forever();
+                signals.next().into_iter().for_each(|_| self.streams.application().request_close());
+                // It fails only for numbers that are no signals.
+                signals.for_each(|signal| drop(emulate_default_handler(signal)));
             });
             let ended = self.streams.application().wait();
             handle.close();
@@ -272,8 +269,10 @@ impl AppBuilder {
     }
 }
 
+type LogAndState = (Arc<dyn Log>, Arc<dyn State>);
+
 /// Opens log and state in a directory; the log's lock says who owns it.
-fn open(path: PathBuf) -> Result<(Arc<dyn Log>, Arc<dyn State>), AppError> {
+fn open(path: PathBuf) -> Result<LogAndState, AppError> {
     let log = match EmbeddedLog::open(&path.join("log"), LogOptions::new()) {
         Ok(log) => Arc::new(log) as Arc<dyn Log>,
         Err(source) => return Err(AppError::Open { path, source }),

@@ -1,8 +1,11 @@
 //! Operators that hold the updates of a table back.
 
-use crate::ops::{
-    Caching, Fold, Op, View, Window, cached, caching, folded, for_longer, grouped_for, in_windows,
-    or_gone, reduced, view, window, windowed,
+use crate::{
+    folds::{
+        Caching, Fold, Window, cached, caching, folded, for_longer, grouped_for, in_windows,
+        or_gone, reduced, window, windowed,
+    },
+    ops::{Op, View, view},
 };
 use headwater_dsl::{BufferConfig, KStream, KTable, Materialized, Suppressed};
 use headwater_engine::store::Windowed;

@@ -7,13 +7,12 @@
 
 use crate::{
     cogroup::{Cogroup, Second, cogroup, windowed_cogroup},
-    forms::{Form, Picked, any_form, in_forms, value_serde},
-    held::{Held, any_held, placed},
     folds::{
         Caching, Emit, Fold, Window, cached, caching, folded, for_longer, grouped_for, in_windows,
         or_gone, reduced, window, windowed,
     },
     forms::{Form, any_form, in_forms, value_serde},
+    held::{Held, any_held, placed},
     late::late_and_in_time,
     processors::{Deed, Doer, Names, deed},
 };
@@ -238,12 +237,7 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
     }
 }
 
-pub(crate) fn caching() -> impl Strategy<Value = Caching> {
-    prop_oneof![Just(Caching::On), Just(Caching::Off)]
-}
-
 pub(crate) fn view() -> impl Strategy<Value = View> {
-fn view() -> impl Strategy<Value = View> {
     let derived = prop_oneof![Just(View::Filtered), Just(View::Mapped), Just(View::Chained)];
     prop_oneof![Just(View::Stored), derived]
 }
@@ -455,17 +449,6 @@ impl Drawing {
 
 type Make = Box<dyn Fn(&mut InitContext<'_>) -> Result<Doer, ProcessorError> + Send + Sync>;
 
-pub(crate) fn cached(named: Materialized, caching: Caching) -> Materialized {
-    match caching {
-        Caching::On => named,
-        Caching::Off => named.with_caching_disabled(),
-    }
-}
-
-pub(crate) fn for_longer(named: Materialized, window: Window, size: u64) -> Materialized {
-    named.with_retention(Duration::from_millis(size + window.grace + window.kept))
-}
-
 fn without_state(stream: &KStream<String, i64>, op: &Op) -> KStream<String, i64> {
     match *op {
         Op::Filter(n) => stream.filter(move |_, value| value.rem_euclid(n) != 0),
@@ -520,81 +503,6 @@ fn without_state(stream: &KStream<String, i64>, op: &Op) -> KStream<String, i64>
         }
         _ => unreachable!("{op:?} keeps state or reads another topic"),
     }
-}
-
-/// Grouped by key, which some folds have the store write in another form.
-pub(crate) fn grouped_for(
-    stream: &KStream<String, i64>,
-    fold: Fold,
-) -> KGroupedStream<String, i64> {
-    let key = if fold == Fold::Picky { Form::Picky } else { Form::Plain };
-    stream.group_by_key_with(in_forms(key, Form::Plain))
-}
-
-pub(crate) fn folded(
-    grouped: &KGroupedStream<String, i64>,
-    fold: Fold,
-    kept: Materialized,
-) -> KTable<String, i64> {
-    match fold {
-        Fold::Count => grouped.count(kept),
-        Fold::Reduce => grouped.reduce(reduced, kept),
-        Fold::Aggregate => grouped.aggregate_or_delete(|| 7, ending, kept),
-        Fold::Picky => {
-            grouped.aggregate_or_delete(|| Picked(7), ending_picked, kept).map_values(picked)
-        }
-    }
-}
-
-pub(crate) fn windowed<K: headwater_dsl::DefaultSerde>(
-    grouped: &KGroupedStream<K, i64>,
-    window: Window,
-    size: u64,
-) -> TimeWindowedKStream<K, i64> {
-    let ms = Duration::from_millis;
-    let emit = match window.emit {
-        Emit::Updates => EmitStrategy::on_window_update(),
-        Emit::Finals => EmitStrategy::on_window_close(),
-    };
-    let windows = TimeWindows::of_size_and_grace(ms(size), ms(window.grace));
-    let windows = windows.advance_by(ms(size * window.hop / 8));
-    grouped.windowed_by(windows).emit_strategy(emit)
-}
-
-pub(crate) fn in_windows(
-    grouped: &TimeWindowedKStream<String, i64>,
-    fold: Fold,
-    kept: Materialized,
-) -> KTable<Windowed<String>, i64> {
-    match fold {
-        Fold::Count => grouped.count(kept),
-        Fold::Reduce => grouped.reduce(reduced, kept),
-        Fold::Aggregate => grouped.aggregate_or_delete(|| 7, ending, kept),
-        Fold::Picky => {
-            grouped.aggregate_or_delete(|| Picked(7), ending_picked, kept).map_values(picked)
-        }
-    }
-}
-
-/// Tells one order of its values from another.
-pub(crate) fn reduced(so_far: i64, value: i64) -> i64 {
-    so_far.wrapping_mul(31).wrapping_add(value)
-}
-
-fn ending<K>(_: &K, value: i64, so_far: i64) -> Option<i64> {
-    (value.rem_euclid(4) != 3).then(|| reduced(so_far, value))
-}
-
-fn ending_picked<K>(key: &K, value: i64, so_far: Picked) -> Option<Picked> {
-    ending(key, value, so_far.0).map(Picked)
-}
-
-fn picked(value: Picked) -> i64 {
-    value.0
-}
-
-pub(crate) fn or_gone(value: Option<i64>) -> i64 {
-    value.unwrap_or(-77)
 }
 
 /// A key that the inputs have, or none.
