@@ -228,7 +228,7 @@ impl Processor<String, String> for Keep {
             "x" => {
                 context.store(self.windows).update(&long, 0, |kept, _| *kept = Some("-".into()))?
             }
-            "t" => context.store(self.times).add(&long, timestamp, "-".into())?,
+            "t" => drop(context.store(self.times).add(&long, timestamp, "-".into())?),
             _ => context.schedule_timer(self.timers, &long, timestamp + 5)?,
         }
         context.forward(record);

@@ -266,9 +266,10 @@ fn times_are_those_of_a_map(state: &Arc<dyn ApplicationState>) {
     for step in 0..STEPS {
         let (key, time) = (random.key(), floor + random.time(30));
         let store = &mut subject.store;
-        store.add(&key, time, step.into()).expect("a value is taken");
+        let added = store.add(&key, time, step.into()).expect("a value is taken");
         let there = model.range((key.clone(), time, 0)..=(key.clone(), time, u32::MAX));
         let sequence = there.last().map_or(0, |((.., sequence), _)| sequence + 1);
+        assert_eq!(added, sequence, "{key:?} at {time}");
         model.insert((key.clone(), time, sequence), step.into());
         if random.below(6) == 0 {
             let (key, time) = (random.key(), floor + random.time(30));

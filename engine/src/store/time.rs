@@ -61,13 +61,13 @@ impl<K: Data, V: Data> TimeStore<K, V> {
         self.values.open()
     }
 
-    /// Adds a value of `key` at `time`, after those that are there.
+    /// Adds a value of `key` at `time`, after those that are there, and gives its sequence.
     ///
     /// # Errors
     ///
     /// [`StoreError::NullKey`] and [`StoreError::Key`] if there is no place for the key, [`StoreError::Value`] if the
     /// value cannot be kept, [`StoreError::State`] if the state cannot be read.
-    pub fn add(&mut self, key: &K, time: Timestamp, value: V) -> Result<(), StoreError> {
+    pub fn add(&mut self, key: &K, time: Timestamp, value: V) -> Result<u32, StoreError> {
         self.keys.write(key, &mut self.scratch)?;
         let checked = self.key_check.as_ref().map_or(Ok(()), |check| check(&self.scratch));
         checked.map_err(|e| self.keys.refused(e))?;

@@ -57,31 +57,32 @@ impl<V: Data> TimeBytes<V> {
         self.segments.open()
     }
 
-    /// Adds a value of `key` at `time`, after those that are there.
+    /// Adds a value of `key` at `time`, after those that are there, and gives its sequence.
     ///
     /// # Errors
     ///
     /// [`StoreError::Value`] if it cannot be kept, [`StoreError::State`] if the state cannot be read.
-    pub fn add(&mut self, key: &[u8], time: Timestamp, value: V) -> Result<(), StoreError> {
+    pub fn add(&mut self, key: &[u8], time: Timestamp, value: V) -> Result<u32, StoreError> {
         let start = self.segment_of(time);
         let bucket = self.segments.bucket_of(start);
         self.segments.entries_mut(bucket).keep_order();
-        let mut own_key = own_key(key, time, 0);
+        let (mut own_key, mut sequence) = (own_key(key, time, 0), 0);
         let entries = self.segments.entries(bucket);
         if !entries.is_complete() || entries.find(Hashed::new(&own_key)).is_some() {
             let last = self::own_key(key, time, u32::MAX);
             let range = (Bound::Included(own_key.as_slice()), Bound::Included(last.as_slice()));
             let newest = self.segments.scan(start, bucket, range, Order::Descending)?.next();
             if let Some(newest) = newest.transpose()? {
-                let (_, sequence) = time_and_sequence(&self.segments.form.id, &newest.key)?;
-                let sequence = sequence.saturating_add(1);
+                let (_, before) = time_and_sequence(&self.segments.form.id, &newest.key)?;
+                sequence = before.saturating_add(1);
                 own_key = self::own_key(key, time, sequence);
             }
         }
         let (form, entries) = self.segments.with_form(bucket);
         let own_key = Hashed::new(&own_key);
         let slot = entries.find(own_key).map_or_else(|| form.add(entries, own_key), Ok)?;
-        form.update(entries, slot, |entry, at| (*entry, *at) = (Some(value), time))
+        form.update(entries, slot, |entry, at| (*entry, *at) = (Some(value), time))?;
+        Ok(sequence)
     }
 
     /// Removes a value.

@@ -187,4 +187,26 @@ mod tests {
         store.published(2, 0);
         assert!(within(store.size_bytes(), 5));
     }
+
+    #[test]
+    fn the_last_timer_is_found_among_those_in_memory_and_in_the_state() {
+        let shard = Arc::new(MapShard::default());
+        let mut timers: Box<TimerBytes> = open(&TimerBytes::builder("timers"), &shard);
+        assert_eq!(timers.last().unwrap(), None);
+        for time in 0..10 {
+            timers.schedule(b"a", time).unwrap();
+        }
+        shard.publish(&mut *timers, 1);
+        // Half of them are forgotten, the last ones.
+        timers.published(1, 0);
+        assert_eq!(timers.last().unwrap(), Some(9));
+        timers.cancel(b"a", 9).unwrap();
+        assert_eq!(timers.last().unwrap(), Some(8), "the state still has the one of 9");
+        timers.schedule(b"b", 11).unwrap();
+        assert_eq!(timers.last().unwrap(), Some(11));
+        for _ in 0..10 {
+            timers.take_first().unwrap();
+        }
+        assert_eq!(timers.last().unwrap(), None);
+    }
 }

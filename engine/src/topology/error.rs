@@ -141,6 +141,19 @@ pub enum TopologyError {
         node: String,
     },
 
+    /// Windows of a join that hold no time.
+    #[error(
+        "the windows of `{node}` hold no time: {before_ms} ms before and {after_ms} ms after add up to less than 0; widen one of them"
+    )]
+    EmptyJoinWindow {
+        /// The node.
+        node: String,
+        /// How much earlier a right record may be.
+        before_ms: i64,
+        /// How much later it may be.
+        after_ms: i64,
+    },
+
     /// Windows that would be removed before they close.
     #[error(
         "the windows of `{node}` are kept for {retention_ms} ms, less than their size and grace of {needed_ms}; keep them for longer"
