@@ -41,8 +41,8 @@ pub use headwater_engine::DefaultSerde;
 #[doc(hidden)]
 pub use plan::OperatorKind;
 pub use settings::{
-    BufferConfig, Eager, EmitStrategy, Grouped, Materialized, Printed, Repartitioned, Strict,
-    Suppressed, TimeWindows, UnlimitedWindows, Windows,
+    BufferConfig, Eager, EmitStrategy, Grouped, JoinWindows, Materialized, Printed, Repartitioned,
+    StreamJoined, Strict, Suppressed, TimeDifference, TimeWindows, UnlimitedWindows, Windows,
 };
-pub use stream::{BranchedKStream, KStream, Terminal};
+pub use stream::{BranchedKStream, JoinWith, KStream, StreamWithin, Terminal};
 pub use table::{GlobalKTable, KTable};

@@ -3,6 +3,9 @@
 //!
 //! Records are written `key=value@timestamp`, `∅` for null.
 
+#[path = "nulls/joins.rs"]
+mod joins;
+
 use headwater_core::record::Headers;
 use headwater_dsl::{
     BufferConfig, CogroupedKStream, DefaultSerde, EmitStrategy, KStream, Materialized,
@@ -463,7 +466,7 @@ fn tables() -> Vec<Rule> {
 }
 
 fn rules() -> Vec<Rule> {
-    [mapped(), passing(), placed(), aggregated(), windowed(), tables()]
+    [mapped(), passing(), placed(), joins::joined(), aggregated(), windowed(), tables()]
         .into_iter()
         .flatten()
         .collect()

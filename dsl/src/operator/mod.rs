@@ -18,6 +18,7 @@ mod map_values;
 mod pass_through;
 mod peek;
 mod select_key;
+mod stream_join;
 mod suppress;
 mod table_join;
 mod table_values;
@@ -36,6 +37,7 @@ pub(crate) use map_values::MapValues;
 pub(crate) use pass_through::PassThrough;
 pub(crate) use peek::Peek;
 pub(crate) use select_key::SelectKey;
+pub(crate) use stream_join::{Joining, Kept, KeptSerde, SelfJoin, Stored, StreamJoin, WaitsSerde};
 pub(crate) use suppress::{
     Config, Held, HeldSerde, Names, NewestSerde, Rule, Suppress, WindowClose,
 };

@@ -45,7 +45,7 @@ fn matches<K: Data, V: Data, T: Data, K2: Data, V2: Data>(
 }
 
 macro_rules! table_join {
-    ($(#[$doc:meta])* $name:ident, $matched:ty, $null_keys:expr, |$value:ident, $found:ident, $join:ident| $row:expr) => {
+    ($(#[$doc:meta])* $name:ident, $matched:ty, $null_keys:expr, |$key:ident, $value:ident, $found:ident, $join:ident| $row:expr) => {
         $(#[$doc])*
         pub(crate) struct $name<K, T, F> {
             table: Box<dyn Lookup<K, T>>,
@@ -64,7 +64,7 @@ macro_rules! table_join {
             V: Data,
             T: Data,
             V2: Data,
-            F: Fn(V, $matched) -> V2 + Send + Sync,
+            F: Fn(&K, V, $matched) -> V2 + Send + Sync,
         {
             type KOut = K;
             type VOut = V2;
@@ -73,6 +73,7 @@ macro_rules! table_join {
                 let (mut joined, $join) = (Vec::with_capacity(rows.len()), &*self.join);
                 matches(&*self.table, rows, $null_keys, context, |record, $found| {
                     let (frame, key, $value) = record.split();
+                    let $key = &key;
                     joined.extend($row.map(|value| frame.map(|(), ()| (key, value))));
                 })?;
                 context.forward_all(joined);
@@ -84,10 +85,10 @@ macro_rules! table_join {
 
 table_join! {
     /// Forwards the records whose key the table has.
-    TableJoin, T, NullKeys::Dropped, |value, found, join| found.map(|found| join(value, found))
+    TableJoin, T, NullKeys::Dropped, |key, value, found, join| found.map(|found| join(key, value, found))
 }
 
 table_join! {
     /// Forwards every record, with the table's value if there is one.
-    LeftTableJoin, Option<T>, NullKeys::Unjoined, |value, found, join| Some(join(value, found))
+    LeftTableJoin, Option<T>, NullKeys::Unjoined, |key, value, found, join| Some(join(key, value, found))
 }

@@ -71,6 +71,14 @@ operator_kinds! {
     GlobalJoin => "KSTREAM-JOIN-",
     /// Joins a stream with a global table that need not have the key.
     LeftGlobalJoin => "KSTREAM-LEFTJOIN-",
+    /// Joins two streams.
+    StreamJoin => "KSTREAM-JOINTHIS-",
+    /// Joins two streams; a record of the first need not have a match.
+    StreamLeftJoin => "KSTREAM-OUTEROTHER-",
+    /// Joins two streams; no record need have a match.
+    StreamOuterJoin => "KSTREAM-OUTERTHIS-",
+    /// Joins a stream with itself.
+    SelfJoin => "KSTREAM-SELFJOIN-",
     /// Places records anew by their key: the sink or the source of a repartition topic.
     Repartition => "KSTREAM-SINK-",
     /// Counts the records of each key.

@@ -506,7 +506,6 @@ impl LogicalPlan {
     }
 
     /// An operator with a port for each of its parents; `supplier` is told whether with old values.
-    #[expect(dead_code, reason = "joins of two inputs take it")]
     pub(crate) fn operator_of_ports<In: Ports, P: BatchProcessor<In> + 'static>(
         &self,
         step: Step,

@@ -100,20 +100,20 @@ impl LogicalPlan {
         source
     }
 
-    /// The base of the topic through which `parent` is repartitioned for a join: its own name, if it was given one, or that
-    /// of the first join that needs the topic.
-    pub(crate) fn base_for_join(&self, parent: NodeId, join: &Step) -> String {
+    /// The base of the topic through which `parent` is repartitioned for a join: its own name, if it was given one, or
+    /// what the first join that needs the topic calls it.
+    pub(crate) fn base_for_join(&self, parent: NodeId, called: &str) -> String {
         let mut graph = self.0.borrow_mut();
         match graph.nodes.get(parent.0) {
             Some(node) if node.step.is_named => node.step.name.clone(),
             _ => match graph.join_bases.get(&parent) {
                 Some(base) => base.clone(),
                 None => {
-                    graph.join_bases.insert(parent, join.name.clone());
+                    graph.join_bases.insert(parent, called.to_owned());
                     if graph.is_marked(parent) {
-                        graph.generated.push(format!("{}-repartition", join.name));
+                        graph.generated.push(format!("{called}-repartition"));
                     }
-                    join.name.clone()
+                    called.to_owned()
                 }
             },
         }

@@ -1,6 +1,7 @@
 //! What an operator can be told: names, serdes, windows, when to emit.
 
 mod grouped;
+mod join_windows;
 mod materialized;
 mod printed;
 mod repartitioned;
@@ -8,6 +9,7 @@ mod suppressed;
 mod windows;
 
 pub use grouped::Grouped;
+pub use join_windows::{JoinWindows, StreamJoined, TimeDifference};
 pub use materialized::Materialized;
 pub use printed::Printed;
 pub use repartitioned::Repartitioned;

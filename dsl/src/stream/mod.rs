@@ -10,9 +10,12 @@ mod process;
 mod repartition;
 mod stateless;
 mod terminal;
+mod within;
 
 pub use branch::BranchedKStream;
+pub use join::JoinWith;
 pub use terminal::Terminal;
+pub use within::StreamWithin;
 
 use crate::{
     DefaultSerde,

@@ -10,6 +10,7 @@ mod cogroup;
 mod folds;
 mod forms;
 mod held;
+mod joins;
 mod late;
 mod ops;
 mod processors;

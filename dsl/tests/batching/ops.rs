@@ -13,6 +13,7 @@ use crate::{
     },
     forms::{Form, any_form, in_forms, value_serde},
     held::{Held, any_held, placed},
+    joins::{JoinKind, Joined, Near, join_of, near},
     late::late_and_in_time,
     processors::{Deed, Doer, Names, deed},
 };
@@ -70,6 +71,10 @@ pub(crate) enum Op {
     /// A table that is whole in each task, by a key made of the value; some records name none.
     JoinGlobal(i64),
     LeftJoinGlobal(i64),
+    /// The records of the pipeline joined with those of another stream.
+    JoinStream(Joined),
+    /// The records of the pipeline joined with themselves.
+    SelfJoin(Near),
     /// What windows of the pipeline hold when records of a second topic ask for them.
     LookUp(Window),
     /// The updates of the table beside the records of the pipeline.
@@ -128,7 +133,7 @@ impl Op {
                 | Self::Updates(_)
                 | Self::Cogroup(Cogroup { second: Second::Other, .. })
                 | Self::Held(Held::Join(..))
-        )
+        ) || matches!(self, Self::JoinStream(joined) if joined.reads_another_topic())
     }
 }
 
@@ -166,6 +171,7 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
         OperatorKind::Reduce,
         OperatorKind::WindowedCount,
         OperatorKind::WindowedReduce,
+        OperatorKind::StreamOuterJoin,
     ];
     let kinds = prop_oneof![prop::sample::select(OperatorKind::ALL), prop::sample::select(OFTEN),];
     kinds.prop_flat_map(op)
@@ -205,6 +211,10 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::LeftJoin => {
             prop_oneof![view().prop_map(Op::LeftJoin), window().prop_map(Op::LookUp)].boxed()
         }
+        OperatorKind::StreamJoin => join_of(JoinKind::Inner).prop_map(Op::JoinStream).boxed(),
+        OperatorKind::StreamLeftJoin => join_of(JoinKind::Left).prop_map(Op::JoinStream).boxed(),
+        OperatorKind::StreamOuterJoin => join_of(JoinKind::Outer).prop_map(Op::JoinStream).boxed(),
+        OperatorKind::SelfJoin => near().prop_map(Op::SelfJoin).boxed(),
         OperatorKind::Repartition => prop_oneof![
             (1..4_i64, any_form(), any_form())
                 .prop_map(|(n, key, value)| Op::Regroup(n, key, value)),
@@ -327,6 +337,8 @@ impl Drawing {
                 let join = |value: i64, row: Option<i64>| value.wrapping_add(row.unwrap_or(1_000));
                 stream.left_join_global(&self.global(), select, join)
             }
+            Op::JoinStream(joined) => joined.of(&stream, || self.builder.stream("other")),
+            Op::SelfJoin(near) => stream.join(stream.within(near.windows()), reduced),
             Op::LookUp(window) => self.look_up(window),
             Op::Updates(view) => {
                 let updates = self.table(view).to_stream();

@@ -1,0 +1,162 @@
+//! How far apart the records of two streams may be to be joined, and what such a join is told.
+
+use super::whole_ms;
+use headwater_core::serde::SharedSerde;
+use std::{fmt, time::Duration};
+
+/// How far apart in event time the records of two streams may be to be joined.
+///
+/// A right record joins a left one if its timestamp lies between the left one's minus *before* and the left one's plus *after*,
+/// both ends included.
+///
+/// ```
+/// use headwater_dsl::JoinWindows;
+/// use std::time::Duration;
+///
+/// let minute = Duration::from_secs(60);
+/// let windows = JoinWindows::of_time_difference_and_grace(minute, Duration::from_secs(10));
+/// assert_eq!((windows.before_ms(), windows.after_ms(), windows.grace_ms()), (60_000, 60_000, 10_000));
+/// // The right record comes 1 s to 60 s after the left one.
+/// assert_eq!(windows.before(-1_000).before_ms(), -1_000);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JoinWindows {
+    before_ms: i64,
+    after_ms: i64,
+    grace_ms: i64,
+}
+
+/// A difference of time: a [`Duration`], cut to whole ms, or a number of ms, which may be negative.
+pub trait TimeDifference: sealed::Ms {}
+
+impl TimeDifference for Duration {}
+impl TimeDifference for i64 {}
+
+mod sealed {
+    use std::time::Duration;
+
+    pub trait Ms {
+        fn ms(self) -> i64;
+    }
+
+    impl Ms for Duration {
+        fn ms(self) -> i64 {
+            super::whole_ms(self)
+        }
+    }
+
+    impl Ms for i64 {
+        fn ms(self) -> i64 {
+            self
+        }
+    }
+}
+
+impl JoinWindows {
+    /// Records at most `difference` apart; what is un-joined comes out as soon as it can no longer be joined in order.
+    #[must_use]
+    pub fn of_time_difference_with_no_grace(difference: Duration) -> Self {
+        Self::of_time_difference_and_grace(difference, Duration::ZERO)
+    }
+
+    /// Records at most `difference` apart, of which some may be late by `grace`. Both are cut to whole ms.
+    #[must_use]
+    pub fn of_time_difference_and_grace(difference: Duration, grace: Duration) -> Self {
+        let (difference_ms, grace_ms) = (whole_ms(difference), whole_ms(grace));
+        Self { before_ms: difference_ms, after_ms: difference_ms, grace_ms }
+    }
+
+    /// A right record may be so much earlier than the left one; if negative, it must be so much later. A topology whose windows
+    /// hold no time, because both bounds add up to less than 0, is refused at its build.
+    #[must_use]
+    pub fn before(self, difference: impl TimeDifference) -> Self {
+        Self { before_ms: difference.ms(), ..self }
+    }
+
+    /// A right record may be so much later than the left one; if negative, it must be so much earlier.
+    #[must_use]
+    pub fn after(self, difference: impl TimeDifference) -> Self {
+        Self { after_ms: difference.ms(), ..self }
+    }
+
+    /// How much earlier a right record may be, in ms.
+    #[must_use]
+    pub fn before_ms(&self) -> i64 {
+        self.before_ms
+    }
+
+    /// How much later a right record may be, in ms.
+    #[must_use]
+    pub fn after_ms(&self) -> i64 {
+        self.after_ms
+    }
+
+    /// The grace in ms.
+    #[must_use]
+    pub fn grace_ms(&self) -> i64 {
+        self.grace_ms
+    }
+}
+
+/// The names and serdes of a join of two streams.
+///
+/// ```
+/// use headwater_dsl::{JoinWindows, StreamJoined, StreamsBuilder};
+/// use std::time::Duration;
+///
+/// let builder = StreamsBuilder::new();
+/// let (orders, payments) = (builder.stream::<String, i64>("orders"), builder.stream::<String, i64>("payments"));
+/// let hour = JoinWindows::of_time_difference_with_no_grace(Duration::from_secs(3_600));
+/// let named = StreamJoined::new().with_name("paid").with_store_name("open");
+/// orders.join(payments.within(hour).with(named), |order, payment| order - payment).to("rest");
+/// let text = builder.build()?.describe();
+/// assert!(text.contains("Processor: paid (stores: [open-this-join-store, open-other-join-store])"), "{text}");
+/// # Ok::<(), headwater_engine::topology::TopologyError>(())
+/// ```
+pub struct StreamJoined<K, V, VO> {
+    pub(crate) name: Option<String>,
+    pub(crate) store_name: Option<String>,
+    pub(crate) key: Option<SharedSerde<K>>,
+    pub(crate) value: Option<SharedSerde<V>>,
+    pub(crate) other_value: Option<SharedSerde<VO>>,
+}
+
+impl<K, V, VO> StreamJoined<K, V, VO> {
+    /// With counted names, and the serdes that the streams bring along.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { name: None, store_name: None, key: None, value: None, other_value: None }
+    }
+
+    /// With these serdes of keys, of values, and of the other stream's values.
+    #[must_use]
+    pub fn with(key: SharedSerde<K>, value: SharedSerde<V>, other_value: SharedSerde<VO>) -> Self {
+        let (key, value, other_value) = (Some(key), Some(value), Some(other_value));
+        Self { key, value, other_value, ..Self::new() }
+    }
+
+    /// Names the node, and its stores unless [`with_store_name`](Self::with_store_name) does: `<name>-this-join-store`,
+    /// `<name>-other-join-store` and so on.
+    #[must_use]
+    pub fn with_name(self, name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..self }
+    }
+
+    /// How the names of its stores begin.
+    #[must_use]
+    pub fn with_store_name(self, name: &str) -> Self {
+        Self { store_name: Some(name.to_owned()), ..self }
+    }
+}
+
+impl<K, V, VO> Default for StreamJoined<K, V, VO> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K, V, VO> fmt::Debug for StreamJoined<K, V, VO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StreamJoined({:?}, {:?})", self.name, self.store_name)
+    }
+}

@@ -1,0 +1,70 @@
+//! The rules of joins of two streams.
+
+use crate::{DROPPED, Key, Rule, Value, Way, rule};
+use headwater_dsl::{JoinWindows, KStream, OperatorKind, StreamWithin, StreamsBuilder};
+use std::time::Duration;
+
+const MS: Duration = Duration::from_millis(1);
+
+impl Way {
+    /// The stream, and a copy of it as it is joined with that.
+    fn with_copy(
+        self,
+        builder: &StreamsBuilder,
+    ) -> (KStream<Key, Value>, StreamWithin<Key, Value, Value>) {
+        let stream = self.stream(builder);
+        let (left, right) = (stream.peek(|_, _| ()), stream.peek(|_, _| ()));
+        (left, right.within(JoinWindows::of_time_difference_with_no_grace(MS)))
+    }
+}
+
+fn sum(left: Option<Value>, right: Option<Value>) -> Value {
+    Some(left.flatten().unwrap_or(0) + right.flatten().unwrap_or(0))
+}
+
+/// What is joined with a copy of itself.
+pub(crate) fn joined() -> Vec<Rule> {
+    use OperatorKind as Kind;
+    vec![
+        rule(
+            (&[Kind::StreamJoin], "`join` with a stream"),
+            (DROPPED, DROPPED),
+            ("=4@2", 6),
+            |builder, way| {
+                let (stream, copy) = way.with_copy(builder);
+                let joined = stream.join(copy, |left, right| sum(Some(left), Some(right)));
+                joined.named("node").to("out");
+            },
+        ),
+        rule(
+            (&[Kind::StreamLeftJoin], "`left_join` with a stream"),
+            ("joined with no record on the left, dropped and counted on the right", DROPPED),
+            ("∅=1@1 =4@2", 5),
+            |builder, way| {
+                let (stream, copy) = way.with_copy(builder);
+                let joined = stream.left_join(copy, |left, right| sum(Some(left), right));
+                joined.named("node").to("out");
+            },
+        ),
+        rule(
+            (&[Kind::StreamOuterJoin], "`outer_join` with a stream"),
+            ("joined with no record", DROPPED),
+            ("∅=1@1 ∅=1@1 =4@2", 4),
+            |builder, way| {
+                let (stream, copy) = way.with_copy(builder);
+                stream.outer_join(copy, sum).named("node").to("out");
+            },
+        ),
+        rule(
+            (&[Kind::SelfJoin], "`join` of a stream with itself"),
+            (DROPPED, DROPPED),
+            ("=4@2", 3),
+            |builder, way| {
+                let stream = way.stream(builder);
+                let itself = stream.within(JoinWindows::of_time_difference_with_no_grace(MS));
+                let joined = stream.join(itself, |left, right| sum(Some(left), Some(right)));
+                joined.named("node").to("out");
+            },
+        ),
+    ]
+}
