@@ -14,6 +14,7 @@ use headwater_core::{
 };
 use headwater_dsl::DefaultSerde;
 use headwater_engine::{
+    processor::Record,
     runtime::{Streams, StreamsConfig, StreamsError},
     topology::{Topology, TopologyError},
 };
@@ -155,9 +156,7 @@ impl App {
         timestamp: Timestamp,
     ) -> Result<(), AppError> {
         let topic = TopicName::new(topic)?;
-        let topics = self.log.topics()?;
-        let known = topics.iter().find(|known| known.name == topic);
-        let count = known.map_or(1, |known| known.partitions);
+        let count = self.partitions_of(&topic)?;
         let (keys, values) = (K::default_serde(), V::default_serde());
         let (mut key_bytes, mut value_bytes) = (Vec::new(), Vec::new());
         let has_key = keys.serialize_key(key, &mut key_bytes)?;
@@ -172,6 +171,45 @@ impl App {
         let append = Append { partition, base_offset: None, records };
         self.log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
         Ok(())
+    }
+
+    /// All records of a topic, from its start, by the default serdes of their types; partition by partition.
+    ///
+    /// For small topics: what a program or a test wants to look at.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Serde`] if a record is not of these types, [`AppError::Log`] if the log refuses or has no such topic.
+    pub fn read<K: DefaultSerde, V: DefaultSerde>(
+        &self,
+        topic: &str,
+    ) -> Result<Vec<Record<K, V>>, AppError> {
+        let topic = TopicName::new(topic)?;
+        let (keys, values) = (K::default_serde(), V::default_serde());
+        let mut records = Vec::new();
+        for partition in 0..self.partitions_of(&topic)? {
+            let from = TopicPartition::new(topic.clone(), partition);
+            let mut at = 0;
+            loop {
+                let fetched = self.log.fetch(&from, at, 1 << 20)?;
+                at = fetched.next_offset;
+                for record in fetched.records.iter() {
+                    let (key, value) =
+                        (keys.deserialize(record.key)?, values.deserialize(record.value)?);
+                    records.push(Record::new(key, value, record.timestamp));
+                }
+                if at >= fetched.end {
+                    break;
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// How many partitions a topic has; one, if there is none, so that the log says so itself.
+    fn partitions_of(&self, topic: &TopicName) -> Result<u32, AppError> {
+        let topics = self.log.topics()?;
+        Ok(topics.iter().find(|known| known.name == *topic).map_or(1, |known| known.partitions))
     }
 
     /// Waits until the application ends, or a signal (Ctrl-C, SIGTERM) asks it to: it then commits and closes. A second
