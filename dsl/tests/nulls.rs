@@ -339,7 +339,7 @@ fn aggregated() -> Vec<Rule> {
             },
         ),
         rule(
-            (&[Kind::Aggregate], "`aggregate`, `aggregate_or_delete`"),
+            (&[Kind::Aggregate], "`aggregate`, `aggregate_or_delete`, `top_n`"),
             (DROPPED, FOLDED),
             ("=3@2 a=6@4", 2),
             |builder, way| {
@@ -383,13 +383,23 @@ fn windowed() -> Vec<Rule> {
             },
         ),
         rule(
-            (&[Kind::WindowedAggregate], "`aggregate`, `aggregate_or_delete` in windows"),
+            (&[Kind::WindowedAggregate], "`aggregate`, `aggregate_or_delete`, `top_n` in windows"),
             (WINDOWED, FOLDED),
             ("=3@2 a=6@4", 2),
             |builder, way| {
                 let add = |_: &Key, value: Value, sum: i64| sum + value.unwrap_or(5);
                 let sums = way.windows(builder).aggregate(|| 1, add, way.store()).named("node");
                 sums.to_stream().map(|at, sum| (at.key, sum)).to("out");
+            },
+        ),
+        rule(
+            (&[Kind::Distinct], "`distinct` in windows"),
+            (WINDOWED, PASSES),
+            // They are counted at the reduction.
+            (KEYED, 0),
+            |builder, way| {
+                let first = way.windows(builder).distinct(way.store());
+                first.named("node").to("out");
             },
         ),
         rule(

@@ -198,6 +198,38 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         self.fold(OperatorKind::Aggregate, aggregating(init, aggregate), materialized.into())
     }
 
+    /// The `n` records of each key that are largest by what `by` gives, the largest first; of equals, those that came first.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, i64>("speeds").group_by_key();
+    /// speeds.top_n(2, |kmh| *kmh, "top-speeds").to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// for (at, kmh) in [120, 90, 150].into_iter().enumerate() {
+    ///     speeds.pipe_input("car".into(), kmh, at as i64)?;
+    /// }
+    /// let read = driver.output_topic::<String, Vec<i64>>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [vec![120], vec![120, 90], vec![150, 120]]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn top_n<O: Ord + 'static>(
+        &self,
+        n: usize,
+        by: impl Fn(&V) -> O + Send + Sync + 'static,
+        materialized: impl Into<Materialized>,
+    ) -> KTable<K, Vec<V>>
+    where
+        Vec<V>: DefaultSerde,
+    {
+        self.fold(OperatorKind::Aggregate, top(n, by), materialized.into())
+    }
+
     /// Cuts each group into windows, to aggregate within them.
     #[must_use]
     pub fn windowed_by<W: Windows>(&self, windows: W) -> W::Windowed<K, V> {
@@ -241,6 +273,20 @@ fn reducing<K, V>(
             Some(so_far) => reduce(so_far, value),
             None => value,
         })
+    }
+}
+
+/// A fold that keeps the `n` values that are largest by what `by` gives.
+fn top<K, V, O: Ord>(
+    n: usize,
+    by: impl Fn(&V) -> O + Send + Sync,
+) -> impl Fn(&K, V, Option<Vec<V>>) -> Option<Vec<V>> + Send + Sync {
+    move |_, value, so_far| {
+        let (mut top, rank) = (so_far.unwrap_or_default(), by(&value));
+        let place = top.partition_point(|held| by(held) >= rank);
+        top.insert(place, value);
+        top.truncate(n);
+        Some(top)
     }
 }
 

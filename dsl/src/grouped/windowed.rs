@@ -1,8 +1,11 @@
 //! Grouped streams cut into windows, and their aggregations.
 
-use super::{KGroupedStream, aggregating, count, draw::InWindows, reducing};
+use super::{KGroupedStream, aggregating, count, draw::InWindows, reducing, top};
 use crate::{
-    DefaultSerde, EmitStrategy, KStream, KTable, Materialized, TimeWindows, plan::OperatorKind,
+    DefaultSerde, EmitStrategy, KStream, KTable, Materialized, TimeWindows,
+    operator::First,
+    plan::OperatorKind,
+    table::{Change, NeedsOld},
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::store::{Window, Windowed};
@@ -237,6 +240,59 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
             aggregating(init, aggregate),
             materialized.into(),
         )
+    }
+
+    /// The `n` records of each key and window that are largest by what `by` gives, as [`KGroupedStream::top_n`] has them.
+    pub fn top_n<O: Ord + 'static>(
+        &self,
+        n: usize,
+        by: impl Fn(&V) -> O + Send + Sync + 'static,
+        materialized: impl Into<Materialized>,
+    ) -> KTable<Windowed<K>, Vec<V>>
+    where
+        Vec<V>: DefaultSerde,
+    {
+        self.fold(OperatorKind::WindowedAggregate, top(n, by), materialized.into())
+    }
+
+    /// The first record of each key and window, at once, or when the window closes, with the largest timestamp that it took;
+    /// those that follow it are left out. Of
+    /// hopping windows, a record is there once for each in which it is the first. Of an
+    /// [unlimited](crate::UnlimitedWindows) one, each key has one record for ever. The store holds the records; its
+    /// updates are not held back.
+    ///
+    /// ```
+    /// use headwater_dsl::{StreamsBuilder, TimeWindows};
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::time::Duration;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let minutes = TimeWindows::of_size_with_no_grace(Duration::from_secs(60));
+    /// let alerts = builder.stream::<String, String>("alerts").group_by_key();
+    /// alerts.windowed_by(minutes).distinct("seen").to("alerts-once-a-minute");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let alerts = driver.input_topic::<String, String>("alerts");
+    /// for (text, at) in [("first", 1), ("again", 2), ("a minute later", 60_000)] {
+    ///     alerts.pipe_input("car".into(), text.into(), at)?;
+    /// }
+    /// let mut out = driver.output_topic::<String, String>("alerts-once-a-minute");
+    /// let read: Vec<_> = out.read_records_to_list()?.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, ["first", "a minute later"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn distinct(&self, materialized: impl Into<Materialized>) -> KStream<K, V>
+    where
+        V: DefaultSerde,
+    {
+        let materialized = materialized.into().with_caching_disabled();
+        let firsts = self.reduce(|first, _| first, materialized);
+        let (plan, store) = (firsts.plan.clone(), firsts.view.store());
+        let step = plan.step_called(OperatorKind::Distinct, firsts.node, store);
+        let step = step.needing_old(NeedsOld::Always);
+        let node = plan.operator::<Windowed<K>, Change<V>, _>(step, |_| Ok(First));
+        let key = Some(SharedSerde::clone(&self.grouped.serdes.key));
+        KStream { plan, node, key, value: firsts.value }
     }
 
     fn fold<A: DefaultSerde, F>(

@@ -8,6 +8,7 @@
 mod branch;
 mod drop_null;
 mod filter;
+mod first;
 mod flat_map;
 mod flat_map_values;
 mod fold;
@@ -27,6 +28,7 @@ mod to_stream;
 pub(crate) use branch::{Branch, Predicates};
 pub(crate) use drop_null::{DropNullKeys, DropNullValues};
 pub(crate) use filter::Filter;
+pub(crate) use first::First;
 pub(crate) use flat_map::FlatMap;
 pub(crate) use flat_map_values::FlatMapValues;
 pub(crate) use fold::Fold;

@@ -93,6 +93,8 @@ operator_kinds! {
     WindowedReduce => "KSTREAM-REDUCE-",
     /// Folds the records of each key and window.
     WindowedAggregate => "KSTREAM-AGGREGATE-",
+    /// Keeps the first record of each key and window.
+    Distinct => "KSTREAM-DISTINCT-",
     /// The records that came too late for a window.
     LateRecords => "KSTREAM-LATE-",
     /// Turns the records of one of several inputs into what they add to an aggregate.

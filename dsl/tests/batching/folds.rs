@@ -21,7 +21,9 @@ pub(crate) enum Fold {
     Reduce,
     /// Ends now and then.
     Aggregate,
-    /// The same; a store refuses some of its keys and values, and does not give the other keys back equal.
+    /// The two largest by a rank that some share.
+    Top,
+    /// Ends now and then; a store refuses some of its keys and values, and does not give the other keys back equal.
     Picky,
 }
 
@@ -102,6 +104,7 @@ pub(crate) fn folded(
         Fold::Count => grouped.count(kept),
         Fold::Reduce => grouped.reduce(reduced, kept),
         Fold::Aggregate => grouped.aggregate_or_delete(|| 7, ending, kept),
+        Fold::Top => grouped.top_n(2, |value| value % 5, kept).map_values(in_order),
         Fold::Picky => {
             grouped.aggregate_or_delete(|| Picked(7), ending_picked, kept).map_values(picked)
         }
@@ -125,6 +128,7 @@ pub(crate) fn in_windows(
         Fold::Count => grouped.count(kept),
         Fold::Reduce => grouped.reduce(reduced, kept),
         Fold::Aggregate => grouped.aggregate_or_delete(|| 7, ending, kept),
+        Fold::Top => grouped.top_n(2, |value| value % 5, kept).map_values(in_order),
         Fold::Picky => {
             grouped.aggregate_or_delete(|| Picked(7), ending_picked, kept).map_values(picked)
         }
@@ -142,6 +146,10 @@ pub(crate) fn ending<K>(_: &K, value: i64, so_far: i64) -> Option<i64> {
 
 fn ending_picked<K>(key: &K, value: i64, so_far: Picked) -> Option<Picked> {
     ending(key, value, so_far.0).map(Picked)
+}
+
+fn in_order(values: Vec<i64>) -> i64 {
+    values.into_iter().fold(0, reduced)
 }
 
 fn picked(value: Picked) -> i64 {

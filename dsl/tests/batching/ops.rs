@@ -87,6 +87,8 @@ pub(crate) enum Op {
     /// One window without an end, from this time on.
     Unlimited(i64, Caching),
     Cogroup(Cogroup),
+    /// The first record of each key and window.
+    Distinct(Window),
     /// Windows with what comes too late for them.
     Late(Window),
     /// Windows whose results go into windows of twice the size, with nothing in between.
@@ -224,7 +226,9 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         .boxed(),
         OperatorKind::Count => fold(Fold::Count).boxed(),
         OperatorKind::Reduce => fold(Fold::Reduce).boxed(),
-        OperatorKind::Aggregate => prop_oneof![fold(Fold::Aggregate), fold(Fold::Picky)].boxed(),
+        OperatorKind::Aggregate => {
+            prop_oneof![fold(Fold::Aggregate), fold(Fold::Top), fold(Fold::Picky)].boxed()
+        }
         OperatorKind::WindowedCount => windows(Fold::Count).boxed(),
         OperatorKind::WindowedReduce => prop_oneof![
             windows(Fold::Reduce),
@@ -233,12 +237,13 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         ]
         .boxed(),
         OperatorKind::WindowedAggregate => {
-            prop_oneof![windows(Fold::Aggregate), windows(Fold::Picky)].boxed()
+            prop_oneof![windows(Fold::Aggregate), windows(Fold::Top), windows(Fold::Picky)].boxed()
         }
         OperatorKind::CogroupInput | OperatorKind::Cogroup => {
             cogroup().prop_map(Op::Cogroup).boxed()
         }
         OperatorKind::WindowedCogroup => windowed_cogroup().prop_map(Op::Cogroup).boxed(),
+        OperatorKind::Distinct => window().prop_map(Op::Distinct).boxed(),
         OperatorKind::LateRecords => window().prop_map(Op::Late).boxed(),
         OperatorKind::TableFilter => derived(View::Filtered),
         OperatorKind::TableMapValues => derived(View::Mapped),
@@ -368,6 +373,10 @@ impl Drawing {
             }
             Op::Cogroup(cogroup) => {
                 cogroup.draw(&self.builder, &stream, &format!("store-{}", self.steps))
+            }
+            Op::Distinct(window) => {
+                let kept = for_longer(self.materialized(window.caching), window, 20);
+                windowed(&stream.group_by_key(), window, 20).distinct(kept)
             }
             Op::Late(window) => late_and_in_time(&stream, window, &format!("store-{}", self.steps)),
             Op::WindowsOfWindows(inner, outer) => self.windows_of_windows(inner, outer),
