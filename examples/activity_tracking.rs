@@ -33,7 +33,13 @@ fn topology() -> Result<Topology, TopologyError> {
 
 pub(crate) fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let app = App::builder("activity").topology(topology()?).create_topics(1).start()?;
-    let clicks = [("ada", "/home", 0), ("ada", "/cars", 12), ("bob", "/home", 15), ("ada", "/cars", 20), ("ada", "/home", 90)];
+    let clicks = [
+        ("ada", "/home", 0),
+        ("ada", "/cars", 12),
+        ("bob", "/home", 15),
+        ("ada", "/cars", 20),
+        ("ada", "/home", 90),
+    ];
     for (visitor, page, minute) in clicks {
         app.send("clicks", &visitor.to_owned(), &page.to_owned(), minute * MINUTE_MS)?;
     }
@@ -42,7 +48,13 @@ pub(crate) fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     visits.sort_by_key(|visit| visit.timestamp);
     for visit in visits {
         let (pages, ms) = visit.value;
-        writeln!(out, "{}: {} pages in {} min", visit.key, pages.unwrap_or_default(), ms / MINUTE_MS)?;
+        writeln!(
+            out,
+            "{}: {} pages in {} min",
+            visit.key,
+            pages.unwrap_or_default(),
+            ms / MINUTE_MS
+        )?;
     }
     for (page, count) in app.streams().store::<String, i64>("pages")?.all()? {
         writeln!(out, "{page} was seen {} times", count.value)?;

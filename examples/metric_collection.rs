@@ -38,13 +38,20 @@ impl Processor<String, i64> for Anomaly {
 
 fn topology() -> Result<Topology, TopologyError> {
     let builder = StreamsBuilder::new();
-    builder.add_state_store(KeyValueStore::<String, (i64, i64)>::builder("rates", for_type(), for_type()));
-    let minutes = TimeWindows::of_size_with_no_grace(Duration::from_secs(60)).advance_by(Duration::from_secs(30));
+    builder.add_state_store(KeyValueStore::<String, (i64, i64)>::builder(
+        "rates",
+        for_type(),
+        for_type(),
+    ));
+    let minutes = TimeWindows::of_size_with_no_grace(Duration::from_secs(60))
+        .advance_by(Duration::from_secs(30));
     let rates = builder.stream::<String, i64>("requests").group_by_key().windowed_by(minutes);
     let rates = rates.emit_strategy(EmitStrategy::on_window_close()).count("minutes").to_stream();
     // A window's result is about the time at which it ends.
     let ended = rates.map(|key, rate| (key.key, rate.unwrap_or_default()));
-    ended.process(|context| Ok(Anomaly { rates: context.store("rates")? }), &["rates"]).to("alerts");
+    ended
+        .process(|context| Ok(Anomaly { rates: context.store("rates")? }), &["rates"])
+        .to("alerts");
     builder.build()
 }
 
@@ -58,7 +65,11 @@ pub(crate) fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     for alert in app.read::<String, (i64, i64)>("alerts")? {
         let (rate, average) = alert.value;
         let end_s = alert.timestamp / 30_000 * 30 + 30;
-        writeln!(out, "{}: {rate} requests a minute up to {end_s} s, {average} on average before", alert.key)?;
+        writeln!(
+            out,
+            "{}: {rate} requests a minute up to {end_s} s, {average} on average before",
+            alert.key
+        )?;
     }
     Ok(())
 }

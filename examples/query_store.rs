@@ -30,7 +30,8 @@ fn after(records: i64, app: &App) -> Result<StateSnapshot, StreamsError> {
 fn told(snapshot: &StateSnapshot) -> Result<String, Box<dyn Error>> {
     let mut counts = snapshot.key_value_store::<String, i64>("counts")?.all()?;
     counts.sort_by(|(one, _), (other, _)| one.cmp(other));
-    let counts: Vec<String> = counts.iter().map(|(key, count)| format!("{key} {}", count.value)).collect();
+    let counts: Vec<String> =
+        counts.iter().map(|(key, count)| format!("{key} {}", count.value)).collect();
     Ok(counts.join(", "))
 }
 

@@ -61,7 +61,9 @@ fn topology() -> Result<Topology, TopologyError> {
 
 pub(crate) fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let app = App::builder("silence").topology(topology()?).create_topics(1).start()?;
-    for (car, kmh, at_s) in [("car-1", 100, 0), ("car-1", 105, 5), ("car-2", 80, 60), ("car-2", 85, 70)] {
+    for (car, kmh, at_s) in
+        [("car-1", 100, 0), ("car-1", 105, 5), ("car-2", 80, 60), ("car-2", 85, 70)]
+    {
         app.send("speeds", &car.to_owned(), &i64::from(kmh), at_s * 1_000)?;
     }
     app.streams().drain()?;

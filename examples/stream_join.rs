@@ -14,7 +14,8 @@ fn topology() -> Result<Topology, TopologyError> {
     let views = builder.stream::<String, i64>("views");
     let clicks = builder.stream::<String, i64>("clicks");
     // A click comes after the view: at most ten seconds, and never before.
-    let windows = JoinWindows::of_time_difference_with_no_grace(Duration::from_secs(10)).before(Duration::ZERO);
+    let windows = JoinWindows::of_time_difference_with_no_grace(Duration::from_secs(10))
+        .before(Duration::ZERO);
     let told = |viewed: i64, clicked: Option<i64>| match clicked {
         Some(clicked) => format!("clicked after {} s", (clicked - viewed) / 1_000),
         None => "not clicked".to_owned(),

@@ -24,7 +24,12 @@ fn topology() -> Result<Topology, TopologyError> {
 pub(crate) fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let driver = TopologyTestDriver::new(topology()?)?;
     // In and out through one call: an error tells what was expected and what came.
-    driver.check::<String, i64, String, i64>("in", "a=7@1 b=7@2 a=7@3", "counted", "a=1@1 b=1@2 a=2@3")?;
+    driver.check::<String, i64, String, i64>(
+        "in",
+        "a=7@1 b=7@2 a=7@3",
+        "counted",
+        "a=1@1 b=1@2 a=2@3",
+    )?;
     writeln!(out, "counted: {}", driver.read::<String, i64>("counted")?)?;
     driver.crash();
     driver.restart()?;

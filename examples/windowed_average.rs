@@ -23,7 +23,11 @@ fn topology() -> Result<Topology, TopologyError> {
         .group_by_key()
         .windowed_by(TimeWindows::of_size_and_grace(minute, Duration::from_secs(10)))
         .emit_strategy(EmitStrategy::on_window_close())
-        .aggregate(Mean::default, |_, reading, Mean { sum, count }| Mean { sum: sum + reading, count: count + 1 }, "means")
+        .aggregate(
+            Mean::default,
+            |_, reading, Mean { sum, count }| Mean { sum: sum + reading, count: count + 1 },
+            "means",
+        )
         .map_values(|Mean { sum, count }| sum / f64::from(count))
         .to_stream()
         .map(|key, mean| (format!("{}, minute {}", key.key, key.window.start / 60_000), mean))

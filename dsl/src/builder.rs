@@ -2,15 +2,11 @@
 
 use crate::{
     DefaultSerde, GlobalKTable, KStream, KTable, Materialized,
-    operator::Fold,
-    plan::{LogicalPlan, OperatorKind},
-    table::{Change, OldValues, StoredTable},
+    plan::{LogicalPlan, OperatorKind, Serdes},
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
-    kernel::Table,
-    processor::Rows,
-    store::{KeyValueStore, StoreBuilder},
+    store::StoreBuilder,
     topology::{Consumed, GlobalSerdes, Topology, TopologyError},
 };
 use std::{fmt, marker::PhantomData, sync::Arc};
@@ -264,25 +260,13 @@ impl StreamsBuilder {
     ) -> KTable<K, V> {
         let plan = &self.plan;
         let store = materialized.into().name.unwrap_or_else(|| plan.table_store_name(topic));
-        let store: Arc<str> = store.into();
-        let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
-        plan.add_store(KeyValueStore::builder(
-            &store,
-            SharedSerde::clone(&key),
-            SharedSerde::clone(&value),
-        ));
+        let serdes = Serdes {
+            key: SharedSerde::clone(&consumed.key),
+            value: SharedSerde::clone(&consumed.value),
+        };
         let source = plan.source(topic, consumed.nullable());
         let step = plan.step(OperatorKind::Table, &[source]).with_store(&store);
-        let (name, keys) = (Arc::clone(&store), SharedSerde::clone(&key));
-        let newest = Arc::new(|_: &K, value: Option<V>, _: Option<V>| value);
-        let node =
-            plan.node::<Rows<K, Option<V>>, Rows<K, Change<V>>, _>(step, move |context, old| {
-                let skin = Fold::<K, Option<V>, V, _, ()>::new(&newest, &keys);
-                Table::open(skin, &name, old == OldValues::Sent, context)
-            });
-        let view = Arc::new(StoredTable(Arc::clone(&store)));
-        let (plan, store) = (plan.clone(), Some(store));
-        KTable { plan, node, key: Some(key), value: Some(value), view, store }
+        KTable::kept(plan, step, store, serdes, |value: Option<V>| value)
     }
 
     /// The newest value of each key of `topic`, whole on every instance, read by the default serdes of `K` and `V`; a null

@@ -46,3 +46,5 @@ pub use settings::{
 };
 pub use stream::{BranchedKStream, JoinWith, KStream, StreamWithin, Terminal};
 pub use table::{GlobalKTable, KTable};
+
+pub(crate) use stream::resolve;

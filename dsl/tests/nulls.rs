@@ -441,6 +441,24 @@ fn tables() -> Vec<Rule> {
             },
         ),
         rule(
+            (&[Kind::ToTable], "`to_table`"),
+            (DROPPED, "deletes the row"),
+            (KEYED, 2),
+            |builder, way| {
+                let table = way.stream(builder).to_table::<i64>(way.store());
+                table.named("node").to("out");
+            },
+        ),
+        rule(
+            (&[Kind::TableMaterialize], "`materialized` of a table"),
+            ("there is none", "a deletion; passes, and deletes the row"),
+            (KEYED, 2),
+            |builder, way| {
+                let table = builder.table::<Key, i64>("in").named("node");
+                table.materialized(way.store()).to("out");
+            },
+        ),
+        rule(
             (&[Kind::TableFilter], "`filter`, `filter_not` of a table"),
             ("there is none", "a deletion; passes if the row had passed"),
             ("=2@2", 2),

@@ -109,6 +109,10 @@ operator_kinds! {
     TableMapValues => "KTABLE-MAPVALUES-",
     /// Holds the updates of a table back.
     Suppress => "KTABLE-SUPPRESS-",
+    /// Keeps the newest value of each key of a stream.
+    ToTable => "KSTREAM-TOTABLE-",
+    /// Keeps the rows of a table in a store of their own.
+    TableMaterialize => "KTABLE-MATERIALIZE-",
     /// Turns a table into the stream of its updates.
     ToStream => "KTABLE-TOSTREAM-",
 }

@@ -9,6 +9,7 @@ mod join_global;
 mod process;
 mod repartition;
 mod stateless;
+mod table;
 mod terminal;
 mod within;
 
@@ -116,7 +117,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 }
 
-/// The serde that a stream carries along, or its type's own.
+/// The serde that a stream or a table carries along, or its type's own.
 pub(crate) fn resolve<T: DefaultSerde>(known: Option<&SharedSerde<T>>) -> SharedSerde<T> {
     known.map_or_else(T::default_serde, SharedSerde::clone)
 }

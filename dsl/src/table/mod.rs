@@ -2,6 +2,8 @@
 
 mod change;
 mod global;
+mod kept;
+mod stream;
 mod suppress;
 mod view;
 
@@ -11,11 +13,10 @@ pub(crate) use change::{Change, NeedsOld, OldValues};
 pub(crate) use view::{Lookup, StoredTable, StoredWindows, View};
 
 use crate::{
-    KStream,
-    operator::{Needless, TableValues, ToStream},
+    operator::{Needless, TableValues},
     plan::{LogicalPlan, NodeId, OperatorKind, Step},
 };
-use headwater_core::serde::{Data, Nullable, SharedSerde};
+use headwater_core::serde::{Data, SharedSerde};
 use std::{fmt, sync::Arc};
 use view::Mapped;
 
@@ -170,36 +171,33 @@ impl<K: Data, V: Data> KTable<K, V> {
         &self,
         map: impl Fn(V) -> V2 + Send + Sync + 'static,
     ) -> KTable<K, V2> {
-        let step = self.plan.step(OperatorKind::TableMapValues, &[self.node]);
-        let map = move |_: &K, value| Some(map(value));
-        self.derive(step.needing_old(NeedsOld::ToSend), Needless::Forwarded, map)
+        self.map_values_with_key(move |_, value| map(value))
     }
 
-    /// The updates as a stream; a value of `None` is a deletion.
+    /// The same with the key at hand.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
     /// use headwater_testkit::TopologyTestDriver;
     ///
     /// let builder = StreamsBuilder::new();
-    /// builder.table::<String, i64>("speeds").to_stream().to("out");
+    /// let speeds = builder.table::<String, i64>("speeds");
+    /// speeds.map_values_with_key(|car, kmh| format!("{car}: {kmh}")).to("out");
     ///
     /// let driver = TopologyTestDriver::new(builder.build()?)?;
-    /// let speeds = driver.input_topic::<String, Option<i64>>("speeds");
-    /// speeds.pipe_input("car".into(), Some(120), 1)?;
-    /// speeds.pipe_input("car".into(), None, 2)?;
-    /// let read = driver.output_topic::<String, Option<i64>>("out").read_records_to_list()?;
-    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
-    /// assert_eq!(read, [Some(120), None]);
+    /// driver.input_topic::<String, i64>("speeds").pipe_input("car".into(), 120, 1)?;
+    /// let read = driver.output_topic::<String, String>("out").read_records_to_list()?;
+    /// assert_eq!(read[0].value, "car: 120");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn to_stream(&self) -> KStream<K, Option<V>> {
-        let step = self.plan.step(OperatorKind::ToStream, &[self.node]);
-        let node = self.plan.operator::<K, Change<V>, _>(step, |_| Ok(ToStream));
-        let value =
-            self.value.clone().map(|serde| -> SharedSerde<Option<V>> { Arc::new(Nullable(serde)) });
-        KStream { plan: self.plan.clone(), node, key: self.key.clone(), value }
+    pub fn map_values_with_key<V2: Data>(
+        &self,
+        map: impl Fn(&K, V) -> V2 + Send + Sync + 'static,
+    ) -> KTable<K, V2> {
+        let step = self.plan.step(OperatorKind::TableMapValues, &[self.node]);
+        let map = move |key: &K, value| Some(map(key, value));
+        self.derive(step.needing_old(NeedsOld::ToSend), Needless::Forwarded, map)
     }
 
     fn derive<V2: Data>(

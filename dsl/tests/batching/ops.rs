@@ -79,6 +79,10 @@ pub(crate) enum Op {
     LookUp(Window),
     /// The updates of the table beside the records of the pipeline.
     Updates(View),
+    /// The table of the newest values, where every so many deletes its row.
+    ToTable(i64, View),
+    /// The rows of the table as they are viewed, kept, and their updates filtered beside the records of the pipeline.
+    Materialize(View),
     /// A reduction by another key, whose records cross a repartition topic with keys in the first form and values in the
     /// second.
     Regroup(i64, Form, Form),
@@ -135,6 +139,7 @@ impl Op {
                 | Self::Updates(_)
                 | Self::Cogroup(Cogroup { second: Second::Other, .. })
                 | Self::Held(Held::Join(..))
+                | Self::Materialize(_)
         ) || matches!(self, Self::JoinStream(joined) if joined.reads_another_topic())
     }
 }
@@ -248,6 +253,10 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::TableFilter => derived(View::Filtered),
         OperatorKind::TableMapValues => derived(View::Mapped),
         OperatorKind::Suppress => any_held(),
+        OperatorKind::ToTable => {
+            (2..5_i64, view()).prop_map(|(n, view)| Op::ToTable(n, view)).boxed()
+        }
+        OperatorKind::TableMaterialize => view().prop_map(Op::Materialize).boxed(),
         OperatorKind::ToStream => view().prop_map(Op::Updates).boxed(),
     }
 }
@@ -348,6 +357,17 @@ impl Drawing {
             Op::Updates(view) => {
                 let updates = self.table(view).to_stream();
                 stream.merge(&updates.map_values(or_gone))
+            }
+            Op::ToTable(n, view) => {
+                let some = stream.map_values(move |value| (value % n != 0).then_some(value));
+                let table = some.to_table::<i64>(self.materialized(Caching::On));
+                view.of(&table).to_stream().map_values(or_gone)
+            }
+            Op::Materialize(view) => {
+                let kept = self.table(view).materialized(self.materialized(Caching::On));
+                let updates = kept.filter(|_, value| value % 5 != 0).to_stream();
+                let joined = stream.left_join(&kept, |value, row| reduced(value, or_gone(row)));
+                joined.merge(&updates.map_values(or_gone))
             }
             Op::Regroup(n, key, value) => {
                 let grouped =

@@ -1,0 +1,60 @@
+//! A stream as the updates of a table.
+
+use super::KStream;
+use crate::{
+    DefaultSerde, KTable, Materialized,
+    plan::{OperatorKind, Serdes},
+    resolve,
+};
+use headwater_core::serde::{Data, SharedSerde};
+use std::any::Any;
+
+impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
+    /// The table of the newest value of each key. Where values are `Option`, `None` deletes the row. A record without a key is
+    /// dropped and counted. Every record is an update of its own and is forwarded at once, with caching or without.
+    ///
+    /// A marked stream is repartitioned first, through a topic named after the store.
+    ///
+    /// The rows of a stream of `i64` and of one of `Option<i64>` are `i64`; for the second, the type may have to be told:
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, Option<i64>>("speeds");
+    /// speeds.to_table::<i64>("newest").to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, Option<i64>>("speeds");
+    /// speeds.pipe_input("a".into(), Some(120), 1)?;
+    /// speeds.pipe_input("b".into(), Some(90), 2)?;
+    /// speeds.pipe_input("a".into(), None, 3)?;
+    /// let newest = driver.key_value_store::<String, i64>("newest")?;
+    /// assert_eq!(newest.get(&"a".into())?, None);
+    /// assert_eq!(newest.get(&"b".into())?.unwrap().value, 90);
+    /// let read = driver.output_topic::<String, Option<i64>>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [Some(120), Some(90), None]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn to_table<T: DefaultSerde>(&self, materialized: impl Into<Materialized>) -> KTable<K, T>
+    where
+        V: Into<Option<T>>,
+    {
+        let serdes =
+            Serdes { key: resolve(self.key.as_ref()), value: resolve(self.value.as_ref()) };
+        let kind = OperatorKind::ToTable;
+        let (store, step) = self.plan.step_of_store(kind, self.node, materialized.into().name);
+        let keyed = self.plan.keyed(self.node, &store, &serdes);
+        let Serdes { key, value } = serdes;
+        let kept = Serdes { key, value: same(&value).unwrap_or_else(T::default_serde) };
+        KTable::kept(&self.plan, step.below(keyed), store, kept, V::into)
+    }
+}
+
+/// The serde, if it is one of another type's values: if both are one type.
+fn same<V: Data, T: Data>(serde: &SharedSerde<V>) -> Option<SharedSerde<T>> {
+    (serde as &dyn Any).downcast_ref().map(SharedSerde::clone)
+}

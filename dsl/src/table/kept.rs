@@ -1,0 +1,78 @@
+//! Tables that put their rows into a store, each as it comes.
+
+use super::{Change, KTable, OldValues, StoredTable};
+use crate::{
+    DefaultSerde, Materialized,
+    operator::Fold,
+    plan::{LogicalPlan, OperatorKind, Serdes, Step},
+    resolve,
+};
+use headwater_core::serde::{Data, SharedSerde};
+use headwater_engine::{kernel::Table, processor::Rows, store::KeyValueStore};
+use std::sync::Arc;
+
+impl<K: Data, V: Data> KTable<K, V> {
+    /// The table whose rows are the newest of what `row` makes of the values that come to `step`, kept in `store`.
+    pub(crate) fn kept<T: Data>(
+        plan: &LogicalPlan,
+        step: Step,
+        store: impl Into<Arc<str>>,
+        serdes: Serdes<K, V>,
+        row: impl Fn(T) -> Option<V> + Send + Sync + 'static,
+    ) -> Self {
+        let (store, Serdes { key, value }) = (store.into(), serdes);
+        let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));
+        plan.add_store(KeyValueStore::builder(&store, keys, values));
+        let (name, keys) = (Arc::clone(&store), SharedSerde::clone(&key));
+        let newest = Arc::new(move |_: &K, value: T, _: Option<V>| row(value));
+        let node = plan.node::<Rows<K, T>, Rows<K, Change<V>>, _>(step, move |context, old| {
+            let skin = Fold::<K, T, V, _, ()>::new(&newest, &keys);
+            Table::open(skin, &name, old == OldValues::Sent, context)
+        });
+        let (plan, view) = (plan.clone(), Arc::new(StoredTable(Arc::clone(&store))));
+        Self { plan, node, key: Some(key), value: Some(value), view, store: Some(store) }
+    }
+
+    /// The same table with its rows kept in a store of its own, to be queried under its name. Every update is forwarded at
+    /// once, with caching or without. What else reads the table, such as a join, goes on to read what the rows are made of.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.table::<String, i64>("speeds");
+    /// let fast = speeds.filter(|_, kmh| *kmh > 130).materialized("fast");
+    /// assert_eq!(fast.queryable_store_name(), Some("fast"));
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, i64>("speeds");
+    /// speeds.pipe_input("a".into(), 150, 1)?;
+    /// speeds.pipe_input("b".into(), 120, 2)?;
+    /// let fast = driver.key_value_store::<String, i64>("fast")?;
+    /// assert_eq!(fast.get(&"a".into())?.unwrap().value, 150);
+    /// assert_eq!(fast.get(&"b".into())?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn materialized(&self, materialized: impl Into<Materialized>) -> Self
+    where
+        K: DefaultSerde,
+        V: DefaultSerde,
+    {
+        let (kind, serdes) = (OperatorKind::TableMaterialize, self.serdes());
+        let (store, step) = self.plan.step_of_store(kind, self.node, materialized.into().name);
+        let row = |change: Change<V>| change.new;
+        let kept = Self::kept(&self.plan, step, store, serdes, row);
+        Self { view: Arc::clone(&self.view), ..kept }
+    }
+
+    /// The serdes that the table carries along, or else those of its types.
+    pub(crate) fn serdes(&self) -> Serdes<K, V>
+    where
+        K: DefaultSerde,
+        V: DefaultSerde,
+    {
+        Serdes { key: resolve(self.key.as_ref()), value: resolve(self.value.as_ref()) }
+    }
+}
