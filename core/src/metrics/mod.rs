@@ -12,7 +12,7 @@ use std::{ops::AddAssign, time::Duration};
 /// Why a node dropped a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DropReason {
-    /// It belongs to a window that had closed.
+    /// It belongs to a window that had closed, or to a row of which a newer version is known.
     Late,
     /// It has no key, and what keeps state needs one.
     NullKey,

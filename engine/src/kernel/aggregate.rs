@@ -51,8 +51,9 @@ impl<S: Skin<Place = ()>> Aggregate<S> {
         context: &mut InitContext<'_>,
     ) -> Result<Self, ProcessorError> {
         let store = context.byte_store::<KeyValueBytes<S::Value>>(store)?;
-        if emit.is_cached && emit.with_old {
-            context.byte_store_mut(store).keep_old_values();
+        if emit.is_cached {
+            let store = context.byte_store_mut(store);
+            store.hold_updates_back(emit.with_old);
         }
         let (holds_updates, flushed) = (false, Timestamp::MIN);
         Ok(Self { skin, store, emit, holds_updates, flushed, batch: KeyedRows::default() })

@@ -218,9 +218,12 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
             let before = value.take();
             let was_there = before.is_some();
             *value = skin.fold(row, before);
-            // A deletion, and the first row after one, stand at their own time.
-            let keeps_time = was_there && value.is_some();
-            *timestamp = if keeps_time { stamp.timestamp.max(*timestamp) } else { stamp.timestamp };
+            *timestamp = match value {
+                Some(_) if was_there => stamp.timestamp.max(*timestamp),
+                None if was_there => skin.deletion_time(stamp.timestamp, *timestamp),
+                // The first row after a deletion stands at its own time.
+                Some(_) | None => stamp.timestamp,
+            };
             let Folded::Forwarded { .. } = folded else { return None };
             let (place, at) = place_of(row, stamp);
             let (new, timestamp, origin) = (value.clone(), *timestamp, stamp.origin);

@@ -34,6 +34,12 @@ pub trait Skin: Send + 'static {
     /// Folds a row of the batch into the value so far, if there is one; none deletes it.
     fn fold(&mut self, row: usize, so_far: Option<Self::Value>) -> Option<Self::Value>;
 
+    /// The timestamp of a value's deletion by a row: the row's own, unless a skin knows better.
+    fn deletion_time(&self, row: Timestamp, value: Timestamp) -> Timestamp {
+        let _ = value;
+        row
+    }
+
     /// Gives the headers of the row that was folded last, for an update that is held back.
     fn headers(&mut self) -> Option<Box<Headers>> {
         None

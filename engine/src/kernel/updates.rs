@@ -54,8 +54,9 @@ impl<S: Skin<Place = Window>> WindowedUpdates<S> {
         context: &mut InitContext<'_>,
     ) -> Result<Self, ProcessorError> {
         let windows = WindowState::open(store, windows, context)?;
-        if emit.is_cached && emit.with_old {
-            context.byte_store_mut(windows.store).keep_old_values();
+        if emit.is_cached {
+            let store = context.byte_store_mut(windows.store);
+            store.hold_updates_back(emit.with_old);
         }
         Ok(Self { skin, windows, emit, holds_updates: false, flushed: Timestamp::MIN })
     }

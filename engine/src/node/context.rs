@@ -3,7 +3,7 @@
 use super::NodeIndex;
 use crate::{
     by_index::ByIndex,
-    processor::{MADE, ProcessorError, Punctuation},
+    processor::{MADE, ProcessorError, Punctuation, Stores},
     store::{OpenGlobal, StateStore, StoreKey},
     topology::{DynamicOutputs, Records},
 };
@@ -33,6 +33,11 @@ impl NodeContext<'_> {
     /// If the key comes from another task's node.
     pub fn byte_store<B: Any>(&mut self, key: StoreKey<B>) -> &mut B {
         self.resources.byte_store(key)
+    }
+
+    /// The task's stores, with the types of their keys.
+    pub fn stores(&mut self) -> Stores<'_> {
+        Stores::new(self.resources)
     }
 
     /// The operator time of what the node has taken: the minimum over its parents.

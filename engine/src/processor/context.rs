@@ -43,7 +43,11 @@ impl std::fmt::Debug for Stores<'_> {
     }
 }
 
-impl Stores<'_> {
+impl<'a> Stores<'a> {
+    pub(crate) fn new(resources: &'a mut Resources) -> Self {
+        Self { resources }
+    }
+
     /// As [`Context::store`].
     ///
     /// # Panics
@@ -180,7 +184,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
 
     /// The task's stores, for code that does not know what this processor forwards.
     pub fn stores(&mut self) -> Stores<'_> {
-        Stores { resources: self.node.resources }
+        self.node.stores()
     }
 
     /// Counts the record at hand as dropped.

@@ -189,7 +189,7 @@ fn updates_are_those_of_a_map(state: &Arc<dyn ApplicationState>) {
     type Store = KeyValueStore<String, i64>;
     let builder = Store::builder("updates", for_type(), for_type());
     let mut subject = Subject::<Store>::new(state, builder, |store| {
-        store.by_bytes().keep_old_values();
+        store.by_bytes().hold_updates_back(true);
     });
     let (mut model, mut random) = (BTreeMap::<String, i64>::new(), Random(4));
     // What has changed since the last flush, with the value that it had then.

@@ -1,6 +1,6 @@
 //! How a store's keys and values become bytes, and what is said when they do not.
 
-use super::{EntryRef, KeyBatch, StoreError, cache::Cache, key_bytes::Hashed};
+use super::{EntryRef, KeyBatch, StoreError, ValueAndTimestamp, cache::Cache, key_bytes::Hashed};
 use headwater_core::{
     ports::state::{StateError, Stored},
     record::{RecordSetBuilder, SetFull, Timestamp},
@@ -179,7 +179,9 @@ impl<V: Data> Form<V> {
                 return Err(refused);
             }
         };
-        cache.changed(slot, length, before.0.filter(|_| needs_old));
+        let (value, timestamp) = before;
+        let old = value.filter(|_| needs_old);
+        cache.changed(slot, length, old.map(|value| ValueAndTimestamp { value, timestamp }));
         Ok(changed)
     }
 

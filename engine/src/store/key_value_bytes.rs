@@ -1,11 +1,12 @@
 //! Key-value stores by their keys' bytes: what every skin of a key-value store is made of.
 
 use super::{
-    KeyBatch, Scanned, StoreChanges, StoreError,
+    KeyBatch, Scanned, StoreChanges, StoreError, ValueAndTimestamp,
     cache::{Cache, Found, find_all},
     form::Form,
     key_bytes::Hashed,
     scan::{ScanSource, as_slice, beginning_with},
+    updates::Olds,
 };
 use headwater_core::{
     ports::state::{KeyRange, Order, Shard, StateError},
@@ -34,7 +35,7 @@ pub struct EntryRef<'a, V> {
 pub struct Updated<'a, V> {
     /// The entry as it is now.
     pub entry: EntryRef<'a, V>,
-    /// The value that it had at the last flush, where the store [keeps it](KeyValueBytes::keep_old_values).
+    /// The value that it had at the last flush, where the store [keeps it](KeyValueBytes::hold_updates_back).
     pub old: Option<V>,
     /// The headers that were [kept](KeyValueBytes::keep_headers) with its last change.
     pub headers: Option<Box<Headers>>,
@@ -45,6 +46,7 @@ pub struct KeyValueBytes<V> {
     form: Form<V>,
     shard: Arc<dyn Shard>,
     cache: Cache<V>,
+    holds_back: bool,
 }
 
 opaque_debug!(KeyValueBytes<V>);
@@ -52,7 +54,7 @@ opaque_debug!(KeyValueBytes<V>);
 impl<V: Data> KeyValueBytes<V> {
     pub(super) fn new(form: Form<V>, shard: Arc<dyn Shard>) -> Self {
         let cache = Cache::new(shard.position().is_none());
-        Self { form, shard, cache }
+        Self { form, shard, cache, holds_back: false }
     }
 
     /// Where the store holds the key of each row, having read what the cache lacked in one go: good until the call of
@@ -163,7 +165,8 @@ impl<V: Data> KeyValueBytes<V> {
     fn set(&mut self, slot: u32, value: Option<V>, timestamp: Timestamp, length: usize) {
         let entry = self.cache.touch(slot);
         let old = std::mem::replace(&mut entry.value, value);
-        entry.timestamp = timestamp;
+        let before = std::mem::replace(&mut entry.timestamp, timestamp);
+        let old = old.map(|value| ValueAndTimestamp { value, timestamp: before });
         self.cache.changed(slot, length, old);
     }
 
@@ -192,9 +195,24 @@ impl<V: Data> KeyValueBytes<V> {
         Ok(())
     }
 
-    /// Keeps from now on, for [`take_updates`](Self::take_updates), the values that entries had at the last flush.
-    pub fn keep_old_values(&mut self) {
-        self.cache.keep_olds();
+    /// Says that updates are held back until they are [taken](Self::take_updates), with what entries held when they were
+    /// last, if `with_old`.
+    pub fn hold_updates_back(&mut self, with_old: bool) {
+        self.holds_back = true;
+        self.cache.keep(if with_old { Olds::Kept } else { Olds::Dropped });
+    }
+
+    /// Keeps what entries held when their updates were last taken for [`flushed`](Self::flushed), if updates are held back.
+    pub fn look_up_old_values(&mut self) {
+        if self.holds_back {
+            self.cache.keep(Olds::LookedUp);
+        }
+    }
+
+    /// The value that the entry in `slot` had at the last flush, with its timestamp, if updates are held back, or else the one
+    /// that it has: what whoever takes the updates knows of it.
+    pub fn flushed(&mut self, slot: Slot) -> Option<ValueAndTimestamp<V>> {
+        self.cache.flushed(slot.0)
     }
 
     /// Keeps the headers of the record that changed the value in `slot` last, for [`take_updates`](Self::take_updates).
@@ -227,7 +245,7 @@ impl<V: Data> KeyValueBytes<V> {
         order: Order,
     ) -> Result<impl Iterator<Item = Result<Scanned<V>, StateError>> + use<'_, V>, StateError> {
         self.cache.keep_order();
-        let Self { form, cache, shard } = self;
+        let Self { form, cache, shard, .. } = self;
         ScanSource { form, cache, shard: &**shard }.scan(&[], range, order)
     }
 

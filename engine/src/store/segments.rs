@@ -9,6 +9,7 @@ use super::{
     form::Form,
     key_bytes::Hashed,
     scan::{Merged, ScanSource},
+    updates::Olds,
 };
 use crate::broken::broken;
 use headwater_core::{
@@ -40,8 +41,9 @@ pub(super) struct Segments<V> {
     free: Vec<Bucket>,
     /// The start of the newest stretch that was removed since the last commit: what the state then removes.
     removed: Option<Timestamp>,
-    /// Whether buckets keep what their entries held at the last flush.
-    keeps_olds: bool,
+    /// What buckets keep of what their entries held at the last flush.
+    olds: Olds,
+    holds_back: bool,
 }
 
 impl<V: Data> Segments<V> {
@@ -53,7 +55,8 @@ impl<V: Data> Segments<V> {
             buckets: Vec::new(),
             free: Vec::new(),
             removed: None,
-            keeps_olds: false,
+            olds: Olds::Dropped,
+            holds_back: false,
         }
     }
 
@@ -111,12 +114,10 @@ impl<V: Data> Segments<V> {
             let place = u32::try_from(self.buckets.len() - 1);
             Bucket(place.unwrap_or_else(|_| broken("a task keeps fewer than 2^32 stretches")))
         });
-        let keeps_olds = self.keeps_olds;
+        let olds = self.olds;
         let entries = self.entries_mut(bucket);
         entries.restart(complete);
-        if keeps_olds {
-            entries.keep_olds();
-        }
+        entries.keep(olds);
         self.starts.insert(start, bucket);
         bucket
     }
@@ -162,10 +163,22 @@ impl<V: Data> Segments<V> {
         Ok(())
     }
 
-    /// Keeps from now on what changed entries held at the last flush.
-    pub(super) fn keep_olds(&mut self) {
-        self.keeps_olds = true;
-        self.buckets.iter_mut().for_each(Cache::keep_olds);
+    /// Says that updates are held back until they are taken, with what entries held when they were last, if `with_old`.
+    pub(super) fn hold_updates_back(&mut self, with_old: bool) {
+        self.holds_back = true;
+        self.keep(if with_old { Olds::Kept } else { Olds::Dropped });
+    }
+
+    /// Keeps what entries held when their updates were last taken to be looked up, if updates are held back.
+    pub(super) fn look_up_old_values(&mut self) {
+        if self.holds_back {
+            self.keep(Olds::LookedUp);
+        }
+    }
+
+    fn keep(&mut self, olds: Olds) {
+        self.olds = self.olds.max(olds);
+        self.buckets.iter_mut().for_each(|entries| entries.keep(olds));
     }
 
     /// The next entries that changed since the last commit and were not taken since, by stretch and then in the order of

@@ -9,7 +9,7 @@
 //! | the window's start | 8, big-endian |
 
 use super::{
-    KeyBatch, Scanned, StoreError, Updated, Window,
+    KeyBatch, Scanned, StoreError, Updated, ValueAndTimestamp, Window,
     form::{Form, StoreId},
     key_bytes::Hashed,
     segments::{Bucket, Segments},
@@ -53,7 +53,7 @@ pub struct UpdatedSession<V> {
     pub window: Window,
     /// Its value from now on; none if it was deleted.
     pub new: Option<V>,
-    /// What it had at the last flush, where the store [keeps that](SessionBytes::keep_old_values).
+    /// What it had at the last flush, where the store [keeps that](SessionBytes::hold_updates_back).
     pub old: Option<V>,
     /// The timestamp of the new value, or of the deletion.
     pub timestamp: Timestamp,
@@ -189,9 +189,20 @@ impl<V: Data> SessionBytes<V> {
         self.segments.form.id.unreadable(cause)
     }
 
-    /// Keeps from now on, for [`take_updates`](Self::take_updates), the values that entries had at the last flush.
-    pub fn keep_old_values(&mut self) {
-        self.segments.keep_olds();
+    /// Says that updates are held back until they are [taken](Self::take_updates), with what entries held when they were
+    /// last, if `with_old`.
+    pub fn hold_updates_back(&mut self, with_old: bool) {
+        self.segments.hold_updates_back(with_old);
+    }
+
+    /// Keeps what entries held when their updates were last taken for [`flushed`](Self::flushed), if updates are held back.
+    pub fn look_up_old_values(&mut self) {
+        self.segments.look_up_old_values();
+    }
+
+    /// As [`KeyValueBytes::flushed`](super::KeyValueBytes::flushed).
+    pub fn flushed(&mut self, slot: SessionSlot) -> Option<ValueAndTimestamp<V>> {
+        self.segments.entries_mut(slot.bucket).flushed(slot.slot)
     }
 
     /// Keeps the headers of the record that changed the value in `slot` last, for [`take_updates`](Self::take_updates).

@@ -157,7 +157,7 @@ fn updates(store: &mut Counts) -> Vec<(String, Option<i64>, Option<i64>, usize)>
 fn a_flush_tells_what_changed_since_the_last_one_and_what_was_there_then() {
     let shard = Arc::default();
     let mut store = counts(&shard);
-    store.by_bytes().keep_old_values();
+    store.by_bytes().hold_updates_back(true);
     let row = |key: &str, old, new| (key.to_owned(), old, new, 0);
     for key in keys("b a b") {
         store.update(&key, add).unwrap();
@@ -173,9 +173,38 @@ fn a_flush_tells_what_changed_since_the_last_one_and_what_was_there_then() {
     assert_eq!(updates(&mut store), [row("a", Some(1), None)]);
     // From the state, also where nobody has read the key.
     let mut store = counts(&shard);
-    store.by_bytes().keep_old_values();
+    store.by_bytes().hold_updates_back(true);
     store.put(&Some("b".to_owned()), Some(9), 0).unwrap();
     assert_eq!(updates(&mut store), [row("b", Some(3), Some(9))]);
+}
+
+/// Also once a part of the updates was taken, and once others were evicted.
+#[test]
+fn what_a_flush_told_last_is_looked_up_until_the_next() {
+    let shard = Arc::default();
+    let mut store = counts(&shard);
+    store.by_bytes().hold_updates_back(false);
+    store.by_bytes().look_up_old_values();
+    let flushed = |store: &mut Counts| {
+        let keys = keys("a b c");
+        let slots: Vec<_> = store.locate(keys.iter()).unwrap().into_iter().flatten().collect();
+        let rows = slots.into_iter().map(|slot| store.by_bytes().flushed(slot));
+        rows.map(|row| row.map(|row| (row.value, row.timestamp))).collect::<Vec<_>>()
+    };
+    for (key, value, at) in [("a", 1, 5), ("b", 2, 6), ("c", 3, 7)] {
+        store.put(&Some(key.to_owned()), Some(value), at).unwrap();
+    }
+    assert_eq!(flushed(&mut store), [None, None, None]);
+    assert_eq!(store.by_bytes().take_updates(2).count(), 2);
+    assert_eq!(flushed(&mut store), [Some((1, 5)), Some((2, 6)), None]);
+    store.put(&Some("a".to_owned()), None, 8).unwrap();
+    assert_eq!(flushed(&mut store), [Some((1, 5)), Some((2, 6)), None]);
+    assert_eq!(store.by_bytes().take_updates(9).count(), 2);
+    assert_eq!(flushed(&mut store), [None, Some((2, 6)), Some((3, 7))]);
+    shard.publish(&mut *store, 1);
+    store.put(&Some("c".to_owned()), Some(4), 9).unwrap();
+    store.published(1, 0);
+    assert_eq!(flushed(&mut store), [None, Some((2, 6)), Some((3, 7))]);
 }
 
 #[test]

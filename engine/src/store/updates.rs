@@ -1,9 +1,21 @@
 //! What has changed in a cache since the last flush, for an operator that holds updates back until then.
 
+use super::ValueAndTimestamp;
 use crate::broken::broken;
 use hashbrown::HashMap;
 use headwater_core::record::Headers;
 use std::{collections::VecDeque, mem::needs_drop};
+
+/// What is kept of what an entry held at the last flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Olds {
+    /// Nothing.
+    Dropped,
+    /// The value, for the next flush.
+    Kept,
+    /// The value, to be looked up until then.
+    LookedUp,
+}
 
 /// The entries that have changed, by their slots.
 #[derive(Debug)]
@@ -11,8 +23,12 @@ pub(super) struct Updates<V> {
     /// In the order of their first change.
     slots: VecDeque<u32>,
     /// What each of these held at the last flush, if that is kept.
-    olds: VecDeque<Option<V>>,
-    keeps_olds: bool,
+    olds: VecDeque<Option<ValueAndTimestamp<V>>>,
+    keeps: Olds,
+    /// Where they are, for each slot, if they are looked up: counted from the first that was ever added.
+    places: HashMap<u32, usize>,
+    /// How many were taken of those.
+    taken: usize,
     /// The headers of the last record of those whose last record had some.
     headers: HashMap<u32, Box<Headers>>,
     heap_bytes: usize,
@@ -30,17 +46,25 @@ impl<V> Updates<V> {
         self.slots.len()
     }
 
-    pub(super) fn new(keeps_olds: bool) -> Self {
+    pub(super) fn new(keeps: Olds) -> Self {
         let (slots, olds, headers) = (VecDeque::new(), VecDeque::new(), HashMap::new());
-        Self { slots, olds, keeps_olds, headers, heap_bytes: 0 }
+        let (places, taken, heap_bytes) = (HashMap::new(), 0, 0);
+        Self { slots, olds, keeps, places, taken, headers, heap_bytes }
     }
 
-    pub(super) fn keeps_olds(&self) -> bool {
-        self.keeps_olds
+    pub(super) fn keeps(&self) -> Olds {
+        self.keeps
     }
 
-    pub(super) fn keep_olds(&mut self) {
-        self.keeps_olds = true;
+    /// Keeps as much from now on, or more if that was asked for before.
+    pub(super) fn keep(&mut self, olds: Olds) {
+        self.keeps = self.keeps.max(olds);
+    }
+
+    /// What the changed entry in `slot` held at the last flush, if that is looked up.
+    pub(super) fn old(&self, slot: u32) -> Option<&ValueAndTimestamp<V>> {
+        let place = self.places.get(&slot)?.checked_sub(self.taken)?;
+        self.olds.get(place)?.as_ref()
     }
 
     /// What all this owns on the heap.
@@ -49,13 +73,17 @@ impl<V> Updates<V> {
     }
 
     /// Adds an entry at its first change; `length` is that of the old value's written form.
-    pub(super) fn add(&mut self, slot: u32, old: Option<V>, length: u32) {
+    pub(super) fn add(&mut self, slot: u32, old: Option<ValueAndTimestamp<V>>, length: u32) {
         self.slots.push_back(slot);
         self.heap_bytes += size_of::<u32>();
-        if self.keeps_olds {
+        if self.keeps >= Olds::Kept {
             let owned = if needs_drop::<V>() { length as usize } else { 0 };
-            self.heap_bytes += size_of::<Option<V>>() + owned;
+            self.heap_bytes += size_of::<Option<ValueAndTimestamp<V>>>() + owned;
             self.olds.push_back(old);
+        }
+        if self.keeps == Olds::LookedUp {
+            self.heap_bytes += size_of::<(u32, usize)>();
+            self.places.insert(slot, self.taken + self.olds.len() - 1);
         }
     }
 
@@ -81,16 +109,22 @@ impl<V> Updates<V> {
         }
         let headers = std::mem::take(&mut self.headers).into_iter();
         self.headers = headers.filter_map(|(slot, kept)| Some((place(slot)?, kept))).collect();
+        let places = std::mem::take(&mut self.places).into_iter();
+        self.places = places.filter_map(|(slot, at)| Some((place(slot)?, at))).collect();
     }
 
     /// Takes the first entries, at most `entries_max`.
     pub(super) fn take(&mut self, entries_max: usize) -> Vec<Taken<V>> {
-        let Self { slots, olds, headers, .. } = self;
+        let Self { slots, olds, headers, places, taken: gone, .. } = self;
         let taken = slots.drain(..entries_max.min(slots.len()));
-        let taken = taken.map(|slot| Taken {
-            slot,
-            old: olds.pop_front().flatten(),
-            headers: if headers.is_empty() { None } else { headers.remove(&slot) },
+        let taken = taken.map(|slot| {
+            let old = olds.pop_front().flatten().map(|old| old.value);
+            if !places.is_empty() {
+                places.remove(&slot);
+                *gone += 1;
+            }
+            let headers = if headers.is_empty() { None } else { headers.remove(&slot) };
+            Taken { slot, old, headers }
         });
         let taken = taken.collect();
         if self.slots.is_empty() {

@@ -1,7 +1,7 @@
 //! Window stores by their keys' bytes: a bucket for each window start.
 
 use super::{
-    EntryRef, KeyBatch, Scanned, StoreError, Updated,
+    EntryRef, KeyBatch, Scanned, StoreError, Updated, ValueAndTimestamp,
     cache::{Found, find_all},
     form::Form,
     key_bytes::Hashed,
@@ -246,9 +246,20 @@ impl<V: Data> WindowBytes<V> {
         Ok(self.windows.entries(bucket).live_in_order())
     }
 
-    /// Keeps from now on, for [`take_updates`](Self::take_updates), the values that entries had at the last flush.
-    pub fn keep_old_values(&mut self) {
-        self.windows.keep_olds();
+    /// Says that updates are held back until they are [taken](Self::take_updates), with what entries held when they were
+    /// last, if `with_old`.
+    pub fn hold_updates_back(&mut self, with_old: bool) {
+        self.windows.hold_updates_back(with_old);
+    }
+
+    /// Keeps what entries held when their updates were last taken for [`flushed`](Self::flushed), if updates are held back.
+    pub fn look_up_old_values(&mut self) {
+        self.windows.look_up_old_values();
+    }
+
+    /// As [`KeyValueBytes::flushed`](super::KeyValueBytes::flushed).
+    pub fn flushed(&mut self, slot: WindowSlot) -> Option<ValueAndTimestamp<V>> {
+        self.windows.entries_mut(slot.bucket).flushed(slot.slot)
     }
 
     /// Keeps the headers of the record that changed the value in `slot` last, for [`take_updates`](Self::take_updates).

@@ -57,6 +57,12 @@ pub(super) fn describe(topology: &Topology) -> String {
 }
 
 fn names(topology: &Topology, nodes: impl Iterator<Item = usize>) -> String {
-    let names: Vec<&str> = nodes.map(|node| &*topology.node(node).name).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for node in nodes {
+        let name = &*topology.node(node).name;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }

@@ -54,7 +54,7 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalUpdates<S, R> {
         let intervals = IntervalState::open(skin, rule, store, context)?;
         if emit.is_cached {
             // What came and went is known by them.
-            context.byte_store_mut(intervals.store).keep_old_values();
+            context.byte_store_mut(intervals.store).hold_updates_back(true);
         }
         Ok(Self { intervals, emit, holds_updates: false, flushed: Timestamp::MIN })
     }

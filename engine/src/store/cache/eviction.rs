@@ -103,7 +103,7 @@ impl<V> Cache<V> {
 mod tests {
     use super::{
         super::{
-            EntryRef,
+            EntryRef, Olds, ValueAndTimestamp,
             tests::{commit, set},
         },
         *,
@@ -199,14 +199,15 @@ mod tests {
     fn what_is_evicted_while_others_are_changed_is_counted_out_and_given_back() {
         let mut cache = Cache::new(true);
         cache.keep_order();
-        cache.keep_olds();
+        cache.keep(Olds::Kept);
         for key in 0..1_000_u32 {
             cache.load(Hashed::new(&key.to_be_bytes()), key, 0, 4);
         }
         for key in (7..1_000_u32).step_by(100) {
             let slot = found(&cache, key).unwrap();
             cache.touch(slot).value = Some(key + 1);
-            cache.changed(slot, 4, Some(key));
+            let old = ValueAndTimestamp { value: key, timestamp: 0 };
+            cache.changed(slot, 4, Some(old));
         }
         let slot = found(&cache, 107).unwrap();
         let mut headers = Headers::new();

@@ -6,9 +6,9 @@
 mod eviction;
 
 use super::{
-    EntryRef, KeyBatch, Updated,
+    EntryRef, KeyBatch, Updated, ValueAndTimestamp,
     key_bytes::{Hashed, KeyBytes},
-    updates::{Taken, Updates},
+    updates::{Olds, Taken, Updates},
 };
 use crate::broken::broken;
 use hashbrown::HashTable;
@@ -153,7 +153,7 @@ impl<V> Cache<V> {
             index: HashTable::new(),
             order: None,
             dirty: Vec::new(),
-            updates: Updates::new(false),
+            updates: Updates::new(Olds::Dropped),
             heap_bytes: 0,
             dirty_bytes: 0,
             committed: 0,
@@ -169,23 +169,37 @@ impl<V> Cache<V> {
         self.index.clear();
         self.order = None;
         self.dirty.clear();
-        self.updates = Updates::new(self.updates.keeps_olds());
+        self.updates = Updates::new(self.updates.keeps());
         (self.heap_bytes, self.dirty_bytes, self.committed, self.hand) = (0, 0, 0, 0);
         self.complete = complete;
     }
 
     /// Keeps from now on what changed entries held at the last flush.
-    pub(super) fn keep_olds(&mut self) {
-        self.updates.keep_olds();
+    pub(super) fn keep(&mut self, olds: Olds) {
+        self.updates.keep(olds);
     }
 
     pub(super) fn keeps_olds(&self) -> bool {
-        self.updates.keeps_olds()
+        self.updates.keeps() >= Olds::Kept
+    }
+
+    /// What the entry in `slot` held at the last flush, where that is looked up.
+    pub(super) fn flushed(&mut self, slot: u32) -> Option<ValueAndTimestamp<V>>
+    where
+        V: Clone,
+    {
+        let keeps = self.updates.keeps();
+        let entry = self.touch(slot);
+        if !entry.updated || keeps != Olds::LookedUp {
+            let timestamp = entry.timestamp;
+            return entry.value.as_ref().map(|value| ValueAndTimestamp::of(value, timestamp));
+        }
+        self.updates.old(slot).cloned()
     }
 
     /// Whether the next change of the entry in `slot` needs to tell what it held before.
     pub(super) fn needs_old(&self, slot: u32) -> bool {
-        self.updates.keeps_olds() && !self.entry(slot).updated
+        self.keeps_olds() && !self.entry(slot).updated
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -257,7 +271,7 @@ impl<V> Cache<V> {
 
     /// Makes the entry in `slot`, which has changed, part of the next commit; `length` is that of its value's written form,
     /// and `old` what it held before, if it [needs](Self::needs_old) that.
-    pub(super) fn changed(&mut self, slot: u32, length: usize, old: Option<V>) {
+    pub(super) fn changed(&mut self, slot: u32, length: usize, old: Option<ValueAndTimestamp<V>>) {
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         let entry = self.occupied(slot);
         let was_dirty = std::mem::replace(&mut entry.dirty, true);
@@ -333,7 +347,7 @@ impl<V> Cache<V> {
     ) -> Result<(), E> {
         self.dirty_bytes = 0;
         self.committed = self.dirty.len();
-        self.updates = Updates::new(self.updates.keeps_olds());
+        self.updates = Updates::new(self.updates.keeps());
         for slot in self.dirty.drain(..) {
             let entry = self.slots.get_mut(slot as usize).and_then(Option::as_mut);
             let entry = entry.unwrap_or_else(|| broken(IS_OCCUPIED));
