@@ -7,6 +7,7 @@
 //! | [`KTable`] | the newest value of each key |
 //! | [`GlobalKTable`] | the same, whole on every instance |
 //! | [`KGroupedStream`], [`CogroupedKStream`], [`TimeWindowedKStream`] | records on their way into an aggregation |
+//! | [`KGroupedTable`] | rows of a table on their way into an aggregation |
 //! | [`BranchedKStream`] | a stream being split |
 //!
 //! # Nulls
@@ -35,7 +36,8 @@ mod table;
 
 pub use builder::StreamsBuilder;
 pub use grouped::{
-    CogroupedKStream, KGroupedStream, LateRecord, TimeWindowedCogroupedKStream, TimeWindowedKStream,
+    CogroupedKStream, KGroupedStream, KGroupedTable, LateRecord, TimeWindowedCogroupedKStream,
+    TimeWindowedKStream,
 };
 pub use headwater_engine::DefaultSerde;
 #[doc(hidden)]

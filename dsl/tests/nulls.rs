@@ -5,11 +5,14 @@
 
 #[path = "nulls/joins.rs"]
 mod joins;
+#[path = "nulls/tables.rs"]
+mod tables;
 
 use headwater_core::record::Headers;
 use headwater_dsl::{
-    BufferConfig, CogroupedKStream, DefaultSerde, EmitStrategy, KStream, Materialized,
-    OperatorKind, Printed, StreamsBuilder, Suppressed, TimeWindowedKStream, TimeWindows,
+    BufferConfig, CogroupedKStream, DefaultSerde, EmitStrategy, KGroupedTable, KStream, KTable,
+    Materialized, OperatorKind, Printed, StreamsBuilder, Suppressed, TimeWindowedKStream,
+    TimeWindows,
 };
 use headwater_engine::{
     processor::{Context, InitContext, Processor, ProcessorError, Record},
@@ -134,6 +137,7 @@ const PASSES: &str = "passes";
 const SEEN: &str = "seen as `None`";
 const DROPPED: &str = "dropped and counted";
 const FOLDED: &str = "folded as `None`";
+const NO_KEY: &str = "there is none";
 const WINDOWED: &str = "dropped and counted; moves no window's time";
 
 fn rule(
@@ -428,73 +432,8 @@ fn windowed() -> Vec<Rule> {
     ]
 }
 
-fn tables() -> Vec<Rule> {
-    use OperatorKind as Kind;
-    vec![
-        rule(
-            (&[Kind::Table, Kind::ToStream], "`table`, `to_stream`"),
-            (DROPPED, "deletes the row"),
-            (KEYED, 2),
-            |builder, way| {
-                let table = builder.table_with::<Key, i64>("in", Default::default(), way.store());
-                table.named("node").to_stream().to("out");
-            },
-        ),
-        rule(
-            (&[Kind::ToTable], "`to_table`"),
-            (DROPPED, "deletes the row"),
-            (KEYED, 2),
-            |builder, way| {
-                let table = way.stream(builder).to_table::<i64>(way.store());
-                table.named("node").to("out");
-            },
-        ),
-        rule(
-            (&[Kind::TableMaterialize], "`materialized` of a table"),
-            ("there is none", "a deletion; passes, and deletes the row"),
-            (KEYED, 2),
-            |builder, way| {
-                let table = builder.table::<Key, i64>("in").named("node");
-                table.materialized(way.store()).to("out");
-            },
-        ),
-        rule(
-            (&[Kind::TableFilter], "`filter`, `filter_not` of a table"),
-            ("there is none", "a deletion; passes if the row had passed"),
-            ("=2@2", 2),
-            |builder, way| {
-                let table = builder.table_with::<Key, i64>("in", Default::default(), way.store());
-                table.named("node").filter(|_, value| *value > 0).to_stream().to("out");
-            },
-        ),
-        rule(
-            (&[Kind::TableMapValues], "`map_values` of a table"),
-            ("there is none", "a deletion; passes unmapped"),
-            ("=3@2 a=∅@4", 2),
-            |builder, way| {
-                let table = builder.table_with::<Key, i64>("in", Default::default(), way.store());
-                table.named("node").map_values(|value| value + 1).to_stream().to("out");
-            },
-        ),
-        rule(
-            (&[Kind::Suppress], "`suppress` of a table"),
-            (
-                "there is none",
-                "a deletion; held back, passes when it is due; none is made of a window's",
-            ),
-            ("=2@2 a=∅@4", 2),
-            |builder, way| {
-                let table = builder.table_with::<Key, i64>("in", Default::default(), way.store());
-                let at_once =
-                    Suppressed::until_time_limit(Duration::ZERO, BufferConfig::unbounded());
-                table.named("node").suppress(at_once).to_stream().to("out");
-            },
-        ),
-    ]
-}
-
 fn rules() -> Vec<Rule> {
-    [mapped(), passing(), placed(), joins::joined(), aggregated(), windowed(), tables()]
+    [mapped(), passing(), placed(), joins::joined(), aggregated(), windowed(), tables::rules()]
         .into_iter()
         .flatten()
         .collect()
@@ -526,7 +465,7 @@ fn outcome(rule: &Rule, way: Way) -> Outcome<(String, u64)> {
     let driver = if way.all_at_once { driver.by_hand() } else { driver };
     pipe(&driver, "in", RECORDS)?;
     // What passes through a topic is read after a commit.
-    for _ in 0..2 {
+    for _ in 0..3 {
         driver.run_until_idle()?;
         driver.commit()?;
     }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     DefaultSerde, EmitStrategy, KTable, Materialized, TimeWindows, Windows,
-    operator::MapValues,
+    operator::{Deletion, MapValues},
     plan::{LogicalPlan, NodeId, OperatorKind},
     settings::Private,
 };
@@ -192,7 +192,7 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
         let inputs: Vec<NodeId> = inputs.map(|(place, draw)| draw(&store, place)).collect();
         let step = step.below_all(&inputs).copartitioned();
         let (plan, keys) = (self.plan.clone(), SharedSerde::clone(&self.keys));
-        Drawn { plan, keys, store, step, caching }
+        Drawn { plan, keys, store, step, caching, deletion: Deletion::OfRow }
     }
 }
 

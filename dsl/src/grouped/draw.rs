@@ -2,10 +2,10 @@
 
 use crate::{
     DefaultSerde, EmitStrategy, KTable, TimeWindows,
-    operator::Fold,
-    plan::{LogicalPlan, Step},
+    operator::{Deletion, Fold},
+    plan::{LogicalPlan, Serdes, Step},
     settings::{Emit, whole_ms},
-    table::{Change, StoredTable, StoredWindows},
+    table::{Change, StoredWindows, TableNode},
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
@@ -27,6 +27,7 @@ pub(super) struct Drawn<K> {
     pub(super) step: Step,
     /// Whether the cache holds its updates back.
     pub(super) caching: bool,
+    pub(super) deletion: Deletion,
 }
 
 /// The windows of an aggregation.
@@ -45,7 +46,7 @@ impl<K: Data> Drawn<K> {
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
-        let Self { plan, keys, store, step, caching } = self;
+        let Self { plan, keys, store, step, caching, deletion } = self;
         let caching = caching && plan.may_cache();
         let value = A::default_serde();
         plan.add_store(KeyValueStore::builder(
@@ -55,12 +56,11 @@ impl<K: Data> Drawn<K> {
         ));
         let (name, fold, key) = (Arc::clone(&store), Arc::new(fold), SharedSerde::clone(&keys));
         let make = move |context: &mut InitContext<'_>, emit| {
-            Aggregate::open(Fold::<K, V, A, F, ()>::new(&fold, &keys), &name, emit, context)
+            let skin = Fold::<K, V, A, F, ()>::new(&fold, &keys).deleting(deletion);
+            Aggregate::open(skin, &name, emit, context)
         };
         let node = plan.cached_node::<Rows<K, V>, Changes<K, A>, _>(step, caching, make);
-        let view = Arc::new(StoredTable(Arc::clone(&store)));
-        let store = Some(store);
-        KTable { plan, node, key: Some(key), value: Some(value), view, store }
+        KTable::stored(plan, node, Serdes { key, value }, store)
     }
 
     /// Folds rows into one value of each key and window.
@@ -72,7 +72,7 @@ impl<K: Data> Drawn<K> {
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
-        let Self { plan, keys, store, step, caching } = self;
+        let Self { plan, keys, store, step, caching, .. } = self;
         let caching = caching && plan.may_cache();
         windows.bound().into_iter().for_each(|bound| plan.bound_ahead(&step, bound));
         let retention_ms = retention.map_or(windows.windows.span_ms(), whole_ms);
@@ -104,9 +104,9 @@ impl<K: Data> Drawn<K> {
                 plan.cached_node::<Rows<K, V>, Changes<Windowed<K>, A>, _>(step, caching, make)
             }
         };
-        let view = Arc::new(StoredWindows(Arc::clone(&store)));
-        let store = Some(store);
-        KTable { plan, node, key: Some(key), value: Some(value), view, store }
+        let (view, store) = (Arc::new(StoredWindows(Arc::clone(&store))), Some(store));
+        let roots = vec![TableNode::of::<Windowed<K>, A>(node)];
+        KTable { plan, node, key: Some(key), value: Some(value), view, store, roots }
     }
 }
 

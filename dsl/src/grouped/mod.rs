@@ -2,13 +2,16 @@
 
 mod cogrouped;
 mod draw;
+mod table;
 mod windowed;
 
 pub use cogrouped::{CogroupedKStream, TimeWindowedCogroupedKStream};
+pub use table::KGroupedTable;
 pub use windowed::{LateRecord, TimeWindowedKStream};
 
 use crate::{
     DefaultSerde, KTable, Materialized, Windows,
+    operator::Deletion,
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes},
     settings::Private,
 };
@@ -127,7 +130,8 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     where
         V: DefaultSerde,
     {
-        self.fold(OperatorKind::Reduce, reducing(reduce), materialized.into())
+        let reduce = reducing(reduce);
+        self.fold(OperatorKind::Reduce, reduce, materialized.into())
     }
 
     /// The records of each key folded into an aggregate, which begins as what `init` gives.
@@ -195,7 +199,8 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         aggregate: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
         materialized: impl Into<Materialized>,
     ) -> KTable<K, A> {
-        self.fold(OperatorKind::Aggregate, aggregating(init, aggregate), materialized.into())
+        let aggregate = aggregating(init, aggregate);
+        self.fold(OperatorKind::Aggregate, aggregate, materialized.into())
     }
 
     /// The `n` records of each key that are largest by what `by` gives, the largest first; of equals, those that came first.
@@ -255,7 +260,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         let base = self.name.as_deref().unwrap_or(&store);
         let step = step.below(self.plan.keyed(self.node, base, &self.serdes));
         let (plan, keys) = (self.plan.clone(), SharedSerde::clone(&self.serdes.key));
-        Drawn { plan, keys, store, step, caching }
+        Drawn { plan, keys, store, step, caching, deletion: Deletion::OfRow }
     }
 }
 

@@ -287,8 +287,9 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     {
         let materialized = materialized.into().with_caching_disabled();
         let firsts = self.reduce(|first, _| first, materialized);
-        let (plan, store) = (firsts.plan.clone(), firsts.view.store());
-        let step = plan.step_called(OperatorKind::Distinct, firsts.node, store);
+        let (plan, store) = (firsts.plan.clone(), firsts.store.clone());
+        let called = store.as_deref().unwrap_or_default();
+        let step = plan.step_called(OperatorKind::Distinct, firsts.node, called);
         let step = step.needing_old(NeedsOld::Always);
         let node = plan.operator::<Windowed<K>, Change<V>, _>(step, |_| Ok(First));
         let key = Some(SharedSerde::clone(&self.grouped.serdes.key));

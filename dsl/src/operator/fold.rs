@@ -6,7 +6,7 @@
 
 use crate::{LateRecord, table::Change};
 use headwater_core::{
-    record::Headers,
+    record::{Headers, Timestamp},
     serde::{Data, SerdeError, SharedSerde},
 };
 use headwater_engine::{
@@ -18,10 +18,20 @@ use headwater_engine::{
 };
 use std::{mem::take, sync::Arc, vec};
 
+/// Where the deletion of an aggregate stands in time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Deletion {
+    /// At the time of the row that deletes it.
+    OfRow,
+    /// At that time, but no earlier than the aggregate.
+    Latest,
+}
+
 /// Folds rows with `fold`, which gets the aggregate so far, if there is one, and gives none to delete it.
 pub(crate) struct Fold<K, V, A, F, P: Place<K>> {
     fold: Arc<F>,
     keys: SharedSerde<K>,
+    deletion: Deletion,
     /// What is left of the batch at hand.
     rows: vec::IntoIter<Record<K, V>>,
     /// How many rows of the batch are gone.
@@ -39,6 +49,7 @@ impl<K: Data, V, A, F, P: Place<K>> Fold<K, V, A, F, P> {
         Self {
             fold: Arc::clone(fold),
             keys: SharedSerde::clone(keys),
+            deletion: Deletion::OfRow,
             rows: Vec::new().into_iter(),
             gone: 0,
             folded: None,
@@ -59,6 +70,11 @@ impl<K: Data, V, A, F, P: Place<K>> Fold<K, V, A, F, P> {
         };
         self.gone = row + 1;
         record
+    }
+
+    /// With deletions that stand there in time.
+    pub(crate) fn deleting(self, deletion: Deletion) -> Self {
+        Self { deletion, ..self }
     }
 }
 
@@ -89,6 +105,13 @@ where
         let folded = (self.fold)(&key, value, so_far);
         self.folded = Some((key, headers));
         folded
+    }
+
+    fn deletion_time(&self, row: Timestamp, value: Timestamp) -> Timestamp {
+        match self.deletion {
+            Deletion::OfRow => row,
+            Deletion::Latest => row.max(value),
+        }
     }
 
     fn headers(&mut self) -> Option<Box<Headers>> {

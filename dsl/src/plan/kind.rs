@@ -113,6 +113,20 @@ operator_kinds! {
     ToTable => "KSTREAM-TOTABLE-",
     /// Keeps the rows of a table in a store of their own.
     TableMaterialize => "KTABLE-MATERIALIZE-",
+    /// Places the updates of a table under another key.
+    TableSelect => "KTABLE-SELECT-",
+    /// Counts the rows of each group of a table.
+    TableCount => "KTABLE-AGGREGATE-",
+    /// Reduces the rows of each group of a table to one value of their type.
+    TableReduce => "KTABLE-REDUCE-",
+    /// Folds the rows of each group of a table.
+    TableAggregate => "KTABLE-AGGREGATE-",
+    /// Joins two tables by their key.
+    TableJoin => "KTABLE-JOIN-",
+    /// Joins two tables, of which the right one need not have the key.
+    TableLeftJoin => "KTABLE-LEFTJOIN-",
+    /// Joins two tables, of which one needs to have the key.
+    TableOuterJoin => "KTABLE-OUTERJOIN-",
     /// Turns a table into the stream of its updates.
     ToStream => "KTABLE-TOSTREAM-",
 }

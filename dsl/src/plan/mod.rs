@@ -24,7 +24,7 @@ mod closing;
 mod kind;
 mod repartition;
 
-use crate::table::{NeedsOld, OldValues};
+use crate::table::{NeedsOld, OldValues, TableNode};
 use headwater_core::{record::Headers, serde::Data};
 use headwater_engine::{
     node::{self, Payload},
@@ -81,7 +81,8 @@ pub(crate) struct Step {
     stores: Vec<Arc<str>>,
     marks: bool,
     copartitioned: bool,
-    needs_old: NeedsOld,
+    /// Of each of its parents; none of those for which nothing is said.
+    needs_old: Vec<NeedsOld>,
     /// How long after its end a window of its results is open, if they have windows: the largest number of ms there is, if
     /// for ever.
     closes_after: Option<i64>,
@@ -100,7 +101,7 @@ impl Step {
             stores: Vec::new(),
             marks: false,
             copartitioned: false,
-            needs_old: NeedsOld::Never,
+            needs_old: Vec::new(),
             closes_after: None,
             needs_each: false,
         }
@@ -150,7 +151,13 @@ impl Step {
 
     /// It needs these old values of its parents.
     pub(crate) fn needing_old(mut self, needs_old: NeedsOld) -> Self {
-        self.needs_old = needs_old;
+        self.needs_old = vec![needs_old; self.parents.len()];
+        self
+    }
+
+    /// It needs these old values of its first parents, each its own.
+    pub(crate) fn needing_olds(mut self, needs_old: &[NeedsOld]) -> Self {
+        self.needs_old = needs_old.to_vec();
         self
     }
 
@@ -251,13 +258,14 @@ impl Graph {
         let mut sent = vec![OldValues::Omitted; self.nodes.len()];
         // A parent is drawn before its children.
         for (place, Node { step, .. }) in self.nodes.iter().enumerate().rev() {
-            let needs = match step.needs_old {
-                NeedsOld::Never => false,
-                NeedsOld::ToSend => sent.get(place) == Some(&OldValues::Sent),
-                NeedsOld::Always => true,
-            };
-            for parent in step.parents.iter().filter(|_| needs) {
-                sent.get_mut(parent.0).into_iter().for_each(|sent| *sent = OldValues::Sent);
+            let sends = sent.get(place) == Some(&OldValues::Sent);
+            for (parent, needs_old) in step.parents.iter().zip(&step.needs_old) {
+                let needs = match needs_old {
+                    NeedsOld::ToSend => sends,
+                    NeedsOld::Always => true,
+                };
+                let parent = sent.get_mut(parent.0).filter(|_| needs);
+                parent.into_iter().for_each(|sent| *sent = OldValues::Sent);
             }
         }
         sent
@@ -531,6 +539,26 @@ impl LogicalPlan {
         let lower = move |topology: &mut Topology, Lowered { name, parents, .. }: Lowered<'_>| {
             let parent = parents.first().copied().unwrap_or_default();
             topology.add_child_port::<K, V>(name, parent).map(drop)
+        };
+        self.0.borrow_mut().add(step, Box::new(lower))
+    }
+
+    /// A node with a port for each of its parents, of the types that `ports` tell, which forwards rows of `Out`.
+    pub(crate) fn node_of_ports<Out: Payload, N: node::Node + 'static>(
+        &self,
+        step: Step,
+        ports: Vec<TableNode>,
+        make: impl Fn(&mut InitContext<'_>) -> Result<N, ProcessorError> + Send + Sync + 'static,
+    ) -> NodeId {
+        let make = Arc::new(make);
+        let lower = move |topology: &mut Topology, Lowered { name, parents, .. }: Lowered<'_>| {
+            let make = Arc::clone(&make);
+            let make = move |context: &mut InitContext<'_>| {
+                Ok(Box::new(make(context)?) as Box<dyn node::Node>)
+            };
+            let parents = parents.iter().map(std::slice::from_ref).zip(&ports);
+            let ports: Vec<Port<'_>> = parents.map(|(parent, root)| (root.port)(parent)).collect();
+            topology.add_node::<Out>(name, make, &ports).map(drop)
         };
         self.0.borrow_mut().add(step, Box::new(lower))
     }

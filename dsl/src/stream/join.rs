@@ -5,6 +5,7 @@ use crate::{
     DefaultSerde, KTable,
     operator::{LeftTableJoin, TableJoin},
     plan::{OperatorKind, Serdes, Step},
+    table::Seen,
 };
 use headwater_core::serde::Data;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ impl<K: DefaultSerde, V: DefaultSerde, T: Data> JoinWith<K, V> for &KTable<K, T>
         let (view, join) = (Arc::clone(&self.view), Arc::new(join));
         let (keyed, step) = stream.beside(self, OperatorKind::Join);
         let node = stream.plan.operator::<K, V, _>(step, move |context| {
-            Ok(TableJoin::new(view.open(context)?, &join))
+            Ok(TableJoin::new(view.open(Seen::Newest, context)?, &join))
         });
         KStream { plan: keyed.plan, node, key: keyed.key, value: None }
     }
@@ -69,7 +70,7 @@ impl<K: DefaultSerde, V: DefaultSerde, T: Data> JoinWith<K, V> for &KTable<K, T>
         let (view, join) = (Arc::clone(&self.view), Arc::new(join));
         let (keyed, step) = stream.beside(self, OperatorKind::LeftJoin);
         let node = stream.plan.operator::<K, V, _>(step, move |context| {
-            Ok(LeftTableJoin::new(view.open(context)?, &join))
+            Ok(LeftTableJoin::new(view.open(Seen::Newest, context)?, &join))
         });
         KStream { plan: keyed.plan, node, key: keyed.key, value: None }
     }

@@ -31,8 +31,6 @@ pub(crate) enum OldValues {
 /// Which old values an operator needs of its parents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NeedsOld {
-    /// None.
-    Never,
     /// Those from which it makes the ones that it sends itself, if it does.
     ToSend,
     /// All.

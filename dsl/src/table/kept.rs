@@ -1,10 +1,10 @@
 //! Tables that put their rows into a store, each as it comes.
 
-use super::{Change, KTable, OldValues, StoredTable};
+use super::{Change, KTable, OldValues, StoredTable, TableNode};
 use crate::{
     DefaultSerde, Materialized,
     operator::Fold,
-    plan::{LogicalPlan, OperatorKind, Serdes, Step},
+    plan::{LogicalPlan, NodeId, OperatorKind, Serdes, Step},
     resolve,
 };
 use headwater_core::serde::{Data, SharedSerde};
@@ -29,8 +29,19 @@ impl<K: Data, V: Data> KTable<K, V> {
             let skin = Fold::<K, T, V, _, ()>::new(&newest, &keys);
             Table::open(skin, &name, old == OldValues::Sent, context)
         });
-        let (plan, view) = (plan.clone(), Arc::new(StoredTable(Arc::clone(&store))));
-        Self { plan, node, key: Some(key), value: Some(value), view, store: Some(store) }
+        Self::stored(plan.clone(), node, Serdes { key, value }, store)
+    }
+
+    /// The table that `node` keeps in the key-value store `store`.
+    pub(crate) fn stored(
+        plan: LogicalPlan,
+        node: NodeId,
+        serdes: Serdes<K, V>,
+        store: Arc<str>,
+    ) -> Self {
+        let view = Arc::new(StoredTable(Arc::clone(&store)));
+        let (Serdes { key, value }, roots) = (serdes, vec![TableNode::of::<K, V>(node)]);
+        Self { plan, node, key: Some(key), value: Some(value), view, store: Some(store), roots }
     }
 
     /// The same table with its rows kept in a store of its own, to be queried under its name. Every update is forwarded at
@@ -64,7 +75,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         let (store, step) = self.plan.step_of_store(kind, self.node, materialized.into().name);
         let row = |change: Change<V>| change.new;
         let kept = Self::kept(&self.plan, step, store, serdes, row);
-        Self { view: Arc::clone(&self.view), ..kept }
+        Self { view: Arc::clone(&self.view), roots: self.roots.clone(), ..kept }
     }
 
     /// The serdes that the table carries along, or else those of its types.

@@ -1,16 +1,22 @@
 //! Tables: streams of updates whose newest value per key is kept in a store.
 
 mod change;
+mod change_serde;
 mod global;
+mod group;
+mod join;
 mod kept;
 mod stream;
 mod suppress;
+mod table_node;
 mod view;
 
 pub use global::GlobalKTable;
 
 pub(crate) use change::{Change, NeedsOld, OldValues};
-pub(crate) use view::{Lookup, StoredTable, StoredWindows, View};
+pub(crate) use change_serde::ChangeSerde;
+pub(crate) use table_node::TableNode;
+pub(crate) use view::{Found, Lookup, Seen, StoredTable, StoredWindows, View};
 
 use crate::{
     operator::{Needless, TableValues},
@@ -51,6 +57,8 @@ pub struct KTable<K, V> {
     pub(crate) view: Arc<dyn View<K, V>>,
     /// The store that holds the rows as they are, if one does.
     pub(crate) store: Option<Arc<str>>,
+    /// The tables that it is made of, each with a store of its own.
+    pub(crate) roots: Vec<TableNode>,
 }
 
 impl<K, V> Clone for KTable<K, V> {
@@ -62,6 +70,7 @@ impl<K, V> Clone for KTable<K, V> {
             value: self.value.clone(),
             view: Arc::clone(&self.view),
             store: self.store.clone(),
+            roots: self.roots.clone(),
         }
     }
 }
@@ -218,6 +227,7 @@ impl<K: Data, V: Data> KTable<K, V> {
             value: None,
             view,
             store: None,
+            roots: self.roots.clone(),
         }
     }
 }

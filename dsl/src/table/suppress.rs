@@ -1,6 +1,6 @@
 //! Tables whose updates are held back.
 
-use super::{Change, KTable, Lookup, NeedsOld, View, view::Found};
+use super::{Change, Found, KTable, Lookup, NeedsOld, Seen, TableNode, View};
 use crate::{
     DefaultSerde, Suppressed,
     operator::{Config, Held, HeldSerde, Names, NewestSerde, Rule, Suppress, WindowClose},
@@ -90,7 +90,8 @@ impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
             .node::<Rows<K, Change<V>>, Rows<K, Change<V>>, _>(step, move |context, old| {
                 Suppress::open(&config, old, context)
             });
-        Self { plan: plan.clone(), node, key, value, view, store: None }
+        let (plan, roots) = (plan.clone(), vec![TableNode::of::<K, V>(node)]);
+        Self { plan, node, key, value, view, store: None, roots }
     }
 
     /// When the windows of this table are closed, as the node `name` below waits for it.
@@ -144,8 +145,14 @@ impl<K: Data, V: Data> View<K, V> for SuppressedView<K, V> {
         stores
     }
 
-    fn open(&self, context: &InitContext<'_>) -> Result<Box<dyn Lookup<K, V>>, ProcessorError> {
-        let (above, held) = (self.above.open(context)?, context.store(&self.held)?);
+    fn open(
+        &self,
+        _: Seen,
+        context: &mut InitContext<'_>,
+    ) -> Result<Box<dyn Lookup<K, V>>, ProcessorError> {
+        // What a cache above holds back has not come here.
+        let above = self.above.open(Seen::Forwarded, context)?;
+        let held = context.store(&self.held)?;
         Ok(Box::new(SuppressedLookup { above, held }))
     }
 }

@@ -4,8 +4,8 @@ use headwater_core::{record::Timestamp, serde::Data};
 use headwater_engine::{
     processor::{InitContext, ProcessorError, Stores},
     store::{
-        KeyValueStore, Slot, StoreError, StoreKey, ValueAndTimestamp, WindowSlot, WindowStore,
-        Windowed,
+        KeyValueBytes, KeyValueStore, Slot, StoreError, StoreKey, ValueAndTimestamp, WindowBytes,
+        WindowSlot, WindowStore, Windowed,
     },
 };
 use std::sync::Arc;
@@ -16,7 +16,20 @@ pub(crate) trait View<K, V>: Send + Sync {
     fn stores(&self) -> Vec<Arc<str>>;
 
     /// The means to read it within one task.
-    fn open(&self, context: &InitContext<'_>) -> Result<Box<dyn Lookup<K, V>>, ProcessorError>;
+    fn open(
+        &self,
+        seen: Seen,
+        context: &mut InitContext<'_>,
+    ) -> Result<Box<dyn Lookup<K, V>>, ProcessorError>;
+}
+
+/// What is found of a row whose update a cache holds back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// The row as it is.
+    Newest,
+    /// The row as it was forwarded last.
+    Forwarded,
 }
 
 /// A view within a task.
@@ -35,27 +48,43 @@ pub(crate) type Found<V> = Result<Option<ValueAndTimestamp<V>>, StoreError>;
 /// A table that is a key-value store.
 pub(crate) struct StoredTable(pub(crate) Arc<str>);
 
+/// A store within a task.
+struct Stored<S> {
+    store: StoreKey<S>,
+    seen: Seen,
+}
+
 impl<K: Data, V: Data> View<K, V> for StoredTable {
     fn stores(&self) -> Vec<Arc<str>> {
         vec![Arc::clone(&self.0)]
     }
 
-    fn open(&self, context: &InitContext<'_>) -> Result<Box<dyn Lookup<K, V>>, ProcessorError> {
-        Ok(Box::new(context.store::<KeyValueStore<K, V>>(&self.0)?))
+    fn open(
+        &self,
+        seen: Seen,
+        context: &mut InitContext<'_>,
+    ) -> Result<Box<dyn Lookup<K, V>>, ProcessorError> {
+        let store = context.store(&self.0)?;
+        if seen == Seen::Forwarded {
+            let entries = context.byte_store::<KeyValueBytes<V>>(&self.0)?;
+            context.byte_store_mut(entries).look_up_old_values();
+        }
+        Ok(Box::new(Stored::<KeyValueStore<K, V>> { store, seen }))
     }
 }
 
-impl<K: Data, V: Data> Lookup<K, V> for StoreKey<KeyValueStore<K, V>> {
+impl<K: Data, V: Data> Lookup<K, V> for Stored<KeyValueStore<K, V>> {
     fn get_all(
         &self,
         keys: &[&K],
         stores: &mut Stores<'_>,
     ) -> Result<Vec<Found<V>>, ProcessorError> {
-        let store = stores.get(*self);
+        let store = stores.get(self.store);
         let slots = store.locate(keys.iter().copied())?;
-        let found = |(row, slot): (usize, Option<Slot>)| match slot {
-            Some(slot) => Ok(store.get_at(slot)),
-            None => store.refusal(row).map_or(Ok(None), Err),
+        let found = |(row, slot): (usize, Option<Slot>)| match (slot, self.seen) {
+            (Some(slot), Seen::Newest) => Ok(store.get_at(slot)),
+            (Some(slot), Seen::Forwarded) => Ok(store.by_bytes().flushed(slot)),
+            (None, _) => store.refusal(row).map_or(Ok(None), Err),
         };
         Ok(slots.into_iter().enumerate().map(found).collect())
     }
@@ -71,19 +100,25 @@ impl<K: Data, V: Data> View<Windowed<K>, V> for StoredWindows {
 
     fn open(
         &self,
-        context: &InitContext<'_>,
+        seen: Seen,
+        context: &mut InitContext<'_>,
     ) -> Result<Box<dyn Lookup<Windowed<K>, V>>, ProcessorError> {
-        Ok(Box::new(context.store::<WindowStore<K, V>>(&self.0)?))
+        let store = context.store(&self.0)?;
+        if seen == Seen::Forwarded {
+            let entries = context.byte_store::<WindowBytes<V>>(&self.0)?;
+            context.byte_store_mut(entries).look_up_old_values();
+        }
+        Ok(Box::new(Stored::<WindowStore<K, V>> { store, seen }))
     }
 }
 
-impl<K: Data, V: Data> Lookup<Windowed<K>, V> for StoreKey<WindowStore<K, V>> {
+impl<K: Data, V: Data> Lookup<Windowed<K>, V> for Stored<WindowStore<K, V>> {
     fn get_all(
         &self,
         keys: &[&Windowed<K>],
         stores: &mut Stores<'_>,
     ) -> Result<Vec<Found<V>>, ProcessorError> {
-        let store = stores.get(*self);
+        let store = stores.get(self.store);
         // Looking a window up that is not there makes none.
         let start_of = |key: &&Windowed<K>| {
             Some(key.window.start).filter(|start| store.by_bytes().has(*start))
@@ -91,9 +126,10 @@ impl<K: Data, V: Data> Lookup<Windowed<K>, V> for StoreKey<WindowStore<K, V>> {
         let starts: Vec<Option<Timestamp>> = keys.iter().map(start_of).collect();
         let start_of = |row: usize| starts.get(row).copied().flatten();
         let slots = store.locate(keys.iter().map(|key| &key.key), start_of)?;
-        let found = |(row, slot): (usize, Option<WindowSlot>)| match slot {
-            Some(slot) => Ok(store.get_at(slot)),
-            None => store.refusal(row).map_or(Ok(None), Err),
+        let found = |(row, slot): (usize, Option<WindowSlot>)| match (slot, self.seen) {
+            (Some(slot), Seen::Newest) => Ok(store.get_at(slot)),
+            (Some(slot), Seen::Forwarded) => Ok(store.by_bytes().flushed(slot)),
+            (None, _) => store.refusal(row).map_or(Ok(None), Err),
         };
         Ok(slots.into_iter().enumerate().map(found).collect())
     }
@@ -116,8 +152,13 @@ where
         self.above.stores()
     }
 
-    fn open(&self, context: &InitContext<'_>) -> Result<Box<dyn Lookup<K, V2>>, ProcessorError> {
-        Ok(Box::new(MappedLookup { above: self.above.open(context)?, map: Arc::clone(&self.map) }))
+    fn open(
+        &self,
+        seen: Seen,
+        context: &mut InitContext<'_>,
+    ) -> Result<Box<dyn Lookup<K, V2>>, ProcessorError> {
+        let above = self.above.open(seen, context)?;
+        Ok(Box::new(MappedLookup { above, map: Arc::clone(&self.map) }))
     }
 }
 
@@ -146,5 +187,67 @@ where
             found.map(|row| row.and_then(mapped))
         };
         Ok(keys.iter().zip(above).map(map).collect())
+    }
+}
+
+/// A table that is made of the rows that two others have under each key.
+pub(crate) struct Joined<K, L, R, F> {
+    pub(crate) left: Arc<dyn View<K, L>>,
+    pub(crate) right: Arc<dyn View<K, R>>,
+    pub(crate) join: Arc<F>,
+}
+
+impl<K, L, R, V, F> View<K, V> for Joined<K, L, R, F>
+where
+    K: Data,
+    L: Data,
+    R: Data,
+    V: Data,
+    F: Fn(Option<L>, Option<R>) -> Option<V> + Send + Sync + 'static,
+{
+    fn stores(&self) -> Vec<Arc<str>> {
+        [self.left.stores(), self.right.stores()].concat()
+    }
+
+    fn open(
+        &self,
+        seen: Seen,
+        context: &mut InitContext<'_>,
+    ) -> Result<Box<dyn Lookup<K, V>>, ProcessorError> {
+        let (left, right) = (self.left.open(seen, context)?, self.right.open(seen, context)?);
+        Ok(Box::new(JoinedLookup { left, right, join: Arc::clone(&self.join) }))
+    }
+}
+
+struct JoinedLookup<K, L, R, F> {
+    left: Box<dyn Lookup<K, L>>,
+    right: Box<dyn Lookup<K, R>>,
+    join: Arc<F>,
+}
+
+impl<K, L, R, V, F> Lookup<K, V> for JoinedLookup<K, L, R, F>
+where
+    K: Data,
+    L: Data,
+    R: Data,
+    V: Data,
+    F: Fn(Option<L>, Option<R>) -> Option<V> + Send + Sync,
+{
+    fn get_all(
+        &self,
+        keys: &[&K],
+        stores: &mut Stores<'_>,
+    ) -> Result<Vec<Found<V>>, ProcessorError> {
+        let lefts = self.left.get_all(keys, stores)?;
+        let rights = self.right.get_all(keys, stores)?;
+        let join = |(left, right): (Found<L>, Found<R>)| {
+            let (left, right) = (left?, right?);
+            let timestamps = left.iter().map(|row| row.timestamp);
+            let timestamp = timestamps.chain(right.iter().map(|row| row.timestamp)).max();
+            let value = (self.join)(left.map(|row| row.value), right.map(|row| row.value));
+            let row = value.zip(timestamp);
+            Ok(row.map(|(value, timestamp)| ValueAndTimestamp { value, timestamp }))
+        };
+        Ok(lefts.into_iter().zip(rights).map(join).collect())
     }
 }

@@ -91,8 +91,11 @@ pub(crate) fn grouped_for(
     stream: &KStream<String, i64>,
     fold: Fold,
 ) -> KGroupedStream<String, i64> {
-    let key = if fold == Fold::Picky { Form::Picky } else { Form::Plain };
-    stream.group_by_key_with(in_forms(key, Form::Plain))
+    stream.group_by_key_with(in_forms(picky_if(fold), Form::Plain))
+}
+
+pub(crate) fn picky_if(fold: Fold) -> Form {
+    if fold == Fold::Picky { Form::Picky } else { Form::Plain }
 }
 
 pub(crate) fn folded(

@@ -15,6 +15,7 @@ mod late;
 mod ops;
 mod processors;
 mod run;
+mod tables;
 
 use folds::{Caching, Emit, Fold, Window, caching};
 use headwater_dsl::OperatorKind;

@@ -16,6 +16,7 @@ use crate::{
     joins::{JoinKind, Joined, Near, join_of, near},
     late::late_and_in_time,
     processors::{Deed, Doer, Names, deed},
+    tables::{Tables, any_tables},
 };
 use headwater_core::{
     record::Headers,
@@ -79,10 +80,8 @@ pub(crate) enum Op {
     LookUp(Window),
     /// The updates of the table beside the records of the pipeline.
     Updates(View),
-    /// The table of the newest values, where every so many deletes its row.
-    ToTable(i64, View),
-    /// The rows of the table as they are viewed, kept, and their updates filtered beside the records of the pipeline.
-    Materialize(View),
+    /// Tables made of streams, joined and grouped.
+    Tables(Tables),
     /// A reduction by another key, whose records cross a repartition topic with keys in the first form and values in the
     /// second.
     Regroup(i64, Form, Form),
@@ -111,6 +110,7 @@ impl Op {
             }
             Self::Cogroup(cogroup) => cogroup.caches(),
             Self::Held(held) => held.caches(),
+            Self::Tables(tables) => tables.caches(),
             Self::WindowsOfWindows(inner, outer) => holds(inner) || holds(outer),
             _ => false,
         }
@@ -139,7 +139,7 @@ impl Op {
                 | Self::Updates(_)
                 | Self::Cogroup(Cogroup { second: Second::Other, .. })
                 | Self::Held(Held::Join(..))
-                | Self::Materialize(_)
+                | Self::Tables(Tables::Materialize(_) | Tables::Group(..) | Tables::Join(..))
         ) || matches!(self, Self::JoinStream(joined) if joined.reads_another_topic())
     }
 }
@@ -188,8 +188,6 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
 pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
     let fold =
         |fold| (caching(), view()).prop_map(move |(caching, view)| Op::Fold(fold, caching, view));
-    let windows =
-        |fold| (window(), view()).prop_map(move |(window, view)| Op::Windows(fold, window, view));
     match kind {
         OperatorKind::Source => {
             prop_oneof![Just(Op::Other), (1..90_u64).prop_map(Op::MaxAhead)].boxed()
@@ -253,12 +251,21 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::TableFilter => derived(View::Filtered),
         OperatorKind::TableMapValues => derived(View::Mapped),
         OperatorKind::Suppress => any_held(),
-        OperatorKind::ToTable => {
-            (2..5_i64, view()).prop_map(|(n, view)| Op::ToTable(n, view)).boxed()
-        }
-        OperatorKind::TableMaterialize => view().prop_map(Op::Materialize).boxed(),
+        OperatorKind::ToTable
+        | OperatorKind::TableMaterialize
+        | OperatorKind::TableJoin
+        | OperatorKind::TableLeftJoin
+        | OperatorKind::TableOuterJoin
+        | OperatorKind::TableSelect
+        | OperatorKind::TableCount
+        | OperatorKind::TableReduce
+        | OperatorKind::TableAggregate => any_tables(kind).prop_map(Op::Tables).boxed(),
         OperatorKind::ToStream => view().prop_map(Op::Updates).boxed(),
     }
+}
+
+fn windows(fold: Fold) -> impl Strategy<Value = Op> {
+    (window(), view()).prop_map(move |(window, view)| Op::Windows(fold, window, view))
 }
 
 pub(crate) fn view() -> impl Strategy<Value = View> {
@@ -358,16 +365,9 @@ impl Drawing {
                 let updates = self.table(view).to_stream();
                 stream.merge(&updates.map_values(or_gone))
             }
-            Op::ToTable(n, view) => {
-                let some = stream.map_values(move |value| (value % n != 0).then_some(value));
-                let table = some.to_table::<i64>(self.materialized(Caching::On));
-                view.of(&table).to_stream().map_values(or_gone)
-            }
-            Op::Materialize(view) => {
-                let kept = self.table(view).materialized(self.materialized(Caching::On));
-                let updates = kept.filter(|_, value| value % 5 != 0).to_stream();
-                let joined = stream.left_join(&kept, |value, row| reduced(value, or_gone(row)));
-                joined.merge(&updates.map_values(or_gone))
+            Op::Tables(tables) => {
+                let store = self.store();
+                tables.draw(&stream, || self.table(View::Stored), &store)
             }
             Op::Regroup(n, key, value) => {
                 let grouped =
@@ -391,14 +391,12 @@ impl Drawing {
                 let sums = sums.reduce(reduced, self.materialized(caching));
                 sums.to_stream().map(|key, value| (key.key, or_gone(value)))
             }
-            Op::Cogroup(cogroup) => {
-                cogroup.draw(&self.builder, &stream, &format!("store-{}", self.steps))
-            }
+            Op::Cogroup(cogroup) => cogroup.draw(&self.builder, &stream, &self.store()),
             Op::Distinct(window) => {
                 let kept = for_longer(self.materialized(window.caching), window, 20);
                 windowed(&stream.group_by_key(), window, 20).distinct(kept)
             }
-            Op::Late(window) => late_and_in_time(&stream, window, &format!("store-{}", self.steps)),
+            Op::Late(window) => late_and_in_time(&stream, window, &self.store()),
             Op::WindowsOfWindows(inner, outer) => self.windows_of_windows(inner, outer),
             Op::Held(held) => {
                 let store = format!("store-{}", self.steps);
@@ -484,7 +482,12 @@ impl Drawing {
     }
 
     fn materialized(&self, caching: Caching) -> Materialized {
-        cached(Materialized::named(format!("store-{}", self.steps)), caching)
+        cached(Materialized::named(self.store()), caching)
+    }
+
+    /// The name of the store of the step at hand.
+    fn store(&self) -> String {
+        format!("store-{}", self.steps)
     }
 }
 
@@ -551,6 +554,6 @@ fn named(value: i64, n: i64) -> Option<String> {
     (value.rem_euclid(n) != 0).then(|| format!("k{}", value.rem_euclid(6)))
 }
 
-fn rekeyed(value: i64, n: i64) -> String {
+pub(crate) fn rekeyed(value: i64, n: i64) -> String {
     format!("r{}", value.rem_euclid(n))
 }
