@@ -173,6 +173,10 @@ impl<T, S: Serde<T>> Serde<Option<T>> for Nullable<S> {
         key.as_ref().map_or(Ok(false), |key| self.0.serialize_key(key, out))
     }
 
+    fn placed_by<'b>(&self, key: &'b [u8]) -> &'b [u8] {
+        self.0.placed_by(key)
+    }
+
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<Option<T>, SerdeError> {
         bytes.map(|bytes| self.0.deserialize(Some(bytes))).transpose()
     }
