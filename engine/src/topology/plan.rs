@@ -1,7 +1,8 @@
 //! Cuts a topology into sub-topologies and decides what runs record by record.
 //!
 //! A sub-topology is a connected component over edges and shared stores. Its *level* is one more than the highest
-//! level of those that fill a repartition topic it reads, so that a commit can drain and flush level by level.
+//! level of those that fill a repartition topic it reads, so that a commit can drain and flush level by level. Of those
+//! that feed each other, the one that was drawn first is above.
 //!
 //! A node runs record by record where batching could show in a result: where two of its children reach a common node,
 //! store or sink topic, or where a node below it uses one of its stores.
@@ -160,19 +161,39 @@ fn set_levels(topology: &Topology, subs: &mut [SubTopology]) {
         subs.iter().map(|sub| sources(topology, sub).filter(internal).cloned().collect()).collect();
     let writes: Vec<BTreeSet<Topic>> =
         subs.iter().map(|sub| sinks(topology, sub).filter(internal).cloned().collect()).collect();
-    // At most as many hops as there are sub-topologies; a loop over repartition topics stops there too.
-    for _ in 0..subs.len() {
-        for index in 0..subs.len() {
-            let above = writes
-                .iter()
-                .zip(&*subs)
-                .filter(|(w, _)| reads.get(index).is_some_and(|r| !r.is_disjoint(w)));
+    let feeds = |from: usize, to: usize| match (writes.get(from), reads.get(to)) {
+        (Some(writes), Some(reads)) => !writes.is_disjoint(reads),
+        (None, _) | (_, None) => false,
+    };
+    let count = subs.len();
+    let reach = fed_by_hops(count, &feeds);
+    // Of those that feed each other, what is fed by a later one is not below it.
+    let is_above = |from: usize, to: usize| {
+        let is_fed_back = reach.get(to).is_some_and(|reach| reach.contains(&from));
+        feeds(from, to) && (from < to || !is_fed_back)
+    };
+    for _ in 0..count {
+        for index in 0..count {
+            let above = subs.iter().enumerate().filter(|(from, _)| is_above(*from, index));
             let level = above.map(|(_, sub)| sub.level + 1).max().unwrap_or(0);
             if let Some(sub) = subs.get_mut(index) {
                 sub.level = level;
             }
         }
     }
+}
+
+/// Whom each feeds, directly or through others.
+fn fed_by_hops(count: usize, feeds: &impl Fn(usize, usize) -> bool) -> Vec<BTreeSet<usize>> {
+    let fed = |from: usize| (0..count).filter(move |to| feeds(from, *to));
+    let mut reach: Vec<BTreeSet<usize>> = (0..count).map(|from| fed(from).collect()).collect();
+    for _ in 0..count {
+        for all in &mut reach {
+            let next: BTreeSet<usize> = all.iter().flat_map(|to| fed(*to)).collect();
+            all.extend(next);
+        }
+    }
+    reach
 }
 
 /// What a node or something below it touches.
