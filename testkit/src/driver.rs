@@ -673,8 +673,14 @@ impl<K: Data, V: Data> TestInputTopic<K, V> {
         let append = Append { partition, base_offset: None, records: Arc::new(records.build()) };
         inner.log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
         if inner.eager {
-            inner.running()?.run_until_idle()?;
-            inner.running()?.commit()?;
+            let driver = inner.running()?;
+            driver.run_until_idle()?;
+            driver.commit()?;
+            // What a commit has caches forward may come back to a task that was flushed before.
+            while driver.step()? {
+                driver.run_until_idle()?;
+                driver.commit()?;
+            }
         }
         Ok(())
     }
