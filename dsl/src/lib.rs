@@ -44,7 +44,8 @@ pub use headwater_engine::DefaultSerde;
 pub use plan::OperatorKind;
 pub use settings::{
     BufferConfig, Eager, EmitStrategy, Grouped, JoinWindows, Materialized, Printed, Repartitioned,
-    StreamJoined, Strict, Suppressed, TimeDifference, TimeWindows, UnlimitedWindows, Windows,
+    StreamJoined, Strict, Suppressed, TableJoined, TimeDifference, TimeWindows, UnlimitedWindows,
+    Windows,
 };
 pub use stream::{BranchedKStream, JoinWith, KStream, StreamWithin, Terminal};
 pub use table::{GlobalKTable, KTable};

@@ -433,10 +433,19 @@ fn windowed() -> Vec<Rule> {
 }
 
 fn rules() -> Vec<Rule> {
-    [mapped(), passing(), placed(), joins::joined(), aggregated(), windowed(), tables::rules()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        mapped(),
+        passing(),
+        placed(),
+        joins::joined(),
+        joins::by_foreign_key(),
+        aggregated(),
+        windowed(),
+        tables::rules(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn pipe(driver: &TopologyTestDriver, topic: &str, records: &str) -> Outcome {
@@ -464,7 +473,7 @@ fn outcome(rule: &Rule, way: Way) -> Outcome<(String, u64)> {
     }
     let driver = if way.all_at_once { driver.by_hand() } else { driver };
     pipe(&driver, "in", RECORDS)?;
-    // What passes through a topic is read after a commit.
+    // What passes through a topic is read after a commit, and a join by a foreign key has two.
     for _ in 0..3 {
         driver.run_until_idle()?;
         driver.commit()?;

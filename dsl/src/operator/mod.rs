@@ -13,6 +13,7 @@ mod flat_map;
 mod flat_map_values;
 mod fold;
 mod for_each;
+mod foreign_key;
 mod global_join;
 mod join_of_related;
 mod join_of_tables;
@@ -36,6 +37,10 @@ pub(crate) use flat_map::FlatMap;
 pub(crate) use flat_map_values::FlatMapValues;
 pub(crate) use fold::{Deletion, Fold};
 pub(crate) use for_each::ForEach;
+pub(crate) use foreign_key::{
+    Combine, ForeignJoinKind, ForeignKey, ForeignKeys, Registration, RegistrationSerde, Respond,
+    Response, ResponseSerde, RightInput, RightStores, Subscribe, Subscriber, SubscriberSerde,
+};
 pub(crate) use global_join::{GlobalJoin, Keyless};
 pub(crate) use join_of_related::JoinOfRelated;
 pub(crate) use join_of_tables::{JoinKind, JoinOfTables};

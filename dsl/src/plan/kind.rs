@@ -127,6 +127,14 @@ operator_kinds! {
     TableLeftJoin => "KTABLE-LEFTJOIN-",
     /// Joins two tables, of which one needs to have the key.
     TableOuterJoin => "KTABLE-OUTERJOIN-",
+    /// Registers the rows of a table with their foreign keys.
+    ForeignKeySubscribe => "KTABLE-FK-JOIN-SUBSCRIPTION-REGISTRATION-",
+    /// Answers them with the rows of the other table.
+    ForeignKeyRespond => "KTABLE-FK-JOIN-SUBSCRIPTION-PROCESSOR-",
+    /// Keeps the rows of two tables joined by a foreign key.
+    ForeignKeyJoin => "KTABLE-FK-JOIN-OUTPUT-",
+    /// The same with rows of the first that have none of the second.
+    ForeignKeyLeftJoin => "KTABLE-FK-JOIN-OUTPUT-",
     /// Turns a table into the stream of its updates.
     ToStream => "KTABLE-TOSTREAM-",
 }

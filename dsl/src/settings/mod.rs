@@ -6,6 +6,7 @@ mod materialized;
 mod printed;
 mod repartitioned;
 mod suppressed;
+mod table_joined;
 mod windows;
 
 pub use grouped::Grouped;
@@ -15,5 +16,6 @@ pub use printed::Printed;
 pub use repartitioned::Repartitioned;
 pub use suppressed::{BufferConfig, Eager, Strict, Suppressed};
 pub(crate) use suppressed::{Limits, Until, WhenFull};
+pub use table_joined::TableJoined;
 pub(crate) use windows::{Emit, Private, whole_ms};
 pub use windows::{EmitStrategy, TimeWindows, UnlimitedWindows, Windows};

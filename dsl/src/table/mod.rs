@@ -2,6 +2,7 @@
 
 mod change;
 mod change_serde;
+mod foreign_key;
 mod global;
 mod group;
 mod join;

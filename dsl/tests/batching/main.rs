@@ -8,6 +8,7 @@
 
 mod cogroup;
 mod folds;
+mod foreign_keys;
 mod forms;
 mod held;
 mod joins;

@@ -11,6 +11,7 @@ use crate::{
         Caching, Emit, Fold, Window, cached, caching, folded, for_longer, grouped_for, in_windows,
         or_gone, reduced, window, windowed,
     },
+    foreign_keys::{ForeignKeys, any_foreign_keys},
     forms::{Form, any_form, in_forms, value_serde},
     held::{Held, any_held, placed},
     joins::{JoinKind, Joined, Near, join_of, near},
@@ -97,6 +98,8 @@ pub(crate) enum Op {
     /// Windows whose results go into windows of twice the size, with nothing in between.
     WindowsOfWindows(Window, Window),
     Held(Held),
+    /// Sums of the pipeline joined with the table by a foreign key.
+    ForeignKeys(ForeignKeys),
 }
 
 impl Op {
@@ -140,6 +143,7 @@ impl Op {
                 | Self::Cogroup(Cogroup { second: Second::Other, .. })
                 | Self::Held(Held::Join(..))
                 | Self::Tables(Tables::Materialize(_) | Tables::Group(..) | Tables::Join(..))
+                | Self::ForeignKeys(_)
         ) || matches!(self, Self::JoinStream(joined) if joined.reads_another_topic())
     }
 }
@@ -260,6 +264,10 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         | OperatorKind::TableCount
         | OperatorKind::TableReduce
         | OperatorKind::TableAggregate => any_tables(kind).prop_map(Op::Tables).boxed(),
+        OperatorKind::ForeignKeySubscribe
+        | OperatorKind::ForeignKeyRespond
+        | OperatorKind::ForeignKeyJoin => any_foreign_keys(false),
+        OperatorKind::ForeignKeyLeftJoin => any_foreign_keys(true),
         OperatorKind::ToStream => view().prop_map(Op::Updates).boxed(),
     }
 }
@@ -398,6 +406,10 @@ impl Drawing {
             }
             Op::Late(window) => late_and_in_time(&stream, window, &self.store()),
             Op::WindowsOfWindows(inner, outer) => self.windows_of_windows(inner, outer),
+            Op::ForeignKeys(foreign_keys) => {
+                let store = format!("store-{}", self.steps);
+                foreign_keys.draw(&stream, &self.table(View::Stored), &store)
+            }
             Op::Held(held) => {
                 let store = format!("store-{}", self.steps);
                 held.draw(&stream, || self.table(View::Stored), &store)

@@ -1,4 +1,4 @@
-//! The rules of joins of two streams.
+//! The rules of joins of two streams, and of tables by a foreign key.
 
 use crate::{DROPPED, Key, Rule, Value, Way, rule};
 use headwater_dsl::{JoinWindows, KStream, OperatorKind, StreamWithin, StreamsBuilder};
@@ -64,6 +64,44 @@ pub(crate) fn joined() -> Vec<Rule> {
                 let itself = stream.within(JoinWindows::of_time_difference_with_no_grace(MS));
                 let joined = stream.join(itself, |left, right| sum(Some(left), Some(right)));
                 joined.named("node").to("out");
+            },
+        ),
+    ]
+}
+
+/// Tables whose rows have no foreign key.
+pub(crate) fn by_foreign_key() -> Vec<Rule> {
+    use OperatorKind as Kind;
+    vec![
+        rule(
+            (
+                &[Kind::ForeignKeySubscribe, Kind::ForeignKeyRespond, Kind::ForeignKeyJoin],
+                "`join_on` of a table",
+            ),
+            (
+                "there is none; a null foreign key: dropped and counted, and a deletion if the row had one",
+                "a deletion",
+            ),
+            ("", 2),
+            |builder, way| {
+                let left = builder.table_with::<Key, i64>("in", Default::default(), way.store());
+                let right = builder.table::<Key, Option<i64>>("table");
+                let none = |_: &Key, _: &i64| None::<Key>;
+                left.named("node").join_on(&right, none, |value, _| value).to_stream().to("out");
+            },
+        ),
+        rule(
+            (&[Kind::ForeignKeyLeftJoin], "`left_join_on` of a table"),
+            ("there is none; a null foreign key: joined with no row", "a deletion"),
+            ("=2@2", 2),
+            |builder, way| {
+                let left = builder.table_with::<Key, i64>("in", Default::default(), way.store());
+                let right = builder.table::<Key, Option<i64>>("table");
+                let none = |_: &Key, _: &i64| None::<Key>;
+                left.named("node")
+                    .left_join_on(&right, none, |value, _| value)
+                    .to_stream()
+                    .to("out");
             },
         ),
     ]

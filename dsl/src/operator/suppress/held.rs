@@ -33,6 +33,21 @@ pub(crate) struct Held<V> {
 }
 
 impl<V> Held<V> {
+    /// A value that waits, with the operator time that it is forwarded with.
+    pub(crate) fn new(new: Option<V>, headers: Option<Box<Headers>>, at: Timestamp) -> Self {
+        Self { new, old: None, headers, under: 0, at, bytes: 0 }
+    }
+
+    /// The operator time that it is forwarded with.
+    pub(crate) fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// The newest value and its headers.
+    pub(crate) fn into_parts(self) -> (Option<V>, Option<Box<Headers>>) {
+        (self.new, self.headers)
+    }
+
     /// What was forwarded last.
     pub(crate) fn into_forwarded(self) -> Option<V> {
         self.old
