@@ -7,7 +7,10 @@
 //!
 //! What a state must do by itself is its own suite's.
 
-use super::{KeyValueStore, StateStore, StoreBuilder, TimeStore, Updated, WindowStore};
+use super::{
+    KeyValueStore, PutOutcome, StateStore, StoreBuilder, TimeStore, Updated,
+    VersionedKeyValueStore, WindowStore,
+};
 use headwater_core::{
     ports::state::{ApplicationState, Order, ShardChanges, State, StateCommit},
     record::Timestamp,
@@ -32,6 +35,7 @@ pub fn check(mut make: impl FnMut() -> Arc<dyn State>) {
     updates_are_those_of_a_map(&make());
     windows_are_those_of_a_map(&make());
     times_are_those_of_a_map(&make());
+    versions_are_those_of_a_list(&make());
 }
 
 /// Numbers that look random and are the same each time.
@@ -292,5 +296,49 @@ fn times_are_those_of_a_map(state: &Arc<dyn ApplicationState>) {
         let expected = of_key.map(|((_, time, sequence), value)| (*time, *sequence, *value));
         let expected = in_order(expected.collect(), order);
         assert_eq!(found, expected, "{key:?} from {from} to {to}, {order:?}");
+    }
+}
+
+/// Against all that was ever put, the last at each time.
+fn versions_are_those_of_a_list(state: &Arc<dyn ApplicationState>) {
+    const HISTORY: Timestamp = 30;
+    type Store = VersionedKeyValueStore<String, i64>;
+    let history = Duration::from_millis(30);
+    let builder = Store::builder("versions", for_type(), for_type(), history);
+    let mut subject = Subject::<Store>::new(state, builder, |_| ());
+    let mut model = BTreeMap::<(String, Timestamp), Option<i64>>::new();
+    let (mut now, mut random) = (Timestamp::MIN, Random(4));
+    for step in 0..STEPS {
+        let (key, time) = (random.key(), Timestamp::from(step / 5) + random.time(50));
+        let value = (random.below(3) > 0).then_some(i64::from(step));
+        let versions =
+            |model: &BTreeMap<(String, Timestamp), Option<i64>>, key: &String, from: Timestamp| {
+                let of_key = model.range((key.clone(), from)..=(key.clone(), Timestamp::MAX));
+                of_key.map(|((_, time), value)| (*time, *value)).next()
+            };
+        let expected = if time < now.saturating_sub(HISTORY) {
+            PutOutcome::Rejected
+        } else {
+            let later = versions(&model, &key, time + 1);
+            model.insert((key.clone(), time), value);
+            later.map_or(PutOutcome::Latest, |(time, _)| PutOutcome::ValidUntil(time))
+        };
+        now = now.max(time);
+        let put = subject.store.put(&key, value, time).expect("a version is taken");
+        assert_eq!(put, expected, "{key:?} at {time}, now {now}");
+        subject.pass_time(&mut random);
+        let (key, as_of) = (random.key(), Timestamp::from(step / 5) + random.time(70) - 20);
+        let valid = |as_of: Timestamp| {
+            let of_key = model.range((key.clone(), 0)..=(key.clone(), as_of.max(0)));
+            let (from, value) = of_key.map(|((_, time), value)| (*time, *value)).next_back()?;
+            let valid_to = versions(&model, &key, from + 1).map(|(time, _)| time);
+            let is_known = as_of >= now - HISTORY || valid_to.is_none();
+            value.filter(|_| is_known && from <= as_of).map(|value| (value, from, valid_to))
+        };
+        let found = subject.store.get_as_of(&key, as_of).expect(READS);
+        let found = found.map(|found| (found.value, found.timestamp, found.valid_to));
+        assert_eq!(found, valid(as_of), "{key:?} as of {as_of}, now {now}");
+        let latest = subject.store.get(&key).expect(READS);
+        assert_eq!(latest.map(|latest| latest.value), valid(Timestamp::MAX).map(|(it, ..)| it));
     }
 }

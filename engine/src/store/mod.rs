@@ -6,6 +6,7 @@
 //! | `key_value_bytes`, `window_bytes`, `session_bytes`, `time_bytes` | the stores themselves, without the type of their keys: the kernel works on them |
 //! | `key_value`, `window`, `session`, `time` | thin shells that write and read typed keys |
 //! | `segments` | entries laid out by time, for windows, sessions and time stores |
+//! | `versioned_bytes`, `versioned` | what was valid of each key when, over a time store |
 //! | `global` | the newest value of each key of a topic, whole on every instance |
 //! | `scan` | what is cached over what the state has, in the order of keys |
 //! | `floor` | the changelog record that tells what has expired |
@@ -45,6 +46,8 @@ mod time_bytes;
 mod timer_bytes;
 mod timers;
 mod updates;
+mod versioned;
+mod versioned_bytes;
 mod window;
 mod window_bytes;
 mod windowed;
@@ -61,6 +64,8 @@ pub use time::TimeStore;
 pub use time_bytes::{TimeBytes, Timed};
 pub use timer_bytes::TimerBytes;
 pub use timers::Timers;
+pub use versioned::VersionedKeyValueStore;
+pub use versioned_bytes::{PutOutcome, VersionedBytes, VersionedRecord};
 pub use window::{WindowEntry, WindowStore};
 pub use window_bytes::{WindowBytes, WindowSlot};
 pub use windowed::{SessionWindowedSerde, Window, Windowed, WindowedSerde};
