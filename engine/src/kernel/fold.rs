@@ -115,6 +115,8 @@ impl KeyedRows {
 pub(super) struct Refused {
     /// How many rows came too late.
     late: u64,
+    /// How many rows had no value, where such are dropped.
+    null_values: u64,
     /// Rows that the store does not take, each with why.
     rows: Vec<(Rejected, StoreError)>,
     /// Results at a time that there is not, which a user's processor may have written to the store.
@@ -131,6 +133,7 @@ impl Refused {
     /// Drops and counts rows that are late or have no key, and makes the others dead letters.
     pub(super) fn reject(self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
         context.drop_rows(self.late, DropReason::Late);
+        context.drop_rows(self.null_values, DropReason::NullValue);
         for (Rejected { origin, key }, time) in self.times {
             context.reject_time(origin, key.as_deref(), time);
         }
@@ -143,6 +146,11 @@ impl Refused {
     /// Counts a row, or one of its windows, as late.
     pub(super) fn add_late(&mut self) {
         self.late += 1;
+    }
+
+    /// Counts a row that has no value.
+    pub(super) fn add_null_value(&mut self) {
+        self.null_values += 1;
     }
 
     /// Adds a row that the store does not take.

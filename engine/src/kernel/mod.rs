@@ -39,7 +39,9 @@ mod window_time;
 
 pub use aggregate::Aggregate;
 pub use finals::WindowedFinals;
-pub use intervals::{IntervalFinals, IntervalUpdates, Lifetime, Row, Rule, Sessions, Taking};
+pub use intervals::{
+    IntervalFinals, IntervalUpdates, Lifetime, Row, Rule, Sessions, SlidingWindows, Taking,
+};
 pub use skin::{CopySkin, Emit, Late, Place, SessionSkin, Skin, Update};
 pub use table::Table;
 pub use updates::WindowedUpdates;

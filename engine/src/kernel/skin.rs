@@ -98,6 +98,12 @@ pub trait CopySkin: Skin {
     /// Adds an update of the key of a row to the results, with its headers, to which more of that row may come.
     fn push_copy(&mut self, row: usize, update: Update<Self::Place, Self::Value>);
 
+    /// Whether the value of a row is null, where such rows are dropped.
+    fn is_null(&self, row: usize) -> bool {
+        let _ = row;
+        false
+    }
+
     /// Gives the headers of a row, for one of the updates of it that are held back.
     fn headers_copy(&self, row: usize) -> Option<Box<Headers>>;
 }

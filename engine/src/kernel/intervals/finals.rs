@@ -156,7 +156,8 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> Node for IntervalFinals<S, R> {
             }
             Event::Flush | Event::Punctuate(..) | Event::Due => {}
         }
-        Ok(Forwarded::all(self.intervals.skin.take()))
+        let skin = &mut self.intervals.skin;
+        Ok(Forwarded::all(skin.take()).beside(skin.take_late()))
     }
 
     fn progress(&self) -> Progress {

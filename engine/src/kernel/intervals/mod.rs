@@ -1,22 +1,24 @@
-//! Windows whose bounds follow from the rows: sessions. Both ends belong to such a window.
+//! Windows whose bounds follow from the rows: sessions and sliding windows. Both ends belong to such a window.
 //!
 //! | module | holds |
 //! |---|---|
-//! | `session` | what becomes of the windows of a key when a row of it comes |
+//! | `session`, `sliding` | what becomes of the windows of a key when a row of it comes |
 //! | `updates`, `finals` | each update, or one final a window |
 //!
 //! A window stays where it ends and begins: a session that grows is another one, in place of the one that it was.
 
 mod finals;
 mod session;
+mod sliding;
 mod updates;
 
 pub use finals::IntervalFinals;
 pub use session::Sessions;
+pub use sliding::SlidingWindows;
 pub use updates::IntervalUpdates;
 
 use super::{
-    CopySkin, Skin, Update, Windows,
+    CopySkin, Late, Skin, Update, Windows,
     fold::{Folded, KeyedRows, Refused},
     window_state::Closer,
     window_time::WindowTime,
@@ -53,7 +55,7 @@ impl Lifetime {
     }
 }
 
-/// What becomes of the windows of a key when a row of it comes.
+/// What becomes of the windows of a key when a row of it comes: [`Sessions`] or [`SlidingWindows`].
 pub trait Rule<S: Skin<Place = Window>>: Send + 'static {
     /// How long its windows live.
     fn lifetime(&self) -> Lifetime;
@@ -62,7 +64,7 @@ pub trait Rule<S: Skin<Place = Window>>: Send + 'static {
     ///
     /// # Errors
     ///
-    /// Why the store does not take what the row makes; then it has changed nothing.
+    /// Why the store does not take what the row makes.
     fn take(&self, row: &Row<'_>, taking: &mut Taking<'_, S>) -> Result<(), StoreError>;
 }
 
@@ -85,6 +87,8 @@ pub struct Taking<'a, S: Skin> {
     time: IntervalTime,
     folded: Folded,
     refused: &'a mut Refused,
+    /// Why the store does not take the first window that it does not take, where others are taken.
+    refusal: Option<StoreError>,
     /// The windows that are there from now on, or no longer.
     turned: &'a mut Vec<Turned>,
 }
@@ -148,8 +152,11 @@ impl<S: CopySkin<Place = Window>> Taking<'_, S> {
     }
 
     /// Counts a window that the row came too late for.
-    fn count_late(&mut self) {
+    fn count_late(&mut self, row: &Row<'_>, window: Window) {
         self.refused.add_late();
+        let by_ms = self.time.since_close(window.end);
+        let stamp = Stamp { at: row.passed, ..row.stamp };
+        self.skin.late(row.place, Late { window, by_ms, stamp });
     }
 }
 
@@ -165,6 +172,11 @@ impl IntervalTime {
     /// Whether windows that end there take rows now.
     fn is_open(&self, end: Timestamp) -> bool {
         self.anchors.is_open(self.anchor_of(end))
+    }
+
+    /// How long windows that end there have been closed, in ms.
+    fn since_close(&self, end: Timestamp) -> i64 {
+        self.anchors.since_close(self.anchor_of(end))
     }
 
     /// Windows that end below this are closed.
@@ -195,7 +207,7 @@ struct IntervalState<S: Skin, R> {
     closers: Vec<Closer>,
 }
 
-impl<S: Skin<Place = Window>, R: Rule<S>> IntervalState<S, R> {
+impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalState<S, R> {
     fn open(
         skin: S,
         rule: R,
@@ -231,6 +243,11 @@ impl<S: Skin<Place = Window>, R: Rule<S>> IntervalState<S, R> {
                 refused.add(stamp.origin, None, why);
                 continue;
             };
+            if skin.is_null(place) {
+                // Nor does one without a value, where such are dropped.
+                refused.add_null_value();
+                continue;
+            }
             let floor = time.anchors.floor();
             let passed = time.anchors.take(stamp.timestamp, stamp.at);
             if time.anchors.floor() > floor && !time.anchors.is_carried() {
@@ -238,9 +255,10 @@ impl<S: Skin<Place = Window>, R: Rule<S>> IntervalState<S, R> {
             }
             store.keep_from(time.kept_floor());
             let row = Row { place, key, stamp, passed };
-            let (time, refused_rows) = (*time, &mut refused);
-            let mut taking = Taking { skin, store, time, folded, refused: refused_rows, turned };
-            if let Err(why) = rule.take(&row, &mut taking) {
+            let (time, rows, refusal) = (*time, &mut refused, None);
+            let mut taking = Taking { skin, store, time, folded, refused: rows, refusal, turned };
+            let taken = rule.take(&row, &mut taking);
+            if let Some(why) = taken.err().or(taking.refusal.take()) {
                 refused.add(stamp.origin, Some(key), why);
             }
         }

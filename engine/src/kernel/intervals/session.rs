@@ -85,7 +85,7 @@ impl<S: SessionSkin<Place = Window>> Rule<S> for Sessions {
             end: window.end.max(old.window.end),
         });
         if !taking.time.is_open(window.end) {
-            taking.count_late();
+            taking.count_late(row, window);
             return Ok(());
         }
         let skin = &mut *taking.skin;

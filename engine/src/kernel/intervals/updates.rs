@@ -104,7 +104,8 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> Node for IntervalUpdates<S, R> {
             Event::Flush => {}
             Event::End | Event::Resume(_) | Event::Punctuate(..) | Event::Due => {}
         }
-        Ok(Forwarded::all(self.intervals.skin.take()))
+        let skin = &mut self.intervals.skin;
+        Ok(Forwarded::all(skin.take()).beside(skin.take_late()))
     }
 
     fn pass_time(&self, time: Timestamp) -> Timestamp {
