@@ -131,7 +131,7 @@ pub mod prelude {
     };
     pub use headwater_dsl::{
         EmitStrategy, GlobalKTable, Grouped, KStream, KTable, Materialized, Printed, Repartitioned,
-        StreamsBuilder, TimeWindows, UnlimitedWindows,
+        SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows, UnlimitedWindows,
     };
     pub use headwater_engine::{
         processor::{Context, InitContext, Processor, ProcessorError, Record},

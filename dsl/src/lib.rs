@@ -6,7 +6,7 @@
 //! | [`KStream`] | records, each an event of its own |
 //! | [`KTable`] | the newest value of each key |
 //! | [`GlobalKTable`] | the same, whole on every instance |
-//! | [`KGroupedStream`], [`CogroupedKStream`], [`TimeWindowedKStream`] | records on their way into an aggregation |
+//! | [`KGroupedStream`], [`CogroupedKStream`], [`TimeWindowedKStream`], [`SessionWindowedKStream`] | records on their way into an aggregation |
 //! | [`KGroupedTable`] | rows of a table on their way into an aggregation |
 //! | [`BranchedKStream`] | a stream being split |
 //!
@@ -36,16 +36,16 @@ mod table;
 
 pub use builder::StreamsBuilder;
 pub use grouped::{
-    CogroupedKStream, KGroupedStream, KGroupedTable, LateRecord, TimeWindowedCogroupedKStream,
-    TimeWindowedKStream,
+    CogroupedKStream, KGroupedStream, KGroupedTable, LateRecord, SessionWindowedCogroupedKStream,
+    SessionWindowedKStream, TimeWindowedCogroupedKStream, TimeWindowedKStream,
 };
 pub use headwater_engine::DefaultSerde;
 #[doc(hidden)]
 pub use plan::OperatorKind;
 pub use settings::{
     BufferConfig, Eager, EmitStrategy, Grouped, JoinWindows, Materialized, Printed, Repartitioned,
-    StreamJoined, Strict, Suppressed, TableJoined, TimeDifference, TimeWindows, UnlimitedWindows,
-    Windows,
+    SessionWindows, SlidingWindows, StreamJoined, Strict, Suppressed, TableJoined, TimeDifference,
+    TimeWindows, UnlimitedWindows, Windows,
 };
 pub use stream::{BranchedKStream, JoinWith, KStream, StreamWithin, Terminal};
 pub use table::{GlobalKTable, KTable};

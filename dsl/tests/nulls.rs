@@ -7,6 +7,8 @@
 mod joins;
 #[path = "nulls/tables.rs"]
 mod tables;
+#[path = "nulls/windows.rs"]
+mod windows;
 
 use headwater_core::record::Headers;
 use headwater_dsl::{
@@ -441,6 +443,8 @@ fn rules() -> Vec<Rule> {
         joins::by_foreign_key(),
         aggregated(),
         windowed(),
+        windows::in_sliding(),
+        windows::in_sessions(),
         tables::rules(),
     ]
     .into_iter()

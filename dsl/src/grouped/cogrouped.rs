@@ -1,14 +1,11 @@
 //! Several grouped streams folded into one aggregate.
 
-use super::{
-    KGroupedStream,
-    draw::{Drawn, InWindows},
-};
+use super::{KGroupedStream, draw::Drawn, draw_intervals::In, sessions::merging};
 use crate::{
-    DefaultSerde, EmitStrategy, KTable, Materialized, TimeWindows, Windows,
+    DefaultSerde, EmitStrategy, KTable, Materialized, SessionWindows, Windows,
     operator::{Deletion, MapValues},
     plan::{LogicalPlan, NodeId, OperatorKind},
-    settings::Private,
+    settings::{Cut, Private},
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::store::Windowed;
@@ -206,7 +203,7 @@ fn adding<K, A>(
 /// Grouped streams with a common aggregate, cut into windows; see [`CogroupedKStream::windowed_by`].
 pub struct TimeWindowedCogroupedKStream<K, A> {
     cogrouped: CogroupedKStream<K, A>,
-    windows: TimeWindows,
+    windows: Cut,
     emit: EmitStrategy,
 }
 
@@ -217,7 +214,8 @@ impl<K, A> fmt::Debug for TimeWindowedCogroupedKStream<K, A> {
 }
 
 impl<K: Data, A: Data> TimeWindowedCogroupedKStream<K, A> {
-    pub(crate) fn new(cogrouped: CogroupedKStream<K, A>, windows: TimeWindows) -> Self {
+    pub(crate) fn new(cogrouped: CogroupedKStream<K, A>, windows: impl Into<Cut>) -> Self {
+        let windows = windows.into();
         Self { cogrouped, windows, emit: EmitStrategy::default() }
     }
 
@@ -237,8 +235,86 @@ impl<K: Data, A: Data> TimeWindowedCogroupedKStream<K, A> {
         A: DefaultSerde,
     {
         let materialized = materialized.into();
+        let (emit, retention) = (self.emit, materialized.retention);
+        let draw = |kind| self.cogrouped.draw(kind, materialized);
+        match self.windows {
+            Cut::Fixed(windows) => draw(OperatorKind::WindowedCogroup)
+                .fold_in(In { windows, emit, retention, with_late: false }, adding(init)),
+            Cut::Sliding(windows) => draw(OperatorKind::SlidingCogroup).fold_sliding(
+                In { windows, emit, retention, with_late: false },
+                None,
+                adding(init),
+            ),
+        }
+    }
+}
+
+/// Cogrouped streams cut into sessions; see [`CogroupedKStream::windowed_by`].
+///
+/// ```
+/// use headwater_core::serde::for_type;
+/// use headwater_dsl::{SessionWindows, StreamsBuilder};
+/// use headwater_engine::store::{SessionWindowedSerde, Windowed};
+/// use headwater_testkit::TopologyTestDriver;
+/// use std::{sync::Arc, time::Duration};
+///
+/// let builder = StreamsBuilder::new();
+/// let clicks = builder.stream::<String, i64>("clicks").group_by_key();
+/// let buys = builder.stream::<String, i64>("buys").group_by_key();
+/// let visits = SessionWindows::of_inactivity_gap_with_no_grace(Duration::from_millis(10));
+/// let sums = clicks.cogroup(|_, _, sum| sum + 1).cogroup(&buys, |_, price, sum: i64| sum + price);
+/// let sums = sums.windowed_by(visits).aggregate(|| 0, |_, sum, session| sum + session, "sums");
+/// sums.to_stream().drop_null_values().to("out");
+///
+/// let driver = TopologyTestDriver::new(builder.build()?)?;
+/// driver.input_topic::<String, i64>("clicks").pipe_input("ann".into(), 0, 1)?;
+/// driver.input_topic::<String, i64>("buys").pipe_input("ann".into(), 20, 5)?;
+/// let keys = Arc::new(SessionWindowedSerde::new(for_type::<String>()));
+/// let mut out = driver.output_topic_with::<Windowed<String>, i64>("out", keys, for_type());
+/// let read = out.read_records_to_list()?;
+/// let read: Vec<_> = read.into_iter().map(|r| (r.key.window.start, r.key.window.end, r.value)).collect();
+/// assert_eq!(read, [(1, 1, 1), (1, 5, 21)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct SessionWindowedCogroupedKStream<K, A> {
+    cogrouped: CogroupedKStream<K, A>,
+    windows: SessionWindows,
+    emit: EmitStrategy,
+}
+
+impl<K, A> fmt::Debug for SessionWindowedCogroupedKStream<K, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionWindowedCogroupedKStream({:?}, {:?})", self.cogrouped, self.windows)
+    }
+}
+
+impl<K: Data, A: Data> SessionWindowedCogroupedKStream<K, A> {
+    pub(crate) fn new(cogrouped: CogroupedKStream<K, A>, windows: SessionWindows) -> Self {
+        Self { cogrouped, windows, emit: EmitStrategy::default() }
+    }
+
+    /// When results come out; [`EmitStrategy::on_window_update`] unless told otherwise.
+    #[must_use]
+    pub fn emit_strategy(self, emit: EmitStrategy) -> Self {
+        Self { emit, ..self }
+    }
+
+    /// The records of each session folded into an aggregate, which begins as what `init` gives; sessions that become one are
+    /// merged as [`SessionWindowedKStream::aggregate`](crate::SessionWindowedKStream::aggregate) does it.
+    pub fn aggregate(
+        &self,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
+        materialized: impl Into<Materialized>,
+    ) -> KTable<Windowed<K>, A>
+    where
+        A: DefaultSerde,
+    {
+        let (materialized, init) = (materialized.into(), Arc::new(init));
         let (windows, emit, retention) = (self.windows, self.emit, materialized.retention);
-        let drawn = self.cogrouped.draw(OperatorKind::WindowedCogroup, materialized);
-        drawn.fold_in(InWindows { windows, emit, retention, with_late: false }, adding(init))
+        let drawn = self.cogrouped.draw(OperatorKind::SessionCogroup, materialized);
+        let first = Arc::clone(&init);
+        let (fold, merge) = (adding(move || first()), merging(move || init(), merge));
+        drawn.fold_in_sessions(In { windows, emit, retention, with_late: false }, fold, merge)
     }
 }

@@ -1,5 +1,6 @@
 //! How aggregations are drawn, of one stream or of several.
 
+use super::draw_intervals::In;
 use crate::{
     DefaultSerde, EmitStrategy, KTable, TimeWindows,
     operator::{Deletion, Fold},
@@ -14,10 +15,10 @@ use headwater_engine::{
     store::{KeyValueStore, Window, WindowStore, Windowed, WindowedSerde},
     topology::TopologyError,
 };
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 /// What an aggregation forwards.
-type Changes<K, A> = Rows<K, Change<A>>;
+pub(super) type Changes<K, A> = Rows<K, Change<A>>;
 
 /// An aggregation about to be drawn.
 pub(super) struct Drawn<K> {
@@ -28,16 +29,6 @@ pub(super) struct Drawn<K> {
     /// Whether the cache holds its updates back.
     pub(super) caching: bool,
     pub(super) deletion: Deletion,
-}
-
-/// The windows of an aggregation.
-pub(super) struct InWindows {
-    pub(super) windows: TimeWindows,
-    pub(super) emit: EmitStrategy,
-    /// How long they are kept, if that was said.
-    pub(super) retention: Option<Duration>,
-    /// Whether rows that come too late are forwarded to a child port.
-    pub(super) with_late: bool,
 }
 
 impl<K: Data> Drawn<K> {
@@ -66,7 +57,7 @@ impl<K: Data> Drawn<K> {
     /// Folds rows into one value of each key and window.
     pub(super) fn fold_in<V: Data, A: DefaultSerde, F>(
         self,
-        InWindows { windows, emit: strategy, retention, with_late }: InWindows,
+        In { windows, emit: strategy, retention, with_late }: In<TimeWindows>,
         fold: F,
     ) -> KTable<Windowed<K>, A>
     where

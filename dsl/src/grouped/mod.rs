@@ -2,10 +2,15 @@
 
 mod cogrouped;
 mod draw;
+mod draw_intervals;
+mod sessions;
 mod table;
 mod windowed;
 
-pub use cogrouped::{CogroupedKStream, TimeWindowedCogroupedKStream};
+pub use cogrouped::{
+    CogroupedKStream, SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream,
+};
+pub use sessions::SessionWindowedKStream;
 pub use table::KGroupedTable;
 pub use windowed::{LateRecord, TimeWindowedKStream};
 

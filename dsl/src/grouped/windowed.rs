@@ -1,15 +1,16 @@
 //! Grouped streams cut into windows, and their aggregations.
 
-use super::{KGroupedStream, aggregating, count, draw::InWindows, reducing, top};
+use super::{KGroupedStream, aggregating, count, draw_intervals::In, reducing, top};
 use crate::{
-    DefaultSerde, EmitStrategy, KStream, KTable, Materialized, TimeWindows,
+    DefaultSerde, EmitStrategy, KStream, KTable, Materialized,
     operator::First,
     plan::OperatorKind,
+    settings::Cut,
     table::{Change, NeedsOld},
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::store::{Window, Windowed};
-use std::{fmt, rc::Rc, sync::Arc};
+use std::{fmt, rc::Rc};
 
 /// A grouped stream cut into windows; see [`KGroupedStream::windowed_by`].
 ///
@@ -37,13 +38,13 @@ use std::{fmt, rc::Rc, sync::Arc};
 /// ```
 pub struct TimeWindowedKStream<K, V> {
     grouped: KGroupedStream<K, V>,
-    windows: TimeWindows,
+    windows: Cut,
     emit: EmitStrategy,
     late: Option<Rc<ReadLate<K, V>>>,
 }
 
 /// Takes the stream of late records of an aggregation.
-type ReadLate<K, V> = dyn Fn(KStream<K, LateRecord<V>>);
+pub(super) type ReadLate<K, V> = dyn Fn(KStream<K, LateRecord<V>>);
 
 /// A record that came too late for a window; see [`TimeWindowedKStream::late_records`].
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -64,7 +65,8 @@ impl<K, V> fmt::Debug for TimeWindowedKStream<K, V> {
 }
 
 impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
-    pub(crate) fn new(grouped: KGroupedStream<K, V>, windows: TimeWindows) -> Self {
+    pub(crate) fn new(grouped: KGroupedStream<K, V>, windows: impl Into<Cut>) -> Self {
+        let windows = windows.into();
         Self { grouped, windows, emit: EmitStrategy::default(), late: None }
     }
 
@@ -153,7 +155,11 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn count(&self, materialized: impl Into<Materialized>) -> KTable<Windowed<K>, i64> {
-        self.fold(OperatorKind::WindowedCount, count, materialized.into())
+        self.fold(
+            self.kind(OperatorKind::WindowedCount, OperatorKind::SlidingCount),
+            count,
+            materialized.into(),
+        )
     }
 
     /// The records of each key and window reduced to one value, as [`KGroupedStream::reduce`] does.
@@ -187,7 +193,11 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     where
         V: DefaultSerde,
     {
-        self.fold(OperatorKind::WindowedReduce, reducing(reduce), materialized.into())
+        self.fold(
+            self.kind(OperatorKind::WindowedReduce, OperatorKind::SlidingReduce),
+            reducing(reduce),
+            materialized.into(),
+        )
     }
 
     /// The records of each key and window folded into an aggregate, as [`KGroupedStream::aggregate`] does. Where values
@@ -236,7 +246,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         materialized: impl Into<Materialized>,
     ) -> KTable<Windowed<K>, A> {
         self.fold(
-            OperatorKind::WindowedAggregate,
+            self.kind(OperatorKind::WindowedAggregate, OperatorKind::SlidingAggregate),
             aggregating(init, aggregate),
             materialized.into(),
         )
@@ -252,7 +262,8 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     where
         Vec<V>: DefaultSerde,
     {
-        self.fold(OperatorKind::WindowedAggregate, top(n, by), materialized.into())
+        let kind = self.kind(OperatorKind::WindowedAggregate, OperatorKind::SlidingAggregate);
+        self.fold(kind, top(n, by), materialized.into())
     }
 
     /// The first record of each key and window, at once, or when the window closes, with the largest timestamp that it took;
@@ -305,17 +316,37 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
-        let (windows, emit, retention) = (self.windows, self.emit, materialized.retention);
+        let (emit, retention, with_late) = (self.emit, materialized.retention, self.late.is_some());
         let drawn = self.grouped.draw(kind, materialized);
-        let (store, with_late) = (Arc::clone(&drawn.store), self.late.is_some());
-        let table = drawn.fold_in(InWindows { windows, emit, retention, with_late }, fold);
-        if let Some(read) = &self.late {
-            let plan = table.plan.clone();
-            let step = plan.step_called(OperatorKind::LateRecords, table.node, &store);
-            let node = plan.child_port::<K, LateRecord<V>>(step);
-            let key = Some(SharedSerde::clone(&self.grouped.serdes.key));
-            read(KStream { plan, node, key, value: None });
-        }
+        let table = match self.windows {
+            Cut::Fixed(windows) => drawn.fold_in(In { windows, emit, retention, with_late }, fold),
+            Cut::Sliding(windows) => {
+                let values = &self.grouped.serdes.value;
+                // A serde that reads null writes it.
+                let nullable = values.deserialize(None).is_ok().then(|| SharedSerde::clone(values));
+                drawn.fold_sliding(In { windows, emit, retention, with_late }, nullable, fold)
+            }
+        };
+        self.late.iter().for_each(|read| self.grouped.read_late(&table, &**read));
         table
+    }
+
+    fn kind(&self, fixed: OperatorKind, sliding: OperatorKind) -> OperatorKind {
+        match self.windows {
+            Cut::Fixed(_) => fixed,
+            Cut::Sliding(_) => sliding,
+        }
+    }
+}
+
+impl<K: Data, V: Data> KGroupedStream<K, V> {
+    /// Has `read` take what comes too late for the windows that `table` is made of.
+    pub(super) fn read_late<A: Data>(&self, table: &KTable<Windowed<K>, A>, read: &ReadLate<K, V>) {
+        let plan = table.plan.clone();
+        let store = table.store.as_deref().unwrap_or_default();
+        let step = plan.step_called(OperatorKind::LateRecords, table.node, store);
+        let node = plan.child_port::<K, LateRecord<V>>(step);
+        let key = Some(SharedSerde::clone(&self.serdes.key));
+        read(KStream { plan, node, key, value: None });
     }
 }

@@ -103,6 +103,22 @@ operator_kinds! {
     Cogroup => "COGROUPKSTREAM-AGGREGATE-",
     /// Folds the records of each key and window of several inputs.
     WindowedCogroup => "COGROUPKSTREAM-AGGREGATE-",
+    /// Counts the records of each key and sliding window.
+    SlidingCount => "KSTREAM-AGGREGATE-",
+    /// Reduces the records of each key and sliding window to one value of their type.
+    SlidingReduce => "KSTREAM-REDUCE-",
+    /// Folds the records of each key and sliding window.
+    SlidingAggregate => "KSTREAM-AGGREGATE-",
+    /// Folds the records of each key and sliding window of several inputs.
+    SlidingCogroup => "COGROUPKSTREAM-AGGREGATE-",
+    /// Folds the records of each session of several inputs.
+    SessionCogroup => "COGROUPKSTREAM-AGGREGATE-",
+    /// Counts the records of each session.
+    SessionCount => "KSTREAM-AGGREGATE-",
+    /// Reduces the records of each session to one value of their type.
+    SessionReduce => "KSTREAM-REDUCE-",
+    /// Folds the records of each session.
+    SessionAggregate => "KSTREAM-AGGREGATE-",
     /// Keeps some rows of a table.
     TableFilter => "KTABLE-FILTER-",
     /// Maps the values of a table.

@@ -1,6 +1,9 @@
 //! Windows and when their results come out.
 
-use crate::{CogroupedKStream, KGroupedStream, TimeWindowedCogroupedKStream, TimeWindowedKStream};
+use crate::{
+    CogroupedKStream, KGroupedStream, SlidingWindows, TimeWindowedCogroupedKStream,
+    TimeWindowedKStream,
+};
 use headwater_core::record::Timestamp;
 use headwater_core::serde::Data;
 use headwater_engine::{kernel, topology::MaxAhead};
@@ -242,6 +245,27 @@ impl Windows for TimeWindows {
         _: Private,
     ) -> Self::Cogrouped<K, A> {
         TimeWindowedCogroupedKStream::new(cogrouped, self)
+    }
+}
+
+/// What streams in windows of time are cut into.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Cut {
+    /// Windows at equal distances.
+    Fixed(TimeWindows),
+    /// Windows around the records.
+    Sliding(SlidingWindows),
+}
+
+impl From<TimeWindows> for Cut {
+    fn from(windows: TimeWindows) -> Self {
+        Self::Fixed(windows)
+    }
+}
+
+impl From<SlidingWindows> for Cut {
+    fn from(windows: SlidingWindows) -> Self {
+        Self::Sliding(windows)
     }
 }
 

@@ -4,8 +4,8 @@ use headwater_core::{record::Timestamp, serde::Data};
 use headwater_engine::{
     processor::{InitContext, ProcessorError, Stores},
     store::{
-        KeyValueBytes, KeyValueStore, Slot, StoreError, StoreKey, ValueAndTimestamp, WindowBytes,
-        WindowSlot, WindowStore, Windowed,
+        KeyValueBytes, KeyValueStore, SessionBytes, SessionStore, Slot, StoreError, StoreKey,
+        ValueAndTimestamp, WindowBytes, WindowSlot, WindowStore, Windowed,
     },
 };
 use std::sync::Arc;
@@ -132,6 +132,49 @@ impl<K: Data, V: Data> Lookup<Windowed<K>, V> for Stored<WindowStore<K, V>> {
             (None, _) => store.refusal(row).map_or(Ok(None), Err),
         };
         Ok(slots.into_iter().enumerate().map(found).collect())
+    }
+}
+
+/// A table that is a session store.
+pub(crate) struct StoredSessions(pub(crate) Arc<str>);
+
+impl<K: Data, V: Data> View<Windowed<K>, V> for StoredSessions {
+    fn stores(&self) -> Vec<Arc<str>> {
+        vec![Arc::clone(&self.0)]
+    }
+
+    fn open(
+        &self,
+        seen: Seen,
+        context: &mut InitContext<'_>,
+    ) -> Result<Box<dyn Lookup<Windowed<K>, V>>, ProcessorError> {
+        let store = context.store(&self.0)?;
+        if seen == Seen::Forwarded {
+            let entries = context.byte_store::<SessionBytes<V>>(&self.0)?;
+            context.byte_store_mut(entries).look_up_old_values();
+        }
+        Ok(Box::new(Stored::<SessionStore<K, V>> { store, seen }))
+    }
+}
+
+impl<K: Data, V: Data> Lookup<Windowed<K>, V> for Stored<SessionStore<K, V>> {
+    fn get_all(
+        &self,
+        keys: &[&Windowed<K>],
+        stores: &mut Stores<'_>,
+    ) -> Result<Vec<Found<V>>, ProcessorError> {
+        let store = stores.get(self.store);
+        let found = |Windowed { key, window }: &&Windowed<K>| {
+            let found = match self.seen {
+                Seen::Newest => store.fetch_session(key, window.start, window.end),
+                Seen::Forwarded => store.fetch_flushed(key, *window),
+            };
+            match found {
+                Err(StoreError::State(failed)) => Err(failed.into()),
+                found => Ok(found),
+            }
+        };
+        keys.iter().map(found).collect()
     }
 }
 

@@ -1,9 +1,12 @@
 //! Several streams folded into one aggregate.
 
-use crate::folds::{Caching, Emit, Window, cached, caching, ending, or_gone, window};
-use headwater_dsl::{KStream, KTable, Materialized, StreamsBuilder};
-use headwater_engine::store::Windowed;
+use crate::{
+    folds::{Caching, Emit, Window, cached, caching, ending, or_gone, window},
+    windows::in_keys,
+};
+use headwater_dsl::{KStream, Materialized, SessionWindows, SlidingWindows, StreamsBuilder};
 use proptest::prelude::*;
+use std::time::Duration;
 
 /// What is folded beside the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,17 +19,27 @@ pub(crate) enum Second {
     Rekeyed(i64),
 }
 
+/// Which windows they are folded in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum In {
+    Time,
+    /// Sessions with a gap of so many ms.
+    Sessions(u64),
+    /// Sliding windows with a difference of so many ms.
+    Sliding(u64),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cogroup {
     pub(crate) second: Second,
     pub(crate) caching: Caching,
-    pub(crate) window: Option<Window>,
+    pub(crate) window: Option<(In, Window)>,
 }
 
 impl Cogroup {
     pub(crate) fn caches(&self) -> bool {
         match self.window {
-            Some(window) => window.emit == Emit::Updates && window.caching == Caching::On,
+            Some((_, window)) => window.emit == Emit::Updates && window.caching == Caching::On,
             None => self.caching == Caching::On,
         }
     }
@@ -49,26 +62,33 @@ impl Cogroup {
             .group_by_key()
             .cogroup_or_delete(ending)
             .cogroup(&second.group_by_key(), |_, value, so_far| so_far.wrapping_mul(37) ^ value);
+        let ms = Duration::from_millis;
+        let kept = |caching| cached(Materialized::named(store), caching);
         match self.window {
             None => {
-                let sums = both.aggregate(|| 7, cached(Materialized::named(store), self.caching));
+                let sums = both.aggregate(|| 7, kept(self.caching));
                 sums.to_stream().map_values(or_gone)
             }
-            Some(window) => {
+            Some((In::Time, window)) => {
                 let windowed =
                     both.windowed_by(window.windows(20)).emit_strategy(window.strategy());
-                in_keys(
-                    &windowed.aggregate(|| 7, cached(Materialized::named(store), window.caching)),
-                )
+                in_keys(&windowed.aggregate(|| 7, kept(window.caching)))
+            }
+            Some((In::Sliding(difference), window)) => {
+                let (difference, grace) = (ms(difference), ms(window.grace));
+                let windows = SlidingWindows::of_time_difference_and_grace(difference, grace);
+                let windowed = both.windowed_by(windows).emit_strategy(window.strategy());
+                in_keys(&windowed.aggregate(|| 7, kept(window.caching)))
+            }
+            Some((In::Sessions(gap), window)) => {
+                let windows =
+                    SessionWindows::of_inactivity_gap_and_grace(ms(gap), ms(window.grace));
+                let sessions = both.windowed_by(windows).emit_strategy(window.strategy());
+                let merge = |_: &String, so_far: i64, session| so_far.wrapping_mul(41) ^ session;
+                in_keys(&sessions.aggregate(|| 7, merge, kept(window.caching)))
             }
         }
     }
-}
-
-fn in_keys(table: &KTable<Windowed<String>, i64>) -> KStream<String, i64> {
-    table
-        .to_stream()
-        .map(|key, value| (format!("{}@{}", key.key, key.window.start), or_gone(value)))
 }
 
 fn second() -> impl Strategy<Value = Second> {
@@ -80,5 +100,20 @@ pub(crate) fn cogroup() -> impl Strategy<Value = Cogroup> {
 }
 
 pub(crate) fn windowed_cogroup() -> impl Strategy<Value = Cogroup> {
-    (cogroup(), window()).prop_map(|(cogroup, window)| Cogroup { window: Some(window), ..cogroup })
+    (cogroup(), window())
+        .prop_map(|(cogroup, window)| Cogroup { window: Some((In::Time, window)), ..cogroup })
+}
+
+pub(crate) fn session_cogroup() -> impl Strategy<Value = Cogroup> {
+    (cogroup(), 1..30_u64, window()).prop_map(|(cogroup, gap, window)| Cogroup {
+        window: Some((In::Sessions(gap), window)),
+        ..cogroup
+    })
+}
+
+pub(crate) fn sliding_cogroup() -> impl Strategy<Value = Cogroup> {
+    (cogroup(), 0..30_u64, window()).prop_map(|(cogroup, by, window)| Cogroup {
+        window: Some((In::Sliding(by), window)),
+        ..cogroup
+    })
 }

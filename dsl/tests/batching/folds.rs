@@ -147,7 +147,7 @@ pub(crate) fn ending<K>(_: &K, value: i64, so_far: i64) -> Option<i64> {
     (value.rem_euclid(4) != 3).then(|| reduced(so_far, value))
 }
 
-fn ending_picked<K>(key: &K, value: i64, so_far: Picked) -> Option<Picked> {
+pub(crate) fn ending_picked<K>(key: &K, value: i64, so_far: Picked) -> Option<Picked> {
     ending(key, value, so_far.0).map(Picked)
 }
 
@@ -155,7 +155,7 @@ fn in_order(values: Vec<i64>) -> i64 {
     values.into_iter().fold(0, reduced)
 }
 
-fn picked(value: Picked) -> i64 {
+pub(crate) fn picked(value: Picked) -> i64 {
     value.0
 }
 

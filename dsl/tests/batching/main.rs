@@ -17,6 +17,7 @@ mod ops;
 mod processors;
 mod run;
 mod tables;
+mod windows;
 
 use folds::{Caching, Emit, Fold, Window, caching};
 use headwater_dsl::OperatorKind;
@@ -96,7 +97,8 @@ fn case_of_finals(partitions: u32, kills: Kills) -> impl Strategy<Value = Case> 
     ];
     let above = prop::collection::vec(above.no_shrink(), 0..3);
     let hop = prop_oneof![Just(8), 1..8_u64];
-    let below = prop::collection::vec((1..4_i64, 0..40_u64, hop), 1..3);
+    let kind = prop_oneof![3 => Just(0), 1 => Just(1), 1 => Just(2)];
+    let below = prop::collection::vec((1..4_i64, 0..40_u64, hop, (kind, 1..30_u64)), 1..3);
     let last = prop::option::of((1..4_i64, caching()));
     let bound = prop::option::of((10..90_u64).prop_map(Op::MaxAhead));
     (bound, above, below, last, prop::collection::vec(group(), 1..4)).prop_map(
@@ -106,12 +108,17 @@ fn case_of_finals(partitions: u32, kills: Kills) -> impl Strategy<Value = Case> 
                 group.records.sort_by_key(|record| record.at);
                 group.records.iter_mut().for_each(|record| record.at += 120 * place);
             }
-            for (n, grace, hop) in below {
+            for (n, grace, hop, (kind, by)) in below {
                 // A task whose input has ended goes on after others do: they may be ahead by a whole group.
                 let grace = if groups.len() > 1 { 120 } else { grace };
                 let window =
                     Window { emit: Emit::Finals, caching: Caching::Off, grace, hop, kept: 0 };
-                ops.extend([Op::SelectKey(n), Op::Windows(Fold::Count, window, View::Stored)]);
+                ops.push(Op::SelectKey(n));
+                ops.push(match kind {
+                    0 => Op::Windows(Fold::Count, window, View::Stored),
+                    1 => Op::Sessions(by, Fold::Count, window, View::Stored),
+                    _ => Op::Sliding(by, Fold::Count, window, View::Stored),
+                });
             }
             if let Some((n, caching)) = last {
                 let count = Op::Fold(Fold::Count, caching, View::Stored);

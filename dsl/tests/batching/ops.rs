@@ -6,7 +6,7 @@
 )]
 
 use crate::{
-    cogroup::{Cogroup, Second, cogroup, windowed_cogroup},
+    cogroup::{Cogroup, Second, cogroup},
     folds::{
         Caching, Emit, Fold, Window, cached, caching, folded, for_longer, grouped_for, in_windows,
         or_gone, reduced, window, windowed,
@@ -18,6 +18,7 @@ use crate::{
     late::late_and_in_time,
     processors::{Deed, Doer, Names, deed},
     tables::{Tables, any_tables},
+    windows::{self, in_keys, sessions, sliding},
 };
 use headwater_core::{
     record::Headers,
@@ -95,6 +96,10 @@ pub(crate) enum Op {
     Distinct(Window),
     /// Windows with what comes too late for them.
     Late(Window),
+    /// Sessions with a gap of so many ms.
+    Sessions(u64, Fold, Window, View),
+    /// Sliding windows with a difference of so many ms.
+    Sliding(u64, Fold, Window, View),
     /// Windows whose results go into windows of twice the size, with nothing in between.
     WindowsOfWindows(Window, Window),
     Held(Held),
@@ -114,6 +119,7 @@ impl Op {
             Self::Cogroup(cogroup) => cogroup.caches(),
             Self::Held(held) => held.caches(),
             Self::Tables(tables) => tables.caches(),
+            Self::Sessions(_, _, window, _) | Self::Sliding(_, _, window, _) => holds(window),
             Self::WindowsOfWindows(inner, outer) => holds(inner) || holds(outer),
             _ => false,
         }
@@ -183,6 +189,9 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
         OperatorKind::WindowedCount,
         OperatorKind::WindowedReduce,
         OperatorKind::StreamOuterJoin,
+        OperatorKind::SessionCount,
+        OperatorKind::SessionAggregate,
+        OperatorKind::SlidingReduce,
     ];
     let kinds = prop_oneof![prop::sample::select(OperatorKind::ALL), prop::sample::select(OFTEN),];
     kinds.prop_flat_map(op)
@@ -236,22 +245,23 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::Aggregate => {
             prop_oneof![fold(Fold::Aggregate), fold(Fold::Top), fold(Fold::Picky)].boxed()
         }
-        OperatorKind::WindowedCount => windows(Fold::Count).boxed(),
-        OperatorKind::WindowedReduce => prop_oneof![
-            windows(Fold::Reduce),
-            (window(), window()).prop_map(|(inner, outer)| Op::WindowsOfWindows(inner, outer)),
-            (0..100_i64, caching()).prop_map(|(start, caching)| Op::Unlimited(start, caching)),
-        ]
-        .boxed(),
-        OperatorKind::WindowedAggregate => {
-            prop_oneof![windows(Fold::Aggregate), windows(Fold::Top), windows(Fold::Picky)].boxed()
-        }
         OperatorKind::CogroupInput | OperatorKind::Cogroup => {
             cogroup().prop_map(Op::Cogroup).boxed()
         }
-        OperatorKind::WindowedCogroup => windowed_cogroup().prop_map(Op::Cogroup).boxed(),
         OperatorKind::Distinct => window().prop_map(Op::Distinct).boxed(),
         OperatorKind::LateRecords => window().prop_map(Op::Late).boxed(),
+        OperatorKind::WindowedCount
+        | OperatorKind::WindowedReduce
+        | OperatorKind::WindowedAggregate
+        | OperatorKind::WindowedCogroup
+        | OperatorKind::SlidingCount
+        | OperatorKind::SlidingReduce
+        | OperatorKind::SlidingAggregate
+        | OperatorKind::SlidingCogroup
+        | OperatorKind::SessionCount
+        | OperatorKind::SessionReduce
+        | OperatorKind::SessionAggregate
+        | OperatorKind::SessionCogroup => windows::op(kind),
         OperatorKind::TableFilter => derived(View::Filtered),
         OperatorKind::TableMapValues => derived(View::Mapped),
         OperatorKind::Suppress => any_held(),
@@ -270,10 +280,6 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::ForeignKeyLeftJoin => any_foreign_keys(true),
         OperatorKind::ToStream => view().prop_map(Op::Updates).boxed(),
     }
-}
-
-fn windows(fold: Fold) -> impl Strategy<Value = Op> {
-    (window(), view()).prop_map(move |(window, view)| Op::Windows(fold, window, view))
 }
 
 pub(crate) fn view() -> impl Strategy<Value = View> {
@@ -405,6 +411,14 @@ impl Drawing {
                 windowed(&stream.group_by_key(), window, 20).distinct(kept)
             }
             Op::Late(window) => late_and_in_time(&stream, window, &self.store()),
+            Op::Sessions(gap, fold, window, view) => {
+                let kept = for_longer(self.materialized(window.caching), window, gap);
+                in_keys(&view.of(&sessions(&stream, gap, fold, window, kept)))
+            }
+            Op::Sliding(by, fold, window, view) => {
+                let kept = for_longer(self.materialized(window.caching), window, by);
+                in_keys(&view.of(&sliding(&stream, by, fold, window, kept)))
+            }
             Op::WindowsOfWindows(inner, outer) => self.windows_of_windows(inner, outer),
             Op::ForeignKeys(foreign_keys) => {
                 let store = format!("store-{}", self.steps);

@@ -2,7 +2,7 @@
 
 use super::{
     Serdes, Session, SessionBytes, StateStore, StoreBuilder, StoreChanges, StoreError, StoreKind,
-    ValueAndTimestamp, Windowed,
+    ValueAndTimestamp, Window, Windowed,
     form::{Form, Keys, StoreId},
 };
 use headwater_core::{
@@ -139,6 +139,25 @@ impl<K: Data, V: Data> SessionStore<K, V> {
             }
         }
         Ok(None)
+    }
+
+    /// The value of `key` in the window from `start` to `end` as it was at the last flush, as [`SessionBytes::flushed`]; a null
+    /// key has none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Key`] and [`StoreError::State`], as [`put`](Self::put).
+    pub fn fetch_flushed(
+        &mut self,
+        key: &K,
+        window: Window,
+    ) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
+        match self.keys.write(key, &mut self.scratch) {
+            Err(StoreError::NullKey) => return Ok(None),
+            written => written?,
+        }
+        let slot = self.sessions.locate(&self.scratch, window)?;
+        Ok(self.sessions.flushed(slot))
     }
 
     /// As [`SessionBytes::expire_below`].
