@@ -2,9 +2,13 @@
 //!
 //! Records are written `key=value@timestamp`, `-` for none.
 
-use headwater_core::record::Headers;
+use headwater_core::{record::Headers, serde::for_type};
 use headwater_dsl::{KTable, StreamsBuilder};
-use headwater_engine::runtime::StreamsConfig;
+use headwater_engine::{
+    processor::{ProcessorError, Stores},
+    runtime::StreamsConfig,
+    store::KeyValueStore,
+};
 use headwater_testkit::TopologyTestDriver;
 use std::{collections::BTreeMap, error::Error};
 
@@ -194,5 +198,61 @@ fn updates_under_other_keys_are_a_marked_stream() -> Outcome {
     let driver = TopologyTestDriver::new(builder.build()?)?;
     pipe(&driver, "in", "a=1@1 a=-@2 b=1@3")?;
     assert_eq!(read(&driver, "out")?, "a1=1@1 a0=-@2 b1=1@3");
+    Ok(())
+}
+
+/// The table with how many updates each row has had; 99 is refused.
+fn counted(builder: &StreamsBuilder, table: &KTable<String, i64>) -> KTable<String, i64> {
+    builder.add_state_store(KeyValueStore::<String, i64>::builder("seen", for_type(), for_type()));
+    table.transform_values(
+        |context| {
+            let seen = context.store::<KeyValueStore<String, i64>>("seen")?;
+            Ok(move |key: &String, value: Option<i64>, stores: &mut Stores<'_>| {
+                if value == Some(99) {
+                    return Err(ProcessorError::record("99 is none"));
+                }
+                let seen = stores.get(seen);
+                let count = seen.update(key, |count, _| *count.insert(count.unwrap_or(0) + 1))?;
+                Ok(value.map(|value| value * 10 + count))
+            })
+        },
+        &["seen"],
+        "counted",
+    )
+}
+
+/// A deletion is seen and counted; an update for which the function fails is a dead letter, and the row stays.
+#[test]
+fn values_are_transformed_by_what_is_kept() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let counted = counted(&builder, &builder.table::<String, i64>("in"));
+    assert_eq!(counted.queryable_store_name(), Some("counted"));
+    counted.to("out");
+    let driver = TopologyTestDriver::new(builder.build()?)?;
+    pipe(&driver, "in", "a=1@1 a=-@2 a=1@3 b=5@4 a=99@5 a=2@6")?;
+    assert_eq!(read(&driver, "out")?, "a=11@1 a=-@2 a=13@3 b=51@4 a=24@6");
+    assert_eq!(rows(&driver, "counted")?, "a=24@6 b=51@4");
+    let mut letters = driver.output_topic::<String, Option<i64>>("test-dead-letters");
+    assert_eq!(letters.read_records_to_list()?.len(), 1);
+    Ok(())
+}
+
+/// The function runs once an update, and what lies below, or is joined, sees what it gave then.
+#[test]
+fn what_was_transformed_is_read_from_its_store() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let table = builder.table::<String, i64>("in");
+    let counted = counted(&builder, &table);
+    counted.filter(|_, value| *value % 10 != 2).to("filtered");
+    counted.join(&table, |counted, value| counted * 100 + value).to("joined");
+    let stream = builder.stream::<String, i64>("stream");
+    stream.join(&counted, |_, counted| counted).to("looked-up");
+    let driver = TopologyTestDriver::new(builder.build()?)?;
+    pipe(&driver, "in", "a=1@1")?;
+    pipe(&driver, "stream", "a=0@2 a=0@3")?;
+    pipe(&driver, "in", "a=2@4 a=3@5 a=-@6")?;
+    assert_eq!(read(&driver, "filtered")?, "a=11@1 a=-@4 a=33@5 a=-@6");
+    assert_eq!(read(&driver, "joined")?, "a=1101@1 a=2202@4 a=3303@5 a=-@6");
+    assert_eq!(read(&driver, "looked-up")?, "a=11@2 a=11@3");
     Ok(())
 }

@@ -28,6 +28,7 @@ mod suppress;
 mod table_join;
 mod table_values;
 mod to_stream;
+mod transform_values;
 
 pub(crate) use branch::{Branch, Predicates};
 pub(crate) use drop_null::{DropNullKeys, DropNullValues};
@@ -57,3 +58,4 @@ pub(crate) use suppress::{
 pub(crate) use table_join::{LeftTableJoin, TableJoin};
 pub(crate) use table_values::{Needless, TableValues};
 pub(crate) use to_stream::ToStream;
+pub(crate) use transform_values::TransformValues;

@@ -129,6 +129,8 @@ operator_kinds! {
     ToTable => "KSTREAM-TOTABLE-",
     /// Keeps the rows of a table in a store of their own.
     TableMaterialize => "KTABLE-MATERIALIZE-",
+    /// Transforms the values of a table by what is kept in stores.
+    TableTransformValues => "KTABLE-TRANSFORMVALUES-",
     /// Places the updates of a table under another key.
     TableSelect => "KTABLE-SELECT-",
     /// Counts the rows of each group of a table.

@@ -10,6 +10,7 @@ mod kept;
 mod stream;
 mod suppress;
 mod table_node;
+mod transform;
 mod view;
 
 pub use global::GlobalKTable;

@@ -148,7 +148,12 @@ impl Op {
                 | Self::Updates(_)
                 | Self::Cogroup(Cogroup { second: Second::Other, .. })
                 | Self::Held(Held::Join(..))
-                | Self::Tables(Tables::Materialize(_) | Tables::Group(..) | Tables::Join(..))
+                | Self::Tables(
+                    Tables::Materialize(_)
+                        | Tables::Transform(..)
+                        | Tables::Group(..)
+                        | Tables::Join(..)
+                )
                 | Self::ForeignKeys(_)
         ) || matches!(self, Self::JoinStream(joined) if joined.reads_another_topic())
     }
@@ -267,6 +272,7 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::Suppress => any_held(),
         OperatorKind::ToTable
         | OperatorKind::TableMaterialize
+        | OperatorKind::TableTransformValues
         | OperatorKind::TableJoin
         | OperatorKind::TableLeftJoin
         | OperatorKind::TableOuterJoin
@@ -380,8 +386,8 @@ impl Drawing {
                 stream.merge(&updates.map_values(or_gone))
             }
             Op::Tables(tables) => {
-                let store = self.store();
-                tables.draw(&stream, || self.table(View::Stored), &store)
+                let (store, builder) = (self.store(), self.builder.clone());
+                tables.draw(&builder, &stream, || self.table(View::Stored), &store)
             }
             Op::Regroup(n, key, value) => {
                 let grouped =
@@ -425,7 +431,7 @@ impl Drawing {
                 foreign_keys.draw(&stream, &self.table(View::Stored), &store)
             }
             Op::Held(held) => {
-                let store = format!("store-{}", self.steps);
+                let store = self.store();
                 held.draw(&stream, || self.table(View::Stored), &store)
             }
             ref stateless => without_state(&stream, stateless),

@@ -13,7 +13,12 @@ use crate::{
     held::Hold,
     ops::{View, rekeyed, view},
 };
-use headwater_dsl::{KGroupedTable, KStream, KTable, Materialized, OperatorKind};
+use headwater_core::serde::for_type;
+use headwater_dsl::{KGroupedTable, KStream, KTable, Materialized, OperatorKind, StreamsBuilder};
+use headwater_engine::{
+    processor::{ProcessorError, Stores},
+    store::KeyValueStore,
+};
 use proptest::prelude::*;
 
 type Table = KTable<String, i64>;
@@ -25,6 +30,9 @@ pub(crate) enum Tables {
     Made(i64, View),
     /// The rows of the table, kept; their updates are filtered, and the records of the pipeline are joined with them.
     Materialize(View),
+    /// The table, transformed by how often each row has changed: of every so many there is none. The rows are joined with
+    /// themselves.
+    Transform(i64, View),
     /// The table, grouped by another key and aggregated, its updates beside the records of the pipeline.
     Group(i64, Fold, Caching, View),
     /// The table, joined with what becomes of the pipeline, and perhaps with one of them again.
@@ -57,7 +65,7 @@ pub(crate) enum Shape {
 impl Tables {
     pub(crate) fn caches(self) -> bool {
         match self {
-            Self::Made(..) | Self::Materialize(_) => false,
+            Self::Made(..) | Self::Materialize(_) | Self::Transform(..) => false,
             Self::Group(_, _, caching, _) | Self::Join(_, _, caching, _) => caching == Caching::On,
         }
     }
@@ -65,6 +73,7 @@ impl Tables {
     /// The pipeline's stream from here on.
     pub(crate) fn draw(
         self,
+        builder: &StreamsBuilder,
         stream: &KStream<String, i64>,
         table: impl FnOnce() -> Table,
         store: &str,
@@ -79,6 +88,11 @@ impl Tables {
                 let kept = view.of(&table()).materialized(store);
                 let joined = stream.left_join(&kept, |value, row| reduced(value, or_gone(row)));
                 joined.merge(&updates(&kept.filter(|_, value| value % 5 != 0)))
+            }
+            Self::Transform(n, view) => {
+                let table = view.of(&table());
+                let counted = join(How::Outer, &counted(builder, &table, n, store), &table);
+                stream.merge(&updates(&counted.filter(|_, value| value % 5 != 0)))
             }
             Self::Group(n, fold, caching, view) => {
                 let kept = cached(Materialized::named(store), caching);
@@ -114,6 +128,9 @@ pub(crate) fn any_tables(kind: OperatorKind) -> BoxedStrategy<Tables> {
         OperatorKind::TableReduce => group(Fold::Reduce),
         OperatorKind::TableAggregate | OperatorKind::TableSelect => {
             prop_oneof![group(Fold::Aggregate), group(Fold::Picky)].boxed()
+        }
+        OperatorKind::TableTransformValues => {
+            (2..5_i64, view()).prop_map(|(n, view)| Tables::Transform(n, view)).boxed()
         }
         OperatorKind::TableMaterialize => view().prop_map(Tables::Materialize).boxed(),
         _ => (2..5_i64, view()).prop_map(|(n, view)| Tables::Made(n, view)).boxed(),
@@ -151,6 +168,30 @@ fn join(how: How, left: &Table, right: &Table) -> Table {
         How::Left => left.left_join(right, |left, right| reduced(left, or_gone(right))),
         How::Outer => left.outer_join(right, |left, right| reduced(or_gone(left), or_gone(right))),
     }
+}
+
+/// The table with how often each row has changed.
+fn counted(builder: &StreamsBuilder, table: &Table, n: i64, store: &str) -> Table {
+    let counts = format!("{store}-counts");
+    let serdes = (for_type::<String>(), for_type::<i64>());
+    builder.add_state_store(KeyValueStore::builder(&counts, serdes.0, serdes.1));
+    let name = counts.clone();
+    table.transform_values(
+        move |context| {
+            let counts = context.store::<KeyValueStore<String, i64>>(&name)?;
+            Ok(move |key: &String, value: Option<i64>, stores: &mut Stores<'_>| {
+                let count = stores
+                    .get(counts)
+                    .update(key, |count, _| *count.insert(count.unwrap_or(0) + 1))?;
+                if value == Some(-3) {
+                    return Err(ProcessorError::record("no -3"));
+                }
+                Ok((count % n != 0).then(|| reduced(or_gone(value), count)))
+            })
+        },
+        &[&counts],
+        store,
+    )
 }
 
 /// What a table's groups come to, filtered.

@@ -1,9 +1,10 @@
 //! The rules of tables.
 
 use super::*;
+use headwater_engine::processor::Stores;
 
 pub(super) fn rules() -> Vec<Rule> {
-    [single(), joined_tables(), grouped_tables()].into_iter().flatten().collect()
+    [single(), made(), joined_tables(), grouped_tables()].into_iter().flatten().collect()
 }
 
 fn single() -> Vec<Rule> {
@@ -16,24 +17,6 @@ fn single() -> Vec<Rule> {
             |builder, way| {
                 let table = builder.table_with::<Key, i64>("in", Default::default(), way.store());
                 table.named("node").to_stream().to("out");
-            },
-        ),
-        rule(
-            (&[Kind::ToTable], "`to_table`"),
-            (DROPPED, "deletes the row"),
-            (KEYED, 2),
-            |builder, way| {
-                let table = way.stream(builder).to_table::<i64>(way.store());
-                table.named("node").to("out");
-            },
-        ),
-        rule(
-            (&[Kind::TableMaterialize], "`materialized` of a table"),
-            ("there is none", "a deletion; passes, and deletes the row"),
-            (KEYED, 2),
-            |builder, way| {
-                let table = builder.table::<Key, i64>("in").named("node");
-                table.materialized(way.store()).to("out");
             },
         ),
         rule(
@@ -78,6 +61,42 @@ fn group_of_table(builder: &StreamsBuilder, way: Way) -> KGroupedTable<Key, Valu
         let key = key.clone().filter(|_| *value != 3);
         (key, (*value != 4).then_some(*value))
     })
+}
+
+fn made() -> Vec<Rule> {
+    use OperatorKind as Kind;
+    vec![
+        rule(
+            (&[Kind::ToTable], "`to_table`"),
+            (DROPPED, "deletes the row"),
+            (KEYED, 2),
+            |builder, way| {
+                let table = way.stream(builder).to_table::<i64>(way.store());
+                table.named("node").to("out");
+            },
+        ),
+        rule(
+            (&[Kind::TableMaterialize], "`materialized` of a table"),
+            ("there is none", "a deletion; passes, and deletes the row"),
+            (KEYED, 2),
+            |builder, way| {
+                let table = builder.table::<Key, i64>("in").named("node");
+                table.materialized(way.store()).to("out");
+            },
+        ),
+        rule(
+            (&[Kind::TableTransformValues], "`transform_values` of a table"),
+            (NO_KEY, "seen as `None`, a deletion"),
+            ("=2@2 a=7@4", 2),
+            |builder, way| {
+                let table = builder.table::<Key, i64>("in").named("node");
+                let make = |_: &mut InitContext<'_>| {
+                    Ok(|_: &Key, value: Value, _: &mut Stores<'_>| Ok(value.or(Some(7))))
+                };
+                table.transform_values(make, &[], way.store()).to("out");
+            },
+        ),
+    ]
 }
 
 fn joined_tables() -> Vec<Rule> {

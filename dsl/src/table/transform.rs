@@ -1,0 +1,86 @@
+//! Values of a table transformed by what a function keeps in stores.
+
+use super::{Change, KTable};
+use crate::{
+    DefaultSerde, Materialized,
+    operator::TransformValues,
+    plan::{OperatorKind, Serdes},
+    resolve,
+};
+use headwater_core::serde::{Data, SharedSerde};
+use headwater_engine::{
+    processor::{InitContext, ProcessorError, Stores},
+    store::KeyValueStore,
+};
+use std::sync::Arc;
+
+impl<K: DefaultSerde, V: Data> KTable<K, V> {
+    /// The rows with their values transformed by a function that may keep what it likes in `stores`. It is called once for
+    /// each update, with none for a deletion, and what it gives is the row from then on, or that there is none. The results
+    /// are kept in a store, since what the function would give the next time is not known.
+    ///
+    /// The supplier makes one function for each task, with the stores that it finds in its context.
+    ///
+    /// ```
+    /// use headwater_core::serde::for_type;
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_engine::{processor::Stores, store::KeyValueStore};
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.add_state_store(KeyValueStore::<String, i64>::builder("top", for_type(), for_type()));
+    /// let speeds = builder.table::<String, i64>("speeds");
+    /// // How far each car is below the highest speed it ever had, though its row may have been deleted.
+    /// let below_top = speeds.transform_values(
+    ///     |context| {
+    ///         let top = context.store::<KeyValueStore<String, i64>>("top")?;
+    ///         Ok(move |car: &String, kmh: Option<i64>, stores: &mut Stores<'_>| {
+    ///             let Some(kmh) = kmh else { return Ok(None) };
+    ///             let top = stores.get(top);
+    ///             let before = top.get(car)?.map_or(kmh, |top| top.value);
+    ///             top.put(car, Some(before.max(kmh)), 0)?;
+    ///             Ok(Some(before.max(kmh) - kmh))
+    ///         })
+    ///     },
+    ///     &["top"],
+    ///     "below-top",
+    /// );
+    /// below_top.to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let speeds = driver.input_topic::<String, Option<i64>>("speeds");
+    /// speeds.pipe_input("car".into(), Some(120), 1)?;
+    /// speeds.pipe_input("car".into(), None, 2)?;
+    /// speeds.pipe_input("car".into(), Some(90), 3)?;
+    /// let read = driver.output_topic::<String, Option<i64>>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [Some(0), None, Some(30)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn transform_values<V2: DefaultSerde, F>(
+        &self,
+        supplier: impl Fn(&mut InitContext<'_>) -> Result<F, ProcessorError> + Send + Sync + 'static,
+        stores: &[&str],
+        materialized: impl Into<Materialized>,
+    ) -> KTable<K, V2>
+    where
+        F: FnMut(&K, Option<V>, &mut Stores<'_>) -> Result<Option<V2>, ProcessorError>
+            + Send
+            + 'static,
+    {
+        let (plan, kind) = (&self.plan, OperatorKind::TableTransformValues);
+        let (store, step) = plan.step_of_store(kind, self.node, materialized.into().name);
+        let step = step.with_stores(stores.iter().map(|store| Arc::from(*store)));
+        let (key, value) = (resolve(self.key.as_ref()), V2::default_serde());
+        let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));
+        plan.add_store(KeyValueStore::builder(&store, keys, values));
+        let results = Arc::clone(&store);
+        let node = plan.table_operator::<K, Change<V>, _>(step, move |context, old_values| {
+            let results = context.store(&results)?;
+            Ok(TransformValues::new(supplier(context)?, results, old_values))
+        });
+        let kept = KTable::stored(plan.clone(), node, Serdes { key, value }, store);
+        KTable { roots: self.roots.clone(), ..kept }
+    }
+}
