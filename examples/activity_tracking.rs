@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! $ cargo run --example activity_tracking
-//! ada: 3 pages in 20 min
 //! bob: 1 pages in 0 min
+//! ada: 3 pages in 20 min
 //! ada: 1 pages in 0 min
 //! /cars was seen 2 times
 //! /home was seen 3 times

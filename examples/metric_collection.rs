@@ -3,8 +3,7 @@
 //!
 //! ```text
 //! $ cargo run --example metric_collection
-//! shop: 40 requests a minute up to 150 s, 10 on average before
-//! shop: 40 requests a minute up to 180 s, 12 on average before
+//! shop: 44 requests a minute up to 150 s, 5 on average before
 //! ```
 
 use headwater::{prelude::*, serde::for_type, store::StoreKey};
@@ -57,7 +56,7 @@ fn topology() -> Result<Topology, TopologyError> {
 
 pub(crate) fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let app = App::builder("metrics").topology(topology()?).create_topics(1).start()?;
-    let requests = (0..12).map(|n| n * 6_000 * 2).chain((0..40).map(|n| 120_000 + n * 600));
+    let requests = (0..12).map(|n| n * 12_000).chain((0..40).map(|n| 120_000 + n * 600));
     for at in requests {
         app.send("requests", &"shop".to_owned(), &1_i64, at)?;
     }
