@@ -440,12 +440,12 @@ fn rules() -> Vec<Rule> {
         passing(),
         placed(),
         joins::joined(),
-        joins::by_foreign_key(),
         aggregated(),
         windowed(),
         windows::in_sliding(),
         windows::in_sessions(),
         tables::rules(),
+        joins::by_foreign_key(),
     ]
     .into_iter()
     .flatten()
