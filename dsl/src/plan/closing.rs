@@ -15,7 +15,7 @@ impl Graph {
     pub(super) fn may_cache(&self) -> Vec<bool> {
         let mut may = vec![true; self.nodes.len()];
         for (place, Node { step, .. }) in self.nodes.iter().enumerate().rev() {
-            let is_passed_on = may.get(place) == Some(&false) && step.closes_after.is_none();
+            let is_passed_on = may.get(place) == Some(&false) && step.closes.is_none();
             if step.needs_each || is_passed_on {
                 for parent in self.above(NodeId(place)) {
                     may.get_mut(parent.0).into_iter().for_each(|may| *may = false);
@@ -38,8 +38,8 @@ impl Graph {
         let mut is_in_one_task = true;
         while let Some(node) = open.pop() {
             let step = &self.nodes.get(node.0)?.step;
-            if let Some(after_end_ms) = step.closes_after {
-                aggregations.insert(node, after_end_ms);
+            if let Some(close) = step.closes {
+                aggregations.insert(node, close);
                 continue;
             }
             let above = self.above(node);
@@ -49,8 +49,10 @@ impl Graph {
             }
             open.extend(above);
         }
-        let after_end_ms = aggregations.values().max().copied()?;
-        Some(WindowClose { after_end_ms, is_of_one: is_in_one_task && aggregations.len() == 1 })
+        let after_end_ms = aggregations.values().map(|close| close.after_end_ms).max()?;
+        let mut reaches = aggregations.values().map(|close| close.reach_ms);
+        let reach_ms = reaches.next().flatten().filter(|_| reaches.next().is_none());
+        Some(WindowClose { after_end_ms, reach_ms: reach_ms.filter(|_| is_in_one_task) })
     }
 }
 

@@ -24,7 +24,10 @@ mod closing;
 mod kind;
 mod repartition;
 
-use crate::table::{NeedsOld, OldValues, TableNode};
+use crate::{
+    operator::WindowClose,
+    table::{NeedsOld, OldValues, TableNode},
+};
 use headwater_core::{record::Headers, serde::Data};
 use headwater_engine::{
     node::{self, Payload},
@@ -83,9 +86,8 @@ pub(crate) struct Step {
     copartitioned: bool,
     /// Of each of its parents; none of those for which nothing is said.
     needs_old: Vec<NeedsOld>,
-    /// How long after its end a window of its results is open, if they have windows: the largest number of ms there is, if
-    /// for ever.
-    closes_after: Option<i64>,
+    /// When the windows of its results are closed, if they have windows.
+    closes: Option<WindowClose>,
     /// Whether what lies above, up to windowed aggregations, must hold no updates back.
     needs_each: bool,
 }
@@ -102,7 +104,7 @@ impl Step {
             marks: false,
             copartitioned: false,
             needs_old: Vec::new(),
-            closes_after: None,
+            closes: None,
             needs_each: false,
         }
     }
@@ -161,9 +163,10 @@ impl Step {
         self
     }
 
-    /// It aggregates in windows that are open for so many ms after their ends.
-    pub(crate) fn closing_after(mut self, after_end_ms: i64) -> Self {
-        self.closes_after = Some(after_end_ms);
+    /// It aggregates in windows that are open for so many ms after their ends, and as old as their anchors, which are so many
+    /// before them.
+    pub(crate) fn closing_after(mut self, after_end_ms: i64, reach_ms: i64) -> Self {
+        self.closes = Some(WindowClose { after_end_ms, reach_ms: Some(reach_ms) });
         self
     }
 

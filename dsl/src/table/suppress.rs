@@ -105,7 +105,7 @@ impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
             Some(_) => {}
         }
         // Where there is none, the topology is refused.
-        close.unwrap_or(WindowClose { after_end_ms: i64::MAX, is_of_one: false })
+        close.unwrap_or(WindowClose { after_end_ms: i64::MAX, reach_ms: None })
     }
 }
 

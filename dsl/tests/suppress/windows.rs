@@ -1,7 +1,9 @@
 //! Until the window closes: one final of each key and window.
 
 use crate::{Outcome, Run, check, ms, sums, write};
-use headwater_dsl::{BufferConfig, KTable, StreamsBuilder, Suppressed, TimeWindows};
+use headwater_dsl::{
+    BufferConfig, KTable, SessionWindows, SlidingWindows, StreamsBuilder, Suppressed, TimeWindows,
+};
 use headwater_engine::{
     store::Windowed,
     topology::{Topology, TopologyError},
@@ -25,6 +27,30 @@ fn a_final_comes_out_when_time_reaches_the_end_plus_the_grace() -> Outcome {
     check(finals(0)?, "a=1@1 a=2@2 b=5@10", "a[0]=3@2")?;
     check(finals(5)?, "a=1@1 b=5@14", "")?;
     check(finals(5)?, "a=1@1 b=5@15", "a[0]=1@1")
+}
+
+/// The last ms of a session and of a sliding window belongs to it: a window is open as long as that is within the grace.
+#[test]
+fn windows_with_an_inclusive_end_close_once_time_is_past_it() -> Outcome {
+    let of = |draw: fn(&StreamsBuilder) -> KTable<Windowed<String>, i64>| {
+        let builder = StreamsBuilder::new();
+        write(&draw(&builder).suppress(closed()), "out");
+        builder.build()
+    };
+    let sessions = of(|builder| {
+        let windows = SessionWindows::of_inactivity_gap_and_grace(ms(10), ms(5));
+        builder.stream::<String, i64>("in").group_by_key().windowed_by(windows).count("n")
+    })?;
+    check(sessions.clone(), "a=1@1 a=1@11 z=1@26", "")?;
+    check(sessions.clone(), "a=1@1 a=1@11 z=1@27", "a[1]=2@11")?;
+    check(sessions, "a=1@1 a=1@11 z=1@26 a=1@21 z=1@37", "a[1]=3@21")?;
+    let sliding = of(|builder| {
+        let windows = SlidingWindows::of_time_difference_and_grace(ms(10), ms(5));
+        builder.stream::<String, i64>("in").group_by_key().windowed_by(windows).count("n")
+    })?;
+    check(sliding.clone(), "a=1@12 z=1@17", "")?;
+    check(sliding, "a=1@12 z=1@18", "a[2]=1@12")?;
+    Ok(())
 }
 
 #[test]

@@ -6,10 +6,10 @@
 //! |---|---|---|---|
 //! | a limit has passed | anywhere | timestamp of the first update that is held | time less the limit |
 //! | its window closes | above a repartition | end of the window | time less what windows stay open after their end |
-//! | | right below one windowed aggregation | start of the window | just before the time passed on by the aggregation: older windows are closed |
+//! | | right below one windowed aggregation | anchor of the window | just before the time passed on by the aggregation: older windows are closed |
 //! | | below several, or a repartition between | start of the window | time less the longest window and what it stays open |
 //!
-//! Time is the largest timestamp taken, or below a repartition the operator time that rows carry.
+//! By their anchors an aggregation counts how old its windows are: the ends of sessions, the starts of others. Time is the largest timestamp taken, or below a repartition the operator time that rows carry.
 
 use headwater_core::record::Timestamp;
 use headwater_engine::{processor::ProcessorError, store::Window};
@@ -28,8 +28,8 @@ pub(crate) enum Rule {
 pub(crate) struct WindowClose {
     /// How long after its end a window is open, at the longest, in ms.
     pub(crate) after_end_ms: i64,
-    /// Whether they are those of one aggregation above in the same task.
-    pub(crate) is_of_one: bool,
+    /// If they are those of one aggregation above in the same task, how long it is from a window's anchor to its end, in ms.
+    pub(crate) reach_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +42,7 @@ pub(super) struct Clock {
     passed: Timestamp,
     /// What was passed on at the first row; the largest time there is before it.
     first: Timestamp,
-    /// The longest window that was held.
+    /// The longest time from the anchor of a window that was held to its end.
     longest_ms: i64,
 }
 
@@ -69,8 +69,8 @@ impl Clock {
                 time.saturating_sub(after_end_ms)
             }
             // Before that, it may be what the aggregation had passed on before its first row.
-            Rule::Close(WindowClose { is_of_one: true, .. }) if time <= self.first => return,
-            Rule::Close(WindowClose { is_of_one: true, .. }) => time.saturating_sub(1),
+            Rule::Close(WindowClose { reach_ms: Some(_), .. }) if time <= self.first => return,
+            Rule::Close(WindowClose { reach_ms: Some(_), .. }) => time.saturating_sub(1),
             Rule::Close(WindowClose { after_end_ms, .. }) => {
                 time.saturating_sub(after_end_ms).saturating_sub(self.longest_ms)
             }
@@ -92,11 +92,12 @@ impl Clock {
 
     /// Where a row of `timestamp` is held, or one of `window`.
     pub(super) fn place(&mut self, timestamp: Timestamp, window: Option<Window>) -> Place {
-        let Some(Window { start, end }) = window else {
+        let (Some(Window { start, end }), Rule::Close(close)) = (window, self.rule) else {
             return Place { under: timestamp, at_least: timestamp };
         };
-        self.longest_ms = self.longest_ms.max(end.saturating_sub(start));
-        Place { under: if self.is_carried { start } else { end }, at_least: start }
+        let anchor = close.reach_ms.map_or(start, |reach_ms| end.saturating_sub(reach_ms));
+        self.longest_ms = self.longest_ms.max(end.saturating_sub(anchor));
+        Place { under: if self.is_carried { anchor } else { end }, at_least: anchor }
     }
 
     /// Takes a row with the operator time `at` before it into account, `oldest` being what the oldest row is held under. Gives
