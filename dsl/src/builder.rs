@@ -2,14 +2,16 @@
 
 use crate::{
     DefaultSerde, GlobalKTable, KStream, KTable, Materialized,
-    plan::{LogicalPlan, OperatorKind, Serdes},
+    operator::VersionedTable,
+    plan::{LogicalPlan, NodeId, OperatorKind, Serdes},
+    table::{StoredVersions, TableNode, View},
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
-    store::StoreBuilder,
+    store::{StoreBuilder, VersionedKeyValueStore},
     topology::{Consumed, GlobalSerdes, Topology, TopologyError},
 };
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 /// Draws a topology: start from a topic, chain operators, build.
 ///
@@ -258,15 +260,38 @@ impl StreamsBuilder {
         consumed: Consumed<K, V>,
         materialized: impl Into<Materialized>,
     ) -> KTable<K, V> {
-        let plan = &self.plan;
-        let store = materialized.into().name.unwrap_or_else(|| plan.table_store_name(topic));
-        let serdes = Serdes {
-            key: SharedSerde::clone(&consumed.key),
-            value: SharedSerde::clone(&consumed.value),
-        };
+        let (plan, materialized) = (&self.plan, materialized.into());
+        let store = materialized.name.unwrap_or_else(|| plan.table_store_name(topic));
+        let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
         let source = plan.source(topic, consumed.nullable());
+        if let Some(history) = materialized.history {
+            let store: Arc<str> = store.into();
+            let serdes = (SharedSerde::clone(&key), SharedSerde::clone(&value));
+            let (node, view) = self.versions(source, &store, serdes, history);
+            let (key, value) = (Some(key), Some(value));
+            let (plan, roots) = (plan.clone(), vec![TableNode::of::<K, V>(node)]);
+            return KTable { plan, node, key, value, view, store: Some(store), roots };
+        }
         let step = plan.step(OperatorKind::Table, &[source]).with_store(&store);
-        KTable::kept(plan, step, store, serdes, |value: Option<V>| value)
+        KTable::kept(plan, step, store, Serdes { key, value }, |value: Option<V>| value)
+    }
+
+    /// A table that keeps the versions of each key.
+    fn versions<K: Data, V: Data>(
+        &self,
+        source: NodeId,
+        store: &Arc<str>,
+        (keys, values): (SharedSerde<K>, SharedSerde<V>),
+        history: Duration,
+    ) -> (NodeId, Arc<dyn View<K, V>>) {
+        let plan = &self.plan;
+        plan.add_store(VersionedKeyValueStore::builder(store, keys, values, history));
+        let step = plan.step(OperatorKind::VersionedTable, &[source]).with_store(store);
+        let name = Arc::clone(store);
+        let node = plan.table_operator::<K, Option<V>, _>(step, move |context, old_values| {
+            Ok(VersionedTable::<K, V>::new(context.store(&name)?, old_values))
+        });
+        (node, Arc::new(StoredVersions(Arc::clone(store))))
     }
 
     /// The newest value of each key of `topic`, whole on every instance, read by the default serdes of `K` and `V`; a null
@@ -304,8 +329,9 @@ impl StreamsBuilder {
         consumed: Consumed<K, V>,
         materialized: impl Into<Materialized>,
     ) -> GlobalKTable<K, V> {
-        let name = materialized.into().name;
+        let Materialized { name, history, .. } = materialized.into();
         let store: Arc<str> = name.unwrap_or_else(|| self.plan.table_store_name(topic)).into();
+        self.plan.refuse_versions(history, &store);
         let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
         let update = |key, value| Some((key, value));
         self.add_global_store(&store, topic, consumed.nullable(), (key, value), update);

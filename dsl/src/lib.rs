@@ -43,11 +43,11 @@ pub use headwater_engine::DefaultSerde;
 #[doc(hidden)]
 pub use plan::OperatorKind;
 pub use settings::{
-    BufferConfig, Eager, EmitStrategy, Grouped, JoinWindows, Materialized, Printed, Repartitioned,
-    SessionWindows, SlidingWindows, StreamJoined, Strict, Suppressed, TableJoined, TimeDifference,
-    TimeWindows, UnlimitedWindows, Windows,
+    BufferConfig, Eager, EmitStrategy, Grouped, JoinWindows, Joined, Materialized, Printed,
+    Repartitioned, SessionWindows, SlidingWindows, StreamJoined, Strict, Suppressed, TableJoined,
+    TimeDifference, TimeWindows, UnlimitedWindows, Windows,
 };
-pub use stream::{BranchedKStream, JoinWith, KStream, StreamWithin, Terminal};
+pub use stream::{BranchedKStream, JoinWith, JoinedTable, KStream, StreamWithin, Terminal};
 pub use table::{GlobalKTable, KTable};
 
 pub(crate) use stream::resolve;

@@ -183,8 +183,9 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
 
     /// An aggregation of these streams, each below a repartition if it needs one.
     fn draw(&self, kind: OperatorKind, materialized: Materialized) -> Drawn<K> {
-        let Materialized { name, caching, .. } = materialized;
+        let Materialized { name, caching, history, .. } = materialized;
         let (store, step) = self.plan.step_of_store(kind, self.first, name);
+        self.plan.refuse_versions(history, &store);
         let inputs = self.inputs.iter().enumerate();
         let inputs: Vec<NodeId> = inputs.map(|(place, draw)| draw(&store, place)).collect();
         let step = step.below_all(&inputs).copartitioned();

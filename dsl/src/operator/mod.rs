@@ -29,6 +29,7 @@ mod table_join;
 mod table_values;
 mod to_stream;
 mod transform_values;
+mod versioned_table;
 
 pub(crate) use branch::{Branch, Predicates};
 pub(crate) use drop_null::{DropNullKeys, DropNullValues};
@@ -51,11 +52,14 @@ pub(crate) use pass_through::PassThrough;
 pub(crate) use peek::Peek;
 pub(crate) use regroup::Regroup;
 pub(crate) use select_key::SelectKey;
-pub(crate) use stream_join::{Joining, Kept, KeptSerde, SelfJoin, Stored, StreamJoin, WaitsSerde};
+pub(crate) use stream_join::{
+    Graced, GracedTableJoin, Joining, Kept, KeptSerde, SelfJoin, Stored, StreamJoin, WaitsSerde,
+};
 pub(crate) use suppress::{
     Config, Held, HeldSerde, Names, NewestSerde, Rule, Suppress, WindowClose,
 };
-pub(crate) use table_join::{LeftTableJoin, TableJoin};
+pub(crate) use table_join::{LeftTableJoin, NullKeys, TableJoin};
 pub(crate) use table_values::{Needless, TableValues};
 pub(crate) use to_stream::ToStream;
 pub(crate) use transform_values::TransformValues;
+pub(crate) use versioned_table::VersionedTable;

@@ -1,4 +1,5 @@
-//! Joins each record of a stream with a table's value at its arrival.
+//! Joins each record of a stream with a table's value at its arrival, or, where the table keeps versions, with the one that was
+//! valid at the record's time.
 //!
 //! # Guarantees
 //!
@@ -15,8 +16,8 @@ use headwater_engine::{
 use std::sync::Arc;
 
 /// What becomes of records whose key is null.
-#[derive(Clone, Copy)]
-enum NullKeys {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum NullKeys {
     Dropped,
     Unjoined,
 }
@@ -30,7 +31,8 @@ fn matches<K: Data, V: Data, T: Data, K2: Data, V2: Data>(
     mut each: impl FnMut(Record<K, V>, Option<T>),
 ) -> Result<(), ProcessorError> {
     let keys: Vec<&K> = rows.iter().map(|record| &record.key).collect();
-    let found = table.get_all(&keys, &mut context.stores())?;
+    let times: Vec<_> = rows.iter().map(|record| record.timestamp).collect();
+    let found = table.get_all_as_of(&keys, &times, &mut context.stores())?;
     for (record, found) in rows.into_iter().zip(found) {
         match (found, null_keys) {
             (Ok(row), _) => each(record, row.map(|row| row.value)),

@@ -27,6 +27,8 @@ operator_kinds! {
     Source => "KSTREAM-SOURCE-",
     /// Keeps the newest value of each key of a topic.
     Table => "KTABLE-SOURCE-",
+    /// Keeps the versions of each key of a topic.
+    VersionedTable => "KTABLE-SOURCE-",
     /// Keeps some records of a stream.
     Filter => "KSTREAM-FILTER-",
     /// Drops records without a key.
@@ -71,6 +73,10 @@ operator_kinds! {
     GlobalJoin => "KSTREAM-JOIN-",
     /// Joins a stream with a global table that need not have the key.
     LeftGlobalJoin => "KSTREAM-LEFTJOIN-",
+    /// Joins a stream, after a grace, with what was valid in a table.
+    GracedJoin => "KSTREAM-JOIN-",
+    /// Joins a stream, after a grace, with what was valid in a table, if anything was.
+    GracedLeftJoin => "KSTREAM-LEFTJOIN-",
     /// Joins two streams.
     StreamJoin => "KSTREAM-JOINTHIS-",
     /// Joins two streams; a record of the first need not have a match.

@@ -41,6 +41,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 pub use kind::OperatorKind;
@@ -377,6 +378,13 @@ impl LogicalPlan {
         if let Some(node) = self.0.borrow_mut().nodes.get_mut(node.0) {
             name.clone_into(&mut node.step.name);
             node.step.is_named = true;
+        }
+    }
+
+    /// Refuses to keep versions where no table of a topic does.
+    pub(crate) fn refuse_versions(&self, history: Option<Duration>, store: &str) {
+        if history.is_some() {
+            self.fail(TopologyError::VersionsRefused { store: store.to_owned() });
         }
     }
 

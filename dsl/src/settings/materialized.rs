@@ -30,6 +30,8 @@ pub struct Materialized {
     pub(crate) name: Option<String>,
     pub(crate) caching: bool,
     pub(crate) retention: Option<Duration>,
+    /// How far back versions are kept, if they are.
+    pub(crate) history: Option<Duration>,
 }
 
 impl Materialized {
@@ -56,10 +58,45 @@ impl Materialized {
     }
 }
 
+impl Materialized {
+    /// Keeps the versions of each key as far back as `history`, cut to whole ms and counted from the largest timestamp of any key. A
+    /// stream that is joined with such a table finds what was valid at the time of its record. Only tables of topics keep
+    /// versions.
+    ///
+    /// ```
+    /// use headwater_dsl::{Materialized, StreamsBuilder};
+    /// use headwater_engine::topology::Consumed;
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::time::Duration;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let hour = Materialized::named("prices").versioned(Duration::from_secs(3_600));
+    /// let prices = builder.table_with("prices", Consumed::<String, i64>::default(), hour);
+    /// let orders = builder.stream::<String, i64>("orders");
+    /// orders.join(&prices, |count, price| count * price).to("sums");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let prices = driver.input_topic::<String, i64>("prices");
+    /// prices.pipe_input("tea".into(), 3, 10)?;
+    /// prices.pipe_input("tea".into(), 4, 20)?;
+    /// let orders = driver.input_topic::<String, i64>("orders");
+    /// orders.pipe_input("tea".into(), 2, 15)?;
+    /// orders.pipe_input("tea".into(), 2, 25)?;
+    /// let read = driver.output_topic::<String, i64>("sums").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, [6, 8]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn versioned(self, history: Duration) -> Self {
+        Self { history: Some(history), ..self }
+    }
+}
+
 impl Default for Materialized {
     /// In a store with a counted name, with updates held back until the commit.
     fn default() -> Self {
-        Self { name: None, caching: true, retention: None }
+        Self { name: None, caching: true, retention: None, history: None }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod grouped;
 mod join_windows;
+mod joined;
 mod materialized;
 mod printed;
 mod repartitioned;
@@ -13,6 +14,7 @@ mod windows;
 
 pub use grouped::Grouped;
 pub use join_windows::{JoinWindows, StreamJoined, TimeDifference};
+pub use joined::Joined;
 pub use materialized::Materialized;
 pub use printed::Printed;
 pub use repartitioned::Repartitioned;

@@ -10,8 +10,8 @@ use crate::{
 use headwater_core::serde::Data;
 use std::sync::Arc;
 
-/// What a `KStream<K, V>` can be joined with: `&KTable<K, _>`, or the records of another stream
-/// [within](KStream::within) some time.
+/// What a `KStream<K, V>` can be joined with: `&KTable<K, _>`, a table [joined](KTable::joined) as told, or the records of another
+/// stream [within](KStream::within) some time.
 #[diagnostic::on_unimplemented(
     message = "a stream with key `{K}` and value `{V}` cannot be joined with `{Self}`",
     label = "neither a table nor a stream within a window",
@@ -38,11 +38,12 @@ pub trait JoinWith<K, V>: sealed::Other {
 
 /// Nothing else can be joined with.
 pub(super) mod sealed {
-    use crate::{KTable, StreamWithin};
+    use crate::{JoinedTable, KTable, StreamWithin};
 
     pub trait Other: Sized {}
 
     impl<K, T> Other for &KTable<K, T> {}
+    impl<K, T> Other for JoinedTable<K, T> {}
     impl<K, V, VO> Other for StreamWithin<K, V, VO> {}
 }
 
@@ -80,8 +81,9 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     /// Joins each record with a table's value of its key, or with the records of another stream that have its key and lie close
     /// enough in time.
     ///
-    /// - `join(&table, ..)`: with the table's value as it is when the record arrives; a record whose key the table does not have is
-    ///   dropped. Changes of the table forward nothing.
+    /// - `join(&table, ..)`: with the table's value as it is when the record arrives, or, where the table keeps
+    ///   [versions](crate::Materialized::versioned), as it was at the record's time; a record whose key the table does not have is
+    ///   dropped. Changes of the table forward nothing. `join(table.joined(..), ..)` gives a [name or a grace](KTable::joined).
     /// - `join(other.within(windows), ..)`: with each record of the other stream; see [`within`](KStream::within).
     ///
     /// Both sides must be partitioned alike. A marked stream is repartitioned first, through a topic named after the stream's node.
@@ -184,7 +186,7 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     }
 
     /// This stream partitioned by its key, and the step below it that reads the table's store.
-    fn beside<T: Data>(&self, table: &KTable<K, T>, kind: OperatorKind) -> (Self, Step) {
+    pub(super) fn beside<T: Data>(&self, table: &KTable<K, T>, kind: OperatorKind) -> (Self, Step) {
         let serdes =
             Serdes { key: resolve(self.key.as_ref()), value: resolve(self.value.as_ref()) };
         let step = self.step(kind);

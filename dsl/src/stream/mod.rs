@@ -3,6 +3,7 @@
 //! What splits, joins, groups and ends a stream lies beside, one file a topic.
 
 mod branch;
+mod graced;
 mod group;
 mod join;
 mod join_global;
@@ -14,6 +15,7 @@ mod terminal;
 mod within;
 
 pub use branch::BranchedKStream;
+pub use graced::JoinedTable;
 pub use join::JoinWith;
 pub use terminal::Terminal;
 pub use within::StreamWithin;

@@ -45,7 +45,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         join: impl Fn(V, V2) -> T + Send + Sync + 'static,
     ) -> KTable<K, T> {
         let join = move |left: Option<V>, right: Option<V2>| Some(join(left?, right?));
-        self.joined(other, JoinKind::Inner, join)
+        self.joined_with(other, JoinKind::Inner, join)
     }
 
     /// All rows of this table, each joined with the other's row of its key, if that has one; otherwise as
@@ -78,7 +78,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         join: impl Fn(V, Option<V2>) -> T + Send + Sync + 'static,
     ) -> KTable<K, T> {
         let join = move |left: Option<V>, right: Option<V2>| Some(join(left?, right));
-        self.joined(other, JoinKind::Left, join)
+        self.joined_with(other, JoinKind::Left, join)
     }
 
     /// The rows whose keys either table has; `join` gets one of both at the least. Otherwise as [`join`](Self::join): the row
@@ -114,10 +114,10 @@ impl<K: Data, V: Data> KTable<K, V> {
         let join = move |left: Option<V>, right: Option<V2>| {
             (left.is_some() || right.is_some()).then(|| join(left, right))
         };
-        self.joined(other, JoinKind::Outer, join)
+        self.joined_with(other, JoinKind::Outer, join)
     }
 
-    fn joined<V2: Data, T: Data>(
+    fn joined_with<V2: Data, T: Data>(
         &self,
         other: &KTable<K, V2>,
         kind: JoinKind,

@@ -5,7 +5,8 @@ use headwater_engine::{
     processor::{InitContext, ProcessorError, Stores},
     store::{
         KeyValueBytes, KeyValueStore, SessionBytes, SessionStore, Slot, StoreError, StoreKey,
-        ValueAndTimestamp, WindowBytes, WindowSlot, WindowStore, Windowed,
+        ValueAndTimestamp, VersionedKeyValueStore, VersionedRecord, WindowBytes, WindowSlot,
+        WindowStore, Windowed,
     },
 };
 use std::sync::Arc;
@@ -14,6 +15,11 @@ use std::sync::Arc;
 pub(crate) trait View<K, V>: Send + Sync {
     /// The stores that the reader needs to be connected to.
     fn stores(&self) -> Vec<Arc<str>>;
+
+    /// Whether the store keeps versions.
+    fn is_versioned(&self) -> bool {
+        false
+    }
 
     /// The means to read it within one task.
     fn open(
@@ -40,6 +46,17 @@ pub(crate) trait Lookup<K, V>: Send {
         keys: &[&K],
         stores: &mut Stores<'_>,
     ) -> Result<Vec<Found<V>>, ProcessorError>;
+
+    /// The row under each of `keys` that was valid at the time beside it; without versions, the one that is there now.
+    fn get_all_as_of(
+        &self,
+        keys: &[&K],
+        times: &[Timestamp],
+        stores: &mut Stores<'_>,
+    ) -> Result<Vec<Found<V>>, ProcessorError> {
+        let _ = times;
+        self.get_all(keys, stores)
+    }
 }
 
 /// The row under a key with its timestamp, if there is one, or why the store has no place for the key.
@@ -87,6 +104,54 @@ impl<K: Data, V: Data> Lookup<K, V> for Stored<KeyValueStore<K, V>> {
             (None, _) => store.refusal(row).map_or(Ok(None), Err),
         };
         Ok(slots.into_iter().enumerate().map(found).collect())
+    }
+}
+
+/// A table that keeps versions.
+pub(crate) struct StoredVersions(pub(crate) Arc<str>);
+
+impl<K: Data, V: Data> View<K, V> for StoredVersions {
+    fn stores(&self) -> Vec<Arc<str>> {
+        vec![Arc::clone(&self.0)]
+    }
+
+    fn is_versioned(&self) -> bool {
+        true
+    }
+
+    fn open(
+        &self,
+        _: Seen,
+        context: &mut InitContext<'_>,
+    ) -> Result<Box<dyn Lookup<K, V>>, ProcessorError> {
+        Ok(Box::new(context.store::<VersionedKeyValueStore<K, V>>(&self.0)?))
+    }
+}
+
+impl<K: Data, V: Data> Lookup<K, V> for StoreKey<VersionedKeyValueStore<K, V>> {
+    fn get_all(
+        &self,
+        keys: &[&K],
+        stores: &mut Stores<'_>,
+    ) -> Result<Vec<Found<V>>, ProcessorError> {
+        self.get_all_as_of(keys, &vec![Timestamp::MAX; keys.len()], stores)
+    }
+
+    fn get_all_as_of(
+        &self,
+        keys: &[&K],
+        times: &[Timestamp],
+        stores: &mut Stores<'_>,
+    ) -> Result<Vec<Found<V>>, ProcessorError> {
+        let store = stores.get(*self);
+        let found = |(key, time): (&&K, &Timestamp)| match store.find_as_of(key, *time) {
+            Ok(found) => Ok(Ok(found.map(|VersionedRecord { value, timestamp, .. }| {
+                ValueAndTimestamp { value, timestamp }
+            }))),
+            Err(StoreError::State(failed)) => Err(failed.into()),
+            Err(refused) => Ok(Err(refused)),
+        };
+        keys.iter().zip(times).map(found).collect()
     }
 }
 
@@ -195,6 +260,10 @@ where
         self.above.stores()
     }
 
+    fn is_versioned(&self) -> bool {
+        self.above.is_versioned()
+    }
+
     fn open(
         &self,
         seen: Seen,
@@ -223,13 +292,32 @@ where
         stores: &mut Stores<'_>,
     ) -> Result<Vec<Found<V2>>, ProcessorError> {
         let above = self.above.get_all(keys, stores)?;
+        Ok(self.mapped(keys, above))
+    }
+
+    fn get_all_as_of(
+        &self,
+        keys: &[&K],
+        times: &[Timestamp],
+        stores: &mut Stores<'_>,
+    ) -> Result<Vec<Found<V2>>, ProcessorError> {
+        let above = self.above.get_all_as_of(keys, times, stores)?;
+        Ok(self.mapped(keys, above))
+    }
+}
+
+impl<K, V, V2, F> MappedLookup<K, V, F>
+where
+    F: Fn(&K, V) -> Option<V2>,
+{
+    fn mapped(&self, keys: &[&K], above: Vec<Found<V>>) -> Vec<Found<V2>> {
         let map = |(key, found): (&&K, Found<V>)| {
             let mapped = |ValueAndTimestamp { value, timestamp }| {
                 (self.map)(key, value).map(|value| ValueAndTimestamp { value, timestamp })
             };
             found.map(|row| row.and_then(mapped))
         };
-        Ok(keys.iter().zip(above).map(map).collect())
+        keys.iter().zip(above).map(map).collect()
     }
 }
 

@@ -1,9 +1,9 @@
 //! Joins of two streams, as pipelines draw them.
 
 use crate::folds::{or_gone, reduced};
-use headwater_dsl::{JoinWindows, KStream};
+use headwater_dsl::{JoinWindows, Joined as Told, KStream, KTable};
 use proptest::prelude::*;
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 /// How the records of two streams are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,50 @@ impl Joined {
             JoinKind::Outer => {
                 left.outer_join(right, |left, right| reduced(or_gone(left), or_gone(right)))
             }
+        }
+    }
+}
+
+/// The records of the pipeline joined with what was valid in a table at their time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AsOf {
+    kind: AsOfKind,
+    /// For how long records wait, in ms, if they do.
+    grace: Option<u64>,
+    /// How far back versions are kept, in ms.
+    pub(crate) history: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AsOfKind {
+    Inner,
+    Left,
+}
+
+/// After a grace of so many ms.
+pub(crate) fn as_of(kind: AsOfKind, grace: Range<u64>) -> impl Strategy<Value = AsOf> {
+    (grace, 0..60_u64).prop_map(move |(grace, history)| AsOf { kind, grace: Some(grace), history })
+}
+
+pub(crate) fn as_of_at_once() -> impl Strategy<Value = AsOf> {
+    let kind = prop_oneof![Just(AsOfKind::Inner), Just(AsOfKind::Left)];
+    (kind, 0..60_u64).prop_map(|(kind, history)| AsOf { kind, grace: None, history })
+}
+
+impl AsOf {
+    pub(crate) fn of(
+        self,
+        stream: &KStream<String, i64>,
+        table: &KTable<String, i64>,
+    ) -> KStream<String, i64> {
+        let told = |ms| table.joined(Told::with_grace_period(Duration::from_millis(ms)));
+        let inner = |value: i64, row: i64| reduced(value, row);
+        let left = |value: i64, row: Option<i64>| reduced(value, or_gone(row));
+        match (self.kind, self.grace) {
+            (AsOfKind::Inner, Some(grace)) => stream.join(told(grace), inner),
+            (AsOfKind::Left, Some(grace)) => stream.left_join(told(grace), left),
+            (AsOfKind::Inner, None) => stream.join(table, inner),
+            (AsOfKind::Left, None) => stream.left_join(table, left),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     foreign_keys::{ForeignKeys, any_foreign_keys},
     forms::{Form, any_form, in_forms, value_serde},
     held::{Held, any_held, placed},
-    joins::{JoinKind, Joined, Near, join_of, near},
+    joins::{AsOf, AsOfKind, JoinKind, Joined, Near, as_of, as_of_at_once, join_of, near},
     late::late_and_in_time,
     processors::{Deed, Doer, Names, deed},
     tables::{Tables, any_tables},
@@ -74,6 +74,8 @@ pub(crate) enum Op {
     /// A table that is whole in each task, by a key made of the value; some records name none.
     JoinGlobal(i64),
     LeftJoinGlobal(i64),
+    /// A table that keeps versions; the history of the first such step counts.
+    AsOf(AsOf),
     /// The records of the pipeline joined with those of another stream.
     JoinStream(Joined),
     /// The records of the pipeline joined with themselves.
@@ -142,6 +144,7 @@ impl Op {
             Self::Other
                 | Self::Join(_)
                 | Self::LeftJoin(_)
+                | Self::AsOf(_)
                 | Self::JoinGlobal(_)
                 | Self::LeftJoinGlobal(_)
                 | Self::LookUp(_)
@@ -234,6 +237,9 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::LeftJoin => {
             prop_oneof![view().prop_map(Op::LeftJoin), window().prop_map(Op::LookUp)].boxed()
         }
+        OperatorKind::VersionedTable => as_of_at_once().prop_map(Op::AsOf).boxed(),
+        OperatorKind::GracedJoin => as_of(AsOfKind::Inner, 0..40).prop_map(Op::AsOf).boxed(),
+        OperatorKind::GracedLeftJoin => as_of(AsOfKind::Left, 0..40).prop_map(Op::AsOf).boxed(),
         OperatorKind::StreamJoin => join_of(JoinKind::Inner).prop_map(Op::JoinStream).boxed(),
         OperatorKind::StreamLeftJoin => join_of(JoinKind::Left).prop_map(Op::JoinStream).boxed(),
         OperatorKind::StreamOuterJoin => join_of(JoinKind::Outer).prop_map(Op::JoinStream).boxed(),
@@ -326,7 +332,15 @@ impl Drawing {
             Some(bound) => builder.stream_with("in", Consumed::default().max_ahead(bound)),
             None => builder.stream("in"),
         };
-        let (table, global) = (None, None);
+        let history = ops.iter().find_map(|op| match op {
+            Op::AsOf(as_of) => Some(Duration::from_millis(as_of.history)),
+            _ => None,
+        });
+        let table = history.map(|history| {
+            let kept = Materialized::named("versions").versioned(history);
+            builder.table_with("table", Consumed::default(), kept)
+        });
+        let global = None;
         let mut drawing = Self { builder, stream, table, global, steps: 0, ports: Vec::new() };
         ops.iter().for_each(|op| drawing.add(op));
         drawing.stream.to("out");
@@ -378,6 +392,7 @@ impl Drawing {
                 let join = |value: i64, row: Option<i64>| value.wrapping_add(row.unwrap_or(1_000));
                 stream.left_join_global(&self.global(), select, join)
             }
+            Op::AsOf(as_of) => as_of.of(&stream, &self.table(View::Stored)),
             Op::JoinStream(joined) => joined.of(&stream, || self.builder.stream("other")),
             Op::SelfJoin(near) => stream.join(stream.within(near.windows()), reduced),
             Op::LookUp(window) => self.look_up(window),

@@ -1,7 +1,10 @@
-//! The rules of joins of two streams, and of tables by a foreign key.
+//! The rules of joins of two streams, of tables by a foreign key, and of tables with versions.
 
 use crate::{DROPPED, Key, Rule, Value, Way, rule};
-use headwater_dsl::{JoinWindows, KStream, OperatorKind, StreamWithin, StreamsBuilder};
+use headwater_dsl::{
+    JoinWindows, Joined, KStream, KTable, Materialized, OperatorKind, StreamWithin, StreamsBuilder,
+};
+use headwater_engine::topology::Consumed;
 use std::time::Duration;
 
 const MS: Duration = Duration::from_millis(1);
@@ -18,12 +21,56 @@ impl Way {
     }
 }
 
+const NONE: Duration = Duration::ZERO;
+
+fn versions(builder: &StreamsBuilder, topic: &str) -> KTable<Key, i64> {
+    let kept = Materialized::named("store").versioned(Duration::from_millis(100));
+    builder.table_with(topic, Consumed::default(), kept)
+}
+
 fn sum(left: Option<Value>, right: Option<Value>) -> Value {
     Some(left.flatten().unwrap_or(0) + right.flatten().unwrap_or(0))
 }
 
-/// What is joined with a copy of itself.
 pub(crate) fn joined() -> Vec<Rule> {
+    versioned().into_iter().chain(with_streams()).collect()
+}
+
+fn versioned() -> Vec<Rule> {
+    use OperatorKind as Kind;
+    vec![
+        rule(
+            (&[Kind::GracedJoin], "`join` with a table, after a grace"),
+            (DROPPED, "joined as `None`"),
+            ("=12@2 a=20@4", 2),
+            |builder, way| {
+                let table = versions(builder, "table").joined(Joined::with_grace_period(NONE));
+                let join = |v: Value, row: i64| Some(v.unwrap_or(0) + row);
+                way.stream(builder).join(table, join).named("node").to("out");
+            },
+        ),
+        rule(
+            (&[Kind::GracedLeftJoin], "`left_join` with a table, after a grace"),
+            ("joined with no row", "joined as `None`"),
+            ("∅=1@1 =12@2 ∅=∅@3 a=20@4", 0),
+            |builder, way| {
+                let table = versions(builder, "table").joined(Joined::with_grace_period(NONE));
+                let join = |v: Value, row: Value| v.map(|v| v + row.unwrap_or(0)).or(row);
+                way.stream(builder).left_join(table, join).named("node").to("out");
+            },
+        ),
+        rule(
+            (&[Kind::VersionedTable], "`table` with versions"),
+            (DROPPED, "deletes the row"),
+            ("=2@2 a=∅@4", 2),
+            |builder, _| {
+                versions(builder, "in").named("node").to_stream().to("out");
+            },
+        ),
+    ]
+}
+
+fn with_streams() -> Vec<Rule> {
     use OperatorKind as Kind;
     vec![
         rule(

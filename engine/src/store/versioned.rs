@@ -129,8 +129,9 @@ impl<K: Data, V: Data> VersionedKeyValueStore<K, V> {
     ///
     /// [`StoreError::Key`] if no key can be so, [`StoreError::State`] if the state cannot be read or holds something else.
     pub fn get(&mut self, key: &K) -> Result<Option<VersionedRecord<V>>, StoreError> {
-        if self.finds_nothing(key)? {
-            return Ok(None);
+        match self.keys.write(key, &mut self.scratch) {
+            Err(StoreError::NullKey) => return Ok(None),
+            written => written?,
         }
         Ok(self.values.get(&self.scratch)?)
     }
@@ -145,18 +146,21 @@ impl<K: Data, V: Data> VersionedKeyValueStore<K, V> {
         key: &K,
         time: Timestamp,
     ) -> Result<Option<VersionedRecord<V>>, StoreError> {
-        if self.finds_nothing(key)? {
-            return Ok(None);
+        match self.find_as_of(key, time) {
+            Err(StoreError::NullKey) => Ok(None),
+            found => found,
         }
-        Ok(self.values.get_as_of(&self.scratch, time)?)
     }
 
-    /// Has the key's bytes at hand, unless it is null.
-    fn finds_nothing(&mut self, key: &K) -> Result<bool, StoreError> {
-        match self.keys.write(key, &mut self.scratch) {
-            Err(StoreError::NullKey) => Ok(true),
-            written => written.map(|()| false),
-        }
+    /// The same, but that a null key is an error.
+    #[doc(hidden)]
+    pub fn find_as_of(
+        &mut self,
+        key: &K,
+        time: Timestamp,
+    ) -> Result<Option<VersionedRecord<V>>, StoreError> {
+        self.keys.write(key, &mut self.scratch)?;
+        Ok(self.values.get_as_of(&self.scratch, time)?)
     }
 
     /// The store without the type of its keys.

@@ -141,6 +141,26 @@ pub enum TopologyError {
         node: String,
     },
 
+    /// Versions are kept by tables of topics alone.
+    #[error(
+        "the store `{store}` cannot keep versions: only tables of topics do; keep the newest value alone"
+    )]
+    VersionsRefused {
+        /// The store.
+        store: String,
+    },
+
+    /// A stream waits for versions that its table does not keep.
+    #[error(
+        "`{node}` joins with a grace, which takes a table that keeps versions, and `{store}` keeps none; keep them, or join without a grace"
+    )]
+    NotVersioned {
+        /// The join.
+        node: String,
+        /// The table's store.
+        store: String,
+    },
+
     /// Windows of a join that hold no time.
     #[error(
         "the windows of `{node}` hold no time: {before_ms} ms before and {after_ms} ms after add up to less than 0; widen one of them"

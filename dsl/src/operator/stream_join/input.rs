@@ -46,6 +46,11 @@ impl<K: Data, V: Data> Input<K, V> {
         Ok(Self { rows, deferred, name: Arc::clone(&stored.rows), nulls })
     }
 
+    /// The same for a join that sees nulls.
+    pub(super) fn taking_nulls(self) -> Self {
+        Self { nulls: None, ..self }
+    }
+
     fn is_null(&self, value: &V, scratch: &mut Vec<u8>) -> bool {
         scratch.clear();
         let serde = self.nulls.as_ref();

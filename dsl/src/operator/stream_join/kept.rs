@@ -14,9 +14,10 @@ pub(crate) struct Kept<V> {
 }
 
 const IS_DEFERRED: u8 = 1;
+const IS_NULL: u8 = 2;
 
-/// Writes a [`Kept`]: a byte that says whether it was deferred, then, if it was, the length of its headers (4 bytes, big-endian)
-/// and the headers, and then the value.
+/// Writes a [`Kept`]: a byte that says whether it was deferred and whether its value is null, then, if it was deferred, the length
+/// of its headers (4 bytes, big-endian) and the headers, and then the value.
 pub(crate) struct KeptSerde<V> {
     value: SharedSerde<V>,
 }
@@ -51,27 +52,33 @@ pub(super) fn malformed(detail: &str) -> SerdeError {
 
 impl<V: Send + Sync> Serde<Kept<V>> for KeptSerde<V> {
     fn serialize(&self, row: &Kept<V>, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
-        match &row.deferred {
-            None => out.push(0),
-            Some(headers) => {
-                out.push(IS_DEFERRED);
-                write_headers(headers, out)?;
-            }
+        let bits = out.len();
+        out.push(0);
+        if let Some(headers) = &row.deferred {
+            write_headers(headers, out)?;
         }
-        // A join drops what is null.
-        self.value.serialize(&row.value, out)
+        let has_value = self.value.serialize(&row.value, out)?;
+        if let Some(bits) = out.get_mut(bits) {
+            *bits |= if row.deferred.is_some() { IS_DEFERRED } else { 0 };
+            *bits |= if has_value { 0 } else { IS_NULL };
+        }
+        Ok(true)
     }
 
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<Kept<V>, SerdeError> {
-        let (deferred, value) = match bytes.ok_or(SerdeError::Null)? {
-            [0, value @ ..] => (None, value),
-            [IS_DEFERRED, rest @ ..] => {
-                let (headers, value) = read_headers(rest).ok_or_else(|| malformed("no headers"))?;
-                (Some(headers), value)
-            }
-            _ => return Err(malformed("it does not begin with 0 or 1")),
+        let bytes = bytes.ok_or(SerdeError::Null)?;
+        let (bits, rest) = bytes.split_first().ok_or_else(|| malformed("it is empty"))?;
+        if bits & !(IS_DEFERRED | IS_NULL) != 0 {
+            return Err(malformed("it does not begin with 0 to 3"));
+        }
+        let (deferred, value) = if bits & IS_DEFERRED == 0 {
+            (None, rest)
+        } else {
+            let (headers, value) = read_headers(rest).ok_or_else(|| malformed("no headers"))?;
+            (Some(headers), value)
         };
-        Ok(Kept { value: self.value.deserialize(Some(value))?, deferred })
+        let value = Some(value).filter(|_| bits & IS_NULL == 0);
+        Ok(Kept { value: self.value.deserialize(value)?, deferred })
     }
 
     fn is_exact(&self) -> bool {
@@ -153,7 +160,7 @@ mod tests {
             assert!(serde.serialize(&row, &mut bytes).unwrap());
             assert_eq!(serde.deserialize(Some(&bytes)), Ok(row));
         }
-        assert!(serde.deserialize(Some(b"\x02some")).is_err());
+        assert!(serde.deserialize(Some(b"\x04some")).is_err());
         assert!(serde.deserialize(Some(b"\x01\0\0\0\x09")).is_err());
     }
 }

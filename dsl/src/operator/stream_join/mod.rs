@@ -17,12 +17,14 @@
 //! by their own time, and leave the stores only once they are out. Where one record has more fall due than goes at a time, it and
 //! those after it [wait](waiting) in a store of their own.
 
+mod graced;
 mod input;
 mod kept;
 mod self_join;
 mod time;
 mod waiting;
 
+pub(crate) use graced::{Graced, GracedTableJoin};
 pub(crate) use kept::{Kept, KeptSerde};
 pub(crate) use self_join::SelfJoin;
 pub(crate) use waiting::WaitsSerde;

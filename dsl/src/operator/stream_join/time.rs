@@ -118,6 +118,15 @@ impl JoinTime {
         self.now = self.now.max(time);
     }
 
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Whether `time` has gone by.
+    pub(super) fn is_past(&self, time: Timestamp) -> bool {
+        time < self.now
+    }
+
     /// Whether a row of `timestamp` is in order.
     pub(super) fn is_in_order(&self, timestamp: Timestamp) -> bool {
         timestamp >= self.now

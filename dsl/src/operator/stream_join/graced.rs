@@ -1,0 +1,251 @@
+//! Joins each record of a stream with the version of a table's row that was valid at its time, once that cannot change in order any
+//! more: after a grace.
+//!
+//! # Guarantees
+//!
+//! - A record waits until time is as far past it as the grace; records come out by time, then by key. One that is older already is
+//!   joined at once.
+//! - The result carries the stream record's timestamp and headers.
+//! - A record whose key is null finds no row: an inner join drops and counts it, a left join emits it un-joined at once.
+
+use super::{
+    Kept, Stored,
+    input::{Given, Input, KeyAtHand},
+    kept::place,
+    time::{Both, JoinTime, Side},
+};
+use crate::{JoinWindows, operator::table_join::NullKeys, table::Lookup};
+use headwater_core::{
+    record::Timestamp,
+    serde::{Data, SharedSerde},
+};
+use headwater_engine::{
+    node::{NO_ORIGIN, Stamp},
+    processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
+    store::{StoreKey, TimerBytes},
+};
+use std::{sync::Arc, time::Duration};
+
+/// Joins a stream with a versioned table. `join` is given the version, if there was one, and gives the value, if there is to be one.
+pub(crate) struct GracedTableJoin<K, V, T, F> {
+    join: Arc<F>,
+    table: Box<dyn Lookup<K, T>>,
+    null_keys: NullKeys,
+    key: KeyAtHand<K>,
+    rows: Input<K, V>,
+    timers: StoreKey<TimerBytes>,
+    time: JoinTime,
+    grace_ms: i64,
+    holds_rows: bool,
+}
+
+/// What such a join is made from.
+pub(crate) struct Graced<K, V> {
+    pub(crate) keys: SharedSerde<K>,
+    pub(crate) rows: Stored<V>,
+    pub(crate) timers: Arc<str>,
+    pub(crate) grace: Duration,
+    pub(crate) null_keys: NullKeys,
+}
+
+impl<K: Data, V: Data, T: Data, F> GracedTableJoin<K, V, T, F> {
+    pub(crate) fn open(
+        join: &Arc<F>,
+        graced: &Graced<K, V>,
+        table: Box<dyn Lookup<K, T>>,
+        context: &mut InitContext<'_>,
+    ) -> Result<Self, ProcessorError> {
+        // A row is due once time has come to its own and the grace, a ms earlier than one of two streams.
+        let windows = JoinWindows::of_time_difference_and_grace(Duration::ZERO, graced.grace);
+        let defers = Both { left: true, right: false };
+        Ok(Self {
+            join: Arc::clone(join),
+            table,
+            null_keys: graced.null_keys,
+            key: KeyAtHand::new(&graced.keys),
+            rows: Input::open(&graced.rows, context)?.taking_nulls(),
+            timers: context.store(&graced.timers)?,
+            time: JoinTime::new(windows.after(-1), defers, context.is_time_carried()),
+            grace_ms: windows.grace_ms(),
+            holds_rows: false,
+        })
+    }
+
+    fn join_row<V2: Data>(
+        &self,
+        row: Record<K, V>,
+        passed: Timestamp,
+        out: &mut Rows<K, V2>,
+        context: &mut Context<'_, K, V2>,
+    ) -> Result<(), ProcessorError>
+    where
+        F: Fn(&K, V, Option<T>) -> Option<V2>,
+    {
+        let Stamp { origin, timestamp, .. } = row.stamp();
+        let found = self.table.get_all_as_of(&[&row.key], &[timestamp], &mut context.stores())?;
+        let found = match found.into_iter().next().transpose() {
+            Ok(found) => found.flatten().map(|found| found.value),
+            Err(refused) => return context.check(Err(refused.into())),
+        };
+        let Record { key, value, headers, .. } = row;
+        let stamp = Stamp { origin, timestamp, at: passed };
+        let value = (self.join)(&key, value, found);
+        out.extend(value.map(|value| Record::made(key, value, headers, stamp)));
+        Ok(())
+    }
+
+    /// Joins the rows that are due, the oldest first.
+    fn release<V2: Data>(
+        &mut self,
+        origin: u32,
+        out: &mut Rows<K, V2>,
+        context: &mut Context<'_, K, V2>,
+    ) -> Result<(), ProcessorError>
+    where
+        F: Fn(&K, V, Option<T>) -> Option<V2>,
+    {
+        self.time.begin_forwarding();
+        let due = |first: Option<Timestamp>, time: &JoinTime| {
+            first.filter(|first| time.is_due(Side::Left, *first))
+        };
+        while due(context.store(self.timers).first()?, &self.time).is_some() {
+            let Some((timestamp, place)) = context.store(self.timers).take_first()? else { break };
+            let row = self.rows.deferred_row((timestamp, &place), context)?;
+            let Some((key, value, headers)) = row else { continue };
+            let headers = (!headers.is_empty()).then(|| Box::new(headers));
+            let at = self.time.passed_at(Side::Left, timestamp);
+            let stamp = Stamp { origin, timestamp, at };
+            let row = Record::made(self.key.read(&key)?, value, headers, stamp);
+            self.join_row(row, at, out, context)?;
+        }
+        self.time.end_forwarding();
+        Ok(())
+    }
+
+    fn take<V2: Data>(
+        &mut self,
+        row: Record<K, V>,
+        out: &mut Rows<K, V2>,
+        context: &mut Context<'_, K, V2>,
+    ) -> Result<(), ProcessorError>
+    where
+        F: Fn(&K, V, Option<T>) -> Option<V2>,
+    {
+        context.begin(&row);
+        let Stamp { origin, timestamp, at } = row.stamp();
+        if self.time.is_carried() {
+            self.time.advance(at);
+            self.release(origin, out, context)?;
+        }
+        let passed = self.time.take(timestamp, at);
+        match (self.key.take(&self.rows, (&row.key, &row.value), context)?, self.null_keys) {
+            (Given::Gone, _) => Ok(()),
+            (Given::Alone, NullKeys::Dropped) => context.check(Err(ProcessorError::NullKey)),
+            (Given::Alone, NullKeys::Unjoined) => {
+                let Record { key, value, headers, .. } = row;
+                let stamp = Stamp { origin, timestamp, at: passed };
+                let value = (self.join)(&key, value, None);
+                out.extend(value.map(|value| Record::made(key, value, headers, stamp)));
+                Ok(())
+            }
+            (Given::Keyed, _) if self.time.is_past(timestamp.saturating_add(self.grace_ms)) => {
+                self.join_row(row, passed, out, context)
+            }
+            (Given::Keyed, _) => {
+                let headers = row.headers.map(|headers| *headers).unwrap_or_default();
+                let kept = Kept { value: row.value, deferred: Some(headers) };
+                let added = context.store(self.rows.rows).add(&row.key, timestamp, kept);
+                let held = added.and_then(|sequence| {
+                    let place = place(&self.key.bytes, sequence);
+                    context.store(self.timers).schedule(&place, timestamp)
+                });
+                context.check(held.map_err(ProcessorError::from))?;
+                if self.time.is_carried() { Ok(()) } else { self.release(origin, out, context) }
+            }
+        }
+    }
+
+    /// Removes what is out.
+    fn expire<V2: Data>(&mut self, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {
+        let first = context.store(self.timers).first()?;
+        self.holds_rows = first.is_some();
+        let floor = self.time.now().saturating_sub(self.grace_ms);
+        let floor = first.map_or(floor, |first| floor.min(first));
+        context.store(self.rows.rows).expire_below(floor);
+        Ok(())
+    }
+
+    fn release_now<V2: Data>(
+        &mut self,
+        context: &mut Context<'_, K, V2>,
+    ) -> Result<(), ProcessorError>
+    where
+        F: Fn(&K, V, Option<T>) -> Option<V2>,
+    {
+        let mut out = Vec::new();
+        self.release(NO_ORIGIN, &mut out, context)?;
+        self.expire(context)?;
+        context.forward_all(out);
+        Ok(())
+    }
+}
+
+impl<K, V, T, V2, F> BatchProcessor<Rows<K, V>> for GracedTableJoin<K, V, T, F>
+where
+    K: Data,
+    V: Data,
+    T: Data,
+    V2: Data,
+    F: Fn(&K, V, Option<T>) -> Option<V2> + Send + Sync,
+{
+    type KOut = K;
+    type VOut = V2;
+
+    fn process_batch(
+        &mut self,
+        rows: Rows<K, V>,
+        context: &mut Context<'_, K, V2>,
+    ) -> Result<(), ProcessorError> {
+        let mut out = Vec::with_capacity(rows.len());
+        rows.into_iter().try_for_each(|row| self.take(row, &mut out, context))?;
+        self.expire(context)?;
+        context.forward_all(out);
+        Ok(())
+    }
+
+    fn advance(
+        &mut self,
+        time: Timestamp,
+        context: &mut Context<'_, K, V2>,
+    ) -> Result<(), ProcessorError> {
+        self.time.advance(time);
+        self.release_now(context)
+    }
+
+    fn end(&mut self, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {
+        if let Some(last) = context.store(self.timers).last()? {
+            self.time.advance_past(Side::Left, last);
+        }
+        self.release_now(context)
+    }
+
+    fn pass_time(&self, time: Timestamp) -> Timestamp {
+        self.time.pass_time(time)
+    }
+
+    fn holds_rows(&self) -> bool {
+        self.holds_rows
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.time.save(out);
+    }
+
+    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        if !self.time.load(saved)?.is_empty() {
+            return Err(ProcessorError::Damaged);
+        }
+        self.holds_rows = context.store_mut(self.timers).first()?.is_some();
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! Joins of a stream with a table that have a name or a grace.
+
+use super::{KStream, join::JoinWith};
+use crate::{
+    DefaultSerde, Joined, KTable,
+    operator::{Graced, GracedTableJoin, Kept, KeptSerde, NullKeys, Stored},
+    plan::OperatorKind,
+    table::Seen,
+};
+use headwater_core::serde::{Data, SharedSerde};
+use headwater_engine::{
+    store::{TimeStore, TimerBytes},
+    topology::TopologyError,
+};
+use std::{fmt, sync::Arc, time::Duration};
+
+/// A table as a stream is joined with it: under a name, or after a grace. Made by [`KTable::joined`].
+pub struct JoinedTable<K, T> {
+    table: KTable<K, T>,
+    joined: Joined,
+}
+
+impl<K, T> fmt::Debug for JoinedTable<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinedTable({:?}, {:?})", self.table, self.joined)
+    }
+}
+
+impl<K, T> KTable<K, T> {
+    /// The table as a stream is joined with it: under a name, or after a grace.
+    ///
+    /// With a grace, a record waits until time is as far past it, and then finds what was valid at its own time, also if that came
+    /// late. Records come out by time, and then by key; one that is older already is joined at once. The table must keep
+    /// [versions](crate::Materialized::versioned), for longer than the grace.
+    ///
+    /// ```
+    /// use headwater_dsl::{Joined, Materialized, StreamsBuilder};
+    /// use headwater_engine::topology::Consumed;
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::time::Duration;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let hour = Materialized::named("prices").versioned(Duration::from_secs(3_600));
+    /// let prices = builder.table_with("prices", Consumed::<String, i64>::default(), hour);
+    /// let grace = Joined::with_grace_period(Duration::from_millis(10));
+    /// let orders = builder.stream::<String, i64>("orders");
+    /// orders.join(prices.joined(grace), |count, price| count * price).to("sums");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let (prices, orders) =
+    ///     (driver.input_topic::<String, i64>("prices"), driver.input_topic::<String, i64>("orders"));
+    /// prices.pipe_input("tea".into(), 3, 10)?;
+    /// orders.pipe_input("tea".into(), 2, 25)?;
+    /// prices.pipe_input("tea".into(), 4, 20)?;
+    /// orders.pipe_input("tea".into(), 5, 35)?;
+    /// let read = driver.output_topic::<String, i64>("sums").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| (r.value, r.timestamp)).collect();
+    /// assert_eq!(read, [(8, 25)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn joined(&self, joined: Joined) -> JoinedTable<K, T> {
+        JoinedTable { table: self.clone(), joined }
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde, T: Data> JoinWith<K, V> for JoinedTable<K, T> {
+    type Other = T;
+
+    fn inner<V2: Data>(
+        self,
+        stream: &KStream<K, V>,
+        join: impl Fn(&K, V, T) -> V2 + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        let Some(grace) = self.joined.grace else {
+            return self.named((&self.table).inner(stream, join));
+        };
+        let join = move |key: &K, value, found: Option<T>| Some(join(key, value, found?));
+        let joined = self.draw(stream, (OperatorKind::GracedJoin, NullKeys::Dropped), grace, join);
+        self.named(joined)
+    }
+
+    fn left<V2: Data>(
+        self,
+        stream: &KStream<K, V>,
+        join: impl Fn(&K, V, Option<T>) -> V2 + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        let Some(grace) = self.joined.grace else {
+            return self.named((&self.table).left(stream, join));
+        };
+        let join = move |key: &K, value, found| Some(join(key, value, found));
+        let kind = (OperatorKind::GracedLeftJoin, NullKeys::Unjoined);
+        self.named(self.draw(stream, kind, grace, join))
+    }
+}
+
+impl<K: DefaultSerde, T: Data> JoinedTable<K, T> {
+    fn named<V2: Data>(&self, joined: KStream<K, V2>) -> KStream<K, V2> {
+        match &self.joined.name {
+            Some(name) => joined.named(name),
+            None => joined,
+        }
+    }
+
+    fn draw<V: DefaultSerde, V2: Data>(
+        &self,
+        stream: &KStream<K, V>,
+        (kind, null_keys): (OperatorKind, NullKeys),
+        grace: Duration,
+        join: impl Fn(&K, V, Option<T>) -> Option<V2> + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        let (view, join) = (Arc::clone(&self.table.view), Arc::new(join));
+        let (keyed, step) = stream.beside(&self.table, kind);
+        let KStream { plan, key, value, .. } = &keyed;
+        let (keys, values) = (super::resolve(key.as_ref()), super::resolve(value.as_ref()));
+        let base = self.joined.name.as_deref().unwrap_or(step.name()).to_owned();
+        if !view.is_versioned() {
+            let (node, store) = (base.clone(), view.stores().join(", "));
+            plan.fail(TopologyError::NotVersioned { node, store });
+        }
+        let (rows, timers) = (format!("{base}-buffer-store"), format!("{base}-buffer-times"));
+        let kept: SharedSerde<Kept<V>> = Arc::new(KeptSerde::new(&values));
+        let segment = (grace / 3).max(Duration::from_millis(1));
+        plan.add_store(TimeStore::builder(&rows, SharedSerde::clone(&keys), kept, segment));
+        plan.add_store(TimerBytes::builder(&timers));
+        let step = step.with_store(&rows).with_store(&timers);
+        let timers: Arc<str> = timers.into();
+        let rows = Stored { values, rows: rows.into(), deferred: Some(Arc::clone(&timers)) };
+        let graced = Graced { keys, rows, timers, grace, null_keys };
+        let node = plan.operator::<K, V, _>(step, move |context| {
+            GracedTableJoin::open(&join, &graced, view.open(Seen::Newest, context)?, context)
+        });
+        KStream { plan: keyed.plan, node, key: keyed.key, value: None }
+    }
+}
