@@ -1,8 +1,6 @@
 //! Sessions and sliding windows against models that know all records: any records in any order, in batches of any size, with
 //! kills in between and state that is lost.
 
-#![expect(clippy::indexing_slicing, reason = "what fails here fails its test")]
-
 use headwater_core::{
     record::Timestamp,
     serde::{SharedSerde, for_type},
@@ -54,7 +52,7 @@ fn case(graces: impl Strategy<Value = i64>) -> impl Strategy<Value = Case> {
 }
 
 /// Key, window, the records of its value in the order of their numbers, and its timestamp.
-type Row = (String, (Timestamp, Timestamp), Option<Vec<usize>>, Timestamp);
+type Row = (String, (Timestamp, Timestamp), Option<Vec<i64>>, Timestamp);
 
 fn ms(ms: i64) -> Duration {
     Duration::from_millis(ms.unsigned_abs())
@@ -152,7 +150,6 @@ fn run(case: &Case, topology: Topology) -> Outcome {
         let rows = out.read_records_to_list().expect("it can be read").into_iter();
         let rows = rows.map(|row| {
             let (Windowed { key, window }, numbers) = (row.key, row.value);
-            let numbers = numbers.map(|all| all.into_iter().map(|n| n as usize).collect());
             (key, (window.start, window.end), numbers, row.timestamp)
         });
         rows.collect::<Vec<Row>>()
@@ -164,7 +161,7 @@ fn run(case: &Case, topology: Topology) -> Outcome {
 }
 
 /// The rows that a table ends with.
-fn table(rows: &[Row]) -> BTreeMap<(String, Timestamp, Timestamp), (Vec<usize>, Timestamp)> {
+fn table(rows: &[Row]) -> BTreeMap<(String, Timestamp, Timestamp), (Vec<i64>, Timestamp)> {
     let mut table = BTreeMap::new();
     for (key, (start, end), value, at) in rows {
         match value {
@@ -187,7 +184,7 @@ struct Sessions {
 impl Sessions {
     fn of(case: &Case) -> Self {
         let (mut sessions, mut now) = (Self::default(), 0);
-        for (number, Input { key, at, .. }) in case.inputs.iter().enumerate() {
+        for (number, Input { key, at, .. }) in (0..).zip(&case.inputs) {
             now = now.max(*at);
             sessions.close(|end| end < now - case.by - case.grace);
             let (key, at) = (key.to_string(), *at);
@@ -202,8 +199,8 @@ impl Sessions {
                 sessions.late += 1;
                 continue;
             }
-            let mut numbers: Vec<usize> =
-                old.iter().flat_map(|row| row.2.clone().unwrap()).collect();
+            let mut numbers: Vec<i64> =
+                old.iter().flat_map(|row| row.2.iter().flatten().copied()).collect();
             numbers.push(number);
             if start < end {
                 let deletions = old.iter().map(|row| (row.0.clone(), row.1, None, row.1.1));
@@ -226,15 +223,15 @@ impl Sessions {
 }
 
 /// The sliding windows of all keys, of all records.
-fn sliding(case: &Case) -> BTreeMap<(String, Timestamp, Timestamp), (Vec<usize>, Timestamp)> {
+fn sliding(case: &Case) -> BTreeMap<(String, Timestamp, Timestamp), (Vec<i64>, Timestamp)> {
     let mut windows = BTreeMap::new();
     for Input { key, at, .. } in &case.inputs {
         for start in [(at - case.by).max(0), at + 1] {
             let window = Window { start, end: start + case.by };
-            let held = case.inputs.iter().enumerate().filter(|(_, other)| {
+            let held = (0..).zip(&case.inputs).filter(|(_, other)| {
                 other.key == *key && (window.start..=window.end).contains(&other.at)
             });
-            let held: Vec<(usize, &Input)> = held.collect();
+            let held: Vec<(i64, &Input)> = held.collect();
             if let Some(latest) = held.iter().map(|(_, other)| other.at).max() {
                 let numbers = held.iter().map(|(number, _)| *number).collect();
                 windows.insert((key.to_string(), window.start, window.end), (numbers, latest));

@@ -214,26 +214,9 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
             prop_oneof![Just(Op::Other), (1..90_u64).prop_map(Op::MaxAhead)].boxed()
         }
         OperatorKind::Table => view().prop_map(Op::Join).boxed(),
-        OperatorKind::Filter => (2..5_i64).prop_map(Op::Filter).boxed(),
-        OperatorKind::DropNullKeys => (2..5_i64).prop_map(Op::DropNullKeys).boxed(),
-        OperatorKind::DropNullValues => (2..5_i64).prop_map(Op::DropNullValues).boxed(),
-        OperatorKind::Map => Just(Op::Map).boxed(),
-        OperatorKind::MapValues => Just(Op::MapValues).boxed(),
-        OperatorKind::FlatMap => Just(Op::FlatMap).boxed(),
-        OperatorKind::FlatMapValues => Just(Op::FlatMapValues).boxed(),
-        OperatorKind::SelectKey => (1..4_i64).prop_map(Op::SelectKey).boxed(),
-        OperatorKind::Peek => Just(Op::Peek).boxed(),
-        OperatorKind::ForEach => Just(Op::ForEach).boxed(),
-        OperatorKind::Print => Just(Op::Print).boxed(),
-        OperatorKind::DynamicSink => (2..5_i64).prop_map(Op::Dynamic).boxed(),
-        OperatorKind::Sink => prop_oneof![any_form().prop_map(Op::Side), Just(Op::Fork)].boxed(),
-        OperatorKind::Merge => (2..5_i64).prop_map(Op::ForkAndMerge).boxed(),
-        OperatorKind::Split | OperatorKind::Branch => Just(Op::Split).boxed(),
         OperatorKind::Process => deed().prop_map(Op::Process).boxed(),
         OperatorKind::ProcessValues => deed().prop_map(Op::ProcessValues).boxed(),
         OperatorKind::Join => view().prop_map(Op::Join).boxed(),
-        OperatorKind::GlobalJoin => (2..5_i64).prop_map(Op::JoinGlobal).boxed(),
-        OperatorKind::LeftGlobalJoin => (2..5_i64).prop_map(Op::LeftJoinGlobal).boxed(),
         OperatorKind::LeftJoin => {
             prop_oneof![view().prop_map(Op::LeftJoin), window().prop_map(Op::LookUp)].boxed()
         }
@@ -291,6 +274,31 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         | OperatorKind::ForeignKeyJoin => any_foreign_keys(false),
         OperatorKind::ForeignKeyLeftJoin => any_foreign_keys(true),
         OperatorKind::ToStream => view().prop_map(Op::Updates).boxed(),
+        _ => stateless_op(kind),
+    }
+}
+
+/// The operators without state that draw a node of this kind.
+fn stateless_op(kind: OperatorKind) -> BoxedStrategy<Op> {
+    match kind {
+        OperatorKind::Filter => (2..5_i64).prop_map(Op::Filter).boxed(),
+        OperatorKind::DropNullKeys => (2..5_i64).prop_map(Op::DropNullKeys).boxed(),
+        OperatorKind::DropNullValues => (2..5_i64).prop_map(Op::DropNullValues).boxed(),
+        OperatorKind::Map => Just(Op::Map).boxed(),
+        OperatorKind::MapValues => Just(Op::MapValues).boxed(),
+        OperatorKind::FlatMap => Just(Op::FlatMap).boxed(),
+        OperatorKind::FlatMapValues => Just(Op::FlatMapValues).boxed(),
+        OperatorKind::SelectKey => (1..4_i64).prop_map(Op::SelectKey).boxed(),
+        OperatorKind::Peek => Just(Op::Peek).boxed(),
+        OperatorKind::ForEach => Just(Op::ForEach).boxed(),
+        OperatorKind::Print => Just(Op::Print).boxed(),
+        OperatorKind::DynamicSink => (2..5_i64).prop_map(Op::Dynamic).boxed(),
+        OperatorKind::Sink => prop_oneof![any_form().prop_map(Op::Side), Just(Op::Fork)].boxed(),
+        OperatorKind::Merge => (2..5_i64).prop_map(Op::ForkAndMerge).boxed(),
+        OperatorKind::Split | OperatorKind::Branch => Just(Op::Split).boxed(),
+        OperatorKind::GlobalJoin => (2..5_i64).prop_map(Op::JoinGlobal).boxed(),
+        OperatorKind::LeftGlobalJoin => (2..5_i64).prop_map(Op::LeftJoinGlobal).boxed(),
+        _ => unreachable!("{kind:?} keeps state or reads another topic"),
     }
 }
 
@@ -404,43 +412,16 @@ impl Drawing {
                 let (store, builder) = (self.store(), self.builder.clone());
                 tables.draw(&builder, &stream, || self.table(View::Stored), &store)
             }
-            Op::Regroup(n, key, value) => {
-                let grouped =
-                    stream.group_by_with(move |_, value| rekeyed(*value, n), in_forms(key, value));
-                let sums = grouped.reduce(reduced, self.materialized(Caching::Off));
-                sums.to_stream().map_values(or_gone)
-            }
-            Op::Fold(fold, caching, view) => {
-                let kept = self.materialized(caching);
-                let table = folded(&grouped_for(&stream, fold), fold, kept);
-                view.of(&table).to_stream().map_values(or_gone)
-            }
-            Op::Windows(fold, window, view) => {
-                let kept = for_longer(self.materialized(window.caching), window, 20);
-                let sums = windowed(&grouped_for(&stream, fold), window, 20);
-                placed(&view.of(&in_windows(&sums, fold, kept)))
-            }
-            Op::Unlimited(start, caching) => {
-                let windows = UnlimitedWindows::of().start_on(start);
-                let sums = stream.group_by_key().windowed_by(windows);
-                let sums = sums.reduce(reduced, self.materialized(caching));
-                sums.to_stream().map(|key, value| (key.key, or_gone(value)))
-            }
-            Op::Cogroup(cogroup) => cogroup.draw(&self.builder, &stream, &self.store()),
-            Op::Distinct(window) => {
-                let kept = for_longer(self.materialized(window.caching), window, 20);
-                windowed(&stream.group_by_key(), window, 20).distinct(kept)
-            }
-            Op::Late(window) => late_and_in_time(&stream, window, &self.store()),
-            Op::Sessions(gap, fold, window, view) => {
-                let kept = for_longer(self.materialized(window.caching), window, gap);
-                in_keys(&view.of(&sessions(&stream, gap, fold, window, kept)))
-            }
-            Op::Sliding(by, fold, window, view) => {
-                let kept = for_longer(self.materialized(window.caching), window, by);
-                in_keys(&view.of(&sliding(&stream, by, fold, window, kept)))
-            }
-            Op::WindowsOfWindows(inner, outer) => self.windows_of_windows(inner, outer),
+            Op::Regroup(..)
+            | Op::Fold(..)
+            | Op::Windows(..)
+            | Op::Unlimited(..)
+            | Op::Cogroup(..)
+            | Op::Distinct(..)
+            | Op::Late(..)
+            | Op::Sessions(..)
+            | Op::Sliding(..)
+            | Op::WindowsOfWindows(..) => self.aggregated(op, &stream),
             Op::ForeignKeys(foreign_keys) => {
                 let store = format!("store-{}", self.steps);
                 foreign_keys.draw(&stream, &self.table(View::Stored), &store)
@@ -451,6 +432,49 @@ impl Drawing {
             }
             ref stateless => without_state(&stream, stateless),
         };
+    }
+
+    fn aggregated(&self, op: &Op, stream: &KStream<String, i64>) -> KStream<String, i64> {
+        match *op {
+            Op::Regroup(n, key, value) => {
+                let grouped =
+                    stream.group_by_with(move |_, value| rekeyed(*value, n), in_forms(key, value));
+                let sums = grouped.reduce(reduced, self.materialized(Caching::Off));
+                sums.to_stream().map_values(or_gone)
+            }
+            Op::Fold(fold, caching, view) => {
+                let kept = self.materialized(caching);
+                let table = folded(&grouped_for(stream, fold), fold, kept);
+                view.of(&table).to_stream().map_values(or_gone)
+            }
+            Op::Windows(fold, window, view) => {
+                let kept = for_longer(self.materialized(window.caching), window, 20);
+                let sums = windowed(&grouped_for(stream, fold), window, 20);
+                placed(&view.of(&in_windows(&sums, fold, kept)))
+            }
+            Op::Unlimited(start, caching) => {
+                let windows = UnlimitedWindows::of().start_on(start);
+                let sums = stream.group_by_key().windowed_by(windows);
+                let sums = sums.reduce(reduced, self.materialized(caching));
+                sums.to_stream().map(|key, value| (key.key, or_gone(value)))
+            }
+            Op::Cogroup(cogroup) => cogroup.draw(&self.builder, stream, &self.store()),
+            Op::Distinct(window) => {
+                let kept = for_longer(self.materialized(window.caching), window, 20);
+                windowed(&stream.group_by_key(), window, 20).distinct(kept)
+            }
+            Op::Late(window) => late_and_in_time(stream, window, &self.store()),
+            Op::Sessions(gap, fold, window, view) => {
+                let kept = for_longer(self.materialized(window.caching), window, gap);
+                in_keys(&view.of(&sessions(stream, gap, fold, window, kept)))
+            }
+            Op::Sliding(by, fold, window, view) => {
+                let kept = for_longer(self.materialized(window.caching), window, by);
+                in_keys(&view.of(&sliding(stream, by, fold, window, kept)))
+            }
+            Op::WindowsOfWindows(inner, outer) => self.windows_of_windows(inner, outer),
+            _ => unreachable!("{op:?} aggregates nothing"),
+        }
     }
 
     fn windows_of_windows(&self, inner: Window, outer: Window) -> KStream<String, i64> {
