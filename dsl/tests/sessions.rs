@@ -5,7 +5,8 @@ use headwater_core::{
     serde::{SharedSerde, for_type},
 };
 use headwater_dsl::{
-    EmitStrategy, KTable, Materialized, SessionWindowedKStream, SessionWindows, StreamsBuilder,
+    BufferConfig, EmitStrategy, KTable, LateRecord, Materialized, SessionWindowedKStream,
+    SessionWindows, StreamsBuilder, Suppressed,
 };
 use headwater_engine::{
     runtime::StreamsConfig,
@@ -464,4 +465,68 @@ fn sessions_that_cannot_be_are_refused() {
     let windows = SessionWindows::of_inactivity_gap_and_grace(ms(10), Duration::MAX);
     let why = refused(windows, Materialized::named("n"), EmitStrategy::on_window_close());
     assert!(matches!(why, TopologyError::NeverClose { .. }), "{why}");
+}
+
+#[test]
+fn what_a_store_holds_can_be_read() -> Outcome {
+    for emit in EMITS {
+        let mut run = shape(100, emit).start()?;
+        run.take("a=x@5 a=y@15 a=z@40 b=x@7")?;
+        let store = run.driver.snapshot()?.session_store::<String, String>("sessions")?;
+        let found = |from, to| -> Outcome<Vec<(i64, i64)>> {
+            let found = store.find_sessions(&"a".to_owned(), from, to)?;
+            Ok(found.iter().map(|it| (it.window.start, it.window.end)).collect())
+        };
+        assert_eq!(found(15, 40)?, [(5, 15), (40, 40)], "{emit:?}: both ends are inclusive");
+        assert_eq!((found(16, 40)?, found(0, 39)?), (vec![(40, 40)], vec![(5, 15)]));
+        assert_eq!(store.fetch(&"b".to_owned())?.len(), 1);
+        let session = store.fetch_session(&"a".to_owned(), 5, 15)?.ok_or("it is there")?;
+        assert_eq!((session.value.as_str(), session.timestamp), ("0(0+x)+y", 15));
+        assert_eq!(store.fetch_session(&"a".to_owned(), 5, 5)?, None);
+    }
+    Ok(())
+}
+
+#[test]
+fn late_records_tell_the_session_that_they_missed() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let sessions = builder.stream::<String, String>("in").group_by_key();
+    let sessions = sessions.windowed_by(shape(5, Emit::Updates).windows()).late_records(|late| {
+        let told = |late: LateRecord<String>| {
+            format!("{}[{},{}] {}", late.value, late.window.start, late.window.end, late.late_by_ms)
+        };
+        late.map_values(told).to("late");
+    });
+    let _table = paths(&sessions, Materialized::named("sessions"));
+    let driver = TopologyTestDriver::new(builder.build()?)?;
+    for (value, at) in [("x", 30), ("y", 14), ("z", 15), ("w", 10), ("v", 4)] {
+        driver.input_topic::<String, String>("in").pipe_input("a".into(), value.into(), at)?;
+    }
+    let late = driver.output_topic::<String, String>("late").read_records_to_list()?;
+    let late: Vec<_> = late.iter().map(|row| (row.value.as_str(), row.timestamp)).collect();
+    assert_eq!(late, [("y[14,14] 0", 14)], "the others join a session that is open");
+    Ok(())
+}
+
+#[test]
+fn suppressed_until_they_close_sessions_come_as_their_finals_do() -> Outcome {
+    let records = "a=1@5 a=2@40 b=3@7 a=4@15 a=5@25 c=8@20 a=9@35 b=1@60 a=2@70 d=1@91 d=2@200";
+    let mut finals = shape(5, Emit::Finals).start()?;
+    let expected = finals.take(records)?;
+    let shape = shape(5, Emit::Updates);
+    let builder = StreamsBuilder::new();
+    let sessions = builder.stream::<String, String>("in").group_by_key();
+    let table = paths(&sessions.windowed_by(shape.windows()), Materialized::named("w"));
+    let buffer = BufferConfig::unbounded();
+    table.suppress(Suppressed::until_window_closes(buffer)).to_stream().to("out");
+    let driver = TopologyTestDriver::new(builder.build()?)?;
+    let mut run = Run { driver, read: 0 };
+    let sorted = |mut rows: Vec<String>| {
+        rows.sort();
+        rows
+    };
+    let suppressed = run.take(records)?;
+    assert!(expected.len() > 4);
+    assert_eq!(sorted(suppressed), sorted(expected), "a session that was merged away has none");
+    Ok(())
 }

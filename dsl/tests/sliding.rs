@@ -4,7 +4,9 @@ use headwater_core::{
     record::Headers,
     serde::{SharedSerde, for_type},
 };
-use headwater_dsl::{EmitStrategy, Materialized, SlidingWindows, StreamsBuilder};
+use headwater_dsl::{
+    BufferConfig, EmitStrategy, Materialized, SlidingWindows, StreamsBuilder, Suppressed,
+};
 use headwater_engine::{
     runtime::StreamsConfig,
     store::{Windowed, WindowedSerde},
@@ -353,5 +355,44 @@ fn a_difference_of_zero_holds_what_happens_at_one_instant() -> Outcome {
     let rows = out.read_records_to_list()?;
     let rows: Vec<_> = rows.iter().map(|row| (row.key.window.start, row.value)).collect();
     assert_eq!(rows, [(0, 1), (0, 2), (1, 1), (2, 1), (2, 2), (9, 1)]);
+    Ok(())
+}
+
+#[test]
+fn late_records_tell_each_window_that_they_missed() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let windowed = builder.stream::<String, i64>("in").group_by_key();
+    let windowed = windowed.windowed_by(shape(5, Emit::Updates).windows()).late_records(|late| {
+        late.map_values(|late| (late.window.start, late.window.end, late.late_by_ms)).to("late");
+    });
+    let _counts = windowed.count("counts");
+    let driver = TopologyTestDriver::new(builder.build()?)?;
+    for at in [28, 35, 25, 19] {
+        driver.input_topic::<String, i64>("in").pipe_input("a".into(), 0, at)?;
+    }
+    let late = driver.output_topic::<String, (i64, i64, i64)>("late").read_records_to_list()?;
+    let late: Vec<_> = late.iter().map(|row| (row.timestamp, row.value)).collect();
+    assert_eq!(late, [(25, (18, 28, 1)), (25, (15, 25, 4)), (19, (19, 29, 0))]);
+    Ok(())
+}
+
+#[test]
+fn suppressed_until_they_close_windows_come_as_their_finals_do() -> Outcome {
+    let records = "a=1@5 a=2@40 b=3@38 a=4@35 a=5@45 b=6@50 a=7@50 b=1@61 a=2@70 d=1@71 d=2@200";
+    let mut finals = shape(5, Emit::Finals).start()?;
+    let mut expected = finals.take(records)?;
+    let builder = StreamsBuilder::new();
+    let windowed = builder.stream::<String, String>("in").group_by_key();
+    let windowed = windowed.windowed_by(shape(5, Emit::Updates).windows());
+    let add = |_: &String, value: String, so_far: String| so_far + &value;
+    let table = windowed.aggregate(String::new, add, Materialized::named("w"));
+    let buffer = BufferConfig::unbounded();
+    table.suppress(Suppressed::until_window_closes(buffer)).to_stream().to("out");
+    let mut run = Run { driver: TopologyTestDriver::new(builder.build()?)?, read: 0 };
+    let mut suppressed = run.take(records)?;
+    expected.sort();
+    suppressed.sort();
+    assert!(expected.len() > 10);
+    assert_eq!(suppressed, expected);
     Ok(())
 }

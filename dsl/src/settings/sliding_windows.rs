@@ -13,8 +13,10 @@ use std::time::Duration;
 /// earlier than the difference share the window from 0 to it. A window is open until stream time has passed its end by more
 /// than the grace.
 ///
-/// A record that comes out of order enters the windows that it lies in, and makes those that are missing. A window that an
-/// aggregate [deleted](crate::TimeWindowedKStream::aggregate_or_delete) tells nothing of its records any more.
+/// A record that comes out of order enters the windows that it lies in, and makes those that are missing: as long as none is
+/// late, the order does not show. A record that is late for some of its windows enters the others alone, and one that comes
+/// after it knows of it what they tell, as in Kafka Streams. A window that an aggregate
+/// [deleted](crate::TimeWindowedKStream::aggregate_or_delete) tells nothing of its records any more.
 ///
 /// ```
 /// use headwater_dsl::{Materialized, SlidingWindows, StreamsBuilder};

@@ -108,6 +108,13 @@ fn case_of_finals(partitions: u32, kills: Kills) -> impl Strategy<Value = Case> 
                 group.records.sort_by_key(|record| record.at);
                 group.records.iter_mut().for_each(|record| record.at += 120 * place);
             }
+            if below.iter().any(|(.., (kind, _))| *kind != 0)
+                && let Some((_, before)) = groups.split_last_mut()
+            {
+                // Whether a record too late to stand alone joins a session, and what a sliding window is made of that it is
+                // in time for, depends on what came before it: nothing may be late.
+                before.iter_mut().for_each(|group| group.end = false);
+            }
             for (n, grace, hop, (kind, by)) in below {
                 // A task whose input has ended goes on after others do: they may be ahead by a whole group.
                 let grace = if groups.len() > 1 { 120 } else { grace };

@@ -61,7 +61,7 @@ pub use driver::Driver;
 pub use error::StreamsError;
 pub use headwater_core::dead_letter::BadRecord;
 pub use metrics::{Latencies, StreamsMetrics};
-pub use query::{ReadOnlyKeyValueStore, ReadOnlyWindowStore, StateSnapshot};
+pub use query::{ReadOnlyKeyValueStore, ReadOnlySessionStore, ReadOnlyWindowStore, StateSnapshot};
 pub use stepper::Stepper;
 pub use streams::Streams;
 pub use threads::Runtime;

@@ -2,7 +2,10 @@
 
 use super::error::StreamsError;
 use crate::{
-    store::{Form, Keys, Serdes, StoreError, StoreId, StoreKind, ValueAndTimestamp, WindowEntry},
+    store::{
+        Form, Keys, Serdes, Session, StoreError, StoreId, StoreKind, ValueAndTimestamp,
+        WindowEntry, session_bytes,
+    },
     task::Blueprint,
     topology::TopologyError,
 };
@@ -69,6 +72,18 @@ impl StateSnapshot {
         name: &str,
     ) -> Result<ReadOnlyWindowStore<K, V>, StreamsError> {
         Ok(ReadOnlyWindowStore(self.partitions(name, StoreKind::Window)?))
+    }
+
+    /// Opens the session store `name`, with the serdes that it was built with: that of sessions, or of sliding windows.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamsError::Topology`] and [`StreamsError::NotRunning`], as [`key_value_store`](Self::key_value_store).
+    pub fn session_store<K: Data, V: Data>(
+        &self,
+        name: &str,
+    ) -> Result<ReadOnlySessionStore<K, V>, StreamsError> {
+        Ok(ReadOnlySessionStore(self.partitions(name, StoreKind::Session)?))
     }
 
     fn partitions<K: Data, V: Data>(
@@ -314,6 +329,86 @@ impl<K: Data, V: Data> ReadOnlyWindowStore<K, V> {
             }
         }
         Ok(entries)
+    }
+
+    /// Where the application's inputs stood at the commit that this shows.
+    #[must_use]
+    pub fn position(&self) -> &[(TopicPartition, i64)] {
+        &self.0.snapshot.sources
+    }
+}
+
+/// A session store over all its partitions, at the commit of a [`StateSnapshot`].
+pub struct ReadOnlySessionStore<K, V>(StorePartitions<K, V>);
+
+impl<K, V> fmt::Debug for ReadOnlySessionStore<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadOnlySessionStore").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+impl<K: Data, V: Data> ReadOnlySessionStore<K, V> {
+    /// The windows of `key` that end at `earliest_end` or later and start at `latest_start` or earlier, by end; a null key
+    /// has none. Costs a look-up for each segment that the store holds.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Key`] if the key has no form in bytes, [`StoreError::State`] if the state cannot be read or holds
+    /// something else.
+    pub fn find_sessions(
+        &self,
+        key: &K,
+        earliest_end: Timestamp,
+        latest_start: Timestamp,
+    ) -> Result<Vec<Session<V>>, StoreError> {
+        let (mut bytes, mut found) = (Vec::new(), Vec::new());
+        let Some(partition) = self.0.of(key, &mut bytes)? else { return Ok(found) };
+        let mut from = Some(0_i64);
+        while let Some(at) = from {
+            let lower = at.to_be_bytes();
+            let range = (Bound::Included(&lower[..]), Bound::Unbounded);
+            let Some(first) = partition.shard.scan(range, Order::Ascending)?.next() else { break };
+            let id = &partition.form.id;
+            let (segment, _) = id.split_time(&first?.0)?;
+            let (first, last) = session_bytes::stored_keys(segment, &bytes, earliest_end);
+            let range = (Bound::Included(&first[..]), Bound::Included(&last[..]));
+            for entry in partition.shard.scan(range, Order::Ascending)? {
+                let (stored_key, stored) = entry?;
+                let window = session_bytes::window_of(&stored_key);
+                let window = window.ok_or_else(|| session_bytes::damaged(id))?;
+                if window.start <= latest_start {
+                    let ValueAndTimestamp { value, timestamp } = partition.read(&stored)?;
+                    found.push(Session { window, value, timestamp });
+                }
+            }
+            from = segment.checked_add(1);
+        }
+        Ok(found)
+    }
+
+    /// All windows of `key`, by end; a null key has none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Key`] and [`StoreError::State`], as [`find_sessions`](Self::find_sessions).
+    pub fn fetch(&self, key: &K) -> Result<Vec<Session<V>>, StoreError> {
+        self.find_sessions(key, 0, Timestamp::MAX)
+    }
+
+    /// The value of `key` in the window from `start` to `end`; a null key has none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Key`] and [`StoreError::State`], as [`find_sessions`](Self::find_sessions).
+    pub fn fetch_session(
+        &self,
+        key: &K,
+        start: Timestamp,
+        end: Timestamp,
+    ) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
+        let mut found = self.find_sessions(key, end, start)?.into_iter();
+        let found = found.find(|it| (it.window.start, it.window.end) == (start, end));
+        Ok(found.map(|Session { value, timestamp, .. }| ValueAndTimestamp { value, timestamp }))
     }
 
     /// Where the application's inputs stood at the commit that this shows.

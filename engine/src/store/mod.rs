@@ -38,7 +38,7 @@ mod key_value_bytes;
 mod scan;
 mod segments;
 mod session;
-mod session_bytes;
+pub(crate) mod session_bytes;
 #[cfg(test)]
 mod tests;
 mod time;

@@ -265,19 +265,31 @@ fn own_key(key: &[u8], Window { start, end }: Window) -> Vec<u8> {
     own
 }
 
+/// The first and the last stored key that `key` may have in the segment that starts at `segment`, ending at `earliest_end`
+/// or later.
+pub(crate) fn stored_keys(
+    segment: Timestamp,
+    key: &[u8],
+    earliest_end: Timestamp,
+) -> (Vec<u8>, Vec<u8>) {
+    let stored = |window| [&segment.to_be_bytes(), own_key(key, window).as_slice()].concat();
+    let last = Window { start: Timestamp::MAX, end: Timestamp::MAX };
+    (stored(Window { start: 0, end: earliest_end.max(0) }), stored(last))
+}
+
 /// The key that stands in an own key.
 fn key_of(own_key: &[u8]) -> Option<Vec<u8>> {
     unescape(own_key.get(..own_key.len().checked_sub(16)?)?)
 }
 
 /// The window that stands after the key in an own key.
-fn window_of(own_key: &[u8]) -> Option<Window> {
+pub(crate) fn window_of(own_key: &[u8]) -> Option<Window> {
     let (rest, start) = own_key.split_last_chunk::<8>()?;
     let (_, end) = rest.split_last_chunk::<8>()?;
     Some(Window { start: Timestamp::from_be_bytes(*start), end: Timestamp::from_be_bytes(*end) })
 }
 
-fn damaged(id: &StoreId) -> StateError {
+pub(crate) fn damaged(id: &StoreId) -> StateError {
     id.damaged("a key does not end with a window")
 }
 
