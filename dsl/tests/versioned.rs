@@ -6,7 +6,7 @@
 use headwater_core::record::Headers;
 use headwater_dsl::{Joined, KStream, KTable, Materialized, StreamsBuilder};
 use headwater_engine::{
-    processor::{Context, Processor, ProcessorError, Record},
+    processor::{Context, Processor, ProcessorError, Record, Stores},
     runtime::StreamsConfig,
     store::{PutOutcome, StoreKey, VersionedKeyValueStore},
     topology::{Consumed, TopologyError},
@@ -101,6 +101,65 @@ fn updates_out_of_order_are_kept_and_forwarded_but_for_those_before_the_history(
     pipe(&driver, "t:a=x@30 t:a=w@10 t:a=v@9 t:b=y@10 t:a=∅@20 t:a=∅@40 t:∅=n@41 t:a=u@19")?;
     assert_eq!(rows(&driver, "updates")?, "a=x@30 a=w@10 b=y@10 a=∅@20 a=∅@40");
     assert_eq!(driver.dropped_records("KTABLE-SOURCE-t-0000000000"), 3);
+    Ok(())
+}
+
+/// The history has it; what is made of the rows that are the newest does not change by it.
+#[test]
+fn operators_of_tables_skip_and_count_an_older_version() -> Outcome {
+    type Table = KTable<Text, String>;
+    type Drawn = fn(&Table, &Table) -> KTable<Text, String>;
+    let drawn: [(&str, Drawn, &str); 6] = [
+        ("join", |t, o| t.join(o, |left, right| left + &right), "a=xr@30"),
+        (
+            "right side",
+            |t, o| o.left_join(t, |left, right| left + &right.unwrap_or_default()),
+            "a=r@0 a=rx@30",
+        ),
+        (
+            "outer join",
+            |t, o| t.outer_join(o, |left, right| format!("{left:?}{right:?}")),
+            "a=NoneSome(\"r\")@0 a=Some(\"x\")Some(\"r\")@30",
+        ),
+        (
+            "foreign key",
+            |t, o| t.join_on(o, |_, _| Some(Some("a".to_owned())), |left, right| left + &right),
+            "a=xr@30",
+        ),
+        (
+            "group",
+            |t, _| {
+                t.group_by(|key, value| (key.clone(), value.clone()))
+                    .count("counts")
+                    .map_values(|n| n.to_string())
+            },
+            "a=1@30",
+        ),
+        (
+            "transform",
+            |t, _| {
+                t.transform_values(
+                    |_| {
+                        Ok(|_: &Text, value: Option<String>, _: &mut Stores<'_>| {
+                            Ok(value.map(|v| v + "!"))
+                        })
+                    },
+                    &[],
+                    "loud",
+                )
+            },
+            "a=x!@30",
+        ),
+    ];
+    for (name, draw, expected) in drawn {
+        let builder = StreamsBuilder::new();
+        let (table, other) = (versions(&builder), builder.table("o"));
+        draw(&table, &other).to_stream().to("out");
+        let driver = start(&builder, 1)?;
+        pipe(&driver, "o:a=r@0 t:a=x@30 t:a=w@20")?;
+        assert_eq!(rows(&driver, "out")?, expected, "{name}");
+        assert_eq!(driver.total_dropped_records(), 1, "{name}");
+    }
     Ok(())
 }
 
