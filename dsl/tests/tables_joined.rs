@@ -341,3 +341,30 @@ fn a_join_reads_the_stores_of_both_sides() -> Result<(), TopologyError> {
     assert!(text.contains(stores), "{text}");
     Ok(())
 }
+
+/// Of a table that keeps versions, an update of an older one is dropped and counted by all that keeps none; results are of the
+/// newest.
+#[test]
+fn an_update_that_is_not_the_newest_is_dropped_and_counted() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let versioned = Materialized::named("l").versioned(Duration::from_secs(10));
+    let l = builder.table_with::<String, i64>("l", Default::default(), versioned);
+    let r = builder.table::<String, i64>("r");
+    join(How::Outer, &l, &r).named("joined").to("out");
+    join(How::Inner, &l, &l.map_values(|value| value + 1)).named("twice").to("with-itself");
+    let kept = l.map_values(|value| value * 10).materialized("kept").named("keeper");
+    kept.to("kept");
+    let sum = l.group_by(|_, value| ("all".to_owned(), *value)).named("all");
+    let uncached = Materialized::named("sum").with_caching_disabled();
+    sum.reduce(|sum, value| sum + value, |sum, value| sum - value, uncached).to("sums");
+    let driver = TopologyTestDriver::new(builder.build()?)?;
+    pipe(&driver, "l:a=1@10 l:a=2@5 r:a=3@7 l:a=4@20 l:a=-@15 l:a=-@30")?;
+    assert_eq!(read(&driver, "out")?, "a=100@10 a=103@10 a=403@20 a=3@30");
+    assert_eq!(read(&driver, "with-itself")?, "a=102@10 a=405@20 a=-@30");
+    assert_eq!(read(&driver, "kept")?, "a=10@10 a=40@20 a=-@30");
+    assert_eq!(read(&driver, "sums")?, "all=1@10 all=4@20 all=0@30");
+    for node in ["joined", "twice", "keeper", "KTABLE-SELECT-l-0000000000"] {
+        assert_eq!(driver.dropped_records(node), 2, "{node}");
+    }
+    Ok(())
+}

@@ -8,7 +8,11 @@ use crate::{
     resolve,
 };
 use headwater_core::serde::{Data, SharedSerde};
-use headwater_engine::{kernel::Table, processor::Rows, store::KeyValueStore};
+use headwater_engine::{
+    kernel::Table,
+    processor::{Rows, Stores},
+    store::KeyValueStore,
+};
 use std::sync::Arc;
 
 impl<K: Data, V: Data> KTable<K, V> {
@@ -71,19 +75,10 @@ impl<K: Data, V: Data> KTable<K, V> {
         K: DefaultSerde,
         V: DefaultSerde,
     {
-        let (kind, serdes) = (OperatorKind::TableMaterialize, self.serdes());
-        let (store, step) = self.plan.step_of_store(kind, self.node, materialized.into().name);
-        let row = |change: Change<V>| change.new;
-        let kept = Self::kept(&self.plan, step, store, serdes, row);
+        let (kind, values) = (OperatorKind::TableMaterialize, resolve(self.value.as_ref()));
+        let kept = self.transformed(kind, &[], (materialized.into(), values), |_| {
+            Ok(|_: &K, value: Option<V>, _: &mut Stores<'_>| Ok(value))
+        });
         Self { view: Arc::clone(&self.view), roots: self.roots.clone(), ..kept }
-    }
-
-    /// The serdes that the table carries along, or else those of its types.
-    pub(crate) fn serdes(&self) -> Serdes<K, V>
-    where
-        K: DefaultSerde,
-        V: DefaultSerde,
-    {
-        Serdes { key: resolve(self.key.as_ref()), value: resolve(self.value.as_ref()) }
     }
 }

@@ -69,10 +69,27 @@ impl<K: DefaultSerde, V: Data> KTable<K, V> {
             + Send
             + 'static,
     {
-        let (plan, kind) = (&self.plan, OperatorKind::TableTransformValues);
-        let (store, step) = plan.step_of_store(kind, self.node, materialized.into().name);
+        let kind = OperatorKind::TableTransformValues;
+        self.transformed(kind, stores, (materialized.into(), V2::default_serde()), supplier)
+    }
+
+    /// What a function makes of the rows, kept as told in a store that writes values so.
+    pub(super) fn transformed<V2: Data, F>(
+        &self,
+        kind: OperatorKind,
+        stores: &[&str],
+        (materialized, value): (Materialized, SharedSerde<V2>),
+        supplier: impl Fn(&mut InitContext<'_>) -> Result<F, ProcessorError> + Send + Sync + 'static,
+    ) -> KTable<K, V2>
+    where
+        F: FnMut(&K, Option<V>, &mut Stores<'_>) -> Result<Option<V2>, ProcessorError>
+            + Send
+            + 'static,
+    {
+        let plan = &self.plan;
+        let (store, step) = plan.step_of_store(kind, self.node, materialized.name);
         let step = step.with_stores(stores.iter().map(|store| Arc::from(*store)));
-        let (key, value) = (resolve(self.key.as_ref()), V2::default_serde());
+        let key = resolve(self.key.as_ref());
         let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));
         plan.add_store(KeyValueStore::builder(&store, keys, values));
         let results = Arc::clone(&store);
