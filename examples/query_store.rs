@@ -8,7 +8,7 @@
 //! ```
 
 use headwater::{prelude::*, runtime::StateSnapshot};
-use std::{error::Error, io::Write, thread, time::Duration};
+use std::{error::Error, io::Write, thread};
 
 fn topology() -> Result<Topology, TopologyError> {
     let builder = StreamsBuilder::new();
@@ -23,7 +23,7 @@ fn after(records: i64, app: &App) -> Result<StateSnapshot, StreamsError> {
         if snapshot.position().iter().any(|(_, taken)| *taken >= records) {
             return Ok(snapshot);
         }
-        thread::sleep(Duration::from_millis(5));
+        thread::yield_now();
     }
 }
 

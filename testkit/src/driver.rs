@@ -296,15 +296,17 @@ impl TopologyTestDriver {
     /// and output in one place.
     ///
     /// ```
-    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_engine::topology::{Consumed, Produced, Topology};
     /// use headwater_testkit::TopologyTestDriver;
     ///
-    /// let builder = StreamsBuilder::new();
-    /// builder.stream::<String, i64>("in").group_by_key().count("counts").to_stream().to("out");
+    /// let mut topology = Topology::new();
+    /// topology.add_source("source", "in", Consumed::<String, i64>::default())?;
+    /// topology.add_sink("sink", "out", Produced::<String, i64>::default(), &["source"])?;
     ///
-    /// let driver = TopologyTestDriver::new(builder.build()?)?;
-    /// driver.check::<String, i64, String, i64>("in", "a=7@1 b=7@2 a=7@3", "out", "a=1@1 b=1@2 a=2@3")?;
-    /// # Ok::<(), headwater_testkit::TestDriverError>(())
+    /// let driver = TopologyTestDriver::new(topology)?;
+    /// driver.check::<String, i64, String, i64>("in", "a=7@1 b=8@2", "out", "a=7@1 b=8@2")?;
+    /// assert!(driver.check::<String, i64, String, i64>("in", "a=9@3", "out", "a=9@3").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
@@ -341,17 +343,17 @@ impl TopologyTestDriver {
     /// The dead letters so far, each with its raw key and value as text, and why it is one.
     ///
     /// ```
-    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_engine::topology::{Consumed, Topology};
     /// use headwater_testkit::TopologyTestDriver;
     ///
-    /// let builder = StreamsBuilder::new();
-    /// builder.stream::<String, i64>("in").to("out");
-    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// let mut topology = Topology::new();
+    /// topology.add_source("source", "in", Consumed::<String, i64>::default())?;
+    /// let driver = TopologyTestDriver::new(topology)?;
     /// driver.input_topic::<String, i64>("in").pipe_bytes(Some(b"a"), Some(b"seven"), 1)?;
     /// let letters = driver.dead_letters()?;
     /// assert_eq!((letters[0].key.as_str(), letters[0].value.as_str()), ("a", "seven"));
     /// assert_eq!(letters[0].kind, "DeserializationError");
-    /// # Ok::<(), headwater_testkit::TestDriverError>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
