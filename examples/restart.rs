@@ -30,7 +30,7 @@ fn victim(data: &Path) -> Result<(), Box<dyn Error>> {
     for record in 0..1_000_i64 {
         app.send("in", &format!("key {}", record % 7), &record, record)?;
     }
-    println!("sent");
+    writeln!(std::io::stdout(), "sent")?;
     app.wait()?;
     Ok(())
 }
