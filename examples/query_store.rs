@@ -8,7 +8,7 @@
 //! ```
 
 use headwater::{prelude::*, runtime::StateSnapshot};
-use std::{error::Error, io::Write, thread};
+use std::{error::Error, io::Write, thread, time::Duration};
 
 fn topology() -> Result<Topology, TopologyError> {
     let builder = StreamsBuilder::new();
@@ -17,13 +17,14 @@ fn topology() -> Result<Topology, TopologyError> {
 }
 
 /// The stores once so many records have taken effect.
+#[expect(clippy::disallowed_methods, reason = "a program of a user's waits as it likes")]
 fn after(records: i64, app: &App) -> Result<StateSnapshot, StreamsError> {
     loop {
         let snapshot = app.streams().snapshot()?;
         if snapshot.position().iter().any(|(_, taken)| *taken >= records) {
             return Ok(snapshot);
         }
-        thread::yield_now();
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
