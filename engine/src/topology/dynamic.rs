@@ -44,8 +44,8 @@ pub(crate) struct DynamicOutputs {
     partition: u32,
     record_bytes_max: usize,
     /// How many partitions topics have; none for one that was looked for since the last commit and is not there.
-    counts: BTreeMap<String, Option<u32>>,
-    records: BTreeMap<TopicName, SinkRecords>,
+    counts: BTreeMap<String, Option<(TopicName, u32)>>,
+    records: BTreeMap<String, (TopicName, SinkRecords)>,
 }
 
 impl fmt::Debug for DynamicOutputs {
@@ -62,30 +62,37 @@ impl DynamicOutputs {
 
     /// About how many bytes they will take in the log.
     pub(crate) fn bytes(&self) -> usize {
-        self.records.values().map(|records| records.bytes).sum()
+        self.records.values().map(|(_, records)| records.bytes).sum()
     }
 
     /// Takes what there is, by topic.
-    pub(crate) fn take(&mut self) -> BTreeMap<TopicName, SinkRecords> {
-        self.counts.retain(|_, count| count.is_some());
-        std::mem::take(&mut self.records)
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = (TopicName, SinkRecords)> + use<> {
+        self.counts.retain(|_, found| found.is_some());
+        std::mem::take(&mut self.records).into_values()
     }
 
     /// Where records of `topic` go; none if there is no such topic.
     fn of(&mut self, topic: &str) -> Result<Option<&mut SinkRecords>, LogError> {
+        if !self.records.contains_key(topic)
+            && let Some((name, count)) = self.find(topic)?
+        {
+            let sender = Sender::new(topic, self.partition);
+            let (form, bytes_max) = (SinkForm::External, self.record_bytes_max);
+            let records = SinkRecords::new(count, sender, form, bytes_max);
+            self.records.insert(topic.to_owned(), (name, records));
+        }
+        Ok(self.records.get_mut(topic).map(|(_, records)| records))
+    }
+
+    /// The topic of this name, and how many partitions it has.
+    fn find(&mut self, topic: &str) -> Result<Option<(TopicName, u32)>, LogError> {
         if !self.counts.contains_key(topic) {
-            let topics = self.log.topics()?;
+            let topics = self.log.topics()?.into_iter();
             self.counts
-                .extend(topics.into_iter().map(|t| (t.name.to_string(), Some(t.partitions))));
+                .extend(topics.map(|it| (it.name.to_string(), Some((it.name, it.partitions)))));
             self.counts.entry(topic.to_owned()).or_default();
         }
-        let Some(count) = self.counts.get(topic).copied().flatten() else { return Ok(None) };
-        // What exists has a name that may be one.
-        let Ok(name) = TopicName::new(topic) else { return Ok(None) };
-        let sender = Sender::new(topic, self.partition);
-        let (form, bytes_max) = (SinkForm::External, self.record_bytes_max);
-        let new = || SinkRecords::new(count, sender, form, bytes_max);
-        Ok(Some(self.records.entry(name).or_insert_with(new)))
+        Ok(self.counts.get(topic).cloned().flatten())
     }
 }
 
