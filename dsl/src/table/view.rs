@@ -4,12 +4,12 @@ use headwater_core::{record::Timestamp, serde::Data};
 use headwater_engine::{
     processor::{InitContext, ProcessorError, Stores},
     store::{
-        KeyValueBytes, KeyValueStore, SessionBytes, SessionStore, Slot, StoreError, StoreKey,
-        ValueAndTimestamp, VersionedKeyValueStore, VersionedRecord, WindowBytes, WindowSlot,
-        WindowStore, Windowed,
+        KeyValueBytes, KeyValueStore, SessionBytes, SessionStore, Slot, StateStore, StoreError,
+        StoreKey, ValueAndTimestamp, VersionedKeyValueStore, VersionedRecord, WindowBytes,
+        WindowSlot, WindowStore, Windowed,
     },
 };
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 /// Something with rows under keys, kept in one store or made of the rows of several.
 pub(crate) trait View<K, V>: Send + Sync {
@@ -71,6 +71,22 @@ struct Stored<S> {
     seen: Seen,
 }
 
+impl<S: StateStore> Stored<S> {
+    /// Opens the store; `look_up` has it keep what was forwarded, if that is to be seen.
+    fn open<B: Any>(
+        name: &str,
+        seen: Seen,
+        context: &mut InitContext<'_>,
+        look_up: impl FnOnce(&mut B),
+    ) -> Result<Self, ProcessorError> {
+        if seen == Seen::Forwarded {
+            let entries = context.byte_store(name)?;
+            look_up(context.byte_store_mut(entries));
+        }
+        Ok(Self { store: context.store(name)?, seen })
+    }
+}
+
 impl<K: Data, V: Data> View<K, V> for StoredTable {
     fn stores(&self) -> Vec<Arc<str>> {
         vec![Arc::clone(&self.0)]
@@ -81,12 +97,8 @@ impl<K: Data, V: Data> View<K, V> for StoredTable {
         seen: Seen,
         context: &mut InitContext<'_>,
     ) -> Result<Box<dyn Lookup<K, V>>, ProcessorError> {
-        let store = context.store(&self.0)?;
-        if seen == Seen::Forwarded {
-            let entries = context.byte_store::<KeyValueBytes<V>>(&self.0)?;
-            context.byte_store_mut(entries).look_up_old_values();
-        }
-        Ok(Box::new(Stored::<KeyValueStore<K, V>> { store, seen }))
+        let look_up = KeyValueBytes::<V>::look_up_old_values;
+        Ok(Box::new(Stored::<KeyValueStore<K, V>>::open(&self.0, seen, context, look_up)?))
     }
 }
 
@@ -168,12 +180,8 @@ impl<K: Data, V: Data> View<Windowed<K>, V> for StoredWindows {
         seen: Seen,
         context: &mut InitContext<'_>,
     ) -> Result<Box<dyn Lookup<Windowed<K>, V>>, ProcessorError> {
-        let store = context.store(&self.0)?;
-        if seen == Seen::Forwarded {
-            let entries = context.byte_store::<WindowBytes<V>>(&self.0)?;
-            context.byte_store_mut(entries).look_up_old_values();
-        }
-        Ok(Box::new(Stored::<WindowStore<K, V>> { store, seen }))
+        let look_up = WindowBytes::<V>::look_up_old_values;
+        Ok(Box::new(Stored::<WindowStore<K, V>>::open(&self.0, seen, context, look_up)?))
     }
 }
 
@@ -213,12 +221,8 @@ impl<K: Data, V: Data> View<Windowed<K>, V> for StoredSessions {
         seen: Seen,
         context: &mut InitContext<'_>,
     ) -> Result<Box<dyn Lookup<Windowed<K>, V>>, ProcessorError> {
-        let store = context.store(&self.0)?;
-        if seen == Seen::Forwarded {
-            let entries = context.byte_store::<SessionBytes<V>>(&self.0)?;
-            context.byte_store_mut(entries).look_up_old_values();
-        }
-        Ok(Box::new(Stored::<SessionStore<K, V>> { store, seen }))
+        let look_up = SessionBytes::<V>::look_up_old_values;
+        Ok(Box::new(Stored::<SessionStore<K, V>>::open(&self.0, seen, context, look_up)?))
     }
 }
 
