@@ -2,7 +2,7 @@
 
 use headwater_core::{
     ports::log::{Append, Commit, Log, TopicSpec},
-    record::{Headers, RecordSetBuilder, TopicName, TopicPartition},
+    record::{Headers, RecordSetBuilder, TopicName, TopicPartition, murmur2_partition},
     serde::for_type,
     time::SystemClock,
 };
@@ -271,8 +271,9 @@ fn threads_see_rows_that_come_while_they_rest() -> Outcome {
         Arc::new(MemoryState::new()),
         Arc::new(SystemClock::new()),
     )?;
+    let place = murmur2_partition(b"A8", 2);
     for round in 0..20 {
-        put("limits", round % 2, "A8", &i64::from(round).to_be_bytes())?;
+        put("limits", place, "A8", &i64::from(round).to_be_bytes())?;
         for partition in 0..4 {
             put("roads", partition, &format!("{round}"), b"A8")?;
         }

@@ -45,7 +45,8 @@ impl OpenGlobal {
 /// What there is under a key, or why there can be nothing.
 pub type GlobalRow<V> = Result<Option<ValueAndTimestamp<V>>, StoreError>;
 
-/// A global store, to be read: the newest value of each key of its topic, whatever the key's partition.
+/// A global store, to be read: the newest value of each key of its topic, whatever the key's partition. Of a key that lies in
+/// several partitions, which have no order among them, the one counts where Kafka's partitioner puts it.
 pub struct GlobalStore<K, V> {
     keys: Keys<K>,
     form: Form<V>,
