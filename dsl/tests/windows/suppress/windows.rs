@@ -1,6 +1,6 @@
 //! Until the window closes: one final of each key and window.
 
-use crate::{Outcome, Run, check, ms, sums, write};
+use super::{Outcome, Run, check, ms, sums, write};
 use headwater_dsl::{
     BufferConfig, KTable, SessionWindows, SlidingWindows, StreamsBuilder, Suppressed, TimeWindows,
 };

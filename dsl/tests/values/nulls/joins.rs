@@ -1,6 +1,6 @@
 //! The rules of joins of two streams, of tables by a foreign key, and of tables with versions.
 
-use crate::{DROPPED, Key, Rule, Value, Way, rule};
+use super::{DROPPED, Key, Rule, Value, Way, rule};
 use headwater_dsl::{
     JoinWindows, Joined, KStream, KTable, Materialized, OperatorKind, StreamWithin, StreamsBuilder,
 };

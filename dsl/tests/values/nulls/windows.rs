@@ -1,6 +1,6 @@
 //! The rules of aggregations in sessions and sliding windows.
 
-use crate::{FOLDED, Key, Rule, Value, WINDOWED, Way, rule};
+use super::{FOLDED, Key, Rule, Value, WINDOWED, Way, rule};
 use headwater_dsl::{
     OperatorKind, SessionWindowedKStream, SessionWindows, SlidingWindows, StreamsBuilder,
     TimeWindowedKStream,

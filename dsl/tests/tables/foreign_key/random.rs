@@ -1,7 +1,7 @@
 //! Whatever order records come in, and whenever the application is killed, what is left is the join of what is left of the
 //! two tables.
 
-use crate::{Join, foreign_key, joined, pipe, topology};
+use super::{Join, foreign_key, joined, pipe, topology};
 use headwater_engine::runtime::StreamsConfig;
 use headwater_testkit::TopologyTestDriver;
 use proptest::prelude::*;

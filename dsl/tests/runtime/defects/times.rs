@@ -1,6 +1,6 @@
 //! Time, ends of input and punctuations, where `time.rs` beside this folder leaves off.
 
-use crate::kit::{Outcome, by_hand, config, holds, key_in, read, read_windows, take, windows};
+use super::kit::{Outcome, by_hand, config, holds, key_in, read, read_windows, take, windows};
 use headwater_core::record::Timestamp;
 use headwater_dsl::{EmitStrategy, KStream, KTable, StreamsBuilder};
 use headwater_engine::{
@@ -178,7 +178,7 @@ fn input_can_be_complete_where_a_sub_topology_feeds_itself() {
         let joined = stream.left_join(&table, |value, side| value + side.unwrap_or(10));
         let rekeyed = joined.select_key(|_, _| "r".to_owned());
         rekeyed.left_join(&table, |value, side| value + side.unwrap_or(1)).to("out");
-        let mut run = crate::runtime::Bounded::start(builder.build()?)?;
+        let mut run = super::runtime::Bounded::start(builder.build()?)?;
         run.append("in", "a=1@1")?;
         run.driver.finish()?;
         run.read("out")

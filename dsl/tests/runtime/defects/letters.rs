@@ -1,6 +1,6 @@
 //! Dead letters and drops: what they carry, where they are counted, and that no batch shows in them.
 
-use crate::kit::{Outcome, by_hand, config, holds, letters, pipe, read, take, windows};
+use super::kit::{Outcome, by_hand, config, holds, letters, pipe, read, take, windows};
 use headwater_core::{
     record::Timestamp,
     serde::{I64, Serde, SerdeError, Utf8},

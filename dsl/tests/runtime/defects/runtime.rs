@@ -1,6 +1,6 @@
 //! A running application: what is committed at rest, what a drain takes, and what wakes whom.
 
-use crate::kit::{
+use super::kit::{
     Outcome, by_hand, holds, key_in, letters, only, pipe, record, take, uncached, windows,
 };
 use headwater_core::{

@@ -1,6 +1,6 @@
 //! Tables and what is read back.
 
-use crate::kit::{Outcome, by_hand, holds, letters, pipe_with, read, take, windows};
+use super::kit::{Outcome, by_hand, holds, letters, pipe_with, read, take, windows};
 use headwater_core::record::Headers;
 use headwater_dsl::{EmitStrategy, StreamsBuilder};
 use headwater_engine::store::Windowed;

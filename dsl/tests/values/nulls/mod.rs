@@ -3,11 +3,8 @@
 //!
 //! Records are written `key=value@timestamp`, `∅` for null.
 
-#[path = "nulls/joins.rs"]
 mod joins;
-#[path = "nulls/tables.rs"]
 mod tables;
-#[path = "nulls/windows.rs"]
 mod windows;
 
 use headwater_core::record::Headers;
@@ -516,7 +513,7 @@ fn the_table_of_the_documentation_has_each_operator_with_its_rule() {
         assert_eq!(rules.iter().filter(has).count(), 1, "{kind:?}");
     }
     let written = rules.iter().map(|it| format!("| {} | {} | {} |", it.names, it.keys, it.values));
-    let documented = include_str!("../../docs/nulls.md").lines();
+    let documented = include_str!("../../../../docs/nulls.md").lines();
     let documented = documented.filter(|line| line.starts_with("| ") && !line.contains("operator"));
     assert_eq!(documented.collect::<Vec<_>>(), written.collect::<Vec<_>>());
 }

@@ -1,7 +1,7 @@
 //! A suppression until windows close forwards what an aggregation does that emits on close: the same finals, once each, in
 //! batches of any size, over repartitions, and killed in between.
 
-use crate::ms;
+use super::ms;
 use headwater_dsl::{
     BufferConfig, EmitStrategy, KStream, KTable, SessionWindows, SlidingWindows, StreamsBuilder,
     Suppressed, TimeWindows,

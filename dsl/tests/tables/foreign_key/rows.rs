@@ -1,6 +1,6 @@
 //! What comes out of each change.
 
-use crate::{Join, Outcome, join, joined, pipe, read, topology};
+use super::{Join, Outcome, join, joined, pipe, read, topology};
 use headwater_dsl::{Materialized, StreamsBuilder, TableJoined};
 use headwater_engine::runtime::StreamsConfig;
 use headwater_testkit::TopologyTestDriver;
@@ -179,7 +179,7 @@ fn rows_without_a_key_are_dropped_and_counted() -> Outcome {
         let builder = StreamsBuilder::new();
         let left = builder.table::<Option<String>, String>("left").named("left");
         let right = builder.table::<Option<String>, String>("right").named("right");
-        let key = |_: &Option<String>, value: &String| crate::foreign_key(&String::new(), value);
+        let key = |_: &Option<String>, value: &String| super::foreign_key(&String::new(), value);
         match kind {
             Join::Inner => left.join_on(&right, key, |left, _| left).to_stream().to("out"),
             Join::Left => left.left_join_on(&right, key, |left, _| left).to_stream().to("out"),
@@ -245,8 +245,8 @@ fn partitioners_say_where_rows_lie() -> Outcome {
     let newest = |_: String, new: String| new;
     let left = placed("left").reduce(newest, Materialized::named("left-rows"));
     let right = placed("right").reduce(newest, Materialized::named("right-rows"));
-    let each = |left: String, right: String| crate::joined(&left, Some(&right));
-    left.join_on_with(&right, crate::foreign_key, each, joined, "joined").to_stream().to("out");
+    let each = |left: String, right: String| super::joined(&left, Some(&right));
+    left.join_on_with(&right, super::foreign_key, each, joined, "joined").to_stream().to("out");
     let counts = BTreeMap::from([("left", 3), ("right", 3)]);
     let driver = TopologyTestDriver::with(builder.build()?, StreamsConfig::new("app"), &counts)?;
     pipe(&driver, "left", "a=x.1@1 b=y.1@2 c=x.2@3")?;

@@ -1,6 +1,6 @@
 //! How much a buffer may hold, and what it shows.
 
-use crate::{Outcome, Run, check, ms, sums, write};
+use super::{Outcome, Run, check, ms, sums, write};
 use headwater_dsl::{BufferConfig, StreamsBuilder, Suppressed};
 use headwater_engine::topology::{Topology, TopologyError};
 

@@ -1,6 +1,6 @@
 //! Another version of a topology goes on where the last one was.
 
-use crate::kit::{Outcome, by_hand, holds, read_windows, take, windows};
+use super::kit::{Outcome, by_hand, holds, read_windows, take, windows};
 use headwater_dsl::{EmitStrategy, KStream, Materialized, StreamsBuilder};
 use headwater_engine::topology::Topology;
 

@@ -1,6 +1,6 @@
 //! Until a time limit: the newest value of each row, a limit after the first update that is held of it.
 
-use crate::{Outcome, Run, check, ms};
+use super::{Outcome, Run, check, ms};
 use headwater_dsl::{BufferConfig, KTable, StreamsBuilder, Suppressed};
 use headwater_engine::topology::{Topology, TopologyError};
 

@@ -1,0 +1,16 @@
+//! What runs a topology: threads, time, timers, assignment, rest, restarts, other versions.
+
+mod ahead;
+mod assignment;
+mod damage;
+mod defects;
+mod lifecycle;
+mod limits;
+mod metrics;
+mod progress;
+mod rest;
+mod threads;
+mod time;
+mod timers;
+mod topologies;
+mod versions;

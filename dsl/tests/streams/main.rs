@@ -1,0 +1,10 @@
+//! Streams: where they come from and go to, what operators do to a record, and how two of them are joined.
+
+mod nodes;
+mod repartitioning;
+mod semantics;
+mod shared_input;
+mod sinks;
+mod sources;
+mod stream_join_model;
+mod stream_joins;

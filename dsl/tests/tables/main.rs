@@ -1,0 +1,10 @@
+//! Tables: made, filtered, grouped, joined by either key, versioned and global.
+
+mod foreign_key;
+mod global;
+mod grouped;
+mod joined;
+mod made;
+mod model;
+mod updates;
+mod versioned;
