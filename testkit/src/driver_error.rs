@@ -53,6 +53,14 @@ pub enum TestDriverError {
         /// Its name.
         topic: String,
     },
+    /// There is no such node.
+    #[error("there is no node `{node}`; there are {nodes}")]
+    NoNode {
+        /// Its name.
+        node: String,
+        /// Those that there are.
+        nodes: String,
+    },
     /// The driver has been crashed and not started again.
     #[error("the application has crashed; restart it first")]
     Crashed,

@@ -2,7 +2,7 @@
 
 use crate::ops::{Drawing, Op};
 use headwater_core::{
-    ports::log::{Append, Commit, Log},
+    ports::log::{Append, Commit},
     record::{Headers, RecordSetBuilder, TopicName, TopicPartition, murmur2_partition},
 };
 use headwater_engine::runtime::StreamsConfig;

@@ -52,7 +52,7 @@ fn counted(topology: Topology, times: &[Timestamp]) -> Outcome<(usize, u64)> {
     }
     driver.finish_input()?;
     let out = driver.output_topic::<String, i64>("out").read_records_to_list()?;
-    Ok((out.len(), driver.dropped_records("counts")))
+    Ok((out.len(), driver.dropped_records("counts")?))
 }
 
 fn windows(
@@ -316,7 +316,7 @@ fn a_log_of_any_limits_runs_an_application_or_is_refused() -> Outcome {
         };
         let log = MemoryLog::new().with_limits(limits).with_bytes_max(usize::MAX);
         let (topology, config) = (builder.build()?, StreamsConfig::new("test"));
-        let driver = TopologyTestDriver::with_log(topology, config, &[].into(), log);
+        let driver = TopologyTestDriver::with_log(topology, config, &[].into(), Arc::new(log));
         assert_eq!(driver.is_ok(), bytes > 2, "{bytes}");
         if let Ok(driver) = driver {
             driver.input_topic::<String, i64>("in").pipe_input("a".into(), 1, 0)?;

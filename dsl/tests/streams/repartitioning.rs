@@ -62,7 +62,7 @@ fn config(repartitioning: Repartitioning) -> StreamsConfig {
     StreamsConfig::new("app").with_batch_rows_max(4).with_repartitioning(repartitioning)
 }
 
-fn results(log: &MemoryLog) -> Outcome<Results> {
+fn results(log: &dyn Log) -> Outcome<Results> {
     let mut results = Results::default();
     for topic in ["finals", "wider", "sums"] {
         let at = TopicPartition::new(TopicName::new(topic)?, 0);
@@ -115,7 +115,7 @@ fn run(groups: &[Group], repartitioning: Repartitioning) -> Outcome<Results> {
         driver.commit()?;
     }
     driver.finish_input()?;
-    results(&driver.log())
+    results(&*driver.log())
 }
 
 fn any_group() -> impl Strategy<Value = Group> {
@@ -176,7 +176,7 @@ fn drained_by_steps(workers: [usize; 2]) -> Outcome<Results> {
     }
     assert!(matches!(application.state(), StreamsState::NotRunning), "{:?}", application.state());
     assert_eq!(application.dropped_records("KSTREAM-REDUCE-wide"), 0);
-    results(&log)
+    results(&*log)
 }
 
 /// A log with 200 records of input.
@@ -218,7 +218,7 @@ fn a_drain_reaches_what_lies_below_the_topics() -> Outcome {
         )?;
         streams.drain()?;
         assert_eq!(streams.dropped_records("KSTREAM-REDUCE-wide"), 0);
-        seen.push(results(&log)?);
+        seen.push(results(&*log)?);
     }
     assert!(!seen.iter().any(|results| results.wider.is_empty()));
     assert!(seen.windows(2).all(|pair| pair.first() == pair.last()));

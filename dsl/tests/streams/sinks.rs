@@ -1,9 +1,6 @@
 //! Where records go: topics chosen for each record, partitioners, repartition topics that were asked for.
 
-use headwater_core::{
-    ports::log::Log,
-    record::{Headers, TopicName, TopicPartition, murmur2_partition},
-};
+use headwater_core::record::{Headers, TopicName, TopicPartition, murmur2_partition};
 use headwater_dsl::{Repartitioned, StreamsBuilder};
 use headwater_engine::{
     runtime::{Repartitioning, StreamsConfig, StreamsError},

@@ -72,7 +72,7 @@ fn a_null_key_is_dropped_and_counted_by_to_table() -> Outcome {
     let driver = TopologyTestDriver::new(builder.build()?)?;
     pipe(&driver, "in", "-=1@5 a=2@6 -=3@7")?;
     assert_eq!(read(&driver, "out")?, "a=2@6");
-    assert_eq!(driver.dropped_records("node"), 2);
+    assert_eq!(driver.dropped_records("node")?, 2);
     Ok(())
 }
 

@@ -100,7 +100,7 @@ fn a_type_that_loses_what_it_writes_is_refused_where_it_is_kept() -> Outcome {
     let refused = builder.build().map_or_else(|error| error.to_string(), |_| "built".to_owned());
     assert_eq!(
         refused,
-        "`trips` cannot keep `refused_types::Trip`: {\"km\":1} is read back as {\"km\":0}; \
+        "`trips` cannot keep `values::refused_types::Trip`: {\"km\":1} is read back as {\"km\":0}; \
          change the type, or give it another serde"
     );
     Ok(())

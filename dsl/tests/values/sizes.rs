@@ -75,7 +75,8 @@ fn run(topology: &Topology, groups: &[&[(&str, usize)]], way: Way) -> Outcome<Ou
         .with_batch_rows_max(way.rows_max)
         .with_repartitioning(way.repartitioning);
     let partitions = [("in", 1)].into();
-    let driver = TopologyTestDriver::with_log(topology.clone(), config, &partitions, log())?;
+    let driver =
+        TopologyTestDriver::with_log(topology.clone(), config, &partitions, Arc::new(log()))?;
     let driver = driver.by_hand();
     let input = driver.input_topic::<String, String>("in");
     let mut at = 0;
@@ -282,7 +283,8 @@ fn a_record_ahead_of_its_time_is_held_only_if_the_log_takes_what_is_kept_of_it()
     builder.stream_with::<String, String>("in", consumed).to("out");
     let config = StreamsConfig::new("test");
     let driver =
-        TopologyTestDriver::with_log(builder.build()?, config, &[].into(), log())?.by_hand();
+        TopologyTestDriver::with_log(builder.build()?, config, &[].into(), Arc::new(log()))?
+            .by_hand();
     let input = driver.input_topic::<String, String>("in");
     for (key, length, at) in [("a", 1, 0), ("b", 999, 90_000), ("c", 400, 90_000), ("d", 1, 1)] {
         input.pipe_input(key.into(), "v".repeat(length), at)?;
@@ -313,7 +315,8 @@ fn many_keys_that_contradict_a_held_record_fit_into_a_small_log() -> Outcome {
         let log = MemoryLog::new().with_limits(limits);
         let config = StreamsConfig::new("test");
         let driver =
-            TopologyTestDriver::with_log(builder.build()?, config, &[].into(), log)?.by_hand();
+            TopologyTestDriver::with_log(builder.build()?, config, &[].into(), Arc::new(log))?
+                .by_hand();
         let input = driver.input_topic::<String, String>(topic);
         let good = |number| input.pipe_input(format!("key-{number}"), "v".into(), 0);
         (0..5).try_for_each(good)?;
@@ -340,7 +343,8 @@ fn a_record_too_large_to_be_held_is_said_to_be_ahead_of_the_time_there_was() -> 
     let consumed = Consumed::<String, String>::default().max_ahead(bound);
     builder.stream_with::<String, String>("in", consumed).to("out");
     let config = StreamsConfig::new("test");
-    let driver = TopologyTestDriver::with_log(builder.build()?, config, &[].into(), log())?;
+    let driver =
+        TopologyTestDriver::with_log(builder.build()?, config, &[].into(), Arc::new(log()))?;
     let input = driver.input_topic::<String, String>("in");
     for (key, length, at) in [("a", 1, 7), ("b", 1, 7), ("c", 1, 7), ("large", 900, 90_000)] {
         input.pipe_input(key.into(), "v".repeat(length), at)?;
@@ -360,7 +364,7 @@ fn a_dead_letter_is_cut_to_what_its_topic_takes() -> Outcome {
     builder.stream::<String, i64>("in").to("out");
     let topology = builder.build()?;
     let config = StreamsConfig::new("test");
-    let driver = TopologyTestDriver::with_log(topology, config, &[].into(), log())?;
+    let driver = TopologyTestDriver::with_log(topology, config, &[].into(), Arc::new(log()))?;
     let input = driver.input_topic::<String, i64>("in");
     let headers = |bytes: usize| {
         let mut headers = Headers::new();
@@ -423,7 +427,12 @@ fn a_log_too_small_for_an_application_is_refused_at_its_start() -> Outcome {
         let log = MemoryLog::new().with_limits(limits);
         let partitions = [("in", partitions)].into();
         let topology = builder.build()?;
-        TopologyTestDriver::with_log(topology, StreamsConfig::new("test"), &partitions, log)?;
+        TopologyTestDriver::with_log(
+            topology,
+            StreamsConfig::new("test"),
+            &partitions,
+            Arc::new(log),
+        )?;
         Outcome::Ok(())
     };
     start(512, 1)?;
@@ -497,7 +506,8 @@ fn records_whose_results_are_much_go_out_in_several_commits_from_the_first_on() 
     texts(&builder).map_values(|_| "x".repeat(9_000)).to("out");
     let (config, partitions) = (StreamsConfig::new("test"), [("in", 1)].into());
     let log = MemoryLog::new().with_limits(limits);
-    let driver = TopologyTestDriver::with_log(builder.build()?, config, &partitions, log)?;
+    let driver =
+        TopologyTestDriver::with_log(builder.build()?, config, &partitions, Arc::new(log))?;
     let driver = driver.by_hand();
     let input = driver.input_topic::<String, String>("in");
     (0..1_000).try_for_each(|at| input.pipe_input(format!("key{at}"), "v".to_owned(), at))?;
@@ -515,7 +525,8 @@ fn unreadable_records_that_no_commit_holds_at_once_go_out_in_several() -> Outcom
     let numbers = builder.stream::<String, i64>("in");
     numbers.group_by(|key, _| key.clone()).count("n").to_stream().to("out");
     let (config, partitions) = (StreamsConfig::new("test"), [("in", 1)].into());
-    let driver = TopologyTestDriver::with_log(builder.build()?, config, &partitions, log())?;
+    let driver =
+        TopologyTestDriver::with_log(builder.build()?, config, &partitions, Arc::new(log()))?;
     let driver = driver.by_hand();
     let input = driver.input_topic::<String, i64>("in");
     input.pipe_input("a".into(), 1, 0)?;

@@ -144,7 +144,7 @@ fn a_record_without_a_key_is_dropped_whichever_input_it_came_from() -> Outcome {
     let run = Run::over(texts(uncached(), KStream::clone)?, 1)?;
     run.pipe("left:-=1@1 right:-=x@2 left:a=2@3")?;
     assert_eq!(run.read()?, ["a=init 2@3"]);
-    assert_eq!(run.0.dropped_records("cogroup"), 2);
+    assert_eq!(run.0.dropped_records("cogroup")?, 2);
     Ok(())
 }
 
@@ -275,7 +275,7 @@ fn in_windows_each_holds_the_records_of_every_input() -> Outcome {
         "a[5]=init x 2 y@12",
     ];
     assert_eq!(run.read_windows()?, expected);
-    assert_eq!(run.0.dropped_records("cogroup"), 1);
+    assert_eq!(run.0.dropped_records("cogroup")?, 1);
     Ok(())
 }
 

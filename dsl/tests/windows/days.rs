@@ -102,7 +102,9 @@ fn days(topology: Topology, way: Way) -> Outcome<(Vec<usize>, u64)> {
         }
     }
     let names = ["counts", "level0", "level1"];
-    Ok((results, names.iter().map(|name| driver.dropped_records(name)).sum()))
+    let metrics = driver.metrics()?;
+    let of = metrics.iter().filter(|(node, _)| names.contains(&&***node));
+    Ok((results, of.map(|(_, metrics)| metrics.dropped.total()).sum()))
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn the_first_record_of_each_key_and_window_comes_out_at_once() -> Outcome {
     run.pipe("a=1@3 a=2@5 b=3@4 a=4@1 a=5@10 b=6@9 -=7@11")?;
     // That which arrives first, whatever its timestamp; `b=6` is late.
     assert_eq!(run.read()?, ["a=1@3", "b=3@4", "a=5@10"]);
-    assert_eq!(run.0.dropped_records("KSTREAM-REDUCE-seen"), 2);
+    assert_eq!(run.0.dropped_records("KSTREAM-REDUCE-seen")?, 2);
     Ok(())
 }
 

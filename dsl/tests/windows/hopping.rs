@@ -102,7 +102,7 @@ impl Run {
     }
 
     fn dropped(&self) -> u64 {
-        self.driver.dropped_records("window")
+        self.driver.dropped_records("window").expect("there is such a node")
     }
 }
 

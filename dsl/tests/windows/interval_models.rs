@@ -157,7 +157,7 @@ fn run(case: &Case, topology: Topology) -> Outcome {
     let rows = read();
     driver.finish_input().expect("it ends");
     let last = read().split_off(rows.len());
-    Outcome { rows, last, dropped: driver.dropped_records("w") }
+    Outcome { rows, last, dropped: driver.dropped_records("w").expect("there is such a node") }
 }
 
 /// The rows that a table ends with.

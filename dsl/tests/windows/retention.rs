@@ -159,7 +159,7 @@ fn a_closed_window_takes_no_record_though_it_is_kept() -> Outcome {
         run.restart(true)?;
         run.take(&[2])?;
         assert_eq!(run.look_up([0])?, [1], "{emit:?}");
-        assert_eq!(run.0.dropped_records("count"), 1, "{emit:?}");
+        assert_eq!(run.0.dropped_records("count")?, 1, "{emit:?}");
     }
     Ok(())
 }

@@ -141,7 +141,7 @@ impl Run {
     }
 
     fn dropped(&self) -> u64 {
-        self.driver.dropped_records("sessions")
+        self.driver.dropped_records("sessions").expect("there is such a node")
     }
 
     fn restart(&self, state_is_lost: bool) -> Outcome {

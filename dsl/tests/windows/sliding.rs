@@ -120,7 +120,7 @@ impl Run {
     }
 
     fn dropped(&self) -> u64 {
-        self.driver.dropped_records("sliding")
+        self.driver.dropped_records("sliding").expect("there is such a node")
     }
 
     fn restart(&self, state_is_lost: bool) -> Outcome {
@@ -294,7 +294,7 @@ fn null_values_are_dropped_and_move_no_time() -> Outcome {
     input.pipe_input(a(), None, 500)?;
     input.pipe_input(None, Some(1), 500)?;
     input.pipe_input(a(), Some(1), 20)?;
-    assert_eq!(driver.dropped_records("count"), 2);
+    assert_eq!(driver.dropped_records("count")?, 2);
     let mut out = driver.output_topic::<Windowed<Option<String>>, i64>("out");
     let counts = out.read_records_to_list()?;
     assert_eq!(counts.iter().map(|row| row.value).collect::<Vec<_>>(), [1, 2]);

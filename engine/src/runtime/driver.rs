@@ -10,11 +10,39 @@ use super::{
 };
 use crate::topology::Topology;
 use headwater_core::{
+    metrics::NodeMetrics,
     ports::{log::Log, state::State},
     serde::Data,
     time::Clock,
 };
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+/// A step of a commit, in the order in which they are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CommitStep {
+    /// Caches forward what they hold back.
+    Flush,
+    /// What tasks have to commit is put together.
+    Collect,
+    /// The log takes outputs, changelogs and positions: all or nothing, and durable from here on.
+    Log,
+    /// The state takes what the stores hold.
+    State,
+    /// The tasks are told.
+    Acknowledge,
+}
+
+impl CommitStep {
+    /// All of them, in order.
+    pub const ALL: [Self; 5] =
+        [Self::Flush, Self::Collect, Self::Log, Self::State, Self::Acknowledge];
+
+    /// The step after this one; none after the last.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| *step > self)
+    }
+}
 
 /// An application driven by hand.
 pub struct Driver {
@@ -89,16 +117,42 @@ impl Driver {
     /// [`StreamsError::Processor`] if a processor fails while caches are flushed, [`StreamsError::Positions`] if
     /// there is too much of them.
     pub fn commit(&mut self) -> Result<(), StreamsError> {
+        self.commit_until(None)
+    }
+
+    /// Takes the steps of a commit that come before `step`, all of them for none. After one that is not whole the
+    /// application is good for nothing but to be dropped, as a crash would.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit).
+    pub fn commit_until(&mut self, step: Option<CommitStep>) -> Result<(), StreamsError> {
+        let stops_at = |reached: CommitStep| step == Some(reached);
+        if stops_at(CommitStep::Flush) {
+            return Ok(());
+        }
         for level in 0..self.levels {
             self.tasks.flush_level(level)?;
+        }
+        if stops_at(CommitStep::Collect) {
+            return Ok(());
         }
         self.epoch += 1;
         let parts = self.tasks.collect(self.epoch)?;
         let Ready { blueprint, around, owner, .. } = &self.ready;
         let mut commit = EpochCommit::new(self.epoch, parts, blueprint, around, owner)?;
+        if stops_at(CommitStep::Log) {
+            return Ok(());
+        }
         let log = &*around.log;
         let receipt = log.commit(std::mem::take(&mut commit.log))?.wait()?;
+        if stops_at(CommitStep::State) {
+            return Ok(());
+        }
         self.ready.state.publish(commit.into_state(&receipt, log)?)?;
+        if stops_at(CommitStep::Acknowledge) {
+            return Ok(());
+        }
         self.tasks.published(self.epoch, 0);
         Ok(())
     }
@@ -149,17 +203,15 @@ impl Driver {
         self.snapshot()?.key_value_store(name)
     }
 
-    /// How many records the node called `node` has dropped.
+    /// What each node has counted, over all tasks.
     #[must_use]
-    pub fn dropped_records(&self, node: &str) -> u64 {
-        let nodes = self.tasks.tasks.values().flat_map(|task| task.metrics());
-        nodes.filter(|(name, _)| &***name == node).map(|(_, metrics)| metrics.dropped.total()).sum()
-    }
-
-    /// How many records all nodes have dropped.
-    #[must_use]
-    pub fn total_dropped_records(&self) -> u64 {
-        let nodes = self.tasks.tasks.values().flat_map(|task| task.metrics());
-        nodes.map(|(_, metrics)| metrics.dropped.total()).sum()
+    pub fn node_metrics(&self) -> BTreeMap<Arc<str>, NodeMetrics> {
+        let nodes = self.ready.blueprint.topology.nodes.iter();
+        let mut nodes: BTreeMap<_, NodeMetrics> =
+            nodes.map(|node| (Arc::clone(&node.name), NodeMetrics::default())).collect();
+        for (node, metrics) in self.tasks.tasks.values().flat_map(|task| task.metrics()) {
+            *nodes.entry(Arc::clone(node)).or_default() += metrics;
+        }
+        nodes
     }
 }

@@ -57,7 +57,7 @@ pub use config::{
     ProcessingGuarantee, Repartitioning, RuntimeConfig, StreamsConfig, UncaughtExceptionHandler,
     UncaughtExceptionResponse,
 };
-pub use driver::Driver;
+pub use driver::{CommitStep, Driver};
 pub use error::StreamsError;
 pub use headwater_core::dead_letter::BadRecord;
 pub use metrics::{Latencies, StreamsMetrics};

@@ -3,7 +3,7 @@
 //! and kills. Outputs, dead letters and the store's changelog are compared byte for byte, and what was dropped by number.
 
 use headwater_core::{
-    ports::log::{Append, Commit, Log},
+    ports::log::{Append, Commit},
     record::{Headers, RecordSetBuilder, TopicName, TopicPartition, murmur2_partition},
     serde::{Data, SharedSerde, for_type},
 };
@@ -323,7 +323,7 @@ impl Run {
                 left.insert(at.to_string(), rows.collect());
             }
         }
-        (left, self.driver.dropped_records("keep"))
+        (left, self.driver.dropped_records("keep").expect("there is such a node"))
     }
 }
 

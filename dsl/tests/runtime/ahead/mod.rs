@@ -5,7 +5,6 @@
 mod edges;
 
 use headwater_core::{
-    ports::log::Log,
     record::{Headers, Timestamp, TopicName, TopicPartition, murmur2_partition},
     serde::{SharedSerde, for_type},
 };
@@ -212,7 +211,7 @@ impl Results {
         let mut rows: Vec<_> =
             rows.map(|row| (row.key.key, row.key.window.start, row.value)).collect();
         rows.sort();
-        let late = driver.dropped_records("KSTREAM-AGGREGATE-counts");
+        let late = driver.dropped_records("KSTREAM-AGGREGATE-counts")?;
         Ok(Self { rows, letters: letters(driver)?, late })
     }
 

@@ -11,7 +11,7 @@ use headwater_engine::{
     store::{Windowed, WindowedSerde},
     topology::Topology,
 };
-use headwater_testkit::{MemoryLog, TopologyTestDriver};
+use headwater_testkit::TopologyTestDriver;
 use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -102,7 +102,7 @@ fn shown(value: Option<i64>) -> String {
 }
 
 /// All dead letters, as key, value, offset and cause.
-pub(crate) fn letters(log: &MemoryLog) -> Outcome<String> {
+pub(crate) fn letters(log: &dyn Log) -> Outcome<String> {
     let at = only("test-dead-letters")?;
     let fetched = log.fetch(&at, 0, usize::MAX)?;
     let text = |bytes: Option<&[u8]>| match bytes {

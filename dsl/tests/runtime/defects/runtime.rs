@@ -190,7 +190,7 @@ fn a_dead_letter_on_a_quiet_topic_is_committed() {
         append(&run.log, "in", "a=-@1")?;
         run.rest()?;
         run.after(1_000)?;
-        letters(&run.log)
+        letters(&*run.log)
     });
 }
 

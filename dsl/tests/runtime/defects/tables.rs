@@ -58,5 +58,5 @@ fn windowed_keys_are_read_back_by_default() {
 }
 
 fn both(driver: &headwater_testkit::TopologyTestDriver) -> Outcome<String> {
-    Ok(format!("{} {}", read(driver, "out")?, letters(&driver.log())?))
+    Ok(format!("{} {}", read(driver, "out")?, letters(&*driver.log())?))
 }

@@ -57,7 +57,7 @@ fn windows_that_are_open_in_a_pause_are_not_late_below() {
         take(&driver, &format!("{other}=0@40"))?;
         take(&driver, &format!("{other}=0@200"))?;
         driver.finish_input()?;
-        Ok(format!("{}, {} dropped", read_windows(&driver)?, driver.dropped_records("second")))
+        Ok(format!("{}, {} dropped", read_windows(&driver)?, driver.dropped_records("second")?))
     });
 }
 

@@ -17,7 +17,7 @@ fn upgraded(from: Topology, to: Topology) -> Outcome<String> {
     driver.lose_state();
     driver.upgrade(to)?;
     take(&driver, "a=0@4 x=0@17 x=0@40")?;
-    Ok(format!("{}, {} dropped", read_windows(&driver)?, driver.dropped_records("window")))
+    Ok(format!("{}, {} dropped", read_windows(&driver)?, driver.dropped_records("window")?))
 }
 
 /// Positions, times and counts of drops belong to names, not to places: no final comes twice.
