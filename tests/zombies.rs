@@ -1,0 +1,418 @@
+//! An application that was given up by a time-out and replaced in the same process, and whose old thread then wakes within a
+//! step of a commit; and a second process on a directory that has an owner.
+//!
+//! At each step the old thread is held, another application of the same id takes over and takes all there is; then the old
+//! one is let go on. What it had not committed is refused, what it had is not done again, and its stores change nothing of
+//! what the new owner's hold.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what fails here fails its test")]
+
+use headwater::{
+    log::OpenError,
+    ports::{
+        log::{
+            Append, Claim, Commit, CommitTicket, Committed, Fetched, Limits, LogError, LogId,
+            Offsets, RecordEpoch, Subscription, Waker,
+        },
+        state::{ApplicationState, Shard, Snapshot, State, StateCommit, StateError, StoreSpec},
+    },
+    prelude::*,
+    record::{Headers, RecordSetBuilder},
+    runtime::StreamsState,
+    state::MemoryState,
+};
+use headwater_testkit::MemoryLog;
+use std::{
+    collections::BTreeMap,
+    env, fmt,
+    process::Command,
+    sync::{Arc, Condvar, Mutex},
+    time::Duration,
+};
+
+/// Where the thread is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// In a processor, with records that are taken and not committed.
+    Processing,
+    /// The commit is about to be handed to the log.
+    BeforeLog,
+    /// The log has the commit; the application has not heard of it.
+    AfterLog,
+    /// The application has heard of it, and asks what its state is to be told.
+    BetweenLogAndState,
+    BeforeState,
+    AfterState,
+}
+
+const STEPS: [Step; 6] = [
+    Step::Processing,
+    Step::BeforeLog,
+    Step::AfterLog,
+    Step::BetweenLogAndState,
+    Step::BeforeState,
+    Step::AfterState,
+];
+
+/// Holds the first thread that comes to a step.
+#[derive(Debug, Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    held_at: Option<Step>,
+    has_come: bool,
+    is_open: bool,
+}
+
+impl Gate {
+    /// Holds whoever comes to `step` from now on.
+    fn close_at(&self, step: Step) {
+        self.state.lock().unwrap().held_at = Some(step);
+    }
+
+    /// Comes to a step, and waits there if it is the one.
+    fn pass(&self, step: Step) {
+        let mut state = self.state.lock().unwrap();
+        if state.held_at != Some(step) || state.has_come {
+            return;
+        }
+        state.has_come = true;
+        self.changed.notify_all();
+        drop(self.changed.wait_while(state, |state| !state.is_open).unwrap());
+    }
+
+    /// Waits until a thread is held.
+    fn wait(&self) {
+        drop(self.changed.wait_while(self.state.lock().unwrap(), |it| !it.has_come).unwrap());
+    }
+
+    fn open(&self) {
+        self.state.lock().unwrap().is_open = true;
+        self.changed.notify_all();
+    }
+}
+
+/// A log whose callers pass a gate.
+#[derive(Debug)]
+struct GatedLog {
+    inner: Arc<dyn Log>,
+    gate: Arc<Gate>,
+}
+
+/// A state whose callers do.
+#[derive(Debug)]
+struct GatedState {
+    inner: Arc<dyn State>,
+    gate: Arc<Gate>,
+}
+
+struct Gated {
+    inner: Arc<dyn ApplicationState>,
+    gate: Arc<Gate>,
+}
+
+impl fmt::Debug for Gated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gated").finish_non_exhaustive()
+    }
+}
+
+impl State for GatedState {
+    fn application(&self, id: &str) -> Result<Arc<dyn ApplicationState>, StateError> {
+        let (inner, gate) = (self.inner.application(id)?, Arc::clone(&self.gate));
+        Ok(Arc::new(Gated { inner, gate }))
+    }
+
+    fn flush(&self) -> Result<(), StateError> {
+        self.inner.flush()
+    }
+}
+
+impl ApplicationState for Gated {
+    fn open(&self, store: &StoreSpec, partition: u32) -> Result<Arc<dyn Shard>, StateError> {
+        self.inner.open(store, partition)
+    }
+
+    fn publish(&self, commit: StateCommit) -> Result<(), StateError> {
+        self.gate.pass(Step::BeforeState);
+        self.inner.publish(commit)?;
+        self.gate.pass(Step::AfterState);
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, StateError> {
+        self.inner.snapshot()
+    }
+}
+
+impl Log for GatedLog {
+    fn commit(&self, commit: Commit) -> Result<CommitTicket, LogError> {
+        self.gate.pass(Step::BeforeLog);
+        let outcome = self.inner.commit(commit)?.wait();
+        self.gate.pass(Step::AfterLog);
+        Ok(CommitTicket::complete(outcome))
+    }
+
+    fn record_epoch(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+    ) -> Result<Option<RecordEpoch>, LogError> {
+        self.gate.pass(Step::BetweenLogAndState);
+        self.inner.record_epoch(partition, offset)
+    }
+
+    fn id(&self) -> LogId {
+        self.inner.id()
+    }
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn create_topics(&self, specs: &[TopicSpec]) -> Result<(), LogError> {
+        self.inner.create_topics(specs)
+    }
+
+    fn topics(&self) -> Result<Vec<TopicSpec>, LogError> {
+        self.inner.topics()
+    }
+
+    fn fetch(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+        bytes_max: usize,
+    ) -> Result<Fetched, LogError> {
+        self.inner.fetch(partition, offset, bytes_max)
+    }
+
+    fn offsets(&self, partition: &TopicPartition) -> Result<Offsets, LogError> {
+        self.inner.offsets(partition)
+    }
+
+    fn offset_for_timestamp(
+        &self,
+        partition: &TopicPartition,
+        timestamp: Timestamp,
+    ) -> Result<Option<i64>, LogError> {
+        self.inner.offset_for_timestamp(partition, timestamp)
+    }
+
+    fn claim(&self, group: &str, topics: &[TopicName]) -> Result<Box<dyn Claim>, LogError> {
+        self.inner.claim(group, topics)
+    }
+
+    fn committed(
+        &self,
+        group: &str,
+        partition: &TopicPartition,
+    ) -> Result<Option<Committed>, LogError> {
+        self.inner.committed(group, partition)
+    }
+
+    fn sync(&self) -> Result<(), LogError> {
+        self.inner.sync()
+    }
+
+    fn subscribe(
+        &self,
+        partition: &TopicPartition,
+        waker: Waker,
+    ) -> Result<Subscription, LogError> {
+        self.inner.subscribe(partition, waker)
+    }
+}
+
+const KEYS: i64 = 5;
+
+fn only(topic: &str) -> TopicPartition {
+    TopicPartition::new(TopicName::new(topic).unwrap(), 0)
+}
+
+/// Counts the values of each remainder below a repartition; each record gives one update.
+fn topology(gate: Option<&Arc<Gate>>) -> Topology {
+    let builder = StreamsBuilder::new();
+    let gate = gate.map(Arc::clone);
+    let records = builder.stream::<String, i64>("in").peek(move |_, _| {
+        gate.iter().for_each(|gate| gate.pass(Step::Processing));
+    });
+    let grouped = records.group_by(|_, value| format!("r{}", value % KEYS));
+    let counts = grouped.count(Materialized::named("counts").with_caching_disabled());
+    counts.to_stream().drop_null_values().to("out");
+    builder.build().unwrap()
+}
+
+/// A log and a state that outlive the applications on them.
+struct World {
+    log: Arc<dyn Log>,
+    state: Arc<dyn State>,
+    sent: i64,
+}
+
+impl World {
+    fn new(log: Arc<dyn Log>, state: Arc<dyn State>) -> Self {
+        let topics = ["in", "out"].map(|name| TopicSpec::new(TopicName::new(name).unwrap(), 1));
+        log.create_topics(&topics).unwrap();
+        Self { log, state, sent: 0 }
+    }
+
+    fn send(&mut self, count: i64) {
+        let mut records = RecordSetBuilder::default();
+        for value in self.sent..self.sent + count {
+            let bytes = value.to_be_bytes();
+            records.push(value, Some(b"car"), Some(&bytes), &Headers::new()).unwrap();
+        }
+        self.sent += count;
+        let records = Arc::new(records.build());
+        let append = Append { partition: only("in"), base_offset: None, records };
+        let commit = Commit { appends: vec![append], ..Commit::default() };
+        self.log.commit(commit).unwrap().wait().unwrap();
+    }
+
+    fn start(&self, gate: Option<&Arc<Gate>>) -> Streams {
+        let (mut log, mut state) = (Arc::clone(&self.log), Arc::clone(&self.state));
+        if let Some(gate) = gate {
+            log = Arc::new(GatedLog { inner: log, gate: Arc::clone(gate) });
+            state = Arc::new(GatedState { inner: state, gate: Arc::clone(gate) });
+        }
+        // Without caches, so that what the state holds is what is gone on from.
+        let config = StreamsConfig::new("app")
+            .with_commit_interval(Duration::ZERO)
+            .with_statestore_cache_max_bytes(0);
+        let clock = Arc::new(SystemClock::new());
+        Streams::start(topology(gate), config, log, state, clock).unwrap()
+    }
+
+    /// Each record that was sent has one output, whoever has taken it.
+    fn check(&self, when: &str) {
+        let mut counts: BTreeMap<Vec<u8>, Vec<i64>> = BTreeMap::new();
+        let (mut at, end) = (0, self.log.offsets(&only("out")).unwrap().end);
+        while at < end {
+            let fetched = self.log.fetch(&only("out"), at, 1 << 20).unwrap();
+            at = fetched.next_offset;
+            for record in fetched.records.iter() {
+                let count = i64::from_be_bytes(record.value.unwrap().try_into().unwrap());
+                counts.entry(record.key.unwrap().to_vec()).or_default().push(count);
+            }
+        }
+        for key in 0..KEYS {
+            let of_key = (0..self.sent).filter(|value| value % KEYS == key).count();
+            let expected: Vec<i64> = (1..=of_key.try_into().unwrap()).collect();
+            let seen = counts.remove(format!("r{key}").as_bytes()).unwrap_or_default();
+            assert_eq!(seen, expected, "{when}: the updates of r{key}");
+        }
+        assert!(counts.is_empty(), "{when}: {counts:?}");
+    }
+
+    /// What the stores hold when the application is started once more and takes all there is.
+    fn counts(&self) -> BTreeMap<String, i64> {
+        let streams = self.start(None);
+        streams.drain().unwrap();
+        counts(&streams)
+    }
+
+    /// Waits until all that was sent is in the stores.
+    fn wait_for(&self, streams: &Streams) {
+        while counts(streams).values().sum::<i64>() < self.sent {
+            assert!(matches!(streams.state(), StreamsState::Running), "{:?}", streams.state());
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// What the stores hold as of the last commit.
+fn counts(streams: &Streams) -> BTreeMap<String, i64> {
+    let counts = streams.store::<String, i64>("counts").unwrap().all().unwrap();
+    counts.into_iter().map(|(key, row)| (key, row.value)).collect()
+}
+
+/// Holds the old owner at `step`, replaces it, and lets it go on.
+fn replace_at(step: Step, mut world: World) {
+    let gate = Arc::new(Gate::default());
+    let old = world.start(Some(&gate));
+    // A start passes some of the steps too.
+    gate.close_at(step);
+    world.send(7);
+    gate.wait();
+    assert!(
+        matches!(old.close_within(Duration::ZERO), Err(StreamsError::StillEnding { .. })),
+        "{step:?}: it has ended"
+    );
+
+    let new = world.start(None);
+    world.send(8);
+    world.wait_for(&new);
+    let (held, when) = (counts(&new), format!("{step:?}, the old thread held"));
+    world.check(&when);
+    gate.open();
+    let ended = old.close();
+    assert_eq!(counts(&new), held, "{step:?}: the old thread was let go on");
+    world.check(&format!("{step:?}, the old thread let go on ({ended:?})"));
+    // What it had not handed in when it was replaced is refused.
+    let is_refused = matches!(step, Step::Processing | Step::BeforeLog);
+    match ended {
+        Err(
+            StreamsError::AssignmentLost { .. }
+            | StreamsError::Log(LogError::Fenced { .. })
+            | StreamsError::State(StateError::Fenced { .. }),
+        ) => {}
+        Ok(()) if !is_refused => {}
+        other => panic!("{step:?}: the old owner ended with {other:?}"),
+    }
+
+    world.send(6);
+    new.drain().unwrap();
+    world.check(&format!("{step:?}, after more was sent"));
+    let kept = world.counts();
+    world.state = Arc::new(MemoryState::new());
+    assert_eq!(kept, world.counts(), "{step:?}: kept, and rebuilt from the changelog");
+    assert_eq!(kept.values().sum::<i64>(), world.sent);
+}
+
+#[test]
+fn an_owner_that_was_replaced_changes_nothing_wherever_it_wakes() {
+    for step in STEPS {
+        replace_at(step, World::new(Arc::new(MemoryLog::new()), Arc::new(MemoryState::new())));
+    }
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn an_owner_that_was_replaced_changes_nothing_on_a_disk() {
+    for step in STEPS {
+        let dir = tempfile::tempdir().unwrap();
+        let options = LogOptions::new().journal_bytes(1 << 20);
+        let log: Arc<dyn Log> =
+            Arc::new(EmbeddedLog::open(&dir.path().join("log"), options).unwrap());
+        let options = RocksDbOptions::default().memory_bytes(8 << 20).log(Arc::clone(&log));
+        let state = Arc::new(RocksDbState::open(dir.path().join("state"), options).unwrap());
+        replace_at(step, World::new(log, state));
+    }
+}
+
+/// The test runs itself: the child finds the directory in use.
+#[test]
+fn a_second_process_on_a_directory_is_told_who_holds_it() {
+    const TEST: &str = "a_second_process_on_a_directory_is_told_who_holds_it";
+    if let Ok(dir) = env::var("HEADWATER_TEST_SECOND") {
+        let Err(OpenError::Locked { holder, .. }) =
+            EmbeddedLog::open(dir.as_ref(), LogOptions::new())
+        else {
+            panic!("it opens");
+        };
+        let parent = std::os::unix::process::parent_id();
+        assert!(holder.contains(&format!("process {parent} ")), "{holder}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(dir.path(), LogOptions::new().journal_bytes(1 << 20)).unwrap();
+    let mut second = Command::new(env::current_exe().unwrap());
+    second.args([TEST, "--exact", "--nocapture"]).env("HEADWATER_TEST_SECOND", dir.path());
+    assert!(second.status().unwrap().success());
+    log.close().unwrap();
+}
