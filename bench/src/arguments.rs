@@ -23,6 +23,12 @@ pub(crate) enum Benchmark {
     Decode(Decode),
     /// One window of many keys, which one record closes: the memory that filling and closing it take.
     Close(Close),
+    /// From a record's append to its output, at a fixed rate, beside a bare sync of the same disk.
+    Latency(Latency),
+    /// The pipelines here and on Kafka Streams, one after the other on this machine: a table of both and their ratios.
+    ///
+    /// It takes Java 17 and Maven, which get Kafka from Maven Central, and about three minutes a row.
+    Peers(Peers),
     /// Many small applications in one process: its memory and threads, and what they cost while nothing happens.
     Applications(Applications),
     /// The log by itself: append, fetch, commit, open and groups, each beside a plain loop on the same disk.
@@ -137,6 +143,44 @@ pub(crate) struct Close {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Latency {
+    /// Records a second.
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) rate: u64,
+    /// For how long records arrive.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(2..=600))]
+    pub(crate) seconds: u64,
+    /// The longest time between commits, in ms.
+    #[arg(long, default_value_t = 10, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub(crate) commit_interval: u64,
+    /// Partitions of the input and output topics.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) partitions: u32,
+    /// Stream threads.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) threads: usize,
+    /// Works in DIR, which must be new, and leaves everything there. Default: a temporary directory.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Prints one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Peers {
+    /// Which rows, separated by commas. Default: all.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) what: Vec<String>,
+    /// How many records go through each.
+    #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    pub(crate) records: u64,
+    /// Works in DIR and leaves everything there. Default: a temporary directory.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Decode {
     /// How many records to decode.
     #[arg(long, default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(1..))]
@@ -200,7 +244,7 @@ impl Cars {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Mode {
     /// Records with `engine_temp_c` > 110 to a topic.
     Filter,
@@ -210,6 +254,20 @@ pub(crate) enum Mode {
     Window,
     /// The same with the cars' records sent through a repartition topic before it.
     Repartition,
+    /// What `filter` lets through, after five typed steps without state.
+    Chain,
+    /// The number of each word in lines of ten; `--records` are words, `--keys` different ones.
+    Words,
+    /// Each record with its car's owner, from a table of all `--keys` cars.
+    Join,
+    /// Each hot record's alarm, half a second later on a topic of its own, with the car's records within 10 s.
+    StreamJoin,
+    /// The number of records of each car in windows of a minute, one every 10 s.
+    Hopping,
+    /// The number of records of each car in sessions with gaps of up to 10 s.
+    Session,
+    /// A table of the cars' newest records, each with its fleet, from a table of 1,000 fleets.
+    ForeignKey,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]

@@ -3,13 +3,13 @@
 //! Cars report in pseudo-random order, one record a millisecond over the whole fleet. Decimals are made from integers,
 //! so that the expected sums are exact.
 
-use crate::arguments::Cars;
+use crate::{arguments::Cars, input::Written};
 use headwater::record::Timestamp;
 use std::io::{self, Write};
 
 /// 2026-01-01T00:00:00Z.
-const START: Timestamp = 1_767_225_600_000;
-const SEED: u64 = 0x4845_4144_5741_5445;
+pub(crate) const START: Timestamp = 1_767_225_600_000;
+pub(crate) const SEED: u64 = 0x4845_4144_5741_5445;
 
 /// One record's value, as the pipelines decode it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -30,19 +30,22 @@ pub(crate) struct Telemetry {
 pub(crate) struct Reading {
     pub(crate) car: u32,
     pub(crate) timestamp: Timestamp,
-    temp_deci: u32,
+    pub(crate) temp_deci: u32,
     fuel_centi: u32,
     noise: u64,
 }
 
-impl Reading {
-    /// The record's key.
-    pub(crate) fn write_key(&self, out: &mut Vec<u8>) -> io::Result<()> {
+impl Written for Reading {
+    fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+
+    fn write_key(&self, out: &mut Vec<u8>) -> io::Result<()> {
         write!(out, "VIN{:08}", self.car)
     }
 
-    /// The record's value: about 170 bytes of JSON.
-    pub(crate) fn write_value(&self, out: &mut Vec<u8>) -> io::Result<()> {
+    /// About 170 bytes of JSON.
+    fn write_value(&self, out: &mut Vec<u8>) -> io::Result<()> {
         let part = |shift: u32, below: u64| (self.noise >> shift) % below;
         let (speed, rpm, full) = (part(0, 22_000), 700 + part(8, 5_300), part(16, 10_000));
         let (lat, lon) = (4_700_000 + part(24, 800_000), 600_000 + part(32, 900_000));
@@ -65,7 +68,9 @@ impl Reading {
             lon % 100_000,
         )
     }
+}
 
+impl Reading {
     /// Whether the filter keeps it: one in ten.
     pub(crate) fn is_hot(&self) -> bool {
         self.temp_deci > 1_100
@@ -90,12 +95,12 @@ pub(crate) fn readings(count: u64, keys: u32) -> impl Iterator<Item = Reading> {
 }
 
 /// A number below `limit` from 32 random bits.
-fn below(bits: u64, limit: u64) -> u32 {
+pub(crate) fn below(bits: u64, limit: u64) -> u32 {
     u32::try_from(((bits & 0xffff_ffff) * limit) >> 32).unwrap_or(u32::MAX)
 }
 
 /// SplitMix64.
-fn next(state: &mut u64) -> u64 {
+pub(crate) fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -114,8 +119,8 @@ pub(crate) struct Expected {
     pub(crate) hot_ms: i64,
     /// The sum of all consumptions, in hundredths.
     pub(crate) fuel_centi: u64,
-    /// The number of records of each car.
-    pub(crate) by_car: Vec<u32>,
+    /// The number of records of each car, or how often each word comes.
+    pub(crate) by_key: Vec<u32>,
 }
 
 impl Expected {
@@ -125,7 +130,16 @@ impl Expected {
             hot: 0,
             hot_ms: 0,
             fuel_centi: 0,
-            by_car: vec![0; cars.keys as usize],
+            by_key: vec![0; cars.keys as usize],
+        }
+    }
+
+    /// Counts a line's words in.
+    pub(crate) fn count(&mut self, words: &[u32]) {
+        for word in words {
+            if let Some(count) = self.by_key.get_mut(*word as usize) {
+                *count += 1;
+            }
         }
     }
 
@@ -136,7 +150,7 @@ impl Expected {
             self.hot += 1;
             self.hot_ms += since_start(reading.timestamp);
         }
-        if let Some(count) = self.by_car.get_mut(reading.car as usize) {
+        if let Some(count) = self.by_key.get_mut(reading.car as usize) {
             *count += 1;
         }
     }
@@ -147,7 +161,7 @@ pub(crate) fn since_start(timestamp: Timestamp) -> i64 {
     timestamp - START
 }
 
-/// The car that a key names.
-pub(crate) fn car_of(key: &[u8]) -> Option<u32> {
-    std::str::from_utf8(key.strip_prefix(b"VIN")?).ok()?.parse().ok()
+/// The number of the car or of the word that a key names.
+pub(crate) fn number_of(key: &[u8]) -> Option<u32> {
+    std::str::from_utf8(key.get(3..)?).ok()?.parse().ok()
 }

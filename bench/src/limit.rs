@@ -5,6 +5,7 @@
 use crate::{
     arguments::Decode,
     fleet::{Reading, Telemetry, readings},
+    input::Written as _,
     process,
     report::{per_million, per_second},
 };

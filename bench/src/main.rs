@@ -4,20 +4,20 @@
 //! |---|---|
 //! | `arguments` | the command line |
 //! | `fleet` | the input records, and what must come out of them |
+//! | `input` | how records are written, and those that a pipeline has beside the cars' |
 //! | `fill` | puts them into the log, untimed |
 //! | `pipeline` | the topologies, as a user would write them |
 //! | `run` | the timed part |
 //! | `verify` | reads what came out, once the clock has stopped |
 //! | `limit` | the bare loop that no pipeline can outrun |
 //! | `applications` | a thousand small applications in one process |
+//! | `latency` | how long a record takes from its append to its output, at a fixed rate |
+//! | `schedule` | records that arrive at a fixed rate |
+//! | `peers` | the same pipelines on Kafka Streams, on this machine in the same hour |
 //! | `close` | one window of many keys, filled and closed |
 //! | `log` | the log by itself, each figure beside a plain loop |
 //! | `process`, `disk` | what the process took, and what its disk can do |
 //! | `report` | the figures |
-//!
-//! # Not here
-//!
-//! Other systems' benchmarks: `bench/README.md` sets their figures beside these.
 
 mod applications;
 mod arguments;
@@ -25,12 +25,16 @@ mod close;
 mod disk;
 mod fill;
 mod fleet;
+mod input;
+mod latency;
 mod limit;
 mod log;
+mod peers;
 mod pipeline;
 mod process;
 mod report;
 mod run;
+mod schedule;
 mod verify;
 
 use anyhow::{Context, Result};
@@ -56,6 +60,10 @@ fn main() -> Result<()> {
         }
         Benchmark::Close(close) => in_dir(close.dir.as_deref(), |dir| close::close(dir, &close)),
         Benchmark::Log(figures) => in_dir(figures.dir.as_deref(), |dir| log::log(dir, &figures)),
+        Benchmark::Latency(latency) => {
+            in_dir(latency.dir.as_deref(), |dir| latency::latency(dir, &latency))
+        }
+        Benchmark::Peers(with) => in_dir(with.dir.as_deref(), |dir| peers::peers(dir, &with)),
         Benchmark::LogToKill(fill) => log::to_kill(&fill),
     }
 }
@@ -84,8 +92,8 @@ fn cars_in(dir: &Path, cars: &Cars) -> Result<()> {
     let log = Arc::new(EmbeddedLog::open(&dir.join("log"), LogOptions::new())?);
     let input = fill::fill(&*log, cars)?;
     disk::sync_file_system(dir)?;
-    let place = run::prepare(&log, dir, cars, input.topic)?;
+    let place = run::prepare(&log, dir, cars, &input)?;
     let measured = run::run(&log, &place, cars)?;
     verify::verify(&*log, &place, cars, &input.expected)?;
-    report::report(cars, &measured, &input.expected, disk.as_ref())
+    report::report(cars, &measured, &input, disk.as_ref())
 }

@@ -3,7 +3,7 @@
 use crate::{
     arguments::{Cars, Durable, Guarantee, Mode},
     disk::Disk,
-    fleet::Expected,
+    fill::Input,
     run::Measured,
 };
 use anyhow::Result;
@@ -18,6 +18,8 @@ struct Line {
     mode: Mode,
     guarantee: Guarantee,
     records: u64,
+    /// Of the second input.
+    beside: u64,
     keys: u32,
     partitions: u32,
     threads: usize,
@@ -33,20 +35,23 @@ struct Line {
 }
 
 impl Line {
-    fn new(cars: &Cars, measured: &Measured) -> Self {
+    fn new(cars: &Cars, measured: &Measured, input: &Input) -> Self {
+        let beside = input.beside.as_ref().map_or(0, |beside| beside.records);
+        let taken = cars.records + beside;
         Self {
             benchmark: "cars",
             mode: cars.mode,
             guarantee: cars.guarantee,
             records: cars.records,
+            beside,
             keys: cars.keys,
             partitions: cars.partitions,
             threads: cars.threads,
             durability: cars.durability,
             commit_interval_ms: cars.commit_interval(),
             seconds: rounded(measured.elapsed.as_secs_f64(), 1e3),
-            records_per_s: per_second(cars.records, measured.elapsed),
-            cpu_s_per_million: per_million(measured.cpu, cars.records),
+            records_per_s: per_second(taken, measured.elapsed),
+            cpu_s_per_million: per_million(measured.cpu, taken),
             peak_rss_mb: rounded(measured.peak_rss_bytes as f64 / 1e6, 10.0),
             commits: measured.commits,
             commit_p50_ms: ms(measured.commit_p50),
@@ -78,16 +83,16 @@ fn ms(duration: Duration) -> f64 {
 pub(crate) fn report(
     cars: &Cars,
     measured: &Measured,
-    expected: &Expected,
+    input: &Input,
     disk: Option<&Disk>,
 ) -> Result<()> {
-    let line = Line::new(cars, measured);
+    let line = Line::new(cars, measured, input);
     let mut out = io::stdout().lock();
     if cars.json {
         writeln!(out, "{}", sonic_rs::to_string(&line)?)?;
         return Ok(());
     }
-    let value_bytes = expected.value_bytes as f64 / cars.records as f64;
+    let value_bytes = input.expected.value_bytes as f64 / cars.records as f64;
     writeln!(
         out,
         "cars, {:?}, {:?}: {} records of {value_bytes:.0} bytes, {} keys, {} partitions, {} threads, {:?}, commits every {} ms",

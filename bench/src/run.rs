@@ -1,7 +1,12 @@
 //! The timed part: from the start of the application until its last commit is durable and it has closed.
 
-use crate::{arguments::Cars, pipeline, process, say};
-use anyhow::{Context, Result, ensure};
+use crate::{
+    arguments::Cars,
+    fill::Input,
+    pipeline::{self, Topics},
+    process, say,
+};
+use anyhow::{Result, ensure};
 use headwater::{
     log::EmbeddedLog,
     memory::MemoryBudget,
@@ -29,7 +34,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) application_id: String,
-    pub(crate) input: TopicName,
+    pub(crate) inputs: Vec<TopicName>,
     pub(crate) output: TopicName,
     pub(crate) state: PathBuf,
 }
@@ -46,12 +51,7 @@ pub(crate) struct Measured {
 }
 
 /// A fresh output topic and application for a run.
-pub(crate) fn prepare(
-    log: &EmbeddedLog,
-    dir: &Path,
-    cars: &Cars,
-    input: TopicName,
-) -> Result<Place> {
+pub(crate) fn prepare(log: &EmbeddedLog, dir: &Path, cars: &Cars, input: &Input) -> Result<Place> {
     let used =
         log.topics()?.into_iter().filter(|topic| topic.name.as_str().ends_with("-output")).count();
     let application_id = format!("run-{used}");
@@ -63,12 +63,16 @@ pub(crate) fn prepare(
         cleanup: Cleanup::Keep,
     }])?;
     let state = dir.join(format!("{application_id}-state"));
-    Ok(Place { application_id, input, output, state })
+    let beside = input.beside.iter().map(|beside| &beside.topic);
+    let inputs = [&input.topic].into_iter().chain(beside).cloned().collect();
+    Ok(Place { application_id, inputs, output, state })
 }
 
 /// Runs the pipeline over all of its input.
 pub(crate) fn run(log: &Arc<EmbeddedLog>, place: &Place, cars: &Cars) -> Result<Measured> {
-    let topology = pipeline::topology(cars.mode, place.input.as_str(), place.output.as_str())?;
+    let input = |at: usize| place.inputs.get(at).map_or("", TopicName::as_str);
+    let topics = Topics { input: input(0), beside: input(1), output: place.output.as_str() };
+    let topology = pipeline::topology(cars.mode, topics)?;
     let config = StreamsConfig::new(&place.application_id)
         .with_num_stream_threads(cars.threads)
         .with_processing_guarantee(cars.guarantee.into())
@@ -153,13 +157,15 @@ fn tell_progress(streams: &Streams, cars: &Cars, clock: &SystemClock, ended: &Re
 
 /// The clock may only have stopped when every input offset was committed.
 fn check_consumed(log: &dyn Log, place: &Place, cars: &Cars) -> Result<()> {
-    for partition in 0..cars.partitions {
-        let partition = TopicPartition::new(place.input.clone(), partition);
+    let partitions = |topic: &TopicName| {
+        let topic = topic.clone();
+        (0..cars.partitions).map(move |partition| TopicPartition::new(topic.clone(), partition))
+    };
+    for partition in place.inputs.iter().flat_map(partitions) {
         let end = log.offsets(&partition)?.end;
         let committed = log
             .committed(&place.application_id, &partition)?
-            .context("nothing was committed")?
-            .offset;
+            .map_or(0, |committed| committed.offset);
         ensure!(committed == end, "{partition} was committed up to {committed}, but ends at {end}");
     }
     Ok(())

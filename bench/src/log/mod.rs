@@ -18,7 +18,7 @@
 mod append;
 mod commit;
 mod fetch;
-mod figure;
+pub(crate) mod figure;
 mod groups;
 mod open;
 

@@ -1,8 +1,11 @@
 //! Reads the whole output topic and compares it with what the input demands.
 
+mod joins;
+mod windows;
+
 use crate::{
     arguments::{Cars, Mode},
-    fleet::{Expected, Telemetry, car_of, since_start},
+    fleet::{Expected, Telemetry, number_of, since_start},
     pipeline::{Consumption, WINDOW},
     run::Place,
     say,
@@ -16,9 +19,14 @@ use headwater::{
 /// Fails unless the output is right.
 pub(crate) fn verify(log: &dyn Log, place: &Place, cars: &Cars, expected: &Expected) -> Result<()> {
     let outputs = match cars.mode {
-        Mode::Filter => filtered(log, place, cars, expected),
-        Mode::Count => counted(log, place, cars, expected),
+        Mode::Filter | Mode::Chain => filtered(log, place, cars, expected),
+        Mode::Count | Mode::Words => counted(log, place, cars, expected),
         Mode::Window | Mode::Repartition => windowed(log, place, cars, expected),
+        Mode::Join => joins::with_table(log, place, cars),
+        Mode::StreamJoin => joins::of_streams(log, place, cars),
+        Mode::ForeignKey => joins::by_foreign_key(log, place, cars),
+        Mode::Hopping => windows::hopping(log, place, cars, expected),
+        Mode::Session => windows::sessions(log, place, cars, expected),
     }
     .with_context(|| format!("the output in {} is wrong", place.output))?;
     say(format_args!("the output is right: {outputs} records"));
@@ -73,20 +81,21 @@ fn filtered(log: &dyn Log, place: &Place, cars: &Cars, expected: &Expected) -> R
 fn counted(log: &dyn Log, place: &Place, cars: &Cars, expected: &Expected) -> Result<u64> {
     let mut last = vec![0; cars.keys as usize];
     let outputs = each_output(log, place, cars, |record| {
-        let car = record.key.and_then(car_of).context("the key is no VIN")?;
-        let bytes = record
-            .value
-            .context("a null value")?
-            .try_into()
-            .context("the count has not 8 bytes")?;
-        let count = u32::try_from(i64::from_be_bytes(bytes))?;
-        let place = last.get_mut(car as usize).context("no such car")?;
+        let key = record.key.and_then(number_of).context("no key")?;
+        let count = u32::try_from(integer(record)?)?;
+        let place = last.get_mut(key as usize).context("no such key")?;
         ensure!(count > *place, "the count went from {place} to {count}");
         *place = count;
         Ok(())
     })?;
-    let wrong = last.iter().zip(&expected.by_car).position(|(last, expected)| last != expected);
-    wrong.map_or(Ok(outputs), |car| bail!("the count of VIN{car:08} is wrong"))
+    let wrong = last.iter().zip(&expected.by_key).position(|(last, expected)| last != expected);
+    wrong.map_or(Ok(outputs), |car| bail!("the count of key {car} is wrong"))
+}
+
+/// The value, which is an integer.
+fn integer(record: &RecordRef<'_>) -> Result<i64> {
+    let bytes = record.value.context("a null value")?.try_into();
+    Ok(i64::from_be_bytes(bytes.context("the value has not 8 bytes")?))
 }
 
 /// A car's newest window, with what it held when it was last told.
@@ -99,10 +108,10 @@ struct Newest {
 fn windowed(log: &dyn Log, place: &Place, cars: &Cars, expected: &Expected) -> Result<u64> {
     let window_ms = i64::try_from(WINDOW.as_millis())?;
     let mut newest = vec![Newest::default(); cars.keys as usize];
-    let mut by_car = vec![0; cars.keys as usize];
+    let mut by_key = vec![0; cars.keys as usize];
     let (mut sum, mut counted) = (0.0, 0);
     let mut count = |car: usize, done: Newest| -> Result<()> {
-        let total: &mut u64 = by_car.get_mut(car).context("no such car")?;
+        let total: &mut u64 = by_key.get_mut(car).context("no such car")?;
         *total += done.consumption.count;
         sum += done.consumption.sum;
         counted += 1;
@@ -112,7 +121,7 @@ fn windowed(log: &dyn Log, place: &Place, cars: &Cars, expected: &Expected) -> R
         let (vin, start) =
             record.key.and_then(|key| key.split_last_chunk::<8>()).context("no windowed key")?;
         let (car, start) =
-            (car_of(vin).context("the key is no VIN")? as usize, i64::from_be_bytes(*start));
+            (number_of(vin).context("the key is no VIN")? as usize, i64::from_be_bytes(*start));
         let consumption: Consumption = sonic_rs::from_slice(record.value.context("a null value")?)?;
         let place = newest.get_mut(car).context("no such car")?;
         ensure!(start % window_ms == 0, "{start} starts no window");
@@ -129,9 +138,9 @@ fn windowed(log: &dyn Log, place: &Place, cars: &Cars, expected: &Expected) -> R
         Ok(())
     })?;
     newest.into_iter().enumerate().try_for_each(|(car, last)| count(car, last))?;
-    let wrong = by_car
+    let wrong = by_key
         .iter()
-        .zip(&expected.by_car)
+        .zip(&expected.by_key)
         .position(|(total, expected)| *total != u64::from(*expected));
     if let Some(car) = wrong {
         bail!("the windows of VIN{car:08} do not hold as many records as it sent");
