@@ -10,7 +10,8 @@
 //!
 //! Writers have equal parts of half the memory, and wait while more than that of their own records is unread: otherwise
 //! whoever finds room first takes it all and runs ahead of the others in event time, while the windows below, which live by
-//! the slowest, stay open. What passes through the topic has one bound alone, that of all.
+//! the slowest, stay open. Where sub-topologies feed each other, as those of a foreign-key join do, each is such a writer, and
+//! while it waits it takes what comes back to it. What passes through the topic has one bound alone, that of all.
 
 use super::config::Repartitioning;
 use crate::{
@@ -112,22 +113,34 @@ impl Exchange {
 
     /// Whether a writer must wait for readers, where the application has a share of memory.
     pub(super) fn is_full_for(&self, writer: TaskId, share: usize) -> bool {
-        if !self.exceeds(writer, share) {
+        let exceeds = || {
+            let bytes_max = share.min(self.bytes_max);
+            self.part_exceeds(writer, share) || self.bytes.load(Ordering::SeqCst) > bytes_max
+        };
+        self.waits_while(writer, exceeds)
+    }
+
+    /// The same for a writer that waits for its own part to be read, and not for all that is on its way.
+    pub(super) fn has_part_full(&self, writer: TaskId, share: usize) -> bool {
+        self.waits_while(writer, || self.part_exceeds(writer, share))
+    }
+
+    fn waits_while(&self, writer: TaskId, exceeds: impl Fn() -> bool) -> bool {
+        if !exceeds() {
             return false;
         }
         lock(&self.waiting).insert(writer.partition);
         self.has_waiting.store(true, Ordering::SeqCst);
         // What was read before that woke nobody.
-        self.exceeds(writer, share)
+        exceeds()
     }
 
-    fn exceeds(&self, writer: TaskId, share: usize) -> bool {
+    fn part_exceeds(&self, writer: TaskId, share: usize) -> bool {
         let bytes_max = share.min(self.bytes_max);
         // What passes through the topic is read after its commit, whoever sent it.
         let unread = self.unread.get(&writer).filter(|_| !self.is_through_topic());
         let own = unread.map_or(0, |bytes| bytes.load(Ordering::SeqCst));
         own > bytes_max / 2 / self.unread.len().max(1)
-            || self.bytes.load(Ordering::SeqCst) > bytes_max
     }
 
     /// The partitions of writers that found it full, if anything was read since.

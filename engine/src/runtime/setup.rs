@@ -150,8 +150,11 @@ pub(super) fn prepare(
         let (group, held, all) = (Arc::clone(&owner.group), ids.len(), all.len());
         return Err(StreamsError::PartialAssignment { group, held, all });
     }
-    let reads_input_alone = |id: &TaskId| blueprint.sub(*id).level == 0;
-    let waiting = ids.iter().filter(|id| reads_input_alone(id) && repartitions(id));
+    let may_wait = |id: &TaskId| {
+        let sub = blueprint.sub(*id);
+        sub.level == 0 || !sub.fed_back.is_empty()
+    };
+    let waiting = ids.iter().filter(|id| may_wait(id) && repartitions(id));
     waiting.for_each(|id| exchange.add_writer(*id));
     let globals = Globals::open(&blueprint, &*world.state)?;
     globals.catch_up(&*world.log)?;

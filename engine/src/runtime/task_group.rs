@@ -11,7 +11,7 @@ use crate::{
     by_index::{ByIndex, TypedIndex},
     node::Now,
     processor::ProcessorError,
-    task::{Positions, Step, Task, TaskCommit},
+    task::{Positions, Step, Take, Task, TaskCommit},
     topology::{TaskId, Topic},
 };
 use hashbrown::HashMap;
@@ -71,10 +71,15 @@ impl TypedIndex for TaskIndex {
 }
 
 impl Surroundings {
-    /// Whether a task must wait for readers; those go on while the exchange is full, so that it empties.
+    /// Whether a task must wait for readers; those go on while the exchange is full, so that it empties. One to which
+    /// others send what they make of its own records waits for these alone: what is on its way to itself it empties.
     fn holds_back(&self, task: &Task) -> bool {
         let share = || self.shares.share(Share::Exchange);
-        task.level == 0 && self.exchange.is_full_for(task.id, share())
+        if task.is_fed_back() {
+            self.exchange.has_part_full(task.id, share())
+        } else {
+            task.level == 0 && self.exchange.is_full_for(task.id, share())
+        }
     }
 }
 
@@ -192,13 +197,16 @@ impl TaskGroup {
         let around = Arc::clone(&self.around);
         let epoch = self.epoch;
         let task = &mut self.tasks[index];
-        if around.holds_back(task) {
-            return Ok(false);
-        }
+        let take = match around.holds_back(task) {
+            false => Take::All,
+            true if task.is_fed_back() => Take::FedBack,
+            true => return Ok(false),
+        };
+        let inputs = if take == Take::FedBack { Inputs::Exchange } else { inputs };
         fetch(task, &around, inputs, epoch)?;
         // After the fetch: a record finds each row of a global table that was appended before it.
         around.globals.catch_up(&*around.log)?;
-        let step = task.step(Now::on(&*around.clock)).map_err(failed(task.id))?;
+        let step = task.step(Now::on(&*around.clock), take).map_err(failed(task.id))?;
         self.pass_on(index)?;
         Ok(step == Step::Ran)
     }

@@ -306,11 +306,13 @@ impl Blueprint {
                 broken("a task is given the offsets of what it reads")
             };
             let topic = topic.clone();
+            let is_fed_back = self.sub(id).fed_back.contains(&topic);
             let record_bytes_max = self.limits.record_bytes_max;
             let held =
                 max_ahead.map(|bound| HeldRecords::new(bound, &partition.topic, record_bytes_max));
             let mut input = Input::new(*local, topic, partition, make(), vector, *offsets);
             input.held = held;
+            input.is_fed_back = is_fed_back;
             inputs.push(input);
         }
         inputs.into()

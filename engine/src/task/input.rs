@@ -102,6 +102,8 @@ pub(super) struct Input {
     pub(super) vector: Option<TimeVector>,
     /// Where it is bounded how far ahead records may be: those that are further.
     pub(super) held: Option<HeldRecords>,
+    /// Whether it brings what others made of what this task sent.
+    pub(super) is_fed_back: bool,
     /// The offset to fetch from.
     pub(super) fetch_offset: i64,
     /// The offset to commit: one past the last record taken.
@@ -142,6 +144,7 @@ impl Input {
             has_forgotten: vector.is_none(),
             vector,
             held: None,
+            is_fed_back: false,
             fetch_offset: from,
             consumed: from,
             committed,

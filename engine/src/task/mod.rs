@@ -83,6 +83,14 @@ pub(crate) enum Step {
     Idle,
 }
 
+/// What a step may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Take {
+    All,
+    /// What comes back of what the task sent, whatever the timestamps of its other inputs: taking it makes room for more.
+    FedBack,
+}
+
 /// A run that went through the graph.
 struct TakenRun {
     input: InputIndex,
@@ -155,6 +163,11 @@ impl Task {
         external.map(|input| &input.partition)
     }
 
+    /// Whether anything comes back of what it sends.
+    pub(crate) fn is_fed_back(&self) -> bool {
+        self.inputs.values().any(|input| input.is_fed_back)
+    }
+
     /// Has an input end at `end`: what lies past it is not taken.
     pub(crate) fn end_input(&mut self, partition: &TopicPartition, end: i64) {
         for input in self.inputs.values_mut().filter(|input| input.partition == *partition) {
@@ -173,7 +186,7 @@ impl Task {
     }
 
     /// Takes the next run of records through the graph.
-    pub(crate) fn step(&mut self, now: Now) -> Result<Step, ProcessorError> {
+    pub(crate) fn step(&mut self, now: Now, take: Take) -> Result<Step, ProcessorError> {
         self.now = now;
         self.fire_on_wall_clock()?;
         let had_more = self.graph.is_pending();
@@ -189,14 +202,20 @@ impl Task {
             }
         }
         // After the last chunk of what was left, what is to be fetched is known before the next step.
-        if had_more || self.inputs.values().any(Input::is_starved) {
+        let may_take = |input: &&Input| take == Take::All || input.is_fed_back;
+        if had_more || self.inputs.values().filter(may_take).any(Input::is_starved) {
             return Ok(if took_any { Step::Ran } else { Step::Starved });
         }
-        let heads = self.inputs.iter().filter_map(|(index, input)| Some((input.head()?, index)));
+        let heads = self.inputs.iter().filter(|(_, input)| may_take(input));
+        let heads = heads.filter_map(|(index, input)| Some((input.head()?, index)));
         let mut heads: Vec<(Timestamp, InputIndex)> = heads.collect();
         heads.sort_unstable();
         let Some((_, first)) = heads.first().copied() else {
-            return Ok(if took_any { Step::Ran } else { Step::Idle });
+            return Ok(match take {
+                _ if took_any => Step::Ran,
+                Take::All => Step::Idle,
+                Take::FedBack => Step::Starved,
+            });
         };
         // What the first row says of time holds before it, as if a mark had said it.
         let time = self.inputs[first].head_time();

@@ -21,6 +21,8 @@ pub(crate) struct SubTopology {
     pub(crate) nodes: Vec<usize>,
     pub(crate) stores: Vec<usize>,
     pub(crate) level: usize,
+    /// Of the repartition topics that it reads, those that come back to it: written by itself, or by one that it feeds.
+    pub(crate) fed_back: BTreeSet<Topic>,
 }
 
 /// A topology, cut up.
@@ -167,6 +169,12 @@ fn set_levels(topology: &Topology, subs: &mut [SubTopology]) {
     };
     let count = subs.len();
     let reach = fed_by_hops(count, &feeds);
+    for (index, sub) in subs.iter_mut().enumerate() {
+        let fed = reach.get(index).into_iter().flatten();
+        let comes_back: BTreeSet<&Topic> = fed.filter_map(|to| writes.get(*to)).flatten().collect();
+        let read = reads.get(index).into_iter().flatten();
+        sub.fed_back = read.filter(|topic| comes_back.contains(topic)).cloned().collect();
+    }
     // Of those that feed each other, what is fed by a later one is not below it.
     let is_above = |from: usize, to: usize| {
         let is_fed_back = reach.get(to).is_some_and(|reach| reach.contains(&from));

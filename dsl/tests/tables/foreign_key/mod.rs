@@ -3,6 +3,7 @@
 //! Left rows are written `key=value@timestamp`, where the foreign key is the part of the value before the dot (`a=x.1@5` has
 //! `x`; `a=-.1@5` has none); right rows likewise. `a=~@5` deletes.
 
+mod memory;
 mod random;
 mod rows;
 
