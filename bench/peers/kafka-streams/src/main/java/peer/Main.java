@@ -15,7 +15,10 @@ import org.apache.kafka.streams.KafkaStreams;
 
 /** Runs one pipeline over all of its input and prints one line of JSON. */
 public final class Main {
+    /** It is done once nothing has been processed for so long after the last record. */
     private static final long QUIET_NS = 2_000_000_000L;
+    /** It is given up once it has stood still for so long before. */
+    private static final long STUCK_NS = 60_000_000_000L;
 
     public static void main(String[] words) throws Exception {
         var arguments = Arguments.of(words);
@@ -27,6 +30,10 @@ public final class Main {
             } else {
                 run(arguments, admin);
             }
+        } catch (IllegalStateException stuck) {
+            System.err.println(stuck.getMessage());
+            // Its threads do not end by themselves.
+            Runtime.getRuntime().halt(1);
         }
     }
 
@@ -65,8 +72,9 @@ public final class Main {
                 last = now;
             } else if (now.taken >= total && now.nanos - last.nanos > QUIET_NS) {
                 break;
-            } else if (streams.state() == KafkaStreams.State.ERROR) {
-                throw new IllegalStateException("the application failed");
+            } else if (streams.state() == KafkaStreams.State.ERROR || now.nanos - last.nanos > STUCK_NS) {
+                throw new IllegalStateException(
+                        "it took " + now.taken + " of " + total + " records and stands still, " + streams.state());
             }
         }
         streams.close();
