@@ -322,14 +322,13 @@ struct Alerts {
     partition: String,
 }
 
-impl Processor<String, Telemetry> for Alerts {
-    type KOut = String;
+impl FixedKeyProcessor<String, Telemetry> for Alerts {
     type VOut = Alert;
 
     fn process(
         &mut self,
-        record: Record<String, Telemetry>,
-        context: &mut Context<'_, String, Alert>,
+        record: FixedKeyRecord<String, Telemetry>,
+        context: &mut FixedKeyContext<'_, String, Alert>,
     ) -> Result<(), ProcessorError> {
         let (frame, key, car) = record.split();
         let before = context

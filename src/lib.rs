@@ -134,7 +134,10 @@ pub mod prelude {
         SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows, UnlimitedWindows,
     };
     pub use headwater_engine::{
-        processor::{Context, InitContext, Processor, ProcessorError, Record},
+        processor::{
+            Context, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, InitContext, Processor,
+            ProcessorError, ProcessorSupplier, Record,
+        },
         runtime::{ProcessingGuarantee, Streams, StreamsConfig, StreamsError},
         store::{KeyValueStore, Window, Windowed},
         topology::{Consumed, MaxAhead, Produced, Topology, TopologyError},

@@ -44,7 +44,7 @@ impl Processor<String, i64> for Keep {
         record: Record<String, i64>,
         context: &mut Context<'_, String, i64>,
     ) -> Result<(), ProcessorError> {
-        let (start, floor) = (record.timestamp / 10 * 10, context.stream_time() - 20);
+        let (start, floor) = (record.timestamp / 10 * 10, context.current_stream_time() - 20);
         let add = |entry: &mut Option<i64>, _: &mut i64| *entry = Some(entry.unwrap_or(0) + 1);
         let store = context.store(self.windows);
         store.update(&record.key, start, add)?;

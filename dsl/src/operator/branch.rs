@@ -30,7 +30,7 @@ impl<K: Data, V: Data> BatchProcessor<Rows<K, V>> for Branch<K, V> {
         for record in rows {
             let wants = self.predicates.iter().position(|wants| wants(&record.key, &record.value));
             if let Some(child) = wants.and_then(|child| u16::try_from(child).ok()) {
-                context.forward_to(child, record);
+                context.forward_to_nth(child, record);
             }
         }
         Ok(())

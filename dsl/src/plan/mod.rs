@@ -22,6 +22,7 @@
 
 mod closing;
 mod kind;
+mod processors;
 mod repartition;
 
 use crate::{
@@ -31,7 +32,7 @@ use crate::{
 use headwater_core::{record::Headers, serde::Data};
 use headwater_engine::{
     node::{self, Payload},
-    processor::{BatchProcessor, InitContext, Ports, Processor, ProcessorError, Rows},
+    processor::{BatchProcessor, InitContext, Ports, ProcessorError, Rows},
     store::StoreBuilder,
     topology::{Consumed, MaxAhead, Port, Produced, TopicNameExtractor, Topology, TopologyError},
 };
@@ -442,26 +443,6 @@ impl LogicalPlan {
             self.0.borrow_mut().sources.push(SharedSource { topic: topic.to_owned(), rows, node });
             node
         })
-    }
-
-    pub(crate) fn processor<K, V, P>(
-        &self,
-        step: Step,
-        supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError> + Send + Sync + 'static,
-    ) -> NodeId
-    where
-        K: Data,
-        V: Data,
-        P: Processor<K, V> + 'static,
-    {
-        let supplier = Arc::new(supplier);
-        let lower = move |topology: &mut Topology, Lowered { name, parents, .. }: Lowered<'_>| {
-            let supplier = Arc::clone(&supplier);
-            topology
-                .add_processor::<K, V, P>(name, move |context| supplier(context), parents)
-                .map(drop)
-        };
-        self.0.borrow_mut().add(step, Box::new(lower))
     }
 
     pub(crate) fn operator<K, V, P>(

@@ -3,7 +3,9 @@
 use super::KStream;
 use crate::plan::{OperatorKind, Step};
 use headwater_core::serde::Data;
-use headwater_engine::processor::{InitContext, Processor, ProcessorError};
+use headwater_engine::processor::{
+    Context, FixedKeyProcessor, InitContext, Processor, ProcessorError, ProcessorSupplier, Record,
+};
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Runs a processor of one's own, which may use the named stores; `supplier` makes one for each task, with the stores
@@ -69,16 +71,66 @@ impl<K: Data, V: Data> KStream<K, V> {
         KStream { plan: self.plan.clone(), node, key: None, value: None }
     }
 
-    /// The same for a processor that forwards each record under the key it came with, which it must: the stream is then
-    /// not marked.
+    /// Runs a processor that its supplier brings stores with, as [`process`](Self::process) does.
     #[must_use]
-    pub fn process_values<V2: Data, P: Processor<K, V, KOut = K, VOut = V2> + 'static>(
+    pub fn process_with<S: ProcessorSupplier<K, V>>(
+        &self,
+        supplier: S,
+    ) -> KStream<<S::Processor as Processor<K, V>>::KOut, <S::Processor as Processor<K, V>>::VOut>
+    {
+        let step = self.step(OperatorKind::Process).marking();
+        let node = self.plan.supplied_processor::<K, V>(step, supplier);
+        KStream { plan: self.plan.clone(), node, key: None, value: None }
+    }
+
+    /// Runs a processor that is a function, of which each task has a copy; it reaches the named stores by
+    /// [`Context::state_store`]. Marks the stream for a repartition.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_engine::processor::Context;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let halves = builder.stream::<String, i64>("in").process_fn(
+    ///     |record, context: &mut Context<'_, String, i64>| {
+    ///         let half = record.value / 2;
+    ///         context.forward(record.clone().with_value(half));
+    ///         context.forward(record.with_value(half));
+    ///         Ok(())
+    ///     },
+    ///     &[],
+    /// );
+    /// halves.to("out");
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.check::<String, i64, String, i64>("in", "a=6@1", "out", "a=3@1 a=3@1")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn process_fn<K2: Data, V2: Data>(
+        &self,
+        process: impl FnMut(Record<K, V>, &mut Context<'_, K2, V2>) -> Result<(), ProcessorError>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+        stores: &[&str],
+    ) -> KStream<K2, V2> {
+        let step = self.step(OperatorKind::Process).marking();
+        let node = self.plan.processor_fn(connected(step, stores), process);
+        KStream { plan: self.plan.clone(), node, key: None, value: None }
+    }
+
+    /// The same as [`process`](Self::process) for a processor that forwards each record under the key it came with, as its
+    /// type has it: the stream is then not marked.
+    #[must_use]
+    pub fn process_values<P: FixedKeyProcessor<K, V> + 'static>(
         &self,
         supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError> + Send + Sync + 'static,
         stores: &[&str],
-    ) -> KStream<K, V2> {
+    ) -> KStream<K, P::VOut> {
         let step = self.step(OperatorKind::ProcessValues);
-        let node = self.plan.processor::<K, V, P>(connected(step, stores), supplier);
+        let node = self.plan.fixed_key_processor::<K, V, P>(connected(step, stores), supplier);
         KStream { plan: self.plan.clone(), node, key: self.key.clone(), value: None }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     held::{Held, any_held, placed},
     joins::{AsOf, AsOfKind, JoinKind, Joined, Near, as_of, as_of_at_once, join_of, near},
     late::late_and_in_time,
-    processors::{Deed, Doer, Names, deed},
+    processors::{Deed, Doer, FixedDoer, Names, deed},
     tables::{Tables, any_tables},
     windows::{self, in_keys, sessions, sliding},
 };
@@ -374,7 +374,9 @@ impl Drawing {
         let stream = self.stream.clone();
         self.stream = match *op {
             Op::Process(deed) => self.process(deed, KStream::process),
-            Op::ProcessValues(deed) => self.process(deed, KStream::process_values),
+            Op::ProcessValues(deed) => self.process(deed, |stream, make, stores| {
+                stream.process_values(move |context| make(context).map(FixedDoer), stores)
+            }),
             Op::MaxAhead(_) => stream,
             Op::Repartition => stream.repartition(&*format!("placed-{}", self.steps)),
             Op::Scattered(n) => {

@@ -1,10 +1,10 @@
 //! Processors as a user writes them: the ones whose results could show how large a batch was.
 
-use headwater_core::record::Timestamp;
+use headwater_core::{record::Timestamp, serde::Data};
 use headwater_engine::{
     processor::{
-        Cancellable, ChildPort, Context, InitContext, Processor, ProcessorError, PunctuationType,
-        Record,
+        Cancellable, ChildPort, Context, FixedKey, FixedKeyContext, FixedKeyProcessor,
+        FixedKeyRecord, InitContext, Processor, ProcessorError, PunctuationType, Record,
     },
     store::{KeyValueStore, StoreKey, Timers},
 };
@@ -72,7 +72,7 @@ impl Doer {
     fn count(
         &self,
         by: i64,
-        context: &mut Context<'_, String, i64>,
+        context: &mut Context<'_, impl Data, i64>,
     ) -> Result<i64, ProcessorError> {
         let store = context.store(self.last);
         let key = "count".to_owned();
@@ -82,19 +82,18 @@ impl Doer {
     }
 }
 
-impl Processor<String, i64> for Doer {
-    type KOut = String;
-    type VOut = i64;
-
-    fn process(
-        &mut self,
-        record: Record<String, i64>,
-        context: &mut Context<'_, String, i64>,
+impl Doer {
+    /// Takes a record under `key`, whatever form of it the record has.
+    fn take<K: Data>(
+        &self,
+        key: String,
+        record: Record<K, i64>,
+        context: &mut Context<'_, K, i64>,
     ) -> Result<(), ProcessorError> {
-        let (key, value, timestamp) = (record.key.clone(), record.value, record.timestamp);
+        let (value, timestamp) = (record.value, record.timestamp);
         match self.deed {
             Deed::StreamTime => {
-                let time = context.stream_time();
+                let time = context.current_stream_time();
                 context.forward(record.with_value(time.wrapping_mul(10).wrapping_add(value % 10)));
             }
             Deed::Fail(n) if value.rem_euclid(n) == 0 => {
@@ -124,11 +123,60 @@ impl Processor<String, i64> for Doer {
                 context.forward(record);
             }
             Deed::Aside(n) if value.rem_euclid(n) == 0 => {
-                context.forward_to_port(self.aside.expect("it is there for it"), record);
+                let port = self.aside.expect("it is there for it");
+                context.forward_to_port(port, record.with_key(key));
             }
             Deed::Aside(_) => context.forward(record),
         }
         Ok(())
+    }
+}
+
+/// The same for records that keep their keys; what is told by time is then told to the store alone.
+pub(crate) struct FixedDoer(pub(crate) Doer);
+
+impl FixedKeyProcessor<String, i64> for FixedDoer {
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: FixedKeyRecord<String, i64>,
+        context: &mut FixedKeyContext<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        self.0.take((*record.key).clone(), record, context)
+    }
+
+    fn on_timer(
+        &mut self,
+        key: FixedKey<String>,
+        time: Timestamp,
+        context: &mut FixedKeyContext<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        let now = context.current_stream_time();
+        context.forward(Record::new(key, now, time));
+        Ok(())
+    }
+
+    fn punctuate(
+        &mut self,
+        _: Cancellable,
+        _: Timestamp,
+        context: &mut FixedKeyContext<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        self.0.count(1, context).map(drop)
+    }
+}
+
+impl Processor<String, i64> for Doer {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        self.take(record.key.clone(), record, context)
     }
 
     fn on_timer(
@@ -137,7 +185,7 @@ impl Processor<String, i64> for Doer {
         time: Timestamp,
         context: &mut Context<'_, String, i64>,
     ) -> Result<(), ProcessorError> {
-        let now = context.stream_time();
+        let now = context.current_stream_time();
         context.forward(Record::new(key, now, time));
         Ok(())
     }

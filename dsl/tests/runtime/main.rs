@@ -7,6 +7,7 @@ mod defects;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod processor_api;
 mod progress;
 mod rest;
 mod threads;

@@ -34,7 +34,7 @@ impl Processor<String, i64> for Remind {
             }
             at => context.cancel_timer(self.timers, &record.key, -at)?,
         }
-        let seen = format!("seen at {}", context.stream_time());
+        let seen = format!("seen at {}", context.current_stream_time());
         context.forward(record.with_value(seen));
         Ok(())
     }
@@ -46,7 +46,7 @@ impl Processor<String, i64> for Remind {
         context: &mut Context<'_, String, String>,
     ) -> Result<(), ProcessorError> {
         assert!(context.record_metadata().is_none(), "a timer is about no record");
-        let value = format!("fired at {}", context.stream_time());
+        let value = format!("fired at {}", context.current_stream_time());
         // Each fires once more, 5 ms later, and then no more.
         if key.len() < 5 {
             context.schedule_timer(self.timers, &format!("{key}-again"), time + 5)?;

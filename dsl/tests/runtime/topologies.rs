@@ -4,7 +4,10 @@ use expect_test::{Expect, expect};
 use headwater_core::serde::{Utf8, for_type};
 use headwater_dsl::{EmitStrategy, Grouped, KStream, Materialized, StreamsBuilder, TimeWindows};
 use headwater_engine::{
-    processor::{Context, Processor, ProcessorError, Record},
+    processor::{
+        Context, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, Processor, ProcessorError,
+        Record,
+    },
     store::KeyValueStore,
     topology::{Consumed, Produced, TopologyError},
 };
@@ -37,6 +40,21 @@ impl Processor<String, i64> for Forward {
         &mut self,
         record: Record<String, i64>,
         context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        context.forward(record);
+        Ok(())
+    }
+}
+
+struct Keep;
+
+impl FixedKeyProcessor<String, i64> for Keep {
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: FixedKeyRecord<String, i64>,
+        context: &mut FixedKeyContext<'_, String, i64>,
     ) -> Result<(), ProcessorError> {
         context.forward(record);
         Ok(())
@@ -437,8 +455,7 @@ fn a_processor_marks_unless_it_only_changes_values() {
                 for_type(),
                 for_type(),
             ));
-            let _kept =
-                stream.process_values(|_| Ok(Forward), &["mine"]).group_by_key().count("kept");
+            let _kept = stream.process_values(|_| Ok(Keep), &["mine"]).group_by_key().count("kept");
             let _moved = stream.process(|_| Ok(Forward), &["mine"]).group_by_key().count("moved");
         },
         &expect![[r#"

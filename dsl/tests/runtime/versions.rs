@@ -8,7 +8,10 @@ use headwater_core::{
 };
 use headwater_dsl::{EmitStrategy, KStream, Materialized, StreamsBuilder, TimeWindows};
 use headwater_engine::{
-    processor::{Context, InitContext, Processor, ProcessorError, Record},
+    processor::{
+        Context, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, InitContext, Processor,
+        ProcessorError, Record,
+    },
     runtime::StreamsConfig,
     store::Timers,
     topology::{Consumed, Produced, Topology},
@@ -76,16 +79,15 @@ struct Input {
 /// Forwards each value with what it knows of stream time, and tells keys that it has seen.
 struct Tell;
 
-impl Processor<String, i64> for Tell {
-    type KOut = String;
+impl FixedKeyProcessor<String, i64> for Tell {
     type VOut = i64;
 
     fn process(
         &mut self,
-        record: Record<String, i64>,
-        context: &mut Context<'_, String, i64>,
+        record: FixedKeyRecord<String, i64>,
+        context: &mut FixedKeyContext<'_, String, i64>,
     ) -> Result<(), ProcessorError> {
-        let value = record.value + context.stream_time() % 7;
+        let value = record.value + context.current_stream_time() % 7;
         context.forward(record.with_value(value));
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use headwater_dsl::{DefaultSerde, Materialized, StreamsBuilder, TimeWindows};
 use headwater_engine::{
-    processor::{Context, InitContext, Processor, ProcessorError, Record},
+    processor::{FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, InitContext, ProcessorError},
     runtime::{Repartitioning, StreamsConfig},
     store::{KeyValueStore, StoreKey, Windowed},
     topology::Topology,
@@ -26,14 +26,13 @@ const RECORDS: i64 = 24;
 /// Counts each key in a store of its own.
 struct Tally<K: 'static>(StoreKey<KeyValueStore<K, i64>>);
 
-impl<K: DefaultSerde> Processor<K, i64> for Tally<K> {
-    type KOut = K;
+impl<K: DefaultSerde> FixedKeyProcessor<K, i64> for Tally<K> {
     type VOut = i64;
 
     fn process(
         &mut self,
-        record: Record<K, i64>,
-        context: &mut Context<'_, K, i64>,
+        record: FixedKeyRecord<K, i64>,
+        context: &mut FixedKeyContext<'_, K, i64>,
     ) -> Result<(), ProcessorError> {
         let counted = context.store(self.0).update(&record.key, |count, at| {
             *at = record.timestamp;

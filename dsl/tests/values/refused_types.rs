@@ -3,7 +3,7 @@
 use headwater_core::serde::for_type;
 use headwater_dsl::{StreamsBuilder, TimeWindows};
 use headwater_engine::{
-    processor::{Context, Processor, ProcessorError, Record},
+    processor::{FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, ProcessorError},
     store::KeyValueStore,
 };
 use std::{collections::BTreeMap, error::Error, time::Duration};
@@ -13,14 +13,13 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 /// Forwards what it takes.
 struct Pass;
 
-impl Processor<String, f64> for Pass {
-    type KOut = String;
+impl FixedKeyProcessor<String, f64> for Pass {
     type VOut = f64;
 
     fn process(
         &mut self,
-        record: Record<String, f64>,
-        context: &mut Context<'_, String, f64>,
+        record: FixedKeyRecord<String, f64>,
+        context: &mut FixedKeyContext<'_, String, f64>,
     ) -> Result<(), ProcessorError> {
         context.forward(record);
         Ok(())

@@ -270,7 +270,7 @@ fn a_key_that_cannot_be_read_back_is_a_dead_letter() -> Outcome {
     let windows = TimeWindows::of_size_with_no_grace(Duration::from_secs(1));
     for windowed in [false, true] {
         let builder = StreamsBuilder::new();
-        let plates = builder.stream::<Plate, f32>("in").process_values(|_| Ok(Rekey), &[]);
+        let plates = builder.stream::<Plate, f32>("in").process(|_| Ok(Rekey), &[]);
         let (grouped, counts) = (plates.group_by_key(), Materialized::named("store"));
         if windowed {
             let counts = grouped.windowed_by(windows).count(counts);

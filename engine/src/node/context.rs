@@ -5,7 +5,7 @@ use crate::{
     by_index::ByIndex,
     processor::{MADE, ProcessorError, Punctuation, Stores},
     store::{OpenGlobal, StateStore, StoreKey},
-    topology::{DynamicOutputs, Records},
+    topology::{DynamicOutputs, Records, TaskId},
 };
 use headwater_core::{
     metrics::{DropReason, NodeMetrics},
@@ -137,6 +137,14 @@ pub(crate) struct Resources {
     /// The places of stores that a processor has its timers in.
     pub(crate) timers: Vec<usize>,
     pub(crate) commit_requested: bool,
+    /// `application.id`.
+    pub(crate) application_id: Arc<str>,
+    pub(crate) task: TaskId,
+    /// The names of each node's children, child ports left out, and the names and places of the stores connected to it.
+    pub(crate) children: Vec<Vec<Arc<str>>>,
+    pub(crate) connected: Vec<Vec<(Arc<str>, usize)>>,
+    /// A child that a record was to be forwarded to and that there is not.
+    pub(crate) no_child: Option<String>,
     /// Whether anything has happened since the last commit that belongs to the next, other than in stores and sinks.
     pub(crate) changed: bool,
     /// The task's partition.

@@ -1,14 +1,16 @@
 //! What a processor can do: forward, reach its stores, learn the time, schedule punctuations.
 
 use super::{
-    Cancellable, ChildPort, ProcessorError, PunctuationType, Record, Rows,
-    init::schedule,
+    Cancellable, ChildPort, FixedKey, ProcessorError, PunctuationType, Record, Rows,
+    init::{not_a, schedule},
     record::{MADE, NO_TIME},
 };
 use crate::{
     broken::broken,
+    by_index::TypedIndex,
     node::{Forwarded, Moment, NO_ORIGIN, NodeContext, Output, Payload, Resources},
     store::{StateStore, StoreError, StoreKey, Timers},
+    topology::TaskId,
 };
 use headwater_core::{
     metrics::DropReason,
@@ -150,9 +152,53 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         }
     }
 
-    /// Hands a record to one child, counted from 0 in the order they were added, child ports left out. One that there is not
-    /// stops the application with [`ProcessorError::NoChild`].
-    pub fn forward_to(&mut self, child: u16, record: Record<K, V>) {
+    /// Hands a record to the child called `child`. One that there is not stops the application with
+    /// [`ProcessorError::NoChild`].
+    ///
+    /// ```
+    /// use headwater_engine::{
+    ///     processor::{Context, Processor, ProcessorError, Record},
+    ///     topology::{Consumed, Produced, Topology},
+    /// };
+    ///
+    /// struct Sort;
+    ///
+    /// impl Processor<String, i64> for Sort {
+    ///     type KOut = String;
+    ///     type VOut = i64;
+    ///
+    ///     fn process(
+    ///         &mut self,
+    ///         record: Record<String, i64>,
+    ///         context: &mut Context<'_, String, i64>,
+    ///     ) -> Result<(), ProcessorError> {
+    ///         context.forward_to(if record.value > 100 { "fast" } else { "slow" }, record);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let mut topology = Topology::new();
+    /// topology.add_source("in", "speeds", Consumed::<String, i64>::default())?;
+    /// topology.add_processor("sort", |_| Ok(Sort), &["in"])?;
+    /// topology.add_sink("fast", "fast-cars", Produced::<String, i64>::default(), &["sort"])?;
+    /// topology.add_sink("slow", "slow-cars", Produced::<String, i64>::default(), &["sort"])?;
+    /// # Ok::<(), headwater_engine::topology::TopologyError>(())
+    /// ```
+    pub fn forward_to(&mut self, child: &str, record: Record<K, V>) {
+        let children = self.node.resources.children.get(self.node.call.node.number());
+        let place = children.and_then(|all| all.iter().position(|name| &**name == child));
+        match place.and_then(|place| u16::try_from(place).ok()) {
+            Some(place) => self.forward_to_nth(place, record),
+            None => {
+                let child = child.to_owned();
+                self.node.resources.no_child.get_or_insert(child);
+            }
+        }
+    }
+
+    /// Hands a record to one child, counted from 0 in the order they were added, child ports left out.
+    #[doc(hidden)]
+    pub fn forward_to_nth(&mut self, child: u16, record: Record<K, V>) {
         if self.refuses_time(&record) {
             return;
         }
@@ -182,6 +228,22 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         self.node.resources.store(key)
     }
 
+    /// The store called `name`, which the topology connected to this processor: for processors that are functions. One that
+    /// asks for a [key](super::InitContext::store) when it is made looks its name up once.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::NotConnected`] and [`ProcessorError::OtherStore`], as [`InitContext::store`](super::InitContext::store).
+    pub fn state_store<S: StateStore>(&mut self, name: &str) -> Result<&mut S, ProcessorError> {
+        let NodeContext { resources, call } = &mut self.node;
+        let connected = resources.connected.get(call.node.number());
+        let found = connected.and_then(|all| all.iter().find(|(n, _)| &**n == name));
+        let place = found.map(|(_, place)| *place);
+        let place = place.ok_or_else(|| ProcessorError::NotConnected { store: name.to_owned() })?;
+        let store = resources.stores.get_mut(place).map(|store| &mut **store as &mut dyn Any);
+        store.and_then(<dyn Any>::downcast_mut).ok_or_else(|| not_a::<S>(name))
+    }
+
     /// The task's stores, for code that does not know what this processor forwards.
     pub fn stores(&mut self) -> Stores<'_> {
         self.node.stores()
@@ -194,14 +256,26 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
 
     /// The largest timestamp that this task has taken, the record at hand included.
     #[must_use]
-    pub fn stream_time(&self) -> Timestamp {
+    pub fn current_stream_time(&self) -> Timestamp {
         let Moment { source, stream_time, .. } = self.node.call.moment;
         source.and_then(|source| source.stream_time(self.origin)).unwrap_or(stream_time)
     }
 
+    /// The task that this processor is a part of.
+    #[must_use]
+    pub fn task_id(&self) -> TaskId {
+        self.node.resources.task
+    }
+
+    /// `application.id`.
+    #[must_use]
+    pub fn application_id(&self) -> &str {
+        &self.node.resources.application_id
+    }
+
     /// The wall clock, as of the current batch.
     #[must_use]
-    pub fn system_time(&self) -> Timestamp {
+    pub fn current_system_time(&self) -> Timestamp {
         self.node.call.moment.now.wall_clock
     }
 
@@ -220,7 +294,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
 
     /// Schedules a punctuation, as [`InitContext::schedule`](super::InitContext::schedule) does.
     pub fn schedule(&mut self, interval: Duration, kind: PunctuationType) -> Cancellable {
-        let moment = Moment { stream_time: self.stream_time(), ..self.node.call.moment };
+        let moment = Moment { stream_time: self.current_stream_time(), ..self.node.call.moment };
         schedule(self.node.resources, self.node.call.node, moment, interval, kind)
     }
 
@@ -339,8 +413,23 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     }
 
     pub(crate) fn finish(self) -> Forwarded {
+        self.finish_as(|rows| rows)
+    }
+
+    fn finish_as<K2: Data>(self, unwrap: fn(Rows<K, V>) -> Rows<K2, V>) -> Forwarded {
         let Self { rows, routes, ports, .. } = self;
+        let rows = unwrap(rows);
         let own = (!rows.is_empty()).then(|| Output { payload: Box::new(rows), routes });
         Forwarded { own, ports, is_part: false }
+    }
+}
+
+impl<K: Data, V: Data> Context<'_, FixedKey<K>, V> {
+    /// As [`finish`](Self::finish), with keys as they were.
+    pub(crate) fn finish_with_keys(self) -> Forwarded {
+        self.finish_as(|rows| {
+            let inner = |key: FixedKey<K>, value| (key.into_inner(), value);
+            rows.into_iter().map(|record| record.map(inner)).collect()
+        })
     }
 }

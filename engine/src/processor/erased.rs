@@ -1,7 +1,8 @@
 //! The erased form in which the engine holds processors and operators.
 
 use super::{
-    BatchProcessor, Context, InitContext, Ports, Processor, ProcessorError, Rows, context::Due,
+    BatchProcessor, Context, FixedKey, InitContext, Ports, Processor, ProcessorError, Rows,
+    context::Due,
 };
 use crate::{
     node::{Event, Forwarded, Node, NodeContext, Progress},
@@ -11,18 +12,53 @@ use headwater_core::{record::Timestamp, serde::Data};
 use std::{marker::PhantomData, ops::Range};
 
 /// Erases a [`Processor`], which takes records one by one and keeps what must survive in stores.
-pub(crate) struct ProcessorNode<K, V, P> {
+///
+/// Its rows have keys `K`; the processor sees them as `F`, of which `wrap` makes them, and `finish` makes rows again of what
+/// it forwards.
+pub(crate) struct ProcessorNode<K, V, F, P: Processor<F, V>>
+where
+    F: Data,
+    V: Data,
+{
     processor: P,
     timers: Vec<StoreKey<TimerStore<K>>>,
     is_time_carried: bool,
-    input: PhantomData<fn(K, V)>,
+    wrap: fn(K) -> F,
+    finish: fn(Context<'_, P::KOut, P::VOut>) -> Forwarded,
+    input: PhantomData<fn(V)>,
 }
 
-impl<K: Data, V: Data, P: Processor<K, V>> ProcessorNode<K, V, P> {
+impl<K: Data, V: Data, P: Processor<K, V>> ProcessorNode<K, V, K, P> {
     /// Wraps what `supplier` makes.
-    pub(crate) fn new(
+    pub(crate) fn of(
         supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError>,
         context: &mut InitContext<'_>,
+    ) -> Result<Self, ProcessorError> {
+        Self::new(supplier, context, |key| key, |context| context.finish())
+    }
+}
+
+impl<K, V, P> ProcessorNode<K, V, FixedKey<K>, P>
+where
+    K: Data,
+    V: Data,
+    P: Processor<FixedKey<K>, V, KOut = FixedKey<K>>,
+{
+    /// Wraps what `supplier` makes: rows keep their keys.
+    pub(crate) fn of_fixed_keys(
+        supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError>,
+        context: &mut InitContext<'_>,
+    ) -> Result<Self, ProcessorError> {
+        Self::new(supplier, context, FixedKey::new, |context| context.finish_with_keys())
+    }
+}
+
+impl<K: Data, V: Data, F: Data, P: Processor<F, V>> ProcessorNode<K, V, F, P> {
+    fn new(
+        supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError>,
+        context: &mut InitContext<'_>,
+        wrap: fn(K) -> F,
+        finish: fn(Context<'_, P::KOut, P::VOut>) -> Forwarded,
     ) -> Result<Self, ProcessorError> {
         let processor = supplier(context)?;
         let timers = std::mem::take(&mut context.timers).into_iter();
@@ -32,7 +68,7 @@ impl<K: Data, V: Data, P: Processor<K, V>> ProcessorNode<K, V, P> {
         });
         let timers = timers.collect::<Result<Vec<_>, _>>()?;
         let is_time_carried = context.is_time_carried;
-        Ok(Self { processor, timers, is_time_carried, input: PhantomData })
+        Ok(Self { processor, timers, is_time_carried, wrap, finish, input: PhantomData })
     }
 
     /// Has the processor do what has fallen due at `places` of the run, in order.
@@ -63,7 +99,7 @@ impl<K: Data, V: Data, P: Processor<K, V>> ProcessorNode<K, V, P> {
                 }
                 (Due::Timer, Some((_, timers))) => {
                     if let Some((key, time)) = context.store(timers).take_first()? {
-                        let fired = self.processor.on_timer(key, time, context);
+                        let fired = self.processor.on_timer((self.wrap)(key), time, context);
                         context.check(fired)?;
                     }
                 }
@@ -73,7 +109,7 @@ impl<K: Data, V: Data, P: Processor<K, V>> ProcessorNode<K, V, P> {
     }
 }
 
-impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
+impl<K: Data, V: Data, F: Data, P: Processor<F, V>> Node for ProcessorNode<K, V, F, P> {
     fn handle(
         &mut self,
         event: Event,
@@ -90,6 +126,7 @@ impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
                     // Records between may not have come here, but what they make due comes first.
                     self.fire(done..place, &mut context)?;
                     context.begin(&record);
+                    let record = record.map(|key, value| ((self.wrap)(key), value));
                     let processed = self.processor.process(record, &mut context);
                     context.check(processed)?;
                     self.fire(place..place.saturating_add(1), &mut context)?;
@@ -102,7 +139,7 @@ impl<K: Data, V: Data, P: Processor<K, V>> Node for ProcessorNode<K, V, P> {
             Event::Advance(_) => self.fire(0..0, &mut context)?,
             Event::Flush | Event::End | Event::Resume(_) => {}
         }
-        Ok(context.finish())
+        Ok((self.finish)(context))
     }
 
     fn has_timers(&self) -> bool {

@@ -70,14 +70,14 @@ pub enum ProcessorError {
     },
 
     /// A record was forwarded to a child that the node has not.
-    #[error("node `{node}` forwards to child {child}, counted from 0, and has {children}")]
+    #[error("node `{node}` forwards to a child `{child}`; it has `{children}`")]
     NoChild {
         /// The node.
         node: String,
         /// The child.
-        child: u16,
-        /// How many it has.
-        children: usize,
+        child: String,
+        /// Those that it has.
+        children: String,
     },
 
     /// The two ends of an edge differ in type; the typed builder cannot draw such an edge, the Processor API can.

@@ -4,6 +4,7 @@ use super::{ProcessorError, Rows, erased::records_of};
 use crate::{
     node::{Moment, NodeIndex, Resources},
     store::{GlobalStore, StateStore, StoreKey, TimerStore, Timers},
+    topology::TaskId,
 };
 use headwater_core::{record::Timestamp, serde::Data};
 use std::{
@@ -204,6 +205,18 @@ impl InitContext<'_> {
         self.resources.partition
     }
 
+    /// The task that this processor is a part of.
+    #[must_use]
+    pub fn task_id(&self) -> TaskId {
+        self.resources.task
+    }
+
+    /// `application.id`.
+    #[must_use]
+    pub fn application_id(&self) -> &str {
+        &self.resources.application_id
+    }
+
     /// Whether operator time comes from repartition topics alone: it then decides what is late and what closes, in place
     /// of the timestamps of the records taken.
     #[must_use]
@@ -212,7 +225,7 @@ impl InitContext<'_> {
     }
 }
 
-fn not_a<S>(store: &str) -> ProcessorError {
+pub(super) fn not_a<S>(store: &str) -> ProcessorError {
     let wanted = std::any::type_name::<S>();
     ProcessorError::OtherStore { store: store.to_owned(), wanted }
 }

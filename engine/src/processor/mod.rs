@@ -13,21 +13,27 @@
 mod context;
 mod erased;
 mod error;
+mod fixed_key;
 mod init;
 mod ports;
 mod record;
 mod rows;
+mod supplier;
 
 pub use context::{Context, RecordMetadata, Stores};
 pub use error::ProcessorError;
+pub use fixed_key::{FixedKey, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord};
 pub use init::{Cancellable, ChildPort, InitContext, PunctuationType};
 pub use ports::{Either, Ports};
 pub use record::Record;
 pub use rows::Rows;
+pub use supplier::ProcessorSupplier;
 
 pub(crate) use erased::{BatchNode, ProcessorNode, mistyped};
+pub(crate) use fixed_key::Fixed;
 pub(crate) use init::{PortSpec, Punctuation};
 pub(crate) use record::{MADE, NO_TIME};
+pub(crate) use supplier::FnProcessor;
 
 use crate::node::Progress;
 use headwater_core::{record::Timestamp, serde::Data};

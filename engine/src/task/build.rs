@@ -16,7 +16,7 @@ use crate::{
     by_index::{ByIndex, TypedIndex},
     node::{NodeIndex, Now, Resources},
     processor::ProcessorError,
-    store::{OpenGlobal, StoreBuilder},
+    store::{OpenGlobal, StateStore, StoreBuilder},
     topology::{DynamicOutputs, Kind, Plan, Sender, SubTopology, TaskId, Topic, Topology},
 };
 use hashbrown::HashMap;
@@ -229,24 +229,7 @@ impl Blueprint {
         let mut task = Task {
             id,
             level: sub.level,
-            resources: Resources {
-                metrics: ByIndex::filled(NodeMetrics::default(), sub.nodes.len()),
-                clock: Arc::clone(&instruments.clock),
-                dead: Vec::new(),
-                punctuations: BTreeMap::new(),
-                scheduled: 0,
-                timers: Vec::new(),
-                commit_requested: false,
-                changed: false,
-                partition: id.partition,
-                globals: Arc::clone(&instruments.globals),
-                dynamic_outputs: DynamicOutputs::new(
-                    Arc::clone(&instruments.log),
-                    id.partition,
-                    record_bytes_max,
-                ),
-                stores,
-            },
+            resources: self.resources(id, sub, instruments, stores),
             graph: Graph::new(Vec::new().into(), self.rows_max, Arc::default()),
             stream_time: Timestamp::MIN,
             now: Now::on(&*instruments.clock),
@@ -278,6 +261,39 @@ impl Blueprint {
         task.ended = ByIndex::filled(false, task.graph.slots.len());
         task.restore_times();
         Ok(task)
+    }
+
+    /// What a task lends to its nodes.
+    fn resources(
+        &self,
+        id: TaskId,
+        sub: &SubTopology,
+        instruments: &Instruments,
+        stores: Vec<Box<dyn StateStore>>,
+    ) -> Resources {
+        Resources {
+            metrics: ByIndex::filled(NodeMetrics::default(), sub.nodes.len()),
+            clock: Arc::clone(&instruments.clock),
+            dead: Vec::new(),
+            punctuations: BTreeMap::new(),
+            scheduled: 0,
+            timers: Vec::new(),
+            commit_requested: false,
+            application_id: Arc::clone(&self.application_id),
+            task: id,
+            children: sub.nodes.iter().map(|node| self.children_of(*node)).collect(),
+            connected: sub.nodes.iter().map(|node| self.connected_to(*node, sub)).collect(),
+            no_child: None,
+            changed: false,
+            partition: id.partition,
+            globals: Arc::clone(&instruments.globals),
+            dynamic_outputs: DynamicOutputs::new(
+                Arc::clone(&instruments.log),
+                id.partition,
+                self.limits.record_bytes_max,
+            ),
+            stores,
+        }
     }
 
     fn inputs(

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     broken::broken,
-    by_index::ByIndex,
+    by_index::{ByIndex, TypedIndex},
     node::{
         Call, Event, Forwarded, Moment, Node, NodeContext, NodeIndex, Output, OutputTime, Payload,
         Progress, Resources,
@@ -111,6 +111,11 @@ struct Handled {
     rows: usize,
     /// Whether that was a part of what a flush forwards.
     is_part: bool,
+}
+
+fn no_child(name: &str, child: String, node: NodeIndex, resources: &Resources) -> ProcessorError {
+    let children = resources.children.get(node.number()).cloned().unwrap_or_default();
+    ProcessorError::NoChild { node: name.to_owned(), child, children: children.join("`, `") }
 }
 
 /// A sub-topology with its processors made.
@@ -273,6 +278,9 @@ impl Graph {
         let Forwarded { own, ports, is_part } =
             processor.handle(event, &mut NodeContext { resources, call })?;
         resources.end_batch(node, started);
+        if let Some(child) = resources.no_child.take() {
+            return Err(no_child(&slot.name, child, node, resources));
+        }
         slot.progress = processor.progress();
         let edges = if ports.is_empty() { Vec::new() } else { slot.ports.clone() };
         let mut rows = 0;
@@ -451,6 +459,9 @@ impl Graph {
                 encoder.encode(payload, records, &mut NodeContext { resources, call })?;
                 resources.metrics[node].bytes += (records.bytes - bytes) as u64;
                 resources.end_batch(node, started);
+                if let Some(child) = resources.no_child.take() {
+                    return Err(no_child(&slot.name, child, node, resources));
+                }
                 Ok(())
             }
             Action::Process(..) if slot.stepwise && payload.len() > 1 => {
@@ -483,8 +494,7 @@ impl Graph {
             (slot.stepwise && output.payload.len() > 1, slot.children.clone());
         let mut routes = output.routes.iter().flatten().flatten();
         if let Some(child) = routes.find(|to| usize::from(**to) >= children.len()) {
-            let (node, child, children) = (slot.name.to_string(), *child, children.len());
-            return Err(ProcessorError::NoChild { node, child, children });
+            return Err(no_child(&slot.name, format!("number {child}"), node, resources));
         }
         if stepwise {
             return self.emit_stepwise(&children, output, resources, moment);

@@ -118,6 +118,22 @@ impl Blueprint {
         stores.iter().map(place).collect()
     }
 
+    /// The names of a node's children, child ports left out, in the order in which they were added.
+    pub(super) fn children_of(&self, node: usize) -> Vec<Arc<str>> {
+        let children = self.topology.node(node).children.iter();
+        let children = children.map(|child| self.topology.node(*child));
+        let own = children.filter(|child| !matches!(child.kind, Kind::ChildPort { .. }));
+        own.map(|child| Arc::clone(&child.name)).collect()
+    }
+
+    /// The stores that are connected to a node.
+    pub(super) fn connected_to(&self, node: usize, sub: &SubTopology) -> Vec<(Arc<str>, usize)> {
+        match &self.topology.node(node).kind {
+            Kind::Processor { stores, .. } => self.stores_of(stores, sub),
+            Kind::Source { .. } | Kind::ChildPort { .. } | Kind::Sink { .. } => Vec::new(),
+        }
+    }
+
     /// A node's child ports, in the order in which they were added.
     fn ports_of(&self, spec: &NodeSpec) -> Vec<PortSpec> {
         let children = spec.children.iter().map(|child| self.topology.node(*child));

@@ -17,6 +17,7 @@ mod mark;
 mod max_ahead;
 mod partitioner;
 mod plan;
+mod processors;
 mod shared_rows;
 mod sink;
 
@@ -42,10 +43,7 @@ pub(crate) use sink::SinkForm;
 use crate::{
     broken::broken,
     node::{MakeNode, Node, OutputTime, Payload},
-    processor::{
-        BatchNode, BatchProcessor, InitContext, Ports, Processor, ProcessorError, ProcessorNode,
-        Rows,
-    },
+    processor::{BatchNode, BatchProcessor, InitContext, Ports, ProcessorError, Rows},
     store::StoreBuilder,
 };
 use edge::{TypedDecoder, TypedEncoder};
@@ -231,38 +229,6 @@ impl Topology {
         consumed: Consumed<K, V>,
     ) -> Result<&mut Self, TopologyError> {
         self.source(name, Topic::Repartition(TopicName::new(topic)?), consumed)
-    }
-
-    /// Adds a processor below `parents`; `supplier` makes one for each task, with the stores it finds in its context.
-    ///
-    /// It may forward timestamps of its own choosing: below it, time begins anew from the records it forwards.
-    ///
-    /// # Errors
-    ///
-    /// [`TopologyError::NameTaken`] if a node has the name, [`TopologyError::UnknownNode`] if there is no such
-    /// parent, [`TopologyError::TypesDiffer`] if a parent forwards other types.
-    pub fn add_processor<K, V, P>(
-        &mut self,
-        name: &str,
-        supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError> + Send + Sync + 'static,
-        parents: &[&str],
-    ) -> Result<&mut Self, TopologyError>
-    where
-        K: Data,
-        V: Data,
-        P: Processor<K, V> + 'static,
-    {
-        let make = Arc::new(move |context: &mut InitContext<'_>| {
-            Ok(Box::new(ProcessorNode::<K, V, P>::new(&supplier, context)?) as Box<dyn Node>)
-        });
-        let output = TypeId::of::<Rows<P::KOut, P::VOut>>();
-        let kind = Kind::Processor { make, stores: Vec::new(), output_time: OutputTime::Anew };
-        self.add(
-            name,
-            kind,
-            &[parents],
-            Types { input: Rows::<K, V>::types(), output: Some(output) },
-        )
     }
 
     /// Adds an operator; `supplier` makes one for each task, and `ports` names the parents of each of its ports. It keeps

@@ -104,7 +104,7 @@ impl Processor<String, i64> for Timed {
         record: Record<String, i64>,
         context: &mut Context<'_, String, i64>,
     ) -> Result<(), ProcessorError> {
-        let time = context.stream_time();
+        let time = context.current_stream_time();
         context.forward(record.with_value(time));
         Ok(())
     }

@@ -14,7 +14,10 @@ use headwater_dsl::{
     TimeWindows,
 };
 use headwater_engine::{
-    processor::{Context, InitContext, Processor, ProcessorError, Record},
+    processor::{
+        Context, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, InitContext, Processor,
+        ProcessorError, Record,
+    },
     runtime::{Repartitioning, StreamsConfig},
     store::{KeyValueStore, StoreKey},
 };
@@ -94,17 +97,33 @@ impl Processor<Key, Value> for Keep {
     }
 }
 
-/// Turns time round, so that the last record comes too late.
-struct Turn;
+/// The same, by a fixed key.
+struct KeepValues(StoreKey<KeyValueStore<Key, i64>>);
 
-impl Processor<Key, Value> for Turn {
-    type KOut = Key;
+impl FixedKeyProcessor<Key, Value> for KeepValues {
     type VOut = Value;
 
     fn process(
         &mut self,
-        record: Record<Key, Value>,
-        context: &mut Context<'_, Key, Value>,
+        record: FixedKeyRecord<Key, Value>,
+        context: &mut FixedKeyContext<'_, Key, Value>,
+    ) -> Result<(), ProcessorError> {
+        context.store(self.0).put(&record.key, record.value, record.timestamp)?;
+        context.forward(record);
+        Ok(())
+    }
+}
+
+/// Turns time round, so that the last record comes too late.
+struct Turn;
+
+impl FixedKeyProcessor<Key, Value> for Turn {
+    type VOut = Value;
+
+    fn process(
+        &mut self,
+        record: FixedKeyRecord<Key, Value>,
+        context: &mut FixedKeyContext<'_, Key, Value>,
     ) -> Result<(), ProcessorError> {
         let timestamp = 10 - record.timestamp;
         context.forward(record.with_timestamp(timestamp));
@@ -254,7 +273,8 @@ fn passing() -> Vec<Rule> {
             (KEYED, 2),
             |builder, way| {
                 let kept = way.stream(builder).process(keep(builder), &["own"]).named("node");
-                kept.process_values(|context| Ok(Keep(context.store("own")?)), &["own"]).to("out");
+                kept.process_values(|context| Ok(KeepValues(context.store("own")?)), &["own"])
+                    .to("out");
             },
         ),
     ]
