@@ -150,19 +150,16 @@ impl Segment {
         let Index { offsets, times, .. } = index;
         let (index_bytes, times_bytes) = (offsets.len() as u64, times.len() as u64);
         let sidecar = Sidecar { index_bytes, times_bytes, marks: marks.to_vec() }.encode();
-        let (disk, mut replaced) = (self.file.disk(), false);
+        let disk = self.file.disk();
         for (extension, bytes) in [("index", offsets), ("timeindex", times), ("checksum", &sidecar)]
         {
             let path = self.file.path().with_extension(extension);
             if disk::read_if_there(disk, &path)?.is_none_or(|there| there != *bytes) {
                 disk::replace(disk, &path, bytes)?;
-                replaced = true;
             }
         }
-        match self.file.path().parent() {
-            Some(dir) if replaced => disk::sync_dir(disk, dir),
-            Some(_) | None => Ok(()),
-        }
+        // Their names need not last, and the directory has those of segments: its sync must not fail where nobody is told.
+        Ok(())
     }
 
     /// Has readers that still hold the segment write nothing any more.
