@@ -150,3 +150,32 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The guide, whose code is run with the tests.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../docs/guide/01-first-topology.md")]
+    struct FirstTopology;
+    #[doc = include_str!("../docs/guide/02-streams.md")]
+    struct Streams;
+    #[doc = include_str!("../docs/guide/03-tables.md")]
+    struct Tables;
+    #[doc = include_str!("../docs/guide/04-windows.md")]
+    struct Windows;
+    #[doc = include_str!("../docs/guide/05-joins.md")]
+    struct Joins;
+    #[doc = include_str!("../docs/guide/06-processors.md")]
+    struct Processors;
+    #[doc = include_str!("../docs/guide/07-tests.md")]
+    struct Tests;
+    #[doc = include_str!("../docs/guide/08-running.md")]
+    struct Running;
+    #[doc = include_str!("../docs/guide/09-queries.md")]
+    struct Queries;
+    #[doc = include_str!("../docs/guide/10-from-kafka-streams.md")]
+    struct FromKafkaStreams;
+    #[doc = include_str!("../docs/guide/new-connector.md")]
+    struct NewConnector;
+    #[doc = include_str!("../docs/guide/new-operator.md")]
+    struct NewOperator;
+}
