@@ -30,6 +30,7 @@ mod broken;
 mod by_index;
 pub mod connect;
 mod default_serde;
+mod error_handlers;
 mod fitted_letter;
 pub mod kernel;
 pub mod node;

@@ -73,11 +73,10 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// Runs a processor that its supplier brings stores with, as [`process`](Self::process) does.
     #[must_use]
-    pub fn process_with<S: ProcessorSupplier<K, V>>(
+    pub fn process_with<P: Processor<K, V> + 'static>(
         &self,
-        supplier: S,
-    ) -> KStream<<S::Processor as Processor<K, V>>::KOut, <S::Processor as Processor<K, V>>::VOut>
-    {
+        supplier: impl ProcessorSupplier<K, V, Processor = P>,
+    ) -> KStream<P::KOut, P::VOut> {
         let step = self.step(OperatorKind::Process).marking();
         let node = self.plan.supplied_processor::<K, V>(step, supplier);
         KStream { plan: self.plan.clone(), node, key: None, value: None }

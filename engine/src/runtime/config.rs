@@ -1,7 +1,8 @@
 //! How an application runs.
 
 use super::error::StreamsError;
-use headwater_core::{dead_letter::BadRecord, memory::MemoryBudget};
+use crate::error_handlers::ErrorHandlers;
+use headwater_core::{dead_letter::BadRecord, memory::MemoryBudget, record::TopicName};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// What a failure may do to results.
@@ -125,8 +126,10 @@ pub struct StreamsConfig {
     pub statestore_cache_max_bytes: usize,
     /// The size of uncommitted output and state that makes a commit due, 32 MiB by default.
     pub commit_bytes_max: usize,
-    /// What to do with bad records: dead letters by default.
-    pub bad_record: BadRecord,
+    /// What to do with bad records, by where they are found: dead letters by default.
+    pub error_handlers: ErrorHandlers,
+    /// `errors.dead.letter.queue.topic.name`: `<application.id>-dead-letters` unless set.
+    pub dead_letter_topic: Option<TopicName>,
     /// What becomes of the application after a failure or a panic: it stops by default.
     pub uncaught_exception_handler: UncaughtExceptionHandler,
     /// The most rows in a batch: 1,024 by default.
@@ -147,7 +150,8 @@ impl StreamsConfig {
             commit_interval: Duration::from_millis(100),
             statestore_cache_max_bytes: 50 << 20,
             commit_bytes_max: 32 << 20,
-            bad_record: BadRecord::default(),
+            error_handlers: ErrorHandlers::default(),
+            dead_letter_topic: None,
             uncaught_exception_handler: UncaughtExceptionHandler::default(),
             batch_rows_max: 1024,
             repartitioning: Repartitioning::default(),
@@ -183,10 +187,35 @@ impl StreamsConfig {
         self
     }
 
-    /// Sets what to do with bad records.
+    /// Sets what to do with bad records, wherever they are found.
     #[must_use]
-    pub fn with_bad_record(mut self, policy: BadRecord) -> Self {
-        self.bad_record = policy;
+    pub fn with_bad_record(self, policy: BadRecord) -> Self {
+        self.with_error_handlers(ErrorHandlers {
+            deserialization: policy,
+            processing: policy,
+            production: policy,
+        })
+    }
+
+    /// Sets what to do with bad records by where they are found.
+    ///
+    /// ```
+    /// use headwater_engine::runtime::{BadRecord, ErrorHandlers, StreamsConfig};
+    ///
+    /// let handlers = ErrorHandlers { production: BadRecord::Fail, ..ErrorHandlers::default() };
+    /// let config = StreamsConfig::new("fleet").with_error_handlers(handlers);
+    /// assert_eq!(config.error_handlers.processing, BadRecord::DeadLetter);
+    /// ```
+    #[must_use]
+    pub fn with_error_handlers(mut self, handlers: ErrorHandlers) -> Self {
+        self.error_handlers = handlers;
+        self
+    }
+
+    /// Sends dead letters to this topic, which is created where it is missing.
+    #[must_use]
+    pub fn with_dead_letter_topic(mut self, topic: TopicName) -> Self {
+        self.dead_letter_topic = Some(topic);
         self
     }
 

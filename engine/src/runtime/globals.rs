@@ -15,6 +15,7 @@ use super::{
     restore::{Part, Restorer},
 };
 use crate::{
+    error_handlers::ErrorHandlers,
     fitted_letter::FittedLetter,
     processor::ProcessorError,
     store::OpenGlobal,
@@ -55,7 +56,7 @@ pub(super) struct Globals {
     /// The group whose offsets tell which records have their dead letters.
     group: Arc<str>,
     letters: TopicPartition,
-    bad_record: BadRecord,
+    error_handlers: ErrorHandlers,
     record_bytes_max: usize,
     /// Held by the thread that brings them up to date.
     turn: Mutex<()>,
@@ -87,7 +88,7 @@ impl Globals {
             epoch: 0,
             group: format!("{}-global", blueprint.application_id).into(),
             letters: TopicPartition::new(blueprint.dead_letters_name(), 0),
-            bad_record: blueprint.bad_record,
+            error_handlers: blueprint.error_handlers,
             record_bytes_max: blueprint.limits.record_bytes_max,
             turn: Mutex::default(),
         };
@@ -178,7 +179,7 @@ impl Globals {
         for Failure { origin, kind, cause } in failures {
             let record = records.get(origin as usize).filter(|record| record.offset >= offset);
             let Some(record) = record else { continue };
-            match self.bad_record {
+            match self.error_handlers.of(kind) {
                 BadRecord::Continue => {
                     let store = &spec.store.name;
                     tracing::warn!(%store, %from, offset = record.offset, cause, "record dropped");

@@ -15,6 +15,7 @@
 //! | `globals` | global stores at the ends of their topics |
 //! | `assignment` | which partitions the application may read, by events of the log |
 //! | `setup`, `restore` | from a topology to tasks; stores at the end of their changelogs |
+//! | `properties` | Kafka's dotted keys |
 //! | `metrics` | what the handle knows of the tasks: counts and times |
 //! | `streams` | one application with a runtime of its own |
 //! | `stepper`, `driver` | a runtime, or one application, without threads: for tests |
@@ -40,6 +41,7 @@ mod incarnation;
 mod mailbox;
 mod metrics;
 mod participant;
+mod properties;
 mod query;
 mod restore;
 mod rounds;
@@ -61,9 +63,10 @@ pub use driver::{CommitStep, Driver};
 pub use error::StreamsError;
 pub use headwater_core::dead_letter::BadRecord;
 pub use metrics::{Latencies, StreamsMetrics};
+pub use properties::ConfigError;
 pub use query::{ReadOnlyKeyValueStore, ReadOnlySessionStore, ReadOnlyWindowStore, StateSnapshot};
 pub use stepper::Stepper;
 pub use streams::Streams;
 pub use threads::Runtime;
 
-pub use crate::task::Tap;
+pub use crate::{error_handlers::ErrorHandlers, task::Tap};

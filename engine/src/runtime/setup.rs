@@ -116,7 +116,7 @@ pub(super) fn prepare(
     taps: &Arc<Taps>,
     held: Option<Held>,
 ) -> Result<Ready, StreamsError> {
-    TopicName::new(format!("{}-dead-letters", config.application_id))?;
+    dead_letters_name(config)?;
     let blueprint = Arc::new(plan(topology, config, &*world.log)?);
     blueprint.check_names().map_err(TopologyError::from)?;
     let (bytes_max, needed) = (blueprint.limits.record_bytes_max, blueprint.record_bytes_min());
@@ -188,6 +188,12 @@ pub(super) fn prepare(
     Ok(Ready { blueprint, around, held, owner, tasks, restored, state })
 }
 
+/// The topic of dead letters.
+fn dead_letters_name(config: &StreamsConfig) -> Result<TopicName, StreamsError> {
+    let own = TopicName::new(format!("{}-dead-letters", config.application_id))?;
+    Ok(config.dead_letter_topic.clone().unwrap_or(own))
+}
+
 fn plan(
     topology: Topology,
     config: &StreamsConfig,
@@ -213,7 +219,8 @@ fn plan(
         plan,
         application_id: config.application_id.as_str().into(),
         partitions,
-        bad_record: config.bad_record,
+        error_handlers: config.error_handlers,
+        dead_letters: dead_letters_name(config)?,
         rows_max: config.batch_rows_max.max(1),
         limits: log.limits(),
     })

@@ -1,7 +1,7 @@
 //! Makes a task from its part of a topology.
 
 use super::{
-    BadRecord, Positions, Taps, Task,
+    Positions, Taps, Task,
     commit::Changelog,
     graph::Graph,
     held::HeldRecords,
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     broken::broken,
     by_index::{ByIndex, TypedIndex},
+    error_handlers::ErrorHandlers,
     node::{NodeIndex, Now, Resources},
     processor::ProcessorError,
     store::{OpenGlobal, StateStore, StoreBuilder},
@@ -79,7 +80,9 @@ pub(crate) struct Blueprint {
     pub(crate) partitions: BTreeMap<Topic, u32>,
     /// How many partitions the topics of global stores have.
     pub(crate) globals: BTreeMap<TopicName, u32>,
-    pub(crate) bad_record: BadRecord,
+    pub(crate) error_handlers: ErrorHandlers,
+    /// The topic of dead letters.
+    pub(crate) dead_letters: TopicName,
     /// The most rows that one step decodes.
     pub(crate) rows_max: usize,
     /// How large records and commits of the log may be.
@@ -129,7 +132,7 @@ impl Blueprint {
 
     /// The name of the dead-letter topic.
     pub(crate) fn dead_letters_name(&self) -> TopicName {
-        self.internal("dead-letters")
+        self.dead_letters.clone()
     }
 
     /// Every task, by level.
@@ -244,7 +247,7 @@ impl Blueprint {
                 .collect(),
             inputs,
             letters: Letters::new(record_bytes_max),
-            bad_record: self.bad_record,
+            error_handlers: self.error_handlers,
             rows_max: self.rows_max,
             run_pace: Pace::of_runs(self.limits.commit_bytes_max),
             chunk_pace: Pace::of_chunks(self.limits.commit_bytes_max),

@@ -53,6 +53,7 @@ pub(crate) use taps::Taps;
 
 use crate::{
     by_index::ByIndex,
+    error_handlers::ErrorHandlers,
     node::{
         Event, Moment, NodeIndex, Now, Payload, Rejection, Resources, RunLimit, RunRecords, Started,
     },
@@ -119,7 +120,7 @@ pub(crate) struct Task {
     saved: HashMap<String, Vec<u8>>,
     changelogs: Vec<commit::Changelog>,
     letters: Letters,
-    bad_record: BadRecord,
+    error_handlers: ErrorHandlers,
     rows_max: usize,
     run_pace: Pace,
     /// Of chunks of what nodes have left to forward.
@@ -495,7 +496,7 @@ impl Task {
         let mut letters = std::mem::take(&mut self.resources.dead);
         letters.sort_by_key(|letter| (letter.origin, letter.node));
         for letter in letters {
-            match self.bad_record {
+            match self.error_handlers.of(letter.kind) {
                 BadRecord::DeadLetter => self.letters.add(&letter, origin, self.now.wall_clock)?,
                 BadRecord::Continue => {
                     self.resources.metrics[letter.node].dropped.add(DropReason::BadRecord, 1);

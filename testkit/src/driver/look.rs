@@ -188,8 +188,9 @@ impl TopologyTestDriver {
     /// [`TestDriverError::Log`] if the log fails.
     pub fn dead_letters(&self) -> Result<Vec<TestDeadLetter>, TestDriverError> {
         let inner = self.inner.borrow();
-        let topic = format!("{}-dead-letters", inner.config.application_id);
-        let from = TopicPartition::new(TopicName::new(topic)?, 0);
+        let own = TopicName::new(format!("{}-dead-letters", inner.config.application_id))?;
+        let topic = inner.config.dead_letter_topic.clone().unwrap_or(own);
+        let from = TopicPartition::new(topic, 0);
         let records = inner.log.fetch(&from, 0, usize::MAX)?.records;
         let text =
             |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();

@@ -86,7 +86,7 @@ impl Processor<String, i64> for Early {
         let early = record.clone().with_timestamp(-1);
         match record.value {
             1 => context.forward(early),
-            2 => context.forward_to("out", early),
+            2 => context.forward_to("KSTREAM-SINK-out-0000000000", early),
             3 => context.forward_all(vec![early.clone(), record, early]),
             _ => context.forward(record),
         }
