@@ -107,6 +107,41 @@ pub use headwater_engine::{connect, processor, store, topology};
 /// assert!(counts.contains(&("or".to_owned(), 1)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// A question to a store, over all its partitions at one commit, no older than the records that it is to hold.
+///
+/// ```
+/// use headwater::{
+///     prelude::*,
+///     runtime::{KeyQuery, Position, PositionBound, RangeQuery, StateQueryRequest},
+/// };
+///
+/// let builder = StreamsBuilder::new();
+/// let speeds = builder.stream::<String, i64>("speeds");
+/// let _fastest = speeds.group_by_key().reduce(i64::max, "fastest");
+/// let app = App::builder("speeds").topology(builder.build()?).create_topics(1).start()?;
+/// for (car, speed) in [("b", 90), ("a", 120), ("c", 80)] {
+///     app.send("speeds", &car.to_owned(), &speed, 5)?;
+/// }
+/// app.streams().drain()?;
+///
+/// let bound = PositionBound::at(Position::empty_position().with_component("speeds", 0, 2));
+/// let query = KeyQuery::<String, i64>::with_key("a".into());
+/// let request = StateQueryRequest::in_store("fastest").with_query(query);
+/// let result = app.streams().query(&request.with_position_bound(bound));
+/// assert_eq!(result.position().to_string(), "speeds-0 at 2");
+/// assert_eq!(result.into_result()?.unwrap().value, 120);
+///
+/// let query = RangeQuery::<String, i64>::with_lower_bound("b".into()).with_descending_keys();
+/// let request = StateQueryRequest::in_store("fastest").with_query(query);
+/// let mut cars = Vec::new();
+/// for row in app.streams().query(&request).into_result()? {
+///     let (car, speed) = row?;
+///     cars.push(format!("{car}: {}", speed.value));
+/// }
+/// assert_eq!(cars, ["c: 80", "b: 90"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub use headwater_engine::runtime;
 
 /// The embedded log.

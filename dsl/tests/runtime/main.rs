@@ -10,6 +10,7 @@ mod limits;
 mod metrics;
 mod processor_api;
 mod progress;
+mod queries;
 mod rest;
 mod threads;
 mod time;

@@ -568,7 +568,8 @@ impl Application {
         }
         let blueprint = self.shared.blueprint()?;
         let globals = state_of_globals(&blueprint, &*self.shared.parts.world.state)?;
-        StateSnapshot::of(&blueprint, &*self.shared.state, globals.as_deref())
+        let tasks = self.shared.seen().tasks().clone();
+        StateSnapshot::of(&blueprint, &tasks, &*self.shared.state, globals.as_deref())
     }
 
     /// Opens the key-value store `name` as of the last commit, as

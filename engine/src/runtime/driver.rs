@@ -185,7 +185,8 @@ impl Driver {
     /// [`StreamsError::State`] if the state cannot be read.
     pub fn snapshot(&self) -> Result<StateSnapshot, StreamsError> {
         let Ready { blueprint, state, around, .. } = &self.ready;
-        StateSnapshot::of(blueprint, &**state, around.globals.state())
+        let tasks = self.tasks.tasks.values().map(|task| task.id).collect();
+        StateSnapshot::of(blueprint, &tasks, &**state, around.globals.state())
     }
 
     /// Opens the key-value store `name` as of the last commit, as

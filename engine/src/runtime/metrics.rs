@@ -9,7 +9,12 @@ use crate::{
 use hashbrown::HashMap;
 use hdrhistogram::Histogram;
 use headwater_core::metrics::{Dropped, NodeMetrics};
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 /// Counts and times of an application since its start.
 #[derive(Debug, Clone, Default)]
@@ -84,6 +89,7 @@ impl Latencies {
 /// What is known of an application's tasks, as of their last commit.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
+    tasks: BTreeSet<TaskId>,
     records: HashMap<TaskId, u64>,
     nodes: HashMap<(TaskId, Arc<str>), NodeMetrics>,
     /// What tasks of incarnations before this one had taken, and what their nodes had counted.
@@ -104,10 +110,16 @@ impl Seen {
             *self.nodes_before.entry(node).or_default() +=
                 NodeMetrics { dropped: Dropped::default(), held: 0, ..metrics };
         }
+        self.tasks = tasks.iter().map(|task| task.id).collect();
         for task in tasks {
             let nodes = task.metrics();
             self.nodes.extend(nodes.map(|(node, metrics)| ((task.id, Arc::clone(node)), metrics)));
         }
+    }
+
+    /// The tasks that run here.
+    pub(super) fn tasks(&self) -> &BTreeSet<TaskId> {
+        &self.tasks
     }
 
     pub(super) fn note(&mut self, parts: &[TaskCommit]) {

@@ -64,7 +64,13 @@ pub use error::StreamsError;
 pub use headwater_core::dead_letter::BadRecord;
 pub use metrics::{Latencies, StreamsMetrics};
 pub use properties::ConfigError;
-pub use query::{ReadOnlyKeyValueStore, ReadOnlySessionStore, ReadOnlyWindowStore, StateSnapshot};
+pub use query::{
+    FailureReason, InStore, KeyQuery, KeyQueryMetadata, MultiVersionedKeyQuery, Position,
+    PositionBound, PrefixQuery, Query, QueryAnswer, QueryFailure, QueryIterator, QueryResult,
+    RangeQuery, ReadOnlyKeyValueStore, ReadOnlySessionStore, ReadOnlyVersionedKeyValueStore,
+    ReadOnlyWindowStore, SessionKeyQuery, StateQueryRequest, StateQueryResult, StateSnapshot,
+    VersionedKeyQuery, WindowKeyQuery, WindowRangeQuery,
+};
 pub use stepper::Stepper;
 pub use streams::Streams;
 pub use threads::Runtime;

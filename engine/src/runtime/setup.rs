@@ -279,7 +279,8 @@ fn publish_position(
     state: &dyn ApplicationState,
 ) -> Result<(), StreamsError> {
     let mut sources = Vec::new();
-    for input in external_inputs(blueprint).into_iter().filter(|input| held.may_read(input)) {
+    let inputs = external_inputs(blueprint).into_iter().filter(|input| held.may_read(input));
+    for input in inputs.chain(repartition_inputs(blueprint)) {
         let committed = log.committed(&held.owner().group, &input)?;
         sources.extend(committed.map(|committed| (input, committed.offset)));
     }

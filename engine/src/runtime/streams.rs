@@ -5,7 +5,10 @@ use super::{
     config::StreamsConfig,
     error::StreamsError,
     metrics::StreamsMetrics,
-    query::{ReadOnlyKeyValueStore, StateSnapshot},
+    query::{
+        KeyQueryMetadata, Query, QueryFailure, ReadOnlyKeyValueStore, StateQueryRequest,
+        StateQueryResult, StateSnapshot,
+    },
     threads::Runtime,
 };
 use crate::topology::Topology;
@@ -151,6 +154,25 @@ impl Streams {
     /// [`StreamsError::NotRunning`] and [`StreamsError::State`], as [`Application::snapshot`].
     pub fn snapshot(&self) -> Result<StateSnapshot, StreamsError> {
         self.application.snapshot()
+    }
+
+    /// Asks a store, whose partitions answer as of the last commit, each with its position.
+    #[must_use]
+    pub fn query<Q: Query>(&self, request: &StateQueryRequest<Q>) -> StateQueryResult<Q::Answer> {
+        self.application.query(request)
+    }
+
+    /// Tells in which partition of the store called `name` a key is, and whether this instance holds it.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryFailure`], as [`StateSnapshot::query_metadata_for_key`].
+    pub fn query_metadata_for_key<K: Data, V: Data>(
+        &self,
+        name: &str,
+        key: &K,
+    ) -> Result<KeyQueryMetadata, QueryFailure> {
+        self.application.query_metadata_for_key::<K, V>(name, key)
     }
 
     /// Opens the key-value store `name` as of the last commit, as

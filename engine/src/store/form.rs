@@ -89,7 +89,7 @@ impl<K: Data> Keys<K> {
     }
 
     /// The bytes of a bound.
-    pub(super) fn bound(&self, bound: Bound<&K>) -> Result<Bound<Vec<u8>>, StoreError> {
+    pub(crate) fn bound(&self, bound: Bound<&K>) -> Result<Bound<Vec<u8>>, StoreError> {
         let (Bound::Included(key) | Bound::Excluded(key)) = bound else {
             return Ok(Bound::Unbounded);
         };

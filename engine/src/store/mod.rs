@@ -72,6 +72,7 @@ pub use windowed::{SessionWindowedSerde, Window, Windowed, WindowedSerde};
 
 pub(crate) use form::{Form, Keys, StoreId};
 pub(crate) use global::OpenGlobal;
+pub(crate) use scan::beginning_with;
 pub(crate) use timers::TimerStore;
 
 use headwater_core::{
@@ -179,10 +180,16 @@ pub struct StoreBuilder {
 
 /// How the entries of a store that can be read from outside are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StoreKind {
+#[doc(hidden)]
+pub enum StoreKind {
+    /// Values by key.
     KeyValue,
+    /// Values by the start of a window and a key.
     Window,
+    /// Values by key and session.
     Session,
+    /// Versions by key.
+    Versioned,
 }
 
 /// What the bytes of a store that can be read from outside mean.
@@ -190,6 +197,8 @@ pub(crate) struct Serdes<K, V> {
     pub(crate) kind: StoreKind,
     pub(crate) keys: SharedSerde<K>,
     pub(crate) values: SharedSerde<V>,
+    /// How far back the versions of a versioned store go.
+    pub(crate) history_ms: i64,
 }
 
 impl StoreBuilder {
@@ -225,7 +234,7 @@ impl StoreBuilder {
     /// each.
     #[must_use]
     pub fn shown_by<K: Data, V: Data>(self, keys: SharedSerde<K>, values: SharedSerde<V>) -> Self {
-        let serdes = Serdes { kind: StoreKind::KeyValue, keys, values };
+        let serdes = Serdes { kind: StoreKind::KeyValue, keys, values, history_ms: 0 };
         Self { serdes: Some(Arc::new(serdes)), ..self }
     }
 

@@ -94,7 +94,7 @@ impl<V: Data> Iterator for Merged<'_, V> {
 }
 
 /// All keys that begin with `prefix`.
-pub(super) fn beginning_with(prefix: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+pub(crate) fn beginning_with(prefix: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     let mut end = prefix.to_vec();
     while end.pop_if(|last| *last == u8::MAX).is_some() {}
     let end = match end.last_mut() {

@@ -41,6 +41,7 @@ impl<K: Data, V: Data> SessionStore<K, V> {
             kind: StoreKind::Session,
             keys: SharedSerde::clone(&keys),
             values: SharedSerde::clone(&values),
+            history_ms: 0,
         };
         let builder = StoreBuilder::new(name, schema, move |shard, partition| {
             let id = StoreId { name: Arc::clone(&named), partition };

@@ -1,7 +1,7 @@
 //! Versioned stores: what was valid of each key when.
 
 use super::{
-    StateStore, StoreBuilder, StoreChanges, StoreError,
+    Serdes, StateStore, StoreBuilder, StoreChanges, StoreError, StoreKind,
     form::{KeyCheck, Keys, StoreId},
     versioned_bytes::{PutOutcome, VersionSerde, VersionedBytes, VersionedRecord},
 };
@@ -75,7 +75,12 @@ impl<K: Data, V: Data> VersionedKeyValueStore<K, V> {
         let version = VersionSerde(SharedSerde::clone(&values)).schema();
         let schema = format!("history of {history_ms} ms, {}, time -> {version}", keys.schema());
         let named: Arc<str> = name.into();
-        let kept = (SharedSerde::clone(&keys), SharedSerde::clone(&values));
+        let serdes = Serdes {
+            kind: StoreKind::Versioned,
+            keys: SharedSerde::clone(&keys),
+            values: SharedSerde::clone(&values),
+            history_ms,
+        };
         let builder = StoreBuilder::new(name, schema, move |shard, partition| {
             let id = StoreId { name: Arc::clone(&named), partition };
             let keys = Keys::new(&keys, &id);
@@ -87,7 +92,7 @@ impl<K: Data, V: Data> VersionedKeyValueStore<K, V> {
                 scratch: Vec::new(),
             })
         });
-        builder.keeping(&kept.0).keeping(&kept.1)
+        builder.readable(serdes)
     }
 
     /// As [`VersionedBytes::put`].

@@ -21,7 +21,7 @@ use headwater_core::{
     record::Timestamp,
     serde::{Data, Serde, SerdeError, SharedSerde},
 };
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 /// Until when a latest version is valid.
 const FOR_EVER: Timestamp = Timestamp::MAX;
@@ -121,7 +121,7 @@ pub struct VersionedBytes<V> {
 opaque_debug!(VersionedBytes<V>);
 
 impl<V: Data> VersionedBytes<V> {
-    pub(super) fn new(
+    pub(crate) fn new(
         values: &SharedSerde<V>,
         id: &StoreId,
         shard: Arc<dyn Shard>,
@@ -315,6 +315,28 @@ impl<V: Data> VersionedBytes<V> {
         }
         let valid = self.next(key, time)?.filter(|version| version.value.from <= time);
         Ok(valid.and_then(record))
+    }
+
+    /// The versions of `key` that were valid at any time within `times`, by the time from which they were. What was no longer
+    /// valid where the history begins is not found; a deletion is no version.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), here or while it goes on.
+    pub fn versions(
+        &mut self,
+        key: &[u8],
+        times: RangeInclusive<Timestamp>,
+        order: Order,
+    ) -> Result<impl Iterator<Item = Result<VersionedRecord<V>, StateError>> + use<'_, V>, StateError>
+    {
+        let to = if times.is_empty() { Timestamp::MIN } else { *times.end() };
+        let from = (*times.start()).max(self.oldest()?);
+        // Before the history, only a latest version is found.
+        let ended_after = if to < from { FOR_EVER } else { from.saturating_add(1) };
+        let found = self.versions.fetch(key, ended_after..=FOR_EVER, order)?;
+        let found = found.filter_map(|version| version.map(record).transpose());
+        Ok(found.filter(move |version| version.as_ref().map_or(true, |it| it.timestamp <= to)))
     }
 }
 

@@ -35,6 +35,7 @@ impl<K: Data, V: Data> WindowStore<K, V> {
             kind: StoreKind::Window,
             keys: SharedSerde::clone(&keys),
             values: SharedSerde::clone(&values),
+            history_ms: 0,
         };
         let builder = StoreBuilder::new(name, schema, move |shard, partition| {
             let id = StoreId { name: Arc::clone(&named), partition };

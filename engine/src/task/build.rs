@@ -160,6 +160,13 @@ impl Blueprint {
             .unwrap_or(0)
     }
 
+    /// The sub-topology that has the store called `name`, and the store.
+    pub(crate) fn sub_of(&self, name: &str) -> Option<(u32, &StoreBuilder)> {
+        let store = self.topology.stores.iter().position(|it| &*it.spec().name == name)?;
+        let (sub, _) = (0..).zip(&self.plan.subs).find(|(_, sub)| sub.stores.contains(&store))?;
+        Some((sub, self.topology.stores.get(store)?))
+    }
+
     /// The stores of a sub-topology.
     pub(crate) fn stores(&self, sub: &SubTopology) -> Vec<StoreBuilder> {
         let stores = sub.stores.iter();

@@ -87,8 +87,8 @@ impl Topology {
         let id = StoreId { name: Arc::clone(&store.name), partition: 0 };
         let decoder = TypedDecoder::new(consumed, false);
         let kind = StoreKind::KeyValue;
-        let serdes =
-            Serdes { kind, keys: SharedSerde::clone(&keys), values: SharedSerde::clone(&values) };
+        let (own_keys, own_values) = (SharedSerde::clone(&keys), SharedSerde::clone(&values));
+        let serdes = Serdes { kind, keys: own_keys, values: own_values, history_ms: 0 };
         let take = move |set: &RecordSet, bytes_max: usize, out: &mut GlobalEntries| {
             let mut writer = EntryWriter::new(&keys, &values, &id, bytes_max);
             for (record, origin) in set.iter().zip(0_u32..) {

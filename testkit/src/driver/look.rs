@@ -8,6 +8,7 @@ use headwater_core::{
     serde::Data,
 };
 use headwater_engine::runtime::{
+    Query, StateQueryRequest, StateQueryResult,
     ReadOnlyKeyValueStore, ReadOnlySessionStore, ReadOnlyWindowStore, StateSnapshot,
 };
 use std::{
@@ -52,6 +53,18 @@ impl TopologyTestDriver {
     pub fn snapshot(&self) -> Result<StateSnapshot, TestDriverError> {
         let inner = self.inner.borrow();
         Ok(inner.driver.as_ref().ok_or(TestDriverError::Crashed)?.snapshot()?)
+    }
+
+    /// Asks a store as of the last commit, as [`StateSnapshot::query`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`TestDriverError::Crashed`] if the application has crashed and was not restarted.
+    pub fn query<Q: Query>(
+        &self,
+        request: &StateQueryRequest<Q>,
+    ) -> Result<StateQueryResult<Q::Answer>, TestDriverError> {
+        Ok(self.snapshot()?.query(request))
     }
 
     /// A window store's contents, as of the last commit.

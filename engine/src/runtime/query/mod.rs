@@ -1,0 +1,231 @@
+//! Interactive queries: reading an application's stores as of one of its commits, while it goes on.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `views` | a store over all its partitions, as a caller reads it |
+//! | `request`, `queries` | the same by a request: partition by partition, each with its position |
+//! | `part` | how the entries of one partition are read |
+//! | `rows` | rows in order, a page at a time |
+
+mod part;
+mod queries;
+mod request;
+mod rows;
+mod views;
+
+pub use queries::{
+    KeyQuery, MultiVersionedKeyQuery, PrefixQuery, Query, QueryAnswer, RangeQuery, SessionKeyQuery,
+    VersionedKeyQuery, WindowKeyQuery, WindowRangeQuery,
+};
+pub use request::{
+    FailureReason, InStore, KeyQueryMetadata, Position, PositionBound, QueryFailure, QueryResult,
+    StateQueryRequest, StateQueryResult,
+};
+pub use rows::QueryIterator;
+pub use views::{
+    ReadOnlyKeyValueStore, ReadOnlySessionStore, ReadOnlyVersionedKeyValueStore,
+    ReadOnlyWindowStore,
+};
+
+use super::{application::Application, error::StreamsError};
+use crate::{
+    store::{Form, Keys, Serdes, StoreId, StoreKind},
+    task::Blueprint,
+    topology::{TaskId, TopologyError},
+};
+use headwater_core::{
+    ports::state::{ApplicationState, Snapshot},
+    record::{TopicName, TopicPartition},
+    serde::{Data, SharedSerde},
+};
+use part::{StorePart, StoreParts};
+use std::{any::Any, collections::BTreeSet, sync::Arc};
+
+/// An application's stores at one commit, which later ones do not change. Reading them never waits for processing.
+#[derive(Debug, Clone)]
+pub struct StateSnapshot {
+    blueprint: Arc<Blueprint>,
+    snapshot: Arc<Snapshot>,
+}
+
+impl StateSnapshot {
+    /// The newest published commit, of the stores of `tasks`: others may have left what they held before.
+    pub(super) fn of(
+        blueprint: &Arc<Blueprint>,
+        tasks: &BTreeSet<TaskId>,
+        state: &dyn ApplicationState,
+        globals: Option<&dyn ApplicationState>,
+    ) -> Result<Self, StreamsError> {
+        let mut snapshot = state.snapshot()?;
+        snapshot.shards.retain(|(store, partition), _| {
+            let sub = blueprint.sub_of(store).map(|(sub, _)| sub);
+            sub.is_some_and(|sub| tasks.contains(&TaskId { sub, partition: *partition }))
+        });
+        if let Some(globals) = globals {
+            snapshot.shards.extend(globals.snapshot()?.shards);
+        }
+        Ok(Self { blueprint: Arc::clone(blueprint), snapshot: Arc::new(snapshot) })
+    }
+
+    /// Says where the application's inputs stood at the commit: what the stores hold follows from the records before.
+    #[must_use]
+    pub fn position(&self) -> &[(TopicPartition, i64)] {
+        &self.snapshot.sources
+    }
+
+    /// Opens the key-value store `name`, with the serdes that it was built with.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamsError::Topology`] with [`TopologyError::UnknownStore`] if there is no such store, or with
+    /// [`TopologyError::StoreDiffers`] if it is of another kind or holds other types; [`StreamsError::NotRunning`] if
+    /// a partition of it is not open here.
+    pub fn key_value_store<K: Data, V: Data>(
+        &self,
+        name: &str,
+    ) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError> {
+        Ok(ReadOnlyKeyValueStore(self.parts(name, StoreKind::KeyValue)?))
+    }
+
+    /// Opens the window store `name`, with the serdes that it was built with.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamsError::Topology`] and [`StreamsError::NotRunning`], as [`key_value_store`](Self::key_value_store).
+    pub fn window_store<K: Data, V: Data>(
+        &self,
+        name: &str,
+    ) -> Result<ReadOnlyWindowStore<K, V>, StreamsError> {
+        Ok(ReadOnlyWindowStore(self.parts(name, StoreKind::Window)?))
+    }
+
+    /// Opens the session store `name`, with the serdes that it was built with: that of sessions, or of sliding windows.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamsError::Topology`] and [`StreamsError::NotRunning`], as [`key_value_store`](Self::key_value_store).
+    pub fn session_store<K: Data, V: Data>(
+        &self,
+        name: &str,
+    ) -> Result<ReadOnlySessionStore<K, V>, StreamsError> {
+        Ok(ReadOnlySessionStore(self.parts(name, StoreKind::Session)?))
+    }
+
+    /// Opens the versioned store `name`, with the serdes that it was built with.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamsError::Topology`] and [`StreamsError::NotRunning`], as [`key_value_store`](Self::key_value_store).
+    pub fn versioned_store<K: Data, V: Data>(
+        &self,
+        name: &str,
+    ) -> Result<ReadOnlyVersionedKeyValueStore<K, V>, StreamsError> {
+        Ok(ReadOnlyVersionedKeyValueStore(self.parts(name, StoreKind::Versioned)?))
+    }
+
+    fn parts<K: Data, V: Data>(
+        &self,
+        name: &str,
+        kind: StoreKind,
+    ) -> Result<StoreParts<K, V>, StreamsError> {
+        let unknown = || TopologyError::UnknownStore { name: name.to_owned() };
+        let differs = || TopologyError::StoreDiffers { name: name.to_owned() };
+        let declared = self.declared(name).ok_or_else(unknown)?;
+        let serdes = declared.serdes::<K, V>(kind).ok_or_else(differs)?;
+        let part = |partition| {
+            let part = self.part(&declared, serdes, partition);
+            part.map(Arc::new).ok_or(StreamsError::NotRunning)
+        };
+        let parts = (0..declared.partitions).map(part).collect::<Result<_, _>>()?;
+        Ok(StoreParts { snapshot: Arc::clone(&self.snapshot), name: name.to_owned(), parts })
+    }
+
+    /// One partition of a store, if it is open here.
+    fn part<K: Data, V: Data>(
+        &self,
+        declared: &Declared<'_>,
+        serdes: &Serdes<K, V>,
+        partition: u32,
+    ) -> Option<StorePart<K, V>> {
+        let id = StoreId { name: Arc::clone(declared.name), partition };
+        let shard = self.snapshot.shards.get(&(Arc::clone(&id.name), partition))?;
+        Some(StorePart {
+            shard: Arc::clone(shard),
+            keys: Keys::new(&serdes.keys, &id),
+            form: Form::new(None, &serdes.values, &id),
+            values: SharedSerde::clone(&serdes.values),
+            history_ms: serdes.history_ms,
+        })
+    }
+
+    /// What the topology says of the store `name`.
+    fn declared(&self, name: &str) -> Option<Declared<'_>> {
+        let topology = &self.blueprint.topology;
+        if let Some(global) = topology.globals.iter().find(|it| &*it.store.name == name) {
+            return Some(Declared {
+                name: &global.store.name,
+                serdes: Some(&*global.serdes),
+                partitions: self.blueprint.global_partitions(&global.topic),
+                place: Place::Global(&global.topic),
+            });
+        }
+        let (sub, builder) = self.blueprint.sub_of(name)?;
+        Some(Declared {
+            name: &builder.spec().name,
+            serdes: builder.serdes(),
+            partitions: self.blueprint.width(self.blueprint.plan.subs.get(sub as usize)?),
+            place: Place::Sub(sub),
+        })
+    }
+}
+
+/// What fills a store.
+#[derive(Debug, Clone, Copy)]
+enum Place<'a> {
+    /// The tasks of a sub-topology.
+    Sub(u32),
+    /// A topic of its own.
+    Global(&'a TopicName),
+}
+
+/// A store as the topology declares it.
+struct Declared<'a> {
+    name: &'a Arc<str>,
+    /// [`Serdes`], if it can be read from outside.
+    serdes: Option<&'a (dyn Any + Send + Sync)>,
+    partitions: u32,
+    place: Place<'a>,
+}
+
+impl<'a> Declared<'a> {
+    /// The serdes of a store of this kind, if it holds these types.
+    fn serdes<K: Data, V: Data>(&self, kind: StoreKind) -> Option<&'a Serdes<K, V>> {
+        let serdes = self.serdes?.downcast_ref::<Serdes<K, V>>()?;
+        (serdes.kind == kind).then_some(serdes)
+    }
+}
+
+impl Application {
+    /// Asks a store, whose partitions answer as of the last commit, each with its position.
+    #[must_use]
+    pub fn query<Q: Query>(&self, request: &StateQueryRequest<Q>) -> StateQueryResult<Q::Answer> {
+        match self.snapshot() {
+            Ok(snapshot) => snapshot.query(request),
+            Err(error) => request.failed(&QueryFailure::of(&error)),
+        }
+    }
+
+    /// Tells in which partition of the store called `name` a key is, and whether this instance holds it.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryFailure`], as [`StateSnapshot::query_metadata_for_key`].
+    pub fn query_metadata_for_key<K: Data, V: Data>(
+        &self,
+        name: &str,
+        key: &K,
+    ) -> Result<KeyQueryMetadata, QueryFailure> {
+        let snapshot = self.snapshot().map_err(|error| QueryFailure::of(&error))?;
+        snapshot.query_metadata_for_key::<K, V>(name, key)
+    }
+}

@@ -1,0 +1,309 @@
+//! The partitions of a store at one commit, and how their entries are read.
+
+use super::rows::{KeyBounds, Keyed, Pages, QueryIterator};
+use crate::store::{
+    Form, Keys, Session, StoreError, StoreId, ValueAndTimestamp, VersionedBytes, VersionedRecord,
+    WindowEntry, beginning_with, session_bytes,
+};
+use headwater_core::{
+    ports::state::{Order, Shard, Snapshot, StateError, Stored},
+    record::{Timestamp, TopicPartition, murmur2_partition},
+    serde::{Data, SharedSerde},
+};
+use std::{
+    iter,
+    ops::{Bound, RangeBounds, RangeInclusive},
+    sync::Arc,
+};
+
+/// How many versions are read at a time.
+const VERSIONS: usize = 256;
+
+/// Partitions in the order in which they are asked, and the bytes of the key that they are asked for.
+type PartsOf<'a, K, V> = (Vec<&'a Arc<StorePart<K, V>>>, Vec<u8>);
+
+/// All partitions of a store.
+pub(super) struct StoreParts<K, V> {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) name: String,
+    pub(super) parts: Vec<Arc<StorePart<K, V>>>,
+}
+
+/// One partition of a store.
+pub struct StorePart<K, V> {
+    pub(super) shard: Arc<dyn Shard>,
+    pub(super) keys: Keys<K>,
+    pub(super) form: Form<V>,
+    pub(super) values: SharedSerde<V>,
+    pub(super) history_ms: i64,
+}
+
+opaque_debug!(StorePart<K, V>);
+
+impl<K: Data, V: Data> StoreParts<K, V> {
+    /// The partitions, that in which Kafka's partitioner puts a key first, and the key's bytes; nothing for a null key. The
+    /// others may have it: who wrote the topic may have had another partitioner.
+    fn of(&self, key: &K) -> Result<Option<PartsOf<'_, K, V>>, StoreError> {
+        let Some(first) = self.parts.first() else { return Ok(None) };
+        let Some(bytes) = first.key(key)? else { return Ok(None) };
+        let count = u32::try_from(self.parts.len()).unwrap_or(u32::MAX);
+        let own = murmur2_partition(first.keys.placed_by(&bytes), count) as usize;
+        let (before, from) = self.parts.split_at(own.min(self.parts.len()));
+        Ok(Some((from.iter().chain(before).collect(), bytes)))
+    }
+
+    /// What the first partition that has anything under `key` gives.
+    pub(super) fn find<T>(
+        &self,
+        key: &K,
+        read: impl Fn(&StorePart<K, V>, &[u8]) -> Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let Some((parts, bytes)) = self.of(key)? else { return Ok(None) };
+        parts.into_iter().find_map(|part| read(part, &bytes).transpose()).transpose()
+    }
+
+    /// What all partitions have, in one order.
+    pub(super) fn rows<T: Send + 'static>(
+        &self,
+        read: impl Fn(&Arc<StorePart<K, V>>) -> QueryIterator<T>,
+    ) -> QueryIterator<T> {
+        QueryIterator::merged(self.parts.iter().map(read).collect())
+    }
+
+    /// What all partitions have under `key`, in one order; nothing for a null key.
+    pub(super) fn rows_of<T: Send + 'static>(
+        &self,
+        key: &K,
+        read: impl Fn(&Arc<StorePart<K, V>>, &[u8]) -> QueryIterator<T>,
+    ) -> Result<QueryIterator<T>, StoreError> {
+        let Some((parts, bytes)) = self.of(key)? else { return Ok(QueryIterator::none()) };
+        Ok(QueryIterator::merged(parts.into_iter().map(|part| read(part, &bytes)).collect()))
+    }
+
+    pub(super) fn bounds(&self, range: &impl RangeBounds<K>) -> Result<KeyBounds, StoreError> {
+        match self.parts.first() {
+            Some(part) => part.bounds((range.start_bound(), range.end_bound())),
+            None => Ok((Bound::Unbounded, Bound::Unbounded)),
+        }
+    }
+
+    pub(super) fn position(&self) -> &[(TopicPartition, i64)] {
+        &self.snapshot.sources
+    }
+}
+
+impl<K: Data, V: Data> StorePart<K, V> {
+    /// The bytes of a key; nothing for a null one.
+    pub(super) fn key(&self, key: &K) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut bytes = Vec::new();
+        match self.keys.write(key, &mut bytes) {
+            Err(StoreError::NullKey) => Ok(None),
+            written => written.map(|()| Some(bytes)),
+        }
+    }
+
+    pub(super) fn bounds(
+        &self,
+        (from, to): (Bound<&K>, Bound<&K>),
+    ) -> Result<KeyBounds, StoreError> {
+        Ok((self.keys.bound(from)?, self.keys.bound(to)?))
+    }
+
+    fn read(&self, stored: &Stored) -> Result<ValueAndTimestamp<V>, StateError> {
+        let (value, timestamp) = (self.form.read(&stored.value)?, stored.timestamp);
+        Ok(ValueAndTimestamp { value, timestamp })
+    }
+
+    fn id(&self) -> &StoreId {
+        &self.form.id
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
+        Ok(self.shard.get(key)?.map(|stored| self.read(&stored)).transpose()?)
+    }
+
+    /// The entries of a key-value store within a range of keys.
+    pub(super) fn range(
+        self: &Arc<Self>,
+        range: KeyBounds,
+        order: Order,
+    ) -> QueryIterator<(K, ValueAndTimestamp<V>)> {
+        let part = Arc::clone(self);
+        let rows = Pages::new(&self.shard, range, order).map(move |entry| {
+            let (key, stored) = entry?;
+            let row = (part.keys.read(&key)?, part.read(&stored)?);
+            Ok((key, row))
+        });
+        QueryIterator::new(rows, order)
+    }
+
+    /// Those whose keys' bytes begin with `prefix`.
+    pub(super) fn prefix_scan(
+        self: &Arc<Self>,
+        prefix: &[u8],
+        order: Order,
+    ) -> QueryIterator<(K, ValueAndTimestamp<V>)> {
+        self.range(beginning_with(prefix), order)
+    }
+
+    pub(super) fn fetch(
+        &self,
+        key: &[u8],
+        start: Timestamp,
+    ) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
+        self.get(&[&start.to_be_bytes(), key].concat())
+    }
+
+    /// The first time from `at` on, or the last up to it, that leads a key of the shard.
+    fn time_at(&self, at: Timestamp, order: Order) -> Result<Option<Timestamp>, StateError> {
+        let (first, after) = (at.to_be_bytes(), at.checked_add(1).map(Timestamp::to_be_bytes));
+        let range = match (order, &after) {
+            (Order::Ascending, _) => (Bound::Included(&first[..]), Bound::Unbounded),
+            (Order::Descending, None) => (Bound::Unbounded, Bound::Unbounded),
+            (Order::Descending, Some(after)) => (Bound::Unbounded, Bound::Excluded(&after[..])),
+        };
+        let entry = self.shard.scan(range, order)?.next().transpose()?;
+        entry.map(|(key, _)| Ok(self.id().split_time(&key)?.0)).transpose()
+    }
+
+    /// The values of a key in the windows whose starts lie within `starts`, by start. Costs a look-up for each start that the
+    /// store holds there.
+    pub(super) fn window_key(
+        self: &Arc<Self>,
+        key: &[u8],
+        starts: RangeInclusive<Timestamp>,
+        order: Order,
+    ) -> QueryIterator<(Timestamp, ValueAndTimestamp<V>)> {
+        let (part, key) = (Arc::clone(self), key.to_vec());
+        // No window starts before time zero.
+        let (first, last) = ((*starts.start()).max(0), *starts.end());
+        let mut at = Some(if order == Order::Ascending { first } else { last });
+        let mut next = move || -> Result<Option<(Vec<u8>, _)>, StateError> {
+            while let Some(from) = at.filter(|at| (first..=last).contains(at)) {
+                let Some(start) = part.time_at(from, order)? else { break };
+                at = match order {
+                    Order::Ascending => start.checked_add(1),
+                    Order::Descending => start.checked_sub(1),
+                };
+                if !(first..=last).contains(&start) {
+                    break;
+                }
+                let stored = part.shard.get(&[&start.to_be_bytes(), &key[..]].concat())?;
+                if let Some(stored) = stored {
+                    return Ok(Some((start.to_be_bytes().to_vec(), (start, part.read(&stored)?))));
+                }
+            }
+            at = None;
+            Ok(None)
+        };
+        QueryIterator::new(iter::from_fn(move || next().transpose()), order)
+    }
+
+    /// All entries of windows whose starts lie within `starts`, by start and then by their keys' bytes.
+    pub(super) fn window_range(
+        self: &Arc<Self>,
+        starts: RangeInclusive<Timestamp>,
+        order: Order,
+    ) -> QueryIterator<WindowEntry<K, V>> {
+        let (first, after) = ((*starts.start()).max(0), starts.end().checked_add(1));
+        let after = after.map(|after| after.max(0).to_be_bytes().to_vec());
+        let range = (
+            Bound::Included(first.to_be_bytes().to_vec()),
+            after.map_or(Bound::Unbounded, Bound::Excluded),
+        );
+        let part = Arc::clone(self);
+        let rows = Pages::new(&self.shard, range, order).map(move |entry| {
+            let (stored_key, stored) = entry?;
+            let (start, key) = part.id().split_time(&stored_key)?;
+            let row = (part.keys.read(key)?, start, part.read(&stored)?);
+            Ok((stored_key, row))
+        });
+        QueryIterator::new(rows, order)
+    }
+
+    /// The sessions of a key that end at `earliest_end` or later and start at `latest_start` or earlier, by end. Costs a look-up
+    /// for each segment that the store holds.
+    pub(super) fn sessions(
+        self: &Arc<Self>,
+        key: &[u8],
+        earliest_end: Timestamp,
+        latest_start: Timestamp,
+    ) -> QueryIterator<Session<V>> {
+        let (part, key, mut from) = (Arc::clone(self), key.to_vec(), Some(0));
+        let segments = iter::from_fn(move || {
+            let segment = part.time_at(from?, Order::Ascending).transpose()?;
+            from = segment.as_ref().ok().and_then(|segment| segment.checked_add(1));
+            let segment = match segment {
+                Ok(segment) => segment,
+                Err(error) => return Some((None, Some(Err(error)))),
+            };
+            let (first, last) = session_bytes::stored_keys(segment, &key, earliest_end);
+            let range = (Bound::Included(first), Bound::Included(last));
+            let part = Arc::clone(&part);
+            let rows = Pages::new(&part.shard, range, Order::Ascending);
+            Some((Some(rows.map(move |entry| part.session(&entry?))), None))
+        });
+        let rows = segments.flat_map(|(rows, failed)| rows.into_iter().flatten().chain(failed));
+        let is_wanted = move |row: &Keyed<Session<V>>| {
+            row.as_ref().map_or(true, |(_, session)| session.window.start <= latest_start)
+        };
+        QueryIterator::new(rows.filter(is_wanted), Order::Ascending)
+    }
+
+    fn session(&self, (stored_key, stored): &(Vec<u8>, Stored)) -> Keyed<Session<V>> {
+        let window = session_bytes::window_of(stored_key);
+        let window = window.ok_or_else(|| session_bytes::damaged(self.id()))?;
+        let ValueAndTimestamp { value, timestamp } = self.read(stored)?;
+        let order = [window.end.to_be_bytes(), window.start.to_be_bytes()].concat();
+        Ok((order, Session { window, value, timestamp }))
+    }
+
+    /// A versioned store over the shard, with nothing cached.
+    fn versions_of(&self) -> VersionedBytes<V> {
+        VersionedBytes::new(&self.values, self.id(), Arc::clone(&self.shard), self.history_ms)
+    }
+
+    /// The version of a key that was valid at `time`, or its latest.
+    pub(super) fn version(
+        &self,
+        key: &[u8],
+        time: Option<Timestamp>,
+    ) -> Result<Option<VersionedRecord<V>>, StoreError> {
+        let mut versions = self.versions_of();
+        Ok(match time {
+            None => versions.get(key)?,
+            Some(time) => versions.get_as_of(key, time)?,
+        })
+    }
+
+    /// The versions of a key that were valid at any time within `times`, by the time from which they were.
+    pub(super) fn versions(
+        self: &Arc<Self>,
+        key: &[u8],
+        times: RangeInclusive<Timestamp>,
+        order: Order,
+    ) -> QueryIterator<VersionedRecord<V>> {
+        let (part, key, mut rest) = (Arc::clone(self), key.to_vec(), Some(times));
+        let mut page = move || -> Result<Option<Vec<VersionedRecord<V>>>, StateError> {
+            let Some(times) = rest.take() else { return Ok(None) };
+            let mut versions = part.versions_of();
+            let found = versions.versions(&key, times.clone(), order)?.take(VERSIONS);
+            let found: Vec<_> = found.collect::<Result<_, _>>()?;
+            if let Some(last) = found.last().filter(|_| found.len() == VERSIONS) {
+                rest = match order {
+                    Order::Ascending => last.valid_to.map(|to| to..=*times.end()),
+                    Order::Descending => Some(*times.start()..=last.timestamp.saturating_sub(1)),
+                };
+            }
+            Ok(Some(found))
+        };
+        let pages = iter::from_fn(move || page().transpose());
+        let rows = pages.flat_map(|page| match page {
+            Ok(page) => page.into_iter().map(Ok).collect::<Vec<_>>(),
+            Err(error) => vec![Err(error)],
+        });
+        let keyed =
+            |version: VersionedRecord<V>| (version.timestamp.to_be_bytes().to_vec(), version);
+        QueryIterator::new(rows.map(move |row| row.map(keyed)), order)
+    }
+}
