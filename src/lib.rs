@@ -142,6 +142,28 @@ pub use headwater_engine::{connect, processor, store, topology};
 /// assert_eq!(cars, ["c: 80", "b: 90"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Why nothing comes out.
+///
+/// ```
+/// use headwater::prelude::*;
+/// use std::time::Duration;
+///
+/// let builder = StreamsBuilder::new();
+/// let minutes = TimeWindows::of_size_with_no_grace(Duration::from_secs(60));
+/// let counted = builder.stream::<String, i64>("speeds").group_by_key().windowed_by(minutes);
+/// let counted = counted.emit_strategy(EmitStrategy::on_window_close()).count("counts");
+/// counted.to_stream().map(|at, count| (at.key, count)).to("out");
+/// let app = App::builder("speeds").topology(builder.build()?).create_topics(1).start()?;
+/// app.send("speeds", &"car".to_owned(), &120, 45_000)?;
+/// # while app.streams().explain().waiting.is_empty() {
+/// #     std::thread::yield_now();
+/// # }
+/// let told = app.streams().explain().to_string();
+/// let why = "holds rows back until time 60000; it is at 45000, 15000 ms before";
+/// assert!(told.contains(why), "{told}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub use headwater_engine::runtime;
 
 /// The embedded log.

@@ -137,6 +137,8 @@ pub struct NodeMetrics {
     pub bytes: u64,
     /// Records dropped.
     pub dropped: Dropped,
+    /// Records that became dead letters.
+    pub dead_letters: u64,
     /// Records that a source holds now because they are too far ahead of their partition's time.
     pub held: u64,
     /// The time that the timed batches took.
@@ -149,6 +151,7 @@ impl AddAssign for NodeMetrics {
         self.batches += other.batches;
         self.bytes += other.bytes;
         self.dropped += other.dropped;
+        self.dead_letters += other.dead_letters;
         self.held += other.held;
         self.timed += other.timed;
     }

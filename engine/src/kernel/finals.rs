@@ -13,7 +13,7 @@ use super::{
     window_time::read_time,
 };
 use crate::{
-    node::{Event, Forwarded, NO_ORIGIN, Node, NodeContext, Progress},
+    node::{Event, Forwarded, HeldBack, NO_ORIGIN, Node, NodeContext, Progress},
     processor::{InitContext, ProcessorError},
     store::{ValueAndTimestamp, Window, WindowBytes},
 };
@@ -61,8 +61,8 @@ pub struct WindowedFinals<S: Skin<Place = Window>> {
     closers: Vec<Closer>,
     /// Windows that start below this were forwarded; they may be kept for longer.
     forwarded: Timestamp,
-    /// Whether there is any window that was not, be it open or closed.
-    holds_windows: bool,
+    /// The first window that was not, be it open or closed.
+    oldest: Option<Timestamp>,
 }
 
 impl<S: Skin<Place = Window>> std::fmt::Debug for WindowedFinals<S> {
@@ -90,7 +90,7 @@ impl<S: Skin<Place = Window>> WindowedFinals<S> {
             closing: None,
             closers: Vec::new(),
             forwarded: Timestamp::MIN,
-            holds_windows: false,
+            oldest: None,
         })
     }
 
@@ -98,7 +98,7 @@ impl<S: Skin<Place = Window>> WindowedFinals<S> {
     fn close(&mut self, store: &WindowBytes<S::Value>) {
         let floor = self.windows.time.floor();
         let oldest = store.first_from(self.forwarded);
-        self.holds_windows = oldest.is_some();
+        self.oldest = oldest;
         if self.closing.is_some() {
             return;
         }
@@ -216,7 +216,11 @@ impl<S: Skin<Place = Window>> Node for WindowedFinals<S> {
     }
 
     fn holds_rows(&self) -> bool {
-        self.holds_windows
+        self.oldest.is_some()
+    }
+
+    fn held_back(&self) -> Option<HeldBack> {
+        self.oldest.map(|start| self.windows.time.held_back(start))
     }
 
     fn save(&self, out: &mut Vec<u8>) {
@@ -235,7 +239,7 @@ impl<S: Skin<Place = Window>> Node for WindowedFinals<S> {
         let (floor, kept) = (self.windows.time.floor(), self.windows.time.kept_floor());
         self.forwarded = self.closing.as_ref().map_or(floor, |closing| closing.start);
         store.expire_below(kept.min(self.forwarded));
-        self.holds_windows = store.first_from(self.forwarded).is_some();
+        self.oldest = store.first_from(self.forwarded);
         Ok(())
     }
 }

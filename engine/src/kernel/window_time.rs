@@ -4,7 +4,7 @@
 //! counted first. Below one it is the operator time that the records carry.
 
 use super::Windows;
-use crate::{processor::ProcessorError, store::Window};
+use crate::{node::HeldBack, processor::ProcessorError, store::Window};
 use headwater_core::record::Timestamp;
 
 /// The span of windows that never close, and the retention of those that are never removed.
@@ -155,6 +155,11 @@ impl WindowTime {
     /// Windows that start below this, which is itself the start of one, are older than the retention; 0 while none is.
     pub(super) fn kept_floor(&self) -> Timestamp {
         if self.now == Timestamp::MIN { 0 } else { self.oldest_within(self.retention) }
+    }
+
+    /// What is held back where the window that starts at `start` is the first that has not come out.
+    pub(super) fn held_back(&self, start: Timestamp) -> HeldBack {
+        HeldBack { time: self.now, until: start.saturating_add(self.span) }
     }
 
     /// Whether time comes with the records.

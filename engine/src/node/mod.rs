@@ -140,6 +140,15 @@ pub enum Progress {
     More,
 }
 
+/// Rows that a node holds back until its time has come to where the first of them is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldBack {
+    /// The node's time; [`Timestamp::MIN`] before its first row.
+    pub time: Timestamp,
+    /// The time at which the first row comes out; [`Timestamp::MAX`] if time alone never brings it out.
+    pub until: Timestamp,
+}
+
 /// Whose time the rows that a node forwards carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OutputTime {
@@ -201,6 +210,11 @@ pub trait Node: Send {
     /// read to its end holds no time back below it, unless a node of it says so.
     fn holds_rows(&self) -> bool {
         false
+    }
+
+    /// What it holds back until time has moved, for whoever asks why nothing comes out.
+    fn held_back(&self) -> Option<HeldBack> {
+        None
     }
 
     /// Appends what must survive with the commit beside the stores, such as the node's own stream time.

@@ -5,7 +5,7 @@ use super::{
     context::Due,
 };
 use crate::{
-    node::{Event, Forwarded, Node, NodeContext, Progress},
+    node::{Event, Forwarded, HeldBack, Node, NodeContext, Progress},
     store::{StoreKey, TimerStore},
 };
 use headwater_core::{record::Timestamp, serde::Data};
@@ -208,6 +208,10 @@ impl<In: Ports, P: BatchProcessor<In>> Node for BatchNode<In, P> {
 
     fn holds_rows(&self) -> bool {
         self.processor.holds_rows()
+    }
+
+    fn held_back(&self) -> Option<HeldBack> {
+        self.processor.held_back()
     }
 
     fn save(&self, out: &mut Vec<u8>) {

@@ -35,7 +35,7 @@ pub(crate) use init::{PortSpec, Punctuation};
 pub(crate) use record::{MADE, NO_TIME};
 pub(crate) use supplier::FnProcessor;
 
-use crate::node::Progress;
+use crate::node::{HeldBack, Progress};
 use headwater_core::{record::Timestamp, serde::Data};
 
 /// A step of a topology: takes records of one type, forwards records of another.
@@ -228,6 +228,11 @@ pub trait BatchProcessor<In: Ports>: Send {
     /// read to its end holds no time back below it, unless a node of it says so.
     fn holds_rows(&self) -> bool {
         false
+    }
+
+    /// What it holds back until time has moved, for whoever asks why nothing comes out.
+    fn held_back(&self) -> Option<HeldBack> {
+        None
     }
 
     /// Appends what must survive with the commit beside the stores, such as the operator's own stream time.

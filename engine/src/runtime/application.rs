@@ -4,6 +4,7 @@ use super::{
     assignment::Held,
     config::{StreamsConfig, UncaughtExceptionResponse},
     error::StreamsError,
+    explain::Facts,
     globals::state_of_globals,
     incarnation::{Incarnation, assign, subscribe},
     metrics::{Seen, StreamsMetrics},
@@ -13,6 +14,7 @@ use super::{
     threads::RuntimeParts,
 };
 use crate::{
+    broken::broken,
     node::Payload,
     processor::{Record, Rows},
     task::{Blueprint, Tap, Taps},
@@ -568,8 +570,23 @@ impl Application {
         }
         let blueprint = self.shared.blueprint()?;
         let globals = state_of_globals(&blueprint, &*self.shared.parts.world.state)?;
-        let tasks = self.shared.seen().tasks().clone();
+        let tasks = self.shared.seen().tasks().keys().copied().collect();
         StateSnapshot::of(&blueprint, &tasks, &*self.shared.state, globals.as_deref())
+    }
+
+    /// What is known of it, as of its last commit.
+    pub(super) fn facts(&self) -> Facts {
+        let Ok(blueprint) = self.shared.blueprint() else {
+            broken("an application has its tasks planned before it has a handle")
+        };
+        let state = self.state();
+        let (nodes, tasks, records) = {
+            let seen = self.shared.seen();
+            (seen.nodes(), seen.tasks().clone(), seen.metrics().records)
+        };
+        let world = &self.shared.parts.world;
+        let (log, now) = (Arc::clone(&world.log), world.clock.now());
+        Facts { blueprint, tasks, nodes, log, state, now, records }
     }
 
     /// Opens the key-value store `name` as of the last commit, as

@@ -1,9 +1,11 @@
 //! One worker without threads: an application that moves only when it is told to. What test drivers are made of.
 
 use super::{
+    application::StreamsState,
     assemble::EpochCommit,
     config::StreamsConfig,
     error::StreamsError,
+    explain::Facts,
     query::{ReadOnlyKeyValueStore, StateSnapshot},
     setup::{Ready, World, prepare},
     task_group::TaskGroup,
@@ -43,7 +45,6 @@ impl CommitStep {
         Self::ALL.into_iter().find(|step| *step > self)
     }
 }
-
 /// An application driven by hand.
 pub struct Driver {
     tasks: TaskGroup,
@@ -202,6 +203,21 @@ impl Driver {
         name: &str,
     ) -> Result<ReadOnlyKeyValueStore<K, V>, StreamsError> {
         self.snapshot()?.key_value_store(name)
+    }
+
+    /// What is known of it now.
+    pub(super) fn facts(&self) -> Facts {
+        let Ready { blueprint, around, .. } = &self.ready;
+        let running = || self.tasks.tasks.values();
+        Facts {
+            blueprint: Arc::clone(blueprint),
+            tasks: running().map(|task| (task.id, task.status())).collect(),
+            nodes: self.node_metrics(),
+            log: Arc::clone(&around.log),
+            state: StreamsState::Running,
+            now: around.clock.now(),
+            records: running().map(|task| task.records).sum(),
+        }
     }
 
     /// What each node has counted, over all tasks.

@@ -3,18 +3,13 @@
 use super::restore::RestoreCounts;
 use crate::{
     broken::broken,
-    task::{Task, TaskCommit},
+    task::{Task, TaskCommit, TaskStatus},
     topology::TaskId,
 };
 use hashbrown::HashMap;
 use hdrhistogram::Histogram;
 use headwater_core::metrics::{Dropped, NodeMetrics};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 /// Counts and times of an application since its start.
 #[derive(Debug, Clone, Default)]
@@ -89,7 +84,8 @@ impl Latencies {
 /// What is known of an application's tasks, as of their last commit.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    tasks: BTreeSet<TaskId>,
+    /// Of the tasks that run here.
+    tasks: BTreeMap<TaskId, TaskStatus>,
     records: HashMap<TaskId, u64>,
     nodes: HashMap<(TaskId, Arc<str>), NodeMetrics>,
     /// What tasks of incarnations before this one had taken, and what their nodes had counted.
@@ -110,21 +106,22 @@ impl Seen {
             *self.nodes_before.entry(node).or_default() +=
                 NodeMetrics { dropped: Dropped::default(), held: 0, ..metrics };
         }
-        self.tasks = tasks.iter().map(|task| task.id).collect();
+        self.tasks = tasks.iter().map(|task| (task.id, task.status())).collect();
         for task in tasks {
             let nodes = task.metrics();
             self.nodes.extend(nodes.map(|(node, metrics)| ((task.id, Arc::clone(node)), metrics)));
         }
     }
 
-    /// The tasks that run here.
-    pub(super) fn tasks(&self) -> &BTreeSet<TaskId> {
+    /// What the tasks that run here tell of their times.
+    pub(super) fn tasks(&self) -> &BTreeMap<TaskId, TaskStatus> {
         &self.tasks
     }
 
     pub(super) fn note(&mut self, parts: &[TaskCommit]) {
         for part in parts {
             self.records.insert(part.task, part.records);
+            self.tasks.insert(part.task, part.status.clone());
             let nodes = part.nodes.iter();
             self.nodes
                 .extend(nodes.map(|(node, metrics)| ((part.task, Arc::clone(node)), *metrics)));

@@ -17,6 +17,8 @@
 //! | `setup`, `restore` | from a topology to tasks; stores at the end of their changelogs |
 //! | `properties` | Kafka's dotted keys |
 //! | `metrics` | what the handle knows of the tasks: counts and times |
+//! | `explain` | why nothing comes out |
+//! | `query` | what stores held at a commit, for others to read |
 //! | `streams` | one application with a runtime of its own |
 //! | `stepper`, `driver` | a runtime, or one application, without threads: for tests |
 //!
@@ -35,6 +37,7 @@ mod config;
 mod driver;
 mod error;
 mod exchange;
+mod explain;
 mod feed;
 mod globals;
 mod incarnation;
@@ -61,6 +64,9 @@ pub use config::{
 };
 pub use driver::{CommitStep, Driver};
 pub use error::StreamsError;
+pub use explain::{
+    DroppedAt, Explanation, HeldBy, RecordsAt, SourceState, SourceStatus, WaitingNode,
+};
 pub use headwater_core::dead_letter::BadRecord;
 pub use metrics::{Latencies, StreamsMetrics};
 pub use properties::ConfigError;

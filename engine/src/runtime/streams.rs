@@ -4,6 +4,7 @@ use super::{
     application::{Application, Lag, StreamsState},
     config::StreamsConfig,
     error::StreamsError,
+    explain::Explanation,
     metrics::StreamsMetrics,
     query::{
         KeyQueryMetadata, Query, QueryFailure, ReadOnlyKeyValueStore, StateQueryRequest,
@@ -145,6 +146,12 @@ impl Streams {
     #[must_use]
     pub fn node_metrics(&self) -> BTreeMap<Arc<str>, NodeMetrics> {
         self.application.node_metrics()
+    }
+
+    /// Tells why nothing comes out, as [`Application::explain`] does.
+    #[must_use]
+    pub fn explain(&self) -> Explanation {
+        self.application.explain()
     }
 
     /// Gives the application's stores as of its last commit; it stays readable after the application has ended.

@@ -10,6 +10,7 @@ use super::{
         Entry, ahead_entry, damaged, held_entries, held_entry, node_entry, stream_time_entry,
         time_entry,
     },
+    status::TaskStatus,
 };
 use crate::{
     node::Event,
@@ -74,6 +75,8 @@ pub(crate) struct TaskCommit {
     pub(crate) nodes: BTreeMap<Arc<str>, NodeMetrics>,
     /// How many records it has taken.
     pub(crate) records: u64,
+    /// Where its inputs are, and what its nodes hold back.
+    pub(crate) status: TaskStatus,
 }
 
 impl Task {
@@ -121,6 +124,7 @@ impl Task {
             consumed: self.consumed(),
             nodes: self.metrics().map(|(node, metrics)| (Arc::clone(node), metrics)).collect(),
             records: self.records,
+            status: self.status(),
         };
         for input in self.inputs.values_mut() {
             if input.committed != Some(input.consumed) {

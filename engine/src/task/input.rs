@@ -1,6 +1,6 @@
 //! One partition that a task reads: fetched records, decoded a stretch at a time, taken in runs.
 
-use super::{InputOffsets, held::HeldRecords, time_vector::TimeVector};
+use super::{InputOffsets, held::HeldRecords, status::Heard, time_vector::TimeVector};
 use crate::{
     by_index::TypedIndex,
     kernel::ahead::Decided,
@@ -122,6 +122,8 @@ pub(super) struct Input {
     has_forgotten: bool,
     /// Whether time may have moved with no record that says so.
     is_time_new: bool,
+    /// Its time when a row was last taken, or when it last moved.
+    pub(super) heard: Option<Heard>,
     /// Rows decoded since whoever counts them last looked.
     pub(super) rows_decoded: u64,
     chunk: Option<Chunk>,
@@ -153,6 +155,7 @@ impl Input {
             at_end: false,
             declared_end: None,
             is_time_new: false,
+            heard: None,
             rows_decoded: 0,
             chunk: None,
         }

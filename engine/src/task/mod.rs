@@ -40,6 +40,7 @@ mod letters;
 mod nodes;
 mod pace;
 mod positions;
+mod status;
 mod stepping;
 mod taps;
 mod time_vector;
@@ -48,6 +49,7 @@ pub(crate) use build::{Blueprint, InputOffsets, Instruments, LastCommit};
 pub(crate) use commit::{ChangelogPart, ConsumedOffset, Output, TaskCommit};
 pub(crate) use input::Arrived;
 pub(crate) use positions::Positions;
+pub(crate) use status::{InputStatus, TaskStatus};
 pub use taps::Tap;
 pub(crate) use taps::Taps;
 
@@ -70,6 +72,7 @@ use headwater_core::{
 use input::{BetweenRows, Input, InputIndex, Run};
 use letters::{Letters, Origin};
 use pace::Pace;
+use status::Heard;
 use std::time::Duration;
 use time_vector::TimeVector;
 
@@ -289,6 +292,7 @@ impl Task {
             let moment = self.moment(Some(&source));
             pushed = self.graph.push(node, rows, &mut self.resources, moment);
         }
+        self.hear(index);
         self.fail(index, failures);
         let written = self.write_dead_letters(Some(Origin { input: index, source: &source }));
         pushed.and(written)?;
@@ -296,6 +300,13 @@ impl Task {
         self.apply(index, decided)?;
         self.taken = Some(TakenRun { input: index, source, is_told: false });
         Ok(())
+    }
+
+    /// Notes that an input has told its time.
+    fn hear(&mut self, index: InputIndex) {
+        let input = &mut self.inputs[index];
+        let time = input.vector.as_ref().map_or(self.stream_time, TimeVector::time);
+        input.heard = Some(Heard { time, at: self.now.wall_clock });
     }
 
     /// Does what the run taken last makes due: nodes forward what they have left, are told its time, and users' processors
@@ -353,6 +364,9 @@ impl Task {
             return Ok(());
         }
         if let Some(time) = self.inputs[index].vector.as_ref().map(TimeVector::time) {
+            if self.inputs[index].heard.is_none_or(|heard| heard.time < time) {
+                self.hear(index);
+            }
             self.advance(index, time)?;
         }
         for index in self.inputs.indexes() {
@@ -497,7 +511,10 @@ impl Task {
         letters.sort_by_key(|letter| (letter.origin, letter.node));
         for letter in letters {
             match self.error_handlers.of(letter.kind) {
-                BadRecord::DeadLetter => self.letters.add(&letter, origin, self.now.wall_clock)?,
+                BadRecord::DeadLetter => {
+                    self.letters.add(&letter, origin, self.now.wall_clock)?;
+                    self.resources.metrics[letter.node].dead_letters += 1;
+                }
                 BadRecord::Continue => {
                     self.resources.metrics[letter.node].dropped.add(DropReason::BadRecord, 1);
                 }

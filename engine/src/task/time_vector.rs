@@ -143,6 +143,17 @@ impl TimeVector {
         self.untold == 0 && self.writers.values().all(|writer| writer.input != InputState::Open)
     }
 
+    /// The writers that hold time back: those that have told nothing yet, or of those that are open the last.
+    pub(super) fn holders(&self) -> Vec<Sender> {
+        if self.untold > 0 {
+            let untold = self.expected.iter().filter(|sender| !self.writers.contains_key(sender));
+            return untold.copied().collect();
+        }
+        let minimum = self.minimum();
+        let holds = |writer: &Writer| writer.input == InputState::Open && writer.time <= minimum;
+        self.writers.iter().filter(|(_, writer)| holds(writer)).map(|(sender, _)| *sender).collect()
+    }
+
     fn minimum(&self) -> Timestamp {
         if self.untold > 0 {
             return Timestamp::MIN;

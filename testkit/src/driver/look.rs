@@ -8,8 +8,8 @@ use headwater_core::{
     serde::Data,
 };
 use headwater_engine::runtime::{
-    Query, StateQueryRequest, StateQueryResult,
-    ReadOnlyKeyValueStore, ReadOnlySessionStore, ReadOnlyWindowStore, StateSnapshot,
+    Explanation, Query, ReadOnlyKeyValueStore, ReadOnlySessionStore, ReadOnlyWindowStore,
+    StateQueryRequest, StateQueryResult, StateSnapshot,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -65,6 +65,29 @@ impl TopologyTestDriver {
         request: &StateQueryRequest<Q>,
     ) -> Result<StateQueryResult<Q::Answer>, TestDriverError> {
         Ok(self.snapshot()?.query(request))
+    }
+
+    /// Tells why nothing comes out, as it stands now.
+    ///
+    /// ```
+    /// use headwater_engine::topology::{Consumed, Topology};
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let mut topology = Topology::new();
+    /// topology.add_source("in", "cars", Consumed::<String, i64>::default())?;
+    /// let driver = TopologyTestDriver::new(topology)?;
+    /// driver.input_topic::<String, i64>("cars").pipe_bytes(Some(b"a"), Some(b"seven"), 1)?;
+    /// let told = driver.explain()?.to_string();
+    /// assert!(told.ends_with("in made 1 record a dead letter"), "{told}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TestDriverError::Crashed`] if the application has crashed and was not restarted.
+    pub fn explain(&self) -> Result<Explanation, TestDriverError> {
+        let inner = self.inner.borrow();
+        Ok(inner.driver.as_ref().ok_or(TestDriverError::Crashed)?.explain())
     }
 
     /// A window store's contents, as of the last commit.

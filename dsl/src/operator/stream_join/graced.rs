@@ -20,7 +20,7 @@ use headwater_core::{
     serde::{Data, SharedSerde},
 };
 use headwater_engine::{
-    node::{NO_ORIGIN, Stamp},
+    node::{HeldBack, NO_ORIGIN, Stamp},
     processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
     store::{StoreKey, TimerBytes},
 };
@@ -36,7 +36,8 @@ pub(crate) struct GracedTableJoin<K, V, T, F> {
     timers: StoreKey<TimerBytes>,
     time: JoinTime,
     grace_ms: i64,
-    holds_rows: bool,
+    /// What the first rows that wait for the grace need, if any do.
+    held_back: Option<HeldBack>,
 }
 
 /// What such a join is made from.
@@ -67,7 +68,7 @@ impl<K: Data, V: Data, T: Data, F> GracedTableJoin<K, V, T, F> {
             timers: context.store(&graced.timers)?,
             time: JoinTime::new(windows.after(-1), defers, context.is_time_carried()),
             grace_ms: windows.grace_ms(),
-            holds_rows: false,
+            held_back: None,
         })
     }
 
@@ -168,7 +169,7 @@ impl<K: Data, V: Data, T: Data, F> GracedTableJoin<K, V, T, F> {
     /// Removes what is out.
     fn expire<V2: Data>(&mut self, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {
         let first = context.store(self.timers).first()?;
-        self.holds_rows = first.is_some();
+        self.held_back = first.map(|first| self.time.held_back(Side::Left, first));
         let floor = self.time.now().saturating_sub(self.grace_ms);
         let floor = first.map_or(floor, |first| floor.min(first));
         context.store(self.rows.rows).expire_below(floor);
@@ -234,7 +235,11 @@ where
     }
 
     fn holds_rows(&self) -> bool {
-        self.holds_rows
+        self.held_back.is_some()
+    }
+
+    fn held_back(&self) -> Option<HeldBack> {
+        self.held_back
     }
 
     fn save(&self, out: &mut Vec<u8>) {
@@ -245,7 +250,8 @@ where
         if !self.time.load(saved)?.is_empty() {
             return Err(ProcessorError::Damaged);
         }
-        self.holds_rows = context.store_mut(self.timers).first()?.is_some();
+        let first = context.store_mut(self.timers).first()?;
+        self.held_back = first.map(|first| self.time.held_back(Side::Left, first));
         Ok(())
     }
 }

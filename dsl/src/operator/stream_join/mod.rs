@@ -36,7 +36,7 @@ use headwater_core::{
     serde::{Data, SharedSerde},
 };
 use headwater_engine::{
-    node::{NO_ORIGIN, Progress, Stamp},
+    node::{HeldBack, NO_ORIGIN, Progress, Stamp},
     processor::{BatchProcessor, Context, Either, InitContext, ProcessorError, Record, Rows},
     store::{StoreKey, Timed, TimerBytes},
 };
@@ -72,8 +72,8 @@ pub(crate) struct StreamJoin<K, L, R, F, const DEFERS: bool> {
     left: Input<K, L>,
     right: Input<K, R>,
     time: JoinTime,
-    /// Whether any row is deferred.
-    holds_rows: bool,
+    /// What the first rows that are deferred wait for, if any are.
+    held_back: Option<HeldBack>,
     waiting: Option<Waiting<K, L, R>>,
     /// Whether time alone has had rows fall due that are not out yet.
     is_forwarding: bool,
@@ -121,7 +121,7 @@ impl<K: Data, L: Data, R: Data, F, const DEFERS: bool> StreamJoin<K, L, R, F, DE
             left,
             right,
             time: JoinTime::new(joining.windows, defers, context.is_time_carried()),
-            holds_rows: false,
+            held_back: None,
             waiting: joining.waiting.as_ref().map(|it| Waiting::open(it, context)).transpose()?,
             is_forwarding: false,
             advanced: None,
@@ -140,16 +140,22 @@ impl<K: Data, L: Data, R: Data, F, const DEFERS: bool> StreamJoin<K, L, R, F, DE
         self.is_forwarding || self.waiting.as_ref().is_some_and(|waiting| !waiting.is_empty())
     }
 
+    /// A row of `side` at `timestamp` is deferred.
+    fn hold_back(&mut self, side: Side, timestamp: Timestamp) {
+        let held = self.time.held_back(side, timestamp);
+        self.held_back = self.held_back.into_iter().chain([held]).min_by_key(|held| held.until);
+    }
+
     /// Removes what is no longer kept, but for what is deferred.
     fn expire<V: Data>(&mut self, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
-        self.holds_rows = false;
+        self.held_back = None;
         let mut floors = Both { left: Timestamp::MAX, right: Timestamp::MAX };
         for side in Side::ALL {
             if let Some(timers) = self.timers(side)
                 && let Some(first) = context.store(timers).first()?
             {
                 *floors.of_mut(side) = first;
-                self.holds_rows = true;
+                self.hold_back(side, first);
             }
         }
         let floor = |side| self.time.kept_from(side).min(*floors.of(side));
@@ -511,7 +517,11 @@ where
     }
 
     fn holds_rows(&self) -> bool {
-        self.holds_rows
+        self.held_back.is_some()
+    }
+
+    fn held_back(&self) -> Option<HeldBack> {
+        self.held_back
     }
 
     fn save(&self, out: &mut Vec<u8>) {
@@ -525,7 +535,7 @@ where
         for side in Side::ALL {
             let Some(timers) = self.timers(side) else { continue };
             let first = context.store_mut(timers).first()?;
-            self.holds_rows |= first.is_some();
+            first.into_iter().for_each(|first| self.hold_back(side, first));
             self.is_forwarding |= first.is_some_and(|time| self.time.is_due(side, time));
         }
         self.waiting.as_mut().map_or(Ok(()), |waiting| waiting.load(context))

@@ -13,7 +13,7 @@
 
 use crate::JoinWindows;
 use headwater_core::record::Timestamp;
-use headwater_engine::processor::ProcessorError;
+use headwater_engine::{node::HeldBack, processor::ProcessorError};
 use std::ops::RangeInclusive;
 
 /// One of the two sides.
@@ -178,6 +178,12 @@ impl JoinTime {
     /// Whether a deferred row of `side` at `timestamp` is to be forwarded by now.
     pub(super) fn is_due(&self, side: Side, timestamp: Timestamp) -> bool {
         timestamp.saturating_add(self.wait(side)) < self.due_at
+    }
+
+    /// What is held back where a row of `side` at `timestamp` is the first that is deferred.
+    pub(super) fn held_back(&self, side: Side, timestamp: Timestamp) -> HeldBack {
+        let until = timestamp.saturating_add(self.wait(side)).saturating_add(1);
+        HeldBack { time: self.now, until }
     }
 
     /// Tells which of several rows that are due comes out first. Where time moves by itself, in steps that may be of any

@@ -12,7 +12,7 @@
 //! By their anchors an aggregation counts how old its windows are: the ends of sessions, the starts of others. Time is the largest timestamp taken, or below a repartition the operator time that rows carry.
 
 use headwater_core::record::Timestamp;
-use headwater_engine::{processor::ProcessorError, store::Window};
+use headwater_engine::{node::HeldBack, processor::ProcessorError, store::Window};
 
 /// What makes a held row due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,21 @@ impl Clock {
             }
         };
         self.horizon = self.horizon.max(horizon);
+    }
+
+    /// What rows wait for, the oldest of which is held under `oldest`.
+    pub(super) fn held_back(&self, oldest: Timestamp) -> HeldBack {
+        let lag = match self.rule {
+            Rule::Limit(ms) => ms,
+            Rule::Close(WindowClose { after_end_ms, .. }) if !self.is_carried => after_end_ms,
+            Rule::Close(WindowClose { reach_ms: Some(_), .. }) => 1,
+            Rule::Close(WindowClose { after_end_ms, .. }) => {
+                after_end_ms.saturating_add(self.longest_ms)
+            }
+        };
+        let is_known = self.horizon > Timestamp::MIN;
+        let time = if is_known { self.horizon.saturating_add(lag) } else { Timestamp::MIN };
+        HeldBack { time, until: oldest.saturating_add(lag) }
     }
 
     /// What is held under `under` is due.

@@ -36,7 +36,7 @@ use headwater_core::{
 };
 use headwater_engine::{
     broken,
-    node::{Event, Forwarded, NO_ORIGIN, Node, NodeContext, Progress, Stamp},
+    node::{Event, Forwarded, HeldBack, NO_ORIGIN, Node, NodeContext, Progress, Stamp},
     processor::{InitContext, Ports, ProcessorError, Record, Rows},
     store::{KeyBatch, KeyValueBytes, Scanned, StoreKey, TimerBytes, ValueAndTimestamp, Window},
 };
@@ -477,6 +477,10 @@ impl<K: Data, V: Data> Node for Suppress<K, V> {
 
     fn holds_rows(&self) -> bool {
         self.amount.records > 0 || self.aside_taken < self.aside_put
+    }
+
+    fn held_back(&self) -> Option<HeldBack> {
+        self.oldest.map(|oldest| self.clock.held_back(oldest))
     }
 
     fn save(&self, out: &mut Vec<u8>) {

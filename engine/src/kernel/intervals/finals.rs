@@ -18,7 +18,7 @@ use super::{
     IntervalState, Rule, Turned,
 };
 use crate::{
-    node::{Event, Forwarded, NO_ORIGIN, Node, NodeContext, Progress},
+    node::{Event, Forwarded, HeldBack, NO_ORIGIN, Node, NodeContext, Progress},
     processor::{InitContext, ProcessorError},
     store::{StoreKey, TimerBytes, Window},
 };
@@ -177,6 +177,11 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> Node for IntervalFinals<S, R> {
 
     fn holds_rows(&self) -> bool {
         self.first_end.is_some()
+    }
+
+    fn held_back(&self) -> Option<HeldBack> {
+        let time = self.intervals.time;
+        self.first_end.map(|end| time.anchors.held_back(time.anchor_of(end)))
     }
 
     fn save(&self, out: &mut Vec<u8>) {
