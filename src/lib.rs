@@ -120,7 +120,7 @@ pub use headwater_engine::{connect, processor, store, topology};
 /// let speeds = builder.stream::<String, i64>("speeds");
 /// let _fastest = speeds.group_by_key().reduce(i64::max, "fastest");
 /// let app = App::builder("speeds").topology(builder.build()?).create_topics(1).start()?;
-/// for (car, speed) in [("b", 90), ("a", 120), ("c", 80)] {
+/// for (car, speed) in [("b", 90_i64), ("a", 120), ("c", 80)] {
 ///     app.send("speeds", &car.to_owned(), &speed, 5)?;
 /// }
 /// app.streams().drain()?;
@@ -143,10 +143,11 @@ pub use headwater_engine::{connect, processor, store, topology};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Why nothing comes out.
+/// Why nothing comes out: of a test, and in the same words of a running application.
 ///
 /// ```
 /// use headwater::prelude::*;
+/// use headwater_testkit::TopologyTestDriver;
 /// use std::time::Duration;
 ///
 /// let builder = StreamsBuilder::new();
@@ -154,12 +155,9 @@ pub use headwater_engine::{connect, processor, store, topology};
 /// let counted = builder.stream::<String, i64>("speeds").group_by_key().windowed_by(minutes);
 /// let counted = counted.emit_strategy(EmitStrategy::on_window_close()).count("counts");
 /// counted.to_stream().map(|at, count| (at.key, count)).to("out");
-/// let app = App::builder("speeds").topology(builder.build()?).create_topics(1).start()?;
-/// app.send("speeds", &"car".to_owned(), &120, 45_000)?;
-/// # while app.streams().explain().waiting.is_empty() {
-/// #     std::thread::yield_now();
-/// # }
-/// let told = app.streams().explain().to_string();
+/// let driver = TopologyTestDriver::new(builder.build()?)?;
+/// driver.pipe::<String, i64>("speeds", "car=120@45000")?;
+/// let told = driver.explain()?.to_string();
 /// let why = "holds rows back until time 60000; it is at 45000, 15000 ms before";
 /// assert!(told.contains(why), "{told}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
