@@ -16,7 +16,7 @@ use headwater::{
 use headwater_log::SimulatedDisk;
 use std::{
     collections::BTreeMap,
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -342,6 +342,11 @@ fn fail_and_go_on(
     is_hit
 }
 
+/// Says past the harness how many faults there were.
+fn tell(faults: usize) {
+    writeln!(io::stdout().lock(), "\ndisk faults: {faults} under an application").unwrap();
+}
+
 /// At how many steps a fault is tried.
 const STEPS: u64 = 50;
 
@@ -351,6 +356,7 @@ fn a_disk_without_room_from_any_step_on_loses_nothing_and_repeats_nothing() {
     let fails = |step: &u64| fail_and_go_on(Fault::NoRoom(*step), &input, SimulatedDisk::kill);
     let hit = (0..STEPS).filter(fails).count();
     assert!(hit > 15, "only {hit} steps");
+    tell(hit);
 }
 
 #[test]
@@ -360,4 +366,5 @@ fn a_failed_sync_and_a_power_cut_after_it_lose_nothing_and_repeat_nothing() {
     let fails = |step: &u64| fail_and_go_on(Fault::Sync(*step), &input, cut(*step));
     let hit = (0..STEPS).filter(fails).count();
     assert!(hit > 15, "only {hit} syncs");
+    tell(hit);
 }

@@ -25,6 +25,7 @@ use headwater_testkit::MemoryLog;
 use std::{
     collections::BTreeMap,
     env, fmt,
+    io::{self, Write},
     process::Command,
     sync::{Arc, Condvar, Mutex},
     time::Duration,
@@ -374,11 +375,17 @@ fn replace_at(step: Step, mut world: World) {
     assert_eq!(kept.values().sum::<i64>(), world.sent);
 }
 
+/// Says past the harness how many there were.
+fn tell() {
+    writeln!(io::stdout().lock(), "\nreplaced owners: {}", STEPS.len()).unwrap();
+}
+
 #[test]
 fn an_owner_that_was_replaced_changes_nothing_wherever_it_wakes() {
     for step in STEPS {
         replace_at(step, World::new(Arc::new(MemoryLog::new()), Arc::new(MemoryState::new())));
     }
+    tell();
 }
 
 #[cfg(feature = "rocksdb")]
@@ -393,6 +400,7 @@ fn an_owner_that_was_replaced_changes_nothing_on_a_disk() {
         let state = Arc::new(RocksDbState::open(dir.path().join("state"), options).unwrap());
         replace_at(step, World::new(log, state));
     }
+    tell();
 }
 
 /// The test runs itself: the child finds the directory in use.

@@ -12,15 +12,22 @@
 //! - No store is wiped: of its changelogs, a restart replays at most what came after the last flush that the process before
 //!   had told of.
 //!
-//! The seed is printed; `HEADWATER_TEST_SEED` runs another, and `HEADWATER_KILLS` says how often the process is killed.
+//! The seed is printed; `HEADWATER_TEST_SEED` runs another, and `HEADWATER_KILLS` says how often the process is killed. With
+//! `HEADWATER_KEEP`, a failure leaves its directory.
 
 #![cfg(all(unix, feature = "rocksdb"))]
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what fails here fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what fails here fails its test"
+)]
 
 mod child;
 mod input;
 mod model;
 mod random;
+mod restart;
 mod topology;
 
 use child::{CHILD, LIFE, Shop, run_if_told};
@@ -138,7 +145,9 @@ fn an_application_killed_at_random_moments_gives_each_record_one_effect() {
     eprintln!("{SEED}={seed}");
     let kills = number("HEADWATER_KILLS").unwrap_or(KILLS);
     let mut random = Random(seed);
-    let dir = tempfile::tempdir().unwrap();
+    let mut dir = tempfile::tempdir().unwrap();
+    // A failure then leaves what it has on the disk.
+    dir.disable_cleanup(env::var_os("HEADWATER_KEEP").is_some());
     let mut told = Told::default();
     for kill in 0..kills {
         let process = Process::start(dir.path(), random.below(1 << 31));
@@ -151,6 +160,7 @@ fn an_application_killed_at_random_moments_gives_each_record_one_effect() {
     assert!(steps >= told.sent, "{} steps were durable, {steps} are there", told.sent);
     // What is done again is done to the same end.
     assert_eq!(run_to_the_end(dir.path(), random), steps);
+    dir.close().unwrap();
     assert!(told.restored > 0 && told.flushed > 0, "{told:?}");
     let Told { starts, restored, .. } = told;
     let mut out = io::stdout().lock();

@@ -17,7 +17,7 @@ when you change something
   tidy    the rules of the house, in seconds
   ci      what has to hold before a change lands: test, fmt, clippy, tidy, docs, features
   mutants whether the simulation finds the defects that it is there for
-  torture the log's power cuts and flipped bits, in numbers that ci has no time for
+  torture power cuts, flipped bits, kills and failing disks, in numbers that ci has no time for
   bench   records/s, CPU and commit times of a pipeline, in a release build
 
 the machine
@@ -128,6 +128,7 @@ patch that no longer applies or compiles fails too: write it anew.
         "torture",
         "\
 usage: cargo xtask torture [--flips N] [--power-cuts N] [--seeds N] [--left-out-seeds N]
+       cargo xtask torture --hours N [--from-seed N]
 
 What the tests of the log do a few hundred times, in a release build and often enough for a figure:
 
@@ -138,6 +139,11 @@ What the tests of the log do a few hundred times, in a release build and often e
                    one of its steps, with the power cut there
   left-out-seeds   each sync of the log is left out, and one of so many seeds (2,000) must miss it; those that are
                    listed as spare are tried too, and none may
+
+For so many hours (0.2 is twelve minutes), rounds are run instead, with the build of the tests: 60 kills of an
+application, replaced owners, failing disks, 150 seeds of the simulation, kills and power cuts of the log. Each has a
+seed of its own and prints a line. What a round has on the disk is gone when it has passed, and is kept in
+target/torture when it has not, with its output and the command that runs it again.
 
 The last line says how many of each there were and whether one failed; none is a failure. The last
 figures are in docs/reliability.md.",

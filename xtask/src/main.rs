@@ -10,7 +10,7 @@
 //! | `progress` | how far a build is, in a line a minute |
 //! | `test`, `ci` | the checks, and how their results are told |
 //! | `mutants` | whether the simulation finds the defects that it is there for |
-//! | `torture` | the log's power cuts and flipped bits, in numbers that CI has no time for |
+//! | `torture`, `rounds` | power cuts, kills, failing disks, in numbers that CI has no time for |
 //! | `tidy` | the rules of the house that no compiler knows |
 //! | `process`, `console`, `json`, `metadata` | children, lines of text, what cargo says of the workspace |
 
@@ -25,6 +25,7 @@ mod metadata;
 mod mutants;
 mod process;
 mod progress;
+mod rounds;
 mod setup;
 mod test;
 mod tidy;

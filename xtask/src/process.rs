@@ -82,6 +82,13 @@ pub(crate) fn become_child(command: &mut Command) -> Result<(), Failure> {
     }
 }
 
+/// Runs a command, and says whether it succeeded.
+pub(crate) fn is_successful(command: &mut Command) -> Result<bool, Failure> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().map_err(|source| Failure::Start { program, source })?;
+    Ok(status.success())
+}
+
 /// Whether a command can be run and succeeds; what it prints is of no interest.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command

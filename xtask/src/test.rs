@@ -18,7 +18,15 @@ use crate::progress::Progress;
 use crate::setup;
 
 /// How the lines begin by which tests tell how often they did what they are there for.
-const TALLIES: [&str; 4] = ["simulated power cuts: ", "bit flips: ", "kills: ", POWER_CUTS];
+const TALLIES: [&str; 7] = [
+    "simulated power cuts: ",
+    "simulated schedules: ",
+    "bit flips: ",
+    "kills: ",
+    "replaced owners: ",
+    "disk faults: ",
+    POWER_CUTS,
+];
 /// Those of a real file system.
 const POWER_CUTS: &str = "power cuts: ";
 

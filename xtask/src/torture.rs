@@ -1,4 +1,5 @@
-//! `cargo xtask torture`: the log's power cuts and flipped bits, in numbers that CI has no time for.
+//! `cargo xtask torture`: the log's power cuts and flipped bits, in numbers that CI has no time for. Rounds of more than that are
+//! in `rounds`.
 //!
 //! # Invariants
 //!
@@ -6,10 +7,11 @@
 //! - The last line says how much was done. Nothing done is a failure.
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use crate::console::{pass_on, say};
 use crate::failure::Failure;
-use crate::{help, process, test};
+use crate::{help, process, rounds, test};
 
 /// A test of the log that a variable makes long.
 struct Part {
@@ -52,8 +54,11 @@ const PARTS: [Part; 4] = [
     },
 ];
 
-/// Runs all parts, then tells.
+/// Runs all parts, then tells; or rounds, if hours are given.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
+    if let Some((hours, from_seed)) = hours(arguments)? {
+        return rounds::run(root, hours, from_seed);
+    }
     let given = given(arguments)?;
     let (mut done, mut failed) = (Vec::new(), 0);
     for part in &PARTS {
@@ -76,6 +81,22 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     }
     say(&format!("\n{}; {failed} of {} parts failed", done.join("; "), PARTS.len()));
     if failed == 0 { Ok(()) } else { Err(Failure::Child(1)) }
+}
+
+/// How long rounds are run, and from which seed on, if they are asked for.
+fn hours(arguments: &[String]) -> Result<Option<(f64, u64)>, Failure> {
+    let unexpected = |text: &str| help::unexpected("torture", text);
+    let (hours, seed) = match arguments {
+        [option, hours] if option == "--hours" => (hours, None),
+        [option, hours, from, seed] if option == "--hours" && from == "--from-seed" => {
+            (hours, Some(seed))
+        }
+        _ => return Ok(None),
+    };
+    let number: f64 = hours.parse().map_err(|_| unexpected(hours))?;
+    let since = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+    let seed = seed.map_or(Ok(since), |seed| seed.parse().map_err(|_| unexpected(seed)))?;
+    Ok(Some((number, seed)))
 }
 
 /// The options and their numbers.
@@ -105,5 +126,9 @@ mod tests {
         assert!(given(&words("--flips")).is_err());
         assert!(given(&words("--flips many")).is_err());
         assert!(given(&words("--cars 7")).is_err());
+        assert_eq!(hours(&words("--hours 0.5 --from-seed 7")).unwrap(), Some((0.5, 7)));
+        assert!(hours(&words("--hours 1")).unwrap().is_some_and(|(_, seed)| seed > 0));
+        assert!(hours(&words("--hours many")).is_err());
+        assert_eq!(hours(&taken).unwrap(), None);
     }
 }

@@ -97,7 +97,10 @@ fn power_cuts_at_any_step_take_nothing_that_lasts() {
     let every = env::var_os("HEADWATER_EVERY_STEP").is_some();
     let seeds: Vec<u64> = match number("HEADWATER_SEED") {
         Some(seed) => vec![seed; REPLAYS],
-        None => (0..number("HEADWATER_SEEDS").unwrap_or(SEEDS)).collect(),
+        None => {
+            let first = number("HEADWATER_FIRST_SEED").unwrap_or(0);
+            (first..first + number("HEADWATER_SEEDS").unwrap_or(SEEDS)).collect()
+        }
     };
     let done = AtomicU64::new(0);
     let outcome = run_all(&seeds, |seed| {
