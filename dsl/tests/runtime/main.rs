@@ -4,6 +4,7 @@ mod ahead;
 mod assignment;
 mod damage;
 mod defects;
+mod diff;
 mod explain;
 mod handlers;
 mod lifecycle;

@@ -10,7 +10,7 @@ use super::{
     setup::{Ready, World, prepare},
     task_group::TaskGroup,
 };
-use crate::topology::Topology;
+use crate::topology::{Topology, TopologyDiff};
 use headwater_core::{
     metrics::NodeMetrics,
     ports::{log::Log, state::State},
@@ -218,6 +218,12 @@ impl Driver {
             now: around.clock.now(),
             records: running().map(|task| task.records).sum(),
         }
+    }
+
+    /// Says what this version of the topology has found of what the last one that committed kept.
+    #[must_use]
+    pub fn topology_diff(&self) -> &TopologyDiff {
+        &self.ready.around.positions.diff
     }
 
     /// What each node has counted, over all tasks.

@@ -116,13 +116,8 @@ pub(super) fn prepare(
     taps: &Arc<Taps>,
     held: Option<Held>,
 ) -> Result<Ready, StreamsError> {
-    dead_letters_name(config)?;
     let blueprint = Arc::new(plan(topology, config, &*world.log)?);
-    blueprint.check_names().map_err(TopologyError::from)?;
-    let (bytes_max, needed) = (blueprint.limits.record_bytes_max, blueprint.record_bytes_min());
-    if bytes_max < needed {
-        return Err(StreamsError::RecordLimit { bytes_max, needed });
-    }
+    check(&blueprint)?;
     create_topics(&blueprint, config, &*world.log)?;
     let claim = || world.log.claim(&config.application_id, &input_topics(&blueprint));
     let mut held = held.map_or_else(|| claim().map(Held::new), Ok)?;
@@ -188,6 +183,16 @@ pub(super) fn prepare(
     Ok(Ready { blueprint, around, held, owner, tasks, restored, state })
 }
 
+/// Checks that internal topics can have their names, and the log takes their records.
+fn check(blueprint: &Blueprint) -> Result<(), StreamsError> {
+    blueprint.check_names().map_err(TopologyError::from)?;
+    let (bytes_max, needed) = (blueprint.limits.record_bytes_max, blueprint.record_bytes_min());
+    if bytes_max < needed {
+        return Err(StreamsError::RecordLimit { bytes_max, needed });
+    }
+    Ok(())
+}
+
 /// The topic of dead letters.
 fn dead_letters_name(config: &StreamsConfig) -> Result<TopicName, StreamsError> {
     let own = TopicName::new(format!("{}-dead-letters", config.application_id))?;
@@ -199,6 +204,7 @@ fn plan(
     config: &StreamsConfig,
     log: &dyn Log,
 ) -> Result<Blueprint, StreamsError> {
+    let dead_letters = dead_letters_name(config)?;
     let existing: BTreeMap<TopicName, u32> =
         log.topics()?.into_iter().map(|t| (t.name, t.partitions)).collect();
     if let Some(topic) =
@@ -220,7 +226,7 @@ fn plan(
         application_id: config.application_id.as_str().into(),
         partitions,
         error_handlers: config.error_handlers,
-        dead_letters: dead_letters_name(config)?,
+        dead_letters,
         rows_max: config.batch_rows_max.max(1),
         limits: log.limits(),
     })
@@ -320,7 +326,12 @@ fn open_positions(
     let changelog = blueprint.positions_changelog();
     let part = Part { store: Positions::spec(), changelog: changelog.clone() };
     let (shard, counts) = restorer.one(&part)?;
-    Ok((Positions::open(shard, changelog, blueprint)?, counts))
+    let positions = Positions::open(shard, changelog, blueprint)?;
+    if !positions.diff.is_empty() {
+        let (application, diff) = (&*blueprint.application_id, positions.diff.to_string());
+        tracing::info!(application, "the topology has changed:\n{diff}");
+    }
+    Ok((positions, counts))
 }
 
 /// The parts of stores that a task has, in their order.

@@ -44,7 +44,7 @@ impl Blueprint {
             let action = match &spec.kind {
                 Kind::Source { .. } => Action::Source,
                 Kind::ChildPort { output_time } => Action::Port(*output_time),
-                Kind::Processor { make, stores, output_time } => {
+                Kind::Processor { make, stores, output_time, .. } => {
                     let (stores, ports) = (self.stores_of(stores, sub), self.ports_of(spec));
                     let moment = task.moment(None);
                     let mut context = InitContext {

@@ -8,6 +8,7 @@
 //! | `time ` and a repartition topic | what the topic's reader knows of those that write it |
 //! | `stream time ` and a topic | the stream time of the task that reads it |
 //! | `ahead ` and a topic | what judges records that are too far ahead |
+//! | `topology`, of partition 0 | what the topology keeps, for [`TopologyDiff`] |
 //! | `held `, a topic and a number | a record that is held as it is too far ahead |
 //!
 //! # Invariants
@@ -17,7 +18,7 @@
 //! - An entry whose node or topic is gone is deleted by the next commit.
 
 use super::{Blueprint, ChangelogPart, commit::Changelog};
-use crate::topology::{Kind, Topic};
+use crate::topology::{Kind, Outline, Topic, TopologyDiff};
 use hashbrown::HashMap;
 use headwater_core::{
     ports::state::{Order, Shard, StateError, StoreSpec},
@@ -49,7 +50,14 @@ pub(crate) struct Positions {
     changelog: Changelog,
     /// Keys of entries that nobody will ask for again, until a commit deletes them.
     gone: Mutex<Vec<Vec<u8>>>,
+    /// What the topology keeps, until the next commit that changes an entry.
+    outline: Mutex<Option<Vec<u8>>>,
+    /// What of the last version's it finds.
+    pub(crate) diff: TopologyDiff,
 }
+
+/// The entry, of partition 0, for what the topology keeps.
+const OUTLINE: &str = "topology";
 
 pub(super) fn node_entry(node: &str) -> String {
     format!("node {node}")
@@ -131,7 +139,17 @@ impl Positions {
             }
         }
         let changelog = Changelog { store: STORE.into(), partition: changelog };
-        Ok(Self { shard, changelog, gone: Mutex::new(gone) })
+        let outline = Outline::of(&blueprint.topology);
+        let last = shard.get(&key(0, OUTLINE))?.map(|stored| stored.value);
+        let diff = last.as_deref().map(|last| Outline::read(last).diff(&outline));
+        let written = Some(outline.write()).filter(|written| Some(written) != last.as_ref());
+        Ok(Self {
+            shard,
+            changelog,
+            gone: Mutex::new(gone),
+            outline: Mutex::new(written),
+            diff: diff.unwrap_or_default(),
+        })
     }
 
     /// The entries of the tasks of a partition, by name.
@@ -162,6 +180,10 @@ impl Positions {
             return Ok(None);
         }
         let mut records = RecordSetBuilder::default();
+        let mut outline = self.outline.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outline) = outline.take() {
+            records.push(0, Some(&key(0, OUTLINE)), Some(&outline), &Headers::new())?;
+        }
         for key in gone {
             records.push(0, Some(&key), None, &Headers::new())?;
         }
@@ -179,7 +201,7 @@ impl Positions {
 impl Blueprint {
     /// The entries that tasks may have, each with the number of partitions that it has them in.
     fn entries(&self) -> BTreeMap<String, u32> {
-        let mut entries = BTreeMap::new();
+        let mut entries = BTreeMap::from([(OUTLINE.to_owned(), 1)]);
         for sub in &self.plan.subs {
             let width = self.width(sub);
             for node in sub.nodes.iter().map(|node| self.topology.node(*node)) {

@@ -9,6 +9,7 @@
 //! - The types at the two ends of an edge are equal.
 
 mod describe;
+mod diff;
 mod dynamic;
 mod edge;
 mod error;
@@ -21,6 +22,7 @@ mod processors;
 mod shared_rows;
 mod sink;
 
+pub use diff::{Fate, TopologyDiff};
 pub use dynamic::TopicNameExtractor;
 pub use edge::{
     Consumed, Decoded, Decoder, Encoder, Failure, OffsetReset, Produced, TimestampExtractor,
@@ -32,6 +34,7 @@ pub use max_ahead::MaxAhead;
 pub use partitioner::{Partitions, StreamPartitioner};
 pub use sink::{SinkRecords, SinkRow};
 
+pub(crate) use diff::Outline;
 pub(crate) use dynamic::DynamicOutputs;
 pub(crate) use global::{GlobalEntries, GlobalSpec};
 pub(crate) use mark::{InputState, Sender, TimeMark};
@@ -48,7 +51,12 @@ use crate::{
 };
 use edge::{TypedDecoder, TypedEncoder};
 use headwater_core::{record::TopicName, serde::Data};
-use std::{any::TypeId, collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    any::{TypeId, type_name},
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+};
 
 /// A topic as a topology names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,18 +89,20 @@ pub(crate) enum Kind {
     },
     Processor {
         make: Arc<MakeNode>,
+        /// The name of its type.
+        what: &'static str,
         stores: Vec<usize>,
         output_time: OutputTime,
     },
     /// Hands on what a processor forwards to it beside its own output.
-    ChildPort {
-        output_time: OutputTime,
-    },
+    ChildPort { output_time: OutputTime },
     Sink {
         topic: Topic,
         make: Arc<dyn Fn(SinkForm) -> Box<dyn Encoder> + Send + Sync>,
         /// The rows that it hands on as they are, if it can.
         shares: Option<TypeId>,
+        /// The form of its records.
+        form: String,
     },
 }
 
@@ -260,7 +270,8 @@ impl Topology {
         let ports = types.into_iter().zip(ports);
         let ports: Vec<Port<'_>> =
             ports.map(|(payload, parents)| Port { payload, parents }).collect();
-        self.add_node::<Rows<P::KOut, P::VOut>>(name, make, &ports)
+        let output = TypeId::of::<Rows<P::KOut, P::VOut>>();
+        self.node_of(name, type_name::<P>(), make, (&ports, output))
     }
 
     /// Adds a node that reads a topic into payloads of type `P`, which a decoder that `make` makes gives.
@@ -294,11 +305,25 @@ impl Topology {
         + 'static,
         ports: &[Port<'_>],
     ) -> Result<&mut Self, TopologyError> {
-        let output_time = OutputTime::Kept;
-        let kind = Kind::Processor { make: Arc::new(make), stores: Vec::new(), output_time };
+        self.node_of(name, type_name::<Out>(), make, (ports, TypeId::of::<Out>()))
+    }
+
+    /// A node of the type called `what`; `edges` are its ports and what it forwards.
+    fn node_of(
+        &mut self,
+        name: &str,
+        what: &'static str,
+        make: impl Fn(&mut InitContext<'_>) -> Result<Box<dyn Node>, ProcessorError>
+        + Send
+        + Sync
+        + 'static,
+        edges: (&[Port<'_>], TypeId),
+    ) -> Result<&mut Self, TopologyError> {
+        let ((ports, output), output_time) = (edges, OutputTime::Kept);
+        let kind = Kind::Processor { make: Arc::new(make), what, stores: Vec::new(), output_time };
         let input = ports.iter().map(|port| port.payload).collect();
         let parents: Vec<&[&str]> = ports.iter().map(|port| port.parents).collect();
-        self.add(name, kind, &parents, Types { input, output: Some(TypeId::of::<Out>()) })
+        self.add(name, kind, &parents, Types { input, output: Some(output) })
     }
 
     /// Adds a node that forwards nothing: a sink that finds its topics itself.
@@ -313,7 +338,8 @@ impl Topology {
         parents: &[&str],
     ) -> Result<&mut Self, TopologyError> {
         let output_time = OutputTime::Kept;
-        let kind = Kind::Processor { make: Arc::new(make), stores: Vec::new(), output_time };
+        let what = "a sink that chooses topics";
+        let kind = Kind::Processor { make: Arc::new(make), what, stores: Vec::new(), output_time };
         self.add(name, kind, &[parents], Types { input: vec![rows], output: None })
     }
 
@@ -331,7 +357,8 @@ impl Topology {
         parents: &[&str],
     ) -> Result<&mut Self, TopologyError> {
         let types = Types { input: vec![TypeId::of::<P>()], output: None };
-        let kind = Kind::Sink { topic, make: Arc::new(move |_| make()), shares: None };
+        let form = type_name::<P>().to_owned();
+        let kind = Kind::Sink { topic, make: Arc::new(move |_| make()), shares: None, form };
         self.add(name, kind, &[parents], types)
     }
 
@@ -554,10 +581,11 @@ impl Topology {
         produced.check_types(name, matches!(topic, Topic::Repartition(_)))?;
         let rows = TypeId::of::<Rows<K, V>>();
         let is_exact = produced.key.is_exact_for_keys() && produced.value.is_exact();
+        let form = format!("{} -> {}", produced.key.schema(), produced.value.schema());
         let make = Arc::new(move |form| {
             Box::new(TypedEncoder::new(produced.clone(), form)) as Box<dyn Encoder>
         });
-        let kind = Kind::Sink { topic, make, shares: is_exact.then_some(rows) };
+        let kind = Kind::Sink { topic, make, shares: is_exact.then_some(rows), form };
         self.add(name, kind, &[parents], Types { input: vec![rows], output: None })
     }
 

@@ -9,7 +9,10 @@ use crate::{
     },
 };
 use headwater_core::serde::Data;
-use std::{any::TypeId, sync::Arc};
+use std::{
+    any::{TypeId, type_name},
+    sync::Arc,
+};
 
 impl Topology {
     /// Adds a processor below `parents`; `supplier` makes one for each task, with the stores it finds in its context.
@@ -34,7 +37,8 @@ impl Topology {
         let make = Arc::new(move |context: &mut InitContext<'_>| {
             Ok(Box::new(ProcessorNode::of(&supplier, context)?) as Box<dyn Node>)
         });
-        self.processor::<Rows<K, V>, Rows<P::KOut, P::VOut>>(name, make, parents)
+        let what = type_name::<P>();
+        self.processor::<Rows<K, V>, Rows<P::KOut, P::VOut>>(name, what, make, parents)
     }
 
     /// Adds a processor that keeps its records' keys, as [`add_processor`](Self::add_processor) does.
@@ -57,7 +61,8 @@ impl Topology {
             let supplier = |context: &mut InitContext<'_>| supplier(context).map(Fixed);
             Ok(Box::new(ProcessorNode::of_fixed_keys(supplier, context)?) as Box<dyn Node>)
         });
-        self.processor::<Rows<K, V>, Rows<K, P::VOut>>(name, make, parents)
+        let what = type_name::<P>();
+        self.processor::<Rows<K, V>, Rows<K, P::VOut>>(name, what, make, parents)
     }
 
     /// Adds a processor that is a function, of which each task has a copy. Stores that are connected to it are reached by
@@ -137,10 +142,12 @@ impl Topology {
     fn processor<In: 'static, Out: 'static>(
         &mut self,
         name: &str,
+        what: &'static str,
         make: Arc<MakeNode>,
         parents: &[&str],
     ) -> Result<&mut Self, TopologyError> {
-        let kind = Kind::Processor { make, stores: Vec::new(), output_time: OutputTime::Anew };
+        let kind =
+            Kind::Processor { make, what, stores: Vec::new(), output_time: OutputTime::Anew };
         let types = Types { input: vec![TypeId::of::<In>()], output: Some(TypeId::of::<Out>()) };
         self.add(name, kind, &[parents], types)
     }

@@ -11,6 +11,7 @@ use headwater_engine::runtime::{
     Explanation, Query, ReadOnlyKeyValueStore, ReadOnlySessionStore, ReadOnlyWindowStore,
     StateQueryRequest, StateQueryResult, StateSnapshot,
 };
+use headwater_engine::topology::TopologyDiff;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -112,6 +113,16 @@ impl TopologyTestDriver {
         name: &str,
     ) -> Result<ReadOnlySessionStore<K, V>, TestDriverError> {
         Ok(self.snapshot()?.session_store(name)?)
+    }
+
+    /// Says what this version of the topology has found of what the last one that committed kept.
+    ///
+    /// # Errors
+    ///
+    /// [`TestDriverError::Crashed`] if the application has crashed and was not restarted.
+    pub fn topology_diff(&self) -> Result<TopologyDiff, TestDriverError> {
+        let inner = self.inner.borrow();
+        Ok(inner.driver.as_ref().ok_or(TestDriverError::Crashed)?.topology_diff().clone())
     }
 
     /// What each node has counted and how long it took, by the node's name.
