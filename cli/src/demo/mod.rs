@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `directory` | the data directory, and opening it |
 //! | `pipeline` | everything that runs, started and ended in order |
+//! | `hot` | alerts as they are raised, and how fast |
 //! | `cold` | which columns the Parquet files have |
 //! | `view` | the live view, or plain lines |
 //! | `summary`, `report` | the results as data, and for people |
@@ -16,6 +17,7 @@
 
 mod cold;
 mod directory;
+mod hot;
 mod pipeline;
 mod report;
 mod summary;
@@ -36,6 +38,7 @@ use headwater::{
     prelude::{Clock, SystemClock},
 };
 use headwater_connector_file::{FileSource, Rate};
+use hot::Hot;
 use pipeline::{Closed, Finish, Pipeline, Resumed};
 use std::{
     env,
@@ -136,7 +139,10 @@ fn run_in(
     });
     let mut view = View::new(clock.elapsed());
     view.begin(clock.elapsed(), pipeline.progress().records);
+    let unread = |error| Failure::running("the alerts cannot be read", error);
+    let (follower, mut hot) = hot::follow(pipeline.log()).map_err(unread)?;
     let ended = thread::scope(|scope| {
+        let follower = scope.spawn(|| follower.run(pipeline.log(), &*clock));
         scope.spawn(|| {
             let ended = pipeline.wait_input();
             if !dev.exit_when_done && matches!(ended, Ok(true)) {
@@ -144,9 +150,11 @@ fn run_in(
             }
             drop(sender.send(Event::Finished(ended.and_then(|ended| pipeline.finish(ended)))));
         });
-        let ended = show_until_end(&pipeline, &events, &mut view, &*clock);
+        let ended = show_until_end(&pipeline, &events, &mut hot, &mut view, &*clock);
         // Whatever the thread above still waits for now comes to its end.
         pipeline.stop();
+        let lines = hot.end(follower.thread(), view.is_live());
+        lines.iter().for_each(|line| view.note(line));
         ended
     });
     let shown = resumed.and(view.end());
@@ -163,7 +171,8 @@ fn run_in(
         .map_err(|error| Failure::running("cannot read the results", error))?;
     drop(streams);
     log.close().map_err(|error| Failure::running("cannot close the log", error))?;
-    let code = conclude(dev, directory, summary_file, &summary, end)?;
+    let results = Results { summary: &summary, hot: hot.told() };
+    let code = conclude(dev, directory, summary_file, &results, end)?;
     shown.map_err(unwritten)?;
     Ok(code)
 }
@@ -182,6 +191,7 @@ fn source(dev: &Dev) -> Result<FileSource, Failure> {
     let source = FileSource::builder(&dev.input)
         .key_field("vin")
         .timestamp_field("ts")
+        .read_time_header(hot::READ_TIME)
         .rate(dev.rate)
         .build();
     let source = source.map_err(failed)?;
@@ -193,12 +203,16 @@ fn source(dev: &Dev) -> Result<FileSource, Failure> {
 fn show_until_end(
     pipeline: &Pipeline,
     events: &Receiver<Event>,
+    hot: &mut Hot,
     view: &mut View,
     clock: &dyn Clock,
 ) -> Result<End, Failure> {
     let mut input_ended = false;
     loop {
-        match events.recv_timeout(TICK) {
+        let event = events.recv_timeout(TICK);
+        let lines = hot.lines(view.is_live());
+        lines.iter().for_each(|line| view.note(line));
+        match event {
             Ok(Event::Signal(signal)) => {
                 view.note("stopping: what was taken is committed first");
                 return Ok(End::Signal(signal));
@@ -242,12 +256,19 @@ fn banner(dev: &Dev, directory: &DataDirectory) -> String {
     )
 }
 
+/// What there is to show at the end.
+struct Results<'a> {
+    summary: &'a Summary,
+    /// How fast this run's alerts came.
+    hot: Option<String>,
+}
+
 /// Writes and shows the results; the exit code.
 fn conclude(
     dev: &Dev,
     directory: &DataDirectory,
     summary_file: Option<&SummaryFile>,
-    summary: &Summary,
+    Results { summary, hot }: &Results<'_>,
     end: End,
 ) -> Result<u8, Failure> {
     let code = match end {
@@ -267,7 +288,7 @@ fn conclude(
     } else {
         format!("{} dev --demo cars --rate 2000", program())
     };
-    let report = format!("\n{}", report::report(summary, directory, &next));
+    let report = format!("\n{}", report::report(summary, directory, hot.as_deref(), &next));
     // Each is tried, whatever becomes of the other.
     let shown = print_lines(&report).map_err(unwritten);
     summary_file.map_or(Ok(()), |file| file.write(&summary.to_json()?))?;

@@ -98,6 +98,10 @@ impl Pipeline {
         Ok(Self { log, state, streams, source, sinks })
     }
 
+    pub(super) fn log(&self) -> &dyn Log {
+        &*self.log
+    }
+
     /// Waits until the input is used up; `false` if it was stopped before.
     pub(super) fn wait_input(&self) -> Result<bool, Failure> {
         let progress = self.source.wait_ended().map_err(unread)?;

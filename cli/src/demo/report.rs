@@ -13,9 +13,15 @@ const CARS_MAX: usize = 5;
 /// A car that has driven less tells little.
 const DISTANCE_M_MIN: f64 = 1000.0;
 
-/// The report as text; `next` is a command of this program to be typed next.
-pub(super) fn report(summary: &Summary, directory: &DataDirectory, next: &str) -> String {
+/// The report as text; `hot` says how fast this run's alerts came, `next` is a command of this program to be typed next.
+pub(super) fn report(
+    summary: &Summary,
+    directory: &DataDirectory,
+    hot: Option<&str>,
+    next: &str,
+) -> String {
     let mut parts = vec![attention(summary), cars(summary), models(summary), counts(summary)];
+    parts.extend(hot.map(|hot| format!("Hot path\n  {hot}")));
     if summary.partial {
         let records = grouped(summary.records);
         parts.insert(
@@ -76,7 +82,7 @@ fn attention(summary: &Summary) -> String {
     text
 }
 
-fn kind(kind: AlertKind) -> &'static str {
+pub(super) fn kind(kind: AlertKind) -> &'static str {
     match kind {
         AlertKind::FaultCode => "fault code",
         AlertKind::Overheating => "overheating",

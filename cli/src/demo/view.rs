@@ -113,6 +113,11 @@ impl View {
         }
     }
 
+    /// Whether it is one that redraws itself.
+    pub(super) fn is_live(&self) -> bool {
+        self.bar.is_some()
+    }
+
     /// A line of its own, above the view.
     pub(super) fn note(&mut self, text: &str) {
         match &self.bar {

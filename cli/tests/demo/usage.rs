@@ -154,3 +154,18 @@ fn plain_output_begins_with_where_the_data_is_and_ends_with_what_to_type() {
     }
     assert!(!text.contains('\u{1b}'), "no escape codes where nobody watches");
 }
+
+#[test]
+fn each_alert_is_a_line_as_it_is_raised_and_the_end_says_how_fast_they_came() {
+    let bench = Bench::new(&fleet(3, 20, 200));
+    let text = String::from_utf8(output(&mut bench.command()).stdout).unwrap();
+    let raised = bench.summary().alerts_raised;
+    let lines = text.lines().filter(|line| line.contains("  after ") && line.ends_with(" ms"));
+    assert!(raised > 10, "{raised}");
+    assert_eq!(lines.count() as u64, raised, "{text}");
+    let hot = text.lines().skip_while(|line| *line != "Hot path").nth(1).unwrap_or_default();
+    assert!(hot.starts_with(&format!("  {raised} alerts, raised p50 ")), "{hot}");
+    // What an earlier run raised is not told again.
+    let again = String::from_utf8(output(&mut bench.command()).stdout).unwrap();
+    assert!(!again.contains("  after ") && !again.contains("Hot path"), "{again}");
+}

@@ -81,6 +81,9 @@ pub struct FileSourceConfig {
     /// lacks it gets the timestamp of the line before, so that a bad line never moves stream time.
     #[serde(default)]
     pub timestamp_field: Option<String>,
+    /// The header that says when a line was read: ms of the wall clock, 8 bytes, big-endian; without it there is none.
+    #[serde(default)]
+    pub read_time_header: Option<String>,
     /// How fast lines are taken; as fast as possible.
     #[serde(default)]
     pub rate: Rate,
@@ -107,6 +110,7 @@ impl FileSourceBuilder {
             path,
             key_field: None,
             timestamp_field: None,
+            read_time_header: None,
             rate: Rate::Max,
             line_bytes_max: LINE_BYTES_MAX,
         };
@@ -122,6 +126,12 @@ impl FileSourceBuilder {
     /// Takes the timestamp, in ms, from this integer field of each line.
     pub fn timestamp_field(mut self, name: impl Into<String>) -> Self {
         self.config.timestamp_field = Some(name.into());
+        self
+    }
+
+    /// Has each record say in a header of this name when its line was read: ms of the wall clock, 8 bytes, big-endian.
+    pub fn read_time_header(mut self, name: impl Into<String>) -> Self {
+        self.config.read_time_header = Some(name.into());
         self
     }
 

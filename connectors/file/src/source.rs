@@ -274,7 +274,11 @@ fn take(
                 *timestamp = found;
             }
             let stamp = if config.timestamp_field.is_some() { *timestamp } else { out.now() };
-            out.push(stamp, found.key.as_deref().map(str::as_bytes), Some(bytes), &Headers::new())?;
+            let mut headers = Headers::new();
+            if let Some(name) = &config.read_time_header {
+                headers.add(name, Some(out.now().to_be_bytes().to_vec()));
+            }
+            out.push(stamp, found.key.as_deref().map(str::as_bytes), Some(bytes), &headers)?;
         }
     }
     Ok(true)
