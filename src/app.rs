@@ -1,5 +1,6 @@
 //! One way to start an application.
 
+use crate::metrics_server::MetricsServer;
 use headwater_core::{
     ports::{
         log::{Append, Commit, Log, LogError, TopicSpec},
@@ -27,7 +28,7 @@ use signal_hook::{
     iterator::Signals,
     low_level::emulate_default_handler,
 };
-use std::{io, path::PathBuf, sync::Arc, thread};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread};
 
 /// Why an application did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +80,15 @@ pub enum AppError {
     #[error(transparent)]
     Streams(#[from] StreamsError),
 
+    /// Metrics cannot be served at the address; another program may listen there.
+    #[error("could not serve metrics at {address}")]
+    Metrics {
+        /// The address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+
     /// Signals cannot be handled.
     #[error("could not handle Ctrl-C")]
     Signals(#[source] io::Error),
@@ -105,7 +115,9 @@ pub enum AppError {
 /// ```
 #[derive(Debug)]
 pub struct App {
-    streams: Streams,
+    // Dropped first: it looks at what comes after.
+    metrics: Option<MetricsServer>,
+    streams: Arc<Streams>,
     log: Arc<dyn Log>,
 }
 
@@ -117,6 +129,7 @@ pub struct AppBuilder {
     data_dir: Option<PathBuf>,
     topology: Option<Topology>,
     topics: Option<u32>,
+    metrics: Option<String>,
 }
 
 impl App {
@@ -127,6 +140,7 @@ impl App {
             data_dir: None,
             topology: None,
             topics: None,
+            metrics: None,
         }
     }
 
@@ -140,6 +154,12 @@ impl App {
     #[must_use]
     pub fn log(&self) -> &Arc<dyn Log> {
         &self.log
+    }
+
+    /// Where its metrics are served, if they are.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(MetricsServer::address)
     }
 
     /// Appends a record to a topic, by the default serdes of its types, in the partition of its key; it is durable when this
@@ -253,6 +273,28 @@ impl AppBuilder {
         Self { topics: Some(partitions), ..self }
     }
 
+    /// Serves its metrics by HTTP at this address while it runs: `/metrics` for Prometheus, `/explain` for people who see
+    /// nothing come out. A port alone is one of this machine, 0 any that is free; without it no port is opened.
+    ///
+    /// ```
+    /// use headwater::prelude::*;
+    /// use std::{io::{Read, Write}, net::TcpStream};
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream::<String, i64>("speeds").to("copy");
+    /// let app = App::builder("speeds").topology(builder.build()?).create_topics(1).metrics("0").start()?;
+    /// let mut scrape = TcpStream::connect(app.metrics_address().unwrap())?;
+    /// scrape.write_all(b"GET /metrics HTTP/1.1\r\n\r\n")?;
+    /// let mut answer = String::new();
+    /// scrape.read_to_string(&mut answer)?;
+    /// let state = "kafka_streams_stream_metrics_client_state{application_id=\"speeds\"} 2";
+    /// assert!(answer.contains(state));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn metrics(self, address: impl Into<String>) -> Self {
+        Self { metrics: Some(address.into()), ..self }
+    }
+
     /// Changes how it runs.
     ///
     /// ```
@@ -272,7 +314,7 @@ impl AppBuilder {
     /// [`AppError::NoTopology`]; [`AppError::Open`] or [`AppError::State`] if the data directory cannot be used, as by two
     /// processes at a time; [`AppError::Streams`] if the application does not start, such as for a topic that is missing.
     pub fn start(self) -> Result<App, AppError> {
-        let Self { config, data_dir, topology, topics } = self;
+        let Self { config, data_dir, topology, topics, metrics } = self;
         let topology = topology.ok_or(AppError::NoTopology)?;
         let (log, state) = match data_dir {
             Some(path) => open(path)?,
@@ -290,11 +332,17 @@ impl AppBuilder {
         }
         let clock = Arc::new(SystemClock::new());
         let streams = Streams::start(topology, config, Arc::clone(&log), state, clock)?;
+        let streams = Arc::new(streams);
+        let metrics = metrics.map(|address| {
+            let served = MetricsServer::start(&address, Arc::clone(&streams));
+            served.map_err(|source| AppError::Metrics { address, source })
+        });
+        let metrics = metrics.transpose()?;
         let restored = streams.metrics().restored;
         if restored > 0 {
             tracing::info!(restored, "stores were brought to the last commit");
         }
-        Ok(App { streams, log })
+        Ok(App { metrics, streams, log })
     }
 
     /// Starts it, and [waits](App::wait) until it ends or is asked to by a signal.

@@ -18,6 +18,7 @@
 //! | [`record`], [`serde`], [`time`] | records, types to bytes, clocks |
 
 mod app;
+mod metrics_server;
 
 pub use app::{App, AppBuilder, AppError};
 pub use headwater_core::{

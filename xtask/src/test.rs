@@ -119,6 +119,9 @@ pub(crate) fn perform(root: &Path, arguments: &[String]) -> Result<Report, Failu
     if let Some(class_path) = &peers.kafka {
         command.env("HEADWATER_KAFKA_CLASSPATH", class_path);
     }
+    if let Some(promtool) = &peers.promtool {
+        command.env("HEADWATER_PROMTOOL", promtool);
+    }
     // Property tests draw the same cases on every machine; others with a seed of one's own, or by plain `cargo test`.
     if env::var_os("PROPTEST_RNG_SEED").is_none() {
         command.env("PROPTEST_RNG_SEED", "1");

@@ -122,6 +122,30 @@ impl Run {
 }
 
 #[test]
+fn rates_are_of_the_last_minute() -> Outcome {
+    let (log, clock) = (Arc::new(MemoryLog::new()), Arc::new(ManualClock::at(0)));
+    let timed = Arc::clone(&clock) as Arc<dyn Clock>;
+    let mut run = Run::of(topology()?, StreamsConfig::new("test"), log, timed)?;
+    let (key, number) = (Some("a"), 1_i64.to_be_bytes());
+    run.take(&[(key, &number[..], 1); 10])?;
+    clock.advance(Duration::from_secs(10));
+    let rate_of_source = |run: &Run| {
+        let tasks = run.application().metrics().tasks;
+        let nodes = tasks.iter().flat_map(|task| &task.nodes);
+        let source = nodes.filter(|it| &*it.node == "KSTREAM-SOURCE-in-0000000000");
+        source.map(|node| node.process_rate).sum::<f64>()
+    };
+    assert_eq!((run.application().metrics().process_rate, rate_of_source(&run)), (1.0, 1.0));
+    // A rest of two minutes counts for nothing once records come again.
+    clock.advance(Duration::from_secs(120));
+    run.take(&[(key, &number[..], 2); 4])?;
+    clock.advance(Duration::from_secs(2));
+    assert_eq!((run.application().metrics().process_rate, rate_of_source(&run)), (2.0, 2.0));
+    run.crash();
+    Ok(())
+}
+
+#[test]
 fn nodes_count_what_they_take_write_and_drop() -> Outcome {
     let mut run = Run::start()?;
     let number = |number: i64| number.to_be_bytes();

@@ -7,7 +7,7 @@ use super::{
     explain::Facts,
     globals::state_of_globals,
     incarnation::{Incarnation, assign, subscribe},
-    metrics::{Seen, StreamsMetrics},
+    metrics::{Seen, StreamsMetrics, number_of},
     query::{ReadOnlyKeyValueStore, StateSnapshot},
     rounds::{Pace, Request, Rounds},
     setup::{Ready, external_inputs, prepare},
@@ -174,7 +174,7 @@ impl Shared {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Ready { blueprint, around, held, owner, tasks, restored, state } =
             prepare(self.topology.clone(), &self.config, &world, &self.taps, held)?;
-        self.seen().begin(&tasks, restored);
+        self.seen().begin(&tasks, restored, world.clock.elapsed());
         let changes = self.parts.workers.changes();
         let width = self.threads.load(Ordering::Acquire).clamp(1, tasks.len().max(1));
         let members = self.parts.workers.seats(width);
@@ -517,8 +517,15 @@ impl Application {
     /// Counts and times since the start.
     #[must_use]
     pub fn metrics(&self) -> StreamsMetrics {
-        let turns = self.shared.turns.load(Ordering::Relaxed);
-        StreamsMetrics { turns, ..self.shared.seen().metrics() }
+        let (facts, clock) = (self.facts(), &self.shared.parts.world.clock);
+        StreamsMetrics {
+            turns: self.shared.turns.load(Ordering::Relaxed),
+            client_state: number_of(&facts.state),
+            stream_threads: self.shared.threads.load(Ordering::Acquire),
+            sources: facts.sources(),
+            now: facts.now,
+            ..self.shared.seen().metrics(&facts.blueprint, clock.elapsed())
+        }
     }
 
     /// Lets its tasks run on so many threads of the runtime, at least one; they are dealt anew after a commit.
@@ -582,7 +589,7 @@ impl Application {
         let state = self.state();
         let (nodes, tasks, records) = {
             let seen = self.shared.seen();
-            (seen.nodes(), seen.tasks().clone(), seen.metrics().records)
+            (seen.nodes(), seen.tasks().clone(), seen.records())
         };
         let world = &self.shared.parts.world;
         let (log, now) = (Arc::clone(&world.log), world.clock.now());

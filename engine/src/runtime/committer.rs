@@ -192,6 +192,8 @@ impl PendingCommit {
 }
 
 fn answered(PendingCommit { incarnation, mut handed, .. }: PendingCommit, outcome: CommitOutcome) {
+    let application = &incarnation.blueprint.application_id;
+    let _span = tracing::debug_span!("commit", %application).entered();
     let published = outcome.map_err(StreamsError::Log).and_then(|receipt| match &mut handed {
         Handed::Commit { commit, .. } => {
             let epoch = commit.epoch;

@@ -149,8 +149,7 @@ pub(super) struct Facts {
 
 impl Facts {
     fn explain(self) -> Explanation {
-        let sources = external_inputs(&self.blueprint).into_iter();
-        let sources = sources.map(|partition| self.source(partition)).collect();
+        let sources = self.sources();
         let held = self.tasks.values().flat_map(|task| {
             task.held_back.iter().map(|(node, held)| self.waiting(task.id, node, *held))
         });
@@ -174,6 +173,12 @@ impl Facts {
             now: self.now,
             state: self.state.clone(),
         }
+    }
+
+    /// The partitions that it reads.
+    pub(super) fn sources(&self) -> Vec<SourceStatus> {
+        let sources = external_inputs(&self.blueprint).into_iter();
+        sources.map(|partition| self.source(partition)).collect()
     }
 
     fn source(&self, partition: TopicPartition) -> SourceStatus {

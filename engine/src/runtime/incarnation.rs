@@ -125,7 +125,7 @@ impl Incarnation {
     ) -> Result<(), StreamsError> {
         let began = self.world.clock.elapsed();
         if let Some(application) = self.application.upgrade() {
-            application.seen().note(&parts);
+            application.seen().note(&parts, began);
         }
         let commit = EpochCommit::new(epoch, parts, &self.blueprint, &self.around, &self.owner)?;
         let is_commit = !commit.is_empty();

@@ -1,14 +1,17 @@
 //! What an application's handle knows of its tasks: counts and times.
 
-use super::restore::RestoreCounts;
+use super::{application::StreamsState, explain::SourceStatus, restore::RestoreCounts};
 use crate::{
     broken::broken,
-    task::{Task, TaskCommit, TaskStatus},
-    topology::TaskId,
+    task::{Blueprint, Task, TaskCommit, TaskStatus},
+    topology::{Kind, TaskId},
 };
 use hashbrown::HashMap;
 use hdrhistogram::Histogram;
-use headwater_core::metrics::{Dropped, NodeMetrics};
+use headwater_core::{
+    metrics::{Dropped, NodeMetrics},
+    record::Timestamp,
+};
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 /// Counts and times of an application since its start.
@@ -29,6 +32,79 @@ pub struct StreamsMetrics {
     pub turns: u64,
     /// How long commits took, from stop to published.
     pub commit_latencies: Latencies,
+    /// The application.
+    pub application_id: Arc<str>,
+    /// Its state by Kafka's numbers: 1 rebalancing or restarting, 2 running, 3 ending, 4 ended, 6 failed.
+    pub client_state: u8,
+    /// Threads that its tasks may run on.
+    pub stream_threads: usize,
+    /// Commits a second, over the last 30 to 60 s.
+    pub commit_rate: f64,
+    /// Records taken a second, over the last 30 to 60 s.
+    pub process_rate: f64,
+    /// What each task has counted, as of the last commit.
+    pub tasks: Vec<TaskMetrics>,
+    /// How far the partitions that it reads are.
+    pub sources: Vec<SourceStatus>,
+    /// The wall clock, in ms.
+    pub now: Timestamp,
+}
+
+/// What a task has counted since it was made.
+#[derive(Debug, Clone, Default)]
+pub struct TaskMetrics {
+    /// The task, written `sub-topology_partition`.
+    pub task: String,
+    /// Records taken.
+    pub records: u64,
+    /// What the caches of its stores hold, in bytes.
+    pub cache_bytes: usize,
+    /// The same, store by store.
+    pub stores: Vec<StoreMetrics>,
+    /// Its nodes.
+    pub nodes: Vec<NodeCounts>,
+}
+
+/// What a task's part of a store takes.
+#[derive(Debug, Clone)]
+pub struct StoreMetrics {
+    /// The store's name.
+    pub store: Arc<str>,
+    /// What its cache holds, in bytes.
+    pub cache_bytes: usize,
+}
+
+/// What a node of a task has counted.
+#[derive(Debug, Clone)]
+pub struct NodeCounts {
+    /// The node's name.
+    pub node: Arc<str>,
+    /// What it counts.
+    pub metrics: NodeMetrics,
+    /// Records taken a second, over the last 30 to 60 s.
+    pub process_rate: f64,
+    /// The topic that it reads or writes, if it does.
+    pub topic: Option<(String, TopicUse)>,
+}
+
+/// What a node does with a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicUse {
+    /// It reads it.
+    Consumed,
+    /// It writes it.
+    Produced,
+}
+
+impl TopicUse {
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Consumed => "consumed",
+            Self::Produced => "produced",
+        }
+    }
 }
 
 /// A distribution of times, to two digits, however many they are: some 10 KiB.
@@ -74,10 +150,43 @@ impl Latencies {
         self.0.len()
     }
 
+    /// Their mean; zero if there are none.
+    #[must_use]
+    pub fn mean(&self) -> Duration {
+        if self.0.is_empty() {
+            Duration::ZERO
+        } else {
+            Duration::from_secs_f64(self.0.mean() / 1e6)
+        }
+    }
+
     /// The time that so much of them (0.99 for 99 of a hundred) did not exceed; zero if there are none.
     #[must_use]
     pub fn quantile(&self, quantile: f64) -> Duration {
         Duration::from_micros(self.0.value_at_quantile(quantile))
+    }
+}
+
+/// Counts as they were at a time, for rates since.
+#[derive(Debug, Clone, Default)]
+struct Sample {
+    at: Duration,
+    commits: u64,
+    records: u64,
+    nodes: HashMap<(TaskId, Arc<str>), u64>,
+}
+
+/// For how long a sample is the newest one; rates are taken from the one before.
+const SAMPLE_EVERY: Duration = Duration::from_secs(30);
+
+/// Kafka's number of a state.
+pub(super) fn number_of(state: &StreamsState) -> u8 {
+    match state {
+        StreamsState::Restarting(_) | StreamsState::Rebalancing => 1,
+        StreamsState::Running | StreamsState::Paused => 2,
+        StreamsState::PendingShutdown => 3,
+        StreamsState::NotRunning => 4,
+        StreamsState::Error(_) => 6,
     }
 }
 
@@ -95,11 +204,12 @@ pub(super) struct Seen {
     restored: RestoreCounts,
     restarts: u64,
     latencies: Latencies,
+    samples: [Sample; 2],
 }
 
 impl Seen {
     /// Tasks were made anew: what they count begins anew too, but for the records dropped and held, as they were committed.
-    pub(super) fn begin(&mut self, tasks: &[Task], restored: RestoreCounts) {
+    pub(super) fn begin(&mut self, tasks: &[Task], restored: RestoreCounts, now: Duration) {
         self.records_before += self.records.drain().map(|(_, count)| count).sum::<u64>();
         self.restored += restored;
         for ((_, node), metrics) in self.nodes.drain() {
@@ -111,6 +221,19 @@ impl Seen {
             let nodes = task.metrics();
             self.nodes.extend(nodes.map(|(node, metrics)| ((task.id, Arc::clone(node)), metrics)));
         }
+        let begun = self.sample(now);
+        self.samples = [begun.clone(), begun];
+    }
+
+    fn sample(&self, at: Duration) -> Sample {
+        let records = self.nodes.iter().map(|(node, metrics)| (node.clone(), metrics.records));
+        let (commits, nodes) = (self.commits, records.collect());
+        Sample { at, commits, records: self.records(), nodes }
+    }
+
+    /// Records taken from topics.
+    pub(super) fn records(&self) -> u64 {
+        self.records_before + self.records.values().sum::<u64>()
     }
 
     /// What the tasks that run here tell of their times.
@@ -118,7 +241,15 @@ impl Seen {
         &self.tasks
     }
 
-    pub(super) fn note(&mut self, parts: &[TaskCommit]) {
+    pub(super) fn note(&mut self, parts: &[TaskCommit], now: Duration) {
+        let [_, newest] = &self.samples;
+        let age = now.saturating_sub(newest.at);
+        if age >= SAMPLE_EVERY {
+            let sample = self.sample(now);
+            // After a rest the one before is too old.
+            let before = if age < 2 * SAMPLE_EVERY { newest.clone() } else { sample.clone() };
+            self.samples = [before, sample];
+        }
         for part in parts {
             self.records.insert(part.task, part.records);
             self.tasks.insert(part.task, part.status.clone());
@@ -137,16 +268,60 @@ impl Seen {
         self.restarts += 1;
     }
 
-    pub(super) fn metrics(&self) -> StreamsMetrics {
+    /// What each task has counted.
+    fn of_tasks(&self, blueprint: &Blueprint, rate: impl Fn(u64, u64) -> f64) -> Vec<TaskMetrics> {
+        let [before, _] = &self.samples;
+        let task = |(id, status): (&TaskId, &TaskStatus)| {
+            let nodes = blueprint.sub(*id).nodes.iter().map(|node| blueprint.topology.node(*node));
+            let nodes = nodes.map(|spec| {
+                let key = (*id, Arc::clone(&spec.name));
+                let metrics = self.nodes.get(&key).copied().unwrap_or_default();
+                let process_rate =
+                    rate(metrics.records, before.nodes.get(&key).copied().unwrap_or(0));
+                let topic = match &spec.kind {
+                    Kind::Source { topic, .. } => Some((topic, TopicUse::Consumed)),
+                    Kind::Sink { topic, .. } => Some((topic, TopicUse::Produced)),
+                    Kind::Processor { .. } | Kind::ChildPort { .. } => None,
+                };
+                let topic =
+                    topic.map(|(topic, verb)| (blueprint.topic_name(topic).to_string(), verb));
+                NodeCounts { node: key.1, metrics, process_rate, topic }
+            });
+            let store = |(store, bytes): &(Arc<str>, usize)| StoreMetrics {
+                store: Arc::clone(store),
+                cache_bytes: *bytes,
+            };
+            TaskMetrics {
+                task: id.to_string(),
+                records: self.records.get(id).copied().unwrap_or(0),
+                cache_bytes: status.caches.iter().map(|(_, bytes)| bytes).sum(),
+                stores: status.caches.iter().map(store).collect(),
+                nodes: nodes.collect(),
+            }
+        };
+        self.tasks.iter().map(task).collect()
+    }
+
+    pub(super) fn metrics(&self, blueprint: &Blueprint, now: Duration) -> StreamsMetrics {
+        let [before, _] = &self.samples;
+        let seconds = now.saturating_sub(before.at).as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a rate is about right")]
+        let rate = |count: u64, before: u64| {
+            if seconds > 0.0 { count.saturating_sub(before) as f64 / seconds } else { 0.0 }
+        };
         StreamsMetrics {
-            records: self.records_before + self.records.values().sum::<u64>(),
+            application_id: Arc::clone(&blueprint.application_id),
+            commit_rate: rate(self.commits, before.commits),
+            process_rate: rate(self.records(), before.records),
+            tasks: self.of_tasks(blueprint, rate),
+            records: self.records(),
             commits: self.commits,
             restored: self.restored.replayed,
             quarantined: self.restored.quarantined,
             restarts: self.restarts,
-            // Counted where turns are given.
-            turns: 0,
             commit_latencies: self.latencies.clone(),
+            // What others know.
+            ..StreamsMetrics::default()
         }
     }
 

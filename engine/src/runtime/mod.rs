@@ -16,6 +16,7 @@
 //! | `assignment` | which partitions the application may read, by events of the log |
 //! | `setup`, `restore` | from a topology to tasks; stores at the end of their changelogs |
 //! | `properties` | Kafka's dotted keys |
+//! | `prometheus` | the same as text |
 //! | `metrics` | what the handle knows of the tasks: counts and times |
 //! | `explain` | why nothing comes out |
 //! | `query` | what stores held at a commit, for others to read |
@@ -44,6 +45,7 @@ mod incarnation;
 mod mailbox;
 mod metrics;
 mod participant;
+mod prometheus;
 mod properties;
 mod query;
 mod restore;
@@ -68,7 +70,7 @@ pub use explain::{
     DroppedAt, Explanation, HeldBy, RecordsAt, SourceState, SourceStatus, WaitingNode,
 };
 pub use headwater_core::dead_letter::BadRecord;
-pub use metrics::{Latencies, StreamsMetrics};
+pub use metrics::{Latencies, NodeCounts, StoreMetrics, StreamsMetrics, TaskMetrics, TopicUse};
 pub use properties::ConfigError;
 pub use query::{
     FailureReason, InStore, KeyQuery, KeyQueryMetadata, MultiVersionedKeyQuery, Position,

@@ -84,6 +84,9 @@ impl Participant {
     /// Does what there is to do now.
     pub(super) fn turn(&mut self, now: Duration) -> Result<Rest, StreamsError> {
         self.incarnation.count_turn();
+        let application = &self.incarnation.blueprint.application_id;
+        let _span =
+            tracing::trace_span!("step", %application, tasks = self.tasks.tasks.len()).entered();
         loop {
             let view = self.incarnation.rounds.view();
             if view.is_over {

@@ -113,6 +113,8 @@ impl Restorer<'_> {
         entries: &dyn Fn(RecordSet) -> Result<RecordSet, StreamsError>,
     ) -> Result<Restored, StreamsError> {
         let (Part { store, changelog }, log, state) = (part, self.log, self.state);
+        let partition = changelog.partition;
+        let _span = tracing::debug_span!("restore", store = %store.name, partition).entered();
         let shard = state.open(store, changelog.partition)?;
         // Before the log is asked, which never goes back: a newer owner may be publishing.
         let position = shard.position();

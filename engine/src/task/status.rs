@@ -38,6 +38,8 @@ pub(crate) struct TaskStatus {
     pub(crate) held_back: Vec<(Arc<str>, HeldBack)>,
     /// Those that have some left to forward, or hold it until a commit.
     pub(crate) holding: Vec<Arc<str>>,
+    /// What the cache of each store holds, in bytes.
+    pub(crate) caches: Vec<(Arc<str>, usize)>,
 }
 
 impl Task {
@@ -60,6 +62,8 @@ impl Task {
             }
         }
         let inputs = self.inputs.values().map(input).collect();
-        TaskStatus { id: self.id, inputs, held_back, holding }
+        let stores = self.changelogs.iter().zip(&self.resources.stores);
+        let caches = stores.map(|(it, store)| (Arc::clone(&it.store), store.size_bytes()));
+        TaskStatus { id: self.id, inputs, held_back, holding, caches: caches.collect() }
     }
 }

@@ -5,17 +5,20 @@
 //! | `kafka` | Kafka's jars, whose tool reads our segments |
 //! | `native` | looks for the C++ compiler and libclang as the build scripts will |
 //! | `platform` | which packages bring a tool here, and whether we may install them |
+//! | `promtool` | Prometheus' checker of what an application serves |
 //! | `python` | the environment in which other programs read what Headwater wrote |
 //!
 //! # Invariants
 //!
 //! - What is there is left alone: a second run changes nothing.
-//! - Nothing is installed but by the system's package manager and, into cargo's target folder, by pip and Maven.
+//! - Nothing is installed but by the system's package manager and, into cargo's target folder, by pip and Maven and from one of
+//!   Debian's packages.
 //! - Tools that only tests use never stop a build.
 
 mod kafka;
 mod native;
 mod platform;
+mod promtool;
 mod python;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +37,8 @@ pub(crate) struct Peers {
     pub(crate) python: Option<PathBuf>,
     /// A Java class path with Kafka's tools.
     pub(crate) kafka: Option<String>,
+    /// Prometheus' promtool.
+    pub(crate) promtool: Option<PathBuf>,
     /// What could not be had, in plain words.
     pub(crate) missing: Vec<String>,
 }
@@ -55,6 +60,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
         found
             .extend(peers.python.map(|it| format!("polars, duckdb and pyarrow: {}", it.display())));
         found.extend(peers.kafka.map(|it| format!("Kafka's tools: {it}")));
+        found.extend(peers.promtool.map(|it| format!("promtool: {}", it.display())));
     }
     for line in found {
         say(&format!("found {line}"));
@@ -89,7 +95,8 @@ pub(crate) fn peers(root: &Path) -> Result<Peers, Failure> {
     let mut note = |failure| missing.push(one_line(&failure));
     let python = python::ensure(&target).map_err(&mut note).ok();
     let kafka = kafka::ensure(&target).map_err(&mut note).ok();
-    Ok(Peers { python, kafka, missing })
+    let promtool = promtool::ensure(&target).map_err(&mut note).ok();
+    Ok(Peers { python, kafka, promtool, missing })
 }
 
 /// Installs those of the tools that are missing, and returns where each was found.

@@ -1,0 +1,194 @@
+//! What an application's metrics say, as text and over HTTP, and that Prometheus reads it.
+
+use headwater::{
+    prelude::*,
+    runtime::{NodeCounts, StreamsMetrics, TaskMetrics},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    error::Error,
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Command, Stdio},
+};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Samples by series, each with its labels as they stand.
+#[derive(Debug, Default)]
+struct Scraped(BTreeMap<String, f64>);
+
+impl Scraped {
+    /// Reads the text format, and refuses what Prometheus would and what its linter says of names.
+    fn read(text: &str) -> Outcome<Self> {
+        let (mut kinds, mut helps, mut samples) =
+            (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, help) = help.split_once(' ').ok_or(line)?;
+                assert!(!help.is_empty() && helps.insert(name.to_owned()), "{line}");
+            } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = kind.split_once(' ').ok_or(line)?;
+                assert!(["counter", "gauge", "untyped"].contains(&kind), "{line}");
+                assert!(helps.contains(name), "{line}");
+                let is_total = name.ends_with("_total");
+                assert!(kind == "untyped" || is_total == (kind == "counter"), "{line}");
+                assert_eq!(kinds.insert(name.to_owned(), kind.to_owned()), None, "{line}");
+            } else {
+                let (series, value) = line.rsplit_once(' ').ok_or(line)?;
+                let (name, labels) = series.split_once('{').ok_or(line)?;
+                assert!(labels.ends_with('}') && kinds.contains_key(name), "{line}");
+                let is_new = samples.insert(series.to_owned(), value.parse()?).is_none();
+                assert!(is_new, "twice: {line}");
+            }
+        }
+        assert!(text.ends_with('\n'));
+        Ok(Self(samples))
+    }
+
+    /// The value of the only series of this name that has all these labels.
+    fn of(&self, name: &str, labels: &[&str]) -> Outcome<f64> {
+        let has = |series: &str| {
+            let of_name = series.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'));
+            of_name && labels.iter().all(|label| series.contains(label))
+        };
+        let mut found = self.0.iter().filter(|(series, _)| has(series));
+        match (found.next(), found.next()) {
+            (Some((_, value)), None) => Ok(*value),
+            (first, second) => Err(format!("{name} {labels:?}: {first:?}, {second:?}").into()),
+        }
+    }
+}
+
+fn get(app: &App, request: &str) -> Outcome<(String, String)> {
+    let mut client = TcpStream::connect(app.metrics_address().ok_or("it has an address")?)?;
+    client.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("an answer has a head")?;
+    let length = format!("Content-Length: {}", body.len());
+    assert!(head.contains(&length), "{head}");
+    Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
+}
+
+/// Speeds above 100 by key, counted; without a key they are dropped there.
+fn app() -> Outcome<App> {
+    let builder = StreamsBuilder::new();
+    let speeds = builder.stream::<Option<String>, i64>("speeds");
+    let fast = speeds.filter(|_, speed| *speed > 100).named("fast");
+    fast.group_by_key().count("counts").to_stream().to("out");
+    let app = App::builder("cars").topology(builder.build()?).create_topics(2).metrics("0");
+    let app = app.start()?;
+    for (key, speed, at) in [("a", 120_i64, 5), ("a", 90, 6), ("b", 130, 7)] {
+        app.send("speeds", &Some(key.to_owned()), &speed, at)?;
+    }
+    app.send("speeds", &None::<String>, &140_i64, 8)?;
+    app.streams().drain()?;
+    Ok(app)
+}
+
+#[test]
+fn a_scrape_has_what_was_counted_under_the_names_of_kafka_streams() -> Outcome {
+    let app = app()?;
+    let (status, body) = get(&app, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    let scraped = Scraped::read(&body)?;
+    let id = "application_id=\"cars\"";
+    let thread =
+        |name: &str| scraped.of(&format!("kafka_streams_stream_thread_metrics_{name}"), &[id]);
+    assert_eq!(thread("process_total")?, 4.0);
+    assert!(thread("commit_total")? >= 1.0);
+    assert!(thread("commit_latency_max")? >= thread("commit_latency_avg")?);
+    assert!(thread("process_rate")? > 0.0);
+    assert_eq!(scraped.of("kafka_streams_stream_metrics_client_state", &[id])?, 4.0);
+    let sum = |name: &str, label: &str| -> f64 {
+        let of = scraped
+            .0
+            .iter()
+            .filter(|(series, _)| series.starts_with(name) && series.contains(label));
+        of.map(|(_, value)| value).sum()
+    };
+    let node = "kafka_streams_stream_processor_node_metrics_process_total{";
+    assert_eq!(sum(node, "processor_node_id=\"fast\""), 4.0);
+    assert_eq!(sum("kafka_streams_stream_task_metrics_process_total{", id), 4.0);
+    assert_eq!(sum("kafka_streams_stream_task_metrics_dropped_records_total{", id), 1.0);
+    assert_eq!(sum("headwater_dropped_records_total{", "reason=\"null-key\""), 1.0);
+    let topic = "kafka_streams_stream_topic_metrics_";
+    assert_eq!(sum(&format!("{topic}records_consumed_total{{"), "topic_name=\"speeds\""), 4.0);
+    assert_eq!(sum(&format!("{topic}records_produced_total{{"), "topic_name=\"out\""), 2.0);
+    assert!(sum(&format!("{topic}bytes_produced_total{{"), "topic_name=\"out\"") > 16.0);
+    assert_eq!(sum("kafka_consumergroup_lag{", "consumergroup=\"cars\""), 0.0);
+    let lag = "headwater_stream_time_lag_seconds{";
+    assert!(sum(lag, "topic=\"speeds\"") > 1e9, "the records are of 1970");
+    assert!(sum("headwater_store_cache_bytes{", "record_cache_id=\"counts\"") > 0.0);
+    Ok(())
+}
+
+#[test]
+fn people_are_told_why_and_others_what_there_is() -> Outcome {
+    let app = app()?;
+    let (status, body) = get(&app, "GET /explain?now HTTP/1.1\r\n\r\n")?;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert!(body.starts_with("cars has ended\n"), "{body}");
+    assert!(body.contains("dropped 1 record: null-key"), "{body}");
+    assert_eq!(get(&app, "GET / HTTP/1.1\r\n\r\n")?.0, "HTTP/1.1 404 Not Found");
+    assert_eq!(get(&app, "POST /metrics HTTP/1.1\r\n\r\n")?.0, "HTTP/1.1 405 Method Not Allowed");
+    assert_eq!(get(&app, "\r\n\r\n")?.0, "HTTP/1.1 405 Method Not Allowed");
+    let address = app.metrics_address().ok_or("it has an address")?;
+    assert!(address.ip().is_loopback());
+    drop(app);
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    Ok(())
+}
+
+#[test]
+fn no_port_is_opened_unless_asked_and_one_that_is_taken_is_told() -> Outcome {
+    let builder = StreamsBuilder::new();
+    builder.stream::<String, i64>("in").to("out");
+    let topology = builder.build()?;
+    let app = App::builder("a").topology(topology.clone()).create_topics(1).start()?;
+    assert_eq!(app.metrics_address(), None);
+    let first =
+        App::builder("b").topology(topology.clone()).create_topics(1).metrics("0").start()?;
+    let taken = first.metrics_address().ok_or("it has an address")?.to_string();
+    let second = App::builder("c").topology(topology).create_topics(1).metrics(&taken).start();
+    let told = second.map_or_else(|error| error.to_string(), |_| "it started".to_owned());
+    assert_eq!(told, format!("could not serve metrics at {taken}"));
+    Ok(())
+}
+
+#[test]
+fn names_that_a_user_chose_stay_within_their_label() -> Outcome {
+    let node = NodeCounts {
+        node: "a \"quoted\"\nnode\\".into(),
+        metrics: headwater::metrics::NodeMetrics { records: 3, ..Default::default() },
+        process_rate: 0.5,
+        topic: None,
+    };
+    let task = TaskMetrics { task: "0_0".into(), nodes: vec![node], ..TaskMetrics::default() };
+    let metrics = StreamsMetrics { tasks: vec![task], ..StreamsMetrics::default() };
+    let scraped = Scraped::read(&metrics.to_prometheus())?;
+    let name = "kafka_streams_stream_processor_node_metrics_process_total";
+    let label = "processor_node_id=\"a \\\"quoted\\\"\\nnode\\\\\"";
+    assert_eq!(scraped.of(name, &[label])?, 3.0);
+    Ok(())
+}
+
+#[test]
+fn promtool_has_nothing_to_say() -> Outcome {
+    let Some(promtool) = env::var_os("HEADWATER_PROMTOOL") else {
+        // `cargo xtask test` says that it was left out.
+        assert!(env::var_os("HEADWATER_REQUIRE_PEERS").is_none(), "there is no promtool");
+        return Ok(());
+    };
+    let text = app()?.streams().metrics().to_prometheus();
+    let mut check = Command::new(promtool);
+    check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut check = check.stderr(Stdio::piped()).spawn()?;
+    check.stdin.take().ok_or("it has an input")?.write_all(text.as_bytes())?;
+    let said = check.wait_with_output()?;
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.status.success(), "{text}{}", String::from_utf8_lossy(&said.stdout));
+    Ok(())
+}
