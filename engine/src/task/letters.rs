@@ -6,15 +6,16 @@
 //!   the window. After them lie those of rows that come of no one record (a flushed update, what a punctuation forwards, a
 //!   final that time alone has brought, or that was left to forward at a restart), by node. The size of a batch never shows.
 
-use super::input::InputIndex;
+use super::{Task, input::InputIndex};
 use crate::{
     fitted_letter::FittedLetter,
     node::{NodeIndex, Rejection, RunRecords},
     processor::ProcessorError,
-    topology::TimeMark,
+    topology::{Failure, TimeMark},
 };
 use headwater_core::{
-    dead_letter::DeadLetterHeaders,
+    dead_letter::{BadRecord, DeadLetterHeaders},
+    metrics::DropReason,
     record::{Headers, RecordSet, RecordSetBuilder, SetFull, Timestamp},
 };
 
@@ -141,6 +142,56 @@ impl Letters {
             records.push(timestamp, key.as_deref(), value.as_deref(), &headers)?;
         }
         Ok(records.build())
+    }
+}
+
+impl Task {
+    /// Makes records of an input that cannot be read dead letters.
+    pub(super) fn fail(&mut self, input: InputIndex, failures: Vec<Failure>) {
+        let node = self.inputs[input].node;
+        let failed = failures.into_iter();
+        let letter =
+            |Failure { origin, kind, cause }| Rejection { origin, node, key: None, kind, cause };
+        self.resources.dead.extend(failed.map(letter));
+    }
+
+    /// Applies the policy to what failed in a run.
+    pub(super) fn write_dead_letters(
+        &mut self,
+        origin: Option<Origin<'_>>,
+    ) -> Result<(), ProcessorError> {
+        if self.resources.dead.is_empty() {
+            return Ok(());
+        }
+        self.resources.changed = true;
+        let mut letters = std::mem::take(&mut self.resources.dead);
+        letters.sort_by_key(|letter| (letter.origin, letter.node));
+        for letter in letters {
+            match self.error_handlers.of(letter.kind) {
+                BadRecord::DeadLetter => {
+                    self.letters.add(&letter, origin, self.now.wall_clock)?;
+                    self.resources.metrics[letter.node].dead_letters += 1;
+                }
+                BadRecord::Continue => {
+                    self.resources.metrics[letter.node].dropped.add(DropReason::BadRecord, 1);
+                }
+                BadRecord::Fail => {
+                    let cause = self.locate(&letter, origin);
+                    return Err(ProcessorError::Record { kind: letter.kind, cause });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn locate(&self, letter: &Rejection, origin: Option<Origin<'_>>) -> String {
+        let node = &self.graph.slots[letter.node].name;
+        let record = origin.and_then(|Origin { source, .. }| {
+            let offset = source.records.offset(letter.origin as usize)?;
+            Some(format!("record at offset {offset} of {}", source.partition))
+        });
+        let record = record.unwrap_or_else(|| "a row that an operator made".to_owned());
+        format!("node {node}, {record}: {}", letter.cause)
     }
 }
 

@@ -56,19 +56,13 @@ pub(crate) use taps::Taps;
 use crate::{
     by_index::ByIndex,
     error_handlers::ErrorHandlers,
-    node::{
-        Event, Moment, NodeIndex, Now, Payload, Rejection, Resources, RunLimit, RunRecords, Started,
-    },
+    node::{Event, Moment, NodeIndex, Now, Payload, Resources, RunLimit, RunRecords, Started},
     processor::{Cancellable, ProcessorError, Punctuation, PunctuationType},
-    topology::{Failure, InputState, Records, TaskId, TimeMark, Topic},
+    topology::{InputState, Records, TaskId, TimeMark, Topic},
 };
 use graph::{Action, Graph};
 use hashbrown::HashMap;
-use headwater_core::{
-    dead_letter::BadRecord,
-    metrics::DropReason,
-    record::{Timestamp, TopicPartition},
-};
+use headwater_core::record::{Timestamp, TopicPartition};
 use input::{BetweenRows, Input, InputIndex, Run};
 use letters::{Letters, Origin};
 use pace::Pace;
@@ -490,51 +484,6 @@ impl Task {
             self.write_dead_letters(None)?;
         }
         Ok(())
-    }
-
-    /// Makes records of an input that cannot be read dead letters.
-    fn fail(&mut self, input: InputIndex, failures: Vec<Failure>) {
-        let node = self.inputs[input].node;
-        let failed = failures.into_iter();
-        let letter =
-            |Failure { origin, kind, cause }| Rejection { origin, node, key: None, kind, cause };
-        self.resources.dead.extend(failed.map(letter));
-    }
-
-    /// Applies the policy to what failed in a run.
-    fn write_dead_letters(&mut self, origin: Option<Origin<'_>>) -> Result<(), ProcessorError> {
-        if self.resources.dead.is_empty() {
-            return Ok(());
-        }
-        self.resources.changed = true;
-        let mut letters = std::mem::take(&mut self.resources.dead);
-        letters.sort_by_key(|letter| (letter.origin, letter.node));
-        for letter in letters {
-            match self.error_handlers.of(letter.kind) {
-                BadRecord::DeadLetter => {
-                    self.letters.add(&letter, origin, self.now.wall_clock)?;
-                    self.resources.metrics[letter.node].dead_letters += 1;
-                }
-                BadRecord::Continue => {
-                    self.resources.metrics[letter.node].dropped.add(DropReason::BadRecord, 1);
-                }
-                BadRecord::Fail => {
-                    let cause = self.locate(&letter, origin);
-                    return Err(ProcessorError::Record { kind: letter.kind, cause });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn locate(&self, letter: &Rejection, origin: Option<Origin<'_>>) -> String {
-        let node = &self.graph.slots[letter.node].name;
-        let record = origin.and_then(|Origin { source, .. }| {
-            let offset = source.records.offset(letter.origin as usize)?;
-            Some(format!("record at offset {offset} of {}", source.partition))
-        });
-        let record = record.unwrap_or_else(|| "a row that an operator made".to_owned());
-        format!("node {node}, {record}: {}", letter.cause)
     }
 
     /// How much of its input each node has: *idle* if all that is there has been taken and no row is held back above it, so
