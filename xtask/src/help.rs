@@ -15,7 +15,8 @@ start here
 
 when you change something
   tidy    the rules of the house, in seconds
-  ci      what has to hold before a change lands: test, fmt, clippy, tidy, docs, features
+  ci      what has to hold before a change lands: test, fmt, clippy, tidy, docs, features, package
+  release whether each crate builds from what would be published of it
   mutants whether the simulation finds the defects that it is there for
   torture power cuts, flipped bits, kills and failing disks, in numbers that ci has no time for
   bench   records/s, CPU and commit times of a pipeline, in a release build
@@ -26,7 +27,7 @@ the machine
 
 `cargo xtask help VERB` says more about one of them.";
 
-const VERBS: [(&str, &str); 9] = [
+const VERBS: [(&str, &str); 10] = [
     (
         "setup",
         "\
@@ -95,7 +96,17 @@ what it came to:
   clippy    cargo clippy --workspace --all-targets --locked -- -D warnings
   tidy      cargo xtask tidy
   docs      cargo doc --workspace --no-deps --locked, warnings denied
-  features  cargo check -p headwater --no-default-features --locked",
+  features  cargo check -p headwater --no-default-features --locked
+  package   cargo package --workspace --no-verify --locked --allow-dirty
+  msrv      this is the oldest Rust that the crates promise to build with, `rust-version` in Cargo.toml",
+    ),
+    (
+        "release",
+        "\
+usage: cargo xtask release --dry-run
+
+Packs every crate of the workspace as it would be published, and builds each from its package, with the
+packages of the others: cargo package --workspace --locked. Nothing is published.",
     ),
     (
         "bench",

@@ -9,6 +9,7 @@
 //! | `demo`, `bench` | a build, then the program in its place |
 //! | `progress` | how far a build is, in a line a minute |
 //! | `test`, `ci` | the checks, and how their results are told |
+//! | `release` | whether each crate builds from what would be published of it |
 //! | `mutants` | whether the simulation finds the defects that it is there for |
 //! | `torture`, `rounds` | power cuts, kills, failing disks, in numbers that CI has no time for |
 //! | `tidy` | the rules of the house that no compiler knows |
@@ -25,6 +26,7 @@ mod metadata;
 mod mutants;
 mod process;
 mod progress;
+mod release;
 mod rounds;
 mod setup;
 mod test;
@@ -68,6 +70,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         "bench" => bench::run(&root, rest),
         "mutants" => mutants::run(&root, rest),
         "torture" => torture::run(&root, rest),
+        "release" => release::run(&root, rest),
         "tidy" => tidy::run(&root, rest),
         "help" | "--help" | "-h" => match rest.first() {
             Some(verb) => help::about(verb),

@@ -1,0 +1,67 @@
+//! `cargo xtask release --dry-run`: whether each crate builds from what would be published of it.
+
+use std::path::Path;
+
+use crate::failure::Failure;
+use crate::{help, process, setup};
+
+/// What packs every crate of the workspace without building it; a step of CI.
+pub(crate) fn package(root: &Path) -> Result<(), Failure> {
+    let arguments = ["package", "--workspace", "--no-verify", "--locked", "--allow-dirty"];
+    process::run(&mut process::cargo(root, &arguments))
+}
+
+/// Fails unless this is the oldest Rust that the crates promise to build with: what CI builds is then built with it.
+pub(crate) fn oldest_rust(root: &Path) -> Result<(), Failure> {
+    let manifest = root.join("Cargo.toml");
+    let text = std::fs::read_to_string(&manifest).map_err(Failure::io("read", &manifest))?;
+    let promised = text.lines().find_map(|line| line.strip_prefix("rust-version = \""));
+    let promised = promised.map(|rest| rest.trim_end_matches('"')).unwrap_or_default();
+    let version = process::output(std::process::Command::new("rustc").arg("--version"))?;
+    if is_of(&version, promised) {
+        return Ok(());
+    }
+    Err(Failure::Missing {
+        what: format!(
+            "the crates promise to build with Rust {promised}, and this is {}",
+            version.trim()
+        ),
+        remedy: format!("rustup override set {promised}, or another rust-version in Cargo.toml"),
+    })
+}
+
+/// Whether what `rustc --version` says is a release of `promised`, which has two numbers.
+fn is_of(version: &str, promised: &str) -> bool {
+    let number = version.split_whitespace().nth(1).unwrap_or_default();
+    !promised.is_empty() && number.strip_prefix(promised).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// Packs every crate, and builds each from its package.
+pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["--dry-run"] => {}
+        [] => return Err(Failure::Usage("say --dry-run: nothing is published from here".into())),
+        [.., other] => return Err(help::unexpected("release", other)),
+    }
+    setup::for_building()?;
+    oldest_rust(root)?;
+    let arguments = ["package", "--workspace", "--locked", "--allow-dirty"];
+    process::run(&mut process::cargo(root, &arguments))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_told_by_its_two_first_numbers() {
+        assert!(is_of("rustc 1.95.0 (59807616e 2026-04-14)", "1.95"));
+        for (version, promised) in
+            [("rustc 1.96.0", "1.95"), ("rustc 1.950.0", "1.95"), ("", "1.95")]
+        {
+            assert!(!is_of(version, promised), "{version}");
+        }
+        assert!(!is_of("rustc 1.95.0", ""), "no promise was found");
+    }
+}
