@@ -29,9 +29,7 @@ struct Keep {
 
 impl Keep {
     fn new(context: &mut InitContext<'_>) -> Result<Self, ProcessorError> {
-        let windows = context.store("windows")?;
-        context.store_mut::<WindowStore<String, i64>>(windows).open()?;
-        Ok(Self { windows, counts: context.store("counts")? })
+        Ok(Self { windows: context.store("windows")?, counts: context.store("counts")? })
     }
 }
 

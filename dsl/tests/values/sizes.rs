@@ -257,11 +257,10 @@ fn a_users_processor_is_told_by_every_store_and_timer() -> Outcome {
     builder.add_state_store(times);
     builder.add_state_store(Timers::<String>::builder("timers", for_type()));
     let keep = |context: &mut InitContext<'_>| {
-        let windows = context.store("w")?;
-        context.store_mut::<WindowStore<String, String>>(windows).open()?;
         let times = context.store("t")?;
         context.store_mut::<TimeStore<String, String>>(times).open()?;
-        Ok(Keep { newest: context.store("n")?, windows, times, timers: context.timers("timers")? })
+        let timers = context.timers("timers")?;
+        Ok(Keep { newest: context.store("n")?, windows: context.store("w")?, times, timers })
     };
     texts(&builder).process(keep, &["n", "w", "t", "timers"]).to("out");
     let groups = [

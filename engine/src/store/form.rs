@@ -1,12 +1,19 @@
 //! How a store's keys and values become bytes, and what is said when they do not.
 
-use super::{EntryRef, KeyBatch, StoreError, ValueAndTimestamp, cache::Cache, key_bytes::Hashed};
+use super::{
+    EntryRef, KeyBatch, StoreError, ValueAndTimestamp, across::Bounds, cache::Cache,
+    key_bytes::Hashed,
+};
 use headwater_core::{
     ports::state::{StateError, Stored},
     record::{RecordSetBuilder, SetFull, Timestamp},
     serde::{Data, ReadBack, SerdeError, SharedSerde},
 };
-use std::{mem::needs_drop, ops::Bound, sync::Arc};
+use std::{
+    mem::needs_drop,
+    ops::{Bound, RangeBounds},
+    sync::Arc,
+};
 
 /// Which part of which store: what its errors name.
 #[derive(Debug, Clone)]
@@ -88,14 +95,21 @@ impl<K: Data> Keys<K> {
         }
     }
 
+    /// The bytes of a range's bounds; a null key bounds nothing.
+    pub(super) fn bounds(&self, keys: &impl RangeBounds<K>) -> Result<Bounds, StoreError> {
+        Ok((self.bound(keys.start_bound())?, self.bound(keys.end_bound())?))
+    }
+
     /// The bytes of a bound.
     pub(crate) fn bound(&self, bound: Bound<&K>) -> Result<Bound<Vec<u8>>, StoreError> {
         let (Bound::Included(key) | Bound::Excluded(key)) = bound else {
             return Ok(Bound::Unbounded);
         };
         let mut bytes = Vec::new();
-        self.write(key, &mut bytes)?;
-        Ok(bound.map(|_| bytes))
+        match self.write(key, &mut bytes) {
+            Err(StoreError::NullKey) => Ok(Bound::Unbounded),
+            written => written.map(|()| bound.map(|_| bytes)),
+        }
     }
 
     /// What says whether a key's bytes can be read back; none if all can.

@@ -1,19 +1,63 @@
 //! Key-value stores: the newest value of each key, with its timestamp.
 
 use super::{
-    KeyBatch, KeyValueBytes, Serdes, Slot, StateStore, StoreBuilder, StoreChanges, StoreError,
-    StoreKind, ValueAndTimestamp,
+    KeyBatch, KeyValueBytes, Scanned, Serdes, Slot, StateStore, StoreBuilder, StoreChanges,
+    StoreError, StoreIterator, StoreKind, ValueAndTimestamp,
+    across::as_range,
     form::{Form, Keys, StoreId},
-    scan::as_slice,
 };
 use headwater_core::{
     ports::state::{Order, StateError},
     record::Timestamp,
     serde::{Data, SharedSerde},
 };
-use std::{any::Any, ops::RangeBounds, sync::Arc};
+use std::{
+    any::Any,
+    ops::{Bound, RangeBounds},
+    sync::Arc,
+};
+
+/// A key and its value.
+type Entry<K, V> = (K, ValueAndTimestamp<V>);
 
 /// The newest value of each key: a shell of the key's type around [`KeyValueBytes`].
+///
+/// Scans go over what is committed and what is not yet, in the order of the keys as their serde writes them, and read what is not
+/// cached as they come to it.
+///
+/// ```
+/// use headwater_engine::{
+///     processor::{Context, Processor, ProcessorError, Record},
+///     store::{KeyValueStore, StoreKey},
+/// };
+///
+/// /// Forwards how many cars of a road are known, for each car that is new.
+/// struct Cars(StoreKey<KeyValueStore<String, i64>>);
+///
+/// impl Processor<String, i64> for Cars {
+///     type KOut = String;
+///     type VOut = i64;
+///
+///     fn process(
+///         &mut self,
+///         record: Record<String, i64>,
+///         context: &mut Context<'_, String, i64>,
+///     ) -> Result<(), ProcessorError> {
+///         let cars = context.store(self.0);
+///         if cars.put_if_absent(&record.key, record.value, record.timestamp)?.is_none() {
+///             // Keys such as `A7/car-1`.
+///             let road = record.key.split('/').next().unwrap_or_default().to_owned();
+///             let mut count = 0;
+///             for entry in cars.prefix_scan(format!("{road}/"))? {
+///                 let (_car, _first) = entry?;
+///                 count += 1;
+///             }
+///             context.forward(record.with_key(road).with_value(count));
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
 pub struct KeyValueStore<K, V> {
     keys: Keys<K>,
     entries: KeyValueBytes<V>,
@@ -87,6 +131,54 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
         self.entries.put(&self.scratch, value, timestamp)
     }
 
+    /// Sets the value of `key` if it has none, and gives the one that it had: then nothing has changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put), and [`StoreError::State`].
+    pub fn put_if_absent(
+        &mut self,
+        key: &K,
+        value: V,
+        timestamp: Timestamp,
+    ) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
+        self.keys.write(key, &mut self.scratch)?;
+        let slot = self.entries.locate_one(&self.scratch)?;
+        let there = self.get_at(slot);
+        if there.is_none() {
+            self.entries.update(slot, |entry, at| (*entry, *at) = (Some(value), timestamp))?;
+        }
+        Ok(there)
+    }
+
+    /// Sets or deletes the values of several keys, each with its timestamp, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put), of the first that fails: those before it were put, those after it were not.
+    pub fn put_all(
+        &mut self,
+        entries: impl IntoIterator<Item = (K, Option<V>, Timestamp)>,
+    ) -> Result<(), StoreError> {
+        let mut entries = entries.into_iter();
+        entries.try_for_each(|(key, value, timestamp)| self.put(&key, value, timestamp))
+    }
+
+    /// Deletes the value of `key`, and gives it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NullKey`], [`StoreError::Key`] and [`StoreError::State`], as [`update`](Self::update).
+    pub fn delete(&mut self, key: &K) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
+        self.keys.write(key, &mut self.scratch)?;
+        let slot = self.entries.locate_one(&self.scratch)?;
+        let there = self.get_at(slot);
+        if there.is_some() {
+            self.entries.update(slot, |entry, _| *entry = None)?;
+        }
+        Ok(there)
+    }
+
     /// Changes the value of `key` in place: `change` gets the value, if any, with its timestamp, and leaves the new one.
     /// Returns what `change` does.
     ///
@@ -138,22 +230,41 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
         value.map(|value| ValueAndTimestamp::of(value, timestamp))
     }
 
-    /// The entries whose keys lie within `range`, by their keys' bytes; see [`KeyValueBytes::scan`].
+    /// The entries whose keys lie within `range`, by their keys' bytes; see [`KeyValueBytes::scan`]. A null bound bounds
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NullKey`] and [`StoreError::Key`] for a bound that no key can have, [`StoreError::State`] if the
-    /// state cannot be read or holds something else, here or while the scan goes on.
+    /// [`StoreError::Key`] for a bound that no key can have, [`StoreError::State`] if the state cannot be read or holds
+    /// something else, here or while the scan goes on.
     pub fn range(
         &mut self,
         range: impl RangeBounds<K>,
+    ) -> Result<StoreIterator<'_, Entry<K, V>>, StoreError> {
+        self.scan(&range, Order::Ascending)
+    }
+
+    /// The same entries from the last to the first.
+    ///
+    /// # Errors
+    ///
+    /// As [`range`](Self::range).
+    pub fn reverse_range(
+        &mut self,
+        range: impl RangeBounds<K>,
+    ) -> Result<StoreIterator<'_, Entry<K, V>>, StoreError> {
+        self.scan(&range, Order::Descending)
+    }
+
+    fn scan(
+        &mut self,
+        range: &impl RangeBounds<K>,
         order: Order,
-    ) -> Result<impl Iterator<Item = Result<(K, ValueAndTimestamp<V>), StateError>>, StoreError>
-    {
+    ) -> Result<StoreIterator<'_, Entry<K, V>>, StoreError> {
         let Self { keys, entries, .. } = self;
-        let (from, to) = (keys.bound(range.start_bound())?, keys.bound(range.end_bound())?);
-        let found = entries.scan((as_slice(&from), as_slice(&to)), order)?;
-        Ok(found.map(|entry| entry.and_then(|entry| Ok((keys.read(&entry.key)?, entry.value)))))
+        let found = entries.scan(as_range(&keys.bounds(range)?), order)?;
+        let read = |entry: Scanned<V>| Ok((keys.read(&entry.key)?, entry.value));
+        Ok(Box::new(found.map(move |entry| entry.and_then(read))))
     }
 
     /// The entries whose keys' bytes begin with `prefix`, by their keys' bytes.
@@ -162,25 +273,44 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     ///
     /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
     /// holds something else, here or while the scan goes on.
-    pub fn prefix(
+    pub fn prefix_scan(
         &mut self,
-        prefix: &[u8],
-        order: Order,
-    ) -> Result<impl Iterator<Item = Result<(K, ValueAndTimestamp<V>), StateError>>, StateError>
-    {
+        prefix: impl AsRef<[u8]>,
+    ) -> Result<StoreIterator<'_, Entry<K, V>>, StateError> {
         let Self { keys, entries, .. } = self;
-        let found = entries.scan_prefix(prefix, order)?;
-        Ok(found.map(|entry| entry.and_then(|entry| Ok((keys.read(&entry.key)?, entry.value)))))
+        let found = entries.scan_prefix(prefix.as_ref(), Order::Ascending)?;
+        let read = |entry: Scanned<V>| Ok((keys.read(&entry.key)?, entry.value));
+        Ok(Box::new(found.map(move |entry| entry.and_then(read))))
     }
 
     /// All entries, by their keys' bytes.
     ///
     /// # Errors
     ///
-    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
-    /// holds something else.
-    pub fn all(&mut self) -> Result<Vec<(K, ValueAndTimestamp<V>)>, StateError> {
-        self.prefix(&[], Order::Ascending)?.collect()
+    /// As [`prefix_scan`](Self::prefix_scan).
+    pub fn all(&mut self) -> Result<StoreIterator<'_, Entry<K, V>>, StoreError> {
+        self.range(..)
+    }
+
+    /// All entries, from the last to the first.
+    ///
+    /// # Errors
+    ///
+    /// As [`prefix_scan`](Self::prefix_scan).
+    pub fn reverse_all(&mut self) -> Result<StoreIterator<'_, Entry<K, V>>, StoreError> {
+        self.reverse_range(..)
+    }
+
+    /// How many entries there are. They are counted: it costs a walk over all of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`prefix_scan`](Self::prefix_scan).
+    pub fn approximate_num_entries(&mut self) -> Result<u64, StateError> {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        self.entries
+            .scan(all, Order::Ascending)?
+            .try_fold(0, |count, entry| entry.map(|_| count + 1))
     }
 
     /// The store without the type of its keys.

@@ -6,6 +6,8 @@
 //! | `key_value_bytes`, `window_bytes`, `session_bytes`, `time_bytes` | the stores themselves, without the type of their keys: the kernel works on them |
 //! | `key_value`, `window`, `session`, `time` | thin shells that write and read typed keys |
 //! | `segments` | entries laid out by time, for windows, sessions and time stores |
+//! | `across` | walks over several stretches of it, in the order of time or of keys |
+//! | `window_scan` | windows that start anywhere, and the walks over windows |
 //! | `versioned_bytes`, `versioned` | what was valid of each key when, over a time store |
 //! | `global` | the newest value of each key of a topic, whole on every instance |
 //! | `scan` | what is cached over what the state has, in the order of keys |
@@ -25,6 +27,7 @@
 //! - What the cache does not hold is committed: a miss is answered by the state port.
 //! - A cache that has held every entry since its shard was empty is *complete*: a miss is then an answer.
 
+mod across;
 mod cache;
 pub mod conformance;
 mod error;
@@ -50,6 +53,7 @@ mod versioned;
 mod versioned_bytes;
 mod window;
 mod window_bytes;
+mod window_scan;
 mod windowed;
 
 pub use error::StoreError;
@@ -90,6 +94,9 @@ pub struct ValueAndTimestamp<V> {
     /// In ms.
     pub timestamp: Timestamp,
 }
+
+/// What a walk over a store comes to, item by item, or why it cannot go on. It reads what is not cached as it comes to it.
+pub type StoreIterator<'a, T> = Box<dyn Iterator<Item = Result<T, StateError>> + 'a>;
 
 impl<V: Clone> ValueAndTimestamp<V> {
     pub(crate) fn of(value: &V, timestamp: Timestamp) -> Self {

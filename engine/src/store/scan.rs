@@ -1,6 +1,10 @@
 //! Scans in the order of the keys' bytes: what is cached over what the state has.
 
-use super::{EntryRef, ValueAndTimestamp, cache::Cache, form::Form};
+use super::{
+    EntryRef, ValueAndTimestamp,
+    cache::{Cache, is_inverted},
+    form::Form,
+};
 use headwater_core::{
     ports::state::{KeyRange, Order, Scan, Shard, StateError},
     serde::Data,
@@ -34,7 +38,7 @@ impl<'a, V: Data> ScanSource<'a, V> {
         order: Order,
     ) -> Result<Merged<'a, V>, StateError> {
         let Self { form, cache, shard } = self;
-        let stored: Scan<'a> = if cache.is_complete() {
+        let stored: Scan<'a> = if cache.is_complete() || is_inverted(range) {
             Box::new(std::iter::empty())
         } else {
             let (length, range) = (prefix.len(), under(prefix, range));

@@ -14,14 +14,29 @@ use super::{
 use crate::broken::broken;
 use headwater_core::{
     ports::state::{KeyRange, Order, Shard, StateError},
-    record::{RecordSetBuilder, Timestamp},
+    record::{Headers, RecordSetBuilder, Timestamp},
     serde::Data,
 };
 use std::{
     collections::BTreeMap,
     ops::{Bound, RangeBounds},
     sync::Arc,
+    time::Duration,
 };
+
+/// Where the time of a store that expires by itself lies: no stretch starts there. Its timestamp tells it.
+const OWN_TIME: Timestamp = Timestamp::MAX;
+
+/// The last time that entries of such a store may have.
+pub(super) const LAST_TIME: Timestamp = OWN_TIME - 1;
+
+/// How long a store keeps entries that expire by its own time: the largest of any entry that it was given.
+#[derive(Debug, Clone, Copy)]
+struct Retention {
+    ms: i64,
+    now: Timestamp,
+    committed: Timestamp,
+}
 
 /// Emptied buckets that keep their memory for the next stretches, which are about as large.
 const SPARE_MAX: usize = 4;
@@ -29,6 +44,13 @@ const SPARE_MAX: usize = 4;
 /// Where the entries of a stretch are; good until the stretch is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bucket(u32);
+
+/// So many ms of retention, and how many a segment of a store that keeps entries for so long has.
+pub(super) fn retention_and_segment(retention: Duration) -> (i64, i64) {
+    const SEGMENT_MS_MIN: i64 = 60_000;
+    let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+    (retention_ms, (retention_ms / 2).max(SEGMENT_MS_MIN))
+}
 
 /// Entries by stretch of time and own key.
 pub(super) struct Segments<V> {
@@ -44,9 +66,34 @@ pub(super) struct Segments<V> {
     /// What buckets keep of what their entries held at the last flush.
     olds: Olds,
     holds_back: bool,
+    /// If entries expire by the store's own time.
+    retention: Option<Retention>,
+    /// Whether it is known what the state holds.
+    is_open: bool,
 }
 
 impl<V: Data> Segments<V> {
+    /// Entries that are kept for so long.
+    pub(super) fn with_retention(mut self, ms: i64) -> Self {
+        let never = Timestamp::MIN;
+        self.retention = Some(Retention { ms, now: never, committed: never });
+        self
+    }
+
+    /// The oldest time that entries are kept for, if they expire by the store's own time.
+    pub(super) fn oldest_kept(&self) -> Option<Timestamp> {
+        let Retention { ms, now, .. } = self.retention?;
+        // What no time was seen for has no history.
+        Some(now.saturating_sub(ms).saturating_add(1).max(0))
+    }
+
+    /// The store was given an entry of this time.
+    pub(super) fn observe(&mut self, time: Timestamp) {
+        if let Some(retention) = &mut self.retention {
+            retention.now = retention.now.max(time);
+        }
+    }
+
     pub(super) fn new(form: Form<V>, shard: Arc<dyn Shard>) -> Self {
         Self {
             form,
@@ -57,6 +104,8 @@ impl<V: Data> Segments<V> {
             removed: None,
             olds: Olds::Dropped,
             holds_back: false,
+            retention: None,
+            is_open: false,
         }
     }
 
@@ -66,9 +115,15 @@ impl<V: Data> Segments<V> {
         self.form.keep_within(entry_bytes_max, key_bytes_max.min(entry_bytes_max));
     }
 
-    /// Learns which stretches the state holds, at the cost of a look-up for each.
+    /// Whether it is known what the state holds.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Learns which stretches the state holds, at the cost of a look-up for each; does nothing if it knows.
     pub(super) fn open(&mut self) -> Result<(), StateError> {
-        if self.shard.position().is_none() {
+        if self.is_open || self.shard.position().is_none() {
+            self.is_open = true;
             return Ok(());
         }
         let shard = Arc::clone(&self.shard);
@@ -76,12 +131,17 @@ impl<V: Data> Segments<V> {
         while let Some(first) =
             shard.scan((Bound::Included(&from), Bound::Unbounded), Order::Ascending)?.next()
         {
-            let (key, _) = first?;
+            let (key, stored) = first?;
             let start = self.form.id.split_time(&key)?.0;
+            if let (OWN_TIME, Some(retention)) = (start, &mut self.retention) {
+                (retention.now, retention.committed) = (stored.timestamp, stored.timestamp);
+                break;
+            }
             self.add_bucket(start, false);
             let Some(next) = start.checked_add(1) else { break };
             from = next.to_be_bytes();
         }
+        self.is_open = true;
         Ok(())
     }
 
@@ -239,6 +299,14 @@ impl<V: Data> Segments<V> {
                 stored_key.extend_from_slice(&entry.key);
                 form.write_change(&mut records, &stored_key, &entry.as_ref())
             })?;
+        }
+        if let Some(retention) = &mut self.retention
+            && retention.now > retention.committed
+        {
+            let (now, key) = (retention.now, OWN_TIME.to_be_bytes());
+            let pushed = records.push(now, Some(&key), Some(&[]), &Headers::new());
+            pushed.map_err(|e| self.form.id.unwritable(&e))?;
+            retention.committed = now;
         }
         let floor = self.removed.take().map(|newest| newest.saturating_add(1));
         let expire_below = floor.map(|floor| floor.to_be_bytes().to_vec());

@@ -1,16 +1,25 @@
 //! Session stores: the newest value of each key and window, where windows begin and end anywhere.
 
 use super::{
-    Serdes, Session, SessionBytes, StateStore, StoreBuilder, StoreChanges, StoreError, StoreKind,
-    ValueAndTimestamp, Window, Windowed,
+    Serdes, Session, SessionBytes, StateStore, StoreBuilder, StoreChanges, StoreError,
+    StoreIterator, StoreKind, ValueAndTimestamp, Window, Windowed,
     form::{Form, Keys, StoreId},
+    segments::{Segments, retention_and_segment},
 };
 use headwater_core::{
     ports::state::{Order, StateError},
     record::Timestamp,
     serde::{Data, SharedSerde},
 };
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    ops::{RangeBounds, RangeInclusive},
+    sync::Arc,
+    time::Duration,
+};
+
+/// A key, and a window of it.
+type OfKey<K, V> = (K, Session<V>);
 
 /// The newest value of each key and window, both ends of which belong to it: a shell of the key's type around
 /// [`SessionBytes`].
@@ -34,6 +43,28 @@ impl<K: Data, V: Data> SessionStore<K, V> {
         segment: Duration,
     ) -> StoreBuilder {
         let segment_ms = i64::try_from(segment.as_millis()).unwrap_or(i64::MAX).max(1);
+        Self::made(name, (keys, values), segment_ms, None)
+    }
+
+    /// Declares such a store that keeps windows which end less than `retention`, cut to whole ms, before the last end that it was
+    /// given, of whatever key.
+    #[must_use]
+    pub fn with_retention(
+        name: &str,
+        keys: SharedSerde<K>,
+        values: SharedSerde<V>,
+        retention: Duration,
+    ) -> StoreBuilder {
+        let (retention_ms, segment_ms) = retention_and_segment(retention);
+        Self::made(name, (keys, values), segment_ms, Some(retention_ms))
+    }
+
+    fn made(
+        name: &str,
+        (keys, values): (SharedSerde<K>, SharedSerde<V>),
+        segment_ms: i64,
+        retention_ms: Option<i64>,
+    ) -> StoreBuilder {
         let (key, value) = (keys.schema(), values.schema());
         let schema = format!("segment of {segment_ms} ms, {key}, end, start -> {value}");
         let named: Arc<str> = name.into();
@@ -46,20 +77,14 @@ impl<K: Data, V: Data> SessionStore<K, V> {
         let builder = StoreBuilder::new(name, schema, move |shard, partition| {
             let id = StoreId { name: Arc::clone(&named), partition };
             let keys = Keys::new(&keys, &id);
-            let form = Form::new(keys.check(), &values, &id);
-            let sessions = SessionBytes::new(form, shard, segment_ms);
+            let mut segments = Segments::new(Form::new(keys.check(), &values, &id), shard);
+            if let Some(retention_ms) = retention_ms {
+                segments = segments.with_retention(retention_ms);
+            }
+            let sessions = SessionBytes::new(segments, segment_ms);
             Box::new(Self { keys, sessions, scratch: Vec::new() })
         });
         builder.readable(serdes)
-    }
-
-    /// As [`SessionBytes::open`].
-    ///
-    /// # Errors
-    ///
-    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read.
-    pub fn open(&mut self) -> Result<(), StateError> {
-        self.sessions.open()
     }
 
     /// Sets the value of a key in a window, or with `None` removes it. Its timestamp is the window's end.
@@ -69,10 +94,10 @@ impl<K: Data, V: Data> SessionStore<K, V> {
     /// [`StoreError::NullKey`] and [`StoreError::Key`] if there is no place for the key, [`StoreError::Value`] if the
     /// value cannot be kept, [`StoreError::State`] if the state cannot be read or holds something else.
     pub fn put(&mut self, session: &Windowed<K>, value: Option<V>) -> Result<(), StoreError> {
+        self.sessions.open()?;
         let Windowed { key, window } = session;
         self.keys.write(key, &mut self.scratch)?;
-        let slot = self.sessions.locate(&self.scratch, *window)?;
-        self.sessions.update(slot, |entry, timestamp| (*entry, *timestamp) = (value, window.end))
+        self.sessions.put(&self.scratch, *window, value)
     }
 
     /// Removes a window of a key.
@@ -89,33 +114,118 @@ impl<K: Data, V: Data> SessionStore<K, V> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Key`] and [`StoreError::State`], as [`put`](Self::put).
+    /// [`StoreError::Key`] and [`StoreError::State`], as [`put`](Self::put), the last also while the walk goes on.
     pub fn find_sessions(
         &mut self,
         key: &K,
         earliest_end: Timestamp,
         latest_start: Timestamp,
-    ) -> Result<Vec<Session<V>>, StoreError> {
+    ) -> Result<StoreIterator<'_, Session<V>>, StoreError> {
+        self.find(key, (earliest_end, latest_start), Order::Ascending)
+    }
+
+    /// The same windows from the last end to the first.
+    ///
+    /// # Errors
+    ///
+    /// As [`find_sessions`](Self::find_sessions).
+    pub fn backward_find_sessions(
+        &mut self,
+        key: &K,
+        earliest_end: Timestamp,
+        latest_start: Timestamp,
+    ) -> Result<StoreIterator<'_, Session<V>>, StoreError> {
+        self.find(key, (earliest_end, latest_start), Order::Descending)
+    }
+
+    fn find(
+        &mut self,
+        key: &K,
+        (earliest_end, latest_start): (Timestamp, Timestamp),
+        order: Order,
+    ) -> Result<StoreIterator<'_, Session<V>>, StoreError> {
+        self.sessions.open()?;
         match self.keys.write(key, &mut self.scratch) {
-            Err(StoreError::NullKey) => return Ok(Vec::new()),
+            Err(StoreError::NullKey) => return Ok(Box::new(std::iter::empty())),
             written => written?,
         }
         let ends = earliest_end..=Timestamp::MAX;
-        let found = self.sessions.fetch(&self.scratch, ends, Order::Ascending);
-        let overlaps = |session: &Result<Session<V>, StateError>| match session {
+        let found = self.sessions.fetch(&self.scratch, ends, order);
+        let overlaps = move |session: &Result<Session<V>, StateError>| match session {
             Ok(session) => session.window.start <= latest_start,
             Err(_) => true,
         };
-        Ok(found.filter(overlaps).collect::<Result<_, _>>()?)
+        Ok(Box::new(found.filter(overlaps)))
     }
 
     /// All windows of `key`, by end; a null key has none.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Key`] and [`StoreError::State`], as [`put`](Self::put).
-    pub fn fetch(&mut self, key: &K) -> Result<Vec<Session<V>>, StoreError> {
+    /// As [`find_sessions`](Self::find_sessions).
+    pub fn fetch(&mut self, key: &K) -> Result<StoreIterator<'_, Session<V>>, StoreError> {
         self.find_sessions(key, 0, Timestamp::MAX)
+    }
+
+    /// All windows of `key`, from the last end to the first.
+    ///
+    /// # Errors
+    ///
+    /// As [`find_sessions`](Self::find_sessions).
+    pub fn backward_fetch(&mut self, key: &K) -> Result<StoreIterator<'_, Session<V>>, StoreError> {
+        self.backward_find_sessions(key, 0, Timestamp::MAX)
+    }
+
+    /// All windows of the keys within `keys`, by the keys' bytes and then by end. A null bound bounds nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`find_sessions`](Self::find_sessions).
+    pub fn fetch_keys(
+        &mut self,
+        keys: impl RangeBounds<K>,
+    ) -> Result<StoreIterator<'_, OfKey<K, V>>, StoreError> {
+        self.scan(&keys, 0..=Timestamp::MAX, Order::Ascending)
+    }
+
+    /// The same windows from the last key to the first, and of each from the last end.
+    ///
+    /// # Errors
+    ///
+    /// As [`find_sessions`](Self::find_sessions).
+    pub fn backward_fetch_keys(
+        &mut self,
+        keys: impl RangeBounds<K>,
+    ) -> Result<StoreIterator<'_, OfKey<K, V>>, StoreError> {
+        self.scan(&keys, 0..=Timestamp::MAX, Order::Descending)
+    }
+
+    /// The windows of all keys that end at `earliest` to `latest`, both included, by the keys' bytes and then by end.
+    ///
+    /// # Errors
+    ///
+    /// As [`find_sessions`](Self::find_sessions).
+    pub fn find_sessions_by_end(
+        &mut self,
+        earliest: Timestamp,
+        latest: Timestamp,
+    ) -> Result<StoreIterator<'_, OfKey<K, V>>, StoreError> {
+        self.scan(&.., earliest..=latest, Order::Ascending)
+    }
+
+    fn scan(
+        &mut self,
+        keys: &impl RangeBounds<K>,
+        ends: RangeInclusive<Timestamp>,
+        order: Order,
+    ) -> Result<StoreIterator<'_, OfKey<K, V>>, StoreError> {
+        let Self { keys: serde, sessions, .. } = self;
+        sessions.open()?;
+        let found = sessions.fetch_keys(serde.bounds(keys)?, ends, order)?;
+        Ok(Box::new(found.map(|entry| {
+            let (key, session) = entry?;
+            Ok((serde.read(&key)?, session))
+        })))
     }
 
     /// The value of `key` in the window from `start` to `end`; a null key has none.
@@ -133,6 +243,7 @@ impl<K: Data, V: Data> SessionStore<K, V> {
             Err(StoreError::NullKey) => return Ok(None),
             written => written?,
         }
+        self.sessions.open()?;
         for session in self.sessions.fetch(&self.scratch, end..=end, Order::Ascending) {
             let Session { window, value, timestamp } = session?;
             if window.start == start {
@@ -157,6 +268,7 @@ impl<K: Data, V: Data> SessionStore<K, V> {
             Err(StoreError::NullKey) => return Ok(None),
             written => written?,
         }
+        self.sessions.open()?;
         let slot = self.sessions.locate(&self.scratch, window)?;
         Ok(self.sessions.flushed(slot))
     }
@@ -213,9 +325,7 @@ mod tests {
 
     fn counts(shard: &Arc<MapShard>) -> Box<Counts> {
         let builder = Counts::builder("counts", for_type(), for_type(), Duration::from_millis(10));
-        let mut store: Box<Counts> = open(&builder, shard);
-        store.open().unwrap();
-        store
+        open(&builder, shard)
     }
 
     fn session(key: &str, start: Timestamp, end: Timestamp) -> Windowed<Option<String>> {
@@ -229,7 +339,8 @@ mod tests {
         to: Timestamp,
     ) -> Vec<(i64, i64, i64)> {
         let found = store.find_sessions(&Some(key.to_owned()), from, to).unwrap();
-        found.iter().map(|it| (it.window.start, it.window.end, it.value)).collect()
+        let found = found.map(Result::unwrap);
+        found.map(|it| (it.window.start, it.window.end, it.value)).collect()
     }
 
     #[test]
@@ -250,7 +361,7 @@ mod tests {
             assert_eq!(found(&mut store, "a", 6, 9), []);
             assert_eq!(found(&mut store, "a", 0, 100).len(), 3);
             assert_eq!(found(&mut store, "a\0", 0, 100), [(3, 4, 4)]);
-            assert_eq!(store.fetch(&None).unwrap(), []);
+            assert_eq!(store.fetch(&None).unwrap().count(), 0);
             store.remove(&session("a", 10, 31)).unwrap();
             store.put(&session("a", 1, 5), Some(9)).unwrap();
             let kept = store.fetch_session(&Some("a".into()), 1, 5).unwrap().unwrap();

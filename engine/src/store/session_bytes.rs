@@ -10,21 +10,19 @@
 
 use super::{
     KeyBatch, Scanned, StoreError, Updated, ValueAndTimestamp, Window,
-    form::{Form, StoreId},
+    across::own_keys,
+    form::StoreId,
     key_bytes::Hashed,
-    segments::{Bucket, Segments},
+    segments::{Bucket, LAST_TIME, Segments},
     time_bytes::{push_escaped, unescape},
 };
 use crate::broken::broken;
 use headwater_core::{
-    ports::state::{Order, Shard, StateError},
+    ports::state::{Order, StateError},
     record::{Headers, Timestamp},
     serde::{Data, SerdeError},
 };
-use std::{
-    ops::{Bound, RangeInclusive},
-    sync::Arc,
-};
+use std::ops::{Bound, RangeInclusive};
 
 /// Where a session store holds a key and a window; see [`SessionBytes::locate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +41,9 @@ pub struct Session<V> {
     /// The value's timestamp.
     pub timestamp: Timestamp,
 }
+
+/// A window of a key, and the key's bytes.
+type OfKey<V> = (Vec<u8>, Session<V>);
 
 /// A window of a key that changed since the last flush.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,8 +73,7 @@ pub struct SessionBytes<V> {
 opaque_debug!(SessionBytes<V>);
 
 impl<V: Data> SessionBytes<V> {
-    pub(super) fn new(form: Form<V>, shard: Arc<dyn Shard>, segment_ms: i64) -> Self {
-        let segments = Segments::new(form, shard);
+    pub(super) fn new(segments: Segments<V>, segment_ms: i64) -> Self {
         Self { segments, segment_ms: segment_ms.max(1), kept_from: Timestamp::MIN }
     }
 
@@ -83,11 +83,78 @@ impl<V: Data> SessionBytes<V> {
     ///
     /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read.
     pub fn open(&mut self) -> Result<(), StateError> {
+        if self.segments.is_open() {
+            return Ok(());
+        }
         self.segments.open()?;
         for start in self.segments.starts_in(..) {
             self.bucket_of(start);
         }
+        self.kept_from = self.kept_from.max(self.segments.oldest_kept().unwrap_or(Timestamp::MIN));
         Ok(())
+    }
+
+    /// Sets or, with `None`, deletes the value of `key` in `window`; its timestamp is the window's end. A window that is no
+    /// longer kept takes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Key`] and [`StoreError::Value`] if they cannot be kept, [`StoreError::State`] if the state cannot be read
+    /// or holds something else.
+    pub fn put(
+        &mut self,
+        key: &[u8],
+        Window { start, end }: Window,
+        value: Option<V>,
+    ) -> Result<(), StoreError> {
+        let window = Window { start, end: end.min(LAST_TIME) };
+        if window.end < self.kept_from {
+            return Ok(());
+        }
+        let slot = self.locate(key, window)?;
+        self.update(slot, |entry, timestamp| (*entry, *timestamp) = (value, window.end))?;
+        self.segments.observe(window.end);
+        if let Some(oldest) = self.segments.oldest_kept()
+            && oldest > self.kept_from
+        {
+            self.kept_from = oldest;
+            self.expire_below(oldest);
+        }
+        Ok(())
+    }
+
+    /// The windows of the keys within `keys` whose ends lie within `ends`, by key, end and start. One entry is held of each
+    /// segment.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it holds something
+    /// else, here or while it goes on.
+    pub fn fetch_keys(
+        &mut self,
+        keys: (Bound<Vec<u8>>, Bound<Vec<u8>>),
+        ends: RangeInclusive<Timestamp>,
+        order: Order,
+    ) -> Result<impl Iterator<Item = Result<OfKey<V>, StateError>> + use<'_, V>, StateError> {
+        let (from, to) = ((*ends.start()).max(self.kept_from).max(0), *ends.end());
+        let (first, last) = (0, Timestamp::MAX);
+        let range = own_keys(
+            keys,
+            |key| own_key(key, Window { start: first, end: first }),
+            |key| own_key(key, Window { start: last, end: last }),
+        );
+        let id = self.segments.form.id.clone();
+        let stretches = self.segment_of(from)..=self.segment_of(to.max(from));
+        let found = self.segments.across(stretches, &range, order)?.map(move |entry| {
+            let (_, Scanned { key, value }) = entry?;
+            let parts = key_of(&key).zip(window_of(&key));
+            let (key, window) = parts.ok_or_else(|| damaged(&id))?;
+            Ok((key, Session { window, value: value.value, timestamp: value.timestamp }))
+        });
+        Ok(found.filter(move |entry| match entry {
+            Ok((_, session)) => (from..=to).contains(&session.window.end),
+            Err(_) => true,
+        }))
     }
 
     /// Where the store holds `key` in `window`, read from the state if it is not cached: good until windows are removed.

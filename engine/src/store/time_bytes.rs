@@ -64,25 +64,7 @@ impl<V: Data> TimeBytes<V> {
     /// [`StoreError::Value`] if it cannot be kept, [`StoreError::State`] if the state cannot be read.
     pub fn add(&mut self, key: &[u8], time: Timestamp, value: V) -> Result<u32, StoreError> {
         let start = self.segment_of(time);
-        let bucket = self.segments.bucket_of(start);
-        self.segments.entries_mut(bucket).keep_order();
-        let (mut own_key, mut sequence) = (own_key(key, time, 0), 0);
-        let entries = self.segments.entries(bucket);
-        if !entries.is_complete() || entries.find(Hashed::new(&own_key)).is_some() {
-            let last = self::own_key(key, time, u32::MAX);
-            let range = (Bound::Included(own_key.as_slice()), Bound::Included(last.as_slice()));
-            let newest = self.segments.scan(start, bucket, range, Order::Descending)?.next();
-            if let Some(newest) = newest.transpose()? {
-                let (_, before) = time_and_sequence(&self.segments.form.id, &newest.key)?;
-                sequence = before.saturating_add(1);
-                own_key = self::own_key(key, time, sequence);
-            }
-        }
-        let (form, entries) = self.segments.with_form(bucket);
-        let own_key = Hashed::new(&own_key);
-        let slot = entries.find(own_key).map_or_else(|| form.add(entries, own_key), Ok)?;
-        form.update(entries, slot, |entry, at| (*entry, *at) = (Some(value), time))?;
-        Ok(sequence)
+        add(&mut self.segments, start, key, time, value)
     }
 
     /// Removes a value.
@@ -156,7 +138,36 @@ impl<V: Data> TimeBytes<V> {
     }
 }
 
-fn own_key(key: &[u8], time: Timestamp, sequence: u32) -> Vec<u8> {
+/// Adds a value in the segment that starts at `start`, after those of its key and time, and gives its sequence.
+pub(super) fn add<V: Data>(
+    segments: &mut Segments<V>,
+    start: Timestamp,
+    key: &[u8],
+    time: Timestamp,
+    value: V,
+) -> Result<u32, StoreError> {
+    let bucket = segments.bucket_of(start);
+    segments.entries_mut(bucket).keep_order();
+    let (mut own_key, mut sequence) = (own_key(key, time, 0), 0);
+    let entries = segments.entries(bucket);
+    if !entries.is_complete() || entries.find(Hashed::new(&own_key)).is_some() {
+        let last = self::own_key(key, time, u32::MAX);
+        let range = (Bound::Included(own_key.as_slice()), Bound::Included(last.as_slice()));
+        let newest = segments.scan(start, bucket, range, Order::Descending)?.next();
+        if let Some(newest) = newest.transpose()? {
+            let (_, before) = time_and_sequence(&segments.form.id, &newest.key)?;
+            sequence = before.saturating_add(1);
+            own_key = self::own_key(key, time, sequence);
+        }
+    }
+    let (form, entries) = segments.with_form(bucket);
+    let own_key = Hashed::new(&own_key);
+    let slot = entries.find(own_key).map_or_else(|| form.add_under(entries, key, own_key), Ok)?;
+    form.update(entries, slot, |entry, at| (*entry, *at) = (Some(value), time))?;
+    Ok(sequence)
+}
+
+pub(super) fn own_key(key: &[u8], time: Timestamp, sequence: u32) -> Vec<u8> {
     let mut own = Vec::with_capacity(key.len() + 14);
     push_escaped(key, &mut own);
     own.extend_from_slice(&time.to_be_bytes());
@@ -188,8 +199,16 @@ pub(super) fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
     Some(key)
 }
 
+/// The key that stands in an own key.
+pub(super) fn key_of(own_key: &[u8]) -> Option<Vec<u8>> {
+    unescape(own_key.get(..own_key.len().checked_sub(12)?)?)
+}
+
 /// What stands after the key in an own key.
-fn time_and_sequence(id: &StoreId, own_key: &[u8]) -> Result<(Timestamp, u32), StateError> {
+pub(super) fn time_and_sequence(
+    id: &StoreId,
+    own_key: &[u8],
+) -> Result<(Timestamp, u32), StateError> {
     let parts = own_key.split_last_chunk::<4>().and_then(|(rest, sequence)| {
         let (_, time) = rest.split_last_chunk::<8>()?;
         Some((i64::from_be_bytes(*time), u32::from_be_bytes(*sequence)))

@@ -1,18 +1,61 @@
 //! Window stores: the newest value of each key and window start.
 
 use super::{
-    EntryRef, KeyBatch, Serdes, StateStore, StoreBuilder, StoreChanges, StoreError, StoreKind,
+    KeyBatch, Serdes, StateStore, StoreBuilder, StoreChanges, StoreError, StoreIterator, StoreKind,
     ValueAndTimestamp, WindowBytes, WindowSlot,
     form::{Form, Keys, StoreId},
+    segments::{Segments, retention_and_segment},
+    window_bytes::Layout,
 };
 use headwater_core::{
-    ports::state::StateError,
+    ports::state::{Order, StateError},
     record::Timestamp,
     serde::{Data, SharedSerde},
 };
-use std::{any::Any, sync::Arc};
+use std::{
+    any::Any,
+    ops::{RangeBounds, RangeInclusive},
+    sync::Arc,
+    time::Duration,
+};
 
 /// The newest value of each key and window start: a shell of the key's type around [`WindowBytes`].
+///
+/// ```
+/// use headwater_core::serde::for_type;
+/// use headwater_engine::{
+///     processor::{Context, Processor, ProcessorError, Record},
+///     store::{StoreKey, WindowStore},
+/// };
+/// use std::time::Duration;
+///
+/// /// Forwards what has not come before within a minute, in whichever order.
+/// struct Distinct(StoreKey<WindowStore<String, ()>>);
+///
+/// impl Processor<String, i64> for Distinct {
+///     type KOut = String;
+///     type VOut = i64;
+///
+///     fn process(
+///         &mut self,
+///         record: Record<String, i64>,
+///         context: &mut Context<'_, String, i64>,
+///     ) -> Result<(), ProcessorError> {
+///         let (seen, at) = (context.store(self.0), record.timestamp);
+///         let is_new = seen.fetch(&record.key, at - 60_000, at + 60_000)?.next().is_none();
+///         seen.put(&record.key, Some(()), at)?;
+///         if is_new {
+///             context.forward(record);
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let minutes = Duration::from_secs(120);
+/// let declared =
+///     WindowStore::<String, ()>::with_retention("seen", for_type(), for_type(), minutes, false);
+/// assert_eq!(declared.spec().name.as_ref(), "seen");
+/// ```
 pub struct WindowStore<K, V> {
     keys: Keys<K>,
     windows: WindowBytes<V>,
@@ -30,33 +73,65 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     #[must_use]
     pub fn builder(name: &str, keys: SharedSerde<K>, values: SharedSerde<V>) -> StoreBuilder {
         let schema = format!("window start, {} -> {}", keys.schema(), values.schema());
-        let named: Arc<str> = name.into();
         let serdes = Serdes {
             kind: StoreKind::Window,
             keys: SharedSerde::clone(&keys),
             values: SharedSerde::clone(&values),
             history_ms: 0,
         };
-        let builder = StoreBuilder::new(name, schema, move |shard, partition| {
-            let id = StoreId { name: Arc::clone(&named), partition };
-            let keys = Keys::new(&keys, &id);
-            Box::new(Self {
-                windows: WindowBytes::new(Form::new(keys.check(), &values, &id), shard),
-                keys,
-                scratch: Vec::new(),
-                batch: KeyBatch::default(),
-            })
-        });
-        builder.readable(serdes)
+        let windows = |segments| WindowBytes::new(segments, Layout::ByStart);
+        Self::made(name, schema, (keys, values), windows).readable(serdes)
     }
 
-    /// As [`WindowBytes::open`].
+    /// Declares such a store for windows that start anywhere: it keeps those that start less than `retention`, cut to whole ms,
+    /// before the last that it was given, of whatever key. One that retains duplicates keeps all values that are put for a key
+    /// and a start.
+    #[must_use]
+    pub fn with_retention(
+        name: &str,
+        keys: SharedSerde<K>,
+        values: SharedSerde<V>,
+        retention: Duration,
+        retains_duplicates: bool,
+    ) -> StoreBuilder {
+        let (retention_ms, segment_ms) = retention_and_segment(retention);
+        let layout = Layout::BySegment { segment_ms, retains_duplicates };
+        let (key, value) = (keys.schema(), values.schema());
+        let schema =
+            format!("segment of {segment_ms} ms, {key}, window start, sequence -> {value}");
+        let serdes = (SharedSerde::clone(&keys), SharedSerde::clone(&values));
+        let laid_out = move |segments: Segments<V>| {
+            WindowBytes::new(segments.with_retention(retention_ms), layout)
+        };
+        let builder = Self::made(name, schema, (keys, values), laid_out);
+        builder.keeping(&serdes.0).keeping(&serdes.1)
+    }
+
+    fn made(
+        name: &str,
+        schema: String,
+        (keys, values): (SharedSerde<K>, SharedSerde<V>),
+        windows: impl Fn(Segments<V>) -> WindowBytes<V> + Send + Sync + 'static,
+    ) -> StoreBuilder {
+        let named: Arc<str> = name.into();
+        StoreBuilder::new(name, schema, move |shard, partition| {
+            let id = StoreId { name: Arc::clone(&named), partition };
+            let keys = Keys::new(&keys, &id);
+            let form = Form::new(keys.check(), &values, &id);
+            let windows = windows(Segments::new(form, shard));
+            Box::new(Self { windows, keys, scratch: Vec::new(), batch: KeyBatch::default() })
+        })
+    }
+
+    /// Sets or, with `None`, deletes the value of `key` in the window that starts at `start`; see [`WindowBytes::put`].
     ///
     /// # Errors
     ///
-    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read.
-    pub fn open(&mut self) -> Result<(), StateError> {
-        self.windows.open()
+    /// As [`update`](Self::update).
+    pub fn put(&mut self, key: &K, value: Option<V>, start: Timestamp) -> Result<(), StoreError> {
+        self.windows.open()?;
+        self.keys.write(key, &mut self.scratch)?;
+        self.windows.put(&self.scratch, value, start)
     }
 
     /// Changes the value of `key` in the window that starts at `start`: `change` gets the value, if any, with its
@@ -73,21 +148,23 @@ impl<K: Data, V: Data> WindowStore<K, V> {
         start: Timestamp,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
     ) -> Result<R, StoreError> {
+        self.windows.open()?;
         self.keys.write(key, &mut self.scratch)?;
         let slot = self.windows.locate_one(start, &self.scratch)?;
         self.windows.update(slot, change)
     }
 
-    /// The value of `key` in the window that starts at `start`; a null key has none.
+    /// The value of `key` in the window that starts at `start`, or the first of several; a null key has none.
     ///
     /// # Errors
     ///
     /// [`StoreError::Key`] and [`StoreError::State`], as [`update`](Self::update).
-    pub fn fetch(
+    pub fn get(
         &mut self,
         key: &K,
         start: Timestamp,
     ) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
+        self.windows.open()?;
         match self.keys.write(key, &mut self.scratch) {
             Err(StoreError::NullKey) => return Ok(None),
             written => written?,
@@ -97,6 +174,137 @@ impl<K: Data, V: Data> WindowStore<K, V> {
         }
         let slot = self.windows.locate_one(start, &self.scratch)?;
         Ok(self.get_at(slot))
+    }
+
+    /// The values of `key` in the windows that start at `from` to `to`, both included, by start; a null key has none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Key`] and [`StoreError::State`], as [`update`](Self::update), the last also while the walk goes on.
+    pub fn fetch(
+        &mut self,
+        key: &K,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<StoreIterator<'_, (Timestamp, ValueAndTimestamp<V>)>, StoreError> {
+        self.fetch_in(key, from..=to, Order::Ascending)
+    }
+
+    /// The same values from the last start to the first.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch`](Self::fetch).
+    pub fn backward_fetch(
+        &mut self,
+        key: &K,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<StoreIterator<'_, (Timestamp, ValueAndTimestamp<V>)>, StoreError> {
+        self.fetch_in(key, from..=to, Order::Descending)
+    }
+
+    fn fetch_in(
+        &mut self,
+        key: &K,
+        starts: RangeInclusive<Timestamp>,
+        order: Order,
+    ) -> Result<StoreIterator<'_, (Timestamp, ValueAndTimestamp<V>)>, StoreError> {
+        self.windows.open()?;
+        let is_null = match self.keys.write(key, &mut self.scratch) {
+            Err(StoreError::NullKey) => true,
+            written => written.map(|()| false)?,
+        };
+        let found = (!is_null).then(|| self.windows.fetch(&self.scratch, starts, order));
+        Ok(Box::new(found.into_iter().flatten()))
+    }
+
+    /// The values of the keys within `keys` in the windows that start at `from` to `to`, both included, by the keys' bytes and
+    /// then by start. A null bound bounds nothing. One entry is held of each start that the store keeps, or of each segment.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch`](Self::fetch).
+    pub fn fetch_keys(
+        &mut self,
+        keys: impl RangeBounds<K>,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<StoreIterator<'_, WindowEntry<K, V>>, StoreError> {
+        self.scan(&keys, from..=to, Order::Ascending)
+    }
+
+    /// The same values from the last key to the first, and of each from the last start.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch`](Self::fetch).
+    pub fn backward_fetch_keys(
+        &mut self,
+        keys: impl RangeBounds<K>,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<StoreIterator<'_, WindowEntry<K, V>>, StoreError> {
+        self.scan(&keys, from..=to, Order::Descending)
+    }
+
+    /// The values of all keys in the windows that start at `from` to `to`, as [`fetch_keys`](Self::fetch_keys).
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch`](Self::fetch).
+    pub fn fetch_all(
+        &mut self,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<StoreIterator<'_, WindowEntry<K, V>>, StoreError> {
+        self.fetch_keys(.., from, to)
+    }
+
+    /// The same values from the last key to the first, and of each from the last start.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch`](Self::fetch).
+    pub fn backward_fetch_all(
+        &mut self,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<StoreIterator<'_, WindowEntry<K, V>>, StoreError> {
+        self.backward_fetch_keys(.., from, to)
+    }
+
+    /// All values, by the keys' bytes and then by start.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch`](Self::fetch).
+    pub fn all(&mut self) -> Result<StoreIterator<'_, WindowEntry<K, V>>, StoreError> {
+        self.fetch_all(0, Timestamp::MAX)
+    }
+
+    /// All values, from the last key to the first, and of each from the last start.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch`](Self::fetch).
+    pub fn backward_all(&mut self) -> Result<StoreIterator<'_, WindowEntry<K, V>>, StoreError> {
+        self.backward_fetch_all(0, Timestamp::MAX)
+    }
+
+    fn scan(
+        &mut self,
+        keys: &impl RangeBounds<K>,
+        starts: RangeInclusive<Timestamp>,
+        order: Order,
+    ) -> Result<StoreIterator<'_, WindowEntry<K, V>>, StoreError> {
+        let Self { keys: serde, windows, .. } = self;
+        windows.open()?;
+        let found = windows.fetch_keys(serde.bounds(keys)?, starts, order)?;
+        Ok(Box::new(found.map(|entry| {
+            let (key, start, value) = entry?;
+            Ok((serde.read(&key)?, start, value))
+        })))
     }
 
     /// Where the store holds each of `keys` in the window whose start `start_of` gives for its row, having read what the
@@ -116,6 +324,7 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     where
         K: 'k,
     {
+        self.windows.open()?;
         self.keys.write_all(keys, &mut self.batch);
         let starts =
             self.batch.iter().enumerate().map(|(row, key)| key.and_then(|_| start_of(row)));
@@ -129,7 +338,7 @@ impl<K: Data, V: Data> WindowStore<K, V> {
         self.windows.refusal(&self.batch, row)
     }
 
-    /// As [`fetch`](Self::fetch), for a key that was located since windows were last removed.
+    /// As [`get`](Self::get), for a key that was located since windows were last removed.
     ///
     /// # Panics
     ///
@@ -137,24 +346,6 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     pub fn get_at(&mut self, slot: WindowSlot) -> Option<ValueAndTimestamp<V>> {
         let (value, timestamp) = self.windows.get(slot);
         value.map(|value| ValueAndTimestamp::of(value, timestamp))
-    }
-
-    /// Every entry of the windows that start below `end`, by start and then by the key's bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
-    /// holds something else.
-    pub fn entries_below(&mut self, end: Timestamp) -> Result<Vec<WindowEntry<K, V>>, StateError> {
-        let Self { keys, windows, .. } = self;
-        let mut entries = Vec::new();
-        for start in windows.starts_in(Timestamp::MIN..end) {
-            for EntryRef { key, value, timestamp } in windows.entries_of(start)? {
-                let Some(value) = value else { continue };
-                entries.push((keys.read(key)?, start, ValueAndTimestamp::of(value, timestamp)));
-            }
-        }
-        Ok(entries)
     }
 
     /// As [`WindowBytes::expire_below`].

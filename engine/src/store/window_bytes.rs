@@ -1,20 +1,20 @@
-//! Window stores by their keys' bytes: a bucket for each window start.
+//! Window stores by their keys' bytes: a bucket for each window start, or for each segment of time.
 
 use super::{
     EntryRef, KeyBatch, Scanned, StoreError, Updated, ValueAndTimestamp,
     cache::{Found, find_all},
-    form::Form,
     key_bytes::Hashed,
     segments::{Bucket, Segments},
+    time_bytes,
 };
 use headwater_core::{
-    ports::state::{Order, Shard, StateError},
+    ports::state::{Order, StateError},
     record::{Headers, Timestamp},
     serde::{Data, SerdeError},
 };
 use std::{
+    borrow::Cow,
     ops::{Bound, Range},
-    sync::Arc,
 };
 
 /// How much longer a record may be than a window's key: whoever forwards windows in parts saves where it is, key and all.
@@ -27,18 +27,46 @@ pub struct WindowSlot {
     slot: u32,
 }
 
+/// How windows lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// A bucket for each start, in which own keys are keys: windows that many keys share, as the kernel aggregates in.
+    ByStart,
+    /// A bucket for each segment of time, and own keys as in a [time store](super::TimeBytes): windows that start anywhere.
+    BySegment { segment_ms: i64, retains_duplicates: bool },
+}
+
+impl Layout {
+    /// The start of the stretch in which windows lie that start at `start`.
+    pub(super) fn stretch_of(self, start: Timestamp) -> Timestamp {
+        match self {
+            Self::ByStart => start,
+            Self::BySegment { segment_ms, .. } => start - start.rem_euclid(segment_ms),
+        }
+    }
+
+    /// The own key of the first value of a key and a start.
+    fn own_key(self, key: &[u8], start: Timestamp) -> Cow<'_, [u8]> {
+        match self {
+            Self::ByStart => Cow::Borrowed(key),
+            Self::BySegment { .. } => Cow::Owned(time_bytes::own_key(key, start, 0)),
+        }
+    }
+}
+
 /// The newest value of each key and window start, by the key's bytes.
 pub struct WindowBytes<V> {
     pub(super) windows: Segments<V>,
+    pub(super) layout: Layout,
     /// Windows that start below this have expired, though they may not have been removed.
-    kept_from: Timestamp,
+    pub(super) kept_from: Timestamp,
 }
 
 opaque_debug!(WindowBytes<V>);
 
 impl<V: Data> WindowBytes<V> {
-    pub(super) fn new(form: Form<V>, shard: Arc<dyn Shard>) -> Self {
-        Self { windows: Segments::new(form, shard), kept_from: Timestamp::MIN }
+    pub(super) fn new(windows: Segments<V>, layout: Layout) -> Self {
+        Self { windows, layout, kept_from: Timestamp::MIN }
     }
 
     pub(super) fn keep_within(&mut self, record_bytes_max: usize) {
@@ -52,7 +80,9 @@ impl<V: Data> WindowBytes<V> {
     ///
     /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read.
     pub fn open(&mut self) -> Result<(), StateError> {
-        self.windows.open()
+        self.windows.open()?;
+        self.kept_from = self.kept_from.max(self.windows.oldest_kept().unwrap_or(Timestamp::MIN));
+        Ok(())
     }
 
     /// Where the store holds the key of each row in the window that starts at the same place of `starts`, having read what
@@ -68,6 +98,9 @@ impl<V: Data> WindowBytes<V> {
         starts: &[Option<Timestamp>],
         keys: &KeyBatch,
     ) -> Result<Vec<Option<WindowSlot>>, StateError> {
+        if self.layout != Layout::ByStart {
+            return self.locate_each(starts, keys);
+        }
         let buckets = self.buckets_of(starts);
         let entries_at =
             |row: usize| buckets.get(row).copied().flatten().map(|b| self.windows.entries(b));
@@ -149,21 +182,22 @@ impl<V: Data> WindowBytes<V> {
     /// [`StoreError::Key`] if the key is new and cannot be read back, [`StoreError::State`] as
     /// [`locate`](Self::locate).
     pub fn locate_one(&mut self, start: Timestamp, key: &[u8]) -> Result<WindowSlot, StoreError> {
-        let bucket = self.windows.bucket_of(start);
-        let (bytes, key) = (key, Hashed::new(key));
+        let (stretch, own_key) = (self.layout.stretch_of(start), self.layout.own_key(key, start));
+        let bucket = self.windows.bucket_of(stretch);
+        let own_key = Hashed::new(&own_key);
         let entries = self.windows.entries(bucket);
-        if let Some(slot) = entries.find(key) {
+        if let Some(slot) = entries.find(own_key) {
             return Ok(WindowSlot { bucket, slot });
         }
         let stored = if entries.is_complete() {
             None
         } else {
-            self.windows.shard.get(&[&start.to_be_bytes(), bytes].concat())?
+            self.windows.shard.get(&[&stretch.to_be_bytes(), own_key.bytes].concat())?
         };
         let (form, entries) = self.windows.with_form(bucket);
         let slot = match stored {
-            Some(stored) => form.adopt(entries, key, &stored)?,
-            None => form.add(entries, key)?,
+            Some(stored) => form.adopt(entries, own_key, &stored)?,
+            None => form.add_under(entries, key, own_key)?,
         };
         Ok(WindowSlot { bucket, slot })
     }
@@ -195,10 +229,10 @@ impl<V: Data> WindowBytes<V> {
         self.kept_from = self.kept_from.max(floor);
     }
 
-    /// Whether a window that starts at `start` is kept.
+    /// Whether a window that starts at `start` may be kept.
     #[must_use]
     pub fn has(&self, start: Timestamp) -> bool {
-        start >= self.kept_from && self.windows.find(start).is_some()
+        start >= self.kept_from && self.windows.find(self.layout.stretch_of(start)).is_some()
     }
 
     /// The start of the oldest window that is kept and starts at `start` or after.
@@ -282,8 +316,15 @@ impl<V: Data> WindowBytes<V> {
         self.windows.has_updates()
     }
 
-    /// Removes every window that starts below `floor`. What changed in them since the last commit is never written.
+    /// Removes every window that starts below `floor`, or in segments those that lie below it as a whole. What changed in
+    /// them since the last commit is never written.
     pub fn expire_below(&mut self, floor: Timestamp) {
+        let floor = match self.layout {
+            Layout::ByStart => floor,
+            Layout::BySegment { segment_ms, .. } => {
+                floor.saturating_sub(segment_ms).saturating_add(1)
+            }
+        };
         self.windows.expire_below(floor);
     }
 }

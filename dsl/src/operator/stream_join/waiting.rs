@@ -2,7 +2,6 @@
 
 use super::kept::{malformed, read_headers, write_headers};
 use headwater_core::{
-    ports::state::Order,
     record::{Headers, Timestamp},
     serde::{Data, I64, Serde, SerdeError, SharedSerde},
 };
@@ -46,7 +45,7 @@ impl<K: Data, L: Data, R: Data> Waiting<K, L, R> {
 
     /// Finds those that the last commit left.
     pub(super) fn load(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        for entry in context.store_mut(self.store).range(.., Order::Ascending)? {
+        for entry in context.store_mut(self.store).all()? {
             let (number, waits) = entry?;
             self.tickets.push_back(Ticket { number, origin: NO_ORIGIN, at: waits.value.at });
             self.next = number + 1;

@@ -98,7 +98,7 @@ pub(super) struct Cache<V> {
 const IS_OCCUPIED: &str = "a slot that is found or changed is not evicted meanwhile";
 
 /// Whether no key can lie in `range`, of which an ordered map makes a panic.
-fn is_inverted((from, to): KeyRange<'_>) -> bool {
+pub(super) fn is_inverted((from, to): KeyRange<'_>) -> bool {
     match (from, to) {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
         (Bound::Included(from), Bound::Included(to)) => from > to,
