@@ -8,6 +8,7 @@ use crate::{
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
+    processor::{InitContext, Processor, ProcessorError},
     store::{StoreBuilder, VersionedKeyValueStore},
     topology::{Consumed, GlobalSerdes, Topology, TopologyError},
 };
@@ -106,6 +107,33 @@ impl StreamsBuilder {
     #[must_use]
     pub fn with_caching_disabled(self) -> Self {
         self.plan.disable_caching();
+        self
+    }
+
+    /// Has tables of topics that are drawn from now on be rebuilt from their topics, in place of changelogs of their own: Kafka's
+    /// `reuse.ktable.source.topics`. A topic must keep the newest record of each key. The build refuses a table that keeps
+    /// versions, or that is not read from the oldest record on and by the records' own timestamps.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_engine::topology::Consumed;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new().with_source_topics_reused();
+    /// let owners = builder.table_with("owners", Consumed::<String, String>::default(), "by-car");
+    /// owners.to_stream().to("out");
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, String>("owners").pipe_input("car".into(), "Ada".into(), 1)?;
+    /// driver.crash();
+    /// driver.lose_state();
+    /// driver.restart()?;
+    /// let owners = driver.key_value_store::<String, String>("by-car")?;
+    /// assert_eq!(owners.get(&"car".into())?.unwrap().value, "Ada");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_source_topics_reused(self) -> Self {
+        self.plan.reuse_source_topics();
         self
     }
 
@@ -260,10 +288,17 @@ impl StreamsBuilder {
         consumed: Consumed<K, V>,
         materialized: impl Into<Materialized>,
     ) -> KTable<K, V> {
-        let (plan, materialized) = (&self.plan, materialized.into());
+        let (plan, materialized): (_, Materialized) = (&self.plan, materialized.into());
         let store = materialized.name.unwrap_or_else(|| plan.table_store_name(topic));
+        plan.log_as_told(materialized.logging, &store);
         let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
-        let source = plan.source(topic, consumed.nullable());
+        let source = plan.source(topic, consumed.clone().nullable());
+        if plan.reuses_source_topics() {
+            let (store, topic) = (store.clone(), topic.to_owned());
+            plan.add_global(move |topology| {
+                topology.reuse_source_topic(&store, &topic, consumed.clone()).map(drop)
+            });
+        }
         if let Some(history) = materialized.history {
             let store: Arc<str> = store.into();
             let serdes = (SharedSerde::clone(&key), SharedSerde::clone(&value));
@@ -381,6 +416,27 @@ impl StreamsBuilder {
     /// Adds a store for processors of one's own, which [`KStream::process`] connects to it by its name.
     pub fn add_state_store(&self, store: StoreBuilder) {
         self.plan.add_store(store);
+    }
+
+    /// Adds a store that `supplier`'s processor fills from `topic`: the topic is what it is rebuilt from, and no changelog is made.
+    /// See [`Topology::add_read_only_state_store`].
+    pub fn add_read_only_state_store<K: Data, V: Data, P: Processor<K, Option<V>> + 'static>(
+        &self,
+        store: StoreBuilder,
+        topic: &str,
+        consumed: Consumed<K, V>,
+        supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError> + Send + Sync + 'static,
+    ) {
+        let plan = &self.plan;
+        let name = Arc::clone(&store.spec().name);
+        plan.add_store(store);
+        let source = plan.source(topic, consumed.clone().nullable());
+        let step = plan.step_called(OperatorKind::Process, source, &name).with_store(&name);
+        plan.processor::<K, Option<V>, P>(step, supplier);
+        let topic = topic.to_owned();
+        plan.add_global(move |topology| {
+            topology.reuse_source_topic(&name, &topic, consumed.clone()).map(drop)
+        });
     }
 
     /// The kinds of all nodes drawn so far: what a test of every operator asks whether it has drawn them all.

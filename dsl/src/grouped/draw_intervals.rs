@@ -130,6 +130,7 @@ impl<K: Data> Drawn<K> {
             Emit::Close => {
                 let pending = format!("{store}-pending");
                 plan.add_store(TimerBytes::builder(&pending));
+                plan.log_as(&store, &pending);
                 let step = step.with_store(&pending);
                 plan.node::<Rows<K, V>, Changes<Windowed<K>, A>, _>(step, move |context, _| {
                     IntervalFinals::open(skin(), rule, &name, &pending, context)

@@ -260,8 +260,8 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
     /// An aggregation of this stream, below a repartition if it needs one.
     fn draw(&self, kind: OperatorKind, materialized: Materialized) -> Drawn<K> {
-        let Materialized { name, caching, history, .. } = materialized;
-        let (store, step) = self.plan.step_of_store(kind, self.node, name);
+        let Materialized { caching, history, .. } = materialized;
+        let (store, step) = self.plan.step_of_store(kind, self.node, materialized);
         self.plan.refuse_versions(history, &store);
         let base = self.name.as_deref().unwrap_or(&store);
         let step = step.below(self.plan.keyed(self.node, base, &self.serdes));

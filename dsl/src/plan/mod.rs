@@ -26,6 +26,7 @@ mod processors;
 mod repartition;
 
 use crate::{
+    Materialized,
     operator::WindowClose,
     table::{NeedsOld, OldValues, TableNode},
 };
@@ -205,6 +206,10 @@ struct Graph {
     /// The names of stores and repartition topics that were generated.
     generated: Vec<String>,
     refuses_generated: bool,
+    /// Stores that have no changelog.
+    unlogged: BTreeSet<String>,
+    /// Whether tables of topics that are drawn from now on are rebuilt from those.
+    reuses_sources: bool,
     /// Whether no store holds updates back, whatever was said of it.
     is_uncached: bool,
     /// The first join that each node is repartitioned for.
@@ -300,15 +305,44 @@ impl LogicalPlan {
         &self,
         kind: OperatorKind,
         parent: NodeId,
-        store: Option<String>,
+        materialized: Materialized,
     ) -> (Arc<str>, Step) {
-        let Some(store) = store else {
-            let store = self.store_name(kind, parent);
-            let step = self.step(kind, &[parent]).with_store(&store);
-            return (store.into(), step);
+        let Materialized { name, logging, .. } = materialized;
+        let (store, step) = match name {
+            Some(store) => {
+                let step = self.step_called(kind, parent, &store);
+                (store, step)
+            }
+            None => (self.store_name(kind, parent), self.step(kind, &[parent])),
         };
-        let step = self.step_called(kind, parent, &store).with_store(&store);
+        self.log_as_told(logging, &store);
+        let step = step.with_store(&store);
         (store.into(), step)
+    }
+
+    /// Gives the store no changelog, if that was said.
+    pub(crate) fn log_as_told(&self, logging: bool, store: &str) {
+        if !logging {
+            self.0.borrow_mut().unlogged.insert(store.to_owned());
+        }
+    }
+
+    /// Gives a store that goes with another one a changelog if that has one.
+    pub(crate) fn log_as(&self, other: &str, store: &str) {
+        let unlogged = &mut self.0.borrow_mut().unlogged;
+        if unlogged.contains(other) {
+            unlogged.insert(store.to_owned());
+        }
+    }
+
+    /// Has tables of topics that are drawn from now on be rebuilt from those.
+    pub(crate) fn reuse_source_topics(&self) {
+        self.0.borrow_mut().reuses_sources = true;
+    }
+
+    /// Whether tables of topics are rebuilt from those.
+    pub(crate) fn reuses_source_topics(&self) -> bool {
+        self.0.borrow().reuses_sources
     }
 
     /// A node of this kind below `parent`, called by a name that follows from its store's.
@@ -594,7 +628,10 @@ impl LogicalPlan {
         }
         let mut topology = Topology::new();
         for store in &graph.stores {
-            topology.add_state_store(store.clone(), &[])?;
+            let is_logged = !graph.unlogged.contains(&*store.spec().name);
+            let store = store.clone();
+            let store = if is_logged { store } else { store.with_logging_disabled() };
+            topology.add_state_store(store, &[])?;
         }
         graph.globals.iter().try_for_each(|add| add(&mut topology))?;
         let sent = graph.old_values().into_iter().zip(graph.may_cache());
@@ -603,7 +640,8 @@ impl LogicalPlan {
                 step.parents.iter().map(|parent| graph.name(*parent)).collect();
             let (name, parents) = (&*step.name, &*parents);
             lower(&mut topology, Lowered { name, parents, old_values, may_cache })?;
-            step.stores.iter().try_for_each(|store| topology.connect_store(&step.name, store))?;
+            let stores: Vec<&str> = step.stores.iter().map(|store| &**store).collect();
+            topology.connect_processor_and_state_stores(&step.name, &stores)?;
             if step.copartitioned {
                 topology.require_copartitioned(&step.name)?;
             }

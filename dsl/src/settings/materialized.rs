@@ -32,6 +32,7 @@ pub struct Materialized {
     pub(crate) retention: Option<Duration>,
     /// How far back versions are kept, if they are.
     pub(crate) history: Option<Duration>,
+    pub(crate) logging: bool,
 }
 
 impl Materialized {
@@ -45,6 +46,32 @@ impl Materialized {
     #[must_use]
     pub fn with_caching_disabled(self) -> Self {
         Self { caching: false, ..self }
+    }
+
+    /// Gives the store no changelog: it commits as others do, but is empty once its state is lost, or is of an earlier commit than
+    /// the log's last one, as after a kill.
+    ///
+    /// ```
+    /// use headwater_dsl::{Materialized, StreamsBuilder};
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let unlogged = Materialized::named("counts").with_logging_disabled();
+    /// builder.stream::<String, i64>("in").group_by_key().count(unlogged).to_stream().to("out");
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.pipe::<String, i64>("in", "a=1@1")?;
+    /// driver.restart()?;
+    /// driver.pipe::<String, i64>("in", "a=1@2")?;
+    /// driver.crash();
+    /// driver.lose_state();
+    /// driver.restart()?;
+    /// driver.pipe::<String, i64>("in", "a=1@3")?;
+    /// assert_eq!(driver.read::<String, i64>("out")?, "a=1@1 a=2@2 a=1@3");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_logging_disabled(self) -> Self {
+        Self { logging: false, ..self }
     }
 
     /// Keeps each window for `retention` after its start, cut to whole ms: closed ones can then be looked up for longer. They
@@ -96,7 +123,7 @@ impl Materialized {
 impl Default for Materialized {
     /// In a store with a counted name, with updates held back until the commit.
     fn default() -> Self {
-        Self { name: None, caching: true, retention: None, history: None }
+        Self { name: None, caching: true, retention: None, history: None, logging: true }
     }
 }
 

@@ -46,7 +46,7 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
         let serdes =
             Serdes { key: resolve(self.key.as_ref()), value: resolve(self.value.as_ref()) };
         let kind = OperatorKind::ToTable;
-        let (store, step) = self.plan.step_of_store(kind, self.node, materialized.into().name);
+        let (store, step) = self.plan.step_of_store(kind, self.node, materialized.into());
         let keyed = self.plan.keyed(self.node, &store, &serdes);
         let Serdes { key, value } = serdes;
         let kept = Serdes { key, value: same(&value).unwrap_or_else(T::default_serde) };

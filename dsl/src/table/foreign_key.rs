@@ -169,7 +169,7 @@ impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK
             ForeignJoinKind::Inner => OperatorKind::ForeignKeyJoin,
             ForeignJoinKind::Left => OperatorKind::ForeignKeyLeftJoin,
         };
-        let (store, step) = plan.step_of_store(kind, left.node, materialized.name);
+        let (store, step) = plan.step_of_store(kind, left.node, materialized);
         let step = match &self.joined.name {
             Some(name) => step.called(name),
             None => step,

@@ -87,7 +87,7 @@ impl<K: DefaultSerde, V: Data> KTable<K, V> {
             + 'static,
     {
         let plan = &self.plan;
-        let (store, step) = plan.step_of_store(kind, self.node, materialized.name);
+        let (store, step) = plan.step_of_store(kind, self.node, materialized);
         let step = step.with_stores(stores.iter().map(|store| Arc::from(*store)));
         let key = resolve(self.key.as_ref());
         let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod assignment;
+mod changelogs;
 mod damage;
 mod defects;
 mod diff;

@@ -4,7 +4,7 @@ use super::{error::StreamsError, exchange::ReaderPosition, task_group::Surroundi
 use crate::{
     broken::broken,
     store::floor,
-    task::{Blueprint, ChangelogPart, ConsumedOffset, Output, TaskCommit},
+    task::{Blueprint, ChangelogKind, ChangelogPart, ConsumedOffset, Output, TaskCommit},
 };
 use headwater_core::{
     ports::{
@@ -92,6 +92,10 @@ impl EpochCommit {
 
     fn add_change(&mut self, part: ChangelogPart) {
         let mut change = ChangedStore { part, last_append: 0, count: 0 };
+        if change.part.position.is_some() {
+            self.changes.push(change);
+            return;
+        }
         let floor = change.part.expire_below.as_deref().map(|floor| Arc::new(floor::write(floor)));
         let records = Arc::clone(&change.part.records);
         for records in [records].into_iter().chain(floor).filter(|records| !records.is_empty()) {
@@ -110,11 +114,19 @@ impl EpochCommit {
         log: &dyn Log,
     ) -> Result<StateCommit, LogError> {
         let changes = self.changes.into_iter().map(|ChangedStore { part, last_append, count }| {
-            let base = receipt.base_offsets.get(last_append).copied();
-            let position =
-                count + base.unwrap_or_else(|| broken("a receipt has an offset for each append"));
+            let appended = || {
+                let base = receipt.base_offsets.get(last_append).copied();
+                count + base.unwrap_or_else(|| broken("a receipt has an offset for each append"))
+            };
+            let position = part.position.unwrap_or_else(appended);
+            let record_epoch = match part.changelog.kind {
+                ChangelogKind::None => None,
+                ChangelogKind::Own | ChangelogKind::Source => {
+                    log.record_epoch(&part.changelog.partition, position - 1)?
+                }
+            };
             Ok(ShardChanges {
-                record_epoch: log.record_epoch(&part.changelog.partition, position - 1)?,
+                record_epoch,
                 store: part.changelog.store,
                 partition: part.changelog.partition.partition,
                 records: vec![part.records],

@@ -12,7 +12,7 @@
 
 use super::{
     error::StreamsError,
-    restore::{Part, Restorer},
+    restore::{Part, RebuiltFrom, Restorer},
 };
 use crate::{
     error_handlers::ErrorHandlers,
@@ -98,7 +98,7 @@ impl Globals {
             for partition in 0..blueprint.global_partitions(&spec.topic) {
                 let changelog = TopicPartition::new(spec.topic.clone(), partition);
                 let (store, shard) = (spec.store.clone(), state.open(&spec.store, partition)?);
-                let part = Part { store, changelog };
+                let part = Part { store, changelog, from: RebuiltFrom::Changelog };
                 this.parts.push(GlobalPart { spec: spec.clone(), part, shard });
             }
         }
@@ -158,7 +158,7 @@ impl Globals {
         log: &dyn Log,
     ) -> Result<RecordSet, StreamsError> {
         let mut taken = GlobalEntries::default();
-        (spec.take)(records, self.record_bytes_max, &mut taken)?;
+        (spec.take)(records, records.len(), self.record_bytes_max, &mut taken)?;
         if !taken.failures.is_empty() {
             self.refuse(spec, &part.changelog, records, taken.failures, log)?;
         }

@@ -4,7 +4,10 @@
 //! changelog's start.
 
 use super::error::StreamsError;
-use crate::store::floor;
+use crate::{
+    store::floor,
+    topology::{GlobalEntries, Take},
+};
 use headwater_core::{
     ports::{
         log::{Log, Offsets, RecordEpoch},
@@ -31,6 +34,17 @@ pub(super) const RESTORE_THREADS_MAX: usize = 4;
 pub(super) struct Part {
     pub(super) store: StoreSpec,
     pub(super) changelog: TopicPartition,
+    pub(super) from: RebuiltFrom,
+}
+
+/// How a part comes to what the last commit left of it.
+pub(super) enum RebuiltFrom {
+    /// Its changelog tells, whole.
+    Changelog,
+    /// The records of its task's input tell, which the store takes as this says, up to where the task has taken them.
+    Input { take: Arc<Take>, until: i64, record_bytes_max: usize },
+    /// The state has it, if this is the commit that it is of; or it is lost.
+    Nothing { last: Option<i64> },
 }
 
 /// What restoring did.
@@ -103,7 +117,48 @@ impl Restorer<'_> {
 
     /// Opens a shard and replays what its changelog holds from the shard's position on.
     pub(super) fn one(&self, part: &Part) -> Result<Restored, StreamsError> {
-        self.one_of(part, &Ok)
+        match &part.from {
+            RebuiltFrom::Changelog => self.one_of(part, &Ok),
+            RebuiltFrom::Input { take, until, record_bytes_max } => self.one_of(part, &|records| {
+                let mut taken = GlobalEntries::default();
+                // What cannot be taken was a dead letter when it came.
+                let end = records.iter().take_while(|record| record.offset < *until).count();
+                take(&records, end, *record_bytes_max, &mut taken)?;
+                Ok(taken.records.build())
+            }),
+            RebuiltFrom::Nothing { last } => self.kept_by_state(part, *last),
+        }
+    }
+
+    /// Opens the shard of a store that has no changelog, and empties it unless it is of the last commit that changed it.
+    fn kept_by_state(
+        &self,
+        Part { store, changelog, .. }: &Part,
+        last: Option<i64>,
+    ) -> Result<Restored, StreamsError> {
+        let partition = changelog.partition;
+        let shard = self.state.open(store, partition)?;
+        let counts = RestoreCounts::default();
+        if shard.position().is_none() || shard.position() == last {
+            return Ok((shard, counts));
+        }
+        tracing::warn!(
+            store = %store.name,
+            partition,
+            "store without a changelog is of an earlier commit than the last; it is emptied"
+        );
+        let change = ShardChanges {
+            store: Arc::clone(&store.name),
+            partition,
+            records: Vec::new(),
+            position: last.unwrap_or(0),
+            record_epoch: None,
+            begins_anew: true,
+            expire_below: None,
+        };
+        let (epoch, changes) = (self.epoch, vec![change]);
+        self.state.publish(StateCommit { epoch, changes, ..StateCommit::default() })?;
+        Ok((shard, counts))
     }
 
     /// The same where records of the changelog become what `entries` makes of them.
@@ -112,7 +167,7 @@ impl Restorer<'_> {
         part: &Part,
         entries: &dyn Fn(RecordSet) -> Result<RecordSet, StreamsError>,
     ) -> Result<Restored, StreamsError> {
-        let (Part { store, changelog }, log, state) = (part, self.log, self.state);
+        let (Part { store, changelog, from }, log, state) = (part, self.log, self.state);
         let partition = changelog.partition;
         let _span = tracing::debug_span!("restore", store = %store.name, partition).entered();
         let shard = state.open(store, changelog.partition)?;
@@ -125,11 +180,15 @@ impl Restorer<'_> {
         if begins_anew {
             at = held.start;
         }
+        let end = match from {
+            RebuiltFrom::Input { until, .. } => held.end.min(*until),
+            RebuiltFrom::Changelog | RebuiltFrom::Nothing { .. } => held.end,
+        };
         let quarantined = u64::from(begins_anew);
         let mut replayed = 0;
-        while at < held.end || begins_anew {
+        while at < end || begins_anew {
             let fetched = log.fetch(changelog, at, FETCH_BYTES)?;
-            at = fetched.next_offset;
+            at = fetched.next_offset.min(end.max(held.start));
             replayed += fetched.records.len() as u64;
             let (records, expire_below) = floor::part(entries(fetched.records)?);
             let records = vec![Arc::new(records)];
@@ -156,7 +215,7 @@ impl Restorer<'_> {
     /// does not know a history, an offset of the changelog is believed.
     fn is_of_other_history(
         &self,
-        Part { store, changelog }: &Part,
+        Part { store, changelog, .. }: &Part,
         position: i64,
         known: Option<&RecordEpoch>,
         Offsets { start, end }: Offsets,

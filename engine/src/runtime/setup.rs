@@ -7,13 +7,15 @@ use super::{
     exchange::{Exchange, repartition_spec},
     feed::Feeds,
     globals::Globals,
-    restore::{Part, RestoreCounts, Restored, Restorer},
+    restore::{Part, RebuiltFrom, RestoreCounts, Restored, Restorer},
     task_group::Surroundings,
 };
 use crate::{
     broken::broken,
     store::StoreBuilder,
-    task::{Blueprint, InputOffsets, Instruments, LastCommit, Positions, Taps, Task},
+    task::{
+        Blueprint, ChangelogKind, InputOffsets, Instruments, LastCommit, Positions, Taps, Task,
+    },
     topology::{OffsetReset, Plan, TaskId, Topic, Topology, TopologyError, sources},
 };
 use headwater_core::{
@@ -166,7 +168,7 @@ pub(super) fn prepare(
         shares: world.memory.add_tasks(ids.len()),
         commit_part_bytes: blueprint.commit_part_bytes(),
     });
-    let parts: Vec<_> = ids.iter().flat_map(|id| parts_of(&blueprint, *id)).collect();
+    let parts = parts_of(&blueprint, &ids, &around.positions, (&*world.log, &owner.group))?;
     let mut parts = restorer.all(&parts)?.into_iter();
     let (mut tasks, is_whole) = (Vec::new(), ids.len() == all.len());
     for id in ids {
@@ -212,6 +214,7 @@ fn plan(
     {
         return Err(StreamsError::MissingTopic { topic });
     }
+    topology.check_store_sources()?;
     let mut plan = Plan::of(&topology);
     if config.repartitioning == Repartitioning::ThroughTopic {
         plan.shared.clear();
@@ -245,7 +248,9 @@ fn create_topics(
         }
     }
     for sub in &blueprint.plan.subs {
-        for store in blueprint.stores(sub) {
+        let is_own =
+            |store: &StoreBuilder| blueprint.changelog(store, 0).kind == ChangelogKind::Own;
+        for store in blueprint.stores(sub).into_iter().filter(is_own) {
             let name = blueprint.changelog_name(&store.spec().name);
             let (partitions, cleanup) = (blueprint.width(sub), Cleanup::Compact);
             specs.push(TopicSpec { name, partitions, durability, cleanup });
@@ -324,7 +329,11 @@ fn open_positions(
     restorer: &Restorer<'_>,
 ) -> Result<(Positions, RestoreCounts), StreamsError> {
     let changelog = blueprint.positions_changelog();
-    let part = Part { store: Positions::spec(), changelog: changelog.clone() };
+    let part = Part {
+        store: Positions::spec(),
+        changelog: changelog.clone(),
+        from: RebuiltFrom::Changelog,
+    };
     let (shard, counts) = restorer.one(&part)?;
     let positions = Positions::open(shard, changelog, blueprint)?;
     if !positions.diff.is_empty() {
@@ -334,14 +343,34 @@ fn open_positions(
     Ok((positions, counts))
 }
 
-/// The parts of stores that a task has, in their order.
-fn parts_of(blueprint: &Blueprint, id: TaskId) -> Vec<Part> {
-    let part = |store: StoreBuilder| {
-        let name = blueprint.changelog_name(&store.spec().name);
-        let changelog = TopicPartition::new(name, id.partition);
-        Part { store: store.spec().clone(), changelog }
+/// The parts of stores that tasks have, in the order of the tasks and of their stores.
+fn parts_of(
+    blueprint: &Blueprint,
+    ids: &[TaskId],
+    positions: &Positions,
+    (log, group): (&dyn Log, &str),
+) -> Result<Vec<Part>, StreamsError> {
+    let part = |(partition, store): (u32, StoreBuilder)| {
+        let changelog = blueprint.changelog(&store, partition);
+        let from = match blueprint.topology.store_sources.get(&store.spec().name) {
+            Some(source) => RebuiltFrom::Input {
+                take: Arc::clone(&source.take),
+                until: log.committed(group, &changelog.partition)?.map_or(0, |it| it.offset),
+                record_bytes_max: blueprint.limits.record_bytes_max,
+            },
+            None if store.is_logged() => RebuiltFrom::Changelog,
+            None => {
+                let last = positions.last_change(&changelog.store, partition)?;
+                RebuiltFrom::Nothing { last }
+            }
+        };
+        Ok(Part { store: store.spec().clone(), changelog: changelog.partition, from })
     };
-    blueprint.stores(blueprint.sub(id)).into_iter().map(part).collect()
+    let stores = |id: &TaskId| {
+        let (partition, stores) = (id.partition, blueprint.stores(blueprint.sub(*id)));
+        stores.into_iter().map(move |store| (partition, store))
+    };
+    ids.iter().flat_map(stores).map(part).collect()
 }
 
 /// Where the inputs of a task were committed, and what the log holds of them.

@@ -9,9 +9,11 @@
 //! | `across` | walks over several stretches of it, in the order of time or of keys |
 //! | `window_scan` | windows that start anywhere, and the walks over windows |
 //! | `versioned_bytes`, `versioned` | what was valid of each key when, over a time store |
+//! | `lru_map` | the values that were used last |
 //! | `global` | the newest value of each key of a topic, whole on every instance |
 //! | `scan` | what is cached over what the state has, in the order of keys |
 //! | `floor` | the changelog record that tells what has expired |
+//! | `stores` | stores declared under Kafka Streams' names |
 //! | `form` | keys and values to bytes and back, and the errors of that |
 //! | `key_batch` | the key bytes of a batch, written once |
 //! | `updates` | what has changed in a cache since the last flush |
@@ -38,10 +40,12 @@ mod key_batch;
 mod key_bytes;
 mod key_value;
 mod key_value_bytes;
+mod lru_map;
 mod scan;
 mod segments;
 mod session;
 pub(crate) mod session_bytes;
+mod stores;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -61,9 +65,14 @@ pub use global::{GlobalRow, GlobalStore};
 pub use key_batch::KeyBatch;
 pub use key_value::KeyValueStore;
 pub use key_value_bytes::{EntryRef, KeyValueBytes, Slot, Updated};
+pub use lru_map::LruMap;
 pub use scan::Scanned;
 pub use session::SessionStore;
 pub use session_bytes::{Session, SessionBytes, SessionSlot, UpdatedSession};
+pub use stores::{
+    KeyValueStoreSupplier, SessionStoreSupplier, Stores, VersionedStoreSupplier,
+    WindowStoreSupplier,
+};
 pub use time::TimeStore;
 pub use time_bytes::{TimeBytes, Timed};
 pub use timer_bytes::TimerBytes;
@@ -183,6 +192,7 @@ pub struct StoreBuilder {
     serdes: Option<Arc<dyn Any + Send + Sync>>,
     /// The type that the store cannot keep, and why.
     refused: Option<(&'static str, SerdeError)>,
+    is_logged: bool,
 }
 
 /// How the entries of a store that can be read from outside are laid out.
@@ -216,7 +226,51 @@ impl StoreBuilder {
         make: impl Fn(Arc<dyn Shard>, u32) -> Box<dyn StateStore> + Send + Sync + 'static,
     ) -> Self {
         let spec = StoreSpec { name: name.into(), schema };
-        Self { spec, make: Arc::new(make), serdes: None, refused: None }
+        Self { spec, make: Arc::new(make), serdes: None, refused: None, is_logged: true }
+    }
+
+    /// Gives the store no changelog: it commits as others do, but is empty once its state is lost, or is of an earlier commit than
+    /// the log's last one, as after a kill.
+    ///
+    /// ```
+    /// use headwater_core::serde::for_type;
+    /// use headwater_engine::store::Stores;
+    ///
+    /// let seen = Stores::key_value_store_builder(
+    ///     Stores::persistent_key_value_store("seen"),
+    ///     for_type::<String>(),
+    ///     for_type::<i64>(),
+    /// );
+    /// assert!(!seen.with_logging_disabled().is_logged());
+    /// ```
+    #[must_use]
+    pub fn with_logging_disabled(self) -> Self {
+        Self { is_logged: false, ..self }
+    }
+
+    /// Gives the store a changelog, as it has by default.
+    #[must_use]
+    pub fn with_logging_enabled(self) -> Self {
+        Self { is_logged: true, ..self }
+    }
+
+    /// Changes nothing, and is here for who comes from Kafka Streams: what a processor puts is always held back from the changelog
+    /// until the commit, and found by whoever reads the store.
+    #[must_use]
+    pub fn with_caching_enabled(self) -> Self {
+        self
+    }
+
+    /// Changes nothing, as [`with_caching_enabled`](Self::with_caching_enabled).
+    #[must_use]
+    pub fn with_caching_disabled(self) -> Self {
+        self
+    }
+
+    /// Whether the store has a changelog.
+    #[must_use]
+    pub fn is_logged(&self) -> bool {
+        self.is_logged
     }
 
     /// Looks whether values of `T` can be kept as `serde` writes them; a topology refuses the store if not.

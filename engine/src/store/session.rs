@@ -84,7 +84,11 @@ impl<K: Data, V: Data> SessionStore<K, V> {
             let sessions = SessionBytes::new(segments, segment_ms);
             Box::new(Self { keys, sessions, scratch: Vec::new() })
         });
-        builder.readable(serdes)
+        // What tells the time of a store that expires by itself is no entry that a query could read.
+        match retention_ms {
+            None => builder.readable(serdes),
+            Some(_) => builder.keeping(&serdes.keys).keeping(&serdes.values),
+        }
     }
 
     /// Sets the value of a key in a window, or with `None` removes it. Its timestamp is the window's end.

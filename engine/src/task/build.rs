@@ -2,7 +2,7 @@
 
 use super::{
     Positions, Taps, Task,
-    commit::Changelog,
+    commit::{Changelog, ChangelogKind},
     graph::Graph,
     held::HeldRecords,
     input::{Input, InputIndex},
@@ -117,6 +117,17 @@ impl Blueprint {
     /// The name of a store's changelog.
     pub(crate) fn changelog_name(&self, store: &str) -> TopicName {
         self.internal(&format!("{store}-changelog"))
+    }
+
+    /// What a store's part for a partition is rebuilt from.
+    pub(crate) fn changelog(&self, store: &StoreBuilder, partition: u32) -> Changelog {
+        let name = Arc::clone(&store.spec().name);
+        let (topic, kind) = match self.topology.store_sources.get(&name) {
+            Some(source) => (source.topic.clone(), ChangelogKind::Source),
+            None if store.is_logged() => (self.changelog_name(&name), ChangelogKind::Own),
+            None => (self.changelog_name(&name), ChangelogKind::None),
+        };
+        Changelog { store: name, partition: TopicPartition::new(topic, partition), kind }
     }
 
     /// The partition of the changelog of what tasks must not forget. No store's changelog is called so.
@@ -244,14 +255,7 @@ impl Blueprint {
             stream_time: Timestamp::MIN,
             now: Now::on(&*instruments.clock),
             saved: positions.of(id.partition)?,
-            changelogs: builders
-                .iter()
-                .map(|store| {
-                    let store = Arc::clone(&store.spec().name);
-                    let partition = TopicPartition::new(self.changelog_name(&store), id.partition);
-                    Changelog { store, partition }
-                })
-                .collect(),
+            changelogs: builders.iter().map(|store| self.changelog(store, id.partition)).collect(),
             inputs,
             letters: Letters::new(record_bytes_max),
             error_handlers: self.error_handlers,

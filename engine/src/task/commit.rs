@@ -7,8 +7,8 @@ use super::{
     input::Input,
     nodes::Saved,
     positions::{
-        Entry, ahead_entry, damaged, held_entries, held_entry, node_entry, stream_time_entry,
-        time_entry,
+        Entry, ahead_entry, damaged, held_entries, held_entry, node_entry, store_entry,
+        stream_time_entry, time_entry,
     },
     status::TaskStatus,
 };
@@ -30,6 +30,18 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 pub(crate) struct Changelog {
     pub(crate) store: Arc<str>,
     pub(crate) partition: TopicPartition,
+    pub(crate) kind: ChangelogKind,
+}
+
+/// How a store can be rebuilt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChangelogKind {
+    /// From a topic that its changes are written to.
+    Own,
+    /// From the topic that its task reads it from.
+    Source,
+    /// Not at all.
+    None,
 }
 
 /// What one store changed.
@@ -38,6 +50,8 @@ pub(crate) struct ChangelogPart {
     pub(crate) changelog: Changelog,
     pub(crate) records: Arc<RecordSet>,
     pub(crate) expire_below: Option<Vec<u8>>,
+    /// What the state holds from now on: of what is not written to a changelog.
+    pub(crate) position: Option<i64>,
 }
 
 /// Records for a partition of an external topic.
@@ -135,10 +149,21 @@ impl Task {
         for (store, changelog) in self.resources.stores.iter_mut().zip(&self.changelogs) {
             let changes = store.commit(epoch)?;
             if !changes.records.is_empty() || changes.expire_below.is_some() {
+                let position = match changelog.kind {
+                    ChangelogKind::Own => None,
+                    ChangelogKind::Source => commit.positions.get(&changelog.partition).copied(),
+                    ChangelogKind::None => {
+                        let (name, bytes) = (store_entry(&changelog.store), epoch.to_be_bytes());
+                        let (partition, bytes) = (self.id.partition, Some(bytes.to_vec()));
+                        commit.entries.push(Entry { partition, name, bytes });
+                        Some(epoch.cast_signed())
+                    }
+                };
                 commit.changes.push(ChangelogPart {
                     changelog: changelog.clone(),
                     records: Arc::new(changes.records),
                     expire_below: changes.expire_below,
+                    position,
                 });
             }
         }

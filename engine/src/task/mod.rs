@@ -46,7 +46,7 @@ mod taps;
 mod time_vector;
 
 pub(crate) use build::{Blueprint, InputOffsets, Instruments, LastCommit};
-pub(crate) use commit::{ChangelogPart, ConsumedOffset, Output, TaskCommit};
+pub(crate) use commit::{ChangelogKind, ChangelogPart, ConsumedOffset, Output, TaskCommit};
 pub(crate) use input::Arrived;
 pub(crate) use positions::Positions;
 pub(crate) use status::{InputStatus, TaskStatus};

@@ -9,6 +9,7 @@
 //! | `stream time ` and a topic | the stream time of the task that reads it |
 //! | `ahead ` and a topic | what judges records that are too far ahead |
 //! | `topology`, of partition 0 | what the topology keeps, for [`TopologyDiff`] |
+//! | `store ` and a store without a changelog | the last commit that changed it |
 //! | `held `, a topic and a number | a record that is held as it is too far ahead |
 //!
 //! # Invariants
@@ -17,7 +18,10 @@
 //!   branches beside a node can come and go.
 //! - An entry whose node or topic is gone is deleted by the next commit.
 
-use super::{Blueprint, ChangelogPart, commit::Changelog};
+use super::{
+    Blueprint, ChangelogPart,
+    commit::{Changelog, ChangelogKind},
+};
 use crate::topology::{Kind, Outline, Topic, TopologyDiff};
 use hashbrown::HashMap;
 use headwater_core::{
@@ -61,6 +65,10 @@ const OUTLINE: &str = "topology";
 
 pub(super) fn node_entry(node: &str) -> String {
     format!("node {node}")
+}
+
+pub(super) fn store_entry(store: &str) -> String {
+    format!("store {store}")
 }
 
 pub(super) fn time_entry(topic: &TopicName) -> String {
@@ -138,7 +146,8 @@ impl Positions {
                 gone.push(key);
             }
         }
-        let changelog = Changelog { store: STORE.into(), partition: changelog };
+        let kind = ChangelogKind::Own;
+        let changelog = Changelog { store: STORE.into(), partition: changelog, kind };
         let outline = Outline::of(&blueprint.topology);
         let last = shard.get(&key(0, OUTLINE))?.map(|stored| stored.value);
         let diff = last.as_deref().map(|last| Outline::read(last).diff(&outline));
@@ -169,6 +178,22 @@ impl Positions {
         Ok(entries)
     }
 
+    /// The last commit that changed the part of a store without a changelog, if any did.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Io`] if the state cannot be read, [`StateError::Corrupt`] if it is damaged.
+    pub(crate) fn last_change(
+        &self,
+        store: &str,
+        partition: u32,
+    ) -> Result<Option<i64>, StateError> {
+        let entry = store_entry(store);
+        let Some(stored) = self.shard.get(&key(partition, &entry))? else { return Ok(None) };
+        let epoch = <[u8; 8]>::try_from(stored.value.as_slice());
+        Ok(Some(i64::from_be_bytes(epoch.map_err(|_| damaged(partition, &entry))?)))
+    }
+
     /// The part of a commit that changes `entries`; nothing if there is nothing to change.
     ///
     /// # Errors
@@ -194,6 +219,7 @@ impl Positions {
             changelog: self.changelog.clone(),
             records: Arc::new(records.build()),
             expire_below: None,
+            position: None,
         }))
     }
 }
@@ -204,6 +230,8 @@ impl Blueprint {
         let mut entries = BTreeMap::from([(OUTLINE.to_owned(), 1)]);
         for sub in &self.plan.subs {
             let width = self.width(sub);
+            let unlogged = self.stores(sub).into_iter().filter(|store| !store.is_logged());
+            entries.extend(unlogged.map(|store| (store_entry(&store.spec().name), width)));
             for node in sub.nodes.iter().map(|node| self.topology.node(*node)) {
                 entries.insert(node_entry(&node.name), width);
                 let Kind::Source { topic, .. } = &node.kind else { continue };

@@ -141,6 +141,19 @@ pub enum TopologyError {
         node: String,
     },
 
+    /// A store cannot be rebuilt from the topic that it is filled from.
+    #[error(
+        "the store `{store}` cannot be rebuilt from `{topic}`: {why}; give it a changelog of its own"
+    )]
+    NotAChangelog {
+        /// The store.
+        store: String,
+        /// The topic.
+        topic: String,
+        /// Why it cannot.
+        why: &'static str,
+    },
+
     /// Versions are kept by tables of topics alone.
     #[error(
         "the store `{store}` cannot keep versions: only tables of topics do; keep the newest value alone"

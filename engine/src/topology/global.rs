@@ -23,8 +23,9 @@ pub(crate) struct GlobalEntries {
     pub(crate) failures: Vec<Failure>,
 }
 
-/// Adds what the records of a set become; the number tells how many bytes the state takes as one.
-type Take = dyn Fn(&RecordSet, usize, &mut GlobalEntries) -> Result<(), SetFull> + Send + Sync;
+/// Adds what the first records of a set become, so many of them; the second number tells how many bytes the state takes as one.
+pub(crate) type Take =
+    dyn Fn(&RecordSet, usize, usize, &mut GlobalEntries) -> Result<(), SetFull> + Send + Sync;
 
 /// A global store: its topic, and how the topic's records become its entries.
 #[derive(Clone)]
@@ -84,38 +85,43 @@ impl Topology {
         };
         keys.check_type().map_err(|why| refused(std::any::type_name::<K2>(), why))?;
         values.check_type().map_err(|why| refused(std::any::type_name::<V2>(), why))?;
-        let id = StoreId { name: Arc::clone(&store.name), partition: 0 };
-        let decoder = TypedDecoder::new(consumed, false);
         let kind = StoreKind::KeyValue;
         let (own_keys, own_values) = (SharedSerde::clone(&keys), SharedSerde::clone(&values));
         let serdes = Serdes { kind, keys: own_keys, values: own_values, history_ms: 0 };
-        let take = move |set: &RecordSet, bytes_max: usize, out: &mut GlobalEntries| {
-            let mut writer = EntryWriter::new(&keys, &values, &id, bytes_max);
-            for (record, origin) in set.iter().zip(0_u32..) {
-                let mut row: Rows<K, V> = Vec::with_capacity(1);
-                let read = decoder.read(&record, origin, Timestamp::MIN, &mut row);
-                let refused = match read {
-                    Err(why) => Some(why),
-                    Ok(()) => match row.pop().map(|row| (map(row.key, row.value), row.timestamp)) {
-                        Some((Some((key, value)), at)) => {
-                            writer.write(&key, value.as_ref(), at, &mut out.records)?
-                        }
-                        Some((None, _)) | None => None,
-                    },
-                };
-                let failure = refused.map(|(kind, cause)| Failure { origin, kind, cause });
-                out.failures.extend(failure);
-            }
-            Ok(())
-        };
-        self.globals.push(GlobalSpec {
-            store,
-            topic,
-            take: Arc::new(take),
-            serdes: Arc::new(serdes),
-        });
+        let take = take(&store.name, consumed, (keys, values), map);
+        self.globals.push(GlobalSpec { store, topic, take, serdes: Arc::new(serdes) });
         Ok(self)
     }
+}
+
+/// What takes records, as `consumed` reads them, into the store `name`: what `map` makes of them.
+pub(super) fn take<K: Data, V: Data, K2: Data, V2: Data>(
+    name: &Arc<str>,
+    consumed: Consumed<K, V>,
+    (keys, values): (SharedSerde<K2>, SharedSerde<V2>),
+    map: impl Fn(K, V) -> Option<(K2, Option<V2>)> + Send + Sync + 'static,
+) -> Arc<Take> {
+    let id = StoreId { name: Arc::clone(name), partition: 0 };
+    let decoder = TypedDecoder::new(consumed, false);
+    Arc::new(move |set: &RecordSet, count: usize, bytes_max: usize, out: &mut GlobalEntries| {
+        let mut writer = EntryWriter::new(&keys, &values, &id, bytes_max);
+        for (record, origin) in set.iter().take(count).zip(0_u32..) {
+            let mut row: Rows<K, V> = Vec::with_capacity(1);
+            let read = decoder.read(&record, origin, Timestamp::MIN, &mut row);
+            let refused = match read {
+                Err(why) => Some(why),
+                Ok(()) => match row.pop().map(|row| (map(row.key, row.value), row.timestamp)) {
+                    Some((Some((key, value)), at)) => {
+                        writer.write(&key, value.as_ref(), at, &mut out.records)?
+                    }
+                    Some((None, _)) | None => None,
+                },
+            };
+            let failure = refused.map(|(kind, cause)| Failure { origin, kind, cause });
+            out.failures.extend(failure);
+        }
+        Ok(())
+    })
 }
 
 /// Writes entries of a store, looking whether they can be read back.

@@ -21,6 +21,7 @@ mod plan;
 mod processors;
 mod shared_rows;
 mod sink;
+mod store_source;
 
 pub use diff::{Fate, TopologyDiff};
 pub use dynamic::TopicNameExtractor;
@@ -36,12 +37,13 @@ pub use sink::{SinkRecords, SinkRow};
 
 pub(crate) use diff::Outline;
 pub(crate) use dynamic::DynamicOutputs;
-pub(crate) use global::{GlobalEntries, GlobalSpec};
+pub(crate) use global::{GlobalEntries, GlobalSpec, Take};
 pub(crate) use mark::{InputState, Sender, TimeMark};
 pub(crate) use max_ahead::AheadOf;
 pub(crate) use plan::{Plan, SubTopology, sources};
 pub(crate) use shared_rows::Records;
 pub(crate) use sink::SinkForm;
+pub(crate) use store_source::StoreSource;
 
 use crate::{
     broken::broken,
@@ -166,6 +168,8 @@ pub struct Topology {
     pub(crate) partition_counts: BTreeMap<Topic, u32>,
     /// Where topics are read from whose offsets were not committed, but for the oldest record.
     pub(crate) offset_resets: BTreeMap<TopicName, OffsetReset>,
+    /// What stores are rebuilt from that have no changelog, by their names.
+    pub(crate) store_sources: BTreeMap<Arc<str>, StoreSource>,
 }
 
 impl fmt::Debug for Topology {
@@ -456,16 +460,19 @@ impl Topology {
             return Err(TopologyError::TypeRefused { name, type_name, source });
         }
         self.stores.push(store);
-        processors.iter().try_for_each(|processor| self.connect_store(processor, &name))?;
+        let connect =
+            |processor: &&str| self.connect_processor_and_state_stores(processor, &[&name]);
+        processors.iter().try_for_each(connect)?;
         Ok(self)
     }
 
-    /// Lets another processor use a store; they become parts of one sub-topology.
+    /// Lets another processor use stores; all that use one become parts of one sub-topology.
     ///
     /// ```
     /// use headwater_engine::topology::{Topology, TopologyError};
     ///
-    /// let unknown = Topology::new().connect_store("last", "values").unwrap_err();
+    /// let mut topology = Topology::new();
+    /// let unknown = topology.connect_processor_and_state_stores("last", &["values"]).unwrap_err();
     /// assert!(matches!(unknown, TopologyError::UnknownStore { name } if name == "values"));
     /// ```
     ///
@@ -473,7 +480,15 @@ impl Topology {
     ///
     /// [`TopologyError::UnknownStore`] if there is no such store, [`TopologyError::UnknownNode`] if there is no such
     /// processor.
-    pub fn connect_store(&mut self, processor: &str, store: &str) -> Result<(), TopologyError> {
+    pub fn connect_processor_and_state_stores(
+        &mut self,
+        processor: &str,
+        stores: &[&str],
+    ) -> Result<(), TopologyError> {
+        stores.iter().try_for_each(|store| self.connect(processor, store))
+    }
+
+    fn connect(&mut self, processor: &str, store: &str) -> Result<(), TopologyError> {
         let index = self.stores.iter().position(|s| &*s.spec().name == store);
         let index = index.ok_or_else(|| TopologyError::UnknownStore { name: store.to_owned() })?;
         let node = self.index_of(processor)?;

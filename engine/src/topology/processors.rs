@@ -129,7 +129,7 @@ impl Topology {
                 None => self.add_state_store(store, &[name]).map(drop)?,
                 Some(other) if other.spec() == spec => {
                     let store = Arc::clone(&spec.name);
-                    self.connect_store(name, &store)?;
+                    self.connect_processor_and_state_stores(name, &[&store])?;
                 }
                 Some(_) => {
                     return Err(TopologyError::StoreDiffers { name: spec.name.to_string() });

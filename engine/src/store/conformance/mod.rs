@@ -8,6 +8,7 @@
 //!
 //! What a state must do by itself is its own suite's.
 
+mod lru_maps;
 mod sessions;
 mod timed;
 mod windows;
@@ -45,6 +46,7 @@ pub fn check(mut make: impl FnMut() -> Arc<dyn State>) {
     windows::aligned_ones_are_those_of_a_map(&make());
     windows::those_that_start_anywhere_are_those_of_a_map(&make());
     windows::duplicates_are_those_of_a_list(&make());
+    lru_maps::they_are_those_of_a_list(&make());
     sessions::they_are_those_of_a_map(&make());
     timed::times_are_those_of_a_map(&make());
     timed::versions_are_those_of_a_list(&make());
