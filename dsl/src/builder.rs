@@ -4,7 +4,7 @@ use crate::{
     DefaultSerde, GlobalKTable, KStream, KTable, Materialized,
     operator::VersionedTable,
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes},
-    table::{StoredVersions, TableNode, View},
+    table::{StoredVersions, TableNode, View, expiring},
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
@@ -293,13 +293,15 @@ impl StreamsBuilder {
         plan.log_as_told(materialized.logging, &store);
         let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
         let source = plan.source(topic, consumed.clone().nullable());
-        if plan.reuses_source_topics() {
+        // The topic still holds what has lived.
+        if plan.reuses_source_topics() && materialized.ttl.is_none() {
             let (store, topic) = (store.clone(), topic.to_owned());
             plan.add_global(move |topology| {
                 topology.reuse_source_topic(&store, &topic, consumed.clone()).map(drop)
             });
         }
         if let Some(history) = materialized.history {
+            plan.refuse_ttl(materialized.ttl, &store);
             let store: Arc<str> = store.into();
             let serdes = (SharedSerde::clone(&key), SharedSerde::clone(&value));
             let (node, view) = self.versions(source, &store, serdes, history);
@@ -308,6 +310,9 @@ impl StreamsBuilder {
             return KTable { plan, node, key, value, view, store: Some(store), roots };
         }
         let step = plan.step(OperatorKind::Table, &[source]).with_store(&store);
+        let row = |value: Option<V>| value;
+        let above = expiring(plan, (source, &store), &key, materialized.ttl, row);
+        let step = step.below(above.unwrap_or(source));
         KTable::kept(plan, step, store, Serdes { key, value }, |value: Option<V>| value)
     }
 
@@ -364,9 +369,10 @@ impl StreamsBuilder {
         consumed: Consumed<K, V>,
         materialized: impl Into<Materialized>,
     ) -> GlobalKTable<K, V> {
-        let Materialized { name, history, .. } = materialized.into();
+        let Materialized { name, history, ttl, .. } = materialized.into();
         let store: Arc<str> = name.unwrap_or_else(|| self.plan.table_store_name(topic)).into();
         self.plan.refuse_versions(history, &store);
+        self.plan.refuse_ttl(ttl, &store);
         let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
         let update = |key, value| Some((key, value));
         self.add_global_store(&store, topic, consumed.nullable(), (key, value), update);

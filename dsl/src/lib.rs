@@ -40,12 +40,13 @@ pub use grouped::{
     SessionWindowedKStream, TimeWindowedCogroupedKStream, TimeWindowedKStream,
 };
 pub use headwater_engine::DefaultSerde;
+pub use operator::BatchOutput;
 #[doc(hidden)]
 pub use plan::OperatorKind;
 pub use settings::{
-    BufferConfig, Eager, EmitStrategy, Grouped, JoinWindows, Joined, Materialized, Printed,
-    Repartitioned, SessionWindows, SlidingWindows, StreamJoined, Strict, Suppressed, TableJoined,
-    TimeDifference, TimeWindows, UnlimitedWindows, Windows,
+    AsyncCalls, BufferConfig, Eager, EmitStrategy, Grouped, JoinWindows, Joined, Materialized,
+    Printed, Repartitioned, SessionWindows, SlidingWindows, StreamJoined, Strict, Suppressed,
+    TableJoined, TimeDifference, TimeWindows, UnlimitedWindows, Windows,
 };
 pub use stream::{BranchedKStream, JoinWith, JoinedTable, KStream, StreamWithin, Terminal};
 pub use table::{GlobalKTable, KTable};

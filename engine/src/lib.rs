@@ -28,6 +28,7 @@ macro_rules! opaque_debug {
 
 mod broken;
 mod by_index;
+pub mod calls;
 pub mod connect;
 mod default_serde;
 mod error_handlers;

@@ -104,7 +104,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     {
         let name = format!("{store}-{place}");
         let base = self.name.as_ref().unwrap_or(&name);
-        let node = self.plan.keyed(self.node, base, &self.serdes);
+        let node = self.plan.keyed_in(self.node, base, &self.serdes, self.partitions);
         let step = self.plan.step_called(OperatorKind::CogroupInput, self.node, &name).below(node);
         let aggregator = Arc::clone(aggregator);
         let add = Arc::new(move |_: &K, value: V| -> Addition<K, A> {
@@ -183,9 +183,10 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
 
     /// An aggregation of these streams, each below a repartition if it needs one.
     fn draw(&self, kind: OperatorKind, materialized: Materialized) -> Drawn<K> {
-        let Materialized { caching, history, .. } = materialized;
+        let Materialized { caching, history, ttl, .. } = materialized;
         let (store, step) = self.plan.step_of_store(kind, self.first, materialized);
         self.plan.refuse_versions(history, &store);
+        self.plan.refuse_ttl(ttl, &store);
         let inputs = self.inputs.iter().enumerate();
         let inputs: Vec<NodeId> = inputs.map(|(place, draw)| draw(&store, place)).collect();
         let step = step.below_all(&inputs).copartitioned();

@@ -53,6 +53,8 @@ pub struct KGroupedStream<K, V> {
     serdes: Serdes<K, V>,
     /// The base of the repartition topic's name.
     name: Option<String>,
+    /// How many partitions that has, if not as many as what is above.
+    partitions: Option<u32>,
 }
 
 impl<K, V> Clone for KGroupedStream<K, V> {
@@ -62,6 +64,7 @@ impl<K, V> Clone for KGroupedStream<K, V> {
             node: self.node,
             serdes: self.serdes.clone(),
             name: self.name.clone(),
+            partitions: self.partitions,
         }
     }
 }
@@ -74,7 +77,12 @@ impl<K, V> fmt::Debug for KGroupedStream<K, V> {
 
 impl<K: Data, V: Data> KGroupedStream<K, V> {
     pub(crate) fn new(plan: LogicalPlan, node: NodeId, serdes: Serdes<K, V>) -> Self {
-        Self { plan, node, serdes, name: None }
+        Self { plan, node, serdes, name: None, partitions: None }
+    }
+
+    /// The same in one partition.
+    pub(crate) fn in_one_partition(self) -> Self {
+        Self { partitions: Some(1), ..self }
     }
 
     /// Names the repartition topic, if the grouping needs one: `<application.id>-<name>-repartition`. All aggregations
@@ -260,11 +268,12 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
     /// An aggregation of this stream, below a repartition if it needs one.
     fn draw(&self, kind: OperatorKind, materialized: Materialized) -> Drawn<K> {
-        let Materialized { caching, history, .. } = materialized;
+        let Materialized { caching, history, ttl, .. } = materialized;
         let (store, step) = self.plan.step_of_store(kind, self.node, materialized);
         self.plan.refuse_versions(history, &store);
+        self.plan.refuse_ttl(ttl, &store);
         let base = self.name.as_deref().unwrap_or(&store);
-        let step = step.below(self.plan.keyed(self.node, base, &self.serdes));
+        let step = step.below(self.plan.keyed_in(self.node, base, &self.serdes, self.partitions));
         let (plan, keys) = (self.plan.clone(), SharedSerde::clone(&self.serdes.key));
         Drawn { plan, keys, store, step, caching, deletion: Deletion::OfRow }
     }

@@ -5,8 +5,11 @@
 //! - No operator knows how it is scheduled: the same records in batches of any size give the same results.
 //! - A null is in the types: an operator drops what its type lets through and its rule excludes, and counts it.
 
+mod batch;
 mod branch;
+mod calls;
 mod drop_null;
+mod expire;
 mod filter;
 mod first;
 mod flat_map;
@@ -31,8 +34,12 @@ mod to_stream;
 mod transform_values;
 mod versioned_table;
 
+pub use batch::BatchOutput;
+pub(crate) use batch::Batches;
 pub(crate) use branch::{Branch, Predicates};
+pub(crate) use calls::{CallResult, CallSettings, HeldCallSerde, MakeCalls};
 pub(crate) use drop_null::{DropNullKeys, DropNullValues};
+pub(crate) use expire::{Expire, Expiry};
 pub(crate) use filter::Filter;
 pub(crate) use first::First;
 pub(crate) use flat_map::FlatMap;

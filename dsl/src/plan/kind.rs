@@ -27,6 +27,8 @@ operator_kinds! {
     Source => "KSTREAM-SOURCE-",
     /// Keeps the newest value of each key of a topic.
     Table => "KTABLE-SOURCE-",
+    /// Deletes rows of a table that have lived for long enough.
+    Expire => "KTABLE-EXPIRE-",
     /// Keeps the versions of each key of a topic.
     VersionedTable => "KTABLE-SOURCE-",
     /// Keeps some records of a stream.
@@ -65,6 +67,18 @@ operator_kinds! {
     Process => "KSTREAM-PROCESSOR-",
     /// Runs a processor of the user's that keeps the keys.
     ProcessValues => "KSTREAM-PROCESSVALUES-",
+    /// Maps the keys and values of a batch.
+    MapBatch => "KSTREAM-MAPBATCH-",
+    /// Maps the values of a batch.
+    MapValuesBatch => "KSTREAM-MAPVALUESBATCH-",
+    /// Makes any number of records of a batch.
+    ProcessBatch => "KSTREAM-PROCESSBATCH-",
+    /// Maps key and value by calls that take long.
+    MapAsync => "KSTREAM-MAPASYNC-",
+    /// Maps the value by calls that take long.
+    MapValuesAsync => "KSTREAM-MAPVALUESASYNC-",
+    /// Makes any number of records by calls that take long.
+    ProcessAsync => "KSTREAM-PROCESSASYNC-",
     /// Joins a stream with a table.
     Join => "KSTREAM-JOIN-",
     /// Joins a stream with a table that need not have the key.

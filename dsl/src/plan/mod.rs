@@ -423,6 +423,13 @@ impl LogicalPlan {
         }
     }
 
+    /// Refuses rows that live for some time only where no table of records is.
+    pub(crate) fn refuse_ttl(&self, ttl: Option<Duration>, store: &str) {
+        if ttl.is_some() {
+            self.fail(TopologyError::TtlRefused { store: store.to_owned() });
+        }
+    }
+
     /// Keeps the first error for the build.
     pub(crate) fn fail(&self, error: TopologyError) {
         self.0.borrow_mut().failed.get_or_insert(error);

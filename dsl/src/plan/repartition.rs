@@ -71,6 +71,17 @@ impl LogicalPlan {
         base: &str,
         serdes: &Serdes<K, V>,
     ) -> NodeId {
+        self.keyed_in(parent, base, serdes, None)
+    }
+
+    /// The same, in a topic of so many partitions.
+    pub(crate) fn keyed_in<K: Data, V: Data>(
+        &self,
+        parent: NodeId,
+        base: &str,
+        serdes: &Serdes<K, V>,
+        partitions: Option<u32>,
+    ) -> NodeId {
         let mut graph = self.0.borrow_mut();
         if !graph.is_marked(parent) {
             return parent;
@@ -80,7 +91,8 @@ impl LogicalPlan {
         {
             return known.source;
         }
-        let source = graph.add_repartition(parent, base, serdes, &Repartitioned::default());
+        let asked = Repartitioned { partitions, ..Repartitioned::default() };
+        let source = graph.add_repartition(parent, base, serdes, &asked);
         graph.repartitions.push(Repartition { parent, base: base.to_owned(), source });
         source
     }

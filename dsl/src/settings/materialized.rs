@@ -33,6 +33,8 @@ pub struct Materialized {
     /// How far back versions are kept, if they are.
     pub(crate) history: Option<Duration>,
     pub(crate) logging: bool,
+    /// How long a row lives, if not until it is deleted.
+    pub(crate) ttl: Option<Duration>,
 }
 
 impl Materialized {
@@ -118,12 +120,44 @@ impl Materialized {
     pub fn versioned(self, history: Duration) -> Self {
         Self { history: Some(history), ..self }
     }
+
+    /// Deletes a row once time is `ttl` past it, cut to whole ms and at least one, unless a newer record of its key comes
+    /// before: its deletion is forwarded, once, with that moment as its timestamp, so that joins and aggregations below
+    /// take it like any other. Time is that of the records: the largest timestamp of any key in the partition, or below a
+    /// repartition the time that is carried there; it is committed, so that a restart makes nothing live longer. A record
+    /// that is so old when it comes is dropped and counted as late. Tables of topics and of streams
+    /// ([`to_table`](crate::KStream::to_table)) have it.
+    ///
+    /// ```
+    /// use headwater_dsl::{Materialized, StreamsBuilder};
+    /// use headwater_engine::topology::Consumed;
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::time::Duration;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let kept = Materialized::named("online").with_ttl(Duration::from_millis(10));
+    /// let online = builder.table_with("seen", Consumed::<String, i64>::default(), kept);
+    /// online.to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.check::<String, i64, String, Option<i64>>(
+    ///     "seen",
+    ///     "a=1@0 b=1@5 a=2@8 b=3@16",
+    ///     "out",
+    ///     "a=1@0 b=1@5 a=2@8 b=∅@15 b=3@16",
+    /// )?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_ttl(self, ttl: Duration) -> Self {
+        Self { ttl: Some(ttl), ..self }
+    }
 }
 
 impl Default for Materialized {
     /// In a store with a counted name, with updates held back until the commit.
     fn default() -> Self {
-        Self { name: None, caching: true, retention: None, history: None, logging: true }
+        Self { name: None, caching: true, retention: None, history: None, logging: true, ttl: None }
     }
 }
 

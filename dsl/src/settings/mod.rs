@@ -1,5 +1,6 @@
 //! What an operator can be told: names, serdes, windows, when to emit.
 
+mod calls;
 mod grouped;
 mod join_windows;
 mod joined;
@@ -12,6 +13,7 @@ mod suppressed;
 mod table_joined;
 mod windows;
 
+pub use calls::AsyncCalls;
 pub use grouped::Grouped;
 pub use join_windows::{JoinWindows, StreamJoined, TimeDifference};
 pub use joined::Joined;

@@ -86,6 +86,25 @@ impl<K: Data, V: Data> BranchedKStream<K, V> {
         self.stream.then_same(step, || PassThrough)
     }
 
+    /// Ends the split: what no branch took is dropped, and no more branches can follow.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let split = builder.stream::<String, i64>("speeds").split();
+    /// split.branch(|_, kmh| *kmh > 130).to("fast");
+    /// split.no_default_branch();
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.check::<String, i64, String, i64>("speeds", "a=150@1 b=50@2", "fast", "a=150@1")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn no_default_branch(self) {
+        drop(self);
+    }
+
     /// The records that no branch took; no more branches can follow.
     #[must_use]
     pub fn default_branch(self) -> KStream<K, V> {

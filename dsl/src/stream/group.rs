@@ -1,7 +1,7 @@
 //! Grouping: the way into an aggregation.
 
 use super::{KStream, resolve};
-use crate::{DefaultSerde, Grouped, KGroupedStream, plan::Serdes};
+use crate::{DefaultSerde, Grouped, KGroupedStream, Windows, plan::Serdes};
 use headwater_core::serde::Data;
 
 impl<K: Data, V: Data> KStream<K, V> {
@@ -106,5 +106,62 @@ impl<K: Data, V: Data> KStream<K, V> {
         grouped: Grouped<K2, V>,
     ) -> KGroupedStream<K2, V> {
         self.select_key(select).group_by_key_with(grouped)
+    }
+
+    /// All records as one group, whose key is `()`: what it is aggregated to is one row, of all partitions. Its records pass
+    /// a repartition topic of one partition, so that one task takes them all. Null keys take part.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, i64>("speeds");
+    /// speeds.group_all().reduce(i64::max, "top-speed").to_stream().to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.pipe::<String, i64>("speeds", "a=120@1 b=150@2 c=90@3")?;
+    /// let read = driver.output_topic::<(), i64>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| (r.value, r.timestamp)).collect();
+    /// assert_eq!(read, [(120, 1), (150, 2), (150, 3)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn group_all(&self) -> KGroupedStream<(), V>
+    where
+        V: DefaultSerde,
+    {
+        self.group_by(|_, _| ()).in_one_partition()
+    }
+
+    /// All records in the same windows, one result a window, whatever their keys: [`group_all`](Self::group_all), cut into
+    /// windows of any kind.
+    ///
+    /// ```
+    /// use headwater_dsl::{EmitStrategy, StreamsBuilder, TimeWindows};
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::time::Duration;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, i64>("speeds");
+    /// let seconds = TimeWindows::of_size_with_no_grace(Duration::from_secs(1));
+    /// let counts = speeds.windowed_all(seconds).emit_strategy(EmitStrategy::on_window_close());
+    /// counts.count("counts").to_stream().map(|at, count| (at.window.start, count)).to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.check::<String, i64, i64, Option<i64>>(
+    ///     "speeds",
+    ///     "a=120@100 b=150@200 a=90@1100 c=80@2000",
+    ///     "out",
+    ///     "0=2@200 1000=1@1100",
+    /// )?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn windowed_all<W: Windows>(&self, windows: W) -> W::Windowed<(), V>
+    where
+        V: DefaultSerde,
+    {
+        self.group_all().windowed_by(windows)
     }
 }

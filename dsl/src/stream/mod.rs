@@ -2,7 +2,9 @@
 //!
 //! What splits, joins, groups and ends a stream lies beside, one file a topic.
 
+mod batch;
 mod branch;
+mod calls;
 mod graced;
 mod group;
 mod join;

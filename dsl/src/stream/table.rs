@@ -5,6 +5,7 @@ use crate::{
     DefaultSerde, KTable, Materialized,
     plan::{OperatorKind, Serdes},
     resolve,
+    table::expiring,
 };
 use headwater_core::serde::{Data, SharedSerde};
 use std::any::Any;
@@ -45,12 +46,17 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     {
         let serdes =
             Serdes { key: resolve(self.key.as_ref()), value: resolve(self.value.as_ref()) };
-        let kind = OperatorKind::ToTable;
-        let (store, step) = self.plan.step_of_store(kind, self.node, materialized.into());
+        let (kind, materialized) = (OperatorKind::ToTable, materialized.into());
+        let (ttl, history) = (materialized.ttl, materialized.history);
+        let (store, step) = self.plan.step_of_store(kind, self.node, materialized);
+        self.plan.refuse_versions(history, &store);
         let keyed = self.plan.keyed(self.node, &store, &serdes);
         let Serdes { key, value } = serdes;
         let kept = Serdes { key, value: same(&value).unwrap_or_else(T::default_serde) };
-        KTable::kept(&self.plan, step.below(keyed), store, kept, V::into)
+        match expiring(&self.plan, (keyed, &store), &kept.key, ttl, V::into) {
+            Some(above) => KTable::kept(&self.plan, step.below(above), store, kept, |row| row),
+            None => KTable::kept(&self.plan, step.below(keyed), store, kept, V::into),
+        }
     }
 }
 

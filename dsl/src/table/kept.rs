@@ -3,17 +3,37 @@
 use super::{Change, KTable, OldValues, StoredTable, TableNode};
 use crate::{
     DefaultSerde, Materialized,
-    operator::Fold,
+    operator::{Expire, Expiry, Fold},
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes, Step},
     resolve,
 };
-use headwater_core::serde::{Data, SharedSerde};
+use headwater_core::serde::{Data, I64, SharedSerde};
 use headwater_engine::{
     kernel::Table,
     processor::{Rows, Stores},
-    store::KeyValueStore,
+    store::{KeyValueStore, TimerBytes},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// The node that deletes the rows of a table that is kept in the store and lies below `parent`, once they have lived for
+/// `ttl`; none if they live until they are deleted. `row` gives the value of a record.
+pub(crate) fn expiring<K: Data, T: Data, V: Data>(
+    plan: &LogicalPlan,
+    (parent, store): (NodeId, &str),
+    keys: &SharedSerde<K>,
+    ttl: Option<Duration>,
+    row: impl Fn(T) -> Option<V> + Send + Sync + 'static,
+) -> Option<NodeId> {
+    let (expiry, row) = (Expiry::new(store, keys, ttl?), Arc::new(row));
+    let Expiry { deadlines, timers, .. } = &expiry;
+    plan.add_store(KeyValueStore::builder(deadlines, SharedSerde::clone(keys), Arc::new(I64)));
+    plan.add_store(TimerBytes::builder(timers));
+    let step = plan.step_called(OperatorKind::Expire, parent, store);
+    let step = step.with_store(deadlines).with_store(timers);
+    Some(plan.operator::<K, T, _>(step, move |context| {
+        Expire::<K, T, V, _>::open(&row, &expiry, context)
+    }))
+}
 
 impl<K: Data, V: Data> KTable<K, V> {
     /// The table whose rows are the newest of what `row` makes of the values that come to `step`, kept in `store`.

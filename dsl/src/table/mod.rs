@@ -17,6 +17,7 @@ pub use global::GlobalKTable;
 
 pub(crate) use change::{Change, NeedsOld, OldValues};
 pub(crate) use change_serde::ChangeSerde;
+pub(crate) use kept::expiring;
 pub(crate) use table_node::TableNode;
 pub(crate) use view::{
     Found, Lookup, Seen, StoredSessions, StoredTable, StoredVersions, StoredWindows, View,

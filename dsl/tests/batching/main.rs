@@ -6,6 +6,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "what fails here fails its test")]
 
+mod calls;
 mod cogroup;
 mod folds;
 mod foreign_keys;
@@ -16,6 +17,7 @@ mod late;
 mod ops;
 mod processors;
 mod run;
+mod stateless;
 mod tables;
 mod windows;
 

@@ -6,27 +6,26 @@
 )]
 
 use crate::{
+    calls::{Calls, calls},
     cogroup::{Cogroup, Second, cogroup},
     folds::{
         Caching, Emit, Fold, Window, cached, caching, folded, for_longer, grouped_for, in_windows,
         or_gone, reduced, window, windowed,
     },
     foreign_keys::{ForeignKeys, any_foreign_keys},
-    forms::{Form, any_form, in_forms, value_serde},
+    forms::{Form, any_form, in_forms},
     held::{Held, any_held, placed},
     joins::{AsOf, AsOfKind, JoinKind, Joined, Near, as_of, as_of_at_once, join_of, near},
     late::late_and_in_time,
     processors::{Deed, Doer, FixedDoer, Names, deed},
+    stateless::{stateless_op, without_state},
     tables::{Tables, any_tables},
     windows::{self, in_keys, sessions, sliding},
 };
-use headwater_core::{
-    record::Headers,
-    serde::{Data, Utf8, for_type},
-};
+use headwater_core::serde::{Data, for_type};
 use headwater_dsl::{
-    GlobalKTable, KStream, KTable, Materialized, OperatorKind, Printed, Repartitioned,
-    StreamsBuilder, UnlimitedWindows,
+    GlobalKTable, KStream, KTable, Materialized, OperatorKind, Repartitioned, StreamsBuilder,
+    UnlimitedWindows,
 };
 use headwater_engine::{
     processor::{InitContext, ProcessorError},
@@ -34,7 +33,7 @@ use headwater_engine::{
     topology::{Consumed, MaxAhead, Partitions, Produced, Topology},
 };
 use proptest::prelude::*;
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 /// A step of a pipeline over `KStream<String, i64>`.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +67,12 @@ pub(crate) enum Op {
     Other,
     Split,
     Process(Deed),
+    /// Whole batches, of whose rows about one in so many is refused.
+    MapBatch(i64),
+    MapValuesBatch(i64),
+    ProcessBatch(i64),
+    /// Calls that are not waited for.
+    Calls(Calls),
     ProcessValues(Deed),
     Join(View),
     LeftJoin(View),
@@ -86,6 +91,8 @@ pub(crate) enum Op {
     Updates(View),
     /// Tables made of streams, joined and grouped.
     Tables(Tables),
+    /// A table of the pipeline whose rows live for so many ms.
+    Live(u64),
     /// A reduction by another key, whose records cross a repartition topic with keys in the first form and values in the
     /// second.
     Regroup(i64, Form, Form),
@@ -93,6 +100,8 @@ pub(crate) enum Op {
     Windows(Fold, Window, View),
     /// One window without an end, from this time on.
     Unlimited(i64, Caching),
+    /// All records in the same windows.
+    WindowedAll(Window),
     Cogroup(Cogroup),
     /// The first record of each key and window.
     Distinct(Window),
@@ -115,9 +124,10 @@ impl Op {
         let holds = |window: &Window| window.emit == Emit::Updates && window.caching == Caching::On;
         match self {
             Self::Fold(_, caching, _) | Self::Unlimited(_, caching) => *caching == Caching::On,
-            Self::Windows(_, window, _) | Self::LookUp(window) | Self::Late(window) => {
-                holds(window)
-            }
+            Self::Windows(_, window, _)
+            | Self::WindowedAll(window)
+            | Self::LookUp(window)
+            | Self::Late(window) => holds(window),
             Self::Cogroup(cogroup) => cogroup.caches(),
             Self::Held(held) => held.caches(),
             Self::Tables(tables) => tables.caches(),
@@ -216,10 +226,14 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::Table => view().prop_map(Op::Join).boxed(),
         OperatorKind::Process => deed().prop_map(Op::Process).boxed(),
         OperatorKind::ProcessValues => deed().prop_map(Op::ProcessValues).boxed(),
+        OperatorKind::MapAsync | OperatorKind::MapValuesAsync | OperatorKind::ProcessAsync => {
+            calls(kind).prop_map(Op::Calls).boxed()
+        }
         OperatorKind::Join => view().prop_map(Op::Join).boxed(),
         OperatorKind::LeftJoin => {
             prop_oneof![view().prop_map(Op::LeftJoin), window().prop_map(Op::LookUp)].boxed()
         }
+        OperatorKind::Expire => (1..60_u64).prop_map(Op::Live).boxed(),
         OperatorKind::VersionedTable => as_of_at_once().prop_map(Op::AsOf).boxed(),
         OperatorKind::GracedJoin => as_of(AsOfKind::Inner, 0..40).prop_map(Op::AsOf).boxed(),
         OperatorKind::GracedLeftJoin => as_of(AsOfKind::Left, 0..40).prop_map(Op::AsOf).boxed(),
@@ -231,6 +245,7 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
             (1..4_i64, any_form(), any_form())
                 .prop_map(|(n, key, value)| Op::Regroup(n, key, value)),
             Just(Op::Repartition),
+            window().prop_map(Op::WindowedAll),
             (2..5_i64).prop_map(Op::Scattered),
         ]
         .boxed(),
@@ -275,30 +290,6 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::ForeignKeyLeftJoin => any_foreign_keys(true),
         OperatorKind::ToStream => view().prop_map(Op::Updates).boxed(),
         _ => stateless_op(kind),
-    }
-}
-
-/// The operators without state that draw a node of this kind.
-fn stateless_op(kind: OperatorKind) -> BoxedStrategy<Op> {
-    match kind {
-        OperatorKind::Filter => (2..5_i64).prop_map(Op::Filter).boxed(),
-        OperatorKind::DropNullKeys => (2..5_i64).prop_map(Op::DropNullKeys).boxed(),
-        OperatorKind::DropNullValues => (2..5_i64).prop_map(Op::DropNullValues).boxed(),
-        OperatorKind::Map => Just(Op::Map).boxed(),
-        OperatorKind::MapValues => Just(Op::MapValues).boxed(),
-        OperatorKind::FlatMap => Just(Op::FlatMap).boxed(),
-        OperatorKind::FlatMapValues => Just(Op::FlatMapValues).boxed(),
-        OperatorKind::SelectKey => (1..4_i64).prop_map(Op::SelectKey).boxed(),
-        OperatorKind::Peek => Just(Op::Peek).boxed(),
-        OperatorKind::ForEach => Just(Op::ForEach).boxed(),
-        OperatorKind::Print => Just(Op::Print).boxed(),
-        OperatorKind::DynamicSink => (2..5_i64).prop_map(Op::Dynamic).boxed(),
-        OperatorKind::Sink => prop_oneof![any_form().prop_map(Op::Side), Just(Op::Fork)].boxed(),
-        OperatorKind::Merge => (2..5_i64).prop_map(Op::ForkAndMerge).boxed(),
-        OperatorKind::Split | OperatorKind::Branch => Just(Op::Split).boxed(),
-        OperatorKind::GlobalJoin => (2..5_i64).prop_map(Op::JoinGlobal).boxed(),
-        OperatorKind::LeftGlobalJoin => (2..5_i64).prop_map(Op::LeftJoinGlobal).boxed(),
-        _ => unreachable!("{kind:?} keeps state or reads another topic"),
     }
 }
 
@@ -377,6 +368,11 @@ impl Drawing {
             Op::ProcessValues(deed) => self.process(deed, |stream, make, stores| {
                 stream.process_values(move |context| make(context).map(FixedDoer), stores)
             }),
+            Op::Live(ttl) => {
+                let kept = self.materialized(Caching::On).with_ttl(Duration::from_millis(ttl));
+                stream.to_table::<i64>(kept).to_stream().map_values(or_gone)
+            }
+            Op::Calls(calls) => calls.draw(&stream, &format!("caller-{}", self.steps)),
             Op::MaxAhead(_) => stream,
             Op::Repartition => stream.repartition(&*format!("placed-{}", self.steps)),
             Op::Scattered(n) => {
@@ -418,6 +414,7 @@ impl Drawing {
             | Op::Fold(..)
             | Op::Windows(..)
             | Op::Unlimited(..)
+            | Op::WindowedAll(..)
             | Op::Cogroup(..)
             | Op::Distinct(..)
             | Op::Late(..)
@@ -453,6 +450,11 @@ impl Drawing {
                 let kept = for_longer(self.materialized(window.caching), window, 20);
                 let sums = windowed(&grouped_for(stream, fold), window, 20);
                 placed(&view.of(&in_windows(&sums, fold, kept)))
+            }
+            Op::WindowedAll(window) => {
+                let kept = for_longer(self.materialized(window.caching), window, 20);
+                let sums = windowed(&stream.group_all(), window, 20).reduce(reduced, kept);
+                sums.to_stream().map(|key, sum| (key.window.start.to_string(), or_gone(sum)))
             }
             Op::Unlimited(start, caching) => {
                 let windows = UnlimitedWindows::of().start_on(start);
@@ -565,62 +567,6 @@ impl Drawing {
 }
 
 type Make = Box<dyn Fn(&mut InitContext<'_>) -> Result<Doer, ProcessorError> + Send + Sync>;
-
-fn without_state(stream: &KStream<String, i64>, op: &Op) -> KStream<String, i64> {
-    match *op {
-        Op::Filter(n) => stream.filter(move |_, value| value.rem_euclid(n) != 0),
-        Op::DropNullKeys(n) => {
-            let some = stream.map(move |key, value| ((value % n != 0).then_some(key), value));
-            some.drop_null_keys()
-        }
-        Op::DropNullValues(n) => {
-            stream.map_values(move |value| (value % n != 0).then_some(value)).drop_null_values()
-        }
-        Op::Map => stream.map(|_, value| (rekeyed(value, 2), value.wrapping_add(1))),
-        Op::MapValues => stream.map_values(|value| value.wrapping_mul(2)),
-        Op::FlatMap => stream.flat_map(|key, value| [(rekeyed(value, 3), value), (key, -1)]),
-        Op::FlatMapValues => stream.flat_map_values(|value| [value, value.wrapping_add(1)]),
-        Op::SelectKey(n) => stream.select_key(move |_, value| rekeyed(*value, n)),
-        Op::Peek => stream.peek(|_, _| ()),
-        Op::ForEach => {
-            stream.for_each(|_, _| ());
-            stream.clone()
-        }
-        Op::Print => {
-            stream.print(Printed::to_writer(std::io::sink()));
-            stream.clone()
-        }
-        Op::Dynamic(n) => {
-            let topic = move |_: &String, value: &i64, _: &Headers| match value.rem_euclid(n) {
-                0 => "nowhere".to_owned(),
-                other => format!("dynamic-{}", other % 2),
-            };
-            stream.to_dynamic(topic);
-            stream.clone()
-        }
-        Op::Side(form) => {
-            stream.to_with("side", Produced::with(Arc::new(Utf8), value_serde(form)));
-            stream.clone()
-        }
-        Op::Fork => {
-            stream.filter(|_, value| value % 2 == 0).to("side");
-            stream.map_values(i64::wrapping_neg).to("side");
-            stream.clone()
-        }
-        Op::ForkAndMerge(n) => {
-            let left = stream.filter(move |_, value| value.rem_euclid(n) == 0);
-            let right = stream.flat_map_values(|value| vec![value; 2]);
-            left.map_values(|value| value.wrapping_add(100)).merge(&right)
-        }
-        Op::Split => {
-            let branches = stream.split();
-            let negative = branches.branch(|_, value| *value < 0);
-            let rest = branches.default_branch();
-            negative.map_values(|value| value.wrapping_sub(1)).merge(&rest)
-        }
-        _ => unreachable!("{op:?} keeps state or reads another topic"),
-    }
-}
 
 /// A key that the inputs have, or none.
 fn named(value: i64, n: i64) -> Option<String> {

@@ -1,5 +1,6 @@
 //! Streams: where they come from and go to, what operators do to a record, and how two of them are joined.
 
+mod calls;
 mod nodes;
 mod repartitioning;
 mod semantics;

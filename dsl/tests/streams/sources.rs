@@ -6,7 +6,7 @@ use headwater_engine::{
     topology::{Consumed, OffsetReset, Topology, TopologyError},
 };
 use headwater_testkit::{TestDriverError, TopologyTestDriver};
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -34,11 +34,16 @@ fn a_source_without_an_offset_begins_where_it_is_told_and_then_goes_on() -> Outc
         (None, "a=1@1 a=2@2 a=3@3 a=4@4"),
         (Some(OffsetReset::Earliest), "a=1@1 a=2@2 a=3@3 a=4@4"),
         (Some(OffsetReset::Latest), "a=3@3 a=4@4"),
+        (Some(OffsetReset::ByDuration(Duration::from_millis(9))), "a=1@1 a=2@2 a=3@3 a=4@4"),
+        (Some(OffsetReset::ByDuration(Duration::from_millis(8))), "a=2@2 a=3@3 a=4@4"),
+        (Some(OffsetReset::ByDuration(Duration::from_millis(7))), "a=3@3 a=4@4"),
+        (Some(OffsetReset::ByDuration(Duration::MAX)), "a=1@1 a=2@2 a=3@3 a=4@4"),
     ] {
         let driver = TopologyTestDriver::new(without_in())?;
         driver.create_topic("in", 1)?;
         driver.create_topic("out", 1)?;
         driver.pipe::<String, i64>("in", "a=1@1 a=2@2")?;
+        driver.set_wall_clock_time(10);
         driver.upgrade(from(reset))?;
         // The offset where it began is committed with the rest.
         driver.commit()?;

@@ -6,5 +6,6 @@ mod grouped;
 mod joined;
 mod made;
 mod model;
+mod ttl;
 mod updates;
 mod versioned;

@@ -1,5 +1,6 @@
 //! Windows of every kind, what is counted in them, and when they give their results.
 
+mod all;
 mod cogroup;
 mod days;
 mod distinct;

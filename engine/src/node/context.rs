@@ -1,15 +1,16 @@
 //! What a node has while it runs: the task's stores, time, and where rows go that it cannot take.
 
-use super::NodeIndex;
+use super::{NO_ORIGIN, NodeIndex};
 use crate::{
     by_index::ByIndex,
-    processor::{MADE, ProcessorError, Punctuation, Stores},
+    calls::Caller,
+    processor::{MADE, ProcessorError, Punctuation, RecordMetadata, Stores},
     store::{OpenGlobal, StateStore, StoreKey},
     topology::{DynamicOutputs, Records, TaskId},
 };
 use headwater_core::{
     metrics::{DropReason, NodeMetrics},
-    record::{Timestamp, TopicPartition},
+    record::{Headers, Timestamp, TopicPartition},
     time::Clock,
 };
 use std::{any::Any, collections::BTreeMap, sync::Arc};
@@ -68,7 +69,13 @@ impl NodeContext<'_> {
 
     fn add_letter(&mut self, origin: u32, key: Option<&[u8]>, kind: &'static str, cause: String) {
         let (node, key) = (self.call.node, key.map(<[u8]>::to_vec));
-        self.resources.dead.push(Rejection { origin, node, key, kind, cause });
+        self.resources.dead.push(Rejection { origin, node, key, kind, cause, held: None });
+    }
+
+    /// Makes a record that was held back a dead letter, as it was taken.
+    pub(crate) fn reject_held(&mut self, held: HeldRecord, kind: &'static str, cause: String) {
+        let (origin, node, held) = (NO_ORIGIN, self.call.node, Some(Box::new(held)));
+        self.resources.dead.push(Rejection { origin, node, key: None, kind, cause, held });
     }
 
     /// Drops and counts a row whose key is null, and makes one that is bad otherwise a dead letter; `origin` is that of
@@ -104,6 +111,23 @@ pub(crate) struct Rejection {
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) kind: &'static str,
     pub(crate) cause: String,
+    /// What it is about, if it was held back.
+    pub(crate) held: Option<Box<HeldRecord>>,
+}
+
+/// A record that an operator held back, as a dead letter shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldRecord {
+    /// Where it came from, if that is known.
+    pub metadata: Option<RecordMetadata>,
+    /// Its timestamp.
+    pub timestamp: Timestamp,
+    /// Its key, as its serde writes it.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
+    /// Its headers.
+    pub headers: Headers,
 }
 
 /// The raw records of the run at hand.
@@ -151,6 +175,8 @@ pub(crate) struct Resources {
     pub(crate) partition: u32,
     /// Global stores, which all tasks read.
     pub(crate) globals: Arc<[OpenGlobal]>,
+    /// What calls are made with.
+    pub(crate) caller: Caller,
     /// What sinks that choose topics themselves have written.
     pub(crate) dynamic_outputs: DynamicOutputs,
 }

@@ -19,6 +19,7 @@ mod payload;
 pub use context::NodeContext;
 pub use payload::{NO_ORIGIN, Payload, Pending, RunLimit, Stamp};
 
+pub use context::HeldRecord;
 pub(crate) use context::{Call, Moment, Now, Rejection, Resources, RunRecords, TIMESTAMP_ERROR};
 pub(crate) use counting::Started;
 
@@ -138,6 +139,8 @@ pub enum Progress {
     Done,
     /// Not yet: what is left is output alone.
     More,
+    /// All that it can now: it waits for answers to its calls, and takes no more rows before it has some.
+    Waits,
 }
 
 /// Rows that a node holds back until its time has come to where the first of them is due.
@@ -193,6 +196,11 @@ pub trait Node: Send {
 
     /// Whether it ever answers [`Progress::More`].
     fn may_answer_more(&self) -> bool {
+        false
+    }
+
+    /// Whether it makes calls: its progress may then change between two events.
+    fn makes_calls(&self) -> bool {
         false
     }
 

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     broken::broken,
     by_index::TypedIndex,
-    node::{Forwarded, Moment, NO_ORIGIN, NodeContext, Output, Payload, Resources},
+    node::{Forwarded, HeldRecord, Moment, NO_ORIGIN, NodeContext, Output, Payload, Resources},
     store::{StateStore, StoreError, StoreKey, Timers},
     topology::TaskId,
 };
@@ -410,6 +410,11 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     /// Gives any error back but [`ProcessorError::Record`] and [`ProcessorError::NullKey`].
     pub fn check(&mut self, processed: Result<(), ProcessorError>) -> Result<(), ProcessorError> {
         processed.or_else(|why| self.node.reject(self.origin, None, why))
+    }
+
+    /// Writes a dead letter for a record that was held back, as it was taken.
+    pub fn reject_held(&mut self, held: HeldRecord, kind: &'static str, cause: String) {
+        self.node.reject_held(held, kind, cause);
     }
 
     pub(crate) fn finish(self) -> Forwarded {

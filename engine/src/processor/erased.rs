@@ -202,6 +202,10 @@ impl<In: Ports, P: BatchProcessor<In>> Node for BatchNode<In, P> {
         P::MAY_ANSWER_MORE
     }
 
+    fn makes_calls(&self) -> bool {
+        P::MAKES_CALLS
+    }
+
     fn pass_time(&self, time: Timestamp) -> Timestamp {
         self.processor.pass_time(time)
     }

@@ -115,6 +115,22 @@ pub enum ProcessorError {
         bytes_max: Option<u64>,
     },
 
+    /// A call ended without an answer: it panicked, or its executor dropped it. The application stops; it makes the call
+    /// again when it goes on from its last commit.
+    #[error("a call ended without an answer: it panicked, or its executor dropped it")]
+    CallLost,
+
+    /// A function that maps a batch must give a result for each of its rows; the application stops.
+    #[error(
+        "a function that maps batches gave {results} results for {rows} rows; give one for each, in their order"
+    )]
+    BatchLength {
+        /// The rows.
+        rows: usize,
+        /// The results.
+        results: usize,
+    },
+
     /// What a node is given back is not what it saved with the last commit: the state is damaged, and the application stops.
     #[error("what was saved with the last commit is damaged")]
     Damaged,

@@ -2,6 +2,7 @@
 
 use super::{ProcessorError, Rows, erased::records_of};
 use crate::{
+    calls::Caller,
     node::{Moment, NodeIndex, Resources},
     store::{GlobalStore, StateStore, StoreKey, TimerStore, Timers},
     topology::TaskId,
@@ -197,6 +198,12 @@ impl InitContext<'_> {
     /// now on for the wall clock. A jump over several due points fires once.
     pub fn schedule(&mut self, interval: Duration, kind: PunctuationType) -> Cancellable {
         schedule(self.resources, self.node, self.moment, interval, kind)
+    }
+
+    /// What the task makes calls with.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        self.resources.caller.clone()
     }
 
     /// The partition that this processor's task works on.

@@ -147,6 +147,9 @@ pub trait BatchProcessor<In: Ports>: Send {
     /// Whether it ever answers [`Progress::More`].
     const MAY_ANSWER_MORE: bool = false;
 
+    /// Whether it makes calls: its progress may then change between two events.
+    const MAKES_CALLS: bool = false;
+
     /// Takes a batch.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use super::{
     error::StreamsError,
     explain::Facts,
     globals::state_of_globals,
-    incarnation::{Incarnation, assign, subscribe},
+    incarnation::{Incarnation, assign, connect_calls, subscribe},
     metrics::{Seen, StreamsMetrics, number_of},
     query::{ReadOnlyKeyValueStore, StateSnapshot},
     rounds::{Pace, Request, Rounds},
@@ -208,6 +208,7 @@ impl Shared {
             world,
         });
         *self.blueprint.lock().unwrap_or_else(PoisonError::into_inner) = Some(blueprint);
+        connect_calls(&incarnation);
         subscribe(&incarnation)?;
         let mut current = self.current();
         if let Some(error) = &current.stopped_by {

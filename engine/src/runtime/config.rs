@@ -1,8 +1,10 @@
 //! How an application runs.
 
 use super::error::StreamsError;
-use crate::error_handlers::ErrorHandlers;
-use headwater_core::{dead_letter::BadRecord, memory::MemoryBudget, record::TopicName};
+use crate::{calls::PoolOfProcess, error_handlers::ErrorHandlers};
+use headwater_core::{
+    dead_letter::BadRecord, memory::MemoryBudget, ports::spawn::Spawn, record::TopicName,
+};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// What a failure may do to results.
@@ -58,6 +60,27 @@ impl UncaughtExceptionHandler {
             Some(decide) if !error.returns() => decide(error),
             Some(_) | None => UncaughtExceptionResponse::StopApplication,
         }
+    }
+}
+
+/// Who runs the calls of an application's operators.
+#[derive(Clone, Default)]
+pub struct CallExecutor(Option<Arc<dyn Spawn>>);
+
+impl fmt::Debug for CallExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "the user's" } else { "the pool of the process" })
+    }
+}
+
+impl CallExecutor {
+    /// The user's, if there is one.
+    pub(super) fn of_user(&self) -> Option<Arc<dyn Spawn>> {
+        self.0.clone()
+    }
+
+    pub(super) fn spawn(&self) -> Arc<dyn Spawn> {
+        self.of_user().unwrap_or_else(|| Arc::new(PoolOfProcess))
     }
 }
 
@@ -138,6 +161,8 @@ pub struct StreamsConfig {
     pub repartitioning: Repartitioning,
     /// Whether internal topics are synced before they are acknowledged; on by default.
     pub internal_durability: headwater_core::ports::log::Durability,
+    /// Who runs the calls of operators such as `map_async`: a pool of threads that the process has one of, by default.
+    pub call_executor: CallExecutor,
 }
 
 impl StreamsConfig {
@@ -156,6 +181,7 @@ impl StreamsConfig {
             batch_rows_max: 1024,
             repartitioning: Repartitioning::default(),
             internal_durability: headwater_core::ports::log::Durability::default(),
+            call_executor: CallExecutor::default(),
         }
     }
 
@@ -249,6 +275,22 @@ impl StreamsConfig {
     #[must_use]
     pub fn with_repartitioning(mut self, repartitioning: Repartitioning) -> Self {
         self.repartitioning = repartitioning;
+        self
+    }
+
+    /// Has `executor` run the calls of operators such as `map_async`: a Tokio runtime, say, where they need one.
+    ///
+    /// ```
+    /// use headwater_engine::{calls::ThreadPool, runtime::StreamsConfig};
+    ///
+    /// // With Tokio: `.with_call_executor(move |call: Spawned| drop(handle.spawn(call)))`.
+    /// let config = StreamsConfig::new("fleet").with_call_executor(ThreadPool::new(64)?);
+    /// assert_eq!(format!("{:?}", config.call_executor), "the user's");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_call_executor(mut self, executor: impl Spawn + 'static) -> Self {
+        self.call_executor = CallExecutor(Some(Arc::new(executor)));
         self
     }
 

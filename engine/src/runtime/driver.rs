@@ -10,7 +10,10 @@ use super::{
     setup::{Ready, World, prepare},
     task_group::TaskGroup,
 };
-use crate::topology::{Topology, TopologyDiff};
+use crate::{
+    calls::LocalExecutor,
+    topology::{Topology, TopologyDiff},
+};
 use headwater_core::{
     metrics::NodeMetrics,
     ports::{log::Log, state::State},
@@ -51,6 +54,8 @@ pub struct Driver {
     ready: Ready,
     epoch: u64,
     levels: usize,
+    /// Runs calls, where the configuration names nobody.
+    calls: LocalExecutor,
 }
 
 impl fmt::Debug for Driver {
@@ -76,12 +81,18 @@ impl Driver {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StreamsError> {
         let world = World::new(log, state, clock, Arc::default());
-        let mut ready = prepare(topology, config, &world, &Arc::default(), None)?;
+        let (mut config, calls) = (config.clone(), LocalExecutor::default());
+        if config.call_executor.of_user().is_none() {
+            config = config.with_call_executor(calls.clone());
+        }
+        let mut ready = prepare(topology, &config, &world, &Arc::default(), None)?;
+        let nudged = calls.clone();
+        ready.around.call_waker.connect(move |_| nudged.nudge());
         let epoch = ready.held.epoch;
         let tasks = std::mem::take(&mut ready.tasks);
         let tasks = TaskGroup::new(tasks, Arc::clone(&ready.around), epoch + 1, 1);
         let levels = ready.blueprint.plan.subs.iter().map(|sub| sub.level + 1).max().unwrap_or(0);
-        Ok(Self { tasks, epoch, ready, levels })
+        Ok(Self { tasks, epoch, ready, levels, calls })
     }
 
     /// Takes everything that its topics hold. It commits meanwhile only where a commit of the log would not hold it all.
@@ -92,7 +103,7 @@ impl Driver {
     /// these does: what a stream thread would stop with.
     pub fn run_until_idle(&mut self) -> Result<(), StreamsError> {
         let bytes_max = self.ready.around.commit_part_bytes;
-        while self.tasks.pump()? {
+        while self.calls.run_woken() | self.tasks.pump()? {
             if self.tasks.uncommitted_bytes() > bytes_max {
                 self.commit()?;
             }
@@ -107,6 +118,7 @@ impl Driver {
     ///
     /// As [`run_until_idle`](Self::run_until_idle).
     pub fn step(&mut self) -> Result<bool, StreamsError> {
+        self.calls.run();
         self.tasks.step()
     }
 
@@ -175,6 +187,9 @@ impl Driver {
                 self.commit()?;
             }
             self.run_until_idle()?;
+            if self.tasks.waits_for_calls() {
+                self.calls.wait();
+            }
         }
         self.commit()
     }

@@ -206,6 +206,16 @@ impl Incarnation {
     }
 }
 
+/// Has each call that is answered wake the participant that made it.
+pub(super) fn connect_calls(incarnation: &Arc<Incarnation>) {
+    let made = Arc::downgrade(incarnation);
+    incarnation.around.call_waker.connect(move |partition| {
+        if let Some(incarnation) = made.upgrade() {
+            incarnation.wake_owner(partition);
+        }
+    });
+}
+
 /// Has participants woken when the partitions that their tasks read have grown.
 pub(super) fn subscribe(incarnation: &Incarnation) -> Result<(), StreamsError> {
     let mut subscriptions = Vec::new();

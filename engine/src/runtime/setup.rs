@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     broken::broken,
+    calls::Caller,
     store::StoreBuilder,
     task::{
         Blueprint, ChangelogKind, InputOffsets, Instruments, LastCommit, Positions, Taps, Task,
@@ -65,8 +66,9 @@ impl World {
     }
 
     /// What tasks have of it.
-    fn instruments(&self, taps: &Arc<Taps>, globals: &Globals) -> Instruments {
+    fn instruments(&self, taps: &Arc<Taps>, globals: &Globals, caller: Caller) -> Instruments {
         Instruments {
+            caller,
             clock: Arc::clone(&self.clock),
             taps: Arc::clone(taps),
             log: Arc::clone(&self.log),
@@ -147,15 +149,12 @@ pub(super) fn prepare(
         let (group, held, all) = (Arc::clone(&owner.group), ids.len(), all.len());
         return Err(StreamsError::PartialAssignment { group, held, all });
     }
-    let may_wait = |id: &TaskId| {
-        let sub = blueprint.sub(*id);
-        sub.level == 0 || !sub.fed_back.is_empty()
-    };
-    let waiting = ids.iter().filter(|id| may_wait(id) && repartitions(id));
+    let waiting = ids.iter().filter(|id| may_wait(&blueprint, **id) && repartitions(id));
     waiting.for_each(|id| exchange.add_writer(*id));
     let globals = Globals::open(&blueprint, &*world.state)?;
     globals.catch_up(&*world.log)?;
-    let instruments = world.instruments(taps, &globals);
+    let caller = Caller::new(config.call_executor.spawn());
+    let instruments = world.instruments(taps, &globals, caller);
     let inputs = external_inputs(&blueprint).into_iter().filter(|input| held.may_read(input));
     let feeds = inputs.map(|input| (world.feeds.of(&input), input));
     let around = Arc::new(Surroundings {
@@ -167,6 +166,7 @@ pub(super) fn prepare(
         clock: Arc::clone(&world.clock),
         shares: world.memory.add_tasks(ids.len()),
         commit_part_bytes: blueprint.commit_part_bytes(),
+        call_waker: Arc::clone(&instruments.caller.waker),
     });
     let parts = parts_of(&blueprint, &ids, &around.positions, (&*world.log, &owner.group))?;
     let mut parts = restorer.all(&parts)?.into_iter();
@@ -176,7 +176,7 @@ pub(super) fn prepare(
         let own: Vec<Restored> = parts.by_ref().take(count).collect();
         own.iter().for_each(|(_, counts)| restored += *counts);
         let shards = own.into_iter().map(|(shard, _)| shard).collect();
-        let inputs = input_offsets(&blueprint, id, &held, &*world.log)?;
+        let inputs = input_offsets(&blueprint, id, &held, world)?;
         let last = LastCommit { shards, inputs, is_whole };
         let made = blueprint.make(id, &instruments, last, &around.positions);
         tasks.push(made.map_err(|source| StreamsError::of_task(id, source))?);
@@ -199,6 +199,12 @@ fn check(blueprint: &Blueprint) -> Result<(), StreamsError> {
 fn dead_letters_name(config: &StreamsConfig) -> Result<TopicName, StreamsError> {
     let own = TopicName::new(format!("{}-dead-letters", config.application_id))?;
     Ok(config.dead_letter_topic.clone().unwrap_or(own))
+}
+
+/// Whether a task may be held up while the exchange is full.
+fn may_wait(blueprint: &Blueprint, id: TaskId) -> bool {
+    let sub = blueprint.sub(id);
+    sub.level == 0 || !sub.fed_back.is_empty()
 }
 
 fn plan(
@@ -378,7 +384,7 @@ fn input_offsets(
     blueprint: &Blueprint,
     id: TaskId,
     held: &Held,
-    log: &dyn Log,
+    World { log, clock, .. }: &World,
 ) -> Result<BTreeMap<TopicPartition, InputOffsets>, StreamsError> {
     let mut inputs = BTreeMap::new();
     for input in blueprint.inputs_of(id) {
@@ -390,6 +396,11 @@ fn input_offsets(
             (None, Some(OffsetReset::Latest)) => held.end,
             (None, Some(OffsetReset::Fail)) => {
                 return Err(StreamsError::NoOffset { partition: input });
+            }
+            (None, Some(OffsetReset::ByDuration(back))) => {
+                let back = i64::try_from(back.as_millis()).unwrap_or(i64::MAX);
+                let since = clock.now().saturating_sub(back);
+                log.offset_for_timestamp(&input, since)?.unwrap_or(held.end)
             }
             (None, Some(OffsetReset::Earliest) | None) => held.start,
         };

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     broken::broken,
     by_index::{ByIndex, TypedIndex},
+    calls::CallWaker,
     node::Now,
     processor::ProcessorError,
     task::{Positions, Step, Take, Task, TaskCommit},
@@ -52,6 +53,8 @@ pub(super) struct Surroundings {
     pub(super) shares: TaskShares,
     /// What may be on its way to a commit of the log.
     pub(super) commit_part_bytes: usize,
+    /// Wakes whoever steps a task whose call was answered.
+    pub(super) call_waker: Arc<CallWaker>,
 }
 
 /// Where in its group a task lies.
@@ -268,6 +271,11 @@ impl TaskGroup {
             }
         }
         Ok(())
+    }
+
+    /// Whether a task waits for calls and has no answer.
+    pub(super) fn waits_for_calls(&self) -> bool {
+        self.tasks.values().any(Task::waits_for_calls)
     }
 
     /// Tells tasks whose input is complete; true once all have been told.

@@ -108,7 +108,7 @@ impl Task {
         };
         let cause = format!("its timestamp is {timestamp}, too far ahead of {ahead}{why}");
         let (node, kind) = (*node, AHEAD_ERROR);
-        self.resources.dead.push(Rejection { origin: 0, node, key: None, kind, cause });
+        self.resources.dead.push(Rejection { origin: 0, node, key: None, kind, cause, held: None });
     }
 
     /// Decides what the end of input decides about the records that inputs hold. True if none of them is left to take.

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     broken::broken,
     by_index::{ByIndex, TypedIndex},
+    calls::Caller,
     error_handlers::ErrorHandlers,
     node::{NodeIndex, Now, Resources},
     processor::ProcessorError,
@@ -64,6 +65,8 @@ pub(crate) struct InputOffsets {
 #[derive(Debug, Clone)]
 pub(crate) struct Instruments {
     pub(crate) clock: Arc<dyn Clock>,
+    /// What calls are made with, of each partition.
+    pub(crate) caller: Caller,
     pub(crate) taps: Arc<Taps>,
     /// For sinks that choose topics themselves.
     pub(crate) log: Arc<dyn Log>,
@@ -301,6 +304,7 @@ impl Blueprint {
             changed: false,
             partition: id.partition,
             globals: Arc::clone(&instruments.globals),
+            caller: Caller { partition: id.partition, ..instruments.caller.clone() },
             dynamic_outputs: DynamicOutputs::new(
                 Arc::clone(&instruments.log),
                 id.partition,

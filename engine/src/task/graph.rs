@@ -98,6 +98,10 @@ impl NodeSlot {
         matches!(&self.action, Action::Process(node, _) if node.has_timers())
     }
 
+    pub(super) fn makes_calls(&self) -> bool {
+        matches!(&self.action, Action::Process(node, _) if node.makes_calls())
+    }
+
     pub(super) fn may_answer_more(&self) -> bool {
         matches!(&self.action, Action::Process(node, _) if node.may_answer_more())
     }
@@ -125,6 +129,8 @@ pub(super) struct Graph {
     pub(super) keeps_time: bool,
     /// Whether any node runs code of the user's, which may ask for the stream time at each record.
     pub(super) has_processors: bool,
+    /// The nodes that make calls.
+    callers: Vec<NodeIndex>,
     /// How much of the input a step takes.
     stepping: Stepping,
     taps: Arc<Taps>,
@@ -141,8 +147,10 @@ impl Graph {
             .values()
             .any(|slot| slot.is_time_carried || matches!(slot.topic, Some(Topic::Repartition(_))));
         let has_processors = slots.values().any(NodeSlot::is_processor);
+        let callers = slots.iter().filter(|(_, slot)| slot.makes_calls()).map(|(node, _)| node);
+        let callers = callers.collect();
         let stepping = Stepping::of(&slots, keeps_time, rows_max);
-        Self { slots, keeps_time, has_processors, stepping, taps }
+        Self { slots, keeps_time, has_processors, callers, stepping, taps }
     }
 
     /// The most rows that a step may take; `is_carried` tells whether rows bring time.
@@ -154,6 +162,21 @@ impl Graph {
     /// Whether any node has something left to forward.
     pub(super) fn is_pending(&self) -> bool {
         self.slots.values().any(|slot| slot.progress == Progress::More)
+    }
+
+    /// Asks the nodes that make calls for their progress, which answers have changed.
+    pub(super) fn look_for_answers(&mut self) {
+        for node in &self.callers {
+            let slot = &mut self.slots[*node];
+            if let Action::Process(processor, _) = &slot.action {
+                slot.progress = processor.progress();
+            }
+        }
+    }
+
+    /// Whether any node takes no more rows before calls are answered.
+    pub(super) fn waits_for_calls(&self) -> bool {
+        self.callers.iter().any(|node| self.slots[*node].progress == Progress::Waits)
     }
 
     fn deepest_pending(&self) -> Option<NodeIndex> {
@@ -177,7 +200,7 @@ impl Graph {
     /// Marks what lies below nodes that hold rows back or have some left to forward, beside what is marked already.
     pub(super) fn mark_held(&self, open: &mut ByIndex<NodeIndex, bool>) {
         for (node, slot) in self.slots.iter() {
-            let holds = slot.progress == Progress::More
+            let holds = slot.progress != Progress::Done
                 || matches!(&slot.action, Action::Process(node, _) if node.holds_rows());
             open[node] |= holds;
         }

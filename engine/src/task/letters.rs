@@ -4,12 +4,12 @@
 //!
 //! - Within a commit, letters lie by input, offset and node: that of a window's final where the record does that closed
 //!   the window. After them lie those of rows that come of no one record (a flushed update, what a punctuation forwards, a
-//!   final that time alone has brought, or that was left to forward at a restart), by node. The size of a batch never shows.
+//!   final that time alone has brought, or that was left to forward at a restart) and of records that were held back, by node. The size of a batch never shows.
 
 use super::{Task, input::InputIndex};
 use crate::{
     fitted_letter::FittedLetter,
-    node::{NodeIndex, Rejection, RunRecords},
+    node::{HeldRecord, NodeIndex, Rejection, RunRecords},
     processor::ProcessorError,
     topology::{Failure, TimeMark},
 };
@@ -75,7 +75,7 @@ impl Letters {
         origin: Option<Origin<'_>>,
         now: Timestamp,
     ) -> Result<(), ProcessorError> {
-        let Rejection { origin: place, node, key, kind, cause } = letter;
+        let Rejection { origin: place, node, key, kind, cause, held } = letter;
         let about =
             |topic, partition, offset| DeadLetterHeaders { kind, cause, topic, partition, offset };
         let place = *place as usize;
@@ -104,6 +104,20 @@ impl Letters {
                     value: owned(value),
                     headers,
                 }
+            }
+            None if let Some(held) = held => {
+                let HeldRecord { metadata, timestamp, key, value, headers: own } = &**held;
+                let from = metadata.as_ref().map(|from| (&from.partition, from.offset));
+                let about = from.map_or_else(
+                    || about("", 0, -1),
+                    |(from, offset)| about(from.topic.as_str(), from.partition, offset),
+                );
+                let (key, value, max) = (key.as_deref(), value.as_deref(), self.record_bytes_max);
+                let FittedLetter { key, value, headers } =
+                    FittedLetter::new(key, value, own.clone(), about, max);
+                let order = LetterOrder { about: About::MadeRow, node: *node };
+                let (key, value) = (owned(key), owned(value));
+                Letter { order, timestamp: *timestamp, key, value, headers }
             }
             None => {
                 let (own, about) = (Headers::new(), about("", 0, -1));
@@ -150,8 +164,14 @@ impl Task {
     pub(super) fn fail(&mut self, input: InputIndex, failures: Vec<Failure>) {
         let node = self.inputs[input].node;
         let failed = failures.into_iter();
-        let letter =
-            |Failure { origin, kind, cause }| Rejection { origin, node, key: None, kind, cause };
+        let letter = |Failure { origin, kind, cause }| Rejection {
+            origin,
+            node,
+            key: None,
+            kind,
+            cause,
+            held: None,
+        };
         self.resources.dead.extend(failed.map(letter));
     }
 
@@ -204,8 +224,14 @@ mod tests {
     fn letters_are_counted_with_their_headers() {
         let mut letters = Letters::new(usize::MAX);
         let cause = "x".repeat(10_000);
-        let letter =
-            Rejection { origin: 0, node: NodeIndex::new(0), key: None, kind: "Error", cause };
+        let letter = Rejection {
+            origin: 0,
+            node: NodeIndex::new(0),
+            key: None,
+            kind: "Error",
+            cause,
+            held: None,
+        };
         letters.add(&letter, None, 0).unwrap();
         assert!((10_000..11_000).contains(&letters.size_bytes()), "{}", letters.size_bytes());
     }

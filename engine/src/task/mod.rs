@@ -75,7 +75,7 @@ use time_vector::TimeVector;
 pub(crate) enum Step {
     /// It took records, be they time marks.
     Ran,
-    /// An input must be fetched before the next record can be chosen.
+    /// An input must be fetched before the next record can be chosen, or a call answered.
     Starved,
     /// Every input is read to its end.
     Idle,
@@ -186,11 +186,15 @@ impl Task {
     /// Takes the next run of records through the graph.
     pub(crate) fn step(&mut self, now: Now, take: Take) -> Result<Step, ProcessorError> {
         self.now = now;
+        self.graph.look_for_answers();
         self.fire_on_wall_clock()?;
         let had_more = self.graph.is_pending();
         let mut took_any = had_more;
         if !self.proceed()? {
             return Ok(Step::Ran);
+        }
+        if self.graph.waits_for_calls() {
+            return Ok(if took_any { Step::Ran } else { Step::Starved });
         }
         for index in self.inputs.indexes() {
             took_any |= self.take_between_rows(index)?;
@@ -219,7 +223,7 @@ impl Task {
         let time = self.inputs[first].head_time();
         if let Some(time) = time.filter(|_| self.graph.keeps_time) {
             self.advance(first, time)?;
-            if !self.forward_more()? {
+            if !self.forward_more()? || self.graph.waits_for_calls() {
                 return Ok(Step::Ran);
             }
         }
@@ -438,6 +442,7 @@ impl Task {
     /// repartition topics declared complete by their writers. That may be the task itself, which then has told the nodes
     /// above the sink before. True if all have been told, and nothing has come since.
     pub(crate) fn finish(&mut self) -> Result<bool, ProcessorError> {
+        self.graph.look_for_answers();
         if !self.end_held()? {
             return Ok(false);
         }
@@ -451,7 +456,7 @@ impl Task {
             if open[node] || self.ended[node] {
                 continue;
             }
-            if !self.proceed()? {
+            if !self.proceed()? || self.graph.waits_for_calls() {
                 return Ok(false);
             }
             self.ended[node] = true;
@@ -462,7 +467,8 @@ impl Task {
             }
             self.write_dead_letters(None)?;
         }
-        Ok(self.proceed()? && self.ended.values().all(|ended| *ended))
+        let is_through = self.proceed()? && !self.graph.waits_for_calls();
+        Ok(is_through && self.ended.values().all(|ended| *ended))
     }
 
     /// Fires the wall-clock punctuations that are due, once each, however many due points have gone by.
@@ -564,6 +570,11 @@ impl Task {
     /// dropped or told, be it by a punctuation of an idle task.
     pub(crate) fn has_changed(&self) -> bool {
         self.resources.changed || self.uncommitted_bytes() > 0
+    }
+
+    /// Whether a node takes no more rows before calls are answered, and none has been.
+    pub(crate) fn waits_for_calls(&self) -> bool {
+        self.graph.waits_for_calls() && !self.graph.is_pending()
     }
 
     /// Whether a processor asked for a commit.

@@ -15,7 +15,7 @@ use headwater_core::{
     record::{Headers, RecordRef, RecordSet, Timestamp},
     serde::{Data, Nullable, ReadBack, SerdeError, SharedSerde},
 };
-use std::{any::type_name, sync::Arc};
+use std::{any::type_name, sync::Arc, time::Duration};
 
 /// Takes a record's event time from its key, value and own timestamp; an error makes it a bad record.
 pub type TimestampExtractor<K, V> =
@@ -62,6 +62,8 @@ pub enum OffsetReset {
     Latest,
     /// From nowhere: the application does not start.
     Fail,
+    /// From the oldest record whose timestamp is so far before the wall clock or less; without one, from what comes next.
+    ByDuration(Duration),
 }
 
 opaque_debug!(Consumed<K, V>);

@@ -163,6 +163,15 @@ pub enum TopologyError {
         store: String,
     },
 
+    /// Rows that live for some time only are those of tables of topics and streams.
+    #[error(
+        "the rows of store `{store}` cannot have a time to live: only those of tables of topics and of streams do, without versions; delete them by `aggregate_or_delete`, or give it to the table above"
+    )]
+    TtlRefused {
+        /// The store.
+        store: String,
+    },
+
     /// A stream waits for versions that its table does not keep.
     #[error(
         "`{node}` joins with a grace, which takes a table that keeps versions, and `{store}` keeps none; keep them, or join without a grace"

@@ -165,7 +165,9 @@ impl<K: Data, V: Data> Suppress<K, V> {
             let update = Update { new, old, headers, stamp };
             let refused = match self.progress() {
                 Progress::More => Some(update),
-                Progress::Done => self.take_row(key, update, &mut left, context)?,
+                Progress::Done | Progress::Waits => {
+                    self.take_row(key, update, &mut left, context)?
+                }
             };
             if let Some(update) = refused {
                 self.put_aside(key, update, context)?;
@@ -470,7 +472,7 @@ impl<K: Data, V: Data> Node for Suppress<K, V> {
 
     fn pass_time(&self, time: Timestamp) -> Timestamp {
         match self.progress() {
-            Progress::Done => self.clock.pass_time(time, self.oldest),
+            Progress::Done | Progress::Waits => self.clock.pass_time(time, self.oldest),
             Progress::More => self.clock.passed(),
         }
     }

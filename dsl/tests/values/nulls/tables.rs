@@ -76,6 +76,15 @@ fn made() -> Vec<Rule> {
             },
         ),
         rule(
+            (&[Kind::Expire], "`table`, `to_table` with a time to live"),
+            (DROPPED, "deletes the row"),
+            (KEYED, 2),
+            |builder, way| {
+                let kept = way.store().with_ttl(Duration::from_secs(1));
+                way.stream(builder).to_table::<i64>(kept).named("node").to("out");
+            },
+        ),
+        rule(
             (&[Kind::TableMaterialize], "`materialized` of a table"),
             ("there is none", "a deletion; passes, and deletes the row"),
             (KEYED, 2),

@@ -1,0 +1,288 @@
+//! Makes a call for each row, several at a time, and forwards what they answer in the order of the rows.
+//!
+//! # Guarantees
+//!
+//! - A row lies in a store from when it is taken until what its call answered is forwarded; both belong to one commit. After
+//!   a crash its call is made again.
+//! - Rows come out in the order in which they came in, with their time: how long a call takes never shows in a result.
+//! - At most so many calls are under way; rows above that wait in the store, and no more are taken before there are fewer.
+
+mod held;
+
+pub(crate) use held::HeldCallSerde;
+
+use headwater_core::{
+    record::Timestamp,
+    serde::{Data, SharedSerde},
+};
+use headwater_engine::{
+    calls::{Answer, Caller},
+    node::{HeldRecord, NO_ORIGIN, Progress, Stamp},
+    processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
+    store::{KeyValueStore, StoreKey},
+};
+use held::HeldCall;
+use std::{collections::VecDeque, sync::Arc};
+
+/// The kind of failure of a row whose call did.
+const CALL_ERROR: &str = "CallError";
+
+/// What a call answers: rows, or why there are none.
+pub(crate) type CallResult<K, V> = Result<Rows<K, V>, String>;
+
+/// What such an operator is made from.
+pub(crate) struct CallSettings<K, V> {
+    pub(crate) store: Arc<str>,
+    pub(crate) calls_max: usize,
+    pub(crate) keys: SharedSerde<K>,
+    pub(crate) values: SharedSerde<V>,
+}
+
+/// Makes calls; `call` gives the future of one, which answers rows.
+pub(crate) struct MakeCalls<K, V, K2, V2, F> {
+    call: Arc<F>,
+    settings: Arc<CallSettings<K, V>>,
+    rows: StoreKey<KeyValueStore<i64, HeldCall<K, V>>>,
+    caller: Caller,
+    /// The calls under way and those answered, in the order of their rows: the first is of the row `first`.
+    calls: VecDeque<Answer<CallResult<K2, V2>>>,
+    /// The oldest row that is held, by its number.
+    first: i64,
+    /// The number of the next row.
+    next: i64,
+    /// The operator time that the oldest row carries.
+    first_at: Timestamp,
+    /// The places in the run of the batch at hand, in the order of its rows, and the number of the first of these.
+    places: (Vec<u32>, i64),
+    /// Whether its input is complete for now.
+    has_ended: bool,
+}
+
+impl<K, V, K2, V2, F, Fut> MakeCalls<K, V, K2, V2, F>
+where
+    K: Data,
+    V: Data,
+    K2: Data,
+    V2: Data,
+    F: Fn(Record<K, V>) -> Fut,
+    Fut: Future<Output = CallResult<K2, V2>> + Send + 'static,
+{
+    pub(crate) fn open(
+        call: &Arc<F>,
+        settings: &Arc<CallSettings<K, V>>,
+        context: &mut InitContext<'_>,
+    ) -> Result<Self, ProcessorError> {
+        let rows: StoreKey<KeyValueStore<i64, HeldCall<K, V>>> = context.store(&settings.store)?;
+        // Those of the last commit: there are no more than calls and what came with one batch.
+        let held = context.store_mut(rows).all()?.collect::<Result<Vec<_>, _>>()?;
+        let first = held.first().map_or(0, |(number, _)| *number);
+        Ok(Self {
+            call: Arc::clone(call),
+            settings: Arc::clone(settings),
+            rows,
+            caller: context.caller(),
+            calls: VecDeque::new(),
+            first,
+            next: held.last().map_or(first, |(number, _)| number + 1),
+            first_at: held.first().map_or(Timestamp::MAX, |(_, row)| row.value.at),
+            places: (Vec::new(), 0),
+            has_ended: false,
+        })
+    }
+
+    fn holds_any(&self) -> bool {
+        self.first < self.next
+    }
+
+    fn calls_end(&self) -> i64 {
+        self.first + i64::try_from(self.calls.len()).unwrap_or(i64::MAX)
+    }
+
+    fn may_call(&self) -> bool {
+        self.calls.len() < self.settings.calls_max && self.calls_end() < self.next
+    }
+
+    /// Keeps a row, unless there is no place for it.
+    fn keep(
+        &mut self,
+        row: Record<K, V>,
+        context: &mut Context<'_, K2, V2>,
+    ) -> Result<(), ProcessorError> {
+        context.begin(&row);
+        let metadata = context.record_metadata();
+        let Stamp { origin, timestamp, at } = row.stamp();
+        let Record { key, value, headers, .. } = row;
+        let headers = headers.map(|headers| *headers).unwrap_or_default();
+        let held = HeldCall { key, value, headers, at, metadata };
+        match context.store(self.rows).put(&self.next, Some(held), timestamp) {
+            Ok(()) => {
+                if !self.holds_any() {
+                    self.first_at = at;
+                }
+                self.next += 1;
+                self.places.0.push(origin);
+                Ok(())
+            }
+            Err(refused) => context.check(Err(refused.into())),
+        }
+    }
+
+    /// The row of this number, which is held.
+    fn row(
+        &self,
+        number: i64,
+        context: &mut Context<'_, K2, V2>,
+    ) -> Result<(HeldCall<K, V>, Timestamp), ProcessorError> {
+        let held = context.store(self.rows).get(&number)?.ok_or(ProcessorError::Damaged)?;
+        Ok((held.value, held.timestamp))
+    }
+
+    /// Makes the calls that may be under way.
+    fn make_calls(&mut self, context: &mut Context<'_, K2, V2>) -> Result<(), ProcessorError> {
+        while self.may_call() {
+            let (HeldCall { key, value, headers, at, .. }, timestamp) =
+                self.row(self.calls_end(), context)?;
+            let headers = (!headers.is_empty()).then(|| Box::new(headers));
+            let stamp = Stamp { origin: NO_ORIGIN, timestamp, at };
+            let call = (self.call)(Record::made(key, value, headers, stamp));
+            self.calls.push_back(self.caller.call(call));
+        }
+        Ok(())
+    }
+
+    /// Takes the answer to the oldest call, and its row out of the store.
+    fn take_answer(
+        &mut self,
+        answer: Answer<CallResult<K2, V2>>,
+        out: &mut Rows<K2, V2>,
+        context: &mut Context<'_, K2, V2>,
+    ) -> Result<(), ProcessorError> {
+        match answer.take().ok_or(ProcessorError::CallLost)? {
+            Ok(rows) => {
+                let origin = self.place_of_first();
+                let placed = |row: Record<K2, V2>| {
+                    let stamp = Stamp { origin, ..row.stamp() };
+                    let Record { key, value, headers, .. } = row;
+                    Record::made(key, value, headers, stamp)
+                };
+                out.extend(rows.into_iter().map(placed));
+            }
+            Err(cause) => {
+                let (row, timestamp) = self.row(self.first, context)?;
+                let held = self.letter(row, timestamp);
+                context.reject_held(held, CALL_ERROR, cause);
+            }
+        }
+        context.store(self.rows).put(&self.first, None, 0)?;
+        self.first += 1;
+        if self.holds_any() {
+            self.first_at = self.row(self.first, context)?.0.at;
+        } else {
+            // Numbers begin anew, so that keys are used again.
+            (self.first, self.next, self.first_at) = (0, 0, Timestamp::MAX);
+        }
+        Ok(())
+    }
+
+    /// The place of the oldest row, if it came with the batch at hand.
+    fn place_of_first(&self) -> u32 {
+        let (places, first) = &self.places;
+        let place = usize::try_from(self.first - first).ok().and_then(|place| places.get(place));
+        place.copied().unwrap_or(NO_ORIGIN)
+    }
+
+    fn letter(&self, row: HeldCall<K, V>, timestamp: Timestamp) -> HeldRecord {
+        let HeldCall { key, value, headers, metadata, .. } = row;
+        let (mut key_bytes, mut value_bytes) = (Vec::new(), Vec::new());
+        // They were written to the store: what cannot be written here is left out.
+        let has_key = self.settings.keys.serialize(&key, &mut key_bytes).unwrap_or(false);
+        let has_value = self.settings.values.serialize(&value, &mut value_bytes).unwrap_or(false);
+        HeldRecord {
+            metadata,
+            timestamp,
+            key: has_key.then_some(key_bytes),
+            value: has_value.then_some(value_bytes),
+            headers,
+        }
+    }
+
+    /// Forwards what has been answered, up to about `rows_max` rows, and makes the calls that may be made then.
+    fn go_on(
+        &mut self,
+        rows_max: usize,
+        context: &mut Context<'_, K2, V2>,
+    ) -> Result<(), ProcessorError> {
+        let mut out = Vec::new();
+        self.make_calls(context)?;
+        while out.len() < rows_max
+            && let Some(answer) = self.calls.pop_front_if(|answer| answer.is_there())
+        {
+            self.take_answer(answer, &mut out, context)?;
+            self.make_calls(context)?;
+        }
+        context.forward_all(out);
+        Ok(())
+    }
+}
+
+impl<K, V, K2, V2, F, Fut> BatchProcessor<Rows<K, V>> for MakeCalls<K, V, K2, V2, F>
+where
+    K: Data,
+    V: Data,
+    K2: Data,
+    V2: Data,
+    F: Fn(Record<K, V>) -> Fut + Send + Sync,
+    Fut: Future<Output = CallResult<K2, V2>> + Send + 'static,
+{
+    type KOut = K2;
+    type VOut = V2;
+
+    const MAKES_CALLS: bool = true;
+
+    fn process_batch(
+        &mut self,
+        rows: Rows<K, V>,
+        context: &mut Context<'_, K2, V2>,
+    ) -> Result<(), ProcessorError> {
+        self.has_ended = false;
+        self.places = (Vec::with_capacity(rows.len()), self.next);
+        rows.into_iter().try_for_each(|row| self.keep(row, context))?;
+        let gone_on = self.go_on(usize::MAX, context);
+        self.places.0.clear();
+        gone_on
+    }
+
+    fn end(&mut self, _: &mut Context<'_, K2, V2>) -> Result<(), ProcessorError> {
+        self.has_ended = true;
+        Ok(())
+    }
+
+    fn progress(&self) -> Progress {
+        let is_answered = self.calls.front().is_some_and(Answer::is_there);
+        if is_answered || self.may_call() {
+            Progress::More
+        } else if self.calls.len() >= self.settings.calls_max
+            || (self.has_ended && self.holds_any())
+        {
+            Progress::Waits
+        } else {
+            Progress::Done
+        }
+    }
+
+    fn resume(
+        &mut self,
+        rows_max: usize,
+        context: &mut Context<'_, K2, V2>,
+    ) -> Result<(), ProcessorError> {
+        self.go_on(rows_max, context)
+    }
+
+    fn pass_time(&self, time: Timestamp) -> Timestamp {
+        time.min(self.first_at)
+    }
+
+    fn holds_rows(&self) -> bool {
+        self.holds_any()
+    }
+}

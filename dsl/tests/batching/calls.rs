@@ -1,0 +1,61 @@
+//! Operators that make calls, of which some fail and some make several records. The driver's executor runs them on the spot:
+//! what comes out is then what it is with any other, a moment later.
+
+use crate::ops::rekeyed;
+use headwater_dsl::{AsyncCalls, KStream, OperatorKind};
+use headwater_engine::processor::Record;
+use proptest::prelude::*;
+
+/// Which operator makes the calls, of which about one in so many fails; so many may be under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Calls {
+    maker: Maker,
+    fails: i64,
+    at_most: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    Map,
+    MapValues,
+    Process,
+}
+
+/// Calls of the operator of this kind; none if it is another.
+pub(crate) fn calls(kind: OperatorKind) -> BoxedStrategy<Calls> {
+    let maker = match kind {
+        OperatorKind::MapAsync => Maker::Map,
+        OperatorKind::MapValuesAsync => Maker::MapValues,
+        _ => Maker::Process,
+    };
+    let calls = move |(fails, at_most)| Calls { maker, fails, at_most };
+    (2..9_i64, 1..4_usize).prop_map(calls).boxed()
+}
+
+impl Calls {
+    pub(crate) fn draw(self, stream: &KStream<String, i64>, name: &str) -> KStream<String, i64> {
+        let Self { maker, fails, at_most } = self;
+        let calls = AsyncCalls::at_most(at_most).with_name(name);
+        let answer = move |value: i64| {
+            if value.rem_euclid(fails) == 0 { Err("no answer") } else { Ok(value) }
+        };
+        match maker {
+            Maker::Map => stream.map_async(calls, move |_, value| async move {
+                answer(value).map(|value| (rekeyed(value, 3), value.wrapping_mul(3)))
+            }),
+            Maker::MapValues => stream.map_values_async(calls, move |_, value| async move {
+                answer(value).map(|value| value.wrapping_sub(7))
+            }),
+            Maker::Process => {
+                let twice = move |Record { key, value, timestamp, .. }: Record<String, i64>| async move {
+                    let value = answer(value)?;
+                    Ok::<_, &str>(vec![
+                        (key, value.wrapping_add(timestamp)),
+                        (rekeyed(value, 2), value),
+                    ])
+                };
+                stream.process_async(calls, twice)
+            }
+        }
+    }
+}
