@@ -3,7 +3,8 @@
 //! # Guarantees
 //!
 //! - It listens where it is told to, on this machine alone unless an address says otherwise, and only reads.
-//! - A client that is slow or sends nonsense holds up other scrapes for two seconds at most, and the application never.
+//! - A client that sends nonsense, or nothing for two seconds, is dropped. One that sends slowly holds up other scrapes, and the
+//!   application never.
 
 use headwater_engine::runtime::Streams;
 use std::{

@@ -34,10 +34,13 @@ impl<K: Data, V: Data> BatchOutput<'_, '_, K, V> {
     }
 }
 
+/// From which rows to which.
+type FromTo<K, V, K2, V2> = PhantomData<fn(K, V) -> (K2, V2)>;
+
 /// Hands batches to a function.
 pub(crate) struct Batches<K, V, K2, V2, F> {
     process: Arc<F>,
-    rows: PhantomData<fn(K, V) -> (K2, V2)>,
+    rows: FromTo<K, V, K2, V2>,
 }
 
 impl<K, V, K2, V2, F> Batches<K, V, K2, V2, F> {

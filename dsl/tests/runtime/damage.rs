@@ -97,7 +97,7 @@ fn ground() -> Outcome<Ground> {
 fn a_damaged_position_stops_the_application_and_is_named() -> Outcome {
     let ground = ground()?;
     let entries = ground.positions()?;
-    assert_eq!(entries.len(), 4, "{entries:?}");
+    assert_eq!(entries.len(), 5, "{entries:?}");
     let cuts = entries.iter().flat_map(|it| [(it, 3), (it, it.1.len() - 1)]);
     for ((key, value), cut) in cuts {
         let name = String::from_utf8_lossy(&key[4..]).into_owned();
@@ -105,6 +105,8 @@ fn a_damaged_position_stops_the_application_and_is_named() -> Outcome {
         match ground.start()? {
             Err(StreamsError::State(StateError::Corrupt { store, partition: 0, detail }))
                 if *store == *"/positions" && detail.contains(&name) => {}
+            // What the last version was like decides nothing: it is told, and one that cannot be read tells nothing.
+            Ok(streams) if name == "topology" => streams.drain()?,
             other => return Err(format!("{name}: {:?}", other.map(drop)).into()),
         }
         ground.put("/positions", key, Some(value))?;

@@ -28,7 +28,8 @@ fn append(
     for (key, value, timestamp) in rows {
         let partition = murmur2_partition(key.as_bytes(), PARTITIONS) as usize;
         let (key, value) = (Some(key.as_bytes()), Some(value.as_bytes()));
-        records[partition].push(timestamp, key, value, &Headers::new())?;
+        let records = records.get_mut(partition).ok_or("a partition past the last")?;
+        records.push(timestamp, key, value, &Headers::new())?;
     }
     let append = |(partition, records): (u32, RecordSetBuilder)| {
         let partition = TopicPartition::new(TopicName::new(topic)?, partition);
