@@ -2,7 +2,7 @@
 //! what comes out is then what it is with any other, a moment later.
 
 use crate::ops::rekeyed;
-use headwater_dsl::{AsyncCalls, KStream, OperatorKind};
+use headwater_dsl::{AsyncCalls, KStream};
 use headwater_engine::processor::Record;
 use proptest::prelude::*;
 
@@ -15,19 +15,14 @@ pub(crate) struct Calls {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Maker {
+pub(crate) enum Maker {
     Map,
     MapValues,
     Process,
 }
 
-/// Calls of the operator of this kind; none if it is another.
-pub(crate) fn calls(kind: OperatorKind) -> BoxedStrategy<Calls> {
-    let maker = match kind {
-        OperatorKind::MapAsync => Maker::Map,
-        OperatorKind::MapValuesAsync => Maker::MapValues,
-        _ => Maker::Process,
-    };
+/// Calls by an operator of this kind.
+pub(crate) fn calls(maker: Maker) -> BoxedStrategy<Calls> {
     let calls = move |(fails, at_most)| Calls { maker, fails, at_most };
     (2..9_i64, 1..4_usize).prop_map(calls).boxed()
 }

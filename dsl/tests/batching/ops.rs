@@ -6,7 +6,7 @@
 )]
 
 use crate::{
-    calls::{Calls, calls},
+    calls::{Calls, Maker, calls},
     cogroup::{Cogroup, Second, cogroup},
     folds::{
         Caching, Emit, Fold, Window, cached, caching, folded, for_longer, grouped_for, in_windows,
@@ -216,6 +216,7 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
 }
 
 /// The operators that draw a node of this kind.
+#[expect(clippy::too_many_lines, reason = "an arm for each kind")]
 pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
     let fold =
         |fold| (caching(), view()).prop_map(move |(caching, view)| Op::Fold(fold, caching, view));
@@ -226,9 +227,9 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::Table => view().prop_map(Op::Join).boxed(),
         OperatorKind::Process => deed().prop_map(Op::Process).boxed(),
         OperatorKind::ProcessValues => deed().prop_map(Op::ProcessValues).boxed(),
-        OperatorKind::MapAsync | OperatorKind::MapValuesAsync | OperatorKind::ProcessAsync => {
-            calls(kind).prop_map(Op::Calls).boxed()
-        }
+        OperatorKind::MapAsync => calls(Maker::Map).prop_map(Op::Calls).boxed(),
+        OperatorKind::MapValuesAsync => calls(Maker::MapValues).prop_map(Op::Calls).boxed(),
+        OperatorKind::ProcessAsync => calls(Maker::Process).prop_map(Op::Calls).boxed(),
         OperatorKind::Join => view().prop_map(Op::Join).boxed(),
         OperatorKind::LeftJoin => {
             prop_oneof![view().prop_map(Op::LeftJoin), window().prop_map(Op::LookUp)].boxed()

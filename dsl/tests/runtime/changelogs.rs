@@ -47,7 +47,7 @@ fn a_store_without_a_changelog_is_kept_by_the_state_and_lost_with_it() -> Outcom
     lose_all(&driver)?;
     driver.pipe::<String, i64>("in", "a=1@4")?;
     out.check("a=1@4")?;
-    assert_eq!(topics(&driver, "-changelog")?, [String::new(); 0]);
+    assert!(topics(&driver, "-changelog")?.is_empty());
     Ok(())
 }
 
@@ -110,7 +110,7 @@ fn a_tables_topic_is_its_changelog() -> Outcome {
     let mut out = driver.output_topic::<String, Option<i64>>("out");
     driver.pipe::<String, Option<i64>>("limits", "a=120@1 b=130@2 a=∅@3 c=80@9")?;
     out.check("a=120@1 b=130@2 a=∅@3")?;
-    assert_eq!(topics(&driver, "-changelog")?, [String::new(); 0]);
+    assert!(topics(&driver, "-changelog")?.is_empty());
     for _ in 0..2 {
         lose_all(&driver)?;
         let store = driver.key_value_store::<String, i64>("limits-by-road")?;
@@ -244,7 +244,7 @@ fn a_read_only_store_is_rebuilt_from_its_topic() -> Outcome {
     driver.pipe::<String, Option<i64>>("by-road", "b=50@9")?;
     driver.pipe::<String, i64>("speeds", "b=60@9")?;
     assert_eq!(driver.read::<String, i64>("out")?, "a=10@5 a=20@7 b=10@9");
-    assert_eq!(topics(&driver, "-changelog")?, [String::new(); 0]);
+    assert!(topics(&driver, "-changelog")?.is_empty());
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use std::{
     convert::Infallible,
     error::Error,
     future::poll_fn,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
     time::Duration,
 };
@@ -42,10 +42,15 @@ struct Inner {
 struct Desk(Arc<Mutex<Inner>>);
 
 impl Desk {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it is locked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn ask(self, value: i64) -> Result<i64, String> {
-        self.0.lock().unwrap().asked.push(value);
+        self.inner().asked.push(value);
         poll_fn(move |context| {
-            let mut inner = self.0.lock().unwrap();
+            let mut inner = self.inner();
             match inner.answered.get(&value) {
                 Some(answer) => Poll::Ready(answer.clone()),
                 None => {
@@ -58,7 +63,7 @@ impl Desk {
     }
 
     fn put(&self, value: i64, answer: Result<i64, String>) {
-        let mut inner = self.0.lock().unwrap();
+        let mut inner = self.inner();
         inner.answered.insert(value, answer);
         let wakers = std::mem::take(&mut inner.wakers);
         drop(inner);
@@ -70,7 +75,7 @@ impl Desk {
     }
 
     fn asked(&self) -> Vec<i64> {
-        std::mem::take(&mut self.0.lock().unwrap().asked)
+        std::mem::take(&mut self.inner().asked)
     }
 }
 
