@@ -34,6 +34,8 @@ pub(super) struct Pending {
     pub(super) unspilled: Vec<Arc<Shared>>,
     /// Since when something is not on the disk.
     pub(super) dirty_since: Option<Duration>,
+    /// How many commits wait for room.
+    pub(super) waiting: usize,
     pub(super) is_closing: bool,
 }
 
@@ -134,8 +136,11 @@ impl Core {
             if pending.unspilled_bytes == 0 || pending.unspilled_bytes + bytes <= bytes_max {
                 return Ok(pending);
             }
+            // What is there may be too little to be spilled of itself.
+            pending.waiting += 1;
             self.work.notify_one();
             pending = self.room.wait(pending).unwrap_or_else(PoisonError::into_inner);
+            pending.waiting -= 1;
         }
     }
 
@@ -154,7 +159,10 @@ impl Core {
 
     /// Whether the spill thread has something to do.
     pub(super) fn is_work_due(&self, pending: &Pending) -> bool {
-        pending.unspilled_bytes >= self.options.spill_bytes || self.is_flush_due(pending)
+        let is_awaited = pending.waiting > 0 && pending.unspilled_bytes > 0;
+        is_awaited
+            || pending.unspilled_bytes >= self.options.spill_bytes
+            || self.is_flush_due(pending)
     }
 
     /// Whether what is not on the disk has become too much or too old.
