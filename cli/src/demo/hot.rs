@@ -19,7 +19,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, Thread},
 };
@@ -132,11 +132,8 @@ impl Hot {
     /// Lines for what has been raised since the last call; on a terminal the newest few.
     pub(super) fn lines(&mut self, is_terminal: bool) -> Vec<String> {
         let mut lines = Vec::new();
-        loop {
-            match self.alerts.try_recv() {
-                Ok(raised) => self.take(&raised, &mut lines),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
+        while let Ok(raised) = self.alerts.try_recv() {
+            self.take(&raised, &mut lines);
         }
         newest(lines, is_terminal)
     }

@@ -22,7 +22,7 @@ impl TopologyTestDriver {
     ///
     /// # Errors
     ///
-    /// [`TestDriverError::Streams`] with [`StreamsError::Topology`] if there is no such store, or it is of another
+    /// [`TestDriverError::Streams`] with `StreamsError::Topology` if there is no such store, or it is of another
     /// kind or holds other types; [`TestDriverError::Crashed`] if the application has crashed and was not restarted.
     pub fn key_value_store<K: Data, V: Data>(
         &self,
