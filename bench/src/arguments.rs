@@ -27,7 +27,7 @@ pub(crate) enum Benchmark {
     Latency(Latency),
     /// The pipelines here and on Kafka Streams, one after the other on this machine: a table of both and their ratios.
     ///
-    /// It takes Java 17 and Maven, which get Kafka from Maven Central, and about three minutes a row.
+    /// It takes Java 17 and Maven, which get Kafka from Maven Central.
     Peers(Peers),
     /// Many small applications in one process: its memory and threads, and what they cost while nothing happens.
     Applications(Applications),

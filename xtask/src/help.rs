@@ -118,7 +118,7 @@ Builds the benchmark in release mode and runs it. Its figures beside the peers' 
   cargo xtask bench cars --mode count --guarantee eos --records 20000000 --keys 100000 \\
                          --partitions 4 --threads 2 --durability fsync
   cargo xtask bench --peers             the pipelines here and on Kafka Streams, in one go: a table of both
-                                        and their ratios; takes Java 17, Maven and about 40 minutes
+                                        and their ratios; takes Java 17 and Maven
   cargo xtask bench --peers --what count,latency
                                         some rows
   cargo xtask bench --help              all that it takes",

@@ -105,7 +105,7 @@ fn out(driver: &TopologyTestDriver) -> Outcome<String> {
     Ok(driver.read::<String, i64>("out")?)
 }
 
-/// How many records of `in` are behind the last commit.
+/// How many records of `in` the last commit has taken.
 fn taken(driver: &TopologyTestDriver) -> Outcome<i64> {
     let partition = TopicPartition::new(TopicName::new("in")?, 0);
     Ok(driver.log().committed("test", &partition)?.map_or(0, |committed| committed.offset))

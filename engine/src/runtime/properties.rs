@@ -161,11 +161,11 @@ const KEYS: &[(&str, Property)] = &[
     ),
     (
         "state.cleanup.delay.ms",
-        Refused("one database holds the stores of all tasks, and none is left behind"),
+        Refused("one database holds the stores of all tasks, and none stays when its task goes"),
     ),
     (
         "state.cleanup.dir.max.age.ms",
-        Refused("one database holds the stores of all tasks, and none is left behind"),
+        Refused("one database holds the stores of all tasks, and none stays when its task goes"),
     ),
     (
         "statestore.cache.max.bytes",

@@ -35,8 +35,12 @@ pub(super) fn ensure(target: &Path) -> Result<PathBuf, Failure> {
         what: "promtool, with which tests check metrics".to_owned(),
         remedy: "install Prometheus, or export HEADWATER_PROMTOOL=/path/to/promtool".to_owned(),
     };
-    process::run(Command::new("apt-get").current_dir(&home).args(["download", "-q", "prometheus"]))
-        .map_err(missing)?;
+    let apt = |arguments: &[&str]| {
+        process::run(Command::new("apt-get").current_dir(&home).args(arguments))
+    };
+    let download = || apt(&["download", "-q", "prometheus"]);
+    // A machine that was just made has no lists of packages.
+    download().or_else(|_| apt(&["update", "-q"]).and_then(|()| download())).map_err(missing)?;
     // The package holds a server too, of which nothing is kept.
     let unpack = "dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && rm prometheus_*.deb";
     process::run(Command::new("sh").current_dir(&home).args(["-c", unpack])).map_err(missing)?;
