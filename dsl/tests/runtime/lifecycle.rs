@@ -29,18 +29,18 @@ use std::{
     time::Duration,
 };
 
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+pub(super) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// Applications whose threads are stepped by hand, and only while they would run.
-struct Run {
-    stepper: Stepper,
+pub(super) struct Run {
+    pub(super) stepper: Stepper,
     applications: BTreeMap<String, Application>,
-    log: Arc<MemoryLog>,
-    clock: Arc<ManualClock>,
+    pub(super) log: Arc<MemoryLog>,
+    pub(super) clock: Arc<ManualClock>,
 }
 
 impl Run {
-    fn new() -> Outcome<Self> {
+    pub(super) fn new() -> Outcome<Self> {
         let (log, clock) = (Arc::new(MemoryLog::new()), Arc::new(ManualClock::at(0)));
         log.create_topics(&["in", "out"].map(|name| TopicSpec::new(topic(name), 2)))?;
         let (shared, time) = (Arc::clone(&log) as Arc<dyn Log>, Arc::clone(&clock));
@@ -48,17 +48,17 @@ impl Run {
         Ok(Self { stepper, applications: BTreeMap::new(), log, clock })
     }
 
-    fn start(&mut self, topology: Topology, config: StreamsConfig) -> Outcome {
+    pub(super) fn start(&mut self, topology: Topology, config: StreamsConfig) -> Outcome {
         let id = config.application_id.clone();
         self.applications.insert(id, self.stepper.start_application(topology, config)?);
         Ok(())
     }
 
-    fn of(&self, id: &str) -> &Application {
+    pub(super) fn of(&self, id: &str) -> &Application {
         self.applications.get(id).expect("it was started")
     }
 
-    fn append(&self, key: &str) -> Outcome {
+    pub(super) fn append(&self, key: &str) -> Outcome {
         self.append_value(key, &1_i64.to_be_bytes())
     }
 
@@ -72,7 +72,7 @@ impl Run {
     }
 
     /// Steps until all threads sleep.
-    fn rest(&mut self) -> Outcome {
+    pub(super) fn rest(&mut self) -> Outcome {
         for _ in 0..10_000 {
             let awake: Vec<_> =
                 (0..self.stepper.actors()).filter(|it| self.stepper.is_awake(*it)).collect();
@@ -86,7 +86,7 @@ impl Run {
         Err("it does not come to rest".into())
     }
 
-    fn after(&mut self, time: Duration) -> Outcome {
+    pub(super) fn after(&mut self, time: Duration) -> Outcome {
         self.clock.advance(time);
         self.rest()
     }
@@ -131,7 +131,7 @@ fn input() -> TopicPartition {
 }
 
 /// Counts by key, below a repartition.
-fn counting() -> Outcome<Topology> {
+pub(super) fn counting() -> Outcome<Topology> {
     let builder = StreamsBuilder::new();
     let grouped = builder.stream::<String, i64>("in").group_by(|key, _| format!("of {key}"));
     grouped.count("counts").to_stream().drop_null_values().to("out");
@@ -197,12 +197,16 @@ fn failing(
     id: &str,
     response: UncaughtExceptionResponse,
 ) -> Outcome<Arc<AtomicBool>> {
+    failing_with(run, StreamsConfig::new(id).with_uncaught_exception_handler(move |_| response))
+}
+
+/// The same, of another configuration.
+pub(super) fn failing_with(run: &mut Run, config: StreamsConfig) -> Outcome<Arc<AtomicBool>> {
     let fails = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&fails);
     let builder = StreamsBuilder::new();
     let stream = builder.stream::<String, i64>("in");
     stream.peek(move |_, _| assert!(!switch.load(Ordering::SeqCst), "it is to fail")).to("out");
-    let config = StreamsConfig::new(id).with_uncaught_exception_handler(move |_| response);
     run.start(builder.build()?, config)?;
     Ok(fails)
 }

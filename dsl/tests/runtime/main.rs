@@ -10,6 +10,7 @@ mod explain;
 mod handlers;
 mod lifecycle;
 mod limits;
+mod listeners;
 mod metrics;
 mod processor_api;
 mod progress;

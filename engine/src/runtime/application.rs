@@ -7,7 +7,8 @@ use super::{
     explain::Facts,
     globals::state_of_globals,
     incarnation::{Incarnation, assign, connect_calls, subscribe},
-    metrics::{Seen, StreamsMetrics, number_of},
+    life::{Current, Life, StateAnnouncer, StreamsState},
+    metrics::{Seen, StreamsMetrics},
     query::{ReadOnlyKeyValueStore, StateSnapshot},
     rounds::{Pace, Request, Rounds},
     setup::{Ready, external_inputs, prepare},
@@ -25,7 +26,7 @@ use headwater_core::{
 };
 use std::{
     any::Any,
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -33,27 +34,6 @@ use std::{
     },
     time::Duration,
 };
-
-/// Where an application is in its life.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum StreamsState {
-    /// Taking records.
-    Running,
-    /// Told to take no records for now.
-    Paused,
-    /// Stopped by a failure, and about to resume from its last commit.
-    Restarting(StreamsError),
-    /// Between two commits, while its tasks are dealt anew: other partitions are assigned to it, or the number of its
-    /// threads has changed.
-    Rebalancing,
-    /// Told to end: taking what is left, if it is to drain, and making its last commit.
-    PendingShutdown,
-    /// Closed after its last commit.
-    NotRunning,
-    /// Stopped by a failure; what was not committed is forgotten and done again at the next start.
-    Error(StreamsError),
-}
 
 /// How far an input is behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,31 +52,6 @@ const RESTARTS_WITHIN: Duration = Duration::from_secs(600);
 /// The wait before the first of them; it doubles.
 const RESTART_DELAY: Duration = Duration::from_millis(100);
 
-/// Where an application stands between its incarnations.
-#[derive(Debug)]
-enum Life {
-    /// Its first incarnation is being made; it has no handle yet.
-    Starting,
-    Running(Arc<Incarnation>),
-    /// It has failed, and resumes from its last commit at this moment.
-    Restarting(StreamsError),
-    /// It has made a commit, and its tasks are about to be dealt anew.
-    Rebalancing,
-    Ended(Result<(), StreamsError>),
-}
-
-#[derive(Debug)]
-struct Current {
-    life: Life,
-    /// What was asked of it; each incarnation is told.
-    request: Request,
-    is_paused: bool,
-    /// Why it has to end, whatever its handler would say.
-    stopped_by: Option<StreamsError>,
-    /// When it was last restarted, as far as it counts.
-    restarts: VecDeque<Duration>,
-}
-
 /// An application as its handle, its incarnations and the supervisor share it.
 pub(super) struct Shared {
     topology: Topology,
@@ -105,6 +60,7 @@ pub(super) struct Shared {
     pub(super) parts: Arc<RuntimeParts>,
     state: Arc<dyn ApplicationState>,
     current: Mutex<Current>,
+    announcer: StateAnnouncer,
     /// The claim, between two incarnations that share it.
     held: Mutex<Option<Held>>,
     changed: Condvar,
@@ -131,14 +87,8 @@ impl Shared {
         config: StreamsConfig,
         parts: &Arc<RuntimeParts>,
     ) -> Result<Arc<Self>, StreamsError> {
-        let current = Current {
-            life: Life::Starting,
-            request: Request::Run,
-            is_paused: false,
-            stopped_by: None,
-            restarts: VecDeque::new(),
-        };
         let state = parts.world.state.application(&config.application_id)?;
+        let announcer = StateAnnouncer::new(config.state_listener.clone());
         Ok(Arc::new(Self {
             state,
             threads: AtomicUsize::new(config.num_stream_threads),
@@ -146,7 +96,8 @@ impl Shared {
             config,
             blueprint: Mutex::default(),
             parts: Arc::clone(parts),
-            current: Mutex::new(current),
+            current: Mutex::new(Current::created()),
+            announcer,
             held: Mutex::default(),
             changed: Condvar::new(),
             seen: Mutex::default(),
@@ -159,16 +110,35 @@ impl Shared {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes where it stands, and tells whoever listens or waits.
+    fn change<T>(&self, change: impl FnOnce(&mut Current) -> T) -> T {
+        let mut current = self.current();
+        let outcome = change(&mut current);
+        self.announcer.note(current.state());
+        drop(current);
+        self.announcer.tell();
+        self.changed.notify_all();
+        outcome
+    }
+
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Claims the application's group and makes its tasks from its last commit.
     pub(super) fn begin(self: &Arc<Self>) -> Result<(), StreamsError> {
-        match &*self.current() {
-            Current { life: Life::Ended(_), .. } => return Ok(()),
-            Current { stopped_by: Some(error), .. } => return Err(error.clone()),
-            Current { .. } => {}
+        let may_begin = self.change(|current| match current {
+            Current { life: Life::Ended(_), .. } => Ok(false),
+            Current { stopped_by: Some(error), .. } => Err(error.clone()),
+            Current { life, .. } => {
+                if matches!(life, Life::Created) {
+                    *life = Life::Starting;
+                }
+                Ok(true)
+            }
+        })?;
+        if !may_begin {
+            return Ok(());
         }
         let world = self.parts.world.clone();
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -210,15 +180,15 @@ impl Shared {
         *self.blueprint.lock().unwrap_or_else(PoisonError::into_inner) = Some(blueprint);
         connect_calls(&incarnation);
         subscribe(&incarnation)?;
-        let mut current = self.current();
-        if let Some(error) = &current.stopped_by {
-            return Err(error.clone());
-        }
-        incarnation.rounds.set_paused(current.is_paused);
-        incarnation.rounds.ask(current.request);
-        current.life = Life::Running(Arc::clone(&incarnation));
-        drop(current);
-        self.changed.notify_all();
+        self.change(|current| match &current.stopped_by {
+            Some(error) => Err(error.clone()),
+            None => {
+                incarnation.rounds.set_paused(current.is_paused);
+                incarnation.rounds.ask(current.request);
+                current.life = Life::Running(Arc::clone(&incarnation));
+                Ok(())
+            }
+        })?;
         assign(&incarnation, tasks);
         if self.parts.workers.changes() != changes {
             // Workers came or went before anybody could tell it.
@@ -243,8 +213,7 @@ impl Shared {
     /// Has the supervisor make its tasks anew, under the claim that it holds.
     fn deal_anew(self: &Arc<Self>, held: Held) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
-        self.current().life = Life::Rebalancing;
-        self.changed.notify_all();
+        self.change(|current| current.life = Life::Rebalancing);
         self.parts.restarts.push(Arc::clone(self), self.parts.world.clock.elapsed());
     }
 
@@ -274,33 +243,38 @@ impl Shared {
     /// How long to wait before going on from the last commit; nothing if it has been tried too often or it was stopped
     /// meanwhile, and it has ended.
     fn next_restart(self: &Arc<Self>, now: Duration, error: &StreamsError) -> Option<Duration> {
-        let mut current = self.current();
         let is_recent = |at: &Duration| now.saturating_sub(*at) < RESTARTS_WITHIN;
-        current.restarts.retain(is_recent);
-        let tried = current.restarts.len();
-        if tried >= RESTARTS_MAX || current.stopped_by.is_some() {
-            drop(current);
+        let tried = self.change(|current| {
+            current.restarts.retain(is_recent);
+            let tried = current.restarts.len();
+            if tried >= RESTARTS_MAX || current.stopped_by.is_some() {
+                return None;
+            }
+            current.restarts.push_back(now);
+            current.life = Life::Restarting(error.clone());
+            Some(tried)
+        });
+        let Some(tried) = tried else {
             self.end(Err(error.clone()));
             return None;
-        }
-        current.restarts.push_back(now);
-        current.life = Life::Restarting(error.clone());
-        drop(current);
-        self.changed.notify_all();
+        };
         Some(RESTART_DELAY * 2_u32.pow(u32::try_from(tried).unwrap_or(0)))
     }
 
     /// It has ended, unless it had before: its id is free.
     pub(super) fn end(&self, outcome: Result<(), StreamsError>) {
-        let mut current = self.current();
-        if matches!(current.life, Life::Ended(_)) {
-            return;
+        if let Err(error) = &outcome {
+            self.change(|current| {
+                current.stopped_by.get_or_insert_with(|| error.clone());
+            });
         }
-        current.life = Life::Ended(outcome);
-        // Under the lock, so that whoever sees that it has ended can start another of its id.
-        self.parts.forget(&self.config.application_id);
-        drop(current);
-        self.changed.notify_all();
+        self.change(|current| {
+            if !matches!(current.life, Life::Ended(_)) {
+                current.life = Life::Ended(outcome);
+                // Under the lock, so that whoever sees that it has ended can start another of its id.
+                self.parts.forget(&self.config.application_id);
+            }
+        });
     }
 
     /// Has its tasks dealt anew, after a commit, if they would lie elsewhere by now.
@@ -318,27 +292,30 @@ impl Shared {
 
     /// Ends it because of `error`, wherever it stands and whatever its handler would say.
     pub(super) fn stop(self: &Arc<Self>, error: &StreamsError) {
-        let mut current = self.current();
-        current.stopped_by.get_or_insert_with(|| error.clone());
-        match &current.life {
-            Life::Running(incarnation) => incarnation.fail(error.clone()),
-            Life::Restarting(_) | Life::Rebalancing => {
-                drop(current);
-                // The supervisor alone ends what it may be starting at this moment.
-                self.parts.restarts.push(Arc::clone(self), self.parts.world.clock.elapsed());
+        let is_supervised = self.change(|current| {
+            current.stopped_by.get_or_insert_with(|| error.clone());
+            match &current.life {
+                Life::Running(incarnation) => incarnation.fail(error.clone()),
+                Life::Restarting(_) | Life::Rebalancing => return true,
+                Life::Created | Life::Starting | Life::Ended(_) => {}
             }
-            Life::Starting | Life::Ended(_) => {}
+            false
+        });
+        if is_supervised {
+            // The supervisor alone ends what it may be starting at this moment.
+            self.parts.restarts.push(Arc::clone(self), self.parts.world.clock.elapsed());
         }
     }
 
     /// Asks it for an end.
     fn ask(&self, request: Request) {
-        let mut current = self.current();
-        current.request = current.request.max(request);
-        if let Life::Running(incarnation) = &current.life {
-            incarnation.rounds.ask(request);
-            incarnation.wake_all();
-        }
+        self.change(|current| {
+            current.request = current.request.max(request);
+            if let Life::Running(incarnation) = &current.life {
+                incarnation.rounds.ask(request);
+                incarnation.wake_all();
+            }
+        });
     }
 
     /// Gives its participants a turn.
@@ -349,12 +326,13 @@ impl Shared {
     }
 
     fn set_paused(&self, is_paused: bool) {
-        let mut current = self.current();
-        current.is_paused = is_paused;
-        if let Life::Running(incarnation) = &current.life {
-            incarnation.rounds.set_paused(is_paused);
-            incarnation.wake_all();
-        }
+        self.change(|current| {
+            current.is_paused = is_paused;
+            if let Life::Running(incarnation) = &current.life {
+                incarnation.rounds.set_paused(is_paused);
+                incarnation.wake_all();
+            }
+        });
     }
 
     /// Waits until it has ended, at most for a time.
@@ -372,7 +350,11 @@ impl Shared {
         };
         match &current.life {
             Life::Ended(outcome) => outcome.clone(),
-            Life::Starting | Life::Running(_) | Life::Restarting(_) | Life::Rebalancing => {
+            Life::Created
+            | Life::Starting
+            | Life::Running(_)
+            | Life::Restarting(_)
+            | Life::Rebalancing => {
                 Err(StreamsError::StillEnding { waited: at_most.unwrap_or_default() })
             }
         }
@@ -406,16 +388,7 @@ impl Application {
     /// Says where the application is in its life.
     #[must_use]
     pub fn state(&self) -> StreamsState {
-        let current = self.shared.current();
-        match &current.life {
-            Life::Ended(Ok(())) => StreamsState::NotRunning,
-            Life::Ended(Err(error)) => StreamsState::Error(error.clone()),
-            Life::Restarting(error) => StreamsState::Restarting(error.clone()),
-            Life::Starting | Life::Rebalancing => StreamsState::Rebalancing,
-            Life::Running(_) if current.request > Request::Run => StreamsState::PendingShutdown,
-            Life::Running(_) if current.is_paused => StreamsState::Paused,
-            Life::Running(_) => StreamsState::Running,
-        }
+        self.shared.current().state()
     }
 
     /// Declares the input complete: takes everything its topics hold by now, closes every window, commits, and ends. What
@@ -521,7 +494,7 @@ impl Application {
         let (facts, clock) = (self.facts(), &self.shared.parts.world.clock);
         StreamsMetrics {
             turns: self.shared.turns.load(Ordering::Relaxed),
-            client_state: number_of(&facts.state),
+            client_state: facts.state.number(),
             stream_threads: self.shared.threads.load(Ordering::Acquire),
             sources: facts.sources(),
             now: facts.now,

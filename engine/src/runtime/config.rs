@@ -1,6 +1,9 @@
 //! How an application runs.
 
-use super::error::StreamsError;
+use super::{
+    error::StreamsError,
+    life::{StateListener, StreamsState},
+};
 use crate::{calls::PoolOfProcess, error_handlers::ErrorHandlers};
 use headwater_core::{
     dead_letter::BadRecord, memory::MemoryBudget, ports::spawn::Spawn, record::TopicName,
@@ -155,6 +158,8 @@ pub struct StreamsConfig {
     pub dead_letter_topic: Option<TopicName>,
     /// What becomes of the application after a failure or a panic: it stops by default.
     pub uncaught_exception_handler: UncaughtExceptionHandler,
+    /// Who is told where the application is in its life.
+    pub state_listener: StateListener,
     /// The most rows in a batch: 1,024 by default.
     pub batch_rows_max: usize,
     /// How records pass from one sub-topology to the next: in memory by default.
@@ -178,6 +183,7 @@ impl StreamsConfig {
             error_handlers: ErrorHandlers::default(),
             dead_letter_topic: None,
             uncaught_exception_handler: UncaughtExceptionHandler::default(),
+            state_listener: StateListener::default(),
             batch_rows_max: 1024,
             repartitioning: Repartitioning::default(),
             internal_durability: headwater_core::ports::log::Durability::default(),
@@ -261,6 +267,26 @@ impl StreamsConfig {
         decide: impl Fn(&StreamsError) -> UncaughtExceptionResponse + Send + Sync + 'static,
     ) -> Self {
         self.uncaught_exception_handler = UncaughtExceptionHandler(Some(Arc::new(decide)));
+        self
+    }
+
+    /// Tells `on_change` each new state of the application and the one before, in order and each change once, on threads of the
+    /// application: it must be quick, and not wait for the application.
+    ///
+    /// ```
+    /// use headwater_engine::runtime::StreamsConfig;
+    ///
+    /// let config = StreamsConfig::new("fleet").with_state_listener(|now, before| {
+    ///     eprintln!("fleet: {} -> {}", before.name(), now.name());
+    /// });
+    /// assert_eq!(format!("{:?}", config.state_listener), "the user's");
+    /// ```
+    #[must_use]
+    pub fn with_state_listener(
+        mut self,
+        on_change: impl Fn(&StreamsState, &StreamsState) + Send + Sync + 'static,
+    ) -> Self {
+        self.state_listener = StateListener::new(on_change);
         self
     }
 

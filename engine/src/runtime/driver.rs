@@ -1,11 +1,11 @@
 //! One worker without threads: an application that moves only when it is told to. What test drivers are made of.
 
 use super::{
-    application::StreamsState,
     assemble::EpochCommit,
     config::StreamsConfig,
     error::StreamsError,
     explain::Facts,
+    life::StreamsState,
     query::{ReadOnlyKeyValueStore, StateSnapshot},
     setup::{Ready, World, prepare},
     task_group::TaskGroup,

@@ -3,11 +3,7 @@
 //! A node that holds rows back is followed up to the partitions of external topics whose records would move its time: through
 //! the tasks that write the repartition topics above it, those that hold time back alone if any do.
 
-use super::{
-    application::{Application, StreamsState},
-    driver::Driver,
-    setup::external_inputs,
-};
+use super::{application::Application, driver::Driver, life::StreamsState, setup::external_inputs};
 use crate::{
     node::HeldBack,
     task::{Blueprint, InputStatus, TaskStatus},
@@ -381,12 +377,14 @@ impl Explanation {
 
 fn state_text(state: &StreamsState) -> String {
     match state {
+        StreamsState::Created => "is about to be started".to_owned(),
         StreamsState::Running => "is running".to_owned(),
         StreamsState::Paused => "is paused: it takes no records until it is resumed".to_owned(),
         StreamsState::Restarting(why) => format!("restarts from its last commit after: {why}"),
         StreamsState::Rebalancing => "is having its tasks dealt anew".to_owned(),
         StreamsState::PendingShutdown => "is ending".to_owned(),
         StreamsState::NotRunning => "has ended".to_owned(),
+        StreamsState::PendingError(why) => format!("is being stopped by: {why}"),
         StreamsState::Error(why) => format!("was stopped by: {why}"),
     }
 }

@@ -1,6 +1,6 @@
 //! What an application's handle knows of its tasks: counts and times.
 
-use super::{application::StreamsState, explain::SourceStatus, restore::RestoreCounts};
+use super::{explain::SourceStatus, restore::RestoreCounts};
 use crate::{
     broken::broken,
     task::{Blueprint, Task, TaskCommit, TaskStatus},
@@ -34,7 +34,7 @@ pub struct StreamsMetrics {
     pub commit_latencies: Latencies,
     /// The application.
     pub application_id: Arc<str>,
-    /// Its state by Kafka's numbers: 1 rebalancing or restarting, 2 running, 3 ending, 4 ended, 6 failed.
+    /// Its state by Kafka's numbers: 1 rebalancing or restarting, 2 running, 3 ending, 4 ended, 5 failing, 6 failed.
     pub client_state: u8,
     /// Threads that its tasks may run on.
     pub stream_threads: usize,
@@ -178,17 +178,6 @@ struct Sample {
 
 /// For how long a sample is the newest one; rates are taken from the one before.
 const SAMPLE_EVERY: Duration = Duration::from_secs(30);
-
-/// Kafka's number of a state.
-pub(super) fn number_of(state: &StreamsState) -> u8 {
-    match state {
-        StreamsState::Restarting(_) | StreamsState::Rebalancing => 1,
-        StreamsState::Running | StreamsState::Paused => 2,
-        StreamsState::PendingShutdown => 3,
-        StreamsState::NotRunning => 4,
-        StreamsState::Error(_) => 6,
-    }
-}
 
 /// What is known of an application's tasks, as of their last commit.
 #[derive(Debug, Default)]

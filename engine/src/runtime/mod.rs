@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `threads` | threads around the state machines below, and nothing else |
 //! | `application` | an application's handle, and what becomes of it over its incarnations |
+//! | `life` | where it is in its life, and who is told when that changes |
 //! | `incarnation` | an application from one claim on: what is lost when it resumes from its last commit |
 //! | `workers`, `worker`, `mailbox` | which workers there are; gives participants their turns; what wakes them |
 //! | `participant` | the tasks of one application that one worker holds, and how they go through rounds |
@@ -42,6 +43,7 @@ mod explain;
 mod feed;
 mod globals;
 mod incarnation;
+mod life;
 mod mailbox;
 mod metrics;
 mod participant;
@@ -59,7 +61,7 @@ mod threads;
 mod worker;
 mod workers;
 
-pub use application::{Application, Lag, StreamsState};
+pub use application::{Application, Lag};
 pub use config::{
     ProcessingGuarantee, Repartitioning, RuntimeConfig, StreamsConfig, UncaughtExceptionHandler,
     UncaughtExceptionResponse,
@@ -70,6 +72,7 @@ pub use explain::{
     DroppedAt, Explanation, HeldBy, RecordsAt, SourceState, SourceStatus, WaitingNode,
 };
 pub use headwater_core::dead_letter::BadRecord;
+pub use life::{StateListener, StreamsState};
 pub use metrics::{Latencies, NodeCounts, StoreMetrics, StreamsMetrics, TaskMetrics, TopicUse};
 pub use properties::ConfigError;
 pub use query::{

@@ -1,10 +1,11 @@
 //! One application with a runtime of its own.
 
 use super::{
-    application::{Application, Lag, StreamsState},
+    application::{Application, Lag},
     config::StreamsConfig,
     error::StreamsError,
     explain::Explanation,
+    life::StreamsState,
     metrics::StreamsMetrics,
     query::{
         KeyQueryMetadata, Query, QueryFailure, ReadOnlyKeyValueStore, StateQueryRequest,

@@ -1,0 +1,218 @@
+//! Where an application is in its life, and who is told when that changes.
+//!
+//! # Invariants
+//!
+//! - Each change is told once, in order, outside all locks: a listener may ask the application anything.
+
+use super::{error::StreamsError, incarnation::Incarnation, rounds::Request};
+use std::{
+    collections::VecDeque,
+    fmt,
+    mem::discriminant,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// Where an application is in its life: Kafka's states, and two that tell more.
+///
+/// ```text
+/// CREATED → REBALANCING ⇄ RUNNING → PENDING_SHUTDOWN → NOT_RUNNING
+///                any of these but the last → PENDING_ERROR → ERROR
+/// ```
+///
+/// | here | [name](Self::name), which is Kafka's |
+/// |---|---|
+/// | [`Paused`](Self::Paused) | `RUNNING`: Kafka has `isPaused` beside it |
+/// | [`Restarting`](Self::Restarting) | `REBALANCING`: its threads are replaced |
+///
+/// ```
+/// use headwater_engine::runtime::StreamsState;
+///
+/// assert_eq!(StreamsState::PendingShutdown.name(), "PENDING_SHUTDOWN");
+/// assert_eq!(StreamsState::Paused.name(), "RUNNING");
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum StreamsState {
+    /// About to be started: only a listener sees it, as what was before.
+    Created,
+    /// Between two commits, while its tasks are dealt anew: at the start, and where other partitions are assigned to it or the
+    /// number of its threads has changed. Stores are restored meanwhile.
+    Rebalancing,
+    /// Taking records.
+    Running,
+    /// Told to take no records for now.
+    Paused,
+    /// Stopped by a failure, and about to resume from its last commit.
+    Restarting(StreamsError),
+    /// Told to end: taking what is left, if it is to drain, and making its last commit.
+    PendingShutdown,
+    /// Closed after its last commit.
+    NotRunning,
+    /// About to be stopped by a failure, while its tasks end.
+    PendingError(StreamsError),
+    /// Stopped by a failure; what was not committed is forgotten and done again at the next start.
+    Error(StreamsError),
+}
+
+impl StreamsState {
+    /// Kafka's name of the state.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Created => "CREATED",
+            Self::Rebalancing | Self::Restarting(_) => "REBALANCING",
+            Self::Running | Self::Paused => "RUNNING",
+            Self::PendingShutdown => "PENDING_SHUTDOWN",
+            Self::NotRunning => "NOT_RUNNING",
+            Self::PendingError(_) => "PENDING_ERROR",
+            Self::Error(_) => "ERROR",
+        }
+    }
+
+    /// Kafka's number of the state.
+    pub(super) fn number(&self) -> u8 {
+        match self {
+            Self::Created => 0,
+            Self::Rebalancing | Self::Restarting(_) => 1,
+            Self::Running | Self::Paused => 2,
+            Self::PendingShutdown => 3,
+            Self::NotRunning => 4,
+            Self::PendingError(_) => 5,
+            Self::Error(_) => 6,
+        }
+    }
+}
+
+/// Is told each change of an application's state.
+#[derive(Clone, Default)]
+pub struct StateListener(Option<Arc<OnChange>>);
+
+type OnChange = dyn Fn(&StreamsState, &StreamsState) + Send + Sync;
+
+impl fmt::Debug for StateListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "the user's" } else { "none" })
+    }
+}
+
+impl StateListener {
+    pub(super) fn new(
+        on_change: impl Fn(&StreamsState, &StreamsState) + Send + Sync + 'static,
+    ) -> Self {
+        Self(Some(Arc::new(on_change)))
+    }
+}
+
+/// Where an application stands between its incarnations.
+#[derive(Debug)]
+pub(super) enum Life {
+    Created,
+    /// Its first incarnation is being made; it has no handle yet.
+    Starting,
+    Running(Arc<Incarnation>),
+    /// It has failed, and resumes from its last commit at this moment.
+    Restarting(StreamsError),
+    /// It has made a commit, and its tasks are about to be dealt anew.
+    Rebalancing,
+    Ended(Result<(), StreamsError>),
+}
+
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) life: Life,
+    /// What was asked of it; each incarnation is told.
+    pub(super) request: Request,
+    pub(super) is_paused: bool,
+    /// Why it has to end, whatever its handler would say.
+    pub(super) stopped_by: Option<StreamsError>,
+    /// When it was last restarted, as far as it counts.
+    pub(super) restarts: VecDeque<Duration>,
+}
+
+impl Current {
+    pub(super) fn created() -> Self {
+        Self {
+            life: Life::Created,
+            request: Request::Run,
+            is_paused: false,
+            stopped_by: None,
+            restarts: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn state(&self) -> StreamsState {
+        match (&self.life, &self.stopped_by) {
+            (Life::Ended(Ok(())), _) => StreamsState::NotRunning,
+            (Life::Ended(Err(error)), _) => StreamsState::Error(error.clone()),
+            (_, Some(error)) => StreamsState::PendingError(error.clone()),
+            (Life::Created, None) => StreamsState::Created,
+            (Life::Restarting(error), None) => StreamsState::Restarting(error.clone()),
+            (Life::Starting | Life::Rebalancing, None) => StreamsState::Rebalancing,
+            (Life::Running(_), None) if self.request > Request::Run => {
+                StreamsState::PendingShutdown
+            }
+            (Life::Running(_), None) if self.is_paused => StreamsState::Paused,
+            (Life::Running(_), None) => StreamsState::Running,
+        }
+    }
+}
+
+/// Tells a listener of changes, in order.
+#[derive(Debug)]
+pub(super) struct StateAnnouncer {
+    listener: StateListener,
+    changes: Mutex<Changes>,
+}
+
+#[derive(Debug)]
+struct Changes {
+    /// The state after the last change noted.
+    last: StreamsState,
+    /// The changes that are not told yet: what was before, and what is.
+    untold: VecDeque<(StreamsState, StreamsState)>,
+    /// Whether a thread is telling them.
+    is_telling: bool,
+}
+
+impl StateAnnouncer {
+    pub(super) fn new(listener: StateListener) -> Self {
+        let (last, untold) = (StreamsState::Created, VecDeque::new());
+        Self { listener, changes: Mutex::new(Changes { last, untold, is_telling: false }) }
+    }
+
+    fn changes(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the state after a change, under the lock that it was made under, so that the order is that of the changes.
+    pub(super) fn note(&self, state: StreamsState) {
+        if self.listener.0.is_none() {
+            return;
+        }
+        let mut changes = self.changes();
+        if discriminant(&changes.last) != discriminant(&state) {
+            let before = std::mem::replace(&mut changes.last, state.clone());
+            changes.untold.push_back((before, state));
+        }
+    }
+
+    /// Tells what was noted, unless another thread does, which then tells this too.
+    pub(super) fn tell(&self) {
+        let Some(listener) = &self.listener.0 else { return };
+        let mut changes = self.changes();
+        if std::mem::replace(&mut changes.is_telling, true) {
+            return;
+        }
+        while let Some((before, now)) = changes.untold.pop_front() {
+            drop(changes);
+            // Its panic is no failure of the application.
+            if catch_unwind(AssertUnwindSafe(|| listener(&now, &before))).is_err() {
+                tracing::error!(state = now.name(), "the state listener panicked");
+            }
+            changes = self.changes();
+        }
+        changes.is_telling = false;
+    }
+}
