@@ -1,6 +1,6 @@
 //! One way to start an application.
 
-use crate::metrics_server::MetricsServer;
+use crate::metrics_server::{MetricsServer, Page};
 use headwater_core::{
     ports::{
         log::{Append, Commit, Log, LogError, TopicSpec},
@@ -11,7 +11,7 @@ use headwater_core::{
         murmur2_partition,
     },
     serde::SerdeError,
-    time::SystemClock,
+    time::{Clock, SystemClock},
 };
 use headwater_dsl::DefaultSerde;
 use headwater_engine::{
@@ -330,11 +330,13 @@ impl AppBuilder {
             let specs: Vec<_> = missing.map(|name| TopicSpec::new(name, partitions)).collect();
             log.create_topics(&specs)?;
         }
-        let clock = Arc::new(SystemClock::new());
-        let streams = Streams::start(topology, config, Arc::clone(&log), state, clock)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let streams =
+            Streams::start(topology, config, Arc::clone(&log), state, Arc::clone(&clock))?;
         let streams = Arc::new(streams);
         let metrics = metrics.map(|address| {
-            let served = MetricsServer::start(&address, Arc::clone(&streams));
+            let of = Arc::clone(&streams);
+            let served = MetricsServer::start(&address, clock, move |path| page(&of, path));
             served.map_err(|source| AppError::Metrics { address, source })
         });
         let metrics = metrics.transpose()?;
@@ -352,6 +354,21 @@ impl AppBuilder {
     /// Those of [`start`](Self::start) and [`App::wait`].
     pub fn run(self) -> Result<(), AppError> {
         self.start()?.wait()
+    }
+}
+
+/// What is served of an application.
+fn page(streams: &Streams, path: &str) -> Option<Page> {
+    match path {
+        "/metrics" => Some(Page {
+            content_type: "text/plain; version=0.0.4",
+            body: streams.metrics().to_prometheus(),
+        }),
+        "/explain" => Some(Page {
+            content_type: "text/plain; charset=utf-8",
+            body: format!("{}\n", streams.explain()),
+        }),
+        _ => None,
     }
 }
 

@@ -8,9 +8,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     env,
     error::Error,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::TcpStream,
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -134,11 +136,34 @@ fn people_are_told_why_and_others_what_there_is() -> Outcome {
     assert!(body.contains("dropped 1 record: null-key"), "{body}");
     assert_eq!(get(&app, "GET / HTTP/1.1\r\n\r\n")?.0, "HTTP/1.1 404 Not Found");
     assert_eq!(get(&app, "POST /metrics HTTP/1.1\r\n\r\n")?.0, "HTTP/1.1 405 Method Not Allowed");
-    assert_eq!(get(&app, "\r\n\r\n")?.0, "HTTP/1.1 405 Method Not Allowed");
     let address = app.metrics_address().ok_or("it has an address")?;
     assert!(address.ip().is_loopback());
     drop(app);
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    Ok(())
+}
+
+/// Sends a request byte by byte, which never ends, and tells whether it was cut.
+fn is_cut(mut client: TcpStream) -> Outcome<bool> {
+    client.set_read_timeout(Some(Duration::from_millis(50)))?;
+    for _ in 0..100 {
+        let told = client.write_all(b"x").and_then(|()| client.read(&mut [0]));
+        // What it waits for in vain is its pause.
+        if !told.is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[test]
+fn an_application_ends_while_a_client_is_still_asking() -> Outcome {
+    let app = app()?;
+    let client = TcpStream::connect(app.metrics_address().ok_or("it has an address")?)?;
+    let client = thread::spawn(|| is_cut(client).is_ok_and(|is_cut| is_cut));
+    assert_eq!(get(&app, "GET /metrics HTTP/1.1\r\n\r\n")?.0, "HTTP/1.1 200 OK");
+    drop(app);
+    assert!(client.join().is_ok_and(|is_cut| is_cut), "the end waited for a client");
     Ok(())
 }
 

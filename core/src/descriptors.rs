@@ -5,6 +5,7 @@
 //! | segments of a log | 4 | 256 |
 //! | tables of a database | 4 | 512 |
 //! | files that a sink writes, each sink | 1 | 64 |
+//! | clients that read an application's metrics | 1 | 64 |
 //!
 //! What is left is for journals, directories that are synced, sockets and the program itself.
 
