@@ -305,7 +305,7 @@ impl StreamsBuilder {
             let store: Arc<str> = store.into();
             let serdes = (SharedSerde::clone(&key), SharedSerde::clone(&value));
             let (node, view) = self.versions(source, &store, serdes, history);
-            let (key, value) = (Some(key), Some(value));
+            let value = Some(value);
             let (plan, roots) = (plan.clone(), vec![TableNode::of::<K, V>(node)]);
             return KTable { plan, node, key, value, view, store: Some(store), roots };
         }

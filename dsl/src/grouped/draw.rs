@@ -97,7 +97,7 @@ impl<K: Data> Drawn<K> {
         };
         let (view, store) = (Arc::new(StoredWindows(Arc::clone(&store))), Some(store));
         let roots = vec![TableNode::of::<Windowed<K>, A>(node)];
-        KTable { plan, node, key: Some(key), value: Some(value), view, store, roots }
+        KTable { plan, node, key, value: Some(value), view, store, roots }
     }
 }
 

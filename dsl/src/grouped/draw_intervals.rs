@@ -145,7 +145,7 @@ impl<K: Data> Drawn<K> {
         };
         let view = Arc::new(StoredSessions(Arc::clone(&store)));
         let (store, roots) = (Some(store), vec![TableNode::of::<Windowed<K>, A>(node)]);
-        KTable { plan, node, key: Some(key), value: Some(value), view, store, roots }
+        KTable { plan, node, key, value: Some(value), view, store, roots }
     }
 }
 

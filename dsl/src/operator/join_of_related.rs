@@ -1,8 +1,9 @@
-//! Joins two tables that are made of the same one, such as `(a ⋈ b) ⋈ b`.
+//! Joins two tables that are made of the same one, such as `(a ⋈ b) ⋈ b`, or of which one is made of the other's stream.
 //!
 //! An update of a table `b` that both sides are made of reaches the join on two ways, and when it comes on the first, the other
 //! side's row may have changed already. The join therefore only takes down what comes, and is a child of `b` itself too,
-//! the last one: once `b` has told everybody, the join forwards what has become of its row.
+//! the last one: once `b` has told everybody, the join forwards what has become of its row. Where `b` was told by another table
+//! that the join is made of, it waits until that one has told everybody; and where a table tells several rows at once, until the last.
 //!
 //! | what happens | the join |
 //! |---|---|
@@ -10,29 +11,41 @@
 //! | `b` forwards the update to the join as its right side | takes the right row down |
 //! | `b` forwards the update to the join as the last of its children | forwards one update, of both |
 //!
+//! A stream between the two may turn one record into rows of other keys too, such as those that have lived: the join takes them
+//! down key by key.
+//!
 //! # Guarantees
 //!
-//! - One update for each update of a table that either side is made of, if the join has a row then or had one before.
+//! - One update of a key for each update of a table that either side is made of, if the join has a row then or had one before.
 //! - It stands at the latest time of what led to it and of the rows it is made of.
 
 use crate::table::{Change, Found, Lookup};
-use headwater_core::{metrics::DropReason, record::Headers, serde::Data};
+use headwater_core::{
+    metrics::DropReason,
+    record::Headers,
+    serde::{Data, SharedSerde},
+};
 use headwater_engine::{
+    broken,
     node::{Event, Forwarded, Node, NodeContext, Payload, Stamp},
     processor::{Ports, ProcessorError, Record, Rows},
     store::ValueAndTimestamp,
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-/// Forwards one update of the joined row once all that led to it has come; its ports past the first two say when.
+/// Forwards one update of each joined row once all that led to it has come; its ports past the first two say when.
 pub(crate) struct JoinOfRelated<K, L, R, F> {
+    keys: SharedSerde<K>,
     left: Box<dyn Lookup<K, L>>,
     right: Box<dyn Lookup<K, R>>,
     join: Arc<F>,
-    pending: Option<Pending<K, L, R>>,
+    /// In the order in which their keys came.
+    pending: Vec<Pending<K, L, R>>,
+    /// Where in there each key is, by its bytes.
+    places: BTreeMap<Vec<u8>, usize>,
 }
 
-/// What has come of an update.
+/// What has come of the rows of a key.
 struct Pending<K, L, R> {
     key: K,
     headers: Option<Box<Headers>>,
@@ -40,7 +53,6 @@ struct Pending<K, L, R> {
     /// Each side's row, if it has changed.
     left: Option<Versions<L>>,
     right: Option<Versions<R>>,
-    is_latest: bool,
 }
 
 /// A row before an update and after it.
@@ -63,12 +75,15 @@ impl<T: Clone> Versions<T> {
 }
 
 impl<K: Data, L: Data, R: Data, F> JoinOfRelated<K, L, R, F> {
+    /// Of two tables whose keys are told apart as `keys` writes them.
     pub(crate) fn new(
+        keys: &SharedSerde<K>,
         left: Box<dyn Lookup<K, L>>,
         right: Box<dyn Lookup<K, R>>,
         join: &Arc<F>,
     ) -> Self {
-        Self { left, right, join: Arc::clone(join), pending: None }
+        let (keys, join) = (SharedSerde::clone(keys), Arc::clone(join));
+        Self { keys, left, right, join, pending: Vec::new(), places: BTreeMap::new() }
     }
 
     /// Takes down what has come at a side.
@@ -76,19 +91,22 @@ impl<K: Data, L: Data, R: Data, F> JoinOfRelated<K, L, R, F> {
         &mut self,
         payload: Box<dyn Payload>,
         side: impl Fn(&mut Pending<K, L, R>) -> &mut Option<Versions<T>>,
+        context: &mut NodeContext<'_>,
     ) -> Result<(), ProcessorError> {
         let mut stamps = Vec::new();
         payload.stamps(&mut stamps);
         for (record, stamp) in Rows::<K, Change<T>>::take(0, payload)?.into_iter().zip(stamps) {
             let Record { key, value: Change { new, old, is_latest }, headers, .. } = record;
-            let pending = self.pending.get_or_insert(Pending {
-                key,
-                headers,
-                stamp,
-                left: None,
-                right: None,
-                is_latest,
-            });
+            let mut bytes = Vec::new();
+            if let Err(why) = self.keys.serialize_key(&key, &mut bytes) {
+                let (kind, cause) = ("SerializationError", why.to_string());
+                context.reject(stamp.origin, None, ProcessorError::Record { kind, cause })?;
+                continue;
+            }
+            let pending = self.pending_of(bytes, key, headers, stamp);
+            if !is_latest {
+                continue;
+            }
             pending.stamp.timestamp = pending.stamp.timestamp.max(stamp.timestamp);
             let side = side(pending);
             *side = Some(match side.take() {
@@ -97,6 +115,24 @@ impl<K: Data, L: Data, R: Data, F> JoinOfRelated<K, L, R, F> {
             });
         }
         Ok(())
+    }
+
+    /// What has come of a key; headers and stamp are those of the first row of it.
+    fn pending_of(
+        &mut self,
+        key_bytes: Vec<u8>,
+        key: K,
+        headers: Option<Box<Headers>>,
+        stamp: Stamp,
+    ) -> &mut Pending<K, L, R> {
+        let place = *self.places.entry(key_bytes).or_insert(self.pending.len());
+        if place == self.pending.len() {
+            self.pending.push(Pending { key, headers, stamp, left: None, right: None });
+        }
+        match self.pending.get_mut(place) {
+            Some(pending) => pending,
+            None => broken("what has come of a key is kept"),
+        }
     }
 }
 
@@ -108,14 +144,26 @@ where
     V: Data,
     F: Fn(Option<L>, Option<R>) -> Option<V> + Send + Sync,
 {
-    /// The update that follows from all that has come.
-    fn update(
+    /// The updates that follow from all that has come.
+    fn updates(
         &mut self,
         context: &mut NodeContext<'_>,
+    ) -> Result<Rows<K, Change<V>>, ProcessorError> {
+        self.places.clear();
+        let mut updates = Rows::new();
+        for pending in std::mem::take(&mut self.pending) {
+            updates.extend(self.update(pending, context)?);
+        }
+        Ok(updates)
+    }
+
+    fn update(
+        &self,
+        pending: Pending<K, L, R>,
+        context: &mut NodeContext<'_>,
     ) -> Result<Option<Record<K, Change<V>>>, ProcessorError> {
-        let Some(pending) = self.pending.take() else { return Ok(None) };
-        let Pending { key, headers, mut stamp, left, right, is_latest } = pending;
-        if !is_latest {
+        let Pending { key, headers, mut stamp, left, right, .. } = pending;
+        if left.is_none() && right.is_none() {
             context.drop_rows(1, DropReason::Late);
             return Ok(None);
         }
@@ -166,12 +214,10 @@ where
     ) -> Result<Forwarded, ProcessorError> {
         let Event::Batch { port, payload } = event else { return Ok(Forwarded::default()) };
         match port {
-            0 => self.take(payload, |pending| &mut pending.left)?,
-            1 => self.take(payload, |pending| &mut pending.right)?,
-            _ => {
-                let rows: Rows<K, Change<V>> = self.update(context)?.into_iter().collect();
-                return Ok(Forwarded::all(Some(Box::new(rows))));
-            }
+            0 => self.take(payload, |pending| &mut pending.left, context)?,
+            1 => self.take(payload, |pending| &mut pending.right, context)?,
+            _ if context.parents_have_more() => {}
+            _ => return Ok(Forwarded::all(Some(Box::new(self.updates(context)?)))),
         }
         Ok(Forwarded::default())
     }

@@ -263,6 +263,17 @@ impl Graph {
         sources
     }
 
+    /// `node` and all that its records come from within its sub-topology.
+    fn above_in_task(&self, node: NodeId) -> BTreeSet<NodeId> {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![node]);
+        while let Some(id) = open.pop() {
+            if seen.insert(id) {
+                open.extend(self.nodes.get(id.0).iter().flat_map(|node| &node.step.parents));
+            }
+        }
+        seen
+    }
+
     /// Which nodes send old values: the parents of those that need them.
     fn old_values(&self) -> Vec<OldValues> {
         let mut sent = vec![OldValues::Omitted; self.nodes.len()];
@@ -403,6 +414,11 @@ impl LogicalPlan {
         let name = graph.counted(&format!("{topic}-"), "STATE-STORE");
         graph.generated.push(name.clone());
         name
+    }
+
+    /// `node` and all that its records come from within its sub-topology.
+    pub(crate) fn above_in_task(&self, node: NodeId) -> BTreeSet<NodeId> {
+        self.0.borrow().above_in_task(node)
     }
 
     pub(crate) fn name_of(&self, node: NodeId) -> String {

@@ -151,7 +151,7 @@ struct Side<K, V> {
 
 impl<K: DefaultSerde, V: DefaultSerde> Side<K, V> {
     fn of(table: &KTable<K, V>) -> Self {
-        let (key, value) = (resolve(table.key.as_ref()), resolve(table.value.as_ref()));
+        let (key, value) = (SharedSerde::clone(&table.key), resolve(table.value.as_ref()));
         Self { node: table.node, serdes: Serdes { key, value } }
     }
 }
@@ -202,7 +202,7 @@ impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK
         });
         let (plan, view) = (plan.clone(), Arc::new(StoredTable(Arc::clone(&store))));
         let roots = vec![TableNode::of::<K, V2>(node)];
-        KTable { plan, node, key: Some(key), value: Some(value), view, store: Some(store), roots }
+        KTable { plan, node, key, value: Some(value), view, store: Some(store), roots }
     }
 
     /// Draws what registers left rows: gives where registrations arrive.

@@ -3,9 +3,9 @@
 use super::{Change, KTable, NeedsOld, Seen, TableNode, view::Joined};
 use crate::{
     operator::{JoinKind, JoinOfRelated, JoinOfTables},
-    plan::OperatorKind,
+    plan::{LogicalPlan, NodeId, OperatorKind},
 };
-use headwater_core::serde::Data;
+use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::processor::{Either, Rows};
 use std::{marker::PhantomData, sync::Arc};
 
@@ -135,7 +135,10 @@ impl<K: Data, V: Data> KTable<K, V> {
         let (plan, sides) = (&self.plan, [self.node, other.node]);
         let step = plan.step(node_kind, &sides).with_stores(view.stores()).copartitioned();
         let roots = TableNode::union(&self.roots, &other.roots);
-        let node = if TableNode::meet(&self.roots, &other.roots) {
+        let is_related =
+            leads_to(plan, &self.roots, other.node) || leads_to(plan, &other.roots, self.node);
+        let keys = SharedSerde::clone(&self.key);
+        let node = if is_related {
             let step = step.below_all(&[&sides[..], &nodes(&roots)].concat());
             let mut ports =
                 vec![TableNode::of::<K, V>(self.node), TableNode::of::<K, V2>(other.node)];
@@ -144,7 +147,8 @@ impl<K: Data, V: Data> KTable<K, V> {
             let step = step.needing_olds(&needs);
             plan.node_of_ports::<Rows<K, Change<T>>, _>(step, ports, move |context| {
                 let left = left.open(Seen::Forwarded, context)?;
-                Ok(JoinOfRelated::new(left, right.open(Seen::Forwarded, context)?, &join))
+                let right = right.open(Seen::Forwarded, context)?;
+                Ok(JoinOfRelated::new(&keys, left, right, &join))
             })
         } else {
             // What is not there is only heard of where it has been.
@@ -159,11 +163,17 @@ impl<K: Data, V: Data> KTable<K, V> {
                 Ok(JoinOfTables { kind, left, right, join, old_values, joined })
             })
         };
-        let key = self.key.clone().or_else(|| other.key.clone());
+        let key = SharedSerde::clone(&self.key);
         KTable { plan: plan.clone(), node, key, value: None, view, store: None, roots }
     }
 }
 
-fn nodes(roots: &[TableNode]) -> Vec<crate::plan::NodeId> {
+/// Whether an update of any of `roots` may lead to one of `node` before it is told of on its other ways.
+fn leads_to(plan: &LogicalPlan, roots: &[TableNode], node: NodeId) -> bool {
+    let above = plan.above_in_task(node);
+    roots.iter().any(|root| above.contains(&root.node))
+}
+
+fn nodes(roots: &[TableNode]) -> Vec<NodeId> {
     roots.iter().map(|root| root.node).collect()
 }

@@ -65,7 +65,7 @@ impl<K: Data, V: Data> KTable<K, V> {
     ) -> Self {
         let view = Arc::new(StoredTable(Arc::clone(&store)));
         let (Serdes { key, value }, roots) = (serdes, vec![TableNode::of::<K, V>(node)]);
-        Self { plan, node, key: Some(key), value: Some(value), view, store: Some(store), roots }
+        Self { plan, node, key, value: Some(value), view, store: Some(store), roots }
     }
 
     /// The same table with its rows kept in a store of its own, to be queried under its name. Every update is forwarded at

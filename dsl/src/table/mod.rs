@@ -57,7 +57,7 @@ use view::Mapped;
 pub struct KTable<K, V> {
     pub(crate) plan: LogicalPlan,
     pub(crate) node: NodeId,
-    pub(crate) key: Option<SharedSerde<K>>,
+    pub(crate) key: SharedSerde<K>,
     pub(crate) value: Option<SharedSerde<V>>,
     pub(crate) view: Arc<dyn View<K, V>>,
     /// The store that holds the rows as they are, if one does.
@@ -71,7 +71,7 @@ impl<K, V> Clone for KTable<K, V> {
         Self {
             plan: self.plan.clone(),
             node: self.node,
-            key: self.key.clone(),
+            key: SharedSerde::clone(&self.key),
             value: self.value.clone(),
             view: Arc::clone(&self.view),
             store: self.store.clone(),
@@ -228,7 +228,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         KTable {
             plan: self.plan.clone(),
             node,
-            key: self.key.clone(),
+            key: SharedSerde::clone(&self.key),
             value: None,
             view,
             store: None,

@@ -31,7 +31,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         let node = self.plan.operator::<K, Change<V>, _>(step, |_| Ok(ToStream));
         let value =
             self.value.clone().map(|serde| -> SharedSerde<Option<V>> { Arc::new(Nullable(serde)) });
-        KStream { plan: self.plan.clone(), node, key: self.key.clone(), value }
+        KStream { plan: self.plan.clone(), node, key: Some(SharedSerde::clone(&self.key)), value }
     }
 
     /// The updates as a stream under other keys, which `select` gives of key and value; the stream is marked.
@@ -88,6 +88,6 @@ impl<K: Data, V: Data> KTable<K, V> {
         V: DefaultSerde,
     {
         let value = Arc::new(Nullable(resolve(self.value.as_ref())));
-        self.to_stream().to_with(topic, Produced::with(resolve(self.key.as_ref()), value))
+        self.to_stream().to_with(topic, Produced::with(SharedSerde::clone(&self.key), value))
     }
 }

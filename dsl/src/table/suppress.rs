@@ -74,7 +74,7 @@ impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
             aside: format!("{store}-aside").into(),
             held: store.into(),
         };
-        let keys = resolve(self.key.as_ref());
+        let keys = SharedSerde::clone(&self.key);
         let values = resolve(self.value.as_ref());
         add_stores(plan, &names, &keys, &values);
         let step = [&names.held, &names.times, &names.aside]
@@ -83,14 +83,16 @@ impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
         let step = if matches!(rule, Rule::Close(_)) { step.needing_each() } else { step };
         let (above, held) = (Arc::clone(&self.view), Arc::clone(&names.held));
         let view = Arc::new(SuppressedView { above, held });
-        let key = Some(SharedSerde::clone(&keys));
+        let key = SharedSerde::clone(&keys);
         let value = Some(SharedSerde::clone(&values));
         let config = Arc::new(Config { names, until, rule, limits, keys, values });
         let node = plan
             .node::<Rows<K, Change<V>>, Rows<K, Change<V>>, _>(step, move |context, old| {
                 Suppress::open(&config, old, context)
             });
-        let (plan, roots) = (plan.clone(), vec![TableNode::of::<K, V>(node)]);
+        // What is not held is looked up in the tables above.
+        let roots = TableNode::union(&self.roots, &[TableNode::of::<K, V>(node)]);
+        let plan = plan.clone();
         Self { plan, node, key, value, view, store: None, roots }
     }
 

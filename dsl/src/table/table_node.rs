@@ -25,11 +25,6 @@ impl TableNode {
         all.extend(right.iter().filter(|node| !is_among(left, **node)));
         all
     }
-
-    /// Whether the two have one in common.
-    pub(crate) fn meet(left: &[Self], right: &[Self]) -> bool {
-        right.iter().any(|node| is_among(left, *node))
-    }
 }
 
 fn is_among(nodes: &[TableNode], node: TableNode) -> bool {

@@ -5,7 +5,6 @@ use crate::{
     DefaultSerde, Materialized,
     operator::TransformValues,
     plan::{OperatorKind, Serdes},
-    resolve,
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
@@ -91,7 +90,7 @@ impl<K: DefaultSerde, V: Data> KTable<K, V> {
         let (store, step) = plan.step_of_store(kind, self.node, materialized);
         plan.refuse_ttl(ttl, &store);
         let step = step.with_stores(stores.iter().map(|store| Arc::from(*store)));
-        let key = resolve(self.key.as_ref());
+        let key = SharedSerde::clone(&self.key);
         let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));
         plan.add_store(KeyValueStore::builder(&store, keys, values));
         let results = Arc::clone(&store);

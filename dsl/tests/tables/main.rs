@@ -4,6 +4,7 @@ mod foreign_key;
 mod global;
 mod grouped;
 mod joined;
+mod joined_through_streams;
 mod made;
 mod model;
 mod ttl;

@@ -23,6 +23,8 @@ enum Chain {
     Kept(Box<Self>),
     /// Through a cache.
     Cached(Box<Self>),
+    /// Through a stream.
+    Streamed(Box<Self>),
     Join(How, Box<Self>, Box<Self>),
     /// The sums of those whose values are alike.
     Sums(i64, Caching, Box<Self>),
@@ -62,6 +64,7 @@ impl Chain {
                 1 => (2..4_i64, one()).prop_map(|(n, of)| Self::Map(n, of)),
                 1 => one().prop_map(Self::Kept),
                 1 => one().prop_map(Self::Cached),
+                2 => one().prop_map(Self::Streamed),
                 5 => (how(), one(), one()).prop_map(|(how, l, r)| Self::Join(how, l, r)),
                 1 => (1..4_i64, caching.clone(), one()).prop_map(|(n, c, of)| Self::Sums(n, c, of)),
             ]
@@ -88,6 +91,7 @@ impl Chain {
                 let updates = of.draw(sides, stores).to_stream().group_by_key();
                 updates.aggregate_or_delete(|| 0, last, &*store)
             }
+            Self::Streamed(of) => of.draw(sides, stores).to_stream().to_table(&*store),
             Self::Join(how, left, right) => {
                 let (left, right) = (left.draw(sides, stores), right.draw(sides, stores));
                 match how {
@@ -130,7 +134,7 @@ impl Chain {
                 let rows = of.rows(sides).into_iter();
                 rows.map(|(key, value)| (key, value.wrapping_mul(*n))).collect()
             }
-            Self::Kept(of) | Self::Cached(of) => of.rows(sides),
+            Self::Kept(of) | Self::Cached(of) | Self::Streamed(of) => of.rows(sides),
             Self::Join(how, left, right) => {
                 let (left, right) = (left.rows(sides), right.rows(sides));
                 let keys = left.keys().chain(right.keys()).cloned();

@@ -53,6 +53,16 @@ impl NodeContext<'_> {
         self.call.passed_time
     }
 
+    /// Whether a parent is not done with what led to this call: the one that the row at hand comes from has more rows, or
+    /// another one, of a row of which that was made, has yet to hand it on to its later children. This is about parents that
+    /// forward record by record, as those do from which two paths lead to one node.
+    #[must_use]
+    pub fn parents_have_more(&self) -> bool {
+        let forwarding = self.resources.forwarding.iter().rev();
+        let mut above = forwarding.filter(|at| self.call.parents.contains(&at.node));
+        above.next().is_some_and(|nearest| nearest.rows_left > 0) || above.next().is_some()
+    }
+
     /// Counts rows as dropped.
     pub fn drop_rows(&mut self, rows: u64, reason: DropReason) {
         if rows > 0 {
@@ -161,6 +171,8 @@ pub(crate) struct Resources {
     /// The places of stores that a processor has its timers in.
     pub(crate) timers: Vec<usize>,
     pub(crate) commit_requested: bool,
+    /// The nodes that are handing rows on right now, each below the one before it, of those that forward record by record.
+    pub(crate) forwarding: Vec<Forwarding>,
     /// `application.id`.
     pub(crate) application_id: Arc<str>,
     pub(crate) task: TaskId,
@@ -191,6 +203,14 @@ impl Resources {
         let store = self.stores.get_mut(key.index()).map(|store| store.by_bytes());
         store.and_then(<dyn Any>::downcast_mut).expect(IS_THE_TASKS)
     }
+}
+
+/// A node that hands rows on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forwarding {
+    pub(crate) node: NodeIndex,
+    /// How many rows come after the one at hand.
+    pub(crate) rows_left: usize,
 }
 
 /// A reading of the clock.
@@ -228,6 +248,7 @@ pub(crate) struct Call<'a> {
     pub(crate) operator_time: Timestamp,
     /// The operator time that it passed on last.
     pub(crate) passed_time: Timestamp,
+    pub(crate) parents: &'a [NodeIndex],
 }
 
 const IS_THE_TASKS: &str = "a key is made by the task that owns the store";

@@ -20,7 +20,9 @@ pub use context::NodeContext;
 pub use payload::{NO_ORIGIN, Payload, Pending, RunLimit, Stamp};
 
 pub use context::HeldRecord;
-pub(crate) use context::{Call, Moment, Now, Rejection, Resources, RunRecords, TIMESTAMP_ERROR};
+pub(crate) use context::{
+    Call, Forwarding, Moment, Now, Rejection, Resources, RunRecords, TIMESTAMP_ERROR,
+};
 pub(crate) use counting::Started;
 
 use crate::{

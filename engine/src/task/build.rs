@@ -296,6 +296,7 @@ impl Blueprint {
             scheduled: 0,
             timers: Vec::new(),
             commit_requested: false,
+            forwarding: Vec::new(),
             application_id: Arc::clone(&self.application_id),
             task: id,
             children: sub.nodes.iter().map(|node| self.children_of(*node)).collect(),

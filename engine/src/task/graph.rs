@@ -21,8 +21,8 @@ use crate::{
     broken::broken,
     by_index::{ByIndex, TypedIndex},
     node::{
-        Call, Event, Forwarded, Moment, Node, NodeContext, NodeIndex, Output, OutputTime, Payload,
-        Progress, Resources,
+        Call, Event, Forwarded, Forwarding, Moment, Node, NodeContext, NodeIndex, Output,
+        OutputTime, Payload, Progress, Resources,
     },
     processor::ProcessorError,
     topology::{Encoder, SinkRecords, Topic},
@@ -65,6 +65,8 @@ pub(super) struct NodeSlot {
     pub(super) caps_time: bool,
     /// The names of its parents.
     pub(super) parents: Vec<Arc<str>>,
+    /// Which nodes they are.
+    pub(super) parent_nodes: Vec<NodeIndex>,
     /// What each of its parents passed on last; for a source, what the task told it.
     pub(super) parent_times: Vec<Timestamp>,
     /// The minimum of these: the operator time of what it has taken.
@@ -293,7 +295,8 @@ impl Graph {
         let slot = &mut self.slots[node];
         let (operator_time, passed_time) = (slot.time, slot.passed_time);
         let Action::Process(processor, _) = &mut slot.action else { return Ok(Handled::default()) };
-        let call = Call { node, moment, operator_time, passed_time };
+        let parents = &slot.parent_nodes;
+        let call = Call { node, moment, operator_time, passed_time, parents };
         let mut started = None;
         if let Event::Batch { payload, .. } = &event {
             started = resources.begin_batch(node, payload.len());
@@ -477,7 +480,8 @@ impl Graph {
             }
             Action::Write(encoder, records) => {
                 let (operator_time, passed_time) = (slot.time, slot.passed_time);
-                let call = Call { node, moment, operator_time, passed_time };
+                let parents = &slot.parent_nodes;
+                let call = Call { node, moment, operator_time, passed_time, parents };
                 let (started, bytes) = (resources.begin_batch(node, payload.len()), records.bytes);
                 encoder.encode(payload, records, &mut NodeContext { resources, call })?;
                 resources.metrics[node].bytes += (records.bytes - bytes) as u64;
@@ -506,6 +510,22 @@ impl Graph {
     }
 
     fn emit(
+        &mut self,
+        node: NodeIndex,
+        output: Output,
+        resources: &mut Resources,
+        moment: Moment<'_>,
+    ) -> Result<(), ProcessorError> {
+        if !self.slots[node].stepwise {
+            return self.emit_rows(node, output, resources, moment);
+        }
+        resources.forwarding.push(Forwarding { node, rows_left: 0 });
+        let emitted = self.emit_rows(node, output, resources, moment);
+        resources.forwarding.pop();
+        emitted
+    }
+
+    fn emit_rows(
         &mut self,
         node: NodeIndex,
         output: Output,
@@ -564,6 +584,12 @@ impl Graph {
         let mut route = routes.iter().flatten();
         while !rows.is_empty() {
             let row = rows.take(1);
+            resources
+                .forwarding
+                .iter_mut()
+                .last()
+                .into_iter()
+                .for_each(|at| at.rows_left = rows.len());
             match route.next().copied().flatten() {
                 None => self.emit_all(children, row, resources, moment)?,
                 Some(to) => match children.get(usize::from(to)) {

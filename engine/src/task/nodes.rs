@@ -79,6 +79,7 @@ impl Blueprint {
                 stepwise: self.plan.stepwise.contains(node),
                 is_time_carried,
                 parents: parents.iter().map(name_of).collect(),
+                parent_nodes: parents.iter().map(|parent| local_of(parent, local)).collect(),
                 caps_time: parents.len() > 1 && above.differs_in_time(),
                 parent_times: vec![Timestamp::MIN; parents.len().max(sources)],
                 time: Timestamp::MIN,
@@ -182,14 +183,19 @@ fn connect(
     for (child, node) in slots.indexes().zip(&sub.nodes) {
         let is_port = matches!(slots[child].action, Action::Port(_));
         let Some(Ancestry { parents, .. }) = ancestry.get(node) else { broken(HAS_ANCESTRY) };
-        for (parent, Parent { node, port }) in parents.iter().enumerate() {
-            let Some(place) = local.get(node) else {
-                broken("a parent lies in the sub-topology of its child")
-            };
-            let slot = &mut slots[*place];
-            let edge = Edge { child, parent, port: *port };
+        for (number, parent) in parents.iter().enumerate() {
+            let slot = &mut slots[local_of(parent, local)];
+            let edge = Edge { child, parent: number, port: parent.port };
             if is_port { slot.ports.push(edge) } else { slot.children.push(edge) }
         }
+    }
+}
+
+/// The place of a parent in the task of its child.
+fn local_of(parent: &Parent, local: &HashMap<usize, NodeIndex>) -> NodeIndex {
+    match local.get(&parent.node) {
+        Some(place) => *place,
+        None => broken("a parent lies in the sub-topology of its child"),
     }
 }
 
