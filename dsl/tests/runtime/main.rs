@@ -16,6 +16,7 @@ mod processor_api;
 mod progress;
 mod queries;
 mod rest;
+mod restore;
 mod threads;
 mod time;
 mod timers;

@@ -10,8 +10,9 @@ use super::{
     life::{Current, Life, StateAnnouncer, StreamsState},
     metrics::{Seen, StreamsMetrics},
     query::{ReadOnlyKeyValueStore, StateSnapshot},
+    restore::RestoreWatch,
     rounds::{Pace, Request, Rounds},
-    setup::{Ready, external_inputs, prepare},
+    setup::{Inherited, Ready, external_inputs, prepare},
     threads::RuntimeParts,
 };
 use crate::{
@@ -61,6 +62,7 @@ pub(super) struct Shared {
     state: Arc<dyn ApplicationState>,
     current: Mutex<Current>,
     announcer: StateAnnouncer,
+    restoring: RestoreWatch,
     /// The claim, between two incarnations that share it.
     held: Mutex<Option<Held>>,
     changed: Condvar,
@@ -89,6 +91,8 @@ impl Shared {
     ) -> Result<Arc<Self>, StreamsError> {
         let state = parts.world.state.application(&config.application_id)?;
         let announcer = StateAnnouncer::new(config.state_listener.clone());
+        let (listeners, clock) = (config.restore_listeners.clone(), &parts.world.clock);
+        let restoring = RestoreWatch::new(listeners, Arc::clone(clock));
         Ok(Arc::new(Self {
             state,
             threads: AtomicUsize::new(config.num_stream_threads),
@@ -98,6 +102,7 @@ impl Shared {
             parts: Arc::clone(parts),
             current: Mutex::new(Current::created()),
             announcer,
+            restoring,
             held: Mutex::default(),
             changed: Condvar::new(),
             seen: Mutex::default(),
@@ -142,8 +147,9 @@ impl Shared {
         }
         let world = self.parts.world.clone();
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let inherited = Inherited { taps: &self.taps, watch: &self.restoring, held };
         let Ready { blueprint, around, held, owner, tasks, restored, state } =
-            prepare(self.topology.clone(), &self.config, &world, &self.taps, held)?;
+            prepare(self.topology.clone(), &self.config, &world, inherited)?;
         self.seen().begin(&tasks, restored, world.clock.elapsed());
         let changes = self.parts.workers.changes();
         let width = self.threads.load(Ordering::Acquire).clamp(1, tasks.len().max(1));
@@ -497,6 +503,8 @@ impl Application {
             client_state: facts.state.number(),
             stream_threads: self.shared.threads.load(Ordering::Acquire),
             sources: facts.sources(),
+            restoring: self.shared.restoring.progress(),
+            task_restores: self.shared.restoring.tasks(),
             now: facts.now,
             ..self.shared.seen().metrics(&facts.blueprint, clock.elapsed())
         }

@@ -3,6 +3,7 @@
 use super::{
     error::StreamsError,
     life::{StateListener, StreamsState},
+    restore::{RestoreListeners, StateRestoreListener},
 };
 use crate::{calls::PoolOfProcess, error_handlers::ErrorHandlers};
 use headwater_core::{
@@ -160,6 +161,8 @@ pub struct StreamsConfig {
     pub uncaught_exception_handler: UncaughtExceptionHandler,
     /// Who is told where the application is in its life.
     pub state_listener: StateListener,
+    /// Who is told how stores are restored.
+    pub restore_listeners: RestoreListeners,
     /// The most rows in a batch: 1,024 by default.
     pub batch_rows_max: usize,
     /// How records pass from one sub-topology to the next: in memory by default.
@@ -184,6 +187,7 @@ impl StreamsConfig {
             dead_letter_topic: None,
             uncaught_exception_handler: UncaughtExceptionHandler::default(),
             state_listener: StateListener::default(),
+            restore_listeners: RestoreListeners::default(),
             batch_rows_max: 1024,
             repartitioning: Repartitioning::default(),
             internal_durability: headwater_core::ports::log::Durability::default(),
@@ -287,6 +291,13 @@ impl StreamsConfig {
         on_change: impl Fn(&StreamsState, &StreamsState) + Send + Sync + 'static,
     ) -> Self {
         self.state_listener = StateListener::new(on_change);
+        self
+    }
+
+    /// Tells `listener` how stores are restored, beside those that are told already.
+    #[must_use]
+    pub fn with_restore_listener(mut self, listener: Arc<dyn StateRestoreListener>) -> Self {
+        self.restore_listeners.add(listener);
         self
     }
 

@@ -7,7 +7,8 @@ use super::{
     explain::Facts,
     life::StreamsState,
     query::{ReadOnlyKeyValueStore, StateSnapshot},
-    setup::{Ready, World, prepare},
+    restore::RestoreWatch,
+    setup::{Inherited, Ready, World, prepare},
     task_group::TaskGroup,
 };
 use crate::{
@@ -85,7 +86,9 @@ impl Driver {
         if config.call_executor.of_user().is_none() {
             config = config.with_call_executor(calls.clone());
         }
-        let mut ready = prepare(topology, &config, &world, &Arc::default(), None)?;
+        let watch = RestoreWatch::new(config.restore_listeners.clone(), Arc::clone(&world.clock));
+        let inherited = Inherited { taps: &Arc::default(), watch: &watch, held: None };
+        let mut ready = prepare(topology, &config, &world, inherited)?;
         let nudged = calls.clone();
         ready.around.call_waker.connect(move |_| nudged.nudge());
         let epoch = ready.held.epoch;

@@ -12,7 +12,7 @@
 
 use super::{
     error::StreamsError,
-    restore::{Part, RebuiltFrom, Restorer},
+    restore::{Part, RebuiltFrom, RestoreWatch, Restorer},
 };
 use crate::{
     error_handlers::ErrorHandlers,
@@ -98,7 +98,7 @@ impl Globals {
             for partition in 0..blueprint.global_partitions(&spec.topic) {
                 let changelog = TopicPartition::new(spec.topic.clone(), partition);
                 let (store, shard) = (spec.store.clone(), state.open(&spec.store, partition)?);
-                let part = Part { store, changelog, from: RebuiltFrom::Changelog };
+                let part = Part { task: None, store, changelog, from: RebuiltFrom::Changelog };
                 this.parts.push(GlobalPart { spec: spec.clone(), part, shard });
             }
         }
@@ -132,9 +132,24 @@ impl Globals {
         self.parts.iter().map(|it| &it.part.changelog)
     }
 
+    /// Brings the stores to the ends that their topics have when the application starts, which `watch` is told.
+    pub(super) fn restore(&self, log: &dyn Log, watch: &RestoreWatch) -> Result<(), StreamsError> {
+        let Some(state) = &self.state else { return Ok(()) };
+        let watch = Some(watch);
+        let restorer = Restorer { epoch: self.epoch, log, state: &**state, threads: 1, watch };
+        let opened = self.parts.iter().map(|global| restorer.open(&global.part));
+        let opened = opened.collect::<Result<Vec<_>, _>>()?;
+        for (global, opened) in self.parts.iter().zip(&opened) {
+            restorer.replay(&global.part, opened, &|records| self.take(global, &records, log))?;
+        }
+        Ok(())
+    }
+
     /// Brings the stores to the ends that their topics have now.
     pub(super) fn catch_up(&self, log: &dyn Log) -> Result<(), StreamsError> {
         let Some(state) = &self.state else { return Ok(()) };
+        let restorer =
+            Restorer { epoch: self.epoch, log, state: &**state, threads: 1, watch: None };
         for global in &self.parts {
             if global.is_at_end(log)? {
                 continue;
@@ -142,9 +157,9 @@ impl Globals {
             let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
             // Another thread may have been faster.
             if !global.is_at_end(log)? {
-                let restorer = Restorer { epoch: self.epoch, log, state: &**state, threads: 1 };
-                let make = |records: RecordSet| self.take(global, &records, log);
-                restorer.one_of(&global.part, &make)?;
+                let opened = restorer.open(&global.part)?;
+                restorer
+                    .replay(&global.part, &opened, &|records| self.take(global, &records, log))?;
             }
         }
         Ok(())

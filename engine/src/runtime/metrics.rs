@@ -1,6 +1,9 @@
 //! What an application's handle knows of its tasks: counts and times.
 
-use super::{explain::SourceStatus, restore::RestoreCounts};
+use super::{
+    explain::SourceStatus,
+    restore::{RestoreCounts, RestoreProgress, TaskRestore},
+};
 use crate::{
     broken::broken,
     task::{Blueprint, Task, TaskCommit, TaskStatus},
@@ -46,6 +49,10 @@ pub struct StreamsMetrics {
     pub tasks: Vec<TaskMetrics>,
     /// How far the partitions that it reads are.
     pub sources: Vec<SourceStatus>,
+    /// How far its stores are restored, or how that went at the last start.
+    pub restoring: RestoreProgress,
+    /// The same, of each task that had anything to restore.
+    pub task_restores: Vec<TaskRestore>,
     /// The wall clock, in ms.
     pub now: Timestamp,
 }

@@ -82,6 +82,9 @@ pub use query::{
     ReadOnlyWindowStore, SessionKeyQuery, StateQueryRequest, StateQueryResult, StateSnapshot,
     VersionedKeyQuery, WindowKeyQuery, WindowRangeQuery,
 };
+pub use restore::{
+    RestoreListeners, RestoreProgress, StateRestoreListener, StoreRestore, TaskRestore,
+};
 pub use stepper::Stepper;
 pub use streams::Streams;
 pub use threads::Runtime;

@@ -84,6 +84,7 @@ impl StreamsMetrics {
         let mut families = Families::default();
         self.add_client(&mut families);
         self.add_commits(&mut families);
+        self.add_restores(&mut families);
         for task in &self.tasks {
             self.add_task(task, &mut families);
             for node in &task.nodes {
@@ -103,7 +104,7 @@ impl StreamsMetrics {
             (
                 "kafka_streams_stream_metrics_client_state",
                 "gauge",
-                "The state: 1 rebalancing or restarting, 2 running, 3 ending, 4 ended, 6 failed.",
+                "The state: 1 rebalancing or restarting, 2 running, 3 ending, 4 ended, 5 failing, 6 failed.",
             ),
             f64::from(self.client_state),
         );
@@ -165,6 +166,42 @@ impl StreamsMetrics {
             let labels: Labels<'_> =
                 &[("application_id", &self.application_id), ("quantile_of_all", name)];
             to.add(named, labels, latencies.quantile(quantile).as_secs_f64());
+        }
+    }
+
+    /// How far stores are restored, as Kafka's state updater and its tasks tell it.
+    fn add_restores(&self, to: &mut Families) {
+        let labels: Labels<'_> = &[("application_id", &self.application_id)];
+        let updater = |name: &str| format!("kafka_streams_stream_state_updater_metrics_{name}");
+        let is_restoring = self.restoring.parts > 0;
+        let tasks = self.task_restores.iter().filter(|task| task.parts > 0).count();
+        let help = "Tasks whose stores are being restored.";
+        let named = (&*updater("active_restoring_tasks"), "gauge", help);
+        to.add(named, labels, number(tasks as u64));
+        let help = "Records replayed a second, while stores are restored.";
+        let rate = if is_restoring { self.restoring.rate() } else { 0.0 };
+        to.add((&*updater("restore_records_rate"), "gauge", help), labels, rate);
+        if let Some(eta) = self.restoring.eta() {
+            let help = "How long it takes until all stores are restored, if it goes on as fast.";
+            let named = ("headwater_restore_remaining_seconds", "gauge", help);
+            to.add(named, labels, eta.as_secs_f64());
+        }
+        for task in &self.task_restores {
+            let labels: Labels<'_> =
+                &[("application_id", &self.application_id), ("task_id", &task.task)];
+            let named = |name, kind, help| (name, kind, help);
+            let of_task = named(
+                "kafka_streams_stream_task_metrics_restore_total",
+                "counter",
+                "Records replayed to restore the task's stores.",
+            );
+            to.add(of_task, labels, number(task.restored));
+            let of_task = named(
+                "kafka_streams_stream_task_metrics_restore_remaining_records_total",
+                "untyped",
+                "Offsets that are left to restore the task's stores.",
+            );
+            to.add(of_task, labels, number(task.remaining));
         }
     }
 

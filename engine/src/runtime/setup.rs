@@ -7,7 +7,7 @@ use super::{
     exchange::{Exchange, repartition_spec},
     feed::Feeds,
     globals::Globals,
-    restore::{Part, RebuiltFrom, RestoreCounts, Restored, Restorer},
+    restore::{Part, RebuiltFrom, RestoreCounts, RestoreWatch, Restored, Restorer},
     task_group::Surroundings,
 };
 use crate::{
@@ -113,12 +113,19 @@ fn input_topics(blueprint: &Blueprint) -> Vec<TopicName> {
     names
 }
 
+/// What an incarnation has of its application.
+pub(super) struct Inherited<'a> {
+    pub(super) taps: &'a Arc<Taps>,
+    pub(super) watch: &'a RestoreWatch,
+    /// The claim, if it has that of the incarnation before it.
+    pub(super) held: Option<Held>,
+}
+
 pub(super) fn prepare(
     topology: Topology,
     config: &StreamsConfig,
     world: &World,
-    taps: &Arc<Taps>,
-    held: Option<Held>,
+    Inherited { taps, watch, held }: Inherited<'_>,
 ) -> Result<Ready, StreamsError> {
     let blueprint = Arc::new(plan(topology, config, &*world.log)?);
     check(&blueprint)?;
@@ -135,7 +142,9 @@ pub(super) fn prepare(
         log: &*world.log,
         state: &*state,
         threads: world.restore_threads,
+        watch: Some(watch),
     };
+    watch.begin();
     let (positions, mut restored) = open_positions(&blueprint, &restorer)?;
     let may_read = |id: &TaskId| blueprint.inputs_of(*id).iter().all(|it| held.may_read(it));
     let all = blueprint.tasks();
@@ -152,7 +161,9 @@ pub(super) fn prepare(
     let waiting = ids.iter().filter(|id| may_wait(&blueprint, **id) && repartitions(id));
     waiting.for_each(|id| exchange.add_writer(*id));
     let globals = Globals::open(&blueprint, &*world.state)?;
-    globals.catch_up(&*world.log)?;
+    let parts = parts_of(&blueprint, &ids, &positions, (&*world.log, &owner.group))?;
+    let opened = restorer.open_all(&parts)?;
+    globals.restore(&*world.log, watch)?;
     let caller = Caller::new(config.call_executor.spawn());
     let instruments = world.instruments(taps, &globals, caller);
     let inputs = external_inputs(&blueprint).into_iter().filter(|input| held.may_read(input));
@@ -168,8 +179,7 @@ pub(super) fn prepare(
         commit_part_bytes: blueprint.commit_part_bytes(),
         call_waker: Arc::clone(&instruments.caller.waker),
     });
-    let parts = parts_of(&blueprint, &ids, &around.positions, (&*world.log, &owner.group))?;
-    let mut parts = restorer.all(&parts)?.into_iter();
+    let mut parts = restorer.all(&parts, &opened)?.into_iter();
     let (mut tasks, is_whole) = (Vec::new(), ids.len() == all.len());
     for id in ids {
         let count = blueprint.sub(id).stores.len();
@@ -336,11 +346,13 @@ fn open_positions(
 ) -> Result<(Positions, RestoreCounts), StreamsError> {
     let changelog = blueprint.positions_changelog();
     let part = Part {
+        task: None,
         store: Positions::spec(),
         changelog: changelog.clone(),
         from: RebuiltFrom::Changelog,
     };
-    let (shard, counts) = restorer.one(&part)?;
+    // No user knows of it.
+    let (shard, counts) = Restorer { watch: None, ..*restorer }.one(&part)?;
     let positions = Positions::open(shard, changelog, blueprint)?;
     if !positions.diff.is_empty() {
         let (application, diff) = (&*blueprint.application_id, positions.diff.to_string());
@@ -356,7 +368,8 @@ fn parts_of(
     positions: &Positions,
     (log, group): (&dyn Log, &str),
 ) -> Result<Vec<Part>, StreamsError> {
-    let part = |(partition, store): (u32, StoreBuilder)| {
+    let part = |(task, store): (TaskId, StoreBuilder)| {
+        let partition = task.partition;
         let changelog = blueprint.changelog(&store, partition);
         let from = match blueprint.topology.store_sources.get(&store.spec().name) {
             Some(source) => RebuiltFrom::Input {
@@ -370,11 +383,12 @@ fn parts_of(
                 RebuiltFrom::Nothing { last }
             }
         };
-        Ok(Part { store: store.spec().clone(), changelog: changelog.partition, from })
+        let (task, changelog) = (Some(task), changelog.partition);
+        Ok(Part { task, store: store.spec().clone(), changelog, from })
     };
     let stores = |id: &TaskId| {
-        let (partition, stores) = (id.partition, blueprint.stores(blueprint.sub(*id)));
-        stores.into_iter().map(move |store| (partition, store))
+        let (id, stores) = (*id, blueprint.stores(blueprint.sub(*id)));
+        stores.into_iter().map(move |store| (id, store))
     };
     ids.iter().flat_map(stores).map(part).collect()
 }

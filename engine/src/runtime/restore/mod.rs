@@ -3,10 +3,17 @@
 //! A shard of another history of the log, which went on from a copy say, is quarantined: emptied, and rebuilt from its
 //! changelog's start.
 
+mod watch;
+
+pub(super) use watch::RestoreWatch;
+pub use watch::{
+    RestoreListeners, RestoreProgress, StateRestoreListener, StoreRestore, TaskRestore,
+};
+
 use super::error::StreamsError;
 use crate::{
     store::floor,
-    topology::{GlobalEntries, Take},
+    topology::{GlobalEntries, Take, TaskId},
 };
 use headwater_core::{
     ports::{
@@ -24,6 +31,7 @@ use std::{
     },
     thread::{self, Builder},
 };
+use watch::Watched;
 
 /// How much of a changelog is read at once, in bytes; so much for each thread.
 const FETCH_BYTES: usize = 4 << 20;
@@ -32,6 +40,8 @@ pub(super) const RESTORE_THREADS_MAX: usize = 4;
 
 /// A store's part for a partition, and its changelog.
 pub(super) struct Part {
+    /// The task that has it, if it is one's alone.
+    pub(super) task: Option<TaskId>,
     pub(super) store: StoreSpec,
     pub(super) changelog: TopicPartition,
     pub(super) from: RebuiltFrom,
@@ -66,6 +76,25 @@ impl AddAssign for RestoreCounts {
 /// A part's shard at the end of its changelog, and what that took.
 pub(super) type Restored = (Arc<dyn Shard>, RestoreCounts);
 
+/// A part's shard as the state has it, and what its changelog has that is not in it.
+#[derive(Clone)]
+pub(super) struct Opened {
+    shard: Arc<dyn Shard>,
+    /// Where replaying begins, and where it ends.
+    at: i64,
+    end: i64,
+    /// The first offset that its changelog has.
+    start: i64,
+    /// Whether it is of another history, and begins anew.
+    begins_anew: bool,
+}
+
+impl Opened {
+    fn is_at_end(&self) -> bool {
+        self.at >= self.end && !self.begins_anew
+    }
+}
+
 /// What stores are restored with.
 pub(super) struct Restorer<'a> {
     pub(super) epoch: u64,
@@ -73,60 +102,69 @@ pub(super) struct Restorer<'a> {
     pub(super) state: &'a dyn ApplicationState,
     /// How many parts are restored at a time.
     pub(super) threads: usize,
+    /// Who is told of it.
+    pub(super) watch: Option<&'a RestoreWatch>,
 }
 
 impl Restorer<'_> {
-    /// Restores all parts, in whatever order, and returns them in theirs. Of several that fail, one failure is returned.
-    pub(super) fn all(&self, parts: &[Part]) -> Result<Vec<Restored>, StreamsError> {
+    /// Opens all parts, and returns them in their order: what is to be replayed is known before any is.
+    pub(super) fn open_all(&self, parts: &[Part]) -> Result<Vec<Opened>, StreamsError> {
+        self.each(parts.len(), &|place| parts.get(place).map(|part| self.open(part)))
+    }
+
+    /// Restores all parts that were opened, in whatever order, and returns them in theirs. Of several that fail, one failure is
+    /// returned.
+    pub(super) fn all(
+        &self,
+        parts: &[Part],
+        opened: &[Opened],
+    ) -> Result<Vec<Restored>, StreamsError> {
+        self.each(parts.len(), &|place| Some(self.restore(parts.get(place)?, opened.get(place)?)))
+    }
+
+    /// Does something for the numbers below `count`, several at a time; the outcomes are in the order of the numbers.
+    fn each<T: Send>(&self, count: usize, work: &Work<'_, T>) -> Result<Vec<T>, StreamsError> {
         let next = AtomicUsize::new(0);
-        let work = || self.from(parts, &next);
-        let mut restored = thread::scope(|scope| {
-            let more = (1..self.threads.min(parts.len())).map_while(|_| {
+        let work = || one_after_the_other(count, &next, work);
+        let mut done = thread::scope(|scope| {
+            let more = (1..self.threads.min(count)).map_while(|_| {
                 // Where the system gives no thread, those that are there do its work.
                 Builder::new().name("restore".to_owned()).spawn_scoped(scope, work).ok()
             });
             let more: Vec<_> = more.collect();
-            let mut restored = work();
+            let mut done = work();
             for thread in more {
                 let theirs = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-                restored = restored.and_then(|mut ours| {
+                done = done.and_then(|mut ours| {
                     ours.extend(theirs?);
                     Ok(ours)
                 });
             }
-            restored
+            done
         })?;
-        restored.sort_unstable_by_key(|(place, _)| *place);
-        Ok(restored.into_iter().map(|(_, restored)| restored).collect())
+        done.sort_unstable_by_key(|(place, _)| *place);
+        Ok(done.into_iter().map(|(_, done)| done).collect())
     }
 
-    /// Restores one part after the other that no other thread has begun; each with its place. After a failure none is begun.
-    fn from(
-        &self,
-        parts: &[Part],
-        next: &AtomicUsize,
-    ) -> Result<Vec<(usize, Restored)>, StreamsError> {
-        let mut restored = Vec::new();
-        loop {
-            let place = next.fetch_add(1, Relaxed);
-            let Some(part) = parts.get(place) else { return Ok(restored) };
-            let done = self.one(part).inspect_err(|_| next.store(parts.len(), Relaxed))?;
-            restored.push((place, done));
-        }
-    }
-
-    /// Opens a shard and replays what its changelog holds from the shard's position on.
+    /// Opens a part and replays what its changelog holds from the shard's position on.
     pub(super) fn one(&self, part: &Part) -> Result<Restored, StreamsError> {
+        self.restore(part, &self.open(part)?)
+    }
+
+    /// Replays what a part lacks.
+    fn restore(&self, part: &Part, opened: &Opened) -> Result<Restored, StreamsError> {
         match &part.from {
-            RebuiltFrom::Changelog => self.one_of(part, &Ok),
-            RebuiltFrom::Input { take, until, record_bytes_max } => self.one_of(part, &|records| {
-                let mut taken = GlobalEntries::default();
-                // What cannot be taken was a dead letter when it came.
-                let end = records.iter().take_while(|record| record.offset < *until).count();
-                take(&records, end, *record_bytes_max, &mut taken)?;
-                Ok(taken.records.build())
-            }),
-            RebuiltFrom::Nothing { last } => self.kept_by_state(part, *last),
+            RebuiltFrom::Changelog => self.replay(part, opened, &Ok),
+            RebuiltFrom::Input { take, until, record_bytes_max } => {
+                self.replay(part, opened, &|records| {
+                    let mut taken = GlobalEntries::default();
+                    // What cannot be taken was a dead letter when it came.
+                    let end = records.iter().take_while(|record| record.offset < *until).count();
+                    take(&records, end, *record_bytes_max, &mut taken)?;
+                    Ok(taken.records.build())
+                })
+            }
+            RebuiltFrom::Nothing { last } => self.kept_by_state(part, opened, *last),
         }
     }
 
@@ -134,10 +172,10 @@ impl Restorer<'_> {
     fn kept_by_state(
         &self,
         Part { store, changelog, .. }: &Part,
+        opened: &Opened,
         last: Option<i64>,
     ) -> Result<Restored, StreamsError> {
-        let partition = changelog.partition;
-        let shard = self.state.open(store, partition)?;
+        let (partition, shard) = (changelog.partition, Arc::clone(&opened.shard));
         let counts = RestoreCounts::default();
         if shard.position().is_none() || shard.position() == last {
             return Ok((shard, counts));
@@ -161,40 +199,54 @@ impl Restorer<'_> {
         Ok((shard, counts))
     }
 
-    /// The same where records of the changelog become what `entries` makes of them.
-    pub(super) fn one_of(
-        &self,
-        part: &Part,
-        entries: &dyn Fn(RecordSet) -> Result<RecordSet, StreamsError>,
-    ) -> Result<Restored, StreamsError> {
-        let (Part { store, changelog, from }, log, state) = (part, self.log, self.state);
-        let partition = changelog.partition;
-        let _span = tracing::debug_span!("restore", store = %store.name, partition).entered();
-        let shard = state.open(store, changelog.partition)?;
+    /// Opens a shard, and finds what its changelog holds from the shard's position on.
+    pub(super) fn open(&self, part: &Part) -> Result<Opened, StreamsError> {
+        let Part { store, changelog, from, .. } = part;
+        let shard = self.state.open(store, changelog.partition)?;
+        if matches!(from, RebuiltFrom::Nothing { .. }) {
+            return Ok(Opened { shard, at: 0, end: 0, start: 0, begins_anew: false });
+        }
         // Before the log is asked, which never goes back: a newer owner may be publishing.
         let position = shard.position();
-        let held = log.offsets(changelog)?;
-        let mut at = position.unwrap_or(held.start);
-        let mut begins_anew =
+        let held = self.log.offsets(changelog)?;
+        let at = position.unwrap_or(held.start);
+        let begins_anew =
             self.is_of_other_history(part, at, shard.record_epoch().as_ref(), held)?;
-        if begins_anew {
-            at = held.start;
-        }
+        let at = if begins_anew { held.start } else { at };
         let end = match from {
             RebuiltFrom::Input { until, .. } => held.end.min(*until),
             RebuiltFrom::Changelog | RebuiltFrom::Nothing { .. } => held.end,
         };
-        let quarantined = u64::from(begins_anew);
-        let mut replayed = 0;
+        let opened = Opened { shard, at, end, start: held.start, begins_anew };
+        if let Some(watch) = self.watch.filter(|_| !opened.is_at_end()) {
+            watch.plan(part, u64::try_from(end - at).unwrap_or(0));
+        }
+        Ok(opened)
+    }
+
+    /// Replays what a part lacks, where records of the changelog become what `entries` makes of them.
+    pub(super) fn replay(
+        &self,
+        part: &Part,
+        opened: &Opened,
+        entries: &dyn Fn(RecordSet) -> Result<RecordSet, StreamsError>,
+    ) -> Result<Restored, StreamsError> {
+        let (Part { store, changelog, .. }, log, state) = (part, self.log, self.state);
+        let Opened { shard, mut at, end, start, mut begins_anew } = Opened::clone(opened);
+        let partition = changelog.partition;
+        let _span = tracing::debug_span!("restore", store = %store.name, partition).entered();
+        let (quarantined, mut replayed) = (u64::from(begins_anew), 0);
+        let watch = self.watch.filter(|_| !opened.is_at_end());
+        let mut watched = watch.map(|watch| watch.start(part, at, end));
         while at < end || begins_anew {
             let fetched = log.fetch(changelog, at, FETCH_BYTES)?;
-            at = fetched.next_offset.min(end.max(held.start));
-            replayed += fetched.records.len() as u64;
+            at = fetched.next_offset.min(end.max(start));
+            let count = fetched.records.len() as u64;
+            replayed += count;
             let (records, expire_below) = floor::part(entries(fetched.records)?);
             let records = vec![Arc::new(records)];
-            let (store, partition) = (Arc::clone(&store.name), changelog.partition);
             let change = ShardChanges {
-                store,
+                store: Arc::clone(&store.name),
                 partition,
                 records,
                 position: at,
@@ -204,9 +256,11 @@ impl Restorer<'_> {
             };
             let (epoch, changes) = (self.epoch, vec![change]);
             state.publish(StateCommit { epoch, changes, ..StateCommit::default() })?;
+            watched.iter_mut().for_each(|watched| watched.batch(at, count));
         }
+        watched.into_iter().for_each(Watched::end);
         if replayed > 0 {
-            tracing::info!(store = %store.name, partition = changelog.partition, replayed, "store restored");
+            tracing::info!(store = %store.name, partition, replayed, "store restored");
         }
         Ok((shard, RestoreCounts { replayed, quarantined }))
     }
@@ -237,5 +291,23 @@ impl Restorer<'_> {
             "store is of another history of the log; it is emptied and rebuilt from its changelog"
         );
         Ok(true)
+    }
+}
+
+/// What is done for a number; nothing if it is that of nothing.
+type Work<'w, T> = dyn Fn(usize) -> Option<Result<T, StreamsError>> + Sync + 'w;
+
+/// Does the work of one number after the other that no other thread has begun; each outcome with its number. After a failure
+/// none is begun.
+fn one_after_the_other<T>(
+    count: usize,
+    next: &AtomicUsize,
+    work: &Work<'_, T>,
+) -> Result<Vec<(usize, T)>, StreamsError> {
+    let mut outcomes = Vec::new();
+    loop {
+        let place = next.fetch_add(1, Relaxed);
+        let Some(outcome) = work(place) else { return Ok(outcomes) };
+        outcomes.push((place, outcome.inspect_err(|_| next.store(count, Relaxed))?));
     }
 }
