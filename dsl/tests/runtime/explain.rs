@@ -6,14 +6,22 @@ use headwater_core::{
     record::{TopicName, murmur2_partition},
 };
 use headwater_dsl::{
-    BufferConfig, EmitStrategy, JoinWindows, StreamsBuilder, Suppressed, TimeWindows,
+    AsyncCalls, BufferConfig, EmitStrategy, JoinWindows, StreamsBuilder, Suppressed, TimeWindows,
 };
 use headwater_engine::{
-    runtime::{Explanation, SourceState, Stepper, StreamsConfig, WaitingNode},
+    runtime::{Explanation, SourceState, Stepper, StreamsConfig, WaitingNode, WaitsFor},
     topology::Topology,
 };
 use headwater_testkit::{ManualClock, MemoryLog, MemoryState, TopologyTestDriver};
-use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    error::Error,
+    future::poll_fn,
+    sync::{Arc, Mutex},
+    task::{Poll, Waker},
+    time::Duration,
+};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -37,6 +45,14 @@ fn pipe(driver: &TopologyTestDriver, partition: u32, times: &[i64]) -> Outcome {
     let input = driver.input_topic::<String, i64>("in");
     times.iter().try_for_each(|at| input.pipe_input(key_in(partition), 1, *at))?;
     Ok(())
+}
+
+/// The time of a node that waits for time, and when its first row is due.
+fn due(waiting: &WaitingNode) -> (Option<i64>, Option<i64>) {
+    match &waiting.waits_for {
+        WaitsFor::Time { time, until, .. } => (*time, *until),
+        WaitsFor::Calls { .. } => (None, None),
+    }
 }
 
 fn lines(explanation: &Explanation) -> Vec<String> {
@@ -63,8 +79,10 @@ fn an_idle_partition_that_holds_a_window_back_is_named() -> Outcome {
     let told = driver.explain()?;
     assert!(!told.is_clear());
     let waiting = |task: &str| told.waiting.iter().find(|waiting| waiting.task == task);
-    let WaitingNode { time, until, held_by, .. } = waiting("0_1").ok_or("it holds a window")?;
-    assert_eq!((*time, *until), (Some(3), Some(10)));
+    let waits_for = &waiting("0_1").ok_or("it holds a window")?.waits_for;
+    let WaitsFor::Time { time: Some(3), until: Some(10), held_by } = waits_for else {
+        return Err(format!("{waits_for:?}").into());
+    };
     let [held] = &held_by[..] else { return Err(format!("{held_by:?}").into()) };
     assert_eq!(held.source.partition.to_string(), "in-1");
     assert_eq!(
@@ -72,7 +90,7 @@ fn an_idle_partition_that_holds_a_window_back_is_named() -> Outcome {
         (SourceState::Idle, Some(3), Some(0))
     );
     let last = waiting("0_0").ok_or("the newest window is open")?;
-    assert_eq!((last.time, last.until), (Some(31), Some(40)));
+    assert_eq!(due(last), (Some(31), Some(40)));
     let expected = "\
 app is running
 in-0: all that is there was read; time 31, for 500 ms
@@ -84,8 +102,8 @@ NODE in task 0_1 holds rows back until time 10; it is at 3, 7 ms before
     assert_eq!(told.to_string().replace(&*last.node, "NODE"), expected);
     pipe(&driver, 1, &[10])?;
     let told = driver.explain()?;
-    let until = told.waiting.iter().find(|waiting| waiting.task == "0_1").and_then(|it| it.until);
-    assert_eq!(until, Some(20), "the first window came out");
+    let next = told.waiting.iter().find(|waiting| waiting.task == "0_1").map(due);
+    assert_eq!(next, Some((Some(10), Some(20))), "the first window came out");
     Ok(())
 }
 
@@ -105,15 +123,17 @@ fn below_a_repartition_the_partition_that_holds_time_back_is_named_alone() -> Ou
     let told = driver.explain()?;
     let below = told.waiting.iter().filter(|waiting| waiting.task.starts_with("1_"));
     let [waiting] = &below.collect::<Vec<_>>()[..] else { return Err(told.to_string().into()) };
-    assert_eq!(waiting.until, Some(20));
+    let WaitsFor::Time { until: Some(20), held_by, .. } = &waiting.waits_for else {
+        return Err(told.to_string().into());
+    };
     let named: Vec<String> =
-        waiting.held_by.iter().map(|by| format!("{} {}", by.source.partition, by.task)).collect();
+        held_by.iter().map(|by| format!("{} {}", by.source.partition, by.task)).collect();
     assert_eq!(named, ["in-1 0_1"], "the other is at 58: {told}");
     // Once that one goes on the window closes.
     pipe(&driver, 1, &[45])?;
     let told = driver.explain()?;
     let mut below = told.waiting.iter().filter(|waiting| waiting.task.starts_with("1_"));
-    assert!(below.all(|waiting| waiting.until > Some(20)), "{told}");
+    assert!(below.all(|waiting| due(waiting).1 > Some(20)), "{told}");
     Ok(())
 }
 
@@ -196,15 +216,45 @@ fn joins_and_suppressions_tell_what_they_wait_for() -> Outcome {
     let driver = start(&builder, 1)?;
     driver.pipe::<String, i64>("in", "a=1@4 a=2@7")?;
     let told = driver.explain()?;
-    let waits = told.waiting.iter().map(|waiting| (waiting.time, waiting.until));
+    let waits = told.waiting.iter().map(due);
     let mut waits: Vec<_> = waits.collect();
     waits.sort_unstable();
     let expected = [(Some(7), Some(20)), (Some(7), Some(34))];
     assert_eq!(waits, expected, "un-joined past 4 + 10 + 5; the first update and 30 ms: {told}");
     driver.pipe::<String, i64>("in", "b=1@20")?;
     let told = driver.explain()?;
-    let until = told.waiting.iter().filter_map(|waiting| waiting.until).min();
+    let until = told.waiting.iter().filter_map(|waiting| due(waiting).1).min();
     assert_eq!(until, Some(23), "{told}");
+    Ok(())
+}
+
+#[test]
+fn calls_that_nobody_answers_are_told() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let calls = AsyncCalls::at_most(2).with_name("asks");
+    let stream = builder.stream::<String, i64>("in");
+    let kept = Arc::<Mutex<Vec<Waker>>>::default();
+    let unanswered = move |_, _| {
+        let kept = Arc::clone(&kept);
+        poll_fn(move |context| -> Poll<Result<i64, Infallible>> {
+            // A call that nobody can wake any more would be lost.
+            kept.lock().expect("nothing panics there").push(context.waker().clone());
+            Poll::Pending
+        })
+    };
+    stream.map_values_async(calls, unanswered).to("out");
+    let driver = start(&builder, 1)?;
+    driver.pipe::<String, i64>("in", "a=1@1 a=2@2 a=3@3")?;
+    let expected = [
+        "in-0: 1 record left to read; time 2, for 0 ms",
+        "asks in task 0_0 holds 2 records back until calls are answered",
+    ];
+    let told = driver.explain()?;
+    assert!(!told.is_clear());
+    assert_eq!(lines(&told)[1..], expected);
+    driver.crash();
+    driver.restart()?;
+    assert!(lines(&driver.explain()?).contains(&expected[1].to_owned()), "they are held still");
     Ok(())
 }
 

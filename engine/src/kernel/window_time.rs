@@ -159,7 +159,7 @@ impl WindowTime {
 
     /// What is held back where the window that starts at `start` is the first that has not come out.
     pub(super) fn held_back(&self, start: Timestamp) -> HeldBack {
-        HeldBack { time: self.now, until: start.saturating_add(self.span) }
+        HeldBack::Time { time: self.now, until: start.saturating_add(self.span) }
     }
 
     /// Whether time comes with the records.

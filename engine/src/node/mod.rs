@@ -145,13 +145,21 @@ pub enum Progress {
     Waits,
 }
 
-/// Rows that a node holds back until its time has come to where the first of them is due.
+/// What a node holds rows back for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeldBack {
-    /// The node's time; [`Timestamp::MIN`] before its first row.
-    pub time: Timestamp,
-    /// The time at which the first row comes out; [`Timestamp::MAX`] if time alone never brings it out.
-    pub until: Timestamp,
+pub enum HeldBack {
+    /// Its time must come to where the first of them is due.
+    Time {
+        /// The node's time; [`Timestamp::MIN`] before its first row.
+        time: Timestamp,
+        /// The time at which the first row comes out; [`Timestamp::MAX`] if time alone never brings it out.
+        until: Timestamp,
+    },
+    /// Calls that were made for them must be answered.
+    Calls {
+        /// How many it holds.
+        rows: u64,
+    },
 }
 
 /// Whose time the rows that a node forwards carry.
@@ -222,7 +230,7 @@ pub trait Node: Send {
         false
     }
 
-    /// What it holds back until time has moved, for whoever asks why nothing comes out.
+    /// What it holds back and what for, for whoever asks why nothing comes out.
     fn held_back(&self) -> Option<HeldBack> {
         None
     }

@@ -233,7 +233,7 @@ pub trait BatchProcessor<In: Ports>: Send {
         false
     }
 
-    /// What it holds back until time has moved, for whoever asks why nothing comes out.
+    /// What it holds back and what for, for whoever asks why nothing comes out.
     fn held_back(&self) -> Option<HeldBack> {
         None
     }

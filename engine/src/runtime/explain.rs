@@ -1,4 +1,4 @@
-//! Why nothing comes out: what waits for time and what holds it back, what was dropped, where all rows end.
+//! Why nothing comes out: what waits for time and what holds it back, what waits for calls, what was dropped, where all rows end.
 //!
 //! A node that holds rows back is followed up to the partitions of external topics whose records would move its time: through
 //! the tasks that write the repartition topics above it, those that hold time back alone if any do.
@@ -58,19 +58,34 @@ pub struct HeldBy {
     pub source: SourceStatus,
 }
 
-/// A node of a task that holds rows back until its time has moved.
+/// A node of a task that holds rows back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingNode {
     /// The node's name.
     pub node: Arc<str>,
     /// Its task, written `sub-topology_partition`.
     pub task: String,
-    /// The node's time; none before its first row.
-    pub time: Option<Timestamp>,
-    /// The time at which the first row comes out; none if time alone never brings it out.
-    pub until: Option<Timestamp>,
-    /// What holds its time back.
-    pub held_by: Vec<HeldBy>,
+    /// What it waits for.
+    pub waits_for: WaitsFor,
+}
+
+/// What a node waits for that holds rows back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// Its time is to move.
+    Time {
+        /// The node's time; none before its first row.
+        time: Option<Timestamp>,
+        /// The time at which the first row comes out; none if time alone never brings it out.
+        until: Option<Timestamp>,
+        /// What holds its time back.
+        held_by: Vec<HeldBy>,
+    },
+    /// Calls are to be answered.
+    Calls {
+        /// How many rows it holds.
+        rows: u64,
+    },
 }
 
 /// Records that a node dropped, in all runs.
@@ -105,7 +120,7 @@ pub struct Explanation {
     pub now: Timestamp,
     /// The partitions that it reads.
     pub sources: Vec<SourceStatus>,
-    /// The nodes that hold rows back until their time has moved.
+    /// The nodes that hold rows back.
     pub waiting: Vec<WaitingNode>,
     /// What was dropped, by node and reason.
     pub dropped: Vec<DroppedAt>,
@@ -205,19 +220,26 @@ impl Facts {
     }
 
     fn waiting(&self, task: TaskId, node: &Arc<str>, held: HeldBack) -> WaitingNode {
+        let waits_for = match held {
+            HeldBack::Time { time, until } => WaitsFor::Time {
+                time: Some(time).filter(|time| *time > Timestamp::MIN),
+                until: Some(until).filter(|until| *until < Timestamp::MAX),
+                held_by: self.held_by(task, node),
+            },
+            HeldBack::Calls { rows } => WaitsFor::Calls { rows },
+        };
+        WaitingNode { node: Arc::clone(node), task: task.to_string(), waits_for }
+    }
+
+    /// What holds the time of a node of a task back.
+    fn held_by(&self, task: TaskId, node: &str) -> Vec<HeldBy> {
         let (mut partitions, mut seen) = (BTreeSet::new(), BTreeSet::new());
         self.add_partitions(task, node, &mut seen, &mut partitions);
         let held_by = partitions.into_iter().map(|(partition, task)| HeldBy {
             task: task.to_string(),
             source: self.source(partition),
         });
-        WaitingNode {
-            node: Arc::clone(node),
-            task: task.to_string(),
-            time: Some(held.time).filter(|time| *time > Timestamp::MIN),
-            until: Some(held.until).filter(|until| *until < Timestamp::MAX),
-            held_by: held_by.collect(),
-        }
+        held_by.collect()
     }
 
     /// Adds the external partitions whose records move the time of a node of a task.
@@ -354,8 +376,15 @@ impl fmt::Display for Explanation {
 
 impl Explanation {
     fn write_waiting(&self, waiting: &WaitingNode, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let WaitingNode { node, task, time, until, held_by } = waiting;
-        write!(f, "\n{node} in task {task} holds rows back")?;
+        let WaitingNode { node, task, waits_for } = waiting;
+        write!(f, "\n{node} in task {task} holds ")?;
+        let (time, until, held_by) = match waits_for {
+            WaitsFor::Time { time, until, held_by } => (time, until, held_by),
+            WaitsFor::Calls { rows } => {
+                return write!(f, "{} back until calls are answered", count(*rows));
+            }
+        };
+        write!(f, "rows back")?;
         match (time, until) {
             (_, None) => write!(f, " until its input is complete")?,
             (None, Some(until)) => write!(f, " until time {until}; it has none yet")?,
@@ -411,7 +440,7 @@ fn count(records: u64) -> String {
 
 impl Application {
     /// Tells why nothing comes out, as of the last commit: which nodes wait for time and which partition holds it back since
-    /// when, what was dropped and why, where all rows end; or that nothing is in the way.
+    /// when, which wait for answers to calls, what was dropped and why, where all rows end; or that nothing is in the way.
     #[must_use]
     pub fn explain(&self) -> Explanation {
         self.facts().explain()

@@ -69,7 +69,7 @@ pub use config::{
 pub use driver::{CommitStep, Driver};
 pub use error::StreamsError;
 pub use explain::{
-    DroppedAt, Explanation, HeldBy, RecordsAt, SourceState, SourceStatus, WaitingNode,
+    DroppedAt, Explanation, HeldBy, RecordsAt, SourceState, SourceStatus, WaitingNode, WaitsFor,
 };
 pub use headwater_core::dead_letter::BadRecord;
 pub use life::{StateListener, StreamsState};

@@ -34,7 +34,7 @@ pub(crate) struct Heard {
 pub(crate) struct TaskStatus {
     pub(crate) id: TaskId,
     pub(crate) inputs: Vec<InputStatus>,
-    /// The nodes that hold rows back until time has moved.
+    /// The nodes that hold rows back, and what for.
     pub(crate) held_back: Vec<(Arc<str>, HeldBack)>,
     /// Those that have some left to forward, or hold it until a commit.
     pub(crate) holding: Vec<Arc<str>>,

@@ -17,7 +17,7 @@ use headwater_core::{
 };
 use headwater_engine::{
     calls::{Answer, Caller},
-    node::{HeldRecord, NO_ORIGIN, Progress, Stamp},
+    node::{HeldBack, HeldRecord, NO_ORIGIN, Progress, Stamp},
     processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
     store::{KeyValueStore, StoreKey},
 };
@@ -284,5 +284,10 @@ where
 
     fn holds_rows(&self) -> bool {
         self.holds_any()
+    }
+
+    fn held_back(&self) -> Option<HeldBack> {
+        let rows = u64::try_from(self.next - self.first).unwrap_or_default();
+        (rows > 0).then_some(HeldBack::Calls { rows })
     }
 }

@@ -36,8 +36,8 @@ pub(crate) struct GracedTableJoin<K, V, T, F> {
     timers: StoreKey<TimerBytes>,
     time: JoinTime,
     grace_ms: i64,
-    /// What the first rows that wait for the grace need, if any do.
-    held_back: Option<HeldBack>,
+    /// When the first rows that wait for the grace come out, if any do.
+    due: Option<Timestamp>,
 }
 
 /// What such a join is made from.
@@ -68,7 +68,7 @@ impl<K: Data, V: Data, T: Data, F> GracedTableJoin<K, V, T, F> {
             timers: context.store(&graced.timers)?,
             time: JoinTime::new(windows.after(-1), defers, context.is_time_carried()),
             grace_ms: windows.grace_ms(),
-            held_back: None,
+            due: None,
         })
     }
 
@@ -169,7 +169,7 @@ impl<K: Data, V: Data, T: Data, F> GracedTableJoin<K, V, T, F> {
     /// Removes what is out.
     fn expire<V2: Data>(&mut self, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {
         let first = context.store(self.timers).first()?;
-        self.held_back = first.map(|first| self.time.held_back(Side::Left, first));
+        self.due = first.map(|first| self.time.due(Side::Left, first));
         let floor = self.time.now().saturating_sub(self.grace_ms);
         let floor = first.map_or(floor, |first| floor.min(first));
         context.store(self.rows.rows).expire_below(floor);
@@ -235,11 +235,11 @@ where
     }
 
     fn holds_rows(&self) -> bool {
-        self.held_back.is_some()
+        self.due.is_some()
     }
 
     fn held_back(&self) -> Option<HeldBack> {
-        self.held_back
+        self.due.map(|due| self.time.held_back(due))
     }
 
     fn save(&self, out: &mut Vec<u8>) {
@@ -251,7 +251,7 @@ where
             return Err(ProcessorError::Damaged);
         }
         let first = context.store_mut(self.timers).first()?;
-        self.held_back = first.map(|first| self.time.held_back(Side::Left, first));
+        self.due = first.map(|first| self.time.due(Side::Left, first));
         Ok(())
     }
 }

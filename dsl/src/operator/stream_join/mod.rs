@@ -72,8 +72,8 @@ pub(crate) struct StreamJoin<K, L, R, F, const DEFERS: bool> {
     left: Input<K, L>,
     right: Input<K, R>,
     time: JoinTime,
-    /// What the first rows that are deferred wait for, if any are.
-    held_back: Option<HeldBack>,
+    /// When the first row that is deferred comes out, if any is.
+    due: Option<Timestamp>,
     waiting: Option<Waiting<K, L, R>>,
     /// Whether time alone has had rows fall due that are not out yet.
     is_forwarding: bool,
@@ -121,7 +121,7 @@ impl<K: Data, L: Data, R: Data, F, const DEFERS: bool> StreamJoin<K, L, R, F, DE
             left,
             right,
             time: JoinTime::new(joining.windows, defers, context.is_time_carried()),
-            held_back: None,
+            due: None,
             waiting: joining.waiting.as_ref().map(|it| Waiting::open(it, context)).transpose()?,
             is_forwarding: false,
             advanced: None,
@@ -142,13 +142,13 @@ impl<K: Data, L: Data, R: Data, F, const DEFERS: bool> StreamJoin<K, L, R, F, DE
 
     /// A row of `side` at `timestamp` is deferred.
     fn hold_back(&mut self, side: Side, timestamp: Timestamp) {
-        let held = self.time.held_back(side, timestamp);
-        self.held_back = self.held_back.into_iter().chain([held]).min_by_key(|held| held.until);
+        let due = self.time.due(side, timestamp);
+        self.due = self.due.into_iter().chain([due]).min();
     }
 
     /// Removes what is no longer kept, but for what is deferred.
     fn expire<V: Data>(&mut self, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
-        self.held_back = None;
+        self.due = None;
         let mut floors = Both { left: Timestamp::MAX, right: Timestamp::MAX };
         for side in Side::ALL {
             if let Some(timers) = self.timers(side)
@@ -517,11 +517,11 @@ where
     }
 
     fn holds_rows(&self) -> bool {
-        self.held_back.is_some()
+        self.due.is_some()
     }
 
     fn held_back(&self) -> Option<HeldBack> {
-        self.held_back
+        self.due.map(|due| self.time.held_back(due))
     }
 
     fn save(&self, out: &mut Vec<u8>) {

@@ -180,10 +180,14 @@ impl JoinTime {
         timestamp.saturating_add(self.wait(side)) < self.due_at
     }
 
-    /// What is held back where a row of `side` at `timestamp` is the first that is deferred.
-    pub(super) fn held_back(&self, side: Side, timestamp: Timestamp) -> HeldBack {
-        let until = timestamp.saturating_add(self.wait(side)).saturating_add(1);
-        HeldBack { time: self.now, until }
+    /// When a row of `side` at `timestamp` comes out that is deferred.
+    pub(super) fn due(&self, side: Side, timestamp: Timestamp) -> Timestamp {
+        timestamp.saturating_add(self.wait(side)).saturating_add(1)
+    }
+
+    /// What is held back where the first row that is deferred comes out at `due`.
+    pub(super) fn held_back(&self, due: Timestamp) -> HeldBack {
+        HeldBack::Time { time: self.now, until: due }
     }
 
     /// Tells which of several rows that are due comes out first. Where time moves by itself, in steps that may be of any

@@ -90,7 +90,7 @@ impl Clock {
         };
         let is_known = self.horizon > Timestamp::MIN;
         let time = if is_known { self.horizon.saturating_add(lag) } else { Timestamp::MIN };
-        HeldBack { time, until: oldest.saturating_add(lag) }
+        HeldBack::Time { time, until: oldest.saturating_add(lag) }
     }
 
     /// What is held under `under` is due.
