@@ -26,6 +26,7 @@ mod pass_through;
 mod peek;
 mod regroup;
 mod select_key;
+mod sendable;
 mod stream_join;
 mod suppress;
 mod table_join;
@@ -59,6 +60,7 @@ pub(crate) use pass_through::PassThrough;
 pub(crate) use peek::Peek;
 pub(crate) use regroup::Regroup;
 pub(crate) use select_key::SelectKey;
+pub(crate) use sendable::{Sendable, refused};
 pub(crate) use stream_join::{
     Graced, GracedTableJoin, Joining, Kept, KeptSerde, SelfJoin, Stored, StreamJoin, WaitsSerde,
 };

@@ -2,22 +2,32 @@
 //!
 //! # Guarantees
 //!
-//! - A row that stays in its group is one update of it; one that changes its group is taken from the old one first.
+//! - A row that stays in its group is one update of it; one that changes its group is taken from the old one first, as is one
+//!   whose old and new value together are more than its topic takes.
 //! - What is not the newest of its row is dropped and counted. A selected null, key or value, is no row.
+//! - A row that its topic refuses is a dead letter, and no row: it is not taken from a group that it never came to.
 //! - Keys are equal where their bytes are.
 
-use crate::{plan::Serdes, table::Change};
+use super::{Sendable, refused};
+use crate::{
+    plan::Serdes,
+    table::{CHANGE_BYTES_MAX, Change},
+};
 use headwater_core::{
     metrics::DropReason,
-    serde::{Data, SerdeError},
+    serde::{Data, ReadBack, SharedSerde},
 };
-use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Record, Rows};
+use headwater_engine::processor::{
+    BatchProcessor, Context, InitContext, ProcessorError, Record, Rows,
+};
 use std::sync::Arc;
 
 /// Forwards what each update takes from a group and what it adds to one.
 pub(crate) struct Regroup<K2, V2, F> {
     select: Arc<F>,
-    serdes: Serdes<K2, V2>,
+    sendable: Sendable<K2>,
+    values: SharedSerde<V2>,
+    known: ReadBack,
     /// Whether a value may be null.
     has_null: bool,
     old: KeyBytes,
@@ -27,32 +37,98 @@ pub(crate) struct Regroup<K2, V2, F> {
 
 type KeyBytes = Vec<u8>;
 
+/// What a row selects.
+struct Selected<K2, V2> {
+    key: K2,
+    value: V2,
+    /// The size of the value, about.
+    bytes: usize,
+}
+
 impl<K2: Data, V2: Data, F> Regroup<K2, V2, F> {
     /// Over groups whose keys and values are written so.
-    pub(crate) fn new(select: &Arc<F>, serdes: &Serdes<K2, V2>) -> Self {
-        let has_null = serdes.value.deserialize(None).is_ok();
-        let (select, serdes) = (Arc::clone(select), serdes.clone());
-        Self { select, serdes, has_null, old: Vec::new(), new: Vec::new(), value: Vec::new() }
+    pub(crate) fn new(select: &Arc<F>, serdes: &Serdes<K2, V2>, context: &InitContext<'_>) -> Self {
+        Self {
+            select: Arc::clone(select),
+            sendable: Sendable::new(&serdes.key, context),
+            values: SharedSerde::clone(&serdes.value),
+            known: ReadBack::default(),
+            has_null: serdes.value.deserialize(None).is_ok(),
+            old: Vec::new(),
+            new: Vec::new(),
+            value: Vec::new(),
+        }
     }
 
-    /// Writes the key of a selected row to `bytes`; gives the row back unless it is none. What cannot be written is a row: the
-    /// topic refuses it.
-    fn row(&mut self, which: Which, selected: Option<(K2, V2)>) -> Option<(K2, V2)> {
-        let (key, value) = selected?;
-        let bytes = match which {
+    /// Writes the key of what a row selects; gives it back unless it is no row.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::Record`] if the topic would refuse it.
+    fn row(
+        &mut self,
+        which: Which,
+        (key, value): (K2, V2),
+    ) -> Result<Option<Selected<K2, V2>>, ProcessorError> {
+        let key_bytes = match which {
             Which::Old => &mut self.old,
             Which::New => &mut self.new,
         };
-        bytes.clear();
-        let is_there = |written: Result<bool, SerdeError>| written.unwrap_or(true);
-        if !is_there(self.serdes.key.serialize_key(&key, bytes)) {
-            return None;
+        if !self.sendable.write_key(&key, key_bytes)? {
+            return Ok(None);
         }
+        let beside = key_bytes.len() + CHANGE_BYTES_MAX;
+        let checked = self.values.check(&value, &mut self.known);
+        let mut bytes = checked.map_err(|why| refused::<V2>(&why))?;
+        if self.has_null || self.sendable.is_large(beside + bytes) {
+            match self.size(&value)? {
+                Some(exact) => bytes = exact,
+                None => return Ok(None),
+            }
+        }
+        self.sendable.check_size(beside + bytes)?;
+        Ok(Some(Selected { key, value, bytes }))
+    }
+
+    /// How many bytes a value takes; none if it is null.
+    fn size(&mut self, value: &V2) -> Result<Option<usize>, ProcessorError> {
         self.value.clear();
-        if self.has_null && !is_there(self.serdes.value.serialize(&value, &mut self.value)) {
-            return None;
+        let written = self.values.serialize(value, &mut self.value);
+        let is_there = written.map_err(|why| refused::<V2>(&why))?;
+        Ok(is_there.then_some(self.value.len()))
+    }
+
+    /// Whether the old and the new value of a group go as one update.
+    fn fit_together(
+        &mut self,
+        old: &Selected<K2, V2>,
+        new: &Selected<K2, V2>,
+    ) -> Result<bool, ProcessorError> {
+        if self.old != self.new {
+            return Ok(false);
         }
-        Some((key, value))
+        let mut bytes = old.bytes + new.bytes;
+        if self.sendable.is_large(bytes) {
+            let exact = (self.size(&old.value)?, self.size(&new.value)?);
+            bytes = exact.0.unwrap_or_default() + exact.1.unwrap_or_default();
+        }
+        Ok(self.sendable.check_size(self.new.len() + CHANGE_BYTES_MAX + bytes).is_ok())
+    }
+
+    /// Makes an update of a group.
+    fn update(
+        &self,
+        frame: Record<(), ()>,
+        new: Option<Selected<K2, V2>>,
+        old: Option<Selected<K2, V2>>,
+    ) -> Option<Record<K2, Change<V2>>> {
+        let key_bytes = if new.is_some() { &self.new } else { &self.old };
+        let parts = new.iter().chain(&old).map(|part| part.bytes);
+        let bytes = key_bytes.len() + CHANGE_BYTES_MAX + parts.sum::<usize>();
+        let (old_key, old) = old.map(|old| (old.key, old.value)).unzip();
+        let (key, new) = new.map(|new| (new.key, new.value)).unzip();
+        let key = key.or(old_key)?;
+        Some(self.sendable.fit(frame, bytes).map(|(), ()| (key, Change::latest(new, old))))
     }
 }
 
@@ -85,20 +161,24 @@ where
                 context.drop_record(DropReason::Late);
                 continue;
             }
+            context.begin(&record);
             let (frame, key, Change { new, old, .. }) = record.split();
             let old = old.map(|value| (self.select)(&key, &value));
             let new = new.map(|value| (self.select)(&key, &value));
-            let made = |frame: Record<(), ()>, key, new, old| {
-                frame.map(|(), ()| (key, Change::latest(new, old)))
-            };
-            match (self.row(Which::Old, old), self.row(Which::New, new)) {
-                (Some((_, old)), Some((key, new))) if self.old == self.new => {
-                    changes.push(made(frame, key, Some(new), Some(old)));
+            // What is refused now was refused when it was new.
+            let old = old.and_then(|old| self.row(Which::Old, old).unwrap_or(None));
+            let new = new.map_or(Ok(None), |new| self.row(Which::New, new));
+            let new = new.or_else(|why| {
+                let key = (!self.new.is_empty()).then_some(&self.new[..]);
+                context.reject(key, why).map(|()| None)
+            })?;
+            match (old, new) {
+                (Some(old), Some(new)) if self.fit_together(&old, &new)? => {
+                    changes.extend(self.update(frame, Some(new), Some(old)));
                 }
                 (old, new) => {
-                    let old = old.map(|(key, old)| made(frame.clone(), key, None, Some(old)));
-                    let new = new.map(|(key, new)| made(frame, key, Some(new), None));
-                    changes.extend(old.into_iter().chain(new));
+                    changes.extend(self.update(frame.clone(), None, old));
+                    changes.extend(self.update(frame, new, None));
                 }
             }
         }

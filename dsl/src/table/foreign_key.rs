@@ -18,6 +18,7 @@ use std::sync::Arc;
 impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
     /// Joins each row with the row of `right` whose key it has: `foreign_key` gives that of a row, or none. Rows without one,
     /// or whose foreign key the other table does not have, are not in the result. A change on either side changes the result.
+    /// One whose foreign key cannot be written, or is larger than the log takes, is a dead letter and has no result.
     ///
     /// The tables need not be partitioned alike: they tell each other through two repartition topics. A result that the left
     /// side brings about has the larger timestamp of both rows, one that the right side does, the right row's.
@@ -194,7 +195,7 @@ impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK
                 left: above.open(Seen::Forwarded, context)?,
                 keys: key,
                 values: value,
-                foreign_keys: foreign_keys.clone(),
+                foreign_keys: foreign_keys.open(context),
                 join: Arc::clone(&join),
                 results: context.store(&name)?,
                 old_values: old,
@@ -221,7 +222,7 @@ impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK
         let node = plan.operator::<K, Change<V>, _>(step, move |context| {
             Ok(Subscribe {
                 kind,
-                foreign_keys: foreign.clone(),
+                foreign_keys: foreign.open(context),
                 keys: SharedSerde::clone(&key),
                 values: SharedSerde::clone(&value),
                 partition: context.partition(),

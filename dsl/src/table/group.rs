@@ -17,6 +17,12 @@ impl<K: Data, V: Data> KTable<K, V> {
     /// Always repartitions, through a topic named after the aggregation's store unless [`KGroupedTable::named`] names it. Where
     /// the selected key or value is a null, there is no row.
     ///
+    /// Where the selected key or value cannot be written, or is larger than the log takes, the row is a dead letter and in no
+    /// group, neither then nor when it is replaced: what it had been before is taken from its group. Old and new value that are
+    /// too large together are two updates of their group, and headers that make one too large are left out. An aggregate that
+    /// its store refuses stays as it was, and is a dead letter: it no longer follows the row then, since what replaces the
+    /// row is subtracted all the same.
+    ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
     /// use headwater_testkit::TopologyTestDriver;
@@ -55,8 +61,9 @@ impl<K: Data, V: Data> KTable<K, V> {
         let step = self.plan.step(OperatorKind::TableSelect, &[self.node]);
         let step = step.needing_old(NeedsOld::Always).marking();
         let rows = serdes.clone();
-        let node =
-            self.plan.operator::<K, Change<V>, _>(step, move |_| Ok(Regroup::new(&select, &rows)));
+        let node = self.plan.operator::<K, Change<V>, _>(step, move |context| {
+            Ok(Regroup::new(&select, &rows, context))
+        });
         let Serdes { key, value } = serdes;
         let changes: SharedSerde<_> = Arc::new(ChangeSerde(value));
         let changes = Serdes { key, value: changes };

@@ -16,7 +16,7 @@ mod view;
 pub use global::GlobalKTable;
 
 pub(crate) use change::{Change, NeedsOld, OldValues};
-pub(crate) use change_serde::ChangeSerde;
+pub(crate) use change_serde::{CHANGE_BYTES_MAX, ChangeSerde};
 pub(crate) use kept::expiring;
 pub(crate) use table_node::TableNode;
 pub(crate) use view::{

@@ -7,6 +7,7 @@ mod joined;
 mod joined_through_streams;
 mod made;
 mod model;
+mod refused;
 mod ttl;
 mod updates;
 mod versioned;

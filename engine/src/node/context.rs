@@ -185,6 +185,8 @@ pub(crate) struct Resources {
     pub(crate) changed: bool,
     /// The task's partition.
     pub(crate) partition: u32,
+    /// How many bytes a record of the log may have.
+    pub(crate) record_bytes_max: usize,
     /// Global stores, which all tasks read.
     pub(crate) globals: Arc<[OpenGlobal]>,
     /// What calls are made with.

@@ -412,6 +412,21 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         processed.or_else(|why| self.node.reject(self.origin, None, why))
     }
 
+    /// The same for one that is bad because of `why`, whose key the operator has written: it stands in the letter of a record
+    /// that descends from none.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check).
+    #[doc(hidden)]
+    pub fn reject(
+        &mut self,
+        key: Option<&[u8]>,
+        why: ProcessorError,
+    ) -> Result<(), ProcessorError> {
+        self.node.reject(self.origin, key, why)
+    }
+
     /// Writes a dead letter for a record that was held back, as it was taken.
     pub fn reject_held(&mut self, held: HeldRecord, kind: &'static str, cause: String) {
         self.node.reject_held(held, kind, cause);

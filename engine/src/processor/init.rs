@@ -5,7 +5,7 @@ use crate::{
     calls::Caller,
     node::{Moment, NodeIndex, Resources},
     store::{GlobalStore, StateStore, StoreKey, TimerStore, Timers},
-    topology::TaskId,
+    topology::{TaskId, TimeMark},
 };
 use headwater_core::{record::Timestamp, serde::Data};
 use std::{
@@ -210,6 +210,12 @@ impl InitContext<'_> {
     #[must_use]
     pub fn partition(&self) -> u32 {
         self.resources.partition
+    }
+
+    /// How many bytes the key, the value and the headers of a row may have together that goes to a repartition topic.
+    #[must_use]
+    pub fn repartitioned_bytes_max(&self) -> usize {
+        self.resources.record_bytes_max.saturating_sub(TimeMark::ALONE_BYTES)
     }
 
     /// The task that this processor is a part of.

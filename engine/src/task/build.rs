@@ -304,6 +304,7 @@ impl Blueprint {
             no_child: None,
             changed: false,
             partition: id.partition,
+            record_bytes_max: self.limits.record_bytes_max,
             globals: Arc::clone(&instruments.globals),
             caller: Caller { partition: id.partition, ..instruments.caller.clone() },
             dynamic_outputs: DynamicOutputs::new(

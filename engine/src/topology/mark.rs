@@ -64,6 +64,8 @@ pub(crate) struct TimeMark {
 
 impl TimeMark {
     pub(crate) const BYTES: usize = 21;
+    /// How many bytes it takes in a record that has no other headers.
+    pub(crate) const ALONE_BYTES: usize = 2 + HEADER.len() + 1 + Self::BYTES;
     /// Set in the last byte of a mark that is a record of its own, to tell it from a record whose key and value are null.
     const BARE: u8 = 0x80;
 
@@ -147,7 +149,7 @@ impl TimeMark {
 
     /// Whether encoded headers are a mark alone.
     pub(crate) fn is_alone(headers: &[u8]) -> bool {
-        headers.len() == 2 + HEADER.len() + 1 + Self::BYTES && headers.first() == Some(&2)
+        headers.len() == Self::ALONE_BYTES && headers.first() == Some(&2)
     }
 
     /// Whether `record` is nothing but its mark.

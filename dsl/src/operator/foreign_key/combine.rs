@@ -2,17 +2,20 @@
 //!
 //! # Guarantees
 //!
-//! - A response about a value that the left row no longer has is discarded: another is on its way. To an inner join, a row
-//!   without a foreign key is no row, of whatever value.
+//! - A response about a value that the left row no longer has is discarded: another is on its way. A row whose registration
+//!   was refused is no row; to an inner join, nor is one without a foreign key, of whatever value.
 //! - A result has the timestamp and headers of its response; where there is no right row, an inner join emits a deletion. That
 //!   there still is none is a deletion only of a result that there is: responses before it may have been discarded.
 //! - The store is written first; old values are what it held.
 
 use super::{
     message::{Found, Hash, Response, hash},
-    subscribe::{ForeignJoinKind, ForeignKeys},
+    subscribe::{ForeignJoinKind, OpenForeignKeys},
 };
-use crate::table::{Change, Lookup, OldValues};
+use crate::{
+    operator::refused,
+    table::{Change, Lookup, OldValues},
+};
 use headwater_core::serde::{Data, SerdeError, SharedSerde};
 use headwater_engine::{
     processor::{BatchProcessor, Context, ProcessorError, Record, Rows},
@@ -26,33 +29,45 @@ pub(crate) struct Combine<K, V, FK, V2, F> {
     pub(crate) left: Box<dyn Lookup<K, V>>,
     pub(crate) keys: SharedSerde<K>,
     pub(crate) values: SharedSerde<V>,
-    pub(crate) foreign_keys: ForeignKeys<K, V, FK>,
+    pub(crate) foreign_keys: OpenForeignKeys<K, V, FK>,
     pub(crate) join: Arc<F>,
     pub(crate) results: StoreKey<KeyValueStore<K, V2>>,
     pub(crate) old_values: OldValues,
 }
 
+/// A left row's key, and how many bytes it has.
+struct LeftKey<K> {
+    key: K,
+    bytes: usize,
+}
+
 impl<K: Data, V: Data, FK: Data, V2: Data, F> Combine<K, V, FK, V2, F> {
-    /// The hash of the value that a left row has now.
-    fn hash_now(&self, key: &K, left: Option<&V>) -> Result<Option<Hash>, SerdeError> {
-        let Some(left) = left else { return Ok(None) };
-        let is_in =
-            self.kind == ForeignJoinKind::Left || self.foreign_keys.get(key, left)?.is_some();
-        is_in.then(|| hash(&self.values, left)).transpose()
+    /// The hash of the value that a left row has now, if it was registered with one.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::Record`] if its registration was refused.
+    fn hash_now(&mut self, key: &LeftKey<K>, left: &V) -> Result<Option<Hash>, ProcessorError> {
+        let foreign_key = self.foreign_keys.get(&key.key, key.bytes, left)?;
+        let is_in = self.kind == ForeignJoinKind::Left || foreign_key.is_some();
+        let hash = is_in.then(|| hash(&self.values, left)).transpose();
+        hash.map_err(|why| refused::<V>(&why))
     }
 
     /// Joins a left row with a response, unless that is about another value of it.
     fn combine<FV: Data>(
-        &self,
-        row: Record<K, Response<FV>>,
+        &mut self,
+        row: Record<LeftKey<K>, Response<FV>>,
         left: Option<V>,
         context: &mut Context<'_, K, Change<V2>>,
     ) -> Result<(), ProcessorError>
     where
         F: Fn(V, Option<FV>) -> Option<V2> + Send + Sync,
     {
-        let now = self.hash_now(&row.key, left.as_ref()).map_err(|why| unreadable(&why))?;
-        let (frame, key, Response { subscriber, row }) = row.split();
+        let now = left.as_ref().map(|left| self.hash_now(&row.key, left)).transpose();
+        // A row that was refused is none.
+        let (left, now) = now.map_or((None, None), |now| (left, now.flatten()));
+        let (frame, LeftKey { key, .. }, Response { subscriber, row }) = row.split();
         if subscriber.hash != now {
             return Ok(());
         }
@@ -98,14 +113,17 @@ where
         let mut keyed = Vec::with_capacity(rows.len());
         for row in rows {
             match self.keys.deserialize(Some(&row.key)) {
-                Ok(key) => keyed.push(row.with_key(key)),
+                Ok(key) => {
+                    let bytes = row.key.len();
+                    keyed.push(row.with_key(LeftKey { key, bytes }));
+                }
                 Err(why) => {
                     context.begin(&row);
                     context.check(Err(unreadable(&why)))?;
                 }
             }
         }
-        let keys: Vec<&K> = keyed.iter().map(|row| &row.key).collect();
+        let keys: Vec<&K> = keyed.iter().map(|row| &row.key.key).collect();
         let left = self.left.get_all(&keys, &mut context.stores())?;
         for (row, left) in keyed.into_iter().zip(left) {
             context.begin(&row);

@@ -14,6 +14,9 @@ use headwater_core::serde::{ReadBack, Serde, SerdeError, SharedSerde};
 
 const VERSION: u8 = 1;
 
+/// How many bytes a registration has beside the left row's key, at most.
+pub(super) const REGISTRATION_BYTES: usize = 2 + size_of::<u32>() + 1 + size_of::<Hash>();
+
 /// A hash of a left row's value.
 pub(super) type Hash = u128;
 
@@ -105,7 +108,7 @@ impl Serde<Registration> for RegistrationSerde {
     }
 
     fn check(&self, value: &Registration, _: &mut ReadBack) -> Result<usize, SerdeError> {
-        Ok(value.left_key.len() + 23)
+        Ok(value.left_key.len() + REGISTRATION_BYTES)
     }
 
     fn schema(&self) -> String {

@@ -10,15 +10,20 @@
 //! | has none any more | leaves the old and asks to be told that there is none; is counted as dropped | leaves the old, and asks to be told that there is none |
 //! | is deleted | leaves the old and asks to be told that there is none | the same as above |
 //!
-//! A row that never had a foreign key asks for nothing when it is deleted from an inner join; one that was not there, never.
+//! A row whose registration the topic refuses is a dead letter, and as one that is deleted. A row that never had a foreign key asks for nothing when it is deleted from an inner join; one that was not there, never.
 
-use super::message::{Instruction, Registration, Subscriber, hash};
-use crate::table::Change;
+use super::message::{Hash, Instruction, REGISTRATION_BYTES, Registration, Subscriber, hash};
+use crate::{
+    operator::{Sendable, refused},
+    table::Change,
+};
 use headwater_core::{
     metrics::DropReason,
-    serde::{Data, SerdeError, SharedSerde},
+    serde::{Data, SharedSerde},
 };
-use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Record, Rows};
+use headwater_engine::processor::{
+    BatchProcessor, Context, InitContext, ProcessorError, Record, Rows,
+};
 use std::sync::Arc;
 
 /// Whether left rows without a right row are in the result.
@@ -45,20 +50,45 @@ impl<K, V, FK> Clone for ForeignKeys<K, V, FK> {
     }
 }
 
-impl<K, V, FK> ForeignKeys<K, V, FK> {
-    /// The foreign key of a row; none if it is null.
-    pub(super) fn get(&self, key: &K, value: &V) -> Result<Option<Keyed<FK>>, SerdeError> {
+impl<K, V, FK: Data> ForeignKeys<K, V, FK> {
+    /// For a task.
+    pub(crate) fn open(&self, context: &InitContext<'_>) -> OpenForeignKeys<K, V, FK> {
+        OpenForeignKeys { of: Arc::clone(&self.of), sendable: Sendable::new(&self.serde, context) }
+    }
+}
+
+/// Gives the foreign keys of left rows, and tells which the topic of registrations refuses.
+pub(crate) struct OpenForeignKeys<K, V, FK> {
+    of: Arc<ForeignKey<K, V, FK>>,
+    sendable: Sendable<FK>,
+}
+
+impl<K, V, FK: Data> OpenForeignKeys<K, V, FK> {
+    /// The foreign key of a row; none if it is null. The row's own key is so long.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::Record`] if the row cannot be registered under it.
+    pub(super) fn get(
+        &mut self,
+        key: &K,
+        key_bytes: usize,
+        value: &V,
+    ) -> Result<Option<Keyed<FK>>, ProcessorError> {
         let Some(key) = (self.of)(key, value) else { return Ok(None) };
         let mut bytes = Vec::new();
-        let is_key = self.serde.serialize_key(&key, &mut bytes)?;
-        Ok(is_key.then_some(Keyed { key, bytes }))
+        if !self.sendable.write_key(&key, &mut bytes)? {
+            return Ok(None);
+        }
+        self.sendable.check_size(bytes.len() + key_bytes + REGISTRATION_BYTES)?;
+        Ok(Some(Keyed { key, bytes }))
     }
 }
 
 /// Registers left rows with their foreign keys.
 pub(crate) struct Subscribe<K, V, FK> {
     pub(crate) kind: ForeignJoinKind,
-    pub(crate) foreign_keys: ForeignKeys<K, V, FK>,
+    pub(crate) foreign_keys: OpenForeignKeys<K, V, FK>,
     pub(crate) keys: SharedSerde<K>,
     pub(crate) values: SharedSerde<V>,
     /// The task's, where responses go.
@@ -71,23 +101,20 @@ pub(super) struct Keyed<FK> {
     bytes: Vec<u8>,
 }
 
+/// A left row that can be registered: its foreign key, if it has one.
+type Row<FK> = Option<Keyed<FK>>;
+
 /// What a left row asks for of a foreign key; none asks for no row.
-type Wish<FK> = (Option<FK>, Instruction);
+type Wish<FK> = (Row<FK>, Instruction);
 
 impl<K: Data, V: Data, FK: Data> Subscribe<K, V, FK> {
     /// What a change of a left row asks for, in order.
-    fn wishes(&self, key: &K, change: &Change<V>) -> Result<Vec<Wish<FK>>, SerdeError> {
-        let keyed = |value: &Option<V>| {
-            let keyed = value.as_ref().map(|value| self.foreign_keys.get(key, value));
-            keyed.transpose().map(Option::flatten)
-        };
-        let (old, new) = (keyed(&change.old)?, keyed(&change.new)?);
-        let is_left =
-            old.as_ref().is_some_and(|old| Some(&old.bytes) != new.as_ref().map(|new| &new.bytes));
-        let old = old.filter(|_| is_left).map(|old| Some(old.key));
-        let is_known = change.old.is_some() || change.new.is_some();
-        let new = new.map(|new| new.key);
-        Ok(match (self.kind, old, new) {
+    fn wishes(&self, old: Option<Row<FK>>, new: Option<Row<FK>>) -> Vec<Wish<FK>> {
+        let is_known = old.is_some() || new.is_some();
+        let (old, new) = (old.flatten(), new.flatten());
+        let new_bytes = new.as_ref().map(|new| &new.bytes);
+        let old = old.filter(|old| Some(&old.bytes) != new_bytes).map(Some);
+        match (self.kind, old, new) {
             (ForeignJoinKind::Left, None, None) if !is_known => Vec::new(),
             (ForeignJoinKind::Left, old, new) => {
                 let old = old.map(|old| (old, Instruction::Delete));
@@ -101,11 +128,22 @@ impl<K: Data, V: Data, FK: Data> Subscribe<K, V, FK> {
             (ForeignJoinKind::Inner, Some(old), new) => {
                 vec![(old, Instruction::Delete), (new, Instruction::Propagate)]
             }
-        })
+        }
+    }
+
+    /// The new row and the hash of its value, if it can be registered.
+    fn new_row(
+        &mut self,
+        key: &K,
+        key_bytes: usize,
+        new: &V,
+    ) -> Result<(Row<FK>, Hash), ProcessorError> {
+        let row = self.foreign_keys.get(key, key_bytes, new)?;
+        Ok((row, hash(&self.values, new).map_err(|why| refused::<V>(&why))?))
     }
 
     fn register(
-        &self,
+        &mut self,
         record: Record<K, Change<V>>,
         context: &mut Context<'_, Option<FK>, Registration>,
     ) -> Result<(), ProcessorError> {
@@ -115,29 +153,36 @@ impl<K: Data, V: Data, FK: Data> Subscribe<K, V, FK> {
             return Ok(());
         }
         let mut left_key = Vec::new();
-        if !self.keys.serialize_key(&key, &mut left_key).map_err(|why| unwritten(&why))? {
+        let written = self.keys.serialize_key(&key, &mut left_key);
+        if !written.map_err(|why| refused::<K>(&why))? {
             return Err(ProcessorError::NullKey);
         }
-        let wishes = self.wishes(&key, &change).map_err(|why| unwritten(&why))?;
+        // What is refused now was refused when it was new.
+        let old = change.old.as_ref();
+        let old = old.and_then(|old| self.foreign_keys.get(&key, left_key.len(), old).ok());
+        let new = change.new.as_ref().map(|new| self.new_row(&key, left_key.len(), new));
+        let new =
+            new.transpose().or_else(|why| context.reject(Some(&left_key), why).map(|()| None))?;
+        let (new, hash) = new.unzip();
+        let is_new = new.is_some();
+        let wishes = self.wishes(old, new);
         let has_key = wishes.iter().any(|(_, wish)| *wish != Instruction::DeleteAndPropagate);
         let is_out = self.kind == ForeignJoinKind::Inner && !has_key;
-        if is_out && change.new.is_some() {
+        if is_out && is_new {
             context.drop_record(DropReason::NullKey);
         }
-        let new = change.new.filter(|_| !is_out);
-        let hash = new.map(|new| hash(&self.values, &new)).transpose();
-        let hash = hash.map_err(|why| unwritten(&why))?;
+        let hash = hash.filter(|_| !is_out);
         let subscriber = Subscriber { partition: self.partition, hash };
         for (foreign_key, instruction) in wishes {
+            let (foreign_key, foreign_bytes) =
+                foreign_key.map(|it| (it.key, it.bytes.len())).unzip();
+            let bytes = foreign_bytes.unwrap_or_default() + left_key.len() + REGISTRATION_BYTES;
+            let frame = self.foreign_keys.sendable.fit(frame.clone(), bytes);
             let registration = Registration { instruction, left_key: left_key.clone(), subscriber };
-            context.forward(frame.clone().map(|(), ()| (foreign_key, registration)));
+            context.forward(frame.map(|(), ()| (foreign_key, registration)));
         }
         Ok(())
     }
-}
-
-fn unwritten(why: &SerdeError) -> ProcessorError {
-    ProcessorError::Record { kind: "SerializationError", cause: why.to_string() }
 }
 
 impl<K: Data, V: Data, FK: Data> BatchProcessor<Rows<K, Change<V>>> for Subscribe<K, V, FK> {
