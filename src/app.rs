@@ -1,6 +1,9 @@
 //! One way to start an application.
 
-use crate::metrics_server::{MetricsServer, Page};
+use crate::{
+    metrics_server::{MetricsServer, Page},
+    restoring::Restoring,
+};
 use headwater_core::{
     ports::{
         log::{Append, Commit, Log, LogError, TopicSpec},
@@ -28,7 +31,13 @@ use signal_hook::{
     iterator::Signals,
     low_level::emulate_default_handler,
 };
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread};
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    thread,
+};
 
 /// Why an application did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -273,7 +282,7 @@ impl AppBuilder {
         Self { topics: Some(partitions), ..self }
     }
 
-    /// Serves its metrics by HTTP at this address while it runs: `/metrics` for Prometheus, `/explain` for people who see
+    /// Serves its metrics by HTTP at this address from its start on: `/metrics` for Prometheus, `/explain` for people who see
     /// nothing come out. A port alone is one of this machine, 0 any that is free; without it no port is opened.
     ///
     /// ```
@@ -307,7 +316,8 @@ impl AppBuilder {
         Self { config: change(self.config), ..self }
     }
 
-    /// Starts it, and returns once its stores are as they were at its last commit.
+    /// Starts it, and returns once its stores are as they were at its last commit. Where that takes longer than a second, a
+    /// terminal on standard error shows how far it is and how long it takes yet; elsewhere one line tells of it at the end.
     ///
     /// # Errors
     ///
@@ -331,15 +341,18 @@ impl AppBuilder {
             log.create_topics(&specs)?;
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let streams =
-            Streams::start(topology, config, Arc::clone(&log), state, Arc::clone(&clock))?;
-        let streams = Arc::new(streams);
+        let restoring = Arc::new(Restoring::on_stderr(&config.application_id));
+        let config = config.with_restore_listener(Arc::<Restoring>::clone(&restoring));
+        let started: Arc<OnceLock<Arc<Streams>>> = Arc::default();
         let metrics = metrics.map(|address| {
-            let of = Arc::clone(&streams);
-            let served = MetricsServer::start(&address, clock, move |path| page(&of, path));
+            let (of, clock) = (Arc::clone(&started), Arc::clone(&clock));
+            let pages = move |path: &str| page(of.get().map(|it| &**it), &restoring, path);
+            let served = MetricsServer::start(&address, clock, pages);
             served.map_err(|source| AppError::Metrics { address, source })
         });
         let metrics = metrics.transpose()?;
+        let streams = Streams::start(topology, config, Arc::clone(&log), state, clock)?;
+        let streams = Arc::clone(started.get_or_init(|| Arc::new(streams)));
         let restored = streams.metrics().restored;
         if restored > 0 {
             tracing::info!(restored, "stores were brought to the last commit");
@@ -357,19 +370,20 @@ impl AppBuilder {
     }
 }
 
-/// What is served of an application.
-fn page(streams: &Streams, path: &str) -> Option<Page> {
-    match path {
-        "/metrics" => Some(Page {
-            content_type: "text/plain; version=0.0.4",
-            body: streams.metrics().to_prometheus(),
-        }),
-        "/explain" => Some(Page {
-            content_type: "text/plain; charset=utf-8",
-            body: format!("{}\n", streams.explain()),
-        }),
-        _ => None,
-    }
+/// What is served of an application, and of one that is not there yet as it restores its stores.
+fn page(streams: Option<&Streams>, restoring: &Restoring, path: &str) -> Option<Page> {
+    let (content_type, body) = match (path, streams) {
+        ("/metrics", Some(streams)) => {
+            ("text/plain; version=0.0.4", streams.metrics().to_prometheus())
+        }
+        ("/metrics", None) => ("text/plain; version=0.0.4", restoring.metrics()),
+        ("/explain", Some(streams)) => {
+            ("text/plain; charset=utf-8", format!("{}\n", streams.explain()))
+        }
+        ("/explain", None) => ("text/plain; charset=utf-8", restoring.explain()),
+        _ => return None,
+    };
+    Some(Page { content_type, body })
 }
 
 type LogAndState = (Arc<dyn Log>, Arc<dyn State>);

@@ -19,6 +19,7 @@
 
 mod app;
 mod metrics_server;
+mod restoring;
 
 pub use app::{App, AppBuilder, AppError};
 pub use headwater_core::{

@@ -47,19 +47,6 @@ pub(crate) fn unwritten(error: io::Error) -> Failure {
     Failure::running("cannot write to standard output", error)
 }
 
-/// A number with separators: `115,700`.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 /// Rows under a heading, each column as wide as its widest cell; columns from `numbers_from` on stand to the right. Cells
 /// are shown without what steers a terminal, and cut where they are long.
 pub(crate) fn table(heading: &[&str], rows: &[Vec<String>], numbers_from: usize) -> String {
@@ -112,14 +99,6 @@ pub(crate) fn moment(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        assert_eq!(
-            [0, 999, 1000, 115_700, 1_234_567].map(grouped),
-            ["0", "999", "1,000", "115,700", "1,234,567"]
-        );
-    }
 
     #[test]
     fn moments_are_shown_in_utc() {

@@ -32,6 +32,26 @@ pub fn shown(text: impl AsRef<[u8]>) -> String {
     out
 }
 
+/// A number with its thousands apart.
+///
+/// ```
+/// use headwater_core::text::grouped;
+///
+/// assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+/// ```
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// Tells whether a terminal or a reader would take it for something else than a character at its place.
 ///
 /// These are controls, marks of direction, characters without a width, separators of lines, and tags.

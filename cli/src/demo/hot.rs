@@ -6,12 +6,12 @@
 use super::report::kind;
 use crate::{
     connected_cars::{ALERTS, Alert, AlertState, PARTITIONS, Reading},
-    console::{grouped, moment},
+    console::moment,
 };
 use headwater::{
     ports::log::{Log, LogError, Waker},
     record::{Headers, RecordRef, TopicName, TopicPartition},
-    text::shown,
+    text::{grouped, shown},
     time::Clock,
 };
 use std::{

@@ -26,7 +26,7 @@ mod view;
 
 use crate::{
     arguments::Dev,
-    console::{grouped, print_lines, unwritten},
+    console::{print_lines, unwritten},
     failure::Failure,
     stop,
     text::{quoted, shown_os},
@@ -36,6 +36,7 @@ use headwater::{
     memory::MemoryBudget,
     ports::connector::{ConnectorError, SourceConnector},
     prelude::{Clock, SystemClock},
+    text::grouped,
 };
 use headwater_connector_file::{FileSource, Rate};
 use hot::Hot;

@@ -3,9 +3,10 @@
 use super::{directory::DataDirectory, summary::Summary};
 use crate::{
     connected_cars::AlertKind,
-    console::{grouped, moment, table},
+    console::{moment, table},
     text::{quoted, shown_os},
 };
+use headwater::text::grouped;
 use std::{fs, os::unix::ffi::OsStrExt, path::Path};
 
 const ATTENTION_MAX: usize = 10;

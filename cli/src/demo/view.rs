@@ -1,6 +1,7 @@
 //! How a run looks while it works: a live view on a terminal, plain lines at most once a second elsewhere.
 
-use crate::console::{grouped, is_terminal, print_lines};
+use crate::console::{is_terminal, print_lines};
+use headwater::text::grouped;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{io, time::Duration};
 
