@@ -8,6 +8,7 @@ mod defects;
 mod diff;
 mod explain;
 mod handlers;
+mod idle_partitions;
 mod lifecycle;
 mod limits;
 mod listeners;

@@ -219,6 +219,12 @@ impl Exchange {
         Ok(Arrived { records, next_offset, end: queue.end })
     }
 
+    /// Where what has been sent ends; unless it passes through the topic, whose readers go by the log's end.
+    pub(super) fn end(&self, topic: &Topic, partition: u32) -> Option<i64> {
+        let queue = self.queue(topic, partition)?;
+        (!self.is_through_topic()).then_some(queue.end)
+    }
+
     /// Drops what its reader has taken, and gives what is left and was not written before: it belongs to the commit. What
     /// was sent for a later one stays.
     pub(super) fn commit(

@@ -50,6 +50,7 @@ mod participant;
 mod prometheus;
 mod properties;
 mod query;
+mod resting;
 mod restore;
 mod rounds;
 mod setup;

@@ -7,6 +7,7 @@ use super::{
     exchange::{Exchange, repartition_spec},
     feed::Feeds,
     globals::Globals,
+    resting::Resting,
     restore::{Part, RebuiltFrom, RestoreCounts, RestoreWatch, Restored, Restorer},
     task_group::Surroundings,
 };
@@ -172,6 +173,7 @@ pub(super) fn prepare(
         log: Arc::clone(&world.log),
         feeds: feeds.map(|(feed, input)| (input, feed)).collect(),
         exchange,
+        resting: Resting::default(),
         globals,
         positions,
         clock: Arc::clone(&world.clock),

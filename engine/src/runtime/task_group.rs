@@ -5,6 +5,7 @@ use super::{
     exchange::{Exchange, ReaderPosition},
     feed::Feed,
     globals::Globals,
+    resting::{Ends, Resting},
 };
 use crate::{
     broken::broken,
@@ -46,6 +47,7 @@ pub(super) struct Surroundings {
     /// What its tasks read of external topics.
     pub(super) feeds: HashMap<TopicPartition, Arc<Feed>>,
     pub(super) exchange: Exchange,
+    pub(super) resting: Resting,
     pub(super) globals: Globals,
     pub(super) positions: Positions,
     pub(super) clock: Arc<dyn Clock>,
@@ -83,6 +85,10 @@ impl Surroundings {
         } else {
             task.level == 0 && self.exchange.is_full_for(task.id, share())
         }
+    }
+
+    fn ends(&self) -> Ends<'_> {
+        Ends { exchange: &self.exchange, log: &*self.log }
     }
 }
 
@@ -192,7 +198,16 @@ impl TaskGroup {
                 }
             }
         }
+        // Tasks of other threads have not looked, nor those that what these have told comes to.
+        self.end_outgrown_rests()?;
         Ok(Some(idle))
+    }
+
+    /// Says of each task that rests, on whatever thread, and whose input has grown that it holds time back again.
+    fn end_outgrown_rests(&mut self) -> Result<(), StreamsError> {
+        let told = self.around.resting.end_outgrown(self.around.ends(), self.epoch)?;
+        self.sent_to.extend(told);
+        Ok(())
     }
 
     /// One step of a task.
@@ -206,9 +221,12 @@ impl TaskGroup {
             true => return Ok(false),
         };
         let inputs = if take == Take::FedBack { Inputs::Exchange } else { inputs };
-        fetch(task, &around, inputs, epoch)?;
+        if fetch(task, &around, inputs, epoch)? {
+            self.end_outgrown_rests()?;
+        }
         // After the fetch: a record finds each row of a global table that was appended before it.
         around.globals.catch_up(&*around.log)?;
+        let task = &mut self.tasks[index];
         let step = task.step(Now::on(&*around.clock), take).map_err(failed(task.id))?;
         self.pass_on(index)?;
         Ok(step == Step::Ran)
@@ -218,10 +236,16 @@ impl TaskGroup {
     fn pass_on(&mut self, index: TaskIndex) -> Result<(), StreamsError> {
         let task = &mut self.tasks[index];
         let id = task.id;
+        let around = &self.around;
+        let telling = match task.is_near_rest() {
+            true => Some(around.resting.begin(task, around.ends())?),
+            false => None,
+        };
         for (topic, partition, records) in task.sends().map_err(failed(id))? {
-            self.around.exchange.send(id, &topic, partition, records, self.epoch);
+            around.exchange.send(id, &topic, partition, records, self.epoch);
             self.sent_to.insert(partition);
         }
+        telling.into_iter().for_each(|telling| telling.end(task));
         Ok(())
     }
 
@@ -333,12 +357,14 @@ enum Inputs {
     Fetched,
 }
 
+/// Fetches what a task wants of its inputs. True if the log had records for it: what others are about to take may be there
+/// with them.
 fn fetch(
     task: &mut Task,
     around: &Surroundings,
     inputs: Inputs,
     epoch: u64,
-) -> Result<(), LogError> {
+) -> Result<bool, LogError> {
     let wanted: Vec<_> = task
         .wanted()
         .map(|(input, topic, at, offset)| (input, topic.clone(), at.clone(), offset))
@@ -347,6 +373,7 @@ fn fetch(
     let share = around.shares.share(Share::Batches) / 2 / around.shares.count().max(1);
     let fetch_bytes = (share / wanted.len().max(1)).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
     let fetch_bytes = fetch_bytes.min(around.commit_part_bytes);
+    let mut has_new = false;
     for (input, topic, at, offset) in wanted.into_iter().filter(|_| inputs != Inputs::Fetched) {
         let fetched = match (&topic, inputs) {
             (Topic::Repartition(_), _) => {
@@ -362,8 +389,10 @@ fn fetch(
             }
             (Topic::External(_), Inputs::Exchange) => continue,
         };
+        let is_of_log = around.exchange.is_through_topic() || matches!(topic, Topic::External(_));
+        has_new |= is_of_log && !fetched.records.is_empty();
         // An empty answer below the end (only control records, say) still moves the position.
         task.feed(input, fetched);
     }
-    Ok(())
+    Ok(has_new)
 }

@@ -265,7 +265,7 @@ impl Blueprint {
             rows_max: self.rows_max,
             run_pace: Pace::of_runs(self.limits.commit_bytes_max),
             chunk_pace: Pace::of_chunks(self.limits.commit_bytes_max),
-            told: HashMap::new(),
+            tellers: Vec::new(),
             taken: None,
             ended: Vec::new().into(),
             is_caught_up: false,
@@ -276,6 +276,7 @@ impl Blueprint {
         let slots = self.slots(&mut task, sub, &local)?;
         task.graph = Graph::new(slots, self.rows_max, Arc::clone(&instruments.taps));
         task.ended = ByIndex::filled(false, task.graph.slots.len());
+        task.find_tellers();
         task.restore_times();
         Ok(task)
     }

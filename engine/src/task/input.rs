@@ -186,6 +186,11 @@ impl Input {
         self.held.as_ref().is_some_and(HeldRecords::is_releasing)
     }
 
+    /// Whether it was declared to end where it has been looked at.
+    pub(super) fn is_at_declared_end(&self) -> bool {
+        self.declared_end.is_some_and(|end| end <= self.fetch_offset)
+    }
+
     /// Has it end at `end`: what lies past it is not taken. What was there before must have been looked at again.
     pub(super) fn end_at(&mut self, end: i64) {
         self.declared_end = Some(end.max(self.fetch_offset));

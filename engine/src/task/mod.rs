@@ -43,6 +43,7 @@ mod positions;
 mod status;
 mod stepping;
 mod taps;
+mod telling;
 mod time_vector;
 
 pub(crate) use build::{Blueprint, InputOffsets, Instruments, LastCommit};
@@ -52,13 +53,14 @@ pub(crate) use positions::Positions;
 pub(crate) use status::{InputStatus, TaskStatus};
 pub use taps::Tap;
 pub(crate) use taps::Taps;
+pub(crate) use telling::{AtRest, Looked};
 
 use crate::{
     by_index::ByIndex,
     error_handlers::ErrorHandlers,
     node::{Event, Moment, NodeIndex, Now, Payload, Resources, RunLimit, RunRecords, Started},
     processor::{Cancellable, ProcessorError, Punctuation, PunctuationType},
-    topology::{InputState, Records, TaskId, TimeMark, Topic},
+    topology::{TaskId, Topic},
 };
 use graph::{Action, Graph};
 use hashbrown::HashMap;
@@ -68,6 +70,7 @@ use letters::{Letters, Origin};
 use pace::Pace;
 use status::Heard;
 use std::time::Duration;
+use telling::Teller;
 use time_vector::TimeVector;
 
 /// What a step did.
@@ -122,8 +125,8 @@ pub(crate) struct Task {
     run_pace: Pace,
     /// Of chunks of what nodes have left to forward.
     chunk_pace: Pace,
-    /// What the readers of each repartition topic were told last, by the slot that writes it.
-    told: HashMap<NodeIndex, (Timestamp, InputState)>,
+    /// What the readers of each repartition topic were told last, by the sink that writes it.
+    tellers: Vec<Teller>,
     /// The run taken last, until what it makes due has been done.
     taken: Option<TakenRun>,
     /// Which nodes have been told that all that comes to them is complete, and nothing more has since.
@@ -490,64 +493,6 @@ impl Task {
             self.write_dead_letters(None)?;
         }
         Ok(())
-    }
-
-    /// How much of its input each node has: *idle* if all that is there has been taken and no row is held back above it, so
-    /// that nothing comes to it unless more is taken. What other tasks are about to send counts as there: what their
-    /// records give is no later for those below than if it had come at once. So does a record that is held and that nothing
-    /// has contradicted.
-    fn input_states(&self) -> ByIndex<NodeIndex, InputState> {
-        let may_come = |vector: &TimeVector| !vector.is_idle();
-        let is_open = |input: &&Input| {
-            !input.is_at_end() || input.is_in_doubt() || input.vector.as_ref().is_some_and(may_come)
-        };
-        let open = self.inputs.values().filter(is_open);
-        let mut open = self.graph.below(open.map(|input| input.node));
-        self.graph.mark_held(&mut open);
-        let states = self.ended.iter().map(|(node, ended)| match (*ended, open[node]) {
-            (true, _) => InputState::Complete,
-            (false, true) => InputState::Open,
-            (false, false) => InputState::Idle,
-        });
-        states.collect::<Vec<_>>().into()
-    }
-
-    /// Whether it has told any reader that it holds no time back.
-    pub(crate) fn has_told_rest(&self) -> bool {
-        self.told.values().any(|(_, input)| *input != InputState::Open)
-    }
-
-    /// The records on their way to repartition topics, with a time mark after them on every partition: wherever records
-    /// were written, time has moved, or what is told of the input has changed.
-    pub(crate) fn sends(&mut self) -> Result<Vec<(Topic, u32, Records)>, ProcessorError> {
-        let mut sends = Vec::new();
-        if !self.graph.keeps_time {
-            return Ok(sends);
-        }
-        let states = self.input_states();
-        let is_in_doubt = self.inputs.values().any(Input::is_in_doubt);
-        for (node, slot) in self.graph.slots.iter_mut() {
-            let input = states[node];
-            let (Action::Write(_, records), Some(topic @ Topic::Repartition(_))) =
-                (&mut slot.action, &slot.topic)
-            else {
-                continue;
-            };
-            let told = (slot.time, input);
-            // That time is not known and input open is what readers take for granted, unless they know better of an
-            // earlier run: where rows are taken these say so, where they are held nothing does.
-            let granted = (!is_in_doubt).then_some((Timestamp::MIN, InputState::Open));
-            let known = self.told.get(&node).copied().or(granted);
-            if records.bytes == 0 && known == Some(told) {
-                continue;
-            }
-            self.told.insert(node, told);
-            self.resources.changed = true;
-            let mark = TimeMark { sender: records.sender, time: slot.time, input };
-            let marked = records.take_marked(mark)?;
-            sends.extend((0..).zip(marked).map(|(at, records)| (topic.clone(), at, records)));
-        }
-        Ok(sends)
     }
 
     /// About how many bytes the next commit will hold.

@@ -197,12 +197,12 @@ impl SinkRecords {
         TimeMark { sender: self.sender, time, input: InputState::Open }
     }
 
-    /// The partition of a key, by the part that decides it; where rows without one go.
     /// How many partitions there are.
-    pub(super) fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
     }
 
+    /// The partition of a key, by the part that decides it; where rows without one go.
     pub(super) fn partition_of(&self, placed_by: Option<&[u8]>) -> u32 {
         placed_by.map_or(self.keyless, |key| murmur2_partition(key, self.count()))
     }
