@@ -29,6 +29,7 @@ macro_rules! opaque_debug {
 mod broken;
 mod by_index;
 pub mod calls;
+mod caught;
 pub mod connect;
 mod default_serde;
 mod error_handlers;

@@ -17,7 +17,7 @@ use headwater_engine::{
     },
     topology::{Topology, TopologyError},
 };
-use headwater_testkit::{ManualClock, MemoryLog, MemoryState};
+use headwater_testkit::{FaultyLog, ManualClock, MemoryLog, MemoryState};
 use std::{
     collections::BTreeMap,
     error::Error,
@@ -35,13 +35,13 @@ pub(super) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 pub(super) struct Run {
     pub(super) stepper: Stepper,
     applications: BTreeMap<String, Application>,
-    pub(super) log: Arc<MemoryLog>,
+    pub(super) log: Arc<FaultyLog>,
     pub(super) clock: Arc<ManualClock>,
 }
 
 impl Run {
     pub(super) fn new() -> Outcome<Self> {
-        let (log, clock) = (Arc::new(MemoryLog::new()), Arc::new(ManualClock::at(0)));
+        let (log, clock) = (Arc::new(FaultyLog::new()), Arc::new(ManualClock::at(0)));
         log.create_topics(&["in", "out"].map(|name| TopicSpec::new(topic(name), 2)))?;
         let (shared, time) = (Arc::clone(&log) as Arc<dyn Log>, Arc::clone(&clock));
         let stepper = Stepper::new(2, shared, Arc::new(MemoryState::new()), time);

@@ -13,6 +13,7 @@ mod lifecycle;
 mod limits;
 mod listeners;
 mod metrics;
+mod panics;
 mod processor_api;
 mod progress;
 mod queries;

@@ -1,9 +1,9 @@
 //! Futures that are spawned, and those of them that can go on.
 
+use crate::caught::caught;
 use headwater_core::ports::spawn::Spawned;
 use std::{
     collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::{Context, Wake, Waker},
 };
@@ -98,11 +98,11 @@ impl Job {
         let Some(running) = future.as_mut() else { return };
         let waker = Waker::from(Arc::clone(self));
         // A panic is that of the call, which is then without an answer.
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            running.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
-        }));
-        if polled.unwrap_or(true) {
-            *future = None;
+        let polled = caught(|| running.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+        if polled.unwrap_or(true)
+            && let Err(message) = caught(|| *future = None)
+        {
+            tracing::error!(message, "a call panicked as it was dropped");
         }
     }
 }

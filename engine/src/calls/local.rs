@@ -60,3 +60,37 @@ impl LocalExecutor {
         self.jobs.nudge();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        pin::Pin,
+        sync::mpsc::channel,
+        task::{Context, Poll},
+    };
+
+    struct PanicsAsItIsDropped;
+
+    impl Future for PanicsAsItIsDropped {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
+
+    impl Drop for PanicsAsItIsDropped {
+        fn drop(&mut self) {
+            panic!("it is dropped");
+        }
+    }
+
+    #[test]
+    fn a_call_that_panics_as_it_is_dropped_takes_nobody_along() {
+        let (executor, (done, is_done)) = (LocalExecutor::default(), channel());
+        executor.spawn(Box::pin(PanicsAsItIsDropped));
+        executor.spawn(Box::pin(async move { done.send("and the next").unwrap() }));
+        assert_eq!(is_done.try_recv(), Ok("and the next"));
+    }
+}

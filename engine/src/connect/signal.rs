@@ -6,9 +6,8 @@
 //! - The outcome is set once, when the thread has ended.
 
 use super::{ConnectError, Stopped};
+use crate::caught::caught;
 use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
@@ -126,10 +125,10 @@ pub(super) fn spawn<P: Clone + Default + Send + 'static>(
 ) -> Result<JoinHandle<()>, ConnectError> {
     let (task, signal) = (Arc::clone(name), Arc::clone(signal));
     let run = move || {
-        let outcome = match catch_unwind(AssertUnwindSafe(body)) {
+        let outcome = match caught(body) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(stopped)) => stopped.named(&task),
-            Err(panic) => Err(ConnectError::Panicked { name: task, message: panic_text(&*panic) }),
+            Err(message) => Err(ConnectError::Panicked { name: task, message }),
         };
         signal.end(outcome);
     };
@@ -137,9 +136,4 @@ pub(super) fn spawn<P: Clone + Default + Send + 'static>(
         .name(format!("connect-{name}"))
         .spawn(run)
         .map_err(|source| ConnectError::Thread { name: Arc::clone(name), source: Arc::new(source) })
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".to_owned())
 }

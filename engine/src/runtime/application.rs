@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     broken::broken,
+    caught::caught,
     node::Payload,
     processor::{Record, Rows},
     task::{Blueprint, Tap, Taps},
@@ -131,7 +132,16 @@ impl Shared {
     }
 
     /// Claims the application's group and makes its tasks from its last commit.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamsError::Panicked`] if a supplier or a serde does, and what else [`prepare`] says.
     pub(super) fn begin(self: &Arc<Self>) -> Result<(), StreamsError> {
+        let begun = caught(|| self.begin_or_panic());
+        begun.unwrap_or_else(|message| Err(StreamsError::Panicked { message }))
+    }
+
+    fn begin_or_panic(self: &Arc<Self>) -> Result<(), StreamsError> {
         let may_begin = self.change(|current| match current {
             Current { life: Life::Ended(_), .. } => Ok(false),
             Current { stopped_by: Some(error), .. } => Err(error.clone()),

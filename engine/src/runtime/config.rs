@@ -5,7 +5,7 @@ use super::{
     life::{StateListener, StreamsState},
     restore::{RestoreListeners, StateRestoreListener},
 };
-use crate::{calls::PoolOfProcess, error_handlers::ErrorHandlers};
+use crate::{calls::PoolOfProcess, caught::caught, error_handlers::ErrorHandlers};
 use headwater_core::{
     dead_letter::BadRecord, memory::MemoryBudget, ports::spawn::Spawn, record::TopicName,
 };
@@ -58,10 +58,15 @@ impl fmt::Debug for UncaughtExceptionHandler {
 
 impl UncaughtExceptionHandler {
     /// What to do about `error`. What a restart [meets again](StreamsError::returns) is not asked about: it stops the
-    /// application.
+    /// application; so does a handler that panics, since whoever asks it has others to serve.
     pub(super) fn response(&self, error: &StreamsError) -> UncaughtExceptionResponse {
         match &self.0 {
-            Some(decide) if !error.returns() => decide(error),
+            Some(decide) if !error.returns() => {
+                caught(|| decide(error)).unwrap_or_else(|message| {
+                    tracing::error!(message, "the uncaught-exception handler panicked");
+                    UncaughtExceptionResponse::StopApplication
+                })
+            }
             Some(_) | None => UncaughtExceptionResponse::StopApplication,
         }
     }
@@ -256,7 +261,8 @@ impl StreamsConfig {
     }
 
     /// Has `decide` say what becomes of the application after a failure or a panic. It is not asked about what a restart
-    /// would meet again: a bad record under [`BadRecord::Fail`] and damaged state stop the application.
+    /// would meet again: a bad record under [`BadRecord::Fail`] and damaged state stop the application. So does a panic of
+    /// `decide`.
     ///
     /// ```
     /// use headwater_engine::runtime::{StreamsConfig, UncaughtExceptionResponse};

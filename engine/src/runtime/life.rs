@@ -5,11 +5,11 @@
 //! - Each change is told once, in order, outside all locks: a listener may ask the application anything.
 
 use super::{error::StreamsError, incarnation::Incarnation, rounds::Request};
+use crate::caught::caught;
 use std::{
     collections::VecDeque,
     fmt,
     mem::discriminant,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -208,8 +208,8 @@ impl StateAnnouncer {
         while let Some((before, now)) = changes.untold.pop_front() {
             drop(changes);
             // Its panic is no failure of the application.
-            if catch_unwind(AssertUnwindSafe(|| listener(&now, &before))).is_err() {
-                tracing::error!(state = now.name(), "the state listener panicked");
+            if let Err(message) = caught(|| listener(&now, &before)) {
+                tracing::error!(state = now.name(), message, "the state listener panicked");
             }
             changes = self.changes();
         }

@@ -9,6 +9,7 @@ use super::{
     rounds::{Next, Request, Turn, View},
     task_group::TaskGroup,
 };
+use crate::caught::caught;
 use headwater_core::{memory::CachedBytes, ports::log::Commit};
 use std::{sync::Arc, time::Duration};
 
@@ -233,7 +234,11 @@ impl Participant {
     /// It is being dropped, with its tasks.
     pub(super) fn leave(self) {
         let Self { incarnation, tasks, .. } = self;
-        drop(tasks);
+        // Processors are the user's, and so is what they do as they are dropped; there is nothing left that it could fail.
+        if let Err(message) = caught(|| drop(tasks)) {
+            let application = &incarnation.blueprint.application_id;
+            tracing::error!(%application, message, "a task panicked as it was dropped");
+        }
         incarnation.left();
     }
 }

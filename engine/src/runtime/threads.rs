@@ -181,8 +181,8 @@ impl Runtime {
     /// [`StreamsError::AlreadyRunning`] if one of this id runs here. [`StreamsError::ApplicationId`] if the id cannot
     /// be part of a topic's name, [`StreamsError::MissingTopic`] if a topic does not exist,
     /// [`StreamsError::Topology`] if the topology does not fit the topics; [`StreamsError::PartialAssignment`] if
-    /// another process reads a part of them; [`StreamsError::Processor`] if a supplier fails; [`StreamsError::Log`]
-    /// or [`StreamsError::State`] if one of them does.
+    /// another process reads a part of them; [`StreamsError::Processor`] if a supplier fails, and
+    /// [`StreamsError::Panicked`] if it panics; [`StreamsError::Log`] or [`StreamsError::State`] if one of them does.
     pub fn start_application(
         &self,
         topology: Topology,

@@ -10,14 +10,9 @@ use super::{
     mailbox::{Mail, Mailbox, ParticipantId},
     participant::{Participant, Rest},
 };
-use crate::broken::broken;
+use crate::{broken::broken, caught::caught};
 use hashbrown::{HashMap, HashSet};
-use std::{
-    collections::BTreeSet,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// How long a state machine has nothing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,13 +91,8 @@ impl Worker {
             self.timers.remove(&(moment, id));
         }
         let participant = &mut member.participant;
-        let rest = catch_unwind(AssertUnwindSafe(|| participant.turn(now)));
-        let rest = rest.unwrap_or_else(|panic| {
-            let said = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-            let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
-            let message = said.unwrap_or_default();
-            Err(StreamsError::Panicked { message })
-        });
+        let rest = caught(|| participant.turn(now));
+        let rest = rest.unwrap_or_else(|message| Err(StreamsError::Panicked { message }));
         match rest {
             Ok(Rest::None) => {
                 self.ready.insert(id);
