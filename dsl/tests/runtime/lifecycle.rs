@@ -422,6 +422,26 @@ fn no_handler_is_asked_about_bad_records_that_are_to_fail() -> Outcome {
 }
 
 #[test]
+fn no_handler_is_asked_about_a_bad_row_of_a_global_table() -> Outcome {
+    let (mut run, asks) = (Run::new()?, Arc::new(AtomicUsize::new(0)));
+    let (builder, count) = (StreamsBuilder::new(), Arc::clone(&asks));
+    let _rows = builder.global_table::<String, i64>("in");
+    let config = StreamsConfig::new("test").with_bad_record(BadRecord::Fail);
+    let config = config.with_uncaught_exception_handler(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Replace
+    });
+    run.start(builder.build()?, config)?;
+    run.rest()?;
+    run.append_value("a", b"no number")?;
+    run.after(Duration::from_secs(60))?;
+    let state = run.of("test").state();
+    assert!(matches!(state, StreamsState::Error(StreamsError::GlobalStore(_))), "{state:?}");
+    assert_eq!((asks.load(Ordering::SeqCst), run.of("test").metrics().restarts), (0, 0));
+    Ok(())
+}
+
+#[test]
 fn no_handler_is_asked_about_damaged_state() -> Outcome {
     let corrupt: Failure = || {
         let (store, detail) = ("counts".into(), "a block is unreadable".to_owned());

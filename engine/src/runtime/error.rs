@@ -171,6 +171,7 @@ impl StreamsError {
         matches!(
             self,
             Self::Processor { source: ProcessorError::Record { .. } | ProcessorError::Damaged, .. }
+                | Self::GlobalStore(ProcessorError::Record { .. })
         )
     }
 }
