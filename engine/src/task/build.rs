@@ -187,12 +187,12 @@ impl Blueprint {
         stores.map(|store| self.topology.store(*store).clone()).collect()
     }
 
-    /// Who writes a repartition topic.
     /// How many partitions the topic of a global store has.
     pub(crate) fn global_partitions(&self, topic: &TopicName) -> u32 {
         self.globals.get(topic).copied().unwrap_or(0)
     }
 
+    /// Who writes a repartition topic.
     fn writers(&self, topic: &Topic) -> BTreeSet<Sender> {
         let mut writers = BTreeSet::new();
         for sub in &self.plan.subs {
