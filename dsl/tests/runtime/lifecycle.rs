@@ -105,7 +105,7 @@ impl Run {
     }
 
     /// How many records of `in` the application `id` has committed, of how many.
-    fn committed(&self, id: &str) -> Outcome<(i64, i64)> {
+    pub(super) fn committed(&self, id: &str) -> Outcome<(i64, i64)> {
         let committed = self.log.committed(id, &input())?.map_or(0, |it| it.offset);
         Ok((committed, self.log.offsets(&input())?.end))
     }

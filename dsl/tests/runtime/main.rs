@@ -6,6 +6,7 @@ mod changelogs;
 mod damage;
 mod defects;
 mod diff;
+mod drain;
 mod explain;
 mod handlers;
 mod idle_partitions;

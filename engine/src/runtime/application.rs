@@ -12,7 +12,7 @@ use super::{
     query::{ReadOnlyKeyValueStore, StateSnapshot},
     restore::RestoreWatch,
     rounds::{Pace, Request, Rounds},
-    setup::{Inherited, Ready, external_inputs, prepare},
+    setup::{Inherited, InputEnds, Ready, external_inputs, input_ends, prepare},
     threads::RuntimeParts,
 };
 use crate::{
@@ -31,7 +31,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -73,6 +73,9 @@ pub(super) struct Shared {
     /// On how many threads its tasks may run.
     threads: AtomicUsize,
     taps: Arc<Taps>,
+    /// How far its inputs are read if it is to drain: for all participants and incarnations what they held when the first
+    /// drain was asked for.
+    input_ends: Arc<OnceLock<InputEnds>>,
 }
 
 impl fmt::Debug for Shared {
@@ -109,6 +112,7 @@ impl Shared {
             seen: Mutex::default(),
             turns: Arc::default(),
             taps: Arc::default(),
+            input_ends: Arc::default(),
         }))
     }
 
@@ -190,6 +194,7 @@ impl Shared {
             turns: Arc::clone(&self.turns),
             subscriptions: Mutex::default(),
             has_ended: AtomicBool::new(false),
+            input_ends: Arc::clone(&self.input_ends),
             state,
             world,
         });
@@ -323,6 +328,18 @@ impl Shared {
         }
     }
 
+    /// Asks it to take what its topics hold now, and to end.
+    fn ask_to_drain(&self) -> Result<(), StreamsError> {
+        let has_ended = matches!(self.current().life, Life::Ended(_));
+        if self.input_ends.get().is_none() && !has_ended {
+            let ends = input_ends(&*self.blueprint()?, &*self.parts.world.log)?;
+            // Where another thread was faster, that one's hold.
+            self.input_ends.get_or_init(|| ends);
+        }
+        self.ask(Request::Drain);
+        Ok(())
+    }
+
     /// Asks it for an end.
     fn ask(&self, request: Request) {
         self.change(|current| {
@@ -408,15 +425,17 @@ impl Application {
     }
 
     /// Declares the input complete: takes everything its topics hold by now, closes every window, commits, and ends. What
-    /// is appended later is left for the next start. One that is paused resumes for it.
+    /// is appended later is left for the next start, also where a failure or a rebalance comes in between. One that is
+    /// paused resumes for it.
     ///
     /// # Errors
     ///
-    /// The error that stopped the application instead, such as [`StreamsError::Processor`],
+    /// [`StreamsError::Log`] if the log cannot tell what they hold; the application then runs on. Otherwise the error that stopped the application instead, such as [`StreamsError::Processor`],
     /// [`StreamsError::Panicked`], [`StreamsError::Log`] or [`StreamsError::State`]; it is that of
     /// [`StreamsState::Error`].
     pub fn drain(&self) -> Result<(), StreamsError> {
-        self.finish(Request::Drain, None)
+        self.shared.ask_to_drain()?;
+        self.shared.wait_ended(None)
     }
 
     /// Drains as [`drain`](Self::drain) does, but waits no longer than `at_most`.
@@ -426,7 +445,8 @@ impl Application {
     /// [`StreamsError::StillEnding`] if it has not ended by then; it is still draining. Otherwise as
     /// [`drain`](Self::drain).
     pub fn drain_within(&self, at_most: Duration) -> Result<(), StreamsError> {
-        self.finish(Request::Drain, Some(at_most))
+        self.shared.ask_to_drain()?;
+        self.shared.wait_ended(Some(at_most))
     }
 
     /// Commits and ends.
@@ -437,7 +457,8 @@ impl Application {
     /// [`StreamsError::Panicked`], [`StreamsError::Log`] or [`StreamsError::State`]; it is that of
     /// [`StreamsState::Error`].
     pub fn close(&self) -> Result<(), StreamsError> {
-        self.finish(Request::Close, None)
+        self.shared.ask(Request::Close);
+        self.shared.wait_ended(None)
     }
 
     /// Closes as [`close`](Self::close) does, but waits no longer than `at_most`.
@@ -447,7 +468,8 @@ impl Application {
     /// [`StreamsError::StillEnding`] if it has not ended by then; it is still closing. Otherwise as
     /// [`close`](Self::close).
     pub fn close_within(&self, at_most: Duration) -> Result<(), StreamsError> {
-        self.finish(Request::Close, Some(at_most))
+        self.shared.ask(Request::Close);
+        self.shared.wait_ended(Some(at_most))
     }
 
     /// Asks it to commit and end, and does not wait for it: what a signal's handler does.
@@ -462,11 +484,6 @@ impl Application {
     /// The error that stopped it, as [`close`](Self::close).
     pub fn wait(&self) -> Result<(), StreamsError> {
         self.shared.wait_ended(None)
-    }
-
-    fn finish(&self, request: Request, at_most: Option<Duration>) -> Result<(), StreamsError> {
-        self.shared.ask(request);
-        self.shared.wait_ended(at_most)
     }
 
     /// Takes no records until it is resumed; what was taken is committed.

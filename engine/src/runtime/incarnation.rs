@@ -10,7 +10,7 @@ use super::{
     mailbox::Seat,
     participant::Participant,
     rounds::{Request, Rounds},
-    setup::{World, external_inputs, repartition_inputs},
+    setup::{InputEnds, World, external_inputs, repartition_inputs},
     task_group::{Surroundings, TaskGroup},
 };
 use crate::{
@@ -25,7 +25,7 @@ use headwater_core::{
     },
 };
 use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
+    Arc, Mutex, OnceLock, PoisonError, Weak,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -57,6 +57,8 @@ pub(super) struct Incarnation {
     /// Wake participants when an external input has grown.
     pub(super) subscriptions: Mutex<Vec<Subscription>>,
     pub(super) has_ended: AtomicBool,
+    /// See [`Shared`]; there once it is to drain.
+    pub(super) input_ends: Arc<OnceLock<InputEnds>>,
 }
 
 impl Incarnation {

@@ -9,7 +9,7 @@ use super::{
     rounds::{Next, Request, Turn, View},
     task_group::TaskGroup,
 };
-use crate::caught::caught;
+use crate::{broken::broken, caught::caught};
 use headwater_core::{memory::CachedBytes, ports::log::Commit};
 use std::{sync::Arc, time::Duration};
 
@@ -61,6 +61,7 @@ pub(super) struct Participant {
     cached: CachedBytes,
     /// When outputs were last sent ahead of a commit.
     sent: Duration,
+    /// Whether its tasks know where their input ends.
     has_input_end: bool,
 }
 
@@ -158,7 +159,10 @@ impl Participant {
     fn take(&mut self, request: Request) -> Result<Intake, StreamsError> {
         let is_draining = request == Request::Drain;
         if is_draining && !self.has_input_end {
-            self.tasks.end_input_here()?;
+            let ends = self.incarnation.input_ends.get();
+            self.tasks.end_input(
+                ends.unwrap_or_else(|| broken("a drain has an end before it is asked for")),
+            );
             self.has_input_end = true;
         }
         let has_run = self.tasks.pump()?;

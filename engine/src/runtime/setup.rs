@@ -93,6 +93,18 @@ pub(super) fn external_inputs(blueprint: &Blueprint) -> Vec<TopicPartition> {
     inputs
 }
 
+/// How far each partition of an external topic is to be read.
+pub(super) type InputEnds = BTreeMap<TopicPartition, i64>;
+
+/// The ends that external inputs have now.
+pub(super) fn input_ends(blueprint: &Blueprint, log: &dyn Log) -> Result<InputEnds, StreamsError> {
+    let with_end = |input| {
+        let end = log.offsets(&input)?.end;
+        Ok((input, end))
+    };
+    external_inputs(blueprint).into_iter().map(with_end).collect()
+}
+
 /// The partitions of repartition topics.
 pub(super) fn repartition_inputs(blueprint: &Blueprint) -> Vec<TopicPartition> {
     let repartition = |topic: &Topic| matches!(topic, Topic::Repartition(_));

@@ -6,6 +6,7 @@ use super::{
     feed::Feed,
     globals::Globals,
     resting::{Ends, Resting},
+    setup::InputEnds,
 };
 use crate::{
     broken::broken,
@@ -285,16 +286,14 @@ impl TaskGroup {
         Ok(())
     }
 
-    /// Declares what external inputs hold by now to be all: nothing past it is taken.
-    pub(super) fn end_input_here(&mut self) -> Result<(), StreamsError> {
+    /// Declares external inputs to end at `ends`: nothing past them is taken, nor anything of a partition that has none.
+    pub(super) fn end_input(&mut self, ends: &InputEnds) {
         for task in self.tasks.values_mut() {
             let external: Vec<TopicPartition> = task.external_inputs().cloned().collect();
             for partition in external {
-                let end = self.around.log.offsets(&partition)?.end;
-                task.end_input(&partition, end);
+                task.end_input(&partition, ends.get(&partition).copied().unwrap_or(0));
             }
         }
-        Ok(())
     }
 
     /// Whether a task waits for calls and has no answer.
