@@ -8,11 +8,13 @@
 
 mod calls;
 mod cogroup;
+mod drawing;
 mod folds;
 mod foreign_keys;
 mod forms;
 mod held;
 mod joins;
+mod kinds;
 mod late;
 mod ops;
 mod processors;
@@ -21,12 +23,15 @@ mod stateless;
 mod tables;
 mod windows;
 
+use drawing::Drawing;
 use folds::{Caching, Emit, Fold, Window, caching};
 use headwater_dsl::OperatorKind;
-use ops::{Drawing, Op, View, any_op, op};
+use kinds::{any_op, op};
+use ops::{Op, View};
 use processors::Deed;
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use run::{Case, Dump, Group, Input, Kill, contents, difference, rebuilt, run, run_in_steps};
+use stateless::Stateless;
 use std::collections::BTreeMap;
 
 const SIZES: [usize; 4] = [1, 2, 7, 8_192];
@@ -96,13 +101,13 @@ fn case_of_one_sub_topology(partitions: u32, kills: Kills) -> impl Strategy<Valu
 /// in finals and in the last count of each key.
 fn case_of_finals(partitions: u32, kills: Kills) -> impl Strategy<Value = Case> {
     let above = prop_oneof![
-        (2..5_i64).prop_map(Op::Filter),
-        Just(Op::MapValues),
-        Just(Op::FlatMapValues),
-        Just(Op::Split),
-        Just(Op::Peek),
+        (2..5_i64).prop_map(Stateless::Filter),
+        Just(Stateless::MapValues),
+        Just(Stateless::FlatMapValues),
+        Just(Stateless::Split),
+        Just(Stateless::Peek),
     ];
-    let above = prop::collection::vec(above.no_shrink(), 0..3);
+    let above = prop::collection::vec(above.prop_map(Op::Stateless).no_shrink(), 0..3);
     let hop = prop_oneof![Just(8), 1..8_u64];
     let kind = prop_oneof![3 => Just(0), 1 => Just(1), 1 => Just(2)];
     let below = prop::collection::vec((1..4_i64, 0..40_u64, hop, (kind, 1..30_u64)), 1..3);
@@ -127,7 +132,7 @@ fn case_of_finals(partitions: u32, kills: Kills) -> impl Strategy<Value = Case> 
                 let grace = if groups.len() > 1 { 120 } else { grace };
                 let window =
                     Window { emit: Emit::Finals, caching: Caching::Off, grace, hop, kept: 0 };
-                ops.push(Op::SelectKey(n));
+                ops.push(Op::Stateless(Stateless::SelectKey(n)));
                 ops.push(match kind {
                     0 => Op::Windows(Fold::Count, window, View::Stored),
                     1 => Op::Sessions(by, Fold::Count, window, View::Stored),
@@ -136,7 +141,7 @@ fn case_of_finals(partitions: u32, kills: Kills) -> impl Strategy<Value = Case> 
             }
             if let Some((n, caching)) = last {
                 let count = Op::Fold(Fold::Count, caching, View::Stored);
-                ops.extend([Op::SelectKey(n), count]);
+                ops.extend([Op::Stateless(Stateless::SelectKey(n)), count]);
             }
             let case = Case { ops, partitions, groups };
             if kills == Kills::None { case.unharmed() } else { case }
@@ -288,7 +293,7 @@ fn rows_of_a_chunk_meet_others_one_by_one() {
                 window(31, Emit::Finals, Caching::On, 0),
             ),
             Op::ProcessValues(Deed::StreamTime),
-            Op::Split,
+            Op::Stateless(Stateless::Split),
             Op::Windows(Fold::Count, window(4, Emit::Updates, Caching::Off, 21), View::Stored),
         ],
         partitions: 1,

@@ -1,6 +1,6 @@
 //! Runs a case through the test driver and reads back all that it left in the log.
 
-use crate::ops::{Drawing, Op};
+use crate::{drawing::Drawing, ops::Op};
 use headwater_core::{
     ports::log::{Append, Commit},
     record::{Headers, RecordSetBuilder, TopicName, TopicPartition, murmur2_partition},

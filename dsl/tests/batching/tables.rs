@@ -1,20 +1,13 @@
 //! Tables that are made of streams, kept, joined with others and grouped by other keys.
 
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "of all kinds of nodes, those of tables are named"
-)]
-
 use crate::{
-    folds::{
-        Caching, Fold, cached, caching, ending, folded, grouped_for, or_gone, picky_if, reduced,
-    },
+    folds::{Caching, Fold, cached, ending, folded, grouped_for, or_gone, picky_if, reduced},
     forms::{Form, in_forms},
     held::Hold,
-    ops::{View, rekeyed, view},
+    ops::{View, rekeyed},
 };
 use headwater_core::serde::for_type;
-use headwater_dsl::{KGroupedTable, KStream, KTable, Materialized, OperatorKind, StreamsBuilder};
+use headwater_dsl::{KGroupedTable, KStream, KTable, Materialized, StreamsBuilder};
 use headwater_engine::{
     processor::{ProcessorError, Stores},
     store::KeyValueStore,
@@ -108,36 +101,7 @@ impl Tables {
     }
 }
 
-/// What draws a node of this kind.
-pub(crate) fn any_tables(kind: OperatorKind) -> BoxedStrategy<Tables> {
-    let group = |fold| {
-        (1..4_i64, caching(), view())
-            .prop_map(move |(n, caching, view)| Tables::Group(n, fold, caching, view))
-            .boxed()
-    };
-    let join = |how| {
-        (any_shape(), caching(), view())
-            .prop_map(move |(shape, caching, view)| Tables::Join(how, shape, caching, view))
-            .boxed()
-    };
-    match kind {
-        OperatorKind::TableJoin => join(How::Inner),
-        OperatorKind::TableLeftJoin => join(How::Left),
-        OperatorKind::TableOuterJoin => join(How::Outer),
-        OperatorKind::TableCount => group(Fold::Count),
-        OperatorKind::TableReduce => group(Fold::Reduce),
-        OperatorKind::TableAggregate | OperatorKind::TableSelect => {
-            prop_oneof![group(Fold::Aggregate), group(Fold::Picky)].boxed()
-        }
-        OperatorKind::TableTransformValues => {
-            (2..5_i64, view()).prop_map(|(n, view)| Tables::Transform(n, view)).boxed()
-        }
-        OperatorKind::TableMaterialize => view().prop_map(Tables::Materialize).boxed(),
-        _ => (2..5_i64, view()).prop_map(|(n, view)| Tables::Made(n, view)).boxed(),
-    }
-}
-
-fn any_shape() -> impl Strategy<Value = Shape> {
+pub(crate) fn any_shape() -> impl Strategy<Value = Shape> {
     prop::sample::select(&[Shape::Two, Shape::Held, Shape::Again, Shape::Before, Shape::Itself][..])
 }
 
