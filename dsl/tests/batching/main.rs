@@ -56,8 +56,10 @@ fn input() -> impl Strategy<Value = Input> {
 
 fn group() -> impl Strategy<Value = Group> {
     let records = prop::collection::vec(input().no_shrink(), 1..30);
+    // Of a group of 30 records, one a batch, a task takes up to 30 steps.
+    let steps = prop_oneof![0..6_u8, 0..64_u8];
     let kill =
-        (0..6_u8, any::<bool>()).prop_map(|(steps, state_is_lost)| Kill { steps, state_is_lost });
+        (steps, any::<bool>()).prop_map(|(steps, state_is_lost)| Kill { steps, state_is_lost });
     let clock = prop_oneof![2 => Just(0), 1 => 1..4_u64];
     let end = prop::bool::weighted(0.15);
     (records, prop::option::of(kill), clock, end).prop_map(|(records, kill, clock, end)| Group {
@@ -232,7 +234,7 @@ proptest! {
     fn kills_change_no_finals_below_repartitions_of_three(
         case in case_of_finals(3, Kills::Some),
         rows_max in prop::sample::select(&SIZES[..]),
-        steps in prop::collection::vec(1..6_u8, 1..4),
+        steps in prop::collection::vec(1..24_u8, 1..4),
     ) {
         let case = without_waits(case);
         let in_steps = |case: &Case| left_by(case, run_in_steps(case, &steps));
@@ -255,7 +257,7 @@ proptest! {
     /// Nor do they with records on their way between sub-topologies at the commit. Which updates a cache folds together
     /// then depends on the kill, and so does what a task takes first if it reads other topics too.
     #[test]
-    fn kills_lose_nothing_that_is_on_its_way(case in case(1, Kills::Some), steps in prop::collection::vec(0..6_u8, 1..4)) {
+    fn kills_lose_nothing_that_is_on_its_way(case in case(1, Kills::Some), steps in prop::collection::vec(0..24_u8, 1..4)) {
         let case = case.pruned(|case| !case.ops.iter().any(|op| op.caches() || op.reads_another_topic()));
         let seen = contents(run_in_steps(&case, &steps));
         prop_assert_eq!(contents(run_in_steps(&case.unharmed(), &steps)), seen);
