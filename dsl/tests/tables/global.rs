@@ -1,7 +1,7 @@
 //! Global tables: whole in each task and on each instance, read before the first record, followed as they come.
 
 use headwater_core::{
-    ports::log::{Append, Commit, Log, TopicSpec},
+    ports::log::{Append, Commit, Limits, Log, LogError, TopicSpec},
     record::{Headers, RecordSetBuilder, TopicName, TopicPartition, murmur2_partition},
     serde::for_type,
     time::SystemClock,
@@ -164,6 +164,52 @@ fn a_record_that_cannot_be_read_is_a_dead_letter_once() -> Outcome {
     drive(&driver, "a", Some("A8"), 1)?;
     assert_eq!(read(&driver, "inner")?, "a=8@1");
     assert_eq!(letters(&driver)?, 2, "not again when the store is built anew");
+    Ok(())
+}
+
+#[test]
+fn more_bad_records_than_a_commit_holds_are_dead_letters_all_the_same() -> Outcome {
+    let log = MemoryLog::new();
+    let limits = Limits { commit_bytes_max: 64 << 10, ..log.limits() };
+    let log: Arc<dyn Log> = Arc::new(log.with_limits(limits));
+    log.create_topics(&[TopicSpec::new(TopicName::new("limits")?, 1)])?;
+    let limits = TopicPartition::new(TopicName::new("limits")?, 0);
+    for _ in 0..10 {
+        let mut records = RecordSetBuilder::default();
+        for _ in 0..200 {
+            records.push(1, Some(b"A7"), Some(b"fast"), &Headers::new())?;
+        }
+        append(&*log, limits.clone(), records)?;
+    }
+    let (config, partitions) = (StreamsConfig::new("app"), BTreeMap::from([("limits", 1)]));
+    let driver = TopologyTestDriver::with_log(enriched(), config, &partitions, Arc::clone(&log))?;
+    limit(&driver, "A8", Some(8))?;
+    drive(&driver, "a", Some("A8"), 1)?;
+    assert_eq!(read(&driver, "inner")?, "a=8@1");
+    driver.lose_state();
+    driver.restart()?;
+    let letters = TopicPartition::new(TopicName::new("app-dead-letters")?, 0);
+    assert_eq!(log.offsets(&letters)?.end, 2_000, "each once");
+    Ok(())
+}
+
+#[test]
+fn one_that_was_taken_over_writes_no_dead_letters() -> Outcome {
+    let log: Arc<dyn Log> = Arc::new(MemoryLog::new());
+    let driver = || {
+        let (config, partitions) = (StreamsConfig::new("app"), BTreeMap::new());
+        TopologyTestDriver::with_log(enriched(), config, &partitions, Arc::clone(&log))
+    };
+    let (first, second) = (driver()?.by_hand(), driver()?.by_hand());
+    pipe_bad(&first)?;
+    let refused = first.run_until_idle();
+    let Err(TestDriverError::Streams(StreamsError::Log(LogError::Fenced { .. }))) = refused else {
+        return Err(format!("it is {refused:?}").into());
+    };
+    let letters = TopicPartition::new(TopicName::new("app-dead-letters")?, 0);
+    assert_eq!(log.offsets(&letters)?.end, 0);
+    second.run_until_idle()?;
+    assert_eq!(log.offsets(&letters)?.end, 2);
     Ok(())
 }
 

@@ -8,7 +8,8 @@
 //!
 //! - Before the first task is made, each store is at the end that its topic had when the application started.
 //! - A record that cannot be taken is a dead letter once: letters are committed with the offset after the last of them, so that
-//!   a store that is built again writes none twice.
+//!   a store that is built again writes none twice. They are committed by the application's owner, so that one that was taken
+//!   over writes none, and a part at a time, so that any number of them fits the log.
 
 use super::{
     error::StreamsError,
@@ -25,7 +26,7 @@ use crate::{
 use headwater_core::{
     dead_letter::{BadRecord, DeadLetterHeaders},
     ports::{
-        log::{Append, Commit, Committed, GroupOffset, Log},
+        log::{Append, Commit, Committed, GroupOffset, Log, Owner},
         state::{ApplicationState, Shard, State},
     },
     record::{Headers, RecordSet, RecordSetBuilder, TopicPartition},
@@ -56,8 +57,11 @@ pub(super) struct Globals {
     /// The group whose offsets tell which records have their dead letters.
     group: Arc<str>,
     letters: TopicPartition,
+    owner: Owner,
     error_handlers: ErrorHandlers,
     record_bytes_max: usize,
+    /// How many letters go into a commit, in bytes: one more at most.
+    commit_part_bytes: usize,
     /// Held by the thread that brings them up to date.
     turn: Mutex<()>,
 }
@@ -81,15 +85,21 @@ pub(super) fn state_of_globals(
 
 impl Globals {
     /// Opens the stores as the state has them.
-    pub(super) fn open(blueprint: &Blueprint, state: &dyn State) -> Result<Self, StreamsError> {
+    pub(super) fn open(
+        blueprint: &Blueprint,
+        owner: &Owner,
+        state: &dyn State,
+    ) -> Result<Self, StreamsError> {
         let mut this = Self {
             parts: Vec::new(),
             state: None,
             epoch: 0,
             group: format!("{}-global", blueprint.application_id).into(),
             letters: TopicPartition::new(blueprint.dead_letters_name(), 0),
+            owner: owner.clone(),
             error_handlers: blueprint.error_handlers,
             record_bytes_max: blueprint.limits.record_bytes_max,
+            commit_part_bytes: blueprint.commit_part_bytes(),
             turn: Mutex::default(),
         };
         let Some(state) = state_of_globals(blueprint, state)? else { return Ok(this) };
@@ -218,9 +228,23 @@ impl Globals {
                     let letter = FittedLetter::new(record.key, record.value, own, about, bytes_max);
                     letters.push(record.timestamp, letter.key, letter.value, &letter.headers)?;
                     offset = record.offset + 1;
+                    if letters.size_bytes() > self.commit_part_bytes {
+                        self.commit(std::mem::take(&mut letters), from, offset, log)?;
+                    }
                 }
             }
         }
+        self.commit(letters, from, offset, log)
+    }
+
+    /// Makes letters durable, and that those of `from` below `offset` are written.
+    fn commit(
+        &self,
+        letters: RecordSetBuilder,
+        from: &TopicPartition,
+        offset: i64,
+        log: &dyn Log,
+    ) -> Result<(), StreamsError> {
         let letters = letters.build();
         if letters.is_empty() {
             return Ok(());
@@ -230,7 +254,8 @@ impl Globals {
         let (group, partition) = (Arc::clone(&self.group), from.clone());
         let committed = Committed { offset, metadata: String::new() };
         let offsets = vec![GroupOffset { group, partition, committed }];
-        log.commit(Commit { appends: vec![append], offsets, ..Commit::default() })?.wait()?;
+        let owner = Some(self.owner.clone());
+        log.commit(Commit { owner, appends: vec![append], offsets })?.wait()?;
         Ok(())
     }
 }
