@@ -128,20 +128,34 @@ fn rates_are_of_the_last_minute() -> Outcome {
     let mut run = Run::of(topology()?, StreamsConfig::new("test"), log, timed)?;
     let (key, number) = (Some("a"), 1_i64.to_be_bytes());
     run.take(&[(key, &number[..], 1); 10])?;
-    clock.advance(Duration::from_secs(10));
     let rate_of_source = |run: &Run| {
         let tasks = run.application().metrics().tasks;
         let nodes = tasks.iter().flat_map(|task| &task.nodes);
         let source = nodes.filter(|it| &*it.node == "KSTREAM-SOURCE-in-0000000000");
         source.map(|node| node.process_rate).sum::<f64>()
     };
-    assert_eq!((run.application().metrics().process_rate, rate_of_source(&run)), (1.0, 1.0));
-    // A rest of two minutes counts for nothing once records come again.
-    clock.advance(Duration::from_secs(120));
+    let rates = |run: &Run| {
+        let metrics = run.application().metrics();
+        (metrics.process_rate, rate_of_source(run), metrics.commit_rate)
+    };
+    let mut told = Vec::new();
+    // Time goes by without a commit: the first 10 s, 40, 60, 130.
+    for seconds in [10, 30, 20, 70] {
+        clock.advance(Duration::from_secs(seconds));
+        told.push(rates(&run));
+    }
+    // Of 130 s the last 40 count, and of 160 too.
     run.take(&[(key, &number[..], 2); 4])?;
-    clock.advance(Duration::from_secs(2));
-    assert_eq!((run.application().metrics().process_rate, rate_of_source(&run)), (2.0, 2.0));
+    told.push(rates(&run));
+    clock.advance(Duration::from_secs(20));
+    run.take(&[(key, &number[..], 2); 6])?;
+    clock.advance(Duration::from_secs(10));
+    told.push(rates(&run));
     run.crash();
+    let rest = (0.0, 0.0, 0.0);
+    let expected =
+        [(1.0, 1.0, 0.1), (0.25, 0.25, 0.025), rest, rest, (0.1, 0.1, 0.025), (0.25, 0.25, 0.05)];
+    assert_eq!(told, expected);
     Ok(())
 }
 

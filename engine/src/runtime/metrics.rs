@@ -183,8 +183,25 @@ struct Sample {
     nodes: HashMap<(TaskId, Arc<str>), u64>,
 }
 
-/// For how long a sample is the newest one; rates are taken from the one before.
+/// How far samples are apart; rates are taken from the last but one.
 const SAMPLE_EVERY: Duration = Duration::from_secs(30);
+
+/// Rates of counts since a sample; there is none where all have stood still for longer than rates are taken of.
+struct Rates<'a> {
+    since: Option<&'a Sample>,
+    now: Duration,
+}
+
+impl Rates<'_> {
+    /// The rate of what stands at `count` now, and stood in the sample where `before` says.
+    fn of(&self, count: u64, before: impl Fn(&Sample) -> u64) -> f64 {
+        let Some(since) = self.since else { return 0.0 };
+        let seconds = self.now.saturating_sub(since.at).as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a rate is about right")]
+        let counted = count.saturating_sub(before(since)) as f64;
+        if seconds > 0.0 { counted / seconds } else { 0.0 }
+    }
+}
 
 /// What is known of an application's tasks, as of their last commit.
 #[derive(Debug, Default)]
@@ -200,6 +217,7 @@ pub(super) struct Seen {
     restored: RestoreCounts,
     restarts: u64,
     latencies: Latencies,
+    /// The last two, as of the last commit: what came later is at rest.
     samples: [Sample; 2],
 }
 
@@ -237,13 +255,34 @@ impl Seen {
         &self.tasks
     }
 
+    /// How many samples would have been made since the newest, had there been commits.
+    fn steps(&self, now: Duration) -> u32 {
+        let [_, newest] = &self.samples;
+        let steps = now.saturating_sub(newest.at).as_millis() / SAMPLE_EVERY.as_millis();
+        u32::try_from(steps).unwrap_or(u32::MAX)
+    }
+
+    fn rates(&self, now: Duration) -> Rates<'_> {
+        let [before, newest] = &self.samples;
+        let since = match self.steps(now) {
+            0 => Some(before),
+            1 => Some(newest),
+            _ => None,
+        };
+        Rates { since, now }
+    }
+
     pub(super) fn note(&mut self, parts: &[TaskCommit], now: Duration) {
         let [_, newest] = &self.samples;
-        let age = now.saturating_sub(newest.at);
-        if age >= SAMPLE_EVERY {
-            let sample = self.sample(now);
-            // After a rest the one before is too old.
-            let before = if age < 2 * SAMPLE_EVERY { newest.clone() } else { sample.clone() };
+        let (steps, at) = (self.steps(now), newest.at);
+        if steps > 0 {
+            let sample = self.sample(at.saturating_add(SAMPLE_EVERY.saturating_mul(steps)));
+            // Nothing was counted between two steps without a commit.
+            let before = if steps == 1 {
+                newest.clone()
+            } else {
+                Sample { at: sample.at.saturating_sub(SAMPLE_EVERY), ..sample.clone() }
+            };
             self.samples = [before, sample];
         }
         for part in parts {
@@ -265,15 +304,14 @@ impl Seen {
     }
 
     /// What each task has counted.
-    fn of_tasks(&self, blueprint: &Blueprint, rate: impl Fn(u64, u64) -> f64) -> Vec<TaskMetrics> {
-        let [before, _] = &self.samples;
+    fn of_tasks(&self, blueprint: &Blueprint, rates: &Rates<'_>) -> Vec<TaskMetrics> {
         let task = |(id, status): (&TaskId, &TaskStatus)| {
             let nodes = blueprint.sub(*id).nodes.iter().map(|node| blueprint.topology.node(*node));
             let nodes = nodes.map(|spec| {
                 let key = (*id, Arc::clone(&spec.name));
                 let metrics = self.nodes.get(&key).copied().unwrap_or_default();
-                let process_rate =
-                    rate(metrics.records, before.nodes.get(&key).copied().unwrap_or(0));
+                let before = |sample: &Sample| sample.nodes.get(&key).copied().unwrap_or(0);
+                let process_rate = rates.of(metrics.records, before);
                 let topic = match &spec.kind {
                     Kind::Source { topic, .. } => Some((topic, TopicUse::Consumed)),
                     Kind::Sink { topic, .. } => Some((topic, TopicUse::Produced)),
@@ -299,17 +337,12 @@ impl Seen {
     }
 
     pub(super) fn metrics(&self, blueprint: &Blueprint, now: Duration) -> StreamsMetrics {
-        let [before, _] = &self.samples;
-        let seconds = now.saturating_sub(before.at).as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "a rate is about right")]
-        let rate = |count: u64, before: u64| {
-            if seconds > 0.0 { count.saturating_sub(before) as f64 / seconds } else { 0.0 }
-        };
+        let rates = self.rates(now);
         StreamsMetrics {
             application_id: Arc::clone(&blueprint.application_id),
-            commit_rate: rate(self.commits, before.commits),
-            process_rate: rate(self.records(), before.records),
-            tasks: self.of_tasks(blueprint, rate),
+            commit_rate: rates.of(self.commits, |sample| sample.commits),
+            process_rate: rates.of(self.records(), |sample| sample.records),
+            tasks: self.of_tasks(blueprint, &rates),
             records: self.records(),
             commits: self.commits,
             restored: self.restored.replayed,
