@@ -183,10 +183,8 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
 
     /// An aggregation of these streams, each below a repartition if it needs one.
     fn draw(&self, kind: OperatorKind, materialized: Materialized) -> Drawn<K> {
-        let Materialized { caching, history, ttl, .. } = materialized;
+        let caching = materialized.caching;
         let (store, step) = self.plan.step_of_store(kind, self.first, materialized);
-        self.plan.refuse_versions(history, &store);
-        self.plan.refuse_ttl(ttl, &store);
         let inputs = self.inputs.iter().enumerate();
         let inputs: Vec<NodeId> = inputs.map(|(place, draw)| draw(&store, place)).collect();
         let step = step.below_all(&inputs).copartitioned();

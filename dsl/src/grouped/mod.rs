@@ -268,10 +268,8 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
     /// An aggregation of this stream, below a repartition if it needs one.
     fn draw(&self, kind: OperatorKind, materialized: Materialized) -> Drawn<K> {
-        let Materialized { caching, history, ttl, .. } = materialized;
+        let caching = materialized.caching;
         let (store, step) = self.plan.step_of_store(kind, self.node, materialized);
-        self.plan.refuse_versions(history, &store);
-        self.plan.refuse_ttl(ttl, &store);
         let base = self.name.as_deref().unwrap_or(&store);
         let step = step.below(self.plan.keyed_in(self.node, base, &self.serdes, self.partitions));
         let (plan, keys) = (self.plan.clone(), SharedSerde::clone(&self.serdes.key));

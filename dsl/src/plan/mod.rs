@@ -311,14 +311,15 @@ impl LogicalPlan {
         Step::new(kind, name, home, parents)
     }
 
-    /// An aggregation below `parent` and its store: it is called after the store, if that has a name.
+    /// An operator below `parent` and the store of its results: it is called after the store, if that has a name. It keeps the newest
+    /// value of each key, until that is deleted.
     pub(crate) fn step_of_store(
         &self,
         kind: OperatorKind,
         parent: NodeId,
         materialized: Materialized,
     ) -> (Arc<str>, Step) {
-        let Materialized { name, logging, .. } = materialized;
+        let Materialized { name, logging, history, ttl, .. } = materialized;
         let (store, step) = match name {
             Some(store) => {
                 let step = self.step_called(kind, parent, &store);
@@ -326,6 +327,8 @@ impl LogicalPlan {
             }
             None => (self.store_name(kind, parent), self.step(kind, &[parent])),
         };
+        self.refuse_versions(history, &store);
+        self.refuse_ttl(ttl, &store);
         self.log_as_told(logging, &store);
         let step = step.with_store(&store);
         (store.into(), step)

@@ -46,10 +46,10 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     {
         let serdes =
             Serdes { key: resolve(self.key.as_ref()), value: resolve(self.value.as_ref()) };
-        let (kind, materialized) = (OperatorKind::ToTable, materialized.into());
-        let (ttl, history) = (materialized.ttl, materialized.history);
+        let (kind, mut materialized): (_, Materialized) =
+            (OperatorKind::ToTable, materialized.into());
+        let ttl = materialized.ttl.take();
         let (store, step) = self.plan.step_of_store(kind, self.node, materialized);
-        self.plan.refuse_versions(history, &store);
         let keyed = self.plan.keyed(self.node, &store, &serdes);
         let Serdes { key, value } = serdes;
         let kept = Serdes { key, value: same(&value).unwrap_or_else(T::default_serde) };

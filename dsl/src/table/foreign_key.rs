@@ -170,9 +170,7 @@ impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK
             ForeignJoinKind::Inner => OperatorKind::ForeignKeyJoin,
             ForeignJoinKind::Left => OperatorKind::ForeignKeyLeftJoin,
         };
-        let ttl = materialized.ttl;
         let (store, step) = plan.step_of_store(kind, left.node, materialized);
-        plan.refuse_ttl(ttl, &store);
         let step = match &self.joined.name {
             Some(name) => step.called(name),
             None => step,

@@ -86,9 +86,7 @@ impl<K: DefaultSerde, V: Data> KTable<K, V> {
             + 'static,
     {
         let plan = &self.plan;
-        let ttl = materialized.ttl;
         let (store, step) = plan.step_of_store(kind, self.node, materialized);
-        plan.refuse_ttl(ttl, &store);
         let step = step.with_stores(stores.iter().map(|store| Arc::from(*store)));
         let key = SharedSerde::clone(&self.key);
         let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));

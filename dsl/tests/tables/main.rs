@@ -5,6 +5,7 @@ mod global;
 mod grouped;
 mod joined;
 mod joined_through_streams;
+mod kept;
 mod made;
 mod model;
 mod refused;

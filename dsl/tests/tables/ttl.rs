@@ -1,10 +1,7 @@
 //! Tables whose rows live for some time: [`Materialized::with_ttl`].
 
 use headwater_dsl::{Materialized, Repartitioned, StreamsBuilder};
-use headwater_engine::{
-    runtime::StreamsConfig,
-    topology::{Consumed, TopologyError},
-};
+use headwater_engine::{runtime::StreamsConfig, topology::Consumed};
 use headwater_testkit::TopologyTestDriver;
 use std::{error::Error, time::Duration};
 
@@ -123,26 +120,4 @@ fn below_a_repartition_time_is_that_of_all_partitions() -> Outcome {
     assert_eq!(out.matches("a=∅@10").count(), 1, "{out}");
     assert_eq!(out.matches('∅').count(), 1, "{out}");
     Ok(())
-}
-
-#[test]
-fn only_tables_of_records_have_it() {
-    let refused = |draw: fn(&StreamsBuilder)| {
-        let builder = StreamsBuilder::new();
-        draw(&builder);
-        matches!(builder.build(), Err(TopologyError::TtlRefused { store }) if store == "s")
-    };
-    assert!(refused(|builder| {
-        let _ = builder.stream::<String, i64>("in").group_by_key().count(ten_ms("s"));
-    }));
-    assert!(refused(|builder| {
-        let _ = builder.table::<String, i64>("in").materialized(ten_ms("s"));
-    }));
-    assert!(refused(|builder| {
-        let versioned = ten_ms("s").versioned(Duration::from_secs(1));
-        let _ = builder.table_with("in", Consumed::<String, i64>::default(), versioned);
-    }));
-    assert!(refused(|builder| {
-        let _ = builder.global_table_with("in", Consumed::<String, i64>::default(), ten_ms("s"));
-    }));
 }

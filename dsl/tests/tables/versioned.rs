@@ -276,12 +276,6 @@ fn a_grace_takes_a_table_with_versions() {
         matches!(&refused, TopologyError::NotVersioned { node, .. } if node == "join"),
         "{refused}"
     );
-    let builder = StreamsBuilder::new();
-    let kept = Materialized::named("counts").versioned(ms(5));
-    let _ = builder.stream::<Text, String>("s").group_by_key().count(kept);
-    let refused = builder.build().expect_err("it is refused");
-    let TopologyError::VersionsRefused { store } = refused else { panic!("{refused}") };
-    assert_eq!(store, "counts");
 }
 
 /// Puts, deletes, and tells what became of it.
