@@ -1,10 +1,15 @@
 //! What the driver promises beyond one instance that nothing befalls.
 
-use headwater_core::{ports::log::Log, serde::for_type};
+use headwater_core::{
+    ports::log::Log,
+    record::{Headers, TopicName, TopicPartition, murmur2_partition},
+    serde::for_type,
+};
 use headwater_engine::{
+    DefaultSerde,
     processor::{Context, InitContext, Processor, ProcessorError, Record},
     runtime::{CommitStep, StreamsConfig},
-    store::{KeyValueStore, StoreKey},
+    store::{KeyValueStore, StoreKey, Window, Windowed},
     topology::{Consumed, Produced, Topology},
 };
 use headwater_testkit::{FaultyState, MemoryLog, TestDriverError, TopologyTestDriver};
@@ -70,6 +75,44 @@ fn a_crash_at_any_step_of_a_commit_changes_no_result() -> Outcome {
             assert_eq!(counts.get(&"a".to_owned())?.map(|count| count.value), Some(3), "{step:?}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn a_windowed_key_is_piped_where_the_engine_has_its_inner_key() -> Outcome {
+    let mut topology = Topology::new();
+    topology.add_source("in", "in", Consumed::<Windowed<String>, i64>::default())?;
+    let partitions = [("in", 8)].into();
+    let driver = TopologyTestDriver::with(topology, StreamsConfig::new("app"), &partitions)?;
+    let topic = driver.input_topic::<Windowed<String>, i64>("in");
+    let key = |start| Windowed { key: "car".to_owned(), window: Window { start, end: start + 10 } };
+    for start in 0..20 {
+        topic.pipe_input(key(start), 1, start)?;
+        let mut bytes = Vec::new();
+        <Windowed<String>>::default_serde().serialize_key(&key(start), &mut bytes)?;
+        topic.pipe_bytes(Some(&bytes), Some(&1_i64.to_be_bytes()), start)?;
+    }
+    let (log, name) = (driver.log(), TopicName::new("in")?);
+    let ends = (0..8).map(|partition| log.offsets(&TopicPartition::new(name.clone(), partition)));
+    let ends: Vec<_> = ends.map(|held| held.map(|held| held.end)).collect::<Result<_, _>>()?;
+    let mut expected = vec![0; 8];
+    expected[usize::try_from(murmur2_partition(b"car", 8))?] = 40;
+    assert_eq!(ends, expected);
+    Ok(())
+}
+
+#[test]
+fn a_dead_letter_is_told_by_its_own_headers_and_not_by_its_records() -> Outcome {
+    let driver = TopologyTestDriver::new(topology()?)?;
+    let mut headers = Headers::new();
+    for name in ["topic", "__streams.errors.topic", "exception", "message"] {
+        headers.add(name, Some(b"of the record".to_vec()));
+    }
+    driver.input_topic::<String, i64>("in").pipe_bytes_with(Some(b"a"), Some(b"x"), 1, &headers)?;
+    let letters = driver.dead_letters()?;
+    let told = (letters[0].topic.as_str(), letters[0].kind.as_str());
+    assert_eq!(told, ("in", "DeserializationError"));
+    assert!(!letters[0].cause.contains("of the record"));
     Ok(())
 }
 

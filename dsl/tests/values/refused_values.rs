@@ -54,8 +54,8 @@ fn run(
     let out = read("out")?.into_iter().map(|row| (row.key, text(row.value))).collect();
     let dead = read("test-dead-letters")?.into_iter().map(|row| {
         let header = |name: &str| {
-            let found = row.headers.iter().find(|(n, _)| *n == format!("__streams.errors.{name}"));
-            text(found.and_then(|(_, value)| value.map(<[u8]>::to_vec)))
+            let found = row.headers.last(&format!("__streams.errors.{name}"));
+            text(found.flatten().map(<[u8]>::to_vec))
         };
         format!("{} {} {}", header("offset"), header("exception"), header("message"))
     });

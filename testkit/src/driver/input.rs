@@ -213,8 +213,10 @@ impl<K: Data, V: Data> TestInputTopic<K, V> {
         let mut records = RecordSetBuilder::default();
         records.push(timestamp, key, value, headers)?;
         let piped = topic.clone();
-        let partition =
-            TopicPartition::new(topic, key.map_or(0, |key| murmur2_partition(key, count)));
+        let partition = TopicPartition::new(
+            topic,
+            key.map_or(0, |key| murmur2_partition(self.keys.placed_by(key), count)),
+        );
         let append = Append { partition, base_offset: None, records: Arc::new(records.build()) };
         inner.log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
         *inner.piped.entry(piped).or_default() += 1;

@@ -243,10 +243,9 @@ impl TopologyTestDriver {
             |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
         let letters = records.iter().map(|record| {
             let headers = Headers::decode(record.headers)?;
-            let header = |name: &str| {
-                let found = headers.iter().find(|(header, _)| header.ends_with(name));
-                text(found.and_then(|(_, value)| value))
-            };
+            // The record's own headers come first, and may have the same names.
+            let header =
+                |name: &str| text(headers.last(&format!("__streams.errors.{name}")).flatten());
             let (kind, cause, topic) = (header("exception"), header("message"), header("topic"));
             Ok(TestDeadLetter {
                 key: text(record.key),

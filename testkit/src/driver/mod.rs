@@ -5,6 +5,7 @@
 //! crashed: what was not committed is gone, and it starts again from its last commit.
 
 mod input;
+mod kept;
 mod look;
 mod output;
 mod record;
@@ -18,7 +19,7 @@ use crate::{ManualClock, MemoryLog, TestDriverError};
 use headwater_core::{
     ports::{
         log::{Log, TopicSpec},
-        state::{ApplicationState, State},
+        state::State,
     },
     record::{Timestamp, TopicName},
     serde::{Data, SharedSerde},
@@ -26,10 +27,11 @@ use headwater_core::{
 };
 use headwater_engine::{
     DefaultSerde,
-    runtime::{CommitStep, Driver, StreamsConfig, StreamsError},
+    runtime::{CommitStep, Driver, StreamsConfig},
     topology::Topology,
 };
 use headwater_state::MemoryState;
+use kept::KeptState;
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
@@ -43,9 +45,7 @@ struct Inner {
     topology: Topology,
     config: StreamsConfig,
     log: Arc<dyn Log>,
-    state: Arc<dyn State>,
-    /// Keeps what the state holds of the application while that is down, as a disk does.
-    kept: Option<Arc<dyn ApplicationState>>,
+    state: Arc<KeptState>,
     clock: Arc<ManualClock>,
     driver: Option<Driver>,
     /// Whether each piped record is processed and committed by itself.
@@ -86,7 +86,7 @@ impl TopologyTestDriver {
     /// # Errors
     ///
     /// [`TestDriverError::Streams`] if the topology cannot run: what [`Driver::new`] returns, such as
-    /// [`StreamsError::Topology`].
+    /// `StreamsError::Topology`.
     pub fn new(topology: Topology) -> Result<Self, TestDriverError> {
         Self::with(topology, StreamsConfig::new("test"), &BTreeMap::new())
     }
@@ -111,7 +111,7 @@ impl TopologyTestDriver {
     /// # Errors
     ///
     /// [`TestDriverError::Streams`] if the topology cannot run: what [`Driver::new`] returns, such as
-    /// [`StreamsError::Topology`]. [`TestDriverError::Log`] if no topic can have the number of partitions.
+    /// `StreamsError::Topology`. [`TestDriverError::Log`] if no topic can have the number of partitions.
     pub fn with(
         topology: Topology,
         config: StreamsConfig,
@@ -177,8 +177,9 @@ impl TopologyTestDriver {
         let topics = topology.external_topics().into_iter().filter(missing);
         log.create_topics(&topics.map(spec).collect::<Vec<_>>())?;
         let clock = Arc::new(ManualClock::at(0));
-        let (driver, kept, eager, piped) = (None, None, true, BTreeMap::new());
-        let mut inner = Inner { topology, config, log, state, kept, clock, driver, eager, piped };
+        let (state, driver) = (Arc::new(KeptState::new(state)), None);
+        let (eager, piped) = (true, BTreeMap::new());
+        let mut inner = Inner { topology, config, log, state, clock, driver, eager, piped };
         inner.start()?;
         Ok(Self { inner: Rc::new(RefCell::new(inner)) })
     }
@@ -400,7 +401,7 @@ impl TopologyTestDriver {
     pub fn lose_state(&self) {
         let mut inner = self.inner.borrow_mut();
         inner.driver = None;
-        inner.kept = None;
+        inner.state.lose();
     }
 
     /// Goes on with another version of the topology from the last commit; topics that it adds are made.
@@ -408,7 +409,7 @@ impl TopologyTestDriver {
     /// # Errors
     ///
     /// [`TestDriverError::Streams`] if the topology cannot run: what [`Driver::new`] returns, such as
-    /// [`StreamsError::State`] for a store that holds other types.
+    /// `StreamsError::State` for a store that holds other types.
     pub fn upgrade(&self, topology: Topology) -> Result<(), TestDriverError> {
         let mut inner = self.inner.borrow_mut();
         inner.driver = None;
@@ -427,7 +428,7 @@ impl TopologyTestDriver {
     /// # Errors
     ///
     /// [`TestDriverError::Streams`] if the application cannot start where it stopped, such as with
-    /// [`StreamsError::State`].
+    /// `StreamsError::State`.
     pub fn restart(&self) -> Result<(), TestDriverError> {
         self.inner.borrow_mut().start()
     }
@@ -437,9 +438,8 @@ impl Inner {
     fn start(&mut self) -> Result<(), TestDriverError> {
         let log = Arc::clone(&self.log);
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let (topology, state) = (self.topology.clone(), Arc::clone(&self.state));
-        let kept = state.application(&self.config.application_id);
-        self.kept = Some(kept.map_err(StreamsError::from)?);
+        let state = Arc::clone(&self.state) as Arc<dyn State>;
+        let topology = self.topology.clone();
         self.driver = Some(Driver::new(topology, &self.config, log, state, clock)?);
         Ok(())
     }
