@@ -10,6 +10,15 @@
 //! | [`KGroupedTable`] | rows of a table on their way into an aggregation |
 //! | [`BranchedKStream`] | a stream being split |
 //!
+//! | module | holds |
+//! |---|---|
+//! | `builder` | where topologies begin: topics as streams and tables, stores, the build |
+//! | `stream`, `table` | what can be done with each; a file for each kind of step |
+//! | `grouped` | aggregations: of streams, of tables, in windows, of several streams at once |
+//! | `settings` | how a step is to be done: names, serdes, windows, what is kept |
+//! | `plan` | the graph as it is drawn, names, repartitions, and its translation to a topology |
+//! | `operator` | what a step does to a record: a file for each, made once a task |
+//!
 //! # Nulls
 //!
 //! A type says whether there may be one: `KStream<String, f64>` has neither null keys nor null values, and a record that

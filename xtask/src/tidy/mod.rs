@@ -12,6 +12,7 @@ mod crates;
 mod documents;
 mod licences;
 mod once;
+mod paths;
 mod sources;
 mod unused;
 
@@ -76,6 +77,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     let members = metadata::members(root)?;
     let mut findings = sources::check(&texts);
     findings.extend(documents::check(&texts));
+    findings.extend(paths::check(&texts));
     let manifests = manifests(root, &members)?;
     findings.extend(crates::check(find(&texts, ARCHITECTURE)?, &manifests));
     findings.extend(unused::check(&manifests, &texts));
