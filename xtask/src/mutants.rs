@@ -59,6 +59,22 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     Err(Failure::Checks(format!("the simulation does not find: {}", missed.join(" "))))
 }
 
+/// The patches that do not apply to the checkout as it stands, by their paths from the root, each with what git says.
+pub(crate) fn stale(root: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let mut stale = Vec::new();
+    for patch in patches(root)? {
+        let mut check = Command::new("git");
+        check.current_dir(root).args(["apply", "--check"]).arg(&patch);
+        let checked = check.output().map_err(Failure::io("run git on", &patch))?;
+        if !checked.status.success() {
+            let said = String::from_utf8_lossy(&checked.stderr);
+            let name = patch.strip_prefix(root).unwrap_or(&patch).to_string_lossy().into_owned();
+            stale.push((name, said.lines().next().unwrap_or_default().to_owned()));
+        }
+    }
+    Ok(stale)
+}
+
 /// The patches, by name.
 fn patches(root: &Path) -> Result<Vec<PathBuf>, Failure> {
     let folder = root.join(PATCHES);

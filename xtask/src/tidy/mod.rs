@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use crate::console::say;
 use crate::failure::Failure;
-use crate::{help, metadata};
+use crate::{help, metadata, mutants};
 
 /// The document whose tables are the allowed arrows and rooms.
 const ARCHITECTURE: &str = "docs/architecture.md";
@@ -82,6 +82,10 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     findings.extend(crates::check(find(&texts, ARCHITECTURE)?, &manifests));
     findings.extend(unused::check(&manifests, &texts));
     findings.extend(once::check(&once::trees(root)?));
+    findings.extend(mutants::stale(root)?.into_iter().map(|(patch, why)| {
+        let what = format!("the defect no longer fits what it is put into ({why})");
+        Finding::new(&patch, 1, what, "write it anew against the code as it is")
+    }));
     findings.extend(licences::check(find(&texts, DENY)?, &metadata::everything(root)?));
 
     findings.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
