@@ -124,6 +124,44 @@ fn a_scrape_has_what_was_counted_under_the_names_of_kafka_streams() -> Outcome {
     let lag = "headwater_stream_time_lag_seconds{";
     assert!(sum(lag, "topic=\"speeds\"") > 1e9, "the records are of 1970");
     assert!(sum("headwater_store_cache_bytes{", "record_cache_id=\"counts\"") > 0.0);
+    let ratio = "kafka_streams_stream_record_cache_metrics_hit_ratio_avg{";
+    assert!(sum(ratio, "record_cache_id=\"counts\"") >= 1.0, "it held all there was");
+    let age = "kafka_streams_stream_processor_node_metrics_record_e2e_latency_min{";
+    assert!(sum(age, "processor_node_id=\"fast\"") == 0.0, "rows go on below it");
+    assert!(sum(age, "task_id=\"0_0\"") > 1e12, "the records are of 1970");
+    assert!(thread("poll_total")? >= 1.0);
+    assert_eq!((thread("punctuate_total")?, thread("punctuate_rate")?), (0.0, 0.0));
+    Ok(())
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_scrape_has_what_the_database_tells_of_itself() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let builder = StreamsBuilder::new();
+    builder.stream::<String, i64>("speeds").group_by_key().count("counts").to_stream().to("out");
+    let topology = builder.build()?;
+    let start = || {
+        let app = App::builder("cars").topology(topology.clone()).create_topics(1);
+        app.data_dir(dir.path()).start()
+    };
+    let app = start()?;
+    app.send("speeds", &"a".to_owned(), &120_i64, 5)?;
+    app.streams().drain()?;
+    drop(app);
+    // Closed and opened again, its stores are in files.
+    let scraped = Scraped::read(&start()?.streams().metrics().to_prometheus())?;
+    let figure = |name: &str| {
+        scraped.of(&format!("kafka_streams_stream_state_metrics_{name}"), &["rocksdb_state_id"])
+    };
+    assert!(figure("live_sst_files_size")? > 0.0);
+    assert!(figure("total_sst_files_size")? >= figure("live_sst_files_size")?);
+    assert!(figure("estimate_num_keys")? >= 1.0);
+    assert!(figure("block_cache_capacity")? >= figure("block_cache_usage")?);
+    assert!(figure("bytes_read_total")? > 0.0);
+    assert_eq!((figure("background_errors")?, figure("write_stall_duration_total")?), (0.0, 0.0));
+    let hits = figure("block_cache_data_hit_ratio")?;
+    assert!((0.0..=1.0).contains(&hits), "{hits}");
     Ok(())
 }
 
@@ -189,6 +227,7 @@ fn names_that_a_user_chose_stay_within_their_label() -> Outcome {
         node: "a \"quoted\"\nnode\\".into(),
         metrics: headwater::metrics::NodeMetrics { records: 3, ..Default::default() },
         process_rate: 0.5,
+        e2e_latency: headwater::metrics::Spread::default(),
         topic: None,
     };
     let task = TaskMetrics { task: "0_0".into(), nodes: vec![node], ..TaskMetrics::default() };

@@ -6,6 +6,12 @@
 //! | [`NodeMetrics::bytes`] | `bytes-consumed-total` of a source, `bytes-produced-total` of a sink |
 //! | [`NodeMetrics::dropped`] | `dropped-records-total` |
 //! | [`NodeMetrics::timed`] | `process-latency-avg` |
+//!
+//! [`Spread`] is what Kafka tells as `-avg`, `-min` and `-max`.
+
+mod spread;
+
+pub use spread::Spread;
 
 use std::{ops::AddAssign, time::Duration};
 

@@ -63,6 +63,11 @@ pub trait State: Send + Sync + fmt::Debug {
     /// [`StateError::Io`] if what the state holds of the application cannot be read.
     fn application(&self, id: &str) -> Result<Arc<dyn ApplicationState>, StateError>;
 
+    /// What the state tells of itself now, for those who watch it; nothing, if it has nothing to tell.
+    fn figures(&self) -> Vec<StateFigure> {
+        Vec::new()
+    }
+
     /// Puts all that is published on the disk.
     ///
     /// # Errors
@@ -70,6 +75,19 @@ pub trait State: Send + Sync + fmt::Debug {
     /// [`StateError::Io`] if the disk or the database refused, [`StateError::Log`] if the log could not be synced
     /// before.
     fn flush(&self) -> Result<(), StateError>;
+}
+
+/// A number that a state tells of itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StateFigure {
+    /// Its name, as Kafka Streams has it for RocksDB's.
+    pub name: &'static str,
+    /// Whether it only grows.
+    pub is_total: bool,
+    /// What it is, in one sentence.
+    pub help: &'static str,
+    /// Its value.
+    pub value: f64,
 }
 
 /// All stores of one application.

@@ -1,14 +1,15 @@
 //! What a running application counts, node by node, and what can be seen of its edges.
 
 use headwater_core::{
-    metrics::{DropReason, NodeMetrics, TIMED_ONE_IN, Timed},
+    metrics::{DropReason, NodeMetrics, Spread, TIMED_ONE_IN, Timed},
     ports::log::{Append, Commit, Log, TopicSpec},
     record::{Headers, RecordSetBuilder, Timestamp, TopicName, TopicPartition},
     time::Clock,
 };
 use headwater_dsl::{EmitStrategy, StreamsBuilder, TimeWindows};
 use headwater_engine::{
-    runtime::{Application, BadRecord, Stepper, StreamsConfig},
+    processor::{Context, InitContext, Processor, ProcessorError, PunctuationType, Record},
+    runtime::{Application, BadRecord, Stepper, StreamsConfig, TaskMetrics},
     topology::Topology,
 };
 use headwater_testkit::{ManualClock, MemoryLog, MemoryState};
@@ -53,9 +54,80 @@ fn topology() -> Outcome<Topology> {
     Ok(builder.build()?)
 }
 
+/// Forwards what it takes; its supplier has scheduled something.
+struct Copy;
+
+impl Processor<String, i64> for Copy {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        context.forward(record);
+        Ok(())
+    }
+}
+
+/// Counts by key, and a copy by a processor that punctuates at each 10 ms of stream time.
+fn counting() -> Outcome<Topology> {
+    let builder = StreamsBuilder::new();
+    let stream = builder.stream::<String, i64>("in");
+    let copy = |context: &mut InitContext<'_>| {
+        context.schedule(Duration::from_millis(10), PunctuationType::StreamTime);
+        Ok(Copy)
+    };
+    stream.process(copy, &[]).to("copy");
+    stream.group_by_key().count("counts").to_stream().to("out");
+    Ok(builder.build()?)
+}
+
+fn spread(spread: Spread) -> Option<(f64, f64, f64)> {
+    Some((spread.min()?, spread.mean()?, spread.max()?))
+}
+
+#[test]
+fn ages_hits_fetches_and_punctuations_are_counted() -> Outcome {
+    let clock = Arc::new(ManualClock::at(1_000));
+    let (log, config) = (Arc::new(MemoryLog::new()), StreamsConfig::new("test"));
+    let start = |log| {
+        let clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        Run::of(counting()?, config.clone(), log, clock)
+    };
+    let one = 1_i64.to_be_bytes();
+    let mut run = start(log)?;
+    run.take(&[(Some("a"), &one, 400), (Some("a"), &one, 900)])?;
+    run.take(&[(Some("b"), &one, 905), (Some("b"), &one, 975)])?;
+    let metrics = run.application().metrics();
+    let task = metrics.tasks.first().ok_or("there is a task")?;
+    let ages: Vec<_> = task.nodes.iter().filter_map(|node| spread(node.e2e_latency)).collect();
+    let (all, newest) = ((25.0, 205.0, 600.0), (25.0, 62.5, 100.0));
+    assert_eq!(ages, [all, all, newest], "counts are forwarded at commits: {:#?}", task.nodes);
+    assert_eq!(task.stores.len(), 1);
+    let hits = |task: &TaskMetrics| task.stores.first().and_then(|store| spread(store.hit_ratio));
+    assert_eq!(hits(task), Some((1.0, 1.0, 1.0)), "there was nothing that it did not hold");
+    assert_eq!((metrics.polls, metrics.punctuations), (2, 3), "at 400, 900 and 970");
+
+    // Another instance has the stores' contents in its state alone.
+    let mut run = start(run.crash())?;
+    run.take(&[(Some("a"), &one, 980)])?;
+    run.take(&[(Some("a"), &one, 981), (Some("a"), &one, 982), (Some("b"), &one, 983)])?;
+    let metrics = run.application().metrics();
+    let task = metrics.tasks.first().ok_or("there is a task")?;
+    assert_eq!(hits(task), Some((0.0, 0.5, 2.0 / 3.0)), "two of four were not in the cache");
+    clock.advance(Duration::from_secs(61));
+    let metrics = run.application().metrics();
+    let task = metrics.tasks.first().ok_or("there is a task")?;
+    assert!(hits(task).is_none() && task.nodes.iter().all(|it| spread(it.e2e_latency).is_none()));
+    Ok(())
+}
+
 struct Run {
-    application: Option<Application>,
+    // Dropped first: the application would wait for it.
     stepper: Stepper,
+    application: Option<Application>,
     log: Arc<MemoryLog>,
 }
 
@@ -113,11 +185,11 @@ impl Run {
     }
 
     /// Ends as a kill does.
-    fn crash(mut self) -> Arc<MemoryLog> {
-        let application = self.application.take();
-        self.stepper.crash();
+    fn crash(self) -> Arc<MemoryLog> {
+        let Self { stepper, application, log } = self;
+        stepper.crash();
         drop(application);
-        self.log
+        log
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     topology::{DynamicOutputs, Records, TaskId},
 };
 use headwater_core::{
-    metrics::{DropReason, NodeMetrics},
+    metrics::{DropReason, NodeMetrics, Spread},
     record::{Headers, Timestamp, TopicPartition},
     time::Clock,
 };
@@ -161,6 +161,10 @@ pub(crate) struct Resources {
     pub(crate) stores: Vec<Box<dyn StateStore>>,
     /// What nodes count, by node.
     pub(crate) metrics: ByIndex<NodeIndex, NodeMetrics>,
+    /// How old rows were that came in at sources and ended at terminal nodes, since the last commit.
+    pub(crate) ages: ByIndex<NodeIndex, Spread>,
+    /// How many punctuations have fired.
+    pub(crate) punctuated: u64,
     /// Times batches.
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dead: Vec<Rejection>,

@@ -1,6 +1,6 @@
 //! What a task's nodes count, and the batches that are timed.
 
-use super::{NodeIndex, Resources};
+use super::{NodeIndex, Payload, Resources};
 use headwater_core::metrics::{TIMED_ONE_IN, Timed};
 use std::time::Duration;
 
@@ -19,6 +19,11 @@ impl Resources {
         metrics.batches += 1;
         metrics.records += rows as u64;
         is_timed.then(|| Started { rows: rows as u64, at: self.clock.elapsed() })
+    }
+
+    /// Notes how old rows are that come in at a source, or go no further than this node.
+    pub(crate) fn note_ages(&mut self, node: NodeIndex, rows: &dyn Payload) {
+        self.ages[node] += rows.ages(self.clock.now());
     }
 
     /// Reads the clock if the batch that a source decodes next is to be timed.

@@ -17,6 +17,7 @@ mod counting;
 mod payload;
 
 pub use context::NodeContext;
+pub(crate) use payload::ages;
 pub use payload::{NO_ORIGIN, Payload, Pending, RunLimit, Stamp};
 
 pub use context::HeldRecord;

@@ -3,7 +3,7 @@
 //! The engine brings one form, [`Rows`](crate::processor::Rows): typed records in a vector. A columnar form implements the
 //! same trait.
 
-use headwater_core::record::Timestamp;
+use headwater_core::{metrics::Spread, record::Timestamp};
 use std::any::Any;
 
 /// What a row has beside its key and value.
@@ -60,6 +60,13 @@ pub trait Payload: Any + Send {
     /// The largest timestamp; the smallest there is without rows.
     fn largest_timestamp(&self) -> Timestamp;
 
+    /// How old the rows are at `now`, in ms by their timestamps.
+    fn ages(&self, now: Timestamp) -> Spread {
+        let mut stamps = Vec::new();
+        self.stamps(&mut stamps);
+        ages(now, stamps.iter().map(|stamp| stamp.timestamp))
+    }
+
     /// Appends the stamp of every row.
     fn stamps(&self, out: &mut Vec<Stamp>);
 
@@ -68,6 +75,12 @@ pub trait Payload: Any + Send {
 
     /// For the downcast at the other end of the edge.
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+/// How old records of these timestamps are at `now`, in ms; one of the future is younger than 0.
+#[expect(clippy::cast_precision_loss, reason = "no record is that old")]
+pub(crate) fn ages(now: Timestamp, timestamps: impl Iterator<Item = Timestamp>) -> Spread {
+    timestamps.map(|timestamp| now.saturating_sub(timestamp) as f64).collect()
 }
 
 /// How far a run of rows may go.

@@ -377,6 +377,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
             Some((_, number)) => {
                 let punctuation = self.node.resources.punctuations.get_mut(&number)?;
                 punctuation.fired_at(time);
+                self.node.resources.punctuated += 1;
                 Some(Due::Punctuation(Cancellable(number), time))
             }
             None => Some(Due::Timer),

@@ -1,8 +1,8 @@
 //! Typed rows as a payload.
 
 use super::Record;
-use crate::node::{Payload, Pending, RunLimit, Stamp};
-use headwater_core::{record::Timestamp, serde::Data};
+use crate::node::{Payload, Pending, RunLimit, Stamp, ages};
+use headwater_core::{metrics::Spread, record::Timestamp, serde::Data};
 use std::any::Any;
 
 /// Typed rows.
@@ -45,6 +45,10 @@ impl<K: Data, V: Data> Payload for Rows<K, V> {
 
     fn largest_timestamp(&self) -> Timestamp {
         self.iter().map(|row| row.timestamp).max().unwrap_or(Timestamp::MIN)
+    }
+
+    fn ages(&self, now: Timestamp) -> Spread {
+        ages(now, self.iter().map(|row| row.timestamp))
     }
 
     fn stamps(&self, out: &mut Vec<Stamp>) {

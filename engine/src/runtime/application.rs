@@ -530,6 +530,7 @@ impl Application {
             client_state: facts.state.number(),
             stream_threads: self.shared.threads.load(Ordering::Acquire),
             sources: facts.sources(),
+            state: self.shared.parts.world.state.figures(),
             restoring: self.shared.restoring.progress(),
             task_restores: self.shared.restoring.tasks(),
             now: facts.now,
@@ -598,7 +599,7 @@ impl Application {
         let state = self.state();
         let (nodes, tasks, records) = {
             let seen = self.shared.seen();
-            (seen.nodes(), seen.tasks().clone(), seen.records())
+            (seen.nodes(), seen.tasks().clone(), seen.counts().records)
         };
         let world = &self.shared.parts.world;
         let (log, now) = (Arc::clone(&world.log), world.clock.now());

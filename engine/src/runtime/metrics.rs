@@ -2,17 +2,19 @@
 
 use super::{
     explain::SourceStatus,
+    periods::{PERIOD, Periods},
     restore::{RestoreCounts, RestoreProgress, TaskRestore},
 };
 use crate::{
     broken::broken,
-    task::{Blueprint, Task, TaskCommit, TaskStatus},
+    task::{Blueprint, CacheStatus, Task, TaskCommit, TaskCounts, TaskStatus},
     topology::{Kind, TaskId},
 };
 use hashbrown::HashMap;
 use hdrhistogram::Histogram;
 use headwater_core::{
-    metrics::{Dropped, NodeMetrics},
+    metrics::{Dropped, NodeMetrics, Spread},
+    ports::state::StateFigure,
     record::Timestamp,
 };
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
@@ -45,6 +47,14 @@ pub struct StreamsMetrics {
     pub commit_rate: f64,
     /// Records taken a second, over the last 30 to 60 s.
     pub process_rate: f64,
+    /// Fetches that brought records, of topics and of what other sub-topologies send.
+    pub polls: u64,
+    /// The same a second, over the last 30 to 60 s.
+    pub poll_rate: f64,
+    /// Punctuations that have fired; timers by key are not among them.
+    pub punctuations: u64,
+    /// The same a second, over the last 30 to 60 s.
+    pub punctuate_rate: f64,
     /// What each task has counted, as of the last commit.
     pub tasks: Vec<TaskMetrics>,
     /// How far the partitions that it reads are.
@@ -53,6 +63,8 @@ pub struct StreamsMetrics {
     pub restoring: RestoreProgress,
     /// The same, of each task that had anything to restore.
     pub task_restores: Vec<TaskRestore>,
+    /// What the state that keeps its stores tells of itself: of all applications that it is shared by.
+    pub state: Vec<StateFigure>,
     /// The wall clock, in ms.
     pub now: Timestamp,
 }
@@ -79,6 +91,9 @@ pub struct StoreMetrics {
     pub store: Arc<str>,
     /// What its cache holds, in bytes.
     pub cache_bytes: usize,
+    /// How often its cache had the key that it was asked for, over the last 30 to 60 s: the mean of all, and the commits with the
+    /// smallest and the largest share.
+    pub hit_ratio: Spread,
 }
 
 /// What a node of a task has counted.
@@ -90,6 +105,9 @@ pub struct NodeCounts {
     pub metrics: NodeMetrics,
     /// Records taken a second, over the last 30 to 60 s.
     pub process_rate: f64,
+    /// How old records were when a source took them or a terminal node was done with them, in ms by their timestamps and the wall
+    /// clock, over the last 30 to 60 s; no value for nodes between.
+    pub e2e_latency: Spread,
     /// The topic that it reads or writes, if it does.
     pub topic: Option<(String, TopicUse)>,
 }
@@ -179,12 +197,9 @@ impl Latencies {
 struct Sample {
     at: Duration,
     commits: u64,
-    records: u64,
+    counts: TaskCounts,
     nodes: HashMap<(TaskId, Arc<str>), u64>,
 }
-
-/// How far samples are apart; rates are taken from the last but one.
-const SAMPLE_EVERY: Duration = Duration::from_secs(30);
 
 /// Rates of counts since a sample; there is none where all have stood still for longer than rates are taken of.
 struct Rates<'a> {
@@ -208,10 +223,12 @@ impl Rates<'_> {
 pub(super) struct Seen {
     /// Of the tasks that run here.
     tasks: BTreeMap<TaskId, TaskStatus>,
-    records: HashMap<TaskId, u64>,
+    counts: HashMap<TaskId, TaskCounts>,
     nodes: HashMap<(TaskId, Arc<str>), NodeMetrics>,
-    /// What tasks of incarnations before this one had taken, and what their nodes had counted.
-    records_before: u64,
+    ages: Periods<(TaskId, Arc<str>)>,
+    hits: Periods<(TaskId, Arc<str>)>,
+    /// What tasks of incarnations before this one had counted, and what their nodes had.
+    counts_before: TaskCounts,
     nodes_before: HashMap<Arc<str>, NodeMetrics>,
     commits: u64,
     restored: RestoreCounts,
@@ -224,7 +241,7 @@ pub(super) struct Seen {
 impl Seen {
     /// Tasks were made anew: what they count begins anew too, but for the records dropped and held, as they were committed.
     pub(super) fn begin(&mut self, tasks: &[Task], restored: RestoreCounts, now: Duration) {
-        self.records_before += self.records.drain().map(|(_, count)| count).sum::<u64>();
+        self.counts.drain().for_each(|(_, counts)| self.counts_before += counts);
         self.restored += restored;
         for ((_, node), metrics) in self.nodes.drain() {
             *self.nodes_before.entry(node).or_default() +=
@@ -242,12 +259,14 @@ impl Seen {
     fn sample(&self, at: Duration) -> Sample {
         let records = self.nodes.iter().map(|(node, metrics)| (node.clone(), metrics.records));
         let (commits, nodes) = (self.commits, records.collect());
-        Sample { at, commits, records: self.records(), nodes }
+        Sample { at, commits, counts: self.counts(), nodes }
     }
 
-    /// Records taken from topics.
-    pub(super) fn records(&self) -> u64 {
-        self.records_before + self.records.values().sum::<u64>()
+    /// What all tasks have counted, of all incarnations.
+    pub(super) fn counts(&self) -> TaskCounts {
+        let mut counts = self.counts_before;
+        self.counts.values().for_each(|of_task| counts += *of_task);
+        counts
     }
 
     /// What the tasks that run here tell of their times.
@@ -258,7 +277,7 @@ impl Seen {
     /// How many samples would have been made since the newest, had there been commits.
     fn steps(&self, now: Duration) -> u32 {
         let [_, newest] = &self.samples;
-        let steps = now.saturating_sub(newest.at).as_millis() / SAMPLE_EVERY.as_millis();
+        let steps = now.saturating_sub(newest.at).as_millis() / PERIOD.as_millis();
         u32::try_from(steps).unwrap_or(u32::MAX)
     }
 
@@ -276,21 +295,39 @@ impl Seen {
         let [_, newest] = &self.samples;
         let (steps, at) = (self.steps(now), newest.at);
         if steps > 0 {
-            let sample = self.sample(at.saturating_add(SAMPLE_EVERY.saturating_mul(steps)));
+            let sample = self.sample(at.saturating_add(PERIOD.saturating_mul(steps)));
             // Nothing was counted between two steps without a commit.
             let before = if steps == 1 {
                 newest.clone()
             } else {
-                Sample { at: sample.at.saturating_sub(SAMPLE_EVERY), ..sample.clone() }
+                Sample { at: sample.at.saturating_sub(PERIOD), ..sample.clone() }
             };
             self.samples = [before, sample];
         }
+        self.ages.turn(now);
+        self.hits.turn(now);
         for part in parts {
-            self.records.insert(part.task, part.records);
+            self.counts.insert(part.task, part.counts);
+            for (node, ages) in &part.ages {
+                self.ages.add((part.task, Arc::clone(node)), *ages);
+            }
+            self.note_hits(part);
             self.tasks.insert(part.task, part.status.clone());
             let nodes = part.nodes.iter();
             self.nodes
                 .extend(nodes.map(|(node, metrics)| ((part.task, Arc::clone(node)), *metrics)));
+        }
+    }
+
+    /// Notes what caches have been asked since the commit before.
+    fn note_hits(&mut self, part: &TaskCommit) {
+        let before = self.tasks.get(&part.task).map(|status| &*status.caches).unwrap_or_default();
+        for (place, cache) in part.status.caches.iter().enumerate() {
+            let known = before.get(place).map(|cache| cache.reads).unwrap_or_default();
+            let hits = cache.reads.hits.saturating_sub(known.hits);
+            let asked = hits + cache.reads.misses.saturating_sub(known.misses);
+            let share = Spread::of_share(hits, asked);
+            self.hits.add((part.task, Arc::clone(&cache.store)), share);
         }
     }
 
@@ -319,16 +356,18 @@ impl Seen {
                 };
                 let topic =
                     topic.map(|(topic, verb)| (blueprint.topic_name(topic).to_string(), verb));
-                NodeCounts { node: key.1, metrics, process_rate, topic }
+                let e2e_latency = self.ages.of(&key, rates.now);
+                NodeCounts { node: key.1, metrics, process_rate, e2e_latency, topic }
             });
-            let store = |(store, bytes): &(Arc<str>, usize)| StoreMetrics {
-                store: Arc::clone(store),
-                cache_bytes: *bytes,
+            let store = |cache: &CacheStatus| StoreMetrics {
+                store: Arc::clone(&cache.store),
+                cache_bytes: cache.bytes,
+                hit_ratio: self.hits.of(&(*id, Arc::clone(&cache.store)), rates.now),
             };
             TaskMetrics {
                 task: id.to_string(),
-                records: self.records.get(id).copied().unwrap_or(0),
-                cache_bytes: status.caches.iter().map(|(_, bytes)| bytes).sum(),
+                records: self.counts.get(id).map_or(0, |counts| counts.records),
+                cache_bytes: status.caches.iter().map(|cache| cache.bytes).sum(),
                 stores: status.caches.iter().map(store).collect(),
                 nodes: nodes.collect(),
             }
@@ -337,13 +376,17 @@ impl Seen {
     }
 
     pub(super) fn metrics(&self, blueprint: &Blueprint, now: Duration) -> StreamsMetrics {
-        let rates = self.rates(now);
+        let (rates, counts) = (self.rates(now), self.counts());
         StreamsMetrics {
             application_id: Arc::clone(&blueprint.application_id),
             commit_rate: rates.of(self.commits, |sample| sample.commits),
-            process_rate: rates.of(self.records(), |sample| sample.records),
+            process_rate: rates.of(counts.records, |sample| sample.counts.records),
+            polls: counts.polls,
+            poll_rate: rates.of(counts.polls, |sample| sample.counts.polls),
+            punctuations: counts.punctuations,
+            punctuate_rate: rates.of(counts.punctuations, |sample| sample.counts.punctuations),
             tasks: self.of_tasks(blueprint, &rates),
-            records: self.records(),
+            records: counts.records,
             commits: self.commits,
             restored: self.restored.replayed,
             quarantined: self.restored.quarantined,

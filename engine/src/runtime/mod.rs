@@ -18,6 +18,7 @@
 //! | `setup`, `restore` | from a topology to tasks; stores at the end of their changelogs |
 //! | `properties` | Kafka's dotted keys |
 //! | `prometheus` | the same as text |
+//! | `periods` | what was measured within the last minute |
 //! | `metrics` | what the handle knows of the tasks: counts and times |
 //! | `explain` | why nothing comes out |
 //! | `query` | what stores held at a commit, for others to read |
@@ -47,6 +48,7 @@ mod life;
 mod mailbox;
 mod metrics;
 mod participant;
+mod periods;
 mod prometheus;
 mod properties;
 mod query;

@@ -7,7 +7,7 @@ use super::{
     explain::{SourceState, SourceStatus},
     metrics::{NodeCounts, StreamsMetrics, TaskMetrics},
 };
-use headwater_core::metrics::Timed;
+use headwater_core::metrics::{Spread, Timed};
 use std::{fmt::Write, time::Duration};
 
 /// A family of samples: its name, its type, and what it tells.
@@ -65,6 +65,22 @@ fn number(count: u64) -> f64 {
     count as f64
 }
 
+/// Adds the mean, the smallest and the largest of what was measured, if anything was.
+fn add_spread(
+    to: &mut Families,
+    name: &str,
+    help: &'static str,
+    labels: Labels<'_>,
+    spread: &Spread,
+) {
+    let values = [("avg", spread.mean()), ("min", spread.min()), ("max", spread.max())];
+    for (suffix, value) in values {
+        if let Some(value) = value {
+            to.add((&format!("{name}_{suffix}"), "gauge", help), labels, value);
+        }
+    }
+}
+
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1_000.0
 }
@@ -94,6 +110,12 @@ impl StreamsMetrics {
             }
         }
         self.sources.iter().for_each(|source| self.add_source(source, &mut families));
+        for figure in &self.state {
+            let kind = if figure.is_total { "counter" } else { "gauge" };
+            let name = format!("kafka_streams_stream_state_metrics_{}", figure.name);
+            // One database for all stores, where Kafka has one for each.
+            families.add((&name, kind, figure.help), &[("rocksdb_state_id", "all")], figure.value);
+        }
         families.text()
     }
 
@@ -157,6 +179,10 @@ impl StreamsMetrics {
         add("commit_latency_max", "gauge", help, millis(latencies.quantile(1.0)));
         add("process_total", "counter", "Records taken from topics.", number(self.records));
         add("process_rate", "gauge", "Records taken from topics a second.", self.process_rate);
+        add("poll_total", "counter", "Fetches that brought records.", number(self.polls));
+        add("poll_rate", "gauge", "Fetches that brought records a second.", self.poll_rate);
+        add("punctuate_total", "counter", "Punctuations that fired.", number(self.punctuations));
+        add("punctuate_rate", "gauge", "Punctuations that fired a second.", self.punctuate_rate);
         for (name, quantile) in [("0.5", 0.5), ("0.99", 0.99)] {
             let named = (
                 "headwater_commit_duration_seconds",
@@ -241,6 +267,9 @@ impl StreamsMetrics {
                 "What the cache of the store holds now.",
             );
             to.add(bytes, labels, number(store.cache_bytes as u64));
+            let help = "How often the cache had the key that it was asked for: of all, and of the best and the worst commit.";
+            let group = "kafka_streams_stream_record_cache_metrics_hit_ratio";
+            add_spread(to, group, help, labels, &store.hit_ratio);
         }
     }
 
@@ -261,10 +290,13 @@ impl StreamsMetrics {
             number(node.metrics.records),
         );
         add("process_rate", "gauge", "Records that the node takes a second.", node.process_rate);
+        let help = "How old records were when a source took them or a terminal node was done with them, in ms.";
+        let name = group("record_e2e_latency");
         if let Some(time) = Timed::per_record(&node.metrics.timed) {
             let help = "The mean time for a record, those below it left out, in ns; some batches are timed.";
             add("process_latency_avg", "gauge", help, time.as_secs_f64() * 1e9);
         }
+        add_spread(to, &name, help, labels, &node.e2e_latency);
         if node.metrics.held > 0 {
             let named =
                 ("headwater_held_records", "gauge", "Records that are too far ahead and are held.");

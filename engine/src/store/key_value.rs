@@ -1,8 +1,8 @@
 //! Key-value stores: the newest value of each key, with its timestamp.
 
 use super::{
-    KeyBatch, KeyValueBytes, Scanned, Serdes, Slot, StateStore, StoreBuilder, StoreChanges,
-    StoreError, StoreIterator, StoreKind, ValueAndTimestamp,
+    CacheReads, KeyBatch, KeyValueBytes, Scanned, Serdes, Slot, StateStore, StoreBuilder,
+    StoreChanges, StoreError, StoreIterator, StoreKind, ValueAndTimestamp,
     across::as_range,
     form::{Form, Keys, StoreId},
 };
@@ -334,6 +334,10 @@ impl<K: Data, V: Data> StateStore for KeyValueStore<K, V> {
 
     fn size_bytes(&self) -> usize {
         self.entries.size_bytes()
+    }
+
+    fn cache_reads(&self) -> CacheReads {
+        self.entries.reads
     }
 
     fn dirty_bytes(&self) -> usize {

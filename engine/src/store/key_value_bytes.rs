@@ -1,7 +1,7 @@
 //! Key-value stores by their keys' bytes: what every skin of a key-value store is made of.
 
 use super::{
-    KeyBatch, Scanned, StoreChanges, StoreError, ValueAndTimestamp,
+    CacheReads, KeyBatch, Scanned, StoreChanges, StoreError, ValueAndTimestamp,
     cache::{Cache, Found, find_all},
     form::Form,
     key_bytes::Hashed,
@@ -46,6 +46,7 @@ pub struct KeyValueBytes<V> {
     form: Form<V>,
     shard: Arc<dyn Shard>,
     cache: Cache<V>,
+    pub(super) reads: CacheReads,
     holds_back: bool,
 }
 
@@ -54,7 +55,7 @@ opaque_debug!(KeyValueBytes<V>);
 impl<V: Data> KeyValueBytes<V> {
     pub(super) fn new(form: Form<V>, shard: Arc<dyn Shard>) -> Self {
         let cache = Cache::new(shard.position().is_none());
-        Self { form, shard, cache, holds_back: false }
+        Self { form, shard, cache, reads: CacheReads::default(), holds_back: false }
     }
 
     /// Where the store holds the key of each row, having read what the cache lacked in one go: good until the call of
@@ -66,11 +67,14 @@ impl<V: Data> KeyValueBytes<V> {
     /// holds something else.
     pub fn locate(&mut self, keys: &KeyBatch) -> Result<Vec<Option<Slot>>, StateError> {
         let Found { hashes, mut slots } = find_all(|_| Some(&self.cache), keys);
+        let asked = keys.iter().flatten().count();
+        let mut misses = 0;
         if !self.cache.is_complete() {
             let missing = keys.iter().zip(&slots).filter(|(_, slot)| slot.is_none());
             let mut missing: Vec<&[u8]> = missing.filter_map(|(key, _)| key).collect();
             missing.sort_unstable();
             missing.dedup();
+            misses = missing.len();
             if !missing.is_empty() {
                 let stored = self.shard.multi_get(&missing)?;
                 for (key, stored) in missing.into_iter().zip(stored) {
@@ -78,6 +82,7 @@ impl<V: Data> KeyValueBytes<V> {
                 }
             }
         }
+        self.reads.count(asked, misses);
         let rows = slots.iter_mut().zip(keys.iter()).zip(hashes);
         for ((slot, bytes), hash) in rows.filter(|((slot, _), _)| slot.is_none()) {
             let Some(bytes) = bytes else { continue };
@@ -111,8 +116,10 @@ impl<V: Data> KeyValueBytes<V> {
     pub fn locate_one(&mut self, key: &[u8]) -> Result<Slot, StoreError> {
         let key = Hashed::new(key);
         if let Some(slot) = self.cache.find(key) {
+            self.reads.count(1, 0);
             return Ok(Slot(slot));
         }
+        self.reads.count(1, usize::from(!self.cache.is_complete()));
         let stored = if self.cache.is_complete() { None } else { self.shard.get(key.bytes)? };
         Ok(Slot(match stored {
             Some(stored) => self.form.adopt(&mut self.cache, key, &stored)?,

@@ -1,7 +1,8 @@
 //! Maps of bounded size: the entries that were used last.
 
 use super::{
-    KeyValueBytes, StateStore, StoreBuilder, StoreChanges, StoreError, ValueAndTimestamp,
+    CacheReads, KeyValueBytes, StateStore, StoreBuilder, StoreChanges, StoreError,
+    ValueAndTimestamp,
     form::{Form, Keys, StoreId},
 };
 use headwater_core::{
@@ -274,6 +275,10 @@ impl<K: Data, V: Data> StateStore for LruMap<K, V> {
         let uses = self.uses.iter().flatten();
         let uses = uses.map(|(number, key)| size_of_val(number) + size_of_val(key) + key.len());
         self.entries.size_bytes() + uses.sum::<usize>()
+    }
+
+    fn cache_reads(&self) -> CacheReads {
+        self.entries.reads
     }
 
     fn dirty_bytes(&self) -> usize {

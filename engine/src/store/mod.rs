@@ -11,6 +11,7 @@
 //! | `versioned_bytes`, `versioned` | what was valid of each key when, over a time store |
 //! | `lru_map` | the values that were used last |
 //! | `global` | the newest value of each key of a topic, whole on every instance |
+//! | `reads` | how often caches had what they were asked for |
 //! | `scan` | what is cached over what the state has, in the order of keys |
 //! | `floor` | the changelog record that tells what has expired |
 //! | `stores` | stores declared under Kafka Streams' names |
@@ -41,6 +42,7 @@ mod key_bytes;
 mod key_value;
 mod key_value_bytes;
 mod lru_map;
+mod reads;
 mod scan;
 mod segments;
 mod session;
@@ -66,6 +68,7 @@ pub use key_batch::KeyBatch;
 pub use key_value::KeyValueStore;
 pub use key_value_bytes::{EntryRef, KeyValueBytes, Slot, Updated};
 pub use lru_map::LruMap;
+pub use reads::CacheReads;
 pub use scan::Scanned;
 pub use session::SessionStore;
 pub use session_bytes::{Session, SessionBytes, SessionSlot, UpdatedSession};
@@ -172,6 +175,11 @@ pub trait StateStore: Any + Send {
 
     /// About how many bytes of memory its cache takes.
     fn size_bytes(&self) -> usize;
+
+    /// How often its cache had what it was asked for; nothing of a store that does not count.
+    fn cache_reads(&self) -> CacheReads {
+        CacheReads::default()
+    }
 
     /// About how many bytes its uncommitted changes will take in the changelog.
     fn dirty_bytes(&self) -> usize;

@@ -4,7 +4,7 @@
 //! order, and all that expires is one range.
 
 use super::{
-    StoreChanges, Updated,
+    CacheReads, StoreChanges, Updated,
     cache::Cache,
     form::Form,
     key_bytes::Hashed,
@@ -56,6 +56,7 @@ pub(super) fn retention_and_segment(retention: Duration) -> (i64, i64) {
 pub(super) struct Segments<V> {
     pub(super) form: Form<V>,
     pub(super) shard: Arc<dyn Shard>,
+    pub(super) reads: CacheReads,
     /// By start.
     starts: BTreeMap<Timestamp, Bucket>,
     buckets: Vec<Cache<V>>,
@@ -98,6 +99,7 @@ impl<V: Data> Segments<V> {
         Self {
             form,
             shard,
+            reads: CacheReads::default(),
             starts: BTreeMap::new(),
             buckets: Vec::new(),
             free: Vec::new(),

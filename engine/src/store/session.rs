@@ -1,7 +1,7 @@
 //! Session stores: the newest value of each key and window, where windows begin and end anywhere.
 
 use super::{
-    Serdes, Session, SessionBytes, StateStore, StoreBuilder, StoreChanges, StoreError,
+    CacheReads, Serdes, Session, SessionBytes, StateStore, StoreBuilder, StoreChanges, StoreError,
     StoreIterator, StoreKind, ValueAndTimestamp, Window, Windowed,
     form::{Form, Keys, StoreId},
     segments::{Segments, retention_and_segment},
@@ -303,6 +303,10 @@ impl<K: Data, V: Data> StateStore for SessionStore<K, V> {
 
     fn size_bytes(&self) -> usize {
         self.sessions.segments.size_bytes()
+    }
+
+    fn cache_reads(&self) -> CacheReads {
+        self.sessions.segments.reads
     }
 
     fn dirty_bytes(&self) -> usize {

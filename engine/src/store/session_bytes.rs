@@ -170,13 +170,16 @@ impl<V: Data> SessionBytes<V> {
         let own_key = Hashed::new(&own_key);
         let entries = self.segments.entries(bucket);
         if let Some(slot) = entries.find(own_key) {
+            self.segments.reads.count(1, 0);
             return Ok(SessionSlot { bucket, slot });
         }
+        let misses = usize::from(!entries.is_complete());
         let stored = if entries.is_complete() {
             None
         } else {
             self.segments.shard.get(&[&start.to_be_bytes(), own_key.bytes].concat())?
         };
+        self.segments.reads.count(1, misses);
         let (form, entries) = self.segments.with_form(bucket);
         let slot = match stored {
             Some(stored) => form.adopt(entries, own_key, &stored)?,

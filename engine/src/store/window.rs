@@ -1,8 +1,8 @@
 //! Window stores: the newest value of each key and window start.
 
 use super::{
-    KeyBatch, Serdes, StateStore, StoreBuilder, StoreChanges, StoreError, StoreIterator, StoreKind,
-    ValueAndTimestamp, WindowBytes, WindowSlot,
+    CacheReads, KeyBatch, Serdes, StateStore, StoreBuilder, StoreChanges, StoreError,
+    StoreIterator, StoreKind, ValueAndTimestamp, WindowBytes, WindowSlot,
     form::{Form, Keys, StoreId},
     segments::{Segments, retention_and_segment},
     window_bytes::Layout,
@@ -374,6 +374,10 @@ impl<K: Data, V: Data> StateStore for WindowStore<K, V> {
 
     fn size_bytes(&self) -> usize {
         self.windows.windows.size_bytes()
+    }
+
+    fn cache_reads(&self) -> CacheReads {
+        self.windows.windows.reads
     }
 
     fn dirty_bytes(&self) -> usize {

@@ -112,9 +112,10 @@ impl<V: Data> WindowBytes<V> {
             let start = starts.get(row).copied().flatten().filter(|_| is_missing);
             missing.extend(start.zip(key));
         }
-        if !missing.is_empty() {
-            self.read(missing)?;
-        }
+        let misses = if missing.is_empty() { 0 } else { self.read(missing)? };
+        let asked =
+            keys.iter().zip(&buckets).filter(|(key, bucket)| key.is_some() && bucket.is_some());
+        self.windows.reads.count(asked.count(), misses);
         let rows = keys.iter().zip(hashes).zip(&buckets).zip(&mut slots);
         for (((bytes, hash), bucket), slot) in rows.filter(|(_, slot)| slot.is_none()) {
             let Some((bytes, bucket)) = bytes.zip(*bucket) else { continue };
@@ -146,10 +147,11 @@ impl<V: Data> WindowBytes<V> {
         starts.iter().map(bucket_of).collect()
     }
 
-    /// Reads keys that the cache lacks from the state.
-    fn read(&mut self, mut missing: Vec<(Timestamp, &[u8])>) -> Result<(), StateError> {
+    /// Reads keys that the cache lacks from the state; gives how many they are.
+    fn read(&mut self, mut missing: Vec<(Timestamp, &[u8])>) -> Result<usize, StateError> {
         missing.sort_unstable();
         missing.dedup();
+        let count = missing.len();
         let stored_keys: Vec<Vec<u8>> =
             missing.iter().map(|(start, key)| [&start.to_be_bytes(), *key].concat()).collect();
         let stored_keys: Vec<&[u8]> = stored_keys.iter().map(Vec::as_slice).collect();
@@ -159,7 +161,7 @@ impl<V: Data> WindowBytes<V> {
             let (form, entries) = self.windows.with_form(bucket);
             form.load(entries, Hashed::new(key), stored.as_ref())?;
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Why [`locate`](Self::locate) has no place for the key of a row, if it has none.
@@ -187,13 +189,16 @@ impl<V: Data> WindowBytes<V> {
         let own_key = Hashed::new(&own_key);
         let entries = self.windows.entries(bucket);
         if let Some(slot) = entries.find(own_key) {
+            self.windows.reads.count(1, 0);
             return Ok(WindowSlot { bucket, slot });
         }
+        let misses = usize::from(!entries.is_complete());
         let stored = if entries.is_complete() {
             None
         } else {
             self.windows.shard.get(&[&stretch.to_be_bytes(), own_key.bytes].concat())?
         };
+        self.windows.reads.count(1, misses);
         let (form, entries) = self.windows.with_form(bucket);
         let slot = match stored {
             Some(stored) => form.adopt(entries, own_key, &stored)?,

@@ -23,7 +23,7 @@ use crate::{
 };
 use hashbrown::HashMap;
 use headwater_core::{
-    metrics::NodeMetrics,
+    metrics::{NodeMetrics, Spread},
     ports::{
         log::{Limits, Log, Offsets},
         state::Shard,
@@ -271,6 +271,7 @@ impl Blueprint {
             is_caught_up: false,
             forwarded: 0,
             records: 0,
+            polls: 0,
         };
         task.take_up_inputs()?;
         let slots = self.slots(&mut task, sub, &local)?;
@@ -291,6 +292,8 @@ impl Blueprint {
     ) -> Resources {
         Resources {
             metrics: ByIndex::filled(NodeMetrics::default(), sub.nodes.len()),
+            ages: ByIndex::filled(Spread::default(), sub.nodes.len()),
+            punctuated: 0,
             clock: Arc::clone(&instruments.clock),
             dead: Vec::new(),
             punctuations: BTreeMap::new(),

@@ -19,11 +19,11 @@ use crate::{
 };
 use hashbrown::HashMap;
 use headwater_core::{
-    metrics::{Dropped, NodeMetrics},
+    metrics::{Dropped, NodeMetrics, Spread},
     ports::state::StateError,
     record::{RecordSet, Timestamp, TopicPartition},
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::AddAssign, sync::Arc, time::Duration};
 
 /// Where the changes of a task's part of a store go.
 #[derive(Debug, Clone)]
@@ -71,6 +71,25 @@ pub(crate) struct ConsumedOffset {
     pub(crate) offset: i64,
 }
 
+/// What a task has counted since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct TaskCounts {
+    /// Records taken.
+    pub(crate) records: u64,
+    /// Fetches that brought records.
+    pub(crate) polls: u64,
+    /// Punctuations that have fired.
+    pub(crate) punctuations: u64,
+}
+
+impl AddAssign for TaskCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.records += other.records;
+        self.polls += other.polls;
+        self.punctuations += other.punctuations;
+    }
+}
+
 /// What one task gives to a commit, and what others want to know of it.
 #[derive(Debug)]
 pub(crate) struct TaskCommit {
@@ -87,8 +106,10 @@ pub(crate) struct TaskCommit {
     pub(crate) consumed: Vec<ConsumedOffset>,
     /// What each node has counted, by its name.
     pub(crate) nodes: BTreeMap<Arc<str>, NodeMetrics>,
-    /// How many records it has taken.
-    pub(crate) records: u64,
+    /// How old rows were, in ms by the wall clock, that came in at its sources and ended at its terminal nodes since the commit
+    /// before.
+    pub(crate) ages: Vec<(Arc<str>, Spread)>,
+    pub(crate) counts: TaskCounts,
     /// Where its inputs are, and what its nodes hold back.
     pub(crate) status: TaskStatus,
 }
@@ -137,7 +158,8 @@ impl Task {
             positions: self.positions(),
             consumed: self.consumed(),
             nodes: self.metrics().map(|(node, metrics)| (Arc::clone(node), metrics)).collect(),
-            records: self.records,
+            ages: self.take_ages(),
+            counts: self.counts(),
             status: self.status(),
         };
         for input in self.inputs.values_mut() {
@@ -182,6 +204,24 @@ impl Task {
         };
         stores.iter_mut().for_each(|store| store.published(epoch, share));
         stores.iter().map(|store| store.size_bytes()).sum()
+    }
+
+    /// What it has counted since it was made.
+    pub(crate) fn counts(&self) -> TaskCounts {
+        let (records, polls) = (self.records, self.polls);
+        TaskCounts { records, polls, punctuations: self.resources.punctuated }
+    }
+
+    /// How old rows were, node by node, since the last call.
+    fn take_ages(&mut self) -> Vec<(Arc<str>, Spread)> {
+        let mut ages = Vec::new();
+        for (node, slot) in self.graph.slots.iter() {
+            let of_node = std::mem::take(&mut self.resources.ages[node]);
+            if of_node.mean().is_some() {
+                ages.push((Arc::clone(&slot.name), of_node));
+            }
+        }
+        ages
     }
 
     fn positions(&self) -> BTreeMap<TopicPartition, i64> {

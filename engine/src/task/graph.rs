@@ -100,6 +100,11 @@ impl NodeSlot {
         matches!(&self.action, Action::Process(node, _) if node.has_timers())
     }
 
+    /// Whether rows go no further in this task.
+    fn is_terminal(&self) -> bool {
+        self.children.is_empty() && self.ports.is_empty()
+    }
+
     pub(super) fn makes_calls(&self) -> bool {
         matches!(&self.action, Action::Process(node, _) if node.makes_calls())
     }
@@ -471,6 +476,9 @@ impl Graph {
         if let Some(taps) = taps {
             let Some(from) = slot.parents.get(parent) else { broken(FROM_A_PARENT) };
             taps.show(from, &slot.name, &*payload);
+        }
+        if slot.is_terminal() {
+            resources.note_ages(node, &*payload);
         }
         match &mut slot.action {
             Action::Source => Ok(()),

@@ -47,10 +47,12 @@ mod telling;
 mod time_vector;
 
 pub(crate) use build::{Blueprint, InputOffsets, Instruments, LastCommit};
-pub(crate) use commit::{ChangelogKind, ChangelogPart, ConsumedOffset, Output, TaskCommit};
+pub(crate) use commit::{
+    ChangelogKind, ChangelogPart, ConsumedOffset, Output, TaskCommit, TaskCounts,
+};
 pub(crate) use input::Arrived;
 pub(crate) use positions::Positions;
-pub(crate) use status::{InputStatus, TaskStatus};
+pub(crate) use status::{CacheStatus, InputStatus, TaskStatus};
 pub use taps::Tap;
 pub(crate) use taps::Taps;
 pub(crate) use telling::{AtRest, Looked};
@@ -136,6 +138,8 @@ pub(crate) struct Task {
     /// Rows that nodes forwarded of what they had left.
     pub(crate) forwarded: u64,
     pub(crate) records: u64,
+    /// Fetches that brought records.
+    polls: u64,
 }
 
 impl Task {
@@ -152,6 +156,7 @@ impl Task {
     pub(crate) fn feed(&mut self, input: InputIndex, arrived: Arrived) {
         let node = self.inputs[input].node;
         self.resources.metrics[node].bytes += arrived.records.size_bytes() as u64;
+        self.polls += u64::from(!arrived.records.is_empty());
         self.inputs[input].feed(arrived);
         if self.inputs[input].vector.is_none() && !self.inputs[input].is_empty() {
             self.reopen(input);
@@ -282,6 +287,7 @@ impl Task {
         let count = rows.as_ref().map_or(0, |rows| rows.len());
         if let Some(mut rows) = rows {
             self.records += count as u64;
+            self.resources.note_ages(node, &*rows);
             if self.graph.has_processors {
                 (source.first, source.stream_times) = stream_times(&*rows, self.stream_time);
             }
@@ -486,6 +492,7 @@ impl Task {
             // The one before may have cancelled it.
             let Some(punctuation) = self.resources.punctuations.get_mut(&number) else { continue };
             punctuation.fired_at(elapsed);
+            self.resources.punctuated += 1;
             let node = punctuation.node;
             let event = Event::Punctuate(Cancellable(number), self.now.wall_clock);
             let moment = self.moment(None);

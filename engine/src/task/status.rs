@@ -3,6 +3,7 @@
 use super::{Task, graph::Action, input::Input, time_vector::TimeVector};
 use crate::{
     node::HeldBack,
+    store::CacheReads,
     topology::{Sender, TaskId, Topic},
 };
 use headwater_core::record::{Timestamp, TopicPartition};
@@ -38,8 +39,17 @@ pub(crate) struct TaskStatus {
     pub(crate) held_back: Vec<(Arc<str>, HeldBack)>,
     /// Those that have some left to forward, or hold it until a commit.
     pub(crate) holding: Vec<Arc<str>>,
-    /// What the cache of each store holds, in bytes.
-    pub(crate) caches: Vec<(Arc<str>, usize)>,
+    pub(crate) caches: Vec<CacheStatus>,
+}
+
+/// What a store's cache tells.
+#[derive(Debug, Clone)]
+pub(crate) struct CacheStatus {
+    pub(crate) store: Arc<str>,
+    /// What it holds, in bytes.
+    pub(crate) bytes: usize,
+    /// How often it was asked, since the task was made.
+    pub(crate) reads: CacheReads,
 }
 
 impl Task {
@@ -63,7 +73,11 @@ impl Task {
         }
         let inputs = self.inputs.values().map(input).collect();
         let stores = self.changelogs.iter().zip(&self.resources.stores);
-        let caches = stores.map(|(it, store)| (Arc::clone(&it.store), store.size_bytes()));
+        let caches = stores.map(|(it, store)| CacheStatus {
+            store: Arc::clone(&it.store),
+            bytes: store.size_bytes(),
+            reads: store.cache_reads(),
+        });
         TaskStatus { id: self.id, inputs, held_back, holding, caches: caches.collect() }
     }
 }

@@ -10,7 +10,7 @@
 use super::{application::Shared, keys::MetaEntry, options::DATA, options::RocksDbOptions};
 use foldhash::fast::RandomState;
 use headwater_core::ports::state::StateError;
-use rocksdb::{ColumnFamily, DB, ErrorKind};
+use rocksdb::{ColumnFamily, DB, ErrorKind, Options};
 use std::{
     io,
     path::PathBuf,
@@ -50,6 +50,8 @@ pub(super) struct Spiller {
 
 pub(super) struct Core {
     pub(super) db: DB,
+    /// What the database was opened with: its counters are asked there.
+    pub(super) settings: Options,
     pub(super) directory: PathBuf,
     pub(super) options: RocksDbOptions,
     pub(super) hasher: RandomState,
@@ -68,9 +70,15 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(db: DB, directory: PathBuf, options: RocksDbOptions) -> Self {
+    pub(super) fn new(
+        db: DB,
+        settings: Options,
+        directory: PathBuf,
+        options: RocksDbOptions,
+    ) -> Self {
         Self {
             db,
+            settings,
             directory,
             options,
             hasher: RandomState::default(),

@@ -8,6 +8,7 @@
 //! | `core` | the database, and what publishers and the spill thread tell each other |
 //! | `spill` | the way from the overlays to the disk |
 //! | `shard` | lookups and scans |
+//! | `figures` | what the database tells of itself |
 //! | `keys` | the bytes on disk |
 //!
 //! # Invariants
@@ -18,6 +19,7 @@
 
 mod application;
 mod core;
+mod figures;
 mod keys;
 mod options;
 mod overlay;
@@ -41,7 +43,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use headwater_core::ports::{
     log::LogId,
-    state::{ApplicationState, State, StateError},
+    state::{ApplicationState, State, StateError, StateFigure},
 };
 use rocksdb::{DB, ErrorKind, IteratorMode};
 use std::{
@@ -100,7 +102,7 @@ impl RocksDbState {
         let db = DB::open_cf_descriptors(&settings, &directory, families).map_err(failed)?;
         let known = Known::read(&db, &directory)?;
         let missing = known.missing(&directory, &options)?;
-        let core = Arc::new(Core::new(db, directory, options));
+        let core = Arc::new(Core::new(db, settings, directory, options));
         core.next_store.store(known.next_store, Relaxed);
         core.spiller().missing = missing;
         let spilling = Arc::clone(&core);
@@ -159,6 +161,10 @@ impl State for RocksDbState {
 
     fn flush(&self) -> Result<(), StateError> {
         self.core.flush()
+    }
+
+    fn figures(&self) -> Vec<StateFigure> {
+        self.core.figures()
     }
 }
 

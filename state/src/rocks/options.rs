@@ -8,7 +8,7 @@ use headwater_core::{
 };
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
-    LogLevel, Options, WriteBufferManager,
+    LogLevel, Options, WriteBufferManager, statistics::StatsLevel,
 };
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -129,6 +129,9 @@ impl RocksDbOptions {
         database.set_max_log_file_size(MIB);
         database.set_stats_dump_period_sec(0);
         database.set_stats_persist_period_sec(0);
+        // Counters alone: times and distributions would cost each read a look at the clock.
+        database.enable_statistics();
+        database.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
         // Never stalls a writer: the spill thread bounds what is unflushed, this only counts it against the cache.
         let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
             self.memory_bytes.max(self.write_buffer_bytes()),
