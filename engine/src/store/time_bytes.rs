@@ -12,7 +12,7 @@ use super::{
     Scanned, StoreError,
     form::{Form, StoreId},
     key_bytes::Hashed,
-    segments::Segments,
+    segments::{Bucket, Segments},
 };
 use headwater_core::{
     ports::state::{Order, Shard, StateError},
@@ -73,8 +73,35 @@ impl<V: Data> TimeBytes<V> {
     ///
     /// [`StoreError::State`] if the state cannot be read, or holds something else.
     pub fn remove(&mut self, key: &[u8], time: Timestamp, sequence: u32) -> Result<(), StoreError> {
+        let Some((bucket, slot)) = self.locate(key, time, sequence)? else { return Ok(()) };
+        let (form, entries) = self.segments.with_form(bucket);
+        form.update(entries, slot, |entry, _| *entry = None)
+    }
+
+    /// The value of `key` at `time` that has this sequence.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::State`] if the state cannot be read, or holds something else.
+    pub fn get(
+        &mut self,
+        key: &[u8],
+        time: Timestamp,
+        sequence: u32,
+    ) -> Result<Option<V>, StoreError> {
+        let Some((bucket, slot)) = self.locate(key, time, sequence)? else { return Ok(None) };
+        Ok(self.segments.entries_mut(bucket).touch(slot).value.clone())
+    }
+
+    /// The bucket and the slot of an entry, be it deleted.
+    fn locate(
+        &mut self,
+        key: &[u8],
+        time: Timestamp,
+        sequence: u32,
+    ) -> Result<Option<(Bucket, u32)>, StoreError> {
         let start = self.segment_of(time);
-        let Some(bucket) = self.segments.find(start) else { return Ok(()) };
+        let Some(bucket) = self.segments.find(start) else { return Ok(None) };
         let own_key = own_key(key, time, sequence);
         let own_key = Hashed::new(&own_key);
         let entries = self.segments.entries(bucket);
@@ -85,8 +112,7 @@ impl<V: Data> TimeBytes<V> {
             let (form, entries) = self.segments.with_form(bucket);
             slot = stored.map(|stored| form.adopt(entries, own_key, &stored)).transpose()?;
         }
-        let (form, entries) = self.segments.with_form(bucket);
-        slot.map_or(Ok(()), |slot| form.update(entries, slot, |entry, _| *entry = None))
+        Ok(slot.map(|slot| (bucket, slot)))
     }
 
     /// The values of `key` within `times`, by time and sequence.

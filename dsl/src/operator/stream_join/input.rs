@@ -6,13 +6,12 @@ use super::{
 };
 use headwater_core::{
     metrics::DropReason,
-    ports::state::Order,
     record::{Headers, Timestamp},
     serde::{Data, SharedSerde},
 };
 use headwater_engine::{
     processor::{Context, InitContext, ProcessorError},
-    store::{StoreError, StoreKey, TimeStore, Timed, TimerBytes},
+    store::{StoreError, StoreKey, TimeStore, TimerBytes},
 };
 use std::sync::Arc;
 
@@ -68,14 +67,8 @@ impl<K: Data, V: Data> Input<K, V> {
         V2: Data,
     {
         let (key, sequence) = split_place(place).ok_or(ProcessorError::Damaged)?;
-        let rows = context.store(self.rows).by_bytes();
-        for row in rows.fetch(&key, time..=time, Order::Ascending)? {
-            let Timed { sequence: found, value: Kept { value, deferred }, .. } = row?;
-            if found == sequence {
-                return Ok(deferred.map(|headers| (key, value, headers)));
-            }
-        }
-        Ok(None)
+        let row = context.store(self.rows).by_bytes().get(&key, time, sequence)?;
+        Ok(row.and_then(|Kept { value, deferred }| deferred.map(|headers| (key, value, headers))))
     }
 }
 
