@@ -6,7 +6,7 @@ use crate::{
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes},
     table::{StoredVersions, TableNode, View, expiring},
 };
-use headwater_core::serde::{Data, SharedSerde};
+use headwater_core::serde::{Data, Nullable, SharedSerde};
 use headwater_engine::{
     processor::{InitContext, Processor, ProcessorError},
     store::{StoreBuilder, VersionedKeyValueStore},
@@ -311,7 +311,9 @@ impl StreamsBuilder {
         }
         let step = plan.step(OperatorKind::Table, &[source]).with_store(&store);
         let row = |value: Option<V>| value;
-        let above = expiring(plan, (source, &store), &key, materialized.ttl, row);
+        let values: SharedSerde<Option<V>> = Arc::new(Nullable(SharedSerde::clone(&value)));
+        let serdes = (&key, &values);
+        let above = expiring(plan, (source, &store), serdes, materialized.ttl, row);
         let step = step.below(above.unwrap_or(source));
         KTable::kept(plan, step, store, Serdes { key, value }, |value: Option<V>| value)
     }

@@ -7,16 +7,19 @@
 //! - Time is the largest timestamp taken, of any key, or below a repartition the operator time that rows carry.
 //! - A record that is older than a row lives when it comes is dropped and counted as late; a deletion is not.
 //!
+//! Where more rows have lived for long enough than go at a time, what comes after [waits](super::backlog).
+//!
 //! It stands in front of the table, which takes what it forwards as it takes any deletion: old values, joins and aggregations
 //! below need to know nothing of it.
 
+use super::backlog::{Backlog, Chunked, Output};
 use headwater_core::{
     metrics::DropReason,
     record::Timestamp,
     serde::{Data, SharedSerde},
 };
 use headwater_engine::{
-    node::{NO_ORIGIN, Stamp},
+    node::{Progress, Stamp},
     processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
     store::{KeyValueStore, StoreKey, TimerBytes},
 };
@@ -30,6 +33,8 @@ pub(crate) struct Expiry<K> {
     pub(crate) deadlines: Arc<str>,
     /// The same, by time.
     pub(crate) timers: Arc<str>,
+    /// The store of records that wait.
+    pub(crate) waiting: Arc<str>,
 }
 
 impl<K> Expiry<K> {
@@ -40,6 +45,7 @@ impl<K> Expiry<K> {
             ttl_ms: i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1),
             deadlines: format!("{store}-deadlines").into(),
             timers: format!("{store}-deadline-times").into(),
+            waiting: format!("{store}-deadline-waiting").into(),
         }
     }
 }
@@ -54,7 +60,9 @@ pub(crate) struct Expire<K, T, V, F> {
     is_carried: bool,
     /// What it has come to.
     time: Timestamp,
-    holds_rows: bool,
+    backlog: Backlog<K, T>,
+    /// The first deadline there is.
+    first: Option<Timestamp>,
     types: PhantomData<fn(T) -> V>,
 }
 
@@ -70,31 +78,13 @@ impl<K: Data, T: Data, V: Data, F: Fn(T) -> Option<V>> Expire<K, T, V, F> {
             keys: SharedSerde::clone(&expiry.keys),
             ttl_ms: expiry.ttl_ms,
             deadlines: context.store(&expiry.deadlines)?,
-            holds_rows: context.store_mut::<TimerBytes>(timers).first()?.is_some(),
+            first: context.store_mut::<TimerBytes>(timers).first()?,
+            backlog: Backlog::open(&expiry.waiting, context)?,
             timers,
             is_carried: context.is_time_carried(),
             time: Timestamp::MIN,
             types: PhantomData,
         })
-    }
-
-    /// Deletes what has lived for long enough, the oldest first; `stamp` is that of the record that brings the time.
-    fn expire(
-        &mut self,
-        Stamp { origin, at, .. }: Stamp,
-        out: &mut Rows<K, Option<V>>,
-        context: &mut Context<'_, K, Option<V>>,
-    ) -> Result<(), ProcessorError> {
-        let is_due = |due: Option<Timestamp>, time| due.is_some_and(|due| due <= time);
-        while is_due(context.store(self.timers).first()?, self.time) {
-            let Some((due, key)) = context.store(self.timers).take_first()? else { break };
-            let key = self.keys.deserialize(Some(&key)).map_err(|_| ProcessorError::Damaged)?;
-            context.store(self.deadlines).put(&key, None, due)?;
-            // Where time is carried, which row or mark brings it is nobody's promise.
-            let at = if self.is_carried { due } else { at };
-            out.push(Record::made(key, None, None, Stamp { origin, timestamp: due, at }));
-        }
-        Ok(())
     }
 
     /// Lets the row of `key` live until `deadline`, or has it gone.
@@ -119,21 +109,66 @@ impl<K: Data, T: Data, V: Data, F: Fn(T) -> Option<V>> Expire<K, T, V, F> {
         Ok(())
     }
 
-    fn take(
+    fn is_due(&self, deadline: Timestamp) -> bool {
+        deadline <= self.time
+    }
+
+    /// Deletes what has lived for long enough, the oldest first; `stamp` is that of the record that brings the time. False if not
+    /// all of it went.
+    fn delete_due(
+        &mut self,
+        Stamp { origin, at, .. }: Stamp,
+        out: &mut Output<K, Option<V>>,
+        context: &mut Context<'_, K, Option<V>>,
+    ) -> Result<bool, ProcessorError> {
+        while context.store(self.timers).first()?.is_some_and(|deadline| self.is_due(deadline)) {
+            if out.is_full() {
+                return Ok(false);
+            }
+            let Some((due, key)) = context.store(self.timers).take_first()? else { break };
+            let key = self.keys.deserialize(Some(&key)).map_err(|_| ProcessorError::Damaged)?;
+            context.store(self.deadlines).put(&key, None, due)?;
+            // Where time is carried, which row or mark brings it is nobody's promise.
+            let at = if self.is_carried { due } else { at };
+            out.push(Record::made(key, None, None, Stamp { origin, timestamp: due, at }));
+        }
+        Ok(true)
+    }
+}
+
+impl<K: Data, T: Data, V: Data, F: Fn(T) -> Option<V>> Chunked<K, T, Option<V>>
+    for Expire<K, T, V, F>
+{
+    fn backlog(&mut self) -> &mut Backlog<K, T> {
+        &mut self.backlog
+    }
+
+    fn forward_due(
+        &mut self,
+        origin: u32,
+        out: &mut Output<K, Option<V>>,
+        context: &mut Context<'_, K, Option<V>>,
+    ) -> Result<bool, ProcessorError> {
+        // Only carried time has rows live for long enough without a record.
+        self.delete_due(Stamp { origin, timestamp: self.time, at: self.time }, out, context)
+    }
+
+    fn take_record(
         &mut self,
         row: Record<K, T>,
-        out: &mut Rows<K, Option<V>>,
+        out: &mut Output<K, Option<V>>,
         context: &mut Context<'_, K, Option<V>>,
-    ) -> Result<(), ProcessorError> {
-        context.begin(&row);
+    ) -> Result<Option<Record<K, T>>, ProcessorError> {
         let stamp = row.stamp();
         self.time = self.time.max(if self.is_carried { stamp.at } else { stamp.timestamp });
-        self.expire(stamp, out, context)?;
+        if !self.delete_due(stamp, out, context)? {
+            return Ok(Some(row));
+        }
         let row = row.map(|key, value| (key, (self.row)(value)));
         let deadline = stamp.timestamp.saturating_add(self.ttl_ms);
-        if row.value.is_some() && deadline <= self.time {
+        if row.value.is_some() && self.is_due(deadline) {
             context.drop_record(DropReason::Late);
-            return Ok(());
+            return Ok(None);
         }
         let deadline = row.value.is_some().then_some(deadline);
         match self.set(&row.key, deadline, context) {
@@ -141,11 +176,23 @@ impl<K: Data, T: Data, V: Data, F: Fn(T) -> Option<V>> Expire<K, T, V, F> {
             Ok(()) | Err(ProcessorError::NullKey | ProcessorError::Record { .. }) => out.push(row),
             Err(failed) => return Err(failed),
         }
+        Ok(None)
+    }
+
+    fn move_time(
+        &mut self,
+        time: Timestamp,
+        context: &mut Context<'_, K, Option<V>>,
+    ) -> Result<(), ProcessorError> {
+        self.time = self.time.max(time);
+        let first = context.store(self.timers).first()?;
+        self.backlog.set_forwarding(first.is_some_and(|deadline| self.is_due(deadline)));
         Ok(())
     }
 
-    fn look(&mut self, context: &mut Context<'_, K, Option<V>>) -> Result<(), ProcessorError> {
-        self.holds_rows = context.store(self.timers).first()?.is_some();
+    /// Rows live until their deletion is out.
+    fn expire(&mut self, context: &mut Context<'_, K, Option<V>>) -> Result<(), ProcessorError> {
+        self.first = context.store(self.timers).first()?;
         Ok(())
     }
 }
@@ -160,15 +207,14 @@ where
     type KOut = K;
     type VOut = Option<V>;
 
+    const MAY_ANSWER_MORE: bool = true;
+
     fn process_batch(
         &mut self,
         rows: Rows<K, T>,
         context: &mut Context<'_, K, Option<V>>,
     ) -> Result<(), ProcessorError> {
-        let mut out = Vec::with_capacity(rows.len());
-        rows.into_iter().try_for_each(|row| self.take(row, &mut out, context))?;
-        context.forward_all(out);
-        self.look(context)
+        self.take_batch(rows.into_iter(), context)
     }
 
     fn advance(
@@ -176,25 +222,39 @@ where
         time: Timestamp,
         context: &mut Context<'_, K, Option<V>>,
     ) -> Result<(), ProcessorError> {
-        self.time = self.time.max(time);
-        let mut out = Vec::new();
-        let stamp = Stamp { origin: NO_ORIGIN, timestamp: time, at: time };
-        self.expire(stamp, &mut out, context)?;
-        context.forward_all(out);
-        self.look(context)
+        self.advance_to(time, context)
+    }
+
+    fn progress(&self) -> Progress {
+        self.backlog.progress()
+    }
+
+    fn resume(
+        &mut self,
+        rows_max: usize,
+        context: &mut Context<'_, K, Option<V>>,
+    ) -> Result<(), ProcessorError> {
+        self.go_on(rows_max, context)
+    }
+
+    fn pass_time(&self, time: Timestamp) -> Timestamp {
+        let first = self.first.filter(|deadline| self.is_due(*deadline));
+        first.into_iter().chain(self.backlog.first_at()).fold(time, Timestamp::min)
     }
 
     fn holds_rows(&self) -> bool {
-        self.holds_rows
+        self.first.is_some()
     }
 
     fn save(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.time.to_be_bytes());
     }
 
-    fn load(&mut self, saved: &[u8], _: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
         let time = saved.try_into().map_err(|_| ProcessorError::Damaged)?;
         self.time = Timestamp::from_be_bytes(time);
-        Ok(())
+        let is_due = self.first.is_some_and(|deadline| self.is_due(deadline));
+        // Elsewhere it is a record that brings time, and waits.
+        self.backlog.load(self.is_carried && is_due, context)
     }
 }

@@ -5,6 +5,7 @@
 //! - No operator knows how it is scheduled: the same records in batches of any size give the same results.
 //! - A null is in the types: an operator drops what its type lets through and its rule excludes, and counts it.
 
+mod backlog;
 mod batch;
 mod branch;
 mod calls;
@@ -18,6 +19,7 @@ mod fold;
 mod for_each;
 mod foreign_key;
 mod global_join;
+mod headers;
 mod join_of_related;
 mod join_of_tables;
 mod map;
@@ -35,6 +37,7 @@ mod to_stream;
 mod transform_values;
 mod versioned_table;
 
+pub(crate) use backlog::WaitsSerde;
 pub use batch::BatchOutput;
 pub(crate) use batch::Batches;
 pub(crate) use branch::{Branch, Predicates};
@@ -62,7 +65,7 @@ pub(crate) use regroup::Regroup;
 pub(crate) use select_key::SelectKey;
 pub(crate) use sendable::{Sendable, refused};
 pub(crate) use stream_join::{
-    Graced, GracedTableJoin, Joining, Kept, KeptSerde, SelfJoin, Stored, StreamJoin, WaitsSerde,
+    EitherSerde, Graced, GracedTableJoin, Joining, Kept, KeptSerde, SelfJoin, Stored, StreamJoin,
 };
 pub(crate) use suppress::{
     Config, Held, HeldSerde, Names, NewestSerde, Rule, Suppress, WindowClose,

@@ -3,7 +3,7 @@
 use super::{KStream, join::JoinWith};
 use crate::{
     DefaultSerde, Joined, KTable,
-    operator::{Graced, GracedTableJoin, Kept, KeptSerde, NullKeys, Stored},
+    operator::{Graced, GracedTableJoin, Kept, KeptSerde, NullKeys, Stored, WaitsSerde},
     plan::OperatorKind,
     table::Seen,
 };
@@ -123,10 +123,12 @@ impl<K: DefaultSerde, T: Data> JoinedTable<K, T> {
         let segment = (grace / 3).max(Duration::from_millis(1));
         plan.add_store(TimeStore::builder(&rows, SharedSerde::clone(&keys), kept, segment));
         plan.add_store(TimerBytes::builder(&timers));
-        let step = step.with_store(&rows).with_store(&timers);
+        let waiting: Arc<str> = format!("{base}-waiting-store").into();
+        plan.add_store(WaitsSerde::store(&waiting, &keys, &values));
+        let step = step.with_store(&rows).with_store(&timers).with_store(&waiting);
         let timers: Arc<str> = timers.into();
         let rows = Stored { values, rows: rows.into(), deferred: Some(Arc::clone(&timers)) };
-        let graced = Graced { keys, rows, timers, grace, null_keys };
+        let graced = Graced { keys, rows, timers, waiting, grace, null_keys };
         let node = plan.operator::<K, V, _>(step, move |context| {
             GracedTableJoin::open(&join, &graced, view.open(Seen::Newest, context)?, context)
         });

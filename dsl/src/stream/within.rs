@@ -3,11 +3,12 @@
 use super::{KStream, join::JoinWith, resolve};
 use crate::{
     DefaultSerde, JoinWindows, StreamJoined,
-    operator::{Joining, Kept, KeptSerde, SelfJoin, Stored, StreamJoin, WaitsSerde},
+    operator::{EitherSerde, Joining, Kept, KeptSerde, SelfJoin, Stored, StreamJoin, WaitsSerde},
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes, Step},
 };
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
+    processor::Either,
     store::{TimeStore, TimerBytes},
     topology::TopologyError,
 };
@@ -172,11 +173,13 @@ impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> StreamWithin<K, V, VO> 
         let base = plan.base_for_join(stream.node, &name);
         let above = plan.keyed(stream.node, &base, &serdes);
         let base = self.joined.store_name.as_deref().unwrap_or(&name);
+        let waiting: Arc<str> = format!("{base}-waiting-join-store").into();
+        plan.add_store(WaitsSerde::store(&waiting, &key, &left));
         let stored = self.stored(&plan, (&key, left), format!("{base}-this-join-store"), None);
-        let step = step.below(above).with_store(&stored.rows);
+        let step = step.below(above).with_store(&stored.rows).with_store(&waiting);
         let (join, keys, windows) = (Arc::new(join), SharedSerde::clone(&key), self.windows);
         let node = plan.operator::<K, V, _>(step, move |context| {
-            SelfJoin::<K, V, VO, _>::open(&join, windows, (&keys, &stored), context)
+            SelfJoin::<K, V, VO, _>::open(&join, windows, (&keys, &stored, &waiting), context)
         });
         self.named(plan, node, key)
     }
@@ -209,15 +212,9 @@ impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> StreamWithin<K, V, VO> 
         let joining = self.joining(&plan, kind, &serdes, &name);
         let step = connected(step.below_all(&[above, beside]), &joining).copartitioned();
         let join = Arc::new(join);
-        let node = if kind == OperatorKind::StreamJoin {
-            plan.operator_of_ports(step, move |context, _| {
-                StreamJoin::<_, _, _, _, false>::open(&join, &joining, context)
-            })
-        } else {
-            plan.operator_of_ports(step, move |context, _| {
-                StreamJoin::<_, _, _, _, true>::open(&join, &joining, context)
-            })
-        };
+        let node = plan.operator_of_ports(step, move |context, _| {
+            StreamJoin::<_, _, _, _>::open(&join, &joining, context)
+        });
         self.named(plan, node, serdes.key)
     }
 
@@ -238,10 +235,10 @@ impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> StreamWithin<K, V, VO> 
         let timers = defers_right.then(|| format!("{base}-outer-shared-join-store"));
         let rows = format!("{base}-other-join-store");
         let other = self.stored(plan, (key, SharedSerde::clone(right)), rows, timers);
-        let waiting = defers.then(|| format!("{base}-waiting-join-store"));
-        let declared = waiting.iter().map(|name| WaitsSerde::store(name, key, (left, right)));
-        declared.for_each(|store| plan.add_store(store));
-        let waiting = waiting.map(Into::into);
+        let waiting = format!("{base}-waiting-join-store");
+        let sides: SharedSerde<Either<V, VO>> = Arc::new(EitherSerde::new(left, right));
+        plan.add_store(WaitsSerde::store(&waiting, key, &sides));
+        let waiting = waiting.into();
         Joining { windows: self.windows, keys, left: this, right: other, waiting }
     }
 
@@ -274,7 +271,7 @@ impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> StreamWithin<K, V, VO> 
 /// A step that uses the stores of a join.
 fn connected<K, L, R>(step: Step, joining: &Joining<K, L, R>) -> Step {
     let Joining { left, right, waiting, .. } = joining;
-    let timers = [left.deferred.as_ref(), right.deferred.as_ref(), waiting.as_ref()];
-    let stores = [Some(&left.rows), Some(&right.rows)].into_iter().chain(timers);
+    let stores = [Some(&left.rows), Some(&right.rows), left.deferred.as_ref()];
+    let stores = stores.into_iter().chain([right.deferred.as_ref(), Some(waiting)]);
     stores.flatten().fold(step, |step, store| step.with_store(store))
 }

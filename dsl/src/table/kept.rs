@@ -3,7 +3,7 @@
 use super::{Change, KTable, OldValues, StoredTable, TableNode};
 use crate::{
     DefaultSerde, Materialized,
-    operator::{Expire, Expiry, Fold},
+    operator::{Expire, Expiry, Fold, WaitsSerde},
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes, Step},
     resolve,
 };
@@ -16,20 +16,21 @@ use headwater_engine::{
 use std::{sync::Arc, time::Duration};
 
 /// The node that deletes the rows of a table that is kept in the store and lies below `parent`, once they have lived for
-/// `ttl`; none if they live until they are deleted. `row` gives the value of a record.
+/// `ttl`; none if they live until they are deleted. `row` gives the value of a record, of which `values` writes what comes.
 pub(crate) fn expiring<K: Data, T: Data, V: Data>(
     plan: &LogicalPlan,
     (parent, store): (NodeId, &str),
-    keys: &SharedSerde<K>,
+    (keys, values): (&SharedSerde<K>, &SharedSerde<T>),
     ttl: Option<Duration>,
     row: impl Fn(T) -> Option<V> + Send + Sync + 'static,
 ) -> Option<NodeId> {
     let (expiry, row) = (Expiry::new(store, keys, ttl?), Arc::new(row));
-    let Expiry { deadlines, timers, .. } = &expiry;
+    let Expiry { deadlines, timers, waiting, .. } = &expiry;
     plan.add_store(KeyValueStore::builder(deadlines, SharedSerde::clone(keys), Arc::new(I64)));
     plan.add_store(TimerBytes::builder(timers));
     let step = plan.step_called(OperatorKind::Expire, parent, store);
-    let step = step.with_store(deadlines).with_store(timers);
+    plan.add_store(WaitsSerde::store(waiting, keys, values));
+    let step = step.with_store(deadlines).with_store(timers).with_store(waiting);
     Some(plan.operator::<K, T, _>(step, move |context| {
         Expire::<K, T, V, _>::open(&row, &expiry, context)
     }))

@@ -3,6 +3,7 @@
 mod ahead;
 mod assignment;
 mod changelogs;
+mod chunks;
 mod damage;
 mod defects;
 mod diff;

@@ -14,13 +14,20 @@ use super::{
     kept::place,
     time::{Both, JoinTime, Side},
 };
-use crate::{JoinWindows, operator::table_join::NullKeys, table::Lookup};
+use crate::{
+    JoinWindows,
+    operator::{
+        backlog::{Backlog, Chunked, Output},
+        table_join::NullKeys,
+    },
+    table::Lookup,
+};
 use headwater_core::{
     record::Timestamp,
     serde::{Data, SharedSerde},
 };
 use headwater_engine::{
-    node::{HeldBack, NO_ORIGIN, Stamp},
+    node::{HeldBack, Progress, Stamp},
     processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
     store::{StoreKey, TimerBytes},
 };
@@ -36,6 +43,7 @@ pub(crate) struct GracedTableJoin<K, V, T, F> {
     timers: StoreKey<TimerBytes>,
     time: JoinTime,
     grace_ms: i64,
+    backlog: Backlog<K, V>,
     /// When the first rows that wait for the grace come out, if any do.
     due: Option<Timestamp>,
 }
@@ -45,6 +53,8 @@ pub(crate) struct Graced<K, V> {
     pub(crate) keys: SharedSerde<K>,
     pub(crate) rows: Stored<V>,
     pub(crate) timers: Arc<str>,
+    /// The store of records that wait until what is due before them is out.
+    pub(crate) waiting: Arc<str>,
     pub(crate) grace: Duration,
     pub(crate) null_keys: NullKeys,
 }
@@ -68,6 +78,7 @@ impl<K: Data, V: Data, T: Data, F> GracedTableJoin<K, V, T, F> {
             timers: context.store(&graced.timers)?,
             time: JoinTime::new(windows.after(-1), defers, context.is_time_carried()),
             grace_ms: windows.grace_ms(),
+            backlog: Backlog::open(&graced.waiting, context)?,
             due: None,
         })
     }
@@ -76,7 +87,7 @@ impl<K: Data, V: Data, T: Data, F> GracedTableJoin<K, V, T, F> {
         &self,
         row: Record<K, V>,
         passed: Timestamp,
-        out: &mut Rows<K, V2>,
+        out: &mut Output<K, V2>,
         context: &mut Context<'_, K, V2>,
     ) -> Result<(), ProcessorError>
     where
@@ -91,25 +102,57 @@ impl<K: Data, V: Data, T: Data, F> GracedTableJoin<K, V, T, F> {
         let Record { key, value, headers, .. } = row;
         let stamp = Stamp { origin, timestamp, at: passed };
         let value = (self.join)(&key, value, found);
-        out.extend(value.map(|value| Record::made(key, value, headers, stamp)));
+        out.push_some(Record::made(key, (), headers, stamp), value);
         Ok(())
     }
 
-    /// Joins the rows that are due, the oldest first.
-    fn release<V2: Data>(
+    /// The time of the first row that is due.
+    fn first_due<V2: Data>(
+        &self,
+        context: &mut Context<'_, K, V2>,
+    ) -> Result<Option<Timestamp>, ProcessorError> {
+        let first = context.store(self.timers).first()?;
+        Ok(first.filter(|first| self.time.is_due(Side::Left, *first)))
+    }
+
+    /// Has what is due by now forwarded, where that is not a record's doing.
+    fn begin_forwarding<V2: Data>(
+        &mut self,
+        context: &mut Context<'_, K, V2>,
+    ) -> Result<(), ProcessorError> {
+        self.time.begin_forwarding();
+        let is_forwarding = self.first_due(context)?.is_some();
+        self.backlog.set_forwarding(is_forwarding);
+        if !is_forwarding {
+            self.time.end_forwarding();
+        }
+        Ok(())
+    }
+}
+
+impl<K, V, T, V2, F> Chunked<K, V, V2> for GracedTableJoin<K, V, T, F>
+where
+    K: Data,
+    V: Data,
+    T: Data,
+    V2: Data,
+    F: Fn(&K, V, Option<T>) -> Option<V2>,
+{
+    fn backlog(&mut self) -> &mut Backlog<K, V> {
+        &mut self.backlog
+    }
+
+    fn forward_due(
         &mut self,
         origin: u32,
-        out: &mut Rows<K, V2>,
+        out: &mut Output<K, V2>,
         context: &mut Context<'_, K, V2>,
-    ) -> Result<(), ProcessorError>
-    where
-        F: Fn(&K, V, Option<T>) -> Option<V2>,
-    {
+    ) -> Result<bool, ProcessorError> {
         self.time.begin_forwarding();
-        let due = |first: Option<Timestamp>, time: &JoinTime| {
-            first.filter(|first| time.is_due(Side::Left, *first))
-        };
-        while due(context.store(self.timers).first()?, &self.time).is_some() {
+        while self.first_due(context)?.is_some() {
+            if out.is_full() {
+                return Ok(false);
+            }
             let Some((timestamp, place)) = context.store(self.timers).take_first()? else { break };
             let row = self.rows.deferred_row((timestamp, &place), context)?;
             let Some((key, value, headers)) = row else { continue };
@@ -120,37 +163,34 @@ impl<K: Data, V: Data, T: Data, F> GracedTableJoin<K, V, T, F> {
             self.join_row(row, at, out, context)?;
         }
         self.time.end_forwarding();
-        Ok(())
+        Ok(true)
     }
 
-    fn take<V2: Data>(
+    fn take_record(
         &mut self,
         row: Record<K, V>,
-        out: &mut Rows<K, V2>,
+        out: &mut Output<K, V2>,
         context: &mut Context<'_, K, V2>,
-    ) -> Result<(), ProcessorError>
-    where
-        F: Fn(&K, V, Option<T>) -> Option<V2>,
-    {
-        context.begin(&row);
+    ) -> Result<Option<Record<K, V>>, ProcessorError> {
         let Stamp { origin, timestamp, at } = row.stamp();
         if self.time.is_carried() {
             self.time.advance(at);
-            self.release(origin, out, context)?;
+            if !self.forward_due(origin, out, context)? {
+                return Ok(Some(row));
+            }
         }
         let passed = self.time.take(timestamp, at);
         match (self.key.take(&self.rows, (&row.key, &row.value), context)?, self.null_keys) {
-            (Given::Gone, _) => Ok(()),
-            (Given::Alone, NullKeys::Dropped) => context.check(Err(ProcessorError::NullKey)),
+            (Given::Gone, _) => {}
+            (Given::Alone, NullKeys::Dropped) => context.check(Err(ProcessorError::NullKey))?,
             (Given::Alone, NullKeys::Unjoined) => {
                 let Record { key, value, headers, .. } = row;
                 let stamp = Stamp { origin, timestamp, at: passed };
                 let value = (self.join)(&key, value, None);
-                out.extend(value.map(|value| Record::made(key, value, headers, stamp)));
-                Ok(())
+                out.push_some(Record::made(key, (), headers, stamp), value);
             }
             (Given::Keyed, _) if self.time.is_past(timestamp.saturating_add(self.grace_ms)) => {
-                self.join_row(row, passed, out, context)
+                self.join_row(row, passed, out, context)?;
             }
             (Given::Keyed, _) => {
                 let headers = row.headers.map(|headers| *headers).unwrap_or_default();
@@ -161,32 +201,31 @@ impl<K: Data, V: Data, T: Data, F> GracedTableJoin<K, V, T, F> {
                     context.store(self.timers).schedule(&place, timestamp)
                 });
                 context.check(held.map_err(ProcessorError::from))?;
-                if self.time.is_carried() { Ok(()) } else { self.release(origin, out, context) }
+                if !self.time.is_carried() {
+                    let is_all = self.forward_due(origin, out, context)?;
+                    self.backlog.set_forwarding(!is_all);
+                }
             }
         }
+        Ok(None)
     }
 
-    /// Removes what is out.
-    fn expire<V2: Data>(&mut self, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {
+    fn move_time(
+        &mut self,
+        time: Timestamp,
+        context: &mut Context<'_, K, V2>,
+    ) -> Result<(), ProcessorError> {
+        self.time.advance(time);
+        self.begin_forwarding(context)
+    }
+
+    /// What is not out is kept.
+    fn expire(&mut self, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {
         let first = context.store(self.timers).first()?;
         self.due = first.map(|first| self.time.due(Side::Left, first));
         let floor = self.time.now().saturating_sub(self.grace_ms);
         let floor = first.map_or(floor, |first| floor.min(first));
         context.store(self.rows.rows).expire_below(floor);
-        Ok(())
-    }
-
-    fn release_now<V2: Data>(
-        &mut self,
-        context: &mut Context<'_, K, V2>,
-    ) -> Result<(), ProcessorError>
-    where
-        F: Fn(&K, V, Option<T>) -> Option<V2>,
-    {
-        let mut out = Vec::new();
-        self.release(NO_ORIGIN, &mut out, context)?;
-        self.expire(context)?;
-        context.forward_all(out);
         Ok(())
     }
 }
@@ -202,16 +241,14 @@ where
     type KOut = K;
     type VOut = V2;
 
+    const MAY_ANSWER_MORE: bool = true;
+
     fn process_batch(
         &mut self,
         rows: Rows<K, V>,
         context: &mut Context<'_, K, V2>,
     ) -> Result<(), ProcessorError> {
-        let mut out = Vec::with_capacity(rows.len());
-        rows.into_iter().try_for_each(|row| self.take(row, &mut out, context))?;
-        self.expire(context)?;
-        context.forward_all(out);
-        Ok(())
+        self.take_batch(rows.into_iter(), context)
     }
 
     fn advance(
@@ -219,19 +256,31 @@ where
         time: Timestamp,
         context: &mut Context<'_, K, V2>,
     ) -> Result<(), ProcessorError> {
-        self.time.advance(time);
-        self.release_now(context)
+        self.advance_to(time, context)
     }
 
     fn end(&mut self, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {
         if let Some(last) = context.store(self.timers).last()? {
             self.time.advance_past(Side::Left, last);
         }
-        self.release_now(context)
+        self.begin_forwarding(context)?;
+        self.expire(context)
+    }
+
+    fn progress(&self) -> Progress {
+        self.backlog.progress()
+    }
+
+    fn resume(
+        &mut self,
+        rows_max: usize,
+        context: &mut Context<'_, K, V2>,
+    ) -> Result<(), ProcessorError> {
+        self.go_on(rows_max, context)
     }
 
     fn pass_time(&self, time: Timestamp) -> Timestamp {
-        self.time.pass_time(time)
+        self.time.pass_time(self.backlog.first_at().map_or(time, |at| time.min(at)))
     }
 
     fn holds_rows(&self) -> bool {
@@ -252,6 +301,7 @@ where
         }
         let first = context.store_mut(self.timers).first()?;
         self.due = first.map(|first| self.time.due(Side::Left, first));
-        Ok(())
+        let is_due = first.is_some_and(|first| self.time.is_due(Side::Left, first));
+        self.backlog.load(is_due, context)
     }
 }

@@ -1,5 +1,6 @@
 //! Rows as the stores of a join keep them, and where those that are deferred are found.
 
+use crate::operator::headers::{read_headers, write_headers};
 use headwater_core::{
     record::Headers,
     serde::{ReadBack, Serde, SerdeError, SharedSerde},
@@ -28,25 +29,7 @@ impl<V> KeptSerde<V> {
     }
 }
 
-pub(super) fn write_headers(headers: &Headers, out: &mut Vec<u8>) -> Result<(), SerdeError> {
-    let start = out.len();
-    out.extend_from_slice(&[0; 4]);
-    headers.encode(out);
-    let length =
-        u32::try_from(out.len() - start - 4).map_err(|_| malformed("headers are too long"))?;
-    if let Some(place) = out.get_mut(start..start + 4) {
-        place.copy_from_slice(&length.to_be_bytes());
-    }
-    Ok(())
-}
-
-pub(super) fn read_headers(bytes: &[u8]) -> Option<(Headers, &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let (headers, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-    Some((Headers::decode(headers).ok()?, rest))
-}
-
-pub(super) fn malformed(detail: &str) -> SerdeError {
+fn malformed(detail: &str) -> SerdeError {
     SerdeError::Malformed { expected: "a row of a join", detail: detail.to_owned() }
 }
 

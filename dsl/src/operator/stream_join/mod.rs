@@ -14,21 +14,22 @@
 //! # State
 //!
 //! Each side keeps its rows in a store by key and time. Deferred ones have their [places](kept::place) in the timers of their side,
-//! by their own time, and leave the stores only once they are out. Where one record has more fall due than goes at a time, it and
-//! those after it [wait](waiting) in a store of their own.
+//! by their own time, and leave the stores only once they are out. Where one record has more fall due than goes at a time, or more
+//! matches, it and those after it [wait](super::backlog) in a store of their own.
 
+mod either;
 mod graced;
 mod input;
 mod kept;
 mod self_join;
 mod time;
-mod waiting;
 
+pub(crate) use either::EitherSerde;
 pub(crate) use graced::{Graced, GracedTableJoin};
 pub(crate) use kept::{Kept, KeptSerde};
 pub(crate) use self_join::SelfJoin;
-pub(crate) use waiting::WaitsSerde;
 
+use super::backlog::{Backlog, Chunked, Output};
 use crate::JoinWindows;
 use headwater_core::{
     ports::state::Order,
@@ -36,14 +37,13 @@ use headwater_core::{
     serde::{Data, SharedSerde},
 };
 use headwater_engine::{
-    node::{HeldBack, NO_ORIGIN, Progress, Stamp},
+    node::{HeldBack, Progress, Stamp},
     processor::{BatchProcessor, Context, Either, InitContext, ProcessorError, Record, Rows},
-    store::{StoreKey, Timed, TimerBytes},
+    store::{StoreKey, TimeBytes, Timed, TimerBytes},
 };
 use input::{Given, Input, KeyAtHand};
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 use time::{Both, JoinTime, Side};
-use waiting::{Arrived, Waiting};
 
 /// What a join is made from within a task.
 pub(crate) struct Joining<K, L, R> {
@@ -51,8 +51,8 @@ pub(crate) struct Joining<K, L, R> {
     pub(crate) keys: SharedSerde<K>,
     pub(crate) left: Stored<L>,
     pub(crate) right: Stored<R>,
-    /// The store of records that wait, if anything may be deferred.
-    pub(crate) waiting: Option<Arc<str>>,
+    /// The store of records that wait.
+    pub(crate) waiting: Arc<str>,
 }
 
 /// How a side is kept.
@@ -66,7 +66,7 @@ pub(crate) struct Stored<V> {
 
 /// Joins two streams. `join` is given what a row is made of, one of each side or one alone, and gives its value, if there is to be
 /// one.
-pub(crate) struct StreamJoin<K, L, R, F, const DEFERS: bool> {
+pub(crate) struct StreamJoin<K, L, R, F> {
     join: Arc<F>,
     key: KeyAtHand<K>,
     left: Input<K, L>,
@@ -74,39 +74,42 @@ pub(crate) struct StreamJoin<K, L, R, F, const DEFERS: bool> {
     time: JoinTime,
     /// When the first row that is deferred comes out, if any is.
     due: Option<Timestamp>,
-    waiting: Option<Waiting<K, L, R>>,
-    /// Whether time alone has had rows fall due that are not out yet.
-    is_forwarding: bool,
-    /// Where time has come to since.
-    advanced: Option<Timestamp>,
+    backlog: Backlog<K, Either<L, R>>,
+    /// How far the first record that waits has been paired.
+    pairing: Option<Pairing>,
 }
 
-/// Results on their way.
-struct Output<K, V> {
-    rows: Rows<K, V>,
-    /// How many go at a time, but for those of one record.
-    rows_max: usize,
+/// A record some of whose pairs are out.
+#[derive(Debug, Clone, Copy)]
+struct Pairing {
+    /// What was passed on before it.
+    passed: Timestamp,
+    /// Time and sequence of the last row that it was paired with.
+    after: (Timestamp, u32),
 }
 
-impl<K, V> Output<K, V> {
-    fn new(rows_max: usize) -> Self {
-        Self { rows: Vec::new(), rows_max }
+impl Pairing {
+    fn save(self, out: &mut Vec<u8>) {
+        let Self { passed, after: (time, sequence) } = self;
+        out.extend_from_slice(&passed.to_be_bytes());
+        out.extend_from_slice(&time.to_be_bytes());
+        out.extend_from_slice(&sequence.to_be_bytes());
     }
 
-    fn is_full(&self) -> bool {
-        self.rows.len() >= self.rows_max
-    }
-
-    /// Adds a result, if there is one.
-    fn push(&mut self, row: Record<K, ()>, value: Option<V>) {
-        self.rows.extend(value.map(|value| row.with_value(value)));
+    /// What was saved; nothing if nothing was left.
+    fn load(saved: &[u8]) -> Result<Option<Self>, ProcessorError> {
+        if saved.is_empty() {
+            return Ok(None);
+        }
+        let (passed, rest) = saved.split_first_chunk().ok_or(ProcessorError::Damaged)?;
+        let (time, sequence) = rest.split_first_chunk().ok_or(ProcessorError::Damaged)?;
+        let sequence = sequence.try_into().map_err(|_| ProcessorError::Damaged)?;
+        let after = (Timestamp::from_be_bytes(*time), u32::from_be_bytes(sequence));
+        Ok(Some(Self { passed: Timestamp::from_be_bytes(*passed), after }))
     }
 }
 
-/// How many results there may be for each record taken, on the whole, before what is left waits.
-const RESULTS_PER_RECORD: usize = 8;
-
-impl<K: Data, L: Data, R: Data, F, const DEFERS: bool> StreamJoin<K, L, R, F, DEFERS> {
+impl<K: Data, L: Data, R: Data, F> StreamJoin<K, L, R, F> {
     pub(crate) fn open(
         join: &Arc<F>,
         joining: &Joining<K, L, R>,
@@ -122,9 +125,8 @@ impl<K: Data, L: Data, R: Data, F, const DEFERS: bool> StreamJoin<K, L, R, F, DE
             right,
             time: JoinTime::new(joining.windows, defers, context.is_time_carried()),
             due: None,
-            waiting: joining.waiting.as_ref().map(|it| Waiting::open(it, context)).transpose()?,
-            is_forwarding: false,
-            advanced: None,
+            backlog: Backlog::open(&joining.waiting, context)?,
+            pairing: None,
         })
     }
 
@@ -135,33 +137,10 @@ impl<K: Data, L: Data, R: Data, F, const DEFERS: bool> StreamJoin<K, L, R, F, DE
         }
     }
 
-    /// Whether anything is left to forward.
-    fn has_more(&self) -> bool {
-        self.is_forwarding || self.waiting.as_ref().is_some_and(|waiting| !waiting.is_empty())
-    }
-
     /// A row of `side` at `timestamp` is deferred.
     fn hold_back(&mut self, side: Side, timestamp: Timestamp) {
         let due = self.time.due(side, timestamp);
         self.due = self.due.into_iter().chain([due]).min();
-    }
-
-    /// Removes what is no longer kept, but for what is deferred.
-    fn expire<V: Data>(&mut self, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
-        self.due = None;
-        let mut floors = Both { left: Timestamp::MAX, right: Timestamp::MAX };
-        for side in Side::ALL {
-            if let Some(timers) = self.timers(side)
-                && let Some(first) = context.store(timers).first()?
-            {
-                *floors.of_mut(side) = first;
-                self.hold_back(side, first);
-            }
-        }
-        let floor = |side| self.time.kept_from(side).min(*floors.of(side));
-        context.store(self.left.rows).expire_below(floor(Side::Left));
-        context.store(self.right.rows).expire_below(floor(Side::Right));
-        Ok(())
     }
 
     /// The side whose first deferred row comes out next, if it is due.
@@ -190,16 +169,17 @@ impl<K: Data, L: Data, R: Data, F, const DEFERS: bool> StreamJoin<K, L, R, F, DE
         context: &mut Context<'_, K, V>,
     ) -> Result<(), ProcessorError> {
         self.time.begin_forwarding();
-        self.is_forwarding = self.first_due(context)?.is_some();
-        if !self.is_forwarding {
+        let is_forwarding = self.first_due(context)?.is_some();
+        self.backlog.set_forwarding(is_forwarding);
+        if !is_forwarding {
             self.time.end_forwarding();
         }
-        self.expire(context)
+        Ok(())
     }
 }
 
 /// What `join` makes of each pair is one of `V`.
-impl<K, L, R, V, F, const DEFERS: bool> StreamJoin<K, L, R, F, DEFERS>
+impl<K, L, R, V, F> Chunked<K, Either<L, R>, V> for StreamJoin<K, L, R, F>
 where
     K: Data,
     L: Data,
@@ -207,7 +187,10 @@ where
     V: Data,
     F: Fn(&K, Option<L>, Option<R>) -> Option<V>,
 {
-    /// Forwards what is due, the oldest first; false if not all of it went.
+    fn backlog(&mut self) -> &mut Backlog<K, Either<L, R>> {
+        &mut self.backlog
+    }
+
     fn forward_due(
         &mut self,
         origin: u32,
@@ -241,100 +224,86 @@ where
             };
             let headers = (!headers.is_empty()).then(|| Box::new(headers));
             let stamp = Stamp { origin, timestamp, at: self.time.passed_at(side, timestamp) };
-            out.push(Record::made(key, (), headers, stamp), value);
+            out.push_some(Record::made(key, (), headers, stamp), value);
         }
         self.time.end_forwarding();
         Ok(true)
     }
 
-    /// Takes a record, unless more is due before it than goes at a time: then it is given back.
     fn take_record(
         &mut self,
-        record: Arrived<K, L, R>,
+        record: Record<K, Either<L, R>>,
         out: &mut Output<K, V>,
         context: &mut Context<'_, K, V>,
-    ) -> Result<Option<Arrived<K, L, R>>, ProcessorError> {
-        context.begin(&record);
+    ) -> Result<Option<Record<K, Either<L, R>>>, ProcessorError> {
         let Stamp { origin, timestamp, at } = record.stamp();
-        let is_carried = self.time.is_carried();
-        if is_carried {
+        let (is_carried, is_new) = (self.time.is_carried(), self.pairing.is_none());
+        if is_new && is_carried {
             self.time.advance(at);
             if !self.forward_due(origin, out, context)? {
                 return Ok(Some(record));
             }
         }
-        let passed = self.time.take(timestamp, at);
+        let passed = if is_new { self.time.take(timestamp, at) } else { at };
         let given = match &record.value {
             Either::Left(value) => self.key.take(&self.left, (&record.key, value), context)?,
             Either::Right(value) => self.key.take(&self.right, (&record.key, value), context)?,
         };
-        let releases = !is_carried && given == Given::Keyed && self.time.is_in_order(timestamp);
+        let is_in_order = given == Given::Keyed && self.time.is_in_order(timestamp);
+        let releases = is_new && !is_carried && is_in_order;
         if releases && !self.forward_due(origin, out, context)? {
             return Ok(Some(record));
         }
-        let Self { join, key: at_hand, left, right, time, .. } = self;
+        let Self { join, key: at_hand, left, right, time, pairing, .. } = self;
+        let key_bytes = &*at_hand.bytes;
         let (frame, key, value) = record.split();
-        let key_bytes = &at_hand.bytes;
         match value {
             Either::Left(value) => {
-                let row = (frame.map(|(), ()| (key, value)), passed);
+                let row = frame.map(|(), ()| (key, value));
                 let pair = |key: &K, left, right| join(key, Some(left), right);
                 let way = Way { side: Side::Left, own: left, other: right, time, key_bytes };
-                way.take(given, row, pair, out, context)?;
+                let left = way.take(given, row, (pairing, passed), pair, out, context)?;
+                Ok(left.map(|row| row.map(|key, value| (key, Either::Left(value)))))
             }
             Either::Right(value) => {
-                let row = (frame.map(|(), ()| (key, value)), passed);
+                let row = frame.map(|(), ()| (key, value));
                 let pair = |key: &K, right, left| join(key, left, Some(right));
                 let way = Way { side: Side::Right, own: right, other: left, time, key_bytes };
-                way.take(given, row, pair, out, context)?;
+                let left = way.take(given, row, (pairing, passed), pair, out, context)?;
+                Ok(left.map(|row| row.map(|key, value| (key, Either::Right(value)))))
             }
-        }
-        Ok(None)
-    }
-
-    /// Takes a record, or has it wait.
-    fn arrive(
-        &mut self,
-        record: Arrived<K, L, R>,
-        out: &mut Output<K, V>,
-        context: &mut Context<'_, K, V>,
-    ) -> Result<(), ProcessorError> {
-        let waits = if self.has_more() || out.is_full() {
-            Some(record)
-        } else {
-            self.take_record(record, out, context)?
-        };
-        match (waits, &mut self.waiting) {
-            (Some(record), Some(waiting)) => waiting.add(record, context),
-            _ => Ok(()),
         }
     }
 
-    /// Goes on with what waits until there are enough results.
-    fn go_on(
+    fn move_time(
         &mut self,
-        out: &mut Output<K, V>,
+        time: Timestamp,
         context: &mut Context<'_, K, V>,
     ) -> Result<(), ProcessorError> {
-        while !out.is_full() {
-            if self.is_forwarding {
-                self.is_forwarding = !self.forward_due(NO_ORIGIN, out, context)?;
-                continue;
+        self.time.advance(time);
+        self.begin_forwarding(context)
+    }
+
+    /// What is deferred is kept.
+    fn expire(&mut self, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
+        self.due = None;
+        let mut floors = Both { left: Timestamp::MAX, right: Timestamp::MAX };
+        for side in Side::ALL {
+            if let Some(timers) = self.timers(side)
+                && let Some(first) = context.store(timers).first()?
+            {
+                *floors.of_mut(side) = first;
+                self.hold_back(side, first);
             }
-            let first = self.waiting.as_ref().map(|waiting| waiting.first(context)).transpose()?;
-            if let Some(record) = first.flatten() {
-                if self.take_record(record, out, context)?.is_none()
-                    && let Some(waiting) = &mut self.waiting
-                {
-                    waiting.remove_first(context)?;
-                }
-                continue;
-            }
-            let Some(time) = self.advanced.take() else { break };
-            self.time.advance(time);
-            self.begin_forwarding(context)?;
         }
+        let floor = |side| self.time.kept_from(side).min(*floors.of(side));
+        context.store(self.left.rows).expire_below(floor(Side::Left));
+        context.store(self.right.rows).expire_below(floor(Side::Right));
         Ok(())
+    }
+
+    fn goes_on_at_once(&self) -> bool {
+        self.pairing.is_some()
     }
 }
 
@@ -348,53 +317,56 @@ struct Way<'a, K, O, T> {
 }
 
 impl<K: Data, O: Data, T: Data> Way<'_, K, O, T> {
-    /// Takes a row, at which so much time was passed on.
+    /// Takes a row, at which so much time was passed on, or goes on pairing it; gives it back if it has more pairs than go now.
     fn take<V: Data>(
         mut self,
         given: Given,
-        (row, passed): (Record<K, O>, Timestamp),
+        row: Record<K, O>,
+        (pairing, passed): (&mut Option<Pairing>, Timestamp),
         pair: impl Fn(&K, O, Option<T>) -> Option<V>,
         out: &mut Output<K, V>,
         context: &mut Context<'_, K, V>,
-    ) -> Result<(), ProcessorError> {
-        let matches = match given {
-            Given::Gone => return Ok(()),
-            Given::Keyed => self.matches(row.stamp().timestamp, context)?,
+    ) -> Result<Option<Record<K, O>>, ProcessorError> {
+        let before = pairing.take();
+        let room = out.room().max(1);
+        let mut found = match given {
+            Given::Gone => return Ok(None),
+            Given::Keyed => {
+                let times = self.time.joined_by(self.side, row.stamp().timestamp);
+                let after = before.map(|before| before.after);
+                let rows = context.store(self.other.rows).by_bytes();
+                matches(rows, self.key_bytes, (times, after), room.saturating_add(1))?
+            }
             Given::Alone => Vec::new(),
         };
-        let is_alone = matches.is_empty() && self.time.defers(self.side);
-        if given == Given::Keyed && !self.keep(&row, is_alone, context)? {
-            return Ok(());
-        }
         let Stamp { origin, timestamp, .. } = row.stamp();
-        let Record { key, value, headers, .. } = row;
+        let passed = before.map_or(passed, |before| before.passed);
         let stamp = |timestamp| Stamp { origin, timestamp, at: passed };
-        if is_alone {
-            let value = pair(&key, value, None);
-            out.push(Record::made(key, (), headers, stamp(timestamp)), value);
-            return Ok(());
+        if before.is_none() {
+            let is_alone = found.is_empty() && self.time.defers(self.side);
+            if given == Given::Keyed && !self.keep(&row, is_alone, context)? {
+                return Ok(None);
+            }
+            if is_alone {
+                let Record { key, value, headers, .. } = row;
+                let value = pair(&key, value, None);
+                out.push_some(Record::made(key, (), headers, stamp(timestamp)), value);
+                return Ok(None);
+            }
         }
-        for Timed { time, sequence, value: Kept { value: found, deferred } } in matches {
+        let has_more = found.len() > room;
+        found.truncate(room);
+        let last = found.last().map(|row| (row.time, row.sequence));
+        for Timed { time, sequence, value: Kept { value, deferred } } in found {
             if let (Some(timers), Some(_)) = (self.other.deferred, deferred) {
                 context.store(timers).cancel(&kept::place(self.key_bytes, sequence), time)?;
             }
-            let stamp = stamp(timestamp.max(time));
-            let made = Record::made(key.clone(), (), headers.clone(), stamp);
-            out.push(made, pair(&key, value.clone(), Some(found)));
+            let (key, headers) = (row.key.clone(), row.headers.clone());
+            let made = pair(&key, row.value.clone(), Some(value));
+            out.push_some(Record::made(key, (), headers, stamp(timestamp.max(time))), made);
         }
-        Ok(())
-    }
-
-    /// What the other side keeps for a row at `timestamp`.
-    fn matches<V: Data>(
-        &self,
-        timestamp: Timestamp,
-        context: &mut Context<'_, K, V>,
-    ) -> Result<Vec<Timed<Kept<T>>>, ProcessorError> {
-        let times = self.time.joined_by(self.side, timestamp);
-        let rows = context.store(self.other.rows).by_bytes();
-        let found = rows.fetch(self.key_bytes, times, Order::Ascending)?;
-        Ok(found.collect::<Result<_, _>>()?)
+        *pairing = last.filter(|_| has_more).map(|after| Pairing { passed, after });
+        Ok(has_more.then_some(row))
     }
 
     /// Keeps a row, and defers it if it is alone and not late; whether it may come out now.
@@ -426,8 +398,7 @@ impl<K: Data, O: Data, T: Data> Way<'_, K, O, T> {
     }
 }
 
-impl<K, L, R, V, F, const DEFERS: bool> BatchProcessor<Either<Rows<K, L>, Rows<K, R>>>
-    for StreamJoin<K, L, R, F, DEFERS>
+impl<K, L, R, V, F> BatchProcessor<Either<Rows<K, L>, Rows<K, R>>> for StreamJoin<K, L, R, F>
 where
     K: Data,
     L: Data,
@@ -438,36 +409,23 @@ where
     type KOut = K;
     type VOut = V;
 
-    const MAY_ANSWER_MORE: bool = DEFERS;
+    const MAY_ANSWER_MORE: bool = true;
 
     fn process_batch(
         &mut self,
         input: Either<Rows<K, L>, Rows<K, R>>,
         context: &mut Context<'_, K, V>,
     ) -> Result<(), ProcessorError> {
-        let rows_max = |rows: usize| {
-            if DEFERS { rows.saturating_mul(RESULTS_PER_RECORD) } else { usize::MAX }
-        };
-        let mut out;
         match input {
             Either::Left(rows) => {
-                out = Output::new(rows_max(rows.len()));
-                for row in rows {
-                    let record = row.map(|key, value| (key, Either::Left(value)));
-                    self.arrive(record, &mut out, context)?;
-                }
+                let side = |row: Record<K, L>| row.map(|key, left| (key, Either::Left(left)));
+                self.take_batch(rows.into_iter().map(side), context)
             }
             Either::Right(rows) => {
-                out = Output::new(rows_max(rows.len()));
-                for row in rows {
-                    let record = row.map(|key, value| (key, Either::Right(value)));
-                    self.arrive(record, &mut out, context)?;
-                }
+                let side = |row: Record<K, R>| row.map(|key, right| (key, Either::Right(right)));
+                self.take_batch(rows.into_iter().map(side), context)
             }
         }
-        self.expire(context)?;
-        context.forward_all(out.rows);
-        Ok(())
     }
 
     fn advance(
@@ -475,12 +433,7 @@ where
         time: Timestamp,
         context: &mut Context<'_, K, V>,
     ) -> Result<(), ProcessorError> {
-        if self.has_more() {
-            self.advanced = self.advanced.max(Some(time));
-            return Ok(());
-        }
-        self.time.advance(time);
-        self.begin_forwarding(context)
+        self.advance_to(time, context)
     }
 
     fn end(&mut self, context: &mut Context<'_, K, V>) -> Result<(), ProcessorError> {
@@ -492,11 +445,12 @@ where
                 self.time.advance_past(side, last);
             }
         }
-        self.begin_forwarding(context)
+        self.begin_forwarding(context)?;
+        self.expire(context)
     }
 
     fn progress(&self) -> Progress {
-        if self.has_more() { Progress::More } else { Progress::Done }
+        self.backlog.progress()
     }
 
     fn resume(
@@ -504,16 +458,11 @@ where
         rows_max: usize,
         context: &mut Context<'_, K, V>,
     ) -> Result<(), ProcessorError> {
-        let mut out = Output::new(rows_max);
-        self.go_on(&mut out, context)?;
-        self.expire(context)?;
-        context.forward_all(out.rows);
-        Ok(())
+        self.go_on(rows_max, context)
     }
 
     fn pass_time(&self, time: Timestamp) -> Timestamp {
-        let first = self.waiting.as_ref().and_then(Waiting::first_at);
-        self.time.pass_time(first.map_or(time, |at| time.min(at)))
+        self.time.pass_time(self.backlog.first_at().map_or(time, |at| time.min(at)))
     }
 
     fn holds_rows(&self) -> bool {
@@ -526,18 +475,36 @@ where
 
     fn save(&self, out: &mut Vec<u8>) {
         self.time.save(out);
+        if let Some(pairing) = self.pairing {
+            pairing.save(out);
+        }
     }
 
     fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        if !self.time.load(saved)?.is_empty() {
-            return Err(ProcessorError::Damaged);
-        }
+        self.pairing = Pairing::load(self.time.load(saved)?)?;
+        let mut is_forwarding = false;
         for side in Side::ALL {
             let Some(timers) = self.timers(side) else { continue };
             let first = context.store_mut(timers).first()?;
             first.into_iter().for_each(|first| self.hold_back(side, first));
-            self.is_forwarding |= first.is_some_and(|time| self.time.is_due(side, time));
+            is_forwarding |= first.is_some_and(|time| self.time.is_due(side, time));
         }
-        self.waiting.as_mut().map_or(Ok(()), |waiting| waiting.load(context))
+        self.backlog.load(is_forwarding, context)
     }
+}
+
+/// The rows of a key within some times, by time and sequence, at most `rows_max`; those past `after` alone, if that is given.
+fn matches<V: Data>(
+    rows: &mut TimeBytes<V>,
+    key: &[u8],
+    (times, after): (RangeInclusive<Timestamp>, Option<(Timestamp, u32)>),
+    rows_max: usize,
+) -> Result<Vec<Timed<V>>, ProcessorError> {
+    let from = after.map_or(*times.start(), |(time, _)| time.max(*times.start()));
+    let found = rows.fetch(key, from..=*times.end(), Order::Ascending)?;
+    let is_left = |row: &Result<Timed<V>, _>| match (row, after) {
+        (Ok(row), Some(after)) => (row.time, row.sequence) > after,
+        _ => true,
+    };
+    Ok(found.filter(is_left).take(rows_max).collect::<Result<_, _>>()?)
 }

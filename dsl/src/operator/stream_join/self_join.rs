@@ -9,21 +9,23 @@
 use super::{
     Kept, Stored,
     input::{Given, Input, KeyAtHand},
+    matches,
     time::{Both, JoinTime, Side},
 };
-use crate::JoinWindows;
+use crate::{
+    JoinWindows,
+    operator::backlog::{Backlog, Chunked, Output},
+};
 use headwater_core::{
-    ports::state::Order,
     record::Timestamp,
     serde::{Data, SharedSerde},
 };
 use headwater_engine::{
     broken,
-    node::Stamp,
+    node::{Progress, Stamp},
     processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
-    store::Timed,
 };
-use std::{any::Any, marker::PhantomData, ops::RangeInclusive, sync::Arc};
+use std::{any::Any, marker::PhantomData, sync::Arc};
 
 /// Joins a stream with itself: the values of both sides, `V` and `VO`, are of one type.
 pub(crate) struct SelfJoin<K, V, VO, F> {
@@ -31,7 +33,45 @@ pub(crate) struct SelfJoin<K, V, VO, F> {
     key: KeyAtHand<K>,
     rows: Input<K, V>,
     time: JoinTime,
+    backlog: Backlog<K, V>,
+    /// How far the first record that waits has been paired.
+    pairing: Option<Pairing>,
     others: PhantomData<fn() -> VO>,
+}
+
+/// How far a record has been paired.
+#[derive(Debug, Clone, Copy)]
+struct Pairing {
+    /// The side that it is of in this pass.
+    side: Side,
+    /// Time and sequence of the last row that it was paired with in this pass.
+    after: (Timestamp, u32),
+    /// Its own sequence, unless it was too old to be kept.
+    own: Option<u32>,
+}
+
+/// Before all rows.
+const NONE_YET: (Timestamp, u32) = (Timestamp::MIN, 0);
+
+impl Pairing {
+    fn save(self, out: &mut Vec<u8>) {
+        let Self { side, after: (time, sequence), own } = self;
+        out.push(u8::from(side == Side::Right));
+        out.extend_from_slice(&time.to_be_bytes());
+        out.extend_from_slice(&sequence.to_be_bytes());
+        out.extend_from_slice(&own.map_or(-1, i64::from).to_be_bytes());
+    }
+
+    /// What was saved; nothing if nothing was left.
+    fn load(saved: &[u8]) -> Option<Option<Self>> {
+        let Some((is_right, rest)) = saved.split_first() else { return Some(None) };
+        let (time, rest) = rest.split_first_chunk()?;
+        let (sequence, own) = rest.split_first_chunk()?;
+        let side = if *is_right == 1 { Side::Right } else { Side::Left };
+        let after = (Timestamp::from_be_bytes(*time), u32::from_be_bytes(*sequence));
+        let own = u32::try_from(i64::from_be_bytes(own.try_into().ok()?)).ok();
+        Some(Some(Self { side, after, own }))
+    }
 }
 
 /// The value as that of the other side.
@@ -47,7 +87,7 @@ impl<K: Data, V: Data, VO: Data, F> SelfJoin<K, V, VO, F> {
     pub(crate) fn open(
         join: &Arc<F>,
         windows: JoinWindows,
-        (keys, stored): (&SharedSerde<K>, &Stored<V>),
+        (keys, stored, waiting): (&SharedSerde<K>, &Stored<V>, &str),
         context: &mut InitContext<'_>,
     ) -> Result<Self, ProcessorError> {
         let defers = Both { left: false, right: false };
@@ -56,64 +96,144 @@ impl<K: Data, V: Data, VO: Data, F> SelfJoin<K, V, VO, F> {
             key: KeyAtHand::new(keys),
             rows: Input::open(stored, context)?,
             time: JoinTime::new(windows, defers, context.is_time_carried()),
+            backlog: Backlog::open(waiting, context)?,
+            pairing: None,
             others: PhantomData,
         })
     }
 
-    /// What is there of the key at hand within `times`.
-    fn fetch<V2: Data>(
-        &self,
-        times: RangeInclusive<Timestamp>,
+    /// Keeps the record at hand, if it is not too old for that: how far it has been paired, unless the store refuses it.
+    fn keep<V2: Data>(
+        &mut self,
+        record: &Record<K, V>,
         context: &mut Context<'_, K, V2>,
-    ) -> Result<Vec<(V, Timestamp)>, ProcessorError> {
-        let rows = context.store(self.rows.rows).by_bytes();
-        let found = rows.fetch(&self.key.bytes, times, Order::Ascending)?;
-        let found = found.map(|row| row.map(|Timed { time, value, .. }| (value.value, time)));
-        Ok(found.collect::<Result<_, _>>()?)
+    ) -> Result<Option<Pairing>, ProcessorError> {
+        let timestamp = record.stamp().timestamp;
+        self.time.keep(Side::Left, timestamp);
+        let mut own = None;
+        if self.time.keep(Side::Right, timestamp) {
+            let kept = Kept { value: record.value.clone(), deferred: None };
+            match context.store(self.rows.rows).add(&record.key, timestamp, kept) {
+                Ok(sequence) => own = Some(sequence),
+                Err(refused) => return context.check(Err(refused.into())).map(|()| None),
+            }
+        }
+        Ok(Some(Pairing { side: Side::Left, after: NONE_YET, own }))
     }
 
-    fn join_row<V2: Data>(
-        &mut self,
-        record: Record<K, V>,
-        out: &mut Rows<K, V2>,
+    /// Pairs the record at hand, as far as there is room: where to go on, if that was not all.
+    fn pair<V2: Data>(
+        &self,
+        record: &Record<K, V>,
+        mut at: Pairing,
+        out: &mut Output<K, V2>,
         context: &mut Context<'_, K, V2>,
-    ) -> Result<(), ProcessorError>
+    ) -> Result<Option<Pairing>, ProcessorError>
     where
         F: Fn(&K, Option<V>, Option<VO>) -> Option<V2>,
     {
-        let Stamp { origin, timestamp, at } = record.stamp();
+        let Stamp { origin, timestamp, at: passed } = record.stamp();
         let Record { key, value, headers, .. } = record;
-        // As two streams would have it: the left side keeps the record before it looks at the right one.
-        self.time.keep(Side::Left, timestamp);
-        let rights = self.fetch(self.time.joined_by(Side::Left, timestamp), context)?;
-        let is_kept = self.time.keep(Side::Right, timestamp);
-        let times = self.time.joined_by(Side::Right, timestamp);
-        let joins_itself = self.time.joins_at_once();
-        let mut lefts = self.fetch(times, context)?;
-        if joins_itself {
-            let later = lefts.partition_point(|(_, time)| *time <= timestamp);
-            lefts.insert(later, (value.clone(), timestamp));
-        }
-        if is_kept {
-            let kept = Kept { value: value.clone(), deferred: None };
-            if let Err(refused) = context.store(self.rows.rows).add(&key, timestamp, kept) {
-                return context.check(Err(refused.into()));
+        let push = |left: V, right: V, time: Timestamp, out: &mut Output<K, V2>| {
+            let made = (self.join)(key, Some(left), Some(as_other(right)));
+            let stamp = Stamp { origin, timestamp: timestamp.max(time), at: passed };
+            out.push_some(Record::made(key.clone(), (), headers.clone(), stamp), made);
+        };
+        loop {
+            if out.is_full() {
+                return Ok(Some(at));
+            }
+            // A record that is kept finds itself at its place; another one is older than all that are.
+            let is_first = at.side == Side::Right && at.after == NONE_YET;
+            if is_first && at.own.is_none() && self.time.joins_at_once() {
+                push(value.clone(), value.clone(), timestamp, out);
+                at.after = (timestamp, u32::MAX);
+                continue;
+            }
+            let (room, times) = (out.room(), self.time.joined_by(at.side, timestamp));
+            let rows = context.store(self.rows.rows).by_bytes();
+            let limits = (times, Some(at.after));
+            let found = matches(rows, &self.key.bytes, limits, room)?;
+            let is_all = found.len() < room;
+            for row in found {
+                at.after = (row.time, row.sequence);
+                let is_itself = row.time == timestamp && at.own == Some(row.sequence);
+                match at.side {
+                    Side::Left if is_itself => {}
+                    Side::Left => push(value.clone(), row.value.value, row.time, out),
+                    Side::Right => push(row.value.value, value.clone(), row.time, out),
+                }
+            }
+            match (is_all, at.side) {
+                (true, Side::Left) => at = Pairing { side: Side::Right, after: NONE_YET, ..at },
+                (true, Side::Right) => return Ok(None),
+                (false, _) => {}
             }
         }
-        let mut push = |(left, right): (V, V), time: Timestamp| {
-            let value = (self.join)(&key, Some(left), Some(as_other(right)));
-            let stamp = Stamp { origin, timestamp: timestamp.max(time), at };
-            let row = |value| Record::made(key.clone(), value, headers.clone(), stamp);
-            out.extend(value.map(row));
+    }
+}
+
+impl<K, V, VO, V2, F> Chunked<K, V, V2> for SelfJoin<K, V, VO, F>
+where
+    K: Data,
+    V: Data,
+    VO: Data,
+    V2: Data,
+    F: Fn(&K, Option<V>, Option<VO>) -> Option<V2>,
+{
+    fn backlog(&mut self) -> &mut Backlog<K, V> {
+        &mut self.backlog
+    }
+
+    fn forward_due(
+        &mut self,
+        _: u32,
+        _: &mut Output<K, V2>,
+        _: &mut Context<'_, K, V2>,
+    ) -> Result<bool, ProcessorError> {
+        Ok(true)
+    }
+
+    fn take_record(
+        &mut self,
+        record: Record<K, V>,
+        out: &mut Output<K, V2>,
+        context: &mut Context<'_, K, V2>,
+    ) -> Result<Option<Record<K, V>>, ProcessorError> {
+        let before = self.pairing.take();
+        if before.is_none() && self.time.is_carried() {
+            self.time.advance(record.stamp().at);
+        }
+        let given = self.key.take(&self.rows, (&record.key, &record.value), context)?;
+        if given != Given::Keyed {
+            return Ok(None);
+        }
+        let at = match before {
+            Some(at) => Some(at),
+            None => self.keep(&record, context)?,
         };
-        rights.into_iter().for_each(|(right, time)| push((value.clone(), right), time));
-        lefts.into_iter().for_each(|(left, time)| push((left, value.clone()), time));
+        let Some(at) = at else { return Ok(None) };
+        self.pairing = self.pair(&record, at, out, context)?;
+        Ok(self.pairing.is_some().then_some(record))
+    }
+
+    fn move_time(
+        &mut self,
+        time: Timestamp,
+        _: &mut Context<'_, K, V2>,
+    ) -> Result<(), ProcessorError> {
+        self.time.advance(time);
         Ok(())
     }
 
-    fn expire<V2: Data>(&self, context: &mut Context<'_, K, V2>) {
+    fn expire(&mut self, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {
         let floor = self.time.kept_from(Side::Left);
         context.store(self.rows.rows).expire_below(floor);
+        Ok(())
+    }
+
+    fn goes_on_at_once(&self) -> bool {
+        self.pairing.is_some()
     }
 }
 
@@ -128,26 +248,14 @@ where
     type KOut = K;
     type VOut = V2;
 
+    const MAY_ANSWER_MORE: bool = true;
+
     fn process_batch(
         &mut self,
         rows: Rows<K, V>,
         context: &mut Context<'_, K, V2>,
     ) -> Result<(), ProcessorError> {
-        let mut out = Vec::with_capacity(rows.len());
-        for record in rows {
-            context.begin(&record);
-            if self.time.is_carried() {
-                self.time.advance(record.stamp().at);
-            }
-            if let Given::Keyed =
-                self.key.take(&self.rows, (&record.key, &record.value), context)?
-            {
-                self.join_row(record, &mut out, context)?;
-            }
-        }
-        self.expire(context);
-        context.forward_all(out);
-        Ok(())
+        self.take_batch(rows.into_iter(), context)
     }
 
     fn advance(
@@ -155,17 +263,35 @@ where
         time: Timestamp,
         context: &mut Context<'_, K, V2>,
     ) -> Result<(), ProcessorError> {
-        self.time.advance(time);
-        self.expire(context);
-        Ok(())
+        self.advance_to(time, context)
+    }
+
+    fn progress(&self) -> Progress {
+        self.backlog.progress()
+    }
+
+    fn resume(
+        &mut self,
+        rows_max: usize,
+        context: &mut Context<'_, K, V2>,
+    ) -> Result<(), ProcessorError> {
+        self.go_on(rows_max, context)
+    }
+
+    fn pass_time(&self, time: Timestamp) -> Timestamp {
+        self.backlog.first_at().map_or(time, |at| time.min(at))
     }
 
     fn save(&self, out: &mut Vec<u8>) {
         self.time.save(out);
+        if let Some(pairing) = self.pairing {
+            pairing.save(out);
+        }
     }
 
-    fn load(&mut self, saved: &[u8], _: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        let rest = self.time.load(saved)?;
-        if rest.is_empty() { Ok(()) } else { Err(ProcessorError::Damaged) }
+    fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
+        let pairing = Pairing::load(self.time.load(saved)?);
+        self.pairing = pairing.ok_or(ProcessorError::Damaged)?;
+        self.backlog.load(false, context)
     }
 }
