@@ -173,8 +173,15 @@ impl StreamsBuilder {
     /// assert_eq!(driver.output_topic::<String, i64>("out").read_records_to_list()?.len(), 2);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// A topic that is named twice is refused at the build, by [`TopologyError::TopicReadTwice`].
     #[must_use]
     pub fn stream_of<K: DefaultSerde, V: DefaultSerde>(&self, topics: &[&str]) -> KStream<K, V> {
+        let again =
+            |(place, topic): &(usize, &&str)| topics.iter().take(*place).any(|it| it == *topic);
+        if let Some((_, topic)) = topics.iter().enumerate().find(again) {
+            self.plan.fail(TopologyError::TopicReadTwice { topic: (*topic).to_owned() });
+        }
         let mut streams = topics.iter().map(|topic| self.stream(topic));
         let first = streams.next();
         let merged = first.map(|first| streams.fold(first, |all, stream| all.merge(&stream)));

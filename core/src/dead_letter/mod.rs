@@ -11,6 +11,9 @@ use crate::record::{Headers, RecordRef};
 /// The kind of failure of a record that, or what was made of it, is larger than the log takes.
 pub const RECORD_TOO_LARGE: &str = "RecordTooLarge";
 
+/// The kind of failure of a record whose call to another system failed: made again, it may succeed.
+pub const CALL_ERROR: &str = "CallError";
+
 /// What to do with a record that cannot be read, processed or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BadRecord {

@@ -12,7 +12,9 @@ use headwater_dsl::{AsyncCalls, EmitStrategy, Materialized, StreamsBuilder, Time
 use headwater_engine::{
     calls::{LocalExecutor, ThreadPool},
     processor::{ProcessorError, Record},
-    runtime::{Stepper, Streams, StreamsConfig, StreamsError},
+    runtime::{
+        BadRecord, Stepper, Streams, StreamsConfig, StreamsError, UncaughtExceptionResponse,
+    },
     topology::Topology,
 };
 use headwater_testkit::{ManualClock, MemoryLog, MemoryState, TestDriverError, TopologyTestDriver};
@@ -21,7 +23,10 @@ use std::{
     convert::Infallible,
     error::Error,
     future::poll_fn,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Poll, Waker},
     time::Duration,
 };
@@ -201,6 +206,32 @@ fn a_call_that_fails_makes_its_record_a_dead_letter() -> Outcome {
     let raw = driver.output_topic::<String, i64>("test-dead-letters").read_record()?;
     let raw = raw.ok_or("no letter")?;
     assert_eq!((raw.value, raw.timestamp), (1, 1), "its value and its time");
+    Ok(())
+}
+
+#[test]
+fn a_call_that_fails_where_that_is_to_stop_may_succeed_after_a_restart() -> Outcome {
+    let (builder, tries) = (StreamsBuilder::new(), AtomicUsize::new(0));
+    let asks = builder.stream::<String, i64>("in").map_values_async(1, move |_, value| {
+        let is_first = tries.fetch_add(1, Ordering::Relaxed) == 0;
+        async move { if is_first { Err("it is busy") } else { Ok(value) } }
+    });
+    asks.to("out");
+    let (topology, executor) = (builder.build()?, LocalExecutor::default());
+    let (log, clock) = (log_of(&topology)?, Arc::new(ManualClock::at(0)));
+    let (state, time) = (Arc::new(MemoryState::new()), Arc::clone(&clock));
+    let mut stepper = Stepper::new(1, Arc::clone(&log) as Arc<dyn Log>, state, time);
+    let config = StreamsConfig::new("test").with_call_executor(executor.clone());
+    let config = config.with_bad_record(BadRecord::Fail);
+    let replace = |_: &StreamsError| UncaughtExceptionResponse::Replace;
+    let config = config.with_uncaught_exception_handler(replace);
+    let application = stepper.start_application(topology, config)?;
+    append(&log, 7)?;
+    rest(&mut stepper, &clock, &executor)?;
+    let came = (values(&log)?, application.metrics().restarts);
+    let _ = application.close_within(Duration::ZERO);
+    rest(&mut stepper, &clock, &executor)?;
+    assert_eq!(came, (vec![7], 1));
     Ok(())
 }
 

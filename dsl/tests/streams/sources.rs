@@ -107,6 +107,13 @@ fn several_topics_are_one_stream_in_the_order_of_time() -> Outcome {
     assert_eq!(driver.read::<String, i64>("out")?, "a=1@1 b=2@2 c=3@3 a=4@4 b=5@5");
     let none = StreamsBuilder::new();
     none.stream_of::<String, i64>(&[]).to("out");
+    let twice = StreamsBuilder::new();
+    twice.stream_of::<String, i64>(&["east", "west", "east"]).to("out");
+    let refused = twice.build().expect_err("each record would come twice");
+    assert!(
+        matches!(&refused, TopologyError::TopicReadTwice { topic } if topic == "east"),
+        "{refused}"
+    );
     assert!(matches!(none.build(), Err(TopologyError::TopicName(_))));
     Ok(())
 }

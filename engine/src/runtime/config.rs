@@ -262,7 +262,7 @@ impl StreamsConfig {
 
     /// Has `decide` say what becomes of the application after a failure or a panic. It is not asked about what a restart
     /// would meet again: a bad record under [`BadRecord::Fail`] and damaged state stop the application. So does a panic of
-    /// `decide`.
+    /// `decide`. About a record whose call failed it is asked: made again, the call may succeed.
     ///
     /// ```
     /// use headwater_engine::runtime::{StreamsConfig, UncaughtExceptionResponse};

@@ -5,6 +5,7 @@ use crate::{
     topology::{TaskId, TopologyError},
 };
 use headwater_core::{
+    dead_letter::CALL_ERROR,
     ports::{
         log::LogError,
         state::{StateError, StateErrorKind},
@@ -163,15 +164,18 @@ impl StreamsError {
         }
     }
 
-    /// Whether a restart meets it again: a bad record that is to fail, and state that is damaged or another's.
+    /// Whether a restart meets it again: a bad record that is to fail, and state that is damaged or another's. A call that is
+    /// made again may succeed.
     pub(super) fn returns(&self) -> bool {
         if let Self::State(error) = self {
             return error.kind() != StateErrorKind::Failed;
         }
-        matches!(
-            self,
-            Self::Processor { source: ProcessorError::Record { .. } | ProcessorError::Damaged, .. }
-                | Self::GlobalStore(ProcessorError::Record { .. })
-        )
+        let (Self::Processor { source, .. } | Self::GlobalStore(source)) = self else {
+            return false;
+        };
+        if let ProcessorError::Record { kind, .. } = source {
+            return *kind != CALL_ERROR;
+        }
+        matches!(source, ProcessorError::Damaged)
     }
 }

@@ -251,9 +251,9 @@ pub enum TopologyError {
     #[error(transparent)]
     TopicName(#[from] InvalidTopicName),
 
-    /// Two sources read one topic, and could not both have a position in it.
+    /// Two sources read one topic, and could not both have a position in it; or one names it twice.
     #[error(
-        "the topic `{topic}` is read by two sources; read it once, with one pair of types, and use that stream twice"
+        "the topic `{topic}` is read twice; read it once, with one pair of types, and use that stream twice"
     )]
     TopicReadTwice {
         /// The topic.

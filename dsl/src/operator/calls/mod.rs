@@ -12,6 +12,7 @@ mod held;
 pub(crate) use held::HeldCallSerde;
 
 use headwater_core::{
+    dead_letter::CALL_ERROR,
     record::Timestamp,
     serde::{Data, SharedSerde},
 };
@@ -23,9 +24,6 @@ use headwater_engine::{
 };
 use held::HeldCall;
 use std::{collections::VecDeque, sync::Arc};
-
-/// The kind of failure of a row whose call did.
-const CALL_ERROR: &str = "CallError";
 
 /// What a call answers: rows, or why there are none.
 pub(crate) type CallResult<K, V> = Result<Rows<K, V>, String>;
