@@ -159,6 +159,41 @@ impl App {
         &self.streams
     }
 
+    /// Closes it, if it has not ended, and deletes its state, as [`Streams::clean_up`] does: the next start rebuilds its stores
+    /// from their changelogs.
+    ///
+    /// ```
+    /// use headwater::prelude::*;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream::<String, i64>("speeds").group_by_key().count("counts");
+    /// let topology = builder.build()?;
+    /// let dir = tempfile::tempdir()?;
+    /// let start = || {
+    ///     let app = App::builder("speeds").topology(topology.clone()).create_topics(1);
+    ///     app.data_dir(dir.path()).start()
+    /// };
+    /// let app = start()?;
+    /// app.send("speeds", &"car".to_owned(), &120_i64, 5)?;
+    /// app.streams().drain()?;
+    /// app.clean_up()?;
+    /// assert!(start()?.streams().metrics().restored > 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Streams`] if the state cannot be deleted.
+    pub fn clean_up(self) -> Result<(), AppError> {
+        let Self { metrics, streams, log: _log } = self;
+        // It looks at the application.
+        drop(metrics);
+        match Arc::into_inner(streams) {
+            Some(streams) => Ok(streams.clean_up()?),
+            None => Ok(()),
+        }
+    }
+
     /// The log, to append to and to read.
     #[must_use]
     pub fn log(&self) -> &Arc<dyn Log> {

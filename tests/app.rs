@@ -30,6 +30,24 @@ fn a_directory_is_gone_on_with_where_the_last_run_was() -> Outcome {
 }
 
 #[test]
+fn what_is_cleaned_up_is_rebuilt_at_the_next_start() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    for expected in 1..4 {
+        let app = App::builder("app").topology(counts()?).data_dir(dir.path()).create_topics(2);
+        let app = app.metrics("0").start()?;
+        let restored = app.streams().metrics().restored;
+        assert_eq!(restored > 0, expected > 1, "{restored} records were replayed");
+        app.send("in", &"a".to_owned(), &7_i64, expected)?;
+        app.streams().drain()?;
+        let counts = app.streams().store::<String, i64>("counts")?;
+        assert_eq!(counts.get(&"a".to_owned())?.map(|row| row.value), Some(expected));
+        drop(counts);
+        app.clean_up()?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_second_owner_of_a_directory_is_refused() -> Outcome {
     let dir = tempfile::tempdir()?;
     let app = || App::builder("app").topology(counts().expect("it is one")).create_topics(1);

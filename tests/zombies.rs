@@ -128,6 +128,10 @@ impl State for GatedState {
         Ok(Arc::new(Gated { inner, gate }))
     }
 
+    fn forget(&self, id: &str) -> Result<(), StateError> {
+        self.inner.forget(id)
+    }
+
     fn flush(&self) -> Result<(), StateError> {
         self.inner.flush()
     }

@@ -74,6 +74,8 @@ pub fn check_between(mut make: impl FnMut() -> Subject) {
     }
     let (state, between) = make();
     applications_do_not_meet(&*state, &*between);
+    let (state, between) = make();
+    what_is_forgotten_is_new(&*state, &*between);
 }
 
 pub(crate) fn application(state: &dyn State, id: &str) -> Arc<dyn ApplicationState> {
@@ -460,6 +462,35 @@ fn a_snapshot_is_never_between_two_commits(state: &dyn ApplicationState, between
             }
         }
     });
+}
+
+fn what_is_forgotten_is_new(state: &dyn State, between: Between<'_>) {
+    let (one, two) = (application(state, "one"), application(state, "two"));
+    let (first, second) = (open(&*one, "s", 0), open(&*two, "s", 0));
+    put(&*one, &first, "a=1 b=1", 5);
+    put(&*two, &second, "a=2", 3);
+    between();
+    put(&*one, &first, "c=1", 6);
+    let refused = state.forget("one");
+    assert!(matches!(refused, Err(StateError::InUse { application }) if &*application == "one"));
+    assert_eq!(all(&*first), "a=1 b=1 c=1", "nothing was deleted");
+    drop((first, one));
+    state.forget("one").expect(DOES);
+    state.forget("one").expect(DOES);
+    state.forget("nobody").expect(DOES);
+
+    let one = application(state, "one");
+    let snapshot = one.snapshot().expect(DOES);
+    assert_eq!((snapshot.epoch, snapshot.sources), (0, Vec::new()));
+    // It may keep something else under the same name, and begin with a smaller epoch.
+    let other = StoreSpec { schema: "bytes -> i64".into(), ..spec("s") };
+    let shard = one.open(&other, 0).expect(DOES);
+    assert_eq!((all(&*shard), shard.position()), (String::new(), None));
+    let first = Part { shard, store: "s".into(), partition: 0 };
+    put(&*one, &first, "d=1", 1);
+    between();
+    assert_eq!((all(&*first), all(&*second)), ("d=1".into(), "a=2".into()));
+    assert_eq!(sources(&*two), vec![(source(), 3)]);
 }
 
 fn applications_do_not_meet(state: &dyn State, between: Between<'_>) {

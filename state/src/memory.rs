@@ -86,6 +86,15 @@ impl State for MemoryState {
         Ok(Arc::new(MemoryApplication { shared }))
     }
 
+    fn forget(&self, id: &str) -> Result<(), StateError> {
+        let applications = self.applications.lock().unwrap_or_else(PoisonError::into_inner);
+        // What nobody has a handle of is gone already.
+        if applications.get(id).is_some_and(|open| open.strong_count() > 0) {
+            return Err(StateError::InUse { application: id.into() });
+        }
+        Ok(())
+    }
+
     fn flush(&self) -> Result<(), StateError> {
         Ok(())
     }

@@ -92,6 +92,10 @@ impl State for FaultyState {
         Ok(Arc::new(Handle { inner, faults, has_failed: AtomicBool::new(false) }))
     }
 
+    fn forget(&self, id: &str) -> Result<(), StateError> {
+        self.inner.forget(id)
+    }
+
     fn flush(&self) -> Result<(), StateError> {
         self.inner.flush()
     }

@@ -63,6 +63,14 @@ pub trait State: Send + Sync + fmt::Debug {
     /// [`StateError::Io`] if what the state holds of the application cannot be read.
     fn application(&self, id: &str) -> Result<Arc<dyn ApplicationState>, StateError>;
 
+    /// Deletes all that is held of the application `id`, durable on return: opened again, it is new.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::InUse`] while there is a handle of it; [`StateError::Io`] if the disk or the database refused,
+    /// [`StateError::Log`] if the log could not be synced before.
+    fn forget(&self, id: &str) -> Result<(), StateError>;
+
     /// What the state tells of itself now, for those who watch it; nothing, if it has nothing to tell.
     fn figures(&self) -> Vec<StateFigure> {
         Vec::new()
@@ -309,6 +317,13 @@ pub enum StateError {
         newest: u64,
     },
 
+    /// It is to be deleted, and there are handles of it; close what uses it first.
+    #[error("the state of application {application} is in use; close the application first")]
+    InUse {
+        /// The application.
+        application: Arc<str>,
+    },
+
     /// The log could not be synced ahead of a flush.
     #[error("the log could not be synced before the state was flushed")]
     Log(#[from] LogError),
@@ -323,6 +338,7 @@ impl StateError {
             | Self::Unwritable { .. }
             | Self::Unreadable { .. }
             | Self::OtherLog { .. }
+            | Self::InUse { .. }
             | Self::Fenced { .. } => StateErrorKind::Refused,
             Self::Corrupt { .. } => StateErrorKind::Damaged,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::InvalidData => {

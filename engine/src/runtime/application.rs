@@ -418,6 +418,11 @@ impl Application {
         Self { shared }
     }
 
+    /// `application.id`.
+    pub(super) fn id(&self) -> &str {
+        &self.shared.config.application_id
+    }
+
     /// Says where the application is in its life.
     #[must_use]
     pub fn state(&self) -> StreamsState {

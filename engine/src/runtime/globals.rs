@@ -72,7 +72,12 @@ impl fmt::Debug for Globals {
     }
 }
 
-/// The state of an application's global stores, if it has any. No application's id looks like its name.
+/// What the state knows an application's global stores by. No application's id looks like it.
+pub(super) fn id_of_globals(application_id: &str) -> String {
+    format!("{application_id} (global)")
+}
+
+/// The state of an application's global stores, if it has any.
 pub(super) fn state_of_globals(
     blueprint: &Blueprint,
     state: &dyn State,
@@ -80,7 +85,7 @@ pub(super) fn state_of_globals(
     if blueprint.topology.globals.is_empty() {
         return Ok(None);
     }
-    Ok(Some(state.application(&format!("{} (global)", blueprint.application_id))?))
+    Ok(Some(state.application(&id_of_globals(&blueprint.application_id))?))
 }
 
 impl Globals {

@@ -5,6 +5,7 @@ use super::{
     config::StreamsConfig,
     error::StreamsError,
     explain::Explanation,
+    globals::id_of_globals,
     life::StreamsState,
     metrics::StreamsMetrics,
     query::{
@@ -181,6 +182,21 @@ impl Streams {
         key: &K,
     ) -> Result<KeyQueryMetadata, QueryFailure> {
         self.application.query_metadata_for_key::<K, V>(name, key)
+    }
+
+    /// Closes it, if it has not ended, and deletes its state: the next start rebuilds its stores from their changelogs.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamsError::State`] if the state is in use elsewhere or cannot be deleted. What stopped the application is none.
+    pub fn clean_up(self) -> Result<(), StreamsError> {
+        let Self { application, runtime } = self;
+        let (id, state) = (application.id().to_owned(), runtime.state());
+        // In this order: it closes while its threads run, and these hold its state until they have ended.
+        drop(application);
+        drop(runtime);
+        state.forget(&id)?;
+        Ok(state.forget(&id_of_globals(&id))?)
     }
 
     /// Opens the key-value store `name` as of the last commit, as

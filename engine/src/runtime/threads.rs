@@ -136,6 +136,11 @@ impl Runtime {
         Ok(this)
     }
 
+    /// The state that its applications' stores are kept by.
+    pub(super) fn state(&self) -> Arc<dyn State> {
+        Arc::clone(&self.parts.world.state)
+    }
+
     fn start_worker(&self, mailbox: Arc<Mailbox>) -> Result<(), StreamsError> {
         let clock = Arc::clone(&self.parts.world.clock);
         self.spawn("stream".to_owned(), move || work(&mailbox, &*clock))

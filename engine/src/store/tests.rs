@@ -507,6 +507,10 @@ impl State for MapState {
         Ok(Arc::new(self.clone()))
     }
 
+    fn forget(&self, _: &str) -> Result<(), StateError> {
+        Ok(())
+    }
+
     fn flush(&self) -> Result<(), StateError> {
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! | `core` | the database, and what publishers and the spill thread tell each other |
 //! | `spill` | the way from the overlays to the disk |
 //! | `shard` | lookups and scans |
+//! | `forget` | deletes an application |
 //! | `figures` | what the database tells of itself |
 //! | `keys` | the bytes on disk |
 //!
@@ -20,6 +21,7 @@
 mod application;
 mod core;
 mod figures;
+mod forget;
 mod keys;
 mod options;
 mod overlay;
@@ -161,6 +163,20 @@ impl State for RocksDbState {
 
     fn flush(&self) -> Result<(), StateError> {
         self.core.flush()
+    }
+
+    fn forget(&self, id: &str) -> Result<(), StateError> {
+        // What is not spilled is held by the spiller.
+        self.core.flush()?;
+        let mut applications = self.applications.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(number) = applications.ids.get(id).copied() else { return Ok(()) };
+        if applications.open.get(&number).is_some_and(|open| open.strong_count() > 0) {
+            return Err(StateError::InUse { application: id.into() });
+        }
+        self.core.forget(id, number)?;
+        applications.open.remove(&number);
+        applications.ids.remove(id);
+        Ok(())
     }
 
     fn figures(&self) -> Vec<StateFigure> {

@@ -171,7 +171,7 @@ impl Core {
     }
 
     /// Puts what was spilled on the disk, both column families at one point.
-    fn flush_buffers(&self, spiller: &Spiller) -> Result<(), StateError> {
+    pub(super) fn flush_buffers(&self, spiller: &Spiller) -> Result<(), StateError> {
         let started = self.options.clock.elapsed();
         let mut options = FlushOptions::default();
         options.set_wait(true);

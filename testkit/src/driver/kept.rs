@@ -37,6 +37,11 @@ impl State for KeptState {
         Ok(opened)
     }
 
+    fn forget(&self, id: &str) -> Result<(), StateError> {
+        self.opened().remove(id);
+        self.state.forget(id)
+    }
+
     fn flush(&self) -> Result<(), StateError> {
         self.state.flush()
     }

@@ -80,3 +80,27 @@ fn what_a_shard_says_of_its_history_survives_reopening() {
     });
     assert_eq!(says, [(Some(7), Some(conformance::record_epoch(7))), (Some(3), None)]);
 }
+
+#[test]
+fn a_forgotten_application_has_left_the_disk_and_others_are_as_they_were() {
+    let directory = TempDir::new().unwrap();
+    let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
+    for (id, store, partition) in [("one", "s", 0), ("one", "t", 7), ("two", "s", 0)] {
+        let app = application(&state, id);
+        put(&*app, &open(&*app, store, partition), "a=1", 1);
+        state.flush().unwrap();
+    }
+    state.forget("one").unwrap();
+    // Killed right after it, and opened again.
+    state.abandon();
+    let state = RocksDbState::open(directory.path(), by_hand()).unwrap();
+    let meta = state.core.db.iterator(IteratorMode::Start).map(|entry| entry.unwrap().0);
+    let kinds: Vec<u8> = meta.map(|key| key[0]).collect();
+    assert_eq!(String::from_utf8(kinds).unwrap(), "aeopsv", "of one application");
+    let data = state.core.db.iterator_cf(state.core.data(), IteratorMode::Start).count();
+    assert_eq!(data, 1);
+    let two = application(&state, "two");
+    assert_eq!(all(&*open(&*two, "s", 0)), "a=1");
+    let one = application(&state, "one");
+    assert_eq!(open(&*one, "t", 7).position(), None);
+}
