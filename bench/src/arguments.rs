@@ -23,6 +23,8 @@ pub(crate) enum Benchmark {
     Decode(Decode),
     /// One window of many keys, which one record closes: the memory that filling and closing it take.
     Close(Close),
+    /// Lost state, rebuilt from its changelog.
+    Restore(Restore),
     /// From a record's append to its output, at a fixed rate, beside a bare sync of the same disk.
     Latency(Latency),
     /// The pipelines here and on Kafka Streams, one after the other on this machine: a table of both and their ratios.
@@ -140,6 +142,47 @@ pub(crate) struct Close {
     /// Prints one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Restore {
+    /// How many records are counted before the state is lost.
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) records: u64,
+    /// How many cars there are.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=99_999_999))]
+    pub(crate) keys: u32,
+    /// Partitions of the input and of the changelog.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) partitions: u32,
+    /// Stream threads.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) threads: usize,
+    /// Works in DIR, which must be new, and leaves everything there. Default: a temporary directory.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Prints one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Restore {
+    /// What makes the state: `count`, exactly-once.
+    pub(crate) fn cars(&self) -> Cars {
+        Cars {
+            mode: Mode::Count,
+            guarantee: Guarantee::Eos,
+            records: self.records,
+            keys: self.keys,
+            partitions: self.partitions,
+            threads: self.threads,
+            durability: Durable::Fsync,
+            batch_rows: StreamsConfig::new("cars").batch_rows_max,
+            commit_interval: None,
+            dir: None,
+            json: self.json,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]

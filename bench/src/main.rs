@@ -15,6 +15,7 @@
 //! | `schedule` | records that arrive at a fixed rate |
 //! | `peers` | the same pipelines on Kafka Streams, on this machine in the same hour |
 //! | `close` | one window of many keys, filled and closed |
+//! | `restore` | lost state, rebuilt from its changelog |
 //! | `log` | the log by itself, each figure beside a plain loop |
 //! | `process`, `disk` | what the process took, and what its disk can do |
 //! | `report` | the figures |
@@ -33,6 +34,7 @@ mod peers;
 mod pipeline;
 mod process;
 mod report;
+mod restore;
 mod run;
 mod schedule;
 mod verify;
@@ -59,6 +61,9 @@ fn main() -> Result<()> {
             in_dir(many.dir.as_deref(), |dir| applications::applications(dir, &many))
         }
         Benchmark::Close(close) => in_dir(close.dir.as_deref(), |dir| close::close(dir, &close)),
+        Benchmark::Restore(restore) => {
+            in_dir(restore.dir.as_deref(), |dir| restore::restore(dir, &restore))
+        }
         Benchmark::Log(figures) => in_dir(figures.dir.as_deref(), |dir| log::log(dir, &figures)),
         Benchmark::Latency(latency) => {
             in_dir(latency.dir.as_deref(), |dir| latency::latency(dir, &latency))
