@@ -158,7 +158,8 @@ fn build() -> Result<PathBuf> {
 fn java(jars: &Path) -> Command {
     let mut command = Command::new("java");
     let path = format!("{}/libs/*:{}/kafka-streams-peer-1.jar", jars.display(), jars.display());
-    command.arg("-cp").arg(path);
+    // What goes wrong is said on stderr.
+    command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error").arg("-cp").arg(path);
     command
 }
 
@@ -218,6 +219,8 @@ impl Broker {
             "transaction.state.log.replication.factor=1".to_owned(),
             "transaction.state.log.min.isr=1".to_owned(),
             "group.initial.rebalance.delay.ms=0".to_owned(),
+            // The records' timestamps are years old: a week's retention would delete them from under the application.
+            "log.retention.ms=-1".to_owned(),
         ];
         fs::write(&properties, lines.join("\n"))?;
         let quiet = |command: &mut Command| -> Result<()> {
