@@ -113,15 +113,13 @@ pub(crate) fn check_record(
 
 /// Whether the bytes are a count and that many headers: what another client would trip over must not get in.
 fn headers_are_whole(bytes: &[u8]) -> bool {
-    let mut at = 0;
-    let walk = |at: &mut usize| -> Option<()> {
-        for _ in 0..varint::take(bytes, at)? {
-            let name = usize::try_from(varint::take(bytes, at)?).ok()?;
-            *at = at.checked_add(name).filter(|end| *end <= bytes.len())?;
-            let value = usize::try_from(varint::take(bytes, at)?.max(0)).ok()?;
-            *at = at.checked_add(value).filter(|end| *end <= bytes.len())?;
+    let walk = |rest: &mut &[u8]| -> Option<()> {
+        for _ in 0..varint::take(rest)? {
+            let _name = varint::take_block(rest)??;
+            let _value = varint::take_block(rest)?;
         }
         Some(())
     };
-    walk(&mut at).is_some() && at == bytes.len()
+    let mut rest = bytes;
+    walk(&mut rest).is_some() && rest.is_empty()
 }

@@ -14,7 +14,7 @@ mod topic;
 
 pub use headers::{Headers, HeadersError};
 pub use partitioner::murmur2_partition;
-pub use set::{RecordRef, RecordSet, RecordSetBuilder, RecordSetOver, SetFull};
+pub use set::{RecordRef, RecordSet, RecordSetBuilder, RecordSetOver, SetFull, Span};
 pub use topic::{InvalidTopicName, TopicName, TopicPartition};
 
 /// Milliseconds since the Unix epoch.

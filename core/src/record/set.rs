@@ -12,15 +12,28 @@ use super::{Headers, Timestamp};
 use bytes::Bytes;
 use std::ops::Range;
 
-/// Where some bytes of a record lie in the arena; null has no place.
-#[derive(Debug, Clone, Copy)]
-struct Span {
+/// Where some bytes of a record lie in an arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
     start: u32,
     length: u32,
 }
 
 impl Span {
-    const NULL: Self = Self { start: u32::MAX, length: 0 };
+    /// No bytes, not even an empty run of them: a null, and of headers none.
+    pub const NULL: Self = Self { start: u32::MAX, length: 0 };
+
+    /// The `length` bytes from `start` on.
+    #[must_use]
+    #[inline]
+    pub const fn new(start: u32, length: u32) -> Self {
+        Self { start, length }
+    }
+
+    #[inline]
+    fn is_within(self, bytes: u64) -> bool {
+        u64::from(self.start) + u64::from(self.length) <= bytes || self == Self::NULL
+    }
 
     fn of(self, arena: &[u8]) -> Option<&[u8]> {
         let start = self.start as usize;
@@ -337,12 +350,12 @@ impl RecordSetBuilder {
 /// A set over bytes that somebody else laid out, such as a log's own batches.
 ///
 /// ```
-/// use headwater_core::record::{RecordSetOver, SetFull};
+/// use headwater_core::record::{RecordSetOver, SetFull, Span};
 ///
 /// let mut over = RecordSetOver::new(b"a=1b=22".as_slice().into());
-/// over.push(40, 5, [Some((0, 1)), Some((2, 1)), None])?;
-/// over.push(41, 6, [Some((3, 1)), Some((5, 2)), None])?;
-/// assert!(over.push(42, 7, [Some((6, 2)), None, None]).is_err(), "it ends past the arena");
+/// over.push(40, 5, [Span::new(0, 1), Span::new(2, 1), Span::NULL])?;
+/// over.push(41, 6, [Span::new(3, 1), Span::new(5, 2), Span::NULL])?;
+/// assert!(over.push(42, 7, [Span::new(6, 2), Span::NULL, Span::NULL]).is_err(), "it ends past the arena");
 /// let values: Vec<_> = over.build().iter().filter_map(|r| r.value.map(<[u8]>::to_vec)).collect();
 /// assert_eq!(values, [b"1".to_vec(), b"22".to_vec()]);
 /// # Ok::<(), SetFull>(())
@@ -364,20 +377,22 @@ impl RecordSetOver {
         self.set.entries.reserve(records);
     }
 
-    /// Adds a record whose key, value and headers are the given (start, length) places of the arena; `None` is null,
-    /// and for headers none.
+    /// Adds a record whose key, value and headers lie at these places of the arena.
     ///
     /// # Errors
     ///
-    /// [`SetFull`] if a place lies outside the arena.
+    /// [`SetFull`] if one reaches past the arena.
     #[inline]
     pub fn push(
         &mut self,
         offset: i64,
         timestamp: Timestamp,
-        [key, value, headers]: [Option<(usize, usize)>; 3],
+        [key, value, headers]: [Span; 3],
     ) -> Result<(), SetFull> {
-        let (key, value, headers) = (self.span(key)?, self.span(value)?, self.span(headers)?);
+        let bytes = self.set.arena.len() as u64;
+        if !(key.is_within(bytes) && value.is_within(bytes) && headers.is_within(bytes)) {
+            return Err(SetFull);
+        }
         self.set.entries.push(Entry { offset, timestamp, key, value, headers });
         Ok(())
     }
@@ -386,19 +401,6 @@ impl RecordSetOver {
     #[must_use]
     pub fn build(self) -> RecordSet {
         self.set
-    }
-
-    #[inline]
-    fn span(&self, place: Option<(usize, usize)>) -> Result<Span, SetFull> {
-        let Some((start, length)) = place else { return Ok(Span::NULL) };
-        if start.checked_add(length).is_none_or(|end| end > self.set.arena.len()) {
-            return Err(SetFull);
-        }
-        let (start, length) = (
-            u32::try_from(start).map_err(|_| SetFull)?,
-            u32::try_from(length).map_err(|_| SetFull)?,
-        );
-        Ok(Span { start, length })
     }
 }
 

@@ -8,10 +8,7 @@
 
 use super::{CRC_FROM, HEADER_BYTES, Header, varint};
 use crate::cursor::Malformed;
-use headwater_core::record::RecordSetOver;
-
-/// A start and a length in the arena.
-type Place = (usize, usize);
+use headwater_core::record::{RecordSetOver, Span};
 
 /// A length, attributes, two deltas, two nulls and a count of headers, in a byte each.
 const RECORD_BYTES_MIN: usize = 7;
@@ -40,8 +37,8 @@ pub(crate) fn decode(
         if record.offset < from {
             return Ok(true);
         }
-        let places = [record.key, record.value, record.headers];
-        out.push(record.offset, record.timestamp, places)
+        let spans = [record.key, record.value, record.headers];
+        out.push(record.offset, record.timestamp, spans)
             .map_err(|_| Malformed("the batch is too large"))?;
         Ok(true)
     })
@@ -67,9 +64,9 @@ pub(crate) fn find_timestamp(
 struct Walked {
     offset: i64,
     timestamp: i64,
-    key: Option<Place>,
-    value: Option<Place>,
-    headers: Option<Place>,
+    key: Span,
+    value: Span,
+    headers: Span,
 }
 
 /// Calls `visit` with each record until it says `false`.
@@ -85,13 +82,14 @@ fn walk(
     if header.is_compressed() {
         return Err(Malformed("the batch is compressed, which this version does not read"));
     }
-    let bytes = arena.get(..start + header.size).ok_or(Malformed("the batch ends early"))?;
-    let mut at = start + HEADER_BYTES;
+    let end = start + header.size;
+    let batch = arena.get(start..end).ok_or(Malformed("the batch ends early"))?;
+    let end = u32::try_from(end).map_err(|_| Malformed("the batch is too large"))?;
+    let mut rest = batch.get(HEADER_BYTES..).unwrap_or_default();
     let mut least_delta = 0;
     for _ in 0..header.records {
-        let (delta, mut record, next) =
-            record(bytes, at, header).ok_or(Malformed("a record is malformed"))?;
-        at = next;
+        let (delta, mut record) =
+            record(&mut rest, end, header).ok_or(Malformed("a record is malformed"))?;
         if delta < least_delta || delta > header.last_offset - header.base_offset {
             return Err(Malformed("a record's offset is outside its batch"));
         }
@@ -101,44 +99,43 @@ fn walk(
             return Ok(());
         }
     }
-    if at == bytes.len() { Ok(()) } else { Err(Malformed("bytes follow the batch's last record")) }
+    if rest.is_empty() { Ok(()) } else { Err(Malformed("bytes follow the batch's last record")) }
 }
 
-/// The record at `at`, its offset delta, and where the next one starts.
+/// Takes a record off the front of `rest`, which ends at `end` of the arena; its offset's delta beside it.
 ///
-/// Inlined, so that place and record stay in registers: a call passes both through memory, which takes as long as the
-/// record itself.
+/// Inlined, so that what is left and the record stay in registers: a call passes both through memory, which takes as long
+/// as the record itself.
 #[inline(always)]
-fn record(bytes: &[u8], mut at: usize, header: &Header) -> Option<(i64, Walked, usize)> {
-    let length = usize::try_from(varint::take(bytes, &mut at)?).ok()?;
-    let end = at.checked_add(length)?;
-    let bytes = bytes.get(..end)?;
-    let _attributes = bytes.get(at)?;
-    at += 1;
-    let time_delta = varint::take(bytes, &mut at)?;
-    let offset_delta = varint::take(bytes, &mut at)?;
-    let key = place(bytes, &mut at)?;
-    let value = place(bytes, &mut at)?;
+fn record(rest: &mut &[u8], end: u32, header: &Header) -> Option<(i64, Walked)> {
+    let (_attributes, mut fields) = varint::take_block(rest)??.split_first()?;
+    let end = end - length_of(rest);
+    let time_delta = varint::take(&mut fields)?;
+    let offset_delta = varint::take(&mut fields)?;
+    let key = field(&mut fields, end)?;
+    let value = field(&mut fields, end)?;
     // A lone zero is the count of no headers.
-    let headers = match bytes.get(at..)? {
+    let headers = match fields {
         [] => return None,
-        [0] => None,
-        more => Some((at, more.len())),
+        [0] => Span::NULL,
+        more => Span::new(end - length_of(more), length_of(more)),
     };
     let timestamp = if header.is_append_time() {
         header.max_timestamp
     } else {
         header.base_timestamp.wrapping_add(time_delta)
     };
-    Some((offset_delta, Walked { offset: 0, timestamp, key, value, headers }, end))
+    Some((offset_delta, Walked { offset: 0, timestamp, key, value, headers }))
 }
 
-/// The outer `None` is damage, the inner a null.
+/// Takes a key or value off the front of `fields`, which end at `end` of the arena; `None` is damage.
 #[inline(always)]
-fn place(bytes: &[u8], at: &mut usize) -> Option<Option<Place>> {
-    let length = varint::take(bytes, at)?;
-    let Ok(length) = usize::try_from(length) else { return (length == -1).then_some(None) };
-    let start = *at;
-    *at = start.checked_add(length).filter(|end| *end <= bytes.len())?;
-    Some(Some((start, length)))
+fn field(fields: &mut &[u8], end: u32) -> Option<Span> {
+    let Some(bytes) = varint::take_block(fields)? else { return Some(Span::NULL) };
+    Some(Span::new(end - length_of(fields) - length_of(bytes), length_of(bytes)))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it is part of an arena that ends at a `u32`")]
+fn length_of(part: &[u8]) -> u32 {
+    part.len() as u32
 }

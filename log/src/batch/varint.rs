@@ -19,40 +19,60 @@ pub(crate) fn size(value: i64) -> usize {
     bits.div_ceil(7)
 }
 
-/// Reads one at `*at` and moves `*at` past it; `None` if it ends early or is too long.
+/// Takes one off the front of `rest`; `None` if it ends early or is too long.
 #[inline(always)]
-pub(crate) fn take(bytes: &[u8], at: &mut usize) -> Option<i64> {
-    // Lengths of keys and values, and deltas within a batch of 1 MiB, have up to three bytes.
-    let (value, length) = match *bytes.get(*at..)? {
-        [a, ..] if a < 0x80 => (u64::from(a), 1),
-        [a, b, ..] if b < 0x80 => (low(a) | u64::from(b) << 7, 2),
-        [a, b, c, ..] if c < 0x80 => (low(a) | low(b) << 7 | u64::from(c) << 14, 3),
-        ref rest => long(rest)?,
-    };
-    *at += length;
+pub(crate) fn take(rest: &mut &[u8]) -> Option<i64> {
+    let value = take_zigzag(rest)?;
     Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+}
+
+/// Takes a length and as many bytes off the front of `rest`; a length of -1 has none, which is the inner `None`. The outer
+/// one is a length that is negative otherwise, or reaches past the end.
+#[inline(always)]
+pub(crate) fn take_block<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    let length = take_zigzag(rest)?;
+    if length & 1 == 1 {
+        return (length == zigzag(-1)).then_some(None);
+    }
+    let length = usize::try_from(length >> 1).ok()?;
+    let (block, after) = rest.split_at_checked(length)?;
+    *rest = after;
+    Some(Some(block))
+}
+
+#[inline(always)]
+fn take_zigzag(rest: &mut &[u8]) -> Option<u64> {
+    // Lengths of keys and values, and deltas within a batch of 1 MiB, have up to three bytes.
+    let (value, after) = match **rest {
+        [a, ref after @ ..] if a < 0x80 => (u64::from(a), after),
+        [a, b, ref after @ ..] if b < 0x80 => (low(a) | u64::from(b) << 7, after),
+        [a, b, c, ref after @ ..] if c < 0x80 => (low(a) | low(b) << 7 | u64::from(c) << 14, after),
+        ref longer => long(longer)?,
+    };
+    *rest = after;
+    Some(value)
 }
 
 fn low(byte: u8) -> u64 {
     u64::from(byte & 0x7f)
 }
 
-/// One of any length before zig-zag, and its length.
+/// One of any length before zig-zag, and what follows it.
 ///
-/// It takes no place to move, so that the callers' stays in a register.
+/// It takes nothing to move, so that the callers' slice stays in registers.
 #[cold]
-fn long(bytes: &[u8]) -> Option<(u64, usize)> {
+fn long(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0;
     for (length, byte) in (1..=LENGTH_MAX).zip(bytes) {
         value |= low(*byte) << (7 * (length - 1));
         if *byte < 0x80 {
-            return Some((value, length));
+            return Some((value, bytes.get(length..)?));
         }
     }
     None
 }
 
-fn zigzag(value: i64) -> u64 {
+const fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
 
@@ -70,8 +90,8 @@ mod tests {
                 let mut out = Vec::new();
                 put(&mut out, value);
                 assert_eq!(out.len(), size(value), "{value}");
-                let mut at = 0;
-                assert_eq!((take(&out, &mut at), at), (Some(value), out.len()));
+                let mut rest = &out[..];
+                assert_eq!((take(&mut rest), rest.len()), (Some(value), 0));
             }
         }
     }
@@ -92,8 +112,8 @@ mod tests {
         ) {
             bytes.iter_mut().take(goes_on).for_each(|byte| *byte |= 0x80);
             for from in 0..=bytes.len() {
-                let mut at = from;
-                let taken = take(&bytes, &mut at).map(|value| (value, at - from));
+                let mut rest = &bytes[from..];
+                let taken = take(&mut rest).map(|value| (value, bytes.len() - from - rest.len()));
                 prop_assert_eq!(taken, slow(&bytes[from..]));
             }
         }
@@ -101,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_varint_that_never_ends_is_refused() {
-        assert_eq!(take(&[0xff; 12], &mut 0), None);
-        assert_eq!(take(&[0x80], &mut 0), None);
+        assert_eq!(take(&mut &[0xff; 12][..]), None);
+        assert_eq!(take(&mut &[0x80][..]), None);
     }
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use headwater_core::{
     ports::log::{Append, Commit, Log, LogError, LogErrorKind},
-    record::{Headers, RecordSetBuilder, RecordSetOver, TopicPartition},
+    record::{Headers, RecordSetBuilder, RecordSetOver, Span, TopicPartition},
 };
 use std::sync::Arc;
 
@@ -107,7 +107,7 @@ fn a_refused_commit_leaves_no_trace(log: &Arc<dyn Log>) {
 /// A record that announces two headers and has none.
 fn headers_that_lie(partition: &TopicPartition) -> Append {
     let mut set = RecordSetOver::new((&[4_u8][..]).into());
-    set.push(0, 0, [None, None, Some((0, 1))]).expect("the place lies inside");
+    set.push(0, 0, [Span::NULL, Span::NULL, Span::new(0, 1)]).expect("the place lies inside");
     Append { partition: partition.clone(), base_offset: None, records: Arc::new(set.build()) }
 }
 
