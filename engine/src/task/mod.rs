@@ -191,11 +191,27 @@ impl Task {
         due.map(Duration::from_millis).into_iter().chain(held).min()
     }
 
-    /// Takes the next run of records through the graph.
+    /// Takes records through the graph: runs of them, until about as many rows were taken as a batch may have. Where rows go
+    /// one by one, or runs end where another input goes on, what a step costs beside them is shared by as many.
     pub(crate) fn step(&mut self, now: Now, take: Take) -> Result<Step, ProcessorError> {
         self.now = now;
         self.graph.look_for_answers();
         self.fire_on_wall_clock()?;
+        let before = self.records;
+        let enough = before + self.rows_max.min(self.run_pace.rows_max()) as u64;
+        loop {
+            let taken = self.records;
+            let step = self.take_run(take)?;
+            let goes_on = step == Step::Ran && self.records > taken && self.records < enough;
+            // A commit may fall between the chunks of what nodes have left.
+            if !goes_on || self.graph.is_pending() || self.commit_requested() {
+                return Ok(if self.records > before { Step::Ran } else { step });
+            }
+        }
+    }
+
+    /// Takes the next run of records through the graph, or a chunk of what nodes have left.
+    fn take_run(&mut self, take: Take) -> Result<Step, ProcessorError> {
         let had_more = self.graph.is_pending();
         let mut took_any = had_more;
         if !self.proceed()? {
