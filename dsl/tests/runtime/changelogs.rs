@@ -1,7 +1,9 @@
 //! What stores are rebuilt from: a changelog, the topic that they are filled from, or nothing.
 
 use headwater_core::serde::for_type;
-use headwater_dsl::{Materialized, StreamsBuilder, TimeWindows};
+use headwater_dsl::{
+    EmitStrategy, Materialized, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows,
+};
 use headwater_engine::{
     processor::{Context, InitContext, Processor, ProcessorError, Record},
     runtime::CommitStep,
@@ -92,6 +94,49 @@ fn windows_without_a_changelog_begin_anew() -> Outcome {
     lose_all(&driver)?;
     driver.pipe::<String, i64>("in", "a=1@3")?;
     assert_eq!(driver.read::<String, i64>("out")?, "a=1@1 a=2@2 a=1@3");
+    Ok(())
+}
+
+/// What a commit that the state has not seen has changed is lost; what goes with it is lost too, though that commit has not
+/// changed it: when the window of `a` closes, after one that counted into it.
+#[test]
+fn windows_without_a_changelog_are_lost_with_what_closes_them() -> Outcome {
+    let ms = Duration::from_millis;
+    for sliding in [false, true] {
+        let builder = StreamsBuilder::new();
+        let counts = Materialized::named("counts").with_logging_disabled();
+        let grouped = builder.stream::<String, i64>("in").group_by_key();
+        let closed = EmitStrategy::on_window_close();
+        let counts = if sliding {
+            let windows = SlidingWindows::of_time_difference_with_no_grace(ms(10));
+            grouped.windowed_by(windows).emit_strategy(closed).count(counts)
+        } else {
+            let windows = SessionWindows::of_inactivity_gap_with_no_grace(ms(10));
+            grouped.windowed_by(windows).emit_strategy(closed).count(counts)
+        };
+        counts.to_stream_with_key(|key, _| key.key.clone()).to("out");
+        let driver = TopologyTestDriver::new(builder.build()?)?.by_hand();
+        driver.pipe::<String, i64>("in", "a=1@1")?;
+        driver.run_until_idle()?;
+        driver.commit()?;
+        driver.pipe::<String, i64>("in", "a=1@1")?;
+        driver.run_until_idle()?;
+        driver.crash_before(CommitStep::State)?;
+        driver.restart()?;
+        driver.pipe::<String, i64>("in", "b=1@100 c=1@200")?;
+        driver.run_until_idle()?;
+        driver.commit()?;
+        let out = driver.read::<String, Option<i64>>("out")?;
+        assert_eq!(out, "b=1@100", "sliding: {sliding}");
+        // What begins anew is kept again.
+        driver.crash();
+        driver.restart()?;
+        driver.pipe::<String, i64>("in", "d=1@300")?;
+        driver.run_until_idle()?;
+        driver.commit()?;
+        let out = driver.read::<String, Option<i64>>("out")?;
+        assert_eq!(out, "b=1@100 c=1@200", "sliding: {sliding}");
+    }
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use headwater_core::{
     record::{RecordSet, TopicPartition},
 };
 use std::{
+    collections::BTreeSet,
     ops::AddAssign,
     panic::resume_unwind,
     sync::{
@@ -53,7 +54,7 @@ pub(super) enum RebuiltFrom {
     Changelog,
     /// The records of its task's input tell, which the store takes as this says, up to where the task has taken them.
     Input { take: Arc<Take>, until: i64, record_bytes_max: usize },
-    /// The state has it, if this is the commit that it is of; or it is lost.
+    /// The state has it, if this is the commit that it is of; or it is lost, and with it what else its task keeps so.
     Nothing { last: Option<i64> },
 }
 
@@ -107,9 +108,53 @@ pub(super) struct Restorer<'a> {
 }
 
 impl Restorer<'_> {
-    /// Opens all parts, and returns them in their order: what is to be replayed is known before any is.
+    /// Opens all parts, and returns them in their order: what is to be replayed is known before any is. What is lost is emptied.
     pub(super) fn open_all(&self, parts: &[Part]) -> Result<Vec<Opened>, StreamsError> {
-        self.each(parts.len(), &|place| parts.get(place).map(|part| self.open(part)))
+        let opened =
+            self.each(parts.len(), &|place| parts.get(place).map(|part| self.open(part)))?;
+        self.empty_lost(parts, &opened)?;
+        Ok(opened)
+    }
+
+    /// Empties the stores without a changelog of each task one of whose is not of the last commit that changed it, in one step:
+    /// what one node keeps in two of them goes together, such as windows and when each closes.
+    fn empty_lost(&self, parts: &[Part], opened: &[Opened]) -> Result<(), StreamsError> {
+        // No commit has the number 0: a shard that none has changed stands there.
+        let kept =
+            parts.iter().zip(opened).filter_map(|(part, Opened { shard, .. })| match part.from {
+                RebuiltFrom::Nothing { last } => {
+                    Some((part, shard.position().unwrap_or(0), last.unwrap_or(0)))
+                }
+                RebuiltFrom::Changelog | RebuiltFrom::Input { .. } => None,
+            });
+        let kept: Vec<_> = kept.collect();
+        let lost = kept.iter().filter(|(_, position, last)| position != last);
+        let lost: BTreeSet<Option<TaskId>> = lost.map(|(part, ..)| part.task).collect();
+        let emptied = kept.into_iter().filter(|(part, position, last)| {
+            lost.contains(&part.task) && (*position, *last) != (0, 0)
+        });
+        let changes = emptied.map(|(Part { store, changelog, .. }, _, position)| {
+            let (store, partition) = (Arc::clone(&store.name), changelog.partition);
+            tracing::warn!(
+                %store,
+                partition,
+                "a task's stores without a changelog are not all of their last commits; they are emptied"
+            );
+            ShardChanges {
+                store,
+                partition,
+                records: Vec::new(),
+                position,
+                record_epoch: None,
+                begins_anew: true,
+                expire_below: None,
+            }
+        });
+        let (epoch, changes) = (self.epoch, changes.collect::<Vec<_>>());
+        if !changes.is_empty() {
+            self.state.publish(StateCommit { epoch, changes, ..StateCommit::default() })?;
+        }
+        Ok(())
     }
 
     /// Restores all parts that were opened, in whatever order, and returns them in theirs. Of several that fail, one failure is
@@ -164,39 +209,11 @@ impl Restorer<'_> {
                     Ok(taken.records.build())
                 })
             }
-            RebuiltFrom::Nothing { last } => self.kept_by_state(part, opened, *last),
+            // What the state has of it, which is nothing if it was lost.
+            RebuiltFrom::Nothing { .. } => {
+                Ok((Arc::clone(&opened.shard), RestoreCounts::default()))
+            }
         }
-    }
-
-    /// Opens the shard of a store that has no changelog, and empties it unless it is of the last commit that changed it.
-    fn kept_by_state(
-        &self,
-        Part { store, changelog, .. }: &Part,
-        opened: &Opened,
-        last: Option<i64>,
-    ) -> Result<Restored, StreamsError> {
-        let (partition, shard) = (changelog.partition, Arc::clone(&opened.shard));
-        let counts = RestoreCounts::default();
-        if shard.position().is_none() || shard.position() == last {
-            return Ok((shard, counts));
-        }
-        tracing::warn!(
-            store = %store.name,
-            partition,
-            "store without a changelog is of an earlier commit than the last; it is emptied"
-        );
-        let change = ShardChanges {
-            store: Arc::clone(&store.name),
-            partition,
-            records: Vec::new(),
-            position: last.unwrap_or(0),
-            record_epoch: None,
-            begins_anew: true,
-            expire_below: None,
-        };
-        let (epoch, changes) = (self.epoch, vec![change]);
-        self.state.publish(StateCommit { epoch, changes, ..StateCommit::default() })?;
-        Ok((shard, counts))
     }
 
     /// Opens a shard, and finds what its changelog holds from the shard's position on.
