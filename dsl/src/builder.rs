@@ -319,7 +319,7 @@ impl StreamsBuilder {
         let step = plan.step(OperatorKind::Table, &[source]).with_store(&store);
         let row = |value: Option<V>| value;
         let values: SharedSerde<Option<V>> = Arc::new(Nullable(SharedSerde::clone(&value)));
-        let serdes = (&key, &values);
+        let serdes = (&key, &values, &value);
         let above = expiring(plan, (source, &store), serdes, materialized.ttl, row);
         let step = step.below(above.unwrap_or(source));
         KTable::kept(plan, step, store, Serdes { key, value }, |value: Option<V>| value)

@@ -4,6 +4,8 @@
 //!
 //! - A row is deleted once time is as far past its timestamp as it lives: before the record that brings that time, with the
 //!   moment as its timestamp, once. A newer record of its key lets it live anew, a deletion ends that.
+//! - A record that the table refuses, which becomes a dead letter there, lets nothing live longer; one without a key, which the
+//!   table drops, moves no time of its own.
 //! - Time is the largest timestamp taken, of any key, or below a repartition the operator time that rows carry.
 //! - A record that is older than a row lives when it comes is dropped and counted as late; a deletion is not.
 //!
@@ -21,13 +23,16 @@ use headwater_core::{
 use headwater_engine::{
     node::{Progress, Stamp},
     processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
-    store::{KeyValueStore, StoreKey, TimerBytes},
+    store::{EntryCheck, KeyValueStore, StoreKey, TimerBytes},
 };
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 /// What such an operator is made from.
-pub(crate) struct Expiry<K> {
+pub(crate) struct Expiry<K, V> {
+    /// The table's store, and what its entries are written by.
+    pub(crate) table: Arc<str>,
     pub(crate) keys: SharedSerde<K>,
+    pub(crate) values: SharedSerde<V>,
     pub(crate) ttl_ms: i64,
     /// The store of when each row is deleted.
     pub(crate) deadlines: Arc<str>,
@@ -37,11 +42,17 @@ pub(crate) struct Expiry<K> {
     pub(crate) waiting: Arc<str>,
 }
 
-impl<K> Expiry<K> {
+impl<K, V> Expiry<K, V> {
     /// Of the table in `store`, whose rows live for `ttl`, at least a ms.
-    pub(crate) fn new(store: &str, keys: &SharedSerde<K>, ttl: Duration) -> Self {
+    pub(crate) fn new(
+        store: &str,
+        (keys, values): (&SharedSerde<K>, &SharedSerde<V>),
+        ttl: Duration,
+    ) -> Self {
         Self {
+            table: store.into(),
             keys: SharedSerde::clone(keys),
+            values: SharedSerde::clone(values),
             ttl_ms: i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1),
             deadlines: format!("{store}-deadlines").into(),
             timers: format!("{store}-deadline-times").into(),
@@ -54,6 +65,10 @@ impl<K> Expiry<K> {
 pub(crate) struct Expire<K, T, V, F> {
     row: Arc<F>,
     keys: SharedSerde<K>,
+    /// The bytes of the key at hand.
+    key: Vec<u8>,
+    /// What the table keeps.
+    kept: EntryCheck<V>,
     ttl_ms: i64,
     deadlines: StoreKey<KeyValueStore<K, i64>>,
     timers: StoreKey<TimerBytes>,
@@ -63,19 +78,21 @@ pub(crate) struct Expire<K, T, V, F> {
     backlog: Backlog<K, T>,
     /// The first deadline there is.
     first: Option<Timestamp>,
-    types: PhantomData<fn(T) -> V>,
+    types: PhantomData<fn(T)>,
 }
 
 impl<K: Data, T: Data, V: Data, F: Fn(T) -> Option<V>> Expire<K, T, V, F> {
     pub(crate) fn open(
         row: &Arc<F>,
-        expiry: &Expiry<K>,
+        expiry: &Expiry<K, V>,
         context: &mut InitContext<'_>,
     ) -> Result<Self, ProcessorError> {
         let timers = context.store(&expiry.timers)?;
         Ok(Self {
             row: Arc::clone(row),
             keys: SharedSerde::clone(&expiry.keys),
+            key: Vec::new(),
+            kept: context.entry_check(&expiry.table, &expiry.keys, &expiry.values),
             ttl_ms: expiry.ttl_ms,
             deadlines: context.store(&expiry.deadlines)?,
             first: context.store_mut::<TimerBytes>(timers).first()?,
@@ -87,24 +104,20 @@ impl<K: Data, T: Data, V: Data, F: Fn(T) -> Option<V>> Expire<K, T, V, F> {
         })
     }
 
-    /// Lets the row of `key` live until `deadline`, or has it gone.
+    /// Lets the row of the key at hand live until `deadline`, or has it gone.
     fn set(
         &self,
         key: &K,
         deadline: Option<Timestamp>,
         context: &mut Context<'_, K, Option<V>>,
     ) -> Result<(), ProcessorError> {
-        let mut bytes = Vec::new();
-        // A key that a store refuses is refused there first.
         let old = context.store(self.deadlines).get(key)?.map(|old| old.value);
         context.store(self.deadlines).put(key, deadline, deadline.unwrap_or(0))?;
-        let written = self.keys.serialize_key(key, &mut bytes);
-        written.map_err(|_| ProcessorError::Damaged)?;
-        if let Some(old) = old {
-            context.store(self.timers).cancel(&bytes, old)?;
-        }
         if let Some(deadline) = deadline {
-            context.store(self.timers).schedule(&bytes, deadline)?;
+            context.store(self.timers).schedule(&self.key, deadline)?;
+        }
+        if let Some(old) = old.filter(|old| Some(*old) != deadline) {
+            context.store(self.timers).cancel(&self.key, old)?;
         }
         Ok(())
     }
@@ -160,21 +173,33 @@ impl<K: Data, T: Data, V: Data, F: Fn(T) -> Option<V>> Chunked<K, T, Option<V>>
         context: &mut Context<'_, K, Option<V>>,
     ) -> Result<Option<Record<K, T>>, ProcessorError> {
         let stamp = row.stamp();
-        self.time = self.time.max(if self.is_carried { stamp.at } else { stamp.timestamp });
+        self.key.clear();
+        let written = self.keys.serialize_key(&row.key, &mut self.key);
+        if self.is_carried {
+            self.time = self.time.max(stamp.at);
+        } else if !matches!(written, Ok(false)) {
+            self.time = self.time.max(stamp.timestamp);
+        }
         if !self.delete_due(stamp, out, context)? {
             return Ok(Some(row));
         }
         let row = row.map(|key, value| (key, (self.row)(value)));
         let deadline = stamp.timestamp.saturating_add(self.ttl_ms);
-        if row.value.is_some() && self.is_due(deadline) {
-            context.drop_record(DropReason::Late);
-            return Ok(None);
-        }
+        let is_kept = match &row.value {
+            _ if !matches!(written, Ok(true)) => false,
+            None => true,
+            Some(_) if self.is_due(deadline) => {
+                context.drop_record(DropReason::Late);
+                return Ok(None);
+            }
+            Some(value) => self.kept.check(&self.key, value).is_ok(),
+        };
         let deadline = row.value.is_some().then_some(deadline);
-        match self.set(&row.key, deadline, context) {
-            // A key that is refused here is refused by the table, which counts it.
-            Ok(()) | Err(ProcessorError::NullKey | ProcessorError::Record { .. }) => out.push(row),
-            Err(failed) => return Err(failed),
+        // What the table refuses it tells itself: the row that is there stays, and lives as long as it would have.
+        if is_kept && let Err(why) = self.set(&row.key, deadline, context) {
+            context.check(Err(why))?;
+        } else {
+            out.push(row);
         }
         Ok(None)
     }

@@ -125,7 +125,9 @@ impl Materialized {
     /// before: its deletion is forwarded, once, with that moment as its timestamp, so that joins and aggregations below
     /// take it like any other. Time is that of the records: the largest timestamp of any key in the partition, or below a
     /// repartition the time that is carried there; it is committed, so that a restart makes nothing live longer. A record
-    /// that is so old when it comes is dropped and counted as late. Tables of topics and of streams
+    /// that is so old when it comes is dropped and counted as late; one that the table refuses lets nothing live longer. Where a
+    /// later version of a topology has a time to live that its store did not have before, rows that are there by then are
+    /// deleted only once they have been refreshed. Tables of topics and of streams
     /// ([`to_table`](crate::KStream::to_table)) have it.
     ///
     /// ```

@@ -53,7 +53,8 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
         let keyed = self.plan.keyed(self.node, &store, &serdes);
         let Serdes { key, value } = serdes;
         let kept = Serdes { key, value: same(&value).unwrap_or_else(T::default_serde) };
-        match expiring(&self.plan, (keyed, &store), (&kept.key, &value), ttl, V::into) {
+        let serdes = (&kept.key, &value, &kept.value);
+        match expiring(&self.plan, (keyed, &store), serdes, ttl, V::into) {
             Some(above) => KTable::kept(&self.plan, step.below(above), store, kept, |row| row),
             None => KTable::kept(&self.plan, step.below(keyed), store, kept, V::into),
         }

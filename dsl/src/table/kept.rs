@@ -16,20 +16,24 @@ use headwater_engine::{
 use std::{sync::Arc, time::Duration};
 
 /// The node that deletes the rows of a table that is kept in the store and lies below `parent`, once they have lived for
-/// `ttl`; none if they live until they are deleted. `row` gives the value of a record, of which `values` writes what comes.
+/// `ttl`; none if they live until they are deleted. `row` gives the value of a record, of which `values` writes what comes, and `kept` what the
+/// table has of it.
 pub(crate) fn expiring<K: Data, T: Data, V: Data>(
     plan: &LogicalPlan,
     (parent, store): (NodeId, &str),
-    (keys, values): (&SharedSerde<K>, &SharedSerde<T>),
+    (keys, values, kept): (&SharedSerde<K>, &SharedSerde<T>, &SharedSerde<V>),
     ttl: Option<Duration>,
     row: impl Fn(T) -> Option<V> + Send + Sync + 'static,
 ) -> Option<NodeId> {
-    let (expiry, row) = (Expiry::new(store, keys, ttl?), Arc::new(row));
+    let (expiry, row) = (Expiry::new(store, (keys, kept), ttl?), Arc::new(row));
     let Expiry { deadlines, timers, waiting, .. } = &expiry;
     plan.add_store(KeyValueStore::builder(deadlines, SharedSerde::clone(keys), Arc::new(I64)));
     plan.add_store(TimerBytes::builder(timers));
     let step = plan.step_called(OperatorKind::Expire, parent, store);
     plan.add_store(WaitsSerde::store(waiting, keys, values));
+    for own in [deadlines, timers, waiting] {
+        plan.log_as(store, own);
+    }
     let step = step.with_store(deadlines).with_store(timers).with_store(waiting);
     Some(plan.operator::<K, T, _>(step, move |context| {
         Expire::<K, T, V, _>::open(&row, &expiry, context)

@@ -1,7 +1,10 @@
 //! Tables whose rows live for some time: [`Materialized::with_ttl`].
 
 use headwater_dsl::{Materialized, Repartitioned, StreamsBuilder};
-use headwater_engine::{runtime::StreamsConfig, topology::Consumed};
+use headwater_engine::{
+    runtime::{CommitStep, StreamsConfig},
+    topology::Consumed,
+};
 use headwater_testkit::TopologyTestDriver;
 use std::{error::Error, time::Duration};
 
@@ -66,6 +69,69 @@ fn a_record_that_is_too_old_is_dropped_and_counted_and_a_deletion_is_not() -> Ou
 #[test]
 fn an_older_record_makes_the_row_as_old_as_itself() -> Outcome {
     check(&driver()?, "a=1@20 a=2@15 b=3@25", "a=1@20 a=2@15 a=∅@25 b=3@25")
+}
+
+/// A value that the table refuses, since JSON has no infinity, is a dead letter, and lets no row live longer, or begin to live.
+#[test]
+fn a_refused_record_moves_no_deadline() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let inverses = builder.stream::<String, f64>("in").map_values(|number| (1.0 / number,));
+    let table = inverses.to_table::<(f64,)>(ten_ms("table"));
+    table.to_stream().map_values(|row| row.map(|(inverse,)| inverse)).to("out");
+    let driver = TopologyTestDriver::new(builder.build()?)?;
+    let mut out = driver.output_topic::<String, Option<f64>>("out");
+    driver.pipe::<String, f64>("in", "a=2@0 a=0@5 b=1@12")?;
+    out.check("a=0.5@0 a=∅@10 b=1@12")?;
+    driver.pipe::<String, f64>("in", "c=0@13 d=1@30")?;
+    out.check("b=∅@22 d=1@30")?;
+    assert_eq!(driver.dead_letters()?.len(), 2);
+    Ok(())
+}
+
+#[test]
+fn a_null_key_moves_no_time() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let consumed = Consumed::<Option<String>, i64>::default();
+    builder.table_with("in", consumed, ten_ms("table")).to_stream().to("out");
+    let driver = TopologyTestDriver::new(builder.build()?)?;
+    driver.check::<Option<String>, i64, Option<String>, Option<i64>>(
+        "in",
+        "a=1@0 ∅=1@50 b=1@5",
+        "out",
+        "a=1@0 b=1@5",
+    )?;
+    assert_eq!(driver.total_dropped_records()?, 1);
+    Ok(())
+}
+
+fn unlogged() -> Outcome<TopologyTestDriver> {
+    let builder = StreamsBuilder::new();
+    let kept = ten_ms("table").with_logging_disabled();
+    builder.table_with("in", Consumed::<String, i64>::default(), kept).to_stream().to("out");
+    Ok(TopologyTestDriver::new(builder.build()?)?)
+}
+
+#[test]
+fn rows_without_a_changelog_that_are_lost_do_not_expire() -> Outcome {
+    let driver = unlogged()?;
+    check(&driver, "a=1@0", "a=1@0")?;
+    driver.crash();
+    driver.lose_state();
+    driver.restart()?;
+    check(&driver, "b=1@20", "a=1@0 b=1@20")?;
+    // In a commit that changes the table, and no time of a deadline.
+    let driver = unlogged()?.by_hand();
+    for (record, is_last) in [("a=1@0", false), ("c=∅@1", true)] {
+        driver.pipe::<String, Option<i64>>("in", record)?;
+        driver.run_until_idle()?;
+        if is_last { driver.crash_before(CommitStep::State)? } else { driver.commit()? }
+    }
+    driver.restart()?;
+    driver.pipe::<String, i64>("in", "b=1@20")?;
+    driver.run_until_idle()?;
+    driver.commit()?;
+    assert_eq!(driver.read::<String, Option<i64>>("out")?, "a=1@0 c=∅@1 b=1@20");
+    Ok(())
 }
 
 #[test]

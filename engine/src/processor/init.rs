@@ -4,10 +4,13 @@ use super::{ProcessorError, Rows, erased::records_of};
 use crate::{
     calls::Caller,
     node::{Moment, NodeIndex, Resources},
-    store::{GlobalStore, StateStore, StoreKey, TimerStore, Timers},
+    store::{EntryCheck, GlobalStore, StateStore, StoreKey, TimerStore, Timers},
     topology::{TaskId, TimeMark},
 };
-use headwater_core::{record::Timestamp, serde::Data};
+use headwater_core::{
+    record::Timestamp,
+    serde::{Data, SharedSerde},
+};
 use std::{
     any::{Any, TypeId},
     marker::PhantomData,
@@ -125,6 +128,17 @@ impl InitContext<'_> {
         found
             .map(|(_, index)| *index)
             .ok_or_else(|| ProcessorError::NotConnected { store: name.to_owned() })
+    }
+
+    /// What tells whether the key-value store called `name`, which need not be connected, keeps an entry.
+    pub fn entry_check<K: Data, V: Data>(
+        &self,
+        name: &str,
+        keys: &SharedSerde<K>,
+        values: &SharedSerde<V>,
+    ) -> EntryCheck<V> {
+        let Resources { partition, record_bytes_max, .. } = *self.resources;
+        EntryCheck::new((name, partition), keys, values, record_bytes_max)
     }
 
     /// A global store, to be read; any processor may, connected to it or not.

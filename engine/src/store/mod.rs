@@ -33,6 +33,7 @@
 mod across;
 mod cache;
 pub mod conformance;
+mod entry_check;
 mod error;
 pub(crate) mod floor;
 mod form;
@@ -62,6 +63,7 @@ mod window_bytes;
 mod window_scan;
 mod windowed;
 
+pub use entry_check::EntryCheck;
 pub use error::StoreError;
 pub use global::{GlobalRow, GlobalStore};
 pub use key_batch::KeyBatch;

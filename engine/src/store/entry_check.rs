@@ -1,0 +1,39 @@
+//! Finds out what a key-value store keeps, in front of it.
+
+use super::{Form, Keys, StoreError, StoreId};
+use headwater_core::serde::{Data, SharedSerde};
+use std::{fmt, sync::Arc};
+
+/// What a key-value store says of an entry that it is given, said without the store: for an operator in front of a table that
+/// must know what the table takes.
+pub struct EntryCheck<V>(Form<V>);
+
+impl<V> fmt::Debug for EntryCheck<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EntryCheck").field(&self.0.id.name).finish()
+    }
+}
+
+impl<V: Data> EntryCheck<V> {
+    /// Of the store `name`, whose changelog takes records of so many bytes.
+    pub(crate) fn new<K: Data>(
+        (name, partition): (&str, u32),
+        keys: &SharedSerde<K>,
+        values: &SharedSerde<V>,
+        record_bytes_max: usize,
+    ) -> Self {
+        let id = StoreId { name: Arc::from(name), partition };
+        let mut form = Form::new(Keys::new(keys, &id).check(), values, &id);
+        form.keep_within(record_bytes_max, record_bytes_max);
+        Self(form)
+    }
+
+    /// Looks whether the store keeps `value` under a key that has these bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Key`], [`StoreError::Value`] and [`StoreError::TooLarge`], as the store's own.
+    pub fn check(&mut self, key: &[u8], value: &V) -> Result<(), StoreError> {
+        self.0.check_entry(key, Some(value))
+    }
+}
