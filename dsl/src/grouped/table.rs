@@ -250,7 +250,7 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         let fold = move |key: &K, change: Change<V>, so_far: Option<A>| {
             let Change { new, old, .. } = change;
             let rest = match (old, so_far) {
-                (Some(old), Some(so_far)) => subtract(key, old, so_far),
+                (Some(old), Some(so_far)) => subtract(key, old.value, so_far),
                 (_, so_far) => so_far,
             };
             match new {

@@ -19,7 +19,7 @@
 //! - One update of a key for each update of a table that either side is made of, if the join has a row then or had one before.
 //! - It stands at the latest time of what led to it and of the rows it is made of.
 
-use crate::table::{Change, Found, Lookup};
+use crate::table::{Change, Found, Lookup, joined_row};
 use headwater_core::{
     metrics::DropReason,
     record::Headers,
@@ -57,15 +57,15 @@ struct Pending<K, L, R> {
 
 /// A row before an update and after it.
 struct Versions<T> {
-    old: Option<T>,
+    old: Option<ValueAndTimestamp<T>>,
     new: Option<T>,
 }
 
 impl<T: Clone> Versions<T> {
     /// Of a row that has not changed.
     fn of(row: Option<ValueAndTimestamp<T>>) -> Self {
-        let value = row.map(|row| row.value);
-        Self { old: value.clone(), new: value }
+        let new = row.as_ref().map(|row| row.value.clone());
+        Self { old: row, new }
     }
 
     /// A later update of a row that has changed before.
@@ -175,7 +175,8 @@ where
             Ok(versions) => versions,
             Err(why) => return context.reject(stamp.origin, None, why).map(|()| None),
         };
-        let (new, old) = ((self.join)(left.new, right.new), (self.join)(left.old, right.old));
+        let new = (self.join)(left.new, right.new);
+        let old = joined_row(left.old, right.old, &*self.join);
         let is_heard = new.is_some() || old.is_some();
         let change = Change::latest(new, old);
         Ok(is_heard.then(|| Record::made(key, change, headers, stamp)))

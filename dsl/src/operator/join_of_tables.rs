@@ -7,7 +7,7 @@
 //! - Where no row can have been nor be, nothing is forwarded: an inner join needs the other side, a left join the left one.
 //! - An update that is not the newest of its row is dropped and counted.
 
-use crate::table::{Change, Lookup, OldValues};
+use crate::table::{Change, Lookup, OldValues, joined_row};
 use headwater_core::{metrics::DropReason, record::Timestamp, serde::Data};
 use headwater_engine::processor::{BatchProcessor, Context, Either, ProcessorError, Record, Rows};
 use std::{marker::PhantomData, sync::Arc};
@@ -74,9 +74,11 @@ fn joined<K: Data, S: Data, O: Data, V: Data>(
         };
         if is_heard {
             let frame = no_earlier_than(frame, other.as_ref().map(|row| row.timestamp));
-            let other = other.map(|row| row.value);
-            let old = if old_values == OldValues::Sent { join(old, other.clone()) } else { None };
-            let change = Change::latest(join(new, other), old);
+            let old = match old_values {
+                OldValues::Sent => joined_row(old, other.clone(), &join),
+                OldValues::Omitted => None,
+            };
+            let change = Change::latest(join(new, other.map(|row| row.value)), old);
             results.push(frame.map(|(), ()| (key, change)));
         }
     }

@@ -17,8 +17,9 @@ use headwater_core::{
     metrics::DropReason,
     serde::{Data, ReadBack, SharedSerde},
 };
-use headwater_engine::processor::{
-    BatchProcessor, Context, InitContext, ProcessorError, Record, Rows,
+use headwater_engine::{
+    processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
+    store::ValueAndTimestamp,
 };
 use std::sync::Arc;
 
@@ -125,7 +126,9 @@ impl<K2: Data, V2: Data, F> Regroup<K2, V2, F> {
         let key_bytes = if new.is_some() { &self.new } else { &self.old };
         let parts = new.iter().chain(&old).map(|part| part.bytes);
         let bytes = key_bytes.len() + CHANGE_BYTES_MAX + parts.sum::<usize>();
-        let (old_key, old) = old.map(|old| (old.key, old.value)).unzip();
+        // The topic carries no time of it.
+        let old_at = |value| ValueAndTimestamp { value, timestamp: 0 };
+        let (old_key, old) = old.map(|old| (old.key, old_at(old.value))).unzip();
         let (key, new) = new.map(|new| (new.key, new.value)).unzip();
         let key = key.or(old_key)?;
         Some(self.sendable.fit(frame, bytes).map(|(), ()| (key, Change::latest(new, old))))
@@ -163,7 +166,7 @@ where
             }
             context.begin(&record);
             let (frame, key, Change { new, old, .. }) = record.split();
-            let old = old.map(|value| (self.select)(&key, &value));
+            let old = old.map(|old| (self.select)(&key, &old.value));
             let new = new.map(|value| (self.select)(&key, &value));
             // What is refused now was refused when it was new.
             let old = old.and_then(|old| self.row(Which::Old, old).unwrap_or(None));

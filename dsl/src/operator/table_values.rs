@@ -6,7 +6,7 @@
 //!   was there nor is.
 //! - Mapped deletions stay deletions, also repeated ones.
 
-use crate::table::{Change, OldValues};
+use crate::table::{Change, OldValues, mapped_row};
 use headwater_core::serde::Data;
 use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows};
 use std::sync::Arc;
@@ -38,12 +38,12 @@ impl<F> TableValues<F> {
         F: Fn(&K, V) -> Option<V2>,
     {
         let Change { new, old, is_latest } = change;
-        let map = |value: Option<V>| value.and_then(|value| (self.map)(key, value));
-        let new = map(new);
+        let map = |value| (self.map)(key, value);
+        let new = new.and_then(map);
         let sends_old = self.old_values == OldValues::Sent;
         // Of an update that comes late, the old value is not what was forwarded last.
         let judges = is_latest && new.is_none() && self.needless == Needless::Dropped;
-        let old = if sends_old || judges { map(old) } else { None };
+        let old = if sends_old || judges { mapped_row(old, map) } else { None };
         if judges && old.is_none() {
             return None;
         }

@@ -11,7 +11,7 @@ use crate::table::{Change, OldValues};
 use headwater_core::{metrics::DropReason, serde::Data};
 use headwater_engine::{
     processor::{BatchProcessor, Context, ProcessorError, Rows, Stores},
-    store::{KeyValueStore, StoreKey},
+    store::{KeyValueStore, StoreKey, ValueAndTimestamp},
 };
 use std::{marker::PhantomData, mem::replace};
 
@@ -61,8 +61,9 @@ where
                 let old = match self.old_values {
                     OldValues::Omitted => store.put(&key, new.clone(), timestamp).map(|()| None),
                     OldValues::Sent => store.update(&key, |value, at| {
-                        *at = timestamp;
-                        replace(value, new.clone())
+                        let timestamp = replace(at, timestamp);
+                        let old = replace(value, new.clone());
+                        old.map(|value| ValueAndTimestamp { value, timestamp })
                     }),
                 };
                 Ok(Change::latest(new, old?))

@@ -10,7 +10,10 @@ use crate::table::{Change, OldValues};
 use headwater_core::{metrics::DropReason, serde::Data};
 use headwater_engine::{
     processor::{BatchProcessor, Context, ProcessorError, Rows},
-    store::{PutOutcome, StoreError, StoreKey, VersionedKeyValueStore},
+    store::{
+        PutOutcome, StoreError, StoreKey, ValueAndTimestamp, VersionedKeyValueStore,
+        VersionedRecord,
+    },
 };
 
 /// Keeps versions and forwards updates.
@@ -44,7 +47,11 @@ impl<K: Data, V: Data> BatchProcessor<Rows<K, Option<V>>> for VersionedTable<K, 
             let (time, sends_old) = (record.timestamp, self.old_values == OldValues::Sent);
             let put = if sends_old { store.get(&record.key) } else { Ok(None) }.and_then(|old| {
                 let put = store.put(&record.key, record.value.clone(), time)?;
-                Ok::<_, StoreError>((put, old.map(|old| old.value)))
+                let before = |VersionedRecord { value, timestamp, .. }| ValueAndTimestamp {
+                    value,
+                    timestamp,
+                };
+                Ok::<_, StoreError>((put, old.map(before)))
             });
             let is_latest = match put {
                 Ok((PutOutcome::Latest, _)) => true,

@@ -6,9 +6,12 @@
 //! | 4 | the length of the new value, big-endian, if there are both |
 //! | … | the new value, if there is one |
 //! | … | the old value, if there is one |
+//!
+//! When the old value was forwarded is not written: that is 0 for whoever reads it.
 
 use super::Change;
 use headwater_core::serde::{Data, ReadBack, Serde, SerdeError, SharedSerde};
+use headwater_engine::store::ValueAndTimestamp;
 
 const NEW: u8 = 1;
 const OLD: u8 = 2;
@@ -43,7 +46,7 @@ impl<V: Data> Serde<Change<V>> for ChangeSerde<V> {
                 place.copy_from_slice(&length.to_be_bytes());
             }
         }
-        old.iter().try_for_each(|value| write(value, out))?;
+        old.iter().try_for_each(|old| write(&old.value, out))?;
         Ok(true)
     }
 
@@ -62,6 +65,7 @@ impl<V: Data> Serde<Change<V>> for ChangeSerde<V> {
         };
         let read = |value: Option<&[u8]>| value.map(|bytes| self.0.deserialize(Some(bytes)));
         let (new, old) = (read(new).transpose()?, read(old).transpose()?);
+        let old = old.map(|value| ValueAndTimestamp { value, timestamp: 0 });
         Ok(Change { new, old, is_latest: flags & LATEST != 0 })
     }
 
@@ -76,7 +80,8 @@ impl<V: Data> Serde<Change<V>> for ChangeSerde<V> {
             return Ok(CHANGE_BYTES_MAX);
         }
         let mut length = CHANGE_BYTES_MAX;
-        for value in change.new.iter().chain(&change.old) {
+        let old = change.old.as_ref().map(|old| &old.value);
+        for value in change.new.iter().chain(old) {
             length += self.0.check(value, known)?;
         }
         Ok(length)
@@ -118,6 +123,7 @@ mod tests {
             (None, None, true, b"\x04"),
         ];
         for (new, old, is_latest, expected) in cases {
+            let old = old.map(|value| ValueAndTimestamp { value, timestamp: 0 });
             let (change, mut bytes) = (Change { new, old, is_latest }, Vec::new());
             assert_eq!(serde.serialize(&change, &mut bytes), Ok(true));
             assert_eq!(bytes, expected, "{change:?}");
@@ -129,7 +135,7 @@ mod tests {
     fn bytes_that_are_cut_are_refused() {
         let serde = ChangeSerde::<i64>(Arc::new(I64));
         let mut bytes = Vec::new();
-        let change = Change::latest(Some(1), Some(2));
+        let change = Change::latest(Some(1), Some(ValueAndTimestamp { value: 2, timestamp: 0 }));
         assert_eq!(serde.serialize(&change, &mut bytes), Ok(true));
         for length in 0..bytes.len() {
             assert!(serde.deserialize(bytes.get(..length)).is_err(), "{length} bytes");

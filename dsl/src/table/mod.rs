@@ -21,6 +21,7 @@ pub(crate) use kept::expiring;
 pub(crate) use table_node::TableNode;
 pub(crate) use view::{
     Found, Lookup, Seen, StoredSessions, StoredTable, StoredVersions, StoredWindows, View,
+    joined_row, mapped_row,
 };
 
 use crate::{

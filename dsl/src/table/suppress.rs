@@ -11,7 +11,7 @@ use crate::{
 use headwater_core::serde::{Bytes, Data, SharedSerde};
 use headwater_engine::{
     processor::{InitContext, ProcessorError, Rows, Stores},
-    store::{KeyValueStore, StoreKey, TimerBytes, ValueAndTimestamp},
+    store::{KeyValueStore, StoreKey, TimerBytes},
     topology::TopologyError,
 };
 use std::sync::Arc;
@@ -175,9 +175,7 @@ impl<K: Data, V: Data> Lookup<K, V> for SuppressedLookup<K, V> {
         let slots = store.locate(keys.iter().copied())?;
         for (found, slot) in found.iter_mut().zip(slots) {
             if let Some(held) = slot.and_then(|slot| store.get_at(slot)) {
-                // When it came out is not known, and no later than whatever it is joined with.
-                let row = |value| ValueAndTimestamp { value, timestamp: 0 };
-                *found = Ok(held.value.into_forwarded().map(row));
+                *found = Ok(held.value.into_forwarded());
             }
         }
         Ok(found)

@@ -62,6 +62,27 @@ pub(crate) trait Lookup<K, V>: Send {
 /// The row under a key with its timestamp, if there is one, or why the store has no place for the key.
 pub(crate) type Found<V> = Result<Option<ValueAndTimestamp<V>>, StoreError>;
 
+/// A row whose value is another, or that is none then.
+pub(crate) fn mapped_row<V, V2>(
+    row: Option<ValueAndTimestamp<V>>,
+    map: impl FnOnce(V) -> Option<V2>,
+) -> Option<ValueAndTimestamp<V2>> {
+    let ValueAndTimestamp { value, timestamp } = row?;
+    Some(ValueAndTimestamp { value: map(value)?, timestamp })
+}
+
+/// What two rows make, at the later of their times.
+pub(crate) fn joined_row<L, R, V>(
+    left: Option<ValueAndTimestamp<L>>,
+    right: Option<ValueAndTimestamp<R>>,
+    join: impl FnOnce(Option<L>, Option<R>) -> Option<V>,
+) -> Option<ValueAndTimestamp<V>> {
+    let timestamps = left.iter().map(|row| row.timestamp);
+    let timestamp = timestamps.chain(right.iter().map(|row| row.timestamp)).max()?;
+    let value = join(left.map(|row| row.value), right.map(|row| row.value))?;
+    Some(ValueAndTimestamp { value, timestamp })
+}
+
 /// A table that is a key-value store.
 pub(crate) struct StoredTable(pub(crate) Arc<str>);
 
@@ -316,10 +337,7 @@ where
 {
     fn mapped(&self, keys: &[&K], above: Vec<Found<V>>) -> Vec<Found<V2>> {
         let map = |(key, found): (&&K, Found<V>)| {
-            let mapped = |ValueAndTimestamp { value, timestamp }| {
-                (self.map)(key, value).map(|value| ValueAndTimestamp { value, timestamp })
-            };
-            found.map(|row| row.and_then(mapped))
+            found.map(|row| mapped_row(row, |value| (self.map)(key, value)))
         };
         keys.iter().zip(above).map(map).collect()
     }
@@ -375,14 +393,7 @@ where
     ) -> Result<Vec<Found<V>>, ProcessorError> {
         let lefts = self.left.get_all(keys, stores)?;
         let rights = self.right.get_all(keys, stores)?;
-        let join = |(left, right): (Found<L>, Found<R>)| {
-            let (left, right) = (left?, right?);
-            let timestamps = left.iter().map(|row| row.timestamp);
-            let timestamp = timestamps.chain(right.iter().map(|row| row.timestamp)).max();
-            let value = (self.join)(left.map(|row| row.value), right.map(|row| row.value));
-            let row = value.zip(timestamp);
-            Ok(row.map(|(value, timestamp)| ValueAndTimestamp { value, timestamp }))
-        };
+        let join = |(left, right): (Found<L>, Found<R>)| Ok(joined_row(left?, right?, &*self.join));
         Ok(lefts.into_iter().zip(rights).map(join).collect())
     }
 }

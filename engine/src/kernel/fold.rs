@@ -5,7 +5,9 @@ use crate::{
     broken::broken,
     node::{NodeContext, Payload, Stamp},
     processor::ProcessorError,
-    store::{KeyBatch, KeyValueBytes, Slot, StoreError, WindowBytes, WindowSlot},
+    store::{
+        KeyBatch, KeyValueBytes, Slot, StoreError, ValueAndTimestamp, WindowBytes, WindowSlot,
+    },
 };
 use headwater_core::{
     metrics::DropReason,
@@ -222,7 +224,8 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
         };
         let update = entries.update(slot, |value, timestamp| {
             let with_old = matches!(folded, Folded::Forwarded { with_old: true });
-            let old = if with_old { value.clone() } else { None };
+            let old = value.as_ref().filter(|_| with_old);
+            let old = old.map(|value| ValueAndTimestamp::of(value, *timestamp));
             let before = value.take();
             let was_there = before.is_some();
             *value = skin.fold(row, before);

@@ -3,7 +3,7 @@
 use crate::{
     node::{Payload, Stamp},
     processor::ProcessorError,
-    store::{KeyBatch, Window, Windowed},
+    store::{KeyBatch, ValueAndTimestamp, Window, Windowed},
 };
 use headwater_core::{
     record::{Headers, Timestamp},
@@ -157,7 +157,7 @@ pub struct Update<P, A> {
     /// Its value from now on; none if it was deleted.
     pub new: Option<A>,
     /// What was forwarded of it last, where that is asked for; none if that was nothing or a deletion.
-    pub old: Option<A>,
+    pub old: Option<ValueAndTimestamp<A>>,
     /// The value's timestamp.
     pub timestamp: Timestamp,
     /// The operator time that the result carries.

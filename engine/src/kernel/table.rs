@@ -15,8 +15,9 @@ use crate::{
     broken::broken,
     node::{Event, Forwarded, Node, NodeContext, Payload},
     processor::{InitContext, ProcessorError},
-    store::{KeyValueBytes, StoreKey},
+    store::{KeyValueBytes, StoreKey, ValueAndTimestamp},
 };
+use std::mem::replace;
 
 /// Puts rows into a store, and forwards each. What its skin folds a row into is the row's own value, whatever was there.
 pub struct Table<S: Skin<Place = ()>> {
@@ -74,8 +75,9 @@ impl<S: Skin<Place = ()>> Table<S> {
             let old = match slot.filter(|_| *with_old) {
                 None => store.put_found(slot, key, value, timestamp).map(|()| None),
                 Some(slot) => store.update(slot, |entry, at| {
-                    *at = timestamp;
-                    std::mem::replace(entry, value)
+                    let timestamp = replace(at, timestamp);
+                    let old = replace(entry, value);
+                    old.map(|value| ValueAndTimestamp { value, timestamp })
                 }),
             };
             match old {

@@ -36,7 +36,7 @@ pub struct Updated<'a, V> {
     /// The entry as it is now.
     pub entry: EntryRef<'a, V>,
     /// The value that it had at the last flush, where the store [keeps it](KeyValueBytes::hold_updates_back).
-    pub old: Option<V>,
+    pub old: Option<ValueAndTimestamp<V>>,
     /// The headers that were [kept](KeyValueBytes::keep_headers) with its last change.
     pub headers: Option<Box<Headers>>,
 }

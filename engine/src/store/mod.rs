@@ -101,7 +101,7 @@ use headwater_core::{
 use std::{any::Any, fmt, marker::PhantomData, sync::Arc};
 
 /// A value and the timestamp that it carries.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValueAndTimestamp<V> {
     /// The value.
     pub value: V,

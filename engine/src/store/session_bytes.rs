@@ -55,7 +55,7 @@ pub struct UpdatedSession<V> {
     /// Its value from now on; none if it was deleted.
     pub new: Option<V>,
     /// What it had at the last flush, where the store [keeps that](SessionBytes::hold_updates_back).
-    pub old: Option<V>,
+    pub old: Option<ValueAndTimestamp<V>>,
     /// The timestamp of the new value, or of the deletion.
     pub timestamp: Timestamp,
     /// The headers that were [kept](SessionBytes::keep_headers) with its last change.

@@ -37,7 +37,7 @@ pub(super) struct Updates<V> {
 /// An entry that has changed.
 pub(super) struct Taken<V> {
     pub(super) slot: u32,
-    pub(super) old: Option<V>,
+    pub(super) old: Option<ValueAndTimestamp<V>>,
     pub(super) headers: Option<Box<Headers>>,
 }
 
@@ -118,7 +118,7 @@ impl<V> Updates<V> {
         let Self { slots, olds, headers, places, taken: gone, .. } = self;
         let taken = slots.drain(..entries_max.min(slots.len()));
         let taken = taken.map(|slot| {
-            let old = olds.pop_front().flatten().map(|old| old.value);
+            let old = olds.pop_front().flatten();
             if !places.is_empty() {
                 places.remove(&slot);
                 *gone += 1;

@@ -21,7 +21,7 @@ use headwater_engine::{
     processor::{BatchProcessor, Context, ProcessorError, Record, Rows},
     store::{KeyValueStore, StoreKey, ValueAndTimestamp},
 };
-use std::sync::Arc;
+use std::{mem::replace, sync::Arc};
 
 /// Joins left rows with what the right side has answered.
 pub(crate) struct Combine<K, V, FK, V2, F> {
@@ -82,8 +82,8 @@ impl<K: Data, V: Data, FK: Data, V2: Data, F> Combine<K, V, FK, V2, F> {
             if still_none && entry.is_none() {
                 return None;
             }
-            *at = timestamp;
-            Some(std::mem::replace(entry, value))
+            let (timestamp, old) = (replace(at, timestamp), replace(entry, value));
+            Some(old.map(|value| ValueAndTimestamp { value, timestamp }))
         })?;
         if let Some(old) = old {
             let change = Change::latest(new, old.filter(|_| self.old_values == OldValues::Sent));

@@ -159,7 +159,7 @@ impl<K: Data, V: Data, FK: Data> Subscribe<K, V, FK> {
         }
         // What is refused now was refused when it was new.
         let old = change.old.as_ref();
-        let old = old.and_then(|old| self.foreign_keys.get(&key, left_key.len(), old).ok());
+        let old = old.and_then(|old| self.foreign_keys.get(&key, left_key.len(), &old.value).ok());
         let new = change.new.as_ref().map(|new| self.new_row(&key, left_key.len(), new));
         let new =
             new.transpose().or_else(|why| context.reject(Some(&left_key), why).map(|()| None))?;

@@ -7,6 +7,7 @@
 //! | the time that it is held under, the operator time that it carries, what it counts as | 8 each, big-endian |
 //! | headers | length, and as many bytes |
 //! | the new value, the old value | 1 that says whether there is one, length, and as many bytes |
+//! | the old value's timestamp | 8, big-endian, if there is an old value; 0 if the bytes end before it |
 //!
 //! Lengths are 4 bytes, big-endian.
 
@@ -14,6 +15,7 @@ use headwater_core::{
     record::{Headers, Timestamp},
     serde::{ReadBack, Serde, SerdeError, SharedSerde},
 };
+use headwater_engine::store::ValueAndTimestamp;
 
 /// What is held back of a row; its timestamp is that of the store's entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub(crate) struct Held<V> {
     /// The newest value; none if the row was deleted.
     pub(super) new: Option<V>,
     /// What was forwarded last.
-    pub(super) old: Option<V>,
+    pub(super) old: Option<ValueAndTimestamp<V>>,
     /// Those of the newest update.
     pub(super) headers: Option<Box<Headers>>,
     /// The time that it is held under.
@@ -49,7 +51,7 @@ impl<V> Held<V> {
     }
 
     /// What was forwarded last.
-    pub(crate) fn into_forwarded(self) -> Option<V> {
+    pub(crate) fn into_forwarded(self) -> Option<ValueAndTimestamp<V>> {
         self.old
     }
 }
@@ -99,7 +101,8 @@ impl<V: Send + Sync> Serde<Held<V>> for HeldSerde<V> {
         out.extend_from_slice(&length(encoded.len())?.to_be_bytes());
         out.extend_from_slice(&encoded);
         self.write(new.as_ref(), out)?;
-        self.write(old.as_ref(), out)?;
+        self.write(old.as_ref().map(|old| &old.value), out)?;
+        old.iter().for_each(|old| out.extend_from_slice(&old.timestamp.to_be_bytes()));
         Ok(true)
     }
 
@@ -111,12 +114,18 @@ impl<V: Send + Sync> Serde<Held<V>> for HeldSerde<V> {
         let headers = Headers::decode(encoded).map_err(|e| malformed(&e))?;
         let headers = (!headers.is_empty()).then(|| Box::new(headers));
         let (new, old) = (self.read(&mut bytes)?, self.read(&mut bytes)?);
+        let timestamp = match (&old, bytes.is_empty()) {
+            (Some(_), false) => take_number(&mut bytes)?,
+            (Some(_), true) | (None, _) => 0,
+        };
+        let old = old.map(|value| ValueAndTimestamp { value, timestamp });
         Ok(Held { new, old, headers, under, at, bytes: counted })
     }
 
     fn check(&self, value: &Held<V>, known: &mut ReadBack) -> Result<usize, SerdeError> {
-        let mut total = 38 + value.headers.as_ref().map_or(0, |headers| headers.size_bytes());
-        for value in [&value.new, &value.old].into_iter().flatten() {
+        let mut total = 46 + value.headers.as_ref().map_or(0, |headers| headers.size_bytes());
+        let old = value.old.as_ref().map(|old| &old.value);
+        for value in value.new.iter().chain(old) {
             total += self.0.check(value, known)?;
         }
         Ok(total)
@@ -186,7 +195,7 @@ mod tests {
         let texts = HeldSerde::<String>(Arc::new(Utf8));
         let held = |new: Option<&str>, old: Option<&str>, headers| Held {
             new: new.map(str::to_owned),
-            old: old.map(str::to_owned),
+            old: old.map(|old| ValueAndTimestamp { value: old.to_owned(), timestamp: 3 }),
             headers,
             under: 5,
             at: Timestamp::MIN,
@@ -202,16 +211,21 @@ mod tests {
             assert_eq!(texts.deserialize(Some(&bytes)), Ok(held.clone()));
             let newest = NewestSerde(HeldSerde::<String>(Arc::new(Utf8)));
             assert_eq!(newest.deserialize(Some(&bytes)), Ok(held.new));
-            for end in 0..bytes.len() {
+            // As an earlier version has left it.
+            let untimed = bytes.len() - if held.old.is_some() { 8 } else { 0 };
+            for end in (0..bytes.len()).filter(|end| *end != untimed) {
                 assert!(texts.deserialize(Some(&bytes[..end])).is_err(), "cut at {end}");
             }
+            let earlier = texts.deserialize(Some(&bytes[..untimed])).unwrap().into_forwarded();
+            assert_eq!(earlier.map(|old| old.value), held.old.map(|old| old.value));
         }
     }
 
     #[test]
     fn a_value_that_is_null_is_no_deletion() {
         let numbers = HeldSerde::<Option<i64>>(Arc::new(Nullable(I64)));
-        let held = |new| Held { new, old: Some(Some(1)), headers: None, under: 0, at: 0, bytes: 0 };
+        let old = Some(ValueAndTimestamp { value: Some(1), timestamp: 5 });
+        let held = |new| Held { new, old, headers: None, under: 0, at: 0, bytes: 0 };
         for held in [held(None), held(Some(None)), held(Some(Some(2)))] {
             let mut bytes = Vec::new();
             numbers.serialize(&held, &mut bytes).unwrap();

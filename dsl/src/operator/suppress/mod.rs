@@ -104,7 +104,7 @@ pub(crate) struct Suppress<K, V> {
 /// A row as it came.
 struct Update<V> {
     new: Option<V>,
-    old: Option<V>,
+    old: Option<ValueAndTimestamp<V>>,
     headers: Option<Box<Headers>>,
     stamp: Stamp,
 }
@@ -213,7 +213,8 @@ impl<K: Data, V: Data> Suppress<K, V> {
             context.drop_rows(1, DropReason::Late);
             return Ok(());
         }
-        let bytes = self.count_bytes(key, [new.as_ref(), old.as_ref()], headers.as_deref());
+        let old_value = old.as_ref().map(|old| &old.value);
+        let bytes = self.count_bytes(key, [new.as_ref(), old_value], headers.as_deref());
         let store = context.byte_store(self.held);
         let slot = store.locate_one(key)?;
         let changed = store.update(slot, |value, timestamp| {

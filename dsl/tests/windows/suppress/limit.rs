@@ -1,8 +1,9 @@
 //! Until a time limit: the newest value of each row, a limit after the first update that is held of it.
 
 use super::{Outcome, Run, check, ms};
-use headwater_dsl::{BufferConfig, KTable, StreamsBuilder, Suppressed};
+use headwater_dsl::{BufferConfig, KTable, Materialized, StreamsBuilder, Suppressed};
 use headwater_engine::topology::{Topology, TopologyError};
+use headwater_testkit::TopologyTestDriver;
 
 fn ten() -> Suppressed<String> {
     Suppressed::until_time_limit(ms(10), BufferConfig::unbounded()).with_name("calm")
@@ -65,6 +66,52 @@ fn an_old_value_is_what_came_out_before() -> Outcome {
     check(topology.clone(), "a=1@1 a=2@2 z=2@11", "")?;
     check(topology.clone(), "a=1@1 z=2@11 a=3@12 a=2@13 z=2@22", "a=1@1 a=-@13")?;
     check(topology, "a=2@1 z=2@11 a=3@12 a=2@13 z=2@22", "")
+}
+
+/// A table of some kind of `in`.
+type Draw = fn(&StreamsBuilder) -> KTable<String, i64>;
+
+const DRAWN: [Draw; 7] = [
+    |builder| builder.table("in"),
+    |builder| builder.table("in").map_values(|value: i64| value),
+    |builder| builder.table("in").materialized("kept"),
+    |builder| builder.stream("in").group_by_key().reduce(|_, new: i64| new, "newest"),
+    |builder| {
+        let kept = Materialized::named("newest").with_caching_disabled();
+        builder.stream("in").group_by_key().reduce(|_, new: i64| new, kept)
+    },
+    |builder| {
+        let none = builder.table::<String, i64>("none");
+        builder.table("in").left_join(&none, |value: i64, _| value)
+    },
+    |builder| {
+        let none = builder.table::<String, i64>("none");
+        let key = |key: &String, _: &i64| key.clone();
+        builder.table("in").left_join_on(&none, key, |value: i64, _| value)
+    },
+];
+
+/// Of a row that is held, what came out before stands at its own time, also after its state is lost.
+#[test]
+fn a_join_of_tables_stands_no_earlier_than_what_came_out_last() -> Outcome {
+    for (number, draw) in DRAWN.into_iter().enumerate() {
+        for is_lost in [false, true] {
+            let builder = StreamsBuilder::new();
+            let other = builder.table::<String, i64>("other");
+            draw(&builder).suppress(ten()).join(&other, |a, b| a * 10 + b).to_stream().to("out");
+            let driver = TopologyTestDriver::new(builder.build()?)?;
+            driver.pipe::<String, i64>("in", "a=1@100 b=0@110 a=2@130")?;
+            if is_lost {
+                driver.crash();
+                driver.lose_state();
+                driver.restart()?;
+            }
+            driver.pipe::<String, i64>("other", "a=5@5")?;
+            let out = driver.read::<String, Option<i64>>("out")?;
+            assert_eq!(out, "a=15@100", "table {number}, lost: {is_lost}");
+        }
+    }
+    Ok(())
 }
 
 #[test]

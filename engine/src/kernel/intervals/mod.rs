@@ -26,7 +26,7 @@ use super::{
 use crate::{
     node::{NodeContext, Payload, Stamp},
     processor::{InitContext, ProcessorError},
-    store::{SessionBytes, StoreError, StoreKey, Window},
+    store::{SessionBytes, StoreError, StoreKey, ValueAndTimestamp, Window},
 };
 use headwater_core::record::Timestamp;
 
@@ -122,7 +122,8 @@ impl<S: CopySkin<Place = Window>> Taking<'_, S> {
         let (skin, folded) = (&mut *self.skin, self.folded);
         let with_old = matches!(folded, Folded::Forwarded { with_old: true });
         let (was_there, is_there, update) = self.store.update(slot, |value, timestamp| {
-            let old = if with_old { value.clone() } else { None };
+            let old = value.as_ref().filter(|_| with_old);
+            let old = old.map(|value| ValueAndTimestamp::of(value, *timestamp));
             let was_there = value.is_some();
             (*value, *timestamp) = change(skin, (value.take(), *timestamp));
             let update = matches!(folded, Folded::Forwarded { .. }).then(|| Update {

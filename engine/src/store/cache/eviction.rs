@@ -222,7 +222,9 @@ mod tests {
 
         let updates: Vec<_> = cache
             .take_updates(100)
-            .map(|updated| (*updated.entry.value.unwrap(), updated.old, updated.headers))
+            .map(|updated| {
+                (*updated.entry.value.unwrap(), updated.old.map(|old| old.value), updated.headers)
+            })
             .collect();
         let told = (7..1_000_u32).step_by(100).map(|key| {
             let headers = (key == 107).then(|| Box::new(headers.clone()));

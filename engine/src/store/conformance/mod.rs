@@ -270,9 +270,10 @@ fn updates_are_those_of_a_map(state: &Arc<dyn ApplicationState>) {
         }
         let store = &mut subject.store;
         if random.below(2) == 0 {
-            store.put(&key, new, 0).expect("a value is taken");
+            store.put(&key, new, i64::from(step)).expect("a value is taken");
         } else {
-            store.update(&key, |entry, _| *entry = new).expect("a change is taken");
+            let change = |entry: &mut _, at: &mut _| (*entry, *at) = (new, i64::from(step));
+            store.update(&key, change).expect("a change is taken");
         }
         match new {
             Some(value) => drop(model.insert(key, value)),
@@ -285,6 +286,8 @@ fn updates_are_those_of_a_map(state: &Arc<dyn ApplicationState>) {
             let found: Vec<_> = updates.collect();
             let expected = changed.drain(..).map(|(key, old)| {
                 let new = model.get(&key).copied();
+                // Each value was put at the time that it is.
+                let old = old.map(|value| ValueAndTimestamp { value, timestamp: value });
                 (key.into_bytes(), old, new)
             });
             assert_eq!(found, expected.collect::<Vec<_>>(), "what has changed by step {step}");
