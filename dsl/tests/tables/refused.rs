@@ -1,14 +1,16 @@
-//! Rows of tables that a repartition topic refuses, be it their values or their size: each is a dead letter and no row, before
+//! Rows of tables that a repartition topic or a buffer refuses, be it their values or their size: each is a dead letter and no row, before
 //! and after it is replaced, so that what is made of the table counts what is in it.
 
 use headwater_core::ports::log::{Limits, Log};
-use headwater_dsl::{DefaultSerde, KTable, Materialized, StreamsBuilder, TableJoined};
+use headwater_dsl::{
+    BufferConfig, DefaultSerde, KTable, Materialized, StreamsBuilder, Suppressed, TableJoined,
+};
 use headwater_engine::{
     runtime::{Repartitioning, StreamsConfig},
     topology::Topology,
 };
 use headwater_testkit::{MemoryLog, Notation, TopologyTestDriver};
-use std::{error::Error, sync::Arc};
+use std::{error::Error, sync::Arc, time::Duration};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -108,6 +110,28 @@ fn inverses(builder: &StreamsBuilder) -> KTable<String, f64> {
 fn a_selected_value_that_cannot_be_written_is_in_no_group() -> Outcome {
     let builder = StreamsBuilder::new();
     inverses(&builder).to_stream().to("out");
+    let records = ["a=4@1 b=2@1", "a=0@2", "a=0@3 a=8@4", "a=∅@5 b=0@6 b=∅@7"];
+    in_every_way(
+        &builder.build()?,
+        records.len(),
+        |driver, group| Ok(driver.pipe::<String, Option<f64>>("in", records[group])?),
+        |driver| {
+            let sums = "all=0.25@1 all=0.75@1 all=0.5@2 all=0.625@4 all=0.5@5 all=0@6";
+            assert_eq!(driver.read::<String, f64>("out")?, sums);
+            assert_eq!(letters(driver, "SerializationError")?.len(), 3);
+            Ok(())
+        },
+    )
+}
+
+#[test]
+fn a_value_that_cannot_be_held_back_is_no_row() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let inverses = builder.table::<String, f64>("in").map_values(|number| (1.0 / number,));
+    let at_once = Suppressed::until_time_limit(Duration::ZERO, BufferConfig::unbounded());
+    let all = inverses.suppress(at_once).group_by(|_, (inverse,)| ("all".to_owned(), *inverse));
+    let sums = all.reduce(|sum, one| sum + one, |sum, one| sum - one, uncached("sum"));
+    sums.to_stream().to("out");
     let records = ["a=4@1 b=2@1", "a=0@2", "a=0@3 a=8@4", "a=∅@5 b=0@6 b=∅@7"];
     in_every_way(
         &builder.build()?,

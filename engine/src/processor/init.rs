@@ -226,6 +226,12 @@ impl InitContext<'_> {
         self.resources.partition
     }
 
+    /// How many bytes a record of the log may have.
+    #[must_use]
+    pub fn record_bytes_max(&self) -> usize {
+        self.resources.record_bytes_max
+    }
+
     /// How many bytes the key, the value and the headers of a row may have together that goes to a repartition topic.
     #[must_use]
     pub fn repartitioned_bytes_max(&self) -> usize {

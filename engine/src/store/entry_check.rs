@@ -6,11 +6,14 @@ use std::{fmt, sync::Arc};
 
 /// What a key-value store says of an entry that it is given, said without the store: for an operator in front of a table that
 /// must know what the table takes.
-pub struct EntryCheck<V>(Form<V>);
+pub struct EntryCheck<V> {
+    form: Form<V>,
+    record_bytes_max: usize,
+}
 
 impl<V> fmt::Debug for EntryCheck<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("EntryCheck").field(&self.0.id.name).finish()
+        f.debug_tuple("EntryCheck").field(&self.form.id.name).finish()
     }
 }
 
@@ -25,7 +28,16 @@ impl<V: Data> EntryCheck<V> {
         let id = StoreId { name: Arc::from(name), partition };
         let mut form = Form::new(Keys::new(keys, &id).check(), values, &id);
         form.keep_within(record_bytes_max, record_bytes_max);
-        Self(form)
+        Self { form, record_bytes_max }
+    }
+
+    /// Of a store each of whose entries holds so many of the values at most, beside what takes so many bytes: what one value may
+    /// take then does not depend on the others.
+    #[must_use]
+    pub fn among(mut self, values: usize, bytes_beside: usize) -> Self {
+        let bytes_max = self.record_bytes_max.saturating_sub(bytes_beside) / values.max(1);
+        self.form.keep_within(bytes_max, bytes_max);
+        self
     }
 
     /// Looks whether the store keeps `value` under a key that has these bytes.
@@ -34,6 +46,6 @@ impl<V: Data> EntryCheck<V> {
     ///
     /// [`StoreError::Key`], [`StoreError::Value`] and [`StoreError::TooLarge`], as the store's own.
     pub fn check(&mut self, key: &[u8], value: &V) -> Result<(), StoreError> {
-        self.0.check_entry(key, Some(value))
+        self.form.check_entry(key, Some(value))
     }
 }

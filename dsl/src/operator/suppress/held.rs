@@ -56,6 +56,9 @@ impl<V> Held<V> {
     }
 }
 
+/// What a held row takes beside its values and headers, at most.
+pub(super) const HELD_BYTES: usize = 3 * 8 + 4 + 2 * 5 + 8;
+
 /// There is no value.
 const NONE: u8 = 0;
 /// The value's serde writes it as null.
@@ -123,7 +126,8 @@ impl<V: Send + Sync> Serde<Held<V>> for HeldSerde<V> {
     }
 
     fn check(&self, value: &Held<V>, known: &mut ReadBack) -> Result<usize, SerdeError> {
-        let mut total = 46 + value.headers.as_ref().map_or(0, |headers| headers.size_bytes());
+        let mut total =
+            HELD_BYTES + value.headers.as_ref().map_or(0, |headers| headers.size_bytes());
         let old = value.old.as_ref().map(|old| &old.value);
         for value in value.new.iter().chain(old) {
             total += self.0.check(value, known)?;

@@ -5,6 +5,8 @@
 //! - A row is held from the first update on, under a time that later ones do not change, and comes out with the newest value
 //!   and that one's timestamp and headers. What is due comes out in the order of that time, and then of the keys' bytes.
 //! - Its old value is what came out before.
+//! - A row that cannot be held, be it its value or its size, is a dead letter and held as a deletion. Key and value alone decide:
+//!   headers that take more than a quarter of what an entry may are left out, and a value takes at most half of the rest.
 //! - Of a window comes out one final row, once it is closed, or nothing if it was deleted; an update that comes after that is
 //!   late: dropped and counted.
 //! - A row is held, and counted into the time, before what is due is looked for. Below a repartition, where rows bring the
@@ -21,6 +23,7 @@ mod clock;
 mod held;
 
 pub(crate) use clock::{Rule, WindowClose};
+use held::HELD_BYTES;
 pub(crate) use held::{Held, HeldSerde, NewestSerde};
 
 use crate::{
@@ -38,7 +41,10 @@ use headwater_engine::{
     broken,
     node::{Event, Forwarded, HeldBack, NO_ORIGIN, Node, NodeContext, Progress, Stamp},
     processor::{InitContext, Ports, ProcessorError, Record, Rows},
-    store::{KeyBatch, KeyValueBytes, Scanned, StoreKey, TimerBytes, ValueAndTimestamp, Window},
+    store::{
+        EntryCheck, KeyBatch, KeyValueBytes, Scanned, StoreKey, TimerBytes, ValueAndTimestamp,
+        Window,
+    },
 };
 use std::{mem::take, ops::Bound, sync::Arc};
 
@@ -97,6 +103,9 @@ pub(crate) struct Suppress<K, V> {
     /// The input is complete, and all that is held comes out once nothing else is left.
     is_ended: bool,
     known: ReadBack,
+    /// What is held of values, and how many bytes of headers.
+    kept: EntryCheck<V>,
+    headers_bytes_max: usize,
     keys: KeyBatch,
     results: Rows<K, Change<V>>,
 }
@@ -117,6 +126,11 @@ impl<K: Data, V: Data> Suppress<K, V> {
     ) -> Result<Self, ProcessorError> {
         let Names { held, times, aside, .. } = &config.names;
         let clock = Clock::new(config.rule, context.is_time_carried());
+        let headers_bytes_max = context.record_bytes_max() / 4;
+        // Of a window nothing came out before.
+        let values = if matches!(config.rule, Rule::Limit(_)) { 2 } else { 1 };
+        let kept = context.entry_check(held, &config.keys, &config.values);
+        let kept = kept.among(values, headers_bytes_max + HELD_BYTES);
         Ok(Self {
             config: Arc::clone(config),
             old_values,
@@ -132,6 +146,8 @@ impl<K: Data, V: Data> Suppress<K, V> {
             told: Timestamp::MIN,
             is_ended: false,
             known: ReadBack::default(),
+            kept,
+            headers_bytes_max,
             keys: KeyBatch::default(),
             results: Vec::new(),
         })
@@ -206,6 +222,14 @@ impl<K: Data, V: Data> Suppress<K, V> {
         context: &mut NodeContext<'_>,
     ) -> Result<(), ProcessorError> {
         let Update { new, old, headers, stamp } = update;
+        // What is refused is no row: what came out before goes, and nothing is told of it once it is replaced.
+        let checked = new.as_ref().map_or(Ok(()), |new| self.kept.check(key, new));
+        let new = new.filter(|_| checked.is_ok());
+        let old = old.filter(|old| self.kept.check(key, &old.value).is_ok());
+        if let Err(why) = checked {
+            context.reject(stamp.origin, Some(key), why.into())?;
+        }
+        let headers = headers.filter(|headers| headers.size_bytes() <= self.headers_bytes_max);
         let passed = self.clock.take(stamp.at, self.oldest);
         let window = self.window_of(key, context)?;
         let Place { under, at_least } = self.clock.place(stamp.timestamp, window);
