@@ -22,6 +22,14 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     /// each exactly once: how long a call takes never shows in them. A call that fails makes its record a dead letter. A
     /// record whose call has no answer yet lies in a store of the operator: a commit does not wait for it, time below does.
     ///
+    /// Nor does it show in what is made of them. Processors below live by the time of their records, in their timers, their
+    /// punctuations and [`current_stream_time`](headwater_engine::processor::Context::current_stream_time), and are told
+    /// no place of a record (`record_metadata`). Where something else is read or written below on another way too (a table is
+    /// joined, another stream merged in, a store shared), a result comes after all else that the records taken with its own
+    /// lead to, and **no more records are taken before all calls of those are answered**: calls are under way together within
+    /// such a run alone. A repartition in between lets the task go on, at the price of a topic: what lies below it reads its
+    /// stores when a result comes there. Global tables are as they are when a result comes out.
+    ///
     /// **After a crash the calls that were under way are made again**, as are those answered since the last commit: what
     /// they do elsewhere must bear that. Calls of one key may overlap; where one must not begin before the last has ended,
     /// bound them to 1.

@@ -44,7 +44,7 @@ struct Inner {
 
 /// What is asked there is answered when the test says so: with a hundred times the value.
 #[derive(Clone, Default)]
-struct Desk(Arc<Mutex<Inner>>);
+pub(crate) struct Desk(Arc<Mutex<Inner>>);
 
 impl Desk {
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -52,7 +52,7 @@ impl Desk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask(self, value: i64) -> Result<i64, String> {
+    pub(crate) async fn ask(self, value: i64) -> Result<i64, String> {
         self.inner().asked.push(value);
         poll_fn(move |context| {
             let mut inner = self.inner();
@@ -75,11 +75,11 @@ impl Desk {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn answer(&self, value: i64) {
+    pub(crate) fn answer(&self, value: i64) {
         self.put(value, Ok(value * 100));
     }
 
-    fn asked(&self) -> Vec<i64> {
+    pub(crate) fn asked(&self) -> Vec<i64> {
         std::mem::take(&mut self.inner().asked)
     }
 }

@@ -254,6 +254,8 @@ pub(crate) struct Call<'a> {
     pub(crate) operator_time: Timestamp,
     /// The operator time that it passed on last.
     pub(crate) passed_time: Timestamp,
+    /// Whether the node runs code of the user's below calls: then the task's time is not that of its rows.
+    pub(crate) lives_by_rows: bool,
     pub(crate) parents: &'a [NodeIndex],
 }
 

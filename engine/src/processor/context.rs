@@ -2,7 +2,7 @@
 
 use super::{
     Cancellable, ChildPort, FixedKey, ProcessorError, PunctuationType, Record, Rows,
-    init::{not_a, schedule},
+    init::{DueBy, not_a, schedule},
     record::{MADE, NO_TIME},
 };
 use crate::{
@@ -66,6 +66,8 @@ pub struct Context<'a, K, V> {
     /// The record at hand: where it comes from, and the operator time before it.
     origin: u32,
     at: Timestamp,
+    /// The operator time with the record at hand counted in.
+    at_with_it: Timestamp,
     rows: Vec<Record<K, V>>,
     routes: Option<Vec<Option<u16>>>,
     /// What goes to child ports, each once.
@@ -85,6 +87,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
             node,
             origin,
             at,
+            at_with_it: NO_TIME,
             rows: Vec::new(),
             routes: None,
             ports: Vec::new(),
@@ -254,9 +257,13 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         self.node.drop_rows(1, reason);
     }
 
-    /// The largest timestamp that this task has taken, the record at hand included.
+    /// The largest timestamp that this task has taken, the record at hand included. Below calls that are not waited for, whose
+    /// results come out late, it is what it was when the record was taken.
     #[must_use]
     pub fn current_stream_time(&self) -> Timestamp {
+        if self.node.call.lives_by_rows {
+            return self.node.call.operator_time.max(self.at_with_it);
+        }
         let Moment { source, stream_time, .. } = self.node.call.moment;
         source.and_then(|source| source.stream_time(self.origin)).unwrap_or(stream_time)
     }
@@ -279,10 +286,11 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         self.node.call.moment.now.wall_clock
     }
 
-    /// Where the record at hand comes from; `None` in punctuations, flushes and on time's advance.
+    /// Where the record at hand comes from; `None` in punctuations, flushes and on time's advance, and below calls that are not
+    /// waited for.
     #[must_use]
     pub fn record_metadata(&self) -> Option<RecordMetadata> {
-        let source = self.node.call.moment.source?;
+        let source = self.node.call.moment.source.filter(|_| !self.node.call.lives_by_rows)?;
         let offset = source.records.offset(self.origin as usize)?;
         Some(RecordMetadata { partition: source.partition.clone(), offset })
     }
@@ -352,15 +360,16 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     }
 
     /// The next that has fallen due for this processor at one of `places` in the run, at its own place and time: what it
-    /// forwards then was made there. `timer` is the time of its first timer; `is_carried` tells whether timers live
-    /// by operator time.
-    pub(crate) fn next_due(
+    /// forwards then was made there. `timer` is the time of its first timer.
+    pub(super) fn next_due(
         &mut self,
         places: Range<usize>,
         timer: Option<Timestamp>,
-        is_carried: bool,
+        due_by: DueBy,
     ) -> Option<Due> {
-        if is_carried && timer.is_some_and(|timer| timer <= self.node.call.operator_time) {
+        let operator_time = self.node.call.operator_time;
+        let is_carried = due_by == DueBy::Carried;
+        if is_carried && timer.is_some_and(|timer| timer <= operator_time) {
             self.origin = NO_ORIGIN;
             return Some(Due::Timer);
         }
@@ -371,7 +380,11 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         });
         let punctuation = mine.filter_map(|(number, p)| Some((p.due?, *number))).min();
         let first = punctuation.map(|(due, _)| due).into_iter().chain(timer).min()?;
-        let (origin, time) = self.when_reached(first, places)?;
+        let (origin, time) = match due_by {
+            DueBy::Rows if operator_time < first.max(0) => return None,
+            DueBy::Rows => (NO_ORIGIN, operator_time),
+            DueBy::Stream | DueBy::Carried => self.when_reached(first, places)?,
+        };
         (self.origin, self.at) = (origin, self.node.call.passed_time);
         match punctuation.filter(|(due, _)| *due == first) {
             Some((_, number)) => {
@@ -402,6 +415,7 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     /// may fail.
     pub fn begin<KIn, VIn>(&mut self, record: &Record<KIn, VIn>) {
         (self.origin, self.at) = (record.origin, record.at);
+        self.at_with_it = record.at.max(record.timestamp);
     }
 
     /// Writes a dead letter for the record at hand if `processed` says that it is bad, and drops it if its key is null.

@@ -2,7 +2,7 @@
 
 use super::{
     BatchProcessor, Context, FixedKey, InitContext, Ports, Processor, ProcessorError, Rows,
-    context::Due,
+    context::Due, init::DueBy,
 };
 use crate::{
     node::{Event, Forwarded, HeldBack, Node, NodeContext, Progress},
@@ -22,7 +22,7 @@ where
 {
     processor: P,
     timers: Vec<StoreKey<TimerStore<K>>>,
-    is_time_carried: bool,
+    due_by: DueBy,
     wrap: fn(K) -> F,
     finish: fn(Context<'_, P::KOut, P::VOut>) -> Forwarded,
     input: PhantomData<fn(V)>,
@@ -67,8 +67,8 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> ProcessorNode<K, V, F, P> {
             key.map_err(|_| ProcessorError::OtherTimers { timers })
         });
         let timers = timers.collect::<Result<Vec<_>, _>>()?;
-        let is_time_carried = context.is_time_carried;
-        Ok(Self { processor, timers, is_time_carried, wrap, finish, input: PhantomData })
+        let due_by = context.due_by();
+        Ok(Self { processor, timers, due_by, wrap, finish, input: PhantomData })
     }
 
     /// Has the processor do what has fallen due at `places` of the run, in order.
@@ -88,7 +88,7 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> ProcessorNode<K, V, F, P> {
                     .min_by_key(|(time, _)| *time);
             }
             let time = first.map(|(time, _)| time);
-            let Some(due) = context.next_due(places.clone(), time, self.is_time_carried) else {
+            let Some(due) = context.next_due(places.clone(), time, self.due_by) else {
                 return Ok(());
             };
             // What it schedules for a time gone by falls due here.
@@ -135,7 +135,7 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> Node for ProcessorNode<K, V,
             }
             Event::Punctuate(which, time) => self.processor.punctuate(which, time, &mut context)?,
             Event::Due => self.fire(0..usize::MAX, &mut context)?,
-            // Of what is scheduled only timers may live by operator time.
+            // What lives by stream time falls due with a run.
             Event::Advance(_) => self.fire(0..0, &mut context)?,
             Event::Flush | Event::End | Event::Resume(_) => {}
         }

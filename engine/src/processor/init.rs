@@ -62,6 +62,17 @@ pub(crate) struct Punctuation {
 }
 
 impl Punctuation {
+    /// Begins at this stream time: it is due on the next multiple of the interval.
+    pub(crate) fn begin_at(&mut self, stream_time: Timestamp) {
+        let Self { interval_ms, .. } = *self;
+        self.due = if stream_time < 0 {
+            // Before the first record there is no stream time: the first one makes it due.
+            Some(Timestamp::MIN)
+        } else {
+            (stream_time - stream_time % interval_ms).checked_add(interval_ms)
+        };
+    }
+
     /// Goes on to the next due point after `time`, however many have gone by.
     pub(crate) fn fired_at(&mut self, time: Timestamp) {
         let Self { interval_ms, due, .. } = *self;
@@ -85,6 +96,10 @@ pub struct InitContext<'a> {
     pub(crate) ports: &'a [PortSpec],
     /// Whether the node lies below repartition topics alone, so that operator time is what they carry.
     pub(crate) is_time_carried: bool,
+    /// Whether it lies below a node that makes calls.
+    pub(crate) is_below_calls: bool,
+    /// Whether what lies below it is touched on another way too.
+    pub(crate) meets_others: &'a dyn Fn() -> bool,
     /// The timers asked for so far: the name of each store, and a key to it.
     pub(crate) timers: Vec<(String, Box<dyn Any>)>,
 }
@@ -250,12 +265,39 @@ impl InitContext<'_> {
         &self.resources.application_id
     }
 
+    /// Whether what lies below this node is touched on another way too: by rows that do not come through it, or in a store that
+    /// others touch. Then it shows when what it holds back comes out.
+    #[must_use]
+    pub fn meets_others(&self) -> bool {
+        (self.meets_others)()
+    }
+
+    /// Which time makes due what a processor schedules.
+    pub(super) fn due_by(&self) -> DueBy {
+        match (self.is_below_calls, self.is_time_carried) {
+            (true, _) => DueBy::Rows,
+            (false, true) => DueBy::Carried,
+            (false, false) => DueBy::Stream,
+        }
+    }
+
     /// Whether operator time comes from repartition topics alone: it then decides what is late and what closes, in place
     /// of the timestamps of the records taken.
     #[must_use]
     pub fn is_time_carried(&self) -> bool {
         self.is_time_carried
     }
+}
+
+/// Which time makes due what a user's processor has scheduled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DueBy {
+    /// The task's stream time.
+    Stream,
+    /// Below repartitions alone: for timers, the operator time that is carried there.
+    Carried,
+    /// Below calls, where rows come out late: the operator time of what it takes.
+    Rows,
 }
 
 pub(super) fn not_a<S>(store: &str) -> ProcessorError {
@@ -271,17 +313,15 @@ pub(super) fn schedule(
     kind: PunctuationType,
 ) -> Cancellable {
     let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
-    let Moment { stream_time, now, .. } = moment;
-    let due = match kind {
-        // Before the first record there is no stream time: the first one makes it due.
-        PunctuationType::StreamTime if stream_time < 0 => Some(Timestamp::MIN),
-        PunctuationType::StreamTime => {
-            (stream_time - stream_time % interval_ms).checked_add(interval_ms)
-        }
-        PunctuationType::WallClockTime => now.elapsed_ms.checked_add(interval_ms),
-    };
     let number = resources.scheduled;
     resources.scheduled += 1;
-    resources.punctuations.insert(number, Punctuation { node, kind, interval_ms, due });
+    let mut punctuation = Punctuation { node, kind, interval_ms, due: None };
+    match kind {
+        PunctuationType::StreamTime => punctuation.begin_at(moment.stream_time),
+        PunctuationType::WallClockTime => {
+            punctuation.due = moment.now.elapsed_ms.checked_add(interval_ms);
+        }
+    }
+    resources.punctuations.insert(number, punctuation);
     Cancellable(number)
 }

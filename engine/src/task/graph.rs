@@ -61,6 +61,8 @@ pub(super) struct NodeSlot {
     /// Whether it lies below repartition topics alone, with no timestamps made up on the way: it then lives by the time
     /// that they carry.
     pub(super) is_time_carried: bool,
+    /// Whether it lies below a node that makes calls, so that its rows may come long after they were taken.
+    pub(super) is_below_calls: bool,
     /// Whether its parents may differ in time, so that a row of one is judged by the least of the others too.
     pub(super) caps_time: bool,
     /// The names of its parents.
@@ -86,6 +88,16 @@ impl NodeSlot {
     /// Whether it runs code of the user's.
     pub(super) fn is_processor(&self) -> bool {
         matches!(self.action, Action::Process(_, OutputTime::Anew))
+    }
+
+    /// Whether it runs code of the user's below calls, which lives by the time of its rows in place of the task's.
+    pub(super) fn lives_by_rows(&self) -> bool {
+        self.is_below_calls && self.is_processor()
+    }
+
+    /// Whether it is told how its operator time moves.
+    fn hears_time(&self) -> bool {
+        self.is_time_carried || self.lives_by_rows()
     }
 
     /// What the parent that an edge comes from passed on last.
@@ -132,7 +144,8 @@ fn no_child(name: &str, child: String, node: NodeIndex, resources: &Resources) -
 /// A sub-topology with its processors made.
 pub(super) struct Graph {
     pub(super) slots: ByIndex<NodeIndex, NodeSlot>,
-    /// Whether any node looks at operator time: one below a repartition, or a sink into one.
+    /// Whether any node looks at operator time: one below a repartition, a user's processor below calls, or a sink into a
+    /// repartition topic.
     pub(super) keeps_time: bool,
     /// Whether any node runs code of the user's, which may ask for the stream time at each record.
     pub(super) has_processors: bool,
@@ -152,7 +165,7 @@ impl Graph {
     ) -> Self {
         let keeps_time = slots
             .values()
-            .any(|slot| slot.is_time_carried || matches!(slot.topic, Some(Topic::Repartition(_))));
+            .any(|slot| slot.hears_time() || matches!(slot.topic, Some(Topic::Repartition(_))));
         let has_processors = slots.values().any(NodeSlot::is_processor);
         let callers = slots.iter().filter(|(_, slot)| slot.makes_calls()).map(|(node, _)| node);
         let callers = callers.collect();
@@ -166,9 +179,9 @@ impl Graph {
         if single_rows || (is_carried && single_carried_rows) { 1 } else { usize::MAX }
     }
 
-    /// Whether any node has something left to forward.
+    /// Whether any node has something left that it may forward now.
     pub(super) fn is_pending(&self) -> bool {
-        self.slots.values().any(|slot| slot.progress == Progress::More)
+        self.deepest_pending().is_some()
     }
 
     /// Asks the nodes that make calls for their progress, which answers have changed.
@@ -186,9 +199,12 @@ impl Graph {
         self.callers.iter().any(|node| self.slots[*node].progress == Progress::Waits)
     }
 
+    /// The node that forwards next of what is left. Those above one that waits for calls wait with it: their rows come after
+    /// what it holds.
     fn deepest_pending(&self) -> Option<NodeIndex> {
         let mut deepest_first = self.slots.iter().rev();
-        deepest_first.find(|(_, slot)| slot.progress == Progress::More).map(|(node, _)| node)
+        let (node, slot) = deepest_first.find(|(_, slot)| slot.progress != Progress::Done)?;
+        (slot.progress == Progress::More).then_some(node)
     }
 
     /// Which nodes more may come to while it does to the slots of `sources`: those that lie below any of them.
@@ -254,8 +270,8 @@ impl Graph {
     ) -> Result<(), ProcessorError> {
         for node in self.slots.indexes() {
             let slot = &mut self.slots[node];
-            let (is_time_carried, time) = (slot.is_time_carried, slot.time);
-            if is_time_carried {
+            let (hears_time, time) = (slot.hears_time(), slot.time);
+            if hears_time {
                 self.raise(node, Event::Advance(time), resources, moment)?;
             }
         }
@@ -299,9 +315,10 @@ impl Graph {
     ) -> Result<Handled, ProcessorError> {
         let slot = &mut self.slots[node];
         let (operator_time, passed_time) = (slot.time, slot.passed_time);
+        let lives_by_rows = slot.lives_by_rows();
         let Action::Process(processor, _) = &mut slot.action else { return Ok(Handled::default()) };
         let parents = &slot.parent_nodes;
-        let call = Call { node, moment, operator_time, passed_time, parents };
+        let call = Call { node, moment, operator_time, passed_time, lives_by_rows, parents };
         let mut started = None;
         if let Event::Batch { payload, .. } = &event {
             started = resources.begin_batch(node, payload.len());
@@ -388,7 +405,7 @@ impl Graph {
             return Ok(());
         }
         slot.time = time;
-        if slot.is_time_carried {
+        if slot.hears_time() {
             self.handle(node, Event::Advance(time), resources, moment)?;
         }
         self.pass_time(node, resources, moment)
@@ -488,8 +505,9 @@ impl Graph {
             }
             Action::Write(encoder, records) => {
                 let (operator_time, passed_time) = (slot.time, slot.passed_time);
-                let parents = &slot.parent_nodes;
-                let call = Call { node, moment, operator_time, passed_time, parents };
+                let (parents, lives_by_rows) = (&slot.parent_nodes, false);
+                let call =
+                    Call { node, moment, operator_time, passed_time, lives_by_rows, parents };
                 let (started, bytes) = (resources.begin_batch(node, payload.len()), records.bytes);
                 encoder.encode(payload, records, &mut NodeContext { resources, call })?;
                 resources.metrics[node].bytes += (records.bytes - bytes) as u64;

@@ -215,15 +215,13 @@ impl Task {
         let had_more = self.graph.is_pending();
         let mut took_any = had_more;
         if !self.proceed()? {
-            return Ok(Step::Ran);
-        }
-        if self.graph.waits_for_calls() {
-            return Ok(if took_any { Step::Ran } else { Step::Starved });
+            let starves = !took_any && self.waits_for_calls();
+            return Ok(if starves { Step::Starved } else { Step::Ran });
         }
         for index in self.inputs.indexes() {
             took_any |= self.take_between_rows(index)?;
             took_any |= self.judge(index)?;
-            if self.graph.is_pending() {
+            if !self.is_through() {
                 return Ok(Step::Ran);
             }
         }
@@ -247,7 +245,7 @@ impl Task {
         let time = self.inputs[first].head_time();
         if let Some(time) = time.filter(|_| self.graph.keeps_time) {
             self.advance(first, time)?;
-            if !self.forward_more()? || self.graph.waits_for_calls() {
+            if !self.forward_more()? {
                 return Ok(Step::Ran);
             }
         }
@@ -268,7 +266,7 @@ impl Task {
     pub(crate) fn take_to_rows(&mut self) -> Result<bool, ProcessorError> {
         let mut took_any = false;
         for index in self.inputs.indexes() {
-            if !self.graph.is_pending() {
+            if self.is_through() {
                 took_any |= self.take_between_rows(index)?;
             }
         }
@@ -333,7 +331,8 @@ impl Task {
     }
 
     /// Does what the run taken last makes due: nodes forward what they have left, are told its time, and users' processors
-    /// punctuate. False if that is not all yet: a step forwards a chunk, so that a commit may fall in between.
+    /// punctuate. False if that is not all yet: a step forwards a chunk, so that a commit may fall in between, and calls may have
+    /// to be answered first.
     fn proceed(&mut self) -> Result<bool, ProcessorError> {
         if !self.forward_more()? {
             return Ok(false);
@@ -359,10 +358,15 @@ impl Task {
         self.forward_more()
     }
 
-    /// Has nodes forward a chunk of what they have left; true if that was all.
+    /// Whether no node has anything left to forward, nor waits for calls before more may be taken.
+    fn is_through(&self) -> bool {
+        !self.graph.is_pending() && !self.graph.waits_for_calls()
+    }
+
+    /// Has nodes forward a chunk of what they have left; true if that was all, and none waits for calls.
     fn forward_more(&mut self) -> Result<bool, ProcessorError> {
         if !self.graph.is_pending() {
-            return Ok(true);
+            return Ok(self.is_through());
         }
         self.resources.changed = true;
         // What is left may come of a record of the run taken last, which is then what its dead letters are about.
@@ -377,7 +381,7 @@ impl Task {
         self.forwarded += rows;
         let bytes = self.uncommitted_bytes().saturating_sub(bytes_before);
         self.chunk_pace.ran(usize::try_from(rows).unwrap_or(usize::MAX), bytes);
-        Ok(!self.graph.is_pending())
+        Ok(self.is_through())
     }
 
     /// Tells the nodes below an input what its time is now, if it is one that a repartition topic carries, and those below
@@ -413,6 +417,13 @@ impl Task {
         let sources: Vec<(NodeIndex, Timestamp)> =
             self.inputs.values().map(|input| (input.node, time(input))).collect();
         self.graph.restore_times(&sources);
+        // What is scheduled anew goes by the time at which a processor stands.
+        for punctuation in self.resources.punctuations.values_mut() {
+            let slot = &self.graph.slots[punctuation.node];
+            if punctuation.kind == PunctuationType::StreamTime && slot.lives_by_rows() {
+                punctuation.begin_at(slot.time);
+            }
+        }
     }
 
     /// Lets everything in front of an input's next row take effect: time marks, and records that cannot be read. True if
@@ -481,7 +492,7 @@ impl Task {
             if open[node] || self.ended[node] {
                 continue;
             }
-            if !self.proceed()? || self.graph.waits_for_calls() {
+            if !self.proceed()? {
                 return Ok(false);
             }
             self.ended[node] = true;
@@ -492,8 +503,7 @@ impl Task {
             }
             self.write_dead_letters(None)?;
         }
-        let is_through = self.proceed()? && !self.graph.waits_for_calls();
-        Ok(is_through && self.ended.values().all(|ended| *ended))
+        Ok(self.proceed()? && self.ended.values().all(|ended| *ended))
     }
 
     /// Fires the wall-clock punctuations that are due, once each, however many due points have gone by.

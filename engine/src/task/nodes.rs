@@ -11,7 +11,10 @@ use crate::{
     by_index::{ByIndex, TypedIndex},
     node::{Node, NodeIndex, Progress},
     processor::{InitContext, PortSpec, ProcessorError},
-    topology::{Kind, NodeSpec, Parent, Sender, SinkForm, SinkRecords, SubTopology, TaskId, Topic},
+    topology::{
+        Kind, NodeSpec, Parent, Sender, SinkForm, SinkRecords, SubTopology, TaskId, Topic,
+        meets_others,
+    },
 };
 use hashbrown::HashMap;
 use headwater_core::{
@@ -33,13 +36,17 @@ impl Blueprint {
             |node| task.inputs.values().any(|input| local.get(&node) == Some(&input.node));
         let ancestry = ancestry(&self.topology, sub, has_input);
         let name_of = |parent: &Parent| Arc::clone(&self.topology.node(parent.node).name);
-        let mut slots = Vec::new();
+        let mut slots: Vec<NodeSlot> = Vec::new();
         for (place, node) in sub.nodes.iter().enumerate() {
             let (place, spec) = (NodeIndex::new(place), self.topology.node(*node));
             let Some(Ancestry { above, parents }) = ancestry.get(node) else {
                 broken(HAS_ANCESTRY)
             };
             let is_time_carried = above.is_time_carried();
+            let is_below_calls = parents.iter().any(|parent| {
+                let parent = slots.get(local_of(parent, local).number());
+                parent.is_some_and(|parent| parent.is_below_calls || parent.makes_calls())
+            });
             let saved = task.take_up(place, &spec.name)?;
             let action = match &spec.kind {
                 Kind::Source { .. } => Action::Source,
@@ -54,6 +61,8 @@ impl Blueprint {
                         stores: &stores,
                         ports: &ports,
                         is_time_carried,
+                        is_below_calls,
+                        meets_others: &|| meets_others(&self.topology, sub, *node),
                         timers: Vec::new(),
                     };
                     let mut processor = make(&mut context)?;
@@ -78,6 +87,7 @@ impl Blueprint {
                 ports: Vec::new(),
                 stepwise: self.plan.stepwise.contains(node),
                 is_time_carried,
+                is_below_calls,
                 parents: parents.iter().map(name_of).collect(),
                 parent_nodes: parents.iter().map(|parent| local_of(parent, local)).collect(),
                 caps_time: parents.len() > 1 && above.differs_in_time(),

@@ -8,6 +8,7 @@
 //! | where a user's processor has timers and time comes with rows | they fire between rows, as time moves |
 //! | where a node that may answer `More` lies below such a stretch | what it has left must be out before the next row |
 //! | where a user's processor lies below a node that may answer `More` | it asks for the time at which its rows were made |
+//! | likewise below calls, also one a chunk | what it scheduled fires between rows, as their time moves |
 
 use super::graph::{Action, NodeSlot};
 use crate::{by_index::ByIndex, node::NodeIndex};
@@ -50,7 +51,9 @@ impl Stepping {
             || any(|slot| slot.is_time_carried && slot.has_timers())
             || more_below_stepwise
             || processor_below_more;
-        let single_chunks = more_below_stepwise || (keeps_time && meeting_below_more);
+        let single_chunks = more_below_stepwise
+            || (keeps_time && meeting_below_more)
+            || any(NodeSlot::lives_by_rows);
         let chunk_rows_max = if single_chunks { 1 } else { rows_max.clamp(1, CHUNK_ROWS_MAX) };
         Self { single_rows, single_carried_rows: is_stepwise, chunk_rows_max }
     }

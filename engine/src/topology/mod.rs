@@ -40,7 +40,7 @@ pub(crate) use dynamic::DynamicOutputs;
 pub(crate) use global::{GlobalEntries, GlobalSpec, Take};
 pub(crate) use mark::{InputState, Sender, TimeMark};
 pub(crate) use max_ahead::AheadOf;
-pub(crate) use plan::{Plan, SubTopology, sources};
+pub(crate) use plan::{Plan, SubTopology, meets_others, sources};
 pub(crate) use shared_rows::Records;
 pub(crate) use sink::SinkForm;
 pub(crate) use store_source::StoreSource;

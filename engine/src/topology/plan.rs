@@ -215,6 +215,19 @@ struct Reach {
 }
 
 impl Reach {
+    /// What a node touches itself.
+    fn of(topology: &Topology, index: usize) -> Self {
+        let mut own = Self { nodes: BTreeSet::from([index]), ..Self::default() };
+        let node = topology.node(index);
+        match &node.kind {
+            Kind::Processor { .. } if node.output.is_none() => own.chooses = true,
+            Kind::Processor { stores, .. } => own.stores.extend(stores),
+            Kind::Sink { topic, .. } => drop(own.topics.insert(topic.clone())),
+            Kind::Source { .. } | Kind::ChildPort { .. } => {}
+        }
+        own
+    }
+
     fn meets(&self, other: &Self) -> bool {
         !self.nodes.is_disjoint(&other.nodes)
             || !self.stores.is_disjoint(&other.stores)
@@ -241,13 +254,7 @@ fn stepwise(topology: &Topology) -> BTreeSet<usize> {
     let mut stepwise = BTreeSet::new();
     // Children come after their parents, so that going backwards sees them first.
     for (index, node) in topology.nodes.iter().enumerate().rev() {
-        let mut own = Reach { nodes: BTreeSet::from([index]), ..Reach::default() };
-        match &node.kind {
-            Kind::Processor { .. } if node.output.is_none() => own.chooses = true,
-            Kind::Processor { stores, .. } => own.stores.extend(stores),
-            Kind::Sink { topic, .. } => drop(own.topics.insert(topic.clone())),
-            Kind::Source { .. } | Kind::ChildPort { .. } => {}
-        }
+        let mut own = Reach::of(topology, index);
         let mut below = Reach::default();
         for child in node.children.iter().filter_map(|child| reach.get(child)) {
             if below.meets(child) || !own.stores.is_disjoint(&child.stores) {
@@ -259,6 +266,28 @@ fn stepwise(topology: &Topology) -> BTreeSet<usize> {
         reach.insert(index, own);
     }
     stepwise
+}
+
+/// Whether what lies below a node of `sub` is touched on another way too: by rows that do not come through the node, in a store
+/// or on the way to a repartition topic. What several sinks write to a topic of the user's is in the order of commits.
+pub(crate) fn meets_others(topology: &Topology, sub: &SubTopology, node: usize) -> bool {
+    let (mut from_here, mut below, mut others) =
+        (BTreeSet::from([node]), Reach::default(), Reach::default());
+    // Parents come before children.
+    for index in sub.nodes.iter().copied().filter(|index| *index != node) {
+        let mut parents = topology.node(index).parents.iter().map(|parent| parent.node);
+        if !parents.clone().any(|parent| from_here.contains(&parent)) {
+            others.add(&Reach::of(topology, index));
+        } else if parents.all(|parent| from_here.contains(&parent)) {
+            from_here.insert(index);
+            below.add(&Reach::of(topology, index));
+        } else {
+            return true;
+        }
+    }
+    let mut shared = below.topics.intersection(&others.topics);
+    !below.stores.is_disjoint(&others.stores)
+        || shared.any(|topic| matches!(topic, Topic::Repartition(_)))
 }
 
 /// Gives repartition topics as many partitions as what they are joined with: a topic of the user's, one of which a number was

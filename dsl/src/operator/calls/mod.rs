@@ -6,6 +6,8 @@
 //!   a crash its call is made again.
 //! - Rows come out in the order in which they came in, with their time: how long a call takes never shows in a result.
 //! - At most so many calls are under way; rows above that wait in the store, and no more are taken before there are fewer.
+//! - Where what lies below is touched on another way too, say a table that is joined there, a row comes out after all else that
+//!   the rows taken with it lead to, however soon it is answered, and no more are taken before it is out.
 
 mod held;
 
@@ -50,8 +52,10 @@ pub(crate) struct MakeCalls<K, V, K2, V2, F> {
     next: i64,
     /// The operator time that the oldest row carries.
     first_at: Timestamp,
-    /// The places in the run of the batch at hand, in the order of its rows, and the number of the first of these.
-    places: (Vec<u32>, i64),
+    /// The places of the rows that are held in the run at hand, as far as they come from that.
+    places: VecDeque<u32>,
+    /// Whether it shows below when a row comes out.
+    meets_others: bool,
     /// Whether its input is complete for now.
     has_ended: bool,
 }
@@ -74,6 +78,7 @@ where
         // Those of the last commit: there are no more than calls and what came with one batch.
         let held = context.store_mut(rows).all()?.collect::<Result<Vec<_>, _>>()?;
         let first = held.first().map_or(0, |(number, _)| *number);
+        let next = held.last().map_or(first, |(number, _)| number + 1);
         Ok(Self {
             call: Arc::clone(call),
             settings: Arc::clone(settings),
@@ -81,9 +86,10 @@ where
             caller: context.caller(),
             calls: VecDeque::new(),
             first,
-            next: held.last().map_or(first, |(number, _)| number + 1),
+            next,
             first_at: held.first().map_or(Timestamp::MAX, |(_, row)| row.value.at),
-            places: (Vec::new(), 0),
+            places: (first..next).map(|_| NO_ORIGIN).collect(),
+            meets_others: context.meets_others(),
             has_ended: false,
         })
     }
@@ -118,7 +124,7 @@ where
                     self.first_at = at;
                 }
                 self.next += 1;
-                self.places.0.push(origin);
+                self.places.push_back(origin);
                 Ok(())
             }
             Err(refused) => context.check(Err(refused.into())),
@@ -157,7 +163,7 @@ where
     ) -> Result<(), ProcessorError> {
         match answer.take().ok_or(ProcessorError::CallLost)? {
             Ok(rows) => {
-                let origin = self.place_of_first();
+                let origin = self.places.front().copied().unwrap_or(NO_ORIGIN);
                 let placed = |row: Record<K2, V2>| {
                     let stamp = Stamp { origin, ..row.stamp() };
                     let Record { key, value, headers, .. } = row;
@@ -172,6 +178,7 @@ where
             }
         }
         context.store(self.rows).put(&self.first, None, 0)?;
+        self.places.pop_front();
         self.first += 1;
         if self.holds_any() {
             self.first_at = self.row(self.first, context)?.0.at;
@@ -180,13 +187,6 @@ where
             (self.first, self.next, self.first_at) = (0, 0, Timestamp::MAX);
         }
         Ok(())
-    }
-
-    /// The place of the oldest row, if it came with the batch at hand.
-    fn place_of_first(&self) -> u32 {
-        let (places, first) = &self.places;
-        let place = usize::try_from(self.first - first).ok().and_then(|place| places.get(place));
-        place.copied().unwrap_or(NO_ORIGIN)
     }
 
     fn letter(&self, row: HeldCall<K, V>, timestamp: Timestamp) -> HeldRecord {
@@ -236,6 +236,7 @@ where
     type VOut = V2;
 
     const MAKES_CALLS: bool = true;
+    const MAY_ANSWER_MORE: bool = true;
 
     fn process_batch(
         &mut self,
@@ -243,11 +244,14 @@ where
         context: &mut Context<'_, K2, V2>,
     ) -> Result<(), ProcessorError> {
         self.has_ended = false;
-        self.places = (Vec::with_capacity(rows.len()), self.next);
         rows.into_iter().try_for_each(|row| self.keep(row, context))?;
-        let gone_on = self.go_on(usize::MAX, context);
-        self.places.0.clear();
-        gone_on
+        if self.meets_others {
+            return self.make_calls(context);
+        }
+        self.go_on(usize::MAX, context)?;
+        // What is left comes out with another run, or none.
+        self.places.iter_mut().for_each(|place| *place = NO_ORIGIN);
+        Ok(())
     }
 
     fn end(&mut self, _: &mut Context<'_, K2, V2>) -> Result<(), ProcessorError> {
@@ -260,7 +264,7 @@ where
         if is_answered || self.may_call() {
             Progress::More
         } else if self.calls.len() >= self.settings.calls_max
-            || (self.has_ended && self.holds_any())
+            || (self.holds_any() && (self.has_ended || self.meets_others))
         {
             Progress::Waits
         } else {
