@@ -169,7 +169,7 @@ impl Shared {
         let width = self.threads.load(Ordering::Acquire).clamp(1, tasks.len().max(1));
         let members = self.parts.workers.seats(width);
         held.watch.wake(members.first().map(|seat| (Arc::clone(&seat.mailbox), seat.id)));
-        let levels = blueprint.plan.subs.iter().map(|sub| sub.level + 1).max().unwrap_or(1);
+        let levels = blueprint.plan.levels();
         let pace = Pace {
             interval: self.config.commit_interval,
             bytes_max: self.config.commit_bytes_max.min(blueprint.limits.commit_bytes_max / 8)

@@ -80,6 +80,7 @@ impl EpochCommit {
             this.sources.extend(part.positions);
         }
         around.exchange.commit_sent(epoch, &mut this.log.appends);
+        around.exchange.assembled(epoch);
         this.log.appends.extend(dead_letters);
         around.positions.part(entries)?.into_iter().for_each(|part| this.add_change(part));
         Ok(this)

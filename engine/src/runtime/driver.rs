@@ -94,7 +94,7 @@ impl Driver {
         let epoch = ready.held.epoch;
         let tasks = std::mem::take(&mut ready.tasks);
         let tasks = TaskGroup::new(tasks, Arc::clone(&ready.around), epoch + 1, 1);
-        let levels = ready.blueprint.plan.subs.iter().map(|sub| sub.level + 1).max().unwrap_or(0);
+        let levels = ready.blueprint.plan.levels();
         Ok(Self { tasks, epoch, ready, levels, calls })
     }
 

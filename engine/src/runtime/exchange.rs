@@ -29,7 +29,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -67,6 +67,8 @@ pub(super) struct Exchange {
     repartitioning: Repartitioning,
     bytes_max: usize,
     queues: HashMap<(Topic, u32), Mutex<Queue>>,
+    /// The newest commit that has what was sent for it.
+    assembled: AtomicU64,
     bytes: AtomicUsize,
     /// What readers have not taken yet, in bytes, by those of its writers that may have to wait.
     unread: HashMap<TaskId, AtomicUsize>,
@@ -206,8 +208,13 @@ impl Exchange {
             fetched.end = queue.end;
             return Ok(fetched.into());
         }
-        // Who fetches at an offset has taken what lies below it.
-        while let Some(set) = queue.sets.pop_front_if(|set| set.records.end() <= offset) {
+        // Who fetches at an offset has taken what lies below it. Where that was after its part of an earlier commit, which
+        // waits for the parts of others, it was unread by that commit, which writes it.
+        let assembled = self.assembled.load(Ordering::SeqCst);
+        let is_done = |set: &mut Sent| {
+            set.records.end() <= offset && (set.epoch >= epoch || set.epoch <= assembled)
+        };
+        while let Some(set) = queue.sets.pop_front_if(is_done) {
             self.left(&set);
         }
         let (records, next_offset) =
@@ -254,6 +261,11 @@ impl Exchange {
         }
         queue.written = written;
         Ok(())
+    }
+
+    /// Commit `epoch` has been given all that was sent for it.
+    pub(super) fn assembled(&self, epoch: u64) {
+        self.assembled.store(epoch, Ordering::SeqCst);
     }
 
     /// Where records pass through the topic: gives all that was sent for commit `epoch`, which belongs to it.

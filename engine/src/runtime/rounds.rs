@@ -11,7 +11,8 @@
 //! | takes what is on its way to level 1, flushes | the same | no barrier after the last level |
 //! | collects its parts, goes on with input | collects its parts: the last one | puts the commit together, hands it in |
 //!
-//! What a worker sends between sub-topologies once it has collected belongs to the next round; the exchange tells the
+//! Where sub-topologies feed each other, tasks of the last level send too, and a level without tasks follows. What a worker
+//! sends between sub-topologies once it has collected belongs to the next round; the exchange tells the
 //! two apart.
 //!
 //! # Invariants

@@ -41,6 +41,13 @@ impl Plan {
         Self { subs, stepwise: stepwise(topology), shared: shared(topology) }
     }
 
+    /// How many levels a commit goes through. Where sub-topologies feed each other, one of the last level sends too: a level
+    /// without tasks follows, so that nobody has collected, and sends for the next commit, while others send for this one.
+    pub(crate) fn levels(&self) -> usize {
+        let levels = self.subs.iter().map(|sub| sub.level + 1).max().unwrap_or(1);
+        levels + usize::from(self.subs.iter().any(|sub| !sub.fed_back.is_empty()))
+    }
+
     /// Whether a sub-topology fills a repartition topic.
     pub(crate) fn repartitions(&self, topology: &Topology, sub: u32) -> bool {
         let sub = self.subs.get(sub as usize);

@@ -6,6 +6,7 @@
 mod memory;
 mod random;
 mod rows;
+mod threads;
 
 use headwater_core::record::Headers;
 use headwater_dsl::{KTable, StreamsBuilder, TableJoined};
