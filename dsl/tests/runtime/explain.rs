@@ -229,6 +229,20 @@ fn joins_and_suppressions_tell_what_they_wait_for() -> Outcome {
 }
 
 #[test]
+fn rows_that_no_time_brings_out_wait_until_the_input_is_complete() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let counts = builder.stream::<String, i64>("in").group_by_key().count("counts");
+    let never = Suppressed::until_time_limit(Duration::MAX, BufferConfig::unbounded());
+    counts.suppress(never).to_stream().to("out");
+    let driver = start(&builder, 1)?;
+    driver.pipe::<String, i64>("in", "a=1@4")?;
+    let told = driver.explain()?;
+    assert_eq!(told.waiting.iter().map(due).collect::<Vec<_>>(), [(Some(4), None)], "{told}");
+    assert!(told.to_string().contains("holds rows back until its input is complete"), "{told}");
+    Ok(())
+}
+
+#[test]
 fn calls_that_nobody_answers_are_told() -> Outcome {
     let builder = StreamsBuilder::new();
     let calls = AsyncCalls::at_most(2).with_name("asks");

@@ -159,7 +159,9 @@ impl WindowTime {
 
     /// What is held back where the window that starts at `start` is the first that has not come out.
     pub(super) fn held_back(&self, start: Timestamp) -> HeldBack {
-        HeldBack::Time { time: self.now, until: start.saturating_add(self.span) }
+        let time = Some(self.now).filter(|now| *now > Timestamp::MIN);
+        let span = Some(self.span).filter(|span| *span != FOREVER);
+        HeldBack::Time { time, until: span.and_then(|span| start.checked_add(span)) }
     }
 
     /// Whether time comes with the records.

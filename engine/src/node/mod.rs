@@ -151,10 +151,10 @@ pub enum Progress {
 pub enum HeldBack {
     /// Its time must come to where the first of them is due.
     Time {
-        /// The node's time; [`Timestamp::MIN`] before its first row.
-        time: Timestamp,
-        /// The time at which the first row comes out; [`Timestamp::MAX`] if time alone never brings it out.
-        until: Timestamp,
+        /// The node's time; none before its first row.
+        time: Option<Timestamp>,
+        /// The time at which the first row comes out; none if time alone never brings it out.
+        until: Option<Timestamp>,
     },
     /// Calls that were made for them must be answered.
     Calls {

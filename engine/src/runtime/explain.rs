@@ -221,11 +221,9 @@ impl Facts {
 
     fn waiting(&self, task: TaskId, node: &Arc<str>, held: HeldBack) -> WaitingNode {
         let waits_for = match held {
-            HeldBack::Time { time, until } => WaitsFor::Time {
-                time: Some(time).filter(|time| *time > Timestamp::MIN),
-                until: Some(until).filter(|until| *until < Timestamp::MAX),
-                held_by: self.held_by(task, node),
-            },
+            HeldBack::Time { time, until } => {
+                WaitsFor::Time { time, until, held_by: self.held_by(task, node) }
+            }
             HeldBack::Calls { rows } => WaitsFor::Calls { rows },
         };
         WaitingNode { node: Arc::clone(node), task: task.to_string(), waits_for }

@@ -187,7 +187,9 @@ impl JoinTime {
 
     /// What is held back where the first row that is deferred comes out at `due`.
     pub(super) fn held_back(&self, due: Timestamp) -> HeldBack {
-        HeldBack::Time { time: self.now, until: due }
+        let time = Some(self.now).filter(|now| *now > Timestamp::MIN);
+        // Time never comes to the last timestamp there is.
+        HeldBack::Time { time, until: Some(due).filter(|due| *due < Timestamp::MAX) }
     }
 
     /// Tells which of several rows that are due comes out first. Where time moves by itself, in steps that may be of any

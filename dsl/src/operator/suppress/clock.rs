@@ -88,9 +88,11 @@ impl Clock {
                 after_end_ms.saturating_add(self.longest_ms)
             }
         };
-        let is_known = self.horizon > Timestamp::MIN;
-        let time = if is_known { self.horizon.saturating_add(lag) } else { Timestamp::MIN };
-        HeldBack::Time { time, until: oldest.saturating_add(lag) }
+        let horizon = Some(self.horizon).filter(|horizon| *horizon > Timestamp::MIN);
+        let time = horizon.map(|horizon| horizon.saturating_add(lag));
+        // Time never comes to the last timestamp there is.
+        let until = oldest.checked_add(lag).filter(|until| *until < Timestamp::MAX);
+        HeldBack::Time { time, until }
     }
 
     /// What is held under `under` is due.
