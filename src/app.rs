@@ -1,6 +1,7 @@
 //! One way to start an application.
 
 use crate::{
+    control::ControlServer,
     metrics_server::{MetricsServer, Page},
     restoring::Restoring,
 };
@@ -34,7 +35,7 @@ use signal_hook::{
 use std::{
     io,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     thread,
 };
@@ -124,8 +125,10 @@ pub enum AppError {
 /// ```
 #[derive(Debug)]
 pub struct App {
-    // Dropped first: it looks at what comes after.
+    // Dropped first: they look at what comes after.
     metrics: Option<MetricsServer>,
+    #[expect(dead_code, reason = "it serves until it is dropped")]
+    control: Option<ControlServer>,
     streams: Arc<Streams>,
     log: Arc<dyn Log>,
 }
@@ -307,6 +310,9 @@ impl AppBuilder {
     }
 
     /// Keeps log and state in this directory, which is made if it is not there. Without one both live in memory.
+    ///
+    /// While the application runs, its owner can ask for explanations and backups there, pause and resume it:
+    /// [`control`](crate::control).
     pub fn data_dir(self, path: impl Into<PathBuf>) -> Self {
         Self { data_dir: Some(path.into()), ..self }
     }
@@ -361,8 +367,12 @@ impl AppBuilder {
     pub fn start(self) -> Result<App, AppError> {
         let Self { config, data_dir, topology, topics, metrics } = self;
         let topology = topology.ok_or(AppError::NoTopology)?;
-        let (log, state) = match data_dir {
-            Some(path) => open(path)?,
+        let (log, state) = match &data_dir {
+            Some(path) => {
+                let log = open_log(path)?;
+                let state = open_state(path, &log)?;
+                (log, state)
+            }
             None => {
                 let log: Arc<dyn Log> = Arc::new(MemoryLog::new());
                 (log, Arc::new(MemoryState::new()) as Arc<dyn State>)
@@ -388,11 +398,17 @@ impl AppBuilder {
         let metrics = metrics.transpose()?;
         let streams = Streams::start(topology, config, Arc::clone(&log), state, clock)?;
         let streams = Arc::clone(started.get_or_init(|| Arc::new(streams)));
+        let control = data_dir.and_then(|data_dir| {
+            let served = ControlServer::start(&data_dir, &streams);
+            let said =
+                |error| tracing::warn!(%error, "nobody can control the application from outside");
+            served.map_err(said).ok()
+        });
         let restored = streams.metrics().restored;
         if restored > 0 {
             tracing::info!(restored, "stores were brought to the last commit");
         }
-        Ok(App { metrics, streams, log })
+        Ok(App { metrics, control, streams, log })
     }
 
     /// Starts it, and [waits](App::wait) until it ends or is asked to by a signal.
@@ -421,24 +437,30 @@ fn page(streams: Option<&Streams>, restoring: &Restoring, path: &str) -> Option<
     Some(Page { content_type, body })
 }
 
-type LogAndState = (Arc<dyn Log>, Arc<dyn State>);
+/// Where the log lies in a data directory.
+pub(crate) const LOG: &str = "log";
+/// Where the state does.
+pub(crate) const STATE: &str = "state";
 
-/// Opens log and state in a directory; the log's lock says who owns it.
-fn open(path: PathBuf) -> Result<LogAndState, AppError> {
-    let log = match EmbeddedLog::open(&path.join("log"), LogOptions::new()) {
-        Ok(log) => Arc::new(log) as Arc<dyn Log>,
-        Err(source) => return Err(AppError::Open { path, source }),
-    };
-    #[cfg(feature = "rocksdb")]
-    let state: Arc<dyn State> = {
-        let options = RocksDbOptions::default().log(Arc::clone(&log));
-        match RocksDbState::open(path.join("state"), options) {
-            Ok(state) => Arc::new(state),
-            Err(source) => return Err(AppError::State { path, source }),
-        }
-    };
-    // Without RocksDB it is replayed from the changelogs at each start.
-    #[cfg(not(feature = "rocksdb"))]
-    let state: Arc<dyn State> = Arc::new(MemoryState::new());
-    Ok((log, state))
+/// Opens the log in a data directory; its lock says who owns that.
+pub(crate) fn open_log(path: &Path) -> Result<Arc<dyn Log>, AppError> {
+    let log = EmbeddedLog::open(&path.join(LOG), LogOptions::new());
+    let log = log.map_err(|source| AppError::Open { path: path.to_owned(), source })?;
+    Ok(Arc::new(log))
+}
+
+/// Opens the state in a data directory, which was made from its log.
+#[cfg(feature = "rocksdb")]
+pub(crate) fn open_state(path: &Path, log: &Arc<dyn Log>) -> Result<Arc<dyn State>, AppError> {
+    let options = RocksDbOptions::default().log(Arc::clone(log));
+    let state = RocksDbState::open(path.join(STATE), options);
+    let state = state.map_err(|source| AppError::State { path: path.to_owned(), source })?;
+    Ok(Arc::new(state))
+}
+
+/// Without RocksDB it is replayed from the changelogs at each start.
+#[cfg(not(feature = "rocksdb"))]
+#[expect(clippy::unnecessary_wraps, reason = "it fails with RocksDB")]
+pub(crate) fn open_state(_path: &Path, _log: &Arc<dyn Log>) -> Result<Arc<dyn State>, AppError> {
+    Ok(Arc::new(MemoryState::new()))
 }

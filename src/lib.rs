@@ -12,12 +12,15 @@
 //! | [`runtime`] | running an application: [`Streams`](runtime::Streams) and its configuration |
 //! | [`connect`] | running source and sink connectors against the log |
 //! | [`log`], [`state`] | the embedded log, and where stores live |
+//! | [`backup`], [`control`] | backups of data directories; asking the application that runs in one |
 //! | [`descriptors`] | how many files a process may have open, and who has which share |
 //! | [`text`] | foreign text, shown without steering a terminal |
 //! | [`memory`] | the budget of what a process keeps in memory |
 //! | [`record`], [`serde`], [`time`] | records, types to bytes, clocks |
 
 mod app;
+pub mod backup;
+pub mod control;
 mod metrics_server;
 mod restoring;
 

@@ -47,6 +47,18 @@ pub(crate) fn unwritten(error: io::Error) -> Failure {
     Failure::running("cannot write to standard output", error)
 }
 
+/// A number of bytes: `823 bytes`, `1.2 GiB`.
+pub(crate) fn bytes(number: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    // The largest unit of which there is one.
+    let steps = (number.max(1).ilog2() / 10).min(4);
+    let Some(unit) = steps.checked_sub(1).and_then(|step| units.get(step as usize)) else {
+        return format!("{number} bytes");
+    };
+    let tenths = (u128::from(number) * 10) >> (10 * steps);
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
 /// Rows under a heading, each column as wide as its widest cell; columns from `numbers_from` on stand to the right. Cells
 /// are shown without what steers a terminal, and cut where they are long.
 pub(crate) fn table(heading: &[&str], rows: &[Vec<String>], numbers_from: usize) -> String {
@@ -99,6 +111,14 @@ pub(crate) fn moment(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_in_the_largest_unit_of_which_there_is_one() {
+        assert_eq!(
+            [0, 1023, 1024, 1_992_294, 1 << 30, 5 << 40, u64::MAX].map(bytes),
+            ["0 bytes", "1023 bytes", "1.0 KiB", "1.8 MiB", "1.0 GiB", "5.0 TiB", "16777215.9 TiB"]
+        );
+    }
 
     #[test]
     fn moments_are_shown_in_utc() {

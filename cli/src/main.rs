@@ -3,6 +3,7 @@
 //! | part | does |
 //! |---|---|
 //! | `arguments` | what can be typed, and the help |
+//! | `app` | `headwater app`: asking the application that runs in a data directory; backups |
 //! | `demo` | `headwater dev --demo cars`: a pipeline with log, state and connectors in one process |
 //! | `connected_cars` | that pipeline: the very file of the example, so that the two never differ |
 //! | `console` | lines for people, on a terminal or not |
@@ -15,6 +16,7 @@
 //!
 //! 0: done. 1: failed. 2: wrong usage. 128 + n: stopped by signal n before it was done.
 
+mod app;
 mod arguments;
 #[path = "../../examples/connected_cars.rs"]
 #[expect(dead_code, reason = "the file is an example with a `main` of its own")]
@@ -39,6 +41,9 @@ fn main() -> ExitCode {
     let outcome = match Arguments::try_parse() {
         Ok(Arguments { command: Command::Dev(dev) }) => {
             descriptors::raise().and_then(|()| demo::run(&dev))
+        }
+        Ok(Arguments { command: Command::App(app) }) => {
+            descriptors::raise().and_then(|()| app::run(&app))
         }
         Err(told) => tell(&told),
     };

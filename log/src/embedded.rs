@@ -1,6 +1,7 @@
 //! Implements the log port by a log in this process.
 
 use crate::{
+    backup::EmbeddedBackup,
     claims::Claims,
     commit::{Progress, Shared, committer::Committer},
     disk::{create_dirs, failed, is_full, lock, read},
@@ -12,8 +13,8 @@ use crate::{
 };
 use headwater_core::{
     ports::log::{
-        Claim, Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, LogId, Offsets,
-        RecordEpoch, Subscription, TopicSpec, Waker,
+        Backup, Claim, Commit, CommitTicket, Committed, Fetched, Limits, Log, LogError, LogId,
+        Offsets, RecordEpoch, Subscription, TopicSpec, Waker,
     },
     record::{Timestamp, TopicName, TopicPartition},
 };
@@ -289,5 +290,10 @@ impl Log for EmbeddedLog {
         waker: Waker,
     ) -> Result<Subscription, LogError> {
         Ok(self.shared.store.partition(partition)?.wakers.subscribe(waker))
+    }
+
+    fn begin_backup(&self, dir: &Path) -> Result<Box<dyn Backup>, LogError> {
+        self.writable()?;
+        Ok(Box::new(EmbeddedBackup::begin(&self.shared, dir)?))
     }
 }

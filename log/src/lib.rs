@@ -6,6 +6,7 @@
 //! | `commit` | taking commits in, the committer's rounds, checkpoints beside them |
 //! | `journal` | frames in recycled files; what makes a commit atomic and durable |
 //! | `partition`, `segment`, `batch` | Kafka's files and format, derived from the journal |
+//! | `backup` | a directory with the log at one commit, and the way back: [`restore`] |
 //! | `limits` | what both logs refuse for its size or form |
 //! | `memory` | [`MemoryLog`], the same port without a disk: for tests, and the reference |
 //! | [`conformance`] | what every log must do, as a suite |
@@ -25,6 +26,7 @@
 //!
 //! Compaction and retention by time, transactions of foreign producers, and the wire protocol.
 
+mod backup;
 mod batch;
 mod checkpoint;
 mod claims;
@@ -51,6 +53,7 @@ mod wakers;
 #[cfg(test)]
 mod tests;
 
+pub use backup::{RestoreError, restore};
 pub use embedded::EmbeddedLog;
 pub use memory::MemoryLog;
 pub use options::{LogOptions, OpenError};

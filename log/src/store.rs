@@ -3,6 +3,7 @@
 //! Committing and recovering go through the same functions, so that a replay ends where the commits had ended.
 
 use crate::{
+    backup::Cut,
     checkpoint::{Checkpoint, Heading, Opening, TopicMeta},
     disk::{files::Files, read, write},
     group::Groups,
@@ -219,6 +220,16 @@ impl Store {
         let heading = Heading { id: self.id.clone(), journal_end, clean };
         Checkpoint::encode(&mut out, &heading, &openings, &metas, &read(&self.groups));
         out
+    }
+
+    /// What the log holds now, which the journal made as far as `journal_end`.
+    pub(crate) fn cut(&self, journal_end: JournalEnd) -> Cut {
+        let mut segments = Vec::new();
+        for topic in read(&self.topics).values() {
+            topic.partitions.iter().for_each(|partition| partition.list(&mut segments));
+        }
+        let payload = self.checkpoint(journal_end, false);
+        Cut { payload, segments, journal_files: journal_end.files }
     }
 
     /// The current opening, and those that wrote records which are still there.

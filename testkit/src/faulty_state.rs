@@ -7,7 +7,7 @@ use headwater_state::MemoryState;
 use std::{
     collections::BTreeMap,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -98,6 +98,10 @@ impl State for FaultyState {
 
     fn flush(&self) -> Result<(), StateError> {
         self.inner.flush()
+    }
+
+    fn backup(&self, dir: &Path) -> Result<(), StateError> {
+        self.inner.backup(dir)
     }
 }
 

@@ -21,6 +21,8 @@ use std::{
 pub(crate) const CHILD: &str = "HEADWATER_TEST_CHILD";
 /// From what its settings are drawn.
 pub(crate) const LIFE: &str = "HEADWATER_TEST_LIFE";
+/// Where it is to make backups.
+pub(crate) const BACKUPS: &str = "HEADWATER_TEST_BACKUPS";
 const ID: &str = "shop";
 /// Records of input that may wait to be taken.
 const LAG_MAX: i64 = 400;
@@ -76,7 +78,7 @@ impl Shop {
         Self { log, state, streams, changelogs }
     }
 
-    fn lag(&self) -> i64 {
+    pub(crate) fn lag(&self) -> i64 {
         self.streams.lag().unwrap().iter().map(|lag| lag.end - lag.committed).sum()
     }
 
@@ -124,6 +126,10 @@ pub(crate) fn run_if_told() -> bool {
         tell("sent", next);
         if random.below(12) == 0 {
             tell("flushed", shop.flush());
+        }
+        if let Some(backups) = env::var_os(BACKUPS).filter(|_| random.below(8) == 0) {
+            tell("backup", next);
+            shop.streams.backup(Path::new(&backups).join(next.to_string())).unwrap();
         }
     }
 }

@@ -23,6 +23,7 @@
     reason = "what fails here fails its test"
 )]
 
+mod backup;
 mod child;
 mod input;
 mod model;
@@ -37,6 +38,7 @@ use model::Outcome;
 use random::Random;
 use std::{
     env,
+    ffi::OsStr,
     io::{self, BufRead, BufReader, Lines, Write},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
@@ -93,10 +95,15 @@ struct Process {
 
 impl Process {
     fn start(dir: &Path, life: u64) -> Self {
+        Self::start_with(dir, life, &[])
+    }
+
+    fn start_with(dir: &Path, life: u64, told: &[(&str, &OsStr)]) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
             .args([TEST, "--exact", "--nocapture"])
             .env(CHILD, dir)
             .env(LIFE, life.to_string())
+            .envs(told.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -107,9 +114,24 @@ impl Process {
     /// Lets it say so many lines and work for a little longer, kills it, and takes note of all that it said.
     fn kill_after(mut self, lines: u64, spins: u64, told: &mut Told) {
         for _ in 0..lines {
-            let line = self.lines.next().expect("it runs until it is killed").unwrap();
-            told.note(&line);
+            self.take_line(told);
         }
+        self.kill(spins, told);
+    }
+
+    /// Lets it say something that begins with a word, and then as above.
+    fn kill_after_line(mut self, first: &str, spins: u64, told: &mut Told) {
+        while !self.take_line(told).contains(first) {}
+        self.kill(spins, told);
+    }
+
+    fn take_line(&mut self, told: &mut Told) -> String {
+        let line = self.lines.next().expect("it runs until it is killed").unwrap();
+        told.note(&line);
+        line
+    }
+
+    fn kill(mut self, spins: u64, told: &mut Told) {
         for _ in 0..spins {
             std::hint::spin_loop();
         }
@@ -122,7 +144,11 @@ impl Process {
 
 /// Starts the application here, lets it take all there is, and compares.
 fn run_to_the_end(dir: &Path, random: Random) -> i64 {
-    let shop = Shop::start(dir, random);
+    finish(&Shop::start(dir, random))
+}
+
+/// Lets it take all there is, and compares; how many steps there are.
+fn finish(shop: &Shop) -> i64 {
     shop.streams.drain().unwrap();
     for (node, metrics) in shop.streams.node_metrics() {
         assert_eq!(metrics.dropped.of(DropReason::Late), 0, "{node} dropped late records");
@@ -131,7 +157,7 @@ fn run_to_the_end(dir: &Path, random: Random) -> i64 {
     let expected = Outcome::expected(steps);
     let outputs = Outcome::of_topics(&*shop.log);
     assert_eq!(outputs, expected);
-    assert_eq!(outputs.with_stores(&shop), expected);
+    assert_eq!(outputs.with_stores(shop), expected);
     steps
 }
 

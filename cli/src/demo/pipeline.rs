@@ -13,6 +13,7 @@ use crate::{
 };
 use headwater::{
     connect::{SinkTask, SourceTarget, SourceTask},
+    control::ControlServer,
     log::EmbeddedLog,
     ports::{
         connector::SourceConnector,
@@ -32,7 +33,9 @@ const THREADS: usize = 2;
 pub(super) struct Pipeline {
     log: Arc<EmbeddedLog>,
     state: Arc<dyn State>,
-    streams: Streams,
+    streams: Arc<Streams>,
+    /// Without it, the run is all the same.
+    control: Option<ControlServer>,
     source: SourceTask,
     sinks: [SinkTask; 2],
 }
@@ -53,7 +56,7 @@ pub(super) struct Closed {
     pub(super) outcome: Result<(), Failure>,
     /// Whether the input was used up and all of it took effect.
     pub(super) complete: bool,
-    pub(super) streams: Streams,
+    pub(super) streams: Arc<Streams>,
     pub(super) log: Arc<EmbeddedLog>,
 }
 
@@ -87,6 +90,8 @@ impl Pipeline {
             Arc::clone(clock),
         )
         .map_err(|error| Failure::running("the pipeline does not start", error))?;
+        let streams = Arc::new(streams);
+        let control = ControlServer::start(&directory.root, &streams).ok();
         let sinks = cold::start(&directory.cold, &port, clock, roll_interval_ms)?;
         let target = SourceTarget {
             topic: name(TELEMETRY)?,
@@ -95,7 +100,7 @@ impl Pipeline {
         };
         let source = SourceTask::start("telemetry-file", source, port, target, Arc::clone(clock))
             .map_err(unread)?;
-        Ok(Self { log, state, streams, source, sinks })
+        Ok(Self { log, state, streams, control, source, sinks })
     }
 
     pub(super) fn log(&self) -> &dyn Log {
@@ -168,7 +173,8 @@ impl Pipeline {
 
     /// Ends every part in order.
     pub(super) fn close(self) -> Closed {
-        let Self { log, state, streams, source, sinks } = self;
+        let Self { log, state, streams, control, source, sinks } = self;
+        drop(control);
         let source = source.join();
         let used_up = source.as_ref().is_ok_and(|progress| progress.ended);
         let source = source.map(drop).map_err(unread);

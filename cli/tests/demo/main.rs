@@ -9,6 +9,7 @@
 //! | `record` | results held to the reference |
 //! | `delivery` | kills and restarts held to an uninterrupted run |
 //! | `cold` | the Parquet files belong to their log, and stay readable |
+//! | `app` | `headwater app`, beside it and without it |
 //! | `usage` | errors, exit codes, help |
 //! | `edges` | outputs, rights, signals, descriptors, foreign text |
 
@@ -19,6 +20,7 @@
     reason = "what fails here fails its test, what is skipped says so"
 )]
 
+mod app;
 mod cold;
 mod delivery;
 mod edges;

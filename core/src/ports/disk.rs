@@ -17,9 +17,11 @@ use std::{
     sync::Arc,
 };
 
-/// How a file is opened. Always to read and to write.
+/// How a file is opened: to read and to write, unless it says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {
+    /// It must be there, and is only read.
+    Read,
     /// It must be there.
     Existing,
     /// It is created, empty, and must not be there.
@@ -84,7 +86,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// [`io::Error`] as the system gives it.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Renames a file, over another one if there is one.
+    /// Renames a file, over another one if there is one; or a directory, over an empty one if there is one.
     ///
     /// # Errors
     ///
@@ -111,6 +113,26 @@ pub trait Disk: fmt::Debug + Send + Sync {
     ///
     /// [`io::Error`] as the system gives it.
     fn find(&self, path: &Path) -> io::Result<Option<Found>>;
+
+    /// Gives a file a second name. Unless implemented, as where two names are of different file systems, it cannot be done.
+    ///
+    /// # Errors
+    ///
+    /// [`io::Error`] as the system gives it.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Removes a directory with all that is in it. Unless implemented, it cannot be done.
+    ///
+    /// # Errors
+    ///
+    /// [`io::Error`] as the system gives it.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Counts the bytes that this process may still write below a directory.
     ///

@@ -16,7 +16,13 @@
 
 use super::log::{LogError, LogId, RecordEpoch};
 use crate::record::{RecordSet, Timestamp, TopicPartition};
-use std::{collections::BTreeMap, fmt, io, ops::Bound, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    ops::Bound,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// What a store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +89,19 @@ pub trait State: Send + Sync + fmt::Debug {
     /// [`StateError::Io`] if the disk or the database refused, [`StateError::Log`] if the log could not be synced
     /// before.
     fn flush(&self) -> Result<(), StateError>;
+
+    /// Puts a copy of all that is published into the directory `dir`, which is not there yet; commits go on meanwhile.
+    ///
+    /// Unless implemented, nothing is put there: state that is kept in memory alone is rebuilt from its changelogs.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Io`] if the disk or the database refused, [`StateError::Log`] if the log could not be synced
+    /// before.
+    fn backup(&self, dir: &Path) -> Result<(), StateError> {
+        let _ = dir;
+        Ok(())
+    }
 }
 
 /// A number that a state tells of itself.

@@ -23,6 +23,7 @@
 //! | `explain` | why nothing comes out |
 //! | `query` | what stores held at a commit, for others to read |
 //! | `streams` | one application with a runtime of its own |
+//! | `backup` | a log and its state at one commit, in a directory |
 //! | `stepper`, `driver` | a runtime, or one application, without threads: for tests |
 //!
 //! # Invariants
@@ -35,6 +36,7 @@
 mod application;
 mod assemble;
 mod assignment;
+mod backup;
 mod committer;
 mod config;
 mod driver;
@@ -65,6 +67,7 @@ mod worker;
 mod workers;
 
 pub use application::{Application, Lag};
+pub use backup::backup;
 pub use config::{
     ProcessingGuarantee, Repartitioning, RuntimeConfig, StreamsConfig, UncaughtExceptionHandler,
     UncaughtExceptionResponse,

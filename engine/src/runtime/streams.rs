@@ -17,11 +17,14 @@ use super::{
 use crate::topology::Topology;
 use headwater_core::{
     metrics::NodeMetrics,
-    ports::{log::Log, state::State},
+    ports::{
+        log::{BackupReport, Log, TellProgress},
+        state::State,
+    },
     serde::Data,
     time::Clock,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::Arc, time::Duration};
 
 /// One running application: started, queried, closed. It has a [`Runtime`] of its own, which keeps to the memory budget
 /// [of the process](headwater_core::memory::MemoryBudget::of_process); many applications of one process share one better.
@@ -126,6 +129,34 @@ impl Streams {
     #[must_use]
     pub fn metrics(&self) -> StreamsMetrics {
         self.application.metrics()
+    }
+
+    /// Makes the directory `dir` a backup of the log and the state that the application runs on, at one of its commits; it
+    /// runs on meanwhile.
+    ///
+    /// What was acknowledged before is in it. Files that change no more are shared through hard links where `dir` is on the
+    /// same file system, the others copied. Restored and started, it goes on from that commit, as after a kill: in `dir` are a
+    /// log as `log` and the state as `state`, which are no directories to run in.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamsError::Log`] or [`StreamsError::State`] if one of them refuses or fails, as for a directory that is not empty;
+    /// nothing has the name `dir` then, and the application is none the worse.
+    pub fn backup(&self, dir: impl AsRef<Path>) -> Result<BackupReport, StreamsError> {
+        self.backup_telling(dir.as_ref(), &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// Makes a backup as [`backup`](Self::backup) does, and tells `tell` how far it has come; ends early where that says so.
+    ///
+    /// # Errors
+    ///
+    /// As [`backup`](Self::backup); [`StreamsError::Log`] if `tell` ended it.
+    pub fn backup_telling(
+        &self,
+        dir: &Path,
+        tell: &mut TellProgress<'_>,
+    ) -> Result<BackupReport, StreamsError> {
+        self.runtime.backup(dir, tell)
     }
 
     /// Adds a thread, on which some of the tasks go on after a commit.

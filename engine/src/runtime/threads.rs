@@ -2,6 +2,7 @@
 
 use super::{
     application::{Application, Shared},
+    backup::backup,
     committer::{CommitQueue, Committer},
     config::{RuntimeConfig, StreamsConfig},
     error::StreamsError,
@@ -14,11 +15,15 @@ use super::{
 };
 use crate::topology::Topology;
 use headwater_core::{
-    ports::{log::Log, state::State},
+    ports::{
+        log::{BackupReport, Log, TellProgress},
+        state::State,
+    },
     time::Clock,
 };
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread::{Builder, JoinHandle},
     time::Duration,
@@ -169,6 +174,16 @@ impl Runtime {
     #[must_use]
     pub fn stream_threads(&self) -> usize {
         self.parts.workers.count()
+    }
+
+    /// Makes a backup of its log and state, as [`backup`](super::backup) does.
+    pub(super) fn backup(
+        &self,
+        dir: &Path,
+        tell: &mut TellProgress<'_>,
+    ) -> Result<BackupReport, StreamsError> {
+        let World { log, state, .. } = &self.parts.world;
+        backup(&**log, &**state, dir, tell)
     }
 
     fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StreamsError> {

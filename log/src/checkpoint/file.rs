@@ -31,15 +31,20 @@ pub(crate) fn has_previous(disk: &dyn Disk, dir: &Path) -> Result<bool, LogError
     Ok(disk::find(disk, &previous(dir))?.is_some())
 }
 
-/// Makes `payload` the current checkpoint and keeps the one before.
-pub(crate) fn store(dir: &Path, files: &Files, payload: &[u8]) -> Result<(), LogError> {
+/// The file of a checkpoint with this payload.
+pub(crate) fn file_bytes(payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(payload.len() + 12);
     bytes.put_u32(MAGIC);
     bytes.put_u32(VERSION);
     bytes.extend_from_slice(payload);
     let crc = crc32c::crc32c(&bytes);
     bytes.put_u32(crc);
+    bytes
+}
 
+/// Makes `payload` the current checkpoint and keeps the one before.
+pub(crate) fn store(dir: &Path, files: &Files, payload: &[u8]) -> Result<(), LogError> {
+    let bytes = file_bytes(payload);
     let disk = files.disk();
     let (current, next) = (current(dir), dir.join("checkpoint.next"));
     files.with_room(Exhausted::Wait, || disk::replace(disk, &next, &bytes))?;

@@ -8,7 +8,7 @@
 
 mod file;
 
-pub(crate) use file::{Loaded, has_previous, load, put_aside, store};
+pub(crate) use file::{Loaded, file_bytes, has_previous, load, put_aside, store};
 
 use crate::{
     cursor::{Cursor, Malformed, Put},

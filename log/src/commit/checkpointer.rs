@@ -117,9 +117,14 @@ fn make(
     }
     shared.check_fence()?;
     checkpoint::store(&shared.dir, files, &payload)?;
-    // Neither this checkpoint nor the one before lists them.
-    for segment in std::mem::replace(pending_removal, dropped) {
-        segment.remove()?;
+    if shared.holds_segments() {
+        // A backup may list what was dropped after it had begun.
+        pending_removal.extend(dropped);
+    } else {
+        // Neither this checkpoint nor the one before lists them.
+        for segment in std::mem::replace(pending_removal, dropped) {
+            segment.remove()?;
+        }
     }
     let mut progress = lock(&shared.progress);
     progress.retained = progress.current;

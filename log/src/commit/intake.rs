@@ -4,6 +4,7 @@
 
 use super::Shared;
 use crate::{
+    backup::Cut,
     batch::{encode, place},
     disk::{free_bytes, lock},
     identity::random,
@@ -23,7 +24,11 @@ use std::{
     borrow::Cow,
     collections::VecDeque,
     ops::Range,
-    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, MutexGuard, PoisonError,
+        atomic::Ordering,
+        mpsc::{self, Sender},
+    },
 };
 
 /// What a group's offset takes up beside its texts, in a frame and in the queue.
@@ -51,6 +56,8 @@ pub(crate) struct Queued {
     pub(crate) sync: bool,
     pub(crate) receipt: Receipt,
     pub(crate) completer: Completer,
+    /// Who wants to know what the log holds in front of it.
+    pub(crate) cut: Option<Sender<Cut>>,
 }
 
 /// What the committer is to do next.
@@ -89,6 +96,20 @@ impl Shared {
     pub(crate) fn sync(&self) -> Result<CommitTicket, LogError> {
         let intake = self.enter(0)?;
         Ok(self.push(intake, Vec::new(), 0, Durability::Fsync, Receipt::default()))
+    }
+
+    /// What the log holds at one commit that covers all that was acknowledged before.
+    pub(crate) fn cut(&self) -> Result<Cut, LogError> {
+        let (sender, cut) = mpsc::channel();
+        let intake = self.enter(0)?;
+        let (completer, ticket) = CommitTicket::pending();
+        let (entries, receipt, cut_wanted) = (Vec::new(), Receipt::default(), Some(sender));
+        self.queue(
+            intake,
+            Queued { entries, bytes: 0, sync: true, receipt, completer, cut: cut_wanted },
+        );
+        ticket.wait()?;
+        cut.recv().map_err(|_| self.closed())
     }
 
     pub(crate) fn claim(&self, group: &str) -> Result<(CommitTicket, Owner), LogError> {
@@ -198,7 +219,7 @@ impl Shared {
 
     fn push(
         &self,
-        mut intake: MutexGuard<'_, Intake>,
+        intake: MutexGuard<'_, Intake>,
         entries: Vec<Entry<'static>>,
         bytes: usize,
         durability: Durability,
@@ -206,11 +227,15 @@ impl Shared {
     ) -> CommitTicket {
         let (completer, ticket) = CommitTicket::pending();
         let sync = durability == Durability::Fsync;
-        intake.bytes += bytes;
-        intake.queue.push_back(Queued { entries, bytes, sync, receipt, completer });
+        self.queue(intake, Queued { entries, bytes, sync, receipt, completer, cut: None });
+        ticket
+    }
+
+    fn queue(&self, mut intake: MutexGuard<'_, Intake>, queued: Queued) {
+        intake.bytes += queued.bytes;
+        intake.queue.push_back(queued);
         drop(intake);
         self.arrived.notify_one();
-        ticket
     }
 
     /// Takes what is queued, about `bytes_max` of it. Waits if there is nothing, but for a while only once a frame is on the

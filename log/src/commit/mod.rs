@@ -31,7 +31,7 @@ use std::{
     path::PathBuf,
     sync::{
         Condvar, Mutex, OnceLock,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -62,6 +62,18 @@ pub(crate) struct Shared {
     progress: Mutex<Progress>,
     progressed: Condvar,
     fenced: OnceLock<LogError>,
+    /// Backups that may still want the files of segments which were dropped since they began.
+    holding_segments: AtomicUsize,
+}
+
+/// Keeps the files of segments that are dropped from now on.
+#[derive(Debug)]
+pub(crate) struct SegmentHold<'a>(&'a AtomicUsize);
+
+impl Drop for SegmentHold<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Shared {
@@ -86,6 +98,7 @@ impl Shared {
             progress: Mutex::new(progress),
             progressed: Condvar::new(),
             fenced: OnceLock::new(),
+            holding_segments: AtomicUsize::new(0),
         }
     }
 
@@ -110,6 +123,17 @@ impl Shared {
             progress =
                 self.progressed.wait(progress).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
+    }
+
+    /// Keeps the files of segments that are dropped from now on, until what is given back is dropped.
+    pub(crate) fn hold_segments(&self) -> SegmentHold<'_> {
+        self.holding_segments.fetch_add(1, Ordering::SeqCst);
+        SegmentHold(&self.holding_segments)
+    }
+
+    /// Whether the files of segments that were dropped must stay.
+    pub(crate) fn holds_segments(&self) -> bool {
+        self.holding_segments.load(Ordering::SeqCst) > 0
     }
 
     /// The error that fenced the log, if one did.

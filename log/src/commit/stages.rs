@@ -11,13 +11,14 @@ use super::{
     intake::Queued,
 };
 use crate::{
+    backup::Cut,
     disk::lock,
     journal::{Journal, JournalEnd, buffer::FrameBuffer, entry::Entry},
     partition::Touched,
     wakers::guarded,
 };
 use headwater_core::ports::log::LogError;
-use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
+use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc::Sender};
 
 /// Buffers that are kept for the next frames: one is built, one is written, one waits.
 const BUFFERS_MAX: usize = 3;
@@ -42,6 +43,8 @@ pub(crate) struct Built {
 pub(crate) enum Step {
     /// Make a checkpoint of all that was applied, which is as far as the journal goes.
     Checkpoint(JournalEnd),
+    /// Tell what was applied, which is as far as the journal goes.
+    Cut(JournalEnd, Vec<Sender<Cut>>),
     /// Apply a round that was written, or say why it was not.
     Round(Round, Result<(), Unwritten>),
 }
@@ -127,7 +130,12 @@ pub(crate) struct FrameWriter {
 impl FrameWriter {
     /// Writes the round's frame, and hands on what is to be applied, in order.
     pub(crate) fn write(&mut self, built: Built, apply: &mut dyn FnMut(Step)) {
-        let Built { round, mut frame, sync } = built;
+        let Built { mut round, mut frame, sync } = built;
+        let cuts: Vec<_> = round.queued.iter_mut().filter_map(|queued| queued.cut.take()).collect();
+        if !cuts.is_empty() {
+            // In front of the round that asks for it: what was answered before is in it.
+            apply(Step::Cut(self.journal.end(), cuts));
+        }
         let written = self.write_frame(&mut frame, sync, apply);
         if let Err(unwritten) = &written {
             self.shared.fence(unwritten.cause());
@@ -198,6 +206,7 @@ impl Applier {
     pub(crate) fn take(&mut self, step: Step) {
         match step {
             Step::Checkpoint(journal_end) => self.checkpoint(journal_end, false),
+            Step::Cut(journal_end, wanted) => self.cut(journal_end, &wanted),
             Step::Round(round, written) => {
                 let applied = written.and_then(|()| {
                     self.apply(&round).map_err(|error| {
@@ -229,6 +238,16 @@ impl Applier {
         if applied.is_ok() {
             let moved = self.touched.partitions.drain(..);
             moved.for_each(|partition| partition.wakers.wake());
+        }
+    }
+
+    /// Tells what was applied, unless it may be a part of a round.
+    fn cut(&self, journal_end: JournalEnd, wanted: &[Sender<Cut>]) {
+        for sender in wanted {
+            if self.shared.check_fence().is_ok() {
+                // Who has gone away wants it no more.
+                let _gone = sender.send(self.shared.store.cut(journal_end));
+            }
         }
     }
 

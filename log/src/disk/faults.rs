@@ -22,6 +22,7 @@ pub(crate) enum Action {
     WriteDirect,
     SetLength,
     Rename,
+    Link,
     Remove,
     Sync,
     SyncDir,
@@ -153,7 +154,8 @@ pub(crate) struct FaultyDisk;
 
 impl Disk for FaultyDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        allowed(if mode == OpenMode::Existing { Action::Open } else { Action::Create }, path)?;
+        let changes = !matches!(mode, OpenMode::Read | OpenMode::Existing);
+        allowed(if changes { Action::Create } else { Action::Open }, path)?;
         let file = LocalDisk.open(path, mode)?;
         let write = Action::Write;
         Ok(Arc::new(FaultyFile { file, path: path.to_owned(), write }))
@@ -196,6 +198,16 @@ impl Disk for FaultyDisk {
 
     fn find(&self, path: &Path) -> io::Result<Option<Found>> {
         LocalDisk.find(path)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        allowed(Action::Link, to)?;
+        LocalDisk.link(from, to)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        allowed(Action::Remove, path)?;
+        LocalDisk.remove_dir_all(path)
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

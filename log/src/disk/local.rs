@@ -26,9 +26,9 @@ pub(crate) struct LocalDisk;
 impl Disk for LocalDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        let options = options.read(true).write(true);
+        let options = options.read(true).write(mode != OpenMode::Read);
         let options = match mode {
-            OpenMode::Existing => options,
+            OpenMode::Read | OpenMode::Existing => options,
             OpenMode::New => options.create_new(true),
             OpenMode::Either => options.create(true).truncate(false),
             OpenMode::Empty => options.create(true).truncate(true),
@@ -88,6 +88,14 @@ impl Disk for LocalDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

@@ -16,7 +16,7 @@ use headwater_core::ports::{
 use rustix::io::Errno;
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -122,6 +122,18 @@ pub(crate) fn sync_data(file: &dyn DiskFile, path: &Path) -> Result<(), LogError
 /// Cuts or extends the file, unsynced.
 pub(crate) fn set_length(file: &dyn DiskFile, path: &Path, length: u64) -> Result<(), LogError> {
     file.set_length(length).map_err(failed("set the length of", path))
+}
+
+/// The file at `path`, which must be there, to read it alone.
+pub(crate) fn open_to_read(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>, LogError> {
+    disk.open(path, OpenMode::Read).map_err(failed("open", path))
+}
+
+/// What is in the directory, in the order of its names.
+pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, LogError> {
+    let mut paths = disk.list(dir).map_err(failed("list", dir))?;
+    paths.sort();
+    Ok(paths)
 }
 
 /// Renames a file over another. The caller syncs the directory.

@@ -62,13 +62,13 @@ impl Disk for OverlayDisk {
                 tails.insert(path.to_owned(), Arc::clone(&tail));
                 Arc::new(OverlayFile { below: None, tail })
             }
-            (OpenMode::Existing, Some(tail)) if read(&tail).from == 0 => {
+            (OpenMode::Read | OpenMode::Existing, Some(tail)) if read(&tail).from == 0 => {
                 Arc::new(OverlayFile { below: None, tail })
             }
-            (OpenMode::Existing, Some(tail)) => {
+            (OpenMode::Read | OpenMode::Existing, Some(tail)) => {
                 Arc::new(OverlayFile { below: Some(self.below.open(path, mode)?), tail })
             }
-            (OpenMode::Existing, None) => {
+            (OpenMode::Read | OpenMode::Existing, None) => {
                 let below = self.below.open(path, mode)?;
                 let tail = Tail::after(below.length()?);
                 tails.insert(path.to_owned(), Arc::clone(&tail));

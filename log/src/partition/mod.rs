@@ -14,6 +14,7 @@ mod epochs;
 pub(crate) use epochs::{EpochStart, Epochs};
 
 use crate::{
+    backup::Listed,
     batch::Header,
     cursor::Malformed,
     disk::{
@@ -149,6 +150,16 @@ impl Partition {
             epochs: read(&self.epochs).clone(),
             segments,
         }
+    }
+
+    /// Adds the segments that a checkpoint would list now; nothing is appended meanwhile.
+    pub(crate) fn list(&self, listed: &mut Vec<Listed>) {
+        listed.extend(read(&self.segments).iter().map(|segment| Listed {
+            partition: self.id.to_string(),
+            segment: Arc::clone(segment),
+            bytes: segment.length(),
+            is_sealed: segment.is_sealed(),
+        }));
     }
 
     pub(crate) fn offsets(&self) -> Offsets {

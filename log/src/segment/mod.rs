@@ -12,6 +12,7 @@
 //! | `read`, `buffer` | records by offset, offsets by timestamp |
 //! | `flush` | puts a segment on the disk |
 //! | `hints`, `sidecar`, `index`, `walk` | the files beside the log file |
+//! | `check` | all of it against a checkpoint, for a backup's way back |
 //!
 //! # Invariants
 //!
@@ -26,6 +27,7 @@
 //! When to roll is the partition's choice.
 
 mod buffer;
+mod check;
 mod flush;
 mod hints;
 mod index;
@@ -34,6 +36,7 @@ mod read;
 mod sidecar;
 pub(crate) mod walk;
 
+pub(crate) use check::check;
 pub(crate) use mark::{Mark, put_marks, take_marks};
 
 use crate::{
@@ -63,6 +66,8 @@ use std::{
     },
 };
 
+/// What the names of hint files end with.
+pub(crate) const HINTS: [&str; 3] = ["index", "timeindex", "checksum"];
 const MISSING: &str = "the file is missing";
 
 /// What a checkpoint says of a segment.
@@ -193,6 +198,11 @@ impl Segment {
         SegmentMeta { base: self.base, marks }
     }
 
+    /// Where its log file is.
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
     fn end(&self) -> Mark {
         read(&self.state).runs.end()
     }
@@ -275,7 +285,7 @@ fn vanished(path: &Path) -> LogError {
 
 /// Removes a log file and its hint files, as far as they are there.
 pub(crate) fn remove_files(disk: &dyn Disk, log: &Path) -> Result<(), LogError> {
-    for extension in ["index", "timeindex", "checksum", "log"] {
+    for extension in HINTS.into_iter().chain(["log"]) {
         disk::remove(disk, &log.with_extension(extension))?;
     }
     Ok(())

@@ -302,8 +302,10 @@ impl Disk for SimulatedDisk {
         let there = self.look(|state| state.find(path))?;
         let (at, handle) = match (there, mode) {
             (Some(_), OpenMode::New) => return Err(io::ErrorKind::AlreadyExists.into()),
-            (None, OpenMode::Existing) => return Err(io::ErrorKind::NotFound.into()),
-            (Some(at), OpenMode::Existing | OpenMode::Either) => {
+            (None, OpenMode::Read | OpenMode::Existing) => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            (Some(at), OpenMode::Read | OpenMode::Existing | OpenMode::Either) => {
                 (at, self.look(|state| state.open(at))?)
             }
             (Some(at), OpenMode::Empty) => self.step(|state| {

@@ -182,6 +182,10 @@ impl State for RocksDbState {
     fn figures(&self) -> Vec<StateFigure> {
         self.core.figures()
     }
+
+    fn backup(&self, dir: &Path) -> Result<(), StateError> {
+        self.core.backup(dir)
+    }
 }
 
 impl fmt::Debug for RocksDbState {

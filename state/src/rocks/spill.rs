@@ -14,15 +14,16 @@
 
 use super::{
     application::{Shared, Unspilled},
-    core::{Core, Pending, Spiller},
+    core::{Core, Pending, Spiller, io_error},
     keys::{self, Prefix},
     overlay::Overlay,
 };
 use headwater_core::ports::state::StateError;
-use rocksdb::{FlushOptions, WriteBatch, WriteOptions};
+use rocksdb::{FlushOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint};
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
 };
 
@@ -83,6 +84,21 @@ impl Core {
         let mut spiller = self.spiller();
         self.spill(&mut spiller)?;
         self.flush_buffers(&spiller)
+    }
+
+    /// Puts a copy of all that is published into `dir`; files that change no more get a second name there.
+    pub(super) fn backup(&self, dir: &Path) -> Result<(), StateError> {
+        let mut spiller = self.spiller();
+        self.spill(&mut spiller)?;
+        self.flush_buffers(&spiller)?;
+        // Nothing is written to the database while the spiller is held.
+        let copied =
+            Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(dir));
+        copied.map_err(|error| StateError::Io {
+            action: "copy the state database to",
+            path: dir.to_owned(),
+            source: Arc::new(io_error(error)),
+        })
     }
 
     /// Writes all commits in the overlays to the database, and drops them from there.

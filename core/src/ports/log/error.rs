@@ -260,6 +260,24 @@ pub enum LogError {
         source: Arc<io::Error>,
     },
 
+    /// No backup goes there, or none of this log; nothing was written.
+    #[error("no backup is made in {}: {detail}", path.display())]
+    BackupRefused {
+        /// Where it was to go.
+        path: PathBuf,
+        /// Why not, and what to do.
+        detail: String,
+    },
+
+    /// A backup was not finished, and is removed as far as that goes; the log is none the worse.
+    #[error("could not make a backup in {}", path.display())]
+    BackupFailed {
+        /// Where it was to go.
+        path: PathBuf,
+        /// What kept it.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+
     /// The log cannot tell whether the commit is durable.
     #[error("the commit may or may not be durable; claim the group anew and read its offsets")]
     UnknownOutcome {
@@ -286,9 +304,12 @@ impl LogError {
             | Self::MetadataTooLong { .. }
             | Self::GroupNameTooLong { .. }
             | Self::Unreadable { .. }
+            | Self::BackupRefused { .. }
             | Self::Full { .. } => LogErrorKind::Refused,
             Self::Fenced { .. } => LogErrorKind::Fenced,
-            Self::DiskFull { .. } | Self::TooManyOpenFiles { .. } => LogErrorKind::Retriable,
+            Self::DiskFull { .. } | Self::TooManyOpenFiles { .. } | Self::BackupFailed { .. } => {
+                LogErrorKind::Retriable
+            }
             Self::Closed { .. }
             | Self::ReadOnly { .. }
             | Self::Panicked { .. }

@@ -11,12 +11,14 @@
 //! All calls are synchronous; [`Log::commit`] returns before the commit is durable, and its [`CommitTicket`] tells the
 //! outcome.
 
+mod backup;
 mod claim;
 mod error;
 mod id;
 mod subscription;
 mod ticket;
 
+pub use backup::{Backup, BackupProgress, BackupReport, TellProgress};
 pub use claim::{Assignment, Claim, Owner};
 pub use error::{LogError, LogErrorKind};
 pub use id::{LogId, RecordEpoch};
@@ -24,7 +26,7 @@ pub use subscription::{Subscription, Waker};
 pub use ticket::{CommitOutcome, CommitTicket, Completer, Unanswered};
 
 use crate::record::{RecordSet, Timestamp, TopicName, TopicPartition};
-use std::{fmt, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 /// What a topic is: its name, its partitions and how it is kept.
 ///
@@ -279,4 +281,15 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// [`LogError::UnknownPartition`].
     fn subscribe(&self, partition: &TopicPartition, waker: Waker)
     -> Result<Subscription, LogError>;
+
+    /// Begins a backup, which will be the directory `dir`; commits go on meanwhile. Unless implemented, a log has none.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::BackupRefused`] if `dir` is taken or lies in the log, or the log has no backups;
+    /// [`LogError::BackupFailed`] if nothing can be written there.
+    fn begin_backup(&self, dir: &Path) -> Result<Box<dyn Backup>, LogError> {
+        let detail = "this log keeps nothing in a directory of its own";
+        Err(LogError::BackupRefused { path: dir.to_owned(), detail: detail.to_owned() })
+    }
 }

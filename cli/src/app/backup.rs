@@ -1,0 +1,136 @@
+//! `headwater app backup` and `headwater app restore`.
+
+use super::{asked, connect};
+use crate::{
+    console::{bytes, is_terminal},
+    failure::Failure,
+    text::shown_os,
+};
+use headwater::{
+    AppError,
+    backup::{
+        BackupError, BackupProgress, BackupReport, RestoreError, of_directory,
+        restore as bring_back,
+    },
+    control::ControlError,
+    log::OpenError,
+    ports::log::{LogError, LogErrorKind},
+    runtime::StreamsError,
+    text::grouped,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::{ops::ControlFlow, path::Path};
+
+/// Makes a backup: what to say of it.
+pub(super) fn make(data_dir: &Path, to: &Path) -> Result<String, Failure> {
+    let bar = Bar::new();
+    let made = match connect(data_dir)? {
+        Some(application) => {
+            let made = application.backup(to, &mut |progress| bar.show(progress));
+            made.map_err(|error| refused(data_dir, to, error))
+        }
+        None => of_directory(data_dir, to, &mut |progress| bar.show(progress))
+            .map_err(|error| failed(data_dir, to, error)),
+    };
+    drop(bar);
+    let BackupReport { files, bytes: all, linked_bytes } = made?;
+    let (files, linked) = (grouped(files as u64), bytes(linked_bytes));
+    Ok(format!(
+        "backed up {} in {}: {files} files, {}, of which {linked} of the log are shared through hard links",
+        shown_os(data_dir),
+        shown_os(to),
+        bytes(all)
+    ))
+}
+
+/// Brings a backup back: what to say of it.
+pub(super) fn restore(from: &Path, data_dir: &Path) -> Result<String, Failure> {
+    let bar = Bar::new();
+    let restored = bring_back(from, data_dir, &mut |progress| bar.show(progress));
+    drop(bar);
+    let BackupReport { files, bytes: all, .. } = restored.map_err(|error| {
+        let what = format!("cannot restore {} in {}", shown_os(from), shown_os(data_dir));
+        let remedy = match &error {
+            RestoreError::NotEmpty { .. } => "name a --data-dir that is empty or not there yet",
+            RestoreError::NoBackup { .. } => "name a finished backup with --from",
+            RestoreError::Damaged { .. } => "restore another backup",
+            RestoreError::UnknownVersion { .. } => "use the version of this program that made it",
+            _ => return Failure::running(what, error),
+        };
+        Failure::new(what, error, remedy)
+    })?;
+    Ok(format!(
+        "restored {} in {}: {} files, {}, compared with their checksums",
+        shown_os(from),
+        shown_os(data_dir),
+        grouped(files as u64),
+        bytes(all)
+    ))
+}
+
+fn cannot_back_up(data_dir: &Path, to: &Path) -> String {
+    format!("cannot back up {} in {}", shown_os(data_dir), shown_os(to))
+}
+
+/// The failure of a backup that the running application was asked for.
+fn refused(data_dir: &Path, to: &Path, error: ControlError) -> Failure {
+    match error {
+        ControlError::Refused { .. } => {
+            let remedy =
+                "make room for it, or name another directory with --to; the application runs on";
+            Failure::new(cannot_back_up(data_dir, to), error, remedy)
+        }
+        error => asked(data_dir, error),
+    }
+}
+
+/// The failure of a backup that was made here.
+fn failed(data_dir: &Path, to: &Path, error: BackupError) -> Failure {
+    let what = cannot_back_up(data_dir, to);
+    let remedy = match &error {
+        BackupError::Open(AppError::Open { source: OpenError::Locked { .. }, .. }) => {
+            "stop that process: it does not answer"
+        }
+        BackupError::Streams(StreamsError::Log(LogError::BackupFailed { .. })) => {
+            "make room for it, or name another directory with --to"
+        }
+        BackupError::NoLog { .. } => "name the --data-dir of an application",
+        BackupError::Inside { .. } => "name a directory elsewhere with --to",
+        BackupError::Streams(StreamsError::Log(error)) if error.kind() == LogErrorKind::Refused => {
+            "name another directory with --to"
+        }
+        _ => return Failure::running(what, error),
+    };
+    Failure::new(what, error, remedy)
+}
+
+/// Progress on a terminal; nothing elsewhere.
+struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    fn new() -> Self {
+        Self(is_terminal().then(|| {
+            let style = ProgressStyle::with_template(
+                "  {bar:20.cyan/blue} {percent:>3} %  {bytes} of {total_bytes}",
+            );
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new(0).with_style(style.progress_chars("█▉▊▋▌▍▎▏ "))
+        }))
+    }
+
+    fn show(&self, BackupProgress { done, total }: BackupProgress) -> ControlFlow<()> {
+        if let Some(bar) = &self.0 {
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}

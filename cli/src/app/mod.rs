@@ -1,0 +1,70 @@
+//! `headwater app`: the application that runs in a data directory, and backups of one.
+//!
+//! | part | does |
+//! |---|---|
+//! | `backup` | makes a backup, with the help of a running application or without one, and brings it back |
+
+mod backup;
+
+use crate::{
+    arguments::{App, AppCommand, DataDir},
+    console::{print_lines, unwritten},
+    failure::Failure,
+    text::shown_os,
+};
+use headwater::{
+    control::{Control, ControlError},
+    text::shown,
+};
+use std::path::Path;
+
+/// Runs the command; the exit code.
+pub(crate) fn run(app: &App) -> Result<u8, Failure> {
+    let text = match &app.command {
+        AppCommand::Explain(DataDir { data_dir }) => {
+            let told = running(data_dir)?.explain().map_err(|error| asked(data_dir, error))?;
+            told.lines().map(shown).collect::<Vec<_>>().join("\n")
+        }
+        AppCommand::Pause(DataDir { data_dir }) => {
+            running(data_dir)?.pause().map_err(|error| asked(data_dir, error))?;
+            "paused: it takes no records until it is resumed, or started again".to_owned()
+        }
+        AppCommand::Resume(DataDir { data_dir }) => {
+            running(data_dir)?.resume().map_err(|error| asked(data_dir, error))?;
+            "resumed".to_owned()
+        }
+        AppCommand::Backup { data_dir, to } => backup::make(data_dir, to)?,
+        AppCommand::Restore { from, data_dir } => backup::restore(from, data_dir)?,
+    };
+    print_lines(&text).map_err(unwritten)?;
+    Ok(0)
+}
+
+/// The application that runs there.
+fn running(data_dir: &Path) -> Result<Control, Failure> {
+    let found = connect(data_dir)?;
+    found.ok_or_else(|| {
+        let why = "no application answers there: none runs, it is just starting, or it was not started with `App`";
+        let remedy = "name the --data-dir of an application that runs";
+        Failure::new(cannot_ask(data_dir), anyhow::Error::msg(why), remedy)
+    })
+}
+
+fn connect(data_dir: &Path) -> Result<Option<Control>, Failure> {
+    Control::connect(data_dir).map_err(|error| asked(data_dir, error))
+}
+
+fn cannot_ask(data_dir: &Path) -> String {
+    format!("cannot ask the application in {}", shown_os(data_dir))
+}
+
+/// The failure of a question.
+fn asked(data_dir: &Path, error: ControlError) -> Failure {
+    let remedy = match &error {
+        ControlError::Open { .. } => "let nobody else into that directory, and look who made it",
+        ControlError::Io { .. } => "run this as the user that the application runs as",
+        ControlError::Refused { .. } => "do what the application says, then ask again",
+        _ => "look whether the application still runs, then ask again",
+    };
+    Failure::new(cannot_ask(data_dir), error, remedy)
+}

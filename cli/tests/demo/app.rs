@@ -1,0 +1,115 @@
+//! `headwater app` beside a demo that runs, and without one.
+
+use crate::{
+    fleet::fleet,
+    program::{Bench, headwater, output},
+    usage::failed,
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Output},
+};
+
+fn app(words: &[&str], data_dir: &Path, more: &[(&str, &Path)]) -> Output {
+    let mut command = headwater();
+    command.arg("app").args(words).arg("--data-dir").arg(data_dir);
+    for (flag, path) in more {
+        command.arg(flag).arg(path);
+    }
+    output(&mut command)
+}
+
+fn text_of(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// A demo that reads slowly, once it can be asked.
+fn slow(bench: &Bench) -> Child {
+    let mut owner = bench.command().args(["--rate", "50"]).spawn().unwrap();
+    while !app(&["explain"], &bench.data(), &[]).status.success() {
+        assert!(owner.try_wait().unwrap().is_none(), "it ended before its time");
+    }
+    owner
+}
+
+fn end(mut owner: Child) {
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+}
+
+#[test]
+fn the_application_that_runs_in_a_directory_is_asked() {
+    let bench = Bench::new(&fleet(3, 5, 2_000));
+    let owner = slow(&bench);
+    let explained = text_of(&app(&["explain"], &bench.data(), &[]));
+    assert!(explained.starts_with("connected-cars is running\n"), "{explained}");
+    let paused = text_of(&app(&["pause"], &bench.data(), &[]));
+    assert!(paused.starts_with("paused"), "{paused}");
+    let explained = text_of(&app(&["explain"], &bench.data(), &[]));
+    assert!(explained.starts_with("connected-cars is paused"), "{explained}");
+    assert_eq!(text_of(&app(&["resume"], &bench.data(), &[])), "resumed\n");
+    end(owner);
+    failed(&app(&["explain"], &bench.data(), &[]), &["no application answers there", "--data-dir"]);
+    failed(&app(&["pause"], Path::new("/nowhere"), &[]), &["/nowhere"]);
+}
+
+fn back_up(bench: &Bench, name: &str) -> (PathBuf, String) {
+    let to = bench.path(name);
+    let told = text_of(&app(&["backup"], &bench.data(), &[("--to", &to)]));
+    (to, told)
+}
+
+/// Runs what was restored to the end of the input: the results are those of a run that nothing happened to.
+fn goes_on(bench: &Bench, from: &Path) {
+    let whole = Bench::new(&fs::read(bench.path("input.ndjson")).unwrap());
+    whole.run();
+    fs::remove_dir_all(bench.data()).unwrap();
+    let told = text_of(&app(&["restore"], &bench.data(), &[("--from", from)]));
+    assert!(told.starts_with("restored "), "{told}");
+    bench.run();
+    assert_eq!(bench.summary_text(), whole.summary_text());
+    assert_eq!(bench.minutes(), whole.minutes());
+}
+
+#[test]
+fn a_directory_is_backed_up_while_it_is_at_work_and_goes_on_elsewhere() {
+    let bench = Bench::new(&fleet(4, 5, 2_000));
+    let owner = slow(&bench);
+    let (from, told) = back_up(&bench, "backup");
+    assert!(told.starts_with("backed up ") && told.contains(" files, "), "{told}");
+    let again = app(&["backup"], &bench.data(), &[("--to", &from)]);
+    failed(&again, &["something is there", "--to"]);
+    let inside = app(&["backup"], &bench.data(), &[("--to", &bench.data().join("backup"))]);
+    failed(&inside, &["lies in the data directory", "--to"]);
+    let taken = app(&["restore"], &bench.data(), &[("--from", &from)]);
+    failed(&taken, &["is not empty", "--data-dir"]);
+    end(owner);
+    goes_on(&bench, &from);
+}
+
+#[test]
+fn a_directory_that_nobody_runs_in_is_backed_up_under_its_lock() {
+    let bench = Bench::new(&fleet(5, 5, 2_000));
+    end(slow(&bench));
+    let (from, _) = back_up(&bench, "backup");
+    let none = app(&["restore"], &bench.path("other"), &[("--from", &bench.data())]);
+    failed(&none, &["holds no finished backup", "--from"]);
+    assert!(!bench.path("other").exists());
+    let damaged = from.join("log/checkpoint");
+    let whole = fs::read(&damaged).unwrap();
+    let mut bytes = whole.clone();
+    bytes[20] ^= 4;
+    fs::write(&damaged, bytes).unwrap();
+    let refused = app(&["restore"], &bench.path("other"), &[("--from", &from)]);
+    failed(&refused, &["log/checkpoint is damaged", "another backup"]);
+    fs::write(&damaged, whole).unwrap();
+    goes_on(&bench, &from);
+
+    let unknown = app(&["backup"], Path::new("/nowhere"), &[("--to", &bench.path("x"))]);
+    failed(&unknown, &["/nowhere"]);
+    let no_log = app(&["backup"], &from.join("state"), &[("--to", &bench.path("x"))]);
+    failed(&no_log, &["holds no log"]);
+}

@@ -1,0 +1,46 @@
+//! Backups of a log, and of what was made from it.
+
+use super::LogError;
+use std::{fmt, ops::ControlFlow, path::Path};
+
+/// A backup that is being made: a directory without its name. Dropped before it is finished, it is removed.
+///
+/// What was made from the log goes there first: state that the backup holds is then never ahead of its log.
+///
+/// [`Log::begin_backup`](super::Log::begin_backup) gives one.
+pub trait Backup: Send + fmt::Debug {
+    /// The directory for now. What else belongs to the backup is put there before [`finish`](Self::finish), beside `log`.
+    fn dir(&self) -> &Path;
+
+    /// Adds the log as `log`, at one commit that covers all that was acknowledged before this call; puts all of it on the disk;
+    /// and gives the directory its name. Tells `tell` as it goes on, and ends early where that says so.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::BackupFailed`] if a file could not be read or written, or `tell` ended it, and those of a log that takes no
+    /// commits. The directory is removed then.
+    fn finish(self: Box<Self>, tell: &mut TellProgress<'_>) -> Result<BackupReport, LogError>;
+}
+
+/// Is told how far a backup has come, and says whether it is still wanted.
+pub type TellProgress<'a> = dyn FnMut(BackupProgress) -> ControlFlow<()> + 'a;
+
+/// How far a backup, or its way back, has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackupProgress {
+    /// Bytes that are done.
+    pub done: u64,
+    /// Bytes of all its files.
+    pub total: u64,
+}
+
+/// What a backup holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackupReport {
+    /// Its files.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those of them that the log shares with its backup, through hard links.
+    pub linked_bytes: u64,
+}

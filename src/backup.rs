@@ -1,0 +1,118 @@
+//! Backups of a data directory: of one that no process has open, and the way back.
+
+use crate::app::{self, AppError};
+use headwater_core::ports::state::State;
+use headwater_engine::runtime::{self, StreamsError};
+use headwater_state::MemoryState;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub use headwater_core::ports::log::{BackupProgress, BackupReport, TellProgress};
+pub use headwater_log::{RestoreError, restore};
+
+/// Why no backup was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The backup would be a part of what it is made of.
+    #[error("{} lies in the data directory {}; name a directory elsewhere", to.display(), data_dir.display())]
+    Inside {
+        /// Where it was to go.
+        to: PathBuf,
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+
+    /// No application was ever there.
+    #[error("{} holds no log", data_dir.display())]
+    NoLog {
+        /// The directory.
+        data_dir: PathBuf,
+    },
+
+    /// A directory cannot be looked at.
+    #[error("could not look at {}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// The data directory cannot be opened; a process may have it.
+    #[error(transparent)]
+    Open(AppError),
+
+    /// The log or the state refused, or failed.
+    #[error(transparent)]
+    Streams(#[from] StreamsError),
+}
+
+/// Makes the directory `to` a backup of a data directory that no process has open, and opens it for that: what a crash left in
+/// it is recovered, as at a start. While an application runs in it, [`Control::backup`](crate::control::Control::backup) and
+/// [`Streams::backup`](crate::runtime::Streams::backup) make one.
+///
+/// ```
+/// use headwater::{backup, prelude::*};
+/// use std::ops::ControlFlow;
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// let start = |data: &str| {
+///     let builder = StreamsBuilder::new();
+///     let _counts = builder.stream::<String, i64>("speeds").group_by_key().count("counts");
+///     let app = App::builder("speeds").topology(builder.build()?).create_topics(1);
+///     Ok::<_, Box<dyn std::error::Error>>(app.data_dir(dir.join(data)).start()?)
+/// };
+/// let app = start("data")?;
+/// app.send("speeds", &"car".to_owned(), &120_i64, 5)?;
+/// app.streams().drain()?;
+/// drop(app);
+///
+/// let mut on = |_| ControlFlow::Continue(());
+/// backup::of_directory(&dir.join("data"), &dir.join("backup"), &mut on)?;
+/// backup::restore(&dir.join("backup"), &dir.join("again"), &mut on)?;
+/// let counts = start("again")?.streams().store::<String, i64>("counts")?;
+/// assert_eq!(counts.get(&"car".to_owned())?.unwrap().value, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// [`BackupError`] says which; nothing has the name `to` then.
+pub fn of_directory(
+    data_dir: &Path,
+    to: &Path,
+    tell: &mut TellProgress<'_>,
+) -> Result<BackupReport, BackupError> {
+    let to = outside(data_dir, to)?;
+    if !data_dir.join(app::LOG).is_dir() {
+        return Err(BackupError::NoLog { data_dir: data_dir.to_owned() });
+    }
+    let log = app::open_log(data_dir).map_err(BackupError::Open)?;
+    let state: Arc<dyn State> = if data_dir.join(app::STATE).is_dir() {
+        app::open_state(data_dir, &log).map_err(BackupError::Open)?
+    } else {
+        Arc::new(MemoryState::new())
+    };
+    Ok(runtime::backup(&*log, &*state, &to, tell)?)
+}
+
+/// The absolute path of where a backup goes, which is not in the data directory.
+pub(crate) fn outside(data_dir: &Path, to: &Path) -> Result<PathBuf, BackupError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| BackupError::Io { path, source }
+    };
+    let to = std::path::absolute(to).map_err(failed(to))?;
+    let known = data_dir.canonicalize().map_err(failed(data_dir))?;
+    // What is not there yet is where what is there leads to.
+    let there = to.ancestors().find_map(|above| above.canonicalize().ok());
+    if there.is_some_and(|there| there.starts_with(&known)) {
+        return Err(BackupError::Inside { to, data_dir: data_dir.to_owned() });
+    }
+    Ok(to)
+}

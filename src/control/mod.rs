@@ -1,0 +1,216 @@
+//! Asking the application that runs in a data directory: explanations, pause and resume, backups.
+//!
+//! An [`App`](crate::App) with a data directory answers on a Unix socket there, `control/socket`, whose directory nobody but the
+//! owner may enter. `headwater app` asks on it; [`Control`] is the same for programs.
+//!
+//! ```
+//! use headwater::{control::Control, prelude::*};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let data = dir.path().join("data");
+//! let builder = StreamsBuilder::new();
+//! builder.stream::<String, i64>("speeds").to("copy");
+//! let app = App::builder("speeds").topology(builder.build()?).create_topics(1).data_dir(&data).start()?;
+//!
+//! // In another process:
+//! let running = || Control::connect(&data).map(|found| found.expect("an application runs there"));
+//! running()?.pause()?;
+//! assert!(running()?.explain()?.starts_with("speeds is paused"));
+//! running()?.resume()?;
+//!
+//! drop(app);
+//! assert!(Control::connect(&data)?.is_none());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # On the wire
+//!
+//! A connection is one request, to its end: `1`, a verb, and for a backup the absolute path of where it goes, with a zero byte
+//! between them. The answer is lines of `+` and two numbers while a backup is made (bytes that are done, and all), the line `ok`
+//! or `failed`, and a text to the end: that of an explanation, why it failed, or a backup's files, bytes and linked bytes.
+
+mod server;
+mod socket;
+
+pub use server::ControlServer;
+
+use headwater_core::ports::log::{BackupProgress, BackupReport, TellProgress};
+use socket::Place;
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::Shutdown,
+    ops::ControlFlow,
+    os::unix::{ffi::OsStrExt, net::UnixStream},
+    path::{Path, PathBuf},
+};
+
+/// The version of what goes over the socket.
+const VERSION: &[u8] = b"1";
+const OK: &str = "ok";
+const FAILED: &str = "failed";
+
+/// Why an application could not be asked, or did not do it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// Others than the owner may have put the socket there.
+    #[error("others than its owner may enter {} (its mode is {mode:o}); `chmod 700` it", dir.display())]
+    Open {
+        /// The socket's directory.
+        dir: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+
+    /// The socket cannot be used.
+    #[error("could not {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The socket, or its directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// The application refused, or could not do it.
+    #[error("{said}")]
+    Refused {
+        /// What it said.
+        said: String,
+    },
+
+    /// The application ended before it had answered.
+    #[error("the application ended before it had answered")]
+    Ended,
+
+    /// Whoever was told of the progress ended it.
+    #[error("it was cancelled")]
+    Cancelled,
+}
+
+/// A connection to the application that runs in a data directory, for one question.
+#[derive(Debug)]
+pub struct Control {
+    socket: UnixStream,
+    place: Place,
+}
+
+impl Control {
+    /// Connects to the application that runs in `data_dir`; `None` if none does that answers there.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Open`] if others than the owner of the socket's directory may enter it, [`ControlError::Io`] if this
+    /// process may not.
+    pub fn connect(data_dir: &Path) -> Result<Option<Self>, ControlError> {
+        use io::ErrorKind::{ConnectionRefused, NotFound};
+        let place = Place::of(data_dir);
+        let Some(mode) = place.mode()? else { return Ok(None) };
+        if mode & 0o077 != 0 {
+            return Err(ControlError::Open { dir: place.dir, mode });
+        }
+        match place.connect() {
+            Ok(socket) => Ok(Some(Self { socket, place })),
+            // What a process left that was killed.
+            Err(error) if [ConnectionRefused, NotFound].contains(&error.kind()) => Ok(None),
+            Err(source) => Err(place.failed("connect to", source)),
+        }
+    }
+
+    /// Asks why nothing comes out, and gets a text for people whose first line is the application's state.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`] says which.
+    pub fn explain(self) -> Result<String, ControlError> {
+        self.ask(&[b"explain"], &mut quiet)
+    }
+
+    /// Has it take no records until it is resumed, or started again.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Refused`] if it is ending, or has stopped; otherwise as its name says.
+    pub fn pause(self) -> Result<(), ControlError> {
+        self.ask(&[b"pause"], &mut quiet).map(drop)
+    }
+
+    /// Has it take records again.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Refused`] if it is ending, or has stopped; otherwise as its name says.
+    pub fn resume(self) -> Result<(), ControlError> {
+        self.ask(&[b"resume"], &mut quiet).map(drop)
+    }
+
+    /// Has it make the directory `to` a backup of its data directory, as
+    /// [`Streams::backup`](crate::runtime::Streams::backup) does.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Refused`] if it cannot; [`ControlError::Cancelled`] if `tell` ended it. Nothing has the name `to` then.
+    pub fn backup(
+        self,
+        to: &Path,
+        tell: &mut TellProgress<'_>,
+    ) -> Result<BackupReport, ControlError> {
+        let resolved = std::path::absolute(to);
+        let to = resolved.map_err(|source| self.place.failed("resolve what to tell", source))?;
+        let said = self.ask(&[b"backup", to.as_os_str().as_bytes()], tell)?;
+        report_of(&said).ok_or(ControlError::Refused { said })
+    }
+
+    fn ask(self, words: &[&[u8]], tell: &mut TellProgress<'_>) -> Result<String, ControlError> {
+        let Self { socket, place } = self;
+        let request = [&[VERSION], words].concat().join(&0);
+        let asked = (&socket).write_all(&request).and_then(|()| socket.shutdown(Shutdown::Write));
+        let mut answer = BufReader::new(&socket);
+        let (mut line, mut text) = (String::new(), String::new());
+        // What refuses a request may not have read it to its end.
+        let read = asked.or_else(ended).and_then(|()| {
+            loop {
+                line.clear();
+                answer.read_line(&mut line)?;
+                match progress_of(&line).map(&mut *tell) {
+                    Some(ControlFlow::Continue(())) => {}
+                    Some(ControlFlow::Break(())) => return Ok(false),
+                    None => break,
+                }
+            }
+            answer.read_to_string(&mut text).map(|_| true)
+        });
+        let is_wanted = read.or_else(|error| ended(error).map(|()| true));
+        if !is_wanted.map_err(|source| place.failed("read from", source))? {
+            return Err(ControlError::Cancelled);
+        }
+        match line.trim_end() {
+            OK => Ok(text),
+            FAILED => Err(ControlError::Refused { said: text }),
+            _ => Err(ControlError::Ended),
+        }
+    }
+}
+
+fn quiet(_: BackupProgress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// Whether the error is that the other side has gone.
+fn ended(error: io::Error) -> io::Result<()> {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+    if [BrokenPipe, ConnectionReset].contains(&error.kind()) { Ok(()) } else { Err(error) }
+}
+
+fn progress_of(line: &str) -> Option<BackupProgress> {
+    let (done, total) = line.trim_end().strip_prefix('+')?.split_once(' ')?;
+    Some(BackupProgress { done: done.parse().ok()?, total: total.parse().ok()? })
+}
+
+fn report_of(said: &str) -> Option<BackupReport> {
+    let mut numbers = said.split_ascii_whitespace();
+    let mut next = || numbers.next()?.parse::<u64>().ok();
+    let (files, bytes, linked_bytes) = (next()?, next()?, next()?);
+    Some(BackupReport { files: usize::try_from(files).ok()?, bytes, linked_bytes })
+}

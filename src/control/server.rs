@@ -1,0 +1,238 @@
+//! The side of the application: a thread that listens, and one for each connection.
+//!
+//! # Guarantees
+//!
+//! - The owner of the data directory alone is served.
+//! - A client that says nothing for two seconds, or reads nothing for ten, is dropped; a backup whose client is gone ends.
+//! - Requests do not wait for each other. Once it is dropped, none is under way.
+
+use super::{FAILED, OK, VERSION, socket::Place};
+use crate::backup::outside;
+use headwater_core::ports::log::{BackupProgress, BackupReport};
+use headwater_engine::runtime::{Streams, StreamsState};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
+use std::{
+    error::Error,
+    ffi::OsStr,
+    io::{self, Read, Write},
+    net::Shutdown,
+    ops::ControlFlow,
+    os::unix::{
+        ffi::OsStrExt,
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// For how long a request is waited for.
+const REQUEST_WAIT: Duration = Duration::from_secs(2);
+/// For how long a client may read nothing.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// More of a request is not read.
+const REQUEST_BYTES: u64 = 8 << 10;
+/// How many are answered at a time.
+const CONNECTIONS_MAX: usize = 16;
+/// For how long nobody is let in where the system has no descriptor for it.
+const REST: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// Answers on the socket of a data directory until it is dropped. An [`App`](crate::App) has one of its own.
+#[derive(Debug)]
+pub struct ControlServer {
+    place: Place,
+    served: Arc<Served>,
+    // The other end is the listening thread's: it ends with this one.
+    is_wanted: UnixStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the threads share.
+#[derive(Debug)]
+struct Served {
+    data_dir: PathBuf,
+    streams: Arc<Streams>,
+    is_over: AtomicBool,
+}
+
+impl ControlServer {
+    /// Serves the application that runs in `data_dir`, whose log this process has open.
+    ///
+    /// # Errors
+    ///
+    /// [`io::Error`] if the socket cannot be made, or the system gives no thread.
+    pub fn start(data_dir: &Path, streams: &Arc<Streams>) -> io::Result<Self> {
+        let data_dir = std::path::absolute(data_dir)?;
+        let place = Place::of(&data_dir);
+        let listener = place.bind()?;
+        listener.set_nonblocking(true)?;
+        let (is_wanted, wanted) = UnixStream::pair()?;
+        let (streams, is_over) = (Arc::clone(streams), AtomicBool::new(false));
+        let served = Arc::new(Served { data_dir, streams, is_over });
+        let listening = Arc::clone(&served);
+        let listen = move || {
+            if let Err(error) = listen(&listening, &listener, &wanted) {
+                tracing::warn!(%error, "nobody can control the application from outside any more");
+            }
+        };
+        let thread = Some(thread::Builder::new().name("control".to_owned()).spawn(listen)?);
+        Ok(Self { place, served, is_wanted, thread })
+    }
+}
+
+impl Drop for ControlServer {
+    fn drop(&mut self) {
+        self.served.is_over.store(true, Ordering::Release);
+        if let Err(error) = self.place.remove() {
+            tracing::debug!(%error, "the socket stays; the next owner replaces it");
+        }
+        if let Err(error) = self.is_wanted.shutdown(Shutdown::Both) {
+            tracing::warn!(%error, "the thread that listens was not told to end");
+        } else if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// Lets clients in until the other end of `wanted` is closed, and waits for those that are within.
+fn listen(served: &Arc<Served>, listener: &UnixListener, wanted: &UnixStream) -> io::Result<()> {
+    let mut connections: Vec<JoinHandle<()>> = Vec::new();
+    let ended = loop {
+        let mut waited = [PollFd::new(wanted, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
+        match poll(&mut waited, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => break Err(error.into()),
+        }
+        let [is_over, _] = waited.map(|one| !one.revents().is_empty());
+        if is_over {
+            break Ok(());
+        }
+        connections.retain(|connection| !connection.is_finished());
+        let client = match listener.accept() {
+            Ok((client, _)) => client,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => {
+                tracing::debug!(%error, "a client was not let in");
+                // It would be told of again at once.
+                let _over = poll(&mut [PollFd::new(wanted, PollFlags::IN)], Some(&REST));
+                continue;
+            }
+        };
+        let let_in = client.set_nonblocking(false).and_then(|()| {
+            if connections.len() >= CONNECTIONS_MAX {
+                return say(&client, FAILED, "too many ask at a time; ask again");
+            }
+            let served = Arc::clone(served);
+            let thread = thread::Builder::new().name("control".to_owned());
+            connections.push(thread.spawn(move || served.serve(&client))?);
+            Ok(())
+        });
+        if let Err(error) = let_in {
+            tracing::debug!(%error, "a client was not let in");
+        }
+    };
+    connections.into_iter().for_each(|connection| drop(connection.join()));
+    ended
+}
+
+impl Served {
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    fn serve(&self, client: &UnixStream) {
+        let answered = self.answer(client).and_then(|answer| match answer {
+            Ok(text) => say(client, OK, &text),
+            Err(why) => say(client, FAILED, &why),
+        });
+        if let Err(error) = answered {
+            tracing::debug!(%error, "a client was not answered");
+        }
+    }
+
+    fn answer(&self, client: &UnixStream) -> io::Result<Result<String, String>> {
+        client.set_read_timeout(Some(REQUEST_WAIT))?;
+        client.set_write_timeout(Some(ANSWER_WAIT))?;
+        let mut request = Vec::new();
+        client.take(REQUEST_BYTES).read_to_end(&mut request)?;
+        let mut words = request.split(|byte| *byte == 0);
+        if words.next() != Some(VERSION) {
+            return Ok(Err("the application is of another version".to_owned()));
+        }
+        let streams = &*self.streams;
+        let application = streams.application();
+        Ok(match (words.next(), words.next()) {
+            (Some(b"explain"), None) => Ok(streams.explain().to_string()),
+            (Some(b"pause"), None) => takes_input(streams).map(|()| {
+                application.pause();
+                String::new()
+            }),
+            (Some(b"resume"), None) => takes_input(streams).map(|()| {
+                application.resume();
+                String::new()
+            }),
+            (Some(b"backup"), Some(to)) => self.backup(Path::new(OsStr::from_bytes(to)), client),
+            _ => Err("the application does not know this request".to_owned()),
+        })
+    }
+
+    fn backup(&self, to: &Path, client: &UnixStream) -> Result<String, String> {
+        let to = outside(&self.data_dir, to).map_err(|error| chain(&error))?;
+        let mut percent = None;
+        let tell = &mut |BackupProgress { done, total }| {
+            if self.is_over() {
+                return ControlFlow::Break(());
+            }
+            let now = done.saturating_mul(100).checked_div(total);
+            if std::mem::replace(&mut percent, now) == now {
+                return ControlFlow::Continue(());
+            }
+            // Who has gone away wants none.
+            match writeln!(&*client, "+{done} {total}") {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        };
+        let made = self.streams.backup_telling(&to, tell).map_err(|error| chain(&error))?;
+        let BackupReport { files, bytes, linked_bytes } = made;
+        Ok(format!("{files} {bytes} {linked_bytes}"))
+    }
+}
+
+fn say(mut client: &UnixStream, how: &str, text: &str) -> io::Result<()> {
+    client.write_all(format!("{how}\n{text}").as_bytes())
+}
+
+/// Whether it can be paused and resumed; otherwise why not.
+fn takes_input(streams: &Streams) -> Result<(), String> {
+    let is_ending = matches!(
+        streams.state(),
+        StreamsState::PendingShutdown | StreamsState::NotRunning | StreamsState::Error(_)
+    );
+    if !is_ending {
+        return Ok(());
+    }
+    let told = streams.explain().to_string();
+    Err(told.lines().next().unwrap_or_default().to_owned())
+}
+
+/// An error with its causes, in a line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}
