@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what fails here fails its test")]
 
+#[cfg(all(target_os = "linux", feature = "rocksdb"))]
+mod state;
+
 use headwater::{
     ports::{
         disk::{Disk, DiskFile, Found, OpenMode},
