@@ -15,10 +15,11 @@ start here
 
 when you change something
   tidy    the rules of the house, in seconds
-  ci      what has to hold before a change lands: test, fmt, clippy, tidy, docs, features, package
+  ci      what has to hold before a change lands: test, fmt, clippy, tidy, docs, features, package, counts
   release whether each crate builds from what would be published of it
   mutants whether the simulation finds the defects that it is there for
   torture power cuts, flipped bits, kills and failing disks, in numbers that ci has no time for
+  counts  the instructions that hot loops take a record, beside those that were written down
   bench   records/s, CPU and commit times of a pipeline, in a release build
 
 the machine
@@ -27,7 +28,7 @@ the machine
 
 `cargo xtask help VERB` says more about one of them.";
 
-const VERBS: [(&str, &str); 10] = [
+const VERBS: [(&str, &str); 11] = [
     (
         "setup",
         "\
@@ -44,6 +45,7 @@ With --all also what only tests use. They check what Headwater wrote with progra
   polars, duckdb, pyarrow    read the Parquet files; from PyPI, into cargo's target folder
   Kafka's DumpLogSegments    reads the log's segments; from Maven Central, into the same
   strace                     shows which writes were synced before they were acknowledged
+  valgrind                   counts the instructions of hot loops
 
 What is there already is left alone, so that a second run does nothing.",
     ),
@@ -98,6 +100,7 @@ what it came to:
   docs      cargo doc --workspace --no-deps --locked, warnings denied
   features  cargo check -p headwater --no-default-features --locked
   package   cargo package --workspace --no-verify --locked --allow-dirty
+  counts    cargo xtask counts
   msrv      this is the oldest Rust that the crates promise to build with, `rust-version` in Cargo.toml",
     ),
     (
@@ -105,6 +108,7 @@ what it came to:
         "\
 usage: cargo xtask release --dry-run
 
+Has cargo-semver-checks compare the public items with those of the last release, by its tag v*, once there is one.
 Packs every crate of the workspace as it would be published, and builds each from its package, with the
 packages of the others: cargo package --workspace --locked. Nothing is published.",
     ),
@@ -122,6 +126,18 @@ Builds the benchmark in release mode and runs it. Its figures beside the peers' 
   cargo xtask bench --peers --what count,latency
                                         some rows
   cargo xtask bench --help              all that it takes",
+    ),
+    (
+        "counts",
+        "\
+usage: cargo xtask counts [--accept]
+
+Compiles the hot loops of bench/counts, without RocksDB, and has valgrind count the instructions that each
+takes a record. Where one is more than 3 % from what bench/counts/baseline.txt says, up or down, it fails.
+The counts do not move with the machine's load; they do with the compiler, which the file names.
+
+  cargo xtask counts                    compares; a step of ci
+  cargo xtask counts --accept           writes down what was counted: the commit says why it changes",
     ),
     (
         "mutants",

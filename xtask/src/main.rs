@@ -9,6 +9,7 @@
 //! | `demo`, `bench` | a build, then the program in its place |
 //! | `progress` | how far a build is, in a line a minute |
 //! | `test`, `ci` | the checks, and how their results are told |
+//! | `counts` | the instructions that hot loops take, beside those that were written down |
 //! | `release` | whether each crate builds from what would be published of it |
 //! | `mutants` | whether the simulation finds the defects that it is there for |
 //! | `torture`, `rounds` | power cuts, kills, failing disks, in numbers that CI has no time for |
@@ -18,6 +19,7 @@
 mod bench;
 mod ci;
 mod console;
+mod counts;
 mod demo;
 mod failure;
 mod help;
@@ -68,6 +70,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         "test" => test::run(&root, rest),
         "ci" => ci::run(&root, rest),
         "bench" => bench::run(&root, rest),
+        "counts" => counts::run(&root, rest),
         "mutants" => mutants::run(&root, rest),
         "torture" => torture::run(&root, rest),
         "release" => release::run(&root, rest),

@@ -1,7 +1,10 @@
-//! `cargo xtask release --dry-run`: whether each crate builds from what would be published of it.
+//! `cargo xtask release --dry-run`: whether each crate builds from what would be published of it, and whether the version says what
+//! became of the public items since the last release.
 
 use std::path::Path;
+use std::process::Command;
 
+use crate::console::say;
 use crate::failure::Failure;
 use crate::{help, process, setup};
 
@@ -17,7 +20,7 @@ pub(crate) fn oldest_rust(root: &Path) -> Result<(), Failure> {
     let text = std::fs::read_to_string(&manifest).map_err(Failure::io("read", &manifest))?;
     let promised = text.lines().find_map(|line| line.strip_prefix("rust-version = \""));
     let promised = promised.map(|rest| rest.trim_end_matches('"')).unwrap_or_default();
-    let version = process::output(std::process::Command::new("rustc").arg("--version"))?;
+    let version = process::output(Command::new("rustc").arg("--version"))?;
     if is_of(&version, promised) {
         return Ok(());
     }
@@ -36,6 +39,26 @@ fn is_of(version: &str, promised: &str) -> bool {
     !promised.is_empty() && number.strip_prefix(promised).is_some_and(|rest| rest.starts_with('.'))
 }
 
+/// Has cargo-semver-checks compare the public items with those of the last release; before the first there is nothing to compare.
+fn public_items(root: &Path) -> Result<(), Failure> {
+    let mut tags = Command::new("git");
+    tags.current_dir(root).args(["tag", "--list", "v*", "--merged", "HEAD", "--sort=-v:refname"]);
+    let tags = process::output(&mut tags)?;
+    let Some(last) = tags.lines().next() else {
+        say("no release is tagged (v*): public items are compared from the second one on");
+        return Ok(());
+    };
+    if !process::succeeds(&mut process::cargo(root, &["semver-checks", "--version"])) {
+        return Err(Failure::Missing {
+            what: "cargo-semver-checks, which compares the public items with those of the last release"
+                .to_owned(),
+            remedy: "cargo install --locked cargo-semver-checks".to_owned(),
+        });
+    }
+    let arguments = ["semver-checks", "--workspace", "--baseline-rev", last];
+    process::run(&mut process::cargo(root, &arguments))
+}
+
 /// Packs every crate, and builds each from its package.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -46,6 +69,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     }
     setup::for_building()?;
     oldest_rust(root)?;
+    public_items(root)?;
     let arguments = ["package", "--workspace", "--locked", "--allow-dirty"];
     process::run(&mut process::cargo(root, &arguments))
 }

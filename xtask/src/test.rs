@@ -18,7 +18,8 @@ use crate::progress::Progress;
 use crate::setup;
 
 /// How the lines begin by which tests tell how often they did what they are there for.
-const TALLIES: [&str; 7] = [
+const TALLIES: [&str; 8] = [
+    "backups: ",
     "simulated power cuts: ",
     "simulated schedules: ",
     "bit flips: ",

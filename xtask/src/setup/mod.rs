@@ -78,6 +78,15 @@ pub(crate) fn for_building() -> Result<(), Failure> {
     for_tools(&[Tool::CppCompiler, Tool::Libclang]).map(drop)
 }
 
+/// Makes sure that instructions can be counted.
+///
+/// # Errors
+///
+/// [`Failure::Missing`] with the command to type, if valgrind is missing and may not be installed.
+pub(crate) fn for_counting() -> Result<(), Failure> {
+    for_tools(&[Tool::Valgrind]).map(drop)
+}
+
 /// Gets the programs that only tests use, as far as that is possible here.
 ///
 /// # Errors
@@ -86,9 +95,9 @@ pub(crate) fn for_building() -> Result<(), Failure> {
 pub(crate) fn peers(root: &Path) -> Result<Peers, Failure> {
     let target = metadata::target(root)?;
     let mut missing = Vec::new();
-    // Only Linux has it; elsewhere there is nothing to miss.
+    // Only Linux has them; elsewhere there is nothing to miss.
     if cfg!(target_os = "linux")
-        && let Err(failure) = for_tools(&[Tool::Strace])
+        && let Err(failure) = for_tools(&[Tool::Strace, Tool::Valgrind])
     {
         missing.push(one_line(&failure));
     }

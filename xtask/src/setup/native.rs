@@ -24,6 +24,10 @@ pub(super) fn find(tool: Tool) -> Option<String> {
             let works = process::succeeds(Command::new("strace").arg("-V"));
             works.then(|| "strace".to_owned())
         }
+        Tool::Valgrind => {
+            let works = process::succeeds(Command::new("valgrind").arg("--version"));
+            works.then(|| "valgrind".to_owned())
+        }
         Tool::PythonVenv => {
             let modules = ["-c", "import venv, ensurepip"];
             let works = process::succeeds(Command::new("python3").args(modules));

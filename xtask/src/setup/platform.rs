@@ -21,6 +21,8 @@ pub(super) enum Tool {
     Libclang,
     /// Shows system calls to tests.
     Strace,
+    /// Counts instructions.
+    Valgrind,
     /// Makes the environment that pip installs into.
     PythonVenv,
 }
@@ -32,6 +34,7 @@ impl Tool {
             Self::CppCompiler => "a C++ compiler (compiles RocksDB)",
             Self::Libclang => "libclang and its headers (generates RocksDB's bindings)",
             Self::Strace => "strace (tests look at system calls with it)",
+            Self::Valgrind => "valgrind (counts the instructions of hot loops)",
             Self::PythonVenv => "python3 with venv (tests read Parquet files with it)",
         }
     }
@@ -41,7 +44,7 @@ impl Tool {
         match self {
             Self::CppCompiler => "export CXX=/path/to/c++",
             Self::Libclang => "export LIBCLANG_PATH=/folder/with/libclang",
-            Self::Strace | Self::PythonVenv => "export PATH=/folder/with/it:$PATH",
+            Self::Strace | Self::Valgrind | Self::PythonVenv => "export PATH=/folder/with/it:$PATH",
         }
     }
 }
@@ -97,8 +100,11 @@ impl Platform {
             (Self::Arch, Tool::Libclang) => &["clang"],
             (Self::Arch | Self::Macos, Tool::PythonVenv) => &["python"],
             (Self::Fedora, Tool::PythonVenv) => &["python3"],
-            (Self::Macos, Tool::CppCompiler | Tool::Libclang | Tool::Strace) => &[],
+            (Self::Macos, Tool::CppCompiler | Tool::Libclang | Tool::Strace | Tool::Valgrind) => {
+                &[]
+            }
             (_, Tool::Strace) => &["strace"],
+            (_, Tool::Valgrind) => &["valgrind"],
         }
     }
 
