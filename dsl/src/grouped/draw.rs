@@ -70,6 +70,8 @@ impl<K: Data> Drawn<K> {
         let windows = Windows { retention_ms, ..windows.windows };
         refusal(windows, strategy, &store).into_iter().for_each(|error| plan.fail(error));
         let after_end_ms = if windows.never_close() { i64::MAX } else { windows.grace_ms };
+        // For how long they are kept changes nothing that they hold.
+        let step = step.set_to(&(Windows { retention_ms: 0, ..windows }, strategy));
         let step = step.closing_after(after_end_ms, windows.size_ms);
         let value = A::default_serde();
         plan.add_store(WindowStore::builder(

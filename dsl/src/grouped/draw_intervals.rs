@@ -68,7 +68,8 @@ impl<K: Data> Drawn<K> {
             if with_late { skin.with_late() } else { skin }
         };
         let after_end_ms = closing_after(span_ms, rule.never_close());
-        self.fold_by::<V, A, _, _>(Ruled { rule, emit, kept_ms, after_end_ms, keys }, skin)
+        let this = Self { step: self.step.set_to(&(gap_ms, grace_ms, emit)), ..self };
+        this.fold_by::<V, A, _, _>(Ruled { rule, emit, kept_ms, after_end_ms, keys }, skin)
     }
 
     /// Folds rows into one value of each key and sliding window. Values that `nullable` writes as null are dropped.
@@ -96,7 +97,8 @@ impl<K: Data> Drawn<K> {
             if with_late { skin.with_late() } else { skin }
         };
         let (kept_ms, after_end_ms) = (rule.kept_ms(), closing_after(grace_ms, rule.never_close()));
-        self.fold_by::<V, A, _, _>(Ruled { rule, emit, kept_ms, after_end_ms, keys }, skin)
+        let this = Self { step: self.step.set_to(&(difference_ms, grace_ms, emit)), ..self };
+        this.fold_by::<V, A, _, _>(Ruled { rule, emit, kept_ms, after_end_ms, keys }, skin)
     }
 
     /// Refuses the topology if windows would be removed before they close, or have no finals.

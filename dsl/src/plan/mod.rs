@@ -41,6 +41,7 @@ use std::{
     any::TypeId,
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    fmt,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -93,6 +94,8 @@ pub(crate) struct Step {
     closes: Option<WindowClose>,
     /// Whether what lies above, up to windowed aggregations, must hold no updates back.
     needs_each: bool,
+    /// What tells it from others of its kind, such as its windows.
+    settings: String,
 }
 
 impl Step {
@@ -109,6 +112,7 @@ impl Step {
             needs_old: Vec::new(),
             closes: None,
             needs_each: false,
+            settings: String::new(),
         }
     }
 
@@ -176,6 +180,12 @@ impl Step {
     /// It needs each update of what lies above, at once.
     pub(crate) fn needing_each(mut self) -> Self {
         self.needs_each = true;
+        self
+    }
+
+    /// It does what it does by these settings: with others it is another operator to another version of the topology.
+    pub(crate) fn set_to(mut self, settings: &dyn fmt::Debug) -> Self {
+        self.settings = format!("{settings:?}");
         self
     }
 
@@ -668,6 +678,7 @@ impl LogicalPlan {
             lower(&mut topology, Lowered { name, parents, old_values, may_cache })?;
             let stores: Vec<&str> = step.stores.iter().map(|store| &**store).collect();
             topology.connect_processor_and_state_stores(&step.name, &stores)?;
+            topology.set_settings(&step.name, format!("{:?} {}", step.kind, step.settings))?;
             if step.copartitioned {
                 topology.require_copartitioned(&step.name)?;
             }

@@ -125,7 +125,7 @@ impl<K: DefaultSerde, T: Data> JoinedTable<K, T> {
         plan.add_store(TimerBytes::builder(&timers));
         let waiting: Arc<str> = format!("{base}-waiting-store").into();
         plan.add_store(WaitsSerde::store(&waiting, &keys, &values));
-        let step = step.with_store(&rows).with_store(&timers).with_store(&waiting);
+        let step = step.with_store(&rows).with_store(&timers).with_store(&waiting).set_to(&grace);
         let timers: Arc<str> = timers.into();
         let rows = Stored { values, rows: rows.into(), deferred: Some(Arc::clone(&timers)) };
         let graced = Graced { keys, rows, timers, waiting, grace, null_keys };

@@ -177,6 +177,7 @@ impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> StreamWithin<K, V, VO> 
         plan.add_store(WaitsSerde::store(&waiting, &key, &left));
         let stored = self.stored(&plan, (&key, left), format!("{base}-this-join-store"), None);
         let step = step.below(above).with_store(&stored.rows).with_store(&waiting);
+        let step = step.set_to(&self.windows);
         let (join, keys, windows) = (Arc::new(join), SharedSerde::clone(&key), self.windows);
         let node = plan.operator::<K, V, _>(step, move |context| {
             SelfJoin::<K, V, VO, _>::open(&join, windows, (&keys, &stored, &waiting), context)
@@ -211,6 +212,7 @@ impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> StreamWithin<K, V, VO> 
         let beside = plan.keyed(self.other.node, &base, &Serdes { key: keys, value: values });
         let joining = self.joining(&plan, kind, &serdes, &name);
         let step = connected(step.below_all(&[above, beside]), &joining).copartitioned();
+        let step = step.set_to(&self.windows);
         let join = Arc::new(join);
         let node = plan.operator_of_ports(step, move |context, _| {
             StreamJoin::<_, _, _, _>::open(&join, &joining, context)

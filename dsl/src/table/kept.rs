@@ -26,7 +26,7 @@ pub(crate) fn expiring<K: Data, T: Data, V: Data>(
     row: impl Fn(T) -> Option<V> + Send + Sync + 'static,
 ) -> Option<NodeId> {
     let (expiry, row) = (Expiry::new(store, (keys, kept), ttl?), Arc::new(row));
-    let Expiry { deadlines, timers, waiting, .. } = &expiry;
+    let Expiry { deadlines, timers, waiting, ttl_ms, .. } = &expiry;
     plan.add_store(KeyValueStore::builder(deadlines, SharedSerde::clone(keys), Arc::new(I64)));
     plan.add_store(TimerBytes::builder(timers));
     let step = plan.step_called(OperatorKind::Expire, parent, store);
@@ -34,7 +34,7 @@ pub(crate) fn expiring<K: Data, T: Data, V: Data>(
     for own in [deadlines, timers, waiting] {
         plan.log_as(store, own);
     }
-    let step = step.with_store(deadlines).with_store(timers).with_store(waiting);
+    let step = step.with_store(deadlines).with_store(timers).with_store(waiting).set_to(ttl_ms);
     Some(plan.operator::<K, T, _>(step, move |context| {
         Expire::<K, T, V, _>::open(&row, &expiry, context)
     }))

@@ -81,6 +81,7 @@ impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
             .into_iter()
             .fold(step.needing_old(NeedsOld::Always), |step, store| step.with_store(store));
         let step = if matches!(rule, Rule::Close(_)) { step.needing_each() } else { step };
+        let step = step.set_to(&(rule, limits));
         let (above, held) = (Arc::clone(&self.view), Arc::clone(&names.held));
         let view = Arc::new(SuppressedView { above, held });
         let key = SharedSerde::clone(&keys);

@@ -1,12 +1,15 @@
 //! What another version of a topology finds of what the last one left, said before anything starts, and at its start.
 
-use headwater_dsl::{Materialized, StreamsBuilder};
+use headwater_dsl::{
+    BufferConfig, EmitStrategy, JoinWindows, Joined, Materialized, SessionWindows, SlidingWindows,
+    StreamsBuilder, Suppressed, TimeWindows,
+};
 use headwater_engine::{
     runtime::StreamsConfig,
-    topology::{Fate, Topology, TopologyDiff},
+    topology::{Consumed, Fate, Topology, TopologyDiff},
 };
 use headwater_testkit::{TestDriverError, TopologyTestDriver};
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -70,6 +73,116 @@ fn a_store_that_is_fed_otherwise_is_told_from_one_of_another_form() -> Outcome {
     let (was, is) = ("utf8 -> i64".to_owned(), "utf8 -> f64".to_owned());
     assert_eq!(fate(&diff, "counts"), Some(Fate::Incompatible { was, is }));
     assert!(!diff.is_compatible());
+    Ok(())
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn counted(builder: &StreamsBuilder, size: u64, advance: u64, grace: u64, emit: EmitStrategy) {
+    let windows = TimeWindows::of_size_and_grace(ms(size), ms(grace)).advance_by(ms(advance));
+    let groups = builder.stream::<String, i64>("in").group_by_key();
+    let _ = groups.windowed_by(windows).emit_strategy(emit).count("s");
+}
+
+/// The form of a store of sessions depends on how long it keeps them.
+fn kept_long() -> Materialized {
+    Materialized::named("s").with_retention(ms(300))
+}
+
+fn in_sessions(builder: &StreamsBuilder, gap: u64, grace: u64, emit: EmitStrategy) {
+    let windows = SessionWindows::of_inactivity_gap_and_grace(ms(gap), ms(grace));
+    let groups = builder.stream::<String, i64>("in").group_by_key();
+    let _ = groups.windowed_by(windows).emit_strategy(emit).count(kept_long());
+}
+
+fn sliding(builder: &StreamsBuilder, difference: u64, grace: u64, emit: EmitStrategy) {
+    let windows = SlidingWindows::of_time_difference_and_grace(ms(difference), ms(grace));
+    let groups = builder.stream::<String, i64>("in").group_by_key();
+    let _ = groups.windowed_by(windows).emit_strategy(emit).count(kept_long());
+}
+
+fn joined(builder: &StreamsBuilder, before: u64, grace: u64) {
+    let windows = JoinWindows::of_time_difference_and_grace(ms(10), ms(grace)).before(ms(before));
+    let (left, right) = (builder.stream::<String, i64>("in"), builder.stream("other"));
+    left.left_join(right.within::<i64>(windows), |a, b: Option<i64>| a + b.unwrap_or(0)).to("out");
+}
+
+fn joined_with_itself(builder: &StreamsBuilder, before: u64) {
+    let windows = JoinWindows::of_time_difference_with_no_grace(ms(10)).before(ms(before));
+    let stream = builder.stream::<String, i64>("in");
+    stream.join(stream.within::<i64>(windows), |a, b: i64| a + b).to("out");
+}
+
+fn suppressed(builder: &StreamsBuilder, limit: u64, rows: u64) {
+    let buffer = BufferConfig::max_records(rows).emit_early_when_full();
+    let table = builder.table::<String, i64>("in");
+    table.suppress(Suppressed::until_time_limit(ms(limit), buffer)).to_stream().to("out");
+}
+
+fn living(builder: &StreamsBuilder, ttl: u64) {
+    let kept = Materialized::named("s").with_ttl(ms(ttl));
+    let _ = builder.stream::<String, i64>("in").to_table::<i64>(kept);
+}
+
+fn after_a_grace(builder: &StreamsBuilder, grace: u64) {
+    let kept = Materialized::named("s").versioned(ms(100));
+    let table = builder.table_with("other", Consumed::<String, i64>::default(), kept);
+    let grace = Joined::with_grace_period(ms(grace));
+    let stream = builder.stream::<String, i64>("in");
+    stream.join(table.joined(grace), |a, b: i64| a + b).to("out");
+}
+
+#[test]
+fn windows_graces_limits_and_what_is_emitted_when_are_part_of_an_operator() -> Outcome {
+    type Draw = fn(&StreamsBuilder);
+    let versions: &[&[Draw]] = &[
+        &[
+            |it| counted(it, 20, 10, 5, EmitStrategy::on_window_update()),
+            |it| counted(it, 30, 10, 5, EmitStrategy::on_window_update()),
+            |it| counted(it, 20, 20, 5, EmitStrategy::on_window_update()),
+            |it| counted(it, 20, 10, 6, EmitStrategy::on_window_update()),
+            |it| counted(it, 20, 10, 5, EmitStrategy::on_window_close()),
+        ],
+        &[
+            |it| in_sessions(it, 20, 5, EmitStrategy::on_window_update()),
+            |it| in_sessions(it, 30, 5, EmitStrategy::on_window_update()),
+            |it| in_sessions(it, 20, 6, EmitStrategy::on_window_update()),
+            |it| in_sessions(it, 20, 5, EmitStrategy::on_window_close()),
+        ],
+        &[
+            |it| sliding(it, 20, 5, EmitStrategy::on_window_update()),
+            |it| sliding(it, 30, 5, EmitStrategy::on_window_update()),
+            |it| sliding(it, 20, 6, EmitStrategy::on_window_update()),
+            |it| sliding(it, 20, 5, EmitStrategy::on_window_close()),
+        ],
+        &[|it| joined(it, 20, 7), |it| joined(it, 21, 7), |it| joined(it, 20, 8)],
+        &[|it| joined_with_itself(it, 20), |it| joined_with_itself(it, 21)],
+        &[|it| suppressed(it, 20, 5), |it| suppressed(it, 30, 5), |it| suppressed(it, 20, 6)],
+        &[|it| living(it, 20), |it| living(it, 30)],
+        &[|it| after_a_grace(it, 21), |it| after_a_grace(it, 22)],
+    ];
+    for versions in versions {
+        for (one, draw) in versions.iter().enumerate() {
+            for (other, redraw) in versions.iter().enumerate() {
+                let diff = Topology::diff(&version(draw)?, &version(redraw)?);
+                assert_eq!(diff.is_empty(), one == other, "{one} and {other}: {diff}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_made_in_windows_is_part_of_an_operator() -> Outcome {
+    let windowed = |builder: &StreamsBuilder| {
+        let windows = TimeWindows::of_size_with_no_grace(ms(10));
+        builder.stream::<String, i64>("in").group_by_key().windowed_by(windows)
+    };
+    let counted = version(|builder| drop(windowed(builder).count("s")))?;
+    let reduced = version(|builder| drop(windowed(builder).reduce(|a, b| a + b, "s")))?;
+    assert_eq!(fate(&Topology::diff(&counted, &reduced), "s"), Some(Fate::Changed));
     Ok(())
 }
 

@@ -2,12 +2,12 @@
 //!
 //! # The identity
 //!
-//! A hash of what an operator is and of what feeds it: a source's topic; an operator's type, its stores and its parents, each
-//! with its port; a sink's topic, the form of its records and its parents. A node's name is no part of it. The type is
-//! told by its name, so that a function whose body alone has changed is the same, and one that moved to another module
-//! is not.
+//! A hash of what an operator is and of what feeds it: a source's topic; an operator's type, what it is
+//! [set to](Topology::set_settings), its stores and its parents, each with its port; a sink's topic, the form of its records and its
+//! parents. A node's name is no part of it. The type is told by its name, so that a function whose body alone has changed
+//! is the same, and one that moved to another module is not.
 
-use super::{Kind, Topic, Topology};
+use super::{Kind, Topic, Topology, TopologyError};
 use std::{collections::BTreeMap, fmt};
 
 /// What becomes of a store or an internal topic when another version of a topology starts.
@@ -230,6 +230,22 @@ impl Topology {
         Outline::of(old).diff(&Outline::of(new))
     }
 
+    /// Tells the processor `node` from others of its type by what it is set to, such as the size of its windows: another version
+    /// with other settings is then [told](Self::diff) from this one.
+    ///
+    /// # Errors
+    ///
+    /// [`TopologyError::UnknownNode`] if there is no such node.
+    pub fn set_settings(
+        &mut self,
+        node: &str,
+        settings: impl Into<String>,
+    ) -> Result<&mut Self, TopologyError> {
+        let index = self.index_of(node)?;
+        self.node_mut(index).settings = settings.into();
+        Ok(self)
+    }
+
     /// The identity of each node: what it is, and what feeds it.
     fn identities(&self) -> Vec<u64> {
         let mut identities: Vec<u64> = Vec::new();
@@ -249,7 +265,8 @@ impl Topology {
                 Kind::Processor { what, stores, .. } => {
                     let stores = stores.iter().map(|store| self.store(*store).spec());
                     let stores = stores.map(|spec| format!("{}: {}", spec.name, spec.schema));
-                    let what = [b"operator".to_vec(), what.as_bytes().to_vec()];
+                    let settings = node.settings.as_bytes().to_vec();
+                    let what = [b"operator".to_vec(), what.as_bytes().to_vec(), settings];
                     what.into_iter().chain(stores.map(String::into_bytes)).collect()
                 }
                 Kind::ChildPort { .. } => vec![b"port".to_vec(), node.name.as_bytes().to_vec()],

@@ -123,6 +123,8 @@ pub(crate) struct NodeSpec {
     pub(crate) children: Vec<usize>,
     pub(crate) output: Option<TypeId>,
     pub(crate) copartitioned: bool,
+    /// What tells it from others of its type.
+    pub(crate) settings: String,
 }
 
 /// A port of a node: the payload that it takes, and the nodes that it takes it from.
@@ -637,6 +639,7 @@ impl Topology {
             children: Vec::new(),
             output: types.output,
             copartitioned: false,
+            settings: String::new(),
         });
         Ok(self)
     }
