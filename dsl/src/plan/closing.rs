@@ -74,7 +74,9 @@ impl LogicalPlan {
             let Lowered { name, parents, old_values, may_cache } = lowered;
             let make = Arc::clone(&make);
             let with_old = old_values == OldValues::Sent;
-            let emit = Emit { is_cached: is_cached && may_cache, with_old };
+            // Whoever needs each update of windows makes finals of them.
+            let (is_cached, closes_at_end) = (is_cached && may_cache, !may_cache);
+            let emit = Emit { is_cached, with_old, closes_at_end };
             let make = move |context: &mut InitContext<'_>| {
                 Ok(Box::new(make(context, emit)?) as Box<dyn node::Node>)
             };

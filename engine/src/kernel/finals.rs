@@ -117,17 +117,8 @@ impl<S: Skin<Place = Window>> WindowedFinals<S> {
     }
 
     fn end(&mut self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
-        let store = context.byte_store(self.windows.store);
-        for start in store.starts_in(self.forwarded..Timestamp::MAX).into_iter().rev() {
-            // Time moves no further than it must, so that input that comes after all is not late altogether: a window
-            // whose rows were deleted is none after a restart either.
-            if !store.next_chunk(start, None, 1)?.is_empty() {
-                self.windows.time.advance_past(start);
-                store.keep_from(self.windows.time.kept_floor());
-                break;
-            }
-        }
-        self.close(store);
+        self.windows.close_last(self.forwarded, context)?;
+        self.close(context.byte_store(self.windows.store));
         Ok(())
     }
 

@@ -189,7 +189,7 @@ pub(super) enum Folded {
 }
 
 impl From<Emit> for Folded {
-    fn from(Emit { is_cached, with_old }: Emit) -> Self {
+    fn from(Emit { is_cached, with_old, .. }: Emit) -> Self {
         if is_cached { Self::HeldBack } else { Self::Forwarded { with_old } }
     }
 }

@@ -147,6 +147,8 @@ pub struct Emit {
     pub is_cached: bool,
     /// Whether they carry old values.
     pub with_old: bool,
+    /// Whether finals are made of them below: windows are then closed where the input is declared complete.
+    pub closes_at_end: bool,
 }
 
 /// What has become of a key.

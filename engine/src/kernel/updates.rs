@@ -104,6 +104,9 @@ impl<S: Skin<Place = Window>> Node for WindowedUpdates<S> {
             Event::Advance(time) => self.windows.advance(time, context),
             Event::Flush if self.flush(context)? => return Ok(Forwarded::part(self.skin.take())),
             Event::Flush => {}
+            Event::End if self.emit.closes_at_end => {
+                self.windows.close_last(self.windows.time.floor(), context)?;
+            }
             Event::End | Event::Resume(_) | Event::Punctuate(..) | Event::Due => {}
         }
         Ok(Forwarded::all(self.skin.take()).beside(self.skin.take_late()))

@@ -154,6 +154,24 @@ impl<A: Data> WindowState<A> {
         context.byte_store(self.store).keep_from(self.time.kept_floor());
     }
 
+    /// Has time move past the last window from `first` on that has rows: no further than it must, so that input that comes after
+    /// all is not late altogether. A window whose rows were deleted is none after a restart either.
+    pub(super) fn close_last(
+        &mut self,
+        first: Timestamp,
+        context: &mut NodeContext<'_>,
+    ) -> Result<(), ProcessorError> {
+        let store = context.byte_store(self.store);
+        for start in store.starts_in(first..Timestamp::MAX).into_iter().rev() {
+            if !store.next_chunk(start, None, 1)?.is_empty() {
+                self.time.advance_past(start);
+                store.keep_from(self.time.kept_floor());
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the windows that are older than the retention.
     pub(super) fn expire(&self, store: &mut WindowBytes<A>) {
         let floor = self.time.kept_floor();

@@ -157,6 +157,26 @@ impl<V: Data> SessionBytes<V> {
         }))
     }
 
+    /// When the last window of all keys ends, if there is any.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`fetch_keys`](Self::fetch_keys).
+    pub fn last_end(&mut self) -> Result<Option<Timestamp>, StateError> {
+        for start in self.segments.starts_in(..).into_iter().rev() {
+            let ends = start..=start.saturating_add(self.segment_ms - 1);
+            let all = (Bound::Unbounded, Bound::Unbounded);
+            let mut last = None;
+            for window in self.fetch_keys(all, ends, Order::Ascending)? {
+                last = last.max(Some(window?.1.window.end));
+            }
+            if last.is_some() {
+                return Ok(last);
+            }
+        }
+        Ok(None)
+    }
+
     /// Where the store holds `key` in `window`, read from the state if it is not cached: good until windows are removed.
     ///
     /// # Errors

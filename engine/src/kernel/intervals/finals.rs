@@ -98,12 +98,8 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalFinals<S, R> {
     }
 
     fn end(&mut self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
-        // Time moves no further than it must, so that input that comes after all is not late altogether.
         if let Some(end) = context.byte_store(self.pending).last()? {
-            let anchor = self.intervals.time.anchor_of(end);
-            self.intervals.time.anchors.advance_past(anchor);
-            let kept_floor = self.intervals.time.kept_floor();
-            context.byte_store(self.intervals.store).keep_from(kept_floor);
+            self.intervals.close_past(end, context);
         }
         Ok(())
     }

@@ -272,6 +272,13 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalState<S, R> {
         context.byte_store(self.store).keep_from(self.time.kept_floor());
     }
 
+    /// Has time move past a window that ends there: no further than it must, so that input that comes after all is not late
+    /// altogether.
+    fn close_past(&mut self, end: Timestamp, context: &mut NodeContext<'_>) {
+        self.time.anchors.advance_past(self.time.anchor_of(end));
+        context.byte_store(self.store).keep_from(self.time.kept_floor());
+    }
+
     /// Removes the windows that are older than the retention.
     fn expire(&self, store: &mut SessionBytes<S::Value>) {
         store.keep_from(self.time.kept_floor());

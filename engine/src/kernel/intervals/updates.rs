@@ -102,6 +102,11 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> Node for IntervalUpdates<S, R> {
                 return Ok(Forwarded::part(self.intervals.skin.take()));
             }
             Event::Flush => {}
+            Event::End if self.emit.closes_at_end => {
+                if let Some(end) = context.byte_store(self.intervals.store).last_end()? {
+                    self.intervals.close_past(end, context);
+                }
+            }
             Event::End | Event::Resume(_) | Event::Punctuate(..) | Event::Due => {}
         }
         let skin = &mut self.intervals.skin;
