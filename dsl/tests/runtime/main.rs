@@ -19,6 +19,7 @@ mod panics;
 mod processor_api;
 mod progress;
 mod queries;
+mod reset;
 mod rest;
 mod restore;
 mod threads;

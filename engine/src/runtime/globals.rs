@@ -113,7 +113,8 @@ impl Globals {
             for partition in 0..blueprint.global_partitions(&spec.topic) {
                 let changelog = TopicPartition::new(spec.topic.clone(), partition);
                 let (store, shard) = (spec.store.clone(), state.open(&spec.store, partition)?);
-                let part = Part { task: None, store, changelog, from: RebuiltFrom::Changelog };
+                let from = RebuiltFrom::Changelog;
+                let part = Part { task: None, store, changelog, begins_at: 0, from };
                 this.parts.push(GlobalPart { spec: spec.clone(), part, shard });
             }
         }

@@ -16,6 +16,7 @@
 //! | `globals` | global stores at the ends of their topics |
 //! | `assignment` | which partitions the application may read, by events of the log |
 //! | `setup`, `restore` | from a topology to tasks; stores at the end of their changelogs |
+//! | `reset` | has a stopped application begin anew |
 //! | `properties` | Kafka's dotted keys |
 //! | `prometheus` | the same as text |
 //! | `periods` | what was measured within the last minute |
@@ -54,6 +55,7 @@ mod periods;
 mod prometheus;
 mod properties;
 mod query;
+mod reset;
 mod resting;
 mod restore;
 mod rounds;
@@ -88,6 +90,7 @@ pub use query::{
     ReadOnlyWindowStore, SessionKeyQuery, StateQueryRequest, StateQueryResult, StateSnapshot,
     VersionedKeyQuery, WindowKeyQuery, WindowRangeQuery,
 };
+pub use reset::{ApplicationReset, ForgottenTopic, MovedInput, ResetError, ResetTo};
 pub use restore::{
     RestoreListeners, RestoreProgress, StateRestoreListener, StoreRestore, TaskRestore,
 };

@@ -362,6 +362,7 @@ fn open_positions(
     let part = Part {
         task: None,
         store: Positions::spec(),
+        begins_at: begins_at(restorer.log, &blueprint.application_id, &changelog)?,
         changelog: changelog.clone(),
         from: RebuiltFrom::Changelog,
     };
@@ -373,6 +374,11 @@ fn open_positions(
         tracing::info!(application, "the topology has changed:\n{diff}");
     }
     Ok((positions, counts))
+}
+
+/// Where a changelog of the application begins: at its start, unless the application was reset.
+fn begins_at(log: &dyn Log, group: &str, changelog: &TopicPartition) -> Result<i64, StreamsError> {
+    Ok(log.committed(group, changelog)?.map_or(0, |committed| committed.offset))
 }
 
 /// The parts of stores that tasks have, in the order of the tasks and of their stores.
@@ -398,7 +404,11 @@ fn parts_of(
             }
         };
         let (task, changelog) = (Some(task), changelog.partition);
-        Ok(Part { task, store: store.spec().clone(), changelog, from })
+        let begins_at = match from {
+            RebuiltFrom::Changelog => begins_at(log, group, &changelog)?,
+            RebuiltFrom::Input { .. } | RebuiltFrom::Nothing { .. } => 0,
+        };
+        Ok(Part { task, store: store.spec().clone(), changelog, begins_at, from })
     };
     let stores = |id: &TaskId| {
         let (id, stores) = (*id, blueprint.stores(blueprint.sub(*id)));

@@ -45,6 +45,8 @@ pub(super) struct Part {
     pub(super) task: Option<TaskId>,
     pub(super) store: StoreSpec,
     pub(super) changelog: TopicPartition,
+    /// What lies below this offset of it was there before the application was reset; 0 if it never was.
+    pub(super) begins_at: i64,
     pub(super) from: RebuiltFrom,
 }
 
@@ -226,15 +228,27 @@ impl Restorer<'_> {
         // Before the log is asked, which never goes back: a newer owner may be publishing.
         let position = shard.position();
         let held = self.log.offsets(changelog)?;
-        let at = position.unwrap_or(held.start);
-        let begins_anew =
-            self.is_of_other_history(part, at, shard.record_epoch().as_ref(), held)?;
-        let at = if begins_anew { held.start } else { at };
-        let end = match from {
-            RebuiltFrom::Input { until, .. } => held.end.min(*until),
-            RebuiltFrom::Changelog | RebuiltFrom::Nothing { .. } => held.end,
+        let start = held.start.max(part.begins_at);
+        let (end, is_reset) = match from {
+            // What it has taken and the application has not was taken before that was moved back.
+            RebuiltFrom::Input { until, .. } => {
+                (held.end.min(*until), position.is_some_and(|at| at > *until))
+            }
+            // One that began there has changed since, or is at no position.
+            RebuiltFrom::Changelog | RebuiltFrom::Nothing { .. } => {
+                let is_older = |at| part.begins_at > 0 && at <= part.begins_at;
+                (held.end, position.is_some_and(is_older))
+            }
         };
-        let opened = Opened { shard, at, end, start: held.start, begins_anew };
+        let at = position.unwrap_or(start);
+        let within = Offsets { start, ..held };
+        let begins_anew = is_reset
+            || self.is_of_other_history(part, at, shard.record_epoch().as_ref(), within)?;
+        if is_reset {
+            tracing::info!(store = %store.name, partition = changelog.partition, "store begins anew: the application was reset");
+        }
+        let at = if begins_anew { start } else { at };
+        let opened = Opened { shard, at, end, start, begins_anew };
         if let Some(watch) = self.watch.filter(|_| !opened.is_at_end()) {
             watch.plan(part, u64::try_from(end - at).unwrap_or(0));
         }

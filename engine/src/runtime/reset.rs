@@ -1,0 +1,279 @@
+//! Has a stopped application begin anew: inputs are moved, what it keeps is forgotten.
+//!
+//! One commit of the log does it. For each internal topic it says, as the group's offset there, where the application begins to
+//! read it: what lies below was another run's. Stores, repartitioned records and positions are forgotten with that, and inputs
+//! are moved, all at once or not at all. That the state is deleted before only frees its room: what of it is older than the
+//! reset is emptied when it is opened.
+
+use super::globals::id_of_globals;
+use headwater_core::{
+    ports::{
+        log::{Commit, Committed, GroupOffset, Log, LogError, Offsets},
+        state::{State, StateError},
+    },
+    record::{Timestamp, TopicName, TopicPartition},
+    text::grouped,
+};
+use std::{collections::BTreeSet, fmt, time::Duration};
+
+/// Where a reset moves an application's inputs. What lies outside a partition is moved to its nearer end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ResetTo {
+    /// The first record that each partition has.
+    #[default]
+    Earliest,
+    /// The end of each partition.
+    Latest,
+    /// This offset of each partition.
+    Offset(i64),
+    /// The first record of each partition with at least this timestamp, in ms; the end, if there is none.
+    Datetime(Timestamp),
+    /// The same, so far back by the wall clock.
+    ByDuration(Duration),
+    /// So many offsets from where each partition was committed; a number below 0 goes back.
+    ShiftBy(i64),
+}
+
+/// Why an application was not reset.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResetError {
+    /// The log has no application of this id.
+    #[error("there is no application `{application_id}` in this log; {}", known_text(known))]
+    UnknownApplication {
+        /// The id.
+        application_id: String,
+        /// The ids that there are.
+        known: Vec<String>,
+    },
+
+    /// The state is in use, by a running application, or cannot be deleted; nothing was reset.
+    #[error(transparent)]
+    State(#[from] StateError),
+
+    /// The log cannot be read, or took no commit; nothing was reset, unless its outcome is unknown.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+fn known_text(known: &[String]) -> String {
+    match known {
+        [] => "there is none at all".to_owned(),
+        known => format!("there are: {}", known.join(", ")),
+    }
+}
+
+/// An input that a reset moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovedInput {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The offset that was committed.
+    pub from: i64,
+    /// The offset to read from.
+    pub to: i64,
+}
+
+/// An internal topic whose records a reset forgets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForgottenTopic {
+    /// The topic.
+    pub topic: TopicName,
+    /// How many offsets it has, or about as many records.
+    pub records: u64,
+    /// Where each partition is read from afterwards: its end.
+    ends: Vec<i64>,
+}
+
+/// What resetting an application does: to be shown, and then to be [done](Self::run).
+///
+/// ```
+/// use headwater_core::ports::log::{Log, TopicSpec};
+/// # use headwater_core::record::TopicName;
+/// use headwater_engine::runtime::{ApplicationReset, ResetTo};
+///
+/// # fn of(log: &dyn Log) -> Result<(), headwater_engine::runtime::ResetError> {
+/// let reset = ApplicationReset::plan(log, "fleet", ResetTo::Earliest, 0)?;
+/// println!("{reset}");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplicationReset {
+    /// `application.id`.
+    pub application_id: String,
+    /// Its inputs.
+    pub inputs: Vec<MovedInput>,
+    /// Its internal topics.
+    pub topics: Vec<ForgottenTopic>,
+}
+
+impl ApplicationReset {
+    /// Finds out what resetting does; `now` is the wall clock's time, in ms. Nothing is changed.
+    ///
+    /// The application's dead letters stay: they are nothing that it reads.
+    ///
+    /// # Errors
+    ///
+    /// [`ResetError::UnknownApplication`] if none of this id has ever run on the log, [`ResetError::Log`] if it cannot be read.
+    pub fn plan(
+        log: &dyn Log,
+        application_id: &str,
+        to: ResetTo,
+        now: Timestamp,
+    ) -> Result<Self, ResetError> {
+        let specs = log.topics()?;
+        let known: BTreeSet<&str> =
+            specs.iter().filter_map(|spec| spec.name.as_str().strip_suffix(POSITIONS)).collect();
+        if !known.contains(application_id) {
+            let known = known.into_iter().map(str::to_owned).collect();
+            let application_id = application_id.to_owned();
+            return Err(ResetError::UnknownApplication { application_id, known });
+        }
+        let mut this = Self {
+            application_id: application_id.to_owned(),
+            inputs: Vec::new(),
+            topics: Vec::new(),
+        };
+        for spec in &specs {
+            let partitions =
+                (0..spec.partitions).map(|it| TopicPartition::new(spec.name.clone(), it));
+            if owner_of(&known, spec.name.as_str()) == Some(application_id) {
+                this.forget(log, partitions)?;
+            } else {
+                for partition in partitions {
+                    this.move_input(log, partition, to, now)?;
+                }
+            }
+        }
+        Ok(this)
+    }
+
+    fn forget(
+        &mut self,
+        log: &dyn Log,
+        partitions: impl Iterator<Item = TopicPartition>,
+    ) -> Result<(), LogError> {
+        let (mut topic, mut records, mut ends) = (None, 0, Vec::new());
+        for partition in partitions {
+            let Offsets { start, end } = log.offsets(&partition)?;
+            let begins_at = log.committed(&self.application_id, &partition)?;
+            let begins_at = begins_at.map_or(start, |it| it.offset.max(start));
+            records += u64::try_from(end - begins_at).unwrap_or(0);
+            ends.push(end);
+            topic = Some(partition.topic);
+        }
+        self.topics.extend(topic.map(|topic| ForgottenTopic { topic, records, ends }));
+        Ok(())
+    }
+
+    /// Notes where a partition is moved, if the application has committed a position there.
+    fn move_input(
+        &mut self,
+        log: &dyn Log,
+        partition: TopicPartition,
+        to: ResetTo,
+        now: Timestamp,
+    ) -> Result<(), LogError> {
+        let Some(committed) = log.committed(&self.application_id, &partition)? else {
+            return Ok(());
+        };
+        let (from, Offsets { start, end }) = (committed.offset, log.offsets(&partition)?);
+        let since =
+            |time| Ok::<_, LogError>(log.offset_for_timestamp(&partition, time)?.unwrap_or(end));
+        let to = match to {
+            ResetTo::Earliest => start,
+            ResetTo::Latest => end,
+            ResetTo::Offset(offset) => offset,
+            ResetTo::Datetime(time) => since(time)?,
+            ResetTo::ByDuration(back) => {
+                since(now.saturating_sub(i64::try_from(back.as_millis()).unwrap_or(i64::MAX)))?
+            }
+            ResetTo::ShiftBy(offsets) => from.saturating_add(offsets),
+        };
+        self.inputs.push(MovedInput { partition, from, to: to.clamp(start, end) });
+        Ok(())
+    }
+
+    /// Does it. Killed at whatever point, it has been done or not; to do it again is to do it once.
+    ///
+    /// An instance that runs on the same log in another state is replaced as by a new owner: it commits nothing any more.
+    ///
+    /// # Errors
+    ///
+    /// [`ResetError::State`] with [`StateError::InUse`] while the application runs; [`ResetError::Log`] if the log took no
+    /// commit.
+    pub fn run(&self, log: &dyn Log, state: &dyn State) -> Result<(), ResetError> {
+        state.forget(&self.application_id)?;
+        state.forget(&id_of_globals(&self.application_id))?;
+        let inputs = self.inputs.iter().map(|it| it.partition.topic.clone());
+        let inputs: BTreeSet<TopicName> = inputs.collect();
+        let claim = log.claim(&self.application_id, &inputs.into_iter().collect::<Vec<_>>())?;
+        let owner = claim.owner().clone();
+        let moved = self.inputs.iter().map(|it| (it.partition.clone(), it.to));
+        let begun = self.topics.iter().flat_map(|forgotten| {
+            let ends = forgotten.ends.iter().zip(0..);
+            ends.map(|(end, number)| (TopicPartition::new(forgotten.topic.clone(), number), *end))
+        });
+        let offsets = moved.chain(begun).map(|(partition, offset)| GroupOffset {
+            group: owner.group.clone(),
+            partition,
+            committed: Committed { offset, metadata: String::new() },
+        });
+        let offsets = offsets.collect();
+        log.commit(Commit { owner: Some(owner), offsets, ..Commit::default() })?.wait()?;
+        Ok(())
+    }
+}
+
+/// What the name of the topic ends with that each application has.
+const POSITIONS: &str = "-positions";
+
+/// The application whose internal topic this is, of those that there are. Ids may begin with each other: the longest counts.
+fn owner_of<'a>(known: &BTreeSet<&'a str>, topic: &str) -> Option<&'a str> {
+    let owns = |id: &&&str| {
+        let rest = topic.strip_prefix(**id).and_then(|rest| rest.strip_prefix('-'));
+        rest.is_some_and(|rest| {
+            rest == "positions" || rest.ends_with("-changelog") || rest.ends_with("-repartition")
+        })
+    };
+    known.iter().filter(owns).max_by_key(|id| id.len()).copied()
+}
+
+/// For people: one line for each partition and each topic.
+impl fmt::Display for ApplicationReset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "inputs of {}:", self.application_id)?;
+        for MovedInput { partition, from, to } in &self.inputs {
+            writeln!(f, "  {partition}: {from} -> {to}")?;
+        }
+        writeln!(f, "internal topics that begin anew:")?;
+        for ForgottenTopic { topic, records, .. } in &self.topics {
+            writeln!(f, "  {topic}: {} records are forgotten", grouped(*records))?;
+        }
+        write!(f, "its state is deleted")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_internal_topic_belongs_to_the_longest_id() {
+        let known = BTreeSet::from(["fleet", "fleet-eu", "f"]);
+        for (topic, owner) in [
+            ("fleet-counts-changelog", Some("fleet")),
+            ("fleet-eu-counts-changelog", Some("fleet-eu")),
+            ("fleet-eu-positions", Some("fleet-eu")),
+            ("fleet-positions", Some("fleet")),
+            ("fleet-by-car-repartition", Some("fleet")),
+            ("fleet-dead-letters", None),
+            ("fleets-counts-changelog", None),
+            ("fleet", None),
+            ("g-counts-changelog", None),
+        ] {
+            assert_eq!(owner_of(&known, topic), owner, "{topic}");
+        }
+    }
+}
