@@ -127,7 +127,6 @@ pub enum AppError {
 pub struct App {
     // Dropped first: they look at what comes after.
     metrics: Option<MetricsServer>,
-    #[expect(dead_code, reason = "it serves until it is dropped")]
     control: Option<ControlServer>,
     streams: Arc<Streams>,
     log: Arc<dyn Log>,
@@ -188,9 +187,9 @@ impl App {
     ///
     /// [`AppError::Streams`] if the state cannot be deleted.
     pub fn clean_up(self) -> Result<(), AppError> {
-        let Self { metrics, streams, log: _log } = self;
-        // It looks at the application.
-        drop(metrics);
+        let Self { control, metrics, streams, log: _log } = self;
+        // Both look at the application.
+        drop((control, metrics));
         match Arc::into_inner(streams) {
             Some(streams) => Ok(streams.clean_up()?),
             None => Ok(()),

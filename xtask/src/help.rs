@@ -15,7 +15,7 @@ start here
 
 when you change something
   tidy    the rules of the house, in seconds
-  ci      what has to hold before a change lands: test, fmt, clippy, tidy, docs, features, package, counts
+  ci      what has to hold before a change lands: test, fmt, clippy, tidy, docs, features, package
   release whether each crate builds from what would be published of it
   mutants whether the simulation finds the defects that it is there for
   torture power cuts, flipped bits, kills and failing disks, in numbers that ci has no time for
@@ -136,7 +136,7 @@ Compiles the hot loops of bench/counts, without RocksDB, and has valgrind count 
 takes a record. Where one is more than 3 % from what bench/counts/baseline.txt says, up or down, it fails.
 The counts do not move with the machine's load; they do with the compiler, which the file names.
 
-  cargo xtask counts                    compares; a step of ci
+  cargo xtask counts                    compares
   cargo xtask counts --accept           writes down what was counted: the commit says why it changes",
     ),
     (

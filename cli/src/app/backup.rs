@@ -44,6 +44,10 @@ pub(super) fn make(data_dir: &Path, to: &Path) -> Result<String, Failure> {
 }
 
 /// Brings a backup back: what to say of it.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what has no advice of its own is said as it is"
+)]
 pub(super) fn restore(from: &Path, data_dir: &Path) -> Result<String, Failure> {
     let bar = Bar::new();
     let restored = bring_back(from, data_dir, &mut |progress| bar.show(progress));
@@ -73,6 +77,10 @@ fn cannot_back_up(data_dir: &Path, to: &Path) -> String {
 }
 
 /// The failure of a backup that the running application was asked for.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what has no advice of its own is said as it is"
+)]
 fn refused(data_dir: &Path, to: &Path, error: ControlError) -> Failure {
     match error {
         ControlError::Refused { .. } => {
@@ -85,6 +93,10 @@ fn refused(data_dir: &Path, to: &Path, error: ControlError) -> Failure {
 }
 
 /// The failure of a backup that was made here.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what has no advice of its own is said as it is"
+)]
 fn failed(data_dir: &Path, to: &Path, error: BackupError) -> Failure {
     let what = cannot_back_up(data_dir, to);
     let remedy = match &error {

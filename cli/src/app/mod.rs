@@ -59,6 +59,10 @@ fn cannot_ask(data_dir: &Path) -> String {
 }
 
 /// The failure of a question.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what has no advice of its own is said as it is"
+)]
 fn asked(data_dir: &Path, error: ControlError) -> Failure {
     let remedy = match &error {
         ControlError::Open { .. } => "let nobody else into that directory, and look who made it",

@@ -14,7 +14,7 @@ use headwater_core::{
     record::{Timestamp, TopicName, TopicPartition},
     text::grouped,
 };
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 /// Where a reset moves an application's inputs. What lies outside a partition is moved to its nearer end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -216,7 +216,7 @@ impl ApplicationReset {
             ends.map(|(end, number)| (TopicPartition::new(forgotten.topic.clone(), number), *end))
         });
         let offsets = moved.chain(begun).map(|(partition, offset)| GroupOffset {
-            group: owner.group.clone(),
+            group: Arc::clone(&owner.group),
             partition,
             committed: Committed { offset, metadata: String::new() },
         });

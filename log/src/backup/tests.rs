@@ -455,13 +455,12 @@ fn all_of_a_backup_is_on_the_disk_before_it_has_its_name() {
     back_up(&log, &dir.path().join("place/backup")).unwrap();
     let mut unsynced = BTreeMap::new();
     for step in steps.take() {
-        match step.action {
-            Action::Sync => drop(unsynced.remove(&step.path)),
-            Action::Write | Action::Link => drop(unsynced.insert(step.path, step.action)),
-            Action::Rename if step.path.ends_with("backup") => {
-                assert_eq!(unsynced.len(), 0, "{unsynced:?}")
-            }
-            _ => {}
+        if step.action == Action::Sync {
+            unsynced.remove(&step.path);
+        } else if matches!(step.action, Action::Write | Action::Link) {
+            unsynced.insert(step.path, step.action);
+        } else if step.action == Action::Rename && step.path.ends_with("backup") {
+            assert_eq!(unsynced.len(), 0, "{unsynced:?}");
         }
     }
 }

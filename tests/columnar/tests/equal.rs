@@ -195,7 +195,7 @@ impl Columnar {
             "keep",
             move |context| {
                 let skin = FoldSkin::<Key, i64, i64, ()>::new(&keys, add);
-                let emit = Emit { is_cached, with_old: false };
+                let emit = Emit { is_cached, with_old: false, closes_at_end: false };
                 Ok(Box::new(Aggregate::open(skin, "kept", emit, context)?))
             },
             &[Port::of::<Taken>(&[above])],
@@ -217,7 +217,11 @@ impl Columnar {
             "keep",
             move |context| {
                 let skin = FoldSkin::<Key, i64, i64, Window>::new(&keys, add);
-                let emit = Emit { is_cached: out == Out::CachedUpdates, with_old: false };
+                let emit = Emit {
+                    is_cached: out == Out::CachedUpdates,
+                    with_old: false,
+                    closes_at_end: false,
+                };
                 Ok(match out {
                     Out::Finals => {
                         let node = WindowedFinals::open(skin, "kept", windows, context)?;
