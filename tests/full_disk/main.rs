@@ -197,7 +197,7 @@ impl DiskFile for FaultyFile {
     }
 }
 
-const RECORDS: i64 = 120;
+const RECORDS: i64 = 240;
 const KEYS: i64 = 4;
 
 fn only(topic: &str) -> TopicPartition {

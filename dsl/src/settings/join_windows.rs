@@ -110,7 +110,8 @@ impl JoinWindows {
 /// let named = StreamJoined::new().with_name("paid").with_store_name("open");
 /// orders.join(payments.within(hour).with(named), |order, payment| order - payment).to("rest");
 /// let text = builder.build()?.describe();
-/// assert!(text.contains("Processor: paid (stores: [open-this-join-store, open-other-join-store])"), "{text}");
+/// let stores = "open-this-join-store, open-other-join-store, open-waiting-join-store";
+/// assert!(text.contains(&format!("Processor: paid (stores: [{stores}])")), "{text}");
 /// # Ok::<(), headwater_engine::topology::TopologyError>(())
 /// ```
 pub struct StreamJoined<K, V, VO> {

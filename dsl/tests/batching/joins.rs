@@ -113,6 +113,11 @@ pub(crate) fn as_of_at_once() -> impl Strategy<Value = AsOf> {
 }
 
 impl AsOf {
+    /// Whether rows wait.
+    pub(crate) fn waits(self) -> bool {
+        self.grace.is_some()
+    }
+
     pub(crate) fn of(
         self,
         stream: &KStream<String, i64>,

@@ -162,9 +162,16 @@ fn left_by(case: &Case, mut dump: Dump) -> BTreeMap<String, Vec<String>> {
 }
 
 fn same_at_every_size(case: &Case) -> Result<(), TestCaseError> {
-    let expected = run(case, SIZES[0]);
+    // Red: what a graced join has released in a run of several rows may be in the changelog, and of which record a letter of
+    // such a row tells, depends on how many went in it. What comes out does not.
+    let releases = case.ops.iter().any(|op| matches!(op, Op::AsOf(join) if join.waits()));
+    let results = |mut dump: Dump| {
+        dump.retain(|name, _| !(releases && name.starts_with("app-")));
+        dump
+    };
+    let expected = results(run(case, SIZES[0]));
     for rows_max in &SIZES[1..] {
-        if let Some(difference) = difference(&expected, &run(case, *rows_max)) {
+        if let Some(difference) = difference(&expected, &results(run(case, *rows_max))) {
             let text = format!("1 and {rows_max} rows a batch: {difference}");
             return Err(TestCaseError::fail(text));
         }
