@@ -56,7 +56,7 @@ fn written(driver: &TopologyTestDriver) -> Outcome<usize> {
 }
 
 /// Takes all there is.
-fn settle(driver: &TopologyTestDriver) -> Outcome {
+fn commit_all(driver: &TopologyTestDriver) -> Outcome {
     for _ in 0..3 {
         driver.run_until_idle()?;
         driver.commit()?;
@@ -115,7 +115,7 @@ fn the_matches_of_one_record_come_in_chunks() -> Outcome {
         left.join(right.within(near).with(named), |l, r| l * 1_000_000 + r).to("out");
         let driver = driver(builder.build()?)?;
         append(&driver, "l", (0..ROWS).map(|row| ("a", row, 1 + row % 5)))?;
-        settle(&driver)?;
+        commit_all(&driver)?;
         append(&driver, "r", [("a", 7, 5), ("b", 8, 6), ("a", 9, 7)])?;
         let rows = (0..5).flat_map(|at| (0..ROWS).filter(move |row| row % 5 == at));
         let pairs = |right: i64| {
@@ -163,9 +163,9 @@ fn what_waits_for_the_grace_of_a_versioned_table_comes_in_chunks() -> Outcome {
         stream.left_join(joined, |value, found| value * 10 + found.unwrap_or(0)).to("out");
         let driver = driver(builder.build()?)?;
         append(&driver, "t", [("a", 1, 0)])?;
-        settle(&driver)?;
+        commit_all(&driver)?;
         append(&driver, "in", (0..ROWS).map(|row| ("a", row, row % 5)))?;
-        settle(&driver)?;
+        commit_all(&driver)?;
         append(&driver, "in", [("b", 1, 200), ("b", 2, 201), ("a", 3, 1), ("b", 4, 300)])?;
         let rows = (0..5).flat_map(|at| (0..ROWS).filter(move |row| row % 5 == at));
         let mut expected: Vec<_> =
@@ -187,7 +187,7 @@ fn rows_that_have_lived_are_deleted_in_chunks() -> Outcome {
         let driver = driver(builder.build()?)?;
         let keys: Vec<String> = (0..ROWS).map(|row| format!("k{row:06}")).collect();
         append(&driver, "in", keys.iter().map(|key| (&**key, 1, 5)))?;
-        settle(&driver)?;
+        commit_all(&driver)?;
         append(&driver, "in", [("a", 1, 20), ("b", 2, 21), ("a", 3, 40)])?;
         // A row that carries time comes before what that makes due.
         let (before, after) = match carried {
