@@ -11,6 +11,7 @@ mod drain;
 mod explain;
 mod handlers;
 mod idle_partitions;
+mod idling;
 mod lifecycle;
 mod limits;
 mod listeners;

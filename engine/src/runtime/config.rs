@@ -156,6 +156,9 @@ pub struct StreamsConfig {
     /// `statestore.cache.max.bytes`: what the stores' caches may hold after a commit, 50 MiB by default; less where its share
     /// of the runtime's memory is.
     pub statestore_cache_max_bytes: usize,
+    /// `max.task.idle.ms`: how long the records of a task wait for an input that is read to its end, by the monotonic clock. 0 by
+    /// default; none does not wait either, and counts nothing as enforced processing.
+    pub max_task_idle: Option<Duration>,
     /// The size of uncommitted output and state that makes a commit due, 32 MiB by default.
     pub commit_bytes_max: usize,
     /// What to do with bad records, by where they are found: dead letters by default.
@@ -187,6 +190,7 @@ impl StreamsConfig {
             processing_guarantee: ProcessingGuarantee::default(),
             commit_interval: Duration::from_millis(100),
             statestore_cache_max_bytes: 50 << 20,
+            max_task_idle: Some(Duration::ZERO),
             commit_bytes_max: 32 << 20,
             error_handlers: ErrorHandlers::default(),
             dead_letter_topic: None,
@@ -304,6 +308,23 @@ impl StreamsConfig {
     #[must_use]
     pub fn with_restore_listener(mut self, listener: Arc<dyn StateRestoreListener>) -> Self {
         self.restore_listeners.add(listener);
+        self
+    }
+
+    /// Sets how long the records of a task that reads several partitions wait for one that is read to its end: what comes there
+    /// meanwhile is taken in the order of timestamps. None is Kafka's -1.
+    ///
+    /// ```
+    /// use headwater_engine::runtime::StreamsConfig;
+    /// use std::time::Duration;
+    ///
+    /// let config = StreamsConfig::new("fleet").with_max_task_idle(Duration::from_millis(500));
+    /// assert_eq!(config.max_task_idle, Some(Duration::from_millis(500)));
+    /// assert_eq!(config.with_max_task_idle(None).max_task_idle, None);
+    /// ```
+    #[must_use]
+    pub fn with_max_task_idle(mut self, at_most: impl Into<Option<Duration>>) -> Self {
+        self.max_task_idle = at_most.into();
         self
     }
 

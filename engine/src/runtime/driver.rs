@@ -179,6 +179,7 @@ impl Driver {
     ///
     /// As [`run_until_idle`](Self::run_until_idle) and [`commit`](Self::commit).
     pub fn finish(&mut self) -> Result<(), StreamsError> {
+        self.tasks.set_input_complete(true);
         self.run_until_idle()?;
         // Tasks that read from one commit to the next may know of an earlier end, and not yet of what has come since.
         while self.ready.around.exchange.is_through_topic() && self.tasks.has_changed() {
@@ -194,6 +195,8 @@ impl Driver {
                 self.calls.wait();
             }
         }
+        // More may be piped, though.
+        self.tasks.set_input_complete(false);
         self.commit()
     }
 

@@ -76,6 +76,9 @@ pub struct TaskMetrics {
     pub task: String,
     /// Records taken.
     pub records: u64,
+    /// Those of them that were taken while another of its partitions was read to its end, so that a record that comes there later
+    /// may be out of order; none with a `max.task.idle.ms` of -1.
+    pub enforced: u64,
     /// What the caches of its stores hold, in bytes.
     pub cache_bytes: usize,
     /// The same, store by store.
@@ -364,9 +367,11 @@ impl Seen {
                 cache_bytes: cache.bytes,
                 hit_ratio: self.hits.of(&(*id, Arc::clone(&cache.store)), rates.now),
             };
+            let counts = self.counts.get(id).copied().unwrap_or_default();
             TaskMetrics {
                 task: id.to_string(),
-                records: self.counts.get(id).map_or(0, |counts| counts.records),
+                records: counts.records,
+                enforced: counts.enforced,
                 cache_bytes: status.caches.iter().map(|cache| cache.bytes).sum(),
                 stores: status.caches.iter().map(store).collect(),
                 nodes: nodes.collect(),

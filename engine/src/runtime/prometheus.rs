@@ -244,6 +244,12 @@ impl StreamsMetrics {
         );
         to.add(of_task, labels, number(task.records));
         let of_task = named(
+            "kafka_streams_stream_task_metrics_enforced_processing_total",
+            "counter",
+            "Records taken while another partition of the task was read to its end.",
+        );
+        to.add(of_task, labels, number(task.enforced));
+        let of_task = named(
             "kafka_streams_stream_task_metrics_dropped_records_total",
             "counter",
             "Records that the task's nodes have dropped, in all runs.",

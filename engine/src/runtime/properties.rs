@@ -56,6 +56,7 @@ enum Property {
 use Property::{Refused, Taken};
 
 const NUMBER: &str = "a number, 0 or more";
+const IDLE: &str = "a number of ms, 0 or more, or -1 to wait for nothing";
 const ANSWERS: &str =
     "`LogAndContinueExceptionHandler`, `LogAndFailExceptionHandler` or `DeadLetter`";
 const ONE_PROCESS: &str =
@@ -126,12 +127,10 @@ const KEYS: &[(&str, Property)] = &[
     ),
     (
         "max.task.idle.ms",
-        Taken(|_, value| {
-            only(
-                value,
-                &["0"],
-                "`0`: what a partition holds is known, and none is waited for that is read to its end",
-            )
+        Taken(|config, value| {
+            let ms: i64 = value.parse().ok().filter(|ms| *ms >= -1).ok_or(IDLE)?;
+            config.max_task_idle = u64::try_from(ms).ok().map(Duration::from_millis);
+            Ok(())
         }),
     ),
     ("buffered.records.per.partition", Refused(BY_BYTES)),
@@ -503,7 +502,7 @@ mod tests {
             ("application.id", "a/b"),
             ("processing.guarantee", "exactly_once"),
             ("num.standby.replicas", "1"),
-            ("max.task.idle.ms", "-1"),
+            ("max.task.idle.ms", "-2"),
             ("group.protocol", "streams"),
             ("production.exception.handler", "com.example.Mine"),
             ("replication.factor", "3"),

@@ -261,6 +261,7 @@ fn plan(
         error_handlers: config.error_handlers,
         dead_letters,
         rows_max: config.batch_rows_max.max(1),
+        max_task_idle: config.max_task_idle,
         limits: log.limits(),
     })
 }

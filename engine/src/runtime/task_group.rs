@@ -288,12 +288,18 @@ impl TaskGroup {
 
     /// Declares external inputs to end at `ends`: nothing past them is taken, nor anything of a partition that has none.
     pub(super) fn end_input(&mut self, ends: &InputEnds) {
+        self.set_input_complete(true);
         for task in self.tasks.values_mut() {
             let external: Vec<TopicPartition> = task.external_inputs().cloned().collect();
             for partition in external {
                 task.end_input(&partition, ends.get(&partition).copied().unwrap_or(0));
             }
         }
+    }
+
+    /// Says whether all input is there, so that no record waits for more.
+    pub(super) fn set_input_complete(&mut self, is_complete: bool) {
+        self.tasks.values_mut().for_each(|task| task.set_input_complete(is_complete));
     }
 
     /// Whether a task waits for calls and has no answer.

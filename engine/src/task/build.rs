@@ -5,6 +5,7 @@ use super::{
     commit::{Changelog, ChangelogKind},
     graph::Graph,
     held::HeldRecords,
+    idling::Idling,
     input::{Input, InputIndex},
     letters::Letters,
     pace::Pace,
@@ -34,6 +35,7 @@ use headwater_core::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 /// What a part of a commit has at most, however large a commit may be: it lies in memory.
@@ -88,6 +90,8 @@ pub(crate) struct Blueprint {
     pub(crate) dead_letters: TopicName,
     /// The most rows that one step decodes.
     pub(crate) rows_max: usize,
+    /// How long records wait for an input that is at its end.
+    pub(crate) max_task_idle: Option<Duration>,
     /// How large records and commits of the log may be.
     pub(crate) limits: Limits,
 }
@@ -266,6 +270,7 @@ impl Blueprint {
             run_pace: Pace::of_runs(self.limits.commit_bytes_max),
             chunk_pace: Pace::of_chunks(self.limits.commit_bytes_max),
             tellers: Vec::new(),
+            idling: Idling::new(self.max_task_idle),
             taken: None,
             ended: Vec::new().into(),
             is_caught_up: false,

@@ -80,6 +80,8 @@ pub(crate) struct TaskCounts {
     pub(crate) polls: u64,
     /// Punctuations that have fired.
     pub(crate) punctuations: u64,
+    /// Records taken while an input was at its end, once that had been waited for.
+    pub(crate) enforced: u64,
 }
 
 impl AddAssign for TaskCounts {
@@ -87,6 +89,7 @@ impl AddAssign for TaskCounts {
         self.records += other.records;
         self.polls += other.polls;
         self.punctuations += other.punctuations;
+        self.enforced += other.enforced;
     }
 }
 
@@ -208,8 +211,8 @@ impl Task {
 
     /// What it has counted since it was made.
     pub(crate) fn counts(&self) -> TaskCounts {
-        let (records, polls) = (self.records, self.polls);
-        TaskCounts { records, polls, punctuations: self.resources.punctuated }
+        let (records, polls, enforced) = (self.records, self.polls, self.idling.enforced);
+        TaskCounts { records, polls, punctuations: self.resources.punctuated, enforced }
     }
 
     /// How old rows were, node by node, since the last call.

@@ -116,6 +116,8 @@ pub(super) struct Input {
     pub(super) end: i64,
     /// Whether the end has been looked at since it was last reached.
     pub(super) at_end: bool,
+    /// When it was seen at its end, by the monotonic clock, while it has been there since.
+    pub(super) at_end_since_ms: Option<i64>,
     /// Where the input was declared to end.
     declared_end: Option<i64>,
     /// Whether writers that are gone count no more: what earlier runs wrote has been taken.
@@ -153,6 +155,7 @@ impl Input {
             run_start: held.end.max(from),
             end: from,
             at_end: false,
+            at_end_since_ms: None,
             declared_end: None,
             is_time_new: false,
             heard: None,

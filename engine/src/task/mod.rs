@@ -12,7 +12,7 @@
 //! | 1 | 1 and 2 of `a` | the next row of `b` is of 4: a run goes up to its rival |
 //! | 2 | 4 and 5 of `b` | the next row of `a` is of 7 |
 //! | 3 | nothing: it is starved | what `b` has next may be of less than 7, so it is fetched first |
-//! | 4 | 7 of `a` | `b` is at its end |
+//! | 4 | 7 of `a` | `b` is at its end, and was waited for as long as [`idling`] says |
 //! | 5 | nothing: it is idle, once `a` was fetched too | both are at their end |
 //!
 //! With each run, its rows go through the graph; nodes forward what they have left; they are told the time after it; and
@@ -35,6 +35,7 @@ mod build;
 mod commit;
 mod graph;
 mod held;
+mod idling;
 mod input;
 mod letters;
 mod nodes;
@@ -67,6 +68,7 @@ use crate::{
 use graph::{Action, Graph};
 use hashbrown::HashMap;
 use headwater_core::record::{Timestamp, TopicPartition};
+use idling::Idling;
 use input::{BetweenRows, Input, InputIndex, Run};
 use letters::{Letters, Origin};
 use pace::Pace;
@@ -80,7 +82,7 @@ use time_vector::TimeVector;
 pub(crate) enum Step {
     /// It took records, be they time marks.
     Ran,
-    /// An input must be fetched before the next record can be chosen, or a call answered.
+    /// An input must be fetched, or waited for, before the next record can be chosen, or a call answered.
     Starved,
     /// Every input is read to its end.
     Idle,
@@ -138,6 +140,8 @@ pub(crate) struct Task {
     /// Rows that nodes forwarded of what they had left.
     pub(crate) forwarded: u64,
     pub(crate) records: u64,
+    /// How records wait for inputs that are at their end.
+    idling: Idling,
     /// Fetches that brought records.
     polls: u64,
 }
@@ -181,14 +185,15 @@ impl Task {
         }
     }
 
-    /// How long it is until the next wall-clock punctuation, or until a record has been held for long enough.
+    /// How long it is until the next wall-clock punctuation, or until a record has been held, or an input waited for,
+    /// for long enough.
     pub(crate) fn next_timer(&self, now: Now) -> Option<Duration> {
         let on_wall_clock = |p: &&Punctuation| p.kind == PunctuationType::WallClockTime;
         let timers = self.resources.punctuations.values().filter(on_wall_clock);
         let due = timers.filter_map(|p| p.due).min();
         let due = due.map(|due| u64::try_from(due - now.elapsed_ms).unwrap_or(0));
         let held = self.inputs.values().filter_map(|input| input.held.as_ref()?.next_timer(now));
-        due.map(Duration::from_millis).into_iter().chain(held).min()
+        due.map(Duration::from_millis).into_iter().chain(held).chain(self.idles_for(now)).min()
     }
 
     /// Takes records through the graph: runs of them, until about as many rows were taken as a batch may have. Where rows go
@@ -214,6 +219,7 @@ impl Task {
     fn take_run(&mut self, take: Take) -> Result<Step, ProcessorError> {
         let had_more = self.graph.is_pending();
         let mut took_any = had_more;
+        self.idling.look_anew();
         if !self.proceed()? {
             let starves = !took_any && self.waits_for_calls();
             return Ok(if starves { Step::Starved } else { Step::Ran });
@@ -228,6 +234,9 @@ impl Task {
         // After the last chunk of what was left, what is to be fetched is known before the next step.
         let may_take = |input: &&Input| take == Take::All || input.is_fed_back;
         if had_more || self.inputs.values().filter(may_take).any(Input::is_starved) {
+            return Ok(if took_any { Step::Ran } else { Step::Starved });
+        }
+        if take == Take::All && self.waits_for_inputs() {
             return Ok(if took_any { Step::Ran } else { Step::Starved });
         }
         let heads = self.inputs.iter().filter(|(_, input)| may_take(input));
@@ -301,6 +310,7 @@ impl Task {
         let count = rows.as_ref().map_or(0, |rows| rows.len());
         if let Some(mut rows) = rows {
             self.records += count as u64;
+            self.idling.took(count);
             self.resources.note_ages(node, &*rows);
             if self.graph.has_processors {
                 (source.first, source.stream_times) = stream_times(&*rows, self.stream_time);

@@ -1,0 +1,236 @@
+//! `max.task.idle.ms`: how long the records of a task wait for a partition that is read to its end, so that those of all its
+//! partitions are taken in the order of their timestamps.
+
+use headwater_core::{
+    ports::log::{Append, Commit, Log, TopicSpec},
+    record::{Headers, RecordSetBuilder, Timestamp, TopicName, TopicPartition},
+};
+use headwater_dsl::StreamsBuilder;
+use headwater_engine::{
+    runtime::{Application, Repartitioning, Stepper, StreamsConfig, StreamsState},
+    topology::Topology,
+};
+use headwater_testkit::{ManualClock, MemoryLog, MemoryState, TopologyTestDriver};
+use std::{error::Error, sync::Arc, time::Duration};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+const IDLE: Duration = Duration::from_millis(100);
+
+fn config(idle: impl Into<Option<Duration>>) -> StreamsConfig {
+    StreamsConfig::new("test").with_max_task_idle(idle)
+}
+
+/// Two topics that are read as one.
+fn merged() -> Outcome<Topology> {
+    let builder = StreamsBuilder::new();
+    builder.stream_of::<String, i64>(&["left", "right"]).to("out");
+    Ok(builder.build()?)
+}
+
+fn started(topology: Topology, config: StreamsConfig) -> Outcome<TopologyTestDriver> {
+    Ok(TopologyTestDriver::with(topology, config, &[].into())?)
+}
+
+fn pipe(driver: &TopologyTestDriver, topic: &str, records: &str) -> Outcome {
+    Ok(driver.pipe::<String, i64>(topic, records)?)
+}
+
+fn out(driver: &TopologyTestDriver) -> Outcome<String> {
+    Ok(driver.read::<String, i64>("out")?)
+}
+
+#[test]
+fn a_record_waits_for_a_partition_that_is_read_to_its_end_for_so_long() -> Outcome {
+    let driver = started(merged()?, config(IDLE))?;
+    driver.run_until_idle()?;
+    driver.advance_wall_clock_time(Duration::from_millis(30))?;
+    pipe(&driver, "left", "a=1@5")?;
+    // The time goes by when the other was first seen at its end.
+    driver.advance_wall_clock_time(Duration::from_millis(69))?;
+    assert_eq!(out(&driver)?, "");
+    driver.advance_wall_clock_time(Duration::from_millis(1))?;
+    assert_eq!(out(&driver)?, "a=1@5");
+    // It has had nothing since: nobody waits for it again before it has.
+    pipe(&driver, "left", "a=2@6")?;
+    assert_eq!(out(&driver)?, "a=1@5 a=2@6");
+    Ok(())
+}
+
+#[test]
+fn what_comes_meanwhile_goes_first_and_then_both_are_waited_for_anew() -> Outcome {
+    let driver = started(merged()?, config(IDLE))?;
+    pipe(&driver, "left", "a=1@5 a=2@9")?;
+    driver.advance_wall_clock_time(Duration::from_millis(60))?;
+    pipe(&driver, "right", "b=1@3 b=2@7")?;
+    assert_eq!(out(&driver)?, "b=1@3 a=1@5 b=2@7");
+    driver.advance_wall_clock_time(Duration::from_millis(99))?;
+    assert_eq!(out(&driver)?, "b=1@3 a=1@5 b=2@7");
+    driver.advance_wall_clock_time(Duration::from_millis(1))?;
+    assert_eq!(out(&driver)?, "b=1@3 a=1@5 b=2@7 a=2@9");
+    Ok(())
+}
+
+#[test]
+fn with_zero_and_with_none_only_what_the_log_has_is_waited_for() -> Outcome {
+    for idle in [Some(Duration::ZERO), None] {
+        let driver = started(merged()?, config(idle))?.by_hand();
+        pipe(&driver, "left", "a=1@5 a=2@9")?;
+        pipe(&driver, "right", "b=1@3")?;
+        driver.run_until_idle()?;
+        pipe(&driver, "right", "b=2@7")?;
+        driver.run_until_idle()?;
+        driver.commit()?;
+        assert_eq!(out(&driver)?, "b=1@3 a=1@5 a=2@9 b=2@7", "{idle:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_row_of_a_table_that_comes_a_little_later_is_found_by_an_earlier_record() -> Outcome {
+    let joined = || -> Outcome<Topology> {
+        let builder = StreamsBuilder::new();
+        let prices = builder.table::<String, i64>("prices");
+        let sold = builder.stream::<String, i64>("sold");
+        sold.join(&prices, |count: i64, price: i64| count * price).to("out");
+        Ok(builder.build()?)
+    };
+    for (idle, expected) in [(Duration::ZERO, "a=20@5"), (IDLE, "a=30@5")] {
+        let driver = started(joined()?, config(idle))?;
+        pipe(&driver, "prices", "a=2@1")?;
+        driver.advance_wall_clock_time(IDLE)?;
+        pipe(&driver, "sold", "a=10@5")?;
+        pipe(&driver, "prices", "a=3@4")?;
+        driver.advance_wall_clock_time(IDLE)?;
+        assert_eq!(out(&driver)?, expected, "{idle:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_waits_is_neither_committed_nor_lost() -> Outcome {
+    for way in [Repartitioning::InMemory, Repartitioning::ThroughTopic] {
+        let builder = StreamsBuilder::new();
+        let counts = builder.stream::<String, i64>("left").group_by(|key, _| key.clone());
+        let counts = counts.count("counts");
+        let right = builder.stream::<String, i64>("right");
+        let joined =
+            right.left_join(&counts, |right: i64, count: Option<i64>| right + count.unwrap_or(0));
+        joined.to("joined");
+        counts.to_stream().to("out");
+        let driver = started(builder.build()?, config(IDLE).with_repartitioning(way))?;
+        driver.pipe::<String, i64>("left", "a=1@5 b=1@6")?;
+        driver.advance_wall_clock_time(Duration::from_millis(99))?;
+        driver.crash();
+        driver.restart()?;
+        pipe(&driver, "left", "a=1@7")?;
+        assert_eq!(out(&driver)?, "", "{way:?}: it waits for `right`, from the restart on");
+        driver.advance_wall_clock_time(IDLE)?;
+        assert_eq!(out(&driver)?, "a=2@7 b=1@6", "{way:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn where_the_input_is_complete_nothing_waits() -> Outcome {
+    let driver = started(merged()?, config(Duration::MAX))?;
+    pipe(&driver, "left", "a=1@5")?;
+    driver.finish_input()?;
+    assert_eq!(out(&driver)?, "a=1@5");
+    pipe(&driver, "left", "a=2@6")?;
+    assert_eq!(out(&driver)?, "a=1@5", "more may come after all");
+    Ok(())
+}
+
+/// An application that is stepped by hand, and only while its thread would run.
+struct Run {
+    stepper: Stepper,
+    application: Application,
+    log: Arc<MemoryLog>,
+    clock: Arc<ManualClock>,
+}
+
+impl Run {
+    fn start(config: StreamsConfig) -> Outcome<Self> {
+        let (log, clock) = (Arc::new(MemoryLog::new()), Arc::new(ManualClock::at(0)));
+        let topology = merged()?;
+        let topics = topology.external_topics().into_iter().map(|topic| TopicSpec::new(topic, 1));
+        log.create_topics(&topics.collect::<Vec<_>>())?;
+        let (shared, time) = (Arc::clone(&log) as Arc<dyn Log>, Arc::clone(&clock));
+        let stepper = Stepper::new(1, shared, Arc::new(MemoryState::new()), time);
+        let application = stepper.start_application(topology, config)?;
+        let mut run = Self { stepper, application, log, clock };
+        run.rest()?;
+        Ok(run)
+    }
+
+    fn append(&mut self, topic: &str, timestamps: &[Timestamp]) -> Outcome {
+        let mut records = RecordSetBuilder::default();
+        for timestamp in timestamps {
+            records.push(*timestamp, Some(b"a"), Some(&1_i64.to_be_bytes()), &Headers::new())?;
+        }
+        let partition = TopicPartition::new(TopicName::new(topic)?, 0);
+        let append = Append { partition, base_offset: None, records: Arc::new(records.build()) };
+        self.log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
+        self.rest()
+    }
+
+    fn rest(&mut self) -> Outcome {
+        for _ in 0..10_000 {
+            let Some(actor) = (0..self.stepper.actors()).find(|it| self.stepper.is_awake(*it))
+            else {
+                return Ok(());
+            };
+            self.stepper.step(actor);
+        }
+        Err("it does not come to rest".into())
+    }
+
+    /// How many records were taken, how many of them while a partition was at its end, and how many came out.
+    fn counts(&self) -> Outcome<(u64, u64, i64)> {
+        let task = self.application.metrics().tasks.into_iter().next().ok_or("no task")?;
+        let out = TopicPartition::new(TopicName::new("out")?, 0);
+        Ok((task.records, task.enforced, self.log.offsets(&out)?.end))
+    }
+}
+
+#[test]
+fn a_thread_sleeps_while_records_wait_and_wakes_when_they_have_waited() -> Outcome {
+    let mut run = Run::start(config(IDLE).with_commit_interval(Duration::from_millis(10)))?;
+    run.append("left", &[5, 6])?;
+    assert_eq!(run.counts()?, (0, 0, 0));
+    let awaited = run.stepper.next_timer().ok_or("it sleeps for ever")?;
+    assert_eq!(awaited, IDLE);
+    run.clock.advance(awaited);
+    run.rest()?;
+    // The commit that what it took makes due.
+    run.clock.advance(Duration::from_millis(10));
+    run.rest()?;
+    assert_eq!(run.counts()?, (2, 2, 2));
+    Ok(())
+}
+
+#[test]
+fn records_are_counted_that_did_not_wait_for_all_partitions() -> Outcome {
+    for (idle, enforced) in [(Some(Duration::ZERO), 3), (None, 0)] {
+        let mut run = Run::start(config(idle))?;
+        run.append("left", &[5, 6, 7])?;
+        run.clock.advance(Duration::from_secs(1));
+        run.rest()?;
+        assert_eq!(run.counts()?, (3, enforced, 3), "{idle:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_drain_does_not_wait_either() -> Outcome {
+    let mut run = Run::start(config(Duration::MAX))?;
+    run.append("left", &[5])?;
+    assert_eq!(run.counts()?, (0, 0, 0));
+    // It has not ended at once: somebody must step it.
+    let _ = run.application.drain_within(Duration::ZERO);
+    run.rest()?;
+    assert!(matches!(run.application.state(), StreamsState::NotRunning));
+    assert_eq!(run.counts()?, (1, 0, 1));
+    Ok(())
+}
