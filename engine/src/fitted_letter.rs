@@ -3,6 +3,7 @@
 //! What is cut, in this order: the value's end, the record's own headers as a whole, the key's end, the end of the text that
 //! says what was wrong. That text then tells what is missing.
 
+use crate::error_handlers::DeadLetterRecord;
 use headwater_core::{dead_letter::DeadLetterHeaders, record::Headers};
 use std::fmt::Write;
 
@@ -61,6 +62,22 @@ impl<'a> FittedLetter<'a> {
         };
         let told = { told }.find(is_room).unwrap_or_default();
         Self { key: kept_key, value: kept_value, headers: joined(own, told) }
+    }
+}
+
+impl<'a> FittedLetter<'a> {
+    /// What a handler has written: as it is, or, where the log takes no record as large, cut as any other letter.
+    pub(crate) fn of_handler(
+        record: &'a DeadLetterRecord,
+        about: DeadLetterHeaders<'_>,
+        record_bytes_max: usize,
+    ) -> Self {
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        let headers = record.headers.clone();
+        if length(key) + length(value) + written(&headers) <= record_bytes_max {
+            return Self { key, value, headers };
+        }
+        Self::new(key, value, headers, about, record_bytes_max)
     }
 }
 

@@ -14,6 +14,21 @@ pub const RECORD_TOO_LARGE: &str = "RecordTooLarge";
 /// The kind of failure of a record whose call to another system failed: made again, it may succeed.
 pub const CALL_ERROR: &str = "CallError";
 
+/// The kind of failure of a record for a topic that does not exist: once it does, it may succeed.
+pub const UNKNOWN_TOPIC: &str = "UnknownTopic";
+
+/// Whether a record that failed so may be taken later, with nothing changed about it or the topology.
+///
+/// ```
+/// use headwater_core::dead_letter::{RECORD_TOO_LARGE, UNKNOWN_TOPIC, is_retriable};
+///
+/// assert!(is_retriable(UNKNOWN_TOPIC) && !is_retriable(RECORD_TOO_LARGE));
+/// ```
+#[must_use]
+pub fn is_retriable(kind: &str) -> bool {
+    [CALL_ERROR, UNKNOWN_TOPIC].contains(&kind)
+}
+
 /// What to do with a record that cannot be read, processed or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BadRecord {

@@ -16,6 +16,7 @@ mod lifecycle;
 mod limits;
 mod listeners;
 mod metrics;
+mod own_handlers;
 mod panics;
 mod processor_api;
 mod progress;

@@ -4,7 +4,7 @@ use crate::store::StoreError;
 use headwater_core::{
     dead_letter::RECORD_TOO_LARGE,
     ports::{log::LogError, state::StateError},
-    record::SetFull,
+    record::{SetFull, TopicName},
     serde::SerdeError,
 };
 
@@ -19,6 +19,24 @@ pub enum ProcessorError {
         kind: &'static str,
         /// What is wrong with it.
         cause: String,
+    },
+
+    /// A handler says that the record is to be taken again: the application goes on from its last commit.
+    #[error("{cause}; it is taken again from the last commit on")]
+    Retry {
+        /// The kind of failure.
+        kind: &'static str,
+        /// What is wrong.
+        cause: String,
+    },
+
+    /// A handler has written a dead letter to a topic that does not exist; the application stops.
+    #[error(
+        "an exception handler writes dead letters to topic {topic}, which does not exist; create it before the application starts"
+    )]
+    NoLetterTopic {
+        /// The topic.
+        topic: TopicName,
     },
 
     /// The record's key is null where a store needs one: it is dropped and counted.

@@ -57,11 +57,11 @@ impl EpochCommit {
         for part in parts {
             entries.extend(part.entries);
             this.log.appends.extend(outputs(blueprint, part.outputs));
-            if !part.dead_letters.is_empty() {
-                let partition = TopicPartition::new(blueprint.dead_letters_name(), 0);
-                let records = Arc::new(part.dead_letters);
-                dead_letters.push(Append { partition, base_offset: None, records });
-            }
+            dead_letters.extend(part.dead_letters.into_iter().map(|(to, records)| {
+                let own = || TopicPartition::new(blueprint.dead_letters_name(), 0);
+                let (partition, records) = (to.unwrap_or_else(own), Arc::new(records));
+                Append { partition, base_offset: None, records }
+            }));
             for ConsumedOffset { topic, partition, offset } in part.consumed {
                 let taken = ReaderPosition { consumed: offset, epoch };
                 around

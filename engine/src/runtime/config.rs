@@ -5,7 +5,11 @@ use super::{
     life::{StateListener, StreamsState},
     restore::{RestoreListeners, StateRestoreListener},
 };
-use crate::{calls::PoolOfProcess, caught::caught, error_handlers::ErrorHandlers};
+use crate::{
+    calls::PoolOfProcess,
+    caught::caught,
+    error_handlers::{BadRecordHandler, ErrorHandlers, ExceptionHandler},
+};
 use headwater_core::{
     dead_letter::BadRecord, memory::MemoryBudget, ports::spawn::Spawn, record::TopicName,
 };
@@ -57,9 +61,12 @@ impl fmt::Debug for UncaughtExceptionHandler {
 }
 
 impl UncaughtExceptionHandler {
-    /// What to do about `error`. What a restart [meets again](StreamsError::returns) is not asked about: it stops the
+    /// What to do about `error`. Where another handler has asked to retry, that is done. What a restart [meets again](StreamsError::returns) is not asked about: it stops the
     /// application; so does a handler that panics, since whoever asks it has others to serve.
     pub(super) fn response(&self, error: &StreamsError) -> UncaughtExceptionResponse {
+        if error.is_retry() {
+            return UncaughtExceptionResponse::Replace;
+        }
         match &self.0 {
             Some(decide) if !error.returns() => {
                 caught(|| decide(error)).unwrap_or_else(|message| {
@@ -236,24 +243,68 @@ impl StreamsConfig {
     #[must_use]
     pub fn with_bad_record(self, policy: BadRecord) -> Self {
         self.with_error_handlers(ErrorHandlers {
-            deserialization: policy,
-            processing: policy,
-            production: policy,
+            deserialization: policy.into(),
+            processing: policy.into(),
+            production: policy.into(),
         })
     }
 
-    /// Sets what to do with bad records by where they are found.
+    /// Sets who answers for bad records by where they are found.
     ///
     /// ```
     /// use headwater_engine::runtime::{BadRecord, ErrorHandlers, StreamsConfig};
     ///
-    /// let handlers = ErrorHandlers { production: BadRecord::Fail, ..ErrorHandlers::default() };
+    /// let handlers =
+    ///     ErrorHandlers { production: BadRecord::Fail.into(), ..ErrorHandlers::default() };
     /// let config = StreamsConfig::new("fleet").with_error_handlers(handlers);
-    /// assert_eq!(config.error_handlers.processing, BadRecord::DeadLetter);
+    /// assert_eq!(format!("{:?}", config.error_handlers.production), "Fail");
+    /// assert_eq!(format!("{:?}", config.error_handlers.processing), "DeadLetter");
     /// ```
     #[must_use]
     pub fn with_error_handlers(mut self, handlers: ErrorHandlers) -> Self {
         self.error_handlers = handlers;
+        self
+    }
+
+    /// Has `handler` say what becomes of records that cannot be read, or have no time.
+    #[must_use]
+    pub fn with_deserialization_exception_handler(
+        mut self,
+        handler: impl ExceptionHandler + 'static,
+    ) -> Self {
+        self.error_handlers.deserialization = BadRecordHandler::Own(Arc::new(handler));
+        self
+    }
+
+    /// Has `handler` say what becomes of records that an operator refuses.
+    #[must_use]
+    pub fn with_processing_exception_handler(
+        mut self,
+        handler: impl ExceptionHandler + 'static,
+    ) -> Self {
+        self.error_handlers.processing = BadRecordHandler::Own(Arc::new(handler));
+        self
+    }
+
+    /// Has `handler` say what becomes of records of which something is made that cannot be written.
+    ///
+    /// ```
+    /// use headwater_engine::runtime::{ErrorHandlerContext, ExceptionResponse, StreamsConfig};
+    ///
+    /// // Wait for topics that are not there yet.
+    /// let handler = |error: &ErrorHandlerContext<'_>| match error.is_retriable() {
+    ///     true => ExceptionResponse::Retry,
+    ///     false => ExceptionResponse::DeadLetter(vec![]),
+    /// };
+    /// let config = StreamsConfig::new("fleet").with_production_exception_handler(handler);
+    /// assert_eq!(format!("{:?}", config.error_handlers.production), "the user's");
+    /// ```
+    #[must_use]
+    pub fn with_production_exception_handler(
+        mut self,
+        handler: impl ExceptionHandler + 'static,
+    ) -> Self {
+        self.error_handlers.production = BadRecordHandler::Own(Arc::new(handler));
         self
     }
 
@@ -266,7 +317,7 @@ impl StreamsConfig {
 
     /// Has `decide` say what becomes of the application after a failure or a panic. It is not asked about what a restart
     /// would meet again: a bad record under [`BadRecord::Fail`] and damaged state stop the application. So does a panic of
-    /// `decide`. About a record whose call failed it is asked: made again, the call may succeed.
+    /// `decide`. About a record whose call failed, or whose topic there is not, it is asked: later that may succeed.
     ///
     /// ```
     /// use headwater_engine::runtime::{StreamsConfig, UncaughtExceptionResponse};

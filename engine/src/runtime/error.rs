@@ -5,7 +5,7 @@ use crate::{
     topology::{TaskId, TopologyError},
 };
 use headwater_core::{
-    dead_letter::CALL_ERROR,
+    dead_letter::is_retriable,
     ports::{
         log::LogError,
         state::{StateError, StateErrorKind},
@@ -164,8 +164,13 @@ impl StreamsError {
         }
     }
 
-    /// Whether a restart meets it again: a bad record that is to fail, and state that is damaged or another's. A call that is
-    /// made again may succeed.
+    /// Whether a handler has asked that records since the last commit be taken again.
+    pub(super) fn is_retry(&self) -> bool {
+        matches!(self, Self::Processor { source: ProcessorError::Retry { .. }, .. })
+    }
+
+    /// Whether a restart meets it again: a bad record that is to fail, and state that is damaged or another's. Made again, a
+    /// call may succeed, and a topic may be there by then.
     pub(super) fn returns(&self) -> bool {
         if let Self::State(error) = self {
             return error.kind() != StateErrorKind::Failed;
@@ -174,7 +179,7 @@ impl StreamsError {
             return false;
         };
         if let ProcessorError::Record { kind, .. } = source {
-            return *kind != CALL_ERROR;
+            return !is_retriable(kind);
         }
         matches!(source, ProcessorError::Damaged)
     }

@@ -16,22 +16,25 @@ use super::{
     restore::{Part, RebuiltFrom, RestoreWatch, Restorer},
 };
 use crate::{
-    error_handlers::ErrorHandlers,
+    error_handlers::{
+        BadRecordHandler, DeadLetterRecord, ErrorHandlerContext, ErrorHandlers, ExceptionResponse,
+        stopped,
+    },
     fitted_letter::FittedLetter,
-    processor::ProcessorError,
+    processor::{ProcessorError, RecordMetadata},
     store::OpenGlobal,
     task::Blueprint,
     topology::{Failure, GlobalEntries, GlobalSpec},
 };
 use headwater_core::{
-    dead_letter::{BadRecord, DeadLetterHeaders},
     ports::{
         log::{Append, Commit, Committed, GroupOffset, Log, Owner},
         state::{ApplicationState, Shard, State},
     },
-    record::{Headers, RecordSet, RecordSetBuilder, TopicPartition},
+    record::{Headers, RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition},
 };
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -102,7 +105,7 @@ impl Globals {
             group: format!("{}-global", blueprint.application_id).into(),
             letters: TopicPartition::new(blueprint.dead_letters_name(), 0),
             owner: owner.clone(),
-            error_handlers: blueprint.error_handlers,
+            error_handlers: blueprint.error_handlers.clone(),
             record_bytes_max: blueprint.limits.record_bytes_max,
             commit_part_bytes: blueprint.commit_part_bytes(),
             turn: Mutex::default(),
@@ -196,7 +199,7 @@ impl Globals {
         Ok(taken.records.build())
     }
 
-    /// Applies the policy to records that cannot be taken.
+    /// Does about records that cannot be taken what their handler answers.
     fn refuse(
         &self,
         spec: &GlobalSpec,
@@ -206,62 +209,120 @@ impl Globals {
         log: &dyn Log,
     ) -> Result<(), StreamsError> {
         let mut offset = log.committed(&self.group, from)?.map_or(0, |it| it.offset);
-        let mut letters = RecordSetBuilder::default();
+        let mut letters = Letters::default();
         for Failure { origin, kind, cause } in failures {
             let record = records.get(origin as usize).filter(|record| record.offset >= offset);
             let Some(record) = record else { continue };
-            match self.error_handlers.of(kind) {
-                BadRecord::Continue => {
+            let headers = Headers::decode(record.headers).unwrap_or_default();
+            let context = ErrorHandlerContext {
+                kind,
+                cause: &cause,
+                node: &spec.store.name,
+                task: None,
+                metadata: Some(RecordMetadata { partition: from.clone(), offset: record.offset }),
+                timestamp: record.timestamp,
+                source_raw_key: record.key,
+                source_raw_value: record.value,
+                headers: &headers,
+            };
+            let (bytes_max, about) = (self.record_bytes_max, context.about());
+            let own = match self.answer(&context)? {
+                ExceptionResponse::Continue(own) if own.is_empty() => {
                     let store = &spec.store.name;
                     tracing::warn!(%store, %from, offset = record.offset, cause, "record dropped");
+                    continue;
                 }
-                BadRecord::Fail => {
-                    let (store, at) = (&spec.store.name, record.offset);
-                    let cause =
-                        format!("global store {store}, record at offset {at} of {from}: {cause}");
-                    return Err(StreamsError::GlobalStore(ProcessorError::Record { kind, cause }));
+                ExceptionResponse::DeadLetter(own) => {
+                    let (key, value) = (record.key, record.value);
+                    let letter = FittedLetter::new(key, value, headers.clone(), about, bytes_max);
+                    letters.add(None, record.timestamp, &letter)?;
+                    own
                 }
-                BadRecord::DeadLetter => {
-                    let own = Headers::decode(record.headers).unwrap_or_default();
-                    let about = DeadLetterHeaders {
-                        kind,
-                        cause: &cause,
-                        topic: from.topic.as_str(),
-                        partition: from.partition,
-                        offset: record.offset,
-                    };
-                    let bytes_max = self.record_bytes_max;
-                    let letter = FittedLetter::new(record.key, record.value, own, about, bytes_max);
-                    letters.push(record.timestamp, letter.key, letter.value, &letter.headers)?;
-                    offset = record.offset + 1;
-                    if letters.size_bytes() > self.commit_part_bytes {
-                        self.commit(std::mem::take(&mut letters), from, offset, log)?;
-                    }
-                }
+                ExceptionResponse::Continue(own) => own,
+                ExceptionResponse::Fail | ExceptionResponse::Retry => Vec::new(),
+            };
+            for own in &own {
+                let to = own.topic.as_ref().map(|topic| place(topic, own, log)).transpose()?;
+                let letter = FittedLetter::of_handler(own, about, bytes_max);
+                letters.add(to, own.timestamp.max(0), &letter)?;
+            }
+            offset = record.offset + 1;
+            if letters.size_bytes() > self.commit_part_bytes {
+                self.commit(std::mem::take(&mut letters), from, offset, log)?;
             }
         }
         self.commit(letters, from, offset, log)
     }
 
+    /// What is to become of a record, unless it stops the application.
+    fn answer(&self, context: &ErrorHandlerContext<'_>) -> Result<ExceptionResponse, StreamsError> {
+        let ErrorHandlerContext { kind, cause, node, metadata, .. } = context;
+        let response = match self.error_handlers.of(kind) {
+            BadRecordHandler::Policy(policy) => (*policy).into(),
+            BadRecordHandler::Own(handler) => handler.handle(context),
+        };
+        if let ExceptionResponse::Continue(_) | ExceptionResponse::DeadLetter(_) = response {
+            return Ok(response);
+        }
+        let at = metadata.as_ref().map(|at| format!("offset {} of {}", at.offset, at.partition));
+        let at = at.unwrap_or_default();
+        let cause = format!("global store {node}, record at {at}: {cause}");
+        Err(StreamsError::GlobalStore(stopped(kind, cause, &response)))
+    }
+
     /// Makes letters durable, and that those of `from` below `offset` are written.
     fn commit(
         &self,
-        letters: RecordSetBuilder,
+        letters: Letters,
         from: &TopicPartition,
         offset: i64,
         log: &dyn Log,
     ) -> Result<(), StreamsError> {
-        let letters = letters.build();
-        if letters.is_empty() {
+        if letters.0.is_empty() {
             return Ok(());
         }
-        let (partition, records) = (self.letters.clone(), Arc::new(letters));
-        let append = Append { partition, base_offset: None, records };
+        let appends = letters.0.into_iter().map(|(to, letters)| Append {
+            partition: to.unwrap_or_else(|| self.letters.clone()),
+            base_offset: None,
+            records: Arc::new(letters.build()),
+        });
+        let appends = appends.collect();
         let (group, partition) = (Arc::clone(&self.group), from.clone());
         let committed = Committed { offset, metadata: String::new() };
         let offsets = vec![GroupOffset { group, partition, committed }];
         let owner = Some(self.owner.clone());
-        log.commit(Commit { owner, appends: vec![append], offsets })?.wait()?;
+        log.commit(Commit { owner, appends, offsets })?.wait()?;
         Ok(())
     }
+}
+
+/// Letters on their way to a commit, by where they go; none is the application's dead-letter topic.
+#[derive(Default)]
+struct Letters(BTreeMap<Option<TopicPartition>, RecordSetBuilder>);
+
+impl Letters {
+    fn add(
+        &mut self,
+        to: Option<TopicPartition>,
+        timestamp: Timestamp,
+        FittedLetter { key, value, headers }: &FittedLetter<'_>,
+    ) -> Result<(), SetFull> {
+        self.0.entry(to).or_default().push(timestamp, *key, *value, headers)
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.0.values().map(RecordSetBuilder::size_bytes).sum()
+    }
+}
+
+/// Where a handler's letter goes.
+fn place(
+    topic: &TopicName,
+    letter: &DeadLetterRecord,
+    log: &dyn Log,
+) -> Result<TopicPartition, StreamsError> {
+    let found = log.topics()?.into_iter().find(|spec| spec.name == *topic);
+    let missing = || ProcessorError::NoLetterTopic { topic: topic.clone() };
+    let found = found.ok_or_else(|| StreamsError::GlobalStore(missing()))?;
+    Ok(letter.place((found.name, found.partitions)))
 }

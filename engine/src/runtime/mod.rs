@@ -98,4 +98,10 @@ pub use stepper::Stepper;
 pub use streams::Streams;
 pub use threads::Runtime;
 
-pub use crate::{error_handlers::ErrorHandlers, task::Tap};
+pub use crate::{
+    error_handlers::{
+        BadRecordHandler, DeadLetterRecord, ErrorHandlerContext, ErrorHandlers, ExceptionHandler,
+        ExceptionResponse,
+    },
+    task::Tap,
+};

@@ -57,8 +57,7 @@ use Property::{Refused, Taken};
 
 const NUMBER: &str = "a number, 0 or more";
 const IDLE: &str = "a number of ms, 0 or more, or -1 to wait for nothing";
-const ANSWERS: &str =
-    "`LogAndContinueExceptionHandler`, `LogAndFailExceptionHandler` or `DeadLetter`";
+const ANSWERS: &str = "`LogAndContinueExceptionHandler`, `LogAndFailExceptionHandler` or `DeadLetter`; one of your own goes to `StreamsConfig::with_…_exception_handler`";
 const ONE_PROCESS: &str =
     "an application is one process; give it more threads by `num.stream.threads`";
 const OWN_LOG: &str =
@@ -237,21 +236,21 @@ const KEYS: &[(&str, Property)] = &[
     (
         "deserialization.exception.handler",
         Taken(|config, value| {
-            config.error_handlers.deserialization = answer(value)?;
+            config.error_handlers.deserialization = answer(value)?.into();
             Ok(())
         }),
     ),
     (
         "processing.exception.handler",
         Taken(|config, value| {
-            config.error_handlers.processing = answer(value)?;
+            config.error_handlers.processing = answer(value)?.into();
             Ok(())
         }),
     ),
     (
         "production.exception.handler",
         Taken(|config, value| {
-            config.error_handlers.production = answer(value)?;
+            config.error_handlers.production = answer(value)?.into();
             Ok(())
         }),
     ),
@@ -485,11 +484,15 @@ mod tests {
         assert_eq!(config.processing_guarantee, ProcessingGuarantee::AtLeastOnce);
         assert_eq!(config.commit_interval, Duration::from_secs(30));
         assert_eq!(config.statestore_cache_max_bytes, 10 << 20);
-        assert_eq!(config.error_handlers.processing, BadRecord::Fail);
+        let handlers = |config: &StreamsConfig| {
+            let crate::error_handlers::ErrorHandlers { deserialization, processing, production } =
+                &config.error_handlers;
+            format!("{deserialization:?} {processing:?} {production:?}")
+        };
+        assert_eq!(handlers(&config), "Fail Fail Fail");
         assert_eq!(config.dead_letter_topic.as_ref().map(TopicName::as_str), Some("bad"));
         config.set("deserialization.exception.handler", "LogAndContinueExceptionHandler").unwrap();
-        assert_eq!(config.error_handlers.deserialization, BadRecord::Continue);
-        assert_eq!(config.error_handlers.production, BadRecord::Fail);
+        assert_eq!(handlers(&config), "Continue Fail Fail");
         let missing = StreamsConfig::from_properties([("num.stream.threads", "2")]).unwrap_err();
         assert_eq!(missing, ConfigError::Missing { key: "application.id" });
     }

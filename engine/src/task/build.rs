@@ -265,7 +265,7 @@ impl Blueprint {
             changelogs: builders.iter().map(|store| self.changelog(store, id.partition)).collect(),
             inputs,
             letters: Letters::new(record_bytes_max),
-            error_handlers: self.error_handlers,
+            error_handlers: self.error_handlers.clone(),
             rows_max: self.rows_max,
             run_pace: Pace::of_runs(self.limits.commit_bytes_max),
             chunk_pace: Pace::of_chunks(self.limits.commit_bytes_max),

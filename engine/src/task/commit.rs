@@ -5,6 +5,7 @@ use super::{
     graph::{Action, NodeSlot},
     held::{HeldChange, HeldRecords},
     input::Input,
+    letters::LetterSets,
     nodes::Saved,
     positions::{
         Entry, ahead_entry, damaged, held_entries, held_entry, node_entry, store_entry,
@@ -98,7 +99,7 @@ impl AddAssign for TaskCounts {
 pub(crate) struct TaskCommit {
     pub(crate) task: TaskId,
     pub(crate) outputs: Vec<Output>,
-    pub(crate) dead_letters: RecordSet,
+    pub(crate) dead_letters: LetterSets,
     pub(crate) changes: Vec<ChangelogPart>,
     /// What it must not forget, as far as that has changed.
     pub(crate) entries: Vec<Entry>,

@@ -8,16 +8,19 @@
 
 use super::{Task, input::InputIndex};
 use crate::{
+    error_handlers::{
+        BadRecordHandler, DeadLetterRecord, ErrorHandlerContext, ExceptionResponse, stopped,
+    },
     fitted_letter::FittedLetter,
     node::{HeldRecord, NodeIndex, Rejection, RunRecords},
-    processor::ProcessorError,
+    processor::{ProcessorError, RecordMetadata},
     topology::{Failure, TimeMark},
 };
 use headwater_core::{
-    dead_letter::{BadRecord, DeadLetterHeaders},
     metrics::DropReason,
-    record::{Headers, RecordSet, RecordSetBuilder, SetFull, Timestamp},
+    record::{Headers, RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicPartition},
 };
+use std::collections::BTreeMap;
 
 /// What a letter is about. Those about a record come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +39,8 @@ struct LetterOrder {
 #[derive(Debug)]
 struct Letter {
     order: LetterOrder,
+    /// Where it goes; none for the application's dead-letter topic.
+    to: Option<TopicPartition>,
     timestamp: Timestamp,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
@@ -47,6 +52,57 @@ struct Letter {
 pub(super) struct Origin<'a> {
     pub(super) input: InputIndex,
     pub(super) source: &'a RunRecords,
+}
+
+/// The record that a rejection is about, as far as there is one.
+#[derive(Debug)]
+struct Subject {
+    order: LetterOrder,
+    metadata: Option<RecordMetadata>,
+    timestamp: Timestamp,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Headers,
+}
+
+impl Subject {
+    /// That of a rejection in a run of records of `origin`, or of a row that an operator made if it has no place there.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::NotExact`] or [`ProcessorError::TooLarge`] if the record passed as it was, and cannot be
+    /// written.
+    fn of(
+        rejection: &Rejection,
+        origin: Option<Origin<'_>>,
+        now: Timestamp,
+    ) -> Result<Self, ProcessorError> {
+        let Rejection { origin: place, node, key, held, .. } = rejection;
+        let place = *place as usize;
+        let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+        if let Some(Origin { input, source }) = origin
+            && place < source.records.len()
+            && let Some(record) = source.records.written(place..place + 1)?.get(0)
+        {
+            let headers = Headers::decode(record.headers).unwrap_or_default();
+            let (partition, offset) = (source.partition.clone(), record.offset);
+            return Ok(Self {
+                order: LetterOrder { about: About::Record { input, offset }, node: *node },
+                metadata: Some(RecordMetadata { partition, offset }),
+                timestamp: record.timestamp,
+                key: owned(record.key),
+                value: owned(record.value),
+                headers: TimeMark::strip(headers).unwrap_or_default(),
+            });
+        }
+        let order = LetterOrder { about: About::MadeRow, node: *node };
+        if let Some(held) = held {
+            let HeldRecord { metadata, timestamp, key, value, headers } = (**held).clone();
+            return Ok(Self { order, metadata, timestamp, key, value, headers });
+        }
+        let (key, headers) = (key.clone(), Headers::new());
+        Ok(Self { order, metadata: None, timestamp: now, key, value: None, headers })
+    }
 }
 
 /// Letters on their way to the next commit.
@@ -63,77 +119,19 @@ impl Letters {
         Self { letters: Vec::new(), bytes: 0, record_bytes_max }
     }
 
-    /// Adds a letter about a record of `origin`, or about a row that an operator made if it has no place there.
-    ///
-    /// # Errors
-    ///
-    /// [`ProcessorError::NotExact`] or [`ProcessorError::TooLarge`] if the record passed as it was, and cannot be
-    /// written.
-    pub(super) fn add(
+    /// Adds a letter to the application's dead-letter topic, or `to` another.
+    fn add(
         &mut self,
-        letter: &Rejection,
-        origin: Option<Origin<'_>>,
-        now: Timestamp,
-    ) -> Result<(), ProcessorError> {
-        let Rejection { origin: place, node, key, kind, cause, held } = letter;
-        let about =
-            |topic, partition, offset| DeadLetterHeaders { kind, cause, topic, partition, offset };
-        let place = *place as usize;
-        let found = origin.filter(|Origin { source, .. }| place < source.records.len());
-        let written = found.map(|Origin { source, .. }| source.records.written(place..place + 1));
-        let written = written.transpose()?;
-        let record = written.as_ref().and_then(|written| written.get(0));
-        let found = found
-            .zip(record)
-            .map(|(Origin { input, source }, record)| (input, &source.partition, record));
+        order: LetterOrder,
+        to: Option<TopicPartition>,
+        timestamp: Timestamp,
+        FittedLetter { key, value, headers }: FittedLetter<'_>,
+    ) {
         let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
-        let letter = match found {
-            Some((input, partition, record)) => {
-                let headers = Headers::decode(record.headers).unwrap_or_default();
-                let own = TimeMark::strip(headers).unwrap_or_default();
-                let about = about(partition.topic.as_str(), partition.partition, record.offset);
-                let FittedLetter { key, value, headers } =
-                    FittedLetter::new(record.key, record.value, own, about, self.record_bytes_max);
-                Letter {
-                    order: LetterOrder {
-                        about: About::Record { input, offset: record.offset },
-                        node: *node,
-                    },
-                    timestamp: record.timestamp,
-                    key: owned(key),
-                    value: owned(value),
-                    headers,
-                }
-            }
-            None if let Some(held) = held => {
-                let HeldRecord { metadata, timestamp, key, value, headers: own } = &**held;
-                let from = metadata.as_ref().map(|from| (&from.partition, from.offset));
-                let about = from.map_or_else(
-                    || about("", 0, -1),
-                    |(from, offset)| about(from.topic.as_str(), from.partition, offset),
-                );
-                let (key, value, max) = (key.as_deref(), value.as_deref(), self.record_bytes_max);
-                let FittedLetter { key, value, headers } =
-                    FittedLetter::new(key, value, own.clone(), about, max);
-                let order = LetterOrder { about: About::MadeRow, node: *node };
-                let (key, value) = (owned(key), owned(value));
-                Letter { order, timestamp: *timestamp, key, value, headers }
-            }
-            None => {
-                let (own, about) = (Headers::new(), about("", 0, -1));
-                let FittedLetter { key, headers, .. } =
-                    FittedLetter::new(key.as_deref(), None, own, about, self.record_bytes_max);
-                let order = LetterOrder { about: About::MadeRow, node: *node };
-                Letter { order, timestamp: now, key: owned(key), value: None, headers }
-            }
-        };
+        let (key, value) = (owned(key), owned(value));
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        self.bytes += size_of::<Letter>()
-            + length(&letter.key)
-            + length(&letter.value)
-            + letter.headers.size_bytes();
-        self.letters.push(letter);
-        Ok(())
+        self.bytes += size_of::<Letter>() + length(&key) + length(&value) + headers.size_bytes();
+        self.letters.push(Letter { order, to, timestamp, key, value, headers });
     }
 
     /// About how many bytes they will take.
@@ -141,23 +139,27 @@ impl Letters {
         self.bytes
     }
 
-    /// Gives all letters, in order.
+    /// Gives all letters, by where they go and in order.
     ///
     /// # Errors
     ///
     /// [`SetFull`] if they hold more than 4 GiB.
-    pub(super) fn take(&mut self) -> Result<RecordSet, SetFull> {
+    pub(super) fn take(&mut self) -> Result<LetterSets, SetFull> {
         self.bytes = 0;
         let mut letters = std::mem::take(&mut self.letters);
         // Stable: letters of one place keep the order in which they were added.
         letters.sort_by_key(|letter| letter.order);
-        let mut records = RecordSetBuilder::default();
-        for Letter { timestamp, key, value, headers, .. } in letters {
+        let mut records = BTreeMap::<_, RecordSetBuilder>::new();
+        for Letter { to, timestamp, key, value, headers, .. } in letters {
+            let records = records.entry(to).or_default();
             records.push(timestamp, key.as_deref(), value.as_deref(), &headers)?;
         }
-        Ok(records.build())
+        Ok(records.into_iter().map(|(to, records)| (to, records.build())).collect())
     }
 }
+
+/// Letters by where they go; none is the application's dead-letter topic.
+pub(crate) type LetterSets = Vec<(Option<TopicPartition>, RecordSet)>;
 
 impl Task {
     /// Makes records of an input that cannot be read dead letters.
@@ -187,21 +189,89 @@ impl Task {
         let mut letters = std::mem::take(&mut self.resources.dead);
         letters.sort_by_key(|letter| (letter.origin, letter.node));
         for letter in letters {
-            match self.error_handlers.of(letter.kind) {
-                BadRecord::DeadLetter => {
-                    self.letters.add(&letter, origin, self.now.wall_clock)?;
-                    self.resources.metrics[letter.node].dead_letters += 1;
-                }
-                BadRecord::Continue => {
-                    self.resources.metrics[letter.node].dropped.add(DropReason::BadRecord, 1);
-                }
-                BadRecord::Fail => {
-                    let cause = self.locate(&letter, origin);
-                    return Err(ProcessorError::Record { kind: letter.kind, cause });
-                }
-            }
+            self.answer(&letter, origin)?;
         }
         Ok(())
+    }
+
+    /// Does about a rejection what its handler answers.
+    fn answer(
+        &mut self,
+        rejection: &Rejection,
+        origin: Option<Origin<'_>>,
+    ) -> Result<(), ProcessorError> {
+        let Rejection { node, kind, .. } = rejection;
+        let now = self.now.wall_clock;
+        let response = match self.error_handlers.of(kind) {
+            BadRecordHandler::Policy(policy) => (*policy).into(),
+            BadRecordHandler::Own(handler) => {
+                let subject = Subject::of(rejection, origin, now)?;
+                handler.handle(&self.context_of(rejection, &subject))
+            }
+        };
+        match response {
+            ExceptionResponse::Continue(letters) if letters.is_empty() => {
+                self.resources.metrics[*node].dropped.add(DropReason::BadRecord, 1);
+                Ok(())
+            }
+            ExceptionResponse::Continue(letters) => self.write(rejection, origin, &letters),
+            ExceptionResponse::DeadLetter(letters) => {
+                let subject = Subject::of(rejection, origin, now)?;
+                let (key, value) = (subject.key.as_deref(), subject.value.as_deref());
+                let (own, max) = (subject.headers.clone(), self.letters.record_bytes_max);
+                let context = self.context_of(rejection, &subject);
+                let letter = FittedLetter::new(key, value, own, context.about(), max);
+                self.letters.add(subject.order, None, subject.timestamp, letter);
+                self.write(rejection, origin, &letters)
+            }
+            ExceptionResponse::Fail | ExceptionResponse::Retry => {
+                Err(stopped(kind, self.locate(rejection, origin), &response))
+            }
+        }
+    }
+
+    /// Counts a rejection as a dead letter, and adds what its handler has written of it.
+    fn write(
+        &mut self,
+        rejection: &Rejection,
+        origin: Option<Origin<'_>>,
+        letters: &[DeadLetterRecord],
+    ) -> Result<(), ProcessorError> {
+        self.resources.metrics[rejection.node].dead_letters += 1;
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let subject = Subject::of(rejection, origin, self.now.wall_clock)?;
+        for record in letters {
+            let to = match &record.topic {
+                Some(topic) => Some(self.resources.dynamic_outputs.place(topic, record)?),
+                None => None,
+            };
+            let max = self.letters.record_bytes_max;
+            let context = self.context_of(rejection, &subject);
+            let letter = FittedLetter::of_handler(record, context.about(), max);
+            self.letters.add(subject.order, to, record.timestamp.max(0), letter);
+        }
+        Ok(())
+    }
+
+    /// What a handler is told of a rejection.
+    fn context_of<'a>(
+        &'a self,
+        rejection: &'a Rejection,
+        subject: &'a Subject,
+    ) -> ErrorHandlerContext<'a> {
+        ErrorHandlerContext {
+            kind: rejection.kind,
+            cause: &rejection.cause,
+            node: &self.graph.slots[rejection.node].name,
+            task: Some(self.id),
+            metadata: subject.metadata.clone(),
+            timestamp: subject.timestamp,
+            source_raw_key: subject.key.as_deref(),
+            source_raw_value: subject.value.as_deref(),
+            headers: &subject.headers,
+        }
     }
 
     fn locate(&self, letter: &Rejection, origin: Option<Origin<'_>>) -> String {
@@ -223,16 +293,10 @@ mod tests {
     #[test]
     fn letters_are_counted_with_their_headers() {
         let mut letters = Letters::new(usize::MAX);
-        let cause = "x".repeat(10_000);
-        let letter = Rejection {
-            origin: 0,
-            node: NodeIndex::new(0),
-            key: None,
-            kind: "Error",
-            cause,
-            held: None,
-        };
-        letters.add(&letter, None, 0).unwrap();
+        let mut headers = Headers::new();
+        headers.add("why", Some(vec![b'x'; 10_000]));
+        let order = LetterOrder { about: About::MadeRow, node: NodeIndex::new(0) };
+        letters.add(order, None, 0, FittedLetter { key: None, value: None, headers });
         assert!((10_000..11_000).contains(&letters.size_bytes()), "{}", letters.size_bytes());
     }
 }

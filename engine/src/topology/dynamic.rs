@@ -6,12 +6,13 @@ use super::{
     mark::Sender,
 };
 use crate::{
+    error_handlers::DeadLetterRecord,
     node::{Event, Forwarded, Node, NodeContext, NodeIndex},
     processor::{InitContext, Ports, ProcessorError, Record, Rows},
 };
 use headwater_core::{
     ports::log::{Log, LogError},
-    record::{Headers, TopicName},
+    record::{Headers, TopicName, TopicPartition},
     serde::Data,
 };
 use std::{any::TypeId, collections::BTreeMap, fmt, sync::Arc};
@@ -82,6 +83,21 @@ impl DynamicOutputs {
             self.records.insert(topic.to_owned(), (name, records));
         }
         Ok(self.records.get_mut(topic).map(|(_, records)| records))
+    }
+
+    /// Where a dead letter goes.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::NoLetterTopic`] if there is no such topic, [`ProcessorError::Log`] if the log fails.
+    pub(crate) fn place(
+        &mut self,
+        topic: &TopicName,
+        letter: &DeadLetterRecord,
+    ) -> Result<TopicPartition, ProcessorError> {
+        let found = self.find(topic.as_str()).map_err(ProcessorError::Log)?;
+        let found = found.ok_or_else(|| ProcessorError::NoLetterTopic { topic: topic.clone() })?;
+        Ok(letter.place(found))
     }
 
     /// The topic of this name, and how many partitions it has.

@@ -12,6 +12,7 @@ use crate::{
     processor::{NO_TIME, ProcessorError, Record, Rows, mistyped},
 };
 use headwater_core::{
+    dead_letter::UNKNOWN_TOPIC,
     record::{Headers, RecordRef, RecordSet, Timestamp},
     serde::{Data, Nullable, ReadBack, SerdeError, SharedSerde},
 };
@@ -474,9 +475,8 @@ fn unsent<T>(why: &SerdeError) -> ProcessorError {
 
 /// The failure of a row whose topic there is not.
 pub(super) fn unwritten_to(topic: &str) -> ProcessorError {
-    unwritten(&format_args!(
-        "topic {topic} does not exist; create it before records are sent to it"
-    ))
+    let cause = format!("topic {topic} does not exist; create it before records are sent to it");
+    ProcessorError::Record { kind: UNKNOWN_TOPIC, cause }
 }
 
 impl<K: Data, V: Data> Encoder for TypedEncoder<K, V> {
