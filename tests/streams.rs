@@ -185,6 +185,10 @@ impl Log for Watched {
     ) -> Result<Subscription, LogError> {
         self.inner.subscribe(partition, waker)
     }
+
+    fn subscribe_to_topics(&self, waker: Waker) -> Subscription {
+        self.inner.subscribe_to_topics(waker)
+    }
 }
 
 fn append(log: &Watched, timestamps: impl IntoIterator<Item = i64>) {

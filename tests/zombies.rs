@@ -231,6 +231,10 @@ impl Log for GatedLog {
     ) -> Result<Subscription, LogError> {
         self.inner.subscribe(partition, waker)
     }
+
+    fn subscribe_to_topics(&self, waker: Waker) -> Subscription {
+        self.inner.subscribe_to_topics(waker)
+    }
 }
 
 const KEYS: i64 = 5;

@@ -10,6 +10,7 @@ use crate::{
     lock::DirLock,
     options::{LogOptions, OpenError},
     recovery::{self, ReadOnly, Recovered},
+    wakers::Wakers,
 };
 use headwater_core::{
     ports::log::{
@@ -56,6 +57,8 @@ pub struct EmbeddedLog {
     callers: Vec<ThreadId>,
     /// One creation at a time, from the check to the answer.
     creating: Mutex<()>,
+    /// Who wants to know of new topics.
+    topic_wakers: Arc<Wakers>,
     claims: Claims,
     /// Of a log that was opened on a full disk.
     read_only: Option<Reading>,
@@ -119,6 +122,7 @@ impl EmbeddedLog {
             committer: Mutex::new(Some(committer)),
             callers,
             creating: Mutex::new(()),
+            topic_wakers: Arc::default(),
             claims: Claims::default(),
             read_only: None,
         })
@@ -143,6 +147,7 @@ impl EmbeddedLog {
             committer: Mutex::default(),
             callers: Vec::new(),
             creating: Mutex::new(()),
+            topic_wakers: Arc::default(),
             claims: Claims::default(),
             read_only: Some(Reading { why, held: Mutex::new(Some((lock, journal))) }),
         })
@@ -212,13 +217,16 @@ impl Log for EmbeddedLog {
     }
 
     fn create_topics(&self, specs: &[TopicSpec]) -> Result<(), LogError> {
-        let _alone = lock(&self.creating);
+        let alone = lock(&self.creating);
         let existing = |name: &_| self.shared.store.topic(name).map(|topic| topic.spec.partitions);
         let missing = missing_topics(specs, existing)?;
         if missing.is_empty() {
             return Ok(());
         }
-        self.writable()?.create_topics(missing)?.wait().map(drop)
+        self.writable()?.create_topics(missing)?.wait()?;
+        drop(alone);
+        self.topic_wakers.wake();
+        Ok(())
     }
 
     fn topics(&self) -> Result<Vec<TopicSpec>, LogError> {
@@ -290,6 +298,10 @@ impl Log for EmbeddedLog {
         waker: Waker,
     ) -> Result<Subscription, LogError> {
         Ok(self.shared.store.partition(partition)?.wakers.subscribe(waker))
+    }
+
+    fn subscribe_to_topics(&self, waker: Waker) -> Subscription {
+        self.topic_wakers.subscribe(waker)
     }
 
     fn begin_backup(&self, dir: &Path) -> Result<Box<dyn Backup>, LogError> {

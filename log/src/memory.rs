@@ -61,6 +61,8 @@ pub struct MemoryLog {
     id: LogId,
     inner: Mutex<Inner>,
     claims: Claims,
+    /// Who wants to know of new topics.
+    topic_wakers: Arc<Wakers>,
     bytes_max: usize,
     limits: Limits,
 }
@@ -107,6 +109,7 @@ impl MemoryLog {
             id: random_id(),
             inner: Mutex::default(),
             claims: Claims::default(),
+            topic_wakers: Arc::default(),
             bytes_max: BYTES_MAX,
             limits: LIMITS,
         }
@@ -245,13 +248,19 @@ impl Log for MemoryLog {
     fn create_topics(&self, specs: &[TopicSpec]) -> Result<(), LogError> {
         let mut inner = self.lock();
         let existing = |name: &_| inner.topics.get(name).map(|topic: &TopicSpec| topic.partitions);
-        for spec in missing_topics(specs, existing)? {
+        let missing = missing_topics(specs, existing)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        for spec in missing {
             for number in 0..spec.partitions {
                 let id = TopicPartition::new(spec.name.clone(), number);
                 inner.partitions.insert(id, Partition::default());
             }
             inner.topics.insert(spec.name.clone(), spec);
         }
+        drop(inner);
+        self.topic_wakers.wake();
         Ok(())
     }
 
@@ -360,6 +369,10 @@ impl Log for MemoryLog {
     ) -> Result<Subscription, LogError> {
         let wakers = Arc::clone(&self.lock().partition(partition)?.wakers);
         Ok(wakers.subscribe(waker))
+    }
+
+    fn subscribe_to_topics(&self, waker: Waker) -> Subscription {
+        self.topic_wakers.subscribe(waker)
     }
 }
 

@@ -281,6 +281,10 @@ impl Log for FaultyLog {
     ) -> Result<Subscription, LogError> {
         self.inner.subscribe(partition, waker)
     }
+
+    fn subscribe_to_topics(&self, waker: Waker) -> Subscription {
+        self.inner.subscribe_to_topics(waker)
+    }
 }
 
 #[cfg(test)]

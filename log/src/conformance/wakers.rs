@@ -13,6 +13,7 @@ pub(super) const CASES: &[Case] = &[
     a_dropped_subscription_is_called_no_more,
     a_waker_may_subscribe_and_end_subscriptions,
     a_partition_that_is_not_there_cannot_be_subscribed_to,
+    a_waker_is_called_once_topics_can_be_listed,
 ];
 
 /// Subscribes to a partition; each call sends the end that can be read then.
@@ -102,4 +103,26 @@ fn a_waker_may_subscribe_and_end_subscriptions(log: &Arc<dyn Log>) {
 fn a_partition_that_is_not_there_cannot_be_subscribed_to(log: &Arc<dyn Log>) {
     let error = refusal(log.subscribe(&partition("t", 0), Arc::new(|| {})));
     assert!(matches!(&error, LogError::UnknownPartition { .. }), "{error}");
+}
+
+fn a_waker_is_called_once_topics_can_be_listed(log: &Arc<dyn Log>) {
+    let ((woken, counts), reader) = (channel(), Arc::downgrade(log));
+    let waker = move || {
+        if let Some(log) = reader.upgrade() {
+            let count = log.topics().expect("they can be listed").len();
+            // A case that has ended does not want to know.
+            let _ended = woken.send(count);
+        }
+    };
+    let subscription = log.subscribe_to_topics(Arc::new(waker));
+    topics_of_two_partitions(&**log, &["t", "u"]);
+    assert_eq!(counts.recv(), Ok(2), "at once for both");
+    // What is there already wakes nobody, and neither does a record.
+    topics_of_two_partitions(&**log, &["t"]);
+    put(&**log, &partition("t", 0), &["a"]);
+    topics_of_two_partitions(&**log, &["t", "v"]);
+    assert_eq!(counts.recv(), Ok(3));
+    drop(subscription);
+    topics_of_two_partitions(&**log, &["w"]);
+    assert_eq!(counts.iter().count(), 0, "its waker is gone, and was not called");
 }

@@ -282,6 +282,11 @@ pub trait Log: Send + Sync + fmt::Debug {
     fn subscribe(&self, partition: &TopicPartition, waker: Waker)
     -> Result<Subscription, LogError>;
 
+    /// Has `waker` called whenever topics were created, until the subscription is dropped.
+    ///
+    /// What was created before the call is not told: subscribe, then list.
+    fn subscribe_to_topics(&self, waker: Waker) -> Subscription;
+
     /// Begins a backup, which will be the directory `dir`; commits go on meanwhile. Unless implemented, a log has none.
     ///
     /// # Errors
