@@ -3,7 +3,7 @@
 use crate::{
     DefaultSerde, GlobalKTable, KStream, KTable, Materialized,
     operator::VersionedTable,
-    plan::{LogicalPlan, NodeId, OperatorKind, Serdes},
+    plan::{LogicalPlan, NodeId, OperatorKind, Serdes, Topics},
     table::{StoredVersions, TableNode, View, expiring},
 };
 use headwater_core::serde::{Data, Nullable, SharedSerde};
@@ -210,10 +210,7 @@ impl StreamsBuilder {
     /// ```
     #[must_use]
     pub fn stream<K: DefaultSerde, V: DefaultSerde>(&self, topic: &str) -> KStream<K, V> {
-        let consumed = Consumed::default();
-        let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
-        let node = self.plan.shared_source(topic, consumed);
-        KStream { plan: self.plan.clone(), node, key: Some(key), value: Some(value) }
+        self.shared(Topics::One(topic.to_owned()))
     }
 
     /// The records of `topic`, read as told.
@@ -240,8 +237,79 @@ impl StreamsBuilder {
         topic: &str,
         consumed: Consumed<K, V>,
     ) -> KStream<K, V> {
+        self.own(Topics::One(topic.to_owned()), consumed)
+    }
+
+    /// The records of each topic whose whole name matches `pattern`, read by the default serdes of `K` and `V`: of those that
+    /// are there at the start, and of those that are created later. The same pattern with the same types again is the same
+    /// source; another source of a topic that matches is refused, at the build or at the start. A pattern is one of the crate
+    /// `regex`, matched as Java's `matches()` does; what the application keeps for itself never matches.
+    ///
+    /// A topic with more partitions than those before makes the repartition topics below wider, which the start refuses if they
+    /// are there already: give them a number by [`Repartitioned`](crate::Repartitioned), or give the topics equally many.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream_matching::<String, i64>("speeds-.*").to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.create_topic("speeds-east", 1)?;
+    /// driver.pipe::<String, i64>("speeds-east", "a=1@1")?;
+    /// driver.create_topic("speeds-west", 1)?;
+    /// driver.pipe::<String, i64>("speeds-west", "b=2@2")?;
+    /// assert_eq!(driver.read::<String, i64>("out")?, "a=1@1 b=2@2");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn stream_matching<K: DefaultSerde, V: DefaultSerde>(
+        &self,
+        pattern: &str,
+    ) -> KStream<K, V> {
+        self.shared(Topics::Matching(pattern.to_owned()))
+    }
+
+    /// The records of each topic whose whole name matches `pattern`, as [`stream_matching`](Self::stream_matching) takes them,
+    /// read as told.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_engine::topology::Consumed;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let own_time = Consumed::<String, i64>::default().timestamp(|ms| *ms);
+    /// builder.stream_matching_with("starts-[a-z]+", own_time).to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.create_topic("starts-east", 1)?;
+    /// driver.pipe::<String, i64>("starts-east", "a=57@1")?;
+    /// assert_eq!(driver.read::<String, i64>("out")?, "a=57@57");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn stream_matching_with<K: Data, V: Data>(
+        &self,
+        pattern: &str,
+        consumed: Consumed<K, V>,
+    ) -> KStream<K, V> {
+        self.own(Topics::Matching(pattern.to_owned()), consumed)
+    }
+
+    /// A stream of a source that others may share.
+    fn shared<K: DefaultSerde, V: DefaultSerde>(&self, topics: Topics) -> KStream<K, V> {
+        let consumed = Consumed::default();
         let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
-        let node = self.plan.source(topic, consumed);
+        let node = self.plan.shared_source(topics, consumed);
+        KStream { plan: self.plan.clone(), node, key: Some(key), value: Some(value) }
+    }
+
+    /// A stream of a source of its own.
+    fn own<K: Data, V: Data>(&self, topics: Topics, consumed: Consumed<K, V>) -> KStream<K, V> {
+        let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
+        let node = self.plan.source(topics, consumed);
         KStream { plan: self.plan.clone(), node, key: Some(key), value: Some(value) }
     }
 
@@ -299,7 +367,7 @@ impl StreamsBuilder {
         let store = materialized.name.unwrap_or_else(|| plan.table_store_name(topic));
         plan.log_as_told(materialized.logging, &store);
         let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
-        let source = plan.source(topic, consumed.clone().nullable());
+        let source = plan.source(Topics::One(topic.to_owned()), consumed.clone().nullable());
         // The topic still holds what has lived.
         if plan.reuses_source_topics() && materialized.ttl.is_none() {
             let (store, topic) = (store.clone(), topic.to_owned());
@@ -445,7 +513,7 @@ impl StreamsBuilder {
         let plan = &self.plan;
         let name = Arc::clone(&store.spec().name);
         plan.add_store(store);
-        let source = plan.source(topic, consumed.clone().nullable());
+        let source = plan.source(Topics::One(topic.to_owned()), consumed.clone().nullable());
         let step = plan.step_called(OperatorKind::Process, source, &name).with_store(&name);
         plan.processor::<K, Option<V>, P>(step, supplier);
         let topic = topic.to_owned();

@@ -24,6 +24,7 @@ mod closing;
 mod kind;
 mod processors;
 mod repartition;
+mod sources;
 
 use crate::{
     Materialized,
@@ -35,10 +36,9 @@ use headwater_engine::{
     node::{self, Payload},
     processor::{BatchProcessor, InitContext, Ports, ProcessorError, Rows},
     store::StoreBuilder,
-    topology::{Consumed, MaxAhead, Port, Produced, TopicNameExtractor, Topology, TopologyError},
+    topology::{MaxAhead, Port, Produced, TopicNameExtractor, Topology, TopologyError},
 };
 use std::{
-    any::TypeId,
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -49,6 +49,7 @@ use std::{
 
 pub use kind::OperatorKind;
 pub(crate) use repartition::Serdes;
+pub(crate) use sources::Topics;
 
 /// A node's place in the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -196,13 +197,6 @@ impl Step {
     }
 }
 
-/// A source that `stream` made, so that the same one twice is one node.
-struct SharedSource {
-    topic: String,
-    rows: TypeId,
-    node: NodeId,
-}
-
 #[derive(Default)]
 struct Graph {
     /// How many names were counted, by what they begin with.
@@ -211,7 +205,7 @@ struct Graph {
     stores: Vec<StoreBuilder>,
     /// What adds a global store each.
     globals: Vec<Box<AddGlobal>>,
-    sources: Vec<SharedSource>,
+    sources: Vec<sources::SharedSource>,
     repartitions: Vec<repartition::Repartition>,
     /// The names of stores and repartition topics that were generated.
     generated: Vec<String>,
@@ -481,38 +475,6 @@ impl LogicalPlan {
         add: impl Fn(&mut Topology) -> Result<(), TopologyError> + 'static,
     ) {
         self.0.borrow_mut().globals.push(Box::new(add));
-    }
-
-    pub(crate) fn source<K: Data, V: Data>(&self, topic: &str, consumed: Consumed<K, V>) -> NodeId {
-        let mut graph = self.0.borrow_mut();
-        let name = graph.counted(OperatorKind::Source.prefix(), topic);
-        let step = Step::new(OperatorKind::Source, name, topic.into(), &[]);
-        let topic = topic.to_owned();
-        let lower = move |topology: &mut Topology, Lowered { name, .. }: Lowered<'_>| {
-            topology.add_source(name, &topic, consumed.clone()).map(drop)
-        };
-        graph.add(step, Box::new(lower))
-    }
-
-    /// The node that reads `topic` as `K` and `V` by their default serdes, made at the first call.
-    pub(crate) fn shared_source<K: Data, V: Data>(
-        &self,
-        topic: &str,
-        consumed: Consumed<K, V>,
-    ) -> NodeId {
-        let rows = TypeId::of::<(K, V)>();
-        let known = self
-            .0
-            .borrow()
-            .sources
-            .iter()
-            .find(|s| s.topic == topic && s.rows == rows)
-            .map(|s| s.node);
-        known.unwrap_or_else(|| {
-            let node = self.source(topic, consumed);
-            self.0.borrow_mut().sources.push(SharedSource { topic: topic.to_owned(), rows, node });
-            node
-        })
     }
 
     pub(crate) fn operator<K, V, P>(

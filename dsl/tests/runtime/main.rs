@@ -18,6 +18,7 @@ mod listeners;
 mod metrics;
 mod own_handlers;
 mod panics;
+mod patterns;
 mod processor_api;
 mod progress;
 mod queries;

@@ -5,6 +5,7 @@
 //! | partitions are revoked | a last commit; once its outcome is known tasks are dropped, and the claim is polled, which gives them back |
 //! | partitions are assigned | the same, and tasks are made of all partitions held, each from its last commit |
 //! | partitions are lost | a failure: what was not committed is forgotten |
+//! | a topic is created that a pattern matches | a last commit; the claim is given up for one of all topics, and tasks are made anew |
 //!
 //! A log in this process assigns everything at once, before the first task is made.
 
@@ -14,7 +15,7 @@ use super::{
 };
 use headwater_core::{
     ports::log::{Assignment, Claim, LogError, Owner, Waker},
-    record::TopicPartition,
+    record::{TopicName, TopicPartition},
 };
 use std::{
     collections::BTreeSet,
@@ -29,6 +30,8 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Held {
     claim: Box<dyn Claim>,
+    /// What it was claimed for, by name.
+    pub(super) topics: Vec<TopicName>,
     assigned: BTreeSet<TopicPartition>,
     /// The number of the newest commit that was put together under it.
     pub(super) epoch: u64,
@@ -46,9 +49,9 @@ pub(super) enum AssignmentChange {
 }
 
 impl Held {
-    pub(super) fn new(claim: Box<dyn Claim>) -> Self {
+    pub(super) fn new(claim: Box<dyn Claim>, topics: Vec<TopicName>) -> Self {
         let epoch = claim.owner().epoch << 32;
-        Self { claim, assigned: BTreeSet::new(), epoch, watch: Arc::default() }
+        Self { claim, topics, assigned: BTreeSet::new(), epoch, watch: Arc::default() }
     }
 
     pub(super) fn owner(&self) -> &Owner {
@@ -92,7 +95,7 @@ impl Held {
     }
 }
 
-/// Wakes a participant when a claim has events.
+/// Wakes a participant when a claim has events, or topics were created that a pattern may match.
 #[derive(Default)]
 pub(super) struct Watch {
     has_changed: AtomicBool,
@@ -106,7 +109,7 @@ impl fmt::Debug for Watch {
 }
 
 impl Watch {
-    fn waker(self: &Arc<Self>) -> Waker {
+    pub(super) fn waker(self: &Arc<Self>) -> Waker {
         let this = Arc::clone(self);
         Arc::new(move || {
             this.has_changed.store(true, Ordering::Release);

@@ -10,7 +10,7 @@ use super::{
     mailbox::Seat,
     participant::Participant,
     rounds::{Request, Rounds},
-    setup::{InputEnds, World, external_inputs, repartition_inputs},
+    setup::{InputEnds, World, external_inputs, has_new_match, repartition_inputs},
     task_group::{Surroundings, TaskGroup},
 };
 use crate::{
@@ -178,6 +178,11 @@ impl Incarnation {
         }
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         match held.as_mut().map_or(Ok(AssignmentChange::None), Held::next)? {
+            AssignmentChange::None if self.blueprint.topology.has_patterns() => {
+                if has_new_match(&self.blueprint, &*self.world.log)? {
+                    self.rebalance();
+                }
+            }
             AssignmentChange::None => {}
             AssignmentChange::Moved => self.rebalance(),
             AssignmentChange::Lost => {
@@ -231,6 +236,12 @@ pub(super) fn subscribe(incarnation: &Incarnation) -> Result<(), StreamsError> {
         let (mailbox, id) = (Arc::clone(&seat.mailbox), seat.id);
         let waker: Waker = Arc::new(move || mailbox.wake(id));
         subscriptions.push(incarnation.world.log.subscribe(&partition, waker)?);
+    }
+    if incarnation.blueprint.topology.has_patterns() {
+        let waker = incarnation.watch.waker();
+        subscriptions.push(incarnation.world.log.subscribe_to_topics(Arc::clone(&waker)));
+        // What was created since the tasks were planned is looked for as well.
+        waker();
     }
     *incarnation.subscriptions.lock().unwrap_or_else(PoisonError::into_inner) = subscriptions;
     Ok(())

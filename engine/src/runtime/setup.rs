@@ -143,8 +143,12 @@ pub(super) fn prepare(
     let blueprint = Arc::new(plan(topology, config, &*world.log)?);
     check(&blueprint)?;
     create_topics(&blueprint, config, &*world.log)?;
-    let claim = || world.log.claim(&config.application_id, &input_topics(&blueprint));
-    let mut held = held.map_or_else(|| claim().map(Held::new), Ok)?;
+    let topics = input_topics(&blueprint);
+    // One of other topics than before is claimed anew.
+    let mut held = match held.filter(|held| held.topics == topics) {
+        Some(held) => held,
+        None => Held::new(world.log.claim(&config.application_id, &topics)?, topics),
+    };
     held.take_events()?;
     let owner = held.owner().clone();
     let mut exchange = exchange(&blueprint, config.repartitioning, &*world.log)?;
@@ -225,6 +229,23 @@ fn dead_letters_name(config: &StreamsConfig) -> Result<TopicName, StreamsError> 
     Ok(config.dead_letter_topic.clone().unwrap_or(own))
 }
 
+/// Whether a topic is one that the application keeps for itself.
+fn is_internal(name: &TopicName, application_id: &str, dead_letters: &TopicName) -> bool {
+    let own = name.as_str().strip_prefix(application_id).and_then(|rest| rest.strip_prefix('-'));
+    name == dead_letters
+        || own.is_some_and(|own| {
+            own == "positions" || own.ends_with("-repartition") || own.ends_with("-changelog")
+        })
+}
+
+/// Whether the log has a topic by now that a pattern matches and that is not read yet.
+pub(super) fn has_new_match(blueprint: &Blueprint, log: &dyn Log) -> Result<bool, StreamsError> {
+    let names: Vec<TopicName> = log.topics()?.into_iter().map(|topic| topic.name).collect();
+    let (id, dead_letters) = (&blueprint.application_id, &blueprint.dead_letters);
+    let free = names.iter().filter(|name| !is_internal(name, id, dead_letters));
+    Ok(blueprint.topology.has_new_match(free))
+}
+
 /// Whether a task may be held up while the exchange is full.
 fn may_wait(blueprint: &Blueprint, id: TaskId) -> bool {
     let sub = blueprint.sub(id);
@@ -239,6 +260,8 @@ fn plan(
     let dead_letters = dead_letters_name(config)?;
     let existing: BTreeMap<TopicName, u32> =
         log.topics()?.into_iter().map(|t| (t.name, t.partitions)).collect();
+    let is_free = |name: &&TopicName| !is_internal(name, &config.application_id, &dead_letters);
+    let topology = topology.reading(&existing.keys().filter(is_free).collect::<Vec<_>>())?;
     if let Some(topic) =
         topology.external_topics().into_iter().find(|name| !existing.contains_key(name))
     {

@@ -12,16 +12,24 @@ pub(super) fn describe(topology: &Topology) -> String {
             let node = topology.node(*index);
             let name = &node.name;
             let stepwise = if plan.stepwise.contains(index) { " (record by record)" } else { "" };
-            let _ = match &node.kind {
-                Kind::Source { topic, .. } => {
+            let pattern = topology.patterns.get(&node.name).filter(|_| node.parents.is_empty());
+            let _ = match (&node.kind, pattern) {
+                (Kind::Source { topic, .. }, _) => {
                     writeln!(text, "    Source: {name} (topics: [{topic}]){stepwise}")
                 }
-                Kind::Sink { topic, .. } => writeln!(text, "    Sink: {name} (topic: {topic})"),
-                Kind::Processor { .. } if node.output.is_none() => {
+                (Kind::Sink { topic, .. }, _) => {
+                    writeln!(text, "    Sink: {name} (topic: {topic})")
+                }
+                (Kind::Processor { .. }, Some(source)) => {
+                    writeln!(text, "    Source: {name} (topics: {}){stepwise}", source.pattern())
+                }
+                (Kind::Processor { .. }, None) if node.output.is_none() => {
                     writeln!(text, "    Sink: {name} (topic: chosen for each record)")
                 }
-                Kind::ChildPort { .. } => writeln!(text, "    Processor: {name} (stores: [])"),
-                Kind::Processor { stores, .. } => {
+                (Kind::ChildPort { .. }, _) => {
+                    writeln!(text, "    Processor: {name} (stores: [])")
+                }
+                (Kind::Processor { stores, .. }, None) => {
                     let stores: Vec<&str> =
                         stores.iter().map(|store| &*topology.store(*store).spec().name).collect();
                     writeln!(
@@ -35,7 +43,7 @@ pub(super) fn describe(topology: &Topology) -> String {
                 let children = names(topology, node.children.iter().copied());
                 let _ = writeln!(text, "      --> {children}");
             }
-            if !matches!(node.kind, Kind::Source { .. }) {
+            if !matches!(node.kind, Kind::Source { .. }) && pattern.is_none() {
                 let parents = names(topology, node.parents.iter().map(|parent| parent.node));
                 let _ = writeln!(text, "      <-- {parents}");
             }

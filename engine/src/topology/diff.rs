@@ -2,7 +2,7 @@
 //!
 //! # The identity
 //!
-//! A hash of what an operator is and of what feeds it: a source's topic; an operator's type, what it is
+//! A hash of what an operator is and of what feeds it: a source's topic or pattern; an operator's type, what it is
 //! [set to](Topology::set_settings), its stores and its parents, each with its port; a sink's topic, the form of its records and its
 //! parents. A node's name is no part of it. The type is told by its name, so that a function whose body alone has changed
 //! is the same, and one that moved to another module is not.
@@ -251,6 +251,11 @@ impl Topology {
         let mut identities: Vec<u64> = Vec::new();
         // Parents come before children, but for what comes through a repartition topic.
         for node in &self.nodes {
+            if let Some(source) = self.patterns.get(&node.name) {
+                // Which topics match it is no part of it.
+                identities.push(hash(&[b"pattern", source.pattern().as_bytes()]));
+                continue;
+            }
             let mut parts: Vec<Vec<u8>> = match &node.kind {
                 Kind::Source { topic: Topic::External(topic), .. } => {
                     vec![b"source".to_vec(), topic.as_str().as_bytes().to_vec()]

@@ -260,6 +260,15 @@ pub enum TopologyError {
         topic: String,
     },
 
+    /// A source reads topics by something that is no pattern.
+    #[error("`{pattern}` is no pattern of topics' names: {cause}")]
+    Pattern {
+        /// What was given.
+        pattern: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+
     /// Topics that are joined have different numbers of partitions.
     #[error(
         "`{node}` joins topics with different numbers of partitions ({counts}); give them the same number"

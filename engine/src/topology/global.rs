@@ -75,7 +75,7 @@ impl Topology {
         if stores.chain(self.globals.iter().map(|it| &it.store.name)).any(|it| **it == *name) {
             return Err(TopologyError::NameTaken { name: name.to_owned() });
         }
-        if self.external_topics_read().any(|read| *read == topic) {
+        if self.external_topics_read().any(|read| *read == topic) || self.is_matched(&topic) {
             return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
         }
         let refused = |type_name, source| TopologyError::TypeRefused {

@@ -1,6 +1,6 @@
 //! How far ahead of others a record may be.
 
-use super::{Kind, Topic, Topology, TopologyError};
+use super::{Kind, Topic, Topology, TopologyError, pattern::PatternSource};
 use std::time::Duration;
 
 /// How far ahead a record's timestamp may be, so that one wrong clock does not move the time of all: set it at a source
@@ -96,14 +96,18 @@ impl Topology {
         if bound.of == AheadOf::Partition && bound.ms == 0 {
             return Err(TopologyError::AheadOfNothing { source_node: name() });
         }
-        match &mut self.node_mut(index).kind {
-            Kind::Source { topic: Topic::External(_), max_ahead, .. } => {
-                if max_ahead.is_some_and(|other| other != bound) {
-                    return Err(TopologyError::AheadDiffers { source_node: name() });
-                }
-                *max_ahead = Some(bound);
-                Ok(())
+        let set = |max_ahead: &mut Option<MaxAhead>| {
+            if max_ahead.is_some_and(|other| other != bound) {
+                return Err(TopologyError::AheadDiffers { source_node: name() });
             }
+            *max_ahead = Some(bound);
+            Ok(())
+        };
+        if let Some(PatternSource { max_ahead, .. }) = self.patterns.get_mut(source) {
+            return set(max_ahead);
+        }
+        match &mut self.node_mut(index).kind {
+            Kind::Source { topic: Topic::External(_), max_ahead, .. } => set(max_ahead),
             Kind::Source { .. }
             | Kind::Sink { .. }
             | Kind::Processor { .. }

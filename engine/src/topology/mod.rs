@@ -17,6 +17,7 @@ mod global;
 mod mark;
 mod max_ahead;
 mod partitioner;
+mod pattern;
 mod plan;
 mod processors;
 mod shared_rows;
@@ -53,6 +54,7 @@ use crate::{
 };
 use edge::{TypedDecoder, TypedEncoder};
 use headwater_core::{record::TopicName, serde::Data};
+use pattern::PatternSource;
 use std::{
     any::{TypeId, type_name},
     collections::BTreeMap,
@@ -172,6 +174,8 @@ pub struct Topology {
     pub(crate) offset_resets: BTreeMap<TopicName, OffsetReset>,
     /// What stores are rebuilt from that have no changelog, by their names.
     pub(crate) store_sources: BTreeMap<Arc<str>, StoreSource>,
+    /// The sources that read topics by a pattern, by the names of their nodes.
+    patterns: BTreeMap<Arc<str>, PatternSource>,
 }
 
 impl fmt::Debug for Topology {
@@ -581,7 +585,8 @@ impl Topology {
                 .nodes
                 .iter()
                 .any(|node| matches!(&node.kind, Kind::Source { topic: t, .. } if t == topic))
-                || self.globals.iter().any(|it| *topic == Topic::External(it.topic.clone())))
+                || self.globals.iter().any(|it| *topic == Topic::External(it.topic.clone()))
+                || matches!(topic, Topic::External(name) if self.is_matched(name)))
         {
             return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
         }

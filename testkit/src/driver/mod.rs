@@ -255,14 +255,23 @@ impl TopologyTestDriver {
         }
     }
 
-    /// Creates a topic that the topology does not name, such as one that a sink chooses for each record.
+    /// Creates a topic that the topology does not name, such as one that a sink chooses for each record. Where a pattern of the
+    /// topology matches it, the application commits and goes on with it, as one with threads does.
     ///
     /// # Errors
     ///
-    /// [`TestDriverError::TopicName`] if it can have no such name, [`TestDriverError::Log`] if the log refuses.
+    /// [`TestDriverError::TopicName`] if it can have no such name, [`TestDriverError::Log`] if the log refuses; where a pattern
+    /// matches, as [`commit`](Self::commit) and [`restart`](Self::restart).
     pub fn create_topic(&self, name: &str, partitions: u32) -> Result<(), TestDriverError> {
         let spec = TopicSpec::new(TopicName::new(name)?, partitions);
-        Ok(self.inner.borrow().log.create_topics(&[spec])?)
+        let mut inner = self.inner.borrow_mut();
+        inner.log.create_topics(&[spec])?;
+        if inner.driver.is_some() && inner.topology.matches(name) {
+            inner.running()?.commit()?;
+            inner.driver = None;
+            inner.start()?;
+        }
+        Ok(())
     }
 
     /// The log that the application runs on, to look at its internal topics.
