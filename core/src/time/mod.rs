@@ -1,9 +1,11 @@
 //! Time as the engine sees it: the clock port.
 //!
-//! Nothing else in the product reads a clock, so that a test owns time.
+//! Nothing else in the product reads a clock, so that a test owns time. Dates for people are here, too.
 
+mod calendar;
 mod manual;
 
+pub use calendar::{date_time, parse_date_time};
 pub use manual::ManualClock;
 
 use crate::record::Timestamp;

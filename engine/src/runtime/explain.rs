@@ -13,6 +13,7 @@ use headwater_core::{
     metrics::{DropReason, NodeMetrics},
     ports::log::Log,
     record::{Timestamp, TopicPartition},
+    time::date_time,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -385,10 +386,11 @@ impl Explanation {
         write!(f, "rows back")?;
         match (time, until) {
             (_, None) => write!(f, " until its input is complete")?,
-            (None, Some(until)) => write!(f, " until time {until}; it has none yet")?,
+            (None, Some(until)) => write!(f, " until time {}; it has none yet", moment(*until))?,
             (Some(time), Some(until)) => {
-                let left = until.saturating_sub(*time);
-                write!(f, " until time {until}; it is at {time}, {left} ms before")?;
+                let left = span(until.saturating_sub(*time));
+                let (until, time) = (moment(*until), moment(*time));
+                write!(f, " until time {until}; it is at {time}, {left} before")?;
             }
         }
         for HeldBy { task, source } in held_by.iter().take(NAMED_MAX) {
@@ -426,10 +428,24 @@ fn source_text(source: &SourceStatus, now: Timestamp) -> String {
     };
     match (source.time, source.since) {
         (Some(time), Some(since)) => {
-            format!("{state}; time {time}, for {} ms", now.saturating_sub(since).max(0))
+            let since = span(now.saturating_sub(since).max(0));
+            format!("{state}; time {}, for {since}", moment(time))
         }
         _ => state,
     }
+}
+
+/// A date, or the number itself where times are counted from nowhere in particular, as in tests: those before 2000.
+fn moment(at: Timestamp) -> String {
+    const YEAR_2000: Timestamp = 946_684_800_000;
+    if at < YEAR_2000 { at.to_string() } else { date_time(at) }
+}
+
+/// A time in the largest unit of which there are ten.
+fn span(ms: i64) -> String {
+    let units = [("days", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)];
+    let unit = units.into_iter().find(|(_, length)| ms / length >= 10);
+    unit.map_or_else(|| format!("{ms} ms"), |(name, length)| format!("{} {name}", ms / length))
 }
 
 fn count(records: u64) -> String {
