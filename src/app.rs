@@ -457,6 +457,20 @@ pub(crate) fn open_state(path: &Path, log: &Arc<dyn Log>) -> Result<Arc<dyn Stat
     Ok(Arc::new(state))
 }
 
+/// What a data directory holds.
+type LogAndState = (Arc<dyn Log>, Arc<dyn State>);
+
+/// Opens the log and the state of a data directory that no application runs in.
+pub(crate) fn open_stopped(path: &Path) -> Result<LogAndState, AppError> {
+    let log = open_log(path)?;
+    let state: Arc<dyn State> = if path.join(STATE).is_dir() {
+        open_state(path, &log)?
+    } else {
+        Arc::new(MemoryState::new())
+    };
+    Ok((log, state))
+}
+
 /// Without RocksDB it is replayed from the changelogs at each start.
 #[cfg(not(feature = "rocksdb"))]
 #[expect(clippy::unnecessary_wraps, reason = "it fails with RocksDB")]

@@ -1,13 +1,10 @@
 //! Backups of a data directory: of one that no process has open, and the way back.
 
 use crate::app::{self, AppError};
-use headwater_core::ports::state::State;
 use headwater_engine::runtime::{self, StreamsError};
-use headwater_state::MemoryState;
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 pub use headwater_core::ports::log::{BackupProgress, BackupReport, TellProgress};
@@ -92,12 +89,7 @@ pub fn of_directory(
     if !data_dir.join(app::LOG).is_dir() {
         return Err(BackupError::NoLog { data_dir: data_dir.to_owned() });
     }
-    let log = app::open_log(data_dir).map_err(BackupError::Open)?;
-    let state: Arc<dyn State> = if data_dir.join(app::STATE).is_dir() {
-        app::open_state(data_dir, &log).map_err(BackupError::Open)?
-    } else {
-        Arc::new(MemoryState::new())
-    };
+    let (log, state) = app::open_stopped(data_dir).map_err(BackupError::Open)?;
     Ok(runtime::backup(&*log, &*state, &to, tell)?)
 }
 

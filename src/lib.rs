@@ -12,7 +12,7 @@
 //! | [`runtime`] | running an application: [`Streams`](runtime::Streams) and its configuration |
 //! | [`connect`] | running source and sink connectors against the log |
 //! | [`log`], [`state`] | the embedded log, and where stores live |
-//! | [`backup`], [`control`] | backups of data directories; asking the application that runs in one |
+//! | [`backup`], [`reset`], [`control`] | backups of data directories; resets of their applications; asking the one that runs there |
 //! | [`descriptors`] | how many files a process may have open, and who has which share |
 //! | [`text`] | foreign text, shown without steering a terminal |
 //! | [`memory`] | the budget of what a process keeps in memory |
@@ -22,6 +22,7 @@ mod app;
 pub mod backup;
 pub mod control;
 mod metrics_server;
+pub mod reset;
 mod restoring;
 
 pub use app::{App, AppBuilder, AppError};
@@ -163,7 +164,7 @@ pub use headwater_engine::{connect, processor, store, topology};
 /// let driver = TopologyTestDriver::new(builder.build()?)?;
 /// driver.pipe::<String, i64>("speeds", "car=120@45000")?;
 /// let told = driver.explain()?.to_string();
-/// let why = "holds rows back until time 60000; it is at 45000, 15000 ms before";
+/// let why = "holds rows back until time 60000; it is at 45000, 15 s before";
 /// assert!(told.contains(why), "{told}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -1,5 +1,6 @@
 //! What can be typed, and the help.
 
+use crate::app::arguments::{self as app, App};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use headwater_connector_file::Rate;
 use std::path::PathBuf;
@@ -18,59 +19,9 @@ pub(crate) enum Command {
     #[command(after_help = EXAMPLES)]
     Dev(Dev),
 
-    /// Look after the application of a data directory: why nothing comes out, pause and resume, backups.
-    #[command(after_help = APP_EXAMPLES)]
+    /// Look after the application of a data directory: why nothing comes out, pause and resume, backups, resets.
+    #[command(after_help = app::EXAMPLES)]
     App(App),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct App {
-    #[command(subcommand)]
-    pub(crate) command: AppCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AppCommand {
-    /// Say why nothing comes out of the application that runs there.
-    Explain(DataDir),
-
-    /// Have the application that runs there take no records until it is resumed, or started again.
-    Pause(DataDir),
-
-    /// Have the application that runs there take records again.
-    Resume(DataDir),
-
-    /// Copy the directory as of one commit, while its application runs or not.
-    #[command(after_help = APP_EXAMPLES)]
-    Backup {
-        /// The data directory.
-        #[arg(long, value_name = "DIR")]
-        data_dir: PathBuf,
-
-        /// What the backup will be: a directory that is empty or not there yet. On the same file system, files that change
-        /// no more are shared with it.
-        #[arg(long, value_name = "DIR")]
-        to: PathBuf,
-    },
-
-    /// Bring a backup back, after it was compared with its checksums.
-    #[command(after_help = APP_EXAMPLES)]
-    Restore {
-        /// The backup.
-        #[arg(long, value_name = "DIR")]
-        from: PathBuf,
-
-        /// What the data directory will be: a directory that is empty or not there yet.
-        #[arg(long, value_name = "DIR")]
-        data_dir: PathBuf,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DataDir {
-    /// The data directory.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -124,12 +75,3 @@ Examples:
     zcat fleet.ndjson.gz | headwater dev --demo cars --input - --exit-when-done --summary cars.json
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 129, 130 or 143 stopped by a signal before it was done.";
-
-const APP_EXAMPLES: &str = "\
-Examples:
-  See why nothing comes out of the application that runs in a directory:
-    headwater app explain --data-dir /var/lib/speeds
-
-  Back it up while it runs, and bring the backup back somewhere else:
-    headwater app backup --data-dir /var/lib/speeds --to /var/lib/speeds-monday
-    headwater app restore --from /var/lib/speeds-monday --data-dir /tmp/speeds";

@@ -9,7 +9,7 @@
 use super::{FAILED, OK, VERSION, socket::Place};
 use crate::backup::outside;
 use headwater_core::ports::log::{BackupProgress, BackupReport};
-use headwater_engine::runtime::{Streams, StreamsState};
+use headwater_engine::runtime::{Streams, StreamsError, StreamsState};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -200,7 +200,10 @@ impl Served {
                 Err(_) => ControlFlow::Break(()),
             }
         };
-        let made = self.streams.backup_telling(&to, tell).map_err(|error| chain(&error))?;
+        let made = self.streams.backup_telling(&to, tell).map_err(|error| {
+            // That it is the log's is no news.
+            if let StreamsError::Log(error) = &error { chain(error) } else { chain(&error) }
+        })?;
         let BackupReport { files, bytes, linked_bytes } = made;
         Ok(format!("{files} {bytes} {linked_bytes}"))
     }

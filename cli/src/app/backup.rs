@@ -1,10 +1,10 @@
 //! `headwater app backup` and `headwater app restore`.
 
-use super::{asked, connect};
+use super::{asked, connect, next};
 use crate::{
     console::{bytes, is_terminal},
     failure::Failure,
-    text::shown_os,
+    text::{quoted, shown_os},
 };
 use headwater::{
     AppError,
@@ -34,13 +34,19 @@ pub(super) fn make(data_dir: &Path, to: &Path) -> Result<String, Failure> {
     };
     drop(bar);
     let BackupReport { files, bytes: all, linked_bytes } = made?;
-    let (files, linked) = (grouped(files as u64), bytes(linked_bytes));
-    Ok(format!(
-        "backed up {} in {}: {files} files, {}, of which {linked} of the log are shared through hard links",
+    let shared = match linked_bytes {
+        0 => String::new(),
+        linked => format!(", of which {} are shared with it through hard links", bytes(linked)),
+    };
+    let told = format!(
+        "backed up {} in {}: {} files, {}{shared}",
         shown_os(data_dir),
         shown_os(to),
+        grouped(files as u64),
         bytes(all)
-    ))
+    );
+    let next = next("restore", &format!("--from {} --data-dir DIR", quoted(to)));
+    Ok(format!("{told}\n{next}"))
 }
 
 /// Brings a backup back: what to say of it.
@@ -85,7 +91,7 @@ fn refused(data_dir: &Path, to: &Path, error: ControlError) -> Failure {
     match error {
         ControlError::Refused { .. } => {
             let remedy =
-                "make room for it, or name another directory with --to; the application runs on";
+                "name another directory with --to, or make room for it; the application runs on";
             Failure::new(cannot_back_up(data_dir, to), error, remedy)
         }
         error => asked(data_dir, error),

@@ -1,17 +1,21 @@
-//! `headwater app`: the application that runs in a data directory, and backups of one.
+//! `headwater app`: the application that runs in a data directory, backups of one, and resets.
 //!
 //! | part | does |
 //! |---|---|
+//! | `arguments` | what can be typed, and the help |
 //! | `backup` | makes a backup, with the help of a running application or without one, and brings it back |
+//! | `reset` | has a stopped application begin anew |
 
+pub(crate) mod arguments;
 mod backup;
+mod reset;
 
 use crate::{
-    arguments::{App, AppCommand, DataDir},
     console::{print_lines, unwritten},
     failure::Failure,
-    text::shown_os,
+    text::{quoted, shown_os},
 };
+use arguments::{App, AppCommand, DataDir};
 use headwater::{
     control::{Control, ControlError},
     text::shown,
@@ -27,7 +31,10 @@ pub(crate) fn run(app: &App) -> Result<u8, Failure> {
         }
         AppCommand::Pause(DataDir { data_dir }) => {
             running(data_dir)?.pause().map_err(|error| asked(data_dir, error))?;
-            "paused: it takes no records until it is resumed, or started again".to_owned()
+            format!(
+                "paused: it takes no records until it is resumed, or started again\n{}",
+                next("resume", &format!("--data-dir {}", quoted(data_dir)))
+            )
         }
         AppCommand::Resume(DataDir { data_dir }) => {
             running(data_dir)?.resume().map_err(|error| asked(data_dir, error))?;
@@ -35,17 +42,27 @@ pub(crate) fn run(app: &App) -> Result<u8, Failure> {
         }
         AppCommand::Backup { data_dir, to } => backup::make(data_dir, to)?,
         AppCommand::Restore { from, data_dir } => backup::restore(from, data_dir)?,
+        AppCommand::Reset(reset) => reset::run(reset)?,
     };
     print_lines(&text).map_err(unwritten)?;
     Ok(0)
+}
+
+/// A line to type next.
+fn next(verb: &str, arguments: &str) -> String {
+    format!("  next: headwater app {verb} {arguments}")
 }
 
 /// The application that runs there.
 fn running(data_dir: &Path) -> Result<Control, Failure> {
     let found = connect(data_dir)?;
     found.ok_or_else(|| {
+        if !data_dir.is_dir() {
+            let why = anyhow::Error::msg("there is no such directory");
+            return Failure::new(cannot_ask(data_dir), why, "name the --data-dir of an application");
+        }
         let why = "no application answers there: none runs, it is just starting, or it was not started with `App`";
-        let remedy = "name the --data-dir of an application that runs";
+        let remedy = "start it, or name the --data-dir of an application that runs";
         Failure::new(cannot_ask(data_dir), anyhow::Error::msg(why), remedy)
     })
 }

@@ -11,7 +11,7 @@ use std::{
     process::{Child, Output},
 };
 
-fn app(words: &[&str], data_dir: &Path, more: &[(&str, &Path)]) -> Output {
+pub(crate) fn app(words: &[&str], data_dir: &Path, more: &[(&str, &Path)]) -> Output {
     let mut command = headwater();
     command.arg("app").args(words).arg("--data-dir").arg(data_dir);
     for (flag, path) in more {
@@ -20,14 +20,14 @@ fn app(words: &[&str], data_dir: &Path, more: &[(&str, &Path)]) -> Output {
     output(&mut command)
 }
 
-fn text_of(output: &Output) -> String {
+pub(crate) fn text_of(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 /// A demo that reads slowly, once it can be asked.
-fn slow(bench: &Bench) -> Child {
+pub(crate) fn slow(bench: &Bench) -> Child {
     let mut owner = bench.command().args(["--rate", "50"]).spawn().unwrap();
     while !app(&["explain"], &bench.data(), &[]).status.success() {
         assert!(owner.try_wait().unwrap().is_none(), "it ended before its time");
@@ -35,7 +35,7 @@ fn slow(bench: &Bench) -> Child {
     owner
 }
 
-fn end(mut owner: Child) {
+pub(crate) fn end(mut owner: Child) {
     owner.kill().unwrap();
     owner.wait().unwrap();
 }
@@ -53,7 +53,7 @@ fn the_application_that_runs_in_a_directory_is_asked() {
     assert_eq!(text_of(&app(&["resume"], &bench.data(), &[])), "resumed\n");
     end(owner);
     failed(&app(&["explain"], &bench.data(), &[]), &["no application answers there", "--data-dir"]);
-    failed(&app(&["pause"], Path::new("/nowhere"), &[]), &["/nowhere"]);
+    failed(&app(&["pause"], Path::new("/nowhere"), &[]), &["/nowhere", "no such directory"]);
 }
 
 fn back_up(bench: &Bench, name: &str) -> (PathBuf, String) {
@@ -80,6 +80,7 @@ fn a_directory_is_backed_up_while_it_is_at_work_and_goes_on_elsewhere() {
     let owner = slow(&bench);
     let (from, told) = back_up(&bench, "backup");
     assert!(told.starts_with("backed up ") && told.contains(" files, "), "{told}");
+    assert!(told.contains("\n  next: headwater app restore --from "), "{told}");
     let again = app(&["backup"], &bench.data(), &[("--to", &from)]);
     failed(&again, &["something is there", "--to"]);
     let inside = app(&["backup"], &bench.data(), &[("--to", &bench.data().join("backup"))]);

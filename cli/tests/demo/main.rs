@@ -29,4 +29,5 @@ mod peers;
 mod program;
 mod record;
 mod reference;
+mod reset;
 mod usage;

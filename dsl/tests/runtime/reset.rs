@@ -213,9 +213,10 @@ fn inputs_are_moved_where_they_are_told_to_and_within_what_there_is() -> Outcome
     plan(&log, ResetTo::Offset(3))?.run(&*log, &MemoryState::new())?;
     let shifted = plan(&log, ResetTo::ShiftBy(-1))?;
     assert_eq!(shifted.inputs.iter().map(|it| it.to).collect::<Vec<_>>(), [2, 2]);
-    let text = "inputs of test:\n  in-0: 3 -> 2\n  in-1: 3 -> 2\n\
-                internal topics that begin anew:\n  test-positions: 0 records are forgotten\n\
-                its state is deleted";
+    let text = "inputs of test:\n  in-0: offset 3 -> 2, reads 1 record again\n  \
+                in-1: offset 3 -> 2, reads 1 record again\n\
+                internal topics that begin anew:\n  test-positions: forgets 0 records\n\
+                its state is deleted; its output topics and dead letters stay as they are";
     assert_eq!(shifted.to_string(), text);
     Ok(())
 }

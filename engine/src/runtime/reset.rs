@@ -14,7 +14,7 @@ use headwater_core::{
     record::{Timestamp, TopicName, TopicPartition},
     text::grouped,
 };
-use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+use std::{cmp::Ordering, collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 /// Where a reset moves an application's inputs. What lies outside a partition is moved to its nearer end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +45,20 @@ pub enum ResetError {
         application_id: String,
         /// The ids that there are.
         known: Vec<String>,
+    },
+
+    /// The application reads no such topic; nothing was reset.
+    #[error(
+        "`{application_id}` has read nothing of topic {topic}; what it reads: {}",
+        known.iter().map(TopicName::as_str).collect::<Vec<_>>().join(", ")
+    )]
+    UnknownInput {
+        /// The application.
+        application_id: String,
+        /// The topic.
+        topic: TopicName,
+        /// Those that it reads.
+        known: BTreeSet<TopicName>,
     },
 
     /// The state is in use, by a running application, or cannot be deleted; nothing was reset.
@@ -109,6 +123,33 @@ pub struct ApplicationReset {
 }
 
 impl ApplicationReset {
+    /// The ids of the applications that have ever run on the log.
+    ///
+    /// # Errors
+    ///
+    /// [`ResetError::Log`] if it cannot be read.
+    pub fn applications(log: &dyn Log) -> Result<BTreeSet<String>, ResetError> {
+        let specs = log.topics()?.into_iter();
+        let ids =
+            specs.filter_map(|spec| Some(spec.name.as_str().strip_suffix(POSITIONS)?.to_owned()));
+        Ok(ids.collect())
+    }
+
+    /// Moves these inputs alone. What it keeps begins anew nevertheless.
+    ///
+    /// # Errors
+    ///
+    /// [`ResetError::UnknownInput`] if it has read nothing of one of them.
+    pub fn with_inputs(mut self, topics: &BTreeSet<TopicName>) -> Result<Self, ResetError> {
+        let known: BTreeSet<_> = self.inputs.iter().map(|it| it.partition.topic.clone()).collect();
+        if let Some(topic) = topics.difference(&known).next() {
+            let (application_id, topic) = (self.application_id, topic.clone());
+            return Err(ResetError::UnknownInput { application_id, topic, known });
+        }
+        self.inputs.retain(|input| topics.contains(&input.partition.topic));
+        Ok(self)
+    }
+
     /// Finds out what resetting does; `now` is the wall clock's time, in ms. Nothing is changed.
     ///
     /// The application's dead letters stay: they are nothing that it reads.
@@ -240,18 +281,29 @@ fn owner_of<'a>(known: &BTreeSet<&'a str>, topic: &str) -> Option<&'a str> {
     known.iter().filter(owns).max_by_key(|id| id.len()).copied()
 }
 
+/// As many offsets, which some records less may have.
+fn records_text(records: u64) -> String {
+    if records == 1 { "1 record".to_owned() } else { format!("{} records", grouped(records)) }
+}
+
 /// For people: one line for each partition and each topic.
 impl fmt::Display for ApplicationReset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "inputs of {}:", self.application_id)?;
         for MovedInput { partition, from, to } in &self.inputs {
-            writeln!(f, "  {partition}: {from} -> {to}")?;
+            let records = records_text(from.abs_diff(*to));
+            let what = match to.cmp(from) {
+                Ordering::Less => format!("reads {records} again"),
+                Ordering::Equal => "stays where it is".to_owned(),
+                Ordering::Greater => format!("skips {records}"),
+            };
+            writeln!(f, "  {partition}: offset {from} -> {to}, {what}")?;
         }
         writeln!(f, "internal topics that begin anew:")?;
         for ForgottenTopic { topic, records, .. } in &self.topics {
-            writeln!(f, "  {topic}: {} records are forgotten", grouped(*records))?;
+            writeln!(f, "  {topic}: forgets {}", records_text(*records))?;
         }
-        write!(f, "its state is deleted")
+        write!(f, "its state is deleted; its output topics and dead letters stay as they are")
     }
 }
 
