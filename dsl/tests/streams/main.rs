@@ -10,3 +10,4 @@ mod sinks;
 mod sources;
 mod stream_join_model;
 mod stream_joins;
+mod timestamps;

@@ -18,6 +18,9 @@ use std::{any::Any, collections::BTreeMap, sync::Arc};
 /// The kind of failure of a row whose timestamp there is not.
 pub(crate) const TIMESTAMP_ERROR: &str = "TimestampError";
 
+/// The kind of failure of a record that an extractor skips: it is dropped, and nobody is asked.
+pub(crate) const TIMESTAMP_SKIPPED: &str = "TimestampSkipped";
+
 /// What a node has while it handles an event.
 pub struct NodeContext<'a> {
     pub(crate) resources: &'a mut Resources,

@@ -23,6 +23,7 @@ pub use payload::{NO_ORIGIN, Payload, Pending, RunLimit, Stamp};
 pub use context::HeldRecord;
 pub(crate) use context::{
     Call, Forwarding, Moment, Now, Rejection, Resources, RunRecords, TIMESTAMP_ERROR,
+    TIMESTAMP_SKIPPED,
 };
 pub(crate) use counting::Started;
 

@@ -9,6 +9,7 @@ use crate::{
     calls::PoolOfProcess,
     caught::caught,
     error_handlers::{BadRecordHandler, ErrorHandlers, ExceptionHandler},
+    topology::BuiltInExtractor,
 };
 use headwater_core::{
     dead_letter::BadRecord, memory::MemoryBudget, ports::spawn::Spawn, record::TopicName,
@@ -170,6 +171,8 @@ pub struct StreamsConfig {
     pub commit_bytes_max: usize,
     /// What to do with bad records, by where they are found: dead letters by default.
     pub error_handlers: ErrorHandlers,
+    /// `default.timestamp.extractor`: where the times are from of sources that do not say so; by default the records have them.
+    pub default_timestamp_extractor: BuiltInExtractor,
     /// `errors.dead.letter.queue.topic.name`: `<application.id>-dead-letters` unless set.
     pub dead_letter_topic: Option<TopicName>,
     /// What becomes of the application after a failure or a panic: it stops by default.
@@ -200,6 +203,7 @@ impl StreamsConfig {
             max_task_idle: Some(Duration::ZERO),
             commit_bytes_max: 32 << 20,
             error_handlers: ErrorHandlers::default(),
+            default_timestamp_extractor: BuiltInExtractor::default(),
             dead_letter_topic: None,
             uncaught_exception_handler: UncaughtExceptionHandler::default(),
             state_listener: StateListener::default(),
@@ -305,6 +309,21 @@ impl StreamsConfig {
         handler: impl ExceptionHandler + 'static,
     ) -> Self {
         self.error_handlers.production = BadRecordHandler::Own(Arc::new(handler));
+        self
+    }
+
+    /// Has sources that do not say where times are from take them so.
+    ///
+    /// ```
+    /// use headwater_engine::{runtime::StreamsConfig, topology::LogAndSkipOnInvalidTimestamp};
+    ///
+    /// let config = StreamsConfig::new("fleet")
+    ///     .with_default_timestamp_extractor(LogAndSkipOnInvalidTimestamp);
+    /// assert_eq!(config.default_timestamp_extractor, LogAndSkipOnInvalidTimestamp);
+    /// ```
+    #[must_use]
+    pub fn with_default_timestamp_extractor(mut self, extractor: BuiltInExtractor) -> Self {
+        self.default_timestamp_extractor = extractor;
         self
     }
 

@@ -1,6 +1,7 @@
 //! Kafka's dotted keys, as they are: each is taken, or refused by its name with what to do instead.
 
 use super::config::{ProcessingGuarantee, StreamsConfig};
+use crate::topology::BuiltInExtractor;
 use headwater_core::{dead_letter::BadRecord, record::TopicName};
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ const OWN_LOG: &str =
 const BY_STATE: &str = "stores are kept by the state that the application is started with: `RocksDbState`, set by `RocksDbOptions`, or `MemoryState`";
 const NO_CLIENTS: &str = "there are no clients between an application and its log; where a topic is read from is said by `Consumed::offset_reset`";
 const BY_TYPE: &str = "a type has its serde by itself; give another by `Consumed::with`, `Produced::with` or `Grouped::with`";
-const BY_SOURCE: &str = "a source says where its times come from: `Consumed::timestamp_extractor`";
+const EXTRACTORS: &str = "one of Kafka's four, such as `LogAndSkipOnInvalidTimestamp`; one of your own is given to its source, by `Consumed::timestamp_extractor`";
 const BY_BYTES: &str =
     "what is on its way is bounded in bytes: by the memory budget of `RuntimeConfig`";
 const WOKEN: &str = "nothing polls: a task is woken when there are records for it";
@@ -274,7 +275,21 @@ const KEYS: &[(&str, Property)] = &[
     ),
     ("default.key.serde", Refused(BY_TYPE)),
     ("default.value.serde", Refused(BY_TYPE)),
-    ("default.timestamp.extractor", Refused(BY_SOURCE)),
+    (
+        "default.timestamp.extractor",
+        Taken(|config, value| {
+            config.default_timestamp_extractor = match class(value) {
+                "FailOnInvalidTimestamp" => BuiltInExtractor::FailOnInvalidTimestamp,
+                "LogAndSkipOnInvalidTimestamp" => BuiltInExtractor::LogAndSkipOnInvalidTimestamp,
+                "UsePartitionTimeOnInvalidTimestamp" => {
+                    BuiltInExtractor::UsePartitionTimeOnInvalidTimestamp
+                }
+                "WallclockTimestampExtractor" => BuiltInExtractor::WallclockTimestampExtractor,
+                _ => return Err(EXTRACTORS),
+            };
+            Ok(())
+        }),
+    ),
     ("max.poll.records", Refused(WOKEN)),
     ("auto.offset.reset", Refused(NO_CLIENTS)),
     ("linger.ms", Refused(ATOMIC)),
@@ -409,6 +424,7 @@ mod tests {
         ("replication.factor", "-1"),
         ("topology.optimization", "none"),
         ("ensure.explicit.internal.resource.naming", "false"),
+        ("default.timestamp.extractor", "FailOnInvalidTimestamp"),
         (
             "deserialization.exception.handler",
             "org.apache.kafka.streams.errors.LogAndFailExceptionHandler",
@@ -448,7 +464,6 @@ mod tests {
         "task.timeout.ms",
         "default.key.serde",
         "default.value.serde",
-        "default.timestamp.extractor",
         "consumer.fetch.min.bytes",
         "main.consumer.client.rack",
         "restore.consumer.x",

@@ -282,6 +282,7 @@ fn plan(
         application_id: config.application_id.as_str().into(),
         partitions,
         error_handlers: config.error_handlers.clone(),
+        default_timestamp_extractor: config.default_timestamp_extractor,
         dead_letters,
         rows_max: config.batch_rows_max.max(1),
         max_task_idle: config.max_task_idle,

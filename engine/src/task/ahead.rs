@@ -65,6 +65,7 @@ impl Task {
         }
         self.resources.changed = true;
         let input = &mut self.inputs[index];
+        input.begin_decoding(self.now);
         let Some(held) = &mut input.held else { return Ok(()) };
         let Decided { passed, refused } = decided;
         let gone = refused.iter().filter(|refused| refused.was_held());

@@ -20,7 +20,9 @@ use crate::{
     node::{NodeIndex, Now, Resources},
     processor::ProcessorError,
     store::{OpenGlobal, StateStore, StoreBuilder},
-    topology::{DynamicOutputs, Kind, Plan, Sender, SubTopology, TaskId, Topic, Topology},
+    topology::{
+        BuiltInExtractor, DynamicOutputs, Kind, Plan, Sender, SubTopology, TaskId, Topic, Topology,
+    },
 };
 use hashbrown::HashMap;
 use headwater_core::{
@@ -86,6 +88,8 @@ pub(crate) struct Blueprint {
     /// How many partitions the topics of global stores have.
     pub(crate) globals: BTreeMap<TopicName, u32>,
     pub(crate) error_handlers: ErrorHandlers,
+    /// Where the times are from of sources that do not say so.
+    pub(crate) default_timestamp_extractor: BuiltInExtractor,
     /// The topic of dead letters.
     pub(crate) dead_letters: TopicName,
     /// The most rows that one step decodes.
@@ -355,7 +359,11 @@ impl Blueprint {
             let record_bytes_max = self.limits.record_bytes_max;
             let held =
                 max_ahead.map(|bound| HeldRecords::new(bound, &partition.topic, record_bytes_max));
-            let mut input = Input::new(*local, topic, partition, make(), vector, *offsets);
+            let mut decoder = make();
+            if vector.is_none() {
+                decoder.extract_by_default(self.default_timestamp_extractor);
+            }
+            let mut input = Input::new(*local, topic, partition, decoder, vector, *offsets);
             input.held = held;
             input.is_fed_back = is_fed_back;
             inputs.push(input);

@@ -8,8 +8,8 @@ use super::{
     letters::LetterSets,
     nodes::Saved,
     positions::{
-        Entry, ahead_entry, damaged, held_entries, held_entry, node_entry, store_entry,
-        stream_time_entry, time_entry,
+        Entry, ahead_entry, damaged, held_entries, held_entry, node_entry, partition_time_entry,
+        store_entry, stream_time_entry, time_entry,
     },
     status::TaskStatus,
 };
@@ -249,10 +249,17 @@ impl Task {
         for input in self.inputs.values_mut() {
             let topic = &input.partition.topic;
             let (entry, vector_entry) = (stream_time_entry(topic), time_entry(topic));
-            if let Some(saved) = self.saved.get(&entry) {
-                let time = <[u8; 8]>::try_from(saved.as_slice())
-                    .map_err(|_| damaged(partition, &entry))?;
-                self.stream_time = self.stream_time.max(Timestamp::from_be_bytes(time));
+            let time_of = |entry: &str| -> Result<Option<Timestamp>, StateError> {
+                let Some(saved) = self.saved.get(entry) else { return Ok(None) };
+                let time = <[u8; 8]>::try_from(saved.as_slice());
+                let time = time.map_err(|_| damaged(partition, entry))?;
+                Ok(Some(Timestamp::from_be_bytes(time)))
+            };
+            if let Some(time) = time_of(&entry)? {
+                self.stream_time = self.stream_time.max(time);
+            }
+            if input.uses_partition_time {
+                input.partition_time = time_of(&partition_time_entry(topic))?;
             }
             if let (Some(vector), Some(saved)) = (&mut input.vector, self.saved.get(&vector_entry))
                 && !vector.restore(saved)
@@ -277,6 +284,8 @@ impl Task {
         for input in self.inputs.values() {
             let topic = &input.partition.topic;
             now.extend(input.vector.as_ref().map(|known| (time_entry(topic), known.to_bytes())));
+            let time = input.partition_time;
+            now.extend(time.map(|it| (partition_time_entry(topic), it.to_be_bytes().to_vec())));
             if let Some(held) = input.held.as_ref().filter(|held| !held.is_of_wall_clock()) {
                 let mut saved = Vec::new();
                 held.save(&mut saved);

@@ -5,7 +5,7 @@ use crate::{
     by_index::TypedIndex,
     kernel::ahead::Decided,
     node::{NodeIndex, Now, Payload, Pending, RunLimit},
-    topology::{Decoded, Decoder, Failure, InputState, Records, TimeMark, Topic},
+    topology::{Decoded, Decoder, Failure, InputState, Records, SourceMoment, TimeMark, Topic},
 };
 use headwater_core::{
     ports::log::Fetched,
@@ -122,6 +122,10 @@ pub(super) struct Input {
     declared_end: Option<i64>,
     /// Whether writers that are gone count no more: what earlier runs wrote has been taken.
     has_forgotten: bool,
+    /// Whether what a record becomes depends on those before it in the partition.
+    pub(super) uses_partition_time: bool,
+    /// The largest timestamp of the rows taken, over all runs, where anybody asks for it.
+    pub(super) partition_time: Option<Timestamp>,
     /// Whether time may have moved with no record that says so.
     is_time_new: bool,
     /// Its time when a row was last taken, or when it last moved.
@@ -144,7 +148,6 @@ impl Input {
             node,
             topic,
             partition,
-            decoder,
             has_forgotten: vector.is_none(),
             vector,
             held: None,
@@ -157,6 +160,9 @@ impl Input {
             at_end: false,
             at_end_since_ms: None,
             declared_end: None,
+            uses_partition_time: decoder.uses_partition_time(),
+            partition_time: None,
+            decoder,
             is_time_new: false,
             heard: None,
             rows_decoded: 0,
@@ -237,11 +243,21 @@ impl Input {
         self.chunk = Some(chunk);
     }
 
+    /// Has the decoder know what holds for the record after those taken.
+    pub(super) fn begin_decoding(&mut self, now: Now) {
+        let (partition_time, wall_clock) = (self.partition_time, now.wall_clock);
+        self.decoder.begin(SourceMoment { partition_time, wall_clock });
+    }
+
     /// Decodes on until a row is next, and gives what lies before it, one by one.
-    pub(super) fn decode_to_row(&mut self, rows_max: usize) -> Option<BetweenRows> {
+    pub(super) fn decode_to_row(&mut self, rows_max: usize, now: Now) -> Option<BetweenRows> {
+        // What is held moves no time: whether a record is shows once the row before it has been taken.
+        let waits = self.uses_partition_time && self.held.is_some();
+        let rows_max = if waits { 1 } else { rows_max };
         if std::mem::take(&mut self.is_time_new) {
             return Some(BetweenRows::Mark);
         }
+        self.begin_decoding(now);
         loop {
             let chunk = self.chunk.as_mut()?;
             if let Some(failures) = chunk.leading_failures() {
@@ -345,9 +361,20 @@ impl Input {
 
     /// Takes the rows at the front within `limit`, with the failures among them.
     pub(super) fn take(&mut self, limit: RunLimit) -> Option<Run> {
-        if let Some(held) = self.held.as_mut().filter(|held| held.is_releasing()) {
-            return held.take(limit);
+        let run = match self.held.as_mut().filter(|held| held.is_releasing()) {
+            Some(held) => held.take(limit),
+            None => self.take_fetched(limit),
+        };
+        if let Some(Run { rows: Some(rows), .. }) = &run
+            && self.uses_partition_time
+        {
+            self.partition_time = self.partition_time.max(Some(rows.largest_timestamp()));
         }
+        run
+    }
+
+    /// The same of those that were fetched.
+    fn take_fetched(&mut self, limit: RunLimit) -> Option<Run> {
         let chunk = self.chunk.as_mut()?;
         let count = chunk.rows.as_ref().map_or(0, |rows| rows.run_length(limit));
         let rows = chunk.rows.as_mut().filter(|_| count > 0).map(|rows| rows.take(count));
@@ -448,10 +475,11 @@ mod tests {
         let mut records = RecordSetBuilder::default();
         mark.write(&mut records).unwrap();
         let fetched = Fetched { records: records.build(), next_offset: 1, end: 1 };
+        let now = Now { wall_clock: 0, elapsed_ms: 0 };
         for (run_start, is_complete) in [(1, false), (0, true)] {
             let mut input = input(run_start);
             input.feed(fetched.clone().into());
-            while input.decode_to_row(10).is_some() {}
+            while input.decode_to_row(10, now).is_some() {}
             let vector = input.vector.unwrap();
             assert_eq!((vector.time(), vector.is_complete()), (7, is_complete));
         }

@@ -12,7 +12,7 @@ use crate::{
         BadRecordHandler, DeadLetterRecord, ErrorHandlerContext, ExceptionResponse, stopped,
     },
     fitted_letter::FittedLetter,
-    node::{HeldRecord, NodeIndex, Rejection, RunRecords},
+    node::{HeldRecord, NodeIndex, Rejection, RunRecords, TIMESTAMP_SKIPPED},
     processor::{ProcessorError, RecordMetadata},
     topology::{Failure, TimeMark},
 };
@@ -202,6 +202,12 @@ impl Task {
     ) -> Result<(), ProcessorError> {
         let Rejection { node, kind, .. } = rejection;
         let now = self.now.wall_clock;
+        if *kind == TIMESTAMP_SKIPPED {
+            let (at, cause) = (self.locate(rejection, origin), &rejection.cause);
+            tracing::warn!(?at, cause, "a record without a timestamp is skipped");
+            self.resources.metrics[*node].dropped.add(DropReason::BadRecord, 1);
+            return Ok(());
+        }
         let response = match self.error_handlers.of(kind) {
             BadRecordHandler::Policy(policy) => (*policy).into(),
             BadRecordHandler::Own(handler) => {

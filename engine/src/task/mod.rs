@@ -465,7 +465,7 @@ impl Task {
     fn decode(&mut self, index: InputIndex, rows_max: usize) -> Option<BetweenRows> {
         let node = self.inputs[index].node;
         let started = self.resources.begin_decoding(node);
-        let between = self.inputs[index].decode_to_row(rows_max);
+        let between = self.inputs[index].decode_to_row(rows_max, self.now);
         let rows = std::mem::take(&mut self.inputs[index].rows_decoded);
         if rows > 0 {
             self.resources.end_batch(node, started.map(|at| Started { rows, at }));

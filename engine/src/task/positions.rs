@@ -7,6 +7,7 @@
 //! | `node ` and a node's name | how many records it has dropped, and what it saved |
 //! | `time ` and a repartition topic | what the topic's reader knows of those that write it |
 //! | `stream time ` and a topic | the stream time of the task that reads it |
+//! | `partition time ` and a topic | the largest timestamp that its partition has brought, if an extractor asks for it |
 //! | `ahead ` and a topic | what judges records that are too far ahead |
 //! | `topology`, of partition 0 | what the topology keeps, for [`TopologyDiff`] |
 //! | `store ` and a store without a changelog | the last commit that changed it |
@@ -77,6 +78,10 @@ pub(super) fn time_entry(topic: &TopicName) -> String {
 
 pub(super) fn stream_time_entry(topic: &TopicName) -> String {
     format!("stream time {topic}")
+}
+
+pub(super) fn partition_time_entry(topic: &TopicName) -> String {
+    format!("partition time {topic}")
 }
 
 pub(super) fn ahead_entry(topic: &TopicName) -> String {
@@ -240,6 +245,7 @@ impl Blueprint {
                 if matches!(topic, Topic::Repartition(_)) {
                     entries.insert(time_entry(&name), partitions);
                 } else {
+                    entries.insert(partition_time_entry(&name), partitions);
                     entries.insert(ahead_entry(&name), partitions);
                     entries.insert(held_entries(&name), partitions);
                 }

@@ -1,14 +1,16 @@
 //! The two ends of a topology: bytes to typed rows at a source, typed rows to bytes at a sink.
 
 use super::{
-    MaxAhead, Partitions, StreamPartitioner, TopologyError,
+    BuiltInExtractor, MaxAhead, Partitions, SourceRecord, StreamPartitioner, TimestampExtractor,
+    TopologyError,
     mark::TimeMark,
     partitioner::SharedPartitioner,
     sink::{SinkForm, SinkRecords, SinkRow, unwritten},
+    timestamp::{OfTable, SharedExtractor},
 };
 use crate::{
     DefaultSerde,
-    node::{NodeContext, Payload, Pending, TIMESTAMP_ERROR},
+    node::{NodeContext, Payload, Pending, TIMESTAMP_ERROR, TIMESTAMP_SKIPPED},
     processor::{NO_TIME, ProcessorError, Record, Rows, mistyped},
 };
 use headwater_core::{
@@ -17,10 +19,6 @@ use headwater_core::{
     serde::{Data, Nullable, ReadBack, SerdeError, SharedSerde},
 };
 use std::{any::type_name, sync::Arc, time::Duration};
-
-/// Takes a record's event time from its key, value and own timestamp; an error makes it a bad record.
-pub type TimestampExtractor<K, V> =
-    Arc<dyn Fn(&K, &V, Timestamp) -> Result<Timestamp, String> + Send + Sync>;
 
 /// How a source reads: serdes, and where event time comes from (the record's own timestamp by default).
 ///
@@ -48,7 +46,7 @@ pub struct Consumed<K, V> {
     pub key: SharedSerde<K>,
     /// The value's serde.
     pub value: SharedSerde<V>,
-    pub(crate) extractor: Option<TimestampExtractor<K, V>>,
+    pub(crate) extractor: Option<SharedExtractor<K, V>>,
     pub(crate) max_ahead: Option<MaxAhead>,
     pub(crate) offset_reset: OffsetReset,
 }
@@ -80,26 +78,27 @@ impl<K: Data, V: Data> Consumed<K, V> {
     /// With event time, in ms, taken from the value.
     #[must_use]
     pub fn timestamp(mut self, extract: impl Fn(&V) -> Timestamp + Send + Sync + 'static) -> Self {
-        self.extractor = Some(Arc::new(move |_, value, _| Ok(extract(value))));
+        self.extractor = Some(Arc::new(move |_: &K, value: &V, _: Timestamp| Ok(extract(value))));
         self
     }
 
-    /// With event time, in ms, taken from key, value and the record's own timestamp. A record of which it gives an error is a
-    /// dead letter, as is one whose time is below 0.
+    /// With event time as `extractor` tells it: a function of key, value and the record's own timestamp, one of Kafka's
+    /// ([`BuiltInExtractor`](super::BuiltInExtractor)), or another that is told more. A record of which it gives an error is a dead
+    /// letter, as is one whose time is below 0.
     ///
     /// ```
-    /// use headwater_engine::topology::Consumed;
+    /// use headwater_engine::topology::{Consumed, UsePartitionTimeOnInvalidTimestamp};
     ///
     /// // What the value says, if it says anything.
     /// let own_or_value = |_: &String, at: &Option<i64>, own: i64| Ok(at.unwrap_or(own));
-    /// let _starts = Consumed::<String, Option<i64>>::default().timestamp_extractor(own_or_value);
+    /// let starts = Consumed::<String, Option<i64>>::default();
+    /// let _by_value = starts.clone().timestamp_extractor(own_or_value);
+    /// // That of the record before it, if the record has none.
+    /// let _by_partition = starts.timestamp_extractor(UsePartitionTimeOnInvalidTimestamp);
     /// ```
     #[must_use]
-    pub fn timestamp_extractor(
-        self,
-        extract: impl Fn(&K, &V, Timestamp) -> Result<Timestamp, String> + Send + Sync + 'static,
-    ) -> Self {
-        Self { extractor: Some(Arc::new(extract)), ..self }
+    pub fn timestamp_extractor(self, extractor: impl TimestampExtractor<K, V> + 'static) -> Self {
+        Self { extractor: Some(Arc::new(extractor)), ..self }
     }
 
     /// With another place to begin than the oldest record, where the application has committed no offset of the topic.
@@ -130,15 +129,12 @@ impl<K: Data, V: Data> Consumed<K, V> {
         self.extractor.is_none() && self.key.is_exact_for_keys() && self.value.is_exact()
     }
 
-    /// The same with null values read as `None`, as a table needs it; a null keeps its record's own timestamp.
+    /// The same with null values read as `None`, as a table needs it; a null keeps its record's own timestamp, unless the
+    /// extractor says [otherwise](TimestampExtractor::extract_of_null).
     #[must_use]
     pub fn nullable(self) -> Consumed<K, Option<V>> {
-        let extractor = self.extractor.map(|extract| -> TimestampExtractor<K, Option<V>> {
-            Arc::new(move |key, value, timestamp| match value {
-                Some(value) => extract(key, value, timestamp),
-                None => Ok(timestamp),
-            })
-        });
+        let of_table = |extractor| Arc::new(OfTable(extractor)) as SharedExtractor<K, Option<V>>;
+        let extractor = self.extractor.map(of_table);
         let value = Arc::new(Nullable(self.value));
         let Self { key, max_ahead, offset_reset, .. } = self;
         Consumed { key, value, extractor, max_ahead, offset_reset }
@@ -261,8 +257,32 @@ impl std::fmt::Debug for Decoded {
     }
 }
 
+/// What holds for a record beside what it says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SourceMoment {
+    /// The largest timestamp of the rows that its partition has brought before it; none in front of the first.
+    pub partition_time: Option<Timestamp>,
+    /// The wall clock, in ms.
+    pub wall_clock: Timestamp,
+}
+
 /// Turns bytes into a payload.
 pub trait Decoder: Send {
+    /// Takes times from records as `extractor` does, if its source says nothing of that. Nothing, unless implemented.
+    fn extract_by_default(&mut self, extractor: BuiltInExtractor) {
+        let _ = extractor;
+    }
+
+    /// Whether what it makes of a record depends on those before it in the partition: not, unless implemented.
+    fn uses_partition_time(&self) -> bool {
+        false
+    }
+
+    /// Tells what holds for the next record beside it. Nothing, unless implemented.
+    fn begin(&mut self, moment: SourceMoment) {
+        let _ = moment;
+    }
+
     /// Reads the records of `set` at the places `[from, to)`. `times` are the operator times before each record of the
     /// set, if the topic carries any.
     fn decode(&mut self, set: &RecordSet, times: &[Timestamp], from: usize, to: usize) -> Decoded;
@@ -287,11 +307,37 @@ pub(super) struct TypedDecoder<K, V> {
     consumed: Consumed<K, V>,
     /// Whether the topic is a repartition topic, whose records carry time.
     internal: bool,
+    moment: SourceMoment,
 }
 
 impl<K: Data, V: Data> TypedDecoder<K, V> {
     pub(super) fn new(consumed: Consumed<K, V>, internal: bool) -> Self {
-        Self { consumed, internal }
+        Self { consumed, internal, moment: SourceMoment::default() }
+    }
+
+    /// The event time of a record, or why it has none.
+    fn time_of(
+        &self,
+        record: &RecordRef<'_>,
+        key: &K,
+        value: &V,
+        moment: SourceMoment,
+    ) -> Result<Timestamp, (&'static str, String)> {
+        let RecordRef { timestamp, offset, headers, .. } = *record;
+        let timestamp = match &self.consumed.extractor {
+            None => timestamp,
+            Some(extractor) => {
+                let SourceMoment { partition_time, wall_clock } = moment;
+                let record = SourceRecord { key, value, timestamp, offset, wall_clock, headers };
+                let extracted = extractor.extract(&record, partition_time);
+                let skipped = || (TIMESTAMP_SKIPPED, format!("its timestamp is {timestamp}"));
+                extracted.map_err(|e| (TIMESTAMP_ERROR, e))?.ok_or_else(skipped)?
+            }
+        };
+        if timestamp < 0 {
+            return Err((TIMESTAMP_ERROR, format!("its timestamp is {timestamp}, below 0")));
+        }
+        Ok(timestamp)
     }
 
     /// Adds a record to `rows`. A row is put together where it will lie: moved through results on its way there, it
@@ -300,7 +346,7 @@ impl<K: Data, V: Data> TypedDecoder<K, V> {
         &self,
         record: &RecordRef<'_>,
         origin: u32,
-        at: Timestamp,
+        (at, moment): (Timestamp, SourceMoment),
         rows: &mut Rows<K, V>,
     ) -> Result<(), (&'static str, String)> {
         let bad = |e: SerdeError| ("DeserializationError", e.to_string());
@@ -312,15 +358,7 @@ impl<K: Data, V: Data> TypedDecoder<K, V> {
             Ok(value) => value,
             Err(e) => return Err(bad(e)),
         };
-        let timestamp = match &self.consumed.extractor {
-            None => record.timestamp,
-            Some(extract) => {
-                extract(&key, &value, record.timestamp).map_err(|e| ("TimestampError", e))?
-            }
-        };
-        if timestamp < 0 {
-            return Err((TIMESTAMP_ERROR, format!("its timestamp is {timestamp}, below 0")));
-        }
+        let timestamp = self.time_of(record, &key, &value, moment)?;
         let headers = match record.headers {
             [] => None,
             bytes if self.internal && TimeMark::is_alone(bytes) => None,
@@ -336,14 +374,38 @@ impl<K: Data, V: Data> TypedDecoder<K, V> {
 }
 
 impl<K: Data, V: Data> Decoder for TypedDecoder<K, V> {
+    fn extract_by_default(&mut self, extractor: BuiltInExtractor) {
+        // The record's own timestamp is what a source without an extractor takes.
+        if extractor != BuiltInExtractor::FailOnInvalidTimestamp {
+            self.consumed
+                .extractor
+                .get_or_insert_with(|| Arc::new(extractor) as SharedExtractor<K, V>);
+        }
+    }
+
+    fn uses_partition_time(&self) -> bool {
+        let extractor = self.consumed.extractor.as_ref();
+        extractor.is_some_and(|extractor| extractor.uses_partition_time())
+    }
+
+    fn begin(&mut self, moment: SourceMoment) {
+        self.moment = moment;
+    }
+
     fn decode(&mut self, set: &RecordSet, times: &[Timestamp], from: usize, to: usize) -> Decoded {
         let mut times = times.get(from..).unwrap_or_default().iter().copied();
         let mut rows: Box<Rows<K, V>> = Box::new(Vec::with_capacity(to.saturating_sub(from)));
         let mut failures = Vec::new();
+        let follows = self.uses_partition_time();
         for (record, origin) in set.range(from, to).zip(u32::try_from(from).unwrap_or(u32::MAX)..) {
             let at = times.next().unwrap_or(NO_TIME);
-            if let Err((kind, cause)) = self.read(&record, origin, at, &mut rows) {
-                failures.push(Failure { origin, kind, cause });
+            match self.read(&record, origin, (at, self.moment), &mut rows) {
+                Err((kind, cause)) => failures.push(Failure { origin, kind, cause }),
+                Ok(()) if follows => {
+                    let time = rows.last().map(|row| row.timestamp);
+                    self.moment.partition_time = self.moment.partition_time.max(time);
+                }
+                Ok(()) => {}
             }
         }
         Decoded { rows: rows.into_pending(), failures }

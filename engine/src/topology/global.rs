@@ -1,10 +1,11 @@
 //! Global stores as a topology declares them, and how their topics' records become entries.
 
 use super::{
-    Consumed, Topology, TopologyError,
+    Consumed, SourceMoment, Topology, TopologyError,
     edge::{Failure, TypedDecoder},
 };
 use crate::{
+    node::TIMESTAMP_SKIPPED,
     processor::Rows,
     store::{Form, Keys, Serdes, StoreError, StoreId, StoreKind},
 };
@@ -107,7 +108,9 @@ pub(super) fn take<K: Data, V: Data, K2: Data, V2: Data>(
         let mut writer = EntryWriter::new(&keys, &values, &id, bytes_max);
         for (record, origin) in set.iter().take(count).zip(0_u32..) {
             let mut row: Rows<K, V> = Vec::with_capacity(1);
-            let read = decoder.read(&record, origin, Timestamp::MIN, &mut row);
+            let (partition_time, wall_clock) = (None, record.timestamp);
+            let moment = SourceMoment { partition_time, wall_clock };
+            let read = decoder.read(&record, origin, (Timestamp::MIN, moment), &mut row);
             let refused = match read {
                 Err(why) => Some(why),
                 Ok(()) => match row.pop().map(|row| (map(row.key, row.value), row.timestamp)) {
@@ -117,6 +120,8 @@ pub(super) fn take<K: Data, V: Data, K2: Data, V2: Data>(
                     Some((None, _)) | None => None,
                 },
             };
+            // What its source skips is skipped.
+            let refused = refused.filter(|(kind, _)| *kind != TIMESTAMP_SKIPPED);
             let failure = refused.map(|(kind, cause)| Failure { origin, kind, cause });
             out.failures.extend(failure);
         }

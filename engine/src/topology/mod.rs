@@ -23,18 +23,21 @@ mod processors;
 mod shared_rows;
 mod sink;
 mod store_source;
+mod timestamp;
 
 pub use diff::{Fate, TopologyDiff};
 pub use dynamic::TopicNameExtractor;
-pub use edge::{
-    Consumed, Decoded, Decoder, Encoder, Failure, OffsetReset, Produced, TimestampExtractor,
-};
+pub use edge::{Consumed, Decoded, Decoder, Encoder, Failure, OffsetReset, Produced, SourceMoment};
 pub use error::TopologyError;
 pub use global::GlobalSerdes;
 pub use mark::TaskId;
 pub use max_ahead::MaxAhead;
 pub use partitioner::{Partitions, StreamPartitioner};
 pub use sink::{SinkRecords, SinkRow};
+pub use timestamp::{
+    BuiltInExtractor, FailOnInvalidTimestamp, LogAndSkipOnInvalidTimestamp, SourceRecord,
+    TimestampExtractor, UsePartitionTimeOnInvalidTimestamp, WallclockTimestampExtractor,
+};
 
 pub(crate) use diff::Outline;
 pub(crate) use dynamic::DynamicOutputs;
