@@ -157,6 +157,11 @@ impl RunRecords {
     pub(crate) fn stream_time(&self, origin: u32) -> Option<Timestamp> {
         self.stream_times.get((origin & !MADE).checked_sub(self.first)? as usize).copied()
     }
+
+    /// The same without the record: where it stood before. None for the first of the run, before which the task has told it.
+    pub(crate) fn stream_time_before(&self, origin: u32) -> Option<Timestamp> {
+        self.stream_time((origin & !MADE).checked_sub(1)?)
+    }
 }
 
 /// What a task lends to whichever of its nodes runs, and what they leave there for it.

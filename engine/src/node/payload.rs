@@ -54,8 +54,8 @@ pub trait Payload: Any + Send {
     /// largest after the last one.
     fn begin_time(&mut self, time: Timestamp) -> Timestamp;
 
-    /// Lowers the operator time of rows to `limit`, where it is larger.
-    fn cap_time(&mut self, limit: Timestamp);
+    /// Lowers the operator time of rows to what `limit` gives for their origins, where it is larger.
+    fn cap_time(&mut self, limit: &dyn Fn(u32) -> Timestamp);
 
     /// The largest timestamp; the smallest there is without rows.
     fn largest_timestamp(&self) -> Timestamp;

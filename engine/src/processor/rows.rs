@@ -39,8 +39,8 @@ impl<K: Data, V: Data> Payload for Rows<K, V> {
         time
     }
 
-    fn cap_time(&mut self, limit: Timestamp) {
-        self.iter_mut().for_each(|row| row.at = row.at.min(limit));
+    fn cap_time(&mut self, limit: &dyn Fn(u32) -> Timestamp) {
+        self.iter_mut().for_each(|row| row.at = row.at.min(limit(row.origin)));
     }
 
     fn largest_timestamp(&self) -> Timestamp {
@@ -102,7 +102,7 @@ mod tests {
         let mut rows = rows(&[5, 3, 9, 1]);
         assert_eq!(rows.begin_time(4), 9);
         assert_eq!(rows.iter().map(|row| row.at).collect::<Vec<_>>(), [4, 5, 5, 9]);
-        rows.cap_time(5);
+        rows.cap_time(&|_| 5);
         assert_eq!(rows.iter().map(|row| row.at).collect::<Vec<_>>(), [4, 5, 5, 5]);
     }
 

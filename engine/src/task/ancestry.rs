@@ -47,49 +47,72 @@ impl Ancestors {
 
 /// What lies above a node and its live parents, in the order they were added.
 #[derive(Debug, Default)]
-pub(super) struct Ancestry {
+pub(super) struct Lineage {
     pub(super) above: Ancestors,
     pub(super) parents: Vec<Parent>,
 }
 
-/// The ancestry of each node of `sub`. `has_input` tells whether the task reads a source node at all: of topics with
-/// fewer partitions than the widest, only some tasks do.
-pub(super) fn ancestry(
-    topology: &Topology,
-    sub: &SubTopology,
-    has_input: impl Fn(usize) -> bool,
-) -> HashMap<usize, Ancestry> {
-    let mut with_itself: HashMap<usize, Ancestors> = HashMap::new();
-    let mut ancestry = HashMap::new();
-    // Parents come before children.
-    for index in &sub.nodes {
-        let node = topology.node(*index);
-        let mut own = Ancestry::default();
-        for parent in &node.parents {
-            if let Some(above) = with_itself.get(&parent.node).filter(|above| above.is_live()) {
-                own.parents.push(*parent);
-                own.above.add(above);
+/// What lies above the nodes of a task's sub-topology.
+#[derive(Debug, Default)]
+pub(super) struct Ancestry {
+    lineages: HashMap<usize, Lineage>,
+    /// What lies above each node, and the node.
+    with_itself: HashMap<usize, Ancestors>,
+}
+
+impl Ancestry {
+    /// The ancestry of each node of `sub`. `has_input` tells whether the task reads a source node at all: of topics with
+    /// fewer partitions than the widest, only some tasks do.
+    pub(super) fn of(
+        topology: &Topology,
+        sub: &SubTopology,
+        has_input: impl Fn(usize) -> bool,
+    ) -> Self {
+        let mut ancestry = Self::default();
+        // Parents come before children.
+        for index in &sub.nodes {
+            let node = topology.node(*index);
+            let mut own = Lineage::default();
+            for parent in &node.parents {
+                let above = ancestry.with_itself.get(&parent.node);
+                if let Some(above) = above.filter(|above| above.is_live()) {
+                    own.parents.push(*parent);
+                    own.above.add(above);
+                }
             }
+            let itself = match &node.kind {
+                Kind::Source { topic, .. } if has_input(*index) => Ancestors {
+                    sources: BTreeSet::from([*index]),
+                    has_external: matches!(topic, Topic::External(_)),
+                    has_repartition: matches!(topic, Topic::Repartition(_)),
+                    ..Ancestors::default()
+                },
+                Kind::Processor { output_time: OutputTime::Anew, .. } if own.above.is_live() => {
+                    Ancestors { begins_time: true, ..Ancestors::default() }
+                }
+                Kind::Processor { stores, .. } => {
+                    let holds_rows = own.above.holds_rows || !stores.is_empty();
+                    Ancestors { holds_rows, ..own.above.clone() }
+                }
+                Kind::ChildPort { .. } => own.above.clone(),
+                Kind::Source { .. } | Kind::Sink { .. } => Ancestors::default(),
+            };
+            ancestry.with_itself.insert(*index, itself);
+            ancestry.lineages.insert(*index, own);
         }
-        let itself = match &node.kind {
-            Kind::Source { topic, .. } if has_input(*index) => Ancestors {
-                sources: BTreeSet::from([*index]),
-                has_external: matches!(topic, Topic::External(_)),
-                has_repartition: matches!(topic, Topic::Repartition(_)),
-                ..Ancestors::default()
-            },
-            Kind::Processor { output_time: OutputTime::Anew, .. } if own.above.is_live() => {
-                Ancestors { begins_time: true, ..Ancestors::default() }
-            }
-            Kind::Processor { stores, .. } => {
-                let holds_rows = own.above.holds_rows || !stores.is_empty();
-                Ancestors { holds_rows, ..own.above.clone() }
-            }
-            Kind::ChildPort { .. } => own.above.clone(),
-            Kind::Source { .. } | Kind::Sink { .. } => Ancestors::default(),
-        };
-        with_itself.insert(*index, itself);
-        ancestry.insert(*index, own);
+        ancestry
     }
-    ancestry
+
+    pub(super) fn get(&self, node: usize) -> Option<&Lineage> {
+        self.lineages.get(&node)
+    }
+
+    /// Whether no input comes to two of `parents`, nor does time begin anew above any: while rows come from one of them,
+    /// nothing but time comes from the others.
+    pub(super) fn are_apart(&self, parents: &[Parent]) -> bool {
+        let mut seen = BTreeSet::new();
+        parents.iter().filter_map(|parent| self.with_itself.get(&parent.node)).all(|above| {
+            !above.begins_time && above.sources.iter().all(|source| seen.insert(*source))
+        })
+    }
 }

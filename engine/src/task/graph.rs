@@ -65,6 +65,8 @@ pub(super) struct NodeSlot {
     pub(super) is_below_calls: bool,
     /// Whether its parents may differ in time, so that a row of one is judged by the least of the others too.
     pub(super) caps_time: bool,
+    /// Whether what they pass on while rows of one are taken follows from the task's stream time alone.
+    pub(super) caps_by_row: bool,
     /// The names of its parents.
     pub(super) parents: Vec<Arc<str>>,
     /// Which nodes they are.
@@ -153,6 +155,8 @@ pub(super) struct Graph {
     callers: Vec<NodeIndex>,
     /// How much of the input a step takes.
     stepping: Stepping,
+    /// Whether the rows at hand are those of a run, on their way down from its source.
+    takes_run: bool,
     taps: Arc<Taps>,
 }
 
@@ -170,13 +174,18 @@ impl Graph {
         let callers = slots.iter().filter(|(_, slot)| slot.makes_calls()).map(|(node, _)| node);
         let callers = callers.collect();
         let stepping = Stepping::of(&slots, keeps_time, rows_max);
-        Self { slots, keeps_time, has_processors, callers, stepping, taps }
+        Self { slots, keeps_time, has_processors, callers, stepping, takes_run: false, taps }
     }
 
     /// The most rows that a step may take; `is_carried` tells whether rows bring time.
     pub(super) fn rows_max(&self, is_carried: bool) -> usize {
         let Stepping { single_rows, single_carried_rows, .. } = self.stepping;
         if single_rows || (is_carried && single_carried_rows) { 1 } else { usize::MAX }
+    }
+
+    /// Whether any node wants to know the task's stream time at each row of a run.
+    pub(super) fn asks_for_stream_times(&self) -> bool {
+        self.has_processors || (self.keeps_time && self.slots.values().any(|slot| slot.caps_time))
     }
 
     /// Whether any node has something left that it may forward now.
@@ -287,7 +296,10 @@ impl Graph {
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
         resources.begin_batch(source, payload.len());
-        self.emit(source, Output { payload, routes: None }, resources, moment)
+        self.takes_run = true;
+        let emitted = self.emit(source, Output { payload, routes: None }, resources, moment);
+        self.takes_run = false;
+        emitted
     }
 
     /// Lets a node handle an event other than a batch.
@@ -475,6 +487,46 @@ impl Graph {
         }
     }
 
+    /// The least time that the other parents of a node have passed on when a row comes from `parent`. They were told the
+    /// task's stream time with the last step; rows of the run at hand that lie before this one have moved it since.
+    fn time_of_others(
+        &self,
+        node: NodeIndex,
+        parent: usize,
+        origin: u32,
+        moment: Moment<'_>,
+    ) -> Timestamp {
+        let slot = &self.slots[node];
+        let run = moment.source.filter(|_| self.takes_run && slot.caps_by_row);
+        let stream_time = run.and_then(|run| run.stream_time_before(origin));
+        let others = slot.parent_nodes.iter().zip(&slot.parent_times).enumerate();
+        let others = others.filter(|(other, _)| *other != parent);
+        let time_of = |(_, (other, told)): (usize, (&NodeIndex, &Timestamp))| match stream_time {
+            Some(stream_time) => self.passed_at(*other, stream_time),
+            None => *told,
+        };
+        others.map(time_of).min().unwrap_or(Timestamp::MAX)
+    }
+
+    /// What a node will have passed on once the task's stream time is told, no rows having come to it.
+    fn passed_at(&self, node: NodeIndex, stream_time: Timestamp) -> Timestamp {
+        let slot = &self.slots[node];
+        let parents = slot.parent_nodes.iter().map(|parent| self.passed_at(*parent, stream_time));
+        let told = match &slot.topic {
+            Some(Topic::External(_)) => stream_time,
+            Some(Topic::Repartition(_)) | None => parents.min().unwrap_or(slot.time),
+        };
+        let time = told.max(slot.time);
+        let passed = match &slot.action {
+            Action::Process(processor, OutputTime::Kept) => processor.pass_time(time),
+            Action::Process(_, OutputTime::Anew) | Action::Port(OutputTime::Anew) => {
+                slot.passed_time
+            }
+            Action::Port(OutputTime::Kept) | Action::Source | Action::Write(..) => time,
+        };
+        passed.max(slot.passed_time)
+    }
+
     fn deliver(
         &mut self,
         Edge { child: node, parent, port }: Edge,
@@ -483,13 +535,10 @@ impl Graph {
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
         let taps = self.taps.is_any().then(|| Arc::clone(&self.taps));
-        let slot = &mut self.slots[node];
-        if slot.caps_time {
-            let others = slot.parent_times.iter().enumerate().filter(|(other, _)| *other != parent);
-            if let Some(limit) = others.map(|(_, time)| *time).min() {
-                payload.cap_time(limit);
-            }
+        if self.slots[node].caps_time {
+            payload.cap_time(&|origin| self.time_of_others(node, parent, origin, moment));
         }
+        let slot = &mut self.slots[node];
         if let Some(taps) = taps {
             let Some(from) = slot.parents.get(parent) else { broken(FROM_A_PARENT) };
             taps.show(from, &slot.name, &*payload);

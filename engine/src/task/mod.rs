@@ -312,7 +312,7 @@ impl Task {
             self.records += count as u64;
             self.idling.took(count);
             self.resources.note_ages(node, &*rows);
-            if self.graph.has_processors {
+            if self.graph.asks_for_stream_times() {
                 (source.first, source.stream_times) = stream_times(&*rows, self.stream_time);
             }
             self.stream_time = if self.graph.keeps_time && !carried {

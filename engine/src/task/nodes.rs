@@ -2,7 +2,7 @@
 
 use super::{
     Blueprint, Task,
-    ancestry::{Ancestry, ancestry},
+    ancestry::{Ancestry, Lineage},
     graph::{Action, Edge, NodeSlot},
     positions::{damaged, node_entry},
 };
@@ -34,12 +34,12 @@ impl Blueprint {
     ) -> Result<ByIndex<NodeIndex, NodeSlot>, ProcessorError> {
         let has_input =
             |node| task.inputs.values().any(|input| local.get(&node) == Some(&input.node));
-        let ancestry = ancestry(&self.topology, sub, has_input);
+        let ancestry = Ancestry::of(&self.topology, sub, has_input);
         let name_of = |parent: &Parent| Arc::clone(&self.topology.node(parent.node).name);
         let mut slots: Vec<NodeSlot> = Vec::new();
         for (place, node) in sub.nodes.iter().enumerate() {
             let (place, spec) = (NodeIndex::new(place), self.topology.node(*node));
-            let Some(Ancestry { above, parents }) = ancestry.get(node) else {
+            let Some(Lineage { above, parents }) = ancestry.get(*node) else {
                 broken(HAS_ANCESTRY)
             };
             let is_time_carried = above.is_time_carried();
@@ -91,6 +91,7 @@ impl Blueprint {
                 parents: parents.iter().map(name_of).collect(),
                 parent_nodes: parents.iter().map(|parent| local_of(parent, local)).collect(),
                 caps_time: parents.len() > 1 && above.differs_in_time(),
+                caps_by_row: !is_below_calls && ancestry.are_apart(parents),
                 parent_times: vec![Timestamp::MIN; parents.len().max(sources)],
                 time: Timestamp::MIN,
                 passed_time: saved.passed_time,
@@ -187,12 +188,12 @@ fn topic_of(spec: &NodeSpec) -> Option<Topic> {
 fn connect(
     slots: &mut ByIndex<NodeIndex, NodeSlot>,
     sub: &SubTopology,
-    ancestry: &HashMap<usize, Ancestry>,
+    ancestry: &Ancestry,
     local: &HashMap<usize, NodeIndex>,
 ) {
     for (child, node) in slots.indexes().zip(&sub.nodes) {
         let is_port = matches!(slots[child].action, Action::Port(_));
-        let Some(Ancestry { parents, .. }) = ancestry.get(node) else { broken(HAS_ANCESTRY) };
+        let Some(Lineage { parents, .. }) = ancestry.get(*node) else { broken(HAS_ANCESTRY) };
         for (number, parent) in parents.iter().enumerate() {
             let slot = &mut slots[local_of(parent, local)];
             let edge = Edge { child, parent: number, port: parent.port };

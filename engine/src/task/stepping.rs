@@ -2,7 +2,7 @@
 //!
 //! | rows go one a step | because |
 //! |---|---|
-//! | where parents differ in time, and below a node that may answer `More` one a chunk | a row of one is judged by the times of the others |
+//! | where parents differ in time that share an input, and below a node that may answer `More` one a chunk | a row of one is judged by the times of the others, which move with it |
 //! | where time comes with rows, above a stretch that runs record by record | what time makes a node forward is ordered with the rows of others |
 //! | where a user's processor lies beside such a stretch or another source | so is what it scheduled |
 //! | where a user's processor has timers and time comes with rows | they fire between rows, as time moves |
@@ -47,7 +47,7 @@ impl Stepping {
         let Below { more_below_stepwise, processor_below_more, meeting_below_more } = below(slots);
         let sources = slots.values().filter(|slot| matches!(slot.action, Action::Source)).count();
         let single_rows = ((is_stepwise || sources > 1) && any(NodeSlot::is_processor))
-            || (keeps_time && any(|slot| slot.caps_time))
+            || (keeps_time && any(|slot| slot.caps_time && !slot.caps_by_row))
             || any(|slot| slot.is_time_carried && slot.has_timers())
             || more_below_stepwise
             || processor_below_more;

@@ -118,8 +118,9 @@ impl<K: Data, V: Data> Payload for Columns<K, V> {
         time
     }
 
-    fn cap_time(&mut self, limit: Timestamp) {
-        self.times.iter_mut().for_each(|time| *time = limit.min(*time));
+    fn cap_time(&mut self, limit: &dyn Fn(u32) -> Timestamp) {
+        let rows = self.times.iter_mut().zip(&self.origins);
+        rows.for_each(|(time, origin)| *time = limit(*origin).min(*time));
     }
 
     fn largest_timestamp(&self) -> Timestamp {

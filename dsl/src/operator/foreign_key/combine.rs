@@ -78,13 +78,20 @@ impl<K: Data, V: Data, FK: Data, V2: Data, F> Combine<K, V, FK, V2, F> {
         };
         let new = left.and_then(|left| (self.join)(left, right));
         let (timestamp, value) = (frame.stamp().timestamp, new.clone());
-        let old = context.store(self.results).update(&key, |entry, at| {
-            if still_none && entry.is_none() {
-                return None;
-            }
-            let (timestamp, old) = (replace(at, timestamp), replace(entry, value));
-            Some(old.map(|value| ValueAndTimestamp { value, timestamp }))
-        })?;
+        let results = context.store(self.results);
+        let old = if still_none || self.old_values == OldValues::Sent {
+            results.update(&key, |entry, at| {
+                if still_none && entry.is_none() {
+                    return None;
+                }
+                let (timestamp, old) = (replace(at, timestamp), replace(entry, value));
+                Some(old.map(|value| ValueAndTimestamp { value, timestamp }))
+            })?
+        } else {
+            // Nobody asks for it: it need not be read.
+            results.put(&key, value, timestamp)?;
+            Some(None)
+        };
         if let Some(old) = old {
             let change = Change::latest(new, old.filter(|_| self.old_values == OldValues::Sent));
             context.forward(frame.map(|(), ()| (key, change)));
