@@ -53,9 +53,9 @@ pub use operator::BatchOutput;
 #[doc(hidden)]
 pub use plan::OperatorKind;
 pub use settings::{
-    AsyncCalls, BufferConfig, Eager, EmitStrategy, Grouped, JoinWindows, Joined, Materialized,
-    Printed, Repartitioned, SessionWindows, SlidingWindows, StreamJoined, Strict, Suppressed,
-    TableJoined, TimeDifference, TimeWindows, UnlimitedWindows, Windows,
+    AsyncCalls, Branched, BufferConfig, Eager, EmitStrategy, Grouped, JoinWindows, Joined,
+    Materialized, Printed, Repartitioned, SessionWindows, SlidingWindows, StreamJoined, Strict,
+    Suppressed, TableJoined, TimeDifference, TimeWindows, UnlimitedWindows, Windows,
 };
 pub use stream::{BranchedKStream, JoinWith, JoinedTable, KStream, StreamWithin, Terminal};
 pub use table::{GlobalKTable, KTable};

@@ -1,5 +1,6 @@
 //! What an operator can be told: names, serdes, windows, when to emit.
 
+mod branched;
 mod calls;
 mod grouped;
 mod join_windows;
@@ -13,6 +14,8 @@ mod suppressed;
 mod table_joined;
 mod windows;
 
+pub(crate) use branched::Below;
+pub use branched::Branched;
 pub use calls::AsyncCalls;
 pub use grouped::Grouped;
 pub use join_windows::{JoinWindows, StreamJoined, TimeDifference};

@@ -2,11 +2,17 @@
 
 use super::KStream;
 use crate::{
+    Branched,
     operator::{Branch, PassThrough, Predicates},
     plan::OperatorKind,
+    settings::Below,
 };
 use headwater_core::serde::Data;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// A stream being split; see [`KStream::split`].
 ///
@@ -34,6 +40,8 @@ pub struct BranchedKStream<K, V> {
     stream: KStream<K, V>,
     /// Grows with the branches and is read when a task is made, by when the topology is built.
     predicates: Arc<Mutex<Arc<Predicates<K, V>>>>,
+    /// The branches by what they are called, but for those that were taken.
+    branches: RefCell<BTreeMap<String, KStream<K, V>>>,
 }
 
 impl<K, V> std::fmt::Debug for BranchedKStream<K, V> {
@@ -71,7 +79,15 @@ impl<K: Data, V: Data> KStream<K, V> {
         let stream = self.then_same(self.step(OperatorKind::Split), move || {
             Branch::new(&known.lock().unwrap_or_else(PoisonError::into_inner))
         });
-        BranchedKStream { stream, predicates }
+        BranchedKStream { stream, predicates, branches: RefCell::default() }
+    }
+
+    /// The same, with a name, which those of the branches in the map begin with.
+    #[must_use]
+    pub fn split_named(&self, name: &str) -> BranchedKStream<K, V> {
+        let split = self.split();
+        self.plan.rename(split.stream.node, name);
+        split
     }
 }
 
@@ -79,35 +95,91 @@ impl<K: Data, V: Data> BranchedKStream<K, V> {
     /// The records that `wants` holds for and no branch before took.
     #[must_use]
     pub fn branch(&self, wants: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> KStream<K, V> {
-        let mut predicates = self.predicates.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::make_mut(&mut predicates).push(Arc::new(wants));
-        drop(predicates);
-        let step = self.stream.step(OperatorKind::Branch);
-        self.stream.then_same(step, || PassThrough)
+        let (number, stream) = self.add(wants);
+        self.keep(&number.to_string(), stream.clone());
+        stream
     }
 
-    /// Ends the split: what no branch took is dropped, and no more branches can follow.
+    /// Adds a branch as [`branch`](Self::branch) does: the map has it as `branched` says.
+    #[must_use]
+    pub fn branch_with(
+        self,
+        wants: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
+        branched: Branched<K, V>,
+    ) -> Self {
+        let (number, stream) = self.add(wants);
+        self.draw(&number.to_string(), stream, branched);
+        self
+    }
+
+    /// Ends the split: what no branch took is dropped, and no more branches can follow. Gives them by the split's name and
+    /// each one's own, or its number from 1 on, but for those that a [consumer](Branched::with_consumer) took.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
     /// use headwater_testkit::TopologyTestDriver;
     ///
     /// let builder = StreamsBuilder::new();
-    /// let split = builder.stream::<String, i64>("speeds").split();
+    /// let split = builder.stream::<String, i64>("speeds").split_named("speed-");
     /// split.branch(|_, kmh| *kmh > 130).to("fast");
-    /// split.no_default_branch();
+    /// assert!(split.no_default_branch().contains_key("speed-1"));
     ///
     /// let driver = TopologyTestDriver::new(builder.build()?)?;
     /// driver.check::<String, i64, String, i64>("speeds", "a=150@1 b=50@2", "fast", "a=150@1")?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn no_default_branch(self) {
-        drop(self);
+    pub fn no_default_branch(self) -> BTreeMap<String, KStream<K, V>> {
+        self.branches.into_inner()
     }
 
     /// The records that no branch took; no more branches can follow.
     #[must_use]
     pub fn default_branch(self) -> KStream<K, V> {
-        self.branch(|_, _| true)
+        self.add(|_, _| true).1
+    }
+
+    /// Ends the split with a branch of what no other took, and gives all by their names, as
+    /// [`no_default_branch`](Self::no_default_branch) does: this one's number is 0.
+    #[must_use]
+    pub fn default_branch_with(self, branched: Branched<K, V>) -> BTreeMap<String, KStream<K, V>> {
+        let (_, stream) = self.add(|_, _| true);
+        self.draw("0", stream, branched);
+        self.branches.into_inner()
+    }
+
+    /// Adds a branch; gives its number, from 1 on.
+    fn add(
+        &self,
+        wants: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
+    ) -> (usize, KStream<K, V>) {
+        let mut predicates = self.predicates.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut predicates).push(Arc::new(wants));
+        let number = predicates.len();
+        drop(predicates);
+        let step = self.stream.step(OperatorKind::Branch);
+        (number, self.stream.then_same(step, || PassThrough))
+    }
+
+    /// Draws what is to lie below a branch, and puts that into the map.
+    fn draw(&self, number: &str, stream: KStream<K, V>, Branched { name, below }: Branched<K, V>) {
+        let stream = match &name {
+            Some(name) => stream.named(&self.called(name)),
+            None => stream,
+        };
+        let stream = match below {
+            Below::Nothing => stream,
+            Below::Function(draw) => draw(stream),
+            Below::Consumer(draw) => return draw(stream),
+        };
+        self.keep(name.as_deref().unwrap_or(number), stream);
+    }
+
+    fn keep(&self, name: &str, stream: KStream<K, V>) {
+        self.branches.borrow_mut().insert(self.called(name), stream);
+    }
+
+    /// What a branch called `name` is called as one of this split.
+    fn called(&self, name: &str) -> String {
+        self.stream.plan.name_of(self.stream.node) + name
     }
 }

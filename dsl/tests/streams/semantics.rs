@@ -4,13 +4,13 @@
 
 use headwater_core::serde::{Json, Nullable, SharedSerde, for_type};
 use headwater_dsl::{
-    EmitStrategy, Grouped, KGroupedStream, KStream, KTable, Materialized, StreamsBuilder,
+    Branched, EmitStrategy, Grouped, KGroupedStream, KStream, KTable, Materialized, StreamsBuilder,
     TimeWindows,
 };
 use headwater_engine::{
     runtime::StreamsConfig,
     store::{Windowed, WindowedSerde},
-    topology::{Consumed, Topology},
+    topology::{Consumed, Topology, TopologyError},
 };
 use headwater_testkit::{TestOutputTopic, TopologyTestDriver};
 use std::{collections::BTreeMap, error::Error, fmt::Display, sync::Arc, time::Duration};
@@ -133,6 +133,47 @@ fn the_first_branch_that_wants_a_record_gets_it_and_the_default_the_rest() -> Ou
     };
     check(draw, "a=12@1 b=2@2 c=3@3", "a=1012@1 b=102@2 c=3@3")?;
     check(|s| s.split().branch(|_, v| *v > 10), "a=12@1 b=2@2", "a=12@1")
+}
+
+#[test]
+fn branches_stand_in_a_map_by_the_splits_name_and_their_own() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let split = builder.stream::<String, i64>("in").split_named("of-");
+    let _first = split.branch(|_, v| *v > 100);
+    let branches = split
+        .branch_with(|_, v| *v > 10, Branched::named("high"))
+        .branch_with(|_, v| *v == 0, Branched::with_consumer(|s| drop(s.to("zeros"))))
+        .branch_with(|_, v| v % 2 == 0, Branched::with_function(|s| s.map_values(|v| v * 100)))
+        .default_branch_with(Branched::default());
+    assert_eq!(branches.keys().collect::<Vec<_>>(), ["of-0", "of-1", "of-4", "of-high"]);
+    for (name, stream) in &branches {
+        stream.to(name);
+    }
+    let topology = builder.build()?;
+    assert!(topology.describe().contains("Processor: of-high"), "{}", topology.describe());
+    let driver = TopologyTestDriver::new(topology)?;
+    driver.pipe::<String, i64>("in", "a=1@1 b=2@2 c=0@3 d=11@4 e=101@5")?;
+    let expected = [
+        ("of-0", "a=1@1"),
+        ("of-4", "b=200@2"),
+        ("zeros", "c=0@3"),
+        ("of-high", "d=11@4"),
+        ("of-1", "e=101@5"),
+    ];
+    for (topic, rows) in expected {
+        assert_eq!(driver.read::<String, i64>(topic)?, rows, "{topic}");
+    }
+    // Without a name, that of the split is counted, and two branches are not called alike.
+    let builder = StreamsBuilder::new();
+    let split = builder.stream::<String, i64>("in").split();
+    let branches = split.branch_with(|_, v| *v > 10, Branched::named("high")).no_default_branch();
+    assert_eq!(branches.keys().collect::<Vec<_>>(), ["KSTREAM-BRANCH-in-0000000000high"]);
+    let builder = StreamsBuilder::new();
+    let split = builder.stream::<String, i64>("in").split_named("of-");
+    let split = split.branch_with(|_, v| *v > 10, Branched::named("high"));
+    split.branch_with(|_, v| *v > 5, Branched::named("high")).no_default_branch();
+    assert!(matches!(builder.build(), Err(TopologyError::NameTaken { name }) if name == "of-high"));
+    Ok(())
 }
 
 #[test]
