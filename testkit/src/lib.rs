@@ -3,6 +3,7 @@
 //! | part | for |
 //! |---|---|
 //! | [`TopologyTestDriver`] | piping records through a whole topology, with several partitions and injected crashes |
+//! | [`MockProcessorContext`] | calling a single processor by hand |
 //! | [`Notation`] | records as text: `a=1@5` |
 //! | [`ManualClock`] | time that moves when the test says so |
 //! | [`MemoryLog`] | the log port in memory |
@@ -14,6 +15,7 @@ mod driver;
 mod driver_error;
 mod faulty_log;
 mod faulty_state;
+mod mock_context;
 mod notation;
 
 pub use driver::{TestDeadLetter, TestInputTopic, TestOutputTopic, TestRecord, TopologyTestDriver};
@@ -21,6 +23,8 @@ pub use driver_error::TestDriverError;
 pub use faulty_log::FaultyLog;
 pub use faulty_state::FaultyState;
 pub use headwater_core::time::ManualClock;
+pub use headwater_engine::processor::{CapturedForward, CapturedPunctuator};
 pub use headwater_log::MemoryLog;
 pub use headwater_state::MemoryState;
+pub use mock_context::MockProcessorContext;
 pub use notation::Notation;

@@ -418,6 +418,11 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         self.at_with_it = record.at.max(record.timestamp);
     }
 
+    /// Makes the record at this place of the run the one that the next calls are about.
+    pub(super) fn begin_at(&mut self, place: u32) {
+        self.origin = place;
+    }
+
     /// Writes a dead letter for the record at hand if `processed` says that it is bad, and drops it if its key is null.
     ///
     /// # Errors

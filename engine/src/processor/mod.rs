@@ -11,6 +11,7 @@
 //!   a batch never shows in a result.
 
 mod context;
+mod detached;
 mod erased;
 mod error;
 mod fixed_key;
@@ -21,6 +22,7 @@ mod rows;
 mod supplier;
 
 pub use context::{Context, RecordMetadata, Stores};
+pub use detached::{CapturedForward, CapturedPunctuator, DetachedContext};
 pub use error::ProcessorError;
 pub use fixed_key::{FixedKey, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord};
 pub use init::{Cancellable, ChildPort, InitContext, PunctuationType};

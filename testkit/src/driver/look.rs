@@ -8,8 +8,9 @@ use headwater_core::{
     serde::Data,
 };
 use headwater_engine::runtime::{
-    Explanation, Query, ReadOnlyKeyValueStore, ReadOnlySessionStore, ReadOnlyWindowStore,
-    StateQueryRequest, StateQueryResult, StateSnapshot,
+    Explanation, Query, ReadOnlyKeyValueStore, ReadOnlySessionStore,
+    ReadOnlyVersionedKeyValueStore, ReadOnlyWindowStore, StateQueryRequest, StateQueryResult,
+    StateSnapshot,
 };
 use headwater_engine::topology::TopologyDiff;
 use std::{
@@ -113,6 +114,48 @@ impl TopologyTestDriver {
         name: &str,
     ) -> Result<ReadOnlySessionStore<K, V>, TestDriverError> {
         Ok(self.snapshot()?.session_store(name)?)
+    }
+
+    /// A versioned store's contents, as of the last commit.
+    ///
+    /// ```
+    /// use headwater_core::serde::for_type;
+    /// use headwater_engine::{
+    ///     processor::{Context, Record},
+    ///     store::VersionedKeyValueStore,
+    ///     topology::{Consumed, Topology},
+    /// };
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::time::Duration;
+    ///
+    /// type Limits = VersionedKeyValueStore<String, i64>;
+    ///
+    /// let mut topology = Topology::new();
+    /// topology.add_source("in", "limits", Consumed::<String, i64>::default())?;
+    /// let keep = |record: Record<String, i64>, context: &mut Context<'_, String, i64>| {
+    ///     let limits = context.state_store::<Limits>("limits")?;
+    ///     limits.put(&record.key, Some(record.value), record.timestamp)?;
+    ///     Ok(())
+    /// };
+    /// topology.add_processor_fn("keep", keep, &["in"])?;
+    /// let day = Duration::from_secs(86_400);
+    /// topology.add_state_store(Limits::builder("limits", for_type(), for_type(), day), &["keep"])?;
+    /// let driver = TopologyTestDriver::new(topology)?;
+    /// driver.pipe::<String, i64>("limits", "a=50@10 a=80@20")?;
+    /// let limits = driver.versioned_key_value_store::<String, i64>("limits")?;
+    /// let valid_at_15 = limits.get_as_of(&"a".to_owned(), 15)?.unwrap();
+    /// assert_eq!((valid_at_15.value, valid_at_15.timestamp), (50, 10));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`key_value_store`](Self::key_value_store).
+    pub fn versioned_key_value_store<K: Data, V: Data>(
+        &self,
+        name: &str,
+    ) -> Result<ReadOnlyVersionedKeyValueStore<K, V>, TestDriverError> {
+        Ok(self.snapshot()?.versioned_store(name)?)
     }
 
     /// Says what this version of the topology has found of what the last one that committed kept.
