@@ -21,7 +21,7 @@ use headwater_core::{
     serde::{Data, SharedSerde},
 };
 use headwater_engine::{
-    node::{Progress, Stamp},
+    node::{NO_ORIGIN, Progress, Stamp},
     processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
     store::{EntryCheck, KeyValueStore, StoreKey, TimerBytes},
 };
@@ -142,7 +142,7 @@ impl<K: Data, T: Data, V: Data, F: Fn(T) -> Option<V>> Expire<K, T, V, F> {
             let key = self.keys.deserialize(Some(&key)).map_err(|_| ProcessorError::Damaged)?;
             context.store(self.deadlines).put(&key, None, due)?;
             // Where time is carried, which row or mark brings it is nobody's promise.
-            let at = if self.is_carried { due } else { at };
+            let (origin, at) = if self.is_carried { (NO_ORIGIN, due) } else { (origin, at) };
             out.push(Record::made(key, None, None, Stamp { origin, timestamp: due, at }));
         }
         Ok(true)

@@ -89,9 +89,9 @@ impl Joined {
 /// The records of the pipeline joined with what was valid in a table at their time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AsOf {
-    kind: AsOfKind,
+    pub(crate) kind: AsOfKind,
     /// For how long records wait, in ms, if they do.
-    grace: Option<u64>,
+    pub(crate) grace: Option<u64>,
     /// How far back versions are kept, in ms.
     pub(crate) history: u64,
 }
@@ -113,11 +113,6 @@ pub(crate) fn as_of_at_once() -> impl Strategy<Value = AsOf> {
 }
 
 impl AsOf {
-    /// Whether rows wait.
-    pub(crate) fn waits(self) -> bool {
-        self.grace.is_some()
-    }
-
     pub(crate) fn of(
         self,
         stream: &KStream<String, i64>,

@@ -15,6 +15,7 @@ mod forms;
 mod held;
 mod joins;
 mod kinds;
+mod known;
 mod late;
 mod ops;
 mod processors;
@@ -28,7 +29,6 @@ use folds::{Caching, Emit, Fold, Window, caching};
 use headwater_dsl::OperatorKind;
 use kinds::{any_op, op};
 use ops::{Op, View};
-use processors::Deed;
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use run::{Case, Dump, Group, Input, Kill, contents, difference, rebuilt, run, run_in_steps};
 use stateless::Stateless;
@@ -162,25 +162,9 @@ fn left_by(case: &Case, mut dump: Dump) -> BTreeMap<String, Vec<String>> {
 }
 
 fn same_at_every_size(case: &Case) -> Result<(), TestCaseError> {
-    // Red: of which record a letter tells, where a row is released in chunks above it, and what a graced join has released by a
-    // commit, depend on how many rows went in a run. What comes out does not.
-    let chunks =
-        |op: &Op| matches!(op, Op::AsOf(..) | Op::JoinStream(..) | Op::SelfJoin(..) | Op::Live(..));
-    let (in_chunks, graced) = (
-        case.ops.iter().any(chunks),
-        case.ops.iter().any(|op| matches!(op, Op::AsOf(join) if join.waits())),
-    );
-    let results = |mut dump: Dump| {
-        dump.retain(|name, _| {
-            let is_red =
-                graced && name.starts_with("app-") || in_chunks && name.contains("letters");
-            !is_red
-        });
-        dump
-    };
-    let expected = results(run(case, SIZES[0]));
+    let expected = run(case, SIZES[0]);
     for rows_max in &SIZES[1..] {
-        if let Some(difference) = difference(&expected, &results(run(case, *rows_max))) {
+        if let Some(difference) = difference(&expected, &run(case, *rows_max)) {
             let text = format!("1 and {rows_max} rows a batch: {difference}");
             return Err(TestCaseError::fail(text));
         }
@@ -278,49 +262,4 @@ proptest! {
         let seen = contents(run_in_steps(&case, &steps));
         prop_assert_eq!(contents(run_in_steps(&case.unharmed(), &steps)), seen);
     }
-}
-
-/// A row brings its operator time, and what that makes due comes before it, wherever the batch was cut.
-#[test]
-fn a_timer_fires_before_the_row_whose_time_makes_it_due() {
-    let counts = |grace, emit, kept| Window { emit, caching: Caching::On, grace, hop: 8, kept };
-    let record = |key, at| Input { to: "in", key: Some(key), value: Some(1), at };
-    let records = vec![record(3, 27), record(4, 71), record(1, 115), record(0, 118)];
-    let case = Case {
-        ops: vec![
-            Op::Windows(Fold::Count, counts(33, Emit::Updates, 0), View::Stored),
-            Op::WindowsOfWindows(counts(32, Emit::Finals, 10), counts(33, Emit::Finals, 30)),
-            Op::ProcessValues(Deed::Remind(45)),
-        ],
-        partitions: 1,
-        groups: vec![Group { records, kill: None, clock: 0, end: false }],
-    };
-    same_at_every_size(&case).expect("batching shows in no result");
-}
-
-/// Windows forward a chunk of what they have left, and where paths meet below them each row is judged by the time of the
-/// one before, as if it had come alone.
-#[test]
-fn rows_of_a_chunk_meet_others_one_by_one() {
-    let window = |grace, emit, caching, kept| Window { emit, caching, grace, hop: 8, kept };
-    let record = |key, at| Input { to: "in", key: Some(key), value: Some(0), at };
-    let case = Case {
-        ops: vec![
-            Op::WindowsOfWindows(
-                window(11, Emit::Updates, Caching::On, 0),
-                window(31, Emit::Finals, Caching::On, 0),
-            ),
-            Op::ProcessValues(Deed::StreamTime),
-            Op::Stateless(Stateless::Split),
-            Op::Windows(Fold::Count, window(4, Emit::Updates, Caching::Off, 21), View::Stored),
-        ],
-        partitions: 1,
-        groups: vec![Group {
-            records: vec![record(3, 83), record(2, 114)],
-            kill: None,
-            clock: 0,
-            end: false,
-        }],
-    };
-    same_at_every_size(&case).expect("batching shows in no result");
 }

@@ -27,7 +27,7 @@ use headwater_core::{
     serde::{Data, SharedSerde},
 };
 use headwater_engine::{
-    node::{HeldBack, Progress, Stamp},
+    node::{HeldBack, NO_ORIGIN, Progress, Stamp},
     processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
     store::{StoreKey, TimerBytes},
 };
@@ -142,9 +142,10 @@ where
         &mut self.backlog
     }
 
+    /// The rows descend from records that came before: their letters tell none, whichever record has them come out.
     fn forward_due(
         &mut self,
-        origin: u32,
+        _: u32,
         out: &mut Output<K, V2>,
         context: &mut Context<'_, K, V2>,
     ) -> Result<bool, ProcessorError> {
@@ -158,7 +159,7 @@ where
             let Some((key, value, headers)) = row else { continue };
             let headers = (!headers.is_empty()).then(|| Box::new(headers));
             let at = self.time.passed_at(Side::Left, timestamp);
-            let stamp = Stamp { origin, timestamp, at };
+            let stamp = Stamp { origin: NO_ORIGIN, timestamp, at };
             let row = Record::made(self.key.read(&key)?, value, headers, stamp);
             self.join_row(row, at, out, context)?;
         }
@@ -201,10 +202,9 @@ where
                     context.store(self.timers).schedule(&place, timestamp)
                 });
                 context.check(held.map_err(ProcessorError::from))?;
-                if !self.time.is_carried() {
-                    let is_all = self.forward_due(origin, out, context)?;
-                    self.backlog.set_forwarding(!is_all);
-                }
+                // Also where time is carried: it may have come to where the row itself is due, and tells so no more.
+                let is_all = self.forward_due(origin, out, context)?;
+                self.backlog.set_forwarding(!is_all);
             }
         }
         Ok(None)

@@ -37,7 +37,7 @@ use headwater_core::{
     serde::{Data, SharedSerde},
 };
 use headwater_engine::{
-    node::{HeldBack, Progress, Stamp},
+    node::{HeldBack, NO_ORIGIN, Progress, Stamp},
     processor::{BatchProcessor, Context, Either, InitContext, ProcessorError, Record, Rows},
     store::{StoreKey, TimeBytes, Timed, TimerBytes},
 };
@@ -240,7 +240,8 @@ where
         let (is_carried, is_new) = (self.time.is_carried(), self.pairing.is_none());
         if is_new && is_carried {
             self.time.advance(at);
-            if !self.forward_due(origin, out, context)? {
+            // Whether a row or a mark brings this time is nobody's promise.
+            if !self.forward_due(NO_ORIGIN, out, context)? {
                 return Ok(Some(record));
             }
         }

@@ -1,0 +1,98 @@
+//! Cases that were drawn once and showed a defect, by what they show.
+
+use crate::{
+    folds::{Caching, Emit, Fold, Window},
+    forms::Form,
+    joins::{AsOf, AsOfKind},
+    ops::{Op, View},
+    processors::Deed,
+    run::{Case, Group, Input},
+    same_at_every_size,
+    stateless::Stateless,
+};
+
+/// A window, as cases are printed with it.
+fn window(emit: Emit, caching: Caching, grace: u64, hop: u64, kept: u64) -> Window {
+    Window { emit, caching, grace, hop, kept }
+}
+
+/// Over one partition or several, so many records, each a topic, a key, a value and a time, in one commit.
+fn check(partitions: u32, ops: Vec<Op>, records: &[(&'static str, u8, i64, i64)]) {
+    let input = |(to, key, value, at): (&'static str, u8, i64, i64)| Input {
+        to,
+        key: Some(key),
+        value: Some(value),
+        at,
+    };
+    let records = records.iter().copied().map(input).collect();
+    let groups = vec![Group { records, kill: None, clock: 0, end: false }];
+    same_at_every_size(&Case { ops, partitions, groups }).expect("batching shows in no result");
+}
+
+/// Of which record a letter tells whose row was made before it.
+#[test]
+fn a_letter_of_a_row_that_waited_tells_the_same_record() {
+    let windows = window(Emit::Finals, Caching::Off, 36, 2, 0);
+    let sliding = window(Emit::Updates, Caching::Off, 17, 4, 0);
+    let join = AsOf { kind: AsOfKind::Left, grace: Some(15), history: 34 };
+    let ops = vec![
+        Op::Windows(Fold::Count, windows, View::Mapped),
+        Op::Sliding(6, Fold::Reduce, sliding, View::Chained),
+        Op::AsOf(join),
+        Op::Regroup(2, Form::Plain, Form::Picky),
+    ];
+    check(1, ops, &[("in", 5, -5, 86), ("in", 4, 7, 54), ("table", 2, -6, 102)]);
+}
+
+/// A row that the grace is over for as it comes waits for no other.
+#[test]
+fn a_row_that_is_due_as_it_comes_is_joined_then() {
+    let join = AsOf { kind: AsOfKind::Inner, grace: Some(2), history: 56 };
+    let ops = vec![Op::Stateless(Stateless::DropNullKeys(3)), Op::AsOf(join)];
+    check(1, ops, &[("in", 5, 1, 99), ("in", 0, 0, 107), ("in", 3, 8, 105)]);
+}
+
+/// A row brings its operator time, and what that makes due comes before it, wherever the batch was cut.
+#[test]
+fn a_timer_fires_before_the_row_whose_time_makes_it_due() {
+    let counts = |grace, emit, kept| Window { emit, caching: Caching::On, grace, hop: 8, kept };
+    let record = |key, at| Input { to: "in", key: Some(key), value: Some(1), at };
+    let records = vec![record(3, 27), record(4, 71), record(1, 115), record(0, 118)];
+    let case = Case {
+        ops: vec![
+            Op::Windows(Fold::Count, counts(33, Emit::Updates, 0), View::Stored),
+            Op::WindowsOfWindows(counts(32, Emit::Finals, 10), counts(33, Emit::Finals, 30)),
+            Op::ProcessValues(Deed::Remind(45)),
+        ],
+        partitions: 1,
+        groups: vec![Group { records, kill: None, clock: 0, end: false }],
+    };
+    same_at_every_size(&case).expect("batching shows in no result");
+}
+
+/// Windows forward a chunk of what they have left, and where paths meet below them each row is judged by the time of the
+/// one before, as if it had come alone.
+#[test]
+fn rows_of_a_chunk_meet_others_one_by_one() {
+    let window = |grace, emit, caching, kept| Window { emit, caching, grace, hop: 8, kept };
+    let record = |key, at| Input { to: "in", key: Some(key), value: Some(0), at };
+    let case = Case {
+        ops: vec![
+            Op::WindowsOfWindows(
+                window(11, Emit::Updates, Caching::On, 0),
+                window(31, Emit::Finals, Caching::On, 0),
+            ),
+            Op::ProcessValues(Deed::StreamTime),
+            Op::Stateless(Stateless::Split),
+            Op::Windows(Fold::Count, window(4, Emit::Updates, Caching::Off, 21), View::Stored),
+        ],
+        partitions: 1,
+        groups: vec![Group {
+            records: vec![record(3, 83), record(2, 114)],
+            kill: None,
+            clock: 0,
+            end: false,
+        }],
+    };
+    same_at_every_size(&case).expect("batching shows in no result");
+}
