@@ -10,11 +10,11 @@ use std::{future::poll_fn, task::Poll};
 /// Which operator makes the calls, of which about one in so many fails; so many may be under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Calls {
-    maker: Maker,
-    fails: i64,
-    at_most: usize,
+    pub(crate) maker: Maker,
+    pub(crate) fails: i64,
+    pub(crate) at_most: usize,
     /// Whether answers come late.
-    waits: bool,
+    pub(crate) waits: bool,
 }
 
 /// Has whoever waits for it go on with something else first, if it is to wait.
@@ -39,10 +39,8 @@ pub(crate) enum Maker {
 
 /// Calls by an operator of this kind.
 pub(crate) fn calls(maker: Maker) -> BoxedStrategy<Calls> {
-    // Red: in which turn an answer comes moves what a commit holds of times and folded updates where sub-topologies meet.
-    let waits = false;
-    let calls = move |(fails, at_most)| Calls { maker, fails, at_most, waits };
-    (2..9_i64, 1..4_usize).prop_map(calls).boxed()
+    let calls = move |(fails, at_most, waits)| Calls { maker, fails, at_most, waits };
+    (2..9_i64, 1..4_usize, any::<bool>()).prop_map(calls).boxed()
 }
 
 impl Calls {

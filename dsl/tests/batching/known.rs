@@ -1,6 +1,7 @@
 //! Cases that were drawn once and showed a defect, by what they show.
 
 use crate::{
+    calls::{Calls, Maker},
     folds::{Caching, Emit, Fold, Window},
     forms::Form,
     joins::{AsOf, AsOfKind},
@@ -27,6 +28,29 @@ fn check(partitions: u32, ops: Vec<Op>, records: &[(&'static str, u8, i64, i64)]
     let records = records.iter().copied().map(input).collect();
     let groups = vec![Group { records, kill: None, clock: 0, end: false }];
     same_at_every_size(&Case { ops, partitions, groups }).expect("batching shows in no result");
+}
+
+/// Of what a flush forwards, a commit has what calls can be made for, which is counted in rows.
+#[test]
+fn what_a_flush_brings_to_calls_is_bounded_by_them() {
+    let calls = Calls { maker: Maker::Process, fails: 7, at_most: 3, waits: true };
+    let inner = window(Emit::Updates, Caching::On, 32, 8, 0);
+    let outer = window(Emit::Finals, Caching::Off, 1, 8, 13);
+    let ops = vec![Op::WindowsOfWindows(inner, outer), Op::Calls(calls)];
+    check(3, ops, &[("in", 2, 2, 12), ("in", 2, 8, 49), ("other", 5, 2, 2), ("in", 2, -5, 102)]);
+}
+
+/// The same below a repartition.
+#[test]
+fn what_a_commit_takes_to_calls_below_a_repartition_is_bounded_by_them() {
+    let calls = Calls { maker: Maker::Map, fails: 6, at_most: 2, waits: true };
+    let ops = vec![
+        Op::Unlimited(41, Caching::On),
+        Op::Regroup(3, Form::Picky, Form::Picky),
+        Op::Calls(calls),
+    ];
+    let records = [("table", 3, 5, 51), ("global", 1, 7, 51), ("in", 2, -3, 103), ("in", 3, 8, 41)];
+    check(1, ops, &records);
 }
 
 /// Of which record a letter tells whose row was made before it.

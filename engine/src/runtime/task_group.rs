@@ -264,11 +264,13 @@ impl TaskGroup {
             if self.tasks[index].level != level {
                 continue;
             }
+            self.tasks[index].set_near_commit(true);
             if level > 0 && !self.around.exchange.is_through_topic() {
                 self.drain(index)?;
             }
             let task = &mut self.tasks[index];
             task.flush().map_err(failed(task.id))?;
+            task.set_near_commit(false);
             self.pass_on(index)?;
         }
         Ok(())

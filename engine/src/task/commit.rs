@@ -119,6 +119,11 @@ pub(crate) struct TaskCommit {
 }
 
 impl Task {
+    /// Whether what it takes from now on is the last before a commit.
+    pub(crate) fn set_near_commit(&mut self, is_near: bool) {
+        self.graph.is_near_commit = is_near;
+    }
+
     /// Has every operator forward what its cache of updates holds back: the last step before a commit.
     pub(crate) fn flush(&mut self) -> Result<(), ProcessorError> {
         // What a flush makes nodes below forward comes before those are flushed, so that it belongs to this commit; but what

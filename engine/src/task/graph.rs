@@ -157,6 +157,8 @@ pub(super) struct Graph {
     stepping: Stepping,
     /// Whether the rows at hand are those of a run, on their way down from its source.
     takes_run: bool,
+    /// Whether what goes through it is the last before a commit.
+    pub(super) is_near_commit: bool,
     taps: Arc<Taps>,
 }
 
@@ -174,13 +176,29 @@ impl Graph {
         let callers = slots.iter().filter(|(_, slot)| slot.makes_calls()).map(|(node, _)| node);
         let callers = callers.collect();
         let stepping = Stepping::of(&slots, keeps_time, rows_max);
-        Self { slots, keeps_time, has_processors, callers, stepping, takes_run: false, taps }
+        Self {
+            slots,
+            keeps_time,
+            has_processors,
+            callers,
+            stepping,
+            takes_run: false,
+            is_near_commit: false,
+            taps,
+        }
     }
 
     /// The most rows that a step may take; `is_carried` tells whether rows bring time.
     pub(super) fn rows_max(&self, is_carried: bool) -> usize {
         let Stepping { single_rows, single_carried_rows, .. } = self.stepping;
-        if single_rows || (is_carried && single_carried_rows) { 1 } else { usize::MAX }
+        let is_single = single_rows || (is_carried && single_carried_rows) || self.counts_calls();
+        if is_single { 1 } else { usize::MAX }
+    }
+
+    /// Whether rows go one by one because of calls. A commit does not wait for answers: it holds the rows up to the one with
+    /// which a node has all the calls that it may make, which batches would run past, each size by another number.
+    fn counts_calls(&self) -> bool {
+        self.is_near_commit && !self.callers.is_empty()
     }
 
     /// Whether any node wants to know the task's stream time at each row of a run.
@@ -258,10 +276,11 @@ impl Graph {
         moment: Moment<'_>,
     ) -> Result<u64, ProcessorError> {
         let (mut left, mut forwarded) = (rows_max.min(CHUNK_ROWS_MAX), 0);
+        let chunk_rows_max = if self.counts_calls() { 1 } else { self.stepping.chunk_rows_max };
         while left > 0
             && let Some(node) = self.deepest_pending()
         {
-            let rows_max = left.min(self.stepping.chunk_rows_max);
+            let rows_max = left.min(chunk_rows_max);
             let Handled { rows, .. } =
                 self.handle(node, Event::Resume(rows_max), resources, moment)?;
             self.pass_time(node, resources, moment)?;
