@@ -130,6 +130,24 @@ pub trait Serde<T>: Send + Sync {
         known.read_back(self, value)
     }
 
+    /// Finds out whether `value` is written as null. Unless a serde knows better, it writes the value.
+    ///
+    /// ```
+    /// use headwater_core::serde::{Json, ReadBack, Serde};
+    ///
+    /// let mut known = ReadBack::default();
+    /// assert!(Json.writes_null(&None::<i64>, &mut known)?);
+    /// assert!(!Json.writes_null(&Some(1), &mut known)?);
+    /// # Ok::<(), headwater_core::serde::SerdeError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What [`serialize`](Self::serialize) returns.
+    fn writes_null(&self, value: &T, known: &mut ReadBack) -> Result<bool, SerdeError> {
+        known.writes(self, value).map(|is_written| !is_written)
+    }
+
     /// Finds out, as far as it shows without a value, whether values of `T` can be written, and are read back as they were:
     /// whoever declares a store or a topic asks first.
     ///
@@ -187,6 +205,10 @@ impl<T, S: Serde<T> + ?Sized> Serde<T> for Arc<S> {
 
     fn check(&self, value: &T, known: &mut ReadBack) -> Result<usize, SerdeError> {
         (**self).check(value, known)
+    }
+
+    fn writes_null(&self, value: &T, known: &mut ReadBack) -> Result<bool, SerdeError> {
+        (**self).writes_null(value, known)
     }
 
     fn check_type(&self) -> Result<(), SerdeError> {

@@ -84,6 +84,15 @@ where
         Ok(length)
     }
 
+    fn writes_null(&self, value: &T, known: &mut ReadBack) -> Result<bool, SerdeError> {
+        if !known.trusts_shapes(reads_as_written::<T>) {
+            // It may write text of its own.
+            return known.writes(self, value).map(|is_written| !is_written);
+        }
+        // What cannot be written is no null.
+        Ok(shape::of(value, known).is_ok_and(|found| found.is_null))
+    }
+
     fn check_type(&self) -> Result<(), SerdeError> {
         let (mut refused, mut taken) = (Ok(()), false);
         for sample in derived::samples::<T>().unwrap_or_default() {
@@ -194,6 +203,32 @@ mod tests {
 
     fn read(text: &[u8]) -> Result<Car, SerdeError> {
         Json.deserialize(Some(text))
+    }
+
+    #[test]
+    fn whether_a_value_is_null_is_what_its_text_says() {
+        fn look<T>(value: &T)
+        where
+            T: Data + serde::Serialize + serde::de::DeserializeOwned,
+        {
+            let is_written = Json.serialize(value, &mut Vec::new()).unwrap();
+            let found = Json.writes_null(value, &mut ReadBack::default()).unwrap();
+            assert_eq!(found, !is_written, "{}", std::any::type_name::<T>());
+        }
+        #[derive(Clone, serde::Serialize, serde::Deserialize)]
+        struct Wrapped(Option<Car>);
+        let car = || Car { vin: "a".into(), speed: 1.5 };
+        look(&());
+        look(&((), ()));
+        look(&7);
+        look(&car());
+        look(&None::<Car>);
+        look(&Some(Some(car())));
+        look(&Wrapped(None));
+        look(&Wrapped(Some(car())));
+        look(&vec![None::<i64>]);
+        look(&sonic_rs::from_str::<sonic_rs::OwnedLazyValue>("null").unwrap());
+        look(&sonic_rs::from_str::<sonic_rs::OwnedLazyValue>("[1]").unwrap());
     }
 
     #[test]

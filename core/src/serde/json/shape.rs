@@ -46,6 +46,8 @@ impl ser::Error for Unwritable {
 pub(super) struct Shape {
     /// About how many bytes the text has.
     pub(super) length: usize,
+    /// Whether the text is `null`.
+    pub(super) is_null: bool,
     /// Shapes that were not read back yet: of the value, and of elements of its sequences and maps.
     pub(super) unproven: Vec<u64>,
 }
@@ -56,7 +58,7 @@ pub(super) fn of<T: Serialize>(value: &T, proven: &ReadBack) -> Result<Shape, Un
         Walk { proven, unproven: Vec::new(), length: 0, depth: 0, shape: 0, noted: 0, last: NULL };
     value.serialize(&mut walk)?;
     walk.note();
-    Ok(Shape { length: walk.length, unproven: walk.unproven })
+    Ok(Shape { length: walk.length, is_null: walk.last == NULL, unproven: walk.unproven })
 }
 
 struct Walk<'p> {
