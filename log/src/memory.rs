@@ -26,7 +26,7 @@ use headwater_core::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt, slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -261,6 +261,22 @@ impl Log for MemoryLog {
         }
         drop(inner);
         self.topic_wakers.wake();
+        Ok(())
+    }
+
+    fn add_partitions(&self, topic: &TopicName, partitions: u32) -> Result<(), LogError> {
+        let mut inner = self.lock();
+        let spec = inner.topics.get(topic).cloned();
+        let spec = spec.ok_or_else(|| LogError::UnknownTopic { topic: topic.clone() })?;
+        let wider = TopicSpec { partitions, ..spec.clone() };
+        missing_topics(slice::from_ref(&wider), |_| {
+            (spec.partitions > partitions).then_some(spec.partitions)
+        })?;
+        for number in spec.partitions..partitions {
+            let id = TopicPartition::new(topic.clone(), number);
+            inner.partitions.insert(id, Partition::default());
+        }
+        inner.topics.insert(topic.clone(), wider);
         Ok(())
     }
 

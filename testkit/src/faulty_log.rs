@@ -201,6 +201,11 @@ impl Log for FaultyLog {
         self.inner.create_topics(specs)
     }
 
+    fn add_partitions(&self, topic: &TopicName, partitions: u32) -> Result<(), LogError> {
+        self.called();
+        self.inner.add_partitions(topic, partitions)
+    }
+
     fn topics(&self) -> Result<Vec<TopicSpec>, LogError> {
         self.inner.topics()
     }

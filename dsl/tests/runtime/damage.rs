@@ -97,7 +97,7 @@ fn ground() -> Outcome<Ground> {
 fn a_damaged_position_stops_the_application_and_is_named() -> Outcome {
     let ground = ground()?;
     let entries = ground.positions()?;
-    assert_eq!(entries.len(), 5, "{entries:?}");
+    assert_eq!(entries.len(), 6, "{entries:?}");
     let cuts = entries.iter().flat_map(|it| [(it, 3), (it, it.1.len() - 1)]);
     for ((key, value), cut) in cuts {
         let name = String::from_utf8_lossy(&key[4..]).into_owned();

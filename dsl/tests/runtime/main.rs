@@ -9,6 +9,7 @@ mod defects;
 mod diff;
 mod drain;
 mod explain;
+mod growth;
 mod handlers;
 mod idle_partitions;
 mod idling;

@@ -45,6 +45,35 @@ pub enum StreamsError {
         topic: TopicName,
     },
 
+    /// What fed a store had another number of partitions, so that a key's records may come to another part of it than the one with
+    /// its rows.
+    #[error(
+        "store `{store}` was filled from {was} partitions, and {topic} has {is} now: records of a key would not find its rows; repartition in front of it: into {was} partitions to go on with what it holds, into any number once the application was reset"
+    )]
+    PartitionsDiffer {
+        /// The store.
+        store: String,
+        /// The topic that feeds it.
+        topic: String,
+        /// How many partitions what fed it had.
+        was: u32,
+        /// How many the topic has.
+        is: u32,
+    },
+
+    /// A repartition topic exists with another number of partitions.
+    #[error(
+        "repartition topic {topic} has {was} partitions, and would have {is} now; ask for {was}, give it another name, or reset the application"
+    )]
+    RepartitionDiffers {
+        /// The topic.
+        topic: TopicName,
+        /// How many it has.
+        was: u32,
+        /// How many it would have.
+        is: u32,
+    },
+
     /// The log failed.
     #[error("the log failed")]
     Log(#[from] LogError),
@@ -169,9 +198,12 @@ impl StreamsError {
         matches!(self, Self::Processor { source: ProcessorError::Retry { .. }, .. })
     }
 
-    /// Whether a restart meets it again: a bad record that is to fail, and state that is damaged or another's. Made again, a
-    /// call may succeed, and a topic may be there by then.
+    /// Whether a restart meets it again: a bad record that is to fail, state that is damaged or another's, and topics that do not
+    /// fit what is kept. Made again, a call may succeed, and a topic may be there by then.
     pub(super) fn returns(&self) -> bool {
+        if matches!(self, Self::PartitionsDiffer { .. } | Self::RepartitionDiffers { .. }) {
+            return true;
+        }
         if let Self::State(error) = self {
             return error.kind() != StateErrorKind::Failed;
         }

@@ -51,6 +51,7 @@ mod life;
 mod mailbox;
 mod metrics;
 mod participant;
+mod partitions;
 mod periods;
 mod prometheus;
 mod properties;

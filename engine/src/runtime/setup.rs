@@ -4,9 +4,10 @@ use super::{
     assignment::Held,
     config::{Repartitioning, StreamsConfig},
     error::StreamsError,
-    exchange::{Exchange, repartition_spec},
+    exchange::Exchange,
     feed::Feeds,
     globals::Globals,
+    partitions::{check_stores, create_topics},
     resting::Resting,
     restore::{Part, RebuiltFrom, RestoreCounts, RestoreWatch, Restored, Restorer},
     task_group::Surroundings,
@@ -15,15 +16,13 @@ use crate::{
     broken::broken,
     calls::Caller,
     store::StoreBuilder,
-    task::{
-        Blueprint, ChangelogKind, InputOffsets, Instruments, LastCommit, Positions, Taps, Task,
-    },
-    topology::{OffsetReset, Plan, TaskId, Topic, Topology, TopologyError, sources},
+    task::{Blueprint, InputOffsets, Instruments, LastCommit, Positions, Taps, Task},
+    topology::{OffsetReset, Plan, TaskId, Topic, Topology, TopologyDiff, TopologyError, sources},
 };
 use headwater_core::{
     memory::MemoryBudget,
     ports::{
-        log::{Cleanup, Commit, Log, Owner, TopicSpec},
+        log::{Commit, Log, Owner},
         state::{ApplicationState, State, StateCommit},
     },
     record::{TopicName, TopicPartition},
@@ -141,8 +140,7 @@ pub(super) fn prepare(
     Inherited { taps, watch, held }: Inherited<'_>,
 ) -> Result<Ready, StreamsError> {
     let blueprint = Arc::new(plan(topology, config, &*world.log)?);
-    check(&blueprint)?;
-    create_topics(&blueprint, config, &*world.log)?;
+    create_topics(&blueprint, config.internal_durability, &*world.log)?;
     let topics = input_topics(&blueprint);
     // One of other topics than before is claimed anew.
     let mut held = match held.filter(|held| held.topics == topics) {
@@ -204,7 +202,7 @@ pub(super) fn prepare(
         let own: Vec<Restored> = parts.by_ref().take(count).collect();
         own.iter().for_each(|(_, counts)| restored += *counts);
         let shards = own.into_iter().map(|(shard, _)| shard).collect();
-        let inputs = input_offsets(&blueprint, id, &held, world)?;
+        let inputs = input_offsets(&blueprint, id, &held, (world, &around.positions.diff))?;
         let last = LastCommit { shards, inputs, is_whole };
         let made = blueprint.make(id, &instruments, last, &around.positions);
         tasks.push(made.map_err(|source| StreamsError::of_task(id, source))?);
@@ -252,7 +250,8 @@ fn may_wait(blueprint: &Blueprint, id: TaskId) -> bool {
     sub.level == 0 || !sub.fed_back.is_empty()
 }
 
-fn plan(
+/// What the application is on this log.
+pub(super) fn plan(
     topology: Topology,
     config: &StreamsConfig,
     log: &dyn Log,
@@ -272,10 +271,15 @@ fn plan(
     if config.repartitioning == Repartitioning::ThroughTopic {
         plan.shared.clear();
     }
-    let partitions = plan.partitions(&topology, |name| existing.get(name).copied())?;
+    let name_of = |topic: &Topic| match topic {
+        Topic::External(name) => Some(name.clone()),
+        Topic::Repartition(_) => TopicName::new(format!("{}-{topic}", config.application_id)).ok(),
+    };
+    let count_of = |topic: &Topic| existing.get(&name_of(topic)?).copied();
+    let partitions = plan.partitions(&topology, count_of)?;
     let globals = topology.globals.iter().map(|global| global.topic.clone());
     let globals = globals.filter_map(|topic| existing.get(&topic).map(|count| (topic, *count)));
-    Ok(Blueprint {
+    let blueprint = Blueprint {
         globals: globals.collect(),
         topology,
         plan,
@@ -287,35 +291,9 @@ fn plan(
         rows_max: config.batch_rows_max.max(1),
         max_task_idle: config.max_task_idle,
         limits: log.limits(),
-    })
-}
-
-fn create_topics(
-    blueprint: &Blueprint,
-    config: &StreamsConfig,
-    log: &dyn Log,
-) -> Result<(), StreamsError> {
-    let durability = config.internal_durability;
-    let mut specs = Vec::new();
-    for (topic, count) in &blueprint.partitions {
-        if matches!(topic, Topic::Repartition(_)) {
-            specs.push(repartition_spec(blueprint.topic_name(topic), *count, durability));
-        }
-    }
-    for sub in &blueprint.plan.subs {
-        let is_own =
-            |store: &StoreBuilder| blueprint.changelog(store, 0).kind == ChangelogKind::Own;
-        for store in blueprint.stores(sub).into_iter().filter(is_own) {
-            let name = blueprint.changelog_name(&store.spec().name);
-            let (partitions, cleanup) = (blueprint.width(sub), Cleanup::Compact);
-            specs.push(TopicSpec { name, partitions, durability, cleanup });
-        }
-    }
-    let (name, cleanup) = (blueprint.positions_changelog().topic, Cleanup::Compact);
-    specs.push(TopicSpec { name, partitions: 1, durability, cleanup });
-    let (name, cleanup) = (blueprint.dead_letters_name(), Cleanup::Keep);
-    specs.push(TopicSpec { name, partitions: 1, durability, cleanup });
-    Ok(log.create_topics(&specs)?)
+    };
+    check(&blueprint)?;
+    Ok(blueprint)
 }
 
 fn exchange(
@@ -398,11 +376,16 @@ fn open_positions(
         let (application, diff) = (&*blueprint.application_id, positions.diff.to_string());
         tracing::info!(application, "the topology has changed:\n{diff}");
     }
+    check_stores(&positions.diff)?;
     Ok((positions, counts))
 }
 
 /// Where a changelog of the application begins: at its start, unless the application was reset.
-fn begins_at(log: &dyn Log, group: &str, changelog: &TopicPartition) -> Result<i64, StreamsError> {
+pub(super) fn begins_at(
+    log: &dyn Log,
+    group: &str,
+    changelog: &TopicPartition,
+) -> Result<i64, StreamsError> {
     Ok(log.committed(group, changelog)?.map_or(0, |committed| committed.offset))
 }
 
@@ -442,18 +425,21 @@ fn parts_of(
     ids.iter().flat_map(stores).map(part).collect()
 }
 
-/// Where the inputs of a task were committed, and what the log holds of them.
+/// Where the inputs of a task were committed, and what the log holds of them. A partition that its topic did not have before is
+/// read from its start: all that is there came since.
 fn input_offsets(
     blueprint: &Blueprint,
     id: TaskId,
     held: &Held,
-    World { log, clock, .. }: &World,
+    (World { log, clock, .. }, diff): (&World, &TopologyDiff),
 ) -> Result<BTreeMap<TopicPartition, InputOffsets>, StreamsError> {
     let mut inputs = BTreeMap::new();
     for input in blueprint.inputs_of(id) {
         let committed = log.committed(&held.owner().group, &input)?.map(|c| c.offset);
         let held = log.offsets(&input)?;
+        let had = diff.partitions.get(input.topic.as_str());
         let reset = blueprint.topology.offset_resets.get(&input.topic).copied();
+        let reset = reset.filter(|_| had.is_none_or(|had| input.partition < *had));
         let from = match (committed.filter(|offset| *offset >= held.start), reset) {
             (Some(offset), _) => offset,
             (None, Some(OffsetReset::Latest)) => held.end,

@@ -21,7 +21,8 @@ use crate::{
     processor::ProcessorError,
     store::{OpenGlobal, StateStore, StoreBuilder},
     topology::{
-        BuiltInExtractor, DynamicOutputs, Kind, Plan, Sender, SubTopology, TaskId, Topic, Topology,
+        BuiltInExtractor, DynamicOutputs, Kind, PartitionCounts, Plan, Sender, SubTopology, TaskId,
+        Topic, Topology, sources, topics_above,
     },
 };
 use hashbrown::HashMap;
@@ -168,18 +169,45 @@ impl Blueprint {
 
     /// The partitions that a task reads.
     pub(crate) fn inputs_of(&self, id: TaskId) -> Vec<TopicPartition> {
-        let topics = crate::topology::sources(&self.topology, self.sub(id));
+        let topics = sources(&self.topology, self.sub(id));
         let read = topics.filter(|topic| self.partitions.get(topic) > Some(&id.partition));
         read.map(|topic| TopicPartition::new(self.topic_name(topic), id.partition)).collect()
     }
 
     /// How many tasks a sub-topology has: as many as its widest input has partitions.
     pub(crate) fn width(&self, sub: &SubTopology) -> u32 {
-        crate::topology::sources(&self.topology, sub)
+        sources(&self.topology, sub)
             .filter_map(|t| self.partitions.get(t))
             .max()
             .copied()
             .unwrap_or(0)
+    }
+
+    /// How many partitions each topic has that is read, by its name in the log.
+    pub(crate) fn partitions_read(&self) -> PartitionCounts {
+        let topics = self.plan.subs.iter().flat_map(|sub| sources(&self.topology, sub));
+        self.counted(topics)
+    }
+
+    /// The same of the topics that feed each store: those whose records reach a node that uses it.
+    pub(crate) fn partitions_fed(&self) -> BTreeMap<String, PartitionCounts> {
+        let mut fed: BTreeMap<String, PartitionCounts> = BTreeMap::new();
+        for (node, spec) in self.topology.nodes.iter().enumerate() {
+            let Kind::Processor { stores, .. } = &spec.kind else { continue };
+            for store in stores {
+                let above = self.counted(topics_above(&self.topology, node));
+                fed.entry(self.topology.store(*store).spec().name.to_string())
+                    .or_default()
+                    .extend(above);
+            }
+        }
+        fed
+    }
+
+    fn counted<'t>(&self, topics: impl IntoIterator<Item = &'t Topic>) -> PartitionCounts {
+        let count =
+            |topic| Some((self.topic_name(topic).to_string(), *self.partitions.get(topic)?));
+        topics.into_iter().filter_map(count).collect()
     }
 
     /// The sub-topology that has the store called `name`, and the store.

@@ -10,6 +10,7 @@
 //! | `partition time ` and a topic | the largest timestamp that its partition has brought, if an extractor asks for it |
 //! | `ahead ` and a topic | what judges records that are too far ahead |
 //! | `topology`, of partition 0 | what the topology keeps, for [`TopologyDiff`] |
+//! | `partitions`, of partition 0 | how many partitions the topics have that it reads, for the same |
 //! | `store ` and a store without a changelog | the last commit that changed it |
 //! | `held `, a topic and a number | a record that is held as it is too far ahead |
 //!
@@ -55,14 +56,15 @@ pub(crate) struct Positions {
     changelog: Changelog,
     /// Keys of entries that nobody will ask for again, until a commit deletes them.
     gone: Mutex<Vec<Vec<u8>>>,
-    /// What the topology keeps, until the next commit that changes an entry.
-    outline: Mutex<Option<Vec<u8>>>,
+    /// Those of the entries about the topology that have changed, until the next commit.
+    outline: Mutex<Vec<(&'static str, Vec<u8>)>>,
     /// What of the last version's it finds.
     pub(crate) diff: TopologyDiff,
 }
 
-/// The entry, of partition 0, for what the topology keeps.
+/// The entries, of partition 0, for what the topology keeps, and for how many partitions it reads.
 const OUTLINE: &str = "topology";
+const PARTITIONS: &str = "partitions";
 
 pub(super) fn node_entry(node: &str) -> String {
     format!("node {node}")
@@ -153,15 +155,25 @@ impl Positions {
         }
         let kind = ChangelogKind::Own;
         let changelog = Changelog { store: STORE.into(), partition: changelog, kind };
-        let outline = Outline::of(&blueprint.topology);
-        let last = shard.get(&key(0, OUTLINE))?.map(|stored| stored.value);
-        let diff = last.as_deref().map(|last| Outline::read(last).diff(&outline));
-        let written = Some(outline.write()).filter(|written| Some(written) != last.as_ref());
+        let (read, fed) = (blueprint.partitions_read(), blueprint.partitions_fed());
+        let outline = Outline::of(&blueprint.topology).with_partitions(read, fed);
+        let of = |entry| Ok::<_, StateError>(shard.get(&key(0, entry))?.map(|stored| stored.value));
+        let (kept, partitions) = (of(OUTLINE)?, of(PARTITIONS)?);
+        let last = Outline::read(kept.as_deref().unwrap_or_default());
+        let last = last.read_partitions(partitions.as_deref().unwrap_or_default());
+        let last = last.ok_or_else(|| damaged(0, PARTITIONS))?;
+        let diff = kept.is_some().then(|| last.diff(&outline));
+        let is = [
+            (OUTLINE, kept, outline.write()),
+            (PARTITIONS, partitions, outline.write_partitions()),
+        ];
+        let changed = is.into_iter().filter(|(_, was, is)| was.as_ref() != Some(is));
+        let changed = changed.map(|(entry, _, is)| (entry, is)).collect();
         Ok(Self {
             shard,
             changelog,
             gone: Mutex::new(gone),
-            outline: Mutex::new(written),
+            outline: Mutex::new(changed),
             diff: diff.unwrap_or_default(),
         })
     }
@@ -206,13 +218,14 @@ impl Positions {
     /// [`SetFull`] if they hold more than 4 GiB.
     pub(crate) fn part(&self, entries: Vec<Entry>) -> Result<Option<ChangelogPart>, SetFull> {
         let gone = std::mem::take(&mut *self.gone.lock().unwrap_or_else(PoisonError::into_inner));
-        if entries.is_empty() && gone.is_empty() {
+        let outline =
+            std::mem::take(&mut *self.outline.lock().unwrap_or_else(PoisonError::into_inner));
+        if entries.is_empty() && gone.is_empty() && outline.is_empty() {
             return Ok(None);
         }
         let mut records = RecordSetBuilder::default();
-        let mut outline = self.outline.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(outline) = outline.take() {
-            records.push(0, Some(&key(0, OUTLINE)), Some(&outline), &Headers::new())?;
+        for (entry, bytes) in outline {
+            records.push(0, Some(&key(0, entry)), Some(&bytes), &Headers::new())?;
         }
         for key in gone {
             records.push(0, Some(&key), None, &Headers::new())?;
@@ -232,7 +245,7 @@ impl Positions {
 impl Blueprint {
     /// The entries that tasks may have, each with the number of partitions that it has them in.
     fn entries(&self) -> BTreeMap<String, u32> {
-        let mut entries = BTreeMap::from([(OUTLINE.to_owned(), 1)]);
+        let mut entries = BTreeMap::from([(OUTLINE.to_owned(), 1), (PARTITIONS.to_owned(), 1)]);
         for sub in &self.plan.subs {
             let width = self.width(sub);
             let unlogged = self.stores(sub).into_iter().filter(|store| !store.is_logged());

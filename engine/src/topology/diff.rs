@@ -22,6 +22,17 @@ pub enum Fate {
     Added,
     /// Nothing uses it any more; what it holds is left where it is.
     Removed,
+    /// It was filled from topics of another number of partitions, so that a key's records may come to another part of it than the
+    /// one with its rows: the application does not start. Repartition in front of it, into as many as there were to go on with
+    /// what it holds, into any number once the application was reset.
+    Partitions {
+        /// The topic that feeds it.
+        topic: String,
+        /// How many partitions what fed it had.
+        was: u32,
+        /// How many the topic has.
+        is: u32,
+    },
     /// What it holds has another form: the application does not start. Give it another name, or reset the application.
     Incompatible {
         /// The form of what it holds.
@@ -39,6 +50,9 @@ impl fmt::Display for Fate {
             Self::Added => f.write_str("new"),
             Self::Removed => f.write_str("no longer used"),
             Self::Incompatible { was, is } => write!(f, "incompatible: it holds {was}, not {is}"),
+            Self::Partitions { topic, was, is } => {
+                write!(f, "incompatible: it was filled from {was} partitions, and {topic} has {is}")
+            }
         }
     }
 }
@@ -78,20 +92,24 @@ pub struct TopologyDiff {
     pub stores: BTreeMap<String, Fate>,
     /// What becomes of each repartition topic.
     pub topics: BTreeMap<String, Fate>,
+    /// The topics that both read and that have had another number of partitions, each with that number; of topologies that are
+    /// only compared nothing is known of it.
+    pub partitions: BTreeMap<String, u32>,
 }
 
 impl TopologyDiff {
     /// Whether all is reused as it is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.stores.values().chain(self.topics.values()).all(|fate| *fate == Fate::Reused)
+        self.partitions.is_empty()
+            && self.stores.values().chain(self.topics.values()).all(|fate| *fate == Fate::Reused)
     }
 
     /// Whether the new version can start on what the old one left.
     #[must_use]
     pub fn is_compatible(&self) -> bool {
         let mut fates = self.stores.values().chain(self.topics.values());
-        !fates.any(|fate| matches!(fate, Fate::Incompatible { .. }))
+        !fates.any(|fate| matches!(fate, Fate::Incompatible { .. } | Fate::Partitions { .. }))
     }
 }
 
@@ -102,6 +120,9 @@ impl fmt::Display for TopologyDiff {
             for (name, fate) in fates.iter().filter(|(_, fate)| **fate != Fate::Reused) {
                 writeln!(f, "{kind} {name}: {fate}")?;
             }
+        }
+        for (topic, was) in &self.partitions {
+            writeln!(f, "topic {topic}: it had {was} partitions")?;
         }
         Ok(())
     }
@@ -119,7 +140,14 @@ struct Kept {
 pub(crate) struct Outline {
     stores: BTreeMap<String, Kept>,
     topics: BTreeMap<String, Kept>,
+    /// How many partitions topics have that are read, by their names in the log.
+    read: PartitionCounts,
+    /// The same of those that feed a store, store by store.
+    fed: BTreeMap<String, PartitionCounts>,
 }
+
+/// How many partitions topics have.
+pub(crate) type PartitionCounts = BTreeMap<String, u32>;
 
 /// A hash that is the same in every build: FNV-1a of 64 bits.
 fn hash(parts: &[&[u8]]) -> u64 {
@@ -155,23 +183,56 @@ impl Outline {
             let writers = combined(of_topic.map(|(_, identity)| *identity));
             topics.insert(topic.to_string(), Kept { form: form.clone(), writers });
         }
-        Self { stores, topics }
+        Self { stores, topics, ..Self::default() }
+    }
+
+    /// With the numbers of partitions of topics that are read, and of those that feed each store.
+    pub(crate) fn with_partitions(
+        self,
+        read: PartitionCounts,
+        fed: BTreeMap<String, PartitionCounts>,
+    ) -> Self {
+        Self { read, fed, ..self }
     }
 
     /// What of this one another finds.
     pub(crate) fn diff(&self, new: &Self) -> TopologyDiff {
-        TopologyDiff {
-            stores: fates(&self.stores, &new.stores),
-            topics: fates(&self.topics, &new.topics),
+        let mut stores = fates(&self.stores, &new.stores);
+        for (store, fate) in &mut stores {
+            let is_read = matches!(fate, Fate::Reused | Fate::Changed);
+            let (Some(was), Some(is)) = (self.fed.get(store), new.fed.get(store)) else { continue };
+            if let Some(differs) = moved(was, is).filter(|_| is_read) {
+                *fate = differs;
+            }
         }
+        let had = new.read.iter().filter_map(|(topic, is)| {
+            let was = self.read.get(topic).filter(|was| *was != is)?;
+            Some((topic.clone(), *was))
+        });
+        let topics = fates(&self.topics, &new.topics);
+        TopologyDiff { stores, topics, partitions: had.collect() }
     }
 
-    /// Writes it: a line for each that is kept.
+    /// Writes what is kept, a line for each.
     pub(crate) fn write(&self) -> Vec<u8> {
         let mut text = String::new();
         for (kind, all) in [("store", &self.stores), ("topic", &self.topics)] {
             for (name, Kept { form, writers }) in all {
                 text.push_str(&format!("{kind} {name} {writers:016x} {}\n", form.escape_default()));
+            }
+        }
+        text.into_bytes()
+    }
+
+    /// Writes the numbers of partitions, a line for each.
+    pub(crate) fn write_partitions(&self) -> Vec<u8> {
+        let mut text = String::new();
+        for (topic, partitions) in &self.read {
+            text.push_str(&format!("read {topic} {partitions}\n"));
+        }
+        for (store, topics) in &self.fed {
+            for (topic, partitions) in topics {
+                text.push_str(&format!("fed {store} {partitions} {topic}\n"));
             }
         }
         text.into_bytes()
@@ -192,6 +253,39 @@ impl Outline {
         }
         this
     }
+
+    /// Reads the numbers of partitions; nothing, if these are not what was written: they decide whether an application starts.
+    pub(crate) fn read_partitions(self, bytes: &[u8]) -> Option<Self> {
+        let (mut read, mut fed) = (PartitionCounts::new(), BTreeMap::<_, PartitionCounts>::new());
+        for line in std::str::from_utf8(bytes).ok()?.split_inclusive('\n') {
+            let words: Vec<&str> = line.strip_suffix('\n')?.split(' ').collect();
+            match *words {
+                ["read", topic, partitions] => {
+                    read.insert(topic.to_owned(), partitions.parse().ok()?);
+                }
+                ["fed", store, partitions, topic] => {
+                    let of_store = fed.entry(store.to_owned()).or_default();
+                    of_store.insert(topic.to_owned(), partitions.parse().ok()?);
+                }
+                _ => return None,
+            }
+        }
+        Some(self.with_partitions(read, fed))
+    }
+}
+
+/// Whether keys of a store lie elsewhere, now that what feeds it has other numbers of partitions: a topic that fed it before
+/// has, or all topics are others and the widest has.
+fn moved(was: &PartitionCounts, is: &PartitionCounts) -> Option<Fate> {
+    let fate =
+        |topic: &String, was: u32, is: u32| Fate::Partitions { topic: topic.clone(), was, is };
+    let mut same = is.iter().filter_map(|(topic, is)| Some((topic, *was.get(topic)?, *is)));
+    if same.clone().next().is_some() {
+        return same.find(|(_, was, is)| was != is).map(|(topic, was, is)| fate(topic, was, is));
+    }
+    let (topic, is) = is.iter().max_by_key(|(_, count)| **count)?;
+    let was = was.values().max().copied()?;
+    (was != *is).then(|| fate(topic, was, *is))
 }
 
 /// One hash of several identities, in whatever order they come.

@@ -39,12 +39,12 @@ pub use timestamp::{
     TimestampExtractor, UsePartitionTimeOnInvalidTimestamp, WallclockTimestampExtractor,
 };
 
-pub(crate) use diff::Outline;
+pub(crate) use diff::{Outline, PartitionCounts};
 pub(crate) use dynamic::DynamicOutputs;
 pub(crate) use global::{GlobalEntries, GlobalSpec, Take};
 pub(crate) use mark::{InputState, Sender, TimeMark};
 pub(crate) use max_ahead::AheadOf;
-pub(crate) use plan::{Plan, SubTopology, meets_others, sources};
+pub(crate) use plan::{Plan, SubTopology, meets_others, sources, topics_above};
 pub(crate) use shared_rows::Records;
 pub(crate) use sink::SinkForm;
 pub(crate) use store_source::StoreSource;
@@ -433,7 +433,7 @@ impl Topology {
         self.sink(name, Topic::Repartition(TopicName::new(topic)?), produced, parents)
     }
 
-    /// Gives a repartition topic so many partitions, in place of as many as what is written to it comes from.
+    /// Gives a repartition topic so many partitions, in place of as many as it had, or else as what is written to it comes from.
     ///
     /// # Errors
     ///

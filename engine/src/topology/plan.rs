@@ -8,7 +8,6 @@
 //! store or sink topic, or where a node below it uses one of its stores.
 
 use super::{Kind, Topic, Topology, TopologyError};
-use headwater_core::record::TopicName;
 use std::{
     any::TypeId,
     collections::{BTreeMap, BTreeSet},
@@ -54,19 +53,20 @@ impl Plan {
         sub.is_some_and(|sub| sinks(topology, sub).any(|at| matches!(at, Topic::Repartition(_))))
     }
 
-    /// The number of partitions of every topic, given those of the external ones: a repartition topic has as many as the
-    /// widest topic among the inputs of those that fill it.
+    /// The number of partitions of every topic, given those that there are: a repartition topic has as many as it had, or else
+    /// as the widest topic among the inputs of those that fill it, unless a number was asked or what it is joined with has
+    /// another.
     pub(crate) fn partitions(
         &self,
         topology: &Topology,
-        external: impl Fn(&TopicName) -> Option<u32>,
+        existing: impl Fn(&Topic) -> Option<u32>,
     ) -> Result<BTreeMap<Topic, u32>, TopologyError> {
         let mut counts = BTreeMap::new();
         for topic in topics(topology) {
-            if let Topic::External(name) = topic {
-                counts.extend(external(name).map(|count| (topic.clone(), count)));
-            }
+            counts.extend(existing(topic).map(|count| (topic.clone(), count)));
         }
+        let is_kept =
+            |topic: &Topic| matches!(topic, Topic::Repartition(_)) && existing(topic).is_some();
         counts.extend(topology.partition_counts.clone());
         let is_asked = |topic: &Topic| topology.partition_counts.contains_key(topic);
         // A repartition topic's count follows from its writers' inputs, which may be repartition topics too, or from what it is
@@ -77,11 +77,11 @@ impl Plan {
                 let widest =
                     sources(topology, sub).filter_map(|topic| counts.get(topic)).max().copied();
                 let written = sinks(topology, sub).filter(|t| matches!(t, Topic::Repartition(_)));
-                for topic in written.filter(|topic| !is_asked(topic)) {
+                for topic in written.filter(|topic| !is_asked(topic) && !is_kept(topic)) {
                     found.extend(widest.map(|count| (topic.clone(), count)));
                 }
             }
-            adopt(topology, &is_asked, &mut found);
+            adopt(topology, &is_asked, &is_kept, &mut found);
             counts = found;
         }
         for topic in topics(topology).filter(|t| matches!(t, Topic::Repartition(_))) {
@@ -298,18 +298,21 @@ pub(crate) fn meets_others(topology: &Topology, sub: &SubTopology, node: usize) 
 }
 
 /// Gives repartition topics as many partitions as what they are joined with: a topic of the user's, one of which a number was
-/// asked, or the widest.
+/// asked, one that is there, or the widest.
 fn adopt(
     topology: &Topology,
     is_asked: &impl Fn(&Topic) -> bool,
+    is_kept: &impl Fn(&Topic) -> bool,
     counts: &mut BTreeMap<Topic, u32>,
 ) {
     for (index, _) in topology.nodes.iter().enumerate().filter(|(_, node)| node.copartitioned) {
         let above = topics_above(topology, index);
         let is_given = |topic: &&&Topic| matches!(topic, Topic::External(_)) || is_asked(topic);
         let given = above.iter().filter(is_given).filter_map(|topic| counts.get(*topic)).max();
+        let kept = above.iter().filter(|topic| is_kept(topic));
+        let kept = kept.filter_map(|topic| counts.get(*topic)).max();
         let widest = above.iter().filter_map(|topic| counts.get(*topic)).max();
-        if let Some(count) = given.or(widest).copied() {
+        if let Some(count) = given.or(kept).or(widest).copied() {
             let free = above.iter().filter(|topic| !is_given(topic));
             counts.extend(free.map(|topic| ((*topic).clone(), count)));
         }
@@ -317,7 +320,7 @@ fn adopt(
 }
 
 /// The topics whose records reach a node, within its sub-topology.
-fn topics_above(topology: &Topology, node: usize) -> BTreeSet<&Topic> {
+pub(crate) fn topics_above(topology: &Topology, node: usize) -> BTreeSet<&Topic> {
     let (mut above, mut seen, mut open) = (BTreeSet::new(), BTreeSet::new(), vec![node]);
     while let Some(index) = open.pop() {
         if !seen.insert(index) {

@@ -7,6 +7,7 @@ use std::{slice, sync::Arc};
 pub(super) const CASES: &[Case] = &[
     a_topic_is_created_once,
     topics_are_created_all_or_none,
+    partitions_are_added_or_refused,
     no_topics_are_no_topics,
     a_log_keeps_its_identity,
     a_record_keeps_its_epoch,
@@ -45,6 +46,30 @@ fn topics_are_created_all_or_none(log: &Arc<dyn Log>) {
     let all = [spec("a", 1), spec("m", 1), spec("z", 2)];
     assert_eq!(log.topics().expect("they can be listed"), all, "by name, once each");
     put(&**log, &partition("z", 1), &["a"]);
+}
+
+fn partitions_are_added_or_refused(log: &Arc<dyn Log>) {
+    log.create_topics(&[TopicSpec::new(topic("t"), 2)]).expect("it can be created");
+    put(&**log, &partition("t", 1), &["a"]);
+    let unknown = refusal(log.add_partitions(&topic("u"), 3));
+    assert!(matches!(&unknown, LogError::UnknownTopic { .. }), "{unknown}");
+    let fewer = refusal(log.add_partitions(&topic("t"), 1));
+    assert!(matches!(&fewer, LogError::TopicDiffers { existing: 2, wanted: 1, .. }), "{fewer}");
+    log.add_partitions(&topic("t"), 2).expect("it has as many");
+    let partitions = match log.add_partitions(&topic("t"), 3) {
+        Ok(()) => 3,
+        Err(error) => {
+            let figures = matches!(&error, LogError::TopicDiffers { existing: 2, wanted: 3, .. });
+            assert!(figures, "it is neither done nor refused: {error}");
+            2
+        }
+    };
+    let specs = log.topics().expect("they can be listed");
+    assert_eq!(specs, [TopicSpec::new(topic("t"), partitions)]);
+    assert_eq!(put(&**log, &partition("t", 1), &["b"]), 1, "its records are as they were");
+    for number in 2..partitions {
+        assert_eq!(put(&**log, &partition("t", number), &["c"]), 0);
+    }
 }
 
 fn no_topics_are_no_topics(log: &Arc<dyn Log>) {

@@ -184,6 +184,19 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// number that no topic can have, [`LogError::Io`] if they could not be made durable.
     fn create_topics(&self, specs: &[TopicSpec]) -> Result<(), LogError>;
 
+    /// Gives a topic more partitions, up to `partitions` in all; those that it has, and their records, stay as they are. Unless
+    /// implemented, a log adds none.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::UnknownTopic`]; [`LogError::TopicDiffers`] if it has more than that, or the log adds none;
+    /// [`LogError::PartitionCount`] for a number that no topic can have.
+    fn add_partitions(&self, topic: &TopicName, partitions: u32) -> Result<(), LogError> {
+        let spec = self.topics()?.into_iter().find(|spec| spec.name == *topic);
+        let spec = spec.ok_or_else(|| LogError::UnknownTopic { topic: topic.clone() })?;
+        self.create_topics(&[TopicSpec { partitions, ..spec }])
+    }
+
     /// All topics, by name.
     ///
     /// # Errors
