@@ -111,16 +111,6 @@ impl Run {
     }
 }
 
-/// Ends the applications first: one that has not ended waits for it when it is dropped, and nobody would step it.
-impl Drop for Run {
-    fn drop(&mut self) {
-        for application in self.applications.values() {
-            let _ = application.close_within(Duration::ZERO);
-        }
-        let _ = self.after(Duration::from_secs(60));
-    }
-}
-
 fn topic(name: &'static str) -> TopicName {
     TopicName::new(name).expect("a topic's name")
 }
@@ -438,6 +428,26 @@ fn no_handler_is_asked_about_a_bad_row_of_a_global_table() -> Outcome {
     let state = run.of("test").state();
     assert!(matches!(state, StreamsState::Error(StreamsError::GlobalStore(_))), "{state:?}");
     assert_eq!((asks.load(Ordering::SeqCst), run.of("test").metrics().restarts), (0, 0));
+    Ok(())
+}
+
+#[test]
+fn an_application_that_is_dropped_waits_for_nobody_who_steps_it() -> Outcome {
+    let mut run = Run::new()?;
+    let begin = |run: &mut Run| {
+        let (builder, config) = (StreamsBuilder::new(), StreamsConfig::new("test"));
+        builder.stream::<String, i64>("in").to("out");
+        run.start(builder.build()?, config)
+    };
+    begin(&mut run)?;
+    run.append("a")?;
+    run.rest()?;
+    run.applications.clear();
+    // It commits and ends, so that another can have its id.
+    run.rest()?;
+    begin(&mut run)?;
+    assert_eq!(run.committed("test")?, (1, 1));
+    // The stepper is gone first, as where an assertion fails.
     Ok(())
 }
 

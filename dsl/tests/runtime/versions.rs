@@ -355,7 +355,7 @@ fn any_case(partitions: u32, op: impl Strategy<Value = Op>) -> impl Strategy<Val
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 600,
+        cases: ProptestConfig::default().cases.max(600),
         max_shrink_iters: 4_000,
         failure_persistence: None,
         ..ProptestConfig::default()

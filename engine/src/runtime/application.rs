@@ -629,6 +629,10 @@ impl Application {
 
 impl Drop for Application {
     fn drop(&mut self) {
+        if !self.shared.parts.has_threads {
+            // Whoever steps it may be the one that drops it: an assertion that fails must not wait for ever.
+            return self.request_close();
+        }
         if let Err(error) = self.close() {
             tracing::error!(%error, "application closed after a failure");
         }

@@ -20,8 +20,8 @@ use std::{fmt, sync::Arc, time::Duration};
 /// A runtime that moves only when it is stepped.
 ///
 /// Its actors are its workers, by number, then the committer, then the supervisor. An [`Application`] of it must not be
-/// waited for, nor dropped before it has ended, while the stepper is there: nobody else would step it. Dropped, it ends them
-/// as [`crash`](Self::crash) does.
+/// waited for while the stepper is there: nobody else would step it. One that is dropped is asked to close, and does so in later
+/// steps. Dropped, the stepper ends them as [`crash`](Self::crash) does.
 pub struct Stepper {
     parts: Arc<RuntimeParts>,
     workers: Vec<Worker>,
@@ -59,7 +59,7 @@ impl Stepper {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let RuntimeConfig { threads, memory } = config.into();
-        let parts = Arc::new(RuntimeParts::new(World::new(log, state, clock, memory), threads));
+        let parts = Arc::new(RuntimeParts::stepped(World::new(log, state, clock, memory), threads));
         let workers: Vec<_> =
             parts.workers.mailboxes().iter().map(|it| Worker::new(Arc::clone(it))).collect();
         let committer = Committer::new(Arc::clone(&parts.commits));

@@ -39,6 +39,8 @@ pub(super) struct RuntimeParts {
     pub(super) commits: Arc<CommitQueue>,
     pub(super) restarts: Arc<RestartQueue>,
     pub(super) workers: Workers,
+    /// Whether it has threads; otherwise somebody steps it.
+    pub(super) has_threads: bool,
     applications: Mutex<BTreeMap<String, Weak<Shared>>>,
 }
 
@@ -49,8 +51,14 @@ impl RuntimeParts {
             commits: Arc::default(),
             restarts: Arc::default(),
             workers: Workers::new(workers),
+            has_threads: true,
             applications: Mutex::default(),
         }
+    }
+
+    /// The same without threads.
+    pub(super) fn stepped(world: World, workers: usize) -> Self {
+        Self { has_threads: false, ..Self::new(world, workers) }
     }
 
     /// Has each application whose tasks lie elsewhere than they would now deal them anew.
