@@ -86,6 +86,12 @@ impl Run {
         Err("it does not come to rest".into())
     }
 
+    /// Drops all applications, and steps until they have ended.
+    pub(super) fn end(&mut self) -> Outcome {
+        self.applications.clear();
+        self.rest()
+    }
+
     pub(super) fn after(&mut self, time: Duration) -> Outcome {
         self.clock.advance(time);
         self.rest()
@@ -442,9 +448,8 @@ fn an_application_that_is_dropped_waits_for_nobody_who_steps_it() -> Outcome {
     begin(&mut run)?;
     run.append("a")?;
     run.rest()?;
-    run.applications.clear();
     // It commits and ends, so that another can have its id.
-    run.rest()?;
+    run.end()?;
     begin(&mut run)?;
     assert_eq!(run.committed("test")?, (1, 1));
     // The stepper is gone first, as where an assertion fails.

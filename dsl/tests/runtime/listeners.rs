@@ -66,7 +66,7 @@ fn a_listener_hears_of_failures_that_are_survived_and_of_the_one_that_is_not() -
     fails.store(false, Ordering::SeqCst);
     run.after(Duration::from_secs(1))?;
     assert_eq!(told.take(), "REBALANCING>RUNNING");
-    drop(run);
+    run.end()?;
     assert_eq!(told.take(), "RUNNING>PENDING_SHUTDOWN PENDING_SHUTDOWN>NOT_RUNNING");
 
     let mut run = Run::new()?;

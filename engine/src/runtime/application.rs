@@ -282,6 +282,10 @@ impl Shared {
         Some(RESTART_DELAY * 2_u32.pow(u32::try_from(tried).unwrap_or(0)))
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.current().life, Life::Ended(_))
+    }
+
     /// It has ended, unless it had before: its id is free.
     pub(super) fn end(&self, outcome: Result<(), StreamsError>) {
         if let Err(error) = &outcome {
@@ -330,8 +334,7 @@ impl Shared {
 
     /// Asks it to take what its topics hold now, and to end.
     fn ask_to_drain(&self) -> Result<(), StreamsError> {
-        let has_ended = matches!(self.current().life, Life::Ended(_));
-        if self.input_ends.get().is_none() && !has_ended {
+        if self.input_ends.get().is_none() && !self.has_ended() {
             let ends = input_ends(&*self.blueprint()?, &*self.parts.world.log)?;
             // Where another thread was faster, that one's hold.
             self.input_ends.get_or_init(|| ends);

@@ -2,7 +2,7 @@
 //! simulations are made of.
 
 use super::{
-    application::Application,
+    application::{Application, Shared},
     committer::Committer,
     config::{RuntimeConfig, StreamsConfig},
     error::StreamsError,
@@ -15,7 +15,11 @@ use headwater_core::{
     ports::{log::Log, state::State},
     time::Clock,
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 /// A runtime that moves only when it is stepped.
 ///
@@ -28,6 +32,8 @@ pub struct Stepper {
     committer: Committer,
     /// What each actor's last step ended with.
     waits: Vec<Wait>,
+    /// Its applications, until they have ended: their handles may be gone before.
+    applications: Mutex<Vec<Arc<Shared>>>,
 }
 
 impl fmt::Debug for Stepper {
@@ -64,7 +70,7 @@ impl Stepper {
             parts.workers.mailboxes().iter().map(|it| Worker::new(Arc::clone(it))).collect();
         let committer = Committer::new(Arc::clone(&parts.commits));
         let waits = vec![Wait::Ready; workers.len() + 2];
-        Self { parts, workers, committer, waits }
+        Self { parts, workers, committer, waits, applications: Mutex::default() }
     }
 
     /// Starts an application, as [`Runtime::start_application`](super::Runtime::start_application) does.
@@ -77,7 +83,11 @@ impl Stepper {
         topology: Topology,
         config: StreamsConfig,
     ) -> Result<Application, StreamsError> {
-        Ok(Application::new(self.parts.start(topology, config)?))
+        let shared = self.parts.start(topology, config)?;
+        let mut applications = self.applications.lock().unwrap_or_else(PoisonError::into_inner);
+        applications.retain(|application| !application.has_ended());
+        applications.push(Arc::clone(&shared));
+        Ok(Application::new(shared))
     }
 
     /// Ends as a kill does: what was not committed is gone, and nobody learns what became of commits on their way.
