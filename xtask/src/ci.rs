@@ -13,7 +13,7 @@ use crate::console::{complain, say};
 use crate::failure::Failure;
 use crate::process::{Stopwatch, cargo, run as run_command};
 use crate::progress::Progress;
-use crate::{help, release, setup, test, tidy};
+use crate::{counts, help, release, setup, test, tidy};
 
 /// One thing that must hold.
 struct Step {
@@ -21,7 +21,7 @@ struct Step {
     run: fn(&Path) -> Result<(), Failure>,
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step { name: "fmt", run: |root| run_command(&mut cargo(root, &["fmt", "--all", "--check"])) },
     Step { name: "clippy", run: clippy },
     Step { name: "tidy", run: |root| tidy::run(root, &[]) },
@@ -29,6 +29,7 @@ const STEPS: [Step; 7] = [
     Step { name: "features", run: features },
     Step { name: "package", run: release::package },
     Step { name: "msrv", run: release::oldest_rust },
+    Step { name: "counts", run: counts::check },
 ];
 
 /// What a step came to.

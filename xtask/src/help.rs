@@ -15,7 +15,7 @@ start here
 
 when you change something
   tidy    the rules of the house, in seconds
-  ci      what has to hold before a change lands: test, fmt, clippy, tidy, docs, features, package
+  ci      what has to hold before a change lands: test, fmt, clippy, tidy, docs, features, package, counts
   release whether each crate builds from what would be published of it
   mutants whether the simulation finds the defects that it is there for
   torture power cuts, flipped bits, kills and failing disks, in numbers that ci has no time for
