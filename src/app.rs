@@ -308,7 +308,8 @@ impl AppBuilder {
         Self { topology: Some(topology), ..self }
     }
 
-    /// Keeps log and state in this directory, which is made if it is not there. Without one both live in memory.
+    /// Keeps log and state in this directory, which is made if it is not there. Without one they lie in that of `state.dir` that is
+    /// called after the application, and live in memory if that is not set either.
     ///
     /// While the application runs, its owner can ask for explanations and backups there, pause and resume it:
     /// [`control`](crate::control).
@@ -366,6 +367,8 @@ impl AppBuilder {
     pub fn start(self) -> Result<App, AppError> {
         let Self { config, data_dir, topology, topics, metrics } = self;
         let topology = topology.ok_or(AppError::NoTopology)?;
+        let under = config.state_dir.as_ref().map(|dir| dir.join(&config.application_id));
+        let data_dir = data_dir.or(under);
         let (log, state) = match &data_dir {
             Some(path) => {
                 let log = open_log(path)?;

@@ -48,6 +48,21 @@ fn what_is_cleaned_up_is_rebuilt_at_the_next_start() -> Outcome {
 }
 
 #[test]
+fn a_state_directory_holds_those_of_applications_that_have_no_other() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    for expected in 1..3 {
+        let app = App::builder("app").topology(counts()?).create_topics(1);
+        let app = app.config(|config| config.with_state_dir(dir.path())).start()?;
+        app.send("in", &"a".to_owned(), &7_i64, 1)?;
+        app.streams().drain()?;
+        let counts = app.streams().store::<String, i64>("counts")?;
+        assert_eq!(counts.get(&"a".to_owned())?.map(|row| row.value), Some(expected));
+    }
+    assert!(dir.path().join("app").join("log").is_dir());
+    Ok(())
+}
+
+#[test]
 fn a_second_owner_of_a_directory_is_refused() -> Outcome {
     let dir = tempfile::tempdir()?;
     let app = || App::builder("app").topology(counts().expect("it is one")).create_topics(1);

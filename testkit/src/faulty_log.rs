@@ -72,6 +72,7 @@ impl Claim for MovedClaim {
 struct Faults {
     is_slow: bool,
     has_failed: bool,
+    is_full: bool,
     /// What the test does to the newest claim.
     moves: Arc<Mutex<Moves>>,
     held: VecDeque<(Commit, Completer)>,
@@ -145,9 +146,15 @@ impl FaultyLog {
         self.faults().has_failed = true;
     }
 
+    /// Has no room: no commit is taken until the log is [repaired](Self::repair), which may happen by itself.
+    pub fn fill(&self) {
+        self.faults().is_full = true;
+    }
+
     /// Takes commits again.
     pub fn repair(&self) {
-        self.faults().has_failed = false;
+        let mut faults = self.faults();
+        (faults.has_failed, faults.is_full) = (false, false);
     }
 
     /// Changes what the holder of the newest claim may read, as a log does that has other members in the group.
@@ -257,6 +264,10 @@ impl Log for FaultyLog {
             let source = Arc::new(io::Error::other("the test has the disk fail"));
             let path = PathBuf::from("memory");
             return Err(LogError::Io { action: "write to the log in", path, source });
+        }
+        if faults.is_full {
+            let (path, available, reserved) = (PathBuf::from("memory"), 0, 0);
+            return Err(LogError::DiskFull { path, available, reserved });
         }
         if !faults.is_slow && faults.held.is_empty() {
             drop(faults);

@@ -625,6 +625,7 @@ impl LogicalPlan {
             return Err(TopologyError::GeneratedNames { names: graph.generated.clone() });
         }
         let mut topology = Topology::new();
+        topology.set_generated_names(graph.generated.clone());
         for store in &graph.stores {
             let is_logged = !graph.unlogged.contains(&*store.spec().name);
             let store = store.clone();

@@ -26,6 +26,7 @@ mod queries;
 mod reset;
 mod rest;
 mod restore;
+mod settings;
 mod threads;
 mod time;
 mod timers;

@@ -2,7 +2,7 @@
 
 use super::{
     assignment::Held,
-    config::{StreamsConfig, UncaughtExceptionResponse},
+    config::StreamsConfig,
     error::StreamsError,
     explain::Facts,
     globals::state_of_globals,
@@ -48,16 +48,10 @@ pub struct Lag {
     pub end: i64,
 }
 
-/// Restarts after failures: at most so many within so long.
-const RESTARTS_MAX: usize = 5;
-const RESTARTS_WITHIN: Duration = Duration::from_secs(600);
-/// The wait before the first of them; it doubles.
-const RESTART_DELAY: Duration = Duration::from_millis(100);
-
 /// An application as its handle, its incarnations and the supervisor share it.
 pub(super) struct Shared {
     topology: Topology,
-    config: StreamsConfig,
+    pub(super) config: StreamsConfig,
     blueprint: Mutex<Option<Arc<Blueprint>>>,
     pub(super) parts: Arc<RuntimeParts>,
     state: Arc<dyn ApplicationState>,
@@ -94,6 +88,7 @@ impl Shared {
         parts: &Arc<RuntimeParts>,
     ) -> Result<Arc<Self>, StreamsError> {
         let state = parts.world.state.application(&config.application_id)?;
+        config.tell_what_has_no_effect();
         let announcer = StateAnnouncer::new(config.state_listener.clone());
         let (listeners, clock) = (config.restore_listeners.clone(), &parts.world.clock);
         let restoring = RestoreWatch::new(listeners, Arc::clone(clock));
@@ -116,12 +111,12 @@ impl Shared {
         }))
     }
 
-    fn current(&self) -> MutexGuard<'_, Current> {
+    pub(super) fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes where it stands, and tells whoever listens or waits.
-    fn change<T>(&self, change: impl FnOnce(&mut Current) -> T) -> T {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Current) -> T) -> T {
         let mut current = self.current();
         let outcome = change(&mut current);
         self.announcer.note(current.state());
@@ -236,50 +231,6 @@ impl Shared {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
         self.change(|current| current.life = Life::Rebalancing);
         self.parts.restarts.push(Arc::clone(self), self.parts.world.clock.elapsed());
-    }
-
-    /// Decides what becomes of it after a failure.
-    pub(super) fn failed(self: &Arc<Self>, error: StreamsError) {
-        let response = if self.current().stopped_by.is_some() {
-            UncaughtExceptionResponse::StopApplication
-        } else {
-            self.config.uncaught_exception_handler.response(&error)
-        };
-        tracing::error!(application = %self.config.application_id, %error, ?response, "application failed");
-        match response {
-            UncaughtExceptionResponse::StopApplication => self.end(Err(error)),
-            UncaughtExceptionResponse::StopRuntime => {
-                self.end(Err(error.clone()));
-                self.parts.stop_all(&error);
-            }
-            UncaughtExceptionResponse::Replace => {
-                let now = self.parts.world.clock.elapsed();
-                let Some(delay) = self.next_restart(now, &error) else { return };
-                self.seen().restarted();
-                self.parts.restarts.push(Arc::clone(self), now + delay);
-            }
-        }
-    }
-
-    /// How long to wait before going on from the last commit; nothing if it has been tried too often or it was stopped
-    /// meanwhile, and it has ended.
-    fn next_restart(self: &Arc<Self>, now: Duration, error: &StreamsError) -> Option<Duration> {
-        let is_recent = |at: &Duration| now.saturating_sub(*at) < RESTARTS_WITHIN;
-        let tried = self.change(|current| {
-            current.restarts.retain(is_recent);
-            let tried = current.restarts.len();
-            if tried >= RESTARTS_MAX || current.stopped_by.is_some() {
-                return None;
-            }
-            current.restarts.push_back(now);
-            current.life = Life::Restarting(error.clone());
-            Some(tried)
-        });
-        let Some(tried) = tried else {
-            self.end(Err(error.clone()));
-            return None;
-        };
-        Some(RESTART_DELAY * 2_u32.pow(u32::try_from(tried).unwrap_or(0)))
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -9,12 +9,12 @@ use crate::{
     calls::PoolOfProcess,
     caught::caught,
     error_handlers::{BadRecordHandler, ErrorHandlers, ExceptionHandler},
-    topology::BuiltInExtractor,
+    topology::{BuiltInExtractor, OffsetReset},
 };
 use headwater_core::{
     dead_letter::BadRecord, memory::MemoryBudget, ports::spawn::Spawn, record::TopicName,
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 /// What a failure may do to results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -173,6 +173,23 @@ pub struct StreamsConfig {
     pub error_handlers: ErrorHandlers,
     /// `default.timestamp.extractor`: where the times are from of sources that do not say so; by default the records have them.
     pub default_timestamp_extractor: BuiltInExtractor,
+    /// `auto.offset.reset`: where topics are read from of which no offset was committed and no [source](crate::topology::Consumed)
+    /// says so; from the oldest record by default. What a store is rebuilt from is read from there in any case.
+    pub default_offset_reset: OffsetReset,
+    /// `buffered.records.per.partition`: how many records of a partition are held at a time at most, beside the bound in bytes that
+    /// the memory budget gives; none by default.
+    pub buffered_records_per_partition: Option<usize>,
+    /// `task.timeout.ms`: for how long the application goes on from its last commit by itself where what failed may succeed with
+    /// nothing changed, before anybody is asked; not at all by default.
+    pub task_timeout: Duration,
+    /// `ensure.explicit.internal.resource.naming`: whether a topology is refused whose stores or repartition topics have generated
+    /// names.
+    pub ensure_explicit_names: bool,
+    /// `state.dir`: where an `App` without a data directory of its own has one, under its id; the stores of other applications lie
+    /// in the state that they are started with.
+    pub state_dir: Option<PathBuf>,
+    /// The keys that were [set](Self::set) and have no effect, which the start tells once.
+    pub without_effect: Vec<String>,
     /// `errors.dead.letter.queue.topic.name`: `<application.id>-dead-letters` unless set.
     pub dead_letter_topic: Option<TopicName>,
     /// What becomes of the application after a failure or a panic: it stops by default.
@@ -204,6 +221,12 @@ impl StreamsConfig {
             commit_bytes_max: 32 << 20,
             error_handlers: ErrorHandlers::default(),
             default_timestamp_extractor: BuiltInExtractor::default(),
+            default_offset_reset: OffsetReset::default(),
+            buffered_records_per_partition: None,
+            task_timeout: Duration::ZERO,
+            ensure_explicit_names: false,
+            state_dir: None,
+            without_effect: Vec::new(),
             dead_letter_topic: None,
             uncaught_exception_handler: UncaughtExceptionHandler::default(),
             state_listener: StateListener::default(),
@@ -325,6 +348,56 @@ impl StreamsConfig {
     pub fn with_default_timestamp_extractor(mut self, extractor: BuiltInExtractor) -> Self {
         self.default_timestamp_extractor = extractor;
         self
+    }
+
+    /// Reads topics from there of which no offset was committed and no source says so.
+    #[must_use]
+    pub fn with_default_offset_reset(mut self, offset_reset: OffsetReset) -> Self {
+        self.default_offset_reset = offset_reset;
+        self
+    }
+
+    /// Holds at most this many records of a partition, at least one.
+    #[must_use]
+    pub fn with_buffered_records_per_partition(mut self, records: usize) -> Self {
+        self.buffered_records_per_partition = Some(records.max(1));
+        self
+    }
+
+    /// Goes on from the last commit for so long, after waits that double up to 10 s, where what failed may succeed with nothing
+    /// changed: a disk that is full, too many open files. A commit that succeeds begins the time anew. Then the uncaught-exception
+    /// handler is asked.
+    #[must_use]
+    pub fn with_task_timeout(mut self, timeout: Duration) -> Self {
+        self.task_timeout = timeout;
+        self
+    }
+
+    /// Refuses topologies whose stores or repartition topics have generated names, as
+    /// `StreamsBuilder::with_explicit_names` does at the build.
+    #[must_use]
+    pub fn with_explicit_names_ensured(mut self) -> Self {
+        self.ensure_explicit_names = true;
+        self
+    }
+
+    /// Keeps the data of an `App` that has no data directory of its own under this one.
+    #[must_use]
+    pub fn with_state_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(path.into());
+        self
+    }
+
+    /// Tells which keys have no effect.
+    pub(super) fn tell_what_has_no_effect(&self) {
+        if !self.without_effect.is_empty() {
+            let (application, keys) = (&self.application_id, self.without_effect.join(", "));
+            tracing::warn!(
+                application,
+                keys,
+                "settings have no effect where the log is a part of the process"
+            );
+        }
     }
 
     /// Sends dead letters to this topic, which is created where it is missing.

@@ -7,7 +7,7 @@ use crate::{
 use headwater_core::{
     dead_letter::is_retriable,
     ports::{
-        log::LogError,
+        log::{LogError, LogErrorKind},
         state::{StateError, StateErrorKind},
     },
     record::{InvalidTopicName, SetFull, TopicName, TopicPartition},
@@ -196,6 +196,13 @@ impl StreamsError {
     /// Whether a handler has asked that records since the last commit be taken again.
     pub(super) fn is_retry(&self) -> bool {
         matches!(self, Self::Processor { source: ProcessorError::Retry { .. }, .. })
+    }
+
+    /// Whether the same may succeed later with nothing changed by anybody here: a disk is full, or too many files are open.
+    #[must_use]
+    pub fn is_retriable(&self) -> bool {
+        let Self::Log(error) = self else { return false };
+        matches!(error.kind(), LogErrorKind::Retriable | LogErrorKind::UnknownOutcome)
     }
 
     /// Whether a restart meets it again: a bad record that is to fail, state that is damaged or another's, and topics that do not

@@ -4,7 +4,7 @@
 //!
 //! - Each change is told once, in order, outside all locks: a listener may ask the application anything.
 
-use super::{error::StreamsError, incarnation::Incarnation, rounds::Request};
+use super::{error::StreamsError, failures::Failing, incarnation::Incarnation, rounds::Request};
 use crate::caught::caught;
 use std::{
     collections::VecDeque,
@@ -129,6 +129,8 @@ pub(super) struct Current {
     pub(super) stopped_by: Option<StreamsError>,
     /// When it was last restarted, as far as it counts.
     pub(super) restarts: VecDeque<Duration>,
+    /// How long what may succeed by itself has failed.
+    pub(super) failing: Failing,
 }
 
 impl Current {
@@ -139,6 +141,7 @@ impl Current {
             is_paused: false,
             stopped_by: None,
             restarts: VecDeque::new(),
+            failing: Failing::default(),
         }
     }
 

@@ -334,6 +334,11 @@ impl Seen {
         }
     }
 
+    /// How many commits there have been.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits
+    }
+
     pub(super) fn committed(&mut self, took: Duration) {
         self.commits += 1;
         self.latencies.add(took);

@@ -44,6 +44,7 @@ mod driver;
 mod error;
 mod exchange;
 mod explain;
+mod failures;
 mod feed;
 mod globals;
 mod incarnation;

@@ -267,6 +267,9 @@ pub(super) fn plan(
         return Err(StreamsError::MissingTopic { topic });
     }
     topology.check_store_sources()?;
+    if config.ensure_explicit_names {
+        topology.check_explicit_names()?;
+    }
     let mut plan = Plan::of(&topology);
     if config.repartitioning == Repartitioning::ThroughTopic {
         plan.shared.clear();
@@ -287,6 +290,8 @@ pub(super) fn plan(
         partitions,
         error_handlers: config.error_handlers.clone(),
         default_timestamp_extractor: config.default_timestamp_extractor,
+        default_offset_reset: config.default_offset_reset,
+        buffered_records: config.buffered_records_per_partition,
         dead_letters,
         rows_max: config.batch_rows_max.max(1),
         max_task_idle: config.max_task_idle,
@@ -438,20 +443,21 @@ fn input_offsets(
         let committed = log.committed(&held.owner().group, &input)?.map(|c| c.offset);
         let held = log.offsets(&input)?;
         let had = diff.partitions.get(input.topic.as_str());
-        let reset = blueprint.topology.offset_resets.get(&input.topic).copied();
-        let reset = reset.filter(|_| had.is_none_or(|had| input.partition < *had));
+        let is_known = had.is_none_or(|had| input.partition < *had);
+        let reset =
+            if is_known { blueprint.offset_reset(&input.topic) } else { OffsetReset::Earliest };
         let from = match (committed.filter(|offset| *offset >= held.start), reset) {
             (Some(offset), _) => offset,
-            (None, Some(OffsetReset::Latest)) => held.end,
-            (None, Some(OffsetReset::Fail)) => {
+            (None, OffsetReset::Latest) => held.end,
+            (None, OffsetReset::Fail) => {
                 return Err(StreamsError::NoOffset { partition: input });
             }
-            (None, Some(OffsetReset::ByDuration(back))) => {
+            (None, OffsetReset::ByDuration(back)) => {
                 let back = i64::try_from(back.as_millis()).unwrap_or(i64::MAX);
                 let since = clock.now().saturating_sub(back);
                 log.offset_for_timestamp(&input, since)?.unwrap_or(held.end)
             }
-            (None, Some(OffsetReset::Earliest) | None) => held.start,
+            (None, OffsetReset::Earliest) => held.start,
         };
         inputs.insert(input, InputOffsets { from, committed, held });
     }

@@ -21,8 +21,8 @@ use crate::{
     processor::ProcessorError,
     store::{OpenGlobal, StateStore, StoreBuilder},
     topology::{
-        BuiltInExtractor, DynamicOutputs, Kind, PartitionCounts, Plan, Sender, SubTopology, TaskId,
-        Topic, Topology, sources, topics_above,
+        BuiltInExtractor, DynamicOutputs, Kind, OffsetReset, PartitionCounts, Plan, Sender,
+        SubTopology, TaskId, Topic, Topology, sources, topics_above,
     },
 };
 use hashbrown::HashMap;
@@ -91,6 +91,10 @@ pub(crate) struct Blueprint {
     pub(crate) error_handlers: ErrorHandlers,
     /// Where the times are from of sources that do not say so.
     pub(crate) default_timestamp_extractor: BuiltInExtractor,
+    /// Where topics are read from whose offsets were not committed, if their sources do not say so.
+    pub(crate) default_offset_reset: OffsetReset,
+    /// How many records of a partition are held at a time at most, if that is bounded.
+    pub(crate) buffered_records: Option<usize>,
     /// The topic of dead letters.
     pub(crate) dead_letters: TopicName,
     /// The most rows that one step decodes.
@@ -116,6 +120,18 @@ impl Blueprint {
             size_of::<u32>() + entry.len() + TimeVector::bytes_max(self.writers(topic).len())
         });
         vectors.max().unwrap_or(0).max(RECORD_BYTES_MIN)
+    }
+
+    /// Where a topic is read from if no offset of it was committed.
+    pub(crate) fn offset_reset(&self, topic: &TopicName) -> OffsetReset {
+        let is_external = self.partitions.contains_key(&Topic::External(topic.clone()));
+        let mut rebuilt_from = self.topology.store_sources.values().map(|source| &source.topic);
+        let by_default = if is_external && rebuilt_from.all(|source| source != topic) {
+            self.default_offset_reset
+        } else {
+            OffsetReset::Earliest
+        };
+        self.topology.offset_resets.get(topic).copied().unwrap_or(by_default)
     }
 
     /// The name that a topic has in the log.
@@ -392,6 +408,7 @@ impl Blueprint {
                 decoder.extract_by_default(self.default_timestamp_extractor);
             }
             let mut input = Input::new(*local, topic, partition, decoder, vector, *offsets);
+            input.records_max = self.buffered_records.unwrap_or(usize::MAX);
             input.held = held;
             input.is_fed_back = is_fed_back;
             inputs.push(input);

@@ -104,6 +104,8 @@ pub(super) struct Input {
     pub(super) held: Option<HeldRecords>,
     /// Whether it brings what others made of what this task sent.
     pub(super) is_fed_back: bool,
+    /// How many fetched records it holds at most.
+    pub(super) records_max: usize,
     /// The offset to fetch from.
     pub(super) fetch_offset: i64,
     /// The offset to commit: one past the last record taken.
@@ -152,6 +154,7 @@ impl Input {
             vector,
             held: None,
             is_fed_back: false,
+            records_max: usize::MAX,
             fetch_offset: from,
             consumed: from,
             committed,
@@ -217,6 +220,12 @@ impl Input {
             self.is_time_new |= self.vector.as_mut().is_some_and(TimeVector::begin_run);
         } else if !self.has_forgotten && fetched.next_offset > self.run_start {
             fetched.cut(self.run_start);
+        }
+        if let Records::Written(records) = &fetched.records
+            && let Some(first_left) = records.get(self.records_max)
+        {
+            let end = first_left.offset;
+            fetched.cut(end);
         }
         self.end = fetched.end;
         self.fetch_offset = fetched.next_offset;

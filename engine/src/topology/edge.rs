@@ -48,7 +48,7 @@ pub struct Consumed<K, V> {
     pub value: SharedSerde<V>,
     pub(crate) extractor: Option<SharedExtractor<K, V>>,
     pub(crate) max_ahead: Option<MaxAhead>,
-    pub(crate) offset_reset: OffsetReset,
+    pub(crate) offset_reset: Option<OffsetReset>,
 }
 
 /// Where a topic is read from that the application has committed no offset of, or of which what it had committed is gone.
@@ -72,7 +72,7 @@ impl<K: Data, V: Data> Consumed<K, V> {
     /// With these serdes.
     pub fn with(key: SharedSerde<K>, value: SharedSerde<V>) -> Self {
         let (extractor, max_ahead) = (None, None);
-        Self { key, value, extractor, max_ahead, offset_reset: OffsetReset::default() }
+        Self { key, value, extractor, max_ahead, offset_reset: None }
     }
 
     /// With event time, in ms, taken from the value.
@@ -101,10 +101,11 @@ impl<K: Data, V: Data> Consumed<K, V> {
         Self { extractor: Some(Arc::new(extractor)), ..self }
     }
 
-    /// With another place to begin than the oldest record, where the application has committed no offset of the topic.
+    /// With a place to begin where the application has committed no offset of the topic, in place of that which
+    /// `auto.offset.reset` gives: the oldest record, unless it is set.
     #[must_use]
     pub fn offset_reset(self, offset_reset: OffsetReset) -> Self {
-        Self { offset_reset, ..self }
+        Self { offset_reset: Some(offset_reset), ..self }
     }
 
     /// With a bound on how far ahead a record's event time may be: one that is further ahead moves no time, and becomes a

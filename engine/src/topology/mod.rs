@@ -173,12 +173,14 @@ pub struct Topology {
     pub(crate) globals: Vec<GlobalSpec>,
     /// How many partitions repartition topics have for which that was asked.
     pub(crate) partition_counts: BTreeMap<Topic, u32>,
-    /// Where topics are read from whose offsets were not committed, but for the oldest record.
+    /// Where topics are read from whose offsets were not committed, as far as their sources say so.
     pub(crate) offset_resets: BTreeMap<TopicName, OffsetReset>,
     /// What stores are rebuilt from that have no changelog, by their names.
     pub(crate) store_sources: BTreeMap<Arc<str>, StoreSource>,
     /// The sources that read topics by a pattern, by the names of their nodes.
     patterns: BTreeMap<Arc<str>, PatternSource>,
+    /// The names of stores and repartition topics that were generated.
+    generated_names: Vec<String>,
 }
 
 impl fmt::Debug for Topology {
@@ -508,6 +510,21 @@ impl Topology {
         Ok(())
     }
 
+    /// Notes which of the names of its stores and repartition topics were generated, for applications that
+    /// [refuse](crate::runtime::StreamsConfig::with_explicit_names_ensured) these.
+    pub fn set_generated_names(&mut self, names: Vec<String>) -> &mut Self {
+        self.generated_names = names;
+        self
+    }
+
+    /// Refuses generated names.
+    pub(crate) fn check_explicit_names(&self) -> Result<(), TopologyError> {
+        match &*self.generated_names {
+            [] => Ok(()),
+            names => Err(TopologyError::GeneratedNames { names: names.to_vec() }),
+        }
+    }
+
     /// Demands that all topics above `node` have equally many partitions, as a join of them needs.
     ///
     /// # Errors
@@ -566,7 +583,8 @@ impl Topology {
         let shares = (consumed.is_exact() && internal).then_some(rows);
         let max_ahead = consumed.max_ahead;
         if let Topic::External(name) = &topic {
-            self.offset_resets.insert(name.clone(), consumed.offset_reset);
+            let reset = consumed.offset_reset.map(|reset| (name.clone(), reset));
+            self.offset_resets.extend(reset);
         }
         let make = Arc::new(move || {
             Box::new(TypedDecoder::new(consumed.clone(), internal)) as Box<dyn Decoder>

@@ -27,7 +27,7 @@ pub(super) struct PatternSource {
     regex: Regex,
     make: Arc<dyn Fn() -> Box<dyn Decoder> + Send + Sync>,
     pub(super) max_ahead: Option<MaxAhead>,
-    offset_reset: OffsetReset,
+    offset_reset: Option<OffsetReset>,
 }
 
 impl PatternSource {
@@ -187,7 +187,8 @@ impl Topology {
         };
         self.nodes.insert(at, reader);
         self.node_mut(at + 1).parents.push(Parent { node: at, port: 0 });
-        self.offset_resets.insert(topic.clone(), source.offset_reset);
+        let reset = source.offset_reset.map(|reset| (topic.clone(), reset));
+        self.offset_resets.extend(reset);
         Ok(())
     }
 }

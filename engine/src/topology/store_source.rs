@@ -51,7 +51,7 @@ impl Topology {
         let serdes = serdes.filter(|serdes| serdes.kind == StoreKind::KeyValue);
         let serdes =
             serdes.ok_or_else(|| TopologyError::StoreDiffers { name: store.to_owned() })?;
-        if consumed.offset_reset != OffsetReset::Earliest {
+        if consumed.offset_reset.is_some_and(|reset| reset != OffsetReset::Earliest) {
             return Err(not_a_changelog(store, topic, "it is not read from its oldest record on"));
         }
         if consumed.extractor.is_some() {

@@ -1,7 +1,12 @@
-//! Kafka's dotted keys, as they are: each is taken, or refused by its name with what to do instead.
+//! Kafka's dotted keys, as they are: each is taken, or, of those for what there is not here, refused by its name with what to
+//! do instead. What has no meaning where the log is a part of the process is taken without an effect, and told once at the start.
+
+mod clients;
+#[cfg(test)]
+mod tests;
 
 use super::config::{ProcessingGuarantee, StreamsConfig};
-use crate::topology::BuiltInExtractor;
+use crate::topology::{BuiltInExtractor, OffsetReset};
 use headwater_core::{dead_letter::BadRecord, record::TopicName};
 use std::time::Duration;
 
@@ -20,7 +25,7 @@ pub enum ConfigError {
         expected: &'static str,
     },
 
-    /// A key of Kafka Streams that has no meaning here.
+    /// A key of Kafka Streams for what there is not here.
     #[error("`{key}` is not taken: {why}")]
     Refused {
         /// The key.
@@ -51,24 +56,33 @@ type Take = fn(&mut StreamsConfig, &str) -> Result<(), &'static str>;
 
 enum Property {
     Taken(Take),
+    /// It may say what it will, for this reason.
+    WithoutEffect(&'static str),
     Refused(&'static str),
 }
 
-use Property::{Refused, Taken};
+use Property::{Refused, Taken, WithoutEffect};
 
 const NUMBER: &str = "a number, 0 or more";
+const ONE_OR_MORE: &str = "a number, 1 or more";
 const IDLE: &str = "a number of ms, 0 or more, or -1 to wait for nothing";
 const ANSWERS: &str = "`LogAndContinueExceptionHandler`, `LogAndFailExceptionHandler` or `DeadLetter`; one of your own goes to `StreamsConfig::with_…_exception_handler`";
 const ONE_PROCESS: &str =
     "an application is one process; give it more threads by `num.stream.threads`";
 const OWN_LOG: &str =
     "the log is a part of the process; open it with `LogOptions`, or let `App::data_dir` do so";
-const BY_STATE: &str = "stores are kept by the state that the application is started with: `RocksDbState`, set by `RocksDbOptions`, or `MemoryState`";
-const NO_CLIENTS: &str = "there are no clients between an application and its log; where a topic is read from is said by `Consumed::offset_reset`";
 const BY_TYPE: &str = "a type has its serde by itself; give another by `Consumed::with`, `Produced::with` or `Grouped::with`";
 const EXTRACTORS: &str = "one of Kafka's four, such as `LogAndSkipOnInvalidTimestamp`; one of your own is given to its source, by `Consumed::timestamp_extractor`";
-const BY_BYTES: &str =
-    "what is on its way is bounded in bytes: by the memory budget of `RuntimeConfig`";
+const STORES: &str = "`rocksDB` or `in_memory`: stores lie in the state that the application is started with, whatever they are called";
+const SUPPLIERS: &str = "Kafka's `RocksDBDslStoreSuppliers` or `InMemoryDslStoreSuppliers`: stores lie in the state that the application is started with";
+const ASSIGNORS: &str = "one of Kafka's assignors: one process is assigned everything";
+const COPIES: &str = "a number, -1 or more; the log is one copy on one machine";
+const RESET: &str =
+    "`earliest`, `latest`, `none`, or `by_duration:` and a duration such as `PT1H` or `P1DT2H`";
+const TRUTH: &str = "`true` or `false`";
+const BY_START: &str =
+    "one database holds the stores of all tasks, and none stays when its task goes";
+const NO_CLIENTS: &str = "there are no clients between an application and its log";
 const WOKEN: &str = "nothing polls: a task is woken when there are records for it";
 const ATOMIC: &str = "a commit is one atomic write to the log, and none stays open";
 
@@ -90,6 +104,45 @@ fn answer(value: &str) -> Result<BadRecord, &'static str> {
     }
 }
 
+/// The offset reset called so.
+fn offset_reset(value: &str) -> Option<OffsetReset> {
+    match value.to_ascii_lowercase().as_str() {
+        "earliest" => Some(OffsetReset::Earliest),
+        "latest" => Some(OffsetReset::Latest),
+        "none" => Some(OffsetReset::Fail),
+        by_duration => {
+            let text = by_duration.strip_prefix("by_duration:")?.to_ascii_uppercase();
+            Some(OffsetReset::ByDuration(duration(&text)?))
+        }
+    }
+}
+
+/// A duration of ISO 8601 in days, hours, minutes and seconds, such as `P1DT2H`.
+fn duration(text: &str) -> Option<Duration> {
+    let text = text.strip_prefix('P')?;
+    let (days, rest) = text.split_once('T').unwrap_or((text, ""));
+    let (mut seconds, mut any) = (0.0, false);
+    for (part, units) in
+        [(days, &[('D', 86_400.0)][..]), (rest, &[('H', 3_600.0), ('M', 60.0), ('S', 1.0)])]
+    {
+        let mut part = part;
+        for (letter, length) in units {
+            if let Some((number, after)) = part.split_once(*letter) {
+                seconds += number.parse::<f64>().ok()? * length;
+                (part, any) = (after, true);
+            }
+        }
+        if !part.is_empty() {
+            return None;
+        }
+    }
+    Duration::try_from_secs_f64(seconds).ok().filter(|_| any)
+}
+
+fn truth(value: &str) -> Result<bool, &'static str> {
+    value.parse().map_err(|_| TRUTH)
+}
+
 /// Takes what is so anyway.
 fn only(value: &str, allowed: &[&str], expected: &'static str) -> Result<(), &'static str> {
     if allowed.contains(&value) { Ok(()) } else { Err(expected) }
@@ -104,9 +157,9 @@ const KEYS: &[(&str, Property)] = &[
             Ok(())
         }),
     ),
-    ("bootstrap.servers", Refused(OWN_LOG)),
-    ("client.id", Refused("an application is told by its `application.id`")),
-    ("application.server", Refused("queries are answered in the process: `Streams::snapshot`")),
+    ("bootstrap.servers", WithoutEffect(OWN_LOG)),
+    ("client.id", WithoutEffect("an application is told by its `application.id`")),
+    ("application.server", WithoutEffect("queries are answered in the process: `Streams::query`")),
     (
         "group.protocol",
         Taken(|_, value| {
@@ -121,7 +174,7 @@ const KEYS: &[(&str, Property)] = &[
         "num.stream.threads",
         Taken(|config, value| {
             let threads = value.parse().ok().filter(|threads| *threads > 0);
-            config.num_stream_threads = threads.ok_or("a number, 1 or more")?;
+            config.num_stream_threads = threads.ok_or(ONE_OR_MORE)?;
             Ok(())
         }),
     ),
@@ -133,8 +186,15 @@ const KEYS: &[(&str, Property)] = &[
             Ok(())
         }),
     ),
-    ("buffered.records.per.partition", Refused(BY_BYTES)),
-    ("poll.ms", Refused(WOKEN)),
+    (
+        "buffered.records.per.partition",
+        Taken(|config, value| {
+            let records = value.parse().ok().filter(|records| *records > 0);
+            config.buffered_records_per_partition = Some(records.ok_or(ONE_OR_MORE)?);
+            Ok(())
+        }),
+    ),
+    ("poll.ms", WithoutEffect(WOKEN)),
     (
         "processing.guarantee",
         Taken(|config, value| {
@@ -153,19 +213,16 @@ const KEYS: &[(&str, Property)] = &[
             Ok(())
         }),
     ),
-    ("transaction.timeout.ms", Refused(ATOMIC)),
+    ("transaction.timeout.ms", WithoutEffect(ATOMIC)),
     (
         "state.dir",
-        Refused("the state is opened by the application: `App::data_dir`, or `RocksDbState::open`"),
+        Taken(|config, value| {
+            config.state_dir = Some(value.into());
+            Ok(())
+        }),
     ),
-    (
-        "state.cleanup.delay.ms",
-        Refused("one database holds the stores of all tasks, and none stays when its task goes"),
-    ),
-    (
-        "state.cleanup.dir.max.age.ms",
-        Refused("one database holds the stores of all tasks, and none stays when its task goes"),
-    ),
+    ("state.cleanup.delay.ms", WithoutEffect(BY_START)),
+    ("state.cleanup.dir.max.age.ms", WithoutEffect(BY_START)),
     (
         "statestore.cache.max.bytes",
         Taken(|config, value| {
@@ -174,12 +231,24 @@ const KEYS: &[(&str, Property)] = &[
             Ok(())
         }),
     ),
-    ("rocksdb.config.setter", Refused(BY_STATE)),
-    ("dsl.store.suppliers.class", Refused(BY_STATE)),
+    (
+        "rocksdb.config.setter",
+        Refused(
+            "RocksDB is set by `RocksDbOptions`, for the state that the application is started with",
+        ),
+    ),
+    ("default.dsl.store", Taken(|_, value| only(value, &["rocksDB", "in_memory"], STORES))),
+    (
+        "dsl.store.suppliers.class",
+        Taken(|_, value| {
+            let known = ["RocksDBDslStoreSuppliers", "InMemoryDslStoreSuppliers"];
+            only(class(value), &known, SUPPLIERS)
+        }),
+    ),
     ("dsl.store.format", Taken(|_, value| only(value, &["default"], "`default`"))),
     (
         "windowstore.changelog.additional.retention.ms",
-        Refused("a changelog says itself which windows have expired"),
+        WithoutEffect("a changelog says itself which windows have expired"),
     ),
     (
         "num.standby.replicas",
@@ -187,26 +256,32 @@ const KEYS: &[(&str, Property)] = &[
             only(value, &["0"], "`0`: an application is one process, and a standby needs another")
         }),
     ),
-    ("acceptable.recovery.lag", Refused(ONE_PROCESS)),
-    ("max.warmup.replicas", Refused(ONE_PROCESS)),
-    ("probing.rebalance.interval.ms", Refused(ONE_PROCESS)),
-    ("task.assignor.class", Refused(ONE_PROCESS)),
-    ("rack.aware.assignment.", Refused(ONE_PROCESS)),
+    ("acceptable.recovery.lag", WithoutEffect(ONE_PROCESS)),
+    ("max.warmup.replicas", WithoutEffect(ONE_PROCESS)),
+    ("probing.rebalance.interval.ms", WithoutEffect(ONE_PROCESS)),
     (
-        "replication.factor",
+        "task.assignor.class",
         Taken(|_, value| {
-            only(value, &["-1", "1"], "`-1` or `1`: the log is one copy on one machine")
+            let known = ["HighAvailabilityTaskAssignor", "StickyTaskAssignor"];
+            only(class(value), &known, ASSIGNORS)
         }),
     ),
+    ("rack.aware.assignment.", Refused(ONE_PROCESS)),
+    ("client.tag.", Refused(ONE_PROCESS)),
     (
-        "topic.",
-        Refused(
-            "internal topics are made as their use asks; `with_internal_durability` says when they are synced",
-        ),
+        "replication.factor",
+        Taken(|config, value| {
+            let copies: i16 = value.parse().ok().filter(|copies| *copies >= -1).ok_or(COPIES)?;
+            if copies > 1 {
+                config.without_effect.push("replication.factor".to_owned());
+            }
+            Ok(())
+        }),
     ),
+    ("topic.", WithoutEffect("internal topics are made as their use asks")),
     (
         "repartition.purge.interval.ms",
-        Refused(
+        WithoutEffect(
             "what was read of a repartition topic is never written, unless a commit finds it unread",
         ),
     ),
@@ -226,16 +301,20 @@ const KEYS: &[(&str, Property)] = &[
     ),
     (
         "ensure.explicit.internal.resource.naming",
-        Taken(|_, value| {
-            only(
-                value,
-                &["false"],
-                "`false`: names are asked for where they are given, by `StreamsBuilder::with_explicit_names`",
-            )
+        Taken(|config, value| {
+            config.ensure_explicit_names = truth(value)?;
+            Ok(())
         }),
     ),
     (
         "deserialization.exception.handler",
+        Taken(|config, value| {
+            config.error_handlers.deserialization = answer(value)?.into();
+            Ok(())
+        }),
+    ),
+    (
+        "default.deserialization.exception.handler",
         Taken(|config, value| {
             config.error_handlers.deserialization = answer(value)?.into();
             Ok(())
@@ -256,6 +335,13 @@ const KEYS: &[(&str, Property)] = &[
         }),
     ),
     (
+        "default.production.exception.handler",
+        Taken(|config, value| {
+            config.error_handlers.production = answer(value)?.into();
+            Ok(())
+        }),
+    ),
+    (
         "errors.dead.letter.queue.topic.name",
         Taken(|config, value| {
             let name = TopicName::new(value).map_err(|_| "the name of a topic")?;
@@ -265,16 +351,24 @@ const KEYS: &[(&str, Property)] = &[
     ),
     (
         "processing.exception.handler.global.enabled",
-        Taken(|_, value| {
-            only(value, &["true"], "`true`: records of global stores are handled like others")
+        Taken(|config, value| {
+            if !truth(value)? {
+                let key = "processing.exception.handler.global.enabled";
+                config.without_effect.push(key.to_owned());
+            }
+            Ok(())
         }),
     ),
     (
         "task.timeout.ms",
-        Refused("what fails is started again at once or never: `with_uncaught_exception_handler`"),
+        Taken(|config, value| {
+            config.task_timeout = Duration::from_millis(number(value)?);
+            Ok(())
+        }),
     ),
-    ("default.key.serde", Refused(BY_TYPE)),
-    ("default.value.serde", Refused(BY_TYPE)),
+    ("default.key.serde", WithoutEffect(BY_TYPE)),
+    ("default.value.serde", WithoutEffect(BY_TYPE)),
+    ("windowed.inner.class.serde", WithoutEffect(BY_TYPE)),
     (
         "default.timestamp.extractor",
         Taken(|config, value| {
@@ -290,15 +384,21 @@ const KEYS: &[(&str, Property)] = &[
             Ok(())
         }),
     ),
-    ("max.poll.records", Refused(WOKEN)),
-    ("auto.offset.reset", Refused(NO_CLIENTS)),
-    ("linger.ms", Refused(ATOMIC)),
-    ("consumer.", Refused(NO_CLIENTS)),
-    ("main.consumer.", Refused(NO_CLIENTS)),
-    ("restore.consumer.", Refused(NO_CLIENTS)),
-    ("global.consumer.", Refused(NO_CLIENTS)),
-    ("producer.", Refused(NO_CLIENTS)),
-    ("admin.", Refused(NO_CLIENTS)),
+    (
+        "max.poll.records",
+        Taken(|config, value| {
+            let rows = value.parse().ok().filter(|rows| *rows > 0);
+            config.batch_rows_max = rows.ok_or(ONE_OR_MORE)?;
+            Ok(())
+        }),
+    ),
+    (
+        "auto.offset.reset",
+        Taken(|config, value| {
+            config.default_offset_reset = offset_reset(value).ok_or(RESET)?;
+            Ok(())
+        }),
+    ),
     (
         "metrics.recording.level",
         Taken(|_, value| {
@@ -342,9 +442,13 @@ impl StreamsConfig {
     /// let config = StreamsConfig::from_properties(file)?;
     /// assert_eq!((config.application_id.as_str(), config.num_stream_threads), ("fleet", 4));
     ///
+    /// // What is between a client and its brokers has no effect where the log is a part of the process.
     /// let servers = [("application.id", "fleet"), ("bootstrap.servers", "localhost:9092")];
-    /// let refused = StreamsConfig::from_properties(servers).unwrap_err().to_string();
-    /// assert!(refused.starts_with("`bootstrap.servers` is not taken: the log is a part of"));
+    /// assert_eq!(StreamsConfig::from_properties(servers)?.without_effect, ["bootstrap.servers"]);
+    ///
+    /// let racks = [("application.id", "fleet"), ("rack.aware.assignment.tags", "zone")];
+    /// let refused = StreamsConfig::from_properties(racks).unwrap_err().to_string();
+    /// assert!(refused.starts_with("`rack.aware.assignment.tags` is not taken: an application is one process"));
     /// # Ok::<(), headwater_engine::runtime::ConfigError>(())
     /// ```
     ///
@@ -355,6 +459,9 @@ impl StreamsConfig {
         properties: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, ConfigError> {
         let mut config = Self::new("");
+        let mut properties: Vec<(K, V)> = properties.into_iter().collect();
+        // What is said of one client goes before what is said of all.
+        properties.sort_by_key(|(key, _)| clients::of_sources(key.as_ref()).1);
         for (key, value) in properties {
             config.set(key.as_ref(), value.as_ref())?;
         }
@@ -382,163 +489,41 @@ impl StreamsConfig {
     /// # Ok::<(), headwater_engine::runtime::ConfigError>(())
     /// ```
     ///
+    /// What has no meaning here, as what is between a client and its brokers, is taken without an effect; the start tells which
+    /// they were, once.
+    ///
     /// # Errors
     ///
-    /// [`ConfigError::Value`] for a value that the key may not have, [`ConfigError::Refused`] for a key without a meaning
-    /// here, [`ConfigError::Unknown`] for one that nobody knows.
+    /// [`ConfigError::Value`] for a value that the key may not have, [`ConfigError::Refused`] for a key of what there is not here,
+    /// [`ConfigError::Unknown`] for one that nobody knows.
     pub fn set(&mut self, key: &str, value: &str) -> Result<&mut Self, ConfigError> {
         let value = value.trim();
-        match KEYS.iter().find(|(known, _)| is_meant(known, key)) {
-            Some((_, Taken(take))) => match take(self, value) {
-                Ok(()) => Ok(self),
-                Err(expected) => {
-                    let (key, value) = (key.to_owned(), value.to_owned());
-                    Err(ConfigError::Value { key, value, expected })
-                }
-            },
-            Some((_, Refused(why))) => Err(ConfigError::Refused { key: key.to_owned(), why }),
+        let (meant, _) = clients::of_sources(key);
+        let known = |key: &str| KEYS.iter().find(|(known, _)| is_meant(known, key));
+        match known(meant) {
+            Some((_, Taken(take))) => take(self, value).map_err(|expected| ConfigError::Value {
+                key: key.to_owned(),
+                value: value.to_owned(),
+                expected,
+            })?,
+            Some((_, WithoutEffect(why))) => self.leave(key, why),
+            Some((_, Refused(why))) => {
+                return Err(ConfigError::Refused { key: key.to_owned(), why });
+            }
+            None if clients::is_clients(key) => self.leave(key, NO_CLIENTS),
             None => {
-                let known = KEYS.iter().map(|(known, _)| *known);
+                let known =
+                    KEYS.iter().map(|(known, _)| *known).chain(clients::KEYS.iter().copied());
                 let nearest = known.min_by_key(|known| distance(known, key)).unwrap_or_default();
-                Err(ConfigError::Unknown { key: key.to_owned(), nearest })
+                return Err(ConfigError::Unknown { key: key.to_owned(), nearest });
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Each key of the reference, with Kafka's default value where it is taken.
-    const REFERENCE: &[(&str, &str)] = &[
-        ("application.id", "app"),
-        ("group.protocol", "classic"),
-        ("num.stream.threads", "1"),
-        ("max.task.idle.ms", "0"),
-        ("processing.guarantee", "at_least_once"),
-        ("commit.interval.ms", "30000"),
-        ("statestore.cache.max.bytes", "10485760"),
-        ("dsl.store.format", "default"),
-        ("num.standby.replicas", "0"),
-        ("replication.factor", "-1"),
-        ("topology.optimization", "none"),
-        ("ensure.explicit.internal.resource.naming", "false"),
-        ("default.timestamp.extractor", "FailOnInvalidTimestamp"),
-        (
-            "deserialization.exception.handler",
-            "org.apache.kafka.streams.errors.LogAndFailExceptionHandler",
-        ),
-        (
-            "processing.exception.handler",
-            "org.apache.kafka.streams.errors.LogAndFailProcessingExceptionHandler",
-        ),
-        (
-            "production.exception.handler",
-            "org.apache.kafka.streams.errors.DefaultProductionExceptionHandler",
-        ),
-        ("errors.dead.letter.queue.topic.name", "bad"),
-        ("metrics.recording.level", "INFO"),
-    ];
-
-    const REFUSED: &[&str] = &[
-        "bootstrap.servers",
-        "client.id",
-        "application.server",
-        "buffered.records.per.partition",
-        "poll.ms",
-        "transaction.timeout.ms",
-        "state.dir",
-        "state.cleanup.delay.ms",
-        "state.cleanup.dir.max.age.ms",
-        "rocksdb.config.setter",
-        "dsl.store.suppliers.class",
-        "windowstore.changelog.additional.retention.ms",
-        "acceptable.recovery.lag",
-        "max.warmup.replicas",
-        "probing.rebalance.interval.ms",
-        "task.assignor.class",
-        "rack.aware.assignment.strategy",
-        "topic.retention.ms",
-        "repartition.purge.interval.ms",
-        "task.timeout.ms",
-        "default.key.serde",
-        "default.value.serde",
-        "consumer.fetch.min.bytes",
-        "main.consumer.client.rack",
-        "restore.consumer.x",
-        "global.consumer.x",
-        "producer.acks",
-        "admin.retries",
-        "max.poll.records",
-        "auto.offset.reset",
-        "linger.ms",
-        "upgrade.from",
-    ];
-
-    #[test]
-    fn each_key_is_taken_or_refused_by_name() {
-        for (key, value) in REFERENCE {
-            assert!(StreamsConfig::new("app").set(key, value).is_ok(), "{key}");
-        }
-        for key in REFUSED {
-            let refused = StreamsConfig::new("app").set(key, "1").map(drop);
-            assert!(matches!(refused, Err(ConfigError::Refused { .. })), "{key}: {refused:?}");
-        }
-        let global = StreamsConfig::new("app")
-            .set("processing.exception.handler.global.enabled", "true")
-            .map(drop);
-        assert_eq!(global, Ok(()));
-        assert_eq!(KEYS.len(), REFERENCE.len() + REFUSED.len() + 1, "each key is tested");
+        Ok(self)
     }
 
-    #[test]
-    fn what_is_taken_is_set() {
-        let mut config = StreamsConfig::from_properties(REFERENCE.iter().copied()).unwrap();
-        assert_eq!((config.application_id.as_str(), config.num_stream_threads), ("app", 1));
-        assert_eq!(config.processing_guarantee, ProcessingGuarantee::AtLeastOnce);
-        assert_eq!(config.commit_interval, Duration::from_secs(30));
-        assert_eq!(config.statestore_cache_max_bytes, 10 << 20);
-        let handlers = |config: &StreamsConfig| {
-            let crate::error_handlers::ErrorHandlers { deserialization, processing, production } =
-                &config.error_handlers;
-            format!("{deserialization:?} {processing:?} {production:?}")
-        };
-        assert_eq!(handlers(&config), "Fail Fail Fail");
-        assert_eq!(config.dead_letter_topic.as_ref().map(TopicName::as_str), Some("bad"));
-        config.set("deserialization.exception.handler", "LogAndContinueExceptionHandler").unwrap();
-        assert_eq!(handlers(&config), "Continue Fail Fail");
-        let missing = StreamsConfig::from_properties([("num.stream.threads", "2")]).unwrap_err();
-        assert_eq!(missing, ConfigError::Missing { key: "application.id" });
-    }
-
-    #[test]
-    fn bad_values_are_said_with_key_and_what_was_expected() {
-        for (key, value) in [
-            ("num.stream.threads", "0"),
-            ("commit.interval.ms", "-1"),
-            ("application.id", "a/b"),
-            ("processing.guarantee", "exactly_once"),
-            ("num.standby.replicas", "1"),
-            ("max.task.idle.ms", "-2"),
-            ("group.protocol", "streams"),
-            ("production.exception.handler", "com.example.Mine"),
-            ("replication.factor", "3"),
-            ("topology.optimization", "some"),
-        ] {
-            let refused = StreamsConfig::new("app").set(key, value).unwrap_err();
-            let said = refused.to_string();
-            assert!(said.starts_with(&format!("`{key}` is `{value}`; expected ")), "{said}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_with_the_nearest() {
-        for (key, expected) in
-            [("num.stream.thread", "num.stream.threads"), ("aplication.id", "application.id")]
-        {
-            let refused = StreamsConfig::new("app").set(key, "1").unwrap_err();
-            assert!(matches!(refused, ConfigError::Unknown { nearest, .. } if nearest == expected));
-        }
+    /// Notes a key that has no effect.
+    fn leave(&mut self, key: &str, why: &'static str) {
+        tracing::debug!(key, why, "a setting has no effect");
+        self.without_effect.push(key.to_owned());
     }
 }
