@@ -8,6 +8,19 @@ use headwater_core::{
 use headwater_engine::runtime::StreamsError;
 
 /// Why a driver could not do what the test asked.
+///
+/// ```
+/// use headwater_engine::topology::{Consumed, Topology};
+/// use headwater_testkit::{TestDriverError, TopologyTestDriver};
+///
+/// let mut topology = Topology::new();
+/// topology.add_source("in", "cars", Consumed::<String, i64>::default())?;
+/// let driver = TopologyTestDriver::new(topology)?;
+/// let unknown = driver.pipe::<String, i64>("carts", "a=1@5").unwrap_err();
+/// assert!(matches!(unknown, TestDriverError::NoTopic { .. }));
+/// assert_eq!(unknown.to_string(), "there is no topic carts");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TestDriverError {

@@ -201,6 +201,8 @@ fn adding<K, A>(
 }
 
 /// Grouped streams with a common aggregate, cut into windows; see [`CogroupedKStream::windowed_by`].
+///
+/// Example: [`CogroupedKStream::windowed_by`].
 pub struct TimeWindowedCogroupedKStream<K, A> {
     cogrouped: CogroupedKStream<K, A>,
     windows: Cut,

@@ -47,6 +47,8 @@ pub struct TimeWindowedKStream<K, V> {
 pub(super) type ReadLate<K, V> = dyn Fn(KStream<K, LateRecord<V>>);
 
 /// A record that came too late for a window; see [`TimeWindowedKStream::late_records`].
+///
+/// Example: [`TimeWindowedKStream::late_records`].
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LateRecord<V> {
     /// The record's value.

@@ -8,6 +8,8 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 const BATCH_ERROR: &str = "BatchError";
 
 /// Where the results of a batch go; see [`KStream::process_batch`](crate::KStream::process_batch).
+///
+/// Example: [`KStream::process_batch`](crate::KStream::process_batch).
 pub struct BatchOutput<'a, 'c, K, V> {
     context: &'a mut Context<'c, K, V>,
     rows: Rows<K, V>,

@@ -27,6 +27,8 @@ pub struct JoinWindows {
 }
 
 /// A difference of time: a [`Duration`], cut to whole ms, or a number of ms, which may be negative.
+///
+/// Example: [`JoinWindows`].
 pub trait TimeDifference: sealed::Ms {}
 
 impl TimeDifference for Duration {}

@@ -22,10 +22,14 @@ pub(crate) struct Limits {
 }
 
 /// Marks a [`BufferConfig`] that lets nothing out before its time.
+///
+/// Example: [`Suppressed`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strict {}
 
 /// Marks a [`BufferConfig`] that lets the oldest rows out early when the buffer is full.
+///
+/// Example: [`BufferConfig`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Eager {}
 

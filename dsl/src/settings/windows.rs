@@ -10,6 +10,8 @@ use headwater_engine::{kernel, topology::MaxAhead};
 use std::time::Duration;
 
 /// Windows of any kind, as [`KGroupedStream::windowed_by`] takes them; implemented by those that there are.
+///
+/// Example: [`TimeWindows`].
 pub trait Windows: Sized {
     /// A grouped stream cut into such windows.
     type Windowed<K: Data, V: Data>;

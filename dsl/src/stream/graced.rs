@@ -15,6 +15,8 @@ use headwater_engine::{
 use std::{fmt, sync::Arc, time::Duration};
 
 /// A table as a stream is joined with it: under a name, or after a grace. Made by [`KTable::joined`].
+///
+/// Example: [`KTable::joined`].
 pub struct JoinedTable<K, T> {
     table: KTable<K, T>,
     joined: Joined,

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 /// What a `KStream<K, V>` can be joined with: `&KTable<K, _>`, a table [joined](KTable::joined) as told, or the records of another
 /// stream [within](KStream::within) some time.
+///
+/// Example: [`KStream::join`].
 #[diagnostic::on_unimplemented(
     message = "a stream with key `{K}` and value `{V}` cannot be joined with `{Self}`",
     label = "neither a table nor a stream within a window",

@@ -11,6 +11,16 @@ use headwater_engine::topology::{Produced, TopicNameExtractor};
 use std::{fmt, sync::Arc};
 
 /// The end of a stream, to be named if it should not have its counted name.
+///
+/// ```
+/// use headwater_dsl::StreamsBuilder;
+///
+/// let builder = StreamsBuilder::new();
+/// builder.stream::<String, i64>("in").to("out").named("the-end");
+/// let described = builder.build()?.describe();
+/// assert!(described.contains("Sink: the-end (topic: out)"), "{described}");
+/// # Ok::<(), headwater_engine::topology::TopologyError>(())
+/// ```
 pub struct Terminal {
     plan: LogicalPlan,
     node: NodeId,

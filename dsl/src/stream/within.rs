@@ -17,6 +17,8 @@ use std::{fmt, sync::Arc, time::Duration};
 /// The records of a stream as another one is joined with: within some time of its own.
 ///
 /// Made by [`KStream::within`]. `V` is the value of the stream that is joined with it.
+///
+/// Example: [`KStream::within`].
 pub struct StreamWithin<K, V, VO> {
     other: KStream<K, VO>,
     windows: JoinWindows,

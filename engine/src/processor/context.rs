@@ -20,6 +20,22 @@ use headwater_core::{
 use std::{any::Any, ops::Range, time::Duration};
 
 /// Where the record at hand comes from.
+///
+/// ```
+/// use headwater_engine::processor::{Context, ProcessorError, Record};
+///
+/// /// Puts the place of each record before its value.
+/// fn place(
+///     record: Record<String, String>,
+///     context: &mut Context<'_, String, String>,
+/// ) -> Result<(), ProcessorError> {
+///     let place = context.record_metadata().map(|at| format!("{} of {}", at.offset, at.partition));
+///     let value = format!("{}: {}", place.unwrap_or_default(), record.value);
+///     context.forward(record.with_value(value));
+///     Ok(())
+/// }
+/// # let _ = place;
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordMetadata {
     /// The partition.
@@ -35,6 +51,8 @@ pub(crate) enum Due {
 }
 
 /// A task's stores; see [`Context::stores`].
+///
+/// Example: [`ProcessorSupplier`](super::ProcessorSupplier).
 pub struct Stores<'a> {
     resources: &'a mut Resources,
 }
@@ -61,6 +79,8 @@ impl<'a> Stores<'a> {
 }
 
 /// What a processor has while it runs: forwards records with key `K` and value `V`.
+///
+/// Example: [`Processor`](super::Processor).
 pub struct Context<'a, K, V> {
     node: NodeContext<'a>,
     /// The record at hand: where it comes from, and the operator time before it.

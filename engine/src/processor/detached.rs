@@ -25,6 +25,8 @@ use headwater_core::{
 use std::{any::Any, collections::BTreeMap, sync::Arc, time::Duration};
 
 /// A record that a processor has forwarded.
+///
+/// Example: [`MockProcessorContext`](https://docs.rs/headwater-testkit).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CapturedForward<K, V> {
     /// The record.
@@ -34,6 +36,8 @@ pub struct CapturedForward<K, V> {
 }
 
 /// A punctuation that a processor has scheduled and not cancelled.
+///
+/// Example: [`MockProcessorContext`](https://docs.rs/headwater-testkit).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CapturedPunctuator {
     /// What the processor knows it by.
@@ -45,6 +49,8 @@ pub struct CapturedPunctuator {
 }
 
 /// A context of no task: what a processor does with it is kept to be looked at.
+///
+/// Example: [`MockProcessorContext`](https://docs.rs/headwater-testkit).
 pub struct DetachedContext<K, V> {
     resources: Resources,
     stores: Vec<(Arc<str>, usize)>,

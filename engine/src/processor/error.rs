@@ -9,6 +9,8 @@ use headwater_core::{
 };
 
 /// Why a processor failed.
+///
+/// Example: [`ProcessorError::record`].
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProcessorError {

@@ -5,6 +5,8 @@ use headwater_core::{record::Timestamp, serde::Data};
 use std::ops::Deref;
 
 /// A key that came with a record: read like any `K`, and made by nobody else.
+///
+/// Example: [`FixedKeyProcessor`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FixedKey<K>(K);
 
@@ -27,9 +29,13 @@ impl<K> Deref for FixedKey<K> {
 }
 
 /// A record whose key stays what it is: `with_value` and `with_timestamp` keep it, and nothing makes another.
+///
+/// Example: [`FixedKeyProcessor`].
 pub type FixedKeyRecord<K, V> = Record<FixedKey<K>, V>;
 
 /// The [`Context`] of a [`FixedKeyProcessor`]: it forwards [`FixedKeyRecord`]s.
+///
+/// Example: [`FixedKeyProcessor`].
 pub type FixedKeyContext<'a, K, V> = Context<'a, FixedKey<K>, V>;
 
 /// A [`Processor`] that forwards each record under the key it came with, so that nothing need be repartitioned below it.

@@ -19,6 +19,66 @@ use std::{
 };
 
 /// Which time drives a punctuation.
+///
+/// ```
+/// use headwater_engine::{
+///     processor::{
+///         Cancellable, Context, InitContext, Processor, ProcessorError, PunctuationType, Record,
+///     },
+///     topology::{Consumed, Produced, Topology},
+/// };
+/// use std::time::Duration;
+///
+/// /// Counts, and tells the count every second, ten times.
+/// struct Ticks {
+///     every_second: Cancellable,
+///     count: i64,
+///     told: u32,
+/// }
+///
+/// impl Ticks {
+///     fn new(context: &mut InitContext<'_>) -> Result<Self, ProcessorError> {
+///         let second = Duration::from_secs(1);
+///         let every_second = context.schedule(second, PunctuationType::WallClockTime);
+///         Ok(Self { every_second, count: 0, told: 0 })
+///     }
+/// }
+///
+/// impl Processor<String, i64> for Ticks {
+///     type KOut = String;
+///     type VOut = i64;
+///
+///     fn process(
+///         &mut self,
+///         _: Record<String, i64>,
+///         _: &mut Context<'_, String, i64>,
+///     ) -> Result<(), ProcessorError> {
+///         self.count += 1;
+///         Ok(())
+///     }
+///
+///     fn punctuate(
+///         &mut self,
+///         _: Cancellable,
+///         time: i64,
+///         context: &mut Context<'_, String, i64>,
+///     ) -> Result<(), ProcessorError> {
+///         context.forward(Record::new("count".to_owned(), self.count, time));
+///         self.told += 1;
+///         if self.told == 10 {
+///             context.cancel(self.every_second);
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let mut topology = Topology::new();
+/// topology.add_source("in", "cars", Consumed::<String, i64>::default())?;
+/// topology.add_processor("ticks", Ticks::new, &["in"])?;
+/// topology.add_sink("out", "counts", Produced::<String, i64>::default(), &["ticks"])?;
+/// assert!(topology.describe().contains("Processor: ticks (stores: [])\n      --> out"));
+/// # Ok::<(), headwater_engine::topology::TopologyError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PunctuationType {
     /// The largest timestamp that the task has taken: due on multiples of the interval.
@@ -29,10 +89,50 @@ pub enum PunctuationType {
 }
 
 /// Names a scheduled punctuation, to tell several apart and to cancel it.
+///
+/// Example: [`PunctuationType`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cancellable(pub(crate) usize);
 
 /// Names a child port of a processor, which takes records with key `K` and value `V` beside its own output.
+///
+/// ```
+/// use headwater_engine::{
+///     processor::{ChildPort, Context, InitContext, Processor, ProcessorError, Record},
+///     topology::{Consumed, Produced, Topology},
+/// };
+///
+/// /// Forwards speeds; what is none goes to a child port, as text.
+/// struct Check(ChildPort<String, String>);
+///
+/// impl Processor<String, i64> for Check {
+///     type KOut = String;
+///     type VOut = i64;
+///
+///     fn process(
+///         &mut self,
+///         record: Record<String, i64>,
+///         context: &mut Context<'_, String, i64>,
+///     ) -> Result<(), ProcessorError> {
+///         if record.value < 0 {
+///             let why = format!("a speed of {}", record.value);
+///             context.forward_to_port(self.0, record.with_value(why));
+///         } else {
+///             context.forward(record);
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let mut topology = Topology::new();
+/// topology.add_source("in", "speeds", Consumed::<String, i64>::default())?;
+/// let make = |context: &mut InitContext<'_>| Ok(Check(context.child_port("refused")?));
+/// topology.add_processor("check", make, &["in"])?;
+/// topology.add_child_port::<String, String>("refused", "check")?;
+/// topology.add_sink("why", "complaints", Produced::<String, String>::default(), &["refused"])?;
+/// assert!(topology.describe().contains("Sink: why (topic: complaints)\n      <-- refused"));
+/// # Ok::<(), headwater_engine::topology::TopologyError>(())
+/// ```
 pub struct ChildPort<K, V> {
     /// Its place among the processor's ports.
     pub(super) place: usize,
@@ -88,6 +188,8 @@ impl Punctuation {
 }
 
 /// What a supplier makes a processor from.
+///
+/// Example: [`ProcessorSupplier`](super::ProcessorSupplier).
 pub struct InitContext<'a> {
     pub(crate) resources: &'a mut Resources,
     pub(crate) node: NodeIndex,

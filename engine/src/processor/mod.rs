@@ -140,6 +140,45 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
 /// - A step that may be huge takes all its rows, forwards nothing and answers [`Progress::More`]. What is left follows from
 ///   its stores and what it [saves](Self::save), so that a commit may fall between two chunks; until it is done the operator
 ///   may be handed more events, whose output comes after.
+///
+/// ```
+/// use headwater_engine::{
+///     processor::{BatchProcessor, Context, Either, ProcessorError, Rows},
+///     topology::{Consumed, Produced, Topology},
+/// };
+///
+/// /// Speeds in km/h of what comes in km/h at one port and in m/s at another.
+/// struct InKmh;
+///
+/// type Speeds = Rows<String, f64>;
+///
+/// impl BatchProcessor<Either<Speeds, Speeds>> for InKmh {
+///     type KOut = String;
+///     type VOut = f64;
+///
+///     fn process_batch(
+///         &mut self,
+///         input: Either<Speeds, Speeds>,
+///         context: &mut Context<'_, String, f64>,
+///     ) -> Result<(), ProcessorError> {
+///         let (rows, factor) = match input {
+///             Either::Left(kmh) => (kmh, 1.0),
+///             Either::Right(ms) => (ms, 3.6),
+///         };
+///         let in_kmh = rows.into_iter().map(|row| row.map(|car, speed| (car, speed * factor)));
+///         context.forward_all(in_kmh.collect());
+///         Ok(())
+///     }
+/// }
+///
+/// let mut topology = Topology::new();
+/// topology.add_source("kmh", "speeds-kmh", Consumed::<String, f64>::default())?;
+/// topology.add_source("ms", "speeds-ms", Consumed::<String, f64>::default())?;
+/// topology.add_operator("in-kmh", |_| Ok(InKmh), &[&["kmh"], &["ms"]])?;
+/// topology.add_sink("out", "speeds", Produced::<String, f64>::default(), &["in-kmh"])?;
+/// assert!(topology.describe().contains("      <-- kmh, ms"), "{}", topology.describe());
+/// # Ok::<(), headwater_engine::topology::TopologyError>(())
+/// ```
 pub trait BatchProcessor<In: Ports>: Send {
     /// The key of what it forwards.
     type KOut: Data;

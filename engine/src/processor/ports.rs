@@ -8,6 +8,15 @@ use std::any::TypeId;
 /// The ports of an operator, each with parents and a type of rows of its own.
 ///
 /// An operator of one port takes [`Rows`]; one of two, such as a join, an [`Either`] of them, which nests for more.
+///
+/// ```
+/// use headwater_engine::processor::{Either, Ports, Rows};
+///
+/// type Speeds = Rows<String, i64>;
+///
+/// assert_eq!(<Speeds as Ports>::COUNT, 1);
+/// assert_eq!(<Either<Speeds, Either<Speeds, Speeds>> as Ports>::COUNT, 3);
+/// ```
 pub trait Ports: Sized + 'static {
     /// How many there are.
     const COUNT: usize;
@@ -24,6 +33,8 @@ pub trait Ports: Sized + 'static {
 }
 
 /// Rows of the first or the second of two ports.
+///
+/// Example: [`BatchProcessor`](super::BatchProcessor).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Either<L, R> {
     /// Of the first.

@@ -6,6 +6,39 @@ use std::{fmt, sync::Arc};
 
 /// What a key-value store says of an entry that it is given, said without the store: for an operator in front of a table that
 /// must know what the table takes.
+///
+/// ```
+/// use headwater_core::serde::for_type;
+/// use headwater_engine::{
+///     processor::{Context, InitContext, Processor, ProcessorError, Record},
+///     store::EntryCheck,
+/// };
+///
+/// /// Forwards what the store `totals` below it will take; the rest is a dead letter here.
+/// struct Fits(EntryCheck<String>);
+///
+/// impl Fits {
+///     fn new(context: &mut InitContext<'_>) -> Result<Self, ProcessorError> {
+///         Ok(Self(context.entry_check("totals", &for_type::<String>(), &for_type::<String>())))
+///     }
+/// }
+///
+/// impl Processor<String, String> for Fits {
+///     type KOut = String;
+///     type VOut = String;
+///
+///     fn process(
+///         &mut self,
+///         record: Record<String, String>,
+///         context: &mut Context<'_, String, String>,
+///     ) -> Result<(), ProcessorError> {
+///         self.0.check(record.key.as_bytes(), &record.value)?;
+///         context.forward(record);
+///         Ok(())
+///     }
+/// }
+/// # let _ = Fits::new;
+/// ```
 pub struct EntryCheck<V> {
     form: Form<V>,
     record_bytes_max: usize,

@@ -43,10 +43,53 @@ impl OpenGlobal {
 }
 
 /// What there is under a key, or why there can be nothing.
+///
+/// Example: [`GlobalStore`].
 pub type GlobalRow<V> = Result<Option<ValueAndTimestamp<V>>, StoreError>;
 
 /// A global store, to be read: the newest value of each key of its topic, whatever the key's partition. Of a key that lies in
 /// several partitions, which have no order among them, the one counts where Kafka's partitioner puts it.
+///
+/// ```
+/// use headwater_core::serde::for_type;
+/// use headwater_engine::{
+///     processor::{Context, InitContext, Processor, ProcessorError, Record},
+///     store::GlobalStore,
+///     topology::{Consumed, GlobalSerdes, Topology},
+/// };
+///
+/// /// Forwards speeds above the limit of their road.
+/// struct TooFast(GlobalStore<String, i64>);
+///
+/// impl Processor<String, i64> for TooFast {
+///     type KOut = String;
+///     type VOut = i64;
+///
+///     fn process(
+///         &mut self,
+///         record: Record<String, i64>,
+///         context: &mut Context<'_, String, i64>,
+///     ) -> Result<(), ProcessorError> {
+///         let limit = self.0.get(&record.key)?;
+///         if limit.is_some_and(|limit| record.value > limit.value) {
+///             context.forward(record);
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let mut topology = Topology::new();
+/// let serdes = GlobalSerdes { key: for_type::<String>(), value: for_type::<i64>() };
+/// let limits = Consumed::<String, i64>::default();
+/// topology.add_global_store("limits", "limits", limits, serdes, |road, limit| {
+///     Some((road, Some(limit)))
+/// })?;
+/// topology.add_source("in", "speeds", Consumed::<String, i64>::default())?;
+/// let make = |context: &mut InitContext<'_>| Ok(TooFast(context.global_store("limits")?));
+/// topology.add_processor("too-fast", make, &["in"])?;
+/// assert!(topology.describe().contains("Processor: too-fast"));
+/// # Ok::<(), headwater_engine::topology::TopologyError>(())
+/// ```
 pub struct GlobalStore<K, V> {
     keys: Keys<K>,
     form: Form<V>,

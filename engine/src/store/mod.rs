@@ -101,6 +101,13 @@ use headwater_core::{
 use std::{any::Any, fmt, marker::PhantomData, sync::Arc};
 
 /// A value and the timestamp that it carries.
+///
+/// ```
+/// use headwater_engine::store::ValueAndTimestamp;
+///
+/// let speed = ValueAndTimestamp { value: 120, timestamp: 5 };
+/// assert_eq!(format!("{}@{}", speed.value, speed.timestamp), "120@5");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValueAndTimestamp<V> {
     /// The value.
@@ -110,6 +117,8 @@ pub struct ValueAndTimestamp<V> {
 }
 
 /// What a walk over a store comes to, item by item, or why it cannot go on. It reads what is not cached as it comes to it.
+///
+/// Example: [`SessionStore`].
 pub type StoreIterator<'a, T> = Box<dyn Iterator<Item = Result<T, StateError>> + 'a>;
 
 impl<V: Clone> ValueAndTimestamp<V> {
@@ -119,6 +128,8 @@ impl<V: Clone> ValueAndTimestamp<V> {
 }
 
 /// Names a store of type `S` within a task; see [`InitContext::store`](crate::processor::InitContext::store).
+///
+/// Example: [`KeyValueStore`].
 pub struct StoreKey<S> {
     index: usize,
     store: PhantomData<fn() -> S>,
@@ -149,6 +160,8 @@ impl<S> fmt::Debug for StoreKey<S> {
 }
 
 /// What one commit changed in a store.
+///
+/// Example: [`StateStore`].
 #[derive(Debug)]
 pub struct StoreChanges {
     /// Changelog records, each key once; null deletes.
@@ -158,6 +171,73 @@ pub struct StoreChanges {
 }
 
 /// A store as a task drives it through commits.
+///
+/// Users' own stores implement it:
+///
+/// ```
+/// use headwater_core::{
+///     ports::state::StateError,
+///     record::{Headers, RecordSetBuilder},
+/// };
+/// use headwater_engine::{
+///     processor::{Context, ProcessorError, Record},
+///     store::{StateStore, StoreBuilder, StoreChanges},
+///     topology::{Consumed, Topology},
+/// };
+/// use std::any::Any;
+///
+/// /// The sum of all values of a partition, in one entry.
+/// struct Sum {
+///     sum: i64,
+///     is_changed: bool,
+/// }
+///
+/// impl StateStore for Sum {
+///     fn commit(&mut self, _: u64) -> Result<StoreChanges, StateError> {
+///         let mut records = RecordSetBuilder::default();
+///         if std::mem::take(&mut self.is_changed) {
+///             let sum = self.sum.to_be_bytes();
+///             let pushed = records.push(0, Some(b"sum"), Some(&sum), &Headers::new());
+///             pushed.expect("one small record fits into a set");
+///         }
+///         Ok(StoreChanges { records: records.build(), expire_below: None })
+///     }
+///
+///     fn published(&mut self, _: u64, _: usize) {}
+///
+///     fn size_bytes(&self) -> usize {
+///         size_of::<Self>()
+///     }
+///
+///     fn dirty_bytes(&self) -> usize {
+///         if self.is_changed { 11 } else { 0 }
+///     }
+///
+///     fn by_bytes(&mut self) -> &mut dyn Any {
+///         self
+///     }
+/// }
+///
+/// let sum = StoreBuilder::new("sum", "one i64".to_owned(), |shard, _| {
+///     // What was committed last; one that cannot be read begins anew here, for the sake of brevity.
+///     let stored = shard.get(b"sum").ok().flatten();
+///     let sum = stored.and_then(|it| it.value.try_into().ok()).map_or(0, i64::from_be_bytes);
+///     Box::new(Sum { sum, is_changed: false })
+/// });
+/// let add = |record: Record<String, i64>, context: &mut Context<'_, String, i64>| {
+///     let sum = context.state_store::<Sum>("sum")?;
+///     (sum.sum, sum.is_changed) = (sum.sum + record.value, true);
+///     let sum = sum.sum;
+///     context.forward(record.with_value(sum));
+///     Ok::<(), ProcessorError>(())
+/// };
+/// let mut topology = Topology::new();
+/// topology.add_source("in", "cars", Consumed::<String, i64>::default())?;
+/// topology.add_processor_fn("add", add, &["in"])?;
+/// topology.add_state_store(sum, &["add"])?;
+/// assert!(topology.describe().contains("Processor: add (stores: [sum])"));
+/// # Ok::<(), headwater_engine::topology::TopologyError>(())
+/// ```
 pub trait StateStore: Any + Send {
     /// Refuses from now on, with [`StoreError::TooLarge`], what would take more bytes as a record of the changelog. A store
     /// that does not know how stops the application with such a record.
@@ -194,6 +274,8 @@ pub trait StateStore: Any + Send {
 type MakeStore = dyn Fn(Arc<dyn Shard>, u32) -> Box<dyn StateStore> + Send + Sync;
 
 /// Declares a store: its name, the form of its contents, and how each task's part is made.
+///
+/// Example: [`StateStore`], and [`Stores`] for those that there are.
 #[derive(Clone)]
 pub struct StoreBuilder {
     spec: StoreSpec,

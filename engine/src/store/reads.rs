@@ -1,6 +1,13 @@
 //! How often a store's cache had what it was asked for.
 
 /// How often a store was asked for a key, by who could answer.
+///
+/// ```
+/// use headwater_engine::store::CacheReads;
+///
+/// let reads = CacheReads { hits: 90, misses: 10 };
+/// assert_eq!(reads.hits * 100 / (reads.hits + reads.misses), 90, "the hit ratio, in percent");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheReads {
     /// Its cache.

@@ -12,6 +12,14 @@ use headwater_core::{
 use std::{cmp::Ordering, iter::Peekable, ops::Bound};
 
 /// An entry that a scan came to.
+///
+/// ```
+/// use headwater_engine::store::{Scanned, ValueAndTimestamp};
+///
+/// let (key, value) = (b"car".to_vec(), ValueAndTimestamp { value: 120, timestamp: 5 });
+/// let scanned = Scanned { key, value };
+/// assert_eq!((scanned.key.as_slice(), scanned.value.value), (b"car".as_slice(), 120));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scanned<V> {
     /// The key's bytes.

@@ -25,6 +25,41 @@ type OfKey<K, V> = (K, Session<V>);
 /// [`SessionBytes`].
 ///
 /// Windows lie in segments by their ends, which are removed whole; a third of the time that they are kept is a good size.
+///
+/// ```
+/// use headwater_core::serde::for_type;
+/// use headwater_engine::{
+///     processor::{Context, Processor, ProcessorError, Record},
+///     store::{SessionStore, StoreKey, Window, Windowed},
+/// };
+/// use std::time::Duration;
+///
+/// /// Forwards each record with how many trips its car was on within an hour of it, and keeps one that lasts a minute.
+/// struct Trips(StoreKey<SessionStore<String, i64>>);
+///
+/// impl Processor<String, i64> for Trips {
+///     type KOut = String;
+///     type VOut = i64;
+///
+///     fn process(
+///         &mut self,
+///         record: Record<String, i64>,
+///         context: &mut Context<'_, String, i64>,
+///     ) -> Result<(), ProcessorError> {
+///         let (trips, at) = (context.store(self.0), record.timestamp);
+///         let near = trips.find_sessions(&record.key, at - 3_600_000, at + 3_600_000)?.count();
+///         let window = Window { start: at, end: at + 60_000 };
+///         trips.put(&Windowed { key: record.key.clone(), window }, Some(record.value))?;
+///         context.forward(record.with_value(i64::try_from(near).unwrap_or(i64::MAX)));
+///         Ok(())
+///     }
+/// }
+///
+/// let day = Duration::from_secs(86_400);
+/// let declared =
+///     SessionStore::<String, i64>::with_retention("trips", for_type(), for_type(), day);
+/// assert_eq!(declared.spec().name.as_ref(), "trips");
+/// ```
 pub struct SessionStore<K, V> {
     keys: Keys<K>,
     sessions: SessionBytes<V>,

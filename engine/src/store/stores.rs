@@ -35,12 +35,16 @@ use std::time::Duration;
 pub enum Stores {}
 
 /// A key-value store that has no types yet.
+///
+/// Example: [`Stores`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyValueStoreSupplier {
     name: String,
 }
 
 /// A store of versions that has no types yet.
+///
+/// Example: [`Stores`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionedStoreSupplier {
     name: String,
@@ -48,6 +52,8 @@ pub struct VersionedStoreSupplier {
 }
 
 /// A window store that has no types yet.
+///
+/// Example: [`Stores`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WindowStoreSupplier {
     name: String,
@@ -56,6 +62,8 @@ pub struct WindowStoreSupplier {
 }
 
 /// A session store that has no types yet.
+///
+/// Example: [`Stores`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionStoreSupplier {
     name: String,

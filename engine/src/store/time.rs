@@ -16,6 +16,39 @@ use std::{any::Any, ops::RangeInclusive, sync::Arc, time::Duration};
 /// They lie in segments of time, which are removed whole: the size of a segment bounds how much longer than asked for a
 /// value is kept, and each segment that a fetch touches costs it a look-up. A third of the time that values are kept is
 /// a good size.
+///
+/// ```
+/// use headwater_core::{ports::state::Order, serde::for_type};
+/// use headwater_engine::{
+///     processor::{Context, Processor, ProcessorError, Record},
+///     store::{StoreKey, TimeStore},
+/// };
+/// use std::time::Duration;
+///
+/// /// Forwards with each speed how many came of its car in the ten seconds before, equal times and all.
+/// struct Recent(StoreKey<TimeStore<String, i64>>);
+///
+/// impl Processor<String, i64> for Recent {
+///     type KOut = String;
+///     type VOut = i64;
+///
+///     fn process(
+///         &mut self,
+///         record: Record<String, i64>,
+///         context: &mut Context<'_, String, i64>,
+///     ) -> Result<(), ProcessorError> {
+///         let (speeds, at) = (context.store(self.0), record.timestamp);
+///         let recent = speeds.fetch(&record.key, at - 10_000..=at, Order::Ascending)?.count();
+///         speeds.add(&record.key, record.value, at)?;
+///         context.forward(record.with_value(i64::try_from(recent).unwrap_or(i64::MAX)));
+///         Ok(())
+///     }
+/// }
+///
+/// let segment = Duration::from_secs(10);
+/// let declared = TimeStore::<String, i64>::builder("speeds", for_type(), for_type(), segment);
+/// assert!(declared.spec().schema.ends_with("utf8, time, sequence -> i64"));
+/// ```
 pub struct TimeStore<K, V> {
     keys: Keys<K>,
     key_check: Option<KeyCheck>,

@@ -64,6 +64,8 @@ pub struct WindowStore<K, V> {
 }
 
 /// One entry of a window store.
+///
+/// Example: [`WindowStore`].
 pub type WindowEntry<K, V> = (K, Timestamp, ValueAndTimestamp<V>);
 
 opaque_debug!(WindowStore<K, V>);

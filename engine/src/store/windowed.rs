@@ -14,6 +14,8 @@ use headwater_core::{
 /// | tumbling, hopping | the first instant that is no longer in it |
 /// | session | its last instant: that of its last record |
 /// | sliding | its last instant |
+///
+/// Example: [`WindowedSerde`].
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -28,6 +30,8 @@ pub struct Window {
 ///
 /// Its default serde is Kafka's form, as [`WindowedSerde`] writes it; what has it as a part (a value, say) writes key
 /// and window itself.
+///
+/// Example: [`WindowedSerde`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Windowed<K> {
     /// The key.

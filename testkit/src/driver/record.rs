@@ -3,6 +3,8 @@
 use headwater_core::record::{Headers, Timestamp};
 
 /// A record as a test writes and reads it.
+///
+/// Example: [`TestRecord::new`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestRecord<K, V> {
     /// The key.
@@ -32,6 +34,8 @@ impl<K, V> TestRecord<K, V> {
 }
 
 /// A dead letter as a test reads it.
+///
+/// Example: [`TopologyTestDriver::dead_letters`](super::TopologyTestDriver::dead_letters).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestDeadLetter {
     /// Its raw key.
