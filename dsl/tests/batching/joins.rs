@@ -8,9 +8,9 @@ use std::{ops::Range, time::Duration};
 /// How the records of two streams are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Joined {
-    kind: JoinKind,
-    with: Beside,
-    near: Near,
+    pub(crate) kind: JoinKind,
+    pub(crate) with: Beside,
+    pub(crate) near: Near,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) enum JoinKind {
 
 /// What the records of the pipeline are joined with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Beside {
+pub(crate) enum Beside {
     /// A second topic.
     Other,
     /// Some of themselves, twice.
@@ -32,9 +32,9 @@ enum Beside {
 /// How far apart they may be, in ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Near {
-    before: i64,
-    after: i64,
-    grace: u64,
+    pub(crate) before: i64,
+    pub(crate) after: i64,
+    pub(crate) grace: u64,
 }
 
 impl Near {

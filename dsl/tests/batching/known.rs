@@ -4,7 +4,8 @@ use crate::{
     calls::{Calls, Maker},
     folds::{Caching, Emit, Fold, Window},
     forms::Form,
-    joins::{AsOf, AsOfKind},
+    held::{Held, Hold},
+    joins::{AsOf, AsOfKind, Beside, JoinKind, Joined, Near},
     ops::{Op, View},
     processors::Deed,
     run::{Case, Group, Input},
@@ -74,6 +75,19 @@ fn a_row_that_is_due_as_it_comes_is_joined_then() {
     let join = AsOf { kind: AsOfKind::Inner, grace: Some(2), history: 56 };
     let ops = vec![Op::Stateless(Stateless::DropNullKeys(3)), Op::AsOf(join)];
     check(1, ops, &[("in", 5, 1, 99), ("in", 0, 0, 107), ("in", 3, 8, 105)]);
+}
+
+/// A row that was held back tells no place in the run that has it come out.
+#[test]
+fn a_row_that_was_held_is_judged_by_the_time_of_others_as_it_comes_out() {
+    let hold = Hold { limit: 55, records_max: Some(3) };
+    let near = Near { before: 19, after: 13, grace: 5 };
+    let ops = vec![
+        Op::Sessions(6, Fold::Count, window(Emit::Updates, Caching::Off, 29, 8, 32), View::Stored),
+        Op::Held(Held::Fold(hold, Caching::Off, View::Stored)),
+        Op::JoinStream(Joined { kind: JoinKind::Outer, with: Beside::Other, near }),
+    ];
+    check(1, ops, &[("in", 0, 4, 73), ("in", 1, 0, 59), ("in", 2, -8, 106), ("in", 2, 2, 113)]);
 }
 
 /// A row brings its operator time, and what that makes due comes before it, wherever the batch was cut.

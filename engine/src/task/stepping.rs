@@ -2,7 +2,8 @@
 //!
 //! | rows go one a step | because |
 //! |---|---|
-//! | where parents differ in time that share an input, and below a node that may answer `More` one a chunk | a row of one is judged by the times of the others, which move with it |
+//! | where parents differ in time that share an input | a row of one is judged by the times of the others, which move with it |
+//! | where parents differ in time below a node that may answer `More`, also one a chunk | so is a row that it has left, which tells no place in the run |
 //! | where time comes with rows, above a stretch that runs record by record | what time makes a node forward is ordered with the rows of others |
 //! | where a user's processor lies beside such a stretch or another source | so is what it scheduled |
 //! | where a user's processor has timers and time comes with rows | they fire between rows, as time moves |
@@ -48,6 +49,7 @@ impl Stepping {
         let sources = slots.values().filter(|slot| matches!(slot.action, Action::Source)).count();
         let single_rows = ((is_stepwise || sources > 1) && any(NodeSlot::is_processor))
             || (keeps_time && any(|slot| slot.caps_time && !slot.caps_by_row))
+            || (keeps_time && meeting_below_more)
             || any(|slot| slot.is_time_carried && slot.has_timers())
             || more_below_stepwise
             || processor_below_more;
