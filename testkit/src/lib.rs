@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`TopologyTestDriver`] | piping records through a whole topology, with several partitions and injected crashes |
 //! | [`MockProcessorContext`] | calling a single processor by hand |
+//! | [`TestStandby`] | a second instance, which takes over |
 //! | [`Notation`] | records as text: `a=1@5` |
 //! | [`ManualClock`] | time that moves when the test says so |
 //! | [`MemoryLog`] | the log port in memory |
@@ -18,7 +19,9 @@ mod faulty_state;
 mod mock_context;
 mod notation;
 
-pub use driver::{TestDeadLetter, TestInputTopic, TestOutputTopic, TestRecord, TopologyTestDriver};
+pub use driver::{
+    TestDeadLetter, TestInputTopic, TestOutputTopic, TestRecord, TestStandby, TopologyTestDriver,
+};
 pub use driver_error::TestDriverError;
 pub use faulty_log::FaultyLog;
 pub use faulty_state::FaultyState;

@@ -27,6 +27,7 @@ mod reset;
 mod rest;
 mod restore;
 mod settings;
+mod standby;
 mod threads;
 mod time;
 mod timers;

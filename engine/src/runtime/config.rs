@@ -4,6 +4,7 @@ use super::{
     error::StreamsError,
     life::{StateListener, StreamsState},
     restore::{RestoreListeners, StateRestoreListener},
+    standby::{StandbyListeners, StandbyUpdateListener},
 };
 use crate::{
     calls::PoolOfProcess,
@@ -198,6 +199,8 @@ pub struct StreamsConfig {
     pub state_listener: StateListener,
     /// Who is told how stores are restored.
     pub restore_listeners: RestoreListeners,
+    /// Who is told how standbys of it follow: nobody by default.
+    pub standby_listeners: StandbyListeners,
     /// The most rows in a batch: 1,024 by default.
     pub batch_rows_max: usize,
     /// How records pass from one sub-topology to the next: in memory by default.
@@ -231,6 +234,7 @@ impl StreamsConfig {
             uncaught_exception_handler: UncaughtExceptionHandler::default(),
             state_listener: StateListener::default(),
             restore_listeners: RestoreListeners::default(),
+            standby_listeners: StandbyListeners::default(),
             batch_rows_max: 1024,
             repartitioning: Repartitioning::default(),
             internal_durability: headwater_core::ports::log::Durability::default(),
@@ -451,6 +455,13 @@ impl StreamsConfig {
     #[must_use]
     pub fn with_restore_listener(mut self, listener: Arc<dyn StateRestoreListener>) -> Self {
         self.restore_listeners.add(listener);
+        self
+    }
+
+    /// Tells `listener` how a [`Standby`](super::Standby) of the application follows it, beside those that are told already.
+    #[must_use]
+    pub fn with_standby_listener(mut self, listener: Arc<dyn StandbyUpdateListener>) -> Self {
+        self.standby_listeners.add(listener);
         self
     }
 

@@ -16,6 +16,7 @@
 //! | `globals` | global stores at the ends of their topics |
 //! | `assignment` | which partitions the application may read, by events of the log |
 //! | `setup`, `restore` | from a topology to tasks; stores at the end of their changelogs |
+//! | `standby` | keeps the stores of an application that runs elsewhere ready |
 //! | `reset` | has a stopped application begin anew |
 //! | `properties` | Kafka's dotted keys |
 //! | `prometheus` | the same as text |
@@ -62,6 +63,7 @@ mod resting;
 mod restore;
 mod rounds;
 mod setup;
+mod standby;
 mod stepper;
 mod streams;
 mod supervisor;
@@ -96,6 +98,7 @@ pub use reset::{ApplicationReset, ForgottenTopic, MovedInput, ResetError, ResetT
 pub use restore::{
     RestoreListeners, RestoreProgress, StateRestoreListener, StoreRestore, TaskRestore,
 };
+pub use standby::{Standby, StandbyListeners, StandbyUpdate, StandbyUpdateListener, SuspendReason};
 pub use stepper::Stepper;
 pub use streams::Streams;
 pub use threads::Runtime;

@@ -327,18 +327,28 @@ fn publish_position(
     log: &dyn Log,
     state: &dyn ApplicationState,
 ) -> Result<(), StreamsError> {
-    let mut sources = Vec::new();
     let inputs = external_inputs(blueprint).into_iter().filter(|input| held.may_read(input));
-    for input in inputs.chain(repartition_inputs(blueprint)) {
-        let committed = log.committed(&held.owner().group, &input)?;
-        sources.extend(committed.map(|committed| (input, committed.offset)));
-    }
+    let sources = committed_sources(blueprint, inputs, log)?;
     let known = state.snapshot()?.sources;
     if sources.iter().all(|source| known.contains(source)) {
         return Ok(());
     }
     let epoch = held.epoch;
     Ok(state.publish(StateCommit { epoch, sources, ..StateCommit::default() })?)
+}
+
+/// Where these external inputs and all repartition topics were committed, those that were.
+pub(super) fn committed_sources(
+    blueprint: &Blueprint,
+    inputs: impl IntoIterator<Item = TopicPartition>,
+    log: &dyn Log,
+) -> Result<Vec<(TopicPartition, i64)>, StreamsError> {
+    let mut sources = Vec::new();
+    for input in inputs.into_iter().chain(repartition_inputs(blueprint)) {
+        let committed = log.committed(&blueprint.application_id, &input)?;
+        sources.extend(committed.map(|committed| (input, committed.offset)));
+    }
+    Ok(sources)
 }
 
 /// Has a state whose newest commit is of another history of the log take smaller numbers, those of this one.
@@ -366,23 +376,24 @@ fn open_positions(
     blueprint: &Blueprint,
     restorer: &Restorer<'_>,
 ) -> Result<(Positions, RestoreCounts), StreamsError> {
-    let changelog = blueprint.positions_changelog();
-    let part = Part {
-        task: None,
-        store: Positions::spec(),
-        begins_at: begins_at(restorer.log, &blueprint.application_id, &changelog)?,
-        changelog: changelog.clone(),
-        from: RebuiltFrom::Changelog,
-    };
+    let part = positions_part(blueprint, restorer.log)?;
     // No user knows of it.
     let (shard, counts) = Restorer { watch: None, ..*restorer }.one(&part)?;
-    let positions = Positions::open(shard, changelog, blueprint)?;
+    let positions = Positions::open(shard, part.changelog, blueprint)?;
     if !positions.diff.is_empty() {
         let (application, diff) = (&*blueprint.application_id, positions.diff.to_string());
         tracing::info!(application, "the topology has changed:\n{diff}");
     }
     check_stores(&positions.diff)?;
     Ok((positions, counts))
+}
+
+/// What tasks must not forget, and its changelog.
+fn positions_part(blueprint: &Blueprint, log: &dyn Log) -> Result<Part, StreamsError> {
+    let changelog = blueprint.positions_changelog();
+    let begins_at = begins_at(log, &blueprint.application_id, &changelog)?;
+    let (store, from) = (Positions::spec(), RebuiltFrom::Changelog);
+    Ok(Part { task: None, store, changelog, begins_at, from })
 }
 
 /// Where a changelog of the application begins: at its start, unless the application was reset.
@@ -402,32 +413,59 @@ fn parts_of(
     (log, group): (&dyn Log, &str),
 ) -> Result<Vec<Part>, StreamsError> {
     let part = |(task, store): (TaskId, StoreBuilder)| {
-        let partition = task.partition;
-        let changelog = blueprint.changelog(&store, partition);
-        let from = match blueprint.topology.store_sources.get(&store.spec().name) {
-            Some(source) => RebuiltFrom::Input {
-                take: Arc::clone(&source.take),
-                until: log.committed(group, &changelog.partition)?.map_or(0, |it| it.offset),
-                record_bytes_max: blueprint.limits.record_bytes_max,
-            },
-            None if store.is_logged() => RebuiltFrom::Changelog,
-            None => {
-                let last = positions.last_change(&changelog.store, partition)?;
-                RebuiltFrom::Nothing { last }
-            }
-        };
-        let (task, changelog) = (Some(task), changelog.partition);
-        let begins_at = match from {
-            RebuiltFrom::Changelog => begins_at(log, group, &changelog)?,
-            RebuiltFrom::Input { .. } | RebuiltFrom::Nothing { .. } => 0,
-        };
-        Ok(Part { task, store: store.spec().clone(), changelog, begins_at, from })
+        if let Some(part) = rebuilt_part(blueprint, task, &store, (log, group))? {
+            return Ok(part);
+        }
+        let changelog = blueprint.changelog(&store, task.partition);
+        let last = positions.last_change(&changelog.store, task.partition)?;
+        let (changelog, from) = (changelog.partition, RebuiltFrom::Nothing { last });
+        Ok(Part { task: Some(task), store: store.spec().clone(), changelog, begins_at: 0, from })
     };
-    let stores = |id: &TaskId| {
-        let (id, stores) = (*id, blueprint.stores(blueprint.sub(*id)));
-        stores.into_iter().map(move |store| (id, store))
+    stores_of(blueprint, ids).map(part).collect()
+}
+
+/// The stores of tasks, each with its task.
+fn stores_of<'b>(
+    blueprint: &'b Blueprint,
+    ids: &'b [TaskId],
+) -> impl Iterator<Item = (TaskId, StoreBuilder)> + 'b {
+    ids.iter()
+        .flat_map(|id| blueprint.stores(blueprint.sub(*id)).into_iter().map(|store| (*id, store)))
+}
+
+/// The parts that another instance can keep ready: those that are rebuilt from the log, what tasks must not forget first.
+pub(super) fn rebuilt_parts(
+    blueprint: &Blueprint,
+    log: &dyn Log,
+) -> Result<Vec<Part>, StreamsError> {
+    let group = &*blueprint.application_id;
+    let ids = blueprint.tasks();
+    let mut parts = vec![positions_part(blueprint, log)?];
+    for (task, store) in stores_of(blueprint, &ids) {
+        parts.extend(rebuilt_part(blueprint, task, &store, (log, group))?);
+    }
+    Ok(parts)
+}
+
+/// A task's part of a store, if that is rebuilt from the log.
+fn rebuilt_part(
+    blueprint: &Blueprint,
+    task: TaskId,
+    store: &StoreBuilder,
+    (log, group): (&dyn Log, &str),
+) -> Result<Option<Part>, StreamsError> {
+    let changelog = blueprint.changelog(store, task.partition).partition;
+    let (begins_at, from) = match blueprint.topology.store_sources.get(&store.spec().name) {
+        Some(source) => {
+            let until = log.committed(group, &changelog)?.map_or(0, |it| it.offset);
+            let take = Arc::clone(&source.take);
+            let record_bytes_max = blueprint.limits.record_bytes_max;
+            (0, RebuiltFrom::Input { take, until, record_bytes_max })
+        }
+        None if store.is_logged() => (begins_at(log, group, &changelog)?, RebuiltFrom::Changelog),
+        None => return Ok(None),
     };
-    ids.iter().flat_map(stores).map(part).collect()
+    Ok(Some(Part { task: Some(task), store: store.spec().clone(), changelog, begins_at, from }))
 }
 
 /// Where the inputs of a task were committed, and what the log holds of them. A partition that its topic did not have before is

@@ -9,11 +9,13 @@ mod kept;
 mod look;
 mod output;
 mod record;
+mod standby;
 mod text;
 
 pub use input::TestInputTopic;
 pub use output::TestOutputTopic;
 pub use record::{TestDeadLetter, TestRecord};
+pub use standby::TestStandby;
 
 use crate::{ManualClock, MemoryLog, TestDriverError};
 use headwater_core::{

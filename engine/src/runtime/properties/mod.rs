@@ -252,8 +252,12 @@ const KEYS: &[(&str, Property)] = &[
     ),
     (
         "num.standby.replicas",
-        Taken(|_, value| {
-            only(value, &["0"], "`0`: an application is one process, and a standby needs another")
+        Taken(|config, value| {
+            let replicas: u32 = value.parse().map_err(|_| NUMBER)?;
+            if replicas > 0 {
+                config.without_effect.push("num.standby.replicas".to_owned());
+            }
+            Ok(())
         }),
     ),
     ("acceptable.recovery.lag", WithoutEffect(ONE_PROCESS)),

@@ -111,9 +111,11 @@ fn each_key_is_taken_has_no_effect_or_is_refused_by_name() {
 
 #[test]
 fn what_differs_from_what_is_so_anyway_has_no_effect() {
-    for (key, value) in
-        [("replication.factor", "3"), ("processing.exception.handler.global.enabled", "false")]
-    {
+    for (key, value) in [
+        ("replication.factor", "3"),
+        ("num.standby.replicas", "1"),
+        ("processing.exception.handler.global.enabled", "false"),
+    ] {
         let mut config = StreamsConfig::new("app");
         config.set(key, value).unwrap();
         assert_eq!(config.without_effect, [key]);
@@ -180,7 +182,7 @@ fn bad_values_are_said_with_key_and_what_was_expected() {
         ("commit.interval.ms", "-1"),
         ("application.id", "a/b"),
         ("processing.guarantee", "exactly_once"),
-        ("num.standby.replicas", "1"),
+        ("num.standby.replicas", "-1"),
         ("max.task.idle.ms", "-2"),
         ("group.protocol", "streams"),
         ("production.exception.handler", "com.example.Mine"),

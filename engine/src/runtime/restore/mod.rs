@@ -93,6 +93,11 @@ pub(super) struct Opened {
 }
 
 impl Opened {
+    /// Where replaying begins, and where it ends.
+    pub(super) fn offsets(&self) -> Offsets {
+        Offsets { start: self.at, end: self.end }
+    }
+
     fn is_at_end(&self) -> bool {
         self.at >= self.end && !self.begins_anew
     }
@@ -199,7 +204,7 @@ impl Restorer<'_> {
     }
 
     /// Replays what a part lacks.
-    fn restore(&self, part: &Part, opened: &Opened) -> Result<Restored, StreamsError> {
+    pub(super) fn restore(&self, part: &Part, opened: &Opened) -> Result<Restored, StreamsError> {
         match &part.from {
             RebuiltFrom::Changelog => self.replay(part, opened, &Ok),
             RebuiltFrom::Input { take, until, record_bytes_max } => {
