@@ -10,7 +10,7 @@ use headwater_core::serde::{Data, Nullable, SharedSerde};
 use headwater_engine::{
     processor::{InitContext, Processor, ProcessorError},
     store::{StoreBuilder, VersionedKeyValueStore},
-    topology::{Consumed, GlobalSerdes, Topology, TopologyError},
+    topology::{Consumed, GlobalSerdes, Topology, TopologyError, TopologyOptimization},
 };
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -110,30 +110,34 @@ impl StreamsBuilder {
         self
     }
 
-    /// Has tables of topics that are drawn from now on be rebuilt from their topics, in place of changelogs of their own: Kafka's
-    /// `reuse.ktable.source.topics`. A topic must keep the newest record of each key. The build refuses a table that keeps
-    /// versions, or that is not read from the oldest record on and by the records' own timestamps.
+    /// Builds with these optimizations, Kafka's `topology.optimization`, in place of none; tables of topics have those that were set
+    /// before they are drawn.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
-    /// use headwater_engine::topology::Consumed;
+    /// use headwater_engine::topology::{Consumed, TopologyOptimization};
     /// use headwater_testkit::TopologyTestDriver;
     ///
-    /// let builder = StreamsBuilder::new().with_source_topics_reused();
+    /// let builder = StreamsBuilder::new().with_topology_optimization(TopologyOptimization::ALL);
     /// let owners = builder.table_with("owners", Consumed::<String, String>::default(), "by-car");
-    /// owners.to_stream().to("out");
-    /// let driver = TopologyTestDriver::new(builder.build()?)?;
-    /// driver.input_topic::<String, String>("owners").pipe_input("car".into(), "Ada".into(), 1)?;
+    /// let by_owner = owners.to_stream().select_key(|_, owner| owner.clone());
+    /// by_owner.group_by_key().count("changes").to_stream().to("out");
+    /// by_owner.filter(|_, owner| owner != "Bob").group_by_key().count("others");
+    /// let topology = builder.build()?;
+    /// assert!(!topology.describe().contains("others-repartition"), "one topic is for both");
+    ///
+    /// let driver = TopologyTestDriver::new(topology)?;
+    /// driver.pipe::<String, String>("owners", "car=Ada@1")?;
     /// driver.crash();
     /// driver.lose_state();
     /// driver.restart()?;
     /// let owners = driver.key_value_store::<String, String>("by-car")?;
-    /// assert_eq!(owners.get(&"car".into())?.unwrap().value, "Ada");
+    /// assert_eq!(owners.get(&"car".into())?.unwrap().value, "Ada", "rebuilt from its topic");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn with_source_topics_reused(self) -> Self {
-        self.plan.reuse_source_topics();
+    pub fn with_topology_optimization(self, optimization: TopologyOptimization) -> Self {
+        self.plan.optimize(optimization);
         self
     }
 

@@ -22,6 +22,7 @@
 
 mod closing;
 mod kind;
+mod merging;
 mod processors;
 mod repartition;
 mod sources;
@@ -36,7 +37,9 @@ use headwater_engine::{
     node::{self, Payload},
     processor::{BatchProcessor, InitContext, Ports, ProcessorError, Rows},
     store::StoreBuilder,
-    topology::{MaxAhead, Port, Produced, TopicNameExtractor, Topology, TopologyError},
+    topology::{
+        MaxAhead, Port, Produced, TopicNameExtractor, Topology, TopologyError, TopologyOptimization,
+    },
 };
 use std::{
     cell::RefCell,
@@ -48,6 +51,7 @@ use std::{
 };
 
 pub use kind::OperatorKind;
+use merging::Merged;
 pub(crate) use repartition::Serdes;
 pub(crate) use sources::Topics;
 
@@ -212,8 +216,8 @@ struct Graph {
     refuses_generated: bool,
     /// Stores that have no changelog.
     unlogged: BTreeSet<String>,
-    /// Whether tables of topics that are drawn from now on are rebuilt from those.
-    reuses_sources: bool,
+    /// Which optimizations it is built with; what concerns tables of topics, of those that are drawn from now on.
+    optimization: TopologyOptimization,
     /// Whether no store holds updates back, whatever was said of it.
     is_uncached: bool,
     /// The first join that each node is repartitioned for.
@@ -353,14 +357,14 @@ impl LogicalPlan {
         }
     }
 
-    /// Has tables of topics that are drawn from now on be rebuilt from those.
-    pub(crate) fn reuse_source_topics(&self) {
-        self.0.borrow_mut().reuses_sources = true;
+    /// Builds with these optimizations.
+    pub(crate) fn optimize(&self, optimization: TopologyOptimization) {
+        self.0.borrow_mut().optimization = optimization;
     }
 
     /// Whether tables of topics are rebuilt from those.
     pub(crate) fn reuses_source_topics(&self) -> bool {
-        self.0.borrow().reuses_sources
+        self.0.borrow().optimization.reuses_source_topics()
     }
 
     /// A node of this kind below `parent`, called by a name that follows from its store's.
@@ -626,6 +630,7 @@ impl LogicalPlan {
         }
         let mut topology = Topology::new();
         topology.set_generated_names(graph.generated.clone());
+        topology.set_optimization(graph.optimization);
         for store in &graph.stores {
             let is_logged = !graph.unlogged.contains(&*store.spec().name);
             let store = store.clone();
@@ -633,11 +638,19 @@ impl LogicalPlan {
             topology.add_state_store(store, &[])?;
         }
         graph.globals.iter().try_for_each(|add| add(&mut topology))?;
-        let sent = graph.old_values().into_iter().zip(graph.may_cache());
-        for (Node { step, lower }, (old_values, may_cache)) in graph.nodes.iter().zip(sent) {
-            let parents: Vec<&str> =
-                step.parents.iter().map(|parent| graph.name(*parent)).collect();
+        let (old_values, may_cache) = (graph.old_values(), graph.may_cache());
+        let may_merge = graph.optimization.merges_repartition_topics();
+        let merged = if may_merge { graph.merged() } else { Merged::default() };
+        for node in merged.order(graph.nodes.len()) {
+            let (Some(Node { step, lower }), Some(old_values), Some(may_cache)) =
+                (graph.nodes.get(node.0), old_values.get(node.0), may_cache.get(node.0))
+            else {
+                continue;
+            };
+            let parents = step.parents.iter().map(|parent| merged.parent(node, *parent));
+            let parents: Vec<&str> = parents.map(|parent| graph.name(parent)).collect();
             let (name, parents) = (&*step.name, &*parents);
+            let (old_values, may_cache) = (*old_values, *may_cache);
             lower(&mut topology, Lowered { name, parents, old_values, may_cache })?;
             let stores: Vec<&str> = step.stores.iter().map(|store| &**store).collect();
             topology.connect_processor_and_state_stores(&step.name, &stores)?;

@@ -18,11 +18,14 @@ impl<K, V> Clone for Serdes<K, V> {
     }
 }
 
-/// A repartition that exists: of `parent`, under `base`, read by `source`.
+/// A repartition that exists: of `parent`, under `base`, written by `sink` and read by `source`.
 pub(super) struct Repartition {
     pub(super) parent: NodeId,
     base: String,
+    pub(super) sink: NodeId,
     pub(super) source: NodeId,
+    /// Whether one of other steps may take its place.
+    pub(super) may_merge: bool,
 }
 
 impl Graph {
@@ -33,6 +36,7 @@ impl Graph {
         base: &str,
         serdes: &Serdes<K, V>,
         asked: &Repartitioned<K, V>,
+        may_merge: bool,
     ) -> NodeId {
         let (kind, home) = (OperatorKind::Repartition, self.home(&[parent]));
         let name = format!("{base}-repartition-sink");
@@ -52,13 +56,16 @@ impl Graph {
             topology.add_repartition_sink(name, &topic, produced.clone(), parents)?;
             partitions.map_or(Ok(()), |count| topology.set_partitions(&topic, count))
         };
-        self.add(sink, Box::new(lower));
+        let sink = self.add(sink, Box::new(lower));
         let (topic, read) = (base.to_owned(), serdes.clone());
         let lower = move |topology: &mut Topology, Lowered { name, .. }: Lowered<'_>| {
             let Serdes { key, value } = read.clone();
             topology.add_repartition_source(name, &topic, Consumed::with(key, value)).map(drop)
         };
-        self.add(source, Box::new(lower))
+        let source = self.add(source, Box::new(lower));
+        let base = base.to_owned();
+        self.repartitions.push(Repartition { parent, base, sink, source, may_merge });
+        source
     }
 }
 
@@ -92,9 +99,7 @@ impl LogicalPlan {
             return known.source;
         }
         let asked = Repartitioned { partitions, ..Repartitioned::default() };
-        let source = graph.add_repartition(parent, base, serdes, &asked);
-        graph.repartitions.push(Repartition { parent, base: base.to_owned(), source });
-        source
+        graph.add_repartition(parent, base, serdes, &asked, partitions.is_none())
     }
 
     /// The source of a repartition topic of its own for the records of `parent`, whether their keys changed or not; those
@@ -107,9 +112,7 @@ impl LogicalPlan {
         asked: &Repartitioned<K, V>,
     ) -> NodeId {
         let mut graph = self.0.borrow_mut();
-        let source = graph.add_repartition(parent, base, serdes, asked);
-        graph.repartitions.push(Repartition { parent, base: base.to_owned(), source });
-        source
+        graph.add_repartition(parent, base, serdes, asked, false)
     }
 
     /// The base of the topic through which `parent` is repartitioned for a join: its own name, if it was given one, or

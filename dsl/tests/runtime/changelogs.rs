@@ -8,7 +8,7 @@ use headwater_engine::{
     processor::{Context, InitContext, Processor, ProcessorError, Record},
     runtime::CommitStep,
     store::{KeyValueStore, SessionStore, StoreKey, Stores, Window, WindowStore, Windowed},
-    topology::{Consumed, OffsetReset, TopologyError},
+    topology::{Consumed, OffsetReset, TopologyError, TopologyOptimization},
 };
 use headwater_testkit::TopologyTestDriver;
 use std::{error::Error, time::Duration};
@@ -141,7 +141,8 @@ fn windows_without_a_changelog_are_lost_with_what_closes_them() -> Outcome {
 }
 
 fn reused() -> Outcome<TopologyTestDriver> {
-    let builder = StreamsBuilder::new().with_source_topics_reused();
+    let builder = StreamsBuilder::new()
+        .with_topology_optimization(TopologyOptimization::REUSE_KTABLE_SOURCE_TOPICS);
     let consumed = Consumed::<String, i64>::default();
     let owners = builder.table_with("limits", consumed, "limits-by-road");
     // A filter asks for old values.
@@ -209,7 +210,8 @@ fn records_that_were_dead_letters_are_none_of_a_rebuilt_table() -> Outcome {
 #[test]
 fn a_topic_that_does_not_tell_the_table_is_refused() {
     let build = |consumed, materialized: Materialized| {
-        let builder = StreamsBuilder::new().with_source_topics_reused();
+        let builder = StreamsBuilder::new()
+            .with_topology_optimization(TopologyOptimization::REUSE_KTABLE_SOURCE_TOPICS);
         let _table = builder.table_with::<String, i64>("limits", consumed, materialized);
         builder.build().map(drop)
     };
@@ -230,7 +232,10 @@ fn reusing_topics_changes_no_node() -> Outcome {
         builder.table::<String, i64>("limits").to_stream().to("out");
         builder.build().map(|topology| topology.describe())
     };
-    let reusing = drawn(StreamsBuilder::new().with_source_topics_reused())?;
+    let reusing = drawn(
+        StreamsBuilder::new()
+            .with_topology_optimization(TopologyOptimization::REUSE_KTABLE_SOURCE_TOPICS),
+    )?;
     assert_eq!(reusing, drawn(StreamsBuilder::new())?);
     assert!(reusing.contains("(stores: [limits-STATE-STORE-0000000000])"), "{reusing}");
     Ok(())

@@ -8,7 +8,7 @@ use headwater_core::{
 use headwater_dsl::{KStream, Materialized, Repartitioned, StreamsBuilder};
 use headwater_engine::{
     runtime::{ApplicationReset, ResetTo, StreamsConfig, StreamsError},
-    topology::{Consumed, OffsetReset, Topology},
+    topology::{Consumed, OffsetReset, Topology, TopologyOptimization},
 };
 use headwater_testkit::{MemoryLog, MemoryState, TestDriverError, TopologyTestDriver};
 use std::{error::Error, sync::Arc};
@@ -142,7 +142,8 @@ fn counting_unlogged() -> Outcome<Topology> {
 }
 
 fn table() -> Outcome<Topology> {
-    let builder = StreamsBuilder::new().with_source_topics_reused();
+    let builder = StreamsBuilder::new()
+        .with_topology_optimization(TopologyOptimization::REUSE_KTABLE_SOURCE_TOPICS);
     let table = builder.table_with("in", Consumed::<String, i64>::default(), "counts");
     table.to_stream().to("out");
     Ok(builder.build()?)

@@ -11,7 +11,7 @@ use headwater_core::{
 use headwater_dsl::{BufferConfig, Materialized, StreamsBuilder, Suppressed, TimeWindows};
 use headwater_engine::{
     runtime::{ApplicationReset, ResetError, ResetTo, StreamsConfig},
-    topology::Topology,
+    topology::{Topology, TopologyOptimization},
 };
 use headwater_testkit::{FaultyLog, MemoryState, TopologyTestDriver};
 use std::{sync::Arc, time::Duration};
@@ -19,7 +19,8 @@ use std::{sync::Arc, time::Duration};
 /// Each kind of store and of internal topic: repartitioned counts, finals of windows, a table whose changelog is its topic, a
 /// store without a changelog, and a global table.
 fn topology() -> Outcome<Topology> {
-    let builder = StreamsBuilder::new().with_source_topics_reused();
+    let builder = StreamsBuilder::new()
+        .with_topology_optimization(TopologyOptimization::REUSE_KTABLE_SOURCE_TOPICS);
     let stream = builder.stream::<String, i64>("in");
     let grouped = stream.group_by(|key, _| format!("{key}s"));
     let counts = grouped.count("counts").to_stream().drop_null_values();

@@ -4,7 +4,7 @@ use super::lifecycle::{Outcome, Run, counting};
 use headwater_dsl::{Materialized, StreamsBuilder};
 use headwater_engine::{
     runtime::{StreamsConfig, StreamsError, StreamsState, UncaughtExceptionResponse::Replace},
-    topology::{Consumed, OffsetReset, Topology, TopologyError},
+    topology::{Consumed, OffsetReset, Topology, TopologyError, TopologyOptimization},
 };
 use headwater_testkit::{TestDriverError, TopologyTestDriver};
 use std::time::Duration;
@@ -56,7 +56,8 @@ fn sources_that_do_not_say_where_they_begin_begin_where_the_application_says() -
     let driver = of(copied(Consumed::default().offset_reset(OffsetReset::Earliest)))?;
     assert_eq!(driver.read::<String, i64>("out")?, "a=1@1 a=2@2");
     // What a store is rebuilt from is read from its start.
-    let builder = StreamsBuilder::new().with_source_topics_reused();
+    let builder = StreamsBuilder::new()
+        .with_topology_optimization(TopologyOptimization::REUSE_KTABLE_SOURCE_TOPICS);
     builder.table_with("in", Consumed::<String, i64>::default(), "rows").to_stream().to("out");
     let driver = of(builder.build()?)?;
     assert_eq!(driver.read::<String, i64>("out")?, "a=1@1 a=2@2");

@@ -11,7 +11,7 @@ use headwater_engine::{
         CommitStep, Repartitioning, RestoreProgress, StandbyUpdate, StandbyUpdateListener,
         StateRestoreListener, StoreRestore, StreamsConfig, StreamsError, SuspendReason,
     },
-    topology::{Consumed, Topology},
+    topology::{Consumed, Topology, TopologyOptimization},
 };
 use headwater_testkit::{TestDriverError, TopologyTestDriver};
 use std::{
@@ -30,7 +30,8 @@ const OUTPUTS: [&str; 6] = ["counts", "finals", "held", "sessions", "joined", "n
 /// A store of each kind that is rebuilt from the log: below a repartition, with finals, with rows held back, sessions, rows of a
 /// join that wait for their windows, and a table that is rebuilt from its topic.
 fn topology() -> Outcome<Topology> {
-    let builder = StreamsBuilder::new().with_source_topics_reused();
+    let builder = StreamsBuilder::new()
+        .with_topology_optimization(TopologyOptimization::REUSE_KTABLE_SOURCE_TOPICS);
     let stream = builder.stream::<String, i64>("in");
     let kept = |name: &str| Materialized::named(name).with_caching_disabled();
     let ms = Duration::from_millis;

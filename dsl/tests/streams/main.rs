@@ -3,6 +3,7 @@
 mod calls;
 mod late_answers;
 mod nodes;
+mod optimizations;
 mod repartitioning;
 mod semantics;
 mod shared_input;

@@ -21,7 +21,7 @@ use crate::{
     node::Payload,
     processor::{Record, Rows},
     task::{Blueprint, Tap, Taps},
-    topology::Topology,
+    topology::{Topology, TopologyOptimization},
 };
 use headwater_core::{
     metrics::NodeMetrics, ports::state::ApplicationState, record::TopicPartition, serde::Data,
@@ -89,6 +89,10 @@ impl Shared {
     ) -> Result<Arc<Self>, StreamsError> {
         let state = parts.world.state.application(&config.application_id)?;
         config.tell_what_has_no_effect();
+        let (asked, built) = (config.topology_optimization, topology.optimization);
+        if asked != TopologyOptimization::NONE && asked != built {
+            tracing::warn!(?asked, ?built, "the topology was built with other optimizations");
+        }
         let announcer = StateAnnouncer::new(config.state_listener.clone());
         let (listeners, clock) = (config.restore_listeners.clone(), &parts.world.clock);
         let restoring = RestoreWatch::new(listeners, Arc::clone(clock));

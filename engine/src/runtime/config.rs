@@ -10,7 +10,7 @@ use crate::{
     calls::PoolOfProcess,
     caught::caught,
     error_handlers::{BadRecordHandler, ErrorHandlers, ExceptionHandler},
-    topology::{BuiltInExtractor, OffsetReset},
+    topology::{BuiltInExtractor, OffsetReset, TopologyOptimization},
 };
 use headwater_core::{
     dead_letter::BadRecord, memory::MemoryBudget, ports::spawn::Spawn, record::TopicName,
@@ -183,6 +183,9 @@ pub struct StreamsConfig {
     /// `task.timeout.ms`: for how long the application goes on from its last commit by itself where what failed may succeed with
     /// nothing changed, before anybody is asked; not at all by default.
     pub task_timeout: Duration,
+    /// `topology.optimization`: what topologies are to be built with, for `StreamsBuilder::with_topology_optimization`; the start warns
+    /// of one that was built with others.
+    pub topology_optimization: TopologyOptimization,
     /// `ensure.explicit.internal.resource.naming`: whether a topology is refused whose stores or repartition topics have generated
     /// names.
     pub ensure_explicit_names: bool,
@@ -227,6 +230,7 @@ impl StreamsConfig {
             default_offset_reset: OffsetReset::default(),
             buffered_records_per_partition: None,
             task_timeout: Duration::ZERO,
+            topology_optimization: TopologyOptimization::NONE,
             ensure_explicit_names: false,
             state_dir: None,
             without_effect: Vec::new(),

@@ -16,6 +16,7 @@ mod error;
 mod global;
 mod mark;
 mod max_ahead;
+mod optimization;
 mod partitioner;
 mod pattern;
 mod plan;
@@ -32,6 +33,7 @@ pub use error::TopologyError;
 pub use global::GlobalSerdes;
 pub use mark::TaskId;
 pub use max_ahead::MaxAhead;
+pub use optimization::{TopologyOptimization, UnknownOptimization};
 pub use partitioner::{Partitions, StreamPartitioner};
 pub use sink::{SinkRecords, SinkRow};
 pub use timestamp::{
@@ -181,6 +183,8 @@ pub struct Topology {
     patterns: BTreeMap<Arc<str>, PatternSource>,
     /// The names of stores and repartition topics that were generated.
     generated_names: Vec<String>,
+    /// What it was built with.
+    pub(crate) optimization: TopologyOptimization,
 }
 
 impl fmt::Debug for Topology {
@@ -514,6 +518,12 @@ impl Topology {
     /// [refuse](crate::runtime::StreamsConfig::with_explicit_names_ensured) these.
     pub fn set_generated_names(&mut self, names: Vec<String>) -> &mut Self {
         self.generated_names = names;
+        self
+    }
+
+    /// Notes which optimizations it was built with.
+    pub fn set_optimization(&mut self, optimization: TopologyOptimization) -> &mut Self {
+        self.optimization = optimization;
         self
     }
 

@@ -77,6 +77,7 @@ const STORES: &str = "`rocksDB` or `in_memory`: stores lie in the state that the
 const SUPPLIERS: &str = "Kafka's `RocksDBDslStoreSuppliers` or `InMemoryDslStoreSuppliers`: stores lie in the state that the application is started with";
 const ASSIGNORS: &str = "one of Kafka's assignors: one process is assigned everything";
 const COPIES: &str = "a number, -1 or more; the log is one copy on one machine";
+const OPTIMIZATIONS: &str = "`none`, `all`, or a list of `reuse.ktable.source.topics`, `merge.repartition.topics` and `single.store.self.join`";
 const RESET: &str =
     "`earliest`, `latest`, `none`, or `by_duration:` and a duration such as `PT1H` or `P1DT2H`";
 const TRUTH: &str = "`true` or `false`";
@@ -291,16 +292,9 @@ const KEYS: &[(&str, Property)] = &[
     ),
     (
         "topology.optimization",
-        Taken(|_, value| {
-            let known = [
-                "none",
-                "all",
-                "reuse.ktable.source.topics",
-                "merge.repartition.topics",
-                "single.store.self.join",
-            ];
-            let all_known = value.split(',').all(|part| known.contains(&part.trim()));
-            if all_known { Ok(()) } else { Err("`none`, `all`, or a list of optimizations") }
+        Taken(|config, value| {
+            config.topology_optimization = value.parse().map_err(|_| OPTIMIZATIONS)?;
+            Ok(())
         }),
     ),
     (
