@@ -4,10 +4,11 @@
 //!
 //! - A commit is applied whole, under one lock, or refused before anything is changed.
 //! - It holds at most as many bytes as it was made for; past that, commits are refused.
+//! - A topic that is to be purged loses all that lies below a committed offset at once, so that whoever reads it again finds out.
 //!
 //! # Not here
 //!
-//! Durability, compaction and purging: what is committed stays until the log is dropped.
+//! Durability and compaction: what is committed of other topics stays until the log is dropped.
 
 use crate::{
     claims::Claims,
@@ -19,13 +20,15 @@ use crate::{
 };
 use headwater_core::{
     ports::log::{
-        Append, Claim, Commit, CommitTicket, Committed, Fetched, GroupOffset, Limits, Log,
+        Append, Claim, Cleanup, Commit, CommitTicket, Committed, Fetched, GroupOffset, Limits, Log,
         LogError, LogId, Offsets, Owner, Receipt, RecordEpoch, Subscription, TopicSpec, Waker,
     },
-    record::{RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition},
+    record::{
+        RecordRef, RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition,
+    },
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt, slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -80,7 +83,9 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Partition {
     /// Runs of records without gaps inside; gaps may lie between them.
-    sets: Vec<RecordSet>,
+    sets: VecDeque<RecordSet>,
+    /// The first offset that is held; the first run may begin below it.
+    start: i64,
     end: i64,
     wakers: Arc<Wakers>,
 }
@@ -208,15 +213,34 @@ impl Inner {
             receipt.base_offsets.push(base);
             if !append.records.is_empty() {
                 partition.end = base + length(&append.records);
-                partition.sets.push(RecordSet::clone(&append.records).at_offset(base));
+                partition.sets.push_back(RecordSet::clone(&append.records).at_offset(base));
             }
         }
+        self.bytes += bytes;
         for GroupOffset { group, partition, committed } in commit.offsets {
+            self.purge(&partition, committed.offset);
             self.committed.insert((group, partition), committed);
         }
-        self.bytes += bytes;
         receipt
     }
+
+    /// Drops what lies below `offset`, which the reader has committed, if the topic is to be purged.
+    fn purge(&mut self, at: &TopicPartition, offset: i64) {
+        let cleanup = self.topics.get(&at.topic).map(|spec| spec.cleanup);
+        let Some(held) = self.partitions.get_mut(at).filter(|_| cleanup == Some(Cleanup::Purge))
+        else {
+            return;
+        };
+        held.start = held.start.max(offset.min(held.end));
+        let start = held.start;
+        while let Some(below) = held.sets.pop_front_if(|set| last_of(set) < start) {
+            self.bytes -= below.size_bytes();
+        }
+    }
+}
+
+fn last_of(set: &RecordSet) -> i64 {
+    set.iter().next_back().map_or(-1, |record| record.offset)
 }
 
 fn length(records: &RecordSet) -> i64 {
@@ -292,12 +316,11 @@ impl Log for MemoryLog {
     ) -> Result<Fetched, LogError> {
         let inner = self.lock();
         let held = inner.partition(partition)?;
-        if offset < 0 || offset > held.end {
-            let partition = partition.clone();
-            return Err(LogError::OffsetOutOfRange { partition, offset, start: 0, end: held.end });
+        if offset < held.start || offset > held.end {
+            let (partition, start, end) = (partition.clone(), held.start, held.end);
+            return Err(LogError::OffsetOutOfRange { partition, offset, start, end });
         }
         let first_of = |set: &RecordSet| set.get(0).map_or(held.end, |record| record.offset);
-        let last_of = |set: &RecordSet| set.iter().next_back().map_or(-1, |record| record.offset);
         let first = held.sets.partition_point(|set| last_of(set) < offset);
         let mut records = RecordSetBuilder::default();
         let mut next_offset = held.end;
@@ -317,7 +340,9 @@ impl Log for MemoryLog {
     }
 
     fn offsets(&self, partition: &TopicPartition) -> Result<Offsets, LogError> {
-        Ok(Offsets { start: 0, end: self.lock().partition(partition)?.end })
+        let inner = self.lock();
+        let Partition { start, end, .. } = *inner.partition(partition)?;
+        Ok(Offsets { start, end })
     }
 
     /// All of its records have one history, its own.
@@ -327,8 +352,9 @@ impl Log for MemoryLog {
         offset: i64,
     ) -> Result<Option<RecordEpoch>, LogError> {
         let inner = self.lock();
-        let first = inner.partition(partition)?.sets.first().and_then(|set| set.get(0));
-        let is_there = first.is_some_and(|first| first.offset <= offset);
+        let held = inner.partition(partition)?;
+        let first = held.sets.front().and_then(|set| set.get(0));
+        let is_there = first.is_some_and(|first| first.offset.max(held.start) <= offset);
         Ok(is_there.then(|| RecordEpoch::new(self.id.as_str())))
     }
 
@@ -338,8 +364,11 @@ impl Log for MemoryLog {
         timestamp: Timestamp,
     ) -> Result<Option<i64>, LogError> {
         let inner = self.lock();
-        let mut records = inner.partition(partition)?.sets.iter().flat_map(RecordSet::iter);
-        Ok(records.find(|record| record.timestamp >= timestamp).map(|record| record.offset))
+        let held = inner.partition(partition)?;
+        let mut records = held.sets.iter().flat_map(RecordSet::iter);
+        let is_wanted =
+            |record: &RecordRef<'_>| record.offset >= held.start && record.timestamp >= timestamp;
+        Ok(records.find(is_wanted).map(|record| record.offset))
     }
 
     fn claim(&self, group: &str, topics: &[TopicName]) -> Result<Box<dyn Claim>, LogError> {
@@ -401,6 +430,24 @@ mod tests {
     #[test]
     fn it_does_what_every_log_must() {
         conformance::check(|| Arc::new(MemoryLog::new()));
+    }
+
+    #[test]
+    fn a_purged_topic_loses_what_was_read_at_once_and_makes_room() {
+        let log = MemoryLog::new();
+        let spec = TopicSpec::new(partition("r", 0).topic, 1);
+        log.create_topics(&[TopicSpec { cleanup: Cleanup::Purge, ..spec }]).unwrap();
+        for _ in 0..3 {
+            put(&log, &partition("r", 0), &["a", "b"]);
+        }
+        let bytes = log.lock().bytes;
+        let committed = Committed { offset: 3, metadata: String::new() };
+        let offset = GroupOffset { group: "g".into(), partition: partition("r", 0), committed };
+        log.commit(Commit { offsets: vec![offset], ..Commit::default() }).unwrap().wait().unwrap();
+        assert_eq!(log.offsets(&partition("r", 0)).unwrap(), Offsets { start: 3, end: 6 });
+        let fetched = log.fetch(&partition("r", 0), 3, usize::MAX).unwrap();
+        assert_eq!(fetched.records.iter().map(|it| it.offset).collect::<Vec<_>>(), [3, 4, 5]);
+        assert_eq!(log.lock().bytes, bytes / 3 * 2, "the run of the first two is gone");
     }
 
     #[test]

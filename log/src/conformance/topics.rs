@@ -1,7 +1,10 @@
 //! Topics are created once, all or none; they and their records keep their identity.
 
 use super::{Case, partition, put, refusal, topic, two_partitions};
-use headwater_core::ports::log::{Cleanup, Durability, Log, LogError, LogErrorKind, TopicSpec};
+use headwater_core::ports::log::{
+    Cleanup, Commit, CommitTicket, Committed, Durability, GroupOffset, Log, LogError, LogErrorKind,
+    Offsets, TopicSpec,
+};
 use std::{slice, sync::Arc};
 
 pub(super) const CASES: &[Case] = &[
@@ -11,6 +14,7 @@ pub(super) const CASES: &[Case] = &[
     no_topics_are_no_topics,
     a_log_keeps_its_identity,
     a_record_keeps_its_epoch,
+    a_purged_topic_keeps_what_its_reader_has_not_committed,
 ];
 
 fn a_topic_is_created_once(log: &Arc<dyn Log>) {
@@ -97,4 +101,47 @@ fn a_record_keeps_its_epoch(log: &Arc<dyn Log>) {
     assert_eq!((epoch(&p0, 0), epoch(&p0, -1), epoch(&p1, 0)), (first, None, None));
     let unknown = refusal(log.record_epoch(&partition("t", 2), 0));
     assert!(matches!(&unknown, LogError::UnknownPartition { .. }), "{unknown}");
+}
+
+fn a_purged_topic_keeps_what_its_reader_has_not_committed(log: &Arc<dyn Log>) {
+    let specs = [
+        TopicSpec { cleanup: Cleanup::Purge, ..TopicSpec::new(topic("r"), 1) },
+        TopicSpec::new(topic("t"), 1),
+    ];
+    log.create_topics(&specs).expect("they can be created");
+    let (purged, kept) = (partition("r", 0), partition("t", 0));
+    for at in [&purged, &kept] {
+        for _ in 0..5 {
+            put(&**log, at, &["a", "b"]);
+        }
+    }
+    let held = |at: &_| log.offsets(at).expect("the partition exists");
+    let commit_to = |offset| {
+        let offsets = [&purged, &kept].map(|at| GroupOffset {
+            group: "g".into(),
+            partition: at.clone(),
+            committed: Committed { offset, metadata: String::new() },
+        });
+        let commit = Commit { offsets: offsets.into(), ..Commit::default() };
+        log.commit(commit).and_then(CommitTicket::wait).expect("it can be committed");
+    };
+    for committed in [0, 3, 4, 2, 10] {
+        let before = held(&purged).start;
+        commit_to(committed);
+        let Offsets { start, end } = held(&purged);
+        assert!(start == before || start <= committed, "{start} is past {committed}");
+        assert!(before <= start, "what is gone stays so");
+        assert_eq!((end, held(&kept)), (10, Offsets { start: 0, end: 10 }));
+        let read = log.fetch(&purged, start, usize::MAX).expect("it is held");
+        let first = read.records.get(0).map(|record| record.offset);
+        assert_eq!(first, (start < end).then_some(start), "the rest is there");
+        if start > 0 {
+            let gone = refusal(log.fetch(&purged, start - 1, usize::MAX));
+            let says = matches!(gone, LogError::OffsetOutOfRange { start: said, end: 10, .. } if said == start);
+            assert!(says, "{gone}");
+        }
+        let earliest = log.offset_for_timestamp(&purged, 0).expect("the partition exists");
+        assert_eq!(earliest, (start < end).then_some(start), "what is gone is not found");
+    }
+    assert_eq!(put(&**log, &purged, &["c"]), 10, "offsets go on");
 }
