@@ -28,6 +28,7 @@ mod rest;
 mod restore;
 mod settings;
 mod standby;
+mod store_metrics;
 mod threads;
 mod time;
 mod timers;

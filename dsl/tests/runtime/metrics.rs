@@ -26,7 +26,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// A clock that moves by a microsecond whenever somebody looks.
 #[derive(Debug, Default)]
-struct Ticking(AtomicU64);
+pub(super) struct Ticking(AtomicU64);
 
 impl Clock for Ticking {
     fn now(&self) -> Timestamp {
@@ -124,7 +124,7 @@ fn ages_hits_fetches_and_punctuations_are_counted() -> Outcome {
     Ok(())
 }
 
-struct Run {
+pub(super) struct Run {
     // Dropped first: the application would wait for it.
     stepper: Stepper,
     application: Option<Application>,
@@ -141,7 +141,7 @@ impl Run {
         Self::on(Arc::new(MemoryLog::new()))
     }
 
-    fn of(
+    pub(super) fn of(
         topology: Topology,
         config: StreamsConfig,
         log: Arc<MemoryLog>,
@@ -156,7 +156,7 @@ impl Run {
         Ok(Self { application, stepper, log })
     }
 
-    fn application(&self) -> &Application {
+    pub(super) fn application(&self) -> &Application {
         self.application.as_ref().expect("it runs")
     }
 
@@ -165,7 +165,7 @@ impl Run {
     }
 
     /// Appends records, has them taken, and committed.
-    fn take(&mut self, records: &[(Option<&str>, &[u8], Timestamp)]) -> Outcome {
+    pub(super) fn take(&mut self, records: &[(Option<&str>, &[u8], Timestamp)]) -> Outcome {
         let mut set = RecordSetBuilder::default();
         for (key, value, timestamp) in records {
             set.push(*timestamp, key.map(str::as_bytes), Some(value), &Headers::new())?;

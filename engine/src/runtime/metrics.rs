@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     broken::broken,
+    store::{StoreCounts, StoreOperation},
     task::{Blueprint, CacheStatus, Task, TaskCommit, TaskCounts, TaskStatus},
     topology::{Kind, TaskId},
 };
@@ -97,6 +98,21 @@ pub struct StoreMetrics {
     /// How often its cache had the key that it was asked for, over the last 30 to 60 s: the mean of all, and the commits with the
     /// smallest and the largest share.
     pub hit_ratio: Spread,
+    /// What it was asked for, each operation that it ever was.
+    pub operations: Vec<OperationMetrics>,
+}
+
+/// How often a task's part of a store was asked for something, and how long that took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OperationMetrics {
+    /// What.
+    pub operation: StoreOperation,
+    /// How often since the task was made; each key of a batch counts.
+    pub total: u64,
+    /// The same a second, over the last 30 to 60 s.
+    pub rate: f64,
+    /// How long it took, in ns, over the last 30 to 60 s: of about one in 64. What is read as an iteration comes to it is no part.
+    pub latency: Spread,
 }
 
 /// What a node of a task has counted.
@@ -202,6 +218,7 @@ struct Sample {
     commits: u64,
     counts: TaskCounts,
     nodes: HashMap<(TaskId, Arc<str>), u64>,
+    stores: HashMap<(TaskId, Arc<str>), StoreCounts>,
 }
 
 /// Rates of counts since a sample; there is none where all have stood still for longer than rates are taken of.
@@ -230,6 +247,9 @@ pub(super) struct Seen {
     nodes: HashMap<(TaskId, Arc<str>), NodeMetrics>,
     ages: Periods<(TaskId, Arc<str>)>,
     hits: Periods<(TaskId, Arc<str>)>,
+    /// What stores were asked for.
+    stores: HashMap<(TaskId, Arc<str>), StoreCounts>,
+    operations: Periods<(TaskId, Arc<str>, &'static str)>,
     /// What tasks of incarnations before this one had counted, and what their nodes had.
     counts_before: TaskCounts,
     nodes_before: HashMap<Arc<str>, NodeMetrics>,
@@ -255,6 +275,7 @@ impl Seen {
             let nodes = task.metrics();
             self.nodes.extend(nodes.map(|(node, metrics)| ((task.id, Arc::clone(node)), metrics)));
         }
+        self.stores.clear();
         let begun = self.sample(now);
         self.samples = [begun.clone(), begun];
     }
@@ -262,7 +283,7 @@ impl Seen {
     fn sample(&self, at: Duration) -> Sample {
         let records = self.nodes.iter().map(|(node, metrics)| (node.clone(), metrics.records));
         let (commits, nodes) = (self.commits, records.collect());
-        Sample { at, commits, counts: self.counts(), nodes }
+        Sample { at, commits, counts: self.counts(), nodes, stores: self.stores.clone() }
     }
 
     /// What all tasks have counted, of all incarnations.
@@ -309,12 +330,14 @@ impl Seen {
         }
         self.ages.turn(now);
         self.hits.turn(now);
+        self.operations.turn(now);
         for part in parts {
             self.counts.insert(part.task, part.counts);
             for (node, ages) in &part.ages {
                 self.ages.add((part.task, Arc::clone(node)), *ages);
             }
             self.note_hits(part);
+            self.note_operations(part);
             self.tasks.insert(part.task, part.status.clone());
             let nodes = part.nodes.iter();
             self.nodes
@@ -332,6 +355,36 @@ impl Seen {
             let share = Spread::of_share(hits, asked);
             self.hits.add((part.task, Arc::clone(&cache.store)), share);
         }
+    }
+
+    /// Notes what stores have been asked for since the commit before.
+    fn note_operations(&mut self, part: &TaskCommit) {
+        for (store, counts) in &part.stores {
+            let timed = StoreOperation::ALL.into_iter().zip(counts.latencies);
+            for (operation, latency) in timed.filter(|(_, latency)| latency.mean().is_some()) {
+                let key = (part.task, Arc::clone(store), operation.name());
+                self.operations.add(key, latency);
+            }
+            self.stores.insert((part.task, Arc::clone(store)), *counts);
+        }
+    }
+
+    /// What a task's part of a store was asked for.
+    fn of_store(&self, id: TaskId, store: &Arc<str>, rates: &Rates<'_>) -> Vec<OperationMetrics> {
+        let key = (id, Arc::clone(store));
+        let calls = self.stores.get(&key).map(|counts| counts.calls).unwrap_or_default();
+        let operations = StoreOperation::ALL.into_iter().zip(calls).enumerate();
+        let asked = operations.filter(|(_, (_, total))| *total > 0);
+        let asked = asked.map(|(place, (operation, total))| {
+            let before = |sample: &Sample| {
+                let calls = sample.stores.get(&key).map(|counts| counts.calls);
+                calls.and_then(|calls| calls.get(place).copied()).unwrap_or(0)
+            };
+            let timed = (id, Arc::clone(store), operation.name());
+            let latency = self.operations.of(&timed, rates.now);
+            OperationMetrics { operation, total, rate: rates.of(total, before), latency }
+        });
+        asked.collect()
     }
 
     /// How many commits there have been.
@@ -371,6 +424,7 @@ impl Seen {
                 store: Arc::clone(&cache.store),
                 cache_bytes: cache.bytes,
                 hit_ratio: self.hits.of(&(*id, Arc::clone(&cache.store)), rates.now),
+                operations: self.of_store(*id, &cache.store, rates),
             };
             let counts = self.counts.get(id).copied().unwrap_or_default();
             TaskMetrics {

@@ -85,7 +85,9 @@ pub use explain::{
 };
 pub use headwater_core::dead_letter::BadRecord;
 pub use life::{StateListener, StreamsState};
-pub use metrics::{Latencies, NodeCounts, StoreMetrics, StreamsMetrics, TaskMetrics, TopicUse};
+pub use metrics::{
+    Latencies, NodeCounts, OperationMetrics, StoreMetrics, StreamsMetrics, TaskMetrics, TopicUse,
+};
 pub use properties::ConfigError;
 pub use query::{
     FailureReason, InStore, KeyQuery, KeyQueryMetadata, MultiVersionedKeyQuery, Position,

@@ -5,7 +5,7 @@
 
 use super::{
     explain::{SourceState, SourceStatus},
-    metrics::{NodeCounts, StreamsMetrics, TaskMetrics},
+    metrics::{NodeCounts, OperationMetrics, StoreMetrics, StreamsMetrics, TaskMetrics},
 };
 use headwater_core::metrics::{Spread, Timed};
 use std::{fmt::Write, time::Duration};
@@ -276,6 +276,28 @@ impl StreamsMetrics {
             let help = "How often the cache had the key that it was asked for: of all, and of the best and the worst commit.";
             let group = "kafka_streams_stream_record_cache_metrics_hit_ratio";
             add_spread(to, group, help, labels, &store.hit_ratio);
+            self.add_operations(task, store, to);
+        }
+    }
+
+    /// What a task's part of a store was asked for.
+    fn add_operations(&self, task: &TaskMetrics, store: &StoreMetrics, to: &mut Families) {
+        let labels: Labels<'_> = &[
+            ("application_id", &self.application_id),
+            ("task_id", &task.task),
+            ("rocksdb_state_id", &store.store),
+        ];
+        for OperationMetrics { operation, rate, latency, .. } in &store.operations {
+            let name = operation.name().replace('-', "_");
+            let group = format!("kafka_streams_stream_state_metrics_{name}");
+            let help = "How often the store was asked for it, a second.";
+            to.add((&format!("{group}_rate"), "gauge", help), labels, *rate);
+            let help = "How long it took the store, in ns: of about one call in 64.";
+            for (suffix, value) in [("avg", latency.mean()), ("max", latency.max())] {
+                if let Some(value) = value {
+                    to.add((&format!("{group}_latency_{suffix}"), "gauge", help), labels, value);
+                }
+            }
         }
     }
 

@@ -2,7 +2,8 @@
 
 use super::{
     CacheReads, KeyBatch, KeyValueBytes, Scanned, Serdes, Slot, StateStore, StoreBuilder,
-    StoreChanges, StoreError, StoreIterator, StoreKind, ValueAndTimestamp,
+    StoreChanges, StoreCounts, StoreError, StoreIterator, StoreKind, StoreOperation,
+    ValueAndTimestamp,
     across::as_range,
     form::{Form, Keys, StoreId},
 };
@@ -10,6 +11,7 @@ use headwater_core::{
     ports::state::{Order, StateError},
     record::Timestamp,
     serde::{Data, SharedSerde},
+    time::Clock,
 };
 use std::{
     any::Any,
@@ -143,11 +145,13 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
         timestamp: Timestamp,
     ) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
         self.keys.write(key, &mut self.scratch)?;
-        let slot = self.entries.locate_one(&self.scratch)?;
+        let began = self.entries.meter.begin(StoreOperation::PutIfAbsent, 1);
+        let slot = self.entries.place(&self.scratch)?;
         let there = self.get_at(slot);
         if there.is_none() {
-            self.entries.update(slot, |entry, at| (*entry, *at) = (Some(value), timestamp))?;
+            self.entries.change(slot, |entry, at| (*entry, *at) = (Some(value), timestamp))?;
         }
+        self.entries.meter.end(StoreOperation::PutIfAbsent, 1, began);
         Ok(there)
     }
 
@@ -171,11 +175,13 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
     /// [`StoreError::NullKey`], [`StoreError::Key`] and [`StoreError::State`], as [`update`](Self::update).
     pub fn delete(&mut self, key: &K) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
         self.keys.write(key, &mut self.scratch)?;
-        let slot = self.entries.locate_one(&self.scratch)?;
+        let began = self.entries.meter.begin(StoreOperation::Delete, 1);
+        let slot = self.entries.place(&self.scratch)?;
         let there = self.get_at(slot);
         if there.is_some() {
-            self.entries.update(slot, |entry, _| *entry = None)?;
+            self.entries.change(slot, |entry, _| *entry = None)?;
         }
+        self.entries.meter.end(StoreOperation::Delete, 1, began);
         Ok(there)
     }
 
@@ -338,6 +344,14 @@ impl<K: Data, V: Data> StateStore for KeyValueStore<K, V> {
 
     fn cache_reads(&self) -> CacheReads {
         self.entries.reads
+    }
+
+    fn time_by(&mut self, clock: &Arc<dyn Clock>) {
+        self.entries.meter.time_by(clock);
+    }
+
+    fn take_counts(&mut self) -> StoreCounts {
+        self.entries.meter.take()
     }
 
     fn dirty_bytes(&self) -> usize {

@@ -1,10 +1,11 @@
 //! Key-value stores by their keys' bytes: what every skin of a key-value store is made of.
 
 use super::{
-    CacheReads, KeyBatch, Scanned, StoreChanges, StoreError, ValueAndTimestamp,
+    CacheReads, KeyBatch, Scanned, StoreChanges, StoreError, StoreOperation, ValueAndTimestamp,
     cache::{Cache, Found, find_all},
     form::Form,
     key_bytes::Hashed,
+    meter::Meter,
     scan::{ScanSource, as_slice, beginning_with},
     updates::Olds,
 };
@@ -13,7 +14,7 @@ use headwater_core::{
     record::{Headers, RecordSetBuilder, Timestamp},
     serde::{Data, SerdeError},
 };
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
 
 /// Where a store holds a key; see [`KeyValueBytes::locate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,7 @@ pub struct KeyValueBytes<V> {
     shard: Arc<dyn Shard>,
     cache: Cache<V>,
     pub(super) reads: CacheReads,
+    pub(super) meter: Meter,
     holds_back: bool,
 }
 
@@ -55,7 +57,8 @@ opaque_debug!(KeyValueBytes<V>);
 impl<V: Data> KeyValueBytes<V> {
     pub(super) fn new(form: Form<V>, shard: Arc<dyn Shard>) -> Self {
         let cache = Cache::new(shard.position().is_none());
-        Self { form, shard, cache, reads: CacheReads::default(), holds_back: false }
+        let (reads, meter) = (CacheReads::default(), Meter::default());
+        Self { form, shard, cache, reads, meter, holds_back: false }
     }
 
     /// Where the store holds the key of each row, having read what the cache lacked in one go: good until the call of
@@ -66,8 +69,9 @@ impl<V: Data> KeyValueBytes<V> {
     /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it
     /// holds something else.
     pub fn locate(&mut self, keys: &KeyBatch) -> Result<Vec<Option<Slot>>, StateError> {
-        let Found { hashes, mut slots } = find_all(|_| Some(&self.cache), keys);
         let asked = keys.iter().flatten().count();
+        let began = self.meter.begin(StoreOperation::Get, asked);
+        let Found { hashes, mut slots } = find_all(|_| Some(&self.cache), keys);
         let mut misses = 0;
         if !self.cache.is_complete() {
             let missing = keys.iter().zip(&slots).filter(|(_, slot)| slot.is_none());
@@ -92,6 +96,7 @@ impl<V: Data> KeyValueBytes<V> {
                 |slot| Ok(Some(slot)),
             )?;
         }
+        self.meter.end(StoreOperation::Get, asked, began);
         Ok(slots.into_iter().map(|slot| slot.map(Slot)).collect())
     }
 
@@ -114,6 +119,14 @@ impl<V: Data> KeyValueBytes<V> {
     /// [`StoreError::Key`] if the key is new and cannot be read back, [`StoreError::State`] as
     /// [`locate`](Self::locate).
     pub fn locate_one(&mut self, key: &[u8]) -> Result<Slot, StoreError> {
+        let began = self.meter.begin(StoreOperation::Get, 1);
+        let place = self.place(key);
+        self.meter.end(StoreOperation::Get, 1, began);
+        place
+    }
+
+    /// The same as a part of something else, which is counted.
+    pub(super) fn place(&mut self, key: &[u8]) -> Result<Slot, StoreError> {
         let key = Hashed::new(key);
         if let Some(slot) = self.cache.find(key) {
             self.reads.count(1, 0);
@@ -144,6 +157,18 @@ impl<V: Data> KeyValueBytes<V> {
         slot: Slot,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
     ) -> Result<R, StoreError> {
+        let began = self.meter.begin(StoreOperation::Put, 1);
+        let changed = self.change(slot, change);
+        self.meter.end(StoreOperation::Put, 1, began);
+        changed
+    }
+
+    /// The same as a part of something else, which is counted.
+    pub(super) fn change<R>(
+        &mut self,
+        slot: Slot,
+        change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
+    ) -> Result<R, StoreError> {
         self.form.update(&mut self.cache, slot.0, change)
     }
 
@@ -158,14 +183,16 @@ impl<V: Data> KeyValueBytes<V> {
         value: Option<V>,
         timestamp: Timestamp,
     ) -> Result<(), StoreError> {
+        let began = self.meter.begin(StoreOperation::Put, 1);
         let length = self.form.check(key.len(), value.as_ref())?;
         let hashed = Hashed::new(key);
         let slot = match self.cache.find(hashed) {
             Some(slot) => slot,
-            None if self.cache.keeps_olds() => self.locate_one(key)?.0,
+            None if self.cache.keeps_olds() => self.place(key)?.0,
             None => self.form.add(&mut self.cache, hashed)?,
         };
         self.set(slot, value, timestamp, length);
+        self.meter.end(StoreOperation::Put, 1, began);
         Ok(())
     }
 
@@ -197,8 +224,10 @@ impl<V: Data> KeyValueBytes<V> {
         timestamp: Timestamp,
     ) -> Result<(), StoreError> {
         let Some(Slot(slot)) = found else { return self.put(key, value, timestamp) };
+        let began = self.meter.begin(StoreOperation::Put, 1);
         let length = self.form.check(key.len(), value.as_ref())?;
         self.set(slot, value, timestamp, length);
+        self.meter.end(StoreOperation::Put, 1, began);
         Ok(())
     }
 
@@ -251,9 +280,20 @@ impl<V: Data> KeyValueBytes<V> {
         range: KeyRange<'_>,
         order: Order,
     ) -> Result<impl Iterator<Item = Result<Scanned<V>, StateError>> + use<'_, V>, StateError> {
+        let is_all = matches!(range, (Bound::Unbounded, Bound::Unbounded));
+        let operation = if is_all { StoreOperation::All } else { StoreOperation::Range };
+        self.scan_as(operation, range, order)
+    }
+
+    fn scan_as(
+        &mut self,
+        operation: StoreOperation,
+        range: KeyRange<'_>,
+        order: Order,
+    ) -> Result<impl Iterator<Item = Result<Scanned<V>, StateError>> + use<'_, V>, StateError> {
         self.cache.keep_order();
-        let Self { form, cache, shard, .. } = self;
-        ScanSource { form, cache, shard: &**shard }.scan(&[], range, order)
+        let Self { form, cache, shard, meter, .. } = self;
+        meter.one(operation, || ScanSource { form, cache, shard: &**shard }.scan(&[], range, order))
     }
 
     /// As [`scan`](Self::scan), for the keys whose bytes begin with `prefix`.
@@ -267,7 +307,7 @@ impl<V: Data> KeyValueBytes<V> {
         order: Order,
     ) -> Result<impl Iterator<Item = Result<Scanned<V>, StateError>> + use<'_, V>, StateError> {
         let (from, to) = beginning_with(prefix);
-        self.scan((as_slice(&from), as_slice(&to)), order)
+        self.scan_as(StoreOperation::PrefixScan, (as_slice(&from), as_slice(&to)), order)
     }
 
     pub(super) fn keep_within(&mut self, record_bytes_max: usize) {
@@ -275,12 +315,15 @@ impl<V: Data> KeyValueBytes<V> {
     }
 
     pub(super) fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
+        let began = self.meter.begin(StoreOperation::Flush, 1);
         let (count, bytes) = (self.cache.dirty_len(), self.cache.changelog_bytes());
         let mut records = RecordSetBuilder::with_capacity(count, bytes);
         let form = &self.form;
         self.cache
             .commit(epoch, |entry| form.write_change(&mut records, &entry.key, &entry.as_ref()))?;
-        Ok(StoreChanges { records: records.build(), expire_below: None })
+        let records = records.build();
+        self.meter.end(StoreOperation::Flush, 1, began);
+        Ok(StoreChanges { records, expire_below: None })
     }
 
     pub(super) fn published(&mut self, epoch: u64, bytes_max: usize) {

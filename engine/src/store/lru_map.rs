@@ -1,14 +1,16 @@
 //! Maps of bounded size: the entries that were used last.
 
 use super::{
-    CacheReads, KeyValueBytes, StateStore, StoreBuilder, StoreChanges, StoreError,
-    ValueAndTimestamp,
+    CacheReads, KeyValueBytes, StateStore, StoreBuilder, StoreChanges, StoreCounts, StoreError,
+    StoreOperation, ValueAndTimestamp,
     form::{Form, Keys, StoreId},
+    meter::Meter,
 };
 use headwater_core::{
     ports::state::{Order, StateError},
     record::Timestamp,
     serde::{Data, Serde, SerdeError, SharedSerde},
+    time::Clock,
 };
 use std::{any::Any, collections::BTreeMap, ops::Bound, sync::Arc};
 
@@ -98,6 +100,7 @@ pub struct LruMap<K, V> {
     uses: Option<BTreeMap<u64, Vec<u8>>>,
     entries_max: usize,
     scratch: Vec<u8>,
+    meter: Meter,
 }
 
 opaque_debug!(LruMap<K, V>);
@@ -118,7 +121,14 @@ impl<K: Data, V: Data> LruMap<K, V> {
             let id = StoreId { name: Arc::clone(&named), partition };
             let keys = Keys::new(&keys, &id);
             let entries = KeyValueBytes::new(Form::new(keys.check(), &serde, &id), shard);
-            Box::new(Self { keys, entries, uses: None, entries_max, scratch: Vec::new() })
+            Box::new(Self {
+                keys,
+                entries,
+                uses: None,
+                entries_max,
+                scratch: Vec::new(),
+                meter: Meter::default(),
+            })
         });
         builder.keeping(&kept.0).keeping(&kept.1)
     }
@@ -130,6 +140,13 @@ impl<K: Data, V: Data> LruMap<K, V> {
     /// [`StoreError::Key`] if the key has no form in bytes, [`StoreError::State`] if the state cannot be read or holds something
     /// else.
     pub fn get(&mut self, key: &K) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
+        let began = self.meter.begin(StoreOperation::Get, 1);
+        let found = self.find(key);
+        self.meter.end(StoreOperation::Get, 1, began);
+        found
+    }
+
+    fn find(&mut self, key: &K) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
         match self.keys.write(key, &mut self.scratch) {
             Err(StoreError::NullKey) => Ok(None),
             written => {
@@ -156,8 +173,11 @@ impl<K: Data, V: Data> LruMap<K, V> {
         value: Option<V>,
         timestamp: Timestamp,
     ) -> Result<(), StoreError> {
+        let began = self.meter.begin(StoreOperation::Put, 1);
         self.keys.write(key, &mut self.scratch)?;
-        self.set(value, timestamp)
+        let set = self.set(value, timestamp);
+        self.meter.end(StoreOperation::Put, 1, began);
+        set
     }
 
     /// Sets the value of `key` if it has none, and gives the one that it had, which is used by that.
@@ -171,10 +191,13 @@ impl<K: Data, V: Data> LruMap<K, V> {
         value: V,
         timestamp: Timestamp,
     ) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
-        let there = self.get(key)?;
+        let began = self.meter.begin(StoreOperation::PutIfAbsent, 1);
+        let there = self.find(key)?;
         if there.is_none() {
-            self.put(key, Some(value), timestamp)?;
+            self.keys.write(key, &mut self.scratch)?;
+            self.set(Some(value), timestamp)?;
         }
+        self.meter.end(StoreOperation::PutIfAbsent, 1, began);
         Ok(there)
     }
 
@@ -197,11 +220,13 @@ impl<K: Data, V: Data> LruMap<K, V> {
     ///
     /// As [`put`](Self::put).
     pub fn delete(&mut self, key: &K) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
+        let began = self.meter.begin(StoreOperation::Delete, 1);
         self.keys.write(key, &mut self.scratch)?;
         let there = self.peek()?.map(|(there, _)| there);
         if let Some(there) = &there {
             self.set(None, there.timestamp)?;
         }
+        self.meter.end(StoreOperation::Delete, 1, began);
         Ok(there)
     }
 
@@ -264,7 +289,10 @@ impl<K: Data, V: Data> StateStore for LruMap<K, V> {
     }
 
     fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
-        self.entries.commit(epoch)
+        let began = self.meter.begin(StoreOperation::Flush, 1);
+        let changes = self.entries.commit(epoch);
+        self.meter.end(StoreOperation::Flush, 1, began);
+        changes
     }
 
     fn published(&mut self, epoch: u64, bytes_max: usize) {
@@ -279,6 +307,14 @@ impl<K: Data, V: Data> StateStore for LruMap<K, V> {
 
     fn cache_reads(&self) -> CacheReads {
         self.entries.reads
+    }
+
+    fn time_by(&mut self, clock: &Arc<dyn Clock>) {
+        self.meter.time_by(clock);
+    }
+
+    fn take_counts(&mut self) -> StoreCounts {
+        self.meter.take()
     }
 
     fn dirty_bytes(&self) -> usize {

@@ -11,6 +11,7 @@
 //! | `versioned_bytes`, `versioned` | what was valid of each key when, over a time store |
 //! | `lru_map` | the values that were used last |
 //! | `global` | the newest value of each key of a topic, whole on every instance |
+//! | `meter` | how often stores are asked for what, and how long some of that takes |
 //! | `reads` | how often caches had what they were asked for |
 //! | `scan` | what is cached over what the state has, in the order of keys |
 //! | `floor` | the changelog record that tells what has expired |
@@ -43,6 +44,7 @@ mod key_bytes;
 mod key_value;
 mod key_value_bytes;
 mod lru_map;
+mod meter;
 mod reads;
 mod scan;
 mod segments;
@@ -70,6 +72,7 @@ pub use key_batch::KeyBatch;
 pub use key_value::KeyValueStore;
 pub use key_value_bytes::{EntryRef, KeyValueBytes, Slot, Updated};
 pub use lru_map::LruMap;
+pub use meter::{StoreCounts, StoreOperation};
 pub use reads::CacheReads;
 pub use scan::Scanned;
 pub use session::SessionStore;
@@ -97,6 +100,7 @@ use headwater_core::{
     ports::state::{Shard, StateError, StoreSpec},
     record::{RecordSet, Timestamp},
     serde::{Data, SerdeError, SharedSerde},
+    time::Clock,
 };
 use std::{any::Any, fmt, marker::PhantomData, sync::Arc};
 
@@ -261,6 +265,16 @@ pub trait StateStore: Any + Send {
     /// How often its cache had what it was asked for; nothing of a store that does not count.
     fn cache_reads(&self) -> CacheReads {
         CacheReads::default()
+    }
+
+    /// Times some of what it is asked for by `clock`, if it knows how.
+    fn time_by(&mut self, clock: &Arc<dyn Clock>) {
+        let _ = clock;
+    }
+
+    /// How often it was asked for what, and what was timed since the last call; nothing of a store that does not count.
+    fn take_counts(&mut self) -> StoreCounts {
+        StoreCounts::default()
     }
 
     /// About how many bytes its uncommitted changes will take in the changelog.

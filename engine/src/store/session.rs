@@ -1,8 +1,8 @@
 //! Session stores: the newest value of each key and window, where windows begin and end anywhere.
 
 use super::{
-    CacheReads, Serdes, Session, SessionBytes, StateStore, StoreBuilder, StoreChanges, StoreError,
-    StoreIterator, StoreKind, ValueAndTimestamp, Window, Windowed,
+    CacheReads, Serdes, Session, SessionBytes, StateStore, StoreBuilder, StoreChanges, StoreCounts,
+    StoreError, StoreIterator, StoreKind, StoreOperation, ValueAndTimestamp, Window, Windowed,
     form::{Form, Keys, StoreId},
     segments::{Segments, retention_and_segment},
 };
@@ -10,6 +10,7 @@ use headwater_core::{
     ports::state::{Order, StateError},
     record::Timestamp,
     serde::{Data, SharedSerde},
+    time::Clock,
 };
 use std::{
     any::Any,
@@ -329,7 +330,10 @@ impl<K: Data, V: Data> StateStore for SessionStore<K, V> {
     }
 
     fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
-        self.sessions.segments.commit(epoch)
+        let began = self.sessions.meter.begin(StoreOperation::Flush, 1);
+        let changes = self.sessions.segments.commit(epoch);
+        self.sessions.meter.end(StoreOperation::Flush, 1, began);
+        changes
     }
 
     fn published(&mut self, epoch: u64, bytes_max: usize) {
@@ -342,6 +346,14 @@ impl<K: Data, V: Data> StateStore for SessionStore<K, V> {
 
     fn cache_reads(&self) -> CacheReads {
         self.sessions.segments.reads
+    }
+
+    fn time_by(&mut self, clock: &Arc<dyn Clock>) {
+        self.sessions.meter.time_by(clock);
+    }
+
+    fn take_counts(&mut self) -> StoreCounts {
+        self.sessions.meter.take()
     }
 
     fn dirty_bytes(&self) -> usize {

@@ -9,10 +9,11 @@
 //! | the window's start | 8, big-endian |
 
 use super::{
-    KeyBatch, Scanned, StoreError, Updated, ValueAndTimestamp, Window,
+    KeyBatch, Scanned, StoreError, StoreOperation, Updated, ValueAndTimestamp, Window,
     across::own_keys,
     form::StoreId,
     key_bytes::Hashed,
+    meter::Meter,
     segments::{Bucket, LAST_TIME, Segments},
     time_bytes::{push_escaped, unescape},
 };
@@ -68,13 +69,15 @@ pub struct SessionBytes<V> {
     segment_ms: i64,
     /// Windows that end below this have expired, though they may not have been removed.
     kept_from: Timestamp,
+    pub(super) meter: Meter,
 }
 
 opaque_debug!(SessionBytes<V>);
 
 impl<V: Data> SessionBytes<V> {
     pub(super) fn new(segments: Segments<V>, segment_ms: i64) -> Self {
-        Self { segments, segment_ms: segment_ms.max(1), kept_from: Timestamp::MIN }
+        let (kept_from, meter) = (Timestamp::MIN, Meter::default());
+        Self { segments, segment_ms: segment_ms.max(1), kept_from, meter }
     }
 
     /// Learns which segments the state holds; called once before the first record, and costs a look-up for each.
@@ -111,8 +114,10 @@ impl<V: Data> SessionBytes<V> {
         if window.end < self.kept_from {
             return Ok(());
         }
-        let slot = self.locate(key, window)?;
-        self.update(slot, |entry, timestamp| (*entry, *timestamp) = (value, window.end))?;
+        let began = self.meter.begin(StoreOperation::Put, 1);
+        let slot = self.place(key, window)?;
+        self.change(slot, |entry, timestamp| (*entry, *timestamp) = (value, window.end))?;
+        self.meter.end(StoreOperation::Put, 1, began);
         self.segments.observe(window.end);
         if let Some(oldest) = self.segments.oldest_kept()
             && oldest > self.kept_from
@@ -137,6 +142,8 @@ impl<V: Data> SessionBytes<V> {
         order: Order,
     ) -> Result<impl Iterator<Item = Result<OfKey<V>, StateError>> + use<'_, V>, StateError> {
         let (from, to) = ((*ends.start()).max(self.kept_from).max(0), *ends.end());
+        let is_all = matches!(keys, (Bound::Unbounded, Bound::Unbounded));
+        let operation = if is_all { StoreOperation::All } else { StoreOperation::Fetch };
         let (first, last) = (0, Timestamp::MAX);
         let range = own_keys(
             keys,
@@ -145,7 +152,9 @@ impl<V: Data> SessionBytes<V> {
         );
         let id = self.segments.form.id.clone();
         let stretches = self.segment_of(from)..=self.segment_of(to.max(from));
-        let found = self.segments.across(stretches, &range, order)?.map(move |entry| {
+        let Self { segments, meter, .. } = self;
+        let found = meter.one(operation, || segments.across(stretches, &range, order))?;
+        let found = found.map(move |entry| {
             let (_, Scanned { key, value }) = entry?;
             let parts = key_of(&key).zip(window_of(&key));
             let (key, window) = parts.ok_or_else(|| damaged(&id))?;
@@ -184,6 +193,14 @@ impl<V: Data> SessionBytes<V> {
     /// [`StoreError::Key`] if the key is new and cannot be read back, [`StoreError::State`] if the state cannot be read
     /// or holds something else.
     pub fn locate(&mut self, key: &[u8], window: Window) -> Result<SessionSlot, StoreError> {
+        let began = self.meter.begin(StoreOperation::Fetch, 1);
+        let place = self.place(key, window);
+        self.meter.end(StoreOperation::Fetch, 1, began);
+        place
+    }
+
+    /// The same as a part of something else, which is counted.
+    fn place(&mut self, key: &[u8], window: Window) -> Result<SessionSlot, StoreError> {
         let start = self.segment_of(window.end);
         let bucket = self.bucket_of(start);
         let own_key = own_key(key, window);
@@ -225,6 +242,18 @@ impl<V: Data> SessionBytes<V> {
         slot: SessionSlot,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
     ) -> Result<R, StoreError> {
+        let began = self.meter.begin(StoreOperation::Put, 1);
+        let changed = self.change(slot, change);
+        self.meter.end(StoreOperation::Put, 1, began);
+        changed
+    }
+
+    /// The same as a part of something else, which is counted.
+    fn change<R>(
+        &mut self,
+        slot: SessionSlot,
+        change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
+    ) -> Result<R, StoreError> {
         let (form, entries) = self.segments.with_form(slot.bucket);
         form.update(entries, slot.slot, change)
     }
@@ -238,6 +267,8 @@ impl<V: Data> SessionBytes<V> {
         ends: RangeInclusive<Timestamp>,
         order: Order,
     ) -> impl Iterator<Item = Result<Session<V>, StateError>> + use<'_, V> {
+        // What is read is read as the iteration comes to it: that is not timed.
+        self.meter.begin(StoreOperation::Fetch, 1);
         // No record is older than time zero.
         let (from, to) = ((*ends.start()).max(self.kept_from).max(0), *ends.end());
         let mut starts = Vec::new();

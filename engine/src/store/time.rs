@@ -1,13 +1,15 @@
 //! Time stores: several values of a key and a time, fetched by key over a stretch of time.
 
 use super::{
-    StateStore, StoreBuilder, StoreChanges, StoreError, TimeBytes, Timed,
+    StateStore, StoreBuilder, StoreChanges, StoreCounts, StoreError, StoreOperation, TimeBytes,
+    Timed,
     form::{Form, KeyCheck, Keys, StoreId},
 };
 use headwater_core::{
     ports::state::{Order, StateError},
     record::Timestamp,
     serde::{Data, SharedSerde},
+    time::Clock,
 };
 use std::{any::Any, ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -151,7 +153,10 @@ impl<K: Data, V: Data> StateStore for TimeStore<K, V> {
     }
 
     fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
-        self.values.segments.commit(epoch)
+        let began = self.values.meter.begin(StoreOperation::Flush, 1);
+        let changes = self.values.segments.commit(epoch);
+        self.values.meter.end(StoreOperation::Flush, 1, began);
+        changes
     }
 
     fn published(&mut self, epoch: u64, bytes_max: usize) {
@@ -160,6 +165,14 @@ impl<K: Data, V: Data> StateStore for TimeStore<K, V> {
 
     fn size_bytes(&self) -> usize {
         self.values.segments.size_bytes()
+    }
+
+    fn time_by(&mut self, clock: &Arc<dyn Clock>) {
+        self.values.meter.time_by(clock);
+    }
+
+    fn take_counts(&mut self) -> StoreCounts {
+        self.values.meter.take()
     }
 
     fn dirty_bytes(&self) -> usize {

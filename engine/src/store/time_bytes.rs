@@ -9,9 +9,10 @@
 //! | the sequence | 4, big-endian: 0 for the first value of the key and the time |
 
 use super::{
-    Scanned, StoreError,
+    Scanned, StoreError, StoreOperation,
     form::{Form, StoreId},
     key_bytes::Hashed,
+    meter::Meter,
     segments::{Bucket, Segments},
 };
 use headwater_core::{
@@ -39,13 +40,15 @@ pub struct Timed<V> {
 pub struct TimeBytes<V> {
     pub(super) segments: Segments<V>,
     segment_ms: i64,
+    pub(super) meter: Meter,
 }
 
 opaque_debug!(TimeBytes<V>);
 
 impl<V: Data> TimeBytes<V> {
     pub(super) fn new(form: Form<V>, shard: Arc<dyn Shard>, segment_ms: i64) -> Self {
-        Self { segments: Segments::new(form, shard), segment_ms: segment_ms.max(1) }
+        let (segments, meter) = (Segments::new(form, shard), Meter::default());
+        Self { segments, segment_ms: segment_ms.max(1), meter }
     }
 
     /// Learns which segments the state holds; called once before the first record, and costs a look-up for each.
@@ -64,7 +67,8 @@ impl<V: Data> TimeBytes<V> {
     /// [`StoreError::Value`] if it cannot be kept, [`StoreError::State`] if the state cannot be read.
     pub fn add(&mut self, key: &[u8], time: Timestamp, value: V) -> Result<u32, StoreError> {
         let start = self.segment_of(time);
-        add(&mut self.segments, start, key, time, value)
+        let Self { segments, meter, .. } = self;
+        meter.one(StoreOperation::Put, || add(segments, start, key, time, value))
     }
 
     /// Removes a value.
@@ -73,9 +77,12 @@ impl<V: Data> TimeBytes<V> {
     ///
     /// [`StoreError::State`] if the state cannot be read, or holds something else.
     pub fn remove(&mut self, key: &[u8], time: Timestamp, sequence: u32) -> Result<(), StoreError> {
+        let began = self.meter.begin(StoreOperation::Delete, 1);
         let Some((bucket, slot)) = self.locate(key, time, sequence)? else { return Ok(()) };
         let (form, entries) = self.segments.with_form(bucket);
-        form.update(entries, slot, |entry, _| *entry = None)
+        form.update(entries, slot, |entry, _| *entry = None)?;
+        self.meter.end(StoreOperation::Delete, 1, began);
+        Ok(())
     }
 
     /// The value of `key` at `time` that has this sequence.
@@ -89,7 +96,10 @@ impl<V: Data> TimeBytes<V> {
         time: Timestamp,
         sequence: u32,
     ) -> Result<Option<V>, StoreError> {
-        let Some((bucket, slot)) = self.locate(key, time, sequence)? else { return Ok(None) };
+        let began = self.meter.begin(StoreOperation::Get, 1);
+        let located = self.locate(key, time, sequence)?;
+        self.meter.end(StoreOperation::Get, 1, began);
+        let Some((bucket, slot)) = located else { return Ok(None) };
         Ok(self.segments.entries_mut(bucket).touch(slot).value.clone())
     }
 
@@ -127,6 +137,7 @@ impl<V: Data> TimeBytes<V> {
         times: RangeInclusive<Timestamp>,
         order: Order,
     ) -> Result<impl Iterator<Item = Result<Timed<V>, StateError>> + use<'_, V>, StateError> {
+        let began = self.meter.begin(StoreOperation::Fetch, 1);
         // No record is older than time zero.
         let (from, to) = ((*times.start()).max(0), *times.end());
         let mut starts = Vec::new();
@@ -145,6 +156,7 @@ impl<V: Data> TimeBytes<V> {
         }
         let scan = |(start, bucket)| self.segments.scan(start, bucket, range, order);
         let scans: Vec<_> = buckets.into_iter().map(scan).collect::<Result<_, _>>()?;
+        self.meter.end(StoreOperation::Fetch, 1, began);
         let id = &self.segments.form.id;
         Ok(scans.into_iter().flatten().map(move |entry| {
             let Scanned { key, value, .. } = entry?;

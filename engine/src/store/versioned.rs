@@ -1,7 +1,8 @@
 //! Versioned stores: what was valid of each key when.
 
 use super::{
-    Serdes, StateStore, StoreBuilder, StoreChanges, StoreError, StoreKind,
+    Serdes, StateStore, StoreBuilder, StoreChanges, StoreCounts, StoreError, StoreKind,
+    StoreOperation,
     form::{KeyCheck, Keys, StoreId},
     versioned_bytes::{PutOutcome, VersionSerde, VersionedBytes, VersionedRecord},
 };
@@ -9,6 +10,7 @@ use headwater_core::{
     ports::state::StateError,
     record::Timestamp,
     serde::{Data, Serde, SharedSerde},
+    time::Clock,
 };
 use std::{any::Any, sync::Arc, time::Duration};
 
@@ -181,7 +183,10 @@ impl<K: Data, V: Data> StateStore for VersionedKeyValueStore<K, V> {
 
     fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
         self.values.save_time().map_err(|e| self.id.unwritable(&e))?;
-        self.values.versions.segments.commit(epoch)
+        let began = self.values.meter.begin(StoreOperation::Flush, 1);
+        let changes = self.values.versions.segments.commit(epoch);
+        self.values.meter.end(StoreOperation::Flush, 1, began);
+        changes
     }
 
     fn published(&mut self, epoch: u64, bytes_max: usize) {
@@ -190,6 +195,14 @@ impl<K: Data, V: Data> StateStore for VersionedKeyValueStore<K, V> {
 
     fn size_bytes(&self) -> usize {
         self.values.versions.segments.size_bytes()
+    }
+
+    fn time_by(&mut self, clock: &Arc<dyn Clock>) {
+        self.values.meter.time_by(clock);
+    }
+
+    fn take_counts(&mut self) -> StoreCounts {
+        self.values.meter.take()
     }
 
     fn dirty_bytes(&self) -> usize {

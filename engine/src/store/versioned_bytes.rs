@@ -12,8 +12,9 @@
 //! | b | 9 | 9 | none | a latest one that deletes lies at its own time: it is forgotten when nothing may come before it any more |
 
 use super::{
-    StoreError, Timed,
+    StoreError, StoreOperation, Timed,
     form::{Form, StoreId},
+    meter::Meter,
     time_bytes::TimeBytes,
 };
 use headwater_core::{
@@ -116,6 +117,7 @@ pub struct VersionedBytes<V> {
     /// The largest time of any version; none until the state was asked.
     now: Option<Timestamp>,
     committed: Timestamp,
+    pub(super) meter: Meter,
 }
 
 opaque_debug!(VersionedBytes<V>);
@@ -129,7 +131,8 @@ impl<V: Data> VersionedBytes<V> {
     ) -> Self {
         let serde: SharedSerde<Version<V>> = Arc::new(VersionSerde(SharedSerde::clone(values)));
         let versions = TimeBytes::new(Form::new(None, &serde, id), shard, history_ms / 3);
-        Self { versions, history_ms, now: None, committed: Timestamp::MIN }
+        let (committed, meter) = (Timestamp::MIN, Meter::default());
+        Self { versions, history_ms, now: None, committed, meter }
     }
 
     /// The store's time, which is read from the state at first.
@@ -208,6 +211,7 @@ impl<V: Data> VersionedBytes<V> {
         value: Option<V>,
         time: Timestamp,
     ) -> Result<PutOutcome, StoreError> {
+        let began = self.meter.begin(StoreOperation::Put, 1);
         let time = time.min(LAST);
         if time < self.oldest()? {
             return Ok(PutOutcome::Rejected);
@@ -224,6 +228,7 @@ impl<V: Data> VersionedBytes<V> {
         self.now = self.now.max(Some(time));
         let oldest = self.oldest()?;
         self.versions.expire_below(oldest.saturating_add(1));
+        self.meter.end(StoreOperation::Put, 1, began);
         Ok(outcome)
     }
 
@@ -288,8 +293,10 @@ impl<V: Data> VersionedBytes<V> {
     /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read, [`StateError::Unreadable`] if it holds something
     /// else.
     pub fn get(&mut self, key: &[u8]) -> Result<Option<VersionedRecord<V>>, StateError> {
+        let began = self.meter.begin(StoreOperation::Get, 1);
         self.now()?;
         let latest = self.one(key, (FOR_EVER, FOR_EVER), Order::Ascending, |_| true)?;
+        self.meter.end(StoreOperation::Get, 1, began);
         Ok(latest.and_then(record))
     }
 
@@ -299,6 +306,17 @@ impl<V: Data> VersionedBytes<V> {
     ///
     /// As [`get`](Self::get).
     pub fn get_as_of(
+        &mut self,
+        key: &[u8],
+        time: Timestamp,
+    ) -> Result<Option<VersionedRecord<V>>, StateError> {
+        let began = self.meter.begin(StoreOperation::Get, 1);
+        let found = self.valid_at(key, time);
+        self.meter.end(StoreOperation::Get, 1, began);
+        found
+    }
+
+    fn valid_at(
         &mut self,
         key: &[u8],
         time: Timestamp,

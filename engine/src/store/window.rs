@@ -1,8 +1,8 @@
 //! Window stores: the newest value of each key and window start.
 
 use super::{
-    CacheReads, KeyBatch, Serdes, StateStore, StoreBuilder, StoreChanges, StoreError,
-    StoreIterator, StoreKind, ValueAndTimestamp, WindowBytes, WindowSlot,
+    CacheReads, KeyBatch, Serdes, StateStore, StoreBuilder, StoreChanges, StoreCounts, StoreError,
+    StoreIterator, StoreKind, StoreOperation, ValueAndTimestamp, WindowBytes, WindowSlot,
     form::{Form, Keys, StoreId},
     segments::{Segments, retention_and_segment},
     window_bytes::Layout,
@@ -11,6 +11,7 @@ use headwater_core::{
     ports::state::{Order, StateError},
     record::Timestamp,
     serde::{Data, SharedSerde},
+    time::Clock,
 };
 use std::{
     any::Any,
@@ -367,7 +368,10 @@ impl<K: Data, V: Data> StateStore for WindowStore<K, V> {
     }
 
     fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError> {
-        self.windows.windows.commit(epoch)
+        let began = self.windows.meter.begin(StoreOperation::Flush, 1);
+        let changes = self.windows.windows.commit(epoch);
+        self.windows.meter.end(StoreOperation::Flush, 1, began);
+        changes
     }
 
     fn published(&mut self, epoch: u64, bytes_max: usize) {
@@ -380,6 +384,14 @@ impl<K: Data, V: Data> StateStore for WindowStore<K, V> {
 
     fn cache_reads(&self) -> CacheReads {
         self.windows.windows.reads
+    }
+
+    fn time_by(&mut self, clock: &Arc<dyn Clock>) {
+        self.windows.meter.time_by(clock);
+    }
+
+    fn take_counts(&mut self) -> StoreCounts {
+        self.windows.meter.take()
     }
 
     fn dirty_bytes(&self) -> usize {

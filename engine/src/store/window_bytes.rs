@@ -1,9 +1,10 @@
 //! Window stores by their keys' bytes: a bucket for each window start, or for each segment of time.
 
 use super::{
-    EntryRef, KeyBatch, Scanned, StoreError, Updated, ValueAndTimestamp,
+    EntryRef, KeyBatch, Scanned, StoreError, StoreOperation, Updated, ValueAndTimestamp,
     cache::{Found, find_all},
     key_bytes::Hashed,
+    meter::Meter,
     segments::{Bucket, Segments},
     time_bytes,
 };
@@ -60,13 +61,14 @@ pub struct WindowBytes<V> {
     pub(super) layout: Layout,
     /// Windows that start below this have expired, though they may not have been removed.
     pub(super) kept_from: Timestamp,
+    pub(super) meter: Meter,
 }
 
 opaque_debug!(WindowBytes<V>);
 
 impl<V: Data> WindowBytes<V> {
     pub(super) fn new(windows: Segments<V>, layout: Layout) -> Self {
-        Self { windows, layout, kept_from: Timestamp::MIN }
+        Self { windows, layout, kept_from: Timestamp::MIN, meter: Meter::default() }
     }
 
     pub(super) fn keep_within(&mut self, record_bytes_max: usize) {
@@ -98,9 +100,23 @@ impl<V: Data> WindowBytes<V> {
         starts: &[Option<Timestamp>],
         keys: &KeyBatch,
     ) -> Result<Vec<Option<WindowSlot>>, StateError> {
-        if self.layout != Layout::ByStart {
-            return self.locate_each(starts, keys);
-        }
+        let asked = keys.iter().flatten().count();
+        let began = self.meter.begin(StoreOperation::Fetch, asked);
+        let located = if self.layout == Layout::ByStart {
+            self.locate_all(starts, keys)
+        } else {
+            self.locate_each(starts, keys)
+        };
+        self.meter.end(StoreOperation::Fetch, asked, began);
+        located
+    }
+
+    /// As [`locate`](Self::locate), all at once.
+    fn locate_all(
+        &mut self,
+        starts: &[Option<Timestamp>],
+        keys: &KeyBatch,
+    ) -> Result<Vec<Option<WindowSlot>>, StateError> {
         let buckets = self.buckets_of(starts);
         let entries_at =
             |row: usize| buckets.get(row).copied().flatten().map(|b| self.windows.entries(b));
@@ -184,6 +200,14 @@ impl<V: Data> WindowBytes<V> {
     /// [`StoreError::Key`] if the key is new and cannot be read back, [`StoreError::State`] as
     /// [`locate`](Self::locate).
     pub fn locate_one(&mut self, start: Timestamp, key: &[u8]) -> Result<WindowSlot, StoreError> {
+        let began = self.meter.begin(StoreOperation::Fetch, 1);
+        let place = self.place(start, key);
+        self.meter.end(StoreOperation::Fetch, 1, began);
+        place
+    }
+
+    /// The same as a part of something else, which is counted.
+    pub(super) fn place(&mut self, start: Timestamp, key: &[u8]) -> Result<WindowSlot, StoreError> {
         let (stretch, own_key) = (self.layout.stretch_of(start), self.layout.own_key(key, start));
         let bucket = self.windows.bucket_of(stretch);
         let own_key = Hashed::new(&own_key);
@@ -220,6 +244,18 @@ impl<V: Data> WindowBytes<V> {
     ///
     /// [`StoreError::Value`] if the new value cannot be kept; the old one then still is.
     pub fn update<R>(
+        &mut self,
+        slot: WindowSlot,
+        change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
+    ) -> Result<R, StoreError> {
+        let began = self.meter.begin(StoreOperation::Put, 1);
+        let changed = self.change(slot, change);
+        self.meter.end(StoreOperation::Put, 1, began);
+        changed
+    }
+
+    /// The same as a part of something else, which is counted.
+    pub(super) fn change<R>(
         &mut self,
         slot: WindowSlot,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,

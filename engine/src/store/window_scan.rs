@@ -1,7 +1,7 @@
 //! Windows that start anywhere, and the walks over windows: by time for one key, by key and then time for several.
 
 use super::{
-    KeyBatch, StoreError, ValueAndTimestamp, WindowBytes, WindowSlot,
+    KeyBatch, StoreError, StoreOperation, ValueAndTimestamp, WindowBytes, WindowSlot,
     across::{Bounds, own_keys},
     form::StoreId,
     segments::LAST_TIME,
@@ -37,6 +37,7 @@ impl<V: Data> WindowBytes<V> {
         if start < self.kept_from.max(0) {
             return Ok(());
         }
+        let began = self.meter.begin(StoreOperation::Put, 1);
         match (value, self.layout) {
             (Some(value), Layout::BySegment { retains_duplicates: true, .. }) => {
                 let stretch = self.layout.stretch_of(start);
@@ -44,10 +45,11 @@ impl<V: Data> WindowBytes<V> {
             }
             (None, Layout::BySegment { retains_duplicates: true, .. }) => {}
             (value, _) => {
-                let slot = self.locate_one(start, key)?;
-                self.update(slot, |entry, at| (*entry, *at) = (value, start))?;
+                let slot = self.place(start, key)?;
+                self.change(slot, |entry, at| (*entry, *at) = (value, start))?;
             }
         }
+        self.meter.end(StoreOperation::Put, 1, began);
         self.windows.observe(start);
         let Some(oldest) = self.windows.oldest_kept() else { return Ok(()) };
         if oldest > self.kept_from {
@@ -75,7 +77,9 @@ impl<V: Data> WindowBytes<V> {
         let (layout, id) = (self.layout, self.windows.form.id.clone());
         let stretches = layout.stretches(from, to);
         let range = (Bound::Included(first), Bound::Included(last));
-        self.windows.along(stretches, range, order).map(move |entry| {
+        let Self { windows, meter, .. } = self;
+        let found = meter.one(StoreOperation::Fetch, || windows.along(stretches, range, order));
+        found.map(move |entry| {
             let (stretch, entry) = entry?;
             Ok((layout.start_of(stretch, &entry.key, &id)?, entry.value))
         })
@@ -97,9 +101,13 @@ impl<V: Data> WindowBytes<V> {
     {
         let (from, to) = self.kept_of(&starts);
         let (layout, id) = (self.layout, self.windows.form.id.clone());
+        let is_all = matches!(keys, (Bound::Unbounded, Bound::Unbounded));
         let range = layout.own_keys_of(keys);
         let stretches = layout.stretches(from, to);
-        let found = self.windows.across(stretches, &range, order)?.map(move |entry| {
+        let operation = if is_all { StoreOperation::All } else { StoreOperation::Fetch };
+        let Self { windows, meter, .. } = self;
+        let found = meter.one(operation, || windows.across(stretches, &range, order))?;
+        let found = found.map(move |entry| {
             let (stretch, entry) = entry?;
             let start = layout.start_of(stretch, &entry.key, &id)?;
             Ok((layout.key_of(entry.key, &id)?, start, entry.value))
@@ -124,7 +132,7 @@ impl<V: Data> WindowBytes<V> {
         let rows = starts.iter().zip(keys.iter());
         let located = rows.map(|(start, key)| {
             let Some((start, key)) = start.zip(key) else { return Ok(None) };
-            match self.locate_one(start, key) {
+            match self.place(start, key) {
                 Ok(slot) => Ok(Some(slot)),
                 Err(StoreError::State(failed)) => Err(failed),
                 Err(_) => Ok(None),

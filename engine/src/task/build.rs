@@ -299,6 +299,7 @@ impl Blueprint {
         let make = |(builder, shard): (&StoreBuilder, _)| {
             let mut store = builder.make(shard, id.partition);
             store.keep_within(record_bytes_max);
+            store.time_by(&instruments.clock);
             store
         };
         let stores = shards.map(make).collect();

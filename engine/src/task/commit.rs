@@ -16,6 +16,7 @@ use super::{
 use crate::{
     node::Event,
     processor::ProcessorError,
+    store::StoreCounts,
     topology::{MaxAhead, SinkRecords, TaskId, Topic},
 };
 use hashbrown::HashMap;
@@ -114,6 +115,8 @@ pub(crate) struct TaskCommit {
     /// before.
     pub(crate) ages: Vec<(Arc<str>, Spread)>,
     pub(crate) counts: TaskCounts,
+    /// What each of its stores was asked for.
+    pub(crate) stores: Vec<(Arc<str>, StoreCounts)>,
     /// Where its inputs are, and what its nodes hold back.
     pub(crate) status: TaskStatus,
 }
@@ -169,6 +172,7 @@ impl Task {
             nodes: self.metrics().map(|(node, metrics)| (Arc::clone(node), metrics)).collect(),
             ages: self.take_ages(),
             counts: self.counts(),
+            stores: Vec::new(),
             status: self.status(),
         };
         for input in self.inputs.values_mut() {
@@ -198,6 +202,8 @@ impl Task {
                 });
             }
         }
+        // That stores have been asked for their changes counts too.
+        commit.stores = self.take_store_counts();
         Ok(commit)
     }
 
@@ -231,6 +237,12 @@ impl Task {
             }
         }
         ages
+    }
+
+    /// What each of its stores was asked for, and what was timed of that since the last call.
+    fn take_store_counts(&mut self) -> Vec<(Arc<str>, StoreCounts)> {
+        let stores = self.changelogs.iter().zip(&mut self.resources.stores);
+        stores.map(|(it, store)| (Arc::clone(&it.store), store.take_counts())).collect()
     }
 
     fn positions(&self) -> BTreeMap<TopicPartition, i64> {
