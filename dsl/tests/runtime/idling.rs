@@ -58,6 +58,20 @@ fn a_record_waits_for_a_partition_that_is_read_to_its_end_for_so_long() -> Outco
 }
 
 #[test]
+fn an_explanation_names_what_records_may_wait_for() -> Outcome {
+    let driver = started(merged()?, config(IDLE))?;
+    assert!(driver.explain()?.is_clear());
+    pipe(&driver, "left", "a=1@5 a=2@6")?;
+    let told = driver.explain()?;
+    assert!(!told.is_clear());
+    let line = "records of left-0 may wait 100 ms for right-0 (`max.task.idle.ms`)";
+    assert!(told.to_string().contains(line), "{told}");
+    driver.advance_wall_clock_time(IDLE)?;
+    assert!(driver.explain()?.is_clear());
+    Ok(())
+}
+
+#[test]
 fn what_comes_meanwhile_goes_first_and_then_both_are_waited_for_anew() -> Outcome {
     let driver = started(merged()?, config(IDLE))?;
     pipe(&driver, "left", "a=1@5 a=2@9")?;

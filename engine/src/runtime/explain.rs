@@ -19,6 +19,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
+    time::Duration,
 };
 
 /// How much of a partition there is to read.
@@ -109,6 +110,17 @@ pub struct RecordsAt {
     pub records: u64,
 }
 
+/// A partition with records left to read, which may wait for others of their task, by `max.task.idle.ms`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdlingSource {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// Those that may be waited for: as far as is known, all that is there was read of them.
+    pub waits_for: Vec<TopicPartition>,
+    /// For how long, from when they were read to their end.
+    pub at_most: Duration,
+}
+
 /// Why nothing comes out of an application, or that nothing keeps it from coming: see [`Application::explain`]. Its text is for
 /// people.
 #[derive(Debug, Clone)]
@@ -129,6 +141,8 @@ pub struct Explanation {
     pub dead_letters: Vec<RecordsAt>,
     /// The nodes that have taken records since the start and forwarded none, though they neither hold nor dropped them.
     pub forwarded_none: Vec<RecordsAt>,
+    /// The partitions whose records may wait for others that are read to their end.
+    pub idling: Vec<IdlingSource>,
     /// How many records were taken from topics since the start.
     pub records: u64,
 }
@@ -142,6 +156,7 @@ impl Explanation {
             && self.dropped.is_empty()
             && self.dead_letters.is_empty()
             && self.forwarded_none.is_empty()
+            && self.idling.is_empty()
             && self.sources.iter().all(|it| {
                 matches!(it.state, SourceState::Empty | SourceState::Idle | SourceState::Behind(_))
             })
@@ -180,11 +195,37 @@ impl Facts {
             dropped: dropped.collect(),
             dead_letters: of_nodes(|metrics| metrics.dead_letters),
             forwarded_none: self.forwarded_none(),
+            idling: self.idling(&sources),
             sources,
             records: self.records,
             now: self.now,
             state: self.state.clone(),
         }
+    }
+
+    /// The partitions whose records may wait for others of their task.
+    fn idling(&self, sources: &[SourceStatus]) -> Vec<IdlingSource> {
+        let Some(at_most) = self.blueprint.max_task_idle.filter(|it| !it.is_zero()) else {
+            return Vec::new();
+        };
+        let behind = sources.iter().filter(|it| matches!(it.state, SourceState::Behind(_)));
+        let behind: BTreeSet<&TopicPartition> = behind.map(|source| &source.partition).collect();
+        let mut idling = Vec::new();
+        for (task, partition) in self
+            .tasks
+            .values()
+            .flat_map(|task| task.inputs.iter().map(move |input| (task, &input.partition)))
+        {
+            let comes_back =
+                |input: &&InputStatus| self.blueprint.sub(task.id).fed_back.contains(&input.topic);
+            let others = task.inputs.iter().filter(|input| !comes_back(input));
+            let others = others.map(|input| &input.partition);
+            let waits_for: Vec<_> = others.filter(|it| !behind.contains(it)).cloned().collect();
+            if behind.contains(partition) && !waits_for.is_empty() {
+                idling.push(IdlingSource { partition: partition.clone(), waits_for, at_most });
+            }
+        }
+        idling
     }
 
     /// The partitions that it reads.
@@ -348,6 +389,14 @@ impl fmt::Display for Explanation {
         write!(f, "{} {}", self.application_id, state_text(&self.state))?;
         for source in &self.sources {
             write!(f, "\n{}: {}", source.partition, source_text(source, self.now))?;
+        }
+        for IdlingSource { partition, waits_for, at_most } in &self.idling {
+            let waits_for: Vec<_> = waits_for.iter().map(ToString::to_string).collect();
+            let (waits_for, ms) = (waits_for.join(", "), at_most.as_millis());
+            write!(
+                f,
+                "\nrecords of {partition} may wait {ms} ms for {waits_for} (`max.task.idle.ms`)"
+            )?;
         }
         for waiting in &self.waiting {
             self.write_waiting(waiting, f)?;

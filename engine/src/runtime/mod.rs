@@ -81,7 +81,8 @@ pub use config::{
 pub use driver::{CommitStep, Driver};
 pub use error::StreamsError;
 pub use explain::{
-    DroppedAt, Explanation, HeldBy, RecordsAt, SourceState, SourceStatus, WaitingNode, WaitsFor,
+    DroppedAt, Explanation, HeldBy, IdlingSource, RecordsAt, SourceState, SourceStatus,
+    WaitingNode, WaitsFor,
 };
 pub use headwater_core::dead_letter::BadRecord;
 pub use life::{StateListener, StreamsState};
