@@ -175,6 +175,29 @@ fn windows_are_found_by_key_and_by_start() -> Outcome {
     };
     assert_eq!(all(10, 20)?, "a=2[10] b=1[10] b=1[20] c=1[20]");
     assert_eq!(all(0, i64::MAX)?, "a=1[0] a=2[10] b=1[10] b=1[20] c=1[20] a=1[30]");
+
+    // The latest first.
+    let query = WindowKeyQuery::<String, i64>::with_key_and_window_start_range("a".into(), 0, 29);
+    let of_key = rows(ask(&driver, "counts", query.with_descending_windows())?, |(start, row)| {
+        format!("{}[{start}]", row.value)
+    });
+    assert_eq!(of_key?, "2[10] 1[0]");
+    let query = WindowRangeQuery::<String, i64>::with_window_start_range(0, 25);
+    let all =
+        rows(ask(&driver, "counts", query.with_descending_windows())?, |(key, start, row)| {
+            format!("{key}={}[{start}]", row.value)
+        });
+    assert_eq!(all?, "c=1[20] b=1[20] b=1[10] a=2[10] a=1[0]");
+    let snapshot = driver.snapshot()?;
+    let view = snapshot.window_store::<String, i64>("counts")?;
+    let key = "a".to_owned();
+    let mut of_key = view.backward_fetch_range(&key, 0..=100)?;
+    assert_eq!(of_key.first().map(|(start, _)| *start), Some(30));
+    of_key.reverse();
+    assert_eq!(of_key, view.fetch_range(&key, 0..=100)?);
+    let mut all = view.backward_fetch_all(0..=25)?;
+    all.reverse();
+    assert_eq!(all, view.fetch_all(0..=25)?);
     Ok(())
 }
 
@@ -182,10 +205,11 @@ fn windows_are_found_by_key_and_by_start() -> Outcome {
 fn sessions_are_found_by_key() -> Outcome {
     let builder = StreamsBuilder::new();
     let stream = builder.stream::<String, i64>("in");
-    let windows = SessionWindows::of_inactivity_gap_and_grace(ms(10), ms(100));
+    // Kept for long, they lie in several segments.
+    let windows = SessionWindows::of_inactivity_gap_and_grace(ms(10), ms(1_000_000));
     let _counts = stream.group_by_key().windowed_by(windows).count("counts");
     let driver = start(builder.build()?, 2)?;
-    driver.pipe::<String, i64>("in", "a=1@5 a=1@15 b=1@7 a=1@40")?;
+    driver.pipe::<String, i64>("in", "a=1@5 a=1@15 b=1@7 a=1@40 a=1@700000 a=1@900000")?;
     let of = |key: &str| {
         let query = WindowRangeQuery::<String, i64>::with_key(key.to_owned());
         let text =
@@ -194,8 +218,19 @@ fn sessions_are_found_by_key() -> Outcome {
     };
     assert_eq!(
         (of("a")?.as_str(), of("b")?.as_str(), of("c")?.as_str()),
-        ("2[5,15] 1[40,40]", "1[7,7]", "")
+        ("2[5,15] 1[40,40] 1[700000,700000] 1[900000,900000]", "1[7,7]", "")
     );
+    let query = WindowRangeQuery::<String, i64>::with_key("a".to_owned()).with_descending_windows();
+    let text = |it: Session<i64>| format!("{}[{},{}]", it.value, it.window.start, it.window.end);
+    assert_eq!(
+        rows(ask(&driver, "counts", query)?, text)?,
+        "1[900000,900000] 1[700000,700000] 1[40,40] 2[5,15]"
+    );
+    let snapshot = driver.snapshot()?;
+    let view = snapshot.session_store::<String, i64>("counts")?;
+    let found = view.backward_find_sessions(&"a".to_owned(), 16, 800_000)?;
+    let ends: Vec<_> = found.iter().map(|it| it.window.end).collect();
+    assert_eq!(ends, [700_000, 40]);
     Ok(())
 }
 

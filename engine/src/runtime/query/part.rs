@@ -226,13 +226,17 @@ impl<K: Data, V: Data> StorePart<K, V> {
     pub(super) fn sessions(
         self: &Arc<Self>,
         key: &[u8],
-        earliest_end: Timestamp,
-        latest_start: Timestamp,
+        (earliest_end, latest_start): (Timestamp, Timestamp),
+        order: Order,
     ) -> QueryIterator<Session<V>> {
-        let (part, key, mut from) = (Arc::clone(self), key.to_vec(), Some(0));
+        let first = if order == Order::Ascending { 0 } else { Timestamp::MAX };
+        let (part, key, mut from) = (Arc::clone(self), key.to_vec(), Some(first));
         let segments = iter::from_fn(move || {
-            let segment = part.time_at(from?, Order::Ascending).transpose()?;
-            from = segment.as_ref().ok().and_then(|segment| segment.checked_add(1));
+            let segment = part.time_at(from?, order).transpose()?;
+            from = segment.as_ref().ok().and_then(|segment| match order {
+                Order::Ascending => segment.checked_add(1),
+                Order::Descending => segment.checked_sub(1).filter(|before| *before >= 0),
+            });
             let segment = match segment {
                 Ok(segment) => segment,
                 Err(error) => return Some((None, Some(Err(error)))),
@@ -240,14 +244,14 @@ impl<K: Data, V: Data> StorePart<K, V> {
             let (first, last) = session_bytes::stored_keys(segment, &key, earliest_end);
             let range = (Bound::Included(first), Bound::Included(last));
             let part = Arc::clone(&part);
-            let rows = Pages::new(&part.shard, range, Order::Ascending);
+            let rows = Pages::new(&part.shard, range, order);
             Some((Some(rows.map(move |entry| part.session(&entry?))), None))
         });
         let rows = segments.flat_map(|(rows, failed)| rows.into_iter().flatten().chain(failed));
         let is_wanted = move |row: &Keyed<Session<V>>| {
             row.as_ref().map_or(true, |(_, session)| session.window.start <= latest_start)
         };
-        QueryIterator::new(rows.filter(is_wanted), Order::Ascending)
+        QueryIterator::new(rows.filter(is_wanted), order)
     }
 
     fn session(&self, (stored_key, stored): &(Vec<u8>, Stored)) -> Keyed<Session<V>> {

@@ -202,11 +202,12 @@ ask!(PrefixQuery, KeyValue, QueryIterator<(K, ValueAndTimestamp<V>)>, |query, pa
     Ok(part.prefix_scan(&query.prefix, query.order))
 });
 
-/// The values of a key in the windows that start within a range, by start.
+/// The values of a key in the windows that start within a range, by start, the earliest first unless told otherwise.
 #[derive(Debug, Clone)]
 pub struct WindowKeyQuery<K, V> {
     key: K,
     starts: RangeInclusive<Timestamp>,
+    order: Order,
     value: PhantomData<fn() -> V>,
 }
 
@@ -214,19 +215,27 @@ impl<K, V> WindowKeyQuery<K, V> {
     /// Asks for `key` in the windows that start from `from` to `to`, both included, in ms.
     #[must_use]
     pub fn with_key_and_window_start_range(key: K, from: Timestamp, to: Timestamp) -> Self {
-        Self { key, starts: from..=to, value: PhantomData }
+        Self { key, starts: from..=to, order: Order::Ascending, value: PhantomData }
+    }
+
+    /// Has the latest window come first.
+    #[must_use]
+    pub fn with_descending_windows(self) -> Self {
+        Self { order: Order::Descending, ..self }
     }
 }
 
 ask!(WindowKeyQuery, Window, QueryIterator<(Timestamp, ValueAndTimestamp<V>)>, |query, part| {
     let Some(key) = part.key(&query.key)? else { return Ok(QueryIterator::none()) };
-    Ok(part.window_key(&key, query.starts.clone(), Order::Ascending))
+    Ok(part.window_key(&key, query.starts.clone(), query.order))
 });
 
-/// The values of all keys in the windows that start within a range, by start and then by their keys' bytes.
+/// The values of all keys in the windows that start within a range, by start and then by their keys' bytes, the earliest first
+/// unless told otherwise.
 #[derive(Debug, Clone)]
 pub struct WindowRangeQuery<K, V> {
     starts: RangeInclusive<Timestamp>,
+    order: Order,
     types: PhantomData<fn() -> (K, V)>,
 }
 
@@ -234,30 +243,45 @@ impl<K, V> WindowRangeQuery<K, V> {
     /// Asks for the windows that start from `from` to `to`, both included, in ms.
     #[must_use]
     pub fn with_window_start_range(from: Timestamp, to: Timestamp) -> Self {
-        Self { starts: from..=to, types: PhantomData }
+        Self { starts: from..=to, order: Order::Ascending, types: PhantomData }
+    }
+
+    /// Has the latest window come first, and in it the largest key.
+    #[must_use]
+    pub fn with_descending_windows(self) -> Self {
+        Self { order: Order::Descending, ..self }
     }
 
     /// Asks for the sessions of `key`.
     #[must_use]
     pub fn with_key(key: K) -> SessionKeyQuery<K, V> {
-        SessionKeyQuery { key, value: PhantomData }
+        SessionKeyQuery { key, order: Order::Ascending, value: PhantomData }
     }
 }
 
 ask!(WindowRangeQuery, Window, QueryIterator<WindowEntry<K, V>>, |query, part| {
-    Ok(part.window_range(query.starts.clone(), Order::Ascending))
+    Ok(part.window_range(query.starts.clone(), query.order))
 });
 
-/// The sessions of a key, by end: made by [`WindowRangeQuery::with_key`].
+/// The sessions of a key, by end, the earliest first unless told otherwise: made by [`WindowRangeQuery::with_key`].
 #[derive(Debug, Clone)]
 pub struct SessionKeyQuery<K, V> {
     key: K,
+    order: Order,
     value: PhantomData<fn() -> V>,
+}
+
+impl<K, V> SessionKeyQuery<K, V> {
+    /// Has the latest session come first.
+    #[must_use]
+    pub fn with_descending_windows(self) -> Self {
+        Self { order: Order::Descending, ..self }
+    }
 }
 
 ask!(SessionKeyQuery, Session, QueryIterator<Session<V>>, |query, part| {
     let Some(key) = part.key(&query.key)? else { return Ok(QueryIterator::none()) };
-    Ok(part.sessions(&key, 0, Timestamp::MAX))
+    Ok(part.sessions(&key, (0, Timestamp::MAX), query.order))
 });
 
 /// The version of a key that was valid at a time, or its latest; a null key has none.

@@ -1,6 +1,9 @@
 //! Stores over all their partitions, at the commit of a [`StateSnapshot`](super::StateSnapshot).
 
-use super::{part::StoreParts, rows::QueryIterator};
+use super::{
+    part::{StorePart, StoreParts},
+    rows::QueryIterator,
+};
 use crate::store::{Session, StoreError, ValueAndTimestamp, VersionedRecord, WindowEntry};
 use headwater_core::{
     ports::state::{Order, StateError},
@@ -10,6 +13,7 @@ use headwater_core::{
 use std::{
     fmt,
     ops::{RangeBounds, RangeInclusive},
+    sync::Arc,
 };
 
 /// What all views have.
@@ -131,7 +135,28 @@ impl<K: Data, V: Data> ReadOnlyWindowStore<K, V> {
         key: &K,
         starts: RangeInclusive<Timestamp>,
     ) -> Result<Vec<(Timestamp, ValueAndTimestamp<V>)>, StoreError> {
-        let order = Order::Ascending;
+        self.fetch_in(key, &starts, Order::Ascending)
+    }
+
+    /// The same with the latest window first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Key`] and [`StoreError::State`], as [`fetch`](Self::fetch).
+    pub fn backward_fetch_range(
+        &self,
+        key: &K,
+        starts: RangeInclusive<Timestamp>,
+    ) -> Result<Vec<(Timestamp, ValueAndTimestamp<V>)>, StoreError> {
+        self.fetch_in(key, &starts, Order::Descending)
+    }
+
+    fn fetch_in(
+        &self,
+        key: &K,
+        starts: &RangeInclusive<Timestamp>,
+        order: Order,
+    ) -> Result<Vec<(Timestamp, ValueAndTimestamp<V>)>, StoreError> {
         let rows = self.0.rows_of(key, |part, key| part.window_key(key, starts.clone(), order))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -149,6 +174,18 @@ impl<K: Data, V: Data> ReadOnlyWindowStore<K, V> {
         starts: RangeInclusive<Timestamp>,
     ) -> Result<Vec<WindowEntry<K, V>>, StateError> {
         self.0.rows(|part| part.window_range(starts.clone(), Order::Ascending)).collect()
+    }
+
+    /// The same with the latest window first, and in it the largest key.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch_all`](Self::fetch_all).
+    pub fn backward_fetch_all(
+        &self,
+        starts: RangeInclusive<Timestamp>,
+    ) -> Result<Vec<WindowEntry<K, V>>, StateError> {
+        self.0.rows(|part| part.window_range(starts.clone(), Order::Descending)).collect()
     }
 }
 
@@ -171,9 +208,32 @@ impl<K: Data, V: Data> ReadOnlySessionStore<K, V> {
         earliest_end: Timestamp,
         latest_start: Timestamp,
     ) -> Result<Vec<Session<V>>, StoreError> {
+        self.sessions(key, (earliest_end, latest_start), Order::Ascending)
+    }
+
+    /// The same with the latest end first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Key`] and [`StoreError::State`], as [`find_sessions`](Self::find_sessions).
+    pub fn backward_find_sessions(
+        &self,
+        key: &K,
+        earliest_end: Timestamp,
+        latest_start: Timestamp,
+    ) -> Result<Vec<Session<V>>, StoreError> {
+        self.sessions(key, (earliest_end, latest_start), Order::Descending)
+    }
+
+    fn sessions(
+        &self,
+        key: &K,
+        ends_and_starts: (Timestamp, Timestamp),
+        order: Order,
+    ) -> Result<Vec<Session<V>>, StoreError> {
         let sessions =
-            self.0.rows_of(key, |part, key| part.sessions(key, earliest_end, latest_start))?;
-        Ok(sessions.collect::<Result<_, _>>()?)
+            |part: &Arc<StorePart<K, V>>, key: &[u8]| part.sessions(key, ends_and_starts, order);
+        Ok(self.0.rows_of(key, sessions)?.collect::<Result<_, _>>()?)
     }
 
     /// All windows of `key`, by end; a null key has none.
