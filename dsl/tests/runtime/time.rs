@@ -122,6 +122,35 @@ const AROUND_THE_HOUR: [&str; 6] =
     ["a=1@3540000", "a=1@3599000", "a=1@3601000", "a=1@3598000", "a=1@3665000", "a=1@3725000"];
 
 #[test]
+fn how_new_a_table_is_says_nothing_of_the_records_that_are_joined_with_it() -> Outcome {
+    let topology = || {
+        let builder = StreamsBuilder::new();
+        let cars = builder.table::<String, i64>("cars");
+        let records = builder.stream::<String, i64>("in").join(&cars, |number, car| number + car);
+        let grouped = records.group_by(|key, _| key.clone()).windowed_by(windows(10, 0));
+        grouped.count(uncached("window")).to_stream().drop_null_values().to("out");
+        Ok::<_, Box<dyn Error>>(builder.build()?)
+    };
+    let driver = driver(topology()?, 1)?;
+    let update = |timestamp| {
+        driver.input_topic::<String, i64>("cars").pipe_input("a".into(), 1, timestamp)?;
+        driver.run_until_idle()
+    };
+    update(50)?;
+    pipe(&driver, "a=1@2 a=1@4")?;
+    assert_eq!(read(&driver, 10)?, "a[0]=1@2 a[0]=2@4");
+    // Nor does it after a restart; what the records themselves have moved it to is kept.
+    driver.restart()?;
+    update(70)?;
+    pipe(&driver, "a=1@6 a=1@12")?;
+    driver.restart()?;
+    pipe(&driver, "a=1@7 a=1@13")?;
+    let read = read(&driver, 10)?;
+    assert_eq!(read, "a[0]=1@2 a[0]=2@4 a[0]=3@6 a[10]=1@12 a[10]=2@13");
+    Ok(())
+}
+
+#[test]
 fn windows_below_windows_wait_for_what_those_may_still_say() -> Outcome {
     // A minute comes out once, and the last two of them together, of which their car's cached count is one update; or each
     // record is an update, the late one at the time of its car, in the next hour.

@@ -150,17 +150,26 @@ pub(crate) struct RunRecords {
     pub(crate) records: Records,
     /// The task's stream time with each record counted in, from the place `first` on; empty where nobody asks.
     pub(crate) stream_times: Vec<Timestamp>,
+    /// The same of its [family](crate::task) of inputs alone.
+    pub(crate) source_times: Vec<Timestamp>,
     pub(crate) first: u32,
 }
 
 impl RunRecords {
+    /// Records at each of which nobody asks for a time.
+    pub(crate) fn new(partition: TopicPartition, records: Records) -> Self {
+        let (stream_times, source_times) = (Vec::new(), Vec::new());
+        Self { partition, records, stream_times, source_times, first: 0 }
+    }
+
     pub(crate) fn stream_time(&self, origin: u32) -> Option<Timestamp> {
         self.stream_times.get((origin & !MADE).checked_sub(self.first)? as usize).copied()
     }
 
-    /// The same without the record: where it stood before. None for the first of the run, before which the task has told it.
-    pub(crate) fn stream_time_before(&self, origin: u32) -> Option<Timestamp> {
-        self.stream_time((origin & !MADE).checked_sub(1)?)
+    /// Where sources of the record's family stood before it. None for the first of the run, before which the task has told them.
+    pub(crate) fn source_time_before(&self, origin: u32) -> Option<Timestamp> {
+        let place = (origin & !MADE).checked_sub(self.first)?.checked_sub(1)?;
+        self.source_times.get(place as usize).copied()
     }
 }
 

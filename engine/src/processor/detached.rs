@@ -246,7 +246,7 @@ impl<K: Data, V: Data> DetachedContext<K, V> {
                 broken("an empty record fits into a record set");
             }
             let records = record.build().at_offset(offset).into();
-            RunRecords { partition, records, stream_times: Vec::new(), first: 0 }
+            RunRecords::new(partition, records)
         });
     }
 

@@ -72,12 +72,7 @@ impl Task {
         gone.for_each(|refused| held.forget(refused.number));
         let unreadable = held.release(passed, &mut *input.decoder)?;
         let partition = input.partition.clone();
-        let source = |records| RunRecords {
-            partition: partition.clone(),
-            records,
-            stream_times: Vec::new(),
-            first: 0,
-        };
+        let source = |records| RunRecords::new(partition.clone(), records);
         for Unreadable { raw, failures } in unreadable {
             self.fail(index, failures);
             self.write_dead_letters(Some(Origin { input: index, source: &source(raw) }))?;

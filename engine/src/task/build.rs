@@ -332,6 +332,7 @@ impl Blueprint {
         task.graph = Graph::new(slots, self.rows_max, Arc::clone(&instruments.taps));
         task.ended = ByIndex::filled(false, task.graph.slots.len());
         task.find_tellers();
+        task.find_families();
         task.restore_times();
         Ok(task)
     }

@@ -273,6 +273,7 @@ impl Task {
                 Ok(Some(Timestamp::from_be_bytes(time)))
             };
             if let Some(time) = time_of(&entry)? {
+                input.source_time = time;
                 self.stream_time = self.stream_time.max(time);
             }
             if input.uses_partition_time {
@@ -309,7 +310,7 @@ impl Task {
                 now.push((ahead_entry(topic), saved));
             }
             if self.uses_stream_time() {
-                now.push((stream_time_entry(topic), self.stream_time.to_be_bytes().to_vec()));
+                now.push((stream_time_entry(topic), input.source_time.to_be_bytes().to_vec()));
             }
         }
         now.retain(|(entry, saved)| self.saved.get(entry) != Some(saved));

@@ -65,7 +65,7 @@ pub(super) struct NodeSlot {
     pub(super) is_below_calls: bool,
     /// Whether its parents may differ in time, so that a row of one is judged by the least of the others too.
     pub(super) caps_time: bool,
-    /// Whether what they pass on while rows of one are taken follows from the task's stream time alone.
+    /// Whether what they pass on while rows of one are taken follows from where external sources stand alone.
     pub(super) caps_by_row: bool,
     /// The names of its parents.
     pub(super) parents: Vec<Arc<str>>,
@@ -201,9 +201,9 @@ impl Graph {
         self.is_near_commit && !self.callers.is_empty()
     }
 
-    /// Whether any node wants to know the task's stream time at each row of a run.
-    pub(super) fn asks_for_stream_times(&self) -> bool {
-        self.has_processors || (self.keeps_time && self.slots.values().any(|slot| slot.caps_time))
+    /// Whether any node wants to know where other sources stand at each row of a run.
+    pub(super) fn asks_for_source_times(&self) -> bool {
+        self.keeps_time && self.slots.values().any(|slot| slot.caps_time)
     }
 
     /// Whether any node has something left that it may forward now.
@@ -506,8 +506,8 @@ impl Graph {
         }
     }
 
-    /// The least time that the other parents of a node have passed on when a row comes from `parent`. They were told the
-    /// task's stream time with the last step; rows of the run at hand that lie before this one have moved it since.
+    /// The least time that the other parents of a node have passed on when a row comes from `parent`. They were told
+    /// where their sources stand with the last step; rows of the run at hand that lie before this one have moved that since.
     fn time_of_others(
         &self,
         node: NodeIndex,
@@ -517,22 +517,22 @@ impl Graph {
     ) -> Timestamp {
         let slot = &self.slots[node];
         let run = moment.source.filter(|_| self.takes_run && slot.caps_by_row);
-        let stream_time = run.and_then(|run| run.stream_time_before(origin));
+        let source_time = run.and_then(|run| run.source_time_before(origin));
         let others = slot.parent_nodes.iter().zip(&slot.parent_times).enumerate();
         let others = others.filter(|(other, _)| *other != parent);
-        let time_of = |(_, (other, told)): (usize, (&NodeIndex, &Timestamp))| match stream_time {
-            Some(stream_time) => self.passed_at(*other, stream_time),
+        let time_of = |(_, (other, told)): (usize, (&NodeIndex, &Timestamp))| match source_time {
+            Some(source_time) => self.passed_at(*other, source_time),
             None => *told,
         };
         others.map(time_of).min().unwrap_or(Timestamp::MAX)
     }
 
-    /// What a node will have passed on once the task's stream time is told, no rows having come to it.
-    fn passed_at(&self, node: NodeIndex, stream_time: Timestamp) -> Timestamp {
+    /// What a node will have passed on once its external sources are told this time, no rows having come to it.
+    fn passed_at(&self, node: NodeIndex, source_time: Timestamp) -> Timestamp {
         let slot = &self.slots[node];
-        let parents = slot.parent_nodes.iter().map(|parent| self.passed_at(*parent, stream_time));
+        let parents = slot.parent_nodes.iter().map(|parent| self.passed_at(*parent, source_time));
         let told = match &slot.topic {
-            Some(Topic::External(_)) => stream_time,
+            Some(Topic::External(_)) => source_time,
             Some(Topic::Repartition(_)) | None => parents.min().unwrap_or(slot.time),
         };
         let time = told.max(slot.time);

@@ -128,6 +128,10 @@ pub(super) struct Input {
     pub(super) uses_partition_time: bool,
     /// The largest timestamp of the rows taken, over all runs, where anybody asks for it.
     pub(super) partition_time: Option<Timestamp>,
+    /// The number of its family: the inputs of which something comes to one node, be it through others of them.
+    pub(super) family: usize,
+    /// Where the operator time of its source stands, if it is an external one: the largest timestamp taken from its family.
+    pub(super) source_time: Timestamp,
     /// Whether time may have moved with no record that says so.
     is_time_new: bool,
     /// Its time when a row was last taken, or when it last moved.
@@ -151,6 +155,8 @@ impl Input {
             topic,
             partition,
             has_forgotten: vector.is_none(),
+            family: 0,
+            source_time: Timestamp::MIN,
             vector,
             held: None,
             is_fed_back: false,

@@ -33,6 +33,7 @@ mod ahead;
 mod ancestry;
 mod build;
 mod commit;
+mod families;
 mod graph;
 mod held;
 mod idling;
@@ -303,23 +304,27 @@ impl Task {
     fn run(&mut self, index: InputIndex, run: Run) -> Result<(), ProcessorError> {
         let Run { rows, failures, raw, decided } = run;
         let input = &self.inputs[index];
-        let (node, carried) = (input.node, input.vector.is_some());
+        let (node, carried, source_time) = (input.node, input.vector.is_some(), input.source_time);
         let partition = input.partition.clone();
-        let mut source = RunRecords { partition, records: raw, stream_times: Vec::new(), first: 0 };
+        let mut source = RunRecords::new(partition, raw);
         let (mut pushed, bytes_before) = (Ok(()), self.uncommitted_bytes());
         let count = rows.as_ref().map_or(0, |rows| rows.len());
         if let Some(mut rows) = rows {
             self.records += count as u64;
             self.idling.took(count);
             self.resources.note_ages(node, &*rows);
-            if self.graph.asks_for_stream_times() {
+            if self.graph.has_processors {
                 (source.first, source.stream_times) = stream_times(&*rows, self.stream_time);
             }
-            self.stream_time = if self.graph.keeps_time && !carried {
-                rows.begin_time(self.stream_time)
+            if self.graph.asks_for_source_times() {
+                (source.first, source.source_times) = stream_times(&*rows, source_time);
+            }
+            let time = if self.graph.keeps_time && !carried {
+                rows.begin_time(source_time)
             } else {
-                self.stream_time.max(rows.largest_timestamp())
+                source_time.max(rows.largest_timestamp())
             };
+            self.move_sources(index, time);
             let moment = self.moment(Some(&source));
             pushed = self.graph.push(node, rows, &mut self.resources, moment);
         }
@@ -336,7 +341,7 @@ impl Task {
     /// Notes that an input has told its time.
     fn hear(&mut self, index: InputIndex) {
         let input = &mut self.inputs[index];
-        let time = input.vector.as_ref().map_or(self.stream_time, TimeVector::time);
+        let time = input.vector.as_ref().map_or(input.source_time, TimeVector::time);
         input.heard = Some(Heard { time, at: self.now.wall_clock });
     }
 
@@ -395,7 +400,7 @@ impl Task {
     }
 
     /// Tells the nodes below an input what its time is now, if it is one that a repartition topic carries, and those below
-    /// external ones the task's, which stands where the largest timestamp from any input does.
+    /// external ones that of their family, which stands where the largest timestamp from any of its inputs does.
     fn tell_time(&mut self, index: InputIndex) -> Result<(), ProcessorError> {
         if !self.graph.keeps_time {
             return Ok(());
@@ -407,8 +412,10 @@ impl Task {
             self.advance(index, time)?;
         }
         for index in self.inputs.indexes() {
-            if self.inputs[index].vector.is_none() {
-                self.advance(index, self.stream_time)?;
+            let Input { vector, source_time, .. } = &self.inputs[index];
+            if vector.is_none() {
+                let source_time = *source_time;
+                self.advance(index, source_time)?;
             }
         }
         Ok(())
@@ -423,7 +430,8 @@ impl Task {
 
     /// Has the graph take up its times again as they were at the last commit.
     fn restore_times(&mut self) {
-        let time = |input: &Input| input.vector.as_ref().map_or(self.stream_time, TimeVector::time);
+        let time =
+            |input: &Input| input.vector.as_ref().map_or(input.source_time, TimeVector::time);
         let sources: Vec<(NodeIndex, Timestamp)> =
             self.inputs.values().map(|input| (input.node, time(input))).collect();
         self.graph.restore_times(&sources);
@@ -445,7 +453,7 @@ impl Task {
             (any, self.resources.changed) = (true, true);
             if let BetweenRows::Failures(failures, records) = between {
                 let partition = self.inputs[index].partition.clone();
-                let source = RunRecords { partition, records, stream_times: Vec::new(), first: 0 };
+                let source = RunRecords::new(partition, records);
                 let origin = Origin { input: index, source: &source };
                 self.fail(index, failures);
                 self.write_dead_letters(Some(origin))?;
