@@ -39,6 +39,7 @@ mod builder;
 mod grouped;
 mod operator;
 mod plan;
+mod put_at;
 mod settings;
 mod stream;
 mod table;

@@ -1,5 +1,6 @@
 //! Headers as the rows of operators' stores have them: their length (4 bytes, big-endian), and they.
 
+use crate::put_at::put_at;
 use headwater_core::{record::Headers, serde::SerdeError};
 
 /// Appends headers.
@@ -11,9 +12,7 @@ pub(super) fn write_headers(headers: &Headers, out: &mut Vec<u8>) -> Result<(), 
         expected: "at most 4 GiB of headers",
         detail: "headers are too long".to_owned(),
     })?;
-    if let Some(place) = out.get_mut(start..start + 4) {
-        place.copy_from_slice(&length.to_be_bytes());
-    }
+    put_at(out, start, length.to_be_bytes());
     Ok(())
 }
 

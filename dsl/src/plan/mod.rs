@@ -34,6 +34,7 @@ use crate::{
 };
 use headwater_core::{record::Headers, serde::Data};
 use headwater_engine::{
+    broken,
     node::{self, Payload},
     processor::{BatchProcessor, InitContext, Ports, ProcessorError, Rows},
     store::StoreBuilder,
@@ -437,9 +438,12 @@ impl LogicalPlan {
     }
 
     pub(crate) fn rename(&self, node: NodeId, name: &str) {
-        if let Some(node) = self.0.borrow_mut().nodes.get_mut(node.0) {
-            name.clone_into(&mut node.step.name);
-            node.step.is_named = true;
+        match self.0.borrow_mut().nodes.get_mut(node.0) {
+            Some(node) => {
+                name.clone_into(&mut node.step.name);
+                node.step.is_named = true;
+            }
+            None => broken("a node's number is its place in the plan"),
         }
     }
 

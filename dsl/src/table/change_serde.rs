@@ -10,6 +10,7 @@
 //! When the old value was forwarded is not written: that is 0 for whoever reads it.
 
 use super::Change;
+use crate::put_at::put_at;
 use headwater_core::serde::{Data, ReadBack, Serde, SerdeError, SharedSerde};
 use headwater_engine::store::ValueAndTimestamp;
 
@@ -42,9 +43,7 @@ impl<V: Data> Serde<Change<V>> for ChangeSerde<V> {
         new.iter().try_for_each(|value| write(value, out))?;
         if parts == NEW | OLD {
             let length = u32::try_from(out.len() - start).map_err(|_| too_long(out.len()))?;
-            if let Some(place) = out.get_mut(length_at..start) {
-                place.copy_from_slice(&length.to_be_bytes());
-            }
+            put_at(out, length_at, length.to_be_bytes());
         }
         old.iter().try_for_each(|old| write(&old.value, out))?;
         Ok(true)

@@ -1,6 +1,7 @@
 //! Walks over the entries of several stretches of time: one stretch after the other, or by key over all of them.
 
 use super::{Scanned, scan::Merged, segments::Segments};
+use crate::broken::broken;
 use headwater_core::{
     ports::state::{KeyRange, Order, StateError},
     record::Timestamp,
@@ -155,7 +156,9 @@ pub(super) struct Across<'a, V> {
 
 impl<V: Data> Across<'_, V> {
     fn refill(&mut self, place: usize) {
-        let Some((start, scan)) = self.scans.get_mut(place) else { return };
+        let Some((start, scan)) = self.scans.get_mut(place) else {
+            broken("what is read on is one of the scans")
+        };
         match scan.next() {
             Some(Ok(entry)) => {
                 self.heads.push(Head { start: *start, entry, order: self.order, place });

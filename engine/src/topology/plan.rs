@@ -8,6 +8,7 @@
 //! store or sink topic, or where a node below it uses one of its stores.
 
 use super::{Kind, Topic, Topology, TopologyError};
+use crate::broken::broken;
 use std::{
     any::TypeId,
     collections::{BTreeMap, BTreeSet},
@@ -191,8 +192,9 @@ fn set_levels(topology: &Topology, subs: &mut [SubTopology]) {
         for index in 0..count {
             let above = subs.iter().enumerate().filter(|(from, _)| is_above(*from, index));
             let level = above.map(|(_, sub)| sub.level + 1).max().unwrap_or(0);
-            if let Some(sub) = subs.get_mut(index) {
-                sub.level = level;
+            match subs.get_mut(index) {
+                Some(sub) => sub.level = level,
+                None => broken("as many sub-topologies are counted as there are"),
             }
         }
     }

@@ -8,6 +8,7 @@
 //!
 //! What is counted, the topic too, stands after its length in 4 bytes, big-endian.
 
+use crate::put_at::put_at;
 use headwater_core::{
     record::{Headers, Timestamp, TopicName, TopicPartition},
     serde::{ReadBack, Serde, SerdeError, SharedSerde},
@@ -45,9 +46,7 @@ fn counted<T>(
     out.extend_from_slice(&[0; 4]);
     let given = write(out)?;
     let length = u32::try_from(out.len() - start).map_err(|e| malformed(&e))?;
-    if let Some(place) = out.get_mut(start - 4..start) {
-        place.copy_from_slice(&length.to_be_bytes());
-    }
+    put_at(out, start - 4, length.to_be_bytes());
     Ok(given)
 }
 

@@ -1,5 +1,6 @@
 //! Values of either side as bytes.
 
+use crate::put_at::put_at;
 use headwater_core::serde::{Data, Serde, SerdeError, SharedSerde};
 use headwater_engine::processor::Either;
 
@@ -20,16 +21,14 @@ impl<L, R> EitherSerde<L, R> {
 
 impl<L: Data, R: Data> Serde<Either<L, R>> for EitherSerde<L, R> {
     fn serialize(&self, value: &Either<L, R>, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
-        let bits = out.len();
+        let at = out.len();
         let side = if matches!(value, Either::Right(_)) { IS_RIGHT } else { 0 };
         out.push(side);
         let has_value = match value {
             Either::Left(left) => self.left.serialize(left, out)?,
             Either::Right(right) => self.right.serialize(right, out)?,
         };
-        if let Some(bits) = out.get_mut(bits).filter(|_| !has_value) {
-            *bits |= IS_NULL;
-        }
+        put_at(out, at, [side | if has_value { 0 } else { IS_NULL }]);
         Ok(true)
     }
 

@@ -1,6 +1,9 @@
 //! Rows as the stores of a join keep them, and where those that are deferred are found.
 
-use crate::operator::headers::{read_headers, write_headers};
+use crate::{
+    operator::headers::{read_headers, write_headers},
+    put_at::put_at,
+};
 use headwater_core::{
     record::Headers,
     serde::{ReadBack, Serde, SerdeError, SharedSerde},
@@ -35,16 +38,15 @@ fn malformed(detail: &str) -> SerdeError {
 
 impl<V: Send + Sync> Serde<Kept<V>> for KeptSerde<V> {
     fn serialize(&self, row: &Kept<V>, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
-        let bits = out.len();
+        let at = out.len();
         out.push(0);
         if let Some(headers) = &row.deferred {
             write_headers(headers, out)?;
         }
         let has_value = self.value.serialize(&row.value, out)?;
-        if let Some(bits) = out.get_mut(bits) {
-            *bits |= if row.deferred.is_some() { IS_DEFERRED } else { 0 };
-            *bits |= if has_value { 0 } else { IS_NULL };
-        }
+        let deferred = if row.deferred.is_some() { IS_DEFERRED } else { 0 };
+        let null = if has_value { 0 } else { IS_NULL };
+        put_at(out, at, [deferred | null]);
         Ok(true)
     }
 

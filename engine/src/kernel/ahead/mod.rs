@@ -44,6 +44,7 @@ mod saved;
 #[cfg(test)]
 mod tests;
 
+use crate::broken::broken;
 use crate::{
     node::Now,
     topology::{AheadOf, MaxAhead},
@@ -456,9 +457,10 @@ impl<R> Ahead<R> {
                 numbers.entry(*key).or_default().insert(*number);
             }
             while let Some((_, key, number)) = going.next_if(|(at, ..)| *at < from) {
-                if let Some(numbers) = numbers.get_mut(key) {
-                    numbers.remove(number);
-                }
+                match numbers.get_mut(key) {
+                    Some(numbers) => numbers.remove(number),
+                    None => broken("a row that leaves a group has come to it"),
+                };
             }
             let first = numbers.values().filter_map(BTreeSet::first).min().copied();
             let last = numbers.iter().filter_map(|(key, numbers)| Some((*key, *numbers.last()?)));

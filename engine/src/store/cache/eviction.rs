@@ -35,7 +35,9 @@ impl<V> Cache<V> {
             looked_at += 1;
             let slot = self.hand;
             self.hand = if slot + 1 < self.slots.len() { slot + 1 } else { 0 };
-            let Some(place) = self.slots.get_mut(slot) else { continue };
+            let Some(place) = self.slots.get_mut(slot) else {
+                broken("the hand of eviction points at a slot")
+            };
             let Some(entry) = place else { continue };
             if entry.dirty || entry.epoch > epoch {
                 skipped += 1;
