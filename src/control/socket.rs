@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The longest path that a socket's address takes on all systems, and the zero behind it.
+/// The longest path that a socket's address takes on all systems, and the zero after it.
 const PATH_BYTES_MAX: usize = 103;
 
 /// A data directory's socket.

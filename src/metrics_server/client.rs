@@ -1,6 +1,6 @@
 //! One client: what it asks, what it is told, and its leave.
 //!
-//! It is asked to go on where its socket can, and never waits. What it sends behind its first request is read and left
+//! It is asked to go on where its socket can, and never waits. What it sends after its first request is read and left
 //! alone: a socket that is closed with something unread in it is reset, and the answer with it.
 
 use super::Page;
@@ -176,7 +176,7 @@ fn plain(status: &str, body: &str) -> Vec<u8> {
     written(status, &Page { content_type: "text/plain", body: body.to_owned() })
 }
 
-/// An answer, byte by byte; its connection is closed behind it.
+/// An answer, byte by byte; its connection is closed after it.
 fn written(status: &str, page: &Page) -> Vec<u8> {
     let Page { content_type, body } = page;
     let length = body.len();

@@ -65,7 +65,8 @@ pub(crate) use regroup::Regroup;
 pub(crate) use select_key::SelectKey;
 pub(crate) use sendable::{Sendable, refused};
 pub(crate) use stream_join::{
-    EitherSerde, Graced, GracedTableJoin, Joining, Kept, KeptSerde, SelfJoin, Stored, StreamJoin,
+    EitherSerde, Graced, GracedTableJoin, Joining, Kept, KeptSerde, SelfJoin, SideStores,
+    StreamJoin,
 };
 pub(crate) use suppress::{
     Config, Held, HeldSerde, Names, NewestSerde, Rule, Suppress, WindowClose,

@@ -3,7 +3,7 @@
 use super::{KStream, join::JoinWith};
 use crate::{
     DefaultSerde, Joined, KTable,
-    operator::{Graced, GracedTableJoin, Kept, KeptSerde, NullKeys, Stored, WaitsSerde},
+    operator::{Graced, GracedTableJoin, Kept, KeptSerde, NullKeys, SideStores, WaitsSerde},
     plan::OperatorKind,
     table::Seen,
 };
@@ -129,7 +129,7 @@ impl<K: DefaultSerde, T: Data> JoinedTable<K, T> {
         plan.add_store(WaitsSerde::store(&waiting, &keys, &values));
         let step = step.with_store(&rows).with_store(&timers).with_store(&waiting).set_to(&grace);
         let timers: Arc<str> = timers.into();
-        let rows = Stored { values, rows: rows.into(), deferred: Some(Arc::clone(&timers)) };
+        let rows = SideStores { values, rows: rows.into(), deferred: Some(Arc::clone(&timers)) };
         let graced = Graced { keys, rows, timers, waiting, grace, null_keys };
         let node = plan.operator::<K, V, _>(step, move |context| {
             GracedTableJoin::open(&join, &graced, view.open(Seen::Newest, context)?, context)

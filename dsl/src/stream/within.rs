@@ -3,7 +3,9 @@
 use super::{KStream, join::JoinWith, resolve};
 use crate::{
     DefaultSerde, JoinWindows, StreamJoined,
-    operator::{EitherSerde, Joining, Kept, KeptSerde, SelfJoin, Stored, StreamJoin, WaitsSerde},
+    operator::{
+        EitherSerde, Joining, Kept, KeptSerde, SelfJoin, SideStores, StreamJoin, WaitsSerde,
+    },
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes, Step},
 };
 use headwater_core::serde::{Data, SharedSerde};
@@ -261,14 +263,14 @@ impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> StreamWithin<K, V, VO> 
         (keys, values): (&SharedSerde<K>, SharedSerde<S>),
         rows: String,
         timers: Option<String>,
-    ) -> Stored<S> {
+    ) -> SideStores<S> {
         let kept: SharedSerde<Kept<S>> = Arc::new(KeptSerde::new(&values));
         let (before, after) = (self.windows.before_ms(), self.windows.after_ms());
         let span = before.saturating_add(after).saturating_add(self.windows.grace_ms());
         let segment = Duration::from_millis(u64::try_from(span / 3).unwrap_or(0).max(1));
         plan.add_store(TimeStore::builder(&rows, SharedSerde::clone(keys), kept, segment));
         timers.iter().for_each(|timers| plan.add_store(TimerBytes::builder(timers)));
-        Stored { values, rows: rows.into(), deferred: timers.map(Into::into) }
+        SideStores { values, rows: rows.into(), deferred: timers.map(Into::into) }
     }
 }
 

@@ -87,12 +87,12 @@ pub(crate) fn joined_row<L, R, V>(
 pub(crate) struct StoredTable(pub(crate) Arc<str>);
 
 /// A store within a task.
-struct Stored<S> {
+struct OpenStore<S> {
     store: StoreKey<S>,
     seen: Seen,
 }
 
-impl<S: StateStore> Stored<S> {
+impl<S: StateStore> OpenStore<S> {
     /// Opens the store; `look_up` has it keep what was forwarded, if that is to be seen.
     fn open<B: Any>(
         name: &str,
@@ -119,11 +119,11 @@ impl<K: Data, V: Data> View<K, V> for StoredTable {
         context: &mut InitContext<'_>,
     ) -> Result<Box<dyn Lookup<K, V>>, ProcessorError> {
         let look_up = KeyValueBytes::<V>::look_up_old_values;
-        Ok(Box::new(Stored::<KeyValueStore<K, V>>::open(&self.0, seen, context, look_up)?))
+        Ok(Box::new(OpenStore::<KeyValueStore<K, V>>::open(&self.0, seen, context, look_up)?))
     }
 }
 
-impl<K: Data, V: Data> Lookup<K, V> for Stored<KeyValueStore<K, V>> {
+impl<K: Data, V: Data> Lookup<K, V> for OpenStore<KeyValueStore<K, V>> {
     fn get_all(
         &self,
         keys: &[&K],
@@ -202,11 +202,11 @@ impl<K: Data, V: Data> View<Windowed<K>, V> for StoredWindows {
         context: &mut InitContext<'_>,
     ) -> Result<Box<dyn Lookup<Windowed<K>, V>>, ProcessorError> {
         let look_up = WindowBytes::<V>::look_up_old_values;
-        Ok(Box::new(Stored::<WindowStore<K, V>>::open(&self.0, seen, context, look_up)?))
+        Ok(Box::new(OpenStore::<WindowStore<K, V>>::open(&self.0, seen, context, look_up)?))
     }
 }
 
-impl<K: Data, V: Data> Lookup<Windowed<K>, V> for Stored<WindowStore<K, V>> {
+impl<K: Data, V: Data> Lookup<Windowed<K>, V> for OpenStore<WindowStore<K, V>> {
     fn get_all(
         &self,
         keys: &[&Windowed<K>],
@@ -243,11 +243,11 @@ impl<K: Data, V: Data> View<Windowed<K>, V> for StoredSessions {
         context: &mut InitContext<'_>,
     ) -> Result<Box<dyn Lookup<Windowed<K>, V>>, ProcessorError> {
         let look_up = SessionBytes::<V>::look_up_old_values;
-        Ok(Box::new(Stored::<SessionStore<K, V>>::open(&self.0, seen, context, look_up)?))
+        Ok(Box::new(OpenStore::<SessionStore<K, V>>::open(&self.0, seen, context, look_up)?))
     }
 }
 
-impl<K: Data, V: Data> Lookup<Windowed<K>, V> for Stored<SessionStore<K, V>> {
+impl<K: Data, V: Data> Lookup<Windowed<K>, V> for OpenStore<SessionStore<K, V>> {
     fn get_all(
         &self,
         keys: &[&Windowed<K>],

@@ -9,7 +9,7 @@
 //! - A record whose key is null finds no row: an inner join drops and counts it, a left join emits it un-joined at once.
 
 use super::{
-    Kept, Stored,
+    Kept, SideStores,
     input::{Given, Input, KeyAtHand},
     kept::place,
     time::{Both, JoinTime, Side},
@@ -51,7 +51,7 @@ pub(crate) struct GracedTableJoin<K, V, T, F> {
 /// What such a join is made from.
 pub(crate) struct Graced<K, V> {
     pub(crate) keys: SharedSerde<K>,
-    pub(crate) rows: Stored<V>,
+    pub(crate) rows: SideStores<V>,
     pub(crate) timers: Arc<str>,
     /// The store of records that wait until what is due before them is out.
     pub(crate) waiting: Arc<str>,

@@ -1,7 +1,7 @@
 //! A side of a join within a task, and what becomes of its records by key and value alone.
 
 use super::{
-    Stored,
+    SideStores,
     kept::{Kept, split_place},
 };
 use headwater_core::{
@@ -34,7 +34,7 @@ impl<K, V> Clone for Input<K, V> {
 
 impl<K: Data, V: Data> Input<K, V> {
     pub(super) fn open(
-        stored: &Stored<V>,
+        stored: &SideStores<V>,
         context: &mut InitContext<'_>,
     ) -> Result<Self, ProcessorError> {
         let rows = context.store(&stored.rows)?;

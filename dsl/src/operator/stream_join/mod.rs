@@ -49,14 +49,14 @@ use time::{Both, JoinTime, Side};
 pub(crate) struct Joining<K, L, R> {
     pub(crate) windows: JoinWindows,
     pub(crate) keys: SharedSerde<K>,
-    pub(crate) left: Stored<L>,
-    pub(crate) right: Stored<R>,
+    pub(crate) left: SideStores<L>,
+    pub(crate) right: SideStores<R>,
     /// The store of records that wait.
     pub(crate) waiting: Arc<str>,
 }
 
 /// How a side is kept.
-pub(crate) struct Stored<V> {
+pub(crate) struct SideStores<V> {
     pub(crate) values: SharedSerde<V>,
     /// The store of its rows.
     pub(crate) rows: Arc<str>,

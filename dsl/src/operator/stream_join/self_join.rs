@@ -7,7 +7,7 @@
 //! - Otherwise as the join of two streams; what is dropped is counted once.
 
 use super::{
-    Kept, Stored,
+    Kept, SideStores,
     input::{Given, Input, KeyAtHand},
     matches,
     time::{Both, JoinTime, Side},
@@ -87,7 +87,7 @@ impl<K: Data, V: Data, VO: Data, F> SelfJoin<K, V, VO, F> {
     pub(crate) fn open(
         join: &Arc<F>,
         windows: JoinWindows,
-        (keys, stored, waiting): (&SharedSerde<K>, &Stored<V>, &str),
+        (keys, stored, waiting): (&SharedSerde<K>, &SideStores<V>, &str),
         context: &mut InitContext<'_>,
     ) -> Result<Self, ProcessorError> {
         let defers = Both { left: false, right: false };

@@ -48,7 +48,7 @@ pub struct SlidingWindows {
 }
 
 /// Rows of a key as a window tells of them: their value, and when the latest of them is.
-type Rows<A> = (A, Timestamp);
+type Contents<A> = (A, Timestamp);
 
 /// What a row finds.
 struct Around<A> {
@@ -59,7 +59,7 @@ struct Around<A> {
     /// The left window of the row, or what it begins with if it is missing.
     left: Left<A>,
     /// What its right window holds, if that is missing.
-    later: Option<Rows<A>>,
+    later: Option<Contents<A>>,
 }
 
 enum Left<A> {
@@ -244,7 +244,7 @@ impl<S: CopySkin<Place = Window>> Taking<'_, S> {
     }
 
     /// Makes a window of rows that are there.
-    fn make(&mut self, row: &Row<'_>, window: Window, rows: Option<Rows<S::Value>>) {
+    fn make(&mut self, row: &Row<'_>, window: Window, rows: Option<Contents<S::Value>>) {
         let Some((value, latest)) = rows.filter(|_| self.time.is_open(window.end)) else { return };
         let update = self.change(row, window, |_, _| (Some(value), latest));
         self.push_or_refuse(row, update);
