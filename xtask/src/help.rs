@@ -44,7 +44,6 @@ With --all also what only tests use. They check what Headwater wrote with progra
 
   polars, duckdb, pyarrow    read the Parquet files; from PyPI, into cargo's target folder
   Kafka's DumpLogSegments    reads the log's segments; from Maven Central, into the same
-  strace                     shows which writes were synced before they were acknowledged
   valgrind                   counts the instructions of hot loops
 
 What is there already is left alone, so that a second run does nothing.",
@@ -78,7 +77,7 @@ Runs every test and every example in the documentation: `cargo test --workspace`
   cargo xtask test torn_tail            the tests with this in their name
   cargo xtask test -- --nocapture       with what the tests print
 
-Some tests check Headwater's files with polars, duckdb, pyarrow, Kafka's tools and strace. Where these
+Some tests check Headwater's files with polars, duckdb, pyarrow and Kafka's tools. Where these
 cannot be installed, those checks are left out and a line says so; where the variable CI is set, they fail.
 
 One test cuts the power of a file system of its own, which takes root and a loop device. How often it did

@@ -97,7 +97,7 @@ pub(crate) fn peers(root: &Path) -> Result<Peers, Failure> {
     let mut missing = Vec::new();
     // Only Linux has them; elsewhere there is nothing to miss.
     if cfg!(target_os = "linux")
-        && let Err(failure) = for_tools(&[Tool::Strace, Tool::Valgrind])
+        && let Err(failure) = for_tools(&[Tool::Valgrind])
     {
         missing.push(one_line(&failure));
     }

@@ -20,10 +20,6 @@ pub(super) fn find(tool: Tool) -> Option<String> {
             let library = libclang(&libclang_folders())?;
             has_compiler_headers(&library).then(|| library.display().to_string())
         }
-        Tool::Strace => {
-            let works = process::succeeds(Command::new("strace").arg("-V"));
-            works.then(|| "strace".to_owned())
-        }
         Tool::Valgrind => {
             let works = process::succeeds(Command::new("valgrind").arg("--version"));
             works.then(|| "valgrind".to_owned())

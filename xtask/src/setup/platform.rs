@@ -19,8 +19,6 @@ pub(super) enum Tool {
     CppCompiler,
     /// Reads RocksDB's headers.
     Libclang,
-    /// Shows system calls to tests.
-    Strace,
     /// Counts instructions.
     Valgrind,
     /// Makes the environment that pip installs into.
@@ -33,7 +31,6 @@ impl Tool {
         match self {
             Self::CppCompiler => "a C++ compiler (compiles RocksDB)",
             Self::Libclang => "libclang and its headers (generates RocksDB's bindings)",
-            Self::Strace => "strace (tests look at system calls with it)",
             Self::Valgrind => "valgrind (counts the instructions of hot loops)",
             Self::PythonVenv => "python3 with venv (tests read Parquet files with it)",
         }
@@ -44,7 +41,7 @@ impl Tool {
         match self {
             Self::CppCompiler => "export CXX=/path/to/c++",
             Self::Libclang => "export LIBCLANG_PATH=/folder/with/libclang",
-            Self::Strace | Self::Valgrind | Self::PythonVenv => "export PATH=/folder/with/it:$PATH",
+            Self::Valgrind | Self::PythonVenv => "export PATH=/folder/with/it:$PATH",
         }
     }
 }
@@ -100,10 +97,7 @@ impl Platform {
             (Self::Arch, Tool::Libclang) => &["clang"],
             (Self::Arch | Self::Macos, Tool::PythonVenv) => &["python"],
             (Self::Fedora, Tool::PythonVenv) => &["python3"],
-            (Self::Macos, Tool::CppCompiler | Tool::Libclang | Tool::Strace | Tool::Valgrind) => {
-                &[]
-            }
-            (_, Tool::Strace) => &["strace"],
+            (Self::Macos, Tool::CppCompiler | Tool::Libclang | Tool::Valgrind) => &[],
             (_, Tool::Valgrind) => &["valgrind"],
         }
     }
@@ -204,8 +198,8 @@ mod tests {
 
     #[test]
     fn where_nothing_may_be_installed_the_command_is_the_error() {
-        let failure = Platform::Arch.install(&[Tool::Strace]).unwrap_err();
-        assert!(failure.text().unwrap().contains("sudo pacman -S --needed strace"));
+        let failure = Platform::Arch.install(&[Tool::Valgrind]).unwrap_err();
+        assert!(failure.text().unwrap().contains("sudo pacman -S --needed valgrind"));
         assert_eq!(failure.exit_code(), 1);
     }
 }
