@@ -18,7 +18,6 @@
 
 mod app;
 mod arguments;
-#[path = "../../examples/connected_cars.rs"]
 #[expect(dead_code, reason = "the file is an example with a `main` of its own")]
 mod connected_cars;
 mod console;

@@ -1,0 +1,1 @@
+../../examples/connected_cars.rs
