@@ -4,6 +4,7 @@ mod ahead;
 mod assignment;
 mod changelogs;
 mod chunks;
+mod crowds;
 mod damage;
 mod defects;
 mod diff;

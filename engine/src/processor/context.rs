@@ -379,6 +379,24 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         (self.origin & !MADE).saturating_sub(first & !MADE) as usize
     }
 
+    /// Whether the run at hand has one row at most.
+    pub(crate) fn is_single(&self) -> bool {
+        self.node.call.moment.source.is_none_or(|source| source.stream_times.len() <= 1)
+    }
+
+    /// The time by which this processor's timers live, as it stands at the last of `places`; none if these are none.
+    pub(super) fn time_at(&self, places: &Range<usize>, due_by: DueBy) -> Option<Timestamp> {
+        let Moment { source, stream_time, .. } = self.node.call.moment;
+        match source {
+            _ if due_by != DueBy::Stream => Some(self.node.call.operator_time),
+            None => (places.end > 0).then_some(stream_time),
+            Some(source) => {
+                let end = places.end.min(source.stream_times.len());
+                source.stream_times.get(places.start..end)?.last().copied()
+            }
+        }
+    }
+
     /// The next that has fallen due for this processor at one of `places` in the run, at its own place and time: what it
     /// forwards then was made there. `timer` is the time of its first timer.
     pub(super) fn next_due(

@@ -23,6 +23,8 @@ where
     processor: P,
     timers: Vec<StoreKey<TimerStore<K>>>,
     due_by: DueBy,
+    /// The places in the run at which more has fallen due than fires at a time.
+    firing: Option<Range<usize>>,
     wrap: fn(K) -> F,
     finish: fn(Context<'_, P::KOut, P::VOut>) -> Forwarded,
     input: PhantomData<fn(V)>,
@@ -67,17 +69,53 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> ProcessorNode<K, V, F, P> {
             key.map_err(|_| ProcessorError::OtherTimers { timers })
         });
         let timers = timers.collect::<Result<Vec<_>, _>>()?;
-        let due_by = context.due_by();
-        Ok(Self { processor, timers, due_by, wrap, finish, input: PhantomData })
+        let (due_by, firing, input) = (context.due_by(), None, PhantomData);
+        Ok(Self { processor, timers, due_by, firing, wrap, finish, input })
     }
 
-    /// Has the processor do what has fallen due at `places` of the run, in order.
+    /// Has the processor do what has fallen due at `places` of the run; later, if that is more than goes at a time and no row of
+    /// the run comes after.
+    fn fire_if_few(
+        &mut self,
+        places: Range<usize>,
+        context: &mut Context<'_, P::KOut, P::VOut>,
+    ) -> Result<(), ProcessorError> {
+        if let Some(firing) = &mut self.firing {
+            firing.end = firing.end.max(places.end);
+            return Ok(());
+        }
+        // Below calls rows come out by themselves, and what is due by one goes before the next.
+        let may_wait = self.due_by == DueBy::Rows || context.is_single();
+        if let Some(time) = context.time_at(&places, self.due_by).filter(|_| may_wait) {
+            for timers in &self.timers {
+                if context.store(*timers).are_many_due(time)? {
+                    self.firing = Some(places);
+                    return Ok(());
+                }
+            }
+        }
+        self.fire_all(places, context)
+    }
+
+    fn fire_all(
+        &mut self,
+        places: Range<usize>,
+        context: &mut Context<'_, P::KOut, P::VOut>,
+    ) -> Result<(), ProcessorError> {
+        if self.firing.is_none() {
+            self.fire(places, usize::MAX, context)?;
+        }
+        Ok(())
+    }
+
+    /// Has the processor do what has fallen due at `places` of the run, in order, at most so much; true if that was all.
     fn fire(
         &mut self,
         mut places: Range<usize>,
+        most: usize,
         context: &mut Context<'_, P::KOut, P::VOut>,
-    ) -> Result<(), ProcessorError> {
-        loop {
+    ) -> Result<bool, ProcessorError> {
+        for _ in 0..most {
             let mut first = None;
             for key in &self.timers {
                 let time = context.store(*key).first()?;
@@ -89,7 +127,7 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> ProcessorNode<K, V, F, P> {
             }
             let time = first.map(|(time, _)| time);
             let Some(due) = context.next_due(places.clone(), time, self.due_by) else {
-                return Ok(());
+                return Ok(true);
             };
             // What it schedules for a time gone by falls due here.
             places.start = context.place_due().unwrap_or(places.start);
@@ -103,9 +141,10 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> ProcessorNode<K, V, F, P> {
                         context.check(fired)?;
                     }
                 }
-                (Due::Timer, None) => return Ok(()),
+                (Due::Timer, None) => return Ok(true),
             }
         }
+        Ok(false)
     }
 }
 
@@ -118,28 +157,45 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> Node for ProcessorNode<K, V,
         let mut context = Context::new(context);
         match event {
             Event::Batch { port, payload } => {
-                let mut done = 0;
-                for record in Rows::<K, V>::take(port, payload)? {
+                let (rows, mut done) = (Rows::<K, V>::take(port, payload)?, 0);
+                let last = rows.len().saturating_sub(1);
+                for (number, record) in rows.into_iter().enumerate() {
                     context.begin(&record);
                     context.reach(record.at);
                     let place = context.place();
                     // Records between may not have come here, but what they make due comes first.
-                    self.fire(done..place, &mut context)?;
+                    self.fire_all(done..place, &mut context)?;
                     context.begin(&record);
                     let record = record.map(|key, value| ((self.wrap)(key), value));
                     let processed = self.processor.process(record, &mut context);
                     context.check(processed)?;
-                    self.fire(place..place.saturating_add(1), &mut context)?;
+                    let due = place..place.saturating_add(1);
+                    if number == last {
+                        self.fire_if_few(due, &mut context)?;
+                    } else {
+                        self.fire_all(due, &mut context)?;
+                    }
                     done = place;
                 }
             }
             Event::Punctuate(which, time) => self.processor.punctuate(which, time, &mut context)?,
-            Event::Due => self.fire(0..usize::MAX, &mut context)?,
+            Event::Due => self.fire_if_few(0..usize::MAX, &mut context)?,
             // What lives by stream time falls due with a run.
-            Event::Advance(_) => self.fire(0..0, &mut context)?,
-            Event::Flush | Event::End | Event::Resume(_) => {}
+            Event::Advance(_) => self.fire_if_few(0..0, &mut context)?,
+            Event::Resume(rows_max) => {
+                if let Some(places) = self.firing.clone()
+                    && self.fire(places, rows_max, &mut context)?
+                {
+                    self.firing = None;
+                }
+            }
+            Event::Flush | Event::End => {}
         }
         Ok((self.finish)(context))
+    }
+
+    fn progress(&self) -> Progress {
+        if self.firing.is_some() { Progress::More } else { Progress::Done }
     }
 
     fn has_timers(&self) -> bool {

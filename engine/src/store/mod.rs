@@ -280,6 +280,17 @@ pub trait StateStore: Any + Send {
     /// About how many bytes its uncommitted changes will take in the changelog.
     fn dirty_bytes(&self) -> usize;
 
+    /// For timers: a time before which few of them fall due, later than `time` if there is one; none if they are few.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read.
+    #[doc(hidden)]
+    fn crowded_from(&mut self, time: Timestamp) -> Result<Option<Timestamp>, StateError> {
+        let _ = time;
+        Ok(None)
+    }
+
     /// The store without the type of its keys, for the kernel; itself, if its keys have one form.
     fn by_bytes(&mut self) -> &mut dyn Any;
 }

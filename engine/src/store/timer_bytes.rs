@@ -179,6 +179,57 @@ impl TimerBytes {
         first.map(|first| Ok(self.id.split_time(first)?.0)).transpose()
     }
 
+    /// The time of the one that falls due after so many others. Nothing is read into memory for it, so that how often it is
+    /// asked for shows nowhere.
+    pub(super) fn nth(&self, number: usize) -> Result<Option<Timestamp>, StateError> {
+        let mut first: BTreeSet<TimerKey> =
+            self.pending.timers.keys().take(number + 1).cloned().collect();
+        if let Some(known_to) = &self.known_to
+            && first.iter().nth(number).is_none_or(|nth| nth >= known_to)
+        {
+            for timer in self.unknown(known_to)?.take(number + 1) {
+                first.insert(timer?);
+            }
+        }
+        first.iter().nth(number).map(|nth| Ok(self.id.split_time(nth)?.0)).transpose()
+    }
+
+    /// Whether more than `number` have fallen due by `time`.
+    pub(super) fn are_more_due(
+        &mut self,
+        number: usize,
+        time: Timestamp,
+    ) -> Result<bool, StateError> {
+        if self.first()?.is_none_or(|first| first > time) {
+            return Ok(false);
+        }
+        let end = time.saturating_add(1).to_be_bytes();
+        let is_due = |timer: &TimerKey| timer.as_slice() < &end[..];
+        let due = self.pending.timers.keys().take_while(|timer| is_due(timer));
+        if due.take(number + 1).count() > number {
+            return Ok(true);
+        }
+        match &self.known_to {
+            Some(known_to) if is_due(known_to) => {
+                Ok(self.nth(number)?.is_some_and(|nth| nth <= time))
+            }
+            Some(_) | None => Ok(false),
+        }
+    }
+
+    /// What the state has pending from `known_to` on.
+    fn unknown(
+        &self,
+        known_to: &TimerKey,
+    ) -> Result<impl Iterator<Item = Result<TimerKey, StateError>>, StateError> {
+        let range = (Bound::Included(known_to.as_slice()), Bound::Unbounded);
+        let found = self.shard.scan(range, Order::Ascending)?;
+        let timers = found.map(|entry| entry.map(|(timer, _)| timer));
+        Ok(timers.filter(|timer| {
+            !timer.as_ref().is_ok_and(|timer| self.gone.timers.contains_key(timer))
+        }))
+    }
+
     /// The time of the last that is pending.
     ///
     /// # Errors

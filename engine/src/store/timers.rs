@@ -80,6 +80,7 @@ impl<K: Data> Timers<K> {
                 keys,
                 timers: TimerBytes::new(id, shard),
                 scratch: Vec::new(),
+                crowd: None,
             })
         });
         builder.keeping(&kept)
@@ -92,12 +93,25 @@ pub(crate) struct TimerStore<K> {
     check: Option<KeyCheck>,
     timers: TimerBytes,
     scratch: Vec<u8>,
+    crowd: Option<Crowd>,
 }
+
+/// What is known of when timers fall due.
+struct Crowd {
+    /// At most [`TIMERS_MAX`] fell due before this time when it was looked for; there were no more if it is none.
+    from: Option<Timestamp>,
+    /// How many have been scheduled since.
+    scheduled: usize,
+}
+
+/// How many timers fire at a time: more that one record makes due fire one chunk after the other, with commits between.
+const TIMERS_MAX: usize = 1_024;
 
 impl<K: Data> TimerStore<K> {
     /// Adds a timer; the same key and time twice are one. A time below 0 is 0.
     pub(crate) fn schedule(&mut self, key: &K, time: Timestamp) -> Result<(), StoreError> {
         self.write(key)?;
+        self.crowd.iter_mut().for_each(|crowd| crowd.scheduled += 1);
         self.timers.schedule(&self.scratch, time)
     }
 
@@ -110,6 +124,11 @@ impl<K: Data> TimerStore<K> {
     /// The time of the first pending timer.
     pub(crate) fn first(&mut self) -> Result<Option<Timestamp>, StateError> {
         self.timers.first()
+    }
+
+    /// Whether more timers have fallen due by `time` than fire at a time.
+    pub(crate) fn are_many_due(&mut self, time: Timestamp) -> Result<bool, StateError> {
+        self.timers.are_more_due(TIMERS_MAX, time)
     }
 
     /// Removes the first pending timer, to fire it.
@@ -144,6 +163,18 @@ impl<K: Data> StateStore for TimerStore<K> {
 
     fn dirty_bytes(&self) -> usize {
         self.timers.dirty_bytes()
+    }
+
+    fn crowded_from(&mut self, time: Timestamp) -> Result<Option<Timestamp>, StateError> {
+        let is_good = |crowd: &&Crowd| {
+            crowd.scheduled < TIMERS_MAX && crowd.from.is_none_or(|from| from > time)
+        };
+        if let Some(crowd) = self.crowd.as_ref().filter(is_good) {
+            return Ok(crowd.from);
+        }
+        let from = self.timers.nth(TIMERS_MAX)?;
+        self.crowd = Some(Crowd { from, scheduled: 0 });
+        Ok(from)
     }
 
     fn by_bytes(&mut self) -> &mut dyn Any {

@@ -151,6 +151,8 @@ pub(super) struct Graph {
     pub(super) keeps_time: bool,
     /// Whether any node runs code of the user's, which may ask for the stream time at each record.
     pub(super) has_processors: bool,
+    /// Whether any processor has timers that live by the task's stream time.
+    pub(super) has_timers: bool,
     /// The nodes that make calls.
     callers: Vec<NodeIndex>,
     /// How much of the input a step takes.
@@ -173,6 +175,7 @@ impl Graph {
             .values()
             .any(|slot| slot.hears_time() || matches!(slot.topic, Some(Topic::Repartition(_))));
         let has_processors = slots.values().any(NodeSlot::is_processor);
+        let has_timers = slots.values().any(|slot| !slot.is_time_carried && slot.has_timers());
         let callers = slots.iter().filter(|(_, slot)| slot.makes_calls()).map(|(node, _)| node);
         let callers = callers.collect();
         let stepping = Stepping::of(&slots, keeps_time, rows_max);
@@ -180,6 +183,7 @@ impl Graph {
             slots,
             keeps_time,
             has_processors,
+            has_timers,
             callers,
             stepping,
             takes_run: false,

@@ -42,6 +42,7 @@ mod letters;
 mod nodes;
 mod pace;
 mod positions;
+mod run_limit;
 mod status;
 mod stepping;
 mod taps;
@@ -62,7 +63,7 @@ pub(crate) use telling::{AtRest, Looked};
 use crate::{
     by_index::ByIndex,
     error_handlers::ErrorHandlers,
-    node::{Event, Moment, NodeIndex, Now, Payload, Resources, RunLimit, RunRecords, Started},
+    node::{Event, Moment, NodeIndex, Now, Payload, Resources, RunRecords, Started},
     processor::{Cancellable, ProcessorError, Punctuation, PunctuationType},
     topology::{TaskId, Topic},
 };
@@ -259,7 +260,7 @@ impl Task {
                 return Ok(Step::Ran);
             }
         }
-        let limit = self.limit(first, heads.get(1).copied());
+        let limit = self.limit(first, heads.get(1).copied())?;
         if let Some(run) = self.inputs[first].take(limit) {
             self.resources.changed = true;
             self.reopen(first);
@@ -281,19 +282,6 @@ impl Task {
             }
         }
         Ok(took_any)
-    }
-
-    /// How far a run of rows of `first` may go: up to the head of a rival.
-    fn limit(&self, first: InputIndex, rival: Option<(Timestamp, InputIndex)>) -> RunLimit {
-        let timestamp_max = match rival {
-            None => Timestamp::MAX,
-            // At equal timestamps the earlier source goes first.
-            Some((timestamp, rival)) if first < rival => timestamp,
-            Some((timestamp, _)) => timestamp.saturating_sub(1),
-        };
-        let carried = self.inputs[first].vector.is_some();
-        let rows_max = self.graph.rows_max(carried).min(self.run_pace.rows_max());
-        self.inputs[first].narrow(RunLimit { timestamp_max, rows_max }, self.now)
     }
 
     /// The present moment, for a call about the records of `source`.

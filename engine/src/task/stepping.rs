@@ -4,6 +4,7 @@
 //! |---|---|
 //! | where parents differ in time that share an input | a row of one is judged by the times of the others, which move with it |
 //! | where parents differ in time below a node that may answer `More`, also one a chunk | so is a row that it has left, which tells no place in the run |
+//! | where a user's processor has timers below another one, one a chunk | more than fire at a time fire before the next row |
 //! | where time comes with rows, above a stretch that runs record by record | what time makes a node forward is ordered with the rows of others |
 //! | where a user's processor lies beside such a stretch or another source | so is what it scheduled |
 //! | where a user's processor has timers and time comes with rows | they fire between rows, as time moves |
@@ -35,6 +36,8 @@ struct Above {
     is_stepwise: bool,
     /// A node that may answer `More`.
     has_more: bool,
+    /// A user's processor that has timers.
+    has_timers: bool,
 }
 
 impl Stepping {
@@ -45,7 +48,12 @@ impl Stepping {
     ) -> Self {
         let any = |wanted: fn(&NodeSlot) -> bool| slots.values().any(wanted);
         let is_stepwise = any(|slot| slot.stepwise);
-        let Below { more_below_stepwise, processor_below_more, meeting_below_more } = below(slots);
+        let Below {
+            more_below_stepwise,
+            processor_below_more,
+            meeting_below_more,
+            timers_below_timers,
+        } = below(slots);
         let sources = slots.values().filter(|slot| matches!(slot.action, Action::Source)).count();
         let single_rows = ((is_stepwise || sources > 1) && any(NodeSlot::is_processor))
             || (keeps_time && any(|slot| slot.caps_time && !slot.caps_by_row))
@@ -54,6 +62,7 @@ impl Stepping {
             || more_below_stepwise
             || processor_below_more;
         let single_chunks = more_below_stepwise
+            || timers_below_timers
             || (keeps_time && meeting_below_more)
             || any(NodeSlot::lives_by_rows);
         let chunk_rows_max = if single_chunks { 1 } else { rows_max.clamp(1, CHUNK_ROWS_MAX) };
@@ -70,6 +79,8 @@ struct Below {
     processor_below_more: bool,
     /// A node whose parents may differ in time, likewise.
     meeting_below_more: bool,
+    /// A user's processor that has timers, below another one.
+    timers_below_timers: bool,
 }
 
 fn below(slots: &ByIndex<NodeIndex, NodeSlot>) -> Below {
@@ -77,15 +88,17 @@ fn below(slots: &ByIndex<NodeIndex, NodeSlot>) -> Below {
     let mut found = Below::default();
     // Parents come before children.
     for (node, slot) in slots.iter() {
-        let Above { is_stepwise, has_more } = above[node];
+        let Above { is_stepwise, has_more, has_timers } = above[node];
         let is_stepwise = is_stepwise || slot.stepwise;
         found.more_below_stepwise |= is_stepwise && slot.may_answer_more();
         found.processor_below_more |= has_more && slot.is_processor();
         found.meeting_below_more |= has_more && slot.caps_time;
+        found.timers_below_timers |= (has_more || has_timers) && slot.has_timers();
         for edge in slot.children.iter().chain(&slot.ports) {
             let child = &mut above[edge.child];
             child.is_stepwise |= is_stepwise;
             child.has_more |= has_more || slot.may_answer_more();
+            child.has_timers |= has_timers || slot.has_timers();
         }
     }
     found
