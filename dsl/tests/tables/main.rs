@@ -1,5 +1,6 @@
 //! Tables: made, filtered, grouped, joined by either key, versioned and global.
 
+mod described;
 mod foreign_key;
 mod global;
 mod grouped;
