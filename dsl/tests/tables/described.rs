@@ -32,7 +32,9 @@ fn a_join_of_tables() {
         left.join(&right, |left, right| left + right).to_stream().to("inner");
         left.left_join(&right, |left, right| left + right.unwrap_or(0)).to_stream().to("left-out");
     };
-    check(draw, expect![[r#"
+    check(
+        draw,
+        expect![[r#"
         Topologies:
            Sub-topology: 0
             Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
@@ -66,7 +68,8 @@ fn a_join_of_tables() {
             Sink: KSTREAM-SINK-left-out-0000000000 (topic: left-out)
               <-- KTABLE-TOSTREAM-left-0000000001
 
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -76,7 +79,9 @@ fn a_foreign_key_join() {
         let joined = left.join_on(&right, |_, value| value.to_string(), |left, right| left + right);
         joined.to_stream().to("out");
     };
-    check(draw, expect![[r#"
+    check(
+        draw,
+        expect![[r#"
         Topologies:
            Sub-topology: 0
             Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
@@ -118,7 +123,8 @@ fn a_foreign_key_join() {
             Sink: KTABLE-FK-JOIN-OUTPUT-left-0000000000-subscription-response-repartition-sink (topic: KTABLE-FK-JOIN-OUTPUT-left-0000000000-subscription-response-repartition)
               <-- KTABLE-FK-JOIN-OUTPUT-left-0000000000-subscription
 
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -131,7 +137,9 @@ fn an_aggregation_of_a_table() {
             .to_stream()
             .to("out");
     };
-    check(draw, expect![[r#"
+    check(
+        draw,
+        expect![[r#"
         Topologies:
            Sub-topology: 0
             Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
@@ -168,7 +176,8 @@ fn an_aggregation_of_a_table() {
             Sink: KSTREAM-SINK-out-0000000000 (topic: out)
               <-- KTABLE-TOSTREAM-left-0000000000
 
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -177,7 +186,9 @@ fn a_join_with_a_global_table() {
         let everywhere = builder.global_table::<String, i64>("everywhere");
         stream.join_global(&everywhere, |key, _| key.clone(), |value, row| value + row).to("out");
     };
-    check(draw, expect![[r#"
+    check(
+        draw,
+        expect![[r#"
         Topologies:
            Sub-topology: 0
             Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
@@ -195,7 +206,8 @@ fn a_join_with_a_global_table() {
               --> none
               <-- everywhere-STATE-STORE-0000000000-source
 
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -205,7 +217,9 @@ fn a_join_of_streams() {
         let windows = JoinWindows::of_time_difference_with_no_grace(MS);
         stream.join(other.within(windows), |left, right| left + right).to("out");
     };
-    check(draw, expect![[r#"
+    check(
+        draw,
+        expect![[r#"
         Topologies:
            Sub-topology: 0
             Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
@@ -218,7 +232,8 @@ fn a_join_of_streams() {
             Sink: KSTREAM-SINK-out-0000000000 (topic: out)
               <-- KSTREAM-JOINTHIS-in-0000000000
 
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -226,7 +241,9 @@ fn a_stream_that_becomes_a_table() {
     let draw = |_: &StreamsBuilder, stream: KStream<String, i64>| {
         stream.select_key(|_, value| value.to_string()).to_table("rows").to_stream().to("out");
     };
-    check(draw, expect![[r#"
+    check(
+        draw,
+        expect![[r#"
         Topologies:
            Sub-topology: 0
             Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
@@ -249,7 +266,8 @@ fn a_stream_that_becomes_a_table() {
             Sink: KSTREAM-SINK-out-0000000000 (topic: out)
               <-- KTABLE-TOSTREAM-in-0000000000
 
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -263,7 +281,9 @@ fn windows_of_each_kind() {
         let sessions = SessionWindows::of_inactivity_gap_with_no_grace(MS);
         let _ = grouped.windowed_by(sessions).count("sessions");
     };
-    check(draw, expect![[r#"
+    check(
+        draw,
+        expect![[r#"
         Topologies:
            Sub-topology: 0
             Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
@@ -278,7 +298,8 @@ fn windows_of_each_kind() {
               --> none
               <-- KSTREAM-SOURCE-in-0000000000
 
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -290,7 +311,9 @@ fn finals_at_the_close_and_by_suppression() {
         let held = Suppressed::until_window_closes(BufferConfig::unbounded());
         let _ = windowed().count("counts").suppress(held.with_name("finals"));
     };
-    check(draw, expect![[r#"
+    check(
+        draw,
+        expect![[r#"
         Topologies:
            Sub-topology: 0
             Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
@@ -305,7 +328,8 @@ fn finals_at_the_close_and_by_suppression() {
               --> none
               <-- KSTREAM-AGGREGATE-counts
 
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -316,7 +340,9 @@ fn several_groupings_in_one_aggregate() {
         let both = both.cogroup(&other, |_, value, sum| sum - value);
         both.aggregate(|| 0, "sums").to_stream().to("out");
     };
-    check(draw, expect![[r#"
+    check(
+        draw,
+        expect![[r#"
         Topologies:
            Sub-topology: 0
             Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
@@ -338,5 +364,6 @@ fn several_groupings_in_one_aggregate() {
             Sink: KSTREAM-SINK-out-0000000000 (topic: out)
               <-- KTABLE-TOSTREAM-in-0000000000
 
-    "#]]);
+    "#]],
+    );
 }

@@ -1,17 +1,7 @@
 //! A task's own copy of its sub-topology, and how payloads and time go through it: depth first, batch by batch, or record
 //! by record where the plan says so.
-//!
-//! # Operator time
-//!
-//! Every edge carries rows, each with the operator time before it, and then the time that holds after them. A node's
-//! time is the minimum over its parents; it passes on that time, or less where it holds rows back. One-minute windows
-//! with a minute of grace above one-hour windows, below a repartition:
-//!
-//! | what happens | minutes: time, passed on | hours: time |
-//! |---|---|---|
-//! | rows up to 10:58:30, time moves to 10:58:30 | 10:58:30, 10:57 (may still be open) | 10:57 |
-//! | a row of 10:57:10, late but within the grace | 10:58:30, 10:57 | 10:57: its hour is open |
-//! | time moves to 11:01:05 | 11:01:05; closes 10:57 … 10:59; passes on 11:00 | takes them, then closes 10:00 |
+
+mod time;
 
 use super::{
     stepping::{CHUNK_ROWS_MAX, Stepping},
@@ -31,7 +21,7 @@ use headwater_core::record::Timestamp;
 use std::sync::Arc;
 
 /// What a slot of the graph does with a payload.
-pub(super) enum Action {
+pub(in crate::task) enum Action {
     /// Hands it on as it is: a source.
     Source,
     /// Hands on what its parent, which has such output time, forwards to it.
@@ -44,56 +34,56 @@ pub(super) enum Action {
 
 /// An edge to a child: which slot, which of that slot's parents the edge comes from, and at which port it arrives.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Edge {
-    pub(super) child: NodeIndex,
-    pub(super) parent: usize,
-    pub(super) port: usize,
+pub(in crate::task) struct Edge {
+    pub(in crate::task) child: NodeIndex,
+    pub(in crate::task) parent: usize,
+    pub(in crate::task) port: usize,
 }
 
-pub(super) struct NodeSlot {
-    pub(super) name: Arc<str>,
-    pub(super) action: Action,
-    pub(super) topic: Option<Topic>,
-    pub(super) children: Vec<Edge>,
+pub(in crate::task) struct NodeSlot {
+    pub(in crate::task) name: Arc<str>,
+    pub(in crate::task) action: Action,
+    pub(in crate::task) topic: Option<Topic>,
+    pub(in crate::task) children: Vec<Edge>,
     /// Its child ports.
-    pub(super) ports: Vec<Edge>,
-    pub(super) stepwise: bool,
+    pub(in crate::task) ports: Vec<Edge>,
+    pub(in crate::task) stepwise: bool,
     /// Whether it lies below repartition topics alone, with no timestamps made up on the way: it then lives by the time
     /// that they carry.
-    pub(super) is_time_carried: bool,
+    pub(in crate::task) is_time_carried: bool,
     /// Whether it lies below a node that makes calls, so that its rows may come long after they were taken.
-    pub(super) is_below_calls: bool,
+    pub(in crate::task) is_below_calls: bool,
     /// Whether its parents may differ in time, so that a row of one is judged by the least of the others too.
-    pub(super) caps_time: bool,
+    pub(in crate::task) caps_time: bool,
     /// Whether what they pass on while rows of one are taken follows from where external sources stand alone.
-    pub(super) caps_by_row: bool,
+    pub(in crate::task) caps_by_row: bool,
     /// The names of its parents.
-    pub(super) parents: Vec<Arc<str>>,
+    pub(in crate::task) parents: Vec<Arc<str>>,
     /// Which nodes they are.
-    pub(super) parent_nodes: Vec<NodeIndex>,
+    pub(in crate::task) parent_nodes: Vec<NodeIndex>,
     /// What each of its parents passed on last; for a source, what the task told it.
-    pub(super) parent_times: Vec<Timestamp>,
+    pub(in crate::task) parent_times: Vec<Timestamp>,
     /// The minimum of these: the operator time of what it has taken.
-    pub(super) time: Timestamp,
+    pub(in crate::task) time: Timestamp,
     /// What it passed on last.
-    pub(super) passed_time: Timestamp,
+    pub(in crate::task) passed_time: Timestamp,
     /// Whether it has anything left to forward.
-    pub(super) progress: Progress,
+    pub(in crate::task) progress: Progress,
 }
 
 impl NodeSlot {
     /// Whether time begins anew with what it forwards.
-    pub(super) fn begins_time(&self) -> bool {
+    pub(in crate::task) fn begins_time(&self) -> bool {
         matches!(self.action, Action::Process(_, OutputTime::Anew) | Action::Port(OutputTime::Anew))
     }
 
     /// Whether it runs code of the user's.
-    pub(super) fn is_processor(&self) -> bool {
+    pub(in crate::task) fn is_processor(&self) -> bool {
         matches!(self.action, Action::Process(_, OutputTime::Anew))
     }
 
     /// Whether it runs code of the user's below calls, which lives by the time of its rows in place of the task's.
-    pub(super) fn lives_by_rows(&self) -> bool {
+    pub(in crate::task) fn lives_by_rows(&self) -> bool {
         self.is_below_calls && self.is_processor()
     }
 
@@ -110,7 +100,7 @@ impl NodeSlot {
         }
     }
 
-    pub(super) fn has_timers(&self) -> bool {
+    pub(in crate::task) fn has_timers(&self) -> bool {
         matches!(&self.action, Action::Process(node, _) if node.has_timers())
     }
 
@@ -119,11 +109,11 @@ impl NodeSlot {
         self.children.is_empty() && self.ports.is_empty()
     }
 
-    pub(super) fn makes_calls(&self) -> bool {
+    pub(in crate::task) fn makes_calls(&self) -> bool {
         matches!(&self.action, Action::Process(node, _) if node.makes_calls())
     }
 
-    pub(super) fn may_answer_more(&self) -> bool {
+    pub(in crate::task) fn may_answer_more(&self) -> bool {
         matches!(&self.action, Action::Process(node, _) if node.may_answer_more())
     }
 }
@@ -144,15 +134,15 @@ fn no_child(name: &str, child: String, node: NodeIndex, resources: &Resources) -
 }
 
 /// A sub-topology with its processors made.
-pub(super) struct Graph {
-    pub(super) slots: ByIndex<NodeIndex, NodeSlot>,
+pub(in crate::task) struct Graph {
+    pub(in crate::task) slots: ByIndex<NodeIndex, NodeSlot>,
     /// Whether any node looks at operator time: one below a repartition, a user's processor below calls, or a sink into a
     /// repartition topic.
-    pub(super) keeps_time: bool,
+    pub(in crate::task) keeps_time: bool,
     /// Whether any node runs code of the user's, which may ask for the stream time at each record.
-    pub(super) has_processors: bool,
+    pub(in crate::task) has_processors: bool,
     /// Whether any processor has timers that live by the task's stream time.
-    pub(super) has_timers: bool,
+    pub(in crate::task) has_timers: bool,
     /// The nodes that make calls.
     callers: Vec<NodeIndex>,
     /// How much of the input a step takes.
@@ -160,13 +150,13 @@ pub(super) struct Graph {
     /// Whether the rows at hand are those of a run, on their way down from its source.
     takes_run: bool,
     /// Whether what goes through it is the last before a commit.
-    pub(super) is_near_commit: bool,
+    pub(in crate::task) is_near_commit: bool,
     taps: Arc<Taps>,
 }
 
 impl Graph {
     /// `rows_max` bounds the rows of a chunk that a node forwards of what is left.
-    pub(super) fn new(
+    pub(in crate::task) fn new(
         slots: ByIndex<NodeIndex, NodeSlot>,
         rows_max: usize,
         taps: Arc<Taps>,
@@ -193,7 +183,7 @@ impl Graph {
     }
 
     /// The most rows that a step may take; `is_carried` tells whether rows bring time.
-    pub(super) fn rows_max(&self, is_carried: bool) -> usize {
+    pub(in crate::task) fn rows_max(&self, is_carried: bool) -> usize {
         let Stepping { single_rows, single_carried_rows, .. } = self.stepping;
         let is_single = single_rows || (is_carried && single_carried_rows) || self.counts_calls();
         if is_single { 1 } else { usize::MAX }
@@ -206,17 +196,17 @@ impl Graph {
     }
 
     /// Whether any node wants to know where other sources stand at each row of a run.
-    pub(super) fn asks_for_source_times(&self) -> bool {
+    pub(in crate::task) fn asks_for_source_times(&self) -> bool {
         self.keeps_time && self.slots.values().any(|slot| slot.caps_time)
     }
 
     /// Whether any node has something left that it may forward now.
-    pub(super) fn is_pending(&self) -> bool {
+    pub(in crate::task) fn is_pending(&self) -> bool {
         self.deepest_pending().is_some()
     }
 
     /// Asks the nodes that make calls for their progress, which answers have changed.
-    pub(super) fn look_for_answers(&mut self) {
+    pub(in crate::task) fn look_for_answers(&mut self) {
         for node in &self.callers {
             let slot = &mut self.slots[*node];
             if let Action::Process(processor, _) = &slot.action {
@@ -226,7 +216,7 @@ impl Graph {
     }
 
     /// Whether any node takes no more rows before calls are answered.
-    pub(super) fn waits_for_calls(&self) -> bool {
+    pub(in crate::task) fn waits_for_calls(&self) -> bool {
         self.callers.iter().any(|node| self.slots[*node].progress == Progress::Waits)
     }
 
@@ -239,7 +229,7 @@ impl Graph {
     }
 
     /// Which nodes more may come to while it does to the slots of `sources`: those that lie below any of them.
-    pub(super) fn below(
+    pub(in crate::task) fn below(
         &self,
         sources: impl IntoIterator<Item = NodeIndex>,
     ) -> ByIndex<NodeIndex, bool> {
@@ -252,7 +242,7 @@ impl Graph {
     }
 
     /// Marks what lies below nodes that hold rows back or have some left to forward, beside what is marked already.
-    pub(super) fn mark_held(&self, open: &mut ByIndex<NodeIndex, bool>) {
+    pub(in crate::task) fn mark_held(&self, open: &mut ByIndex<NodeIndex, bool>) {
         for (node, slot) in self.slots.iter() {
             let holds = slot.progress != Progress::Done
                 || matches!(&slot.action, Action::Process(node, _) if node.holds_rows());
@@ -273,7 +263,7 @@ impl Graph {
 
     /// Has nodes forward a chunk of what is left, of at most about `rows_max` rows, the deepest first, so that none is
     /// handed rows while it has some left. Gives how many rows that were.
-    pub(super) fn resume(
+    pub(in crate::task) fn resume(
         &mut self,
         rows_max: usize,
         resources: &mut Resources,
@@ -295,7 +285,7 @@ impl Graph {
     }
 
     /// Tells nodes once more what they may not have been told before the application ended.
-    pub(super) fn catch_up(
+    pub(in crate::task) fn catch_up(
         &mut self,
         resources: &mut Resources,
         moment: Moment<'_>,
@@ -311,7 +301,7 @@ impl Graph {
     }
 
     /// Hands a source's batch to what lies below it.
-    pub(super) fn push(
+    pub(in crate::task) fn push(
         &mut self,
         source: NodeIndex,
         payload: Box<dyn Payload>,
@@ -326,7 +316,7 @@ impl Graph {
     }
 
     /// Lets a node handle an event other than a batch.
-    pub(super) fn raise(
+    pub(in crate::task) fn raise(
         &mut self,
         node: NodeIndex,
         event: Event,
@@ -400,7 +390,7 @@ impl Graph {
     }
 
     /// Has users' processors do what the run just taken makes due.
-    pub(super) fn fire_due(
+    pub(in crate::task) fn fire_due(
         &mut self,
         resources: &mut Resources,
         moment: Moment<'_>,
@@ -411,143 +401,6 @@ impl Graph {
             }
         }
         Ok(())
-    }
-
-    /// Tells a source that the time of its input stands at `time`.
-    pub(super) fn advance(
-        &mut self,
-        source: NodeIndex,
-        time: Timestamp,
-        resources: &mut Resources,
-        moment: Moment<'_>,
-    ) -> Result<(), ProcessorError> {
-        self.advance_from(Edge { child: source, parent: 0, port: 0 }, time, resources, moment)
-    }
-
-    /// A parent of a slot has passed `time` on.
-    fn advance_from(
-        &mut self,
-        Edge { child: node, parent, .. }: Edge,
-        time: Timestamp,
-        resources: &mut Resources,
-        moment: Moment<'_>,
-    ) -> Result<(), ProcessorError> {
-        let slot = &mut self.slots[node];
-        let known = slot.time_of(parent);
-        *known = time.max(*known);
-        let time = slot.parent_times.iter().min().copied().unwrap_or(time);
-        if time <= slot.time {
-            return Ok(());
-        }
-        slot.time = time;
-        if slot.hears_time() {
-            self.handle(node, Event::Advance(time), resources, moment)?;
-        }
-        self.pass_time(node, resources, moment)
-    }
-
-    /// Passes on what a node makes of the time of its input.
-    fn pass_time(
-        &mut self,
-        node: NodeIndex,
-        resources: &mut Resources,
-        moment: Moment<'_>,
-    ) -> Result<(), ProcessorError> {
-        let slot = &mut self.slots[node];
-        let time = match &slot.action {
-            Action::Process(processor, OutputTime::Kept) => processor.pass_time(slot.time),
-            Action::Process(_, OutputTime::Anew) | Action::Port(OutputTime::Anew) => return Ok(()),
-            Action::Port(OutputTime::Kept) | Action::Source | Action::Write(..) => slot.time,
-        };
-        self.advance_children(node, time, resources, moment)
-    }
-
-    /// Advances a node's children to `time`, if it has moved.
-    fn advance_children(
-        &mut self,
-        node: NodeIndex,
-        time: Timestamp,
-        resources: &mut Resources,
-        moment: Moment<'_>,
-    ) -> Result<(), ProcessorError> {
-        if !self.keeps_time || time <= self.slots[node].passed_time {
-            return Ok(());
-        }
-        let slot = &mut self.slots[node];
-        slot.passed_time = time;
-        for edge in slot.children.clone().into_iter().chain(slot.ports.clone()) {
-            self.advance_from(edge, time, resources, moment)?;
-        }
-        Ok(())
-    }
-
-    /// Takes all times up again as they were at a commit: what `sources` stand at, and what nodes loaded.
-    pub(super) fn restore_times(&mut self, sources: &[(NodeIndex, Timestamp)]) {
-        if !self.keeps_time {
-            return;
-        }
-        for (source, time) in sources {
-            self.slots[*source].parent_times.fill(*time);
-        }
-        // Parents come before children.
-        for node in self.slots.indexes() {
-            let slot = &mut self.slots[node];
-            slot.time = slot.parent_times.iter().min().copied().unwrap_or(slot.time);
-            let passed = match &slot.action {
-                // It was loaded.
-                Action::Process(_, OutputTime::Anew) | Action::Port(OutputTime::Anew) => {
-                    slot.passed_time
-                }
-                Action::Process(processor, OutputTime::Kept) => processor.pass_time(slot.time),
-                Action::Port(OutputTime::Kept) | Action::Source | Action::Write(..) => slot.time,
-            };
-            slot.passed_time = passed;
-            for Edge { child, parent, .. } in
-                slot.children.clone().into_iter().chain(slot.ports.clone())
-            {
-                *self.slots[child].time_of(parent) = passed;
-            }
-        }
-    }
-
-    /// The least time that the other parents of a node have passed on when a row comes from `parent`. They were told
-    /// where their sources stand with the last step; rows of the run at hand that lie before this one have moved that since.
-    fn time_of_others(
-        &self,
-        node: NodeIndex,
-        parent: usize,
-        origin: u32,
-        moment: Moment<'_>,
-    ) -> Timestamp {
-        let slot = &self.slots[node];
-        let run = moment.source.filter(|_| self.takes_run && slot.caps_by_row);
-        let source_time = run.and_then(|run| run.source_time_before(origin));
-        let others = slot.parent_nodes.iter().zip(&slot.parent_times).enumerate();
-        let others = others.filter(|(other, _)| *other != parent);
-        let time_of = |(_, (other, told)): (usize, (&NodeIndex, &Timestamp))| match source_time {
-            Some(source_time) => self.passed_at(*other, source_time),
-            None => *told,
-        };
-        others.map(time_of).min().unwrap_or(Timestamp::MAX)
-    }
-
-    /// What a node will have passed on once its external sources are told this time, no rows having come to it.
-    fn passed_at(&self, node: NodeIndex, source_time: Timestamp) -> Timestamp {
-        let slot = &self.slots[node];
-        let parents = slot.parent_nodes.iter().map(|parent| self.passed_at(*parent, source_time));
-        let told = match &slot.topic {
-            Some(Topic::External(_)) => source_time,
-            Some(Topic::Repartition(_)) | None => parents.min().unwrap_or(slot.time),
-        };
-        let time = told.max(slot.time);
-        let passed = match &slot.action {
-            Action::Process(processor, OutputTime::Kept) => processor.pass_time(time),
-            Action::Process(_, OutputTime::Anew) | Action::Port(OutputTime::Anew) => {
-                slot.passed_time
-            }
-            Action::Port(OutputTime::Kept) | Action::Source | Action::Write(..) => time,
-        };
-        passed.max(slot.passed_time)
     }
 
     fn deliver(
