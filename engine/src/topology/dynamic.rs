@@ -2,8 +2,8 @@
 
 use super::{
     Produced, SinkForm, SinkRecords, Topology, TopologyError,
-    edge::{TypedEncoder, unwritten_to},
     mark::Sender,
+    typed_encoder::{TypedEncoder, unwritten_to},
 };
 use crate::{
     error_handlers::DeadLetterRecord,

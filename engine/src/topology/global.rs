@@ -1,8 +1,7 @@
 //! Global stores as a topology declares them, and how their topics' records become entries.
 
 use super::{
-    Consumed, SourceMoment, Topology, TopologyError,
-    edge::{Failure, TypedDecoder},
+    Consumed, SourceMoment, Topology, TopologyError, edge::Failure, typed_decoder::TypedDecoder,
 };
 use crate::{
     node::TIMESTAMP_SKIPPED,

@@ -25,6 +25,8 @@ mod shared_rows;
 mod sink;
 mod store_source;
 mod timestamp;
+mod typed_decoder;
+mod typed_encoder;
 
 pub use diff::{Fate, TopologyDiff};
 pub use dynamic::TopicNameExtractor;
@@ -57,7 +59,6 @@ use crate::{
     processor::{BatchNode, BatchProcessor, InitContext, Ports, ProcessorError, Rows},
     store::StoreBuilder,
 };
-use edge::{TypedDecoder, TypedEncoder};
 use headwater_core::{record::TopicName, serde::Data};
 use pattern::PatternSource;
 use std::{
@@ -66,6 +67,8 @@ use std::{
     fmt,
     sync::Arc,
 };
+use typed_decoder::TypedDecoder;
+use typed_encoder::TypedEncoder;
 
 /// A topic as a topology names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

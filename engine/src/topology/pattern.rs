@@ -10,7 +10,7 @@
 
 use super::{
     Consumed, Decoder, Kind, MaxAhead, NodeSpec, OffsetReset, Parent, Port, Topic, Topology,
-    TopologyError, edge::TypedDecoder,
+    TopologyError, typed_decoder::TypedDecoder,
 };
 use crate::{
     node::{Event, Forwarded, Node, NodeContext},
