@@ -42,8 +42,11 @@ use std::{
     ops::ControlFlow,
     os::unix::{ffi::OsStrExt, net::UnixStream},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+/// For how long an answer is waited for that takes the application no work.
+const ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// The version of what goes over the socket.
 const VERSION: &[u8] = b"1";
 const OK: &str = "ok";
@@ -80,6 +83,13 @@ pub enum ControlError {
         said: String,
     },
 
+    /// The application has not answered for as long as none takes that runs: it is stopped, or its machine is busy.
+    #[error("the application did not answer within {waited:?}")]
+    Silent {
+        /// How long it was waited for.
+        waited: Duration,
+    },
+
     /// The application ended before it had answered.
     #[error("the application ended before it had answered")]
     Ended,
@@ -94,6 +104,8 @@ pub enum ControlError {
 pub struct Control {
     socket: UnixStream,
     place: Place,
+    /// For how long it is waited for.
+    wait: Duration,
 }
 
 impl Control {
@@ -111,7 +123,7 @@ impl Control {
             return Err(ControlError::Open { dir: place.dir, mode });
         }
         match place.connect() {
-            Ok(socket) => Ok(Some(Self { socket, place })),
+            Ok(socket) => Ok(Some(Self { socket, place, wait: ANSWER_WAIT })),
             // What a process left that was killed.
             Err(error) if [ConnectionRefused, NotFound].contains(&error.kind()) => Ok(None),
             Err(source) => Err(place.failed("connect to", source)),
@@ -124,7 +136,7 @@ impl Control {
     ///
     /// [`ControlError`] says which.
     pub fn explain(self) -> Result<String, ControlError> {
-        self.ask(&[b"explain"], &mut quiet)
+        self.ask_soon(b"explain")
     }
 
     /// Has it take no records until it is resumed, or started again.
@@ -133,7 +145,7 @@ impl Control {
     ///
     /// [`ControlError::Refused`] if it is ending, or has stopped; otherwise as its name says.
     pub fn pause(self) -> Result<(), ControlError> {
-        self.ask(&[b"pause"], &mut quiet).map(drop)
+        self.ask_soon(b"pause").map(drop)
     }
 
     /// Has it take records again.
@@ -142,11 +154,11 @@ impl Control {
     ///
     /// [`ControlError::Refused`] if it is ending, or has stopped; otherwise as its name says.
     pub fn resume(self) -> Result<(), ControlError> {
-        self.ask(&[b"resume"], &mut quiet).map(drop)
+        self.ask_soon(b"resume").map(drop)
     }
 
     /// Has it make the directory `to` a backup of its data directory, as
-    /// [`Streams::backup`](crate::runtime::Streams::backup) does.
+    /// [`Streams::backup`](crate::runtime::Streams::backup) does. That is waited for without end: it takes as long as it takes.
     ///
     /// # Errors
     ///
@@ -162,8 +174,15 @@ impl Control {
         report_of(&said).ok_or(ControlError::Refused { said })
     }
 
+    /// Asks for what is answered at once.
+    fn ask_soon(self, verb: &[u8]) -> Result<String, ControlError> {
+        let bounded = self.socket.set_read_timeout(Some(self.wait));
+        bounded.map_err(|source| self.place.failed("wait on", source))?;
+        self.ask(&[verb], &mut quiet)
+    }
+
     fn ask(self, words: &[&[u8]], tell: &mut TellProgress<'_>) -> Result<String, ControlError> {
-        let Self { socket, place } = self;
+        let Self { socket, place, wait } = self;
         let request = [&[VERSION], words].concat().join(&0);
         let asked = (&socket).write_all(&request).and_then(|()| socket.shutdown(Shutdown::Write));
         let mut answer = BufReader::new(&socket);
@@ -182,8 +201,11 @@ impl Control {
             answer.read_to_string(&mut text).map(|_| true)
         });
         let is_wanted = read.or_else(|error| ended(error).map(|()| true));
-        if !is_wanted.map_err(|source| place.failed("read from", source))? {
-            return Err(ControlError::Cancelled);
+        match is_wanted {
+            Ok(true) => {}
+            Ok(false) => return Err(ControlError::Cancelled),
+            Err(error) if is_silence(&error) => return Err(ControlError::Silent { waited: wait }),
+            Err(source) => return Err(place.failed("read from", source)),
         }
         match line.trim_end() {
             OK => Ok(text),
@@ -203,6 +225,11 @@ fn ended(error: io::Error) -> io::Result<()> {
     if [BrokenPipe, ConnectionReset].contains(&error.kind()) { Ok(()) } else { Err(error) }
 }
 
+/// Whether the error is that nothing came in time.
+fn is_silence(error: &io::Error) -> bool {
+    [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind())
+}
+
 fn progress_of(line: &str) -> Option<BackupProgress> {
     let (done, total) = line.trim_end().strip_prefix('+')?.split_once(' ')?;
     Some(BackupProgress { done: done.parse().ok()?, total: total.parse().ok()? })
@@ -213,4 +240,22 @@ fn report_of(said: &str) -> Option<BackupReport> {
     let mut next = || numbers.next()?.parse::<u64>().ok();
     let (files, bytes, linked_bytes) = (next()?, next()?, next()?);
     Some(BackupReport { files: usize::try_from(files).ok()?, bytes, linked_bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_application_that_is_stopped_is_not_waited_for_without_end() {
+        // Connections to what is stopped succeed; nobody reads or answers.
+        let ask: [fn(Control) -> Result<(), ControlError>; 3] =
+            [|it| it.explain().map(drop), Control::pause, Control::resume];
+        for ask in ask {
+            let (socket, _stopped) = UnixStream::pair().unwrap();
+            let (place, wait) = (Place::of(Path::new("data")), Duration::from_millis(1));
+            let told = ask(Control { socket, place, wait });
+            assert!(matches!(told, Err(ControlError::Silent { waited }) if waited == wait));
+        }
+    }
 }
