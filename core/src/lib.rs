@@ -9,6 +9,7 @@
 //! | [`memory`] | the budget of what a process keeps in memory |
 //! | [`descriptors`] | how many files a process may have open, and who has which share |
 //! | [`text`] | foreign text, shown without steering a terminal |
+//! | [`broken`] | what ends the process |
 //! | [`dead_letter`] | what is kept of a record that could not be taken |
 //! | [`ports`] | traits for the log, the state and the connectors |
 //!
@@ -16,6 +17,7 @@
 //!
 //! What runs a topology is `headwater-engine`; it is built on this crate, as every implementation of a port is.
 
+pub mod broken;
 pub mod dead_letter;
 pub mod descriptors;
 pub mod memory;

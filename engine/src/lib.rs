@@ -26,7 +26,6 @@ macro_rules! opaque_debug {
     };
 }
 
-mod broken;
 mod by_index;
 pub mod calls;
 mod caught;
@@ -41,6 +40,8 @@ pub mod runtime;
 pub mod store;
 mod task;
 pub mod topology;
+
+use headwater_core::broken;
 
 pub use broken::broken;
 pub use default_serde::DefaultSerde;
