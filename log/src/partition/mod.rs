@@ -26,6 +26,7 @@ use crate::{
     wakers::Wakers,
 };
 use headwater_core::{
+    broken::broken,
     ports::{
         disk::Disk,
         log::{Cleanup, Fetched, LogError, Offsets},
@@ -187,6 +188,9 @@ impl Partition {
         let mut rest = batches;
         while !rest.is_empty() {
             let (first, ..) = split(rest).map_err(|why| self.malformed(why))?;
+            if first.base_offset < self.written_end.load(Ordering::Acquire) {
+                return Err(self.malformed(Malformed("it has offsets that are taken")));
+            }
             let segment = self.segment_for(&first, touched)?;
             let (headers, length) = self.run_for(&segment, rest)?;
             let (run, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
@@ -262,7 +266,9 @@ impl Partition {
     pub(crate) fn publish(&self) -> bool {
         let written = self.written_end.load(Ordering::Acquire);
         let before = self.end.swap(written, Ordering::AcqRel);
-        assert!(before <= written, "the high watermark of {} must not go back", self.id);
+        if before > written {
+            broken("the high watermark of a partition does not go back");
+        }
         before < written
     }
 
@@ -415,4 +421,29 @@ pub(crate) fn remove_purged(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{batch::tests::batches_of, disk::local::LocalDisk};
+    use headwater_core::record::TopicName;
+
+    #[test]
+    fn what_is_replayed_below_the_end_is_damage_also_where_another_segment_would_take_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(Arc::new(LocalDisk), 8);
+        let id = TopicPartition::new(TopicName::new("t").unwrap(), 0);
+        let kept = Kept { cleanup: Cleanup::Keep, segment_bytes: 1 };
+        let files = LogFiles { root: dir.path(), files: &files };
+        let opened = Partition::open(files, id, kept, &PartitionMeta::default()).unwrap();
+        let (opened, mut touched) = (Arc::new(opened), Touched::default());
+        opened.append(&batches_of(100), &mut touched).unwrap();
+        opened.publish();
+        let end = opened.offsets().end;
+        let error = opened.append(&batches_of(100), &mut touched).unwrap_err();
+        assert!(matches!(error, LogError::Corrupt { offset, .. } if offset == end), "{error}");
+        assert!(!opened.publish());
+        assert_eq!(opened.offsets().end, end);
+    }
 }
