@@ -8,6 +8,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed(pub(crate) &'static str);
 
+use headwater_core::broken::broken;
+
 const SHORT: Malformed = Malformed("the bytes end early");
 
 /// Reads from the front of a slice.
@@ -109,8 +111,9 @@ impl Put for Vec<u8> {
     }
 
     fn put_count(&mut self, count: usize) {
-        self.put_u32(
-            u32::try_from(count).expect("commits and checkpoints are limited to less than 4 GiB"),
-        );
+        let Ok(count) = u32::try_from(count) else {
+            broken("commits and checkpoints are limited to less than 4 GiB")
+        };
+        self.put_u32(count);
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     wakers::Wakers,
 };
 use headwater_core::{
+    broken::broken,
     ports::log::{
         Append, Claim, Cleanup, Commit, CommitTicket, Committed, Fetched, GroupOffset, Limits, Log,
         LogError, LogId, Offsets, Owner, Receipt, RecordEpoch, Subscription, TopicSpec, Waker,
@@ -255,7 +256,7 @@ fn from_offset(set: &RecordSet, offset: i64) -> RecordSet {
             out.extend_from_slice(record.value.unwrap_or_default());
             Ok::<_, SetFull>(record.value.is_some())
         });
-        pushed.expect("a part of a set fits where the whole did");
+        pushed.unwrap_or_else(|_| broken("a part of a set fits where the whole did"));
     }
     part.build().at_offset(offset)
 }

@@ -24,7 +24,7 @@ use crate::{
     partition::{PartitionMeta, Touched, remove_purged},
     store::Store,
 };
-use headwater_core::{ports::disk::Disk, record::TopicPartition};
+use headwater_core::{broken::broken, ports::disk::Disk, record::TopicPartition};
 use std::{
     path::Path,
     sync::{Arc, atomic::Ordering},
@@ -242,8 +242,9 @@ fn each_frame(
     mut take: impl FnMut(&[Entry<'_>]) -> Result<(), OpenError>,
 ) -> Result<(), OpenError> {
     for scan::Frame { place, header } in frames {
-        let JournalFile { path, file, .. } =
-            files.get(place.file).expect("a frame's file was opened to find it");
+        let Some(JournalFile { path, file, .. }) = files.get(place.file) else {
+            broken("a frame lies in the file in which it was found")
+        };
         let frame = scan::read_frame(&**file, place.position, header);
         let frame = frame.map_err(failed("read", path))?;
         let damaged = |detail: &str| OpenError::Damaged {

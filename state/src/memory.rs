@@ -12,6 +12,7 @@ use crate::{
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use headwater_core::{
+    broken::broken,
     ports::{
         log::RecordEpoch,
         state::{
@@ -30,6 +31,8 @@ use std::{
 };
 
 type Entries = BTreeMap<Vec<u8>, Stored>;
+
+const HAS_CONTENTS: &str = "an open shard has its contents";
 
 /// The stores of a process's applications, in memory; those of one are gone with its last handle.
 ///
@@ -164,8 +167,10 @@ impl ApplicationState for MemoryApplication {
         let slots: Vec<usize> = commit.changes.iter().map(slot).collect::<Result<_, _>>()?;
         not_fenced(&self.shared.id, &commit, contents.epoch)?;
         for (slot, changes) in slots.into_iter().zip(&commit.changes) {
-            let shard = contents.shards.get_mut(slot);
-            shard.expect("an open shard has its contents").apply(changes);
+            match contents.shards.get_mut(slot) {
+                Some(shard) => shard.apply(changes),
+                None => broken(HAS_CONTENTS),
+            }
         }
         contents.sources.extend(commit.sources);
         contents.epoch = commit.epoch;
@@ -234,7 +239,10 @@ struct MemoryShard {
 impl MemoryShard {
     fn with<T>(&self, read: impl FnOnce(&ShardContents) -> T) -> T {
         let contents = self.shared.read();
-        read(contents.shards.get(self.slot).expect("an open shard has its contents"))
+        match contents.shards.get(self.slot) {
+            Some(shard) => read(shard),
+            None => broken(HAS_CONTENTS),
+        }
     }
 }
 

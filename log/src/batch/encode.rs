@@ -1,8 +1,9 @@
 //! Record sets to batches.
 
-use super::{CRC_FROM, HEADER_BYTES, PREFIX_BYTES, varint};
+use super::{CRC_FROM, HEADER_BYTES, PREFIX_BYTES, fill, varint};
 use crate::limits::check_record;
 use headwater_core::{
+    broken::broken,
     ports::log::{Limits, LogError},
     record::{RecordRef, RecordSet, TopicPartition},
 };
@@ -72,11 +73,15 @@ impl Open {
     }
 
     fn finish(&self, out: &mut [u8]) {
-        let Some(batch) = out.get_mut(self.start..) else { return };
-        let size = u32::try_from(batch.len() - PREFIX_BYTES)
-            .expect("a batch holds about 1 MiB and one record");
-        let records =
-            u32::try_from(self.records).expect("a batch of about 1 MiB has less than 2^32 records");
+        let Some(batch) = out.get_mut(self.start..) else {
+            broken("a batch begins with its header")
+        };
+        let Ok(size) = u32::try_from(batch.len() - PREFIX_BYTES) else {
+            broken("a batch holds about 1 MiB and one record")
+        };
+        let Ok(records) = u32::try_from(self.records) else {
+            broken("a batch of about 1 MiB has less than 2^32 records")
+        };
         let mut header = [0_u8; HEADER_BYTES];
         let fields: [(usize, &[u8]); 9] = [
             (0, &length(self.first).to_be_bytes()),
@@ -93,14 +98,10 @@ impl Open {
             fill(&mut header, at, field);
         }
         fill(batch, 0, &header);
-        let crc = crc32c::crc32c(batch.get(CRC_FROM..).unwrap_or_default());
+        let crc = crc32c::crc32c(
+            batch.get(CRC_FROM..).unwrap_or_else(|| broken("a batch begins with its header")),
+        );
         fill(batch, 17, &crc.to_be_bytes());
-    }
-}
-
-fn fill(target: &mut [u8], at: usize, bytes: &[u8]) {
-    if let Some(place) = target.get_mut(at..at + bytes.len()) {
-        place.copy_from_slice(bytes);
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) mod varint;
 pub(crate) mod tests;
 
 use crate::cursor::{Cursor, Malformed};
+use headwater_core::broken::broken;
 
 /// Bytes of a batch in front of its records.
 pub(crate) const HEADER_BYTES: usize = 61;
@@ -97,19 +98,26 @@ impl Header {
     }
 }
 
-/// Moves encoded batches so that the first record gets `base_offset`, and stamps the leader's epoch. Each batch keeps
-/// its distance to the first.
+/// Moves batches that [`encode()`](encode::encode) made so that the first record gets `base_offset`, and stamps the leader's
+/// epoch. Each batch keeps its distance to the first.
 pub(crate) fn place(batches: &mut [u8], base_offset: i64, leader_epoch: u32) {
     let mut rest = batches;
-    while let Ok(header) = Header::parse(rest) {
-        let Some((batch, after)) = rest.split_at_mut_checked(header.size) else { return };
-        if let Some(field) = batch.get_mut(..8) {
-            field.copy_from_slice(&(header.base_offset + base_offset).to_be_bytes());
-        }
-        if let Some(field) = batch.get_mut(12..16) {
-            field.copy_from_slice(&leader_epoch.to_be_bytes());
-        }
+    while !rest.is_empty() {
+        let Ok(header) = Header::parse(rest) else { broken("what was encoded is batches") };
+        let Some((batch, after)) = rest.split_at_mut_checked(header.size) else {
+            broken("what was encoded is whole batches")
+        };
+        fill(batch, 0, &(header.base_offset + base_offset).to_be_bytes());
+        fill(batch, 12, &leader_epoch.to_be_bytes());
         rest = after;
+    }
+}
+
+/// Writes a field of a header.
+fn fill(target: &mut [u8], at: usize, field: &[u8]) {
+    match target.get_mut(at..at + field.len()) {
+        Some(place) => place.copy_from_slice(field),
+        None => broken("a field lies within its header"),
     }
 }
 

@@ -5,9 +5,12 @@ use super::{
     frame::{self, ALIGNMENT, HEADER_BYTES, Label},
 };
 use crate::{batch, cursor::Put};
+use headwater_core::broken::broken;
+use std::slice::SliceIndex;
 
 /// Batches shorter than this are summed with the rest: combining two checksums costs as much.
 const COMBINED_BYTES_MIN: usize = 128 << 10;
+const HOLDS_A_FRAME: &str = "a frame that is made is in its buffer";
 /// A larger buffer is not kept.
 const BYTES_KEPT: usize = 8 << 20;
 
@@ -68,19 +71,20 @@ impl FrameBuffer {
         let mut header = frame::fields(label, length);
         let crc = crc32c::crc32c(&header);
         let crc = if self.summed == payload {
-            crc32c::crc32c_append(crc, self.bytes.get(payload..).unwrap_or_default())
+            crc32c::crc32c_append(crc, part(&self.bytes, payload..))
         } else {
             self.sum_to(self.bytes.len());
             crc32c::crc32c_combine(crc, self.crc, length)
         };
         header.put_u32(crc);
-        if let Some(place) = self.bytes.get_mut(self.start..payload) {
-            place.copy_from_slice(&header);
+        match self.bytes.get_mut(self.start..payload) {
+            Some(place) => place.copy_from_slice(&header),
+            None => broken(HOLDS_A_FRAME),
         }
         let end = self.start + (HEADER_BYTES + length).next_multiple_of(ALIGNMENT);
         self.bytes.resize(end, 0);
         self.align();
-        self.bytes.get(self.start..).unwrap_or_default()
+        part(&self.bytes, self.start..)
     }
 
     /// Moves the frame to the alignment, should it have grown and moved away.
@@ -92,15 +96,18 @@ impl FrameBuffer {
         moved.bytes.reserve(self.bytes.len() - self.start + ALIGNMENT);
         moved.start = to_alignment(&moved.bytes);
         moved.bytes.resize(moved.start, 0);
-        moved.bytes.extend_from_slice(self.bytes.get(self.start..).unwrap_or_default());
+        moved.bytes.extend_from_slice(part(&self.bytes, self.start..));
         *self = moved;
     }
 
     fn sum_to(&mut self, end: usize) {
-        let more = self.bytes.get(self.summed..end).unwrap_or_default();
-        self.crc = crc32c::crc32c_append(self.crc, more);
+        self.crc = crc32c::crc32c_append(self.crc, part(&self.bytes, self.summed..end));
         self.summed = end;
     }
+}
+
+fn part(bytes: &[u8], range: impl SliceIndex<[u8], Output = [u8]>) -> &[u8] {
+    bytes.get(range).unwrap_or_else(|| broken(HOLDS_A_FRAME))
 }
 
 /// Bytes from the start of the buffer to the first address that is aligned.

@@ -5,6 +5,7 @@
 
 use crate::cursor::{Cursor, Malformed, Put};
 use headwater_core::{
+    broken::broken,
     ports::log::{Cleanup, Committed, Durability, GroupOffset, TopicSpec},
     record::{TopicName, TopicPartition},
 };
@@ -77,9 +78,12 @@ impl Entry<'_> {
                 out.put_u64(*epoch);
             }
         }
-        let length = u32::try_from(out.len() - start).expect("a commit is less than 4 GiB");
-        if let Some(place) = out.get_mut(start - 4..start) {
-            place.copy_from_slice(&length.to_be_bytes());
+        let Ok(length) = u32::try_from(out.len() - start) else {
+            broken("a commit is less than 4 GiB")
+        };
+        match out.get_mut(start - 4..start) {
+            Some(place) => place.copy_from_slice(&length.to_be_bytes()),
+            None => broken("an entry's length is in front of it"),
         }
     }
 }

@@ -34,9 +34,12 @@ use buffer::FrameBuffer;
 pub(crate) use file::JournalFile;
 use file::Zeros;
 use frame::Label;
-use headwater_core::ports::{
-    disk::{Disk, DiskFile, OpenMode},
-    log::LogError,
+use headwater_core::{
+    broken::broken,
+    ports::{
+        disk::{Disk, DiskFile, OpenMode},
+        log::LogError,
+    },
 };
 use std::{
     path::{Path, PathBuf},
@@ -124,7 +127,7 @@ impl Journal {
         let next = chosen
             .map(|_| FramePlace { file: self.current, position: self.position })
             .unwrap_or_default();
-        let files = u32::try_from(self.files.len()).expect("there are a few files");
+        let Ok(files) = u32::try_from(self.files.len()) else { broken("there are a few files") };
         JournalEnd { stamp: self.stamp, sequence: self.sequence, next, files }
     }
 
@@ -147,8 +150,9 @@ impl Journal {
     pub(crate) fn write(&mut self, frame: &mut FrameBuffer, sync: bool) -> Result<(), LogError> {
         let (sequence, durable) = (self.sequence + 1, self.durable);
         let bytes = frame.finish(Label { stamp: self.stamp, sequence, durable });
-        let target =
-            self.files.get_mut(self.current).expect("a file is chosen before the first frame");
+        let Some(target) = self.files.get_mut(self.current) else {
+            broken("a file is chosen before the first frame")
+        };
         target.write(bytes, self.position)?;
         self.sequence = sequence;
         self.claimed = durable;

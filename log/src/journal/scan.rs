@@ -15,7 +15,7 @@ use crate::{
     disk::{self, failed},
     options::OpenError,
 };
-use headwater_core::ports::disk::DiskFile;
+use headwater_core::{broken::broken, ports::disk::DiskFile};
 use std::{io, path::Path};
 
 /// How much of a file is read at once where it is searched.
@@ -58,8 +58,9 @@ pub(crate) struct ScanStart {
 pub(crate) fn scan(files: &mut [JournalFile], from: ScanStart) -> Result<Scanned, OpenError> {
     let replay = follow(files, from)?;
     for frame in &replay {
-        if let Some(file) = files.get_mut(frame.place.file) {
-            file.last = frame.header.label.sequence;
+        match files.get_mut(frame.place.file) {
+            Some(file) => file.last = frame.header.label.sequence,
+            None => broken("a frame lies in the file in which it was found"),
         }
     }
     let mut search = Search {

@@ -19,6 +19,7 @@ use crate::{
     batch::{HEADER_BYTES, Header},
     cursor::{Cursor, Malformed, Put},
 };
+use headwater_core::broken::broken;
 
 /// How much is checked at once when it is first read.
 const RUN_BYTES: u64 = 1 << 20;
@@ -210,7 +211,9 @@ impl Runs {
     /// Takes note that a stretch is checked, with the marks on its way.
     pub(super) fn note_checked(&mut self, stretch: &Stretch, marks: &[Mark]) {
         let start = self.start_of(stretch.run);
-        let Some(run) = self.runs.get_mut(stretch.run) else { return };
+        let Some(run) = self.runs.get_mut(stretch.run) else {
+            broken("runs become more, never fewer")
+        };
         // Otherwise another reader was faster, or found that the run came from the disk again.
         if run.checked.last().unwrap_or(&start).position == stretch.start.position {
             marks.iter().for_each(|mark| push(&mut run.checked, start, *mark));

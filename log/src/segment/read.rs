@@ -58,6 +58,7 @@ impl Batches {
     fn narrow_to(&mut self, start: Mark, end: Mark) {
         let place =
             |mark: Mark| usize::try_from(mark.position.checked_sub(self.start.position)?).ok();
+        // Another reader may have noted other marks meanwhile, some of them in front.
         let (Some(from), Some(to)) = (place(start), place(end)) else { return };
         let part = self.bytes.get(from..to).filter(|part| part.len() < self.bytes.len() / 2);
         if let Some(part) = part {

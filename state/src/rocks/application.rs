@@ -14,6 +14,7 @@ use super::{
 };
 use crate::registry::{Registry, not_fenced};
 use headwater_core::{
+    broken::broken,
     ports::state::{
         ApplicationState, Shard, ShardChanges, Snapshot, StateCommit, StateError, StoreSpec,
     },
@@ -27,6 +28,8 @@ use std::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::Ordering::Relaxed,
     },
 };
+
+const IS_OPEN: &str = "a shard in the registry is open";
 
 /// A handle of an application's stores.
 #[derive(Debug)]
@@ -43,10 +46,22 @@ pub(super) struct Shared {
 pub(super) struct Contents {
     registry: Registry<u32>,
     /// By slot.
-    pub(super) shards: Vec<Open>,
+    shards: Vec<Open>,
     pub(super) epoch: u64,
     sources: BTreeMap<TopicPartition, i64>,
     pub(super) unspilled: Unspilled,
+}
+
+impl Contents {
+    /// The shard at a slot that the registry gave out.
+    fn shard(&self, slot: usize) -> &Open {
+        self.shards.get(slot).unwrap_or_else(|| broken(IS_OPEN))
+    }
+
+    /// The same, to change it.
+    pub(super) fn shard_mut(&mut self, slot: usize) -> &mut Open {
+        self.shards.get_mut(slot).unwrap_or_else(|| broken(IS_OPEN))
+    }
 }
 
 /// A shard that is open.
@@ -101,7 +116,7 @@ impl Shared {
     /// What a shard shows over the database.
     pub(super) fn overlay(&self, slot: usize) -> Arc<Overlay> {
         let contents = self.read();
-        let open = contents.shards.get(slot).expect("a shard is open before it is handed out");
+        let open = contents.shard(slot);
         Arc::clone(&open.overlay)
     }
 
@@ -196,7 +211,7 @@ impl ApplicationState for RocksApplication {
         core.count(&mut pending, bytes);
         let spilling = core.spilling.load(std::sync::atomic::Ordering::SeqCst);
         for (slot, changes) in slots.into_iter().zip(commit.changes) {
-            let open = contents.shards.get_mut(slot).expect("a shard is open before it changes");
+            let open = contents.shard_mut(slot);
             open.overlay = Arc::new(open.overlay.with(pending.commit, changes, spilling));
             contents.unspilled.slots.insert(slot);
         }
@@ -216,7 +231,7 @@ impl ApplicationState for RocksApplication {
         let contents = shared.read();
         let pin = Arc::new(Pin::of(core));
         let shard = |(shard, slot): (&(Arc<str>, u32), usize)| {
-            let open = contents.shards.get(slot).expect("a shard in the registry is open");
+            let open = contents.shard(slot);
             let id = shared.shard_id(&shard.0, shard.1, open.prefix);
             let overlay = Arc::clone(&open.overlay);
             let pinned = PinnedShard { pin: Arc::clone(&pin), overlay, id };

@@ -9,7 +9,7 @@
 
 use super::{application::Shared, keys::MetaEntry, options::DATA, options::RocksDbOptions};
 use foldhash::fast::RandomState;
-use headwater_core::ports::state::StateError;
+use headwater_core::{broken::broken, ports::state::StateError};
 use rocksdb::{ColumnFamily, DB, ErrorKind, Options};
 use std::{
     io,
@@ -93,13 +93,17 @@ impl Core {
     }
 
     pub(super) fn data(&self) -> &ColumnFamily {
-        self.db.cf_handle(DATA).expect("the data family is created when the database is opened")
+        match self.db.cf_handle(DATA) {
+            Some(family) => family,
+            None => broken("the data family is created when the database is opened"),
+        }
     }
 
     pub(super) fn meta(&self) -> &ColumnFamily {
-        self.db
-            .cf_handle(rocksdb::DEFAULT_COLUMN_FAMILY_NAME)
-            .expect("every database has the default family")
+        match self.db.cf_handle(rocksdb::DEFAULT_COLUMN_FAMILY_NAME) {
+            Some(family) => family,
+            None => broken("every database has the default family"),
+        }
     }
 
     pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {

@@ -12,9 +12,12 @@ use super::{
     overlay::{Cursor, Found, Overlay},
 };
 use crate::span::KeySpan;
-use headwater_core::ports::{
-    log::RecordEpoch,
-    state::{KeyRange, Order, Scan, Shard, StateError, Stored},
+use headwater_core::{
+    broken::broken,
+    ports::{
+        log::RecordEpoch,
+        state::{KeyRange, Order, Scan, Shard, StateError, Stored},
+    },
 };
 use rocksdb::{DBRawIterator, ErrorKind, ReadOptions};
 use std::{
@@ -186,8 +189,9 @@ impl<'a> Base<'a> {
         for ((place, _), bytes) in unknown.iter().zip(below) {
             let bytes = bytes.map_err(|error| self.read_error(error))?;
             let stored = bytes.map(|bytes| self.stored(&bytes)).transpose()?;
-            if let Some(slot) = found.get_mut(*place) {
-                *slot = stored;
+            match found.get_mut(*place) {
+                Some(slot) => *slot = stored,
+                None => broken("each key that was asked for has its answer"),
             }
         }
         Ok(found)

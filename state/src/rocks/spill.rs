@@ -227,7 +227,7 @@ fn parts(pending: &mut Pending) -> Vec<Part> {
         let unspilled = std::mem::take(&mut contents.unspilled);
         let mut shards = Vec::with_capacity(unspilled.slots.len());
         for slot in unspilled.slots.iter().copied() {
-            let open = contents.shards.get_mut(slot).expect("a shard that changed is open");
+            let open = contents.shard_mut(slot);
             let (overlay, floor) = (Arc::clone(&open.overlay), std::mem::take(&mut open.floor));
             shards.push(ShardPart { slot, prefix: open.prefix, overlay, floor });
         }
@@ -242,7 +242,7 @@ impl Part {
     fn drop_layers(&mut self, spilled: u64) {
         let mut contents = self.application.write();
         for shard in &mut self.shards {
-            let open = contents.shards.get_mut(shard.slot).expect("a shard that changed is open");
+            let open = contents.shard_mut(shard.slot);
             open.overlay = Arc::new(open.overlay.without(spilled));
             open.floor = std::mem::take(&mut shard.floor);
         }
