@@ -16,7 +16,7 @@ use std::{collections::VecDeque, sync::Arc};
 /// Records in one commit.
 const COMMIT_RECORDS: u64 = 50_000;
 /// Commits on their way at once.
-const IN_FLIGHT_MAX: usize = 4;
+const PENDING_MAX: usize = 4;
 
 /// A filled topic, and the one that is joined with it.
 #[derive(Debug)]
@@ -146,7 +146,7 @@ fn write<R: Written>(
     count: u64,
     records: impl Iterator<Item = R>,
 ) -> Result<u64> {
-    let mut in_flight: VecDeque<CommitTicket> = VecDeque::new();
+    let mut pending: VecDeque<CommitTicket> = VecDeque::new();
     let mut builders: Vec<RecordSetBuilder> = Vec::new();
     let (mut key, mut value_bytes) = (Vec::new(), 0);
     for (written, record) in (1_u64..).zip(records) {
@@ -162,9 +162,9 @@ fn write<R: Written>(
             wrote
         })?;
         if written.is_multiple_of(COMMIT_RECORDS) || written == count {
-            in_flight.push_back(log.commit(commit(topic, std::mem::take(&mut builders)))?);
-            if in_flight.len() > IN_FLIGHT_MAX
-                && let Some(oldest) = in_flight.pop_front()
+            pending.push_back(log.commit(commit(topic, std::mem::take(&mut builders)))?);
+            if pending.len() > PENDING_MAX
+                && let Some(oldest) = pending.pop_front()
             {
                 oldest.wait()?;
             }
@@ -173,7 +173,7 @@ fn write<R: Written>(
             say(format_args!("filled {written} of {count} records of {topic}"));
         }
     }
-    in_flight.into_iter().try_for_each(|ticket| ticket.wait().map(drop))?;
+    pending.into_iter().try_for_each(|ticket| ticket.wait().map(drop))?;
     Ok(value_bytes)
 }
 

@@ -43,7 +43,7 @@ use std::{
 
 const MIB: u64 = 1 << 20;
 /// Commits on their way at once.
-const IN_FLIGHT_MAX: usize = 4;
+const PENDING_MAX: usize = 4;
 /// More than what the log's journal files hold together.
 const JOURNAL_MIB: u64 = 320;
 const KEY_BYTES: usize = 16;
@@ -196,7 +196,7 @@ struct Pipelined {
 
 impl Pipelined {
     fn commit(&mut self, log: &dyn Log, appends: Vec<Append>) -> Result<()> {
-        if self.tickets.len() == IN_FLIGHT_MAX
+        if self.tickets.len() == PENDING_MAX
             && let Some(oldest) = self.tickets.pop_front()
         {
             oldest.wait()?;

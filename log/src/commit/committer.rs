@@ -53,33 +53,33 @@ impl Drop for HeldDirectory {
 #[derive(Debug)]
 struct Pipeline {
     /// Rounds that were handed on and not answered yet.
-    in_flight: Arc<AtomicUsize>,
+    pending: Arc<AtomicUsize>,
     built: Option<SyncSender<Built>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Pipeline {
     fn start(writer: &Arc<Mutex<FrameWriter>>, applier: &Arc<Mutex<Applier>>) -> io::Result<Self> {
-        let in_flight = Arc::new(AtomicUsize::new(0));
+        let pending = Arc::new(AtomicUsize::new(0));
         let (built, to_write) = sync_channel(WAITING_MAX);
         let (written, to_apply) = sync_channel(WAITING_MAX);
         let mut pipeline =
-            Self { in_flight: Arc::clone(&in_flight), built: Some(built), threads: Vec::new() };
+            Self { pending: Arc::clone(&pending), built: Some(built), threads: Vec::new() };
         let writer = Arc::clone(writer);
         let thread = Builder::new().name("log-journal".into());
         pipeline.threads.push(thread.spawn(move || write(&writer, &to_write, &written))?);
         let applier = Arc::clone(applier);
         let thread = Builder::new().name("log-apply".into());
-        pipeline.threads.push(thread.spawn(move || apply(&applier, &to_apply, &in_flight))?);
+        pipeline.threads.push(thread.spawn(move || apply(&applier, &to_apply, &pending))?);
         Ok(pipeline)
     }
 
     fn is_idle(&self) -> bool {
-        self.in_flight.load(Ordering::Acquire) == 0
+        self.pending.load(Ordering::Acquire) == 0
     }
 
     fn hand_on(&self, built: Built) {
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.pending.fetch_add(1, Ordering::AcqRel);
         if let Some(stage) = &self.built {
             // A thread that is gone has fenced the log; the round's callers are told when it is dropped.
             let _refused = stage.send(built);
@@ -110,14 +110,14 @@ fn write(writer: &Mutex<FrameWriter>, rounds: &Receiver<Built>, written: &SyncSe
     }
 }
 
-fn apply(applier: &Mutex<Applier>, steps: &Receiver<Step>, in_flight: &AtomicUsize) {
+fn apply(applier: &Mutex<Applier>, steps: &Receiver<Step>, pending: &AtomicUsize) {
     let shared = Arc::clone(&lock(applier).shared);
     let _leaving = Leaving { shared: &shared, thread: "log-apply" };
     for step in steps {
         let ends_round = matches!(step, Step::Round(..));
         lock(applier).take(step);
         if ends_round {
-            in_flight.fetch_sub(1, Ordering::AcqRel);
+            pending.fetch_sub(1, Ordering::AcqRel);
             // The committer may wait for a rest of which it can tell only now.
             shared.notify_committer();
         }

@@ -11,8 +11,8 @@
 //! # Invariants
 //!
 //! - A file is written again only when the *previous* checkpoint covers all its frames.
-//! - Frames of one file have consecutive sequence numbers and generations that do not fall, so that what an earlier
-//!   use left behind is recognised.
+//! - Frames of one file have consecutive sequence numbers and generations that do not fall, so that what is there of an
+//!   earlier use is recognised.
 //! - Before the first frame goes to another file, all frames of the last one are on the disk.
 //! - After a while of rest an empty frame says that all others are on the disk: damage to the last is then told from a
 //!   torn tail.

@@ -83,10 +83,19 @@ struct State {
     /// The power is cut with the step after so many.
     cut_after: Option<u64>,
     /// The same, counted from the time when so many syncs were ignored.
-    cut_after_ignored: Option<(u64, u64)>,
+    cut_after_ignored: Option<CutAfterIgnored>,
     cut: bool,
     opened: u64,
     syncs: Syncs,
+}
+
+/// When to cut the power once syncs were ignored.
+#[derive(Debug, Clone, Copy)]
+struct CutAfterIgnored {
+    /// How many syncs were ignored by then, of all.
+    times: u64,
+    /// How many steps later.
+    steps: u64,
 }
 
 impl Default for SimulatedDisk {
@@ -184,7 +193,8 @@ impl SimulatedDisk {
     /// Has the power cut `steps` steps after `ignored` more syncs were, whatever is said of other cuts.
     pub fn cut_after_ignored(&self, ignored: u64, steps: u64) {
         let mut state = lock(&self.0);
-        state.cut_after_ignored = Some((state.syncs.times_ignored() + ignored, steps));
+        let times = state.syncs.times_ignored() + ignored;
+        state.cut_after_ignored = Some(CutAfterIgnored { times, steps });
     }
 
     /// Has the syncs of this class make nothing last, here and on the disks that come from this one.
@@ -205,8 +215,8 @@ impl SimulatedDisk {
     fn step<T>(&self, step: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
         self.look(|state| {
             let ignored = state.syncs.times_ignored();
-            let ripe = state.cut_after_ignored.take_if(|(times, _)| ignored >= *times);
-            state.cut_after = ripe.map(|(_, steps)| state.steps + steps).or(state.cut_after);
+            let ripe = state.cut_after_ignored.take_if(|cut| ignored >= cut.times);
+            state.cut_after = ripe.map(|cut| state.steps + cut.steps).or(state.cut_after);
             state.cut = state.cut_after.is_some_and(|after| state.steps >= after);
             state.steps += 1;
             let done = step(state);
