@@ -108,7 +108,7 @@ impl EmbeddedLog {
         let Recovered { store, journal, progress, touched } = recovered;
         let stamped = (journal.end().stamp.generation, journal.growth()?);
         let shared = Arc::new(Shared::new(dir.to_owned(), options, store, stamped, progress));
-        shared.store.files.set_waits(true);
+        shared.store.files.start_waiting();
         let start = || {
             let committer = Committer::start(&shared, journal, touched, lock)?;
             let mut callers = committer.callers();
@@ -172,7 +172,7 @@ impl EmbeddedLog {
     /// thread of the log did.
     pub fn close(&self) -> Result<(), LogError> {
         self.shared.close_intake();
-        self.shared.store.files.set_waits(false);
+        self.shared.store.files.stop_waiting();
         let committer = lock(&self.committer).take();
         if let Some(committer) =
             committer.filter(|_| !self.callers.contains(&thread::current().id()))

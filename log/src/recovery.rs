@@ -7,7 +7,7 @@
 //! - Until then the old checkpoint and journal stay as they are, so that a crash at any point here starts over.
 
 use crate::{
-    checkpoint::{self, Checkpoint, Heading, Loaded, Opening},
+    checkpoint::{self, Checkpoint, Ending, Heading, Loaded, Opening},
     commit::{Progress, checkpointer::flush},
     cursor::Cursor,
     disk::{
@@ -82,7 +82,7 @@ pub(crate) fn recover(dir: &Path, options: &LogOptions) -> Result<Recovered, Ope
         Journal::new(Arc::clone(&options.disk), options.journal_bytes, files, last, stamp);
     let mut progress = Progress { current: from.sequence, retained: from.sequence, asked: 0 };
     let mut advance = |journal: &Journal| -> Result<u64, OpenError> {
-        let payload = store.checkpoint(journal.end(), false);
+        let payload = store.checkpoint(journal.end(), Ending::Open);
         checkpoint::store(dir, &store.files, &payload)?;
         progress = Progress { current: last, retained: progress.current, asked: 0 };
         Ok(progress.retained)

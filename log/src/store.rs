@@ -4,7 +4,7 @@
 
 use crate::{
     backup::Cut,
-    checkpoint::{Checkpoint, Heading, Opening, TopicMeta},
+    checkpoint::{Checkpoint, Ending, Heading, Opening, TopicMeta},
     disk::{files::Files, read, write},
     group::Groups,
     journal::{
@@ -204,7 +204,7 @@ impl Store {
     }
 
     /// A checkpoint's payload: all this, which the journal made as far as `journal_end`.
-    pub(crate) fn checkpoint(&self, journal_end: JournalEnd, clean: bool) -> Vec<u8> {
+    pub(crate) fn checkpoint(&self, journal_end: JournalEnd, ending: Ending) -> Vec<u8> {
         let mut topics: Vec<_> = read(&self.topics).values().map(Arc::clone).collect();
         topics.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         let metas: Vec<_> = topics
@@ -217,6 +217,7 @@ impl Store {
             .collect();
         let openings = self.named_openings(&metas);
         let mut out = Vec::new();
+        let clean = ending == Ending::Clean;
         let heading = Heading { id: self.id.clone(), journal_end, clean };
         Checkpoint::encode(&mut out, &heading, &openings, &metas, &read(&self.groups));
         out
@@ -228,7 +229,7 @@ impl Store {
         for topic in read(&self.topics).values() {
             topic.partitions.iter().for_each(|partition| partition.list(&mut segments));
         }
-        let payload = self.checkpoint(journal_end, false);
+        let payload = self.checkpoint(journal_end, Ending::Open);
         Cut { payload, segments, journal_files: journal_end.files }
     }
 

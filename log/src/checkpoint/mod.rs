@@ -31,6 +31,15 @@ pub(crate) struct TopicMeta {
     pub(crate) partitions: Vec<PartitionMeta>,
 }
 
+/// What follows a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The log is closed with it: no frame does.
+    Clean,
+    /// Frames may.
+    Open,
+}
+
 /// Which log it is of, and how far it goes.
 #[derive(Debug, Clone)]
 pub(crate) struct Heading {

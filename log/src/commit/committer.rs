@@ -6,7 +6,7 @@ use super::{
     intake::Taken,
     stages::{Applier, Buffers, Built, FrameWriter, Round, Step},
 };
-use crate::{disk::lock, journal::Journal, lock::DirLock, partition::Touched};
+use crate::{checkpoint::Ending, disk::lock, journal::Journal, lock::DirLock, partition::Touched};
 use std::{
     io,
     sync::{
@@ -176,7 +176,7 @@ impl Committer {
         if shared.check_fence().is_ok() {
             lock(&shared.progress).asked += 1;
             let journal_end = lock(&self.writer).journal.end();
-            lock(&self.applier).checkpoint(journal_end, true);
+            lock(&self.applier).checkpoint(journal_end, Ending::Clean);
         }
     }
 

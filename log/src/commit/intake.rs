@@ -52,8 +52,8 @@ pub(crate) struct Queued {
     /// What its frame says; nothing if it only waits for what is in front.
     pub(crate) entries: Vec<Entry<'static>>,
     pub(crate) bytes: usize,
-    /// Whether its frame must be on the disk before it is acknowledged.
-    pub(crate) sync: bool,
+    /// Where its frame must be before it is acknowledged.
+    pub(crate) durability: Durability,
     pub(crate) receipt: Receipt,
     pub(crate) completer: Completer,
     /// Who wants to know what the log holds in front of it.
@@ -100,16 +100,14 @@ impl Shared {
 
     /// What the log holds at one commit that covers all that was acknowledged before.
     pub(crate) fn cut(&self) -> Result<Cut, LogError> {
-        let (sender, cut) = mpsc::channel();
+        let (sender, told) = mpsc::channel();
         let intake = self.enter(0)?;
         let (completer, ticket) = CommitTicket::pending();
-        let (entries, receipt, cut_wanted) = (Vec::new(), Receipt::default(), Some(sender));
-        self.queue(
-            intake,
-            Queued { entries, bytes: 0, sync: true, receipt, completer, cut: cut_wanted },
-        );
+        let (entries, receipt, cut) = (Vec::new(), Receipt::default(), Some(sender));
+        let durability = Durability::Fsync;
+        self.queue(intake, Queued { entries, bytes: 0, durability, receipt, completer, cut });
         ticket.wait()?;
-        cut.recv().map_err(|_| self.closed())
+        told.recv().map_err(|_| self.closed())
     }
 
     pub(crate) fn claim(&self, group: &str) -> Result<(CommitTicket, Owner), LogError> {
@@ -226,8 +224,7 @@ impl Shared {
         receipt: Receipt,
     ) -> CommitTicket {
         let (completer, ticket) = CommitTicket::pending();
-        let sync = durability == Durability::Fsync;
-        self.queue(intake, Queued { entries, bytes, sync, receipt, completer, cut: None });
+        self.queue(intake, Queued { entries, bytes, durability, receipt, completer, cut: None });
         ticket
     }
 

@@ -12,12 +12,13 @@ use super::{
 };
 use crate::{
     backup::Cut,
+    checkpoint::Ending,
     disk::lock,
     journal::{Journal, JournalEnd, buffer::FrameBuffer, entry::Entry},
     partition::Touched,
     wakers::guarded,
 };
-use headwater_core::ports::log::LogError;
+use headwater_core::ports::log::{Durability, LogError};
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc::Sender};
 
 /// Buffers that are kept for the next frames: one is built, one is written, one waits.
@@ -35,7 +36,7 @@ pub(crate) struct Round {
 pub(crate) struct Built {
     round: Round,
     frame: FrameBuffer,
-    sync: bool,
+    durability: Durability,
 }
 
 /// What to apply next.
@@ -96,8 +97,9 @@ impl Round {
         let mut frame = buffers.take();
         frame.begin(self.bytes);
         self.entries().for_each(|entry| frame.push(entry));
-        let sync = self.queued.iter().any(|queued| queued.sync);
-        Built { round: self, frame, sync }
+        let is_synced = self.queued.iter().any(|queued| queued.durability == Durability::Fsync);
+        let durability = if is_synced { Durability::Fsync } else { Durability::Os };
+        Built { round: self, frame, durability }
     }
 }
 
@@ -130,13 +132,13 @@ pub(crate) struct FrameWriter {
 impl FrameWriter {
     /// Writes the round's frame, and hands on what is to be applied, in order.
     pub(crate) fn write(&mut self, built: Built, apply: &mut dyn FnMut(Step)) {
-        let Built { mut round, mut frame, sync } = built;
+        let Built { mut round, mut frame, durability } = built;
         let cuts: Vec<_> = round.queued.iter_mut().filter_map(|queued| queued.cut.take()).collect();
         if !cuts.is_empty() {
             // In front of the round that asks for it: what was answered before is in it.
             apply(Step::Cut(self.journal.end(), cuts));
         }
-        let written = self.write_frame(&mut frame, sync, apply);
+        let written = self.write_frame(&mut frame, durability, apply);
         if let Err(unwritten) = &written {
             self.shared.fence(unwritten.cause());
         }
@@ -147,7 +149,7 @@ impl FrameWriter {
     fn write_frame(
         &mut self,
         frame: &mut FrameBuffer,
-        sync: bool,
+        durability: Durability,
         apply: &mut dyn FnMut(Step),
     ) -> Result<(), Unwritten> {
         self.shared.check_fence().map_err(Unwritten::NotHandedOver)?;
@@ -155,13 +157,13 @@ impl FrameWriter {
             if self.journal.is_full(frame) {
                 self.roll(apply).map_err(Unwritten::NotHandedOver)?;
             }
-            let written = self.journal.write(frame, sync);
+            let written = self.journal.write(frame, durability);
             self.shared.unclaimed.store(self.journal.has_unclaimed(), Ordering::Release);
             written.map_err(Unwritten::HandedOver)?;
             if let Some(zeros) = self.journal.zeros_due() {
                 self.jobs.submit(Job::Zeros(zeros));
             }
-        } else if sync {
+        } else if durability == Durability::Fsync {
             self.journal.sync().map_err(Unwritten::NotHandedOver)?;
             self.shared.unclaimed.store(self.journal.has_unclaimed(), Ordering::Release);
         }
@@ -205,7 +207,7 @@ pub(crate) struct Applier {
 impl Applier {
     pub(crate) fn take(&mut self, step: Step) {
         match step {
-            Step::Checkpoint(journal_end) => self.checkpoint(journal_end, false),
+            Step::Checkpoint(journal_end) => self.checkpoint(journal_end, Ending::Open),
             Step::Cut(journal_end, wanted) => self.cut(journal_end, &wanted),
             Step::Round(round, written) => {
                 let applied = written.and_then(|()| {
@@ -251,9 +253,9 @@ impl Applier {
         }
     }
 
-    /// Has a checkpoint made of what was applied; `clean` if no frame will follow.
-    pub(crate) fn checkpoint(&mut self, journal_end: JournalEnd, clean: bool) {
-        let payload = self.shared.store.checkpoint(journal_end, clean);
+    /// Has a checkpoint made of what was applied.
+    pub(crate) fn checkpoint(&mut self, journal_end: JournalEnd, ending: Ending) {
+        let payload = self.shared.store.checkpoint(journal_end, ending);
         let Touched { dirty, dropped, new_dirs, .. } = std::mem::take(&mut self.touched);
         let sequence = journal_end.sequence;
         let checkpoint = CheckpointJob { sequence, payload, dirty, new_dirs, dropped };

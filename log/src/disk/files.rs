@@ -68,9 +68,14 @@ impl Files {
         &*self.disk
     }
 
-    /// Whether [`Exhausted::Wait`] is to wait from now on.
-    pub(crate) fn set_waits(&self, waits: bool) {
-        self.waits.store(waits, Ordering::Release);
+    /// Has [`Exhausted::Wait`] wait from now on; it fails before.
+    pub(crate) fn start_waiting(&self) {
+        self.waits.store(true, Ordering::Release);
+    }
+
+    /// Has [`Exhausted::Wait`] fail from now on, also where it waits already.
+    pub(crate) fn stop_waiting(&self) {
+        self.waits.store(false, Ordering::Release);
     }
 
     /// Does what opens files and may be done again, with files closed until it does not run out of descriptors.

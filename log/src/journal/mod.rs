@@ -38,7 +38,7 @@ use headwater_core::{
     broken::broken,
     ports::{
         disk::{Disk, DiskFile, OpenMode},
-        log::LogError,
+        log::{Durability, LogError},
     },
 };
 use std::{
@@ -146,8 +146,12 @@ impl Journal {
         self.position > 0 && self.position + frame.stride() > self.file_bytes
     }
 
-    /// Writes the frame, and puts it on the disk if `sync`.
-    pub(crate) fn write(&mut self, frame: &mut FrameBuffer, sync: bool) -> Result<(), LogError> {
+    /// Writes the frame, and puts it on the disk if it is to be synced.
+    pub(crate) fn write(
+        &mut self,
+        frame: &mut FrameBuffer,
+        durability: Durability,
+    ) -> Result<(), LogError> {
         let (sequence, durable) = (self.sequence + 1, self.durable);
         let bytes = frame.finish(Label { stamp: self.stamp, sequence, durable });
         let Some(target) = self.files.get_mut(self.current) else {
@@ -158,7 +162,10 @@ impl Journal {
         self.claimed = durable;
         target.last = sequence;
         self.position += bytes.len() as u64;
-        if sync { self.sync() } else { Ok(()) }
+        match durability {
+            Durability::Fsync => self.sync(),
+            Durability::Os => Ok(()),
+        }
     }
 
     /// The zeros that are to be written ahead of the frames, if any are due.
@@ -178,7 +185,7 @@ impl Journal {
     pub(crate) fn claim(&mut self, frame: &mut FrameBuffer) -> Result<(), LogError> {
         frame.begin(0);
         if self.position <= self.file_bytes {
-            self.write(frame, false)?;
+            self.write(frame, Durability::Os)?;
         }
         // This one claims nothing that a further one would have to.
         self.claimed = self.sequence;

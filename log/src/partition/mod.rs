@@ -22,7 +22,7 @@ use crate::{
         files::{FileHandle, Files},
         is_dir, make_dir, read, write,
     },
-    segment::{Segment, SegmentMeta, log_path},
+    segment::{Segment, SegmentMeta, Standing, log_path},
     wakers::Wakers,
 };
 use headwater_core::{
@@ -116,9 +116,10 @@ impl Partition {
         let mut segments = Vec::new();
         let damage = OnceLock::new();
         for (index, segment) in meta.segments.iter().enumerate() {
-            let last = index + 1 == meta.segments.len();
+            let is_last = index + 1 == meta.segments.len();
+            let standing = if is_last { Standing::Last } else { Standing::Sealed };
             let file = FileHandle::new(files, log_path(&dir, segment.base));
-            let segment = Segment::open(file, &id, segment, last)?;
+            let segment = Segment::open(file, &id, segment, standing)?;
             if let Some(error) = segment.known_damage() {
                 tracing::error!(%error, "partition is damaged");
                 let _first = damage.set(error);

@@ -122,6 +122,15 @@ enum Marks {
     Damaged(LogError),
 }
 
+/// Which of its partition's segments a segment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The last one, which alone is appended to.
+    Last,
+    /// One in front of others.
+    Sealed,
+}
+
 /// The path of a segment's log file.
 pub(crate) fn log_path(dir: &Path, base: i64) -> PathBuf {
     dir.join(format!("{base:020}.log"))
@@ -143,10 +152,10 @@ impl Segment {
         file: FileHandle,
         partition: &TopicPartition,
         meta: &SegmentMeta,
-        last: bool,
+        standing: Standing,
     ) -> Result<Self, LogError> {
         let mut segment = Self::with(file, partition, meta);
-        if !last {
+        if standing == Standing::Sealed {
             segment.sealed.store(true, Ordering::Release);
             write(&segment.state).marks = Marks::Unread;
         }
@@ -161,7 +170,7 @@ impl Segment {
             segment.short = Some(error);
             return Ok(segment);
         }
-        if last && length > end.position {
+        if standing == Standing::Last && length > end.position {
             tracing::info!(path = %path.display(), from = length, to = end.position, "segment cut back to its sync point");
             let open = segment.file.get(Exhausted::Fail)?.ok_or_else(|| vanished(path))?;
             disk::set_length(&*open, path, end.position)?;

@@ -10,7 +10,10 @@
 use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table::Entry};
 use headwater_core::{
-    ports::{log::RecordEpoch, state::ShardChanges},
+    ports::{
+        log::RecordEpoch,
+        state::{Order, ShardChanges},
+    },
     record::{RecordRef, RecordSet},
 };
 use std::{
@@ -276,8 +279,11 @@ pub(super) struct Cursor {
 
 impl Cursor {
     /// The record at this end of what is left.
-    pub(super) fn head(&self, is_ascending: bool) -> Option<RecordRef<'_>> {
-        let at = if is_ascending { self.rest.start } else { self.rest.end.checked_sub(1)? };
+    pub(super) fn head(&self, order: Order) -> Option<RecordRef<'_>> {
+        let at = match order {
+            Order::Ascending => self.rest.start,
+            Order::Descending => self.rest.end.checked_sub(1)?,
+        };
         if self.rest.is_empty() {
             return None;
         }
@@ -285,11 +291,10 @@ impl Cursor {
     }
 
     /// Goes past the record at this end.
-    pub(super) fn advance(&mut self, is_ascending: bool) {
-        if is_ascending {
-            self.rest.next()
-        } else {
-            self.rest.next_back()
+    pub(super) fn advance(&mut self, order: Order) {
+        match order {
+            Order::Ascending => self.rest.next(),
+            Order::Descending => self.rest.next_back(),
         };
     }
 }

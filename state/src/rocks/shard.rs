@@ -219,8 +219,7 @@ impl<'a> Base<'a> {
             Order::Descending => base.seek_to_last(),
         }
         base.status().map_err(|error| self.read_error(error))?;
-        let is_ascending = order == Order::Ascending;
-        Ok(Box::new(MergedScan { shard: self, base, layers, is_ascending, has_failed: false }))
+        Ok(Box::new(MergedScan { shard: self, base, layers, order, has_failed: false }))
     }
 
     fn stored(&self, bytes: &[u8]) -> Result<Stored, StateError> {
@@ -254,15 +253,18 @@ struct MergedScan<'a> {
     base: DBRawIterator<'a>,
     /// Newest first.
     layers: Vec<Cursor>,
-    is_ascending: bool,
+    order: Order,
     has_failed: bool,
 }
 
 impl MergedScan<'_> {
     /// The next key with its value, null for a deleted one.
     fn head(&self) -> Result<Option<Head>, StateError> {
-        let wanted = if self.is_ascending { Ordering::Less } else { Ordering::Greater };
-        let heads = self.layers.iter().filter_map(|cursor| cursor.head(self.is_ascending));
+        let wanted = match self.order {
+            Order::Ascending => Ordering::Less,
+            Order::Descending => Ordering::Greater,
+        };
+        let heads = self.layers.iter().filter_map(|cursor| cursor.head(self.order));
         // Of equal keys the first one, which is the newest, stays.
         let newest =
             heads.reduce(|best, next| if next.key.cmp(&best.key) == wanted { next } else { best });
@@ -286,18 +288,17 @@ impl MergedScan<'_> {
 
     /// Goes past `key` everywhere.
     fn pass(&mut self, key: &[u8]) -> Result<(), StateError> {
-        let is_ascending = self.is_ascending;
+        let order = self.order;
         for cursor in &mut self.layers {
-            if cursor.head(is_ascending).is_some_and(|record| record.key == Some(key)) {
-                cursor.advance(is_ascending);
+            if cursor.head(order).is_some_and(|record| record.key == Some(key)) {
+                cursor.advance(order);
             }
         }
-        self.layers.retain(|cursor| cursor.head(is_ascending).is_some());
+        self.layers.retain(|cursor| cursor.head(order).is_some());
         if self.base.key().and_then(|k| k.get(PREFIX_LENGTH..)) == Some(key) {
-            if is_ascending {
-                self.base.next()
-            } else {
-                self.base.prev()
+            match order {
+                Order::Ascending => self.base.next(),
+                Order::Descending => self.base.prev(),
             }
             self.base.status().map_err(|error| self.shard.read_error(error))?;
         }
