@@ -122,7 +122,9 @@ impl<K: Data> Drawn<K> {
     {
         let Self { plan, keys, store, step, caching, .. } = self;
         let caching = caching && plan.may_cache();
-        let step = step.closing_after(after_end_ms, rule.lifetime().reach_ms);
+        let lifetime = rule.lifetime();
+        let step =
+            step.closing_after(after_end_ms, lifetime.reach_ms).folding_into(&store, lifetime);
         let value = A::default_serde();
         // A third of the time is a good size of a segment.
         let segment = Duration::from_millis(kept_ms.unsigned_abs() / 3);

@@ -35,6 +35,7 @@ use crate::{
 use headwater_core::{record::Headers, serde::Data};
 use headwater_engine::{
     broken,
+    kernel::Lifetime,
     node::{self, Payload},
     processor::{BatchProcessor, InitContext, Ports, ProcessorError, Rows},
     store::StoreBuilder,
@@ -98,6 +99,8 @@ pub(crate) struct Step {
     needs_old: Vec<NeedsOld>,
     /// When the windows of its results are closed, if they have windows.
     closes: Option<WindowClose>,
+    /// The store that it folds windows into, and how long they live, if they begin and end anywhere.
+    folds_into: Option<(Arc<str>, Lifetime)>,
     /// Whether what lies above, up to windowed aggregations, must hold no updates back.
     needs_each: bool,
     /// What tells it from others of its kind, such as its windows.
@@ -117,6 +120,7 @@ impl Step {
             copartitioned: false,
             needs_old: Vec::new(),
             closes: None,
+            folds_into: None,
             needs_each: false,
             settings: String::new(),
         }
@@ -180,6 +184,12 @@ impl Step {
     /// before them.
     pub(crate) fn closing_after(mut self, after_end_ms: i64, reach_ms: i64) -> Self {
         self.closes = Some(WindowClose { after_end_ms, reach_ms: Some(reach_ms) });
+        self
+    }
+
+    /// It folds windows of this lifetime into a store.
+    pub(crate) fn folding_into(mut self, store: &Arc<str>, lifetime: Lifetime) -> Self {
+        self.folds_into = Some((Arc::clone(store), lifetime));
         self
     }
 
@@ -659,6 +669,9 @@ impl LogicalPlan {
             let stores: Vec<&str> = step.stores.iter().map(|store| &**store).collect();
             topology.connect_processor_and_state_stores(&step.name, &stores)?;
             topology.set_settings(&step.name, format!("{:?} {}", step.kind, step.settings))?;
+            if let Some((store, lifetime)) = &step.folds_into {
+                topology.set_folder(store, &step.name, *lifetime)?;
+            }
             if step.copartitioned {
                 topology.require_copartitioned(&step.name)?;
             }

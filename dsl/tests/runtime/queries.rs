@@ -7,7 +7,9 @@ use headwater_core::{
     ports::log::{Append, Assignment, Commit, Log, TopicSpec},
     record::{Headers, RecordSetBuilder, TopicName, TopicPartition, murmur2_partition},
 };
-use headwater_dsl::{Materialized, SessionWindows, StreamsBuilder, TimeWindows};
+use headwater_dsl::{
+    EmitStrategy, Materialized, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows,
+};
 use headwater_engine::{
     runtime::{
         Application, FailureReason, KeyQuery, MultiVersionedKeyQuery, Position, PositionBound,
@@ -231,6 +233,47 @@ fn sessions_are_found_by_key() -> Outcome {
     let found = view.backward_find_sessions(&"a".to_owned(), 16, 800_000)?;
     let ends: Vec<_> = found.iter().map(|it| it.window.end).collect();
     assert_eq!(ends, [700_000, 40]);
+    Ok(())
+}
+
+/// What a query and a view find of `a`.
+fn sessions_of_a(driver: &TopologyTestDriver) -> Outcome<String> {
+    let text = |it: Session<i64>| format!("{}[{},{}]", it.value, it.window.start, it.window.end);
+    let query = WindowRangeQuery::<String, i64>::with_key("a".to_owned());
+    let asked = rows(ask(driver, "counts", query)?, text)?;
+    let viewed = driver.session_store::<String, i64>("counts")?.fetch(&"a".to_owned())?;
+    let viewed: Vec<_> = viewed.into_iter().map(text).collect();
+    assert_eq!(asked, viewed.join(" "));
+    Ok(asked)
+}
+
+#[test]
+fn sessions_and_sliding_windows_that_have_expired_are_not_found() -> Outcome {
+    for emit in [EmitStrategy::on_window_update(), EmitStrategy::on_window_close()] {
+        let builder = StreamsBuilder::new();
+        let grouped = builder.stream::<String, i64>("in").group_by_key();
+        let windows = SessionWindows::of_inactivity_gap_with_no_grace(ms(300));
+        let _counts = grouped.windowed_by(windows).emit_strategy(emit).count("counts");
+        let driver = start(builder.build()?, 1)?;
+        driver.pipe::<String, i64>("in", "a=1@0 b=1@300")?;
+        assert_eq!(sessions_of_a(&driver)?, "1[0,0]", "it is open");
+        driver.pipe::<String, i64>("in", "b=1@301")?;
+        assert_eq!(sessions_of_a(&driver)?, "", "its segment is there until 399");
+        driver.crash();
+        driver.restart()?;
+        assert_eq!(sessions_of_a(&driver)?, "");
+
+        let builder = StreamsBuilder::new();
+        let grouped = builder.stream::<String, i64>("in").group_by_key();
+        let windows = SlidingWindows::of_time_difference_with_no_grace(ms(300));
+        let kept = Materialized::named("counts").with_retention(ms(1_000));
+        let _counts = grouped.windowed_by(windows).emit_strategy(emit).count(kept);
+        let driver = start(builder.build()?, 1)?;
+        driver.pipe::<String, i64>("in", "a=1@300 b=1@999")?;
+        assert_eq!(sessions_of_a(&driver)?, "1[0,300]");
+        driver.pipe::<String, i64>("in", "b=1@1000")?;
+        assert_eq!(sessions_of_a(&driver)?, "", "it began as long ago as windows are kept");
+    }
     Ok(())
 }
 

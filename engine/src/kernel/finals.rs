@@ -10,7 +10,7 @@ use super::{
     Skin, Update,
     fold::{Folded, Refused},
     window_state::{Closer, WindowState, Windows},
-    window_time::read_time,
+    window_time::{SAVED_TIME_BYTES, read_time},
 };
 use crate::{
     node::{Event, Forwarded, HeldBack, NO_ORIGIN, Node, NodeContext, Progress},
@@ -222,7 +222,7 @@ impl<S: Skin<Place = Window>> Node for WindowedFinals<S> {
     }
 
     fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        let (time, closing) = saved.split_at(saved.len().min(16));
+        let (time, closing) = saved.split_at(saved.len().min(SAVED_TIME_BYTES));
         self.windows.time.load(time)?;
         self.closing = Closing::load(closing)?;
         // What was forwarded by then may still be in the state, and goes.

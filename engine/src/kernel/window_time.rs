@@ -10,6 +10,9 @@ use headwater_core::record::Timestamp;
 /// The span of windows that never close, and the retention of those that are never removed.
 const FOREVER: i64 = i64::MAX;
 
+/// What a saved time takes.
+pub(super) const SAVED_TIME_BYTES: usize = 16;
+
 /// An operator's time, and which windows are open at it.
 ///
 /// A window is open until time reaches its end plus the grace; where these are [for ever](Windows::never_close), always.

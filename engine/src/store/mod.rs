@@ -14,6 +14,7 @@
 //! | `meter` | how often stores are asked for what, and how long some of that takes |
 //! | `reads` | how often caches had what they were asked for |
 //! | `scan` | what is cached over what the state has, in the order of keys |
+//! | `expiry` | what tells others which entries have expired |
 //! | `floor` | the changelog record that tells what has expired |
 //! | `stores` | stores declared under Kafka Streams' names |
 //! | `form` | keys and values to bytes and back, and the errors of that |
@@ -36,6 +37,7 @@ mod cache;
 pub mod conformance;
 mod entry_check;
 mod error;
+mod expiry;
 pub(crate) mod floor;
 mod form;
 mod global;
@@ -91,6 +93,7 @@ pub use window::{WindowEntry, WindowStore};
 pub use window_bytes::{WindowBytes, WindowSlot};
 pub use windowed::{SessionWindowedSerde, Window, Windowed, WindowedSerde};
 
+pub(crate) use expiry::Expiry;
 pub(crate) use form::{Form, Keys, StoreId};
 pub(crate) use global::OpenGlobal;
 pub(crate) use scan::beginning_with;
@@ -307,6 +310,8 @@ pub struct StoreBuilder {
     make: Arc<MakeStore>,
     /// [`Serdes`], if it can be read from outside.
     serdes: Option<Arc<dyn Any + Send + Sync>>,
+    /// Which of its entries have expired, if that is to be known outside.
+    expiry: Option<Expiry>,
     /// The type that the store cannot keep, and why.
     refused: Option<(&'static str, SerdeError)>,
     is_logged: bool,
@@ -343,7 +348,14 @@ impl StoreBuilder {
         make: impl Fn(Arc<dyn Shard>, u32) -> Box<dyn StateStore> + Send + Sync + 'static,
     ) -> Self {
         let spec = StoreSpec { name: name.into(), schema };
-        Self { spec, make: Arc::new(make), serdes: None, refused: None, is_logged: true }
+        Self {
+            spec,
+            make: Arc::new(make),
+            serdes: None,
+            expiry: None,
+            refused: None,
+            is_logged: true,
+        }
     }
 
     /// Gives the store no changelog: it commits as others do, but is empty once its state is lost, or is of an earlier commit than
@@ -419,6 +431,16 @@ impl StoreBuilder {
     /// [`Serdes`], if it can be read from outside.
     pub(crate) fn serdes(&self) -> Option<&(dyn Any + Send + Sync)> {
         self.serdes.as_deref()
+    }
+
+    /// Has it tell those who ask it from outside which of its entries have expired.
+    pub(crate) fn expiring(&mut self, expiry: Expiry) {
+        self.expiry = Some(expiry);
+    }
+
+    /// Which of its entries have expired, if that is to be known outside.
+    pub(crate) fn expiry(&self) -> Option<&Expiry> {
+        self.expiry.as_ref()
     }
 
     /// What the store is.

@@ -238,7 +238,7 @@ pub(super) struct Saved {
 }
 
 impl Saved {
-    fn read(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let (dropped, rest) = bytes.split_at_checked(DropReason::ALL.len() * 8)?;
         let mut counts = [0; DropReason::ALL.len()];
         for (count, bytes) in counts.iter_mut().zip(dropped.as_chunks::<8>().0) {

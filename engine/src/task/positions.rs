@@ -23,11 +23,12 @@
 use super::{
     Blueprint, ChangelogPart,
     commit::{Changelog, ChangelogKind},
+    nodes::Saved,
 };
 use crate::topology::{Kind, Outline, Topic, TopologyDiff};
 use hashbrown::HashMap;
 use headwater_core::{
-    ports::state::{Order, Shard, StateError, StoreSpec},
+    ports::state::{Order, Shard, Snapshot, StateError, StoreSpec},
     record::{Headers, RecordSetBuilder, SetFull, TopicName, TopicPartition},
 };
 use std::{
@@ -209,6 +210,31 @@ impl Positions {
         let Some(stored) = self.shard.get(&key(partition, &entry))? else { return Ok(None) };
         let epoch = <[u8; 8]>::try_from(stored.value.as_slice());
         Ok(Some(i64::from_be_bytes(epoch.map_err(|_| damaged(partition, &entry))?)))
+    }
+
+    /// Whether a store called `store` is that of the entries.
+    pub(crate) fn are_in(store: &str) -> bool {
+        store == STORE
+    }
+
+    /// What the node called `node` of a partition's tasks saved itself with the commit of `snapshot` or before, as `read` makes it
+    /// out; nothing if it has saved nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Io`] if the state cannot be read, [`StateError::Corrupt`] if it is damaged.
+    pub(crate) fn saved_at<T>(
+        snapshot: &Snapshot,
+        (node, partition): (&str, u32),
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StateError> {
+        let mut shards = snapshot.shards.iter();
+        let found = shards.find(|((store, _), _)| Self::are_in(store));
+        let Some((_, shard)) = found else { return Ok(None) };
+        let entry = node_entry(node);
+        let Some(stored) = shard.get(&key(partition, &entry))? else { return Ok(None) };
+        let saved = Saved::read(&stored.value).and_then(|saved| read(&saved.state));
+        saved.ok_or_else(|| damaged(partition, &entry)).map(Some)
     }
 
     /// The part of a commit that changes `entries`; nothing if there is nothing to change.

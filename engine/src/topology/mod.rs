@@ -55,9 +55,10 @@ pub(crate) use store_source::StoreSource;
 
 use crate::{
     broken::broken,
+    kernel::Lifetime,
     node::{MakeNode, Node, OutputTime, Payload},
     processor::{BatchNode, BatchProcessor, InitContext, Ports, ProcessorError, Rows},
-    store::StoreBuilder,
+    store::{Expiry, StoreBuilder},
 };
 use headwater_core::{record::TopicName, serde::Data};
 use pattern::PatternSource;
@@ -514,6 +515,24 @@ impl Topology {
             return Err(TopologyError::UnknownNode { name: processor.to_owned() });
         };
         stores.push(index);
+        Ok(())
+    }
+
+    /// Says that the node `folder` folds windows of this lifetime into a store: its time tells which of them have expired.
+    ///
+    /// # Errors
+    ///
+    /// [`TopologyError::UnknownStore`] if there is no such store.
+    #[doc(hidden)]
+    pub fn set_folder(
+        &mut self,
+        store: &str,
+        folder: &str,
+        lifetime: Lifetime,
+    ) -> Result<(), TopologyError> {
+        let found = self.stores.iter_mut().find(|it| &*it.spec().name == store);
+        let found = found.ok_or_else(|| TopologyError::UnknownStore { name: store.to_owned() })?;
+        found.expiring(Expiry::OfNode { node: folder.into(), lifetime });
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use super::{
     CopySkin, Late, Skin, Update, Windows,
     fold::{Folded, KeyedRows, Refused},
     window_state::Closer,
-    window_time::WindowTime,
+    window_time::{SAVED_TIME_BYTES, WindowTime},
 };
 use crate::{
     node::{NodeContext, Payload, Stamp},
@@ -46,6 +46,14 @@ impl Lifetime {
     fn windows(self) -> Windows {
         let Self { reach_ms, open_ms, retention_ms } = self;
         Windows { retention_ms, ..Windows::tumbling(1, reach_ms.saturating_add(open_ms)) }
+    }
+
+    /// Windows that end below this are older than the retention at the time that an operator has saved; none if it has saved
+    /// something else.
+    pub(crate) fn kept_floor(self, saved: &[u8]) -> Option<Timestamp> {
+        let mut anchors = WindowTime::new(self.windows(), true);
+        anchors.load(saved.get(..SAVED_TIME_BYTES)?).ok()?;
+        Some(IntervalTime { anchors, reach_ms: self.reach_ms }.kept_floor())
     }
 
     /// Whether it is so long that no window ever closes; see [`Windows::never_close`].

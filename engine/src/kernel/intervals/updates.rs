@@ -10,7 +10,7 @@ use super::{
     super::{
         CopySkin, Emit, Skin, Update,
         fold::{FLUSH_ROWS_MAX, Refused},
-        window_time::read_time,
+        window_time::{SAVED_TIME_BYTES, read_time},
     },
     IntervalState, Rule,
 };
@@ -127,7 +127,7 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> Node for IntervalUpdates<S, R> {
     }
 
     fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        let (time, flushed) = saved.split_at(saved.len().min(16));
+        let (time, flushed) = saved.split_at(saved.len().min(SAVED_TIME_BYTES));
         self.flushed = read_time(flushed)?;
         self.intervals.time.anchors.load(time)?;
         // What was closed by then may still be in the state, and goes.

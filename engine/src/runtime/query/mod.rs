@@ -29,8 +29,8 @@ pub use views::{
 
 use super::{application::Application, error::StreamsError};
 use crate::{
-    store::{Form, Keys, Serdes, StoreId, StoreKind},
-    task::Blueprint,
+    store::{Expiry, Form, Keys, Serdes, StoreId, StoreKind},
+    task::{Blueprint, Positions},
     topology::{TaskId, TopologyError},
 };
 use headwater_core::{
@@ -58,6 +58,9 @@ impl StateSnapshot {
     ) -> Result<Self, StreamsError> {
         let mut snapshot = state.snapshot()?;
         snapshot.shards.retain(|(store, partition), _| {
+            if Positions::are_in(store) {
+                return true;
+            }
             let sub = blueprint.sub_of(store).map(|(sub, _)| sub);
             sub.is_some_and(|sub| tasks.contains(&TaskId { sub, partition: *partition }))
         });
@@ -150,7 +153,9 @@ impl StateSnapshot {
         let id = StoreId { name: Arc::clone(declared.name), partition };
         let shard = self.snapshot.shards.get(&(Arc::clone(&id.name), partition))?;
         Some(StorePart {
+            snapshot: Arc::clone(&self.snapshot),
             shard: Arc::clone(shard),
+            expiry: declared.expiry.cloned(),
             keys: Keys::new(&serdes.keys, &id),
             form: Form::new(None, &serdes.values, &id),
             values: SharedSerde::clone(&serdes.values),
@@ -165,6 +170,7 @@ impl StateSnapshot {
             return Some(Declared {
                 name: &global.store.name,
                 serdes: Some(&*global.serdes),
+                expiry: None,
                 partitions: self.blueprint.global_partitions(&global.topic),
                 place: Place::Global(&global.topic),
             });
@@ -173,6 +179,7 @@ impl StateSnapshot {
         Some(Declared {
             name: &builder.spec().name,
             serdes: builder.serdes(),
+            expiry: builder.expiry(),
             partitions: self.blueprint.width(self.blueprint.plan.subs.get(sub as usize)?),
             place: Place::Sub(sub),
         })
@@ -193,6 +200,7 @@ struct Declared<'a> {
     name: &'a Arc<str>,
     /// [`Serdes`], if it can be read from outside.
     serdes: Option<&'a (dyn Any + Send + Sync)>,
+    expiry: Option<&'a Expiry>,
     partitions: u32,
     place: Place<'a>,
 }

@@ -1,9 +1,12 @@
 //! The partitions of a store at one commit, and how their entries are read.
 
 use super::rows::{KeyBounds, Keyed, Pages, QueryIterator};
-use crate::store::{
-    Form, Keys, Session, StoreError, StoreId, ValueAndTimestamp, VersionedBytes, VersionedRecord,
-    WindowEntry, beginning_with, session_bytes,
+use crate::{
+    store::{
+        Expiry, Form, Keys, Session, StoreError, StoreId, ValueAndTimestamp, VersionedBytes,
+        VersionedRecord, WindowEntry, beginning_with, session_bytes,
+    },
+    task::Positions,
 };
 use headwater_core::{
     ports::state::{Order, Shard, Snapshot, StateError, Stored},
@@ -31,11 +34,13 @@ pub(super) struct StoreParts<K, V> {
 
 /// One partition of a store.
 pub struct StorePart<K, V> {
+    pub(super) snapshot: Arc<Snapshot>,
     pub(super) shard: Arc<dyn Shard>,
     pub(super) keys: Keys<K>,
     pub(super) form: Form<V>,
     pub(super) values: SharedSerde<V>,
     pub(super) history_ms: i64,
+    pub(super) expiry: Option<Expiry>,
 }
 
 opaque_debug!(StorePart<K, V>);
@@ -116,6 +121,18 @@ impl<K: Data, V: Data> StorePart<K, V> {
 
     fn id(&self) -> &StoreId {
         &self.form.id
+    }
+
+    /// What is older has expired, though it may not have been removed: the same for this commit as the operator has it.
+    fn kept_from(&self) -> Result<Timestamp, StateError> {
+        Ok(match &self.expiry {
+            None => Timestamp::MIN,
+            Some(Expiry::OfNode { node, lifetime }) => {
+                let of_node = (&**node, self.id().partition);
+                let floor = |saved: &[u8]| lifetime.kept_floor(saved);
+                Positions::saved_at(&self.snapshot, of_node, floor)?.unwrap_or(Timestamp::MIN)
+            }
+        })
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
@@ -229,6 +246,11 @@ impl<K: Data, V: Data> StorePart<K, V> {
         (earliest_end, latest_start): (Timestamp, Timestamp),
         order: Order,
     ) -> QueryIterator<Session<V>> {
+        let kept_from = match self.kept_from() {
+            Ok(kept_from) => kept_from,
+            Err(error) => return QueryIterator::new(iter::once(Err(error)), order),
+        };
+        let earliest_end = earliest_end.max(kept_from);
         let first = if order == Order::Ascending { 0 } else { Timestamp::MAX };
         let (part, key, mut from) = (Arc::clone(self), key.to_vec(), Some(first));
         let segments = iter::from_fn(move || {

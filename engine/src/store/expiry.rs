@@ -1,0 +1,16 @@
+//! What tells those who ask a store from outside which of its entries have expired before they are removed.
+
+use crate::kernel::Lifetime;
+use std::sync::Arc;
+
+/// What tells from when on the entries of a store are kept.
+#[derive(Debug, Clone)]
+pub(crate) enum Expiry {
+    /// The time of the node that folds windows into it, as it was saved with a commit.
+    OfNode {
+        /// The node's name.
+        node: Arc<str>,
+        /// How long the windows live.
+        lifetime: Lifetime,
+    },
+}
