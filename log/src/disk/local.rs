@@ -1,11 +1,13 @@
 //! The disk of this machine.
 
-use headwater_core::ports::disk::{CachedRead, Disk, DiskFile, Found, OpenMode};
-use rustix::io::{Errno, retry_on_intr};
+#[cfg(target_os = "linux")]
+use headwater_core::ports::disk::CachedRead;
+use headwater_core::ports::disk::{Disk, DiskFile, Found, OpenMode};
+use rustix::io::retry_on_intr;
 #[cfg(target_os = "linux")]
 use rustix::{
     fs::FallocateFlags,
-    io::{ReadWriteFlags, preadv2},
+    io::{Errno, ReadWriteFlags, preadv2},
 };
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
