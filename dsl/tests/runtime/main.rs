@@ -6,6 +6,7 @@ mod changelogs;
 mod chunks;
 mod crowds;
 mod damage;
+mod declared_queries;
 mod defects;
 mod diff;
 mod drain;

@@ -37,7 +37,7 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn start(topology: Topology, partitions: u32) -> Outcome<TopologyTestDriver> {
+pub(crate) fn start(topology: Topology, partitions: u32) -> Outcome<TopologyTestDriver> {
     let counts = BTreeMap::from([("in", partitions), ("limits", partitions)]);
     Ok(TopologyTestDriver::with(topology, StreamsConfig::new("app"), &counts)?)
 }
@@ -49,17 +49,21 @@ fn table() -> Outcome<TopologyTestDriver> {
     start(builder.build()?, 3)
 }
 
-fn ask<Q: Query>(driver: &TopologyTestDriver, store: &str, query: Q) -> Outcome<Q::Answer> {
+pub(crate) fn ask<Q: Query>(
+    driver: &TopologyTestDriver,
+    store: &str,
+    query: Q,
+) -> Outcome<Q::Answer> {
     let result = driver.query(&StateQueryRequest::in_store(store).with_query(query))?;
     Ok(result.into_result()?)
 }
 
-fn rows<T>(rows: QueryIterator<T>, text: impl Fn(T) -> String) -> Outcome<String> {
+pub(crate) fn rows<T>(rows: QueryIterator<T>, text: impl Fn(T) -> String) -> Outcome<String> {
     let rows = rows.map(|row| Ok(text(row?))).collect::<Outcome<Vec<_>>>()?;
     Ok(rows.join(" "))
 }
 
-fn value((key, row): (String, ValueAndTimestamp<i64>)) -> String {
+pub(crate) fn value((key, row): (String, ValueAndTimestamp<i64>)) -> String {
     format!("{key}={}@{}", row.value, row.timestamp)
 }
 

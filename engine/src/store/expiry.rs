@@ -13,4 +13,11 @@ pub(crate) enum Expiry {
         /// How long the windows live.
         lifetime: Lifetime,
     },
+    /// The store's own time, which it keeps with its entries; these lie in segments.
+    OwnTime {
+        /// How long entries are kept.
+        retention_ms: i64,
+        /// How many ms a segment has.
+        segment_ms: i64,
+    },
 }

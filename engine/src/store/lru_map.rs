@@ -60,6 +60,28 @@ impl<V: Send + Sync> Serde<Used<V>> for UsedSerde<V> {
     }
 }
 
+/// Reads the value alone of what [`UsedSerde`] writes, for queries: these use nothing.
+struct ShownSerde<V>(SharedSerde<V>);
+
+impl<V: Send + Sync> Serde<V> for ShownSerde<V> {
+    fn serialize(&self, value: &V, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        self.0.serialize(value, out)
+    }
+
+    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<V, SerdeError> {
+        let used = UsedSerde(SharedSerde::clone(&self.0)).deserialize(bytes)?;
+        Ok(used.value)
+    }
+
+    fn check_type(&self) -> Result<(), SerdeError> {
+        self.0.check_type()
+    }
+
+    fn schema(&self) -> String {
+        self.0.schema()
+    }
+}
+
 /// The newest value of each key, of as many keys as were put or asked for last. Which ones those are is committed with them:
 /// it is the same after a restart.
 ///
@@ -116,6 +138,7 @@ impl<K: Data, V: Data> LruMap<K, V> {
         let (key, value) = (keys.schema(), serde.schema());
         let schema = format!("{entries_max} last used, {key} -> {value}");
         let named: Arc<str> = name.into();
+        let shown = (SharedSerde::clone(&keys), Arc::new(ShownSerde(SharedSerde::clone(&values))));
         let kept = (SharedSerde::clone(&keys), values);
         let builder = StoreBuilder::new(name, schema, move |shard, partition| {
             let id = StoreId { name: Arc::clone(&named), partition };
@@ -130,7 +153,7 @@ impl<K: Data, V: Data> LruMap<K, V> {
                 meter: Meter::default(),
             })
         });
-        builder.keeping(&kept.0).keeping(&kept.1)
+        builder.keeping(&kept.0).keeping(&kept.1).shown_by(shown.0, shown.1)
     }
 
     /// The value of `key`, which is used by that; a null key has none.

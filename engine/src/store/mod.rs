@@ -56,7 +56,7 @@ mod stores;
 #[cfg(test)]
 mod tests;
 mod time;
-mod time_bytes;
+pub(crate) mod time_bytes;
 mod timer_bytes;
 mod timers;
 mod updates;
@@ -97,6 +97,7 @@ pub(crate) use expiry::Expiry;
 pub(crate) use form::{Form, Keys, StoreId};
 pub(crate) use global::OpenGlobal;
 pub(crate) use scan::beginning_with;
+pub(crate) use segments::{LAST_TIME, committed_oldest_kept};
 pub(crate) use timers::TimerStore;
 
 use headwater_core::{
@@ -314,6 +315,8 @@ pub struct StoreBuilder {
     expiry: Option<Expiry>,
     /// The type that the store cannot keep, and why.
     refused: Option<(&'static str, SerdeError)>,
+    /// Whether it is read from outside by other serdes than its own.
+    shows_other: bool,
     is_logged: bool,
 }
 
@@ -354,6 +357,7 @@ impl StoreBuilder {
             serdes: None,
             expiry: None,
             refused: None,
+            shows_other: false,
             is_logged: true,
         }
     }
@@ -425,7 +429,12 @@ impl StoreBuilder {
     #[must_use]
     pub fn shown_by<K: Data, V: Data>(self, keys: SharedSerde<K>, values: SharedSerde<V>) -> Self {
         let serdes = Serdes { kind: StoreKind::KeyValue, keys, values, history_ms: 0 };
-        Self { serdes: Some(Arc::new(serdes)), ..self }
+        Self { serdes: Some(Arc::new(serdes)), shows_other: true, ..self }
+    }
+
+    /// [`Serdes`], if its entries are read from outside as they are written.
+    pub(crate) fn own_serdes(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.serdes().filter(|_| !self.shows_other)
     }
 
     /// [`Serdes`], if it can be read from outside.
@@ -434,8 +443,8 @@ impl StoreBuilder {
     }
 
     /// Has it tell those who ask it from outside which of its entries have expired.
-    pub(crate) fn expiring(&mut self, expiry: Expiry) {
-        self.expiry = Some(expiry);
+    pub(crate) fn expiring(self, expiry: Expiry) -> Self {
+        Self { expiry: Some(expiry), ..self }
     }
 
     /// Which of its entries have expired, if that is to be known outside.

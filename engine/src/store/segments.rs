@@ -28,7 +28,7 @@ use std::{
 const OWN_TIME: Timestamp = Timestamp::MAX;
 
 /// The last time that entries of such a store may have.
-pub(super) const LAST_TIME: Timestamp = OWN_TIME - 1;
+pub(crate) const LAST_TIME: Timestamp = OWN_TIME - 1;
 
 /// How long a store keeps entries that expire by its own time: the largest of any entry that it was given.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +50,21 @@ pub(super) fn retention_and_segment(retention: Duration) -> (i64, i64) {
     const SEGMENT_MS_MIN: i64 = 60_000;
     let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
     (retention_ms, (retention_ms / 2).max(SEGMENT_MS_MIN))
+}
+
+/// The oldest time that entries are kept for at `now`.
+fn oldest_kept(now: Timestamp, retention_ms: i64) -> Timestamp {
+    // What no time was seen for has no history.
+    now.saturating_sub(retention_ms).saturating_add(1).max(0)
+}
+
+/// The oldest time that entries are kept for of a store that expires by its own time, as a shard has it.
+pub(crate) fn committed_oldest_kept(
+    shard: &dyn Shard,
+    retention_ms: i64,
+) -> Result<Timestamp, StateError> {
+    let now = shard.get(&OWN_TIME.to_be_bytes())?.map_or(Timestamp::MIN, |own| own.timestamp);
+    Ok(oldest_kept(now, retention_ms))
 }
 
 /// Entries by stretch of time and own key.
@@ -84,8 +99,7 @@ impl<V: Data> Segments<V> {
     /// The oldest time that entries are kept for, if they expire by the store's own time.
     pub(super) fn oldest_kept(&self) -> Option<Timestamp> {
         let Retention { ms, now, .. } = self.retention?;
-        // What no time was seen for has no history.
-        Some(now.saturating_sub(ms).saturating_add(1).max(0))
+        Some(oldest_kept(now, ms))
     }
 
     /// The store was given an entry of this time.

@@ -1,8 +1,9 @@
 //! Session stores: the newest value of each key and window, where windows begin and end anywhere.
 
 use super::{
-    CacheReads, Serdes, Session, SessionBytes, StateStore, StoreBuilder, StoreChanges, StoreCounts,
-    StoreError, StoreIterator, StoreKind, StoreOperation, ValueAndTimestamp, Window, Windowed,
+    CacheReads, Expiry, Serdes, Session, SessionBytes, StateStore, StoreBuilder, StoreChanges,
+    StoreCounts, StoreError, StoreIterator, StoreKind, StoreOperation, ValueAndTimestamp, Window,
+    Windowed,
     form::{Form, Keys, StoreId},
     segments::{Segments, retention_and_segment},
 };
@@ -120,10 +121,10 @@ impl<K: Data, V: Data> SessionStore<K, V> {
             let sessions = SessionBytes::new(segments, segment_ms);
             Box::new(Self { keys, sessions, scratch: Vec::new() })
         });
-        // What tells the time of a store that expires by itself is no entry that a query could read.
+        let builder = builder.readable(serdes);
         match retention_ms {
-            None => builder.readable(serdes),
-            Some(_) => builder.keeping(&serdes.keys).keeping(&serdes.values),
+            None => builder,
+            Some(retention_ms) => builder.expiring(Expiry::OwnTime { retention_ms, segment_ms }),
         }
     }
 

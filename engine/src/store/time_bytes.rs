@@ -205,7 +205,7 @@ pub(super) fn add<V: Data>(
     Ok(sequence)
 }
 
-pub(super) fn own_key(key: &[u8], time: Timestamp, sequence: u32) -> Vec<u8> {
+pub(crate) fn own_key(key: &[u8], time: Timestamp, sequence: u32) -> Vec<u8> {
     let mut own = Vec::with_capacity(key.len() + 14);
     push_escaped(key, &mut own);
     own.extend_from_slice(&time.to_be_bytes());
@@ -238,12 +238,12 @@ pub(super) fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The key that stands in an own key.
-pub(super) fn key_of(own_key: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn key_of(own_key: &[u8]) -> Option<Vec<u8>> {
     unescape(own_key.get(..own_key.len().checked_sub(12)?)?)
 }
 
 /// What stands after the key in an own key.
-pub(super) fn time_and_sequence(
+pub(crate) fn time_and_sequence(
     id: &StoreId,
     own_key: &[u8],
 ) -> Result<(Timestamp, u32), StateError> {

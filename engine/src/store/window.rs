@@ -1,8 +1,9 @@
 //! Window stores: the newest value of each key and window start.
 
 use super::{
-    CacheReads, KeyBatch, Serdes, StateStore, StoreBuilder, StoreChanges, StoreCounts, StoreError,
-    StoreIterator, StoreKind, StoreOperation, ValueAndTimestamp, WindowBytes, WindowSlot,
+    CacheReads, Expiry, KeyBatch, Serdes, StateStore, StoreBuilder, StoreChanges, StoreCounts,
+    StoreError, StoreIterator, StoreKind, StoreOperation, ValueAndTimestamp, WindowBytes,
+    WindowSlot,
     form::{Form, Keys, StoreId},
     segments::{Segments, retention_and_segment},
     window_bytes::Layout,
@@ -102,12 +103,17 @@ impl<K: Data, V: Data> WindowStore<K, V> {
         let (key, value) = (keys.schema(), values.schema());
         let schema =
             format!("segment of {segment_ms} ms, {key}, window start, sequence -> {value}");
-        let serdes = (SharedSerde::clone(&keys), SharedSerde::clone(&values));
+        let serdes = Serdes {
+            kind: StoreKind::Window,
+            keys: SharedSerde::clone(&keys),
+            values: SharedSerde::clone(&values),
+            history_ms: 0,
+        };
         let laid_out = move |segments: Segments<V>| {
             WindowBytes::new(segments.with_retention(retention_ms), layout)
         };
         let builder = Self::made(name, schema, (keys, values), laid_out);
-        builder.keeping(&serdes.0).keeping(&serdes.1)
+        builder.readable(serdes).expiring(Expiry::OwnTime { retention_ms, segment_ms })
     }
 
     fn made(

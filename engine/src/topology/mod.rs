@@ -532,7 +532,7 @@ impl Topology {
     ) -> Result<(), TopologyError> {
         let found = self.stores.iter_mut().find(|it| &*it.spec().name == store);
         let found = found.ok_or_else(|| TopologyError::UnknownStore { name: store.to_owned() })?;
-        found.expiring(Expiry::OfNode { node: folder.into(), lifetime });
+        *found = found.clone().expiring(Expiry::OfNode { node: folder.into(), lifetime });
         Ok(())
     }
 

@@ -47,7 +47,7 @@ impl Topology {
     ) -> Result<&mut Self, TopologyError> {
         let found = self.stores.iter().find(|it| &*it.spec().name == store);
         let found = found.ok_or_else(|| TopologyError::UnknownStore { name: store.to_owned() })?;
-        let serdes = found.serdes().and_then(|serdes| serdes.downcast_ref::<Serdes<K, V>>());
+        let serdes = found.own_serdes().and_then(|serdes| serdes.downcast_ref::<Serdes<K, V>>());
         let serdes = serdes.filter(|serdes| serdes.kind == StoreKind::KeyValue);
         let serdes =
             serdes.ok_or_else(|| TopologyError::StoreDiffers { name: store.to_owned() })?;

@@ -5,12 +5,14 @@
 //! | `views` | a store over all its partitions, as a caller reads it |
 //! | `request`, `queries` | the same by a request: partition by partition, each with its position |
 //! | `part` | how the entries of one partition are read |
+//! | `segmented` | the same of windows that lie in segments of time |
 //! | `rows` | rows in order, a page at a time |
 
 mod part;
 mod queries;
 mod request;
 mod rows;
+mod segmented;
 mod views;
 
 pub use queries::{
@@ -76,7 +78,8 @@ impl StateSnapshot {
         &self.snapshot.sources
     }
 
-    /// Opens the key-value store `name`, with the serdes that it was built with.
+    /// Opens the key-value store or LRU map `name`, with the serdes that it was built with. What is read of a map is not used by
+    /// that.
     ///
     /// # Errors
     ///

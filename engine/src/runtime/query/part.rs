@@ -4,7 +4,7 @@ use super::rows::{KeyBounds, Keyed, Pages, QueryIterator};
 use crate::{
     store::{
         Expiry, Form, Keys, Session, StoreError, StoreId, ValueAndTimestamp, VersionedBytes,
-        VersionedRecord, WindowEntry, beginning_with, session_bytes,
+        VersionedRecord, WindowEntry, beginning_with, committed_oldest_kept, session_bytes,
     },
     task::Positions,
 };
@@ -114,17 +114,17 @@ impl<K: Data, V: Data> StorePart<K, V> {
         Ok((self.keys.bound(from)?, self.keys.bound(to)?))
     }
 
-    fn read(&self, stored: &Stored) -> Result<ValueAndTimestamp<V>, StateError> {
+    pub(super) fn read(&self, stored: &Stored) -> Result<ValueAndTimestamp<V>, StateError> {
         let (value, timestamp) = (self.form.read(&stored.value)?, stored.timestamp);
         Ok(ValueAndTimestamp { value, timestamp })
     }
 
-    fn id(&self) -> &StoreId {
+    pub(super) fn id(&self) -> &StoreId {
         &self.form.id
     }
 
     /// What is older has expired, though it may not have been removed: the same for this commit as the operator has it.
-    fn kept_from(&self) -> Result<Timestamp, StateError> {
+    pub(super) fn kept_from(&self) -> Result<Timestamp, StateError> {
         Ok(match &self.expiry {
             None => Timestamp::MIN,
             Some(Expiry::OfNode { node, lifetime }) => {
@@ -132,7 +132,18 @@ impl<K: Data, V: Data> StorePart<K, V> {
                 let floor = |saved: &[u8]| lifetime.kept_floor(saved);
                 Positions::saved_at(&self.snapshot, of_node, floor)?.unwrap_or(Timestamp::MIN)
             }
+            Some(Expiry::OwnTime { retention_ms, .. }) => {
+                committed_oldest_kept(&*self.shard, *retention_ms)?
+            }
         })
+    }
+
+    /// How many ms its segments have, if it is a window store whose windows lie in such.
+    fn segment_ms(&self) -> Option<i64> {
+        match &self.expiry {
+            Some(Expiry::OwnTime { segment_ms, .. }) => Some(*segment_ms),
+            Some(Expiry::OfNode { .. }) | None => None,
+        }
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
@@ -168,11 +179,18 @@ impl<K: Data, V: Data> StorePart<K, V> {
         key: &[u8],
         start: Timestamp,
     ) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
-        self.get(&[&start.to_be_bytes(), key].concat())
+        match self.segment_ms() {
+            Some(segment_ms) => self.fetch_in_segment(key, start, segment_ms),
+            None => self.get(&[&start.to_be_bytes(), key].concat()),
+        }
     }
 
     /// The first time from `at` on, or the last up to it, that leads a key of the shard.
-    fn time_at(&self, at: Timestamp, order: Order) -> Result<Option<Timestamp>, StateError> {
+    pub(super) fn time_at(
+        &self,
+        at: Timestamp,
+        order: Order,
+    ) -> Result<Option<Timestamp>, StateError> {
         let (first, after) = (at.to_be_bytes(), at.checked_add(1).map(Timestamp::to_be_bytes));
         let range = match (order, &after) {
             (Order::Ascending, _) => (Bound::Included(&first[..]), Bound::Unbounded),
@@ -191,6 +209,9 @@ impl<K: Data, V: Data> StorePart<K, V> {
         starts: RangeInclusive<Timestamp>,
         order: Order,
     ) -> QueryIterator<(Timestamp, ValueAndTimestamp<V>)> {
+        if let Some(segment_ms) = self.segment_ms() {
+            return self.key_in_segments(key, &starts, (segment_ms, order));
+        }
         let (part, key) = (Arc::clone(self), key.to_vec());
         // No window starts before time zero.
         let (first, last) = ((*starts.start()).max(0), *starts.end());
@@ -222,6 +243,9 @@ impl<K: Data, V: Data> StorePart<K, V> {
         starts: RangeInclusive<Timestamp>,
         order: Order,
     ) -> QueryIterator<WindowEntry<K, V>> {
+        if let Some(segment_ms) = self.segment_ms() {
+            return self.all_in_segments(&starts, (segment_ms, order));
+        }
         let (first, after) = ((*starts.start()).max(0), starts.end().checked_add(1));
         let after = after.map(|after| after.max(0).to_be_bytes().to_vec());
         let range = (
@@ -248,7 +272,7 @@ impl<K: Data, V: Data> StorePart<K, V> {
     ) -> QueryIterator<Session<V>> {
         let kept_from = match self.kept_from() {
             Ok(kept_from) => kept_from,
-            Err(error) => return QueryIterator::new(iter::once(Err(error)), order),
+            Err(error) => return QueryIterator::failed(error, order),
         };
         let earliest_end = earliest_end.max(kept_from);
         let first = if order == Order::Ascending { 0 } else { Timestamp::MAX };

@@ -15,8 +15,8 @@ use std::{
 ///
 /// | query | answers with | asks a store |
 /// |---|---|---|
-/// | [`KeyQuery`] | a value | key-value, global |
-/// | [`RangeQuery`], [`PrefixQuery`] | values by key | key-value, global |
+/// | [`KeyQuery`] | a value | key-value, LRU, global |
+/// | [`RangeQuery`], [`PrefixQuery`] | values by key | key-value, LRU, global |
 /// | [`WindowKeyQuery`] | the values of a key by window start | window |
 /// | [`WindowRangeQuery`] | values by window start and key | window |
 /// | [`SessionKeyQuery`] | the sessions of a key by end | session |
@@ -231,7 +231,8 @@ ask!(WindowKeyQuery, Window, QueryIterator<(Timestamp, ValueAndTimestamp<V>)>, |
 });
 
 /// The values of all keys in the windows that start within a range, by start and then by their keys' bytes, the earliest first
-/// unless told otherwise.
+/// unless told otherwise. Those of a store that is declared [with a retention](crate::store::WindowStore::with_retention) come by
+/// their keys' bytes and then by start, as the store itself has them.
 #[derive(Debug, Clone)]
 pub struct WindowRangeQuery<K, V> {
     starts: RangeInclusive<Timestamp>,
@@ -246,7 +247,7 @@ impl<K, V> WindowRangeQuery<K, V> {
         Self { starts: from..=to, order: Order::Ascending, types: PhantomData }
     }
 
-    /// Has the latest window come first, and in it the largest key.
+    /// Has the rows come the other way round: the latest window first, and in it the largest key.
     #[must_use]
     pub fn with_descending_windows(self) -> Self {
         Self { order: Order::Descending, ..self }

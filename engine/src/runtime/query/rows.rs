@@ -39,6 +39,11 @@ impl<T: Send + 'static> QueryIterator<T> {
         Self::new(std::iter::empty(), Order::Ascending)
     }
 
+    /// Why there are none.
+    pub(super) fn failed(error: StateError, order: Order) -> Self {
+        Self::new(std::iter::once(Err(error)), order)
+    }
+
     /// The rows of several, in one order: that of the first, which all have.
     pub(super) fn merged(parts: Vec<Self>) -> Self {
         let order = parts.first().map_or(Order::Ascending, |part| part.order);

@@ -110,7 +110,7 @@ pub struct ReadOnlyWindowStore<K, V>(pub(super) StoreParts<K, V>);
 view!(ReadOnlyWindowStore);
 
 impl<K: Data, V: Data> ReadOnlyWindowStore<K, V> {
-    /// The value of `key` in the window that starts at `start`; a null key has none.
+    /// The value of `key` in the window that starts at `start`, or the first of several; a null key has none.
     ///
     /// # Errors
     ///
@@ -161,7 +161,8 @@ impl<K: Data, V: Data> ReadOnlyWindowStore<K, V> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// All entries of windows whose starts lie within `starts`, by start and then by their keys' bytes.
+    /// All entries of windows whose starts lie within `starts`, by start and then by their keys' bytes. Those of a store that is
+    /// declared [with a retention](crate::store::WindowStore::with_retention) come by their keys' bytes and then by start.
     ///
     /// [`WindowRangeQuery`](super::WindowRangeQuery) reads what may not fit in memory.
     ///
@@ -176,7 +177,7 @@ impl<K: Data, V: Data> ReadOnlyWindowStore<K, V> {
         self.0.rows(|part| part.window_range(starts.clone(), Order::Ascending)).collect()
     }
 
-    /// The same with the latest window first, and in it the largest key.
+    /// The same the other way round: the latest window first, and in it the largest key.
     ///
     /// # Errors
     ///
