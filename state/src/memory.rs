@@ -180,7 +180,10 @@ impl ApplicationState for MemoryApplication {
     fn snapshot(&self) -> Result<Snapshot, StateError> {
         let contents = self.shared.read();
         let shard = |(shard, slot): (&(Arc<str>, u32), usize)| {
-            let contents = contents.shards.get(slot).cloned().unwrap_or_default();
+            let contents = match contents.shards.get(slot) {
+                Some(shard) => shard.clone(),
+                None => broken(HAS_CONTENTS),
+            };
             let (store, partition) = (Arc::clone(&shard.0), shard.1);
             (shard.clone(), Arc::new(PinnedShard { contents, store, partition }) as Arc<dyn Shard>)
         };

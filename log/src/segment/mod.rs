@@ -49,6 +49,7 @@ use crate::{
 };
 use flush::UnsyncedBy;
 use headwater_core::{
+    broken::broken,
     ports::{
         disk::{Disk, Found},
         log::LogError,
@@ -254,7 +255,10 @@ impl Segment {
         let mut rest = batches;
         for header in headers {
             state.runs.append(header, rest);
-            rest = rest.get(header.size..).unwrap_or_default();
+            let Some(after) = rest.get(header.size..) else {
+                broken("the headers are those of the batches")
+            };
+            rest = after;
         }
         Ok(())
     }

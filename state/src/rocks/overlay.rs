@@ -10,6 +10,7 @@
 use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table::Entry};
 use headwater_core::{
+    broken::broken,
     ports::{
         log::RecordEpoch,
         state::{Order, ShardChanges},
@@ -25,6 +26,7 @@ use std::{
 use super::keys::Position;
 use crate::span::KeySpan;
 
+const IS_THERE: &str = "a place is that of a record";
 /// A lookup asks every layer: beyond this many, layers are joined.
 const LAYERS_MAX: usize = 16;
 /// About what a layer takes in memory beside its records: more than they do, where a commit changes a key or two.
@@ -77,12 +79,14 @@ impl Layer {
         })
     }
 
-    fn record(&self, place: Place) -> Option<RecordRef<'_>> {
-        self.sets.get(place.set as usize)?.get(place.record as usize)
+    fn record(&self, place: Place) -> RecordRef<'_> {
+        let set = self.sets.get(place.set as usize);
+        let record = set.and_then(|set| set.get(place.record as usize));
+        record.unwrap_or_else(|| broken(IS_THERE))
     }
 
     fn key(&self, place: Place) -> &[u8] {
-        self.record(place).and_then(|record| record.key).unwrap_or_default()
+        self.record(place).key.unwrap_or_else(|| broken("what is found by its key has one"))
     }
 
     fn index(&self, hasher: &RandomState) -> &HashTable<Place> {
@@ -121,7 +125,7 @@ impl Layer {
 
     fn find(&self, hash: u64, key: &[u8], hasher: &RandomState) -> Option<RecordRef<'_>> {
         let place = self.index(hasher).find(hash, |place| self.key(*place) == key)?;
-        self.record(*place)
+        Some(self.record(*place))
     }
 }
 
@@ -238,7 +242,10 @@ impl Overlay {
             }
         }
         latest.sort_unstable_by_key(|(key, ..)| *key);
-        latest.into_iter().filter_map(|(_, set, place)| set.get(place)).collect()
+        latest
+            .into_iter()
+            .map(|(_, set, place)| set.get(place).unwrap_or_else(|| broken(IS_THERE)))
+            .collect()
     }
 
     /// The keys of all records that have not expired, newest first, each with its set and its place there.
@@ -280,14 +287,17 @@ pub(super) struct Cursor {
 impl Cursor {
     /// The record at this end of what is left.
     pub(super) fn head(&self, order: Order) -> Option<RecordRef<'_>> {
-        let at = match order {
-            Order::Ascending => self.rest.start,
-            Order::Descending => self.rest.end.checked_sub(1)?,
-        };
         if self.rest.is_empty() {
             return None;
         }
-        self.layer.record(*self.layer.sorted.get()?.get(at)?)
+        let at = match order {
+            Order::Ascending => self.rest.start,
+            Order::Descending => self.rest.end - 1,
+        };
+        match self.layer.sorted.get().and_then(|sorted| sorted.get(at)) {
+            Some(place) => Some(self.layer.record(*place)),
+            None => broken("a cursor lies within what was sorted for it"),
+        }
     }
 
     /// Goes past the record at this end.

@@ -18,7 +18,7 @@ use super::{
     keys::{self, Prefix},
     overlay::Overlay,
 };
-use headwater_core::ports::state::StateError;
+use headwater_core::{broken::broken, ports::state::StateError};
 use rocksdb::{FlushOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint};
 use std::{
     io,
@@ -168,7 +168,7 @@ impl Core {
             *known_floor = floor.to_vec();
         }
         for record in overlay.latest(&self.hasher) {
-            let key = record.key.unwrap_or_default();
+            let Some(key) = record.key else { broken("what is the last of its key has one") };
             prefix.write(key, &mut key_bytes);
             let Some(value) = record.value else {
                 batch.delete_cf(data, &key_bytes);
