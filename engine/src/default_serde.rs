@@ -22,7 +22,7 @@ use headwater_core::serde::{Data, SharedSerde, for_type};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no default serde",
-    note = "derive `Clone`, `serde::Serialize` and `serde::Deserialize` for it, or use the method that takes serdes"
+    note = "derive `Clone`, `serde::Serialize` and `serde::Deserialize` for it, or give it one: by the method that takes serdes, or by `Materialized::with_value_serde`"
 )]
 pub trait DefaultSerde: Data {
     /// The serde.

@@ -2,7 +2,7 @@
 
 use super::{KGroupedStream, draw::Drawn, draw_intervals::In, sessions::merging};
 use crate::{
-    DefaultSerde, EmitStrategy, KTable, Materialized, SessionWindows, Windows,
+    EmitStrategy, KTable, MaterializedWith, SessionWindows, Windows,
     operator::{Deletion, MapValues},
     plan::{LogicalPlan, NodeId, OperatorKind},
     settings::{Cut, Private},
@@ -144,11 +144,8 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
     pub fn aggregate(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
-    ) -> KTable<K, A>
-    where
-        A: DefaultSerde,
-    {
+        materialized: impl Into<MaterializedWith<A>>,
+    ) -> KTable<K, A> {
         self.draw(OperatorKind::Cogroup, materialized.into()).fold(adding(init))
     }
 
@@ -182,14 +179,15 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
     }
 
     /// An aggregation of these streams, each below a repartition if it needs one.
-    fn draw(&self, kind: OperatorKind, materialized: Materialized) -> Drawn<K> {
-        let caching = materialized.caching;
-        let (store, step) = self.plan.step_of_store(kind, self.first, materialized);
+    fn draw(&self, kind: OperatorKind, materialized: MaterializedWith<A>) -> Drawn<K, A> {
+        let MaterializedWith { settings, values, .. } = materialized;
+        let caching = settings.caching;
+        let (store, step) = self.plan.step_of_store(kind, self.first, settings);
         let inputs = self.inputs.iter().enumerate();
         let inputs: Vec<NodeId> = inputs.map(|(place, draw)| draw(&store, place)).collect();
         let step = step.below_all(&inputs).copartitioned();
         let (plan, keys) = (self.plan.clone(), SharedSerde::clone(&self.keys));
-        Drawn { plan, keys, store, step, caching, deletion: Deletion::OfRow }
+        Drawn { plan, keys, values, store, step, caching, deletion: Deletion::OfRow }
     }
 }
 
@@ -231,13 +229,10 @@ impl<K: Data, A: Data> TimeWindowedCogroupedKStream<K, A> {
     pub fn aggregate(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
-    ) -> KTable<Windowed<K>, A>
-    where
-        A: DefaultSerde,
-    {
+        materialized: impl Into<MaterializedWith<A>>,
+    ) -> KTable<Windowed<K>, A> {
         let materialized = materialized.into();
-        let (emit, retention) = (self.emit, materialized.retention);
+        let (emit, retention) = (self.emit, materialized.settings.retention);
         let draw = |kind| self.cogrouped.draw(kind, materialized);
         match self.windows {
             Cut::Fixed(windows) => draw(OperatorKind::WindowedCogroup)
@@ -307,13 +302,10 @@ impl<K: Data, A: Data> SessionWindowedCogroupedKStream<K, A> {
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
-    ) -> KTable<Windowed<K>, A>
-    where
-        A: DefaultSerde,
-    {
+        materialized: impl Into<MaterializedWith<A>>,
+    ) -> KTable<Windowed<K>, A> {
         let (materialized, init) = (materialized.into(), Arc::new(init));
-        let (windows, emit, retention) = (self.windows, self.emit, materialized.retention);
+        let (windows, emit, retention) = (self.windows, self.emit, materialized.settings.retention);
         let drawn = self.cogrouped.draw(OperatorKind::SessionCogroup, materialized);
         let first = Arc::clone(&init);
         let (fold, merge) = (adding(move || first()), merging(move || init(), merge));

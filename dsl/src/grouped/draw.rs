@@ -2,7 +2,7 @@
 
 use super::draw_intervals::In;
 use crate::{
-    DefaultSerde, EmitStrategy, KTable, TimeWindows,
+    EmitStrategy, KTable, TimeWindows,
     operator::{Deletion, Fold},
     plan::{LogicalPlan, Serdes, Step},
     settings::{Emit, whole_ms},
@@ -21,9 +21,10 @@ use std::sync::Arc;
 pub(super) type Changes<K, A> = Rows<K, Change<A>>;
 
 /// An aggregation about to be drawn.
-pub(super) struct Drawn<K> {
+pub(super) struct Drawn<K, A> {
     pub(super) plan: LogicalPlan,
     pub(super) keys: SharedSerde<K>,
+    pub(super) values: SharedSerde<A>,
     pub(super) store: Arc<str>,
     pub(super) step: Step,
     /// Whether the cache holds its updates back.
@@ -31,15 +32,14 @@ pub(super) struct Drawn<K> {
     pub(super) deletion: Deletion,
 }
 
-impl<K: Data> Drawn<K> {
+impl<K: Data, A: Data> Drawn<K, A> {
     /// Folds rows into one value of each key.
-    pub(super) fn fold<V: Data, A: DefaultSerde, F>(self, fold: F) -> KTable<K, A>
+    pub(super) fn fold<V: Data, F>(self, fold: F) -> KTable<K, A>
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
-        let Self { plan, keys, store, step, caching, deletion } = self;
+        let Self { plan, keys, values: value, store, step, caching, deletion } = self;
         let caching = caching && plan.may_cache();
-        let value = A::default_serde();
         plan.add_store(KeyValueStore::builder(
             &store,
             SharedSerde::clone(&keys),
@@ -55,7 +55,7 @@ impl<K: Data> Drawn<K> {
     }
 
     /// Folds rows into one value of each key and window.
-    pub(super) fn fold_in<V: Data, A: DefaultSerde, F>(
+    pub(super) fn fold_in<V: Data, F>(
         self,
         In { windows, emit: strategy, retention, with_late }: In<TimeWindows>,
         fold: F,
@@ -63,7 +63,7 @@ impl<K: Data> Drawn<K> {
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
-        let Self { plan, keys, store, step, caching, .. } = self;
+        let Self { plan, keys, values: value, store, step, caching, .. } = self;
         let caching = caching && plan.may_cache();
         windows.bound().into_iter().for_each(|bound| plan.bound_ahead(&step, bound));
         let retention_ms = retention.map_or(windows.windows.span_ms(), whole_ms);
@@ -73,7 +73,6 @@ impl<K: Data> Drawn<K> {
         // For how long they are kept changes nothing that they hold.
         let step = step.set_to(&(Windows { retention_ms: 0, ..windows }, strategy));
         let step = step.closing_after(after_end_ms, windows.size_ms);
-        let value = A::default_serde();
         plan.add_store(WindowStore::builder(
             &store,
             SharedSerde::clone(&keys),

@@ -2,7 +2,7 @@
 
 use super::draw::{Changes, Drawn};
 use crate::{
-    DefaultSerde, EmitStrategy, KTable, SessionWindows, SlidingWindows,
+    EmitStrategy, KTable, SessionWindows, SlidingWindows,
     operator::Fold,
     settings::{Emit, whole_ms},
     table::{StoredSessions, TableNode},
@@ -38,9 +38,9 @@ struct Ruled<K, R> {
     keys: SharedSerde<Windowed<K>>,
 }
 
-impl<K: Data> Drawn<K> {
+impl<K: Data, A: Data> Drawn<K, A> {
     /// Folds rows into one value of each session, and merges those of sessions that become one.
-    pub(super) fn fold_in_sessions<V: Data, A: DefaultSerde, F, M>(
+    pub(super) fn fold_in_sessions<V: Data, F, M>(
         self,
         In { windows, emit, retention, with_late }: In<SessionWindows>,
         fold: F,
@@ -69,11 +69,11 @@ impl<K: Data> Drawn<K> {
         };
         let after_end_ms = closing_after(span_ms, rule.never_close());
         let this = Self { step: self.step.set_to(&(gap_ms, grace_ms, emit)), ..self };
-        this.fold_by::<V, A, _, _>(Ruled { rule, emit, kept_ms, after_end_ms, keys }, skin)
+        this.fold_by::<V, _, _>(Ruled { rule, emit, kept_ms, after_end_ms, keys }, skin)
     }
 
     /// Folds rows into one value of each key and sliding window. Values that `nullable` writes as null are dropped.
-    pub(super) fn fold_sliding<V: Data, A: DefaultSerde, F>(
+    pub(super) fn fold_sliding<V: Data, F>(
         self,
         In { windows, emit, retention, with_late }: In<SlidingWindows>,
         nullable: Option<SharedSerde<V>>,
@@ -98,7 +98,7 @@ impl<K: Data> Drawn<K> {
         };
         let (kept_ms, after_end_ms) = (rule.kept_ms(), closing_after(grace_ms, rule.never_close()));
         let this = Self { step: self.step.set_to(&(difference_ms, grace_ms, emit)), ..self };
-        this.fold_by::<V, A, _, _>(Ruled { rule, emit, kept_ms, after_end_ms, keys }, skin)
+        this.fold_by::<V, _, _>(Ruled { rule, emit, kept_ms, after_end_ms, keys }, skin)
     }
 
     /// Refuses the topology if windows would be removed before they close, or have no finals.
@@ -111,7 +111,7 @@ impl<K: Data> Drawn<K> {
         }
     }
 
-    fn fold_by<V: Data, A: DefaultSerde, R, S>(
+    fn fold_by<V: Data, R, S>(
         self,
         Ruled { rule, emit: strategy, kept_ms, after_end_ms, keys: key }: Ruled<K, R>,
         skin: impl Fn() -> S + Send + Sync + 'static,
@@ -120,12 +120,11 @@ impl<K: Data> Drawn<K> {
         R: Rule<S> + Copy + Sync,
         S: CopySkin<Place = Window, Value = A>,
     {
-        let Self { plan, keys, store, step, caching, .. } = self;
+        let Self { plan, keys, values: value, store, step, caching, .. } = self;
         let caching = caching && plan.may_cache();
         let lifetime = rule.lifetime();
         let step =
             step.closing_after(after_end_ms, lifetime.reach_ms).folding_into(&store, lifetime);
-        let value = A::default_serde();
         // A third of the time is a good size of a segment.
         let segment = Duration::from_millis(kept_ms.unsigned_abs() / 3);
         plan.add_store(SessionStore::builder(&store, keys, SharedSerde::clone(&value), segment));

@@ -15,7 +15,7 @@ pub use table::KGroupedTable;
 pub use windowed::{LateRecord, TimeWindowedKStream};
 
 use crate::{
-    DefaultSerde, KTable, Materialized, Windows,
+    KTable, Materialized, MaterializedWith, Windows,
     operator::Deletion,
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes},
     settings::Private,
@@ -112,10 +112,11 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn count(&self, materialized: impl Into<Materialized>) -> KTable<K, i64> {
-        self.fold(OperatorKind::Count, count, materialized.into())
+        self.fold(OperatorKind::Count, count, materialized.into().into())
     }
 
-    /// The records of each key reduced to one value: the first as it is, every other with the value so far.
+    /// The records of each key reduced to one value: the first as it is, every other with the value so far. It is kept as the
+    /// grouping writes values.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
@@ -139,12 +140,9 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         &self,
         reduce: impl Fn(V, V) -> V + Send + Sync + 'static,
         materialized: impl Into<Materialized>,
-    ) -> KTable<K, V>
-    where
-        V: DefaultSerde,
-    {
+    ) -> KTable<K, V> {
         let reduce = reducing(reduce);
-        self.fold(OperatorKind::Reduce, reduce, materialized.into())
+        self.fold(OperatorKind::Reduce, reduce, self.keeping_values(materialized.into()))
     }
 
     /// The records of each key folded into an aggregate, which begins as what `init` gives.
@@ -171,11 +169,11 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     /// assert_eq!(read, [120, 135]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn aggregate<A: DefaultSerde>(
+    pub fn aggregate<A: Data>(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         aggregate: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedWith<A>>,
     ) -> KTable<K, A> {
         self.aggregate_or_delete(
             init,
@@ -206,11 +204,11 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     /// assert_eq!(read, [Some(120), None, Some(90)]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn aggregate_or_delete<A: DefaultSerde>(
+    pub fn aggregate_or_delete<A: Data>(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         aggregate: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedWith<A>>,
     ) -> KTable<K, A> {
         let aggregate = aggregating(init, aggregate);
         self.fold(OperatorKind::Aggregate, aggregate, materialized.into())
@@ -240,11 +238,8 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         &self,
         n: usize,
         by: impl Fn(&V) -> O + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
-    ) -> KTable<K, Vec<V>>
-    where
-        Vec<V>: DefaultSerde,
-    {
+        materialized: impl Into<MaterializedWith<Vec<V>>>,
+    ) -> KTable<K, Vec<V>> {
         self.fold(OperatorKind::Aggregate, top(n, by), materialized.into())
     }
 
@@ -254,11 +249,11 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         windows.cut(self.clone(), Private)
     }
 
-    fn fold<A: DefaultSerde, F>(
+    fn fold<A: Data, F>(
         &self,
         kind: OperatorKind,
         fold: F,
-        materialized: Materialized,
+        materialized: MaterializedWith<A>,
     ) -> KTable<K, A>
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
@@ -266,14 +261,20 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         self.draw(kind, materialized).fold(fold)
     }
 
+    /// How values of this stream's own type are kept: as the grouping writes them.
+    fn keeping_values(&self, materialized: Materialized) -> MaterializedWith<V> {
+        materialized.with_value_serde(SharedSerde::clone(&self.serdes.value))
+    }
+
     /// An aggregation of this stream, below a repartition if it needs one.
-    fn draw(&self, kind: OperatorKind, materialized: Materialized) -> Drawn<K> {
-        let caching = materialized.caching;
-        let (store, step) = self.plan.step_of_store(kind, self.node, materialized);
+    fn draw<A>(&self, kind: OperatorKind, materialized: MaterializedWith<A>) -> Drawn<K, A> {
+        let MaterializedWith { settings, values, .. } = materialized;
+        let caching = settings.caching;
+        let (store, step) = self.plan.step_of_store(kind, self.node, settings);
         let base = self.name.as_deref().unwrap_or(&store);
         let step = step.below(self.plan.keyed_in(self.node, base, &self.serdes, self.partitions));
         let (plan, keys) = (self.plan.clone(), SharedSerde::clone(&self.serdes.key));
-        Drawn { plan, keys, store, step, caching, deletion: Deletion::OfRow }
+        Drawn { plan, keys, values, store, step, caching, deletion: Deletion::OfRow }
     }
 }
 

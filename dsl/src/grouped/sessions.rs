@@ -5,7 +5,8 @@ use super::{
     windowed::ReadLate,
 };
 use crate::{
-    DefaultSerde, EmitStrategy, KStream, KTable, Materialized, SessionWindows, plan::OperatorKind,
+    EmitStrategy, KStream, KTable, Materialized, MaterializedWith, SessionWindows,
+    plan::OperatorKind,
 };
 use headwater_core::serde::Data;
 use headwater_engine::store::Windowed;
@@ -151,7 +152,7 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
     /// ```
     pub fn count(&self, materialized: impl Into<Materialized>) -> KTable<Windowed<K>, i64> {
         let merge = |_: &K, so_far: Option<i64>, session| so_far.unwrap_or(0) + session;
-        self.fold(OperatorKind::SessionCount, count, merge, materialized.into())
+        self.fold(OperatorKind::SessionCount, count, merge, materialized.into().into())
     }
 
     /// The records of each session reduced to one value, as [`KGroupedStream::reduce`] does. It also merges the values of
@@ -186,10 +187,7 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
         &self,
         reduce: impl Fn(V, V) -> V + Send + Sync + 'static,
         materialized: impl Into<Materialized>,
-    ) -> KTable<Windowed<K>, V>
-    where
-        V: DefaultSerde,
-    {
+    ) -> KTable<Windowed<K>, V> {
         let reduce = Arc::new(reduce);
         let merged = Arc::clone(&reduce);
         let merge = move |_: &K, so_far: Option<V>, session| match so_far {
@@ -197,7 +195,8 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
             None => session,
         };
         let fold = reducing(move |so_far, value| reduce(so_far, value));
-        self.fold(OperatorKind::SessionReduce, fold, merge, materialized.into())
+        let kept = self.grouped.keeping_values(materialized.into());
+        self.fold(OperatorKind::SessionReduce, fold, merge, kept)
     }
 
     /// The records of each session folded into an aggregate, as [`KGroupedStream::aggregate`] does.
@@ -233,12 +232,12 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
     /// assert_eq!(read, [(1, "/a".to_owned()), (18, "/b".to_owned()), (1, "/a/b/c".to_owned())]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn aggregate<A: DefaultSerde>(
+    pub fn aggregate<A: Data>(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         aggregate: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
         merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedWith<A>>,
     ) -> KTable<Windowed<K>, A> {
         self.aggregate_or_delete(
             init,
@@ -249,12 +248,12 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
     }
 
     /// The same for an aggregate that can end: `None` deletes the session, and a later record begins a new one.
-    pub fn aggregate_or_delete<A: DefaultSerde>(
+    pub fn aggregate_or_delete<A: Data>(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         aggregate: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
         merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedWith<A>>,
     ) -> KTable<Windowed<K>, A> {
         let init = Arc::new(init);
         let first = Arc::clone(&init);
@@ -263,18 +262,18 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
         self.fold(OperatorKind::SessionAggregate, fold, merge, materialized.into())
     }
 
-    fn fold<A: DefaultSerde, F, M>(
+    fn fold<A: Data, F, M>(
         &self,
         kind: OperatorKind,
         fold: F,
         merge: M,
-        materialized: Materialized,
+        materialized: MaterializedWith<A>,
     ) -> KTable<Windowed<K>, A>
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
         M: Fn(&K, Option<A>, A) -> A + Send + Sync + 'static,
     {
-        let (windows, emit, retention) = (self.windows, self.emit, materialized.retention);
+        let (windows, emit, retention) = (self.windows, self.emit, materialized.settings.retention);
         let (drawn, with_late) = (self.grouped.draw(kind, materialized), self.late.is_some());
         let sessions = In { windows, emit, retention, with_late };
         let table = drawn.fold_in_sessions(sessions, fold, merge);

@@ -7,12 +7,12 @@
 
 use super::{KGroupedStream, draw::Drawn};
 use crate::{
-    DefaultSerde, KTable, Materialized,
+    KTable, Materialized, MaterializedWith,
     operator::Deletion,
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes},
     table::Change,
 };
-use headwater_core::serde::Data;
+use headwater_core::serde::{Data, SharedSerde};
 use std::fmt;
 
 /// A table grouped by another key; see [`KTable::group_by`].
@@ -42,11 +42,13 @@ use std::fmt;
 /// ```
 pub struct KGroupedTable<K, V> {
     changes: KGroupedStream<K, Change<V>>,
+    /// The serde of the rows' values.
+    values: SharedSerde<V>,
 }
 
 impl<K, V> Clone for KGroupedTable<K, V> {
     fn clone(&self) -> Self {
-        Self { changes: self.changes.clone() }
+        Self { changes: self.changes.clone(), values: SharedSerde::clone(&self.values) }
     }
 }
 
@@ -57,14 +59,19 @@ impl<K, V> fmt::Debug for KGroupedTable<K, V> {
 }
 
 impl<K: Data, V: Data> KGroupedTable<K, V> {
-    pub(crate) fn new(plan: LogicalPlan, node: NodeId, serdes: Serdes<K, Change<V>>) -> Self {
-        Self { changes: KGroupedStream::new(plan, node, serdes) }
+    pub(crate) fn new(
+        plan: LogicalPlan,
+        node: NodeId,
+        serdes: Serdes<K, Change<V>>,
+        values: SharedSerde<V>,
+    ) -> Self {
+        Self { changes: KGroupedStream::new(plan, node, serdes), values }
     }
 
     /// Names the repartition topic, as [`KGroupedStream::named`] does.
     #[must_use]
     pub fn named(self, name: &str) -> Self {
-        Self { changes: self.changes.named(name) }
+        Self { changes: self.changes.named(name), ..self }
     }
 
     /// The number of rows of each group. A group whose last row goes counts 0 from then on, and stays.
@@ -88,11 +95,11 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
     pub fn count(&self, materialized: impl Into<Materialized>) -> KTable<K, i64> {
         let add = |_: &K, _, count: Option<i64>| Some(count.unwrap_or(0) + 1);
         let subtract = |_: &K, _, count: i64| Some(count - 1);
-        self.fold(OperatorKind::TableCount, add, subtract, materialized.into())
+        self.fold(OperatorKind::TableCount, add, subtract, materialized.into().into())
     }
 
     /// The rows of each group reduced to one value: the first as it is, every other added to the value so far; an old value is
-    /// subtracted from it. Both get the value so far first.
+    /// subtracted from it. Both get the value so far first. It is kept as the grouping writes values.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
@@ -117,10 +124,7 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         add: impl Fn(V, V) -> V + Send + Sync + 'static,
         subtract: impl Fn(V, V) -> V + Send + Sync + 'static,
         materialized: impl Into<Materialized>,
-    ) -> KTable<K, V>
-    where
-        V: DefaultSerde,
-    {
+    ) -> KTable<K, V> {
         self.reduce_or_delete(
             move |so_far, value| Some(add(so_far, value)),
             move |so_far, value| Some(subtract(so_far, value)),
@@ -154,16 +158,14 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         add: impl Fn(V, V) -> Option<V> + Send + Sync + 'static,
         subtract: impl Fn(V, V) -> Option<V> + Send + Sync + 'static,
         materialized: impl Into<Materialized>,
-    ) -> KTable<K, V>
-    where
-        V: DefaultSerde,
-    {
+    ) -> KTable<K, V> {
         let add = move |_: &K, value, so_far: Option<V>| match so_far {
             Some(so_far) => add(so_far, value),
             None => Some(value),
         };
         let subtract = move |_: &K, value, so_far| subtract(so_far, value);
-        self.fold(OperatorKind::TableReduce, add, subtract, materialized.into())
+        let kept = materialized.into().with_value_serde(SharedSerde::clone(&self.values));
+        self.fold(OperatorKind::TableReduce, add, subtract, kept)
     }
 
     /// The rows of each group folded into an aggregate, which begins as what `init` gives: `add` takes in a row's new value,
@@ -191,12 +193,12 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
     /// assert_eq!(read, [120, 105, 120]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn aggregate<A: DefaultSerde>(
+    pub fn aggregate<A: Data>(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         add: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
         subtract: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedWith<A>>,
     ) -> KTable<K, A> {
         self.aggregate_or_delete(
             init,
@@ -228,24 +230,24 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
     /// assert_eq!(read, [Some(1), None]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn aggregate_or_delete<A: DefaultSerde>(
+    pub fn aggregate_or_delete<A: Data>(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         add: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
         subtract: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedWith<A>>,
     ) -> KTable<K, A> {
         let add =
             move |key: &K, value, so_far: Option<A>| add(key, value, so_far.unwrap_or_else(&init));
         self.fold(OperatorKind::TableAggregate, add, subtract, materialized.into())
     }
 
-    fn fold<A: DefaultSerde>(
+    fn fold<A: Data>(
         &self,
         kind: OperatorKind,
         add: impl Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
         subtract: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
-        materialized: Materialized,
+        materialized: MaterializedWith<A>,
     ) -> KTable<K, A> {
         let fold = move |key: &K, change: Change<V>, so_far: Option<A>| {
             let Change { new, old, .. } = change;

@@ -2,7 +2,7 @@
 
 use super::{KGroupedStream, aggregating, count, draw_intervals::In, reducing, top};
 use crate::{
-    DefaultSerde, EmitStrategy, KStream, KTable, Materialized,
+    EmitStrategy, KStream, KTable, Materialized, MaterializedWith,
     operator::First,
     plan::OperatorKind,
     settings::Cut,
@@ -160,7 +160,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         self.fold(
             self.kind(OperatorKind::WindowedCount, OperatorKind::SlidingCount),
             count,
-            materialized.into(),
+            materialized.into().into(),
         )
     }
 
@@ -191,14 +191,11 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         &self,
         reduce: impl Fn(V, V) -> V + Send + Sync + 'static,
         materialized: impl Into<Materialized>,
-    ) -> KTable<Windowed<K>, V>
-    where
-        V: DefaultSerde,
-    {
+    ) -> KTable<Windowed<K>, V> {
         self.fold(
             self.kind(OperatorKind::WindowedReduce, OperatorKind::SlidingReduce),
             reducing(reduce),
-            materialized.into(),
+            self.grouped.keeping_values(materialized.into()),
         )
     }
 
@@ -227,11 +224,11 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     /// assert_eq!(read, [(0, 120), (0, 270), (60_000, 90)]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn aggregate<A: DefaultSerde>(
+    pub fn aggregate<A: Data>(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         aggregate: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedWith<A>>,
     ) -> KTable<Windowed<K>, A> {
         self.aggregate_or_delete(
             init,
@@ -241,11 +238,11 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     }
 
     /// The same for an aggregate that can end; a row that is deleted when its window closes has no final.
-    pub fn aggregate_or_delete<A: DefaultSerde>(
+    pub fn aggregate_or_delete<A: Data>(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         aggregate: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedWith<A>>,
     ) -> KTable<Windowed<K>, A> {
         self.fold(
             self.kind(OperatorKind::WindowedAggregate, OperatorKind::SlidingAggregate),
@@ -259,11 +256,8 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         &self,
         n: usize,
         by: impl Fn(&V) -> O + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
-    ) -> KTable<Windowed<K>, Vec<V>>
-    where
-        Vec<V>: DefaultSerde,
-    {
+        materialized: impl Into<MaterializedWith<Vec<V>>>,
+    ) -> KTable<Windowed<K>, Vec<V>> {
         let kind = self.kind(OperatorKind::WindowedAggregate, OperatorKind::SlidingAggregate);
         self.fold(kind, top(n, by), materialized.into())
     }
@@ -294,10 +288,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     /// assert_eq!(read, ["first", "a minute later"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn distinct(&self, materialized: impl Into<Materialized>) -> KStream<K, V>
-    where
-        V: DefaultSerde,
-    {
+    pub fn distinct(&self, materialized: impl Into<Materialized>) -> KStream<K, V> {
         let materialized = materialized.into().with_caching_disabled();
         let firsts = self.reduce(|first, _| first, materialized);
         let (plan, store) = (firsts.plan.clone(), firsts.store.clone());
@@ -309,16 +300,17 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         KStream { plan, node, key, value: firsts.value }
     }
 
-    fn fold<A: DefaultSerde, F>(
+    fn fold<A: Data, F>(
         &self,
         kind: OperatorKind,
         fold: F,
-        materialized: Materialized,
+        materialized: MaterializedWith<A>,
     ) -> KTable<Windowed<K>, A>
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
-        let (emit, retention, with_late) = (self.emit, materialized.retention, self.late.is_some());
+        let (emit, retention) = (self.emit, materialized.settings.retention);
+        let with_late = self.late.is_some();
         let drawn = self.grouped.draw(kind, materialized);
         let table = match self.windows {
             Cut::Fixed(windows) => drawn.fold_in(In { windows, emit, retention, with_late }, fold),

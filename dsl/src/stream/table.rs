@@ -2,7 +2,7 @@
 
 use super::KStream;
 use crate::{
-    DefaultSerde, KTable, Materialized,
+    DefaultSerde, KTable, MaterializedWith,
     plan::{OperatorKind, Serdes},
     resolve,
     table::expiring,
@@ -10,7 +10,7 @@ use crate::{
 use headwater_core::serde::{Data, SharedSerde};
 use std::any::Any;
 
-impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
+impl<K: Data, V: Data> KStream<K, V> {
     /// The table of the newest value of each key. Where values are `Option`, `None` deletes the row. A record without a key is
     /// dropped and counted. Every record is an update of its own and is forwarded at once, with caching or without.
     ///
@@ -40,19 +40,53 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn to_table<T: DefaultSerde>(&self, materialized: impl Into<Materialized>) -> KTable<K, T>
+    pub fn to_table<T: Data>(&self, materialized: impl Into<MaterializedWith<T>>) -> KTable<K, T>
+    where
+        K: DefaultSerde,
+        V: DefaultSerde + Into<Option<T>>,
+    {
+        let (keys, values) = (resolve(self.key.as_ref()), resolve(self.value.as_ref()));
+        self.to_table_with(keys, values, materialized)
+    }
+
+    /// The same with the stream's serdes: the rows have the one of the keys, and that of the values where both are of one type
+    /// and no [other](crate::Materialized::with_value_serde) is given for them.
+    ///
+    /// ```
+    /// use headwater_core::serde::{Json, Nullable, for_type};
+    /// use headwater_dsl::{Materialized, StreamsBuilder};
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::sync::Arc;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, Option<i64>>("speeds");
+    /// let as_text = Materialized::named("newest").with_value_serde(Arc::new(Json));
+    /// let newest = speeds.to_table_with::<i64>(for_type(), Arc::new(Nullable(Json)), as_text);
+    /// newest.to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.pipe::<String, Option<i64>>("speeds", "a=120@1 a=∅@2")?;
+    /// assert_eq!(driver.read::<String, Option<String>>("out")?, "a=120@1 a=∅@2");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn to_table_with<T: Data>(
+        &self,
+        keys: SharedSerde<K>,
+        values: SharedSerde<V>,
+        materialized: impl Into<MaterializedWith<T>>,
+    ) -> KTable<K, T>
     where
         V: Into<Option<T>>,
     {
-        let serdes =
-            Serdes { key: resolve(self.key.as_ref()), value: resolve(self.value.as_ref()) };
-        let (kind, mut materialized): (_, Materialized) =
-            (OperatorKind::ToTable, materialized.into());
+        let serdes = Serdes { key: keys, value: values };
+        let MaterializedWith { settings: mut materialized, values, .. } =
+            materialized.into().or(same(&serdes.value));
         let ttl = materialized.ttl.take();
-        let (store, step) = self.plan.step_of_store(kind, self.node, materialized);
+        let (store, step) = self.plan.step_of_store(OperatorKind::ToTable, self.node, materialized);
         let keyed = self.plan.keyed(self.node, &store, &serdes);
         let Serdes { key, value } = serdes;
-        let kept = Serdes { key, value: same(&value).unwrap_or_else(T::default_serde) };
+        let kept = Serdes { key, value: values };
         let serdes = (&kept.key, &value, &kept.value);
         match expiring(&self.plan, (keyed, &store), serdes, ttl, V::into) {
             Some(above) => KTable::kept(&self.plan, step.below(above), store, kept, |row| row),

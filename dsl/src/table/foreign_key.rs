@@ -2,7 +2,7 @@
 
 use super::{Change, KTable, NeedsOld, Seen, StoredTable, TableNode};
 use crate::{
-    DefaultSerde, Materialized, Repartitioned, TableJoined,
+    DefaultSerde, Materialized, MaterializedWith, Repartitioned, TableJoined,
     operator::{
         Combine, ForeignJoinKind, ForeignKey, ForeignKeys, Held, HeldSerde, Registration,
         RegistrationSerde, Respond, Response, ResponseSerde, RightInput, RightStores, Subscribe,
@@ -11,7 +11,7 @@ use crate::{
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes},
     stream::resolve,
 };
-use headwater_core::serde::{Bytes, Nullable, SharedSerde};
+use headwater_core::serde::{Bytes, Data, Nullable, SharedSerde};
 use headwater_engine::{store::KeyValueStore, topology::Partitions};
 use std::sync::Arc;
 
@@ -57,18 +57,13 @@ impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
 
     /// The same, as `joined` says and kept as told. Every result is forwarded at once, with caching or without.
     #[must_use]
-    pub fn join_on_with<
-        FK: DefaultSerde,
-        FV: DefaultSerde,
-        V2: DefaultSerde,
-        E: Into<Option<FK>>,
-    >(
+    pub fn join_on_with<FK: DefaultSerde, FV: DefaultSerde, V2: Data, E: Into<Option<FK>>>(
         &self,
         right: &KTable<FK, FV>,
         foreign_key: impl Fn(&K, &V) -> E + Send + Sync + 'static,
         join: impl Fn(V, FV) -> V2 + Send + Sync + 'static,
         joined: TableJoined<K, FK>,
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedWith<V2>>,
     ) -> KTable<K, V2> {
         let foreign_key = Arc::new(move |key: &K, value: &V| foreign_key(key, value).into());
         let join = move |value, other: Option<FV>| other.map(|other| join(value, other));
@@ -117,18 +112,13 @@ impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
 
     /// The same, as `joined` says and kept as told. Every result is forwarded at once, with caching or without.
     #[must_use]
-    pub fn left_join_on_with<
-        FK: DefaultSerde,
-        FV: DefaultSerde,
-        V2: DefaultSerde,
-        E: Into<Option<FK>>,
-    >(
+    pub fn left_join_on_with<FK: DefaultSerde, FV: DefaultSerde, V2: Data, E: Into<Option<FK>>>(
         &self,
         right: &KTable<FK, FV>,
         foreign_key: impl Fn(&K, &V) -> E + Send + Sync + 'static,
         join: impl Fn(V, Option<FV>) -> V2 + Send + Sync + 'static,
         joined: TableJoined<K, FK>,
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedWith<V2>>,
     ) -> KTable<K, V2> {
         let foreign_key = Arc::new(move |key: &K, value: &V| foreign_key(key, value).into());
         let join = move |value, other| Some(join(value, other));
@@ -158,19 +148,20 @@ impl<K: DefaultSerde, V: DefaultSerde> Side<K, V> {
 }
 
 impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK> {
-    fn draw<FV: DefaultSerde, V2: DefaultSerde>(
+    fn draw<FV: DefaultSerde, V2: Data>(
         self,
         left: &KTable<K, V>,
         right: &KTable<FK, FV>,
         join: impl Fn(V, Option<FV>) -> Option<V2> + Send + Sync + 'static,
-        materialized: Materialized,
+        materialized: MaterializedWith<V2>,
     ) -> KTable<K, V2> {
         let (plan, sides) = (&left.plan, (Side::of(left), Side::of(right)));
         let kind = match self.kind {
             ForeignJoinKind::Inner => OperatorKind::ForeignKeyJoin,
             ForeignJoinKind::Left => OperatorKind::ForeignKeyLeftJoin,
         };
-        let (store, step) = plan.step_of_store(kind, left.node, materialized);
+        let MaterializedWith { settings, values: value, .. } = materialized;
+        let (store, step) = plan.step_of_store(kind, left.node, settings);
         let step = match &self.joined.name {
             Some(name) => step.called(name),
             None => step,
@@ -181,7 +172,6 @@ impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK
         let registrations = self.subscribe(plan, &base, &sides.0, &foreign_keys);
         let responses = self.respond(right, &base, registrations, &sides);
         let (left_serdes, key) = (sides.0.serdes.clone(), sides.0.serdes.key);
-        let value = V2::default_serde();
         let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));
         plan.add_store(KeyValueStore::builder(&store, keys, values));
         let step = step.below(responses).with_stores(left.view.stores()).copartitioned();

@@ -65,8 +65,8 @@ impl<K: Data, V: Data> KTable<K, V> {
             Ok(Regroup::new(&select, &rows, context))
         });
         let Serdes { key, value } = serdes;
-        let changes: SharedSerde<_> = Arc::new(ChangeSerde(value));
+        let changes: SharedSerde<_> = Arc::new(ChangeSerde(SharedSerde::clone(&value)));
         let changes = Serdes { key, value: changes };
-        KGroupedTable::new(self.plan.clone(), node, changes)
+        KGroupedTable::new(self.plan.clone(), node, changes, value)
     }
 }

@@ -2,10 +2,9 @@
 
 use super::{Change, KTable, OldValues, StoredTable, TableNode};
 use crate::{
-    DefaultSerde, Materialized,
+    MaterializedWith,
     operator::{Expire, Expiry, Fold, WaitsSerde},
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes, Step},
-    resolve,
 };
 use headwater_core::serde::{Data, I64, SharedSerde};
 use headwater_engine::{
@@ -74,7 +73,7 @@ impl<K: Data, V: Data> KTable<K, V> {
     }
 
     /// The same table with its rows kept in a store of its own, to be queried under its name. Every update is forwarded at
-    /// once, with caching or without. What else reads the table, such as a join, goes on to read what the rows are made of.
+    /// once, with caching or without. Values are written as the table is known to, if no serde is given. What else reads the table, such as a join, goes on to read what the rows are made of.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
@@ -95,13 +94,9 @@ impl<K: Data, V: Data> KTable<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn materialized(&self, materialized: impl Into<Materialized>) -> Self
-    where
-        K: DefaultSerde,
-        V: DefaultSerde,
-    {
-        let (kind, values) = (OperatorKind::TableMaterialize, resolve(self.value.as_ref()));
-        let kept = self.transformed(kind, &[], (materialized.into(), values), |_| {
+    pub fn materialized(&self, materialized: impl Into<MaterializedWith<V>>) -> Self {
+        let (kind, known) = (OperatorKind::TableMaterialize, self.value.clone());
+        let kept = self.transformed(kind, &[], materialized.into().or(known), |_| {
             Ok(|_: &K, value: Option<V>, _: &mut Stores<'_>| Ok(value))
         });
         Self { view: Arc::clone(&self.view), roots: self.roots.clone(), ..kept }

@@ -16,7 +16,7 @@ use headwater_engine::{
 };
 use std::sync::Arc;
 
-impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
+impl<K: Data, V: Data> KTable<K, V> {
     /// The same table with its updates held back: until [the window](Suppressed::until_window_closes) of a row closes, or for a
     /// [limit](Suppressed::until_time_limit) of event time. What comes out is the newest value of each row, with the timestamp
     /// and headers of its update.
@@ -51,7 +51,32 @@ impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn suppress(&self, suppressed: Suppressed<K>) -> Self {
+    pub fn suppress(&self, suppressed: Suppressed<K>) -> Self
+    where
+        V: DefaultSerde,
+    {
+        self.suppress_with(suppressed, resolve(self.value.as_ref()))
+    }
+
+    /// The same with the serde of the values that are held.
+    ///
+    /// ```
+    /// use headwater_core::serde::Json;
+    /// use headwater_dsl::{BufferConfig, StreamsBuilder, Suppressed};
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::{sync::Arc, time::Duration};
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let ms = Suppressed::until_time_limit(Duration::from_millis(1), BufferConfig::unbounded());
+    /// builder.table::<String, i64>("speeds").suppress_with(ms, Arc::new(Json)).to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.pipe::<String, i64>("speeds", "a=120@1 b=90@9")?;
+    /// assert_eq!(driver.read::<String, String>("out")?, "a=120@1");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn suppress_with(&self, suppressed: Suppressed<K>, values: SharedSerde<V>) -> Self {
         let Suppressed { until, limits, name } = suppressed;
         let (plan, parents) = (&self.plan, [self.node]);
         let (step, store) = match name {
@@ -75,7 +100,6 @@ impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
             held: store.into(),
         };
         let keys = SharedSerde::clone(&self.key);
-        let values = resolve(self.value.as_ref());
         add_stores(plan, &names, &keys, &values);
         let step = [&names.held, &names.times, &names.aside]
             .into_iter()

@@ -2,7 +2,7 @@
 
 use super::{Change, KTable};
 use crate::{
-    DefaultSerde, Materialized,
+    MaterializedWith,
     operator::TransformValues,
     plan::{OperatorKind, Serdes},
 };
@@ -13,7 +13,7 @@ use headwater_engine::{
 };
 use std::sync::Arc;
 
-impl<K: DefaultSerde, V: Data> KTable<K, V> {
+impl<K: Data, V: Data> KTable<K, V> {
     /// The rows with their values transformed by a function that may keep what it likes in `stores`. It is called once for
     /// each update, with none for a deletion, and what it gives is the row from then on, or that there is none. The results
     /// are kept in a store, since what the function would give the next time is not known.
@@ -57,11 +57,11 @@ impl<K: DefaultSerde, V: Data> KTable<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn transform_values<V2: DefaultSerde, F>(
+    pub fn transform_values<V2: Data, F>(
         &self,
         supplier: impl Fn(&mut InitContext<'_>) -> Result<F, ProcessorError> + Send + Sync + 'static,
         stores: &[&str],
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedWith<V2>>,
     ) -> KTable<K, V2>
     where
         F: FnMut(&K, Option<V>, &mut Stores<'_>) -> Result<Option<V2>, ProcessorError>
@@ -69,7 +69,7 @@ impl<K: DefaultSerde, V: Data> KTable<K, V> {
             + 'static,
     {
         let kind = OperatorKind::TableTransformValues;
-        self.transformed(kind, stores, (materialized.into(), V2::default_serde()), supplier)
+        self.transformed(kind, stores, materialized.into(), supplier)
     }
 
     /// What a function makes of the rows, kept as told in a store that writes values so.
@@ -77,7 +77,7 @@ impl<K: DefaultSerde, V: Data> KTable<K, V> {
         &self,
         kind: OperatorKind,
         stores: &[&str],
-        (materialized, value): (Materialized, SharedSerde<V2>),
+        materialized: MaterializedWith<V2>,
         supplier: impl Fn(&mut InitContext<'_>) -> Result<F, ProcessorError> + Send + Sync + 'static,
     ) -> KTable<K, V2>
     where
@@ -85,8 +85,8 @@ impl<K: DefaultSerde, V: Data> KTable<K, V> {
             + Send
             + 'static,
     {
-        let plan = &self.plan;
-        let (store, step) = plan.step_of_store(kind, self.node, materialized);
+        let (plan, MaterializedWith { settings, values: value, .. }) = (&self.plan, materialized);
+        let (store, step) = plan.step_of_store(kind, self.node, settings);
         let step = step.with_stores(stores.iter().map(|store| Arc::from(*store)));
         let key = SharedSerde::clone(&self.key);
         let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));

@@ -28,6 +28,7 @@ mod queries;
 mod reset;
 mod rest;
 mod restore;
+mod serdes;
 mod settings;
 mod standby;
 mod store_metrics;

@@ -218,11 +218,39 @@ impl TopologyTestDriver {
         K: DefaultSerde,
         V: DefaultSerde,
     {
+        self.input_topic_with(topic, K::default_serde(), V::default_serde())
+    }
+
+    /// A topic to pipe records into, with serdes of its own.
+    ///
+    /// ```
+    /// # use headwater_core::serde::{Json, for_type};
+    /// # use headwater_engine::topology::{Consumed, Produced, Topology};
+    /// # use headwater_testkit::TopologyTestDriver;
+    /// # use std::sync::Arc;
+    /// #
+    /// # let mut topology = Topology::new();
+    /// # topology.add_source("in", "cars", Consumed::<String, String>::default())?;
+    /// # topology.add_sink("out", "copy", Produced::<String, String>::default(), &["in"])?;
+    /// let driver = TopologyTestDriver::new(topology)?;
+    /// let cars = driver.input_topic_with::<String, i64>("cars", for_type(), Arc::new(Json));
+    /// cars.pipe_input("a".into(), 120, 1)?;
+    /// let read = driver.output_topic::<String, String>("copy").read_record()?.unwrap();
+    /// assert_eq!(read.value, "120");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn input_topic_with<K: Data, V: Data>(
+        &self,
+        topic: &str,
+        keys: SharedSerde<K>,
+        values: SharedSerde<V>,
+    ) -> TestInputTopic<K, V> {
         TestInputTopic {
             inner: Rc::clone(&self.inner),
             topic: topic.into(),
-            keys: K::default_serde(),
-            values: V::default_serde(),
+            keys,
+            values,
             now: Cell::new(0),
             step_ms: 0,
         }
