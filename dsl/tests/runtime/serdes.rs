@@ -170,6 +170,8 @@ fn tables_are_kept_by_the_serdes_given() -> Result<(), Box<dyn Error>> {
             named("transformed"),
         );
         write(&transformed, String::clone, "transformed-out");
+        let joined = table.join(&more, sum).materialized(named("joined"));
+        write(&joined, String::clone, "joined-out");
         let held = Suppressed::until_time_limit(ms(1), BufferConfig::unbounded());
         write(&table.suppress_with(held, opaque()), String::clone, "held-out");
         let all = table.group_by_with(|_, value| ("all".to_owned(), *value), grouped());
@@ -185,6 +187,7 @@ fn tables_are_kept_by_the_serdes_given() -> Result<(), Box<dyn Error>> {
             ("table-out", "a=1 a=2"),
             ("more-out", "a=11 a=12"),
             ("transformed-out", "a=1 a=2"),
+            ("joined-out", "a=12 a=14"),
             ("held-out", "a=2"),
             ("all-out", "all=1 all=2"),
             ("of-all-out", "all=1 all=2"),
