@@ -277,7 +277,47 @@ fn sessions_and_sliding_windows_that_have_expired_are_not_found() -> Outcome {
         assert_eq!(sessions_of_a(&driver)?, "1[0,300]");
         driver.pipe::<String, i64>("in", "b=1@1000")?;
         assert_eq!(sessions_of_a(&driver)?, "", "it began as long ago as windows are kept");
+        let windows = driver.window_store::<String, i64>("counts")?;
+        assert_eq!(windows.fetch_range(&"a".into(), 0..=0)?, []);
+        assert!(windows.fetch_all(0..=0)?.is_empty());
     }
+    Ok(())
+}
+
+#[test]
+fn sliding_windows_are_found_as_windows_and_sessions_are_not() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let grouped = builder.stream::<String, i64>("in").group_by_key();
+    let sliding = SlidingWindows::of_time_difference_and_grace(ms(10), ms(1_000));
+    let _counts = grouped.windowed_by(sliding).count("counts");
+    let sessions = SessionWindows::of_inactivity_gap_with_no_grace(ms(300));
+    let _sessions = grouped.windowed_by(sessions).count("sessions");
+    let driver = start(builder.build()?, 2)?;
+    driver.pipe::<String, i64>("in", "a=1@20 a=1@25 b=1@900 a=1@890")?;
+    let of_a = |from, to| {
+        let key = "a".to_owned();
+        WindowKeyQuery::<String, i64>::with_key_and_window_start_range(key, from, to)
+    };
+    let text = |(start, row): (i64, ValueAndTimestamp<i64>)| {
+        format!("{}[{start}]@{}", row.value, row.timestamp)
+    };
+    let found = |query| rows(ask(&driver, "counts", query)?, text);
+    assert_eq!(found(of_a(0, 15))?, "1[10]@20 2[15]@25");
+    let all = of_a(11, i64::MAX).with_descending_windows();
+    assert_eq!(found(all)?, "1[880]@890 1[21]@25 2[15]@25");
+    let entry =
+        |(key, start, row): WindowEntry<String, i64>| format!("{key}={}[{start}]", row.value);
+    let query = WindowRangeQuery::<String, i64>::with_window_start_range(11, 890);
+    let ascending = rows(ask(&driver, "counts", query.clone())?, entry)?;
+    assert_eq!(ascending, "a=2[15] a=1[21] a=1[880] b=1[890]");
+    let descending = rows(ask(&driver, "counts", query.with_descending_windows())?, entry)?;
+    assert_eq!(descending, "b=1[890] a=1[880] a=1[21] a=2[15]");
+    let view = driver.window_store::<String, i64>("counts")?;
+    let at = |start| Ok::<_, Box<dyn Error>>(view.fetch(&"a".into(), start)?.map(|it| it.value));
+    assert_eq!((at(15)?, at(16)?), (Some(2), None));
+    let refused = driver.query(&StateQueryRequest::in_store("sessions").with_query(of_a(0, 1)))?;
+    let unknown = Some(FailureReason::UnknownQueryType);
+    assert_eq!(reasons(refused.partition_results()), [(0, unknown)]);
     Ok(())
 }
 

@@ -21,3 +21,13 @@ pub(crate) enum Expiry {
         segment_ms: i64,
     },
 }
+
+impl Expiry {
+    /// How long each of its windows is, in ms, if all are equally long and begin anywhere: sliding windows.
+    pub(crate) fn sliding_ms(&self) -> Option<i64> {
+        match self {
+            Self::OfNode { lifetime, .. } => Some(lifetime.reach_ms).filter(|ms| *ms > 0),
+            Self::OwnTime { .. } => None,
+        }
+    }
+}

@@ -399,7 +399,7 @@ pub(crate) fn stored_keys(
 }
 
 /// The key that stands in an own key.
-fn key_of(own_key: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn key_of(own_key: &[u8]) -> Option<Vec<u8>> {
     unescape(own_key.get(..own_key.len().checked_sub(16)?)?)
 }
 

@@ -93,7 +93,8 @@ impl StateSnapshot {
         Ok(ReadOnlyKeyValueStore(self.parts(name, StoreKind::KeyValue)?))
     }
 
-    /// Opens the window store `name`, with the serdes that it was built with.
+    /// Opens the window store `name`, with the serdes that it was built with; also that of sliding windows, unless they are of one
+    /// instant each.
     ///
     /// # Errors
     ///
@@ -212,7 +213,10 @@ impl<'a> Declared<'a> {
     /// The serdes of a store of this kind, if it holds these types.
     fn serdes<K: Data, V: Data>(&self, kind: StoreKind) -> Option<&'a Serdes<K, V>> {
         let serdes = self.serdes?.downcast_ref::<Serdes<K, V>>()?;
-        (serdes.kind == kind).then_some(serdes)
+        let is_sliding = || self.expiry.and_then(Expiry::sliding_ms).is_some();
+        // Sliding windows lie as sessions do, and are windows to who asks.
+        let is_of_kind = serdes.kind == kind || (kind == StoreKind::Window && is_sliding());
+        is_of_kind.then_some(serdes)
     }
 }
 

@@ -61,7 +61,7 @@ impl<K: Data, V: Data> StoreParts<K, V> {
     pub(super) fn find<T>(
         &self,
         key: &K,
-        read: impl Fn(&StorePart<K, V>, &[u8]) -> Result<Option<T>, StoreError>,
+        read: impl Fn(&Arc<StorePart<K, V>>, &[u8]) -> Result<Option<T>, StoreError>,
     ) -> Result<Option<T>, StoreError> {
         let Some((parts, bytes)) = self.of(key)? else { return Ok(None) };
         parts.into_iter().find_map(|part| read(part, &bytes).transpose()).transpose()
@@ -146,6 +146,11 @@ impl<K: Data, V: Data> StorePart<K, V> {
         }
     }
 
+    /// How long its windows are, if they are sliding ones.
+    fn sliding_ms(&self) -> Option<i64> {
+        self.expiry.as_ref().and_then(Expiry::sliding_ms)
+    }
+
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
         Ok(self.shard.get(key)?.map(|stored| self.read(&stored)).transpose()?)
     }
@@ -175,10 +180,13 @@ impl<K: Data, V: Data> StorePart<K, V> {
     }
 
     pub(super) fn fetch(
-        &self,
+        self: &Arc<Self>,
         key: &[u8],
         start: Timestamp,
     ) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
+        if let Some(sliding_ms) = self.sliding_ms() {
+            return self.fetch_sliding(key, start, sliding_ms);
+        }
         match self.segment_ms() {
             Some(segment_ms) => self.fetch_in_segment(key, start, segment_ms),
             None => self.get(&[&start.to_be_bytes(), key].concat()),
@@ -211,6 +219,9 @@ impl<K: Data, V: Data> StorePart<K, V> {
     ) -> QueryIterator<(Timestamp, ValueAndTimestamp<V>)> {
         if let Some(segment_ms) = self.segment_ms() {
             return self.key_in_segments(key, &starts, (segment_ms, order));
+        }
+        if let Some(sliding_ms) = self.sliding_ms() {
+            return self.key_sliding(key, &starts, (sliding_ms, order));
         }
         let (part, key) = (Arc::clone(self), key.to_vec());
         // No window starts before time zero.
@@ -245,6 +256,9 @@ impl<K: Data, V: Data> StorePart<K, V> {
     ) -> QueryIterator<WindowEntry<K, V>> {
         if let Some(segment_ms) = self.segment_ms() {
             return self.all_in_segments(&starts, (segment_ms, order));
+        }
+        if self.sliding_ms().is_some() {
+            return self.all_sliding(&starts, order);
         }
         let (first, after) = ((*starts.start()).max(0), starts.end().checked_add(1));
         let after = after.map(|after| after.max(0).to_be_bytes().to_vec());

@@ -17,8 +17,8 @@ use std::{
 /// |---|---|---|
 /// | [`KeyQuery`] | a value | key-value, LRU, global |
 /// | [`RangeQuery`], [`PrefixQuery`] | values by key | key-value, LRU, global |
-/// | [`WindowKeyQuery`] | the values of a key by window start | window |
-/// | [`WindowRangeQuery`] | values by window start and key | window |
+/// | [`WindowKeyQuery`] | the values of a key by window start | window, of sliding windows |
+/// | [`WindowRangeQuery`] | values by window start and key | window, of sliding windows |
 /// | [`SessionKeyQuery`] | the sessions of a key by end | session |
 /// | [`VersionedKeyQuery`] | a version | versioned |
 /// | [`MultiVersionedKeyQuery`] | the versions of a key by time | versioned |
@@ -231,8 +231,8 @@ ask!(WindowKeyQuery, Window, QueryIterator<(Timestamp, ValueAndTimestamp<V>)>, |
 });
 
 /// The values of all keys in the windows that start within a range, by start and then by their keys' bytes, the earliest first
-/// unless told otherwise. Those of a store that is declared [with a retention](crate::store::WindowStore::with_retention) come by
-/// their keys' bytes and then by start, as the store itself has them.
+/// unless told otherwise. Sliding windows, and those of a store that is declared
+/// [with a retention](crate::store::WindowStore::with_retention), come by their keys' bytes and then by start, as they lie.
 #[derive(Debug, Clone)]
 pub struct WindowRangeQuery<K, V> {
     starts: RangeInclusive<Timestamp>,

@@ -39,6 +39,12 @@ impl<T: Send + 'static> QueryIterator<T> {
         Self::new(std::iter::empty(), Order::Ascending)
     }
 
+    /// The same rows as something else.
+    pub(super) fn map_rows<U: Send + 'static>(self, change: fn(T) -> U) -> QueryIterator<U> {
+        let Self { rows, order } = self;
+        QueryIterator::new(rows.map(move |row| row.map(|(by, row)| (by, change(row)))), order)
+    }
+
     /// Why there are none.
     pub(super) fn failed(error: StateError, order: Order) -> Self {
         Self::new(std::iter::once(Err(error)), order)

@@ -1,12 +1,15 @@
-//! Windows that lie in segments of time, as stores that are declared with a retention have them.
+//! Windows that lie in segments of time: those of stores that are declared with a retention, and sliding windows.
 
 use super::{
     part::StorePart,
     rows::{Keyed, Pages, QueryIterator},
 };
-use crate::store::{LAST_TIME, StoreError, ValueAndTimestamp, WindowEntry, time_bytes};
+use crate::store::{
+    LAST_TIME, Session, StoreError, ValueAndTimestamp, Window, WindowEntry, session_bytes,
+    time_bytes,
+};
 use headwater_core::{
-    ports::state::{Order, StateError},
+    ports::state::{Order, StateError, Stored},
     record::Timestamp,
     serde::Data,
 };
@@ -15,6 +18,9 @@ use std::{
     ops::{Bound, RangeInclusive},
     sync::Arc,
 };
+
+/// A sliding window, and its row.
+type InSliding<K, V> = (Window, WindowEntry<K, V>);
 
 /// Makes the row of an entry: its own key, its window's start, and what it holds.
 type MakeRow<K, V, T> = fn(&StorePart<K, V>, &[u8], Timestamp, ValueAndTimestamp<V>) -> Keyed<T>;
@@ -108,6 +114,73 @@ impl<K: Data, V: Data> StorePart<K, V> {
         QueryIterator::merged(
             iter::once(none).chain(segments.into_iter().map(of_segment)).collect(),
         )
+    }
+
+    /// The value of a key in the sliding window that starts at `start`.
+    pub(super) fn fetch_sliding(
+        self: &Arc<Self>,
+        key: &[u8],
+        start: Timestamp,
+        sliding_ms: i64,
+    ) -> Result<Option<ValueAndTimestamp<V>>, StoreError> {
+        let mut found = self.key_sliding(key, &(start..=start), (sliding_ms, Order::Ascending));
+        Ok(found.next().transpose()?.map(|(_, value)| value))
+    }
+
+    /// The values of a key in the sliding windows whose starts lie within `starts`, by start.
+    pub(super) fn key_sliding(
+        self: &Arc<Self>,
+        key: &[u8],
+        starts: &RangeInclusive<Timestamp>,
+        (sliding_ms, order): (i64, Order),
+    ) -> QueryIterator<(Timestamp, ValueAndTimestamp<V>)> {
+        // All are equally long: they end in the order in which they start.
+        let earliest_end = starts.start().saturating_add(sliding_ms);
+        let sessions = self.sessions(key, (earliest_end, *starts.end()), order);
+        sessions.map_rows(|Session { window, value, timestamp }| {
+            (window.start, ValueAndTimestamp { value, timestamp })
+        })
+    }
+
+    /// All entries of sliding windows whose starts lie within `starts`, by their keys' bytes and then by start: one page is held of
+    /// each segment.
+    pub(super) fn all_sliding(
+        self: &Arc<Self>,
+        starts: &RangeInclusive<Timestamp>,
+        order: Order,
+    ) -> QueryIterator<WindowEntry<K, V>> {
+        let found = self.kept_from().and_then(|kept| Ok((kept, self.segments(0..=LAST_TIME)?)));
+        let (kept_from, segments) = match found {
+            Ok(found) => found,
+            Err(error) => return QueryIterator::failed(error, order),
+        };
+        let of_segment = |segment: Timestamp| {
+            let after = segment.saturating_add(1).to_be_bytes().to_vec();
+            let range = (Bound::Included(segment.to_be_bytes().to_vec()), Bound::Excluded(after));
+            let (part, starts) = (Arc::clone(self), starts.clone());
+            let rows = Pages::new(&self.shard, range, order)
+                .map(move |entry| part.sliding(&entry?))
+                .filter(move |row| {
+                    row.as_ref().map_or(true, |(_, (window, _))| {
+                        window.end >= kept_from && starts.contains(&window.start)
+                    })
+                })
+                .map(|row| row.map(|(own_key, (_, row))| (own_key, row)));
+            QueryIterator::new(rows, order)
+        };
+        let none = QueryIterator::new(iter::empty(), order);
+        QueryIterator::merged(
+            iter::once(none).chain(segments.into_iter().map(of_segment)).collect(),
+        )
+    }
+
+    /// A sliding window, and its row with its own key.
+    fn sliding(&self, (stored_key, stored): &(Vec<u8>, Stored)) -> Keyed<InSliding<K, V>> {
+        let (_, own_key) = self.id().split_time(stored_key)?;
+        let parts = session_bytes::key_of(own_key).zip(session_bytes::window_of(own_key));
+        let (key, window) = parts.ok_or_else(|| session_bytes::damaged(self.id()))?;
+        let row = (self.keys.read(&key)?, window.start, self.read(stored)?);
+        Ok((own_key.to_vec(), (window, row)))
     }
 
     /// The starts of the segments that the store holds within `starts`.
