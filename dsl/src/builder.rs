@@ -122,7 +122,7 @@ impl StreamsBuilder {
     /// let owners = builder.table_with("owners", Consumed::<String, String>::default(), "by-car");
     /// let by_owner = owners.to_stream().select_key(|_, owner| owner.clone());
     /// by_owner.group_by_key().count("changes").to_stream().to("out");
-    /// by_owner.filter(|_, owner| owner != "Bob").group_by_key().count("others");
+    /// by_owner.filter(|_, owner| owner.as_deref() != Some("Bob")).group_by_key().count("others");
     /// let topology = builder.build()?;
     /// assert!(!topology.describe().contains("others-repartition"), "one topic is for both");
     ///

@@ -6,7 +6,8 @@ use crate::{
     node::{NodeContext, Payload, Stamp},
     processor::ProcessorError,
     store::{
-        KeyBatch, KeyValueBytes, Slot, StoreError, ValueAndTimestamp, WindowBytes, WindowSlot,
+        KeyBatch, KeyValueBytes, Slot, StoreError, StoreOperation, ValueAndTimestamp, WindowBytes,
+        WindowSlot,
     },
 };
 use headwater_core::{
@@ -14,6 +15,7 @@ use headwater_core::{
     record::{Headers, Timestamp},
     serde::{Data, SerdeError},
 };
+use std::time::Duration;
 
 /// How many updates a flush forwards at a time: they and what is made of them stay in the processor's caches. It does not
 /// go by the size of a batch: where a user's processor lies below, time moves between two parts.
@@ -24,8 +26,14 @@ pub(super) trait Entries<A> {
     /// Where an entry is.
     type Slot: Copy;
 
+    /// Begins to count so many changes.
+    fn begin(&self, changes: usize) -> Option<Duration>;
+
+    /// They have been made.
+    fn end(&self, changes: usize, began: Option<Duration>);
+
     /// Changes the value in `slot`, unless the new one cannot be kept.
-    fn update<R>(
+    fn change<R>(
         &mut self,
         slot: Self::Slot,
         change: impl FnOnce(&mut Option<A>, &mut Timestamp) -> R,
@@ -41,12 +49,20 @@ pub(super) trait Entries<A> {
 impl<A: Data> Entries<A> for KeyValueBytes<A> {
     type Slot = Slot;
 
-    fn update<R>(
+    fn begin(&self, changes: usize) -> Option<Duration> {
+        self.meter.begin(StoreOperation::Put, changes)
+    }
+
+    fn end(&self, changes: usize, began: Option<Duration>) {
+        self.meter.end(StoreOperation::Put, changes, began);
+    }
+
+    fn change<R>(
         &mut self,
         slot: Slot,
         change: impl FnOnce(&mut Option<A>, &mut Timestamp) -> R,
     ) -> Result<R, StoreError> {
-        Self::update(self, slot, change)
+        Self::change(self, slot, change)
     }
 
     fn keep_headers(&mut self, slot: Slot, headers: Option<Box<Headers>>) {
@@ -61,12 +77,20 @@ impl<A: Data> Entries<A> for KeyValueBytes<A> {
 impl<A: Data> Entries<A> for WindowBytes<A> {
     type Slot = WindowSlot;
 
-    fn update<R>(
+    fn begin(&self, changes: usize) -> Option<Duration> {
+        self.meter.begin(StoreOperation::Put, changes)
+    }
+
+    fn end(&self, changes: usize, began: Option<Duration>) {
+        self.meter.end(StoreOperation::Put, changes, began);
+    }
+
+    fn change<R>(
         &mut self,
         slot: WindowSlot,
         change: impl FnOnce(&mut Option<A>, &mut Timestamp) -> R,
     ) -> Result<R, StoreError> {
-        Self::update(self, slot, change)
+        Self::change(self, slot, change)
     }
 
     fn keep_headers(&mut self, slot: WindowSlot, headers: Option<Box<Headers>>) {
@@ -209,6 +233,8 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
     if let Folded::Forwarded { .. } = folded {
         skin.reserve(slots.len());
     }
+    let changes = slots.iter().flatten().count();
+    let began = entries.begin(changes);
     for (row, (stamp, slot)) in batch.stamps.iter().zip(slots).enumerate() {
         let Some(slot) = slot else {
             match entries.refusal(&batch.keys, row) {
@@ -222,7 +248,7 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
             }
             continue;
         };
-        let update = entries.update(slot, |value, timestamp| {
+        let update = entries.change(slot, |value, timestamp| {
             let with_old = matches!(folded, Folded::Forwarded { with_old: true });
             let old = value.as_ref().filter(|_| with_old);
             let old = old.map(|value| ValueAndTimestamp::of(value, *timestamp));
@@ -247,5 +273,6 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
             (Err(why), _) => refused.add(stamp.origin, batch.keys.get(row), why),
         }
     }
+    entries.end(changes, began);
     refused
 }

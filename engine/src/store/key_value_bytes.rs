@@ -48,7 +48,7 @@ pub struct KeyValueBytes<V> {
     shard: Arc<dyn Shard>,
     cache: Cache<V>,
     pub(super) reads: CacheReads,
-    pub(super) meter: Meter,
+    pub(crate) meter: Meter,
     holds_back: bool,
 }
 
@@ -164,7 +164,7 @@ impl<V: Data> KeyValueBytes<V> {
     }
 
     /// The same as a part of something else, which is counted.
-    pub(super) fn change<R>(
+    pub(crate) fn change<R>(
         &mut self,
         slot: Slot,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,

@@ -81,7 +81,7 @@ pub struct StoreCounts {
 }
 
 /// Counts the calls of one store.
-pub(super) struct Meter {
+pub(crate) struct Meter {
     clock: Option<Arc<dyn Clock>>,
     calls: [Cell<u64>; KINDS],
     latencies: [Cell<Spread>; KINDS],
@@ -102,7 +102,7 @@ impl Meter {
     }
 
     /// Counts calls, and reads the clock if they are to be timed.
-    pub(super) fn begin(&self, operation: StoreOperation, calls: usize) -> Option<Duration> {
+    pub(crate) fn begin(&self, operation: StoreOperation, calls: usize) -> Option<Duration> {
         let counted = self.calls.get(operation as usize)?;
         let before = counted.get();
         counted.set(before + calls as u64);
@@ -112,7 +112,7 @@ impl Meter {
     }
 
     /// Notes how long the calls took, if they are timed: each an equal part.
-    pub(super) fn end(&self, operation: StoreOperation, calls: usize, began: Option<Duration>) {
+    pub(crate) fn end(&self, operation: StoreOperation, calls: usize, began: Option<Duration>) {
         let Some(began) = began else { return };
         let Some((clock, cell)) = self.clock.as_ref().zip(self.latencies.get(operation as usize))
         else {

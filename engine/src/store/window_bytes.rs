@@ -61,7 +61,7 @@ pub struct WindowBytes<V> {
     pub(super) layout: Layout,
     /// Windows that start below this have expired, though they may not have been removed.
     pub(super) kept_from: Timestamp,
-    pub(super) meter: Meter,
+    pub(crate) meter: Meter,
 }
 
 opaque_debug!(WindowBytes<V>);
@@ -255,7 +255,7 @@ impl<V: Data> WindowBytes<V> {
     }
 
     /// The same as a part of something else, which is counted.
-    pub(super) fn change<R>(
+    pub(crate) fn change<R>(
         &mut self,
         slot: WindowSlot,
         change: impl FnOnce(&mut Option<V>, &mut Timestamp) -> R,
