@@ -190,7 +190,7 @@ fn rows(map: &Text, texts: &[Text]) -> Vec<Finding> {
     findings
 }
 
-/// The names and targets of links such as [`name`](target).
+/// The names and targets of Markdown links whose name is code.
 fn links(text: &str) -> Vec<(&str, &str)> {
     let link = |part: &'_ str| -> Option<(usize, usize)> {
         let name = part.find("`](")?;
