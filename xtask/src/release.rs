@@ -1,12 +1,13 @@
 //! `cargo xtask release --dry-run`: whether each crate builds from what would be published of it, and whether the version says what
 //! became of the public items since the last release.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use crate::console::say;
 use crate::failure::Failure;
-use crate::{help, process, setup};
+use crate::{help, metadata, process, setup};
 
 /// What packs every crate of the workspace without building it; a step of CI.
 pub(crate) fn package(root: &Path) -> Result<(), Failure> {
@@ -17,7 +18,7 @@ pub(crate) fn package(root: &Path) -> Result<(), Failure> {
 /// Fails unless this is the oldest Rust that the crates promise to build with: what CI builds is then built with it.
 pub(crate) fn oldest_rust(root: &Path) -> Result<(), Failure> {
     let manifest = root.join("Cargo.toml");
-    let text = std::fs::read_to_string(&manifest).map_err(Failure::io("read", &manifest))?;
+    let text = fs::read_to_string(&manifest).map_err(Failure::io("read", &manifest))?;
     let promised = text.lines().find_map(|line| line.strip_prefix("rust-version = \""));
     let promised = promised.map(|rest| rest.trim_end_matches('"')).unwrap_or_default();
     let version = process::output(Command::new("rustc").arg("--version"))?;
@@ -59,6 +60,20 @@ fn public_items(root: &Path) -> Result<(), Failure> {
     process::run(&mut process::cargo(root, &arguments))
 }
 
+/// Has cargo build our packages once more: it takes one of a version that it has built for the same, whatever has changed in it
+/// since the last dry run.
+fn forget_built(fingerprints: &Path) -> Result<(), Failure> {
+    let Ok(entries) = fs::read_dir(fingerprints) else { return Ok(()) };
+    for entry in entries {
+        let path = entry.map_err(Failure::io("read", fingerprints))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("headwater") {
+            fs::remove_dir_all(&path).map_err(Failure::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
 /// Packs every crate, and builds each from its package.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -70,6 +85,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     setup::for_building()?;
     oldest_rust(root)?;
     public_items(root)?;
+    forget_built(&metadata::target(root)?.join("debug/.fingerprint"))?;
     let arguments = ["package", "--workspace", "--locked", "--allow-dirty"];
     process::run(&mut process::cargo(root, &arguments))
 }
@@ -77,6 +93,19 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn our_packages_are_built_once_more_and_no_others() {
+        let dir = std::env::temp_dir().join(format!("fingerprints-{}", std::process::id()));
+        for name in ["headwater-core-1", "serde-1"] {
+            fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        forget_built(&dir).unwrap();
+        let left: Vec<_> = fs::read_dir(&dir).unwrap().map(|it| it.unwrap().file_name()).collect();
+        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(left, ["serde-1"]);
+        forget_built(&dir).unwrap();
+    }
 
     #[test]
     fn a_release_is_told_by_its_two_first_numbers() {
