@@ -304,7 +304,7 @@ impl Task {
             if self.graph.has_processors {
                 (source.first, source.stream_times) = stream_times(&*rows, self.stream_time);
             }
-            if self.graph.asks_for_source_times() {
+            if self.graph.caps_by_row {
                 (source.first, source.source_times) = stream_times(&*rows, source_time);
             }
             let time = if self.graph.keeps_time && !carried {

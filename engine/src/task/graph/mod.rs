@@ -147,6 +147,8 @@ pub(in crate::task) struct Graph {
     callers: Vec<NodeIndex>,
     /// How much of the input a step takes.
     stepping: Stepping,
+    /// Whether any node wants to know where other sources stand at each row of a run.
+    pub(in crate::task) caps_by_row: bool,
     /// Whether the rows at hand are those of a run, on their way down from its source.
     takes_run: bool,
     /// Whether what goes through it is the last before a commit.
@@ -168,6 +170,8 @@ impl Graph {
         let has_timers = slots.values().any(|slot| !slot.is_time_carried && slot.has_timers());
         let callers = slots.iter().filter(|(_, slot)| slot.makes_calls()).map(|(node, _)| node);
         let callers = callers.collect();
+        let caps_by_row =
+            keeps_time && slots.values().any(|slot| slot.caps_time && slot.caps_by_row);
         let stepping = Stepping::of(&slots, keeps_time, rows_max);
         Self {
             slots,
@@ -176,6 +180,7 @@ impl Graph {
             has_timers,
             callers,
             stepping,
+            caps_by_row,
             takes_run: false,
             is_near_commit: false,
             taps,
@@ -193,11 +198,6 @@ impl Graph {
     /// which a node has all the calls that it may make, which batches would run past, each size by another number.
     fn counts_calls(&self) -> bool {
         self.is_near_commit && !self.callers.is_empty()
-    }
-
-    /// Whether any node wants to know where other sources stand at each row of a run.
-    pub(in crate::task) fn asks_for_source_times(&self) -> bool {
-        self.keeps_time && self.slots.values().any(|slot| slot.caps_time)
     }
 
     /// Whether any node has something left that it may forward now.
