@@ -2,6 +2,7 @@
 
 use crate::{
     DefaultSerde, GlobalKTable, KStream, KTable, Materialized,
+    operator::Expiry,
     operator::VersionedTable,
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes, Topics},
     table::{StoredVersions, TableNode, View, expiring},
@@ -382,8 +383,8 @@ impl StreamsBuilder {
         if let Some(history) = materialized.history {
             plan.refuse_ttl(materialized.ttl, &store);
             let store: Arc<str> = store.into();
-            let serdes = (SharedSerde::clone(&key), SharedSerde::clone(&value));
-            let (node, view) = self.versions(source, &store, serdes, history);
+            let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));
+            let (node, view) = self.versions(source, &store, keys, values, history);
             let value = Some(value);
             let (plan, roots) = (plan.clone(), vec![TableNode::of::<K, V>(node)]);
             return KTable { plan, node, key, value, view, store: Some(store), roots };
@@ -391,8 +392,8 @@ impl StreamsBuilder {
         let step = plan.step(OperatorKind::Table, &[source]).with_store(&store);
         let row = |value: Option<V>| value;
         let values: SharedSerde<Option<V>> = Arc::new(Nullable(SharedSerde::clone(&value)));
-        let serdes = (&key, &values, &value);
-        let above = expiring(plan, (source, &store), serdes, materialized.ttl, row);
+        let expiry = materialized.ttl.map(|ttl| Expiry::new(&store, &key, &value, ttl));
+        let above = expiry.map(|expiry| expiring(plan, source, expiry, &values, row));
         let step = step.below(above.unwrap_or(source));
         KTable::kept(plan, step, store, Serdes { key, value }, |value: Option<V>| value)
     }
@@ -402,7 +403,8 @@ impl StreamsBuilder {
         &self,
         source: NodeId,
         store: &Arc<str>,
-        (keys, values): (SharedSerde<K>, SharedSerde<V>),
+        keys: SharedSerde<K>,
+        values: SharedSerde<V>,
         history: Duration,
     ) -> (NodeId, Arc<dyn View<K, V>>) {
         let plan = &self.plan;
@@ -456,7 +458,8 @@ impl StreamsBuilder {
         self.plan.refuse_ttl(ttl, &store);
         let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
         let update = |key, value| Some((key, value));
-        self.add_global_store(&store, topic, consumed.nullable(), (key, value), update);
+        let serdes = GlobalSerdes { key, value };
+        self.add_global_store(&store, topic, consumed.nullable(), serdes, update);
         GlobalKTable { plan: self.plan.clone(), store, rows: PhantomData }
     }
 
@@ -467,13 +470,13 @@ impl StreamsBuilder {
     /// ```
     /// use headwater_core::serde::for_type;
     /// use headwater_dsl::StreamsBuilder;
-    /// use headwater_engine::topology::Consumed;
+    /// use headwater_engine::topology::{Consumed, GlobalSerdes};
     /// use headwater_testkit::TopologyTestDriver;
     ///
     /// let builder = StreamsBuilder::new();
     /// // Roads by their limits: the other way round.
     /// let turned = |road: String, limit: i64| Some((limit, Some(road)));
-    /// let serdes = (for_type::<i64>(), for_type::<String>());
+    /// let serdes = GlobalSerdes { key: for_type::<i64>(), value: for_type::<String>() };
     /// builder.add_global_store("roads", "limits", Consumed::<String, i64>::default(), serdes, turned);
     ///
     /// let driver = TopologyTestDriver::new(builder.build()?)?;
@@ -487,13 +490,12 @@ impl StreamsBuilder {
         name: &str,
         topic: &str,
         consumed: Consumed<K, V>,
-        serdes: (SharedSerde<K2>, SharedSerde<V2>),
+        serdes: GlobalSerdes<K2, V2>,
         update: impl Fn(K, V) -> Option<(K2, Option<V2>)> + Send + Sync + 'static,
     ) {
         let (name, topic, update) = (name.to_owned(), topic.to_owned(), Arc::new(update));
         self.plan.add_global(move |topology| {
-            let (key, value) = &serdes;
-            let (key, value) = (SharedSerde::clone(key), SharedSerde::clone(value));
+            let (key, value) = (SharedSerde::clone(&serdes.key), SharedSerde::clone(&serdes.value));
             let (serdes, update) = (GlobalSerdes { key, value }, Arc::clone(&update));
             let update = move |key, value| update(key, value);
             topology.add_global_store(&name, &topic, consumed.clone(), serdes, update).map(drop)

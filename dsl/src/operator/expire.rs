@@ -46,7 +46,8 @@ impl<K, V> Expiry<K, V> {
     /// Of the table in `store`, whose rows live for `ttl`, at least a ms.
     pub(crate) fn new(
         store: &str,
-        (keys, values): (&SharedSerde<K>, &SharedSerde<V>),
+        keys: &SharedSerde<K>,
+        values: &SharedSerde<V>,
         ttl: Duration,
     ) -> Self {
         Self {

@@ -42,7 +42,8 @@ pub(crate) struct JoinOfTables<K, L, R, V, F> {
 
 /// Joins updates of one side with the rows `found` of the other by `join`.
 fn joined<K: Data, S: Data, O: Data, V: Data>(
-    (kind, side): (JoinKind, Side),
+    kind: JoinKind,
+    side: Side,
     old_values: OldValues,
     rows: Rows<K, Change<S>>,
     other: &dyn Lookup<K, O>,
@@ -113,11 +114,11 @@ where
         match input {
             Either::Left(rows) => {
                 let join = |left, right| join(left, right);
-                joined((*kind, Side::Left), *old_values, rows, &**right, join, context)
+                joined(*kind, Side::Left, *old_values, rows, &**right, join, context)
             }
             Either::Right(rows) => {
                 let join = |right, left| join(left, right);
-                joined((*kind, Side::Right), *old_values, rows, &**left, join, context)
+                joined(*kind, Side::Right, *old_values, rows, &**left, join, context)
             }
         }
     }

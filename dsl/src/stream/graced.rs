@@ -78,8 +78,8 @@ impl<K: DefaultSerde, V: DefaultSerde, T: Data> JoinWith<K, V> for JoinedTable<K
             return self.named((&self.table).inner(stream, join));
         };
         let join = move |key: &K, value, found: Option<T>| Some(join(key, value, found?));
-        let joined = self.draw(stream, (OperatorKind::GracedJoin, NullKeys::Dropped), grace, join);
-        self.named(joined)
+        let kind = OperatorKind::GracedJoin;
+        self.named(self.draw(stream, kind, NullKeys::Dropped, grace, join))
     }
 
     fn left<V2: Data>(
@@ -91,8 +91,8 @@ impl<K: DefaultSerde, V: DefaultSerde, T: Data> JoinWith<K, V> for JoinedTable<K
             return self.named((&self.table).left(stream, join));
         };
         let join = move |key: &K, value, found| Some(join(key, value, found));
-        let kind = (OperatorKind::GracedLeftJoin, NullKeys::Unjoined);
-        self.named(self.draw(stream, kind, grace, join))
+        let kind = OperatorKind::GracedLeftJoin;
+        self.named(self.draw(stream, kind, NullKeys::Unjoined, grace, join))
     }
 }
 
@@ -107,7 +107,8 @@ impl<K: DefaultSerde, T: Data> JoinedTable<K, T> {
     fn draw<V: DefaultSerde, V2: Data>(
         &self,
         stream: &KStream<K, V>,
-        (kind, null_keys): (OperatorKind, NullKeys),
+        kind: OperatorKind,
+        null_keys: NullKeys,
         grace: Duration,
         join: impl Fn(&K, V, Option<T>) -> Option<V2> + Send + Sync + 'static,
     ) -> KStream<K, V2> {

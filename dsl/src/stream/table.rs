@@ -3,6 +3,7 @@
 use super::KStream;
 use crate::{
     DefaultSerde, KTable, MaterializedWith,
+    operator::Expiry,
     plan::{OperatorKind, Serdes},
     resolve,
     table::expiring,
@@ -87,9 +88,11 @@ impl<K: Data, V: Data> KStream<K, V> {
         let keyed = self.plan.keyed(self.node, &store, &serdes);
         let Serdes { key, value } = serdes;
         let kept = Serdes { key, value: values };
-        let serdes = (&kept.key, &value, &kept.value);
-        match expiring(&self.plan, (keyed, &store), serdes, ttl, V::into) {
-            Some(above) => KTable::kept(&self.plan, step.below(above), store, kept, |row| row),
+        match ttl.map(|ttl| Expiry::new(&store, &kept.key, &kept.value, ttl)) {
+            Some(expiry) => {
+                let above = expiring(&self.plan, keyed, expiry, &value, V::into);
+                KTable::kept(&self.plan, step.below(above), store, kept, |row| row)
+            }
             None => KTable::kept(&self.plan, step.below(keyed), store, kept, V::into),
         }
     }

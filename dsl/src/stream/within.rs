@@ -179,12 +179,12 @@ impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> StreamWithin<K, V, VO> 
         let base = self.joined.store_name.as_deref().unwrap_or(&name);
         let waiting: Arc<str> = format!("{base}-waiting-join-store").into();
         plan.add_store(WaitsSerde::store(&waiting, &key, &left));
-        let stored = self.stored(&plan, (&key, left), format!("{base}-this-join-store"), None);
+        let stored = self.stored(&plan, &key, left, format!("{base}-this-join-store"), None);
         let step = step.below(above).with_store(&stored.rows).with_store(&waiting);
         let step = step.set_to(&self.windows);
         let (join, keys, windows) = (Arc::new(join), SharedSerde::clone(&key), self.windows);
         let node = plan.operator::<K, V, _>(step, move |context| {
-            SelfJoin::<K, V, VO, _>::open(&join, windows, (&keys, &stored, &waiting), context)
+            SelfJoin::<K, V, VO, _>::open(&join, windows, &keys, &stored, &waiting, context)
         });
         self.named(plan, node, key)
     }
@@ -237,10 +237,10 @@ impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> StreamWithin<K, V, VO> 
         let defers_right = kind == OperatorKind::StreamOuterJoin;
         let timers = defers.then(|| format!("{base}-left-shared-join-store"));
         let (keys, rows) = (SharedSerde::clone(key), format!("{base}-this-join-store"));
-        let this = self.stored(plan, (key, SharedSerde::clone(left)), rows, timers);
+        let this = self.stored(plan, key, SharedSerde::clone(left), rows, timers);
         let timers = defers_right.then(|| format!("{base}-outer-shared-join-store"));
         let rows = format!("{base}-other-join-store");
-        let other = self.stored(plan, (key, SharedSerde::clone(right)), rows, timers);
+        let other = self.stored(plan, key, SharedSerde::clone(right), rows, timers);
         let waiting = format!("{base}-waiting-join-store");
         let sides: SharedSerde<Either<V, VO>> = Arc::new(EitherSerde::new(left, right));
         plan.add_store(WaitsSerde::store(&waiting, key, &sides));
@@ -260,7 +260,8 @@ impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> StreamWithin<K, V, VO> 
     fn stored<S: Data>(
         &self,
         plan: &LogicalPlan,
-        (keys, values): (&SharedSerde<K>, SharedSerde<S>),
+        keys: &SharedSerde<K>,
+        values: SharedSerde<S>,
         rows: String,
         timers: Option<String>,
     ) -> SideStores<S> {

@@ -12,20 +12,19 @@ use headwater_engine::{
     processor::{Rows, Stores},
     store::{KeyValueStore, TimerBytes},
 };
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-/// The node that deletes the rows of a table that is kept in the store and lies below `parent`, once they have lived for
-/// `ttl`; none if they live until they are deleted. `row` gives the value of a record, of which `values` writes what comes, and `kept` what the
-/// table has of it.
+/// The node that deletes the rows of the table that lies below `parent`, once they have lived for as long as `expiry` says. `row`
+/// gives the value of a record, of which `values` writes what comes.
 pub(crate) fn expiring<K: Data, T: Data, V: Data>(
     plan: &LogicalPlan,
-    (parent, store): (NodeId, &str),
-    (keys, values, kept): (&SharedSerde<K>, &SharedSerde<T>, &SharedSerde<V>),
-    ttl: Option<Duration>,
+    parent: NodeId,
+    expiry: Expiry<K, V>,
+    values: &SharedSerde<T>,
     row: impl Fn(T) -> Option<V> + Send + Sync + 'static,
-) -> Option<NodeId> {
-    let (expiry, row) = (Expiry::new(store, (keys, kept), ttl?), Arc::new(row));
-    let Expiry { deadlines, timers, waiting, ttl_ms, .. } = &expiry;
+) -> NodeId {
+    let row = Arc::new(row);
+    let Expiry { table: store, keys, deadlines, timers, waiting, ttl_ms, .. } = &expiry;
     plan.add_store(KeyValueStore::builder(deadlines, SharedSerde::clone(keys), Arc::new(I64)));
     plan.add_store(TimerBytes::builder(timers));
     let step = plan.step_called(OperatorKind::Expire, parent, store);
@@ -34,9 +33,9 @@ pub(crate) fn expiring<K: Data, T: Data, V: Data>(
         plan.log_as(store, own);
     }
     let step = step.with_store(deadlines).with_store(timers).with_store(waiting).set_to(ttl_ms);
-    Some(plan.operator::<K, T, _>(step, move |context| {
+    plan.operator::<K, T, _>(step, move |context| {
         Expire::<K, T, V, _>::open(&row, &expiry, context)
-    }))
+    })
 }
 
 impl<K: Data, V: Data> KTable<K, V> {

@@ -11,7 +11,7 @@ use headwater_engine::{
     processor::{Context, Processor, ProcessorError, Record},
     runtime::{BadRecord, Streams, StreamsConfig, StreamsError},
     store::GlobalStore,
-    topology::{Consumed, Topology, TopologyError},
+    topology::{Consumed, GlobalSerdes, Topology, TopologyError},
 };
 use headwater_testkit::{MemoryLog, MemoryState, TestDriverError, TopologyTestDriver};
 use std::{collections::BTreeMap, error::Error, sync::Arc};
@@ -257,7 +257,8 @@ fn processors_read_what_an_update_of_the_users_makes() -> Outcome {
     let builder = StreamsBuilder::new();
     let doubled = |road: String, limit: i64| (limit > 0).then_some((road, Some(limit * 2)));
     let consumed = Consumed::<String, i64>::default();
-    builder.add_global_store("doubled", "limits", consumed, (for_type(), for_type()), doubled);
+    let serdes = GlobalSerdes { key: for_type(), value: for_type() };
+    builder.add_global_store("doubled", "limits", consumed, serdes, doubled);
     let roads = builder.stream::<String, String>("roads");
     let looked_up = roads.process(|context| Ok(Limit(context.global_store("doubled")?)), &[]);
     looked_up.to("out");

@@ -155,7 +155,7 @@ where
                 return Ok(false);
             }
             let Some((timestamp, place)) = context.store(self.timers).take_first()? else { break };
-            let row = self.rows.deferred_row((timestamp, &place), context)?;
+            let row = self.rows.deferred_row(timestamp, &place, context)?;
             let Some((key, value, headers)) = row else { continue };
             let headers = (!headers.is_empty()).then(|| Box::new(headers));
             let at = self.time.passed_at(Side::Left, timestamp);
@@ -181,7 +181,7 @@ where
             }
         }
         let passed = self.time.take(timestamp, at);
-        match (self.key.take(&self.rows, (&row.key, &row.value), context)?, self.null_keys) {
+        match (self.key.take(&self.rows, &row.key, &row.value, context)?, self.null_keys) {
             (Given::Gone, _) => {}
             (Given::Alone, NullKeys::Dropped) => context.check(Err(ProcessorError::NullKey))?,
             (Given::Alone, NullKeys::Unjoined) => {

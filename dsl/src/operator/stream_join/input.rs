@@ -59,7 +59,8 @@ impl<K: Data, V: Data> Input<K, V> {
     /// The deferred row at a place of `time`.
     pub(super) fn deferred_row<K2, V2>(
         &self,
-        (time, place): (Timestamp, &[u8]),
+        time: Timestamp,
+        place: &[u8],
         context: &mut Context<'_, K2, V2>,
     ) -> Result<Option<(Vec<u8>, V, Headers)>, ProcessorError>
     where
@@ -104,7 +105,8 @@ impl<K: Data> KeyAtHand<K> {
     pub(super) fn take<V: Data, V2: Data>(
         &mut self,
         side: &Input<K, V>,
-        (key, value): (&K, &V),
+        key: &K,
+        value: &V,
         context: &mut Context<'_, K, V2>,
     ) -> Result<Given, ProcessorError> {
         if side.is_null(value, &mut self.scratch) {

@@ -203,20 +203,17 @@ where
                 return Ok(false);
             }
             let Some((timestamp, place)) = context.store(timers).take_first()? else { break };
-            let at = (timestamp, &place[..]);
             let (key, headers, value) = match side {
                 Side::Left => {
-                    let Some((key, left, headers)) = self.left.deferred_row(at, context)? else {
-                        continue;
-                    };
+                    let row = self.left.deferred_row(timestamp, &place, context)?;
+                    let Some((key, left, headers)) = row else { continue };
                     let key = self.key.read(&key)?;
                     let value = (self.join)(&key, Some(left), None);
                     (key, headers, value)
                 }
                 Side::Right => {
-                    let Some((key, right, headers)) = self.right.deferred_row(at, context)? else {
-                        continue;
-                    };
+                    let row = self.right.deferred_row(timestamp, &place, context)?;
+                    let Some((key, right, headers)) = row else { continue };
                     let key = self.key.read(&key)?;
                     let value = (self.join)(&key, None, Some(right));
                     (key, headers, value)
@@ -247,8 +244,8 @@ where
         }
         let passed = if is_new { self.time.take(timestamp, at) } else { at };
         let given = match &record.value {
-            Either::Left(value) => self.key.take(&self.left, (&record.key, value), context)?,
-            Either::Right(value) => self.key.take(&self.right, (&record.key, value), context)?,
+            Either::Left(value) => self.key.take(&self.left, &record.key, value, context)?,
+            Either::Right(value) => self.key.take(&self.right, &record.key, value, context)?,
         };
         let is_in_order = given == Given::Keyed && self.time.is_in_order(timestamp);
         let releases = is_new && !is_carried && is_in_order;
@@ -262,15 +259,33 @@ where
             Either::Left(value) => {
                 let row = frame.map(|(), ()| (key, value));
                 let pair = |key: &K, left, right| join(key, Some(left), right);
-                let way = Way { side: Side::Left, own: left, other: right, time, key_bytes };
-                let left = way.take(given, row, (pairing, passed), pair, out, context)?;
+                let way = Way {
+                    side: Side::Left,
+                    own: left,
+                    other: right,
+                    time,
+                    key_bytes,
+                    given,
+                    passed,
+                    pairing,
+                };
+                let left = way.take(row, pair, out, context)?;
                 Ok(left.map(|row| row.map(|key, value| (key, Either::Left(value)))))
             }
             Either::Right(value) => {
                 let row = frame.map(|(), ()| (key, value));
                 let pair = |key: &K, right, left| join(key, left, Some(right));
-                let way = Way { side: Side::Right, own: right, other: left, time, key_bytes };
-                let left = way.take(given, row, (pairing, passed), pair, out, context)?;
+                let way = Way {
+                    side: Side::Right,
+                    own: right,
+                    other: left,
+                    time,
+                    key_bytes,
+                    given,
+                    passed,
+                    pairing,
+                };
+                let left = way.take(row, pair, out, context)?;
                 Ok(left.map(|row| row.map(|key, value| (key, Either::Right(value)))))
             }
         }
@@ -308,44 +323,46 @@ where
     }
 }
 
-/// Which way a row goes: its side, where that is kept and where the other is, at the join's time; and its key's bytes.
+/// Which way a row goes: its side, where that is kept and where the other is, at the join's time; its key's bytes and what they make
+/// of it; the time that was passed on when it came; and how far it was paired.
 struct Way<'a, K, O, T> {
     side: Side,
     own: &'a Input<K, O>,
     other: &'a Input<K, T>,
     time: &'a mut JoinTime,
     key_bytes: &'a [u8],
+    given: Given,
+    passed: Timestamp,
+    pairing: &'a mut Option<Pairing>,
 }
 
 impl<K: Data, O: Data, T: Data> Way<'_, K, O, T> {
-    /// Takes a row, at which so much time was passed on, or goes on pairing it; gives it back if it has more pairs than go now.
+    /// Takes a row, or goes on pairing it; gives it back if it has more pairs than go now.
     fn take<V: Data>(
         mut self,
-        given: Given,
         row: Record<K, O>,
-        (pairing, passed): (&mut Option<Pairing>, Timestamp),
         pair: impl Fn(&K, O, Option<T>) -> Option<V>,
         out: &mut Output<K, V>,
         context: &mut Context<'_, K, V>,
     ) -> Result<Option<Record<K, O>>, ProcessorError> {
-        let before = pairing.take();
+        let before = self.pairing.take();
         let room = out.room().max(1);
-        let mut found = match given {
+        let mut found = match self.given {
             Given::Gone => return Ok(None),
             Given::Keyed => {
                 let times = self.time.joined_by(self.side, row.stamp().timestamp);
                 let after = before.map(|before| before.after);
                 let rows = context.store(self.other.rows).by_bytes();
-                matches(rows, self.key_bytes, (times, after), room.saturating_add(1))?
+                matches(rows, self.key_bytes, times, after, room.saturating_add(1))?
             }
             Given::Alone => Vec::new(),
         };
         let Stamp { origin, timestamp, .. } = row.stamp();
-        let passed = before.map_or(passed, |before| before.passed);
+        let passed = before.map_or(self.passed, |before| before.passed);
         let stamp = |timestamp| Stamp { origin, timestamp, at: passed };
         if before.is_none() {
             let is_alone = found.is_empty() && self.time.defers(self.side);
-            if given == Given::Keyed && !self.keep(&row, is_alone, context)? {
+            if self.given == Given::Keyed && !self.keep(&row, is_alone, context)? {
                 return Ok(None);
             }
             if is_alone {
@@ -366,7 +383,7 @@ impl<K: Data, O: Data, T: Data> Way<'_, K, O, T> {
             let made = pair(&key, row.value.clone(), Some(value));
             out.push_some(Record::made(key, (), headers, stamp(timestamp.max(time))), made);
         }
-        *pairing = last.filter(|_| has_more).map(|after| Pairing { passed, after });
+        *self.pairing = last.filter(|_| has_more).map(|after| Pairing { passed, after });
         Ok(has_more.then_some(row))
     }
 
@@ -498,7 +515,8 @@ where
 fn matches<V: Data>(
     rows: &mut TimeBytes<V>,
     key: &[u8],
-    (times, after): (RangeInclusive<Timestamp>, Option<(Timestamp, u32)>),
+    times: RangeInclusive<Timestamp>,
+    after: Option<(Timestamp, u32)>,
     rows_max: usize,
 ) -> Result<Vec<Timed<V>>, ProcessorError> {
     let from = after.map_or(*times.start(), |(time, _)| time.max(*times.start()));

@@ -87,7 +87,9 @@ impl<K: Data, V: Data, VO: Data, F> SelfJoin<K, V, VO, F> {
     pub(crate) fn open(
         join: &Arc<F>,
         windows: JoinWindows,
-        (keys, stored, waiting): (&SharedSerde<K>, &SideStores<V>, &str),
+        keys: &SharedSerde<K>,
+        stored: &SideStores<V>,
+        waiting: &str,
         context: &mut InitContext<'_>,
     ) -> Result<Self, ProcessorError> {
         let defers = Both { left: false, right: false };
@@ -152,8 +154,7 @@ impl<K: Data, V: Data, VO: Data, F> SelfJoin<K, V, VO, F> {
             }
             let (room, times) = (out.room(), self.time.joined_by(at.side, timestamp));
             let rows = context.store(self.rows.rows).by_bytes();
-            let limits = (times, Some(at.after));
-            let found = matches(rows, &self.key.bytes, limits, room)?;
+            let found = matches(rows, &self.key.bytes, times, Some(at.after), room)?;
             let is_all = found.len() < room;
             for row in found {
                 at.after = (row.time, row.sequence);
@@ -204,7 +205,7 @@ where
         if before.is_none() && self.time.is_carried() {
             self.time.advance(record.stamp().at);
         }
-        let given = self.key.take(&self.rows, (&record.key, &record.value), context)?;
+        let given = self.key.take(&self.rows, &record.key, &record.value, context)?;
         if given != Given::Keyed {
             return Ok(None);
         }
