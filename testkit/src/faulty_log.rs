@@ -76,6 +76,8 @@ struct Faults {
     /// What the test does to the newest claim.
     moves: Arc<Mutex<Moves>>,
     held: VecDeque<(Commit, Completer)>,
+    /// What comes right after the next fetch of a partition that gives nothing.
+    late: Option<(TopicPartition, Commit)>,
 }
 
 /// A [`MemoryLog`] whose commits wait until the test completes them, and that fails on request.
@@ -157,6 +159,12 @@ impl FaultyLog {
         (faults.has_failed, faults.is_full) = (false, false);
     }
 
+    /// Takes a commit right after the next fetch of `partition` that gives nothing: as from somebody who is faster than a reader
+    /// that has yet to fetch its other partitions.
+    pub fn commit_after_empty_fetch(&self, partition: TopicPartition, commit: Commit) {
+        self.faults().late = Some((partition, commit));
+    }
+
     /// Changes what the holder of the newest claim may read, as a log does that has other members in the group.
     pub fn assign(&self, assignment: Assignment) {
         let moves = Arc::clone(&self.faults().moves);
@@ -226,6 +234,11 @@ impl Log for FaultyLog {
         self.called();
         let fetched = self.inner.fetch(partition, offset, bytes_max)?;
         self.fetches.fetch_add(u64::from(!fetched.records.is_empty()), Ordering::Relaxed);
+        if fetched.records.is_empty()
+            && let Some((_, commit)) = self.faults().late.take_if(|(at, _)| at == partition)
+        {
+            self.inner.commit(commit)?.wait()?;
+        }
         Ok(fetched)
     }
 

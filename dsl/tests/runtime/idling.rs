@@ -3,14 +3,15 @@
 
 use headwater_core::{
     ports::log::{Append, Commit, Log, TopicSpec},
-    record::{Headers, RecordSetBuilder, Timestamp, TopicName, TopicPartition},
+    record::{Headers, RecordSetBuilder, Timestamp, TopicName, TopicPartition, murmur2_partition},
 };
 use headwater_dsl::StreamsBuilder;
 use headwater_engine::{
     runtime::{Application, Repartitioning, Stepper, StreamsConfig, StreamsState},
     topology::Topology,
 };
-use headwater_testkit::{ManualClock, MemoryLog, MemoryState, TopologyTestDriver};
+use headwater_testkit::{FaultyLog, ManualClock, MemoryState, TopologyTestDriver};
+use proptest::{collection::vec, prelude::*};
 use std::{error::Error, sync::Arc, time::Duration};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -156,22 +157,42 @@ fn where_the_input_is_complete_nothing_waits() -> Outcome {
     Ok(())
 }
 
-/// An application that is stepped by hand, and only while its thread would run.
+fn append(topic: &str, partition: u32, records: &[(&str, i64, Timestamp)]) -> Outcome<Append> {
+    let mut set = RecordSetBuilder::default();
+    for (key, value, timestamp) in records {
+        let (key, value) = (key.as_bytes(), value.to_be_bytes());
+        set.push(*timestamp, Some(key), Some(&value), &Headers::new())?;
+    }
+    let partition = TopicPartition::new(TopicName::new(topic)?, partition);
+    Ok(Append { partition, base_offset: None, records: Arc::new(set.build()) })
+}
+
+/// An application that is stepped by hand, and only while its threads would run.
 struct Run {
     stepper: Stepper,
     application: Application,
-    log: Arc<MemoryLog>,
+    log: Arc<FaultyLog>,
     clock: Arc<ManualClock>,
 }
 
 impl Run {
     fn start(config: StreamsConfig) -> Outcome<Self> {
-        let (log, clock) = (Arc::new(MemoryLog::new()), Arc::new(ManualClock::at(0)));
-        let topology = merged()?;
-        let topics = topology.external_topics().into_iter().map(|topic| TopicSpec::new(topic, 1));
+        Self::of(merged()?, config, 1, 1)
+    }
+
+    /// With so many threads, over topics of so many partitions.
+    fn of(
+        topology: Topology,
+        config: StreamsConfig,
+        threads: usize,
+        partitions: u32,
+    ) -> Outcome<Self> {
+        let (log, clock) = (Arc::new(FaultyLog::new()), Arc::new(ManualClock::at(0)));
+        let topics = topology.external_topics().into_iter();
+        let topics = topics.map(|topic| TopicSpec::new(topic, partitions));
         log.create_topics(&topics.collect::<Vec<_>>())?;
         let (shared, time) = (Arc::clone(&log) as Arc<dyn Log>, Arc::clone(&clock));
-        let stepper = Stepper::new(1, shared, Arc::new(MemoryState::new()), time);
+        let stepper = Stepper::new(threads, shared, Arc::new(MemoryState::new()), time);
         let application = stepper.start_application(topology, config)?;
         let mut run = Self { stepper, application, log, clock };
         run.rest()?;
@@ -179,14 +200,21 @@ impl Run {
     }
 
     fn append(&mut self, topic: &str, timestamps: &[Timestamp]) -> Outcome {
-        let mut records = RecordSetBuilder::default();
-        for timestamp in timestamps {
-            records.push(*timestamp, Some(b"a"), Some(&1_i64.to_be_bytes()), &Headers::new())?;
-        }
-        let partition = TopicPartition::new(TopicName::new(topic)?, 0);
-        let append = Append { partition, base_offset: None, records: Arc::new(records.build()) };
+        let records = timestamps.iter().map(|timestamp| ("a", 1, *timestamp));
+        let append = append(topic, 0, &records.collect::<Vec<_>>())?;
         self.log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
         self.rest()
+    }
+
+    /// Has actors step that are awake, by number; the number after theirs has time pass.
+    fn steps(&mut self, actors: &[usize], time: Duration) {
+        for actor in actors {
+            if *actor == self.stepper.actors() {
+                self.clock.advance(time);
+            } else if self.stepper.is_awake(*actor) {
+                self.stepper.step(*actor);
+            }
+        }
     }
 
     fn rest(&mut self) -> Outcome {
@@ -198,6 +226,18 @@ impl Run {
             self.stepper.step(actor);
         }
         Err("it does not come to rest".into())
+    }
+
+    /// What came out at a partition: timestamps and values.
+    fn out(&self, partition: u32) -> Outcome<Vec<(Timestamp, i64)>> {
+        let partition = TopicPartition::new(TopicName::new("out")?, partition);
+        let fetched = self.log.fetch(&partition, 0, usize::MAX)?;
+        let mut out = Vec::new();
+        for record in fetched.records.iter() {
+            let value = record.value.ok_or("a null value")?;
+            out.push((record.timestamp, i64::from_be_bytes(value.try_into()?)));
+        }
+        Ok(out)
     }
 
     /// How many records were taken, how many of them while a partition was at its end, and how many came out.
@@ -247,4 +287,56 @@ fn a_drain_does_not_wait_either() -> Outcome {
     assert!(matches!(run.application.state(), StreamsState::NotRunning));
     assert_eq!(run.counts()?, (1, 0, 1));
     Ok(())
+}
+
+#[test]
+fn what_is_appended_between_two_fetches_goes_in_the_order_of_timestamps() -> Outcome {
+    for [early, late] in [["left", "right"], ["right", "left"]] {
+        let mut run = Run::start(config(Duration::ZERO))?;
+        let appends = vec![append(early, 0, &[("a", 2, 5)])?, append(late, 0, &[("a", 3, 6)])?];
+        let partition = appends[0].partition.clone();
+        let commit = Commit { appends, ..Commit::default() };
+        run.log.commit_after_empty_fetch(partition, commit);
+        run.append(early, &[4])?;
+        run.clock.advance(Duration::from_secs(1));
+        run.rest()?;
+        assert_eq!(run.out(0)?, [(4, 1), (5, 2), (6, 3)], "{early} before {late}");
+    }
+    Ok(())
+}
+
+/// What comes of a record that goes through a repartition topic to another thread, and of the row of a table that was appended
+/// together with it and is older: after so many steps, and before others.
+fn priced(before: &[usize], after: &[usize]) -> Outcome<Vec<i64>> {
+    let interval = Duration::from_millis(10);
+    let builder = StreamsBuilder::new();
+    let prices = builder.table::<String, i64>("prices");
+    let sold = builder.stream::<String, i64>("sold").select_key(|_, _| "a".to_owned());
+    let price = |count: i64, price: Option<i64>| count * price.unwrap_or(0);
+    sold.left_join(&prices, price).to("out");
+    let config = config(Duration::ZERO).with_commit_interval(interval);
+    let mut run = Run::of(builder.build()?, config, 2, 2)?;
+    let reader = murmur2_partition(b"a", 2);
+    let appends = vec![append("prices", reader, &[("a", 1, 1)])?];
+    run.log.commit(Commit { appends, ..Commit::default() })?.wait()?;
+    run.steps(before, interval / 4);
+    let row = append("prices", reader, &[("a", 2, 5)])?;
+    let appends = vec![row, append("sold", 1 - reader, &[("b", 10, 6)])?];
+    run.log.commit(Commit { appends, ..Commit::default() })?.wait()?;
+    run.steps(after, interval / 4);
+    run.clock.advance(interval);
+    run.rest()?;
+    Ok(run.out(reader)?.into_iter().map(|(_, value)| value).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    fn a_row_appended_before_a_record_is_there_when_it_comes_from_another_thread(
+        before in vec(0..=4_usize, 0..20),
+        after in vec(0..=4_usize, 0..20),
+    ) {
+        prop_assert_eq!(priced(&before, &after).map_err(|error| error.to_string()), Ok(vec![20]));
+    }
 }

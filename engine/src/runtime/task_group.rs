@@ -14,7 +14,7 @@ use crate::{
     calls::CallWaker,
     node::Now,
     processor::ProcessorError,
-    task::{Positions, Step, Take, Task, TaskCommit},
+    task::{Arrived, Positions, Step, Take, Task, TaskCommit, Wanted},
     topology::{TaskId, Topic},
 };
 use hashbrown::HashMap;
@@ -24,7 +24,11 @@ use headwater_core::{
     record::TopicPartition,
     time::Clock,
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How much one fetch asks for, in bytes: its task's share of memory, between these. The larger one is what stays in a
 /// core's own cache, with the rows made of it, until it has been taken.
@@ -366,40 +370,63 @@ enum Inputs {
 
 /// Fetches what a task wants of its inputs. True if the log had records for it: what others are about to take may be there
 /// with them.
+///
+/// An input that gave nothing is looked at again once another one has given records: what was appended before those, by
+/// somebody who waited for it, is there by then, and goes first if it is older. So it is with external inputs where only what
+/// tasks send was to be fetched.
 fn fetch(
     task: &mut Task,
     around: &Surroundings,
     inputs: Inputs,
     epoch: u64,
 ) -> Result<bool, LogError> {
-    let wanted: Vec<_> = task
-        .wanted()
-        .map(|(input, topic, at, offset)| (input, topic.clone(), at.clone(), offset))
-        .collect();
+    if inputs == Inputs::Fetched {
+        return Ok(false);
+    }
+    let is_sent = |input: &Wanted| matches!(input.topic, Topic::Repartition(_));
+    let (mut to_fetch, mut empty): (VecDeque<_>, VecDeque<_>) =
+        task.wanted().partition(|input| inputs == Inputs::All || is_sent(input));
     // What was fetched is kept until it is taken; the other half is for what applications have of each other.
     let share = around.shares.share(Share::Batches) / 2 / around.shares.count().max(1);
-    let fetch_bytes = (share / wanted.len().max(1)).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
-    let fetch_bytes = fetch_bytes.min(around.commit_part_bytes);
+    let count = to_fetch.len() + empty.len();
+    let bytes_max = (share / count.max(1)).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
+    let bytes_max = bytes_max.min(around.commit_part_bytes);
     let mut has_new = false;
-    for (input, topic, at, offset) in wanted.into_iter().filter(|_| inputs != Inputs::Fetched) {
-        let fetched = match (&topic, inputs) {
-            (Topic::Repartition(_), _) => {
-                let taken = ReaderPosition { consumed: offset, epoch };
-                around.exchange.fetch(&topic, at.partition, taken, &*around.log, fetch_bytes)?
-            }
-            (Topic::External(_), Inputs::All | Inputs::Fetched) => {
-                let fetch = || around.log.fetch(&at, offset, fetch_bytes);
-                match around.feeds.get(&at) {
-                    Some(feed) => feed.read(offset, fetch)?,
-                    None => broken("a task reads a partition that its application has a feed of"),
-                }
-            }
-            (Topic::External(_), Inputs::Exchange) => continue,
-        };
-        let is_of_log = around.exchange.is_through_topic() || matches!(topic, Topic::External(_));
-        has_new |= is_of_log && !fetched.records.is_empty();
+    while let Some(wanted) = to_fetch.pop_front() {
+        let Wanted { input, topic, partition } = &wanted;
+        let taken = ReaderPosition { consumed: task.fetch_offset(*input), epoch };
+        let arrived = around.fetch(topic, partition, taken, bytes_max)?;
+        let is_empty = arrived.records.is_empty();
         // An empty answer below the end (only control records, say) still moves the position.
-        task.feed(input, fetched);
+        task.feed(*input, arrived);
+        if is_empty {
+            empty.push_back(wanted);
+        } else {
+            has_new |= around.exchange.is_through_topic() || !is_sent(&wanted);
+            to_fetch.append(&mut empty);
+        }
     }
     Ok(has_new)
+}
+
+impl Surroundings {
+    /// What there is for a reader of a partition of `topic`.
+    fn fetch(
+        &self,
+        topic: &Topic,
+        at: &TopicPartition,
+        taken: ReaderPosition,
+        bytes_max: usize,
+    ) -> Result<Arrived, LogError> {
+        let offset = taken.consumed;
+        match topic {
+            Topic::Repartition(_) => {
+                self.exchange.fetch(topic, at.partition, taken, &*self.log, bytes_max)
+            }
+            Topic::External(_) => match self.feeds.get(at) {
+                Some(feed) => feed.read(offset, || self.log.fetch(at, offset, bytes_max)),
+                None => broken("a task reads a partition that its application has a feed of"),
+            },
+        }
+    }
 }

@@ -10,7 +10,8 @@
 //!
 //! # Invariants
 //!
-//! - An input is fetched before it is taken to be at its end: what the log has is always waited for, also with -1.
+//! - An input is fetched before it is taken to be at its end, and after the records of the others were: what the log has is always
+//!   waited for, also with -1.
 //! - Time goes by the monotonic clock, from when the input was first seen at its end until it has records again.
 //! - What comes back of what the task itself sends is not waited for: it may come of what waits.
 //! - Nothing waits once all inputs are declared complete.

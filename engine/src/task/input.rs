@@ -29,6 +29,14 @@ impl TypedIndex for InputIndex {
     }
 }
 
+/// An input all of whose fetched records have been taken.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) input: InputIndex,
+    pub(crate) topic: Topic,
+    pub(crate) partition: TopicPartition,
+}
+
 /// What was fetched at an offset: from the log, or from what other tasks send.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrived {

@@ -53,7 +53,7 @@ pub(crate) use build::{Blueprint, InputOffsets, Instruments, LastCommit};
 pub(crate) use commit::{
     ChangelogKind, ChangelogPart, ConsumedOffset, Output, TaskCommit, TaskCounts,
 };
-pub(crate) use input::Arrived;
+pub(crate) use input::{Arrived, Wanted};
 pub(crate) use positions::Positions;
 pub(crate) use status::{CacheStatus, InputStatus, TaskStatus};
 pub use taps::Tap;
@@ -65,7 +65,7 @@ use crate::{
     error_handlers::ErrorHandlers,
     node::{Event, Moment, NodeIndex, Now, Payload, Resources, RunRecords, Started},
     processor::{Cancellable, ProcessorError, Punctuation, PunctuationType},
-    topology::{TaskId, Topic},
+    topology::TaskId,
 };
 use graph::{Action, Graph};
 use hashbrown::HashMap;
@@ -149,13 +149,19 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    /// The inputs that must be fetched, each with the offset to fetch from. An input at its end is among them, for
-    /// whoever knows that the end has moved.
-    pub(crate) fn wanted(
-        &self,
-    ) -> impl Iterator<Item = (InputIndex, &Topic, &TopicPartition, i64)> {
+    /// The inputs that must be fetched. Those at their ends are among them: an end may have moved.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = Wanted> {
         let empty = self.inputs.iter().filter(|(_, input)| input.is_empty());
-        empty.map(|(index, input)| (index, &input.topic, &input.partition, input.fetch_offset))
+        empty.map(|(index, Input { topic, partition, .. })| Wanted {
+            input: index,
+            topic: topic.clone(),
+            partition: partition.clone(),
+        })
+    }
+
+    /// The offset to fetch an input from.
+    pub(crate) fn fetch_offset(&self, input: InputIndex) -> i64 {
+        self.inputs[input].fetch_offset
     }
 
     /// Takes in what was fetched for an input.
