@@ -45,8 +45,7 @@ impl Graph {
         let Serdes { key, value } = serdes.clone();
         let mut produced = Produced::with(key, value);
         if let Some(partitioner) = asked.partitioner.clone() {
-            let chosen = move |key: &K, value: &V, count| partitioner.partitions(key, value, count);
-            produced = produced.partitioner(chosen);
+            produced = produced.shared_partitioner(partitioner);
         }
         if asked.drops_null_keys {
             produced = produced.dropping_null_keys();

@@ -86,10 +86,7 @@ impl<K, V> Repartitioned<K, V> {
 
     /// With a partitioner of its own, in place of Kafka's.
     #[must_use]
-    pub fn with_stream_partitioner(
-        self,
-        partitioner: impl StreamPartitioner<K, V> + 'static,
-    ) -> Self {
+    pub fn with_stream_partitioner(self, partitioner: impl StreamPartitioner<K, V>) -> Self {
         Self { partitioner: Some(Arc::new(partitioner)), ..self }
     }
 }

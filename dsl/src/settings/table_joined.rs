@@ -78,7 +78,10 @@ impl<K, FK> TableJoined<K, FK> {
     }
 
     /// Where a row of the other table lies, of `count` partitions.
-    pub(crate) fn place_other(&self, key: Option<&FK>, count: u32) -> Partitions {
+    pub(crate) fn place_other(&self, key: Option<&FK>, count: u32) -> Partitions
+    where
+        FK: 'static,
+    {
         match (key, &self.other_partitioner) {
             (Some(key), Some(partitioner)) => partitioner.partitions(key, &(), count),
             (None, _) | (_, None) => Partitions::Default,

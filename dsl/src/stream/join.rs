@@ -88,7 +88,8 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     ///   dropped. Changes of the table forward nothing. `join(table.joined(..), ..)` gives a [name or a grace](KTable::joined).
     /// - `join(other.within(windows), ..)`: with each record of the other stream; see [`within`](KStream::within).
     ///
-    /// Both sides must be partitioned alike. A marked stream is repartitioned first, through a topic named after the stream's node.
+    /// Both sides must be partitioned alike: by one partitioner into equally many partitions, or the application does not start. A
+    /// marked stream is repartitioned first, through a topic named after the stream's node.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;

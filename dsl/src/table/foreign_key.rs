@@ -12,8 +12,29 @@ use crate::{
     stream::resolve,
 };
 use headwater_core::serde::{Bytes, Data, Nullable, SharedSerde};
-use headwater_engine::{store::KeyValueStore, topology::Partitions};
+use headwater_engine::{
+    store::KeyValueStore,
+    topology::{Partitions, Placement, StreamPartitioner},
+};
 use std::sync::Arc;
+
+/// Places what the sides tell each other.
+struct Placed<F> {
+    place: F,
+    placement: Placement,
+}
+
+impl<K, V, F: Fn(&K, &V, u32) -> Partitions + Send + Sync + 'static> StreamPartitioner<K, V>
+    for Placed<F>
+{
+    fn partitions(&self, key: &K, value: &V, partitions: u32) -> Partitions {
+        (self.place)(key, value, partitions)
+    }
+
+    fn placement(&self) -> Placement {
+        self.placement.clone()
+    }
+}
 
 impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
     /// Joins each row with the row of `right` whose key it has: `foreign_key` gives that of a row, or none. Rows without one,
@@ -221,10 +242,13 @@ impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK
             value: Arc::new(RegistrationSerde),
         };
         let joined = self.joined.clone();
+        // Where a row of the other table lies is what the user says, if anything.
+        let placement =
+            joined.other_partitioner.as_ref().map_or(Placement::ByKey, |_| Placement::Beside);
         let place = move |key: &Option<FK>, _: &Registration, count| {
             joined.place_other(key.as_ref(), count)
         };
-        let asked = Repartitioned::default().with_stream_partitioner(place);
+        let asked = Repartitioned::default().with_stream_partitioner(Placed { place, placement });
         plan.repartitioned(node, &name, &serdes, &asked)
     }
 
@@ -273,7 +297,8 @@ impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK
                 None => Partitions::One(response.partition()),
             }
         };
-        let asked = Repartitioned::default().with_stream_partitioner(place);
+        let placed = Placed { place, placement: Placement::Beside };
+        let asked = Repartitioned::default().with_stream_partitioner(placed);
         plan.repartitioned(node, &format!("{base}-subscription-response"), &serdes, &asked)
     }
 }

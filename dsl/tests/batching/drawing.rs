@@ -19,9 +19,27 @@ use headwater_dsl::{
 use headwater_engine::{
     processor::{InitContext, ProcessorError},
     store::{KeyValueStore, Timers, Windowed},
-    topology::{Consumed, MaxAhead, Partitions, Produced, Topology},
+    topology::{Consumed, MaxAhead, Partitions, Placement, Produced, StreamPartitioner, Topology},
 };
 use std::time::Duration;
+
+/// Sends some records nowhere and some to several partitions. What they are joined with finds them or does not, and the same
+/// ones each time.
+struct Scatter(i64);
+
+impl StreamPartitioner<String, i64> for Scatter {
+    fn partitions(&self, _: &String, value: &i64, count: u32) -> Partitions {
+        match value.rem_euclid(self.0) {
+            0 => Partitions::Each(vec![0, count - 1]),
+            1 => Partitions::Each(Vec::new()),
+            _ => Partitions::Default,
+        }
+    }
+
+    fn placement(&self) -> Placement {
+        Placement::Beside
+    }
+}
 
 /// A pipeline on its way from `in` to `out`.
 pub(crate) struct Drawing {
@@ -90,12 +108,7 @@ impl Drawing {
             Op::Repartition => stream.repartition(&*format!("placed-{}", self.steps)),
             Op::Scattered(n) => {
                 let name = Repartitioned::named(format!("scattered-{}", self.steps));
-                let scatter = move |_: &String, value: &i64, count: u32| match value.rem_euclid(n) {
-                    0 => Partitions::Each(vec![0, count - 1]),
-                    1 => Partitions::Each(Vec::new()),
-                    _ => Partitions::Default,
-                };
-                stream.repartition(name.with_stream_partitioner(scatter))
+                stream.repartition(name.with_stream_partitioner(Scatter(n)))
             }
             Op::Other => stream.merge(&self.builder.stream("other")),
             Op::Join(view) => stream.join(&self.table(view), i64::wrapping_add),

@@ -1,6 +1,7 @@
 //! Streams: where they come from and go to, what operators do to a record, and how two of them are joined.
 
 mod calls;
+mod copartitioning;
 mod late_answers;
 mod nodes;
 mod optimizations;

@@ -1,7 +1,7 @@
 //! The two ends of a topology: how a source reads, how a sink writes, and what makes rows of bytes and bytes of rows.
 
 use super::{
-    BuiltInExtractor, MaxAhead, StreamPartitioner, TimestampExtractor, TopologyError,
+    BuiltInExtractor, MaxAhead, Placement, StreamPartitioner, TimestampExtractor, TopologyError,
     partitioner::SharedPartitioner,
     sink::SinkRecords,
     timestamp::{OfTable, SharedExtractor},
@@ -46,6 +46,7 @@ pub struct Consumed<K, V> {
     pub(crate) extractor: Option<SharedExtractor<K, V>>,
     pub(crate) max_ahead: Option<MaxAhead>,
     pub(crate) offset_reset: Option<OffsetReset>,
+    pub(crate) placement: Option<Placement>,
 }
 
 /// Where a topic is read from that the application has committed no offset of, or of which what it had committed is gone.
@@ -68,8 +69,8 @@ opaque_debug!(Produced<K, V>);
 impl<K: Data, V: Data> Consumed<K, V> {
     /// With these serdes.
     pub fn with(key: SharedSerde<K>, value: SharedSerde<V>) -> Self {
-        let (extractor, max_ahead) = (None, None);
-        Self { key, value, extractor, max_ahead, offset_reset: None }
+        let (extractor, max_ahead, placement) = (None, None, None);
+        Self { key, value, extractor, max_ahead, offset_reset: None, placement }
     }
 
     /// With event time, in ms, taken from the value.
@@ -122,6 +123,21 @@ impl<K: Data, V: Data> Consumed<K, V> {
         Self { max_ahead: Some(bound), ..self }
     }
 
+    /// Says by what the records of the topic were placed, where that is not Kafka's partitioner and no sink of the topology
+    /// tells: a join takes topics that are placed alike alone.
+    ///
+    /// ```
+    /// use headwater_engine::topology::{Consumed, NamedPartitioner};
+    ///
+    /// let by_region = |region: &u32, _: &String, partitions: u32| region % partitions;
+    /// let placed = NamedPartitioner::new("by-region", by_region);
+    /// let _cars = Consumed::<u32, String>::default().partitioner(&placed);
+    /// ```
+    #[must_use]
+    pub fn partitioner(self, partitioner: &impl StreamPartitioner<K, V>) -> Self {
+        Self { placement: Some(partitioner.placement()), ..self }
+    }
+
     /// Whether rows need not be written and read to become what a source gives.
     pub(super) fn is_exact(&self) -> bool {
         self.extractor.is_none() && self.key.is_exact_for_keys() && self.value.is_exact()
@@ -134,8 +150,8 @@ impl<K: Data, V: Data> Consumed<K, V> {
         let of_table = |extractor| Arc::new(OfTable(extractor)) as SharedExtractor<K, Option<V>>;
         let extractor = self.extractor.map(of_table);
         let value = Arc::new(Nullable(self.value));
-        let Self { key, max_ahead, offset_reset, .. } = self;
-        Consumed { key, value, extractor, max_ahead, offset_reset }
+        let Self { key, max_ahead, offset_reset, placement, .. } = self;
+        Consumed { key, value, extractor, max_ahead, offset_reset, placement }
     }
 }
 
@@ -188,9 +204,14 @@ impl<K: Data, V: Data> Produced<K, V> {
     /// let _produced = Produced::<String, i64>::default().partitioner(everywhere);
     /// ```
     #[must_use]
-    pub fn partitioner(mut self, partitioner: impl StreamPartitioner<K, V> + 'static) -> Self {
-        self.partitioner = Some(Arc::new(partitioner));
-        self
+    pub fn partitioner(self, partitioner: impl StreamPartitioner<K, V>) -> Self {
+        self.shared_partitioner(Arc::new(partitioner))
+    }
+
+    /// The same with one that others have too.
+    #[must_use]
+    pub fn shared_partitioner(self, partitioner: Arc<dyn StreamPartitioner<K, V>>) -> Self {
+        Self { partitioner: Some(partitioner), ..self }
     }
 
     /// Has rows without a key dropped and counted, in place of written.

@@ -280,6 +280,17 @@ pub enum TopologyError {
         counts: String,
     },
 
+    /// Topics that are joined are placed by different partitioners, or by some of which nobody knows whether they differ.
+    #[error(
+        "`{node}` joins topics whose records are placed differently ({placements}): those of one key may lie in different partitions; repartition by one partitioner, give it one name with `NamedPartitioner`, or tell a source's by `Consumed::partitioner`"
+    )]
+    PartitionersDiffer {
+        /// The joining node.
+        node: String,
+        /// Topics and what they are placed by.
+        placements: String,
+    },
+
     /// A repartition topic is read but never written, or its writers depend on it.
     #[error(
         "the repartition topic `{topic}` has no number of partitions: nothing outside its own loop writes to it"

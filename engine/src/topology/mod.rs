@@ -19,6 +19,7 @@ mod max_ahead;
 mod optimization;
 mod partitioner;
 mod pattern;
+mod placed;
 mod plan;
 mod processors;
 mod shared_rows;
@@ -36,7 +37,9 @@ pub use global::GlobalSerdes;
 pub use mark::TaskId;
 pub use max_ahead::MaxAhead;
 pub use optimization::{TopologyOptimization, UnknownOptimization};
-pub use partitioner::{Partitions, StreamPartitioner};
+pub use partitioner::{
+    NamedPartitioner, PartitionerType, Partitions, Placement, StreamPartitioner,
+};
 pub use sink::{SinkRecords, SinkRow};
 pub use timestamp::{
     BuiltInExtractor, FailOnInvalidTimestamp, LogAndSkipOnInvalidTimestamp, SourceRecord,
@@ -99,6 +102,8 @@ pub(crate) enum Kind {
         shares: Option<TypeId>,
         /// How far ahead its records may be.
         max_ahead: Option<MaxAhead>,
+        /// What its records are said to be placed by.
+        placement: Option<Placement>,
     },
     Processor {
         make: Arc<MakeNode>,
@@ -116,6 +121,7 @@ pub(crate) enum Kind {
         shares: Option<TypeId>,
         /// The form of its records.
         form: String,
+        placement: Placement,
     },
 }
 
@@ -309,7 +315,9 @@ impl Topology {
         topic: Topic,
         make: impl Fn() -> Box<dyn Decoder> + Send + Sync + 'static,
     ) -> Result<&mut Self, TopologyError> {
-        let kind = Kind::Source { topic, make: Arc::new(make), shares: None, max_ahead: None };
+        let make = Arc::new(make);
+        let (shares, max_ahead, placement) = (None, None, None);
+        let kind = Kind::Source { topic, make, shares, max_ahead, placement };
         self.reader(name, kind, TypeId::of::<P>())
     }
 
@@ -381,7 +389,9 @@ impl Topology {
     ) -> Result<&mut Self, TopologyError> {
         let types = Types { input: vec![TypeId::of::<P>()], output: None };
         let form = type_name::<P>().to_owned();
-        let kind = Kind::Sink { topic, make: Arc::new(move |_| make()), shares: None, form };
+        let make = Arc::new(move |_| make());
+        let placement = Placement::ByKey;
+        let kind = Kind::Sink { topic, make, shares: None, form, placement };
         self.add(name, kind, &[parents], types)
     }
 
@@ -557,7 +567,7 @@ impl Topology {
         }
     }
 
-    /// Demands that all topics above `node` have equally many partitions, as a join of them needs.
+    /// Demands that all topics above `node` have equally many partitions and are placed alike, as a join of them needs.
     ///
     /// # Errors
     ///
@@ -613,7 +623,7 @@ impl Topology {
         let internal = matches!(topic, Topic::Repartition(_));
         let rows = TypeId::of::<Rows<K, V>>();
         let shares = (consumed.is_exact() && internal).then_some(rows);
-        let max_ahead = consumed.max_ahead;
+        let (max_ahead, placement) = (consumed.max_ahead, consumed.placement.clone());
         if let Topic::External(name) = &topic {
             let reset = consumed.offset_reset.map(|reset| (name.clone(), reset));
             self.offset_resets.extend(reset);
@@ -621,7 +631,8 @@ impl Topology {
         let make = Arc::new(move || {
             Box::new(TypedDecoder::new(consumed.clone(), internal)) as Box<dyn Decoder>
         });
-        self.reader(name, Kind::Source { topic, make, shares, max_ahead: None }, rows)?;
+        let kind = Kind::Source { topic, make, shares, max_ahead: None, placement };
+        self.reader(name, kind, rows)?;
         max_ahead.map_or(Ok(()), |bound| self.bound_ahead(name, bound))?;
         Ok(self)
     }
@@ -657,10 +668,12 @@ impl Topology {
         let rows = TypeId::of::<Rows<K, V>>();
         let is_exact = produced.key.is_exact_for_keys() && produced.value.is_exact();
         let form = format!("{} -> {}", produced.key.schema(), produced.value.schema());
+        let placement = produced.partitioner.as_ref().map(|it| it.placement());
+        let placement = placement.unwrap_or(Placement::ByKey);
         let make = Arc::new(move |form| {
             Box::new(TypedEncoder::new(produced.clone(), form)) as Box<dyn Encoder>
         });
-        let kind = Kind::Sink { topic, make, shares: is_exact.then_some(rows), form };
+        let kind = Kind::Sink { topic, make, shares: is_exact.then_some(rows), form, placement };
         self.add(name, kind, &[parents], Types { input: vec![rows], output: None })
     }
 

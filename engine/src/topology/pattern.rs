@@ -9,8 +9,8 @@
 //!   and topic, and what the node is to another version of the topology is its pattern.
 
 use super::{
-    Consumed, Decoder, Kind, MaxAhead, NodeSpec, OffsetReset, Parent, Port, Topic, Topology,
-    TopologyError, typed_decoder::TypedDecoder,
+    Consumed, Decoder, Kind, MaxAhead, NodeSpec, OffsetReset, Parent, Placement, Port, Topic,
+    Topology, TopologyError, typed_decoder::TypedDecoder,
 };
 use crate::{
     node::{Event, Forwarded, Node, NodeContext},
@@ -28,6 +28,7 @@ pub(super) struct PatternSource {
     make: Arc<dyn Fn() -> Box<dyn Decoder> + Send + Sync>,
     pub(super) max_ahead: Option<MaxAhead>,
     offset_reset: Option<OffsetReset>,
+    placement: Option<Placement>,
 }
 
 impl PatternSource {
@@ -99,12 +100,13 @@ impl Topology {
         consumed: Consumed<K, V>,
     ) -> Result<&mut Self, TopologyError> {
         let (regex, max_ahead) = (whole(pattern)?, consumed.max_ahead);
-        let offset_reset = consumed.offset_reset;
+        let (offset_reset, placement) = (consumed.offset_reset, consumed.placement.clone());
         let make = Arc::new(move || {
             Box::new(TypedDecoder::new(consumed.clone(), false)) as Box<dyn Decoder>
         });
         let pattern = pattern.into();
-        let source = PatternSource { pattern, regex, make, max_ahead: None, offset_reset };
+        let source =
+            PatternSource { pattern, regex, make, max_ahead: None, offset_reset, placement };
         if let Some(topic) = self.external_topics_read().find(|topic| source.matches(topic)) {
             return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
         }
@@ -175,6 +177,7 @@ impl Topology {
             make: Arc::clone(&source.make),
             shares: None,
             max_ahead: source.max_ahead,
+            placement: source.placement.clone(),
         };
         let reader = NodeSpec {
             name: name.into(),

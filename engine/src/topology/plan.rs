@@ -7,7 +7,7 @@
 //! A node runs record by record where batching could show in a result: where two of its children reach a common node,
 //! store or sink topic, or where a node below it uses one of its stores.
 
-use super::{Kind, Topic, Topology, TopologyError};
+use super::{Kind, Topic, Topology, TopologyError, placed::check_placements};
 use crate::broken::broken;
 use std::{
     any::TypeId,
@@ -91,6 +91,7 @@ impl Plan {
             }
         }
         check_copartitioned(topology, &counts)?;
+        check_placements(topology)?;
         Ok(counts)
     }
 }
