@@ -38,9 +38,9 @@ enum Step {
     Processing,
     /// The commit is about to be handed to the log.
     BeforeLog,
-    /// The log has the commit; the application has not heard of it.
+    /// The log has the commit; the application has not been told.
     AfterLog,
-    /// The application has heard of it, and asks what its state is to be told.
+    /// The application has been told, and asks what its state is to be told.
     BetweenLogAndState,
     BeforeState,
     AfterState,

@@ -28,7 +28,7 @@ fn mebibyte() -> Arc<RecordSet> {
 #[test]
 #[ignore = "measures; run it in release mode and read what it prints"]
 fn a_mebibyte_a_commit_in_and_out() {
-    for in_flight in [1, 4] {
+    for pending in [1, 4] {
         // Beside the sources: the system's directory for temporary files may be in memory.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let log = EmbeddedLog::open(dir.path(), LogOptions::new()).unwrap();
@@ -49,7 +49,7 @@ fn a_mebibyte_a_commit_in_and_out() {
             tickets.push_back(
                 log.commit(Commit { appends: vec![append], ..Commit::default() }).unwrap(),
             );
-            if tickets.len() >= in_flight {
+            if tickets.len() >= pending {
                 tickets.pop_front().unwrap().wait().unwrap();
             }
         }
@@ -71,7 +71,7 @@ fn a_mebibyte_a_commit_in_and_out() {
         let count = count as f64;
         let mib = COMMITS as f64 * records.size_bytes() as f64 / f64::from(1 << 20);
         println!(
-            "{in_flight} pending: appended {:.0} MiB/s, {:.0} records/s (durable); fetched {:.0} MiB/s, {:.0} records/s",
+            "{pending} pending: appended {:.0} MiB/s, {:.0} records/s (durable); fetched {:.0} MiB/s, {:.0} records/s",
             mib / written,
             count / written,
             mib / read,

@@ -35,7 +35,7 @@ mod socket;
 pub use server::ControlServer;
 
 use headwater_core::ports::log::{BackupProgress, BackupReport, TellProgress};
-use socket::Place;
+use socket::SocketDir;
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::Shutdown,
@@ -103,7 +103,7 @@ pub enum ControlError {
 #[derive(Debug)]
 pub struct Control {
     socket: UnixStream,
-    place: Place,
+    socket_dir: SocketDir,
     /// For how long it is waited for.
     wait: Duration,
 }
@@ -117,16 +117,16 @@ impl Control {
     /// process may not.
     pub fn connect(data_dir: &Path) -> Result<Option<Self>, ControlError> {
         use io::ErrorKind::{ConnectionRefused, NotFound};
-        let place = Place::of(data_dir);
-        let Some(mode) = place.mode()? else { return Ok(None) };
+        let socket_dir = SocketDir::of(data_dir);
+        let Some(mode) = socket_dir.mode()? else { return Ok(None) };
         if mode & 0o077 != 0 {
-            return Err(ControlError::Open { dir: place.dir, mode });
+            return Err(ControlError::Open { dir: socket_dir.dir, mode });
         }
-        match place.connect() {
-            Ok(socket) => Ok(Some(Self { socket, place, wait: ANSWER_WAIT })),
+        match socket_dir.connect() {
+            Ok(socket) => Ok(Some(Self { socket, socket_dir, wait: ANSWER_WAIT })),
             // What a process left that was killed.
             Err(error) if [ConnectionRefused, NotFound].contains(&error.kind()) => Ok(None),
-            Err(source) => Err(place.failed("connect to", source)),
+            Err(source) => Err(socket_dir.failed("connect to", source)),
         }
     }
 
@@ -169,7 +169,8 @@ impl Control {
         tell: &mut TellProgress<'_>,
     ) -> Result<BackupReport, ControlError> {
         let resolved = std::path::absolute(to);
-        let to = resolved.map_err(|source| self.place.failed("resolve what to tell", source))?;
+        let to =
+            resolved.map_err(|source| self.socket_dir.failed("resolve what to tell", source))?;
         let said = self.ask(&[b"backup", to.as_os_str().as_bytes()], tell)?;
         report_of(&said).ok_or(ControlError::Refused { said })
     }
@@ -177,12 +178,12 @@ impl Control {
     /// Asks for what is answered at once.
     fn ask_soon(self, verb: &[u8]) -> Result<String, ControlError> {
         let bounded = self.socket.set_read_timeout(Some(self.wait));
-        bounded.map_err(|source| self.place.failed("wait on", source))?;
+        bounded.map_err(|source| self.socket_dir.failed("wait on", source))?;
         self.ask(&[verb], &mut quiet)
     }
 
     fn ask(self, words: &[&[u8]], tell: &mut TellProgress<'_>) -> Result<String, ControlError> {
-        let Self { socket, place, wait } = self;
+        let Self { socket, socket_dir, wait } = self;
         let request = [&[VERSION], words].concat().join(&0);
         let asked = (&socket).write_all(&request).and_then(|()| socket.shutdown(Shutdown::Write));
         let mut answer = BufReader::new(&socket);
@@ -205,7 +206,7 @@ impl Control {
             Ok(true) => {}
             Ok(false) => return Err(ControlError::Cancelled),
             Err(error) if is_silence(&error) => return Err(ControlError::Silent { waited: wait }),
-            Err(source) => return Err(place.failed("read from", source)),
+            Err(source) => return Err(socket_dir.failed("read from", source)),
         }
         match line.trim_end() {
             OK => Ok(text),
@@ -253,8 +254,8 @@ mod tests {
             [|it| it.explain().map(drop), Control::pause, Control::resume];
         for ask in ask {
             let (socket, _stopped) = UnixStream::pair().unwrap();
-            let (place, wait) = (Place::of(Path::new("data")), Duration::from_millis(1));
-            let told = ask(Control { socket, place, wait });
+            let (socket_dir, wait) = (SocketDir::of(Path::new("data")), Duration::from_millis(1));
+            let told = ask(Control { socket, socket_dir, wait });
             assert!(matches!(told, Err(ControlError::Silent { waited }) if waited == wait));
         }
     }

@@ -6,7 +6,7 @@
 //! - A client that says nothing for two seconds, or reads nothing for ten, is dropped; a backup whose client is gone ends.
 //! - Requests do not wait for each other. Once it is dropped, none is under way.
 
-use super::{FAILED, OK, VERSION, socket::Place};
+use super::{FAILED, OK, VERSION, socket::SocketDir};
 use crate::backup::outside;
 use headwater_core::ports::log::{BackupProgress, BackupReport};
 use headwater_engine::runtime::{Streams, StreamsError, StreamsState};
@@ -47,7 +47,7 @@ const REST: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// Answers on the socket of a data directory until it is dropped. An [`App`](crate::App) has one of its own.
 #[derive(Debug)]
 pub struct ControlServer {
-    place: Place,
+    socket_dir: SocketDir,
     served: Arc<Served>,
     // The other end is the listening thread's: it ends with this one.
     is_wanted: UnixStream,
@@ -70,8 +70,8 @@ impl ControlServer {
     /// [`io::Error`] if the socket cannot be made, or the system gives no thread.
     pub fn start(data_dir: &Path, streams: &Arc<Streams>) -> io::Result<Self> {
         let data_dir = std::path::absolute(data_dir)?;
-        let place = Place::of(&data_dir);
-        let listener = place.bind()?;
+        let socket_dir = SocketDir::of(&data_dir);
+        let listener = socket_dir.bind()?;
         listener.set_nonblocking(true)?;
         let (is_wanted, wanted) = UnixStream::pair()?;
         let (streams, is_over) = (Arc::clone(streams), AtomicBool::new(false));
@@ -83,14 +83,14 @@ impl ControlServer {
             }
         };
         let thread = Some(thread::Builder::new().name("control".to_owned()).spawn(listen)?);
-        Ok(Self { place, served, is_wanted, thread })
+        Ok(Self { socket_dir, served, is_wanted, thread })
     }
 }
 
 impl Drop for ControlServer {
     fn drop(&mut self) {
         self.served.is_over.store(true, Ordering::Release);
-        if let Err(error) = self.place.remove() {
+        if let Err(error) = self.socket_dir.remove() {
             tracing::debug!(%error, "the socket stays; the next owner replaces it");
         }
         if let Err(error) = self.is_wanted.shutdown(Shutdown::Both) {

@@ -21,12 +21,12 @@ const PATH_BYTES_MAX: usize = 103;
 
 /// A data directory's socket.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct SocketDir {
     pub(super) dir: PathBuf,
     socket: PathBuf,
 }
 
-impl Place {
+impl SocketDir {
     pub(super) fn of(data_dir: &Path) -> Self {
         let dir = data_dir.join("control");
         Self { socket: dir.join("socket"), dir }

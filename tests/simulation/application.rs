@@ -19,9 +19,9 @@ use std::{
     time::Duration,
 };
 
-/// Event time goes on by this from one settled moment to the next: every window before it then closes.
+/// Event time goes on by this from one rest to the next: every window before it then closes.
 const ERA: i64 = 120;
-/// How far apart records between two settled moments are: less than the grace.
+/// How far apart records between two rests are: less than the grace.
 pub(crate) const SPREAD: usize = 30;
 
 /// How an application was asked to end.
@@ -263,7 +263,7 @@ impl App {
     }
 
     /// Everything has been done that will be before more is appended: compares what came out with what went in.
-    pub(crate) fn check_settled(&mut self, log: &FaultyLog) {
+    pub(crate) fn check_output(&mut self, log: &FaultyLog) {
         let application = self.application.as_ref().unwrap();
         for lag in application.lag().unwrap() {
             assert_eq!(lag.committed, lag.end, "{}: {}", self.id, lag.partition);

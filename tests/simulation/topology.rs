@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// First-level windows, in ms; the grace is longer than what is appended between two settled moments reaches.
+/// First-level windows, in ms; the grace is longer than what is appended between two rests reaches.
 pub(crate) const WINDOW: i64 = 10;
 pub(crate) const GRACE: i64 = 40;
 /// Second-level windows, without grace.

@@ -157,7 +157,7 @@ impl World {
                     self.apps[app].start_if_ended(stepper);
                 }
             }
-            98 if self.random.once_in(2) => self.settle(),
+            98 if self.random.once_in(2) => self.come_to_rest(),
             _ if self.random.once_in(4) => self.crash(),
             _ => {}
         }
@@ -272,7 +272,7 @@ impl World {
     }
 
     /// Lets everything come to its end, and compares what came out with what went in.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn come_to_rest(&mut self) {
         self.run_on();
         let stepper = self.stepper.as_ref().unwrap();
         let mut any = false;
@@ -282,17 +282,17 @@ impl World {
         if any {
             self.run_on();
         }
-        self.apps.iter_mut().for_each(|app| app.check_settled(&self.log));
+        self.apps.iter_mut().for_each(|app| app.check_output(&self.log));
         if !self.has_disk_failed {
             assert_eq!(self.apps[1].restarts(), 0, "the steady one notices the shaken one");
         }
     }
 
-    /// Settles, declares the input complete, and compares: every window has come out.
+    /// Comes to rest, declares the input complete, and compares: every window has come out.
     pub(crate) fn finish(&mut self) {
-        self.settle();
+        self.come_to_rest();
         self.apps.iter_mut().for_each(|app| app.ask(End::Drain));
-        self.settle();
+        self.come_to_rest();
         for app in &mut self.apps {
             app.ask(End::Close);
         }

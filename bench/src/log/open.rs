@@ -55,11 +55,11 @@ fn fill_and_kill(dir: &Path, gib: u64) -> Result<i64> {
     command.arg("log-to-kill").arg(dir).arg(gib.to_string());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut said = String::new();
-    let heard = BufReader::new(child.stdout.take().context("the child has no output")?)
+    let read = BufReader::new(child.stdout.take().context("the child has no output")?)
         .read_line(&mut said);
     child.kill()?;
     child.wait()?;
-    heard?;
+    read?;
     said.trim_end().parse().context("the child that fills the log failed")
 }
 

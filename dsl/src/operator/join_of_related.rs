@@ -177,9 +177,9 @@ where
         };
         let new = (self.join)(left.new, right.new);
         let old = joined_row(left.old, right.old, &*self.join);
-        let is_heard = new.is_some() || old.is_some();
+        let is_forwarded = new.is_some() || old.is_some();
         let change = Change::latest(new, old);
-        Ok(is_heard.then(|| Record::made(key, change, headers, stamp)))
+        Ok(is_forwarded.then(|| Record::made(key, change, headers, stamp)))
     }
 }
 

@@ -67,13 +67,13 @@ fn joined<K: Data, S: Data, O: Data, V: Data>(
             continue;
         }
         let (frame, key, Change { new, old, .. }) = record.split();
-        let is_heard = match (kind, side) {
+        let is_forwarded = match (kind, side) {
             (JoinKind::Inner, _) | (JoinKind::Left, Side::Right) => other.is_some(),
             (JoinKind::Left, Side::Left) | (JoinKind::Outer, _) => {
                 new.is_some() || old.is_some() || other.is_some()
             }
         };
-        if is_heard {
+        if is_forwarded {
             let frame = no_earlier_than(frame, other.as_ref().map(|row| row.timestamp));
             let old = match old_values {
                 OldValues::Sent => joined_row(old, other.clone(), &join),

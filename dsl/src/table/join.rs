@@ -151,7 +151,7 @@ impl<K: Data, V: Data> KTable<K, V> {
                 Ok(JoinOfRelated::new(&keys, left, right, &join))
             })
         } else {
-            // What is not there is only heard of where it has been.
+            // What is not there is only told of where it has been.
             let always = |is_needed| if is_needed { NeedsOld::Always } else { NeedsOld::ToSend };
             let needs = [always(kind != JoinKind::Inner), always(kind == JoinKind::Outer)];
             let step = step.needing_olds(&needs);

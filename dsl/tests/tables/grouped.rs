@@ -86,7 +86,7 @@ fn a_deleted_row_is_subtracted() -> Outcome {
     check(sum, "a=x1@1 b=x2@2 a=-@3", "x=1@1 x=3@2 x=2@3")
 }
 
-/// A row that was not there, and is not, is heard of nowhere.
+/// A row that was not there, and is not, is told of nowhere.
 #[test]
 fn a_deletion_of_no_row_is_no_update() -> Outcome {
     check(sum, "a=-@1 a=x1@2 a=-@3 a=-@4", "x=1@2 x=0@3")

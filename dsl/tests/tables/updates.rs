@@ -239,7 +239,7 @@ impl Processor<String, Option<i64>> for Delete {
     }
 }
 
-/// A processor that writes an aggregate's store is heard of at the flush, with the right old value, be the row cached or not.
+/// What a processor writes into an aggregate's store is told at the flush, with the right old value, be the row cached or not.
 #[test]
 fn a_row_that_a_processor_deletes_was_forwarded_before() -> Outcome {
     let builder = StreamsBuilder::new();

@@ -120,7 +120,7 @@ impl<T> Answer<T> {
     }
 }
 
-/// Goes with the call; however that ends, the task hears of it.
+/// Goes with the call; however that ends, the task is told.
 struct Reply<T> {
     state: Arc<Mutex<State<T>>>,
     waker: Arc<CallWaker>,

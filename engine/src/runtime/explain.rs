@@ -238,14 +238,14 @@ impl Facts {
         let inputs = self.tasks.values().flat_map(|task| &task.inputs);
         let input = inputs
             .filter(|input| input.partition == partition)
-            .max_by_key(|it| it.heard.map(|it| it.at));
-        let heard = input.and_then(|input| input.heard);
+            .max_by_key(|it| it.noted_time.map(|it| it.at));
+        let noted = input.and_then(|input| input.noted_time);
         let state = match input {
             None => SourceState::NotAssigned,
             Some(InputStatus { is_in_doubt: true, .. }) => SourceState::HoldsAhead,
             Some(_) => self.left_of(&partition),
         };
-        let (time, since) = (heard.map(|heard| heard.time), heard.map(|heard| heard.at));
+        let (time, since) = (noted.map(|noted| noted.time), noted.map(|noted| noted.at));
         SourceStatus { partition, state, time, since }
     }
 

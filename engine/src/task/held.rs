@@ -143,11 +143,11 @@ impl HeldRecords {
         Some(Duration::from_millis(u64::try_from(due.saturating_sub(now.elapsed_ms)).unwrap_or(0)))
     }
 
-    /// The rows of `raw` pass.
-    pub(super) fn pass(&mut self, rows: &dyn Payload, raw: &Records) -> Decided<RecordSet> {
+    /// Admits the rows of `raw`.
+    pub(super) fn admit(&mut self, rows: &dyn Payload, raw: &Records) -> Decided<RecordSet> {
         let latest = rows.largest_timestamp();
         let (true, Records::Written(raw)) = (self.ahead.asks_for_keys(), raw) else {
-            return self.ahead.pass(latest, []);
+            return self.ahead.admit(latest, []);
         };
         let mut stamps = Vec::with_capacity(rows.len());
         rows.stamps(&mut stamps);
@@ -155,7 +155,7 @@ impl HeldRecords {
         let mut last = None;
         // Rows of one device often follow each other.
         let keys = records.filter(|record| last.replace(record.key) != Some(record.key));
-        self.ahead.pass(latest, keys.map(|record| hash_of(record.key)))
+        self.ahead.admit(latest, keys.map(|record| hash_of(record.key)))
     }
 
     /// A record whose row may not pass: it is held, or given back as refused.

@@ -1,6 +1,6 @@
 //! One partition that a task reads: fetched records, decoded a stretch at a time, taken in runs.
 
-use super::{InputOffsets, held::HeldRecords, status::Heard, time_vector::TimeVector};
+use super::{InputOffsets, held::HeldRecords, status::NotedTime, time_vector::TimeVector};
 use crate::{
     by_index::TypedIndex,
     kernel::ahead::Decided,
@@ -143,7 +143,7 @@ pub(super) struct Input {
     /// Whether time may have moved with no record that says so.
     is_time_new: bool,
     /// Its time when a row was last taken, or when it last moved.
-    pub(super) heard: Option<Heard>,
+    pub(super) noted_time: Option<NotedTime>,
     /// Rows decoded since whoever counts them last looked.
     pub(super) rows_decoded: u64,
     chunk: Option<Chunk>,
@@ -181,7 +181,7 @@ impl Input {
             partition_time: None,
             decoder,
             is_time_new: false,
-            heard: None,
+            noted_time: None,
             rows_decoded: 0,
             chunk: None,
         }
@@ -405,7 +405,7 @@ impl Input {
         let raw = chunk.raw.clone();
         self.move_on();
         let decided = match (&mut self.held, &rows) {
-            (Some(held), Some(rows)) => held.pass(&**rows, &raw),
+            (Some(held), Some(rows)) => held.admit(&**rows, &raw),
             _ => Decided::default(),
         };
         Some(Run { rows, failures, raw, decided })

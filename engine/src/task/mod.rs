@@ -74,7 +74,7 @@ use idling::Idling;
 use input::{BetweenRows, Input, InputIndex, Run};
 use letters::{Letters, Origin};
 use pace::Pace;
-use status::Heard;
+use status::NotedTime;
 use std::time::Duration;
 use telling::Teller;
 use time_vector::TimeVector;
@@ -322,7 +322,7 @@ impl Task {
             let moment = self.moment(Some(&source));
             pushed = self.graph.push(node, rows, &mut self.resources, moment);
         }
-        self.hear(index);
+        self.note_time(index);
         self.fail(index, failures);
         let written = self.write_dead_letters(Some(Origin { input: index, source: &source }));
         pushed.and(written)?;
@@ -333,10 +333,10 @@ impl Task {
     }
 
     /// Notes that an input has told its time.
-    fn hear(&mut self, index: InputIndex) {
+    fn note_time(&mut self, index: InputIndex) {
         let input = &mut self.inputs[index];
         let time = input.vector.as_ref().map_or(input.source_time, TimeVector::time);
-        input.heard = Some(Heard { time, at: self.now.wall_clock });
+        input.noted_time = Some(NotedTime { time, at: self.now.wall_clock });
     }
 
     /// Does what the run taken last makes due: nodes forward what they have left, are told its time, and users' processors
@@ -400,8 +400,8 @@ impl Task {
             return Ok(());
         }
         if let Some(time) = self.inputs[index].vector.as_ref().map(TimeVector::time) {
-            if self.inputs[index].heard.is_none_or(|heard| heard.time < time) {
-                self.hear(index);
+            if self.inputs[index].noted_time.is_none_or(|noted| noted.time < time) {
+                self.note_time(index);
             }
             self.advance(index, time)?;
         }

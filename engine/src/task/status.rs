@@ -14,17 +14,17 @@ use std::sync::Arc;
 pub(crate) struct InputStatus {
     pub(crate) topic: Topic,
     pub(crate) partition: TopicPartition,
-    /// Its time, and when that was last heard of by the wall clock; none if nothing was in this run.
-    pub(crate) heard: Option<Heard>,
+    /// Its time, and when that was last noted, by the wall clock; none if nothing was in this run.
+    pub(crate) noted_time: Option<NotedTime>,
     /// Whether it holds a record that is too far ahead and that nothing has contradicted.
     pub(crate) is_in_doubt: bool,
     /// For repartition topics: the writers that hold time back.
     pub(crate) holders: Vec<Sender>,
 }
 
-/// A time, and when it was heard of.
+/// A time, and when it was noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub(crate) struct NotedTime {
     pub(crate) time: Timestamp,
     /// By the wall clock.
     pub(crate) at: Timestamp,
@@ -58,7 +58,7 @@ impl Task {
         let input = |input: &Input| InputStatus {
             topic: input.topic.clone(),
             partition: input.partition.clone(),
-            heard: input.heard,
+            noted_time: input.noted_time,
             is_in_doubt: input.is_in_doubt(),
             holders: input.vector.as_ref().map(TimeVector::holders).unwrap_or_default(),
         };

@@ -251,7 +251,7 @@ mod tests {
         let mut widened = TimeVector::new(sinks(2));
         assert!(widened.restore(&upgraded.to_bytes()));
         widened.apply(mark(0, 120, InputState::Open));
-        assert_eq!(widened.time(), 110, "a writer that is new has not been heard of");
+        assert_eq!(widened.time(), 110, "a writer that is new has told no time");
         widened.apply(mark(1, 0, InputState::Idle));
         assert_eq!(widened.time(), 120);
     }

@@ -34,7 +34,7 @@ pub(super) const LAYER_BYTES: usize = 256;
 
 /// Where a record lies in a layer.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct RecordAt {
     set: u32,
     record: u32,
 }
@@ -48,9 +48,9 @@ pub(super) struct Layer {
     floor: Option<Vec<u8>>,
     begins_anew: bool,
     /// The last record of each key. Most layers are spilled without having been asked, so it is built when needed.
-    index: OnceLock<HashTable<Place>>,
+    index: OnceLock<HashTable<RecordAt>>,
     /// The same, by key.
-    sorted: OnceLock<Vec<Place>>,
+    sorted: OnceLock<Vec<RecordAt>>,
 }
 
 impl Layer {
@@ -79,31 +79,31 @@ impl Layer {
         })
     }
 
-    fn record(&self, place: Place) -> RecordRef<'_> {
+    fn record(&self, place: RecordAt) -> RecordRef<'_> {
         let set = self.sets.get(place.set as usize);
         let record = set.and_then(|set| set.get(place.record as usize));
         record.unwrap_or_else(|| broken(IS_THERE))
     }
 
-    fn key(&self, place: Place) -> &[u8] {
+    fn key(&self, place: RecordAt) -> &[u8] {
         self.record(place).key.unwrap_or_else(|| broken("what is found by its key has one"))
     }
 
-    fn index(&self, hasher: &RandomState) -> &HashTable<Place> {
+    fn index(&self, hasher: &RandomState) -> &HashTable<RecordAt> {
         self.index.get_or_init(|| {
             let mut table = HashTable::with_capacity(self.sets.iter().map(|set| set.len()).sum());
             for (set, records) in (0_u32..).zip(&self.sets) {
                 for (record, _) in
                     (0_u32..).zip(records.iter()).filter(|(_, found)| found.key.is_some())
                 {
-                    self.note(&mut table, Place { set, record }, hasher);
+                    self.note(&mut table, RecordAt { set, record }, hasher);
                 }
             }
             table
         })
     }
 
-    fn note(&self, table: &mut HashTable<Place>, place: Place, hasher: &RandomState) {
+    fn note(&self, table: &mut HashTable<RecordAt>, place: RecordAt, hasher: &RandomState) {
         let key = self.key(place);
         match table.entry(
             hasher.hash_one(key),
@@ -115,9 +115,9 @@ impl Layer {
         }
     }
 
-    fn sorted(&self, hasher: &RandomState) -> &[Place] {
+    fn sorted(&self, hasher: &RandomState) -> &[RecordAt] {
         self.sorted.get_or_init(|| {
-            let mut places: Vec<Place> = self.index(hasher).iter().copied().collect();
+            let mut places: Vec<RecordAt> = self.index(hasher).iter().copied().collect();
             places.sort_unstable_by(|a, b| self.key(*a).cmp(self.key(*b)));
             places
         })

@@ -286,8 +286,8 @@ impl MergedScan<'_> {
         }
     }
 
-    /// Goes past `key` everywhere.
-    fn pass(&mut self, key: &[u8]) -> Result<(), StateError> {
+    /// Skips `key` everywhere.
+    fn skip_key(&mut self, key: &[u8]) -> Result<(), StateError> {
         let order = self.order;
         for cursor in &mut self.layers {
             if cursor.head(order).is_some_and(|record| record.key == Some(key)) {
@@ -307,7 +307,7 @@ impl MergedScan<'_> {
 
     fn step(&mut self) -> Result<Option<(Vec<u8>, Stored)>, StateError> {
         while let Some((key, stored)) = self.head()? {
-            self.pass(&key)?;
+            self.skip_key(&key)?;
             if let Some(stored) = stored {
                 return Ok(Some((key, stored)));
             }

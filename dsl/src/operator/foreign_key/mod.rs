@@ -7,7 +7,7 @@
 //! | `combine`, with the left rows | discards what is about a value that the row no longer has | joins |
 //!
 //! Both ways are repartition topics, so that the two tables need not be partitioned alike. ADR 0027 tells what an inner join
-//! needs to hear.
+//! has to be told.
 
 mod combine;
 mod message;

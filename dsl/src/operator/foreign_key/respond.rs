@@ -49,9 +49,9 @@ pub(crate) struct Respond<FK, FV> {
     foreign_keys: SharedSerde<FK>,
     subscribers: StoreKey<KeyValueStore<Vec<u8>, Subscriber>>,
     waiting: StoreKey<KeyValueStore<Vec<u8>, Held<FV>>>,
-    /// How many changes were ever put into the store of those that wait, and how many of them were told.
+    /// How many changes were ever put into the store of those that wait, and how many of them were sent to all their subscribers.
     put: i64,
-    told: i64,
+    sent: i64,
     /// The last subscriber that was told of the first change that waits.
     after: Option<Vec<u8>>,
     /// The operator time of that change.
@@ -59,7 +59,7 @@ pub(crate) struct Respond<FK, FV> {
 }
 
 /// A change on its way to subscribers.
-struct Told<FV> {
+struct ChangedRow<FV> {
     frame: Record<(), ()>,
     new: Option<FV>,
 }
@@ -77,7 +77,7 @@ impl<FK: Data, FV: Data> Respond<FK, FV> {
             subscribers: context.store(&stores.subscribers)?,
             waiting: context.store(&stores.waiting)?,
             put: 0,
-            told: 0,
+            sent: 0,
             after: None,
             at: Timestamp::MIN,
         })
@@ -148,15 +148,15 @@ impl<FK: Data, FV: Data> Respond<FK, FV> {
                 context.drop_record(DropReason::Late);
                 continue;
             }
-            let told = Told { frame, new: change.new };
-            let taken = self.prefix(&key).map(|prefix| (prefix, told));
+            let row = ChangedRow { frame, new: change.new };
+            let taken = self.prefix(&key).map(|prefix| (prefix, row));
             match taken {
                 Err(why) => context.check(Err(why))?,
-                Ok((prefix, told)) => {
+                Ok((prefix, row)) => {
                     if self.progress() == Progress::More
-                        || !self.tell(&prefix, &told, &mut left, context)?
+                        || !self.tell(&prefix, &row, &mut left, context)?
                     {
-                        let waits = self.wait(&prefix, told, context);
+                        let waits = self.wait(&prefix, row, context);
                         context.check(waits)?;
                     }
                 }
@@ -169,7 +169,7 @@ impl<FK: Data, FV: Data> Respond<FK, FV> {
     fn tell(
         &mut self,
         prefix: &[u8],
-        Told { frame, new }: &Told<FV>,
+        ChangedRow { frame, new }: &ChangedRow<FV>,
         left: &mut usize,
         context: &mut Responses<'_, FV>,
     ) -> Result<bool, ProcessorError> {
@@ -200,14 +200,14 @@ impl<FK: Data, FV: Data> Respond<FK, FV> {
     fn wait(
         &mut self,
         prefix: &[u8],
-        Told { frame, new }: Told<FV>,
+        ChangedRow { frame, new }: ChangedRow<FV>,
         context: &mut Responses<'_, FV>,
     ) -> Result<(), ProcessorError> {
         let Stamp { timestamp, at, .. } = frame.stamp();
         let numbered = [&self.put.to_be_bytes(), prefix].concat();
         let held = Held::new(new, frame.headers, at);
         context.store(self.waiting).put(&numbered, Some(held), timestamp)?;
-        self.at = if self.put == self.told { at } else { self.at };
+        self.at = if self.put == self.sent { at } else { self.at };
         self.put += 1;
         Ok(())
     }
@@ -218,8 +218,8 @@ impl<FK: Data, FV: Data> Respond<FK, FV> {
         mut left: usize,
         context: &mut Responses<'_, FV>,
     ) -> Result<(), ProcessorError> {
-        while left > 0 && self.told < self.put {
-            let from = self.told.to_be_bytes();
+        while left > 0 && self.sent < self.put {
+            let from = self.sent.to_be_bytes();
             let store = context.store(self.waiting).by_bytes();
             let range = (Bound::Included(&from[..]), Bound::Unbounded);
             let Some(first) = store.scan(range, Order::Ascending)?.next().transpose()? else {
@@ -231,10 +231,10 @@ impl<FK: Data, FV: Data> Respond<FK, FV> {
             self.at = held.at();
             let (new, headers) = held.into_parts();
             let stamp = Stamp { origin: NO_ORIGIN, timestamp, at: self.at };
-            let told = Told { frame: Record::made((), (), headers, stamp), new };
-            if self.tell(prefix, &told, &mut left, context)? {
+            let row = ChangedRow { frame: Record::made((), (), headers, stamp), new };
+            if self.tell(prefix, &row, &mut left, context)? {
                 context.store(self.waiting).put(&numbered, None, timestamp)?;
-                self.told += 1;
+                self.sent += 1;
             }
         }
         Ok(())
@@ -286,26 +286,26 @@ impl<FK: Data, FV: Data> BatchProcessor<RightInput<FK, FV>> for Respond<FK, FV> 
     }
 
     fn progress(&self) -> Progress {
-        if self.told < self.put { Progress::More } else { Progress::Done }
+        if self.sent < self.put { Progress::More } else { Progress::Done }
     }
 
     fn pass_time(&self, time: Timestamp) -> Timestamp {
-        if self.told < self.put { time.min(self.at) } else { time }
+        if self.sent < self.put { time.min(self.at) } else { time }
     }
 
     fn holds_rows(&self) -> bool {
-        self.told < self.put
+        self.sent < self.put
     }
 
     fn save(&self, out: &mut Vec<u8>) {
-        let numbers = [self.put, self.told, self.at];
+        let numbers = [self.put, self.sent, self.at];
         numbers.iter().for_each(|number| out.extend_from_slice(&number.to_be_bytes()));
         out.extend(self.after.iter().flatten());
     }
 
     fn load(&mut self, saved: &[u8], _: &mut InitContext<'_>) -> Result<(), ProcessorError> {
         let mut saved = saved;
-        for number in [&mut self.put, &mut self.told, &mut self.at] {
+        for number in [&mut self.put, &mut self.sent, &mut self.at] {
             let (first, rest) = saved.split_first_chunk().ok_or(ProcessorError::Damaged)?;
             (*number, saved) = (i64::from_be_bytes(*first), rest);
         }

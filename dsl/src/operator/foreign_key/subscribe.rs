@@ -105,11 +105,11 @@ pub(super) struct Keyed<FK> {
 type Row<FK> = Option<Keyed<FK>>;
 
 /// What a left row asks for of a foreign key; none asks for no row.
-type Wish<FK> = (Row<FK>, Instruction);
+type Request<FK> = (Row<FK>, Instruction);
 
 impl<K: Data, V: Data, FK: Data> Subscribe<K, V, FK> {
     /// What a change of a left row asks for, in order.
-    fn wishes(&self, old: Option<Row<FK>>, new: Option<Row<FK>>) -> Vec<Wish<FK>> {
+    fn requests(&self, old: Option<Row<FK>>, new: Option<Row<FK>>) -> Vec<Request<FK>> {
         let is_known = old.is_some() || new.is_some();
         let (old, new) = (old.flatten(), new.flatten());
         let new_bytes = new.as_ref().map(|new| &new.bytes);
@@ -165,15 +165,16 @@ impl<K: Data, V: Data, FK: Data> Subscribe<K, V, FK> {
             new.transpose().or_else(|why| context.reject(Some(&left_key), why).map(|()| None))?;
         let (new, hash) = new.unzip();
         let is_new = new.is_some();
-        let wishes = self.wishes(old, new);
-        let has_key = wishes.iter().any(|(_, wish)| *wish != Instruction::DeleteAndPropagate);
+        let requests = self.requests(old, new);
+        let has_key =
+            requests.iter().any(|(_, request)| *request != Instruction::DeleteAndPropagate);
         let is_out = self.kind == ForeignJoinKind::Inner && !has_key;
         if is_out && is_new {
             context.drop_record(DropReason::NullKey);
         }
         let hash = hash.filter(|_| !is_out);
         let subscriber = Subscriber { partition: self.partition, hash };
-        for (foreign_key, instruction) in wishes {
+        for (foreign_key, instruction) in requests {
             let (foreign_key, foreign_bytes) =
                 foreign_key.map(|it| (it.key, it.bytes.len())).unzip();
             let bytes = foreign_bytes.unwrap_or_default() + left_key.len() + REGISTRATION_BYTES;

@@ -48,7 +48,7 @@ pub(super) struct Clock {
 
 /// Where a row is held.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct HeldAt {
     /// The time that it is held under.
     pub(super) under: Timestamp,
     /// No later than the operator time that it will be forwarded with.
@@ -108,13 +108,13 @@ impl Clock {
     }
 
     /// Where a row of `timestamp` is held, or one of `window`.
-    pub(super) fn place(&mut self, timestamp: Timestamp, window: Option<Window>) -> Place {
+    pub(super) fn held_at(&mut self, timestamp: Timestamp, window: Option<Window>) -> HeldAt {
         let (Some(Window { start, end }), Rule::Close(close)) = (window, self.rule) else {
-            return Place { under: timestamp, at_least: timestamp };
+            return HeldAt { under: timestamp, at_least: timestamp };
         };
         let anchor = close.reach_ms.map_or(start, |reach_ms| end.saturating_sub(reach_ms));
         self.longest_ms = self.longest_ms.max(end.saturating_sub(anchor));
-        Place { under: if self.is_carried { anchor } else { end }, at_least: anchor }
+        HeldAt { under: if self.is_carried { anchor } else { end }, at_least: anchor }
     }
 
     /// Takes a row with the operator time `at` before it into account, `oldest` being what the oldest row is held under. Gives

@@ -30,7 +30,7 @@ use crate::{
     settings::{Limits, Until, WhenFull},
     table::{Change, OldValues},
 };
-use clock::{Clock, Place, read_numbers};
+use clock::{Clock, HeldAt, read_numbers};
 use headwater_core::{
     metrics::DropReason,
     ports::state::Order,
@@ -99,7 +99,7 @@ pub(crate) struct Suppress<K, V> {
     aside_put: i64,
     aside_taken: i64,
     /// The newest time told while something was left to forward.
-    told: Timestamp,
+    latest: Timestamp,
     /// The input is complete, and all that is held comes out once nothing else is left.
     is_ended: bool,
     known: ReadBack,
@@ -143,7 +143,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
             has_more: false,
             aside_put: 0,
             aside_taken: 0,
-            told: Timestamp::MIN,
+            latest: Timestamp::MIN,
             is_ended: false,
             known: ReadBack::default(),
             kept,
@@ -232,7 +232,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
         let headers = headers.filter(|headers| headers.size_bytes() <= self.headers_bytes_max);
         let passed = self.clock.take(stamp.at, self.oldest);
         let window = self.window_of(key, context)?;
-        let Place { under, at_least } = self.clock.place(stamp.timestamp, window);
+        let HeldAt { under, at_least } = self.clock.held_at(stamp.timestamp, window);
         if window.is_some() && self.clock.is_due(under) {
             context.drop_rows(1, DropReason::Late);
             return Ok(());
@@ -447,7 +447,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
         if !self.emit_due(&mut left, context)? || !self.take_aside(&mut left, context)? {
             return Ok(());
         }
-        self.clock.reach(self.told);
+        self.clock.reach(self.latest);
         if !self.emit_due(&mut left, context)? {
             return Ok(());
         }
@@ -472,7 +472,7 @@ impl<K: Data, V: Data> Node for Suppress<K, V> {
                 self.take_batch(Ports::take(0, payload)?, context)?;
             }
             Event::Advance(time) => {
-                self.told = self.told.max(time);
+                self.latest = self.latest.max(time);
                 if self.progress() == Progress::Done {
                     self.clock.reach(time);
                     self.emit_due(&mut { EMITTED_MAX }, context)?;
@@ -513,17 +513,17 @@ impl<K: Data, V: Data> Node for Suppress<K, V> {
     fn save(&self, out: &mut Vec<u8>) {
         let Amount { records, bytes } = self.amount;
         let is_ended = i64::from(self.is_ended);
-        let own = [records, bytes, self.aside_put, self.aside_taken, self.told, is_ended];
+        let own = [records, bytes, self.aside_put, self.aside_taken, self.latest, is_ended];
         let numbers = self.clock.save().into_iter().chain(own);
         numbers.for_each(|number| out.extend_from_slice(&number.to_be_bytes()));
     }
 
     fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
-        let [horizon, passed, first, longest, records, bytes, put, taken, told, is_ended] =
+        let [horizon, passed, first, longest, records, bytes, put, taken, latest, is_ended] =
             read_numbers(saved)?;
         self.clock.load([horizon, passed, first, longest]);
         self.amount = Amount { records, bytes };
-        (self.aside_put, self.aside_taken, self.told) = (put, taken, told);
+        (self.aside_put, self.aside_taken, self.latest) = (put, taken, latest);
         self.is_ended = is_ended != 0;
         self.oldest = context.byte_store_mut(self.times).first()?;
         self.has_more = self.oldest.is_some_and(|under| self.is_due(under));

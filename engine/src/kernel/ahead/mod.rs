@@ -280,8 +280,8 @@ impl<R> Ahead<R> {
         Some(self.waits_since_ms?.saturating_add(self.bound.ms))
     }
 
-    /// Rows passed, the largest timestamp of which is `latest`; `keys` are theirs, where that [matters](Self::asks_for_keys).
-    pub(crate) fn pass(
+    /// Admits rows, the largest timestamp of which is `latest`; `keys` are theirs, where that [matters](Self::asks_for_keys).
+    pub(crate) fn admit(
         &mut self,
         latest: Timestamp,
         keys: impl IntoIterator<Item = u64>,
@@ -290,7 +290,7 @@ impl<R> Ahead<R> {
         if self.bound.of == AheadOf::WallClock {
             return decided;
         }
-        keys.into_iter().for_each(|key| self.count_passed(key, self.last_number));
+        keys.into_iter().for_each(|key| self.count_admitted(key, self.last_number));
         self.is_ended = false;
         if latest > self.time {
             self.time = latest;
@@ -399,8 +399,8 @@ impl<R> Ahead<R> {
         }
     }
 
-    /// A row of this key has passed, that came after the row held as this number.
-    fn count_passed(&mut self, key: u64, number: u64) {
+    /// Counts a row of this key that was admitted, and came after the row held as this number.
+    fn count_admitted(&mut self, key: u64, number: u64) {
         self.know(key);
         self.last_passed = number.max(self.last_passed);
         let has_room = self.passed.len() < self.passed_max;
@@ -494,7 +494,7 @@ impl<R> Ahead<R> {
         let (time, first) = (self.time, decided.passed.len());
         self.remove(&mut decided.passed, |held| held.timestamp <= time);
         for passed in decided.passed.iter().skip(first) {
-            self.count_passed(passed.key, passed.number);
+            self.count_admitted(passed.key, passed.number);
         }
         let agreed = self.agreed;
         self.remove(&mut decided.refused, |held| held.refused_from(agreed, bound) <= time);

@@ -23,7 +23,7 @@ fn begun() -> Ahead<()> {
     assert!(ahead.hold(row(1, 0, 1)).is_empty());
     assert!(ahead.hold(row(2, 0, 1)).is_empty());
     assert_eq!(numbers(&ahead.hold(row(3, 0, 1)).passed), [1, 2, 3]);
-    assert!(ahead.pass(0, 4..=5).is_empty());
+    assert!(ahead.admit(0, 4..=5).is_empty());
     ahead
 }
 
@@ -31,7 +31,7 @@ fn begun() -> Ahead<()> {
 fn what_is_held_is_bounded_in_rows_and_the_oldest_is_refused_if_others_went_on() {
     let mut ahead = begun();
     assert!(ahead.hold(row(9, 50 * HOUR, 1)).is_empty());
-    assert!(ahead.pass(1, [1]).is_empty());
+    assert!(ahead.admit(1, [1]).is_empty());
     for _ in 1..HELD_ROWS_MAX {
         assert!(ahead.hold(row(9, 50 * HOUR, 1)).is_empty());
     }
@@ -60,10 +60,10 @@ fn one_key_of_few_passes_once_it_has_gone_on_for_a_while_and_nobody_else_says_an
             // The first row of all is wrong, and refused once the others have gone on.
             assert!(ahead.hold(row(1, 1 << 62, 1)).is_empty());
             assert!(passes(&mut ahead));
-            assert_eq!(ahead.pass(2 * HOUR, [1]).refused.len(), 1);
+            assert_eq!(ahead.admit(2 * HOUR, [1]).refused.len(), 1);
             continue;
         }
-        assert!(ahead.pass(-50 * HOUR, 1..=others + 1).is_empty());
+        assert!(ahead.admit(-50 * HOUR, 1..=others + 1).is_empty());
         assert_eq!(passes(&mut ahead), others + 1 < KNOWN_KEYS_MAX as u64, "beside {others}");
     }
 }
@@ -71,10 +71,10 @@ fn one_key_of_few_passes_once_it_has_gone_on_for_a_while_and_nobody_else_says_an
 #[test]
 fn one_key_that_others_contradict_passes_however_often_it_speaks_not() {
     let mut ahead = of_an_hour();
-    assert!(ahead.pass(0, [1, 2]).is_empty());
+    assert!(ahead.admit(0, [1, 2]).is_empty());
     for at in 0..10 * ROWS_UNDISPUTED as i64 {
         assert!(ahead.hold(row(1, 50 * HOUR + at, 1)).is_empty());
-        assert!(ahead.pass(at, [2]).is_empty());
+        assert!(ahead.admit(at, [2]).is_empty());
     }
 }
 
@@ -84,10 +84,10 @@ fn one_key_that_others_contradict_passes_however_often_it_speaks_not() {
 fn rows_of_one_key_that_others_of_it_contradict_never_pass() {
     for key in [NO_KEY, 1] {
         let mut ahead = of_an_hour();
-        assert!(ahead.pass(0, [key]).is_empty());
+        assert!(ahead.admit(0, [key]).is_empty());
         for at in 0..10 * ROWS_UNDISPUTED as i64 {
             assert!(ahead.hold(row(key, 50 * HOUR + at, 1)).is_empty());
-            assert!(ahead.pass(at, [key]).is_empty());
+            assert!(ahead.admit(at, [key]).is_empty());
         }
         assert!(ahead.hold(row(key, 50 * HOUR, 1)).is_empty());
         assert!(ahead.wait(HOUR).is_empty(), "key {key}");
@@ -102,9 +102,9 @@ fn rows_of_one_key_that_others_of_it_contradict_never_pass() {
 fn rows_of_one_key_pass_with_the_sixteenth_since_one_contradicted() {
     for key in [NO_KEY, 1] {
         let mut ahead = of_an_hour();
-        assert!(ahead.pass(0, [key]).is_empty());
+        assert!(ahead.admit(0, [key]).is_empty());
         assert!(ahead.hold(row(key, 50 * HOUR, 1)).is_empty());
-        assert!(ahead.pass(1, [key]).is_empty());
+        assert!(ahead.admit(1, [key]).is_empty());
         for _ in 1..ROWS_UNDISPUTED {
             assert!(ahead.hold(row(key, 50 * HOUR, 1)).is_empty());
         }
@@ -116,9 +116,9 @@ fn rows_of_one_key_pass_with_the_sixteenth_since_one_contradicted() {
 #[test]
 fn rows_of_no_key_say_both() {
     let mut ahead = of_an_hour();
-    assert!(ahead.pass(0, [NO_KEY]).is_empty());
+    assert!(ahead.admit(0, [NO_KEY]).is_empty());
     assert!(ahead.hold(row(7, 50 * HOUR, 1)).is_empty());
-    assert!(ahead.pass(1, [NO_KEY]).is_empty());
+    assert!(ahead.admit(1, [NO_KEY]).is_empty());
     assert!(ahead.hold(row(NO_KEY, 50 * HOUR, 1)).is_empty());
     assert_eq!(numbers(&ahead.end().refused), [1, 2]);
 }
@@ -128,7 +128,7 @@ fn what_is_held_is_bounded_in_bytes() {
     let mut ahead = begun();
     assert!(ahead.holds(HELD_BYTES_MAX) && !ahead.holds(HELD_BYTES_MAX + 1));
     assert!(ahead.hold(row(9, 50 * HOUR, HELD_BYTES_MAX)).is_empty());
-    assert!(ahead.pass(1, [1]).is_empty());
+    assert!(ahead.admit(1, [1]).is_empty());
     assert_eq!(numbers(&ahead.hold(row(9, 60 * HOUR, 1)).refused), [4]);
     assert_eq!((ahead.len(), ahead.bytes), (1, 1));
 }
@@ -138,7 +138,7 @@ fn what_is_held_is_bounded_in_bytes() {
 fn a_key_that_comes_round_is_against_no_more() {
     let mut ahead = begun();
     assert!(ahead.hold(row(1, 50 * HOUR, 1)).is_empty());
-    assert!(ahead.pass(1, [2, 3]).is_empty());
+    assert!(ahead.admit(1, [2, 3]).is_empty());
     assert!(ahead.hold(row(2, 50 * HOUR, 1)).is_empty());
     assert!(ahead.hold(row(3, 50 * HOUR + 7, 1)).passed.len() == 3);
     assert_eq!(ahead.time, 50 * HOUR + 7);
@@ -161,7 +161,7 @@ fn what_was_saved_decides_as_before() {
     let mut ahead = begun();
     for key in [8, 9] {
         assert!(ahead.hold(row(key, 50 * HOUR, 1)).is_empty());
-        assert!(ahead.pass(1, [key - 5]).is_empty());
+        assert!(ahead.admit(1, [key - 5]).is_empty());
     }
     let mut saved = Vec::new();
     ahead.save(&mut saved);

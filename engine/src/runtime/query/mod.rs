@@ -176,7 +176,7 @@ impl StateSnapshot {
                 serdes: Some(&*global.serdes),
                 expiry: None,
                 partitions: self.blueprint.global_partitions(&global.topic),
-                place: Place::Global(&global.topic),
+                filled_by: FilledBy::Global(&global.topic),
             });
         }
         let (sub, builder) = self.blueprint.sub_of(name)?;
@@ -185,14 +185,14 @@ impl StateSnapshot {
             serdes: builder.serdes(),
             expiry: builder.expiry(),
             partitions: self.blueprint.width(self.blueprint.plan.subs.get(sub as usize)?),
-            place: Place::Sub(sub),
+            filled_by: FilledBy::Sub(sub),
         })
     }
 }
 
 /// What fills a store.
 #[derive(Debug, Clone, Copy)]
-enum Place<'a> {
+enum FilledBy<'a> {
     /// The tasks of a sub-topology.
     Sub(u32),
     /// A topic of its own.
@@ -206,7 +206,7 @@ struct Declared<'a> {
     serdes: Option<&'a (dyn Any + Send + Sync)>,
     expiry: Option<&'a Expiry>,
     partitions: u32,
-    place: Place<'a>,
+    filled_by: FilledBy<'a>,
 }
 
 impl<'a> Declared<'a> {

@@ -1,7 +1,7 @@
 //! A question to a store, and what its partitions answer.
 
 use super::{
-    Declared, Place, StateSnapshot,
+    Declared, FilledBy, StateSnapshot,
     queries::{Query, QueryAnswer},
 };
 use crate::{
@@ -391,14 +391,14 @@ impl StateSnapshot {
             return request.failed(&QueryFailure::new(FailureReason::UnknownQueryType, failure));
         };
         let all = || (0..declared.partitions).collect();
-        let asked = match declared.place {
-            Place::Sub(_) => request.partitions.clone().unwrap_or_else(all),
-            Place::Global(_) => all(),
+        let asked = match declared.filled_by {
+            FilledBy::Sub(_) => request.partitions.clone().unwrap_or_else(all),
+            FilledBy::Global(_) => all(),
         };
         let answer = |at| (at, self.answer(request, &declared, serdes, at));
         let partition_results: BTreeMap<_, _> = asked.into_iter().map(answer).collect();
         let result = StateQueryResult { partition_results, global_result: None };
-        if matches!(declared.place, Place::Sub(_)) {
+        if matches!(declared.filled_by, FilledBy::Sub(_)) {
             return result;
         }
         let position = result.position();
@@ -444,13 +444,13 @@ impl StateSnapshot {
 
     /// The last records that a partition of a store holds the effects of.
     fn position_of(&self, declared: &Declared<'_>, partition: u32) -> Position {
-        let next: Vec<(TopicPartition, i64)> = match declared.place {
-            Place::Sub(sub) => {
+        let next: Vec<(TopicPartition, i64)> = match declared.filled_by {
+            FilledBy::Sub(sub) => {
                 let inputs = self.blueprint.inputs_of(TaskId { sub, partition });
                 let known = self.snapshot.sources.iter().filter(|(at, _)| inputs.contains(at));
                 known.cloned().collect()
             }
-            Place::Global(topic) => {
+            FilledBy::Global(topic) => {
                 let shard = self.snapshot.shards.get(&(Arc::clone(declared.name), partition));
                 let next = shard.and_then(|shard| shard.position());
                 next.map(|next| (TopicPartition::new(topic.clone(), partition), next))

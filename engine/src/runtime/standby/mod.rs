@@ -68,8 +68,8 @@ pub struct Standby {
     log: Arc<dyn Log>,
     state: Arc<dyn ApplicationState>,
     listeners: StandbyListeners,
-    /// The parts that it keeps ready, as they were last told.
-    told: BTreeMap<(Arc<str>, TopicPartition), StandbyUpdate>,
+    /// The parts that it keeps ready, as listeners were last told.
+    parts: BTreeMap<(Arc<str>, TopicPartition), StandbyUpdate>,
     suspends_as: SuspendReason,
 }
 
@@ -96,9 +96,9 @@ impl Standby {
     ) -> Result<Self, StreamsError> {
         let blueprint = Arc::new(plan(topology, config, &*log)?);
         let state = state.application(&config.application_id)?;
-        let (listeners, told) = (config.standby_listeners.clone(), BTreeMap::new());
+        let (listeners, parts) = (config.standby_listeners.clone(), BTreeMap::new());
         let suspends_as = SuspendReason::Migrated;
-        Ok(Self { blueprint, log, state, listeners, told, suspends_as })
+        Ok(Self { blueprint, log, state, listeners, parts, suspends_as })
     }
 
     /// Brings the stores to where their changelogs end now. Says how many records of theirs that took.
@@ -179,17 +179,17 @@ impl Standby {
         // What tasks must not forget is no store of a user's.
         let Some(task) = part.task else { return };
         let key = (Arc::clone(&part.store.name), part.changelog.clone());
-        if !self.told.contains_key(&key) {
+        if !self.parts.contains_key(&key) {
             let (store, partition) = key.clone();
             let about = StandbyUpdate { store, partition, task: task.to_string(), at, end };
             self.listeners.tell(|listener| listener.on_update_start(&about));
-            self.told.insert(key, about);
+            self.parts.insert(key, about);
         }
     }
 
     fn loaded(&mut self, part: &Part, end: i64, records: u64) {
         let key = (Arc::clone(&part.store.name), part.changelog.clone());
-        if let Some(about) = self.told.get_mut(&key) {
+        if let Some(about) = self.parts.get_mut(&key) {
             (about.at, about.end) = (end, end);
             self.listeners.tell(|listener| listener.on_batch_loaded(about, records));
         }
@@ -198,7 +198,7 @@ impl Standby {
 
 impl Drop for Standby {
     fn drop(&mut self) {
-        for about in self.told.values() {
+        for about in self.parts.values() {
             self.listeners.tell(|listener| listener.on_update_suspended(about, self.suspends_as));
         }
     }

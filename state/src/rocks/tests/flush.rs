@@ -14,7 +14,7 @@ fn flushes(state: &RocksDbState) -> u64 {
     state.core.db.property_int_value_cf(state.core.data(), files).unwrap().unwrap()
 }
 
-/// Options under which a flush is due at 4,000 bytes, and what hears of each spill.
+/// Options under which a flush is due at 4,000 bytes, and what is told of each spill.
 fn at_4_000_bytes() -> (RocksDbOptions, Receiver<()>) {
     let (spilled, seen) = channel();
     let before_flush: BeforeFlush = Arc::new(move || {
