@@ -1,7 +1,7 @@
 //! What lies above a node: where its windows close, and where updates may be held back on their way to it.
 
 use super::{Graph, LogicalPlan, Lowered, Node, NodeId, Step};
-use crate::{operator::WindowClose, table::OldValues};
+use crate::operator::WindowClose;
 use headwater_engine::{
     kernel::Emit,
     node::{self, Payload},
@@ -73,10 +73,9 @@ impl LogicalPlan {
         let lower = move |topology: &mut Topology, lowered: Lowered<'_>| {
             let Lowered { name, parents, old_values, may_cache } = lowered;
             let make = Arc::clone(&make);
-            let with_old = old_values == OldValues::Sent;
             // Whoever needs each update of windows makes finals of them.
             let (is_cached, closes_at_end) = (is_cached && may_cache, !may_cache);
-            let emit = Emit { is_cached, with_old, closes_at_end };
+            let emit = Emit { is_cached, old_values, closes_at_end };
             let make = move |context: &mut InitContext<'_>| {
                 Ok(Box::new(make(context, emit)?) as Box<dyn node::Node>)
             };

@@ -20,16 +20,6 @@ impl<V> Change<V> {
     }
 }
 
-/// Whether the updates of a table carry old values: only where an operator below needs them, which is decided when the
-/// topology is built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OldValues {
-    /// They do not.
-    Omitted,
-    /// They do.
-    Sent,
-}
-
 /// Which old values an operator needs of its parents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NeedsOld {

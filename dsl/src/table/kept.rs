@@ -1,6 +1,6 @@
 //! Tables that put their rows into a store, each as it comes.
 
-use super::{Change, KTable, OldValues, StoredTable, TableNode};
+use super::{Change, KTable, StoredTable, TableNode};
 use crate::{
     MaterializedWith,
     operator::{Expire, Expiry, Fold, WaitsSerde},
@@ -54,7 +54,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         let newest = Arc::new(move |_: &K, value: T, _: Option<V>| row(value));
         let node = plan.node::<Rows<K, T>, Rows<K, Change<V>>, _>(step, move |context, old| {
             let skin = Fold::<K, T, V, _, ()>::new(&newest, &keys);
-            Table::open(skin, &name, old == OldValues::Sent, context)
+            Table::open(skin, &name, old, context)
         });
         Self::stored(plan.clone(), node, Serdes { key, value }, store)
     }

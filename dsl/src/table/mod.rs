@@ -15,7 +15,7 @@ mod view;
 
 pub use global::GlobalKTable;
 
-pub(crate) use change::{Change, NeedsOld, OldValues};
+pub(crate) use change::{Change, NeedsOld};
 pub(crate) use change_serde::{CHANGE_BYTES_MAX, ChangeSerde};
 pub(crate) use kept::expiring;
 pub(crate) use table_node::TableNode;
@@ -29,6 +29,7 @@ use crate::{
     plan::{LogicalPlan, NodeId, OperatorKind, Step},
 };
 use headwater_core::serde::{Data, SharedSerde};
+pub(crate) use headwater_engine::store::OldValues;
 use std::{fmt, sync::Arc};
 use view::Mapped;
 

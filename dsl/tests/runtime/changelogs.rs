@@ -7,7 +7,9 @@ use headwater_dsl::{
 use headwater_engine::{
     processor::{Context, InitContext, Processor, ProcessorError, Record},
     runtime::CommitStep,
-    store::{KeyValueStore, SessionStore, StoreKey, Stores, Window, WindowStore, Windowed},
+    store::{
+        Duplicates, KeyValueStore, SessionStore, StoreKey, Stores, Window, WindowStore, Windowed,
+    },
     topology::{Consumed, OffsetReset, TopologyError, TopologyOptimization},
 };
 use headwater_testkit::TopologyTestDriver;
@@ -331,7 +333,7 @@ impl Processor<String, i64> for Near {
 fn what_a_processors_stores_kept_and_forgot_outlives_their_state() -> Outcome {
     let builder = StreamsBuilder::new();
     let (kept, size) = (Duration::from_millis(100), Duration::from_millis(10));
-    let windows = Stores::persistent_window_store("windows", kept, size, false);
+    let windows = Stores::persistent_window_store("windows", kept, size, Duplicates::Replaced);
     let sessions = Stores::in_memory_session_store("sessions", kept);
     let (keys, values) = (for_type::<String>, for_type::<i64>);
     builder.add_state_store(Stores::window_store_builder(windows, keys(), values()));

@@ -8,8 +8,8 @@ use headwater_engine::{
     processor::{Context, ProcessorError, Record},
     runtime::{KeyQuery, RangeQuery, WindowKeyQuery, WindowRangeQuery},
     store::{
-        LruMap, Session, SessionStore, Stores, ValueAndTimestamp, Window, WindowEntry, WindowStore,
-        Windowed,
+        Duplicates, LruMap, Session, SessionStore, Stores, ValueAndTimestamp, Window, WindowEntry,
+        WindowStore, Windowed,
     },
     topology::{Consumed, Topology, TopologyError},
 };
@@ -46,8 +46,8 @@ fn put_all(partitions: u32) -> Outcome<TopologyTestDriver> {
     let mut topology = Topology::new();
     topology.add_source("in", "in", Consumed::<String, i64>::default())?;
     topology.add_processor_fn("put", put, &["in"])?;
-    topology.add_state_store(windows("windows", false), &["put"])?;
-    topology.add_state_store(windows("duplicates", true), &["put"])?;
+    topology.add_state_store(windows("windows", Duplicates::Replaced), &["put"])?;
+    topology.add_state_store(windows("duplicates", Duplicates::Retained), &["put"])?;
     let sessions = Stores::session_store_builder(sessions, keys(), values());
     topology.add_state_store(sessions, &["put"])?;
     topology.add_state_store(Stores::lru_map("newest", 2, keys(), values()), &["put"])?;

@@ -330,9 +330,9 @@ fn priced(before: &[usize], after: &[usize]) -> Outcome<Vec<i64>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
     fn a_row_appended_before_a_record_is_there_when_it_comes_from_another_thread(
         before in vec(0..=4_usize, 0..20),
         after in vec(0..=4_usize, 0..20),

@@ -7,8 +7,8 @@ use headwater_engine::{
     processor::{Context, ProcessorError, Record},
     runtime::{OperationMetrics, StreamsConfig},
     store::{
-        KeyValueStore, LruMap, SessionStore, Stores, VersionedKeyValueStore, Window, WindowStore,
-        Windowed,
+        Duplicates, KeyValueStore, LruMap, SessionStore, Stores, VersionedKeyValueStore, Window,
+        WindowStore, Windowed,
     },
     topology::Topology,
 };
@@ -61,7 +61,13 @@ fn topology() -> Outcome<Topology> {
     type Pairs = KeyValueStore<String, i64>;
     builder.add_state_store(Pairs::builder("pairs", for_type(), for_type()));
     type Windows = WindowStore<String, i64>;
-    builder.add_state_store(Windows::with_retention("windows", for_type(), for_type(), day, false));
+    builder.add_state_store(Windows::with_retention(
+        "windows",
+        for_type(),
+        for_type(),
+        day,
+        Duplicates::Replaced,
+    ));
     type Sessions = SessionStore<String, i64>;
     builder.add_state_store(Sessions::builder("sessions", for_type(), for_type(), second));
     type Versions = VersionedKeyValueStore<String, i64>;

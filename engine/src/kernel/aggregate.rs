@@ -53,7 +53,7 @@ impl<S: Skin<Place = ()>> Aggregate<S> {
         let store = context.byte_store::<KeyValueBytes<S::Value>>(store)?;
         if emit.is_cached {
             let store = context.byte_store_mut(store);
-            store.hold_updates_back(emit.with_old);
+            store.hold_updates_back(emit.old_values);
         }
         let (holds_updates, flushed) = (false, Timestamp::MIN);
         Ok(Self { skin, store, emit, holds_updates, flushed, batch: KeyedRows::default() })

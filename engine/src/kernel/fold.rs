@@ -6,8 +6,8 @@ use crate::{
     node::{NodeContext, Payload, Stamp},
     processor::ProcessorError,
     store::{
-        KeyBatch, KeyValueBytes, Slot, StoreError, StoreOperation, ValueAndTimestamp, WindowBytes,
-        WindowSlot,
+        KeyBatch, KeyValueBytes, OldValues, Slot, StoreError, StoreOperation, ValueAndTimestamp,
+        WindowBytes, WindowSlot,
     },
 };
 use headwater_core::{
@@ -204,8 +204,8 @@ impl Refused {
 /// What becomes of the values that rows are folded into.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Folded {
-    /// They are forwarded, with old values if told so.
-    Forwarded { with_old: bool },
+    /// They are forwarded.
+    Forwarded { old_values: OldValues },
     /// They are held back until a flush.
     HeldBack,
     /// They are kept.
@@ -213,8 +213,8 @@ pub(super) enum Folded {
 }
 
 impl From<Emit> for Folded {
-    fn from(Emit { is_cached, with_old, .. }: Emit) -> Self {
-        if is_cached { Self::HeldBack } else { Self::Forwarded { with_old } }
+    fn from(Emit { is_cached, old_values, .. }: Emit) -> Self {
+        if is_cached { Self::HeldBack } else { Self::Forwarded { old_values } }
     }
 }
 
@@ -249,7 +249,7 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
             continue;
         };
         let update = entries.change(slot, |value, timestamp| {
-            let with_old = matches!(folded, Folded::Forwarded { with_old: true });
+            let with_old = matches!(folded, Folded::Forwarded { old_values: OldValues::Sent });
             let old = value.as_ref().filter(|_| with_old);
             let old = old.map(|value| ValueAndTimestamp::of(value, *timestamp));
             let before = value.take();

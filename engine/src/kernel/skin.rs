@@ -3,7 +3,7 @@
 use crate::{
     node::{Payload, Stamp},
     processor::ProcessorError,
-    store::{KeyBatch, ValueAndTimestamp, Window, Windowed},
+    store::{KeyBatch, OldValues, ValueAndTimestamp, Window, Windowed},
 };
 use headwater_core::{
     record::{Headers, Timestamp},
@@ -145,8 +145,8 @@ impl<K: Data> Place<K> for Window {
 pub struct Emit {
     /// Whether they are held back: at a flush, the last one of each key is forwarded.
     pub is_cached: bool,
-    /// Whether they carry old values.
-    pub with_old: bool,
+    /// What they carry.
+    pub old_values: OldValues,
     /// Whether finals are made of them below: windows are then closed where the input is declared complete.
     pub closes_at_end: bool,
 }

@@ -15,7 +15,7 @@ use crate::{
     broken::broken,
     node::{Event, Forwarded, Node, NodeContext, Payload},
     processor::{InitContext, ProcessorError},
-    store::{KeyValueBytes, StoreKey, ValueAndTimestamp},
+    store::{KeyValueBytes, OldValues, StoreKey, ValueAndTimestamp},
 };
 use std::mem::replace;
 
@@ -23,19 +23,18 @@ use std::mem::replace;
 pub struct Table<S: Skin<Place = ()>> {
     skin: S,
     store: StoreKey<KeyValueBytes<S::Value>>,
-    /// Whether updates carry old values.
-    with_old: bool,
+    old_values: OldValues,
     batch: KeyedRows,
 }
 
 impl<S: Skin<Place = ()>> std::fmt::Debug for Table<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Table").field("with_old", &self.with_old).finish_non_exhaustive()
+        f.debug_struct("Table").field("old_values", &self.old_values).finish_non_exhaustive()
     }
 }
 
 impl<S: Skin<Place = ()>> Table<S> {
-    /// Over the key-value store called `store`; `with_old` has updates carry old values.
+    /// Over the key-value store called `store`.
     ///
     /// # Errors
     ///
@@ -43,11 +42,11 @@ impl<S: Skin<Place = ()>> Table<S> {
     pub fn open(
         skin: S,
         store: &str,
-        with_old: bool,
+        old_values: OldValues,
         context: &mut InitContext<'_>,
     ) -> Result<Self, ProcessorError> {
         let store = context.byte_store(store)?;
-        Ok(Self { skin, store, with_old, batch: KeyedRows::default() })
+        Ok(Self { skin, store, old_values, batch: KeyedRows::default() })
     }
 
     fn take(
@@ -55,14 +54,15 @@ impl<S: Skin<Place = ()>> Table<S> {
         payload: Box<dyn Payload>,
         context: &mut NodeContext<'_>,
     ) -> Result<(), ProcessorError> {
-        let Self { skin, batch, with_old, .. } = self;
+        let Self { skin, batch, old_values, .. } = self;
+        let with_old = *old_values == OldValues::Sent;
         batch.begin(payload, Vec::new(), skin)?;
         skin.reserve(batch.stamps.len());
         let (store, mut refused) = (context.byte_store(self.store), Refused::default());
-        let slots = if *with_old { store.locate(&batch.keys)? } else { store.find(&batch.keys) };
+        let slots = if with_old { store.locate(&batch.keys)? } else { store.find(&batch.keys) };
         let rows = batch.stamps.iter().zip(batch.keys.iter()).zip(slots).enumerate();
         for (row, ((stamp, key), slot)) in rows {
-            let key = key.filter(|_| slot.is_some() || !*with_old);
+            let key = key.filter(|_| slot.is_some() || !with_old);
             let Some(key) = key else {
                 let Some(why) = store.refusal(&batch.keys, row) else {
                     broken("a key that is nowhere is refused")
@@ -72,7 +72,7 @@ impl<S: Skin<Place = ()>> Table<S> {
             };
             let new = skin.fold(row, None);
             let (value, timestamp) = (new.clone(), stamp.timestamp);
-            let old = match slot.filter(|_| *with_old) {
+            let old = match slot.filter(|_| with_old) {
                 None => store.put_found(slot, key, value, timestamp).map(|()| None),
                 Some(slot) => store.update(slot, |entry, at| {
                     let timestamp = replace(at, timestamp);

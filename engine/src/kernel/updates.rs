@@ -56,7 +56,7 @@ impl<S: Skin<Place = Window>> WindowedUpdates<S> {
         let windows = WindowState::open(store, windows, context)?;
         if emit.is_cached {
             let store = context.byte_store_mut(windows.store);
-            store.hold_updates_back(emit.with_old);
+            store.hold_updates_back(emit.old_values);
         }
         Ok(Self { skin, windows, emit, holds_updates: false, flushed: Timestamp::MIN })
     }

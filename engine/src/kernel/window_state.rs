@@ -3,7 +3,7 @@
 use super::{
     Late, Skin,
     fold::{Folded, KeyedRows, Refused, fold_rows},
-    window_time::WindowTime,
+    window_time::{LivesBy, WindowTime},
 };
 use crate::{
     broken::broken,
@@ -91,7 +91,7 @@ impl<A: Data> WindowState<A> {
     ) -> Result<Self, ProcessorError> {
         let store = context.byte_store::<WindowBytes<A>>(store)?;
         context.byte_store_mut(store).open()?;
-        let time = WindowTime::new(windows, context.is_time_carried());
+        let time = WindowTime::new(windows, LivesBy::of(context));
         let batch = KeyedRows::default();
         let (spread, starts, passed) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self { store, time, batch, spread, starts, late: Vec::new(), passed })

@@ -4,7 +4,11 @@
 //! counted first. Below one it is the operator time that the records carry.
 
 use super::Windows;
-use crate::{node::HeldBack, processor::ProcessorError, store::Window};
+use crate::{
+    node::HeldBack,
+    processor::{InitContext, ProcessorError},
+    store::Window,
+};
 use headwater_core::record::Timestamp;
 
 /// The span of windows that never close, and the retention of those that are never removed.
@@ -36,9 +40,24 @@ pub(super) struct WindowTime {
     passed_first: Timestamp,
 }
 
+/// What moves an operator's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LivesBy {
+    /// The largest timestamp of its records.
+    Timestamps,
+    /// The time that records carry.
+    CarriedTime,
+}
+
+impl LivesBy {
+    pub(super) fn of(context: &InitContext<'_>) -> Self {
+        if context.is_time_carried() { Self::CarriedTime } else { Self::Timestamps }
+    }
+}
+
 impl WindowTime {
-    /// At no time yet; `is_carried` has the operator live by the time that records carry.
-    pub(super) fn new(windows: Windows, is_carried: bool) -> Self {
+    /// At no time yet.
+    pub(super) fn new(windows: Windows, lives_by: LivesBy) -> Self {
         let size = windows.size_ms.max(1);
         let advance = windows.advance_ms.clamp(1, size);
         let span = if windows.never_close() { FOREVER } else { windows.span_ms() };
@@ -48,7 +67,7 @@ impl WindowTime {
             size,
             span,
             retention: windows.retention_ms.max(span),
-            is_carried,
+            is_carried: lives_by == LivesBy::CarriedTime,
             now: Timestamp::MIN,
             passed_first: Timestamp::MIN,
         }
@@ -196,7 +215,7 @@ mod tests {
     use super::*;
 
     fn minutes(grace_ms: i64) -> WindowTime {
-        WindowTime::new(Windows::tumbling(60_000, grace_ms), false)
+        WindowTime::new(Windows::tumbling(60_000, grace_ms), LivesBy::Timestamps)
     }
 
     fn carried(grace_ms: i64) -> WindowTime {
@@ -225,7 +244,7 @@ mod tests {
     #[test]
     fn windows_are_kept_until_they_close_and_longer_if_told() {
         let windows = Windows { retention_ms: 150_000, ..Windows::tumbling(60_000, 10) };
-        let (mut time, mut short) = (WindowTime::new(windows, false), minutes(10));
+        let (mut time, mut short) = (WindowTime::new(windows, LivesBy::Timestamps), minutes(10));
         assert_eq!(time.kept_floor(), 0);
         for (now, floor, kept) in
             [(60_009, 0, 0), (149_999, 120_000, 0), (150_000, 120_000, 60_000)]
@@ -268,7 +287,7 @@ mod tests {
         long.advance(Timestamp::MAX);
         assert!(!long.is_open(0));
         let windows = Windows { retention_ms: i64::MAX, ..Windows::tumbling(60_000, 0) };
-        let mut kept = WindowTime::new(windows, false);
+        let mut kept = WindowTime::new(windows, LivesBy::Timestamps);
         kept.advance(Timestamp::MAX);
         assert_eq!(kept.kept_floor(), 0);
     }
@@ -301,7 +320,7 @@ mod tests {
     }
 
     fn starts(windows: Windows, timestamp: Timestamp) -> Vec<Timestamp> {
-        WindowTime::new(windows, false).starts_of(timestamp).collect()
+        WindowTime::new(windows, LivesBy::Timestamps).starts_of(timestamp).collect()
     }
 
     #[test]
@@ -332,7 +351,7 @@ mod tests {
                 assert_eq!(starts(windows, timestamp), [first]);
             }
             assert!(starts(windows, first - 1).is_empty());
-            let mut time = WindowTime::new(windows, false);
+            let mut time = WindowTime::new(windows, LivesBy::Timestamps);
             time.advance(Timestamp::MAX);
             assert!(time.is_open(first));
             assert_eq!((time.floor(), time.kept_floor()), (first, first));
@@ -343,7 +362,7 @@ mod tests {
     #[test]
     fn hopping_windows_close_one_by_one() {
         let windows = Windows { advance_ms: 4, ..Windows::tumbling(10, 3) };
-        let mut time = WindowTime::new(windows, false);
+        let mut time = WindowTime::new(windows, LivesBy::Timestamps);
         for (now, floor) in [(0, 0), (12, 0), (13, 4), (16, 4), (17, 8), (20, 8), (21, 12)] {
             time.advance(now);
             assert_eq!((time.floor(), time.pass_time(now)), (floor, floor.min(now)), "at {now}");

@@ -1,7 +1,8 @@
 //! Key-value stores by their keys' bytes: what every skin of a key-value store is made of.
 
 use super::{
-    CacheReads, KeyBatch, Scanned, StoreChanges, StoreError, StoreOperation, ValueAndTimestamp,
+    CacheReads, KeyBatch, OldValues, Scanned, StoreChanges, StoreError, StoreOperation,
+    ValueAndTimestamp,
     cache::{Cache, Found, find_all},
     form::Form,
     key_bytes::Hashed,
@@ -56,7 +57,8 @@ opaque_debug!(KeyValueBytes<V>);
 
 impl<V: Data> KeyValueBytes<V> {
     pub(super) fn new(form: Form<V>, shard: Arc<dyn Shard>) -> Self {
-        let cache = Cache::new(shard.position().is_none());
+        let is_empty = shard.position().is_none();
+        let cache = if is_empty { Cache::complete() } else { Cache::new() };
         let (reads, meter) = (CacheReads::default(), Meter::default());
         Self { form, shard, cache, reads, meter, holds_back: false }
     }
@@ -232,10 +234,10 @@ impl<V: Data> KeyValueBytes<V> {
     }
 
     /// Says that updates are held back until they are [taken](Self::take_updates), with what entries held when they were
-    /// last, if `with_old`.
-    pub fn hold_updates_back(&mut self, with_old: bool) {
+    /// last, if those are sent.
+    pub fn hold_updates_back(&mut self, old_values: OldValues) {
         self.holds_back = true;
-        self.cache.keep(if with_old { Olds::Kept } else { Olds::Dropped });
+        self.cache.keep(old_values.into());
     }
 
     /// Keeps what entries held when their updates were last taken for [`flushed`](Self::flushed), if updates are held back.

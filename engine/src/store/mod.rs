@@ -87,10 +87,11 @@ pub use time::TimeStore;
 pub use time_bytes::{TimeBytes, Timed};
 pub use timer_bytes::TimerBytes;
 pub use timers::Timers;
+pub use updates::OldValues;
 pub use versioned::VersionedKeyValueStore;
 pub use versioned_bytes::{PutOutcome, VersionedBytes, VersionedRecord};
 pub use window::{WindowEntry, WindowStore};
-pub use window_bytes::{WindowBytes, WindowSlot};
+pub use window_bytes::{Duplicates, WindowBytes, WindowSlot};
 pub use windowed::{SessionWindowedSerde, Window, Windowed, WindowedSerde};
 
 pub(crate) use expiry::Expiry;

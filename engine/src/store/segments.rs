@@ -4,7 +4,7 @@
 //! order, and all that expires is one range.
 
 use super::{
-    CacheReads, StoreChanges, Updated,
+    CacheReads, OldValues, StoreChanges, Updated,
     cache::Cache,
     form::Form,
     key_bytes::Hashed,
@@ -153,7 +153,7 @@ impl<V: Data> Segments<V> {
                 (retention.now, retention.committed) = (stored.timestamp, stored.timestamp);
                 break;
             }
-            self.add_bucket(start, false);
+            self.add_bucket(start);
             let Some(next) = start.checked_add(1) else { break };
             from = next.to_be_bytes();
         }
@@ -175,7 +175,11 @@ impl<V: Data> Segments<V> {
     pub(super) fn bucket_of(&mut self, start: Timestamp) -> Bucket {
         match self.starts.get(&start) {
             Some(bucket) => *bucket,
-            None => self.add_bucket(start, true),
+            None => {
+                let bucket = self.add_bucket(start);
+                self.entries_mut(bucket).mark_complete();
+                bucket
+            }
         }
     }
 
@@ -184,15 +188,15 @@ impl<V: Data> Segments<V> {
         self.starts.get(&start).copied()
     }
 
-    fn add_bucket(&mut self, start: Timestamp, complete: bool) -> Bucket {
+    fn add_bucket(&mut self, start: Timestamp) -> Bucket {
         let bucket = self.free.pop().unwrap_or_else(|| {
-            self.buckets.push(Cache::new(complete));
+            self.buckets.push(Cache::new());
             let place = u32::try_from(self.buckets.len() - 1);
             Bucket(place.unwrap_or_else(|_| broken("a task keeps fewer than 2^32 stretches")))
         });
         let olds = self.olds;
         let entries = self.entries_mut(bucket);
-        entries.restart(complete);
+        entries.restart();
         entries.keep(olds);
         self.starts.insert(start, bucket);
         bucket
@@ -239,10 +243,10 @@ impl<V: Data> Segments<V> {
         Ok(())
     }
 
-    /// Says that updates are held back until they are taken, with what entries held when they were last, if `with_old`.
-    pub(super) fn hold_updates_back(&mut self, with_old: bool) {
+    /// Says that updates are held back until they are taken, with what entries held when they were last, if those are sent.
+    pub(super) fn hold_updates_back(&mut self, old_values: OldValues) {
         self.holds_back = true;
-        self.keep(if with_old { Olds::Kept } else { Olds::Dropped });
+        self.keep(old_values.into());
     }
 
     /// Keeps what entries held when their updates were last taken to be looked up, if updates are held back.
@@ -293,9 +297,9 @@ impl<V: Data> Segments<V> {
             let spare = self.free.len() < SPARE_MAX;
             let entries = self.entries_mut(bucket);
             if spare {
-                entries.restart(true);
+                entries.restart();
             } else {
-                *entries = Cache::new(true);
+                *entries = Cache::new();
             }
             self.free.push(bucket);
         }
@@ -334,7 +338,7 @@ impl<V: Data> Segments<V> {
         let mut size = self.size_bytes();
         if size > bytes_max {
             for bucket in &self.free {
-                *entries_in(&mut self.buckets, *bucket) = Cache::new(true);
+                *entries_in(&mut self.buckets, *bucket) = Cache::new();
             }
             size = self.size_bytes();
         }

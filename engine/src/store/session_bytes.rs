@@ -9,7 +9,7 @@
 //! | the window's start | 8, big-endian |
 
 use super::{
-    KeyBatch, Scanned, StoreError, StoreOperation, Updated, ValueAndTimestamp, Window,
+    KeyBatch, OldValues, Scanned, StoreError, StoreOperation, Updated, ValueAndTimestamp, Window,
     across::own_keys,
     form::StoreId,
     key_bytes::Hashed,
@@ -311,9 +311,9 @@ impl<V: Data> SessionBytes<V> {
     }
 
     /// Says that updates are held back until they are [taken](Self::take_updates), with what entries held when they were
-    /// last, if `with_old`.
-    pub fn hold_updates_back(&mut self, with_old: bool) {
-        self.segments.hold_updates_back(with_old);
+    /// last, if those are sent.
+    pub fn hold_updates_back(&mut self, old_values: OldValues) {
+        self.segments.hold_updates_back(old_values);
     }
 
     /// Keeps what entries held when their updates were last taken for [`flushed`](Self::flushed), if updates are held back.

@@ -1,7 +1,8 @@
 //! Stores declared as Kafka Streams declares them: a supplier that knows the kind, and a builder that adds the serdes.
 
 use super::{
-    KeyValueStore, LruMap, SessionStore, StoreBuilder, VersionedKeyValueStore, WindowStore,
+    Duplicates, KeyValueStore, LruMap, SessionStore, StoreBuilder, VersionedKeyValueStore,
+    WindowStore,
 };
 use headwater_core::serde::{Data, SharedSerde};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use std::time::Duration;
 ///
 /// ```
 /// use headwater_core::serde::for_type;
-/// use headwater_engine::store::Stores;
+/// use headwater_engine::store::{Duplicates, Stores};
 /// use std::time::Duration;
 ///
 /// let totals = Stores::key_value_store_builder(
@@ -24,8 +25,9 @@ use std::time::Duration;
 /// assert_eq!(totals.spec().schema, "utf8 -> i64");
 ///
 /// let hour = Duration::from_secs(3_600);
+/// let size = Duration::from_secs(60);
 /// let seen = Stores::window_store_builder(
-///     Stores::persistent_window_store("seen", hour, Duration::from_secs(60), false),
+///     Stores::persistent_window_store("seen", hour, size, Duplicates::Replaced),
 ///     for_type::<String>(),
 ///     for_type::<i64>(),
 /// );
@@ -58,7 +60,7 @@ pub struct VersionedStoreSupplier {
 pub struct WindowStoreSupplier {
     name: String,
     retention: Duration,
-    retains_duplicates: bool,
+    duplicates: Duplicates,
 }
 
 /// A session store that has no types yet.
@@ -109,14 +111,10 @@ impl Stores {
         name: &str,
         retention: Duration,
         window_size: Duration,
-        retain_duplicates: bool,
+        duplicates: Duplicates,
     ) -> WindowStoreSupplier {
         let retention = retention.max(window_size);
-        WindowStoreSupplier {
-            name: name.to_owned(),
-            retention,
-            retains_duplicates: retain_duplicates,
-        }
+        WindowStoreSupplier { name: name.to_owned(), retention, duplicates }
     }
 
     /// A [`WindowStore`] that keeps windows for `retention`, or for their size if that is longer.
@@ -125,9 +123,9 @@ impl Stores {
         name: &str,
         retention: Duration,
         window_size: Duration,
-        retain_duplicates: bool,
+        duplicates: Duplicates,
     ) -> WindowStoreSupplier {
-        Self::persistent_window_store(name, retention, window_size, retain_duplicates)
+        Self::persistent_window_store(name, retention, window_size, duplicates)
     }
 
     /// A [`SessionStore`] that keeps sessions for `retention`.
@@ -171,8 +169,8 @@ impl Stores {
         keys: SharedSerde<K>,
         values: SharedSerde<V>,
     ) -> StoreBuilder {
-        let WindowStoreSupplier { name, retention, retains_duplicates } = supplier;
-        WindowStore::with_retention(&name, keys, values, retention, retains_duplicates)
+        let WindowStoreSupplier { name, retention, duplicates } = supplier;
+        WindowStore::with_retention(&name, keys, values, retention, duplicates)
     }
 
     /// Gives a session store its types.

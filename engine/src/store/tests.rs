@@ -158,7 +158,7 @@ fn updates(store: &mut Counts) -> Vec<(String, Option<i64>, Option<i64>, usize)>
 fn a_flush_tells_what_changed_since_the_last_one_and_what_was_there_then() {
     let shard = Arc::default();
     let mut store = counts(&shard);
-    store.by_bytes().hold_updates_back(true);
+    store.by_bytes().hold_updates_back(OldValues::Sent);
     let row = |key: &str, old, new| (key.to_owned(), old, new, 0);
     for key in keys("b a b") {
         store.update(&key, add).unwrap();
@@ -174,7 +174,7 @@ fn a_flush_tells_what_changed_since_the_last_one_and_what_was_there_then() {
     assert_eq!(updates(&mut store), [row("a", Some(1), None)]);
     // From the state, also where nobody has read the key.
     let mut store = counts(&shard);
-    store.by_bytes().hold_updates_back(true);
+    store.by_bytes().hold_updates_back(OldValues::Sent);
     store.put(&Some("b".to_owned()), Some(9), 0).unwrap();
     assert_eq!(updates(&mut store), [row("b", Some(3), Some(9))]);
 }
@@ -184,7 +184,7 @@ fn a_flush_tells_what_changed_since_the_last_one_and_what_was_there_then() {
 fn what_a_flush_told_last_is_looked_up_until_the_next() {
     let shard = Arc::default();
     let mut store = counts(&shard);
-    store.by_bytes().hold_updates_back(false);
+    store.by_bytes().hold_updates_back(OldValues::Omitted);
     store.by_bytes().look_up_old_values();
     let flushed = |store: &mut Counts| {
         let keys = keys("a b c");

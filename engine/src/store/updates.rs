@@ -6,6 +6,16 @@ use hashbrown::HashMap;
 use headwater_core::record::Headers;
 use std::{collections::VecDeque, mem::needs_drop};
 
+/// Whether updates of a table carry old values: only where an operator below needs them, which is decided when the topology is
+/// built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OldValues {
+    /// They do not.
+    Omitted,
+    /// They do.
+    Sent,
+}
+
 /// What is kept of what an entry held at the last flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Olds {
@@ -15,6 +25,15 @@ pub(super) enum Olds {
     Kept,
     /// The value, to be looked up until then.
     LookedUp,
+}
+
+impl From<OldValues> for Olds {
+    fn from(sent: OldValues) -> Self {
+        match sent {
+            OldValues::Omitted => Self::Dropped,
+            OldValues::Sent => Self::Kept,
+        }
+    }
 }
 
 /// The entries that have changed, by their slots.

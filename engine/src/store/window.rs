@@ -1,9 +1,9 @@
 //! Window stores: the newest value of each key and window start.
 
 use super::{
-    CacheReads, Expiry, KeyBatch, Serdes, StateStore, StoreBuilder, StoreChanges, StoreCounts,
-    StoreError, StoreIterator, StoreKind, StoreOperation, ValueAndTimestamp, WindowBytes,
-    WindowSlot,
+    CacheReads, Duplicates, Expiry, KeyBatch, Serdes, StateStore, StoreBuilder, StoreChanges,
+    StoreCounts, StoreError, StoreIterator, StoreKind, StoreOperation, ValueAndTimestamp,
+    WindowBytes, WindowSlot,
     form::{Form, Keys, StoreId},
     segments::{Segments, retention_and_segment},
     window_bytes::Layout,
@@ -27,7 +27,7 @@ use std::{
 /// use headwater_core::serde::for_type;
 /// use headwater_engine::{
 ///     processor::{Context, Processor, ProcessorError, Record},
-///     store::{StoreKey, WindowStore},
+///     store::{Duplicates, StoreKey, WindowStore},
 /// };
 /// use std::time::Duration;
 ///
@@ -54,8 +54,9 @@ use std::{
 /// }
 ///
 /// let minutes = Duration::from_secs(120);
+/// let none = Duplicates::Replaced;
 /// let declared =
-///     WindowStore::<String, ()>::with_retention("seen", for_type(), for_type(), minutes, false);
+///     WindowStore::<String, ()>::with_retention("seen", for_type(), for_type(), minutes, none);
 /// assert_eq!(declared.spec().name.as_ref(), "seen");
 /// ```
 pub struct WindowStore<K, V> {
@@ -88,18 +89,17 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     }
 
     /// Declares such a store for windows that start anywhere: it keeps those that start less than `retention`, cut to whole ms,
-    /// before the last that it was given, of whatever key. One that retains duplicates keeps all values that are put for a key
-    /// and a start.
+    /// before the last that it was given, of whatever key.
     #[must_use]
     pub fn with_retention(
         name: &str,
         keys: SharedSerde<K>,
         values: SharedSerde<V>,
         retention: Duration,
-        retains_duplicates: bool,
+        duplicates: Duplicates,
     ) -> StoreBuilder {
         let (retention_ms, segment_ms) = retention_and_segment(retention);
-        let layout = Layout::BySegment { segment_ms, retains_duplicates };
+        let layout = Layout::BySegment { segment_ms, duplicates };
         let (key, value) = (keys.schema(), values.schema());
         let schema =
             format!("segment of {segment_ms} ms, {key}, window start, sequence -> {value}");

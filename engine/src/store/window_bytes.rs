@@ -1,7 +1,7 @@
 //! Window stores by their keys' bytes: a bucket for each window start, or for each segment of time.
 
 use super::{
-    EntryRef, KeyBatch, Scanned, StoreError, StoreOperation, Updated, ValueAndTimestamp,
+    EntryRef, KeyBatch, OldValues, Scanned, StoreError, StoreOperation, Updated, ValueAndTimestamp,
     cache::{Found, find_all},
     key_bytes::Hashed,
     meter::Meter,
@@ -28,13 +28,22 @@ pub struct WindowSlot {
     slot: u32,
 }
 
+/// What a window store does with a second value of a key in one window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duplicates {
+    /// It takes the first one's place.
+    Replaced,
+    /// Both are kept, in the order in which they came. Nothing deletes them before their time.
+    Retained,
+}
+
 /// How windows lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
     /// A bucket for each start, in which own keys are keys: windows that many keys share, as the kernel aggregates in.
     ByStart,
     /// A bucket for each segment of time, and own keys as in a [time store](super::TimeBytes): windows that start anywhere.
-    BySegment { segment_ms: i64, retains_duplicates: bool },
+    BySegment { segment_ms: i64, duplicates: Duplicates },
 }
 
 impl Layout {
@@ -322,9 +331,9 @@ impl<V: Data> WindowBytes<V> {
     }
 
     /// Says that updates are held back until they are [taken](Self::take_updates), with what entries held when they were
-    /// last, if `with_old`.
-    pub fn hold_updates_back(&mut self, with_old: bool) {
-        self.windows.hold_updates_back(with_old);
+    /// last, if those are sent.
+    pub fn hold_updates_back(&mut self, old_values: OldValues) {
+        self.windows.hold_updates_back(old_values);
     }
 
     /// Keeps what entries held when their updates were last taken for [`flushed`](Self::flushed), if updates are held back.

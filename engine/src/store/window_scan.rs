@@ -1,7 +1,7 @@
 //! Windows that start anywhere, and the walks over windows: by time for one key, by key and then time for several.
 
 use super::{
-    KeyBatch, StoreError, StoreOperation, ValueAndTimestamp, WindowBytes, WindowSlot,
+    Duplicates, KeyBatch, StoreError, StoreOperation, ValueAndTimestamp, WindowBytes, WindowSlot,
     across::{Bounds, own_keys},
     form::StoreId,
     segments::LAST_TIME,
@@ -39,11 +39,11 @@ impl<V: Data> WindowBytes<V> {
         }
         let began = self.meter.begin(StoreOperation::Put, 1);
         match (value, self.layout) {
-            (Some(value), Layout::BySegment { retains_duplicates: true, .. }) => {
+            (Some(value), Layout::BySegment { duplicates: Duplicates::Retained, .. }) => {
                 let stretch = self.layout.stretch_of(start);
                 time_bytes::add(&mut self.windows, stretch, key, start, value)?;
             }
-            (None, Layout::BySegment { retains_duplicates: true, .. }) => {}
+            (None, Layout::BySegment { duplicates: Duplicates::Retained, .. }) => {}
             (value, _) => {
                 let slot = self.place(start, key)?;
                 self.change(slot, |entry, at| (*entry, *at) = (value, start))?;

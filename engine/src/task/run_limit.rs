@@ -17,8 +17,10 @@ impl Task {
             Some((timestamp, rival)) if first < rival => timestamp,
             Some((timestamp, _)) => timestamp.saturating_sub(1),
         };
-        let carried = self.inputs[first].vector.is_some();
-        let rows_max = self.graph.rows_max(carried).min(self.run_pace.rows_max());
+        let graph = &self.graph;
+        let is_carried = self.inputs[first].vector.is_some();
+        let rows_max = if is_carried { graph.carried_rows_max() } else { graph.rows_max() };
+        let rows_max = rows_max.min(self.run_pace.rows_max());
         let limit = self.inputs[first].narrow(RunLimit { timestamp_max, rows_max }, self.now);
         self.before_crowds(first, limit)
     }

@@ -41,12 +41,9 @@ struct Above {
 }
 
 impl Stepping {
-    pub(super) fn of(
-        slots: &ByIndex<NodeIndex, NodeSlot>,
-        keeps_time: bool,
-        rows_max: usize,
-    ) -> Self {
+    pub(super) fn of(slots: &ByIndex<NodeIndex, NodeSlot>, rows_max: usize) -> Self {
         let any = |wanted: fn(&NodeSlot) -> bool| slots.values().any(wanted);
+        let keeps_time = any(NodeSlot::keeps_time);
         let is_stepwise = any(|slot| slot.stepwise);
         let Below {
             more_below_stepwise,

@@ -12,7 +12,7 @@ use headwater_engine::{
     kernel::{Aggregate, Emit, Table, WindowedFinals, WindowedUpdates, Windows},
     node::Node,
     runtime::StreamsConfig,
-    store::{KeyValueStore, Window, WindowStore, Windowed, WindowedSerde},
+    store::{KeyValueStore, OldValues, Window, WindowStore, Windowed, WindowedSerde},
     topology::{Consumed, Decoder, Encoder, Port, Topic, Topology, TopologyError},
 };
 use headwater_testkit::TopologyTestDriver;
@@ -182,7 +182,7 @@ impl Columnar {
             "keep",
             move |context| {
                 let skin = FoldSkin::<Key, Option<i64>, i64, ()>::new(&keys, |value, _| *value);
-                Ok(Box::new(Table::open(skin, "kept", false, context)?))
+                Ok(Box::new(Table::open(skin, "kept", OldValues::Omitted, context)?))
             },
             &[Port::of::<Updates>(&["in"])],
         )?;
@@ -195,7 +195,7 @@ impl Columnar {
             "keep",
             move |context| {
                 let skin = FoldSkin::<Key, i64, i64, ()>::new(&keys, add);
-                let emit = Emit { is_cached, with_old: false, closes_at_end: false };
+                let emit = Emit { is_cached, old_values: OldValues::Omitted, closes_at_end: false };
                 Ok(Box::new(Aggregate::open(skin, "kept", emit, context)?))
             },
             &[Port::of::<Taken>(&[above])],
@@ -219,7 +219,7 @@ impl Columnar {
                 let skin = FoldSkin::<Key, i64, i64, Window>::new(&keys, add);
                 let emit = Emit {
                     is_cached: out == Out::CachedUpdates,
-                    with_old: false,
+                    old_values: OldValues::Omitted,
                     closes_at_end: false,
                 };
                 Ok(match out {

@@ -76,7 +76,7 @@ impl<K: Data, V: Data, T: Data, F> GracedTableJoin<K, V, T, F> {
             key: KeyAtHand::new(&graced.keys),
             rows: Input::open(&graced.rows, context)?.taking_nulls(),
             timers: context.store(&graced.timers)?,
-            time: JoinTime::new(windows.after(-1), defers, context.is_time_carried()),
+            time: JoinTime::new(windows.after(-1), defers, context),
             grace_ms: windows.grace_ms(),
             backlog: Backlog::open(&graced.waiting, context)?,
             due: None,

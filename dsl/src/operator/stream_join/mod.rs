@@ -123,7 +123,7 @@ impl<K: Data, L: Data, R: Data, F> StreamJoin<K, L, R, F> {
             key: KeyAtHand::new(&joining.keys),
             left,
             right,
-            time: JoinTime::new(joining.windows, defers, context.is_time_carried()),
+            time: JoinTime::new(joining.windows, defers, context),
             due: None,
             backlog: Backlog::open(&joining.waiting, context)?,
             pairing: None,

@@ -97,7 +97,7 @@ impl<K: Data, V: Data, VO: Data, F> SelfJoin<K, V, VO, F> {
             join: Arc::clone(join),
             key: KeyAtHand::new(keys),
             rows: Input::open(stored, context)?,
-            time: JoinTime::new(windows, defers, context.is_time_carried()),
+            time: JoinTime::new(windows, defers, context),
             backlog: Backlog::open(waiting, context)?,
             pairing: None,
             others: PhantomData,

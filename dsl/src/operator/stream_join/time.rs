@@ -13,7 +13,10 @@
 
 use crate::JoinWindows;
 use headwater_core::record::Timestamp;
-use headwater_engine::{node::HeldBack, processor::ProcessorError};
+use headwater_engine::{
+    node::HeldBack,
+    processor::{InitContext, ProcessorError},
+};
 use std::ops::RangeInclusive;
 
 /// One of the two sides.
@@ -77,12 +80,12 @@ pub(super) struct JoinTime {
 }
 
 impl JoinTime {
-    pub(super) fn new(windows: JoinWindows, defers: Both<bool>, is_carried: bool) -> Self {
+    pub(super) fn new(windows: JoinWindows, defers: Both<bool>, context: &InitContext<'_>) -> Self {
         let never = Timestamp::MIN;
         Self {
             windows,
             defers,
-            is_carried,
+            is_carried: context.is_time_carried(),
             now: never,
             due_at: never,
             forwarded_at: never,

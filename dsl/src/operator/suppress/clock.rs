@@ -12,7 +12,11 @@
 //! By their anchors an aggregation counts how old its windows are: the ends of sessions, the starts of others. Time is the largest timestamp taken, or below a repartition the operator time that rows carry.
 
 use headwater_core::record::Timestamp;
-use headwater_engine::{node::HeldBack, processor::ProcessorError, store::Window};
+use headwater_engine::{
+    node::HeldBack,
+    processor::{InitContext, ProcessorError},
+    store::Window,
+};
 
 /// What makes a held row due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +60,8 @@ pub(super) struct HeldAt {
 }
 
 impl Clock {
-    pub(super) fn new(rule: Rule, is_carried: bool) -> Self {
+    pub(super) fn new(rule: Rule, context: &InitContext<'_>) -> Self {
+        let is_carried = context.is_time_carried();
         let (horizon, passed, first) = (Timestamp::MIN, Timestamp::MIN, Timestamp::MAX);
         Self { rule, is_carried, horizon, passed, first, longest_ms: 0 }
     }

@@ -125,7 +125,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
         context: &mut InitContext<'_>,
     ) -> Result<Self, ProcessorError> {
         let Names { held, times, aside, .. } = &config.names;
-        let clock = Clock::new(config.rule, context.is_time_carried());
+        let clock = Clock::new(config.rule, context);
         let headers_bytes_max = context.record_bytes_max() / 4;
         // Of a window nothing came out before.
         let values = if matches!(config.rule, Rule::Limit(_)) { 2 } else { 1 };

@@ -21,12 +21,12 @@ use super::{
     CopySkin, Late, Skin, Update, Windows,
     fold::{Folded, KeyedRows, Refused},
     window_state::Closer,
-    window_time::{SAVED_TIME_BYTES, WindowTime},
+    window_time::{LivesBy, SAVED_TIME_BYTES, WindowTime},
 };
 use crate::{
     node::{NodeContext, Payload, Stamp},
     processor::{InitContext, ProcessorError},
-    store::{SessionBytes, StoreError, StoreKey, ValueAndTimestamp, Window},
+    store::{OldValues, SessionBytes, StoreError, StoreKey, ValueAndTimestamp, Window},
 };
 use headwater_core::record::Timestamp;
 
@@ -51,7 +51,7 @@ impl Lifetime {
     /// Windows that end below this are older than the retention at the time that an operator has saved; none if it has saved
     /// something else.
     pub(crate) fn kept_floor(self, saved: &[u8]) -> Option<Timestamp> {
-        let mut anchors = WindowTime::new(self.windows(), true);
+        let mut anchors = WindowTime::new(self.windows(), LivesBy::CarriedTime);
         anchors.load(saved.get(..SAVED_TIME_BYTES)?).ok()?;
         Some(IntervalTime { anchors, reach_ms: self.reach_ms }.kept_floor())
     }
@@ -128,7 +128,7 @@ impl<S: CopySkin<Place = Window>> Taking<'_, S> {
     ) -> Result<Option<Update<Window, S::Value>>, StoreError> {
         let slot = self.store.locate(row.key, window)?;
         let (skin, folded) = (&mut *self.skin, self.folded);
-        let with_old = matches!(folded, Folded::Forwarded { with_old: true });
+        let with_old = matches!(folded, Folded::Forwarded { old_values: OldValues::Sent });
         let (was_there, is_there, update) = self.store.update(slot, |value, timestamp| {
             let old = value.as_ref().filter(|_| with_old);
             let old = old.map(|value| ValueAndTimestamp::of(value, *timestamp));
@@ -226,7 +226,7 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalState<S, R> {
         let store = context.byte_store::<SessionBytes<S::Value>>(store)?;
         context.byte_store_mut(store).open()?;
         let lifetime = rule.lifetime();
-        let anchors = WindowTime::new(lifetime.windows(), context.is_time_carried());
+        let anchors = WindowTime::new(lifetime.windows(), LivesBy::of(context));
         let time = IntervalTime { anchors, reach_ms: lifetime.reach_ms };
         let (batch, turned, closers) = (KeyedRows::default(), Vec::new(), Vec::new());
         Ok(Self { skin, rule, store, time, batch, turned, closers })

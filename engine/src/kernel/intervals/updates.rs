@@ -17,7 +17,7 @@ use super::{
 use crate::{
     node::{Event, Forwarded, NO_ORIGIN, Node, NodeContext},
     processor::{InitContext, ProcessorError},
-    store::{UpdatedSession, Window},
+    store::{OldValues, UpdatedSession, Window},
 };
 use headwater_core::record::Timestamp;
 
@@ -54,7 +54,7 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalUpdates<S, R> {
         let intervals = IntervalState::open(skin, rule, store, context)?;
         if emit.is_cached {
             // What came and went is known by them.
-            context.byte_store_mut(intervals.store).hold_updates_back(true);
+            context.byte_store_mut(intervals.store).hold_updates_back(OldValues::Sent);
         }
         Ok(Self { intervals, emit, holds_updates: false, flushed: Timestamp::MIN })
     }
@@ -70,7 +70,7 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalUpdates<S, R> {
             let mut updates = updates.filter(|row| row.new.is_some() || row.old.is_some());
             let pushed = updates.try_for_each(|updated| {
                 let UpdatedSession { key, window, new, old, timestamp, headers } = updated;
-                let old = old.filter(|_| self.emit.with_old);
+                let old = old.filter(|_| self.emit.old_values == OldValues::Sent);
                 let update = Update { place: window, new, old, timestamp, at, origin: NO_ORIGIN };
                 refused.push_entry(&mut self.intervals.skin, &key, update, headers)
             });

@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn changed_and_unpublished_entries_are_never_evicted() {
-        let mut cache = Cache::new(true);
+        let mut cache = Cache::complete();
         for key in [b"a", b"b", b"c"] {
             set(&mut cache, key, 1, 4);
         }
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_complete_cache_stays_so_when_what_has_no_value_goes() {
-        let mut cache = Cache::<i32>::new(true);
+        let mut cache = Cache::<i32>::complete();
         cache.insert(Hashed::new(b"absent"));
         cache.evict(0, 0);
         assert_eq!((cache.find(Hashed::new(b"absent")), cache.is_complete()), (None, true));
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn eviction_looks_at_little_more_than_it_evicts() {
-        let mut cache = Cache::new(true);
+        let mut cache = Cache::complete();
         for key in 0..100_000_u32 {
             cache.load(Hashed::new(&key.to_be_bytes()), key, 0, 4);
         }
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_is_evicted_is_free_for_others() {
-        let mut cache = Cache::new(true);
+        let mut cache = Cache::complete();
         for key in 0..1_000_u32 {
             cache.load(Hashed::new(&key.to_be_bytes()), key, 0, 4);
         }
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_is_used_outlives_what_is_not() {
-        let mut cache = Cache::new(true);
+        let mut cache = Cache::complete();
         for key in 0..1_000_u32 {
             cache.load(Hashed::new(&key.to_be_bytes()), key, 0, 4);
         }
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn what_is_evicted_while_others_are_changed_is_counted_out_and_given_back() {
-        let mut cache = Cache::new(true);
+        let mut cache = Cache::complete();
         cache.keep_order();
         cache.keep(Olds::Kept);
         for key in 0..1_000_u32 {
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn eviction_passes_by_few_changed_entries() {
-        let mut cache = Cache::new(true);
+        let mut cache = Cache::complete();
         for key in 0..100_000_u32 {
             set(&mut cache, &key.to_be_bytes(), key, 4);
         }
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn entries_that_are_always_changed_do_not_shelter_the_others() {
         const HOT: u32 = 10_000;
-        let mut cache = Cache::new(true);
+        let mut cache = Cache::complete();
         let heat = |cache: &mut Cache<u32>| {
             (0..HOT).for_each(|key| set(cache, &key.to_be_bytes(), key, 4));
         };

@@ -146,7 +146,8 @@ pub(super) fn find_all<'c, V: 'c>(
 }
 
 impl<V> Cache<V> {
-    pub(super) fn new(complete: bool) -> Self {
+    /// Of a part of the state whose entries are not known yet.
+    pub(super) fn new() -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
@@ -158,12 +159,17 @@ impl<V> Cache<V> {
             dirty_bytes: 0,
             committed: 0,
             hand: 0,
-            complete,
+            complete: false,
         }
     }
 
+    /// Of a part of the state that is empty.
+    pub(super) fn complete() -> Self {
+        Self { complete: true, ..Self::new() }
+    }
+
     /// Forgets every entry and starts as [`new`](Self::new) does, but keeps the memory.
-    pub(super) fn restart(&mut self, complete: bool) {
+    pub(super) fn restart(&mut self) {
         self.slots.clear();
         self.free.clear();
         self.index.clear();
@@ -171,7 +177,7 @@ impl<V> Cache<V> {
         self.dirty.clear();
         self.updates = Updates::new(self.updates.keeps());
         (self.heap_bytes, self.dirty_bytes, self.committed, self.hand) = (0, 0, 0, 0);
-        self.complete = complete;
+        self.complete = false;
     }
 
     /// Keeps from now on what changed entries held at the last flush.
@@ -429,7 +435,7 @@ pub(super) mod tests {
 
     #[test]
     fn many_keys_are_found_as_one_by_one() {
-        let mut cache = Cache::new(false);
+        let mut cache = Cache::new();
         for key in 0..5_000_u32 {
             cache.load(Hashed::new(&key.to_be_bytes()), key, 0, 4);
         }
@@ -448,17 +454,17 @@ pub(super) mod tests {
 
     #[test]
     fn a_restarted_cache_holds_nothing() {
-        let mut cache = Cache::new(false);
+        let mut cache = Cache::new();
         set(&mut cache, b"a key that does not fit in place", String::new(), 9);
-        cache.restart(true);
-        assert!(cache.is_complete());
+        cache.restart();
+        assert!(!cache.is_complete());
         assert_eq!(cache.find(Hashed::new(b"a key that does not fit in place")), None);
         assert_eq!((cache.dirty.len(), cache.dirty_bytes(), cache.size_bytes()), (0, 0, 0));
     }
 
     #[test]
     fn a_slot_is_used_again_and_found_by_its_new_key_only() {
-        let mut cache = Cache::new(false);
+        let mut cache = Cache::new();
         cache.load(Hashed::new(b"a"), 1, 0, 4);
         cache.load(Hashed::new(b"b"), 2, 0, 4);
         cache.evict(0, 0);
@@ -470,7 +476,7 @@ pub(super) mod tests {
     #[test]
     fn what_values_own_is_counted_as_they_grow_and_shrink() {
         const KIB: usize = 1 << 10;
-        let mut cache = Cache::new(true);
+        let mut cache = Cache::complete();
         for key in 0..1_024_u32 {
             set(&mut cache, &key.to_be_bytes(), "text".to_owned(), 64 * KIB);
         }
@@ -485,7 +491,7 @@ pub(super) mod tests {
         cache.evict(1, 16 << 20);
         assert!(cache.size_bytes() <= 17 << 20, "{} are left", cache.size_bytes());
         // Values without drop glue own nothing, whatever they are written as.
-        let mut numbers = Cache::new(true);
+        let mut numbers = Cache::complete();
         set(&mut numbers, b"a", 1, 64 * KIB);
         assert!(numbers.size_bytes() < KIB && numbers.dirty_bytes() > 64 * KIB);
     }

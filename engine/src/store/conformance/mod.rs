@@ -14,7 +14,8 @@ mod timed;
 mod windows;
 
 use super::{
-    KeyValueStore, StateStore, StoreBuilder, StoreError, StoreIterator, Updated, ValueAndTimestamp,
+    KeyValueStore, OldValues, StateStore, StoreBuilder, StoreError, StoreIterator, Updated,
+    ValueAndTimestamp,
 };
 use headwater_core::{
     ports::state::{ApplicationState, Order, ShardChanges, State, StateCommit},
@@ -258,7 +259,7 @@ fn updates_are_those_of_a_map(state: &Arc<dyn ApplicationState>) {
     type Store = KeyValueStore<String, i64>;
     let builder = Store::builder("updates", for_type(), for_type());
     let mut subject = Subject::<Store>::new(state, builder, |store| {
-        store.by_bytes().hold_updates_back(true);
+        store.by_bytes().hold_updates_back(OldValues::Sent);
     });
     let (mut model, mut random) = (BTreeMap::<String, i64>::new(), Random(4));
     // What has changed since the last flush, with the value that it had then.

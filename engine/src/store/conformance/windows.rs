@@ -1,7 +1,7 @@
 //! Windows: those that a kernel aggregates in, and those of processors that start anywhere.
 
 use super::{
-    super::{ValueAndTimestamp, WindowEntry, WindowStore},
+    super::{Duplicates, ValueAndTimestamp, WindowEntry, WindowStore},
     READS, Random, STEPS, Subject, in_order, orders, walked,
 };
 use headwater_core::{
@@ -46,19 +46,18 @@ pub(super) fn aligned_ones_are_those_of_a_map(state: &Arc<dyn ApplicationState>)
 }
 
 pub(super) fn those_that_start_anywhere_are_those_of_a_map(state: &Arc<dyn ApplicationState>) {
-    kept_for_a_while(state, "anywhere", false);
+    kept_for_a_while(state, "anywhere", Duplicates::Replaced);
 }
 
 pub(super) fn duplicates_are_those_of_a_list(state: &Arc<dyn ApplicationState>) {
-    kept_for_a_while(state, "duplicates", true);
+    kept_for_a_while(state, "duplicates", Duplicates::Retained);
 }
 
 /// Over several segments, each of a minute.
-fn kept_for_a_while(state: &Arc<dyn ApplicationState>, name: &str, retains_duplicates: bool) {
+fn kept_for_a_while(state: &Arc<dyn ApplicationState>, name: &str, duplicates: Duplicates) {
     const RETENTION: Timestamp = 120_000;
     let retention = Duration::from_millis(120_000);
-    let builder =
-        Store::with_retention(name, for_type(), for_type(), retention, retains_duplicates);
+    let builder = Store::with_retention(name, for_type(), for_type(), retention, duplicates);
     let mut subject = Subject::<Store>::new(state, builder, |_| ());
     let (mut model, mut now, mut random) = (Model::new(), 0, Random(6));
     for step in 0..STEPS {
@@ -70,10 +69,10 @@ fn kept_for_a_while(state: &Arc<dyn ApplicationState>, name: &str, retains_dupli
         if start > now - RETENTION {
             let there = (key.clone(), start, 0)..=(key.clone(), start, u32::MAX);
             let next = model.range(there).last().map_or(0, |((.., sequence), _)| sequence + 1);
-            let sequence = if retains_duplicates { next } else { 0 };
+            let sequence = if duplicates == Duplicates::Retained { next } else { 0 };
             match value {
                 Some(value) => drop(model.insert((key, start, sequence), value)),
-                None if retains_duplicates => {}
+                None if duplicates == Duplicates::Retained => {}
                 None => drop(model.remove(&(key, start, 0))),
             }
         }

@@ -88,8 +88,13 @@ impl NodeSlot {
     }
 
     /// Whether it is told how its operator time moves.
-    fn hears_time(&self) -> bool {
+    fn is_told_time(&self) -> bool {
         self.is_time_carried || self.lives_by_rows()
+    }
+
+    /// Whether its graph has to keep time because of it.
+    pub(in crate::task) fn keeps_time(&self) -> bool {
+        self.is_told_time() || matches!(self.topic, Some(Topic::Repartition(_)))
     }
 
     /// What the parent that an edge comes from passed on last.
@@ -163,16 +168,14 @@ impl Graph {
         rows_max: usize,
         taps: Arc<Taps>,
     ) -> Self {
-        let keeps_time = slots
-            .values()
-            .any(|slot| slot.hears_time() || matches!(slot.topic, Some(Topic::Repartition(_))));
+        let keeps_time = slots.values().any(NodeSlot::keeps_time);
         let has_processors = slots.values().any(NodeSlot::is_processor);
         let has_timers = slots.values().any(|slot| !slot.is_time_carried && slot.has_timers());
         let callers = slots.iter().filter(|(_, slot)| slot.makes_calls()).map(|(node, _)| node);
         let callers = callers.collect();
         let caps_by_row =
             keeps_time && slots.values().any(|slot| slot.caps_time && slot.caps_by_row);
-        let stepping = Stepping::of(&slots, keeps_time, rows_max);
+        let stepping = Stepping::of(&slots, rows_max);
         Self {
             slots,
             keeps_time,
@@ -187,11 +190,15 @@ impl Graph {
         }
     }
 
-    /// The most rows that a step may take; `is_carried` tells whether rows bring time.
-    pub(in crate::task) fn rows_max(&self, is_carried: bool) -> usize {
-        let Stepping { single_rows, single_carried_rows, .. } = self.stepping;
-        let is_single = single_rows || (is_carried && single_carried_rows) || self.counts_calls();
+    /// The most rows that a step may take.
+    pub(in crate::task) fn rows_max(&self) -> usize {
+        let is_single = self.stepping.single_rows || self.counts_calls();
         if is_single { 1 } else { usize::MAX }
+    }
+
+    /// The same of rows that bring time.
+    pub(in crate::task) fn carried_rows_max(&self) -> usize {
+        if self.stepping.single_carried_rows { 1 } else { self.rows_max() }
     }
 
     /// Whether rows go one by one because of calls. A commit does not wait for answers: it holds the rows up to the one with
@@ -292,8 +299,8 @@ impl Graph {
     ) -> Result<(), ProcessorError> {
         for node in self.slots.indexes() {
             let slot = &mut self.slots[node];
-            let (hears_time, time) = (slot.hears_time(), slot.time);
-            if hears_time {
+            let (is_told_time, time) = (slot.is_told_time(), slot.time);
+            if is_told_time {
                 self.raise(node, Event::Advance(time), resources, moment)?;
             }
         }

@@ -48,7 +48,7 @@ impl Graph {
             return Ok(());
         }
         slot.time = time;
-        if slot.hears_time() {
+        if slot.is_told_time() {
             self.handle(node, Event::Advance(time), resources, moment)?;
         }
         self.pass_time(node, resources, moment)
