@@ -188,6 +188,7 @@ mod tests {
                 passed: restored,
                 remaining: 1_000_000 - restored,
                 elapsed: Duration::from_millis(50 * step),
+                ..RestoreProgress::default()
             };
             if step < steps {
                 restoring.on_batch_restored(&part, &progress);
@@ -223,9 +224,10 @@ mod tests {
     #[test]
     fn who_scrapes_and_who_asks_is_told_meanwhile() {
         let restoring = Restoring::on("fleet", Box::new(io::sink()), false);
+        let (passed, remaining, batches) = (200, 600, 4);
         let elapsed = Duration::from_secs(2);
-        let (passed, remaining) = (200, 600);
-        let progress = RestoreProgress { parts: 3, restored: 100, passed, remaining, elapsed };
+        let progress =
+            RestoreProgress { parts: 3, restored: 100, passed, remaining, batches, elapsed };
         restoring.seen().note(&progress);
         let metrics = restoring.metrics();
         for line in [

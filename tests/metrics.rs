@@ -1,6 +1,7 @@
 //! What an application's metrics say, as text and over HTTP, and that Prometheus reads it.
 
 use headwater::{
+    dsl::{BufferConfig, EmitStrategy, Suppressed, TimeWindows},
     prelude::*,
     runtime::{NodeCounts, StreamsMetrics, TaskMetrics},
 };
@@ -134,6 +135,87 @@ fn a_scrape_has_what_was_counted_under_the_names_of_kafka_streams() -> Outcome {
     Ok(())
 }
 
+/// What Kafka's clients, threads, state updater and tasks tell as ratios, totals and facts.
+#[test]
+fn a_scrape_tells_what_threads_do_and_what_runs() -> Outcome {
+    let app = app()?;
+    let scraped = Scraped::read(&app.streams().metrics().to_prometheus())?;
+    let id = "application_id=\"cars\"";
+    let thread =
+        |name: &str| scraped.of(&format!("kafka_streams_stream_thread_metrics_{name}"), &[id]);
+    for ratio in ["process_ratio", "poll_ratio", "commit_ratio", "punctuate_ratio"] {
+        assert!((0.0..=1.0).contains(&thread(ratio)?), "{ratio}");
+    }
+    assert!(thread("process_ratio")? > 0.0);
+    assert!(thread("process_latency_max")? >= thread("process_latency_avg")?);
+    assert!(thread("poll_latency_max")? >= thread("poll_latency_avg")?);
+    assert!(thread("poll_records_max")? >= 1.0);
+    assert!(scraped.of("headwater_blocked_seconds_total", &[id])? > 0.0);
+    assert!(thread("thread_start_time")? > 1.7e12);
+    assert_eq!((thread("task_created_total")?, thread("task_closed_total")?), (2.0, 0.0));
+    assert!(thread("task_created_rate").is_ok() && thread("task_closed_rate").is_ok());
+    let client = |name: &str, label: &str| {
+        scraped.of(&format!("kafka_streams_stream_metrics_{name}"), &[id, label])
+    };
+    assert_eq!(client("failed_stream_threads", "")?, 0.0);
+    assert_eq!(client("version", concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""))?, 1.0);
+    assert_eq!(client("topology_description", "Source: KSTREAM-SOURCE-speeds")?, 1.0);
+    let updater = |name: &str| {
+        scraped.of(&format!("kafka_streams_stream_state_updater_metrics_{name}"), &[id])
+    };
+    assert_eq!((updater("active_restore_ratio")?, updater("idle_ratio")?), (0.0, 1.0));
+    assert_eq!(updater("restore_call_rate")?, 0.0);
+    let task = |name: &str, task: &str| {
+        scraped.of(&format!("kafka_streams_stream_task_metrics_{name}"), &[id, task])
+    };
+    let (first, second) = ("task_id=\"0_0\"", "task_id=\"0_1\"");
+    let ratios = task("active_process_ratio", first)? + task("active_process_ratio", second)?;
+    assert!((ratios - 1.0).abs() < 1e-9, "{ratios}");
+    for name in ["process_rate", "enforced_processing_rate", "dropped_records_rate"] {
+        assert!(task(name, first)? >= 0.0, "{name}");
+    }
+    assert_eq!(task("input_buffer_bytes_total", first)?, 0.0);
+    let late = [first, second].map(|of| task("record_lateness_max", of).unwrap_or(0.0));
+    assert!(late.iter().all(|late| *late < 10.0), "{late:?}");
+    Ok(())
+}
+
+#[test]
+fn a_scrape_tells_what_suppressions_and_closing_windows_let_out() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let windows = TimeWindows::of_size_with_no_grace(Duration::from_millis(10));
+    let stream = builder.stream::<String, i64>("speeds");
+    let windowed = || stream.group_by_key().windowed_by(windows);
+    let finals = windowed().emit_strategy(EmitStrategy::on_window_close());
+    finals.count("finals").to_stream().to("finals");
+    let limit = BufferConfig::max_bytes(10_000).emit_early_when_full();
+    let held = Suppressed::until_time_limit(Duration::from_millis(10), limit).with_name("held");
+    windowed().count("updates").suppress(held).to_stream().to("held");
+    let app = App::builder("cars").topology(builder.build()?).create_topics(1).start()?;
+    for at in [1, 40, 80] {
+        app.send("speeds", &"a".to_owned(), &1_i64, at)?;
+    }
+    app.streams().drain()?;
+    let scraped = Scraped::read(&app.streams().metrics().to_prometheus())?;
+    let node = |name: &str, node: &str| {
+        let group = "kafka_streams_stream_processor_node_metrics";
+        scraped.of(&format!("{group}_{name}"), &[&format!("processor_node_id=\"{node}\"")])
+    };
+    assert_eq!(node("suppression_emit_total", "held")?, 3.0);
+    assert!(node("suppression_emit_rate", "held")? > 0.0);
+    let finals = "KSTREAM-AGGREGATE-finals";
+    assert_eq!(node("emit_final_records_total", finals)?, 3.0);
+    assert!(node("emit_final_records_rate", finals)? > 0.0);
+    assert!(node("emit_final_latency_max", finals)? >= node("emit_final_latency_avg", finals)?);
+    let buffer = |name: &str| {
+        let name = format!("kafka_streams_stream_state_metrics_suppression_buffer_{name}");
+        scraped.of(&name, &["in_memory_suppression_state_id=\"held\""])
+    };
+    assert!(buffer("count_avg")? <= buffer("count_max")?);
+    assert!(buffer("size_avg")? <= buffer("size_max")?);
+    Ok(())
+}
+
 #[cfg(feature = "rocksdb")]
 #[test]
 fn a_scrape_has_what_the_database_tells_of_itself() -> Outcome {
@@ -227,8 +309,7 @@ fn names_that_a_user_chose_stay_within_their_label() -> Outcome {
         node: "a \"quoted\"\nnode\\".into(),
         metrics: headwater::metrics::NodeMetrics { records: 3, ..Default::default() },
         process_rate: 0.5,
-        e2e_latency: headwater::metrics::Spread::default(),
-        topic: None,
+        ..NodeCounts::default()
     };
     let task = TaskMetrics { task: "0_0".into(), nodes: vec![node], ..TaskMetrics::default() };
     let metrics = StreamsMetrics { tasks: vec![task], ..StreamsMetrics::default() };

@@ -6,6 +6,7 @@
 //! | [`NodeMetrics::bytes`] | `bytes-consumed-total` of a source, `bytes-produced-total` of a sink |
 //! | [`NodeMetrics::dropped`] | `dropped-records-total` |
 //! | [`NodeMetrics::timed`] | `process-latency-avg` |
+//! | [`NodeMetrics::emitted`] | `suppression-emit-total` or `emit-final-records-total` |
 //!
 //! [`Spread`] is what Kafka tells as `-avg`, `-min` and `-max`.
 
@@ -132,6 +133,15 @@ impl AddAssign for Timed {
 /// One batch of a node in so many is timed.
 pub const TIMED_ONE_IN: u64 = 64;
 
+/// What a node lets out that it has held back, as metrics call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Emission {
+    /// Updates that a suppression held back.
+    Suppressed,
+    /// Results of windows, once they are final.
+    Finals,
+}
+
 /// What a node has counted. Dropped and held records are those of all runs, all else since the application was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NodeMetrics {
@@ -149,6 +159,10 @@ pub struct NodeMetrics {
     pub held: u64,
     /// The time that the timed batches took.
     pub timed: Timed,
+    /// What it lets out, if it is a suppression or forwards windows once they close.
+    pub emission: Option<Emission>,
+    /// How many rows of that it has let out.
+    pub emitted: u64,
 }
 
 impl AddAssign for NodeMetrics {
@@ -160,6 +174,8 @@ impl AddAssign for NodeMetrics {
         self.dead_letters += other.dead_letters;
         self.held += other.held;
         self.timed += other.timed;
+        self.emission = self.emission.or(other.emission);
+        self.emitted += other.emitted;
     }
 }
 

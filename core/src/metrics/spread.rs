@@ -38,6 +38,19 @@ impl Spread {
         Self { count: whole, sum: part, min: part / whole, max: part / whole }
     }
 
+    /// So many values, of which no more than their sum and the smallest and largest are known.
+    ///
+    /// ```
+    /// # use headwater_core::metrics::Spread;
+    /// let spread = Spread::of_all(4, 10.0, 1.0, 4.0);
+    /// assert_eq!((spread.mean(), spread.min(), spread.max()), (Some(2.5), Some(1.0), Some(4.0)));
+    /// ```
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "nobody counts that far")]
+    pub fn of_all(count: u64, sum: f64, min: f64, max: f64) -> Self {
+        if count == 0 { Self::default() } else { Self { count: count as f64, sum, min, max } }
+    }
+
     /// The mean; none if there is no value.
     #[must_use]
     pub fn mean(&self) -> Option<f64> {

@@ -18,6 +18,7 @@ mod idling;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod measures;
 mod metrics;
 mod own_handlers;
 mod panics;

@@ -17,7 +17,7 @@ use crate::{
     processor::{InitContext, ProcessorError},
     store::{ValueAndTimestamp, Window, WindowBytes},
 };
-use headwater_core::record::Timestamp;
+use headwater_core::{metrics::Emission, record::Timestamp};
 
 /// How far closed windows have been forwarded.
 struct Closing {
@@ -212,6 +212,10 @@ impl<S: Skin<Place = Window>> Node for WindowedFinals<S> {
 
     fn held_back(&self) -> Option<HeldBack> {
         self.oldest.map(|start| self.windows.time.held_back(start))
+    }
+
+    fn emission(&self) -> Option<Emission> {
+        Some(Emission::Finals)
     }
 
     fn save(&self, out: &mut Vec<u8>) {

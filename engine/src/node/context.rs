@@ -1,6 +1,6 @@
 //! What a node has while it runs: the task's stores, time, and where rows go that it cannot take.
 
-use super::{NO_ORIGIN, NodeIndex};
+use super::{Measures, NO_ORIGIN, NodeIndex};
 use crate::{
     by_index::ByIndex,
     calls::Caller,
@@ -9,7 +9,7 @@ use crate::{
     topology::{DynamicOutputs, Records, TaskId},
 };
 use headwater_core::{
-    metrics::{DropReason, NodeMetrics, Spread},
+    metrics::{DropReason, NodeMetrics},
     record::{Headers, Timestamp, TopicPartition},
     time::Clock,
 };
@@ -178,10 +178,8 @@ pub(crate) struct Resources {
     pub(crate) stores: Vec<Box<dyn StateStore>>,
     /// What nodes count, by node.
     pub(crate) metrics: ByIndex<NodeIndex, NodeMetrics>,
-    /// How old rows were that came in at sources and ended at terminal nodes, since the last commit.
-    pub(crate) ages: ByIndex<NodeIndex, Spread>,
-    /// How many punctuations have fired.
-    pub(crate) punctuated: u64,
+    /// What they measure.
+    pub(crate) measures: Measures,
     /// Times batches.
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dead: Vec<Rejection>,

@@ -17,21 +17,21 @@ mod counting;
 mod payload;
 
 pub use context::NodeContext;
-pub(crate) use payload::ages;
 pub use payload::{NO_ORIGIN, Payload, Pending, RunLimit, Stamp};
+pub(crate) use payload::{ages, lateness};
 
 pub use context::HeldRecord;
 pub(crate) use context::{
     Call, Forwarding, Moment, Now, Rejection, Resources, RunRecords, TIMESTAMP_ERROR,
     TIMESTAMP_SKIPPED,
 };
-pub(crate) use counting::Started;
+pub(crate) use counting::{Measures, Started, Timing};
 
 use crate::{
     by_index::TypedIndex,
     processor::{Cancellable, InitContext, ProcessorError},
 };
-use headwater_core::record::Timestamp;
+use headwater_core::{metrics::Emission, record::Timestamp};
 use std::fmt;
 
 /// Which node of its task.
@@ -164,6 +164,15 @@ pub enum HeldBack {
     },
 }
 
+/// What a node holds in a buffer of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Buffered {
+    /// How many rows.
+    pub rows: u64,
+    /// How many bytes; none where nobody limits them, since they are then not counted.
+    pub bytes: Option<u64>,
+}
+
 /// Whose time the rows that a node forwards carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OutputTime {
@@ -234,6 +243,16 @@ pub trait Node: Send {
 
     /// What it holds back and what for, for whoever asks why nothing comes out.
     fn held_back(&self) -> Option<HeldBack> {
+        None
+    }
+
+    /// What it lets out of what it holds back, where metrics have a name for that: all that it forwards counts.
+    fn emission(&self) -> Option<Emission> {
+        None
+    }
+
+    /// What its buffer holds now, where it is one that metrics tell of.
+    fn buffered(&self) -> Option<Buffered> {
         None
     }
 

@@ -67,6 +67,13 @@ pub trait Payload: Any + Send {
         ages(now, stamps.iter().map(|stamp| stamp.timestamp))
     }
 
+    /// How late the rows are, in ms: how far each is behind the largest timestamp up to it, `time` to begin with.
+    fn lateness(&self, time: Timestamp) -> Spread {
+        let mut stamps = Vec::new();
+        self.stamps(&mut stamps);
+        lateness(time, stamps.iter().map(|stamp| stamp.timestamp))
+    }
+
     /// Appends the stamp of every row.
     fn stamps(&self, out: &mut Vec<Stamp>);
 
@@ -81,6 +88,19 @@ pub trait Payload: Any + Send {
 #[expect(clippy::cast_precision_loss, reason = "no record is that old")]
 pub(crate) fn ages(now: Timestamp, timestamps: impl Iterator<Item = Timestamp>) -> Spread {
     timestamps.map(|timestamp| now.saturating_sub(timestamp) as f64).collect()
+}
+
+/// How far each of these timestamps is behind the largest up to it, `time` to begin with, in ms.
+#[expect(clippy::cast_precision_loss, reason = "no record is that late")]
+pub(crate) fn lateness(mut time: Timestamp, timestamps: impl Iterator<Item = Timestamp>) -> Spread {
+    let (mut count, mut sum, mut min, mut max) = (0, 0.0, Timestamp::MAX, 0);
+    for timestamp in timestamps {
+        time = time.max(timestamp);
+        let late = time.saturating_sub(timestamp);
+        (count, sum) = (count + 1, sum + late as f64);
+        (min, max) = (late.min(min), late.max(max));
+    }
+    Spread::of_all(count, sum, min as f64, max as f64)
 }
 
 /// How far a run of rows may go.

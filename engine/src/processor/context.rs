@@ -115,6 +115,16 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         }
     }
 
+    /// Counts a punctuation that is due, and says when it begins.
+    pub(crate) fn began_punctuation(&mut self) -> Duration {
+        self.node.resources.began_punctuation()
+    }
+
+    /// A punctuation that began then is over.
+    pub(crate) fn ended_punctuation(&mut self, began: Duration) {
+        self.node.resources.ended_punctuation(began);
+    }
+
     /// Takes the timestamps of whole batches for granted: they are those of the records taken.
     pub(crate) fn trust_times(&mut self) {
         self.trusts_times = true;
@@ -428,7 +438,6 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
             Some((_, number)) => {
                 let punctuation = self.node.resources.punctuations.get_mut(&number)?;
                 punctuation.fired_at(time);
-                self.node.resources.punctuated += 1;
                 Some(Due::Punctuation(Cancellable(number), time))
             }
             None => Some(Due::Timer),

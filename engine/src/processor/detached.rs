@@ -8,12 +8,12 @@ use crate::{
     broken::broken,
     by_index::{ByIndex, TypedIndex},
     calls::{Caller, PoolOfProcess},
-    node::{Call, Moment, NodeContext, NodeIndex, Now, Resources, RunRecords},
+    node::{Call, Measures, Moment, NodeContext, NodeIndex, Now, Resources, RunRecords},
     store::{StateStore, StoreBuilder, StoreKey},
     topology::{DynamicOutputs, TaskId},
 };
 use headwater_core::{
-    metrics::{NodeMetrics, Spread},
+    metrics::NodeMetrics,
     ports::{
         log::Log,
         state::{ApplicationState, StateError},
@@ -76,8 +76,7 @@ impl<K: Data, V: Data> DetachedContext<K, V> {
         let resources = Resources {
             stores: Vec::new(),
             metrics: ByIndex::filled(NodeMetrics::default(), 1),
-            ages: ByIndex::filled(Spread::default(), 1),
-            punctuated: 0,
+            measures: Measures::of_nodes(1),
             clock,
             dead: Vec::new(),
             punctuations: BTreeMap::new(),

@@ -133,7 +133,9 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> ProcessorNode<K, V, F, P> {
             places.start = context.place_due().unwrap_or(places.start);
             match (due, first) {
                 (Due::Punctuation(which, time), _) => {
+                    let began = context.began_punctuation();
                     self.processor.punctuate(which, time, context)?;
+                    context.ended_punctuation(began);
                 }
                 (Due::Timer, Some((_, timers))) => {
                     if let Some((key, time)) = context.store(timers).take_first()? {

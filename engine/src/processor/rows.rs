@@ -1,7 +1,7 @@
 //! Typed rows as a payload.
 
 use super::Record;
-use crate::node::{Payload, Pending, RunLimit, Stamp, ages};
+use crate::node::{Payload, Pending, RunLimit, Stamp, ages, lateness};
 use headwater_core::{metrics::Spread, record::Timestamp, serde::Data};
 use std::any::Any;
 
@@ -49,6 +49,10 @@ impl<K: Data, V: Data> Payload for Rows<K, V> {
 
     fn ages(&self, now: Timestamp) -> Spread {
         ages(now, self.iter().map(|row| row.timestamp))
+    }
+
+    fn lateness(&self, time: Timestamp) -> Spread {
+        lateness(time, self.iter().map(|row| row.timestamp))
     }
 
     fn stamps(&self, out: &mut Vec<Stamp>) {

@@ -163,7 +163,7 @@ impl Shared {
         let inherited = Inherited { taps: &self.taps, watch: &self.restoring, held };
         let Ready { blueprint, around, held, owner, tasks, restored, state } =
             prepare(self.topology.clone(), &self.config, &world, inherited)?;
-        self.seen().begin(&tasks, restored, world.clock.elapsed());
+        self.seen().begin(&tasks, restored, &*world.clock);
         let changes = self.parts.workers.changes();
         let width = self.threads.load(Ordering::Acquire).clamp(1, tasks.len().max(1));
         let members = self.parts.workers.seats(width);
@@ -488,16 +488,17 @@ impl Application {
     #[must_use]
     pub fn metrics(&self) -> StreamsMetrics {
         let (facts, clock) = (self.facts(), &self.shared.parts.world.clock);
+        let stream_threads = self.shared.threads.load(Ordering::Acquire);
         StreamsMetrics {
             turns: self.shared.turns.load(Ordering::Relaxed),
             client_state: facts.state.number(),
-            stream_threads: self.shared.threads.load(Ordering::Acquire),
+            stream_threads,
             sources: facts.sources(),
             state: self.shared.parts.world.state.figures(),
             restoring: self.shared.restoring.progress(),
             task_restores: self.shared.restoring.tasks(),
             now: facts.now,
-            ..self.shared.seen().metrics(&facts.blueprint, clock.elapsed())
+            ..self.shared.seen().metrics(&facts.blueprint, stream_threads, clock.elapsed())
         }
     }
 

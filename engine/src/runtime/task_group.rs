@@ -226,7 +226,11 @@ impl TaskGroup {
             true => return Ok(false),
         };
         let inputs = if take == Take::FedBack { Inputs::Exchange } else { inputs };
-        if fetch(task, &around, inputs, epoch)? {
+        let began = around.clock.elapsed();
+        let has_new = fetch(task, &around, inputs, epoch)?;
+        let fetched = around.clock.elapsed();
+        task.note_polling(fetched.saturating_sub(began));
+        if has_new {
             self.end_outgrown_rests()?;
         }
         // After the fetch: a record finds each row of a global table that was appended before it.
@@ -234,7 +238,9 @@ impl TaskGroup {
         let task = &mut self.tasks[index];
         let step = task.step(Now::on(&*around.clock), take).map_err(failed(task.id))?;
         self.pass_on(index)?;
-        Ok(step == Step::Ran)
+        let (has_run, task) = (step == Step::Ran, &mut self.tasks[index]);
+        task.note_processing(around.clock.elapsed().saturating_sub(fetched), has_run);
+        Ok(has_run)
     }
 
     /// Hands what a task sends to the exchange.
@@ -272,10 +278,12 @@ impl TaskGroup {
             if level > 0 && !self.around.exchange.is_through_topic() {
                 self.drain(index)?;
             }
-            let task = &mut self.tasks[index];
+            let (task, began) = (&mut self.tasks[index], self.around.clock.elapsed());
             task.flush().map_err(failed(task.id))?;
             task.set_near_commit(false);
             self.pass_on(index)?;
+            let took = self.around.clock.elapsed().saturating_sub(began);
+            self.tasks[index].note_committing(took);
         }
         Ok(())
     }
@@ -326,7 +334,14 @@ impl TaskGroup {
 
     /// Every task's part of commit `epoch`; what is done from now on belongs to the next.
     pub(super) fn collect(&mut self, epoch: u64) -> Result<Vec<TaskCommit>, StreamsError> {
-        let collect = |task: &mut Task| task.collect(epoch).map_err(failed(task.id));
+        let clock = Arc::clone(&self.around.clock);
+        let collect = |task: &mut Task| {
+            let began = clock.elapsed();
+            let collected = task.collect(epoch).map_err(failed(task.id));
+            // What the next commit tells.
+            task.note_committing(clock.elapsed().saturating_sub(began));
+            collected
+        };
         self.epoch = epoch + 1;
         self.tasks.values_mut().map(collect).collect()
     }

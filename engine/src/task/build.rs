@@ -8,6 +8,7 @@ use super::{
     idling::Idling,
     input::{Input, InputIndex},
     letters::Letters,
+    measures::TaskTimes,
     pace::Pace,
     positions::time_entry,
     time_vector::TimeVector,
@@ -17,7 +18,7 @@ use crate::{
     by_index::{ByIndex, TypedIndex},
     calls::Caller,
     error_handlers::ErrorHandlers,
-    node::{NodeIndex, Now, Resources},
+    node::{Measures, NodeIndex, Now, Resources},
     processor::ProcessorError,
     store::{OpenGlobal, StateStore, StoreBuilder},
     topology::{
@@ -27,7 +28,7 @@ use crate::{
 };
 use hashbrown::HashMap;
 use headwater_core::{
-    metrics::{NodeMetrics, Spread},
+    metrics::NodeMetrics,
     ports::{
         log::{Limits, Log, Offsets},
         state::Shard,
@@ -325,7 +326,7 @@ impl Blueprint {
             is_caught_up: false,
             forwarded: 0,
             records: 0,
-            polls: 0,
+            times: TaskTimes::default(),
         };
         task.take_up_inputs()?;
         let slots = self.slots(&mut task, sub, &local)?;
@@ -347,8 +348,7 @@ impl Blueprint {
     ) -> Resources {
         Resources {
             metrics: ByIndex::filled(NodeMetrics::default(), sub.nodes.len()),
-            ages: ByIndex::filled(Spread::default(), sub.nodes.len()),
-            punctuated: 0,
+            measures: Measures::of_nodes(sub.nodes.len()),
             clock: Arc::clone(&instruments.clock),
             dead: Vec::new(),
             punctuations: BTreeMap::new(),

@@ -6,6 +6,7 @@ use super::{
     held::{HeldChange, HeldRecords},
     input::Input,
     letters::LetterSets,
+    measures::{Measured, TaskCounts},
     nodes::Saved,
     positions::{
         Entry, ahead_entry, damaged, held_entries, held_entry, node_entry, partition_time_entry,
@@ -21,11 +22,11 @@ use crate::{
 };
 use hashbrown::HashMap;
 use headwater_core::{
-    metrics::{Dropped, NodeMetrics, Spread},
+    metrics::{Dropped, NodeMetrics},
     ports::state::StateError,
     record::{RecordSet, Timestamp, TopicPartition},
 };
-use std::{collections::BTreeMap, ops::AddAssign, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Where the changes of a task's part of a store go.
 #[derive(Debug, Clone)]
@@ -73,28 +74,6 @@ pub(crate) struct ConsumedOffset {
     pub(crate) offset: i64,
 }
 
-/// What a task has counted since it was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct TaskCounts {
-    /// Records taken.
-    pub(crate) records: u64,
-    /// Fetches that brought records.
-    pub(crate) polls: u64,
-    /// Punctuations that have fired.
-    pub(crate) punctuations: u64,
-    /// Records taken while an input was at its end, once that had been waited for.
-    pub(crate) enforced: u64,
-}
-
-impl AddAssign for TaskCounts {
-    fn add_assign(&mut self, other: Self) {
-        self.records += other.records;
-        self.polls += other.polls;
-        self.punctuations += other.punctuations;
-        self.enforced += other.enforced;
-    }
-}
-
 /// What one task gives to a commit, and what others want to know of it.
 #[derive(Debug)]
 pub(crate) struct TaskCommit {
@@ -111,9 +90,8 @@ pub(crate) struct TaskCommit {
     pub(crate) consumed: Vec<ConsumedOffset>,
     /// What each node has counted, by its name.
     pub(crate) nodes: BTreeMap<Arc<str>, NodeMetrics>,
-    /// How old rows were, in ms by the wall clock, that came in at its sources and ended at its terminal nodes since the commit
-    /// before.
-    pub(crate) ages: Vec<(Arc<str>, Spread)>,
+    /// What was measured since the commit before.
+    pub(crate) measured: Vec<Measured>,
     pub(crate) counts: TaskCounts,
     /// What each of its stores was asked for.
     pub(crate) stores: Vec<(Arc<str>, StoreCounts)>,
@@ -170,7 +148,7 @@ impl Task {
             positions: self.positions(),
             consumed: self.consumed(),
             nodes: self.metrics().map(|(node, metrics)| (Arc::clone(node), metrics)).collect(),
-            ages: self.take_ages(),
+            measured: self.take_measured(),
             counts: self.counts(),
             stores: Vec::new(),
             status: self.status(),
@@ -219,30 +197,6 @@ impl Task {
         };
         stores.iter_mut().for_each(|store| store.published(epoch, share));
         stores.iter().map(|store| store.size_bytes()).sum()
-    }
-
-    /// What it has counted since it was made.
-    pub(crate) fn counts(&self) -> TaskCounts {
-        let (records, polls, enforced) = (self.records, self.polls, self.idling.enforced);
-        TaskCounts { records, polls, punctuations: self.resources.punctuated, enforced }
-    }
-
-    /// How old rows were, node by node, since the last call.
-    fn take_ages(&mut self) -> Vec<(Arc<str>, Spread)> {
-        let mut ages = Vec::new();
-        for (node, slot) in self.graph.slots.iter() {
-            let of_node = std::mem::take(&mut self.resources.ages[node]);
-            if of_node.mean().is_some() {
-                ages.push((Arc::clone(&slot.name), of_node));
-            }
-        }
-        ages
-    }
-
-    /// What each of its stores was asked for, and what was timed of that since the last call.
-    fn take_store_counts(&mut self) -> Vec<(Arc<str>, StoreCounts)> {
-        let stores = self.changelogs.iter().zip(&mut self.resources.stores);
-        stores.map(|(it, store)| (Arc::clone(&it.store), store.take_counts())).collect()
     }
 
     fn positions(&self) -> BTreeMap<TopicPartition, i64> {

@@ -187,6 +187,11 @@ impl Input {
         }
     }
 
+    /// How many bytes it was fetched as, as long as not all of it was taken.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.chunk.as_ref().map_or(0, |chunk| chunk.raw.size_bytes())
+    }
+
     /// Whether it has nothing left to take of what was fetched.
     pub(super) fn is_empty(&self) -> bool {
         self.chunk.is_none()

@@ -39,6 +39,7 @@ mod held;
 mod idling;
 mod input;
 mod letters;
+mod measures;
 mod nodes;
 mod pace;
 mod positions;
@@ -50,10 +51,9 @@ mod telling;
 mod time_vector;
 
 pub(crate) use build::{Blueprint, InputOffsets, Instruments, LastCommit};
-pub(crate) use commit::{
-    ChangelogKind, ChangelogPart, ConsumedOffset, Output, TaskCommit, TaskCounts,
-};
+pub(crate) use commit::{ChangelogKind, ChangelogPart, ConsumedOffset, Output, TaskCommit};
 pub(crate) use input::{Arrived, Wanted};
+pub(crate) use measures::{Measure, Measured, TaskCounts};
 pub(crate) use positions::Positions;
 pub(crate) use status::{CacheStatus, InputStatus, TaskStatus};
 pub use taps::Tap;
@@ -73,6 +73,7 @@ use headwater_core::record::{Timestamp, TopicPartition};
 use idling::Idling;
 use input::{BetweenRows, Input, InputIndex, Run};
 use letters::{Letters, Origin};
+use measures::TaskTimes;
 use pace::Pace;
 use status::NotedTime;
 use std::time::Duration;
@@ -144,8 +145,8 @@ pub(crate) struct Task {
     pub(crate) records: u64,
     /// How records wait for inputs that are at their end.
     idling: Idling,
-    /// Fetches that brought records.
-    polls: u64,
+    /// How long it takes over what.
+    times: TaskTimes,
 }
 
 impl Task {
@@ -168,7 +169,7 @@ impl Task {
     pub(crate) fn feed(&mut self, input: InputIndex, arrived: Arrived) {
         let node = self.inputs[input].node;
         self.resources.metrics[node].bytes += arrived.records.size_bytes() as u64;
-        self.polls += u64::from(!arrived.records.is_empty());
+        self.note_fetched(arrived.records.len());
         self.inputs[input].feed(arrived);
         if self.inputs[input].vector.is_none() && !self.inputs[input].is_empty() {
             self.reopen(input);
@@ -307,6 +308,7 @@ impl Task {
             self.records += count as u64;
             self.idling.took(count);
             self.resources.note_ages(node, &*rows);
+            self.resources.note_lateness(&*rows, self.stream_time);
             if self.graph.has_processors {
                 (source.first, source.stream_times) = stream_times(&*rows, self.stream_time);
             }
@@ -530,11 +532,12 @@ impl Task {
             // The one before may have cancelled it.
             let Some(punctuation) = self.resources.punctuations.get_mut(&number) else { continue };
             punctuation.fired_at(elapsed);
-            self.resources.punctuated += 1;
             let node = punctuation.node;
+            let began = self.resources.began_punctuation();
             let event = Event::Punctuate(Cancellable(number), self.now.wall_clock);
             let moment = self.moment(None);
             self.graph.raise(node, event, &mut self.resources, moment)?;
+            self.resources.ended_punctuation(began);
             self.write_dead_letters(None)?;
         }
         Ok(())

@@ -18,7 +18,7 @@ use crate::{
 };
 use hashbrown::HashMap;
 use headwater_core::{
-    metrics::{DropReason, Dropped},
+    metrics::{DropReason, Dropped, Emission},
     ports::state::StateError,
     record::Timestamp,
 };
@@ -74,10 +74,8 @@ impl Blueprint {
                     Action::Write(make(form), self.sink_records(topic, &spec.name, form, task.id))
                 }
             };
-            let progress = match &action {
-                Action::Process(processor, _) => processor.progress(),
-                Action::Source | Action::Port(_) | Action::Write(..) => Progress::Done,
-            };
+            let (progress, emission) = told_by(&action);
+            task.resources.metrics[place].emission = emission;
             let sources = usize::from(matches!(action, Action::Source));
             slots.push(NodeSlot {
                 name: Arc::clone(&spec.name),
@@ -159,6 +157,14 @@ impl Blueprint {
 }
 
 const HAS_ANCESTRY: &str = "each node of a sub-topology has its ancestry";
+
+/// Whether a node has anything left to forward as it begins, and what it lets out.
+fn told_by(action: &Action) -> (Progress, Option<Emission>) {
+    match action {
+        Action::Process(processor, _) => (processor.progress(), processor.emission()),
+        Action::Source | Action::Port(_) | Action::Write(..) => (Progress::Done, None),
+    }
+}
 
 /// Gives a node back what it saved.
 fn load(

@@ -40,6 +40,8 @@ pub(crate) struct TaskStatus {
     /// Those that have some left to forward, or hold it until a commit.
     pub(crate) holding: Vec<Arc<str>>,
     pub(crate) caches: Vec<CacheStatus>,
+    /// What was fetched and is not taken whole, in bytes.
+    pub(crate) input_bytes: usize,
 }
 
 /// What a store's cache tells.
@@ -78,6 +80,8 @@ impl Task {
             bytes: store.size_bytes(),
             reads: store.cache_reads(),
         });
-        TaskStatus { id: self.id, inputs, held_back, holding, caches: caches.collect() }
+        let input_bytes = self.inputs.values().map(Input::size_bytes).sum();
+        let caches = caches.collect();
+        TaskStatus { id: self.id, inputs, held_back, holding, caches, input_bytes }
     }
 }

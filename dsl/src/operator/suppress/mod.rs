@@ -32,14 +32,14 @@ use crate::{
 };
 use clock::{Clock, HeldAt, read_numbers};
 use headwater_core::{
-    metrics::DropReason,
+    metrics::{DropReason, Emission},
     ports::state::Order,
     record::{Headers, Timestamp},
     serde::{Data, ReadBack, SharedSerde},
 };
 use headwater_engine::{
     broken,
-    node::{Event, Forwarded, HeldBack, NO_ORIGIN, Node, NodeContext, Progress, Stamp},
+    node::{Buffered, Event, Forwarded, HeldBack, NO_ORIGIN, Node, NodeContext, Progress, Stamp},
     processor::{InitContext, Ports, ProcessorError, Record, Rows},
     store::{
         EntryCheck, KeyBatch, KeyValueBytes, Scanned, StoreKey, TimerBytes, ValueAndTimestamp,
@@ -508,6 +508,17 @@ impl<K: Data, V: Data> Node for Suppress<K, V> {
 
     fn held_back(&self) -> Option<HeldBack> {
         self.oldest.map(|oldest| self.clock.held_back(oldest))
+    }
+
+    fn emission(&self) -> Option<Emission> {
+        Some(Emission::Suppressed)
+    }
+
+    fn buffered(&self) -> Option<Buffered> {
+        let Amount { records, bytes } = self.amount;
+        let is_counted = self.config.limits.bytes_max.is_some();
+        let count = |amount: i64| u64::try_from(amount).unwrap_or(0);
+        Some(Buffered { rows: count(records), bytes: is_counted.then(|| count(bytes)) })
     }
 
     fn save(&self, out: &mut Vec<u8>) {

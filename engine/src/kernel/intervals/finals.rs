@@ -22,7 +22,7 @@ use crate::{
     processor::{InitContext, ProcessorError},
     store::{StoreKey, TimerBytes, Window},
 };
-use headwater_core::record::Timestamp;
+use headwater_core::{metrics::Emission, record::Timestamp};
 
 /// Folds rows into one value of each key and window, and forwards each window's value once, when it closes.
 pub struct IntervalFinals<S: Skin<Place = Window>, R> {
@@ -178,6 +178,10 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> Node for IntervalFinals<S, R> {
     fn held_back(&self) -> Option<HeldBack> {
         let time = self.intervals.time;
         self.first_end.map(|end| time.anchors.held_back(time.anchor_of(end)))
+    }
+
+    fn emission(&self) -> Option<Emission> {
+        Some(Emission::Finals)
     }
 
     fn save(&self, out: &mut Vec<u8>) {

@@ -58,6 +58,8 @@ pub struct RestoreProgress {
     pub passed: u64,
     /// Offsets that are left, as far as it is known by now: global stores come first.
     pub remaining: u64,
+    /// Batches that were replayed.
+    pub batches: u64,
     /// For how long it has been going on.
     pub elapsed: Duration,
 }
@@ -68,6 +70,12 @@ impl RestoreProgress {
     pub fn percent(&self) -> u64 {
         let all = self.passed.saturating_add(self.remaining);
         self.passed.saturating_mul(100).checked_div(all).unwrap_or(100)
+    }
+
+    /// Batches a second so far; 0 before any time has passed.
+    #[must_use]
+    pub fn call_rate(&self) -> f64 {
+        per_second(self.batches, self.elapsed).unwrap_or(0.0)
     }
 
     /// Records a second so far; 0 before any time has passed.
@@ -273,6 +281,7 @@ impl Watched<'_> {
         (self.about.at, self.about.restored) = (at, self.about.restored + records);
         let mut counts = self.watch.counts();
         counts.all.restored += records;
+        counts.all.batches += 1;
         counts.all.passed += passed;
         counts.all.remaining = counts.all.remaining.saturating_sub(passed);
         counts.part_of(self.task, |task| {

@@ -355,9 +355,12 @@ impl Graph {
         if let Event::Batch { payload, .. } = &event {
             started = resources.begin_batch(node, payload.len());
         }
+        let emitting = resources.begin_emission(node, &event);
         let Forwarded { own, ports, is_part } =
             processor.handle(event, &mut NodeContext { resources, call })?;
         resources.end_batch(node, started);
+        let emitted = own.as_ref().map_or(0, |own| own.payload.len());
+        resources.end_emission(node, emitted, emitting);
         if let Some(child) = resources.no_child.take() {
             return Err(no_child(&slot.name, child, node, resources));
         }
