@@ -32,8 +32,8 @@ fn spread(spread: Spread) -> Option<(f64, f64)> {
 }
 
 fn node(metrics: &StreamsMetrics, name: &str) -> Outcome<NodeCounts> {
-    let nodes = metrics.tasks.iter().flat_map(|task| &task.nodes);
-    Ok(nodes.cloned().find(|node| &*node.node == name).ok_or(format!("no {name}"))?)
+    let mut nodes = metrics.tasks.iter().flat_map(|task| &task.nodes);
+    Ok(nodes.find(|node| &*node.node == name).cloned().ok_or(format!("no {name}"))?)
 }
 
 fn start(
