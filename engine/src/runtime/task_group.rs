@@ -14,7 +14,7 @@ use crate::{
     calls::CallWaker,
     node::Now,
     processor::ProcessorError,
-    task::{Arrived, Positions, Step, Take, Task, TaskCommit, Wanted},
+    task::{Arrived, CacheMarks, Positions, Step, Take, Task, TaskCommit, Wanted},
     topology::{TaskId, Topic},
 };
 use hashbrown::HashMap;
@@ -346,9 +346,13 @@ impl TaskGroup {
         self.tasks.values_mut().map(collect).collect()
     }
 
-    /// Commit `epoch` is durable and published; each task's caches may keep `cache_bytes`. Says what they hold then.
-    pub(super) fn published(&mut self, epoch: u64, cache_bytes: usize) -> usize {
-        self.tasks.values_mut().map(|task| task.published(epoch, cache_bytes)).sum()
+    /// Commit `epoch` is durable and published; caches may keep `bytes_a_task` for each task. Says what they hold then.
+    pub(super) fn published(&mut self, epoch: u64, bytes_a_task: usize) -> usize {
+        let bytes_max = bytes_a_task.saturating_mul(self.tasks.len());
+        let uses: Vec<_> = self.tasks.values_mut().map(Task::cache_uses).collect();
+        let marks = CacheMarks::of(uses.iter().flatten().copied(), bytes_max);
+        let tasks = self.tasks.values_mut().zip(&uses);
+        tasks.map(|(task, uses)| task.published(epoch, uses, marks)).sum()
     }
 
     pub(super) fn uncommitted_bytes(&self) -> usize {

@@ -342,6 +342,10 @@ impl<K: Data, V: Data> StateStore for KeyValueStore<K, V> {
         self.entries.size_bytes()
     }
 
+    fn take_was_read(&mut self) -> bool {
+        self.entries.take_was_read()
+    }
+
     fn cache_reads(&self) -> CacheReads {
         self.entries.reads
     }

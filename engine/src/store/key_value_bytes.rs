@@ -49,6 +49,8 @@ pub struct KeyValueBytes<V> {
     shard: Arc<dyn Shard>,
     cache: Cache<V>,
     pub(super) reads: CacheReads,
+    /// Whether it was asked for anything since the last commit.
+    was_read: bool,
     pub(crate) meter: Meter,
     holds_back: bool,
 }
@@ -60,7 +62,7 @@ impl<V: Data> KeyValueBytes<V> {
         let is_empty = shard.position().is_none();
         let cache = if is_empty { Cache::complete() } else { Cache::new() };
         let (reads, meter) = (CacheReads::default(), Meter::default());
-        Self { form, shard, cache, reads, meter, holds_back: false }
+        Self { form, shard, cache, reads, was_read: false, meter, holds_back: false }
     }
 
     /// Where the store holds the key of each row, having read what the cache lacked in one go: good until the call of
@@ -72,6 +74,7 @@ impl<V: Data> KeyValueBytes<V> {
     /// holds something else.
     pub fn locate(&mut self, keys: &KeyBatch) -> Result<Vec<Option<Slot>>, StateError> {
         let asked = keys.iter().flatten().count();
+        self.was_read = true;
         let began = self.meter.begin(StoreOperation::Get, asked);
         let Found { hashes, mut slots } = find_all(|_| Some(&self.cache), keys);
         let mut misses = 0;
@@ -130,6 +133,7 @@ impl<V: Data> KeyValueBytes<V> {
     /// The same as a part of something else, which is counted.
     pub(super) fn place(&mut self, key: &[u8]) -> Result<Slot, StoreError> {
         let key = Hashed::new(key);
+        self.was_read = true;
         if let Some(slot) = self.cache.find(key) {
             self.reads.count(1, 0);
             return Ok(Slot(slot));
@@ -294,6 +298,7 @@ impl<V: Data> KeyValueBytes<V> {
         order: Order,
     ) -> Result<impl Iterator<Item = Result<Scanned<V>, StateError>> + use<'_, V>, StateError> {
         self.cache.keep_order();
+        self.was_read = true;
         let Self { form, cache, shard, meter, .. } = self;
         meter.one(operation, || ScanSource { form, cache, shard: &**shard }.scan(&[], range, order))
     }
@@ -330,6 +335,10 @@ impl<V: Data> KeyValueBytes<V> {
 
     pub(super) fn published(&mut self, epoch: u64, bytes_max: usize) {
         self.cache.evict(epoch, bytes_max);
+    }
+
+    pub(super) fn take_was_read(&mut self) -> bool {
+        std::mem::take(&mut self.was_read)
     }
 
     pub(super) fn size_bytes(&self) -> usize {

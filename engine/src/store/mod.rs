@@ -267,6 +267,12 @@ pub trait StateStore: Any + Send {
     /// About how many bytes of memory its cache takes.
     fn size_bytes(&self) -> usize;
 
+    /// Whether anybody has asked for what its cache holds since the last call; yes of a store that does not know. Of stores that
+    /// are only written, caches go first where there is no room for all.
+    fn take_was_read(&mut self) -> bool {
+        true
+    }
+
     /// How often its cache had what it was asked for; nothing of a store that does not count.
     fn cache_reads(&self) -> CacheReads {
         CacheReads::default()

@@ -232,6 +232,20 @@ fn a_flush_gives_the_headers_of_the_last_record() {
 }
 
 #[test]
+fn a_store_that_is_only_written_says_so_until_it_is_read() {
+    let mut store = counts(&Arc::default());
+    let key = Some("a".to_owned());
+    store.put(&key, Some(1), 5).unwrap();
+    store.put(&key, Some(2), 6).unwrap();
+    assert!(!store.take_was_read());
+    store.get(&key).unwrap();
+    assert!(store.take_was_read());
+    assert!(!store.take_was_read(), "it was not read since");
+    store.locate(keys("a").iter()).unwrap();
+    assert!(store.take_was_read());
+}
+
+#[test]
 fn many_values_are_put_as_one_by_one_and_nothing_is_read() {
     let shard = Arc::new(MapShard::default());
     let mut store = counts(&shard);

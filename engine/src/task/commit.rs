@@ -185,20 +185,6 @@ impl Task {
         Ok(commit)
     }
 
-    /// Commit `epoch` can be read from the state; caches may shrink to `bytes_max` in all. Says what they hold then.
-    pub(crate) fn published(&mut self, epoch: u64, bytes_max: usize) -> usize {
-        let stores = &mut self.resources.stores;
-        let size: usize = stores.iter().map(|store| store.size_bytes()).sum();
-        let share = if size <= bytes_max {
-            usize::MAX
-        } else {
-            // Half of it, so that there is room for some commits to come, and slots are moved together seldom.
-            bytes_max / 2 / stores.len().max(1)
-        };
-        stores.iter_mut().for_each(|store| store.published(epoch, share));
-        stores.iter().map(|store| store.size_bytes()).sum()
-    }
-
     fn positions(&self) -> BTreeMap<TopicPartition, i64> {
         self.inputs.values().map(|input| (input.partition.clone(), input.consumed)).collect()
     }

@@ -32,6 +32,7 @@
 mod ahead;
 mod ancestry;
 mod build;
+mod caches;
 mod commit;
 mod families;
 mod graph;
@@ -51,6 +52,7 @@ mod telling;
 mod time_vector;
 
 pub(crate) use build::{Blueprint, InputOffsets, Instruments, LastCommit};
+pub(crate) use caches::CacheMarks;
 pub(crate) use commit::{ChangelogKind, ChangelogPart, ConsumedOffset, Output, TaskCommit};
 pub(crate) use input::{Arrived, Wanted};
 pub(crate) use measures::{Measure, Measured, TaskCounts};
