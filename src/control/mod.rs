@@ -26,8 +26,8 @@
 //! # On the wire
 //!
 //! A connection is one request, to its end: `1`, a verb, and for a backup the absolute path of where it goes, with a zero byte
-//! between them. The answer is lines of `+` and two numbers while a backup is made (bytes that are done, and all), the line `ok`
-//! or `failed`, and a text to the end: that of an explanation, why it failed, or a backup's files, bytes and linked bytes.
+//! between them. The answer is lines of `+` and two numbers while a backup is made (bytes that are done, and all; two zeros as long as
+//! nobody knows), one at once and one at least every five seconds, the line `ok` or `failed`, and a text to the end: that of an explanation, why it failed, or a backup's files, bytes and linked bytes.
 
 mod server;
 mod socket;
@@ -45,7 +45,7 @@ use std::{
     time::Duration,
 };
 
-/// For how long an answer is waited for that takes the application no work.
+/// For how long an answer is waited for that takes the application no work, or a sign of one that works.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// The version of what goes over the socket.
 const VERSION: &[u8] = b"1";
@@ -158,11 +158,13 @@ impl Control {
     }
 
     /// Has it make the directory `to` a backup of its data directory, as
-    /// [`Streams::backup`](crate::runtime::Streams::backup) does. That is waited for without end: it takes as long as it takes.
+    /// [`Streams::backup`](crate::runtime::Streams::backup) does. It takes as long as it takes: it is waited for as long as the
+    /// application says that it is at it.
     ///
     /// # Errors
     ///
-    /// [`ControlError::Refused`] if it cannot; [`ControlError::Cancelled`] if `tell` ended it. Nothing has the name `to` then.
+    /// [`ControlError::Refused`] if it cannot, [`ControlError::Cancelled`] if `tell` ended it: nothing has the name `to` then.
+    /// [`ControlError::Silent`] if it is stopped; a backup that it has begun ends when it goes on.
     pub fn backup(
         self,
         to: &Path,
@@ -177,13 +179,13 @@ impl Control {
 
     /// Asks for what is answered at once.
     fn ask_soon(self, verb: &[u8]) -> Result<String, ControlError> {
-        let bounded = self.socket.set_read_timeout(Some(self.wait));
-        bounded.map_err(|source| self.socket_dir.failed("wait on", source))?;
         self.ask(&[verb], &mut quiet)
     }
 
     fn ask(self, words: &[&[u8]], tell: &mut TellProgress<'_>) -> Result<String, ControlError> {
         let Self { socket, socket_dir, wait } = self;
+        let bounded = socket.set_read_timeout(Some(wait));
+        bounded.map_err(|source| socket_dir.failed("wait on", source))?;
         let request = [&[VERSION], words].concat().join(&0);
         let asked = (&socket).write_all(&request).and_then(|()| socket.shutdown(Shutdown::Write));
         let mut answer = BufReader::new(&socket);
@@ -193,10 +195,10 @@ impl Control {
             loop {
                 line.clear();
                 answer.read_line(&mut line)?;
-                match progress_of(&line).map(&mut *tell) {
-                    Some(ControlFlow::Continue(())) => {}
-                    Some(ControlFlow::Break(())) => return Ok(false),
-                    None => break,
+                let Some(progress) = progress_of(&line) else { break };
+                // How much there is to copy may not be known yet.
+                if progress.total > 0 && tell(progress).is_break() {
+                    return Ok(false);
                 }
             }
             answer.read_to_string(&mut text).map(|_| true)
@@ -250,8 +252,12 @@ mod tests {
     #[test]
     fn an_application_that_is_stopped_is_not_waited_for_without_end() {
         // Connections to what is stopped succeed; nobody reads or answers.
-        let ask: [fn(Control) -> Result<(), ControlError>; 3] =
-            [|it| it.explain().map(drop), Control::pause, Control::resume];
+        let ask: [fn(Control) -> Result<(), ControlError>; 4] = [
+            |it| it.explain().map(drop),
+            Control::pause,
+            Control::resume,
+            |it| it.backup(Path::new("to"), &mut quiet).map(drop),
+        ];
         for ask in ask {
             let (socket, _stopped) = UnixStream::pair().unwrap();
             let (socket_dir, wait) = (SocketDir::of(Path::new("data")), Duration::from_millis(1));

@@ -26,8 +26,9 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -37,6 +38,8 @@ use std::{
 const REQUEST_WAIT: Duration = Duration::from_secs(2);
 /// For how long a client may read nothing.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// How often a client is told that a backup is being made, at least.
+const SIGN_EVERY: Duration = Duration::from_secs(5);
 /// More of a request is not read.
 const REQUEST_BYTES: u64 = 8 << 10;
 /// How many are answered at a time.
@@ -185,28 +188,80 @@ impl Served {
 
     fn backup(&self, to: &Path, client: &UnixStream) -> Result<String, String> {
         let to = outside(&self.data_dir, to).map_err(|error| chain(&error))?;
-        let mut percent = None;
-        let tell = &mut |BackupProgress { done, total }| {
-            if self.is_over() {
-                return ControlFlow::Break(());
-            }
-            let now = done.saturating_mul(100).checked_div(total);
-            if std::mem::replace(&mut percent, now) == now {
-                return ControlFlow::Continue(());
-            }
-            // Who has gone away wants none.
-            match writeln!(&*client, "+{done} {total}") {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
-            }
-        };
-        let made = self.streams.backup_telling(&to, tell).map_err(|error| {
+        let made = while_giving_signs(client, SIGN_EVERY, |signs| {
+            let mut percent = None;
+            let tell = &mut |progress: BackupProgress| {
+                if self.is_over() {
+                    return ControlFlow::Break(());
+                }
+                let now = progress.done.saturating_mul(100).checked_div(progress.total);
+                if std::mem::replace(&mut percent, now) == now {
+                    return ControlFlow::Continue(());
+                }
+                // Who has gone away wants none.
+                match signs.tell(progress) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                }
+            };
+            self.streams.backup_telling(&to, tell)
+        });
+        let made = made.map_err(|error| chain(&error))?.map_err(|error| {
             // That it is the log's is no news.
             if let StreamsError::Log(error) = &error { chain(error) } else { chain(&error) }
         })?;
         let BackupReport { files, bytes, linked_bytes } = made;
         Ok(format!("{files} {bytes} {linked_bytes}"))
     }
+}
+
+/// What a client is told while a backup is made, a line at a time.
+struct Signs<'a> {
+    client: &'a UnixStream,
+    last: Mutex<BackupProgress>,
+}
+
+impl Signs<'_> {
+    fn tell(&self, progress: BackupProgress) -> io::Result<()> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = progress;
+        self.write(progress)
+    }
+
+    /// Says again how far it is.
+    fn repeat(&self) -> io::Result<()> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write(*last)
+    }
+
+    fn write(&self, BackupProgress { done, total }: BackupProgress) -> io::Result<()> {
+        let mut client = self.client;
+        client.write_all(format!("+{done} {total}\n").as_bytes())
+    }
+}
+
+/// Does what may take long, and lets the client know at once, and then every so often, that somebody is at it.
+fn while_giving_signs<T>(
+    client: &UnixStream,
+    every: Duration,
+    work: impl FnOnce(&Signs<'_>) -> T,
+) -> io::Result<T> {
+    let signs = Signs { client, last: Mutex::new(BackupProgress { done: 0, total: 0 }) };
+    signs.repeat()?;
+    let (is_done, wait) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let signs = &signs;
+        let repeat = move || {
+            // Whether anybody reads them, those that are about progress find out.
+            while wait.recv_timeout(every) == Err(RecvTimeoutError::Timeout)
+                && signs.repeat().is_ok()
+            {}
+        };
+        thread::Builder::new().name("control-signs".to_owned()).spawn_scoped(scope, repeat)?;
+        let done = work(signs);
+        drop(is_done);
+        Ok(done)
+    })
 }
 
 fn say(mut client: &UnixStream, how: &str, text: &str) -> io::Result<()> {
@@ -238,4 +293,24 @@ fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+
+    #[test]
+    fn who_waits_for_a_backup_hears_again_and_again_that_it_is_being_made() {
+        let (client, server) = UnixStream::pair().unwrap();
+        let mut lines = BufReader::new(client).lines();
+        let every = Duration::from_millis(1);
+        let heard = while_giving_signs(&server, every, |signs| {
+            let first: Vec<_> = lines.by_ref().take(3).map(Result::unwrap).collect();
+            signs.tell(BackupProgress { done: 3, total: 9 }).unwrap();
+            let later = lines.by_ref().map(Result::unwrap).skip_while(|line| line == "+0 0");
+            (first, later.take(2).collect::<Vec<_>>())
+        });
+        assert_eq!(heard.unwrap(), (vec!["+0 0".to_owned(); 3], vec!["+3 9".to_owned(); 2]));
+    }
 }
