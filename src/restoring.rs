@@ -28,10 +28,18 @@ pub(crate) struct Restoring {
     seen: Mutex<Seen>,
 }
 
+/// How it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// On a terminal, in one line that is written over.
+    OneLine,
+    Lines,
+}
+
 struct Seen {
     progress: RestoreProgress,
     out: Box<dyn Write + Send>,
-    is_terminal: bool,
+    form: Form,
     /// The elapsed time when it was last shown.
     shown: Option<Duration>,
 }
@@ -47,12 +55,13 @@ impl Restoring {
     pub(crate) fn on_stderr(application_id: &str) -> Self {
         let is_dumb = env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         let is_terminal = !is_dumb && io::stderr().is_terminal();
-        Self::on(application_id, Box::new(io::stderr()), is_terminal)
+        let form = if is_terminal { Form::OneLine } else { Form::Lines };
+        Self::on(application_id, Box::new(io::stderr()), form)
     }
 
-    fn on(application_id: &str, out: Box<dyn Write + Send>, is_terminal: bool) -> Self {
+    fn on(application_id: &str, out: Box<dyn Write + Send>, form: Form) -> Self {
         let progress = RestoreProgress::default();
-        let seen = Mutex::new(Seen { progress, out, is_terminal, shown: None });
+        let seen = Mutex::new(Seen { progress, out, form, shown: None });
         Self { application_id: application_id.to_owned(), seen }
     }
 
@@ -99,16 +108,16 @@ impl Seen {
         self.progress = *progress;
         let is_over = progress.parts == 0;
         let since = self.shown.map_or(Duration::MAX, |at| progress.elapsed.saturating_sub(at));
-        let is_due = if is_over { self.shown.is_some() || !self.is_terminal } else { true };
+        let is_due = if is_over { self.shown.is_some() || self.form == Form::Lines } else { true };
         if progress.elapsed < SHOWN_AFTER || !is_due || (!is_over && since < SHOWN_EVERY) {
             return;
         }
         let line = if is_over { last_line(progress) } else { line(progress) };
-        let written = match (self.is_terminal, is_over) {
-            (true, true) => writeln!(self.out, "\r\x1b[2K{line}"),
-            (true, false) => write!(self.out, "\r\x1b[2K{line}"),
-            (false, true) => writeln!(self.out, "{line}"),
-            (false, false) => Ok(()),
+        let written = match (self.form, is_over) {
+            (Form::OneLine, true) => writeln!(self.out, "\r\x1b[2K{line}"),
+            (Form::OneLine, false) => write!(self.out, "\r\x1b[2K{line}"),
+            (Form::Lines, true) => writeln!(self.out, "{line}"),
+            (Form::Lines, false) => Ok(()),
         };
         // There is nobody to report it to.
         drop(written.and_then(|()| self.out.flush()));
@@ -167,9 +176,9 @@ mod tests {
     }
 
     /// What is shown of a restore of a million records that takes so long, in steps of 50 ms.
-    fn shown_of(takes: Duration, is_terminal: bool) -> String {
+    fn shown_of(takes: Duration, form: Form) -> String {
         let written = Written::default();
-        let restoring = Restoring::on("fleet", Box::new(written.clone()), is_terminal);
+        let restoring = Restoring::on("fleet", Box::new(written.clone()), form);
         let part = StoreRestore {
             store: "counts".into(),
             partition: TopicPartition::new(TopicName::new("fleet-counts-changelog").unwrap(), 0),
@@ -201,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_terminal_sees_one_line_that_moves_and_a_last_one() {
-        let text = shown_of(Duration::from_secs(4), true);
+        let text = shown_of(Duration::from_secs(4), Form::OneLine);
         let lines: Vec<_> = text.split("\r\x1b[2K").collect();
         let first = "restoring stores: 25 %, 250,000 records, 250,000/s, 3 s left";
         assert_eq!(lines.get(..2), Some(&["", first][..]));
@@ -211,19 +220,19 @@ mod tests {
 
     #[test]
     fn a_pipe_has_one_line() {
-        let text = shown_of(Duration::from_secs(90), false);
+        let text = shown_of(Duration::from_secs(90), Form::Lines);
         assert_eq!(text, "stores restored: 1,000,000 records in 1 min 30 s, 11,111/s\n");
     }
 
     #[test]
     fn what_is_quick_is_not_shown() {
-        assert_eq!(shown_of(Duration::from_millis(900), true), "");
-        assert_eq!(shown_of(Duration::from_millis(900), false), "");
+        assert_eq!(shown_of(Duration::from_millis(900), Form::OneLine), "");
+        assert_eq!(shown_of(Duration::from_millis(900), Form::Lines), "");
     }
 
     #[test]
     fn who_scrapes_and_who_asks_is_told_meanwhile() {
-        let restoring = Restoring::on("fleet", Box::new(io::sink()), false);
+        let restoring = Restoring::on("fleet", Box::new(io::sink()), Form::Lines);
         let (passed, remaining, batches) = (200, 600, 4);
         let elapsed = Duration::from_secs(2);
         let progress =

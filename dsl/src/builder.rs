@@ -370,7 +370,9 @@ impl StreamsBuilder {
     ) -> KTable<K, V> {
         let (plan, materialized): (_, Materialized) = (&self.plan, materialized.into());
         let store = materialized.name.unwrap_or_else(|| plan.table_store_name(topic));
-        plan.log_as_told(materialized.logging, &store);
+        if !materialized.logging {
+            plan.leave_unlogged(&store);
+        }
         let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
         let source = plan.source(Topics::One(topic.to_owned()), consumed.clone().nullable());
         // The topic still holds what has lived.

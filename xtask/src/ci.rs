@@ -7,6 +7,7 @@
 //!   failure.
 
 use std::path::Path;
+use std::slice;
 use std::time::Duration;
 
 use crate::console::{complain, say};
@@ -100,8 +101,9 @@ fn tests(root: &Path) -> (Vec<Outcome>, Option<String>) {
 fn perform(root: &Path, step: &Step) -> Outcome {
     say(&format!("\n==> {}", step.name));
     let outcome = outcome_of(root, step);
-    let Outcome { name, took, passed } = &outcome;
-    say(&format!("<== {name} {} after {:.1} s", verdict(*passed), took.as_secs_f64()));
+    let Outcome { name, took, .. } = &outcome;
+    let verdict = verdict(slice::from_ref(&outcome));
+    say(&format!("<== {name} {verdict} after {:.1} s", took.as_secs_f64()));
     outcome
 }
 
@@ -133,18 +135,20 @@ fn features(root: &Path) -> Result<(), Failure> {
     ))
 }
 
-fn verdict(passed: bool) -> &'static str {
-    if passed { "ok" } else { "failed" }
+fn verdict(outcomes: &[Outcome]) -> &'static str {
+    if outcomes.iter().all(|it| it.passed) { "ok" } else { "failed" }
 }
 
 fn table(outcomes: &[Outcome]) -> String {
     let mut text = format!("\n{:<10} {:>8}  result", "step", "minutes");
-    for Outcome { name, took, passed } in outcomes {
-        text.push_str(&format!("\n{name:<10} {:>8.1}  {}", minutes(*took), verdict(*passed)));
+    for outcome in outcomes {
+        let Outcome { name, took, .. } = outcome;
+        let verdict = verdict(slice::from_ref(outcome));
+        text.push_str(&format!("\n{name:<10} {:>8.1}  {verdict}", minutes(*took)));
     }
     let total: Duration = outcomes.iter().map(|it| it.took).sum();
-    let passed = outcomes.iter().all(|it| it.passed);
-    text.push_str(&format!("\n{:<10} {:>8.1}  {}\n", "all", minutes(total), verdict(passed)));
+    let verdict = verdict(outcomes);
+    text.push_str(&format!("\n{:<10} {:>8.1}  {verdict}\n", "all", minutes(total)));
     text
 }
 

@@ -29,8 +29,6 @@ pub(super) const READ_TIME: &str = "read-time";
 const FETCH_BYTES: usize = 64 << 10;
 /// Batches of alerts that wait to be shown.
 const WAITING_MAX: usize = 16;
-/// The most lines at once on a terminal: what comes faster nobody can read.
-const LINES_MAX: usize = 5;
 
 /// An alert that was raised.
 #[derive(Debug)]
@@ -129,24 +127,24 @@ fn raised(record: &RecordRef<'_>, now: i64) -> Option<Raised> {
 }
 
 impl Hot {
-    /// Lines for what has been raised since the last call; on a terminal the newest few.
-    pub(super) fn lines(&mut self, is_terminal: bool) -> Vec<String> {
+    /// Lines for what has been raised since the last call, the newest `lines_max` of them.
+    pub(super) fn lines(&mut self, lines_max: usize) -> Vec<String> {
         let mut lines = Vec::new();
         while let Ok(raised) = self.alerts.try_recv() {
             self.take(&raised, &mut lines);
         }
-        newest(lines, is_terminal)
+        newest(lines, lines_max)
     }
 
     /// The same for the last time: has the follower end, and waits for what it still finds.
-    pub(super) fn end(&mut self, follower: &Thread, is_terminal: bool) -> Vec<String> {
+    pub(super) fn end(&mut self, follower: &Thread, lines_max: usize) -> Vec<String> {
         self.ended.store(true, Ordering::SeqCst);
         follower.unpark();
         let mut lines = Vec::new();
         while let Ok(raised) = self.alerts.recv() {
             self.take(&raised, &mut lines);
         }
-        newest(lines, is_terminal)
+        newest(lines, lines_max)
     }
 
     fn take(&mut self, raised: &[Raised], lines: &mut Vec<String>) {
@@ -179,9 +177,9 @@ impl Hot {
     }
 }
 
-fn newest(mut lines: Vec<String>, is_terminal: bool) -> Vec<String> {
-    let more = lines.len().saturating_sub(LINES_MAX);
-    if is_terminal && more > 0 {
+fn newest(mut lines: Vec<String>, lines_max: usize) -> Vec<String> {
+    let more = lines.len().saturating_sub(lines_max);
+    if more > 0 {
         lines.drain(..more);
         lines.insert(0, format!("  … and {} more", grouped(more as u64)));
     }
@@ -212,8 +210,8 @@ mod tests {
     #[test]
     fn a_terminal_shows_the_newest_and_a_file_each() {
         let lines = || (0..8).map(|n| n.to_string()).collect::<Vec<_>>();
-        assert_eq!(newest(lines(), true), ["  … and 3 more", "3", "4", "5", "6", "7"]);
-        assert_eq!(newest(lines(), false), lines());
+        assert_eq!(newest(lines(), 5), ["  … and 3 more", "3", "4", "5", "6", "7"]);
+        assert_eq!(newest(lines(), usize::MAX), lines());
     }
 
     #[test]

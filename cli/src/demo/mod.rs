@@ -149,12 +149,14 @@ fn run_in(
             if !dev.exit_when_done && matches!(ended, Ok(true)) {
                 return drop(sender.send(Event::InputEnded));
             }
-            drop(sender.send(Event::Finished(ended.and_then(|ended| pipeline.finish(ended)))));
+            drop(sender.send(Event::Finished(
+                ended.and_then(|ended| if ended { pipeline.finish() } else { Ok(Finish::Stopped) }),
+            )));
         });
         let ended = show_until_end(&pipeline, &events, &mut hot, &mut view, &*clock);
         // Whatever the thread above still waits for now comes to its end.
         pipeline.stop();
-        let lines = hot.end(follower.thread(), view.is_live());
+        let lines = hot.end(follower.thread(), view.lines_max());
         lines.iter().for_each(|line| view.note(line));
         ended
     });
@@ -168,8 +170,9 @@ fn run_in(
         stop::end_by(signal);
     }
 
-    let summary = Summary::read(&streams, &*log, !complete)
+    let summary = Summary::read(&streams, &*log)
         .map_err(|error| Failure::running("cannot read the results", error))?;
+    let summary = Summary { partial: !complete, ..summary };
     drop(streams);
     log.close().map_err(|error| Failure::running("cannot close the log", error))?;
     let results = Results { summary: &summary, hot: hot.told() };
@@ -211,7 +214,7 @@ fn show_until_end(
     let mut input_ended = false;
     loop {
         let event = events.recv_timeout(TICK);
-        let lines = hot.lines(view.is_live());
+        let lines = hot.lines(view.lines_max());
         lines.iter().for_each(|line| view.note(line));
         match event {
             Ok(Event::Signal(signal)) => {

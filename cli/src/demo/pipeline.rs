@@ -113,11 +113,8 @@ impl Pipeline {
         Ok(progress.ended)
     }
 
-    /// Has everything take effect that there is, if the input is used up.
-    pub(super) fn finish(&self, input_ended: bool) -> Result<Finish, Failure> {
-        if !input_ended {
-            return Ok(Finish::Stopped);
-        }
+    /// Has everything take effect that there is of an input that is used up.
+    pub(super) fn finish(&self) -> Result<Finish, Failure> {
         self.streams.drain().map_err(|error| Failure::running("the pipeline stopped", error))?;
         for sink in &self.sinks {
             let progress =

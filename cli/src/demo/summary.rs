@@ -83,12 +83,12 @@ pub(super) fn counts(streams: &Streams) -> anyhow::Result<Counts> {
 }
 
 impl Summary {
-    /// Reads it, as of the last commit.
-    pub(super) fn read(streams: &Streams, log: &dyn Log, partial: bool) -> anyhow::Result<Self> {
+    /// Reads it, as of the last commit of a run that has ended.
+    pub(super) fn read(streams: &Streams, log: &dyn Log) -> anyhow::Result<Self> {
         let Counts { records, alerts_raised, alerts_cleared } = counts(streams)?;
         let DeadLetters { all, too_far_ahead } = DeadLetters::count(log)?;
         Ok(Self {
-            partial,
+            partial: false,
             records,
             alerts_raised,
             alerts_cleared,

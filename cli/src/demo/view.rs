@@ -5,6 +5,8 @@ use headwater::text::grouped;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{io, time::Duration};
 
+/// The most lines at once on a terminal: what comes faster nobody can read.
+const LINES_MAX: usize = 5;
 /// Plain lines come no more often.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 /// What the bar counts up to.
@@ -114,9 +116,9 @@ impl View {
         }
     }
 
-    /// Whether it is one that redraws itself.
-    pub(super) fn is_live(&self) -> bool {
-        self.bar.is_some()
+    /// The most lines that are noted at once: on a terminal, nobody can read what comes faster.
+    pub(super) fn lines_max(&self) -> usize {
+        if self.bar.is_some() { LINES_MAX } else { usize::MAX }
     }
 
     /// A line of its own, above the view.

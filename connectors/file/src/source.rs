@@ -191,7 +191,7 @@ impl Reading {
                 }
             } else if self.ended {
                 return Ok(SourceStatus::Ended);
-            } else if !self.read_on(out.is_empty()) {
+            } else if !self.read_on(if out.is_empty() { FIRST_WAIT } else { MORE_WAIT }) {
                 let nothing = out.is_empty() && self.failed.is_none();
                 return Ok(if nothing {
                     SourceStatus::Idle(Duration::ZERO)
@@ -221,9 +221,9 @@ impl Reading {
         }
     }
 
-    /// Gets more of the input; whether there was any, or its end.
-    fn read_on(&mut self, is_first: bool) -> bool {
-        match self.ahead.next(if is_first { FIRST_WAIT } else { MORE_WAIT }) {
+    /// Gets more of the input, for which it waits so long; whether there was any, or its end.
+    fn read_on(&mut self, wait: Duration) -> bool {
+        match self.ahead.next(wait) {
             None => return false,
             Some(Chunk::Opened(size)) => self.metadata.size = size,
             Some(Chunk::Bytes(chunk)) => self.lines.feed(chunk),

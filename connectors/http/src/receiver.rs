@@ -73,6 +73,13 @@ impl fmt::Debug for Receiver {
     }
 }
 
+/// Whether a receiver is asked if it takes a body before that is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Announcement {
+    First,
+    None,
+}
+
 impl Receiver {
     /// Reads the settings of the URL and its headers.
     pub(crate) fn new(config: &HttpSinkConfig) -> Result<Self, ConnectorError> {
@@ -121,10 +128,11 @@ impl Receiver {
     /// Sends a body as the request of this key.
     pub(crate) fn post(&self, key: &str, body: &[u8]) -> Result<Answer, ConnectorError> {
         let is_announced = body.len() >= ANNOUNCED_BYTES && !self.takes_unannounced.get();
-        let mut response = self.send(key, body, is_announced)?;
+        let announcement = if is_announced { Announcement::First } else { Announcement::None };
+        let mut response = self.send(key, body, announcement)?;
         if is_announced && response.status() == StatusCode::EXPECTATION_FAILED {
             self.takes_unannounced.set(true);
-            response = self.send(key, body, false)?;
+            response = self.send(key, body, Announcement::None)?;
         }
         let (parts, body) = response.into_parts();
         let status = parts.status;
@@ -145,7 +153,7 @@ impl Receiver {
         &self,
         key: &str,
         body: &[u8],
-        is_announced: bool,
+        announcement: Announcement,
     ) -> Result<http::Response<ureq::Body>, ConnectorError> {
         let mut request = self
             .agent
@@ -153,7 +161,7 @@ impl Receiver {
             .header(CONTENT_TYPE, &self.content_type)
             .header(CONTENT_LENGTH, body.len())
             .header(&self.key_header, key);
-        if is_announced {
+        if announcement == Announcement::First {
             request = request.header(EXPECT, "100-continue");
         }
         if let Some(authorization) = &self.authorization {
@@ -164,7 +172,9 @@ impl Receiver {
         let answer = request.send(ureq::SendBody::from_reader(&mut body));
         let waited = body.began.map(|at| at.saturating_sub(began));
         match &answer {
-            Ok(response) if is_announced && response.status().is_success() => {
+            Ok(response)
+                if announcement == Announcement::First && response.status().is_success() =>
+            {
                 let let_pass = waited.is_some_and(|waited| waited >= self.announced_wait);
                 self.takes_unannounced.set(let_pass);
             }

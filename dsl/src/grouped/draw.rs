@@ -5,7 +5,7 @@ use crate::{
     EmitStrategy, KTable, TimeWindows,
     operator::{Deletion, Fold},
     plan::{LogicalPlan, Serdes, Step},
-    settings::{Emit, whole_ms},
+    settings::{Caching, Emit, whole_ms},
     table::{Change, StoredWindows, TableNode},
 };
 use headwater_core::serde::{Data, SharedSerde};
@@ -28,7 +28,7 @@ pub(super) struct Drawn<K, A> {
     pub(super) store: Arc<str>,
     pub(super) step: Step,
     /// Whether the cache holds its updates back.
-    pub(super) caching: bool,
+    pub(super) caching: Caching,
     pub(super) deletion: Deletion,
 }
 
@@ -39,7 +39,6 @@ impl<K: Data, A: Data> Drawn<K, A> {
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
         let Self { plan, keys, values: value, store, step, caching, deletion } = self;
-        let caching = caching && plan.may_cache();
         plan.add_store(KeyValueStore::builder(
             &store,
             SharedSerde::clone(&keys),
@@ -64,7 +63,6 @@ impl<K: Data, A: Data> Drawn<K, A> {
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
         let Self { plan, keys, values: value, store, step, caching, .. } = self;
-        let caching = caching && plan.may_cache();
         windows.bound().into_iter().for_each(|bound| plan.bound_ahead(&step, bound));
         let retention_ms = retention.map_or(windows.windows.span_ms(), whole_ms);
         let windows = Windows { retention_ms, ..windows.windows };

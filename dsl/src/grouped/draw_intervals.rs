@@ -59,7 +59,10 @@ impl<K: Data, A: Data> Drawn<K, A> {
         if gap_ms == 0 {
             self.plan.fail(TopologyError::NoGap { node: self.store.to_string() });
         }
-        self.refuse(kept_ms, span_ms, emit.on == Emit::Close && rule.never_close());
+        self.refuse_retention(kept_ms, span_ms);
+        if emit.on == Emit::Close && rule.never_close() {
+            self.refuse_finals(span_ms);
+        }
         let keys = Arc::new(SessionWindowedSerde::new(SharedSerde::clone(&self.keys)));
         let (fold, merge, inner) =
             (Arc::new(fold), Arc::new(merge), SharedSerde::clone(&self.keys));
@@ -67,7 +70,7 @@ impl<K: Data, A: Data> Drawn<K, A> {
             let skin = Fold::<K, V, A, F, Window, M>::merging(&fold, &merge, &inner);
             if with_late { skin.with_late() } else { skin }
         };
-        let after_end_ms = closing_after(span_ms, rule.never_close());
+        let after_end_ms = if rule.never_close() { i64::MAX } else { closing_after(span_ms) };
         let this = Self { step: self.step.set_to(&(gap_ms, grace_ms, emit)), ..self };
         this.fold_by::<V, _, _>(Ruled { rule, emit, kept_ms, after_end_ms, keys }, skin)
     }
@@ -88,7 +91,10 @@ impl<K: Data, A: Data> Drawn<K, A> {
         let span_ms = difference_ms.saturating_add(grace_ms);
         let retention_ms = retention.map_or(span_ms, whole_ms);
         let rule = kernel::SlidingWindows { difference_ms, grace_ms, retention_ms };
-        self.refuse(retention_ms, span_ms, emit.on == Emit::Close && rule.never_close());
+        self.refuse_retention(retention_ms, span_ms);
+        if emit.on == Emit::Close && rule.never_close() {
+            self.refuse_finals(span_ms);
+        }
         let keys = Arc::new(WindowedSerde::new(SharedSerde::clone(&self.keys), difference_ms));
         let (fold, inner) = (Arc::new(fold), SharedSerde::clone(&self.keys));
         let skin = move || {
@@ -96,19 +102,24 @@ impl<K: Data, A: Data> Drawn<K, A> {
             let skin = skin.dropping_nulls(nullable.as_ref());
             if with_late { skin.with_late() } else { skin }
         };
-        let (kept_ms, after_end_ms) = (rule.kept_ms(), closing_after(grace_ms, rule.never_close()));
+        let after_end_ms = if rule.never_close() { i64::MAX } else { closing_after(grace_ms) };
+        let kept_ms = rule.kept_ms();
         let this = Self { step: self.step.set_to(&(difference_ms, grace_ms, emit)), ..self };
         this.fold_by::<V, _, _>(Ruled { rule, emit, kept_ms, after_end_ms, keys }, skin)
     }
 
-    /// Refuses the topology if windows would be removed before they close, or have no finals.
-    fn refuse(&self, retention_ms: i64, needed_ms: i64, has_no_final: bool) {
-        let node = self.store.to_string();
+    /// Refuses the topology if windows would be removed before they close.
+    fn refuse_retention(&self, retention_ms: i64, needed_ms: i64) {
         if retention_ms < needed_ms {
+            let node = self.store.to_string();
             self.plan.fail(TopologyError::RetentionTooShort { node, retention_ms, needed_ms });
-        } else if has_no_final {
-            self.plan.fail(TopologyError::NeverClose { node, span_ms: needed_ms });
         }
+    }
+
+    /// Refuses it because windows that are open for so long have no finals.
+    fn refuse_finals(&self, span_ms: i64) {
+        let node = self.store.to_string();
+        self.plan.fail(TopologyError::NeverClose { node, span_ms });
     }
 
     fn fold_by<V: Data, R, S>(
@@ -121,7 +132,6 @@ impl<K: Data, A: Data> Drawn<K, A> {
         S: CopySkin<Place = Window, Value = A>,
     {
         let Self { plan, keys, values: value, store, step, caching, .. } = self;
-        let caching = caching && plan.may_cache();
         let lifetime = rule.lifetime();
         let step =
             step.closing_after(after_end_ms, lifetime.reach_ms).folding_into(&store, lifetime);
@@ -153,6 +163,6 @@ impl<K: Data, A: Data> Drawn<K, A> {
 }
 
 /// How long after their ends windows close that are open until time is past that by more than `open_ms`.
-fn closing_after(open_ms: i64, never: bool) -> i64 {
-    if never { i64::MAX } else { open_ms.saturating_add(1) }
+fn closing_after(open_ms: i64) -> i64 {
+    open_ms.saturating_add(1)
 }

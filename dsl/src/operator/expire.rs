@@ -281,6 +281,7 @@ where
         self.time = Timestamp::from_be_bytes(time);
         let is_due = self.first.is_some_and(|deadline| self.is_due(deadline));
         // Elsewhere it is a record that brings time, and waits.
-        self.backlog.load(self.is_carried && is_due, context)
+        self.backlog.set_forwarding(self.is_carried && is_due);
+        self.backlog.load(context)
     }
 }

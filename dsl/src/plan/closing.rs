@@ -1,7 +1,7 @@
 //! What lies above a node: where its windows close, and where updates may be held back on their way to it.
 
 use super::{Graph, LogicalPlan, Lowered, Node, NodeId, Step};
-use crate::operator::WindowClose;
+use crate::{operator::WindowClose, settings::Caching};
 use headwater_engine::{
     kernel::Emit,
     node::{self, Payload},
@@ -62,14 +62,15 @@ impl LogicalPlan {
         self.0.borrow().window_close(node)
     }
 
-    /// As [`node`](Self::node), for one that holds updates back if it `is_cached` and nothing below needs each.
+    /// As [`node`](Self::node), for one that holds updates back with caching, where nothing below needs each.
     pub(crate) fn cached_node<In: Payload, Out: Payload, N: node::Node + 'static>(
         &self,
         step: Step,
-        is_cached: bool,
+        caching: Caching,
         make: impl Fn(&mut InitContext<'_>, Emit) -> Result<N, ProcessorError> + Send + Sync + 'static,
     ) -> NodeId {
         let make = Arc::new(make);
+        let is_cached = caching == Caching::On && self.may_cache();
         let lower = move |topology: &mut Topology, lowered: Lowered<'_>| {
             let Lowered { name, parents, old_values, may_cache } = lowered;
             let make = Arc::clone(&make);

@@ -348,16 +348,16 @@ impl LogicalPlan {
         };
         self.refuse_versions(history, &store);
         self.refuse_ttl(ttl, &store);
-        self.log_as_told(logging, &store);
+        if !logging {
+            self.leave_unlogged(&store);
+        }
         let step = step.with_store(&store);
         (store.into(), step)
     }
 
-    /// Gives the store no changelog, if that was said.
-    pub(crate) fn log_as_told(&self, logging: bool, store: &str) {
-        if !logging {
-            self.0.borrow_mut().unlogged.insert(store.to_owned());
-        }
+    /// Gives the store no changelog.
+    pub(crate) fn leave_unlogged(&self, store: &str) {
+        self.0.borrow_mut().unlogged.insert(store.to_owned());
     }
 
     /// Gives a store that goes with another one a changelog if that has one.

@@ -28,6 +28,13 @@ pub(super) struct Repartition {
     pub(super) may_merge: bool,
 }
 
+/// Whether one repartition topic may take the place of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Merging {
+    Allowed,
+    Refused,
+}
+
 impl Graph {
     /// Adds a repartition topic's sink and source.
     fn add_repartition<K: Data, V: Data>(
@@ -36,7 +43,7 @@ impl Graph {
         base: &str,
         serdes: &Serdes<K, V>,
         asked: &Repartitioned<K, V>,
-        may_merge: bool,
+        merging: Merging,
     ) -> NodeId {
         let (kind, home) = (OperatorKind::Repartition, self.home(&[parent]));
         let name = format!("{base}-repartition-sink");
@@ -63,7 +70,13 @@ impl Graph {
         };
         let source = self.add(source, Box::new(lower));
         let base = base.to_owned();
-        self.repartitions.push(Repartition { parent, base, sink, source, may_merge });
+        self.repartitions.push(Repartition {
+            parent,
+            base,
+            sink,
+            source,
+            may_merge: merging == Merging::Allowed,
+        });
         source
     }
 }
@@ -98,7 +111,8 @@ impl LogicalPlan {
             return known.source;
         }
         let asked = Repartitioned { partitions, ..Repartitioned::default() };
-        graph.add_repartition(parent, base, serdes, &asked, partitions.is_none())
+        let merging = if partitions.is_none() { Merging::Allowed } else { Merging::Refused };
+        graph.add_repartition(parent, base, serdes, &asked, merging)
     }
 
     /// The source of a repartition topic of its own for the records of `parent`, whether their keys changed or not; those
@@ -111,7 +125,7 @@ impl LogicalPlan {
         asked: &Repartitioned<K, V>,
     ) -> NodeId {
         let mut graph = self.0.borrow_mut();
-        graph.add_repartition(parent, base, serdes, asked, false)
+        graph.add_repartition(parent, base, serdes, asked, Merging::Refused)
     }
 
     /// The base of the topic through which `parent` is repartitioned for a join: its own name, if it was given one, or

@@ -30,13 +30,20 @@ use std::{fmt, time::Duration};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Materialized {
     pub(crate) name: Option<String>,
-    pub(crate) caching: bool,
+    pub(crate) caching: Caching,
     pub(crate) retention: Option<Duration>,
     /// How far back versions are kept, if they are.
     pub(crate) history: Option<Duration>,
     pub(crate) logging: bool,
     /// How long a row lives, if not until it is deleted.
     pub(crate) ttl: Option<Duration>,
+}
+
+/// Whether updates of a store are held back until the commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caching {
+    On,
+    Off,
 }
 
 impl Materialized {
@@ -49,7 +56,7 @@ impl Materialized {
     /// Forwards every update at once.
     #[must_use]
     pub fn with_caching_disabled(self) -> Self {
-        Self { caching: false, ..self }
+        Self { caching: Caching::Off, ..self }
     }
 
     /// Gives the store no changelog: it commits as others do, but is empty once its state is lost, or is of an earlier commit than
@@ -187,7 +194,14 @@ impl Materialized {
 impl Default for Materialized {
     /// In a store with a counted name, with updates held back until the commit.
     fn default() -> Self {
-        Self { name: None, caching: true, retention: None, history: None, logging: true, ttl: None }
+        Self {
+            name: None,
+            caching: Caching::On,
+            retention: None,
+            history: None,
+            logging: true,
+            ttl: None,
+        }
     }
 }
 

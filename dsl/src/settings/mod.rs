@@ -20,6 +20,7 @@ pub use calls::AsyncCalls;
 pub use grouped::Grouped;
 pub use join_windows::{JoinWindows, StreamJoined, TimeDifference};
 pub use joined::Joined;
+pub(crate) use materialized::Caching;
 pub use materialized::{Materialized, MaterializedWith};
 pub use printed::Printed;
 pub use repartitioned::Repartitioned;

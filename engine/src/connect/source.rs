@@ -180,6 +180,13 @@ struct Run {
     batches: u32,
 }
 
+/// Whether more of the input may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    GoesOn,
+    Ended,
+}
+
 impl Run {
     fn open(
         mut connector: Box<dyn SourceConnector>,
@@ -254,11 +261,12 @@ impl Run {
         self.batch.refresh_time(&*self.clock);
         let polled = self.connector.poll(&mut self.batch);
         let ended = matches!(polled, Ok(SourceStatus::Ended));
+        let input = if ended { Input::Ended } else { Input::GoesOn };
         if ended || self.batch.has_position() {
             self.batches = self.batches.wrapping_add(1);
             let next = SourceBatch::new(self.target.partitions, self.batches, &*self.clock);
             let given = mem::replace(&mut self.batch, next);
-            self.submit(given, ended)?;
+            self.submit(given, input)?;
         } else if self.batch.is_full() {
             return Err(ConnectorError::BatchFull.into());
         }
@@ -271,7 +279,8 @@ impl Run {
     }
 
     /// Makes a commit of a batch, unless there is nothing new in it.
-    fn submit(&mut self, batch: SourceBatch, ended: bool) -> Result<(), Stopped> {
+    fn submit(&mut self, batch: SourceBatch, input: Input) -> Result<(), Stopped> {
+        let ended = input == Input::Ended;
         let (now, is_empty) = (batch.now(), batch.is_empty());
         let SourceBatchParts { mut records, mut dead_letters, position } = batch.into_parts();
         let stands = position.as_ref().is_none_or(|Committed { offset, metadata }| {

@@ -131,7 +131,7 @@ impl Incarnation {
         }
         let commit = EpochCommit::new(epoch, parts, &self.blueprint, &self.around, &self.owner)?;
         let is_commit = !commit.is_empty();
-        self.rounds.submitted(is_commit);
+        self.rounds.submitted(usize::from(is_commit));
         if is_commit {
             self.hand_in(Handed::Commit { commit: Box::new(commit), began });
         }

@@ -128,7 +128,9 @@ impl Participant {
         }
         let Intake { has_run, has_finished } =
             if view.is_paused { Intake::default() } else { self.take(view.request)? };
-        self.send_ahead(view, has_run, now)?;
+        if !has_run || now.saturating_sub(self.sent) >= SEND_EVERY {
+            self.send_ahead(view, now)?;
+        }
         self.wake_others();
         let uncommitted_bytes = self.tasks.uncommitted_bytes();
         let turn = Turn {
@@ -176,11 +178,10 @@ impl Participant {
 
     /// At-least-once: outputs go out as soon as they are made; the commit that follows carries only the offsets. Outputs
     /// of a later round never go ahead of those of an earlier one, which leave when all have collected.
-    fn send_ahead(&mut self, view: View, has_run: bool, now: Duration) -> Result<(), StreamsError> {
+    fn send_ahead(&mut self, view: View, now: Duration) -> Result<(), StreamsError> {
         let incarnation = &self.incarnation;
-        let is_wanted = incarnation.guarantee == ProcessingGuarantee::AtLeastOnce
-            && view.rounds >= self.rounds
-            && (!has_run || now.saturating_sub(self.sent) >= SEND_EVERY);
+        let is_wanted =
+            incarnation.guarantee == ProcessingGuarantee::AtLeastOnce && view.rounds >= self.rounds;
         if !is_wanted {
             return Ok(());
         }

@@ -284,14 +284,14 @@ impl Rounds {
         (inner.collected == inner.participants).then(|| std::mem::take(&mut inner.parts))
     }
 
-    /// The round is over; `is_commit` tells whether it had anything to commit.
-    pub(super) fn submitted(&self, is_commit: bool) {
+    /// The round is over, with so many commits: one, or none if there was nothing to commit.
+    pub(super) fn submitted(&self, commits: usize) {
         let mut inner = self.lock();
         inner.collected = 0;
         inner.rounds += 1;
         inner.is_dirty = std::mem::take(&mut inner.is_next_dirty);
         inner.last_commit = self.clock.elapsed();
-        inner.pending += usize::from(is_commit);
+        inner.pending += commits;
         inner.is_last_over = inner.is_closing;
         // Who asked for the end while this round was under way is given one more.
         inner.is_wanted = inner.request == Request::Close && !inner.is_last_over;

@@ -8,6 +8,14 @@ use std::{collections::VecDeque, mem::needs_drop};
 
 /// Whether updates of a table carry old values: only where an operator below needs them, which is decided when the topology is
 /// built.
+///
+/// ```
+/// use headwater_engine::{kernel::Emit, store::OldValues};
+///
+/// // What an operator forwards that holds nothing back, and whose child looks at new values alone.
+/// let emit = Emit { is_cached: false, old_values: OldValues::Omitted, closes_at_end: false };
+/// assert_ne!(emit.old_values, OldValues::Sent);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OldValues {
     /// They do not.

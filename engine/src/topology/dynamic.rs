@@ -126,7 +126,7 @@ impl Topology {
         produced: Produced<K, V>,
         parents: &[&str],
     ) -> Result<&mut Self, TopologyError> {
-        produced.check_types(name, false)?;
+        produced.check_types(name)?;
         let extractor: Arc<dyn TopicNameExtractor<K, V>> = Arc::new(extractor);
         let make = move |context: &mut InitContext<'_>| {
             let encoder = TypedEncoder::new(produced.clone(), SinkForm::External);

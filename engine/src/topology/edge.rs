@@ -221,20 +221,37 @@ impl<K: Data, V: Data> Produced<K, V> {
         self
     }
 
-    /// Refuses types that can never be written or never read; for a topic of the application's own also those that are read
-    /// back as others.
-    pub(super) fn check_types(&self, name: &str, reads_back: bool) -> Result<(), TopologyError> {
-        let refused = |type_name, checked: Result<(), SerdeError>| match checked {
-            Err(SerdeError::OtherValue { .. }) if !reads_back => Ok(()),
-            checked => checked.map_err(|source| (type_name, source)),
-        };
-        let checked = refused(type_name::<K>(), self.key.check_type())
-            .and_then(|()| refused(type_name::<V>(), self.value.check_type()));
-        checked.map_err(|(type_name, source)| TopologyError::TypeRefused {
-            name: name.to_owned(),
-            type_name,
-            source,
+    /// Refuses types that can never be written or never read.
+    pub(super) fn check_types(&self, name: &str) -> Result<(), TopologyError> {
+        self.check_each(name, |checked| match checked {
+            Err(SerdeError::OtherValue { .. }) => Ok(()),
+            checked => checked,
         })
+    }
+
+    /// The same for a topic of the application's own: also those that are read back as others.
+    pub(super) fn check_types_read_back(&self, name: &str) -> Result<(), TopologyError> {
+        self.check_each(name, |checked| checked)
+    }
+
+    fn check_each(
+        &self,
+        name: &str,
+        refused: impl Fn(Result<(), SerdeError>) -> Result<(), SerdeError>,
+    ) -> Result<(), TopologyError> {
+        let types = [
+            (type_name::<K>(), self.key.check_type()),
+            (type_name::<V>(), self.value.check_type()),
+        ];
+        for (type_name, checked) in types {
+            let name = name.to_owned();
+            refused(checked).map_err(|source| TopologyError::TypeRefused {
+                name,
+                type_name,
+                source,
+            })?;
+        }
+        Ok(())
     }
 }
 

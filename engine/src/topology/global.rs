@@ -102,7 +102,7 @@ pub(super) fn take<K: Data, V: Data, K2: Data, V2: Data>(
     map: impl Fn(K, V) -> Option<(K2, Option<V2>)> + Send + Sync + 'static,
 ) -> Arc<Take> {
     let id = StoreId { name: Arc::clone(name), partition: 0 };
-    let decoder = TypedDecoder::new(consumed, false);
+    let decoder = TypedDecoder::new(consumed);
     Arc::new(move |set: &RecordSet, count: usize, bytes_max: usize, out: &mut GlobalEntries| {
         let mut writer = EntryWriter::new(&keys, &values, &id, bytes_max);
         for (record, origin) in set.iter().take(count).zip(0_u32..) {

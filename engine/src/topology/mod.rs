@@ -629,7 +629,9 @@ impl Topology {
             self.offset_resets.extend(reset);
         }
         let make = Arc::new(move || {
-            Box::new(TypedDecoder::new(consumed.clone(), internal)) as Box<dyn Decoder>
+            let consumed = consumed.clone();
+            let make = if internal { TypedDecoder::internal } else { TypedDecoder::new };
+            Box::new(make(consumed)) as Box<dyn Decoder>
         });
         let kind = Kind::Source { topic, make, shares, max_ahead: None, placement };
         self.reader(name, kind, rows)?;
@@ -664,7 +666,10 @@ impl Topology {
         produced: Produced<K, V>,
         parents: &[&str],
     ) -> Result<&mut Self, TopologyError> {
-        produced.check_types(name, matches!(topic, Topic::Repartition(_)))?;
+        match &topic {
+            Topic::External(_) => produced.check_types(name)?,
+            Topic::Repartition(_) => produced.check_types_read_back(name)?,
+        }
         let rows = TypeId::of::<Rows<K, V>>();
         let is_exact = produced.key.is_exact_for_keys() && produced.value.is_exact();
         let form = format!("{} -> {}", produced.key.schema(), produced.value.schema());

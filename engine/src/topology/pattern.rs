@@ -101,9 +101,8 @@ impl Topology {
     ) -> Result<&mut Self, TopologyError> {
         let (regex, max_ahead) = (whole(pattern)?, consumed.max_ahead);
         let (offset_reset, placement) = (consumed.offset_reset, consumed.placement.clone());
-        let make = Arc::new(move || {
-            Box::new(TypedDecoder::new(consumed.clone(), false)) as Box<dyn Decoder>
-        });
+        let make =
+            Arc::new(move || Box::new(TypedDecoder::new(consumed.clone())) as Box<dyn Decoder>);
         let pattern = pattern.into();
         let source =
             PatternSource { pattern, regex, make, max_ahead: None, offset_reset, placement };

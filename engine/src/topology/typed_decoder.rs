@@ -22,8 +22,13 @@ pub(super) struct TypedDecoder<K, V> {
 }
 
 impl<K: Data, V: Data> TypedDecoder<K, V> {
-    pub(super) fn new(consumed: Consumed<K, V>, internal: bool) -> Self {
-        Self { consumed, internal, moment: SourceMoment::default() }
+    pub(super) fn new(consumed: Consumed<K, V>) -> Self {
+        Self { consumed, internal: false, moment: SourceMoment::default() }
+    }
+
+    /// Of a repartition topic.
+    pub(super) fn internal(consumed: Consumed<K, V>) -> Self {
+        Self { internal: true, ..Self::new(consumed) }
     }
 
     /// The event time of a record, or why it has none.

@@ -11,6 +11,7 @@
 mod crates;
 mod documents;
 mod examples;
+mod flags;
 mod licences;
 mod once;
 mod paths;
@@ -77,6 +78,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     let texts = texts(root)?;
     let members = metadata::members(root)?;
     let mut findings = sources::check(&texts);
+    findings.extend(flags::check(&texts));
     findings.extend(documents::check(&texts));
     findings.extend(examples::check(&texts));
     findings.extend(paths::check(&texts));

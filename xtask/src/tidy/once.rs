@@ -19,6 +19,10 @@ use crate::process;
 /// The crate whose build takes longest.
 const ROCKSDB: &str = "librocksdb-sys";
 
+/// The dependencies that are built of a member, without its tests and with them.
+const PRODUCT: &str = "normal,build";
+const TESTS: &str = "normal,build,dev";
+
 /// What cargo would compile for one command.
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -31,8 +35,8 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    fn ask(root: &Path, selection: &str, with_tests: bool) -> Result<Self, Failure> {
-        let edges = if with_tests { "normal,build,dev" } else { "normal,build" };
+    fn ask(root: &Path, selection: &str, edges: &str) -> Result<Self, Failure> {
+        let with_tests = edges == TESTS;
         let mut command = process::cargo(root, &["tree", "--locked", "--no-dedupe", selection]);
         command.args(["--edges", edges, "--prefix", "depth", "--format", "|{p}|{f}"]);
         let text = process::output(&mut command)?;
@@ -47,14 +51,14 @@ impl Tree {
 
 /// Asks cargo for the trees of the workspace, and of each member that has RocksDB in its own.
 pub(super) fn trees(root: &Path) -> Result<Vec<Tree>, Failure> {
-    let product = Tree::ask(root, "--workspace", false)?;
-    let all = Tree::ask(root, "--workspace", true)?;
+    let product = Tree::ask(root, "--workspace", PRODUCT)?;
+    let all = Tree::ask(root, "--workspace", TESTS)?;
     let members: Vec<String> = tops(&all.text).into_iter().map(str::to_owned).collect();
     let mut trees = vec![product, all];
     for member in members {
         let selection = format!("--package={member}");
-        trees.push(Tree::ask(root, &selection, false)?);
-        trees.push(Tree::ask(root, &selection, true)?);
+        trees.push(Tree::ask(root, &selection, PRODUCT)?);
+        trees.push(Tree::ask(root, &selection, TESTS)?);
     }
     Ok(trees)
 }

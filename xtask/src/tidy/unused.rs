@@ -6,7 +6,7 @@
 
 use super::crates::line_of;
 use super::{Finding, Text};
-use crate::metadata::Package;
+use crate::metadata::{Dependency, Package};
 
 /// Looks for each declared dependency in the sources of its member.
 pub(super) fn check(members: &[(&Package, Text)], texts: &[Text]) -> Vec<Finding> {
@@ -16,9 +16,8 @@ pub(super) fn check(members: &[(&Package, Text)], texts: &[Text]) -> Vec<Finding
         for dependency in &member.dependencies {
             let declared = dependency.rename.as_ref().unwrap_or(&dependency.name);
             let identifier = declared.replace('-', "_");
-            let mut sources =
-                texts.iter().filter(|it| is_source(&it.path, folder, dependency.for_tests));
-            if sources.any(|it| names(&it.text, &identifier, dependency.for_tests)) {
+            let mut sources = texts.iter().filter(|it| is_source(&it.path, folder, dependency));
+            if sources.any(|it| names(&it.text, &identifier, dependency)) {
                 continue;
             }
             let (sources, remedy) = if dependency.for_tests {
@@ -35,18 +34,18 @@ pub(super) fn check(members: &[(&Package, Text)], texts: &[Text]) -> Vec<Finding
 }
 
 /// The product is what is in `src` (and `build.rs`); tests are there too, and in the folders beside it.
-fn is_source(path: &str, folder: &str, for_tests: bool) -> bool {
+fn is_source(path: &str, folder: &str, dependency: &Dependency) -> bool {
     let Some(path) = path.strip_prefix(folder) else { return false };
     let is_test = ["tests/", "examples/", "benches/"].iter().any(|it| path.starts_with(it));
     path.ends_with(".rs")
-        && (path.starts_with("src/") || path == "build.rs" || (for_tests && is_test))
+        && (path.starts_with("src/") || path == "build.rs" || (dependency.for_tests && is_test))
 }
 
 /// Whether a line names the crate; examples in comments need what only tests depend on.
-fn names(text: &str, identifier: &str, in_comments: bool) -> bool {
+fn names(text: &str, identifier: &str, dependency: &Dependency) -> bool {
     text.lines()
         .map(str::trim_start)
-        .filter(|line| in_comments || !line.starts_with("//"))
+        .filter(|line| dependency.for_tests || !line.starts_with("//"))
         .any(|line| is_named(line, identifier))
 }
 
@@ -67,7 +66,6 @@ mod tests {
 
     use super::super::text;
     use super::*;
-    use crate::metadata::Dependency;
 
     /// What is found in a member `a` that declares `sonic-rs`, or `json` which is its new name.
     fn findings(rename: Option<&str>, for_tests: bool, sources: &[(&str, &str)]) -> Vec<String> {

@@ -37,14 +37,21 @@ struct Writer<'o> {
     depth: usize,
 }
 
+/// In which order the items of a list or an object are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    AsGiven,
+    Sorted,
+}
+
 impl<'o> Writer<'o> {
-    fn items(&mut self, brackets: [u8; 2], is_sorted: bool) -> Result<Items<'_, 'o>, Unwritable> {
+    fn items(&mut self, brackets: [u8; 2], order: Order) -> Result<Items<'_, 'o>, Unwritable> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
             return Err(Unwritable::TooDeep);
         }
         let start = self.out.len();
-        let ends = is_sorted.then(Vec::new);
+        let ends = (order == Order::Sorted).then(Vec::new);
         Ok(Items { writer: self, start, brackets, ends, is_variant: false })
     }
 
@@ -164,7 +171,7 @@ impl<'w, 'o> Serializer for &'w mut Writer<'o> {
     }
 
     fn serialize_seq(self, _: Option<usize>) -> Result<Items<'w, 'o>, Unwritable> {
-        self.items(*b"[]", false)
+        self.items(*b"[]", Order::AsGiven)
     }
 
     fn collect_seq<I>(self, iterated: I) -> Result<(), Unwritable>
@@ -172,13 +179,15 @@ impl<'w, 'o> Serializer for &'w mut Writer<'o> {
         I: IntoIterator,
         I::Item: Serialize,
     {
-        let mut items = self.items(*b"[]", is_unordered(type_name::<I>()))?;
+        let is_unordered = is_unordered(type_name::<I>());
+        let order = if is_unordered { Order::Sorted } else { Order::AsGiven };
+        let mut items = self.items(*b"[]", order)?;
         iterated.into_iter().try_for_each(|item| items.item(&item))?;
         items.finish()
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Items<'w, 'o>, Unwritable> {
-        self.items(*b"[]", false)
+        self.items(*b"[]", Order::AsGiven)
     }
 
     fn serialize_tuple_struct(
@@ -186,7 +195,7 @@ impl<'w, 'o> Serializer for &'w mut Writer<'o> {
         _: &'static str,
         _: usize,
     ) -> Result<Items<'w, 'o>, Unwritable> {
-        self.items(*b"[]", false)
+        self.items(*b"[]", Order::AsGiven)
     }
 
     fn serialize_tuple_variant(
@@ -197,11 +206,11 @@ impl<'w, 'o> Serializer for &'w mut Writer<'o> {
         _: usize,
     ) -> Result<Items<'w, 'o>, Unwritable> {
         self.variant(variant)?;
-        Ok(Items { is_variant: true, ..self.items(*b"[]", false)? })
+        Ok(Items { is_variant: true, ..self.items(*b"[]", Order::AsGiven)? })
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Items<'w, 'o>, Unwritable> {
-        self.items(*b"{}", true)
+        self.items(*b"{}", Order::Sorted)
     }
 
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Items<'w, 'o>, Unwritable> {
@@ -209,7 +218,7 @@ impl<'w, 'o> Serializer for &'w mut Writer<'o> {
         if name.starts_with('$') {
             return Err(Unwritable::custom(format_args!("`{name}` has no one form as a key")));
         }
-        self.items(*b"{}", false)
+        self.items(*b"{}", Order::AsGiven)
     }
 
     fn serialize_struct_variant(
@@ -220,7 +229,7 @@ impl<'w, 'o> Serializer for &'w mut Writer<'o> {
         _: usize,
     ) -> Result<Items<'w, 'o>, Unwritable> {
         self.variant(variant)?;
-        Ok(Items { is_variant: true, ..self.items(*b"{}", false)? })
+        Ok(Items { is_variant: true, ..self.items(*b"{}", Order::AsGiven)? })
     }
 }
 

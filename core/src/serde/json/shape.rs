@@ -103,8 +103,8 @@ impl Walk<'_> {
     }
 
     #[inline]
-    fn float(&mut self, is_finite: bool) -> Result<(), Unwritable> {
-        if !is_finite {
+    fn float(&mut self, value: f64) -> Result<(), Unwritable> {
+        if !value.is_finite() {
             return Err(Unwritable::NotFinite);
         }
         self.scalar(FLOAT, 12);
@@ -174,11 +174,11 @@ impl<'w, 'p> ser::Serializer for &'w mut Walk<'p> {
     }
 
     fn serialize_f32(self, value: f32) -> Result<(), Unwritable> {
-        self.float(value.is_finite())
+        self.float(value.into())
     }
 
     fn serialize_f64(self, value: f64) -> Result<(), Unwritable> {
-        self.float(value.is_finite())
+        self.float(value)
     }
 
     fn serialize_char(self, _: char) -> Result<(), Unwritable> {

@@ -72,13 +72,8 @@ impl<K: Data, T: Data> Backlog<K, T> {
         Ok(Self { waiting: Waiting::open(store, context)?, is_forwarding: false, advanced: None })
     }
 
-    /// Finds what the last commit left; `is_forwarding` tells whether there are rows that are due.
-    pub(super) fn load(
-        &mut self,
-        is_forwarding: bool,
-        context: &mut InitContext<'_>,
-    ) -> Result<(), ProcessorError> {
-        self.is_forwarding = is_forwarding;
+    /// Finds what the last commit left.
+    pub(super) fn load(&mut self, context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
         self.waiting.load(context)
     }
 

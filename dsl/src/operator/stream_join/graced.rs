@@ -302,6 +302,7 @@ where
         let first = context.store_mut(self.timers).first()?;
         self.due = first.map(|first| self.time.due(Side::Left, first));
         let is_due = first.is_some_and(|first| self.time.is_due(Side::Left, first));
-        self.backlog.load(is_due, context)
+        self.backlog.set_forwarding(is_due);
+        self.backlog.load(context)
     }
 }

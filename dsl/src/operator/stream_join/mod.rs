@@ -336,6 +336,14 @@ struct Way<'a, K, O, T> {
     pairing: &'a mut Option<Pairing>,
 }
 
+/// Whether a row waits for another one to join, as one that is alone does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deferral {
+    /// Unless it is late.
+    IfInTime,
+    Never,
+}
+
 impl<K: Data, O: Data, T: Data> Way<'_, K, O, T> {
     /// Takes a row, or goes on pairing it; gives it back if it has more pairs than go now.
     fn take<V: Data>(
@@ -362,7 +370,8 @@ impl<K: Data, O: Data, T: Data> Way<'_, K, O, T> {
         let stamp = |timestamp| Stamp { origin, timestamp, at: passed };
         if before.is_none() {
             let is_alone = found.is_empty() && self.time.defers(self.side);
-            if self.given == Given::Keyed && !self.keep(&row, is_alone, context)? {
+            let deferral = if is_alone { Deferral::IfInTime } else { Deferral::Never };
+            if self.given == Given::Keyed && !self.keep(&row, deferral, context)? {
                 return Ok(None);
             }
             if is_alone {
@@ -387,18 +396,19 @@ impl<K: Data, O: Data, T: Data> Way<'_, K, O, T> {
         Ok(has_more.then_some(row))
     }
 
-    /// Keeps a row, and defers it if it is alone and not late; whether it may come out now.
+    /// Keeps a row, and defers it if told so; whether it may come out now.
     fn keep<V: Data>(
         &mut self,
         row: &Record<K, O>,
-        is_alone: bool,
+        deferral: Deferral,
         context: &mut Context<'_, K, V>,
     ) -> Result<bool, ProcessorError> {
         let timestamp = row.stamp().timestamp;
         if !self.time.keep(self.side, timestamp) {
             return Ok(true);
         }
-        let is_deferred = is_alone && !self.time.is_late(self.side, timestamp);
+        let is_deferred =
+            deferral == Deferral::IfInTime && !self.time.is_late(self.side, timestamp);
         let deferred = is_deferred.then(|| row.headers.as_deref().cloned().unwrap_or_default());
         let kept = Kept { value: row.value.clone(), deferred };
         let added = context.store(self.own.rows).add(&row.key, timestamp, kept);
@@ -507,7 +517,8 @@ where
             first.into_iter().for_each(|first| self.hold_back(side, first));
             is_forwarding |= first.is_some_and(|time| self.time.is_due(side, time));
         }
-        self.backlog.load(is_forwarding, context)
+        self.backlog.set_forwarding(is_forwarding);
+        self.backlog.load(context)
     }
 }
 

@@ -293,6 +293,6 @@ where
     fn load(&mut self, saved: &[u8], context: &mut InitContext<'_>) -> Result<(), ProcessorError> {
         let pairing = Pairing::load(self.time.load(saved)?);
         self.pairing = pairing.ok_or(ProcessorError::Damaged)?;
-        self.backlog.load(false, context)
+        self.backlog.load(context)
     }
 }
