@@ -239,7 +239,12 @@ impl TaskGroup {
         let step = task.step(Now::on(&*around.clock), take).map_err(failed(task.id))?;
         self.pass_on(index)?;
         let (has_run, task) = (step == Step::Ran, &mut self.tasks[index]);
-        task.note_processing(around.clock.elapsed().saturating_sub(fetched), has_run);
+        let took = around.clock.elapsed().saturating_sub(fetched);
+        if has_run {
+            task.note_processing(took);
+        } else {
+            task.note_idle(took);
+        }
         Ok(has_run)
     }
 

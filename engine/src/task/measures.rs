@@ -107,13 +107,14 @@ impl Task {
         }
     }
 
-    /// A step took so long; `has_run` says whether it took records.
-    pub(crate) fn note_processing(&mut self, took: Duration, has_run: bool) {
-        if has_run {
-            self.times.processing.add(took);
-        } else {
-            self.times.idle += took;
-        }
+    /// A step that took records took so long.
+    pub(crate) fn note_processing(&mut self, took: Duration) {
+        self.times.processing.add(took);
+    }
+
+    /// A step that found nothing to do took so long.
+    pub(crate) fn note_idle(&mut self, took: Duration) {
+        self.times.idle += took;
     }
 
     /// A part of a commit took so long.
