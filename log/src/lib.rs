@@ -47,6 +47,7 @@ mod partition;
 mod recovery;
 mod segment;
 mod simulated;
+mod spare;
 mod store;
 mod wakers;
 

@@ -11,13 +11,18 @@ use headwater_core::{
 /// A batch is closed once it has grown to this.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Encodes all records for `partition`, the first at offset 0; see [`place`](super::place).
+/// About how many bytes they are encoded in, and rather fewer.
+pub(crate) fn bytes_of(records: &RecordSet) -> usize {
+    records.size_bytes() + HEADER_BYTES
+}
+
+/// Encodes all records for `partition` into `out`, which is empty, the first at offset 0; see [`place`](super::place).
 pub(crate) fn encode(
     partition: &TopicPartition,
     records: &RecordSet,
     limits: &Limits,
+    mut out: Vec<u8>,
 ) -> Result<Vec<u8>, LogError> {
-    let mut out = Vec::with_capacity(records.size_bytes() + HEADER_BYTES);
     let mut open: Option<Open> = None;
     for (index, record) in records.iter().enumerate() {
         check_record(partition, index, &record, limits)?;

@@ -24,7 +24,7 @@ fn set_of(records: &[Plain]) -> RecordSet {
 }
 
 fn encode(set: &RecordSet) -> Result<Vec<u8>, LogError> {
-    encode::encode(&partition("t", 0), set, &LIMITS)
+    encode::encode(&partition("t", 0), set, &LIMITS, Vec::new())
 }
 
 /// Batches of at least this many bytes.

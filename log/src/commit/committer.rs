@@ -4,7 +4,7 @@ use super::{
     Leaving, Shared,
     checkpointer::Checkpointer,
     intake::Taken,
-    stages::{Applier, Buffers, Built, FrameWriter, Round, Step},
+    stages::{Applier, Built, FrameWriter, Round, Step},
 };
 use crate::{checkpoint::Ending, disk::lock, journal::Journal, lock::DirLock, partition::Touched};
 use std::{
@@ -28,7 +28,6 @@ pub(crate) struct Committer {
     shared: Arc<Shared>,
     writer: Arc<Mutex<FrameWriter>>,
     applier: Arc<Mutex<Applier>>,
-    buffers: Arc<Buffers>,
     pipeline: Pipeline,
     /// After the pipeline's threads, which still give it jobs.
     _checkpointer: Checkpointer,
@@ -133,13 +132,7 @@ impl Committer {
     ) -> io::Result<Self> {
         let (checkpointer, jobs) = Checkpointer::start(shared)?;
         let directory = HeldDirectory { shared: Arc::clone(shared), _lock: lock };
-        let buffers = Arc::new(Buffers::default());
-        let writer = FrameWriter {
-            shared: Arc::clone(shared),
-            journal,
-            jobs: jobs.clone(),
-            buffers: Arc::clone(&buffers),
-        };
+        let writer = FrameWriter { shared: Arc::clone(shared), journal, jobs: jobs.clone() };
         let writer = Arc::new(Mutex::new(writer));
         let applier = Arc::new(Mutex::new(Applier { shared: Arc::clone(shared), jobs, touched }));
         let pipeline = Pipeline::start(&writer, &applier)?;
@@ -148,7 +141,6 @@ impl Committer {
             shared,
             writer,
             applier,
-            buffers,
             pipeline,
             _checkpointer: checkpointer,
             _directory: directory,
@@ -182,7 +174,7 @@ impl Committer {
 
     fn write(&self, round: Round) {
         let alone = self.pipeline.is_idle() && round.bytes() < self.shared.options.staged_bytes_min;
-        let built = round.build(&self.buffers);
+        let built = round.build(&self.shared.spare);
         if alone {
             lock(&self.writer).write(built, &mut |step| lock(&self.applier).take(step));
         } else {

@@ -133,7 +133,8 @@ impl Shared {
             let partition = self.store.partition(&append.partition)?;
             partition.damage().map_or(Ok(()), Err)?;
             self.raise(&mut durability, &append.partition);
-            let batches = encode::encode(&append.partition, &append.records, &LIMITS)?;
+            let room = self.spare.take(encode::bytes_of(&append.records));
+            let batches = encode::encode(&append.partition, &append.records, &LIMITS, room)?;
             bytes += batches.len();
             check_commit(bytes, &LIMITS)?;
             let (base_offset, records) = (append.base_offset, append.records.len());

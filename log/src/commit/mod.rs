@@ -23,6 +23,7 @@ pub(crate) mod stages;
 use crate::{
     disk::{lock, read},
     options::LogOptions,
+    spare::SpareBuffers,
     store::Store,
 };
 use headwater_core::ports::log::LogError;
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     room: Condvar,
     progress: Mutex<Progress>,
     progressed: Condvar,
+    /// Memory of commits that are through, for the next ones.
+    spare: SpareBuffers,
     fenced: OnceLock<LogError>,
     /// Backups that may still want the files of segments which were dropped since they began.
     holding_segments: AtomicUsize,
@@ -97,6 +100,7 @@ impl Shared {
             room: Condvar::new(),
             progress: Mutex::new(progress),
             progressed: Condvar::new(),
+            spare: SpareBuffers::default(),
             fenced: OnceLock::new(),
             holding_segments: AtomicUsize::new(0),
         }

@@ -16,13 +16,14 @@ use crate::{
     disk::lock,
     journal::{Journal, JournalEnd, buffer::FrameBuffer, entry::Entry},
     partition::Touched,
+    spare::SpareBuffers,
     wakers::guarded,
 };
 use headwater_core::ports::log::{Durability, LogError};
-use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc::Sender};
-
-/// Buffers that are kept for the next frames: one is built, one is written, one waits.
-const BUFFERS_MAX: usize = 3;
+use std::{
+    borrow::Cow,
+    sync::{Arc, PoisonError, atomic::Ordering, mpsc::Sender},
+};
 
 /// Commits that share a frame.
 #[derive(Debug)]
@@ -93,30 +94,13 @@ impl Round {
     }
 
     /// The first stage.
-    pub(crate) fn build(self, buffers: &Buffers) -> Built {
-        let mut frame = buffers.take();
+    pub(crate) fn build(self, spare: &SpareBuffers) -> Built {
+        let mut frame = FrameBuffer::over(spare.take(self.bytes + FrameBuffer::BESIDE_BYTES));
         frame.begin(self.bytes);
         self.entries().for_each(|entry| frame.push(entry));
         let is_synced = self.queued.iter().any(|queued| queued.durability == Durability::Fsync);
         let durability = if is_synced { Durability::Fsync } else { Durability::Os };
         Built { round: self, frame, durability }
-    }
-}
-
-/// Frames' buffers that are used again.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers(Mutex<Vec<FrameBuffer>>);
-
-impl Buffers {
-    fn take(&self) -> FrameBuffer {
-        lock(&self.0).pop().unwrap_or_default()
-    }
-
-    fn give_back(&self, buffer: FrameBuffer) {
-        let mut kept = lock(&self.0);
-        if kept.len() < BUFFERS_MAX && buffer.is_worth_keeping() {
-            kept.push(buffer);
-        }
     }
 }
 
@@ -126,7 +110,6 @@ pub(crate) struct FrameWriter {
     pub(crate) shared: Arc<Shared>,
     pub(crate) journal: Journal,
     pub(crate) jobs: Jobs,
-    pub(crate) buffers: Arc<Buffers>,
 }
 
 impl FrameWriter {
@@ -142,7 +125,7 @@ impl FrameWriter {
         if let Err(unwritten) = &written {
             self.shared.fence(unwritten.cause());
         }
-        self.buffers.give_back(frame);
+        self.shared.spare.give_back(frame.into_bytes());
         apply(Step::Round(round, written));
     }
 
@@ -187,12 +170,11 @@ impl FrameWriter {
 
     /// Has the journal say what is on the disk.
     pub(crate) fn claim(&mut self) {
-        let mut frame = self.buffers.take();
+        let mut frame = FrameBuffer::default();
         self.shared.unclaimed.store(false, Ordering::Release);
         if let Err(error) = self.journal.claim(&mut frame) {
             self.shared.fence(&error);
         }
-        self.buffers.give_back(frame);
     }
 }
 
@@ -236,10 +218,20 @@ impl Applier {
                 Err(unwritten) => Err(unwritten.answer(&queued.entries)),
             };
             guarded(|| queued.completer.complete(outcome));
+            self.keep_memory_of(queued.entries);
         }
         if applied.is_ok() {
             let moved = self.touched.partitions.drain(..);
             moved.for_each(|partition| partition.wakers.wake());
+        }
+    }
+
+    /// Has later commits write to where these were.
+    fn keep_memory_of(&self, entries: Vec<Entry<'_>>) {
+        for entry in entries {
+            if let Entry::Append { batches: Cow::Owned(batches), .. } = entry {
+                self.shared.spare.give_back(batches);
+            }
         }
     }
 
@@ -260,25 +252,5 @@ impl Applier {
         let sequence = journal_end.sequence;
         let checkpoint = CheckpointJob { sequence, payload, dirty, new_dirs, dropped };
         self.jobs.submit(Job::Checkpoint(checkpoint));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_few_buffers_are_kept_and_none_that_has_grown_large() {
-        const LARGE: usize = 64 << 20;
-        let kept = Buffers::default();
-        let grown = |bytes| {
-            let mut buffer = FrameBuffer::default();
-            buffer.begin(bytes);
-            buffer
-        };
-        kept.give_back(grown(LARGE));
-        assert_eq!(lock(&kept.0).len(), 0);
-        (0..2 * BUFFERS_MAX).for_each(|_| kept.give_back(grown(1 << 20)));
-        assert_eq!(lock(&kept.0).len(), BUFFERS_MAX);
     }
 }

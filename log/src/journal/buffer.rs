@@ -11,8 +11,6 @@ use std::slice::SliceIndex;
 /// Batches shorter than this are summed with the rest: combining two checksums costs as much.
 const COMBINED_BYTES_MIN: usize = 128 << 10;
 const HOLDS_A_FRAME: &str = "a frame that is made is in its buffer";
-/// A larger buffer is not kept.
-const BYTES_KEPT: usize = 8 << 20;
 
 /// A frame without its header, and then with it.
 #[derive(Debug, Default)]
@@ -26,11 +24,23 @@ pub(crate) struct FrameBuffer {
 }
 
 impl FrameBuffer {
+    /// What a frame takes beside its payload: its header, its padding, and the way to the alignment.
+    pub(crate) const BESIDE_BYTES: usize = HEADER_BYTES + 2 * ALIGNMENT;
+
+    /// Over memory that is there.
+    pub(crate) fn over(bytes: Vec<u8>) -> Self {
+        Self { bytes, ..Self::default() }
+    }
+
+    /// Its memory.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Starts a frame whose payload has about `payload_bytes`.
     pub(crate) fn begin(&mut self, payload_bytes: usize) {
         self.bytes.clear();
-        // Room for the frame in front, its padding, and the way to the alignment.
-        self.bytes.reserve(payload_bytes + HEADER_BYTES + 2 * ALIGNMENT);
+        self.bytes.reserve(payload_bytes + Self::BESIDE_BYTES);
         self.start = to_alignment(&self.bytes);
         self.bytes.resize(self.start + HEADER_BYTES, 0);
         self.crc = 0;
@@ -47,11 +57,6 @@ impl FrameBuffer {
             self.crc = batch::sum(self.crc, batches);
             self.summed = self.bytes.len();
         }
-    }
-
-    /// Whether it has not grown too large to be kept for the next frame.
-    pub(crate) fn is_worth_keeping(&self) -> bool {
-        self.bytes.capacity() <= BYTES_KEPT
     }
 
     /// Whether no entry was added.

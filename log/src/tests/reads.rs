@@ -247,7 +247,7 @@ fn small_batch(base: i64) -> Vec<u8> {
     let mut set = RecordSetBuilder::default();
     set.push(0, None, Some(b"v"), &Headers::new()).unwrap();
     let set: RecordSet = set.build();
-    let mut bytes = encode::encode(&partition("t", 0), &set, &LIMITS).unwrap();
+    let mut bytes = encode::encode(&partition("t", 0), &set, &LIMITS, Vec::new()).unwrap();
     batch::place(&mut bytes, base, 0);
     bytes
 }
