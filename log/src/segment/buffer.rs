@@ -7,6 +7,8 @@ use std::{cell::RefCell, io};
 
 /// Idle buffers that a thread keeps.
 const IDLE_MAX: usize = 4;
+/// Sizes differ by so much: reads that are about as large use each other's buffers.
+const BYTES_STEP: usize = 16 << 10;
 /// A buffer of this size is lent whatever is read.
 const BYTES_LENT_ALWAYS: usize = 64 << 10;
 /// A larger buffer is given back.
@@ -37,9 +39,11 @@ impl Drop for Loan {
         // A thread that is ending keeps nothing.
         let _ended = IDLE.try_with(|idle| {
             let mut idle = idle.borrow_mut();
-            if idle.len() < IDLE_MAX {
-                idle.push(buffer);
+            // The one that has lain longest may be of a size that is no longer read.
+            if idle.len() == IDLE_MAX {
+                idle.remove(0);
             }
+            idle.push(buffer);
         });
     }
 }
@@ -58,17 +62,17 @@ pub(super) fn read_at(
     position: u64,
     length: usize,
 ) -> io::Result<(Bytes, Origin)> {
-    // A large buffer would be held by the records of a small read.
-    let fits = |idle: &Vec<u8>| idle.len() <= length.saturating_mul(2).max(BYTES_LENT_ALWAYS);
+    // A large buffer would be held by the records of a small read, and a small one moved to grow.
+    let fits = |idle: &Vec<u8>| {
+        idle.len() >= length && idle.len() <= length.saturating_mul(2).max(BYTES_LENT_ALWAYS)
+    };
     let take = |idle: &mut Vec<Vec<u8>>| {
         let place = idle.iter().position(fits)?;
         Some(idle.swap_remove(place))
     };
     let idle = IDLE.try_with(|idle| take(&mut idle.borrow_mut())).ok().flatten();
-    let mut loan = Loan { buffer: idle.unwrap_or_default(), length: 0 };
-    if loan.buffer.len() < length {
-        loan.buffer.resize(length, 0);
-    }
+    let fresh = || vec![0; length.next_multiple_of(BYTES_STEP)];
+    let mut loan = Loan { buffer: idle.unwrap_or_else(fresh), length: 0 };
     let wanted = loan.buffer.get_mut(..length).unwrap_or_default();
     let (cached, origin) = fill_cached(file, wanted, position)?;
     loan.length = cached;
