@@ -8,6 +8,7 @@
 //! Typed records (`Record<K, V>`) live with the processors that see them.
 
 mod headers;
+mod lent;
 mod partitioner;
 mod set;
 mod topic;

@@ -8,9 +8,12 @@
 //! - Offsets strictly increase within a set.
 //! - An entry's spans lie inside the arena.
 
-use super::{Headers, Timestamp};
+use super::{
+    Headers, Timestamp,
+    lent::{Home, Lent},
+};
 use bytes::Bytes;
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 /// Where some bytes of a record lie in an arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +93,7 @@ impl RecordRef<'_> {
 #[derive(Debug, Clone, Default)]
 pub struct RecordSet {
     arena: Bytes,
-    entries: Vec<Entry>,
+    entries: Lent<Entry>,
 }
 
 impl RecordSet {
@@ -134,13 +137,14 @@ impl RecordSet {
     pub fn slice(&self, range: Range<usize>) -> Self {
         let range = range.start.min(self.len())..range.end.min(self.len());
         let entries = self.entries.get(range).unwrap_or_default().to_vec();
-        Self { arena: self.arena.clone(), entries }
+        Self { arena: self.arena.clone(), entries: entries.into() }
     }
 
     /// The records below `offset`.
     #[must_use]
     pub fn below(mut self, offset: i64) -> Self {
-        self.entries.truncate(self.entries.partition_point(|entry| entry.offset < offset));
+        let length = self.entries.partition_point(|entry| entry.offset < offset);
+        self.entries.truncate(length);
         self
     }
 
@@ -179,10 +183,18 @@ pub struct SetFull;
 /// let records = records.build();
 /// assert_eq!(records.get(0).unwrap().key, Some(&b"vin"[..]));
 /// ```
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct RecordSetBuilder {
     arena: Vec<u8>,
     entries: Vec<Entry>,
+    /// Where the memory of the sets that were [taken](Self::take) comes back to.
+    homes: Option<(Home<u8>, Home<Entry>)>,
+}
+
+impl fmt::Debug for RecordSetBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordSetBuilder").field("records", &self.len()).finish_non_exhaustive()
+    }
 }
 
 impl RecordSetBuilder {
@@ -195,14 +207,19 @@ impl RecordSetBuilder {
         Self {
             arena: Vec::with_capacity(bytes.min(BYTES_MAX)),
             entries: Vec::with_capacity(records),
+            homes: None,
         }
     }
 
-    /// Gives the records so far as [`build`](Self::build) does, and begins anew with room for as many.
+    /// Gives the records so far as [`build`](Self::build) does, and begins anew with room for as many: where those of
+    /// earlier sets were, once these are dropped.
     #[must_use]
     pub fn take(&mut self) -> RecordSet {
-        let next = Self::with_capacity(self.entries.len(), self.arena.len());
-        std::mem::replace(self, next).build()
+        let (arenas, entries) = self.homes.get_or_insert_default();
+        let next = (arenas.take(self.arena.len()), entries.take(self.entries.len()));
+        let arena = arenas.lend(std::mem::replace(&mut self.arena, next.0));
+        let entries = entries.lend(std::mem::replace(&mut self.entries, next.1));
+        RecordSet { arena: Bytes::from_owner(arena), entries }
     }
 
     /// Adds a record from its parts.
@@ -330,7 +347,7 @@ impl RecordSetBuilder {
     /// The records so far, as a set with offsets from 0.
     #[must_use]
     pub fn build(self) -> RecordSet {
-        RecordSet { arena: self.arena.into(), entries: self.entries }
+        RecordSet { arena: self.arena.into(), entries: self.entries.into() }
     }
 
     fn copy(&mut self, bytes: &[u8]) -> Result<Span, SetFull> {
@@ -369,7 +386,7 @@ impl RecordSetOver {
     /// A set with no records yet over `arena`.
     #[must_use]
     pub fn new(arena: Bytes) -> Self {
-        Self { set: RecordSet { arena, entries: Vec::new() } }
+        Self { set: RecordSet { arena, entries: Lent::default() } }
     }
 
     /// Makes room for that many records more.
