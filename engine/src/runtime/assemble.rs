@@ -4,7 +4,7 @@ use super::{error::StreamsError, exchange::ReaderPosition, task_group::Surroundi
 use crate::{
     broken::broken,
     store::floor,
-    task::{Blueprint, ChangelogKind, ChangelogPart, ConsumedOffset, Output, TaskCommit},
+    task::{Blueprint, ChangelogKind, ChangelogPart, ConsumedOffset, PartPosition, TaskCommit},
 };
 use headwater_core::{
     ports::{
@@ -20,27 +20,8 @@ use std::sync::Arc;
 pub(super) struct EpochCommit {
     pub(super) epoch: u64,
     pub(super) log: Commit,
-    changes: Vec<ChangedStore>,
+    changes: Vec<ChangelogPart>,
     sources: Vec<(TopicPartition, i64)>,
-}
-
-/// A changed store.
-#[derive(Debug)]
-struct ChangedStore {
-    part: ChangelogPart,
-    /// The last of its appends in the log's commit.
-    last_append: usize,
-    /// How many records that one has.
-    count: i64,
-}
-
-/// The appends for records to external topics.
-pub(super) fn outputs(blueprint: &Blueprint, outputs: Vec<Output>) -> Vec<Append> {
-    let append = |Output { topic, partition, records }| {
-        let partition = TopicPartition::new(blueprint.topic_name(&topic), partition);
-        Append { partition, base_offset: None, records: Arc::new(records) }
-    };
-    outputs.into_iter().map(append).collect()
 }
 
 impl EpochCommit {
@@ -56,7 +37,7 @@ impl EpochCommit {
         let (mut dead_letters, mut entries) = (Vec::new(), Vec::new());
         for part in parts {
             entries.extend(part.entries);
-            this.log.appends.extend(outputs(blueprint, part.outputs));
+            this.log.appends.extend(part.outputs);
             dead_letters.extend(part.dead_letters.into_iter().map(|(to, records)| {
                 let own = || TopicPartition::new(blueprint.dead_letters_name(), 0);
                 let (partition, records) = (to.unwrap_or_else(own), Arc::new(records));
@@ -91,21 +72,19 @@ impl EpochCommit {
         self.log.appends.is_empty() && self.log.offsets.is_empty() && self.changes.is_empty()
     }
 
-    fn add_change(&mut self, part: ChangelogPart) {
-        let mut change = ChangedStore { part, last_append: 0, count: 0 };
-        if change.part.position.is_some() {
-            self.changes.push(change);
-            return;
+    fn add_change(&mut self, mut part: ChangelogPart) {
+        if part.position == PartPosition::Unwritten {
+            let floor = part.expire_below.as_deref().map(|floor| Arc::new(floor::write(floor)));
+            let records = [Arc::clone(&part.records)].into_iter().chain(floor);
+            for records in records.filter(|records| !records.is_empty()) {
+                let count = i64::try_from(records.len()).unwrap_or(i64::MAX);
+                let number = self.log.appends.len();
+                part.position = PartPosition::AfterAppend { number, count };
+                let partition = part.changelog.partition.clone();
+                self.log.appends.push(Append { partition, base_offset: None, records });
+            }
         }
-        let floor = change.part.expire_below.as_deref().map(|floor| Arc::new(floor::write(floor)));
-        let records = Arc::clone(&change.part.records);
-        for records in [records].into_iter().chain(floor).filter(|records| !records.is_empty()) {
-            change.last_append = self.log.appends.len();
-            change.count = i64::try_from(records.len()).unwrap_or(i64::MAX);
-            let partition = change.part.changelog.partition.clone();
-            self.log.appends.push(Append { partition, base_offset: None, records });
-        }
-        self.changes.push(change);
+        self.changes.push(part);
     }
 
     /// What the state is told once the log has answered.
@@ -114,12 +93,16 @@ impl EpochCommit {
         receipt: &Receipt,
         log: &dyn Log,
     ) -> Result<StateCommit, LogError> {
-        let changes = self.changes.into_iter().map(|ChangedStore { part, last_append, count }| {
-            let appended = || {
-                let base = receipt.base_offsets.get(last_append).copied();
-                count + base.unwrap_or_else(|| broken("a receipt has an offset for each append"))
+        let changes = self.changes.into_iter().map(|part| {
+            let position = match part.position {
+                PartPosition::At(position) => position,
+                PartPosition::AfterAppend { number, count } => {
+                    let base = receipt.base_offsets.get(number).copied();
+                    count
+                        + base.unwrap_or_else(|| broken("a receipt has an offset for each append"))
+                }
+                PartPosition::Unwritten => broken("a part that changes something is appended"),
             };
-            let position = part.position.unwrap_or_else(appended);
             let record_epoch = match part.changelog.kind {
                 ChangelogKind::None => None,
                 ChangelogKind::Own | ChangelogKind::Source => {

@@ -1,7 +1,6 @@
 //! The tasks of one application that one worker holds, and how they go through rounds.
 
 use super::{
-    assemble::outputs,
     committer::Handed,
     config::ProcessingGuarantee,
     error::StreamsError,
@@ -10,7 +9,10 @@ use super::{
     task_group::TaskGroup,
 };
 use crate::{broken::broken, caught::caught};
-use headwater_core::{memory::CachedBytes, ports::log::Commit};
+use headwater_core::{
+    memory::CachedBytes,
+    ports::log::{Append, Commit},
+};
 use std::{sync::Arc, time::Duration};
 
 /// At-least-once, outputs go out when there is nothing more to take, and at least this often: a frame and a sync for
@@ -186,8 +188,8 @@ impl Participant {
             return Ok(());
         }
         self.sent = now;
-        let records = self.tasks.tasks.values_mut().flat_map(|task| task.outputs()).collect();
-        let appends = outputs(&incarnation.blueprint, records);
+        let tasks = self.tasks.tasks.values_mut();
+        let appends: Vec<Append> = tasks.flat_map(|task| task.outputs()).collect();
         if !appends.is_empty() {
             let owner = Some(incarnation.owner.clone());
             let commit = Commit { owner, appends, offsets: Vec::new() };

@@ -23,8 +23,8 @@ use crate::{
 use hashbrown::HashMap;
 use headwater_core::{
     metrics::{Dropped, NodeMetrics},
-    ports::state::StateError,
-    record::{RecordSet, Timestamp, TopicPartition},
+    ports::{log::Append, state::StateError},
+    record::{RecordSet, Timestamp, TopicName, TopicPartition},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -53,16 +53,18 @@ pub(crate) struct ChangelogPart {
     pub(crate) changelog: Changelog,
     pub(crate) records: Arc<RecordSet>,
     pub(crate) expire_below: Option<Vec<u8>>,
-    /// What the state holds from now on: of what is not written to a changelog.
-    pub(crate) position: Option<i64>,
+    pub(crate) position: PartPosition,
 }
 
-/// Records for a partition of an external topic.
-#[derive(Debug)]
-pub(crate) struct Output {
-    pub(crate) topic: Topic,
-    pub(crate) partition: u32,
-    pub(crate) records: RecordSet,
+/// Where the state stands in a changelog once it has such a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PartPosition {
+    /// The part is to be appended.
+    Unwritten,
+    /// One past the `count` records of the last of its appends, the one of this number in the log's commit.
+    AfterAppend { number: usize, count: i64 },
+    /// Known beforehand: of what is written to no changelog.
+    At(i64),
 }
 
 /// How far a task has taken a partition of a repartition topic.
@@ -78,7 +80,8 @@ pub(crate) struct ConsumedOffset {
 #[derive(Debug)]
 pub(crate) struct TaskCommit {
     pub(crate) task: TaskId,
-    pub(crate) outputs: Vec<Output>,
+    /// The records for external topics.
+    pub(crate) outputs: Vec<Append>,
     pub(crate) dead_letters: LetterSets,
     pub(crate) changes: Vec<ChangelogPart>,
     /// What it must not forget, as far as that has changed.
@@ -119,17 +122,17 @@ impl Task {
     }
 
     /// The records for external topics so far.
-    pub(crate) fn outputs(&mut self) -> Vec<Output> {
+    pub(crate) fn outputs(&mut self) -> Vec<Append> {
         let mut outputs = Vec::new();
         for slot in self.graph.slots.values_mut() {
-            if let (Action::Write(_, records), Some(topic @ Topic::External(_))) =
+            if let (Action::Write(_, records), Some(Topic::External(topic))) =
                 (&mut slot.action, &slot.topic)
             {
                 take_output(topic, records, &mut outputs);
             }
         }
         for (topic, mut records) in self.resources.dynamic_outputs.take() {
-            take_output(&Topic::External(topic), &mut records, &mut outputs);
+            take_output(&topic, &mut records, &mut outputs);
         }
         outputs
     }
@@ -163,13 +166,16 @@ impl Task {
             let changes = store.commit(epoch)?;
             if !changes.records.is_empty() || changes.expire_below.is_some() {
                 let position = match changelog.kind {
-                    ChangelogKind::Own => None,
-                    ChangelogKind::Source => commit.positions.get(&changelog.partition).copied(),
+                    ChangelogKind::Own => PartPosition::Unwritten,
+                    ChangelogKind::Source => {
+                        let position = commit.positions.get(&changelog.partition);
+                        position.map_or(PartPosition::Unwritten, |at| PartPosition::At(*at))
+                    }
                     ChangelogKind::None => {
                         let (name, bytes) = (store_entry(&changelog.store), epoch.to_be_bytes());
                         let (partition, bytes) = (self.id.partition, Some(bytes.to_vec()));
                         commit.entries.push(Entry { partition, name, bytes });
-                        Some(epoch.cast_signed())
+                        PartPosition::At(epoch.cast_signed())
                     }
                 };
                 commit.changes.push(ChangelogPart {
@@ -319,12 +325,13 @@ fn take_up_held(
 }
 
 /// Takes what a sink has for `topic`.
-fn take_output(topic: &Topic, sink: &mut SinkRecords, outputs: &mut Vec<Output>) {
+fn take_output(topic: &TopicName, sink: &mut SinkRecords, outputs: &mut Vec<Append>) {
     sink.bytes = 0;
     for (partition, builder) in (0..).zip(&mut sink.partitions) {
         if !builder.is_empty() {
-            let (topic, records) = (topic.clone(), builder.take());
-            outputs.push(Output { topic, partition, records });
+            let partition = TopicPartition::new(topic.clone(), partition);
+            let records = Arc::new(builder.take());
+            outputs.push(Append { partition, base_offset: None, records });
         }
     }
 }

@@ -53,7 +53,7 @@ mod time_vector;
 
 pub(crate) use build::{Blueprint, InputOffsets, Instruments, LastCommit};
 pub(crate) use caches::CacheMarks;
-pub(crate) use commit::{ChangelogKind, ChangelogPart, ConsumedOffset, Output, TaskCommit};
+pub(crate) use commit::{ChangelogKind, ChangelogPart, ConsumedOffset, PartPosition, TaskCommit};
 pub(crate) use input::{Arrived, Wanted};
 pub(crate) use measures::{Measure, Measured, TaskCounts};
 pub(crate) use positions::Positions;

@@ -21,7 +21,7 @@
 //! - An entry whose node or topic is gone is deleted by the next commit.
 
 use super::{
-    Blueprint, ChangelogPart,
+    Blueprint, ChangelogPart, PartPosition,
     commit::{Changelog, ChangelogKind},
     nodes::Saved,
 };
@@ -263,7 +263,7 @@ impl Positions {
             changelog: self.changelog.clone(),
             records: Arc::new(records.build()),
             expire_below: None,
-            position: None,
+            position: PartPosition::Unwritten,
         }))
     }
 }
