@@ -15,7 +15,7 @@ use crate::console::say;
 use crate::failure::Failure;
 use crate::{help, metadata, process, setup};
 
-const LOOPS: [&str; 5] = ["chain", "count", "window", "fetch", "encode"];
+const LOOPS: [&str; 6] = ["chain", "count", "window", "foreign-key", "fetch", "encode"];
 const BASELINE: &str = "bench/counts/baseline.txt";
 const PACKAGE: &str = "headwater-bench-counts";
 /// How far a count may be from what was written down, in percent of it.

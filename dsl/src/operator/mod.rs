@@ -51,8 +51,9 @@ pub(crate) use flat_map_values::FlatMapValues;
 pub(crate) use fold::{Deletion, Fold};
 pub(crate) use for_each::ForEach;
 pub(crate) use foreign_key::{
-    Combine, ForeignJoinKind, ForeignKey, ForeignKeys, Registration, RegistrationSerde, Respond,
-    Response, ResponseSerde, RightInput, RightStores, Subscribe, Subscriber, SubscriberSerde,
+    Combine, ForeignJoinKind, ForeignKey, ForeignKeys, Hashes, Registration, RegistrationSerde,
+    Respond, Response, ResponseSerde, RightInput, RightStores, Subscribe, Subscriber,
+    SubscriberSerde,
 };
 pub(crate) use global_join::{GlobalJoin, Keyless};
 pub(crate) use join_of_related::JoinOfRelated;

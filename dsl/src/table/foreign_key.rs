@@ -4,7 +4,7 @@ use super::{Change, KTable, NeedsOld, Seen, StoredTable, TableNode};
 use crate::{
     DefaultSerde, Materialized, MaterializedWith, Repartitioned, TableJoined,
     operator::{
-        Combine, ForeignJoinKind, ForeignKey, ForeignKeys, Held, HeldSerde, Registration,
+        Combine, ForeignJoinKind, ForeignKey, ForeignKeys, Hashes, Held, HeldSerde, Registration,
         RegistrationSerde, Respond, Response, ResponseSerde, RightInput, RightStores, Subscribe,
         Subscriber, SubscriberSerde,
     },
@@ -203,7 +203,7 @@ impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK
                 kind: self.kind,
                 left: above.open(Seen::Forwarded, context)?,
                 keys: key,
-                values: value,
+                hashes: Hashes::new(value),
                 foreign_keys: foreign_keys.open(context),
                 join: Arc::clone(&join),
                 results: context.store(&name)?,
@@ -233,7 +233,7 @@ impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK
                 kind,
                 foreign_keys: foreign.open(context),
                 keys: SharedSerde::clone(&key),
-                values: SharedSerde::clone(&value),
+                hashes: Hashes::new(SharedSerde::clone(&value)),
                 partition: context.partition(),
             })
         });

@@ -9,7 +9,7 @@
 //! - The store is written first; old values are what it held.
 
 use super::{
-    message::{Found, Hash, Response, hash},
+    message::{Found, Hash, Hashes, Response},
     subscribe::{ForeignJoinKind, OpenForeignKeys},
 };
 use crate::{
@@ -28,7 +28,7 @@ pub(crate) struct Combine<K, V, FK, V2, F> {
     pub(crate) kind: ForeignJoinKind,
     pub(crate) left: Box<dyn Lookup<K, V>>,
     pub(crate) keys: SharedSerde<K>,
-    pub(crate) values: SharedSerde<V>,
+    pub(crate) hashes: Hashes<V>,
     pub(crate) foreign_keys: OpenForeignKeys<K, V, FK>,
     pub(crate) join: Arc<F>,
     pub(crate) results: StoreKey<KeyValueStore<K, V2>>,
@@ -50,7 +50,7 @@ impl<K: Data, V: Data, FK: Data, V2: Data, F> Combine<K, V, FK, V2, F> {
     fn hash_now(&mut self, key: &LeftKey<K>, left: &V) -> Result<Option<Hash>, ProcessorError> {
         let foreign_key = self.foreign_keys.get(&key.key, key.bytes, left)?;
         let is_in = self.kind == ForeignJoinKind::Left || foreign_key.is_some();
-        let hash = is_in.then(|| hash(&self.values, left)).transpose();
+        let hash = is_in.then(|| self.hashes.of(left)).transpose();
         hash.map_err(|why| refused::<V>(&why))
     }
 

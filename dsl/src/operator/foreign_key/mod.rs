@@ -16,7 +16,7 @@ mod subscribe;
 
 pub(crate) use combine::Combine;
 pub(crate) use message::{
-    Registration, RegistrationSerde, Response, ResponseSerde, Subscriber, SubscriberSerde,
+    Hashes, Registration, RegistrationSerde, Response, ResponseSerde, Subscriber, SubscriberSerde,
 };
 pub(crate) use respond::{Respond, RightInput, RightStores};
 pub(crate) use subscribe::{ForeignJoinKind, ForeignKey, ForeignKeys, Subscribe};

@@ -12,7 +12,7 @@
 //!
 //! A row whose registration the topic refuses is a dead letter, and as one that is deleted. A row that never had a foreign key asks for nothing when it is deleted from an inner join; one that was not there, never.
 
-use super::message::{Hash, Instruction, REGISTRATION_BYTES, Registration, Subscriber, hash};
+use super::message::{Hash, Hashes, Instruction, REGISTRATION_BYTES, Registration, Subscriber};
 use crate::{
     operator::{Sendable, refused},
     table::Change,
@@ -90,7 +90,7 @@ pub(crate) struct Subscribe<K, V, FK> {
     pub(crate) kind: ForeignJoinKind,
     pub(crate) foreign_keys: OpenForeignKeys<K, V, FK>,
     pub(crate) keys: SharedSerde<K>,
-    pub(crate) values: SharedSerde<V>,
+    pub(crate) hashes: Hashes<V>,
     /// The task's, where responses go.
     pub(crate) partition: u32,
 }
@@ -139,7 +139,7 @@ impl<K: Data, V: Data, FK: Data> Subscribe<K, V, FK> {
         new: &V,
     ) -> Result<(Row<FK>, Hash), ProcessorError> {
         let row = self.foreign_keys.get(key, key_bytes, new)?;
-        Ok((row, hash(&self.values, new).map_err(|why| refused::<V>(&why))?))
+        Ok((row, self.hashes.of(new).map_err(|why| refused::<V>(&why))?))
     }
 
     fn register(
