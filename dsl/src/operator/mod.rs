@@ -67,7 +67,7 @@ pub(crate) use select_key::SelectKey;
 pub(crate) use sendable::{Sendable, refused};
 pub(crate) use stream_join::{
     EitherSerde, Graced, GracedTableJoin, Joining, Kept, KeptSerde, SelfJoin, SideStores,
-    StreamJoin,
+    StreamJoin, endless_wait_ms,
 };
 pub(crate) use suppress::{
     Config, Held, HeldSerde, Names, NewestSerde, Rule, Suppress, WindowClose,

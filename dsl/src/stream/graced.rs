@@ -3,8 +3,11 @@
 use super::{KStream, join::JoinWith};
 use crate::{
     DefaultSerde, Joined, KTable,
-    operator::{Graced, GracedTableJoin, Kept, KeptSerde, NullKeys, SideStores, WaitsSerde},
+    operator::{
+        Graced, GracedTableJoin, Kept, KeptSerde, NullKeys, SideStores, WaitsSerde, endless_wait_ms,
+    },
     plan::OperatorKind,
+    settings::whole_ms,
     table::Seen,
 };
 use headwater_core::serde::{Data, SharedSerde};
@@ -33,7 +36,8 @@ impl<K, T> KTable<K, T> {
     ///
     /// With a grace, a record waits until time is as far past it, and then finds what was valid at its own time, also if that came
     /// late. Records come out by time, and then by key; one that is older already is joined at once. The table must keep
-    /// [versions](crate::Materialized::versioned), for longer than the grace.
+    /// [versions](crate::Materialized::versioned), for longer than the grace; an endless one, after which nothing ever came out, is
+    /// refused when the topology is built.
     ///
     /// ```
     /// use headwater_dsl::{Joined, Materialized, StreamsBuilder};
@@ -120,6 +124,9 @@ impl<K: DefaultSerde, T: Data> JoinedTable<K, T> {
         if !view.is_versioned() {
             let (node, store) = (base.clone(), view.stores().join(", "));
             plan.fail(TopologyError::NotVersioned { node, store });
+        }
+        if let Some(wait_ms) = endless_wait_ms(0, whole_ms(grace)) {
+            plan.fail(TopologyError::NeverDue { node: base.clone(), wait_ms });
         }
         let (rows, timers) = (format!("{base}-buffer-store"), format!("{base}-buffer-times"));
         let kept: SharedSerde<Kept<V>> = Arc::new(KeptSerde::new(&values));

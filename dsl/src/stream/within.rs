@@ -5,6 +5,7 @@ use crate::{
     DefaultSerde, JoinWindows, StreamJoined,
     operator::{
         EitherSerde, Joining, Kept, KeptSerde, SelfJoin, SideStores, StreamJoin, WaitsSerde,
+        endless_wait_ms,
     },
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes, Step},
 };
@@ -47,7 +48,8 @@ impl<K, VO> KStream<K, VO> {
     /// Each pair comes out once, when its second record arrives, with the greater of both timestamps and the headers of the record
     /// that arrived. A record that has no match comes out of a left or an outer join once time is past all that might match it and
     /// the grace, with its own timestamp and headers; one that comes later than what might match it does so at once. Records without a
-    /// value are dropped and counted; so are those without a key, unless they may come out un-joined.
+    /// value are dropped and counted; so are those without a key, unless they may come out un-joined. Where un-joined ones would wait
+    /// for ever, by an endless difference or grace, the topology is refused, as finals of such windows are.
     ///
     /// ```
     /// use headwater_dsl::{JoinWindows, StreamsBuilder};
@@ -207,6 +209,7 @@ impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> StreamWithin<K, V, VO> 
         let step = plan.step(kind, &[stream.node, self.other.node]);
         let name = self.joined.name.clone().unwrap_or_else(|| step.name().to_owned());
         self.check(&plan, &name);
+        self.check_waits(&plan, kind, &name);
         let JoinSerdes { key, left, right } = &serdes;
         let (keys, values) = (SharedSerde::clone(key), SharedSerde::clone(left));
         let base = plan.base_for_join(stream.node, &format!("{name}-left"));
@@ -253,6 +256,17 @@ impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> StreamWithin<K, V, VO> 
         if before_ms.saturating_add(after_ms) < 0 {
             let node = name.to_owned();
             plan.fail(TopologyError::EmptyJoinWindow { node, before_ms, after_ms });
+        }
+    }
+
+    /// Rows that may come out un-joined wait for as long as they may be joined.
+    fn check_waits(&self, plan: &LogicalPlan, kind: OperatorKind, name: &str) {
+        let of_left = (kind != OperatorKind::StreamJoin).then(|| self.windows.after_ms());
+        let of_right = (kind == OperatorKind::StreamOuterJoin).then(|| self.windows.before_ms());
+        let reaches = of_left.into_iter().chain(of_right);
+        let wait = reaches.filter_map(|reach| endless_wait_ms(reach, self.windows.grace_ms()));
+        if let Some(wait_ms) = wait.max() {
+            plan.fail(TopologyError::NeverDue { node: name.to_owned(), wait_ms });
         }
     }
 

@@ -11,7 +11,7 @@ use headwater_core::{
     serde::for_type,
     time::{Clock, SystemClock},
 };
-use headwater_dsl::{EmitStrategy, Materialized, StreamsBuilder, TimeWindows};
+use headwater_dsl::{EmitStrategy, JoinWindows, Joined, Materialized, StreamsBuilder, TimeWindows};
 use headwater_engine::{
     processor::{Cancellable, Context, Processor, ProcessorError, PunctuationType, Record},
     runtime::{Repartitioning, Runtime, RuntimeConfig, StreamsConfig, StreamsError},
@@ -118,6 +118,87 @@ fn a_retention_of_any_length_keeps_windows_or_is_refused() -> Outcome {
         }
         let kept_for_ever = windows(minute, EmitStrategy::default(), Some(retention));
         assert_eq!(kept_for_ever.is_ok(), retention >= MS_MAX, "{retention:?}");
+    }
+    Ok(())
+}
+
+/// How two inputs are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Join {
+    Table,
+    LeftTable,
+    Inner,
+    Left,
+    Outer,
+}
+
+fn joined(kind: Join, difference: Duration, grace: Duration) -> Result<Topology, TopologyError> {
+    let builder = StreamsBuilder::new();
+    let input = builder.stream::<String, i64>("in");
+    if matches!(kind, Join::Table | Join::LeftTable) {
+        let versions = Materialized::named("t").versioned(Duration::MAX);
+        let table = builder.table_with::<String, i64>("other", Default::default(), versions);
+        let table = table.joined(Joined::with_grace_period(grace));
+        let joined = if kind == Join::Table {
+            input.join(table, |value, other| value + other)
+        } else {
+            input.left_join(table, |value, other| value + other.unwrap_or(0))
+        };
+        joined.to("out");
+        return builder.build();
+    }
+    let other = builder.stream::<String, i64>("other");
+    let other = other.within(JoinWindows::of_time_difference_and_grace(difference, grace));
+    let joined = if kind == Join::Inner {
+        input.join(other, |value, other| value + other)
+    } else if kind == Join::Left {
+        input.left_join(other, |value, other| value + other.unwrap_or(0))
+    } else {
+        input.outer_join(other, |a, b| a.unwrap_or(0) + b.unwrap_or(0))
+    };
+    joined.to("out");
+    builder.build()
+}
+
+/// Pipes ten rows of a key that the other input has a row of, and one that it has none of; and all again, past the longest wait that ends.
+fn brought_out(topology: Topology) -> Outcome<usize> {
+    let driver = TopologyTestDriver::new(topology)?;
+    let input = driver.input_topic::<String, i64>("in");
+    let other = driver.input_topic::<String, i64>("other");
+    for (key, day) in [("a", 0), ("c", 4 * 86_400_000)] {
+        other.pipe_input(key.into(), 1, day)?;
+        (0..10).try_for_each(|at| input.pipe_input(key.into(), 1, day + at).map(drop))?;
+        input.pipe_input("b".into(), 1, day + 9)?;
+        driver.finish_input()?;
+    }
+    Ok(driver.output_topic::<String, i64>("out").read_records_to_list()?.len())
+}
+
+#[test]
+fn a_join_of_any_difference_and_grace_brings_all_out_or_is_refused() -> Outcome {
+    for kind in [Join::Table, Join::LeftTable, Join::Inner, Join::Left, Join::Outer] {
+        for difference in DURATIONS {
+            for grace in DURATIONS {
+                let what = format!("{kind:?} within {difference:?} and {grace:?}");
+                let wait = match kind {
+                    Join::Inner => Duration::ZERO,
+                    Join::Table | Join::LeftTable => grace,
+                    Join::Left | Join::Outer => difference.saturating_add(grace),
+                };
+                let is_endless = wait.as_millis() > i64::MAX as u128 / 2;
+                let topology = match joined(kind, difference, grace) {
+                    Err(TopologyError::NeverDue { .. }) if is_endless => continue,
+                    built => built.map_err(|e| format!("{what}: {e}"))?,
+                };
+                assert!(!is_endless, "{what}");
+                let each = match (kind, difference.as_millis()) {
+                    (Join::Inner, near @ 0..=1) => usize::try_from(near)? + 1,
+                    (Join::Table | Join::Inner, _) => 10,
+                    (Join::LeftTable | Join::Left | Join::Outer, _) => 11,
+                };
+                assert_eq!(brought_out(topology)?, 2 * each, "{what}");
+            }
+        }
     }
     Ok(())
 }

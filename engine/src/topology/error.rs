@@ -238,6 +238,17 @@ pub enum TopologyError {
         span_ms: i64,
     },
 
+    /// Rows that a join holds back would never come out.
+    #[error(
+        "the rows that `{node}` holds back come out {wait_ms} ms after their own time, which no time reaches, so that none ever would; use a shorter time difference or grace"
+    )]
+    NeverDue {
+        /// The node.
+        node: String,
+        /// For how long it holds them back.
+        wait_ms: i64,
+    },
+
     /// A table whose windows nobody closes.
     #[error(
         "`{node}` waits for windows to close, and not all of its rows come from a windowed aggregation; suppress right below one, or until a time limit"

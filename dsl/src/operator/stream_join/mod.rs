@@ -28,6 +28,7 @@ pub(crate) use either::EitherSerde;
 pub(crate) use graced::{Graced, GracedTableJoin};
 pub(crate) use kept::{Kept, KeptSerde};
 pub(crate) use self_join::SelfJoin;
+pub(crate) use time::endless_wait_ms;
 
 use super::backlog::{Backlog, Chunked, Output};
 use crate::JoinWindows;

@@ -19,6 +19,20 @@ use headwater_engine::{
 };
 use std::ops::RangeInclusive;
 
+/// The longest wait, in ms, after which a deferred row can still come out: half of what timestamps tell, as the span of windows that
+/// close.
+const WAIT_MS_MAX: i64 = i64::MAX / 2;
+
+/// How long a row is deferred, in ms, if that is so long that no time ends it and it would never come out: `reach_ms` is how much later
+/// one of the other side may be.
+pub(crate) fn endless_wait_ms(reach_ms: i64, grace_ms: i64) -> Option<i64> {
+    Some(wait_ms(reach_ms, grace_ms)).filter(|wait| *wait > WAIT_MS_MAX)
+}
+
+fn wait_ms(reach_ms: i64, grace_ms: i64) -> i64 {
+    reach_ms.saturating_add(grace_ms)
+}
+
 /// One of the two sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Side {
@@ -201,12 +215,9 @@ impl JoinTime {
         if self.is_carried { timestamp.saturating_add(self.wait(side)) } else { timestamp }
     }
 
-    /// Has time move to where a deferred row of `side` at `timestamp` comes out, if it ever does.
+    /// Has time move to where a deferred row of `side` at `timestamp` comes out.
     pub(super) fn advance_past(&mut self, side: Side, timestamp: Timestamp) {
-        let wait = self.wait(side);
-        if wait <= i64::MAX / 2 {
-            self.advance(timestamp.saturating_add(wait).saturating_add(1));
-        }
+        self.advance(self.due(side, timestamp));
     }
 
     /// What a deferred row of `side` carries: what was passed on before it was due.
@@ -235,7 +246,7 @@ impl JoinTime {
 
     /// From a deferred row's time to when it comes out.
     fn wait(&self, side: Side) -> i64 {
-        self.reach(side).saturating_add(self.windows.grace_ms())
+        wait_ms(self.reach(side), self.windows.grace_ms())
     }
 
     fn wait_max(&self) -> i64 {
