@@ -37,6 +37,26 @@ fn no_more_records_of_a_partition_are_held_than_are_told() -> Outcome {
 }
 
 #[test]
+fn what_passes_between_sub_topologies_is_all_taken_however_few_records_are_held() -> Outcome {
+    for records in [None, Some(1), Some(2), Some(7)] {
+        let mut config = StreamsConfig::new("test");
+        config.buffered_records_per_partition = records;
+        let builder = StreamsBuilder::new();
+        let twice = builder.stream::<String, i64>("in").flat_map_values(|value| [value; 2]);
+        // Numbers with a fraction are written to be keys, so that what is sent at once is one set of records.
+        let counts = twice.group_by(|_, value| *value as f64 / 2.0).count("counts");
+        let counts = counts.to_stream().drop_null_values();
+        counts.map(|key, count| (key.to_string(), count)).to("out");
+        let driver = TopologyTestDriver::with(builder.build()?, config, &[].into())?.by_hand();
+        driver.pipe::<String, i64>("in", "a=1@1 a=2@2 a=1@3")?;
+        driver.run_until_idle()?;
+        driver.commit()?;
+        assert_eq!(driver.read::<String, i64>("out")?, "0.5=4@3 1=2@2", "{records:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn sources_that_do_not_say_where_they_begin_begin_where_the_application_says() -> Outcome {
     let of = |topology: Topology| -> Outcome<TopologyTestDriver> {
         let mut config = StreamsConfig::new("test");

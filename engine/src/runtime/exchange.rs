@@ -185,7 +185,8 @@ impl Exchange {
     }
 
     /// What lies at `offset`, as far as it belongs to the reader's present commit or an earlier one: what others have sent
-    /// for the next one must not take effect in this; what lies in the log, at most about `bytes_max`.
+    /// for the next one must not take effect in this; what lies in the log, at most about `bytes_max`. What is in memory is given
+    /// a set at a time, and is to be taken whole: no offset within one is read from.
     pub(super) fn fetch(
         &self,
         topic: &Topic,
@@ -217,12 +218,15 @@ impl Exchange {
         while let Some(set) = queue.sets.pop_front_if(is_done) {
             self.left(&set);
         }
-        let (records, next_offset) =
-            match queue.sets.iter().find(|set| first(&set.records) >= offset) {
-                None => (RecordSet::default().into(), queue.end),
-                Some(set) if set.epoch > epoch => (RecordSet::default().into(), offset),
-                Some(set) => (set.records.clone(), set.records.end()),
-            };
+        let (records, next_offset) = match queue.sets.iter().find(|set| set.records.end() > offset)
+        {
+            None => (RecordSet::default().into(), queue.end),
+            Some(set) if first(&set.records) < offset => {
+                broken("who reads what was sent takes each set whole")
+            }
+            Some(set) if set.epoch > epoch => (RecordSet::default().into(), offset),
+            Some(set) => (set.records.clone(), set.records.end()),
+        };
         Ok(Arrived { records, next_offset, end: queue.end })
     }
 

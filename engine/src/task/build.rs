@@ -409,8 +409,10 @@ impl Blueprint {
             if vector.is_none() {
                 decoder.extract_by_default(self.default_timestamp_extractor);
             }
+            // What others have sent is in memory as it is, and is taken whole.
+            let records_max = self.buffered_records.filter(|_| vector.is_none());
             let mut input = Input::new(*local, topic, partition, decoder, vector, *offsets);
-            input.records_max = self.buffered_records.unwrap_or(usize::MAX);
+            input.records_max = records_max.unwrap_or(usize::MAX);
             input.held = held;
             input.is_fed_back = is_fed_back;
             inputs.push(input);
