@@ -12,7 +12,8 @@ use headwater_dsl::StreamsBuilder;
 use headwater_engine::{
     processor::{Context, InitContext, Processor, ProcessorError, Record},
     runtime::{
-        Application, BadRecord, Runtime, Stepper, StreamsConfig, StreamsError, StreamsState,
+        Application, BadRecord, Runtime, RuntimeConfig, Stepper, StreamsConfig, StreamsError,
+        StreamsState,
         UncaughtExceptionResponse::{self, Replace, StopRuntime},
     },
     topology::{Topology, TopologyError},
@@ -41,10 +42,14 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new() -> Outcome<Self> {
+        Self::on(2)
+    }
+
+    pub(super) fn on(config: impl Into<RuntimeConfig>) -> Outcome<Self> {
         let (log, clock) = (Arc::new(FaultyLog::new()), Arc::new(ManualClock::at(0)));
         log.create_topics(&["in", "out"].map(|name| TopicSpec::new(topic(name), 2)))?;
         let (shared, time) = (Arc::clone(&log) as Arc<dyn Log>, Arc::clone(&clock));
-        let stepper = Stepper::new(2, shared, Arc::new(MemoryState::new()), time);
+        let stepper = Stepper::new(config, shared, Arc::new(MemoryState::new()), time);
         Ok(Self { stepper, applications: BTreeMap::new(), log, clock })
     }
 
@@ -62,7 +67,7 @@ impl Run {
         self.append_value(key, &1_i64.to_be_bytes())
     }
 
-    fn append_value(&self, key: &str, value: &[u8]) -> Outcome {
+    pub(super) fn append_value(&self, key: &str, value: &[u8]) -> Outcome {
         let mut records = RecordSetBuilder::default();
         records.push(0, Some(key.as_bytes()), Some(value), &Headers::new())?;
         let records = Arc::new(records.build());

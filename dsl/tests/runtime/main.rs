@@ -2,6 +2,7 @@
 
 mod ahead;
 mod assignment;
+mod bounds;
 mod changelogs;
 mod chunks;
 mod crowds;

@@ -125,7 +125,7 @@ impl Participant {
         self.cache_bytes = cache_bytes;
         self.incarnation.check_assignment()?;
         // What comes after the last round would never be committed.
-        if view.is_full || view.request == Request::Close {
+        if view.is_full || self.has_next_part(view) || view.request == Request::Close {
             return Ok(Some(Rest::Until(None)));
         }
         let Intake { has_run, has_finished } =
@@ -157,6 +157,14 @@ impl Participant {
                 Some(Rest::Until(due.into_iter().chain(timer).min()))
             }
         })
+    }
+
+    /// Whether it has given its part of the round that is under way, and holds as much as may be for the next, which begins once
+    /// the others have given theirs.
+    fn has_next_part(&self, view: View) -> bool {
+        let incarnation = &self.incarnation;
+        let bytes_max = incarnation.rounds.bytes_max().min(incarnation.uncommitted_bytes_max());
+        self.rounds > view.rounds && self.tasks.uncommitted_bytes() > bytes_max
     }
 
     /// Gives the tasks a turn, in which they take input and find it complete where it is to be drained.

@@ -18,6 +18,8 @@
 //! # Invariants
 //!
 //! - A round is over when every participant has collected; the next one begins after that.
+//! - Who has collected goes on with what belongs to the next round, and takes no more than one round may hold before this one
+//!   is over.
 //! - What was asked of the application (to drain, to close) is never taken back, whatever round is under way.
 //! - The application has ended only when no participant is left and the outcome of each commit handed in is known.
 
@@ -164,6 +166,11 @@ impl Rounds {
 
     pub(super) fn levels(&self) -> usize {
         self.levels
+    }
+
+    /// The uncommitted bytes of one participant that make a commit due.
+    pub(super) fn bytes_max(&self) -> usize {
+        self.pace.bytes_max
     }
 
     pub(super) fn view(&self) -> View {
