@@ -131,10 +131,9 @@ impl Incarnation {
         }
         let commit = EpochCommit::new(epoch, parts, &self.blueprint, &self.around, &self.owner)?;
         let is_commit = !commit.is_empty();
-        self.rounds.submitted(usize::from(is_commit));
-        if is_commit {
-            self.hand_in(Handed::Commit { commit: Box::new(commit), began });
-        }
+        let handed = Handed::Commit { commit: Box::new(commit), began };
+        let hand_in = is_commit.then(|| || self.hand_in(handed));
+        self.rounds.submitted(hand_in);
         self.wake_all();
         Ok(())
     }

@@ -291,14 +291,18 @@ impl Rounds {
         (inner.collected == inner.participants).then(|| std::mem::take(&mut inner.parts))
     }
 
-    /// The round is over, with so many commits: one, or none if there was nothing to commit.
-    pub(super) fn submitted(&self, commits: usize) {
+    /// The round is over. `hand_in` hands its commit in, if it had anything to commit: what is handed in by who sees that
+    /// the round is over comes after it.
+    pub(super) fn submitted(&self, hand_in: Option<impl FnOnce()>) {
         let mut inner = self.lock();
+        if let Some(hand_in) = hand_in {
+            inner.pending += 1;
+            hand_in();
+        }
         inner.collected = 0;
         inner.rounds += 1;
         inner.is_dirty = std::mem::take(&mut inner.is_next_dirty);
         inner.last_commit = self.clock.elapsed();
-        inner.pending += commits;
         inner.is_last_over = inner.is_closing;
         // Who asked for the end while this round was under way is given one more.
         inner.is_wanted = inner.request == Request::Close && !inner.is_last_over;
@@ -338,6 +342,21 @@ mod tests {
             assert_eq!(after(ms(100), ms(99), set_to), Next::Wait(Some(ms(100))));
             assert_eq!(after(ms(100), ms(100), set_to), Next::Begun);
         }
+    }
+
+    #[test]
+    fn a_round_is_over_once_its_commit_is_handed_in() {
+        let pace = Pace { interval: Duration::ZERO, bytes_max: usize::MAX };
+        let rounds = Rounds::new(1, 1, pace, Arc::new(ManualClock::at(0)));
+        assert!(rounds.collect(Vec::new()).is_some());
+        // Whoever looks meanwhile waits, or sees it under way.
+        let mut seen = None;
+        rounds.submitted(Some(|| seen = rounds.inner.try_lock().ok().map(|inner| inner.rounds)));
+        assert!(matches!(seen, None | Some(0)), "{seen:?}");
+        assert_eq!((rounds.view().rounds, rounds.has_ended()), (1, false));
+        rounds.answered(None);
+        rounds.leave();
+        assert!(rounds.has_ended());
     }
 
     #[test]
