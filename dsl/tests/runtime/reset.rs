@@ -137,6 +137,33 @@ fn a_run_after_a_reset_gives_what_the_first_gave() -> Outcome {
 }
 
 #[test]
+fn what_was_committed_after_a_reset_was_planned_is_forgotten_as_well() -> Outcome {
+    for is_state_kept in [false, true] {
+        let first = first()?;
+        let (log, state) = (&first.log, &first.state);
+        plan(log, ResetTo::Earliest)?.run(&**log, &**state)?;
+        let kept: Vec<Arc<dyn ApplicationState>> =
+            vec![state.application("test")?, state.application("test (global)")?];
+        // It runs on while somebody looks at what the next reset will do.
+        let driver = start(log, state)?.by_hand();
+        let planned = plan(log, ResetTo::Earliest)?;
+        take(&driver)?;
+        drop(driver);
+        let from = ends(log)?;
+        if is_state_kept {
+            planned.run(&**log, &MemoryState::new())?;
+            gives_the_same(&first, state, &from)?;
+            drop(kept);
+        } else {
+            drop(kept);
+            planned.run(&**log, &**state)?;
+            gives_the_same(&first, state, &from)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_reset_that_is_killed_after_it_has_deleted_the_state_has_changed_nothing() -> Outcome {
     let first = first()?;
     let from = ends(&first.log)?;

@@ -8,7 +8,7 @@
 use super::globals::id_of_globals;
 use headwater_core::{
     ports::{
-        log::{Commit, Committed, GroupOffset, Log, LogError, Offsets},
+        log::{Commit, Committed, GroupOffset, Log, LogError, Offsets, TopicSpec},
         state::{State, StateError},
     },
     record::{Timestamp, TopicName, TopicPartition},
@@ -95,8 +95,6 @@ pub struct ForgottenTopic {
     pub topic: TopicName,
     /// How many offsets it has, or about as many records.
     pub records: u64,
-    /// Where each partition is read from afterwards: its end.
-    ends: Vec<i64>,
 }
 
 /// What resetting an application does: to be shown, and then to be [done](Self::run).
@@ -164,8 +162,7 @@ impl ApplicationReset {
         now: Timestamp,
     ) -> Result<Self, ResetError> {
         let specs = log.topics()?;
-        let known: BTreeSet<&str> =
-            specs.iter().filter_map(|spec| spec.name.as_str().strip_suffix(POSITIONS)).collect();
+        let known = known_ids(&specs);
         if !known.contains(application_id) {
             let known = known.into_iter().map(str::to_owned).collect();
             let application_id = application_id.to_owned();
@@ -177,12 +174,10 @@ impl ApplicationReset {
             topics: Vec::new(),
         };
         for spec in &specs {
-            let partitions =
-                (0..spec.partitions).map(|it| TopicPartition::new(spec.name.clone(), it));
             if owner_of(&known, spec.name.as_str()) == Some(application_id) {
-                this.forget(log, partitions)?;
+                this.forget(log, partitions_of(spec))?;
             } else {
-                for partition in partitions {
+                for partition in partitions_of(spec) {
                     this.move_input(log, partition, to, now)?;
                 }
             }
@@ -195,16 +190,15 @@ impl ApplicationReset {
         log: &dyn Log,
         partitions: impl Iterator<Item = TopicPartition>,
     ) -> Result<(), LogError> {
-        let (mut topic, mut records, mut ends) = (None, 0, Vec::new());
+        let (mut topic, mut records) = (None, 0);
         for partition in partitions {
             let Offsets { start, end } = log.offsets(&partition)?;
             let begins_at = log.committed(&self.application_id, &partition)?;
             let begins_at = begins_at.map_or(start, |it| it.offset.max(start));
             records += u64::try_from(end - begins_at).unwrap_or(0);
-            ends.push(end);
             topic = Some(partition.topic);
         }
-        self.topics.extend(topic.map(|topic| ForgottenTopic { topic, records, ends }));
+        self.topics.extend(topic.map(|topic| ForgottenTopic { topic, records }));
         Ok(())
     }
 
@@ -239,6 +233,7 @@ impl ApplicationReset {
     /// Does it. Killed at whatever point, it has been done or not; to do it again is to do it once.
     ///
     /// An instance that runs on the same log in another state is replaced as by a new owner: it commits nothing any more.
+    /// What it, or the application itself, has committed since this was planned is forgotten as well; inputs are moved to where the plan says.
     ///
     /// # Errors
     ///
@@ -252,10 +247,8 @@ impl ApplicationReset {
         let claim = log.claim(&self.application_id, &inputs.into_iter().collect::<Vec<_>>())?;
         let owner = claim.owner().clone();
         let moved = self.inputs.iter().map(|it| (it.partition.clone(), it.to));
-        let begun = self.topics.iter().flat_map(|forgotten| {
-            let ends = forgotten.ends.iter().zip(0..);
-            ends.map(|(end, number)| (TopicPartition::new(forgotten.topic.clone(), number), *end))
-        });
+        // Nobody else commits any more: these are the ends of all that there is to forget.
+        let begun = self.ends(log)?;
         let offsets = moved.chain(begun).map(|(partition, offset)| GroupOffset {
             group: Arc::clone(&owner.group),
             partition,
@@ -265,6 +258,30 @@ impl ApplicationReset {
         log.commit(Commit { owner: Some(owner), offsets, ..Commit::default() })?.wait()?;
         Ok(())
     }
+
+    /// Where each partition of its internal topics ends now.
+    fn ends(&self, log: &dyn Log) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+        let specs = log.topics()?;
+        let known = known_ids(&specs);
+        let is_own = |spec: &&TopicSpec| {
+            owner_of(&known, spec.name.as_str()) == Some(self.application_id.as_str())
+        };
+        let partitions = specs.iter().filter(is_own).flat_map(partitions_of);
+        let with_end = |partition| {
+            let end = log.offsets(&partition)?.end;
+            Ok((partition, end))
+        };
+        partitions.map(with_end).collect()
+    }
+}
+
+/// The ids of the applications that have ever run on a log with these topics.
+fn known_ids(specs: &[TopicSpec]) -> BTreeSet<&str> {
+    specs.iter().filter_map(|spec| spec.name.as_str().strip_suffix(POSITIONS)).collect()
+}
+
+fn partitions_of(spec: &TopicSpec) -> impl Iterator<Item = TopicPartition> {
+    (0..spec.partitions).map(|number| TopicPartition::new(spec.name.clone(), number))
 }
 
 /// What the name of the topic ends with that each application has.
