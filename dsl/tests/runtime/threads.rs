@@ -3,16 +3,17 @@
 use headwater_core::{
     ports::log::{Append, Commit, Log, TopicSpec},
     record::{Headers, RecordSetBuilder, TopicName, TopicPartition},
-    time::SystemClock,
+    time::{Clock, SystemClock},
 };
 use headwater_dsl::{Materialized, StreamsBuilder};
-use headwater_engine::runtime::{Streams, StreamsConfig};
+use headwater_engine::runtime::{Runtime, Streams, StreamsConfig, StreamsError};
 use headwater_testkit::{MemoryLog, MemoryState};
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     error::Error,
     sync::{Arc, mpsc},
-    thread::ThreadId,
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -33,7 +34,7 @@ fn tasks_follow_threads_that_come_and_go() -> Outcome {
     let builder = StreamsBuilder::new();
     let stream = builder.stream::<String, i64>("in");
     let stream = stream.peek(move |key, _| {
-        told.send((key.clone(), std::thread::current().id())).expect("the test is there");
+        told.send((key.clone(), thread::current().id())).expect("the test is there");
     });
     let counts = stream.group_by_key().count(Materialized::named("counts").with_caching_disabled());
     counts.to_stream().to("out");
@@ -82,5 +83,79 @@ fn tasks_follow_threads_that_come_and_go() -> Outcome {
         assert_eq!(before, Some(count - 1), "each record counts once");
     }
     assert_eq!(counts.into_values().collect::<Vec<_>>(), [taken, taken]);
+    Ok(())
+}
+
+/// Tells when the thread ends that it belongs to.
+#[derive(Debug)]
+struct AtEnd(mpsc::Sender<()>);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        self.0.send(()).expect("the test is there");
+    }
+}
+
+thread_local! {
+    static AT_END: RefCell<Option<AtEnd>> = const { RefCell::new(None) };
+}
+
+/// A clock that has it told when the committer, who asks it how long a commit has taken, ends.
+#[derive(Debug)]
+struct ToldByCommitter {
+    clock: SystemClock,
+    ended: mpsc::Sender<()>,
+}
+
+impl Clock for ToldByCommitter {
+    fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        if thread::current().name() == Some("committer") {
+            AT_END.with_borrow_mut(|told| {
+                told.get_or_insert_with(|| AtEnd(self.ended.clone()));
+            });
+        }
+        self.clock.elapsed()
+    }
+}
+
+#[test]
+fn a_commit_that_comes_after_its_runtime_has_ended_leaves_nobody_waiting() -> Outcome {
+    let log = Arc::new(MemoryLog::new());
+    log.create_topics(
+        &["in", "out"].map(|name| TopicSpec::new(TopicName::new(name).expect("a topic's name"), 1)),
+    )?;
+    let (flushing, flushes) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel();
+    let goes_on = std::sync::Mutex::new(goes_on);
+    let builder = StreamsBuilder::new();
+    let counts = builder.stream::<String, i64>("in").group_by_key().count("counts");
+    // Below a cache: reached as a commit is made.
+    let counts = counts.to_stream().peek(move |_, _| {
+        flushing.send(()).expect("the test is there");
+        goes_on.lock().expect("nobody panics").recv().expect("the test is there");
+    });
+    counts.to("out");
+    let (ended, ends) = mpsc::channel();
+    let clock = Arc::new(ToldByCommitter { clock: SystemClock::new(), ended });
+    let runtime =
+        Runtime::start(1, Arc::clone(&log) as Arc<dyn Log>, Arc::new(MemoryState::new()), clock)?;
+    let application = runtime.start_application(builder.build()?, StreamsConfig::new("test"))?;
+    append(&log, 0)?;
+    flushes.recv()?;
+    go_on.send(())?;
+    append(&log, 0)?;
+    flushes.recv()?;
+    let dropping = thread::spawn(move || drop(runtime));
+    ends.recv()?;
+    go_on.send(())?;
+    dropping.join().expect("nothing panics");
+    let closed = application.close_within(Duration::from_secs(10));
+    // Where it has not ended, dropping it would wait for ever.
+    std::mem::forget(application);
+    assert!(matches!(closed, Err(StreamsError::NotRunning)), "{closed:?}");
     Ok(())
 }

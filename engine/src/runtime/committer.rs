@@ -60,9 +60,20 @@ impl CommitQueue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn push(&self, incarnation: Arc<Incarnation>, handed: Handed) {
-        self.lock().handed.push_back((incarnation, handed));
+    /// Hands something in.
+    ///
+    /// # Errors
+    ///
+    /// What is handed in once the queue was told to stop is given back: nobody may be there any more to give its outcome.
+    pub(super) fn push(&self, by: &Arc<Incarnation>, handed: Handed) -> Result<(), Handed> {
+        let mut inner = self.lock();
+        if inner.is_stopped {
+            return Err(handed);
+        }
+        inner.handed.push_back((Arc::clone(by), handed));
+        drop(inner);
         self.filled.notify_all();
+        Ok(())
     }
 
     fn wake(&self) {

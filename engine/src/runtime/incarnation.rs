@@ -20,7 +20,7 @@ use crate::{
 use headwater_core::{
     memory::Share,
     ports::{
-        log::{Owner, Subscription, Waker},
+        log::{Commit, Owner, Subscription, Waker},
         state::ApplicationState,
     },
 };
@@ -115,8 +115,11 @@ impl Incarnation {
         self.seat_of(partition).wake();
     }
 
-    pub(super) fn hand_in(self: &Arc<Self>, handed: Handed) {
-        self.commits.push(Arc::clone(self), handed);
+    /// Hands in outputs ahead of the next commit.
+    pub(super) fn send_ahead(self: &Arc<Self>, commit: Commit) {
+        if let Err(refused) = self.commits.push(self, Handed::Outputs(commit)) {
+            self.answered(&refused, None);
+        }
     }
 
     /// Puts the commit of a round together and hands it in.
@@ -130,10 +133,13 @@ impl Incarnation {
             application.seen().note(&parts, began);
         }
         let commit = EpochCommit::new(epoch, parts, &self.blueprint, &self.around, &self.owner)?;
-        let is_commit = !commit.is_empty();
-        let handed = Handed::Commit { commit: Box::new(commit), began };
-        let hand_in = is_commit.then(|| || self.hand_in(handed));
+        let mut refused = None;
+        let handed = (!commit.is_empty()).then(|| Handed::Commit { commit: Box::new(commit), began });
+        let hand_in = handed.map(|handed| || refused = self.commits.push(self, handed).err());
         self.rounds.submitted(hand_in);
+        if let Some(refused) = refused {
+            self.answered(&refused, None);
+        }
         self.wake_all();
         Ok(())
     }

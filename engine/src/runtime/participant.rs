@@ -1,7 +1,6 @@
 //! The tasks of one application that one worker holds, and how they go through rounds.
 
 use super::{
-    committer::Handed,
     config::ProcessingGuarantee,
     error::StreamsError,
     incarnation::Incarnation,
@@ -201,7 +200,7 @@ impl Participant {
         if !appends.is_empty() {
             let owner = Some(incarnation.owner.clone());
             let commit = Commit { owner, appends, offsets: Vec::new() };
-            incarnation.hand_in(Handed::Outputs(commit));
+            incarnation.send_ahead(commit);
         }
         Ok(())
     }
