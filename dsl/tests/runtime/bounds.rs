@@ -1,9 +1,10 @@
 //! What waits in memory has a bound, whatever other threads and the log are at.
 
 use super::lifecycle::{Outcome, Run};
+use headwater_core::memory::MemoryBudget;
 use headwater_dsl::StreamsBuilder;
 use headwater_engine::{
-    runtime::StreamsConfig,
+    runtime::{ProcessingGuarantee, RuntimeConfig, StreamsConfig},
     topology::Topology,
 };
 use std::{
@@ -56,6 +57,24 @@ fn who_has_given_its_part_of_a_commit_takes_no_more_than_a_commit_holds() -> Out
     // The other thread is at something that lasts, and has yet to give its part.
     fed_to(&mut run, &[0])?;
     assert!((50..200).contains(&taken.load(Ordering::Relaxed)), "{taken:?}");
+    run.rest()?;
+    assert_eq!(run.committed("test")?, (1_000, 1_000));
+    assert_eq!(taken.load(Ordering::Relaxed), RECORDS);
+    Ok(())
+}
+
+#[test]
+fn outputs_that_are_sent_ahead_wait_for_the_log_within_their_share_of_memory() -> Outcome {
+    let (topology, taken) = copying()?;
+    // An eighth of it is for outputs and changes.
+    let memory = Arc::new(MemoryBudget::new(1 << 20));
+    let mut run = Run::on(RuntimeConfig::new(2).with_memory(memory))?;
+    let config = StreamsConfig::new("test").with_batch_rows_max(1);
+    run.start(topology, config.with_processing_guarantee(ProcessingGuarantee::AtLeastOnce))?;
+    run.rest()?;
+    // The committer waits for the log.
+    fed_to(&mut run, &[0, 1])?;
+    assert!((100..400).contains(&taken.load(Ordering::Relaxed)), "{taken:?}");
     run.rest()?;
     assert_eq!(run.committed("test")?, (1_000, 1_000));
     assert_eq!(taken.load(Ordering::Relaxed), RECORDS);

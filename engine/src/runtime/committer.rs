@@ -23,8 +23,8 @@ use std::{
 pub(super) enum Handed {
     /// A round's commit.
     Commit { commit: Box<EpochCommit>, began: Duration },
-    /// Outputs ahead of the next commit: at-least-once only.
-    Outputs(Commit),
+    /// Outputs ahead of the next commit, of so many bytes: at-least-once only.
+    Outputs { commit: Commit, bytes: usize },
 }
 
 #[derive(Default)]
@@ -148,7 +148,7 @@ impl Committer {
     fn hand_in(&mut self, incarnation: Arc<Incarnation>, mut handed: Handed) {
         let commit = match &mut handed {
             Handed::Commit { commit, .. } => std::mem::take(&mut commit.log),
-            Handed::Outputs(commit) => std::mem::take(commit),
+            Handed::Outputs { commit, .. } => std::mem::take(commit),
         };
         // After a failure the log may no longer hold what this one stands on.
         if incarnation.rounds.failure().is_some() {
@@ -213,7 +213,7 @@ fn answered(PendingCommit { incarnation, mut handed, .. }: PendingCommit, outcom
             incarnation.state.publish(state)?;
             Ok(epoch)
         }
-        Handed::Outputs(_) => Ok(0),
+        Handed::Outputs { .. } => Ok(0),
     });
     match published {
         Ok(epoch) => incarnation.answered(&handed, Some(epoch)),

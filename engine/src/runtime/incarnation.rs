@@ -26,8 +26,16 @@ use headwater_core::{
 };
 use std::sync::{
     Arc, Mutex, OnceLock, PoisonError, Weak,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
+
+/// Outputs that were sent ahead of their commit, and whose outcome is not known.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    bytes: AtomicUsize,
+    /// Whether a participant waits for room.
+    has_waiting: AtomicBool,
+}
 
 /// An application from one claim on: its tasks, and all that is lost when it resumes from its last commit.
 #[derive(Debug)]
@@ -52,6 +60,7 @@ pub(super) struct Incarnation {
     /// How many tasks it has.
     pub(super) tasks: usize,
     pub(super) commits: Arc<CommitQueue>,
+    pub(super) ahead: Ahead,
     pub(super) application: Weak<Shared>,
     pub(super) turns: Arc<AtomicU64>,
     /// Wake participants when an external input has grown.
@@ -117,9 +126,24 @@ impl Incarnation {
 
     /// Hands in outputs ahead of the next commit.
     pub(super) fn send_ahead(self: &Arc<Self>, commit: Commit) {
-        if let Err(refused) = self.commits.push(self, Handed::Outputs(commit)) {
+        let bytes = commit.appends.iter().map(|append| append.records.size_bytes()).sum();
+        self.ahead.bytes.fetch_add(bytes, Ordering::SeqCst);
+        if let Err(refused) = self.commits.push(self, Handed::Outputs { commit, bytes }) {
             self.answered(&refused, None);
         }
+    }
+
+    /// Whether outputs that were sent ahead, and that the log has yet to answer, use up the share of memory of what is
+    /// uncommitted. If so, all participants are woken once the log has answered some.
+    pub(super) fn is_ahead_full(&self) -> bool {
+        let bytes_max = self.around.shares.share(Share::Uncommitted);
+        let exceeds = || self.ahead.bytes.load(Ordering::SeqCst) > bytes_max;
+        if !exceeds() {
+            return false;
+        }
+        self.ahead.has_waiting.store(true, Ordering::SeqCst);
+        // What was answered before that woke nobody.
+        exceeds()
     }
 
     /// Puts the commit of a round together and hands it in.
@@ -134,7 +158,8 @@ impl Incarnation {
         }
         let commit = EpochCommit::new(epoch, parts, &self.blueprint, &self.around, &self.owner)?;
         let mut refused = None;
-        let handed = (!commit.is_empty()).then(|| Handed::Commit { commit: Box::new(commit), began });
+        let handed =
+            (!commit.is_empty()).then(|| Handed::Commit { commit: Box::new(commit), began });
         let hand_in = handed.map(|handed| || refused = self.commits.push(self, handed).err());
         self.rounds.submitted(hand_in);
         if let Some(refused) = refused {
@@ -146,13 +171,21 @@ impl Incarnation {
 
     /// What was handed in has its outcome: `published`, if it is durable and, for a commit, can be read from the state.
     pub(super) fn answered(&self, handed: &Handed, published: Option<u64>) {
-        if let Handed::Commit { began, .. } = handed {
-            self.rounds.answered(published);
-            if let (Some(_), Some(application)) = (published, self.application.upgrade()) {
-                application.seen().committed(self.world.clock.elapsed().saturating_sub(*began));
+        match handed {
+            Handed::Commit { began, .. } => {
+                self.rounds.answered(published);
+                if let (Some(_), Some(application)) = (published, self.application.upgrade()) {
+                    application.seen().committed(self.world.clock.elapsed().saturating_sub(*began));
+                }
+                self.wake_all();
+                self.check_end();
             }
-            self.wake_all();
-            self.check_end();
+            Handed::Outputs { bytes, .. } => {
+                self.ahead.bytes.fetch_sub(*bytes, Ordering::SeqCst);
+                if self.ahead.has_waiting.swap(false, Ordering::SeqCst) {
+                    self.wake_all();
+                }
+            }
         }
     }
 

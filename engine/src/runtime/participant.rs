@@ -124,7 +124,8 @@ impl Participant {
         self.cache_bytes = cache_bytes;
         self.incarnation.check_assignment()?;
         // What comes after the last round would never be committed.
-        if view.is_full || self.has_next_part(view) || view.request == Request::Close {
+        let is_full = view.is_full || self.has_next_part(view) || self.incarnation.is_ahead_full();
+        if is_full || view.request == Request::Close {
             return Ok(Some(Rest::Until(None)));
         }
         let Intake { has_run, has_finished } =
