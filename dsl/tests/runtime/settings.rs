@@ -109,11 +109,15 @@ fn generated_names_are_refused_at_the_start() -> Outcome {
 
 /// An application on a log that has no room, with this `task.timeout.ms`.
 fn on_a_full_log(timeout_ms: &str) -> Outcome<Run> {
-    let mut run = Run::new()?;
     let mut config = StreamsConfig::new("test");
     config.set("task.timeout.ms", timeout_ms)?;
+    running_on_a_full_log(config)
+}
+
+fn running_on_a_full_log(config: StreamsConfig) -> Outcome<Run> {
+    let mut run = Run::new()?;
     run.start(counting()?, config)?;
-    run.rest()?;
+    run.after(Duration::from_millis(1))?;
     run.append("a")?;
     run.log.fill();
     run.rest()?;
@@ -151,6 +155,24 @@ fn what_may_succeed_is_tried_again_until_the_tasks_timeout() -> Outcome {
         run.after(Duration::from_secs(1))?;
     }
     assert!(matches!(run.of("test").state(), StreamsState::Error(StreamsError::Log(_))));
+    Ok(())
+}
+
+#[test]
+fn what_may_succeed_is_tried_for_ever_where_the_tasks_timeout_never_ends() -> Outcome {
+    for timeout in [Duration::MAX, Duration::MAX - Duration::from_nanos(1)] {
+        let config = StreamsConfig::new("test").with_task_timeout(timeout);
+        let mut run = running_on_a_full_log(config)?;
+        for _ in 0..20 {
+            run.after(Duration::from_secs(3_600))?;
+            let state = run.of("test").state();
+            assert!(!matches!(state, StreamsState::Error(_)), "{state:?}");
+        }
+        run.log.repair();
+        run.after(Duration::from_secs(10))?;
+        run.after(Duration::from_secs(1))?;
+        assert_eq!(run.committed("test")?, (1, 1));
+    }
     Ok(())
 }
 

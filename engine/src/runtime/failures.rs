@@ -31,7 +31,7 @@ impl Failing {
         if self.commits != commits {
             *self = Self { commits, ..Self::default() };
         }
-        let ends = *self.since.get_or_insert(now) + timeout;
+        let ends = self.since.get_or_insert(now).saturating_add(timeout);
         if now >= ends {
             // Should the handler have it go on, the time begins anew.
             *self = Self { commits, ..Self::default() };
