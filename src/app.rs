@@ -33,7 +33,7 @@ use signal_hook::{
     low_level::emulate_default_handler,
 };
 use std::{
-    io,
+    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -462,6 +462,17 @@ pub(crate) fn open_state(path: &Path, log: &Arc<dyn Log>) -> Result<Arc<dyn Stat
 
 /// What a data directory holds.
 type LogAndState = (Arc<dyn Log>, Arc<dyn State>);
+
+/// Whether there is a log in a data directory; where it cannot be looked at, the path and why.
+pub(crate) fn has_log(data_dir: &Path) -> Result<bool, (PathBuf, io::Error)> {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    let path = data_dir.join(LOG);
+    match fs::metadata(&path) {
+        Ok(found) => Ok(found.is_dir()),
+        Err(error) if [NotFound, NotADirectory].contains(&error.kind()) => Ok(false),
+        Err(error) => Err((path, error)),
+    }
+}
 
 /// Opens the log and the state of a data directory that no application runs in.
 pub(crate) fn open_stopped(path: &Path) -> Result<LogAndState, AppError> {

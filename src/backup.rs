@@ -86,7 +86,7 @@ pub fn of_directory(
     tell: &mut TellProgress<'_>,
 ) -> Result<BackupReport, BackupError> {
     let to = outside(data_dir, to)?;
-    if !data_dir.join(app::LOG).is_dir() {
+    if !app::has_log(data_dir).map_err(|(path, source)| BackupError::Io { path, source })? {
         return Err(BackupError::NoLog { data_dir: data_dir.to_owned() });
     }
     let (log, state) = app::open_stopped(data_dir).map_err(BackupError::Open)?;

@@ -8,6 +8,7 @@ use headwater_core::{
 use headwater_engine::runtime::{ApplicationReset, ResetError, ResetTo};
 use std::{
     collections::BTreeSet,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,6 +22,15 @@ pub enum StoppedError {
     NoLog {
         /// The directory.
         data_dir: PathBuf,
+    },
+
+    /// This process may not look into it, or the system does not let it.
+    #[error("could not look at {}", path.display())]
+    Io {
+        /// What it wanted to look at.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
 
     /// The data directory cannot be opened; a process may have it, and is named.
@@ -79,7 +89,8 @@ impl StoppedDirectory {
     ///
     /// [`StoppedError`] says which.
     pub fn open(data_dir: &Path) -> Result<Self, StoppedError> {
-        if !data_dir.join(app::LOG).is_dir() {
+        let failed = |(path, source)| StoppedError::Io { path, source };
+        if !app::has_log(data_dir).map_err(failed)? {
             return Err(StoppedError::NoLog { data_dir: data_dir.to_owned() });
         }
         let (log, state) = app::open_stopped(data_dir)?;

@@ -44,7 +44,8 @@ fn print(mut out: impl Write, text: &str) -> io::Result<()> {
 
 /// The failure of a run that did its work and could not show it.
 pub(crate) fn unwritten(error: io::Error) -> Failure {
-    Failure::running("cannot write to standard output", error)
+    let remedy = "give it a standard output that can be written to";
+    Failure::new("cannot write to standard output", error, remedy)
 }
 
 /// A number of bytes: `823 bytes`, `1.2 GiB`.

@@ -82,6 +82,9 @@ const MORE_FILES: &str = "raise the limit on open files, also the hard one (`uli
 const REPLACE_INPUT: &str = "put a whole file in place of the --input, then start the same command again: it resumes where it stopped";
 const SAME_INPUT: &str =
     "give the --input that this --data-dir was started with, or use another --data-dir";
+const LOOK_AT_INPUT: &str =
+    "look at the --input, then start the same command again: it resumes where it stopped";
+const REBUILD: &str = "delete the directory `state` in the --data-dir, then start the same command again: it is rebuilt from the log";
 const RESTORE: &str = "restore the --data-dir from a backup, or start with a fresh one";
 const LARGER_FILES: &str = "raise the limit on the size of files (`ulimit -f`), then start the same command again: it resumes where it stopped";
 const OTHER_VERSION: &str =
@@ -130,7 +133,14 @@ fn open_advice(error: &OpenError) -> Option<&'static str> {
 
 fn connector_advice(error: &ConnectorError) -> Option<&'static str> {
     if let ConnectorError::Unreadable { source, .. } = error {
-        return (source.kind() == io::ErrorKind::PermissionDenied).then_some(READ_ACCESS);
+        // No other data directory makes it readable, and a fresh one loses what was taken.
+        return Some(if source.kind() == io::ErrorKind::PermissionDenied {
+            READ_ACCESS
+        } else if is_short_of_files(source) {
+            MORE_FILES
+        } else {
+            LOOK_AT_INPUT
+        });
     }
     let kind = error.kind();
     if kind == ConnectorErrorKind::Input {
@@ -144,9 +154,10 @@ fn connector_advice(error: &ConnectorError) -> Option<&'static str> {
 
 fn state_advice(error: &StateError) -> Option<&'static str> {
     // Of a data directory without its own log, a new state would write again what lies outside.
-    let is_lost = matches!(error, StateError::OtherLog { .. });
-    if is_lost || error.kind() == StateErrorKind::Damaged {
+    if matches!(error, StateError::OtherLog { .. }) {
         Some(RESTORE)
+    } else if error.kind() == StateErrorKind::Damaged {
+        Some(REBUILD)
     } else {
         matches!(error, StateError::SchemaDiffers { .. } | StateError::Unreadable { .. })
             .then_some(OTHER_VERSION)
@@ -177,9 +188,12 @@ fn io_advice(error: &io::Error) -> Option<&'static str> {
     } else if kind == FileTooLarge {
         Some(LARGER_FILES)
     } else {
-        let few = matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE));
-        few.then_some(MORE_FILES)
+        is_short_of_files(error).then_some(MORE_FILES)
     }
+}
+
+fn is_short_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 #[cfg(test)]
@@ -223,7 +237,9 @@ mod tests {
             connector(ConnectorError::Unreadable { action: "open", input, source })
         };
         assert_eq!(remedy(&unreadable(io::ErrorKind::PermissionDenied)), READ_ACCESS);
-        assert_eq!(remedy(&unreadable(io::ErrorKind::NotADirectory)), START_AGAIN);
+        for kind in [io::ErrorKind::NotADirectory, io::ErrorKind::StorageFull] {
+            assert_eq!(remedy(&unreadable(kind)), LOOK_AT_INPUT, "{kind}");
+        }
         let denied = ConnectorError::io("open", "cold", io::ErrorKind::PermissionDenied.into());
         assert_eq!(remedy(&connector(denied)), GIVE_ACCESS);
     }
@@ -302,16 +318,21 @@ mod tests {
             offset: 1,
             detail: String::new(),
         };
-        let store = StateError::Corrupt { store: "s".into(), partition: 0, detail: String::new() };
         for error in [
             StreamsError::from(corrupt.clone()).into(),
             OpenError::from(corrupt).into(),
             OpenError::Damaged { path: path(), detail: String::new() }.into(),
+        ] {
+            assert_eq!(remedy(&error), RESTORE, "{error:?}");
+        }
+        // The log is whole, and has all that a state is made from.
+        let store = StateError::Corrupt { store: "s".into(), partition: 0, detail: String::new() };
+        for error in [
             ProcessorError::from(store.clone()).into(),
             store.into(),
             write(io_error(io::ErrorKind::InvalidData)).into(),
         ] {
-            assert_eq!(remedy(&error), RESTORE, "{error:?}");
+            assert_eq!(remedy(&error), REBUILD, "{error:?}");
         }
         let denied = write(io_error(io::ErrorKind::PermissionDenied));
         assert_eq!(remedy(&denied.into()), GIVE_ACCESS);

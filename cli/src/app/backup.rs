@@ -19,7 +19,11 @@ use headwater::{
     text::grouped,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use std::{ops::ControlFlow, path::Path};
+use std::{
+    io,
+    ops::ControlFlow,
+    path::{Path, absolute},
+};
 
 /// Makes a backup: what to say of it.
 pub(super) fn make(data_dir: &Path, to: &Path) -> Result<String, Failure> {
@@ -65,6 +69,7 @@ pub(super) fn restore(from: &Path, data_dir: &Path) -> Result<String, Failure> {
             RestoreError::NoBackup { .. } => "name a finished backup with --from",
             RestoreError::Damaged { .. } => "restore another backup",
             RestoreError::UnknownVersion { .. } => "use the version of this program that made it",
+            RestoreError::Log(LogError::Io { path, source, .. }) => unmade(from, path, source),
             _ => return Failure::running(what, error),
         };
         Failure::new(what, error, remedy)
@@ -76,6 +81,26 @@ pub(super) fn restore(from: &Path, data_dir: &Path) -> Result<String, Failure> {
         grouped(files as u64),
         bytes(all)
     ))
+}
+
+/// What to do where a file of a restore cannot be read or written. Nothing is left of it: it begins anew.
+fn unmade(from: &Path, path: &Path, source: &io::Error) -> &'static str {
+    use io::ErrorKind::{
+        FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    let is_read = absolute(from).is_ok_and(|from| path.starts_with(from));
+    let kind = source.kind();
+    if matches!(kind, StorageFull | QuotaExceeded) {
+        "free some space, then start the same command again"
+    } else if kind == FileTooLarge {
+        "raise the limit on the size of files (`ulimit -f`), then start the same command again"
+    } else if is_read && kind == PermissionDenied {
+        "give this user the right to read what is in --from"
+    } else if matches!(kind, PermissionDenied | ReadOnlyFilesystem) {
+        "give this user the right to write there, or use another --data-dir"
+    } else {
+        "start the same command again; if it fails again, look at the disk"
+    }
 }
 
 fn cannot_back_up(data_dir: &Path, to: &Path) -> String {
@@ -107,7 +132,7 @@ fn failed(data_dir: &Path, to: &Path, error: BackupError) -> Failure {
     let what = cannot_back_up(data_dir, to);
     let remedy = match &error {
         BackupError::Open(AppError::Open { source: OpenError::Locked { .. }, .. }) => {
-            "stop that process: it does not answer"
+            "it may just be starting: try again in a moment; if it still does not answer, stop that process"
         }
         BackupError::Streams(StreamsError::Log(LogError::BackupFailed { .. })) => {
             "make room for it, or name another directory with --to"

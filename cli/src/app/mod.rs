@@ -20,7 +20,10 @@ use headwater::{
     control::{Control, ControlError},
     text::shown,
 };
-use std::path::Path;
+use std::{
+    io::ErrorKind::{InvalidFilename, NotADirectory, PermissionDenied},
+    path::Path,
+};
 
 /// Runs the command; the exit code.
 pub(crate) fn run(app: &App) -> Result<u8, Failure> {
@@ -75,6 +78,9 @@ fn cannot_ask(data_dir: &Path) -> String {
     format!("cannot ask the application in {}", shown_os(data_dir))
 }
 
+/// What to do where this user may not look.
+const OWNER: &str = "run this as the user that the application runs as";
+
 /// The failure of a question.
 #[expect(
     clippy::wildcard_enum_match_arm,
@@ -83,7 +89,12 @@ fn cannot_ask(data_dir: &Path) -> String {
 fn asked(data_dir: &Path, error: ControlError) -> Failure {
     let remedy = match &error {
         ControlError::Open { .. } => "let nobody else into that directory, and look who made it",
-        ControlError::Io { .. } => "run this as the user that the application runs as",
+        ControlError::Io { source, .. } if source.kind() == PermissionDenied => OWNER,
+        ControlError::Io { source, .. }
+            if [NotADirectory, InvalidFilename].contains(&source.kind()) =>
+        {
+            "name the --data-dir of an application"
+        }
         ControlError::Refused { .. } => "do what the application says, then ask again",
         _ => "look whether the application still runs, then ask again",
     };

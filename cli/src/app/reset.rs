@@ -1,6 +1,6 @@
 //! `headwater app reset`: what it will do, and doing it.
 
-use super::arguments::Reset;
+use super::{OWNER, arguments::Reset};
 use crate::{console::print_lines, failure::Failure, text::shown_os};
 use headwater::{
     AppError,
@@ -11,7 +11,7 @@ use headwater::{
     text::shown,
     time::{Clock, SystemClock},
 };
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, ErrorKind::PermissionDenied, IsTerminal};
 
 /// Shows what a reset does and does it, unless it is a dry run or the user says no: what to say at the end.
 pub(super) fn run(reset: &Reset) -> Result<String, Failure> {
@@ -67,6 +67,7 @@ fn unopened(what: &str, error: StoppedError) -> Failure {
         StoppedError::Open(AppError::Open { source: OpenError::Locked { .. }, .. }) => {
             "stop that process first"
         }
+        StoppedError::Io { source, .. } if source.kind() == PermissionDenied => OWNER,
         _ => return Failure::running(what, error),
     };
     Failure::new(what, error, remedy)

@@ -54,6 +54,8 @@ fn the_application_that_runs_in_a_directory_is_asked() {
     end(owner);
     failed(&app(&["explain"], &bench.data(), &[]), &["no application answers there", "--data-dir"]);
     failed(&app(&["pause"], Path::new("/nowhere"), &[]), &["/nowhere", "no such directory"]);
+    let file = app(&["explain"], &bench.path("input.ndjson"), &[]);
+    failed(&file, &["Not a directory", "fix: name the --data-dir of an application"]);
 }
 
 fn back_up(bench: &Bench, name: &str) -> (PathBuf, String) {

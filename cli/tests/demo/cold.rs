@@ -4,6 +4,7 @@ use crate::{
     fleet::fleet,
     peers,
     program::{Bench, output},
+    usage::failed,
 };
 use std::{fs, path::Path, process::Command};
 
@@ -92,6 +93,18 @@ fn a_state_that_was_lost_is_rebuilt_and_the_files_stay_as_they_are() {
     bench.run();
     assert_eq!((rows(&bench), bench.summary_text()), (expected, summary));
     assert_eq!(bench.parquet_files("telemetry"), files);
+}
+
+#[test]
+fn a_damaged_state_is_to_be_deleted_and_is_rebuilt() {
+    let (bench, expected) = ended();
+    let summary = bench.summary_text();
+    fs::write(bench.data().join("state/CURRENT"), "x").unwrap();
+    let advice = "fix: delete the directory `state` in the --data-dir, then start the same";
+    failed(&output(&mut bench.command()), &["which is damaged", advice]);
+    remove(&bench, "state");
+    bench.run();
+    assert_eq!((rows(&bench), bench.summary_text()), (expected, summary));
 }
 
 /// A clock in nanoseconds, the largest number there is, and the first moment that is too late.

@@ -2,6 +2,7 @@
 //! few descriptors; foreign text; commands that it prints.
 
 use crate::{
+    app::{app, text_of},
     fleet::fleet,
     program::{Bench, headwater, output},
     usage::failed,
@@ -43,7 +44,7 @@ fn an_output_that_is_full_is_an_error_before_anything_is_made() {
     assert!(!bench.data().exists());
     let mut help = headwater();
     help.arg("--help");
-    failed(&run(help), &["standard output"]);
+    failed(&run(help), &["No space left", "fix: give it a standard output that can be written"]);
 }
 
 #[test]
@@ -149,6 +150,33 @@ fn what_this_user_may_not_touch_is_named_before_the_run() {
     assert!(done.status.success(), "{done:?}");
     assert!(fs::read_to_string(&inside).unwrap().ends_with("}\n"));
     allow(&parent, 0o700);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_directory_that_this_user_may_not_read_is_not_taken_for_an_empty_one() {
+    let bench = small();
+    bench.run();
+    let from = bench.path("backup");
+    text_of(&app(&["backup"], &bench.data(), &[("--to", &from)]));
+    let allow =
+        |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    let asked = |words: &[&str], data_dir: &Path| {
+        let mut command = headwater();
+        without_rights(command.arg("app").args(words).arg("--data-dir").arg(data_dir))
+    };
+    allow(&bench.data(), 0o000);
+    for words in [&["reset", "--force"][..], &["explain"], &["backup", "--to", "other"]] {
+        failed(
+            &asked(words, &bench.data()),
+            &["Permission denied", "fix: run this as the user that the application runs as"],
+        );
+    }
+    allow(&bench.data(), 0o700);
+    allow(&from, 0o000);
+    let refused = asked(&["restore", "--from", from.to_str().unwrap()], &bench.path("again"));
+    failed(&refused, &["Permission denied", "fix: give this user the right to read what is in"]);
+    allow(&from, 0o700);
 }
 
 /// A child that is reaped however the test ends.
