@@ -37,22 +37,27 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::try_parse() {
-        Ok(Arguments { command: Command::Dev(dev) }) => {
-            descriptors::raise().and_then(|()| demo::run(&dev))
-        }
-        Ok(Arguments { command: Command::App(app) }) => {
-            descriptors::raise().and_then(|()| app::run(&app))
-        }
-        Err(told) => tell(&told),
-    };
-    match outcome {
+    match stop::not_at_file_limits().and_then(|()| run()) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             // Where errors cannot be shown, the code is all that is left.
             let _ = console::error_lines(&failure.to_string());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Does what was typed; the exit code.
+fn run() -> Result<u8, Failure> {
+    match Arguments::try_parse() {
+        Ok(Arguments { command }) => {
+            descriptors::raise()?;
+            match &command {
+                Command::Dev(dev) => demo::run(dev),
+                Command::App(app) => app::run(app),
+            }
+        }
+        Err(told) => tell(&told),
     }
 }
 

@@ -15,11 +15,16 @@ use signal_hook::{
 };
 use std::{fs, sync::Arc, thread::Builder};
 
+/// Has a write past the limit on the size of files fail, instead of the program end at once.
+pub(crate) fn not_at_file_limits() -> Result<(), Failure> {
+    let failed = |error| Failure::running("cannot handle limits on files", error);
+    // With a handler, of which nothing is wanted, the write is told.
+    flag::register(SIGXFSZ, Arc::default()).map(drop).map_err(failed)
+}
+
 /// Calls `first` with the number of the first signal that asks the program to end; whether it was taken.
 pub(crate) fn on_signal(first: impl Fn(i32) -> bool + Send + 'static) -> Result<(), Failure> {
     let failed = |error| Failure::running("cannot handle Ctrl-C", error);
-    // With a handler, of which nothing is wanted, the write is told.
-    flag::register(SIGXFSZ, Arc::default()).map_err(failed)?;
     let mut handled = vec![SIGINT, SIGTERM];
     // `nohup` has a closed terminal ignored.
     if !is_ignored(SIGHUP) {

@@ -20,7 +20,8 @@ use headwater::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
-    io,
+    error::Error,
+    io::{self, ErrorKind::FileTooLarge},
     ops::ControlFlow,
     path::{Path, absolute},
 };
@@ -66,6 +67,9 @@ pub(super) fn restore(from: &Path, data_dir: &Path) -> Result<String, Failure> {
         let what = format!("cannot restore {} in {}", shown_os(from), shown_os(data_dir));
         let remedy = match &error {
             RestoreError::NotEmpty { .. } => "name a --data-dir that is empty or not there yet",
+            RestoreError::Unfinished { .. } => {
+                "remove what is in it if no restore is at work there, then start the same command again"
+            }
             RestoreError::NoBackup { .. } => "name a finished backup with --from",
             RestoreError::Damaged { .. } => "restore another backup",
             RestoreError::UnknownVersion { .. } => "use the version of this program that made it",
@@ -85,9 +89,7 @@ pub(super) fn restore(from: &Path, data_dir: &Path) -> Result<String, Failure> {
 
 /// What to do where a file of a restore cannot be read or written. Nothing is left of it: it begins anew.
 fn unmade(from: &Path, path: &Path, source: &io::Error) -> &'static str {
-    use io::ErrorKind::{
-        FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
-    };
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let is_read = absolute(from).is_ok_and(|from| path.starts_with(from));
     let kind = source.kind();
     if matches!(kind, StorageFull | QuotaExceeded) {
@@ -134,17 +136,27 @@ fn failed(data_dir: &Path, to: &Path, error: BackupError) -> Failure {
         BackupError::Open(AppError::Open { source: OpenError::Locked { .. }, .. }) => {
             "it may just be starting: try again in a moment; if it still does not answer, stop that process"
         }
+        BackupError::Streams(StreamsError::Log(LogError::BackupFailed { source, .. }))
+            if is_too_large(&**source) =>
+        {
+            "raise the limit on the size of files (`ulimit -f`), then start the same command again"
+        }
         BackupError::Streams(StreamsError::Log(LogError::BackupFailed { .. })) => {
             "make room for it, or name another directory with --to"
         }
         BackupError::NoLog { .. } => "name the --data-dir of an application",
         BackupError::Inside { .. } => "name a directory elsewhere with --to",
         BackupError::Streams(StreamsError::Log(error)) if error.kind() == LogErrorKind::Refused => {
-            "name another directory with --to"
+            "do that, or name another directory with --to"
         }
         _ => return Failure::running(what, error),
     };
     Failure::new(what, error, remedy)
+}
+
+/// Whether a file of the backup has grown past the limit on its size.
+fn is_too_large(error: &(dyn Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(LogError::Io { source, .. }) if source.kind() == FileTooLarge)
 }
 
 /// Progress on a terminal; nothing elsewhere.

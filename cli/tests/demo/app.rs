@@ -101,6 +101,11 @@ fn a_directory_that_nobody_runs_in_is_backed_up_under_its_lock() {
     let none = app(&["restore"], &bench.path("other"), &[("--from", &bench.data())]);
     failed(&none, &["holds no finished backup", "--from"]);
     assert!(!bench.path("other").exists());
+    // As a restore leaves it that was killed.
+    let killed = bench.path("killed");
+    fs::create_dir_all(killed.join("restore.partial/state")).unwrap();
+    let unfinished = app(&["restore"], &killed, &[("--from", &from)]);
+    failed(&unfinished, &["restore.partial is there", "fix: remove what is in it if no restore"]);
     let damaged = from.join("log/checkpoint");
     let whole = fs::read(&damaged).unwrap();
     let mut bytes = whole.clone();

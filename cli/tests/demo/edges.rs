@@ -332,6 +332,21 @@ fn a_limit_on_the_size_of_files_is_an_error_as_a_full_disk_is() {
     failed(&refused, &["File too large", "`ulimit -f`"]);
     bench.run();
     assert_eq!(bench.summary().records, bench.topic("car-telemetry").concat().len() as u64);
+
+    let asked = |verb: &str, other: &str, to: &Path| {
+        let mut command = headwater();
+        command.args(["app", verb, other]).arg(to).arg("--data-dir");
+        command
+    };
+    let (from, again) = (bench.path("backup"), bench.path("again"));
+    let mut backup = asked("backup", "--to", &from);
+    let mut restore = asked("restore", "--from", &from);
+    for command in [backup.arg(bench.data()), restore.arg(&again)] {
+        let refused = output(&mut by_shell("ulimit -f 16", command));
+        failed(&refused, &["File too large", "`ulimit -f`"]);
+        // Nothing is left that is in the way of the next try.
+        text_of(&output(command));
+    }
 }
 
 #[test]

@@ -35,6 +35,15 @@ pub enum RestoreError {
         dir: PathBuf,
     },
 
+    /// Another restore is at work there, or was ended before its end: remove what is there then, and restore again.
+    #[error("{} is there: a restore is at work, or was ended before its end; remove all that is in {} then", partial.display(), dir.display())]
+    Unfinished {
+        /// The directory.
+        dir: PathBuf,
+        /// What a restore works in.
+        partial: PathBuf,
+    },
+
     /// There is no manifest: what is there was not finished, or is no backup.
     #[error("{} holds no finished backup", dir.display())]
     NoBackup {
@@ -95,11 +104,16 @@ pub(super) fn restore_on(
         Wrong::Version(found) => RestoreError::UnknownVersion { dir: from.clone(), found },
         Wrong::Log(error) => RestoreError::Log(error),
     };
-    let not_empty = || RestoreError::NotEmpty { dir: to.clone() };
+    let partial = to.join(PARTIAL);
     match find(disk, to)? {
         None => {}
         Some(Found::Dir) if disk::list(disk, to)?.is_empty() => {}
-        Some(Found::Dir | Found::File(_)) => return Err(not_empty()),
+        Some(Found::Dir) if find(disk, &partial)?.is_some() => {
+            return Err(RestoreError::Unfinished { dir: to.clone(), partial });
+        }
+        Some(Found::Dir | Found::File(_)) => {
+            return Err(RestoreError::NotEmpty { dir: to.clone() });
+        }
     }
     let manifest = Manifest::read(disk, from).map_err(wrong)?;
     let manifest = manifest.ok_or_else(|| RestoreError::NoBackup { dir: from.clone() })?;
@@ -108,7 +122,6 @@ pub(super) fn restore_on(
     let mut work = Work::new(disk, report.bytes.saturating_mul(2), tell);
 
     create_dirs(disk, to)?;
-    let partial = to.join(PARTIAL);
     disk.make_dir(&partial).map_err(failed("create the directory", &partial))?;
     let made = copy(&manifest, from, &partial, &mut work)
         .and_then(|()| manifest.check(&partial, &mut work))

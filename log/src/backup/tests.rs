@@ -272,7 +272,7 @@ fn a_restore_that_dies_at_any_step_leaves_no_log() {
             let is_empty = !to.exists() || fs::read_dir(&to).unwrap().next().is_none();
             let again = restore(&from, &to, &mut quiet);
             assert_eq!(
-                matches!(again, Err(RestoreError::NotEmpty { .. })),
+                matches!(again, Err(RestoreError::Unfinished { .. })),
                 !is_empty,
                 "step {step}"
             );
