@@ -17,7 +17,10 @@ use std::{
     io::{self, Write},
     os::{
         fd::AsFd,
-        unix::fs::{MetadataExt, PermissionsExt, fchown},
+        unix::{
+            ffi::OsStrExt,
+            fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown},
+        },
     },
     path::{Path, PathBuf},
 };
@@ -57,6 +60,8 @@ impl SummaryFile {
     /// Writes the text there.
     pub(super) fn write(&self, text: &str) -> Result<(), Failure> {
         let written = match &self.target {
+            // Made there during the run, it is none to be replaced.
+            Target::Replaced(path) if is_other(path) => write_into(path, text),
             Target::Replaced(path) => replace(path, text),
             Target::WrittenInto => write_into(&self.given, text),
             Target::Stream(print) => print(text),
@@ -71,6 +76,9 @@ fn target(path: &Path, input: &Path) -> io::Result<Target> {
         Ok(there) => there,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let path = followed(path)?;
+            if names_directory(&path) {
+                return Err(io::Error::other("it names a directory, and there is none"));
+            }
             temporary(&path)?;
             return Ok(Target::Replaced(path));
         }
@@ -78,6 +86,9 @@ fn target(path: &Path, input: &Path) -> io::Result<Target> {
     };
     if there.is_dir() {
         return Err(io::Error::other("it is a directory"));
+    }
+    if there.file_type().is_socket() {
+        return Err(io::Error::other("it is a socket"));
     }
     if fs::metadata(input).is_ok_and(|input| input.is_file() && is_same(&input, &there)) {
         return Err(io::Error::other("it is the --input"));
@@ -96,6 +107,11 @@ fn target(path: &Path, input: &Path) -> io::Result<Target> {
     let path = path.canonicalize()?;
     let target = |_| Target::Replaced(path.clone());
     Ok(temporary(&path).map_or(Target::WrittenInto, target))
+}
+
+/// Whether something is there that is no regular file.
+fn is_other(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|there| !there.is_file())
 }
 
 /// What a stream goes to.
@@ -118,6 +134,12 @@ fn followed(path: &Path) -> io::Result<PathBuf> {
         }
     }
     Err(io::Error::other("too many links lead from one to the next"))
+}
+
+/// Whether the path can be that of a directory alone: no file is made under it.
+fn names_directory(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    [&b"/"[..], b"/.", b"/.."].iter().any(|end| bytes.ends_with(end))
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -163,7 +185,7 @@ mod tests {
     use super::*;
     use rustix::fs::{FileType, Mode, mkfifoat};
     use std::{
-        os::unix::fs::{FileTypeExt, symlink},
+        os::unix::{fs::symlink, net::UnixListener},
         thread,
     };
     use tempfile::TempDir;
@@ -248,6 +270,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_made_there_during_the_run_is_written_into_and_not_replaced() {
+        let dir = dir();
+        let (path, elsewhere) = (dir.path().join("summary.json"), dir.path().join("elsewhere"));
+        let summary = check(&path).unwrap();
+        fs::write(&elsewhere, "a text that is longer than the next").unwrap();
+        symlink(&elsewhere, &path).unwrap();
+        summary.write("{}").unwrap();
+        assert!(path.is_symlink());
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "{}\n");
+    }
+
+    #[test]
     fn a_device_is_written_into_and_stays_a_device() {
         let is_device =
             |path: &Path| fs::metadata(path).is_ok_and(|there| there.file_type().is_char_device());
@@ -273,6 +307,13 @@ mod tests {
         fs::write(&file, "").unwrap();
         refused(&file.join("summary.json"), "Not a directory");
         refused(&dir.path().join("x".repeat(300)), "File name too long");
+        for name in ["new/", "no/such/", "new/."] {
+            refused(&dir.path().join(name), "names a directory");
+        }
+        let socket = dir.path().join("socket");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        refused(&socket, "it is a socket");
+        assert_eq!(entries(&dir), 2);
         let failure = SummaryFile::check(&file, &file).unwrap_err().to_string();
         assert!(failure.contains("it is the --input"), "{failure}");
     }
