@@ -4,6 +4,7 @@ use crate::{
     control::ControlServer,
     metrics_server::{MetricsServer, Page},
     restoring::Restoring,
+    signals::is_ignored,
 };
 use headwater_core::{
     ports::{
@@ -279,13 +280,15 @@ impl App {
     }
 
     /// Waits until the application ends, or a signal (Ctrl-C, SIGTERM) asks it to: it then commits and closes. A second
-    /// signal ends the program at once, from which a restart recovers.
+    /// signal ends the program at once, from which a restart recovers. Signals that the program was started with ignored, as a shell
+    /// has Ctrl-C ignored for what it starts in the background, stay so.
     ///
     /// # Errors
     ///
     /// [`AppError::Streams`] with what stopped the application, [`AppError::Signals`] if signals cannot be handled.
     pub fn wait(&self) -> Result<(), AppError> {
-        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(AppError::Signals)?;
+        let taken = [SIGINT, SIGTERM].into_iter().filter(|signal| !is_ignored(*signal));
+        let mut signals = Signals::new(taken).map_err(AppError::Signals)?;
         let handle = signals.handle();
         thread::scope(|scope| {
             scope.spawn(|| {

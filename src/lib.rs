@@ -14,6 +14,7 @@
 //! | [`log`], [`state`] | the embedded log, and where stores live |
 //! | [`backup`], [`reset`], [`control`] | backups of data directories; resets of their applications; asking the one that runs there |
 //! | [`descriptors`] | how many files a process may have open, and who has which share |
+//! | [`signals`] | which signals the process was started with ignored |
 //! | [`text`] | foreign text, shown without steering a terminal |
 //! | [`memory`] | the budget of what a process keeps in memory |
 //! | [`record`], [`serde`], [`time`] | records, types to bytes, clocks |
@@ -24,6 +25,7 @@ pub mod control;
 mod metrics_server;
 pub mod reset;
 mod restoring;
+pub mod signals;
 
 pub use app::{App, AppBuilder, AppError};
 pub use headwater_core::{

@@ -3,17 +3,19 @@
 //!
 //! # Invariants
 //!
+//! - What was to be ignored when the program was started stays so.
 //! - No signal is swallowed: what nobody takes ends the program as it would without a handler.
 //! - A file that grows past the limit on its size is an error of the write, as a full disk is, and ends nobody at once.
 
 use crate::failure::Failure;
+use headwater::signals::is_ignored;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ},
     flag,
     iterator::Signals,
     low_level::emulate_default_handler,
 };
-use std::{fs, sync::Arc, thread::Builder};
+use std::{sync::Arc, thread::Builder};
 
 /// Has a write past the limit on the size of files fail, instead of the program end at once.
 pub(crate) fn not_at_file_limits() -> Result<(), Failure> {
@@ -25,11 +27,7 @@ pub(crate) fn not_at_file_limits() -> Result<(), Failure> {
 /// Calls `first` with the number of the first signal that asks the program to end; whether it was taken.
 pub(crate) fn on_signal(first: impl Fn(i32) -> bool + Send + 'static) -> Result<(), Failure> {
     let failed = |error| Failure::running("cannot handle Ctrl-C", error);
-    let mut handled = vec![SIGINT, SIGTERM];
-    // `nohup` has a closed terminal ignored.
-    if !is_ignored(SIGHUP) {
-        handled.push(SIGHUP);
-    }
+    let handled = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
     let mut signals = Signals::new(handled).map_err(failed)?;
     let run = move || {
         for (count, signal) in signals.forever().enumerate() {
@@ -46,12 +44,4 @@ pub(crate) fn on_signal(first: impl Fn(i32) -> bool + Send + 'static) -> Result<
 pub(crate) fn end_by(signal: i32) {
     // It fails only for numbers that are no signals.
     let _ = emulate_default_handler(signal);
-}
-
-/// Whether this process was started with the signal ignored, where the system tells.
-fn is_ignored(signal: i32) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask >> (signal - 1) & 1 == 1
 }

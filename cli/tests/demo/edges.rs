@@ -292,15 +292,19 @@ fn a_signal_past_the_run_ends_the_program_at_once() {
 }
 
 #[test]
-fn a_closed_terminal_is_ignored_where_it_is_to_be() {
-    let bench = small();
-    let mut command = by_shell("trap '' HUP", &without_end(&bench, &[]));
-    let mut child = Running::of(command.stdin(Stdio::null()).stdout(Stdio::piped()));
-    let out = child.until("the input is used up");
-    child.signal("HUP");
-    child.signal("TERM");
-    assert!(rest(out).contains("Counts"));
-    assert_eq!(child.wait().code(), Some(0));
+fn signals_are_ignored_where_they_are_to_be() {
+    for (ignored, taken) in [("HUP", "TERM"), ("INT", "TERM"), ("TERM", "INT")] {
+        let bench = Bench::new(&fleet(1, 5, 800));
+        let first = format!("trap '' {ignored}");
+        let mut command = by_shell(&first, &without_end(&bench, &["--rate", "50"]));
+        let mut child = Running::of(command.stdin(Stdio::null()).stdout(Stdio::piped()));
+        let out = child.until("open alerts");
+        child.signal(ignored);
+        child.signal(taken);
+        assert!(rest(out).contains("Counts"));
+        let code = if taken == "TERM" { 143 } else { 130 };
+        assert_eq!(child.wait().code(), Some(code), "{ignored}");
+    }
 }
 
 #[test]
