@@ -9,7 +9,10 @@ use headwater_dsl::{
     AsyncCalls, BufferConfig, EmitStrategy, JoinWindows, StreamsBuilder, Suppressed, TimeWindows,
 };
 use headwater_engine::{
-    runtime::{Explanation, SourceState, Stepper, StreamsConfig, WaitingNode, WaitsFor},
+    runtime::{
+        Explanation, SourceState, Stepper, StreamsConfig, StreamsError, StreamsState, WaitingNode,
+        WaitsFor,
+    },
     topology::Topology,
 };
 use headwater_testkit::{ManualClock, MemoryLog, MemoryState, TopologyTestDriver};
@@ -65,6 +68,27 @@ fn finals(builder: &StreamsBuilder) {
     let counted = builder.stream::<String, i64>("in").group_by_key().windowed_by(windows);
     let counted = counted.emit_strategy(EmitStrategy::on_window_close()).count("counts");
     counted.to_stream().map(|at, count| (at.key, count)).to("out");
+}
+
+#[test]
+fn what_stopped_an_application_is_one_line_that_steers_no_terminal() -> Outcome {
+    let builder = StreamsBuilder::new();
+    finals(&builder);
+    let mut told = start(&builder, 1)?.explain()?;
+    let message = "bad value\nin-0: all that is there was read\u{1b}[2J".to_owned();
+    let why = StreamsError::Panicked { message };
+    for state in [
+        StreamsState::Restarting(why.clone()),
+        StreamsState::PendingError(why.clone()),
+        StreamsState::Error(why.clone()),
+    ] {
+        told.state = state;
+        let text = told.to_string();
+        assert!(text.contains("bad value\\nin-0: all that is there was read\\u{1b}[2J"), "{text}");
+        // It, and the one of its partition.
+        assert_eq!(lines(&told).len(), 2, "{text}");
+    }
+    Ok(())
 }
 
 #[test]

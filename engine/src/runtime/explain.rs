@@ -13,6 +13,7 @@ use headwater_core::{
     metrics::{DropReason, NodeMetrics},
     ports::log::Log,
     record::{Timestamp, TopicPartition},
+    text::shown,
     time::date_time,
 };
 use std::{
@@ -386,7 +387,7 @@ const NAMED_MAX: usize = 5;
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.application_id, state_text(&self.state))?;
+        write!(f, "{} {}", shown(&*self.application_id), state_text(&self.state))?;
         for source in &self.sources {
             write!(f, "\n{}: {}", source.partition, source_text(source, self.now))?;
         }
@@ -458,12 +459,16 @@ fn state_text(state: &StreamsState) -> String {
         StreamsState::Created => "is about to be started".to_owned(),
         StreamsState::Running => "is running".to_owned(),
         StreamsState::Paused => "is paused: it takes no records until it is resumed".to_owned(),
-        StreamsState::Restarting(why) => format!("restarts from its last commit after: {why}"),
+        StreamsState::Restarting(why) => {
+            format!("restarts from its last commit after: {}", shown(why.to_string()))
+        }
         StreamsState::Rebalancing => "is having its tasks dealt anew".to_owned(),
         StreamsState::PendingShutdown => "is ending".to_owned(),
         StreamsState::NotRunning => "has ended".to_owned(),
-        StreamsState::PendingError(why) => format!("is being stopped by: {why}"),
-        StreamsState::Error(why) => format!("was stopped by: {why}"),
+        StreamsState::PendingError(why) => {
+            format!("is being stopped by: {}", shown(why.to_string()))
+        }
+        StreamsState::Error(why) => format!("was stopped by: {}", shown(why.to_string())),
     }
 }
 
