@@ -10,6 +10,10 @@ use crate::{
     text::{cut, width},
 };
 use headwater::text::shown;
+use rustix::{
+    fs::{OFlags, fcntl_getfl},
+    io::Errno,
+};
 use std::{
     env,
     io::{self, IsTerminal, Write},
@@ -26,6 +30,10 @@ pub(crate) fn is_terminal() -> bool {
 
 /// Prints lines to standard output at once.
 pub(crate) fn print_lines(text: &str) -> io::Result<()> {
+    // The library takes one that was opened to be read alone for one that takes everything.
+    if fcntl_getfl(io::stdout()).is_ok_and(|flags| flags & OFlags::ACCMODE == OFlags::RDONLY) {
+        return Err(Errno::BADF.into());
+    }
     print(io::stdout().lock(), text)
 }
 

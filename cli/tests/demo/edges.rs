@@ -42,9 +42,21 @@ fn an_output_that_is_full_is_an_error_before_anything_is_made() {
     };
     failed(&run(bench.command()), &["standard output", "No space left"]);
     assert!(!bench.data().exists());
-    let mut help = headwater();
-    help.arg("--help");
-    failed(&run(help), &["No space left", "fix: give it a standard output that can be written"]);
+    let asked_for_help = || {
+        let mut help = headwater();
+        help.arg("--help");
+        help
+    };
+    failed(
+        &run(asked_for_help()),
+        &["No space left", "fix: give it a standard output that can be written"],
+    );
+    for mut command in [bench.command(), asked_for_help()] {
+        command.stdout(File::open("/dev/null").unwrap()).stderr(Stdio::piped());
+        let refused = command.spawn().unwrap().wait_with_output().unwrap();
+        failed(&refused, &["standard output", "Bad file descriptor"]);
+    }
+    assert!(!bench.data().exists());
 }
 
 #[test]
