@@ -210,6 +210,29 @@ fn a_call_that_fails_makes_its_record_a_dead_letter() -> Outcome {
 }
 
 #[test]
+#[expect(clippy::disallowed_types, reason = "its order differs from map to map")]
+fn a_dead_letter_of_a_call_has_the_key_that_its_record_had() -> Outcome {
+    type Labels = std::collections::HashMap<String, i64>;
+    let builder = StreamsBuilder::new();
+    let asks = builder.stream::<Labels, i64>("in");
+    asks.map_values_async(4, |_, _| async { Err::<i64, _>("no such car") }).to("out");
+    let driver = TopologyTestDriver::new(builder.build()?)?;
+    let input = driver.input_topic::<Labels, i64>("in");
+    for turn in 0..20 {
+        // Each map has an order of its own.
+        let key = (0..8).map(|number| (number.to_string(), number)).collect();
+        input.pipe_input(key, turn, turn)?;
+    }
+    driver.run_until_idle()?;
+    driver.commit()?;
+    let letters = driver.dead_letters()?;
+    let expected = r#"{"0":0,"1":1,"2":2,"3":3,"4":4,"5":5,"6":6,"7":7}"#;
+    assert_eq!(letters.len(), 20);
+    assert!(letters.iter().all(|letter| &*letter.key == expected), "{letters:?}");
+    Ok(())
+}
+
+#[test]
 fn a_call_that_fails_where_that_is_to_stop_may_succeed_after_a_restart() -> Outcome {
     let (builder, tries) = (StreamsBuilder::new(), AtomicUsize::new(0));
     let asks = builder.stream::<String, i64>("in").map_values_async(1, move |_, value| {

@@ -193,7 +193,7 @@ where
         let HeldCall { key, value, headers, metadata, .. } = row;
         let (mut key_bytes, mut value_bytes) = (Vec::new(), Vec::new());
         // They were written to the store: what cannot be written here is left out.
-        let has_key = self.settings.keys.serialize(&key, &mut key_bytes).unwrap_or(false);
+        let has_key = self.settings.keys.serialize_key(&key, &mut key_bytes).unwrap_or(false);
         let has_value = self.settings.values.serialize(&value, &mut value_bytes).unwrap_or(false);
         HeldRecord {
             metadata,
