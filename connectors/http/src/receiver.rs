@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 2xx | the records are delivered |
 //! | 408, 425, 429, 5xx, none | later, perhaps when `Retry-After` says |
+//! | 413 with `Retry-After` | later: by that it says that it is temporary (RFC 9110, 15.5.14) |
 //! | 3xx, 401, 403, 404 and others of [`stops`] | no record can be delivered until someone changes the settings or the receiver |
 //! | 413, 400, 422 and other 4xx | a record is at fault, or there are too many of them |
 //!
@@ -140,8 +141,10 @@ impl Receiver {
             return Ok(Answer::Taken);
         }
         let detail = format!("HTTP {}: {}", status.as_u16(), beginning(body));
-        if is_temporary(status) {
-            Err(self.later(detail, retry_after(&parts.headers)))
+        let retry_after = retry_after(&parts.headers);
+        let is_full = status == StatusCode::PAYLOAD_TOO_LARGE && retry_after.is_some();
+        if is_temporary(status) || is_full {
+            Err(self.later(detail, retry_after))
         } else if let Some(advice) = stops(status) {
             Err(self.refused(format!("{detail}; {advice}")))
         } else {

@@ -373,7 +373,7 @@ fn an_answer_about_the_sink_and_not_about_its_records_stops_it_with_advice() {
 
 #[test]
 fn the_receiver_says_when_it_wants_a_request_again() {
-    for status in [429, 503, 500] {
+    for status in [429, 503, 500, 413] {
         let server = Server::start(&[status]);
         server.seen.lock().unwrap().headers = "Retry-After: 7\r\n".to_owned();
         let error = sink(server.config(), &["1"]).prepare(Due::All).unwrap_err();
