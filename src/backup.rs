@@ -1,9 +1,13 @@
 //! Backups of a data directory: of one that no process has open, and the way back.
 
-use crate::app::{self, AppError};
+use crate::{
+    app::{self, AppError},
+    control::CONTROL,
+};
 use headwater_engine::runtime::{self, StreamsError};
 use std::{
-    io,
+    ffi::OsString,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -91,6 +95,30 @@ pub fn of_directory(
     }
     let (log, state) = app::open_stopped(data_dir).map_err(BackupError::Open)?;
     Ok(runtime::backup(&*log, &*state, &to, tell)?)
+}
+
+/// The names of what lies in a data directory and is in no backup of it, sorted: files that sinks wrote there, and whatever is not the
+/// application's.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// for name in ["log", "state", "cold"] {
+///     std::fs::create_dir(dir.path().join(name))?;
+/// }
+/// assert_eq!(headwater::backup::left_out(dir.path())?, ["cold"]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// If the directory cannot be listed.
+pub fn left_out(data_dir: &Path) -> io::Result<Vec<OsString>> {
+    let names = fs::read_dir(data_dir)?.map(|entry| Ok(entry?.file_name()));
+    let names: io::Result<Vec<_>> = names.collect();
+    let mut names = names?;
+    names.retain(|name| ![app::LOG, app::STATE, CONTROL].iter().any(|known| name == known));
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// The absolute path of where a backup goes, which is not in the data directory.

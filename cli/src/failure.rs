@@ -84,6 +84,7 @@ const SAME_INPUT: &str =
     "give the --input that this --data-dir was started with, or use another --data-dir";
 const LOOK_AT_INPUT: &str =
     "look at the --input, then start the same command again: it resumes where it stopped";
+const ONE_TIME: &str = "bring back the log and that directory as they were at one time, or start with a fresh --data-dir";
 const REBUILD: &str = "delete the directory `state` in the --data-dir, then start the same command again: it is rebuilt from the log";
 const RESTORE: &str = "restore the --data-dir from a backup, or start with a fresh one";
 const LARGER_FILES: &str = "raise the limit on the size of files (`ulimit -f`), then start the same command again: it resumes where it stopped";
@@ -146,7 +147,7 @@ fn connector_advice(error: &ConnectorError) -> Option<&'static str> {
     if kind == ConnectorErrorKind::Input {
         Some(REPLACE_INPUT)
     } else if kind == ConnectorErrorKind::Output {
-        Some(RESTORE)
+        Some(ONE_TIME)
     } else {
         (kind == ConnectorErrorKind::Position).then_some(SAME_INPUT)
     }
@@ -287,7 +288,7 @@ mod tests {
         let other = ConnectorError::Position { name: input(), detail: detail() };
         assert_eq!(remedy(&connector(other)), SAME_INPUT);
         let lost = ConnectorError::Output { output: "cold".to_owned(), detail: detail() };
-        assert_eq!(remedy(&connector(lost)), RESTORE);
+        assert_eq!(remedy(&connector(lost)), ONE_TIME);
         let panicked = ConnectError::Panicked { name: "cold".into(), message: detail() };
         assert_eq!(remedy(&panicked.into()), START_AGAIN);
         let source = io_error(io::ErrorKind::InvalidData);

@@ -33,6 +33,7 @@ mod server;
 mod socket;
 
 pub use server::ControlServer;
+pub(crate) use socket::CONTROL;
 
 use headwater_core::ports::log::{BackupProgress, BackupReport, TellProgress};
 use socket::SocketDir;

@@ -19,6 +19,9 @@ use std::{
 /// The longest path that a socket's address takes on all systems, and the zero after it.
 const PATH_BYTES_MAX: usize = 103;
 
+/// Where the socket's directory lies in a data directory.
+pub(crate) const CONTROL: &str = "control";
+
 /// A data directory's socket.
 #[derive(Debug, Clone)]
 pub(super) struct SocketDir {
@@ -28,7 +31,7 @@ pub(super) struct SocketDir {
 
 impl SocketDir {
     pub(super) fn of(data_dir: &Path) -> Self {
-        let dir = data_dir.join("control");
+        let dir = data_dir.join(CONTROL);
         Self { socket: dir.join("socket"), dir }
     }
 

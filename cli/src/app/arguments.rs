@@ -28,7 +28,10 @@ pub(crate) enum AppCommand {
     #[command(after_help = PAUSE)]
     Resume(DataDir),
 
-    /// Copy the directory as of one commit, while its application runs or not.
+    /// Copy the log and the state as of one commit, while the application runs or not.
+    ///
+    /// What else lies in the directory, as files that sinks wrote, is not copied, and is named when it is done. Copy it then, and put it
+    /// back beside what is restored: what a sink wrote after the backup is named at the next start, to be taken away.
     #[command(after_help = BACKUP)]
     Backup {
         /// The data directory.

@@ -9,7 +9,7 @@ use crate::{
 use headwater::{
     AppError,
     backup::{
-        BackupError, BackupProgress, BackupReport, RestoreError, of_directory,
+        BackupError, BackupProgress, BackupReport, RestoreError, left_out, of_directory,
         restore as bring_back,
     },
     control::ControlError,
@@ -51,7 +51,15 @@ pub(super) fn make(data_dir: &Path, to: &Path) -> Result<String, Failure> {
         bytes(all)
     );
     let next = next("restore", &format!("--from {} --data-dir DIR", quoted(to)));
-    Ok(format!("{told}\n{next}"))
+    // What cannot be listed any more was there a moment ago: the backup is no worse for it.
+    let left_out: Vec<_> = left_out(data_dir).unwrap_or_default().iter().map(shown_os).collect();
+    if left_out.is_empty() {
+        return Ok(format!("{told}\n{next}"));
+    }
+    let left_out = left_out.join(", ");
+    Ok(format!(
+        "{told}\n  not in it: {left_out}; copy it as well, now, and put the copy into DIR once this is restored\n{next}"
+    ))
 }
 
 /// Brings a backup back: what to say of it.

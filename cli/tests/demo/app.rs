@@ -94,6 +94,25 @@ fn a_directory_is_backed_up_while_it_is_at_work_and_goes_on_elsewhere() {
 }
 
 #[test]
+fn what_a_backup_does_not_hold_is_said_and_put_back_beside_it() {
+    let bench = Bench::new(&fleet(5, 5, 600));
+    bench.run();
+    let (summary, minutes) = (bench.summary_text(), bench.minutes());
+    assert!(!minutes.is_empty());
+    let (from, told) = back_up(&bench, "backup");
+    assert!(told.contains("\n  not in it: cold; "), "{told}");
+    let (cold, aside) = (bench.data().join("cold"), bench.path("aside"));
+    fs::rename(&cold, &aside).unwrap();
+    fs::remove_dir_all(bench.data()).unwrap();
+    text_of(&app(&["restore"], &bench.data(), &[("--from", &from)]));
+    let advice = "fix: bring back the log and that directory as they were at one time";
+    failed(&output(&mut bench.command()), &["data/cold/", "it is gone", advice]);
+    fs::rename(&aside, &cold).unwrap();
+    bench.run();
+    assert_eq!((bench.summary_text(), bench.minutes()), (summary, minutes));
+}
+
+#[test]
 fn a_directory_that_nobody_runs_in_is_backed_up_under_its_lock() {
     let bench = Bench::new(&fleet(5, 5, 2_000));
     end(slow(&bench));
