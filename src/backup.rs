@@ -8,6 +8,7 @@ use headwater_engine::runtime::{self, StreamsError};
 use std::{
     ffi::OsString,
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -25,6 +26,13 @@ pub enum BackupError {
         to: PathBuf,
         /// The data directory.
         data_dir: PathBuf,
+    },
+
+    /// A file system begins where it is to go, which cannot be put there in one step.
+    #[error("a file system begins at {}; name a directory in it", to.display())]
+    FileSystem {
+        /// Where it was to go.
+        to: PathBuf,
     },
 
     /// No application was ever there.
@@ -121,7 +129,7 @@ pub fn left_out(data_dir: &Path) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// The absolute path of where a backup goes, which is not in the data directory.
+/// The absolute path of where a backup goes, which is not in the data directory, nor where a file system begins.
 pub(crate) fn outside(data_dir: &Path, to: &Path) -> Result<PathBuf, BackupError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -133,6 +141,12 @@ pub(crate) fn outside(data_dir: &Path, to: &Path) -> Result<PathBuf, BackupError
     let there = to.ancestors().find_map(|above| above.canonicalize().ok());
     if there.is_some_and(|there| there.starts_with(&known)) {
         return Err(BackupError::Inside { to, data_dir: data_dir.to_owned() });
+    }
+    // It is made beside, on the file system of the directory above, and renamed.
+    if let (Ok(dir), Some(Ok(above))) = (fs::metadata(&to), to.parent().map(fs::metadata))
+        && dir.dev() != above.dev()
+    {
+        return Err(BackupError::FileSystem { to });
     }
     Ok(to)
 }

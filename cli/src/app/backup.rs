@@ -153,6 +153,7 @@ fn failed(data_dir: &Path, to: &Path, error: BackupError) -> Failure {
             "make room for it, or name another directory with --to"
         }
         BackupError::NoLog { .. } => "name the --data-dir of an application",
+        BackupError::FileSystem { .. } => "name a directory in it with --to",
         BackupError::Inside { .. } => "name a directory elsewhere with --to",
         BackupError::Streams(StreamsError::Log(error)) if error.kind() == LogErrorKind::Refused => {
             "do that, or name another directory with --to"

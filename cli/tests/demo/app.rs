@@ -135,6 +135,14 @@ fn a_directory_that_nobody_runs_in_is_backed_up_under_its_lock() {
     fs::write(&damaged, whole).unwrap();
     goes_on(&bench, &from);
 
+    #[cfg(target_os = "linux")]
+    {
+        let begins = app(&["backup"], &from, &[("--to", Path::new("/proc"))]);
+        failed(
+            &begins,
+            &["a file system begins at /proc", "fix: name a directory in it with --to"],
+        );
+    }
     let unknown = app(&["backup"], Path::new("/nowhere"), &[("--to", &bench.path("x"))]);
     failed(&unknown, &["/nowhere"]);
     let no_log = app(&["backup"], &from.join("state"), &[("--to", &bench.path("x"))]);

@@ -71,13 +71,9 @@ impl EmbeddedBackup {
         if dir.starts_with(&shared.dir) {
             return refuse("it lies in the log; name a directory elsewhere");
         }
-        let is_taken = match find(disk, &dir).map_err(&failed_in)? {
-            None => false,
-            Some(Found::Dir) => !disk::list(disk, &dir).map_err(&failed_in)?.is_empty(),
-            Some(Found::File(_)) => true,
-        };
-        if is_taken {
-            return refuse("something is there; name a directory that is empty or not there yet");
+        if let Some(detail) = in_the_way(disk, &dir).map_err(&failed_in)? {
+            let wanted = "name a directory that is empty or not there yet";
+            return refuse(&format!("something is there: {detail}; {wanted}"));
         }
         if let Some(above) = dir.parent() {
             create_dirs(disk, above).map_err(&failed_in)?;
@@ -115,6 +111,19 @@ impl EmbeddedBackup {
         disk::rename(disk, &self.dir, &self.target)?;
         self.target.parent().map_or(Ok(()), |above| sync_dir(disk, above))
     }
+}
+
+/// What is where a directory is wanted that is empty or not there yet; where a file system begins, that may be `lost+found` alone.
+fn in_the_way(disk: &dyn Disk, dir: &Path) -> Result<Option<String>, LogError> {
+    Ok(match find(disk, dir)? {
+        None => None,
+        Some(Found::Dir) => {
+            let there = disk::list(disk, dir)?;
+            let first = there.first().and_then(|path| path.file_name());
+            first.map(|name| format!("it holds {}", name.display()))
+        }
+        Some(Found::File(_)) => Some("it is a file".to_owned()),
+    })
 }
 
 fn failed_in(dir: &Path) -> impl Fn(LogError) -> LogError {

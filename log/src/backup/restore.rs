@@ -9,6 +9,7 @@
 use super::{
     LOG,
     cut::Work,
+    in_the_way,
     manifest::{Manifest, Wrong, sync_dirs, sync_file},
 };
 use crate::disk::{self, create_dirs, failed, find, local::LocalDisk, make_dir, sync_dir};
@@ -29,10 +30,12 @@ const PARTIAL: &str = "restore.partial";
 #[non_exhaustive]
 pub enum RestoreError {
     /// Something is where it is to go.
-    #[error("{} is not empty; name a directory that is empty or not there yet", dir.display())]
+    #[error("{} is not empty: {detail}; name a directory that is empty or not there yet", dir.display())]
     NotEmpty {
         /// The directory.
         dir: PathBuf,
+        /// What is there.
+        detail: String,
     },
 
     /// Another restore is at work there, or was ended before its end: remove what is there then, and restore again.
@@ -105,15 +108,12 @@ pub(super) fn restore_on(
         Wrong::Log(error) => RestoreError::Log(error),
     };
     let partial = to.join(PARTIAL);
-    match find(disk, to)? {
-        None => {}
-        Some(Found::Dir) if disk::list(disk, to)?.is_empty() => {}
-        Some(Found::Dir) if find(disk, &partial)?.is_some() => {
+    if let Some(detail) = in_the_way(disk, to)? {
+        let is_dir = matches!(find(disk, to)?, Some(Found::Dir));
+        if is_dir && find(disk, &partial)?.is_some() {
             return Err(RestoreError::Unfinished { dir: to.clone(), partial });
         }
-        Some(Found::Dir | Found::File(_)) => {
-            return Err(RestoreError::NotEmpty { dir: to.clone() });
-        }
+        return Err(RestoreError::NotEmpty { dir: to.clone(), detail });
     }
     let manifest = Manifest::read(disk, from).map_err(wrong)?;
     let manifest = manifest.ok_or_else(|| RestoreError::NoBackup { dir: from.clone() })?;

@@ -398,9 +398,11 @@ fn a_backup_goes_where_nothing_is_and_elsewhere_than_the_log() {
     assert!(refusal("log/backup").ends_with("it lies in the log; name a directory elsewhere"));
     fs::create_dir(dir.path().join("taken")).unwrap();
     fs::write(dir.path().join("taken/file"), "").unwrap();
-    let taken = "something is there; name a directory that is empty or not there yet";
-    assert!(refusal("taken").ends_with(taken));
-    assert!(refusal("taken/file").ends_with(taken));
+    for (to, what) in [("taken", "it holds file"), ("taken/file", "it is a file")] {
+        let wanted = "name a directory that is empty or not there yet";
+        let expected = format!("something is there: {what}; {wanted}");
+        assert!(refusal(to).ends_with(&expected), "{}", refusal(to));
+    }
     fs::create_dir(dir.path().join("empty")).unwrap();
     back_up(&log, &dir.path().join("empty")).unwrap();
     let begun = log.begin_backup(&dir.path().join("new/er")).unwrap();
