@@ -68,12 +68,15 @@ pub(crate) fn bytes(number: u64) -> String {
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
+/// Foreign text as a cell: without what steers a terminal, and cut where it is long.
+pub(crate) fn cell(text: &str) -> String {
+    cut(&shown(text), CELL_WIDTH_MAX)
+}
+
 /// Rows under a heading, each column as wide as its widest cell; columns from `numbers_from` on stand to the right. Cells
 /// are shown without what steers a terminal, and cut where they are long.
 pub(crate) fn table(heading: &[&str], rows: &[Vec<String>], numbers_from: usize) -> String {
-    let safe = |row: &Vec<String>| -> Vec<String> {
-        row.iter().map(|cell| cut(&shown(cell), CELL_WIDTH_MAX)).collect()
-    };
+    let safe = |row: &Vec<String>| -> Vec<String> { row.iter().map(|text| cell(text)).collect() };
     let mut lines = vec![heading.iter().map(ToString::to_string).collect::<Vec<_>>()];
     lines.extend(rows.iter().map(safe));
     let mut widths = vec![0; heading.len()];

@@ -6,12 +6,12 @@
 use super::report::kind;
 use crate::{
     connected_cars::{ALERTS, Alert, AlertState, PARTITIONS, Reading},
-    console::moment,
+    console::{cell, moment},
 };
 use headwater::{
     ports::log::{Log, LogError, Waker},
     record::{Headers, RecordRef, TopicName, TopicPartition},
-    text::{grouped, shown},
+    text::grouped,
     time::Clock,
 };
 use std::{
@@ -43,12 +43,11 @@ impl Raised {
         let Alert { vin, kind: of, ts, value, .. } = &self.alert;
         let value = match value {
             Some(Reading::Number(number)) => format!(" {number:.1}"),
-            Some(Reading::Code(code)) => format!(" {code}"),
+            Some(Reading::Code(code)) => format!(" {}", cell(code)),
             None => String::new(),
         };
         let after = self.after_ms.map_or_else(String::new, |ms| format!("  after {ms} ms"));
-        let line = format!("  {}  {vin}  {}{value}{after}", moment(*ts), kind(*of));
-        shown(&line)
+        format!("  {}  {}  {}{value}{after}", moment(*ts), cell(vin), kind(*of))
     }
 }
 
@@ -225,5 +224,16 @@ mod tests {
             line.contains("overheating 112.3  after 3 ms") && !line.contains('\u{1b}'),
             "{line}"
         );
+    }
+
+    #[test]
+    fn a_line_is_short_whatever_a_car_sends() {
+        let long = "x".repeat(1 << 20);
+        let alert = format!(
+            r#"{{"vin":"{long}","kind":"fault_code","state":"raised","ts":0,"value":"{long}"}}"#
+        );
+        let raised = Raised { alert: sonic_rs::from_str(&alert).unwrap(), after_ms: None };
+        assert_eq!(raised.line().matches("xx… ").count(), 1);
+        assert!(raised.line().ends_with("xx…") && raised.line().len() < 150, "{}", raised.line());
     }
 }

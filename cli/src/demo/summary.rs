@@ -39,8 +39,8 @@ pub(super) struct Summary {
     /// Records that are too far ahead, while nothing tells yet whether they are wrong; left out if there is none.
     #[serde(skip_serializing_if = "is_none")]
     pub(super) held: u64,
-    /// Dead letters of the Parquet sinks.
-    #[serde(skip)]
+    /// Dead letters of the Parquet sinks; left out if there is none.
+    #[serde(skip_serializing_if = "is_none")]
     pub(super) not_in_files: u64,
     pub(super) cars: Vec<Car>,
     pub(super) models: Vec<Model>,

@@ -130,6 +130,8 @@ fn moments_that_no_reader_holds_are_in_no_file() {
     assert_eq!(vins, ["A", "B"]);
     let letters = bench.topic("cold-telemetry-dead-letters").concat();
     assert_eq!(letters.len(), odd.len());
+    let minutes = bench.topic("cold-car-minutes-dead-letters").concat();
+    assert_eq!(bench.summary().not_in_files, (letters.len() + minutes.len()) as u64);
     for read in peers::read(&bench.data().join("cold")) {
         assert_eq!(read.telemetry.len(), 2, "{}", read.peer);
     }

@@ -205,6 +205,8 @@ pub(crate) struct Summary {
     pub(crate) too_far_ahead: u64,
     #[serde(default)]
     pub(crate) held: u64,
+    #[serde(default)]
+    pub(crate) not_in_files: u64,
     pub(crate) cars: Vec<Totals>,
     pub(crate) models: Vec<Totals>,
     pub(crate) attention: Vec<Attention>,
