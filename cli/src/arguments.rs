@@ -43,7 +43,8 @@ pub(crate) struct Dev {
     #[arg(long, value_name = "N|max", default_value = "max")]
     pub(crate) rate: Rate,
 
-    /// End when the input is used up and every window is closed; without it, the run waits for Ctrl-C.
+    /// End when the input is used up and every window is closed; without it, the run waits for Ctrl-C, or until nobody reads what it
+    /// prints, as in `… | head`.
     #[arg(long)]
     pub(crate) exit_when_done: bool,
 
@@ -74,4 +75,4 @@ Examples:
   Read your own records and keep the results:
     zcat fleet.ndjson.gz | headwater dev --demo cars --input - --exit-when-done --summary cars.json
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 129, 130 or 143 stopped by a signal before it was done.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 129, 130, 141 or 143 stopped by a signal, or by a reader who has gone, before it was done.";

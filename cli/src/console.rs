@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! - A reader who has gone, as in `… | head`, ends the output and nothing else.
+//! - A reader who has gone, as in `… | head`, ends the output quietly; and a run that would go on for that reader alone.
 //! - Text that comes from data, paths or errors goes through [`shown`] before it is printed.
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
 };
 use headwater::text::shown;
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{OFlags, fcntl_getfl},
     io::Errno,
 };
@@ -40,6 +41,14 @@ pub(crate) fn print_lines(text: &str) -> io::Result<()> {
 /// Prints lines to standard error.
 pub(crate) fn error_lines(text: &str) -> io::Result<()> {
     print(io::stderr().lock(), text)
+}
+
+/// Whether standard output is a pipe that nobody reads any more.
+pub(crate) fn is_reader_gone() -> bool {
+    let out = io::stdout();
+    let mut polled = [PollFd::new(&out, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::ERR)
 }
 
 fn print(mut out: impl Write, text: &str) -> io::Result<()> {

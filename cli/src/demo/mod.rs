@@ -26,7 +26,7 @@ mod view;
 
 use crate::{
     arguments::Dev,
-    console::{print_lines, unwritten},
+    console::{is_reader_gone, print_lines, unwritten},
     failure::Failure,
     stop,
     text::{quoted, shown_os},
@@ -41,6 +41,7 @@ use headwater::{
 use headwater_connector_file::{FileSource, Rate};
 use hot::Hot;
 use pipeline::{Closed, Finish, Pipeline, Resumed};
+use signal_hook::consts::SIGPIPE;
 use std::{
     env,
     io::ErrorKind::PermissionDenied,
@@ -153,7 +154,7 @@ fn run_in(
                 ended.and_then(|ended| if ended { pipeline.finish() } else { Ok(Finish::Stopped) }),
             )));
         });
-        let ended = show_until_end(&pipeline, &events, &mut hot, &mut view, &*clock);
+        let ended = show_until_end(&pipeline, &events, &mut hot, &mut view, &*clock, dev);
         // Whatever the thread above still waits for now comes to its end.
         pipeline.stop();
         let lines = hot.end(follower.thread(), view.lines_max());
@@ -203,13 +204,15 @@ fn source(dev: &Dev) -> Result<FileSource, Failure> {
     Ok(source)
 }
 
-/// Shows the progress of the run until it ends.
+/// Shows the progress of the run until it ends. One that is not to end with its input goes on for who reads what it prints, and ends
+/// with that reader.
 fn show_until_end(
     pipeline: &Pipeline,
     events: &Receiver<Event>,
     hot: &mut Hot,
     view: &mut View,
     clock: &dyn Clock,
+    dev: &Dev,
 ) -> Result<End, Failure> {
     let mut input_ended = false;
     loop {
@@ -236,6 +239,9 @@ fn show_until_end(
                 }
                 let progress = pipeline.progress();
                 view.show(clock.elapsed(), &progress);
+                if !dev.exit_when_done && is_reader_gone() {
+                    return Ok(End::Signal(SIGPIPE));
+                }
                 // Only once all of it took effect is a run that is stopped a complete one.
                 if input_ended && progress.lag == 0 {
                     input_ended = false;

@@ -71,6 +71,19 @@ fn a_reader_who_has_gone_is_no_error() {
 }
 
 #[test]
+fn a_run_without_an_end_ends_with_its_reader() {
+    let bench = Bench::new(&fleet(1, 5, 800));
+    let mut child = Running::of(&mut without_end(&bench, &["--rate", "50"]));
+    drop(child.until("open alerts"));
+    assert_eq!(child.wait().code(), Some(141));
+    assert!(bench.summary_text().contains(r#""partial": true"#));
+    let mut child = Running::of(&mut without_end(&bench, &[]));
+    drop(child.until("the input is used up"));
+    assert_eq!(child.wait().code(), Some(0));
+    assert!(!bench.summary_text().contains("partial"));
+}
+
+#[test]
 fn a_pipe_or_a_link_that_is_given_as_summary_stays_one() {
     let bench = small();
     let (pipe, link) = (bench.path("pipe"), bench.path("summary.json"));
