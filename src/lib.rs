@@ -14,6 +14,7 @@
 //! | [`log`], [`state`] | the embedded log, and where stores live |
 //! | [`backup`], [`reset`], [`control`] | backups of data directories; resets of their applications; asking the one that runs there |
 //! | [`descriptors`] | how many files a process may have open, and who has which share |
+//! | [`restoring`] | how far the restoring of stores is, for people |
 //! | [`signals`] | which signals the process was started with ignored |
 //! | [`text`] | foreign text, shown without steering a terminal |
 //! | [`memory`] | the budget of what a process keeps in memory |
@@ -24,7 +25,7 @@ pub mod backup;
 pub mod control;
 mod metrics_server;
 pub mod reset;
-mod restoring;
+pub mod restoring;
 pub mod signals;
 
 pub use app::{App, AppBuilder, AppError};

@@ -22,8 +22,17 @@ const SHOWN_AFTER: Duration = Duration::from_secs(1);
 /// A terminal is written to no more often.
 const SHOWN_EVERY: Duration = Duration::from_millis(100);
 
-/// Watches the restoring of an application's stores.
-pub(crate) struct Restoring {
+/// Shows how far the restoring of an application's stores is. [`App`](crate::App) does so by itself; who starts
+/// [`Streams`](crate::runtime::Streams) adds it.
+///
+/// ```
+/// use headwater::{restoring::Restoring, runtime::StreamsConfig};
+/// use std::sync::Arc;
+///
+/// let shown = Arc::new(Restoring::on_stderr("fleet"));
+/// let _config = StreamsConfig::new("fleet").with_restore_listener(shown);
+/// ```
+pub struct Restoring {
     application_id: String,
     seen: Mutex<Seen>,
 }
@@ -52,7 +61,8 @@ impl fmt::Debug for Restoring {
 
 impl Restoring {
     /// Shows it on standard error.
-    pub(crate) fn on_stderr(application_id: &str) -> Self {
+    #[must_use]
+    pub fn on_stderr(application_id: &str) -> Self {
         let is_dumb = env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         let is_terminal = !is_dumb && io::stderr().is_terminal();
         let form = if is_terminal { Form::OneLine } else { Form::Lines };

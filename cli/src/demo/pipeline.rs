@@ -21,6 +21,7 @@ use headwater::{
         state::State,
     },
     record::TopicName,
+    restoring::Restoring,
     runtime::{Streams, StreamsConfig, StreamsState},
     time::Clock,
 };
@@ -81,7 +82,10 @@ impl Pipeline {
         create_topics(&*port)?;
         let topology =
             topology().map_err(|error| Failure::running("the pipeline cannot be built", error))?;
-        let config = StreamsConfig::new(APPLICATION_ID).with_num_stream_threads(THREADS);
+        let restoring = Arc::new(Restoring::on_stderr(APPLICATION_ID));
+        let config = StreamsConfig::new(APPLICATION_ID)
+            .with_num_stream_threads(THREADS)
+            .with_restore_listener(restoring);
         let streams = Streams::start(
             topology,
             config,
