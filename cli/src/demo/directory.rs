@@ -19,14 +19,16 @@ pub(super) struct DataDirectory {
     pub(super) cold: PathBuf,
     /// Whether it is a temporary one.
     pub(super) fresh: bool,
-    /// Whether it was not there before this run.
-    made: bool,
+    /// What was not there before this run: it, and directories above it, the lowest first.
+    made: Vec<PathBuf>,
 }
 
 impl DataDirectory {
     /// The given directory, made if it is not there, or a fresh temporary one that is kept.
     pub(super) fn find(given: Option<&Path>) -> Result<Self, Failure> {
-        let is_new = given.is_none_or(|dir| !dir.exists());
+        let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+        let above = given.into_iter().flat_map(Path::ancestors);
+        let missing: Vec<_> = above.take_while(is_missing).map(Path::to_owned).collect();
         let root = match given {
             Some(dir) => fs::create_dir_all(dir).and_then(|()| dir.canonicalize()),
             None => tempfile::Builder::new()
@@ -43,15 +45,14 @@ impl DataDirectory {
             Failure::new(what, error, remedy)
         })?;
         let cold = root.join("cold");
-        Ok(Self { root, cold, fresh: given.is_none(), made: is_new })
+        let made = if given.is_some() { missing } else { vec![root.clone()] };
+        Ok(Self { root, cold, fresh: given.is_none(), made })
     }
 
-    /// Removes it if this run made it and put nothing into it.
+    /// Removes what this run made and put nothing into.
     pub(super) fn remove_unused(&self) {
-        if self.made {
-            // If it stays, it is an empty directory in the way of nobody.
-            let _ = fs::remove_dir(&self.root);
-        }
+        // What stays is an empty directory in the way of nobody.
+        let _ = self.made.iter().try_for_each(fs::remove_dir);
     }
 
     /// Opens log and state; the log's lock says who owns the directory.

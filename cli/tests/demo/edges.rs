@@ -42,6 +42,11 @@ fn an_output_that_is_full_is_an_error_before_anything_is_made() {
     };
     failed(&run(bench.command()), &["standard output", "No space left"]);
     assert!(!bench.data().exists());
+    let mut nested = headwater();
+    nested.args(["dev", "--demo", "cars", "--input"]).arg(bench.path("input.ndjson"));
+    nested.arg("--data-dir").arg(bench.path("a/b/c"));
+    failed(&run(nested), &["standard output"]);
+    assert!(!bench.path("a").exists());
     let asked_for_help = || {
         let mut help = headwater();
         help.arg("--help");
