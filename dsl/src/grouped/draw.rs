@@ -83,10 +83,14 @@ impl<K: Data, A: Data> Drawn<K, A> {
             if with_late { skin.with_late() } else { skin }
         };
         let node = match strategy.on {
-            Emit::Close => plan
-                .node::<Rows<K, V>, Changes<Windowed<K>, A>, _>(step, move |context, _| {
-                    WindowedFinals::open(skin(), &name, windows, context)
-                }),
+            Emit::Close => {
+                let headers = plan.add_headers_store(&store);
+                let step = step.with_store(&headers);
+                plan.node::<Rows<K, V>, Changes<Windowed<K>, A>, _>(step, move |context, _| {
+                    let finals = WindowedFinals::open(skin(), &name, windows, context)?;
+                    finals.keeping_headers(&headers, context)
+                })
+            }
             Emit::Update => {
                 let make = move |context: &mut InitContext<'_>, emit| {
                     WindowedUpdates::open(skin(), &name, windows, emit, context)

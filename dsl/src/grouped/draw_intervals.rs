@@ -144,9 +144,11 @@ impl<K: Data, A: Data> Drawn<K, A> {
                 let pending = format!("{store}-pending");
                 plan.add_store(TimerBytes::builder(&pending));
                 plan.log_as(&store, &pending);
-                let step = step.with_store(&pending);
+                let headers = plan.add_headers_store(&store);
+                let step = step.with_store(&pending).with_store(&headers);
                 plan.node::<Rows<K, V>, Changes<Windowed<K>, A>, _>(step, move |context, _| {
-                    IntervalFinals::open(skin(), rule, &name, &pending, context)
+                    let finals = IntervalFinals::open(skin(), rule, &name, &pending, context)?;
+                    finals.keeping_headers(&headers, context)
                 })
             }
             Emit::Update => {

@@ -3,7 +3,7 @@
 use super::{Graph, LogicalPlan, Lowered, Node, NodeId, Step};
 use crate::{operator::WindowClose, settings::Caching};
 use headwater_engine::{
-    kernel::Emit,
+    kernel::{Emit, headers_store},
     node::{self, Payload},
     processor::{InitContext, ProcessorError},
     topology::{Port, Topology},
@@ -57,6 +57,14 @@ impl Graph {
 }
 
 impl LogicalPlan {
+    /// Adds a store for the headers of the finals of windows in `store`; gives its name.
+    pub(crate) fn add_headers_store(&self, store: &str) -> String {
+        let headers = format!("{store}-headers");
+        self.add_store(headers_store(&headers));
+        self.log_as(store, &headers);
+        headers
+    }
+
     /// When the windows of `node` are closed; none unless all its records come from windowed aggregations.
     pub(crate) fn window_close(&self, node: NodeId) -> Option<WindowClose> {
         self.0.borrow().window_close(node)

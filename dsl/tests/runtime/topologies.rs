@@ -326,7 +326,7 @@ fn a_windowed_aggregation_keeps_its_windows_in_a_store_and_writes_windowed_keys(
                   <-- KSTREAM-AGGREGATE-counts
                 Sink: KSTREAM-SINK-out-0000000000 (topic: out)
                   <-- KTABLE-TOSTREAM-in-0000000000
-                Processor: KSTREAM-REDUCE-finals (stores: [finals])
+                Processor: KSTREAM-REDUCE-finals (stores: [finals, finals-headers])
                   --> KTABLE-TOSTREAM-in-0000000001
                   <-- KSTREAM-SOURCE-in-0000000000
                 Processor: KTABLE-TOSTREAM-in-0000000001 (stores: [])

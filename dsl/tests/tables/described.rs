@@ -318,7 +318,7 @@ fn finals_at_the_close_and_by_suppression() {
            Sub-topology: 0
             Source: KSTREAM-SOURCE-in-0000000000 (topics: [in])
               --> KSTREAM-AGGREGATE-closing, KSTREAM-AGGREGATE-counts
-            Processor: KSTREAM-AGGREGATE-closing (stores: [closing])
+            Processor: KSTREAM-AGGREGATE-closing (stores: [closing, closing-headers])
               --> none
               <-- KSTREAM-SOURCE-in-0000000000
             Processor: KSTREAM-AGGREGATE-counts (stores: [counts])

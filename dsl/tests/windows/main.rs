@@ -4,6 +4,7 @@ mod all;
 mod cogroup;
 mod days;
 mod distinct;
+mod final_headers;
 mod hopping;
 mod interval_models;
 mod late_records;

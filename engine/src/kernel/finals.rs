@@ -4,11 +4,13 @@
 //!
 //! Those of updates, and:
 //!
-//! - Each window's final comes out exactly once, complete, ordered by window start and then by the key's bytes.
+//! - Each window's final comes out exactly once, complete, ordered by window start and then by the key's bytes, with the headers
+//!   of its last row.
 
 use super::{
     Skin, Update,
     fold::{Folded, Refused},
+    kept_headers::{FoldedHeaders, KeptHeaders, own_key},
     window_state::{Closer, WindowState, Windows},
     window_time::{SAVED_TIME_BYTES, read_time},
 };
@@ -18,6 +20,7 @@ use crate::{
     store::{ValueAndTimestamp, Window, WindowBytes},
 };
 use headwater_core::{metrics::Emission, record::Timestamp};
+use std::mem::take;
 
 /// How far closed windows have been forwarded.
 struct Closing {
@@ -55,6 +58,8 @@ impl Closing {
 pub struct WindowedFinals<S: Skin<Place = Window>> {
     skin: S,
     windows: WindowState<S::Value>,
+    /// Those that finals come out with, if they are kept.
+    headers: Option<KeptHeaders>,
     /// Closed windows are left to forward, up to what time has closed.
     closing: Option<Closing>,
     /// The rows that closed them, as far as it was rows that did.
@@ -87,10 +92,38 @@ impl<S: Skin<Place = Window>> WindowedFinals<S> {
         Ok(Self {
             skin,
             windows,
+            headers: None,
             closing: None,
             closers: Vec::new(),
             forwarded: Timestamp::MIN,
             oldest: None,
+        })
+    }
+
+    /// Has each final come out with the headers of the row that was folded into it last, kept in the [store](super::headers_store)
+    /// called `store`.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::NotConnected`], or [`ProcessorError::OtherStore`] if it is another store than one for headers.
+    pub fn keeping_headers(
+        self,
+        store: &str,
+        context: &mut InitContext<'_>,
+    ) -> Result<Self, ProcessorError> {
+        Ok(Self { headers: Some(KeptHeaders::open(store, context)?), ..self })
+    }
+
+    /// Keeps the headers of rows that were folded.
+    fn keep_headers(
+        &mut self,
+        folded: Vec<FoldedHeaders<usize>>,
+        context: &mut NodeContext<'_>,
+    ) -> Result<(), ProcessorError> {
+        let Some(kept) = &mut self.headers else { return Ok(()) };
+        folded.into_iter().try_for_each(|FoldedHeaders { of: row, headers }| {
+            let (start, key) = self.windows.folded(row);
+            kept.keep(&own_key(&[start], key), headers, context)
         })
     }
 
@@ -128,9 +161,10 @@ impl<S: Skin<Place = Window>> WindowedFinals<S> {
         rows_max: usize,
         context: &mut NodeContext<'_>,
     ) -> Result<(), ProcessorError> {
-        let (store, time) = (context.byte_store(self.windows.store), self.windows.time);
+        let time = self.windows.time;
         let (mut left, mut refused) = (rows_max, Refused::default());
         while let Some(Closing { start, after }) = self.closing.take_if(|_| left > 0) {
+            let store = context.byte_store(self.windows.store);
             let chunk = store.next_chunk(start, after.as_deref(), left)?;
             let is_all = chunk.len() < left;
             left -= chunk.len();
@@ -140,10 +174,14 @@ impl<S: Skin<Place = Window>> WindowedFinals<S> {
             for entry in chunk {
                 let ValueAndTimestamp { value, timestamp } = entry.value;
                 let update = Update { place, new: Some(value), old: None, timestamp, at, origin };
-                let pushed = refused.push_entry(&mut self.skin, &entry.key, update, None);
-                pushed.map_err(|e| store.unreadable(&e))?;
+                let kept = self.headers.as_mut();
+                let headers = kept.map(|kept| kept.take(&own_key(&[start], &entry.key), context));
+                let headers = headers.transpose()?.flatten();
+                let pushed = refused.push_entry(&mut self.skin, &entry.key, update, headers);
+                pushed.map_err(|e| context.byte_store(self.windows.store).unreadable(&e))?;
                 last = Some(entry.key);
             }
+            let store = context.byte_store(self.windows.store);
             if is_all {
                 self.forwarded = start.saturating_add(1);
                 store.expire_below(time.kept_floor().min(self.forwarded));
@@ -153,7 +191,7 @@ impl<S: Skin<Place = Window>> WindowedFinals<S> {
             }
         }
         if self.closing.is_none() {
-            self.windows.expire(store);
+            self.windows.expire(context.byte_store(self.windows.store));
         }
         refused.reject(context)
     }
@@ -170,7 +208,10 @@ impl<S: Skin<Place = Window>> Node for WindowedFinals<S> {
                 for part in self.windows.parts(payload) {
                     let before = self.windows.time;
                     let (windows, skin) = (&mut self.windows, &mut self.skin);
-                    let refused = windows.fold(part, skin, Folded::Kept, context)?;
+                    let with_none = self.headers.as_ref().is_some_and(KeptHeaders::has_any);
+                    let folded = Folded::Kept { with_none };
+                    let mut refused = windows.fold(part, skin, folded, context)?;
+                    self.keep_headers(take(&mut refused.headers), context)?;
                     // No row of the batch belongs to a window that an earlier one has closed: closing can wait.
                     self.close(context.byte_store(self.windows.store));
                     if self.closing.is_some() {

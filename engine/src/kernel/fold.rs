@@ -1,6 +1,6 @@
 //! The rows of a batch into the entries of a store.
 
-use super::{Emit, Late, Skin, Update};
+use super::{Emit, Late, Skin, Update, kept_headers::FoldedHeaders};
 use crate::{
     broken::broken,
     node::{NodeContext, Payload, Stamp},
@@ -136,9 +136,12 @@ impl KeyedRows {
     }
 }
 
-/// Rows that were not folded, and results that are none: their fate is decided once the store is no longer borrowed.
+/// Rows that were not folded, results that are none, and headers to keep: their fate is decided once the store is no longer
+/// borrowed.
 #[derive(Default)]
 pub(super) struct Refused {
+    /// Those of rows that were folded into what is kept.
+    pub(super) headers: Vec<FoldedHeaders<usize>>,
     /// How many rows came too late.
     late: u64,
     /// How many rows had no value, where such are dropped.
@@ -208,8 +211,9 @@ pub(super) enum Folded {
     Forwarded { old_values: OldValues },
     /// They are held back until a flush.
     HeldBack,
-    /// They are kept.
-    Kept,
+    /// They are kept, and headers with them; those of a row that has none are of interest from the first row that has some,
+    /// or else if told so.
+    Kept { with_none: bool },
 }
 
 impl From<Emit> for Folded {
@@ -269,7 +273,13 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
         match (update, folded) {
             (Ok(Some(update)), _) => skin.push(row, update),
             (Ok(None), Folded::HeldBack) => entries.keep_headers(slot, skin.headers()),
-            (Ok(None), _) => {}
+            (Ok(None), Folded::Kept { with_none }) => {
+                let headers = skin.headers();
+                if headers.is_some() || with_none || !refused.headers.is_empty() {
+                    refused.headers.push(FoldedHeaders { of: row, headers });
+                }
+            }
+            (Ok(None), Folded::Forwarded { .. }) => {}
             (Err(why), _) => refused.add(stamp.origin, batch.keys.get(row), why),
         }
     }

@@ -8,6 +8,7 @@
 //! | `table` | the newest value of each key |
 //! | `aggregate` | one value of each key, folded |
 //! | `window_state`, `updates`, `finals` | one value of each key and window: each update, or one final |
+//! | `kept_headers` | the headers of finals, until they come out |
 //! | `intervals` | the same where the rows say where windows begin and end: sessions, sliding windows |
 //! | `ahead` | which records may move a partition's time: tells a wrong clock from a silence; used where records are read |
 //! | `window_time` | which windows are open, which close, and what time is passed on |
@@ -31,6 +32,7 @@ pub(crate) mod ahead;
 mod finals;
 mod fold;
 mod intervals;
+mod kept_headers;
 mod skin;
 mod table;
 mod updates;
@@ -42,6 +44,7 @@ pub use finals::WindowedFinals;
 pub use intervals::{
     IntervalFinals, IntervalUpdates, Lifetime, Row, Rule, Sessions, SlidingWindows, Taking,
 };
+pub use kept_headers::headers_store;
 pub use skin::{CopySkin, Emit, Late, Place, SessionSkin, Skin, Update};
 pub use table::Table;
 pub use updates::WindowedUpdates;

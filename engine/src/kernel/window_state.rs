@@ -148,6 +148,14 @@ impl<A: Data> WindowState<A> {
         Ok(refused)
     }
 
+    /// The start of the window that a row at hand was folded into, and the row's key.
+    pub(super) fn folded(&self, row: usize) -> (Timestamp, &[u8]) {
+        match (self.starts.get(row), self.batch.keys.get(row)) {
+            (Some(Some(start)), Some(key)) => (*start, key),
+            _ => broken("a row that is folded has a window and a key"),
+        }
+    }
+
     /// The operator's time has moved to `time`.
     pub(super) fn advance(&mut self, time: Timestamp, context: &mut NodeContext<'_>) {
         self.time.advance(time);

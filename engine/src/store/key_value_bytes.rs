@@ -317,6 +317,16 @@ impl<V: Data> KeyValueBytes<V> {
         self.scan_as(StoreOperation::PrefixScan, (as_slice(&from), as_slice(&to)), order)
     }
 
+    /// Whether the state holds an entry; asked before the first record, when nothing has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Io`] or [`StateError::Corrupt`] if the state cannot be read.
+    pub(crate) fn has_stored(&self) -> Result<bool, StateError> {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        self.shard.scan(all, Order::Ascending)?.next().transpose().map(|entry| entry.is_some())
+    }
+
     pub(super) fn keep_within(&mut self, record_bytes_max: usize) {
         self.form.keep_within(record_bytes_max, record_bytes_max);
     }

@@ -9,7 +9,7 @@ use headwater_core::{
 };
 use headwater_dsl::{EmitStrategy, Materialized, StreamsBuilder, TimeWindows};
 use headwater_engine::{
-    kernel::{Aggregate, Emit, Table, WindowedFinals, WindowedUpdates, Windows},
+    kernel::{Aggregate, Emit, Table, WindowedFinals, WindowedUpdates, Windows, headers_store},
     node::Node,
     runtime::StreamsConfig,
     store::{KeyValueStore, OldValues, Window, WindowStore, Windowed, WindowedSerde},
@@ -225,7 +225,7 @@ impl Columnar {
                 Ok(match out {
                     Out::Finals => {
                         let node = WindowedFinals::open(skin, "kept", windows, context)?;
-                        Box::new(node) as Box<dyn Node>
+                        Box::new(node.keeping_headers(HEADERS, context)?) as Box<dyn Node>
                     }
                     Out::Updates | Out::CachedUpdates => {
                         Box::new(WindowedUpdates::open(skin, "kept", windows, emit, context)?)
@@ -237,6 +237,9 @@ impl Columnar {
         let keys = SharedSerde::clone(&self.keys);
         let store = WindowStore::builder("kept", SharedSerde::clone(&keys), for_type::<i64>());
         self.topology.add_state_store(store, &["keep"])?;
+        if out == Out::Finals {
+            self.topology.add_state_store(headers_store(HEADERS), &["keep"])?;
+        }
         let windowed: SharedSerde<Windowed<Key>> =
             Arc::new(WindowedSerde::new(keys, windows.size_ms));
         self.sink("out", external("out")?, (&windowed, &for_type::<Option<i64>>()), "keep")
@@ -246,6 +249,9 @@ impl Columnar {
 fn external(name: &str) -> Result<Topic, TopologyError> {
     Ok(Topic::External(TopicName::new(name)?))
 }
+
+/// The store for the headers of finals.
+const HEADERS: &str = "kept-headers";
 
 /// A record as the log holds it: timestamp, key, value, headers.
 type Row = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<u8>);

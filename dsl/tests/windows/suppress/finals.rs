@@ -2,6 +2,7 @@
 //! batches of any size, over repartitions, and killed in between.
 
 use super::ms;
+use headwater_core::record::Headers;
 use headwater_dsl::{
     BufferConfig, EmitStrategy, KStream, KTable, SessionWindows, SlidingWindows, StreamsBuilder,
     Suppressed, TimeWindows,
@@ -110,10 +111,19 @@ fn topology(case: &Case) -> Topology {
     builder.build().expect("it can be built")
 }
 
-fn finals(driver: &TopologyTestDriver, topic: &str) -> Vec<(String, Option<i64>, i64)> {
+/// Key, value, timestamp and headers.
+type Final = (String, Option<i64>, i64, Vec<u8>);
+
+fn finals(driver: &TopologyTestDriver, topic: &str) -> Vec<Final> {
     let mut rows = driver.output_topic::<String, Option<i64>>(topic);
     let rows = rows.read_records_to_list().expect("it can be read").into_iter();
-    let mut rows: Vec<_> = rows.map(|row| (row.key, row.value, row.timestamp)).collect();
+    let headers = |headers: &Headers| {
+        let mut encoded = Vec::new();
+        headers.encode(&mut encoded);
+        encoded
+    };
+    let mut rows: Vec<_> =
+        rows.map(|row| (row.key, row.value, row.timestamp, headers(&row.headers))).collect();
     rows.sort();
     rows
 }
@@ -125,8 +135,14 @@ fn same_finals(case: &Case) -> Result<(), TestCaseError> {
     let driver = driver.expect("it can be started").by_hand();
     for group in &case.groups {
         let topic = driver.input_topic::<String, i64>("in");
-        for (key, at) in &group.records {
-            topic.pipe_input(format!("k{key}"), 0, *at).expect("the log takes it");
+        for (place, (key, at)) in group.records.iter().enumerate() {
+            let mut headers = Headers::new();
+            if at % 3 > 0 {
+                headers.add("from", Some(format!("{key}@{at}.{place}").into_bytes()));
+            }
+            let (key, value) = (format!("k{key}"), 0_i64.to_be_bytes());
+            let piped = topic.pipe_bytes_with(Some(key.as_bytes()), Some(&value), *at, &headers);
+            piped.expect("the log takes it");
         }
         if let Some(steps) = group.kill {
             let step = |_| assert!(driver.step().is_ok(), "it goes on");

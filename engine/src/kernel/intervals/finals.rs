@@ -7,12 +7,14 @@
 //!
 //! Those of updates, and:
 //!
-//! - Each window's final comes out exactly once, complete, ordered by end, start and then by the key's bytes.
+//! - Each window's final comes out exactly once, complete, ordered by end, start and then by the key's bytes, with the headers of
+//!   its last row.
 
 use super::{
     super::{
         CopySkin, Skin, Update,
         fold::{Folded, Refused},
+        kept_headers::{FoldedHeaders, KeptHeaders, own_key},
         window_state::Closer,
     },
     IntervalState, Rule, Turned,
@@ -23,12 +25,15 @@ use crate::{
     store::{StoreKey, TimerBytes, Window},
 };
 use headwater_core::{metrics::Emission, record::Timestamp};
+use std::mem::take;
 
 /// Folds rows into one value of each key and window, and forwards each window's value once, when it closes.
 pub struct IntervalFinals<S: Skin<Place = Window>, R> {
     intervals: IntervalState<S, R>,
     /// The windows that were not forwarded.
     pending: StoreKey<TimerBytes>,
+    /// Those that finals come out with, if they are kept.
+    headers: Option<KeptHeaders>,
     /// When the first of them ends.
     first_end: Option<Timestamp>,
     /// The rows that closed windows, as far as it was rows that did.
@@ -56,7 +61,30 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalFinals<S, R> {
     ) -> Result<Self, ProcessorError> {
         let intervals = IntervalState::open(skin, rule, store, context)?;
         let pending = context.byte_store::<TimerBytes>(pending)?;
-        Ok(Self { intervals, pending, first_end: None, closers: Vec::new() })
+        Ok(Self { intervals, pending, headers: None, first_end: None, closers: Vec::new() })
+    }
+
+    /// As [`WindowedFinals::keeping_headers`](crate::kernel::WindowedFinals::keeping_headers).
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessorError::NotConnected`], or [`ProcessorError::OtherStore`] if it is another store than one for headers.
+    pub fn keeping_headers(
+        self,
+        store: &str,
+        context: &mut InitContext<'_>,
+    ) -> Result<Self, ProcessorError> {
+        Ok(Self { headers: Some(KeptHeaders::open(store, context)?), ..self })
+    }
+
+    /// Keeps the headers of rows that were folded.
+    fn keep_headers(&mut self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
+        let folded = take(&mut self.intervals.headers);
+        let Some(kept) = &mut self.headers else { return Ok(()) };
+        folded.into_iter().try_for_each(|FoldedHeaders { of: (row, window), headers }| {
+            let key = self.intervals.batch.keys.get(row).unwrap_or_default();
+            kept.keep(&own_key(&[window.end, window.start], key), headers, context)
+        })
     }
 
     /// Whether closed windows are left to forward.
@@ -69,7 +97,9 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalFinals<S, R> {
         payload: Box<dyn crate::node::Payload>,
         context: &mut NodeContext<'_>,
     ) -> Result<(), ProcessorError> {
-        let mut refused = self.intervals.fold(payload, Folded::Kept, context)?;
+        let with_none = self.headers.as_ref().is_some_and(KeptHeaders::has_any);
+        let mut refused = self.intervals.fold(payload, Folded::Kept { with_none }, context)?;
+        self.keep_headers(context)?;
         let pending = context.byte_store(self.pending);
         for Turned { row, window, is_there } in &self.intervals.turned {
             let key = self.intervals.batch.keys.get(*row).unwrap_or_default();
@@ -116,21 +146,25 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalFinals<S, R> {
             closed.extend(pending.take_first()?);
             self.first_end = pending.first()?;
         }
-        let (store, mut refused) = (context.byte_store(self.intervals.store), Refused::default());
+        let mut refused = Refused::default();
         for (end, timer) in closed {
             let (start, key) = timer.split_first_chunk::<8>().ok_or(ProcessorError::Damaged)?;
             let window = Window { start: Timestamp::from_be_bytes(*start), end };
+            let store = context.byte_store(self.intervals.store);
             let slot = store.locate(key, window)?;
             let (value, timestamp) = store.get(slot);
             let (new, anchor) = (value.cloned(), time.anchor_of(end));
             let (at, origin) = (time.anchors.passed_at_close(anchor), self.closer_of(anchor));
             let update = Update { place: window, new, old: None, timestamp, at, origin };
-            let pushed = refused.push_entry(&mut self.intervals.skin, key, update, None);
-            pushed.map_err(|e| store.unreadable(&e))?;
+            let kept = self.headers.as_mut();
+            let headers = kept.map(|kept| kept.take(&own_key(&[end, window.start], key), context));
+            let headers = headers.transpose()?.flatten();
+            let pushed = refused.push_entry(&mut self.intervals.skin, key, update, headers);
+            pushed.map_err(|e| context.byte_store(self.intervals.store).unreadable(&e))?;
         }
         if !self.is_closing() {
             self.closers.clear();
-            self.intervals.expire(store);
+            self.intervals.expire(context.byte_store(self.intervals.store));
         }
         refused.reject(context)
     }

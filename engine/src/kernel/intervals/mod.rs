@@ -20,6 +20,7 @@ pub use updates::IntervalUpdates;
 use super::{
     CopySkin, Late, Skin, Update, Windows,
     fold::{Folded, KeyedRows, Refused},
+    kept_headers::FoldedHeaders,
     window_state::Closer,
     window_time::{LivesBy, SAVED_TIME_BYTES, WindowTime},
 };
@@ -99,6 +100,7 @@ pub struct Taking<'a, S: Skin> {
     refusal: Option<StoreError>,
     /// The windows that are there from now on, or no longer.
     turned: &'a mut Vec<Turned>,
+    headers: &'a mut Vec<FoldedHeaders<(usize, Window)>>,
 }
 
 impl<S: Skin> std::fmt::Debug for Taking<'_, S> {
@@ -147,8 +149,14 @@ impl<S: CopySkin<Place = Window>> Taking<'_, S> {
         if let Folded::HeldBack = self.folded {
             self.store.keep_headers(slot, self.skin.headers_copy(row.place));
         }
-        if was_there != is_there && matches!(self.folded, Folded::Kept) {
-            self.turned.push(Turned { row: row.place, window, is_there });
+        if let Folded::Kept { with_none } = self.folded {
+            if was_there != is_there {
+                self.turned.push(Turned { row: row.place, window, is_there });
+            }
+            let headers = self.skin.headers_copy(row.place).filter(|_| is_there);
+            if headers.is_some() || with_none || !self.headers.is_empty() {
+                self.headers.push(FoldedHeaders { of: (row.place, window), headers });
+            }
         }
         Ok(update)
     }
@@ -212,6 +220,8 @@ struct IntervalState<S: Skin, R> {
     time: IntervalTime,
     batch: KeyedRows,
     turned: Vec<Turned>,
+    /// The headers to keep of windows that the rows at hand were folded into, each with the row's place.
+    headers: Vec<FoldedHeaders<(usize, Window)>>,
     /// The rows at hand that have moved what is closed, unless time alone does.
     closers: Vec<Closer>,
 }
@@ -229,7 +239,7 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalState<S, R> {
         let anchors = WindowTime::new(lifetime.windows(), LivesBy::of(context));
         let time = IntervalTime { anchors, reach_ms: lifetime.reach_ms };
         let (batch, turned, closers) = (KeyedRows::default(), Vec::new(), Vec::new());
-        Ok(Self { skin, rule, store, time, batch, turned, closers })
+        Ok(Self { skin, rule, store, time, batch, turned, headers: Vec::new(), closers })
     }
 
     /// Folds a batch into the windows that are open at each of its rows.
@@ -239,9 +249,10 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalState<S, R> {
         folded: Folded,
         context: &mut NodeContext<'_>,
     ) -> Result<Refused, ProcessorError> {
-        let Self { skin, rule, store, time, batch, turned, closers } = self;
+        let Self { skin, rule, store, time, batch, turned, headers, closers } = self;
         batch.begin(payload, Vec::new(), skin)?;
         turned.clear();
+        headers.clear();
         closers.clear();
         let (store, mut refused) = (context.byte_store(*store), Refused::default());
         for (place, stamp) in batch.stamps.iter().enumerate() {
@@ -265,7 +276,8 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalState<S, R> {
             store.keep_from(time.kept_floor());
             let row = Row { place, key, stamp, passed };
             let (time, rows, refusal) = (*time, &mut refused, None);
-            let mut taking = Taking { skin, store, time, folded, refused: rows, refusal, turned };
+            let mut taking =
+                Taking { skin, store, time, folded, refused: rows, refusal, turned, headers };
             let taken = rule.take(&row, &mut taking);
             if let Some(why) = taken.err().or(taking.refusal.take()) {
                 refused.add(stamp.origin, Some(key), why);
