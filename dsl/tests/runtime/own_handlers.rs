@@ -7,7 +7,9 @@ use headwater_core::{
 };
 use headwater_dsl::StreamsBuilder;
 use headwater_engine::{
-    processor::{Context, ProcessorError, Record},
+    processor::{
+        Cancellable, Context, InitContext, Processor, ProcessorError, PunctuationType, Record,
+    },
     runtime::{
         DeadLetterRecord, ErrorHandlerContext, ExceptionResponse, ProcessingGuarantee,
         StreamsConfig, StreamsError, StreamsState,
@@ -298,5 +300,84 @@ fn what_is_not_retriable_fails_and_what_stays_is_given_up() -> Outcome {
     let state = run.of("app").state();
     assert!(matches!(state, StreamsState::Error(_)), "{state:?}");
     assert_eq!(run.of("app").metrics().restarts, 5);
+    Ok(())
+}
+
+/// Refuses each second of stream time and each minute of the wall clock.
+struct Refusing;
+
+impl Processor<String, i64> for Refusing {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        context.forward(record);
+        Ok(())
+    }
+
+    fn punctuate(
+        &mut self,
+        _: Cancellable,
+        time: i64,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        context.forward(Record::new("before".to_owned(), time, time));
+        Err(ProcessorError::record(format!("nothing at {time}")))
+    }
+}
+
+/// A topology whose punctuations are refused, and what comes of it.
+fn punctuated(config: StreamsConfig) -> Outcome<(Result<(), TestDriverError>, TopologyTestDriver)> {
+    let builder = StreamsBuilder::new();
+    let make = |context: &mut InitContext<'_>| {
+        context.schedule(Duration::from_secs(1), PunctuationType::StreamTime);
+        context.schedule(Duration::from_secs(60), PunctuationType::WallClockTime);
+        Ok(Refusing)
+    };
+    builder.stream::<String, i64>("in").process(make, &[]).named("refusing").to("out");
+    let driver = TopologyTestDriver::with(builder.build()?, config, &[].into())?;
+    let run = || {
+        driver.pipe::<String, i64>("in", "a=1@1500 b=2@1700")?;
+        driver.advance_wall_clock_time(Duration::from_secs(61))?;
+        driver.pipe::<String, i64>("in", "c=3@1800")
+    };
+    Ok((run(), driver))
+}
+
+#[test]
+fn what_a_punctuation_refuses_is_for_the_processing_handler() -> Outcome {
+    let (run, driver) = punctuated(StreamsConfig::new("app"))?;
+    run?;
+    let letters = driver.dead_letters()?;
+    let causes: Vec<&str> = letters.iter().map(|letter| &*letter.cause).collect();
+    assert_eq!(causes.len(), 2, "{causes:?}");
+    assert_eq!(causes.first(), Some(&"nothing at 1500"));
+    let out = driver.read::<String, i64>("out")?;
+    assert!(out.starts_with("a=1@1500 before=1500@1500 b=2@1700 before="), "{out}");
+    assert!(out.ends_with(" c=3@1800"), "it goes on: {out}");
+
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    let forgiving = StreamsConfig::new("app").with_processing_exception_handler(
+        move |error: &ErrorHandlerContext<'_>| {
+            let told = (error.node.to_owned(), error.kind, error.metadata.is_some());
+            tell.lock().expect("no test panics holding it").push(told);
+            ExceptionResponse::Continue(vec![])
+        },
+    );
+    let (run, driver) = punctuated(forgiving)?;
+    run?;
+    assert_eq!(*told.lock().unwrap(), vec![("refusing".to_owned(), "ProcessorError", false); 2]);
+    assert_eq!(driver.total_dropped_records()?, 2);
+    assert!(driver.dead_letters()?.is_empty());
+
+    let failing = StreamsConfig::new("app")
+        .with_processing_exception_handler(|_: &ErrorHandlerContext<'_>| ExceptionResponse::Fail);
+    let (run, _) = punctuated(failing)?;
+    assert!(format!("{:?}", run.unwrap_err()).contains("nothing at 1500"));
     Ok(())
 }

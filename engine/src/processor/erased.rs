@@ -134,8 +134,9 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> ProcessorNode<K, V, F, P> {
             match (due, first) {
                 (Due::Punctuation(which, time), _) => {
                     let began = context.began_punctuation();
-                    self.processor.punctuate(which, time, context)?;
+                    let punctuated = self.processor.punctuate(which, time, context);
                     context.ended_punctuation(began);
+                    context.check(punctuated)?;
                 }
                 (Due::Timer, Some((_, timers))) => {
                     if let Some((key, time)) = context.store(timers).take_first()? {
@@ -180,7 +181,10 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> Node for ProcessorNode<K, V,
                     done = place;
                 }
             }
-            Event::Punctuate(which, time) => self.processor.punctuate(which, time, &mut context)?,
+            Event::Punctuate(which, time) => {
+                let punctuated = self.processor.punctuate(which, time, &mut context);
+                context.check(punctuated)?;
+            }
             Event::Due => self.fire_if_few(0..usize::MAX, &mut context)?,
             // What lives by stream time falls due with a run.
             Event::Advance(_) => self.fire_if_few(0..0, &mut context)?,

@@ -101,7 +101,9 @@ pub trait Processor<KIn: Data, VIn: Data>: Send {
     ///
     /// # Errors
     ///
-    /// Any error stops the application, [`ProcessorError::Record`] too: there is no record that it could be about.
+    /// [`ProcessorError::Record`] is for the processing exception handler, as that of a record is: it writes a dead letter, which
+    /// is about no record, or the application goes on without or stops. [`ProcessorError::NullKey`] counts a dropped record;
+    /// anything else, such as [`ProcessorError::State`], stops the application. The punctuation stays scheduled.
     fn punctuate(
         &mut self,
         which: Cancellable,
