@@ -3,17 +3,16 @@
 use crate::{
     DefaultSerde, GlobalKTable, KStream, KTable, Materialized,
     operator::Expiry,
-    operator::VersionedTable,
-    plan::{LogicalPlan, NodeId, OperatorKind, Serdes, Topics},
-    table::{StoredVersions, TableNode, View, expiring},
+    plan::{LogicalPlan, OperatorKind, Serdes, Topics},
+    table::expiring,
 };
 use headwater_core::serde::{Data, Nullable, SharedSerde};
 use headwater_engine::{
     processor::{InitContext, Processor, ProcessorError},
-    store::{StoreBuilder, VersionedKeyValueStore},
+    store::StoreBuilder,
     topology::{Consumed, GlobalSerdes, Topology, TopologyError, TopologyOptimization},
 };
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 /// Draws a topology: start from a topic, chain operators, build.
 ///
@@ -384,12 +383,9 @@ impl StreamsBuilder {
         }
         if let Some(history) = materialized.history {
             plan.refuse_ttl(materialized.ttl, &store);
-            let store: Arc<str> = store.into();
-            let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));
-            let (node, view) = self.versions(source, &store, keys, values, history);
-            let value = Some(value);
-            let (plan, roots) = (plan.clone(), vec![TableNode::of::<K, V>(node)]);
-            return KTable { plan, node, key, value, view, store: Some(store), roots };
+            let step = plan.step(OperatorKind::VersionedTable, &[source]).with_store(&store);
+            let (serdes, row) = (Serdes { key, value }, |value: Option<V>| value);
+            return KTable::versioned(plan, step, store, serdes, history, row);
         }
         let step = plan.step(OperatorKind::Table, &[source]).with_store(&store);
         let row = |value: Option<V>| value;
@@ -398,25 +394,6 @@ impl StreamsBuilder {
         let above = expiry.map(|expiry| expiring(plan, source, expiry, &values, row));
         let step = step.below(above.unwrap_or(source));
         KTable::kept(plan, step, store, Serdes { key, value }, |value: Option<V>| value)
-    }
-
-    /// A table that keeps the versions of each key.
-    fn versions<K: Data, V: Data>(
-        &self,
-        source: NodeId,
-        store: &Arc<str>,
-        keys: SharedSerde<K>,
-        values: SharedSerde<V>,
-        history: Duration,
-    ) -> (NodeId, Arc<dyn View<K, V>>) {
-        let plan = &self.plan;
-        plan.add_store(VersionedKeyValueStore::builder(store, keys, values, history));
-        let step = plan.step(OperatorKind::VersionedTable, &[source]).with_store(store);
-        let name = Arc::clone(store);
-        let node = plan.table_operator::<K, Option<V>, _>(step, move |context, old_values| {
-            Ok(VersionedTable::<K, V>::new(context.store(&name)?, old_values))
-        });
-        (node, Arc::new(StoredVersions(Arc::clone(store))))
     }
 
     /// The newest value of each key of `topic`, whole on every instance, read by the default serdes of `K` and `V`; a null

@@ -180,14 +180,15 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
 
     /// An aggregation of these streams, each below a repartition if it needs one.
     fn draw(&self, kind: OperatorKind, materialized: MaterializedWith<A>) -> Drawn<K, A> {
-        let MaterializedWith { settings, values, .. } = materialized;
-        let caching = settings.caching;
+        let MaterializedWith { mut settings, values, .. } = materialized;
+        let (caching, history) = (settings.caching, settings.history.take());
         let (store, step) = self.plan.step_of_store(kind, self.first, settings);
         let inputs = self.inputs.iter().enumerate();
         let inputs: Vec<NodeId> = inputs.map(|(place, draw)| draw(&store, place)).collect();
         let step = step.below_all(&inputs).copartitioned();
         let (plan, keys) = (self.plan.clone(), SharedSerde::clone(&self.keys));
-        Drawn { plan, keys, values, store, step, caching, deletion: Deletion::OfRow }
+        let deletion = Deletion::OfRow;
+        Drawn { plan, keys, values, store, step, caching, history, deletion }
     }
 }
 

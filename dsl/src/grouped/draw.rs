@@ -3,7 +3,7 @@
 use super::draw_intervals::In;
 use crate::{
     EmitStrategy, KTable, TimeWindows,
-    operator::{Deletion, Fold},
+    operator::{Deletion, Fold, VersionedFold},
     plan::{LogicalPlan, Serdes, Step},
     settings::{Caching, Emit, whole_ms},
     table::{Change, StoredWindows, TableNode},
@@ -15,7 +15,7 @@ use headwater_engine::{
     store::{KeyValueStore, Window, WindowStore, Windowed, WindowedSerde},
     topology::TopologyError,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// What an aggregation forwards.
 pub(super) type Changes<K, A> = Rows<K, Change<A>>;
@@ -29,6 +29,8 @@ pub(super) struct Drawn<K, A> {
     pub(super) step: Step,
     /// Whether the cache holds its updates back.
     pub(super) caching: Caching,
+    /// How far back versions are kept, if they are.
+    pub(super) history: Option<Duration>,
     pub(super) deletion: Deletion,
 }
 
@@ -38,7 +40,15 @@ impl<K: Data, A: Data> Drawn<K, A> {
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
-        let Self { plan, keys, values: value, store, step, caching, deletion } = self;
+        let Self { plan, keys, values: value, store, step, caching, history, deletion } = self;
+        if let Some(history) = history {
+            let serdes = Serdes { key: keys, value }.keeping(&plan, &store, history);
+            let (name, fold) = (Arc::clone(&store), Arc::new(fold));
+            let node = plan.table_operator::<K, V, _>(step, move |context, old_values| {
+                Ok(VersionedFold::<K, V, A, F>::new(context.store(&name)?, &fold, old_values))
+            });
+            return KTable::of_versions(plan, node, serdes, store);
+        }
         plan.add_store(KeyValueStore::builder(
             &store,
             SharedSerde::clone(&keys),
@@ -62,7 +72,8 @@ impl<K: Data, A: Data> Drawn<K, A> {
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
-        let Self { plan, keys, values: value, store, step, caching, .. } = self;
+        let Self { plan, keys, values: value, store, step, caching, history, .. } = self;
+        plan.refuse_versions(history, &store);
         windows.bound().into_iter().for_each(|bound| plan.bound_ahead(&step, bound));
         let retention_ms = retention.map_or(windows.windows.span_ms(), whole_ms);
         let windows = Windows { retention_ms, ..windows.windows };

@@ -131,7 +131,8 @@ impl<K: Data, A: Data> Drawn<K, A> {
         R: Rule<S> + Copy + Sync,
         S: CopySkin<Place = Window, Value = A>,
     {
-        let Self { plan, keys, values: value, store, step, caching, .. } = self;
+        let Self { plan, keys, values: value, store, step, caching, history, .. } = self;
+        plan.refuse_versions(history, &store);
         let lifetime = rule.lifetime();
         let step =
             step.closing_after(after_end_ms, lifetime.reach_ms).folding_into(&store, lifetime);

@@ -268,13 +268,14 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
     /// An aggregation of this stream, below a repartition if it needs one.
     fn draw<A>(&self, kind: OperatorKind, materialized: MaterializedWith<A>) -> Drawn<K, A> {
-        let MaterializedWith { settings, values, .. } = materialized;
-        let caching = settings.caching;
+        let MaterializedWith { mut settings, values, .. } = materialized;
+        let (caching, history) = (settings.caching, settings.history.take());
         let (store, step) = self.plan.step_of_store(kind, self.node, settings);
         let base = self.name.as_deref().unwrap_or(&store);
         let step = step.below(self.plan.keyed_in(self.node, base, &self.serdes, self.partitions));
         let (plan, keys) = (self.plan.clone(), SharedSerde::clone(&self.serdes.key));
-        Drawn { plan, keys, values, store, step, caching, deletion: Deletion::OfRow }
+        let deletion = Deletion::OfRow;
+        Drawn { plan, keys, values, store, step, caching, history, deletion }
     }
 }
 

@@ -35,6 +35,7 @@ mod table_join;
 mod table_values;
 mod to_stream;
 mod transform_values;
+mod versioned_fold;
 mod versioned_table;
 
 pub(crate) use backlog::WaitsSerde;
@@ -76,4 +77,5 @@ pub(crate) use table_join::{LeftTableJoin, NullKeys, TableJoin};
 pub(crate) use table_values::{Needless, TableValues};
 pub(crate) use to_stream::ToStream;
 pub(crate) use transform_values::TransformValues;
+pub(crate) use versioned_fold::VersionedFold;
 pub(crate) use versioned_table::VersionedTable;

@@ -3,7 +3,7 @@
 //! # Guarantees
 //!
 //! - A filter deletes only what it has forwarded: it tells so by the old values, and forwards nothing for a row that neither
-//!   was there nor is.
+//!   was there nor is. One of a table that keeps versions forwards a deletion for each row that is filtered out.
 //! - Mapped deletions stay deletions, also repeated ones.
 
 use crate::table::{Change, OldValues, mapped_row};

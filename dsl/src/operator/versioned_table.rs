@@ -1,4 +1,4 @@
-//! Keeps the versions of each key of a topic.
+//! Keeps the versions of each key of a table.
 //!
 //! # Guarantees
 //!
@@ -15,29 +15,39 @@ use headwater_engine::{
         VersionedRecord,
     },
 };
+use std::{marker::PhantomData, sync::Arc};
 
-/// Keeps versions and forwards updates.
-pub(crate) struct VersionedTable<K, V> {
+/// Keeps versions and forwards updates; `row` gives the value of what comes.
+pub(crate) struct VersionedTable<K, T, V, R> {
     store: StoreKey<VersionedKeyValueStore<K, V>>,
+    row: Arc<R>,
     old_values: OldValues,
+    input: PhantomData<fn(T)>,
 }
 
-impl<K: Data, V: Data> VersionedTable<K, V> {
+impl<K: Data, T, V: Data, R> VersionedTable<K, T, V, R> {
     pub(crate) fn new(
         store: StoreKey<VersionedKeyValueStore<K, V>>,
+        row: &Arc<R>,
         old_values: OldValues,
     ) -> Self {
-        Self { store, old_values }
+        Self { store, row: Arc::clone(row), old_values, input: PhantomData }
     }
 }
 
-impl<K: Data, V: Data> BatchProcessor<Rows<K, Option<V>>> for VersionedTable<K, V> {
+impl<K, T, V, R> BatchProcessor<Rows<K, T>> for VersionedTable<K, T, V, R>
+where
+    K: Data,
+    T: Data,
+    V: Data,
+    R: Fn(T) -> Option<V> + Send + Sync,
+{
     type KOut = K;
     type VOut = Change<V>;
 
     fn process_batch(
         &mut self,
-        rows: Rows<K, Option<V>>,
+        rows: Rows<K, T>,
         context: &mut Context<'_, K, Change<V>>,
     ) -> Result<(), ProcessorError> {
         let mut changes = Vec::with_capacity(rows.len());
@@ -45,8 +55,10 @@ impl<K: Data, V: Data> BatchProcessor<Rows<K, Option<V>>> for VersionedTable<K, 
             context.begin(&record);
             let store = context.store(self.store);
             let (time, sends_old) = (record.timestamp, self.old_values == OldValues::Sent);
-            let put = if sends_old { store.get(&record.key) } else { Ok(None) }.and_then(|old| {
-                let put = store.put(&record.key, record.value.clone(), time)?;
+            let (frame, key, value) = record.split();
+            let new = (self.row)(value);
+            let put = if sends_old { store.get(&key) } else { Ok(None) }.and_then(|old| {
+                let put = store.put(&key, new.clone(), time)?;
                 let before = |VersionedRecord { value, timestamp, .. }| ValueAndTimestamp {
                     value,
                     timestamp,
@@ -66,7 +78,7 @@ impl<K: Data, V: Data> BatchProcessor<Rows<K, Option<V>>> for VersionedTable<K, 
                 }
             };
             let old = put.ok().and_then(|(_, old)| old);
-            changes.push(record.map(|key, new| (key, Change { new, old, is_latest })));
+            changes.push(frame.map(|(), ()| (key, Change { new, old, is_latest })));
         }
         context.forward_all(changes);
         Ok(())

@@ -457,7 +457,7 @@ impl LogicalPlan {
         }
     }
 
-    /// Refuses to keep versions where no table of a topic does.
+    /// Refuses to keep versions of what has none.
     pub(crate) fn refuse_versions(&self, history: Option<Duration>, store: &str) {
         if history.is_some() {
             self.fail(TopologyError::VersionsRefused { store: store.to_owned() });

@@ -124,8 +124,9 @@ impl Materialized {
 
 impl Materialized {
     /// Keeps the versions of each key as far back as `history`, cut to whole ms and counted from the largest timestamp of any key. A
-    /// stream that is joined with such a table finds what was valid at the time of its record. Only tables of topics keep
-    /// versions.
+    /// stream that is joined with such a table finds what was valid at the time of its record. Tables of topics and of streams
+    /// ([`to_table`](crate::KStream::to_table)), aggregations without windows, and what is
+    /// [`materialized`](crate::KTable::materialized) keep versions; updates are then forwarded at once, with caching or without.
     ///
     /// ```
     /// use headwater_dsl::{Materialized, StreamsBuilder};

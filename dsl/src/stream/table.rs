@@ -83,11 +83,15 @@ impl<K: Data, V: Data> KStream<K, V> {
         let serdes = Serdes { key: keys, value: values };
         let MaterializedWith { settings: mut materialized, values, .. } =
             materialized.into().or(same(&serdes.value));
-        let ttl = materialized.ttl.take();
+        let (ttl, history) = (materialized.ttl.take(), materialized.history.take());
         let (store, step) = self.plan.step_of_store(OperatorKind::ToTable, self.node, materialized);
         let keyed = self.plan.keyed(self.node, &store, &serdes);
         let Serdes { key, value } = serdes;
         let kept = Serdes { key, value: values };
+        if let Some(history) = history {
+            self.plan.refuse_ttl(ttl, &store);
+            return KTable::versioned(&self.plan, step.below(keyed), store, kept, history, V::into);
+        }
         match ttl.map(|ttl| Expiry::new(&store, &kept.key, &kept.value, ttl)) {
             Some(expiry) => {
                 let above = expiring(&self.plan, keyed, expiry, &value, V::into);

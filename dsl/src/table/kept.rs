@@ -1,18 +1,18 @@
 //! Tables that put their rows into a store, each as it comes.
 
-use super::{Change, KTable, StoredTable, TableNode};
+use super::{Change, KTable, StoredTable, StoredVersions, TableNode};
 use crate::{
     MaterializedWith,
-    operator::{Expire, Expiry, Fold, WaitsSerde},
+    operator::{Expire, Expiry, Fold, VersionedTable, WaitsSerde},
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes, Step},
 };
 use headwater_core::serde::{Data, I64, SharedSerde};
 use headwater_engine::{
     kernel::Table,
     processor::{Rows, Stores},
-    store::{KeyValueStore, TimerBytes},
+    store::{KeyValueStore, TimerBytes, VersionedKeyValueStore},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The node that deletes the rows of the table that lies below `parent`, once they have lived for as long as `expiry` says. `row`
 /// gives the value of a record, of which `values` writes what comes.
@@ -38,6 +38,15 @@ pub(crate) fn expiring<K: Data, T: Data, V: Data>(
     })
 }
 
+impl<K: Data, V: Data> Serdes<K, V> {
+    /// The same, once the plan has a store that keeps versions with them.
+    pub(crate) fn keeping(self, plan: &LogicalPlan, store: &str, history: Duration) -> Self {
+        let Self { key, value } = self.clone();
+        plan.add_store(VersionedKeyValueStore::builder(store, key, value, history));
+        self
+    }
+}
+
 impl<K: Data, V: Data> KTable<K, V> {
     /// The table whose rows are the newest of what `row` makes of the values that come to `step`, kept in `store`.
     pub(crate) fn kept<T: Data>(
@@ -59,6 +68,34 @@ impl<K: Data, V: Data> KTable<K, V> {
         Self::stored(plan.clone(), node, Serdes { key, value }, store)
     }
 
+    /// The same with the versions of each key, as far back as `history`.
+    pub(crate) fn versioned<T: Data>(
+        plan: &LogicalPlan,
+        step: Step,
+        store: impl Into<Arc<str>>,
+        serdes: Serdes<K, V>,
+        history: Duration,
+        row: impl Fn(T) -> Option<V> + Send + Sync + 'static,
+    ) -> Self {
+        let (store, row) = (store.into(), Arc::new(row));
+        let (name, serdes) = (Arc::clone(&store), serdes.keeping(plan, &store, history));
+        let node = plan.table_operator::<K, T, _>(step, move |context, old_values| {
+            Ok(VersionedTable::<K, T, V, _>::new(context.store(&name)?, &row, old_values))
+        });
+        Self::of_versions(plan.clone(), node, serdes, store)
+    }
+
+    /// The table that `node` keeps in the versioned store `store`.
+    pub(crate) fn of_versions(
+        plan: LogicalPlan,
+        node: NodeId,
+        serdes: Serdes<K, V>,
+        store: Arc<str>,
+    ) -> Self {
+        let view = Arc::new(StoredVersions(Arc::clone(&store)));
+        Self { view, ..Self::stored(plan, node, serdes, store) }
+    }
+
     /// The table that `node` keeps in the key-value store `store`.
     pub(crate) fn stored(
         plan: LogicalPlan,
@@ -72,7 +109,9 @@ impl<K: Data, V: Data> KTable<K, V> {
     }
 
     /// The same table with its rows kept in a store of its own, to be queried under its name. Every update is forwarded at
-    /// once, with caching or without. Values are written as the table is known to, if no serde is given. What else reads the table, such as a join, goes on to read what the rows are made of.
+    /// once, with caching or without. Values are written as the table is known to, if no serde is given. What else reads the table,
+    /// such as a join, goes on to read what the rows are made of, unless the store keeps
+    /// [versions](crate::Materialized::versioned): then it reads those.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
@@ -95,7 +134,15 @@ impl<K: Data, V: Data> KTable<K, V> {
     #[must_use]
     pub fn materialized(&self, materialized: impl Into<MaterializedWith<V>>) -> Self {
         let (kind, known) = (OperatorKind::TableMaterialize, self.value.clone());
-        let kept = self.transformed(kind, &[], materialized.into().or(known), |_| {
+        let mut materialized = materialized.into().or(known);
+        if let Some(history) = materialized.settings.history.take() {
+            let MaterializedWith { settings, values: value, .. } = materialized;
+            let (store, step) = self.plan.step_of_store(kind, self.node, settings);
+            let serdes = Serdes { key: SharedSerde::clone(&self.key), value };
+            let row = |change: Change<V>| change.new;
+            return Self::versioned(&self.plan, step, store, serdes, history, row);
+        }
+        let kept = self.transformed(kind, &[], materialized, |_| {
             Ok(|_: &K, value: Option<V>, _: &mut Stores<'_>| Ok(value))
         });
         Self { view: Arc::clone(&self.view), roots: self.roots.clone(), ..kept }

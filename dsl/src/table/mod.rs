@@ -112,7 +112,8 @@ impl<K: Data, V: Data> KTable<K, V> {
     }
 
     /// The rows for which `keep` holds; a row that no longer does is deleted. Nothing is forwarded of a row for which it
-    /// neither held before nor does now.
+    /// neither held before nor does now, unless the table keeps [versions](crate::Materialized::versioned): then each update for
+    /// which it does not hold is a deletion.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
@@ -137,7 +138,12 @@ impl<K: Data, V: Data> KTable<K, V> {
     pub fn filter(&self, keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
         let keep = move |key: &K, value: V| keep(key, &value).then_some(value);
         let step = self.plan.step(OperatorKind::TableFilter, &[self.node]);
-        let table = self.derive(step.needing_old(NeedsOld::Always), Needless::Dropped, keep);
+        // A row that was not there may be a version among others.
+        let (needs_old, needless) = match self.view.is_versioned() {
+            true => (NeedsOld::ToSend, Needless::Forwarded),
+            false => (NeedsOld::Always, Needless::Dropped),
+        };
+        let table = self.derive(step.needing_old(needs_old), needless, keep);
         Self { value: self.value.clone(), ..table }
     }
 

@@ -13,3 +13,4 @@ mod refused;
 mod ttl;
 mod updates;
 mod versioned;
+mod versioned_results;

@@ -154,9 +154,9 @@ pub enum TopologyError {
         why: &'static str,
     },
 
-    /// Versions are kept by tables of topics alone.
+    /// Windows, global tables and what a foreign-key join or `transform_values` makes have no versions.
     #[error(
-        "the store `{store}` cannot keep versions: only tables of topics do; keep the newest value alone"
+        "the store `{store}` cannot keep versions: those of tables of topics and streams, of aggregations without windows, and `materialized` can; keep the newest value alone"
     )]
     VersionsRefused {
         /// The store.
