@@ -55,9 +55,9 @@ pub use operator::BatchOutput;
 pub use plan::OperatorKind;
 pub use settings::{
     AsyncCalls, Branched, BufferConfig, Eager, EmitStrategy, Grouped, JoinWindows, Joined,
-    Materialized, MaterializedWith, Printed, Repartitioned, SessionWindows, SlidingWindows,
-    StreamJoined, Strict, Suppressed, TableJoined, TimeDifference, TimeWindows, UnlimitedWindows,
-    Windows,
+    Materialized, MaterializedWith, Printed, PrintedWith, Repartitioned, SessionWindows,
+    SlidingWindows, StreamJoined, Strict, Suppressed, TableJoined, TimeDifference, TimeWindows,
+    UnlimitedWindows, Windows,
 };
 pub use stream::{BranchedKStream, JoinWith, JoinedTable, KStream, StreamWithin, Terminal};
 pub use table::{GlobalKTable, KTable};

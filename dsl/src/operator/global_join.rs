@@ -52,7 +52,7 @@ where
     T: Data,
     V2: Data,
     S: Fn(&K, &V) -> Option<G> + Send + Sync,
-    F: Fn(V, Option<T>) -> Option<V2> + Send + Sync,
+    F: Fn(&K, V, Option<T>) -> Option<V2> + Send + Sync,
 {
     type KOut = K;
     type VOut = V2;
@@ -81,7 +81,7 @@ where
                 continue;
             }
             let (frame, key, value) = record.split();
-            let value = (self.join)(value, row);
+            let value = (self.join)(&key, value, row);
             joined.extend(value.map(|value| frame.map(|(), ()| (key, value))));
         }
         context.forward_all(joined);

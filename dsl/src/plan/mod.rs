@@ -32,7 +32,7 @@ use crate::{
     operator::WindowClose,
     table::{NeedsOld, OldValues, TableNode},
 };
-use headwater_core::{record::Headers, serde::Data};
+use headwater_core::serde::Data;
 use headwater_engine::{
     broken,
     kernel::Lifetime,
@@ -40,7 +40,8 @@ use headwater_engine::{
     processor::{BatchProcessor, InitContext, Ports, ProcessorError, Rows},
     store::StoreBuilder,
     topology::{
-        MaxAhead, Port, Produced, TopicNameExtractor, Topology, TopologyError, TopologyOptimization,
+        MaxAhead, Port, Produced, RecordContext, TopicNameExtractor, Topology, TopologyError,
+        TopologyOptimization,
     },
 };
 use std::{
@@ -626,8 +627,9 @@ impl LogicalPlan {
         let extractor = Arc::new(extractor);
         let lower = move |topology: &mut Topology, Lowered { name, parents, .. }: Lowered<'_>| {
             let extractor = Arc::clone(&extractor);
-            let topic =
-                move |key: &K, value: &V, headers: &Headers| extractor.topic(key, value, headers);
+            let topic = move |key: &K, value: &V, context: &RecordContext<'_>| {
+                extractor.topic(key, value, context)
+            };
             topology.add_dynamic_sink(name, topic, produced.clone(), parents).map(drop)
         };
         self.0.borrow_mut().add(step, Box::new(lower))

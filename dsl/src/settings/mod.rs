@@ -22,7 +22,7 @@ pub use join_windows::{JoinWindows, StreamJoined, TimeDifference};
 pub use joined::Joined;
 pub(crate) use materialized::Caching;
 pub use materialized::{Materialized, MaterializedWith};
-pub use printed::Printed;
+pub use printed::{Printed, PrintedWith};
 pub use repartitioned::Repartitioned;
 pub use session_windows::SessionWindows;
 pub use sliding_windows::SlidingWindows;

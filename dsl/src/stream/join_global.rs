@@ -41,7 +41,36 @@ impl<K: Data, V: Data> KStream<K, V> {
         select: impl Fn(&K, &V) -> S + Send + Sync + 'static,
         join: impl Fn(V, T) -> V2 + Send + Sync + 'static,
     ) -> KStream<K, V2> {
-        let join = move |value, row: Option<T>| row.map(|row| join(value, row));
+        self.join_global_with_key(table, select, move |_, value, row| join(value, row))
+    }
+
+    /// The same with the record's key at hand.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let limits = builder.global_table::<String, i64>("limits");
+    /// let speeds = builder.stream::<String, i64>("speeds");
+    /// let over = |car: &String, kmh, limit| format!("{car} is {} over", kmh - limit);
+    /// speeds.join_global_with_key(&limits, |_, _| "A7".to_owned(), over).to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.pipe::<String, i64>("limits", "A7=120@1")?;
+    /// driver.input_topic::<String, i64>("speeds").pipe_input("car".into(), 130, 2)?;
+    /// let read = driver.output_topic::<String, String>("out").read_record()?.unwrap();
+    /// assert_eq!(read.value, "car is 10 over");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn join_global_with_key<G: Data, T: Data, V2: Data, S: Into<Option<G>>>(
+        &self,
+        table: &GlobalKTable<G, T>,
+        select: impl Fn(&K, &V) -> S + Send + Sync + 'static,
+        join: impl Fn(&K, V, T) -> V2 + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        let join = move |key: &K, value, row: Option<T>| row.map(|row| join(key, value, row));
         self.beside_global(table, Keyless::Dropped, select, join)
     }
 
@@ -75,7 +104,18 @@ impl<K: Data, V: Data> KStream<K, V> {
         select: impl Fn(&K, &V) -> S + Send + Sync + 'static,
         join: impl Fn(V, Option<T>) -> V2 + Send + Sync + 'static,
     ) -> KStream<K, V2> {
-        let join = move |value, row: Option<T>| Some(join(value, row));
+        self.left_join_global_with_key(table, select, move |_, value, row| join(value, row))
+    }
+
+    /// The same with the record's key at hand.
+    #[must_use]
+    pub fn left_join_global_with_key<G: Data, T: Data, V2: Data, S: Into<Option<G>>>(
+        &self,
+        table: &GlobalKTable<G, T>,
+        select: impl Fn(&K, &V) -> S + Send + Sync + 'static,
+        join: impl Fn(&K, V, Option<T>) -> V2 + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        let join = move |key: &K, value, row: Option<T>| Some(join(key, value, row));
         self.beside_global(table, Keyless::Unjoined, select, join)
     }
 
@@ -84,7 +124,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         table: &GlobalKTable<G, T>,
         keyless: Keyless,
         select: impl Fn(&K, &V) -> S + Send + Sync + 'static,
-        join: impl Fn(V, Option<T>) -> Option<V2> + Send + Sync + 'static,
+        join: impl Fn(&K, V, Option<T>) -> Option<V2> + Send + Sync + 'static,
     ) -> KStream<K, V2> {
         let kind = match keyless {
             Keyless::Dropped => OperatorKind::GlobalJoin,

@@ -191,7 +191,36 @@ impl<K: Data, V: Data> KStream<K, V> {
     where
         I: IntoIterator<Item = V2> + 'static,
     {
-        let map = Arc::new(move |_: &K, value| map(value));
+        self.flat_map_values_with_key(move |_, value| map(value))
+    }
+
+    /// The same with the key at hand.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<String, i64>("speeds");
+    /// let both = speeds.flat_map_values_with_key(|car, kmh| [format!("{car}: {kmh}"), car.clone()]);
+    /// both.to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.input_topic::<String, i64>("speeds").pipe_input("car".into(), 120, 1)?;
+    /// let read = driver.output_topic::<String, String>("out").read_records_to_list()?;
+    /// let read: Vec<_> = read.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(read, ["car: 120", "car"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn flat_map_values_with_key<V2: Data, I>(
+        &self,
+        map: impl Fn(&K, V) -> I + Send + Sync + 'static,
+    ) -> KStream<K, V2>
+    where
+        I: IntoIterator<Item = V2> + 'static,
+    {
+        let map = Arc::new(map);
         self.then_keyed(self.step(OperatorKind::FlatMapValues), move || FlatMapValues::new(&map))
     }
 

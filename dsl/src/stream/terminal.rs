@@ -2,7 +2,7 @@
 
 use super::{KStream, resolve};
 use crate::{
-    DefaultSerde, Printed,
+    DefaultSerde, PrintedWith,
     operator::ForEach,
     plan::{LogicalPlan, NodeId, OperatorKind},
 };
@@ -90,13 +90,14 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// one that does not becomes a dead letter.
     ///
     /// ```
-    /// use headwater_core::record::Headers;
     /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_engine::topology::RecordContext;
     /// use headwater_testkit::TopologyTestDriver;
     ///
     /// let builder = StreamsBuilder::new();
     /// let speeds = builder.stream::<String, i64>("speeds");
-    /// speeds.to_dynamic(|_: &String, kmh: &i64, _: &Headers| if *kmh > 130 { "fast" } else { "slow" });
+    /// let by_speed = |_: &String, kmh: &i64, _: &RecordContext<'_>| if *kmh > 130 { "fast" } else { "slow" };
+    /// speeds.to_dynamic(by_speed);
     ///
     /// let driver = TopologyTestDriver::new(builder.build()?)?;
     /// driver.create_topic("fast", 1)?;
@@ -130,15 +131,10 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// Prints each record on a line, `[label]: key, value`; after a failure a record may be printed again.
     ///
     /// See [`Printed`] for an example.
-    #[expect(clippy::must_use_candidate, reason = "as with other ends, the name is seldom wanted")]
-    pub fn print(&self, printed: Printed) -> Terminal
-    where
-        K: fmt::Debug,
-        V: fmt::Debug,
-    {
-        let step = self.step(OperatorKind::Print);
+    pub fn print(&self, printed: impl Into<PrintedWith<K, V>>) -> Terminal {
+        let (step, printed) = (self.step(OperatorKind::Print), printed.into());
         let name = self.plan.name_of(self.node);
-        let line = Arc::new(move |key: K, value: V| printed.line(&name, &key, &value));
+        let line = Arc::new(move |key: K, value: V| printed.print(&name, &key, &value));
         let node = self.then(step, move || ForEach::new(&line)).node;
         Terminal { plan: self.plan.clone(), node }
     }

@@ -4,9 +4,9 @@ use crate::{
     forms::{Form, value_serde},
     ops::rekeyed,
 };
-use headwater_core::{record::Headers, serde::Utf8};
+use headwater_core::serde::Utf8;
 use headwater_dsl::{KStream, Printed};
-use headwater_engine::topology::Produced;
+use headwater_engine::topology::{Produced, RecordContext};
 use std::sync::Arc;
 
 /// A step without state.
@@ -82,7 +82,7 @@ impl Stateless {
                 stream.clone()
             }
             Self::Dynamic(n) => {
-                let topic = move |_: &String, value: &i64, _: &Headers| match value.rem_euclid(n) {
+                let topic = move |_: &_, v: &i64, _: &RecordContext<'_>| match v.rem_euclid(n) {
                     0 => "nowhere".to_owned(),
                     other => format!("dynamic-{}", other % 2),
                 };

@@ -14,7 +14,7 @@ use headwater_engine::{
         DeadLetterRecord, ErrorHandlerContext, ExceptionResponse, ProcessingGuarantee,
         StreamsConfig, StreamsError, StreamsState,
     },
-    topology::Topology,
+    topology::{RecordContext, Topology},
 };
 use headwater_testkit::{TestDriverError, TopologyTestDriver};
 use std::{
@@ -39,7 +39,8 @@ fn topology() -> Outcome<Topology> {
         context.forward(record.with_value(value));
         Ok(())
     };
-    let by_size = |_: &String, value: &f32, _: &Headers| if *value > 9.0 { "large" } else { "out" };
+    let by_size =
+        |_: &String, value: &f32, _: &RecordContext<'_>| if *value > 9.0 { "large" } else { "out" };
     input.process_fn(check, &[]).named("check").to_dynamic(by_size).named("by-size");
     input.to("sibling");
     Ok(builder.build()?)
@@ -252,7 +253,7 @@ fn to_later() -> Outcome<Topology> {
         context.forward(record);
         Ok(())
     };
-    let later = |_: &String, _: &i64, _: &Headers| "later";
+    let later = |_: &String, _: &i64, _: &RecordContext<'_>| "later";
     builder.stream::<String, i64>("in").process_fn(refuse, &[]).to_dynamic(later);
     Ok(builder.build()?)
 }

@@ -4,7 +4,7 @@ use headwater_core::record::{Headers, TopicName, TopicPartition, murmur2_partiti
 use headwater_dsl::{Repartitioned, StreamsBuilder};
 use headwater_engine::{
     runtime::{Repartitioning, StreamsConfig, StreamsError},
-    topology::{Partitions, Produced, Topology, TopologyError},
+    topology::{Partitions, Produced, RecordContext, Topology, TopologyError},
 };
 use headwater_testkit::{TestDriverError, TopologyTestDriver};
 use std::{collections::BTreeMap, error::Error};
@@ -53,7 +53,7 @@ fn letters(driver: &TopologyTestDriver) -> Outcome<Vec<String>> {
 
 fn by_sign() -> Topology {
     let builder = StreamsBuilder::new();
-    let by_sign = |_: &String, value: &i64, headers: &Headers| {
+    let by_sign = |_: &String, value: &i64, RecordContext { headers, .. }: &RecordContext<'_>| {
         let side = if *value < 0 { "below" } else { "above" };
         if headers.is_empty() { side.to_owned() } else { format!("{side}-marked") }
     };

@@ -7,35 +7,68 @@ use super::{
 };
 use crate::{
     error_handlers::DeadLetterRecord,
-    node::{Event, Forwarded, Node, NodeContext, NodeIndex},
-    processor::{InitContext, Ports, ProcessorError, Record, Rows},
+    node::{Event, Forwarded, Node, NodeContext, NodeIndex, RunRecords},
+    processor::{InitContext, Ports, ProcessorError, Record, RecordMetadata, Rows},
 };
 use headwater_core::{
     ports::log::{Log, LogError},
-    record::{Headers, TopicName, TopicPartition},
+    record::{Headers, Timestamp, TopicName, TopicPartition},
     serde::Data,
 };
 use std::{any::TypeId, collections::BTreeMap, fmt, sync::Arc};
 
-/// Chooses the topic of a record by its key, value and headers. Any function of these will do.
+/// Chooses the topic of a record by its key, its value and what else there is of it. Any function of these will do.
 ///
 /// ```
 /// use headwater_core::record::Headers;
-/// use headwater_engine::topology::TopicNameExtractor;
+/// use headwater_engine::topology::{RecordContext, TopicNameExtractor};
 ///
-/// let by_country = |_: &String, country: &String, _: &Headers| format!("cars-{country}");
-/// assert_eq!(by_country.topic(&"car".into(), &"se".into(), &Headers::new()), "cars-se");
+/// let by_country =
+///     |_: &String, country: &String, _: &RecordContext<'_>| format!("cars-{country}");
+/// let headers = Headers::new();
+/// let context = RecordContext::new(5, &headers);
+/// assert_eq!(by_country.topic(&"car".into(), &"se".into(), &context), "cars-se");
 /// ```
 pub trait TopicNameExtractor<K, V>: Send + Sync {
     /// The name of the record's topic. It has to exist; a record for one that does not is a dead letter.
-    fn topic(&self, key: &K, value: &V, headers: &Headers) -> String;
+    fn topic(&self, key: &K, value: &V, context: &RecordContext<'_>) -> String;
 }
 
-impl<K, V, S: Into<String>, F: Fn(&K, &V, &Headers) -> S + Send + Sync> TopicNameExtractor<K, V>
-    for F
+impl<K, V, S: Into<String>, F: Fn(&K, &V, &RecordContext<'_>) -> S + Send + Sync>
+    TopicNameExtractor<K, V> for F
 {
-    fn topic(&self, key: &K, value: &V, headers: &Headers) -> String {
-        self(key, value, headers).into()
+    fn topic(&self, key: &K, value: &V, context: &RecordContext<'_>) -> String {
+        self(key, value, context).into()
+    }
+}
+
+/// What there is of a record beside key and value.
+///
+/// Example: [`TopicNameExtractor`].
+#[derive(Debug, Clone, Copy)]
+pub struct RecordContext<'a> {
+    /// Event time in ms.
+    pub timestamp: Timestamp,
+    /// Its headers.
+    pub headers: &'a Headers,
+    /// What it descends from: the records at hand, and which of them.
+    source: Option<(&'a RunRecords, u32)>,
+}
+
+impl<'a> RecordContext<'a> {
+    /// That of a record which descends from none that was read.
+    #[must_use]
+    pub fn new(timestamp: Timestamp, headers: &'a Headers) -> Self {
+        Self { timestamp, headers, source: None }
+    }
+
+    /// Topic, partition and offset of the record that it descends from; none of what no one record has made, such as an update
+    /// that was held back or what a punctuation forwards.
+    #[must_use]
+    pub fn record_metadata(&self) -> Option<RecordMetadata> {
+        let (source, origin) = self.source?;
+        let offset = source.records.offset(origin as usize)?;
+        Some(RecordMetadata { partition: source.partition.clone(), offset })
     }
 }
 
@@ -153,7 +186,10 @@ impl<K: Data, V: Data> DynamicSink<K, V> {
         // First, so that a dead letter has it.
         self.encoder.write_key(&row.key)?;
         let headers = row.headers.as_deref().unwrap_or(none);
-        let topic = self.extractor.topic(&row.key, &row.value, headers);
+        let source = context.call.moment.source.filter(|_| !context.call.lives_by_rows);
+        let source = source.map(|source| (source, row.origin));
+        let about = RecordContext { timestamp: row.timestamp, headers, source };
+        let topic = self.extractor.topic(&row.key, &row.value, &about);
         let outputs = &mut context.resources.dynamic_outputs;
         let Some(records) = outputs.of(&topic).map_err(ProcessorError::Log)? else {
             return Err(unwritten_to(&topic));

@@ -30,7 +30,7 @@ mod typed_decoder;
 mod typed_encoder;
 
 pub use diff::{Fate, TopologyDiff};
-pub use dynamic::TopicNameExtractor;
+pub use dynamic::{RecordContext, TopicNameExtractor};
 pub use edge::{Consumed, Decoded, Decoder, Encoder, Failure, OffsetReset, Produced, SourceMoment};
 pub use error::TopologyError;
 pub use global::GlobalSerdes;

@@ -8,7 +8,6 @@ mod joins;
 mod tables;
 mod windows;
 
-use headwater_core::record::Headers;
 use headwater_dsl::{
     BufferConfig, CogroupedKStream, DefaultSerde, EmitStrategy, KGroupedTable, KStream, KTable,
     Materialized, OperatorKind, Printed, StreamsBuilder, Suppressed, TimeWindowedKStream,
@@ -21,6 +20,7 @@ use headwater_engine::{
     },
     runtime::{Repartitioning, StreamsConfig},
     store::{KeyValueStore, StoreKey},
+    topology::RecordContext,
 };
 use headwater_testkit::TopologyTestDriver;
 use std::{collections::BTreeMap, error::Error, time::Duration};
@@ -182,7 +182,9 @@ fn mapped() -> Vec<Rule> {
             way.stream(builder).to("out").named("node");
         }),
         rule((&[Kind::DynamicSink], "`to_dynamic`"), ("written", "written"), (ALL, 0), |b, way| {
-            way.stream(b).to_dynamic(|_: &Key, _: &Value, _: &Headers| "out").named("node");
+            way.stream(b)
+                .to_dynamic(|_: &Key, _: &Value, _: &RecordContext<'_>| "out")
+                .named("node");
         }),
         rule(
             (&[Kind::Filter], "`filter`, `filter_not`"),
