@@ -9,6 +9,7 @@
 
 use crate::{
     config::{FileSourceBuilder, FileSourceConfig, LINE_BYTES_MAX, Rate},
+    gzip::unpacked_by,
     input::{Chunk, Origin, ReadAhead},
     keyed::{Unkeyed, keyed},
     lines::{Line, Lines},
@@ -109,7 +110,13 @@ impl SourceConnector for FileSource {
             )),
             // Opening a pipe would wait for its writer.
             Ok(meta) if meta.is_file() => {
-                File::open(path).map(drop).map_err(|e| self.unreadable("open", e))
+                let file = File::open(path).map_err(|e| self.unreadable("open", e))?;
+                match unpacked_by(file).map_err(|e| self.unreadable("read", e))? {
+                    Some(command) => wrong(format!(
+                        "{name} is compressed in a way that is not read; unpack it (`{command}`), into a file or into standard input"
+                    )),
+                    None => Ok(()),
+                }
             }
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => wrong(format!(

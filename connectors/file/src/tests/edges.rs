@@ -159,6 +159,30 @@ fn an_input_that_the_system_does_not_read_is_not_called_damaged() {
 }
 
 #[test]
+fn what_is_compressed_in_another_way_is_refused_by_name() {
+    let dir = TempDir::new().unwrap();
+    let refused = |bytes: &[u8]| {
+        source(&file(&dir, "cars", bytes)).validate().map_err(|error| {
+            assert_eq!(error.kind(), ConnectorErrorKind::Config);
+            error.to_string()
+        })
+    };
+    for (bytes, command) in [
+        (&b"\x28\xb5\x2f\xfd\x04rest"[..], "`zstd -dc`"),
+        (b"\xfd7zXZ\0\0rest", "`xz -dc`"),
+        (b"BZh91AY&SYrest", "`bzip2 -dc`"),
+        (b"\x04\x22\x4d\x18rest", "`lz4 -dc`"),
+        (b"PK\x03\x04rest", "`unzip -p`"),
+    ] {
+        let why = refused(bytes).unwrap_err();
+        assert!(why.contains("compressed") && why.contains(command), "{why}");
+    }
+    for bytes in [&b""[..], b"B", b"BZh9 is a car", b"PK", b"{}", &gzip(b"{}")] {
+        assert_eq!(refused(bytes), Ok(()), "{bytes:?}");
+    }
+}
+
+#[test]
 fn what_follows_the_last_gzip_member_is_told_apart() {
     let whole = gzip(lines(50).as_bytes());
     let trailer = whole.len() - 3;
