@@ -1,8 +1,8 @@
 //! How an application runs.
 
 use super::{
+    application::life::{StateListener, StreamsState},
     error::StreamsError,
-    life::{StateListener, StreamsState},
     restore::{RestoreListeners, StateRestoreListener},
     standby::{StandbyListeners, StandbyUpdateListener},
 };

@@ -3,7 +3,10 @@
 //! A node that holds rows back is followed up to the partitions of external topics whose records would move its time: through
 //! the tasks that write the repartition topics above it, those that hold time back alone if any do.
 
-use super::{application::Application, driver::Driver, life::StreamsState, setup::external_inputs};
+use super::{
+    application::Application, application::driver::Driver, application::life::StreamsState,
+    tasks::setup::external_inputs,
+};
 use crate::{
     node::HeldBack,
     task::{Blueprint, InputStatus, TaskStatus},

@@ -5,7 +5,7 @@
 //! are moved, all at once or not at all. That the state is deleted before only frees its room: what of it is older than the
 //! reset is emptied when it is opened.
 
-use super::globals::id_of_globals;
+use super::tasks::globals::id_of_globals;
 use headwater_core::{
     ports::{
         log::{Commit, Committed, GroupOffset, Log, LogError, Offsets, TopicSpec},

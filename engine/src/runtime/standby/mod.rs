@@ -26,7 +26,7 @@ use super::{
     error::StreamsError,
     query::StateSnapshot,
     restore::{Part, Restorer},
-    setup::{committed_sources, external_inputs, plan, rebuilt_parts},
+    tasks::setup::{committed_sources, external_inputs, plan, rebuilt_parts},
 };
 use crate::{task::Blueprint, topology::Topology};
 use headwater_core::{

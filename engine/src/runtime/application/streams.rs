@@ -1,18 +1,18 @@
 //! One application with a runtime of its own.
 
-use super::{
+use crate::runtime::{
+    application::life::StreamsState,
     application::{Application, Lag},
     config::StreamsConfig,
     error::StreamsError,
     explain::Explanation,
-    globals::id_of_globals,
-    life::StreamsState,
     metrics::StreamsMetrics,
     query::{
         KeyQueryMetadata, Query, QueryFailure, ReadOnlyKeyValueStore, StateQueryRequest,
         StateQueryResult, StateSnapshot,
     },
-    threads::Runtime,
+    tasks::globals::id_of_globals,
+    workers::threads::Runtime,
 };
 use crate::topology::Topology;
 use headwater_core::{

@@ -1,6 +1,8 @@
 //! Puts the parts of all tasks together into one commit of the log, and then one of the state.
 
-use super::{error::StreamsError, exchange::ReaderPosition, task_group::Surroundings};
+use crate::runtime::{
+    error::StreamsError, tasks::exchange::ReaderPosition, tasks::task_group::Surroundings,
+};
 use crate::{
     broken::broken,
     store::floor,
@@ -17,15 +19,15 @@ use std::sync::Arc;
 
 /// One commit of an application: what goes to the log, and what goes to the state once the log has it.
 #[derive(Debug, Default)]
-pub(super) struct EpochCommit {
-    pub(super) epoch: u64,
-    pub(super) log: Commit,
+pub(in crate::runtime) struct EpochCommit {
+    pub(in crate::runtime) epoch: u64,
+    pub(in crate::runtime) log: Commit,
     changes: Vec<ChangelogPart>,
     sources: Vec<(TopicPartition, i64)>,
 }
 
 impl EpochCommit {
-    pub(super) fn new(
+    pub(in crate::runtime) fn new(
         epoch: u64,
         parts: Vec<TaskCommit>,
         blueprint: &Blueprint,
@@ -68,7 +70,7 @@ impl EpochCommit {
     }
 
     /// Whether there is nothing in it that must outlive the process.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::runtime) fn is_empty(&self) -> bool {
         self.log.appends.is_empty() && self.log.offsets.is_empty() && self.changes.is_empty()
     }
 
@@ -88,7 +90,7 @@ impl EpochCommit {
     }
 
     /// What the state is told once the log has answered.
-    pub(super) fn into_state(
+    pub(in crate::runtime) fn into_state(
         self,
         receipt: &Receipt,
         log: &dyn Log,

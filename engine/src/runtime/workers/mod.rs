@@ -1,8 +1,24 @@
 //! The workers of a runtime, as their mailboxes: they come and go, and participants have places with them.
+//!
+//! | part | does |
+//! |---|---|
+//! | here | which workers there are |
+//! | `worker`, `mailbox` | gives participants their turns; what wakes them |
+//! | `participant` | the tasks of one application that one worker holds, and how they go through rounds |
+//! | `supervisor` | starts failed applications again |
+//! | `threads` | threads around these state machines, and nothing else |
+//! | `stepper` | a runtime without threads: for tests |
+
+pub(super) mod mailbox;
+pub(super) mod participant;
+pub(super) mod stepper;
+pub(super) mod supervisor;
+pub(super) mod threads;
+pub(super) mod worker;
 
 use super::{
     error::StreamsError,
-    mailbox::{Mailbox, Seat},
+    workers::mailbox::{Mailbox, Seat},
 };
 use crate::broken::broken;
 use std::sync::{

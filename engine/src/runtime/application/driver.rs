@@ -1,15 +1,15 @@
 //! One worker without threads: an application that moves only when it is told to. What test drivers are made of.
 
-use super::{
-    assemble::EpochCommit,
+use crate::runtime::{
+    application::life::StreamsState,
+    commit::assemble::EpochCommit,
     config::StreamsConfig,
     error::StreamsError,
     explain::Facts,
-    life::StreamsState,
     query::{ReadOnlyKeyValueStore, StateSnapshot},
     restore::RestoreWatch,
-    setup::{Inherited, Ready, World, prepare},
-    task_group::TaskGroup,
+    tasks::setup::{Inherited, Ready, World, prepare},
+    tasks::task_group::TaskGroup,
 };
 use crate::{
     calls::LocalExecutor,
@@ -227,7 +227,7 @@ impl Driver {
     }
 
     /// What is known of it now.
-    pub(super) fn facts(&self) -> Facts {
+    pub(in crate::runtime) fn facts(&self) -> Facts {
         let Ready { blueprint, around, .. } = &self.ready;
         let running = || self.tasks.tasks.values();
         Facts {

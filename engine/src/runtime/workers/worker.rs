@@ -5,10 +5,10 @@
 //! - A participant that waits costs nothing until it is woken or its moment has come; others go on meanwhile.
 //! - A panic that unwinds is the user's: it fails the application whose participant was running, and no other.
 
-use super::{
+use crate::runtime::{
     error::StreamsError,
-    mailbox::{Mail, Mailbox, ParticipantId},
-    participant::{Participant, Rest},
+    workers::mailbox::{Mail, Mailbox, ParticipantId},
+    workers::participant::{Participant, Rest},
 };
 use crate::{broken::broken, caught::caught};
 use hashbrown::{HashMap, HashSet};
@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// How long a state machine has nothing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(in crate::runtime) enum Wait {
     /// Not at all.
     Ready,
     /// Until this moment, or until it is woken.
@@ -29,7 +29,7 @@ pub(super) enum Wait {
 
 impl Wait {
     /// Whether there is something to do at `now` even if nobody wakes it.
-    pub(super) fn is_over(self, now: Duration) -> bool {
+    pub(in crate::runtime) fn is_over(self, now: Duration) -> bool {
         match self {
             Self::Ready => true,
             Self::Until(moment) => moment <= now,
@@ -44,7 +44,7 @@ struct Member {
     timer: Option<Duration>,
 }
 
-pub(super) struct Worker {
+pub(in crate::runtime) struct Worker {
     mailbox: Arc<Mailbox>,
     members: HashMap<ParticipantId, Member>,
     ready: HashSet<ParticipantId>,
@@ -52,12 +52,12 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(mailbox: Arc<Mailbox>) -> Self {
+    pub(in crate::runtime) fn new(mailbox: Arc<Mailbox>) -> Self {
         Self { mailbox, members: HashMap::new(), ready: HashSet::new(), timers: BTreeSet::new() }
     }
 
     /// Gives a turn to each participant that was woken, has more to do, or whose moment has come.
-    pub(super) fn poll(&mut self, now: Duration) -> Wait {
+    pub(in crate::runtime) fn poll(&mut self, now: Duration) -> Wait {
         let Mail { assigned, woken, is_stopped } = self.mailbox.take();
         if is_stopped {
             let members = self.members.drain().map(|(_, member)| member.participant);

@@ -1,12 +1,12 @@
 //! Tasks and what they need: fetches from the log and the exchange, lets tasks step, passes on what they send.
 
-use super::{
+use crate::runtime::{
     error::StreamsError,
-    exchange::{Exchange, ReaderPosition},
-    feed::Feed,
-    globals::Globals,
-    resting::{Ends, Resting},
-    setup::InputEnds,
+    tasks::exchange::{Exchange, ReaderPosition},
+    tasks::feed::Feed,
+    tasks::globals::Globals,
+    tasks::resting::{Ends, Resting},
+    tasks::setup::InputEnds,
 };
 use crate::{
     broken::broken,
@@ -47,26 +47,26 @@ const READER_BYTES_MAX: usize = 1 << 20;
 
 /// What the tasks of an application share.
 #[derive(Debug)]
-pub(super) struct Surroundings {
-    pub(super) log: Arc<dyn Log>,
+pub(in crate::runtime) struct Surroundings {
+    pub(in crate::runtime) log: Arc<dyn Log>,
     /// What its tasks read of external topics.
-    pub(super) feeds: HashMap<TopicPartition, Arc<Feed>>,
-    pub(super) exchange: Exchange,
-    pub(super) resting: Resting,
-    pub(super) globals: Globals,
-    pub(super) positions: Positions,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(in crate::runtime) feeds: HashMap<TopicPartition, Arc<Feed>>,
+    pub(in crate::runtime) exchange: Exchange,
+    pub(in crate::runtime) resting: Resting,
+    pub(in crate::runtime) globals: Globals,
+    pub(in crate::runtime) positions: Positions,
+    pub(in crate::runtime) clock: Arc<dyn Clock>,
     /// What its tasks may keep in memory.
-    pub(super) shares: TaskShares,
+    pub(in crate::runtime) shares: TaskShares,
     /// What may be on its way to a commit of the log.
-    pub(super) commit_part_bytes: usize,
+    pub(in crate::runtime) commit_part_bytes: usize,
     /// Wakes whoever steps a task whose call was answered.
-    pub(super) call_waker: Arc<CallWaker>,
+    pub(in crate::runtime) call_waker: Arc<CallWaker>,
 }
 
 /// Where in its group a task lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct TaskIndex(usize);
+pub(in crate::runtime) struct TaskIndex(usize);
 
 impl TypedIndex for TaskIndex {
     const IS_THERE: &'static str = "a task's index is that of a task of its group";
@@ -98,8 +98,8 @@ impl Surroundings {
 }
 
 /// Some of an application's tasks, driven one after the other.
-pub(super) struct TaskGroup {
-    pub(super) tasks: ByIndex<TaskIndex, Task>,
+pub(in crate::runtime) struct TaskGroup {
+    pub(in crate::runtime) tasks: ByIndex<TaskIndex, Task>,
     around: Arc<Surroundings>,
     /// The commit that what is done now belongs to.
     epoch: u64,
@@ -117,7 +117,7 @@ fn failed(task: TaskId) -> impl Fn(ProcessorError) -> StreamsError {
 
 impl TaskGroup {
     /// One of so many groups; `epoch` is the number of the next commit.
-    pub(super) fn new(
+    pub(in crate::runtime) fn new(
         tasks: Vec<Task>,
         around: Arc<Surroundings>,
         epoch: u64,
@@ -130,7 +130,7 @@ impl TaskGroup {
 
     /// Gives every task a turn, but where a commit is due before; true if any took records. Readers of repartition topics
     /// take what has been sent to them while it is still in the processor's caches: each writer sends them some in its turn.
-    pub(super) fn pump(&mut self) -> Result<bool, StreamsError> {
+    pub(in crate::runtime) fn pump(&mut self) -> Result<bool, StreamsError> {
         let Some(looked) = self.look_again()? else { return Ok(true) };
         let (mut ran, mut bytes, count) = (false, 0, self.tasks.len());
         for _ in 0..count {
@@ -168,7 +168,7 @@ impl TaskGroup {
     }
 
     /// One step of each task; true if any took records.
-    pub(super) fn step(&mut self) -> Result<bool, StreamsError> {
+    pub(in crate::runtime) fn step(&mut self) -> Result<bool, StreamsError> {
         let Some(looked) = self.look_again()? else { return Ok(true) };
         let mut ran = false;
         for index in self.tasks.indexes() {
@@ -267,14 +267,14 @@ impl TaskGroup {
 
     /// The partitions whose readers were sent something since the last call, and those whose writers waited for what has
     /// been read by now.
-    pub(super) fn take_woken(&mut self) -> BTreeSet<u32> {
+    pub(in crate::runtime) fn take_woken(&mut self) -> BTreeSet<u32> {
         let mut partitions = std::mem::take(&mut self.sent_to);
         partitions.extend(self.around.exchange.take_released());
         partitions
     }
 
     /// Takes the records on their way to the tasks of `level` and has those tasks forward what they hold back.
-    pub(super) fn flush_level(&mut self, level: usize) -> Result<(), StreamsError> {
+    pub(in crate::runtime) fn flush_level(&mut self, level: usize) -> Result<(), StreamsError> {
         for index in self.tasks.indexes() {
             if self.tasks[index].level != level {
                 continue;
@@ -306,7 +306,7 @@ impl TaskGroup {
     }
 
     /// Declares external inputs to end at `ends`: nothing past them is taken, nor anything of a partition that has none.
-    pub(super) fn end_input(&mut self, ends: &InputEnds) {
+    pub(in crate::runtime) fn end_input(&mut self, ends: &InputEnds) {
         self.set_input_complete(true);
         for task in self.tasks.values_mut() {
             let external: Vec<TopicPartition> = task.external_inputs().cloned().collect();
@@ -317,17 +317,17 @@ impl TaskGroup {
     }
 
     /// Says whether all input is there, so that no record waits for more.
-    pub(super) fn set_input_complete(&mut self, is_complete: bool) {
+    pub(in crate::runtime) fn set_input_complete(&mut self, is_complete: bool) {
         self.tasks.values_mut().for_each(|task| task.set_input_complete(is_complete));
     }
 
     /// Whether a task waits for calls and has no answer.
-    pub(super) fn waits_for_calls(&self) -> bool {
+    pub(in crate::runtime) fn waits_for_calls(&self) -> bool {
         self.tasks.values().any(Task::waits_for_calls)
     }
 
     /// Tells tasks whose input is complete; true once all have been told.
-    pub(super) fn finish(&mut self) -> Result<bool, StreamsError> {
+    pub(in crate::runtime) fn finish(&mut self) -> Result<bool, StreamsError> {
         let mut all = true;
         for index in self.tasks.indexes() {
             let task = &mut self.tasks[index];
@@ -338,7 +338,10 @@ impl TaskGroup {
     }
 
     /// Every task's part of commit `epoch`; what is done from now on belongs to the next.
-    pub(super) fn collect(&mut self, epoch: u64) -> Result<Vec<TaskCommit>, StreamsError> {
+    pub(in crate::runtime) fn collect(
+        &mut self,
+        epoch: u64,
+    ) -> Result<Vec<TaskCommit>, StreamsError> {
         let clock = Arc::clone(&self.around.clock);
         let collect = |task: &mut Task| {
             let began = clock.elapsed();
@@ -352,7 +355,7 @@ impl TaskGroup {
     }
 
     /// Commit `epoch` is durable and published; caches may keep `bytes_a_task` for each task. Says what they hold then.
-    pub(super) fn published(&mut self, epoch: u64, bytes_a_task: usize) -> usize {
+    pub(in crate::runtime) fn published(&mut self, epoch: u64, bytes_a_task: usize) -> usize {
         let bytes_max = bytes_a_task.saturating_mul(self.tasks.len());
         let uses: Vec<_> = self.tasks.values_mut().map(Task::cache_uses).collect();
         let marks = CacheMarks::of(uses.iter().flatten().copied(), bytes_max);
@@ -360,22 +363,22 @@ impl TaskGroup {
         tasks.map(|(task, uses)| task.published(epoch, uses, marks)).sum()
     }
 
-    pub(super) fn uncommitted_bytes(&self) -> usize {
+    pub(in crate::runtime) fn uncommitted_bytes(&self) -> usize {
         self.tasks.values().map(Task::uncommitted_bytes).sum()
     }
 
     /// Whether anything has happened since the last commit that belongs to the next.
-    pub(super) fn has_changed(&self) -> bool {
+    pub(in crate::runtime) fn has_changed(&self) -> bool {
         self.tasks.values().any(Task::has_changed)
     }
 
-    pub(super) fn commit_requested(&self) -> bool {
+    pub(in crate::runtime) fn commit_requested(&self) -> bool {
         self.tasks.values().any(Task::commit_requested)
     }
 
     /// How long it is until the next wall-clock punctuation of any task; one that waits for readers has its own once it is
     /// woken.
-    pub(super) fn next_timer(&self) -> Option<Duration> {
+    pub(in crate::runtime) fn next_timer(&self) -> Option<Duration> {
         let now = Now::on(&*self.around.clock);
         let tasks = self.tasks.values().filter(|task| !self.around.holds_back(task));
         tasks.filter_map(|task| task.next_timer(now)).min()

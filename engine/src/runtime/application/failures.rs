@@ -3,8 +3,9 @@
 //! Where what failed may succeed with nothing changed, the application goes on from its last commit by itself for as long as
 //! `task.timeout.ms` says. Then, and after all other failures, its handler is asked.
 
-use super::{
-    application::Shared, config::UncaughtExceptionResponse, error::StreamsError, life::Life,
+use crate::runtime::{
+    application::Shared, application::life::Life, config::UncaughtExceptionResponse,
+    error::StreamsError,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +19,7 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(10);
 
 /// Failures that may end by themselves, with no commit in between.
 #[derive(Debug, Default)]
-pub(super) struct Failing {
+pub(in crate::runtime) struct Failing {
     since: Option<Duration>,
     tries: u32,
     /// How many commits there were before.
@@ -45,7 +46,7 @@ impl Failing {
 
 impl Shared {
     /// Decides what becomes of it after a failure.
-    pub(super) fn failed(self: &Arc<Self>, error: StreamsError) {
+    pub(in crate::runtime) fn failed(self: &Arc<Self>, error: StreamsError) {
         if self.retry(&error) {
             return;
         }

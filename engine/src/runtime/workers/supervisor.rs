@@ -1,7 +1,7 @@
 //! Starts failed applications again from their last commit, each when its moment has come, as a state machine that a
 //! thread or a test steps.
 
-use super::{application::Shared, error::StreamsError, worker::Wait};
+use crate::runtime::{application::Shared, error::StreamsError, workers::worker::Wait};
 use std::{
     fmt,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -18,7 +18,7 @@ struct Inner {
 
 /// Applications that wait for their restart.
 #[derive(Default)]
-pub(super) struct RestartQueue {
+pub(in crate::runtime) struct RestartQueue {
     inner: Mutex<Inner>,
     filled: Condvar,
 }
@@ -34,7 +34,7 @@ impl RestartQueue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn push(&self, application: Arc<Shared>, moment: Duration) {
+    pub(in crate::runtime) fn push(&self, application: Arc<Shared>, moment: Duration) {
         let mut inner = self.lock();
         if inner.is_stopped {
             drop(inner);
@@ -47,7 +47,7 @@ impl RestartQueue {
         self.filled.notify_all();
     }
 
-    pub(super) fn stop(&self) {
+    pub(in crate::runtime) fn stop(&self) {
         let mut inner = self.lock();
         (inner.is_stopped, inner.is_woken) = (true, true);
         drop(inner);
@@ -55,7 +55,7 @@ impl RestartQueue {
     }
 
     /// Starts what is due.
-    pub(super) fn poll(&self, now: Duration) -> Wait {
+    pub(in crate::runtime) fn poll(&self, now: Duration) -> Wait {
         let mut inner = self.lock();
         inner.is_woken = false;
         if inner.is_stopped {
@@ -78,12 +78,12 @@ impl RestartQueue {
     }
 
     /// Whether anything has come since the last poll: whoever [waits](Self::wait) goes on.
-    pub(super) fn is_woken(&self) -> bool {
+    pub(in crate::runtime) fn is_woken(&self) -> bool {
         self.lock().is_woken
     }
 
     /// Waits until something new is there, at most for a time.
-    pub(super) fn wait(&self, at_most: Option<Duration>) {
+    pub(in crate::runtime) fn wait(&self, at_most: Option<Duration>) {
         let inner = self.lock();
         let is_same = |inner: &mut Inner| !inner.is_woken;
         match at_most {

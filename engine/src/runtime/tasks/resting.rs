@@ -14,7 +14,7 @@
 //!
 //! Only tasks of this run of the application are here: what others read, or nobody does, ends no rest.
 
-use super::{error::StreamsError, exchange::Exchange};
+use crate::runtime::{error::StreamsError, tasks::exchange::Exchange};
 use crate::{
     broken::broken,
     node::NodeIndex,
@@ -31,15 +31,15 @@ type Sinks = BTreeMap<(TaskId, NodeIndex), AtRest>;
 
 /// The sinks by which tasks of an application rest.
 #[derive(Debug, Default)]
-pub(super) struct Resting {
+pub(in crate::runtime) struct Resting {
     sinks: Mutex<Sinks>,
 }
 
 /// Where inputs end.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ends<'a> {
-    pub(super) exchange: &'a Exchange,
-    pub(super) log: &'a dyn Log,
+pub(in crate::runtime) struct Ends<'a> {
+    pub(in crate::runtime) exchange: &'a Exchange,
+    pub(in crate::runtime) log: &'a dyn Log,
 }
 
 impl Ends<'_> {
@@ -62,7 +62,7 @@ impl Ends<'_> {
 }
 
 /// A task that tells its readers whether it rests, while nobody else looks.
-pub(super) struct Telling<'a> {
+pub(in crate::runtime) struct Telling<'a> {
     sinks: MutexGuard<'a, Sinks>,
 }
 
@@ -74,7 +74,11 @@ impl Resting {
 
     /// Lets a task know which of its rests others have ended, and which inputs have grown since it looked, before it tells
     /// whether it rests now.
-    pub(super) fn begin(&self, task: &mut Task, ends: Ends<'_>) -> Result<Telling<'_>, LogError> {
+    pub(in crate::runtime) fn begin(
+        &self,
+        task: &mut Task,
+        ends: Ends<'_>,
+    ) -> Result<Telling<'_>, LogError> {
         let mut sinks = self.lock();
         let own = |(id, _): &(TaskId, NodeIndex)| *id == task.id;
         let still: BTreeSet<NodeIndex> = sinks.keys().filter(|at| own(at)).map(|at| at.1).collect();
@@ -89,7 +93,7 @@ impl Resting {
     }
 
     /// Ends each rest of which an input has grown, as part of commit `epoch`. Gives the partitions whose readers were told.
-    pub(super) fn end_outgrown(
+    pub(in crate::runtime) fn end_outgrown(
         &self,
         ends: Ends<'_>,
         epoch: u64,
@@ -119,7 +123,7 @@ impl Resting {
 
 impl Telling<'_> {
     /// Enters the rests that the task has told by now.
-    pub(super) fn end(mut self, task: &Task) {
+    pub(in crate::runtime) fn end(mut self, task: &Task) {
         let at_rest = task.at_rest().into_iter();
         self.sinks.extend(at_rest.map(|(node, rest)| ((task.id, node), rest)));
     }

@@ -23,7 +23,7 @@
 //! - What was asked of the application (to drain, to close) is never taken back, whatever round is under way.
 //! - The application has ended only when no participant is left and the outcome of each commit handed in is known.
 
-use super::error::StreamsError;
+use crate::runtime::error::StreamsError;
 use crate::{broken::broken, task::TaskCommit};
 use headwater_core::time::Clock;
 use std::{
@@ -36,7 +36,7 @@ const COMMITS_PENDING_MAX: usize = 4;
 
 /// What was asked of an application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) enum Request {
+pub(in crate::runtime) enum Request {
     /// To run.
     #[default]
     Run,
@@ -48,10 +48,10 @@ pub(super) enum Request {
 
 /// When commits are made.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
-    pub(super) interval: Duration,
+pub(in crate::runtime) struct Pace {
+    pub(in crate::runtime) interval: Duration,
     /// The uncommitted bytes of one participant that make a commit due.
-    pub(super) bytes_max: usize,
+    pub(in crate::runtime) bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -100,39 +100,39 @@ impl Inner {
 
 /// What a participant sees when it gets its turn.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct View {
+pub(in crate::runtime) struct View {
     /// Whether its tasks must be dropped.
-    pub(super) is_over: bool,
-    pub(super) request: Request,
+    pub(in crate::runtime) is_over: bool,
+    pub(in crate::runtime) request: Request,
     /// Whether it takes nothing for now, and nothing else was asked of it.
-    pub(super) is_paused: bool,
+    pub(in crate::runtime) is_paused: bool,
     /// Rounds that are over, one more if one is wanted.
-    pub(super) wanted_rounds: u64,
+    pub(in crate::runtime) wanted_rounds: u64,
     /// Rounds that are over.
-    pub(super) rounds: u64,
+    pub(in crate::runtime) rounds: u64,
     /// The newest published commit.
-    pub(super) published: u64,
+    pub(in crate::runtime) published: u64,
     /// Whether no more may be taken until a commit is answered.
-    pub(super) is_full: bool,
+    pub(in crate::runtime) is_full: bool,
 }
 
 /// What a participant has done in its turn.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Turn {
+pub(in crate::runtime) struct Turn {
     /// Whether it took records.
-    pub(super) has_run: bool,
+    pub(in crate::runtime) has_run: bool,
     /// Whether its tasks hold anything for the next commit.
-    pub(super) has_changed: bool,
+    pub(in crate::runtime) has_changed: bool,
     /// Whether a processor asked for a commit.
-    pub(super) asks_for_commit: bool,
-    pub(super) uncommitted_bytes: usize,
+    pub(in crate::runtime) asks_for_commit: bool,
+    pub(in crate::runtime) uncommitted_bytes: usize,
     /// Whether all its tasks know that their input is complete.
-    pub(super) has_finished: bool,
+    pub(in crate::runtime) has_finished: bool,
 }
 
 /// What follows from a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(in crate::runtime) enum Next {
     /// A round is under way: everyone must be woken.
     Begun,
     /// Nothing before this moment, or before something happens.
@@ -140,7 +140,7 @@ pub(super) enum Next {
 }
 
 #[derive(Debug)]
-pub(super) struct Rounds {
+pub(in crate::runtime) struct Rounds {
     inner: Mutex<Inner>,
     levels: usize,
     pace: Pace,
@@ -148,7 +148,7 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    pub(super) fn new(
+    pub(in crate::runtime) fn new(
         participants: usize,
         levels: usize,
         pace: Pace,
@@ -164,16 +164,16 @@ impl Rounds {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn levels(&self) -> usize {
+    pub(in crate::runtime) fn levels(&self) -> usize {
         self.levels
     }
 
     /// The uncommitted bytes of one participant that make a commit due.
-    pub(super) fn bytes_max(&self) -> usize {
+    pub(in crate::runtime) fn bytes_max(&self) -> usize {
         self.pace.bytes_max
     }
 
-    pub(super) fn view(&self) -> View {
+    pub(in crate::runtime) fn view(&self) -> View {
         let inner = self.lock();
         View {
             is_over: inner.failure.is_some() || inner.is_closed(),
@@ -187,7 +187,7 @@ impl Rounds {
     }
 
     /// Asks for an end; a weaker request than what was asked for already changes nothing.
-    pub(super) fn ask(&self, request: Request) {
+    pub(in crate::runtime) fn ask(&self, request: Request) {
         let mut inner = self.lock();
         inner.request = inner.request.max(request);
         if inner.request == Request::Close && !inner.is_wanted {
@@ -195,12 +195,12 @@ impl Rounds {
         }
     }
 
-    pub(super) fn set_paused(&self, is_paused: bool) {
+    pub(in crate::runtime) fn set_paused(&self, is_paused: bool) {
         self.lock().is_paused = is_paused;
     }
 
     /// Stops the application because of `failure`; the first one is kept. True if it is this one.
-    pub(super) fn fail(&self, failure: StreamsError) -> bool {
+    pub(in crate::runtime) fn fail(&self, failure: StreamsError) -> bool {
         let mut inner = self.lock();
         let is_first = inner.failure.is_none() && !inner.is_closed();
         if is_first {
@@ -209,23 +209,23 @@ impl Rounds {
         is_first
     }
 
-    pub(super) fn failure(&self) -> Option<StreamsError> {
+    pub(in crate::runtime) fn failure(&self) -> Option<StreamsError> {
         self.lock().failure.clone()
     }
 
     /// Whether no participant is left and each commit is answered.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(in crate::runtime) fn has_ended(&self) -> bool {
         let inner = self.lock();
         inner.gone == inner.participants && inner.pending == 0
     }
 
     /// A participant has dropped its tasks.
-    pub(super) fn leave(&self) {
+    pub(in crate::runtime) fn leave(&self) {
         self.lock().gone += 1;
     }
 
     /// Takes note of the turn of a participant that has collected for so many rounds. `before` is what its last turn was.
-    pub(super) fn note(&self, turn: Turn, before: Turn, rounds: u64) -> Next {
+    pub(in crate::runtime) fn note(&self, turn: Turn, before: Turn, rounds: u64) -> Next {
         let mut inner = self.lock();
         let count = |now: bool, before: bool, count: &mut usize| match (before, now) {
             (false, true) => *count += 1,
@@ -266,7 +266,7 @@ impl Rounds {
 
     /// A participant has done a level of a round and needs all others to have. Gives the opening to wait for, and whether
     /// it was the last one, so that all must be woken.
-    pub(super) fn arrive(&self) -> (u64, bool) {
+    pub(in crate::runtime) fn arrive(&self) -> (u64, bool) {
         let mut inner = self.lock();
         let opening = inner.openings + 1;
         inner.arrived += 1;
@@ -278,13 +278,13 @@ impl Rounds {
         (opening, is_last)
     }
 
-    pub(super) fn has_opened(&self, opening: u64) -> bool {
+    pub(in crate::runtime) fn has_opened(&self, opening: u64) -> bool {
         self.lock().openings >= opening
     }
 
     /// A participant hands its parts over. Gives the parts of all to the last one, which puts the commit together and
     /// then says so by [`submitted`](Self::submitted).
-    pub(super) fn collect(&self, parts: Vec<TaskCommit>) -> Option<Vec<TaskCommit>> {
+    pub(in crate::runtime) fn collect(&self, parts: Vec<TaskCommit>) -> Option<Vec<TaskCommit>> {
         let mut inner = self.lock();
         inner.parts.extend(parts);
         inner.collected += 1;
@@ -293,7 +293,7 @@ impl Rounds {
 
     /// The round is over. `hand_in` hands its commit in, if it had anything to commit: what is handed in by who sees that
     /// the round is over comes after it.
-    pub(super) fn submitted(&self, hand_in: Option<impl FnOnce()>) {
+    pub(in crate::runtime) fn submitted(&self, hand_in: Option<impl FnOnce()>) {
         let mut inner = self.lock();
         if let Some(hand_in) = hand_in {
             inner.pending += 1;
@@ -310,7 +310,7 @@ impl Rounds {
     }
 
     /// The outcome of a commit is known: `published`, if it is durable and can be read from the state.
-    pub(super) fn answered(&self, published: Option<u64>) {
+    pub(in crate::runtime) fn answered(&self, published: Option<u64>) {
         let mut inner = self.lock();
         inner.pending = one_less(inner.pending);
         inner.published = published.unwrap_or(inner.published);

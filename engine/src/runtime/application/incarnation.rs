@@ -1,17 +1,17 @@
 //! An application from one claim on: its tasks, and all that is lost when it resumes from its last commit.
 
-use super::{
+use crate::runtime::{
     application::Shared,
-    assemble::EpochCommit,
-    assignment::{AssignmentChange, Held, Watch},
-    committer::{CommitQueue, Handed},
+    commit::assemble::EpochCommit,
+    commit::committer::{CommitQueue, Handed},
+    commit::rounds::{Request, Rounds},
     config::ProcessingGuarantee,
     error::StreamsError,
-    mailbox::Seat,
-    participant::Participant,
-    rounds::{Request, Rounds},
-    setup::{InputEnds, World, external_inputs, has_new_match, repartition_inputs},
-    task_group::{Surroundings, TaskGroup},
+    tasks::assignment::{AssignmentChange, Held, Watch},
+    tasks::setup::{InputEnds, World, external_inputs, has_new_match, repartition_inputs},
+    tasks::task_group::{Surroundings, TaskGroup},
+    workers::mailbox::Seat,
+    workers::participant::Participant,
 };
 use crate::{
     broken::broken,
@@ -31,7 +31,7 @@ use std::sync::{
 
 /// Outputs that were sent ahead of their commit, and whose outcome is not known.
 #[derive(Debug, Default)]
-pub(super) struct Ahead {
+pub(in crate::runtime) struct Ahead {
     bytes: AtomicUsize,
     /// Whether a participant waits for room.
     has_waiting: AtomicBool,
@@ -39,51 +39,51 @@ pub(super) struct Ahead {
 
 /// An application from one claim on: its tasks, and all that is lost when it resumes from its last commit.
 #[derive(Debug)]
-pub(super) struct Incarnation {
-    pub(super) blueprint: Arc<Blueprint>,
-    pub(super) around: Arc<Surroundings>,
-    pub(super) owner: Owner,
+pub(in crate::runtime) struct Incarnation {
+    pub(in crate::runtime) blueprint: Arc<Blueprint>,
+    pub(in crate::runtime) around: Arc<Surroundings>,
+    pub(in crate::runtime) owner: Owner,
     /// Kept for as long as its owner commits.
-    pub(super) held: Mutex<Option<Held>>,
-    pub(super) watch: Arc<Watch>,
+    pub(in crate::runtime) held: Mutex<Option<Held>>,
+    pub(in crate::runtime) watch: Arc<Watch>,
     /// The number of the commit before its first.
-    pub(super) epoch: u64,
+    pub(in crate::runtime) epoch: u64,
     /// Whether it ends so that tasks are dealt anew.
-    pub(super) is_rebalancing: AtomicBool,
-    pub(super) world: World,
-    pub(super) state: Arc<dyn ApplicationState>,
-    pub(super) rounds: Rounds,
-    pub(super) guarantee: ProcessingGuarantee,
+    pub(in crate::runtime) is_rebalancing: AtomicBool,
+    pub(in crate::runtime) world: World,
+    pub(in crate::runtime) state: Arc<dyn ApplicationState>,
+    pub(in crate::runtime) rounds: Rounds,
+    pub(in crate::runtime) guarantee: ProcessingGuarantee,
     /// What the caches of all tasks may hold, if there is memory enough.
-    pub(super) cache_bytes_max: usize,
-    pub(super) members: Vec<Seat>,
+    pub(in crate::runtime) cache_bytes_max: usize,
+    pub(in crate::runtime) members: Vec<Seat>,
     /// How many tasks it has.
-    pub(super) tasks: usize,
-    pub(super) commits: Arc<CommitQueue>,
-    pub(super) ahead: Ahead,
-    pub(super) application: Weak<Shared>,
-    pub(super) turns: Arc<AtomicU64>,
+    pub(in crate::runtime) tasks: usize,
+    pub(in crate::runtime) commits: Arc<CommitQueue>,
+    pub(in crate::runtime) ahead: Ahead,
+    pub(in crate::runtime) application: Weak<Shared>,
+    pub(in crate::runtime) turns: Arc<AtomicU64>,
     /// Wake participants when an external input has grown.
-    pub(super) subscriptions: Mutex<Vec<Subscription>>,
-    pub(super) has_ended: AtomicBool,
+    pub(in crate::runtime) subscriptions: Mutex<Vec<Subscription>>,
+    pub(in crate::runtime) has_ended: AtomicBool,
     /// See [`Shared`]; there once it is to drain.
-    pub(super) input_ends: Arc<OnceLock<InputEnds>>,
+    pub(in crate::runtime) input_ends: Arc<OnceLock<InputEnds>>,
 }
 
 impl Incarnation {
     /// The number of the commit that a round makes.
-    pub(super) fn epoch_of_round(&self, round: u64) -> u64 {
+    pub(in crate::runtime) fn epoch_of_round(&self, round: u64) -> u64 {
         self.epoch + 1 + round
     }
 
     /// What the caches of a task may hold after a commit.
-    pub(super) fn cache_bytes_a_task(&self) -> usize {
+    pub(in crate::runtime) fn cache_bytes_a_task(&self) -> usize {
         let shares = &self.around.shares;
         shares.share(Share::Caches).min(self.cache_bytes_max) / shares.count().max(1)
     }
 
     /// Has all applications keep to what their share is now, if caches hold more than theirs together.
-    pub(super) fn bound_caches(&self) {
+    pub(in crate::runtime) fn bound_caches(&self) {
         let memory = &self.world.memory;
         if memory.cached() > memory.share(Share::Caches)
             && let Some(application) = self.application.upgrade()
@@ -93,16 +93,16 @@ impl Incarnation {
     }
 
     /// The uncommitted bytes of a participant that use up its share of memory.
-    pub(super) fn uncommitted_bytes_max(&self) -> usize {
+    pub(in crate::runtime) fn uncommitted_bytes_max(&self) -> usize {
         self.around.shares.share(Share::Uncommitted) / self.members.len().max(1)
     }
 
     /// One of its participants is given a turn.
-    pub(super) fn count_turn(&self) {
+    pub(in crate::runtime) fn count_turn(&self) {
         self.turns.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn wake_all(&self) {
+    pub(in crate::runtime) fn wake_all(&self) {
         self.members.iter().for_each(Seat::wake);
     }
 
@@ -120,12 +120,12 @@ impl Incarnation {
     }
 
     /// Wakes the participant that holds the tasks of a partition.
-    pub(super) fn wake_owner(&self, partition: u32) {
+    pub(in crate::runtime) fn wake_owner(&self, partition: u32) {
         self.seat_of(partition).wake();
     }
 
     /// Hands in outputs ahead of the next commit.
-    pub(super) fn send_ahead(self: &Arc<Self>, commit: Commit) {
+    pub(in crate::runtime) fn send_ahead(self: &Arc<Self>, commit: Commit) {
         let bytes = commit.appends.iter().map(|append| append.records.size_bytes()).sum();
         self.ahead.bytes.fetch_add(bytes, Ordering::SeqCst);
         if let Err(refused) = self.commits.push(self, Handed::Outputs { commit, bytes }) {
@@ -135,7 +135,7 @@ impl Incarnation {
 
     /// Whether outputs that were sent ahead, and that the log has yet to answer, use up the share of memory of what is
     /// uncommitted. If so, all participants are woken once the log has answered some.
-    pub(super) fn is_ahead_full(&self) -> bool {
+    pub(in crate::runtime) fn is_ahead_full(&self) -> bool {
         let bytes_max = self.around.shares.share(Share::Uncommitted);
         let exceeds = || self.ahead.bytes.load(Ordering::SeqCst) > bytes_max;
         if !exceeds() {
@@ -147,7 +147,7 @@ impl Incarnation {
     }
 
     /// Puts the commit of a round together and hands it in.
-    pub(super) fn submit(
+    pub(in crate::runtime) fn submit(
         self: &Arc<Self>,
         epoch: u64,
         parts: Vec<TaskCommit>,
@@ -170,7 +170,7 @@ impl Incarnation {
     }
 
     /// What was handed in has its outcome: `published`, if it is durable and, for a commit, can be read from the state.
-    pub(super) fn answered(&self, handed: &Handed, published: Option<u64>) {
+    pub(in crate::runtime) fn answered(&self, handed: &Handed, published: Option<u64>) {
         match handed {
             Handed::Commit { began, .. } => {
                 self.rounds.answered(published);
@@ -190,27 +190,27 @@ impl Incarnation {
     }
 
     /// Stops its tasks because of `error`.
-    pub(super) fn fail(&self, error: StreamsError) {
+    pub(in crate::runtime) fn fail(&self, error: StreamsError) {
         if self.rounds.fail(error) {
             self.wake_all();
         }
     }
 
     /// A participant has dropped its tasks.
-    pub(super) fn left(&self) {
+    pub(in crate::runtime) fn left(&self) {
         self.rounds.leave();
         self.check_end();
     }
 
     /// Ends it with a last commit, so that tasks are dealt anew.
-    pub(super) fn rebalance(&self) {
+    pub(in crate::runtime) fn rebalance(&self) {
         self.is_rebalancing.store(true, Ordering::Release);
         self.rounds.ask(Request::Close);
         self.wake_all();
     }
 
     /// Asks the claim whether other partitions may be read from now on, if its log has said so.
-    pub(super) fn check_assignment(&self) -> Result<(), StreamsError> {
+    pub(in crate::runtime) fn check_assignment(&self) -> Result<(), StreamsError> {
         if !self.watch.take_changed() {
             return Ok(());
         }
@@ -252,7 +252,7 @@ impl Incarnation {
 }
 
 /// Has each call that is answered wake the participant that made it.
-pub(super) fn connect_calls(incarnation: &Arc<Incarnation>) {
+pub(in crate::runtime) fn connect_calls(incarnation: &Arc<Incarnation>) {
     let made = Arc::downgrade(incarnation);
     incarnation.around.call_waker.connect(move |partition| {
         if let Some(incarnation) = made.upgrade() {
@@ -262,7 +262,7 @@ pub(super) fn connect_calls(incarnation: &Arc<Incarnation>) {
 }
 
 /// Has participants woken when the partitions that their tasks read have grown.
-pub(super) fn subscribe(incarnation: &Incarnation) -> Result<(), StreamsError> {
+pub(in crate::runtime) fn subscribe(incarnation: &Incarnation) -> Result<(), StreamsError> {
     let mut subscriptions = Vec::new();
     let mut inputs = external_inputs(&incarnation.blueprint);
     if incarnation.around.exchange.is_through_topic() {
@@ -286,7 +286,7 @@ pub(super) fn subscribe(incarnation: &Incarnation) -> Result<(), StreamsError> {
 }
 
 /// Gives each member its tasks.
-pub(super) fn assign(incarnation: &Arc<Incarnation>, tasks: Vec<Task>) {
+pub(in crate::runtime) fn assign(incarnation: &Arc<Incarnation>, tasks: Vec<Task>) {
     let mut groups: Vec<Vec<Task>> = incarnation.members.iter().map(|_| Vec::new()).collect();
     for task in tasks {
         match groups.get_mut(incarnation.owner_of(task.id.partition)) {

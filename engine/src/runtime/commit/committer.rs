@@ -7,8 +7,11 @@
 //!   meanwhile. Any number may be unanswered.
 //! - Nothing is published before the log has said that it is durable.
 
-use super::{assemble::EpochCommit, error::StreamsError, incarnation::Incarnation, worker::Wait};
 use crate::broken::broken;
+use crate::runtime::{
+    application::incarnation::Incarnation, commit::assemble::EpochCommit, error::StreamsError,
+    workers::worker::Wait,
+};
 use hashbrown::HashSet;
 use headwater_core::ports::log::{Commit, CommitOutcome};
 use std::{
@@ -20,7 +23,7 @@ use std::{
 
 /// What a participant hands in.
 #[derive(Debug)]
-pub(super) enum Handed {
+pub(in crate::runtime) enum Handed {
     /// A round's commit.
     Commit { commit: Box<EpochCommit>, began: Duration },
     /// Outputs ahead of the next commit, of so many bytes: at-least-once only.
@@ -44,7 +47,7 @@ impl Inner {
 
 /// What waits for the committer.
 #[derive(Default)]
-pub(super) struct CommitQueue {
+pub(in crate::runtime) struct CommitQueue {
     inner: Mutex<Inner>,
     filled: Condvar,
 }
@@ -65,7 +68,11 @@ impl CommitQueue {
     /// # Errors
     ///
     /// What is handed in once the queue was told to stop is given back: nobody may be there any more to give its outcome.
-    pub(super) fn push(&self, by: &Arc<Incarnation>, handed: Handed) -> Result<(), Handed> {
+    pub(in crate::runtime) fn push(
+        &self,
+        by: &Arc<Incarnation>,
+        handed: Handed,
+    ) -> Result<(), Handed> {
         let mut inner = self.lock();
         if inner.is_stopped {
             return Err(handed);
@@ -81,18 +88,18 @@ impl CommitQueue {
         self.filled.notify_all();
     }
 
-    pub(super) fn stop(&self) {
+    pub(in crate::runtime) fn stop(&self) {
         self.lock().is_stopped = true;
         self.filled.notify_all();
     }
 
     /// Whether there is anything to do: whoever [waits](Self::wait) goes on.
-    pub(super) fn has_work(&self) -> bool {
+    pub(in crate::runtime) fn has_work(&self) -> bool {
         !self.lock().is_empty()
     }
 
     /// Waits until there is something to do.
-    pub(super) fn wait(&self) {
+    pub(in crate::runtime) fn wait(&self) {
         let is_empty = |inner: &mut Inner| inner.is_empty();
         drop(self.filled.wait_while(self.lock(), is_empty).unwrap_or_else(PoisonError::into_inner));
     }
@@ -108,19 +115,19 @@ struct PendingCommit {
     answer: Answer,
 }
 
-pub(super) struct Committer {
+pub(in crate::runtime) struct Committer {
     queue: Arc<CommitQueue>,
     /// In the order in which they were handed in.
     pending: VecDeque<PendingCommit>,
 }
 
 impl Committer {
-    pub(super) fn new(queue: Arc<CommitQueue>) -> Self {
+    pub(in crate::runtime) fn new(queue: Arc<CommitQueue>) -> Self {
         Self { queue, pending: VecDeque::new() }
     }
 
     /// Hands in what is new and publishes one commit that is answered. It stops once it was told to and nothing is left.
-    pub(super) fn poll(&mut self) -> Wait {
+    pub(in crate::runtime) fn poll(&mut self) -> Wait {
         let (handed, is_stopped) = {
             let mut inner = self.queue.lock();
             (inner.is_woken, inner.is_stop_known) = (false, inner.is_stopped);
@@ -136,7 +143,7 @@ impl Committer {
     }
 
     /// Ends without the outcome of what is on its way.
-    pub(super) fn abandon(&mut self) {
+    pub(in crate::runtime) fn abandon(&mut self) {
         let handed = std::mem::take(&mut self.queue.lock().handed);
         let pending = std::mem::take(&mut self.pending);
         let pending = pending.into_iter().map(|it| (it.incarnation, it.handed));

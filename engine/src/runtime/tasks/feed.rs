@@ -23,7 +23,7 @@ use std::{
 
 /// The feeds of a process.
 #[derive(Debug)]
-pub(super) struct Feeds {
+pub(in crate::runtime) struct Feeds {
     by_partition: Mutex<HashMap<TopicPartition, Weak<Feed>>>,
     kept: Arc<Bytes>,
 }
@@ -37,7 +37,7 @@ struct Bytes {
 
 /// One partition's feed. Each application that reads the partition holds it, which is how readers are counted.
 #[derive(Debug)]
-pub(super) struct Feed {
+pub(in crate::runtime) struct Feed {
     batches: Mutex<VecDeque<FetchedBatch>>,
     all: Arc<Bytes>,
 }
@@ -53,13 +53,13 @@ struct FetchedBatch {
 
 impl Feeds {
     /// With half of what `memory` has for fetched records; tasks have the other half for what they are at.
-    pub(super) fn new(memory: &MemoryBudget) -> Self {
+    pub(in crate::runtime) fn new(memory: &MemoryBudget) -> Self {
         let kept = Bytes { kept: AtomicUsize::new(0), max: memory.share(Share::Batches) / 2 };
         Self { by_partition: Mutex::default(), kept: Arc::new(kept) }
     }
 
     /// The feed of a partition, for one more reader.
-    pub(super) fn of(&self, partition: &TopicPartition) -> Arc<Feed> {
+    pub(in crate::runtime) fn of(&self, partition: &TopicPartition) -> Arc<Feed> {
         let mut feeds = self.by_partition.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(feed) = feeds.get(partition).and_then(Weak::upgrade) {
             return feed;
@@ -73,7 +73,7 @@ impl Feeds {
 
 impl Feed {
     /// The records from `offset` on: those that another reader fetched, or what `fetch` gives.
-    pub(super) fn read(
+    pub(in crate::runtime) fn read(
         self: &Arc<Self>,
         offset: i64,
         fetch: impl FnOnce() -> Result<Fetched, LogError>,

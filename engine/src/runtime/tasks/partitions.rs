@@ -10,7 +10,9 @@
 //!
 //! What changes while an application runs shows at its next start.
 
-use super::{error::StreamsError, exchange::repartition_spec, setup::begins_at};
+use crate::runtime::{
+    error::StreamsError, tasks::exchange::repartition_spec, tasks::setup::begins_at,
+};
 use crate::{
     store::StoreBuilder,
     task::{Blueprint, ChangelogKind},
@@ -23,7 +25,7 @@ use headwater_core::{
 use std::collections::BTreeMap;
 
 /// Creates the internal topics that do not exist, and gives those more partitions that must have them.
-pub(super) fn create_topics(
+pub(in crate::runtime) fn create_topics(
     blueprint: &Blueprint,
     durability: Durability,
     log: &dyn Log,
@@ -52,7 +54,7 @@ pub(super) fn create_topics(
 }
 
 /// Refuses stores whose rows may lie in other parts than those that their keys' records come to.
-pub(super) fn check_stores(diff: &TopologyDiff) -> Result<(), StreamsError> {
+pub(in crate::runtime) fn check_stores(diff: &TopologyDiff) -> Result<(), StreamsError> {
     for (store, fate) in &diff.stores {
         if let Fate::Partitions { topic, was, is } = fate {
             let (store, topic, was, is) = (store.clone(), topic.clone(), *was, *is);

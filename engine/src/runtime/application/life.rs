@@ -4,8 +4,11 @@
 //!
 //! - Each change is told once, in order, outside all locks: a listener may ask the application anything.
 
-use super::{error::StreamsError, failures::Failing, incarnation::Incarnation, rounds::Request};
 use crate::caught::caught;
+use crate::runtime::{
+    application::failures::Failing, application::incarnation::Incarnation, commit::rounds::Request,
+    error::StreamsError,
+};
 use std::{
     collections::VecDeque,
     fmt,
@@ -72,7 +75,7 @@ impl StreamsState {
     }
 
     /// Kafka's number of the state.
-    pub(super) fn number(&self) -> u8 {
+    pub(in crate::runtime) fn number(&self) -> u8 {
         match self {
             Self::Created => 0,
             Self::Rebalancing | Self::Restarting(_) => 1,
@@ -98,7 +101,7 @@ impl fmt::Debug for StateListener {
 }
 
 impl StateListener {
-    pub(super) fn new(
+    pub(in crate::runtime) fn new(
         on_change: impl Fn(&StreamsState, &StreamsState) + Send + Sync + 'static,
     ) -> Self {
         Self(Some(Arc::new(on_change)))
@@ -107,7 +110,7 @@ impl StateListener {
 
 /// Where an application stands between its incarnations.
 #[derive(Debug)]
-pub(super) enum Life {
+pub(in crate::runtime) enum Life {
     Created,
     /// Its first incarnation is being made; it has no handle yet.
     Starting,
@@ -120,21 +123,21 @@ pub(super) enum Life {
 }
 
 #[derive(Debug)]
-pub(super) struct Current {
-    pub(super) life: Life,
+pub(in crate::runtime) struct Current {
+    pub(in crate::runtime) life: Life,
     /// What was asked of it; each incarnation is told.
-    pub(super) request: Request,
-    pub(super) is_paused: bool,
+    pub(in crate::runtime) request: Request,
+    pub(in crate::runtime) is_paused: bool,
     /// Why it has to end, whatever its handler would say.
-    pub(super) stopped_by: Option<StreamsError>,
+    pub(in crate::runtime) stopped_by: Option<StreamsError>,
     /// When it was last restarted, as far as it counts.
-    pub(super) restarts: VecDeque<Duration>,
+    pub(in crate::runtime) restarts: VecDeque<Duration>,
     /// How long what may succeed by itself has failed.
-    pub(super) failing: Failing,
+    pub(in crate::runtime) failing: Failing,
 }
 
 impl Current {
-    pub(super) fn created() -> Self {
+    pub(in crate::runtime) fn created() -> Self {
         Self {
             life: Life::Created,
             request: Request::Run,
@@ -145,7 +148,7 @@ impl Current {
         }
     }
 
-    pub(super) fn state(&self) -> StreamsState {
+    pub(in crate::runtime) fn state(&self) -> StreamsState {
         match (&self.life, &self.stopped_by) {
             (Life::Ended(Ok(())), _) => StreamsState::NotRunning,
             (Life::Ended(Err(error)), _) => StreamsState::Error(error.clone()),
@@ -164,7 +167,7 @@ impl Current {
 
 /// Tells a listener of changes, in order.
 #[derive(Debug)]
-pub(super) struct StateAnnouncer {
+pub(in crate::runtime) struct StateAnnouncer {
     listener: StateListener,
     changes: Mutex<Changes>,
 }
@@ -180,7 +183,7 @@ struct Changes {
 }
 
 impl StateAnnouncer {
-    pub(super) fn new(listener: StateListener) -> Self {
+    pub(in crate::runtime) fn new(listener: StateListener) -> Self {
         let (last, untold) = (StreamsState::Created, VecDeque::new());
         Self { listener, changes: Mutex::new(Changes { last, untold, is_telling: false }) }
     }
@@ -190,7 +193,7 @@ impl StateAnnouncer {
     }
 
     /// Notes the state after a change, under the lock that it was made under, so that the order is that of the changes.
-    pub(super) fn note(&self, state: StreamsState) {
+    pub(in crate::runtime) fn note(&self, state: StreamsState) {
         if self.listener.0.is_none() {
             return;
         }
@@ -202,7 +205,7 @@ impl StateAnnouncer {
     }
 
     /// Tells what was noted, unless another thread does, which then tells this too.
-    pub(super) fn tell(&self) {
+    pub(in crate::runtime) fn tell(&self) {
         let Some(listener) = &self.listener.0 else { return };
         let mut changes = self.changes();
         if std::mem::replace(&mut changes.is_telling, true) {

@@ -1,16 +1,16 @@
 //! From a topology to tasks that can run: topics, claim, exchange, restored stores.
 
-use super::{
-    assignment::Held,
+use crate::runtime::{
     config::{Repartitioning, StreamsConfig},
     error::StreamsError,
-    exchange::Exchange,
-    feed::Feeds,
-    globals::Globals,
-    partitions::{check_stores, create_topics},
-    resting::Resting,
     restore::{Part, RebuiltFrom, RestoreCounts, RestoreWatch, Restored, Restorer},
-    task_group::Surroundings,
+    tasks::assignment::Held,
+    tasks::exchange::Exchange,
+    tasks::feed::Feeds,
+    tasks::globals::Globals,
+    tasks::partitions::{check_stores, create_topics},
+    tasks::resting::Resting,
+    tasks::task_group::Surroundings,
 };
 use crate::{
     broken::broken,
@@ -31,31 +31,31 @@ use headwater_core::{
 use std::{collections::BTreeMap, sync::Arc};
 
 /// All that a run starts from.
-pub(super) struct Ready {
-    pub(super) blueprint: Arc<Blueprint>,
-    pub(super) around: Arc<Surroundings>,
+pub(in crate::runtime) struct Ready {
+    pub(in crate::runtime) blueprint: Arc<Blueprint>,
+    pub(in crate::runtime) around: Arc<Surroundings>,
     /// Kept for as long as its owner commits.
-    pub(super) held: Held,
-    pub(super) owner: Owner,
-    pub(super) tasks: Vec<Task>,
-    pub(super) restored: RestoreCounts,
-    pub(super) state: Arc<dyn ApplicationState>,
+    pub(in crate::runtime) held: Held,
+    pub(in crate::runtime) owner: Owner,
+    pub(in crate::runtime) tasks: Vec<Task>,
+    pub(in crate::runtime) restored: RestoreCounts,
+    pub(in crate::runtime) state: Arc<dyn ApplicationState>,
 }
 
 /// The world that an application runs in.
 #[derive(Debug, Clone)]
-pub(super) struct World {
-    pub(super) log: Arc<dyn Log>,
-    pub(super) state: Arc<dyn State>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) memory: Arc<MemoryBudget>,
-    pub(super) feeds: Arc<Feeds>,
+pub(in crate::runtime) struct World {
+    pub(in crate::runtime) log: Arc<dyn Log>,
+    pub(in crate::runtime) state: Arc<dyn State>,
+    pub(in crate::runtime) clock: Arc<dyn Clock>,
+    pub(in crate::runtime) memory: Arc<MemoryBudget>,
+    pub(in crate::runtime) feeds: Arc<Feeds>,
     /// How many stores of an application are restored at a time.
-    pub(super) restore_threads: usize,
+    pub(in crate::runtime) restore_threads: usize,
 }
 
 impl World {
-    pub(super) fn new(
+    pub(in crate::runtime) fn new(
         log: Arc<dyn Log>,
         state: Arc<dyn State>,
         clock: Arc<dyn Clock>,
@@ -78,7 +78,7 @@ impl World {
 }
 
 /// The partitions of external topics that the topology reads.
-pub(super) fn external_inputs(blueprint: &Blueprint) -> Vec<TopicPartition> {
+pub(in crate::runtime) fn external_inputs(blueprint: &Blueprint) -> Vec<TopicPartition> {
     let mut inputs = Vec::new();
     for topic in blueprint.plan.subs.iter().flat_map(|sub| sources(&blueprint.topology, sub)) {
         let Topic::External(name) = topic else { continue };
@@ -93,10 +93,13 @@ pub(super) fn external_inputs(blueprint: &Blueprint) -> Vec<TopicPartition> {
 }
 
 /// How far each partition of an external topic is to be read.
-pub(super) type InputEnds = BTreeMap<TopicPartition, i64>;
+pub(in crate::runtime) type InputEnds = BTreeMap<TopicPartition, i64>;
 
 /// The ends that external inputs have now.
-pub(super) fn input_ends(blueprint: &Blueprint, log: &dyn Log) -> Result<InputEnds, StreamsError> {
+pub(in crate::runtime) fn input_ends(
+    blueprint: &Blueprint,
+    log: &dyn Log,
+) -> Result<InputEnds, StreamsError> {
     let with_end = |input| {
         let end = log.offsets(&input)?.end;
         Ok((input, end))
@@ -105,7 +108,7 @@ pub(super) fn input_ends(blueprint: &Blueprint, log: &dyn Log) -> Result<InputEn
 }
 
 /// The partitions of repartition topics.
-pub(super) fn repartition_inputs(blueprint: &Blueprint) -> Vec<TopicPartition> {
+pub(in crate::runtime) fn repartition_inputs(blueprint: &Blueprint) -> Vec<TopicPartition> {
     let repartition = |topic: &Topic| matches!(topic, Topic::Repartition(_));
     let topics = blueprint.partitions.iter().filter(|(topic, _)| repartition(topic));
     let partitions = topics.flat_map(|(topic, count)| {
@@ -126,14 +129,14 @@ fn input_topics(blueprint: &Blueprint) -> Vec<TopicName> {
 }
 
 /// What an incarnation has of its application.
-pub(super) struct Inherited<'a> {
-    pub(super) taps: &'a Arc<Taps>,
-    pub(super) watch: &'a RestoreWatch,
+pub(in crate::runtime) struct Inherited<'a> {
+    pub(in crate::runtime) taps: &'a Arc<Taps>,
+    pub(in crate::runtime) watch: &'a RestoreWatch,
     /// The claim, if it has that of the incarnation before it.
-    pub(super) held: Option<Held>,
+    pub(in crate::runtime) held: Option<Held>,
 }
 
-pub(super) fn prepare(
+pub(in crate::runtime) fn prepare(
     topology: Topology,
     config: &StreamsConfig,
     world: &World,
@@ -237,7 +240,10 @@ fn is_internal(name: &TopicName, application_id: &str, dead_letters: &TopicName)
 }
 
 /// Whether the log has a topic by now that a pattern matches and that is not read yet.
-pub(super) fn has_new_match(blueprint: &Blueprint, log: &dyn Log) -> Result<bool, StreamsError> {
+pub(in crate::runtime) fn has_new_match(
+    blueprint: &Blueprint,
+    log: &dyn Log,
+) -> Result<bool, StreamsError> {
     let names: Vec<TopicName> = log.topics()?.into_iter().map(|topic| topic.name).collect();
     let (id, dead_letters) = (&blueprint.application_id, &blueprint.dead_letters);
     let free = names.iter().filter(|name| !is_internal(name, id, dead_letters));
@@ -251,7 +257,7 @@ fn may_wait(blueprint: &Blueprint, id: TaskId) -> bool {
 }
 
 /// What the application is on this log.
-pub(super) fn plan(
+pub(in crate::runtime) fn plan(
     topology: Topology,
     config: &StreamsConfig,
     log: &dyn Log,
@@ -338,7 +344,7 @@ fn publish_position(
 }
 
 /// Where these external inputs and all repartition topics were committed, those that were.
-pub(super) fn committed_sources(
+pub(in crate::runtime) fn committed_sources(
     blueprint: &Blueprint,
     inputs: impl IntoIterator<Item = TopicPartition>,
     log: &dyn Log,
@@ -397,7 +403,7 @@ fn positions_part(blueprint: &Blueprint, log: &dyn Log) -> Result<Part, StreamsE
 }
 
 /// Where a changelog of the application begins: at its start, unless the application was reset.
-pub(super) fn begins_at(
+pub(in crate::runtime) fn begins_at(
     log: &dyn Log,
     group: &str,
     changelog: &TopicPartition,
@@ -434,7 +440,7 @@ fn stores_of<'b>(
 }
 
 /// The parts that another instance can keep ready: those that are rebuilt from the log, what tasks must not forget first.
-pub(super) fn rebuilt_parts(
+pub(in crate::runtime) fn rebuilt_parts(
     blueprint: &Blueprint,
     log: &dyn Log,
 ) -> Result<Vec<Part>, StreamsError> {

@@ -1,17 +1,17 @@
 //! One runtime a process: worker threads, a committer and a supervisor, on which any number of applications run.
 
-use super::{
+use crate::runtime::{
     application::{Application, Shared},
     backup::backup,
-    committer::{CommitQueue, Committer},
+    commit::committer::{CommitQueue, Committer},
     config::{RuntimeConfig, StreamsConfig},
     error::StreamsError,
-    mailbox::Mailbox,
     restore::RESTORE_THREADS_MAX,
-    setup::World,
-    supervisor::RestartQueue,
-    worker::{Wait, Worker},
+    tasks::setup::World,
     workers::Workers,
+    workers::mailbox::Mailbox,
+    workers::supervisor::RestartQueue,
+    workers::worker::{Wait, Worker},
 };
 use crate::topology::Topology;
 use headwater_core::{
@@ -34,18 +34,18 @@ const THREADS_MAX: usize = 4_096;
 
 /// What the applications of a runtime are made with.
 #[derive(Debug)]
-pub(super) struct RuntimeParts {
-    pub(super) world: World,
-    pub(super) commits: Arc<CommitQueue>,
-    pub(super) restarts: Arc<RestartQueue>,
-    pub(super) workers: Workers,
+pub(in crate::runtime) struct RuntimeParts {
+    pub(in crate::runtime) world: World,
+    pub(in crate::runtime) commits: Arc<CommitQueue>,
+    pub(in crate::runtime) restarts: Arc<RestartQueue>,
+    pub(in crate::runtime) workers: Workers,
     /// Whether it has threads; otherwise somebody steps it.
-    pub(super) has_threads: bool,
+    pub(in crate::runtime) has_threads: bool,
     applications: Mutex<BTreeMap<String, Weak<Shared>>>,
 }
 
 impl RuntimeParts {
-    pub(super) fn new(world: World, workers: usize) -> Self {
+    pub(in crate::runtime) fn new(world: World, workers: usize) -> Self {
         Self {
             world,
             commits: Arc::default(),
@@ -57,7 +57,7 @@ impl RuntimeParts {
     }
 
     /// The same without threads.
-    pub(super) fn stepped(world: World, workers: usize) -> Self {
+    pub(in crate::runtime) fn stepped(world: World, workers: usize) -> Self {
         Self { has_threads: false, ..Self::new(world, workers) }
     }
 
@@ -72,7 +72,7 @@ impl RuntimeParts {
     }
 
     /// Starts an application beside the others.
-    pub(super) fn start(
+    pub(in crate::runtime) fn start(
         self: &Arc<Self>,
         topology: Topology,
         config: StreamsConfig,
@@ -91,18 +91,18 @@ impl RuntimeParts {
     }
 
     /// An application has ended.
-    pub(super) fn forget(&self, application_id: &str) {
+    pub(in crate::runtime) fn forget(&self, application_id: &str) {
         self.applications().remove(application_id);
     }
 
     /// Gives every application a turn, in which it keeps to its share of memory.
-    pub(super) fn wake_all(&self) {
+    pub(in crate::runtime) fn wake_all(&self) {
         let running: Vec<_> = self.applications().values().filter_map(Weak::upgrade).collect();
         running.iter().for_each(|application| application.wake());
     }
 
     /// Ends every application because of `error`.
-    pub(super) fn stop_all(&self, error: &StreamsError) {
+    pub(in crate::runtime) fn stop_all(&self, error: &StreamsError) {
         let running: Vec<_> = self.applications().values().filter_map(Weak::upgrade).collect();
         running.iter().for_each(|application| application.stop(error));
     }
@@ -150,7 +150,7 @@ impl Runtime {
     }
 
     /// The state that its applications' stores are kept by.
-    pub(super) fn state(&self) -> Arc<dyn State> {
+    pub(in crate::runtime) fn state(&self) -> Arc<dyn State> {
         Arc::clone(&self.parts.world.state)
     }
 
@@ -184,8 +184,8 @@ impl Runtime {
         self.parts.workers.count()
     }
 
-    /// Makes a backup of its log and state, as [`backup`](super::backup) does.
-    pub(super) fn backup(
+    /// Makes a backup of its log and state, as [`backup`](crate::runtime::backup) does.
+    pub(in crate::runtime) fn backup(
         &self,
         dir: &Path,
         tell: &mut TellProgress<'_>,

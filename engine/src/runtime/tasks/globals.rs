@@ -11,7 +11,7 @@
 //!   a store that is built again writes none twice. They are committed by the application's owner, so that one that was taken
 //!   over writes none, and a part at a time, so that any number of them fits the log.
 
-use super::{
+use crate::runtime::{
     error::StreamsError,
     restore::{Part, RebuiltFrom, RestoreWatch, Restorer},
 };
@@ -53,7 +53,7 @@ impl GlobalPart {
 }
 
 /// An application's global stores, and what keeps them up to date.
-pub(super) struct Globals {
+pub(in crate::runtime) struct Globals {
     parts: Vec<GlobalPart>,
     state: Option<Arc<dyn ApplicationState>>,
     epoch: u64,
@@ -76,12 +76,12 @@ impl fmt::Debug for Globals {
 }
 
 /// What the state knows an application's global stores by. No application's id looks like it.
-pub(super) fn id_of_globals(application_id: &str) -> String {
+pub(in crate::runtime) fn id_of_globals(application_id: &str) -> String {
     format!("{application_id} (global)")
 }
 
 /// The state of an application's global stores, if it has any.
-pub(super) fn state_of_globals(
+pub(in crate::runtime) fn state_of_globals(
     blueprint: &Blueprint,
     state: &dyn State,
 ) -> Result<Option<Arc<dyn ApplicationState>>, StreamsError> {
@@ -93,7 +93,7 @@ pub(super) fn state_of_globals(
 
 impl Globals {
     /// Opens the stores as the state has them.
-    pub(super) fn open(
+    pub(in crate::runtime) fn open(
         blueprint: &Blueprint,
         owner: &Owner,
         state: &dyn State,
@@ -126,7 +126,7 @@ impl Globals {
     }
 
     /// The stores, for tasks to read.
-    pub(super) fn stores(&self) -> Vec<OpenGlobal> {
+    pub(in crate::runtime) fn stores(&self) -> Vec<OpenGlobal> {
         let mut stores: Vec<OpenGlobal> = Vec::new();
         for GlobalPart { spec, shard, .. } in &self.parts {
             match stores.iter_mut().find(|store| store.name == spec.store.name) {
@@ -142,17 +142,21 @@ impl Globals {
     }
 
     /// Their state, if there are any.
-    pub(super) fn state(&self) -> Option<&dyn ApplicationState> {
+    pub(in crate::runtime) fn state(&self) -> Option<&dyn ApplicationState> {
         self.state.as_deref()
     }
 
     /// The partitions that are read.
-    pub(super) fn inputs(&self) -> impl Iterator<Item = &TopicPartition> {
+    pub(in crate::runtime) fn inputs(&self) -> impl Iterator<Item = &TopicPartition> {
         self.parts.iter().map(|it| &it.part.changelog)
     }
 
     /// Brings the stores to the ends that their topics have when the application starts, which `watch` is told.
-    pub(super) fn restore(&self, log: &dyn Log, watch: &RestoreWatch) -> Result<(), StreamsError> {
+    pub(in crate::runtime) fn restore(
+        &self,
+        log: &dyn Log,
+        watch: &RestoreWatch,
+    ) -> Result<(), StreamsError> {
         let Some(state) = &self.state else { return Ok(()) };
         let watch = Some(watch);
         let restorer = Restorer { epoch: self.epoch, log, state: &**state, threads: 1, watch };
@@ -165,7 +169,7 @@ impl Globals {
     }
 
     /// Brings the stores to the ends that their topics have now.
-    pub(super) fn catch_up(&self, log: &dyn Log) -> Result<(), StreamsError> {
+    pub(in crate::runtime) fn catch_up(&self, log: &dyn Log) -> Result<(), StreamsError> {
         let Some(state) = &self.state else { return Ok(()) };
         let restorer =
             Restorer { epoch: self.epoch, log, state: &**state, threads: 1, watch: None };

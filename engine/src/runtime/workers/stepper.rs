@@ -1,14 +1,14 @@
 //! A runtime without threads: the same state machines, stepped one at a time in an order that the caller chooses. What
 //! simulations are made of.
 
-use super::{
+use crate::runtime::{
     application::{Application, Shared},
-    committer::Committer,
+    commit::committer::Committer,
     config::{RuntimeConfig, StreamsConfig},
     error::StreamsError,
-    setup::World,
-    threads::RuntimeParts,
-    worker::{Wait, Worker},
+    tasks::setup::World,
+    workers::threads::RuntimeParts,
+    workers::worker::{Wait, Worker},
 };
 use crate::{broken::broken, topology::Topology};
 use headwater_core::{
@@ -73,7 +73,7 @@ impl Stepper {
         Self { parts, workers, committer, waits, applications: Mutex::default() }
     }
 
-    /// Starts an application, as [`Runtime::start_application`](super::Runtime::start_application) does.
+    /// Starts an application, as [`Runtime::start_application`](crate::runtime::Runtime::start_application) does.
     ///
     /// # Errors
     ///

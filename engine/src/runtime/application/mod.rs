@@ -1,19 +1,34 @@
 //! An application: a topology with its id, running on a runtime beside others.
+//!
+//! | part | does |
+//! |---|---|
+//! | here | its handle, and what becomes of it over its incarnations |
+//! | `life` | where it is in its life, and who is told when that changes |
+//! | `incarnation` | an application from one claim on: what is lost when it resumes from its last commit |
+//! | `failures` | how often it may fail |
+//! | `streams` | one application with a runtime of its own |
+//! | `driver` | one application without threads: for tests |
+
+pub(super) mod driver;
+pub(super) mod failures;
+pub(super) mod incarnation;
+pub(super) mod life;
+pub(super) mod streams;
 
 use super::{
-    assignment::Held,
+    application::incarnation::{Ahead, Incarnation, assign, connect_calls, subscribe},
+    application::life::{Current, Life, StateAnnouncer, StreamsState},
+    commit::rounds::{Pace, Request, Rounds},
     config::StreamsConfig,
     error::StreamsError,
     explain::Facts,
-    globals::state_of_globals,
-    incarnation::{Ahead, Incarnation, assign, connect_calls, subscribe},
-    life::{Current, Life, StateAnnouncer, StreamsState},
     metrics::{Seen, StreamsMetrics},
     query::{ReadOnlyKeyValueStore, StateSnapshot},
     restore::RestoreWatch,
-    rounds::{Pace, Request, Rounds},
-    setup::{Inherited, InputEnds, Ready, external_inputs, input_ends, prepare},
-    threads::RuntimeParts,
+    tasks::assignment::Held,
+    tasks::globals::state_of_globals,
+    tasks::setup::{Inherited, InputEnds, Ready, external_inputs, input_ends, prepare},
+    workers::threads::RuntimeParts,
 };
 use crate::{
     broken::broken,

@@ -9,9 +9,9 @@
 //!
 //! A log in this process assigns everything at once, before the first task is made.
 
-use super::{
+use crate::runtime::{
     error::StreamsError,
-    mailbox::{Mailbox, ParticipantId},
+    workers::mailbox::{Mailbox, ParticipantId},
 };
 use headwater_core::{
     ports::log::{Assignment, Claim, LogError, Owner, Waker},
@@ -28,19 +28,19 @@ use std::{
 
 /// A claim, and what it may read.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(in crate::runtime) struct Held {
     claim: Box<dyn Claim>,
     /// What it was claimed for, by name.
-    pub(super) topics: Vec<TopicName>,
+    pub(in crate::runtime) topics: Vec<TopicName>,
     assigned: BTreeSet<TopicPartition>,
     /// The number of the newest commit that was put together under it.
-    pub(super) epoch: u64,
-    pub(super) watch: Arc<Watch>,
+    pub(in crate::runtime) epoch: u64,
+    pub(in crate::runtime) watch: Arc<Watch>,
 }
 
 /// What the events of a claim come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AssignmentChange {
+pub(in crate::runtime) enum AssignmentChange {
     None,
     /// Other partitions may be read, or some must be given back.
     Moved,
@@ -49,21 +49,21 @@ pub(super) enum AssignmentChange {
 }
 
 impl Held {
-    pub(super) fn new(claim: Box<dyn Claim>, topics: Vec<TopicName>) -> Self {
+    pub(in crate::runtime) fn new(claim: Box<dyn Claim>, topics: Vec<TopicName>) -> Self {
         let epoch = claim.owner().epoch << 32;
         Self { claim, topics, assigned: BTreeSet::new(), epoch, watch: Arc::default() }
     }
 
-    pub(super) fn owner(&self) -> &Owner {
+    pub(in crate::runtime) fn owner(&self) -> &Owner {
         self.claim.owner()
     }
 
-    pub(super) fn may_read(&self, partition: &TopicPartition) -> bool {
+    pub(in crate::runtime) fn may_read(&self, partition: &TopicPartition) -> bool {
         self.assigned.contains(partition)
     }
 
     /// Takes every event there is, while no task reads: polling gives back what was revoked.
-    pub(super) fn take_events(&mut self) -> Result<(), StreamsError> {
+    pub(in crate::runtime) fn take_events(&mut self) -> Result<(), StreamsError> {
         let mut last = AssignmentChange::None;
         loop {
             match self.next()? {
@@ -78,7 +78,7 @@ impl Held {
     }
 
     /// Takes the next events, up to one that has to be acted upon.
-    pub(super) fn next(&mut self) -> Result<AssignmentChange, LogError> {
+    pub(in crate::runtime) fn next(&mut self) -> Result<AssignmentChange, LogError> {
         let waker = self.watch.waker();
         let (change, partitions, is_held) = match self.claim.poll(&waker)? {
             None => return Ok(AssignmentChange::None),
@@ -97,7 +97,7 @@ impl Held {
 
 /// Wakes a participant when a claim has events, or topics were created that a pattern may match.
 #[derive(Default)]
-pub(super) struct Watch {
+pub(in crate::runtime) struct Watch {
     has_changed: AtomicBool,
     wakes: Mutex<Option<(Arc<Mailbox>, ParticipantId)>>,
 }
@@ -109,7 +109,7 @@ impl fmt::Debug for Watch {
 }
 
 impl Watch {
-    pub(super) fn waker(self: &Arc<Self>) -> Waker {
+    pub(in crate::runtime) fn waker(self: &Arc<Self>) -> Waker {
         let this = Arc::clone(self);
         Arc::new(move || {
             this.has_changed.store(true, Ordering::Release);
@@ -121,12 +121,12 @@ impl Watch {
     }
 
     /// Has this participant woken from now on.
-    pub(super) fn wake(&self, participant: Option<(Arc<Mailbox>, ParticipantId)>) {
+    pub(in crate::runtime) fn wake(&self, participant: Option<(Arc<Mailbox>, ParticipantId)>) {
         *self.wakes.lock().unwrap_or_else(PoisonError::into_inner) = participant;
     }
 
     /// Whether there may be events that nobody has asked for yet.
-    pub(super) fn take_changed(&self) -> bool {
+    pub(in crate::runtime) fn take_changed(&self) -> bool {
         self.has_changed.load(Ordering::Acquire) && self.has_changed.swap(false, Ordering::AcqRel)
     }
 }

@@ -1,6 +1,6 @@
 //! What wakes a worker: participants assigned to it, and those for which something has happened.
 
-use super::participant::Participant;
+use crate::runtime::workers::participant::Participant;
 use hashbrown::HashSet;
 use std::{
     fmt,
@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Names a participant of a runtime.
-pub(super) type ParticipantId = usize;
+pub(in crate::runtime) type ParticipantId = usize;
 
 #[derive(Default)]
 struct Inner {
@@ -33,9 +33,9 @@ impl Inner {
 }
 
 /// A participant's place on a worker, for as long as it is kept.
-pub(super) struct Seat {
-    pub(super) mailbox: Arc<Mailbox>,
-    pub(super) id: ParticipantId,
+pub(in crate::runtime) struct Seat {
+    pub(in crate::runtime) mailbox: Arc<Mailbox>,
+    pub(in crate::runtime) id: ParticipantId,
 }
 
 impl fmt::Debug for Seat {
@@ -45,12 +45,12 @@ impl fmt::Debug for Seat {
 }
 
 impl Seat {
-    pub(super) fn new(mailbox: &Arc<Mailbox>, id: ParticipantId) -> Self {
+    pub(in crate::runtime) fn new(mailbox: &Arc<Mailbox>, id: ParticipantId) -> Self {
         mailbox.lock().seats += 1;
         Self { mailbox: Arc::clone(mailbox), id }
     }
 
-    pub(super) fn wake(&self) {
+    pub(in crate::runtime) fn wake(&self) {
         self.mailbox.wake(self.id);
     }
 }
@@ -64,7 +64,7 @@ impl Drop for Seat {
 
 /// A worker's mailbox.
 #[derive(Default)]
-pub(super) struct Mailbox {
+pub(in crate::runtime) struct Mailbox {
     inner: Mutex<Inner>,
     filled: Condvar,
 }
@@ -76,10 +76,10 @@ impl fmt::Debug for Mailbox {
 }
 
 /// What a mailbox held.
-pub(super) struct Mail {
-    pub(super) assigned: Vec<(ParticipantId, Participant)>,
-    pub(super) woken: HashSet<ParticipantId>,
-    pub(super) is_stopped: bool,
+pub(in crate::runtime) struct Mail {
+    pub(in crate::runtime) assigned: Vec<(ParticipantId, Participant)>,
+    pub(in crate::runtime) woken: HashSet<ParticipantId>,
+    pub(in crate::runtime) is_stopped: bool,
 }
 
 impl Mailbox {
@@ -88,7 +88,7 @@ impl Mailbox {
     }
 
     /// Gives the worker a participant.
-    pub(super) fn assign(&self, id: ParticipantId, participant: Participant) {
+    pub(in crate::runtime) fn assign(&self, id: ParticipantId, participant: Participant) {
         let mut inner = self.lock();
         if inner.is_stopped {
             drop(inner);
@@ -101,7 +101,7 @@ impl Mailbox {
     }
 
     /// Gives a participant a turn soon.
-    pub(super) fn wake(&self, id: ParticipantId) {
+    pub(in crate::runtime) fn wake(&self, id: ParticipantId) {
         let mut inner = self.lock();
         if inner.woken.insert(id) {
             drop(inner);
@@ -110,22 +110,22 @@ impl Mailbox {
     }
 
     /// Ends the worker once no participant has a place there.
-    pub(super) fn retire(&self) {
+    pub(in crate::runtime) fn retire(&self) {
         self.lock().is_retired = true;
         self.filled.notify_all();
     }
 
-    pub(super) fn is_retired(&self) -> bool {
+    pub(in crate::runtime) fn is_retired(&self) -> bool {
         self.lock().is_retired
     }
 
     /// Ends the worker.
-    pub(super) fn stop(&self) {
+    pub(in crate::runtime) fn stop(&self) {
         self.lock().is_stopped = true;
         self.filled.notify_all();
     }
 
-    pub(super) fn take(&self) -> Mail {
+    pub(in crate::runtime) fn take(&self) -> Mail {
         let mut inner = self.lock();
         let (assigned, woken) =
             (std::mem::take(&mut inner.assigned), std::mem::take(&mut inner.woken));
@@ -133,12 +133,12 @@ impl Mailbox {
     }
 
     /// Whether there is anything: whoever [waits](Self::wait) goes on.
-    pub(super) fn has_mail(&self) -> bool {
+    pub(in crate::runtime) fn has_mail(&self) -> bool {
         !self.lock().is_empty()
     }
 
     /// Waits until there is something, at most for a time.
-    pub(super) fn wait(&self, at_most: Option<Duration>) {
+    pub(in crate::runtime) fn wait(&self, at_most: Option<Duration>) {
         let is_empty = |inner: &mut Inner| inner.is_empty();
         let inner = self.lock();
         match at_most {

@@ -13,7 +13,7 @@
 //! the slowest, stay open. Where sub-topologies feed each other, as those of a foreign-key join do, each is such a writer, and
 //! while it waits it takes what comes back to it. What passes through the topic has one bound alone, that of all.
 
-use super::config::Repartitioning;
+use crate::runtime::config::Repartitioning;
 use crate::{
     broken::broken,
     processor::ProcessorError,
@@ -55,15 +55,15 @@ struct Sent {
 
 /// How far a reader has taken a queue, and the commit that it is part of.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ReaderPosition {
+pub(in crate::runtime) struct ReaderPosition {
     /// One past the last record taken.
-    pub(super) consumed: i64,
-    pub(super) epoch: u64,
+    pub(in crate::runtime) consumed: i64,
+    pub(in crate::runtime) epoch: u64,
 }
 
 /// The repartition topics of an application.
 #[derive(Debug, Default)]
-pub(super) struct Exchange {
+pub(in crate::runtime) struct Exchange {
     repartitioning: Repartitioning,
     bytes_max: usize,
     queues: HashMap<(Topic, u32), Mutex<Queue>>,
@@ -91,17 +91,23 @@ fn first(records: &Records) -> i64 {
 impl Exchange {
     /// Writers are held back where more than `bytes_max` wait, whatever their share of memory: a commit may have to write
     /// them all.
-    pub(super) fn new(repartitioning: Repartitioning, bytes_max: usize) -> Self {
+    pub(in crate::runtime) fn new(repartitioning: Repartitioning, bytes_max: usize) -> Self {
         Self { repartitioning, bytes_max, ..Self::default() }
     }
 
     /// Whether records pass from one commit to the next only.
-    pub(super) fn is_through_topic(&self) -> bool {
+    pub(in crate::runtime) fn is_through_topic(&self) -> bool {
         self.repartitioning == Repartitioning::ThroughTopic
     }
 
     /// Adds a partition of a repartition topic; `end` is the larger of its end in the log and its reader's offset.
-    pub(super) fn add(&mut self, topic: &Topic, name: TopicName, partition: u32, end: i64) {
+    pub(in crate::runtime) fn add(
+        &mut self,
+        topic: &Topic,
+        name: TopicName,
+        partition: u32,
+        end: i64,
+    ) {
         let at = TopicPartition::new(name, partition);
         let queue =
             Queue { partition: at, sets: VecDeque::new(), memory_start: end, end, written: end };
@@ -109,12 +115,12 @@ impl Exchange {
     }
 
     /// Adds a writer that waits for readers.
-    pub(super) fn add_writer(&mut self, task: TaskId) {
+    pub(in crate::runtime) fn add_writer(&mut self, task: TaskId) {
         self.unread.insert(task, AtomicUsize::new(0));
     }
 
     /// Whether a writer must wait for readers, where the application has a share of memory.
-    pub(super) fn is_full_for(&self, writer: TaskId, share: usize) -> bool {
+    pub(in crate::runtime) fn is_full_for(&self, writer: TaskId, share: usize) -> bool {
         let exceeds = || {
             let bytes_max = share.min(self.bytes_max);
             self.part_exceeds(writer, share) || self.bytes.load(Ordering::SeqCst) > bytes_max
@@ -123,7 +129,7 @@ impl Exchange {
     }
 
     /// The same for a writer that waits for its own part to be read, and not for all that is on its way.
-    pub(super) fn has_part_full(&self, writer: TaskId, share: usize) -> bool {
+    pub(in crate::runtime) fn has_part_full(&self, writer: TaskId, share: usize) -> bool {
         self.waits_while(writer, || self.part_exceeds(writer, share))
     }
 
@@ -146,7 +152,7 @@ impl Exchange {
     }
 
     /// The partitions of writers that found it full, if anything was read since.
-    pub(super) fn take_released(&self) -> BTreeSet<u32> {
+    pub(in crate::runtime) fn take_released(&self) -> BTreeSet<u32> {
         if !self.is_released.swap(false, Ordering::SeqCst) {
             return BTreeSet::new();
         }
@@ -155,7 +161,7 @@ impl Exchange {
     }
 
     /// Appends records for a reader, as part of commit `epoch`.
-    pub(super) fn send(
+    pub(in crate::runtime) fn send(
         &self,
         sender: TaskId,
         topic: &Topic,
@@ -187,7 +193,7 @@ impl Exchange {
     /// What lies at `offset`, as far as it belongs to the reader's present commit or an earlier one: what others have sent
     /// for the next one must not take effect in this; what lies in the log, at most about `bytes_max`. What is in memory is given
     /// a set at a time, and is to be taken whole: no offset within one is read from.
-    pub(super) fn fetch(
+    pub(in crate::runtime) fn fetch(
         &self,
         topic: &Topic,
         partition: u32,
@@ -231,14 +237,14 @@ impl Exchange {
     }
 
     /// Where what has been sent ends; unless it passes through the topic, whose readers go by the log's end.
-    pub(super) fn end(&self, topic: &Topic, partition: u32) -> Option<i64> {
+    pub(in crate::runtime) fn end(&self, topic: &Topic, partition: u32) -> Option<i64> {
         let queue = self.queue(topic, partition)?;
         (!self.is_through_topic()).then_some(queue.end)
     }
 
     /// Drops what its reader has taken, and gives what is left and was not written before: it belongs to the commit. What
     /// was sent for a later one stays.
-    pub(super) fn commit(
+    pub(in crate::runtime) fn commit(
         &self,
         topic: &Topic,
         partition: u32,
@@ -268,12 +274,12 @@ impl Exchange {
     }
 
     /// Commit `epoch` has been given all that was sent for it.
-    pub(super) fn assembled(&self, epoch: u64) {
+    pub(in crate::runtime) fn assembled(&self, epoch: u64) {
         self.assembled.store(epoch, Ordering::SeqCst);
     }
 
     /// Where records pass through the topic: gives all that was sent for commit `epoch`, which belongs to it.
-    pub(super) fn commit_sent(&self, epoch: u64, appends: &mut Vec<Append>) {
+    pub(in crate::runtime) fn commit_sent(&self, epoch: u64, appends: &mut Vec<Append>) {
         if !self.is_through_topic() {
             return;
         }
@@ -299,7 +305,7 @@ impl Exchange {
 }
 
 /// How repartition topics are kept.
-pub(super) fn repartition_spec(
+pub(in crate::runtime) fn repartition_spec(
     name: TopicName,
     partitions: u32,
     durability: Durability,

@@ -1,11 +1,11 @@
 //! The tasks of one application that one worker holds, and how they go through rounds.
 
-use super::{
+use crate::runtime::{
+    application::incarnation::Incarnation,
+    commit::rounds::{Next, Request, Turn, View},
     config::ProcessingGuarantee,
     error::StreamsError,
-    incarnation::Incarnation,
-    rounds::{Next, Request, Turn, View},
-    task_group::TaskGroup,
+    tasks::task_group::TaskGroup,
 };
 use crate::{broken::broken, caught::caught};
 use headwater_core::{
@@ -20,7 +20,7 @@ const SEND_EVERY: Duration = Duration::from_millis(10);
 
 /// What a participant wants after its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(in crate::runtime) enum Rest {
     /// Another turn.
     None,
     /// A turn at this moment, or when it is woken.
@@ -49,7 +49,7 @@ struct Intake {
     has_finished: bool,
 }
 
-pub(super) struct Participant {
+pub(in crate::runtime) struct Participant {
     incarnation: Arc<Incarnation>,
     tasks: TaskGroup,
     stage: Stage,
@@ -67,7 +67,7 @@ pub(super) struct Participant {
 }
 
 impl Participant {
-    pub(super) fn new(incarnation: Arc<Incarnation>, tasks: TaskGroup) -> Self {
+    pub(in crate::runtime) fn new(incarnation: Arc<Incarnation>, tasks: TaskGroup) -> Self {
         let cached = CachedBytes::of(&incarnation.world.memory);
         Self {
             incarnation,
@@ -85,7 +85,7 @@ impl Participant {
     }
 
     /// Does what there is to do now.
-    pub(super) fn turn(&mut self, now: Duration) -> Result<Rest, StreamsError> {
+    pub(in crate::runtime) fn turn(&mut self, now: Duration) -> Result<Rest, StreamsError> {
         self.incarnation.count_turn();
         let application = &self.incarnation.blueprint.application_id;
         let _span =
@@ -236,18 +236,18 @@ impl Participant {
     }
 
     /// Its tasks could not go on.
-    pub(super) fn fail(&self, error: StreamsError) {
+    pub(in crate::runtime) fn fail(&self, error: StreamsError) {
         self.incarnation.fail(error);
     }
 
     /// Its worker ends.
-    pub(super) fn abandon(self) {
+    pub(in crate::runtime) fn abandon(self) {
         self.fail(StreamsError::NotRunning);
         self.leave();
     }
 
     /// It is being dropped, with its tasks.
-    pub(super) fn leave(self) {
+    pub(in crate::runtime) fn leave(self) {
         let Self { incarnation, tasks, .. } = self;
         // Processors are the user's, and so is what they do as they are dropped; there is nothing left that it could fail.
         if let Err(message) = caught(|| drop(tasks)) {
