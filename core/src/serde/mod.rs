@@ -148,6 +148,26 @@ pub trait Serde<T>: Send + Sync {
         known.writes(self, value).map(|is_written| !is_written)
     }
 
+    /// As [`check`](Self::check), of a value that must not be written as null.
+    ///
+    /// ```
+    /// use headwater_core::serde::{Json, ReadBack, Serde};
+    ///
+    /// let mut known = ReadBack::default();
+    /// assert!(Json.check_some(&Some(1), &mut known).is_ok());
+    /// assert!(Json.check_some(&None::<i64>, &mut known).is_err());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check), and [`SerdeError::NotReadBack`] if it is written as null.
+    fn check_some(&self, value: &T, known: &mut ReadBack) -> Result<usize, SerdeError> {
+        if self.writes_null(value, known)? {
+            return Err(SerdeError::NotReadBack(Box::new(SerdeError::Null)));
+        }
+        self.check(value, known)
+    }
+
     /// Finds out, as far as it shows without a value, whether values of `T` can be written, and are read back as they were:
     /// whoever declares a store or a topic asks first.
     ///
@@ -209,6 +229,10 @@ impl<T, S: Serde<T> + ?Sized> Serde<T> for Arc<S> {
 
     fn writes_null(&self, value: &T, known: &mut ReadBack) -> Result<bool, SerdeError> {
         (**self).writes_null(value, known)
+    }
+
+    fn check_some(&self, value: &T, known: &mut ReadBack) -> Result<usize, SerdeError> {
+        (**self).check_some(value, known)
     }
 
     fn check_type(&self) -> Result<(), SerdeError> {

@@ -196,10 +196,7 @@ impl<T, S: Serde<T>> Serde<Option<T>> for Nullable<S> {
 
     fn check(&self, value: &Option<T>, known: &mut ReadBack) -> Result<usize, SerdeError> {
         let Some(value) = value else { return Ok(0) };
-        if !self.is_exact() && self.0.writes_null(value, known)? {
-            return Err(SerdeError::NotReadBack(Box::new(SerdeError::Null)));
-        }
-        self.0.check(value, known)
+        if self.is_exact() { self.0.check(value, known) } else { self.0.check_some(value, known) }
     }
 
     fn check_type(&self) -> Result<(), SerdeError> {
