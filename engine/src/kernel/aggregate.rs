@@ -81,6 +81,7 @@ impl<S: Skin<Place = ()>> Aggregate<S> {
         (self.holds_updates, self.flushed) = (false, context.operator_time());
         let (at, mut refused) = (context.passed_time(), Refused::default());
         let store = context.byte_store(self.store);
+        self.skin.reserve(store.updates_len().min(FLUSH_ROWS_MAX));
         let pushed =
             store.take_updates(FLUSH_ROWS_MAX).try_for_each(|Updated { entry, old, headers }| {
                 let EntryRef { key, value, timestamp } = entry;
@@ -95,7 +96,7 @@ impl<S: Skin<Place = ()>> Aggregate<S> {
                 refused.push_entry(&mut self.skin, key, update, headers)
             });
         pushed.map_err(|e| store.unreadable(&e))?;
-        let is_part = store.has_updates();
+        let is_part = store.updates_len() > 0;
         refused.reject(context)?;
         Ok(is_part)
     }

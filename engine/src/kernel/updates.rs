@@ -68,6 +68,7 @@ impl<S: Skin<Place = Window>> WindowedUpdates<S> {
         self.holds_updates = false;
         let (store, mut refused) = (context.byte_store(self.windows.store), Refused::default());
         if self.emit.is_cached {
+            self.skin.reserve(store.updates_len().min(FLUSH_ROWS_MAX));
             let mut updates = store.take_updates(FLUSH_ROWS_MAX);
             let pushed = updates.try_for_each(|(start, Updated { entry, old, headers })| {
                 let EntryRef { key, value, timestamp } = entry;
@@ -78,7 +79,7 @@ impl<S: Skin<Place = Window>> WindowedUpdates<S> {
             drop(updates);
             pushed.map_err(|e| store.unreadable(&e))?;
         }
-        let is_part = self.emit.is_cached && store.has_updates();
+        let is_part = self.emit.is_cached && store.updates_len() > 0;
         if !is_part {
             self.windows.expire(store);
         }

@@ -303,7 +303,7 @@ impl<V: Data> Form<V> {
     ) -> Result<u32, StoreError> {
         let checked = self.key_check.as_ref().map_or(Ok(()), |check| check(key));
         checked.map_err(|e| self.id.refused_key(e))?;
-        Ok(cache.insert(own_key))
+        Ok(cache.find_or_insert(own_key.bytes, own_key.hash))
     }
 
     /// Why there is no place for the key of a row, if there is none.
@@ -313,6 +313,15 @@ impl<V: Data> Form<V> {
             (None, Some(why)) => Some(self.id.refused_key(why.clone())),
             (None, None) => Some(StoreError::NullKey),
         }
+    }
+
+    /// The slot of a key that the state does not have, unless it cannot be read back.
+    #[inline]
+    pub(super) fn find_or_add(&self, cache: &mut Cache<V>, key: &[u8], hash: u32) -> Option<u32> {
+        let Some(check) = &self.key_check else { return Some(cache.find_or_insert(key, hash)) };
+        // A key that is there was looked at before.
+        let is_sound = cache.find(Hashed { bytes: key, hash }).is_some() || check(key).is_ok();
+        is_sound.then(|| cache.find_or_insert(key, hash))
     }
 
     /// Adds what the state has of a key that is not cached; nothing if it has none and the key cannot be read back.

@@ -95,11 +95,7 @@ impl<V: Data> KeyValueBytes<V> {
         let rows = slots.iter_mut().zip(keys.iter()).zip(hashes);
         for ((slot, bytes), hash) in rows.filter(|((slot, _), _)| slot.is_none()) {
             let Some(bytes) = bytes else { continue };
-            let key = Hashed { bytes, hash };
-            *slot = self.cache.find(key).map_or_else(
-                || self.form.load(&mut self.cache, key, None),
-                |slot| Ok(Some(slot)),
-            )?;
+            *slot = self.form.find_or_add(&mut self.cache, bytes, hash);
         }
         self.meter.end(StoreOperation::Get, asked, began);
         Ok(slots.into_iter().map(|slot| slot.map(Slot)).collect())
@@ -268,10 +264,10 @@ impl<V: Data> KeyValueBytes<V> {
         self.cache.take_updates(entries_max)
     }
 
-    /// Whether any entry changed and was not taken since.
+    /// How many entries changed and were not taken since.
     #[must_use]
-    pub fn has_updates(&self) -> bool {
-        self.cache.updates_len() > 0
+    pub fn updates_len(&self) -> usize {
+        self.cache.updates_len()
     }
 
     /// The entries within `range` that have a value, by their keys' bytes. The first scan has the cache keep its keys in

@@ -39,7 +39,7 @@ struct Retention {
 }
 
 /// Emptied buckets that keep their memory for the next stretches, which are about as large.
-const SPARE_MAX: usize = 4;
+const SPARE_MAX: usize = 16;
 
 /// Where the entries of a stretch are; good until the stretch is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -282,9 +282,9 @@ impl<V: Data> Segments<V> {
         })
     }
 
-    /// Whether entries changed and were not taken since.
-    pub(super) fn has_updates(&self) -> bool {
-        self.buckets.iter().any(|entries| entries.updates_len() > 0)
+    /// How many entries changed and were not taken since.
+    pub(super) fn updates_len(&self) -> usize {
+        self.buckets.iter().map(Cache::updates_len).sum()
     }
 
     /// Removes every stretch that starts below `floor`. What changed in them since the last commit is never written.

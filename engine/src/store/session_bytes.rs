@@ -348,10 +348,10 @@ impl<V: Data> SessionBytes<V> {
         })
     }
 
-    /// Whether any entry changed and was not taken since.
+    /// How many entries changed and were not taken since.
     #[must_use]
-    pub fn has_updates(&self) -> bool {
-        self.segments.has_updates()
+    pub fn updates_len(&self) -> usize {
+        self.segments.updates_len()
     }
 
     /// Has every window that ends below `floor` count as expired for those who look it up, before it is

@@ -144,11 +144,8 @@ impl<V: Data> WindowBytes<V> {
         let rows = keys.iter().zip(hashes).zip(&buckets).zip(&mut slots);
         for (((bytes, hash), bucket), slot) in rows.filter(|(_, slot)| slot.is_none()) {
             let Some((bytes, bucket)) = bytes.zip(*bucket) else { continue };
-            let key = Hashed { bytes, hash };
             let (form, entries) = self.windows.with_form(bucket);
-            *slot = entries
-                .find(key)
-                .map_or_else(|| form.load(entries, key, None), |slot| Ok(Some(slot)))?;
+            *slot = form.find_or_add(entries, bytes, hash);
         }
         let located = slots.into_iter().zip(buckets);
         Ok(located
@@ -360,10 +357,10 @@ impl<V: Data> WindowBytes<V> {
         self.windows.take_updates(entries_max)
     }
 
-    /// Whether any entry changed and was not taken since.
+    /// How many entries changed and were not taken since.
     #[must_use]
-    pub fn has_updates(&self) -> bool {
-        self.windows.has_updates()
+    pub fn updates_len(&self) -> usize {
+        self.windows.updates_len()
     }
 
     /// Removes every window that starts below `floor`, or in segments those that lie below it as a whole. What changed in

@@ -66,6 +66,7 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalUpdates<S, R> {
         self.holds_updates = false;
         let (store, mut refused) = (context.byte_store(self.intervals.store), Refused::default());
         if self.emit.is_cached {
+            self.intervals.skin.reserve(store.updates_len().min(FLUSH_ROWS_MAX));
             let updates = store.take_updates(FLUSH_ROWS_MAX);
             let mut updates = updates.filter(|row| row.new.is_some() || row.old.is_some());
             let pushed = updates.try_for_each(|updated| {
@@ -77,7 +78,7 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalUpdates<S, R> {
             drop(updates);
             pushed.map_err(|e| store.unreadable(&e))?;
         }
-        let is_part = self.emit.is_cached && store.has_updates();
+        let is_part = self.emit.is_cached && store.updates_len() > 0;
         if !is_part {
             self.intervals.expire(store);
         }

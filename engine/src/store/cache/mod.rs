@@ -11,7 +11,7 @@ use super::{
     updates::{Olds, Taken, Updates},
 };
 use crate::broken::broken;
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table::Entry as TableEntry};
 use headwater_core::{
     ports::state::KeyRange,
     record::{Headers, Timestamp},
@@ -231,7 +231,7 @@ impl<V> Cache<V> {
         timestamp: Timestamp,
         length: usize,
     ) -> u32 {
-        let slot = self.insert(key);
+        let slot = self.find_or_insert(key.bytes, key.hash);
         let entry = self.occupied(slot);
         (entry.value, entry.timestamp) = (Some(value), timestamp);
         entry.length = u32::try_from(length).unwrap_or(u32::MAX);
@@ -241,15 +241,28 @@ impl<V> Cache<V> {
         slot
     }
 
-    /// Adds a key that neither is there nor has a value. Its entry is made in its slot: moved there, it would be read in
-    /// wider pieces than its key was written in, for which a processor waits.
-    pub(super) fn insert(&mut self, Hashed { bytes, hash }: Hashed<'_>) -> u32 {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            u32::try_from(self.slots.len() - 1).unwrap_or_else(|_| {
-                broken("a cache's memory is bounded: it has fewer than 2^32 entries")
-            })
-        });
+    /// The slot of `key`; one without a value if it is not there. Its entry is made in its slot: moved there, it would be
+    /// read in wider pieces than its key was written in, for which a processor waits. So would a [`Hashed`] key be that is
+    /// handed on.
+    pub(super) fn find_or_insert(&mut self, bytes: &[u8], hash: u32) -> u32 {
+        let Self { slots, free, index, .. } = self;
+        let is_it = |found: &Indexed| {
+            let entry = slots.get(found.slot as usize).and_then(Option::as_ref);
+            found.hash == hash && entry.is_some_and(|entry| *entry.key == *bytes)
+        };
+        let slot = match index.entry(spread(hash), is_it, |other| spread(other.hash)) {
+            TableEntry::Occupied(found) => return found.get().slot,
+            TableEntry::Vacant(place) => {
+                let slot = free.pop().unwrap_or_else(|| {
+                    slots.push(None);
+                    u32::try_from(slots.len() - 1).unwrap_or_else(|_| {
+                        broken("a cache's memory is bounded: it has fewer than 2^32 entries")
+                    })
+                });
+                place.insert(Indexed { hash, slot });
+                slot
+            }
+        };
         let place = self.slots.get_mut(slot as usize);
         let place = place.unwrap_or_else(|| broken("a free slot is one of the slots"));
         let entry = place.insert(Entry::EMPTY);
@@ -259,7 +272,6 @@ impl<V> Cache<V> {
             self.heap_bytes += entry.key.heap_bytes();
             order.insert(entry.key.clone(), slot);
         }
-        self.index.insert_unique(spread(hash), Indexed { hash, slot }, |other| spread(other.hash));
         slot
     }
 
@@ -424,7 +436,7 @@ pub(super) mod tests {
     use super::*;
 
     pub(super) fn set<V>(cache: &mut Cache<V>, key: &[u8], value: V, length: usize) {
-        let slot = cache.find(Hashed::new(key)).unwrap_or_else(|| cache.insert(Hashed::new(key)));
+        let slot = cache.find_or_insert(key, Hashed::hash_of(key));
         cache.touch(slot).value = Some(value);
         cache.changed(slot, length, None);
     }
