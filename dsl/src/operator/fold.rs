@@ -132,6 +132,9 @@ where
         Ok(())
     }
 
+    // Not called, a result need not lie in memory, out of which the processor would take it in wider pieces than it was written
+    // in, and wait.
+    #[inline(always)]
     fn fold(&mut self, row: usize, so_far: Option<A>) -> Option<A> {
         let Some(record) = self.rows.nth(row - self.gone) else { broken(IS_AT_HAND) };
         self.gone = row + 1;
