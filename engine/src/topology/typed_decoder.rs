@@ -65,16 +65,13 @@ impl<K: Data, V: Data> TypedDecoder<K, V> {
         (at, moment): (Timestamp, SourceMoment),
         rows: &mut Rows<K, V>,
     ) -> Result<(), (&'static str, String)> {
-        let bad = |e: SerdeError| ("DeserializationError", e.to_string());
-        let key = match self.consumed.key.deserialize(record.key) {
-            Ok(key) => key,
-            Err(e) => return Err(bad(e)),
+        let bad = |e: &SerdeError| ("DeserializationError", e.to_string());
+        let key = self.consumed.key.deserialize(record.key);
+        let value = self.consumed.value.deserialize(record.value);
+        let timestamp = match (&key, &value) {
+            (Ok(key), Ok(value)) => self.time_of(record, key, value, moment)?,
+            (Err(e), _) | (_, Err(e)) => return Err(bad(e)),
         };
-        let value = match self.consumed.value.deserialize(record.value) {
-            Ok(value) => value,
-            Err(e) => return Err(bad(e)),
-        };
-        let timestamp = self.time_of(record, &key, &value, moment)?;
         let headers = match record.headers {
             [] => None,
             bytes if self.internal && TimeMark::is_alone(bytes) => None,
@@ -84,7 +81,12 @@ impl<K: Data, V: Data> TypedDecoder<K, V> {
                 TimeMark::strip(headers).map(Box::new)
             }
         };
-        rows.push(Record { key, value, timestamp, headers, origin, at });
+        // Only now are they moved, and once.
+        if let Ok(key) = key
+            && let Ok(value) = value
+        {
+            rows.push(Record { key, value, timestamp, headers, origin, at });
+        }
         Ok(())
     }
 }
