@@ -163,17 +163,19 @@ fn replay(
 
     let store = Store::open(dir, options, found)?;
     let mut touched = Touched::default();
-    each_frame(&files, &frames, |entries| Ok(store.apply(entries.iter(), &mut touched)?))?;
+    each_frame(&files, &frames, |entries| {
+        store.apply(entries.iter(), &mut touched)?;
+        let moved = touched.partitions.drain(..);
+        moved.for_each(|partition| {
+            partition.pending_end.store(partition.offsets().end, Ordering::Release);
+        });
+        Ok(())
+    })?;
     let last = frames.last().map_or(sequence, |frame| frame.header.label.sequence);
     if !frames.is_empty() {
         let frames = frames.len();
         tracing::info!(frames, sequence = last, dir = %dir.display(), "journal replayed");
     }
-    for partition in &touched.partitions {
-        partition.publish();
-        partition.pending_end.store(partition.offsets().end, Ordering::Release);
-    }
-    touched.partitions.clear();
     Ok(Replayed { store, files, touched, from: journal_end, last, generation, partitions })
 }
 

@@ -61,6 +61,8 @@ pub(crate) struct Store {
     pub(crate) files: Arc<Files>,
     topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
     pub(crate) groups: RwLock<Groups>,
+    /// Held for writing while a frame is shown to readers, for reading while one looks at a partition's end.
+    shown: Arc<RwLock<()>>,
 }
 
 impl Store {
@@ -79,6 +81,7 @@ impl Store {
             files: Files::new(Arc::clone(&options.disk), options.open_files_max),
             topics: RwLock::default(),
             groups: RwLock::new(groups),
+            shown: Arc::default(),
         };
         for TopicMeta { spec, id, partitions } in &topics {
             store.create(spec, *id, partitions)?;
@@ -159,27 +162,36 @@ impl Store {
             let meta = metas.get(number as usize).unwrap_or(&new);
             let files = LogFiles { root: &self.root, files: &self.files };
             let kept = Kept { cleanup: spec.cleanup, segment_bytes: self.segment_bytes };
-            partitions.push(Arc::new(Partition::open(files, id, kept, meta)?));
+            partitions.push(Arc::new(Partition::open(files, id, kept, meta, &self.shown)?));
         }
         let topic = Arc::new(Topic { spec: spec.clone(), id, partitions });
         write(&self.topics).insert(spec.name.clone(), topic);
         Ok(())
     }
 
-    /// Moves a group's position, and drops what its topic no longer needs.
-    pub(crate) fn commit_offset(&self, offset: &GroupOffset, touched: &mut Touched) {
-        let lowest = {
-            let mut groups = write(&self.groups);
-            groups.commit(offset.clone());
-            groups.lowest(&offset.partition)
-        };
-        if let (Ok(partition), Some(lowest)) = (self.partition(&offset.partition), lowest) {
-            partition.purge(lowest, touched);
+    /// Shows readers at once what was appended, and moves groups to `offsets`; then drops what their topics no longer need.
+    fn show(&self, offsets: Vec<GroupOffset>, touched: &mut Touched) {
+        let mut lowest = Vec::with_capacity(offsets.len());
+        // Who reads a position does not wait for `shown`, so ends come first: whoever sees the one then finds the others.
+        let shown = write(&self.shown);
+        touched.partitions.retain(|partition| partition.publish());
+        let mut groups = write(&self.groups);
+        for offset in offsets {
+            let partition = offset.partition.clone();
+            groups.commit(offset);
+            let of_all = groups.lowest(&partition);
+            lowest.push((partition, of_all));
+        }
+        drop((groups, shown));
+        for (partition, of_all) in lowest {
+            if let (Ok(partition), Some(of_all)) = (self.partition(&partition), of_all) {
+                partition.purge(of_all, touched);
+            }
         }
     }
 
     /// Does what the entries of a frame say, of one that was just written or of one that is replayed. What is appended to a
-    /// partition is written at once.
+    /// partition is written at once. `touched` is left with the partitions whose end has moved.
     pub(crate) fn apply<'a, 'bytes: 'a>(
         &self,
         entries: impl Iterator<Item = &'a Entry<'bytes>>,
@@ -190,16 +202,14 @@ impl Store {
             match entry {
                 Entry::CreateTopic { spec, id } => self.create(spec, *id, &[])?,
                 Entry::Append { partition, batches } => appends.add(partition, batches),
-                Entry::GroupOffset(offset) => offsets.push(offset),
+                Entry::GroupOffset(offset) => offsets.push(offset.clone()),
                 Entry::Claim { group, epoch } => write(&self.groups).claim(group, *epoch),
             }
         }
         for (partition, batches) in &appends.batches {
             self.partition(partition)?.append(batches, touched)?;
         }
-        for offset in offsets {
-            self.commit_offset(offset, touched);
-        }
+        self.show(offsets, touched);
         Ok(())
     }
 

@@ -188,7 +188,9 @@ mod tests {
             let id = TopicPartition::new(TopicName::new("t").unwrap(), index);
             let kept = Kept { cleanup: Cleanup::Keep, segment_bytes: 1 << 30 };
             let files = LogFiles { root: dir.path(), files: &files };
-            let opened = Partition::open(files, id, kept, &PartitionMeta::default()).unwrap();
+            let opened =
+                Partition::open(files, id, kept, &PartitionMeta::default(), &Arc::default())
+                    .unwrap();
             Arc::new(opened).append(&batches_of(100), &mut touched).unwrap();
         }
         // Each sync waits until the other has been begun.

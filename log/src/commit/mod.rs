@@ -12,7 +12,8 @@
 //!
 //! # Invariants
 //!
-//! - Frame, sync, segments, high watermark, ticket: in this order.
+//! - Frame, sync, segments, high watermarks with groups' positions, ticket: in this order.
+//! - Readers see a round whole or not at all: its high watermarks and positions move at once.
 //! - The first error of the file system fences the log: no commit is acknowledged after it.
 
 pub(crate) mod checkpointer;

@@ -205,9 +205,7 @@ impl Applier {
 
     fn apply(&mut self, round: &Round) -> Result<(), LogError> {
         self.shared.check_fence()?;
-        self.shared.store.apply(round.entries(), &mut self.touched)?;
-        self.touched.partitions.retain(|partition| partition.publish());
-        Ok(())
+        self.shared.store.apply(round.entries(), &mut self.touched)
     }
 
     fn answer(&mut self, round: Round, applied: &Result<(), Unwritten>) {

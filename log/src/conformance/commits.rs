@@ -2,13 +2,16 @@
 
 use super::{
     Case, append, commit, commit_offsets, partition, position, put, read_all, read_from, refusal,
-    two_partitions, values,
+    topic, two_partitions, values,
 };
 use headwater_core::{
-    ports::log::{Append, Commit, Log, LogError, LogErrorKind},
+    ports::log::{Append, Commit, Log, LogError, LogErrorKind, TopicSpec},
     record::{Headers, RecordSetBuilder, RecordSetOver, Span, TopicPartition},
 };
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 pub(super) const CASES: &[Case] = &[
     what_was_committed_is_read_back_at_its_offsets,
@@ -19,6 +22,7 @@ pub(super) const CASES: &[Case] = &[
     what_is_too_large_is_refused_with_the_figures,
     offsets_end_at_the_largest_number,
     commits_of_many_threads_all_land_in_their_threads_order,
+    a_commit_is_seen_at_once_or_not_at_all,
 ];
 
 fn pairs(expected: &[(i64, &str)]) -> Vec<(i64, String)> {
@@ -180,5 +184,63 @@ fn commits_of_many_threads_all_land_in_their_threads_order(log: &Arc<dyn Log>) {
         let prefix = format!("{thread}:");
         let own: Vec<_> = all.iter().filter_map(|(_, value)| value.strip_prefix(&prefix)).collect();
         assert_eq!(own, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
+    }
+}
+
+fn a_commit_is_seen_at_once_or_not_at_all(log: &Arc<dyn Log>) {
+    // So much that a log which shows one thing after the other is caught at it.
+    const PARTITIONS: u32 = 200;
+    const GROUPS: u32 = 1000;
+    const COMMITS: i64 = 50;
+    log.create_topics(&[TopicSpec::new(topic("t"), PARTITIONS)]).expect("a topic can be created");
+    let partitions: Vec<_> = (0..PARTITIONS).map(|number| partition("t", number)).collect();
+    let groups: Vec<_> = (0..GROUPS).map(|number| format!("g{number}")).collect();
+    let (Some(p0), Some(last)) = (partitions.first(), partitions.last()) else { return };
+    let end = |partition| log.offsets(partition).expect("the partition exists").end;
+    let committed = |group: u32| {
+        let committed = log.committed(&format!("g{group}"), p0).expect("it can be read");
+        committed.map_or(0, |committed| committed.offset)
+    };
+    let ends: [Look<'_>; 2] =
+        [("the end of the first", &|| end(p0)), ("the end of the last", &|| end(last))];
+    let positions: [Look<'_>; 2] = [
+        ("the position of the first", &|| committed(0)),
+        ("the position of the last", &|| committed(GROUPS - 1)),
+    ];
+    let (all, is_over) = ([ends, positions].concat(), AtomicBool::new(false));
+    let goes_on = || !is_over.load(Ordering::Acquire);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for number in 1..=COMMITS {
+                let appends = partitions.iter().map(|partition| append(partition, &["a"]));
+                let offsets = groups.iter().map(|group| position(group, p0, number, ""));
+                let (appends, offsets) = (appends.collect(), offsets.collect());
+                let commit = Commit { appends, offsets, ..Commit::default() };
+                let ticket = log.commit(commit).expect("it is accepted");
+                ticket.wait().expect("it is acknowledged");
+            }
+        });
+        // Who looks at ends alone is not held up by positions, and the other way round.
+        for looks in [ends.as_slice(), &positions, &all] {
+            scope.spawn(move || look_while(looks, goes_on));
+        }
+        let written = writer.join();
+        is_over.store(true, Ordering::Release);
+        written.expect("each commit is taken");
+    });
+}
+
+/// What is looked at, and how many commits it shows.
+type Look<'a> = (&'static str, &'a (dyn Fn() -> i64 + Sync));
+
+/// Looks at one thing and then at another, at all pairs: what the first shows, the second shows too.
+fn look_while(looks: &[Look<'_>], goes_on: impl Fn() -> bool) {
+    while goes_on() {
+        for (what, look) in looks {
+            for (other, look_again) in looks {
+                let (before, after) = (look(), look_again());
+                assert!(before <= after, "{what} is {before}, and then {other} is {after}");
+            }
+        }
     }
 }

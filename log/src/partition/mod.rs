@@ -3,6 +3,7 @@
 //! # Invariants
 //!
 //! - `start <= end <= pending_end`; readers see `[start, end)` only.
+//! - All ends that a frame moves do so at once for readers: under a lock that all partitions share, as positions of groups do.
 //! - The committer alone appends and drops segments; a reader that holds one may still read it.
 //!
 //! # Not here
@@ -91,6 +92,8 @@ pub(crate) struct Partition {
     epochs: RwLock<Epochs>,
     start: AtomicI64,
     end: AtomicI64,
+    /// All partitions' own: held for writing while a frame is shown, for reading while an end is read.
+    shown: Arc<RwLock<()>>,
     /// The end once all commits that were taken in are through; changed only while commits are taken in.
     pub(crate) pending_end: AtomicI64,
     /// Where the next batch goes at the earliest; the committer's own.
@@ -106,6 +109,7 @@ impl Partition {
         id: TopicPartition,
         Kept { cleanup, segment_bytes }: Kept,
         meta: &PartitionMeta,
+        shown: &Arc<RwLock<()>>,
     ) -> Result<Self, LogError> {
         let dir = root.join(id.to_string());
         let segment_bytes = if cleanup == Cleanup::Purge {
@@ -136,6 +140,7 @@ impl Partition {
             epochs: RwLock::new(meta.epochs.clone()),
             start: meta.start.into(),
             end: meta.end.into(),
+            shown: Arc::clone(shown),
             pending_end: meta.end.into(),
             written_end: meta.end.into(),
             damage,
@@ -167,7 +172,10 @@ impl Partition {
     pub(crate) fn offsets(&self) -> Offsets {
         // The start first: it never passes an end that was read after it.
         let start = self.start.load(Ordering::Acquire);
-        Offsets { start, end: self.end.load(Ordering::Acquire) }
+        let shown = read(&self.shown);
+        let end = self.end.load(Ordering::Acquire);
+        drop(shown);
+        Offsets { start, end }
     }
 
     /// The generation that wrote the record at `offset`, or the last one in front of it, that readers may see.
@@ -263,7 +271,7 @@ impl Partition {
         read(&self.segments).iter().for_each(|segment| segment.freeze());
     }
 
-    /// Shows readers all that was appended; whether the end has moved.
+    /// Shows readers all that was appended; whether the end has moved. Whoever calls it holds [`shown`](Self::shown).
     pub(crate) fn publish(&self) -> bool {
         let written = self.written_end.load(Ordering::Acquire);
         let before = self.end.swap(written, Ordering::AcqRel);
@@ -437,7 +445,8 @@ mod tests {
         let id = TopicPartition::new(TopicName::new("t").unwrap(), 0);
         let kept = Kept { cleanup: Cleanup::Keep, segment_bytes: 1 };
         let files = LogFiles { root: dir.path(), files: &files };
-        let opened = Partition::open(files, id, kept, &PartitionMeta::default()).unwrap();
+        let opened =
+            Partition::open(files, id, kept, &PartitionMeta::default(), &Arc::default()).unwrap();
         let (opened, mut touched) = (Arc::new(opened), Touched::default());
         opened.append(&batches_of(100), &mut touched).unwrap();
         opened.publish();

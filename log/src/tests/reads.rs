@@ -240,7 +240,10 @@ fn alone(dir: &Path, disk: WatchedDisk) -> Arc<Partition> {
     let files = Files::new(Arc::new(disk), 1);
     let files = LogFiles { root: dir, files: &files };
     let kept = Kept { cleanup: Cleanup::Purge, segment_bytes: 150 };
-    Arc::new(Partition::open(files, partition("t", 0), kept, &PartitionMeta::default()).unwrap())
+    Arc::new(
+        Partition::open(files, partition("t", 0), kept, &PartitionMeta::default(), &Arc::default())
+            .unwrap(),
+    )
 }
 
 fn small_batch(base: i64) -> Vec<u8> {

@@ -6,6 +6,7 @@
 //! | [`Log::commit`] | one frame of the journal | one transaction, offsets with the group's metadata |
 //! | [`LogError::UnknownOutcome`] | the frame was handed to a disk that failed | ending the transaction timed out |
 //! | [`Log::subscribe`] | the end has moved | the consumer's queue is no longer empty |
+//! | a commit is seen at once | ends and positions move under one lock | markers reach partitions one by one: ends are held back until all have |
 //! | [`Log::sync`] | all frames are on the disk | nothing to do: what is acknowledged is replicated |
 //!
 //! All calls are synchronous; [`Log::commit`] returns before the commit is durable, and its [`CommitTicket`] tells the
@@ -259,6 +260,9 @@ pub trait Log: Send + Sync + fmt::Debug {
     fn claim(&self, group: &str, topics: &[TopicName]) -> Result<Box<dyn Claim>, LogError>;
 
     /// Hands a commit in; commits become durable and visible in the order of their calls.
+    ///
+    /// A commit becomes visible at once: whoever has seen one of its records or positions, by whichever call, finds all of them
+    /// from then on, in all partitions and groups.
     ///
     /// # Errors
     ///
