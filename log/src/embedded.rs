@@ -193,6 +193,11 @@ impl EmbeddedLog {
         self.shared.store.files.open_count()
     }
 
+    /// How many commits wait for room in the queue.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.waiting()
+    }
+
     /// Waits until no checkpoint is being made.
     pub(crate) fn quiesce(&self) {
         self.shared.quiesce();

@@ -1,5 +1,7 @@
 //! Taking commits in: checks, encoding, offsets, and a queue with a bound in bytes.
 //!
+//! Who waits for room is let in first come, first served: small commits do not keep a large one out.
+//!
 //! Records are encoded before the lock is taken, at offset 0; under the lock a batch only gets its offset and epoch.
 
 use super::Shared;
@@ -25,7 +27,7 @@ use std::{
     collections::VecDeque,
     ops::Range,
     sync::{
-        Arc, MutexGuard, PoisonError,
+        Arc, Condvar, MutexGuard, PoisonError,
         atomic::Ordering,
         mpsc::{self, Sender},
     },
@@ -43,6 +45,8 @@ pub(crate) struct Intake {
     /// Bytes queued and being written.
     pub(crate) bytes: usize,
     pub(crate) closed: bool,
+    /// Who waits for room, in the order in which they came; each waits for its own wake-up.
+    waiting: VecDeque<Arc<Condvar>>,
     epochs: HashMap<Arc<str>, u64>,
 }
 
@@ -81,7 +85,22 @@ struct Prepared {
 
 impl Intake {
     pub(crate) fn new(epochs: HashMap<Arc<str>, u64>) -> Self {
-        Self { queue: VecDeque::new(), bytes: 0, closed: false, epochs }
+        let (queue, waiting) = (VecDeque::new(), VecDeque::new());
+        Self { queue, bytes: 0, closed: false, waiting, epochs }
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes == 0 || self.bytes + bytes <= QUEUE_BYTES_MAX
+    }
+
+    /// Has the first of those who wait look again.
+    fn wake_first(&self) {
+        self.waiting.front().into_iter().for_each(|first| first.notify_one());
+    }
+
+    /// Has all who wait look whether the log still takes anything.
+    pub(crate) fn wake_all(&self) {
+        self.waiting.iter().for_each(|waiting| waiting.notify_one());
     }
 }
 
@@ -201,18 +220,34 @@ impl Shared {
         Ok(())
     }
 
-    /// Waits for room in the queue.
+    /// Waits for room in the queue, behind those who wait already. What takes up none waits for nobody.
     fn enter(&self, bytes: usize) -> Result<MutexGuard<'_, Intake>, LogError> {
         let mut intake = lock(&self.intake);
+        let mut place: Option<Arc<Condvar>> = None;
         loop {
             self.check_fence()?;
             if intake.closed {
                 return Err(self.closed());
             }
-            if intake.bytes == 0 || intake.bytes + bytes <= QUEUE_BYTES_MAX {
+            let first = intake.waiting.front();
+            let is_next = match &place {
+                Some(place) => first.is_some_and(|first| Arc::ptr_eq(first, place)),
+                None => first.is_none(),
+            };
+            if bytes == 0 || is_next && intake.has_room(bytes) {
+                if place.is_some() {
+                    intake.waiting.pop_front();
+                    // There may be room for that one too.
+                    intake.wake_first();
+                }
                 return Ok(intake);
             }
-            intake = self.room.wait(intake).unwrap_or_else(PoisonError::into_inner);
+            let place = place.get_or_insert_with(|| {
+                let place = Arc::default();
+                intake.waiting.push_back(Arc::clone(&place));
+                place
+            });
+            intake = place.wait(intake).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -268,15 +303,18 @@ impl Shared {
 
     /// Gives the bytes of a written round back to those who wait for room.
     pub(crate) fn release(&self, bytes: usize) {
-        lock(&self.intake).bytes -= bytes;
-        self.room.notify_all();
+        let mut intake = lock(&self.intake);
+        intake.bytes -= bytes;
+        intake.wake_first();
     }
 
     /// Takes nothing more in; what is queued is still written.
     pub(crate) fn close_intake(&self) {
-        lock(&self.intake).closed = true;
+        let mut intake = lock(&self.intake);
+        intake.closed = true;
+        intake.wake_all();
+        drop(intake);
         self.arrived.notify_all();
-        self.room.notify_all();
     }
 
     /// Has the committer look whether it may rest.
@@ -289,6 +327,12 @@ impl Shared {
     /// Whether more commits may come.
     pub(crate) fn takes_commits(&self) -> bool {
         !lock(&self.intake).closed && self.check_fence().is_ok()
+    }
+
+    /// How many commits wait for room.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        lock(&self.intake).waiting.len()
     }
 
     /// Answers all that is queued with why nobody will write it.

@@ -60,7 +60,6 @@ pub(crate) struct Shared {
     pub(crate) journal_growth: AtomicU64,
     intake: Mutex<intake::Intake>,
     arrived: Condvar,
-    room: Condvar,
     progress: Mutex<Progress>,
     progressed: Condvar,
     /// Memory of commits that are through, for the next ones.
@@ -98,7 +97,6 @@ impl Shared {
             journal_growth: journal_growth.into(),
             intake: Mutex::new(intake),
             arrived: Condvar::new(),
-            room: Condvar::new(),
             progress: Mutex::new(progress),
             progressed: Condvar::new(),
             spare: SpareBuffers::default(),
@@ -115,8 +113,7 @@ impl Shared {
         // Under the locks, so that nobody can check and then miss the wake-up.
         drop(lock(&self.progress));
         self.progressed.notify_all();
-        drop(lock(&self.intake));
-        self.room.notify_all();
+        lock(&self.intake).wake_all();
         self.arrived.notify_all();
     }
 

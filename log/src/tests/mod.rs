@@ -9,6 +9,7 @@ mod full;
 mod model;
 mod port;
 mod power;
+mod queue;
 mod reads;
 mod stages;
 mod steps;
