@@ -323,6 +323,60 @@ fn a_clock_that_is_set_back_stops_no_punctuation() -> Outcome {
     Ok(())
 }
 
+/// Punctuates by the wall clock at two intervals.
+struct TwoPaces {
+    slow: Cancellable,
+}
+
+impl Processor<String, i64> for TwoPaces {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        _: Record<String, i64>,
+        _: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        Ok(())
+    }
+
+    fn punctuate(
+        &mut self,
+        which: Cancellable,
+        time: Timestamp,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        let pace = if which == self.slow { "slow" } else { "fast" };
+        context.forward(Record::new(pace.into(), 0, time));
+        Ok(())
+    }
+}
+
+#[test]
+fn punctuations_that_are_late_fire_in_the_order_in_which_they_were_due() -> Outcome {
+    for (steps, expected) in [(10, "fast=0@9000 slow=0@10000"), (1, "fast=0@10000 slow=0@10000")] {
+        let builder = StreamsBuilder::new();
+        let paces = builder.stream::<String, i64>("in").process(
+            |context| {
+                let mut of = |seconds| {
+                    context.schedule(Duration::from_secs(seconds), PunctuationType::WallClockTime)
+                };
+                let slow = of(10);
+                of(9);
+                Ok(TwoPaces { slow })
+            },
+            &[],
+        );
+        paces.to("out");
+        let driver = driver(builder.build()?, 1)?;
+        for _ in 0..steps {
+            driver.advance_wall_clock_time(Duration::from_secs(10) / steps)?;
+        }
+        assert_eq!(driver.read::<String, i64>("out")?, expected, "{steps} steps");
+    }
+    Ok(())
+}
+
 #[test]
 fn timers_belong_to_one_processor_and_have_its_key() -> Outcome {
     let builder = StreamsBuilder::new();

@@ -522,15 +522,18 @@ impl Task {
         Ok(self.proceed()? && self.ended.values().all(|ended| *ended))
     }
 
-    /// Fires the wall-clock punctuations that are due, once each, however many due points have gone by.
+    /// Fires the wall-clock punctuations that are due, once each, however many due points have gone by, in the order of the
+    /// times at which they were due.
     fn fire_on_wall_clock(&mut self) -> Result<(), ProcessorError> {
         let elapsed = self.now.elapsed_ms;
-        let is_due = |p: &Punctuation| {
-            p.kind == PunctuationType::WallClockTime && p.due.is_some_and(|due| due <= elapsed)
-        };
-        let due = self.resources.punctuations.iter().filter(|(_, p)| is_due(p));
-        let due: Vec<usize> = due.map(|(number, _)| *number).collect();
-        for number in due {
+        let due = self.resources.punctuations.iter().filter_map(|(number, punctuation)| {
+            let is_of_it = punctuation.kind == PunctuationType::WallClockTime;
+            let due = punctuation.due.filter(|due| is_of_it && *due <= elapsed)?;
+            Some((due, *number))
+        });
+        let mut due: Vec<(i64, usize)> = due.collect();
+        due.sort_unstable();
+        for (_, number) in due {
             // The one before may have cancelled it.
             let Some(punctuation) = self.resources.punctuations.get_mut(&number) else { continue };
             punctuation.fired_at(elapsed);
