@@ -1,7 +1,8 @@
 //! A user's panic, wherever it is met, is a failure of its application and of no other: the threads of the runtime survive it.
 
 use super::lifecycle::{Outcome, Run, failing_with};
-use headwater_dsl::StreamsBuilder;
+use headwater_core::serde::{Exact, Serde, SerdeError, SharedSerde, for_type};
+use headwater_dsl::{Repartitioned, StreamsBuilder};
 use headwater_engine::{
     processor::{Context, InitContext, Processor, ProcessorError, Record},
     runtime::{
@@ -167,6 +168,61 @@ fn a_processor_that_panics_as_it_is_dropped_ends_no_thread() -> Outcome {
     run.of("test").request_close();
     run.rest()?;
     run.of("test").wait()?;
+    takes_records(&mut run, "beside");
+    Ok(())
+}
+
+/// Whether [`Unlucky`] values panic as they are dropped.
+static UNLUCKY: AtomicBool = AtomicBool::new(false);
+
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct Unlucky(i64);
+
+impl Drop for Unlucky {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic_if(&UNLUCKY, "as a value is dropped");
+        }
+    }
+}
+
+struct Numbers;
+
+impl Serde<Unlucky> for Numbers {
+    fn serialize(&self, value: &Unlucky, out: &mut Vec<u8>) -> Result<bool, SerdeError> {
+        for_type::<i64>().serialize(&value.0, out)
+    }
+
+    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<Unlucky, SerdeError> {
+        for_type::<i64>().deserialize(bytes).map(Unlucky)
+    }
+
+    fn schema(&self) -> String {
+        "number".into()
+    }
+}
+
+#[test]
+fn values_on_their_way_that_panic_as_they_are_dropped_end_no_thread() -> Outcome {
+    let (mut run, builder) = (Run::new()?, StreamsBuilder::new());
+    let stream = builder.stream::<String, i64>("in");
+    let checked = stream.peek(|_, value| assert!(*value < 8, "at a record"));
+    let values: SharedSerde<Unlucky> = Arc::new(Exact::new(Numbers, |_: &Unlucky| 8));
+    let unlucky = checked.map_values(Unlucky).select_key(|_, value| format!("of {}", value.0));
+    let passed = unlucky.repartition(Repartitioned::default().with_serdes(for_type(), values));
+    passed.map_values(|value| value.0).to("out");
+    run.start(builder.build()?, StreamsConfig::new("test").with_batch_rows_max(1))?;
+    start_beside(&mut run)?;
+    run.rest()?;
+    // One thread sends what the other never comes to read, and fails.
+    (0..9_i64).try_for_each(|value| run.append_value("a", &value.to_be_bytes()))?;
+    for _ in 0..20 {
+        run.stepper.step(0);
+    }
+    UNLUCKY.store(true, SeqCst);
+    run.rest()?;
+    UNLUCKY.store(false, SeqCst);
+    assert_eq!(stopped_by(&run, "test"), "at a record");
     takes_records(&mut run, "beside");
     Ok(())
 }

@@ -16,6 +16,7 @@
 use crate::runtime::config::Repartitioning;
 use crate::{
     broken::broken,
+    caught::caught,
     processor::ProcessorError,
     task::Arrived,
     topology::{Records, TaskId, Topic},
@@ -43,6 +44,17 @@ struct Queue {
     end: i64,
     /// Offsets below this one have been written or consumed.
     written: i64,
+}
+
+impl Drop for Queue {
+    /// Rows that pass as they are are the user's, and whoever drops the last of the application's may be any thread.
+    fn drop(&mut self) {
+        while let Some(set) = self.sets.pop_front() {
+            if let Err(message) = caught(|| drop(set)) {
+                tracing::error!(partition = %self.partition, message, "a record on its way panicked as it was dropped");
+            }
+        }
+    }
 }
 
 /// Records on their way, and the commit that their sender makes them part of.
