@@ -204,7 +204,11 @@ impl Run {
             if requested == StopRequest::Drain && ends.is_none() {
                 ends = Some(self.ends()?);
             }
-            let found = self.read()?;
+            let found = match self.read() {
+                // What it takes no more of now is left; what it took before is not left uncommitted.
+                Err(Stopped::OnRequest) => return self.prepare(Due::All),
+                found => found?,
+            };
             if ends.as_ref().is_some_and(|ends| self.has_reached(ends)) {
                 self.prepare(Due::All)?;
                 self.signal.update(|progress| progress.drained = true);
