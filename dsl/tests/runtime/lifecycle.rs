@@ -276,6 +276,32 @@ fn restarts_are_waited_for_and_counted_by_what_elapses_however_the_wall_clock_is
     Ok(())
 }
 
+#[test]
+fn an_application_that_waits_for_its_restart_closes_without_it() -> Outcome {
+    let mut run = Run::new()?;
+    let config = StreamsConfig::new("test").with_task_timeout(Duration::MAX);
+    run.start(counting()?, config)?;
+    run.rest()?;
+    run.append("a")?;
+    run.log.fill();
+    run.rest()?;
+    for _ in 0..10 {
+        run.after(Duration::from_secs(10))?;
+    }
+    assert!(matches!(run.of("test").state(), StreamsState::Restarting(_)));
+    run.of("test").request_close();
+    run.rest()?;
+    let closed = run.of("test").close_within(Duration::ZERO);
+    assert!(matches!(closed, Err(StreamsError::Log(_))), "{closed:?}");
+    // Nothing is left of it that the next of its id could meet.
+    run.log.repair();
+    run.start(counting()?, StreamsConfig::new("test"))?;
+    run.after(Duration::from_secs(10))?;
+    run.after(Duration::from_secs(1))?;
+    assert_eq!(run.committed("test")?, (1, 1));
+    Ok(())
+}
+
 fn is_refused(started: Result<Application, StreamsError>) -> bool {
     matches!(started, Err(StreamsError::AlreadyRunning { application_id }) if application_id == "test")
 }

@@ -66,9 +66,15 @@ impl Shared {
                 let now = self.parts.world.clock.elapsed();
                 let Some(delay) = self.next_restart(now, &error) else { return };
                 self.seen().restarted();
-                self.parts.restarts.push(Arc::clone(self), now + delay);
+                self.begin_after(delay);
             }
         }
+    }
+
+    /// Has the supervisor begin it after a wait, or end it, if that is what was asked of it meanwhile.
+    pub(super) fn begin_after(self: &Arc<Self>, delay: Duration) {
+        let now = self.parts.world.clock.elapsed();
+        self.parts.restarts.push(Arc::clone(self), now + delay);
     }
 
     /// How long to wait before going on from the last commit; nothing if it has been tried too often or it was stopped
@@ -111,7 +117,7 @@ impl Shared {
         let Some(delay) = delay else { return false };
         tracing::warn!(application = %self.config.application_id, %error, ?delay, "going on from the last commit");
         self.seen().restarted();
-        self.parts.restarts.push(Arc::clone(self), now + delay);
+        self.begin_after(delay);
         true
     }
 }

@@ -165,6 +165,50 @@ impl Current {
     }
 }
 
+/// What an application does that may begin.
+#[derive(Debug)]
+pub(super) enum Beginning {
+    /// It claims its group and makes its tasks.
+    Begins,
+    /// It has begun before, or has ended.
+    None,
+    /// It ends, with this outcome: it was told to close, and has nothing to commit.
+    Ends(Result<(), StreamsError>),
+}
+
+impl Current {
+    /// Says what it does, and takes note of it.
+    ///
+    /// # Errors
+    ///
+    /// Why it has to end.
+    pub(super) fn begin(&mut self) -> Result<Beginning, StreamsError> {
+        match (&self.life, &self.stopped_by) {
+            (Life::Ended(_), _) => Ok(Beginning::None),
+            (_, Some(error)) => Err(error.clone()),
+            (Life::Running(_), None) => Ok(Beginning::None),
+            (Life::Restarting(error), None) if self.request == Request::Close => {
+                Ok(Beginning::Ends(Err(error.clone())))
+            }
+            (Life::Rebalancing, None) if self.request == Request::Close => {
+                Ok(Beginning::Ends(Ok(())))
+            }
+            (Life::Created, None) => {
+                self.life = Life::Starting;
+                Ok(Beginning::Begins)
+            }
+            (Life::Starting | Life::Restarting(_) | Life::Rebalancing, None) => {
+                Ok(Beginning::Begins)
+            }
+        }
+    }
+
+    /// Whether the supervisor has it, or is beginning it at this moment, and alone may end it.
+    pub(super) fn is_supervised(&self) -> bool {
+        matches!(self.life, Life::Restarting(_) | Life::Rebalancing)
+    }
+}
+
 /// Tells a listener of changes, in order.
 #[derive(Debug)]
 pub(in crate::runtime) struct StateAnnouncer {

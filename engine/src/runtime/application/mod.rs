@@ -17,7 +17,7 @@ pub(super) mod streams;
 
 use super::{
     application::incarnation::{Ahead, Incarnation, assign, connect_calls, subscribe},
-    application::life::{Current, Life, StateAnnouncer, StreamsState},
+    application::life::{Beginning, Current, Life, StateAnnouncer, StreamsState},
     commit::rounds::{Pace, Request, Rounds},
     config::StreamsConfig,
     error::StreamsError,
@@ -160,21 +160,17 @@ impl Shared {
     }
 
     fn begin_or_panic(self: &Arc<Self>) -> Result<(), StreamsError> {
-        let may_begin = self.change(|current| match current {
-            Current { life: Life::Ended(_), .. } => Ok(false),
-            Current { stopped_by: Some(error), .. } => Err(error.clone()),
-            Current { life, .. } => {
-                if matches!(life, Life::Created) {
-                    *life = Life::Starting;
-                }
-                Ok(true)
+        let beginning = self.change(Current::begin)?;
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match beginning {
+            Beginning::Begins => {}
+            Beginning::None => return Ok(()),
+            Beginning::Ends(outcome) => {
+                self.end(outcome);
+                return Ok(());
             }
-        })?;
-        if !may_begin {
-            return Ok(());
         }
         let world = self.parts.world.clone();
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
         let inherited = Inherited { taps: &self.taps, watch: &self.restoring, held };
         let Ready { blueprint, around, held, owner, tasks, restored, state } =
             prepare(self.topology.clone(), &self.config, &world, inherited)?;
@@ -250,7 +246,7 @@ impl Shared {
     fn deal_anew(self: &Arc<Self>, held: Held) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
         self.change(|current| current.life = Life::Rebalancing);
-        self.parts.restarts.push(Arc::clone(self), self.parts.world.clock.elapsed());
+        self.begin_after(Duration::ZERO);
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -290,21 +286,18 @@ impl Shared {
     pub(super) fn stop(self: &Arc<Self>, error: &StreamsError) {
         let is_supervised = self.change(|current| {
             current.stopped_by.get_or_insert_with(|| error.clone());
-            match &current.life {
-                Life::Running(incarnation) => incarnation.fail(error.clone()),
-                Life::Restarting(_) | Life::Rebalancing => return true,
-                Life::Created | Life::Starting | Life::Ended(_) => {}
+            if let Life::Running(incarnation) = &current.life {
+                incarnation.fail(error.clone());
             }
-            false
+            current.is_supervised()
         });
         if is_supervised {
-            // The supervisor alone ends what it may be starting at this moment.
-            self.parts.restarts.push(Arc::clone(self), self.parts.world.clock.elapsed());
+            self.begin_after(Duration::ZERO);
         }
     }
 
     /// Asks it to take what its topics hold now, and to end.
-    fn ask_to_drain(&self) -> Result<(), StreamsError> {
+    fn ask_to_drain(self: &Arc<Self>) -> Result<(), StreamsError> {
         if self.input_ends.get().is_none() && !self.has_ended() {
             let ends = input_ends(&*self.blueprint()?, &*self.parts.world.log)?;
             // Where another thread was faster, that one's hold.
@@ -315,14 +308,18 @@ impl Shared {
     }
 
     /// Asks it for an end.
-    fn ask(&self, request: Request) {
-        self.change(|current| {
+    fn ask(self: &Arc<Self>, request: Request) {
+        let is_supervised = self.change(|current| {
             current.request = current.request.max(request);
             if let Life::Running(incarnation) = &current.life {
                 incarnation.rounds.ask(request);
                 incarnation.wake_all();
             }
+            current.is_supervised()
         });
+        if is_supervised && request == Request::Close {
+            self.begin_after(Duration::ZERO);
+        }
     }
 
     /// Gives its participants a turn.
@@ -428,7 +425,7 @@ impl Application {
         self.shared.wait_ended(Some(at_most))
     }
 
-    /// Commits and ends.
+    /// Commits and ends. One that waits for its restart after a failure has nothing to commit, and ends with that failure.
     ///
     /// # Errors
     ///
