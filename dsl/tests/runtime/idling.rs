@@ -329,6 +329,31 @@ fn priced(before: &[usize], after: &[usize]) -> Outcome<Vec<i64>> {
     Ok(run.out(reader)?.into_iter().map(|(_, value)| value).collect())
 }
 
+#[test]
+fn what_its_own_thread_has_just_sent_is_older_than_a_later_row_whatever_was_at_rest() -> Outcome {
+    for has_rested in [false, true] {
+        let builder = StreamsBuilder::new();
+        // First, so that its task sends before that of the join takes anything.
+        let sold = builder.stream::<String, i64>("sold").select_key(|key, _| key.clone());
+        let prices = builder.table::<String, i64>("prices");
+        let priced = sold.join(&prices, |count, price| count * price);
+        priced.to("out");
+        // So that the task of the join tells somebody when it rests.
+        priced.group_by(|_, value| *value).count("counts").to_stream().to("counted");
+        let driver = TopologyTestDriver::new(builder.build()?)?.by_hand();
+        if has_rested {
+            driver.pipe::<String, i64>("sold", "a=1@1")?;
+            driver.run_until_idle()?;
+        }
+        driver.pipe::<String, i64>("sold", "b=10@5")?;
+        driver.pipe::<String, i64>("prices", "b=2@6")?;
+        driver.run_until_idle()?;
+        driver.commit()?;
+        assert_eq!(driver.read::<String, i64>("out")?, "", "{has_rested}");
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -137,8 +137,10 @@ impl TaskGroup {
             let index = TaskIndex::new(self.next);
             self.next = (self.next + 1) % count;
             let before = self.tasks[index].uncommitted_bytes();
-            ran |= self
-                .turn(index, if looked.contains(&index) { Inputs::Fetched } else { Inputs::All })?;
+            ran |= self.turn(
+                index,
+                if looked.contains(&index) { Inputs::Exchange } else { Inputs::All },
+            )?;
             if self.tasks[index].level > 0 {
                 ran |= self.read_on(index)?;
             }
@@ -172,14 +174,17 @@ impl TaskGroup {
         let Some(looked) = self.look_again()? else { return Ok(true) };
         let mut ran = false;
         for index in self.tasks.indexes() {
-            ran |= self
-                .turn(index, if looked.contains(&index) { Inputs::Fetched } else { Inputs::All })?;
+            ran |= self.turn(
+                index,
+                if looked.contains(&index) { Inputs::Exchange } else { Inputs::All },
+            )?;
         }
         Ok(ran)
     }
 
     /// Has each task that was idle when it last told readers of its time look whether there is more, and tell them, before
-    /// any other sends records that move their time. That more is to come it may know by marks alone. Gives those tasks; none
+    /// any other sends records that move their time. That more is to come it may know by marks alone. Gives those tasks, which
+    /// have yet to fetch what is sent to them before their own turn; none
     /// if they have found nothing but records that cannot be read, and so many that a commit comes first.
     fn look_again(&mut self) -> Result<Option<BTreeSet<TaskIndex>>, StreamsError> {
         if self.tasks.len() == 0 {
@@ -391,8 +396,6 @@ enum Inputs {
     All,
     /// What other tasks of the application send.
     Exchange,
-    /// None: they were fetched just now.
-    Fetched,
 }
 
 /// Fetches what a task wants of its inputs. True if the log had records for it: what others are about to take may be there
@@ -407,9 +410,6 @@ fn fetch(
     inputs: Inputs,
     epoch: u64,
 ) -> Result<bool, LogError> {
-    if inputs == Inputs::Fetched {
-        return Ok(false);
-    }
     let is_sent = |input: &Wanted| matches!(input.topic, Topic::Repartition(_));
     let (mut to_fetch, mut empty): (VecDeque<_>, VecDeque<_>) =
         task.wanted().partition(|input| inputs == Inputs::All || is_sent(input));
