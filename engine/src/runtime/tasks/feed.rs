@@ -119,11 +119,12 @@ impl Feed {
         if batches.iter().any(|kept| kept.offset == batch.offset) {
             return;
         }
-        while self.all.kept.load(Relaxed) + batch.bytes > self.all.max {
+        // Threads that read other partitions count in the same number.
+        let with_it = |kept: usize| Some(kept + batch.bytes).filter(|kept| *kept <= self.all.max);
+        while self.all.kept.fetch_update(Relaxed, Relaxed, with_it).is_err() {
             let Some(oldest) = batches.pop_front() else { return };
             self.all.kept.fetch_sub(oldest.bytes, Relaxed);
         }
-        self.all.kept.fetch_add(batch.bytes, Relaxed);
         batches.push_back(batch);
     }
 }
