@@ -71,8 +71,22 @@ impl Shared {
         }
     }
 
+    /// Ends it because of `error`, wherever it stands and whatever its handler would say.
+    pub(in crate::runtime) fn stop(self: &Arc<Self>, error: &StreamsError) {
+        let is_supervised = self.change(|current| {
+            current.stopped_by.get_or_insert_with(|| error.clone());
+            if let Life::Running(incarnation) = &current.life {
+                incarnation.fail(error.clone());
+            }
+            current.is_supervised()
+        });
+        if is_supervised {
+            self.begin_after(Duration::ZERO);
+        }
+    }
+
     /// Has the supervisor begin it after a wait, or end it, if that is what was asked of it meanwhile.
-    pub(super) fn begin_after(self: &Arc<Self>, delay: Duration) {
+    pub(in crate::runtime) fn begin_after(self: &Arc<Self>, delay: Duration) {
         let now = self.parts.world.clock.elapsed();
         self.parts.restarts.push(Arc::clone(self), now + delay);
     }

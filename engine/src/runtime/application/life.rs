@@ -167,7 +167,7 @@ impl Current {
 
 /// What an application does that may begin.
 #[derive(Debug)]
-pub(super) enum Beginning {
+pub(in crate::runtime) enum Beginning {
     /// It claims its group and makes its tasks.
     Begins,
     /// It has begun before, or has ended.
@@ -182,7 +182,7 @@ impl Current {
     /// # Errors
     ///
     /// Why it has to end.
-    pub(super) fn begin(&mut self) -> Result<Beginning, StreamsError> {
+    pub(in crate::runtime) fn begin(&mut self) -> Result<Beginning, StreamsError> {
         match (&self.life, &self.stopped_by) {
             (Life::Ended(_), _) => Ok(Beginning::None),
             (_, Some(error)) => Err(error.clone()),
@@ -204,7 +204,7 @@ impl Current {
     }
 
     /// Whether the supervisor has it, or is beginning it at this moment, and alone may end it.
-    pub(super) fn is_supervised(&self) -> bool {
+    pub(in crate::runtime) fn is_supervised(&self) -> bool {
         matches!(self.life, Life::Restarting(_) | Life::Rebalancing)
     }
 }

@@ -282,20 +282,6 @@ impl Shared {
         }
     }
 
-    /// Ends it because of `error`, wherever it stands and whatever its handler would say.
-    pub(super) fn stop(self: &Arc<Self>, error: &StreamsError) {
-        let is_supervised = self.change(|current| {
-            current.stopped_by.get_or_insert_with(|| error.clone());
-            if let Life::Running(incarnation) = &current.life {
-                incarnation.fail(error.clone());
-            }
-            current.is_supervised()
-        });
-        if is_supervised {
-            self.begin_after(Duration::ZERO);
-        }
-    }
-
     /// Asks it to take what its topics hold now, and to end.
     fn ask_to_drain(self: &Arc<Self>) -> Result<(), StreamsError> {
         if self.input_ends.get().is_none() && !self.has_ended() {
