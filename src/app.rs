@@ -279,9 +279,10 @@ impl App {
         Ok(topics.iter().find(|known| known.name == *topic).map_or(1, |known| known.partitions))
     }
 
-    /// Waits until the application ends, or a signal (Ctrl-C, SIGTERM) asks it to: it then commits and closes. A second
-    /// signal ends the program at once, from which a restart recovers. Signals that the program was started with ignored, as a shell
-    /// has Ctrl-C ignored for what it starts in the background, stay so.
+    /// Waits until the application ends, or a signal (Ctrl-C, SIGTERM) asks it to: it then commits and closes.
+    ///
+    /// A second signal ends the program at once, from which a restart recovers. Signals that the program was started with
+    /// ignored, as a shell has Ctrl-C ignored for what it starts in the background, stay so.
     ///
     /// # Errors
     ///
@@ -311,8 +312,10 @@ impl AppBuilder {
         Self { topology: Some(topology), ..self }
     }
 
-    /// Keeps log and state in this directory, which is made if it is not there. Without one they lie in that of `state.dir` that is
-    /// called after the application, and live in memory if that is not set either.
+    /// Keeps log and state in this directory, which is made if it is not there.
+    ///
+    /// Without one they lie in that of `state.dir` that is called after the application, and live in memory if that is not set
+    /// either.
     ///
     /// While the application runs, its owner can ask for explanations and backups there, pause and resume it:
     /// [`control`](crate::control).
@@ -327,7 +330,9 @@ impl AppBuilder {
     }
 
     /// Serves its metrics by HTTP at this address from its start on: `/metrics` for Prometheus, `/explain` for people who see
-    /// nothing come out. A port alone is one of this machine, 0 any that is free; without it no port is opened.
+    /// nothing come out.
+    ///
+    /// A port alone is one of this machine, 0 any that is free; without it no port is opened.
     ///
     /// ```
     /// use headwater::prelude::*;
@@ -360,8 +365,10 @@ impl AppBuilder {
         Self { config: change(self.config), ..self }
     }
 
-    /// Starts it, and returns once its stores are as they were at its last commit. Where that takes longer than a second, a
-    /// terminal on standard error shows how far it is and how long it takes yet; elsewhere one line tells of it at the end.
+    /// Starts it, and returns once its stores are as they were at its last commit.
+    ///
+    /// Where that takes longer than a second, a terminal on standard error shows how far it is and how long it takes yet;
+    /// elsewhere one line tells of it at the end.
     ///
     /// # Errors
     ///

@@ -60,8 +60,10 @@ pub enum BackupError {
     Streams(#[from] StreamsError),
 }
 
-/// Makes the directory `to` a backup of a data directory that no process has open, and opens it for that: what a crash left in
-/// it is recovered, as at a start. While an application runs in it, [`Control::backup`](crate::control::Control::backup) and
+/// Makes the directory `to` a backup of a data directory that no process has open, and opens it for that: what a crash left in it
+/// is recovered, as at a start.
+///
+/// While an application runs in it, [`Control::backup`](crate::control::Control::backup) and
 /// [`Streams::backup`](crate::runtime::Streams::backup) make one.
 ///
 /// ```

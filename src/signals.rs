@@ -3,7 +3,9 @@
 use std::fs;
 
 /// Whether this process was started with the signal of this number ignored, where the system tells: one that is to go on does not
-/// handle it. `nohup` has a closed terminal ignored, and a shell without job control Ctrl-C for what it starts in the background.
+/// handle it.
+///
+/// `nohup` has a closed terminal ignored, and a shell without job control Ctrl-C for what it starts in the background.
 ///
 /// ```
 /// use headwater::signals::is_ignored;

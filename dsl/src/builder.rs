@@ -244,10 +244,12 @@ impl StreamsBuilder {
         self.own(Topics::One(topic.to_owned()), consumed)
     }
 
-    /// The records of each topic whose whole name matches `pattern`, read by the default serdes of `K` and `V`: of those that
-    /// are there at the start, and of those that are created later. The same pattern with the same types again is the same
-    /// source; another source of a topic that matches is refused, at the build or at the start. A pattern is one of the crate
-    /// `regex`, matched as Java's `matches()` does; what the application keeps for itself never matches.
+    /// The records of each topic whose whole name matches `pattern`, read by the default serdes of `K` and `V`: of those that are
+    /// there at the start, and of those that are created later.
+    ///
+    /// The same pattern with the same types again is the same source; another source of a topic that matches is refused, at the
+    /// build or at the start. A pattern is one of the crate `regex`, matched as Java's `matches()` does; what the application
+    /// keeps for itself never matches.
     ///
     /// A topic with more partitions than those before makes the repartition topics below wider, which the start refuses if they
     /// are there already: give them a number by [`Repartitioned`](crate::Repartitioned), or give the topics equally many.
@@ -442,8 +444,9 @@ impl StreamsBuilder {
         GlobalKTable { plan: self.plan.clone(), store, rows: PhantomData }
     }
 
-    /// Adds a global store: what `update` makes of the records of `topic`, by key, whole on every instance. A value of none
-    /// deletes; a record of which it makes none changes nothing. Processors read it by
+    /// Adds a global store: what `update` makes of the records of `topic`, by key, whole on every instance.
+    ///
+    /// A value of none deletes; a record of which it makes none changes nothing. Processors read it by
     /// [`InitContext::global_store`](headwater_engine::processor::InitContext::global_store), without being connected to it.
     ///
     /// ```

@@ -69,8 +69,10 @@ impl LogOptions {
         self
     }
 
-    /// The size of a journal file, of which there are up to four, each with its place on the disk from the start; 64 MiB
-    /// unless set, at most 1 GiB. A checkpoint is made each time one is full.
+    /// The size of a journal file, of which there are up to four, each with its place on the disk from the start; 64 MiB unless
+    /// set, at most 1 GiB.
+    ///
+    /// A checkpoint is made each time one is full.
     pub fn journal_bytes(mut self, bytes: u64) -> Self {
         self.journal_bytes = bytes.clamp(1, JOURNAL_BYTES_MAX);
         self

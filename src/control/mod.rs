@@ -158,9 +158,10 @@ impl Control {
         self.ask_soon(b"resume").map(drop)
     }
 
-    /// Has it make the directory `to` a backup of its data directory, as
-    /// [`Streams::backup`](crate::runtime::Streams::backup) does. It takes as long as it takes: it is waited for as long as the
-    /// application says that it is at it.
+    /// Has it make the directory `to` a backup of its data directory, as [`Streams::backup`](crate::runtime::Streams::backup)
+    /// does.
+    ///
+    /// It takes as long as it takes: it is waited for as long as the application says that it is at it.
     ///
     /// # Errors
     ///

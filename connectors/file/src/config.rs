@@ -77,8 +77,9 @@ pub struct FileSourceConfig {
     /// The JSON field, a string, that is the key; without it keys are null.
     #[serde(default)]
     pub key_field: Option<String>,
-    /// The JSON field, an integer ≥ 0, that is the timestamp in ms; without it the wall clock is taken. A line that
-    /// lacks it gets the timestamp of the line before, so that a bad line never moves stream time.
+    /// The JSON field, an integer ≥ 0, that is the timestamp in ms; without it the wall clock is taken.
+    ///
+    /// A line that lacks it gets the timestamp of the line before, so that a bad line never moves stream time.
     #[serde(default)]
     pub timestamp_field: Option<String>,
     /// The header that says when a line was read: ms of the wall clock, 8 bytes, big-endian; without it there is none.

@@ -23,7 +23,9 @@ pub fn date_time(at: Timestamp) -> String {
 }
 
 /// The moment of `YYYY-MM-DDThh:mm:ss.sss`, in UTC unless it ends with `Z` or an offset such as `+02:00`; without a time of day,
-/// midnight. `None` if it is no such text, or no such day.
+/// midnight.
+///
+/// `None` if it is no such text, or no such day.
 ///
 /// ```
 /// use headwater_core::time::parse_date_time;

@@ -72,7 +72,9 @@ impl<K, A> fmt::Debug for CogroupedKStream<K, A> {
 
 impl<K: Data, V: Data> KGroupedStream<K, V> {
     /// Begins an aggregate over several grouped streams: `aggregator` adds the records of this one, and
-    /// [`CogroupedKStream::cogroup`] adds others. The keys are written as this stream's are.
+    /// [`CogroupedKStream::cogroup`] adds others.
+    ///
+    /// The keys are written as this stream's are.
     #[must_use]
     pub fn cogroup<A: Data>(
         &self,

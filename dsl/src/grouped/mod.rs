@@ -85,8 +85,9 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         Self { partitions: Some(1), ..self }
     }
 
-    /// Names the repartition topic, if the grouping needs one: `<application.id>-<name>-repartition`. All aggregations
-    /// of a named grouping share it; those of an unnamed one have one each, named after their stores.
+    /// Names the repartition topic, if the grouping needs one: `<application.id>-<name>-repartition`.
+    ///
+    /// All aggregations of a named grouping share it; those of an unnamed one have one each, named after their stores.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());

@@ -99,7 +99,9 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
     }
 
     /// The rows of each group reduced to one value: the first as it is, every other added to the value so far; an old value is
-    /// subtracted from it. Both get the value so far first. It is kept as the grouping writes values.
+    /// subtracted from it.
+    ///
+    /// Both get the value so far first. It is kept as the grouping writes values.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;

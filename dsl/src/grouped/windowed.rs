@@ -102,9 +102,10 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         Self { emit, ..self }
     }
 
-    /// Hands `read` a stream of the records that come too late, once for each aggregation of these windows. A record is
-    /// there once for each window that it missed, under its own key, timestamp and headers; it still counts as dropped. What
-    /// `read` returns is left.
+    /// Hands `read` a stream of the records that come too late, once for each aggregation of these windows.
+    ///
+    /// A record is there once for each window that it missed, under its own key, timestamp and headers; it still counts as
+    /// dropped. What `read` returns is left.
     ///
     /// ```
     /// use headwater_dsl::{LateRecord, StreamsBuilder, TimeWindows};
@@ -263,10 +264,10 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     }
 
     /// The first record of each key and window, at once, or when the window closes, with the largest timestamp that it took;
-    /// those that follow it are left out. Of
-    /// hopping windows, a record is there once for each in which it is the first. Of an
-    /// [unlimited](crate::UnlimitedWindows) one, each key has one record for ever. The store holds the records; its
-    /// updates are not held back.
+    /// those that follow it are left out.
+    ///
+    /// Of hopping windows, a record is there once for each in which it is the first. Of an [unlimited](crate::UnlimitedWindows)
+    /// one, each key has one record for ever. The store holds the records; its updates are not held back.
     ///
     /// ```
     /// use headwater_dsl::{StreamsBuilder, TimeWindows};

@@ -68,8 +68,9 @@ impl JoinWindows {
         Self { before_ms: difference_ms, after_ms: difference_ms, grace_ms }
     }
 
-    /// A right record may be so much earlier than the left one; if negative, it must be so much later. A topology whose windows
-    /// hold no time, because both bounds add up to less than 0, is refused at its build.
+    /// A right record may be so much earlier than the left one; if negative, it must be so much later.
+    ///
+    /// A topology whose windows hold no time, because both bounds add up to less than 0, is refused at its build.
     #[must_use]
     pub fn before(self, difference: impl TimeDifference) -> Self {
         Self { before_ms: difference.ms(), ..self }

@@ -25,7 +25,9 @@ impl Joined {
     }
 
     /// A join whose records wait until time is so far past them, cut to whole ms, so that versions of the table that come late
-    /// are found too. The table must keep [versions](crate::Materialized::versioned).
+    /// are found too.
+    ///
+    /// The table must keep [versions](crate::Materialized::versioned).
     #[must_use]
     pub fn with_grace_period(grace: Duration) -> Self {
         Self::default().grace_period(grace)

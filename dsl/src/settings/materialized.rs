@@ -59,8 +59,10 @@ impl Materialized {
         Self { caching: Caching::Off, ..self }
     }
 
-    /// Gives the store no changelog: it commits as others do, but is empty once its state is lost, or is of an earlier commit than
-    /// the log's last one, as after a kill. All stores of a task that have no changelog are empty then.
+    /// Gives the store no changelog: it commits as others do, but is empty once its state is lost, or is of an earlier commit
+    /// than the log's last one, as after a kill.
+    ///
+    /// All stores of a task that have no changelog are empty then.
     ///
     /// ```
     /// use headwater_dsl::{Materialized, StreamsBuilder};
@@ -85,9 +87,10 @@ impl Materialized {
         Self { logging: false, ..self }
     }
 
-    /// Keeps each window for `retention` after its start, cut to whole ms: closed ones can then be looked up for longer. They
-    /// take no more records than they would. Without it, and at the least, windows are kept until they close, their size
-    /// and grace after their start.
+    /// Keeps each window for `retention` after its start, cut to whole ms: closed ones can then be looked up for longer.
+    ///
+    /// They take no more records than they would. Without it, and at the least, windows are kept until they close, their size and
+    /// grace after their start.
     ///
     /// Tables without windows keep their rows until they are deleted.
     #[must_use]
@@ -123,8 +126,10 @@ impl Materialized {
 }
 
 impl Materialized {
-    /// Keeps the versions of each key as far back as `history`, cut to whole ms and counted from the largest timestamp of any key. A
-    /// stream that is joined with such a table finds what was valid at the time of its record. Tables of topics and of streams
+    /// Keeps the versions of each key as far back as `history`, cut to whole ms and counted from the largest timestamp of any
+    /// key.
+    ///
+    /// A stream that is joined with such a table finds what was valid at the time of its record. Tables of topics and of streams
     /// ([`to_table`](crate::KStream::to_table)), aggregations without windows, and what is
     /// [`materialized`](crate::KTable::materialized) keep versions; updates are then forwarded at once, with caching or without.
     ///

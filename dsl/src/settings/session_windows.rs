@@ -37,10 +37,11 @@ impl SessionWindows {
         Self::of_inactivity_gap_and_grace(gap, Duration::ZERO)
     }
 
-    /// Sessions with silences of at most `gap`, which take records until stream time has passed their last by more than
-    /// `gap` and `grace`. Both are cut to whole ms; a topology whose sessions have a gap of 0 is refused at its build. With a
-    /// grace that no time reaches, such as [`Duration::MAX`], no record is ever late and every session is kept; finals of
-    /// such sessions are refused.
+    /// Sessions with silences of at most `gap`, which take records until stream time has passed their last by more than `gap` and
+    /// `grace`.
+    ///
+    /// Both are cut to whole ms; a topology whose sessions have a gap of 0 is refused at its build. With a grace that no time
+    /// reaches, such as [`Duration::MAX`], no record is ever late and every session is kept; finals of such sessions are refused.
     #[must_use]
     pub fn of_inactivity_gap_and_grace(gap: Duration, grace: Duration) -> Self {
         Self { gap_ms: whole_ms(gap), grace_ms: whole_ms(grace), max_ahead: None }

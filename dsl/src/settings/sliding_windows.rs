@@ -58,8 +58,10 @@ impl SlidingWindows {
     }
 
     /// Windows of records at most `difference` apart, which take records until stream time has passed their end by more than
-    /// `grace`. Both are cut to whole ms. With a grace that no time reaches, such as [`Duration::MAX`], no record is ever late
-    /// and every window is kept; finals of such windows are refused.
+    /// `grace`.
+    ///
+    /// Both are cut to whole ms. With a grace that no time reaches, such as [`Duration::MAX`], no record is ever late and every
+    /// window is kept; finals of such windows are refused.
     #[must_use]
     pub fn of_time_difference_and_grace(difference: Duration, grace: Duration) -> Self {
         let (difference_ms, grace_ms) = (whole_ms(difference), whole_ms(grace));

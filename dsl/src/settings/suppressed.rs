@@ -201,8 +201,10 @@ impl<K> fmt::Debug for Suppressed<K> {
 }
 
 impl<K> Suppressed<Windowed<K>> {
-    /// Until the window of a row closes: one final row of each key and window, and nothing of one that was deleted. Nothing
-    /// may come out early, so that a buffer with limits must [shut down](BufferConfig::shut_down_when_full) when it is full.
+    /// Until the window of a row closes: one final row of each key and window, and nothing of one that was deleted.
+    ///
+    /// Nothing may come out early, so that a buffer with limits must [shut down](BufferConfig::shut_down_when_full) when it is
+    /// full.
     #[must_use]
     pub fn until_window_closes(buffer: BufferConfig<Strict>) -> Self {
         let until = Until::Closed(|key: &Windowed<K>| key.window);

@@ -65,9 +65,10 @@ impl TimeWindows {
         Self::of_size_and_grace(size, Duration::ZERO)
     }
 
-    /// Windows of `size` that take records until stream time has reached their end plus `grace`. Both are cut to whole
-    /// ms; a topology whose windows have a size of 0 is refused at its build. With a grace that no time reaches, such as
-    /// [`Duration::MAX`], no record is ever late and every window is kept; finals of such windows are refused.
+    /// Windows of `size` that take records until stream time has reached their end plus `grace`.
+    ///
+    /// Both are cut to whole ms; a topology whose windows have a size of 0 is refused at its build. With a grace that no time
+    /// reaches, such as [`Duration::MAX`], no record is ever late and every window is kept; finals of such windows are refused.
     #[must_use]
     pub fn of_size_and_grace(size: Duration, grace: Duration) -> Self {
         let windows = kernel::Windows::tumbling(whole_ms(size), whole_ms(grace));
@@ -75,8 +76,9 @@ impl TimeWindows {
     }
 
     /// Has a window start every `advance`, cut to whole ms, at the multiples of it from 0: where that is less than the size,
-    /// windows overlap, and a record belongs to several. A topology whose windows advance by 0 or by more than their size is
-    /// refused at its build.
+    /// windows overlap, and a record belongs to several.
+    ///
+    /// A topology whose windows advance by 0 or by more than their size is refused at its build.
     ///
     /// ```
     /// use headwater_dsl::{StreamsBuilder, TimeWindows};
@@ -103,10 +105,11 @@ impl TimeWindows {
         self
     }
 
-    /// Bounds how far ahead records may be, so that one wrong clock does not close these windows for all others. The bound
-    /// holds for the topics that they read, with all that else reads them, as if it had been given there by
-    /// [`Consumed::max_ahead`](headwater_engine::topology::Consumed::max_ahead): below a repartition, time would have moved before
-    /// windows could tell. What a user's processor between makes of timestamps is not looked at.
+    /// Bounds how far ahead records may be, so that one wrong clock does not close these windows for all others.
+    ///
+    /// The bound holds for the topics that they read, with all that else reads them, as if it had been given there by
+    /// [`Consumed::max_ahead`](headwater_engine::topology::Consumed::max_ahead): below a repartition, time would have moved
+    /// before windows could tell. What a user's processor between makes of timestamps is not looked at.
     ///
     /// ```
     /// use headwater_dsl::{EmitStrategy, StreamsBuilder, TimeWindows};
@@ -162,8 +165,10 @@ impl TimeWindows {
     }
 }
 
-/// One window for each key, from a start on without an end. It never closes: no record is late for it, and it has no final.
-/// Earlier records belong to no window; they are neither dropped nor counted.
+/// One window for each key, from a start on without an end.
+///
+/// It never closes: no record is late for it, and it has no final. Earlier records belong to no window; they are neither dropped
+/// nor counted.
 ///
 /// ```
 /// use headwater_dsl::{StreamsBuilder, UnlimitedWindows};

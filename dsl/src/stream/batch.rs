@@ -10,9 +10,11 @@ use headwater_engine::processor::{ProcessorError, Record};
 use std::{fmt::Display, sync::Arc};
 
 impl<K: Data, V: Data> KStream<K, V> {
-    /// Maps the keys and values of a batch in one go: what costs as much for many records as for one, such as a model that
-    /// scores them. `map` gives a result for each record, in their order; each keeps its record's timestamp and headers, and
-    /// an error makes its record a dead letter. Marks the stream for a repartition.
+    /// Maps the keys and values of a batch in one go: what costs as much for many records as for one, such as a model that scores
+    /// them.
+    ///
+    /// `map` gives a result for each record, in their order; each keeps its record's timestamp and headers, and an error makes
+    /// its record a dead letter. Marks the stream for a repartition.
     ///
     /// **What comes of a record must not depend on the others of its batch.** Where a batch is cut is nobody's promise: the
     /// same records come in batches of other sizes after a restart, and one by one where paths meet. At most
@@ -71,9 +73,10 @@ impl<K: Data, V: Data> KStream<K, V> {
         KStream { key: self.key.clone(), ..mapped }
     }
 
-    /// Hands each batch to `process`, which forwards what it likes, each key and value as a result of one of the rows. As with
-    /// [`map_batch`](Self::map_batch), results must not depend on where a batch was cut. An error that it returns stops the
-    /// application; a record that is bad it [rejects](BatchOutput::reject). Marks the stream for a repartition.
+    /// Hands each batch to `process`, which forwards what it likes, each key and value as a result of one of the rows.
+    ///
+    /// As with [`map_batch`](Self::map_batch), results must not depend on where a batch was cut. An error that it returns stops
+    /// the application; a record that is bad it [rejects](BatchOutput::reject). Marks the stream for a repartition.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;

@@ -51,8 +51,10 @@ impl<K, V> std::fmt::Debug for BranchedKStream<K, V> {
 }
 
 impl<K: Data, V: Data> KStream<K, V> {
-    /// Splits the stream. A record goes to the first branch whose predicate holds, in the order they are added; to the
-    /// default branch if none does; and without one it is dropped, uncounted.
+    /// Splits the stream.
+    ///
+    /// A record goes to the first branch whose predicate holds, in the order they are added; to the default branch if none does;
+    /// and without one it is dropped, uncounted.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
@@ -112,8 +114,10 @@ impl<K: Data, V: Data> BranchedKStream<K, V> {
         self
     }
 
-    /// Ends the split: what no branch took is dropped, and no more branches can follow. Gives them by the split's name and
-    /// each one's own, or its number from 1 on, but for those that a [consumer](Branched::with_consumer) took.
+    /// Ends the split: what no branch took is dropped, and no more branches can follow.
+    ///
+    /// Gives them by the split's name and each one's own, or its number from 1 on, but for those that a
+    /// [consumer](Branched::with_consumer) took.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;

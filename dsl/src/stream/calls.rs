@@ -14,9 +14,10 @@ use headwater_engine::{
 use std::{fmt::Display, sync::Arc};
 
 impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
-    /// Maps key and value by a call that may take long: a look-up in another system, say. Several are under way at once,
-    /// [at most so many](AsyncCalls) in each task; when that is reached, no more records are taken until one is answered.
-    /// Marks the stream for a repartition.
+    /// Maps key and value by a call that may take long: a look-up in another system, say.
+    ///
+    /// Several are under way at once, [at most so many](AsyncCalls) in each task; when that is reached, no more records are taken
+    /// until one is answered. Marks the stream for a repartition.
     ///
     /// Results come out in the order of their records, for each key and over all keys, with their timestamps and headers,
     /// each exactly once: how long a call takes never shows in them. A call that fails makes its record a dead letter. A

@@ -5,8 +5,10 @@ use crate::{DefaultSerde, Grouped, KGroupedStream, Windows, plan::Serdes};
 use headwater_core::serde::Data;
 
 impl<K: Data, V: Data> KStream<K, V> {
-    /// Groups the records by their key, to aggregate them. A marked stream is repartitioned first, through a topic named
-    /// after the aggregation's store unless [`KGroupedStream::named`] names it.
+    /// Groups the records by their key, to aggregate them.
+    ///
+    /// A marked stream is repartitioned first, through a topic named after the aggregation's store unless
+    /// [`KGroupedStream::named`] names it.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
@@ -108,8 +110,9 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.select_key(select).group_by_key_with(grouped)
     }
 
-    /// All records as one group, whose key is `()`: what it is aggregated to is one row, of all partitions. Its records pass
-    /// a repartition topic of one partition, so that one task takes them all. Null keys take part.
+    /// All records as one group, whose key is `()`: what it is aggregated to is one row, of all partitions.
+    ///
+    /// Its records pass a repartition topic of one partition, so that one task takes them all. Null keys take part.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;

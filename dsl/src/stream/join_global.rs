@@ -10,8 +10,9 @@ use headwater_core::serde::Data;
 use std::sync::Arc;
 
 impl<K: Data, V: Data> KStream<K, V> {
-    /// Joins each record with the row of `table` whose key `select` gives for it; a record without a row is left out. The
-    /// stream is not repartitioned, and a change of the table emits nothing. The result keeps the record's key.
+    /// Joins each record with the row of `table` whose key `select` gives for it; a record without a row is left out.
+    ///
+    /// The stream is not repartitioned, and a change of the table emits nothing. The result keeps the record's key.
     ///
     /// `select` gives a key, or an `Option` of one: of `None` the record is dropped and counted.
     ///
@@ -74,8 +75,9 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.beside_global(table, Keyless::Dropped, select, join)
     }
 
-    /// Joins each record with the row of `table` whose key `select` gives for it, or with none. The stream is not
-    /// repartitioned, and a change of the table emits nothing. The result keeps the record's key.
+    /// Joins each record with the row of `table` whose key `select` gives for it, or with none.
+    ///
+    /// The stream is not repartitioned, and a change of the table emits nothing. The result keeps the record's key.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;

@@ -59,8 +59,9 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.filter(move |key, value| !drop(key, value))
     }
 
-    /// Maps each record to another key and value; timestamp and headers stay. Marks the stream for a repartition, also
-    /// if the keys come out equal: use [`map_values`](Self::map_values) where they do.
+    /// Maps each record to another key and value; timestamp and headers stay.
+    ///
+    /// Marks the stream for a repartition, also if the keys come out equal: use [`map_values`](Self::map_values) where they do.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;

@@ -12,8 +12,10 @@ use headwater_core::serde::{Data, SharedSerde};
 use std::any::Any;
 
 impl<K: Data, V: Data> KStream<K, V> {
-    /// The table of the newest value of each key. Where values are `Option`, `None` deletes the row. A record without a key is
-    /// dropped and counted. Every record is an update of its own and is forwarded at once, with caching or without.
+    /// The table of the newest value of each key.
+    ///
+    /// Where values are `Option`, `None` deletes the row. A record without a key is dropped and counted. Every record is an
+    /// update of its own and is forwarded at once, with caching or without.
     ///
     /// A marked stream is repartitioned first, through a topic named after the store.
     ///

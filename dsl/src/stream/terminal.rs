@@ -130,7 +130,7 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// Prints each record on a line, `[label]: key, value`; after a failure a record may be printed again.
     ///
-    /// See [`Printed`] for an example.
+    /// See [`Printed`](crate::Printed) for an example.
     pub fn print(&self, printed: impl Into<PrintedWith<K, V>>) -> Terminal {
         let (step, printed) = (self.step(OperatorKind::Print), printed.into());
         let name = self.plan.name_of(self.node);

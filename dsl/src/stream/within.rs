@@ -103,8 +103,10 @@ impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> JoinWith<K, V> for Stre
 }
 
 impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
-    /// Joins the records of two streams that have one key and lie close enough in time; a record of either that has no match comes
-    /// out too, once none can come any more. See [`within`](KStream::within).
+    /// Joins the records of two streams that have one key and lie close enough in time; a record of either that has no match
+    /// comes out too, once none can come any more.
+    ///
+    /// See [`within`](KStream::within).
     ///
     /// ```
     /// use headwater_dsl::{JoinWindows, StreamsBuilder};

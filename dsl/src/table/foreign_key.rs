@@ -37,9 +37,11 @@ impl<K, V, F: Fn(&K, &V, u32) -> Partitions + Send + Sync + 'static> StreamParti
 }
 
 impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
-    /// Joins each row with the row of `right` whose key it has: `foreign_key` gives that of a row, or none. Rows without one,
-    /// or whose foreign key the other table does not have, are not in the result. A change on either side changes the result.
-    /// One whose foreign key cannot be written, or is larger than the log takes, is a dead letter and has no result.
+    /// Joins each row with the row of `right` whose key it has: `foreign_key` gives that of a row, or none.
+    ///
+    /// Rows without one, or whose foreign key the other table does not have, are not in the result. A change on either side
+    /// changes the result. One whose foreign key cannot be written, or is larger than the log takes, is a dead letter and has no
+    /// result.
     ///
     /// The tables need not be partitioned alike: they tell each other through two repartition topics. A result that the left
     /// side brings about has the larger timestamp of both rows, one that the right side does, the right row's.

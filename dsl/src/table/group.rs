@@ -10,8 +10,9 @@ use headwater_core::serde::{Data, SharedSerde};
 use std::sync::Arc;
 
 impl<K: Data, V: Data> KTable<K, V> {
-    /// Groups the rows by the key that `select` gives of key and value, with the value that it gives beside. A row that
-    /// changes is taken from its group with its old value and added to its group with its new one: `select` must be a
+    /// Groups the rows by the key that `select` gives of key and value, with the value that it gives beside.
+    ///
+    /// A row that changes is taken from its group with its old value and added to its group with its new one: `select` must be a
     /// function of its arguments.
     ///
     /// Always repartitions, through a topic named after the aggregation's store unless [`KGroupedTable::named`] names it. Where

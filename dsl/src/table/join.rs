@@ -48,8 +48,9 @@ impl<K: Data, V: Data> KTable<K, V> {
         self.joined_with(other, JoinKind::Inner, join)
     }
 
-    /// All rows of this table, each joined with the other's row of its key, if that has one; otherwise as
-    /// [`join`](Self::join). Where the other's row is deleted, the row is joined with none.
+    /// All rows of this table, each joined with the other's row of its key, if that has one; otherwise as [`join`](Self::join).
+    ///
+    /// Where the other's row is deleted, the row is joined with none.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;

@@ -108,9 +108,10 @@ impl<K: Data, V: Data> KTable<K, V> {
         Self { plan, node, key, value: Some(value), view, store: Some(store), roots }
     }
 
-    /// The same table with its rows kept in a store of its own, to be queried under its name. Every update is forwarded at
-    /// once, with caching or without. Values are written as the table is known to, if no serde is given. What else reads the table,
-    /// such as a join, goes on to read what the rows are made of, unless the store keeps
+    /// The same table with its rows kept in a store of its own, to be queried under its name.
+    ///
+    /// Every update is forwarded at once, with caching or without. Values are written as the table is known to, if no serde is
+    /// given. What else reads the table, such as a join, goes on to read what the rows are made of, unless the store keeps
     /// [versions](crate::Materialized::versioned): then it reads those.
     ///
     /// ```

@@ -111,9 +111,10 @@ impl<K: Data, V: Data> KTable<K, V> {
         self.store.as_deref()
     }
 
-    /// The rows for which `keep` holds; a row that no longer does is deleted. Nothing is forwarded of a row for which it
-    /// neither held before nor does now, unless the table keeps [versions](crate::Materialized::versioned): then each update for
-    /// which it does not hold is a deletion.
+    /// The rows for which `keep` holds; a row that no longer does is deleted.
+    ///
+    /// Nothing is forwarded of a row for which it neither held before nor does now, unless the table keeps
+    /// [versions](crate::Materialized::versioned): then each update for which it does not hold is a deletion.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;

@@ -18,8 +18,9 @@ use std::sync::Arc;
 
 impl<K: Data, V: Data> KTable<K, V> {
     /// The same table with its updates held back: until [the window](Suppressed::until_window_closes) of a row closes, or for a
-    /// [limit](Suppressed::until_time_limit) of event time. What comes out is the newest value of each row, with the timestamp
-    /// and headers of its update.
+    /// [limit](Suppressed::until_time_limit) of event time.
+    ///
+    /// What comes out is the newest value of each row, with the timestamp and headers of its update.
     ///
     /// Rows come out as event time moves, and when the input is complete for now: nothing else would bring them out then.
     /// Below a windowed aggregation whose windows are waited for, updates are not cached, so that each final is complete

@@ -14,9 +14,10 @@ use headwater_engine::{
 use std::sync::Arc;
 
 impl<K: Data, V: Data> KTable<K, V> {
-    /// The rows with their values transformed by a function that may keep what it likes in `stores`. It is called once for
-    /// each update, with none for a deletion, and what it gives is the row from then on, or that there is none. The results
-    /// are kept in a store, since what the function would give the next time is not known.
+    /// The rows with their values transformed by a function that may keep what it likes in `stores`.
+    ///
+    /// It is called once for each update, with none for a deletion, and what it gives is the row from then on, or that there is
+    /// none. The results are kept in a store, since what the function would give the next time is not known.
     ///
     /// The supplier makes one function for each task, with the stores that it finds in its context.
     ///

@@ -91,8 +91,10 @@ impl NodeContext<'_> {
         self.resources.dead.push(Rejection { origin, node, key: None, kind, cause, held });
     }
 
-    /// Drops and counts a row whose key is null, and makes one that is bad otherwise a dead letter; `origin` is that of
-    /// its [`Stamp`](super::Stamp). The letter of a row that descends from no record has `key`, where the node knows its bytes.
+    /// Drops and counts a row whose key is null, and makes one that is bad otherwise a dead letter; `origin` is that of its
+    /// [`Stamp`](super::Stamp).
+    ///
+    /// The letter of a row that descends from no record has `key`, where the node knows its bytes.
     ///
     /// # Errors
     ///

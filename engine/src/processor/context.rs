@@ -261,8 +261,9 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         self.node.resources.store(key)
     }
 
-    /// The store called `name`, which the topology connected to this processor: for processors that are functions. One that
-    /// asks for a [key](super::InitContext::store) when it is made looks its name up once.
+    /// The store called `name`, which the topology connected to this processor: for processors that are functions.
+    ///
+    /// One that asks for a [key](super::InitContext::store) when it is made looks its name up once.
     ///
     /// # Errors
     ///
@@ -287,8 +288,9 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         self.node.drop_rows(1, reason);
     }
 
-    /// The largest timestamp that this task has taken, the record at hand included. Below calls that are not waited for, whose
-    /// results come out late, it is what it was when the record was taken.
+    /// The largest timestamp that this task has taken, the record at hand included.
+    ///
+    /// Below calls that are not waited for, whose results come out late, it is what it was when the record was taken.
     #[must_use]
     pub fn current_stream_time(&self) -> Timestamp {
         if self.node.call.lives_by_rows {
@@ -341,8 +343,10 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         self.node.resources.punctuations.remove(&which.0);
     }
 
-    /// Has [`on_timer`](super::Processor::on_timer) called for `key` at `time`: once stream time has reached it, or,
-    /// below a repartition, the operator time of what this processor takes. The same key and time twice are one timer.
+    /// Has [`on_timer`](super::Processor::on_timer) called for `key` at `time`: once stream time has reached it, or, below a
+    /// repartition, the operator time of what this processor takes.
+    ///
+    /// The same key and time twice are one timer.
     ///
     /// Pending timers are committed with everything else, and outlive the application.
     ///

@@ -273,8 +273,9 @@ impl InitContext<'_> {
         found.read().ok_or_else(|| not_a::<GlobalStore<K, V>>(name))
     }
 
-    /// The timers that the topology connected to this processor, for [`Context::schedule_timer`](super::Context::schedule_timer). They fire in
-    /// [`on_timer`](super::Processor::on_timer), so that their keys are those of the records it takes.
+    /// The timers that the topology connected to this processor, for [`Context::schedule_timer`](super::Context::schedule_timer).
+    ///
+    /// They fire in [`on_timer`](super::Processor::on_timer), so that their keys are those of the records it takes.
     ///
     /// # Errors
     ///
@@ -325,8 +326,10 @@ impl InitContext<'_> {
         self.resources.byte_store(key)
     }
 
-    /// Schedules [`punctuate`](super::Processor::punctuate) every `interval`: on multiples of it for stream time, from
-    /// now on for the wall clock. A jump over several due points fires once.
+    /// Schedules [`punctuate`](super::Processor::punctuate) every `interval`: on multiples of it for stream time, from now on for
+    /// the wall clock.
+    ///
+    /// A jump over several due points fires once.
     pub fn schedule(&mut self, interval: Duration, kind: PunctuationType) -> Cancellable {
         schedule(self.resources, self.node, self.moment, interval, kind)
     }
@@ -368,7 +371,9 @@ impl InitContext<'_> {
     }
 
     /// Whether what lies below this node is touched on another way too: by rows that do not come through it, or in a store that
-    /// others touch. Then it shows when what it holds back comes out.
+    /// others touch.
+    ///
+    /// Then it shows when what it holds back comes out.
     #[must_use]
     pub fn meets_others(&self) -> bool {
         (self.meets_others)()

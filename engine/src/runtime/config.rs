@@ -174,8 +174,10 @@ pub struct StreamsConfig {
     pub error_handlers: ErrorHandlers,
     /// `default.timestamp.extractor`: where the times are from of sources that do not say so; by default the records have them.
     pub default_timestamp_extractor: BuiltInExtractor,
-    /// `auto.offset.reset`: where topics are read from of which no offset was committed and no [source](crate::topology::Consumed)
-    /// says so; from the oldest record by default. What a store is rebuilt from is read from there in any case.
+    /// `auto.offset.reset`: where topics are read from of which no offset was committed and no
+    /// [source](crate::topology::Consumed) says so; from the oldest record by default.
+    ///
+    /// What a store is rebuilt from is read from there in any case.
     pub default_offset_reset: OffsetReset,
     /// `buffered.records.per.partition`: how many records of a partition are held at a time at most, beside the bound in bytes that
     /// the memory budget gives; none by default.
@@ -373,8 +375,9 @@ impl StreamsConfig {
     }
 
     /// Goes on from the last commit for so long, after waits that double up to 10 s, where what failed may succeed with nothing
-    /// changed: a disk that is full, too many open files. A commit that succeeds begins the time anew. Then the uncaught-exception
-    /// handler is asked.
+    /// changed: a disk that is full, too many open files.
+    ///
+    /// A commit that succeeds begins the time anew. Then the uncaught-exception handler is asked.
     #[must_use]
     pub fn with_task_timeout(mut self, timeout: Duration) -> Self {
         self.task_timeout = timeout;
@@ -415,9 +418,11 @@ impl StreamsConfig {
         self
     }
 
-    /// Has `decide` say what becomes of the application after a failure or a panic. It is not asked about what a restart
-    /// would meet again: a bad record under [`BadRecord::Fail`] and damaged state stop the application. So does a panic of
-    /// `decide`. About a record whose call failed, or whose topic there is not, it is asked: later that may succeed.
+    /// Has `decide` say what becomes of the application after a failure or a panic.
+    ///
+    /// It is not asked about what a restart would meet again: a bad record under [`BadRecord::Fail`] and damaged state stop the
+    /// application. So does a panic of `decide`. About a record whose call failed, or whose topic there is not, it is asked:
+    /// later that may succeed.
     ///
     /// ```
     /// use headwater_engine::runtime::{StreamsConfig, UncaughtExceptionResponse};
@@ -470,7 +475,9 @@ impl StreamsConfig {
     }
 
     /// Sets how long the records of a task that reads several partitions wait for one that is read to its end: what comes there
-    /// meanwhile is taken in the order of timestamps. None is Kafka's -1.
+    /// meanwhile is taken in the order of timestamps.
+    ///
+    /// None is Kafka's -1.
     ///
     /// ```
     /// use headwater_engine::runtime::StreamsConfig;

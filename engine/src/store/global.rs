@@ -47,8 +47,9 @@ impl OpenGlobal {
 /// Example: [`GlobalStore`].
 pub type GlobalRow<V> = Result<Option<ValueAndTimestamp<V>>, StoreError>;
 
-/// A global store, to be read: the newest value of each key of its topic, whatever the key's partition. Of a key that lies in
-/// several partitions, which have no order among them, the one counts where Kafka's partitioner puts it.
+/// A global store, to be read: the newest value of each key of its topic, whatever the key's partition.
+///
+/// Of a key that lies in several partitions, which have no order among them, the one counts where Kafka's partitioner puts it.
 ///
 /// ```
 /// use headwater_core::serde::for_type;

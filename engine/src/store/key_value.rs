@@ -201,9 +201,10 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
         self.entries.update(slot, change)
     }
 
-    /// Where the store holds each of `keys`, having read what the cache lacked in one go: good for
-    /// [`get_at`](Self::get_at) until the call of the processor ends. A key that is
-    /// null, or has no form in bytes that can be read back, is nowhere; [`refusal`](Self::refusal) says which.
+    /// Where the store holds each of `keys`, having read what the cache lacked in one go: good for [`get_at`](Self::get_at) until
+    /// the call of the processor ends.
+    ///
+    /// A key that is null, or has no form in bytes that can be read back, is nowhere; [`refusal`](Self::refusal) says which.
     ///
     /// # Errors
     ///

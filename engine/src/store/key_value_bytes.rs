@@ -65,8 +65,10 @@ impl<V: Data> KeyValueBytes<V> {
         Self { form, shard, cache, reads, was_read: false, meter, holds_back: false }
     }
 
-    /// Where the store holds the key of each row, having read what the cache lacked in one go: good until the call of
-    /// the processor ends. A row without a key is nowhere, nor is a new key that cannot be read back.
+    /// Where the store holds the key of each row, having read what the cache lacked in one go: good until the call of the
+    /// processor ends.
+    ///
+    /// A row without a key is nowhere, nor is a new key that cannot be read back.
     ///
     /// # Errors
     ///

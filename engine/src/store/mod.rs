@@ -369,8 +369,10 @@ impl StoreBuilder {
         }
     }
 
-    /// Gives the store no changelog: it commits as others do, but is empty once its state is lost, or is of an earlier commit than
-    /// the log's last one, as after a kill. All stores of a task that have no changelog are empty then.
+    /// Gives the store no changelog: it commits as others do, but is empty once its state is lost, or is of an earlier commit
+    /// than the log's last one, as after a kill.
+    ///
+    /// All stores of a task that have no changelog are empty then.
     ///
     /// ```
     /// use headwater_core::serde::for_type;

@@ -335,8 +335,9 @@ impl<V: Data> VersionedBytes<V> {
         Ok(valid.and_then(record))
     }
 
-    /// The versions of `key` that were valid at any time within `times`, by the time from which they were. What was no longer
-    /// valid where the history begins is not found; a deletion is no version.
+    /// The versions of `key` that were valid at any time within `times`, by the time from which they were.
+    ///
+    /// What was no longer valid where the history begins is not found; a deletion is no version.
     ///
     /// # Errors
     ///

@@ -229,7 +229,9 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     }
 
     /// The values of the keys within `keys` in the windows that start at `from` to `to`, both included, by the keys' bytes and
-    /// then by start. A null bound bounds nothing. One entry is held of each start that the store keeps, or of each segment.
+    /// then by start.
+    ///
+    /// A null bound bounds nothing. One entry is held of each start that the store keeps, or of each segment.
     ///
     /// # Errors
     ///

@@ -96,9 +96,10 @@ impl<V: Data> WindowBytes<V> {
         Ok(())
     }
 
-    /// Where the store holds the key of each row in the window that starts at the same place of `starts`, having read what
-    /// the cache lacked in one go: good until windows are removed. A row without a key or a start is nowhere, nor is a new
-    /// key that cannot be read back.
+    /// Where the store holds the key of each row in the window that starts at the same place of `starts`, having read what the
+    /// cache lacked in one go: good until windows are removed.
+    ///
+    /// A row without a key or a start is nowhere, nor is a new key that cannot be read back.
     ///
     /// # Errors
     ///
@@ -295,7 +296,9 @@ impl<V: Data> WindowBytes<V> {
     }
 
     /// The next entries of the window that starts at `start`, by their keys' bytes: those past the key `after`, at most
-    /// `entries_max` of them. What the cache lacks is read from the state and not kept.
+    /// `entries_max` of them.
+    ///
+    /// What the cache lacks is read from the state and not kept.
     ///
     /// # Errors
     ///

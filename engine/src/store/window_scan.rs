@@ -19,9 +19,10 @@ use std::ops::{Bound, RangeInclusive};
 type InWindow<V> = (Vec<u8>, Timestamp, ValueAndTimestamp<V>);
 
 impl<V: Data> WindowBytes<V> {
-    /// Sets or, with `None`, deletes the value of `key` in the window that starts at `start`; its timestamp is the start. Where
-    /// duplicates are retained a value is added to those that are there, and `None` does nothing. A window that is no longer
-    /// kept takes nothing.
+    /// Sets or, with `None`, deletes the value of `key` in the window that starts at `start`; its timestamp is the start.
+    ///
+    /// Where duplicates are retained a value is added to those that are there, and `None` does nothing. A window that is no
+    /// longer kept takes nothing.
     ///
     /// # Errors
     ///

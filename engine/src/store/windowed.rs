@@ -40,8 +40,9 @@ pub struct Windowed<K> {
     pub window: Window,
 }
 
-/// A windowed key as Kafka writes it: the key's bytes, then the start as 8 big-endian bytes. The end is not written: it
-/// follows from the size, or is [`Timestamp::MAX`] where that is not known.
+/// A windowed key as Kafka writes it: the key's bytes, then the start as 8 big-endian bytes.
+///
+/// The end is not written: it follows from the size, or is [`Timestamp::MAX`] where that is not known.
 ///
 /// ```
 /// use headwater_core::serde::{Serde, for_type};

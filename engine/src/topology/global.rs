@@ -48,8 +48,9 @@ pub struct GlobalSerdes<K, V> {
 opaque_debug!(GlobalSerdes<K, V>);
 
 impl Topology {
-    /// Adds a global store called `name`: what `map` makes of the records of `topic`, by key, whole on every instance. A
-    /// value of none deletes; a record of which it makes none changes nothing.
+    /// Adds a global store called `name`: what `map` makes of the records of `topic`, by key, whole on every instance.
+    ///
+    /// A value of none deletes; a record of which it makes none changes nothing.
     ///
     /// Any processor reads it, by [`InitContext::global_store`](crate::processor::InitContext::global_store). It is at the
     /// topic's end before the first record of a task, and changes as the topic does, without regard to timestamps.

@@ -607,8 +607,9 @@ impl Topology {
         sources.chain(self.globals.iter().map(|global| &global.topic))
     }
 
-    /// The graph as text, in Kafka's form: sub-topologies with their nodes, in the order they were added. A node that
-    /// gets its records one by one, because paths below it meet again, says so.
+    /// The graph as text, in Kafka's form: sub-topologies with their nodes, in the order they were added.
+    ///
+    /// A node that gets its records one by one, because paths below it meet again, says so.
     #[must_use]
     pub fn describe(&self) -> String {
         describe::describe(self)

@@ -55,9 +55,10 @@ impl TopologyOptimization {
         has_single_self_join_stores: true,
     };
 
-    /// `reuse.ktable.source.topics`: tables of topics are rebuilt from these, in place of changelogs of their own. A topic must keep
-    /// the newest record of each key. The build refuses a table that keeps versions, or that is not read from the oldest record
-    /// on and by the records' own timestamps.
+    /// `reuse.ktable.source.topics`: tables of topics are rebuilt from these, in place of changelogs of their own.
+    ///
+    /// A topic must keep the newest record of each key. The build refuses a table that keeps versions, or that is not read from
+    /// the oldest record on and by the records' own timestamps.
     pub const REUSE_KTABLE_SOURCE_TOPICS: Self = Self { reuses_source_topics: true, ..Self::NONE };
 
     /// `merge.repartition.topics`: where several steps depend on the keys that one step has changed, one repartition topic right below

@@ -73,9 +73,11 @@ fn whole(pattern: &str) -> Result<Regex, TopologyError> {
 }
 
 impl Topology {
-    /// Adds a node that reads each topic of the user's whose whole name matches `pattern`: those that are there at the start,
-    /// and those that are created later, from when they are there. A pattern is one of the crate `regex`, which has no
-    /// references back and looks around nothing. Topics that the application keeps for itself never match.
+    /// Adds a node that reads each topic of the user's whose whole name matches `pattern`: those that are there at the start, and
+    /// those that are created later, from when they are there.
+    ///
+    /// A pattern is one of the crate `regex`, which has no references back and looks around nothing. Topics that the application
+    /// keeps for itself never match.
     ///
     /// ```
     /// use headwater_engine::topology::{Consumed, Topology, TopologyError};

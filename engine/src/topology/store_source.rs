@@ -67,7 +67,9 @@ impl Topology {
     }
 
     /// Adds a store that the processor `processor` fills from `topic`: the topic is what it is rebuilt from, and no changelog is
-    /// made. The processor is to keep the newest value of each key, as it is read; others only read the store.
+    /// made.
+    ///
+    /// The processor is to keep the newest value of each key, as it is read; others only read the store.
     ///
     /// ```
     /// use headwater_core::serde::for_type;

@@ -59,8 +59,10 @@ impl Default for RocksDbOptions {
 }
 
 impl RocksDbOptions {
-    /// Ties the state to `log`: another one is refused from now on, and it is synced before state reaches the disk, so that
-    /// state is never ahead of it. Default: nothing is asked, and nothing synced.
+    /// Ties the state to `log`: another one is refused from now on, and it is synced before state reaches the disk, so that state
+    /// is never ahead of it.
+    ///
+    /// Default: nothing is asked, and nothing synced.
     pub fn log(mut self, log: Arc<dyn Log>) -> Self {
         self.log = Some(log.id());
         self.before_flush(Arc::new(move || log.sync()))
@@ -80,8 +82,9 @@ impl RocksDbOptions {
         self.memory_bytes(budget.share(Share::Database)).spill_bytes(spill_bytes)
     }
 
-    /// The bytes for RocksDB's cache and write buffers together; default: a budget's share. Commits not spilled yet
-    /// come on top. Sets [`flush_bytes`](Self::flush_bytes) to a quarter of them, at most 32 MiB.
+    /// The bytes for RocksDB's cache and write buffers together; default: a budget's share.
+    ///
+    /// Commits not spilled yet come on top. Sets [`flush_bytes`](Self::flush_bytes) to a quarter of them, at most 32 MiB.
     pub fn memory_bytes(mut self, bytes: usize) -> Self {
         self.memory_bytes = bytes;
         self.flush_bytes((bytes / 4).min(FLUSH_BYTES))
@@ -94,8 +97,10 @@ impl RocksDbOptions {
         self
     }
 
-    /// Puts commits on the disk when those that are not there reach this many bytes, over all applications: about what a
-    /// restart after a crash replays from the changelogs. Default: 32 MiB, less where memory is short.
+    /// Puts commits on the disk when those that are not there reach this many bytes, over all applications: about what a restart
+    /// after a crash replays from the changelogs.
+    ///
+    /// Default: 32 MiB, less where memory is short.
     pub fn flush_bytes(mut self, bytes: usize) -> Self {
         self.flush_bytes = bytes.max(1);
         self

@@ -285,8 +285,9 @@ impl TopologyTestDriver {
         }
     }
 
-    /// Creates a topic that the topology does not name, such as one that a sink chooses for each record. Where a pattern of the
-    /// topology matches it, the application commits and goes on with it, as one with threads does.
+    /// Creates a topic that the topology does not name, such as one that a sink chooses for each record.
+    ///
+    /// Where a pattern of the topology matches it, the application commits and goes on with it, as one with threads does.
     ///
     /// # Errors
     ///

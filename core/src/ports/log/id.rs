@@ -27,9 +27,11 @@ impl fmt::Display for LogId {
     }
 }
 
-/// Identifies a record with all that lie in front of it in its partition: two are equal as long as the log holds the same
-/// records up to there. With it, state that was derived from a log can tell that the log went on from elsewhere: from a copy,
-/// say. For Apache Kafka the topic's id and the leader epoch.
+/// Identifies a record with all that lie in front of it in its partition: two are equal as long as the log holds the same records
+/// up to there.
+///
+/// With it, state that was derived from a log can tell that the log went on from elsewhere: from a copy, say. For Apache Kafka
+/// the topic's id and the leader epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RecordEpoch(Arc<str>);
 

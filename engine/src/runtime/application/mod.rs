@@ -386,8 +386,9 @@ impl Application {
         self.shared.current().state()
     }
 
-    /// Declares the input complete: takes everything its topics hold by now, closes every window, commits, and ends. What
-    /// is appended later is left for the next start, also where a failure or a rebalance comes in between. One that is
+    /// Declares the input complete: takes everything its topics hold by now, closes every window, commits, and ends.
+    ///
+    /// What is appended later is left for the next start, also where a failure or a rebalance comes in between. One that is
     /// paused resumes for it.
     ///
     /// # Errors

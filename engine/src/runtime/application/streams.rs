@@ -26,8 +26,10 @@ use headwater_core::{
 };
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::Arc, time::Duration};
 
-/// One running application: started, queried, closed. It has a [`Runtime`] of its own, which keeps to the memory budget
-/// [of the process](headwater_core::memory::MemoryBudget::of_process); many applications of one process share one better.
+/// One running application: started, queried, closed.
+///
+/// It has a [`Runtime`] of its own, which keeps to the memory budget [of the
+/// process](headwater_core::memory::MemoryBudget::of_process); many applications of one process share one better.
 #[derive(Debug)]
 pub struct Streams {
     // Dropped first, so that it is closed while its threads run.

@@ -231,8 +231,10 @@ ask!(WindowKeyQuery, Window, QueryIterator<(Timestamp, ValueAndTimestamp<V>)>, |
 });
 
 /// The values of all keys in the windows that start within a range, by start and then by their keys' bytes, the earliest first
-/// unless told otherwise. Sliding windows, and those of a store that is declared
-/// [with a retention](crate::store::WindowStore::with_retention), come by their keys' bytes and then by start, as they lie.
+/// unless told otherwise.
+///
+/// Sliding windows, and those of a store that is declared [with a retention](crate::store::WindowStore::with_retention), come by
+/// their keys' bytes and then by start, as they lie.
 #[derive(Debug, Clone)]
 pub struct WindowRangeQuery<K, V> {
     starts: RangeInclusive<Timestamp>,

@@ -16,7 +16,9 @@ const PAGE_ROWS: usize = 256;
 const PAGE_BYTES: usize = 64 << 10;
 
 /// The rows that a query answers with, in order: read from a snapshot a page at a time as the iteration comes to them, so that
-/// any number of rows takes little memory. They stay those of one commit for as long as the iterator lives.
+/// any number of rows takes little memory.
+///
+/// They stay those of one commit for as long as the iterator lives.
 pub struct QueryIterator<T> {
     rows: Part<T>,
     order: Order,

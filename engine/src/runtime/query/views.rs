@@ -161,9 +161,10 @@ impl<K: Data, V: Data> ReadOnlyWindowStore<K, V> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// All entries of windows whose starts lie within `starts`, by start and then by their keys' bytes. Sliding
-    /// windows, and those of a store that is declared [with a retention](crate::store::WindowStore::with_retention), come by their
-    /// keys' bytes and then by start.
+    /// All entries of windows whose starts lie within `starts`, by start and then by their keys' bytes.
+    ///
+    /// Sliding windows, and those of a store that is declared [with a retention](crate::store::WindowStore::with_retention), come
+    /// by their keys' bytes and then by start.
     ///
     /// [`WindowRangeQuery`](super::WindowRangeQuery) reads what may not fit in memory.
     ///
