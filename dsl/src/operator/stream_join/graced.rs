@@ -6,7 +6,8 @@
 //! - A record waits until time is as far past it as the grace; records come out by time, then by key. One that is older already is
 //!   joined at once.
 //! - The result carries the stream record's timestamp and headers.
-//! - A record whose key is null finds no row: an inner join drops and counts it, a left join emits it un-joined at once.
+//! - A record whose key is null finds no row: an inner join drops and counts it, a left join emits it un-joined at once. Time has
+//!   moved by then, and what waited until then comes out right after it.
 
 use super::{
     Kept, SideStores,
@@ -202,11 +203,12 @@ where
                     context.store(self.timers).schedule(&place, timestamp)
                 });
                 context.check(held.map_err(ProcessorError::from))?;
-                // Also where time is carried: it may have come to where the row itself is due, and tells so no more.
-                let is_all = self.forward_due(origin, out, context)?;
-                self.backlog.set_forwarding(!is_all);
             }
         }
+        // A record that was dropped has moved time as well. Also where time is carried: it may have come to where the row
+        // itself is due, and tells so no more.
+        let is_all = self.forward_due(origin, out, context)?;
+        self.backlog.set_forwarding(!is_all);
         Ok(None)
     }
 
