@@ -399,7 +399,8 @@ impl AppBuilder {
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let restoring = Arc::new(Restoring::on_stderr(&config.application_id));
-        let config = config.with_restore_listener(Arc::<Restoring>::clone(&restoring));
+        let mut config = config.with_restore_listener(Arc::<Restoring>::clone(&restoring));
+        config.application_dir = data_dir.clone();
         let started: Arc<OnceLock<Arc<Streams>>> = Arc::default();
         let metrics = metrics.map(|address| {
             let (of, clock) = (Arc::clone(&started), Arc::clone(&clock));

@@ -15,7 +15,7 @@ use headwater_engine::{
 };
 use headwater_log::MemoryLog;
 use headwater_state::MemoryState;
-use std::{fmt, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 /// A context for tests of one processor, in task `0_0` of the application `test`.
 ///
@@ -228,6 +228,54 @@ impl<K: Data, V: Data> MockProcessorContext<K, V> {
     /// Forgets that a commit has been asked for.
     pub fn reset_commit(&mut self) {
         self.inner.reset_commit();
+    }
+
+    /// What the processor finds in its application's configuration, and the application's directory, if it has one.
+    ///
+    /// ```
+    /// use headwater_testkit::MockProcessorContext;
+    ///
+    /// let mut context = MockProcessorContext::<String, i64>::new();
+    /// context.set_app_configs([("speeds.limit", "130"), ("zone", "b")], Some("data".into()));
+    /// let limit = context.call(|it| Ok(it.app_configs_with_prefix("speeds.")["limit"].to_owned()))?;
+    /// assert_eq!(limit, "130");
+    /// assert_eq!(context.call(|it| Ok(it.state_dir()))?, Some("data/0_0".into()));
+    /// # Ok::<(), headwater_engine::processor::ProcessorError>(())
+    /// ```
+    pub fn set_app_configs<'a>(
+        &mut self,
+        configs: impl IntoIterator<Item = (&'a str, &'a str)>,
+        dir: Option<PathBuf>,
+    ) {
+        let configs = configs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        self.inner.set_app_configs(configs.collect(), dir);
+    }
+
+    /// What a [counter](InitContext::counter) of the processor says; none if there is none of this name.
+    ///
+    /// ```
+    /// use headwater_testkit::MockProcessorContext;
+    ///
+    /// let mut context = MockProcessorContext::<String, i64>::new();
+    /// let (fast, last) = context.init(|it| Ok((it.counter("fast cars"), it.gauge("last speed"))))?;
+    /// context.call(|it| {
+    ///     it.count(fast, 1);
+    ///     it.set_gauge(last, 131.0);
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(context.counted("fast cars"), Some(1));
+    /// assert_eq!(context.gauged("last speed"), Some(131.0));
+    /// # Ok::<(), headwater_engine::processor::ProcessorError>(())
+    /// ```
+    #[must_use]
+    pub fn counted(&self, name: &str) -> Option<u64> {
+        self.inner.counted(name)
+    }
+
+    /// What a [gauge](InitContext::gauge) of the processor says; none if there is none of this name, or it was not set.
+    #[must_use]
+    pub fn gauged(&self, name: &str) -> Option<f64> {
+        self.inner.gauged(name)
     }
 
     /// How many records the processor has dropped.

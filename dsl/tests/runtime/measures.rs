@@ -9,9 +9,12 @@ use headwater_core::{
 use headwater_dsl::{BufferConfig, EmitStrategy, StreamsBuilder, Suppressed, TimeWindows};
 use headwater_engine::{
     processor::{
-        Cancellable, Context, InitContext, Processor, ProcessorError, PunctuationType, Record,
+        Cancellable, Context, Counter, Gauge, InitContext, Processor, ProcessorError,
+        PunctuationType, Record,
     },
-    runtime::{NodeCounts, StreamsConfig, StreamsMetrics, UncaughtExceptionResponse},
+    runtime::{
+        NodeCounts, OwnMetric, OwnMetrics, StreamsConfig, StreamsMetrics, UncaughtExceptionResponse,
+    },
 };
 use headwater_testkit::{ManualClock, MemoryLog};
 use std::{
@@ -170,5 +173,65 @@ fn tasks_that_are_made_anew_after_a_failure_are_counted() -> Outcome {
     let metrics = run.application().metrics();
     assert_eq!((metrics.restarts, metrics.tasks_created, metrics.tasks_closed), (1, 2, 1));
     assert_eq!(metrics.started, Some(5_008));
+    Ok(())
+}
+
+/// Counts what it takes, keeps the last value, and forwards what it is configured with.
+struct Own(Counter, Gauge);
+
+impl Processor<String, i64> for Own {
+    type KOut = String;
+    type VOut = String;
+
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, String, String>,
+    ) -> Result<(), ProcessorError> {
+        context.count(self.0, 2);
+        context.set_gauge(self.1, 7.5);
+        let dir = context.state_dir().map(|dir| dir.display().to_string());
+        let own = context.app_configs_with_prefix("speeds.").into_iter();
+        let own: Vec<_> = own.map(|(key, value)| format!("{key}:{value}")).collect();
+        let interval = context.app_configs().get("commit.interval.ms").cloned();
+        let told = format!("{own:?} {interval:?} {dir:?}");
+        context.forward(record.with_value(told));
+        Ok(())
+    }
+}
+
+#[test]
+fn processors_ask_for_configs_and_a_directory_and_count_what_they_like() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let supplier = |context: &mut InitContext<'_>| {
+        assert_eq!(context.app_configs()["speeds.limit"], "130");
+        assert_eq!(context.state_dir(), Some("states/test/0_0".into()));
+        // The same name is the same counter.
+        let _same = context.counter("fast cars");
+        Ok(Own(context.counter("fast cars"), context.gauge("last-speed")))
+    };
+    builder.stream::<String, i64>("in").process(supplier, &[]).named("own").to("out");
+    let mut config = StreamsConfig::new("test").with_state_dir("states");
+    config = config.with_app_config("speeds.limit", "130").with_app_config("zone", "b");
+    config.set("commit.interval.ms", "50")?;
+    assert!(config.set("commit.interval.ms", "x").is_err(), "what is refused changes nothing");
+    let clock = Arc::new(ManualClock::at(0));
+    let mut run = start(&builder, config, &clock)?;
+    run.take(&[(Some("a"), &ONE, 10), (Some("a"), &ONE, 11)])?;
+    clock.advance(Duration::from_secs(4));
+    let metrics = run.application().metrics();
+    let name = |name: &str| name.into();
+    let own = [
+        OwnMetrics { name: name("fast_cars"), value: OwnMetric::Counter { total: 4, rate: 1.0 } },
+        OwnMetrics { name: name("last_speed"), value: OwnMetric::Gauge(Some(7.5)) },
+    ];
+    assert_eq!(node(&metrics, "own")?.own, own);
+    let text = metrics.to_prometheus();
+    for line in ["fast_cars_total", "fast_cars_rate", "last_speed_value"] {
+        let line = format!(
+            "\nkafka_streams_stream_user_metrics_{line}{{application_id=\"test\",task_id=\"0_0\",processor_node_id=\"own\"}} "
+        );
+        assert!(text.contains(&line), "{line} in {text}");
+    }
     Ok(())
 }

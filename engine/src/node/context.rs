@@ -4,7 +4,7 @@ use super::{Measures, NO_ORIGIN, NodeIndex};
 use crate::{
     by_index::ByIndex,
     calls::Caller,
-    processor::{MADE, ProcessorError, Punctuation, RecordMetadata, Stores},
+    processor::{MADE, OwnMetrics, ProcessorError, Punctuation, RecordMetadata, Settings, Stores},
     store::{OpenGlobal, StateStore, StoreKey},
     topology::{DynamicOutputs, Records, TaskId},
 };
@@ -196,6 +196,10 @@ pub(crate) struct Resources {
     pub(crate) forwarding: Vec<Forwarding>,
     /// `application.id`.
     pub(crate) application_id: Arc<str>,
+    /// What else processors may ask of the configuration.
+    pub(crate) settings: Arc<Settings>,
+    /// What processors count themselves.
+    pub(crate) own_metrics: OwnMetrics,
     pub(crate) task: TaskId,
     /// The names of each node's children, child ports left out, and the names and places of the stores connected to it.
     pub(crate) children: Vec<Vec<Arc<str>>>,

@@ -1,7 +1,8 @@
 //! What a processor can do: forward, reach its stores, learn the time, schedule punctuations.
 
 use super::{
-    Cancellable, ChildPort, FixedKey, ProcessorError, PunctuationType, Record, Rows,
+    Cancellable, ChildPort, Counter, FixedKey, Gauge, ProcessorError, PunctuationType, Record,
+    Rows,
     init::{DueBy, not_a, schedule},
     record::{MADE, NO_TIME},
 };
@@ -17,7 +18,7 @@ use headwater_core::{
     record::{Timestamp, TopicPartition},
     serde::Data,
 };
-use std::{any::Any, ops::Range, time::Duration};
+use std::{any::Any, collections::BTreeMap, ops::Range, path::PathBuf, time::Duration};
 
 /// Where the record at hand comes from.
 ///
@@ -310,6 +311,37 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
     #[must_use]
     pub fn application_id(&self) -> &str {
         &self.node.resources.application_id
+    }
+
+    /// What the application was configured with by keys: Kafka's, and
+    /// [those of one's own](crate::runtime::StreamsConfig::with_app_config).
+    #[must_use]
+    pub fn app_configs(&self) -> &BTreeMap<String, String> {
+        &self.node.resources.settings.configs
+    }
+
+    /// Those whose keys begin with `prefix`, by what comes after it.
+    #[must_use]
+    pub fn app_configs_with_prefix(&self, prefix: &str) -> BTreeMap<&str, &str> {
+        self.node.resources.settings.with_prefix(prefix)
+    }
+
+    /// The directory of this task, for files of one's own: nobody else makes it, reads it or backs it up. None for an
+    /// application without a directory.
+    #[must_use]
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        self.node.resources.settings.task_dir(self.task_id())
+    }
+
+    /// Adds to a counter that [`InitContext::counter`](super::InitContext::counter) gave. It tells what was processed, be it
+    /// again after a failure.
+    pub fn count(&mut self, counter: Counter, by: u64) {
+        self.node.resources.own_metrics.count(counter, by);
+    }
+
+    /// Sets a gauge that [`InitContext::gauge`](super::InitContext::gauge) gave.
+    pub fn set_gauge(&mut self, gauge: Gauge, to: f64) {
+        self.node.resources.own_metrics.set(gauge, to);
     }
 
     /// The wall clock, as of the current batch.

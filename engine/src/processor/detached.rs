@@ -1,8 +1,8 @@
 //! A processor's context without a task around it, for test kits.
 
 use super::{
-    Cancellable, Context, InitContext, Ports, ProcessorError, PunctuationType, Record,
-    RecordMetadata, Rows,
+    Cancellable, Context, InitContext, OwnMetrics, OwnValue, Ports, ProcessorError,
+    PunctuationType, Record, RecordMetadata, Rows, Settings,
 };
 use crate::{
     broken::broken,
@@ -22,7 +22,7 @@ use headwater_core::{
     serde::Data,
     time::Clock,
 };
-use std::{any::Any, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{any::Any, collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 /// A record that a processor has forwarded.
 ///
@@ -85,6 +85,8 @@ impl<K: Data, V: Data> DetachedContext<K, V> {
             commit_requested: false,
             forwarding: Vec::new(),
             application_id: application_id.into(),
+            settings: Arc::default(),
+            own_metrics: OwnMetrics::default(),
             task,
             children: vec![children.iter().map(|child| Arc::from(*child)).collect()],
             connected: vec![Vec::new()],
@@ -98,6 +100,29 @@ impl<K: Data, V: Data> DetachedContext<K, V> {
         };
         let (stores, forwarded) = (Vec::new(), Vec::new());
         Self { resources, stores, stream_time: -1, source: None, forwarded }
+    }
+
+    /// What the processor is told of the configuration: keys, and the application's directory.
+    pub fn set_app_configs(&mut self, configs: BTreeMap<String, String>, dir: Option<PathBuf>) {
+        self.resources.settings = Arc::new(Settings { configs, dir });
+    }
+
+    /// What a counter of the processor's own says.
+    #[must_use]
+    pub fn counted(&self, name: &str) -> Option<u64> {
+        self.resources.own_metrics.find(name, |value| match value {
+            OwnValue::Counted(counted) => Some(counted),
+            OwnValue::Stands(_) => None,
+        })
+    }
+
+    /// What a gauge of the processor's own says.
+    #[must_use]
+    pub fn gauged(&self, name: &str) -> Option<f64> {
+        self.resources.own_metrics.find(name, |value| match value {
+            OwnValue::Counted(_) => None,
+            OwnValue::Stands(stands) => stands,
+        })
     }
 
     /// Connects a store, empty or as `state` has it.

@@ -1,6 +1,6 @@
 //! What a supplier makes a processor from: its stores, child ports, timers, and what it schedules.
 
-use super::{ProcessorError, Rows, erased::records_of};
+use super::{Counter, Gauge, ProcessorError, Rows, erased::records_of};
 use crate::{
     calls::Caller,
     node::{Moment, NodeIndex, Resources},
@@ -13,7 +13,9 @@ use headwater_core::{
 };
 use std::{
     any::{Any, TypeId},
+    collections::BTreeMap,
     marker::PhantomData,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -362,6 +364,35 @@ impl InitContext<'_> {
     #[must_use]
     pub fn task_id(&self) -> TaskId {
         self.resources.task
+    }
+
+    /// What the application was configured with by keys, as [`Context::app_configs`](super::Context::app_configs) has it.
+    #[must_use]
+    pub fn app_configs(&self) -> &BTreeMap<String, String> {
+        &self.resources.settings.configs
+    }
+
+    /// Those whose keys begin with `prefix`, by what comes after it.
+    #[must_use]
+    pub fn app_configs_with_prefix(&self, prefix: &str) -> BTreeMap<&str, &str> {
+        self.resources.settings.with_prefix(prefix)
+    }
+
+    /// The directory of this task, as [`Context::state_dir`](super::Context::state_dir) has it.
+    #[must_use]
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        self.resources.settings.task_dir(self.resources.task)
+    }
+
+    /// A counter of the processor's own by this name, which metrics tell beside those of its node; of another name what
+    /// metrics cannot have in theirs becomes `_`.
+    pub fn counter(&mut self, name: &str) -> Counter {
+        self.resources.own_metrics.counter(self.node, name)
+    }
+
+    /// A gauge of the processor's own by this name, as [`counter`](Self::counter).
+    pub fn gauge(&mut self, name: &str) -> Gauge {
+        self.resources.own_metrics.gauge(self.node, name)
     }
 
     /// `application.id`.

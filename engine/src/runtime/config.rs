@@ -10,12 +10,13 @@ use crate::{
     calls::PoolOfProcess,
     caught::caught,
     error_handlers::{BadRecordHandler, ErrorHandlers, ExceptionHandler},
+    processor::Settings,
     topology::{BuiltInExtractor, OffsetReset, TopologyOptimization},
 };
 use headwater_core::{
     dead_letter::BadRecord, memory::MemoryBudget, ports::spawn::Spawn, record::TopicName,
 };
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 /// What a failure may do to results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -194,6 +195,10 @@ pub struct StreamsConfig {
     /// `state.dir`: where an `App` without a data directory of its own has one, under its id; the stores of other applications lie
     /// in the state that they are started with.
     pub state_dir: Option<PathBuf>,
+    /// Where the application keeps its data: `<state_dir>/<application.id>` unless set. An `App` sets it.
+    pub application_dir: Option<PathBuf>,
+    /// What was set by keys, Kafka's and others, for processors to ask for.
+    pub app_configs: BTreeMap<String, String>,
     /// The keys that were [set](Self::set) and have no effect, which the start tells once.
     pub without_effect: Vec<String>,
     /// `errors.dead.letter.queue.topic.name`: `<application.id>-dead-letters` unless set.
@@ -235,6 +240,8 @@ impl StreamsConfig {
             topology_optimization: TopologyOptimization::NONE,
             ensure_explicit_names: false,
             state_dir: None,
+            application_dir: None,
+            app_configs: BTreeMap::new(),
             without_effect: Vec::new(),
             dead_letter_topic: None,
             uncaught_exception_handler: UncaughtExceptionHandler::default(),
@@ -382,6 +389,28 @@ impl StreamsConfig {
     pub fn with_task_timeout(mut self, timeout: Duration) -> Self {
         self.task_timeout = timeout;
         self
+    }
+
+    /// Gives processors something under a key, beside what is set by Kafka's keys: they ask for it by
+    /// [`Context::app_configs`](crate::processor::Context::app_configs).
+    ///
+    /// ```
+    /// use headwater_engine::runtime::StreamsConfig;
+    ///
+    /// let config = StreamsConfig::new("fleet").with_app_config("speeds.limit", "130");
+    /// assert_eq!(config.app_configs["speeds.limit"], "130");
+    /// ```
+    #[must_use]
+    pub fn with_app_config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.app_configs.insert(key.into(), value.into());
+        self
+    }
+
+    /// What processors may ask of it.
+    pub(super) fn settings(&self) -> Settings {
+        let under = self.state_dir.as_ref().map(|dir| dir.join(&self.application_id));
+        let dir = self.application_dir.clone().or(under);
+        Settings { configs: self.app_configs.clone(), dir }
     }
 
     /// Refuses topologies whose stores or repartition topics have generated names, as

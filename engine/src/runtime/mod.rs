@@ -53,7 +53,8 @@ pub use explain::{
 };
 pub use headwater_core::dead_letter::BadRecord;
 pub use metrics::{
-    Latencies, NodeCounts, OperationMetrics, StoreMetrics, StreamsMetrics, TaskMetrics, TopicUse,
+    Latencies, NodeCounts, OperationMetrics, OwnMetric, OwnMetrics, StoreMetrics, StreamsMetrics,
+    TaskMetrics, TopicUse,
 };
 pub use properties::ConfigError;
 pub use query::{

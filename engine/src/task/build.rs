@@ -19,7 +19,7 @@ use crate::{
     calls::Caller,
     error_handlers::ErrorHandlers,
     node::{Measures, NodeIndex, Now, Resources},
-    processor::ProcessorError,
+    processor::{OwnMetrics, ProcessorError, Settings},
     store::{OpenGlobal, StateStore, StoreBuilder},
     topology::{
         BuiltInExtractor, DynamicOutputs, Kind, OffsetReset, PartitionCounts, Plan, Sender,
@@ -85,6 +85,8 @@ pub(crate) struct Blueprint {
     pub(crate) topology: Topology,
     pub(crate) plan: Plan,
     pub(crate) application_id: Arc<str>,
+    /// What else processors may ask of the configuration.
+    pub(crate) settings: Arc<Settings>,
     /// The number of partitions of every topic.
     pub(crate) partitions: BTreeMap<Topic, u32>,
     /// How many partitions the topics of global stores have.
@@ -357,6 +359,8 @@ impl Blueprint {
             commit_requested: false,
             forwarding: Vec::new(),
             application_id: Arc::clone(&self.application_id),
+            settings: Arc::clone(&self.settings),
+            own_metrics: OwnMetrics::default(),
             task: id,
             children: sub.nodes.iter().map(|node| self.children_of(*node)).collect(),
             connected: sub.nodes.iter().map(|node| self.connected_to(*node, sub)).collect(),

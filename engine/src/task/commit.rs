@@ -6,7 +6,7 @@ use super::{
     held::{HeldChange, HeldRecords},
     input::Input,
     letters::LetterSets,
-    measures::{Measured, TaskCounts},
+    measures::{Measured, OwnCounted, TaskCounts},
     nodes::Saved,
     positions::{
         Entry, ahead_entry, damaged, held_entries, held_entry, node_entry, partition_time_entry,
@@ -93,6 +93,8 @@ pub(crate) struct TaskCommit {
     pub(crate) consumed: Vec<ConsumedOffset>,
     /// What each node has counted, by its name.
     pub(crate) nodes: BTreeMap<Arc<str>, NodeMetrics>,
+    /// What its processors count themselves.
+    pub(crate) own_metrics: Vec<OwnCounted>,
     /// What was measured since the commit before.
     pub(crate) measured: Vec<Measured>,
     pub(crate) counts: TaskCounts,
@@ -151,6 +153,7 @@ impl Task {
             positions: self.positions(),
             consumed: self.consumed(),
             nodes: self.metrics().map(|(node, metrics)| (Arc::clone(node), metrics)).collect(),
+            own_metrics: self.own_metrics(),
             measured: self.take_measured(),
             counts: self.counts(),
             stores: Vec::new(),

@@ -3,6 +3,7 @@
 use super::{Task, graph::Action};
 use crate::{
     node::{Buffered, NodeIndex, Timing},
+    processor::{OwnMetric, OwnValue},
     store::StoreCounts,
 };
 use headwater_core::metrics::Spread;
@@ -72,6 +73,14 @@ pub(crate) struct Measured {
     /// Of which node; none for the task.
     pub(crate) node: Option<Arc<str>>,
     pub(crate) spread: Spread,
+}
+
+/// What a processor counts itself.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnCounted {
+    pub(crate) node: Arc<str>,
+    pub(crate) name: Arc<str>,
+    pub(crate) value: OwnValue,
 }
 
 /// How long a task takes over what.
@@ -173,6 +182,16 @@ impl Task {
         let of_task = of_task.into_iter().filter(|(_, spread)| spread.mean().is_some());
         measured.extend(of_task.map(|(measure, spread)| Measured { measure, node: None, spread }));
         measured
+    }
+
+    /// What its processors count themselves.
+    pub(super) fn own_metrics(&self) -> Vec<OwnCounted> {
+        let counted = |it: &OwnMetric| OwnCounted {
+            node: Arc::clone(&self.graph.slots[it.node].name),
+            name: Arc::clone(&it.name),
+            value: it.value,
+        };
+        self.resources.own_metrics.iter().map(counted).collect()
     }
 
     /// What a node's buffer holds now.

@@ -55,7 +55,7 @@ pub(crate) use build::{Blueprint, InputOffsets, Instruments, LastCommit};
 pub(crate) use caches::CacheMarks;
 pub(crate) use commit::{ChangelogKind, ChangelogPart, ConsumedOffset, PartPosition, TaskCommit};
 pub(crate) use input::{Arrived, Wanted};
-pub(crate) use measures::{Measure, Measured, TaskCounts};
+pub(crate) use measures::{Measure, Measured, OwnCounted, TaskCounts};
 pub(crate) use positions::Positions;
 pub(crate) use status::{CacheStatus, InputStatus, TaskStatus};
 pub use taps::Tap;

@@ -178,8 +178,33 @@ pub struct NodeCounts {
     pub buffer_rows: Spread,
     /// How many bytes those had, where they are limited.
     pub buffer_bytes: Spread,
+    /// What a user's processor counts itself.
+    pub own: Vec<OwnMetrics>,
     /// The topic that it reads or writes, if it does.
     pub topic: Option<(String, TopicUse)>,
+}
+
+/// A metric of a processor's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnMetrics {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it says.
+    pub value: OwnMetric,
+}
+
+/// What a metric of a processor's own says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum OwnMetric {
+    /// A [`Counter`](crate::processor::Counter).
+    Counter {
+        /// What was added to it since the task was made.
+        total: u64,
+        /// The same a second, over the last 30 to 60 s.
+        rate: f64,
+    },
+    /// A [`Gauge`](crate::processor::Gauge); none as long as it was not set.
+    Gauge(Option<f64>),
 }
 
 /// What a node does with a topic.

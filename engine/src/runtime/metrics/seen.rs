@@ -1,15 +1,20 @@
 //! What is known of an application's tasks as of their last commit, and the rates of it.
 
 use super::{
-    Latencies, NodeCounts, OperationMetrics, StoreMetrics, StreamsMetrics, TaskMetrics, TopicUse,
+    Latencies, NodeCounts, OperationMetrics, OwnMetric, OwnMetrics, StoreMetrics, StreamsMetrics,
+    TaskMetrics, TopicUse,
 };
 use crate::{
+    processor::OwnValue,
     runtime::{
         periods::{PERIOD, Periods},
         restore::RestoreCounts,
     },
     store::{StoreCounts, StoreOperation},
-    task::{Blueprint, CacheStatus, Measure, Measured, Task, TaskCommit, TaskCounts, TaskStatus},
+    task::{
+        Blueprint, CacheStatus, Measure, Measured, OwnCounted, Task, TaskCommit, TaskCounts,
+        TaskStatus,
+    },
     topology::{Kind, NodeSpec, TaskId},
 };
 use hashbrown::HashMap;
@@ -31,6 +36,7 @@ struct Sample {
     tasks: HashMap<TaskId, TaskCounts>,
     nodes: HashMap<(TaskId, Arc<str>), NodeSample>,
     stores: HashMap<(TaskId, Arc<str>), StoreCounts>,
+    own: HashMap<TaskId, Vec<OwnCounted>>,
 }
 
 /// What a node had counted at a time.
@@ -76,6 +82,8 @@ pub(in crate::runtime) struct Seen {
     nodes: HashMap<(TaskId, Arc<str>), NodeMetrics>,
     measured: Periods<MeasuredOf>,
     hits: Periods<(TaskId, Arc<str>)>,
+    /// What processors count themselves.
+    own: HashMap<TaskId, Vec<OwnCounted>>,
     /// What stores were asked for.
     stores: HashMap<(TaskId, Arc<str>), StoreCounts>,
     operations: Periods<(TaskId, Arc<str>, &'static str)>,
@@ -118,6 +126,7 @@ impl Seen {
             self.nodes.extend(nodes.map(|(node, metrics)| ((task.id, Arc::clone(node)), metrics)));
         }
         self.stores.clear();
+        self.own.clear();
         let begun = self.sample(clock.elapsed());
         self.samples = [begun.clone(), begun];
     }
@@ -138,6 +147,7 @@ impl Seen {
             tasks: self.counts.clone(),
             nodes: nodes.collect(),
             stores: self.stores.clone(),
+            own: self.own.clone(),
         }
     }
 
@@ -188,6 +198,7 @@ impl Seen {
         self.operations.turn(now);
         for part in parts {
             self.counts.insert(part.task, part.counts);
+            self.own.insert(part.task, part.own_metrics.clone());
             self.note_measured(part);
             self.note_hits(part);
             self.note_operations(part);
@@ -311,6 +322,36 @@ impl Seen {
         })
     }
 
+    /// What the processor of a node counts itself.
+    fn own_of(&self, id: TaskId, node: &str, rates: &Rates<'_>) -> Vec<OwnMetrics> {
+        let own = |own: &HashMap<TaskId, Vec<OwnCounted>>, name: Option<&str>| {
+            let of_task = own.get(&id).into_iter().flatten();
+            let of_node = of_task.filter(|it| *it.node == *node);
+            of_node
+                .filter(|it| name.is_none_or(|name| *it.name == *name))
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        let metric = |it: OwnCounted| {
+            let before = |sample: &Sample| {
+                let before = own(&sample.own, Some(&it.name)).into_iter();
+                let counted = before.filter_map(|it| match it.value {
+                    OwnValue::Counted(counted) => Some(counted),
+                    OwnValue::Stands(_) => None,
+                });
+                counted.sum()
+            };
+            let value = match it.value {
+                OwnValue::Counted(total) => {
+                    OwnMetric::Counter { total, rate: rates.of(total, before) }
+                }
+                OwnValue::Stands(value) => OwnMetric::Gauge(value),
+            };
+            OwnMetrics { name: it.name, value }
+        };
+        own(&self.own, None).into_iter().map(metric).collect()
+    }
+
     /// What a node of a task has counted.
     fn of_node(
         &self,
@@ -339,6 +380,7 @@ impl Seen {
             buffer_rows: measured(Measure::BufferRows),
             buffer_bytes: measured(Measure::BufferBytes),
             topic: topic.map(|(topic, verb)| (blueprint.topic_name(topic).to_string(), verb)),
+            own: self.own_of(id, &spec.name, rates),
             node: Arc::clone(&spec.name),
             metrics,
         }

@@ -1,7 +1,7 @@
 //! What tasks and their nodes tell.
 
 use super::{
-    super::metrics::{NodeCounts, StreamsMetrics, TaskMetrics},
+    super::metrics::{NodeCounts, OwnMetric, OwnMetrics, StreamsMetrics, TaskMetrics},
     family::{Families, Labels, add_mean_and_max, add_spread, number},
 };
 use headwater_core::metrics::{Emission, Timed};
@@ -114,10 +114,34 @@ impl StreamsMetrics {
         if let Some(emission) = node.metrics.emission {
             self.add_emission(task, node, emission, to);
         }
+        self.add_own(task, node, to);
         if node.metrics.held > 0 {
             let named =
                 ("headwater_held_records", "gauge", "Records that are too far ahead and are held.");
             to.add(named, labels, number(node.metrics.held));
+        }
+    }
+
+    /// What a user's processor counts itself.
+    fn add_own(&self, task: &TaskMetrics, node: &NodeCounts, to: &mut Families) {
+        let labels: Labels<'_> = &[
+            ("application_id", &self.application_id),
+            ("task_id", &task.task),
+            ("processor_node_id", &node.node),
+        ];
+        for OwnMetrics { name, value } in &node.own {
+            let group = |suffix: &str| format!("kafka_streams_stream_user_metrics_{name}_{suffix}");
+            let help = "A metric of a processor's own.";
+            match value {
+                OwnMetric::Counter { total, rate } => {
+                    to.add((&group("total"), "counter", help), labels, number(*total));
+                    to.add((&group("rate"), "gauge", help), labels, *rate);
+                }
+                OwnMetric::Gauge(Some(value)) => {
+                    to.add((&group("value"), "gauge", help), labels, *value);
+                }
+                OwnMetric::Gauge(None) => {}
+            }
         }
     }
 

@@ -496,6 +496,19 @@ impl StreamsConfig {
     /// [`ConfigError::Unknown`] for one that nobody knows.
     pub fn set(&mut self, key: &str, value: &str) -> Result<&mut Self, ConfigError> {
         let value = value.trim();
+        let before = self.app_configs.insert(key.to_owned(), value.to_owned());
+        let taken = self.take(key, value);
+        if taken.is_err() {
+            match before {
+                Some(before) => self.app_configs.insert(key.to_owned(), before),
+                None => self.app_configs.remove(key),
+            };
+        }
+        taken.map(|()| self)
+    }
+
+    /// Takes a value under its key.
+    fn take(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
         let (meant, _) = clients::of_sources(key);
         let known = |key: &str| KEYS.iter().find(|(known, _)| is_meant(known, key));
         match known(meant) {
@@ -516,7 +529,7 @@ impl StreamsConfig {
                 return Err(ConfigError::Unknown { key: key.to_owned(), nearest });
             }
         }
-        Ok(self)
+        Ok(())
     }
 
     /// Notes a key that has no effect.

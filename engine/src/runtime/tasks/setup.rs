@@ -293,6 +293,7 @@ pub(in crate::runtime) fn plan(
         topology,
         plan,
         application_id: config.application_id.as_str().into(),
+        settings: Arc::new(config.settings()),
         partitions,
         error_handlers: config.error_handlers.clone(),
         default_timestamp_extractor: config.default_timestamp_extractor,
