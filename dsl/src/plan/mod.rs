@@ -21,21 +21,21 @@
 //! Where a repartition topic goes is decided in [`repartition`]; what runs record by record, by the engine.
 
 mod closing;
+mod graph;
 mod kind;
 mod merging;
 mod processors;
 mod repartition;
 mod sources;
+mod step;
 
 use crate::{
     Materialized,
-    operator::WindowClose,
-    table::{NeedsOld, OldValues, TableNode},
+    table::{OldValues, TableNode},
 };
 use headwater_core::serde::Data;
 use headwater_engine::{
     broken,
-    kernel::Lifetime,
     node::{self, Payload},
     processor::{BatchProcessor, InitContext, Ports, ProcessorError, Rows},
     store::StoreBuilder,
@@ -44,19 +44,14 @@ use headwater_engine::{
         TopologyOptimization,
     },
 };
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc, sync::Arc, time::Duration};
 
+use graph::Graph;
 pub use kind::OperatorKind;
 use merging::Merged;
 pub(crate) use repartition::Serdes;
 pub(crate) use sources::Topics;
+pub(crate) use step::Step;
 
 /// A node's place in the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,240 +77,6 @@ type AddGlobal = dyn Fn(&mut Topology) -> Result<(), TopologyError>;
 struct Node {
     step: Step,
     lower: Box<Lower>,
-}
-
-/// What is known of a node without its types.
-pub(crate) struct Step {
-    kind: OperatorKind,
-    name: String,
-    /// Whether the user gave it its name.
-    is_named: bool,
-    /// The topic that its records come from.
-    home: Arc<str>,
-    parents: Vec<NodeId>,
-    stores: Vec<Arc<str>>,
-    marks: bool,
-    copartitioned: bool,
-    /// Of each of its parents; none of those for which nothing is said.
-    needs_old: Vec<NeedsOld>,
-    /// When the windows of its results are closed, if they have windows.
-    closes: Option<WindowClose>,
-    /// The store that it folds windows into, and how long they live, if they begin and end anywhere.
-    folds_into: Option<(Arc<str>, Lifetime)>,
-    /// Whether what lies above, up to windowed aggregations, must hold no updates back.
-    needs_each: bool,
-    /// What tells it from others of its kind, such as its windows.
-    settings: String,
-}
-
-impl Step {
-    fn new(kind: OperatorKind, name: String, home: Arc<str>, parents: &[NodeId]) -> Self {
-        Self {
-            kind,
-            name,
-            is_named: false,
-            home,
-            parents: parents.to_vec(),
-            stores: Vec::new(),
-            marks: false,
-            copartitioned: false,
-            needs_old: Vec::new(),
-            closes: None,
-            folds_into: None,
-            needs_each: false,
-            settings: String::new(),
-        }
-    }
-
-    /// What it is called.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The user calls it so.
-    pub(crate) fn called(self, name: &str) -> Self {
-        Self { name: name.to_owned(), is_named: true, ..self }
-    }
-
-    /// Its records come from `parent`.
-    pub(crate) fn below(self, parent: NodeId) -> Self {
-        self.below_all(&[parent])
-    }
-
-    /// Its records come from `parents`.
-    pub(crate) fn below_all(self, parents: &[NodeId]) -> Self {
-        Self { parents: parents.to_vec(), ..self }
-    }
-
-    /// It uses this store.
-    pub(crate) fn with_store(mut self, store: &str) -> Self {
-        self.stores.push(store.into());
-        self
-    }
-
-    /// It uses these stores.
-    pub(crate) fn with_stores(mut self, stores: impl IntoIterator<Item = Arc<str>>) -> Self {
-        for store in stores {
-            if !self.stores.contains(&store) {
-                self.stores.push(store);
-            }
-        }
-        self
-    }
-
-    /// Its records may lie in another partition than their key's.
-    pub(crate) fn marking(mut self) -> Self {
-        self.marks = true;
-        self
-    }
-
-    /// It needs these old values of its parents.
-    pub(crate) fn needing_old(mut self, needs_old: NeedsOld) -> Self {
-        self.needs_old = vec![needs_old; self.parents.len()];
-        self
-    }
-
-    /// It needs these old values of its first parents, each its own.
-    pub(crate) fn needing_olds(mut self, needs_old: &[NeedsOld]) -> Self {
-        self.needs_old = needs_old.to_vec();
-        self
-    }
-
-    /// It aggregates in windows that are open for so many ms after their ends, and as old as their anchors, which are so many
-    /// before them.
-    pub(crate) fn closing_after(mut self, after_end_ms: i64, reach_ms: i64) -> Self {
-        self.closes = Some(WindowClose { after_end_ms, reach_ms: Some(reach_ms) });
-        self
-    }
-
-    /// It folds windows of this lifetime into a store.
-    pub(crate) fn folding_into(mut self, store: &Arc<str>, lifetime: Lifetime) -> Self {
-        self.folds_into = Some((Arc::clone(store), lifetime));
-        self
-    }
-
-    /// It needs each update of what lies above, at once.
-    pub(crate) fn needing_each(mut self) -> Self {
-        self.needs_each = true;
-        self
-    }
-
-    /// It does what it does by these settings: with others it is another operator to another version of the topology.
-    pub(crate) fn set_to(mut self, settings: &dyn fmt::Debug) -> Self {
-        self.settings = format!("{settings:?}");
-        self
-    }
-
-    /// All topics above it need equally many partitions.
-    pub(crate) fn copartitioned(mut self) -> Self {
-        self.copartitioned = true;
-        self
-    }
-}
-
-#[derive(Default)]
-struct Graph {
-    /// How many names were counted, by what they begin with.
-    counted: BTreeMap<String, u32>,
-    nodes: Vec<Node>,
-    stores: Vec<StoreBuilder>,
-    /// What adds a global store each.
-    globals: Vec<Box<AddGlobal>>,
-    sources: Vec<sources::SharedSource>,
-    repartitions: Vec<repartition::Repartition>,
-    /// The names of stores and repartition topics that were generated.
-    generated: Vec<String>,
-    refuses_generated: bool,
-    /// Stores that have no changelog.
-    unlogged: BTreeSet<String>,
-    /// Which optimizations it is built with; what concerns tables of topics, of those that are drawn from now on.
-    optimization: TopologyOptimization,
-    /// Whether no store holds updates back, whatever was said of it.
-    is_uncached: bool,
-    /// The first join that each node is repartitioned for.
-    join_bases: BTreeMap<NodeId, String>,
-    /// How far ahead the records of sources may be, as windows below them ask for.
-    bounds: Vec<(NodeId, MaxAhead)>,
-    failed: Option<TopologyError>,
-}
-
-impl Graph {
-    /// The next name of those that begin with `prefix` and `home`, in Kafka's form.
-    fn counted(&mut self, prefix: &str, home: &str) -> String {
-        let prefix = format!("{prefix}{home}-");
-        let number = self.counted.entry(prefix.clone()).or_default();
-        let name = format!("{prefix}{number:010}");
-        *number += 1;
-        name
-    }
-
-    fn home(&self, parents: &[NodeId]) -> Arc<str> {
-        let first = parents.first().and_then(|parent| self.nodes.get(parent.0));
-        first.map_or_else(|| "".into(), |node| Arc::clone(&node.step.home))
-    }
-
-    fn name(&self, node: NodeId) -> &str {
-        self.nodes.get(node.0).map_or("", |node| &node.step.name)
-    }
-
-    /// Whether a change of key above `node` was not followed by a repartition yet.
-    fn is_marked(&self, node: NodeId) -> bool {
-        let mut open = vec![node];
-        while let Some(node) = open.pop().and_then(|node| self.nodes.get(node.0)) {
-            if node.step.marks {
-                return true;
-            }
-            open.extend(&node.step.parents);
-        }
-        false
-    }
-
-    /// The sources of external topics above `node`, also above repartitions.
-    fn sources_above(&self, node: NodeId) -> BTreeSet<NodeId> {
-        let (mut sources, mut seen, mut open) = (BTreeSet::new(), BTreeSet::new(), vec![node]);
-        while let Some(id) = open.pop() {
-            let Some(node) = self.nodes.get(id.0).filter(|_| seen.insert(id)) else { continue };
-            if node.step.kind == OperatorKind::Source {
-                sources.insert(id);
-            }
-            open.extend(self.above(id));
-        }
-        sources
-    }
-
-    /// `node` and all that its records come from within its sub-topology.
-    fn above_in_task(&self, node: NodeId) -> BTreeSet<NodeId> {
-        let (mut seen, mut open) = (BTreeSet::new(), vec![node]);
-        while let Some(id) = open.pop() {
-            if seen.insert(id) {
-                open.extend(self.nodes.get(id.0).iter().flat_map(|node| &node.step.parents));
-            }
-        }
-        seen
-    }
-
-    /// Which nodes send old values: the parents of those that need them.
-    fn old_values(&self) -> Vec<OldValues> {
-        let mut sent = vec![OldValues::Omitted; self.nodes.len()];
-        // A parent is drawn before its children.
-        for (place, Node { step, .. }) in self.nodes.iter().enumerate().rev() {
-            let sends = sent.get(place) == Some(&OldValues::Sent);
-            for (parent, needs_old) in step.parents.iter().zip(&step.needs_old) {
-                let needs = match needs_old {
-                    NeedsOld::ToSend => sends,
-                    NeedsOld::Always => true,
-                };
-                let parent = sent.get_mut(parent.0).filter(|_| needs);
-                parent.into_iter().for_each(|sent| *sent = OldValues::Sent);
-            }
-        }
-        sent
-    }
-
-    fn add(&mut self, step: Step, lower: Box<Lower>) -> NodeId {
-        self.nodes.push(Node { step, lower });
-        NodeId(self.nodes.len() - 1)
-    }
 }
 
 /// A shared handle to the graph under construction.

@@ -24,6 +24,8 @@ mod plan;
 mod processors;
 mod shared_rows;
 mod sink;
+mod spec;
+mod state_stores;
 mod store_source;
 mod timestamp;
 mod typed_decoder;
@@ -41,6 +43,7 @@ pub use partitioner::{
     NamedPartitioner, PartitionerType, Partitions, Placement, StreamPartitioner,
 };
 pub use sink::{SinkRecords, SinkRow};
+pub use spec::{Port, Topic};
 pub use timestamp::{
     BuiltInExtractor, FailOnInvalidTimestamp, LogAndSkipOnInvalidTimestamp, SourceRecord,
     TimestampExtractor, UsePartitionTimeOnInvalidTimestamp, WallclockTimestampExtractor,
@@ -54,14 +57,14 @@ pub(crate) use max_ahead::AheadOf;
 pub(crate) use plan::{Plan, SubTopology, meets_others, sources, topics_above};
 pub(crate) use shared_rows::Records;
 pub(crate) use sink::SinkForm;
+pub(crate) use spec::{Kind, NodeSpec, Parent};
 pub(crate) use store_source::StoreSource;
 
 use crate::{
     broken::broken,
-    kernel::Lifetime,
-    node::{MakeNode, Node, OutputTime, Payload},
+    node::{Node, OutputTime, Payload},
     processor::{BatchNode, BatchProcessor, InitContext, Ports, ProcessorError, Rows},
-    store::{Expiry, StoreBuilder},
+    store::StoreBuilder,
 };
 use headwater_core::{record::TopicName, serde::Data};
 use pattern::PatternSource;
@@ -73,91 +76,6 @@ use std::{
 };
 use typed_decoder::TypedDecoder;
 use typed_encoder::TypedEncoder;
-
-/// A topic as a topology names it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Topic {
-    /// A topic of the user's.
-    External(TopicName),
-    /// A repartition topic between two sub-topologies: `<application.id>-<name>-repartition`.
-    Repartition(TopicName),
-}
-
-impl fmt::Display for Topic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::External(name) => write!(f, "{name}"),
-            Self::Repartition(name) => write!(f, "{name}-repartition"),
-        }
-    }
-}
-
-/// What a node is, with the means to make a task's own copy of it.
-#[derive(Clone)]
-pub(crate) enum Kind {
-    Source {
-        topic: Topic,
-        make: Arc<dyn Fn() -> Box<dyn Decoder> + Send + Sync>,
-        /// The rows that it takes as they are, if it can.
-        shares: Option<TypeId>,
-        /// How far ahead its records may be.
-        max_ahead: Option<MaxAhead>,
-        /// What its records are said to be placed by.
-        placement: Option<Placement>,
-    },
-    Processor {
-        make: Arc<MakeNode>,
-        /// The name of its type.
-        what: &'static str,
-        stores: Vec<usize>,
-        output_time: OutputTime,
-    },
-    /// Hands on what a processor forwards to it beside its own output.
-    ChildPort { output_time: OutputTime },
-    Sink {
-        topic: Topic,
-        make: Arc<dyn Fn(SinkForm) -> Box<dyn Encoder> + Send + Sync>,
-        /// The rows that it hands on as they are, if it can.
-        shares: Option<TypeId>,
-        /// The form of its records.
-        form: String,
-        placement: Placement,
-    },
-}
-
-/// A parent of a node, and the port that its rows arrive at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Parent {
-    pub(crate) node: usize,
-    pub(crate) port: usize,
-}
-
-#[derive(Clone)]
-pub(crate) struct NodeSpec {
-    pub(crate) name: Arc<str>,
-    pub(crate) kind: Kind,
-    pub(crate) parents: Vec<Parent>,
-    pub(crate) children: Vec<usize>,
-    pub(crate) output: Option<TypeId>,
-    pub(crate) copartitioned: bool,
-    /// What tells it from others of its type.
-    pub(crate) settings: String,
-}
-
-/// A port of a node: the payload that it takes, and the nodes that it takes it from.
-#[derive(Debug, Clone, Copy)]
-pub struct Port<'a> {
-    payload: TypeId,
-    parents: &'a [&'a str],
-}
-
-impl<'a> Port<'a> {
-    /// A port for payloads of type `P` that `parents` forward.
-    #[must_use]
-    pub fn of<P: Payload>(parents: &'a [&'a str]) -> Self {
-        Self { payload: TypeId::of::<P>(), parents }
-    }
-}
 
 /// What a node takes at each of its ports, and what it forwards.
 struct Types {
@@ -464,85 +382,6 @@ impl Topology {
             return Err(TopologyError::NoPartitions { topic: topic.to_owned() });
         }
         self.partition_counts.insert(Topic::Repartition(TopicName::new(topic)?), partitions);
-        Ok(())
-    }
-
-    /// Adds a store and connects it to `processors`.
-    ///
-    /// # Errors
-    ///
-    /// [`TopologyError::NameTaken`] if a store has the name, [`TopologyError::UnknownNode`] if there is no such
-    /// processor, [`TopologyError::TypeRefused`] if its keys or values can never be written and read back.
-    pub fn add_state_store(
-        &mut self,
-        store: StoreBuilder,
-        processors: &[&str],
-    ) -> Result<&mut Self, TopologyError> {
-        let stores = self.stores.iter().map(|store| &store.spec().name);
-        let mut names = stores.chain(self.globals.iter().map(|global| &global.store.name));
-        if names.any(|name| *name == store.spec().name) {
-            return Err(TopologyError::NameTaken { name: store.spec().name.to_string() });
-        }
-        let name = Arc::clone(&store.spec().name);
-        if let Some((type_name, source)) = store.refused().cloned() {
-            let name = name.to_string();
-            return Err(TopologyError::TypeRefused { name, type_name, source });
-        }
-        self.stores.push(store);
-        let connect =
-            |processor: &&str| self.connect_processor_and_state_stores(processor, &[&name]);
-        processors.iter().try_for_each(connect)?;
-        Ok(self)
-    }
-
-    /// Lets another processor use stores; all that use one become parts of one sub-topology.
-    ///
-    /// ```
-    /// use headwater_engine::topology::{Topology, TopologyError};
-    ///
-    /// let mut topology = Topology::new();
-    /// let unknown = topology.connect_processor_and_state_stores("last", &["values"]).unwrap_err();
-    /// assert!(matches!(unknown, TopologyError::UnknownStore { name } if name == "values"));
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`TopologyError::UnknownStore`] if there is no such store, [`TopologyError::UnknownNode`] if there is no such
-    /// processor.
-    pub fn connect_processor_and_state_stores(
-        &mut self,
-        processor: &str,
-        stores: &[&str],
-    ) -> Result<(), TopologyError> {
-        stores.iter().try_for_each(|store| self.connect(processor, store))
-    }
-
-    fn connect(&mut self, processor: &str, store: &str) -> Result<(), TopologyError> {
-        let index = self.stores.iter().position(|s| &*s.spec().name == store);
-        let index = index.ok_or_else(|| TopologyError::UnknownStore { name: store.to_owned() })?;
-        let node = self.index_of(processor)?;
-        let Kind::Processor { stores, .. } = &mut self.node_mut(node).kind else {
-            return Err(TopologyError::UnknownNode { name: processor.to_owned() });
-        };
-        stores.push(index);
-        Ok(())
-    }
-
-    /// Says that the node `folder` folds windows of this lifetime into a store: its time tells which of them have expired.
-    ///
-    /// # Errors
-    ///
-    /// [`TopologyError::UnknownStore`] if there is no such store.
-    #[doc(hidden)]
-    pub fn set_folder(
-        &mut self,
-        store: &str,
-        folder: &str,
-        lifetime: Lifetime,
-    ) -> Result<(), TopologyError> {
-        let found = self.stores.iter_mut().find(|it| &*it.spec().name == store);
-        let found = found.ok_or_else(|| TopologyError::UnknownStore { name: store.to_owned() })?;
-        *found = found.clone().expiring(Expiry::OfNode { node: folder.into(), lifetime });
         Ok(())
     }
 
