@@ -291,8 +291,7 @@ fn an_application_that_waits_for_its_restart_closes_without_it() -> Outcome {
     assert!(matches!(run.of("test").state(), StreamsState::Restarting(_)));
     run.of("test").request_close();
     run.rest()?;
-    let closed = run.of("test").close_within(Duration::ZERO);
-    assert!(matches!(closed, Err(StreamsError::Log(_))), "{closed:?}");
+    run.of("test").close_within(Duration::ZERO)?;
     // Nothing is left of it that the next of its id could meet.
     run.log.repair();
     run.start(counting()?, StreamsConfig::new("test"))?;

@@ -172,8 +172,8 @@ pub(in crate::runtime) enum Beginning {
     Begins,
     /// It has begun before, or has ended.
     None,
-    /// It ends, with this outcome: it was told to close, and has nothing to commit.
-    Ends(Result<(), StreamsError>),
+    /// It ends: it was told to close, and has nothing to commit.
+    Ends,
 }
 
 impl Current {
@@ -187,11 +187,8 @@ impl Current {
             (Life::Ended(_), _) => Ok(Beginning::None),
             (_, Some(error)) => Err(error.clone()),
             (Life::Running(_), None) => Ok(Beginning::None),
-            (Life::Restarting(error), None) if self.request == Request::Close => {
-                Ok(Beginning::Ends(Err(error.clone())))
-            }
-            (Life::Rebalancing, None) if self.request == Request::Close => {
-                Ok(Beginning::Ends(Ok(())))
+            (Life::Restarting(_) | Life::Rebalancing, None) if self.request == Request::Close => {
+                Ok(Beginning::Ends)
             }
             (Life::Created, None) => {
                 self.life = Life::Starting;

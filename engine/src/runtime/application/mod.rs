@@ -165,8 +165,8 @@ impl Shared {
         match beginning {
             Beginning::Begins => {}
             Beginning::None => return Ok(()),
-            Beginning::Ends(outcome) => {
-                self.end(outcome);
+            Beginning::Ends => {
+                self.end(Ok(()));
                 return Ok(());
             }
         }
@@ -412,7 +412,7 @@ impl Application {
         self.shared.wait_ended(Some(at_most))
     }
 
-    /// Commits and ends. One that waits for its restart after a failure has nothing to commit, and ends with that failure.
+    /// Commits and ends. One that waits for its restart after a failure has nothing to commit, and ends at once.
     ///
     /// # Errors
     ///
