@@ -151,7 +151,8 @@ pub enum ProcessorError {
         results: usize,
     },
 
-    /// What a node is given back is not what it saved with the last commit: the state is damaged, and the application stops.
+    /// What a node is given back is not what it saved with the last commit: the state is damaged, and the application stops. It
+    /// is not restarted, nor is any handler asked, be it a processor of the user's that gives this: a restart would meet it again.
     #[error("what was saved with the last commit is damaged")]
     Damaged,
 }
