@@ -292,6 +292,36 @@ fn the_end_of_input_releases_what_waits_for_time() -> Outcome {
 }
 
 #[test]
+fn the_end_of_input_releases_what_no_time_is_past() -> Outcome {
+    let last = i64::MAX;
+    for windows in
+        [near(), near().after(ms(0)), JoinWindows::of_time_difference_and_grace(ms(10), ms(90))]
+    {
+        let driver = driver(Outer, windows)?;
+        pipe(&driver, &format!("l:a=x@{last} r:b=1@{} l:c=y@{last} r:c=2@{last}", last - 5))?;
+        let (pair, right) = (format!("c=y+2@{last}"), format!("b=-+1@{}", last - 5));
+        assert_eq!(results(&driver, false)?, pair, "{windows:?}");
+        driver.finish_input()?;
+        let ended = format!("{pair} {right} a=x+-@{last}");
+        assert_eq!(results(&driver, false)?, ended, "{windows:?}");
+        // What comes after all waits for the next end.
+        pipe(&driver, &format!("l:d=z@{last}"))?;
+        assert_eq!(results(&driver, false)?, ended, "{windows:?}");
+        driver.finish_input()?;
+        assert_eq!(results(&driver, false)?, format!("{ended} d=z+-@{last}"), "{windows:?}");
+    }
+    // More than come out at a time.
+    let driver = driver(Left, near())?;
+    let keys: Vec<_> = (1_000..3_500).collect();
+    let records: Vec<_> = keys.iter().map(|key| format!("l:{key}=x@{last}")).collect();
+    pipe(&driver, &records.join(" "))?;
+    driver.finish_input()?;
+    let expected: Vec<_> = keys.iter().map(|key| format!("{key}=x+-@{last}")).collect();
+    assert_eq!(results(&driver, false)?, expected.join(" "));
+    Ok(())
+}
+
+#[test]
 fn rows_time_and_deferred_rows_outlive_a_restart() -> Outcome {
     for state_is_lost in [false, true] {
         let driver = driver(Outer, near())?;

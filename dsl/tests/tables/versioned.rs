@@ -253,6 +253,16 @@ fn what_waits_and_what_was_valid_outlive_a_restart() -> Outcome {
 }
 
 #[test]
+fn the_end_of_input_releases_what_no_time_is_past() -> Outcome {
+    let (driver, last) = (driver(Left, Some(5))?, i64::MAX);
+    pipe(&driver, &format!("s:a=1@{} s:b=2@{last}", last - 3))?;
+    assert_eq!(rows(&driver, "out")?, "");
+    driver.finish_input()?;
+    assert_eq!(rows(&driver, "out")?, format!("a=1+-@{} b=2+-@{last}", last - 3));
+    Ok(())
+}
+
+#[test]
 fn a_repartitioned_stream_waits_by_the_time_that_it_carries() -> Outcome {
     let builder = StreamsBuilder::new();
     let table = versions(&builder);

@@ -263,7 +263,7 @@ where
 
     fn end(&mut self, context: &mut Context<'_, K, V2>) -> Result<(), ProcessorError> {
         if let Some(last) = context.store(self.timers).last()? {
-            self.time.advance_past(Side::Left, last);
+            self.time.end(Side::Left, last);
         }
         self.begin_forwarding(context)?;
         self.expire(context)

@@ -470,8 +470,7 @@ where
             if let Some(timers) = self.timers(side)
                 && let Some(last) = context.store(timers).last()?
             {
-                // Time moves no further than it must, so that input that comes after all is not late altogether.
-                self.time.advance_past(side, last);
+                self.time.end(side, last);
             }
         }
         self.begin_forwarding(context)?;

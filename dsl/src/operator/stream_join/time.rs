@@ -91,6 +91,9 @@ pub(super) struct JoinTime {
     newest: Both<Timestamp>,
     /// What was passed on before the first record, when there was nothing to hold back.
     passed_first: Timestamp,
+    /// The input is complete: all that is deferred comes out, also what no time is past. Not saved: whoever goes on from a commit
+    /// is told of the end again.
+    is_ended: bool,
 }
 
 impl JoinTime {
@@ -105,6 +108,7 @@ impl JoinTime {
             forwarded_at: never,
             newest: Both { left: never, right: never },
             passed_first: never,
+            is_ended: false,
         }
     }
 
@@ -157,6 +161,7 @@ impl JoinTime {
     /// They have been.
     pub(super) fn end_forwarding(&mut self) {
         self.forwarded_at = self.due_at;
+        self.is_ended = false;
     }
 
     /// Counts a row of `side` in that is to be kept; false if it is too old for that.
@@ -194,7 +199,7 @@ impl JoinTime {
 
     /// Whether a deferred row of `side` at `timestamp` is to be forwarded by now.
     pub(super) fn is_due(&self, side: Side, timestamp: Timestamp) -> bool {
-        timestamp.saturating_add(self.wait(side)) < self.due_at
+        self.is_ended || timestamp.saturating_add(self.wait(side)) < self.due_at
     }
 
     /// When a row of `side` at `timestamp` comes out that is deferred.
@@ -215,9 +220,11 @@ impl JoinTime {
         if self.is_carried { timestamp.saturating_add(self.wait(side)) } else { timestamp }
     }
 
-    /// Has time move to where a deferred row of `side` at `timestamp` comes out.
-    pub(super) fn advance_past(&mut self, side: Side, timestamp: Timestamp) {
+    /// The input is complete, and the last deferred row of `side` lies at `timestamp`: it is to come out. Time moves no further
+    /// than it must, so that input that comes after all is not late altogether.
+    pub(super) fn end(&mut self, side: Side, timestamp: Timestamp) {
         self.advance(self.due(side, timestamp));
+        self.is_ended = true;
     }
 
     /// What a deferred row of `side` carries: what was passed on before it was due.
