@@ -1,4 +1,4 @@
-//! One memory budget for all applications of a runtime.
+//! One memory budget for all applications of a runtime: what they keep stays within their shares of it, however many keys there are.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
@@ -12,33 +12,55 @@ use headwater::{
     state::MemoryState,
 };
 use headwater_testkit::{ManualClock, MemoryLog};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 const KEYS: usize = 5_000;
 const APPLICATIONS: usize = 6;
 
-fn topology() -> Topology {
-    let builder = StreamsBuilder::new();
-    let _counts =
-        builder.stream::<String, i64>("in").group_by_key().count(Materialized::named("counts"));
-    builder.build().unwrap()
+fn partition(topic: &str, number: u32) -> TopicPartition {
+    TopicPartition::new(TopicName::new(topic).unwrap(), number)
 }
 
-/// A log with records of many keys.
-fn log() -> Arc<MemoryLog> {
-    let log = Arc::new(MemoryLog::new());
-    let name = TopicName::new("in").unwrap();
-    log.create_topics(&[TopicSpec::new(name.clone(), 1)]).unwrap();
-    let mut set = RecordSetBuilder::default();
-    for key in 0..KEYS {
-        let value = 1_i64.to_be_bytes();
-        set.push(0, Some(format!("{key}").as_bytes()), Some(&value), &Headers::new()).unwrap();
+/// Appends records, by key and value, to a partition of `in`: so many at a time, since a batch is fetched whole.
+fn append(log: &dyn Log, number: u32, records: &[(String, Vec<u8>)], count: usize) {
+    for records in records.chunks(count) {
+        let mut set = RecordSetBuilder::default();
+        for (key, value) in records {
+            set.push(0, Some(key.as_bytes()), Some(value), &Headers::new()).unwrap();
+        }
+        let records = Arc::new(set.build());
+        let append = Append { partition: partition("in", number), base_offset: None, records };
+        let commit = Commit { appends: vec![append], ..Commit::default() };
+        log.commit(commit).and_then(CommitTicket::wait).unwrap();
     }
-    let partition = TopicPartition::new(name, 0);
-    let append = Append { partition, base_offset: None, records: Arc::new(set.build()) };
-    let commit = Commit { appends: vec![append], ..Commit::default() };
-    log.commit(commit).and_then(CommitTicket::wait).unwrap();
-    log
+}
+
+/// Gives what is in a topic of two partitions, by key and value.
+fn contents(log: &dyn Log, topic: &str) -> Vec<(String, Vec<u8>)> {
+    let mut contents = Vec::new();
+    for number in 0..2 {
+        let fetched = log.fetch(&partition(topic, number), 0, usize::MAX).unwrap();
+        contents.extend(fetched.records.iter().map(|record| {
+            let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
+            (key, record.value.unwrap().to_vec())
+        }));
+    }
+    contents
+}
+
+fn create_topics(log: &dyn Log, partitions: u32) {
+    let topics =
+        ["in", "out"].map(|name| TopicSpec::new(TopicName::new(name).unwrap(), partitions));
+    log.create_topics(&topics).unwrap();
+}
+
+/// Counts by key.
+fn counting() -> Topology {
+    let builder = StreamsBuilder::new();
+    let counts =
+        builder.stream::<String, i64>("in").group_by_key().count(Materialized::named("counts"));
+    counts.to_stream().to("out");
+    builder.build().unwrap()
 }
 
 /// Steps every actor until none has anything to do.
@@ -58,16 +80,20 @@ fn run(stepper: &mut Stepper, applications: &[Application]) {
 
 #[test]
 fn caches_keep_to_their_share_also_when_more_applications_come() {
+    let log = Arc::new(MemoryLog::new());
+    create_topics(&*log, 1);
+    let records = (0..KEYS).map(|key| (key.to_string(), 1_i64.to_be_bytes().to_vec()));
+    append(&*log, 0, &records.collect::<Vec<_>>(), KEYS);
     // What one application would like to keep is about as much as the share of all.
     let memory = Arc::new(MemoryBudget::new(1 << 20));
     let config = RuntimeConfig::new(2).with_memory(Arc::clone(&memory));
     let state = Arc::new(MemoryState::new());
     let clock = Arc::new(ManualClock::at(0));
-    let mut stepper = Stepper::new(config, log() as Arc<dyn Log>, state, clock);
+    let mut stepper = Stepper::new(config, log as Arc<dyn Log>, state, clock);
     let (mut applications, mut cached) = (Vec::new(), Vec::new());
     for number in 0..APPLICATIONS {
         let config = StreamsConfig::new(format!("application-{number}"));
-        applications.push(stepper.start_application(topology(), config).unwrap());
+        applications.push(stepper.start_application(counting(), config).unwrap());
         run(&mut stepper, &applications);
         cached.push(memory.cached());
     }
@@ -77,4 +103,95 @@ fn caches_keep_to_their_share_also_when_more_applications_come() {
     assert!(cached.iter().all(|cached| *cached > share / 4), "unused: {cached:?} of {share}");
     drop(applications);
     assert_eq!(memory.cached(), 0);
+}
+
+/// An application on two threads that are stepped by hand. These end before it is dropped: it would wait for them.
+struct Run<L> {
+    stepper: Stepper,
+    application: Application,
+    log: Arc<L>,
+    clock: Arc<ManualClock>,
+}
+
+impl<L: Log + 'static> Run<L> {
+    fn start(
+        log: Arc<L>,
+        topology: Topology,
+        config: StreamsConfig,
+        memory: &Arc<MemoryBudget>,
+    ) -> Self {
+        let clock = Arc::new(ManualClock::at(0));
+        let runtime = RuntimeConfig::new(2).with_memory(Arc::clone(memory));
+        let (shared, time) = (Arc::clone(&log) as Arc<dyn Log>, Arc::clone(&clock));
+        let stepper = Stepper::new(runtime, shared, Arc::new(MemoryState::new()), time);
+        let application = stepper.start_application(topology, config).unwrap();
+        Self { stepper, application, log, clock }
+    }
+
+    /// Steps whoever is awake until all sleep, 10 ms passing before each has its turn, and looks after each step.
+    fn rest(&mut self, mut look: impl FnMut(&Self)) {
+        loop {
+            self.clock.advance(Duration::from_millis(10));
+            let actors = 0..self.stepper.actors();
+            let awake: Vec<_> = actors.filter(|it| self.stepper.is_awake(*it)).collect();
+            if awake.is_empty() {
+                return;
+            }
+            for actor in awake {
+                self.stepper.step(actor);
+                look(self);
+            }
+        }
+    }
+}
+
+/// What a thread takes in one go.
+const BATCH_ROWS: usize = 16;
+
+/// A hundred times as many keys as caches have room for.
+const KEYS_MANY: usize = 100_000;
+/// A record in eleven is of one of so many keys of its partition.
+const KEYS_HOT: usize = 50;
+
+/// Counts so many keys, all of them twice, and says what caches held at most after a commit. The counts are asserted.
+fn counted(keys: usize, memory: &Arc<MemoryBudget>) -> usize {
+    let log = Arc::new(MemoryLog::new());
+    create_topics(&*log, 2);
+    let mut expected = BTreeMap::<String, i64>::new();
+    for part in 0..2 {
+        let numbers = (0..keys / 2).chain(0..keys / 2);
+        let numbers = numbers.flat_map(|number| {
+            let hot = (number % 10 == 0).then_some(number / 10 % KEYS_HOT);
+            [Some(number), hot].into_iter().flatten()
+        });
+        let records =
+            numbers.map(|number| (format!("{part}-{number}"), 1_i64.to_be_bytes().to_vec()));
+        let records: Vec<_> = records.collect();
+        append(&*log, part, &records, 200);
+        records.into_iter().for_each(|(key, _)| *expected.entry(key).or_default() += 1);
+    }
+    let config =
+        StreamsConfig::new("test").with_num_stream_threads(2).with_batch_rows_max(BATCH_ROWS);
+    let mut run = Run::start(log, counting(), config, memory);
+    let mut cached = 0;
+    run.rest(|_| cached = cached.max(memory.cached()));
+    let (taken, outputs) = (run.application.metrics().records, contents(&*run.log, "out"));
+    drop(run);
+    assert_eq!(taken, expected.values().sum::<i64>().unsigned_abs());
+    // The last count of each key stands.
+    let counts: BTreeMap<String, i64> = outputs
+        .into_iter()
+        .map(|(key, count)| (key, i64::from_be_bytes(count.try_into().unwrap())))
+        .collect();
+    assert!(counts == expected, "each record is counted once");
+    cached
+}
+
+#[test]
+fn caches_keep_to_their_share_among_a_hundred_times_as_many_keys() {
+    let hundredth = counted(KEYS_MANY / 100, &Arc::new(MemoryBudget::new(1 << 30)));
+    // Caches have a quarter of it.
+    let memory = Arc::new(MemoryBudget::new(hundredth * 4));
+    let (cached, share) = (counted(KEYS_MANY, &memory), memory.share(Share::Caches));
+    assert!((share / 2..=share).contains(&cached), "{cached} of {share}");
 }
