@@ -12,10 +12,15 @@ use headwater::{
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::{Deserialize, Serialize};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    flag::register_conditional_default,
+};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::{Arc, Once, atomic::AtomicBool},
 };
 use tempfile::TempDir;
 
@@ -162,7 +167,15 @@ impl Bench {
     }
 }
 
+/// The program, which takes signals however these tests were started: in the background of a shell, say, which has Ctrl-C
+/// ignored by all that comes of them. A signal that is handled here, as it would be without, is not ignored by a child.
 pub(crate) fn headwater() -> Command {
+    static HANDLED: Once = Once::new();
+    HANDLED.call_once(|| {
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            register_conditional_default(signal, Arc::new(AtomicBool::new(true))).unwrap();
+        }
+    });
     Command::new(env!("CARGO_BIN_EXE_headwater"))
 }
 
