@@ -1,5 +1,5 @@
-//! More timers than fire at a time, all made due by one record: what they forward goes a chunk at a time, with commits between,
-//! and neither that nor a kill shows in what comes out.
+//! More timers than fire at a time, all made due by one record: what they forward goes a chunk at a time, with commits between
+//! unless they were scheduled in the run that makes them due, and neither that nor a kill shows in what comes out.
 
 use headwater_core::{record::Timestamp, serde::for_type};
 use headwater_dsl::{KStream, StreamsBuilder};
@@ -13,6 +13,7 @@ use headwater_testkit::TopologyTestDriver;
 use std::{
     collections::BTreeMap,
     error::Error,
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -23,6 +24,15 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// When all timers fall due.
 const DUE: Timestamp = 1_000;
+
+/// How many there are.
+const TIMERS: usize = 5_000;
+
+/// How many records schedule them in several runs.
+const MANY: usize = 50;
+
+/// How many do in the first run, which has 16 records at most.
+const FEW: usize = 10;
 
 /// Schedules so many timers as the value says, and forwards records without, and whatever fires.
 struct Crowd(Timers<String>);
@@ -88,21 +98,35 @@ fn topology(place: Place) -> Outcome<(Topology, Arc<AtomicUsize>)> {
         Place::BelowARepartition => crowd(&builder, &stream.repartition("placed"), "timers"),
         Place::Two => crowd(&builder, &crowd(&builder, &stream, "timers"), "others"),
     };
-    let seen = Arc::clone(&most);
-    let batches = fired.map_values_batch(move |rows| {
-        seen.fetch_max(rows.len(), SeqCst);
-        rows.iter().map(|row| Ok::<_, String>(row.value)).collect()
-    });
-    batches.to("out");
+    watched(&fired, &most).to("out");
     Ok((builder.build()?, most))
 }
 
-/// Schedules 5,000 timers, 100 a record, and commits.
-fn scheduled(topology: Topology, rows_max: usize) -> Outcome<TopologyTestDriver> {
+/// The same stream, with the most rows of its batches in `most`.
+fn watched(stream: &KStream<String, i64>, most: &Arc<AtomicUsize>) -> KStream<String, i64> {
+    let seen = Arc::clone(most);
+    stream.map_values_batch(move |rows| {
+        seen.fetch_max(rows.len(), SeqCst);
+        rows.iter().map(|row| Ok::<_, String>(row.value)).collect()
+    })
+}
+
+fn by_hand(topology: Topology, rows_max: usize) -> Outcome<TopologyTestDriver> {
     let config = StreamsConfig::new("test").with_batch_rows_max(rows_max);
-    let driver = TopologyTestDriver::with(topology, config, &BTreeMap::new())?.by_hand();
-    let records = (0..50).map(|n| format!("k{n:02}=100@{n}"));
-    driver.pipe::<String, i64>("in", &records.collect::<Vec<_>>().join(" "))?;
+    Ok(TopologyTestDriver::with(topology, config, &BTreeMap::new())?.by_hand())
+}
+
+/// So many records, which schedule 5,000 timers.
+fn pipe_first(driver: &TopologyTestDriver, records: usize) -> Outcome {
+    let timers = TIMERS / records;
+    let records = (0..records).map(|n| format!("k{n:02}={timers}@{n}"));
+    Ok(driver.pipe::<String, i64>("in", &records.collect::<Vec<_>>().join(" "))?)
+}
+
+/// Schedules the timers, and commits.
+fn scheduled(topology: Topology, rows_max: usize) -> Outcome<TopologyTestDriver> {
+    let driver = by_hand(topology, rows_max)?;
+    pipe_first(&driver, MANY)?;
     driver.run_until_idle()?;
     driver.commit()?;
     Ok(driver)
@@ -120,9 +144,11 @@ fn all(driver: &TopologyTestDriver) -> Outcome<Vec<String>> {
     Ok(rows.split(' ').map(str::to_owned).collect())
 }
 
-fn expected() -> Vec<String> {
+/// What comes out, where so many records have scheduled the timers.
+fn expected(records: usize) -> Vec<String> {
+    let timers = TIMERS / records;
     let mut keys: Vec<_> =
-        (0..50).flat_map(|n| (0..100).map(move |m| format!("k{n:02}-{m}"))).collect();
+        (0..records).flat_map(|n| (0..timers).map(move |m| format!("k{n:02}-{m}"))).collect();
     keys.sort();
     let fired = keys.into_iter().map(|key| format!("{key}=-1000@1000"));
     let before = ["before=0@999", "due=0@1000"].map(str::to_owned);
@@ -136,10 +162,90 @@ fn they_fire_in_order_between_the_records_and_a_chunk_at_a_time() -> Outcome {
             let (topology, most) = topology(place)?;
             let driver = scheduled(topology, rows_max)?;
             pipe_last(&driver)?;
-            assert_eq!(all(&driver)?, expected(), "{place:?}, {rows_max} rows a batch");
+            assert_eq!(all(&driver)?, expected(MANY), "{place:?}, {rows_max} rows a batch");
             let most = most.load(SeqCst);
             assert!(most <= 1_024, "{place:?}, {rows_max} rows a batch: {most} at once");
         }
+    }
+    Ok(())
+}
+
+/// What of a batch no timer made: at most the rows of [`pipe_last`].
+const OTHERS_MAX: usize = 3;
+
+#[test]
+fn those_that_the_run_itself_has_scheduled_go_a_chunk_at_a_time() -> Outcome {
+    for place in PLACES {
+        for rows_max in [1, 7, FEW + 2, 8_192] {
+            let (topology, most) = topology(place)?;
+            let driver = by_hand(topology, rows_max)?;
+            pipe_first(&driver, FEW)?;
+            pipe_last(&driver)?;
+            assert_eq!(all(&driver)?, expected(FEW), "{place:?}, {rows_max} rows a batch");
+            let most = most.load(SeqCst);
+            assert!(
+                most <= 1_024 + OTHERS_MAX,
+                "{place:?}, {rows_max} rows a batch: {most} at once"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Forwards each ms from the first record on.
+struct Ticking(Timers<String>);
+
+impl Processor<String, i64> for Ticking {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        if record.value == 0 {
+            context.schedule_timer(self.0, &record.key, record.timestamp)?;
+        }
+        context.forward(record);
+        Ok(())
+    }
+
+    fn on_timer(
+        &mut self,
+        key: String,
+        time: Timestamp,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        context.schedule_timer(self.0, &key, time + 1)?;
+        context.forward(Record::new(key, -1, time));
+        Ok(())
+    }
+}
+
+#[test]
+fn one_that_schedules_the_next_goes_a_chunk_at_a_time() -> Outcome {
+    let ticks = |times: RangeInclusive<i64>| times.map(|time| format!("a=-1@{time}"));
+    let row = |row: &str| [row.to_owned()];
+    let expected: Vec<_> = row("a=0@0")
+        .into_iter()
+        .chain(ticks(0..=0))
+        .chain(row("b=1@5000"))
+        .chain(ticks(1..=5_000))
+        .chain(row("b=2@9000"))
+        .chain(ticks(5_001..=9_000))
+        .collect();
+    for rows_max in [1, 2, 8_192] {
+        let (builder, most) = (StreamsBuilder::new(), Arc::new(AtomicUsize::new(0)));
+        builder.add_state_store(Timers::<String>::builder("ticks", for_type()));
+        let stream = builder.stream::<String, i64>("in");
+        let ticking = stream.process(|context| Ok(Ticking(context.timers("ticks")?)), &["ticks"]);
+        watched(&ticking, &most).to("out");
+        let driver = by_hand(builder.build()?, rows_max)?;
+        driver.pipe::<String, i64>("in", "a=0@0 b=1@5000 b=2@9000")?;
+        assert_eq!(all(&driver)?, expected, "{rows_max} rows a batch");
+        let most = most.load(SeqCst);
+        assert!(most <= 1_024 + OTHERS_MAX, "{rows_max} rows a batch: {most} at once");
     }
     Ok(())
 }
@@ -157,7 +263,7 @@ fn a_kill_between_two_chunks_loses_and_repeats_nothing() -> Outcome {
             driver.step()?;
             driver.lose_state();
             driver.restart()?;
-            assert_eq!(all(&driver)?, expected(), "{place:?}, {steps} steps, {rows_max} rows");
+            assert_eq!(all(&driver)?, expected(MANY), "{place:?}, {steps} steps, {rows_max} rows");
         }
     }
     Ok(())

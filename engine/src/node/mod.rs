@@ -57,7 +57,7 @@ pub struct Forwarded {
     pub(crate) own: Option<Output>,
     /// To its child ports, by their places.
     pub(crate) ports: Vec<(usize, Box<dyn Payload>)>,
-    /// Whether a flush has more.
+    /// Whether the node has more to forward at this event.
     pub(crate) is_part: bool,
 }
 
@@ -76,7 +76,7 @@ impl Forwarded {
         Self { ports, ..self }
     }
 
-    /// A part of what a flush forwards: the node is told to flush again, with nothing in between.
+    /// A part of what an event has a node forward: it is told to flush until that is all, with nothing in between.
     #[must_use]
     pub fn part(payload: Option<Box<dyn Payload>>) -> Self {
         Self { is_part: true, ..Self::all(payload) }

@@ -1,15 +1,15 @@
 //! The erased form in which the engine holds processors and operators.
 
 use super::{
-    BatchProcessor, Context, FixedKey, InitContext, Ports, Processor, ProcessorError, Rows,
+    BatchProcessor, Context, FixedKey, InitContext, Ports, Processor, ProcessorError, Record, Rows,
     context::Due, init::DueBy,
 };
 use crate::{
     node::{Event, Forwarded, HeldBack, Node, NodeContext, Progress},
-    store::{StoreKey, TimerStore},
+    store::{StoreKey, TIMERS_MAX, TimerStore},
 };
 use headwater_core::{record::Timestamp, serde::Data};
-use std::{marker::PhantomData, ops::Range};
+use std::{marker::PhantomData, ops::Range, vec};
 
 /// Erases a [`Processor`], which takes records one by one and keeps what must survive in stores.
 ///
@@ -25,9 +25,27 @@ where
     due_by: DueBy,
     /// The places in the run at which more has fallen due than fires at a time.
     firing: Option<Range<usize>>,
+    /// What is left of the event at hand, where more has fallen due amid it than fires at a time.
+    left: Option<Left<K, V>>,
     wrap: fn(K) -> F,
     finish: fn(Context<'_, P::KOut, P::VOut>) -> Forwarded,
-    input: PhantomData<fn(V)>,
+}
+
+/// Rows of a batch, and what fires before them.
+struct Left<K, V> {
+    /// The places in the run at which what has fallen due fires first.
+    due: Range<usize>,
+    /// The row that goes then.
+    next: Option<Record<K, V>>,
+    rows: vec::IntoIter<Record<K, V>>,
+    /// The place of the row before.
+    done: usize,
+}
+
+impl<K, V> Left<K, V> {
+    fn of(rows: Rows<K, V>, due: Range<usize>) -> Self {
+        Self { due, next: None, rows: rows.into_iter(), done: 0 }
+    }
 }
 
 impl<K: Data, V: Data, P: Processor<K, V>> ProcessorNode<K, V, K, P> {
@@ -69,53 +87,98 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> ProcessorNode<K, V, F, P> {
             key.map_err(|_| ProcessorError::OtherTimers { timers })
         });
         let timers = timers.collect::<Result<Vec<_>, _>>()?;
-        let (due_by, firing, input) = (context.due_by(), None, PhantomData);
-        Ok(Self { processor, timers, due_by, firing, wrap, finish, input })
+        let (due_by, firing, left) = (context.due_by(), None, None);
+        Ok(Self { processor, timers, due_by, firing, left, wrap, finish })
     }
 
-    /// Has the processor do what has fallen due at `places` of the run; later, if that is more than goes at a time and no row of
-    /// the run comes after.
-    fn fire_if_few(
+    /// Takes rows, each once what has fallen due before it has fired. Where that is more than fires at a time, amid a run of
+    /// several rows, the rest is left.
+    fn take(
+        &mut self,
+        mut left: Left<K, V>,
+        context: &mut Context<'_, P::KOut, P::VOut>,
+    ) -> Result<(), ProcessorError> {
+        // Of one record what is due amid its rows fires at once: nodes below may have chunks of their own left of it.
+        let may_part = self.due_by == DueBy::Stream && !context.is_single();
+        let mut most = if may_part { TIMERS_MAX } else { usize::MAX };
+        loop {
+            if self.firing.is_none() && !self.fire(&mut left.due, &mut most, context)? {
+                self.left = Some(left);
+                return Ok(());
+            }
+            if let Some(record) = left.next.take() {
+                context.begin(&record);
+                let place = context.place();
+                let record = record.map(|key, value| ((self.wrap)(key), value));
+                let processed = self.processor.process(record, context);
+                context.check(processed)?;
+                let due = place..place.saturating_add(1);
+                if left.rows.as_slice().is_empty() && self.fire_or_wait(due.clone(), context)? {
+                    return Ok(());
+                }
+                (left.done, left.due) = (place, due);
+            } else if let Some(record) = left.rows.next() {
+                context.begin(&record);
+                context.reach(record.at);
+                // Records between may not have come here, but what they make due comes first.
+                left.due = left.done..context.place();
+                left.next = Some(record);
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Has the processor do what has fallen due at `places` of the run.
+    fn fire_due(
         &mut self,
         places: Range<usize>,
         context: &mut Context<'_, P::KOut, P::VOut>,
     ) -> Result<(), ProcessorError> {
+        if !self.fire_or_wait(places.clone(), context)? {
+            self.take(Left::of(Vec::new(), places), context)?;
+        }
+        Ok(())
+    }
+
+    /// Has the processor do what has fallen due at `places` of the run, or leaves for later what is more than goes at a time;
+    /// false if that may not wait, since a row of the run may come after.
+    fn fire_or_wait(
+        &mut self,
+        mut places: Range<usize>,
+        context: &mut Context<'_, P::KOut, P::VOut>,
+    ) -> Result<bool, ProcessorError> {
         if let Some(firing) = &mut self.firing {
             firing.end = firing.end.max(places.end);
-            return Ok(());
+            return Ok(true);
         }
         // Below calls rows come out by themselves, and what is due by one goes before the next.
-        let may_wait = self.due_by == DueBy::Rows || context.is_single();
-        if let Some(time) = context.time_at(&places, self.due_by).filter(|_| may_wait) {
+        if self.due_by != DueBy::Rows && !context.is_single() {
+            return Ok(false);
+        }
+        if let Some(time) = context.time_at(&places, self.due_by) {
             for timers in &self.timers {
                 if context.store(*timers).are_many_due(time)? {
                     self.firing = Some(places);
-                    return Ok(());
+                    return Ok(true);
                 }
             }
         }
-        self.fire_all(places, context)
-    }
-
-    fn fire_all(
-        &mut self,
-        places: Range<usize>,
-        context: &mut Context<'_, P::KOut, P::VOut>,
-    ) -> Result<(), ProcessorError> {
-        if self.firing.is_none() {
-            self.fire(places, usize::MAX, context)?;
+        // One that fires may schedule another that is due as well.
+        if !self.fire(&mut places, &mut { TIMERS_MAX }, context)? {
+            self.firing = Some(places);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Has the processor do what has fallen due at `places` of the run, in order, at most so much; true if that was all.
     fn fire(
         &mut self,
-        mut places: Range<usize>,
-        most: usize,
+        places: &mut Range<usize>,
+        most: &mut usize,
         context: &mut Context<'_, P::KOut, P::VOut>,
     ) -> Result<bool, ProcessorError> {
-        for _ in 0..most {
+        while *most > 0 {
             let mut first = None;
             for key in &self.timers {
                 let time = context.store(*key).first()?;
@@ -131,6 +194,7 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> ProcessorNode<K, V, F, P> {
             };
             // What it schedules for a time gone by falls due here.
             places.start = context.place_due().unwrap_or(places.start);
+            *most -= 1;
             match (due, first) {
                 (Due::Punctuation(which, time), _) => {
                     let began = context.began_punctuation();
@@ -160,44 +224,32 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> Node for ProcessorNode<K, V,
         let mut context = Context::new(context);
         match event {
             Event::Batch { port, payload } => {
-                let (rows, mut done) = (Rows::<K, V>::take(port, payload)?, 0);
-                let last = rows.len().saturating_sub(1);
-                for (number, record) in rows.into_iter().enumerate() {
-                    context.begin(&record);
-                    context.reach(record.at);
-                    let place = context.place();
-                    // Records between may not have come here, but what they make due comes first.
-                    self.fire_all(done..place, &mut context)?;
-                    context.begin(&record);
-                    let record = record.map(|key, value| ((self.wrap)(key), value));
-                    let processed = self.processor.process(record, &mut context);
-                    context.check(processed)?;
-                    let due = place..place.saturating_add(1);
-                    if number == last {
-                        self.fire_if_few(due, &mut context)?;
-                    } else {
-                        self.fire_all(due, &mut context)?;
-                    }
-                    done = place;
-                }
+                let rows = Rows::<K, V>::take(port, payload)?;
+                self.take(Left::of(rows, 0..0), &mut context)?;
             }
             Event::Punctuate(which, time) => {
                 let punctuated = self.processor.punctuate(which, time, &mut context);
                 context.check(punctuated)?;
             }
-            Event::Due => self.fire_if_few(0..usize::MAX, &mut context)?,
+            Event::Due => self.fire_due(0..usize::MAX, &mut context)?,
             // What lives by stream time falls due with a run.
-            Event::Advance(_) => self.fire_if_few(0..0, &mut context)?,
-            Event::Resume(rows_max) => {
-                if let Some(places) = self.firing.clone()
-                    && self.fire(places, rows_max, &mut context)?
+            Event::Advance(_) => self.fire_due(0..0, &mut context)?,
+            Event::Resume(mut rows_max) => {
+                if let Some(mut places) = self.firing.take()
+                    && !self.fire(&mut places, &mut rows_max, &mut context)?
                 {
-                    self.firing = None;
+                    self.firing = Some(places);
                 }
             }
-            Event::Flush | Event::End => {}
+            Event::Flush => {
+                if let Some(left) = self.left.take() {
+                    self.take(left, &mut context)?;
+                }
+            }
+            Event::End => {}
         }
-        Ok((self.finish)(context))
+        let is_part = self.left.is_some();
+        Ok(Forwarded { is_part, ..(self.finish)(context) })
     }
 
     fn progress(&self) -> Progress {

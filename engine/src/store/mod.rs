@@ -99,7 +99,7 @@ pub(crate) use form::{Form, Keys, StoreId};
 pub(crate) use global::OpenGlobal;
 pub(crate) use scan::beginning_with;
 pub(crate) use segments::{LAST_TIME, committed_oldest_kept};
-pub(crate) use timers::TimerStore;
+pub(crate) use timers::{TIMERS_MAX, TimerStore};
 
 use headwater_core::{
     ports::state::{Shard, StateError, StoreSpec},

@@ -105,7 +105,7 @@ struct Crowd {
 }
 
 /// How many timers fire at a time: more that one record makes due fire one chunk after the other, with commits between.
-const TIMERS_MAX: usize = 1_024;
+pub(crate) const TIMERS_MAX: usize = 1_024;
 
 impl<K: Data> TimerStore<K> {
     /// Adds a timer; the same key and time twice are one. A time below 0 is 0.

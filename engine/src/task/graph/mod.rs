@@ -129,7 +129,7 @@ const FROM_A_PARENT: &str = "an edge comes from a parent of its child";
 #[derive(Debug, Clone, Copy, Default)]
 struct Handled {
     rows: usize,
-    /// Whether that was a part of what a flush forwards.
+    /// Whether that was a part of what the node forwards at this event.
     is_part: bool,
 }
 
@@ -330,11 +330,23 @@ impl Graph {
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
+        self.handle_all(node, event, resources, moment)?;
+        self.pass_time(node, resources, moment)
+    }
+
+    /// Lets a node handle an event, in as many parts as it takes.
+    fn handle_all(
+        &mut self,
+        node: NodeIndex,
+        event: Event,
+        resources: &mut Resources,
+        moment: Moment<'_>,
+    ) -> Result<(), ProcessorError> {
         let mut handled = self.handle(node, event, resources, moment)?;
         while handled.is_part {
             handled = self.handle(node, Event::Flush, resources, moment)?;
         }
-        self.pass_time(node, resources, moment)
+        Ok(())
     }
 
     /// Lets a node handle an event.
@@ -455,7 +467,7 @@ impl Graph {
             Action::Process(..) if slot.stepwise && payload.len() > 1 => {
                 let mut rows = payload.into_pending();
                 while !rows.is_empty() {
-                    self.handle(
+                    self.handle_all(
                         node,
                         Event::Batch { port, payload: rows.take(1) },
                         resources,
@@ -465,7 +477,7 @@ impl Graph {
                 Ok(())
             }
             Action::Process(..) => {
-                self.handle(node, Event::Batch { port, payload }, resources, moment).map(drop)
+                self.handle_all(node, Event::Batch { port, payload }, resources, moment)
             }
         }
     }

@@ -49,7 +49,7 @@ impl Graph {
         }
         slot.time = time;
         if slot.is_told_time() {
-            self.handle(node, Event::Advance(time), resources, moment)?;
+            self.handle_all(node, Event::Advance(time), resources, moment)?;
         }
         self.pass_time(node, resources, moment)
     }
