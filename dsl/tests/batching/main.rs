@@ -151,14 +151,22 @@ fn case_of_finals(partitions: u32, kills: Kills) -> impl Strategy<Value = Case> 
     )
 }
 
-/// What a case leaves in the topics of its user, sorted; where it ends with counts by key, the last of each.
+/// What a case of finals leaves in the topics of its user, sorted; where it ends with counts by key, the last of each.
+///
+/// A final has the headers of its window's last record, and which of several that is nobody promises where several tasks send them:
+/// in `out`, headers are compared of finals of one record, if these come from the pipeline's own topic. Sliding windows are left
+/// out: a record that comes late may open one that holds another record alone, and gives it its own headers.
 fn left_by(case: &Case, mut dump: Dump) -> BTreeMap<String, Vec<String>> {
-    if matches!(case.ops.last(), Some(Op::Fold(..))) {
+    let counts_by_key = matches!(case.ops.last(), Some(Op::Fold(..)));
+    if counts_by_key {
         for (_, rows) in dump.iter_mut().filter(|(name, _)| name.starts_with("out-")) {
             *rows = rebuilt(std::mem::take(rows));
         }
     }
-    contents(dump)
+    let is_window = |op: &&Op| matches!(op, Op::Windows(..) | Op::Sessions(..) | Op::Sliding(..));
+    let windows: Vec<_> = case.ops.iter().filter(is_window).collect();
+    let of_records = matches!(windows[..], [Op::Windows(..) | Op::Sessions(..)]) && !counts_by_key;
+    contents(dump, |name, row| !name.starts_with("out-") || (of_records && row.is_count_of_one()))
 }
 
 fn same_at_every_size(case: &Case) -> Result<(), TestCaseError> {
@@ -259,7 +267,7 @@ proptest! {
     #[test]
     fn kills_lose_nothing_that_is_on_its_way(case in case(1, Kills::Some), steps in prop::collection::vec(0..24_u8, 1..4)) {
         let case = case.pruned(|case| !case.ops.iter().any(|op| op.caches() || op.reads_another_topic()));
-        let seen = contents(run_in_steps(&case, &steps));
-        prop_assert_eq!(contents(run_in_steps(&case.unharmed(), &steps)), seen);
+        let all_in_steps = |case: &Case| contents(run_in_steps(case, &steps), |_, _| true);
+        prop_assert_eq!(all_in_steps(&case.unharmed()), all_in_steps(&case));
     }
 }

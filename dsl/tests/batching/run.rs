@@ -95,6 +95,13 @@ pub(crate) struct Row {
     headers: Vec<u8>,
 }
 
+impl Row {
+    /// Whether it counts one record.
+    pub(crate) fn is_count_of_one(&self) -> bool {
+        self.value.as_deref() == Some(&1_i64.to_be_bytes())
+    }
+}
+
 /// Everything the log holds, by partition; but for what is on its way between sub-topologies, which is no result.
 pub(crate) type Dump = BTreeMap<String, Vec<Row>>;
 
@@ -255,21 +262,24 @@ pub(crate) fn rebuilt(changelog: Vec<Row>) -> Vec<Row> {
     rows.into_values().collect()
 }
 
-/// The records of the user's topics without their offsets, sorted: several tasks may write a topic. Without headers too: those of
-/// a final are its last record's, and which one that is of several tasks' nobody promises.
-pub(crate) fn contents(dump: Dump) -> BTreeMap<String, Vec<String>> {
+/// The records of the user's topics without their offsets, sorted: several tasks may write a topic. Headers are left out of rows
+/// for which nobody promises them.
+pub(crate) fn contents(
+    dump: Dump,
+    are_headers_promised: impl Fn(&str, &Row) -> bool,
+) -> BTreeMap<String, Vec<String>> {
     let users = |name: &String| !["-changelog-", "-positions-"].iter().any(|of| name.contains(of));
     let topics = dump.into_iter().filter(|(name, _)| users(name)).map(|(name, rows)| {
-        let mut rows: Vec<String> =
-            rows.into_iter().map(|row| shown(Some(&headless(row)))).collect();
+        let compared = |row: Row| {
+            let is_promised = are_headers_promised(&name, &row);
+            let headers = if is_promised { row.headers } else { Vec::new() };
+            shown(Some(&Row { offset: 0, headers, ..row }))
+        };
+        let mut rows: Vec<String> = rows.into_iter().map(compared).collect();
         rows.sort();
         (name, rows)
     });
     topics.collect()
-}
-
-fn headless(row: Row) -> Row {
-    Row { offset: 0, headers: Vec::new(), ..row }
 }
 
 /// Headers without those that say where a record stood on its way between sub-topologies: its offset counts time marks
