@@ -4,6 +4,7 @@
 
 use headwater::{
     dsl::{Materialized, StreamsBuilder},
+    log::{EmbeddedLog, LogOptions},
     ports::log::{Append, Commit, CommitTicket, Log, TopicSpec},
     prelude::*,
     record::{Headers, RecordSetBuilder},
@@ -11,16 +12,20 @@ use headwater::{
     state::MemoryState,
 };
 use headwater_testkit::{ManualClock, MemoryLog};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+use tempfile::TempDir;
 
 const APPLICATIONS: usize = 50;
 const TOPICS: [&str; 2] = ["one", "two"];
 const PARTITIONS: u32 = 4;
 
+fn topic_of(name: &str) -> TopicSpec {
+    TopicSpec::new(TopicName::new(name).unwrap(), PARTITIONS)
+}
+
 fn log() -> Arc<MemoryLog> {
     let log = Arc::new(MemoryLog::new());
-    let topic = |name| TopicSpec::new(TopicName::new(name).unwrap(), PARTITIONS);
-    log.create_topics(&TOPICS.map(topic)).unwrap();
+    log.create_topics(&TOPICS.map(topic_of)).unwrap();
     log
 }
 
@@ -138,11 +143,12 @@ fn applications_cost_nothing_at_rest_and_nothing_for_the_topics_of_others() {
     assert_eq!((counted(&world.applications[0]), counted(&world.applications[1])), (104, 100));
     drop(world);
     threads_are_those_of_one_application();
+    threads_at_rest_do_not_run();
 }
 
 /// Called by the one test, so that no other's threads are counted.
 fn threads_are_those_of_one_application() {
-    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let threads = || fs::read_dir("/proc/self/task").unwrap().count();
     let log = log();
     let clock = Arc::new(SystemClock::new());
     let shared = Arc::clone(&log) as Arc<dyn Log>;
@@ -163,4 +169,81 @@ fn threads_are_those_of_one_application() {
     }
     assert_eq!(threads(), with_one);
     assert!(with_one - before <= 8, "{} threads", with_one - before);
+}
+
+/// A runtime's threads.
+const THREADS: [&str; 4] = ["committer", "stream", "stream", "supervisor"];
+
+/// How often each of a runtime's threads has left its core, voluntarily and not, if all of them sleep until they are woken: none
+/// runs, and none has a moment at which it would go on by itself.
+fn asleep() -> Option<BTreeMap<String, [u64; 2]>> {
+    let (mut names, mut switches) = (Vec::new(), BTreeMap::new());
+    for thread in fs::read_dir("/proc/self/task").unwrap() {
+        let thread = thread.unwrap().path();
+        // One that cannot be read has ended meanwhile.
+        let Ok(name) = fs::read_to_string(thread.join("comm")) else { continue };
+        if !THREADS.contains(&name.trim()) {
+            continue;
+        }
+        let status = fs::read_to_string(thread.join("status")).ok()?;
+        let field = |field| status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        let count = |name| field(name).trim().parse::<u64>().unwrap();
+        let counts = ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"].map(count);
+        // The number of the call and its arguments; the fourth of a futex's is the time at which it gives up.
+        let call = fs::read_to_string(thread.join("syscall")).ok()?;
+        let is_timed = call.split_whitespace().nth(4) != Some("0x0");
+        if !field("State:").trim().starts_with('S') || is_timed {
+            return None;
+        }
+        names.push(name.trim().to_owned());
+        switches.insert(thread.display().to_string(), counts);
+    }
+    names.sort();
+    assert_eq!(names, THREADS);
+    Some(switches)
+}
+
+/// Counts by a part of the key, and then how often each of these was updated; cached, over two repartitions.
+fn topology_of_two_hops() -> Topology {
+    let builder = StreamsBuilder::new();
+    let records = builder.stream::<String, i64>("one");
+    let counts = records.group_by(|key, _| key.chars().take(1).collect::<String>());
+    let counts = counts.count(Materialized::named("counts")).to_stream();
+    let updates = counts.map_values(|count| count.unwrap_or_default());
+    let updates = updates.group_by(|_, count| (count % 2).to_string());
+    updates.count(Materialized::named("updates")).to_stream().to("two");
+    builder.build().unwrap()
+}
+
+/// An application at rest makes no call of the system: its threads do not even run.
+fn threads_at_rest_do_not_run() {
+    let (dir, clock) = (TempDir::new().unwrap(), Arc::new(ManualClock::at(0)));
+    let log = Arc::new(EmbeddedLog::open(dir.path(), LogOptions::new()).unwrap());
+    log.create_topics(&["one", "two", "unread"].map(topic_of)).unwrap();
+    let (shared, time) = (Arc::clone(&log) as Arc<dyn Log>, Arc::clone(&clock) as Arc<dyn Clock>);
+    let runtime = Runtime::start(2, shared, Arc::new(MemoryState::new()), time).unwrap();
+    let config = StreamsConfig::new("app").with_num_stream_threads(2);
+    let config = config.with_commit_interval(Duration::from_millis(1));
+    let application = runtime.start_application(topology_of_two_hops(), config).unwrap();
+    append(&*log, "one", 25);
+
+    // What the threads had handed to the log before the first look lies there before what is appended, so that they were told: if
+    // they have not run until the second look, nothing that is under way will wake them.
+    let rest = (0..100_000).find_map(|_| {
+        let before = asleep();
+        clock.advance(Duration::from_secs(1));
+        append(&*log, "unread", 1);
+        before.filter(|before| counted(&application) == 100 && asleep().as_ref() == Some(before))
+    });
+    let rest = rest.expect("the threads come to rest");
+    let turns = application.metrics().turns;
+
+    // An hour at rest, with records that are for others.
+    for _ in 0..60 {
+        (0..60).for_each(|_| clock.advance(Duration::from_secs(1)));
+        append(&*log, "unread", 1);
+    }
+    assert_eq!(asleep(), Some(rest), "context switches at rest");
+    assert_eq!(application.metrics().turns, turns);
+    drop(application);
 }
