@@ -5,7 +5,7 @@ use headwater_core::serde::for_type;
 use headwater_dsl::StreamsBuilder;
 use headwater_engine::{
     processor::{Context, ProcessorError, Record},
-    runtime::{OperationMetrics, StreamsConfig},
+    runtime::{IteratorMetrics, OperationMetrics, RangeQuery, StateQueryRequest, StreamsConfig},
     store::{
         Duplicates, KeyValueStore, LruMap, SessionStore, Stores, VersionedKeyValueStore, Window,
         WindowStore, Windowed,
@@ -136,5 +136,50 @@ fn rates_of_stores_are_of_the_last_minute_and_operators_count_each_key_of_a_batc
     clock.advance(Duration::from_secs(90));
     assert_eq!(rates(&run), [0.0; 3]);
     assert!(asked(&run, "counts").iter().all(|it| it.latency.mean().is_none()));
+    Ok(())
+}
+
+#[test]
+fn iterators_over_queries_are_told_while_they_are_open_and_how_long_they_were() -> Outcome {
+    let builder = StreamsBuilder::new();
+    builder.stream::<String, i64>("in").group_by_key().count("counts").to_stream().to("out");
+    let clock = Arc::new(ManualClock::at(5_000));
+    let (log, config) = (Arc::new(MemoryLog::new()), StreamsConfig::new("test"));
+    let mut run = Run::of(builder.build()?, config, log, Arc::clone(&clock) as _)?;
+    let value = 1_i64.to_be_bytes();
+    run.take(&[(Some("a"), &value, 1), (Some("b"), &value, 1)])?;
+    let seen = |run: &Run| {
+        let tasks = run.application().metrics().tasks.into_iter();
+        let mut stores = tasks.flat_map(|task| task.stores);
+        let iterators = stores.find(|it| &*it.store == "counts").map(|it| it.iterators);
+        let IteratorMetrics { open, oldest_open_since, duration } = iterators.unwrap_or_default();
+        (open, oldest_open_since, duration.mean(), duration.max())
+    };
+    assert_eq!(seen(&run), (0, None, None, None));
+
+    let counts = run.application().store::<String, i64>("counts")?;
+    let scanned = counts.prefix_scan(b"a");
+    clock.advance(Duration::from_secs(2));
+    let query = RangeQuery::<String, i64>::with_no_bounds();
+    let asked = run.application().query(&StateQueryRequest::in_store("counts").with_query(query));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(seen(&run), (2, Some(5_000), None, None));
+    let text = run.application().metrics().to_prometheus();
+    let labels = "{application_id=\"test\",task_id=\"0_0\",rocksdb_state_id=\"counts\"}";
+    let open = format!("\nkafka_streams_stream_state_metrics_num_open_iterators{labels} 2\n");
+    let oldest = format!("\nheadwater_oldest_iterator_open_since_seconds{labels} 5\n");
+    assert!(text.contains(&open) && text.contains(&oldest), "{text}");
+
+    // Rows that are read to the end are open until they are dropped.
+    assert_eq!(scanned.count(), 1);
+    assert_eq!(seen(&run), (1, Some(7_000), Some(3e9), Some(3e9)));
+    drop(asked);
+    assert_eq!(counts.all()?.len(), 2);
+    assert_eq!(seen(&run), (0, None, Some(4e9 / 3.0), Some(3e9)));
+    let text = run.application().metrics().to_prometheus();
+    let longest = format!("\nkafka_streams_stream_state_metrics_iterator_duration_max{labels} 3");
+    assert!(text.contains(&longest), "{text}");
+    clock.advance(Duration::from_secs(90));
+    assert_eq!(seen(&run), (0, None, None, None));
     Ok(())
 }

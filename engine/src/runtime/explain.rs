@@ -55,6 +55,17 @@ pub struct SourceStatus {
     pub since: Option<Timestamp>,
 }
 
+/// How far an input is behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lag {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The committed offset.
+    pub committed: i64,
+    /// The partition's end.
+    pub end: i64,
+}
+
 /// What keeps a node's time from moving: a partition, and the task that reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldBy {

@@ -37,10 +37,10 @@ mod standby;
 mod tasks;
 mod workers;
 
+pub use application::Application;
 pub use application::driver::{CommitStep, Driver};
 pub use application::life::{StateListener, StreamsState};
 pub use application::streams::Streams;
-pub use application::{Application, Lag};
 pub use backup::backup;
 pub use config::{
     ProcessingGuarantee, Repartitioning, RuntimeConfig, StreamsConfig, UncaughtExceptionHandler,
@@ -48,13 +48,13 @@ pub use config::{
 };
 pub use error::StreamsError;
 pub use explain::{
-    DroppedAt, Explanation, HeldBy, IdlingSource, RecordsAt, SourceState, SourceStatus,
+    DroppedAt, Explanation, HeldBy, IdlingSource, Lag, RecordsAt, SourceState, SourceStatus,
     WaitingNode, WaitsFor,
 };
 pub use headwater_core::dead_letter::BadRecord;
 pub use metrics::{
-    Latencies, NodeCounts, OperationMetrics, OwnMetric, OwnMetrics, StoreMetrics, StreamsMetrics,
-    TaskMetrics, TopicUse,
+    IteratorMetrics, Latencies, NodeCounts, OperationMetrics, OwnMetric, OwnMetrics, StoreMetrics,
+    StreamsMetrics, TaskMetrics, TopicUse,
 };
 pub use properties::ConfigError;
 pub use query::{

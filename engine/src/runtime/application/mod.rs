@@ -21,9 +21,9 @@ use super::{
     commit::rounds::{Pace, Request, Rounds},
     config::StreamsConfig,
     error::StreamsError,
-    explain::Facts,
+    explain::{Facts, Lag},
     metrics::{Seen, StreamsMetrics},
-    query::{ReadOnlyKeyValueStore, StateSnapshot},
+    query::{OpenIterators, ReadOnlyKeyValueStore, StateSnapshot},
     restore::RestoreWatch,
     tasks::assignment::Held,
     tasks::globals::state_of_globals,
@@ -38,9 +38,7 @@ use crate::{
     task::{Blueprint, Tap, Taps},
     topology::{Topology, TopologyOptimization},
 };
-use headwater_core::{
-    metrics::NodeMetrics, ports::state::ApplicationState, record::TopicPartition, serde::Data,
-};
+use headwater_core::{metrics::NodeMetrics, ports::state::ApplicationState, serde::Data};
 use std::{
     any::Any,
     collections::BTreeMap,
@@ -51,17 +49,6 @@ use std::{
     },
     time::Duration,
 };
-
-/// How far an input is behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lag {
-    /// The partition.
-    pub partition: TopicPartition,
-    /// The committed offset.
-    pub committed: i64,
-    /// The partition's end.
-    pub end: i64,
-}
 
 /// An application as its handle, its incarnations and the supervisor share it.
 pub(super) struct Shared {
@@ -77,6 +64,7 @@ pub(super) struct Shared {
     held: Mutex<Option<Held>>,
     changed: Condvar,
     seen: Mutex<Seen>,
+    iterators: Arc<OpenIterators>,
     /// See [`StreamsMetrics::turns`].
     turns: Arc<AtomicU64>,
     /// On how many threads its tasks may run.
@@ -124,6 +112,7 @@ impl Shared {
             held: Mutex::default(),
             changed: Condvar::new(),
             seen: Mutex::default(),
+            iterators: OpenIterators::new(&parts.world.clock),
             turns: Arc::default(),
             taps: Arc::default(),
             input_ends: Arc::default(),
@@ -489,6 +478,7 @@ impl Application {
     pub fn metrics(&self) -> StreamsMetrics {
         let (facts, clock) = (self.facts(), &self.shared.parts.world.clock);
         let stream_threads = self.shared.threads.load(Ordering::Acquire);
+        let (iterators, now) = (&self.shared.iterators, clock.elapsed());
         StreamsMetrics {
             turns: self.shared.turns.load(Ordering::Relaxed),
             client_state: facts.state.number(),
@@ -498,7 +488,7 @@ impl Application {
             restoring: self.shared.restoring.progress(),
             task_restores: self.shared.restoring.tasks(),
             now: facts.now,
-            ..self.shared.seen().metrics(&facts.blueprint, stream_threads, clock.elapsed())
+            ..self.shared.seen().metrics(&facts.blueprint, stream_threads, iterators, now)
         }
     }
 
@@ -552,7 +542,9 @@ impl Application {
         let blueprint = self.shared.blueprint()?;
         let globals = state_of_globals(&blueprint, &*self.shared.parts.world.state)?;
         let tasks = self.shared.seen().tasks().keys().copied().collect();
-        StateSnapshot::of(&blueprint, &tasks, &*self.shared.state, globals.as_deref())
+        let snapshot =
+            StateSnapshot::of(&blueprint, &tasks, &*self.shared.state, globals.as_deref())?;
+        Ok(snapshot.counted_in(&self.shared.iterators))
     }
 
     /// What is known of it, as of its last commit.

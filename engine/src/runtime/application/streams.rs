@@ -1,11 +1,11 @@
 //! One application with a runtime of its own.
 
 use crate::runtime::{
+    application::Application,
     application::life::StreamsState,
-    application::{Application, Lag},
     config::StreamsConfig,
     error::StreamsError,
-    explain::Explanation,
+    explain::{Explanation, Lag},
     metrics::StreamsMetrics,
     query::{
         KeyQueryMetadata, Query, QueryFailure, ReadOnlyKeyValueStore, StateQueryRequest,

@@ -8,6 +8,7 @@ use crate::{
     processor::OwnValue,
     runtime::{
         periods::{PERIOD, Periods},
+        query::OpenIterators,
         restore::RestoreCounts,
     },
     store::{StoreCounts, StoreOperation},
@@ -276,7 +277,12 @@ impl Seen {
     }
 
     /// What each task has counted.
-    fn of_tasks(&self, blueprint: &Blueprint, rates: &Rates<'_>) -> Vec<TaskMetrics> {
+    fn of_tasks(
+        &self,
+        blueprint: &Blueprint,
+        iterators: &OpenIterators,
+        rates: &Rates<'_>,
+    ) -> Vec<TaskMetrics> {
         let all = |counts: &TaskCounts| counts.processing;
         let of_all = rates.share(all(&self.counts()), |sample| all(&sample.counts));
         let task = |(id, status): (&TaskId, &TaskStatus)| {
@@ -288,6 +294,7 @@ impl Seen {
                 cache_bytes: cache.bytes,
                 hit_ratio: self.hits.of(&(*id, Arc::clone(&cache.store)), rates.now),
                 operations: self.of_store(*id, &cache.store, rates),
+                iterators: iterators.of(&cache.store, id.partition),
             };
             let counts = self.counts.get(id).copied().unwrap_or_default();
             let before = |sample: &Sample| sample.tasks.get(id).copied().unwrap_or_default();
@@ -391,6 +398,7 @@ impl Seen {
         &self,
         blueprint: &Blueprint,
         threads: usize,
+        iterators: &OpenIterators,
         now: Duration,
     ) -> StreamsMetrics {
         let (rates, counts) = (self.rates(now), self.counts());
@@ -423,7 +431,7 @@ impl Seen {
             task_created_rate: rates.of(self.created, |sample| sample.created),
             task_closed_rate: rates.of(self.closed, |sample| sample.closed),
             topology_description: blueprint.topology.describe(),
-            tasks: self.of_tasks(blueprint, &rates),
+            tasks: self.of_tasks(blueprint, iterators, &rates),
             records: counts.records,
             commits: self.commits,
             restored: self.restored.replayed,

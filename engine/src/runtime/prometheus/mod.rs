@@ -9,9 +9,11 @@ mod of_task;
 
 use super::{
     explain::{SourceState, SourceStatus},
-    metrics::{NodeCounts, OperationMetrics, StoreMetrics, StreamsMetrics, TaskMetrics},
+    metrics::{
+        IteratorMetrics, NodeCounts, OperationMetrics, StoreMetrics, StreamsMetrics, TaskMetrics,
+    },
 };
-use family::{Families, Labels, number};
+use family::{Families, Labels, add_mean_and_max, number};
 use std::time::Duration;
 
 impl StreamsMetrics {
@@ -69,6 +71,27 @@ impl StreamsMetrics {
                 }
             }
         }
+    }
+
+    /// The iterators over a task's part of a store that answer queries.
+    fn add_iterators(&self, task: &TaskMetrics, store: &StoreMetrics, to: &mut Families) {
+        let labels: Labels<'_> = &[
+            ("application_id", &self.application_id),
+            ("task_id", &task.task),
+            ("rocksdb_state_id", &store.store),
+        ];
+        let IteratorMetrics { open, oldest_open_since, duration } = &store.iterators;
+        let group = |name: &str| format!("kafka_streams_stream_state_metrics_{name}");
+        let help = "Iterators over queries that are open.";
+        to.add((&group("num_open_iterators"), "gauge", help), labels, number(*open as u64));
+        let help = "How long iterators over queries were open, in ns.";
+        add_mean_and_max(to, &group("iterator_duration"), help, labels, duration);
+        let Some(since) = oldest_open_since else { return };
+        // Kafka has it in ms, in a name that Prometheus' linter refuses.
+        let help = "Since when the oldest of the open iterators is open, in seconds since 1970.";
+        let named = ("headwater_oldest_iterator_open_since_seconds", "gauge", help);
+        let since = Duration::from_millis(u64::try_from(*since).unwrap_or(0));
+        to.add(named, labels, since.as_secs_f64());
     }
 
     /// What sources read and sinks write.

@@ -60,6 +60,7 @@ impl StreamsMetrics {
             let group = "kafka_streams_stream_record_cache_metrics_hit_ratio";
             add_spread(to, group, help, labels, &store.hit_ratio);
             self.add_operations(task, store, to);
+            self.add_iterators(task, store, to);
         }
     }
 

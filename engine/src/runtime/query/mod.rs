@@ -7,7 +7,9 @@
 //! | `part` | how the entries of one partition are read |
 //! | `segmented` | the same of windows that lie in segments of time |
 //! | `rows` | rows in order, a page at a time |
+//! | `open` | which iterators over rows are open, and how long they were |
 
+mod open;
 mod part;
 mod queries;
 mod request;
@@ -15,6 +17,7 @@ mod rows;
 mod segmented;
 mod views;
 
+pub(super) use open::OpenIterators;
 pub use queries::{
     KeyQuery, MultiVersionedKeyQuery, PrefixQuery, Query, QueryAnswer, RangeQuery, SessionKeyQuery,
     VersionedKeyQuery, WindowKeyQuery, WindowRangeQuery,
@@ -48,6 +51,8 @@ use std::{any::Any, collections::BTreeSet, sync::Arc};
 pub struct StateSnapshot {
     blueprint: Arc<Blueprint>,
     snapshot: Arc<Snapshot>,
+    /// Where iterators are counted, if there are metrics to tell them.
+    iterators: Option<Arc<OpenIterators>>,
 }
 
 impl StateSnapshot {
@@ -69,7 +74,13 @@ impl StateSnapshot {
         if let Some(globals) = globals {
             snapshot.shards.extend(globals.snapshot()?.shards);
         }
-        Ok(Self { blueprint: Arc::clone(blueprint), snapshot: Arc::new(snapshot) })
+        let (blueprint, snapshot) = (Arc::clone(blueprint), Arc::new(snapshot));
+        Ok(Self { blueprint, snapshot, iterators: None })
+    }
+
+    /// The same, with what is iterated over counted.
+    pub(super) fn counted_in(self, iterators: &Arc<OpenIterators>) -> Self {
+        Self { iterators: Some(Arc::clone(iterators)), ..self }
     }
 
     /// Says where the application's inputs stood at the commit: what the stores hold follows from the records before.
@@ -158,6 +169,7 @@ impl StateSnapshot {
         let shard = self.snapshot.shards.get(&(Arc::clone(&id.name), partition))?;
         Some(StorePart {
             snapshot: Arc::clone(&self.snapshot),
+            iterators: self.iterators.clone(),
             shard: Arc::clone(shard),
             expiry: declared.expiry.cloned(),
             keys: Keys::new(&serdes.keys, &id),

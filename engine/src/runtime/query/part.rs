@@ -1,6 +1,9 @@
 //! The partitions of a store at one commit, and how their entries are read.
 
-use super::rows::{KeyBounds, Keyed, Pages, QueryIterator};
+use super::{
+    open::OpenIterators,
+    rows::{KeyBounds, Keyed, Pages, QueryIterator},
+};
 use crate::{
     store::{
         Expiry, Form, Keys, Session, StoreError, StoreId, ValueAndTimestamp, VersionedBytes,
@@ -35,6 +38,7 @@ pub(super) struct StoreParts<K, V> {
 /// One partition of a store.
 pub struct StorePart<K, V> {
     pub(super) snapshot: Arc<Snapshot>,
+    pub(super) iterators: Option<Arc<OpenIterators>>,
     pub(super) shard: Arc<dyn Shard>,
     pub(super) keys: Keys<K>,
     pub(super) form: Form<V>,
@@ -72,7 +76,7 @@ impl<K: Data, V: Data> StoreParts<K, V> {
         &self,
         read: impl Fn(&Arc<StorePart<K, V>>) -> QueryIterator<T>,
     ) -> QueryIterator<T> {
-        QueryIterator::merged(self.parts.iter().map(read).collect())
+        QueryIterator::merged(self.parts.iter().map(|part| part.counted(read(part))).collect())
     }
 
     /// What all partitions have under `key`, in one order; nothing for a null key.
@@ -82,7 +86,8 @@ impl<K: Data, V: Data> StoreParts<K, V> {
         read: impl Fn(&Arc<StorePart<K, V>>, &[u8]) -> QueryIterator<T>,
     ) -> Result<QueryIterator<T>, StoreError> {
         let Some((parts, bytes)) = self.of(key)? else { return Ok(QueryIterator::none()) };
-        Ok(QueryIterator::merged(parts.into_iter().map(|part| read(part, &bytes)).collect()))
+        let rows = parts.into_iter().map(|part| part.counted(read(part, &bytes)));
+        Ok(QueryIterator::merged(rows.collect()))
     }
 
     pub(super) fn bounds(&self, range: &impl RangeBounds<K>) -> Result<KeyBounds, StoreError> {
@@ -117,6 +122,11 @@ impl<K: Data, V: Data> StorePart<K, V> {
     pub(super) fn read(&self, stored: &Stored) -> Result<ValueAndTimestamp<V>, StateError> {
         let (value, timestamp) = (self.form.read(&stored.value)?, stored.timestamp);
         Ok(ValueAndTimestamp { value, timestamp })
+    }
+
+    /// Rows of this part that answer a query: an iterator that is open until it is dropped.
+    pub(super) fn counted<T: Send + 'static>(&self, rows: QueryIterator<T>) -> QueryIterator<T> {
+        rows.counted(self.iterators.as_ref().map(|iterators| iterators.open(self.id())))
     }
 
     pub(super) fn id(&self) -> &StoreId {

@@ -173,7 +173,7 @@ impl<K, V> RangeQuery<K, V> {
 ask!(RangeQuery, KeyValue, QueryIterator<(K, ValueAndTimestamp<V>)>, |query, part| {
     let bound = |key| Option::as_ref(key).map_or(Bound::Unbounded, Bound::Included);
     let range = part.bounds((bound(&query.lower), bound(&query.upper)))?;
-    Ok(part.range(range, query.order))
+    Ok(part.counted(part.range(range, query.order)))
 });
 
 /// The values of the keys whose bytes begin with a prefix, by their keys' bytes.
@@ -199,7 +199,7 @@ impl<K, V> PrefixQuery<K, V> {
 }
 
 ask!(PrefixQuery, KeyValue, QueryIterator<(K, ValueAndTimestamp<V>)>, |query, part| {
-    Ok(part.prefix_scan(&query.prefix, query.order))
+    Ok(part.counted(part.prefix_scan(&query.prefix, query.order)))
 });
 
 /// The values of a key in the windows that start within a range, by start, the earliest first unless told otherwise.
@@ -227,7 +227,7 @@ impl<K, V> WindowKeyQuery<K, V> {
 
 ask!(WindowKeyQuery, Window, QueryIterator<(Timestamp, ValueAndTimestamp<V>)>, |query, part| {
     let Some(key) = part.key(&query.key)? else { return Ok(QueryIterator::none()) };
-    Ok(part.window_key(&key, query.starts.clone(), query.order))
+    Ok(part.counted(part.window_key(&key, query.starts.clone(), query.order)))
 });
 
 /// The values of all keys in the windows that start within a range, by start and then by their keys' bytes, the earliest first
@@ -263,7 +263,7 @@ impl<K, V> WindowRangeQuery<K, V> {
 }
 
 ask!(WindowRangeQuery, Window, QueryIterator<WindowEntry<K, V>>, |query, part| {
-    Ok(part.window_range(query.starts.clone(), query.order))
+    Ok(part.counted(part.window_range(query.starts.clone(), query.order)))
 });
 
 /// The sessions of a key, by end, the earliest first unless told otherwise: made by [`WindowRangeQuery::with_key`].
@@ -284,7 +284,7 @@ impl<K, V> SessionKeyQuery<K, V> {
 
 ask!(SessionKeyQuery, Session, QueryIterator<Session<V>>, |query, part| {
     let Some(key) = part.key(&query.key)? else { return Ok(QueryIterator::none()) };
-    Ok(part.sessions(&key, (0, Timestamp::MAX), query.order))
+    Ok(part.counted(part.sessions(&key, (0, Timestamp::MAX), query.order)))
 });
 
 /// The version of a key that was valid at a time, or its latest; a null key has none.
@@ -360,5 +360,5 @@ impl<K, V> MultiVersionedKeyQuery<K, V> {
 
 ask!(MultiVersionedKeyQuery, Versioned, QueryIterator<VersionedRecord<V>>, |query, part| {
     let Some(key) = part.key(&query.key)? else { return Ok(QueryIterator::none()) };
-    Ok(part.versions(&key, query.from..=query.to, query.order))
+    Ok(part.counted(part.versions(&key, query.from..=query.to, query.order)))
 });

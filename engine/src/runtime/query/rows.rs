@@ -1,5 +1,6 @@
 //! The rows that a query answers with, in order and a page at a time.
 
+use super::open::OpenIterator;
 use headwater_core::ports::state::{Order, Shard, StateError, Stored};
 use std::{collections::VecDeque, fmt, iter::Peekable, ops::Bound, sync::Arc};
 
@@ -22,6 +23,8 @@ const PAGE_BYTES: usize = 64 << 10;
 pub struct QueryIterator<T> {
     rows: Part<T>,
     order: Order,
+    /// What counts it for as long as it is open.
+    open: Option<OpenIterator>,
 }
 
 impl<T> fmt::Debug for QueryIterator<T> {
@@ -34,7 +37,12 @@ impl<T: Send + 'static> QueryIterator<T> {
     /// Rows that come in the order of their bytes.
     pub(super) fn new(rows: impl Iterator<Item = Keyed<T>> + Send + 'static, order: Order) -> Self {
         let rows: Box<dyn Iterator<Item = Keyed<T>> + Send> = Box::new(rows);
-        Self { rows: rows.peekable(), order }
+        Self { rows: rows.peekable(), order, open: None }
+    }
+
+    /// The same rows, noted as open for as long as they are kept.
+    pub(super) fn counted(self, open: Option<OpenIterator>) -> Self {
+        Self { open, ..self }
     }
 
     pub(super) fn none() -> Self {
@@ -43,8 +51,9 @@ impl<T: Send + 'static> QueryIterator<T> {
 
     /// The same rows as something else.
     pub(super) fn map_rows<U: Send + 'static>(self, change: fn(T) -> U) -> QueryIterator<U> {
-        let Self { rows, order } = self;
-        QueryIterator::new(rows.map(move |row| row.map(|(by, row)| (by, change(row)))), order)
+        let Self { rows, order, open } = self;
+        let rows = rows.map(move |row| row.map(|(by, row)| (by, change(row))));
+        QueryIterator::new(rows, order).counted(open)
     }
 
     /// Why there are none.
@@ -55,7 +64,6 @@ impl<T: Send + 'static> QueryIterator<T> {
     /// The rows of several, in one order: that of the first, which all have.
     pub(super) fn merged(parts: Vec<Self>) -> Self {
         let order = parts.first().map_or(Order::Ascending, |part| part.order);
-        let parts = parts.into_iter().map(|part| part.rows).collect();
         Self::new(Merge { parts, order }, order)
     }
 }
@@ -70,7 +78,7 @@ impl<T> Iterator for QueryIterator<T> {
 
 /// Several iterators in order as one in order.
 struct Merge<T> {
-    parts: Vec<Part<T>>,
+    parts: Vec<QueryIterator<T>>,
     order: Order,
 }
 
@@ -79,12 +87,12 @@ impl<T> Iterator for Merge<T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut first: Option<(usize, Vec<u8>)> = None;
-        for (place, rows) in self.parts.iter_mut().enumerate() {
-            let key = match rows.peek() {
+        for (place, part) in self.parts.iter_mut().enumerate() {
+            let key = match part.rows.peek() {
                 None => continue,
                 Some(Ok((key, _))) => key,
                 // What cannot be read is told at once.
-                Some(Err(_)) => return rows.next(),
+                Some(Err(_)) => return part.rows.next(),
             };
             let is_first = first.as_ref().is_none_or(|(_, before)| match self.order {
                 Order::Ascending => key < before,
@@ -95,7 +103,7 @@ impl<T> Iterator for Merge<T> {
             }
         }
         let (place, _) = first?;
-        self.parts.get_mut(place)?.next()
+        self.parts.get_mut(place)?.rows.next()
     }
 }
 
