@@ -11,10 +11,7 @@ use crate::table::{Change, OldValues};
 use headwater_core::{metrics::DropReason, serde::Data};
 use headwater_engine::{
     processor::{BatchProcessor, Context, ProcessorError, Rows},
-    store::{
-        PutOutcome, StoreError, StoreKey, ValueAndTimestamp, VersionedKeyValueStore,
-        VersionedRecord,
-    },
+    store::{PutOutcome, StoreError, StoreKey, ValueAndTimestamp, VersionedKeyValueStore},
 };
 use std::{marker::PhantomData, sync::Arc};
 
@@ -57,11 +54,7 @@ where
             let (mut frame, key, value) = record.split();
             let old = store.find_as_of(&key, i64::MAX);
             let put = old.and_then(|old| {
-                let before = |VersionedRecord { value, timestamp, .. }| ValueAndTimestamp {
-                    value,
-                    timestamp,
-                };
-                let old: Option<ValueAndTimestamp<A>> = old.map(before);
+                let old = old.map(ValueAndTimestamp::from);
                 let time = old.as_ref().map_or(frame.timestamp, |old| old.timestamp);
                 let time = time.max(frame.timestamp);
                 let new = (self.fold)(&key, value, old.as_ref().map(|old| old.value.clone()));

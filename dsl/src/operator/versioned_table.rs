@@ -10,10 +10,7 @@ use crate::table::{Change, OldValues};
 use headwater_core::{metrics::DropReason, serde::Data};
 use headwater_engine::{
     processor::{BatchProcessor, Context, ProcessorError, Rows},
-    store::{
-        PutOutcome, StoreError, StoreKey, ValueAndTimestamp, VersionedKeyValueStore,
-        VersionedRecord,
-    },
+    store::{PutOutcome, StoreError, StoreKey, ValueAndTimestamp, VersionedKeyValueStore},
 };
 use std::{marker::PhantomData, sync::Arc};
 
@@ -59,11 +56,7 @@ where
             let new = (self.row)(value);
             let put = if sends_old { store.get(&key) } else { Ok(None) }.and_then(|old| {
                 let put = store.put(&key, new.clone(), time)?;
-                let before = |VersionedRecord { value, timestamp, .. }| ValueAndTimestamp {
-                    value,
-                    timestamp,
-                };
-                Ok::<_, StoreError>((put, old.map(before)))
+                Ok::<_, StoreError>((put, old.map(ValueAndTimestamp::from)))
             });
             let is_latest = match put {
                 Ok((PutOutcome::Latest, _)) => true,

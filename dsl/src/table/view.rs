@@ -5,8 +5,8 @@ use headwater_engine::{
     processor::{InitContext, ProcessorError, Stores},
     store::{
         KeyValueBytes, KeyValueStore, SessionBytes, SessionStore, Slot, StateStore, StoreError,
-        StoreKey, ValueAndTimestamp, VersionedKeyValueStore, VersionedRecord, WindowBytes,
-        WindowSlot, WindowStore, Windowed,
+        StoreKey, ValueAndTimestamp, VersionedKeyValueStore, WindowBytes, WindowSlot, WindowStore,
+        Windowed,
     },
 };
 use std::{any::Any, sync::Arc};
@@ -178,9 +178,7 @@ impl<K: Data, V: Data> Lookup<K, V> for StoreKey<VersionedKeyValueStore<K, V>> {
     ) -> Result<Vec<Found<V>>, ProcessorError> {
         let store = stores.get(*self);
         let found = |(key, time): (&&K, &Timestamp)| match store.find_as_of(key, *time) {
-            Ok(found) => Ok(Ok(found.map(|VersionedRecord { value, timestamp, .. }| {
-                ValueAndTimestamp { value, timestamp }
-            }))),
+            Ok(found) => Ok(Ok(found.map(ValueAndTimestamp::from))),
             Err(StoreError::State(failed)) => Err(failed.into()),
             Err(refused) => Ok(Err(refused)),
         };

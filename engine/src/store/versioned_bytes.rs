@@ -12,7 +12,7 @@
 //! | b | 9 | 9 | none | a latest one that deletes lies at its own time: it is forgotten when nothing may come before it any more |
 
 use super::{
-    StoreError, StoreOperation, Timed,
+    StoreError, StoreOperation, Timed, ValueAndTimestamp,
     form::{Form, StoreId},
     meter::Meter,
     time_bytes::TimeBytes,
@@ -42,6 +42,12 @@ pub struct VersionedRecord<V> {
     pub timestamp: Timestamp,
     /// From when it is no longer; none for the latest.
     pub valid_to: Option<Timestamp>,
+}
+
+impl<V> From<VersionedRecord<V>> for ValueAndTimestamp<V> {
+    fn from(VersionedRecord { value, timestamp, .. }: VersionedRecord<V>) -> Self {
+        Self { value, timestamp }
+    }
 }
 
 /// What became of a version that was put.

@@ -220,7 +220,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Waits for room in the queue, behind those who wait already. What takes up none waits for nobody.
+    /// Waits for room in the queue, after those who wait already. What takes up none waits for nobody.
     fn enter(&self, bytes: usize) -> Result<MutexGuard<'_, Intake>, LogError> {
         let mut intake = lock(&self.intake);
         let mut place: Option<Arc<Condvar>> = None;
