@@ -117,11 +117,11 @@ impl<S: Skin<Place = Window>> WindowedFinals<S> {
     /// Keeps the headers of rows that were folded.
     fn keep_headers(
         &mut self,
-        folded: Vec<FoldedHeaders<usize>>,
+        folded: Vec<FoldedHeaders>,
         context: &mut NodeContext<'_>,
     ) -> Result<(), ProcessorError> {
         let Some(kept) = &mut self.headers else { return Ok(()) };
-        folded.into_iter().try_for_each(|FoldedHeaders { of: row, headers }| {
+        folded.into_iter().try_for_each(|FoldedHeaders { row, headers }| {
             let (start, key) = self.windows.folded(row);
             kept.keep(&own_key(&[start], key), headers, context)
         })

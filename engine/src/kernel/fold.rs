@@ -141,7 +141,7 @@ impl KeyedRows {
 #[derive(Default)]
 pub(super) struct Refused {
     /// Those of rows that were folded into what is kept.
-    pub(super) headers: Vec<FoldedHeaders<usize>>,
+    pub(super) headers: Vec<FoldedHeaders>,
     /// How many rows came too late.
     late: u64,
     /// How many rows had no value, where such are dropped.
@@ -252,6 +252,7 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
             }
             continue;
         };
+        let mut is_there = false;
         let update = entries.change(slot, |value, timestamp| {
             let with_old = matches!(folded, Folded::Forwarded { old_values: OldValues::Sent });
             let old = value.as_ref().filter(|_| with_old);
@@ -265,6 +266,7 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
                 // The first row after a deletion stands at its own time.
                 Some(_) | None => stamp.timestamp,
             };
+            is_there = value.is_some();
             let Folded::Forwarded { .. } = folded else { return None };
             let (place, at) = place_of(row, stamp);
             let (new, timestamp, origin) = (value.clone(), *timestamp, stamp.origin);
@@ -274,9 +276,10 @@ pub(super) fn fold_rows<S: Skin, E: Entries<S::Value>>(
             (Ok(Some(update)), _) => skin.push(row, update),
             (Ok(None), Folded::HeldBack) => entries.keep_headers(slot, skin.headers()),
             (Ok(None), Folded::Kept { with_none }) => {
-                let headers = skin.headers();
+                // A window that was deleted has no final, which would take its headers away.
+                let headers = skin.headers().filter(|_| is_there);
                 if headers.is_some() || with_none || !refused.headers.is_empty() {
-                    refused.headers.push(FoldedHeaders { of: row, headers });
+                    refused.headers.push(FoldedHeaders { row, headers });
                 }
             }
             (Ok(None), Folded::Forwarded { .. }) => {}

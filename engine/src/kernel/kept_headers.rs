@@ -9,10 +9,14 @@ use crate::{
     store::{KeyValueBytes, KeyValueStore, StoreBuilder, StoreError, StoreKey},
 };
 use headwater_core::{
+    ports::state::Order,
     record::{Headers, Timestamp},
     serde::{Bytes, ReadBack, Serde, SerdeError},
 };
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
+
+/// How many that may have expired are read at a time.
+const EXPIRED_READ_MAX: usize = 1_024;
 
 /// Headers as a record of the log has them.
 struct HeadersSerde;
@@ -44,9 +48,9 @@ pub fn headers_store(name: &str) -> StoreBuilder {
 }
 
 /// Headers of a row that was folded into a window.
-pub(super) struct FoldedHeaders<P> {
-    /// The row, or what it was folded into.
-    pub(super) of: P,
+pub(super) struct FoldedHeaders {
+    /// Which row of its batch.
+    pub(super) row: usize,
     pub(super) headers: Option<Box<Headers>>,
 }
 
@@ -55,6 +59,8 @@ pub(super) struct KeptHeaders {
     store: StoreKey<KeyValueBytes<Headers>>,
     /// Whether the store may have an entry.
     has_any: bool,
+    /// No own key begins with a time below this.
+    first: Timestamp,
 }
 
 impl KeptHeaders {
@@ -62,7 +68,7 @@ impl KeptHeaders {
     pub(super) fn open(name: &str, context: &mut InitContext<'_>) -> Result<Self, ProcessorError> {
         let store = context.byte_store::<KeyValueBytes<Headers>>(name)?;
         let has_any = context.byte_store_mut(store).has_stored()?;
-        Ok(Self { store, has_any })
+        Ok(Self { store, has_any, first: Timestamp::MIN })
     }
 
     /// Whether rows without headers are of interest: they may follow one that has some.
@@ -82,6 +88,7 @@ impl KeptHeaders {
             return if self.has_any { self.remove(own_key, context).map(drop) } else { Ok(()) };
         };
         self.has_any = true;
+        self.first = self.first.min(time_of(own_key));
         match store.put(own_key, Some(*headers), 0) {
             Ok(()) => Ok(()),
             Err(StoreError::State(why)) => Err(why.into()),
@@ -101,6 +108,44 @@ impl KeptHeaders {
         if self.has_any { self.remove(own_key, context) } else { Ok(None) }
     }
 
+    /// Gives the headers of the window with this own key, and keeps them.
+    pub(super) fn get(
+        &self,
+        own_key: &[u8],
+        context: &mut NodeContext<'_>,
+    ) -> Result<Option<Box<Headers>>, ProcessorError> {
+        if !self.has_any {
+            return Ok(None);
+        }
+        let store = context.byte_store(self.store);
+        let slot = store.locate_one(own_key)?;
+        Ok(store.get(slot).0.cloned().map(Box::new))
+    }
+
+    /// Forgets those whose own keys begin with a time below `floor`.
+    pub(super) fn expire_below(
+        &mut self,
+        floor: Timestamp,
+        context: &mut NodeContext<'_>,
+    ) -> Result<(), ProcessorError> {
+        while self.has_any && self.first < floor {
+            let all = (Bound::Unbounded, Bound::Unbounded);
+            let entries = context.byte_store(self.store).scan(all, Order::Ascending)?;
+            let keys = entries.take(EXPIRED_READ_MAX).map(|entry| entry.map(|entry| entry.key));
+            let keys: Vec<Vec<u8>> = keys.collect::<Result<_, _>>()?;
+            let kept = keys.iter().position(|key| time_of(key) >= floor);
+            let is_all = kept.is_some() || keys.len() < EXPIRED_READ_MAX;
+            if is_all {
+                let first = kept.and_then(|kept| keys.get(kept));
+                self.first = first.map_or(Timestamp::MAX, |key| time_of(key));
+            }
+            for key in keys.iter().take(kept.unwrap_or(keys.len())) {
+                self.remove(key, context)?;
+            }
+        }
+        Ok(())
+    }
+
     fn remove(
         &self,
         own_key: &[u8],
@@ -115,7 +160,12 @@ impl KeptHeaders {
     }
 }
 
-/// What comes in front of a key in an own key.
+/// The time that an own key begins with.
+fn time_of(own_key: &[u8]) -> Timestamp {
+    own_key.first_chunk().map_or(Timestamp::MIN, |bytes| Timestamp::from_be_bytes(*bytes))
+}
+
+/// An own key: what comes in front of a key, and the key.
 pub(super) fn own_key(times: &[Timestamp], key: &[u8]) -> Vec<u8> {
     let mut own: Vec<u8> = times.iter().flat_map(|time| time.to_be_bytes()).collect();
     own.extend_from_slice(key);

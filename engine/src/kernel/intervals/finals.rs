@@ -14,10 +14,10 @@ use super::{
     super::{
         CopySkin, Skin, Update,
         fold::{Folded, Refused},
-        kept_headers::{FoldedHeaders, KeptHeaders, own_key},
+        kept_headers::{KeptHeaders, own_key},
         window_state::Closer,
     },
-    IntervalState, Rule, Turned,
+    Headed, HeadersOf, IntervalState, Rule, Turned,
 };
 use crate::{
     node::{Event, Forwarded, HeldBack, NO_ORIGIN, Node, NodeContext, Progress},
@@ -77,14 +77,26 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalFinals<S, R> {
         Ok(Self { headers: Some(KeptHeaders::open(store, context)?), ..self })
     }
 
-    /// Keeps the headers of rows that were folded.
+    /// Keeps the headers of windows that have changed.
     fn keep_headers(&mut self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
-        let folded = take(&mut self.intervals.headers);
+        let changed = take(&mut self.intervals.headers);
         let Some(kept) = &mut self.headers else { return Ok(()) };
-        folded.into_iter().try_for_each(|FoldedHeaders { of: (row, window), headers }| {
+        changed.into_iter().try_for_each(|HeadersOf { row, window, are }| {
             let key = self.intervals.batch.keys.get(row).unwrap_or_default();
-            kept.keep(&own_key(&[window.end, window.start], key), headers, context)
+            let own_key_of = |window: Window| own_key(&[window.end, window.start], key);
+            let headers = match are {
+                Headed::Row(headers) => headers,
+                Headed::As(window) => kept.get(&own_key_of(window), context)?,
+            };
+            kept.keep(&own_key_of(window), headers, context)
         })
+    }
+
+    /// Forgets what no window needs any more, once all that is closed was forwarded.
+    fn expire(&mut self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
+        self.intervals.expire(context.byte_store(self.intervals.store));
+        let floor = self.intervals.time.made_of_floor();
+        self.headers.as_mut().map_or(Ok(()), |kept| kept.expire_below(floor, context))
     }
 
     /// Whether closed windows are left to forward.
@@ -156,15 +168,15 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalFinals<S, R> {
             let (new, anchor) = (value.cloned(), time.anchor_of(end));
             let (at, origin) = (time.anchors.passed_at_close(anchor), self.closer_of(anchor));
             let update = Update { place: window, new, old: None, timestamp, at, origin };
-            let kept = self.headers.as_mut();
-            let headers = kept.map(|kept| kept.take(&own_key(&[end, window.start], key), context));
+            let kept = self.headers.as_ref();
+            let headers = kept.map(|kept| kept.get(&own_key(&[end, window.start], key), context));
             let headers = headers.transpose()?.flatten();
             let pushed = refused.push_entry(&mut self.intervals.skin, key, update, headers);
             pushed.map_err(|e| context.byte_store(self.intervals.store).unreadable(&e))?;
         }
         if !self.is_closing() {
             self.closers.clear();
-            self.intervals.expire(context.byte_store(self.intervals.store));
+            self.expire(context)?;
         }
         refused.reject(context)
     }
@@ -181,9 +193,7 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> Node for IntervalFinals<S, R> {
             Event::Advance(time) => self.intervals.advance(time, context),
             Event::End => self.end(context)?,
             Event::Resume(rows_max) => self.resume(rows_max, context)?,
-            Event::Flush if !self.is_closing() => {
-                self.intervals.expire(context.byte_store(self.intervals.store));
-            }
+            Event::Flush if !self.is_closing() => self.expire(context)?,
             Event::Flush | Event::Punctuate(..) | Event::Due => {}
         }
         let skin = &mut self.intervals.skin;

@@ -20,7 +20,6 @@ pub use updates::IntervalUpdates;
 use super::{
     CopySkin, Late, Skin, Update, Windows,
     fold::{Folded, KeyedRows, Refused},
-    kept_headers::FoldedHeaders,
     window_state::Closer,
     window_time::{LivesBy, SAVED_TIME_BYTES, WindowTime},
 };
@@ -29,7 +28,7 @@ use crate::{
     processor::{InitContext, ProcessorError},
     store::{OldValues, SessionBytes, StoreError, StoreKey, ValueAndTimestamp, Window},
 };
-use headwater_core::record::Timestamp;
+use headwater_core::record::{Headers, Timestamp};
 
 /// How long windows live, counted from their anchors: a window is as old as that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +99,7 @@ pub struct Taking<'a, S: Skin> {
     refusal: Option<StoreError>,
     /// The windows that are there from now on, or no longer.
     turned: &'a mut Vec<Turned>,
-    headers: &'a mut Vec<FoldedHeaders<(usize, Window)>>,
+    headers: &'a mut Vec<HeadersOf>,
 }
 
 impl<S: Skin> std::fmt::Debug for Taking<'_, S> {
@@ -117,15 +116,41 @@ struct Turned {
     is_there: bool,
 }
 
+/// Which headers the final of a window comes out with from now on.
+struct HeadersOf {
+    /// The place of the row that decided it.
+    row: usize,
+    window: Window,
+    are: Headed,
+}
+
+enum Headed {
+    /// The row's, which was folded in; none if it has none.
+    Row(Option<Box<Headers>>),
+    /// Those of this window as they were before the row, whose rows are its own.
+    As(Window),
+}
+
 /// The value and timestamp of a window.
 type Content<A> = (Option<A>, Timestamp);
 
 impl<S: CopySkin<Place = Window>> Taking<'_, S> {
-    /// Makes the content of a window what `change` makes of it. The update, if it is to be forwarded.
+    /// Makes the content of a window what `change` makes of it and the row. The update, if it is to be forwarded.
     fn change(
         &mut self,
         row: &Row<'_>,
         window: Window,
+        change: impl FnOnce(&mut S, Content<S::Value>) -> Content<S::Value>,
+    ) -> Result<Option<Update<Window, S::Value>>, StoreError> {
+        self.change_as(row, window, None, change)
+    }
+
+    /// As [`change`](Self::change); of a window that holds the rows of `source`, and not the one at hand, if there is one.
+    fn change_as(
+        &mut self,
+        row: &Row<'_>,
+        window: Window,
+        source: Option<Window>,
         change: impl FnOnce(&mut S, Content<S::Value>) -> Content<S::Value>,
     ) -> Result<Option<Update<Window, S::Value>>, StoreError> {
         let slot = self.store.locate(row.key, window)?;
@@ -155,10 +180,27 @@ impl<S: CopySkin<Place = Window>> Taking<'_, S> {
             }
             let headers = self.skin.headers_copy(row.place).filter(|_| is_there);
             if headers.is_some() || with_none || !self.headers.is_empty() {
-                self.headers.push(FoldedHeaders { of: (row.place, window), headers });
+                self.keep_headers(row.place, window, source, headers);
             }
         }
         Ok(update)
+    }
+
+    /// Has the final of a window have these headers, or those that `source` had before the row.
+    fn keep_headers(
+        &mut self,
+        row: usize,
+        window: Window,
+        source: Option<Window>,
+        headers: Option<Box<Headers>>,
+    ) {
+        let Some(source) = source else {
+            self.headers.push(HeadersOf { row, window, are: Headed::Row(headers) });
+            return;
+        };
+        // The row may have been folded into the source already.
+        let before = self.headers.partition_point(|of| of.row < row);
+        self.headers.insert(before, HeadersOf { row, window, are: Headed::As(source) });
     }
 
     /// Adds an update to the results, to which more of the row may come.
@@ -206,6 +248,11 @@ impl IntervalTime {
         self.anchors.kept_floor().saturating_add(self.reach_ms)
     }
 
+    /// No window is made any more of one that ends below this.
+    fn made_of_floor(&self) -> Timestamp {
+        self.floor().saturating_sub(self.reach_ms)
+    }
+
     /// The anchor of windows that end there.
     fn anchor_of(&self, end: Timestamp) -> Timestamp {
         end.saturating_sub(self.reach_ms)
@@ -220,8 +267,8 @@ struct IntervalState<S: Skin, R> {
     time: IntervalTime,
     batch: KeyedRows,
     turned: Vec<Turned>,
-    /// The headers to keep of windows that the rows at hand were folded into, each with the row's place.
-    headers: Vec<FoldedHeaders<(usize, Window)>>,
+    /// The headers to keep of windows that the rows at hand have changed, in their order.
+    headers: Vec<HeadersOf>,
     /// The rows at hand that have moved what is closed, unless time alone does.
     closers: Vec<Closer>,
 }

@@ -47,8 +47,8 @@ pub struct SlidingWindows {
     pub retention_ms: i64,
 }
 
-/// Rows of a key as a window tells of them: their value, and when the latest of them is.
-type Contents<A> = (A, Timestamp);
+/// Rows of a key as a window tells of them: which window, their value, and when the latest of them is.
+type Contents<A> = (Window, A, Timestamp);
 
 /// What a row finds.
 struct Around<A> {
@@ -132,7 +132,7 @@ impl SlidingWindows {
                 has_right = true;
             } else if window.end > at {
                 around.windows.push(window);
-                newest = newest.or(Some((value, latest)));
+                newest = newest.or(Some((window, value, latest)));
             } else if window.end == at {
                 around.windows.push(window);
                 around.left = Left::IsThere;
@@ -147,7 +147,7 @@ impl SlidingWindows {
                 break;
             }
         }
-        around.later = newest.filter(|(_, latest)| !has_right && *latest > at);
+        around.later = newest.filter(|(.., latest)| !has_right && *latest > at);
         Ok(around)
     }
 
@@ -175,9 +175,9 @@ impl SlidingWindows {
             } else {
                 around.windows.push(window);
             }
-            newest = Some((value, latest));
+            newest = Some((window, value, latest));
         }
-        around.later = newest.filter(|(_, latest)| !has_right && *latest > at);
+        around.later = newest.filter(|(.., latest)| !has_right && *latest > at);
         Ok(around)
     }
 
@@ -243,10 +243,11 @@ impl<S: CopySkin<Place = Window>> Taking<'_, S> {
         self.push_or_refuse(row, update);
     }
 
-    /// Makes a window of rows that are there.
+    /// Makes a window of rows that are there, whose headers its final has too.
     fn make(&mut self, row: &Row<'_>, window: Window, rows: Option<Contents<S::Value>>) {
-        let Some((value, latest)) = rows.filter(|_| self.time.is_open(window.end)) else { return };
-        let update = self.change(row, window, |_, _| (Some(value), latest));
+        let rows = rows.filter(|_| self.time.is_open(window.end));
+        let Some((source, value, latest)) = rows else { return };
+        let update = self.change_as(row, window, Some(source), |_, _| (Some(value), latest));
         self.push_or_refuse(row, update);
     }
 
