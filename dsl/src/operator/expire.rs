@@ -8,6 +8,7 @@
 //!   table drops, moves no time of its own.
 //! - Time is the largest timestamp taken, of any key, or below a repartition the operator time that rows carry.
 //! - A record that is older than a row lives when it comes is dropped and counted as late; a deletion is not.
+//! - A row that lives past the last timestamp there is has no such moment, and stays.
 //!
 //! Where more rows have lived for long enough than go at a time, what comes after [waits](super::backlog).
 //!
@@ -185,17 +186,18 @@ impl<K: Data, T: Data, V: Data, F: Fn(T) -> Option<V>> Chunked<K, T, Option<V>>
             return Ok(Some(row));
         }
         let row = row.map(|key, value| (key, (self.row)(value)));
-        let deadline = stamp.timestamp.saturating_add(self.ttl_ms);
+        // Past the last timestamp there is comes no time: such a row lives for ever.
+        let deadline = stamp.timestamp.checked_add(self.ttl_ms);
         let is_kept = match &row.value {
             _ if !matches!(written, Ok(true)) => false,
             None => true,
-            Some(_) if self.is_due(deadline) => {
+            Some(_) if deadline.is_some_and(|deadline| self.is_due(deadline)) => {
                 context.drop_record(DropReason::Late);
                 return Ok(None);
             }
             Some(value) => self.kept.check(&self.key, value).is_ok(),
         };
-        let deadline = row.value.is_some().then_some(deadline);
+        let deadline = deadline.filter(|_| row.value.is_some());
         // What the table refuses it tells itself: the row that is there stays, and lives as long as it would have.
         if is_kept && let Err(why) = self.set(&row.key, deadline, context) {
             context.check(Err(why))?;

@@ -4,7 +4,7 @@
 //! `key=left+right@timestamp`, `-` for a side that has no record.
 
 use headwater_core::record::Headers;
-use headwater_dsl::{JoinWindows, KStream, StreamJoined, StreamsBuilder};
+use headwater_dsl::{JoinWindows, KStream, Repartitioned, StreamJoined, StreamsBuilder};
 use headwater_engine::{runtime::StreamsConfig, topology::TopologyError};
 use headwater_testkit::TopologyTestDriver;
 use std::{collections::BTreeMap, error::Error, time::Duration};
@@ -318,6 +318,24 @@ fn the_end_of_input_releases_what_no_time_is_past() -> Outcome {
     driver.finish_input()?;
     let expected: Vec<_> = keys.iter().map(|key| format!("{key}=x+-@{last}")).collect();
     assert_eq!(results(&driver, false)?, expected.join(" "));
+    Ok(())
+}
+
+/// Below a repartition what is due first comes out first, near the last timestamp there is as elsewhere.
+#[test]
+fn the_end_of_input_releases_first_what_is_due_first() -> Outcome {
+    for base in [1_000, i64::MAX] {
+        let builder = StreamsBuilder::new();
+        let through = |topic: &str| -> Texts {
+            builder.stream(topic).repartition(Repartitioned::named(format!("{topic}-again")))
+        };
+        join(Outer, &through("l"), &through("r"), near().after(ms(2))).to("out");
+        let driver = start(&builder, 1)?;
+        pipe(&driver, &format!("r:b=1@{} l:a=x@{}", base - 1, base - 1))?;
+        driver.finish_input()?;
+        let expected = format!("a=x+-@{} b=-+1@{}", base - 1, base - 1);
+        assert_eq!(results(&driver, false)?, expected);
+    }
     Ok(())
 }
 

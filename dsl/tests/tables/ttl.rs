@@ -71,6 +71,25 @@ fn an_older_record_makes_the_row_as_old_as_itself() -> Outcome {
     check(&driver()?, "a=1@20 a=2@15 b=3@25", "a=1@20 a=2@15 a=∅@25 b=3@25")
 }
 
+/// No time is past the last timestamp there is: what lives so long is neither late nor deleted, and a newer record counts.
+#[test]
+fn a_row_that_lives_past_the_last_timestamp_stays() -> Outcome {
+    let (driver, last) = (driver()?, i64::MAX);
+    let [edge, over] = [last - 10, last - 9];
+    let early = format!("a=1@{edge} b=2@{over} c=3@{over} c=4@{edge}");
+    let expected = format!("{early} a=∅@{last} c=∅@{last} d=5@{last}");
+    check(&driver, &format!("{early} d=5@{last}"), &expected)?;
+    assert_eq!(driver.total_dropped_records()?, 0);
+    driver.finish_input()?;
+    driver.crash();
+    driver.restart()?;
+    let store = driver.key_value_store::<String, i64>("table")?;
+    for (key, value) in [("a", None), ("b", Some(2)), ("c", None), ("d", Some(5))] {
+        assert_eq!(store.get(&key.to_owned())?.map(|row| row.value), value, "{key}");
+    }
+    check(&driver, &format!("b=∅@{last}"), &format!("{expected} b=∅@{last}"))
+}
+
 /// A value that the table refuses, since JSON has no infinity, is a dead letter, and lets no row live longer, or begin to live.
 #[test]
 fn a_refused_record_moves_no_deadline() -> Outcome {

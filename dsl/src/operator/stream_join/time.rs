@@ -216,8 +216,10 @@ impl JoinTime {
 
     /// Tells which of several rows that are due comes out first. Where time moves by itself, in steps that may be of any
     /// size, that is the one that was due first.
-    pub(super) fn rank(&self, side: Side, timestamp: Timestamp) -> Timestamp {
-        if self.is_carried { timestamp.saturating_add(self.wait(side)) } else { timestamp }
+    pub(super) fn rank(&self, side: Side, timestamp: Timestamp) -> i128 {
+        // Also past the last timestamp there is, which only the end of input has come out.
+        let wait = if self.is_carried { self.wait(side) } else { 0 };
+        i128::from(timestamp) + i128::from(wait)
     }
 
     /// The input is complete, and the last deferred row of `side` lies at `timestamp`: it is to come out. Time moves no further
