@@ -193,8 +193,8 @@ impl StreamsBuilder {
         merged.unwrap_or_else(|| self.stream(""))
     }
 
-    /// The records of `topic`, read by the default serdes of `K` and `V`. The same topic with the same types again is
-    /// the same source.
+    /// The records of `topic`, read by the default serdes of `K` and `V`. The same topic read alike again is the same source, be it
+    /// for a stream or for a [table](Self::table): of a record, what was drawn first comes first.
     ///
     /// A record that is not of these types, or is null where they are no `Option`, goes to the dead letters.
     ///
@@ -214,7 +214,7 @@ impl StreamsBuilder {
     /// ```
     #[must_use]
     pub fn stream<K: DefaultSerde, V: DefaultSerde>(&self, topic: &str) -> KStream<K, V> {
-        self.shared(Topics::One(topic.to_owned()))
+        self.read(Topics::One(topic.to_owned()), Consumed::default())
     }
 
     /// The records of `topic`, read as told.
@@ -241,7 +241,7 @@ impl StreamsBuilder {
         topic: &str,
         consumed: Consumed<K, V>,
     ) -> KStream<K, V> {
-        self.own(Topics::One(topic.to_owned()), consumed)
+        self.read(Topics::One(topic.to_owned()), consumed)
     }
 
     /// The records of each topic whose whole name matches `pattern`, read by the default serdes of `K` and `V`: of those that are
@@ -274,7 +274,7 @@ impl StreamsBuilder {
         &self,
         pattern: &str,
     ) -> KStream<K, V> {
-        self.shared(Topics::Matching(pattern.to_owned()))
+        self.read(Topics::Matching(pattern.to_owned()), Consumed::default())
     }
 
     /// The records of each topic whose whole name matches `pattern`, as [`stream_matching`](Self::stream_matching) takes them,
@@ -301,19 +301,11 @@ impl StreamsBuilder {
         pattern: &str,
         consumed: Consumed<K, V>,
     ) -> KStream<K, V> {
-        self.own(Topics::Matching(pattern.to_owned()), consumed)
+        self.read(Topics::Matching(pattern.to_owned()), consumed)
     }
 
-    /// A stream of a source that others may share.
-    fn shared<K: DefaultSerde, V: DefaultSerde>(&self, topics: Topics) -> KStream<K, V> {
-        let consumed = Consumed::default();
-        let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
-        let node = self.plan.shared_source(topics, consumed);
-        KStream { plan: self.plan.clone(), node, key: Some(key), value: Some(value) }
-    }
-
-    /// A stream of a source of its own.
-    fn own<K: Data, V: Data>(&self, topics: Topics, consumed: Consumed<K, V>) -> KStream<K, V> {
+    /// A stream of a source that whoever reads alike shares.
+    fn read<K: Data, V: Data>(&self, topics: Topics, consumed: Consumed<K, V>) -> KStream<K, V> {
         let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
         let node = self.plan.source(topics, consumed);
         KStream { plan: self.plan.clone(), node, key: Some(key), value: Some(value) }
@@ -375,7 +367,7 @@ impl StreamsBuilder {
             plan.leave_unlogged(&store);
         }
         let (key, value) = (SharedSerde::clone(&consumed.key), SharedSerde::clone(&consumed.value));
-        let source = plan.source(Topics::One(topic.to_owned()), consumed.clone().nullable());
+        let source = plan.source_of_table(&Topics::One(topic.to_owned()), &consumed);
         // The topic still holds what has lived.
         if plan.reuses_source_topics() && materialized.ttl.is_none() {
             let (store, topic) = (store.clone(), topic.to_owned());
@@ -501,7 +493,7 @@ impl StreamsBuilder {
         let plan = &self.plan;
         let name = Arc::clone(&store.spec().name);
         plan.add_store(store);
-        let source = plan.source(Topics::One(topic.to_owned()), consumed.clone().nullable());
+        let source = plan.source_of_table(&Topics::One(topic.to_owned()), &consumed);
         let step = plan.step_called(OperatorKind::Process, source, &name).with_store(&name);
         plan.processor::<K, Option<V>, P>(step, supplier);
         let topic = topic.to_owned();

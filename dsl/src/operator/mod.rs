@@ -35,6 +35,7 @@ mod table_join;
 mod table_values;
 mod to_stream;
 mod transform_values;
+mod values_of_table;
 mod versioned_fold;
 mod versioned_table;
 
@@ -77,5 +78,6 @@ pub(crate) use table_join::{LeftTableJoin, NullKeys, TableJoin};
 pub(crate) use table_values::{Needless, TableValues};
 pub(crate) use to_stream::ToStream;
 pub(crate) use transform_values::TransformValues;
+pub(crate) use values_of_table::ValuesOfTable;
 pub(crate) use versioned_fold::VersionedFold;
 pub(crate) use versioned_table::VersionedTable;

@@ -19,7 +19,9 @@ pub(super) struct Graph {
     pub(super) stores: Vec<StoreBuilder>,
     /// What adds a global store each.
     pub(super) globals: Vec<Box<AddGlobal>>,
-    pub(super) sources: Vec<sources::SharedSource>,
+    pub(super) sources: Vec<sources::Shared>,
+    /// Sources that were drawn after what lies below them.
+    pub(super) built_first: Vec<NodeId>,
     pub(super) repartitions: Vec<repartition::Repartition>,
     /// The names of stores and repartition topics that were generated.
     pub(super) generated: Vec<String>,

@@ -25,6 +25,8 @@ macro_rules! operator_kinds {
 operator_kinds! {
     /// Reads a topic, for a stream or under a table.
     Source => "KSTREAM-SOURCE-",
+    /// Makes records of a stream of what is read for a table.
+    ValuesOfTable => "KSTREAM-VALUES-",
     /// Keeps the newest value of each key of a topic.
     Table => "KTABLE-SOURCE-",
     /// Deletes rows of a table that have lived for long enough.

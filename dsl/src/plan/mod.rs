@@ -13,7 +13,7 @@
 //!
 //! # Invariants
 //!
-//! - A parent is drawn before its children.
+//! - A parent is drawn before its children, but for a source that a stream shares with a table that was drawn later.
 //! - Building changes nothing: a plan can be drawn further and built again.
 //!
 //! # Not here
@@ -418,7 +418,9 @@ impl LogicalPlan {
         let (old_values, may_cache) = (graph.old_values(), graph.may_cache());
         let may_merge = graph.optimization.merges_repartition_topics();
         let merged = if may_merge { graph.merged() } else { Merged::default() };
-        for node in merged.order(graph.nodes.len()) {
+        let order = merged.order(graph.nodes.len()).into_iter();
+        let order = order.filter(|node| !graph.built_first.contains(node));
+        for node in graph.built_first.iter().copied().chain(order) {
             let (Some(Node { step, lower }), Some(old_values), Some(may_cache)) =
                 (graph.nodes.get(node.0), old_values.get(node.0), may_cache.get(node.0))
             else {

@@ -45,7 +45,9 @@ impl StreamPartitioner<String, i64> for Scatter {
 pub(crate) struct Drawing {
     pub(crate) builder: StreamsBuilder,
     stream: KStream<String, i64>,
-    /// A topic can be read as a table once a topology.
+    /// How the pipeline's own topic is read.
+    own: Consumed<String, i64>,
+    own_table: Option<KTable<String, i64>>,
     table: Option<KTable<String, i64>>,
     global: Option<GlobalKTable<String, i64>>,
     steps: usize,
@@ -59,18 +61,16 @@ impl Drawing {
         let builder = StreamsBuilder::new();
         let bounds = ops.iter().filter_map(Op::max_ahead);
         let bound = bounds.map(|ms| MaxAhead::of_partition(Duration::from_millis(ms))).next();
-        let stream = match bound {
-            Some(bound) => builder.stream_with("in", Consumed::default().max_ahead(bound)),
-            None => builder.stream("in"),
-        };
+        let own = bound.map_or_else(Consumed::default, |it| Consumed::default().max_ahead(it));
+        let stream = builder.stream_with("in", own.clone());
         let history = |op: &Op| if let Op::AsOf(as_of) = op { Some(as_of.history) } else { None };
         let history = ops.iter().find_map(history).map(Duration::from_millis);
         let table = history.map(|history| {
             let kept = Materialized::named("versions").versioned(history);
             builder.table_with("table", Consumed::default(), kept)
         });
-        let global = None;
-        let mut drawing = Self { builder, stream, table, global, steps: 0, ports: Vec::new() };
+        let (own_table, global, steps, ports) = (None, None, 0, Vec::new());
+        let mut drawing = Self { builder, stream, own, own_table, table, global, steps, ports };
         ops.iter().for_each(|op| drawing.add(op));
         drawing.stream.to("out");
         drawing
@@ -115,6 +115,15 @@ impl Drawing {
             Op::LeftJoin(view) => stream.left_join(&self.table(view), |value, side| {
                 value.wrapping_add(side.unwrap_or(1_000))
             }),
+            Op::JoinOwn(view) => {
+                let (builder, own) = (&self.builder, &self.own);
+                let table = self.own_table.get_or_insert_with(|| {
+                    builder.table_with("in", own.clone(), Materialized::named("own"))
+                });
+                stream.left_join(&view.of(table), |value, row| {
+                    value.wrapping_add(row.unwrap_or(1_000))
+                })
+            }
             Op::JoinGlobal(n) => {
                 let select = move |_: &String, value: &i64| named(*value, n);
                 stream.join_global(&self.global(), select, i64::wrapping_add)

@@ -42,6 +42,7 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         OperatorKind::Source => {
             prop_oneof![Just(Op::Other), (1..90_u64).prop_map(Op::MaxAhead)].boxed()
         }
+        OperatorKind::ValuesOfTable => view().prop_map(Op::JoinOwn).boxed(),
         OperatorKind::Table => view().prop_map(Op::Join).boxed(),
         OperatorKind::Filter => stateless((2..5_i64).prop_map(Stateless::Filter)),
         OperatorKind::DropNullKeys => stateless((2..5_i64).prop_map(Stateless::DropNullKeys)),

@@ -34,6 +34,8 @@ pub(crate) enum Op {
     ProcessValues(Deed),
     Join(View),
     LeftJoin(View),
+    /// The table of the pipeline's own topic.
+    JoinOwn(View),
     /// A table that is whole in each task, by a key made of the value; some records name none.
     JoinGlobal(i64),
     LeftJoinGlobal(i64),
@@ -101,6 +103,7 @@ impl Op {
             | Self::ProcessValues(_)
             | Self::Join(_)
             | Self::LeftJoin(_)
+            | Self::JoinOwn(_)
             | Self::JoinGlobal(_)
             | Self::LeftJoinGlobal(_)
             | Self::AsOf(_)

@@ -3,12 +3,11 @@
 use headwater_core::{
     ports::log::{Append, Commit, Log, TopicSpec},
     record::{Headers, RecordSetBuilder, TopicName, TopicPartition},
-    serde::for_type,
 };
 use headwater_dsl::{Materialized, Repartitioned, StreamsBuilder};
 use headwater_engine::{
     runtime::{Application, Stepper, StreamsConfig, StreamsError},
-    topology::{Consumed, GlobalSerdes, Topology, TopologyError},
+    topology::{Topology, TopologyError},
 };
 use headwater_testkit::{ManualClock, MemoryLog, MemoryState, TestDriverError, TopologyTestDriver};
 use std::{error::Error, sync::Arc};
@@ -76,6 +75,20 @@ fn a_pattern_is_one_source_whatever_matches_it() -> Outcome {
 }
 
 #[test]
+fn a_global_table_reads_a_topic_that_a_pattern_matches() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let limits = builder.global_table::<String, i64>("in-1");
+    let all = builder.stream_matching::<String, i64>("in-.*");
+    all.join_global(&limits, |key, _| key.clone(), |value, limit| value * 100 + limit).to("out");
+    let driver = driver_on(builder.build()?, &log_of(&[("in-1", 1)])?)?;
+    driver.pipe::<String, i64>("in-1", "a=1@1 a=2@2")?;
+    driver.create_topic("in-2", 1)?;
+    driver.pipe::<String, i64>("in-2", "a=3@3")?;
+    assert_eq!(driver.read::<String, i64>("out")?, "a=101@1 a=202@2 a=302@3");
+    Ok(())
+}
+
+#[test]
 fn a_topic_that_two_sources_would_read_is_refused() -> Outcome {
     let read_twice = |builder: &StreamsBuilder| -> String {
         match builder.build() {
@@ -91,12 +104,6 @@ fn a_topic_that_two_sources_would_read_is_refused() -> Outcome {
     builder.stream_matching::<String, i64>("in-.*").to("all");
     builder.stream::<String, i64>("in-1").to("out");
     assert_eq!(read_twice(&builder), "in-1");
-    let mut topology = Topology::new();
-    topology.add_pattern_source("all", "in-.*", Consumed::<String, i64>::default())?;
-    let consumed = Consumed::<String, i64>::default();
-    let serdes = GlobalSerdes::<String, i64> { key: for_type(), value: for_type() };
-    let refused = topology.add_global_store("all", "in-1", consumed, serdes, |_, _| None);
-    assert!(matches!(refused, Err(TopologyError::TopicReadTwice { .. })));
 
     // Of two patterns, the topics tell; one pattern is one source.
     let builder = StreamsBuilder::new();

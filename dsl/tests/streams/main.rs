@@ -5,6 +5,7 @@ mod copartitioning;
 mod late_answers;
 mod nodes;
 mod optimizations;
+mod read_twice;
 mod repartitioning;
 mod semantics;
 mod shared_input;

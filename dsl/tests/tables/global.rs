@@ -271,10 +271,40 @@ fn processors_read_what_an_update_of_the_users_makes() -> Outcome {
 }
 
 #[test]
-fn a_topic_is_no_stream_beside_a_global_table_and_a_store_has_one_name() {
+fn a_topic_of_a_global_table_is_a_stream_or_a_table_as_well() -> Outcome {
+    for global_first in [false, true] {
+        let builder = StreamsBuilder::new();
+        let global = || builder.global_table::<String, i64>("limits");
+        let global_first = global_first.then(global);
+        let stream = builder.stream::<String, i64>("limits");
+        let _table = builder.table_with("limits", Consumed::<String, i64>::default(), "by-task");
+        let global = global_first.unwrap_or_else(global);
+        let double = |value: i64, limit: i64| value * 1_000 + limit;
+        stream.join_global(&global, |road, _| road.clone(), double).to("out");
+        let partitions = BTreeMap::from([("limits", 2)]);
+        let config = StreamsConfig::new("app");
+        let driver = TopologyTestDriver::with(builder.build()?, config, &partitions)?;
+        for (road, kmh) in [("A7", 60), ("A8", 70), ("A7", 80)] {
+            limit(&driver, road, Some(kmh))?;
+        }
+        driver.crash();
+        driver.lose_state();
+        driver.restart()?;
+        limit(&driver, "A8", Some(90))?;
+        let mut rows: Vec<_> = read(&driver, "out")?.split(' ').map(str::to_owned).collect();
+        rows.sort();
+        assert_eq!(rows, ["A7=60060@9", "A7=80080@9", "A8=70070@9", "A8=90090@9"]);
+        let kept = driver.key_value_store::<String, i64>("by-task")?;
+        assert_eq!(kept.get(&"A8".into())?.map(|row| row.value), Some(90));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_topic_fills_one_global_store_and_a_store_has_one_name() {
     let builder = StreamsBuilder::new();
     let _limits = builder.global_table::<String, i64>("limits");
-    let _stream = builder.stream::<String, i64>("limits");
+    let _again = builder.global_table::<String, i64>("limits");
     assert!(matches!(builder.build(), Err(TopologyError::TopicReadTwice { .. })));
     let builder = StreamsBuilder::new();
     let consumed = Consumed::<String, i64>::default;

@@ -138,6 +138,16 @@ impl<K: Data, V: Data> Consumed<K, V> {
         Self { placement: Some(partitioner.placement()), ..self }
     }
 
+    /// How it reads: two that tell the same are one source. None of one with an extractor, which tells nothing.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn reads(&self) -> Option<String> {
+        let Self { key, value, extractor, max_ahead, offset_reset, placement } = self;
+        let (key, value) = (key.schema(), value.schema());
+        let reads = || format!("{key} {value} {max_ahead:?} {offset_reset:?} {placement:?}");
+        extractor.is_none().then(reads)
+    }
+
     /// Whether rows need not be written and read to become what a source gives.
     pub(super) fn is_exact(&self) -> bool {
         self.extractor.is_none() && self.key.is_exact_for_keys() && self.value.is_exact()

@@ -262,9 +262,9 @@ pub enum TopologyError {
     #[error(transparent)]
     TopicName(#[from] InvalidTopicName),
 
-    /// Two sources read one topic, and could not both have a position in it; or one names it twice.
+    /// Two sources read one topic, and could not both have a position in it, or one names it twice; or two global stores do.
     #[error(
-        "the topic `{topic}` is read twice; read it once, with one pair of types, and use that stream twice"
+        "the topic `{topic}` is read twice, and not alike; read it by the same types, serdes and settings, or once, where it has a timestamp extractor of its own, and use that stream twice"
     )]
     TopicReadTwice {
         /// The topic.

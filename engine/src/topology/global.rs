@@ -53,12 +53,13 @@ impl Topology {
     /// A value of none deletes; a record of which it makes none changes nothing.
     ///
     /// Any processor reads it, by [`InitContext::global_store`](crate::processor::InitContext::global_store). It is at the
-    /// topic's end before the first record of a task, and changes as the topic does, without regard to timestamps.
+    /// topic's end before the first record of a task, and changes as the topic does, without regard to timestamps. A source may
+    /// read the topic as well.
     ///
     /// # Errors
     ///
     /// [`TopologyError::NameTaken`] if a store has the name, [`TopologyError::TopicName`] if the topic can have none so,
-    /// [`TopologyError::TopicReadTwice`] if something else reads the topic, [`TopologyError::TypeRefused`] if its keys or values can
+    /// [`TopologyError::TopicReadTwice`] if another global store reads the topic, [`TopologyError::TypeRefused`] if its keys or values can
     /// never be written and read back.
     pub fn add_global_store<K: Data, V: Data, K2: Data, V2: Data>(
         &mut self,
@@ -76,7 +77,7 @@ impl Topology {
         if stores.chain(self.globals.iter().map(|it| &it.store.name)).any(|it| **it == *name) {
             return Err(TopologyError::NameTaken { name: name.to_owned() });
         }
-        if self.external_topics_read().any(|read| *read == topic) || self.is_matched(&topic) {
+        if self.globals.iter().any(|other| other.topic == topic) {
             return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
         }
         let refused = |type_name, source| TopologyError::TypeRefused {

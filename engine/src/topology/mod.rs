@@ -427,23 +427,23 @@ impl Topology {
             | Kind::Processor { .. }
             | Kind::ChildPort { .. } => None,
         });
-        let mut names: Vec<TopicName> =
-            self.external_topics_read().chain(written).cloned().collect();
+        let globals = self.globals.iter().map(|global| &global.topic);
+        let read = self.topics_of_sources().chain(globals);
+        let mut names: Vec<TopicName> = read.chain(written).cloned().collect();
         names.sort();
         names.dedup();
         names
     }
 
-    /// The topics of the user's that it reads, those of global stores too.
-    fn external_topics_read(&self) -> impl Iterator<Item = &TopicName> {
-        let sources = self.nodes.iter().filter_map(|node| match &node.kind {
+    /// The topics of the user's that its sources read; global stores read theirs beside them, at positions of their own.
+    fn topics_of_sources(&self) -> impl Iterator<Item = &TopicName> {
+        self.nodes.iter().filter_map(|node| match &node.kind {
             Kind::Source { topic: Topic::External(name), .. } => Some(name),
             Kind::Source { .. }
             | Kind::Sink { .. }
             | Kind::Processor { .. }
             | Kind::ChildPort { .. } => None,
-        });
-        sources.chain(self.globals.iter().map(|global| &global.topic))
+        })
     }
 
     /// The graph as text, in Kafka's form: sub-topologies with their nodes, in the order they were added.
@@ -491,7 +491,6 @@ impl Topology {
                 .nodes
                 .iter()
                 .any(|node| matches!(&node.kind, Kind::Source { topic: t, .. } if t == topic))
-                || self.globals.iter().any(|it| *topic == Topic::External(it.topic.clone()))
                 || matches!(topic, Topic::External(name) if self.is_matched(name)))
         {
             return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });

@@ -108,7 +108,7 @@ impl Topology {
         let pattern = pattern.into();
         let source =
             PatternSource { pattern, regex, make, max_ahead: None, offset_reset, placement };
-        if let Some(topic) = self.external_topics_read().find(|topic| source.matches(topic)) {
+        if let Some(topic) = self.topics_of_sources().find(|topic| source.matches(topic)) {
             return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
         }
         let hand_on = |_: &mut InitContext<'_>| Ok(Box::new(HandOn) as Box<dyn Node>);
@@ -134,7 +134,7 @@ impl Topology {
         mut topics: impl Iterator<Item = &'t TopicName>,
     ) -> bool {
         topics.any(|topic| {
-            self.is_matched(topic) && self.external_topics_read().all(|read| read != topic)
+            self.is_matched(topic) && self.topics_of_sources().all(|read| read != topic)
         })
     }
 
@@ -160,7 +160,7 @@ impl Topology {
         source: &PatternSource,
         topic: &TopicName,
     ) -> Result<(), TopologyError> {
-        if self.external_topics_read().any(|read| read == topic) {
+        if self.topics_of_sources().any(|read| read == topic) {
             return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
         }
         let name = format!("{node}-{topic}");
