@@ -12,7 +12,7 @@ use headwater_engine::{
     store::StoreBuilder,
     topology::{Consumed, GlobalSerdes, Topology, TopologyError, TopologyOptimization},
 };
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{convert::Infallible, fmt, marker::PhantomData, sync::Arc};
 
 /// Draws a topology: start from a topic, chain operators, build.
 ///
@@ -473,6 +473,25 @@ impl StreamsBuilder {
             let (serdes, update) = (GlobalSerdes { key, value }, Arc::clone(&update));
             let update = move |key, value| update(key, value);
             topology.add_global_store(&name, &topic, consumed.clone(), serdes, update).map(drop)
+        });
+    }
+
+    /// Adds a global store that a processor of one's own fills from `topic`. See [`Topology::add_global_processor`].
+    pub fn add_global_processor<K: Data, V: Data, P>(
+        &self,
+        store: StoreBuilder,
+        topic: &str,
+        consumed: Consumed<K, V>,
+        supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError> + Send + Sync + 'static,
+    ) where
+        P: Processor<K, Option<V>, KOut = Infallible, VOut = Infallible> + 'static,
+    {
+        let (topic, supplier) = (topic.to_owned(), Arc::new(supplier));
+        self.plan.add_global(move |topology| {
+            let (store, consumed, supplier) =
+                (store.clone(), consumed.clone(), Arc::clone(&supplier));
+            let supplier = move |context: &mut InitContext<'_>| supplier(context);
+            topology.add_global_processor(store, &topic, consumed, supplier).map(drop)
         });
     }
 

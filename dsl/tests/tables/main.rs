@@ -3,6 +3,7 @@
 mod described;
 mod foreign_key;
 mod global;
+mod global_processor;
 mod grouped;
 mod joined;
 mod joined_through_streams;

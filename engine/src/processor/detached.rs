@@ -8,7 +8,7 @@ use crate::{
     broken::broken,
     by_index::{ByIndex, TypedIndex},
     calls::{Caller, PoolOfProcess},
-    node::{Call, Measures, Moment, NodeContext, NodeIndex, Now, Resources, RunRecords},
+    node::{Call, Measures, Moment, NodeContext, NodeIndex, Now, Rejection, Resources, RunRecords},
     store::{StateStore, StoreBuilder, StoreKey},
     topology::{DynamicOutputs, TaskId},
 };
@@ -138,11 +138,36 @@ impl<K: Data, V: Data> DetachedContext<K, V> {
         let partition = self.resources.partition;
         let mut made = store.make(state.open(store.spec(), partition)?, partition);
         made.keep_within(self.resources.record_bytes_max);
+        self.connect(store, made);
+        Ok(())
+    }
+
+    /// Lets the processor know the application's settings.
+    pub(super) fn set_settings(&mut self, settings: &Arc<Settings>) {
+        self.resources.settings = Arc::clone(settings);
+    }
+
+    /// Connects a store that was made.
+    pub(super) fn connect(&mut self, store: &StoreBuilder, made: Box<dyn StateStore>) {
         let entry = (Arc::clone(&store.spec().name), self.resources.stores.len());
         self.resources.stores.push(made);
         self.stores.push(entry);
         self.resources.connected = vec![self.stores.clone()];
-        Ok(())
+    }
+
+    /// The stores, in the order in which they were connected.
+    pub(super) fn stores_mut(&mut self) -> &mut [Box<dyn StateStore>] {
+        &mut self.resources.stores
+    }
+
+    /// The next calls are about these records.
+    pub(super) fn set_run(&mut self, run: RunRecords) {
+        self.source = Some(run);
+    }
+
+    /// Gives the dead letters that calls have led to.
+    pub(super) fn take_dead(&mut self) -> Vec<Rejection> {
+        std::mem::take(&mut self.resources.dead)
     }
 
     /// Has a supplier make its processor.

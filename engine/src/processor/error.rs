@@ -135,6 +135,12 @@ pub enum ProcessorError {
         bytes_max: Option<u64>,
     },
 
+    /// The processor of a global store has scheduled a punctuation: nothing lets it fire, and the application stops.
+    #[error(
+        "the processor of a global store takes records and schedules nothing; have a processor of a task do what is to be done at a time"
+    )]
+    SchedulesInGlobal,
+
     /// A call ended without an answer: it panicked, or its executor dropped it. The application stops; it makes the call
     /// again when it goes on from its last commit.
     #[error("a call ended without an answer: it panicked, or its executor dropped it")]

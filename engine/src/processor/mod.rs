@@ -15,6 +15,7 @@ mod detached;
 mod erased;
 mod error;
 mod fixed_key;
+mod global;
 mod init;
 mod own_metrics;
 mod ports;
@@ -36,6 +37,7 @@ pub use supplier::ProcessorSupplier;
 
 pub(crate) use erased::{BatchNode, ProcessorNode, mistyped};
 pub(crate) use fixed_key::Fixed;
+pub(crate) use global::{FillGlobal, GlobalChanges, GlobalSeat, MakeFillGlobal, filling};
 pub(crate) use init::{PortSpec, Punctuation};
 pub(crate) use own_metrics::{OwnMetric, OwnMetrics, OwnValue};
 pub(crate) use record::{MADE, NO_TIME};

@@ -318,6 +318,8 @@ pub struct StoreBuilder {
     make: Arc<MakeStore>,
     /// [`Serdes`], if it can be read from outside.
     serdes: Option<Arc<dyn Any + Send + Sync>>,
+    /// Their kind.
+    kind: Option<StoreKind>,
     /// Which of its entries have expired, if that is to be known outside.
     expiry: Option<Expiry>,
     /// The type that the store cannot keep, and why.
@@ -362,6 +364,7 @@ impl StoreBuilder {
             spec,
             make: Arc::new(make),
             serdes: None,
+            kind: None,
             expiry: None,
             refused: None,
             shows_other: false,
@@ -430,7 +433,8 @@ impl StoreBuilder {
     /// Lets the store be read from outside.
     pub(crate) fn readable<K: Data, V: Data>(self, serdes: Serdes<K, V>) -> Self {
         let checked = self.keeping(&serdes.keys).keeping(&serdes.values);
-        Self { serdes: Some(Arc::new(serdes)), ..checked }
+        let kind = Some(serdes.kind);
+        Self { serdes: Some(Arc::new(serdes)), kind, ..checked }
     }
 
     /// Has queries of a key-value store read its entries by other serdes than its own: they are then shown something else of
@@ -444,6 +448,12 @@ impl StoreBuilder {
     /// [`Serdes`], if its entries are read from outside as they are written.
     pub(crate) fn own_serdes(&self) -> Option<&(dyn Any + Send + Sync)> {
         self.serdes().filter(|_| !self.shows_other)
+    }
+
+    /// [`Serdes`], if it is a key-value store whose entries are read from outside as they are written.
+    pub(crate) fn key_value_serdes(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        let is_one = self.kind == Some(StoreKind::KeyValue) && !self.shows_other;
+        self.serdes.clone().filter(|_| is_one)
     }
 
     /// [`Serdes`], if it can be read from outside.

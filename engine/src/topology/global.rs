@@ -5,15 +5,15 @@ use super::{
 };
 use crate::{
     node::TIMESTAMP_SKIPPED,
-    processor::Rows,
-    store::{Form, Keys, Serdes, StoreError, StoreId, StoreKind},
+    processor::{InitContext, MakeFillGlobal, Processor, ProcessorError, Rows, filling},
+    store::{Form, Keys, Serdes, StoreBuilder, StoreError, StoreId, StoreKind},
 };
 use headwater_core::{
     ports::state::StoreSpec,
-    record::{Headers, RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicName},
+    record::{Headers, RecordRef, RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicName},
     serde::{Data, SharedSerde},
 };
-use std::{any::Any, sync::Arc};
+use std::{any::Any, convert::Infallible, sync::Arc};
 
 /// What records of a topic become.
 #[derive(Default)]
@@ -27,12 +27,21 @@ pub(crate) struct GlobalEntries {
 pub(crate) type Take =
     dyn Fn(&RecordSet, usize, usize, &mut GlobalEntries) -> Result<(), SetFull> + Send + Sync;
 
+/// How the records of a global store's topic become its entries.
+#[derive(Clone)]
+pub(crate) enum FillBy {
+    /// Each becomes one, or none.
+    Function(Arc<Take>),
+    /// A user's processor takes them.
+    Processor(Arc<MakeFillGlobal>),
+}
+
 /// A global store: its topic, and how the topic's records become its entries.
 #[derive(Clone)]
 pub(crate) struct GlobalSpec {
     pub(crate) store: StoreSpec,
     pub(crate) topic: TopicName,
-    pub(crate) take: Arc<Take>,
+    pub(crate) fill_by: FillBy,
     /// [`Serdes`] of its keys and values.
     pub(crate) serdes: Arc<dyn Any + Send + Sync>,
 }
@@ -69,17 +78,9 @@ impl Topology {
         serdes: GlobalSerdes<K2, V2>,
         map: impl Fn(K, V) -> Option<(K2, Option<V2>)> + Send + Sync + 'static,
     ) -> Result<&mut Self, TopologyError> {
-        let topic = TopicName::new(topic)?;
         let GlobalSerdes { key: keys, value: values } = serdes;
-        let schema = format!("global {} -> {}", keys.schema(), values.schema());
-        let store = StoreSpec { name: name.into(), schema };
-        let stores = self.stores.iter().map(|store| &store.spec().name);
-        if stores.chain(self.globals.iter().map(|it| &it.store.name)).any(|it| **it == *name) {
-            return Err(TopologyError::NameTaken { name: name.to_owned() });
-        }
-        if self.globals.iter().any(|other| other.topic == topic) {
-            return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
-        }
+        let form = format!("{} -> {}", keys.schema(), values.schema());
+        let (store, topic) = self.global_store(name, topic, &form)?;
         let refused = |type_name, source| TopologyError::TypeRefused {
             name: name.to_owned(),
             type_name,
@@ -90,9 +91,127 @@ impl Topology {
         let kind = StoreKind::KeyValue;
         let (own_keys, own_values) = (SharedSerde::clone(&keys), SharedSerde::clone(&values));
         let serdes = Serdes { kind, keys: own_keys, values: own_values, history_ms: 0 };
-        let take = take(&store.name, consumed, (keys, values), map);
-        self.globals.push(GlobalSpec { store, topic, take, serdes: Arc::new(serdes) });
+        let fill_by = FillBy::Function(take(&store.name, consumed, (keys, values), map));
+        self.globals.push(GlobalSpec { store, topic, fill_by, serdes: Arc::new(serdes) });
         Ok(self)
+    }
+
+    /// Adds a global store that a processor which `supplier` makes fills from `topic`, as in Kafka Streams: it takes each record,
+    /// nulls included, looks into the store and puts what it likes there, and forwards nothing.
+    ///
+    /// There is a processor for each partition of the topic, and it has a part of the store to itself: it finds there what the
+    /// records of that partition have led to. Whoever [reads](InitContext::global_store) the store sees all parts; of a key
+    /// that lies in several, the one counts where Kafka's partitioner puts it. A processor that adds up what lies in several
+    /// partitions takes a topic of one.
+    ///
+    /// A part that is lost is built again by handing a new processor the same records: what is to survive it keeps in the
+    /// store. It is told no stream time but its record's, and schedules nothing.
+    ///
+    /// ```
+    /// use headwater_core::serde::for_type;
+    /// use headwater_engine::{
+    ///     processor::{Context, Processor, ProcessorError, Record},
+    ///     store::{KeyValueStore, StoreKey},
+    ///     topology::{Consumed, Topology},
+    /// };
+    /// use std::convert::Infallible;
+    ///
+    /// /// Keeps the lowest limit that a road ever had.
+    /// struct Lowest(StoreKey<KeyValueStore<String, i64>>);
+    ///
+    /// impl Processor<String, Option<i64>> for Lowest {
+    ///     type KOut = Infallible;
+    ///     type VOut = Infallible;
+    ///
+    ///     fn process(
+    ///         &mut self,
+    ///         record: Record<String, Option<i64>>,
+    ///         context: &mut Context<'_, Infallible, Infallible>,
+    ///     ) -> Result<(), ProcessorError> {
+    ///         let limits = context.store(self.0);
+    ///         let known = limits.get(&record.key)?.map(|known| known.value);
+    ///         let lowest = record.value.into_iter().chain(known).min();
+    ///         Ok(limits.put(&record.key, lowest, record.timestamp)?)
+    ///     }
+    /// }
+    ///
+    /// let limits = KeyValueStore::<String, i64>::builder("limits", for_type(), for_type());
+    /// let consumed = Consumed::<String, i64>::default();
+    /// let mut topology = Topology::new();
+    /// topology.add_global_processor(limits, "limits-by-road", consumed, |context| {
+    ///     Ok(Lowest(context.store("limits")?))
+    /// })?;
+    /// assert!(topology.describe().contains("for global store (will not generate tasks)"));
+    /// # Ok::<(), headwater_engine::topology::TopologyError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`add_global_store`](Self::add_global_store), and [`TopologyError::StoreDiffers`] if it is no key-value store.
+    pub fn add_global_processor<K: Data, V: Data, P>(
+        &mut self,
+        store: StoreBuilder,
+        topic: &str,
+        consumed: Consumed<K, V>,
+        supplier: impl Fn(&mut InitContext<'_>) -> Result<P, ProcessorError> + Send + Sync + 'static,
+    ) -> Result<&mut Self, TopologyError>
+    where
+        P: Processor<K, Option<V>, KOut = Infallible, VOut = Infallible> + 'static,
+    {
+        let name = &*Arc::clone(&store.spec().name);
+        if let Some((type_name, source)) = store.refused().cloned() {
+            return Err(TopologyError::TypeRefused { name: name.to_owned(), type_name, source });
+        }
+        let serdes = store.key_value_serdes();
+        let serdes = serdes.ok_or_else(|| TopologyError::StoreDiffers { name: name.to_owned() })?;
+        let (spec, topic) = self.global_store(name, topic, &store.spec().schema)?;
+        let consumed = consumed.nullable();
+        let decoder = move || RowDecoder::new(consumed.clone());
+        let fill_by = FillBy::Processor(filling(store, decoder, supplier));
+        self.globals.push(GlobalSpec { store: spec, topic, fill_by, serdes });
+        Ok(self)
+    }
+
+    /// Looks whether there may be a global store called `name` of `topic`, whose entries have this form.
+    fn global_store(
+        &self,
+        name: &str,
+        topic: &str,
+        form: &str,
+    ) -> Result<(StoreSpec, TopicName), TopologyError> {
+        let topic = TopicName::new(topic)?;
+        let stores = self.stores.iter().map(|store| &store.spec().name);
+        if stores.chain(self.globals.iter().map(|it| &it.store.name)).any(|it| **it == *name) {
+            return Err(TopologyError::NameTaken { name: name.to_owned() });
+        }
+        if self.globals.iter().any(|other| other.topic == topic) {
+            return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
+        }
+        Ok((StoreSpec { name: name.into(), schema: format!("global {form}") }, topic))
+    }
+}
+
+/// Makes rows of the records of a global store's topic.
+pub(crate) struct RowDecoder<K, V>(TypedDecoder<K, V>);
+
+impl<K: Data, V: Data> RowDecoder<K, V> {
+    fn new(consumed: Consumed<K, V>) -> Self {
+        Self(TypedDecoder::new(consumed))
+    }
+
+    /// Adds a record to `rows`, or says why it cannot be read.
+    pub(crate) fn read(
+        &self,
+        record: &RecordRef<'_>,
+        origin: u32,
+        rows: &mut Rows<K, V>,
+    ) -> Option<Failure> {
+        let (partition_time, wall_clock) = (None, record.timestamp);
+        let moment = SourceMoment { partition_time, wall_clock };
+        let read = self.0.read(record, origin, (Timestamp::MIN, moment), rows);
+        // What its source skips is skipped.
+        let refused = read.err().filter(|(kind, _)| *kind != TIMESTAMP_SKIPPED);
+        refused.map(|(kind, cause)| Failure { origin, kind, cause })
     }
 }
 
@@ -104,27 +223,19 @@ pub(super) fn take<K: Data, V: Data, K2: Data, V2: Data>(
     map: impl Fn(K, V) -> Option<(K2, Option<V2>)> + Send + Sync + 'static,
 ) -> Arc<Take> {
     let id = StoreId { name: Arc::clone(name), partition: 0 };
-    let decoder = TypedDecoder::new(consumed);
+    let decoder = RowDecoder::new(consumed);
     Arc::new(move |set: &RecordSet, count: usize, bytes_max: usize, out: &mut GlobalEntries| {
         let mut writer = EntryWriter::new(&keys, &values, &id, bytes_max);
         for (record, origin) in set.iter().take(count).zip(0_u32..) {
-            let mut row: Rows<K, V> = Vec::with_capacity(1);
-            let (partition_time, wall_clock) = (None, record.timestamp);
-            let moment = SourceMoment { partition_time, wall_clock };
-            let read = decoder.read(&record, origin, (Timestamp::MIN, moment), &mut row);
-            let refused = match read {
-                Err(why) => Some(why),
-                Ok(()) => match row.pop().map(|row| (map(row.key, row.value), row.timestamp)) {
-                    Some((Some((key, value)), at)) => {
-                        writer.write(&key, value.as_ref(), at, &mut out.records)?
-                    }
-                    Some((None, _)) | None => None,
-                },
-            };
-            // What its source skips is skipped.
-            let refused = refused.filter(|(kind, _)| *kind != TIMESTAMP_SKIPPED);
-            let failure = refused.map(|(kind, cause)| Failure { origin, kind, cause });
-            out.failures.extend(failure);
+            let mut rows: Rows<K, V> = Vec::with_capacity(1);
+            out.failures.extend(decoder.read(&record, origin, &mut rows));
+            for row in rows {
+                let at = row.timestamp;
+                let Some((key, value)) = map(row.key, row.value) else { continue };
+                let refused = writer.write(&key, value.as_ref(), at, &mut out.records)?;
+                let failure = refused.map(|(kind, cause)| Failure { origin, kind, cause });
+                out.failures.extend(failure);
+            }
         }
         Ok(())
     })

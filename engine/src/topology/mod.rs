@@ -51,7 +51,7 @@ pub use timestamp::{
 
 pub(crate) use diff::{Outline, PartitionCounts};
 pub(crate) use dynamic::DynamicOutputs;
-pub(crate) use global::{GlobalEntries, GlobalSpec, Take};
+pub(crate) use global::{FillBy, GlobalEntries, GlobalSpec, RowDecoder, Take};
 pub(crate) use mark::{InputState, Sender, TimeMark};
 pub(crate) use max_ahead::AheadOf;
 pub(crate) use plan::{Plan, SubTopology, meets_others, sources, topics_above};

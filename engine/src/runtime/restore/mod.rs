@@ -101,6 +101,11 @@ impl Opened {
     fn is_at_end(&self) -> bool {
         self.at >= self.end && !self.begins_anew
     }
+
+    /// Whether what the shard holds is of another history, and goes.
+    pub(super) fn begins_anew(&self) -> bool {
+        self.begins_anew
+    }
 }
 
 /// What stores are restored with.
@@ -258,6 +263,26 @@ impl Restorer<'_> {
             watch.plan(part, u64::try_from(end - at).unwrap_or(0));
         }
         Ok(opened)
+    }
+
+    /// Empties a part that begins anew, so that whoever looks into it while it is filled finds nothing of before.
+    pub(super) fn emptied(&self, part: &Part, opened: Opened) -> Result<Opened, StreamsError> {
+        if !opened.begins_anew {
+            return Ok(opened);
+        }
+        let (changelog, position) = (&part.changelog, opened.at);
+        let change = ShardChanges {
+            store: Arc::clone(&part.store.name),
+            partition: changelog.partition,
+            records: Vec::new(),
+            position,
+            record_epoch: self.log.record_epoch(changelog, position - 1)?,
+            begins_anew: true,
+            expire_below: None,
+        };
+        let (epoch, changes) = (self.epoch, vec![change]);
+        self.state.publish(StateCommit { epoch, changes, ..StateCommit::default() })?;
+        Ok(Opened { begins_anew: false, ..opened })
     }
 
     /// Replays what a part lacks, where records of the changelog become what `entries` makes of them.

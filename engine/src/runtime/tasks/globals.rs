@@ -11,9 +11,10 @@
 //!   a store that is built again writes none twice. They are committed by the application's owner, so that one that was taken
 //!   over writes none, and a part at a time, so that any number of them fits the log.
 
+use super::setup::World;
 use crate::runtime::{
     error::StreamsError,
-    restore::{Part, RebuiltFrom, RestoreWatch, Restorer},
+    restore::{Opened, Part, RebuiltFrom, RestoreWatch, Restorer},
 };
 use crate::{
     error_handlers::{
@@ -21,10 +22,13 @@ use crate::{
         stopped,
     },
     fitted_letter::FittedLetter,
-    processor::{ProcessorError, RecordMetadata},
+    processor::{
+        FillGlobal, GlobalChanges, GlobalSeat, MakeFillGlobal, ProcessorError, RecordMetadata,
+        Settings,
+    },
     store::OpenGlobal,
     task::Blueprint,
-    topology::{Failure, GlobalEntries, GlobalSpec},
+    topology::{Failure, FillBy, GlobalEntries, GlobalSpec, Take},
 };
 use headwater_core::{
     ports::{
@@ -32,8 +36,10 @@ use headwater_core::{
         state::{ApplicationState, Shard, State},
     },
     record::{Headers, RecordSet, RecordSetBuilder, SetFull, Timestamp, TopicName, TopicPartition},
+    time::Clock,
 };
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
@@ -44,6 +50,8 @@ struct GlobalPart {
     spec: GlobalSpec,
     part: Part,
     shard: Arc<dyn Shard>,
+    /// What fills the part, once it has, where a processor does.
+    filling: Mutex<Option<Box<dyn FillGlobal>>>,
 }
 
 impl GlobalPart {
@@ -63,6 +71,11 @@ pub(in crate::runtime) struct Globals {
     owner: Owner,
     error_handlers: ErrorHandlers,
     record_bytes_max: usize,
+    /// What processors are told, and what they are made with.
+    application_id: Arc<str>,
+    settings: Arc<Settings>,
+    log: Arc<dyn Log>,
+    clock: Arc<dyn Clock>,
     /// How many letters go into a commit, in bytes: one more at most.
     commit_part_bytes: usize,
     /// Held by the thread that brings them up to date.
@@ -96,8 +109,9 @@ impl Globals {
     pub(in crate::runtime) fn open(
         blueprint: &Blueprint,
         owner: &Owner,
-        state: &dyn State,
+        world: &World,
     ) -> Result<Self, StreamsError> {
+        let state = &*world.state;
         let mut this = Self {
             parts: Vec::new(),
             state: None,
@@ -107,6 +121,10 @@ impl Globals {
             owner: owner.clone(),
             error_handlers: blueprint.error_handlers.clone(),
             record_bytes_max: blueprint.limits.record_bytes_max,
+            application_id: Arc::clone(&blueprint.application_id),
+            settings: Arc::clone(&blueprint.settings),
+            log: Arc::clone(&world.log),
+            clock: Arc::clone(&world.clock),
             commit_part_bytes: blueprint.commit_part_bytes(),
             turn: Mutex::default(),
         };
@@ -118,7 +136,8 @@ impl Globals {
                 let (store, shard) = (spec.store.clone(), state.open(&spec.store, partition)?);
                 let from = RebuiltFrom::Changelog;
                 let part = Part { task: None, store, changelog, begins_at: 0, from };
-                this.parts.push(GlobalPart { spec: spec.clone(), part, shard });
+                let (spec, filling) = (spec.clone(), Mutex::default());
+                this.parts.push(GlobalPart { spec, part, shard, filling });
             }
         }
         this.state = Some(state);
@@ -162,8 +181,8 @@ impl Globals {
         let restorer = Restorer { epoch: self.epoch, log, state: &**state, threads: 1, watch };
         let opened = self.parts.iter().map(|global| restorer.open(&global.part));
         let opened = opened.collect::<Result<Vec<_>, _>>()?;
-        for (global, opened) in self.parts.iter().zip(&opened) {
-            restorer.replay(&global.part, opened, &|records| self.take(global, &records, log))?;
+        for (global, opened) in self.parts.iter().zip(opened) {
+            self.fill(global, opened, &restorer)?;
         }
         Ok(())
     }
@@ -180,23 +199,73 @@ impl Globals {
             let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
             // Another thread may have been faster.
             if !global.is_at_end(log)? {
-                let opened = restorer.open(&global.part)?;
-                restorer
-                    .replay(&global.part, &opened, &|records| self.take(global, &records, log))?;
+                self.fill(global, restorer.open(&global.part)?, &restorer)?;
             }
         }
         Ok(())
     }
 
+    /// Brings a part to the end of its partition.
+    fn fill(
+        &self,
+        global: &GlobalPart,
+        opened: Opened,
+        restorer: &Restorer<'_>,
+    ) -> Result<(), StreamsError> {
+        let GlobalPart { spec, part, .. } = global;
+        let make = match &spec.fill_by {
+            FillBy::Function(take) => {
+                let entries = |records| self.take(take, (spec, part), &records, restorer.log);
+                return restorer.replay(part, &opened, &entries).map(drop);
+            }
+            FillBy::Processor(make) => make,
+        };
+        let kept = global.filling.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let kept = kept.filter(|_| !opened.begins_anew());
+        let opened = restorer.emptied(part, opened)?;
+        let filling = kept.map_or_else(|| self.make(global, make), Ok)?;
+        let filling = RefCell::new(filling);
+        restorer.replay(part, &opened, &|records| {
+            let taken = filling.borrow_mut().take(&records);
+            let GlobalChanges { entries, failures } = taken.map_err(StreamsError::GlobalStore)?;
+            if !failures.is_empty() {
+                self.refuse(spec, &part.changelog, &records, failures, restorer.log)?;
+            }
+            Ok(entries)
+        })?;
+        // One that has failed knows of what is in no state.
+        *global.filling.lock().unwrap_or_else(PoisonError::into_inner) = Some(filling.into_inner());
+        Ok(())
+    }
+
+    /// Makes what fills a part.
+    fn make(
+        &self,
+        GlobalPart { part, shard, .. }: &GlobalPart,
+        make: &Arc<MakeFillGlobal>,
+    ) -> Result<Box<dyn FillGlobal>, StreamsError> {
+        let seat = GlobalSeat {
+            application_id: Arc::clone(&self.application_id),
+            settings: Arc::clone(&self.settings),
+            log: Arc::clone(&self.log),
+            clock: Arc::clone(&self.clock),
+            partition: part.changelog.clone(),
+            shard: Arc::clone(shard),
+            record_bytes_max: self.record_bytes_max,
+        };
+        make(seat).map_err(StreamsError::GlobalStore)
+    }
+
     /// What records of a topic become in its store.
     fn take(
         &self,
-        GlobalPart { spec, part, .. }: &GlobalPart,
+        take: &Arc<Take>,
+        (spec, part): (&GlobalSpec, &Part),
         records: &RecordSet,
         log: &dyn Log,
     ) -> Result<RecordSet, StreamsError> {
         let mut taken = GlobalEntries::default();
-        (spec.take)(records, records.len(), self.record_bytes_max, &mut taken)?;
+        take(records, records.len(), self.record_bytes_max, &mut taken)?;
         if !taken.failures.is_empty() {
             self.refuse(spec, &part.changelog, records, taken.failures, log)?;
         }

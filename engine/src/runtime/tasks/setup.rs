@@ -178,7 +178,7 @@ pub(in crate::runtime) fn prepare(
     }
     let waiting = ids.iter().filter(|id| may_wait(&blueprint, **id) && repartitions(id));
     waiting.for_each(|id| exchange.add_writer(*id));
-    let globals = Globals::open(&blueprint, &owner, &*world.state)?;
+    let globals = Globals::open(&blueprint, &owner, world)?;
     let parts = parts_of(&blueprint, &ids, &positions, (&*world.log, &owner.group))?;
     let opened = restorer.open_all(&parts)?;
     globals.restore(&*world.log, watch)?;

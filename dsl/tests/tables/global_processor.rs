@@ -1,0 +1,203 @@
+//! Global stores that a processor of the user's fills: what it finds there, and what is there once a part is built again.
+
+use headwater_core::serde::for_type;
+use headwater_dsl::StreamsBuilder;
+use headwater_engine::{
+    processor::{Context, InitContext, Processor, ProcessorError, PunctuationType, Record},
+    runtime::{StreamsConfig, StreamsError},
+    store::{Duplicates, GlobalStore, KeyValueStore, StoreBuilder, StoreKey, WindowStore},
+    topology::{Consumed, Topology, TopologyError},
+};
+use headwater_testkit::{TestDriverError, TopologyTestDriver};
+use std::{collections::BTreeMap, convert::Infallible, error::Error, time::Duration};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+type Sums = KeyValueStore<String, i64>;
+
+/// Adds up the values of each key, and of all keys under `all`; a null has the key begin anew. Values below 0 are refused.
+struct Sum(StoreKey<Sums>);
+
+impl Processor<String, Option<i64>> for Sum {
+    type KOut = Infallible;
+    type VOut = Infallible;
+
+    fn process(
+        &mut self,
+        record: Record<String, Option<i64>>,
+        context: &mut Context<'_, Infallible, Infallible>,
+    ) -> Result<(), ProcessorError> {
+        assert!(context.record_metadata().is_some_and(|at| at.partition.topic.as_str() == "in"));
+        assert_eq!(context.current_stream_time(), record.timestamp);
+        let sums = context.store(self.0);
+        let Some(value) = record.value else {
+            return Ok(sums.put(&record.key, None, record.timestamp)?);
+        };
+        if value < 0 {
+            return Err(ProcessorError::record(format!("{value} is below 0")));
+        }
+        for key in [record.key, "all".to_owned()] {
+            let sum = sums.get(&key)?.map_or(0, |sum| sum.value) + value;
+            sums.put(&key, Some(sum), record.timestamp)?;
+        }
+        Ok(())
+    }
+}
+
+/// Forwards what the store has under the record's key.
+struct LookUp(GlobalStore<String, i64>);
+
+impl Processor<String, i64> for LookUp {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        let found = self.0.get(&record.key)?.map_or(-1, |sum| sum.value);
+        context.forward(record.with_value(found));
+        Ok(())
+    }
+}
+
+fn sums() -> StoreBuilder {
+    Sums::builder("sums", for_type(), for_type())
+}
+
+fn topology() -> Outcome<Topology> {
+    let builder = StreamsBuilder::new();
+    let make = |context: &mut InitContext<'_>| Ok(Sum(context.store("sums")?));
+    builder.add_global_processor(sums(), "in", Consumed::<String, i64>::default(), make);
+    let asked = builder.stream::<String, i64>("ask");
+    asked.process(|context| Ok(LookUp(context.global_store("sums")?)), &[]).to("out");
+    Ok(builder.build()?)
+}
+
+fn driver(partitions: u32) -> Outcome<TopologyTestDriver> {
+    let partitions = BTreeMap::from([("in", partitions)]);
+    Ok(TopologyTestDriver::with(topology()?, StreamsConfig::new("app"), &partitions)?)
+}
+
+/// What the store has under each of these keys.
+fn held(driver: &TopologyTestDriver, keys: &[&str]) -> Outcome<Vec<Option<(i64, i64)>>> {
+    let store = driver.key_value_store::<String, i64>("sums")?;
+    let sum = |key: &&str| -> Outcome<_> {
+        Ok(store.get(&(*key).to_owned())?.map(|sum| (sum.value, sum.timestamp)))
+    };
+    keys.iter().map(sum).collect()
+}
+
+const RECORDS: &str = "a=1@1 b=2@2 a=3@9 c=4@4 b=∅@5 a=5@3 b=6@6 d=7@7 e=8@8 c=∅@9";
+const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "all"];
+
+#[test]
+fn a_processor_finds_what_it_has_put_and_others_read_it() -> Outcome {
+    let driver = driver(1)?;
+    driver.pipe::<String, Option<i64>>("in", RECORDS)?;
+    let expected = [Some((9, 3)), Some((6, 6)), None, Some((7, 7)), Some((8, 8)), Some((36, 8))];
+    assert_eq!(held(&driver, &KEYS)?, expected);
+    driver.pipe::<String, i64>("ask", "a=0@1 c=0@2 all=0@3")?;
+    assert_eq!(driver.read::<String, i64>("out")?, "a=9@1 c=-1@2 all=36@3");
+    Ok(())
+}
+
+/// In any number of batches, over a restart, and built again: record by record it is the same.
+#[test]
+fn what_is_built_again_is_what_was_there() -> Outcome {
+    for partitions in [1, 3] {
+        let at_once = driver(partitions)?.by_hand();
+        at_once.pipe::<String, Option<i64>>("in", RECORDS)?;
+        at_once.run_until_idle()?;
+        at_once.pipe::<String, i64>("ask", "a=0@1")?;
+        at_once.run_until_idle()?;
+        let expected = held(&at_once, &KEYS)?;
+        assert_eq!(expected[0], Some((9, 3)));
+        for state_is_lost in [false, true] {
+            let driver = driver(partitions)?;
+            for record in RECORDS.split(' ') {
+                driver.pipe::<String, Option<i64>>("in", record)?;
+                if state_is_lost {
+                    driver.lose_state();
+                } else {
+                    driver.crash();
+                }
+                driver.restart()?;
+            }
+            assert_eq!(held(&driver, &KEYS)?, expected, "{partitions}, {state_is_lost}");
+        }
+    }
+    Ok(())
+}
+
+/// Each partition has a part of its own: the one counts where the key would be put.
+#[test]
+fn of_a_key_in_several_parts_that_of_its_own_partition_counts() -> Outcome {
+    let driver = driver(3)?;
+    driver.pipe::<String, Option<i64>>("in", "a=1@1 b=2@2 c=3@3 d=4@4 e=5@5 f=6@6 all=0@7")?;
+    let own = held(&driver, &["all"])?;
+    driver.pipe::<String, Option<i64>>("in", "all=100@8")?;
+    // It is there twice: as the record's key and as what it is added up under.
+    let (before, after) = (own[0].unwrap_or_default().0, held(&driver, &["all"])?);
+    assert_eq!(after, [Some((before + 200, 8))]);
+    assert!(before < 21, "the others have parts of their own");
+    Ok(())
+}
+
+#[test]
+fn a_refused_record_is_a_dead_letter_once() -> Outcome {
+    let driver = driver(1)?;
+    driver.pipe::<String, Option<i64>>("in", "a=1@1 a=-2@2 a=3@3")?;
+    driver.lose_state();
+    driver.restart()?;
+    driver.pipe::<String, Option<i64>>("in", "b=-1@4 b=1@5")?;
+    let letters = driver.dead_letters()?.into_iter().map(|letter| (letter.key, letter.cause));
+    let expected = [("a", "-2 is below 0"), ("b", "-1 is below 0")];
+    let expected = expected.map(|(key, cause)| (key.to_owned(), cause.to_owned()));
+    assert_eq!(letters.collect::<Vec<_>>(), expected);
+    assert_eq!(held(&driver, &["a", "b"])?, [Some((4, 3)), Some((1, 5))]);
+    Ok(())
+}
+
+/// Schedules what would never fire.
+struct Schedule;
+
+impl Processor<String, Option<i64>> for Schedule {
+    type KOut = Infallible;
+    type VOut = Infallible;
+
+    fn process(
+        &mut self,
+        _: Record<String, Option<i64>>,
+        context: &mut Context<'_, Infallible, Infallible>,
+    ) -> Result<(), ProcessorError> {
+        let _which = context.schedule(Duration::from_secs(1), PunctuationType::WallClockTime);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_processor_that_schedules_stops_the_application() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let consumed = Consumed::<String, i64>::default();
+    builder.add_global_processor(sums(), "in", consumed, |_| Ok(Schedule));
+    let driver = TopologyTestDriver::new(builder.build()?)?;
+    let refused = driver.pipe::<String, i64>("in", "a=1@1");
+    let is_so = matches!(
+        &refused,
+        Err(TestDriverError::Streams(StreamsError::GlobalStore(ProcessorError::SchedulesInGlobal)))
+    );
+    assert!(is_so, "{refused:?}");
+    Ok(())
+}
+
+#[test]
+fn a_global_store_has_values_by_key() {
+    let builder = StreamsBuilder::new();
+    let (day, duplicates) = (Duration::from_secs(86_400), Duplicates::Replaced);
+    let windows =
+        WindowStore::<String, i64>::with_retention("sums", for_type(), for_type(), day, duplicates);
+    let consumed = Consumed::<String, i64>::default();
+    builder.add_global_processor(windows, "in", consumed, |_| Ok(Schedule));
+    assert!(matches!(builder.build(), Err(TopologyError::StoreDiffers { name }) if name == "sums"));
+}
