@@ -244,8 +244,9 @@ impl StreamsBuilder {
         self.read(Topics::One(topic.to_owned()), consumed)
     }
 
-    /// The records of each topic whose whole name matches `pattern`, read by the default serdes of `K` and `V`: of those that are
-    /// there at the start, and of those that are created later.
+    /// The records of each topic whose whole name matches `pattern`, read by the default serdes of `K` and `V`.
+    ///
+    /// It reads the topics that are there at the start, and those that are created later.
     ///
     /// The same pattern with the same types again is the same source; another source of a topic that matches is refused, at the
     /// build or at the start. A pattern is one of the crate `regex`, matched as Java's `matches()` does; what the application

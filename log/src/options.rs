@@ -36,8 +36,9 @@ pub struct LogOptions {
 }
 
 impl LogOptions {
-    /// The machine's clock and disk, segments of 256 MiB, journal files of 64 MiB, 64 MiB of disk held back, 256
-    /// segments open at once, or a quarter of the files that the process may have open if that is less.
+    /// The machine's clock and disk, segments of 256 MiB, journal files of 64 MiB, 64 MiB of disk held back.
+    ///
+    /// 256 segments are open at once, or a quarter of the files that the process may have open if that is less.
     pub fn new() -> Self {
         Self {
             clock: Arc::new(SystemClock::new()),

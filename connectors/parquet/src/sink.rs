@@ -58,8 +58,9 @@ impl<T> ParquetSink<T> {
         Self { config, mapping, table: None, parts: BTreeMap::new() }
     }
 
-    /// Creates what is missing of the directory and ends what the last run left half done, once all partitions are open:
-    /// where one is refused, nothing has been changed, so that the next start refuses it too.
+    /// Creates what is missing of the directory and ends what the last run left half done, once all partitions are open.
+    ///
+    /// Where one is refused, nothing has been changed, so that the next start refuses it too.
     fn begin(&mut self) -> Result<(), ConnectorError> {
         if self.table.is_some() {
             create_staging(&self.config.dir)?;

@@ -162,14 +162,18 @@ impl Materialized {
         Self { history: Some(history), ..self }
     }
 
-    /// Deletes a row once time is `ttl` past it, cut to whole ms and at least one, unless a newer record of its key comes
-    /// before: its deletion is forwarded, once, with that moment as its timestamp, so that joins and aggregations below
-    /// take it like any other. Time is that of the records: the largest timestamp of any key in the partition, or below a
-    /// repartition the time that is carried there; it is committed, so that a restart makes nothing live longer. A record
-    /// that is so old when it comes is dropped and counted as late; one that the table refuses lets nothing live longer. Where a
-    /// later version of a topology has a time to live that its store did not have before, rows that are there by then are
-    /// deleted only once they have been refreshed. Tables of topics and of streams
-    /// ([`to_table`](crate::KStream::to_table)) have it.
+    /// Deletes a row once time is `ttl` past it, unless a newer record of its key comes before.
+    ///
+    /// `ttl` is cut to whole ms, and is at least one. The deletion is forwarded, once, with the moment that the row was to live
+    /// to as its timestamp, so that joins and aggregations below take it like any other.
+    ///
+    /// Time is that of the records: the largest timestamp of any key in the partition, or below a repartition the time that is
+    /// carried there. It is committed, so that a restart makes nothing live longer. A record that is so old when it comes is
+    /// dropped and counted as late; one that the table refuses lets nothing live longer.
+    ///
+    /// Where a later version of a topology has a time to live that its store did not have before, rows that are there by then
+    /// are deleted only once they have been refreshed. Tables of topics and of streams ([`to_table`](crate::KStream::to_table))
+    /// have it.
     ///
     /// ```
     /// use headwater_dsl::{Materialized, StreamsBuilder};

@@ -79,8 +79,10 @@ impl<K, V> fmt::Debug for KStream<K, V> {
 }
 
 impl<K: Data, V: Data> KStream<K, V> {
-    /// Names the node that made this stream, in place of its counted name: what is kept under the name (counts, times, the
-    /// repartition topic of a join below) is found again by any later version of the topology, whatever else it draws.
+    /// Names the node that made this stream, in place of its counted name.
+    ///
+    /// What is kept under the name (counts, times, the repartition topic of a join below) is found again by any later version
+    /// of the topology, whatever else it draws.
     #[must_use]
     pub fn named(self, name: &str) -> Self {
         self.plan.rename(self.node, name);

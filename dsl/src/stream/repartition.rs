@@ -5,8 +5,11 @@ use crate::{DefaultSerde, Repartitioned, plan::Serdes};
 use headwater_core::serde::SharedSerde;
 
 impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
-    /// Sends the records through a repartition topic, `<application.id>-<name>-repartition`, whether their keys changed or not,
-    /// and goes on below it; records without a key are dropped and counted. What depends on keys below needs no further one.
+    /// Sends the records through the repartition topic `<application.id>-<name>-repartition`, whether their keys changed or
+    /// not.
+    ///
+    /// It goes on below the topic, and what depends on keys there needs no further one. Records without a key are dropped and
+    /// counted.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;

@@ -56,9 +56,11 @@ impl NodeContext<'_> {
         self.call.passed_time
     }
 
-    /// Whether a parent is not done with what led to this call: the one that the row at hand comes from has more rows, or
-    /// another one, of a row of which that was made, has yet to hand it on to its later children. This is about parents that
-    /// forward record by record, as those do from which two paths lead to one node.
+    /// Whether a parent is not done with what led to this call.
+    ///
+    /// Either the parent that the row at hand comes from has more rows, or another one, of a row of which that was made, has
+    /// yet to hand it on to its later children. This is about parents that forward record by record, as those do from which two
+    /// paths lead to one node.
     #[must_use]
     pub fn parents_have_more(&self) -> bool {
         let forwarding = self.resources.forwarding.iter().rev();

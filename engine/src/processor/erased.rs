@@ -141,8 +141,9 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> ProcessorNode<K, V, F, P> {
         Ok(())
     }
 
-    /// Has the processor do what has fallen due at `places` of the run, or leaves for later what is more than goes at a time;
-    /// false if that may not wait, since a row of the run may come after.
+    /// Has the processor do what has fallen due at `places` of the run, or leaves for later what is more than goes at a time.
+    ///
+    /// Returns false if that may not wait, since a row of the run may come after.
     fn fire_or_wait(
         &mut self,
         mut places: Range<usize>,

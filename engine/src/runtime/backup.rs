@@ -7,9 +7,10 @@ use headwater_core::ports::{
 };
 use std::path::Path;
 
-/// Makes the directory `dir` a backup of a log, as `log`, and of the state that was made from it, as `state`, while
-/// applications run; tells `tell` as it goes on, and ends early where that says so. [`Streams::backup`](super::Streams::backup)
-/// is the same for an application.
+/// Makes the directory `dir` a backup of a log and of the state that was made from it, while applications run.
+///
+/// They lie in it as `log` and `state`. `tell` is told how far it is, and ends it early where it says so.
+/// [`Streams::backup`](super::Streams::backup) is the same for an application.
 ///
 /// # Errors
 ///

@@ -166,8 +166,9 @@ pub struct StreamsConfig {
     /// `statestore.cache.max.bytes`: what the stores' caches may hold after a commit, 50 MiB by default; less where its share
     /// of the runtime's memory is.
     pub statestore_cache_max_bytes: usize,
-    /// `max.task.idle.ms`: how long the records of a task wait for an input that is read to its end, by the monotonic clock. 0 by
-    /// default; none does not wait either, and counts nothing as enforced processing.
+    /// `max.task.idle.ms`: how long the records of a task wait for an input that is read to its end, by the monotonic clock.
+    ///
+    /// 0 by default; none does not wait either, and counts nothing as enforced processing.
     pub max_task_idle: Option<Duration>,
     /// The size of uncommitted output and state that makes a commit due, 32 MiB by default.
     pub commit_bytes_max: usize,
@@ -183,8 +184,9 @@ pub struct StreamsConfig {
     /// `buffered.records.per.partition`: how many records of a partition are held at a time at most, beside the bound in bytes that
     /// the memory budget gives; none by default.
     pub buffered_records_per_partition: Option<usize>,
-    /// `task.timeout.ms`: for how long the application goes on from its last commit by itself where what failed may succeed with
-    /// nothing changed, before anybody is asked; not at all by default.
+    /// `task.timeout.ms`: for how long the application goes on from its last commit by itself, before anybody is asked.
+    ///
+    /// It does so where what failed may succeed with nothing changed; not at all by default.
     pub task_timeout: Duration,
     /// `topology.optimization`: what topologies are to be built with, for `StreamsBuilder::with_topology_optimization`; the start warns
     /// of one that was built with others.
@@ -469,8 +471,9 @@ impl StreamsConfig {
         self
     }
 
-    /// Tells `on_change` each new state of the application and the one before, in order and each change once, on threads of the
-    /// application: it must be quick, and not wait for the application.
+    /// Tells `on_change` each new state of the application and the one before, in order and each change once.
+    ///
+    /// It is called on threads of the application: it must be quick, and not wait for the application.
     ///
     /// ```
     /// use headwater_engine::runtime::StreamsConfig;

@@ -521,8 +521,10 @@ fn count(records: u64) -> String {
 }
 
 impl Application {
-    /// Tells why nothing comes out, as of the last commit: which nodes wait for time and which partition holds it back since
-    /// when, which wait for answers to calls, what was dropped and why, where all rows end; or that nothing is in the way.
+    /// Tells why nothing comes out, as of the last commit.
+    ///
+    /// It says which nodes wait for time and which partition holds it back since when, which wait for answers to calls, what
+    /// was dropped and why, and where all rows end; or that nothing is in the way.
     #[must_use]
     pub fn explain(&self) -> Explanation {
         self.facts().explain()

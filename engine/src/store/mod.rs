@@ -399,8 +399,9 @@ impl StoreBuilder {
         Self { is_logged: true, ..self }
     }
 
-    /// Changes nothing, and is here for who comes from Kafka Streams: what a processor puts is always held back from the changelog
-    /// until the commit, and found by whoever reads the store.
+    /// Changes nothing, and is here for who comes from Kafka Streams.
+    ///
+    /// What a processor puts is always held back from the changelog until the commit, and found by whoever reads the store.
     #[must_use]
     pub fn with_caching_enabled(self) -> Self {
         self

@@ -318,10 +318,11 @@ impl<K: Data, V: Data> WindowStore<K, V> {
         })))
     }
 
-    /// Where the store holds each of `keys` in the window whose start `start_of` gives for its row, having read what the
-    /// cache lacked in one go: good for [`get_at`](Self::get_at) until windows are removed. A row for which
-    /// `start_of` gives none is nowhere. So is a key that is null or has no form in bytes, for which `start_of` is not
-    /// asked; [`refusal`](Self::refusal) says which.
+    /// Where the store holds each of `keys` in the window whose start `start_of` gives for its row.
+    ///
+    /// What the cache lacked is read in one go. The places are good for [`get_at`](Self::get_at) until windows are removed. A
+    /// row for which `start_of` gives none is nowhere. So is a key that is null or has no form in bytes, for which `start_of`
+    /// is not asked; [`refusal`](Self::refusal) says which.
     ///
     /// # Errors
     ///

@@ -304,8 +304,10 @@ pub(super) fn alone(record: &RecordRef<'_>) -> Result<RecordSet, SetFull> {
 const NULL_KEY: u8 = 1;
 const NULL_VALUE: u8 = 2;
 
-/// A held record as it lies in the state: event time, the partition's time when it was held, offset and own timestamp (8
-/// each); what of it is null (1); the lengths of headers and key (4 each); headers, key and value.
+/// A held record as it lies in the state.
+///
+/// Event time, the partition's time when it was held, offset and own timestamp (8 each); what of it is null (1); the lengths of
+/// headers and key (4 each); headers, key and value.
 fn write(held: &HeldRecord) -> Option<Vec<u8>> {
     let record = held.row.get(0)?;
     let mut out = Vec::with_capacity(record.size_bytes() + ROW_BYTES);

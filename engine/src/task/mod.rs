@@ -397,8 +397,10 @@ impl Task {
         Ok(self.is_through())
     }
 
-    /// Tells the nodes below an input what its time is now, if it is one that a repartition topic carries, and those below
-    /// external ones that of their family, which stands where the largest timestamp from any of its inputs does.
+    /// Tells the nodes below an input what its time is now, if it is one that a repartition topic carries.
+    ///
+    /// Those below external inputs are told the time of their family, which stands where the largest timestamp from any of its
+    /// inputs does.
     fn tell_time(&mut self, index: InputIndex) -> Result<(), ProcessorError> {
         if !self.graph.keeps_time {
             return Ok(());

@@ -25,8 +25,9 @@ impl Task {
         self.before_crowds(first, limit)
     }
 
-    /// Has a run end before a row that makes more timers due than fire at a time; such a row is a run by itself, so that these
-    /// may fire one chunk after the other before the next row is taken.
+    /// Has a run end before a row that makes more timers due than fire at a time.
+    ///
+    /// Such a row is a run by itself, so that these may fire one chunk after the other before the next row is taken.
     fn before_crowds(
         &mut self,
         first: InputIndex,

@@ -3,8 +3,9 @@
 use super::{Kind, Topic, Topology, TopologyError, pattern::PatternSource};
 use std::time::Duration;
 
-/// How far ahead a record's timestamp may be, so that one wrong clock does not move the time of all: set it at a source
-/// ([`Consumed::max_ahead`](super::Consumed::max_ahead)), or at windows, for the sources that they read.
+/// How far ahead a record's timestamp may be, so that one wrong clock does not move the time of all.
+///
+/// It is set at a source ([`Consumed::max_ahead`](super::Consumed::max_ahead)), or at windows, for the sources that they read.
 ///
 /// A record that is further ahead moves no time, neither a window's nor what processors see of it, and becomes a dead
 /// letter of the kind `TimestampAheadError`:

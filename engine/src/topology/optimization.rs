@@ -61,9 +61,10 @@ impl TopologyOptimization {
     /// the oldest record on and by the records' own timestamps.
     pub const REUSE_KTABLE_SOURCE_TOPICS: Self = Self { reuses_source_topics: true, ..Self::NONE };
 
-    /// `merge.repartition.topics`: where several steps depend on the keys that one step has changed, one repartition topic right below
-    /// that step is for all of them, called as that of the first. Filters and the like between them and the change come
-    /// after the topic; what changes values there keeps a step apart, as does `repartition`.
+    /// `merge.repartition.topics`: steps that depend on the keys that one step has changed share a repartition topic.
+    ///
+    /// It lies right below the step that changed the keys, and is called as that of the first would be. Filters and the like
+    /// between them and the change come after the topic; what changes values there keeps a step apart, as does `repartition`.
     pub const MERGE_REPARTITION_TOPICS: Self =
         Self { merges_repartition_topics: true, ..Self::NONE };
 

@@ -31,8 +31,10 @@ impl fmt::Debug for StoreSource {
 }
 
 impl Topology {
-    /// Has the key-value store `store` rebuilt from `topic`, in place of a changelog: it must hold the newest value of each key
-    /// of the topic as `consumed` reads it, and the topic must keep that of each.
+    /// Has the key-value store `store` rebuilt from `topic`, in place of a changelog.
+    ///
+    /// The store must hold the newest value of each key of the topic as `consumed` reads it, and the topic must keep that of
+    /// each.
     ///
     /// # Errors
     ///

@@ -1,5 +1,7 @@
-//! What a value's JSON would look like, found without writing it: whether the text can hold it, how long it is about,
-//! and its *shape*, which is everything about the text but the scalars in it.
+//! What a value's JSON would look like, found without writing it.
+//!
+//! That is whether the text can hold the value, how long it is about, and its *shape*, which is everything about the text but
+//! the scalars in it.
 //!
 //! A type that reads as the derive does reads back any text of a shape that it has read back once; a float that is no number, a
 //! `Some` of nothing and a nesting too deep depend on the value, and are looked for in each.

@@ -105,8 +105,9 @@ pub struct TaskMetrics {
     pub task: String,
     /// Records taken.
     pub records: u64,
-    /// Those of them that were taken while another of its partitions was read to its end, so that a record that comes there later
-    /// may be out of order; none with a `max.task.idle.ms` of -1.
+    /// Those of them that were taken while another of its partitions was read to its end.
+    ///
+    /// A record that comes there later may be out of order. None are counted with a `max.task.idle.ms` of -1.
     pub enforced: u64,
     /// Records taken a second, over the last 30 to 60 s.
     pub process_rate: f64,
@@ -179,8 +180,9 @@ pub struct NodeCounts {
     pub metrics: NodeMetrics,
     /// Records taken a second, over the last 30 to 60 s.
     pub process_rate: f64,
-    /// How old records were when a source took them or a terminal node was done with them, in ms by their timestamps and the wall
-    /// clock, over the last 30 to 60 s; no value for nodes between.
+    /// How old records were when a source took them or a terminal node was done with them, in ms, over the last 30 to 60 s.
+    ///
+    /// By their timestamps and the wall clock; no value for nodes between.
     pub e2e_latency: Spread,
     /// Of a suppression the updates that it lets out a second, of windows that are forwarded when they close the final rows;
     /// over the last 30 to 60 s.

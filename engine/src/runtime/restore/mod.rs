@@ -128,8 +128,9 @@ impl Restorer<'_> {
         Ok(opened)
     }
 
-    /// Empties the stores without a changelog of each task one of whose is not of the last commit that changed it, in one step:
-    /// what one node keeps in two of them goes together, such as windows and when each closes.
+    /// Empties the stores without a changelog of each task that has one which is not of the last commit that changed it.
+    ///
+    /// It does so in one step: what one node keeps in two of them goes together, such as windows and when each closes.
     fn empty_lost(&self, parts: &[Part], opened: &[Opened]) -> Result<(), StreamsError> {
         // No commit has the number 0: a shard that none has changed stands there.
         let kept =
