@@ -4,7 +4,10 @@ use crate::{
     fleet::fleet,
     program::{Bench, headwater, output},
 };
-use std::{fs, process::Output};
+use std::{
+    fs::{self, File},
+    process::{Output, Stdio},
+};
 
 fn error_of(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
@@ -113,6 +116,20 @@ fn a_damaged_input_is_to_be_replaced_and_the_data_directory_is_not() {
     fs::write(bench.path("input.ndjson"), fleet(1, 5, 30)).unwrap();
     bench.run();
     assert_eq!(bench.summary().records, bench.topic("car-telemetry").concat().len() as u64);
+}
+
+#[test]
+fn an_input_that_is_compressed_in_another_way_is_refused_by_name() {
+    let bench = Bench::new(b"\x28\xb5\x2f\xfd\x04rest\n");
+    failed(&output(&mut bench.command()), &["is compressed by zstd", "`zstd -dc`"]);
+    assert!(!bench.data().exists());
+    let mut command = headwater();
+    command.args(["dev", "--demo", "cars", "--exit-when-done", "--input", "-", "--data-dir"]);
+    command.arg(bench.data()).stdin(File::open(bench.path("input.ndjson")).unwrap());
+    let piped = command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let refused = piped.spawn().unwrap().wait_with_output().unwrap();
+    failed(&refused, &["standard input is compressed by zstd", "`zstd -dc`", "fix: do that, then"]);
+    assert_eq!(bench.topic("car-telemetry").concat().len(), 0);
 }
 
 #[test]

@@ -18,32 +18,13 @@ use std::{
     io::{self, BufRead, Cursor, Read},
 };
 
-const MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// So many first bytes tell gzip from other content.
-pub(crate) const MAGIC_BYTES: u64 = MAGIC.len() as u64;
+pub(crate) const MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// CRC-32 and length of the content, each little-endian.
 const TRAILER_BYTES: usize = 8;
 
 /// Whether an input with these first two bytes, or fewer if it has no more, is gzip.
 pub(crate) fn is_gzip(first: &[u8]) -> bool {
     !first.is_empty() && MAGIC.starts_with(first)
-}
-
-/// The first bytes of what is compressed in another way, none of which begins a line of text, and what unpacks it.
-const OTHERS: [(&[u8], &str); 5] = [
-    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd -dc"),
-    (&[0xfd, b'7', b'z', b'X', b'Z', 0], "xz -dc"),
-    (b"BZh91AY&SY", "bzip2 -dc"),
-    (&[0x04, 0x22, 0x4d, 0x18], "lz4 -dc"),
-    (b"PK\x03\x04", "unzip -p"),
-];
-
-/// What unpacks the content that a reader gives, if it is compressed in a way that is not read.
-pub(crate) fn unpacked_by(content: impl Read) -> io::Result<Option<&'static str>> {
-    let longest = OTHERS.iter().map(|(magic, _)| magic.len() as u64).max().unwrap_or(0);
-    let mut first = Vec::new();
-    content.take(longest).read_to_end(&mut first)?;
-    Ok(OTHERS.iter().find(|(magic, _)| first.starts_with(magic)).map(|(_, command)| *command))
 }
 
 /// Part of a member.

@@ -12,8 +12,9 @@
 //! - At most [`CHUNKS_AHEAD_MAX`] chunks are read ahead.
 
 use crate::{
-    gzip::{Gzip, GzipFault, MAGIC_BYTES, is_gzip},
+    gzip::{Gzip, GzipFault, is_gzip},
     lines::LineStart,
+    packed::{first_bytes, refusal},
     position::{Expected, FileSize, differs},
 };
 use headwater_core::{
@@ -296,6 +297,9 @@ impl Reading {
         let input = self.name.clone();
         move |error| {
             let input = input.clone();
+            if let Some(refused) = refusal(&error, &input) {
+                return refused.into();
+            }
             let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<GzipFault>());
             let Some(fault) = fault else {
                 return ConnectorError::Unreadable { action, input, source: Arc::new(error) }
@@ -339,8 +343,7 @@ struct RegularFile {
 impl RegularFile {
     fn new(mut file: File, meta: &Metadata) -> io::Result<Self> {
         let base = file.stream_position()?;
-        let mut first = Vec::new();
-        (&mut file).take(MAGIC_BYTES).read_to_end(&mut first)?;
+        let first = first_bytes(&mut file)?;
         let size = FileSize { bytes: meta.len().saturating_sub(base), is_gzip: is_gzip(&first) };
         let modified = meta.modified().ok();
         let opened = Duration::from_millis(SystemClock::new().now().unsigned_abs());
@@ -396,8 +399,7 @@ impl Read for Content {
         if let Self::Unread(stream) = self
             && let Some(mut stream) = stream.take()
         {
-            let mut first = Vec::new();
-            (&mut stream).take(MAGIC_BYTES).read_to_end(&mut first)?;
+            let first = first_bytes(&mut stream)?;
             let is_gzip = is_gzip(&first);
             let rejoined = Cursor::new(first).chain(stream);
             *self = if is_gzip {

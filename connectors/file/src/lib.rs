@@ -6,6 +6,7 @@
 //! | [`FileSourceConfig`] | its settings, also from text; unknown keys are refused |
 //! | `input` | opens a file or stream and reads ahead on a thread of its own, decompressed |
 //! | `gzip` | members of gzip data, and how they end |
+//! | `packed` | how an input is compressed, and what is refused |
 //! | `lines` | cuts chunks into lines of bounded length |
 //! | `keyed` | finds key and timestamp in a line |
 //! | `position` | what is committed, and whether an input is the one that it belongs to |
@@ -23,6 +24,7 @@ mod gzip;
 mod input;
 mod keyed;
 mod lines;
+mod packed;
 mod position;
 mod source;
 

@@ -9,10 +9,10 @@
 
 use crate::{
     config::{FileSourceBuilder, FileSourceConfig, LINE_BYTES_MAX, Rate},
-    gzip::unpacked_by,
     input::{Chunk, Origin, ReadAhead},
     keyed::{Unkeyed, keyed},
     lines::{Line, Lines},
+    packed::{first_bytes, refusal},
     position::{Expected, Metadata},
 };
 use headwater_core::{
@@ -110,13 +110,10 @@ impl SourceConnector for FileSource {
             )),
             // Opening a pipe would wait for its writer.
             Ok(meta) if meta.is_file() => {
-                let file = File::open(path).map_err(|e| self.unreadable("open", e))?;
-                match unpacked_by(file).map_err(|e| self.unreadable("read", e))? {
-                    Some(command) => wrong(format!(
-                        "{name} is compressed in a way that is not read; unpack it (`{command}`), into a file or into standard input"
-                    )),
-                    None => Ok(()),
-                }
+                let mut file = File::open(path).map_err(|e| self.unreadable("open", e))?;
+                first_bytes(&mut file).map(drop).map_err(|error| {
+                    refusal(&error, &self.input()).unwrap_or_else(|| self.unreadable("read", error))
+                })
             }
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => wrong(format!(

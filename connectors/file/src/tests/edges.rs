@@ -1,7 +1,7 @@
 //! Inputs that are no ordinary files, files with odd ends, and limits at their edges.
 
 use super::{PARTITIONS, dead, file, gzip, lines, run, source, start, taken};
-use crate::{FileSource, FileSourceConfig, Rate};
+use crate::{FileSource, FileSourceConfig, Rate, input::Origin};
 use headwater_core::{
     ports::connector::{
         ConnectorError, ConnectorErrorKind, SourceBatch, SourceConnector, SourceStatus,
@@ -160,26 +160,58 @@ fn an_input_that_the_system_does_not_read_is_not_called_damaged() {
 
 #[test]
 fn what_is_compressed_in_another_way_is_refused_by_name() {
+    /// Gives a byte at a time.
+    struct Slow(&'static [u8]);
+    impl Read for Slow {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let few = into.len().min(1);
+            self.0.read(&mut into[..few])
+        }
+    }
     let dir = TempDir::new().unwrap();
-    let refused = |bytes: &[u8]| {
-        source(&file(&dir, "cars", bytes)).validate().map_err(|error| {
-            assert_eq!(error.kind(), ConnectorErrorKind::Config);
-            error.to_string()
+    let of_stream = |log: &Arc<MemoryLog>, bytes| {
+        let ended = start(source(Path::new("-")).over(Slow(bytes)), log).unwrap().wait_ended();
+        ended.map(|progress| progress.records).map_err(|failed| match &*failed {
+            ConnectError::Connector { source, .. } => source.clone(),
+            other => panic!("{other}"),
         })
     };
-    for (bytes, command) in [
-        (&b"\x28\xb5\x2f\xfd\x04rest"[..], "`zstd -dc`"),
-        (b"\xfd7zXZ\0\0rest", "`xz -dc`"),
-        (b"BZh91AY&SYrest", "`bzip2 -dc`"),
-        (b"\x04\x22\x4d\x18rest", "`lz4 -dc`"),
-        (b"PK\x03\x04rest", "`unzip -p`"),
+    for (bytes, name, command) in [
+        (&b"\x28\xb5\x2f\xfd\x04rest"[..], "zstd", "`zstd -dc`"),
+        (b"\xfd7zXZ\0\0rest", "xz", "`xz -dc`"),
+        (b"BZh91AY&SYrest", "bzip2", "`bzip2 -dc`"),
+        (b"BZh11AY&SYrest", "bzip2", "`bzip2 -dc`"),
+        (b"\x04\x22\x4d\x18rest", "lz4", "`lz4 -dc`"),
+        (b"PK\x03\x04rest", "zip", "`unzip -p`"),
     ] {
-        let why = refused(bytes).unwrap_err();
-        assert!(why.contains("compressed") && why.contains(command), "{why}");
+        let path = file(&dir, "cars", bytes);
+        let log = Arc::new(MemoryLog::new());
+        for (error, input) in [
+            (source(&path).validate().unwrap_err(), path.display().to_string()),
+            (of_stream(&log, bytes).unwrap_err(), "standard input".to_owned()),
+        ] {
+            assert_eq!(error.kind(), ConnectorErrorKind::Config);
+            let why = error.to_string();
+            assert!(why.contains(&format!("{input} is compressed by {name},")), "{why}");
+            assert!(why.contains(command), "{why}");
+        }
+        assert_eq!((taken(&log).len(), dead(&log).len()), (0, 0), "{name}");
+        // A file that takes the place of the one that was looked at.
+        let mut swapped = source(Path::new("-"));
+        swapped.given = Some(Origin::Open(fs::File::open(&path).unwrap()));
+        let failed = start(swapped, &log).unwrap().wait_ended().unwrap_err();
+        let ConnectError::Connector { source, .. } = &*failed else { panic!("{failed}") };
+        assert_eq!(source.kind(), ConnectorErrorKind::Config, "{source}");
     }
-    for bytes in [&b""[..], b"B", b"BZh9 is a car", b"PK", b"{}", &gzip(b"{}")] {
-        assert_eq!(refused(bytes), Ok(()), "{bytes:?}");
+    for bytes in [&b""[..], b"B", b"BZh9 is a car", b"BZhx1AY&SY", b"PK", b"{}"] {
+        assert_eq!(source(&file(&dir, "cars", bytes)).validate().ok(), Some(()), "{bytes:?}");
+        let lines = u64::from(!bytes.is_empty());
+        let log = Arc::new(MemoryLog::new());
+        let source = FileSource::builder("-").build().unwrap().over(Slow(bytes));
+        let progress = start(source, &log).unwrap().wait_ended().unwrap();
+        assert_eq!(progress.records, lines, "{bytes:?}");
     }
+    assert_eq!(source(&file(&dir, "cars", &gzip(b"{}"))).validate().ok(), Some(()));
 }
 
 #[test]
