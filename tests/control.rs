@@ -105,6 +105,10 @@ fn a_backup_over_the_socket_is_restored_and_goes_on() -> Outcome {
     std::os::unix::fs::symlink(&data, dir.path().join("link/to"))?;
     assert!(refusal("link/to/new/backup")?.contains("lies in the data directory"));
     assert!(refusal("backup")?.contains("something is there"));
+    fs::write(dir.path().join("file"), "")?;
+    let failed = running(&data)?.backup(&dir.path().join("file/backup"), &mut on);
+    let says = |said: &str| said.contains("Not a directory");
+    assert!(matches!(&failed, Err(ControlError::Failed { said }) if says(said)), "{failed:?}");
     Ok(())
 }
 
@@ -235,12 +239,12 @@ fn nonsense_is_refused_and_answered() -> Outcome {
         socket.read_to_string(&mut answer)?;
         Ok::<_, io::Error>(answer)
     };
-    let unknown = "failed\nthe application does not know this request";
+    let unknown = "refused\nthe application does not know this request";
     for request in [&b"1"[..], b"1\0", b"1\0reset", b"1\0explain\0more", b"1\0backup"] {
         assert_eq!(answer(request)?, unknown, "{request:?}");
     }
-    assert_eq!(answer(b"2\0explain")?, "failed\nthe application is of another version");
-    assert_eq!(answer(b"")?, "failed\nthe application is of another version");
+    assert_eq!(answer(b"2\0explain")?, "refused\nthe application is of another version");
+    assert_eq!(answer(b"")?, "refused\nthe application is of another version");
     assert!(running(dir.path())?.explain()?.starts_with("app is running"));
     drop(app);
     Ok(())
@@ -255,7 +259,7 @@ fn an_owner_that_ends_or_is_no_application_is_told_apart() -> Outcome {
     let listener = UnixListener::bind(control.join("socket"))?;
     thread::scope(|scope| {
         let answers = scope.spawn(|| {
-            for answer in ["", "nonsense\n", "failed\nno\n"] {
+            for answer in ["", "nonsense\n", "refused\nno\n", "failed\nno\n"] {
                 let (mut socket, _) = listener.accept()?;
                 socket.read_to_end(&mut Vec::new())?;
                 socket.write_all(answer.as_bytes())?;
@@ -268,6 +272,8 @@ fn an_owner_that_ends_or_is_no_application_is_told_apart() -> Outcome {
         }
         let told = running(dir.path())?.explain();
         assert!(matches!(&told, Err(ControlError::Refused { said }) if said == "no\n"), "{told:?}");
+        let told = running(dir.path())?.explain();
+        assert!(matches!(&told, Err(ControlError::Failed { said }) if said == "no\n"), "{told:?}");
         answers.join().expect("it does not panic")?;
         Ok(())
     })

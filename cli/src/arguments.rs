@@ -1,13 +1,16 @@
 //! What can be typed, and the help.
 
-use crate::app::arguments::{self as app, App};
+use crate::{
+    app::arguments::{self as app, App},
+    exit::EXIT_CODES,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use headwater_connector_file::Rate;
 use std::path::PathBuf;
 
 /// Stream processing over an integrated partitioned log.
 #[derive(Debug, Parser)]
-#[command(name = "headwater", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "headwater", version, arg_required_else_help = true, after_help = with_exit_codes(EXAMPLES))]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -16,11 +19,11 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a pipeline with its log, its state and its connectors in this process.
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = with_exit_codes(EXAMPLES))]
     Dev(Dev),
 
     /// Look after the application of a data directory: why nothing comes out, pause and resume, backups, resets.
-    #[command(after_help = app::EXAMPLES)]
+    #[command(after_help = with_exit_codes(app::EXAMPLES))]
     App(App),
 }
 
@@ -73,6 +76,9 @@ Examples:
     headwater dev --demo cars --rate 2000 --data-dir /tmp/cars
 
   Read your own records and keep the results:
-    zcat fleet.ndjson.gz | headwater dev --demo cars --input - --exit-when-done --summary cars.json
+    zcat fleet.ndjson.gz | headwater dev --demo cars --input - --exit-when-done --summary cars.json";
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 129, 130, 141 or 143 stopped by a signal, or by a reader who has gone, before it was done.";
+/// What follows the options of a command.
+pub(crate) fn with_exit_codes(examples: &str) -> String {
+    format!("{examples}\n\n{EXIT_CODES}")
+}

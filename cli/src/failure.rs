@@ -3,8 +3,10 @@
 //! # Invariants
 //!
 //! - What to do follows from the types and kinds of the causes, never from their words.
+//! - What exit code it has follows from them as well, unless who makes it says so.
 //! - Each of the lines stays one, and steers no terminal, whatever a cause says.
 
+use crate::exit::Exit;
 use anyhow::Error;
 use headwater::{
     connect::ConnectError,
@@ -26,6 +28,7 @@ pub(crate) struct Failure {
     what: String,
     why: Error,
     remedy: String,
+    exit: Exit,
 }
 
 impl Failure {
@@ -34,7 +37,9 @@ impl Failure {
         why: impl Into<Error>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { what: what.into(), why: why.into(), remedy: remedy.into() }
+        let why = why.into();
+        let exit = Exit::of(&why);
+        Self { what: what.into(), why, remedy: remedy.into(), exit }
     }
 
     /// A failure while running: what to do follows from the kinds of its causes.
@@ -42,6 +47,16 @@ impl Failure {
         let why = why.into();
         let remedy = remedy(&why);
         Self::new(what, why, remedy)
+    }
+
+    /// Says of which kind it is, where its causes do not.
+    pub(crate) fn exiting(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        self.exit.code()
     }
 
     /// Adds to what to do.
@@ -53,7 +68,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, why, remedy } = self;
+        let Self { what, why, remedy, exit: _ } = self;
         let why = chain(why).replace(['\n', '\t'], " ");
         write!(f, "error: {}\n  why: {}\n  fix: {}", shown(what), shown(&why), shown(remedy))
     }
@@ -84,8 +99,7 @@ const SAME_INPUT: &str =
     "give the --input that this --data-dir was started with, or use another --data-dir";
 const LOOK_AT_INPUT: &str =
     "look at the --input, then start the same command again: it resumes where it stopped";
-const DO_THAT: &str =
-    "do that, then start the same command again: it resumes where it stopped";
+const DO_THAT: &str = "do that, then start the same command again: it resumes where it stopped";
 const ONE_TIME: &str = "bring back the log and that directory as they were at one time, or start with a fresh --data-dir";
 const REBUILD: &str = "delete the directory `state` in the --data-dir, then start the same command again: it is rebuilt from the log";
 const RESTORE: &str = "restore the --data-dir from a backup, or start with a fresh one";
@@ -122,7 +136,9 @@ fn advice(cause: &(dyn StdError + 'static)) -> Option<&'static str> {
 }
 
 /// The cause as a `T`, shared or not.
-fn as_type<'a, T: StdError + 'static>(cause: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+pub(crate) fn as_type<'a, T: StdError + 'static>(
+    cause: &'a (dyn StdError + 'static),
+) -> Option<&'a T> {
     cause.downcast_ref::<T>().or_else(|| cause.downcast_ref::<Arc<T>>().map(Arc::as_ref))
 }
 

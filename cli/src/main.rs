@@ -9,12 +9,9 @@
 //! | `console` | lines for people, on a terminal or not |
 //! | `text` | widths of text, and words that are pasted into a shell |
 //! | `failure` | errors in three lines: what, why, what to do |
+//! | `exit` | exit codes |
 //! | `stop` | Ctrl-C, SIGTERM and a closed terminal |
 //! | `descriptors` | how many files the process may have open |
-//!
-//! # Exit codes
-//!
-//! 0: done. 1: failed. 2: wrong usage. 128 + n: stopped by signal n before it was done.
 
 mod app;
 mod arguments;
@@ -23,6 +20,7 @@ mod connected_cars;
 mod console;
 mod demo;
 mod descriptors;
+mod exit;
 mod failure;
 mod stop;
 mod text;
@@ -42,7 +40,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             // Where errors cannot be shown, the code is all that is left.
             let _ = console::error_lines(&failure.to_string());
-            ExitCode::FAILURE
+            ExitCode::from(failure.code())
         }
     }
 }

@@ -27,7 +27,8 @@
 //!
 //! A connection is one request, to its end: `1`, a verb, and for a backup the absolute path of where it goes, with a zero byte
 //! between them. The answer is lines of `+` and two numbers while a backup is made (bytes that are done, and all; two zeros as long as
-//! nobody knows), one at once and one at least every five seconds, the line `ok` or `failed`, and a text to the end: that of an explanation, why it failed, or a backup's files, bytes and linked bytes.
+//! nobody knows), one at once and one at least every five seconds, the line `ok`, `refused` or `failed`, and a text to the end: that of an
+//! explanation, why it was refused or failed, or a backup's files, bytes and linked bytes.
 
 mod server;
 mod socket;
@@ -51,6 +52,7 @@ const ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// The version of what goes over the socket.
 const VERSION: &[u8] = b"1";
 const OK: &str = "ok";
+const REFUSED: &str = "refused";
 const FAILED: &str = "failed";
 
 /// Why an application could not be asked, or did not do it.
@@ -77,9 +79,16 @@ pub enum ControlError {
         source: io::Error,
     },
 
-    /// The application refused, or could not do it.
+    /// The application refused: what is asked for cannot be as things are.
     #[error("{said}")]
     Refused {
+        /// What it said.
+        said: String,
+    },
+
+    /// The application tried, and could not do it.
+    #[error("{said}")]
+    Failed {
         /// What it said.
         said: String,
     },
@@ -165,7 +174,8 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// [`ControlError::Refused`] if it cannot, [`ControlError::Cancelled`] if `tell` ended it: nothing has the name `to` then.
+    /// [`ControlError::Refused`] if no backup can be there, [`ControlError::Failed`] if it could not make one,
+    /// [`ControlError::Cancelled`] if `tell` ended it: nothing has the name `to` then.
     /// [`ControlError::Silent`] if it is stopped; a backup that it has begun ends when it goes on.
     pub fn backup(
         self,
@@ -176,7 +186,7 @@ impl Control {
         let to =
             resolved.map_err(|source| self.socket_dir.failed("resolve what to tell", source))?;
         let said = self.ask(&[b"backup", to.as_os_str().as_bytes()], tell)?;
-        report_of(&said).ok_or(ControlError::Refused { said })
+        report_of(&said).ok_or(ControlError::Failed { said })
     }
 
     /// Asks for what is answered at once.
@@ -214,7 +224,8 @@ impl Control {
         }
         match line.trim_end() {
             OK => Ok(text),
-            FAILED => Err(ControlError::Refused { said: text }),
+            REFUSED => Err(ControlError::Refused { said: text }),
+            FAILED => Err(ControlError::Failed { said: text }),
             _ => Err(ControlError::Ended),
         }
     }

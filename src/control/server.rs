@@ -6,9 +6,9 @@
 //! - A client that says nothing for two seconds, or reads nothing for ten, is dropped; a backup whose client is gone ends.
 //! - Requests do not wait for each other. Once it is dropped, none is under way.
 
-use super::{FAILED, OK, VERSION, socket::SocketDir};
-use crate::backup::outside;
-use headwater_core::ports::log::{BackupProgress, BackupReport};
+use super::{FAILED, OK, REFUSED, VERSION, socket::SocketDir};
+use crate::backup::{BackupError, outside};
+use headwater_core::ports::log::{BackupProgress, BackupReport, LogErrorKind};
 use headwater_engine::runtime::{Streams, StreamsError, StreamsState};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -130,7 +130,7 @@ fn listen(served: &Arc<Served>, listener: &UnixListener, wanted: &UnixStream) ->
         };
         let let_in = client.set_nonblocking(false).and_then(|()| {
             if connections.len() >= CONNECTIONS_MAX {
-                return say(&client, FAILED, "too many ask at a time; ask again");
+                return say(&client, REFUSED, "too many ask at a time; ask again");
             }
             let served = Arc::clone(served);
             let thread = thread::Builder::new().name("control".to_owned());
@@ -153,21 +153,22 @@ impl Served {
     fn serve(&self, client: &UnixStream) {
         let answered = self.answer(client).and_then(|answer| match answer {
             Ok(text) => say(client, OK, &text),
-            Err(why) => say(client, FAILED, &why),
+            Err(Undone::Refused(why)) => say(client, REFUSED, &why),
+            Err(Undone::Failed(why)) => say(client, FAILED, &why),
         });
         if let Err(error) = answered {
             tracing::debug!(%error, "a client was not answered");
         }
     }
 
-    fn answer(&self, client: &UnixStream) -> io::Result<Result<String, String>> {
+    fn answer(&self, client: &UnixStream) -> io::Result<Result<String, Undone>> {
         client.set_read_timeout(Some(REQUEST_WAIT))?;
         client.set_write_timeout(Some(ANSWER_WAIT))?;
         let mut request = Vec::new();
         client.take(REQUEST_BYTES).read_to_end(&mut request)?;
         let mut words = request.split(|byte| *byte == 0);
         if words.next() != Some(VERSION) {
-            return Ok(Err("the application is of another version".to_owned()));
+            return Ok(Err(Undone::Refused("the application is of another version".to_owned())));
         }
         let streams = &*self.streams;
         let application = streams.application();
@@ -182,12 +183,15 @@ impl Served {
                 String::new()
             }),
             (Some(b"backup"), Some(to)) => self.backup(Path::new(OsStr::from_bytes(to)), client),
-            _ => Err("the application does not know this request".to_owned()),
+            _ => Err(Undone::Refused("the application does not know this request".to_owned())),
         })
     }
 
-    fn backup(&self, to: &Path, client: &UnixStream) -> Result<String, String> {
-        let to = outside(&self.data_dir, to).map_err(|error| chain(&error))?;
+    fn backup(&self, to: &Path, client: &UnixStream) -> Result<String, Undone> {
+        let to = outside(&self.data_dir, to).map_err(|error| {
+            let is_failure = matches!(error, BackupError::Io { .. });
+            (if is_failure { Undone::Failed } else { Undone::Refused })(chain(&error))
+        })?;
         let made = while_giving_signs(client, SIGN_EVERY, |signs| {
             let mut percent = None;
             let tell = &mut |progress: BackupProgress| {
@@ -206,13 +210,24 @@ impl Served {
             };
             self.streams.backup_telling(&to, tell)
         });
-        let made = made.map_err(|error| chain(&error))?.map_err(|error| {
+        let made = made.map_err(|error| Undone::Failed(chain(&error)))?.map_err(|error| {
             // That it is the log's is no news.
-            if let StreamsError::Log(error) = &error { chain(error) } else { chain(&error) }
+            if let StreamsError::Log(error) = &error {
+                let is_refusal = error.kind() == LogErrorKind::Refused;
+                (if is_refusal { Undone::Refused } else { Undone::Failed })(chain(error))
+            } else {
+                Undone::Failed(chain(&error))
+            }
         })?;
         let BackupReport { files, bytes, linked_bytes } = made;
         Ok(format!("{files} {bytes} {linked_bytes}"))
     }
+}
+
+/// Why what was asked for was not done.
+enum Undone {
+    Refused(String),
+    Failed(String),
 }
 
 /// What a client is told while a backup is made, a line at a time.
@@ -269,7 +284,7 @@ fn say(mut client: &UnixStream, how: &str, text: &str) -> io::Result<()> {
 }
 
 /// Whether it can be paused and resumed; otherwise why not.
-fn takes_input(streams: &Streams) -> Result<(), String> {
+fn takes_input(streams: &Streams) -> Result<(), Undone> {
     let is_ending = matches!(
         streams.state(),
         StreamsState::PendingShutdown | StreamsState::NotRunning | StreamsState::Error(_)
@@ -278,7 +293,7 @@ fn takes_input(streams: &Streams) -> Result<(), String> {
         return Ok(());
     }
     let told = streams.explain().to_string();
-    Err(told.lines().next().unwrap_or_default().to_owned())
+    Err(Undone::Refused(told.lines().next().unwrap_or_default().to_owned()))
 }
 
 /// An error with its causes, in a line.

@@ -1,5 +1,6 @@
 //! What can be typed after `headwater app`.
 
+use crate::arguments::with_exit_codes;
 use clap::{Args, Subcommand};
 use headwater::{
     record::{Timestamp, TopicName},
@@ -17,22 +18,22 @@ pub(crate) struct App {
 #[derive(Debug, Subcommand)]
 pub(crate) enum AppCommand {
     /// Say why nothing comes out of the application that runs there: who waits for what, what was dropped.
-    #[command(after_help = EXPLAIN)]
+    #[command(after_help = with_exit_codes(EXPLAIN))]
     Explain(DataDir),
 
     /// Have the application that runs there take no records until it is resumed, or started again.
-    #[command(after_help = PAUSE)]
+    #[command(after_help = with_exit_codes(PAUSE))]
     Pause(DataDir),
 
     /// Have the application that runs there take records again.
-    #[command(after_help = PAUSE)]
+    #[command(after_help = with_exit_codes(PAUSE))]
     Resume(DataDir),
 
     /// Copy the log and the state as of one commit, while the application runs or not.
     ///
     /// What else lies in the directory, as files that sinks wrote, is not copied, and is named when it is done. Copy it then, and put it
     /// back beside what is restored: what a sink wrote after the backup is named at the next start, to be taken away.
-    #[command(after_help = BACKUP)]
+    #[command(after_help = with_exit_codes(BACKUP))]
     Backup {
         /// The data directory.
         #[arg(long, value_name = "DIR")]
@@ -45,7 +46,7 @@ pub(crate) enum AppCommand {
     },
 
     /// Bring a backup back, after it was compared with its checksums.
-    #[command(after_help = BACKUP)]
+    #[command(after_help = with_exit_codes(BACKUP))]
     Restore {
         /// The backup.
         #[arg(long, value_name = "DIR")]
@@ -61,7 +62,7 @@ pub(crate) enum AppCommand {
     /// Its stores, what it repartitioned and where it stood are forgotten, and its inputs moved, in one commit: killed at whatever
     /// point, it is done or not. What it wrote to its output topics and its dead letters stays, and is written again as records are
     /// read again. It shows what it will do, and asks before it does it.
-    #[command(after_help = RESET)]
+    #[command(after_help = with_exit_codes(RESET))]
     Reset(Reset),
 }
 

@@ -124,7 +124,7 @@ fn cannot_back_up(data_dir: &Path, to: &Path) -> String {
 )]
 fn refused(data_dir: &Path, to: &Path, error: ControlError) -> Failure {
     match error {
-        ControlError::Refused { .. } => {
+        ControlError::Refused { .. } | ControlError::Failed { .. } => {
             let remedy =
                 "name another directory with --to, or make room for it; the application runs on";
             Failure::new(cannot_back_up(data_dir, to), error, remedy)

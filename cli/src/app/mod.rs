@@ -12,6 +12,7 @@ mod reset;
 
 use crate::{
     console::{print_lines, unwritten},
+    exit::Exit,
     failure::Failure,
     text::{quoted, shown_os},
 };
@@ -62,11 +63,13 @@ fn running(data_dir: &Path) -> Result<Control, Failure> {
     found.ok_or_else(|| {
         if !data_dir.is_dir() {
             let why = anyhow::Error::msg("there is no such directory");
-            return Failure::new(cannot_ask(data_dir), why, "name the --data-dir of an application");
+            let remedy = "name the --data-dir of an application";
+            return Failure::new(cannot_ask(data_dir), why, remedy).exiting(Exit::NotFound);
         }
         let why = "no application answers there: none runs, it is just starting, or it was not started with `App`";
         let remedy = "start it, or name the --data-dir of an application that runs";
         Failure::new(cannot_ask(data_dir), anyhow::Error::msg(why), remedy)
+            .exiting(Exit::Unreachable)
     })
 }
 
@@ -95,7 +98,9 @@ fn asked(data_dir: &Path, error: ControlError) -> Failure {
         {
             "name the --data-dir of an application"
         }
-        ControlError::Refused { .. } => "do what the application says, then ask again",
+        ControlError::Refused { .. } | ControlError::Failed { .. } => {
+            "do what the application says, then ask again"
+        }
         _ => "look whether the application still runs, then ask again",
     };
     Failure::new(cannot_ask(data_dir), error, remedy)

@@ -1,7 +1,7 @@
 //! `headwater app reset`: what it will do, and doing it.
 
 use super::{OWNER, arguments::Reset};
-use crate::{console::print_lines, failure::Failure, text::shown_os};
+use crate::{console::print_lines, exit::Exit, failure::Failure, text::shown_os};
 use headwater::{
     AppError,
     log::OpenError,
@@ -89,7 +89,7 @@ fn refused(what: &str, error: ResetError) -> Failure {
             } else {
                 "say which with --application-id"
             };
-            Failure::new(what, anyhow::Error::msg(why), remedy)
+            Failure::new(what, anyhow::Error::msg(why), remedy).exiting(Exit::NotFound)
         }
         ResetError::UnknownApplication { .. } => {
             Failure::new(what, error, "name one of these with --application-id")

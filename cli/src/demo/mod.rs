@@ -27,6 +27,7 @@ mod view;
 use crate::{
     arguments::Dev,
     console::{is_reader_gone, print_lines, unwritten},
+    exit::Exit,
     failure::Failure,
     stop,
     text::{quoted, shown_os},
@@ -191,7 +192,12 @@ fn source(dev: &Dev) -> Result<FileSource, Failure> {
         }
         // Nothing has begun yet that the same command could go on with.
         let remedy = "name a file of telemetry with --input, or `-` for standard input";
-        Failure::new(what, error, remedy)
+        let failure = Failure::new(what, error, remedy);
+        if dev.input.exists() || dev.input.as_os_str() == "-" {
+            failure
+        } else {
+            failure.exiting(Exit::NotFound)
+        }
     };
     let source = FileSource::builder(&dev.input)
         .key_field("vin")

@@ -3,7 +3,7 @@
 use crate::{
     fleet::fleet,
     program::{Bench, headwater, output},
-    usage::failed,
+    usage::{CONFLICT, DAMAGED, NOT_FOUND, UNREACHABLE, USAGE, failed_by},
 };
 use std::{
     fs,
@@ -52,10 +52,10 @@ fn the_application_that_runs_in_a_directory_is_asked() {
     assert!(explained.starts_with("connected-cars is paused"), "{explained}");
     assert_eq!(text_of(&app(&["resume"], &bench.data(), &[])), "resumed\n");
     end(owner);
-    failed(&app(&["explain"], &bench.data(), &[]), &["no application answers there", "--data-dir"]);
-    failed(&app(&["pause"], Path::new("/nowhere"), &[]), &["/nowhere", "no such directory"]);
+    failed_by(UNREACHABLE, &app(&["explain"], &bench.data(), &[]), &["no application answers there", "--data-dir"]);
+    failed_by(NOT_FOUND, &app(&["pause"], Path::new("/nowhere"), &[]), &["/nowhere", "no such directory"]);
     let file = app(&["explain"], &bench.path("input.ndjson"), &[]);
-    failed(&file, &["Not a directory", "fix: name the --data-dir of an application"]);
+    failed_by(NOT_FOUND, &file, &["Not a directory", "fix: name the --data-dir of an application"]);
 }
 
 fn back_up(bench: &Bench, name: &str) -> (PathBuf, String) {
@@ -84,11 +84,11 @@ fn a_directory_is_backed_up_while_it_is_at_work_and_goes_on_elsewhere() {
     assert!(told.starts_with("backed up ") && told.contains(" files, "), "{told}");
     assert!(told.contains("\n  next: headwater app restore --from "), "{told}");
     let again = app(&["backup"], &bench.data(), &[("--to", &from)]);
-    failed(&again, &["something is there", "--to"]);
+    failed_by(CONFLICT, &again, &["something is there", "--to"]);
     let inside = app(&["backup"], &bench.data(), &[("--to", &bench.data().join("backup"))]);
-    failed(&inside, &["lies in the data directory", "--to"]);
+    failed_by(CONFLICT, &inside, &["lies in the data directory", "--to"]);
     let taken = app(&["restore"], &bench.data(), &[("--from", &from)]);
-    failed(&taken, &["is not empty", "--data-dir"]);
+    failed_by(CONFLICT, &taken, &["is not empty", "--data-dir"]);
     end(owner);
     goes_on(&bench, &from);
 }
@@ -106,7 +106,7 @@ fn what_a_backup_does_not_hold_is_said_and_put_back_beside_it() {
     fs::remove_dir_all(bench.data()).unwrap();
     text_of(&app(&["restore"], &bench.data(), &[("--from", &from)]));
     let advice = "fix: bring back the log and that directory as they were at one time";
-    failed(&output(&mut bench.command()), &["data/cold/", "it is gone", advice]);
+    failed_by(CONFLICT, &output(&mut bench.command()), &["data/cold/", "it is gone", advice]);
     fs::rename(&aside, &cold).unwrap();
     bench.run();
     assert_eq!((bench.summary_text(), bench.minutes()), (summary, minutes));
@@ -118,33 +118,33 @@ fn a_directory_that_nobody_runs_in_is_backed_up_under_its_lock() {
     end(slow(&bench));
     let (from, _) = back_up(&bench, "backup");
     let none = app(&["restore"], &bench.path("other"), &[("--from", &bench.data())]);
-    failed(&none, &["holds no finished backup", "--from"]);
+    failed_by(NOT_FOUND, &none, &["holds no finished backup", "--from"]);
     assert!(!bench.path("other").exists());
     // As a restore leaves it that was killed.
     let killed = bench.path("killed");
     fs::create_dir_all(killed.join("restore.partial/state")).unwrap();
     let unfinished = app(&["restore"], &killed, &[("--from", &from)]);
-    failed(&unfinished, &["restore.partial is there", "fix: remove what is in it if no restore"]);
+    failed_by(CONFLICT, &unfinished, &["restore.partial is there", "fix: remove what is in it if no restore"]);
     let damaged = from.join("log/checkpoint");
     let whole = fs::read(&damaged).unwrap();
     let mut bytes = whole.clone();
     bytes[20] ^= 4;
     fs::write(&damaged, bytes).unwrap();
     let refused = app(&["restore"], &bench.path("other"), &[("--from", &from)]);
-    failed(&refused, &["log/checkpoint is damaged", "another backup"]);
+    failed_by(DAMAGED, &refused, &["log/checkpoint is damaged", "another backup"]);
     fs::write(&damaged, whole).unwrap();
     goes_on(&bench, &from);
 
     #[cfg(target_os = "linux")]
     {
         let begins = app(&["backup"], &from, &[("--to", Path::new("/proc"))]);
-        failed(
+        failed_by(USAGE, 
             &begins,
             &["a file system begins at /proc", "fix: name a directory in it with --to"],
         );
     }
     let unknown = app(&["backup"], Path::new("/nowhere"), &[("--to", &bench.path("x"))]);
-    failed(&unknown, &["/nowhere"]);
+    failed_by(NOT_FOUND, &unknown, &["/nowhere"]);
     let no_log = app(&["backup"], &from.join("state"), &[("--to", &bench.path("x"))]);
-    failed(&no_log, &["holds no log"]);
+    failed_by(NOT_FOUND, &no_log, &["holds no log"]);
 }

@@ -4,7 +4,7 @@ use crate::{
     fleet::fleet,
     peers,
     program::{Bench, output},
-    usage::failed,
+    usage::{CONFLICT, DAMAGED, failed_by},
 };
 use std::{fs, path::Path, process::Command};
 
@@ -34,7 +34,7 @@ fn remove(bench: &Bench, name: &str) {
 fn refused(bench: &Bench, texts: &[&str]) {
     let advice =
         "fix: bring back the log and that directory as they were at one time, or start with";
-    failed(&output(&mut bench.command()), &[texts, &[advice]].concat());
+    failed_by(CONFLICT, &output(&mut bench.command()), &[texts, &[advice]].concat());
 }
 
 /// Follows both halves of that advice.
@@ -54,7 +54,7 @@ fn files_of_a_log_that_was_lost_are_not_written_again_beside_themselves() {
     remove(&bench, "log");
     let advice = "fix: restore the --data-dir from a backup, or start with a fresh one";
     let texts = ["belongs to log", "does not know what was written from it", advice];
-    failed(&output(&mut bench.command()), &texts);
+    failed_by(CONFLICT, &output(&mut bench.command()), &texts);
     remove(&bench, "state");
     refused(&bench, &["does not go with the committed positions", "this log has committed none"]);
     assert_eq!(rows(&bench), expected);
@@ -98,7 +98,7 @@ fn a_damaged_state_is_to_be_deleted_and_is_rebuilt() {
     let summary = bench.summary_text();
     fs::write(bench.data().join("state/CURRENT"), "x").unwrap();
     let advice = "fix: delete the directory `state` in the --data-dir, then start the same";
-    failed(&output(&mut bench.command()), &["which is damaged", advice]);
+    failed_by(DAMAGED, &output(&mut bench.command()), &["which is damaged", advice]);
     remove(&bench, "state");
     bench.run();
     assert_eq!((rows(&bench), bench.summary_text()), (expected, summary));

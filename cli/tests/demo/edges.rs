@@ -5,7 +5,7 @@ use crate::{
     app::{app, text_of},
     fleet::fleet,
     program::{Bench, headwater, output},
-    usage::failed,
+    usage::{NOT_FOUND, failed, failed_by},
 };
 use std::{
     ffi::{OsStr, OsString},
@@ -410,7 +410,7 @@ fn names_of_files_cannot_steer_the_terminal() {
     let name = OsStr::from_bytes(b"no\x1b[2J\n  fix: rm\xff");
     let bench = Bench::of(PathBuf::from(name));
     let refused = output(&mut bench.command());
-    failed(&refused, &["no\\u{1b}[2J\\n  fix: rm\\xff"]);
+    failed_by(NOT_FOUND, &refused, &["no\\u{1b}[2J\\n  fix: rm\\xff"]);
     assert!(!String::from_utf8(refused.stderr).unwrap().contains('\u{1b}'));
     let unknown = output(headwater().args(["dev", "--demo", "\u{9b}2J\u{7}"]));
     assert_eq!(unknown.status.code(), Some(2));

@@ -4,7 +4,7 @@ use crate::{
     app::{app, end, slow, text_of},
     fleet::fleet,
     program::{Bench, headwater, output},
-    usage::failed,
+    usage::{CONFLICT, NOT_FOUND, failed_by},
 };
 use std::{path::Path, process::Output};
 
@@ -77,14 +77,26 @@ fn a_reset_that_cannot_be_says_why_and_what_to_do() {
     let bench = Bench::new(&fleet(3, 5, 2_000));
     let owner = slow(&bench);
     let id = owner.id().to_string();
-    failed(&reset(&bench, &["--force"]), &["is in use by process", &id, "stop that process first"]);
+    failed_by(
+        CONFLICT,
+        &reset(&bench, &["--force"]),
+        &["is in use by process", &id, "stop that process first"],
+    );
     end(owner);
     let none = app(&["reset"], Path::new("/nowhere"), &[]);
-    failed(&none, &["/nowhere holds no log", "--data-dir"]);
+    failed_by(NOT_FOUND, &none, &["/nowhere holds no log", "--data-dir"]);
     let other = reset(&bench, &["--application-id", "cars"]);
-    failed(&other, &["no application `cars`", "there are: connected-cars", "--application-id"]);
+    failed_by(
+        NOT_FOUND,
+        &other,
+        &["no application `cars`", "there are: connected-cars", "--application-id"],
+    );
     let unread = reset(&bench, &["--input-topics", "car-telemetry,cars"]);
-    failed(&unread, &["has read nothing of topic cars; what it reads: car-telemetry"]);
+    failed_by(
+        NOT_FOUND,
+        &unread,
+        &["has read nothing of topic cars; what it reads: car-telemetry"],
+    );
     for flags in
         [["--to-datetime", "yesterday"], ["--by-duration", "P1M"], ["--to-latest", "--to-earliest"]]
     {
@@ -101,5 +113,6 @@ fn each_verb_shows_lines_to_type() {
                 || help.contains(&format!("\n    headwater app {verb} ")),
             "{help}"
         );
+        assert!(help.contains("\n    5  unreachable: no application answers there"), "{help}");
     }
 }

@@ -13,10 +13,22 @@ fn error_of(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// The exit codes of failures that have one of their own, as `--help` tells them.
+pub(crate) const USAGE: i32 = 2;
+pub(crate) const NOT_FOUND: i32 = 3;
+pub(crate) const CONFLICT: i32 = 4;
+pub(crate) const UNREACHABLE: i32 = 5;
+pub(crate) const DAMAGED: i32 = 6;
+
 /// Three lines and exit code 1.
 pub(crate) fn failed(output: &Output, texts: &[&str]) {
+    failed_by(1, output, texts);
+}
+
+/// Three lines and this exit code.
+pub(crate) fn failed_by(code: i32, output: &Output, texts: &[&str]) {
     let error = error_of(output);
-    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert_eq!(output.status.code(), Some(code), "{error}");
     let lines: Vec<_> = error.lines().collect();
     assert_eq!(lines.len(), 3, "{error}");
     assert!(
@@ -33,7 +45,7 @@ pub(crate) fn failed(output: &Output, texts: &[&str]) {
 #[test]
 fn a_missing_file_is_named_and_nothing_is_made() {
     let bench = Bench::of("/nowhere/fleet.ndjson".into());
-    failed(&output(&mut bench.command()), &["/nowhere/fleet.ndjson", "--input"]);
+    failed_by(NOT_FOUND, &output(&mut bench.command()), &["/nowhere/fleet.ndjson", "--input"]);
     assert!(!bench.data().exists());
 }
 
@@ -70,7 +82,7 @@ fn a_directory_in_use_names_its_owner() {
         std::thread::yield_now();
     }
     let refused = output(&mut bench.command());
-    failed(&refused, &[&owner.id().to_string(), "--data-dir"]);
+    failed_by(CONFLICT, &refused, &[&owner.id().to_string(), "--data-dir"]);
     owner.kill().unwrap();
     owner.wait().unwrap();
 }
@@ -82,7 +94,7 @@ fn a_directory_without_its_own_log_is_refused() {
     bench.run();
     fs::remove_dir_all(bench.data().join("log")).unwrap();
     let refused = output(&mut bench.command());
-    failed(&refused, &["belongs to log", "fix: restore the --data-dir from a backup"]);
+    failed_by(CONFLICT, &refused, &["belongs to log", "fix: restore the --data-dir from a backup"]);
 }
 
 #[test]
@@ -91,7 +103,7 @@ fn another_input_on_the_same_directory_is_refused() {
     bench.run();
     let summary = bench.summary_text();
     fs::write(bench.path("input.ndjson"), fleet(2, 5, 30)).unwrap();
-    failed(&output(&mut bench.command()), &["input", "--data-dir"]);
+    failed_by(CONFLICT, &output(&mut bench.command()), &["input", "--data-dir"]);
     assert_eq!(bench.summary_text(), summary);
 }
 
@@ -112,7 +124,11 @@ fn damaged_gzip(bytes: &[u8]) -> Vec<u8> {
 fn a_damaged_input_is_to_be_replaced_and_the_data_directory_is_not() {
     let bench = Bench::new(&damaged_gzip(&fleet(1, 5, 30)));
     let refused = output(&mut bench.command());
-    failed(&refused, &["so it is damaged", "fix: put a whole file in place of the --input"]);
+    failed_by(
+        DAMAGED,
+        &refused,
+        &["so it is damaged", "fix: put a whole file in place of the --input"],
+    );
     fs::write(bench.path("input.ndjson"), fleet(1, 5, 30)).unwrap();
     bench.run();
     assert_eq!(bench.summary().records, bench.topic("car-telemetry").concat().len() as u64);
@@ -121,14 +137,18 @@ fn a_damaged_input_is_to_be_replaced_and_the_data_directory_is_not() {
 #[test]
 fn an_input_that_is_compressed_in_another_way_is_refused_by_name() {
     let bench = Bench::new(b"\x28\xb5\x2f\xfd\x04rest\n");
-    failed(&output(&mut bench.command()), &["is compressed by zstd", "`zstd -dc`"]);
+    failed_by(USAGE, &output(&mut bench.command()), &["is compressed by zstd", "`zstd -dc`"]);
     assert!(!bench.data().exists());
     let mut command = headwater();
     command.args(["dev", "--demo", "cars", "--exit-when-done", "--input", "-", "--data-dir"]);
     command.arg(bench.data()).stdin(File::open(bench.path("input.ndjson")).unwrap());
     let piped = command.stdout(Stdio::null()).stderr(Stdio::piped());
     let refused = piped.spawn().unwrap().wait_with_output().unwrap();
-    failed(&refused, &["standard input is compressed by zstd", "`zstd -dc`", "fix: do that, then"]);
+    failed_by(
+        USAGE,
+        &refused,
+        &["standard input is compressed by zstd", "`zstd -dc`", "fix: do that, then"],
+    );
     assert_eq!(bench.topic("car-telemetry").concat().len(), 0);
 }
 
