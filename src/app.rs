@@ -412,7 +412,7 @@ impl AppBuilder {
         let streams = Streams::start(topology, config, Arc::clone(&log), state, clock)?;
         let streams = Arc::clone(started.get_or_init(|| Arc::new(streams)));
         let control = data_dir.and_then(|data_dir| {
-            let served = ControlServer::start(&data_dir, &streams);
+            let served = ControlServer::start(&data_dir, &streams, Vec::new());
             let said =
                 |error| tracing::warn!(%error, "nobody can control the application from outside");
             served.map_err(said).ok()

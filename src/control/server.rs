@@ -7,9 +7,12 @@
 //! - Requests do not wait for each other. Once it is dropped, none is under way.
 
 use super::{FAILED, OK, REFUSED, VERSION, socket::SocketDir};
-use crate::backup::{BackupError, outside};
+use crate::backup::{BackupError, beside, outside};
 use headwater_core::ports::log::{BackupProgress, BackupReport, LogErrorKind};
-use headwater_engine::runtime::{Streams, StreamsError, StreamsState};
+use headwater_engine::{
+    connect::SinkHandle,
+    runtime::{Streams, StreamsError, StreamsState},
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -62,23 +65,31 @@ pub struct ControlServer {
 struct Served {
     data_dir: PathBuf,
     streams: Arc<Streams>,
+    sinks: Vec<SinkHandle>,
     is_over: AtomicBool,
 }
 
 impl ControlServer {
     /// Serves the application that runs in `data_dir`, whose log this process has open.
     ///
+    /// `sinks` are those that write into `data_dir`: they are [held](SinkHandle::hold) for as long as a backup takes their files, which
+    /// then end where the backup's log does. What one that is not told has written after that is named when what was restored is started.
+    ///
     /// # Errors
     ///
     /// [`io::Error`] if the socket cannot be made, or the system gives no thread.
-    pub fn start(data_dir: &Path, streams: &Arc<Streams>) -> io::Result<Self> {
+    pub fn start(
+        data_dir: &Path,
+        streams: &Arc<Streams>,
+        sinks: Vec<SinkHandle>,
+    ) -> io::Result<Self> {
         let data_dir = std::path::absolute(data_dir)?;
         let socket_dir = SocketDir::of(&data_dir);
         let listener = socket_dir.bind()?;
         listener.set_nonblocking(true)?;
         let (is_wanted, wanted) = UnixStream::pair()?;
         let (streams, is_over) = (Arc::clone(streams), AtomicBool::new(false));
-        let served = Arc::new(Served { data_dir, streams, is_over });
+        let served = Arc::new(Served { data_dir, streams, sinks, is_over });
         let listening = Arc::clone(&served);
         let listen = move || {
             if let Err(error) = listen(&listening, &listener, &wanted) {
@@ -208,7 +219,14 @@ impl Served {
                     Err(_) => ControlFlow::Break(()),
                 }
             };
-            self.streams.backup_telling(&to, tell)
+            let mut held: Vec<_> = self.sinks.iter().map(SinkHandle::hold).collect();
+            let beside = &mut |dir: &Path| {
+                let added = beside::add(&self.data_dir, dir);
+                // The rest is the log's, as it was cut.
+                held.clear();
+                added
+            };
+            self.streams.backup_telling(&to, beside, tell)
         });
         let made = made.map_err(|error| Undone::Failed(chain(&error)))?.map_err(|error| {
             // That it is the log's is no news.

@@ -29,10 +29,9 @@ pub(crate) enum AppCommand {
     #[command(after_help = with_exit_codes(PAUSE))]
     Resume(DataDir),
 
-    /// Copy the log and the state as of one commit, while the application runs or not.
+    /// Copy the log, the state and what else lies there, as files of sinks, as of one commit, while the application runs or not.
     ///
-    /// What else lies in the directory, as files that sinks wrote, is not copied, and is named when it is done. Copy it then, and put it
-    /// back beside what is restored: what a sink wrote after the backup is named at the next start, to be taken away.
+    /// What has no place in a backup, as a link, is named when it is done: copy it then, and put it back beside what is restored.
     #[command(after_help = with_exit_codes(BACKUP))]
     Backup {
         /// The data directory.

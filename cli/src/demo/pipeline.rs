@@ -95,8 +95,9 @@ impl Pipeline {
         )
         .map_err(|error| Failure::running("the pipeline does not start", error))?;
         let streams = Arc::new(streams);
-        let control = ControlServer::start(&directory.root, &streams).ok();
         let sinks = cold::start(&directory.cold, &port, clock, roll_interval_ms)?;
+        let handles = sinks.iter().map(SinkTask::handle).collect();
+        let control = ControlServer::start(&directory.root, &streams, handles).ok();
         let target = SourceTarget {
             topic: name(TELEMETRY)?,
             partitions: PARTITIONS,

@@ -2,11 +2,13 @@
 
 use crate::{
     fleet::fleet,
-    program::{Bench, headwater, output},
+    program::{Bench, Minute, headwater, output},
+    reference::Car,
     usage::{CONFLICT, DAMAGED, NOT_FOUND, UNREACHABLE, USAGE, failed_by},
 };
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Output},
 };
@@ -52,8 +54,16 @@ fn the_application_that_runs_in_a_directory_is_asked() {
     assert!(explained.starts_with("connected-cars is paused"), "{explained}");
     assert_eq!(text_of(&app(&["resume"], &bench.data(), &[])), "resumed\n");
     end(owner);
-    failed_by(UNREACHABLE, &app(&["explain"], &bench.data(), &[]), &["no application answers there", "--data-dir"]);
-    failed_by(NOT_FOUND, &app(&["pause"], Path::new("/nowhere"), &[]), &["/nowhere", "no such directory"]);
+    failed_by(
+        UNREACHABLE,
+        &app(&["explain"], &bench.data(), &[]),
+        &["no application answers there", "--data-dir"],
+    );
+    failed_by(
+        NOT_FOUND,
+        &app(&["pause"], Path::new("/nowhere"), &[]),
+        &["/nowhere", "no such directory"],
+    );
     let file = app(&["explain"], &bench.path("input.ndjson"), &[]);
     failed_by(NOT_FOUND, &file, &["Not a directory", "fix: name the --data-dir of an application"]);
 }
@@ -93,23 +103,68 @@ fn a_directory_is_backed_up_while_it_is_at_work_and_goes_on_elsewhere() {
     goes_on(&bench, &from);
 }
 
+/// The rows of all Parquet files, and the files.
+fn cold(bench: &Bench) -> (Vec<Car>, Vec<Minute>, Vec<PathBuf>) {
+    let mut telemetry = bench.telemetry();
+    telemetry.sort_by_cached_key(|car| format!("{car:?}"));
+    let files = ["telemetry", "car_minutes"].map(|table| bench.parquet_files(table));
+    (telemetry, bench.minutes(), files.concat())
+}
+
 #[test]
-fn what_a_backup_does_not_hold_is_said_and_put_back_beside_it() {
-    let bench = Bench::new(&fleet(5, 5, 600));
-    bench.run();
-    let (summary, minutes) = (bench.summary_text(), bench.minutes());
-    assert!(!minutes.is_empty());
+fn files_of_sinks_are_in_a_backup_up_to_its_commit() {
+    let bench = Bench::new(&fleet(7, 5, 2_000));
+    let mut command = bench.command();
+    let mut owner = command.args(["--rate", "2000", "--roll-interval-ms", "1"]).spawn().unwrap();
+    let mut written = |more_than: usize| {
+        while bench.parquet_files("telemetry").len() <= more_than {
+            assert!(owner.try_wait().unwrap().is_none(), "it ended before its time");
+            app(&["explain"], &bench.data(), &[]);
+        }
+        bench.parquet_files("telemetry").len()
+    };
+    let before = written(2);
     let (from, told) = back_up(&bench, "backup");
-    assert!(told.contains("\n  not in it: cold; "), "{told}");
-    let (cold, aside) = (bench.data().join("cold"), bench.path("aside"));
-    fs::rename(&cold, &aside).unwrap();
-    fs::remove_dir_all(bench.data()).unwrap();
-    text_of(&app(&["restore"], &bench.data(), &[("--from", &from)]));
+    assert!(told.contains("of which ") && !told.contains("not in it"), "{told}");
+    // Files of commits that the backup has not.
+    written(before + 20);
+    end(owner);
+    let restored = |bench: &Bench| {
+        fs::remove_dir_all(bench.data()).unwrap();
+        text_of(&app(&["restore"], &bench.data(), &[("--from", &from)]));
+    };
+    restored(&bench);
+    let (telemetry, minutes, files) = cold(&bench);
+    assert!(files.len() >= before && telemetry.len() >= before, "{}", files.len());
+    bench.run();
+    let whole = Bench::new(&fs::read(bench.path("input.ndjson")).unwrap());
+    whole.run();
+    let ((all, all_minutes, _), (now, now_minutes, kept)) = (cold(&whole), cold(&bench));
+    assert!(telemetry.len() < all.len() && minutes.len() <= all_minutes.len());
+    assert!(now == all && now_minutes == all_minutes, "{} of {} rows", now.len(), all.len());
+    assert!(files.iter().all(|file| kept.contains(file)), "none is written again");
+    assert_eq!(bench.summary_text(), whole.summary_text());
+    // What the log knows to be written and is lost is told.
+    restored(&bench);
+    fs::remove_dir_all(bench.data().join("cold")).unwrap();
     let advice = "fix: bring back the log and that directory as they were at one time";
     failed_by(CONFLICT, &output(&mut bench.command()), &["data/cold/", "it is gone", advice]);
-    fs::rename(&aside, &cold).unwrap();
+}
+
+#[test]
+fn a_backup_of_a_run_that_has_ended_has_its_files_and_names_what_it_has_not() {
+    let bench = Bench::new(&fleet(5, 5, 600));
     bench.run();
-    assert_eq!((bench.summary_text(), bench.minutes()), (summary, minutes));
+    let (summary, cold_before) = (bench.summary_text(), cold(&bench));
+    assert!(!cold_before.1.is_empty());
+    symlink("/nowhere", bench.data().join("elsewhere")).unwrap();
+    let (from, told) = back_up(&bench, "backup");
+    assert!(told.contains("\n  not in it: elsewhere; "), "{told}");
+    fs::remove_dir_all(bench.data()).unwrap();
+    text_of(&app(&["restore"], &bench.data(), &[("--from", &from)]));
+    assert_eq!(cold(&bench), cold_before);
+    bench.run();
+    assert_eq!((bench.summary_text(), cold(&bench)), (summary, cold_before));
 }
 
 #[test]
@@ -124,7 +179,11 @@ fn a_directory_that_nobody_runs_in_is_backed_up_under_its_lock() {
     let killed = bench.path("killed");
     fs::create_dir_all(killed.join("restore.partial/state")).unwrap();
     let unfinished = app(&["restore"], &killed, &[("--from", &from)]);
-    failed_by(CONFLICT, &unfinished, &["restore.partial is there", "fix: remove what is in it if no restore"]);
+    failed_by(
+        CONFLICT,
+        &unfinished,
+        &["restore.partial is there", "fix: remove what is in it if no restore"],
+    );
     let damaged = from.join("log/checkpoint");
     let whole = fs::read(&damaged).unwrap();
     let mut bytes = whole.clone();
@@ -138,7 +197,8 @@ fn a_directory_that_nobody_runs_in_is_backed_up_under_its_lock() {
     #[cfg(target_os = "linux")]
     {
         let begins = app(&["backup"], &from, &[("--to", Path::new("/proc"))]);
-        failed_by(USAGE, 
+        failed_by(
+            USAGE,
             &begins,
             &["a file system begins at /proc", "fix: name a directory in it with --to"],
         );

@@ -153,7 +153,9 @@ impl Bench {
         let mut files = Vec::new();
         let mut open = vec![self.data().join("cold").join(table)];
         while let Some(dir) = open.pop() {
-            for entry in fs::read_dir(dir).unwrap() {
+            // A table without a file may have no directory yet.
+            let Ok(listed) = fs::read_dir(dir) else { continue };
+            for entry in listed {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     open.push(path);

@@ -22,7 +22,7 @@ mod signal;
 mod sink;
 mod source;
 
-pub use sink::{SinkProgress, SinkTask};
+pub use sink::{SinkHandle, SinkHold, SinkProgress, SinkTask};
 pub use source::{SourceProgress, SourceTarget, SourceTask};
 
 use headwater_core::{

@@ -3,6 +3,7 @@
 //! # Invariants
 //!
 //! - A request, once made, is seen by every later wait: no wake-up is lost between a check and a wait.
+//! - While it is held, a task does nothing between the moment that it rests and that when nobody holds it.
 //! - The outcome is set once, when the thread has ended.
 
 use super::{ConnectError, Stopped};
@@ -25,6 +26,10 @@ pub(super) enum StopRequest {
 struct Inner<P> {
     request: StopRequest,
     woken: bool,
+    /// How many hold the task.
+    holds: usize,
+    /// Whether it does nothing, since somebody holds it.
+    rests: bool,
     progress: P,
     outcome: Option<Result<(), Arc<ConnectError>>>,
 }
@@ -41,6 +46,8 @@ impl<P: Clone + Default> Signal<P> {
         let inner = Inner {
             request: StopRequest::Continue,
             woken: false,
+            holds: 0,
+            rests: false,
             progress: P::default(),
             outcome: None,
         };
@@ -73,9 +80,9 @@ impl<P: Clone + Default> Signal<P> {
     pub(super) fn wait_woken(&self, timeout: Duration) {
         let inner = self.lock();
         let before = inner.request;
-        let waited = self
-            .changed
-            .wait_timeout_while(inner, timeout, |inner| !inner.woken && inner.request == before);
+        let waited = self.changed.wait_timeout_while(inner, timeout, |inner| {
+            !inner.woken && inner.request == before && inner.holds == 0
+        });
         waited.unwrap_or_else(PoisonError::into_inner).0.woken = false;
     }
 
@@ -87,6 +94,33 @@ impl<P: Clone + Default> Signal<P> {
             .wait_timeout_while(inner, timeout, |inner| inner.request != StopRequest::Stop);
         let inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         if inner.request == StopRequest::Stop { Err(Stopped::OnRequest) } else { Ok(()) }
+    }
+
+    /// Holds the task: returns once it rests, or has ended. Each call takes a [`release`](Self::release).
+    pub(super) fn hold(&self) {
+        let mut inner = self.lock();
+        inner.holds += 1;
+        self.changed.notify_all();
+        let is_at_work = |inner: &mut Inner<P>| !inner.rests && inner.outcome.is_none();
+        drop(self.changed.wait_while(inner, is_at_work));
+    }
+
+    /// Holds the task no longer.
+    pub(super) fn release(&self) {
+        self.lock().holds -= 1;
+        self.changed.notify_all();
+    }
+
+    /// Rests for as long as somebody holds the task.
+    pub(super) fn rest_while_held(&self) {
+        let mut inner = self.lock();
+        if inner.holds == 0 {
+            return;
+        }
+        inner.rests = true;
+        self.changed.notify_all();
+        let waited = self.changed.wait_while(inner, |inner| inner.holds > 0);
+        waited.unwrap_or_else(PoisonError::into_inner).rests = false;
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut P)) {

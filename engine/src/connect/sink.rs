@@ -7,6 +7,7 @@
 //! - A drain reads to the ends that the partitions had when it was requested, then prepares everything.
 //! - A stop prepares and commits what was taken, so that a sink that can repeat records repeats none. If it is answered in
 //!   part only, that part is committed, also when the sink fails.
+//! - While it is held, what it committed is published, and nothing changes: neither its positions nor what it writes.
 
 use super::{
     ConnectError, Stopped,
@@ -106,6 +107,12 @@ impl SinkTask {
         self.signal.wait_outcome()
     }
 
+    /// A handle to hold the task by, wherever that goes.
+    #[must_use]
+    pub fn handle(&self) -> SinkHandle {
+        SinkHandle { signal: Arc::clone(&self.signal) }
+    }
+
     /// Requests that the task commits what it has and stops; returns at once.
     pub fn stop(&self) {
         self.signal.request(StopRequest::Stop);
@@ -120,6 +127,36 @@ impl SinkTask {
     pub fn join(self) -> Result<SinkProgress, Arc<ConnectError>> {
         self.stop();
         self.signal.wait_outcome()
+    }
+}
+
+/// A handle of a [`SinkTask`], to hold it by.
+#[derive(Debug, Clone)]
+pub struct SinkHandle {
+    signal: Arc<Signal<SinkProgress>>,
+}
+
+impl SinkHandle {
+    /// Holds the task until what is given back is dropped: once this returns, what it committed is published, and neither its
+    /// positions nor what it writes to changes. Its topic grows meanwhile.
+    ///
+    /// It waits for the task to come to rest: for as long as a call of the sink takes, with its retries.
+    #[must_use]
+    pub fn hold(&self) -> SinkHold {
+        self.signal.hold();
+        SinkHold { signal: Arc::clone(&self.signal) }
+    }
+}
+
+/// Holds a [`SinkTask`] until it is dropped.
+#[derive(Debug)]
+pub struct SinkHold {
+    signal: Arc<Signal<SinkProgress>>,
+}
+
+impl Drop for SinkHold {
+    fn drop(&mut self) {
+        self.signal.release();
     }
 }
 
@@ -196,6 +233,7 @@ impl Run {
     fn run(mut self) -> Result<(), Stopped> {
         let mut ends: Option<Vec<i64>> = None;
         loop {
+            self.signal.rest_while_held();
             let requested = self.signal.requested();
             if requested == StopRequest::Stop {
                 // If this fails, it is not tried again.

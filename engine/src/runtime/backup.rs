@@ -2,27 +2,35 @@
 
 use super::error::StreamsError;
 use headwater_core::ports::{
-    log::{BackupReport, Log, TellProgress},
+    log::{AddBeside, BackupReport, Log, LogError, TellProgress},
     state::State,
 };
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 /// Makes the directory `dir` a backup of a log and of the state that was made from it, while applications run.
 ///
-/// They lie in it as `log` and `state`. `tell` is told how far it is, and ends it early where it says so.
+/// They lie in it as `log` and `state`; `beside` puts there what else belongs to it, once the log is cut: what was made from the log
+/// and is not read from it again. `tell` is told how far it is, and ends it early where it says so.
 /// [`Streams::backup`](super::Streams::backup) is the same for an application.
 ///
 /// # Errors
 ///
-/// [`StreamsError::Log`] or [`StreamsError::State`] if one of them refuses or fails; nothing has the name `dir` then.
+/// [`StreamsError::Log`] or [`StreamsError::State`] if one of them refuses or fails, [`StreamsError::Log`] if `beside` does; nothing has the name `dir` then.
 pub fn backup(
     log: &dyn Log,
     state: &dyn State,
     dir: &Path,
+    beside: &mut AddBeside<'_>,
     tell: &mut TellProgress<'_>,
 ) -> Result<BackupReport, StreamsError> {
-    let backup = log.begin_backup(dir)?;
+    let mut backup = log.begin_backup(dir)?;
     // In front of the log, which then has all that the state was made from.
     state.backup(&backup.dir().join("state"))?;
-    Ok(backup.finish(tell)?)
+    backup.cut()?;
+    let linked_bytes = beside(backup.dir()).map_err(|source| LogError::BackupFailed {
+        path: dir.to_owned(),
+        source: Arc::new(source),
+    })?;
+    let report = backup.finish(tell)?;
+    Ok(BackupReport { linked_bytes: report.linked_bytes + linked_bytes, ..report })
 }

@@ -29,7 +29,7 @@ pub(crate) use cut::{Cut, Listed};
 pub use restore::{RestoreError, restore};
 
 use crate::{
-    commit::Shared,
+    commit::{SegmentHold, Shared},
     disk::{self, create_dirs, failed, find, sync_dir},
 };
 use cut::Work;
@@ -55,7 +55,22 @@ pub(crate) struct EmbeddedBackup {
     target: PathBuf,
     /// What it is for now.
     dir: PathBuf,
+    cut: Option<HeldCut>,
     is_finished: bool,
+}
+
+/// A cut, whose segments keep their files.
+#[derive(Debug)]
+struct HeldCut {
+    cut: Cut,
+    segments: SegmentHold,
+}
+
+impl HeldCut {
+    fn of(shared: &Arc<Shared>) -> Result<Self, LogError> {
+        let segments = shared.hold_segments();
+        Ok(Self { cut: shared.cut()?, segments })
+    }
 }
 
 impl EmbeddedBackup {
@@ -88,19 +103,19 @@ impl EmbeddedBackup {
             }
             made => made.map_err(failed("create the directory", &place)).map_err(&failed_in)?,
         }
-        Ok(Self { shared, target: dir, dir: place, is_finished: false })
+        Ok(Self { shared, target: dir, dir: place, cut: None, is_finished: false })
     }
 
-    fn make(&self, tell: &mut TellProgress<'_>) -> Result<BackupReport, LogError> {
+    fn make(&mut self, tell: &mut TellProgress<'_>) -> Result<BackupReport, LogError> {
+        let held = self.cut.take().map_or_else(|| HeldCut::of(&self.shared), Ok)?;
+        let HeldCut { cut, segments } = held;
         let failed_in = failed_in(&self.target);
         let disk = &*self.shared.options.disk;
         let beside = manifest::files_below(disk, &self.dir).map_err(&failed_in)?;
-        let hold = self.shared.hold_segments();
-        let cut = self.shared.cut()?;
         let beside_bytes: u64 = beside.iter().map(|(_, bytes)| bytes).sum();
         let mut work = Work::new(disk, beside_bytes + cut.bytes(), tell);
         cut.write(&self.dir.join(LOG), &self.shared.store.files, &mut work).map_err(&failed_in)?;
-        drop(hold);
+        drop(segments);
         let manifest = Manifest::of(&self.dir, &mut work).map_err(&failed_in)?;
         manifest.write(disk, &self.dir).map_err(&failed_in)?;
         self.name(disk).map_err(&failed_in)?;
@@ -133,6 +148,11 @@ fn failed_in(dir: &Path) -> impl Fn(LogError) -> LogError {
 impl Backup for EmbeddedBackup {
     fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    fn cut(&mut self) -> Result<(), LogError> {
+        self.cut = Some(HeldCut::of(&self.shared)?);
+        Ok(())
     }
 
     fn finish(mut self: Box<Self>, tell: &mut TellProgress<'_>) -> Result<BackupReport, LogError> {

@@ -101,6 +101,24 @@ fn bytes_of(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
+fn what_is_acknowledged_after_the_cut_is_not_in_the_backup() {
+    let dir = memory_dir();
+    let log = open(&dir.path().join("log"));
+    create_topics(&log);
+    send(&log, 0, 5).unwrap();
+    let mut backup = log.begin_backup(&dir.path().join("b")).unwrap();
+    fs::create_dir(backup.dir().join("state")).unwrap();
+    fs::write(backup.dir().join("state/file"), b"state").unwrap();
+    backup.cut().unwrap();
+    send(&log, 5, 9).unwrap();
+    let (to, later) = (dir.path().join("b"), dir.path().join("later"));
+    backup.finish(&mut quiet).unwrap();
+    back_up(&log, &later).unwrap();
+    assert_eq!(sent(&restored(&to, &dir.path().join("r"))), 5);
+    assert_eq!(sent(&restored(&later, &dir.path().join("s"))), 9);
+}
+
+#[test]
 fn a_backup_is_the_log_at_one_commit_while_commits_go_on() {
     let dir = memory_dir();
     let log = open(&dir.path().join("log"));

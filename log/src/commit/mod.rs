@@ -32,7 +32,7 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{
-        Condvar, Mutex, OnceLock,
+        Arc, Condvar, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -71,11 +71,11 @@ pub(crate) struct Shared {
 
 /// Keeps the files of segments that are dropped from now on.
 #[derive(Debug)]
-pub(crate) struct SegmentHold<'a>(&'a AtomicUsize);
+pub(crate) struct SegmentHold(Arc<Shared>);
 
-impl Drop for SegmentHold<'_> {
+impl Drop for SegmentHold {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.holding_segments.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -128,9 +128,9 @@ impl Shared {
     }
 
     /// Keeps the files of segments that are dropped from now on, until what is given back is dropped.
-    pub(crate) fn hold_segments(&self) -> SegmentHold<'_> {
+    pub(crate) fn hold_segments(self: &Arc<Self>) -> SegmentHold {
         self.holding_segments.fetch_add(1, Ordering::SeqCst);
-        SegmentHold(&self.holding_segments)
+        SegmentHold(Arc::clone(self))
     }
 
     /// Whether the files of segments that were dropped must stay.

@@ -12,8 +12,19 @@ pub trait Backup: Send + fmt::Debug {
     /// The directory for now. What else belongs to the backup is put there before [`finish`](Self::finish), beside `log`.
     fn dir(&self) -> &Path;
 
-    /// Adds the log as `log`, at one commit that covers all that was acknowledged before this call; puts all of it on the disk;
-    /// and gives the directory its name. Tells `tell` as it goes on, and ends early where that says so.
+    /// Fixes the commit that the log is added at: it covers all that was acknowledged before this call.
+    ///
+    /// What was made from the log and is put into the directory after this call may be ahead of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of a log that takes no commits.
+    fn cut(&mut self) -> Result<(), LogError>;
+
+    /// Adds the log as `log`, at the commit of its [`cut`](Self::cut), or else of one that covers all that was acknowledged before
+    /// this call; puts all of it on the disk; and gives the directory its name.
+    ///
+    /// Tells `tell` as it goes on, and ends early where that says so.
     ///
     /// # Errors
     ///
@@ -21,6 +32,10 @@ pub trait Backup: Send + fmt::Debug {
     /// commits. The directory is removed then.
     fn finish(self: Box<Self>, tell: &mut TellProgress<'_>) -> Result<BackupReport, LogError>;
 }
+
+/// Puts what else belongs to a backup into its directory, which it is told, once the log is [cut](Backup::cut); how many bytes are
+/// shared through hard links.
+pub type AddBeside<'a> = dyn FnMut(&Path) -> Result<u64, LogError> + 'a;
 
 /// Is told how far a backup has come, and says whether it is still wanted.
 pub type TellProgress<'a> = dyn FnMut(BackupProgress) -> ControlFlow<()> + 'a;
@@ -41,6 +56,6 @@ pub struct BackupReport {
     pub files: usize,
     /// Their bytes.
     pub bytes: u64,
-    /// Those of them that the log shares with its backup, through hard links.
+    /// Those of them that it shares with what it was made of, through hard links; the database's tables do not count.
     pub linked_bytes: u64,
 }

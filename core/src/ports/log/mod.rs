@@ -19,7 +19,7 @@ mod id;
 mod subscription;
 mod ticket;
 
-pub use backup::{Backup, BackupProgress, BackupReport, TellProgress};
+pub use backup::{AddBeside, Backup, BackupProgress, BackupReport, TellProgress};
 pub use claim::{Assignment, Claim, Owner};
 pub use error::{LogError, LogErrorKind};
 pub use id::{LogId, RecordEpoch};

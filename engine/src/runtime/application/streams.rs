@@ -18,7 +18,7 @@ use crate::topology::Topology;
 use headwater_core::{
     metrics::NodeMetrics,
     ports::{
-        log::{BackupReport, Log, TellProgress},
+        log::{AddBeside, BackupReport, Log, TellProgress},
         state::State,
     },
     serde::Data,
@@ -145,20 +145,24 @@ impl Streams {
     /// [`StreamsError::Log`] or [`StreamsError::State`] if one of them refuses or fails, as for a directory that is not empty;
     /// nothing has the name `dir` then, and the application is none the worse.
     pub fn backup(&self, dir: impl AsRef<Path>) -> Result<BackupReport, StreamsError> {
-        self.backup_telling(dir.as_ref(), &mut |_| ControlFlow::Continue(()))
+        let on = &mut |_| ControlFlow::Continue(());
+        self.backup_telling(dir.as_ref(), &mut |_| Ok(0), on)
     }
 
     /// Makes a backup as [`backup`](Self::backup) does, and tells `tell` how far it has come; ends early where that says so.
     ///
+    /// `beside` puts into it what else belongs to it, once the log is cut.
+    ///
     /// # Errors
     ///
-    /// As [`backup`](Self::backup); [`StreamsError::Log`] if `tell` ended it.
+    /// As [`backup`](Self::backup); [`StreamsError::Log`] if `tell` ended it, or `beside` failed.
     pub fn backup_telling(
         &self,
         dir: &Path,
+        beside: &mut AddBeside<'_>,
         tell: &mut TellProgress<'_>,
     ) -> Result<BackupReport, StreamsError> {
-        self.runtime.backup(dir, tell)
+        self.runtime.backup(dir, beside, tell)
     }
 
     /// Adds a thread, on which some of the tasks go on after a commit.

@@ -16,7 +16,7 @@ use crate::runtime::{
 use crate::topology::Topology;
 use headwater_core::{
     ports::{
-        log::{BackupReport, Log, TellProgress},
+        log::{AddBeside, BackupReport, Log, TellProgress},
         state::State,
     },
     time::Clock,
@@ -188,10 +188,11 @@ impl Runtime {
     pub(in crate::runtime) fn backup(
         &self,
         dir: &Path,
+        beside: &mut AddBeside<'_>,
         tell: &mut TellProgress<'_>,
     ) -> Result<BackupReport, StreamsError> {
         let World { log, state, .. } = &self.parts.world;
-        backup(&**log, &**state, dir, tell)
+        backup(&**log, &**state, dir, beside, tell)
     }
 
     fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StreamsError> {

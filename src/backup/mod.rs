@@ -1,12 +1,15 @@
 //! Backups of a data directory: of one that no process has open, and the way back.
+//!
+//! | part | does |
+//! |---|---|
+//! | `beside` | takes along what else lies there |
 
-use crate::{
-    app::{self, AppError},
-    control::CONTROL,
-};
+pub(crate) mod beside;
+
+use crate::app::{self, AppError};
+use headwater_core::ports::log::LogError;
 use headwater_engine::runtime::{self, StreamsError};
 use std::{
-    ffi::OsString,
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -63,6 +66,8 @@ pub enum BackupError {
 /// Makes the directory `to` a backup of a data directory that no process has open, and opens it for that: what a crash left in it
 /// is recovered, as at a start.
 ///
+/// What else lies in it is taken along, as files of sinks; but for what [`left_out`] tells.
+///
 /// While an application runs in it, [`Control::backup`](crate::control::Control::backup) and
 /// [`Streams::backup`](crate::runtime::Streams::backup) make one.
 ///
@@ -104,31 +109,26 @@ pub fn of_directory(
         return Err(BackupError::NoLog { data_dir: data_dir.to_owned() });
     }
     let (log, state) = app::open_stopped(data_dir).map_err(BackupError::Open)?;
-    Ok(runtime::backup(&*log, &*state, &to, tell)?)
+    let beside = &mut |dir: &Path| beside::add(data_dir, dir);
+    Ok(runtime::backup(&*log, &*state, &to, beside, tell)?)
 }
 
-/// The names of what lies in a data directory and is in no backup of it, sorted: files that sinks wrote there, and whatever is not the
-/// application's.
+/// The paths of what lies in a data directory and is in no backup of it: links, sockets, and what has a name that a backup has itself or
+/// that is no UTF-8.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
-/// for name in ["log", "state", "cold"] {
-///     std::fs::create_dir(dir.path().join(name))?;
-/// }
-/// assert_eq!(headwater::backup::left_out(dir.path())?, ["cold"]);
-/// # Ok::<(), std::io::Error>(())
+/// std::fs::create_dir(dir.path().join("cold"))?;
+/// std::os::unix::fs::symlink("/mnt/hot", dir.path().join("hot"))?;
+/// assert_eq!(headwater::backup::left_out(dir.path())?, [std::path::Path::new("hot")]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Errors
 ///
-/// If the directory cannot be listed.
-pub fn left_out(data_dir: &Path) -> io::Result<Vec<OsString>> {
-    let names = fs::read_dir(data_dir)?.map(|entry| Ok(entry?.file_name()));
-    let names: io::Result<Vec<_>> = names.collect();
-    let mut names = names?;
-    names.retain(|name| ![app::LOG, app::STATE, CONTROL].iter().any(|known| name == known));
-    names.sort_unstable();
-    Ok(names)
+/// [`LogError::Io`] if a directory cannot be listed.
+pub fn left_out(data_dir: &Path) -> Result<Vec<PathBuf>, LogError> {
+    beside::left_out(data_dir)
 }
 
 /// The absolute path of where a backup goes, which is not in the data directory, nor where a file system begins.
