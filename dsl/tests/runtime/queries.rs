@@ -12,10 +12,10 @@ use headwater_dsl::{
 };
 use headwater_engine::{
     runtime::{
-        Application, FailureReason, KeyQuery, MultiVersionedKeyQuery, Position, PositionBound,
-        PrefixQuery, Query, QueryIterator, QueryResult, RangeQuery, StateQueryRequest, Stepper,
-        StreamsConfig, StreamsState, UncaughtExceptionResponse, VersionedKeyQuery, WindowKeyQuery,
-        WindowRangeQuery,
+        Application, FailureReason, HostInfo, KeyQuery, MultiVersionedKeyQuery, Position,
+        PositionBound, PrefixQuery, Query, QueryIterator, QueryResult, RangeQuery,
+        StateQueryRequest, Stepper, StreamsConfig, StreamsState, UncaughtExceptionResponse,
+        VersionedKeyQuery, WindowKeyQuery, WindowRangeQuery,
     },
     store::{Session, ValueAndTimestamp, VersionedRecord, WindowEntry},
     topology::{Consumed, Topology},
@@ -543,8 +543,10 @@ fn while_it_restarts_and_where_it_holds_no_partition_a_query_says_so() -> Outcom
     log.create_topics(&[TopicSpec::new(topic.clone(), 2)])?;
     let (state, clock) = (Arc::new(MemoryState::new()), Arc::new(ManualClock::at(0)));
     let stepper = Stepper::new(1, Arc::clone(&log) as Arc<dyn Log>, state, clock);
+    let here: HostInfo = "10.0.0.7:8080".parse()?;
     let config = StreamsConfig::new("app")
-        .with_uncaught_exception_handler(|_| UncaughtExceptionResponse::Replace);
+        .with_uncaught_exception_handler(|_| UncaughtExceptionResponse::Replace)
+        .with_application_server(here.clone());
     let application = stepper.start_application(builder.build()?, config)?;
     let mut run = Stepped { stepper: Some(stepper), application: Some(application) };
     let query = KeyQuery::<String, i64>::with_key("a".into());
@@ -562,11 +564,11 @@ fn while_it_restarts_and_where_it_holds_no_partition_a_query_says_so() -> Outcom
     let local = |key: &str| {
         let (application, key) = (run.application()?, key.to_owned());
         let found = application.query_metadata_for_key::<String, i64>("counts", &key)?;
-        Ok((found.partition, found.is_local))
+        Ok((found.partition, (found.is_local, found.active_host)))
     };
-    let keys: BTreeMap<u32, bool> =
+    let keys: BTreeMap<u32, (bool, Option<HostInfo>)> =
         ["a", "b", "c", "d"].map(local).into_iter().collect::<Outcome<_>>()?;
-    assert_eq!(keys, [(0, true), (1, false)].into());
+    assert_eq!(keys, [(0, (true, Some(here))), (1, (false, None))].into());
 
     fails.store(true, Ordering::SeqCst);
     let mut set = RecordSetBuilder::default();

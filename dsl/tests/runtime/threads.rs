@@ -86,6 +86,34 @@ fn tasks_follow_threads_that_come_and_go() -> Outcome {
     Ok(())
 }
 
+#[test]
+fn threads_are_called_by_the_clients_id() -> Outcome {
+    let (log, (told, seen)) = (Arc::new(MemoryLog::new()), mpsc::channel());
+    let builder = StreamsBuilder::new();
+    let stream = builder.stream::<String, i64>("in").peek(move |_, _| {
+        let name = thread::current().name().unwrap_or_default().to_owned();
+        told.send(name).expect("the test is there");
+    });
+    stream.to("out");
+    let topics = ["in", "out"].map(|name| TopicName::new(name).map(|name| TopicSpec::new(name, 1)));
+    log.create_topics(&topics.into_iter().collect::<Result<Vec<_>, _>>()?)?;
+    let config = StreamsConfig::new("test").with_client_id("edge").with_num_stream_threads(1);
+    let streams = Streams::start(
+        builder.build()?,
+        config,
+        Arc::clone(&log) as Arc<dyn Log>,
+        Arc::new(MemoryState::new()),
+        Arc::new(SystemClock::new()),
+    )?;
+    append(&log, 0)?;
+    assert_eq!(seen.recv()?, "edge-StreamThread-1");
+    let metrics = streams.metrics().to_prometheus();
+    let samples = || metrics.lines().filter(|line| !line.starts_with('#'));
+    assert!(samples().count() > 20 && samples().all(|line| line.contains("{client_id=\"edge\"")));
+    streams.close()?;
+    Ok(())
+}
+
 /// Tells when the thread ends that it belongs to.
 #[derive(Debug)]
 struct AtEnd(mpsc::Sender<()>);

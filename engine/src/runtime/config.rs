@@ -3,6 +3,7 @@
 use super::{
     application::life::{StateListener, StreamsState},
     error::StreamsError,
+    identity::HostInfo,
     restore::{RestoreListeners, StateRestoreListener},
     standby::{StandbyListeners, StandbyUpdateListener},
 };
@@ -121,13 +122,15 @@ pub struct RuntimeConfig {
     /// `memory.max`: what applications may keep in memory together; by default what all runtimes of this process share,
     /// a quarter of the machine.
     pub memory: Arc<MemoryBudget>,
+    /// What names of its worker threads begin with.
+    pub client_id: Option<String>,
 }
 
 impl RuntimeConfig {
     /// The defaults, with so many worker threads.
     #[must_use]
     pub fn new(threads: usize) -> Self {
-        Self { threads: threads.max(1), memory: MemoryBudget::of_process() }
+        Self { threads: threads.max(1), memory: MemoryBudget::of_process(), client_id: None }
     }
 
     /// Keeps to `memory`, which the state may share.
@@ -157,6 +160,10 @@ impl From<usize> for RuntimeConfig {
 pub struct StreamsConfig {
     /// `application.id`: the consumer group, and the prefix of internal topics.
     pub application_id: String,
+    /// `client.id`: in metrics and names of threads.
+    pub client_id: Option<String>,
+    /// `application.server`: where this instance answers.
+    pub application_server: Option<HostInfo>,
     /// `num.stream.threads`: 2 by default.
     pub num_stream_threads: usize,
     /// `processing.guarantee`: exactly-once by default.
@@ -228,6 +235,8 @@ impl StreamsConfig {
     pub fn new(application_id: impl Into<String>) -> Self {
         Self {
             application_id: application_id.into(),
+            client_id: None,
+            application_server: None,
             num_stream_threads: 2,
             processing_guarantee: ProcessingGuarantee::default(),
             commit_interval: Duration::from_millis(100),

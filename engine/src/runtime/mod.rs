@@ -26,6 +26,7 @@ mod commit;
 mod config;
 mod error;
 mod explain;
+mod identity;
 mod metrics;
 mod periods;
 mod prometheus;
@@ -52,6 +53,7 @@ pub use explain::{
     WaitingNode, WaitsFor,
 };
 pub use headwater_core::dead_letter::BadRecord;
+pub use identity::{HostInfo, InvalidHostInfo};
 pub use metrics::{
     IteratorMetrics, Latencies, NodeCounts, OperationMetrics, OwnMetric, OwnMetrics, StoreMetrics,
     StreamsMetrics, TaskMetrics, TopicUse,

@@ -480,6 +480,7 @@ impl Application {
         let stream_threads = self.shared.threads.load(Ordering::Acquire);
         let (iterators, now) = (&self.shared.iterators, clock.elapsed());
         StreamsMetrics {
+            client_id: self.shared.config.client_id.as_deref().map(Into::into),
             turns: self.shared.turns.load(Ordering::Relaxed),
             client_state: facts.state.number(),
             stream_threads,
@@ -544,7 +545,8 @@ impl Application {
         let tasks = self.shared.seen().tasks().keys().copied().collect();
         let snapshot =
             StateSnapshot::of(&blueprint, &tasks, &*self.shared.state, globals.as_deref())?;
-        Ok(snapshot.counted_in(&self.shared.iterators))
+        let host = self.shared.config.application_server.clone();
+        Ok(snapshot.counted_in(&self.shared.iterators).at(host))
     }
 
     /// What is known of it, as of its last commit.

@@ -3,7 +3,7 @@
 use crate::runtime::{
     application::Application,
     application::life::StreamsState,
-    config::StreamsConfig,
+    config::{RuntimeConfig, StreamsConfig},
     error::StreamsError,
     explain::{Explanation, Lag},
     metrics::StreamsMetrics,
@@ -53,7 +53,9 @@ impl Streams {
         state: Arc<dyn State>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StreamsError> {
-        let runtime = Runtime::start(config.num_stream_threads, log, state, clock)?;
+        let threads = RuntimeConfig::new(config.num_stream_threads);
+        let threads = RuntimeConfig { client_id: config.client_id.clone(), ..threads };
+        let runtime = Runtime::start(threads, log, state, clock)?;
         let application = runtime.start_application(topology, config)?;
         Ok(Self { application, runtime })
     }

@@ -38,6 +38,8 @@ pub struct StreamsMetrics {
     pub commit_latencies: Latencies,
     /// The application.
     pub application_id: Arc<str>,
+    /// Its `client.id`, if it has one.
+    pub client_id: Option<Arc<str>>,
     /// Its state by Kafka's numbers: 1 rebalancing or restarting, 2 running, 3 ending, 4 ended, 5 failing, 6 failed.
     pub client_state: u8,
     /// Threads that its tasks may run on.

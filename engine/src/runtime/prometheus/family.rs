@@ -1,7 +1,7 @@
 //! Families of samples, and the text that they make.
 
 use headwater_core::metrics::Spread;
-use std::{fmt::Write, time::Duration};
+use std::{fmt::Write, sync::Arc, time::Duration};
 
 /// A family of samples: its name, its type, and what it tells.
 struct Family {
@@ -12,27 +12,34 @@ struct Family {
 }
 
 /// Families as they are gathered, each once, in the order in which they came up.
-#[derive(Default)]
-pub(super) struct Families(Vec<Family>);
+pub(super) struct Families {
+    /// A label that all samples have, if it has a value.
+    client_id: Option<Arc<str>>,
+    gathered: Vec<Family>,
+}
 
 /// Names of labels and their values.
 pub(super) type Labels<'a> = &'a [(&'static str, &'a str)];
 
 impl Families {
+    pub(super) fn of_client(client_id: Option<Arc<str>>) -> Self {
+        Self { client_id, gathered: Vec::new() }
+    }
+
     pub(super) fn add(&mut self, (name, kind, help): Named<'_>, labels: Labels<'_>, value: f64) {
-        let sample = (labels_text(labels), value);
-        match self.0.iter_mut().find(|family| family.name == *name) {
+        let sample = (labels_text(self.client_id.as_deref(), labels), value);
+        match self.gathered.iter_mut().find(|family| family.name == *name) {
             Some(family) => family.samples.push(sample),
             None => {
                 let (name, samples) = (name.to_owned(), vec![sample]);
-                self.0.push(Family { name, kind, help, samples });
+                self.gathered.push(Family { name, kind, help, samples });
             }
         }
     }
 
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
-        for Family { name, kind, help, samples } in &self.0 {
+        for Family { name, kind, help, samples } in &self.gathered {
             // Nothing is refused by a text.
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
             for (labels, value) in samples {
@@ -46,10 +53,12 @@ impl Families {
 /// A family's name, type and help.
 pub(super) type Named<'a> = (&'a str, &'static str, &'static str);
 
-fn labels_text(labels: Labels<'_>) -> String {
+fn labels_text(client_id: Option<&str>, labels: Labels<'_>) -> String {
     let escaped =
         |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let labels = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
+    let client = client_id.map(|id| ("client_id", id));
+    let labels =
+        client.iter().chain(labels).map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
     format!("{{{}}}", labels.collect::<Vec<_>>().join(","))
 }
 

@@ -28,7 +28,7 @@ impl StreamsMetrics {
     /// ```
     #[must_use]
     pub fn to_prometheus(&self) -> String {
-        let mut families = Families::default();
+        let mut families = Families::of_client(self.client_id.clone());
         self.add_client(&mut families);
         self.add_about(&mut families);
         self.add_threads(&mut families);

@@ -9,7 +9,7 @@ pub(super) const PREFIXES: [&str; 6] =
 
 /// Prefixes of the consumer that reads sources, and what of its keys means something here.
 const OF_SOURCES: [&str; 2] = ["consumer.", "main.consumer."];
-const MEANT: [&str; 2] = ["auto.offset.reset", "max.poll.records"];
+const MEANT: [&str; 3] = ["auto.offset.reset", "isolation.level", "max.poll.records"];
 
 /// The keys of consumers, producers and the admin client that are known without a prefix.
 pub(super) const KEYS: &[&str] = &[
@@ -43,7 +43,6 @@ pub(super) const KEYS: &[&str] = &[
     "group.remote.assignor",
     "heartbeat.interval.ms",
     "interceptor.classes",
-    "isolation.level",
     "key.deserializer",
     "key.serializer",
     "linger.ms",

@@ -4,6 +4,7 @@
 mod clients;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use super::config::{ProcessingGuarantee, StreamsConfig};
 use crate::topology::{BuiltInExtractor, OffsetReset};
@@ -40,7 +41,7 @@ pub enum ConfigError {
         /// The key.
         key: String,
         /// The known one that is most like it.
-        nearest: &'static str,
+        nearest: String,
     },
 
     /// A key that must be there.
@@ -76,6 +77,9 @@ const EXTRACTORS: &str = "one of Kafka's four, such as `LogAndSkipOnInvalidTimes
 const STORES: &str = "`rocksDB` or `in_memory`: stores lie in the state that the application is started with, whatever they are called";
 const SUPPLIERS: &str = "Kafka's `RocksDBDslStoreSuppliers` or `InMemoryDslStoreSuppliers`: stores lie in the state that the application is started with";
 const ASSIGNORS: &str = "one of Kafka's assignors: one process is assigned everything";
+const HOST: &str = "a host and a port, as `10.0.0.7:8080`";
+const ISOLATION: &str =
+    "`read_committed` or `read_uncommitted`: the log holds what is committed alone";
 const COPIES: &str = "a number, -1 or more; the log is one copy on one machine";
 const OPTIMIZATIONS: &str = "`none`, `all`, or a list of `reuse.ktable.source.topics`, `merge.repartition.topics` and `single.store.self.join`";
 const RESET: &str =
@@ -159,8 +163,21 @@ const KEYS: &[(&str, Property)] = &[
         }),
     ),
     ("bootstrap.servers", WithoutEffect(OWN_LOG)),
-    ("client.id", WithoutEffect("an application is told by its `application.id`")),
-    ("application.server", WithoutEffect("queries are answered in the process: `Streams::query`")),
+    (
+        "client.id",
+        Taken(|config, value| {
+            config.client_id = Some(value.to_owned()).filter(|id| !id.is_empty());
+            Ok(())
+        }),
+    ),
+    (
+        "application.server",
+        Taken(|config, value| {
+            let here = (!value.is_empty()).then(|| value.parse()).transpose();
+            config.application_server = here.map_err(|_| HOST)?;
+            Ok(())
+        }),
+    ),
     (
         "group.protocol",
         Taken(|_, value| {
@@ -283,7 +300,6 @@ const KEYS: &[(&str, Property)] = &[
             Ok(())
         }),
     ),
-    ("topic.", WithoutEffect("internal topics are made as their use asks")),
     (
         "repartition.purge.interval.ms",
         WithoutEffect(
@@ -398,6 +414,17 @@ const KEYS: &[(&str, Property)] = &[
         }),
     ),
     (
+        "isolation.level",
+        Taken(|config, value| {
+            only(value, &["read_committed", "read_uncommitted"], ISOLATION)?;
+            // A commit is in the log as a whole or not at all: there is nothing uncommitted to be read.
+            if value == "read_uncommitted" {
+                config.without_effect.push("isolation.level".to_owned());
+            }
+            Ok(())
+        }),
+    ),
+    (
         "metrics.recording.level",
         Taken(|_, value| {
             only(
@@ -428,6 +455,21 @@ fn distance(one: &str, other: &str) -> usize {
         row = next;
     }
     row.last().copied().unwrap_or_default()
+}
+
+/// The known key that is most like `key`, of internal topics if that is one of them.
+fn nearest(key: &str) -> String {
+    let names = |keys: &'static [(&str, Property)]| keys.iter().map(|(known, _)| *known);
+    let nearest_of = |known: &mut dyn Iterator<Item = &'static str>, key: &str| {
+        known.min_by_key(|known| distance(known, key)).unwrap_or_default()
+    };
+    match key.strip_prefix(topics::PREFIX) {
+        Some(key) => format!("{}{}", topics::PREFIX, nearest_of(&mut names(topics::KEYS), key)),
+        None => {
+            let mut known = names(KEYS).chain(clients::KEYS.iter().copied());
+            nearest_of(&mut known, key).to_owned()
+        }
+    }
 }
 
 impl StreamsConfig {
@@ -510,7 +552,11 @@ impl StreamsConfig {
     /// Takes a value under its key.
     fn take(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
         let (meant, _) = clients::of_sources(key);
-        let known = |key: &str| KEYS.iter().find(|(known, _)| is_meant(known, key));
+        let known = |key: &str| {
+            let of_topics = key.strip_prefix(topics::PREFIX);
+            let (keys, key) = of_topics.map_or((KEYS, key), |key| (topics::KEYS, key));
+            keys.iter().find(|(known, _)| is_meant(known, key))
+        };
         match known(meant) {
             Some((_, Taken(take))) => take(self, value).map_err(|expected| ConfigError::Value {
                 key: key.to_owned(),
@@ -523,10 +569,7 @@ impl StreamsConfig {
             }
             None if clients::is_clients(key) => self.leave(key, NO_CLIENTS),
             None => {
-                let known =
-                    KEYS.iter().map(|(known, _)| *known).chain(clients::KEYS.iter().copied());
-                let nearest = known.min_by_key(|known| distance(known, key)).unwrap_or_default();
-                return Err(ConfigError::Unknown { key: key.to_owned(), nearest });
+                return Err(ConfigError::Unknown { key: key.to_owned(), nearest: nearest(key) });
             }
         }
         Ok(())

@@ -5,6 +5,9 @@ use super::*;
 /// Each key of the reference, with Kafka's default value where it is taken.
 const REFERENCE: &[(&str, &str)] = &[
     ("application.id", "app"),
+    ("client.id", "app-1"),
+    ("application.server", ""),
+    ("isolation.level", "read_committed"),
     ("group.protocol", "classic"),
     ("num.stream.threads", "1"),
     ("max.task.idle.ms", "0"),
@@ -53,8 +56,6 @@ const REFERENCE: &[(&str, &str)] = &[
 /// Keys that may say what they will.
 const WITHOUT_EFFECT: &[&str] = &[
     "bootstrap.servers",
-    "client.id",
-    "application.server",
     "poll.ms",
     "transaction.timeout.ms",
     "state.cleanup.delay.ms",
@@ -63,7 +64,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "acceptable.recovery.lag",
     "max.warmup.replicas",
     "probing.rebalance.interval.ms",
-    "topic.retention.ms",
     "repartition.purge.interval.ms",
     "default.key.serde",
     "default.value.serde",
@@ -115,6 +115,9 @@ fn what_differs_from_what_is_so_anyway_has_no_effect() {
         ("replication.factor", "3"),
         ("num.standby.replicas", "1"),
         ("processing.exception.handler.global.enabled", "false"),
+        ("isolation.level", "read_uncommitted"),
+        ("topic.retention.ms", "604800000"),
+        ("topic.segment.bytes", "52428800"),
     ] {
         let mut config = StreamsConfig::new("app");
         config.set(key, value).unwrap();
@@ -192,6 +195,11 @@ fn bad_values_are_said_with_key_and_what_was_expected() {
         ("task.assignor.class", "com.example.Mine"),
         ("buffered.records.per.partition", "0"),
         ("topology.optimization", "some"),
+        ("application.server", "here"),
+        ("consumer.isolation.level", "serializable"),
+        ("topic.cleanup.policy", "delete"),
+        ("topic.message.timestamp.type", "LogAppendTime"),
+        ("topic.remote.storage.enable", "true"),
     ] {
         let refused = StreamsConfig::new("app").set(key, value).unwrap_err();
         let said = refused.to_string();
@@ -201,10 +209,42 @@ fn bad_values_are_said_with_key_and_what_was_expected() {
 
 #[test]
 fn an_unknown_key_is_refused_with_the_nearest() {
-    for (key, expected) in
-        [("num.stream.thread", "num.stream.threads"), ("aplication.id", "application.id")]
-    {
+    for (key, expected) in [
+        ("num.stream.thread", "num.stream.threads"),
+        ("aplication.id", "application.id"),
+        ("topic.retention.mss", "topic.retention.ms"),
+        ("topic.", "topic.flush.ms"),
+    ] {
         let refused = StreamsConfig::new("app").set(key, "1").unwrap_err();
         assert!(matches!(refused, ConfigError::Unknown { nearest, .. } if nearest == expected));
     }
+}
+
+#[test]
+fn configs_of_internal_topics_that_say_what_is_so_are_taken_and_none_of_a_tier_that_there_is_not() {
+    for (key, value) in [
+        ("topic.cleanup.policy", "compact"),
+        ("topic.cleanup.policy", "delete, compact"),
+        ("topic.message.timestamp.type", "CreateTime"),
+        ("topic.remote.storage.enable", "false"),
+    ] {
+        let mut config = StreamsConfig::new("app");
+        config.set(key, value).unwrap();
+        assert!(config.without_effect.is_empty(), "{key}");
+    }
+    let refused = StreamsConfig::new("app").set("topic.local.retention.ms", "1").map(drop);
+    assert!(matches!(refused, Err(ConfigError::Refused { .. })), "{refused:?}");
+}
+
+#[test]
+fn who_the_application_is_to_others_is_kept() {
+    let file = [
+        ("application.id", "app"),
+        ("client.id", "app-7"),
+        ("application.server", "10.0.0.7:8080"),
+    ];
+    let config = StreamsConfig::from_properties(file).unwrap();
+    assert_eq!(config.client_id.as_deref(), Some("app-7"));
+    assert_eq!(config.application_server.map(|here| here.to_string()).as_deref(), Some(file[2].1));
+    assert!(config.without_effect.is_empty());
 }

@@ -32,7 +32,7 @@ pub use views::{
     ReadOnlyWindowStore,
 };
 
-use super::{application::Application, error::StreamsError};
+use super::{application::Application, error::StreamsError, identity::HostInfo};
 use crate::{
     store::{Expiry, Form, Keys, Serdes, StoreId, StoreKind},
     task::{Blueprint, Positions},
@@ -53,6 +53,8 @@ pub struct StateSnapshot {
     snapshot: Arc<Snapshot>,
     /// Where iterators are counted, if there are metrics to tell them.
     iterators: Option<Arc<OpenIterators>>,
+    /// Where the instance answers.
+    host: Option<HostInfo>,
 }
 
 impl StateSnapshot {
@@ -75,12 +77,17 @@ impl StateSnapshot {
             snapshot.shards.extend(globals.snapshot()?.shards);
         }
         let (blueprint, snapshot) = (Arc::clone(blueprint), Arc::new(snapshot));
-        Ok(Self { blueprint, snapshot, iterators: None })
+        Ok(Self { blueprint, snapshot, iterators: None, host: None })
     }
 
     /// The same, with what is iterated over counted.
     pub(super) fn counted_in(self, iterators: &Arc<OpenIterators>) -> Self {
         Self { iterators: Some(Arc::clone(iterators)), ..self }
+    }
+
+    /// The same of an instance that answers there.
+    pub(super) fn at(self, host: Option<HostInfo>) -> Self {
+        Self { host, ..self }
     }
 
     /// Says where the application's inputs stood at the commit: what the stores hold follows from the records before.

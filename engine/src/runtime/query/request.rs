@@ -5,7 +5,7 @@ use super::{
     queries::{Query, QueryAnswer},
 };
 use crate::{
-    runtime::error::StreamsError,
+    runtime::{error::StreamsError, identity::HostInfo},
     store::{Serdes, StoreError},
     topology::TaskId,
 };
@@ -367,12 +367,14 @@ impl<R: QueryAnswer> StateQueryResult<R> {
 }
 
 /// Where a key of a store is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyQueryMetadata {
     /// The partition that Kafka's partitioner puts it in.
     pub partition: u32,
     /// Whether this instance holds the partition.
     pub is_local: bool,
+    /// Where the instance answers that holds it, if it is this one and its `application.server` says so.
+    pub active_host: Option<HostInfo>,
 }
 
 impl StateSnapshot {
@@ -495,6 +497,7 @@ impl StateSnapshot {
         }
         let partition = murmur2_partition(serdes.keys.placed_by(&bytes), declared.partitions);
         let is_local = self.part(&declared, serdes, partition).is_some();
-        Ok(KeyQueryMetadata { partition, is_local })
+        let active_host = self.host.clone().filter(|_| is_local);
+        Ok(KeyQueryMetadata { partition, is_local, active_host })
     }
 }

@@ -64,7 +64,7 @@ impl Stepper {
         state: Arc<dyn State>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let RuntimeConfig { threads, memory } = config.into();
+        let RuntimeConfig { threads, memory, client_id: _ } = config.into();
         let parts = Arc::new(RuntimeParts::stepped(World::new(log, state, clock, memory), threads));
         let workers: Vec<_> =
             parts.workers.mailboxes().iter().map(|it| Worker::new(Arc::clone(it))).collect();

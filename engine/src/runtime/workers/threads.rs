@@ -24,7 +24,10 @@ use headwater_core::{
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::{Builder, JoinHandle},
     time::Duration,
 };
@@ -116,6 +119,8 @@ impl RuntimeParts {
 pub struct Runtime {
     parts: Arc<RuntimeParts>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    client_id: Option<String>,
+    workers_started: AtomicUsize,
 }
 
 impl Runtime {
@@ -130,14 +135,18 @@ impl Runtime {
         state: Arc<dyn State>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StreamsError> {
-        let RuntimeConfig { threads, memory } = config.into();
+        let RuntimeConfig { threads, memory, client_id } = config.into();
         if threads > THREADS_MAX {
             return Err(StreamsError::TooManyThreads { threads, threads_max: THREADS_MAX });
         }
         let restore_threads = threads.min(RESTORE_THREADS_MAX);
         let world = World { restore_threads, ..World::new(log, state, clock, memory) };
-        let this =
-            Self { parts: Arc::new(RuntimeParts::new(world, threads)), threads: Mutex::default() };
+        let this = Self {
+            parts: Arc::new(RuntimeParts::new(world, threads)),
+            threads: Mutex::default(),
+            client_id,
+            workers_started: AtomicUsize::new(0),
+        };
         let queue = Arc::clone(&this.parts.commits);
         this.spawn("committer".to_owned(), move || commit(&queue))?;
         let (restarts, clock) =
@@ -156,7 +165,10 @@ impl Runtime {
 
     fn start_worker(&self, mailbox: Arc<Mailbox>) -> Result<(), StreamsError> {
         let clock = Arc::clone(&self.parts.world.clock);
-        self.spawn("stream".to_owned(), move || work(&mailbox, &*clock))
+        let number = self.workers_started.fetch_add(1, Ordering::Relaxed) + 1;
+        let client = self.client_id.as_ref();
+        let name = client.map_or("stream".to_owned(), |id| format!("{id}-StreamThread-{number}"));
+        self.spawn(name, move || work(&mailbox, &*clock))
     }
 
     /// Adds a thread; applications that may run on more than they have are rebalanced over it.
