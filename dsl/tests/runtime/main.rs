@@ -32,6 +32,7 @@ mod rest;
 mod restore;
 mod serdes;
 mod settings;
+mod silence;
 mod standby;
 mod store_metrics;
 mod threads;

@@ -173,6 +173,9 @@ pub struct StreamsConfig {
     /// `statestore.cache.max.bytes`: what the stores' caches may hold after a commit, 50 MiB by default; less where its share
     /// of the runtime's memory is.
     pub statestore_cache_max_bytes: usize,
+    /// How long a task must have had no records before what it holds of earlier ones holds no time back below a repartition: for ever by
+    /// default.
+    pub source_idle_timeout: Option<Duration>,
     /// `max.task.idle.ms`: how long the records of a task wait for an input that is read to its end, by the monotonic clock.
     ///
     /// 0 by default; none does not wait either, and counts nothing as enforced processing.
@@ -241,6 +244,7 @@ impl StreamsConfig {
             processing_guarantee: ProcessingGuarantee::default(),
             commit_interval: Duration::from_millis(100),
             statestore_cache_max_bytes: 50 << 20,
+            source_idle_timeout: None,
             max_task_idle: Some(Duration::ZERO),
             commit_bytes_max: 32 << 20,
             error_handlers: ErrorHandlers::default(),
@@ -512,25 +516,6 @@ impl StreamsConfig {
     #[must_use]
     pub fn with_standby_listener(mut self, listener: Arc<dyn StandbyUpdateListener>) -> Self {
         self.standby_listeners.add(listener);
-        self
-    }
-
-    /// Sets how long the records of a task that reads several partitions wait for one that is read to its end: what comes there
-    /// meanwhile is taken in the order of timestamps.
-    ///
-    /// None is Kafka's -1.
-    ///
-    /// ```
-    /// use headwater_engine::runtime::StreamsConfig;
-    /// use std::time::Duration;
-    ///
-    /// let config = StreamsConfig::new("fleet").with_max_task_idle(Duration::from_millis(500));
-    /// assert_eq!(config.max_task_idle, Some(Duration::from_millis(500)));
-    /// assert_eq!(config.with_max_task_idle(None).max_task_idle, None);
-    /// ```
-    #[must_use]
-    pub fn with_max_task_idle(mut self, at_most: impl Into<Option<Duration>>) -> Self {
-        self.max_task_idle = at_most.into();
         self
     }
 

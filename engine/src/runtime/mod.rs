@@ -27,6 +27,7 @@ mod config;
 mod error;
 mod explain;
 mod identity;
+mod idling;
 mod metrics;
 mod periods;
 mod prometheus;

@@ -104,6 +104,8 @@ pub(crate) struct Blueprint {
     pub(crate) rows_max: usize,
     /// How long records wait for an input that is at its end.
     pub(crate) max_task_idle: Option<Duration>,
+    /// How long a task must have had no records before rows that it holds back hold no time back.
+    pub(crate) source_idle_timeout: Option<Duration>,
     /// How large records and commits of the log may be.
     pub(crate) limits: Limits,
 }
@@ -322,7 +324,7 @@ impl Blueprint {
             run_pace: Pace::of_runs(self.limits.commit_bytes_max),
             chunk_pace: Pace::of_chunks(self.limits.commit_bytes_max),
             tellers: Vec::new(),
-            idling: Idling::new(self.max_task_idle),
+            idling: Idling::new(self.max_task_idle, self.source_idle_timeout),
             taken: None,
             ended: Vec::new().into(),
             is_caught_up: false,

@@ -1,4 +1,5 @@
-//! How long the records of a task wait for an input that is read to its end: `max.task.idle.ms`.
+//! What a task waits for by the clock: its records for an input that is read to its end (`max.task.idle.ms`), and how long an input
+//! must be silent before it holds no time back.
 //!
 //! Of two inputs, `a` has a record and `b` is read to its end:
 //!
@@ -15,9 +16,13 @@
 //! - Time goes by the monotonic clock, from when the input was first seen at its end until it has records again.
 //! - What comes back of what the task itself sends is not waited for: it may come of what waits.
 //! - Nothing waits once all inputs are declared complete.
+//! - An input is silent for as long as it has been seen at its end; with it, what its task holds of it until its time moves.
 
-use super::Task;
-use crate::node::Now;
+use super::{Task, input::Input};
+use crate::{
+    node::Now,
+    processor::{Punctuation, PunctuationType},
+};
 use std::time::Duration;
 
 /// What a task waits for, and what it no longer waited for.
@@ -25,6 +30,8 @@ use std::time::Duration;
 pub(super) struct Idling {
     /// How long an input is waited for, in ms; none counts nothing as enforced either.
     max_ms: Option<i64>,
+    /// How long an input must be silent before rows that are held of it hold no time back; none if they do for ever.
+    silence_ms: Option<i64>,
     /// Whether all input is there.
     is_complete: bool,
     /// When records that wait are taken, by the monotonic clock.
@@ -36,9 +43,17 @@ pub(super) struct Idling {
 }
 
 impl Idling {
-    pub(super) fn new(max: Option<Duration>) -> Self {
-        let max_ms = max.map(|max| i64::try_from(max.as_millis()).unwrap_or(i64::MAX));
-        Self { max_ms, is_complete: false, until_ms: None, is_enforced: false, enforced: 0 }
+    pub(super) fn new(max: Option<Duration>, silence: Option<Duration>) -> Self {
+        let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let (max_ms, silence_ms) = (max.map(ms), silence.map(ms));
+        Self {
+            max_ms,
+            silence_ms,
+            is_complete: false,
+            until_ms: None,
+            is_enforced: false,
+            enforced: 0,
+        }
     }
 
     /// Forgets what was last waited for: whether it still is, is found out before the next record is taken.
@@ -57,17 +72,15 @@ impl Idling {
 impl Task {
     /// Whether the records that are there wait for an input that is at its end.
     pub(super) fn waits_for_inputs(&mut self) -> bool {
-        let Some(max_ms) = self.idling.max_ms else { return false };
         let now_ms = self.now.elapsed_ms;
-        let mut until_ms = None;
-        for input in self.inputs.values_mut().filter(|input| !input.is_fed_back) {
-            if input.is_at_end() {
-                let since_ms = *input.at_end_since_ms.get_or_insert(now_ms);
-                until_ms = until_ms.max(Some(since_ms.saturating_add(max_ms)));
-            } else {
-                input.at_end_since_ms = None;
-            }
+        for input in self.inputs.values_mut() {
+            let since_ms = input.at_end_since_ms.unwrap_or(now_ms);
+            input.at_end_since_ms = input.is_at_end().then_some(since_ms);
         }
+        let Some(max_ms) = self.idling.max_ms else { return false };
+        let waited_for = self.inputs.values().filter(|input| !input.is_fed_back);
+        let since_ms = waited_for.filter_map(|input| input.at_end_since_ms).max();
+        let until_ms = since_ms.map(|since_ms| since_ms.saturating_add(max_ms));
         let has_records = self.inputs.values().any(|input| input.head().is_some());
         self.idling.is_enforced = has_records && until_ms.is_some() && !self.idling.is_complete;
         let waits = self.idling.is_enforced && until_ms.is_some_and(|until_ms| until_ms > now_ms);
@@ -79,6 +92,43 @@ impl Task {
     pub(super) fn idles_for(&self, now: Now) -> Option<Duration> {
         let left_ms = self.idling.until_ms?.saturating_sub(now.elapsed_ms);
         Some(Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)))
+    }
+
+    /// How long it is until the next wall-clock punctuation, or until a record has been held, or an input waited for or silent,
+    /// for long enough.
+    pub(crate) fn next_timer(&self, now: Now) -> Option<Duration> {
+        let on_wall_clock = |p: &&Punctuation| p.kind == PunctuationType::WallClockTime;
+        let timers = self.resources.punctuations.values().filter(on_wall_clock);
+        let due = timers.filter_map(|p| p.due).min();
+        let due = due.map(|due| u64::try_from(due - now.elapsed_ms).unwrap_or(0));
+        let held = self.inputs.values().filter_map(|input| input.held.as_ref()?.next_timer(now));
+        let waits = self.idles_for(now).into_iter().chain(self.is_silent_in(now));
+        due.map(Duration::from_millis).into_iter().chain(held).chain(waits).min()
+    }
+
+    /// Whether silence of inputs ends what rows that are held of them hold back.
+    pub(super) fn counts_silence(&self) -> bool {
+        self.idling.silence_ms.is_some()
+    }
+
+    /// Whether an input has been silent for so long that rows that are held of it hold no time back.
+    pub(super) fn is_silent(&self, input: &Input) -> bool {
+        self.silent_at_ms(input).is_some_and(|at_ms| at_ms <= self.now.elapsed_ms)
+    }
+
+    /// When an input that is at its end will have been silent for so long.
+    fn silent_at_ms(&self, input: &Input) -> Option<i64> {
+        Some(input.at_end_since_ms?.saturating_add(self.idling.silence_ms?))
+    }
+
+    /// How long it is until an input is silent.
+    fn is_silent_in(&self, now: Now) -> Option<Duration> {
+        self.idling.silence_ms?;
+        let at_ms = self.inputs.values().filter_map(|input| self.silent_at_ms(input));
+        let left_ms = at_ms.map(|at_ms| at_ms.saturating_sub(now.elapsed_ms));
+        // Once it is, it has been told.
+        let left_ms = left_ms.filter(|left_ms| *left_ms > 0).min()?;
+        Some(Duration::from_millis(left_ms.unsigned_abs()))
     }
 
     /// Says whether all input is there, so that no record waits for more.

@@ -66,7 +66,7 @@ use crate::{
     by_index::ByIndex,
     error_handlers::ErrorHandlers,
     node::{Event, Moment, NodeIndex, Now, Payload, Resources, RunRecords, Started},
-    processor::{Cancellable, ProcessorError, Punctuation, PunctuationType},
+    processor::{Cancellable, ProcessorError, PunctuationType},
     topology::TaskId,
 };
 use graph::{Action, Graph};
@@ -78,7 +78,6 @@ use letters::{Letters, Origin};
 use measures::TaskTimes;
 use pace::Pace;
 use status::NotedTime;
-use std::time::Duration;
 use telling::Teller;
 use time_vector::TimeVector;
 
@@ -194,17 +193,6 @@ impl Task {
         for input in self.inputs.values_mut().filter(|input| input.partition == *partition) {
             input.end_at(end);
         }
-    }
-
-    /// How long it is until the next wall-clock punctuation, or until a record has been held, or an input waited for,
-    /// for long enough.
-    pub(crate) fn next_timer(&self, now: Now) -> Option<Duration> {
-        let on_wall_clock = |p: &&Punctuation| p.kind == PunctuationType::WallClockTime;
-        let timers = self.resources.punctuations.values().filter(on_wall_clock);
-        let due = timers.filter_map(|p| p.due).min();
-        let due = due.map(|due| u64::try_from(due - now.elapsed_ms).unwrap_or(0));
-        let held = self.inputs.values().filter_map(|input| input.held.as_ref()?.next_timer(now));
-        due.map(Duration::from_millis).into_iter().chain(held).chain(self.idles_for(now)).min()
     }
 
     /// Takes records through the graph: runs of them, until about as many rows were taken as a batch may have. Where rows go

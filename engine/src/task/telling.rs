@@ -90,7 +90,7 @@ impl Task {
     /// How much of its input each node has: *idle* if all that is there has been taken and no row is held back above it, so
     /// that nothing comes to it unless more is taken. What other tasks are about to send counts as there: what their
     /// records give is no later for those below than if it had come at once. So does a record that is held and that nothing
-    /// has contradicted.
+    /// has contradicted. Rows that are held until time moves hold it back for as long as an input above is not silent.
     fn input_states(&self) -> ByIndex<NodeIndex, InputState> {
         let may_come = |vector: &TimeVector| !vector.is_idle();
         let is_open = |input: &&Input| {
@@ -98,7 +98,12 @@ impl Task {
         };
         let open = self.inputs.values().filter(is_open);
         let mut open = self.graph.below(open.map(|input| input.node));
-        self.graph.mark_held(&mut open);
+        let heard = self.counts_silence().then(|| {
+            let heard = self.inputs.values().filter(|input| !self.is_silent(input));
+            self.graph.below(heard.map(|input| input.node))
+        });
+        let is_heard = |node| heard.as_ref().is_none_or(|heard| heard[node]);
+        self.graph.mark_held(&mut open, is_heard);
         let states = self.ended.iter().map(|(node, ended)| match (*ended, open[node]) {
             (true, _) => InputState::Complete,
             (false, true) => InputState::Open,

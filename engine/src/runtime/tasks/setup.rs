@@ -302,6 +302,7 @@ pub(in crate::runtime) fn plan(
         dead_letters,
         rows_max: config.batch_rows_max.max(1),
         max_task_idle: config.max_task_idle,
+        source_idle_timeout: config.source_idle_timeout,
         limits: log.limits(),
     };
     check(&blueprint)?;

@@ -11,7 +11,7 @@ use crate::{
     broken::broken,
     by_index::{ByIndex, TypedIndex},
     node::{
-        Call, Event, Forwarded, Forwarding, Moment, Node, NodeContext, NodeIndex, Output,
+        Call, Event, Forwarded, Forwarding, HeldBack, Moment, Node, NodeContext, NodeIndex, Output,
         OutputTime, Payload, Progress, Resources,
     },
     processor::ProcessorError,
@@ -248,12 +248,21 @@ impl Graph {
         open
     }
 
-    /// Marks what lies below nodes that hold rows back or have some left to forward, beside what is marked already.
-    pub(in crate::task) fn mark_held(&self, open: &mut ByIndex<NodeIndex, bool>) {
-        for (node, slot) in self.slots.iter() {
+    /// Marks what lies below nodes that hold rows back or have some left to forward, beside what is marked already. Those that hold
+    /// rows until their time moves are among them where `is_heard` says so.
+    pub(in crate::task) fn mark_held(
+        &self,
+        open: &mut ByIndex<NodeIndex, bool>,
+        is_heard: impl Fn(NodeIndex) -> bool,
+    ) {
+        for (index, slot) in self.slots.iter() {
+            let counts = |node: &dyn Node| {
+                let is_for_time = || matches!(node.held_back(), Some(HeldBack::Time { .. }));
+                node.holds_rows() && (is_heard(index) || !is_for_time())
+            };
             let holds = slot.progress != Progress::Done
-                || matches!(&slot.action, Action::Process(node, _) if node.holds_rows());
-            open[node] |= holds;
+                || matches!(&slot.action, Action::Process(node, _) if counts(&**node));
+            open[index] |= holds;
         }
         self.spread(open);
     }
