@@ -130,6 +130,31 @@ pub trait Serde<T>: Send + Sync {
         known.read_back(self, value)
     }
 
+    /// [Checks](Self::check) a value and then writes it as [`serialize`](Self::serialize) does, which a serde may do in one go.
+    ///
+    /// ```
+    /// use headwater_core::serde::{Json, ReadBack, Serde};
+    ///
+    /// let (mut known, mut out) = (ReadBack::default(), Vec::new());
+    /// assert!(Json.serialize_checked(&1.5, &mut known, &mut out)?);
+    /// assert!(Json.serialize_checked(&f64::NAN, &mut known, &mut out).is_err());
+    /// assert!(out.starts_with(b"1.5"));
+    /// # Ok::<(), headwater_core::serde::SerdeError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check); what was then written to `out` is good for nothing.
+    fn serialize_checked(
+        &self,
+        value: &T,
+        known: &mut ReadBack,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, SerdeError> {
+        self.check(value, known)?;
+        self.serialize(value, out)
+    }
+
     /// Finds out whether `value` is written as null. Unless a serde knows better, it writes the value.
     ///
     /// ```
@@ -225,6 +250,15 @@ impl<T, S: Serde<T> + ?Sized> Serde<T> for Arc<S> {
 
     fn check(&self, value: &T, known: &mut ReadBack) -> Result<usize, SerdeError> {
         (**self).check(value, known)
+    }
+
+    fn serialize_checked(
+        &self,
+        value: &T,
+        known: &mut ReadBack,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, SerdeError> {
+        (**self).serialize_checked(value, known, out)
     }
 
     fn writes_null(&self, value: &T, known: &mut ReadBack) -> Result<bool, SerdeError> {

@@ -199,6 +199,20 @@ impl<T, S: Serde<T>> Serde<Option<T>> for Nullable<S> {
         if self.is_exact() { self.0.check(value, known) } else { self.0.check_some(value, known) }
     }
 
+    fn serialize_checked(
+        &self,
+        value: &Option<T>,
+        known: &mut ReadBack,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, SerdeError> {
+        let Some(value) = value else { return Ok(false) };
+        if self.0.serialize_checked(value, known, out)? {
+            Ok(true)
+        } else {
+            Err(SerdeError::NotReadBack(Box::new(SerdeError::Null)))
+        }
+    }
+
     fn check_type(&self) -> Result<(), SerdeError> {
         self.0.check_type()
     }

@@ -45,7 +45,7 @@ pub struct SinkRow<'a> {
 /// Why a row could not be written.
 enum Unwritten {
     Full,
-    Bad(SerdeError),
+    Bad(ProcessorError),
     TooLarge { bytes: usize },
 }
 
@@ -132,7 +132,7 @@ impl SinkRecords {
         write: impl FnOnce(&mut Vec<u8>) -> Result<bool, SerdeError>,
     ) -> Result<(), ProcessorError> {
         let partition = self.partition_of(row.key.map(|_| row.placed_by));
-        self.push_to(partition, row, write)
+        self.push_to(partition, row, |out| write(out).map_err(|why| unwritten(&why)))
     }
 
     /// The same into a partition of the caller's choice.
@@ -140,7 +140,7 @@ impl SinkRecords {
         &mut self,
         partition: u32,
         row: SinkRow<'_>,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<bool, SerdeError>,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<bool, ProcessorError>,
     ) -> Result<(), ProcessorError> {
         self.headers.clear();
         if self.form == SinkForm::External {
@@ -164,7 +164,7 @@ impl SinkRecords {
         let pushed = records.push_encoded(row.stamp.timestamp, row.key, &self.headers, write);
         self.bytes += records.size_bytes() - before;
         pushed.map_err(|why| match why {
-            Unwritten::Bad(cause) => unwritten(&cause),
+            Unwritten::Bad(why) => why,
             Unwritten::Full => SetFull.into(),
             Unwritten::TooLarge { bytes } => too_large(bytes, self.record_bytes_max),
         })

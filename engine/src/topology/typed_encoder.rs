@@ -102,19 +102,20 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         row: &Record<K, V>,
         out: &mut SinkRecords,
     ) -> Result<(), ProcessorError> {
-        self.check_value(&row.value)?;
-        let Produced { key, value, .. } = &self.produced;
-        let placed_by = self.is_keyed.then(|| key.placed_by(&self.key));
-        let written = SinkRow {
-            stamp: row.stamp(),
-            key: self.key(),
-            placed_by: placed_by.unwrap_or_default(),
-            headers: row.headers.as_deref(),
-        };
-        let default = out.partition_of(written.key.map(|_| written.placed_by));
+        let placed_by = self.is_keyed.then(|| self.produced.key.placed_by(&self.key));
+        let key = self.is_keyed.then_some(&self.key[..]);
+        let placed_by = placed_by.unwrap_or_default();
+        let headers = row.headers.as_deref();
+        let written = SinkRow { stamp: row.stamp(), key, placed_by, headers };
+        let default = out.partition_of(key.map(|_| placed_by));
         let chosen = self.chosen(row, out.count())?;
-        let push =
-            |partition| out.push_to(partition, written, |arena| value.serialize(&row.value, arena));
+        let (serde, known) = (&self.produced.value, &mut self.known_values);
+        let push = |partition| {
+            out.push_to(partition, written, |arena| {
+                let written = serde.serialize_checked(&row.value, known, arena);
+                written.map_err(|why| unsent::<V>(&why))
+            })
+        };
         chosen.into_iter(default).try_for_each(push)
     }
 

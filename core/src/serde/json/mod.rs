@@ -4,6 +4,7 @@ mod derived;
 mod key;
 mod negative_zero;
 mod shape;
+mod text;
 
 use super::{Data, ReadBack, Serde, SerdeError};
 use shape::Unwritable;
@@ -82,6 +83,29 @@ where
             known.add_shapes(found.unproven);
         }
         Ok(length)
+    }
+
+    fn serialize_checked(
+        &self,
+        value: &T,
+        known: &mut ReadBack,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, SerdeError> {
+        let start = out.len();
+        match shape::write(value, known, out) {
+            Ok(found) if found.unproven.is_empty() => {
+                if found.is_null {
+                    out.truncate(start);
+                }
+                Ok(!found.is_null)
+            }
+            Ok(_) | Err(Unwritable::Foreign) => {
+                out.truncate(start);
+                self.check(value, known)?;
+                self.serialize(value, out)
+            }
+            Err(why) => Err(unwritable(&why)),
+        }
     }
 
     fn writes_null(&self, value: &T, known: &mut ReadBack) -> Result<bool, SerdeError> {
@@ -203,7 +227,7 @@ fn malformed(error: &sonic_rs::Error) -> SerdeError {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Nullable, *};
     use std::collections::BTreeMap;
 
     #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -318,6 +342,31 @@ mod tests {
         assert_eq!(check(&None::<Option<i32>>, known), Ok(()));
         assert!(check(&Some(None::<i32>), known).is_err());
         assert!(check(&vec![Some(())], known).is_err());
+    }
+
+    #[test]
+    fn a_value_is_checked_as_it_is_written() {
+        let (known, out) = (&mut ReadBack::default(), &mut Vec::new());
+        let car = || Car { vin: "a".into(), speed: 1.5 };
+        // The first of a shape is read back.
+        for _ in 0..2 {
+            out.clear();
+            assert_eq!(Json.serialize_checked(&car(), known, out), Ok(true));
+            assert_eq!(out, br#"{"vin":"a","speed":1.5}"#);
+        }
+        assert_eq!(Json.serialize_checked(&None::<Car>, known, &mut Vec::new()), Ok(false));
+        assert!(Json.serialize_checked(&Some(None::<i64>), known, &mut Vec::new()).is_err());
+        assert!(Json.serialize_checked(&[Some(f64::NAN)], known, &mut Vec::new()).is_err());
+        let nothing = Lopsided { first: 1, second: Vec::new() };
+        assert!(Json.serialize_checked(&nothing, known, &mut Vec::new()).is_err());
+        // What says itself what its text is.
+        let lazy = sonic_rs::from_str::<sonic_rs::OwnedLazyValue>("[1, 2]").unwrap();
+        out.clear();
+        assert_eq!(Json.serialize_checked(&lazy, known, out), Ok(true));
+        assert_eq!(out, b"[1, 2]");
+        let nullable = Nullable(Json);
+        assert_eq!(nullable.serialize_checked(&None::<Car>, known, out), Ok(false));
+        assert!(nullable.serialize_checked(&Some(None::<Car>), known, out).is_err());
     }
 
     #[test]

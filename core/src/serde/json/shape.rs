@@ -1,4 +1,4 @@
-//! What a value's JSON would look like, found without writing it.
+//! What a value's JSON looks like, found with or without writing it.
 //!
 //! That is whether the text can hold the value, how long it is about, and its *shape*, which is everything about the text but
 //! the scalars in it.
@@ -6,7 +6,11 @@
 //! A type that reads as the derive does reads back any text of a shape that it has read back once; a float that is no number, a
 //! `Some` of nothing and a nesting too deep depend on the value, and are looked for in each.
 
-use super::{super::ReadBack, DEPTH_MAX};
+use super::{
+    super::ReadBack,
+    DEPTH_MAX,
+    text::{NoText, Text},
+};
 use serde::ser::{self, Serialize};
 use std::fmt;
 
@@ -18,6 +22,8 @@ pub(super) enum Unwritable {
     /// A map's key is no text: no value of the type has another.
     NoName,
     TooDeep,
+    /// It is a message to the parser of one crate, such as a number as a text, and no struct.
+    Foreign,
     /// What the type says itself.
     Custom(Box<str>),
 }
@@ -31,6 +37,7 @@ impl fmt::Display for Unwritable {
                 f.write_str("maps in JSON have texts or numbers for keys, no lists, maps or nulls")
             }
             Self::TooDeep => write!(f, "it nests more than {DEPTH_MAX} levels deep"),
+            Self::Foreign => f.write_str("it says itself what its text is"),
             Self::Custom(message) => f.write_str(message),
         }
     }
@@ -56,14 +63,28 @@ pub(super) struct Shape {
 
 /// Walks through `value`.
 pub(super) fn of<T: Serialize>(value: &T, proven: &ReadBack) -> Result<Shape, Unwritable> {
-    let mut walk =
-        Walk { proven, unproven: Vec::new(), length: 0, depth: 0, shape: 0, noted: 0, last: NULL };
+    walk(value, proven, NoText)
+}
+
+/// The same, and appends the text to `out`.
+pub(super) fn write<T: Serialize>(
+    value: &T,
+    proven: &ReadBack,
+    out: &mut Vec<u8>,
+) -> Result<Shape, Unwritable> {
+    walk(value, proven, out)
+}
+
+fn walk<T: Serialize>(value: &T, proven: &ReadBack, text: impl Text) -> Result<Shape, Unwritable> {
+    let (unproven, length, depth, shape, noted, last) = (Vec::new(), 0, 0, 0, 0, NULL);
+    let mut walk = Walk { text, proven, unproven, length, depth, shape, noted, last };
     value.serialize(&mut walk)?;
     walk.note();
     Ok(Shape { length: walk.length, is_null: walk.last == NULL, unproven: walk.unproven })
 }
 
-struct Walk<'p> {
+struct Walk<'p, W> {
+    text: W,
     proven: &'p ReadBack,
     unproven: Vec<u64>,
     length: usize,
@@ -84,7 +105,7 @@ const NULL: u64 = 4;
 const SEQUENCE: u64 = 5;
 const MAP: u64 = 6;
 
-impl Walk<'_> {
+impl<W: Text> Walk<'_, W> {
     #[inline]
     fn mix(&mut self, part: u64) {
         self.shape = (self.shape.rotate_left(5) ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -104,13 +125,11 @@ impl Walk<'_> {
         self.length += name.len() + 4;
     }
 
-    #[inline]
-    fn float(&mut self, value: f64) -> Result<(), Unwritable> {
-        if !value.is_finite() {
-            return Err(Unwritable::NotFinite);
-        }
-        self.scalar(FLOAT, 12);
-        Ok(())
+    /// Begins the object whose one member is named after a variant.
+    fn variant(&mut self, variant: &'static str) -> Result<(), Unwritable> {
+        self.name(variant);
+        self.text.push(b'{');
+        self.text.name(variant)
     }
 
     fn note(&mut self) {
@@ -142,60 +161,65 @@ impl Walk<'_> {
 }
 
 macro_rules! scalars {
-    ($($method:ident($type:ty), $length:expr;)*) => {
-        $(fn $method(self, _: $type) -> Result<(), Unwritable> {
-            self.scalar(SCALAR, $length);
-            Ok(())
+    ($($method:ident($type:ty), $kind:expr, $length:expr;)*) => {
+        $(fn $method(self, value: $type) -> Result<(), Unwritable> {
+            self.scalar($kind, $length);
+            self.text.scalar(|writer| writer.$method(value))
         })*
     };
 }
 
-impl<'w, 'p> ser::Serializer for &'w mut Walk<'p> {
+macro_rules! floats {
+    ($($method:ident($type:ty);)*) => {
+        $(fn $method(self, value: $type) -> Result<(), Unwritable> {
+            if !value.is_finite() {
+                return Err(Unwritable::NotFinite);
+            }
+            self.scalar(FLOAT, 12);
+            self.text.scalar(|writer| writer.$method(value))
+        })*
+    };
+}
+
+impl<'w, 'p, W: Text> ser::Serializer for &'w mut Walk<'p, W> {
     type Ok = ();
     type Error = Unwritable;
-    type SerializeSeq = Elements<'w, 'p>;
-    type SerializeTuple = Fields<'w, 'p>;
-    type SerializeTupleStruct = Fields<'w, 'p>;
-    type SerializeTupleVariant = Fields<'w, 'p>;
-    type SerializeMap = Elements<'w, 'p>;
-    type SerializeStruct = Fields<'w, 'p>;
-    type SerializeStructVariant = Fields<'w, 'p>;
+    type SerializeSeq = Elements<'w, 'p, W>;
+    type SerializeTuple = Fields<'w, 'p, W>;
+    type SerializeTupleStruct = Fields<'w, 'p, W>;
+    type SerializeTupleVariant = Fields<'w, 'p, W>;
+    type SerializeMap = Elements<'w, 'p, W>;
+    type SerializeStruct = Fields<'w, 'p, W>;
+    type SerializeStructVariant = Fields<'w, 'p, W>;
 
     scalars! {
-        serialize_bool(bool), 5;
-        serialize_i8(i8), 4;
-        serialize_i16(i16), 6;
-        serialize_i32(i32), 8;
-        serialize_i64(i64), 12;
-        serialize_i128(i128), 24;
-        serialize_u8(u8), 4;
-        serialize_u16(u16), 6;
-        serialize_u32(u32), 8;
-        serialize_u64(u64), 12;
-        serialize_u128(u128), 24;
+        serialize_bool(bool), SCALAR, 5;
+        serialize_i8(i8), SCALAR, 4;
+        serialize_i16(i16), SCALAR, 6;
+        serialize_i32(i32), SCALAR, 8;
+        serialize_i64(i64), SCALAR, 12;
+        serialize_i128(i128), SCALAR, 24;
+        serialize_u8(u8), SCALAR, 4;
+        serialize_u16(u16), SCALAR, 6;
+        serialize_u32(u32), SCALAR, 8;
+        serialize_u64(u64), SCALAR, 12;
+        serialize_u128(u128), SCALAR, 24;
+        serialize_char(char), TEXT, 6;
     }
 
-    fn serialize_f32(self, value: f32) -> Result<(), Unwritable> {
-        self.float(value.into())
-    }
-
-    fn serialize_f64(self, value: f64) -> Result<(), Unwritable> {
-        self.float(value)
-    }
-
-    fn serialize_char(self, _: char) -> Result<(), Unwritable> {
-        self.scalar(TEXT, 6);
-        Ok(())
+    floats! {
+        serialize_f32(f32);
+        serialize_f64(f64);
     }
 
     fn serialize_str(self, value: &str) -> Result<(), Unwritable> {
         self.scalar(TEXT, value.len() + 3);
-        Ok(())
+        self.text.scalar(|writer| writer.serialize_str(value))
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<(), Unwritable> {
         self.scalar(SEQUENCE, value.len() * 4);
-        Ok(())
+        self.text.scalar(|writer| writer.serialize_bytes(value))
     }
 
     fn serialize_none(self) -> Result<(), Unwritable> {
@@ -212,7 +236,7 @@ impl<'w, 'p> ser::Serializer for &'w mut Walk<'p> {
 
     fn serialize_unit(self) -> Result<(), Unwritable> {
         self.scalar(NULL, 5);
-        Ok(())
+        self.text.scalar(|writer| ser::Serializer::serialize_unit(writer))
     }
 
     fn serialize_unit_struct(self, _: &'static str) -> Result<(), Unwritable> {
@@ -227,7 +251,7 @@ impl<'w, 'p> ser::Serializer for &'w mut Walk<'p> {
     ) -> Result<(), Unwritable> {
         self.name(variant);
         self.last = TEXT;
-        Ok(())
+        self.text.scalar(|writer| writer.serialize_str(variant))
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -246,20 +270,23 @@ impl<'w, 'p> ser::Serializer for &'w mut Walk<'p> {
         value: &T,
     ) -> Result<(), Unwritable> {
         self.enter(MAP)?;
-        self.name(variant);
+        self.variant(variant)?;
         value.serialize(&mut *self)?;
         self.leave();
+        self.text.push(b'}');
         Ok(())
     }
 
     fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, Unwritable> {
         self.enter(SEQUENCE)?;
-        Ok(Elements { around: self.shape, walk: self })
+        let (around, start) = (self.shape, self.text.len());
+        Ok(Elements { around, start, brackets: *b"[]", walk: self })
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Unwritable> {
         self.enter(SEQUENCE)?;
-        Ok(Fields { walk: self })
+        let start = self.text.len();
+        Ok(Fields { start, brackets: *b"[]", is_variant: false, walk: self })
     }
 
     fn serialize_tuple_struct(
@@ -277,22 +304,27 @@ impl<'w, 'p> ser::Serializer for &'w mut Walk<'p> {
         variant: &'static str,
         length: usize,
     ) -> Result<Self::SerializeTupleVariant, Unwritable> {
-        self.name(variant);
-        self.serialize_tuple(length)
+        self.variant(variant)?;
+        Ok(Fields { is_variant: true, ..self.serialize_tuple(length)? })
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, Unwritable> {
         self.enter(MAP)?;
-        Ok(Elements { around: self.shape, walk: self })
+        let (around, start) = (self.shape, self.text.len());
+        Ok(Elements { around, start, brackets: *b"{}", walk: self })
     }
 
     fn serialize_struct(
         self,
-        _: &'static str,
+        name: &'static str,
         _: usize,
     ) -> Result<Self::SerializeStruct, Unwritable> {
+        if name.starts_with('$') {
+            self.text.foreign()?;
+        }
         self.enter(MAP)?;
-        Ok(Fields { walk: self })
+        let start = self.text.len();
+        Ok(Fields { start, brackets: *b"{}", is_variant: false, walk: self })
     }
 
     fn serialize_struct_variant(
@@ -302,31 +334,36 @@ impl<'w, 'p> ser::Serializer for &'w mut Walk<'p> {
         variant: &'static str,
         length: usize,
     ) -> Result<Self::SerializeStructVariant, Unwritable> {
-        self.name(variant);
-        self.serialize_struct(name, length)
+        self.variant(variant)?;
+        Ok(Fields { is_variant: true, ..self.serialize_struct(name, length)? })
     }
 }
 
 /// The elements of a sequence or the entries of a map: as many as there are, each with a shape of its own.
-struct Elements<'w, 'p> {
-    walk: &'w mut Walk<'p>,
+struct Elements<'w, 'p, W> {
+    walk: &'w mut Walk<'p, W>,
     /// The shape of what the elements lie in.
     around: u64,
+    /// Where its text begins.
+    start: usize,
+    brackets: [u8; 2],
 }
 
-impl Elements<'_, '_> {
+impl<W: Text> Elements<'_, '_, W> {
     fn begin(&mut self) {
         self.walk.shape = self.around;
         self.walk.length += 1;
+        self.walk.text.push(b',');
     }
 
     fn finish(self) {
         self.walk.shape = self.around;
         self.walk.leave();
+        self.walk.text.close(self.start, self.brackets);
     }
 }
 
-impl ser::SerializeSeq for Elements<'_, '_> {
+impl<W: Text> ser::SerializeSeq for Elements<'_, '_, W> {
     type Ok = ();
     type Error = Unwritable;
 
@@ -343,16 +380,18 @@ impl ser::SerializeSeq for Elements<'_, '_> {
     }
 }
 
-impl ser::SerializeMap for Elements<'_, '_> {
+impl<W: Text> ser::SerializeMap for Elements<'_, '_, W> {
     type Ok = ();
     type Error = Unwritable;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Unwritable> {
         self.begin();
+        let start = self.walk.text.len();
         key.serialize(&mut *self.walk)?;
         if matches!(self.walk.last, NULL | SEQUENCE | MAP) {
             return Err(Unwritable::NoName);
         }
+        self.walk.text.end_name(start);
         Ok(())
     }
 
@@ -369,22 +408,38 @@ impl ser::SerializeMap for Elements<'_, '_> {
 }
 
 /// The fields of a struct or a tuple, which are part of its shape.
-struct Fields<'w, 'p> {
-    walk: &'w mut Walk<'p>,
+struct Fields<'w, 'p, W> {
+    walk: &'w mut Walk<'p, W>,
+    /// Where its text begins.
+    start: usize,
+    brackets: [u8; 2],
+    /// Whether it is the one member of an object.
+    is_variant: bool,
+}
+
+impl<W: Text> Fields<'_, '_, W> {
+    fn finish(self) {
+        self.walk.leave();
+        self.walk.text.close(self.start, self.brackets);
+        if self.is_variant {
+            self.walk.text.push(b'}');
+        }
+    }
 }
 
 macro_rules! fields {
     ($($trait:ident::$method:ident;)*) => {
-        $(impl ser::$trait for Fields<'_, '_> {
+        $(impl<W: Text> ser::$trait for Fields<'_, '_, W> {
             type Ok = ();
             type Error = Unwritable;
 
             fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unwritable> {
+                self.walk.text.push(b',');
                 value.serialize(&mut *self.walk)
             }
 
             fn end(self) -> Result<(), Unwritable> {
-                self.walk.leave();
+                self.finish();
                 Ok(())
             }
         })*
@@ -399,7 +454,7 @@ fields! {
 
 macro_rules! named_fields {
     ($($trait:ident)*) => {
-        $(impl ser::$trait for Fields<'_, '_> {
+        $(impl<W: Text> ser::$trait for Fields<'_, '_, W> {
             type Ok = ();
             type Error = Unwritable;
 
@@ -409,11 +464,13 @@ macro_rules! named_fields {
                 value: &T,
             ) -> Result<(), Unwritable> {
                 self.walk.name(name);
+                self.walk.text.push(b',');
+                self.walk.text.name(name)?;
                 value.serialize(&mut *self.walk)
             }
 
             fn end(self) -> Result<(), Unwritable> {
-                self.walk.leave();
+                self.finish();
                 Ok(())
             }
         })*
