@@ -134,3 +134,13 @@ fn rows_of_a_chunk_meet_others_one_by_one() {
     };
     same_at_every_size(&case).expect("batching shows in no result");
 }
+
+/// What a user's processor below sees of time does not tell when a window's updates were forwarded.
+#[test]
+fn a_processor_asks_for_the_time_at_which_updates_of_closed_windows_come() {
+    let ops = vec![
+        Op::Windows(Fold::Count, window(Emit::Updates, Caching::On, 22, 8, 37), View::Chained),
+        Op::ProcessValues(Deed::StreamTime),
+    ];
+    check(3, ops, &[("in", 5, -2, 70), ("in", 5, 3, 112), ("in", 5, -5, 119)]);
+}

@@ -13,7 +13,13 @@ use headwater_engine::{
     topology::{Topology, TopologyError},
 };
 use headwater_testkit::TopologyTestDriver;
-use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 type Key = Option<String>;
@@ -68,6 +74,12 @@ impl Run {
     }
 
     fn pipe(&self, records: &str) -> Outcome {
+        self.feed(records)?;
+        Ok(self.driver.commit()?)
+    }
+
+    /// Without a commit.
+    fn feed(&self, records: &str) -> Outcome {
         let input = self.driver.input_topic::<Key, i64>("in");
         for record in records.split_whitespace() {
             let (key, rest) = record.split_once('=').ok_or("no =")?;
@@ -75,8 +87,7 @@ impl Run {
             let key = (key != "-").then(|| key.to_owned());
             input.pipe_input(key, value.parse()?, timestamp.parse()?)?;
         }
-        self.driver.run_until_idle()?;
-        Ok(self.driver.commit()?)
+        Ok(self.driver.run_until_idle()?)
     }
 
     fn read(&self) -> Outcome<Vec<String>> {
@@ -330,4 +341,35 @@ fn an_unlimited_window_has_no_final_and_no_start_before_0() {
     let refused = sums(UnlimitedWindows::of().start_on(-1), uncached()).err();
     let expected = TopologyError::NegativeStart { node: "n".to_owned(), start: -1 };
     assert_eq!(refused, Some(expected));
+}
+
+/// A closed window's update is its last: it need not wait for the commit, however many keys the window has.
+#[test]
+fn with_caching_updates_come_out_once_their_window_has_closed_or_at_the_commit() -> Outcome {
+    let (builder, seen) = (StreamsBuilder::new(), Arc::new(Mutex::new(Vec::new())));
+    let windowed = builder.stream::<Key, i64>("in").group_by_key().windowed_by(hopping(10, 10, 5));
+    let seen_by_node = Arc::clone(&seen);
+    let sums = windowed.reduce(|a, b| a + b, Materialized::named("n")).named("window").to_stream();
+    let seen_by = move |key: &Windowed<Key>, sum: &Option<i64>| {
+        let key = format!("{}@{}", key.key.clone().unwrap_or_default(), key.window.start);
+        seen_by_node.lock().expect("nobody panics").push((key, *sum));
+    };
+    sums.peek(seen_by).to("out");
+    let run = Run::over(builder.build()?, 10, 1)?;
+    let seen = || std::mem::take(&mut *seen.lock().expect("nobody panics"));
+    let updates = |keys: Range<i64>, start: i64| {
+        keys.map(move |n| (format!("k{n}@{start}"), Some(n))).collect::<Vec<_>>()
+    };
+    let records =
+        |keys: Range<i64>, at: i64| keys.map(|n| format!("k{n}={n}@{at} ")).collect::<String>();
+    run.feed(&(records(0..3_000, 1) + &records(0..2, 14)))?;
+    assert_eq!(seen(), []);
+    run.feed(&records(2..3, 15))?;
+    assert_eq!(seen(), updates(0..3_000, 0), "the window before is open until 15");
+    run.pipe("late=1@9")?;
+    assert_eq!(seen(), updates(0..3, 10), "at the commit");
+    run.pipe(&records(0..1, 40))?;
+    assert_eq!(seen(), updates(0..1, 40), "what was forwarded is not again");
+    assert_eq!(run.dropped(), 1);
+    Ok(())
 }

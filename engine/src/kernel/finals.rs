@@ -11,11 +11,11 @@ use super::{
     Skin, Update,
     fold::{Folded, Refused},
     kept_headers::{FoldedHeaders, KeptHeaders, own_key},
-    window_state::{Closer, WindowState, Windows},
+    window_state::{Closer, WindowState, Windows, closer_of},
     window_time::{SAVED_TIME_BYTES, read_time},
 };
 use crate::{
-    node::{Event, Forwarded, HeldBack, NO_ORIGIN, Node, NodeContext, Progress},
+    node::{Event, Forwarded, HeldBack, Node, NodeContext, Progress},
     processor::{InitContext, ProcessorError},
     store::{ValueAndTimestamp, Window, WindowBytes},
 };
@@ -143,12 +143,6 @@ impl<S: Skin<Place = Window>> WindowedFinals<S> {
         }
     }
 
-    /// The record that closed the window that starts at `start`, if one did.
-    fn closer_of(&self, start: Timestamp) -> u32 {
-        let closer = self.closers.iter().find(|closer| closer.floor > start);
-        closer.map_or(NO_ORIGIN, |closer| closer.origin)
-    }
-
     fn end(&mut self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
         self.windows.close_last(self.forwarded, context)?;
         self.close(context.byte_store(self.windows.store));
@@ -169,7 +163,7 @@ impl<S: Skin<Place = Window>> WindowedFinals<S> {
             let is_all = chunk.len() < left;
             left -= chunk.len();
             let (place, at) = (time.window_at(start), time.passed_at_close(start));
-            let origin = self.closer_of(start);
+            let origin = closer_of(&self.closers, start);
             let mut last = None;
             for entry in chunk {
                 let ValueAndTimestamp { value, timestamp } = entry.value;

@@ -12,11 +12,11 @@
 use super::{
     Emit, Skin, Update,
     fold::{FLUSH_ROWS_MAX, Refused},
-    window_state::{WindowState, Windows},
+    window_state::{Closer, WindowState, Windows, closer_of},
     window_time::read_time,
 };
 use crate::{
-    node::{Event, Forwarded, NO_ORIGIN, Node, NodeContext},
+    node::{Event, Forwarded, Node, NodeContext},
     processor::{InitContext, ProcessorError},
     store::{EntryRef, Updated, Window},
 };
@@ -32,6 +32,19 @@ pub struct WindowedUpdates<S: Skin<Place = Window>> {
     holds_updates: bool,
     /// The time passed on at the last flush: what the cache holds back may be as old.
     flushed: Timestamp,
+    /// Whether updates of closed windows are forwarded before the next flush: where it does not show.
+    flushes_closed: bool,
+    /// What is being flushed, if a part is left.
+    flushing: Option<Flushing>,
+}
+
+/// What goes out of the updates that are held back.
+#[derive(Default)]
+struct Flushing {
+    /// Those of windows that start below this.
+    below: Timestamp,
+    /// The rows that closed them, as far as it was rows that did.
+    closers: Vec<Closer>,
 }
 
 impl<S: Skin<Place = Window>> std::fmt::Debug for WindowedUpdates<S> {
@@ -58,33 +71,52 @@ impl<S: Skin<Place = Window>> WindowedUpdates<S> {
             let store = context.byte_store_mut(windows.store);
             store.hold_updates_back(emit.old_values);
         }
-        Ok(Self { skin, windows, emit, holds_updates: false, flushed: Timestamp::MIN })
+        let flushes_closed = emit.is_cached && context.ends_apart();
+        let (holds_updates, flushed, flushing) = (false, Timestamp::MIN, None);
+        Ok(Self { skin, windows, emit, holds_updates, flushed, flushes_closed, flushing })
     }
 
     /// Has the skin gather what is held back, as far as that goes at a time; whether more is.
-    fn flush(&mut self, context: &mut NodeContext<'_>) -> Result<bool, ProcessorError> {
+    fn flush(
+        &mut self,
+        flushing: Flushing,
+        context: &mut NodeContext<'_>,
+    ) -> Result<bool, ProcessorError> {
         let (at, time) = (context.passed_time(), self.windows.time);
-        self.flushed = time.pass_time(context.operator_time());
-        self.holds_updates = false;
         let (store, mut refused) = (context.byte_store(self.windows.store), Refused::default());
-        if self.emit.is_cached {
-            self.skin.reserve(store.updates_len().min(FLUSH_ROWS_MAX));
-            let mut updates = store.take_updates(FLUSH_ROWS_MAX);
+        let Flushing { below, closers } = &flushing;
+        let is_part = self.emit.is_cached && {
+            self.skin.reserve(store.updates_len(*below).min(FLUSH_ROWS_MAX));
+            let mut updates = store.take_updates(*below, FLUSH_ROWS_MAX);
             let pushed = updates.try_for_each(|(start, Updated { entry, old, headers })| {
                 let EntryRef { key, value, timestamp } = entry;
-                let (place, new) = (time.window_at(start), value.cloned());
-                let update = Update { place, new, old, timestamp, at, origin: NO_ORIGIN };
+                let (place, origin) = (time.window_at(start), closer_of(closers, start));
+                let update = Update { place, new: value.cloned(), old, timestamp, at, origin };
                 refused.push_entry(&mut self.skin, key, update, headers)
             });
             drop(updates);
             pushed.map_err(|e| store.unreadable(&e))?;
-        }
-        let is_part = self.emit.is_cached && store.updates_len() > 0;
+            store.updates_len(*below) > 0
+        };
         if !is_part {
             self.windows.expire(store);
         }
+        self.flushing = is_part.then_some(flushing);
         refused.reject(context)?;
         Ok(is_part)
+    }
+
+    /// The same of windows that have closed: nothing is added to them, so that their updates need not wait, nor keep memory
+    /// that others could take while it is in the processor's caches.
+    fn flush_closed(
+        &mut self,
+        closers: Vec<Closer>,
+        context: &mut NodeContext<'_>,
+    ) -> Result<bool, ProcessorError> {
+        let below = self.windows.time.floor();
+        let store = context.byte_store(self.windows.store);
+        let is_any = self.flushes_closed && store.updates_len(below) > 0;
+        if is_any { self.flush(Flushing { below, closers }, context) } else { Ok(false) }
     }
 }
 
@@ -94,23 +126,42 @@ impl<S: Skin<Place = Window>> Node for WindowedUpdates<S> {
         event: Event,
         context: &mut NodeContext<'_>,
     ) -> Result<Forwarded, ProcessorError> {
-        match event {
+        let is_part = match event {
             Event::Batch { payload, .. } => {
                 self.holds_updates = self.emit.is_cached;
                 let (windows, skin) = (&mut self.windows, &mut self.skin);
+                let mut closers = Vec::new();
                 for part in windows.parts(payload) {
+                    let before = windows.time;
                     windows.fold(part, skin, self.emit.into(), context)?.reject(context)?;
+                    if self.flushes_closed && windows.time.floor() > before.floor() {
+                        closers.extend(windows.closers(before));
+                    }
                 }
+                self.flush_closed(closers, context)?
             }
-            Event::Advance(time) => self.windows.advance(time, context),
-            Event::Flush if self.flush(context)? => return Ok(Forwarded::part(self.skin.take())),
-            Event::Flush => {}
+            Event::Advance(time) => {
+                self.windows.advance(time, context);
+                self.flush_closed(Vec::new(), context)?
+            }
+            Event::Flush => match self.flushing.take() {
+                Some(flushing) => self.flush(flushing, context)?,
+                None => {
+                    let time = self.windows.time;
+                    self.flushed = time.pass_time(context.operator_time());
+                    self.holds_updates = false;
+                    self.flush(Flushing { below: Timestamp::MAX, ..Flushing::default() }, context)?
+                }
+            },
             Event::End if self.emit.closes_at_end => {
                 self.windows.close_last(self.windows.time.floor(), context)?;
+                false
             }
-            Event::End | Event::Resume(_) | Event::Punctuate(..) | Event::Due => {}
-        }
-        Ok(Forwarded::all(self.skin.take()).beside(self.skin.take_late()))
+            Event::End | Event::Resume(_) | Event::Punctuate(..) | Event::Due => false,
+        };
+        let payload = self.skin.take();
+        let forwarded = if is_part { Forwarded::part(payload) } else { Forwarded::all(payload) };
+        Ok(forwarded.beside(self.skin.take_late()))
     }
 
     fn pass_time(&self, time: Timestamp) -> Timestamp {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     broken::broken,
-    node::{NodeContext, Payload, Stamp},
+    node::{NO_ORIGIN, NodeContext, Payload, Stamp},
     processor::{InitContext, ProcessorError},
     store::{StoreKey, Window, WindowBytes},
 };
@@ -67,6 +67,12 @@ pub(super) struct Closer {
     pub(super) origin: u32,
 }
 
+/// The record that closed the window that starts at `start`, if one of `closers` did.
+pub(super) fn closer_of(closers: &[Closer], start: Timestamp) -> u32 {
+    let closer = closers.iter().find(|closer| closer.floor > start);
+    closer.map_or(NO_ORIGIN, |closer| closer.origin)
+}
+
 /// Windows in a store, at an operator's time.
 pub(super) struct WindowState<A> {
     pub(super) store: StoreKey<WindowBytes<A>>,
@@ -116,13 +122,16 @@ impl<A: Data> WindowState<A> {
         starts.clear();
         passed.clear();
         late.clear();
-        let mut taken = None;
+        // Neighbours mostly share a window; where that is tumbling, one starts at 0.
+        let (mut taken, mut near) = (None, 0);
         for (row, (stamp, key)) in batch.stamps.iter().zip(batch.keys.iter()).enumerate() {
             if !batch.is_again(row) {
                 // A row without a key moves no time.
                 taken = key.map(|_| time.take(stamp.timestamp, stamp.at));
             }
-            let start = spread.get(row).copied().unwrap_or_else(|| time.start_of(stamp.timestamp));
+            let start = spread.get(row).copied();
+            let start = start.unwrap_or_else(|| time.start_near(near, stamp.timestamp));
+            near = start;
             let is_open = time.is_open(start);
             if let Some(at) = taken.filter(|_| !is_open) {
                 let (window, by_ms) = (time.window_at(start), time.since_close(start));

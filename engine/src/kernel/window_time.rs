@@ -36,6 +36,8 @@ pub(super) struct WindowTime {
     /// Whether time comes with the records instead of from their timestamps.
     is_carried: bool,
     now: Timestamp,
+    /// The start of the oldest window that takes records now, so that rows cost no division.
+    oldest_open: Timestamp,
     /// What the operator had passed on before its first record, when it had nothing to hold back.
     passed_first: Timestamp,
 }
@@ -69,6 +71,7 @@ impl WindowTime {
             retention: windows.retention_ms.max(span),
             is_carried: lives_by == LivesBy::CarriedTime,
             now: Timestamp::MIN,
+            oldest_open: windows.first_ms,
             passed_first: Timestamp::MIN,
         }
     }
@@ -81,6 +84,13 @@ impl WindowTime {
     /// The start of the tumbling window that holds `timestamp`.
     pub(super) fn start_of(&self, timestamp: Timestamp) -> Timestamp {
         timestamp - timestamp.rem_euclid(self.size)
+    }
+
+    /// The same, given the start of another tumbling window, which is mostly the one.
+    pub(super) fn start_near(&self, start: Timestamp, timestamp: Timestamp) -> Timestamp {
+        let is_it =
+            timestamp.checked_sub(start).is_some_and(|since| (0..self.size).contains(&since));
+        if is_it { start } else { self.start_of(timestamp) }
     }
 
     /// The starts of the windows that hold `timestamp`, ascending.
@@ -127,13 +137,8 @@ impl WindowTime {
     /// The time to pass on where that of the input stands at `time`: records may still come, and results out, of every
     /// window that is open or may yet be opened.
     pub(super) fn pass_time(&self, time: Timestamp) -> Timestamp {
-        let bound = if self.now == Timestamp::MIN { time } else { time.min(self.oldest_open()) };
+        let bound = if self.now == Timestamp::MIN { time } else { time.min(self.oldest_open) };
         self.passed_first.max(bound)
-    }
-
-    /// The start of the oldest window that takes records now.
-    fn oldest_open(&self) -> Timestamp {
-        self.oldest_within(self.span)
     }
 
     /// The start of the oldest window that began less than `span` ago.
@@ -159,7 +164,12 @@ impl WindowTime {
 
     /// Time has moved to `time`.
     pub(super) fn advance(&mut self, time: Timestamp) {
-        self.now = self.now.max(time);
+        if time > self.now {
+            self.now = time;
+            if self.now.saturating_sub(self.oldest_open) >= self.span {
+                self.oldest_open = self.oldest_within(self.span);
+            }
+        }
     }
 
     /// Time has moved to where the window that starts at `start` closes, if it ever does.
@@ -171,7 +181,7 @@ impl WindowTime {
 
     /// Windows that start below this, which is itself the start of one, are closed; 0 while none is.
     pub(super) fn floor(&self) -> Timestamp {
-        if self.now == Timestamp::MIN { 0 } else { self.oldest_open() }
+        if self.now == Timestamp::MIN { 0 } else { self.oldest_open }
     }
 
     /// Windows that start below this, which is itself the start of one, are older than the retention; 0 while none is.
@@ -199,6 +209,7 @@ impl WindowTime {
     pub(super) fn load(&mut self, saved: &[u8]) -> Result<(), ProcessorError> {
         let (now, first) = saved.split_at(saved.len().min(8));
         (self.now, self.passed_first) = (read_time(now)?, read_time(first)?);
+        self.oldest_open = self.oldest_within(self.span);
         Ok(())
     }
 }

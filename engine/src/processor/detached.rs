@@ -189,6 +189,7 @@ impl<K: Data, V: Data> DetachedContext<K, V> {
             is_time_carried: false,
             is_below_calls: false,
             meets_others: &|| false,
+            ends_apart: &|| true,
             timers: Vec::new(),
         })
     }

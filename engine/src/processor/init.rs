@@ -204,6 +204,8 @@ pub struct InitContext<'a> {
     pub(crate) is_below_calls: bool,
     /// Whether what lies below it is touched on another way too.
     pub(crate) meets_others: &'a dyn Fn() -> bool,
+    /// Whether it shows in nothing but their order when it forwards rows.
+    pub(crate) ends_apart: &'a dyn Fn() -> bool,
     /// The timers asked for so far: the name of each store, and a key to it.
     pub(crate) timers: Vec<(String, Box<dyn Any>)>,
 }
@@ -408,6 +410,12 @@ impl InitContext<'_> {
     #[must_use]
     pub fn meets_others(&self) -> bool {
         (self.meets_others)()
+    }
+
+    /// Whether it shows in nothing but their order when this node forwards rows: what lies below it keeps nothing and asks for no
+    /// time, and no other node touches it.
+    pub(crate) fn ends_apart(&self) -> bool {
+        (self.ends_apart)()
     }
 
     /// Which time makes due what a processor schedules.

@@ -140,23 +140,24 @@ impl<V> Updates<V> {
         self.places = places.filter_map(|(slot, at)| Some((place(slot)?, at))).collect();
     }
 
-    /// Takes the first entries, at most `entries_max`.
-    pub(super) fn take(&mut self, entries_max: usize) -> Vec<Taken<V>> {
+    /// The slots of the first entries, at most so many.
+    pub(super) fn first(&self, entries_max: usize) -> impl Iterator<Item = u32> {
+        self.slots.iter().take(entries_max).copied()
+    }
+
+    /// Takes the first entry.
+    pub(super) fn take(&mut self) -> Option<Taken<V>> {
         let Self { slots, olds, headers, places, taken: gone, .. } = self;
-        let taken = slots.drain(..entries_max.min(slots.len()));
-        let taken = taken.map(|slot| {
-            let old = olds.pop_front().flatten();
-            if !places.is_empty() {
-                places.remove(&slot);
-                *gone += 1;
-            }
-            let headers = if headers.is_empty() { None } else { headers.remove(&slot) };
-            Taken { slot, old, headers }
-        });
-        let taken = taken.collect();
+        let slot = slots.pop_front()?;
+        let old = olds.pop_front().flatten();
+        if !places.is_empty() {
+            places.remove(&slot);
+            *gone += 1;
+        }
+        let headers = if headers.is_empty() { None } else { headers.remove(&slot) };
         if self.slots.is_empty() {
             self.heap_bytes = 0;
         }
-        taken
+        Some(Taken { slot, old, headers })
     }
 }

@@ -131,17 +131,16 @@ impl<V: Data> WindowBytes<V> {
         let entries_at =
             |row: usize| buckets.get(row).copied().flatten().map(|b| self.windows.entries(b));
         let Found { hashes, mut slots } = find_all(entries_at, keys);
-        let mut missing: Vec<(Timestamp, &[u8])> = Vec::new();
+        let (mut asked, mut missing) = (0, Vec::<(Timestamp, &[u8])>::new());
         for (row, (key, slot)) in keys.iter().zip(&slots).enumerate() {
-            let is_missing =
-                slot.is_none() && entries_at(row).is_some_and(|entries| !entries.is_complete());
-            let start = starts.get(row).copied().flatten().filter(|_| is_missing);
-            missing.extend(start.zip(key));
+            let Some((key, entries)) = key.zip(entries_at(row)) else { continue };
+            asked += 1;
+            if slot.is_none() && !entries.is_complete() {
+                missing.extend(starts.get(row).copied().flatten().map(|start| (start, key)));
+            }
         }
         let misses = if missing.is_empty() { 0 } else { self.read(missing)? };
-        let asked =
-            keys.iter().zip(&buckets).filter(|(key, bucket)| key.is_some() && bucket.is_some());
-        self.windows.reads.count(asked.count(), misses);
+        self.windows.reads.count(asked, misses);
         let rows = keys.iter().zip(hashes).zip(&buckets).zip(&mut slots);
         for (((bytes, hash), bucket), slot) in rows.filter(|(_, slot)| slot.is_none()) {
             let Some((bytes, bucket)) = bytes.zip(*bucket) else { continue };
@@ -351,19 +350,20 @@ impl<V: Data> WindowBytes<V> {
         self.windows.entries_mut(slot.bucket).keep_headers(slot.slot, headers);
     }
 
-    /// The next entries that changed since the last commit and were not taken since, by window start and then in the order
-    /// of their first change, at most `entries_max`.
+    /// The next entries of windows that start below `below` which changed since the last commit and were not taken since, by
+    /// window start and then in the order of their first change, at most `entries_max`. No window starts at [`Timestamp::MAX`].
     pub fn take_updates(
         &mut self,
+        below: Timestamp,
         entries_max: usize,
     ) -> impl Iterator<Item = (Timestamp, Updated<'_, V>)> {
-        self.windows.take_updates(entries_max)
+        self.windows.take_updates(below, entries_max)
     }
 
-    /// How many entries changed and were not taken since.
+    /// How many entries of windows that start below `below` changed and were not taken since.
     #[must_use]
-    pub fn updates_len(&self) -> usize {
-        self.windows.updates_len()
+    pub fn updates_len(&self, below: Timestamp) -> usize {
+        self.windows.updates_len(below)
     }
 
     /// Removes every window that starts below `floor`, or in segments those that lie below it as a whole. What changed in

@@ -13,7 +13,7 @@ use crate::{
     processor::{InitContext, PortSpec, ProcessorError},
     topology::{
         Kind, NodeSpec, Parent, Sender, SinkForm, SinkRecords, SubTopology, TaskId, Topic,
-        meets_others,
+        ends_apart, meets_others,
     },
 };
 use hashbrown::HashMap;
@@ -63,6 +63,7 @@ impl Blueprint {
                         is_time_carried,
                         is_below_calls,
                         meets_others: &|| meets_others(&self.topology, sub, *node),
+                        ends_apart: &|| ends_apart(&self.topology, sub, *node),
                         timers: Vec::new(),
                     };
                     let mut processor = make(&mut context)?;

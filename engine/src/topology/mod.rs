@@ -54,7 +54,7 @@ pub(crate) use dynamic::DynamicOutputs;
 pub(crate) use global::{FillBy, GlobalEntries, GlobalSpec, RowDecoder, Take};
 pub(crate) use mark::{InputState, Sender, TimeMark};
 pub(crate) use max_ahead::AheadOf;
-pub(crate) use plan::{Plan, SubTopology, meets_others, sources, topics_above};
+pub(crate) use plan::{Plan, SubTopology, ends_apart, meets_others, sources, topics_above};
 pub(crate) use shared_rows::Records;
 pub(crate) use sink::SinkForm;
 pub(crate) use spec::{Kind, NodeSpec, Parent};

@@ -8,7 +8,7 @@
 //! store or sink topic, or where a node below it uses one of its stores.
 
 use super::{Kind, Topic, Topology, TopologyError, placed::check_placements};
-use crate::broken::broken;
+use crate::{broken::broken, node::OutputTime};
 use std::{
     any::TypeId,
     collections::{BTreeMap, BTreeSet},
@@ -298,6 +298,31 @@ pub(crate) fn meets_others(topology: &Topology, sub: &SubTopology, node: usize) 
     let mut shared = below.topics.intersection(&others.topics);
     !below.stores.is_disjoint(&others.stores)
         || shared.any(|topic| matches!(topic, Topic::Repartition(_)))
+}
+
+/// Whether it shows in nothing but their order when a node of `sub` forwards rows: below it lie only nodes that keep nothing and
+/// ask for no time, each below one other, and sinks into topics of the user's that no other writes to.
+pub(crate) fn ends_apart(topology: &Topology, sub: &SubTopology, node: usize) -> bool {
+    let (mut below, mut others) = (Reach::of(topology, node), Reach::default());
+    below.stores.clear();
+    for index in sub.nodes.iter().copied().filter(|index| *index != node) {
+        let (spec, own) = (topology.node(index), Reach::of(topology, index));
+        if !spec.parents.iter().any(|parent| below.nodes.contains(&parent.node)) {
+            others.add(&own);
+            continue;
+        }
+        let is_plain = match &spec.kind {
+            Kind::Processor { output_time, .. } => *output_time == OutputTime::Kept,
+            Kind::Sink { topic, .. } => matches!(topic, Topic::External(_)),
+            Kind::Source { .. } | Kind::ChildPort { .. } => false,
+        };
+        let keeps_any = own.chooses || !own.stores.is_empty();
+        if !is_plain || keeps_any || spec.parents.len() > 1 || own.meets(&below) {
+            return false;
+        }
+        below.add(&own);
+    }
+    !below.meets(&others)
 }
 
 /// Gives repartition topics as many partitions as what they are joined with: a topic of the user's, one of which a number was

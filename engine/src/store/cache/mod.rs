@@ -97,6 +97,11 @@ pub(super) struct Cache<V> {
 
 const IS_OCCUPIED: &str = "a slot that is found or changed is not evicted meanwhile";
 
+fn entry_in<V>(slots: &mut [Option<Entry<V>>], slot: u32) -> &mut Entry<V> {
+    let entry = slots.get_mut(slot as usize).and_then(Option::as_mut);
+    entry.unwrap_or_else(|| broken(IS_OCCUPIED))
+}
+
 /// Whether no key can lie in `range`, of which an ordered map makes a panic.
 pub(super) fn is_inverted((from, to): KeyRange<'_>) -> bool {
     match (from, to) {
@@ -311,8 +316,7 @@ impl<V> Cache<V> {
     }
 
     fn occupied(&mut self, slot: u32) -> &mut Entry<V> {
-        let entry = self.slots.get_mut(slot as usize).and_then(Option::as_mut);
-        entry.unwrap_or_else(|| broken(IS_OCCUPIED))
+        entry_in(&mut self.slots, slot)
     }
 
     /// Keeps the headers of the record that changed the entry in `slot` last until the next flush.
@@ -325,15 +329,17 @@ impl<V> Cache<V> {
         &mut self,
         entries_max: usize,
     ) -> impl Iterator<Item = Updated<'_, V>> {
-        let updates = self.updates.take(entries_max);
-        for Taken { slot, .. } in &updates {
-            self.occupied(*slot).updated = false;
+        let Self { slots, updates, .. } = self;
+        let taken = updates.len().min(entries_max);
+        for slot in updates.first(taken) {
+            entry_in(slots, slot).updated = false;
         }
-        let cache = &*self;
-        updates.into_iter().map(move |Taken { slot, old, headers }| Updated {
-            entry: cache.entry(slot).as_ref(),
-            old,
-            headers,
+        let slots = &*slots;
+        let updates = std::iter::from_fn(|| updates.take()).take(taken);
+        updates.map(|Taken { slot, old, headers }| {
+            let entry = slots.get(slot as usize).and_then(Option::as_ref);
+            let entry = entry.unwrap_or_else(|| broken(IS_OCCUPIED));
+            Updated { entry: entry.as_ref(), old, headers }
         })
     }
 
@@ -367,8 +373,7 @@ impl<V> Cache<V> {
         self.committed = self.dirty.len();
         self.updates = Updates::new(self.updates.keeps());
         for slot in self.dirty.drain(..) {
-            let entry = self.slots.get_mut(slot as usize).and_then(Option::as_mut);
-            let entry = entry.unwrap_or_else(|| broken(IS_OCCUPIED));
+            let entry = entry_in(&mut self.slots, slot);
             (entry.dirty, entry.updated) = (false, false);
             entry.epoch = epoch;
             each(entry)?;
