@@ -13,7 +13,10 @@ use std::{
     fs::{self, File},
     io::{
         self,
-        ErrorKind::{CrossesDevices, NotFound, PermissionDenied, TooManyLinks, Unsupported},
+        ErrorKind::{
+            CrossesDevices, Interrupted, NotFound, PermissionDenied, TooManyLinks, Unsupported,
+        },
+        Read,
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -24,6 +27,9 @@ const KNOWN: [&str; 3] = [app::LOG, app::STATE, CONTROL];
 /// What a backup, or its way back, has of its own under these names.
 const TAKEN: [&str; 2] = ["manifest", "restore.partial"];
 
+/// So much is copied before it is asked whether that is still wanted.
+const PIECE_BYTES: u64 = 16 << 20;
+
 /// What lies in a data directory, by its path there.
 enum Entry<'a> {
     File(&'a Path),
@@ -31,12 +37,16 @@ enum Entry<'a> {
     Other(&'a Path),
 }
 
-/// Puts it into the directory of a backup; how many bytes are shared through hard links.
-pub(crate) fn add(data_dir: &Path, to: &Path) -> Result<u64, LogError> {
+/// Puts it into the directory of a backup, for as long as that is wanted; how many bytes are shared through hard links.
+pub(crate) fn add(
+    data_dir: &Path,
+    to: &Path,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<u64, LogError> {
     let mut linked_bytes = 0;
     visit(data_dir, Path::new(""), &mut |entry| {
         if let Entry::File(path) = entry {
-            linked_bytes += take(&data_dir.join(path), &to.join(path))?;
+            linked_bytes += take(&data_dir.join(path), &to.join(path), is_wanted)?;
         }
         Ok(())
     })?;
@@ -99,7 +109,7 @@ fn names(dir: &Path) -> Result<Vec<OsString>, LogError> {
 }
 
 /// Links or copies a file; how many bytes are shared.
-fn take(from: &Path, to: &Path) -> Result<u64, LogError> {
+fn take(from: &Path, to: &Path, is_wanted: &dyn Fn() -> bool) -> Result<u64, LogError> {
     let mut source = match File::open(from) {
         Err(error) if error.kind() == NotFound => return Ok(0),
         opened => opened.map_err(failed("open", from))?,
@@ -114,8 +124,16 @@ fn take(from: &Path, to: &Path) -> Result<u64, LogError> {
         return Ok(meta.len());
     }
     let mut target = File::create(to).map_err(failed("create", to))?;
-    io::copy(&mut source, &mut target).map_err(failed("copy", from))?;
-    Ok(0)
+    loop {
+        if !is_wanted() {
+            let cancelled = io::Error::new(Interrupted, "it was cancelled");
+            return Err(failed("go on with", from)(cancelled));
+        }
+        let piece = &mut (&mut source).take(PIECE_BYTES);
+        if io::copy(piece, &mut target).map_err(failed("copy", from))? == 0 {
+            return Ok(0);
+        }
+    }
 }
 
 /// Gives the file a second name; false where that does not go.
@@ -138,6 +156,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LogErr
 mod tests {
     use super::*;
     use std::{
+        cell::Cell,
         ffi::OsStr,
         os::unix::{
             ffi::OsStrExt,
@@ -170,7 +189,7 @@ mod tests {
         fs::write(data.join(OsStr::from_bytes(b"\xff")), "").unwrap();
         fs::create_dir(&to).unwrap();
 
-        assert_eq!(add(&data, &to).unwrap(), 4);
+        assert_eq!(add(&data, &to, &|| true).unwrap(), 4);
         let mut taken = Vec::new();
         visit(&to, Path::new(""), &mut |entry| {
             let (Entry::File(path) | Entry::Other(path)) = entry;
@@ -184,6 +203,12 @@ mod tests {
         );
         let links = |path: &str| fs::metadata(to.join(path)).unwrap().nlink();
         assert_eq!(["cold/date=1/a.parquet", "cold/_staging/b.staged"].map(links), [2, 1]);
+        let (unwanted, first) = (dir.path().join("unwanted"), Cell::new(true));
+        let cancelled = add(&data, &unwanted, &|| first.replace(false)).unwrap_err();
+        assert_eq!(
+            cancelled.to_string(),
+            format!("could not go on with {}", data.join("cold/_staging/b.staged").display())
+        );
         let left: Vec<_> = left_out(&data).unwrap();
         assert_eq!(
             left,

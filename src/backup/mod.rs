@@ -109,7 +109,7 @@ pub fn of_directory(
         return Err(BackupError::NoLog { data_dir: data_dir.to_owned() });
     }
     let (log, state) = app::open_stopped(data_dir).map_err(BackupError::Open)?;
-    let beside = &mut |dir: &Path| beside::add(data_dir, dir);
+    let beside = &mut |dir: &Path| beside::add(data_dir, dir, &|| true);
     Ok(runtime::backup(&*log, &*state, &to, beside, tell)?)
 }
 

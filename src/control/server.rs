@@ -221,7 +221,7 @@ impl Served {
             };
             let mut held: Vec<_> = self.sinks.iter().map(SinkHandle::hold).collect();
             let beside = &mut |dir: &Path| {
-                let added = beside::add(&self.data_dir, dir);
+                let added = beside::add(&self.data_dir, dir, &|| !self.is_over());
                 // The rest is the log's, as it was cut.
                 held.clear();
                 added

@@ -73,13 +73,18 @@ impl Task {
     /// Whether the records that are there wait for an input that is at its end.
     pub(super) fn waits_for_inputs(&mut self) -> bool {
         let now_ms = self.now.elapsed_ms;
+        let mut since_ms = None;
         for input in self.inputs.values_mut() {
-            let since_ms = input.at_end_since_ms.unwrap_or(now_ms);
-            input.at_end_since_ms = input.is_at_end().then_some(since_ms);
+            if !input.is_at_end() {
+                input.at_end_since_ms = None;
+                continue;
+            }
+            let own_ms = *input.at_end_since_ms.get_or_insert(now_ms);
+            if !input.is_fed_back {
+                since_ms = since_ms.max(Some(own_ms));
+            }
         }
         let Some(max_ms) = self.idling.max_ms else { return false };
-        let waited_for = self.inputs.values().filter(|input| !input.is_fed_back);
-        let since_ms = waited_for.filter_map(|input| input.at_end_since_ms).max();
         let until_ms = since_ms.map(|since_ms| since_ms.saturating_add(max_ms));
         let has_records = self.inputs.values().any(|input| input.head().is_some());
         self.idling.is_enforced = has_records && until_ms.is_some() && !self.idling.is_complete;
