@@ -42,7 +42,8 @@ impl<K: Data, A: Data> Drawn<K, A> {
     {
         let Self { plan, keys, values: value, store, step, caching, history, deletion } = self;
         if let Some(history) = history {
-            let serdes = Serdes { key: keys, value }.keeping(&plan, &store, history);
+            let serdes = Serdes { key: keys, value };
+            let _ = serdes.add_results(&plan, &store, Some(history));
             let (name, fold) = (Arc::clone(&store), Arc::new(fold));
             let node = plan.table_operator::<K, V, _>(step, move |context, old_values| {
                 Ok(VersionedFold::<K, V, A, F>::new(context.store(&name)?, &fold, old_values))

@@ -27,6 +27,7 @@ mod map_values;
 mod pass_through;
 mod peek;
 mod regroup;
+mod results;
 mod select_key;
 mod sendable;
 mod stream_join;
@@ -65,6 +66,7 @@ pub(crate) use map_values::MapValues;
 pub(crate) use pass_through::PassThrough;
 pub(crate) use peek::Peek;
 pub(crate) use regroup::Regroup;
+pub(crate) use results::{Results, ResultsKept};
 pub(crate) use select_key::SelectKey;
 pub(crate) use sendable::{Sendable, refused};
 pub(crate) use stream_join::{

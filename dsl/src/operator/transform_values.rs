@@ -5,32 +5,20 @@
 //! - The function is called once for each update, deletions included, and sees no old values: what was forwarded before is
 //!   what is kept.
 //! - Where it fails for a row, its result stays as it was.
-//! - An update that is not the newest of its row is dropped and counted.
+//! - An update that is not the newest of its row is dropped and counted, unless the results have versions: then it makes one.
 
-use crate::table::{Change, OldValues};
+use super::{Results, ResultsKept};
+use crate::table::Change;
 use headwater_core::{metrics::DropReason, serde::Data};
-use headwater_engine::{
-    processor::{BatchProcessor, Context, ProcessorError, Rows, Stores},
-    store::{KeyValueStore, StoreKey, ValueAndTimestamp},
-};
-use std::{marker::PhantomData, mem::replace};
+use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows, Stores};
+use std::marker::PhantomData;
 
 /// Forwards and keeps what `transform` makes of each row.
 pub(crate) struct TransformValues<K, V, V2, F> {
-    transform: F,
-    results: StoreKey<KeyValueStore<K, V2>>,
-    old_values: OldValues,
-    rows: PhantomData<fn(V)>,
-}
-
-impl<K, V, V2, F> TransformValues<K, V, V2, F> {
-    pub(crate) fn new(
-        transform: F,
-        results: StoreKey<KeyValueStore<K, V2>>,
-        old_values: OldValues,
-    ) -> Self {
-        Self { transform, results, old_values, rows: PhantomData }
-    }
+    pub(crate) transform: F,
+    pub(crate) kept: ResultsKept,
+    pub(crate) results: Results<K, V2>,
+    pub(crate) rows: PhantomData<fn(V)>,
 }
 
 impl<K, V, V2, F> BatchProcessor<Rows<K, Change<V>>> for TransformValues<K, V, V2, F>
@@ -51,25 +39,17 @@ where
         let mut changes = Vec::with_capacity(rows.len());
         for record in rows {
             context.begin(&record);
-            if !record.value.is_latest {
+            if !record.value.is_latest && self.kept == ResultsKept::Newest {
                 context.drop_record(DropReason::Late);
                 continue;
             }
             let (frame, key, change) = record.split();
-            let kept = (self.transform)(&key, change.new, &mut context.stores()).and_then(|new| {
-                let (store, timestamp) = (context.store(self.results), frame.timestamp);
-                let old = match self.old_values {
-                    OldValues::Omitted => store.put(&key, new.clone(), timestamp).map(|()| None),
-                    OldValues::Sent => store.update(&key, |value, at| {
-                        let timestamp = replace(at, timestamp);
-                        let old = replace(value, new.clone());
-                        old.map(|value| ValueAndTimestamp { value, timestamp })
-                    }),
-                };
-                Ok(Change::latest(new, old?))
-            });
+            let kept = (self.transform)(&key, change.new, &mut context.stores())
+                .and_then(|new| self.results.put(&key, new, frame.timestamp, context));
             match kept {
-                Ok(change) => changes.push(frame.map(|(), ()| (key, change))),
+                Ok(change) => {
+                    changes.extend(change.map(|change| frame.map(|(), ()| (key, change))));
+                }
                 Err(why) => context.check(Err(why))?,
             }
         }

@@ -6,29 +6,22 @@
 //!   latest of its key as such.
 //! - A record whose key is null is dropped and counted.
 
-use crate::table::{Change, OldValues};
-use headwater_core::{metrics::DropReason, serde::Data};
-use headwater_engine::{
-    processor::{BatchProcessor, Context, ProcessorError, Rows},
-    store::{PutOutcome, StoreError, StoreKey, ValueAndTimestamp, VersionedKeyValueStore},
-};
+use super::Results;
+use crate::table::Change;
+use headwater_core::serde::Data;
+use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows};
 use std::{marker::PhantomData, sync::Arc};
 
 /// Keeps versions and forwards updates; `row` gives the value of what comes.
 pub(crate) struct VersionedTable<K, T, V, R> {
-    store: StoreKey<VersionedKeyValueStore<K, V>>,
+    versions: Results<K, V>,
     row: Arc<R>,
-    old_values: OldValues,
     input: PhantomData<fn(T)>,
 }
 
 impl<K: Data, T, V: Data, R> VersionedTable<K, T, V, R> {
-    pub(crate) fn new(
-        store: StoreKey<VersionedKeyValueStore<K, V>>,
-        row: &Arc<R>,
-        old_values: OldValues,
-    ) -> Self {
-        Self { store, row: Arc::clone(row), old_values, input: PhantomData }
+    pub(crate) fn new(versions: Results<K, V>, row: &Arc<R>) -> Self {
+        Self { versions, row: Arc::clone(row), input: PhantomData }
     }
 }
 
@@ -50,28 +43,13 @@ where
         let mut changes = Vec::with_capacity(rows.len());
         for record in rows {
             context.begin(&record);
-            let store = context.store(self.store);
-            let (time, sends_old) = (record.timestamp, self.old_values == OldValues::Sent);
             let (frame, key, value) = record.split();
-            let new = (self.row)(value);
-            let put = if sends_old { store.get(&key) } else { Ok(None) }.and_then(|old| {
-                let put = store.put(&key, new.clone(), time)?;
-                Ok::<_, StoreError>((put, old.map(ValueAndTimestamp::from)))
-            });
-            let is_latest = match put {
-                Ok((PutOutcome::Latest, _)) => true,
-                Ok((PutOutcome::ValidUntil(_), _)) => false,
-                Ok((PutOutcome::Rejected, _)) => {
-                    context.drop_record(DropReason::Late);
-                    continue;
+            match self.versions.put(&key, (self.row)(value), frame.timestamp, context) {
+                Ok(change) => {
+                    changes.extend(change.map(|change| frame.map(|(), ()| (key, change))));
                 }
-                Err(refused) => {
-                    context.check(Err(refused.into()))?;
-                    continue;
-                }
-            };
-            let old = put.ok().and_then(|(_, old)| old);
-            changes.push(frame.map(|(), ()| (key, Change { new, old, is_latest })));
+                Err(why) => context.check(Err(why))?,
+            }
         }
         context.forward_all(changes);
         Ok(())

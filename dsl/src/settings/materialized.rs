@@ -130,8 +130,9 @@ impl Materialized {
     /// key.
     ///
     /// A stream that is joined with such a table finds what was valid at the time of its record. Tables of topics and of streams
-    /// ([`to_table`](crate::KStream::to_table)), aggregations without windows, and what is
-    /// [`materialized`](crate::KTable::materialized) keep versions; updates are then forwarded at once, with caching or without.
+    /// ([`to_table`](crate::KStream::to_table)), aggregations without windows, what is
+    /// [`materialized`](crate::KTable::materialized), and results of [`transform_values`](crate::KTable::transform_values) and of
+    /// foreign-key joins keep versions; updates are then forwarded at once, with caching or without.
     ///
     /// ```
     /// use headwater_dsl::{Materialized, StreamsBuilder};

@@ -1,12 +1,12 @@
 //! Joins of tables by a foreign key.
 
-use super::{Change, KTable, NeedsOld, Seen, StoredTable, TableNode};
+use super::{Change, KTable, NeedsOld, Seen};
 use crate::{
     DefaultSerde, Materialized, MaterializedWith, Repartitioned, TableJoined,
     operator::{
         Combine, ForeignJoinKind, ForeignKey, ForeignKeys, Hashes, Held, HeldSerde, Registration,
-        RegistrationSerde, Respond, Response, ResponseSerde, RightInput, RightStores, Subscribe,
-        Subscriber, SubscriberSerde,
+        RegistrationSerde, Respond, Response, ResponseSerde, Results, RightInput, RightStores,
+        Subscribe, Subscriber, SubscriberSerde,
     },
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes},
     stream::resolve,
@@ -78,7 +78,9 @@ impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
         self.join_on_with(right, foreign_key, join, joined, kept)
     }
 
-    /// The same, as `joined` says and kept as told. Every result is forwarded at once, with caching or without.
+    /// The same, as `joined` says and kept as told. Every result is forwarded at once, with caching or without. Where results keep
+    /// [versions](crate::Materialized::versioned), each stands at its timestamp: one of the right side that is older than the newest
+    /// result is an older version, and forwarded as such.
     #[must_use]
     pub fn join_on_with<FK: DefaultSerde, FV: DefaultSerde, V2: Data, E: Into<Option<FK>>>(
         &self,
@@ -183,7 +185,8 @@ impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK
             ForeignJoinKind::Inner => OperatorKind::ForeignKeyJoin,
             ForeignJoinKind::Left => OperatorKind::ForeignKeyLeftJoin,
         };
-        let MaterializedWith { settings, values: value, .. } = materialized;
+        let MaterializedWith { mut settings, values: value, .. } = materialized;
+        let history = settings.history.take();
         let (store, step) = plan.step_of_store(kind, left.node, settings);
         let step = match &self.joined.name {
             Some(name) => step.called(name),
@@ -194,9 +197,9 @@ impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK
         let foreign_keys = ForeignKeys { of: Arc::clone(&self.foreign_key), serde };
         let registrations = self.subscribe(plan, &base, &sides.0, &foreign_keys);
         let responses = self.respond(right, &base, registrations, &sides);
-        let (left_serdes, key) = (sides.0.serdes.clone(), sides.0.serdes.key);
-        let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));
-        plan.add_store(KeyValueStore::builder(&store, keys, values));
+        let left_serdes = sides.0.serdes;
+        let serdes = Serdes { key: SharedSerde::clone(&left_serdes.key), value };
+        let kept = serdes.add_results(plan, &store, history);
         let step = step.below(responses).with_stores(left.view.stores()).copartitioned();
         let (above, join, name) = (Arc::clone(&left.view), Arc::new(join), Arc::clone(&store));
         let node = plan.table_operator::<Vec<u8>, Response<FV>, _>(step, move |context, old| {
@@ -208,13 +211,10 @@ impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK
                 hashes: Hashes::new(value),
                 foreign_keys: foreign_keys.open(context),
                 join: Arc::clone(&join),
-                results: context.store(&name)?,
-                old_values: old,
+                results: Results::open(&name, kept, old, context)?,
             })
         });
-        let (plan, view) = (plan.clone(), Arc::new(StoredTable(Arc::clone(&store))));
-        let roots = vec![TableNode::of::<K, V2>(node)];
-        KTable { plan, node, key, value: Some(value), view, store: Some(store), roots }
+        KTable::of_results(plan.clone(), node, serdes, store, kept)
     }
 
     /// Draws what registers left rows: gives where registrations arrive.

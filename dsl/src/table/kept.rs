@@ -3,7 +3,7 @@
 use super::{Change, KTable, StoredTable, StoredVersions, TableNode};
 use crate::{
     MaterializedWith,
-    operator::{Expire, Expiry, Fold, VersionedTable, WaitsSerde},
+    operator::{Expire, Expiry, Fold, Results, ResultsKept, VersionedTable, WaitsSerde},
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes, Step},
 };
 use headwater_core::serde::{Data, I64, SharedSerde};
@@ -39,11 +39,24 @@ pub(crate) fn expiring<K: Data, T: Data, V: Data>(
 }
 
 impl<K: Data, V: Data> Serdes<K, V> {
-    /// The same, once the plan has a store that keeps versions with them.
-    pub(crate) fn keeping(self, plan: &LogicalPlan, store: &str, history: Duration) -> Self {
+    /// Adds the store of an operator's results, with versions if they have a history.
+    pub(crate) fn add_results(
+        &self,
+        plan: &LogicalPlan,
+        store: &str,
+        history: Option<Duration>,
+    ) -> ResultsKept {
         let Self { key, value } = self.clone();
-        plan.add_store(VersionedKeyValueStore::builder(store, key, value, history));
-        self
+        match history {
+            Some(history) => {
+                plan.add_store(VersionedKeyValueStore::builder(store, key, value, history));
+                ResultsKept::Versions
+            }
+            None => {
+                plan.add_store(KeyValueStore::builder(store, key, value));
+                ResultsKept::Newest
+            }
+        }
     }
 }
 
@@ -78,11 +91,26 @@ impl<K: Data, V: Data> KTable<K, V> {
         row: impl Fn(T) -> Option<V> + Send + Sync + 'static,
     ) -> Self {
         let (store, row) = (store.into(), Arc::new(row));
-        let (name, serdes) = (Arc::clone(&store), serdes.keeping(plan, &store, history));
+        let (name, kept) = (Arc::clone(&store), serdes.add_results(plan, &store, Some(history)));
         let node = plan.table_operator::<K, T, _>(step, move |context, old_values| {
-            Ok(VersionedTable::<K, T, V, _>::new(context.store(&name)?, &row, old_values))
+            let versions = Results::open(&name, kept, old_values, context)?;
+            Ok(VersionedTable::<K, T, V, _>::new(versions, &row))
         });
         Self::of_versions(plan.clone(), node, serdes, store)
+    }
+
+    /// The table of the results that `node` keeps in `store`.
+    pub(crate) fn of_results(
+        plan: LogicalPlan,
+        node: NodeId,
+        serdes: Serdes<K, V>,
+        store: Arc<str>,
+        kept: ResultsKept,
+    ) -> Self {
+        match kept {
+            ResultsKept::Newest => Self::stored(plan, node, serdes, store),
+            ResultsKept::Versions => Self::of_versions(plan, node, serdes, store),
+        }
     }
 
     /// The table that `node` keeps in the versioned store `store`.

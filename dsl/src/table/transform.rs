@@ -3,21 +3,21 @@
 use super::{Change, KTable};
 use crate::{
     MaterializedWith,
-    operator::TransformValues,
+    operator::{Results, TransformValues},
     plan::{OperatorKind, Serdes},
 };
 use headwater_core::serde::{Data, SharedSerde};
-use headwater_engine::{
-    processor::{InitContext, ProcessorError, Stores},
-    store::KeyValueStore,
-};
-use std::sync::Arc;
+use headwater_engine::processor::{InitContext, ProcessorError, Stores};
+use std::{marker::PhantomData, sync::Arc};
 
 impl<K: Data, V: Data> KTable<K, V> {
     /// The rows with their values transformed by a function that may keep what it likes in `stores`.
     ///
     /// It is called once for each update, with none for a deletion, and what it gives is the row from then on, or that there is
     /// none. The results are kept in a store, since what the function would give the next time is not known.
+    ///
+    /// Where they keep [versions](crate::Materialized::versioned), one is made of an older version of a row too; otherwise that is
+    /// dropped and counted.
     ///
     /// The supplier makes one function for each task, with the stores that it finds in its context.
     ///
@@ -86,18 +86,19 @@ impl<K: Data, V: Data> KTable<K, V> {
             + Send
             + 'static,
     {
-        let (plan, MaterializedWith { settings, values: value, .. }) = (&self.plan, materialized);
+        let (plan, MaterializedWith { mut settings, values: value, .. }) =
+            (&self.plan, materialized);
+        let history = settings.history.take();
         let (store, step) = plan.step_of_store(kind, self.node, settings);
         let step = step.with_stores(stores.iter().map(|store| Arc::from(*store)));
-        let key = SharedSerde::clone(&self.key);
-        let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));
-        plan.add_store(KeyValueStore::builder(&store, keys, values));
+        let serdes = Serdes { key: SharedSerde::clone(&self.key), value };
+        let kept = serdes.add_results(plan, &store, history);
         let results = Arc::clone(&store);
         let node = plan.table_operator::<K, Change<V>, _>(step, move |context, old_values| {
-            let results = context.store(&results)?;
-            Ok(TransformValues::new(supplier(context)?, results, old_values))
+            let results = Results::open(&results, kept, old_values, context)?;
+            Ok(TransformValues { transform: supplier(context)?, kept, results, rows: PhantomData })
         });
-        let kept = KTable::stored(plan.clone(), node, Serdes { key, value }, store);
-        KTable { roots: self.roots.clone(), ..kept }
+        let table = KTable::of_results(plan.clone(), node, serdes, store, kept);
+        KTable { roots: self.roots.clone(), ..table }
     }
 }

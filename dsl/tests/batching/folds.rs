@@ -82,6 +82,18 @@ pub(crate) fn cached(named: Materialized, caching: Caching) -> Materialized {
     }
 }
 
+/// How far back versions are kept, in ms, if they are.
+pub(crate) fn history() -> impl Strategy<Value = Option<u64>> {
+    prop::option::of(0..60_u64)
+}
+
+pub(crate) fn with_history(named: Materialized, history: Option<u64>) -> Materialized {
+    match history {
+        Some(history) => named.versioned(Duration::from_millis(history)),
+        None => named,
+    }
+}
+
 pub(crate) fn for_longer(named: Materialized, window: Window, size: u64) -> Materialized {
     named.with_retention(Duration::from_millis(size + window.grace + window.kept))
 }

@@ -3,7 +3,7 @@
 use crate::{
     calls::{Maker, calls},
     cogroup::{cogroup, session_cogroup, sliding_cogroup, windowed_cogroup},
-    folds::{Fold, caching, window},
+    folds::{Fold, caching, history, window},
     foreign_keys::any_foreign_keys,
     forms::any_form,
     held::any_held,
@@ -134,7 +134,8 @@ pub(crate) fn op(kind: OperatorKind) -> BoxedStrategy<Op> {
         }
         OperatorKind::TableMaterialize => tables(view().prop_map(Tables::Materialize)),
         OperatorKind::TableTransformValues => {
-            tables((2..5_i64, view()).prop_map(|(n, view)| Tables::Transform(n, view)))
+            let all = (2..5_i64, view(), history());
+            tables(all.prop_map(|(n, view, history)| Tables::Transform(n, view, history)))
         }
         OperatorKind::TableJoin => tables(join(How::Inner)),
         OperatorKind::TableLeftJoin => tables(join(How::Left)),

@@ -1,7 +1,10 @@
 //! Tables that are made of streams, kept, joined with others and grouped by other keys.
 
 use crate::{
-    folds::{Caching, Fold, cached, ending, folded, grouped_for, or_gone, picky_if, reduced},
+    folds::{
+        Caching, Fold, cached, ending, folded, grouped_for, or_gone, picky_if, reduced,
+        with_history,
+    },
     forms::{Form, in_forms},
     held::Hold,
     ops::{View, rekeyed},
@@ -24,8 +27,8 @@ pub(crate) enum Tables {
     /// The rows of the table, kept; their updates are filtered, and the records of the pipeline are joined with them.
     Materialize(View),
     /// The table, transformed by how often each row has changed: of every so many there is none. The rows are joined with
-    /// themselves.
-    Transform(i64, View),
+    /// themselves. Perhaps their versions are kept, as far back as so many ms.
+    Transform(i64, View, Option<u64>),
     /// The table, grouped by another key and aggregated, its updates beside the records of the pipeline.
     Group(i64, Fold, Caching, View),
     /// The table, joined with what becomes of the pipeline, and perhaps with one of them again.
@@ -82,9 +85,10 @@ impl Tables {
                 let joined = stream.left_join(&kept, |value, row| reduced(value, or_gone(row)));
                 joined.merge(&updates(&kept.filter(|_, value| value % 5 != 0)))
             }
-            Self::Transform(n, view) => {
+            Self::Transform(n, view, history) => {
                 let table = view.of(&table());
-                let counted = join(How::Outer, &counted(builder, &table, n, store), &table);
+                let kept = with_history(Materialized::named(store), history);
+                let counted = join(How::Outer, &counted(builder, &table, n, store, kept), &table);
                 stream.merge(&updates(&counted.filter(|_, value| value % 5 != 0)))
             }
             Self::Group(n, fold, caching, view) => {
@@ -135,7 +139,13 @@ fn join(how: How, left: &Table, right: &Table) -> Table {
 }
 
 /// The table with how often each row has changed.
-fn counted(builder: &StreamsBuilder, table: &Table, n: i64, store: &str) -> Table {
+fn counted(
+    builder: &StreamsBuilder,
+    table: &Table,
+    n: i64,
+    store: &str,
+    kept: Materialized,
+) -> Table {
     let counts = format!("{store}-counts");
     let serdes = (for_type::<String>(), for_type::<i64>());
     builder.add_state_store(KeyValueStore::builder(&counts, serdes.0, serdes.1));
@@ -154,7 +164,7 @@ fn counted(builder: &StreamsBuilder, table: &Table, n: i64, store: &str) -> Tabl
             })
         },
         &[&counts],
-        store,
+        kept,
     )
 }
 

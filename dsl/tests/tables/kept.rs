@@ -76,10 +76,18 @@ fn refused(draw: Draw, kept: Materialized) -> Option<TopologyError> {
 }
 
 /// Those of [`DRAWN`] that keep versions.
-const VERSIONED: [&str; 4] = ["count", "cogroup", "grouped table", "materialized"];
+const VERSIONED: [&str; 7] = [
+    "count",
+    "cogroup",
+    "grouped table",
+    "materialized",
+    "transform_values",
+    "join_on_with",
+    "left_join_on_with",
+];
 
 #[test]
-fn windows_global_tables_and_foreign_key_joins_keep_no_versions() {
+fn windows_and_global_tables_keep_no_versions() {
     for (name, draw) in DRAWN.into_iter().filter(|(name, _)| !VERSIONED.contains(name)) {
         let refused = refused(draw, Materialized::named("s").versioned(SECOND));
         let is_told =

@@ -1,8 +1,11 @@
 //! Versions of what is made of streams, groups and other tables: what they are, and who finds them.
 
 use headwater_core::ports::state::Order;
-use headwater_dsl::{KTable, Materialized, StreamsBuilder};
-use headwater_engine::topology::{Consumed, Topology};
+use headwater_dsl::{KTable, Materialized, StreamsBuilder, TableJoined};
+use headwater_engine::{
+    processor::Stores,
+    topology::{Consumed, Topology},
+};
 use headwater_testkit::TopologyTestDriver;
 use std::{error::Error, time::Duration};
 
@@ -40,18 +43,28 @@ fn check(
     let driver = TopologyTestDriver::new(topology(draw)?)?;
     driver.pipe::<String, Option<i64>>("in", records)?;
     assert_eq!(driver.read::<String, Option<i64>>("updates")?, updates, "of {records}");
+    check_versions(&driver, (asked, found), left)?;
+    Ok(driver)
+}
+
+/// What is found, and the versions that are left, now and after each way to start again.
+fn check_versions(
+    driver: &TopologyTestDriver,
+    (asked, found): (&str, &str),
+    left: &str,
+) -> Outcome {
     driver.check::<String, i64, String, i64>("asked", asked, "found", found)?;
-    assert_eq!(versions(&driver)?, left, "of {records}");
+    assert_eq!(versions(driver)?, left, "of {asked}");
     driver.crash();
     driver.restart()?;
-    assert_eq!(versions(&driver)?, left, "after a kill");
+    assert_eq!(versions(driver)?, left, "after a kill");
     driver.lose_state();
     driver.restart()?;
-    assert_eq!(versions(&driver)?, left, "rebuilt");
+    assert_eq!(versions(driver)?, left, "rebuilt");
     let again = driver.read::<String, i64>("found")?;
     driver.pipe::<String, i64>("asked", asked)?;
     assert_eq!(driver.read::<String, i64>("found")?, format!("{again} {again}"));
-    Ok(driver)
+    Ok(())
 }
 
 #[test]
@@ -162,6 +175,80 @@ fn a_filtered_or_mapped_table_is_kept_with_versions() -> Outcome {
         ("a=10@10 a=∅@20 a=30@25", "a=10@12 a=30@26"),
         "10@10 30@25",
     )?;
+    Ok(())
+}
+
+/// The rows of `in` times ten, where they are not negative.
+fn tenfold(table: &KTable<String, i64>, kept: Materialized) -> KTable<String, i64> {
+    let tenfold =
+        |_: &String, n: Option<i64>, _: &mut Stores<'_>| Ok(n.filter(|n| *n >= 0).map(|n| n * 10));
+    table.transform_values(move |_| Ok(tenfold), &[], kept)
+}
+
+/// What comes out of order makes an older version; what is older than the history is dropped.
+#[test]
+fn transformed_values_are_kept_with_versions() -> Outcome {
+    let of_plain = |builder: &StreamsBuilder| tenfold(&builder.table("in"), kept());
+    let asked = "a=0@12 a=0@22 a=0@31";
+    let driver = check(
+        of_plain,
+        ("a=1@10 a=3@30 a=-2@20 a=9@5", asked),
+        ("a=10@10 a=30@30 a=∅@20", "a=10@12 a=30@31"),
+        "10@10 30@30",
+    )?;
+    assert_eq!(driver.total_dropped_records()?, 1, "what is older than the history");
+    let of_versions = |builder: &StreamsBuilder| {
+        let kept_above = Materialized::named("above").versioned(Duration::from_millis(20));
+        tenfold(&builder.table_with("in", Consumed::default(), kept_above), kept())
+    };
+    check(
+        of_versions,
+        ("a=1@10 a=3@30 a=2@20 a=9@5", asked),
+        ("a=10@10 a=30@30 a=20@20", "a=10@12 a=20@22 a=30@31"),
+        "10@10 20@20 30@30",
+    )?;
+    Ok(())
+}
+
+/// The rows of `in`, each joined with the row of `others` that its last digit is the key of.
+fn inner(builder: &StreamsBuilder) -> KTable<String, i64> {
+    let rows = builder.stream::<String, Option<i64>>("in").to_table::<i64>("rows");
+    let (others, named) = (builder.table::<i64, i64>("others"), TableJoined::named("fk"));
+    rows.join_on_with(&others, |_, n| n % 10, |n, other| n + other, named, kept())
+}
+
+fn left(builder: &StreamsBuilder) -> KTable<String, i64> {
+    let rows = builder.stream::<String, Option<i64>>("in").to_table::<i64>("rows");
+    let (others, named) = (builder.table::<i64, i64>("others"), TableJoined::named("fk"));
+    let join = |n, other: Option<i64>| n + other.unwrap_or(0);
+    rows.left_join_on_with(&others, |_, n| n % 10, join, named, kept())
+}
+
+/// A result of the left side stands at the later of both times, one of the right side at the right row's, as without versions: one
+/// that is older than the newest result is an older version.
+#[test]
+fn results_of_foreign_keys_are_kept_with_versions() -> Outcome {
+    type Draw = fn(&StreamsBuilder) -> KTable<String, i64>;
+    let asked = "a=0@12 a=0@17 a=0@22 a=0@31 a=0@33";
+    let (updates, found) =
+        ("a=1001@10 a=2001@20 a=3001@15 a=3011@30", "a=1001@12 a=3001@17 a=2001@22 a=3011@31");
+    let (last, left_over) = ("a=11@32", "1001@10 3001@15 2001@20 3011@30");
+    let inner_too = (inner as Draw, "a=∅@32", found.to_owned(), left_over.to_owned());
+    let left_too = (left as Draw, last, format!("{found} a=11@33"), format!("{left_over} 11@32"));
+    for (draw, last, found, left_over) in [inner_too, left_too] {
+        let driver = TopologyTestDriver::new(topology(draw)?)?;
+        let others = |records| driver.pipe::<i64, Option<i64>>("others", records);
+        let rows = |records| driver.pipe::<String, Option<i64>>("in", records);
+        others("1=1000@5")?;
+        rows("a=1@10")?;
+        others("1=2000@20 1=3000@15")?;
+        rows("a=11@30")?;
+        others("1=∅@32 1=4000@11")?;
+        let came = driver.read::<String, Option<i64>>("updates")?;
+        assert_eq!(came, format!("{updates} {last}"));
+        assert_eq!(driver.total_dropped_records()?, 1, "a result that is older than the history");
+        check_versions(&driver, (asked, &found), &left_over)?;
+    }
     Ok(())
 }
 

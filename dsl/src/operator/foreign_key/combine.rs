@@ -6,22 +6,23 @@
 //!   was refused is no row; to an inner join, nor is one without a foreign key, of whatever value.
 //! - A result has the timestamp and headers of its response; where there is no right row, an inner join emits a deletion. That
 //!   there still is none is a deletion only of a result that there is: responses before it may have been discarded.
-//! - The store is written first; old values are what it held.
+//! - The store is written first; old values are what it held. Where it keeps versions, a result whose timestamp is before that of
+//!   the newest is an older one.
 
 use super::{
     message::{Found, Hash, Hashes, Response},
     subscribe::{ForeignJoinKind, OpenForeignKeys},
 };
 use crate::{
-    operator::refused,
-    table::{Change, Lookup, OldValues},
+    operator::{Results, refused},
+    table::{Change, Lookup},
 };
 use headwater_core::serde::{Data, SerdeError, SharedSerde};
 use headwater_engine::{
     processor::{BatchProcessor, Context, ProcessorError, Record, Rows},
-    store::{KeyValueStore, StoreKey, ValueAndTimestamp},
+    store::ValueAndTimestamp,
 };
-use std::{mem::replace, sync::Arc};
+use std::sync::Arc;
 
 /// Joins left rows with what the right side has answered.
 pub(crate) struct Combine<K, V, FK, V2, F> {
@@ -31,8 +32,7 @@ pub(crate) struct Combine<K, V, FK, V2, F> {
     pub(crate) hashes: Hashes<V>,
     pub(crate) foreign_keys: OpenForeignKeys<K, V, FK>,
     pub(crate) join: Arc<F>,
-    pub(crate) results: StoreKey<KeyValueStore<K, V2>>,
-    pub(crate) old_values: OldValues,
+    pub(crate) results: Results<K, V2>,
 }
 
 /// A left row's key, and how many bytes it has.
@@ -77,23 +77,13 @@ impl<K: Data, V: Data, FK: Data, V2: Data, F> Combine<K, V, FK, V2, F> {
             Found::None | Found::StillNone => None,
         };
         let new = left.and_then(|left| (self.join)(left, right));
-        let (timestamp, value) = (frame.stamp().timestamp, new.clone());
-        let results = context.store(self.results);
-        let old = if still_none || self.old_values == OldValues::Sent {
-            results.update(&key, |entry, at| {
-                if still_none && entry.is_none() {
-                    return None;
-                }
-                let (timestamp, old) = (replace(at, timestamp), replace(entry, value));
-                Some(old.map(|value| ValueAndTimestamp { value, timestamp }))
-            })?
+        let timestamp = frame.stamp().timestamp;
+        let change = if still_none {
+            self.results.delete_if_there(&key, timestamp, context)?
         } else {
-            // Nobody asks for it: it need not be read.
-            results.put(&key, value, timestamp)?;
-            Some(None)
+            self.results.put(&key, new, timestamp, context)?
         };
-        if let Some(old) = old {
-            let change = Change::latest(new, old.filter(|_| self.old_values == OldValues::Sent));
+        if let Some(change) = change {
             context.forward(frame.map(|(), ()| (key, change)));
         }
         Ok(())
