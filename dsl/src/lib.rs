@@ -54,10 +54,10 @@ pub use operator::BatchOutput;
 #[doc(hidden)]
 pub use plan::OperatorKind;
 pub use settings::{
-    AsyncCalls, Branched, BufferConfig, Eager, EmitStrategy, Grouped, JoinWindows, Joined,
-    Materialized, MaterializedWith, Printed, PrintedWith, Repartitioned, SessionWindows,
-    SlidingWindows, StreamJoined, Strict, Suppressed, TableJoined, TimeDifference, TimeWindows,
-    UnlimitedWindows, Windows,
+    AsyncCalls, AsyncCallsWith, Branched, BufferConfig, Eager, EmitStrategy, Grouped, JoinWindows,
+    Joined, JoinedWith, Materialized, MaterializedWith, Printed, PrintedWith, Repartitioned,
+    SessionWindows, SlidingWindows, StreamJoined, Strict, Suppressed, TableJoined, TableJoinedWith,
+    TimeDifference, TimeWindows, UnlimitedWindows, Windows,
 };
 pub use stream::{BranchedKStream, JoinWith, JoinedTable, KStream, StreamWithin, Terminal};
 pub use table::{GlobalKTable, KTable};

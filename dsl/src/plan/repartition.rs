@@ -1,7 +1,7 @@
 //! Where records are placed anew by their key: the decision and the pair of nodes.
 
 use super::{Graph, LogicalPlan, Lowered, NodeId, OperatorKind, Step};
-use crate::Repartitioned;
+use crate::settings::Placing;
 use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::topology::{Consumed, Produced, Topology};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Graph {
         parent: NodeId,
         base: &str,
         serdes: &Serdes<K, V>,
-        asked: &Repartitioned<K, V>,
+        asked: &Placing<K, V>,
         merging: Merging,
     ) -> NodeId {
         let (kind, home) = (OperatorKind::Repartition, self.home(&[parent]));
@@ -110,7 +110,7 @@ impl LogicalPlan {
         {
             return known.source;
         }
-        let asked = Repartitioned { partitions, ..Repartitioned::default() };
+        let asked = Placing { partitions, ..Placing::default() };
         let merging = if partitions.is_none() { Merging::Allowed } else { Merging::Refused };
         graph.add_repartition(parent, base, serdes, &asked, merging)
     }
@@ -122,7 +122,7 @@ impl LogicalPlan {
         parent: NodeId,
         base: &str,
         serdes: &Serdes<K, V>,
-        asked: &Repartitioned<K, V>,
+        asked: &Placing<K, V>,
     ) -> NodeId {
         let mut graph = self.0.borrow_mut();
         graph.add_repartition(parent, base, serdes, asked, Merging::Refused)

@@ -1,6 +1,7 @@
 //! How far apart the records of two streams may be to be joined, and what such a join is told.
 
-use super::whole_ms;
+use super::{ChosenSerde, whole_ms};
+use crate::DefaultSerde;
 use headwater_core::serde::SharedSerde;
 use std::{fmt, time::Duration};
 
@@ -101,7 +102,7 @@ impl JoinWindows {
     }
 }
 
-/// The names and serdes of a join of two streams.
+/// The names and serdes of a join of two streams; see [`within_with`](crate::KStream::within_with).
 ///
 /// ```
 /// use headwater_dsl::{JoinWindows, StreamJoined, StreamsBuilder};
@@ -111,7 +112,7 @@ impl JoinWindows {
 /// let (orders, payments) = (builder.stream::<String, i64>("orders"), builder.stream::<String, i64>("payments"));
 /// let hour = JoinWindows::of_time_difference_with_no_grace(Duration::from_secs(3_600));
 /// let named = StreamJoined::new().with_name("paid").with_store_name("open");
-/// orders.join(payments.within(hour).with(named), |order, payment| order - payment).to("rest");
+/// orders.join(payments.within_with(hour, named), |order, payment| order - payment).to("rest");
 /// let text = builder.build()?.describe();
 /// let stores = "open-this-join-store, open-other-join-store, open-waiting-join-store";
 /// assert!(text.contains(&format!("Processor: paid (stores: [{stores}])")), "{text}");
@@ -120,23 +121,48 @@ impl JoinWindows {
 pub struct StreamJoined<K, V, VO> {
     pub(crate) name: Option<String>,
     pub(crate) store_name: Option<String>,
-    pub(crate) key: Option<SharedSerde<K>>,
-    pub(crate) value: Option<SharedSerde<V>>,
-    pub(crate) other_value: Option<SharedSerde<VO>>,
+    pub(crate) key: ChosenSerde<K>,
+    pub(crate) value: ChosenSerde<V>,
+    pub(crate) other_value: ChosenSerde<VO>,
+}
+
+impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> StreamJoined<K, V, VO> {
+    /// With counted names, and the serdes that the streams bring along, or else the defaults of their types.
+    #[must_use]
+    pub fn new() -> Self {
+        let (key, value, other_value) = Default::default();
+        Self { name: None, store_name: None, key, value, other_value }
+    }
 }
 
 impl<K, V, VO> StreamJoined<K, V, VO> {
-    /// With counted names, and the serdes that the streams bring along.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { name: None, store_name: None, key: None, value: None, other_value: None }
-    }
-
-    /// With these serdes of keys, of values, and of the other stream's values.
+    /// With these serdes of keys, of values, and of the other stream's values, in its stores and in the repartition topics above it.
+    ///
+    /// ```
+    /// use headwater_core::serde::{Json, for_type};
+    /// use headwater_dsl::{JoinWindows, StreamJoined, StreamsBuilder};
+    /// use std::{sync::Arc, time::Duration};
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let (orders, payments) = (builder.stream::<String, i64>("orders"), builder.stream::<String, i64>("payments"));
+    /// let hour = JoinWindows::of_time_difference_with_no_grace(Duration::from_secs(3_600));
+    /// let as_text = StreamJoined::with(for_type(), Arc::new(Json), Arc::new(Json));
+    /// orders.join(payments.within_with(hour, as_text), |order, payment| order - payment).to("rest");
+    /// # let driver = headwater_testkit::TopologyTestDriver::new(builder.build()?)?;
+    /// # driver.pipe::<String, i64>("orders", "a=5@1")?;
+    /// # driver.pipe::<String, i64>("payments", "a=3@2")?;
+    /// # assert_eq!(driver.read::<String, i64>("rest")?, "a=2@2");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with(key: SharedSerde<K>, value: SharedSerde<V>, other_value: SharedSerde<VO>) -> Self {
-        let (key, value, other_value) = (Some(key), Some(value), Some(other_value));
-        Self { key, value, other_value, ..Self::new() }
+        Self {
+            name: None,
+            store_name: None,
+            key: ChosenSerde::given(key),
+            value: ChosenSerde::given(value),
+            other_value: ChosenSerde::given(other_value),
+        }
     }
 
     /// Names the node, and its stores unless [`with_store_name`](Self::with_store_name) does: `<name>-this-join-store`,
@@ -153,7 +179,19 @@ impl<K, V, VO> StreamJoined<K, V, VO> {
     }
 }
 
-impl<K, V, VO> Default for StreamJoined<K, V, VO> {
+impl<K, V, VO> Clone for StreamJoined<K, V, VO> {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            store_name: self.store_name.clone(),
+            key: self.key.clone(),
+            value: self.value.clone(),
+            other_value: self.other_value.clone(),
+        }
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> Default for StreamJoined<K, V, VO> {
     fn default() -> Self {
         Self::new()
     }

@@ -1,6 +1,9 @@
 //! What a join of a stream with a table is told.
 
-use std::time::Duration;
+use super::ChosenSerde;
+use crate::DefaultSerde;
+use headwater_core::serde::SharedSerde;
+use std::{fmt, time::Duration};
 
 /// The name and the grace of a join of a stream with a table; see [`KTable::joined`](crate::KTable::joined).
 ///
@@ -43,5 +46,59 @@ impl Joined {
     #[must_use]
     pub fn grace_period(self, grace: Duration) -> Self {
         Self { grace: Some(grace), ..self }
+    }
+
+    /// Has the stream's records written so, in the repartition topic above the join if it has one, and where they wait for a grace,
+    /// instead of as the stream is known to be written or by the defaults of its types, which there need not be. It is told last.
+    ///
+    /// ```
+    /// use headwater_core::serde::{Json, for_type};
+    /// use headwater_dsl::{Joined, StreamsBuilder};
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::sync::Arc;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let owners = builder.table::<String, String>("owners");
+    /// let fines = builder.stream::<i64, i64>("fines").map(|car, fine| (format!("car-{car}"), fine));
+    /// let as_text = Joined::named("fined").with_serdes(for_type(), Arc::new(Json));
+    /// fines.join(owners.joined(as_text), |fine, owner| format!("{owner} owes {fine}")).to("letters");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.pipe::<String, String>("owners", "car-7=Ada@1")?;
+    /// driver.pipe::<i64, i64>("fines", "7=30@2")?;
+    /// assert_eq!(driver.output_topic::<String, String>("letters").read_value()?.unwrap(), "Ada owes 30");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_serdes<K, V>(
+        self,
+        keys: SharedSerde<K>,
+        values: SharedSerde<V>,
+    ) -> JoinedWith<K, V> {
+        let (keys, values) = (ChosenSerde::given(keys), ChosenSerde::given(values));
+        JoinedWith { settings: self, keys, values }
+    }
+}
+
+/// A [`Joined`] and how the stream's records are written: by serdes that were given, or by the defaults of their types, where a
+/// `Joined` was.
+///
+/// Example: [`Joined::with_serdes`].
+pub struct JoinedWith<K, V> {
+    pub(crate) settings: Joined,
+    pub(crate) keys: ChosenSerde<K>,
+    pub(crate) values: ChosenSerde<V>,
+}
+
+impl<K, V> fmt::Debug for JoinedWith<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (keys, values) = (self.keys.schema(), self.values.schema());
+        write!(f, "JoinedWith({:?}, {keys}, {values})", self.settings)
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde> From<Joined> for JoinedWith<K, V> {
+    fn from(settings: Joined) -> Self {
+        Self { settings, keys: ChosenSerde::default(), values: ChosenSerde::default() }
     }
 }

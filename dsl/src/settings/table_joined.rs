@@ -1,5 +1,8 @@
 //! How two tables are joined by a foreign key.
 
+use super::ChosenSerde;
+use crate::DefaultSerde;
+use headwater_core::serde::SharedSerde;
 use headwater_engine::topology::{Partitions, StreamPartitioner};
 use std::{fmt, sync::Arc};
 
@@ -77,6 +80,41 @@ impl<K, FK> TableJoined<K, FK> {
         Self { other_partitioner: Some(Arc::new(partitioner)), ..self }
     }
 
+    /// Has values of this table and of the other one written so on their way between both and in the join's stores, instead of as the
+    /// tables are known to be written or by the defaults of their types, which there need not be. It is told last.
+    ///
+    /// The other table's rows are written; of this one's, which stay where they are, only a hash of what the serde writes.
+    ///
+    /// ```
+    /// use headwater_core::serde::{Json, for_type};
+    /// use headwater_dsl::{StreamsBuilder, TableJoined};
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::sync::Arc;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let orders = builder.table::<String, i64>("orders");
+    /// let prices = builder.table::<i64, i64>("prices").map_values(|cents| cents / 100);
+    /// let as_text = TableJoined::named("priced").with_serdes(for_type(), Arc::new(Json));
+    /// let article = |_: &String, article: &i64| *article;
+    /// let priced = orders.join_on_with(&prices, article, |_, price| price, as_text, "priced-store");
+    /// priced.to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.pipe::<i64, i64>("prices", "7=300@1")?;
+    /// driver.pipe::<String, i64>("orders", "a=7@2")?;
+    /// assert_eq!(driver.read::<String, i64>("out")?, "a=3@2");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_serdes<V, FV>(
+        self,
+        values: SharedSerde<V>,
+        other_values: SharedSerde<FV>,
+    ) -> TableJoinedWith<K, V, FK, FV> {
+        let (values, other_values) = (ChosenSerde::given(values), ChosenSerde::given(other_values));
+        TableJoinedWith { settings: self, values, other_values }
+    }
+
     /// Where a row of the other table lies, of `count` partitions.
     pub(crate) fn place_other(&self, key: Option<&FK>, count: u32) -> Partitions
     where
@@ -86,5 +124,30 @@ impl<K, FK> TableJoined<K, FK> {
             (Some(key), Some(partitioner)) => partitioner.partitions(key, &(), count),
             (None, _) | (_, None) => Partitions::Default,
         }
+    }
+}
+
+/// A [`TableJoined`] and how values of both tables are written: by serdes that were given, or by the defaults of their types, where a
+/// `TableJoined` was.
+///
+/// Example: [`TableJoined::with_serdes`].
+pub struct TableJoinedWith<K, V, FK, FV> {
+    pub(crate) settings: TableJoined<K, FK>,
+    pub(crate) values: ChosenSerde<V>,
+    pub(crate) other_values: ChosenSerde<FV>,
+}
+
+impl<K, V, FK, FV> fmt::Debug for TableJoinedWith<K, V, FK, FV> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (values, other_values) = (self.values.schema(), self.other_values.schema());
+        write!(f, "TableJoinedWith({:?}, {values}, {other_values})", self.settings)
+    }
+}
+
+impl<K, V: DefaultSerde, FK, FV: DefaultSerde> From<TableJoined<K, FK>>
+    for TableJoinedWith<K, V, FK, FV>
+{
+    fn from(settings: TableJoined<K, FK>) -> Self {
+        Self { settings, values: ChosenSerde::default(), other_values: ChosenSerde::default() }
     }
 }

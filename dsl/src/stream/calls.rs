@@ -1,8 +1,8 @@
 //! Operators that make a call for each record, and go on meanwhile.
 
-use super::{KStream, resolve};
+use super::KStream;
 use crate::{
-    AsyncCalls, DefaultSerde, Materialized,
+    AsyncCalls, AsyncCallsWith, Materialized,
     operator::{CallResult, CallSettings, HeldCallSerde, MakeCalls},
     plan::OperatorKind,
 };
@@ -13,7 +13,7 @@ use headwater_engine::{
 };
 use std::{fmt::Display, sync::Arc};
 
-impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
+impl<K: Data, V: Data> KStream<K, V> {
     /// Maps key and value by a call that may take long: a look-up in another system, say.
     ///
     /// Several are under way at once, [at most so many](AsyncCalls) in each task; when that is reached, no more records are taken
@@ -60,7 +60,7 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     #[must_use]
     pub fn map_async<K2: Data, V2: Data, E: Display, Fut>(
         &self,
-        calls: impl Into<AsyncCalls>,
+        calls: impl Into<AsyncCallsWith<K, V>>,
         call: impl Fn(K, V) -> Fut + Send + Sync + 'static,
     ) -> KStream<K2, V2>
     where
@@ -102,7 +102,7 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     #[must_use]
     pub fn map_values_async<V2: Data, E: Display, Fut>(
         &self,
-        calls: impl Into<AsyncCalls>,
+        calls: impl Into<AsyncCallsWith<K, V>>,
         call: impl Fn(K, V) -> Fut + Send + Sync + 'static,
     ) -> KStream<K, V2>
     where
@@ -149,7 +149,7 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     #[must_use]
     pub fn process_async<K2: Data, V2: Data, E: Display, Fut>(
         &self,
-        calls: impl Into<AsyncCalls>,
+        calls: impl Into<AsyncCallsWith<K, V>>,
         call: impl Fn(Record<K, V>) -> Fut + Send + Sync + 'static,
     ) -> KStream<K2, V2>
     where
@@ -169,13 +169,14 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     fn calling<K2: Data, V2: Data, Fut>(
         &self,
         kind: OperatorKind,
-        AsyncCalls { calls_max, name }: AsyncCalls,
+        AsyncCallsWith { settings, keys, values }: AsyncCallsWith<K, V>,
         call: impl Fn(Record<K, V>) -> Fut + Send + Sync + 'static,
     ) -> KStream<K2, V2>
     where
         Fut: Future<Output = CallResult<K2, V2>> + Send + 'static,
     {
-        let (keys, values) = (resolve(self.key.as_ref()), resolve(self.value.as_ref()));
+        let AsyncCalls { calls_max, name } = settings;
+        let (keys, values) = (keys.or(self.key.as_ref()), values.or(self.value.as_ref()));
         let named = name.as_ref().map(|name| format!("{name}-calls-store"));
         let named = Materialized { name: named, ..Materialized::default() };
         let (store, step) = self.plan.step_of_store(kind, self.node, named);

@@ -2,11 +2,11 @@
 
 use super::{KStream, join::JoinWith};
 use crate::{
-    DefaultSerde, Joined, KTable,
+    JoinedWith, KTable,
     operator::{
         Graced, GracedTableJoin, Kept, KeptSerde, NullKeys, SideStores, WaitsSerde, endless_wait_ms,
     },
-    plan::OperatorKind,
+    plan::{OperatorKind, Serdes},
     settings::whole_ms,
     table::Seen,
 };
@@ -17,22 +17,22 @@ use headwater_engine::{
 };
 use std::{fmt, sync::Arc, time::Duration};
 
-/// A table as a stream is joined with it: under a name, or after a grace. Made by [`KTable::joined`].
+/// A table as a stream with values `V` is joined with it: under a name, by serdes, or after a grace. Made by [`KTable::joined`].
 ///
 /// Example: [`KTable::joined`].
-pub struct JoinedTable<K, T> {
+pub struct JoinedTable<K, V, T> {
     table: KTable<K, T>,
-    joined: Joined,
+    joined: JoinedWith<K, V>,
 }
 
-impl<K, T> fmt::Debug for JoinedTable<K, T> {
+impl<K, V, T> fmt::Debug for JoinedTable<K, V, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "JoinedTable({:?}, {:?})", self.table, self.joined)
     }
 }
 
 impl<K, T> KTable<K, T> {
-    /// The table as a stream is joined with it: under a name, or after a grace.
+    /// The table as a stream is joined with it: under a name, by serdes, or after a grace.
     ///
     /// With a grace, a record waits until time is as far past it, and then finds what was valid at its own time, also if that came
     /// late. Records come out by time, and then by key; one that is older already is joined at once. The table must keep
@@ -65,12 +65,12 @@ impl<K, T> KTable<K, T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn joined(&self, joined: Joined) -> JoinedTable<K, T> {
-        JoinedTable { table: self.clone(), joined }
+    pub fn joined<V>(&self, joined: impl Into<JoinedWith<K, V>>) -> JoinedTable<K, V, T> {
+        JoinedTable { table: self.clone(), joined: joined.into() }
     }
 }
 
-impl<K: DefaultSerde, V: DefaultSerde, T: Data> JoinWith<K, V> for JoinedTable<K, T> {
+impl<K: Data, V: Data, T: Data> JoinWith<K, V> for JoinedTable<K, V, T> {
     type Other = T;
 
     fn inner<V2: Data>(
@@ -78,8 +78,8 @@ impl<K: DefaultSerde, V: DefaultSerde, T: Data> JoinWith<K, V> for JoinedTable<K
         stream: &KStream<K, V>,
         join: impl Fn(&K, V, T) -> V2 + Send + Sync + 'static,
     ) -> KStream<K, V2> {
-        let Some(grace) = self.joined.grace else {
-            return self.named((&self.table).inner(stream, join));
+        let Some(grace) = self.joined.settings.grace else {
+            return self.named(stream.join_table(&self.table, self.serdes(stream), join));
         };
         let join = move |key: &K, value, found: Option<T>| Some(join(key, value, found?));
         let kind = OperatorKind::GracedJoin;
@@ -91,8 +91,8 @@ impl<K: DefaultSerde, V: DefaultSerde, T: Data> JoinWith<K, V> for JoinedTable<K
         stream: &KStream<K, V>,
         join: impl Fn(&K, V, Option<T>) -> V2 + Send + Sync + 'static,
     ) -> KStream<K, V2> {
-        let Some(grace) = self.joined.grace else {
-            return self.named((&self.table).left(stream, join));
+        let Some(grace) = self.joined.settings.grace else {
+            return self.named(stream.left_join_table(&self.table, self.serdes(stream), join));
         };
         let join = move |key: &K, value, found| Some(join(key, value, found));
         let kind = OperatorKind::GracedLeftJoin;
@@ -100,15 +100,21 @@ impl<K: DefaultSerde, V: DefaultSerde, T: Data> JoinWith<K, V> for JoinedTable<K
     }
 }
 
-impl<K: DefaultSerde, T: Data> JoinedTable<K, T> {
+impl<K: Data, V: Data, T: Data> JoinedTable<K, V, T> {
+    fn serdes(&self, stream: &KStream<K, V>) -> Serdes<K, V> {
+        let JoinedWith { keys, values, .. } = &self.joined;
+        let (keys, values) = (keys.clone(), values.clone());
+        Serdes { key: keys.or(stream.key.as_ref()), value: values.or(stream.value.as_ref()) }
+    }
+
     fn named<V2: Data>(&self, joined: KStream<K, V2>) -> KStream<K, V2> {
-        match &self.joined.name {
+        match &self.joined.settings.name {
             Some(name) => joined.named(name),
             None => joined,
         }
     }
 
-    fn draw<V: DefaultSerde, V2: Data>(
+    fn draw<V2: Data>(
         &self,
         stream: &KStream<K, V>,
         kind: OperatorKind,
@@ -117,10 +123,11 @@ impl<K: DefaultSerde, T: Data> JoinedTable<K, T> {
         join: impl Fn(&K, V, Option<T>) -> Option<V2> + Send + Sync + 'static,
     ) -> KStream<K, V2> {
         let (view, join) = (Arc::clone(&self.table.view), Arc::new(join));
-        let (keyed, step) = stream.beside(&self.table, kind);
-        let KStream { plan, key, value, .. } = &keyed;
-        let (keys, values) = (super::resolve(key.as_ref()), super::resolve(value.as_ref()));
-        let base = self.joined.name.as_deref().unwrap_or(step.name()).to_owned();
+        let Serdes { key: keys, value: values } = self.serdes(stream);
+        let written = Serdes { key: SharedSerde::clone(&keys), value: SharedSerde::clone(&values) };
+        let (keyed, step) = stream.beside(&self.table, written, kind);
+        let plan = &keyed.plan;
+        let base = self.joined.settings.name.as_deref().unwrap_or(step.name()).to_owned();
         if !view.is_versioned() {
             let (node, store) = (base.clone(), view.stores().join(", "));
             plan.fail(TopologyError::NotVersioned { node, store });

@@ -45,7 +45,7 @@ pub(super) mod sealed {
     pub trait Other: Sized {}
 
     impl<K, T> Other for &KTable<K, T> {}
-    impl<K, T> Other for JoinedTable<K, T> {}
+    impl<K, V, T> Other for JoinedTable<K, V, T> {}
     impl<K, V, VO> Other for StreamWithin<K, V, VO> {}
 }
 
@@ -57,12 +57,7 @@ impl<K: DefaultSerde, V: DefaultSerde, T: Data> JoinWith<K, V> for &KTable<K, T>
         stream: &KStream<K, V>,
         join: impl Fn(&K, V, T) -> V2 + Send + Sync + 'static,
     ) -> KStream<K, V2> {
-        let (view, join) = (Arc::clone(&self.view), Arc::new(join));
-        let (keyed, step) = stream.beside(self, OperatorKind::Join);
-        let node = stream.plan.operator::<K, V, _>(step, move |context| {
-            Ok(TableJoin::new(view.open(Seen::Newest, context)?, &join))
-        });
-        KStream { plan: keyed.plan, node, key: keyed.key, value: None }
+        stream.join_table(self, stream.known_serdes(), join)
     }
 
     fn left<V2: Data>(
@@ -70,16 +65,11 @@ impl<K: DefaultSerde, V: DefaultSerde, T: Data> JoinWith<K, V> for &KTable<K, T>
         stream: &KStream<K, V>,
         join: impl Fn(&K, V, Option<T>) -> V2 + Send + Sync + 'static,
     ) -> KStream<K, V2> {
-        let (view, join) = (Arc::clone(&self.view), Arc::new(join));
-        let (keyed, step) = stream.beside(self, OperatorKind::LeftJoin);
-        let node = stream.plan.operator::<K, V, _>(step, move |context| {
-            Ok(LeftTableJoin::new(view.open(Seen::Newest, context)?, &join))
-        });
-        KStream { plan: keyed.plan, node, key: keyed.key, value: None }
+        stream.left_join_table(self, stream.known_serdes(), join)
     }
 }
 
-impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
+impl<K: Data, V: Data> KStream<K, V> {
     /// Joins each record with a table's value of its key, or with the records of another stream that have its key and lie close
     /// enough in time.
     ///
@@ -188,19 +178,57 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
         other.left(self, join)
     }
 
+    /// An inner join with a table's rows as they are when records arrive, or were at their times.
+    pub(super) fn join_table<T: Data, V2: Data>(
+        &self,
+        table: &KTable<K, T>,
+        serdes: Serdes<K, V>,
+        join: impl Fn(&K, V, T) -> V2 + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        let (view, join) = (Arc::clone(&table.view), Arc::new(join));
+        let (keyed, step) = self.beside(table, serdes, OperatorKind::Join);
+        let node = self.plan.operator::<K, V, _>(step, move |context| {
+            Ok(TableJoin::new(view.open(Seen::Newest, context)?, &join))
+        });
+        KStream { plan: keyed.plan, node, key: keyed.key, value: None }
+    }
+
+    /// The same of a left join.
+    pub(super) fn left_join_table<T: Data, V2: Data>(
+        &self,
+        table: &KTable<K, T>,
+        serdes: Serdes<K, V>,
+        join: impl Fn(&K, V, Option<T>) -> V2 + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        let (view, join) = (Arc::clone(&table.view), Arc::new(join));
+        let (keyed, step) = self.beside(table, serdes, OperatorKind::LeftJoin);
+        let node = self.plan.operator::<K, V, _>(step, move |context| {
+            Ok(LeftTableJoin::new(view.open(Seen::Newest, context)?, &join))
+        });
+        KStream { plan: keyed.plan, node, key: keyed.key, value: None }
+    }
+
     /// This stream partitioned by its key, and the step below it that reads the table's store.
-    pub(super) fn beside<T: Data>(&self, table: &KTable<K, T>, kind: OperatorKind) -> (Self, Step) {
-        let serdes =
-            Serdes { key: resolve(self.key.as_ref()), value: resolve(self.value.as_ref()) };
+    pub(super) fn beside<T: Data>(
+        &self,
+        table: &KTable<K, T>,
+        serdes: Serdes<K, V>,
+        kind: OperatorKind,
+    ) -> (Self, Step) {
         let step = self.step(kind);
         let base = self.plan.base_for_join(self.node, step.name());
         let node = self.plan.keyed(self.node, &base, &serdes);
-        let keyed = Self {
-            plan: self.plan.clone(),
-            node,
-            key: Some(serdes.key),
-            value: Some(serdes.value),
-        };
+        let (plan, Serdes { key, value }) = (self.plan.clone(), serdes);
+        let keyed = Self { plan, node, key: Some(key), value: Some(value) };
         (keyed, step.below(node).with_stores(table.view.stores()).copartitioned())
+    }
+
+    /// The serdes that the stream brings along, or else those of its types.
+    pub(super) fn known_serdes(&self) -> Serdes<K, V>
+    where
+        K: DefaultSerde,
+        V: DefaultSerde,
+    {
+        Serdes { key: resolve(self.key.as_ref()), value: resolve(self.value.as_ref()) }
     }
 }

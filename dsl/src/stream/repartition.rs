@@ -1,10 +1,10 @@
 //! Placing the records of a stream anew.
 
-use super::{KStream, resolve};
-use crate::{DefaultSerde, Repartitioned, plan::Serdes};
-use headwater_core::serde::SharedSerde;
+use super::KStream;
+use crate::{Repartitioned, plan::Serdes, settings::Placing};
+use headwater_core::serde::{Data, SharedSerde};
 
-impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
+impl<K: Data, V: Data> KStream<K, V> {
     /// Sends the records through the repartition topic `<application.id>-<name>-repartition`, whether their keys changed or
     /// not.
     ///
@@ -25,14 +25,13 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     /// ```
     #[must_use]
     pub fn repartition(&self, repartitioned: impl Into<Repartitioned<K, V>>) -> Self {
-        let asked = Repartitioned { drops_null_keys: true, ..repartitioned.into() };
-        let key = asked.key.clone().unwrap_or_else(|| resolve(self.key.as_ref()));
-        let value = asked.value.clone().unwrap_or_else(|| resolve(self.value.as_ref()));
-        let base = asked.name.clone();
-        let base = base.unwrap_or_else(|| self.plan.repartition_name(self.node));
+        let Repartitioned { name, key, value, placing } = repartitioned.into();
+        let placing = Placing { drops_null_keys: true, ..placing };
+        let (key, value) = (key.or(self.key.as_ref()), value.or(self.value.as_ref()));
+        let base = name.unwrap_or_else(|| self.plan.repartition_name(self.node));
         let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));
         let serdes = Serdes { key: keys, value: values };
-        let node = self.plan.repartitioned(self.node, &base, &serdes, &asked);
+        let node = self.plan.repartitioned(self.node, &base, &serdes, &placing);
         Self { plan: self.plan.clone(), node, key: Some(key), value: Some(value) }
     }
 }

@@ -1,6 +1,6 @@
 //! Joins of two streams.
 
-use super::{KStream, join::JoinWith, resolve};
+use super::{KStream, join::JoinWith};
 use crate::{
     DefaultSerde, JoinWindows, StreamJoined,
     operator::{
@@ -19,7 +19,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 /// The records of a stream as another one is joined with: within some time of its own.
 ///
-/// Made by [`KStream::within`]. `V` is the value of the stream that is joined with it.
+/// Made by [`KStream::within`] and [`KStream::within_with`]. `V` is the value of the stream that is joined with it.
 ///
 /// Example: [`KStream::within`].
 pub struct StreamWithin<K, V, VO> {
@@ -31,14 +31,6 @@ pub struct StreamWithin<K, V, VO> {
 impl<K, V, VO> fmt::Debug for StreamWithin<K, V, VO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StreamWithin({:?}, {:?})", self.other, self.windows)
-    }
-}
-
-impl<K, V, VO> StreamWithin<K, V, VO> {
-    /// With these names and serdes.
-    #[must_use]
-    pub fn with(self, joined: StreamJoined<K, V, VO>) -> Self {
-        Self { joined, ..self }
     }
 }
 
@@ -71,12 +63,26 @@ impl<K, VO> KStream<K, VO> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn within<V>(&self, windows: JoinWindows) -> StreamWithin<K, V, VO> {
-        StreamWithin { other: self.clone(), windows, joined: StreamJoined::new() }
+    pub fn within<V: DefaultSerde>(&self, windows: JoinWindows) -> StreamWithin<K, V, VO>
+    where
+        K: DefaultSerde,
+        VO: DefaultSerde,
+    {
+        self.within_with(windows, StreamJoined::new())
+    }
+
+    /// The same with names and serdes of one's own; see [`StreamJoined`].
+    #[must_use]
+    pub fn within_with<V>(
+        &self,
+        windows: JoinWindows,
+        joined: StreamJoined<K, V, VO>,
+    ) -> StreamWithin<K, V, VO> {
+        StreamWithin { other: self.clone(), windows, joined }
     }
 }
 
-impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> JoinWith<K, V> for StreamWithin<K, V, VO> {
+impl<K: Data, V: Data, VO: Data> JoinWith<K, V> for StreamWithin<K, V, VO> {
     type Other = VO;
 
     fn inner<V2: Data>(
@@ -102,7 +108,7 @@ impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> JoinWith<K, V> for Stre
     }
 }
 
-impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
+impl<K: Data, V: Data> KStream<K, V> {
     /// Joins the records of two streams that have one key and lie close enough in time; a record of either that has no match
     /// comes out too, once none can come any more.
     ///
@@ -128,7 +134,7 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn outer_join<VO: DefaultSerde, V2: Data>(
+    pub fn outer_join<VO: Data, V2: Data>(
         &self,
         other: StreamWithin<K, V, VO>,
         join: impl Fn(Option<V>, Option<VO>) -> V2 + Send + Sync + 'static,
@@ -138,7 +144,7 @@ impl<K: DefaultSerde, V: DefaultSerde> KStream<K, V> {
 
     /// As [`outer_join`](Self::outer_join), with the key at hand.
     #[must_use]
-    pub fn outer_join_with_key<VO: DefaultSerde, V2: Data>(
+    pub fn outer_join_with_key<VO: Data, V2: Data>(
         &self,
         other: StreamWithin<K, V, VO>,
         join: impl Fn(&K, Option<V>, Option<VO>) -> V2 + Send + Sync + 'static,
@@ -155,14 +161,13 @@ struct JoinSerdes<K, V, VO> {
     right: SharedSerde<VO>,
 }
 
-impl<K: DefaultSerde, V: DefaultSerde, VO: DefaultSerde> StreamWithin<K, V, VO> {
+impl<K: Data, V: Data, VO: Data> StreamWithin<K, V, VO> {
     fn serdes(&self, stream: &KStream<K, V>) -> JoinSerdes<K, V, VO> {
-        let StreamJoined { key, value, other_value, .. } = &self.joined;
-        let known = key.as_ref().or(stream.key.as_ref()).or(self.other.key.as_ref());
+        let StreamJoined { key, value, other_value, .. } = self.joined.clone();
         JoinSerdes {
-            key: resolve(known),
-            left: resolve(value.as_ref().or(stream.value.as_ref())),
-            right: resolve(other_value.as_ref().or(self.other.value.as_ref())),
+            key: key.or(stream.key.as_ref().or(self.other.key.as_ref())),
+            left: value.or(stream.value.as_ref()),
+            right: other_value.or(self.other.value.as_ref()),
         }
     }
 

@@ -2,14 +2,14 @@
 
 use super::{Change, KTable, NeedsOld, Seen};
 use crate::{
-    DefaultSerde, Materialized, MaterializedWith, Repartitioned, TableJoined,
+    DefaultSerde, Materialized, MaterializedWith, TableJoined, TableJoinedWith,
     operator::{
         Combine, ForeignJoinKind, ForeignKey, ForeignKeys, Hashes, Held, HeldSerde, Registration,
         RegistrationSerde, Respond, Response, ResponseSerde, Results, RightInput, RightStores,
         Subscribe, Subscriber, SubscriberSerde,
     },
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes},
-    stream::resolve,
+    settings::{ChosenSerde, Placing},
 };
 use headwater_core::serde::{Bytes, Data, Nullable, SharedSerde};
 use headwater_engine::{
@@ -36,7 +36,7 @@ impl<K, V, F: Fn(&K, &V, u32) -> Partitions + Send + Sync + 'static> StreamParti
     }
 }
 
-impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
+impl<K: Data, V: Data> KTable<K, V> {
     /// Joins each row with the row of `right` whose key it has: `foreign_key` gives that of a row, or none.
     ///
     /// Rows without one, or whose foreign key the other table does not have, are not in the result. A change on either side
@@ -68,13 +68,16 @@ impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn join_on<FK: DefaultSerde, FV: DefaultSerde, V2: DefaultSerde, E: Into<Option<FK>>>(
+    pub fn join_on<FK: Data, FV: DefaultSerde, V2: DefaultSerde, E: Into<Option<FK>>>(
         &self,
         right: &KTable<FK, FV>,
         foreign_key: impl Fn(&K, &V) -> E + Send + Sync + 'static,
         join: impl Fn(V, FV) -> V2 + Send + Sync + 'static,
-    ) -> KTable<K, V2> {
-        let (joined, kept) = (TableJoined::default(), Materialized::default());
+    ) -> KTable<K, V2>
+    where
+        V: DefaultSerde,
+    {
+        let (joined, kept) = (TableJoined::<K, FK>::default(), Materialized::default());
         self.join_on_with(right, foreign_key, join, joined, kept)
     }
 
@@ -82,18 +85,21 @@ impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
     /// [versions](crate::Materialized::versioned), each stands at its timestamp: one of the right side that is older than the newest
     /// result is an older version, and forwarded as such.
     #[must_use]
-    pub fn join_on_with<FK: DefaultSerde, FV: DefaultSerde, V2: Data, E: Into<Option<FK>>>(
+    pub fn join_on_with<FK: Data, FV: Data, V2: Data, E: Into<Option<FK>>>(
         &self,
         right: &KTable<FK, FV>,
         foreign_key: impl Fn(&K, &V) -> E + Send + Sync + 'static,
         join: impl Fn(V, FV) -> V2 + Send + Sync + 'static,
-        joined: TableJoined<K, FK>,
+        joined: impl Into<TableJoinedWith<K, V, FK, FV>>,
         materialized: impl Into<MaterializedWith<V2>>,
     ) -> KTable<K, V2> {
         let foreign_key = Arc::new(move |key: &K, value: &V| foreign_key(key, value).into());
         let join = move |value, other: Option<FV>| other.map(|other| join(value, other));
+        let TableJoinedWith { settings: joined, values, other_values } = joined.into();
+        let sides = (Side::of(self, values), Side::of(right, other_values));
         let kind = ForeignJoinKind::Inner;
-        ForeignKeyJoin { kind, foreign_key, joined }.draw(self, right, join, materialized.into())
+        let drawing = ForeignKeyJoin { kind, foreign_key, joined };
+        drawing.draw((self, right), sides, join, materialized.into())
     }
 
     /// Joins each row with the row of `right` whose key it has, if there is one; otherwise as [`join_on`](Self::join_on).
@@ -120,35 +126,36 @@ impl<K: DefaultSerde, V: DefaultSerde> KTable<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn left_join_on<
-        FK: DefaultSerde,
-        FV: DefaultSerde,
-        V2: DefaultSerde,
-        E: Into<Option<FK>>,
-    >(
+    pub fn left_join_on<FK: Data, FV: DefaultSerde, V2: DefaultSerde, E: Into<Option<FK>>>(
         &self,
         right: &KTable<FK, FV>,
         foreign_key: impl Fn(&K, &V) -> E + Send + Sync + 'static,
         join: impl Fn(V, Option<FV>) -> V2 + Send + Sync + 'static,
-    ) -> KTable<K, V2> {
-        let (joined, kept) = (TableJoined::default(), Materialized::default());
+    ) -> KTable<K, V2>
+    where
+        V: DefaultSerde,
+    {
+        let (joined, kept) = (TableJoined::<K, FK>::default(), Materialized::default());
         self.left_join_on_with(right, foreign_key, join, joined, kept)
     }
 
     /// The same, as `joined` says and kept as told. Every result is forwarded at once, with caching or without.
     #[must_use]
-    pub fn left_join_on_with<FK: DefaultSerde, FV: DefaultSerde, V2: Data, E: Into<Option<FK>>>(
+    pub fn left_join_on_with<FK: Data, FV: Data, V2: Data, E: Into<Option<FK>>>(
         &self,
         right: &KTable<FK, FV>,
         foreign_key: impl Fn(&K, &V) -> E + Send + Sync + 'static,
         join: impl Fn(V, Option<FV>) -> V2 + Send + Sync + 'static,
-        joined: TableJoined<K, FK>,
+        joined: impl Into<TableJoinedWith<K, V, FK, FV>>,
         materialized: impl Into<MaterializedWith<V2>>,
     ) -> KTable<K, V2> {
         let foreign_key = Arc::new(move |key: &K, value: &V| foreign_key(key, value).into());
         let join = move |value, other| Some(join(value, other));
+        let TableJoinedWith { settings: joined, values, other_values } = joined.into();
+        let sides = (Side::of(self, values), Side::of(right, other_values));
         let kind = ForeignJoinKind::Left;
-        ForeignKeyJoin { kind, foreign_key, joined }.draw(self, right, join, materialized.into())
+        let drawing = ForeignKeyJoin { kind, foreign_key, joined };
+        drawing.draw((self, right), sides, join, materialized.into())
     }
 }
 
@@ -165,22 +172,22 @@ struct Side<K, V> {
     serdes: Serdes<K, V>,
 }
 
-impl<K: DefaultSerde, V: DefaultSerde> Side<K, V> {
-    fn of(table: &KTable<K, V>) -> Self {
-        let (key, value) = (SharedSerde::clone(&table.key), resolve(table.value.as_ref()));
+impl<K: Data, V: Data> Side<K, V> {
+    fn of(table: &KTable<K, V>, values: ChosenSerde<V>) -> Self {
+        let (key, value) = (SharedSerde::clone(&table.key), values.or(table.value.as_ref()));
         Self { node: table.node, serdes: Serdes { key, value } }
     }
 }
 
-impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK> {
-    fn draw<FV: DefaultSerde, V2: Data>(
+impl<K: Data, V: Data, FK: Data> ForeignKeyJoin<K, V, FK> {
+    fn draw<FV: Data, V2: Data>(
         self,
-        left: &KTable<K, V>,
-        right: &KTable<FK, FV>,
+        (left, right): (&KTable<K, V>, &KTable<FK, FV>),
+        sides: (Side<K, V>, Side<FK, FV>),
         join: impl Fn(V, Option<FV>) -> Option<V2> + Send + Sync + 'static,
         materialized: MaterializedWith<V2>,
     ) -> KTable<K, V2> {
-        let (plan, sides) = (&left.plan, (Side::of(left), Side::of(right)));
+        let plan = &left.plan;
         let kind = match self.kind {
             ForeignJoinKind::Inner => OperatorKind::ForeignKeyJoin,
             ForeignJoinKind::Left => OperatorKind::ForeignKeyLeftJoin,
@@ -250,12 +257,12 @@ impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK
         let place = move |key: &Option<FK>, _: &Registration, count| {
             joined.place_other(key.as_ref(), count)
         };
-        let asked = Repartitioned::default().with_stream_partitioner(Placed { place, placement });
+        let asked = Placing::by(Placed { place, placement });
         plan.repartitioned(node, &name, &serdes, &asked)
     }
 
     /// Draws what answers them: gives where responses arrive.
-    fn respond<FV: DefaultSerde>(
+    fn respond<FV: Data>(
         &self,
         right: &KTable<FK, FV>,
         base: &str,
@@ -300,7 +307,7 @@ impl<K: DefaultSerde, V: DefaultSerde, FK: DefaultSerde> ForeignKeyJoin<K, V, FK
             }
         };
         let placed = Placed { place, placement: Placement::Beside };
-        let asked = Repartitioned::default().with_stream_partitioner(placed);
+        let asked = Placing::by(placed);
         plan.repartitioned(node, &format!("{base}-subscription-response"), &serdes, &asked)
     }
 }

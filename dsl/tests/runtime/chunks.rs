@@ -112,7 +112,7 @@ fn the_matches_of_one_record_come_in_chunks() -> Outcome {
         let right = if carried { right.repartition(Repartitioned::named("right")) } else { right };
         let near = JoinWindows::of_time_difference_with_no_grace(ms(10));
         let named = StreamJoined::new().with_name("join");
-        left.join(right.within(near).with(named), |l, r| l * 1_000_000 + r).to("out");
+        left.join(right.within_with(near, named), |l, r| l * 1_000_000 + r).to("out");
         let driver = driver(builder.build()?)?;
         append(&driver, "l", (0..ROWS).map(|row| ("a", row, 1 + row % 5)))?;
         commit_all(&driver)?;

@@ -209,7 +209,7 @@ fn values_on_their_way_that_panic_as_they_are_dropped_end_no_thread() -> Outcome
     let checked = stream.peek(|_, value| assert!(*value < 8, "at a record"));
     let values: SharedSerde<Unlucky> = Arc::new(Exact::new(Numbers, |_: &Unlucky| 8));
     let unlucky = checked.map_values(Unlucky).select_key(|_, value| format!("of {}", value.0));
-    let passed = unlucky.repartition(Repartitioned::default().with_serdes(for_type(), values));
+    let passed = unlucky.repartition(Repartitioned::with(for_type(), values));
     passed.map_values(|value| value.0).to("out");
     run.start(builder.build()?, StreamsConfig::new("test").with_batch_rows_max(1))?;
     start_beside(&mut run)?;

@@ -37,7 +37,7 @@ fn pair(left: Option<Text>, right: Option<Text>) -> Text {
 }
 
 fn join(kind: Kind, left: &Texts, right: &Texts, windows: JoinWindows) -> Texts {
-    let right = right.within(windows).with(StreamJoined::new().with_name("join"));
+    let right = right.within_with(windows, StreamJoined::new().with_name("join"));
     match kind {
         Inner => left.join(right, |left, right| pair(Some(left), Some(right))),
         Left => left.left_join(right, |left, right| pair(Some(left), right)),

@@ -1,5 +1,7 @@
 //! Types that have no serde but those that are given.
 
+mod inputs;
+
 use headwater_core::serde::{Data, Nullable, Serde, SerdeError, SharedSerde, Utf8};
 use headwater_dsl::{
     BufferConfig, Grouped, KTable, Materialized, MaterializedWith, SessionWindows, StreamsBuilder,
