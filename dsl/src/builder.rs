@@ -181,16 +181,51 @@ impl StreamsBuilder {
     /// A topic that is named twice is refused at the build, by [`TopologyError::TopicReadTwice`].
     #[must_use]
     pub fn stream_of<K: DefaultSerde, V: DefaultSerde>(&self, topics: &[&str]) -> KStream<K, V> {
+        self.merged(topics, |topic| self.stream(topic))
+    }
+
+    /// The records of all these topics, as [`stream_of`](Self::stream_of) takes them, each read as told.
+    ///
+    /// ```
+    /// use headwater_dsl::StreamsBuilder;
+    /// use headwater_engine::topology::Consumed;
+    /// use headwater_testkit::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let own_time = Consumed::<String, i64>::default().timestamp(|ms| *ms);
+    /// builder.stream_of_with(&["east", "west"], own_time).to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.pipe::<String, i64>("west", "a=57@1")?;
+    /// driver.pipe::<String, i64>("east", "b=60@2")?;
+    /// assert_eq!(driver.read::<String, i64>("out")?, "a=57@57 b=60@60");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn stream_of_with<K: Data, V: Data>(
+        &self,
+        topics: &[&str],
+        consumed: Consumed<K, V>,
+    ) -> KStream<K, V> {
+        self.merged(topics, move |topic| self.stream_with(topic, consumed.clone()))
+    }
+
+    /// The records of all these topics, each of which `read` reads.
+    fn merged<K: Data, V: Data>(
+        &self,
+        topics: &[&str],
+        read: impl Fn(&str) -> KStream<K, V>,
+    ) -> KStream<K, V> {
         let again =
             |(place, topic): &(usize, &&str)| topics.iter().take(*place).any(|it| it == *topic);
         if let Some((_, topic)) = topics.iter().enumerate().find(again) {
             self.plan.fail(TopologyError::TopicReadTwice { topic: (*topic).to_owned() });
         }
-        let mut streams = topics.iter().map(|topic| self.stream(topic));
+        let mut streams = topics.iter().map(|topic| read(topic));
         let first = streams.next();
         let merged = first.map(|first| streams.fold(first, |all, stream| all.merge(&stream)));
         // Of none: a topic without a name, which the build refuses.
-        merged.unwrap_or_else(|| self.stream(""))
+        merged.unwrap_or_else(|| read(""))
     }
 
     /// The records of `topic`, read by the default serdes of `K` and `V`. The same topic read alike again is the same source, be it
