@@ -199,8 +199,8 @@ pub mod prelude {
     };
     pub use headwater_engine::{
         processor::{
-            Context, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, InitContext, Processor,
-            ProcessorError, ProcessorSupplier, Record,
+            Context, FixedKeyContext, FixedKeyProcessor, FixedKeyProcessorSupplier, FixedKeyRecord,
+            InitContext, Processor, ProcessorError, ProcessorSupplier, Record,
         },
         runtime::{ProcessingGuarantee, Streams, StreamsConfig, StreamsError},
         store::{KeyValueStore, Window, Windowed},

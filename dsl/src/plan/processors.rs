@@ -4,8 +4,8 @@ use super::{LogicalPlan, Lowered, NodeId, Step};
 use headwater_core::serde::Data;
 use headwater_engine::{
     processor::{
-        Context, FixedKeyProcessor, InitContext, Processor, ProcessorError, ProcessorSupplier,
-        Record,
+        Context, FixedKeyProcessor, FixedKeyProcessorSupplier, InitContext, Processor,
+        ProcessorError, ProcessorSupplier, Record,
     },
     topology::Topology,
 };
@@ -73,6 +73,19 @@ impl LogicalPlan {
         let supplier = Arc::new(supplier);
         let lower = move |topology: &mut Topology, Lowered { name, parents, .. }: Lowered<'_>| {
             topology.add_supplied_processor(name, Arc::clone(&supplier), parents).map(drop)
+        };
+        self.0.borrow_mut().add(step, Box::new(lower))
+    }
+
+    pub(crate) fn supplied_fixed_key_processor<K: Data, V: Data>(
+        &self,
+        step: Step,
+        supplier: impl FixedKeyProcessorSupplier<K, V>,
+    ) -> NodeId {
+        let supplier = Arc::new(supplier);
+        let lower = move |topology: &mut Topology, Lowered { name, parents, .. }: Lowered<'_>| {
+            let supplier = Arc::clone(&supplier);
+            topology.add_supplied_fixed_key_processor(name, supplier, parents).map(drop)
         };
         self.0.borrow_mut().add(step, Box::new(lower))
     }

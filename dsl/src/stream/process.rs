@@ -4,7 +4,8 @@ use super::KStream;
 use crate::plan::{OperatorKind, Step};
 use headwater_core::serde::Data;
 use headwater_engine::processor::{
-    Context, FixedKeyProcessor, InitContext, Processor, ProcessorError, ProcessorSupplier, Record,
+    Context, FixedKeyProcessor, FixedKeyProcessorSupplier, InitContext, Processor, ProcessorError,
+    ProcessorSupplier, Record,
 };
 
 impl<K: Data, V: Data> KStream<K, V> {
@@ -130,6 +131,17 @@ impl<K: Data, V: Data> KStream<K, V> {
     ) -> KStream<K, P::VOut> {
         let step = self.step(OperatorKind::ProcessValues);
         let node = self.plan.fixed_key_processor::<K, V, P>(connected(step, stores), supplier);
+        KStream { plan: self.plan.clone(), node, key: self.key.clone(), value: None }
+    }
+
+    /// Runs a processor that its supplier brings stores with, as [`process_values`](Self::process_values) does.
+    #[must_use]
+    pub fn process_values_with<P: FixedKeyProcessor<K, V> + 'static>(
+        &self,
+        supplier: impl FixedKeyProcessorSupplier<K, V, Processor = P>,
+    ) -> KStream<K, P::VOut> {
+        let step = self.step(OperatorKind::ProcessValues);
+        let node = self.plan.supplied_fixed_key_processor::<K, V>(step, supplier);
         KStream { plan: self.plan.clone(), node, key: self.key.clone(), value: None }
     }
 }

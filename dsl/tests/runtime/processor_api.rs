@@ -4,8 +4,9 @@ use headwater_core::{record::Timestamp, serde::for_type};
 use headwater_dsl::StreamsBuilder;
 use headwater_engine::{
     processor::{
-        Cancellable, Context, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, InitContext,
-        Processor, ProcessorError, ProcessorSupplier, PunctuationType, Record,
+        Cancellable, Context, FixedKeyContext, FixedKeyProcessor, FixedKeyProcessorSupplier,
+        FixedKeyRecord, InitContext, Processor, ProcessorError, ProcessorSupplier, PunctuationType,
+        Record,
     },
     runtime::StreamsConfig,
     store::{KeyValueStore, StoreBuilder, StoreKey},
@@ -237,12 +238,39 @@ impl Processor<String, i64> for Count {
     }
 }
 
+impl FixedKeyProcessorSupplier<String, i64> for CountIn {
+    type Processor = Count;
+
+    fn get(&self, context: &mut InitContext<'_>) -> Result<Count, ProcessorError> {
+        Ok(Count(context.store(self.0)?))
+    }
+
+    fn stores(&self) -> Vec<StoreBuilder> {
+        ProcessorSupplier::stores(self)
+    }
+}
+
+impl FixedKeyProcessor<String, i64> for Count {
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: FixedKeyRecord<String, i64>,
+        context: &mut FixedKeyContext<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        let count = context.store(self.0).get(&record.key)?.map_or(0, |count| count.value) + 1;
+        context.store(self.0).put(&record.key, Some(count), record.timestamp)?;
+        context.forward(record.with_value(count));
+        Ok(())
+    }
+}
+
 #[test]
 fn suppliers_bring_their_stores_and_share_those_of_one_name() -> Outcome {
     let builder = StreamsBuilder::new();
     let input = builder.stream::<String, i64>("in");
     input.process_with(CountIn("counts")).to("first");
-    input.process_with(CountIn("counts")).to("second");
+    input.process_values_with(CountIn("counts")).to("second");
     let driver = TopologyTestDriver::new(builder.build()?)?;
     driver.pipe::<String, i64>("in", "a=0@1 a=0@2")?;
     assert_eq!(driver.read::<String, i64>("first")?, "a=1@1 a=3@2");

@@ -33,7 +33,7 @@ pub use own_metrics::{Counter, Gauge};
 pub use ports::{Either, Ports};
 pub use record::Record;
 pub use rows::Rows;
-pub use supplier::ProcessorSupplier;
+pub use supplier::{FixedKeyProcessorSupplier, ProcessorSupplier};
 
 pub(crate) use erased::{BatchNode, ProcessorNode, mistyped};
 pub(crate) use fixed_key::Fixed;

@@ -1,6 +1,6 @@
 //! What makes processors, and processors that are functions.
 
-use super::{Context, InitContext, Processor, ProcessorError, Record};
+use super::{Context, FixedKeyProcessor, InitContext, Processor, ProcessorError, Record};
 use crate::store::StoreBuilder;
 use headwater_core::serde::Data;
 use std::{marker::PhantomData, sync::Arc};
@@ -70,6 +70,84 @@ pub trait ProcessorSupplier<KIn: Data, VIn: Data>: Send + Sync + 'static {
 }
 
 impl<K: Data, V: Data, S: ProcessorSupplier<K, V>> ProcessorSupplier<K, V> for Arc<S> {
+    type Processor = S::Processor;
+
+    fn get(&self, context: &mut InitContext<'_>) -> Result<S::Processor, ProcessorError> {
+        S::get(self, context)
+    }
+
+    fn stores(&self) -> Vec<StoreBuilder> {
+        S::stores(self)
+    }
+}
+
+/// As [`ProcessorSupplier`], for processors that forward records under the keys they came with.
+///
+/// ```
+/// use headwater_core::serde::for_type;
+/// use headwater_engine::{
+///     processor::{
+///         FixedKeyContext, FixedKeyProcessor, FixedKeyProcessorSupplier, FixedKeyRecord,
+///         InitContext, ProcessorError,
+///     },
+///     store::{KeyValueStore, StoreBuilder, StoreKey},
+///     topology::{Consumed, Topology},
+/// };
+///
+/// struct Keep(StoreKey<KeyValueStore<String, i64>>);
+///
+/// impl FixedKeyProcessor<String, i64> for Keep {
+///     type VOut = i64;
+///
+///     fn process(
+///         &mut self,
+///         record: FixedKeyRecord<String, i64>,
+///         context: &mut FixedKeyContext<'_, String, i64>,
+///     ) -> Result<(), ProcessorError> {
+///         Ok(context.store(self.0).put(&record.key, Some(record.value), record.timestamp)?)
+///     }
+/// }
+///
+/// struct KeepLast;
+///
+/// impl FixedKeyProcessorSupplier<String, i64> for KeepLast {
+///     type Processor = Keep;
+///
+///     fn get(&self, context: &mut InitContext<'_>) -> Result<Keep, ProcessorError> {
+///         Ok(Keep(context.store("last")?))
+///     }
+///
+///     fn stores(&self) -> Vec<StoreBuilder> {
+///         vec![KeyValueStore::<String, i64>::builder("last", for_type(), for_type())]
+///     }
+/// }
+///
+/// let mut topology = Topology::new();
+/// topology.add_source("in", "cars", Consumed::<String, i64>::default())?;
+/// topology.add_supplied_fixed_key_processor("keep", KeepLast, &["in"])?;
+/// assert!(topology.describe().contains("Processor: keep (stores: [last])"));
+/// # Ok::<(), headwater_engine::topology::TopologyError>(())
+/// ```
+pub trait FixedKeyProcessorSupplier<KIn: Data, VIn: Data>: Send + Sync + 'static {
+    /// What it makes.
+    type Processor: FixedKeyProcessor<KIn, VIn> + 'static;
+
+    /// Makes one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ProcessorSupplier::get`].
+    fn get(&self, context: &mut InitContext<'_>) -> Result<Self::Processor, ProcessorError>;
+
+    /// The stores that each uses, as [`ProcessorSupplier::stores`].
+    fn stores(&self) -> Vec<StoreBuilder> {
+        Vec::new()
+    }
+}
+
+impl<K: Data, V: Data, S: FixedKeyProcessorSupplier<K, V>> FixedKeyProcessorSupplier<K, V>
+    for Arc<S>
+{
     type Processor = S::Processor;
 
     fn get(&self, context: &mut InitContext<'_>) -> Result<S::Processor, ProcessorError> {

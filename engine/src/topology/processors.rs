@@ -4,9 +4,10 @@ use super::{Kind, Topology, TopologyError, Types};
 use crate::{
     node::{MakeNode, Node, OutputTime},
     processor::{
-        Context, Fixed, FixedKeyProcessor, FnProcessor, InitContext, Processor, ProcessorError,
-        ProcessorNode, ProcessorSupplier, Record, Rows,
+        Context, Fixed, FixedKeyProcessor, FixedKeyProcessorSupplier, FnProcessor, InitContext,
+        Processor, ProcessorError, ProcessorNode, ProcessorSupplier, Record, Rows,
     },
+    store::StoreBuilder,
 };
 use headwater_core::serde::Data;
 use std::{
@@ -123,6 +124,31 @@ impl Topology {
     ) -> Result<&mut Self, TopologyError> {
         let stores = supplier.stores();
         self.add_processor(name, move |context| supplier.get(context), parents)?;
+        self.add_supplied_stores(name, stores)
+    }
+
+    /// Adds a processor that forwards records under the keys they came with, with the stores that its supplier brings.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_supplied_processor`](Self::add_supplied_processor).
+    pub fn add_supplied_fixed_key_processor<K: Data, V: Data>(
+        &mut self,
+        name: &str,
+        supplier: impl FixedKeyProcessorSupplier<K, V>,
+        parents: &[&str],
+    ) -> Result<&mut Self, TopologyError> {
+        let stores = supplier.stores();
+        self.add_fixed_key_processor(name, move |context| supplier.get(context), parents)?;
+        self.add_supplied_stores(name, stores)
+    }
+
+    /// Connects a processor with the stores that its supplier brings, which others may have brought before.
+    fn add_supplied_stores(
+        &mut self,
+        name: &str,
+        stores: Vec<StoreBuilder>,
+    ) -> Result<&mut Self, TopologyError> {
         for store in stores {
             let spec = store.spec();
             match self.stores.iter().find(|other| other.spec().name == spec.name) {
