@@ -3,7 +3,7 @@
 //! Rows are written as in [`queries`](super::queries).
 
 use super::queries::{ask, rows, start, value};
-use headwater_core::serde::for_type;
+use headwater_core::{record::murmur2_partition, serde::for_type};
 use headwater_engine::{
     processor::{Context, ProcessorError, Record},
     runtime::{KeyQuery, RangeQuery, WindowKeyQuery, WindowRangeQuery},
@@ -184,5 +184,26 @@ fn a_map_is_not_rebuilt_from_a_topic_though_it_can_be_read() -> Outcome {
     )?;
     let refused = topology.reuse_source_topic::<String, i64>("newest", "in", Consumed::default());
     assert_eq!(refused.err(), Some(TopologyError::StoreDiffers { name: "newest".into() }));
+    Ok(())
+}
+
+#[test]
+fn a_view_of_one_partition_shows_what_that_has() -> Outcome {
+    let driver = put_all(3)?;
+    driver.pipe::<String, i64>("in", "a=1@10 b=2@20 c=3@30 d=4@40")?;
+    let store = driver.window_store::<String, i64>("windows")?;
+    let mut shown = Vec::new();
+    for partition in 0..3 {
+        let part = store.with_partition(partition).ok_or("it is there")?;
+        for key in ["a", "b", "c", "d"] {
+            let is_here = murmur2_partition(key.as_bytes(), 3) == partition;
+            let found = part.fetch_range(&key.to_owned(), 0..=100)?;
+            assert_eq!(found.len(), usize::from(is_here), "{key} in {partition}");
+        }
+        shown.extend(part.fetch_all(0..=100)?.into_iter().map(entry));
+    }
+    shown.sort();
+    assert_eq!(shown, ["a=1[10]", "b=2[20]", "c=3[30]", "d=4[40]"]);
+    assert!(store.with_partition(3).is_none());
     Ok(())
 }

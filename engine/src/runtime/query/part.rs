@@ -97,6 +97,12 @@ impl<K: Data, V: Data> StoreParts<K, V> {
         }
     }
 
+    pub(super) fn of_partition(&self, partition: u32) -> Option<Self> {
+        let part = Arc::clone(self.parts.get(partition as usize)?);
+        let (snapshot, name) = (Arc::clone(&self.snapshot), self.name.clone());
+        Some(Self { snapshot, name, parts: vec![part] })
+    }
+
     pub(super) fn position(&self) -> &[(TopicPartition, i64)] {
         &self.snapshot.sources
     }

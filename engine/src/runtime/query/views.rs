@@ -32,6 +32,14 @@ macro_rules! view {
             pub fn position(&self) -> &[(TopicPartition, i64)] {
                 self.0.position()
             }
+
+            /// The same of one partition alone, Kafka's `StoreQueryParameters.withPartition`; none if the store has no such one.
+            ///
+            /// [`KeyQueryMetadata`](super::KeyQueryMetadata) tells the partition of a key.
+            #[must_use]
+            pub fn with_partition(&self, partition: u32) -> Option<Self> {
+                self.0.of_partition(partition).map(Self)
+            }
         }
     };
 }
