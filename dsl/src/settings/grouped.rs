@@ -1,5 +1,7 @@
 //! The serdes of a grouping.
 
+use super::ChosenSerde;
+use crate::DefaultSerde;
 use headwater_core::serde::SharedSerde;
 
 /// The serdes with which a grouping keeps keys and, where it repartitions, writes values.
@@ -25,19 +27,58 @@ use headwater_core::serde::SharedSerde;
 /// assert_eq!(read, [("120".to_owned(), 1), ("120".to_owned(), 2)]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone)]
 pub struct Grouped<K, V> {
-    /// The key's serde.
-    pub key: SharedSerde<K>,
-    /// The value's serde.
-    pub value: SharedSerde<V>,
+    pub(crate) key: ChosenSerde<K>,
+    pub(crate) value: ChosenSerde<V>,
+}
+
+impl<K, V> Clone for Grouped<K, V> {
+    fn clone(&self) -> Self {
+        Self { key: self.key.clone(), value: self.value.clone() }
+    }
 }
 
 impl<K, V> Grouped<K, V> {
     /// With these serdes.
     #[must_use]
     pub fn with(key: SharedSerde<K>, value: SharedSerde<V>) -> Self {
-        Self { key, value }
+        Self { key: ChosenSerde::given(key), value: ChosenSerde::given(value) }
+    }
+
+    /// With this serde of keys; values have the one that the stream brings along, or else the default of their type.
+    ///
+    /// ```
+    /// use headwater_core::serde::Json;
+    /// use headwater_dsl::{Grouped, StreamsBuilder};
+    /// use headwater_testkit::TopologyTestDriver;
+    /// use std::sync::Arc;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let speeds = builder.stream::<i64, i64>("speeds");
+    /// let as_text = speeds.group_by_key_with(Grouped::key_serde(Arc::new(Json)));
+    /// as_text.reduce(i64::max, "top-speeds").to("out");
+    ///
+    /// let driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.check::<i64, i64, String, i64>("speeds", "7=120@1", "out", "7=120@1")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn key_serde(key: SharedSerde<K>) -> Self
+    where
+        V: DefaultSerde,
+    {
+        Self { key: ChosenSerde::given(key), value: ChosenSerde::default() }
+    }
+
+    /// With this serde of values; keys have the one that the stream brings along, or else the default of their type.
+    ///
+    /// Otherwise as [`key_serde`](Self::key_serde).
+    #[must_use]
+    pub fn value_serde(value: SharedSerde<V>) -> Self
+    where
+        K: DefaultSerde,
+    {
+        Self { key: ChosenSerde::default(), value: ChosenSerde::given(value) }
     }
 }
 

@@ -63,7 +63,9 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// ```
     #[must_use]
     pub fn group_by_key_with(&self, grouped: Grouped<K, V>) -> KGroupedStream<K, V> {
-        let serdes = Serdes { key: grouped.key, value: grouped.value };
+        let (key, value) =
+            (grouped.key.or(self.key.as_ref()), grouped.value.or(self.value.as_ref()));
+        let serdes = Serdes { key, value };
         KGroupedStream::new(self.plan.clone(), self.node, serdes)
     }
 

@@ -58,7 +58,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         grouped: Grouped<K2, V2>,
     ) -> KGroupedTable<K2, V2> {
         let select = Arc::new(select);
-        let serdes = Serdes { key: grouped.key, value: grouped.value };
+        let serdes = Serdes { key: grouped.key.or(None), value: grouped.value.or(None) };
         let step = self.plan.step(OperatorKind::TableSelect, &[self.node]);
         let step = step.needing_old(NeedsOld::Always).marking();
         let rows = serdes.clone();
