@@ -24,6 +24,9 @@ const ERA: i64 = 120;
 /// How far apart records between two rests are: less than the grace.
 pub(crate) const SPREAD: usize = 30;
 
+/// The most commits on their way beside which records are taken.
+pub(crate) const HELD_MAX: usize = 4;
+
 /// How an application was asked to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -226,12 +229,12 @@ impl App {
             assert!(held > 0, "{}: it was asked to {end:?}, and sleeps for ever", self.id);
             return;
         }
-        // A slow disk holds commits up, not records that pass in memory. Four commits on their way do hold them up.
+        // A slow disk holds commits up, not records that pass in memory. So many commits on their way do hold them up.
         if self.setup.repartitioning == Repartitioning::ThroughTopic && held > 0 {
             return;
         }
         let available = self.available(log);
-        if held < 4 && available > self.seen_of {
+        if held < HELD_MAX && available > self.seen_of {
             let seen = self.shared.seen.lock().unwrap();
             for record in expected::input(log, self.id) {
                 let Some(value) = record.value else { continue };

@@ -8,8 +8,8 @@
 //! # What is judged
 //!
 //! - An actor is stepped only while its thread would run. When all sleep, whatever can be done without the clock or the
-//!   log must have been: all records that are there are through the first repartition, however slow the disk is, and who
-//!   was asked to end has ended.
+//!   log must have been: all records that are there are through the first repartition, however slow the disk is, as long as
+//!   memory is not short, and who was asked to end has ended.
 //! - Within three simulated seconds of quiet all is committed: each record once and in order, each count, each dead letter,
 //!   each tick of the clock, and of both levels of windows those that are closed, once and complete; nothing is late.
 //! - One application's panics are not the other's.

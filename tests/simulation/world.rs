@@ -4,7 +4,7 @@
 //! has woken them. When all of them sleep the schedule looks at what they have left undone.
 
 use crate::{
-    application::{App, End, SPREAD, Setup},
+    application::{App, End, HELD_MAX, SPREAD, Setup},
     random::Random,
 };
 use headwater::{
@@ -24,6 +24,8 @@ use std::{
 
 /// Steps without time going by after which a schedule counts as one that never rests.
 const STEPS_MAX: usize = 5_000;
+/// Memory that is never used up.
+const MEMORY_MAX: usize = 1 << 30;
 const KEYS: usize = 5;
 /// Within this much simulated time all that is there is taken, committed and told; the longest wait before a restart is
 /// in it.
@@ -74,7 +76,7 @@ impl World {
             App::new(id, setup, &state)
         });
         // What records take in so little memory makes commits due, and has writers of repartition topics wait.
-        let memory = if random.once_in(2) { 1 << 30 } else { 16 << 10 };
+        let memory = if random.once_in(2) { MEMORY_MAX } else { 16 << 10 };
         let memory = Arc::new(MemoryBudget::new(memory));
         let mut world = Self {
             random,
@@ -151,16 +153,35 @@ impl World {
                 let end = if self.random.once_in(2) { End::Close } else { End::Drain };
                 self.apps[app].ask(end);
             }
-            96 | 97 => {
+            96 => {
                 let stepper = self.stepper.as_ref().unwrap();
                 if self.apps[app].end.is_some() {
                     self.apps[app].start_if_ended(stepper);
                 }
             }
+            97 if !self.is_disk_failing => self.outpace_disk(),
             98 if self.random.once_in(2) => self.come_to_rest(),
             _ if self.random.once_in(4) => self.crash(),
             _ => {}
         }
+    }
+
+    /// Has more come in than a slow disk keeps up with, and time go by meanwhile: commits wait, and perhaps one application fails.
+    fn outpace_disk(&mut self) {
+        for _ in 0..self.random.below(20) {
+            let (app, key) = (self.random.below(self.apps.len()), self.random.below(KEYS));
+            let at = self.random.below(SPREAD);
+            self.apps[app].append(&self.log, (key, at), false);
+        }
+        self.log.set_slow(true);
+        for _ in 0..self.random.below(60) {
+            self.step();
+        }
+        if self.faults_left > 0 && self.random.once_in(2) {
+            self.faults_left -= 1;
+            self.apps[0].shared.bomb.store(true, Ordering::SeqCst);
+        }
+        self.wait_for_timers();
     }
 
     /// Steps an actor that is awake; false if all sleep.
@@ -202,7 +223,11 @@ impl World {
     }
 
     fn check_at_rest(&mut self) {
-        let held = self.log.held();
+        // In little memory, one that waits for the disk holds records up, as four do in much.
+        let held = match self.log.held() {
+            1.. if self.config.memory.max() < MEMORY_MAX => HELD_MAX,
+            held => held,
+        };
         self.apps.iter_mut().for_each(|app| app.check_at_rest(&self.log, held));
     }
 

@@ -29,9 +29,9 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
-/// Outputs that were sent ahead of their commit, and whose outcome is not known.
+/// What was handed in and has no outcome yet: commits, and outputs that were sent ahead of theirs.
 #[derive(Debug, Default)]
-pub(in crate::runtime) struct Ahead {
+pub(in crate::runtime) struct Unanswered {
     bytes: AtomicUsize,
     /// Whether a participant waits for room.
     has_waiting: AtomicBool,
@@ -60,7 +60,7 @@ pub(in crate::runtime) struct Incarnation {
     /// How many tasks it has.
     pub(in crate::runtime) tasks: usize,
     pub(in crate::runtime) commits: Arc<CommitQueue>,
-    pub(in crate::runtime) ahead: Ahead,
+    pub(in crate::runtime) unanswered: Unanswered,
     pub(in crate::runtime) application: Weak<Shared>,
     pub(in crate::runtime) turns: Arc<AtomicU64>,
     /// Wake participants when an external input has grown.
@@ -92,9 +92,10 @@ impl Incarnation {
         }
     }
 
-    /// The uncommitted bytes of a participant that use up its share of memory.
+    /// The uncommitted bytes of a participant that make a commit due: half its share of memory, so that there is room for the
+    /// next while the log is at this one.
     pub(in crate::runtime) fn uncommitted_bytes_max(&self) -> usize {
-        self.around.shares.share(Share::Uncommitted) / self.members.len().max(1)
+        self.around.shares.share(Share::Uncommitted) / 2 / self.members.len().max(1)
     }
 
     /// One of its participants is given a turn.
@@ -127,21 +128,26 @@ impl Incarnation {
     /// Hands in outputs ahead of the next commit.
     pub(in crate::runtime) fn send_ahead(self: &Arc<Self>, commit: Commit) {
         let bytes = commit.appends.iter().map(|append| append.records.size_bytes()).sum();
-        self.ahead.bytes.fetch_add(bytes, Ordering::SeqCst);
+        self.unanswered.bytes.fetch_add(bytes, Ordering::SeqCst);
         if let Err(refused) = self.commits.push(self, Handed::Outputs { commit, bytes }) {
             self.answered(&refused, None);
         }
     }
 
-    /// Whether outputs that were sent ahead, and that the log has yet to answer, use up the share of memory of what is
-    /// uncommitted. If so, all participants are woken once the log has answered some.
-    pub(in crate::runtime) fn is_ahead_full(&self) -> bool {
-        let bytes_max = self.around.shares.share(Share::Uncommitted);
-        let exceeds = || self.ahead.bytes.load(Ordering::SeqCst) > bytes_max;
+    /// Whether what the log has yet to answer uses up the share of memory of what is uncommitted, with what participants have for
+    /// the next commit, each about as many bytes as the one that asks. If so, all are woken once the log has answered some.
+    pub(in crate::runtime) fn is_unanswered_full(&self, uncommitted: impl Fn() -> usize) -> bool {
+        let unanswered = || self.unanswered.bytes.load(Ordering::SeqCst);
+        if unanswered() == 0 {
+            return false;
+        }
+        let next = uncommitted().saturating_mul(self.members.len());
+        let bytes_max = self.around.shares.share(Share::Uncommitted).saturating_sub(next);
+        let exceeds = || unanswered() > bytes_max;
         if !exceeds() {
             return false;
         }
-        self.ahead.has_waiting.store(true, Ordering::SeqCst);
+        self.unanswered.has_waiting.store(true, Ordering::SeqCst);
         // What was answered before that woke nobody.
         exceeds()
     }
@@ -158,8 +164,11 @@ impl Incarnation {
         }
         let commit = EpochCommit::new(epoch, parts, &self.blueprint, &self.around, &self.owner)?;
         let mut refused = None;
-        let handed =
-            (!commit.is_empty()).then(|| Handed::Commit { commit: Box::new(commit), began });
+        let handed = (!commit.is_empty()).then(|| {
+            let bytes = commit.size_bytes();
+            self.unanswered.bytes.fetch_add(bytes, Ordering::SeqCst);
+            Handed::Commit { commit: Box::new(commit), bytes, began }
+        });
         let hand_in = handed.map(|handed| || refused = self.commits.push(self, handed).err());
         self.rounds.submitted(hand_in);
         if let Some(refused) = refused {
@@ -172,7 +181,8 @@ impl Incarnation {
     /// What was handed in has its outcome: `published`, if it is durable and, for a commit, can be read from the state.
     pub(in crate::runtime) fn answered(&self, handed: &Handed, published: Option<u64>) {
         match handed {
-            Handed::Commit { began, .. } => {
+            Handed::Commit { bytes, began, .. } => {
+                self.unanswered.bytes.fetch_sub(*bytes, Ordering::SeqCst);
                 self.rounds.answered(published);
                 if let (Some(_), Some(application)) = (published, self.application.upgrade()) {
                     application.seen().committed(self.world.clock.elapsed().saturating_sub(*began));
@@ -181,8 +191,8 @@ impl Incarnation {
                 self.check_end();
             }
             Handed::Outputs { bytes, .. } => {
-                self.ahead.bytes.fetch_sub(*bytes, Ordering::SeqCst);
-                if self.ahead.has_waiting.swap(false, Ordering::SeqCst) {
+                self.unanswered.bytes.fetch_sub(*bytes, Ordering::SeqCst);
+                if self.unanswered.has_waiting.swap(false, Ordering::SeqCst) {
                     self.wake_all();
                 }
             }

@@ -16,7 +16,7 @@ pub(super) mod life;
 pub(super) mod streams;
 
 use super::{
-    application::incarnation::{Ahead, Incarnation, assign, connect_calls, subscribe},
+    application::incarnation::{Incarnation, Unanswered, assign, connect_calls, subscribe},
     application::life::{Beginning, Current, Life, StateAnnouncer, StreamsState},
     commit::rounds::{Pace, Request, Rounds},
     config::StreamsConfig,
@@ -189,7 +189,7 @@ impl Shared {
             members,
             tasks: tasks.len(),
             commits: Arc::clone(&self.parts.commits),
-            ahead: Ahead::default(),
+            unanswered: Unanswered::default(),
             application: Arc::downgrade(self),
             turns: Arc::clone(&self.turns),
             subscriptions: Mutex::default(),

@@ -74,6 +74,15 @@ impl EpochCommit {
         self.log.appends.is_empty() && self.log.offsets.is_empty() && self.changes.is_empty()
     }
 
+    /// About how many bytes it holds until it is published: what goes to the log, and the changes that do not.
+    pub(in crate::runtime) fn size_bytes(&self) -> usize {
+        let appends = self.log.appends.iter().map(|append| append.records.size_bytes());
+        let is_appended =
+            |part: &&ChangelogPart| matches!(part.position, PartPosition::AfterAppend { .. });
+        let others = self.changes.iter().filter(|part| !is_appended(part));
+        appends.sum::<usize>() + others.map(|part| part.records.size_bytes()).sum::<usize>()
+    }
+
     fn add_change(&mut self, mut part: ChangelogPart) {
         if part.position == PartPosition::Unwritten {
             let floor = part.expire_below.as_deref().map(|floor| Arc::new(floor::write(floor)));

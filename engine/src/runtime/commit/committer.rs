@@ -24,8 +24,8 @@ use std::{
 /// What a participant hands in.
 #[derive(Debug)]
 pub(in crate::runtime) enum Handed {
-    /// A round's commit.
-    Commit { commit: Box<EpochCommit>, began: Duration },
+    /// A round's commit, of so many bytes.
+    Commit { commit: Box<EpochCommit>, bytes: usize, began: Duration },
     /// Outputs ahead of the next commit, of so many bytes: at-least-once only.
     Outputs { commit: Commit, bytes: usize },
 }

@@ -124,7 +124,7 @@ impl Participant {
         self.cache_bytes = cache_bytes;
         self.incarnation.check_assignment()?;
         // What comes after the last round would never be committed.
-        let is_full = view.is_full || self.has_next_part(view) || self.incarnation.is_ahead_full();
+        let is_full = view.is_full || self.has_next_part(view) || self.has_log_to_wait_for();
         if is_full || view.request == Request::Close {
             return Ok(Some(Rest::Until(None)));
         }
@@ -165,6 +165,11 @@ impl Participant {
         let incarnation = &self.incarnation;
         let bytes_max = incarnation.rounds.bytes_max().min(incarnation.uncommitted_bytes_max());
         self.rounds > view.rounds && self.tasks.uncommitted_bytes() > bytes_max
+    }
+
+    /// Whether there is no room for more until the log has answered some of what it has.
+    fn has_log_to_wait_for(&self) -> bool {
+        self.incarnation.is_unanswered_full(|| self.tasks.uncommitted_bytes())
     }
 
     /// Gives the tasks a turn, in which they take input and find it complete where it is to be drained.
