@@ -6,7 +6,7 @@
 //! |---|--:|---|
 //! | [`Database`](Share::Database) | 6 | the database's cache and write buffers |
 //! | [`Unspilled`](Share::Unspilled) | 2 | commits that the state has and its database has not |
-//! | [`Caches`](Share::Caches) | 4 | operators' caches, after each commit |
+//! | [`Caches`](Share::Caches) | 4 | operators' caches |
 //! | [`Uncommitted`](Share::Uncommitted) | 2 | outputs and changes until the log has taken them; half of it makes a commit due |
 //! | [`Exchange`](Share::Exchange) | 1 | records between sub-topologies, whose writers wait when they reach it |
 //! | [`Batches`](Share::Batches) | 1 | records fetched and not yet taken |
@@ -41,7 +41,7 @@ pub enum Share {
     Database,
     /// Commits that the state has and its database has not.
     Unspilled,
-    /// Operators' caches, after each commit.
+    /// Operators' caches.
     Caches,
     /// Outputs and changes until the log has taken them.
     Uncommitted,

@@ -24,15 +24,15 @@ fn partition(topic: &str, number: u32) -> TopicPartition {
     TopicPartition::new(TopicName::new(topic).unwrap(), number)
 }
 
-/// Appends records, by key and value, to a partition of `in`: so many at a time, since a batch is fetched whole.
-fn append(log: &dyn Log, number: u32, records: &[(String, Vec<u8>)], count: usize) {
+/// Appends records, by key and value, to a partition: so many at a time, since a batch is fetched whole.
+fn append(log: &dyn Log, to: &TopicPartition, records: &[(String, Vec<u8>)], count: usize) {
     for records in records.chunks(count) {
         let mut set = RecordSetBuilder::default();
         for (key, value) in records {
             set.push(0, Some(key.as_bytes()), Some(value), &Headers::new()).unwrap();
         }
         let records = Arc::new(set.build());
-        let append = Append { partition: partition("in", number), base_offset: None, records };
+        let append = Append { partition: to.clone(), base_offset: None, records };
         let commit = Commit { appends: vec![append], ..Commit::default() };
         log.commit(commit).and_then(CommitTicket::wait).unwrap();
     }
@@ -52,8 +52,8 @@ fn contents(log: &dyn Log, topic: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 fn create_topics(log: &dyn Log, partitions: u32) {
-    let topics =
-        ["in", "out"].map(|name| TopicSpec::new(TopicName::new(name).unwrap(), partitions));
+    let topics = ["in", "rows", "out"];
+    let topics = topics.map(|name| TopicSpec::new(TopicName::new(name).unwrap(), partitions));
     log.create_topics(&topics).unwrap();
 }
 
@@ -102,8 +102,8 @@ fn append_numbered(log: &dyn Log, count: usize, value_bytes: usize) -> Vec<(Stri
     let value = |number: usize| [number.to_be_bytes().to_vec(), vec![0; value_bytes - 8]].concat();
     let records: Vec<_> = (0..count).map(|number| (number.to_string(), value(number))).collect();
     let (one, other) = records.split_at(count / 2);
-    append(log, 0, one, 8);
-    append(log, 1, other, 8);
+    append(log, &partition("in", 0), one, 8);
+    append(log, &partition("in", 1), other, 8);
     records
 }
 

@@ -26,7 +26,7 @@ const VALUE_BYTES: usize = 1_000;
 struct HeldMax {
     /// Values of outputs, of changes, and of records on their way to another sub-topology: until the log has them.
     waiting: usize,
-    /// What caches had after a commit.
+    /// What caches kept when they last shrank.
     cached: usize,
     /// What they had when they gave their changes to one.
     caching: usize,
@@ -120,8 +120,8 @@ fn check_stalled(repartitionings: &[Option<Repartitioning>]) {
             let waiting_max = share(Share::Uncommitted) + exchange + 2 * batches;
             assert!(held.waiting <= waiting_max, "{case}");
             assert!(held.waiting > share(Share::Uncommitted) / 2, "there is room for more: {case}");
-            assert!(held.cached <= share(Share::Caches), "{case}");
             // What has changed stays until its commit can be read from the state.
+            assert!(held.cached <= share(Share::Caches) * 9 / 8, "{case}");
             assert!(held.caching <= share(Share::Caches) + waiting_max, "{case}");
             assert!(held.fetched <= share(Share::Batches), "{case}");
         }

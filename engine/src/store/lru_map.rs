@@ -14,6 +14,39 @@ use headwater_core::{
 };
 use std::{any::Any, collections::BTreeMap, ops::Bound, sync::Arc};
 
+/// The keys' bytes, by their last uses.
+#[derive(Default)]
+struct Uses {
+    by_number: BTreeMap<u64, Vec<u8>>,
+    /// What the keys take.
+    key_bytes: usize,
+}
+
+impl Uses {
+    fn insert(&mut self, number: u64, key: Vec<u8>) {
+        self.key_bytes += key.len();
+        self.by_number.insert(number, key);
+    }
+
+    fn remove(&mut self, number: u64) {
+        self.key_bytes -= self.by_number.remove(&number).map_or(0, |key| key.len());
+    }
+
+    /// The key that was not used for longest, if there are more than so many.
+    fn pop_beyond(&mut self, entries_max: usize) -> Option<Vec<u8>> {
+        if self.by_number.len() <= entries_max {
+            return None;
+        }
+        let (_, key) = self.by_number.pop_first()?;
+        self.key_bytes -= key.len();
+        Some(key)
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.by_number.len() * size_of::<(u64, Vec<u8>)>() + self.key_bytes
+    }
+}
+
 /// A value, and which use of the map was its last.
 #[derive(Debug, Clone)]
 struct Used<V> {
@@ -118,8 +151,8 @@ impl<V: Send + Sync> Serde<V> for ShownSerde<V> {
 pub struct LruMap<K, V> {
     keys: Keys<K>,
     entries: KeyValueBytes<Used<V>>,
-    /// The keys' bytes, by their last uses; none until the state was asked.
-    uses: Option<BTreeMap<u64, Vec<u8>>>,
+    /// None until the state was asked.
+    uses: Option<Uses>,
     entries_max: usize,
     scratch: Vec<u8>,
     meter: Meter,
@@ -260,7 +293,7 @@ impl<K: Data, V: Data> LruMap<K, V> {
     /// [`StoreError::State`] if the state cannot be read or holds something else.
     pub fn approximate_num_entries(&mut self) -> Result<u64, StoreError> {
         self.open()?;
-        Ok(self.uses.as_ref().map_or(0, |uses| uses.len() as u64))
+        Ok(self.uses.as_ref().map_or(0, |uses| uses.by_number.len() as u64))
     }
 
     /// What is there of the key at hand, and its last use.
@@ -274,7 +307,7 @@ impl<K: Data, V: Data> LruMap<K, V> {
     /// Learns which entries the state holds, and their uses.
     fn open(&mut self) -> Result<(), StoreError> {
         if self.uses.is_none() {
-            let mut uses = BTreeMap::new();
+            let mut uses = Uses::default();
             let all = (Bound::Unbounded, Bound::Unbounded);
             for entry in self.entries.scan(all, Order::Ascending)? {
                 let entry = entry?;
@@ -290,16 +323,14 @@ impl<K: Data, V: Data> LruMap<K, V> {
         let before = self.peek()?.map(|(_, number)| number);
         let Self { entries, uses, scratch, entries_max, .. } = self;
         let uses = uses.get_or_insert_default();
-        let number = uses.last_key_value().map_or(0, |(last, _)| last + 1);
+        let number = uses.by_number.last_key_value().map_or(0, |(last, _)| last + 1);
         let is_set = value.is_some();
         entries.put(scratch, value.map(|value| Used { value, number }), timestamp)?;
-        before.into_iter().for_each(|before| drop(uses.remove(&before)));
+        before.into_iter().for_each(|before| uses.remove(before));
         if is_set {
             uses.insert(number, scratch.clone());
         }
-        while uses.len() > *entries_max
-            && let Some((_, unused)) = uses.pop_first()
-        {
+        while let Some(unused) = uses.pop_beyond(*entries_max) {
             entries.put(&unused, None, timestamp)?;
         }
         Ok(())
@@ -323,9 +354,7 @@ impl<K: Data, V: Data> StateStore for LruMap<K, V> {
     }
 
     fn size_bytes(&self) -> usize {
-        let uses = self.uses.iter().flatten();
-        let uses = uses.map(|(number, key)| size_of_val(number) + size_of_val(key) + key.len());
-        self.entries.size_bytes() + uses.sum::<usize>()
+        self.entries.size_bytes() + self.uses.as_ref().map_or(0, Uses::size_bytes)
     }
 
     fn cache_reads(&self) -> CacheReads {

@@ -261,10 +261,11 @@ pub trait StateStore: Any + Send {
     /// [`StateError::Unwritable`] if an entry has no form in bytes.
     fn commit(&mut self, epoch: u64) -> Result<StoreChanges, StateError>;
 
-    /// Commit `epoch` can be read through the state port: what is no newer may be evicted, down to about `bytes_max`.
+    /// Commit `epoch` can be read through the state port: what is no newer may be evicted, down to about `bytes_max`. The same commit
+    /// may be told again, where the cache has grown since.
     fn published(&mut self, epoch: u64, bytes_max: usize);
 
-    /// About how many bytes of memory its cache takes.
+    /// About how many bytes of memory its cache takes. It is asked in each turn of its task: it should not take long to say.
     fn size_bytes(&self) -> usize;
 
     /// Whether anybody has asked for what its cache holds since the last call; yes of a store that does not know. Of stores that

@@ -71,13 +71,17 @@ impl Task {
         uses.collect()
     }
 
+    /// What its caches hold.
+    pub(crate) fn cached_bytes(&self) -> usize {
+        self.resources.stores.iter().map(|store| store.size_bytes()).sum()
+    }
+
     /// Commit `epoch` can be read from the state: caches, which hold what `uses` says, may shrink to `marks`. Says what they hold then.
     pub(crate) fn published(&mut self, epoch: u64, uses: &[CacheUse], marks: CacheMarks) -> usize {
-        let stores = &mut self.resources.stores;
-        for (store, cache) in stores.iter_mut().zip(uses) {
+        for (store, cache) in self.resources.stores.iter_mut().zip(uses) {
             store.published(epoch, marks.of_cache(*cache));
         }
-        stores.iter().map(|store| store.size_bytes()).sum()
+        self.cached_bytes()
     }
 }
 

@@ -82,6 +82,12 @@ impl Incarnation {
         shares.share(Share::Caches).min(self.cache_bytes_max) / shares.count().max(1)
     }
 
+    /// What the caches of so many tasks have of the memory.
+    pub(in crate::runtime) fn cache_share_of(&self, tasks: usize) -> usize {
+        let shares = &self.around.shares;
+        (shares.share(Share::Caches) / shares.count().max(1)).saturating_mul(tasks)
+    }
+
     /// Has all applications keep to what their share is now, if caches hold more than theirs together.
     pub(in crate::runtime) fn bound_caches(&self) {
         let memory = &self.world.memory;

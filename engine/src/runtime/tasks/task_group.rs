@@ -368,6 +368,11 @@ impl TaskGroup {
         tasks.map(|(task, uses)| task.published(epoch, uses, marks)).sum()
     }
 
+    /// What the caches of its tasks hold.
+    pub(in crate::runtime) fn cached_bytes(&self) -> usize {
+        self.tasks.values().map(Task::cached_bytes).sum()
+    }
+
     pub(in crate::runtime) fn uncommitted_bytes(&self) -> usize {
         self.tasks.values().map(Task::uncommitted_bytes).sum()
     }

@@ -59,6 +59,8 @@ pub(in crate::runtime) struct Participant {
     published: u64,
     /// What the caches of one task may hold, as was last seen.
     cache_bytes: usize,
+    /// What the caches may come to hold before they shrink again, whether or not a commit was published.
+    cached_max: usize,
     cached: CachedBytes,
     /// When outputs were last sent ahead of a commit.
     sent: Duration,
@@ -78,6 +80,7 @@ impl Participant {
             last: Turn { has_run: true, ..Turn::default() },
             published: 0,
             cache_bytes: usize::MAX,
+            cached_max: 0,
             cached,
             sent: Duration::ZERO,
             has_input_end: false,
@@ -115,13 +118,7 @@ impl Participant {
 
     /// Takes input, and says whether a commit is due. Nothing, if a round was begun and must be gone through first.
     fn run(&mut self, view: View, now: Duration) -> Result<Option<Rest>, StreamsError> {
-        let cache_bytes = self.incarnation.cache_bytes_a_task();
-        if view.published != self.published || cache_bytes < self.cache_bytes {
-            self.published = view.published;
-            self.cached.set(self.tasks.published(view.published, cache_bytes));
-            self.incarnation.bound_caches();
-        }
-        self.cache_bytes = cache_bytes;
+        self.shrink_caches(view);
         self.incarnation.check_assignment()?;
         // What comes after the last round would never be committed.
         let is_full = view.is_full || self.has_next_part(view) || self.has_log_to_wait_for();
@@ -157,6 +154,25 @@ impl Participant {
                 Some(Rest::Until(due.into_iter().chain(timer).min()))
             }
         })
+    }
+
+    /// Has caches keep to their share: once a commit is published, and before that where they have grown beyond it. What is only read
+    /// makes no commit due, and a log may answer none for long.
+    fn shrink_caches(&mut self, view: View) {
+        let incarnation = &self.incarnation;
+        let cache_bytes = incarnation.cache_bytes_a_task();
+        let is_due = view.published != self.published || cache_bytes < self.cache_bytes;
+        self.cache_bytes = cache_bytes;
+        if !is_due && self.tasks.cached_bytes() <= self.cached_max {
+            return;
+        }
+        self.published = view.published;
+        let kept = self.tasks.published(view.published, cache_bytes);
+        // What has changed and is not published stays whatever the share is, and is not looked at again for every row.
+        let share = incarnation.cache_share_of(self.tasks.tasks.len());
+        self.cached_max = share.max(kept + share / 8);
+        self.cached.set(kept);
+        incarnation.bound_caches();
     }
 
     /// Whether it has given its part of the round that is under way, and holds as much as may be for the next, which begins once
