@@ -7,6 +7,7 @@ use crate::{
     program::{Bench, headwater, output},
     usage::{NOT_FOUND, failed, failed_by},
 };
+use headwater::memory::MemoryBudget;
 use std::{
     ffi::{OsStr, OsString},
     fs::{self, File, OpenOptions, Permissions},
@@ -112,6 +113,8 @@ fn a_summary_to_the_file_of_standard_output_takes_nothing_away() {
     assert!(command.status().unwrap().success());
     let text = fs::read_to_string(&out).unwrap();
     assert!(text.starts_with("Connected cars"), "{text}");
+    let budget = MemoryBudget::of_process().max() >> 20;
+    assert!(text.contains(&format!("memory {budget} MiB at most for ")), "{text}");
     assert!(text.contains("Counts") && text.contains(r#""late_dropped""#), "{text}");
 }
 
