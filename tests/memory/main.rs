@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
 mod caches;
+mod kinds;
 mod stalled;
 
 use headwater::{
