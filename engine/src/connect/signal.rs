@@ -171,3 +171,83 @@ pub(super) fn spawn<P: Clone + Default + Send + 'static>(
         .spawn(run)
         .map_err(|source| ConnectError::Thread { name: Arc::clone(name), source: Arc::new(source) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    /// Longer than any test: what waits for so long has lost what it waited for.
+    const FOREVER: Duration = Duration::from_secs(3_600);
+
+    fn signal() -> Arc<Signal<u64>> {
+        Arc::new(Signal::new())
+    }
+
+    #[test]
+    fn a_weaker_request_changes_nothing() {
+        let signal = signal();
+        for (made, seen) in [
+            (StopRequest::Continue, StopRequest::Continue),
+            (StopRequest::Drain, StopRequest::Drain),
+            (StopRequest::Continue, StopRequest::Drain),
+            (StopRequest::Stop, StopRequest::Stop),
+            (StopRequest::Drain, StopRequest::Stop),
+        ] {
+            signal.request(made);
+            assert_eq!(signal.requested(), seen);
+        }
+    }
+
+    #[test]
+    fn who_was_woken_before_the_wait_does_not_wait() {
+        let signal = signal();
+        signal.wake();
+        signal.wait_woken(FOREVER);
+        signal.wait_woken(Duration::ZERO);
+        signal.request(StopRequest::Stop);
+        assert!(matches!(signal.wait(FOREVER), Err(Stopped::OnRequest)));
+    }
+
+    #[test]
+    fn a_task_does_nothing_while_it_is_held() -> Result<(), ConnectError> {
+        let (signal, (go_on, steps)) = (signal(), mpsc::channel::<()>());
+        let in_task = Arc::clone(&signal);
+        let thread = spawn(&"held".into(), &signal, move || {
+            for () in steps {
+                in_task.rest_while_held();
+                in_task.update(|progress| *progress += 1);
+            }
+            Ok(())
+        })?;
+        let step = || go_on.send(()).expect("the task is there");
+        thread::scope(|scope| {
+            let held = scope.spawn(|| signal.hold());
+            // It rests once it takes a step, and not before.
+            while !held.is_finished() {
+                step();
+                thread::yield_now();
+            }
+        });
+        let before = signal.progress();
+        (0..100).for_each(|_| step());
+        assert_eq!(signal.progress(), before);
+        signal.release();
+        drop(go_on);
+        let after = signal.wait_outcome().expect("it has ended well");
+        assert!(after >= before + 100);
+        signal.hold();
+        thread.join().expect("who holds a task that has ended does not wait");
+        Ok(())
+    }
+
+    #[test]
+    fn a_panic_is_the_outcome_of_its_task() -> Result<(), ConnectError> {
+        let signal = signal();
+        let thread = spawn(&"broken".into(), &signal, || panic!("of the user's"))?;
+        let outcome = signal.wait_outcome();
+        assert!(matches!(&outcome, Err(error) if error.to_string().contains("of the user's")));
+        assert!(signal.error().is_some() && thread.join().is_ok());
+        Ok(())
+    }
+}
