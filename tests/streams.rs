@@ -186,6 +186,14 @@ impl Log for Watched {
         self.inner.subscribe(partition, waker)
     }
 
+    fn subscribe_to_offsets(
+        &self,
+        partition: &TopicPartition,
+        waker: Waker,
+    ) -> Result<Subscription, LogError> {
+        self.inner.subscribe_to_offsets(partition, waker)
+    }
+
     fn subscribe_to_topics(&self, waker: Waker) -> Subscription {
         self.inner.subscribe_to_topics(waker)
     }

@@ -305,6 +305,14 @@ impl Log for EmbeddedLog {
         Ok(self.shared.store.partition(partition)?.wakers.subscribe(waker))
     }
 
+    fn subscribe_to_offsets(
+        &self,
+        partition: &TopicPartition,
+        waker: Waker,
+    ) -> Result<Subscription, LogError> {
+        Ok(self.shared.store.partition(partition)?.offset_wakers.subscribe(waker))
+    }
+
     fn subscribe_to_topics(&self, waker: Waker) -> Subscription {
         self.topic_wakers.subscribe(waker)
     }

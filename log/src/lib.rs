@@ -12,7 +12,7 @@
 //! | [`conformance`] | what every log must do, as a suite |
 //! | `simulated` | [`SimulatedDisk`], the disk port in memory, whose power can be cut: for tests |
 //! | `claims` | who holds a group, and what the holder may read |
-//! | `wakers` | who is told that a partition's end has moved |
+//! | `wakers` | who is told that a partition's end has moved, or a position in it |
 //! | `group`, `checkpoint`, `recovery`, `evidence`, `store` | positions and epochs, the state up to a frame, and the way back to it |
 //!
 //! # Invariants

@@ -89,6 +89,8 @@ struct Partition {
     start: i64,
     end: i64,
     wakers: Arc<Wakers>,
+    /// Who wants to know of groups' positions.
+    offset_wakers: Arc<Wakers>,
 }
 
 impl fmt::Debug for MemoryLog {
@@ -198,12 +200,15 @@ impl Inner {
         Ok(bytes)
     }
 
-    /// Whom a commit wakes: those of each partition that it appends to, once.
+    /// Whom a commit wakes: those of each partition that it appends to, and of each that it commits a position in, once.
     fn moved_by(&self, commit: &Commit) -> Vec<Arc<Wakers>> {
         let appends = commit.appends.iter().filter(|append| !append.records.is_empty());
-        let partitions: BTreeSet<_> = appends.map(|append| &append.partition).collect();
-        let held = partitions.into_iter().filter_map(|partition| self.partitions.get(partition));
-        held.map(|held| Arc::clone(&held.wakers)).collect()
+        let moved: BTreeSet<_> = appends.map(|append| &append.partition).collect();
+        let committed: BTreeSet<_> = commit.offsets.iter().map(|it| &it.partition).collect();
+        let held = |partition| self.partitions.get(partition);
+        let moved = moved.into_iter().filter_map(held).map(|held| &held.wakers);
+        let committed = committed.into_iter().filter_map(held).map(|held| &held.offset_wakers);
+        moved.chain(committed).map(Arc::clone).collect()
     }
 
     fn apply(&mut self, commit: Commit, bytes: usize) -> Receipt {
@@ -414,6 +419,15 @@ impl Log for MemoryLog {
         waker: Waker,
     ) -> Result<Subscription, LogError> {
         let wakers = Arc::clone(&self.lock().partition(partition)?.wakers);
+        Ok(wakers.subscribe(waker))
+    }
+
+    fn subscribe_to_offsets(
+        &self,
+        partition: &TopicPartition,
+        waker: Waker,
+    ) -> Result<Subscription, LogError> {
+        let wakers = Arc::clone(&self.lock().partition(partition)?.offset_wakers);
         Ok(wakers.subscribe(waker))
     }
 

@@ -165,6 +165,8 @@ fn replay(
     let mut touched = Touched::default();
     each_frame(&files, &frames, |entries| {
         store.apply(entries.iter(), &mut touched)?;
+        // Nobody can have subscribed.
+        touched.committed.clear();
         let moved = touched.partitions.drain(..);
         moved.for_each(|partition| {
             partition.pending_end.store(partition.offsets().end, Ordering::Release);

@@ -184,9 +184,11 @@ impl Store {
         }
         drop((groups, shown));
         for (partition, of_all) in lowest {
-            if let (Ok(partition), Some(of_all)) = (self.partition(&partition), of_all) {
+            let Ok(partition) = self.partition(&partition) else { continue };
+            if let Some(of_all) = of_all {
                 partition.purge(of_all, touched);
             }
+            touched.committed.push(partition);
         }
     }
 

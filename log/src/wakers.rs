@@ -1,4 +1,4 @@
-//! Who wants to know that one partition's end has moved, or that there are new topics.
+//! Who wants to know that one partition's end has moved, that a position in it was committed, or that there are new topics.
 //!
 //! # Invariants
 //!
@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// The wakers of one partition, or of all topics.
+/// The wakers of one partition for one of these, or of all topics.
 #[derive(Default)]
 pub(crate) struct Wakers(Mutex<Subscribers>);
 

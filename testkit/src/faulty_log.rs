@@ -15,7 +15,7 @@ use headwater_core::{
 };
 use headwater_log::MemoryLog;
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt, io,
     path::PathBuf,
     sync::{
@@ -99,6 +99,7 @@ pub struct FaultyLog {
     faults: Mutex<Faults>,
     calls: AtomicU64,
     fetches: AtomicU64,
+    read: Mutex<BTreeMap<TopicPartition, u64>>,
 }
 
 impl FaultyLog {
@@ -197,6 +198,12 @@ impl FaultyLog {
         self.fetches.load(Ordering::Relaxed)
     }
 
+    /// Counts the records that fetches gave, by partition.
+    #[must_use]
+    pub fn records_read(&self) -> BTreeMap<TopicPartition, u64> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn called(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
@@ -234,6 +241,9 @@ impl Log for FaultyLog {
         self.called();
         let fetched = self.inner.fetch(partition, offset, bytes_max)?;
         self.fetches.fetch_add(u64::from(!fetched.records.is_empty()), Ordering::Relaxed);
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        *read.entry(partition.clone()).or_default() += fetched.records.len() as u64;
+        drop(read);
         if fetched.records.is_empty()
             && let Some((_, commit)) = self.faults().late.take_if(|(at, _)| at == partition)
         {
@@ -309,6 +319,14 @@ impl Log for FaultyLog {
         waker: Waker,
     ) -> Result<Subscription, LogError> {
         self.inner.subscribe(partition, waker)
+    }
+
+    fn subscribe_to_offsets(
+        &self,
+        partition: &TopicPartition,
+        waker: Waker,
+    ) -> Result<Subscription, LogError> {
+        self.inner.subscribe_to_offsets(partition, waker)
     }
 
     fn subscribe_to_topics(&self, waker: Waker) -> Subscription {

@@ -221,6 +221,8 @@ impl Applier {
         if applied.is_ok() {
             let moved = self.touched.partitions.drain(..);
             moved.for_each(|partition| partition.wakers.wake());
+            let committed = self.touched.committed.drain(..);
+            committed.for_each(|partition| partition.offset_wakers.wake());
         }
     }
 

@@ -7,7 +7,7 @@
 //! | `groups` | positions belong to their group; a later claim fences the earlier ones |
 //! | `tickets` | a ticket tells its commit's outcome once, however it is asked |
 //! | `topics` | topics are created once, all or none; they and their records keep their identity, and what is purged was read |
-//! | `wakers` | who reads a partition is woken when its end has moved, and nobody else is |
+//! | `wakers` | who reads a partition is woken when its end has moved, who follows a group when it commits, and nobody else is |
 //!
 //! # Not here
 //!

@@ -1,4 +1,4 @@
-//! Who reads a partition is woken when its end has moved, and nobody else is.
+//! Who reads a partition is woken when its end has moved, who follows a group when it has committed, and nobody else is.
 
 use super::{Case, append, commit, commit_offsets, partition, position, put, refusal, topic};
 use headwater_core::ports::log::{Log, LogError, Subscription, TopicSpec};
@@ -14,6 +14,7 @@ pub(super) const CASES: &[Case] = &[
     a_waker_may_subscribe_and_end_subscriptions,
     a_partition_that_is_not_there_cannot_be_subscribed_to,
     a_waker_is_called_once_topics_can_be_listed,
+    a_waker_of_positions_is_called_once_one_can_be_asked_for,
 ];
 
 /// Subscribes to a partition; each call sends the end that can be read then.
@@ -125,4 +126,30 @@ fn a_waker_is_called_once_topics_can_be_listed(log: &Arc<dyn Log>) {
     drop(subscription);
     topics_of_two_partitions(&**log, &["w"]);
     assert_eq!(counts.iter().count(), 0, "its waker is gone, and was not called");
+}
+
+fn a_waker_of_positions_is_called_once_one_can_be_asked_for(log: &Arc<dyn Log>) {
+    topics_of_two_partitions(&**log, &["t"]);
+    let ((woken, positions), reader) = (channel(), Arc::downgrade(log));
+    let waker = move || {
+        if let Some(log) = reader.upgrade() {
+            let committed = log.committed("g", &partition("t", 0)).expect("it can be asked for");
+            // A case that has ended does not want to know.
+            let _ended = woken.send(committed.map(|committed| committed.offset));
+        }
+    };
+    let subscription = log.subscribe_to_offsets(&partition("t", 0), Arc::new(waker));
+    let subscription = subscription.expect("the partition exists");
+    // Neither records nor another partition's positions are told.
+    put(&**log, &partition("t", 0), &["a", "b"]);
+    commit_offsets(&**log, vec![position("g", &partition("t", 1), 0, "")]).expect("accepted");
+    commit_offsets(&**log, vec![position("g", &partition("t", 0), 1, "")]).expect("accepted");
+    assert_eq!(positions.recv(), Ok(Some(1)), "the first call");
+    commit_offsets(&**log, vec![position("g", &partition("t", 0), 2, "")]).expect("accepted");
+    assert_eq!(positions.recv(), Ok(Some(2)));
+    drop(subscription);
+    commit_offsets(&**log, vec![position("g", &partition("t", 0), 1, "")]).expect("accepted");
+    assert_eq!(positions.iter().count(), 0, "its waker is gone, and was not called");
+    let error = refusal(log.subscribe_to_offsets(&partition("u", 0), Arc::new(|| {})));
+    assert!(matches!(&error, LogError::UnknownPartition { .. }), "{error}");
 }

@@ -53,6 +53,8 @@ pub(crate) struct Touched {
     pub(crate) dirty: Vec<Arc<Segment>>,
     pub(crate) dropped: Vec<Arc<Segment>>,
     pub(crate) partitions: Vec<Arc<Partition>>,
+    /// Those in which a group's position was committed.
+    pub(crate) committed: Vec<Arc<Partition>>,
     /// Whether partitions got a directory whose name is not synced.
     pub(crate) new_dirs: bool,
 }
@@ -100,6 +102,8 @@ pub(crate) struct Partition {
     written_end: AtomicI64,
     damage: OnceLock<LogError>,
     pub(crate) wakers: Arc<Wakers>,
+    /// Who wants to know of groups' positions.
+    pub(crate) offset_wakers: Arc<Wakers>,
 }
 
 impl Partition {
@@ -145,6 +149,7 @@ impl Partition {
             written_end: meta.end.into(),
             damage,
             wakers: Arc::default(),
+            offset_wakers: Arc::default(),
         })
     }
 

@@ -6,6 +6,7 @@
 //! | [`Log::commit`] | one frame of the journal | one transaction, offsets with the group's metadata |
 //! | [`LogError::UnknownOutcome`] | the frame was handed to a disk that failed | ending the transaction timed out |
 //! | [`Log::subscribe`] | the end has moved | the consumer's queue is no longer empty |
+//! | [`Log::subscribe_to_offsets`] | a position was committed | the group's positions, read as they are committed |
 //! | a commit is seen at once | ends and positions move under one lock | markers reach partitions one by one: ends are held back until all have |
 //! | [`Log::sync`] | all frames are on the disk | nothing to do: what is acknowledged is replicated |
 //!
@@ -298,6 +299,20 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// [`LogError::UnknownPartition`].
     fn subscribe(&self, partition: &TopicPartition, waker: Waker)
     -> Result<Subscription, LogError>;
+
+    /// Has `waker` called whenever a group's position in the partition was committed, whichever group it is, until the
+    /// subscription is dropped.
+    ///
+    /// Appends alone call nobody here. What was committed before the call is not told: subscribe, then ask.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::UnknownPartition`].
+    fn subscribe_to_offsets(
+        &self,
+        partition: &TopicPartition,
+        waker: Waker,
+    ) -> Result<Subscription, LogError>;
 
     /// Has `waker` called whenever topics were created, until the subscription is dropped.
     ///
