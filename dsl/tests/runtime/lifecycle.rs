@@ -16,7 +16,7 @@ use headwater_engine::{
         StreamsState,
         UncaughtExceptionResponse::{self, Replace, StopRuntime},
     },
-    topology::{Topology, TopologyError},
+    topology::{Consumed, Topology, TopologyError},
 };
 use headwater_testkit::{FaultyLog, ManualClock, MemoryLog, MemoryState};
 use std::{
@@ -541,5 +541,22 @@ fn restarts_longer_than_ten_minutes_ago_do_not_count() -> Outcome {
         run.after(Duration::from_secs(120))?;
         assert!(matches!(run.of("test").state(), StreamsState::Running), "{restart}");
     }
+    Ok(())
+}
+
+#[test]
+fn global_stores_stay_readable_once_the_application_has_ended() -> Outcome {
+    let mut run = Run::new()?;
+    run.log.create_topics(&[TopicSpec::new(topic("limits"), 1)])?;
+    let builder = StreamsBuilder::new();
+    let limits = builder.global_table_with("limits", Consumed::<String, i64>::default(), "limits");
+    let stream = builder.stream::<String, i64>("in");
+    stream.join_global(&limits, |key, _| key.clone(), |_, limit| limit).to("out");
+    run.start(builder.build()?, StreamsConfig::new("test"))?;
+    run.rest()?;
+    run.of("test").request_close();
+    run.rest()?;
+    assert!(matches!(run.of("test").state(), StreamsState::NotRunning));
+    assert!(run.of("test").store::<String, i64>("limits")?.all()?.is_empty());
     Ok(())
 }

@@ -1,20 +1,25 @@
 //! A standby follows an application on a state of its own, and takes over: what comes out and what stores hold is as if the
 //! application had gone on, and nothing is replayed but what came after the last update.
 
-use headwater_core::record::{TopicName, TopicPartition};
+use headwater_core::{
+    ports::log::{Log, LogError},
+    record::{TopicName, TopicPartition},
+};
 use headwater_dsl::{
-    BufferConfig, EmitStrategy, JoinWindows, Materialized, SessionWindows, StreamsBuilder,
+    BufferConfig, EmitStrategy, JoinWindows, Joined, Materialized, SessionWindows, StreamsBuilder,
     Suppressed, TimeWindows,
 };
 use headwater_engine::{
     runtime::{
-        CommitStep, Repartitioning, RestoreProgress, StandbyUpdate, StandbyUpdateListener,
-        StateRestoreListener, StoreRestore, StreamsConfig, StreamsError, SuspendReason,
+        BadRecord, CommitStep, ErrorHandlerContext, ExceptionResponse, Repartitioning,
+        RestoreProgress, StandbyUpdate, StandbyUpdateListener, StateRestoreListener, StoreRestore,
+        StreamsConfig, StreamsError, SuspendReason,
     },
     topology::{Consumed, Topology, TopologyOptimization},
 };
-use headwater_testkit::{TestDriverError, TopologyTestDriver};
+use headwater_testkit::{FaultyLog, TestDriverError, TopologyTestDriver};
 use std::{
+    collections::BTreeMap,
     error::Error,
     sync::{
         Arc, Mutex,
@@ -25,10 +30,12 @@ use std::{
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-const OUTPUTS: [&str; 6] = ["counts", "finals", "held", "sessions", "joined", "named"];
+const OUTPUTS: [&str; 8] =
+    ["counts", "finals", "held", "sessions", "joined", "named", "priced", "limited"];
 
 /// A store of each kind that is rebuilt from the log: below a repartition, with finals, with rows held back, sessions, rows of a
-/// join that wait for their windows, and a table that is rebuilt from its topic.
+/// join that wait for their windows, a table that is rebuilt from its topic, versions with records that wait for theirs, and a
+/// global table.
 fn topology() -> Outcome<Topology> {
     let builder = StreamsBuilder::new()
         .with_topology_optimization(TopologyOptimization::REUSE_KTABLE_SOURCE_TOPICS);
@@ -52,16 +59,28 @@ fn topology() -> Outcome<Topology> {
     stream.outer_join(other.within(within), |a, b| format!("{a:?} {b:?}")).to("joined");
     let names = builder.table_with("names", Consumed::<String, String>::default(), "names");
     stream.join(&names, |value, name| format!("{value} {name}")).to("named");
+    let versions = Materialized::named("prices").versioned(ms(100));
+    let prices = builder.stream::<String, i64>("prices").to_table(versions);
+    let priced = Joined::named("price").grace_period(ms(3));
+    stream.join(prices.joined(priced), |value, price| value * price).to("priced");
+    let limits = builder.global_table_with("limits", Consumed::<String, i64>::default(), "limits");
+    let limited = |value, limit| format!("{value} {limit:?}");
+    stream.left_join_global(&limits, |key, _| Some(key.clone()), limited).to("limited");
     Ok(builder.build()?)
 }
 
 /// What is piped between one commit and the next, and to which topic.
 const GROUPS: [&[(&str, &str)]; 5] = [
-    &[("names", "a=anna@0 b=ben@0"), ("in", "a=1@1 b=2@2 a=3@4")],
-    &[("other", "a=7@6 c=8@7"), ("in", "c=4@9")],
-    &[("names", "a=ada@12"), ("in", "a=5@13 b=6@17 a=7@3")],
-    &[("in", "c=8@31 a=9@33"), ("other", "c=9@35")],
-    &[("names", "b=∅@50"), ("in", "b=10@52 a=11@90")],
+    &[
+        ("names", "a=anna@0 b=ben@0"),
+        ("prices", "a=2@0 b=3@0 a=4@5"),
+        ("limits", "a=50@0 b=60@0"),
+        ("in", "a=1@1 b=2@2 a=3@4"),
+    ],
+    &[("other", "a=7@6 c=8@7"), ("limits", "c=70@8"), ("in", "c=4@9")],
+    &[("names", "a=ada@12"), ("prices", "a=5@11"), ("in", "a=5@13 b=6@17 a=7@3")],
+    &[("limits", "c=80@30 b=∅@30"), ("in", "c=8@31 a=9@33"), ("other", "c=9@35")],
+    &[("names", "b=∅@50"), ("prices", "b=9@51"), ("in", "b=10@52 a=11@90")],
 ];
 
 fn config(way: Repartitioning) -> StreamsConfig {
@@ -69,13 +88,18 @@ fn config(way: Repartitioning) -> StreamsConfig {
 }
 
 fn start(config: StreamsConfig) -> Outcome<TopologyTestDriver> {
-    let partitions = [("in", 2), ("other", 2), ("names", 2)].into();
-    Ok(TopologyTestDriver::with(topology()?, config, &partitions)?.by_hand())
+    start_on(Arc::new(FaultyLog::new()), config)
+}
+
+fn start_on(log: Arc<FaultyLog>, config: StreamsConfig) -> Outcome<TopologyTestDriver> {
+    let partitions = [("in", 2), ("other", 2), ("names", 2), ("prices", 2), ("limits", 2)].into();
+    Ok(TopologyTestDriver::with_log(topology()?, config, &partitions, log)?.by_hand())
 }
 
 fn pipe(driver: &TopologyTestDriver, group: &[(&str, &str)]) -> Outcome {
     for (topic, records) in group {
         match *topic {
+            "limits" => driver.pipe::<String, Option<i64>>(topic, records)?,
             "names" => driver.pipe::<String, Option<String>>(topic, records)?,
             _ => driver.pipe::<String, i64>(topic, records)?,
         }
@@ -99,6 +123,13 @@ fn results(driver: &TopologyTestDriver) -> Outcome<Vec<String>> {
     let names = driver.key_value_store::<String, String>("names")?.all()?;
     let windows = driver.window_store::<String, i64>("finals")?.fetch_all(0..=i64::MAX)?;
     all.push(format!("{counts:?} {names:?} {windows:?}"));
+    let visits = driver.session_store::<String, i64>("visits")?;
+    let prices = driver.versioned_key_value_store::<String, i64>("prices")?;
+    for key in ["a", "b", "c"].map(str::to_owned) {
+        let (of_key, then) = (visits.fetch(&key)?, prices.get_as_of(&key, 7)?);
+        all.push(format!("{key}: {of_key:?} {then:?}"));
+    }
+    all.push(format!("{:?}", driver.key_value_store::<String, i64>("limits")?.all()?));
     Ok(all)
 }
 
@@ -191,6 +222,120 @@ fn a_standby_that_takes_over_gives_what_the_killed_would_have_and_replays_the_ta
     Ok(())
 }
 
+/// Records that were read of changelogs and of what else stores are filled from, by topic.
+fn read_for_stores(log: &FaultyLog) -> BTreeMap<String, u64> {
+    let read = log.records_read().into_iter();
+    let by_topic = read.map(|(from, records)| (from.topic.to_string(), records));
+    let mut all = BTreeMap::new();
+    for (topic, records) in by_topic {
+        if topic.ends_with("-changelog") || topic == "limits" {
+            *all.entry(topic).or_default() += records;
+        }
+    }
+    all
+}
+
+#[test]
+fn who_takes_over_reads_no_record_again_that_the_standby_had() -> Outcome {
+    let log = Arc::new(FaultyLog::new());
+    let driver = start_on(Arc::clone(&log), config(Repartitioning::InMemory))?;
+    let mut standby = driver.standby()?;
+    let (last, groups) = GROUPS.split_last().expect("there are some");
+    for group in groups {
+        pipe(&driver, group)?;
+        driver.commit()?;
+        standby.update()?;
+    }
+    let ends = log.topics()?.into_iter().map(|spec| {
+        let offsets = |number| log.offsets(&TopicPartition::new(spec.name.clone(), number));
+        let ends = (0..spec.partitions).map(|it| Ok::<_, LogError>(offsets(it)?.end as u64));
+        Ok::<_, LogError>((spec.name.to_string(), ends.sum::<Result<u64, _>>()?))
+    });
+    let ends = ends.collect::<Result<BTreeMap<_, _>, _>>()?;
+    let read = read_for_stores(&log);
+    let changelogs = read.iter().filter(|(topic, _)| *topic != "limits");
+    for (topic, records) in changelogs {
+        assert_eq!(ends.get(topic), Some(records), "each of {topic} once");
+    }
+    assert!(read.len() > 8, "{read:?}");
+    driver.crash();
+    let next = standby.promote()?;
+    assert_eq!(read_for_stores(&log), read, "nothing was left to read");
+    pipe(&next, last)?;
+    next.commit()?;
+    next.finish_input()?;
+    Ok(())
+}
+
+/// Whether the standby takes over before the application has answered for the record, after, or never.
+#[test]
+fn a_record_that_a_global_table_cannot_take_is_one_dead_letter_wherever_a_standby_takes_over()
+-> Outcome {
+    for takes_over in [Some(0), Some(1), None] {
+        let mut driver = start(config(Repartitioning::InMemory))?;
+        let mut standby = Some(driver.standby()?);
+        driver.pipe::<String, i64>("limits", "a=50@0")?;
+        driver.pipe::<String, String>("limits", "a=bad@1")?;
+        driver.pipe::<String, i64>("limits", "a=60@2")?;
+        for step in 0..2 {
+            if let Some(standby) = &mut standby {
+                standby.update()?;
+                let limits = standby.snapshot()?.key_value_store::<String, i64>("limits")?;
+                let limit = limits.get(&"a".to_owned())?.map(|row| row.value);
+                // The bad record is the owner's to answer for, and the standby waits for it.
+                assert_eq!(limit, Some([50, 60][step]), "step {step}");
+                assert_eq!(standby.lag()?, [2, 0][step], "step {step}");
+            }
+            if takes_over == Some(step) {
+                driver.crash();
+                driver = standby.take().expect("it is taken once").promote()?;
+            }
+            driver.pipe::<String, i64>("in", "a=1@1")?;
+            driver.run_until_idle()?;
+            driver.commit()?;
+        }
+        let letters = driver.dead_letters()?;
+        assert_eq!(letters.len(), 1, "{takes_over:?}: {letters:?}");
+        let limits = driver.key_value_store::<String, i64>("limits")?.all()?;
+        let limits: Vec<_> = limits.into_iter().map(|(key, row)| (key, row.value)).collect();
+        assert_eq!(limits, [("a".to_owned(), 60)], "{takes_over:?}");
+    }
+    Ok(())
+}
+
+/// What a policy drops is nobody's to answer for; a handler of the user's is asked by the owner alone, and once.
+#[test]
+fn a_standby_goes_past_records_that_are_dropped_once_the_owner_has_been_asked() -> Outcome {
+    for is_own in [false, true] {
+        let asked = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&asked);
+        let handler = move |_: &ErrorHandlerContext<'_>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            ExceptionResponse::Continue(Vec::new())
+        };
+        let plain = config(Repartitioning::InMemory);
+        let driver = start(match is_own {
+            true => plain.with_deserialization_exception_handler(handler),
+            false => plain.with_bad_record(BadRecord::Continue),
+        })?;
+        let mut standby = driver.standby()?;
+        driver.pipe::<String, String>("limits", "a=bad@1")?;
+        driver.pipe::<String, i64>("limits", "a=60@2")?;
+        assert_eq!(standby.update()?, if is_own { 0 } else { 2 });
+        driver.pipe::<String, i64>("in", "a=1@1")?;
+        driver.run_until_idle()?;
+        driver.commit()?;
+        standby.update()?;
+        assert_eq!(standby.lag()?, 0);
+        assert_eq!(asked.load(Ordering::Relaxed), u64::from(is_own));
+        driver.crash();
+        let next = standby.promote()?;
+        next.run_until_idle()?;
+        assert_eq!(asked.load(Ordering::Relaxed), u64::from(is_own), "not again");
+    }
+    Ok(())
+}
+
 /// Writes down what it is told.
 #[derive(Default)]
 struct Told(Mutex<Vec<String>>);
@@ -198,6 +343,7 @@ struct Told(Mutex<Vec<String>>);
 impl Told {
     fn note(&self, what: &str, part: &StandbyUpdate) {
         let StandbyUpdate { store, partition, task, at, end } = part;
+        let task = task.as_deref().unwrap_or("all");
         let line = format!("{what}: {store} of {task}, {partition} at {at} of {end}");
         self.0.lock().expect("nobody panicked").push(line);
     }

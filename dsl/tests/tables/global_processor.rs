@@ -8,7 +8,7 @@ use headwater_engine::{
     store::{Duplicates, GlobalStore, KeyValueStore, StoreBuilder, StoreKey, WindowStore},
     topology::{Consumed, Topology, TopologyError},
 };
-use headwater_testkit::{TestDriverError, TopologyTestDriver};
+use headwater_testkit::{TestDriverError, TestStandby, TopologyTestDriver};
 use std::{collections::BTreeMap, convert::Infallible, error::Error, time::Duration};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -156,6 +156,31 @@ fn a_refused_record_is_a_dead_letter_once() -> Outcome {
     let expected = expected.map(|(key, cause)| (key.to_owned(), cause.to_owned()));
     assert_eq!(letters.collect::<Vec<_>>(), expected);
     assert_eq!(held(&driver, &["a", "b"])?, [Some((4, 3)), Some((1, 5))]);
+    Ok(())
+}
+
+/// Of a batch it has seen what came behind the record, and forgets it until the owner has answered.
+#[test]
+fn a_standby_stops_at_a_refused_record_until_its_owner_has_answered_for_it() -> Outcome {
+    let active = driver(1)?.by_hand();
+    let mut standby = active.standby()?;
+    let found = |standby: &TestStandby| -> Outcome<_> {
+        let sums = standby.snapshot()?.key_value_store::<String, i64>("sums")?;
+        Ok((sums.get(&"a".to_owned())?.map(|sum| sum.value), standby.lag()?))
+    };
+    active.pipe::<String, Option<i64>>("in", "a=1@1 a=-2@2 a=3@3")?;
+    for _ in 0..2 {
+        standby.update()?;
+        assert_eq!(found(&standby)?, (Some(1), 2));
+    }
+    active.pipe::<String, i64>("ask", "a=0@1")?;
+    active.run_until_idle()?;
+    active.commit()?;
+    standby.update()?;
+    assert_eq!(found(&standby)?, (Some(4), 0));
+    active.crash();
+    let next = standby.promote()?;
+    assert_eq!((next.dead_letters()?.len(), held(&next, &["a"])?), (1, vec![Some((4, 3))]));
     Ok(())
 }
 

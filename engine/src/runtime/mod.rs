@@ -71,7 +71,9 @@ pub use reset::{ApplicationReset, ForgottenTopic, MovedInput, ResetError, ResetT
 pub use restore::{
     RestoreListeners, RestoreProgress, StateRestoreListener, StoreRestore, TaskRestore,
 };
-pub use standby::{Standby, StandbyListeners, StandbyUpdate, StandbyUpdateListener, SuspendReason};
+pub use standby::{
+    Standby, StandbyListeners, StandbyStores, StandbyUpdate, StandbyUpdateListener, SuspendReason,
+};
 pub use workers::stepper::Stepper;
 pub use workers::threads::Runtime;
 

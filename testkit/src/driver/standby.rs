@@ -71,7 +71,8 @@ impl TopologyTestDriver {
         let config = configure(inner.config.clone());
         let state = Arc::new(KeptState::new(Arc::new(MemoryState::new())));
         let (topology, log) = (inner.topology.clone(), Arc::clone(&inner.log));
-        let standby = Standby::new(topology, &config, log, &*state)?;
+        let (kept, clock) = (Arc::clone(&state) as Arc<_>, Arc::clone(&inner.clock));
+        let standby = Standby::new(topology, &config, log, kept, clock)?;
         Ok(TestStandby { active: Rc::clone(&self.inner), state, config, standby })
     }
 }

@@ -57,6 +57,8 @@ pub(super) struct Shared {
     blueprint: Mutex<Option<Arc<Blueprint>>>,
     pub(super) parts: Arc<RuntimeParts>,
     state: Arc<dyn ApplicationState>,
+    /// That of its global stores, if it has any: they stay readable once it has ended.
+    globals: Option<Arc<dyn ApplicationState>>,
     current: Mutex<Current>,
     announcer: StateAnnouncer,
     restoring: RestoreWatch,
@@ -90,7 +92,9 @@ impl Shared {
         config: StreamsConfig,
         parts: &Arc<RuntimeParts>,
     ) -> Result<Arc<Self>, StreamsError> {
-        let state = parts.world.state.application(&config.application_id)?;
+        let (states, id) = (&*parts.world.state, &config.application_id);
+        let state = states.application(id)?;
+        let globals = state_of_globals(&topology, id, states)?;
         config.tell_what_has_no_effect();
         let (asked, built) = (config.topology_optimization, topology.optimization);
         if asked != TopologyOptimization::NONE && asked != built {
@@ -101,6 +105,7 @@ impl Shared {
         let restoring = RestoreWatch::new(listeners, Arc::clone(clock));
         Ok(Arc::new(Self {
             state,
+            globals,
             threads: AtomicUsize::new(config.num_stream_threads),
             topology,
             config,
@@ -541,10 +546,9 @@ impl Application {
             return Err(StreamsError::NotRunning);
         }
         let blueprint = self.shared.blueprint()?;
-        let globals = state_of_globals(&blueprint, &*self.shared.parts.world.state)?;
+        let globals = self.shared.globals.as_deref();
         let tasks = self.shared.seen().tasks().keys().copied().collect();
-        let snapshot =
-            StateSnapshot::of(&blueprint, &tasks, &*self.shared.state, globals.as_deref())?;
+        let snapshot = StateSnapshot::of(&blueprint, &tasks, &*self.shared.state, globals)?;
         let host = self.shared.config.application_server.clone();
         Ok(snapshot.counted_in(&self.shared.iterators).at(host))
     }

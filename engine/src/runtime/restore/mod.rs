@@ -35,7 +35,7 @@ use std::{
 use watch::Watched;
 
 /// How much of a changelog is read at once, in bytes; so much for each thread.
-const FETCH_BYTES: usize = 4 << 20;
+pub(super) const FETCH_BYTES: usize = 4 << 20;
 /// More threads would wait: for the disk, and for the one that takes what they publish to the database.
 pub(super) const RESTORE_THREADS_MAX: usize = 4;
 
@@ -98,6 +98,11 @@ impl Opened {
         Offsets { start: self.at, end: self.end }
     }
 
+    /// How many offsets lie between.
+    pub(super) fn lag(&self) -> u64 {
+        u64::try_from(self.end - self.at).unwrap_or(0)
+    }
+
     fn is_at_end(&self) -> bool {
         self.at >= self.end && !self.begins_anew
     }
@@ -108,6 +113,26 @@ impl Opened {
     }
 }
 
+/// What records of a changelog become in a part of a store.
+pub(super) struct Entries {
+    pub(super) records: RecordSet,
+    /// The first record that cannot be applied yet, if there is one.
+    pub(super) stops_at: Option<Stop>,
+}
+
+/// A record, by its place in what was fetched.
+pub(super) struct Stop {
+    pub(super) place: usize,
+    pub(super) offset: i64,
+}
+
+impl Entries {
+    /// All of them.
+    pub(super) fn of(records: RecordSet) -> Self {
+        Self { records, stops_at: None }
+    }
+}
+
 /// What stores are restored with.
 pub(super) struct Restorer<'a> {
     pub(super) epoch: u64,
@@ -115,6 +140,8 @@ pub(super) struct Restorer<'a> {
     pub(super) state: &'a dyn ApplicationState,
     /// How many parts are restored at a time.
     pub(super) threads: usize,
+    /// How much of a changelog is read at once, in bytes.
+    pub(super) fetch_bytes: usize,
     /// Who is told of it.
     pub(super) watch: Option<&'a RestoreWatch>,
 }
@@ -212,14 +239,18 @@ impl Restorer<'_> {
     /// Replays what a part lacks.
     pub(super) fn restore(&self, part: &Part, opened: &Opened) -> Result<Restored, StreamsError> {
         match &part.from {
-            RebuiltFrom::Changelog => self.replay(part, opened, &Ok),
+            RebuiltFrom::Changelog => {
+                self.replay(part, opened, &|records| Ok(Entries::of(records)))
+            }
             RebuiltFrom::Input { take, until, record_bytes_max } => {
                 self.replay(part, opened, &|records| {
                     let mut taken = GlobalEntries::default();
                     // What cannot be taken was a dead letter when it came.
                     let end = records.iter().take_while(|record| record.offset < *until).count();
                     take(&records, end, *record_bytes_max, &mut taken)?;
-                    Ok(taken.records.build())
+                    let is_cut = end < records.len();
+                    let stops_at = is_cut.then_some(Stop { place: end, offset: *until });
+                    Ok(Entries { records: taken.records.build(), stops_at })
                 })
             }
             // What the state has of it, which is nothing if it was lost.
@@ -286,26 +317,35 @@ impl Restorer<'_> {
         Ok(Opened { begins_anew: false, ..opened })
     }
 
-    /// Replays what a part lacks, where records of the changelog become what `entries` makes of them.
+    /// Replays what a part lacks, where records of the changelog become what `entries` makes of them, up to where those stop.
     pub(super) fn replay(
         &self,
         part: &Part,
         opened: &Opened,
-        entries: &dyn Fn(RecordSet) -> Result<RecordSet, StreamsError>,
+        entries: &dyn Fn(RecordSet) -> Result<Entries, StreamsError>,
     ) -> Result<Restored, StreamsError> {
         let (Part { store, changelog, .. }, log, state) = (part, self.log, self.state);
-        let Opened { shard, mut at, end, start, mut begins_anew } = Opened::clone(opened);
+        let Opened { shard, mut at, mut end, start, mut begins_anew } = Opened::clone(opened);
         let partition = changelog.partition;
         let _span = tracing::debug_span!("restore", store = %store.name, partition).entered();
         let (quarantined, mut replayed) = (u64::from(begins_anew), 0);
+        let at_most = match part.from {
+            RebuiltFrom::Input { until, .. } => until.max(start),
+            RebuiltFrom::Changelog | RebuiltFrom::Nothing { .. } => i64::MAX,
+        };
         let watch = self.watch.filter(|_| !opened.is_at_end());
         let mut watched = watch.map(|watch| watch.start(part, at, end));
         while at < end || begins_anew {
-            let fetched = log.fetch(changelog, at, FETCH_BYTES)?;
-            at = fetched.next_offset.min(end.max(start));
-            let count = fetched.records.len() as u64;
+            let fetched = log.fetch(changelog, at, self.fetch_bytes)?;
+            let mut count = fetched.records.len() as u64;
+            let Entries { records, stops_at } = entries(fetched.records)?;
+            // More may have come than there was: of a changelog it is applied as well.
+            at = fetched.next_offset.min(at_most);
+            if let Some(Stop { place, offset }) = stops_at {
+                (at, end, count) = (offset.max(start), offset, place as u64);
+            }
             replayed += count;
-            let (records, expire_below) = floor::part(entries(fetched.records)?);
+            let (records, expire_below) = floor::part(records);
             let records = vec![Arc::new(records)];
             let change = ShardChanges {
                 store: Arc::clone(&store.name),

@@ -14,8 +14,8 @@ pub struct StandbyUpdate {
     pub store: Arc<str>,
     /// The partition of its changelog, or of the topic that it is filled from.
     pub partition: TopicPartition,
-    /// The task that has it, written `sub-topology_partition`.
-    pub task: String,
+    /// The task that has it, written `sub-topology_partition`; none of a global store.
+    pub task: Option<String>,
     /// The offset that it is at: one past the last that was applied.
     pub at: i64,
     /// The offset at which its changelog ended when it was looked at.

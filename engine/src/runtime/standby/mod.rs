@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | claims the group | yes: others commit no more | no |
 //! | its stores | change with its commits | follow the changelogs, as commits become durable |
-//! | what it reads | inputs | changelogs, and topics that stores are rebuilt from, as far as those are committed |
+//! | what it reads | inputs | changelogs, topics that stores are rebuilt from, as far as those are committed, and topics of global stores |
 //! | processes, sends, commits | yes | nothing |
 //!
 //! # Invariants
@@ -18,6 +18,7 @@
 //! Which instance is a standby of which, and who notices that one is gone: several instances come with a log that they share.
 
 mod listener;
+mod told;
 
 pub use listener::{StandbyListeners, StandbyUpdate, StandbyUpdateListener, SuspendReason};
 
@@ -25,37 +26,45 @@ use super::{
     config::StreamsConfig,
     error::StreamsError,
     query::StateSnapshot,
-    restore::{Part, Restorer},
-    tasks::setup::{committed_sources, external_inputs, plan, rebuilt_parts},
+    restore::{FETCH_BYTES, Part, Restorer},
+    tasks::globals::Globals,
+    tasks::setup::{World, committed_sources, external_inputs, plan, rebuilt_parts},
 };
 use crate::{task::Blueprint, topology::Topology};
 use headwater_core::{
+    memory::{Share, TaskShares},
     ports::{
-        log::{Log, Offsets},
+        log::Log,
         state::{ApplicationState, State, StateCommit},
     },
-    record::{TopicName, TopicPartition},
+    record::TopicName,
+    time::Clock,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, fmt, sync::Arc};
+use told::Told;
+
+/// How much it reads at once at least, in bytes, however little memory there is: a fetch gives one record in any case.
+const FETCH_BYTES_MIN: usize = 64 << 10;
 
 /// A standby of an application: its stores on another state, kept near what the application has committed.
 ///
-/// Stores without a changelog are not among them, nor are global stores: an instance that takes over begins the former anew and
-/// fills the latter from their topics.
+/// Global stores are among them, up to a record of their topics that cannot be taken and that the application has yet to answer
+/// for. Stores without a changelog are not: an instance that takes over begins them anew.
 ///
 /// ```
 /// use headwater_core::{ports::log::{Log, TopicSpec}, record::TopicName};
 /// # use headwater_engine::topology::{Consumed, Topology};
 /// use headwater_engine::runtime::{Standby, StreamsConfig, StreamsError};
-/// # use headwater_core::ports::state::State;
+/// # use headwater_core::{ports::state::State, time::Clock};
 /// use std::sync::Arc;
 ///
-/// fn follow(topology: Topology, log: Arc<dyn Log>, state: Arc<dyn State>) -> Result<(), StreamsError> {
-///     let mut standby = Standby::new(topology, &StreamsConfig::new("fleet"), log, &*state)?;
+/// fn follow(
+///     topology: Topology,
+///     log: Arc<dyn Log>,
+///     state: Arc<dyn State>,
+///     clock: Arc<dyn Clock>,
+/// ) -> Result<(), StreamsError> {
+///     let mut standby = Standby::new(topology, &StreamsConfig::new("fleet"), log, state, clock)?;
 ///     let replayed = standby.update()?;
 ///     println!("{replayed} records replayed, {} left", standby.lag()?);
 ///     // Whoever takes over is started on the same state while this is held.
@@ -67,10 +76,10 @@ pub struct Standby {
     blueprint: Arc<Blueprint>,
     log: Arc<dyn Log>,
     state: Arc<dyn ApplicationState>,
-    listeners: StandbyListeners,
-    /// The parts that it keeps ready, as listeners were last told.
-    parts: BTreeMap<(Arc<str>, TopicPartition), StandbyUpdate>,
-    suspends_as: SuspendReason,
+    globals: Globals,
+    /// What it has of the runtime's memory.
+    shares: TaskShares,
+    told: Told,
 }
 
 impl fmt::Debug for Standby {
@@ -92,43 +101,66 @@ impl Standby {
         topology: Topology,
         config: &StreamsConfig,
         log: Arc<dyn Log>,
-        state: &dyn State,
+        state: Arc<dyn State>,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, StreamsError> {
-        let blueprint = Arc::new(plan(topology, config, &*log)?);
-        let state = state.application(&config.application_id)?;
-        let (listeners, parts) = (config.standby_listeners.clone(), BTreeMap::new());
-        let suspends_as = SuspendReason::Migrated;
-        Ok(Self { blueprint, log, state, listeners, parts, suspends_as })
+        Self::within(topology, config, &World::new(log, state, clock, Arc::default()))
     }
 
-    /// Brings the stores to where their changelogs end now. Says how many records of theirs that took.
+    /// The same in a runtime's world.
+    pub(super) fn within(
+        topology: Topology,
+        config: &StreamsConfig,
+        world: &World,
+    ) -> Result<Self, StreamsError> {
+        let log = Arc::clone(&world.log);
+        let blueprint = Arc::new(plan(topology, config, &*log)?);
+        let globals = Globals::open(&blueprint, None, world)?;
+        let state = world.state.application(&config.application_id)?;
+        let shares = world.memory.add_tasks(1);
+        let told = Told::new(config.standby_listeners.clone());
+        Ok(Self { blueprint, log, state, globals, shares, told })
+    }
+
+    /// Brings the stores to where their changelogs end now, global ones to where their topics do. Says how many records that took.
     ///
     /// # Errors
     ///
     /// [`StreamsError::Log`] or [`StreamsError::State`] if one of these fails; the next update resumes where it is.
     pub fn update(&mut self) -> Result<u64, StreamsError> {
-        let (log, state) = (Arc::clone(&self.log), Arc::clone(&self.state));
         // Before the changelogs, so that the stores hold what comes of the records before these.
-        let sources = committed_sources(&self.blueprint, external_inputs(&self.blueprint), &*log)?;
-        let epoch = state.snapshot()?.epoch;
-        let restorer = Restorer { epoch, log: &*log, state: &*state, threads: 1, watch: None };
-        let mut replayed = 0;
-        for part in self.parts()? {
-            let opened = restorer.open(&part)?;
-            let Offsets { start, end } = opened.offsets();
-            self.begin(&part, start, end);
-            let (_, counts) = restorer.restore(&part, &opened)?;
-            // What tasks must not forget no user knows of.
-            replayed += if part.task.is_some() { counts.replayed } else { 0 };
-            if counts.replayed > 0 || end > start {
-                self.loaded(&part, end, counts.replayed);
+        let inputs = external_inputs(&self.blueprint);
+        let sources = committed_sources(&self.blueprint, inputs, &*self.log)?;
+        let (parts, before) = (self.parts()?, self.told.records());
+        let fetch_bytes = self.fetch_bytes();
+        let restorer = restorer(&*self.log, &*self.state, fetch_bytes)?;
+        let told = &mut self.told;
+        for part in &parts {
+            let opened = restorer.open(part)?;
+            told.opened(part, opened.offsets());
+            told.loaded(part, opened.offsets(), &restorer.restore(part, &opened)?);
+        }
+        if let Some(restorer) = self.globals.restorer(&*self.log) {
+            let restorer = Restorer { fetch_bytes, ..restorer };
+            for global in self.globals.parts() {
+                let opened = restorer.open(&global.part)?;
+                let offsets = opened.offsets();
+                told.opened(&global.part, offsets);
+                let restored = self.globals.fill(global, opened, &restorer)?;
+                told.loaded(&global.part, offsets, &restored);
             }
         }
-        let known = state.snapshot()?.sources;
+        let known = self.state.snapshot()?.sources;
         if !sources.iter().all(|source| known.contains(source)) {
-            state.publish(StateCommit { epoch, sources, ..StateCommit::default() })?;
+            let epoch = restorer.epoch;
+            self.state.publish(StateCommit { epoch, sources, ..StateCommit::default() })?;
         }
-        Ok(replayed)
+        Ok(self.told.records() - before)
+    }
+
+    /// How much of a changelog it reads at once, in bytes.
+    fn fetch_bytes(&self) -> usize {
+        self.shares.share(Share::Batches).clamp(FETCH_BYTES_MIN, FETCH_BYTES)
     }
 
     /// The parts of stores whose changelogs are there: an application that has never started has none yet.
@@ -140,18 +172,21 @@ impl Standby {
         Ok(parts)
     }
 
-    /// How many offsets lie between its stores and the ends of their changelogs: what whoever took over now would replay.
+    /// How many offsets lie between its stores and the ends of their changelogs, or of their topics: what whoever took over now
+    /// would replay.
     ///
     /// # Errors
     ///
     /// As [`update`](Self::update).
     pub fn lag(&self) -> Result<u64, StreamsError> {
-        let (epoch, log) = (self.state.snapshot()?.epoch, &*self.log);
-        let restorer = Restorer { epoch, log, state: &*self.state, threads: 1, watch: None };
         let mut lag = 0;
-        for part in self.parts()?.iter().filter(|part| part.task.is_some()) {
-            let Offsets { start, end } = restorer.open(part)?.offsets();
-            lag += u64::try_from(end - start).unwrap_or(0);
+        let restorer = restorer(&*self.log, &*self.state, FETCH_BYTES)?;
+        for part in &self.parts()? {
+            lag += restorer.open(part)?.lag();
+        }
+        for global in self.globals.parts() {
+            let restorer = self.globals.restorer(&*self.log);
+            lag += restorer.map_or(Ok(0), |it| it.open(&global.part).map(|opened| opened.lag()))?;
         }
         Ok(lag)
     }
@@ -164,42 +199,37 @@ impl Standby {
     /// [`StreamsError::State`] if the state cannot be read.
     pub fn snapshot(&self) -> Result<StateSnapshot, StreamsError> {
         let tasks = self.blueprint.tasks().into_iter().collect();
-        StateSnapshot::of(&self.blueprint, &tasks, &*self.state, None)
+        StateSnapshot::of(&self.blueprint, &tasks, &*self.state, self.globals.state())
     }
 
-    /// Ends it in favour of an instance that is about to start on the same state. A state in memory is kept for as long as the
-    /// handle is.
-    #[must_use = "a state in memory is gone with its last handle"]
-    pub fn promote(mut self) -> Arc<dyn ApplicationState> {
-        self.suspends_as = SuspendReason::Promoted;
-        Arc::clone(&self.state)
-    }
-
-    fn begin(&mut self, part: &Part, at: i64, end: i64) {
-        // What tasks must not forget is no store of a user's.
-        let Some(task) = part.task else { return };
-        let key = (Arc::clone(&part.store.name), part.changelog.clone());
-        if !self.parts.contains_key(&key) {
-            let (store, partition) = key.clone();
-            let about = StandbyUpdate { store, partition, task: task.to_string(), at, end };
-            self.listeners.tell(|listener| listener.on_update_start(&about));
-            self.parts.insert(key, about);
-        }
-    }
-
-    fn loaded(&mut self, part: &Part, end: i64, records: u64) {
-        let key = (Arc::clone(&part.store.name), part.changelog.clone());
-        if let Some(about) = self.parts.get_mut(&key) {
-            (about.at, about.end) = (end, end);
-            self.listeners.tell(|listener| listener.on_batch_loaded(about, records));
-        }
+    /// Ends it in favour of an instance that is about to start on the same state. A state in memory is kept for as long as what
+    /// is given back is.
+    pub fn promote(mut self) -> StandbyStores {
+        self.told.suspends_as(SuspendReason::Promoted);
+        let Self { state, globals, .. } = self;
+        StandbyStores { _state: state, _globals: globals }
     }
 }
 
-impl Drop for Standby {
-    fn drop(&mut self) {
-        for about in self.parts.values() {
-            self.listeners.tell(|listener| listener.on_update_suspended(about, self.suspends_as));
-        }
+/// The stores of a standby that has ended, until whoever takes over has opened them.
+#[must_use = "a state in memory is gone with its last handle"]
+pub struct StandbyStores {
+    _state: Arc<dyn ApplicationState>,
+    _globals: Globals,
+}
+
+impl fmt::Debug for StandbyStores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StandbyStores").finish_non_exhaustive()
     }
+}
+
+/// What the parts of stores are brought to their ends with.
+fn restorer<'a>(
+    log: &'a dyn Log,
+    state: &'a dyn ApplicationState,
+    fetch_bytes: usize,
+) -> Result<Restorer<'a>, StreamsError> {
+    let epoch = state.snapshot()?.epoch;
+    Ok(Restorer { epoch, log, state, threads: 1, fetch_bytes, watch: None })
 }

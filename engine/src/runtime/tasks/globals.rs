@@ -4,6 +4,9 @@
 //! restart goes on where it was. Whoever lets a task step brings them up to date between the task's fetch and its step, so
 //! that a record finds all rows that were appended before it.
 //!
+//! A standby keeps them too, and commits nothing: it goes on past a record that cannot be taken once its owner has answered for
+//! it.
+//!
 //! # Invariants
 //!
 //! - Before the first task is made, each store is at the end that its topic had when the application started.
@@ -14,7 +17,9 @@
 use super::setup::World;
 use crate::runtime::{
     error::StreamsError,
-    restore::{Opened, Part, RebuiltFrom, RestoreWatch, Restorer},
+    restore::{
+        Entries, FETCH_BYTES, Opened, Part, RebuiltFrom, RestoreWatch, Restored, Restorer, Stop,
+    },
 };
 use crate::{
     error_handlers::{
@@ -28,9 +33,10 @@ use crate::{
     },
     store::OpenGlobal,
     task::Blueprint,
-    topology::{Failure, FillBy, GlobalEntries, GlobalSpec, Take},
+    topology::{Failure, FillBy, GlobalEntries, GlobalSpec, Take, Topology},
 };
 use headwater_core::{
+    dead_letter::BadRecord,
     ports::{
         log::{Append, Commit, Committed, GroupOffset, Log, Owner},
         state::{ApplicationState, Shard, State},
@@ -46,9 +52,9 @@ use std::{
 };
 
 /// A partition of a global store's topic.
-struct GlobalPart {
+pub(in crate::runtime) struct GlobalPart {
     spec: GlobalSpec,
-    part: Part,
+    pub(in crate::runtime) part: Part,
     shard: Arc<dyn Shard>,
     /// What fills the part, once it has, where a processor does.
     filling: Mutex<Option<Box<dyn FillGlobal>>>,
@@ -68,7 +74,8 @@ pub(in crate::runtime) struct Globals {
     /// The group whose offsets tell which records have their dead letters.
     group: Arc<str>,
     letters: TopicPartition,
-    owner: Owner,
+    /// Who commits letters; nobody on a standby.
+    owner: Option<Owner>,
     error_handlers: ErrorHandlers,
     record_bytes_max: usize,
     /// What processors are told, and what they are made with.
@@ -95,20 +102,21 @@ pub(in crate::runtime) fn id_of_globals(application_id: &str) -> String {
 
 /// The state of an application's global stores, if it has any.
 pub(in crate::runtime) fn state_of_globals(
-    blueprint: &Blueprint,
+    topology: &Topology,
+    application_id: &str,
     state: &dyn State,
 ) -> Result<Option<Arc<dyn ApplicationState>>, StreamsError> {
-    if blueprint.topology.globals.is_empty() {
+    if topology.globals.is_empty() {
         return Ok(None);
     }
-    Ok(Some(state.application(&id_of_globals(&blueprint.application_id))?))
+    Ok(Some(state.application(&id_of_globals(application_id))?))
 }
 
 impl Globals {
-    /// Opens the stores as the state has them.
+    /// Opens the stores as the state has them, for the application's owner or a standby.
     pub(in crate::runtime) fn open(
         blueprint: &Blueprint,
-        owner: &Owner,
+        owner: Option<&Owner>,
         world: &World,
     ) -> Result<Self, StreamsError> {
         let state = &*world.state;
@@ -118,7 +126,7 @@ impl Globals {
             epoch: 0,
             group: format!("{}-global", blueprint.application_id).into(),
             letters: TopicPartition::new(blueprint.dead_letters_name(), 0),
-            owner: owner.clone(),
+            owner: owner.cloned(),
             error_handlers: blueprint.error_handlers.clone(),
             record_bytes_max: blueprint.limits.record_bytes_max,
             application_id: Arc::clone(&blueprint.application_id),
@@ -128,7 +136,8 @@ impl Globals {
             commit_part_bytes: blueprint.commit_part_bytes(),
             turn: Mutex::default(),
         };
-        let Some(state) = state_of_globals(blueprint, state)? else { return Ok(this) };
+        let (topology, id) = (&blueprint.topology, &blueprint.application_id);
+        let Some(state) = state_of_globals(topology, id, state)? else { return Ok(this) };
         this.epoch = state.snapshot()?.epoch + 1;
         for spec in &blueprint.topology.globals {
             for partition in 0..blueprint.global_partitions(&spec.topic) {
@@ -170,15 +179,25 @@ impl Globals {
         self.parts.iter().map(|it| &it.part.changelog)
     }
 
+    /// Their parts.
+    pub(in crate::runtime) fn parts(&self) -> &[GlobalPart] {
+        &self.parts
+    }
+
+    /// What they are restored with, if there are any.
+    pub(in crate::runtime) fn restorer<'a>(&'a self, log: &'a dyn Log) -> Option<Restorer<'a>> {
+        let (state, epoch, fetch_bytes) = (self.state.as_deref()?, self.epoch, FETCH_BYTES);
+        Some(Restorer { epoch, log, state, threads: 1, fetch_bytes, watch: None })
+    }
+
     /// Brings the stores to the ends that their topics have when the application starts, which `watch` is told.
     pub(in crate::runtime) fn restore(
         &self,
         log: &dyn Log,
         watch: &RestoreWatch,
     ) -> Result<(), StreamsError> {
-        let Some(state) = &self.state else { return Ok(()) };
-        let watch = Some(watch);
-        let restorer = Restorer { epoch: self.epoch, log, state: &**state, threads: 1, watch };
+        let Some(restorer) = self.restorer(log) else { return Ok(()) };
+        let restorer = Restorer { watch: Some(watch), ..restorer };
         let opened = self.parts.iter().map(|global| restorer.open(&global.part));
         let opened = opened.collect::<Result<Vec<_>, _>>()?;
         for (global, opened) in self.parts.iter().zip(opened) {
@@ -189,9 +208,7 @@ impl Globals {
 
     /// Brings the stores to the ends that their topics have now.
     pub(in crate::runtime) fn catch_up(&self, log: &dyn Log) -> Result<(), StreamsError> {
-        let Some(state) = &self.state else { return Ok(()) };
-        let restorer =
-            Restorer { epoch: self.epoch, log, state: &**state, threads: 1, watch: None };
+        let Some(restorer) = self.restorer(log) else { return Ok(()) };
         for global in &self.parts {
             if global.is_at_end(log)? {
                 continue;
@@ -205,18 +222,18 @@ impl Globals {
         Ok(())
     }
 
-    /// Brings a part to the end of its partition.
-    fn fill(
+    /// Brings a part to the end of its partition, or of a standby to what its owner has yet to answer for.
+    pub(in crate::runtime) fn fill(
         &self,
         global: &GlobalPart,
         opened: Opened,
         restorer: &Restorer<'_>,
-    ) -> Result<(), StreamsError> {
+    ) -> Result<Restored, StreamsError> {
         let GlobalPart { spec, part, .. } = global;
         let make = match &spec.fill_by {
             FillBy::Function(take) => {
                 let entries = |records| self.take(take, (spec, part), &records, restorer.log);
-                return restorer.replay(part, &opened, &entries).map(drop);
+                return restorer.replay(part, &opened, &entries);
             }
             FillBy::Processor(make) => make,
         };
@@ -225,17 +242,21 @@ impl Globals {
         let opened = restorer.emptied(part, opened)?;
         let filling = kept.map_or_else(|| self.make(global, make), Ok)?;
         let filling = RefCell::new(filling);
-        restorer.replay(part, &opened, &|records| {
+        let restored = restorer.replay(part, &opened, &|records| {
             let taken = filling.borrow_mut().take(&records);
             let GlobalChanges { entries, failures } = taken.map_err(StreamsError::GlobalStore)?;
-            if !failures.is_empty() {
-                self.refuse(spec, &part.changelog, &records, failures, restorer.log)?;
-            }
-            Ok(entries)
+            let stop = self.answered((spec, part), &records, failures, restorer.log)?;
+            let Some(stop) = stop else { return Ok(Entries::of(entries)) };
+            // It knows of records behind that one.
+            let mut anew = self.make(global, make)?;
+            let taken = anew.take(&records.below(stop.offset));
+            let GlobalChanges { entries, .. } = taken.map_err(StreamsError::GlobalStore)?;
+            *filling.borrow_mut() = anew;
+            Ok(Entries { records: entries, stops_at: Some(stop) })
         })?;
         // One that has failed knows of what is in no state.
         *global.filling.lock().unwrap_or_else(PoisonError::into_inner) = Some(filling.into_inner());
-        Ok(())
+        Ok(restored)
     }
 
     /// Makes what fills a part.
@@ -260,28 +281,78 @@ impl Globals {
     fn take(
         &self,
         take: &Arc<Take>,
-        (spec, part): (&GlobalSpec, &Part),
+        of: (&GlobalSpec, &Part),
         records: &RecordSet,
         log: &dyn Log,
-    ) -> Result<RecordSet, StreamsError> {
-        let mut taken = GlobalEntries::default();
-        take(records, records.len(), self.record_bytes_max, &mut taken)?;
-        if !taken.failures.is_empty() {
-            self.refuse(spec, &part.changelog, records, taken.failures, log)?;
+    ) -> Result<Entries, StreamsError> {
+        let take = |count| {
+            let mut taken = GlobalEntries::default();
+            take(records, count, self.record_bytes_max, &mut taken)?;
+            Ok::<_, StreamsError>(taken)
+        };
+        let GlobalEntries { records: entries, failures } = take(records.len())?;
+        let Some(stop) = self.answered(of, records, failures, log)? else {
+            return Ok(Entries::of(entries.build()));
+        };
+        let entries = take(stop.place)?.records.build();
+        Ok(Entries { records: entries, stops_at: Some(stop) })
+    }
+
+    /// Answers for records that cannot be taken. On a standby, tells the first that its owner has yet to answer for, if there is
+    /// one.
+    fn answered(
+        &self,
+        (spec, part): (&GlobalSpec, &Part),
+        records: &RecordSet,
+        failures: Vec<Failure>,
+        log: &dyn Log,
+    ) -> Result<Option<Stop>, StreamsError> {
+        if failures.is_empty() {
+            return Ok(None);
         }
-        Ok(taken.records.build())
+        let from = &part.changelog;
+        match &self.owner {
+            Some(owner) => {
+                self.refuse((spec, owner), from, records, failures, log)?;
+                Ok(None)
+            }
+            None => self.unanswered(from, records, &failures, log),
+        }
+    }
+
+    /// The first record that cannot be taken and that the owner has yet to answer for, if there is one.
+    fn unanswered(
+        &self,
+        from: &TopicPartition,
+        records: &RecordSet,
+        failures: &[Failure],
+        log: &dyn Log,
+    ) -> Result<Option<Stop>, StreamsError> {
+        let answered = log.committed(&self.group, from)?.map_or(0, |it| it.offset);
+        let is_dropped = |kind| match self.error_handlers.of(kind) {
+            BadRecordHandler::Policy(BadRecord::Continue) => true,
+            BadRecordHandler::Policy(BadRecord::DeadLetter | BadRecord::Fail)
+            | BadRecordHandler::Own(_) => false,
+        };
+        let waits = failures.iter().filter(|it| !is_dropped(it.kind)).map(|it| it.origin as usize);
+        let stops = waits.filter_map(|place| {
+            let offset = records.get(place)?.offset;
+            (offset >= answered).then_some(Stop { place, offset })
+        });
+        Ok(stops.min_by_key(|stop| stop.place))
     }
 
     /// Does about records that cannot be taken what their handler answers.
     fn refuse(
         &self,
-        spec: &GlobalSpec,
+        (spec, owner): (&GlobalSpec, &Owner),
         from: &TopicPartition,
         records: &RecordSet,
         failures: Vec<Failure>,
         log: &dyn Log,
     ) -> Result<(), StreamsError> {
-        let mut offset = log.committed(&self.group, from)?.map_or(0, |it| it.offset);
+        let mut answered = log.committed(&self.group, from)?.map_or(0, |it| it.offset);
+        let mut offset = answered;
         let mut letters = Letters::default();
         for Failure { origin, kind, cause } in failures {
             let record = records.get(origin as usize).filter(|record| record.offset >= offset);
@@ -303,7 +374,11 @@ impl Globals {
                 ExceptionResponse::Continue(own) if own.is_empty() => {
                     let store = &spec.store.name;
                     tracing::warn!(%store, %from, offset = record.offset, cause, "record dropped");
-                    continue;
+                    if let BadRecordHandler::Policy(_) = self.error_handlers.of(kind) {
+                        continue;
+                    }
+                    // A standby does not know what a handler answers.
+                    Vec::new()
                 }
                 ExceptionResponse::DeadLetter(own) => {
                     let (key, value) = (record.key, record.value);
@@ -321,10 +396,14 @@ impl Globals {
             }
             offset = record.offset + 1;
             if letters.size_bytes() > self.commit_part_bytes {
-                self.commit(std::mem::take(&mut letters), from, offset, log)?;
+                self.commit(owner, std::mem::take(&mut letters), (from, offset), log)?;
+                answered = offset;
             }
         }
-        self.commit(letters, from, offset, log)
+        if offset > answered {
+            self.commit(owner, letters, (from, offset), log)?;
+        }
+        Ok(())
     }
 
     /// What is to become of a record, unless it stops the application.
@@ -343,17 +422,14 @@ impl Globals {
         Err(StreamsError::GlobalStore(stopped(kind, cause, &response)))
     }
 
-    /// Makes letters durable, and that those of `from` below `offset` are written.
+    /// Makes letters durable, and that the records of `from` below `offset` are answered for.
     fn commit(
         &self,
+        owner: &Owner,
         letters: Letters,
-        from: &TopicPartition,
-        offset: i64,
+        (from, offset): (&TopicPartition, i64),
         log: &dyn Log,
     ) -> Result<(), StreamsError> {
-        if letters.0.is_empty() {
-            return Ok(());
-        }
         let appends = letters.0.into_iter().map(|(to, letters)| Append {
             partition: to.unwrap_or_else(|| self.letters.clone()),
             base_offset: None,
@@ -363,7 +439,7 @@ impl Globals {
         let (group, partition) = (Arc::clone(&self.group), from.clone());
         let committed = Committed { offset, metadata: String::new() };
         let offsets = vec![GroupOffset { group, partition, committed }];
-        let owner = Some(self.owner.clone());
+        let owner = Some(owner.clone());
         log.commit(Commit { owner, appends, offsets })?.wait()?;
         Ok(())
     }

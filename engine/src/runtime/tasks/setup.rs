@@ -3,7 +3,7 @@
 use crate::runtime::{
     config::{Repartitioning, StreamsConfig},
     error::StreamsError,
-    restore::{Part, RebuiltFrom, RestoreCounts, RestoreWatch, Restored, Restorer},
+    restore::{FETCH_BYTES, Part, RebuiltFrom, RestoreCounts, RestoreWatch, Restored, Restorer},
     tasks::assignment::Held,
     tasks::exchange::Exchange,
     tasks::feed::Feeds,
@@ -160,6 +160,7 @@ pub(in crate::runtime) fn prepare(
         log: &*world.log,
         state: &*state,
         threads: world.restore_threads,
+        fetch_bytes: FETCH_BYTES,
         watch: Some(watch),
     };
     watch.begin();
@@ -178,7 +179,7 @@ pub(in crate::runtime) fn prepare(
     }
     let waiting = ids.iter().filter(|id| may_wait(&blueprint, **id) && repartitions(id));
     waiting.for_each(|id| exchange.add_writer(*id));
-    let globals = Globals::open(&blueprint, &owner, world)?;
+    let globals = Globals::open(&blueprint, Some(&owner), world)?;
     let parts = parts_of(&blueprint, &ids, &positions, (&*world.log, &owner.group))?;
     let opened = restorer.open_all(&parts)?;
     globals.restore(&*world.log, watch)?;
