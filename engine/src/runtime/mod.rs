@@ -72,7 +72,8 @@ pub use restore::{
     RestoreListeners, RestoreProgress, StateRestoreListener, StoreRestore, TaskRestore,
 };
 pub use standby::{
-    Standby, StandbyListeners, StandbyStores, StandbyUpdate, StandbyUpdateListener, SuspendReason,
+    RunningStandby, Standby, StandbyListeners, StandbyStores, StandbyUpdate, StandbyUpdateListener,
+    SuspendReason,
 };
 pub use workers::stepper::Stepper;
 pub use workers::threads::Runtime;

@@ -18,15 +18,18 @@
 //! Which instance is a standby of which, and who notices that one is gone: several instances come with a log that they share.
 
 mod listener;
+mod running;
 mod told;
 
 pub use listener::{StandbyListeners, StandbyUpdate, StandbyUpdateListener, SuspendReason};
+pub(super) use running::Follower;
+pub use running::RunningStandby;
 
 use super::{
     config::StreamsConfig,
     error::StreamsError,
     query::StateSnapshot,
-    restore::{FETCH_BYTES, Part, Restorer},
+    restore::{FETCH_BYTES, Part, RebuiltFrom, Restorer},
     tasks::globals::Globals,
     tasks::setup::{World, committed_sources, external_inputs, plan, rebuilt_parts},
 };
@@ -37,7 +40,7 @@ use headwater_core::{
         log::Log,
         state::{ApplicationState, State, StateCommit},
     },
-    record::TopicName,
+    record::{TopicName, TopicPartition},
     time::Clock,
 };
 use std::{collections::BTreeSet, fmt, sync::Arc};
@@ -50,6 +53,9 @@ const FETCH_BYTES_MIN: usize = 64 << 10;
 ///
 /// Global stores are among them, up to a record of their topics that cannot be taken and that the application has yet to answer
 /// for. Stores without a changelog are not: an instance that takes over begins them anew.
+///
+/// Whoever has one says when it follows: a test, above all. [`Runtime::start_standby`](super::Runtime::start_standby) starts one
+/// that follows by itself.
 ///
 /// ```
 /// use headwater_core::{ports::log::{Log, TopicSpec}, record::TopicName};
@@ -163,6 +169,24 @@ impl Standby {
         self.shares.share(Share::Batches).clamp(FETCH_BYTES_MIN, FETCH_BYTES)
     }
 
+    /// The partitions by which it is told that there is something new, those that are there, and whether these are all.
+    fn followed(&self) -> Result<(Vec<(TopicPartition, Grows)>, bool), StreamsError> {
+        let planned = rebuilt_parts(&self.blueprint, &*self.log)?.len();
+        let parts = self.parts()?;
+        let is_all = parts.len() == planned;
+        let of_part = |part: Part| match part.from {
+            // It is followed as far as it is committed.
+            RebuiltFrom::Input { .. } => (part.changelog, Grows::Offsets),
+            RebuiltFrom::Changelog | RebuiltFrom::Nothing { .. } => (part.changelog, Grows::End),
+        };
+        let mut followed: Vec<_> = parts.into_iter().map(of_part).collect();
+        for input in self.globals.inputs() {
+            // What cannot be taken is passed once that is committed.
+            followed.extend([(input.clone(), Grows::End), (input.clone(), Grows::Offsets)]);
+        }
+        Ok((followed, is_all))
+    }
+
     /// The parts of stores whose changelogs are there: an application that has never started has none yet.
     fn parts(&self) -> Result<Vec<Part>, StreamsError> {
         let existing = self.log.topics()?.into_iter().map(|spec| spec.name);
@@ -209,6 +233,15 @@ impl Standby {
         let Self { state, globals, .. } = self;
         StandbyStores { _state: state, _globals: globals }
     }
+}
+
+/// What of a partition tells that there is something new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Grows {
+    /// Its end.
+    End,
+    /// The positions that groups have committed in it.
+    Offsets,
 }
 
 /// The stores of a standby that has ended, until whoever takes over has opened them.

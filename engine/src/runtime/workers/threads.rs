@@ -7,6 +7,7 @@ use crate::runtime::{
     config::{RuntimeConfig, StreamsConfig},
     error::StreamsError,
     restore::RESTORE_THREADS_MAX,
+    standby::{Follower, RunningStandby, Standby},
     tasks::setup::World,
     workers::Workers,
     workers::mailbox::Mailbox,
@@ -45,6 +46,8 @@ pub(in crate::runtime) struct RuntimeParts {
     /// Whether it has threads; otherwise somebody steps it.
     pub(in crate::runtime) has_threads: bool,
     applications: Mutex<BTreeMap<String, Weak<Shared>>>,
+    /// Changed only while `applications` is held: of an id there is one or the other.
+    standbys: Mutex<BTreeMap<String, Weak<Follower>>>,
 }
 
 impl RuntimeParts {
@@ -56,6 +59,7 @@ impl RuntimeParts {
             workers: Workers::new(workers),
             has_threads: true,
             applications: Mutex::default(),
+            standbys: Mutex::default(),
         }
     }
 
@@ -86,11 +90,39 @@ impl RuntimeParts {
         if applications.get(&id).is_some_and(|known| known.strong_count() > 0) {
             return Err(StreamsError::AlreadyRunning { application_id: id });
         }
+        let standby = self.standbys().remove(&id);
         // Before it begins, so that a second start of the same id is refused meanwhile.
         applications.insert(id, Arc::downgrade(&shared));
         drop(applications);
+        let standby = standby.as_ref().and_then(Weak::upgrade);
+        // Kept until it has opened them.
+        let _stores = standby.and_then(|standby| standby.promote());
         shared.begin().inspect_err(|error| shared.end(Err(error.clone())))?;
         Ok(shared)
+    }
+
+    fn standbys(&self) -> MutexGuard<'_, BTreeMap<String, Weak<Follower>>> {
+        self.standbys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a standby.
+    fn start_standby(
+        &self,
+        topology: Topology,
+        config: &StreamsConfig,
+    ) -> Result<RunningStandby, StreamsError> {
+        let (world, id) = (&self.world, config.application_id.clone());
+        let standby = Standby::within(topology, config, world)?;
+        let follower = Follower::new(id.clone(), world, standby);
+        let applications = self.applications();
+        let mut standbys = self.standbys();
+        let is_running = applications.get(&id).is_some_and(|known| known.strong_count() > 0);
+        if is_running || standbys.get(&id).is_some_and(|known| known.strong_count() > 0) {
+            return Err(StreamsError::AlreadyRunning { application_id: id });
+        }
+        follower.start()?;
+        standbys.insert(id, Arc::downgrade(&follower));
+        Ok(RunningStandby::new(follower))
     }
 
     /// An application has ended.
@@ -215,7 +247,7 @@ impl Runtime {
     }
 
     /// Starts an application where its last commit left it: creates its internal topics, replays the tails of its
-    /// changelogs, and runs.
+    /// changelogs, and runs. A [standby](Self::start_standby) of it that runs here ends in its favour.
     ///
     /// # Errors
     ///
@@ -231,10 +263,55 @@ impl Runtime {
     ) -> Result<Application, StreamsError> {
         Ok(Application::new(self.parts.start(topology, config)?))
     }
+
+    /// Starts a standby of the application of this id, which runs elsewhere on the same log: it keeps the application's stores,
+    /// global ones included, on this runtime's state, near what is committed.
+    ///
+    /// To take over, [start the application](Self::start_application) here, in whatever version: the standby ends, and what it
+    /// has is not replayed. An owner that is there still commits nothing from then on.
+    ///
+    /// ```
+    /// use headwater_core::ports::{log::Log, state::State};
+    /// use headwater_core::time::Clock;
+    /// # use headwater_engine::topology::Topology;
+    /// use headwater_engine::runtime::{Application, Runtime, StreamsConfig, StreamsError};
+    /// use std::sync::Arc;
+    ///
+    /// fn stand_by(
+    ///     topology: &Topology,
+    ///     log: Arc<dyn Log>,
+    ///     state: Arc<dyn State>,
+    ///     clock: Arc<dyn Clock>,
+    ///     wait_until_the_owner_is_gone: impl FnOnce(),
+    /// ) -> Result<(Runtime, Application), StreamsError> {
+    ///     let runtime = Runtime::start(2, log, state, clock)?;
+    ///     let config = StreamsConfig::new("fleet");
+    ///     let standby = runtime.start_standby(topology.clone(), &config)?;
+    ///     wait_until_the_owner_is_gone();
+    ///     println!("{} offsets behind", standby.lag()?);
+    ///     let fleet = runtime.start_application(topology.clone(), config)?;
+    ///     Ok((runtime, fleet))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StreamsError::AlreadyRunning`] if the application or a standby of it runs here; [`StreamsError::MissingTopic`] and
+    /// [`StreamsError::Topology`] as of an application that starts; [`StreamsError::Thread`] if the system gives no thread;
+    /// [`StreamsError::State`] if the state cannot be read.
+    pub fn start_standby(
+        &self,
+        topology: Topology,
+        config: &StreamsConfig,
+    ) -> Result<RunningStandby, StreamsError> {
+        self.parts.start_standby(topology, config)
+    }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        let standbys = std::mem::take(&mut *self.parts.standbys());
+        standbys.values().filter_map(Weak::upgrade).for_each(|standby| drop(standby.end()));
         self.parts.stop_all(&StreamsError::NotRunning);
         self.parts.restarts.stop();
         self.parts.workers.mailboxes().iter().for_each(|mailbox| mailbox.stop());
