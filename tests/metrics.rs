@@ -3,7 +3,8 @@
 use headwater::{
     dsl::{BufferConfig, EmitStrategy, Suppressed, TimeWindows},
     prelude::*,
-    runtime::{NodeCounts, StreamsMetrics, TaskMetrics},
+    runtime::{NodeCounts, Runtime, StreamsMetrics, TaskMetrics},
+    state::MemoryState,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,6 +13,7 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::TcpStream,
     process::{Command, Stdio},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -75,13 +77,26 @@ fn get(app: &App, request: &str) -> Outcome<(String, String)> {
     Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
 }
 
-/// Speeds above 100 by key, counted; without a key they are dropped there.
-fn app() -> Outcome<App> {
+fn topology() -> Outcome<Topology> {
     let builder = StreamsBuilder::new();
     let speeds = builder.stream::<Option<String>, i64>("speeds");
     let fast = speeds.filter(|_, speed| *speed > 100).named("fast");
     fast.group_by_key().count("counts").to_stream().to("out");
-    let app = App::builder("cars").topology(builder.build()?).create_topics(2).metrics("0");
+    Ok(builder.build()?)
+}
+
+/// What a standby of the application tells that has all there is.
+fn standby(app: &App) -> Outcome<StreamsMetrics> {
+    let (state, clock) = (Arc::new(MemoryState::new()), Arc::new(SystemClock::new()));
+    let runtime = Runtime::start(1, Arc::clone(app.log()), state, clock)?;
+    let standby = runtime.start_standby(topology()?, &StreamsConfig::new("cars"))?;
+    assert!(standby.wait_caught_up(Duration::from_secs(120))?);
+    Ok(standby.metrics())
+}
+
+/// Speeds above 100 by key, counted; without a key they are dropped there.
+fn app() -> Outcome<App> {
+    let app = App::builder("cars").topology(topology()?).create_topics(2).metrics("0");
     let app = app.start()?;
     for (key, speed, at) in [("a", 120_i64, 5), ("a", 90, 6), ("b", 130, 7)] {
         app.send("speeds", &Some(key.to_owned()), &speed, at)?;
@@ -158,6 +173,8 @@ fn a_scrape_tells_what_threads_do_and_what_runs() -> Outcome {
         scraped.of(&format!("kafka_streams_stream_metrics_{name}"), &[id, label])
     };
     assert_eq!(client("failed_stream_threads", "")?, 0.0);
+    assert_eq!(client("application_id", "")?, 1.0);
+    assert!(thread("tasks_assigned_latency_max")? >= thread("tasks_assigned_latency_avg")?);
     assert_eq!(client("version", concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""))?, 1.0);
     assert_eq!(client("topology_description", "Source: KSTREAM-SOURCE-speeds")?, 1.0);
     let updater = |name: &str| {
@@ -177,6 +194,31 @@ fn a_scrape_tells_what_threads_do_and_what_runs() -> Outcome {
     assert_eq!(task("input_buffer_bytes_total", first)?, 0.0);
     let late = [first, second].map(|of| task("record_lateness_max", of).unwrap_or(0.0));
     assert!(late.iter().all(|late| *late < 10.0), "{late:?}");
+    Ok(())
+}
+
+#[test]
+fn a_scrape_of_a_standby_tells_what_it_updates() -> Outcome {
+    let app = app()?;
+    let scraped = Scraped::read(&standby(&app)?.to_prometheus())?;
+    let id = "application_id=\"cars\"";
+    let updater = |name: &str| {
+        scraped.of(&format!("kafka_streams_stream_state_updater_metrics_{name}"), &[id])
+    };
+    assert_eq!(updater("standby_updating_tasks")?, 2.0);
+    let ratio = updater("standby_update_ratio")?;
+    assert!(ratio > 0.0 && (ratio + updater("idle_ratio")? - 1.0).abs() < 1e-9, "{ratio}");
+    let task = |name: &str| {
+        let of = ["task_id=\"0_0\"", "task_id=\"0_1\""].map(|task| {
+            let name = format!("kafka_streams_stream_task_metrics_{name}");
+            scraped.of(&name, &[id, task])
+        });
+        of.into_iter().sum::<Outcome<f64>>()
+    };
+    assert_eq!(task("update_total")?, 2.0, "a and b");
+    assert!(task("update_rate")? > 0.0);
+    assert_eq!(scraped.of("headwater_standby_lag_offsets", &[id])?, 0.0);
+    assert_eq!(scraped.of("kafka_streams_stream_metrics_client_state", &[id])?, 2.0);
     Ok(())
 }
 
@@ -327,8 +369,15 @@ fn promtool_has_nothing_to_say() -> Outcome {
         assert!(env::var_os("HEADWATER_REQUIRE_PEERS").is_none(), "there is no promtool");
         return Ok(());
     };
-    let text = app()?.streams().metrics().to_prometheus();
-    let mut check = Command::new(promtool);
+    let app = app()?;
+    for metrics in [app.streams().metrics(), standby(&app)?] {
+        accepted(Command::new(&promtool), &metrics.to_prometheus())?;
+    }
+    Ok(())
+}
+
+/// Has promtool check a text.
+fn accepted(mut check: Command, text: &str) -> Outcome {
     check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut check = check.stderr(Stdio::piped()).spawn()?;
     check.stdin.take().ok_or("it has an input")?.write_all(text.as_bytes())?;

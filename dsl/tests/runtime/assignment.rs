@@ -34,6 +34,7 @@ fn at(topic: &str, partition: u32) -> Outcome<TopicPartition> {
 
 struct Run {
     log: Arc<FaultyLog>,
+    clock: Arc<ManualClock>,
     stepper: Option<Stepper>,
     application: Option<Application>,
 }
@@ -49,10 +50,11 @@ impl Run {
         let specs: Vec<_> = topology.external_topics().into_iter().map(spec).collect();
         log.create_topics(&specs)?;
         let (state, clock) = (Arc::new(MemoryState::new()), Arc::new(ManualClock::at(0)));
-        let stepper = Stepper::new(2, Arc::clone(&log) as Arc<dyn Log>, state, clock);
+        let time = Arc::clone(&clock);
+        let stepper = Stepper::new(2, Arc::clone(&log) as Arc<dyn Log>, state, time);
         let config = StreamsConfig::new("test").with_repartitioning(repartitioning);
         let application = stepper.start_application(topology, config)?;
-        Ok(Self { log, stepper: Some(stepper), application: Some(application) })
+        Ok(Self { log, clock, stepper: Some(stepper), application: Some(application) })
     }
 
     fn rest(&mut self) {
@@ -165,5 +167,32 @@ fn repartitioning_in_memory_takes_all_partitions() -> Outcome {
     let told = "group test holds 3 of 4 tasks, and repartitions in memory, which takes all of them; \
                 set `Repartitioning::ThroughTopic`";
     assert_eq!(why.to_string(), told);
+    Ok(())
+}
+
+#[test]
+fn how_long_tasks_take_to_come_and_to_go_is_told() -> Outcome {
+    let mut run = Run::start(Repartitioning::ThroughTopic)?;
+    let longest = |run: &Run| {
+        let metrics = run.application.as_ref().expect("it was started").metrics();
+        let assigned = metrics.tasks_assigned_latency.max();
+        (assigned, metrics.tasks_revoked_latency.max(), metrics.tasks_lost_latency.max())
+    };
+    run.append(1)?;
+    run.rest();
+    assert_eq!(longest(&run), (Some(0.0), None, None));
+    run.append(2)?;
+    run.log.set_slow(true);
+    run.assign(Assignment::Revoked(vec![at("in", 1)?]));
+    run.clock.advance(Duration::from_millis(7));
+    run.log.set_slow(false);
+    while run.log.complete_next() {}
+    run.rest();
+    assert_eq!(longest(&run), (Some(0.0), Some(7.0), None));
+    run.assign(Assignment::Lost(vec![at("in", 0)?]));
+    assert_eq!(longest(&run), (Some(0.0), Some(7.0), Some(0.0)));
+    let text = run.application.as_ref().expect("it was started").metrics().to_prometheus();
+    let name = "kafka_streams_stream_thread_metrics_tasks_revoked_latency_max";
+    assert!(text.contains(&format!("\n{name}{{application_id=\"test\"}} 7\n")), "{text}");
     Ok(())
 }

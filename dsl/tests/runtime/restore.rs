@@ -180,8 +180,10 @@ fn progress_tells_the_rate_and_what_is_left_of_the_time() -> Outcome {
     assert_eq!(told.take(), expected);
     let metrics = application.metrics();
     assert_eq!((metrics.restoring.parts, metrics.restoring.elapsed.as_secs()), (0, 4));
+    assert_eq!(metrics.task_restores.first().map(|task| task.rate()), Some(5.0));
     let text = metrics.to_prometheus();
     for line in [
+        "kafka_streams_stream_task_metrics_restore_rate{application_id=\"test\",task_id=\"0_0\"} 0\n",
         "kafka_streams_stream_state_updater_metrics_active_restoring_tasks{application_id=\"test\"} 0",
         "kafka_streams_stream_task_metrics_restore_total{application_id=\"test\",task_id=\"0_0\"} 20",
         "kafka_streams_stream_task_metrics_restore_remaining_records_total{application_id=\"test\",task_id=\"0_0\"} 0",

@@ -73,7 +73,7 @@ pub use restore::{
 };
 pub use standby::{
     RunningStandby, Standby, StandbyListeners, StandbyStores, StandbyUpdate, StandbyUpdateListener,
-    SuspendReason,
+    SuspendReason, TaskUpdate,
 };
 pub use workers::stepper::Stepper;
 pub use workers::threads::Runtime;

@@ -7,6 +7,7 @@ use crate::runtime::{
     commit::rounds::{Request, Rounds},
     config::ProcessingGuarantee,
     error::StreamsError,
+    metrics::Dealt,
     tasks::assignment::{AssignmentChange, Held, Watch},
     tasks::setup::{InputEnds, World, external_inputs, has_new_match, repartition_inputs},
     tasks::task_group::{Surroundings, TaskGroup},
@@ -28,6 +29,7 @@ use std::sync::{
     Arc, Mutex, OnceLock, PoisonError, Weak,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
+use std::time::Duration;
 
 /// What was handed in and has no outcome yet: commits, and outputs that were sent ahead of theirs.
 #[derive(Debug, Default)]
@@ -66,6 +68,8 @@ pub(in crate::runtime) struct Incarnation {
     /// Wake participants when an external input has grown.
     pub(in crate::runtime) subscriptions: Mutex<Vec<Subscription>>,
     pub(in crate::runtime) has_ended: AtomicBool,
+    /// Since when its tasks are to be given up, so that others are made.
+    pub(in crate::runtime) leaves_since: OnceLock<Duration>,
     /// See [`Shared`]; there once it is to drain.
     pub(in crate::runtime) input_ends: Arc<OnceLock<InputEnds>>,
 }
@@ -220,6 +224,7 @@ impl Incarnation {
 
     /// Ends it with a last commit, so that tasks are dealt anew.
     pub(in crate::runtime) fn rebalance(&self) {
+        self.leaves_since.get_or_init(|| self.world.clock.elapsed());
         self.is_rebalancing.store(true, Ordering::Release);
         self.rounds.ask(Request::Close);
         self.wake_all();
@@ -240,6 +245,7 @@ impl Incarnation {
             AssignmentChange::None => {}
             AssignmentChange::Moved => self.rebalance(),
             AssignmentChange::Lost => {
+                self.leaves_since.get_or_init(|| self.world.clock.elapsed());
                 let group = Arc::clone(&self.owner.group);
                 return Err(StreamsError::AssignmentLost { group });
             }
@@ -261,6 +267,11 @@ impl Incarnation {
         if self.rounds.has_ended() && !self.has_ended.swap(true, Ordering::AcqRel) {
             self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).clear();
             if let Some(application) = self.application.upgrade() {
+                if let Some(since) = self.leaves_since.get() {
+                    let now = self.world.clock.elapsed();
+                    let dealt = self.rounds.failure().map_or(Dealt::Revoked, |_| Dealt::Lost);
+                    application.seen().dealt(dealt, (*since, now));
+                }
                 application.incarnation_ended(self.rounds.failure(), self.take_held());
             }
         }

@@ -22,7 +22,7 @@ use super::{
     config::StreamsConfig,
     error::StreamsError,
     explain::{Facts, Lag},
-    metrics::{Seen, StreamsMetrics},
+    metrics::{Dealt, Seen, StreamsMetrics},
     query::{OpenIterators, ReadOnlyKeyValueStore, StateSnapshot},
     restore::RestoreWatch,
     tasks::assignment::Held,
@@ -165,6 +165,7 @@ impl Shared {
             }
         }
         let world = self.parts.world.clone();
+        let began = world.clock.elapsed();
         let inherited = Inherited { taps: &self.taps, watch: &self.restoring, held };
         let Ready { blueprint, around, held, owner, tasks, restored, state } =
             prepare(self.topology.clone(), &self.config, &world, inherited)?;
@@ -199,6 +200,7 @@ impl Shared {
             turns: Arc::clone(&self.turns),
             subscriptions: Mutex::default(),
             has_ended: AtomicBool::new(false),
+            leaves_since: OnceLock::new(),
             input_ends: Arc::clone(&self.input_ends),
             state,
             world,
@@ -216,6 +218,8 @@ impl Shared {
             }
         })?;
         assign(&incarnation, tasks);
+        let now = incarnation.world.clock.elapsed();
+        self.seen().dealt(Dealt::Assigned, (began, now));
         if self.parts.workers.changes() != changes {
             // Workers came or went before anybody could tell it.
             self.rebalance();

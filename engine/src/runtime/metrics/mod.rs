@@ -4,11 +4,12 @@ mod latencies;
 mod seen;
 
 pub use latencies::Latencies;
-pub(super) use seen::Seen;
+pub(super) use seen::{Dealt, Seen};
 
 use super::{
     explain::SourceStatus,
     restore::{RestoreProgress, TaskRestore},
+    standby::TaskUpdate,
 };
 use crate::store::StoreOperation;
 use headwater_core::{
@@ -84,6 +85,12 @@ pub struct StreamsMetrics {
     pub task_created_rate: f64,
     /// Tasks that went a second, over the last 30 to 60 s.
     pub task_closed_rate: f64,
+    /// How long it took until its tasks were made, their stores restored, in ms, over the last 30 to 60 s.
+    pub tasks_assigned_latency: Spread,
+    /// How long it took until they were gone after a last commit, so that they can be dealt anew, in ms, over the last 30 to 60 s.
+    pub tasks_revoked_latency: Spread,
+    /// The same, where another instance has taken over and nothing can be committed.
+    pub tasks_lost_latency: Spread,
     /// The topology, as [`describe`](crate::topology::Topology::describe) tells it.
     pub topology_description: String,
     /// What each task has counted, as of the last commit.
@@ -94,6 +101,12 @@ pub struct StreamsMetrics {
     pub restoring: RestoreProgress,
     /// The same, of each task that had anything to restore.
     pub task_restores: Vec<TaskRestore>,
+    /// Of a standby, how far it has updated each task's stores.
+    pub task_updates: Vec<TaskUpdate>,
+    /// Of a standby, the share of the last 30 to 60 s that went into updates.
+    pub standby_update_ratio: f64,
+    /// Of a standby, how many offsets lie between its stores and the ends of their changelogs.
+    pub standby_lag: Option<u64>,
     /// What the state that keeps its stores tells of itself: of all applications that it is shared by.
     pub state: Vec<StateFigure>,
     /// The wall clock, in ms.

@@ -74,6 +74,17 @@ impl Rates<'_> {
 /// Of what something was measured: a task, or all together; and of which of its nodes, if it is about nodes.
 type MeasuredOf = (Option<TaskId>, Measure, Option<Arc<str>>);
 
+/// How tasks come and go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::runtime) enum Dealt {
+    /// They were made.
+    Assigned,
+    /// They have made their last commit, so that others can be made.
+    Revoked,
+    /// They were dropped, since another instance has them.
+    Lost,
+}
+
 /// What is known of an application's tasks, as of their last commit.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Seen {
@@ -83,6 +94,8 @@ pub(in crate::runtime) struct Seen {
     nodes: HashMap<(TaskId, Arc<str>), NodeMetrics>,
     measured: Periods<MeasuredOf>,
     hits: Periods<(TaskId, Arc<str>)>,
+    /// How long it took, in ms.
+    dealt: Periods<Dealt>,
     /// What processors count themselves.
     own: HashMap<TaskId, Vec<OwnCounted>>,
     /// What stores were asked for.
@@ -262,6 +275,12 @@ impl Seen {
         asked.collect()
     }
 
+    /// Tasks were made, or have gone, between two moments.
+    pub(in crate::runtime) fn dealt(&mut self, dealt: Dealt, (began, now): (Duration, Duration)) {
+        self.dealt.turn(now);
+        self.dealt.add(dealt, Spread::of(now.saturating_sub(began).as_secs_f64() * 1e3));
+    }
+
     /// How many commits there have been.
     pub(in crate::runtime) fn commits(&self) -> u64 {
         self.commits
@@ -430,6 +449,9 @@ impl Seen {
             tasks_closed: self.closed,
             task_created_rate: rates.of(self.created, |sample| sample.created),
             task_closed_rate: rates.of(self.closed, |sample| sample.closed),
+            tasks_assigned_latency: self.dealt.of(&Dealt::Assigned, now),
+            tasks_revoked_latency: self.dealt.of(&Dealt::Revoked, now),
+            tasks_lost_latency: self.dealt.of(&Dealt::Lost, now),
             topology_description: blueprint.topology.describe(),
             tasks: self.of_tasks(blueprint, iterators, &rates),
             records: counts.records,

@@ -1,7 +1,7 @@
 //! What the application tells as a whole, under Kafka's names for its client, threads and state updater.
 
 use super::{
-    super::metrics::StreamsMetrics,
+    super::{metrics::StreamsMetrics, standby::TaskUpdate},
     family::{Families, Labels, Named, add_mean_and_max, millis, number},
 };
 
@@ -65,6 +65,8 @@ impl StreamsMetrics {
     /// What is told by labels alone: their sample is always 1.
     pub(super) fn add_about(&self, to: &mut Families) {
         let id = ("application_id", &*self.application_id);
+        let named = ("kafka_streams_stream_metrics_application_id", "gauge", "What its id is.");
+        to.add(named, &[id], 1.0);
         let about = [
             ("version", "Of which version it is.", env!("CARGO_PKG_VERSION")),
             ("topology_description", "What its topology is.", &self.topology_description),
@@ -109,6 +111,21 @@ impl StreamsMetrics {
             ),
             ("poll_records", "How many records a fetch brought.", &self.poll_records),
             ("punctuate_latency", "How long punctuations took, in ms.", &self.punctuate_latency),
+            (
+                "tasks_assigned_latency",
+                "How long it took until tasks were made, their stores restored, in ms.",
+                &self.tasks_assigned_latency,
+            ),
+            (
+                "tasks_revoked_latency",
+                "How long it took until tasks were gone that are dealt anew, in ms.",
+                &self.tasks_revoked_latency,
+            ),
+            (
+                "tasks_lost_latency",
+                "How long it took until tasks were gone that another instance has, in ms.",
+                &self.tasks_lost_latency,
+            ),
         ];
         for (name, help, spread) in measured {
             add_mean_and_max(to, &thread(name), help, labels, spread);
@@ -165,8 +182,16 @@ impl StreamsMetrics {
         let share = |is: bool| if is { 1.0 } else { 0.0 };
         let help = "Whether stores are being restored: an application does nothing else meanwhile.";
         to.add((&*updater("active_restore_ratio"), "gauge", help), labels, share(is_restoring));
-        let help = "Whether no store is being restored.";
-        to.add((&*updater("idle_ratio"), "gauge", help), labels, share(!is_restoring));
+        let help = "Tasks whose stores a standby keeps up.";
+        let standbys = number(self.task_updates.len() as u64);
+        to.add((&*updater("standby_updating_tasks"), "gauge", help), labels, standbys);
+        let help = "The share of the time that went into updates of a standby.";
+        let ratio = self.standby_update_ratio;
+        to.add((&*updater("standby_update_ratio"), "gauge", help), labels, ratio);
+        let help =
+            "The share of the time in which no store is restored, and none of a standby updated.";
+        let idle = share(!is_restoring) * (1.0 - ratio);
+        to.add((&*updater("idle_ratio"), "gauge", help), labels, idle);
         let help = "Batches of changelogs replayed a second, while stores are restored.";
         let rate = if is_restoring { self.restoring.call_rate() } else { 0.0 };
         to.add((&*updater("restore_call_rate"), "gauge", help), labels, rate);
@@ -175,10 +200,26 @@ impl StreamsMetrics {
             let named = ("headwater_restore_remaining_seconds", "gauge", help);
             to.add(named, labels, eta.as_secs_f64());
         }
+        if let Some(lag) = self.standby_lag {
+            let help = "Offsets between the stores of a standby and the ends of their changelogs.";
+            to.add(("headwater_standby_lag_offsets", "gauge", help), labels, number(lag));
+        }
+        self.add_tasks_restored(to);
+        self.add_tasks_updated(to);
+    }
+
+    fn add_tasks_restored(&self, to: &mut Families) {
         for task in &self.task_restores {
             let labels: Labels<'_> =
                 &[("application_id", &self.application_id), ("task_id", &task.task)];
             let named = |name, kind, help| (name, kind, help);
+            let of_task = named(
+                "kafka_streams_stream_task_metrics_restore_rate",
+                "gauge",
+                "Records replayed a second, while the task's stores are restored.",
+            );
+            let rate = if task.parts > 0 { task.rate() } else { 0.0 };
+            to.add(of_task, labels, rate);
             let of_task = named(
                 "kafka_streams_stream_task_metrics_restore_total",
                 "counter",
@@ -191,6 +232,17 @@ impl StreamsMetrics {
                 "Offsets that are left to restore the task's stores.",
             );
             to.add(of_task, labels, number(task.remaining));
+        }
+    }
+
+    fn add_tasks_updated(&self, to: &mut Families) {
+        for TaskUpdate { task, updated, rate } in &self.task_updates {
+            let labels: Labels<'_> = &[("application_id", &self.application_id), ("task_id", task)];
+            let task = |name: &str| format!("kafka_streams_stream_task_metrics_{name}");
+            let help = "Records by which a standby has updated the task's stores.";
+            to.add((&task("update_total"), "counter", help), labels, number(*updated));
+            let help = "The same a second.";
+            to.add((&task("update_rate"), "gauge", help), labels, *rate);
         }
     }
 }

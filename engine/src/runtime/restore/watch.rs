@@ -175,6 +175,16 @@ pub struct TaskRestore {
     pub restored: u64,
     /// Offsets that are left.
     pub remaining: u64,
+    /// For how long it has been going on, or went on.
+    pub elapsed: Duration,
+}
+
+impl TaskRestore {
+    /// Records a second so far; 0 before any time has passed.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        per_second(self.restored, self.elapsed).unwrap_or(0.0)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -242,7 +252,16 @@ impl RestoreWatch {
 
     /// How far each task is that had anything to restore.
     pub(in super::super) fn tasks(&self) -> Vec<TaskRestore> {
-        self.counts().tasks.values().cloned().collect()
+        let now = self.clock.elapsed();
+        let counts = self.counts();
+        let task = |task: &TaskRestore| {
+            let elapsed = match task.parts {
+                0 => task.elapsed,
+                _ => now.saturating_sub(counts.began),
+            };
+            TaskRestore { elapsed, ..task.clone() }
+        };
+        counts.tasks.values().map(task).collect()
     }
 
     /// A part that was planned begins.
@@ -298,8 +317,12 @@ impl Watched<'_> {
         let now = self.watch.clock.elapsed();
         let mut counts = self.watch.counts();
         counts.all.parts = counts.all.parts.saturating_sub(1);
-        counts.all.elapsed = now.saturating_sub(counts.began);
-        counts.part_of(self.task, |task| task.parts = task.parts.saturating_sub(1));
+        let elapsed = now.saturating_sub(counts.began);
+        counts.all.elapsed = elapsed;
+        counts.part_of(self.task, |task| {
+            task.parts = task.parts.saturating_sub(1);
+            task.elapsed = elapsed;
+        });
         drop(counts);
         self.tell(|listener, part, progress| listener.on_restore_end(part, progress));
     }

@@ -18,10 +18,12 @@
 //! Which instance is a standby of which, and who notices that one is gone: several instances come with a log that they share.
 
 mod listener;
+mod progress;
 mod running;
 mod told;
 
 pub use listener::{StandbyListeners, StandbyUpdate, StandbyUpdateListener, SuspendReason};
+pub use progress::TaskUpdate;
 pub(super) use running::Follower;
 pub use running::RunningStandby;
 

@@ -5,10 +5,12 @@
 //! - The thread subscribes to what it follows and then reads it, so that nothing comes unseen; it looks at no clock.
 //! - Once it has [ended](Follower::end), nothing of it touches the state any more.
 
-use super::{Grows, Standby, StandbyStores};
+use super::{Grows, Standby, StandbyStores, progress::Progress};
 use crate::{
     caught::caught,
-    runtime::{error::StreamsError, query::StateSnapshot, tasks::setup::World},
+    runtime::{
+        error::StreamsError, metrics::StreamsMetrics, query::StateSnapshot, tasks::setup::World,
+    },
 };
 use headwater_core::{
     ports::log::{Log, Subscription, Waker},
@@ -21,6 +23,10 @@ use std::{
     thread::{Builder, JoinHandle},
     time::Duration,
 };
+
+/// Kafka's numbers of the states of an instance that has standby tasks alone: it runs, or it has failed.
+const FOLLOWING: u8 = 2;
+const FAILED: u8 = 6;
 
 /// A standby that its runtime updates as the application commits. Dropped, it ends.
 ///
@@ -64,6 +70,12 @@ impl RunningStandby {
     /// [`StreamsError::State`] if the state cannot be read; [`StreamsError::NotRunning`] once it has ended.
     pub fn snapshot(&self) -> Result<StateSnapshot, StreamsError> {
         self.0.with(|standby| standby.snapshot())
+    }
+
+    /// Tells how it follows, under the names that Kafka Streams has for it; what an application alone does is left at 0.
+    #[must_use]
+    pub fn metrics(&self) -> StreamsMetrics {
+        self.0.metrics()
     }
 
     /// Says why its last update failed. After a failure that [may pass by itself](StreamsError::is_retriable) it goes on with
@@ -118,6 +130,7 @@ impl Alarm {
 pub(in crate::runtime) struct Follower {
     id: String,
     world: World,
+    progress: Mutex<Progress>,
     /// Gone once it has ended.
     standby: Mutex<Option<Standby>>,
     /// It was updated, or could not be, or has ended.
@@ -142,6 +155,7 @@ impl Follower {
     pub(in crate::runtime) fn new(id: String, world: &World, standby: Standby) -> Arc<Self> {
         Arc::new(Self {
             id,
+            progress: Mutex::new(Progress::new(world.clock.elapsed())),
             world: world.clone(),
             standby: Mutex::new(Some(standby)),
             tried: Condvar::new(),
@@ -205,6 +219,26 @@ impl Follower {
         self.end().map(Standby::promote)
     }
 
+    fn metrics(&self) -> StreamsMetrics {
+        let World { state, clock, .. } = &self.world;
+        let follows_no_more = self.fatal_failure().is_some();
+        let topology = self.with(|standby| Ok(standby.blueprint.topology.describe()));
+        // Before what is locked below is: an update takes the locks in this order.
+        let standby_lag = self.with(Standby::lag).ok();
+        let (progress, now) = (lock(&self.progress), clock.elapsed());
+        StreamsMetrics {
+            application_id: self.id.as_str().into(),
+            client_state: if follows_no_more { FAILED } else { FOLLOWING },
+            topology_description: topology.unwrap_or_default(),
+            standby_update_ratio: progress.ratio(now),
+            task_updates: progress.tasks(now),
+            standby_lag,
+            state: state.figures(),
+            now: clock.now(),
+            ..StreamsMetrics::default()
+        }
+    }
+
     /// The life of its thread.
     fn run(&self) {
         let mut following = Following::new(&*self.world.log, self.alarm.waker());
@@ -215,7 +249,11 @@ impl Follower {
                 let mut standby = lock(&self.standby);
                 let Some(standby) = &mut *standby else { return Ok(()) };
                 following.subscribe(standby)?;
-                standby.update().map(drop)
+                let began = self.world.clock.elapsed();
+                standby.update()?;
+                let took = (began, self.world.clock.elapsed());
+                lock(&self.progress).updated(standby.told.updated().clone(), took);
+                Ok(())
             });
             let updated = updated.unwrap_or_else(|message| Err(StreamsError::Panicked { message }));
             let (id, failure) = (&*self.id, updated.err());

@@ -1,6 +1,6 @@
 //! What a standby has of the parts of stores, and what its listeners were told of them.
 
-use super::{StandbyListeners, StandbyUpdate, SuspendReason};
+use super::{StandbyListeners, StandbyUpdate, SuspendReason, progress::Updated};
 use crate::{
     runtime::restore::{Part, Restored},
     task::Positions,
@@ -14,20 +14,27 @@ pub(super) struct Told {
     listeners: StandbyListeners,
     /// As listeners were last told. What tasks must not forget no user knows of.
     parts: BTreeMap<(Arc<str>, TopicPartition), StandbyUpdate>,
-    /// Records that were applied.
+    /// Records that were applied, of all parts, and of each task's.
     records: u64,
+    updated: Updated,
     suspends_as: SuspendReason,
 }
 
 impl Told {
     pub(super) fn new(listeners: StandbyListeners) -> Self {
         let suspends_as = SuspendReason::Migrated;
-        Self { listeners, parts: BTreeMap::new(), records: 0, suspends_as }
+        let (parts, updated) = (BTreeMap::new(), Updated::new());
+        Self { listeners, parts, records: 0, updated, suspends_as }
     }
 
     /// How many records were applied to stores of users'.
     pub(super) fn records(&self) -> u64 {
         self.records
+    }
+
+    /// How many were applied to the stores of each task that has any.
+    pub(super) fn updated(&self) -> &Updated {
+        &self.updated
     }
 
     pub(super) fn suspends_as(&mut self, reason: SuspendReason) {
@@ -42,6 +49,7 @@ impl Told {
         let key = (Arc::clone(&part.store.name), part.changelog.clone());
         if !self.parts.contains_key(&key) {
             let (store, partition) = key.clone();
+            part.task.into_iter().for_each(|task| _ = self.updated.entry(task).or_default());
             let task = part.task.map(|task| task.to_string());
             let about = StandbyUpdate { store, partition, task, at, end };
             self.listeners.tell(|listener| listener.on_update_start(&about));
@@ -58,6 +66,9 @@ impl Told {
         (about.at, about.end) = (at, end.max(at));
         if at > start || counts.replayed > 0 {
             self.records += counts.replayed;
+            if let Some(task) = part.task {
+                *self.updated.entry(task).or_default() += counts.replayed;
+            }
             self.listeners.tell(|listener| listener.on_batch_loaded(about, counts.replayed));
         }
     }
