@@ -30,6 +30,7 @@ mod queries;
 mod reset;
 mod rest;
 mod restore;
+mod rows_of_a_record;
 mod serdes;
 mod settings;
 mod silence;

@@ -425,6 +425,11 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         (self.origin & !MADE).saturating_sub(first & !MADE) as usize
     }
 
+    /// Whether it is about a run of records that the task has taken, or what follows from that.
+    pub(crate) fn is_of_run(&self) -> bool {
+        self.node.call.moment.source.is_some()
+    }
+
     /// Whether the run at hand has one row at most.
     pub(crate) fn is_single(&self) -> bool {
         self.node.call.moment.source.is_none_or(|source| source.stream_times.len() <= 1)

@@ -1,11 +1,11 @@
 //! The erased form in which the engine holds processors and operators.
 
 use super::{
-    BatchProcessor, Context, FixedKey, InitContext, Ports, Processor, ProcessorError, Record, Rows,
-    context::Due, init::DueBy,
+    BatchProcessor, Context, FixedKey, InitContext, MADE, Ports, Processor, ProcessorError, Record,
+    Rows, context::Due, init::DueBy,
 };
 use crate::{
-    node::{Event, Forwarded, HeldBack, Node, NodeContext, Progress},
+    node::{Event, Forwarded, HeldBack, NO_ORIGIN, Node, NodeContext, Progress},
     store::{StoreKey, TIMERS_MAX, TimerStore},
 };
 use headwater_core::{record::Timestamp, serde::Data};
@@ -23,6 +23,8 @@ where
     processor: P,
     timers: Vec<StoreKey<TimerStore<K>>>,
     due_by: DueBy,
+    /// The place in the run at hand from which on what falls due has not fired yet.
+    fires_from: usize,
     /// The places in the run at which more has fallen due than fires at a time.
     firing: Option<Range<usize>>,
     /// What is left of the event at hand, where more has fallen due amid it than fires at a time.
@@ -40,11 +42,19 @@ struct Left<K, V> {
     rows: vec::IntoIter<Record<K, V>>,
     /// The place of the row before.
     done: usize,
+    /// Whether the next row is of the record of the one before, so that nothing fires between the two.
+    is_amid_record: bool,
+}
+
+/// Whether rows of these origins are of one record that the task has taken, or were made at its place.
+fn are_of_one_record(row: u32, next: u32) -> bool {
+    row != NO_ORIGIN && next != NO_ORIGIN && row & !MADE == next & !MADE
 }
 
 impl<K, V> Left<K, V> {
-    fn of(rows: Rows<K, V>, due: Range<usize>) -> Self {
-        Self { due, next: None, rows: rows.into_iter(), done: 0 }
+    /// Rows of which the first comes after what is at `done`.
+    fn of(rows: Rows<K, V>, due: Range<usize>, done: usize) -> Self {
+        Self { due, next: None, rows: rows.into_iter(), done, is_amid_record: false }
     }
 }
 
@@ -87,8 +97,8 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> ProcessorNode<K, V, F, P> {
             key.map_err(|_| ProcessorError::OtherTimers { timers })
         });
         let timers = timers.collect::<Result<Vec<_>, _>>()?;
-        let (due_by, firing, left) = (context.due_by(), None, None);
-        Ok(Self { processor, timers, due_by, firing, left, wrap, finish })
+        let (due_by, fires_from, firing, left) = (context.due_by(), 0, None, None);
+        Ok(Self { processor, timers, due_by, fires_from, firing, left, wrap, finish })
     }
 
     /// Takes rows, each once what has fallen due before it has fired. Where that is more than fires at a time, amid a run of
@@ -102,21 +112,23 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> ProcessorNode<K, V, F, P> {
         let may_part = self.due_by == DueBy::Stream && !context.is_single();
         let mut most = if may_part { TIMERS_MAX } else { usize::MAX };
         loop {
-            if self.firing.is_none() && !self.fire(&mut left.due, &mut most, context)? {
+            let may_fire = self.firing.is_none() && !left.is_amid_record;
+            if may_fire && !self.fire(&mut left.due, &mut most, context)? {
                 self.left = Some(left);
                 return Ok(());
             }
             if let Some(record) = left.next.take() {
                 context.begin(&record);
-                let place = context.place();
+                let (place, origin) = (context.place(), record.origin);
                 let record = record.map(|key, value| ((self.wrap)(key), value));
                 let processed = self.processor.process(record, context);
                 context.check(processed)?;
-                let due = place..place.saturating_add(1);
-                if left.rows.as_slice().is_empty() && self.fire_or_wait(due.clone(), context)? {
-                    return Ok(());
-                }
-                (left.done, left.due) = (place, due);
+                let Some(next) = left.rows.as_slice().first() else {
+                    return self.took_last(place, context);
+                };
+                left.is_amid_record =
+                    self.due_by != DueBy::Rows && are_of_one_record(origin, next.origin);
+                (left.done, left.due) = (place, place..place.saturating_add(1));
             } else if let Some(record) = left.rows.next() {
                 context.begin(&record);
                 context.reach(record.at);
@@ -129,6 +141,20 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> ProcessorNode<K, V, F, P> {
         }
     }
 
+    /// The last of the rows at hand, which is at `place`, has been taken.
+    fn took_last(
+        &mut self,
+        place: usize,
+        context: &mut Context<'_, P::KOut, P::VOut>,
+    ) -> Result<(), ProcessorError> {
+        // More rows of a record that the task has taken may come: what it makes due does so after them.
+        if context.is_of_run() && self.due_by != DueBy::Rows {
+            self.fires_from = place;
+            return Ok(());
+        }
+        self.fire_or_wait(place..place.saturating_add(1), context).map(drop)
+    }
+
     /// Has the processor do what has fallen due at `places` of the run.
     fn fire_due(
         &mut self,
@@ -136,7 +162,7 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> ProcessorNode<K, V, F, P> {
         context: &mut Context<'_, P::KOut, P::VOut>,
     ) -> Result<(), ProcessorError> {
         if !self.fire_or_wait(places.clone(), context)? {
-            self.take(Left::of(Vec::new(), places), context)?;
+            self.take(Left::of(Vec::new(), places, 0), context)?;
         }
         Ok(())
     }
@@ -226,13 +252,16 @@ impl<K: Data, V: Data, F: Data, P: Processor<F, V>> Node for ProcessorNode<K, V,
         match event {
             Event::Batch { port, payload } => {
                 let rows = Rows::<K, V>::take(port, payload)?;
-                self.take(Left::of(rows, 0..0), &mut context)?;
+                self.take(Left::of(rows, 0..0, self.fires_from), &mut context)?;
             }
             Event::Punctuate(which, time) => {
                 let punctuated = self.processor.punctuate(which, time, &mut context);
                 context.check(punctuated)?;
             }
-            Event::Due => self.fire_due(0..usize::MAX, &mut context)?,
+            Event::Due => {
+                let from = std::mem::take(&mut self.fires_from);
+                self.fire_due(from..usize::MAX, &mut context)?;
+            }
             // What lives by stream time falls due with a run.
             Event::Advance(_) => self.fire_due(0..0, &mut context)?,
             Event::Resume(mut rows_max) => {

@@ -47,6 +47,7 @@ mod positions;
 mod run_limit;
 mod status;
 mod stepping;
+mod taken;
 mod taps;
 mod telling;
 mod time_vector;
@@ -78,6 +79,7 @@ use letters::{Letters, Origin};
 use measures::TaskTimes;
 use pace::Pace;
 use status::NotedTime;
+use taken::TakenRun;
 use telling::Teller;
 use time_vector::TimeVector;
 
@@ -98,20 +100,6 @@ pub(crate) enum Take {
     All,
     /// What comes back of what the task sent, whatever the timestamps of its other inputs: taking it makes room for more.
     FedBack,
-}
-
-/// A run that went through the graph.
-struct TakenRun {
-    input: InputIndex,
-    source: RunRecords,
-    /// Whether nodes have been told the time after it.
-    is_told: bool,
-}
-
-impl TakenRun {
-    fn origin(&self) -> Origin<'_> {
-        Origin { input: self.input, source: &self.source }
-    }
 }
 
 /// A partition of a sub-topology.
@@ -320,7 +308,7 @@ impl Task {
         pushed.and(written)?;
         self.run_pace.ran(count, self.uncommitted_bytes().saturating_sub(bytes_before));
         self.apply(index, decided)?;
-        self.taken = Some(TakenRun { input: index, source, is_told: false });
+        self.taken = Some(TakenRun::new(index, source));
         Ok(())
     }
 
@@ -352,10 +340,17 @@ impl Task {
                 return Ok(false);
             }
         }
-        let Some(TakenRun { source, .. }) = self.taken.take() else { return Ok(true) };
-        let moment = self.moment(Some(&source));
-        self.graph.fire_due(&mut self.resources, moment)?;
-        self.write_dead_letters(Some(Origin { input, source: &source }))?;
+        while let Some(mut taken) = self.taken.take() {
+            let moment = self.moment(Some(&taken.source));
+            let left = self.graph.fire_due(taken.fired_to, &mut self.resources, moment)?;
+            self.write_dead_letters(Some(taken.origin()))?;
+            let Some(fired_to) = left else { break };
+            taken.fired_to = fired_to;
+            self.taken = Some(taken);
+            if !self.forward_more()? {
+                return Ok(false);
+            }
+        }
         self.forward_more()
     }
 

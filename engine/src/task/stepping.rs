@@ -27,6 +27,9 @@ pub(super) struct Stepping {
     pub(super) single_carried_rows: bool,
     /// The most rows of a chunk.
     pub(super) chunk_rows_max: usize,
+    /// Whether a node that may answer `More` lies below a stretch that runs record by record: what it has left of one row comes
+    /// before the next.
+    pub(super) more_below_stepwise: bool,
 }
 
 /// What lies above a node.
@@ -63,7 +66,8 @@ impl Stepping {
             || (keeps_time && meeting_below_more)
             || any(NodeSlot::lives_by_rows);
         let chunk_rows_max = if single_chunks { 1 } else { rows_max.clamp(1, CHUNK_ROWS_MAX) };
-        Self { single_rows, single_carried_rows: is_stepwise, chunk_rows_max }
+        let single_carried_rows = is_stepwise;
+        Self { single_rows, single_carried_rows, chunk_rows_max, more_below_stepwise }
     }
 }
 

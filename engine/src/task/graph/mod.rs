@@ -1,20 +1,18 @@
 //! A task's own copy of its sub-topology, and how payloads and time go through it: depth first, batch by batch, or record
 //! by record where the plan says so.
 
+mod left;
 mod time;
 
-use super::{
-    stepping::{CHUNK_ROWS_MAX, Stepping},
-    taps::Taps,
-};
+use super::{stepping::Stepping, taps::Taps};
 use crate::{
     broken::broken,
     by_index::{ByIndex, TypedIndex},
     node::{
         Call, Event, Forwarded, Forwarding, HeldBack, Moment, Node, NodeContext, NodeIndex, Output,
-        OutputTime, Payload, Progress, Resources,
+        OutputTime, Payload, Progress, Resources, Stamp,
     },
-    processor::ProcessorError,
+    processor::{MADE, ProcessorError},
     topology::{Encoder, SinkRecords, Topic},
 };
 use headwater_core::record::Timestamp;
@@ -207,11 +205,6 @@ impl Graph {
         self.is_near_commit && !self.callers.is_empty()
     }
 
-    /// Whether any node has something left that it may forward now.
-    pub(in crate::task) fn is_pending(&self) -> bool {
-        self.deepest_pending().is_some()
-    }
-
     /// Asks the nodes that make calls for their progress, which answers have changed.
     pub(in crate::task) fn look_for_answers(&mut self) {
         for node in &self.callers {
@@ -225,14 +218,6 @@ impl Graph {
     /// Whether any node takes no more rows before calls are answered.
     pub(in crate::task) fn waits_for_calls(&self) -> bool {
         self.callers.iter().any(|node| self.slots[*node].progress == Progress::Waits)
-    }
-
-    /// The node that forwards next of what is left. Those above one that waits for calls wait with it: their rows come after
-    /// what it holds.
-    fn deepest_pending(&self) -> Option<NodeIndex> {
-        let mut deepest_first = self.slots.iter().rev();
-        let (node, slot) = deepest_first.find(|(_, slot)| slot.progress != Progress::Done)?;
-        (slot.progress == Progress::More).then_some(node)
     }
 
     /// Which nodes more may come to while it does to the slots of `sources`: those that lie below any of them.
@@ -277,29 +262,6 @@ impl Graph {
         }
     }
 
-    /// Has nodes forward a chunk of what is left, of at most about `rows_max` rows, the deepest first, so that none is
-    /// handed rows while it has some left. Gives how many rows that were.
-    pub(in crate::task) fn resume(
-        &mut self,
-        rows_max: usize,
-        resources: &mut Resources,
-        moment: Moment<'_>,
-    ) -> Result<u64, ProcessorError> {
-        let (mut left, mut forwarded) = (rows_max.min(CHUNK_ROWS_MAX), 0);
-        let chunk_rows_max = if self.counts_calls() { 1 } else { self.stepping.chunk_rows_max };
-        while left > 0
-            && let Some(node) = self.deepest_pending()
-        {
-            let rows_max = left.min(chunk_rows_max);
-            let Handled { rows, .. } =
-                self.handle(node, Event::Resume(rows_max), resources, moment)?;
-            self.pass_time(node, resources, moment)?;
-            forwarded += rows as u64;
-            left = left.saturating_sub(rows.max(1));
-        }
-        Ok(forwarded)
-    }
-
     /// Tells nodes once more what they may not have been told before the application ended.
     pub(in crate::task) fn catch_up(
         &mut self,
@@ -313,7 +275,12 @@ impl Graph {
                 self.raise(node, Event::Advance(time), resources, moment)?;
             }
         }
-        self.fire_due(resources, moment)
+        for node in self.slots.indexes() {
+            if self.slots[node].is_processor() {
+                self.raise(node, Event::Due, resources, moment)?;
+            }
+        }
+        Ok(())
     }
 
     /// Hands a source's batch to what lies below it.
@@ -420,18 +387,23 @@ impl Graph {
         Ok(())
     }
 
-    /// Has users' processors do what the run just taken makes due.
+    /// Has users' processors do what the run just taken makes due, `from` so many nodes on. What one has left to forward comes
+    /// before the next: then it gives how far it has come.
     pub(in crate::task) fn fire_due(
         &mut self,
+        from: usize,
         resources: &mut Resources,
         moment: Moment<'_>,
-    ) -> Result<(), ProcessorError> {
-        for node in self.slots.indexes() {
+    ) -> Result<Option<usize>, ProcessorError> {
+        for node in self.slots.indexes().skip(from) {
             if self.slots[node].is_processor() {
                 self.raise(node, Event::Due, resources, moment)?;
+                if self.is_pending() {
+                    return Ok(Some(node.number() + 1));
+                }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn deliver(
@@ -562,6 +534,11 @@ impl Graph {
         resources: &mut Resources,
         moment: Moment<'_>,
     ) -> Result<(), ProcessorError> {
+        let (node, mut stamps) = (resources.forwarding.last().map(|at| at.node), Vec::new());
+        if self.stepping.more_below_stepwise {
+            payload.stamps(&mut stamps);
+        }
+        let mut row_and_next = stamps.windows(2);
         let mut rows = payload.into_pending();
         let mut route = routes.iter().flatten();
         while !rows.is_empty() {
@@ -578,6 +555,15 @@ impl Graph {
                     Some(edge) => self.deliver(*edge, row, resources, moment)?,
                     None => broken("a route leads to a child"),
                 },
+            }
+            let is_amid_record = |row: &[Stamp]| match row {
+                [row, next] => row.origin & MADE == 0 && row.origin == next.origin,
+                _ => false,
+            };
+            if let Some(node) = node
+                && row_and_next.next().is_some_and(is_amid_record)
+            {
+                self.forward_below(node, resources, moment)?;
             }
         }
         Ok(())
