@@ -55,9 +55,9 @@ pub use operator::BatchOutput;
 pub use plan::OperatorKind;
 pub use settings::{
     AsyncCalls, AsyncCallsWith, Branched, BufferConfig, Eager, EmitStrategy, Grouped, JoinWindows,
-    Joined, JoinedWith, Materialized, MaterializedWith, Printed, PrintedWith, Repartitioned,
-    SessionWindows, SlidingWindows, StreamJoined, Strict, Suppressed, TableJoined, TableJoinedWith,
-    TimeDifference, TimeWindows, UnlimitedWindows, Windows,
+    Joined, JoinedWith, Materialized, MaterializedGiven, MaterializedWith, Printed, PrintedWith,
+    Repartitioned, SessionWindows, SlidingWindows, StreamJoined, Strict, Suppressed, TableJoined,
+    TableJoinedWith, TimeDifference, TimeWindows, UnlimitedWindows, Windows,
 };
 pub use stream::{BranchedKStream, JoinWith, JoinedTable, KStream, StreamWithin, Terminal};
 pub use table::{GlobalKTable, KTable};

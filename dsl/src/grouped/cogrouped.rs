@@ -45,6 +45,8 @@ type DrawInput = dyn Fn(&str, usize) -> NodeId;
 pub struct CogroupedKStream<K, A> {
     plan: LogicalPlan,
     keys: SharedSerde<K>,
+    /// By which keys' bytes the records of the first input lie in their partitions.
+    placed: SharedSerde<K>,
     /// The node of the first input, which its state is named after.
     first: NodeId,
     inputs: Vec<Rc<DrawInput>>,
@@ -56,6 +58,7 @@ impl<K, A> Clone for CogroupedKStream<K, A> {
         Self {
             plan: self.plan.clone(),
             keys: SharedSerde::clone(&self.keys),
+            placed: SharedSerde::clone(&self.placed),
             first: self.first,
             inputs: self.inputs.clone(),
             aggregate: self.aggregate,
@@ -74,7 +77,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     /// Begins an aggregate over several grouped streams: `aggregator` adds the records of this one, and
     /// [`CogroupedKStream::cogroup`] adds others.
     ///
-    /// The keys are written as this stream's are.
+    /// The keys are written as this stream's are, unless the store's are to be written otherwise.
     #[must_use]
     pub fn cogroup<A: Data>(
         &self,
@@ -92,6 +95,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         let cogrouped = CogroupedKStream {
             plan: self.plan.clone(),
             keys: SharedSerde::clone(&self.serdes.key),
+            placed: SharedSerde::clone(&self.placed),
             first: self.node,
             inputs: Vec::new(),
             aggregate: std::marker::PhantomData,
@@ -146,7 +150,7 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
     pub fn aggregate(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
-        materialized: impl Into<MaterializedWith<A>>,
+        materialized: impl Into<MaterializedWith<K, A>>,
     ) -> KTable<K, A> {
         self.draw(OperatorKind::Cogroup, materialized.into()).fold(adding(init))
     }
@@ -181,16 +185,17 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
     }
 
     /// An aggregation of these streams, each below a repartition if it needs one.
-    fn draw(&self, kind: OperatorKind, materialized: MaterializedWith<A>) -> Drawn<K, A> {
-        let MaterializedWith { mut settings, values, .. } = materialized;
+    fn draw(&self, kind: OperatorKind, materialized: MaterializedWith<K, A>) -> Drawn<K, A> {
+        let MaterializedWith { mut settings, keys, values } = materialized;
         let (caching, history) = (settings.caching, settings.history.take());
         let (store, step) = self.plan.step_of_store(kind, self.first, settings);
         let inputs = self.inputs.iter().enumerate();
         let inputs: Vec<NodeId> = inputs.map(|(place, draw)| draw(&store, place)).collect();
         let step = step.below_all(&inputs).copartitioned();
-        let (plan, keys) = (self.plan.clone(), SharedSerde::clone(&self.keys));
-        let deletion = Deletion::OfRow;
-        Drawn { plan, keys, values, store, step, caching, history, deletion }
+        let (plan, placed) = (self.plan.clone(), SharedSerde::clone(&self.placed));
+        let keys = keys.unwrap_or_else(|| SharedSerde::clone(&self.keys));
+        let (values, deletion) = (values.or(None), Deletion::OfRow);
+        Drawn { plan, placed, keys, values, store, step, caching, history, deletion }
     }
 }
 
@@ -232,7 +237,7 @@ impl<K: Data, A: Data> TimeWindowedCogroupedKStream<K, A> {
     pub fn aggregate(
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
-        materialized: impl Into<MaterializedWith<A>>,
+        materialized: impl Into<MaterializedWith<K, A>>,
     ) -> KTable<Windowed<K>, A> {
         let materialized = materialized.into();
         let (emit, retention) = (self.emit, materialized.settings.retention);
@@ -305,7 +310,7 @@ impl<K: Data, A: Data> SessionWindowedCogroupedKStream<K, A> {
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
-        materialized: impl Into<MaterializedWith<A>>,
+        materialized: impl Into<MaterializedWith<K, A>>,
     ) -> KTable<Windowed<K>, A> {
         let (materialized, init) = (materialized.into(), Arc::new(init));
         let (windows, emit, retention) = (self.windows, self.emit, materialized.settings.retention);

@@ -23,6 +23,9 @@ pub(super) type Changes<K, A> = Rows<K, Change<A>>;
 /// An aggregation about to be drawn.
 pub(super) struct Drawn<K, A> {
     pub(super) plan: LogicalPlan,
+    /// By which keys' bytes its records lie in their partitions.
+    pub(super) placed: SharedSerde<K>,
+    /// How the store writes them.
     pub(super) keys: SharedSerde<K>,
     pub(super) values: SharedSerde<A>,
     pub(super) store: Arc<str>,
@@ -40,7 +43,8 @@ impl<K: Data, A: Data> Drawn<K, A> {
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
-        let Self { plan, keys, values: value, store, step, caching, history, deletion } = self;
+        let Self { plan, placed, keys, values: value, store, step, caching, .. } = self;
+        let (history, deletion) = (self.history, self.deletion);
         if let Some(history) = history {
             let serdes = Serdes { key: keys, value };
             let _ = serdes.add_results(&plan, &store, Some(history));
@@ -48,7 +52,7 @@ impl<K: Data, A: Data> Drawn<K, A> {
             let node = plan.table_operator::<K, V, _>(step, move |context, old_values| {
                 Ok(VersionedFold::<K, V, A, F>::new(context.store(&name)?, &fold, old_values))
             });
-            return KTable::of_versions(plan, node, serdes, store);
+            return KTable::of_versions(plan, node, serdes, store).placed_by(&placed);
         }
         plan.add_store(KeyValueStore::builder(
             &store,
@@ -61,7 +65,7 @@ impl<K: Data, A: Data> Drawn<K, A> {
             Aggregate::open(skin, &name, emit, context)
         };
         let node = plan.cached_node::<Rows<K, V>, Changes<K, A>, _>(step, caching, make);
-        KTable::stored(plan, node, Serdes { key, value }, store)
+        KTable::stored(plan, node, Serdes { key, value }, store).placed_by(&placed)
     }
 
     /// Folds rows into one value of each key and window.
@@ -73,7 +77,7 @@ impl<K: Data, A: Data> Drawn<K, A> {
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
-        let Self { plan, keys, values: value, store, step, caching, history, .. } = self;
+        let Self { plan, placed, keys, values: value, store, step, caching, history, .. } = self;
         plan.refuse_versions(history, &store);
         windows.bound().into_iter().for_each(|bound| plan.bound_ahead(&step, bound));
         let retention_ms = retention.map_or(windows.windows.span_ms(), whole_ms);
@@ -89,6 +93,8 @@ impl<K: Data, A: Data> Drawn<K, A> {
             SharedSerde::clone(&value),
         ));
         let key = Arc::new(WindowedSerde::new(SharedSerde::clone(&keys), windows.size_ms));
+        plan.place_store(&store, &placed);
+        let placed = Arc::new(WindowedSerde::new(placed, windows.size_ms));
         let (name, fold) = (Arc::clone(&store), Arc::new(fold));
         let skin = move || {
             let skin = Fold::<K, V, A, F, Window>::new(&fold, &keys);
@@ -112,7 +118,7 @@ impl<K: Data, A: Data> Drawn<K, A> {
         };
         let (view, store) = (Arc::new(StoredWindows(Arc::clone(&store))), Some(store));
         let roots = vec![TableNode::of::<Windowed<K>, A>(node)];
-        KTable { plan, node, key, value: Some(value), view, store, roots }
+        KTable { plan, node, key, placed, value: Some(value), view, store, roots }
     }
 }
 

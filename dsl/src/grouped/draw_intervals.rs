@@ -36,6 +36,8 @@ struct Ruled<K, R> {
     after_end_ms: i64,
     /// The serde of the results' keys.
     keys: SharedSerde<Windowed<K>>,
+    /// By which keys' bytes they lie in their partitions.
+    placed: SharedSerde<Windowed<K>>,
 }
 
 impl<K: Data, A: Data> Drawn<K, A> {
@@ -64,6 +66,7 @@ impl<K: Data, A: Data> Drawn<K, A> {
             self.refuse_finals(span_ms);
         }
         let keys = Arc::new(SessionWindowedSerde::new(SharedSerde::clone(&self.keys)));
+        let placed = Arc::new(SessionWindowedSerde::new(SharedSerde::clone(&self.placed)));
         let (fold, merge, inner) =
             (Arc::new(fold), Arc::new(merge), SharedSerde::clone(&self.keys));
         let skin = move || {
@@ -72,7 +75,7 @@ impl<K: Data, A: Data> Drawn<K, A> {
         };
         let after_end_ms = if rule.never_close() { i64::MAX } else { closing_after(span_ms) };
         let this = Self { step: self.step.set_to(&(gap_ms, grace_ms, emit)), ..self };
-        this.fold_by::<V, _, _>(Ruled { rule, emit, kept_ms, after_end_ms, keys }, skin)
+        this.fold_by::<V, _, _>(Ruled { rule, emit, kept_ms, after_end_ms, keys, placed }, skin)
     }
 
     /// Folds rows into one value of each key and sliding window. Values that `nullable` writes as null are dropped.
@@ -96,6 +99,7 @@ impl<K: Data, A: Data> Drawn<K, A> {
             self.refuse_finals(span_ms);
         }
         let keys = Arc::new(WindowedSerde::new(SharedSerde::clone(&self.keys), difference_ms));
+        let placed = Arc::new(WindowedSerde::new(SharedSerde::clone(&self.placed), difference_ms));
         let (fold, inner) = (Arc::new(fold), SharedSerde::clone(&self.keys));
         let skin = move || {
             let skin = Fold::<K, V, A, F, Window>::new(&fold, &inner);
@@ -105,7 +109,7 @@ impl<K: Data, A: Data> Drawn<K, A> {
         let after_end_ms = if rule.never_close() { i64::MAX } else { closing_after(grace_ms) };
         let kept_ms = rule.kept_ms();
         let this = Self { step: self.step.set_to(&(difference_ms, grace_ms, emit)), ..self };
-        this.fold_by::<V, _, _>(Ruled { rule, emit, kept_ms, after_end_ms, keys }, skin)
+        this.fold_by::<V, _, _>(Ruled { rule, emit, kept_ms, after_end_ms, keys, placed }, skin)
     }
 
     /// Refuses the topology if windows would be removed before they close.
@@ -124,7 +128,7 @@ impl<K: Data, A: Data> Drawn<K, A> {
 
     fn fold_by<V: Data, R, S>(
         self,
-        Ruled { rule, emit: strategy, kept_ms, after_end_ms, keys: key }: Ruled<K, R>,
+        Ruled { rule, emit: strategy, kept_ms, after_end_ms, keys: key, placed }: Ruled<K, R>,
         skin: impl Fn() -> S + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A>
     where
@@ -139,6 +143,7 @@ impl<K: Data, A: Data> Drawn<K, A> {
         // A third of the time is a good size of a segment.
         let segment = Duration::from_millis(kept_ms.unsigned_abs() / 3);
         plan.add_store(SessionStore::builder(&store, keys, SharedSerde::clone(&value), segment));
+        plan.place_store(&store, &self.placed);
         let name = Arc::clone(&store);
         let node = match strategy.on {
             Emit::Close => {
@@ -161,7 +166,7 @@ impl<K: Data, A: Data> Drawn<K, A> {
         };
         let view = Arc::new(StoredSessions(Arc::clone(&store)));
         let (store, roots) = (Some(store), vec![TableNode::of::<Windowed<K>, A>(node)]);
-        KTable { plan, node, key, value: Some(value), view, store, roots }
+        KTable { plan, node, key, placed, value: Some(value), view, store, roots }
     }
 }
 

@@ -15,7 +15,7 @@ pub use table::KGroupedTable;
 pub use windowed::{LateRecord, TimeWindowedKStream};
 
 use crate::{
-    KTable, Materialized, MaterializedWith, Windows,
+    KTable, MaterializedGiven, MaterializedWith, Windows,
     operator::Deletion,
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes},
     settings::Private,
@@ -51,6 +51,8 @@ pub struct KGroupedStream<K, V> {
     plan: LogicalPlan,
     node: NodeId,
     serdes: Serdes<K, V>,
+    /// By which keys' bytes its records lie in their partitions.
+    placed: SharedSerde<K>,
     /// The base of the repartition topic's name.
     name: Option<String>,
     /// How many partitions that has, if not as many as what is above.
@@ -63,6 +65,7 @@ impl<K, V> Clone for KGroupedStream<K, V> {
             plan: self.plan.clone(),
             node: self.node,
             serdes: self.serdes.clone(),
+            placed: SharedSerde::clone(&self.placed),
             name: self.name.clone(),
             partitions: self.partitions,
         }
@@ -76,8 +79,15 @@ impl<K, V> fmt::Debug for KGroupedStream<K, V> {
 }
 
 impl<K: Data, V: Data> KGroupedStream<K, V> {
-    pub(crate) fn new(plan: LogicalPlan, node: NodeId, serdes: Serdes<K, V>) -> Self {
-        Self { plan, node, serdes, name: None, partitions: None }
+    /// The records of `node`, whose keys are known to lie above as `known` writes them.
+    pub(crate) fn new(
+        plan: LogicalPlan,
+        node: NodeId,
+        serdes: Serdes<K, V>,
+        known: Option<&SharedSerde<K>>,
+    ) -> Self {
+        let placed = plan.placing(node, known, &serdes.key);
+        Self { plan, node, serdes, placed, name: None, partitions: None }
     }
 
     /// The same in one partition.
@@ -112,12 +122,12 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     /// assert_eq!(counts.get(&"car".into())?.unwrap().value, 2);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn count(&self, materialized: impl Into<Materialized>) -> KTable<K, i64> {
-        self.fold(OperatorKind::Count, count, materialized.into().into())
+    pub fn count(&self, materialized: impl Into<MaterializedWith<K, i64>>) -> KTable<K, i64> {
+        self.fold(OperatorKind::Count, count, materialized.into())
     }
 
     /// The records of each key reduced to one value: the first as it is, every other with the value so far. It is kept as the
-    /// grouping writes values.
+    /// grouping writes values, unless told otherwise.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
@@ -140,10 +150,10 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     pub fn reduce(
         &self,
         reduce: impl Fn(V, V) -> V + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedGiven<K, V>>,
     ) -> KTable<K, V> {
-        let reduce = reducing(reduce);
-        self.fold(OperatorKind::Reduce, reduce, self.keeping_values(materialized.into()))
+        let kept = materialized.into().of_values(&self.serdes.value);
+        self.fold(OperatorKind::Reduce, reducing(reduce), kept)
     }
 
     /// The records of each key folded into an aggregate, which begins as what `init` gives.
@@ -174,7 +184,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         aggregate: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
-        materialized: impl Into<MaterializedWith<A>>,
+        materialized: impl Into<MaterializedWith<K, A>>,
     ) -> KTable<K, A> {
         self.aggregate_or_delete(
             init,
@@ -209,7 +219,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         aggregate: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
-        materialized: impl Into<MaterializedWith<A>>,
+        materialized: impl Into<MaterializedWith<K, A>>,
     ) -> KTable<K, A> {
         let aggregate = aggregating(init, aggregate);
         self.fold(OperatorKind::Aggregate, aggregate, materialized.into())
@@ -239,7 +249,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         &self,
         n: usize,
         by: impl Fn(&V) -> O + Send + Sync + 'static,
-        materialized: impl Into<MaterializedWith<Vec<V>>>,
+        materialized: impl Into<MaterializedWith<K, Vec<V>>>,
     ) -> KTable<K, Vec<V>> {
         self.fold(OperatorKind::Aggregate, top(n, by), materialized.into())
     }
@@ -254,7 +264,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         &self,
         kind: OperatorKind,
         fold: F,
-        materialized: MaterializedWith<A>,
+        materialized: MaterializedWith<K, A>,
     ) -> KTable<K, A>
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
@@ -262,21 +272,21 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         self.draw(kind, materialized).fold(fold)
     }
 
-    /// How values of this stream's own type are kept: as the grouping writes them.
-    fn keeping_values(&self, materialized: Materialized) -> MaterializedWith<V> {
-        materialized.with_value_serde(SharedSerde::clone(&self.serdes.value))
-    }
-
     /// An aggregation of this stream, below a repartition if it needs one.
-    fn draw<A>(&self, kind: OperatorKind, materialized: MaterializedWith<A>) -> Drawn<K, A> {
-        let MaterializedWith { mut settings, values, .. } = materialized;
+    fn draw<A: Data>(
+        &self,
+        kind: OperatorKind,
+        materialized: MaterializedWith<K, A>,
+    ) -> Drawn<K, A> {
+        let MaterializedWith { mut settings, keys, values } = materialized;
         let (caching, history) = (settings.caching, settings.history.take());
         let (store, step) = self.plan.step_of_store(kind, self.node, settings);
         let base = self.name.as_deref().unwrap_or(&store);
         let step = step.below(self.plan.keyed_in(self.node, base, &self.serdes, self.partitions));
-        let (plan, keys) = (self.plan.clone(), SharedSerde::clone(&self.serdes.key));
-        let deletion = Deletion::OfRow;
-        Drawn { plan, keys, values, store, step, caching, history, deletion }
+        let (plan, placed) = (self.plan.clone(), SharedSerde::clone(&self.placed));
+        let keys = keys.unwrap_or_else(|| SharedSerde::clone(&self.serdes.key));
+        let (values, deletion) = (values.or(None), Deletion::OfRow);
+        Drawn { plan, placed, keys, values, store, step, caching, history, deletion }
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     windowed::ReadLate,
 };
 use crate::{
-    EmitStrategy, KStream, KTable, Materialized, MaterializedWith, SessionWindows,
+    EmitStrategy, KStream, KTable, MaterializedGiven, MaterializedWith, SessionWindows,
     plan::OperatorKind,
 };
 use headwater_core::serde::Data;
@@ -150,9 +150,12 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
     /// assert_eq!(read, [(1, 1, 1), (1, 11, 2), (22, 22, 1)]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn count(&self, materialized: impl Into<Materialized>) -> KTable<Windowed<K>, i64> {
+    pub fn count(
+        &self,
+        materialized: impl Into<MaterializedWith<K, i64>>,
+    ) -> KTable<Windowed<K>, i64> {
         let merge = |_: &K, so_far: Option<i64>, session| so_far.unwrap_or(0) + session;
-        self.fold(OperatorKind::SessionCount, count, merge, materialized.into().into())
+        self.fold(OperatorKind::SessionCount, count, merge, materialized.into())
     }
 
     /// The records of each session reduced to one value, as [`KGroupedStream::reduce`] does. It also merges the values of
@@ -186,7 +189,7 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
     pub fn reduce(
         &self,
         reduce: impl Fn(V, V) -> V + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedGiven<K, V>>,
     ) -> KTable<Windowed<K>, V> {
         let reduce = Arc::new(reduce);
         let merged = Arc::clone(&reduce);
@@ -195,7 +198,7 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
             None => session,
         };
         let fold = reducing(move |so_far, value| reduce(so_far, value));
-        let kept = self.grouped.keeping_values(materialized.into());
+        let kept = materialized.into().of_values(&self.grouped.serdes.value);
         self.fold(OperatorKind::SessionReduce, fold, merge, kept)
     }
 
@@ -237,7 +240,7 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
         init: impl Fn() -> A + Send + Sync + 'static,
         aggregate: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
         merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
-        materialized: impl Into<MaterializedWith<A>>,
+        materialized: impl Into<MaterializedWith<K, A>>,
     ) -> KTable<Windowed<K>, A> {
         self.aggregate_or_delete(
             init,
@@ -253,7 +256,7 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
         init: impl Fn() -> A + Send + Sync + 'static,
         aggregate: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
         merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
-        materialized: impl Into<MaterializedWith<A>>,
+        materialized: impl Into<MaterializedWith<K, A>>,
     ) -> KTable<Windowed<K>, A> {
         let init = Arc::new(init);
         let first = Arc::clone(&init);
@@ -267,7 +270,7 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
         kind: OperatorKind,
         fold: F,
         merge: M,
-        materialized: MaterializedWith<A>,
+        materialized: MaterializedWith<K, A>,
     ) -> KTable<Windowed<K>, A>
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,

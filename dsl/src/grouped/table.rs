@@ -7,7 +7,7 @@
 
 use super::{KGroupedStream, draw::Drawn};
 use crate::{
-    KTable, Materialized, MaterializedWith,
+    KTable, MaterializedGiven, MaterializedWith,
     operator::Deletion,
     plan::{LogicalPlan, NodeId, OperatorKind, Serdes},
     table::Change,
@@ -65,7 +65,7 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         serdes: Serdes<K, Change<V>>,
         values: SharedSerde<V>,
     ) -> Self {
-        Self { changes: KGroupedStream::new(plan, node, serdes), values }
+        Self { changes: KGroupedStream::new(plan, node, serdes, None), values }
     }
 
     /// Names the repartition topic, as [`KGroupedStream::named`] does.
@@ -92,16 +92,16 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
     /// assert_eq!(counts.get(&"coupe".into())?.unwrap().value, 0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn count(&self, materialized: impl Into<Materialized>) -> KTable<K, i64> {
+    pub fn count(&self, materialized: impl Into<MaterializedWith<K, i64>>) -> KTable<K, i64> {
         let add = |_: &K, _, count: Option<i64>| Some(count.unwrap_or(0) + 1);
         let subtract = |_: &K, _, count: i64| Some(count - 1);
-        self.fold(OperatorKind::TableCount, add, subtract, materialized.into().into())
+        self.fold(OperatorKind::TableCount, add, subtract, materialized.into())
     }
 
     /// The rows of each group reduced to one value: the first as it is, every other added to the value so far; an old value is
     /// subtracted from it.
     ///
-    /// Both get the value so far first. It is kept as the grouping writes values.
+    /// Both get the value so far first. It is kept as the grouping writes values, unless told otherwise.
     ///
     /// ```
     /// use headwater_dsl::StreamsBuilder;
@@ -125,7 +125,7 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         &self,
         add: impl Fn(V, V) -> V + Send + Sync + 'static,
         subtract: impl Fn(V, V) -> V + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedGiven<K, V>>,
     ) -> KTable<K, V> {
         self.reduce_or_delete(
             move |so_far, value| Some(add(so_far, value)),
@@ -159,14 +159,14 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         &self,
         add: impl Fn(V, V) -> Option<V> + Send + Sync + 'static,
         subtract: impl Fn(V, V) -> Option<V> + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedGiven<K, V>>,
     ) -> KTable<K, V> {
         let add = move |_: &K, value, so_far: Option<V>| match so_far {
             Some(so_far) => add(so_far, value),
             None => Some(value),
         };
         let subtract = move |_: &K, value, so_far| subtract(so_far, value);
-        let kept = materialized.into().with_value_serde(SharedSerde::clone(&self.values));
+        let kept = materialized.into().of_values(&self.values);
         self.fold(OperatorKind::TableReduce, add, subtract, kept)
     }
 
@@ -200,7 +200,7 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         init: impl Fn() -> A + Send + Sync + 'static,
         add: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
         subtract: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
-        materialized: impl Into<MaterializedWith<A>>,
+        materialized: impl Into<MaterializedWith<K, A>>,
     ) -> KTable<K, A> {
         self.aggregate_or_delete(
             init,
@@ -237,7 +237,7 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         init: impl Fn() -> A + Send + Sync + 'static,
         add: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
         subtract: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
-        materialized: impl Into<MaterializedWith<A>>,
+        materialized: impl Into<MaterializedWith<K, A>>,
     ) -> KTable<K, A> {
         let add =
             move |key: &K, value, so_far: Option<A>| add(key, value, so_far.unwrap_or_else(&init));
@@ -249,7 +249,7 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         kind: OperatorKind,
         add: impl Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
         subtract: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
-        materialized: MaterializedWith<A>,
+        materialized: MaterializedWith<K, A>,
     ) -> KTable<K, A> {
         let fold = move |key: &K, change: Change<V>, so_far: Option<A>| {
             let Change { new, old, .. } = change;

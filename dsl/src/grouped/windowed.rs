@@ -2,7 +2,7 @@
 
 use super::{KGroupedStream, aggregating, count, draw_intervals::In, reducing, top};
 use crate::{
-    EmitStrategy, KStream, KTable, Materialized, MaterializedWith,
+    EmitStrategy, KStream, KTable, MaterializedGiven, MaterializedWith,
     operator::First,
     plan::OperatorKind,
     settings::Cut,
@@ -157,11 +157,14 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     /// assert_eq!(read, [(0, 1), (0, 2), (60_000, 1)]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn count(&self, materialized: impl Into<Materialized>) -> KTable<Windowed<K>, i64> {
+    pub fn count(
+        &self,
+        materialized: impl Into<MaterializedWith<K, i64>>,
+    ) -> KTable<Windowed<K>, i64> {
         self.fold(
             self.kind(OperatorKind::WindowedCount, OperatorKind::SlidingCount),
             count,
-            materialized.into().into(),
+            materialized.into(),
         )
     }
 
@@ -191,12 +194,12 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     pub fn reduce(
         &self,
         reduce: impl Fn(V, V) -> V + Send + Sync + 'static,
-        materialized: impl Into<Materialized>,
+        materialized: impl Into<MaterializedGiven<K, V>>,
     ) -> KTable<Windowed<K>, V> {
         self.fold(
             self.kind(OperatorKind::WindowedReduce, OperatorKind::SlidingReduce),
             reducing(reduce),
-            self.grouped.keeping_values(materialized.into()),
+            materialized.into().of_values(&self.grouped.serdes.value),
         )
     }
 
@@ -229,7 +232,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         aggregate: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
-        materialized: impl Into<MaterializedWith<A>>,
+        materialized: impl Into<MaterializedWith<K, A>>,
     ) -> KTable<Windowed<K>, A> {
         self.aggregate_or_delete(
             init,
@@ -243,7 +246,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         &self,
         init: impl Fn() -> A + Send + Sync + 'static,
         aggregate: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
-        materialized: impl Into<MaterializedWith<A>>,
+        materialized: impl Into<MaterializedWith<K, A>>,
     ) -> KTable<Windowed<K>, A> {
         self.fold(
             self.kind(OperatorKind::WindowedAggregate, OperatorKind::SlidingAggregate),
@@ -257,7 +260,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         &self,
         n: usize,
         by: impl Fn(&V) -> O + Send + Sync + 'static,
-        materialized: impl Into<MaterializedWith<Vec<V>>>,
+        materialized: impl Into<MaterializedWith<K, Vec<V>>>,
     ) -> KTable<Windowed<K>, Vec<V>> {
         let kind = self.kind(OperatorKind::WindowedAggregate, OperatorKind::SlidingAggregate);
         self.fold(kind, top(n, by), materialized.into())
@@ -289,9 +292,10 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     /// assert_eq!(read, ["first", "a minute later"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn distinct(&self, materialized: impl Into<Materialized>) -> KStream<K, V> {
-        let materialized = materialized.into().with_caching_disabled();
-        let firsts = self.reduce(|first, _| first, materialized);
+    pub fn distinct(&self, materialized: impl Into<MaterializedGiven<K, V>>) -> KStream<K, V> {
+        let mut kept = materialized.into();
+        kept.settings = kept.settings.with_caching_disabled();
+        let firsts = self.reduce(|first, _| first, kept);
         let (plan, store) = (firsts.plan.clone(), firsts.store.clone());
         let called = store.as_deref().unwrap_or_default();
         let step = plan.step_called(OperatorKind::Distinct, firsts.node, called);
@@ -305,7 +309,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         &self,
         kind: OperatorKind,
         fold: F,
-        materialized: MaterializedWith<A>,
+        materialized: MaterializedWith<K, A>,
     ) -> KTable<Windowed<K>, A>
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,

@@ -2,11 +2,13 @@
 
 use super::{AddGlobal, Lower, Node, NodeId, OperatorKind, Step, repartition, sources};
 use crate::table::{NeedsOld, OldValues};
+use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
     store::StoreBuilder,
     topology::{MaxAhead, TopologyError, TopologyOptimization},
 };
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -36,6 +38,8 @@ pub(super) struct Graph {
     pub(super) join_bases: BTreeMap<NodeId, String>,
     /// How far ahead the records of sources may be, as windows below them ask for.
     pub(super) bounds: Vec<(NodeId, MaxAhead)>,
+    /// By which keys' bytes the rows of nodes lie, where they may be written otherwise: each a `SharedSerde`.
+    pub(super) placed: BTreeMap<NodeId, Box<dyn Any>>,
     pub(super) failed: Option<TopologyError>,
 }
 
@@ -56,6 +60,18 @@ impl Graph {
 
     pub(super) fn name(&self, node: NodeId) -> &str {
         self.nodes.get(node.0).map_or("", |node| &node.step.name)
+    }
+
+    /// By which keys' bytes the rows of `node` lie, if the table above that they come of says so.
+    pub(super) fn placed_above<K: Data>(&self, node: NodeId) -> Option<&SharedSerde<K>> {
+        let mut open = Some(node);
+        while let Some(node) = open {
+            if let Some(placed) = self.placed.get(&node) {
+                return placed.downcast_ref();
+            }
+            open = self.nodes.get(node.0).and_then(|node| node.step.parents.first().copied());
+        }
+        None
     }
 
     /// Whether a change of key above `node` was not followed by a repartition yet.

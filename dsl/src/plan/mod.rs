@@ -33,7 +33,7 @@ use crate::{
     Materialized,
     table::{OldValues, TableNode},
 };
-use headwater_core::serde::Data;
+use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
     broken,
     node::{self, Payload},
@@ -248,6 +248,14 @@ impl LogicalPlan {
 
     pub(crate) fn add_store(&self, store: StoreBuilder) {
         self.0.borrow_mut().stores.push(store);
+    }
+
+    /// Says by which keys' bytes the entries of a store that was added lie in their partitions.
+    pub(crate) fn place_store<K: Data>(&self, name: &str, keys: &SharedSerde<K>) {
+        let stores = &mut self.0.borrow_mut().stores;
+        for store in stores.iter_mut().filter(|store| &*store.spec().name == name) {
+            *store = store.clone().placed_by(SharedSerde::clone(keys));
+        }
     }
 
     pub(crate) fn add_global(

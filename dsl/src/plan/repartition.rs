@@ -115,6 +115,25 @@ impl LogicalPlan {
         graph.add_repartition(parent, base, serdes, &asked, merging)
     }
 
+    /// By which keys' bytes records lie in their partitions below [`keyed`](Self::keyed): those that are `known` of `parent`, unless
+    /// it is repartitioned with `keys`, or comes of a table that says otherwise.
+    pub(crate) fn placing<K: Data>(
+        &self,
+        parent: NodeId,
+        known: Option<&SharedSerde<K>>,
+        keys: &SharedSerde<K>,
+    ) -> SharedSerde<K> {
+        let graph = self.0.borrow();
+        let of_table = graph.placed_above(parent);
+        let known = of_table.or(known).filter(|_| !graph.is_marked(parent));
+        SharedSerde::clone(known.unwrap_or(keys))
+    }
+
+    /// Says by which keys' bytes the rows of a node lie, which may be written otherwise.
+    pub(crate) fn place_node<K: Data>(&self, node: NodeId, placed: &SharedSerde<K>) {
+        self.0.borrow_mut().placed.insert(node, Box::new(SharedSerde::clone(placed)));
+    }
+
     /// The source of a repartition topic of its own for the records of `parent`, whether their keys changed or not; those
     /// without a key are dropped.
     pub(crate) fn repartitioned<K: Data, V: Data>(

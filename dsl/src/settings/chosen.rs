@@ -31,6 +31,11 @@ impl<T> ChosenSerde<T> {
         known.filter(|_| !self.is_given).map_or(self.serde, SharedSerde::clone)
     }
 
+    /// The serde, if it was given.
+    pub(crate) fn if_given(self) -> Option<SharedSerde<T>> {
+        Some(self.serde).filter(|_| self.is_given)
+    }
+
     pub(crate) fn schema(&self) -> String {
         self.serde.schema()
     }

@@ -1,8 +1,6 @@
 //! The store of a table.
 
-use crate::DefaultSerde;
-use headwater_core::serde::SharedSerde;
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 /// How a table is kept: the name of its store, and whether updates are held back until the commit.
 ///
@@ -96,32 +94,6 @@ impl Materialized {
     #[must_use]
     pub fn with_retention(self, retention: Duration) -> Self {
         Self { retention: Some(retention), ..self }
-    }
-
-    /// Has values written so, in the store and in its changelog, instead of by the default of their type, which there need not be.
-    /// It is told last.
-    ///
-    /// ```
-    /// use headwater_core::serde::Json;
-    /// use headwater_dsl::{Materialized, StreamsBuilder};
-    /// use headwater_testkit::TopologyTestDriver;
-    /// use std::sync::Arc;
-    ///
-    /// let builder = StreamsBuilder::new();
-    /// let speeds = builder.stream::<String, i64>("speeds").group_by_key();
-    /// let as_text = Materialized::named("sums").with_value_serde(Arc::new(Json));
-    /// speeds.aggregate(|| 0, |_, kmh, sum: i64| sum + kmh, as_text).to("out");
-    ///
-    /// let driver = TopologyTestDriver::new(builder.build()?)?;
-    /// driver.pipe::<String, i64>("speeds", "car=120@1 car=150@2")?;
-    /// let mut out = driver.output_topic::<String, String>("out");
-    /// let read: Vec<_> = out.read_records_to_list()?.into_iter().map(|r| r.value).collect();
-    /// assert_eq!(read, ["120", "270"]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn with_value_serde<V>(self, values: SharedSerde<V>) -> MaterializedWith<V> {
-        MaterializedWith { settings: self, values, is_given: true }
     }
 }
 
@@ -219,44 +191,5 @@ impl Default for Materialized {
 impl From<&str> for Materialized {
     fn from(name: &str) -> Self {
         Self::named(name)
-    }
-}
-
-/// A [`Materialized`] and how values are written: by a serde that was given, or by the default of their type, where a
-/// `Materialized` or a name was.
-///
-/// Example: [`Materialized::with_value_serde`].
-#[derive(Clone)]
-pub struct MaterializedWith<V> {
-    pub(crate) settings: Materialized,
-    pub(crate) values: SharedSerde<V>,
-    is_given: bool,
-}
-
-impl<V> MaterializedWith<V> {
-    /// The same with the serde that the values are known to have, if none was given.
-    pub(crate) fn or(self, known: Option<SharedSerde<V>>) -> Self {
-        match known {
-            Some(values) if !self.is_given => Self { values, ..self },
-            _ => self,
-        }
-    }
-}
-
-impl<V> fmt::Debug for MaterializedWith<V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MaterializedWith({:?}, {})", self.settings, self.values.schema())
-    }
-}
-
-impl<V: DefaultSerde> From<Materialized> for MaterializedWith<V> {
-    fn from(settings: Materialized) -> Self {
-        Self { settings, values: V::default_serde(), is_given: false }
-    }
-}
-
-impl<V: DefaultSerde> From<&str> for MaterializedWith<V> {
-    fn from(name: &str) -> Self {
-        Materialized::named(name).into()
     }
 }

@@ -66,7 +66,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         let (key, value) =
             (grouped.key.or(self.key.as_ref()), grouped.value.or(self.value.as_ref()));
         let serdes = Serdes { key, value };
-        KGroupedStream::new(self.plan.clone(), self.node, serdes)
+        KGroupedStream::new(self.plan.clone(), self.node, serdes, self.key.as_ref())
     }
 
     /// Groups the records by what `select` gives, to aggregate them. Always repartitions, also if the keys come out

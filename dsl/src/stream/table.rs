@@ -43,7 +43,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn to_table<T: Data>(&self, materialized: impl Into<MaterializedWith<T>>) -> KTable<K, T>
+    pub fn to_table<T: Data>(&self, materialized: impl Into<MaterializedWith<K, T>>) -> KTable<K, T>
     where
         K: DefaultSerde,
         V: DefaultSerde + Into<Option<T>>,
@@ -52,7 +52,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.to_table_with(keys, values, materialized)
     }
 
-    /// The same with the stream's serdes: the rows have the one of the keys, and that of the values where both are of one type
+    /// The same with the stream's serdes: the rows have the one of the keys, unless [another](crate::Materialized::with_key_serde) is
+    /// given, and that of the values where both are of one type
     /// and no [other](crate::Materialized::with_value_serde) is given for them.
     ///
     /// ```
@@ -77,30 +78,35 @@ impl<K: Data, V: Data> KStream<K, V> {
         &self,
         keys: SharedSerde<K>,
         values: SharedSerde<V>,
-        materialized: impl Into<MaterializedWith<T>>,
+        materialized: impl Into<MaterializedWith<K, T>>,
     ) -> KTable<K, T>
     where
         V: Into<Option<T>>,
     {
         let serdes = Serdes { key: keys, value: values };
-        let MaterializedWith { settings: mut materialized, values, .. } =
-            materialized.into().or(same(&serdes.value));
+        let MaterializedWith { settings: mut materialized, keys, values } =
+            materialized.into().or(same(&serdes.value).as_ref());
         let (ttl, history) = (materialized.ttl.take(), materialized.history.take());
         let (store, step) = self.plan.step_of_store(OperatorKind::ToTable, self.node, materialized);
         let keyed = self.plan.keyed(self.node, &store, &serdes);
+        let placed = self.plan.placing(self.node, self.key.as_ref(), &serdes.key);
         let Serdes { key, value } = serdes;
-        let kept = Serdes { key, value: values };
+        let key = keys.unwrap_or(key);
+        let kept = Serdes { key, value: values.or(None) };
         if let Some(history) = history {
             self.plan.refuse_ttl(ttl, &store);
-            return KTable::versioned(&self.plan, step.below(keyed), store, kept, history, V::into);
+            let step = step.below(keyed);
+            let table = KTable::versioned(&self.plan, step, store, kept, history, V::into);
+            return table.placed_by(&placed);
         }
-        match ttl.map(|ttl| Expiry::new(&store, &kept.key, &kept.value, ttl)) {
+        let table = match ttl.map(|ttl| Expiry::new(&store, &kept.key, &kept.value, ttl)) {
             Some(expiry) => {
                 let above = expiring(&self.plan, keyed, expiry, &value, V::into);
                 KTable::kept(&self.plan, step.below(above), store, kept, |row| row)
             }
             None => KTable::kept(&self.plan, step.below(keyed), store, kept, V::into),
-        }
+        };
+        table.placed_by(&placed)
     }
 }
 

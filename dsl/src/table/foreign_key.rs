@@ -91,7 +91,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         foreign_key: impl Fn(&K, &V) -> E + Send + Sync + 'static,
         join: impl Fn(V, FV) -> V2 + Send + Sync + 'static,
         joined: impl Into<TableJoinedWith<K, V, FK, FV>>,
-        materialized: impl Into<MaterializedWith<V2>>,
+        materialized: impl Into<MaterializedWith<K, V2>>,
     ) -> KTable<K, V2> {
         let foreign_key = Arc::new(move |key: &K, value: &V| foreign_key(key, value).into());
         let join = move |value, other: Option<FV>| other.map(|other| join(value, other));
@@ -147,7 +147,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         foreign_key: impl Fn(&K, &V) -> E + Send + Sync + 'static,
         join: impl Fn(V, Option<FV>) -> V2 + Send + Sync + 'static,
         joined: impl Into<TableJoinedWith<K, V, FK, FV>>,
-        materialized: impl Into<MaterializedWith<V2>>,
+        materialized: impl Into<MaterializedWith<K, V2>>,
     ) -> KTable<K, V2> {
         let foreign_key = Arc::new(move |key: &K, value: &V| foreign_key(key, value).into());
         let join = move |value, other| Some(join(value, other));
@@ -174,7 +174,7 @@ struct Side<K, V> {
 
 impl<K: Data, V: Data> Side<K, V> {
     fn of(table: &KTable<K, V>, values: ChosenSerde<V>) -> Self {
-        let (key, value) = (SharedSerde::clone(&table.key), values.or(table.value.as_ref()));
+        let (key, value) = (SharedSerde::clone(&table.placed), values.or(table.value.as_ref()));
         Self { node: table.node, serdes: Serdes { key, value } }
     }
 }
@@ -185,14 +185,14 @@ impl<K: Data, V: Data, FK: Data> ForeignKeyJoin<K, V, FK> {
         (left, right): (&KTable<K, V>, &KTable<FK, FV>),
         sides: (Side<K, V>, Side<FK, FV>),
         join: impl Fn(V, Option<FV>) -> Option<V2> + Send + Sync + 'static,
-        materialized: MaterializedWith<V2>,
+        materialized: MaterializedWith<K, V2>,
     ) -> KTable<K, V2> {
         let plan = &left.plan;
         let kind = match self.kind {
             ForeignJoinKind::Inner => OperatorKind::ForeignKeyJoin,
             ForeignJoinKind::Left => OperatorKind::ForeignKeyLeftJoin,
         };
-        let MaterializedWith { mut settings, values: value, .. } = materialized;
+        let MaterializedWith { mut settings, keys, values } = materialized;
         let history = settings.history.take();
         let (store, step) = plan.step_of_store(kind, left.node, settings);
         let step = match &self.joined.name {
@@ -205,7 +205,8 @@ impl<K: Data, V: Data, FK: Data> ForeignKeyJoin<K, V, FK> {
         let registrations = self.subscribe(plan, &base, &sides.0, &foreign_keys);
         let responses = self.respond(right, &base, registrations, &sides);
         let left_serdes = sides.0.serdes;
-        let serdes = Serdes { key: SharedSerde::clone(&left_serdes.key), value };
+        let key = keys.unwrap_or_else(|| SharedSerde::clone(&left.key));
+        let serdes = Serdes { key, value: values.or(None) };
         let kept = serdes.add_results(plan, &store, history);
         let step = step.below(responses).with_stores(left.view.stores()).copartitioned();
         let (above, join, name) = (Arc::clone(&left.view), Arc::new(join), Arc::clone(&store));
@@ -221,7 +222,7 @@ impl<K: Data, V: Data, FK: Data> ForeignKeyJoin<K, V, FK> {
                 results: Results::open(&name, kept, old, context)?,
             })
         });
-        KTable::of_results(plan.clone(), node, serdes, store, kept)
+        KTable::of_results(plan.clone(), node, serdes, store, kept).placed_by(&left.placed)
     }
 
     /// Draws what registers left rows: gives where registrations arrive.

@@ -164,8 +164,8 @@ impl<K: Data, V: Data> KTable<K, V> {
                 Ok(JoinOfTables { kind, left, right, join, old_values, joined })
             })
         };
-        let key = SharedSerde::clone(&self.key);
-        KTable { plan: plan.clone(), node, key, value: None, view, store: None, roots }
+        let (key, placed) = (SharedSerde::clone(&self.key), SharedSerde::clone(&self.placed));
+        KTable { plan: plan.clone(), node, key, placed, value: None, view, store: None, roots }
     }
 }
 

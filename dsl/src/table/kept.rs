@@ -99,6 +99,12 @@ impl<K: Data, V: Data> KTable<K, V> {
         Self::of_versions(plan.clone(), node, serdes, store)
     }
 
+    /// The same table, whose rows lie where the bytes of these keys have them.
+    pub(crate) fn placed_by(self, placed: &SharedSerde<K>) -> Self {
+        self.store.iter().for_each(|store| self.plan.place_store(store, placed));
+        Self { placed: SharedSerde::clone(placed), ..self }
+    }
+
     /// The table of the results that `node` keeps in `store`.
     pub(crate) fn of_results(
         plan: LogicalPlan,
@@ -133,7 +139,8 @@ impl<K: Data, V: Data> KTable<K, V> {
     ) -> Self {
         let view = Arc::new(StoredTable(Arc::clone(&store)));
         let (Serdes { key, value }, roots) = (serdes, vec![TableNode::of::<K, V>(node)]);
-        Self { plan, node, key, value: Some(value), view, store: Some(store), roots }
+        let placed = SharedSerde::clone(&key);
+        Self { plan, node, key, placed, value: Some(value), view, store: Some(store), roots }
     }
 
     /// The same table with its rows kept in a store of its own, to be queried under its name.
@@ -161,15 +168,16 @@ impl<K: Data, V: Data> KTable<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn materialized(&self, materialized: impl Into<MaterializedWith<V>>) -> Self {
+    pub fn materialized(&self, materialized: impl Into<MaterializedWith<K, V>>) -> Self {
         let (kind, known) = (OperatorKind::TableMaterialize, self.value.clone());
-        let mut materialized = materialized.into().or(known);
+        let mut materialized = materialized.into().or(known.as_ref());
         if let Some(history) = materialized.settings.history.take() {
-            let MaterializedWith { settings, values: value, .. } = materialized;
+            let MaterializedWith { settings, keys, values } = materialized;
             let (store, step) = self.plan.step_of_store(kind, self.node, settings);
-            let serdes = Serdes { key: SharedSerde::clone(&self.key), value };
-            let row = |change: Change<V>| change.new;
-            return Self::versioned(&self.plan, step, store, serdes, history, row);
+            let key = keys.unwrap_or_else(|| SharedSerde::clone(&self.key));
+            let (serdes, row) = (Serdes { key, value: values.or(None) }, |it: Change<V>| it.new);
+            let kept = Self::versioned(&self.plan, step, store, serdes, history, row);
+            return kept.placed_by(&self.placed);
         }
         let kept = self.transformed(kind, &[], materialized, |_| {
             Ok(|_: &K, value: Option<V>, _: &mut Stores<'_>| Ok(value))

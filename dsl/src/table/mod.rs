@@ -60,6 +60,8 @@ pub struct KTable<K, V> {
     pub(crate) plan: LogicalPlan,
     pub(crate) node: NodeId,
     pub(crate) key: SharedSerde<K>,
+    /// By which keys' bytes its rows lie in their partitions.
+    pub(crate) placed: SharedSerde<K>,
     pub(crate) value: Option<SharedSerde<V>>,
     pub(crate) view: Arc<dyn View<K, V>>,
     /// The store that holds the rows as they are, if one does.
@@ -74,6 +76,7 @@ impl<K, V> Clone for KTable<K, V> {
             plan: self.plan.clone(),
             node: self.node,
             key: SharedSerde::clone(&self.key),
+            placed: SharedSerde::clone(&self.placed),
             value: self.value.clone(),
             view: Arc::clone(&self.view),
             store: self.store.clone(),
@@ -238,6 +241,7 @@ impl<K: Data, V: Data> KTable<K, V> {
             plan: self.plan.clone(),
             node,
             key: SharedSerde::clone(&self.key),
+            placed: SharedSerde::clone(&self.placed),
             value: None,
             view,
             store: None,

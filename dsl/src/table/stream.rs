@@ -29,6 +29,7 @@ impl<K: Data, V: Data> KTable<K, V> {
     pub fn to_stream(&self) -> KStream<K, Option<V>> {
         let step = self.plan.step(OperatorKind::ToStream, &[self.node]);
         let node = self.plan.operator::<K, Change<V>, _>(step, |_| Ok(ToStream));
+        self.plan.place_node(node, &self.placed);
         let value =
             self.value.clone().map(|serde| -> SharedSerde<Option<V>> { Arc::new(Nullable(serde)) });
         KStream { plan: self.plan.clone(), node, key: Some(SharedSerde::clone(&self.key)), value }

@@ -102,6 +102,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         };
         let keys = SharedSerde::clone(&self.key);
         add_stores(plan, &names, &keys, &values);
+        plan.place_store(&names.held, &self.placed);
         let step = [&names.held, &names.times, &names.aside]
             .into_iter()
             .fold(step.needing_old(NeedsOld::Always), |step, store| step.with_store(store));
@@ -118,8 +119,8 @@ impl<K: Data, V: Data> KTable<K, V> {
             });
         // What is not held is looked up in the tables above.
         let roots = TableNode::union(&self.roots, &[TableNode::of::<K, V>(node)]);
-        let plan = plan.clone();
-        Self { plan, node, key, value, view, store: None, roots }
+        let (plan, placed) = (plan.clone(), SharedSerde::clone(&self.placed));
+        Self { plan, node, key, placed, value, view, store: None, roots }
     }
 
     /// When the windows of this table are closed, as the node `name` below waits for it.

@@ -62,7 +62,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         &self,
         supplier: impl Fn(&mut InitContext<'_>) -> Result<F, ProcessorError> + Send + Sync + 'static,
         stores: &[&str],
-        materialized: impl Into<MaterializedWith<V2>>,
+        materialized: impl Into<MaterializedWith<K, V2>>,
     ) -> KTable<K, V2>
     where
         F: FnMut(&K, Option<V>, &mut Stores<'_>) -> Result<Option<V2>, ProcessorError>
@@ -78,7 +78,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         &self,
         kind: OperatorKind,
         stores: &[&str],
-        materialized: MaterializedWith<V2>,
+        materialized: MaterializedWith<K, V2>,
         supplier: impl Fn(&mut InitContext<'_>) -> Result<F, ProcessorError> + Send + Sync + 'static,
     ) -> KTable<K, V2>
     where
@@ -86,12 +86,12 @@ impl<K: Data, V: Data> KTable<K, V> {
             + Send
             + 'static,
     {
-        let (plan, MaterializedWith { mut settings, values: value, .. }) =
-            (&self.plan, materialized);
+        let (plan, MaterializedWith { mut settings, keys, values }) = (&self.plan, materialized);
         let history = settings.history.take();
         let (store, step) = plan.step_of_store(kind, self.node, settings);
         let step = step.with_stores(stores.iter().map(|store| Arc::from(*store)));
-        let serdes = Serdes { key: SharedSerde::clone(&self.key), value };
+        let key = keys.unwrap_or_else(|| SharedSerde::clone(&self.key));
+        let serdes = Serdes { key, value: values.or(None) };
         let kept = serdes.add_results(plan, &store, history);
         let results = Arc::clone(&store);
         let node = plan.table_operator::<K, Change<V>, _>(step, move |context, old_values| {
@@ -99,6 +99,6 @@ impl<K: Data, V: Data> KTable<K, V> {
             Ok(TransformValues { transform: supplier(context)?, kept, results, rows: PhantomData })
         });
         let table = KTable::of_results(plan.clone(), node, serdes, store, kept);
-        KTable { roots: self.roots.clone(), ..table }
+        KTable { roots: self.roots.clone(), ..table }.placed_by(&self.placed)
     }
 }

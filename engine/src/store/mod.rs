@@ -321,6 +321,8 @@ pub struct StoreBuilder {
     serdes: Option<Arc<dyn Any + Send + Sync>>,
     /// Their kind.
     kind: Option<StoreKind>,
+    /// The serde of the keys by which its entries lie in their partitions, if that is not the store's own.
+    placed_by: Option<Arc<dyn Any + Send + Sync>>,
     /// Which of its entries have expired, if that is to be known outside.
     expiry: Option<Expiry>,
     /// The type that the store cannot keep, and why.
@@ -366,6 +368,7 @@ impl StoreBuilder {
             make: Arc::new(make),
             serdes: None,
             kind: None,
+            placed_by: None,
             expiry: None,
             refused: None,
             shows_other: false,
@@ -445,6 +448,17 @@ impl StoreBuilder {
     pub fn shown_by<K: Data, V: Data>(self, keys: SharedSerde<K>, values: SharedSerde<V>) -> Self {
         let serdes = Serdes { kind: StoreKind::KeyValue, keys, values, history_ms: 0 };
         Self { serdes: Some(Arc::new(serdes)), shows_other: true, ..self }
+    }
+
+    /// Says by which keys' bytes its entries lie in their partitions, where the topics above write keys otherwise than the store.
+    #[must_use]
+    pub fn placed_by<K: Data>(self, keys: SharedSerde<K>) -> Self {
+        Self { placed_by: Some(Arc::new(keys)), ..self }
+    }
+
+    /// The serde of the keys by which its entries lie in their partitions, if that is not the store's own.
+    pub(crate) fn placing(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.placed_by.as_deref()
     }
 
     /// [`Serdes`], if its entries are read from outside as they are written.

@@ -1,10 +1,10 @@
 //! Another version of a topology goes on where the last one was.
 
 use super::kit::{Outcome, by_hand, holds, read_windows, take, windows};
-use headwater_dsl::{EmitStrategy, KStream, Materialized, StreamsBuilder};
+use headwater_dsl::{EmitStrategy, KStream, Materialized, MaterializedWith, StreamsBuilder};
 use headwater_engine::topology::Topology;
 
-fn finals(stream: &KStream<String, i64>, kept: impl Into<Materialized>) {
+fn finals(stream: &KStream<String, i64>, kept: impl Into<MaterializedWith<String, i64>>) {
     let grouped = stream.group_by_key().windowed_by(windows(10, 5));
     let finals = grouped.emit_strategy(EmitStrategy::on_window_close());
     finals.count(kept).named("window").to_stream().to("out");

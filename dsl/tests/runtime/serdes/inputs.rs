@@ -28,11 +28,11 @@ fn write_table(table: &Table, topic: &str) {
     write(&some, topic);
 }
 
-fn named(store: &str) -> MaterializedWith<Opaque> {
+fn named(store: &str) -> MaterializedWith<Opaque, Opaque> {
     Materialized::named(store).with_value_serde(opaque())
 }
 
-fn table(stream: &Stream, kept: MaterializedWith<Opaque>) -> Table {
+fn table(stream: &Stream, kept: MaterializedWith<Opaque, Opaque>) -> Table {
     stream.to_table_with(opaque(), opaque(), kept)
 }
 

@@ -1,6 +1,7 @@
 //! Types that have no serde but those that are given.
 
 mod inputs;
+mod keys;
 
 use headwater_core::serde::{Data, Nullable, Serde, SerdeError, SharedSerde, Utf8};
 use headwater_dsl::{
@@ -49,7 +50,7 @@ fn opaque() -> SharedSerde<Opaque> {
     Arc::new(OpaqueSerde)
 }
 
-fn named(store: &str) -> MaterializedWith<Opaque> {
+fn named(store: &str) -> MaterializedWith<String, Opaque> {
     Materialized::named(store).with_value_serde(opaque())
 }
 

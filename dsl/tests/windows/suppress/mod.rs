@@ -25,7 +25,7 @@ pub(crate) fn ms(ms: u64) -> Duration {
 pub(crate) fn sums(
     builder: &StreamsBuilder,
     grace: u64,
-    kept: impl Into<MaterializedWith<i64>>,
+    kept: impl Into<MaterializedWith<String, i64>>,
 ) -> KTable<Windowed<String>, i64> {
     let windows = TimeWindows::of_size_and_grace(ms(10), ms(grace));
     let add = |_: &String, value: Option<i64>, sum: i64| value.map(|value| sum + value);

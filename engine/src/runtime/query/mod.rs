@@ -193,6 +193,7 @@ impl StateSnapshot {
             return Some(Declared {
                 name: &global.store.name,
                 serdes: Some(&*global.serdes),
+                placing: None,
                 expiry: None,
                 partitions: self.blueprint.global_partitions(&global.topic),
                 filled_by: FilledBy::Global(&global.topic),
@@ -202,6 +203,7 @@ impl StateSnapshot {
         Some(Declared {
             name: &builder.spec().name,
             serdes: builder.serdes(),
+            placing: builder.placing(),
             expiry: builder.expiry(),
             partitions: self.blueprint.width(self.blueprint.plan.subs.get(sub as usize)?),
             filled_by: FilledBy::Sub(sub),
@@ -223,6 +225,8 @@ struct Declared<'a> {
     name: &'a Arc<str>,
     /// [`Serdes`], if it can be read from outside.
     serdes: Option<&'a (dyn Any + Send + Sync)>,
+    /// The serde of the keys by which its entries lie in their partitions, if that is not the store's own.
+    placing: Option<&'a (dyn Any + Send + Sync)>,
     expiry: Option<&'a Expiry>,
     partitions: u32,
     filled_by: FilledBy<'a>,

@@ -11,7 +11,7 @@ use crate::{
 };
 use headwater_core::{
     record::{TopicPartition, murmur2_partition},
-    serde::Data,
+    serde::{Data, SharedSerde},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -487,15 +487,17 @@ impl StateSnapshot {
             QueryFailure::new(FailureReason::UnknownQueryType, message)
         };
         let serdes = serdes.ok_or_else(differs)?;
+        let placing = declared.placing.and_then(|keys| keys.downcast_ref::<SharedSerde<K>>());
+        let placing = placing.unwrap_or(&serdes.keys);
         let mut bytes = Vec::new();
-        match serdes.keys.serialize_key(key, &mut bytes) {
+        match placing.serialize_key(key, &mut bytes) {
             Ok(true) => {}
             Ok(false) => return Err(QueryFailure::of_store(&StoreError::NullKey)),
             Err(error) => {
                 return Err(QueryFailure::new(FailureReason::StoreException, error.to_string()));
             }
         }
-        let partition = murmur2_partition(serdes.keys.placed_by(&bytes), declared.partitions);
+        let partition = murmur2_partition(placing.placed_by(&bytes), declared.partitions);
         let is_local = self.part(&declared, serdes, partition).is_some();
         let active_host = self.host.clone().filter(|_| is_local);
         Ok(KeyQueryMetadata { partition, is_local, active_host })
