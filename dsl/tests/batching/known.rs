@@ -144,3 +144,22 @@ fn a_processor_asks_for_the_time_at_which_updates_of_closed_windows_come() {
     ];
     check(3, ops, &[("in", 5, -2, 70), ("in", 5, 3, 112), ("in", 5, -5, 119)]);
 }
+
+/// What a join cancels again is written once, whether or not the state has been read up to there.
+#[test]
+fn a_row_that_is_joined_twice_is_no_longer_due_once() {
+    let record = |to, key, value, at| Input { to, key: Some(key), value: Some(value), at };
+    let group = |records| Group { records, kill: None, clock: 0, end: false };
+    let near = Near { before: 4, after: 28, grace: 16 };
+    let joined = Joined { kind: JoinKind::Outer, with: Beside::Other, near };
+    let case = Case {
+        ops: vec![Op::JoinStream(joined)],
+        partitions: 3,
+        groups: vec![
+            group(vec![record("in", 2, 4, 102), record("in", 5, -6, 80)]),
+            group(vec![record("in", 5, -6, 111), record("other", 2, -4, 104)]),
+            group(vec![record("other", 5, 7, 100), record("other", 2, -2, 102)]),
+        ],
+    };
+    same_at_every_size(&case).expect("batching shows in no result");
+}

@@ -126,10 +126,11 @@ impl TimerBytes {
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooLarge`] if it takes more than a record of the changelog.
+    /// [`StoreError::TooLarge`] if it takes more than a record of the changelog, [`StoreError::State`] if the state cannot be
+    /// read.
     pub fn schedule(&mut self, key: &[u8], time: Timestamp) -> Result<(), StoreError> {
         let timer = self.encode(key, time)?;
-        if !self.pending.timers.contains_key(&timer) {
+        if !self.pending.timers.contains_key(&timer) && !self.is_stored(&timer)? {
             self.gone.remove(&timer);
             self.change(timer.clone());
             self.pending.insert(timer, UNCOMMITTED);
@@ -141,19 +142,30 @@ impl TimerBytes {
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooLarge`], as [`schedule`](Self::schedule).
+    /// [`StoreError::TooLarge`] and [`StoreError::State`], as [`schedule`](Self::schedule).
     pub fn cancel(&mut self, key: &[u8], time: Timestamp) -> Result<(), StoreError> {
         let timer = self.encode(key, time)?;
-        self.remove(timer);
+        if self.pending.timers.contains_key(&timer) || self.is_stored(&timer)? {
+            self.remove(timer);
+        }
         Ok(())
     }
 
+    /// Removes one that is pending.
     fn remove(&mut self, timer: TimerKey) {
-        let is_known = self.known_to.as_ref().is_none_or(|known_to| timer < *known_to);
-        if self.pending.remove(&timer) || !is_known {
-            self.change(timer.clone());
-            self.gone.insert(timer, UNCOMMITTED);
+        self.pending.remove(&timer);
+        self.change(timer.clone());
+        self.gone.insert(timer, UNCOMMITTED);
+    }
+
+    /// Whether a timer is pending that the state alone holds. How far timers are in memory depends on how often the first was
+    /// asked for: what changes nothing must not be written because it is not known.
+    fn is_stored(&self, timer: &TimerKey) -> Result<bool, StateError> {
+        let is_known = self.known_to.as_ref().is_none_or(|known_to| timer < known_to);
+        if is_known || self.gone.timers.contains_key(timer) {
+            return Ok(false);
         }
+        Ok(self.shard.get(timer)?.is_some())
     }
 
     fn change(&mut self, timer: TimerKey) {

@@ -220,6 +220,31 @@ mod tests {
     }
 
     #[test]
+    fn what_changes_nothing_is_not_written_however_much_is_in_memory() {
+        let shard = Arc::new(MapShard::default());
+        let mut timers: Box<TimerBytes> = open(&TimerBytes::builder("timers"), &shard);
+        for time in 0..10 {
+            timers.schedule(b"a", time).unwrap();
+        }
+        shard.publish(&mut *timers, 1);
+        // Half of them are forgotten, the last ones.
+        timers.published(1, 0);
+        for time in [1, 8] {
+            timers.schedule(b"a", time).unwrap();
+            timers.cancel(b"b", time).unwrap();
+        }
+        assert_eq!(timers.dirty_bytes(), 0);
+        timers.cancel(b"a", 8).unwrap();
+        let dirty_bytes = timers.dirty_bytes();
+        shard.publish(&mut *timers, 2);
+        timers.published(2, 0);
+        timers.cancel(b"a", 8).unwrap();
+        assert_eq!((dirty_bytes > 0, timers.dirty_bytes()), (true, 0));
+        timers.schedule(b"a", 8).unwrap();
+        assert_eq!((timers.last().unwrap(), timers.dirty_bytes()), (Some(9), dirty_bytes));
+    }
+
+    #[test]
     fn the_last_timer_is_found_among_those_in_memory_and_in_the_state() {
         let shard = Arc::new(MapShard::default());
         let mut timers: Box<TimerBytes> = open(&TimerBytes::builder("timers"), &shard);
