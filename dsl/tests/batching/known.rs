@@ -163,3 +163,11 @@ fn a_row_that_is_joined_twice_is_no_longer_due_once() {
     };
     same_at_every_size(&case).expect("batching shows in no result");
 }
+
+/// A call that fails brings its record's time to what lies below, before that of the next.
+#[test]
+fn time_passes_with_each_call_that_fails() {
+    let calls = Calls { maker: Maker::Map, fails: 3, at_most: 3, waits: true };
+    let ops = vec![Op::Calls(calls), Op::ProcessValues(Deed::Tell(44))];
+    check(3, ops, &[("in", 5, 3, 28), ("in", 5, -3, 104)]);
+}

@@ -205,6 +205,9 @@ where
     }
 
     /// Forwards what has been answered, up to about `rows_max` rows, and makes the calls that may be made then.
+    ///
+    /// One that was answered without a row is the last: what lies below is told its time before the next comes out, as if that
+    /// had been answered later. But the rows of the run at hand, which tell their place in it, come out with that.
     fn go_on(
         &mut self,
         rows_max: usize,
@@ -215,8 +218,13 @@ where
         while out.len() < rows_max
             && let Some(answer) = self.calls.pop_front_if(|answer| answer.is_there())
         {
+            let is_of_run = self.places.front().is_some_and(|place| *place != NO_ORIGIN);
+            let before = out.len();
             self.take_answer(answer, &mut out, context)?;
             self.make_calls(context)?;
+            if out.len() == before && (self.meets_others || !is_of_run) {
+                break;
+            }
         }
         context.forward_all(out);
         Ok(())
