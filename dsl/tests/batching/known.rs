@@ -171,3 +171,12 @@ fn time_passes_with_each_call_that_fails() {
     let ops = vec![Op::Calls(calls), Op::ProcessValues(Deed::Tell(44))];
     check(3, ops, &[("in", 5, 3, 28), ("in", 5, -3, 104)]);
 }
+
+/// What a sink below calls writes to a topic that another one chooses too comes after that in a commit.
+#[test]
+fn sinks_above_and_below_calls_choose_one_topic() {
+    let calls = Calls { maker: Maker::Process, fails: 7, at_most: 3, waits: true };
+    let sink = || Op::Stateless(Stateless::Dynamic(4));
+    let ops = vec![sink(), Op::Calls(calls), sink()];
+    check(1, ops, &[("in", 5, 2, 29), ("in", 4, -9, 97)]);
+}

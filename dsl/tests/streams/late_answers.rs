@@ -8,7 +8,7 @@ use headwater_engine::{
     processor::{Cancellable, Context, Processor, ProcessorError, PunctuationType, Record},
     runtime::StreamsConfig,
     store::{KeyValueStore, StoreKey, Timers},
-    topology::{Topology, TopologyError},
+    topology::{RecordContext, Topology, TopologyError},
 };
 use headwater_testkit::TopologyTestDriver;
 use std::{error::Error, time::Duration};
@@ -268,6 +268,20 @@ fn calls_below_calls_are_in_the_order_of_their_records() -> Outcome {
         once.merge(&twice).to("out");
     };
     check(draw, &[("in", "a=1@1 a=2@2")], "a=100@1 a=10000@1 a=200@2 a=20000@2")
+}
+
+#[test]
+fn a_sink_that_chooses_topics_is_told_no_place() -> Outcome {
+    let draw = |builder: &StreamsBuilder, desk: &Desk| {
+        let asked = asked(builder, "in", desk);
+        asked.to_dynamic(
+            |_: &String, _: &i64, about: &RecordContext<'_>| {
+                if about.record_metadata().is_none() { "out" } else { "placed" }
+            },
+        );
+        asked.filter(|_, _| false).to("out");
+    };
+    check(draw, &[("in", "a=1@1 a=2@2")], "a=100@1 a=200@2")
 }
 
 /// Where nothing else touches what lies below, and in a run of records where something does.

@@ -63,7 +63,7 @@ impl<'a> RecordContext<'a> {
     }
 
     /// Topic, partition and offset of the record that it descends from; none of what no one record has made, such as an update
-    /// that was held back or what a punctuation forwards.
+    /// that was held back or what a punctuation forwards, nor below calls.
     #[must_use]
     pub fn record_metadata(&self) -> Option<RecordMetadata> {
         let (source, origin) = self.source?;
@@ -73,13 +73,17 @@ impl<'a> RecordContext<'a> {
 }
 
 /// What a task's dynamic sinks have on its way, by topic.
+///
+/// In a commit it stands in the order in which it was written, but for that of sinks below calls: when they are answered must not
+/// show, and so what each of them wrote comes after the rest, sink by sink.
 pub(crate) struct DynamicOutputs {
     log: Arc<dyn Log>,
     partition: u32,
     record_bytes_max: usize,
     /// How many partitions topics have; none for one that was looked for since the last commit and is not there.
     counts: BTreeMap<String, Option<(TopicName, u32)>>,
-    records: BTreeMap<String, (TopicName, SinkRecords)>,
+    /// By the sink, if it lies below calls, and topic.
+    records: BTreeMap<Option<NodeIndex>, BTreeMap<String, (TopicName, SinkRecords)>>,
 }
 
 impl fmt::Debug for DynamicOutputs {
@@ -96,26 +100,30 @@ impl DynamicOutputs {
 
     /// About how many bytes they will take in the log.
     pub(crate) fn bytes(&self) -> usize {
-        self.records.values().map(|(_, records)| records.bytes).sum()
+        self.records.values().flat_map(BTreeMap::values).map(|(_, records)| records.bytes).sum()
     }
 
-    /// Takes what there is, by topic.
+    /// Takes what there is, by sink and topic.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = (TopicName, SinkRecords)> + use<> {
         self.counts.retain(|_, found| found.is_some());
-        std::mem::take(&mut self.records).into_values()
+        std::mem::take(&mut self.records).into_values().flat_map(BTreeMap::into_values)
     }
 
-    /// Where records of `topic` go; none if there is no such topic.
-    fn of(&mut self, topic: &str) -> Result<Option<&mut SinkRecords>, LogError> {
-        if !self.records.contains_key(topic)
-            && let Some((name, count)) = self.find(topic)?
-        {
+    /// Where records of `topic` go, from `sink` if that lies below calls; none if there is no such topic.
+    fn of(
+        &mut self,
+        sink: Option<NodeIndex>,
+        topic: &str,
+    ) -> Result<Option<&mut SinkRecords>, LogError> {
+        let is_there = self.records.get(&sink).is_some_and(|records| records.contains_key(topic));
+        if !is_there && let Some((name, count)) = self.find(topic)? {
             let sender = Sender::new(topic, self.partition);
             let (form, bytes_max) = (SinkForm::External, self.record_bytes_max);
             let records = SinkRecords::new(count, sender, form, bytes_max);
-            self.records.insert(topic.to_owned(), (name, records));
+            self.records.entry(sink).or_default().insert(topic.to_owned(), (name, records));
         }
-        Ok(self.records.get_mut(topic).map(|(_, records)| records))
+        let found = self.records.get_mut(&sink).and_then(|records| records.get_mut(topic));
+        Ok(found.map(|(_, records)| records))
     }
 
     /// Where a dead letter goes.
@@ -164,7 +172,8 @@ impl Topology {
         let make = move |context: &mut InitContext<'_>| {
             let encoder = TypedEncoder::new(produced.clone(), SinkForm::External);
             let (node, extractor) = (context.node, Arc::clone(&extractor));
-            Ok(Box::new(DynamicSink { node, extractor, encoder }) as Box<dyn Node>)
+            let is_below_calls = context.is_below_calls;
+            Ok(Box::new(DynamicSink { node, is_below_calls, extractor, encoder }) as Box<dyn Node>)
         };
         self.add_sink_node(name, make, TypeId::of::<Rows<K, V>>(), parents)
     }
@@ -172,6 +181,7 @@ impl Topology {
 
 struct DynamicSink<K, V> {
     node: NodeIndex,
+    is_below_calls: bool,
     extractor: Arc<dyn TopicNameExtractor<K, V>>,
     encoder: TypedEncoder<K, V>,
 }
@@ -186,12 +196,14 @@ impl<K: Data, V: Data> DynamicSink<K, V> {
         // First, so that a dead letter has it.
         self.encoder.write_key(&row.key)?;
         let headers = row.headers.as_deref().unwrap_or(none);
-        let source = context.call.moment.source.filter(|_| !context.call.lives_by_rows);
+        // What it descends from is known of a row that is answered at once, and not of a late one.
+        let source = context.call.moment.source.filter(|_| !self.is_below_calls);
         let source = source.map(|source| (source, row.origin));
         let about = RecordContext { timestamp: row.timestamp, headers, source };
         let topic = self.extractor.topic(&row.key, &row.value, &about);
         let outputs = &mut context.resources.dynamic_outputs;
-        let Some(records) = outputs.of(&topic).map_err(ProcessorError::Log)? else {
+        let sink = self.is_below_calls.then_some(self.node);
+        let Some(records) = outputs.of(sink, &topic).map_err(ProcessorError::Log)? else {
             return Err(unwritten_to(&topic));
         };
         let before = records.bytes;
