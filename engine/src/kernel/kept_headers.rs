@@ -129,16 +129,16 @@ impl KeptHeaders {
         context: &mut NodeContext<'_>,
     ) -> Result<(), ProcessorError> {
         while self.has_any && self.first < floor {
-            let all = (Bound::Unbounded, Bound::Unbounded);
-            let entries = context.byte_store(self.store).scan(all, Order::Ascending)?;
+            // What was removed since the commit lies below, and is not passed by again.
+            let from = self.first.max(0).to_be_bytes();
+            let left = (Bound::Included(&from[..]), Bound::Unbounded);
+            let entries = context.byte_store(self.store).scan(left, Order::Ascending)?;
             let keys = entries.take(EXPIRED_READ_MAX).map(|entry| entry.map(|entry| entry.key));
             let keys: Vec<Vec<u8>> = keys.collect::<Result<_, _>>()?;
             let kept = keys.iter().position(|key| time_of(key) >= floor);
             let is_all = kept.is_some() || keys.len() < EXPIRED_READ_MAX;
-            if is_all {
-                let first = kept.and_then(|kept| keys.get(kept));
-                self.first = first.map_or(Timestamp::MAX, |key| time_of(key));
-            }
+            let first = if is_all { kept.and_then(|kept| keys.get(kept)) } else { keys.last() };
+            self.first = first.map_or(Timestamp::MAX, |key| time_of(key));
             for key in keys.iter().take(kept.unwrap_or(keys.len())) {
                 self.remove(key, context)?;
             }

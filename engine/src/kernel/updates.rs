@@ -21,6 +21,7 @@ use crate::{
     store::{EntryRef, Updated, Window},
 };
 use headwater_core::record::Timestamp;
+use std::ops::Bound;
 
 /// Folds rows into one value of each key and window, and forwards each update, or with caching the last one of each key and
 /// window at a flush.
@@ -34,15 +35,16 @@ pub struct WindowedUpdates<S: Skin<Place = Window>> {
     flushed: Timestamp,
     /// Whether updates of closed windows are forwarded before the next flush: where it does not show.
     flushes_closed: bool,
-    /// What is being flushed, if a part is left.
+    /// Windows that start below this were closed and flushed.
+    closed_below: Timestamp,
+    /// What is being flushed, if a part is left: the graph then tells to flush until none is, with nothing in between.
     flushing: Option<Flushing>,
 }
 
 /// What goes out of the updates that are held back.
-#[derive(Default)]
 struct Flushing {
-    /// Those of windows that start below this.
-    below: Timestamp,
+    /// Those of windows that start here.
+    starts: (Bound<Timestamp>, Bound<Timestamp>),
     /// The rows that closed them, as far as it was rows that did.
     closers: Vec<Closer>,
 }
@@ -72,8 +74,17 @@ impl<S: Skin<Place = Window>> WindowedUpdates<S> {
             store.hold_updates_back(emit.old_values);
         }
         let flushes_closed = emit.is_cached && context.ends_apart();
-        let (holds_updates, flushed, flushing) = (false, Timestamp::MIN, None);
-        Ok(Self { skin, windows, emit, holds_updates, flushed, flushes_closed, flushing })
+        let (holds_updates, flushed, closed_below) = (false, Timestamp::MIN, Timestamp::MIN);
+        Ok(Self {
+            skin,
+            windows,
+            emit,
+            holds_updates,
+            flushed,
+            flushes_closed,
+            closed_below,
+            flushing: None,
+        })
     }
 
     /// Has the skin gather what is held back, as far as that goes at a time; whether more is.
@@ -84,10 +95,10 @@ impl<S: Skin<Place = Window>> WindowedUpdates<S> {
     ) -> Result<bool, ProcessorError> {
         let (at, time) = (context.passed_time(), self.windows.time);
         let (store, mut refused) = (context.byte_store(self.windows.store), Refused::default());
-        let Flushing { below, closers } = &flushing;
+        let Flushing { starts, closers } = &flushing;
         let is_part = self.emit.is_cached && {
-            self.skin.reserve(store.updates_len(*below).min(FLUSH_ROWS_MAX));
-            let mut updates = store.take_updates(*below, FLUSH_ROWS_MAX);
+            self.skin.reserve(store.updates_len(*starts).min(FLUSH_ROWS_MAX));
+            let mut updates = store.take_updates(*starts, FLUSH_ROWS_MAX);
             let pushed = updates.try_for_each(|(start, Updated { entry, old, headers })| {
                 let EntryRef { key, value, timestamp } = entry;
                 let (place, origin) = (time.window_at(start), closer_of(closers, start));
@@ -96,7 +107,7 @@ impl<S: Skin<Place = Window>> WindowedUpdates<S> {
             });
             drop(updates);
             pushed.map_err(|e| store.unreadable(&e))?;
-            store.updates_len(*below) > 0
+            store.updates_len(*starts) > 0
         };
         if !is_part {
             self.windows.expire(store);
@@ -113,10 +124,13 @@ impl<S: Skin<Place = Window>> WindowedUpdates<S> {
         closers: Vec<Closer>,
         context: &mut NodeContext<'_>,
     ) -> Result<bool, ProcessorError> {
-        let below = self.windows.time.floor();
-        let store = context.byte_store(self.windows.store);
-        let is_any = self.flushes_closed && store.updates_len(below) > 0;
-        if is_any { self.flush(Flushing { below, closers }, context) } else { Ok(false) }
+        let floor = self.windows.time.floor();
+        if !self.flushes_closed || floor <= self.closed_below {
+            return Ok(false);
+        }
+        let starts = (Bound::Included(self.closed_below), Bound::Excluded(floor));
+        self.closed_below = floor;
+        self.flush(Flushing { starts, closers }, context)
     }
 }
 
@@ -150,7 +164,8 @@ impl<S: Skin<Place = Window>> Node for WindowedUpdates<S> {
                     let time = self.windows.time;
                     self.flushed = time.pass_time(context.operator_time());
                     self.holds_updates = false;
-                    self.flush(Flushing { below: Timestamp::MAX, ..Flushing::default() }, context)?
+                    let starts = (Bound::Unbounded, Bound::Unbounded);
+                    self.flush(Flushing { starts, closers: Vec::new() }, context)?
                 }
             },
             Event::End if self.emit.closes_at_end => {

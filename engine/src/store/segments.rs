@@ -261,16 +261,16 @@ impl<V: Data> Segments<V> {
         self.buckets.iter_mut().for_each(|entries| entries.keep(olds));
     }
 
-    /// The next entries of stretches that start below `below` which changed since the last commit and were not taken since,
+    /// The next entries of stretches that start within `range` which changed since the last commit and were not taken since,
     /// by stretch and then in the order of their first change, at most `entries_max`.
     pub(super) fn take_updates(
         &mut self,
-        below: Timestamp,
+        range: impl RangeBounds<Timestamp>,
         mut entries_max: usize,
     ) -> impl Iterator<Item = (Timestamp, Updated<'_, V>)> {
         let Self { starts, buckets, .. } = self;
         let mut buckets: Vec<Option<&mut Cache<V>>> = buckets.iter_mut().map(Some).collect();
-        starts.range(..below).flat_map(move |(start, bucket)| {
+        starts.range(range).flat_map(move |(start, bucket)| {
             let entries = buckets.get_mut(bucket.0 as usize).and_then(Option::take);
             let entries = entries.map(|entries| {
                 let taken = entries.updates_len().min(entries_max);
@@ -283,9 +283,9 @@ impl<V: Data> Segments<V> {
         })
     }
 
-    /// How many entries of stretches that start below `below` changed and were not taken since.
-    pub(super) fn updates_len(&self, below: Timestamp) -> usize {
-        self.starts.range(..below).map(|(_, bucket)| self.entries(*bucket).updates_len()).sum()
+    /// How many entries of stretches that start within `range` changed and were not taken since.
+    pub(super) fn updates_len(&self, range: impl RangeBounds<Timestamp>) -> usize {
+        self.starts.range(range).map(|(_, bucket)| self.entries(*bucket).updates_len()).sum()
     }
 
     /// Removes every stretch that starts below `floor`. What changed in them since the last commit is never written.

@@ -337,7 +337,7 @@ impl<V: Data> SessionBytes<V> {
         &mut self,
         entries_max: usize,
     ) -> impl Iterator<Item = UpdatedSession<V>> + use<'_, V> {
-        self.segments.take_updates(Timestamp::MAX, entries_max).map(|(_, updated)| {
+        self.segments.take_updates(.., entries_max).map(|(_, updated)| {
             let Updated { entry, old, headers } = updated;
             let (key, window) = match (key_of(entry.key), window_of(entry.key)) {
                 (Some(key), Some(window)) => (key, window),
@@ -351,7 +351,7 @@ impl<V: Data> SessionBytes<V> {
     /// How many entries changed and were not taken since.
     #[must_use]
     pub fn updates_len(&self) -> usize {
-        self.segments.updates_len(Timestamp::MAX)
+        self.segments.updates_len(..)
     }
 
     /// Has every window that ends below `floor` count as expired for those who look it up, before it is

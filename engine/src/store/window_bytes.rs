@@ -15,7 +15,7 @@ use headwater_core::{
 };
 use std::{
     borrow::Cow,
-    ops::{Bound, Range},
+    ops::{Bound, Range, RangeBounds},
 };
 
 /// How much longer a record may be than a window's key: whoever forwards windows in parts saves where it is, key and all.
@@ -350,20 +350,20 @@ impl<V: Data> WindowBytes<V> {
         self.windows.entries_mut(slot.bucket).keep_headers(slot.slot, headers);
     }
 
-    /// The next entries of windows that start below `below` which changed since the last commit and were not taken since, by
-    /// window start and then in the order of their first change, at most `entries_max`. No window starts at [`Timestamp::MAX`].
+    /// The next entries of windows that start within `range` which changed since the last commit and were not taken since, by
+    /// window start and then in the order of their first change, at most `entries_max`.
     pub fn take_updates(
         &mut self,
-        below: Timestamp,
+        range: impl RangeBounds<Timestamp>,
         entries_max: usize,
     ) -> impl Iterator<Item = (Timestamp, Updated<'_, V>)> {
-        self.windows.take_updates(below, entries_max)
+        self.windows.take_updates(range, entries_max)
     }
 
-    /// How many entries of windows that start below `below` changed and were not taken since.
+    /// How many entries of windows that start within `range` changed and were not taken since.
     #[must_use]
-    pub fn updates_len(&self, below: Timestamp) -> usize {
-        self.windows.updates_len(below)
+    pub fn updates_len(&self, range: impl RangeBounds<Timestamp>) -> usize {
+        self.windows.updates_len(range)
     }
 
     /// Removes every window that starts below `floor`, or in segments those that lie below it as a whole. What changed in

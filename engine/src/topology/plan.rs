@@ -304,7 +304,6 @@ pub(crate) fn meets_others(topology: &Topology, sub: &SubTopology, node: usize) 
 /// ask for no time, each below one other, and sinks into topics of the user's that no other writes to.
 pub(crate) fn ends_apart(topology: &Topology, sub: &SubTopology, node: usize) -> bool {
     let (mut below, mut others) = (Reach::of(topology, node), Reach::default());
-    below.stores.clear();
     for index in sub.nodes.iter().copied().filter(|index| *index != node) {
         let (spec, own) = (topology.node(index), Reach::of(topology, index));
         if !spec.parents.iter().any(|parent| below.nodes.contains(&parent.node)) {

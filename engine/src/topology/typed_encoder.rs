@@ -108,15 +108,18 @@ impl<K: Data, V: Data> TypedEncoder<K, V> {
         let headers = row.headers.as_deref();
         let written = SinkRow { stamp: row.stamp(), key, placed_by, headers };
         let default = out.partition_of(key.map(|_| placed_by));
-        let chosen = self.chosen(row, out.count())?;
+        let mut chosen = self.chosen(row, out.count())?.into_iter(default).peekable();
         let (serde, known) = (&self.produced.value, &mut self.known_values);
+        if chosen.peek().is_none() {
+            serde.check(&row.value, known).map_err(|why| unsent::<V>(&why))?;
+        }
         let push = |partition| {
             out.push_to(partition, written, |arena| {
                 let written = serde.serialize_checked(&row.value, known, arena);
                 written.map_err(|why| unsent::<V>(&why))
             })
         };
-        chosen.into_iter(default).try_for_each(push)
+        chosen.try_for_each(push)
     }
 
     /// Where the partitioner has a row go.

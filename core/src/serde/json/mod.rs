@@ -91,6 +91,10 @@ where
         known: &mut ReadBack,
         out: &mut Vec<u8>,
     ) -> Result<bool, SerdeError> {
+        if !known.trusts_shapes(reads_as_written::<T>) {
+            self.check(value, known)?;
+            return self.serialize(value, out);
+        }
         let start = out.len();
         match shape::write(value, known, out) {
             Ok(found) if found.unproven.is_empty() => {
