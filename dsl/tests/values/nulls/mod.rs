@@ -178,6 +178,15 @@ fn mapped() -> Vec<Rule> {
         rule((&[Kind::Source], "`stream`"), (PASSES, PASSES), (ALL, 0), |builder, _| {
             builder.stream::<Key, Value>("in").named("node").to("out");
         }),
+        rule(
+            (&[Kind::ValuesOfTable], "`stream`, of a topic that is a table too"),
+            (PASSES, PASSES),
+            (ALL, 0),
+            |builder, _| {
+                let _table = builder.table::<Key, Value>("in");
+                builder.stream::<Key, Value>("in").named("node").to("out");
+            },
+        ),
         rule((&[Kind::Sink], "`to`"), ("written", "written"), (ALL, 0), |builder, way| {
             way.stream(builder).to("out").named("node");
         }),
