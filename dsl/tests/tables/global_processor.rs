@@ -1,6 +1,10 @@
 //! Global stores that a processor of the user's fills: what it finds there, and what is there once a part is built again.
 
-use headwater_core::serde::for_type;
+use headwater_core::{
+    ports::log::{Append, Commit, Log},
+    record::{Headers, RecordSetBuilder, TopicName, TopicPartition, murmur2_partition},
+    serde::for_type,
+};
 use headwater_dsl::StreamsBuilder;
 use headwater_engine::{
     processor::{Context, InitContext, Processor, ProcessorError, PunctuationType, Record},
@@ -8,8 +12,14 @@ use headwater_engine::{
     store::{Duplicates, GlobalStore, KeyValueStore, StoreBuilder, StoreKey, WindowStore},
     topology::{Consumed, Topology, TopologyError},
 };
-use headwater_testkit::{TestDriverError, TestStandby, TopologyTestDriver};
-use std::{collections::BTreeMap, convert::Infallible, error::Error, time::Duration};
+use headwater_testkit::{MemoryLog, TestDriverError, TestStandby, TopologyTestDriver};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    error::Error,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 type Sums = KeyValueStore<String, i64>;
@@ -127,6 +137,71 @@ fn what_is_built_again_is_what_was_there() -> Outcome {
             assert_eq!(held(&driver, &KEYS)?, expected, "{partitions}, {state_is_lost}");
         }
     }
+    Ok(())
+}
+
+/// As [`Sum`], and appends to partition 1 with the first record of partition 0: all parts are opened by then, and none of the others
+/// is filled.
+struct SumAndAppend {
+    sum: Sum,
+    log: Arc<dyn Log>,
+    late: Arc<Mutex<Option<Commit>>>,
+}
+
+impl Processor<String, Option<i64>> for SumAndAppend {
+    type KOut = Infallible;
+    type VOut = Infallible;
+
+    fn process(
+        &mut self,
+        record: Record<String, Option<i64>>,
+        context: &mut Context<'_, Infallible, Infallible>,
+    ) -> Result<(), ProcessorError> {
+        let is_first = context.record_metadata().is_some_and(|at| at.partition.partition == 0);
+        if is_first && let Some(commit) = self.late.lock().unwrap().take() {
+            self.log.commit(commit).unwrap().wait().unwrap();
+        }
+        self.sum.process(record, context)
+    }
+}
+
+/// What came after a part was opened is in it, so that it is not handed out once more.
+#[test]
+fn a_record_that_comes_while_a_part_is_filled_is_processed_once() -> Outcome {
+    let (log, late) = (Arc::new(MemoryLog::new()), Arc::new(Mutex::new(None)));
+    let shared: Arc<dyn Log> = log;
+    let builder = StreamsBuilder::new();
+    let (of_processors, to_append) = (Arc::clone(&shared), Arc::clone(&late));
+    let make = move |context: &mut InitContext<'_>| {
+        let (log, late) = (Arc::clone(&of_processors), Arc::clone(&to_append));
+        Ok(SumAndAppend { sum: Sum(context.store("sums")?), log, late })
+    };
+    builder.add_global_processor(sums(), "in", Consumed::<String, i64>::default(), make);
+    let (config, partitions) = (StreamsConfig::new("app"), BTreeMap::from([("in", 2)]));
+    let built = builder.build()?;
+    let driver = TopologyTestDriver::with_log(built, config, &partitions, Arc::clone(&shared))?;
+    let mut keys = ["a", "b", "c", "d"].into_iter();
+    let of = |partition| move |key: &&str| murmur2_partition(key.as_bytes(), 2) == partition;
+    let (first, second) = (keys.clone().find(of(0)), keys.find(of(1)));
+    let (first, second) = (first.ok_or("no key")?, second.ok_or("no key")?);
+    let driver = driver.by_hand();
+    driver.pipe::<String, Option<i64>>("in", &format!("{first}=1@1 {second}=2@2"))?;
+    driver.crash();
+    let mut records = RecordSetBuilder::default();
+    let (key, value) = (second.as_bytes(), 40_i64.to_be_bytes());
+    records.push(3, Some(key), Some(&value), &Headers::new())?;
+    let partition = TopicPartition::new(TopicName::new("in")?, 1);
+    let append = Append { partition, base_offset: None, records: Arc::new(records.build()) };
+    *late.lock().unwrap() = Some(Commit { appends: vec![append], ..Commit::default() });
+    driver.restart()?;
+    assert!(late.lock().unwrap().is_none(), "it was appended");
+    let expected = [Some((1, 1)), Some((42, 3))];
+    driver.run_until_idle()?;
+    assert_eq!(held(&driver, &[first, second])?, expected);
+    driver.crash();
+    driver.restart()?;
+    driver.run_until_idle()?;
+    assert_eq!(held(&driver, &[first, second])?, expected, "after a restart");
     Ok(())
 }
 
