@@ -21,12 +21,14 @@ use std::path::{Component, Path, PathBuf};
 
 const NAME: &str = "manifest";
 const MAGIC: u32 = u32::from_be_bytes(*b"HWBK");
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What a backup has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Manifest {
     pub(super) files: Vec<Entry>,
+    /// Directories in which nothing is, by the same paths. That they are there may mean something to who made them.
+    pub(super) empty_dirs: Vec<String>,
 }
 
 /// A file of a backup.
@@ -55,22 +57,37 @@ impl From<LogError> for Wrong {
     }
 }
 
-/// All files below `dir`, by their paths below it, with their lengths.
-pub(super) fn files_below(disk: &dyn Disk, dir: &Path) -> Result<Vec<(PathBuf, u64)>, LogError> {
-    let (mut files, mut dirs) = (Vec::new(), vec![dir.to_owned()]);
-    while let Some(next) = dirs.pop() {
-        for path in disk::list(disk, &next)? {
-            match find(disk, &path)? {
-                Some(Found::Dir) => dirs.push(path),
-                Some(Found::File(bytes)) => {
-                    files.push((path.strip_prefix(dir).unwrap_or(&path).to_owned(), bytes));
+/// What is below a directory, by its path below it.
+#[derive(Debug, Default)]
+pub(super) struct Below {
+    /// All files, with their lengths.
+    pub(super) files: Vec<(PathBuf, u64)>,
+    /// The directories in which nothing is.
+    pub(super) empty_dirs: Vec<PathBuf>,
+}
+
+impl Below {
+    /// What is below `dir`, in the order of the paths.
+    pub(super) fn of(disk: &dyn Disk, dir: &Path) -> Result<Self, LogError> {
+        let (mut below, mut dirs) = (Self::default(), vec![dir.to_owned()]);
+        let relative = |path: &Path| path.strip_prefix(dir).unwrap_or(path).to_owned();
+        while let Some(next) = dirs.pop() {
+            let paths = disk::list(disk, &next)?;
+            if paths.is_empty() && next != dir {
+                below.empty_dirs.push(relative(&next));
+            }
+            for path in paths {
+                match find(disk, &path)? {
+                    Some(Found::Dir) => dirs.push(path),
+                    Some(Found::File(bytes)) => below.files.push((relative(&path), bytes)),
+                    None => {}
                 }
-                None => {}
             }
         }
+        below.files.sort();
+        below.empty_dirs.sort();
+        Ok(below)
     }
-    files.sort();
-    Ok(files)
 }
 
 /// Whether the file holds a segment's records.
@@ -85,18 +102,23 @@ impl Manifest {
     pub(super) fn of(dir: &Path, work: &mut Work<'_>) -> Result<Self, LogError> {
         let mut files = Vec::new();
         let mut dirs = vec![dir.to_owned()];
-        for (path, bytes) in files_below(work.disk, dir)? {
+        let below = Below::of(work.disk, dir)?;
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        for (path, bytes) in below.files {
             let place = dir.join(&path);
             let crc = if is_segment(&path) { None } else { Some(crc_of(&place, bytes, work)?) };
             sync_file(work.disk, &place)?;
-            dirs.extend(
-                place.ancestors().skip(1).take_while(|above| *above != dir).map(Into::into),
-            );
-            let path = path.to_string_lossy().into_owned();
-            files.push(Entry { path, bytes, crc });
+            dirs.extend(above(dir, &place));
+            files.push(Entry { path: text(&path), bytes, crc });
+        }
+        for empty in &below.empty_dirs {
+            let place = dir.join(empty);
+            dirs.extend(above(dir, &place));
+            dirs.push(place);
         }
         sync_dirs(work.disk, dirs)?;
-        Ok(Self { files })
+        let empty_dirs = below.empty_dirs.iter().map(|path| text(path)).collect();
+        Ok(Self { files, empty_dirs })
     }
 
     pub(super) fn report(&self) -> BackupReport {
@@ -140,6 +162,8 @@ impl Manifest {
             out.put_u8(crc.is_some().into());
             out.put_u32(crc.unwrap_or_default());
         }
+        out.put_count(self.empty_dirs.len());
+        self.empty_dirs.iter().for_each(|path| out.put_block(path.as_bytes()));
         let crc = crc32c::crc32c(&out);
         out.put_u32(crc);
         out
@@ -148,18 +172,16 @@ impl Manifest {
     fn decode(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
         let mut files = Vec::new();
         for _ in 0..cursor.u32()? {
-            let path = cursor.text()?.to_owned();
-            let is_below = |part| matches!(part, Component::Normal(_));
-            if path.is_empty() || !Path::new(&path).components().all(is_below) {
-                return Err(Malformed("a file lies outside the backup"));
-            }
+            let path = path_of(cursor)?;
             let (bytes, has_crc, crc) = (cursor.u64()?, cursor.u8()? != 0, cursor.u32()?);
             files.push(Entry { path, bytes, crc: has_crc.then_some(crc) });
         }
+        let empty_dirs: Result<_, _> = (0..cursor.u32()?).map(|_| path_of(cursor)).collect();
+        let empty_dirs = empty_dirs?;
         if cursor.is_empty() {
-            Ok(Self { files })
+            Ok(Self { files, empty_dirs })
         } else {
-            Err(Malformed("bytes follow the last file"))
+            Err(Malformed("bytes follow the last directory"))
         }
     }
 
@@ -181,6 +203,21 @@ impl Manifest {
         }
         check_segments(dir, work)
     }
+}
+
+/// A path that leads nowhere but below the backup.
+fn path_of(cursor: &mut Cursor<'_>) -> Result<String, Malformed> {
+    let path = cursor.text()?.to_owned();
+    let is_below = |part| matches!(part, Component::Normal(_));
+    if path.is_empty() || !Path::new(&path).components().all(is_below) {
+        return Err(Malformed("a file lies outside the backup"));
+    }
+    Ok(path)
+}
+
+/// The directories below `dir` that `place` lies in, the deepest first.
+pub(super) fn above<'a>(dir: &'a Path, place: &'a Path) -> impl Iterator<Item = PathBuf> + 'a {
+    place.ancestors().skip(1).take_while(move |above| *above != dir).map(Into::into)
 }
 
 /// Compares the segments of the log in `dir` with what its checkpoint says of them.

@@ -37,7 +37,7 @@ use headwater_core::ports::{
     disk::{Disk, Found},
     log::{Backup, BackupReport, LogError, TellProgress},
 };
-use manifest::Manifest;
+use manifest::{Below, Manifest};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -111,8 +111,8 @@ impl EmbeddedBackup {
         let HeldCut { cut, segments } = held;
         let failed_in = failed_in(&self.target);
         let disk = &*self.shared.options.disk;
-        let beside = manifest::files_below(disk, &self.dir).map_err(&failed_in)?;
-        let beside_bytes: u64 = beside.iter().map(|(_, bytes)| bytes).sum();
+        let beside = Below::of(disk, &self.dir).map_err(&failed_in)?;
+        let beside_bytes: u64 = beside.files.iter().map(|(_, bytes)| bytes).sum();
         let mut work = Work::new(disk, beside_bytes + cut.bytes(), tell);
         cut.write(&self.dir.join(LOG), &self.shared.store.files, &mut work).map_err(&failed_in)?;
         drop(segments);

@@ -10,7 +10,7 @@ use super::{
     LOG,
     cut::Work,
     in_the_way,
-    manifest::{Manifest, Wrong, sync_dirs, sync_file},
+    manifest::{Manifest, Wrong, above, sync_dirs, sync_file},
 };
 use crate::disk::{self, create_dirs, failed, find, local::LocalDisk, make_dir, sync_dir};
 use headwater_core::ports::{
@@ -19,6 +19,7 @@ use headwater_core::ports::{
 };
 use std::{
     collections::BTreeSet,
+    iter,
     path::{Path, PathBuf},
 };
 
@@ -141,13 +142,18 @@ fn copy(
     work: &mut Work<'_>,
 ) -> Result<(), Wrong> {
     let mut dirs = vec![partial.to_owned()];
+    let mut make = |wanted: Vec<PathBuf>| -> Result<(), LogError> {
+        wanted.iter().rev().try_for_each(|dir| make_dir(work.disk, dir))?;
+        dirs.extend(wanted);
+        Ok(())
+    };
+    for path in &manifest.empty_dirs {
+        let target = partial.join(path);
+        make(iter::once(target.clone()).chain(above(partial, &target)).collect())?;
+    }
     for entry in &manifest.files {
         let (source, target) = (from.join(&entry.path), partial.join(&entry.path));
-        let above: Vec<_> = target.ancestors().skip(1).take_while(|dir| *dir != partial).collect();
-        for dir in above.into_iter().rev() {
-            make_dir(work.disk, dir)?;
-            dirs.push(dir.to_owned());
-        }
+        make(above(partial, &target).collect())?;
         match find(work.disk, &source)? {
             Some(Found::File(bytes)) if bytes >= entry.bytes => {}
             Some(Found::File(_) | Found::Dir) | None => {
@@ -163,7 +169,8 @@ fn copy(
 
 /// Gives what was restored its names, the log last: without one, nothing is taken for a data directory that was used.
 fn name(disk: &dyn Disk, manifest: &Manifest, partial: &Path, to: &Path) -> Result<(), LogError> {
-    let tops = manifest.files.iter().filter_map(|entry| Path::new(&entry.path).iter().next());
+    let files = manifest.files.iter().map(|file| &file.path);
+    let tops = files.chain(&manifest.empty_dirs).filter_map(|path| Path::new(path).iter().next());
     let mut tops: Vec<_> = tops.collect::<BTreeSet<_>>().into_iter().collect();
     tops.sort_by_key(|top| *top == LOG);
     for top in tops {

@@ -96,8 +96,12 @@ fn restored(from: &Path, to: &Path) -> EmbeddedLog {
 }
 
 fn bytes_of(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let files = manifest::files_below(&FaultyDisk, dir).unwrap();
-    files.into_iter().map(|(path, _)| (path.clone(), fs::read(dir.join(path)).unwrap())).collect()
+    let below = Below::of(&FaultyDisk, dir).unwrap();
+    below
+        .files
+        .into_iter()
+        .map(|(path, _)| (path.clone(), fs::read(dir.join(path)).unwrap()))
+        .collect()
 }
 
 #[test]
@@ -483,6 +487,43 @@ fn all_of_a_backup_is_on_the_disk_before_it_has_its_name() {
             assert_eq!(unsynced.len(), 0, "{unsynced:?}");
         }
     }
+}
+
+#[test]
+fn directories_in_which_nothing_is_come_back() {
+    let dir = memory_dir();
+    let log = open(&dir.path().join("log"));
+    create_topics(&log);
+    let (from, to) = (dir.path().join("b"), dir.path().join("r"));
+    let backup = log.begin_backup(&from).unwrap();
+    for path in ["cold/t/_staging", "cold/t/date=1", "state"] {
+        fs::create_dir_all(backup.dir().join(path)).unwrap();
+    }
+    fs::write(backup.dir().join("cold/t/date=1/file"), b"rows").unwrap();
+    backup.finish(&mut quiet).unwrap();
+    // What was copied on without them is whole: the manifest has them.
+    fs::remove_dir(from.join("cold/t/_staging")).unwrap();
+    restore(&from, &to, &mut quiet).unwrap();
+    for path in ["cold/t/_staging", "state"] {
+        assert_eq!(fs::read_dir(to.join(path)).unwrap().count(), 0, "{path}");
+    }
+    assert_eq!(fs::read(to.join("cold/t/date=1/file")).unwrap(), b"rows");
+}
+
+#[test]
+fn a_backup_that_may_only_be_read_is_restored() {
+    let dir = memory_dir();
+    let log = open(&dir.path().join("log"));
+    create_topics(&log);
+    send(&log, 0, 4).unwrap();
+    let (from, to) = (dir.path().join("b"), dir.path().join("r"));
+    back_up(&log, &from).unwrap();
+    let steps = Steps::below(&from);
+    restore_on(&FaultyDisk, &from, &to, &mut quiet).unwrap();
+    let others: Vec<_> =
+        steps.take().into_iter().filter(|step| step.action != Action::OpenToRead).collect();
+    assert_eq!(others, [], "it is only read");
+    assert_eq!(sent(&open(&to.join("log"))), 4);
 }
 
 #[test]

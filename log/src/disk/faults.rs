@@ -15,6 +15,7 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     Open,
+    OpenToRead,
     MakeDir,
     Create,
     Preallocate,
@@ -124,7 +125,10 @@ fn allowed(action: Action, path: &Path) -> io::Result<()> {
     }
     for fault in lock(&FAULTS).iter_mut().filter(|fault| path.starts_with(&fault.below)) {
         if fault.kind == Kind::NoDescriptor {
-            if matches!(action, Action::Open | Action::Create | Action::SyncDir) {
+            if matches!(
+                action,
+                Action::Open | Action::OpenToRead | Action::Create | Action::SyncDir
+            ) {
                 fault.hit = true;
                 return Err(Errno::MFILE.into());
             }
@@ -133,7 +137,7 @@ fn allowed(action: Action, path: &Path) -> io::Result<()> {
                 fault.hit = true;
                 return Err(Errno::INVAL.into());
             }
-        } else if action == Action::Open {
+        } else if matches!(action, Action::Open | Action::OpenToRead) {
             // Changes nothing.
         } else if fault.left > 0 {
             fault.left -= 1;
@@ -154,8 +158,12 @@ pub(crate) struct FaultyDisk;
 
 impl Disk for FaultyDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        let changes = !matches!(mode, OpenMode::Read | OpenMode::Existing);
-        allowed(if changes { Action::Create } else { Action::Open }, path)?;
+        let action = match mode {
+            OpenMode::Read => Action::OpenToRead,
+            OpenMode::Existing => Action::Open,
+            OpenMode::New | OpenMode::Either | OpenMode::Empty => Action::Create,
+        };
+        allowed(action, path)?;
         let file = LocalDisk.open(path, mode)?;
         let write = Action::Write;
         Ok(Arc::new(FaultyFile { file, path: path.to_owned(), write }))

@@ -97,7 +97,15 @@ pub(crate) fn find(disk: &dyn Disk, path: &Path) -> Result<Option<Found>, LogErr
 
 /// The file at `path`; `None` if there is none.
 pub(crate) fn open(disk: &dyn Disk, path: &Path) -> Result<Option<Arc<dyn DiskFile>>, LogError> {
-    match disk.open(path, OpenMode::Existing) {
+    open_if_there(disk, path, OpenMode::Existing)
+}
+
+fn open_if_there(
+    disk: &dyn Disk,
+    path: &Path,
+    mode: OpenMode,
+) -> Result<Option<Arc<dyn DiskFile>>, LogError> {
+    match disk.open(path, mode) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("open", path)(error)),
@@ -163,7 +171,7 @@ pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), 
 
 /// The whole file, or `None` if there is none.
 pub(crate) fn read_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, LogError> {
-    let Some(file) = open(disk, path)? else { return Ok(None) };
+    let Some(file) = open_if_there(disk, path, OpenMode::Read)? else { return Ok(None) };
     let read = || {
         let length = usize::try_from(file.length()?).unwrap_or(usize::MAX);
         read_at(&*file, 0, length)

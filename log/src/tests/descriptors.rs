@@ -60,7 +60,8 @@ fn a_file_that_is_used_again_is_opened_once() {
         put(&log, &partition("t", 1), &["b"]);
     }
     let opened = |taken: &crate::disk::faults::Taken| {
-        taken.action == Action::Open && taken.path.extension().is_some_and(|end| end == "log")
+        matches!(taken.action, Action::Open | Action::OpenToRead)
+            && taken.path.extension().is_some_and(|end| end == "log")
     };
     assert_eq!(steps.take().iter().filter(|taken| opened(taken)).count(), 1);
 }
