@@ -35,6 +35,7 @@ mod error_handlers;
 mod fitted_letter;
 pub mod kernel;
 pub mod node;
+mod periods;
 pub mod processor;
 pub mod runtime;
 pub mod store;

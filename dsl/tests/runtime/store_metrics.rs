@@ -4,7 +4,7 @@ use super::metrics::{Run, Ticking};
 use headwater_core::serde::for_type;
 use headwater_dsl::StreamsBuilder;
 use headwater_engine::{
-    processor::{Context, ProcessorError, Record},
+    processor::{Context, Processor, ProcessorError, Record},
     runtime::{IteratorMetrics, OperationMetrics, RangeQuery, StateQueryRequest, StreamsConfig},
     store::{
         Duplicates, KeyValueStore, LruMap, SessionStore, Stores, VersionedKeyValueStore, Window,
@@ -181,5 +181,48 @@ fn iterators_over_queries_are_told_while_they_are_open_and_how_long_they_were() 
     assert!(text.contains(&longest), "{text}");
     clock.advance(Duration::from_secs(90));
     assert_eq!(seen(&run), (0, None, None, None));
+    Ok(())
+}
+
+/// Tells how many iterators are open while it has one.
+struct Walk(Arc<ManualClock>);
+
+impl Processor<String, i64> for Walk {
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessorError> {
+        let kept = context.state_store::<KeyValueStore<String, i64>>("kept")?;
+        kept.put(&record.key, Some(record.value), record.timestamp)?;
+        let all = kept.all()?.count();
+        let some = kept.range("b".to_owned()..)?;
+        self.0.advance(Duration::from_secs(2));
+        let rows = all + some.count();
+        context.forward(record.with_value(i64::try_from(rows).unwrap_or(0)));
+        Ok(())
+    }
+}
+
+#[test]
+fn iterators_of_processors_are_told_and_how_long_they_were() -> Outcome {
+    let clock = Arc::new(ManualClock::at(5_000));
+    let builder = StreamsBuilder::new();
+    builder.add_state_store(KeyValueStore::<String, i64>::builder("kept", for_type(), for_type()));
+    let walked = Arc::clone(&clock);
+    let stream = builder.stream::<String, i64>("in");
+    stream.process(move |_| Ok(Walk(Arc::clone(&walked))), &["kept"]).to("out");
+    let (log, config) = (Arc::new(MemoryLog::new()), StreamsConfig::new("test"));
+    let mut run = Run::of(builder.build()?, config, log, Arc::clone(&clock) as _)?;
+    run.take(&[(Some("a"), &1_i64.to_be_bytes(), 1)])?;
+    let tasks = run.application().metrics().tasks.into_iter();
+    let mut stores = tasks.flat_map(|task| task.stores);
+    let iterators = stores.find(|it| &*it.store == "kept").map(|it| it.iterators);
+    let IteratorMetrics { open, oldest_open_since, duration } = iterators.unwrap_or_default();
+    assert_eq!((open, oldest_open_since), (0, None));
+    assert_eq!((duration.mean(), duration.max()), (Some(1e9), Some(2e9)), "of all and of a range");
     Ok(())
 }

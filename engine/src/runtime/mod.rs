@@ -29,7 +29,6 @@ mod explain;
 mod identity;
 mod idling;
 mod metrics;
-mod periods;
 mod prometheus;
 mod properties;
 mod query;

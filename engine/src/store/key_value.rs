@@ -1,11 +1,12 @@
 //! Key-value stores: the newest value of each key, with its timestamp.
 
 use super::{
-    CacheReads, KeyBatch, KeyValueBytes, Scanned, Serdes, Slot, StateStore, StoreBuilder,
-    StoreChanges, StoreCounts, StoreError, StoreIterator, StoreKind, StoreOperation,
+    CacheReads, KeyBatch, KeyValueBytes, PartIterators, Scanned, Serdes, Slot, StateStore,
+    StoreBuilder, StoreChanges, StoreCounts, StoreError, StoreIterator, StoreKind, StoreOperation,
     ValueAndTimestamp,
     across::as_range,
     form::{Form, Keys, StoreId},
+    iterators::counted,
 };
 use headwater_core::{
     ports::state::{Order, StateError},
@@ -269,9 +270,10 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
         order: Order,
     ) -> Result<StoreIterator<'_, Entry<K, V>>, StoreError> {
         let Self { keys, entries, .. } = self;
+        let open = entries.meter.iterator();
         let found = entries.scan(as_range(&keys.bounds(range)?), order)?;
         let read = |entry: Scanned<V>| Ok((keys.read(&entry.key)?, entry.value));
-        Ok(Box::new(found.map(move |entry| entry.and_then(read))))
+        Ok(counted(found.map(move |entry| entry.and_then(read)), open))
     }
 
     /// The entries whose keys' bytes begin with `prefix`, by their keys' bytes.
@@ -285,9 +287,10 @@ impl<K: Data, V: Data> KeyValueStore<K, V> {
         prefix: impl AsRef<[u8]>,
     ) -> Result<StoreIterator<'_, Entry<K, V>>, StateError> {
         let Self { keys, entries, .. } = self;
+        let open = entries.meter.iterator();
         let found = entries.scan_prefix(prefix.as_ref(), Order::Ascending)?;
         let read = |entry: Scanned<V>| Ok((keys.read(&entry.key)?, entry.value));
-        Ok(Box::new(found.map(move |entry| entry.and_then(read))))
+        Ok(counted(found.map(move |entry| entry.and_then(read)), open))
     }
 
     /// All entries, by their keys' bytes.
@@ -353,6 +356,10 @@ impl<K: Data, V: Data> StateStore for KeyValueStore<K, V> {
 
     fn time_by(&mut self, clock: &Arc<dyn Clock>) {
         self.entries.meter.time_by(clock);
+    }
+
+    fn count_iterators(&mut self, iterators: &PartIterators) {
+        self.entries.meter.count_iterators(iterators);
     }
 
     fn take_counts(&mut self) -> StoreCounts {

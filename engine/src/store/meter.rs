@@ -3,6 +3,7 @@
 //! Every call is counted; of 64 calls of a kind one is timed, and a batch, which counts for each of its keys, about as often. The
 //! numbers lie in cells, since some reads of a store borrow it only to read.
 
+use super::iterators::{OpenIterator, PartIterators};
 use headwater_core::{
     metrics::{Spread, TIMED_ONE_IN},
     time::Clock,
@@ -83,6 +84,8 @@ pub struct StoreCounts {
 /// Counts the calls of one store.
 pub(crate) struct Meter {
     clock: Option<Arc<dyn Clock>>,
+    /// Where its iterators are counted, if they are.
+    iterators: Option<PartIterators>,
     calls: [Cell<u64>; KINDS],
     latencies: [Cell<Spread>; KINDS],
 }
@@ -91,7 +94,7 @@ impl Default for Meter {
     fn default() -> Self {
         let (calls, latencies) =
             (array::from_fn(|_| Cell::default()), array::from_fn(|_| Cell::default()));
-        Self { clock: None, calls, latencies }
+        Self { clock: None, iterators: None, calls, latencies }
     }
 }
 
@@ -99,6 +102,16 @@ impl Meter {
     /// Times calls by `clock` from now on.
     pub(super) fn time_by(&mut self, clock: &Arc<dyn Clock>) {
         self.clock = Some(Arc::clone(clock));
+    }
+
+    /// Counts iterators there from now on.
+    pub(super) fn count_iterators(&mut self, iterators: &PartIterators) {
+        self.iterators = Some(iterators.clone());
+    }
+
+    /// An iterator is opened, for as long as what is given back is kept.
+    pub(super) fn iterator(&self) -> Option<OpenIterator> {
+        self.iterators.as_ref().map(PartIterators::open)
     }
 
     /// Counts calls, and reads the clock if they are to be timed.

@@ -41,6 +41,7 @@ mod expiry;
 pub(crate) mod floor;
 mod form;
 mod global;
+pub(crate) mod iterators;
 mod key_batch;
 mod key_bytes;
 mod key_value;
@@ -70,6 +71,9 @@ mod windowed;
 pub use entry_check::EntryCheck;
 pub use error::StoreError;
 pub use global::{GlobalRow, GlobalStore};
+#[doc(hidden)]
+pub use iterators::PartIterators;
+pub(crate) use iterators::{OpenIterator, OpenIterators};
 pub use key_batch::KeyBatch;
 pub use key_value::KeyValueStore;
 pub use key_value_bytes::{EntryRef, KeyValueBytes, Slot, Updated};
@@ -282,6 +286,12 @@ pub trait StateStore: Any + Send {
     /// Times some of what it is asked for by `clock`, if it knows how.
     fn time_by(&mut self, clock: &Arc<dyn Clock>) {
         let _ = clock;
+    }
+
+    /// Counts the iterators that it gives, if it knows how.
+    #[doc(hidden)]
+    fn count_iterators(&mut self, iterators: &PartIterators) {
+        let _ = iterators;
     }
 
     /// How often it was asked for what, and what was timed since the last call; nothing of a store that does not count.

@@ -1,10 +1,11 @@
 //! Session stores: the newest value of each key and window, where windows begin and end anywhere.
 
 use super::{
-    CacheReads, Expiry, Serdes, Session, SessionBytes, StateStore, StoreBuilder, StoreChanges,
-    StoreCounts, StoreError, StoreIterator, StoreKind, StoreOperation, ValueAndTimestamp, Window,
-    Windowed,
+    CacheReads, Expiry, PartIterators, Serdes, Session, SessionBytes, StateStore, StoreBuilder,
+    StoreChanges, StoreCounts, StoreError, StoreIterator, StoreKind, StoreOperation,
+    ValueAndTimestamp, Window, Windowed,
     form::{Form, Keys, StoreId},
+    iterators::counted,
     segments::{Segments, retention_and_segment},
 };
 use headwater_core::{
@@ -191,12 +192,13 @@ impl<K: Data, V: Data> SessionStore<K, V> {
             written => written?,
         }
         let ends = earliest_end..=Timestamp::MAX;
+        let open = self.sessions.meter.iterator();
         let found = self.sessions.fetch(&self.scratch, ends, order);
         let overlaps = move |session: &Result<Session<V>, StateError>| match session {
             Ok(session) => session.window.start <= latest_start,
             Err(_) => true,
         };
-        Ok(Box::new(found.filter(overlaps)))
+        Ok(counted(found.filter(overlaps), open))
     }
 
     /// All windows of `key`, by end; a null key has none.
@@ -262,11 +264,10 @@ impl<K: Data, V: Data> SessionStore<K, V> {
     ) -> Result<StoreIterator<'_, OfKey<K, V>>, StoreError> {
         let Self { keys: serde, sessions, .. } = self;
         sessions.open()?;
+        let open = sessions.meter.iterator();
         let found = sessions.fetch_keys(serde.bounds(keys)?, ends, order)?;
-        Ok(Box::new(found.map(|entry| {
-            let (key, session) = entry?;
-            Ok((serde.read(&key)?, session))
-        })))
+        let read = |(key, session): (Vec<u8>, Session<V>)| Ok((serde.read(&key)?, session));
+        Ok(counted(found.map(move |entry| entry.and_then(read)), open))
     }
 
     /// The value of `key` in the window from `start` to `end`; a null key has none.
@@ -351,6 +352,10 @@ impl<K: Data, V: Data> StateStore for SessionStore<K, V> {
 
     fn time_by(&mut self, clock: &Arc<dyn Clock>) {
         self.sessions.meter.time_by(clock);
+    }
+
+    fn count_iterators(&mut self, iterators: &PartIterators) {
+        self.sessions.meter.count_iterators(iterators);
     }
 
     fn take_counts(&mut self) -> StoreCounts {

@@ -1,9 +1,10 @@
 //! Time stores: several values of a key and a time, fetched by key over a stretch of time.
 
 use super::{
-    StateStore, StoreBuilder, StoreChanges, StoreCounts, StoreError, StoreOperation, TimeBytes,
-    Timed,
+    PartIterators, StateStore, StoreBuilder, StoreChanges, StoreCounts, StoreError, StoreOperation,
+    TimeBytes, Timed,
     form::{Form, KeyCheck, Keys, StoreId},
+    iterators::counted,
 };
 use headwater_core::{
     ports::state::{Order, StateError},
@@ -133,7 +134,8 @@ impl<K: Data, V: Data> TimeStore<K, V> {
     ) -> Result<impl Iterator<Item = Result<Timed<V>, StateError>> + use<'_, K, V>, StoreError>
     {
         self.keys.write(key, &mut self.scratch)?;
-        Ok(self.values.fetch(&self.scratch, times, order)?)
+        let open = self.values.meter.iterator();
+        Ok(counted(self.values.fetch(&self.scratch, times, order)?, open))
     }
 
     /// As [`TimeBytes::expire_below`].
@@ -169,6 +171,10 @@ impl<K: Data, V: Data> StateStore for TimeStore<K, V> {
 
     fn time_by(&mut self, clock: &Arc<dyn Clock>) {
         self.values.meter.time_by(clock);
+    }
+
+    fn count_iterators(&mut self, iterators: &PartIterators) {
+        self.values.meter.count_iterators(iterators);
     }
 
     fn take_counts(&mut self) -> StoreCounts {

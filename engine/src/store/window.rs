@@ -1,10 +1,11 @@
 //! Window stores: the newest value of each key and window start.
 
 use super::{
-    CacheReads, Duplicates, Expiry, KeyBatch, Serdes, StateStore, StoreBuilder, StoreChanges,
-    StoreCounts, StoreError, StoreIterator, StoreKind, StoreOperation, ValueAndTimestamp,
-    WindowBytes, WindowSlot,
+    CacheReads, Duplicates, Expiry, KeyBatch, PartIterators, Serdes, StateStore, StoreBuilder,
+    StoreChanges, StoreCounts, StoreError, StoreIterator, StoreKind, StoreOperation,
+    ValueAndTimestamp, WindowBytes, WindowSlot,
     form::{Form, Keys, StoreId},
+    iterators::counted,
     segments::{Segments, retention_and_segment},
     window_bytes::Layout,
 };
@@ -224,8 +225,9 @@ impl<K: Data, V: Data> WindowStore<K, V> {
             Err(StoreError::NullKey) => true,
             written => written.map(|()| false)?,
         };
+        let open = self.windows.meter.iterator();
         let found = (!is_null).then(|| self.windows.fetch(&self.scratch, starts, order));
-        Ok(Box::new(found.into_iter().flatten()))
+        Ok(counted(found.into_iter().flatten(), open))
     }
 
     /// The values of the keys within `keys` in the windows that start at `from` to `to`, both included, by the keys' bytes and
@@ -311,11 +313,12 @@ impl<K: Data, V: Data> WindowStore<K, V> {
     ) -> Result<StoreIterator<'_, WindowEntry<K, V>>, StoreError> {
         let Self { keys: serde, windows, .. } = self;
         windows.open()?;
+        let open = windows.meter.iterator();
         let found = windows.fetch_keys(serde.bounds(keys)?, starts, order)?;
-        Ok(Box::new(found.map(|entry| {
-            let (key, start, value) = entry?;
+        let read = |(key, start, value): (Vec<u8>, Timestamp, ValueAndTimestamp<V>)| {
             Ok((serde.read(&key)?, start, value))
-        })))
+        };
+        Ok(counted(found.map(move |entry| entry.and_then(read)), open))
     }
 
     /// Where the store holds each of `keys` in the window whose start `start_of` gives for its row.
@@ -397,6 +400,10 @@ impl<K: Data, V: Data> StateStore for WindowStore<K, V> {
 
     fn time_by(&mut self, clock: &Arc<dyn Clock>) {
         self.windows.meter.time_by(clock);
+    }
+
+    fn count_iterators(&mut self, iterators: &PartIterators) {
+        self.windows.meter.count_iterators(iterators);
     }
 
     fn take_counts(&mut self) -> StoreCounts {

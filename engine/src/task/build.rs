@@ -20,7 +20,7 @@ use crate::{
     error_handlers::ErrorHandlers,
     node::{Measures, NodeIndex, Now, Resources},
     processor::{OwnMetrics, ProcessorError, Settings},
-    store::{OpenGlobal, StateStore, StoreBuilder},
+    store::{OpenGlobal, OpenIterators, PartIterators, StateStore, StoreBuilder, StoreId},
     topology::{
         BuiltInExtractor, DynamicOutputs, Kind, OffsetReset, PartitionCounts, Plan, Sender,
         SubTopology, TaskId, Topic, Topology, sources, topics_above,
@@ -77,6 +77,8 @@ pub(crate) struct Instruments {
     /// For sinks that choose topics themselves.
     pub(crate) log: Arc<dyn Log>,
     pub(crate) globals: Arc<[OpenGlobal]>,
+    /// Where iterators over stores are counted, if they are.
+    pub(crate) iterators: Option<Arc<OpenIterators>>,
 }
 
 /// All that tasks of one application are made from.
@@ -305,6 +307,10 @@ impl Blueprint {
             let mut store = builder.make(shard, id.partition);
             store.keep_within(record_bytes_max);
             store.time_by(&instruments.clock);
+            if let Some(iterators) = &instruments.iterators {
+                let (name, partition) = (Arc::clone(&builder.spec().name), id.partition);
+                store.count_iterators(&PartIterators::new(iterators, StoreId { name, partition }));
+            }
             store
         };
         let stores = shards.map(make).collect();

@@ -87,7 +87,8 @@ impl Driver {
             config = config.with_call_executor(calls.clone());
         }
         let watch = RestoreWatch::new(config.restore_listeners.clone(), Arc::clone(&world.clock));
-        let inherited = Inherited { taps: &Arc::default(), watch: &watch, held: None };
+        let (taps, watch) = (&Arc::default(), &watch);
+        let inherited = Inherited { taps, watch, iterators: None, held: None };
         let mut ready = prepare(topology, &config, &world, inherited)?;
         let nudged = calls.clone();
         ready.around.call_waker.connect(move |_| nudged.nudge());

@@ -23,7 +23,7 @@ use super::{
     error::StreamsError,
     explain::{Facts, Lag},
     metrics::{Dealt, Seen, StreamsMetrics},
-    query::{OpenIterators, ReadOnlyKeyValueStore, StateSnapshot},
+    query::{ReadOnlyKeyValueStore, StateSnapshot},
     restore::RestoreWatch,
     tasks::assignment::Held,
     tasks::globals::state_of_globals,
@@ -35,6 +35,7 @@ use crate::{
     caught::caught,
     node::Payload,
     processor::{Record, Rows},
+    store::OpenIterators,
     task::{Blueprint, Tap, Taps},
     topology::{Topology, TopologyOptimization},
 };
@@ -166,9 +167,8 @@ impl Shared {
         }
         let world = self.parts.world.clone();
         let began = world.clock.elapsed();
-        let inherited = Inherited { taps: &self.taps, watch: &self.restoring, held };
         let Ready { blueprint, around, held, owner, tasks, restored, state } =
-            prepare(self.topology.clone(), &self.config, &world, inherited)?;
+            prepare(self.topology.clone(), &self.config, &world, self.inherited(held))?;
         self.seen().begin(&tasks, restored, &*world.clock);
         let changes = self.parts.workers.changes();
         let width = self.threads.load(Ordering::Acquire).clamp(1, tasks.len().max(1));
@@ -225,6 +225,12 @@ impl Shared {
             self.rebalance();
         }
         Ok(())
+    }
+
+    /// What its next incarnation has of it.
+    fn inherited(&self, held: Option<Held>) -> Inherited<'_> {
+        let (taps, watch, iterators) = (&self.taps, &self.restoring, Some(&self.iterators));
+        Inherited { taps, watch, iterators, held }
     }
 
     /// No task is left and every commit is answered: the application has ended, or resumes from its last commit.

@@ -3,6 +3,7 @@
 mod latencies;
 mod seen;
 
+pub use crate::store::iterators::IteratorMetrics;
 pub use latencies::Latencies;
 pub(super) use seen::{Dealt, Seen};
 
@@ -158,19 +159,8 @@ pub struct StoreMetrics {
     pub hit_ratio: Spread,
     /// What it was asked for, each operation that it ever was.
     pub operations: Vec<OperationMetrics>,
-    /// Iterators over it that answer queries.
+    /// Iterators over it.
     pub iterators: IteratorMetrics,
-}
-
-/// Iterators over a task's part of a store that answer queries, from when they are made until they are dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct IteratorMetrics {
-    /// How many are open now.
-    pub open: usize,
-    /// When the oldest of them was opened, by the wall clock in ms.
-    pub oldest_open_since: Option<Timestamp>,
-    /// How long those were open that were dropped over the last 30 to 60 s, in ns.
-    pub duration: Spread,
 }
 
 /// How often a task's part of a store was asked for something, and how long that took.

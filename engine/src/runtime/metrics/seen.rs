@@ -5,13 +5,10 @@ use super::{
     TaskMetrics, TopicUse,
 };
 use crate::{
+    periods::{PERIOD, Periods},
     processor::OwnValue,
-    runtime::{
-        periods::{PERIOD, Periods},
-        query::OpenIterators,
-        restore::RestoreCounts,
-    },
-    store::{StoreCounts, StoreOperation},
+    runtime::restore::RestoreCounts,
+    store::{OpenIterators, StoreCounts, StoreOperation},
     task::{
         Blueprint, CacheStatus, Measure, Measured, OwnCounted, Task, TaskCommit, TaskCounts,
         TaskStatus,

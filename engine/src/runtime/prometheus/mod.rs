@@ -73,7 +73,7 @@ impl StreamsMetrics {
         }
     }
 
-    /// The iterators over a task's part of a store that answer queries.
+    /// The iterators over a task's part of a store.
     fn add_iterators(&self, task: &TaskMetrics, store: &StoreMetrics, to: &mut Families) {
         let labels: Labels<'_> = &[
             ("application_id", &self.application_id),
@@ -82,9 +82,9 @@ impl StreamsMetrics {
         ];
         let IteratorMetrics { open, oldest_open_since, duration } = &store.iterators;
         let group = |name: &str| format!("kafka_streams_stream_state_metrics_{name}");
-        let help = "Iterators over queries that are open.";
+        let help = "Iterators of queries and processors that are open.";
         to.add((&group("num_open_iterators"), "gauge", help), labels, number(*open as u64));
-        let help = "How long iterators over queries were open, in ns.";
+        let help = "How long iterators of queries and processors were open, in ns.";
         add_mean_and_max(to, &group("iterator_duration"), help, labels, duration);
         let Some(since) = oldest_open_since else { return };
         // Kafka has it in ms, in a name that Prometheus' linter refuses.

@@ -7,9 +7,7 @@
 //! | `part` | how the entries of one partition are read |
 //! | `segmented` | the same of windows that lie in segments of time |
 //! | `rows` | rows in order, a page at a time |
-//! | `open` | which iterators over rows are open, and how long they were |
 
-mod open;
 mod part;
 mod queries;
 mod request;
@@ -17,7 +15,6 @@ mod rows;
 mod segmented;
 mod views;
 
-pub(super) use open::OpenIterators;
 pub use queries::{
     KeyQuery, MultiVersionedKeyQuery, PrefixQuery, Query, QueryAnswer, RangeQuery, SessionKeyQuery,
     VersionedKeyQuery, WindowKeyQuery, WindowRangeQuery,
@@ -34,7 +31,7 @@ pub use views::{
 
 use super::{application::Application, error::StreamsError, identity::HostInfo};
 use crate::{
-    store::{Expiry, Form, Keys, Serdes, StoreId, StoreKind},
+    store::{Expiry, Form, Keys, OpenIterators, Serdes, StoreId, StoreKind},
     task::{Blueprint, Positions},
     topology::{TaskId, TopologyError},
 };

@@ -1,13 +1,11 @@
 //! The partitions of a store at one commit, and how their entries are read.
 
-use super::{
-    open::OpenIterators,
-    rows::{KeyBounds, Keyed, Pages, QueryIterator},
-};
+use super::rows::{KeyBounds, Keyed, Pages, QueryIterator};
 use crate::{
     store::{
-        Expiry, Form, Keys, Session, StoreError, StoreId, ValueAndTimestamp, VersionedBytes,
-        VersionedRecord, WindowEntry, beginning_with, committed_oldest_kept, session_bytes,
+        Expiry, Form, Keys, OpenIterators, Session, StoreError, StoreId, ValueAndTimestamp,
+        VersionedBytes, VersionedRecord, WindowEntry, beginning_with, committed_oldest_kept,
+        session_bytes,
     },
     task::Positions,
 };

@@ -1,6 +1,6 @@
 //! The rows that a query answers with, in order and a page at a time.
 
-use super::open::OpenIterator;
+use crate::store::OpenIterator;
 use headwater_core::ports::state::{Order, Shard, StateError, Stored};
 use std::{collections::VecDeque, fmt, iter::Peekable, ops::Bound, sync::Arc};
 

@@ -1,6 +1,6 @@
 //! How fast a standby follows, of the last half minute or minute.
 
-use crate::{runtime::periods::PERIOD, topology::TaskId};
+use crate::{periods::PERIOD, topology::TaskId};
 use std::{collections::BTreeMap, time::Duration};
 
 /// How far a standby has updated a task's stores.

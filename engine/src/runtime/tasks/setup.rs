@@ -15,7 +15,7 @@ use crate::runtime::{
 use crate::{
     broken::broken,
     calls::Caller,
-    store::StoreBuilder,
+    store::{OpenIterators, StoreBuilder},
     task::{Blueprint, InputOffsets, Instruments, LastCommit, Positions, Taps, Task},
     topology::{OffsetReset, Plan, TaskId, Topic, Topology, TopologyDiff, TopologyError, sources},
 };
@@ -66,13 +66,20 @@ impl World {
     }
 
     /// What tasks have of it.
-    fn instruments(&self, taps: &Arc<Taps>, globals: &Globals, caller: Caller) -> Instruments {
+    fn instruments(
+        &self,
+        taps: &Arc<Taps>,
+        globals: &Globals,
+        caller: Caller,
+        iterators: Option<&Arc<OpenIterators>>,
+    ) -> Instruments {
         Instruments {
             caller,
             clock: Arc::clone(&self.clock),
             taps: Arc::clone(taps),
             log: Arc::clone(&self.log),
             globals: globals.stores().into(),
+            iterators: iterators.map(Arc::clone),
         }
     }
 }
@@ -132,6 +139,8 @@ fn input_topics(blueprint: &Blueprint) -> Vec<TopicName> {
 pub(in crate::runtime) struct Inherited<'a> {
     pub(in crate::runtime) taps: &'a Arc<Taps>,
     pub(in crate::runtime) watch: &'a RestoreWatch,
+    /// Where iterators are counted, if there are metrics to tell them.
+    pub(in crate::runtime) iterators: Option<&'a Arc<OpenIterators>>,
     /// The claim, if it has that of the incarnation before it.
     pub(in crate::runtime) held: Option<Held>,
 }
@@ -140,7 +149,7 @@ pub(in crate::runtime) fn prepare(
     topology: Topology,
     config: &StreamsConfig,
     world: &World,
-    Inherited { taps, watch, held }: Inherited<'_>,
+    Inherited { taps, watch, iterators, held }: Inherited<'_>,
 ) -> Result<Ready, StreamsError> {
     let blueprint = Arc::new(plan(topology, config, &*world.log)?);
     create_topics(&blueprint, config.internal_durability, &*world.log)?;
@@ -184,7 +193,7 @@ pub(in crate::runtime) fn prepare(
     let opened = restorer.open_all(&parts)?;
     globals.restore(&*world.log, watch)?;
     let caller = Caller::new(config.call_executor.spawn());
-    let instruments = world.instruments(taps, &globals, caller);
+    let instruments = world.instruments(taps, &globals, caller, iterators);
     let inputs = external_inputs(&blueprint).into_iter().filter(|input| held.may_read(input));
     let feeds = inputs.map(|input| (world.feeds.of(&input), input));
     let around = Arc::new(Surroundings {

@@ -5,11 +5,11 @@ use headwater_core::metrics::Spread;
 use std::{hash::Hash, time::Duration};
 
 /// How long a period is.
-pub(super) const PERIOD: Duration = Duration::from_secs(30);
+pub(crate) const PERIOD: Duration = Duration::from_secs(30);
 
 /// Measurements of the period that goes on and of the one before it.
 #[derive(Debug)]
-pub(super) struct Periods<K> {
+pub(crate) struct Periods<K> {
     before: HashMap<K, Spread>,
     now: HashMap<K, Spread>,
     /// When the period that goes on began.
@@ -24,7 +24,7 @@ impl<K> Default for Periods<K> {
 
 impl<K: Hash + Eq> Periods<K> {
     /// Begins another period if this one is over.
-    pub(super) fn turn(&mut self, now: Duration) {
+    pub(crate) fn turn(&mut self, now: Duration) {
         let age = now.saturating_sub(self.began);
         if age < PERIOD {
             return;
@@ -35,12 +35,12 @@ impl<K: Hash + Eq> Periods<K> {
         self.began = now;
     }
 
-    pub(super) fn add(&mut self, key: K, spread: Spread) {
+    pub(crate) fn add(&mut self, key: K, spread: Spread) {
         *self.now.entry(key).or_default() += spread;
     }
 
     /// What was measured of a thing in the last 30 to 60 s before `now`.
-    pub(super) fn of(&self, key: &K, now: Duration) -> Spread {
+    pub(crate) fn of(&self, key: &K, now: Duration) -> Spread {
         let age = now.saturating_sub(self.began);
         let before = self.before.get(key).filter(|_| age < PERIOD);
         let latest = self.now.get(key).filter(|_| age < 2 * PERIOD);
