@@ -1,7 +1,7 @@
 //! Global stores that a processor of the user's fills: what it finds there, and what is there once a part is built again.
 
 use headwater_core::{
-    ports::log::{Append, Commit, Log},
+    ports::log::{Append, Commit, CommitTicket, Log},
     record::{Headers, RecordSetBuilder, TopicName, TopicPartition, murmur2_partition},
     serde::for_type,
 };
@@ -158,8 +158,9 @@ impl Processor<String, Option<i64>> for SumAndAppend {
         context: &mut Context<'_, Infallible, Infallible>,
     ) -> Result<(), ProcessorError> {
         let is_first = context.record_metadata().is_some_and(|at| at.partition.partition == 0);
-        if is_first && let Some(commit) = self.late.lock().unwrap().take() {
-            self.log.commit(commit).unwrap().wait().unwrap();
+        if is_first && let Some(commit) = self.late.lock().expect("nobody has panicked").take() {
+            let committed = self.log.commit(commit).and_then(CommitTicket::wait);
+            committed.expect("a log in memory takes it");
         }
         self.sum.process(record, context)
     }
