@@ -1,13 +1,24 @@
 //! Partitions that have had no records for long: with a timeout, what is held of them holds no time back below a repartition.
 
-use headwater_core::record::murmur2_partition;
+use headwater_core::{
+    ports::log::{Append, Commit, Log, TopicSpec},
+    record::{Headers, RecordSetBuilder, Timestamp, TopicName, TopicPartition, murmur2_partition},
+    time::Clock,
+};
 use headwater_dsl::{EmitStrategy, StreamsBuilder, TimeWindows};
 use headwater_engine::{
-    runtime::{Repartitioning, StreamsConfig},
+    runtime::{Repartitioning, Stepper, StreamsConfig},
     topology::Topology,
 };
-use headwater_testkit::TopologyTestDriver;
-use std::{error::Error, time::Duration};
+use headwater_testkit::{MemoryLog, MemoryState, TopologyTestDriver};
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -29,11 +40,16 @@ fn started(config: StreamsConfig) -> Outcome<TopologyTestDriver> {
     Ok(TopologyTestDriver::with(topology()?, config, &[("in", 2)].into())?)
 }
 
-/// Pipes records `@timestamp` of a key that lies in the partition.
-fn pipe(driver: &TopologyTestDriver, partition: u32, times: &[i64]) -> Outcome {
+/// A key that lies in the partition.
+fn key_in(partition: u32) -> Outcome<&'static str> {
     let mut keys = ["a", "b", "c", "d"].into_iter();
     let key = keys.find(|key| murmur2_partition(key.as_bytes(), 2) == partition);
-    let key = key.ok_or("a key of each partition is among them")?;
+    Ok(key.ok_or("a key of each partition is among them")?)
+}
+
+/// Pipes records `@timestamp` of a key that lies in the partition.
+fn pipe(driver: &TopologyTestDriver, partition: u32, times: &[i64]) -> Outcome {
+    let key = key_in(partition)?;
     let records: Vec<_> = times.iter().map(|time| format!("{key}=1@{time}")).collect();
     Ok(driver.pipe::<String, i64>("in", &records.join(" "))?)
 }
@@ -113,5 +129,56 @@ fn the_silence_is_counted_from_the_last_record_and_begins_anew_with_a_restart() 
         advance(&driver, TIMEOUT)?;
         assert_eq!(out(&driver)?, "all=1@5 all=1@15", "{way:?}");
     }
+    Ok(())
+}
+
+/// A clock that moves by a ms whenever somebody looks, so that a turn takes time.
+#[derive(Debug, Default)]
+struct Ticking(AtomicU64);
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        0
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The silence of a partition falls due within a turn, after its task has stepped: nothing else wakes the thread.
+#[test]
+fn a_thread_wakes_for_a_silence_that_falls_due_while_it_is_busy() -> Outcome {
+    let topics =
+        [TopicSpec::new(TopicName::new("in")?, 2), TopicSpec::new(TopicName::new("out")?, 1)];
+    let log = Arc::new(MemoryLog::new());
+    log.create_topics(&topics)?;
+    for (partition, times) in [(0, &[5][..]), (1, &[5, 15, 25, 35])] {
+        let mut records = RecordSetBuilder::default();
+        let (key, value) = (key_in(partition)?.as_bytes(), 1_i64.to_be_bytes());
+        for time in times {
+            records.push(*time, Some(key), Some(&value), &Headers::new())?;
+        }
+        let partition = TopicPartition::new(TopicName::new("in")?, partition);
+        let append = Append { partition, base_offset: None, records: Arc::new(records.build()) };
+        log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
+    }
+    let (shared, state) = (Arc::clone(&log) as Arc<dyn Log>, Arc::new(MemoryState::new()));
+    let mut stepper = Stepper::new(1, shared, state, Arc::new(Ticking::default()));
+    // Longer than a commit is waited for: that is another reason to wake.
+    let timeout = Duration::from_secs(1);
+    let config = config(Repartitioning::InMemory).with_source_idle_timeout(timeout);
+    let _application = stepper.start_application(topology()?, config)?;
+    for _ in 0..10_000 {
+        let awake = (0..stepper.actors()).find(|actor| stepper.is_awake(*actor));
+        match awake {
+            Some(actor) => _ = stepper.step(actor),
+            None if stepper.next_timer().is_none() => break,
+            None => {}
+        }
+    }
+    assert_eq!(stepper.next_timer(), None, "it does not come to rest");
+    let finals = log.offsets(&TopicPartition::new(TopicName::new("out")?, 0))?.end;
+    assert_eq!(finals, 3, "the windows before the last of partition 1");
     Ok(())
 }

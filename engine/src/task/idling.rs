@@ -126,14 +126,13 @@ impl Task {
         Some(input.at_end_since_ms?.saturating_add(self.idling.silence_ms?))
     }
 
-    /// How long it is until an input is silent.
+    /// How long it is until an input is silent. One that has been since the last step is told with the next.
     fn is_silent_in(&self, now: Now) -> Option<Duration> {
         self.idling.silence_ms?;
         let at_ms = self.inputs.values().filter_map(|input| self.silent_at_ms(input));
-        let left_ms = at_ms.map(|at_ms| at_ms.saturating_sub(now.elapsed_ms));
-        // Once it is, it has been told.
-        let left_ms = left_ms.filter(|left_ms| *left_ms > 0).min()?;
-        Some(Duration::from_millis(left_ms.unsigned_abs()))
+        let at_ms = at_ms.filter(|at_ms| *at_ms > self.now.elapsed_ms).min()?;
+        let left_ms = at_ms.saturating_sub(now.elapsed_ms);
+        Some(Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)))
     }
 
     /// Says whether all input is there, so that no record waits for more.
