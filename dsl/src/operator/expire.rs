@@ -22,7 +22,7 @@ use headwater_core::{
     serde::{Data, SharedSerde},
 };
 use headwater_engine::{
-    node::{NO_ORIGIN, Progress, Stamp},
+    node::{HeldBack, NO_ORIGIN, Progress, Stamp},
     processor::{BatchProcessor, Context, InitContext, ProcessorError, Record, Rows},
     store::{EntryCheck, KeyValueStore, StoreKey, TimerBytes},
 };
@@ -272,6 +272,11 @@ where
 
     fn holds_rows(&self) -> bool {
         self.first.is_some()
+    }
+
+    fn held_back(&self) -> Option<HeldBack> {
+        let time = Some(self.time).filter(|time| *time > Timestamp::MIN);
+        self.first.map(|deadline| HeldBack::Time { time, until: Some(deadline) })
     }
 
     fn save(&self, out: &mut Vec<u8>) {

@@ -5,10 +5,10 @@ use headwater_core::{
     record::{Headers, RecordSetBuilder, Timestamp, TopicName, TopicPartition, murmur2_partition},
     time::Clock,
 };
-use headwater_dsl::{EmitStrategy, StreamsBuilder, TimeWindows};
+use headwater_dsl::{EmitStrategy, Materialized, StreamsBuilder, TimeWindows};
 use headwater_engine::{
     runtime::{Repartitioning, Stepper, StreamsConfig},
-    topology::Topology,
+    topology::{Consumed, Topology},
 };
 use headwater_testkit::{MemoryLog, MemoryState, TopologyTestDriver};
 use std::{
@@ -128,6 +128,30 @@ fn the_silence_is_counted_from_the_last_record_and_begins_anew_with_a_restart() 
         pipe(&driver, 1, &[25])?;
         advance(&driver, TIMEOUT)?;
         assert_eq!(out(&driver)?, "all=1@5 all=1@15", "{way:?}");
+    }
+    Ok(())
+}
+
+/// Rows that live for an hour wait for time that a silent partition does not bring.
+#[test]
+fn rows_with_a_time_to_live_hold_no_time_back_either() -> Outcome {
+    for way in [Repartitioning::InMemory, Repartitioning::ThroughTopic] {
+        let builder = StreamsBuilder::new();
+        let an_hour = Materialized::named("rows").with_ttl(Duration::from_secs(3_600));
+        let table = builder.table_with("in", Consumed::<String, i64>::default(), an_hour);
+        let windows = TimeWindows::of_size_with_no_grace(Duration::from_millis(10));
+        let rows = table.to_stream().filter(|_, value| value.is_some());
+        let of_all = rows.group_by(|_, _| "all".to_owned()).windowed_by(windows);
+        let of_all = of_all.emit_strategy(EmitStrategy::on_window_close()).count("of-all");
+        of_all.to_stream().map(|at, count| (at.key, count)).to("out");
+        let config = config(way).with_source_idle_timeout(TIMEOUT);
+        let driver = TopologyTestDriver::with(builder.build()?, config, &[("in", 2)].into())?;
+        pipe(&driver, 0, &[5])?;
+        pipe(&driver, 1, &[5, 15, 25, 35])?;
+        advance(&driver, Duration::from_millis(99))?;
+        assert_eq!(out(&driver)?, "", "{way:?}: the row of partition 0 lives");
+        advance(&driver, Duration::from_millis(1))?;
+        assert_eq!(out(&driver)?, "all=2@5 all=1@15 all=1@25", "{way:?}");
     }
     Ok(())
 }
