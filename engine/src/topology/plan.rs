@@ -391,3 +391,105 @@ fn share_a_store(topology: &Topology, one: usize, other: usize) -> bool {
     };
     stores(one).iter().any(|store| stores(other).contains(store))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        processor::{Context, InitContext, ProcessorError, Record, Rows},
+        store::StoreBuilder,
+        topology::{Consumed, Port, Produced, RecordContext},
+    };
+
+    type Row = Record<String, i64>;
+
+    fn add_node(topology: &mut Topology, name: &str, parents: &[&[&str]]) {
+        let ports = parents.iter().map(|parents| Port::of::<Rows<String, i64>>(parents));
+        let ports: Vec<_> = ports.collect();
+        // No task is made of it.
+        let make = |_: &mut InitContext<'_>| Err(ProcessorError::NullKey);
+        topology.add_node::<Rows<String, i64>>(name, make, &ports).unwrap();
+    }
+
+    fn add_processor(topology: &mut Topology, name: &str, parent: &str) {
+        let process = |row: Row, context: &mut Context<'_, String, i64>| {
+            context.forward(row);
+            Ok(())
+        };
+        topology.add_processor_fn(name, process, &[parent]).unwrap();
+    }
+
+    fn add_sink(topology: &mut Topology, name: &str, topic: &str, parent: &str) {
+        topology.add_sink(name, topic, Produced::<String, i64>::default(), &[parent]).unwrap();
+    }
+
+    fn add_dynamic_sink(topology: &mut Topology, parent: &str) {
+        let extractor = |_: &String, _: &i64, _: &RecordContext<'_>| "any";
+        let produced = Produced::<String, i64>::default();
+        topology.add_dynamic_sink("chooses", extractor, produced, &[parent]).unwrap();
+    }
+
+    fn add_store(topology: &mut Topology, name: &str, processors: &[&str]) {
+        let make = |_, _| broken("no task is made of it");
+        let store = StoreBuilder::new(name, String::new(), make);
+        topology.add_state_store(store, processors).unwrap();
+    }
+
+    /// Whether the window ends apart in `in` → window → map → `out`, with what is drawn beside.
+    fn is_apart(draw: impl FnOnce(&mut Topology)) -> bool {
+        is_apart_above(|topology| {
+            add_sink(topology, "out", "out", "map");
+            draw(topology);
+        })
+    }
+
+    /// The same above something else than `out`.
+    fn is_apart_above(draw: impl FnOnce(&mut Topology)) -> bool {
+        let mut topology = Topology::new();
+        topology.add_source("in", "in", Consumed::<String, i64>::default()).unwrap();
+        add_node(&mut topology, "window", &[&["in"]]);
+        add_store(&mut topology, "windows", &["window"]);
+        add_node(&mut topology, "map", &[&["window"]]);
+        draw(&mut topology);
+        let window = topology.index_of("window").unwrap();
+        let plan = Plan::of(&topology);
+        let sub = plan.subs.iter().find(|sub| sub.nodes.contains(&window)).unwrap();
+        ends_apart(&topology, sub, window)
+    }
+
+    #[test]
+    fn what_ends_in_sinks_of_its_own_ends_apart() {
+        assert!(is_apart(|_| {}));
+        assert!(is_apart(|topology| add_sink(topology, "second", "other", "window")));
+        assert!(is_apart(|topology| add_sink(topology, "raw", "copy", "in")));
+        assert!(is_apart(|topology| add_processor(topology, "beside", "in")));
+    }
+
+    #[test]
+    fn what_others_meet_or_what_keeps_anything_does_not() {
+        assert!(!is_apart(|topology| add_processor(topology, "process", "map")), "a processor");
+        assert!(!is_apart(|topology| add_sink(topology, "second", "out", "window")), "one topic");
+        assert!(!is_apart(|topology| add_sink(topology, "raw", "out", "in")), "another writer");
+        let join = |topology: &mut Topology| add_node(topology, "join", &[&["map"], &["in"]]);
+        assert!(!is_apart(join), "a join with what lies elsewhere");
+        let merge = |topology: &mut Topology| add_node(topology, "merge", &[&["map", "window"]]);
+        assert!(!is_apart(merge), "two ways to one node");
+        let repartition = |topology: &mut Topology| {
+            let produced = Produced::<String, i64>::default();
+            topology.add_repartition_sink("to", "by-key", produced, &["map"]).map(drop).unwrap();
+        };
+        assert!(!is_apart(repartition), "a repartition topic");
+        assert!(!is_apart_above(|topology| add_dynamic_sink(topology, "map")), "any topic");
+        assert!(!is_apart(|topology| add_dynamic_sink(topology, "in")), "so may this one");
+        assert!(!is_apart(|topology| add_store(topology, "table", &["map"])), "a store");
+        let reader = |topology: &mut Topology| {
+            add_node(topology, "reader", &[&["in"]]);
+            topology.connect_processor_and_state_stores("reader", &["windows"]).unwrap();
+        };
+        assert!(!is_apart(reader), "a reader of its store");
+        let port = |topology: &mut Topology| {
+            topology.add_child_port::<String, i64>("late", "window").map(drop).unwrap();
+        };
+        assert!(!is_apart(port), "a child port");
+    }
+}
