@@ -2,6 +2,8 @@
 //! by record where the plan says so.
 
 mod left;
+#[cfg(test)]
+mod tests;
 mod time;
 
 use super::{stepping::Stepping, taps::Taps};
