@@ -81,8 +81,8 @@ fn a_backup_over_the_socket_is_restored_and_goes_on() -> Outcome {
     let (data, to, again) =
         (dir.path().join("data"), dir.path().join("backup"), dir.path().join("again"));
     let app = start(&data)?;
-    fs::create_dir(data.join("notes"))?;
-    fs::write(data.join("notes/today"), "beside")?;
+    fs::create_dir_all(data.join("cold/_staging"))?;
+    fs::write(data.join("cold/today"), "beside")?;
     send(&app, 5)?;
     let mut told = Vec::new();
     let report = running(&data)?.backup(&to, &mut |progress| {
@@ -90,13 +90,13 @@ fn a_backup_over_the_socket_is_restored_and_goes_on() -> Outcome {
         on(progress)
     })?;
     assert!(report.files > 3 && report.bytes > 0, "{report:?}");
-    assert_eq!(fs::read_to_string(to.join("notes/today"))?, "beside");
+    assert_eq!(fs::read_to_string(to.join("cold/today"))?, "beside");
     assert!(told.is_sorted() && !told.is_empty(), "{told:?}");
     send(&app, 2)?;
     assert_eq!(counted(&app)?, 7);
 
     restore(&to, &again, &mut on)?;
-    assert_eq!(fs::read_to_string(again.join("notes/today"))?, "beside");
+    assert_eq!(fs::read_to_string(again.join("cold/today"))?, "beside");
     let copy = start(&again)?;
     assert_eq!(counted(&copy)?, 5);
 

@@ -2,7 +2,7 @@
 //!
 //! | part | does |
 //! |---|---|
-//! | `beside` | takes along what else lies there |
+//! | `beside` | takes along what sinks wrote there |
 
 pub(crate) mod beside;
 
@@ -66,7 +66,8 @@ pub enum BackupError {
 /// Makes the directory `to` a backup of a data directory that no process has open, and opens it for that: what a crash left in it
 /// is recovered, as at a start.
 ///
-/// What else lies in it is taken along, as files of sinks; but for what [`left_out`] tells.
+/// Directories of sinks in it are taken along, each of which holds one called [`STAGING`](crate::ports::connector::STAGING); what
+/// else lies there, [`left_out`] tells.
 ///
 /// While an application runs in it, [`Control::backup`](crate::control::Control::backup) and
 /// [`Streams::backup`](crate::runtime::Streams::backup) make one.
@@ -109,18 +110,18 @@ pub fn of_directory(
         return Err(BackupError::NoLog { data_dir: data_dir.to_owned() });
     }
     let (log, state) = app::open_stopped(data_dir).map_err(BackupError::Open)?;
-    let beside = &mut |dir: &Path| beside::add(data_dir, dir, &|| true);
+    let beside = &mut |dir: &Path| beside::add(data_dir, dir, &|| true, &mut || {});
     Ok(runtime::backup(&*log, &*state, &to, beside, tell)?)
 }
 
-/// The paths of what lies in a data directory and is in no backup of it: links, sockets, and what has a name that a backup has itself or
-/// that is no UTF-8.
+/// The paths of what lies in a data directory and is in no backup of it: what is in no directory of a sink, such as those of
+/// [tasks](crate::processor::Context::state_dir), and of what is, links, sockets, names that are no UTF-8, and what may not be read.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
-/// std::fs::create_dir(dir.path().join("cold"))?;
-/// std::os::unix::fs::symlink("/mnt/hot", dir.path().join("hot"))?;
-/// assert_eq!(headwater::backup::left_out(dir.path())?, [std::path::Path::new("hot")]);
+/// std::fs::create_dir_all(dir.path().join("cold/_staging"))?;
+/// std::fs::create_dir_all(dir.path().join("notes/today"))?;
+/// assert_eq!(headwater::backup::left_out(dir.path())?, [std::path::Path::new("notes")]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

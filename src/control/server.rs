@@ -3,14 +3,15 @@
 //! # Guarantees
 //!
 //! - The owner of the data directory alone is served.
-//! - A client that says nothing for two seconds, or reads nothing for ten, is dropped; a backup whose client is gone ends.
+//! - A client that says nothing for two seconds, or reads nothing for ten, is dropped; a backup whose client is gone ends, and so does
+//!   its wait for sinks.
 //! - Requests do not wait for each other. Once it is dropped, none is under way.
 
 use super::{FAILED, OK, REFUSED, VERSION, socket::SocketDir};
 use crate::backup::{BackupError, beside, outside};
-use headwater_core::ports::log::{BackupProgress, BackupReport, LogErrorKind};
+use headwater_core::ports::log::{AddBeside, BackupProgress, BackupReport, LogError, LogErrorKind};
 use headwater_engine::{
-    connect::SinkHandle,
+    connect::{SinkHandle, SinkHold},
     runtime::{Streams, StreamsError, StreamsState},
 };
 use rustix::{
@@ -72,8 +73,8 @@ struct Served {
 impl ControlServer {
     /// Serves the application that runs in `data_dir`, whose log this process has open.
     ///
-    /// `sinks` are those that write into `data_dir`: they are [held](SinkHandle::hold) for as long as a backup takes their files, which
-    /// then end where the backup's log does. What one that is not told has written after that is named when what was restored is started.
+    /// `sinks` are those that write into `data_dir`: they are [held](SinkHandle::hold) while a backup cuts the log and takes or links
+    /// their files, which then end where the backup's log does. What is whole and has to be copied is copied after that. What one that is not told has written after that is named when what was restored is started.
     ///
     /// # Errors
     ///
@@ -219,13 +220,8 @@ impl Served {
                     Err(_) => ControlFlow::Break(()),
                 }
             };
-            let mut held: Vec<_> = self.sinks.iter().map(SinkHandle::hold).collect();
-            let beside = &mut |dir: &Path| {
-                let added = beside::add(&self.data_dir, dir, &|| !self.is_over());
-                // The rest is the log's, as it was cut.
-                held.clear();
-                added
-            };
+            let is_wanted = || !self.is_over() && !has_gone(client);
+            let beside = &mut Files { served: self, held: Vec::new(), is_wanted: &is_wanted };
             self.streams.backup_telling(&to, beside, tell)
         });
         let made = made.map_err(|error| Undone::Failed(chain(&error)))?.map_err(|error| {
@@ -240,6 +236,37 @@ impl Served {
         let BackupReport { files, bytes, linked_bytes } = made;
         Ok(format!("{files} {bytes} {linked_bytes}"))
     }
+}
+
+/// What sinks wrote, for a backup.
+struct Files<'a> {
+    served: &'a Served,
+    held: Vec<SinkHold>,
+    is_wanted: &'a dyn Fn() -> bool,
+}
+
+impl AddBeside for Files<'_> {
+    fn prepare(&mut self) -> Result<(), LogError> {
+        for sink in &self.served.sinks {
+            let held = sink.hold(self.is_wanted);
+            self.held.push(held.ok_or_else(|| beside::cancelled(&self.served.data_dir))?);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, dir: &Path) -> Result<u64, LogError> {
+        let Self { served, held, is_wanted } = self;
+        // The rest is the log's, as it was cut, and what changes no more.
+        beside::add(&served.data_dir, dir, is_wanted, &mut || held.clear())
+    }
+}
+
+/// Whether the other side has closed the connection.
+fn has_gone(client: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(client, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // What was closed tells so unasked.
+    poll(&mut polled, Some(&now)).is_ok() && !polled[0].revents().is_empty()
 }
 
 /// Why what was asked for was not done.
@@ -332,6 +359,15 @@ fn chain(error: &dyn Error) -> String {
 mod tests {
     use super::*;
     use std::io::{BufRead, BufReader};
+
+    #[test]
+    fn a_client_that_has_said_all_is_there_until_it_closes() {
+        let (client, server) = UnixStream::pair().unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert!(!has_gone(&server));
+        drop(client);
+        assert!(has_gone(&server));
+    }
 
     #[test]
     fn who_waits_for_a_backup_hears_again_and_again_that_it_is_being_made() {

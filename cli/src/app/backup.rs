@@ -58,7 +58,7 @@ pub(super) fn make(data_dir: &Path, to: &Path) -> Result<String, Failure> {
     }
     let left_out = left_out.join(", ");
     Ok(format!(
-        "{told}\n  not in it: {left_out}; copy it as well, now, and put the copy into DIR once this is restored\n{next}"
+        "{told}\n  not in it: {left_out}; copy what you need of it as well, and put the copy into DIR once this is restored\n{next}"
     ))
 }
 

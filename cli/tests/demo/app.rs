@@ -125,7 +125,7 @@ fn files_of_sinks_are_in_a_backup_up_to_its_commit() {
     };
     let before = written(2);
     // It is taken first, and gives the sinks time to write more, if they may.
-    File::create(bench.data().join("_large")).unwrap().set_len(64 << 20).unwrap();
+    File::create(bench.data().join("cold/telemetry/_large")).unwrap().set_len(64 << 20).unwrap();
     let (from, told) = back_up(&bench, "backup");
     assert!(told.contains("of which ") && !told.contains("not in it"), "{told}");
     // Files of commits that the backup has not.

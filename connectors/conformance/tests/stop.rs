@@ -146,7 +146,7 @@ fn a_held_sink_does_nothing_until_it_is_let_go_and_holds_up_no_holder_once_it_ha
     append();
     assert_eq!(told.recv(), Ok("put"));
     let handle = task.handle();
-    let (hold, other) = (handle.hold(), handle.hold());
+    let (hold, other) = (handle.hold(&|| true), handle.hold(&|| true));
     // What it took before is committed and published by then.
     assert_eq!((told.try_recv(), committed()), (Ok("publish"), Some(1)));
     append();
@@ -155,7 +155,7 @@ fn a_held_sink_does_nothing_until_it_is_let_go_and_holds_up_no_holder_once_it_ha
     assert_eq!((told.try_recv(), committed()), (Err(TryRecvError::Empty), Some(1)));
     drop(hold);
     assert!(stopping.join().unwrap().is_ok());
-    drop(handle.hold());
+    assert!(handle.hold(&|| true).is_some());
     let after: Vec<_> = told.try_iter().collect();
     assert!(after.is_empty() || after == ["put", "publish"], "{after:?}");
 }

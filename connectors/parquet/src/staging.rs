@@ -11,7 +11,7 @@
 //! - Both names follow from topic, partition and a [`StagedFile`] alone, and fit into 255 bytes.
 //! - A name that ends in `.parquet` is only ever given to a whole file that is committed.
 
-use headwater_core::ports::connector::ConnectorError;
+use headwater_core::ports::connector::{ConnectorError, STAGING};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
@@ -19,7 +19,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) const STAGING: &str = "_staging";
 /// Bytes of a topic's name that are part of a file's name. With the rest, 255 bytes at most: file systems take no more.
 const TOPIC_BYTES_MAX: usize = 150;
 

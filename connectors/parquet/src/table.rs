@@ -9,12 +9,8 @@
 //! | none, or `n` | one ends at it or later | refused: those rows would be written again |
 //! | `n`, and rows were written | none, and no staging directory | refused: those rows are gone |
 
-use crate::{
-    PartitionBy,
-    config::wrong,
-    staging::{STAGING, stem},
-};
-use headwater_core::ports::connector::ConnectorError;
+use crate::{PartitionBy, config::wrong, staging::stem};
+use headwater_core::ports::connector::{ConnectorError, STAGING};
 use std::{
     collections::BTreeMap,
     fs, io,

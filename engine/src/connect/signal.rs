@@ -14,6 +14,9 @@ use std::{
     time::Duration,
 };
 
+/// How often who waits to hold a task is asked whether that is still wanted.
+const ASKED_EVERY: Duration = Duration::from_millis(100);
+
 /// Request of the owner to its task; a later one is stronger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StopRequest {
@@ -96,13 +99,22 @@ impl<P: Clone + Default> Signal<P> {
         if inner.request == StopRequest::Stop { Err(Stopped::OnRequest) } else { Ok(()) }
     }
 
-    /// Holds the task: returns once it rests, or has ended. Each call takes a [`release`](Self::release).
-    pub(super) fn hold(&self) {
+    /// Holds the task: returns once it rests, or has ended, which takes a [`release`](Self::release). False, and it is not held, if
+    /// that is wanted no more.
+    pub(super) fn hold(&self, is_wanted: &dyn Fn() -> bool) -> bool {
         let mut inner = self.lock();
         inner.holds += 1;
         self.changed.notify_all();
-        let is_at_work = |inner: &mut Inner<P>| !inner.rests && inner.outcome.is_none();
-        drop(self.changed.wait_while(inner, is_at_work));
+        while !inner.rests && inner.outcome.is_none() {
+            if !is_wanted() {
+                inner.holds -= 1;
+                self.changed.notify_all();
+                return false;
+            }
+            let waited = self.changed.wait_timeout(inner, ASKED_EVERY);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
     }
 
     /// Holds the task no longer.
@@ -175,7 +187,7 @@ pub(super) fn spawn<P: Clone + Default + Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
+    use std::{cell::Cell, sync::mpsc};
 
     /// Longer than any test: what waits for so long has lost what it waited for.
     const FOREVER: Duration = Duration::from_secs(3_600);
@@ -222,7 +234,7 @@ mod tests {
         })?;
         let step = || go_on.send(()).expect("the task is there");
         thread::scope(|scope| {
-            let held = scope.spawn(|| signal.hold());
+            let held = scope.spawn(|| signal.hold(&|| true));
             // It rests once it takes a step, and not before.
             while !held.is_finished() {
                 step();
@@ -236,9 +248,19 @@ mod tests {
         drop(go_on);
         let after = signal.wait_outcome().expect("it has ended well");
         assert!(after >= before + 100);
-        signal.hold();
+        assert!(signal.hold(&|| true));
         thread.join().expect("who holds a task that has ended does not wait");
         Ok(())
+    }
+
+    #[test]
+    fn who_wants_to_hold_a_task_no_more_does_not_wait_for_it() {
+        let (signal, asked) = (signal(), Cell::new(0));
+        let is_wanted = || asked.replace(asked.get() + 1) < 2;
+        // Its task never comes to rest.
+        assert!(!signal.hold(&is_wanted));
+        assert_eq!(asked.get(), 3);
+        signal.rest_while_held();
     }
 
     #[test]

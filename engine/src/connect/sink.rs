@@ -140,11 +140,11 @@ impl SinkHandle {
     /// Holds the task until what is given back is dropped: once this returns, what it committed is published, and neither its
     /// positions nor what it writes to changes. Its topic grows meanwhile.
     ///
-    /// It waits for the task to come to rest: for as long as a call of the sink takes, with its retries.
+    /// It waits for the task to come to rest: for as long as a call of the sink takes, with its retries, and `is_wanted` says yes.
+    /// `None` if that says no first.
     #[must_use]
-    pub fn hold(&self) -> SinkHold {
-        self.signal.hold();
-        SinkHold { signal: Arc::clone(&self.signal) }
+    pub fn hold(&self, is_wanted: &dyn Fn() -> bool) -> Option<SinkHold> {
+        self.signal.hold(is_wanted).then(|| SinkHold { signal: Arc::clone(&self.signal) })
     }
 }
 

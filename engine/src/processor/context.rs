@@ -326,8 +326,8 @@ impl<'a, K: Data, V: Data> Context<'a, K, V> {
         self.node.resources.settings.with_prefix(prefix)
     }
 
-    /// The directory of this task, for files of one's own: nobody else makes it, reads it or backs it up. None for an
-    /// application without a directory.
+    /// The directory of this task, for files of one's own: nobody else makes it, reads it or backs it up, and a
+    /// reset leaves it alone. None for an application without a directory.
     #[must_use]
     pub fn state_dir(&self) -> Option<PathBuf> {
         self.node.resources.settings.task_dir(self.task_id())

@@ -35,6 +35,10 @@ pub use retry::{Retry, RetryAfter, Waits};
 pub use sink::{Due, Prepared, SinkConnector, SinkCounts};
 pub use source::{InputShare, Resume, SourceConnector, SourceStatus};
 
+/// The directory, in that which a sink writes files to, of those that have no name yet. It is made as the sink starts, and stays: by it
+/// a backup tells that a directory in an application's data directory is a sink's, and takes all of it along.
+pub const STAGING: &str = "_staging";
+
 /// Guarantee of a connector for each record when processes are killed and restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guarantee {

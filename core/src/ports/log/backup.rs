@@ -33,9 +33,33 @@ pub trait Backup: Send + fmt::Debug {
     fn finish(self: Box<Self>, tell: &mut TellProgress<'_>) -> Result<BackupReport, LogError>;
 }
 
-/// Puts what else belongs to a backup into its directory, which it is told, once the log is [cut](Backup::cut); how many bytes are
-/// shared through hard links.
-pub type AddBeside<'a> = dyn FnMut(&Path) -> Result<u64, LogError> + 'a;
+/// Puts what else belongs to a backup into its directory.
+pub trait AddBeside {
+    /// Is called right before the log is [cut](Backup::cut): what changes together with the log may be kept from changing from here on.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if it cannot be done, or is not wanted any more: no backup is made then.
+    fn prepare(&mut self) -> Result<(), LogError>;
+
+    /// Is called once the log is cut, with the backup's directory; how many bytes are shared through hard links.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if a file cannot be read or written, or it is not wanted any more: no backup is made then.
+    fn add(&mut self, dir: &Path) -> Result<u64, LogError>;
+}
+
+/// Adds once the log is cut, and keeps nothing from changing.
+impl<F: FnMut(&Path) -> Result<u64, LogError>> AddBeside for F {
+    fn prepare(&mut self) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn add(&mut self, dir: &Path) -> Result<u64, LogError> {
+        self(dir)
+    }
+}
 
 /// Is told how far a backup has come, and says whether it is still wanted.
 pub type TellProgress<'a> = dyn FnMut(BackupProgress) -> ControlFlow<()> + 'a;

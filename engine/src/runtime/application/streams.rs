@@ -148,12 +148,12 @@ impl Streams {
     /// nothing has the name `dir` then, and the application is none the worse.
     pub fn backup(&self, dir: impl AsRef<Path>) -> Result<BackupReport, StreamsError> {
         let on = &mut |_| ControlFlow::Continue(());
-        self.backup_telling(dir.as_ref(), &mut |_| Ok(0), on)
+        self.backup_telling(dir.as_ref(), &mut |_: &Path| Ok(0), on)
     }
 
     /// Makes a backup as [`backup`](Self::backup) does, and tells `tell` how far it has come; ends early where that says so.
     ///
-    /// `beside` puts into it what else belongs to it, once the log is cut.
+    /// `beside` adds what else belongs to it.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl Streams {
     pub fn backup_telling(
         &self,
         dir: &Path,
-        beside: &mut AddBeside<'_>,
+        beside: &mut dyn AddBeside,
         tell: &mut TellProgress<'_>,
     ) -> Result<BackupReport, StreamsError> {
         self.runtime.backup(dir, beside, tell)

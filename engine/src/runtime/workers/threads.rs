@@ -232,7 +232,7 @@ impl Runtime {
     pub(in crate::runtime) fn backup(
         &self,
         dir: &Path,
-        beside: &mut AddBeside<'_>,
+        beside: &mut dyn AddBeside,
         tell: &mut TellProgress<'_>,
     ) -> Result<BackupReport, StreamsError> {
         let World { log, state, .. } = &self.parts.world;
