@@ -1,18 +1,23 @@
 //! Global stores that a processor of the user's fills: what it finds there, and what is there once a part is built again.
 
 use headwater_core::{
-    ports::log::{Append, Commit, CommitTicket, Log},
+    metrics::DropReason,
+    ports::log::{Append, Commit, CommitTicket, Log, TopicSpec},
     record::{Headers, RecordSetBuilder, TopicName, TopicPartition, murmur2_partition},
     serde::for_type,
 };
 use headwater_dsl::StreamsBuilder;
 use headwater_engine::{
-    processor::{Context, InitContext, Processor, ProcessorError, PunctuationType, Record},
-    runtime::{StreamsConfig, StreamsError},
+    processor::{
+        Context, Counter, InitContext, Processor, ProcessorError, PunctuationType, Record,
+    },
+    runtime::{OwnMetric, Stepper, StreamsConfig, StreamsError},
     store::{Duplicates, GlobalStore, KeyValueStore, StoreBuilder, StoreKey, WindowStore},
     topology::{Consumed, Topology, TopologyError},
 };
-use headwater_testkit::{MemoryLog, TestDriverError, TestStandby, TopologyTestDriver};
+use headwater_testkit::{
+    ManualClock, MemoryLog, MemoryState, TestDriverError, TestStandby, TopologyTestDriver,
+};
 use std::{
     collections::BTreeMap,
     convert::Infallible,
@@ -301,4 +306,61 @@ fn a_global_store_has_values_by_key() {
     let consumed = Consumed::<String, i64>::default();
     builder.add_global_processor(windows, "in", consumed, |_| Ok(Schedule));
     assert!(matches!(builder.build(), Err(TopologyError::StoreDiffers { name }) if name == "sums"));
+}
+
+/// Drops what has a value of 0, and counts the others.
+struct DropZeros(Counter);
+
+impl Processor<String, Option<i64>> for DropZeros {
+    type KOut = Infallible;
+    type VOut = Infallible;
+
+    fn process(
+        &mut self,
+        record: Record<String, Option<i64>>,
+        context: &mut Context<'_, Infallible, Infallible>,
+    ) -> Result<(), ProcessorError> {
+        let at = context.record_metadata().map(|at| at.partition.partition);
+        assert_eq!((context.task_id().sub, Some(context.task_id().partition)), (1, at));
+        if record.value == Some(0) {
+            context.drop_record(DropReason::Other);
+        } else {
+            context.count(self.0, 1);
+        }
+        Ok(())
+    }
+}
+
+/// Under the name and the number that the description has for it.
+#[test]
+fn what_a_processor_counts_and_drops_is_told() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let consumed = Consumed::<String, i64>::default();
+    let make = |context: &mut InitContext<'_>| Ok(DropZeros(context.counter("others")));
+    builder.add_global_processor(sums(), "in", consumed, make);
+    builder.stream::<String, i64>("ask").to("out");
+    let log = Arc::new(MemoryLog::new());
+    log.create_topics(&[
+        TopicSpec::new(TopicName::new("in")?, 2),
+        TopicSpec::new(TopicName::new("ask")?, 1),
+        TopicSpec::new(TopicName::new("out")?, 1),
+    ])?;
+    let mut records = RecordSetBuilder::default();
+    for value in [1_i64, 0, 2, 0, 3] {
+        records.push(0, Some(b"a"), Some(&value.to_be_bytes()), &Headers::new())?;
+    }
+    let partition = TopicPartition::new(TopicName::new("in")?, 1);
+    let append = Append { partition, base_offset: None, records: Arc::new(records.build()) };
+    log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
+    let (state, clock) = (Arc::new(MemoryState::new()), Arc::new(ManualClock::at(0)));
+    let stepper = Stepper::new(1, log, state, clock);
+    let application = stepper.start_application(builder.build()?, StreamsConfig::new("app"))?;
+    let counted = application.node_metrics().get("sums-update").copied().ok_or("it is not told")?;
+    assert_eq!((counted.records, counted.dropped.total()), (5, 2));
+    assert_eq!(application.dropped_records("sums-update"), 2);
+    let task = application.metrics().tasks.pop().ok_or("no task")?;
+    assert_eq!((&*task.task, task.records), ("1_1", 5));
+    let own = &task.nodes[0].own[0];
+    assert_eq!((&*own.name, &own.value), ("others", &OwnMetric::Counter { total: 3, rate: 0.0 }));
+    Ok(())
 }

@@ -1,7 +1,7 @@
-//! A processor's context without a task around it, for test kits.
+//! A processor's context without a task around it: for test kits, and for processors that fill global stores.
 
 use super::{
-    Cancellable, Context, InitContext, OwnMetrics, OwnValue, Ports, ProcessorError,
+    Cancellable, Context, InitContext, OwnMetric, OwnMetrics, OwnValue, Ports, ProcessorError,
     PunctuationType, Record, RecordMetadata, Rows, Settings,
 };
 use crate::{
@@ -142,9 +142,25 @@ impl<K: Data, V: Data> DetachedContext<K, V> {
         Ok(())
     }
 
-    /// Lets the processor know the application's settings.
-    pub(super) fn set_settings(&mut self, settings: &Arc<Settings>) {
+    /// Lets the processor know its task, and the application's settings.
+    pub(super) fn sit(&mut self, task: TaskId, settings: &Arc<Settings>) {
+        (self.resources.task, self.resources.partition) = (task, task.partition);
         self.resources.settings = Arc::clone(settings);
+    }
+
+    /// Counts a record that the processor takes.
+    pub(super) fn count_record(&mut self) {
+        self.resources.metrics[NodeIndex::new(ONLY)].records += 1;
+    }
+
+    /// What was counted of the processor.
+    pub(super) fn metrics(&self) -> NodeMetrics {
+        self.resources.metrics[NodeIndex::new(ONLY)]
+    }
+
+    /// What the processor counts itself.
+    pub(super) fn own_metrics(&self) -> Vec<OwnMetric> {
+        self.resources.own_metrics.iter().cloned().collect()
     }
 
     /// Connects a store that was made.

@@ -4,14 +4,16 @@
 //! that partition alone, in their order, so that a part which is built again is what it was.
 
 use super::{
-    Context, DetachedContext, InitContext, Processor, ProcessorError, Record, Rows, Settings,
+    Context, DetachedContext, InitContext, OwnMetric, Processor, ProcessorError, Record, Rows,
+    Settings,
 };
 use crate::{
     node::RunRecords,
     store::{StateStore, StoreBuilder},
-    topology::{Failure, RowDecoder},
+    topology::{Failure, RowDecoder, TaskId},
 };
 use headwater_core::{
+    metrics::NodeMetrics,
     ports::{log::Log, state::Shard},
     record::{RecordSet, TopicPartition},
     serde::Data,
@@ -24,6 +26,8 @@ const CACHE_BYTES: usize = 1 << 20;
 
 /// Where a processor fills a part of a global store.
 pub(crate) struct GlobalSeat {
+    /// The task that the part would be, if there were tasks for global stores.
+    pub(crate) task: TaskId,
     pub(crate) application_id: Arc<str>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) log: Arc<dyn Log>,
@@ -43,10 +47,21 @@ pub(crate) struct GlobalChanges {
     pub(crate) failures: Vec<Failure>,
 }
 
+/// What a processor has counted since it was made.
+#[derive(Debug, Clone)]
+pub(crate) struct GlobalCounts {
+    pub(crate) metrics: NodeMetrics,
+    /// What it counts itself.
+    pub(crate) own: Vec<OwnMetric>,
+}
+
 /// Fills a part of a global store. What it gives is in the state before it is given more.
 pub(crate) trait FillGlobal: Send {
     /// Takes the next records of the partition.
     fn take(&mut self, records: &RecordSet) -> Result<GlobalChanges, ProcessorError>;
+
+    /// What it has counted by now.
+    fn counts(&self) -> GlobalCounts;
 }
 
 /// Makes what fills a part.
@@ -75,11 +90,11 @@ where
     P: Processor<K, V, KOut = Infallible, VOut = Infallible> + 'static,
 {
     Arc::new(move |seat: GlobalSeat| {
-        let GlobalSeat { application_id, settings, log, clock, partition, .. } = seat;
+        let GlobalSeat { task, application_id, settings, log, clock, partition, .. } = seat;
         let mut made = store.make(seat.shard, partition.partition);
         made.keep_within(seat.record_bytes_max);
         let mut context = DetachedContext::new(&application_id, &[], log, clock);
-        context.set_settings(&settings);
+        context.sit(task, &settings);
         context.connect(&store, made);
         let processor = context.init(&supplier)?;
         let filling = Filling { processor, decoder: decoder(), context, partition, given: 0 };
@@ -110,6 +125,7 @@ where
         let Self { processor, context, .. } = self;
         // There is no stream time beside the record's own.
         context.set_current_stream_time(row.timestamp);
+        context.count_record();
         context.call(|context: &mut Context<'_, Infallible, Infallible>| {
             context.begin(&row);
             let processed = processor.process(row, context);
@@ -150,5 +166,9 @@ where
         let changes = self.store().map(|store| store.commit(given)).transpose()?;
         let entries = changes.map(|changes| changes.records).unwrap_or_default();
         Ok(GlobalChanges { entries, failures })
+    }
+
+    fn counts(&self) -> GlobalCounts {
+        GlobalCounts { metrics: self.context.metrics(), own: self.context.own_metrics() }
     }
 }

@@ -52,13 +52,12 @@ pub(super) fn describe(topology: &Topology) -> String {
     }
     for (global, number) in topology.globals.iter().zip(plan.subs.len()..) {
         let (store, topic) = (&global.store.name, &global.topic);
+        let processor = global.processor_name();
         let _ =
             writeln!(text, "   Sub-topology: {number} for global store (will not generate tasks)");
-        let _ = writeln!(
-            text,
-            "    Source: {store}-source (topics: [{topic}])\n      --> {store}-update"
-        );
-        let _ = writeln!(text, "    Processor: {store}-update (stores: [{store}])");
+        let _ =
+            writeln!(text, "    Source: {store}-source (topics: [{topic}])\n      --> {processor}");
+        let _ = writeln!(text, "    Processor: {processor} (stores: [{store}])");
         let _ = writeln!(text, "      --> none\n      <-- {store}-source\n");
     }
     text

@@ -46,6 +46,13 @@ pub(crate) struct GlobalSpec {
     pub(crate) serdes: Arc<dyn Any + Send + Sync>,
 }
 
+impl GlobalSpec {
+    /// What the description calls the processor that fills it.
+    pub(crate) fn processor_name(&self) -> Arc<str> {
+        format!("{}-update", self.store.name).into()
+    }
+}
+
 /// The serdes of a global store.
 pub struct GlobalSerdes<K, V> {
     /// The key's.
@@ -105,7 +112,10 @@ impl Topology {
     /// partitions takes a topic of one.
     ///
     /// A part that is lost is built again by handing a new processor the same records: what is to survive it keeps in the
-    /// store. It is told no stream time but its record's, and schedules nothing.
+    /// store. It is told no stream time but its record's, schedules nothing, and reads no other global store.
+    ///
+    /// Its task's number, and the name that metrics have what it counts and drops under, are those of the
+    /// [description](Topology::describe): `limits-update` below. They are counted from when it was made.
     ///
     /// ```
     /// use headwater_core::serde::for_type;

@@ -257,6 +257,7 @@ impl Driver {
         for (node, metrics) in self.tasks.tasks.values().flat_map(|task| task.metrics()) {
             *nodes.entry(Arc::clone(node)).or_default() += metrics;
         }
+        self.ready.around.globals.counts().add_to(&mut nodes);
         nodes
     }
 }

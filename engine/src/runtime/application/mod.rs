@@ -141,7 +141,9 @@ impl Shared {
     }
 
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.look_at_globals();
+        seen
     }
 
     /// Claims the application's group and makes its tasks from its last commit.
@@ -169,7 +171,7 @@ impl Shared {
         let began = world.clock.elapsed();
         let Ready { blueprint, around, held, owner, tasks, restored, state } =
             prepare(self.topology.clone(), &self.config, &world, self.inherited(held))?;
-        self.seen().begin(&tasks, restored, &*world.clock);
+        self.seen().begin(&tasks, around.globals.counts(), restored, &*world.clock);
         let changes = self.parts.workers.changes();
         let width = self.threads.load(Ordering::Acquire).clamp(1, tasks.len().max(1));
         let members = self.parts.workers.seats(width);

@@ -1,10 +1,12 @@
 //! What an application's handle knows of its tasks: counts and times.
 
 mod latencies;
+mod of_globals;
 mod seen;
 
 pub use crate::store::iterators::IteratorMetrics;
 pub use latencies::Latencies;
+pub(super) use of_globals::OfGlobals;
 pub(super) use seen::{Dealt, Seen};
 
 use super::{
@@ -94,7 +96,8 @@ pub struct StreamsMetrics {
     pub tasks_lost_latency: Spread,
     /// The topology, as [`describe`](crate::topology::Topology::describe) tells it.
     pub topology_description: String,
-    /// What each task has counted, as of the last commit.
+    /// What each task has counted, as of the last commit; behind them, what each processor of a global store has by now, as the task
+    /// that it would be.
     pub tasks: Vec<TaskMetrics>,
     /// How far the partitions that it reads are.
     pub sources: Vec<SourceStatus>,

@@ -1,8 +1,8 @@
 //! What is known of an application's tasks as of their last commit, and the rates of it.
 
 use super::{
-    Latencies, NodeCounts, OperationMetrics, OwnMetric, OwnMetrics, StoreMetrics, StreamsMetrics,
-    TaskMetrics, TopicUse,
+    Latencies, NodeCounts, OfGlobals, OperationMetrics, OwnMetric, OwnMetrics, StoreMetrics,
+    StreamsMetrics, TaskMetrics, TopicUse, of_globals::CountedPart,
 };
 use crate::{
     periods::{PERIOD, Periods},
@@ -89,6 +89,7 @@ pub(in crate::runtime) struct Seen {
     tasks: BTreeMap<TaskId, TaskStatus>,
     counts: HashMap<TaskId, TaskCounts>,
     nodes: HashMap<(TaskId, Arc<str>), NodeMetrics>,
+    globals: Arc<OfGlobals>,
     measured: Periods<MeasuredOf>,
     hits: Periods<(TaskId, Arc<str>)>,
     /// How long it took, in ms.
@@ -115,10 +116,12 @@ pub(in crate::runtime) struct Seen {
 }
 
 impl Seen {
-    /// Tasks were made anew: what they count begins anew too, but for the records dropped and held, as they were committed.
+    /// Tasks were made anew: what they count begins anew too, but for the records dropped and held, as they were committed. Global
+    /// stores go on where they were.
     pub(in crate::runtime) fn begin(
         &mut self,
         tasks: &[Task],
+        globals: &Arc<OfGlobals>,
         restored: RestoreCounts,
         clock: &dyn Clock,
     ) {
@@ -127,9 +130,12 @@ impl Seen {
         self.started = Some(clock.now());
         self.counts.drain().for_each(|(_, counts)| self.counts_before += counts);
         self.restored += restored;
-        for ((_, node), metrics) in self.nodes.drain() {
+        let of_globals = std::mem::replace(&mut self.globals, Arc::clone(globals)).parts();
+        for ((id, node), metrics) in self.nodes.drain() {
+            let is_global = of_globals.contains_key(&id);
+            let dropped = if is_global { metrics.dropped } else { Dropped::default() };
             *self.nodes_before.entry(node).or_default() +=
-                NodeMetrics { dropped: Dropped::default(), held: 0, ..metrics };
+                NodeMetrics { dropped, held: 0, ..metrics };
         }
         self.tasks = tasks.iter().map(|task| (task.id, task.status())).collect();
         for task in tasks {
@@ -138,8 +144,17 @@ impl Seen {
         }
         self.stores.clear();
         self.own.clear();
+        self.look_at_globals();
         let begun = self.sample(clock.elapsed());
         self.samples = [begun.clone(), begun];
+    }
+
+    /// Takes up what processors of global stores have counted by now.
+    pub(in crate::runtime) fn look_at_globals(&mut self) {
+        for (id, part) in self.globals.parts() {
+            self.own.insert(id, part.own());
+            self.nodes.insert((id, part.node), part.counts.metrics);
+        }
     }
 
     fn sample(&self, at: Duration) -> Sample {
@@ -332,7 +347,26 @@ impl Seen {
                 nodes,
             }
         };
-        self.tasks.iter().map(task).collect()
+        let globals = self.globals.parts().into_iter();
+        let globals = globals.map(|(id, part)| self.of_global(id, &part, rates));
+        self.tasks.iter().map(task).chain(globals).collect()
+    }
+
+    /// What the processor of a part of a global store has counted.
+    fn of_global(&self, id: TaskId, part: &CountedPart, rates: &Rates<'_>) -> TaskMetrics {
+        let (key, metrics) = ((id, Arc::clone(&part.node)), part.counts.metrics);
+        let before = |sample: &Sample| sample.nodes.get(&key).copied().unwrap_or_default().records;
+        let process_rate = rates.of(metrics.records, before);
+        let own = self.own_of(id, &part.node, rates);
+        let node = Arc::clone(&part.node);
+        TaskMetrics {
+            task: id.to_string(),
+            records: metrics.records,
+            process_rate,
+            dropped_rate: self.dropped_rate(id, rates),
+            nodes: vec![NodeCounts { node, metrics, process_rate, own, ..NodeCounts::default() }],
+            ..TaskMetrics::default()
+        }
     }
 
     /// How many records a second the nodes of a task drop.
@@ -475,6 +509,7 @@ impl Seen {
 
     pub(in crate::runtime) fn dropped_by(&self, node: &str) -> u64 {
         let of = self.nodes.iter().filter(|((_, name), _)| &**name == node);
-        of.map(|(_, metrics)| metrics.dropped.total()).sum()
+        let before = self.nodes_before.get(node).map(|metrics| metrics.dropped.total());
+        of.map(|(_, metrics)| metrics.dropped.total()).chain(before).sum()
     }
 }

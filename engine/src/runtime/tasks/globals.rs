@@ -17,6 +17,7 @@
 use super::setup::World;
 use crate::runtime::{
     error::StreamsError,
+    metrics::OfGlobals,
     restore::{
         Entries, FETCH_BYTES, Opened, Part, RebuiltFrom, RestoreWatch, Restored, Restorer, Stop,
     },
@@ -33,7 +34,7 @@ use crate::{
     },
     store::OpenGlobal,
     task::Blueprint,
-    topology::{Failure, FillBy, GlobalEntries, GlobalSpec, Take, Topology},
+    topology::{Failure, FillBy, GlobalEntries, GlobalSpec, Take, TaskId, Topology},
 };
 use headwater_core::{
     dead_letter::BadRecord,
@@ -53,6 +54,8 @@ use std::{
 
 /// A partition of a global store's topic.
 pub(in crate::runtime) struct GlobalPart {
+    /// The task that it would be: numbered as the description numbers it.
+    id: TaskId,
     spec: GlobalSpec,
     pub(in crate::runtime) part: Part,
     shard: Arc<dyn Shard>,
@@ -85,6 +88,8 @@ pub(in crate::runtime) struct Globals {
     clock: Arc<dyn Clock>,
     /// How many letters go into a commit, in bytes: one more at most.
     commit_part_bytes: usize,
+    /// What processors have counted.
+    counts: Arc<OfGlobals>,
     /// Held by the thread that brings them up to date.
     turn: Mutex<()>,
 }
@@ -134,19 +139,22 @@ impl Globals {
             log: Arc::clone(&world.log),
             clock: Arc::clone(&world.clock),
             commit_part_bytes: blueprint.commit_part_bytes(),
+            counts: Arc::default(),
             turn: Mutex::default(),
         };
         let (topology, id) = (&blueprint.topology, &blueprint.application_id);
         let Some(state) = state_of_globals(topology, id, state)? else { return Ok(this) };
         this.epoch = state.snapshot()?.epoch + 1;
-        for spec in &blueprint.topology.globals {
+        for (spec, sub) in blueprint.topology.globals.iter().zip(blueprint.plan.subs.len()..) {
+            let sub = u32::try_from(sub).unwrap_or(u32::MAX);
             for partition in 0..blueprint.global_partitions(&spec.topic) {
                 let changelog = TopicPartition::new(spec.topic.clone(), partition);
                 let (store, shard) = (spec.store.clone(), state.open(&spec.store, partition)?);
                 let from = RebuiltFrom::Changelog;
                 let part = Part { task: None, store, changelog, begins_at: 0, from };
-                let (spec, filling) = (spec.clone(), Mutex::default());
-                this.parts.push(GlobalPart { spec, part, shard, filling });
+                let (id, spec, filling) =
+                    (TaskId { sub, partition }, spec.clone(), Mutex::default());
+                this.parts.push(GlobalPart { id, spec, part, shard, filling });
             }
         }
         this.state = Some(state);
@@ -177,6 +185,11 @@ impl Globals {
     /// The partitions that are read.
     pub(in crate::runtime) fn inputs(&self) -> impl Iterator<Item = &TopicPartition> {
         self.parts.iter().map(|it| &it.part.changelog)
+    }
+
+    /// What their processors have counted.
+    pub(in crate::runtime) fn counts(&self) -> &Arc<OfGlobals> {
+        &self.counts
     }
 
     /// Their parts.
@@ -254,18 +267,21 @@ impl Globals {
             *filling.borrow_mut() = anew;
             Ok(Entries { records: entries, stops_at: Some(stop) })
         })?;
+        let filling = filling.into_inner();
+        self.counts.set(global.id, &spec.processor_name(), filling.counts());
         // One that has failed knows of what is in no state.
-        *global.filling.lock().unwrap_or_else(PoisonError::into_inner) = Some(filling.into_inner());
+        *global.filling.lock().unwrap_or_else(PoisonError::into_inner) = Some(filling);
         Ok(restored)
     }
 
     /// Makes what fills a part.
     fn make(
         &self,
-        GlobalPart { part, shard, .. }: &GlobalPart,
+        GlobalPart { id, part, shard, .. }: &GlobalPart,
         make: &Arc<MakeFillGlobal>,
     ) -> Result<Box<dyn FillGlobal>, StreamsError> {
         let seat = GlobalSeat {
+            task: *id,
             application_id: Arc::clone(&self.application_id),
             settings: Arc::clone(&self.settings),
             log: Arc::clone(&self.log),
