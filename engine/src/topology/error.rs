@@ -154,9 +154,9 @@ pub enum TopologyError {
         why: &'static str,
     },
 
-    /// Windows, global tables and what a foreign-key join or `transform_values` makes have no versions.
+    /// Windows and global tables have no versions.
     #[error(
-        "the store `{store}` cannot keep versions: those of tables of topics and streams, of aggregations without windows, and `materialized` can; keep the newest value alone"
+        "the store `{store}` cannot keep versions: those of tables of topics and streams, of aggregations without windows, of joins by foreign keys, `transform_values` and `materialized` can; keep the newest value alone"
     )]
     VersionsRefused {
         /// The store.
