@@ -213,6 +213,9 @@ pub trait Serde<T>: Send + Sync {
     }
 
     /// The form's name, such as `utf8` or `json:CarTotals`: stores keep it and refuse another.
+    ///
+    /// Serdes of one form are one: what they write and read must be equal, for one may take the place of another, as where a topic
+    /// is read twice. Settings that change either belong into the name (`scaled:1000`).
     fn schema(&self) -> String;
 }
 
