@@ -54,6 +54,10 @@ impl<T, S: Serde<T>, F: Fn(&T) -> usize + Send + Sync> Serde<T> for Exact<S, F> 
         self.serde.placed_by(key)
     }
 
+    fn placed_by_schema(&self) -> String {
+        self.serde.placed_by_schema()
+    }
+
     fn is_exact(&self) -> bool {
         true
     }

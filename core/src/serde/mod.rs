@@ -103,6 +103,11 @@ pub trait Serde<T>: Send + Sync {
         key
     }
 
+    /// The name of that part's form: topics whose keys have another lie otherwise.
+    fn placed_by_schema(&self) -> String {
+        self.schema()
+    }
+
     /// Whether every value can be written, in one way only, and reads back as it was: texts, numbers, bytes. Such a value
     /// needs no [`check`](Self::check) but for its length.
     fn is_exact(&self) -> bool {
@@ -237,6 +242,10 @@ impl<T, S: Serde<T> + ?Sized> Serde<T> for Arc<S> {
 
     fn placed_by<'b>(&self, key: &'b [u8]) -> &'b [u8] {
         (**self).placed_by(key)
+    }
+
+    fn placed_by_schema(&self) -> String {
+        (**self).placed_by_schema()
     }
 
     fn is_exact(&self) -> bool {

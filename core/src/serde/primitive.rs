@@ -177,6 +177,10 @@ impl<T, S: Serde<T>> Serde<Option<T>> for Nullable<S> {
         self.0.placed_by(key)
     }
 
+    fn placed_by_schema(&self) -> String {
+        self.0.placed_by_schema()
+    }
+
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<Option<T>, SerdeError> {
         bytes.map(|bytes| self.0.deserialize(Some(bytes))).transpose()
     }

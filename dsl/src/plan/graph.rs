@@ -34,8 +34,8 @@ pub(super) struct Graph {
     pub(super) optimization: TopologyOptimization,
     /// Whether no store holds updates back, whatever was said of it.
     pub(super) is_uncached: bool,
-    /// The first join that each node is repartitioned for.
-    pub(super) join_bases: BTreeMap<NodeId, String>,
+    /// The first join that each node is repartitioned for in each form.
+    pub(super) join_bases: BTreeMap<(NodeId, String), String>,
     /// How far ahead the records of sources may be, as windows below them ask for.
     pub(super) bounds: Vec<(NodeId, MaxAhead)>,
     /// By which keys' bytes the rows of nodes lie, where they may be written otherwise: each a `SharedSerde`.

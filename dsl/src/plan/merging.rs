@@ -62,7 +62,14 @@ impl Graph {
             }
         }
         let mut merged = Merged::default();
-        for (change, places) in below.into_iter().filter(|(_, places)| places.len() > 1) {
+        for (change, mut places) in below {
+            // What is written otherwise has a topic of its own.
+            let form = |place: &usize| self.repartitions.get(*place).map(|it| &it.form);
+            let first = places.first().and_then(form);
+            places.retain(|place| form(place) == first);
+            if places.len() < 2 {
+                continue;
+            }
             self.merge(change, &places, &mut merged);
         }
         merged

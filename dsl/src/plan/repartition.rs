@@ -3,13 +3,20 @@
 use super::{Graph, LogicalPlan, Lowered, NodeId, OperatorKind, Step};
 use crate::settings::Placing;
 use headwater_core::serde::{Data, SharedSerde};
-use headwater_engine::topology::{Consumed, Produced, Topology};
+use headwater_engine::topology::{Consumed, Produced, Topology, TopologyError};
 use std::sync::Arc;
 
 /// How records lie in a repartition topic.
 pub(crate) struct Serdes<K, V> {
     pub(crate) key: SharedSerde<K>,
     pub(crate) value: SharedSerde<V>,
+}
+
+impl<K: Data, V: Data> Serdes<K, V> {
+    /// What tells the forms of keys and values: those that tell the same are one.
+    fn form(&self) -> String {
+        format!("{} -> {}", self.key.schema(), self.value.schema())
+    }
 }
 
 impl<K, V> Clone for Serdes<K, V> {
@@ -22,6 +29,8 @@ impl<K, V> Clone for Serdes<K, V> {
 pub(super) struct Repartition {
     pub(super) parent: NodeId,
     base: String,
+    /// How records lie in it.
+    pub(super) form: String,
     pub(super) sink: NodeId,
     pub(super) source: NodeId,
     /// Whether one of other steps may take its place.
@@ -73,6 +82,7 @@ impl Graph {
         self.repartitions.push(Repartition {
             parent,
             base,
+            form: serdes.form(),
             sink,
             source,
             may_merge: merging == Merging::Allowed,
@@ -83,7 +93,8 @@ impl Graph {
 
 impl LogicalPlan {
     /// The node under which the records of `parent` lie in their keys' partitions: `parent` itself, or, if their keys
-    /// changed, the source of the repartition topic `<base>-repartition`. The same two again are the same topic.
+    /// changed, the source of the repartition topic `<base>-repartition`. The same two again are the same topic,
+    /// and must be written alike.
     pub(crate) fn keyed<K: Data, V: Data>(
         &self,
         parent: NodeId,
@@ -105,10 +116,15 @@ impl LogicalPlan {
         if !graph.is_marked(parent) {
             return parent;
         }
-        if let Some(known) =
-            graph.repartitions.iter().find(|r| r.parent == parent && r.base == base)
-        {
-            return known.source;
+        let known = graph.repartitions.iter().find(|r| r.parent == parent && r.base == base);
+        if let Some(Repartition { source, form, .. }) = known {
+            let (source, forms) = (*source, [form.clone(), serdes.form()]);
+            if *form != serdes.form() {
+                let (topic, forms) = (format!("{base}-repartition"), forms.join(" and "));
+                let differ = TopologyError::RepartitionFormsDiffer { topic, forms };
+                graph.failed.get_or_insert(differ);
+            }
+            return source;
         }
         let asked = Placing { partitions, ..Placing::default() };
         let merging = if partitions.is_none() { Merging::Allowed } else { Merging::Refused };
@@ -148,15 +164,20 @@ impl LogicalPlan {
     }
 
     /// The base of the topic through which `parent` is repartitioned for a join: its own name, if it was given one, or
-    /// what the first join that needs the topic calls it.
-    pub(crate) fn base_for_join(&self, parent: NodeId, called: &str) -> String {
+    /// what the first join that needs the topic in this form calls it.
+    pub(crate) fn base_for_join<K: Data, V: Data>(
+        &self,
+        parent: NodeId,
+        called: &str,
+        serdes: &Serdes<K, V>,
+    ) -> String {
         let mut graph = self.0.borrow_mut();
         match graph.nodes.get(parent.0) {
             Some(node) if node.step.is_named => node.step.name.clone(),
-            _ => match graph.join_bases.get(&parent) {
+            _ => match graph.join_bases.get(&(parent, serdes.form())) {
                 Some(base) => base.clone(),
                 None => {
-                    graph.join_bases.insert(parent, called.to_owned());
+                    graph.join_bases.insert((parent, serdes.form()), called.to_owned());
                     if graph.is_marked(parent) {
                         graph.generated.push(format!("{called}-repartition"));
                     }

@@ -1,6 +1,7 @@
 //! Topics that are joined are placed by one partitioner, or the application does not start.
 
-use headwater_dsl::{KStream, Repartitioned, StreamsBuilder};
+use headwater_core::serde::{Json, for_type};
+use headwater_dsl::{Joined, KStream, KTable, Materialized, Repartitioned, StreamsBuilder};
 use headwater_engine::{
     runtime::{StreamsConfig, StreamsError},
     topology::{
@@ -9,7 +10,7 @@ use headwater_engine::{
     },
 };
 use headwater_testkit::{TestDriverError, TopologyTestDriver};
-use std::{collections::BTreeMap, error::Error};
+use std::{collections::BTreeMap, error::Error, sync::Arc};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -169,5 +170,66 @@ fn streams_cogroups_and_foreign_keys_are_refused_alike() -> Outcome {
     joined.to_stream().to("out");
     let (_, placements) = refusal(&builder)?;
     assert!(placements.ends_with("placed-repartition: by `last`"), "{placements}");
+    Ok(())
+}
+
+/// The stream of `a`, whose keys changed, joined with a table that lies by keys in JSON and with one that lies by texts.
+fn joined_twice(
+    builder: &StreamsBuilder,
+    name: impl FnOnce(KStream<String, i64>) -> KStream<String, i64>,
+    json: &KTable<String, i64>,
+    texts: &KTable<String, i64>,
+) {
+    let stream = name(builder.stream::<String, i64>("a").map(|key, value| (key, value)));
+    let by_json = Joined::named("by-json").with_serdes(Arc::new(Json), for_type());
+    stream.join(json.joined(by_json), |value, row| value + row).to_with("out", Produced::default());
+    stream.join(texts.joined(Joined::named("by-text")), |value, row| value * row).to("products");
+}
+
+fn in_json(builder: &StreamsBuilder) -> KTable<String, i64> {
+    builder.table_with("b", Consumed::with(Arc::new(Json), for_type()), Materialized::named("b"))
+}
+
+/// Each join has a topic of its own form.
+#[test]
+fn joins_of_one_stream_by_two_forms_of_keys_both_find_their_rows() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let (json, texts) = (in_json(&builder), builder.table("c"));
+    joined_twice(&builder, |stream| stream, &json, &texts);
+    let driver = start(&builder)?;
+    let keys = ["k", "l", "m", "n"].map(str::to_owned);
+    let rows = driver.input_topic_with::<String, i64>("b", Arc::new(Json), for_type());
+    for key in keys {
+        rows.pipe_input(key, 10, 1)?;
+    }
+    driver.pipe::<String, i64>("c", "k=10@1 l=10@1 m=10@1 n=10@1")?;
+    driver.pipe::<String, i64>("a", "k=1@2 l=2@3 m=3@4 n=4@5")?;
+    assert_eq!(driver.read::<String, i64>("out")?, "k=11@2 l=12@3 m=13@4 n=14@5");
+    assert_eq!(driver.read::<String, i64>("products")?, "k=10@2 l=20@3 m=30@4 n=40@5");
+    Ok(())
+}
+
+#[test]
+fn what_is_joined_by_keys_of_another_form_is_refused() -> Outcome {
+    let builder = StreamsBuilder::new();
+    let texts = builder.table("b");
+    joined_twice(&builder, |stream| stream, &texts, &builder.table("c"));
+    let (node, placements) = refusal(&builder)?;
+    assert_eq!(node, "by-json");
+    let json = "b: by key (utf8), KSTREAM-JOIN-a-0000000000-repartition: by key (json";
+    assert!(placements.starts_with(json), "{placements}");
+
+    // Neither is placed anew.
+    let builder = StreamsBuilder::new();
+    let json = in_json(&builder);
+    builder.stream::<String, i64>("a").join(&json, |value, row| value + row).to("out");
+    assert!(refusal(&builder)?.1.starts_with("a: by key (utf8), b: by key (json"));
+
+    // One topic can have one form only.
+    let builder = StreamsBuilder::new();
+    let (json, texts) = (in_json(&builder), builder.table("c"));
+    joined_twice(&builder, |stream| stream.named("keyed"), &json, &texts);
+    let refused = builder.build().unwrap_err().to_string();
+    assert!(refused.starts_with("the repartition topic `keyed-repartition` is written in two"));
     Ok(())
 }

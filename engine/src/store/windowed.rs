@@ -104,6 +104,10 @@ impl<K: Data> Serde<Windowed<K>> for WindowedSerde<K> {
         key.split_last_chunk::<8>().map_or(key, |(inner, _)| self.inner.placed_by(inner))
     }
 
+    fn placed_by_schema(&self) -> String {
+        self.inner.placed_by_schema()
+    }
+
     fn check(&self, value: &Windowed<K>, known: &mut ReadBack) -> Result<usize, SerdeError> {
         Ok(self.inner.check(&value.key, known)? + size_of::<Timestamp>())
     }
@@ -172,6 +176,10 @@ impl<K: Data> Serde<Windowed<K>> for SessionWindowedSerde<K> {
 
     fn placed_by<'b>(&self, key: &'b [u8]) -> &'b [u8] {
         key.split_last_chunk::<16>().map_or(key, |(inner, _)| self.0.placed_by(inner))
+    }
+
+    fn placed_by_schema(&self) -> String {
+        self.0.placed_by_schema()
     }
 
     fn check(&self, value: &Windowed<K>, known: &mut ReadBack) -> Result<usize, SerdeError> {

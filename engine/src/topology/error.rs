@@ -291,15 +291,27 @@ pub enum TopologyError {
         counts: String,
     },
 
-    /// Topics that are joined are placed by different partitioners, or by some of which nobody knows whether they differ.
+    /// Topics that are joined are placed by different partitioners, by keys of different forms, or by partitioners of which nobody
+    /// knows whether they differ.
     #[error(
-        "`{node}` joins topics whose records are placed differently ({placements}): those of one key may lie in different partitions; repartition by one partitioner, give it one name with `NamedPartitioner`, or tell a source's by `Consumed::partitioner`"
+        "`{node}` joins topics whose records are placed differently ({placements}): those of one key may lie in different partitions; repartition by one partitioner with one serde of keys, give it one name with `NamedPartitioner`, or tell a source's by `Consumed::partitioner`"
     )]
     PartitionersDiffer {
         /// The joining node.
         node: String,
         /// Topics and what they are placed by.
         placements: String,
+    },
+
+    /// What depends on one repartition topic has serdes of its own.
+    #[error(
+        "the repartition topic `{topic}` is written in two forms: {forms}; give what is below it the same serdes, or each a name of its own"
+    )]
+    RepartitionFormsDiffer {
+        /// The topic.
+        topic: String,
+        /// Both forms.
+        forms: String,
     },
 
     /// A repartition topic is read but never written, or its writers depend on it.

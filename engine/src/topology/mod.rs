@@ -234,8 +234,8 @@ impl Topology {
         make: impl Fn() -> Box<dyn Decoder> + Send + Sync + 'static,
     ) -> Result<&mut Self, TopologyError> {
         let make = Arc::new(make);
-        let (shares, max_ahead, placement) = (None, None, None);
-        let kind = Kind::Source { topic, make, shares, max_ahead, placement };
+        let (shares, max_ahead, placement, keys) = (None, None, None, None);
+        let kind = Kind::Source { topic, make, shares, max_ahead, placement, keys };
         self.reader(name, kind, TypeId::of::<P>())
     }
 
@@ -309,7 +309,7 @@ impl Topology {
         let form = type_name::<P>().to_owned();
         let make = Arc::new(move |_| make());
         let placement = Placement::ByKey;
-        let kind = Kind::Sink { topic, make, shares: None, form, placement };
+        let kind = Kind::Sink { topic, make, shares: None, form, placement, is_own: false };
         self.add(name, kind, &[parents], types)
     }
 
@@ -468,12 +468,13 @@ impl Topology {
             let reset = consumed.offset_reset.map(|reset| (name.clone(), reset));
             self.offset_resets.extend(reset);
         }
+        let keys = Some(consumed.key.placed_by_schema());
         let make = Arc::new(move || {
             let consumed = consumed.clone();
             let make = if internal { TypedDecoder::internal } else { TypedDecoder::new };
             Box::new(make(consumed)) as Box<dyn Decoder>
         });
-        let kind = Kind::Source { topic, make, shares, max_ahead: None, placement };
+        let kind = Kind::Source { topic, make, shares, max_ahead: None, placement, keys };
         self.reader(name, kind, rows)?;
         max_ahead.map_or(Ok(()), |bound| self.bound_ahead(name, bound))?;
         Ok(self)
@@ -513,11 +514,12 @@ impl Topology {
         let is_exact = produced.key.is_exact_for_keys() && produced.value.is_exact();
         let form = format!("{} -> {}", produced.key.schema(), produced.value.schema());
         let placement = produced.partitioner.as_ref().map(|it| it.placement());
-        let placement = placement.unwrap_or(Placement::ByKey);
+        let (is_own, placement) = (placement.is_some(), placement.unwrap_or(Placement::ByKey));
+        let shares = is_exact.then_some(rows);
         let make = Arc::new(move |form| {
             Box::new(TypedEncoder::new(produced.clone(), form)) as Box<dyn Encoder>
         });
-        let kind = Kind::Sink { topic, make, shares: is_exact.then_some(rows), form, placement };
+        let kind = Kind::Sink { topic, make, shares, form, placement, is_own };
         self.add(name, kind, &[parents], Types { input: vec![rows], output: None })
     }
 

@@ -29,6 +29,7 @@ pub(super) struct PatternSource {
     pub(super) max_ahead: Option<MaxAhead>,
     offset_reset: Option<OffsetReset>,
     placement: Option<Placement>,
+    keys: String,
 }
 
 impl PatternSource {
@@ -103,11 +104,12 @@ impl Topology {
     ) -> Result<&mut Self, TopologyError> {
         let (regex, max_ahead) = (whole(pattern)?, consumed.max_ahead);
         let (offset_reset, placement) = (consumed.offset_reset, consumed.placement.clone());
+        let keys = consumed.key.placed_by_schema();
         let make =
             Arc::new(move || Box::new(TypedDecoder::new(consumed.clone())) as Box<dyn Decoder>);
-        let pattern = pattern.into();
+        let (pattern, max) = (pattern.into(), None);
         let source =
-            PatternSource { pattern, regex, make, max_ahead: None, offset_reset, placement };
+            PatternSource { pattern, regex, make, max_ahead: max, offset_reset, placement, keys };
         if let Some(topic) = self.topics_of_sources().find(|topic| source.matches(topic)) {
             return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
         }
@@ -179,6 +181,7 @@ impl Topology {
             shares: None,
             max_ahead: source.max_ahead,
             placement: source.placement.clone(),
+            keys: Some(source.keys.clone()),
         };
         let reader = NodeSpec {
             name: name.into(),

@@ -35,6 +35,8 @@ pub(crate) enum Kind {
         max_ahead: Option<MaxAhead>,
         /// What its records are said to be placed by.
         placement: Option<Placement>,
+        /// The form of that of its records' keys which they are placed by, if they have keys.
+        keys: Option<String>,
     },
     Processor {
         make: Arc<MakeNode>,
@@ -53,6 +55,8 @@ pub(crate) enum Kind {
         /// The form of its records.
         form: String,
         placement: Placement,
+        /// Whether a partitioner of its own places them, which may do so by another key than they are written with.
+        is_own: bool,
     },
 }
 
