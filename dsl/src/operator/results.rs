@@ -96,7 +96,7 @@ impl<K: Data, V: Data> Results<K, V> {
         Ok(Some(Change { new, old, is_latest }))
     }
 
-    /// Deletes the result of `key` from `time` on, and gives its update, unless there is no result.
+    /// Deletes the result of `key` from `time` on, and gives its update, unless there is no result: of versions, none at `time`.
     pub(crate) fn delete_if_there(
         &self,
         key: &K,
@@ -112,7 +112,8 @@ impl<K: Data, V: Data> Results<K, V> {
                 let sent = |old| (self.old_values == OldValues::Sent).then_some(old);
                 Ok(old.map(|old| Change::latest(None, sent(old))))
             }
-            Store::Versions(store) => match context.store(store).get(key)? {
+            // The newest one may be none since, by a deletion that is newer and came before.
+            Store::Versions(store) => match context.store(store).get_as_of(key, time)? {
                 Some(_) => self.put_version(store, key, None, time, context),
                 None => Ok(None),
             },

@@ -252,6 +252,30 @@ fn results_of_foreign_keys_are_kept_with_versions() -> Outcome {
     Ok(())
 }
 
+/// A row that is joined with none any more ends the result that it replaces, whichever of its answer and that of the other row's
+/// deletion, which is newer, comes first.
+#[test]
+fn versions_of_foreign_keys_do_not_depend_on_which_answer_comes_first() -> Outcome {
+    for deletion_first in [true, false] {
+        let driver = TopologyTestDriver::new(topology(inner)?)?;
+        let others = |records| driver.pipe::<i64, Option<i64>>("others", records);
+        let rows = |records| driver.pipe::<String, Option<i64>>("in", records);
+        others("1=1000@1")?;
+        rows("a=1@5")?;
+        if deletion_first {
+            others("1=∅@20")?;
+            rows("a=11@10")?;
+        } else {
+            // Of a key that has no row, as the deletion would have it.
+            rows("a=12@10")?;
+            others("1=∅@20")?;
+        }
+        driver.check::<String, i64, String, i64>("asked", "a=0@7 a=0@15", "found", "a=1001@7")?;
+        assert_eq!(versions(&driver)?, "1001@5");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_filter_of_versions_deletes_also_what_it_never_forwarded() -> Outcome {
     let builder = StreamsBuilder::new();
