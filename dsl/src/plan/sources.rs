@@ -69,15 +69,20 @@ impl Graph {
     }
 
     /// Has a stream's source become `lower`, which makes its rows of those of `source`: a node that was drawn after it and is
-    /// built before it, by the name that was the stream's source's.
+    /// built before it. A name that was given stays with whom it was given to; the source has the counted one that was the
+    /// stream's.
     fn put_below(&mut self, stream: NodeId, source: NodeId, lower: Box<Lower>) {
         let home = self.home(&[stream]);
         let name = self.counted(OperatorKind::ValuesOfTable.prefix(), &home);
         let Some(node) = self.nodes.get_mut(stream.0) else { return };
         let step = Step::new(OperatorKind::ValuesOfTable, name, home, &[source]);
         let before = std::mem::replace(node, Node { step, lower });
-        if let Some(Node { step, .. }) = self.nodes.get_mut(source.0) {
-            (step.name, step.is_named) = (before.step.name, before.step.is_named);
+        if before.step.is_named {
+            (node.step.name, node.step.is_named) = (before.step.name, true);
+        } else if let Some(Node { step, .. }) = self.nodes.get_mut(source.0)
+            && !step.is_named
+        {
+            step.name = before.step.name;
         }
         let bounds = self.bounds.iter_mut().filter(|(bound, _)| *bound == stream);
         bounds.for_each(|(bound, _)| *bound = source);

@@ -60,6 +60,28 @@ fn a_topic_is_a_stream_and_a_table_in_whatever_order_they_are_drawn() -> Outcome
     Ok(())
 }
 
+#[test]
+fn a_streams_name_stays_its_own_whenever_the_table_is_drawn() -> Outcome {
+    for table_first in [false, true] {
+        let builder = StreamsBuilder::new();
+        let nulls = builder.stream::<String, Option<i64>>("in").named("nulls");
+        let table = |builder: &StreamsBuilder| drop(builder.table_with("in", consumed(), "rows"));
+        if table_first {
+            table(&builder);
+        }
+        let stream = builder.stream::<String, i64>("in").named("values");
+        if !table_first {
+            table(&builder);
+        }
+        nulls.to("nulls-out");
+        stream.to("values-out");
+        let text = builder.build()?.describe();
+        assert!(text.contains("Source: nulls (topics: [in])"), "{text}");
+        assert!(text.contains("Processor: values (stores: [])\n      --> "), "{text}");
+    }
+    Ok(())
+}
+
 /// Of one record, what was drawn first comes first: a join finds the row of the record itself, or the one before.
 #[test]
 fn a_record_goes_first_where_it_was_drawn_to_first() -> Outcome {
