@@ -79,8 +79,8 @@ pub(super) const KEYS: &[&str] = &[
     "value.serializer",
 ];
 
-/// What the keys of a client's connection begin with.
-pub(super) const CONNECTION: [&str; 2] = ["sasl.", "ssl."];
+/// What the keys of a client's connection, and of what its secrets come from, begin with.
+pub(super) const CONNECTION: [&str; 3] = ["config.providers.", "sasl.", "ssl."];
 
 /// Whether it is a key of a client, with or without a prefix.
 pub(super) fn is_clients(key: &str) -> bool {

@@ -383,6 +383,15 @@ const KEYS: &[(&str, Property)] = &[
     ("default.key.serde", WithoutEffect(BY_TYPE)),
     ("default.value.serde", WithoutEffect(BY_TYPE)),
     ("windowed.inner.class.serde", WithoutEffect(BY_TYPE)),
+    ("window.size.ms", WithoutEffect(BY_TYPE)),
+    ("default.list.", WithoutEffect(BY_TYPE)),
+    ("default.client.supplier", WithoutEffect(NO_CLIENTS)),
+    ("built.in.metrics.version", WithoutEffect("metrics have one form")),
+    ("cache.max.bytes.buffering", Refused("it is called `statestore.cache.max.bytes`")),
+    (
+        "processor.wrapper.class",
+        Refused("a class means nothing here; wrap suppliers as they are given"),
+    ),
     (
         "default.timestamp.extractor",
         Taken(|config, value| {

@@ -68,6 +68,10 @@ const WITHOUT_EFFECT: &[&str] = &[
     "default.key.serde",
     "default.value.serde",
     "windowed.inner.class.serde",
+    "window.size.ms",
+    "default.list.key.serde.inner",
+    "default.client.supplier",
+    "built.in.metrics.version",
 ];
 
 /// Keys of clients.
@@ -81,12 +85,19 @@ const OF_CLIENTS: &[&str] = &[
     "linger.ms",
     "security.protocol",
     "ssl.keystore.location",
+    "config.providers.vault.class",
     "consumer.application.id",
 ];
 
 /// What there is not in one process, or not as a class.
-const REFUSED: &[&str] =
-    &["rocksdb.config.setter", "rack.aware.assignment.strategy", "client.tag.zone", "upgrade.from"];
+const REFUSED: &[&str] = &[
+    "rocksdb.config.setter",
+    "rack.aware.assignment.strategy",
+    "client.tag.zone",
+    "upgrade.from",
+    "processor.wrapper.class",
+    "cache.max.bytes.buffering",
+];
 
 #[test]
 fn each_key_is_taken_has_no_effect_or_is_refused_by_name() {
@@ -198,6 +209,7 @@ fn bad_values_are_said_with_key_and_what_was_expected() {
         ("application.server", "here"),
         ("consumer.isolation.level", "serializable"),
         ("topic.cleanup.policy", "delete"),
+        ("topic.cleanup.policy", "compact,delete"),
         ("topic.message.timestamp.type", "LogAppendTime"),
         ("topic.remote.storage.enable", "true"),
     ] {
@@ -224,7 +236,6 @@ fn an_unknown_key_is_refused_with_the_nearest() {
 fn configs_of_internal_topics_that_say_what_is_so_are_taken_and_none_of_a_tier_that_there_is_not() {
     for (key, value) in [
         ("topic.cleanup.policy", "compact"),
-        ("topic.cleanup.policy", "delete, compact"),
         ("topic.message.timestamp.type", "CreateTime"),
         ("topic.remote.storage.enable", "false"),
     ] {

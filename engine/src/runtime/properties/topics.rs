@@ -8,7 +8,7 @@ use super::{Property, Refused, Taken, WithoutEffect, only};
 /// The prefix.
 pub(super) const PREFIX: &str = "topic.";
 
-const CLEANUP: &str = "`compact`, alone or with `delete`: changelogs keep the last record of each key, and repartition topics what was not read yet";
+const CLEANUP: &str = "`compact`: changelogs keep the last record of each key however old it is, and repartition topics what was not read yet";
 const CREATE_TIME: &str =
     "`CreateTime`: a record keeps its time on its way through a repartition topic";
 const STORED: &str = "the log has one way to store its topics; it is set by `LogOptions`";
@@ -19,14 +19,7 @@ const TIERED: &str = "the log has no remote tier; leave it out";
 
 /// Each of them, by its name without the prefix.
 pub(super) const KEYS: &[(&str, Property)] = &[
-    (
-        "cleanup.policy",
-        Taken(|_, value| {
-            let mut policies: Vec<_> = value.split(',').map(str::trim).collect();
-            policies.sort_unstable();
-            only(&policies.join(","), &["compact", "compact,delete"], CLEANUP)
-        }),
-    ),
+    ("cleanup.policy", Taken(|_, value| only(value, &["compact"], CLEANUP))),
     ("message.timestamp.type", Taken(|_, value| only(value, &["CreateTime"], CREATE_TIME))),
     (
         "remote.storage.enable",
