@@ -398,7 +398,8 @@ impl AppBuilder {
             log.create_topics(&specs)?;
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let restoring = Arc::new(Restoring::on_stderr(&config.application_id));
+        let restoring = Restoring::on_stderr(&config.application_id);
+        let restoring = Arc::new(restoring.of_client(config.client_id.as_deref()));
         let mut config = config.with_restore_listener(Arc::<Restoring>::clone(&restoring));
         config.application_dir = data_dir.clone();
         let started: Arc<OnceLock<Arc<Streams>>> = Arc::default();

@@ -13,7 +13,7 @@ use headwater_engine::runtime::{
 use std::{
     env, fmt,
     io::{self, IsTerminal, Write},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -34,6 +34,7 @@ const SHOWN_EVERY: Duration = Duration::from_millis(100);
 /// ```
 pub struct Restoring {
     application_id: String,
+    client_id: Option<Arc<str>>,
     seen: Mutex<Seen>,
 }
 
@@ -72,7 +73,12 @@ impl Restoring {
     fn on(application_id: &str, out: Box<dyn Write + Send>, form: Form) -> Self {
         let progress = RestoreProgress::default();
         let seen = Mutex::new(Seen { progress, out, form, shown: None });
-        Self { application_id: application_id.to_owned(), seen }
+        Self { application_id: application_id.to_owned(), client_id: None, seen }
+    }
+
+    /// With the label that the application's own metrics have.
+    pub(crate) fn of_client(self, client_id: Option<&str>) -> Self {
+        Self { client_id: client_id.map(Arc::from), ..self }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -82,7 +88,8 @@ impl Restoring {
     /// The metrics of an application that is starting, which are those of its restoring.
     pub(crate) fn metrics(&self) -> String {
         let (application_id, restoring) = (&*self.application_id, self.seen().progress);
-        let metrics = StreamsMetrics { restoring, ..StreamsMetrics::default() };
+        let client_id = self.client_id.clone();
+        let metrics = StreamsMetrics { restoring, client_id, ..StreamsMetrics::default() };
         let client_state = 1;
         StreamsMetrics { application_id: application_id.into(), client_state, ..metrics }
             .to_prometheus()
@@ -169,7 +176,6 @@ fn seconds(time: Duration) -> String {
 mod tests {
     use super::*;
     use headwater_core::record::{TopicName, TopicPartition};
-    use std::sync::Arc;
 
     /// What was written, for a test to read.
     #[derive(Clone, Default)]
@@ -258,5 +264,8 @@ mod tests {
         }
         let told = "fleet is starting\nrestoring stores: 25 %, 100 records, 50/s, 6 s left\n";
         assert_eq!(restoring.explain(), told);
+        let metrics = restoring.of_client(Some("edge")).metrics();
+        let mut samples = metrics.lines().filter(|line| !line.starts_with('#'));
+        assert!(samples.all(|line| line.contains("{client_id=\"edge\",")), "{metrics}");
     }
 }

@@ -55,8 +55,9 @@ impl fmt::Display for HostInfo {
 impl StreamsConfig {
     /// `client.id`: what its metrics have as the label `client_id`, and its threads as the beginning of their names.
     ///
-    /// The threads of `Streams` are then called `<client.id>-StreamThread-<n>`, as Kafka Streams calls its own; those that several
-    /// applications share are called by [`RuntimeConfig::with_client_id`].
+    /// The threads of `Streams` are then called `<client.id>-<n>`, with so much of the id that the number is within the 15 bytes
+    /// that Linux keeps of a thread's name; those that several applications share are called by
+    /// [`RuntimeConfig::with_client_id`].
     ///
     /// ```
     /// use headwater_engine::runtime::StreamsConfig;
@@ -90,7 +91,8 @@ impl StreamsConfig {
 }
 
 impl RuntimeConfig {
-    /// Calls its worker threads `<client_id>-StreamThread-<n>`; `stream` unless set.
+    /// Calls its worker threads `<client_id>-<n>`, the id cut so that the whole has at most 15 bytes, and without its control
+    /// characters; `stream` unless set.
     #[must_use]
     pub fn with_client_id(mut self, client_id: impl Into<String>) -> Self {
         self.client_id = Some(client_id.into());

@@ -199,7 +199,7 @@ impl Runtime {
         let clock = Arc::clone(&self.parts.world.clock);
         let number = self.workers_started.fetch_add(1, Ordering::Relaxed) + 1;
         let client = self.client_id.as_ref();
-        let name = client.map_or("stream".to_owned(), |id| format!("{id}-StreamThread-{number}"));
+        let name = client.map_or("stream".to_owned(), |id| thread_name(id, number));
         self.spawn(name, move || work(&mailbox, &*clock))
     }
 
@@ -341,6 +341,18 @@ fn work(mailbox: &Arc<Mailbox>, clock: &dyn Clock) {
 
 /// Timers are kept in whole milliseconds.
 const WAIT_MIN: Duration = Duration::from_millis(1);
+
+/// How many bytes of a thread's name Linux keeps.
+const THREAD_NAME_MAX: usize = 15;
+
+/// What a worker of a client is called: the number, which tells it from others, with so much of the id as there is room for. An
+/// id may have any characters; a thread's name has no NUL.
+fn thread_name(client_id: &str, number: usize) -> String {
+    let number = format!("-{number}");
+    let mut name: String = client_id.chars().filter(|it| !it.is_control()).collect();
+    name.truncate(name.floor_char_boundary(THREAD_NAME_MAX.saturating_sub(number.len())));
+    name + &number
+}
 
 /// The life of the committer thread.
 fn commit(queue: &Arc<CommitQueue>) {
