@@ -3,7 +3,10 @@
 //! Rows are written as in [`queries`](super::queries).
 
 use super::queries::{ask, rows, start, value};
-use headwater_core::{record::murmur2_partition, serde::for_type};
+use headwater_core::{
+    record::{TopicPartition, murmur2_partition},
+    serde::for_type,
+};
 use headwater_engine::{
     processor::{Context, ProcessorError, Record},
     runtime::{KeyQuery, RangeQuery, WindowKeyQuery, WindowRangeQuery},
@@ -200,6 +203,11 @@ fn a_view_of_one_partition_shows_what_that_has() -> Outcome {
             let found = part.fetch_range(&key.to_owned(), 0..=100)?;
             assert_eq!(found.len(), usize::from(is_here), "{key} in {partition}");
         }
+        let is_own = |(input, _): &(TopicPartition, i64)| input.partition == partition;
+        assert!(!part.position().is_empty() && part.position().iter().all(is_own));
+        let again = part.with_partition(partition).ok_or("it is there")?;
+        assert_eq!(again.fetch_all(0..=100)?.len(), part.fetch_all(0..=100)?.len());
+        assert!(part.with_partition((partition + 1) % 3).is_none(), "another partition");
         shown.extend(part.fetch_all(0..=100)?.into_iter().map(entry));
     }
     shown.sort();

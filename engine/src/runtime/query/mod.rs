@@ -159,7 +159,7 @@ impl StateSnapshot {
             part.map(Arc::new).ok_or(StreamsError::NotRunning)
         };
         let parts = (0..declared.partitions).map(part).collect::<Result<_, _>>()?;
-        Ok(StoreParts { snapshot: Arc::clone(&self.snapshot), name: name.to_owned(), parts })
+        Ok(StoreParts::all(name, parts, &self.snapshot))
     }
 
     /// One partition of a store, if it is open here.

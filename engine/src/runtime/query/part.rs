@@ -26,11 +26,14 @@ const VERSIONS: usize = 256;
 /// Partitions in the order in which they are asked, and the bytes of the key that they are asked for.
 type PartsOf<'a, K, V> = (Vec<&'a Arc<StorePart<K, V>>>, Vec<u8>);
 
-/// All partitions of a store.
+/// All partitions of a store, or one of them.
 pub(super) struct StoreParts<K, V> {
-    pub(super) snapshot: Arc<Snapshot>,
     pub(super) name: String,
-    pub(super) parts: Vec<Arc<StorePart<K, V>>>,
+    parts: Vec<Arc<StorePart<K, V>>>,
+    /// The number of the first of them.
+    first: u32,
+    /// Where the inputs of their tasks stood.
+    position: Arc<[(TopicPartition, i64)]>,
 }
 
 /// One partition of a store.
@@ -48,6 +51,11 @@ pub struct StorePart<K, V> {
 opaque_debug!(StorePart<K, V>);
 
 impl<K: Data, V: Data> StoreParts<K, V> {
+    /// All `parts`, in order.
+    pub(super) fn all(name: &str, parts: Vec<Arc<StorePart<K, V>>>, snapshot: &Snapshot) -> Self {
+        Self { name: name.to_owned(), parts, first: 0, position: snapshot.sources.clone().into() }
+    }
+
     /// The partitions, that in which Kafka's partitioner puts a key first, and the key's bytes; nothing for a null key. The
     /// others may have it: who wrote the topic may have had another partitioner.
     fn of(&self, key: &K) -> Result<Option<PartsOf<'_, K, V>>, StoreError> {
@@ -96,13 +104,16 @@ impl<K: Data, V: Data> StoreParts<K, V> {
     }
 
     pub(super) fn of_partition(&self, partition: u32) -> Option<Self> {
-        let part = Arc::clone(self.parts.get(partition as usize)?);
-        let (snapshot, name) = (Arc::clone(&self.snapshot), self.name.clone());
-        Some(Self { snapshot, name, parts: vec![part] })
+        let place = partition.checked_sub(self.first)?;
+        let part = Arc::clone(self.parts.get(place as usize)?);
+        // A task reads that partition of each of its topics.
+        let inputs = self.position.iter().filter(|(input, _)| input.partition == partition);
+        let position = inputs.cloned().collect();
+        Some(Self { name: self.name.clone(), parts: vec![part], first: partition, position })
     }
 
     pub(super) fn position(&self) -> &[(TopicPartition, i64)] {
-        &self.snapshot.sources
+        &self.position
     }
 }
 

@@ -27,13 +27,14 @@ macro_rules! view {
         }
 
         impl<K: Data, V: Data> $view<K, V> {
-            /// Where the application's inputs stood at the commit that this shows: one past the last record applied.
+            /// Where the application's inputs stood at the commit that this shows, those of its partition if it has one alone: one past
+            /// the last record applied.
             #[must_use]
             pub fn position(&self) -> &[(TopicPartition, i64)] {
                 self.0.position()
             }
 
-            /// The same of one partition alone, Kafka's `StoreQueryParameters.withPartition`; none if the store has no such one.
+            /// The same of one partition alone, Kafka's `StoreQueryParameters.withPartition`; none if this has no such one.
             ///
             /// [`KeyQueryMetadata`](super::KeyQueryMetadata) tells the partition of a key.
             #[must_use]
