@@ -52,7 +52,8 @@ use headwater_core::{record::Timestamp, serde::Data};
 /// A step of a topology: takes records of one type, forwards records of another.
 ///
 /// A supplier makes one for each task, from an [`InitContext`] that gives it its stores, ready for the first record. What
-/// must survive a restart it keeps in a store.
+/// must survive a restart it keeps in a store. It is dropped when its task is closed, or made anew after a failure; its [`Drop`]
+/// reaches no store.
 ///
 /// ```
 /// use headwater_engine::{

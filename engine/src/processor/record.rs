@@ -62,6 +62,24 @@ impl<K, V> Record<K, V> {
         Self { timestamp, ..self }
     }
 
+    /// The same record with these headers in place of its own.
+    ///
+    /// ```
+    /// use headwater_core::record::Headers;
+    /// use headwater_engine::processor::Record;
+    ///
+    /// let mut headers = Headers::new();
+    /// headers.add("unit", Some(b"km/h".to_vec()));
+    /// let record = Record::new("car", 97.5, 5).with_headers(headers.clone());
+    /// assert_eq!(record.headers.as_deref(), Some(&headers));
+    /// assert_eq!(record.with_headers(Headers::new()).headers, None);
+    /// ```
+    #[must_use]
+    pub fn with_headers(self, headers: Headers) -> Self {
+        let headers = (!headers.is_empty()).then(|| Box::new(headers));
+        Self { headers, ..self }
+    }
+
     /// What it has beside key, value and headers.
     #[doc(hidden)]
     pub fn stamp(&self) -> Stamp {

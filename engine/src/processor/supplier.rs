@@ -52,6 +52,13 @@ use std::{marker::PhantomData, sync::Arc};
 /// assert!(topology.describe().contains("Processor: keep (stores: [last])"));
 /// # Ok::<(), headwater_engine::topology::TopologyError>(())
 /// ```
+///
+/// Of a type that is a [`FixedKeyProcessorSupplier`] as well, a method is called by the trait's name:
+/// `ProcessorSupplier::stores(&it)`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` makes no processors of records with key `{KIn}` and value `{VIn}`",
+    note = "implement `ProcessorSupplier<{KIn}, {VIn}>` for it: `type Processor` and `fn get`"
+)]
 pub trait ProcessorSupplier<KIn: Data, VIn: Data>: Send + Sync + 'static {
     /// What it makes.
     type Processor: Processor<KIn, VIn> + 'static;
@@ -128,6 +135,10 @@ impl<K: Data, V: Data, S: ProcessorSupplier<K, V>> ProcessorSupplier<K, V> for A
 /// assert!(topology.describe().contains("Processor: keep (stores: [last])"));
 /// # Ok::<(), headwater_engine::topology::TopologyError>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` makes no processors of fixed keys for records with key `{KIn}` and value `{VIn}`",
+    note = "implement `FixedKeyProcessorSupplier<{KIn}, {VIn}>` for it: `type Processor` and `fn get`"
+)]
 pub trait FixedKeyProcessorSupplier<KIn: Data, VIn: Data>: Send + Sync + 'static {
     /// What it makes.
     type Processor: FixedKeyProcessor<KIn, VIn> + 'static;
