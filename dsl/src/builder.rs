@@ -283,7 +283,7 @@ impl StreamsBuilder {
     ///
     /// It reads the topics that are there at the start, and those that are created later.
     ///
-    /// The same pattern with the same types again is the same source; another source of a topic that matches is refused, at the
+    /// The same pattern read alike again, by the same types, serdes and settings, is the same source; another source of a topic that matches is refused, at the
     /// build or at the start. A pattern is one of the crate `regex`, matched as Java's `matches()` does; what the application
     /// keeps for itself never matches.
     ///

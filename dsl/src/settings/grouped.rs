@@ -47,6 +47,8 @@ impl<K, V> Grouped<K, V> {
 
     /// With this serde of keys; values have the one that the stream brings along, or else the default of their type.
     ///
+    /// Rows whose keys have not changed stay where the topic's keys place them, and `query_metadata_for_key` tells that partition.
+    ///
     /// ```
     /// use headwater_core::serde::Json;
     /// use headwater_dsl::{Grouped, StreamsBuilder};

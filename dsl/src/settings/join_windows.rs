@@ -154,6 +154,8 @@ impl<K, V, VO> StreamJoined<K, V, VO> {
     /// # assert_eq!(driver.read::<String, i64>("rest")?, "a=2@2");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// A stream that is joined with itself is kept once, by `value`.
     #[must_use]
     pub fn with(key: SharedSerde<K>, value: SharedSerde<V>, other_value: SharedSerde<VO>) -> Self {
         Self {
