@@ -11,7 +11,7 @@
 //! | [`Exchange`](Share::Exchange) | 1 | records between sub-topologies, whose writers wait when they reach it |
 //! | [`Batches`](Share::Batches) | 1 | records fetched and not yet taken |
 //!
-//! What tasks keep is divided by the number of tasks that exist. With 4 GiB and 1,024 tasks:
+//! What tasks keep is divided by the number of tasks that exist; a part of a global store that a processor fills is one. With 4 GiB and 1,024 tasks:
 //!
 //! ```
 //! use headwater_core::memory::{MemoryBudget, Share};
@@ -169,6 +169,12 @@ impl CachedBytes {
     #[must_use]
     pub fn of(budget: &Arc<MemoryBudget>) -> Self {
         Self { budget: Arc::clone(budget), bytes: 0 }
+    }
+
+    /// Says how many bytes they held when that was last told.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Tells how many bytes they hold now.

@@ -1,6 +1,7 @@
 //! Global stores that a processor of the user's fills: what it finds there, and what is there once a part is built again.
 
 use headwater_core::{
+    memory::{MemoryBudget, Share},
     metrics::DropReason,
     ports::log::{Append, Commit, CommitTicket, Log, TopicSpec},
     record::{Headers, RecordSetBuilder, TopicName, TopicPartition, murmur2_partition},
@@ -11,7 +12,7 @@ use headwater_engine::{
     processor::{
         Context, Counter, InitContext, Processor, ProcessorError, PunctuationType, Record,
     },
-    runtime::{OwnMetric, Stepper, StreamsConfig, StreamsError},
+    runtime::{OwnMetric, RuntimeConfig, Stepper, StreamsConfig, StreamsError},
     store::{Duplicates, GlobalStore, KeyValueStore, StoreBuilder, StoreKey, WindowStore},
     topology::{Consumed, Topology, TopologyError},
 };
@@ -362,5 +363,42 @@ fn what_a_processor_counts_and_drops_is_told() -> Outcome {
     assert_eq!((&*task.task, task.records), ("1_1", 5));
     let own = &task.nodes[0].own[0];
     assert_eq!((&*own.name, &own.value), ("others", &OwnMetric::Counter { total: 3, rate: 0.0 }));
+    Ok(())
+}
+
+/// A part counts as a task does, and what its processor has put there before is not all kept in memory.
+#[test]
+fn what_parts_keep_in_memory_is_held_to_the_share_of_caches() -> Outcome {
+    let log = Arc::new(MemoryLog::new());
+    let topics = [("in", 2), ("ask", 1), ("out", 1)];
+    for (name, partitions) in topics {
+        log.create_topics(&[TopicSpec::new(TopicName::new(name)?, partitions)])?;
+    }
+    let keys: Vec<_> = (0..10_000).map(|number| format!("key-{number}")).collect();
+    for (keys, partition) in keys.chunks(200).zip((0..2).cycle()) {
+        let mut records = RecordSetBuilder::default();
+        for key in keys {
+            records.push(0, Some(key.as_bytes()), Some(&1_i64.to_be_bytes()), &Headers::new())?;
+        }
+        let partition = TopicPartition::new(TopicName::new("in")?, partition);
+        let append = Append { partition, base_offset: None, records: Arc::new(records.build()) };
+        log.commit(Commit { appends: vec![append], ..Commit::default() })?.wait()?;
+    }
+    let memory = Arc::new(MemoryBudget::new(1 << 20));
+    let runtime = RuntimeConfig::new(1).with_memory(Arc::clone(&memory));
+    let (state, clock) = (Arc::new(MemoryState::new()), Arc::new(ManualClock::at(0)));
+    let mut stepper = Stepper::new(runtime, log, state, clock);
+    let application = stepper.start_application(topology()?, StreamsConfig::new("app"))?;
+    let sums = application.snapshot()?.key_value_store::<String, i64>("sums")?;
+    assert_eq!(sums.get(&"all".to_owned())?.map(|sum| sum.value), Some(5_000));
+    // The parts were filled before there was a task.
+    while let Some(actor) = (0..stepper.actors()).find(|actor| stepper.is_awake(*actor)) {
+        stepper.step(actor);
+    }
+    let (cached, share) = (memory.cached(), memory.share(Share::Caches) / 3 * 2);
+    assert!((share / 4..=share).contains(&cached), "{cached} of {share}");
+    stepper.crash();
+    drop((application, sums));
+    assert_eq!(memory.cached(), 0);
     Ok(())
 }

@@ -21,9 +21,6 @@ use headwater_core::{
 };
 use std::{convert::Infallible, sync::Arc};
 
-/// About how many bytes a part keeps in memory of what is in the state.
-const CACHE_BYTES: usize = 1 << 20;
-
 /// Where a processor fills a part of a global store.
 pub(crate) struct GlobalSeat {
     /// The task that the part would be, if there were tasks for global stores.
@@ -59,6 +56,9 @@ pub(crate) struct GlobalCounts {
 pub(crate) trait FillGlobal: Send {
     /// Takes the next records of the partition.
     fn take(&mut self, records: &RecordSet) -> Result<GlobalChanges, ProcessorError>;
+
+    /// What it gave is in the state: of that it may keep about so many bytes in memory. Says how many it keeps.
+    fn published(&mut self, bytes_max: usize) -> usize;
 
     /// What it has counted by now.
     fn counts(&self) -> GlobalCounts;
@@ -148,8 +148,6 @@ where
     P: Processor<K, V, KOut = Infallible, VOut = Infallible>,
 {
     fn take(&mut self, records: &RecordSet) -> Result<GlobalChanges, ProcessorError> {
-        let given = self.given;
-        self.store().into_iter().for_each(|store| store.published(given, CACHE_BYTES));
         self.context.set_run(RunRecords::new(self.partition.clone(), records.clone().into()));
         let mut failures = Vec::new();
         for (record, origin) in records.iter().zip(0_u32..) {
@@ -166,6 +164,13 @@ where
         let changes = self.store().map(|store| store.commit(given)).transpose()?;
         let entries = changes.map(|changes| changes.records).unwrap_or_default();
         Ok(GlobalChanges { entries, failures })
+    }
+
+    fn published(&mut self, bytes_max: usize) -> usize {
+        let given = self.given;
+        let Some(store) = self.store() else { return 0 };
+        store.published(given, bytes_max);
+        store.size_bytes()
     }
 
     fn counts(&self) -> GlobalCounts {

@@ -7,6 +7,9 @@
 //! A standby keeps them too, and commits nothing: it goes on past a record that cannot be taken once its owner has answered for
 //! it.
 //!
+//! A part that a processor fills has the memory of a task: its cache is held to that between what is fetched, of which there is no more
+//! at a time than all of them may have fetched. One part is filled at a time.
+//!
 //! # Invariants
 //!
 //! - Before the first task is made, each store is at the end that its topic had when the application started.
@@ -38,6 +41,7 @@ use crate::{
 };
 use headwater_core::{
     dead_letter::BadRecord,
+    memory::{CachedBytes, Share, TaskShares},
     ports::{
         log::{Append, Commit, Committed, GroupOffset, Log, Owner},
         state::{ApplicationState, Shard, State},
@@ -52,6 +56,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+/// So much is read at once however little memory there is, in bytes.
+const FETCH_BYTES_MIN: usize = 64 << 10;
+/// A part keeps no more than so much in memory of what is in the state, in bytes.
+const CACHE_BYTES_MAX: usize = 1 << 20;
+
 /// A partition of a global store's topic.
 pub(in crate::runtime) struct GlobalPart {
     /// The task that it would be: numbered as the description numbers it.
@@ -61,6 +70,8 @@ pub(in crate::runtime) struct GlobalPart {
     shard: Arc<dyn Shard>,
     /// What fills the part, once it has, where a processor does.
     filling: Mutex<Option<Box<dyn FillGlobal>>>,
+    /// What that keeps in memory of the part.
+    cached: Mutex<CachedBytes>,
 }
 
 impl GlobalPart {
@@ -90,6 +101,8 @@ pub(in crate::runtime) struct Globals {
     commit_part_bytes: usize,
     /// What processors have counted.
     counts: Arc<OfGlobals>,
+    /// What the parts have of the memory that processors fill.
+    shares: TaskShares,
     /// Held by the thread that brings them up to date.
     turn: Mutex<()>,
 }
@@ -140,6 +153,7 @@ impl Globals {
             clock: Arc::clone(&world.clock),
             commit_part_bytes: blueprint.commit_part_bytes(),
             counts: Arc::default(),
+            shares: world.memory.add_tasks(0),
             turn: Mutex::default(),
         };
         let (topology, id) = (&blueprint.topology, &blueprint.application_id);
@@ -152,11 +166,13 @@ impl Globals {
                 let (store, shard) = (spec.store.clone(), state.open(&spec.store, partition)?);
                 let from = RebuiltFrom::Changelog;
                 let part = Part { task: None, store, changelog, begins_at: 0, from };
-                let (id, spec, filling) =
-                    (TaskId { sub, partition }, spec.clone(), Mutex::default());
-                this.parts.push(GlobalPart { id, spec, part, shard, filling });
+                let (id, filling) = (TaskId { sub, partition }, Mutex::default());
+                let (spec, cached) = (spec.clone(), Mutex::new(CachedBytes::of(&world.memory)));
+                this.parts.push(GlobalPart { id, spec, part, shard, filling, cached });
             }
         }
+        let is_filled = |part: &&GlobalPart| matches!(part.spec.fill_by, FillBy::Processor(_));
+        this.shares = world.memory.add_tasks(this.parts.iter().filter(is_filled).count());
         this.state = Some(state);
         Ok(this)
     }
@@ -224,6 +240,7 @@ impl Globals {
         let Some(restorer) = self.restorer(log) else { return Ok(()) };
         for global in &self.parts {
             if global.is_at_end(log)? {
+                self.shrink_outgrown(global);
                 continue;
             }
             let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -255,7 +272,11 @@ impl Globals {
         let opened = restorer.emptied(part, opened)?;
         let filling = kept.map_or_else(|| self.make(global, make), Ok)?;
         let filling = RefCell::new(filling);
+        let fetch_bytes = self.shares.share(Share::Batches).clamp(FETCH_BYTES_MIN, FETCH_BYTES);
+        let fetch_bytes = fetch_bytes.min(restorer.fetch_bytes);
+        let restorer = &Restorer { fetch_bytes, ..*restorer };
         let restored = restorer.replay(part, &opened, &|records| {
+            self.shrink(global, &mut **filling.borrow_mut());
             let taken = filling.borrow_mut().take(&records);
             let GlobalChanges { entries, failures } = taken.map_err(StreamsError::GlobalStore)?;
             let stop = self.answered((spec, part), &records, failures, restorer.log)?;
@@ -267,11 +288,34 @@ impl Globals {
             *filling.borrow_mut() = anew;
             Ok(Entries { records: entries, stops_at: Some(stop) })
         })?;
-        let filling = filling.into_inner();
+        let mut filling = filling.into_inner();
+        self.shrink(global, &mut *filling);
         self.counts.set(global.id, &spec.processor_name(), filling.counts());
         // One that has failed knows of what is in no state.
         *global.filling.lock().unwrap_or_else(PoisonError::into_inner) = Some(filling);
         Ok(restored)
+    }
+
+    /// What a part may keep in memory of what is in the state, in bytes.
+    fn cache_bytes_max(&self) -> usize {
+        (self.shares.share(Share::Caches) / self.shares.count().max(1)).min(CACHE_BYTES_MAX)
+    }
+
+    /// Has a part keep to its share, which is less once there are more tasks. One that is filled now does so by itself.
+    fn shrink_outgrown(&self, global: &GlobalPart) {
+        let kept = global.cached.lock().unwrap_or_else(PoisonError::into_inner).bytes();
+        if kept > self.cache_bytes_max()
+            && let Some(filling) =
+                &mut *global.filling.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            self.shrink(global, &mut **filling);
+        }
+    }
+
+    /// Has what fills a part keep to its share of memory, once all that it gave is in the state.
+    fn shrink(&self, global: &GlobalPart, filling: &mut dyn FillGlobal) {
+        let kept = filling.published(self.cache_bytes_max());
+        global.cached.lock().unwrap_or_else(PoisonError::into_inner).set(kept);
     }
 
     /// Makes what fills a part.
