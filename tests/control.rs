@@ -104,10 +104,14 @@ fn a_backup_over_the_socket_is_restored_and_goes_on() -> Outcome {
         Err(ControlError::Refused { said }) => Ok::<_, Box<dyn Error>>(said),
         other => Err(format!("{other:?}").into()),
     };
-    assert!(refusal("data/backup")?.contains("lies in the data directory"));
+    let misplaced = |to: &str| match running(&data)?.backup(&dir.path().join(to), &mut on) {
+        Err(ControlError::Misplaced { said }) => Ok::<_, Box<dyn Error>>(said),
+        other => Err(format!("{other:?}").into()),
+    };
+    assert!(misplaced("data/backup")?.contains("lies in the data directory"));
     fs::create_dir(dir.path().join("link"))?;
     std::os::unix::fs::symlink(&data, dir.path().join("link/to"))?;
-    assert!(refusal("link/to/new/backup")?.contains("lies in the data directory"));
+    assert!(misplaced("link/to/new/backup")?.contains("lies in the data directory"));
     assert!(refusal("backup")?.contains("something is there"));
     fs::write(dir.path().join("file"), "")?;
     let failed = running(&data)?.backup(&dir.path().join("file/backup"), &mut on);
@@ -263,7 +267,7 @@ fn an_owner_that_ends_or_is_no_application_is_told_apart() -> Outcome {
     let listener = UnixListener::bind(control.join("socket"))?;
     thread::scope(|scope| {
         let answers = scope.spawn(|| {
-            for answer in ["", "nonsense\n", "refused\nno\n", "failed\nno\n"] {
+            for answer in ["", "nonsense\n", "refused\nno\n", "failed\nno\n", "damaged\nno\n"] {
                 let (mut socket, _) = listener.accept()?;
                 socket.read_to_end(&mut Vec::new())?;
                 socket.write_all(answer.as_bytes())?;
@@ -278,6 +282,8 @@ fn an_owner_that_ends_or_is_no_application_is_told_apart() -> Outcome {
         assert!(matches!(&told, Err(ControlError::Refused { said }) if said == "no\n"), "{told:?}");
         let told = running(dir.path())?.explain();
         assert!(matches!(&told, Err(ControlError::Failed { said }) if said == "no\n"), "{told:?}");
+        let told = running(dir.path())?.explain();
+        assert!(matches!(&told, Err(ControlError::Damaged { said }) if said == "no\n"), "{told:?}");
         answers.join().expect("it does not panic")?;
         Ok(())
     })

@@ -8,6 +8,7 @@ use crate::failure::as_type;
 use headwater::{
     AppError,
     backup::{BackupError, RestoreError},
+    connect::ConnectError,
     control::ControlError,
     log::OpenError,
     ports::{
@@ -91,6 +92,8 @@ fn kind(cause: &(dyn StdError + 'static)) -> Option<Exit> {
         state_kind(error)
     } else if let Some(error) = as_type::<StateError>(cause) {
         state_kind(error)
+    } else if matches!(as_type(cause), Some(ConnectError::Position { .. })) {
+        Some(Exit::Conflict)
     } else {
         as_type::<ConnectorError>(cause).and_then(connector_kind)
     }
@@ -128,6 +131,12 @@ fn control_kind(error: &ControlError) -> Option<Exit> {
     if matches!(error, ControlError::Refused { .. }) {
         return Some(Exit::Conflict);
     }
+    if matches!(error, ControlError::Misplaced { .. }) {
+        return Some(Exit::Usage);
+    }
+    if matches!(error, ControlError::Damaged { .. }) {
+        return Some(Exit::Damaged);
+    }
     matches!(error, ControlError::Silent { .. } | ControlError::Ended).then_some(Exit::Unreachable)
 }
 
@@ -163,6 +172,9 @@ fn open_kind(error: &OpenError) -> Option<Exit> {
 }
 
 fn log_kind(error: &LogError) -> Option<Exit> {
+    if let LogError::BackupFailed { source, .. } = error {
+        return kind(&**source);
+    }
     if error.kind() == LogErrorKind::Damaged {
         return Some(Exit::Damaged);
     }
@@ -204,7 +216,7 @@ fn missing(error: &io::Error) -> Option<Exit> {
 mod tests {
     use super::*;
     use anyhow::Error;
-    use headwater::{connect::ConnectError, runtime::StreamsError};
+    use headwater::runtime::StreamsError;
     use std::sync::Arc;
 
     #[test]
@@ -215,7 +227,9 @@ mod tests {
             || StateError::Corrupt { store: "s".into(), partition: 0, detail: String::new() };
         let input =
             ConnectorError::Input { input: "cars".into(), position: 9, detail: String::new() };
+        let unmade = LogError::BackupFailed { path: "backup".into(), source: Arc::new(lost()) };
         for (error, exit) in [
+            (StreamsError::from(unmade).into(), Exit::Damaged),
             (Error::from(locked()), Exit::Conflict),
             (BackupError::Open(opened()).into(), Exit::Conflict),
             (StoppedError::from(opened()).into(), Exit::Conflict),
@@ -226,7 +240,13 @@ mod tests {
                 Arc::new(ConnectError::Connector { name: "cars".into(), source: input }).into(),
                 Exit::Damaged,
             ),
+            (
+                ConnectError::Position { name: "cars".into(), source: Arc::new(lost()) }.into(),
+                Exit::Conflict,
+            ),
             (ControlError::Ended.into(), Exit::Unreachable),
+            (ControlError::Misplaced { said: String::new() }.into(), Exit::Usage),
+            (ControlError::Damaged { said: String::new() }.into(), Exit::Damaged),
             (io::Error::from(io::ErrorKind::StorageFull).into(), Exit::Failed),
             // A file in the middle of the work is no name that was typed.
             (io::Error::from(io::ErrorKind::NotFound).into(), Exit::Failed),

@@ -27,8 +27,8 @@
 //!
 //! A connection is one request, to its end: `1`, a verb, and for a backup the absolute path of where it goes, with a zero byte
 //! between them. The answer is lines of `+` and two numbers while a backup is made (bytes that are done, and all; two zeros as long as
-//! nobody knows), one at once and one at least every five seconds, the line `ok`, `refused` or `failed`, and a text to the end: that of an
-//! explanation, why it was refused or failed, or a backup's files, bytes and linked bytes.
+//! nobody knows), one at once and one at least every five seconds, the line `ok`, or `refused`, `misplaced`, `failed` or `damaged`, and a
+//! text to the end: that of an explanation, a backup's files, bytes and linked bytes, or why it was not done.
 
 mod server;
 mod socket;
@@ -53,7 +53,9 @@ const ANSWER_WAIT: Duration = Duration::from_secs(30);
 const VERSION: &[u8] = b"1";
 const OK: &str = "ok";
 const REFUSED: &str = "refused";
+const MISPLACED: &str = "misplaced";
 const FAILED: &str = "failed";
+const DAMAGED: &str = "damaged";
 
 /// Why an application could not be asked, or did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +84,20 @@ pub enum ControlError {
     /// The application refused: what is asked for cannot be as things are.
     #[error("{said}")]
     Refused {
+        /// What it said.
+        said: String,
+    },
+
+    /// A backup is to go where none can be: into what it is made of, or where a file system begins.
+    #[error("{said}")]
+    Misplaced {
+        /// What the application said.
+        said: String,
+    },
+
+    /// The application tried, and found its log or its state damaged.
+    #[error("{said}")]
+    Damaged {
         /// What it said.
         said: String,
     },
@@ -174,8 +190,8 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// [`ControlError::Refused`] if no backup can be there, [`ControlError::Failed`] if it could not make one,
-    /// [`ControlError::Cancelled`] if `tell` ended it: nothing has the name `to` then.
+    /// [`ControlError::Misplaced`] if no backup can be there, [`ControlError::Refused`] if something is there,
+    /// [`ControlError::Failed`] or [`ControlError::Damaged`] if it could not make one, [`ControlError::Cancelled`] if `tell` ended it: nothing has the name `to` then.
     /// [`ControlError::Silent`] if it is stopped; a backup that it has begun ends when it goes on.
     pub fn backup(
         self,
@@ -225,6 +241,8 @@ impl Control {
         match line.trim_end() {
             OK => Ok(text),
             REFUSED => Err(ControlError::Refused { said: text }),
+            MISPLACED => Err(ControlError::Misplaced { said: text }),
+            DAMAGED => Err(ControlError::Damaged { said: text }),
             FAILED => Err(ControlError::Failed { said: text }),
             _ => Err(ControlError::Ended),
         }

@@ -7,9 +7,12 @@
 //!   its wait for sinks.
 //! - Requests do not wait for each other. Once it is dropped, none is under way.
 
-use super::{FAILED, OK, REFUSED, VERSION, socket::SocketDir};
+use super::{DAMAGED, FAILED, MISPLACED, OK, REFUSED, VERSION, socket::SocketDir};
 use crate::backup::{BackupError, beside, outside};
-use headwater_core::ports::log::{AddBeside, BackupProgress, BackupReport, LogError, LogErrorKind};
+use headwater_core::ports::{
+    log::{AddBeside, BackupProgress, BackupReport, LogError, LogErrorKind},
+    state::{StateError, StateErrorKind},
+};
 use headwater_engine::{
     connect::{SinkHandle, SinkHold},
     runtime::{Streams, StreamsError, StreamsState},
@@ -166,7 +169,9 @@ impl Served {
         let answered = self.answer(client).and_then(|answer| match answer {
             Ok(text) => say(client, OK, &text),
             Err(Undone::Refused(why)) => say(client, REFUSED, &why),
+            Err(Undone::Misplaced(why)) => say(client, MISPLACED, &why),
             Err(Undone::Failed(why)) => say(client, FAILED, &why),
+            Err(Undone::Damaged(why)) => say(client, DAMAGED, &why),
         });
         if let Err(error) = answered {
             tracing::debug!(%error, "a client was not answered");
@@ -202,7 +207,7 @@ impl Served {
     fn backup(&self, to: &Path, client: &UnixStream) -> Result<String, Undone> {
         let to = outside(&self.data_dir, to).map_err(|error| {
             let is_failure = matches!(error, BackupError::Io { .. });
-            (if is_failure { Undone::Failed } else { Undone::Refused })(chain(&error))
+            (if is_failure { Undone::Failed } else { Undone::Misplaced })(chain(&error))
         })?;
         let made = while_giving_signs(client, SIGN_EVERY, |signs| {
             let mut percent = None;
@@ -224,15 +229,8 @@ impl Served {
             let beside = &mut Files { served: self, held: Vec::new(), is_wanted: &is_wanted };
             self.streams.backup_telling(&to, beside, tell)
         });
-        let made = made.map_err(|error| Undone::Failed(chain(&error)))?.map_err(|error| {
-            // That it is the log's is no news.
-            if let StreamsError::Log(error) = &error {
-                let is_refusal = error.kind() == LogErrorKind::Refused;
-                (if is_refusal { Undone::Refused } else { Undone::Failed })(chain(error))
-            } else {
-                Undone::Failed(chain(&error))
-            }
-        })?;
+        let made = made.map_err(|error| Undone::Failed(chain(&error)))?;
+        let made = made.map_err(|error| Undone::of(&error))?;
         let BackupReport { files, bytes, linked_bytes } = made;
         Ok(format!("{files} {bytes} {linked_bytes}"))
     }
@@ -272,7 +270,38 @@ fn has_gone(client: &UnixStream) -> bool {
 /// Why what was asked for was not done.
 enum Undone {
     Refused(String),
+    Misplaced(String),
     Failed(String),
+    Damaged(String),
+}
+
+impl Undone {
+    fn of(error: &StreamsError) -> Self {
+        // That it is the log's is no news.
+        let StreamsError::Log(log) = error else {
+            return (if is_damage(error) { Self::Damaged } else { Self::Failed })(chain(error));
+        };
+        if log.kind() == LogErrorKind::Refused {
+            Self::Refused(chain(log))
+        } else if is_damage(log) {
+            Self::Damaged(chain(log))
+        } else {
+            Self::Failed(chain(log))
+        }
+    }
+}
+
+/// Whether the log or the state is damaged. What kept a backup is shared, and so not among the causes.
+fn is_damage(error: &(dyn Error + 'static)) -> bool {
+    if let Some(LogError::BackupFailed { source, .. }) = error.downcast_ref() {
+        is_damage(&**source)
+    } else if let Some(error) = error.downcast_ref::<LogError>() {
+        error.kind() == LogErrorKind::Damaged
+    } else if let Some(error) = error.downcast_ref::<StateError>() {
+        error.kind() == StateErrorKind::Damaged
+    } else {
+        error.source().is_some_and(is_damage)
+    }
 }
 
 /// What a client is told while a backup is made, a line at a time.
@@ -358,7 +387,34 @@ fn chain(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use headwater_core::record::{TopicName, TopicPartition};
     use std::io::{BufRead, BufReader};
+
+    #[test]
+    fn damage_is_told_wherever_the_cause_stands() {
+        let (path, detail) = (PathBuf::from("backup"), String::new());
+        let damaged = LogError::Corrupt {
+            partition: TopicPartition::new(TopicName::new("t").unwrap(), 0),
+            path: path.clone(),
+            position: 0,
+            offset: 7,
+            detail: detail.clone(),
+        };
+        let lost = StateError::Corrupt { store: "s".into(), partition: 0, detail };
+        let failed = |source: LogError| {
+            let source = Arc::new(source);
+            StreamsError::from(LogError::BackupFailed { path: path.clone(), source })
+        };
+        let closed = LogError::Io {
+            action: "sync",
+            path: path.clone(),
+            source: Arc::new(io::ErrorKind::StorageFull.into()),
+        };
+        for error in [lost.into(), damaged.clone().into(), failed(damaged)] {
+            assert!(matches!(Undone::of(&error), Undone::Damaged(_)), "{error:?}");
+        }
+        assert!(matches!(Undone::of(&failed(closed)), Undone::Failed(_)));
+    }
 
     #[test]
     fn a_client_that_has_said_all_is_there_until_it_closes() {

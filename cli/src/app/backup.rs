@@ -124,6 +124,14 @@ fn cannot_back_up(data_dir: &Path, to: &Path) -> String {
 )]
 fn refused(data_dir: &Path, to: &Path, error: ControlError) -> Failure {
     match error {
+        ControlError::Misplaced { .. } => {
+            let remedy = "name a directory elsewhere with --to; the application runs on";
+            Failure::new(cannot_back_up(data_dir, to), error, remedy)
+        }
+        ControlError::Damaged { .. } => {
+            let remedy = "stop the application and restore an earlier backup";
+            Failure::new(cannot_back_up(data_dir, to), error, remedy)
+        }
         ControlError::Refused { .. } | ControlError::Failed { .. } => {
             let remedy =
                 "name another directory with --to, or make room for it; the application runs on";

@@ -96,7 +96,7 @@ fn a_directory_is_backed_up_while_it_is_at_work_and_goes_on_elsewhere() {
     let again = app(&["backup"], &bench.data(), &[("--to", &from)]);
     failed_by(CONFLICT, &again, &["something is there", "--to"]);
     let inside = app(&["backup"], &bench.data(), &[("--to", &bench.data().join("backup"))]);
-    failed_by(CONFLICT, &inside, &["lies in the data directory", "--to"]);
+    failed_by(USAGE, &inside, &["lies in the data directory", "--to"]);
     let taken = app(&["restore"], &bench.data(), &[("--from", &from)]);
     failed_by(CONFLICT, &taken, &["is not empty", "--data-dir"]);
     end(owner);
@@ -176,6 +176,8 @@ fn a_directory_that_nobody_runs_in_is_backed_up_under_its_lock() {
     let (from, _) = back_up(&bench, "backup");
     let none = app(&["restore"], &bench.path("other"), &[("--from", &bench.data())]);
     failed_by(NOT_FOUND, &none, &["holds no finished backup", "--from"]);
+    let file = app(&["restore"], &bench.path("other"), &[("--from", &bench.path("input.ndjson"))]);
+    failed_by(NOT_FOUND, &file, &["holds no finished backup", "--from"]);
     assert!(!bench.path("other").exists());
     // As a restore leaves it that was killed.
     let killed = bench.path("killed");

@@ -17,7 +17,10 @@ use headwater_core::{
     },
     record::TopicPartition,
 };
-use std::path::{Component, Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Component, Path, PathBuf},
+};
 
 const NAME: &str = "manifest";
 const MAGIC: u32 = u32::from_be_bytes(*b"HWBK");
@@ -134,7 +137,11 @@ impl Manifest {
 
     /// That of the backup in `dir`; `None` if there is none.
     pub(super) fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>, Wrong> {
-        let Some(bytes) = read_if_there(disk, &dir.join(NAME))? else { return Ok(None) };
+        let bytes = match read_if_there(disk, &dir.join(NAME)) {
+            Err(LogError::Io { source, .. }) if source.kind() == ErrorKind::NotADirectory => None,
+            read => read?,
+        };
+        let Some(bytes) = bytes else { return Ok(None) };
         let damaged = |Malformed(why)| Wrong::Damaged(NAME.into(), why.to_owned());
         let Some((covered, crc)) = bytes.split_last_chunk::<4>() else {
             return Err(damaged(Malformed("the manifest ends early")));

@@ -448,6 +448,8 @@ fn what_is_no_backup_is_not_restored_and_nothing_is_written_over() {
     let data = outcome(&dir.path().join("log"), &to);
     assert!(matches!(data, Err(RestoreError::NoBackup { .. })), "{data:?}");
     assert!(!to.exists());
+    let file = outcome(&from.join("manifest"), &to);
+    assert!(matches!(file, Err(RestoreError::NoBackup { .. })), "{file:?}");
     fs::create_dir(&to).unwrap();
     outcome(&from, &to).unwrap();
     let again = outcome(&from, &to);
