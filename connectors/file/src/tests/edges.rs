@@ -171,9 +171,9 @@ fn what_is_compressed_in_another_way_is_refused_by_name() {
     let dir = TempDir::new().unwrap();
     let of_stream = |log: &Arc<MemoryLog>, bytes| {
         let ended = start(source(Path::new("-")).over(Slow(bytes)), log).unwrap().wait_ended();
-        ended.map(|progress| progress.records).map_err(|failed| match &*failed {
-            ConnectError::Connector { source, .. } => source.clone(),
-            other => panic!("{other}"),
+        ended.map(|progress| progress.records).map_err(|failed| {
+            let ConnectError::Connector { source, .. } = &*failed else { panic!("{failed}") };
+            source.clone()
         })
     };
     for (bytes, name, command) in [
