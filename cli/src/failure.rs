@@ -99,7 +99,7 @@ const SAME_INPUT: &str =
     "give the --input that this --data-dir was started with, or use another --data-dir";
 const LOOK_AT_INPUT: &str =
     "look at the --input, then start the same command again: it resumes where it stopped";
-const DO_THAT: &str = "do that, then start the same command again: it resumes where it stopped";
+const CORRECT: &str = "correct the input or the setting that is named, then start the same command again: it resumes where it stopped";
 const ONE_TIME: &str = "bring back the log and that directory as they were at one time, or start with a fresh --data-dir";
 const REBUILD: &str = "delete the directory `state` in the --data-dir, then start the same command again: it is rebuilt from the log";
 const RESTORE: &str = "restore the --data-dir from a backup, or start with a fresh one";
@@ -163,7 +163,7 @@ fn connector_advice(error: &ConnectorError) -> Option<&'static str> {
     }
     let kind = error.kind();
     if kind == ConnectorErrorKind::Config {
-        Some(DO_THAT)
+        Some(CORRECT)
     } else if kind == ConnectorErrorKind::Input {
         Some(REPLACE_INPUT)
     } else if kind == ConnectorErrorKind::Output {
@@ -310,7 +310,7 @@ mod tests {
         let lost = ConnectorError::Output { output: "cold".to_owned(), detail: detail() };
         assert_eq!(remedy(&connector(lost)), ONE_TIME);
         let setting = ConnectorError::Config { setting: "path".to_owned(), detail: detail() };
-        assert_eq!(remedy(&connector(setting)), DO_THAT);
+        assert_eq!(remedy(&connector(setting)), CORRECT);
         let panicked = ConnectError::Panicked { name: "cold".into(), message: detail() };
         assert_eq!(remedy(&panicked.into()), START_AGAIN);
         let source = io_error(io::ErrorKind::InvalidData);

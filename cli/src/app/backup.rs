@@ -164,7 +164,7 @@ fn failed(data_dir: &Path, to: &Path, error: BackupError) -> Failure {
         BackupError::FileSystem { .. } => "name a directory in it with --to",
         BackupError::Inside { .. } => "name a directory elsewhere with --to",
         BackupError::Streams(StreamsError::Log(error)) if error.kind() == LogErrorKind::Refused => {
-            "do that, or name another directory with --to"
+            "name another directory with --to, or remove what is in the way if nobody wants it"
         }
         _ => return Failure::running(what, error),
     };

@@ -147,7 +147,7 @@ fn an_input_that_is_compressed_in_another_way_is_refused_by_name() {
     failed_by(
         USAGE,
         &refused,
-        &["standard input is compressed by zstd", "`zstd -dc`", "fix: do that, then"],
+        &["standard input is compressed by zstd", "`zstd -dc`", "fix: correct the input or"],
     );
     assert_eq!(bench.topic("car-telemetry").concat().len(), 0);
 }

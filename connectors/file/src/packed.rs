@@ -14,20 +14,31 @@ use std::{
 /// A way to compress that is not read.
 #[derive(Debug, Clone, Copy)]
 struct Packed {
-    /// Its first bytes, none of which begins a line of text; `*` is any digit.
+    /// Its first bytes, with which no line of text begins; `*` is any digit.
     magic: &'static [u8],
     name: &'static str,
-    /// What unpacks it to standard output.
+    /// What unpacks it to standard output; from standard input, unless it takes a file.
     command: &'static str,
 }
 
-const PACKED: [Packed; 5] = [
+const PACKED: [Packed; 13] = [
     Packed { magic: b"\x28\xb5\x2f\xfd", name: "zstd", command: "zstd -dc" },
+    // A frame to be skipped, with which `pzstd` begins.
+    Packed { magic: b"\x50\x2a\x4d\x18", name: "zstd", command: "zstd -dc" },
     Packed { magic: b"\xfd7zXZ\0", name: "xz", command: "xz -dc" },
-    // The digit is the size of its blocks.
+    // The digit is the size of its blocks; of the second there are none.
     Packed { magic: b"BZh*1AY&SY", name: "bzip2", command: "bzip2 -dc" },
+    Packed { magic: b"BZh*\x17\x72\x45\x38\x50\x90", name: "bzip2", command: "bzip2 -dc" },
     Packed { magic: b"\x04\x22\x4d\x18", name: "lz4", command: "lz4 -dc" },
-    Packed { magic: b"PK\x03\x04", name: "zip", command: "unzip -p" },
+    // As `lz4 -l` writes it.
+    Packed { magic: b"\x02\x21\x4c\x18", name: "lz4", command: "lz4 -dc" },
+    Packed { magic: b"PK\x03\x04", name: "zip", command: "unzip -p FILE" },
+    // Without a file in it, and in parts.
+    Packed { magic: b"PK\x05\x06", name: "zip", command: "unzip -p FILE" },
+    Packed { magic: b"PK\x07\x08", name: "zip", command: "unzip -p FILE" },
+    Packed { magic: b"\x1f\x9d", name: "compress", command: "gzip -dc" },
+    Packed { magic: b"LZIP\x01", name: "lzip", command: "lzip -dc" },
+    Packed { magic: b"7z\xbc\xaf\x27\x1c", name: "7-Zip", command: "7z x -so FILE" },
 ];
 
 impl fmt::Display for Packed {

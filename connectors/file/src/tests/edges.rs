@@ -182,7 +182,16 @@ fn what_is_compressed_in_another_way_is_refused_by_name() {
         (b"BZh91AY&SYrest", "bzip2", "`bzip2 -dc`"),
         (b"BZh11AY&SYrest", "bzip2", "`bzip2 -dc`"),
         (b"\x04\x22\x4d\x18rest", "lz4", "`lz4 -dc`"),
-        (b"PK\x03\x04rest", "zip", "`unzip -p`"),
+        (b"PK\x03\x04rest", "zip", "`unzip -p FILE`"),
+        // As `pzstd` begins, as `lz4 -l` does, and where nothing was compressed.
+        (b"P\x2a\x4d\x18\x04rest", "zstd", "`zstd -dc`"),
+        (b"\x02\x21\x4c\x18rest", "lz4", "`lz4 -dc`"),
+        (b"BZh9\x17\x72\x45\x38\x50\x90\0\0\0\0", "bzip2", "`bzip2 -dc`"),
+        (b"PK\x05\x06\0\0", "zip", "`unzip -p FILE`"),
+        (b"PK\x07\x08rest", "zip", "`unzip -p FILE`"),
+        (b"\x1f\x9drest", "compress", "`gzip -dc`"),
+        (b"LZIP\x01rest", "lzip", "`lzip -dc`"),
+        (b"7z\xbc\xaf\x27\x1crest", "7-Zip", "`7z x -so FILE`"),
     ] {
         let path = file(&dir, "cars", bytes);
         let log = Arc::new(MemoryLog::new());
@@ -203,7 +212,9 @@ fn what_is_compressed_in_another_way_is_refused_by_name() {
         let ConnectError::Connector { source, .. } = &*failed else { panic!("{failed}") };
         assert_eq!(source.kind(), ConnectorErrorKind::Config, "{source}");
     }
-    for bytes in [&b""[..], b"B", b"BZh9 is a car", b"BZhx1AY&SY", b"PK", b"{}"] {
+    for bytes in
+        [&b""[..], b"B", b"BZh9 is a car", b"BZhx1AY&SY", b"PK", b"P*M", b"LZIP", b"7z", b"{}"]
+    {
         assert_eq!(source(&file(&dir, "cars", bytes)).validate().ok(), Some(()), "{bytes:?}");
         let lines = u64::from(!bytes.is_empty());
         let log = Arc::new(MemoryLog::new());
