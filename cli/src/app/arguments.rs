@@ -29,9 +29,9 @@ pub(crate) enum AppCommand {
     #[command(after_help = with_exit_codes(PAUSE))]
     Resume(DataDir),
 
-    /// Copy the log, the state and what else lies there, as files of sinks, as of one commit, while the application runs or not.
+    /// Copy the log, the state and the directories of sinks there, as of one commit, while the application runs or not.
     ///
-    /// What has no place in a backup, as a link, is named when it is done: copy it then, and put it back beside what is restored.
+    /// What is of no sink, or cannot be read, is named when it is done: copy what you need of it, and put it back into what is restored.
     #[command(after_help = with_exit_codes(BACKUP))]
     Backup {
         /// The data directory.
