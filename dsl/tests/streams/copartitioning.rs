@@ -224,6 +224,8 @@ fn what_is_joined_by_keys_of_another_form_is_refused() -> Outcome {
     let json = in_json(&builder);
     builder.stream::<String, i64>("a").join(&json, |value, row| value + row).to("out");
     assert!(refusal(&builder)?.1.starts_with("a: by key (utf8), b: by key (json"));
+    // In one partition they meet.
+    TopologyTestDriver::new(builder.build()?)?;
 
     // One topic can have one form only.
     let builder = StreamsBuilder::new();

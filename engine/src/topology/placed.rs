@@ -26,8 +26,11 @@ impl fmt::Display for Placed {
     }
 }
 
-/// Refuses joins of topics that are placed differently.
-pub(super) fn check_placements(topology: &Topology) -> Result<(), TopologyError> {
+/// Refuses joins of topics that are placed differently. Whatever keys are written as, in one partition they meet.
+pub(super) fn check_placements(
+    topology: &Topology,
+    counts: &BTreeMap<Topic, u32>,
+) -> Result<(), TopologyError> {
     for (index, node) in topology.nodes.iter().enumerate().filter(|(_, node)| node.copartitioned) {
         let above = topics_above(topology, index).into_iter();
         let mut above: BTreeMap<&Topic, BTreeSet<Placed>> =
@@ -38,7 +41,9 @@ pub(super) fn check_placements(topology: &Topology) -> Result<(), TopologyError>
         let is_unknown = of_all().any(|it| matches!(it.placement, Placement::Unnamed(_)));
         let placements: BTreeSet<_> = of_all().map(|it| &it.placement).collect();
         let keys: BTreeSet<_> = of_all().filter_map(|it| it.keys.as_ref()).collect();
-        if above.len() > 1 && (is_unknown || placements.len() > 1 || keys.len() > 1) {
+        let are_several = above.keys().any(|topic| counts.get(*topic).is_some_and(|it| *it > 1));
+        let keys_differ = are_several && keys.len() > 1;
+        if above.len() > 1 && (is_unknown || placements.len() > 1 || keys_differ) {
             // Of keys of one form it is not told.
             let told = |placed: &Placed| match keys.len() {
                 0 | 1 => placed.placement.to_string(),

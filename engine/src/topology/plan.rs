@@ -91,7 +91,7 @@ impl Plan {
             }
         }
         check_copartitioned(topology, &counts)?;
-        check_placements(topology)?;
+        check_placements(topology, &counts)?;
         Ok(counts)
     }
 }
