@@ -68,7 +68,8 @@ fn count(root: &Path) -> Result<Counts, Failure> {
 /// The instructions of a loop, a record.
 fn count_loop(program: &Path, name: &str) -> Result<f64, Failure> {
     let mut command = Command::new("valgrind");
-    // The allocator would learn from what other threads free whether a list is copied as it grows, a word at a time, or mapped anew.
+    // Else glibc raises this by what other threads free, and a list that grows is copied a word at a time in one run and mapped
+    // anew in another.
     command
         .env("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=131072")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])

@@ -241,7 +241,7 @@ fn a_refused_record_is_a_dead_letter_once() -> Outcome {
     Ok(())
 }
 
-/// Of a batch it has seen what came behind the record, and forgets it until the owner has answered.
+/// It has seen what comes after the record in its batch, and forgets that until the owner has answered.
 #[test]
 fn a_standby_stops_at_a_refused_record_until_its_owner_has_answered_for_it() -> Outcome {
     let active = driver(1)?.by_hand();
