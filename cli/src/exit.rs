@@ -171,7 +171,7 @@ fn open_kind(error: &OpenError) -> Option<Exit> {
     matches!(error, OpenError::Damaged { .. }).then_some(Exit::Damaged)
 }
 
-fn log_kind(error: &LogError) -> Option<Exit> {
+pub(crate) fn log_kind(error: &LogError) -> Option<Exit> {
     if let LogError::BackupFailed { source, .. } = error {
         return kind(&**source);
     }

@@ -77,7 +77,8 @@ impl ControlServer {
     /// Serves the application that runs in `data_dir`, whose log this process has open.
     ///
     /// `sinks` are those that write into `data_dir`: they are [held](SinkHandle::hold) while a backup cuts the log and takes or links
-    /// their files, which then end where the backup's log does. What is whole and has to be copied is copied after that. What one that is not told has written after that is named when what was restored is started.
+    /// their files, which then end where the backup's log does. What is whole and has to be copied is copied after that. What a
+    /// sink that is not among them writes after the cut is named when what was restored is started.
     ///
     /// # Errors
     ///
@@ -168,10 +169,7 @@ impl Served {
     fn serve(&self, client: &UnixStream) {
         let answered = self.answer(client).and_then(|answer| match answer {
             Ok(text) => say(client, OK, &text),
-            Err(Undone::Refused(why)) => say(client, REFUSED, &why),
-            Err(Undone::Misplaced(why)) => say(client, MISPLACED, &why),
-            Err(Undone::Failed(why)) => say(client, FAILED, &why),
-            Err(Undone::Damaged(why)) => say(client, DAMAGED, &why),
+            Err(Undone { how, why }) => say(client, how, &why),
         });
         if let Err(error) = answered {
             tracing::debug!(%error, "a client was not answered");
@@ -185,7 +183,7 @@ impl Served {
         client.take(REQUEST_BYTES).read_to_end(&mut request)?;
         let mut words = request.split(|byte| *byte == 0);
         if words.next() != Some(VERSION) {
-            return Ok(Err(Undone::Refused("the application is of another version".to_owned())));
+            return Ok(Err(Undone::refused("the application is of another version")));
         }
         let streams = &*self.streams;
         let application = streams.application();
@@ -200,14 +198,15 @@ impl Served {
                 String::new()
             }),
             (Some(b"backup"), Some(to)) => self.backup(Path::new(OsStr::from_bytes(to)), client),
-            _ => Err(Undone::Refused("the application does not know this request".to_owned())),
+            _ => Err(Undone::refused("the application does not know this request")),
         })
     }
 
     fn backup(&self, to: &Path, client: &UnixStream) -> Result<String, Undone> {
         let to = outside(&self.data_dir, to).map_err(|error| {
             let is_failure = matches!(error, BackupError::Io { .. });
-            (if is_failure { Undone::Failed } else { Undone::Misplaced })(chain(&error))
+            let how = if is_failure { FAILED } else { MISPLACED };
+            Undone { how, why: chain(&error) }
         })?;
         let made = while_giving_signs(client, SIGN_EVERY, |signs| {
             let mut percent = None;
@@ -229,7 +228,7 @@ impl Served {
             let beside = &mut Files { served: self, held: Vec::new(), is_wanted: &is_wanted };
             self.streams.backup_telling(&to, beside, tell)
         });
-        let made = made.map_err(|error| Undone::Failed(chain(&error)))?;
+        let made = made.map_err(|error| Undone { how: FAILED, why: chain(&error) })?;
         let made = made.map_err(|error| Undone::of(&error))?;
         let BackupReport { files, bytes, linked_bytes } = made;
         Ok(format!("{files} {bytes} {linked_bytes}"))
@@ -268,26 +267,31 @@ fn has_gone(client: &UnixStream) -> bool {
 }
 
 /// Why what was asked for was not done.
-enum Undone {
-    Refused(String),
-    Misplaced(String),
-    Failed(String),
-    Damaged(String),
+struct Undone {
+    /// The word of the answer.
+    how: &'static str,
+    why: String,
 }
 
 impl Undone {
+    fn refused(why: impl Into<String>) -> Self {
+        Self { how: REFUSED, why: why.into() }
+    }
+
     fn of(error: &StreamsError) -> Self {
         // That it is the log's is no news.
         let StreamsError::Log(log) = error else {
-            return (if is_damage(error) { Self::Damaged } else { Self::Failed })(chain(error));
+            let how = if is_damage(error) { DAMAGED } else { FAILED };
+            return Self { how, why: chain(error) };
         };
-        if log.kind() == LogErrorKind::Refused {
-            Self::Refused(chain(log))
+        let how = if log.kind() == LogErrorKind::Refused {
+            REFUSED
         } else if is_damage(log) {
-            Self::Damaged(chain(log))
+            DAMAGED
         } else {
-            Self::Failed(chain(log))
-        }
+            FAILED
+        };
+        Self { how, why: chain(log) }
     }
 }
 
@@ -367,7 +371,7 @@ fn takes_input(streams: &Streams) -> Result<(), Undone> {
         return Ok(());
     }
     let told = streams.explain().to_string();
-    Err(Undone::Refused(told.lines().next().unwrap_or_default().to_owned()))
+    Err(Undone::refused(told.lines().next().unwrap_or_default()))
 }
 
 /// An error with its causes, in a line.
@@ -411,9 +415,9 @@ mod tests {
             source: Arc::new(io::ErrorKind::StorageFull.into()),
         };
         for error in [lost.into(), damaged.clone().into(), failed(damaged)] {
-            assert!(matches!(Undone::of(&error), Undone::Damaged(_)), "{error:?}");
+            assert_eq!(Undone::of(&error).how, DAMAGED, "{error:?}");
         }
-        assert!(matches!(Undone::of(&failed(closed)), Undone::Failed(_)));
+        assert_eq!(Undone::of(&failed(closed)).how, FAILED);
     }
 
     #[test]

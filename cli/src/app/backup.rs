@@ -3,6 +3,7 @@
 use super::{asked, connect, next};
 use crate::{
     console::{bytes, is_terminal},
+    exit::{self, Exit},
     failure::Failure,
     text::{quoted, shown_os},
 };
@@ -156,6 +157,11 @@ fn failed(data_dir: &Path, to: &Path, error: BackupError) -> Failure {
             if is_too_large(&**source) =>
         {
             "raise the limit on the size of files (`ulimit -f`), then start the same command again"
+        }
+        BackupError::Streams(StreamsError::Log(error))
+            if exit::log_kind(error) == Some(Exit::Damaged) =>
+        {
+            "restore an earlier backup"
         }
         BackupError::Streams(StreamsError::Log(LogError::BackupFailed { .. })) => {
             "make room for it, or name another directory with --to"
