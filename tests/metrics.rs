@@ -89,9 +89,12 @@ fn topology() -> Outcome<Topology> {
 fn standby(app: &App) -> Outcome<StreamsMetrics> {
     let (state, clock) = (Arc::new(MemoryState::new()), Arc::new(SystemClock::new()));
     let runtime = Runtime::start(1, Arc::clone(app.log()), state, clock)?;
-    let standby = runtime.start_standby(topology()?, &StreamsConfig::new("cars"))?;
+    let config = StreamsConfig::new("cars").with_client_id("second");
+    let standby = runtime.start_standby(topology()?, &config)?;
     assert!(standby.wait_caught_up(Duration::from_secs(120))?);
-    Ok(standby.metrics())
+    let metrics = standby.metrics();
+    assert_eq!(metrics.client_id.as_deref(), Some("second"));
+    Ok(metrics)
 }
 
 /// Speeds above 100 by key, counted; without a key they are dropped there.

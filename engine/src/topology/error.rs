@@ -264,7 +264,7 @@ pub enum TopologyError {
 
     /// Two sources read one topic, and could not both have a position in it, or one names it twice; or two global stores do.
     #[error(
-        "the topic `{topic}` is read twice, and not alike; read it by the same types, serdes and settings, or once, where it has a timestamp extractor of its own, and use that stream twice"
+        "the topic `{topic}` is read twice; read it once and use that stream or table twice; streams and tables of a builder share a source if they read it alike: by the same types, serdes and settings, and with no timestamp extractor of their own"
     )]
     TopicReadTwice {
         /// The topic.

@@ -9,7 +9,8 @@ use super::{Grows, Standby, StandbyStores, progress::Progress};
 use crate::{
     caught::caught,
     runtime::{
-        error::StreamsError, metrics::StreamsMetrics, query::StateSnapshot, tasks::setup::World,
+        StreamsConfig, error::StreamsError, metrics::StreamsMetrics, query::StateSnapshot,
+        tasks::setup::World,
     },
 };
 use headwater_core::{
@@ -129,6 +130,7 @@ impl Alarm {
 /// A standby and its thread, as its handle and its runtime share them.
 pub(in crate::runtime) struct Follower {
     id: String,
+    client_id: Option<Arc<str>>,
     world: World,
     progress: Mutex<Progress>,
     /// Gone once it has ended.
@@ -152,9 +154,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Follower {
-    pub(in crate::runtime) fn new(id: String, world: &World, standby: Standby) -> Arc<Self> {
+    pub(in crate::runtime) fn new(
+        config: &StreamsConfig,
+        world: &World,
+        standby: Standby,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            id,
+            id: config.application_id.clone(),
+            client_id: config.client_id.as_deref().map(Into::into),
             progress: Mutex::new(Progress::new(world.clock.elapsed())),
             world: world.clone(),
             standby: Mutex::new(Some(standby)),
@@ -228,6 +235,7 @@ impl Follower {
         let (progress, now) = (lock(&self.progress), clock.elapsed());
         StreamsMetrics {
             application_id: self.id.as_str().into(),
+            client_id: self.client_id.clone(),
             client_state: if follows_no_more { FAILED } else { FOLLOWING },
             topology_description: topology.unwrap_or_default(),
             standby_update_ratio: progress.ratio(now),

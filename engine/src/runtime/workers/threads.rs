@@ -113,7 +113,7 @@ impl RuntimeParts {
     ) -> Result<RunningStandby, StreamsError> {
         let (world, id) = (&self.world, config.application_id.clone());
         let standby = Standby::within(topology, config, world)?;
-        let follower = Follower::new(id.clone(), world, standby);
+        let follower = Follower::new(config, world, standby);
         let applications = self.applications();
         let mut standbys = self.standbys();
         let is_running = applications.get(&id).is_some_and(|known| known.strong_count() > 0);
