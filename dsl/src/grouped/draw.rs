@@ -3,7 +3,7 @@
 use super::draw_intervals::In;
 use crate::{
     EmitStrategy, KTable, TimeWindows,
-    operator::{Deletion, Fold, VersionedFold},
+    operator::{Deletion, Fold, ResultsKept, VersionedFold},
     plan::{LogicalPlan, Serdes, Step},
     settings::{Caching, Emit, whole_ms},
     table::{Change, StoredWindows, TableNode},
@@ -12,7 +12,7 @@ use headwater_core::serde::{Data, SharedSerde};
 use headwater_engine::{
     kernel::{Aggregate, WindowedFinals, WindowedUpdates, Windows},
     processor::{InitContext, Rows},
-    store::{KeyValueStore, Window, WindowStore, Windowed, WindowedSerde},
+    store::{Window, WindowStore, Windowed, WindowedSerde},
     topology::TopologyError,
 };
 use std::{sync::Arc, time::Duration};
@@ -45,27 +45,22 @@ impl<K: Data, A: Data> Drawn<K, A> {
     {
         let Self { plan, placed, keys, values: value, store, step, caching, .. } = self;
         let (history, deletion) = (self.history, self.deletion);
-        if let Some(history) = history {
-            let serdes = Serdes { key: keys, value };
-            let _ = serdes.add_results(&plan, &store, Some(history));
-            let (name, fold) = (Arc::clone(&store), Arc::new(fold));
+        let serdes = Serdes { key: keys, value };
+        let kept = serdes.add_results(&plan, &store, history);
+        let (name, fold) = (Arc::clone(&store), Arc::new(fold));
+        if kept == ResultsKept::Versions {
             let node = plan.table_operator::<K, V, _>(step, move |context, old_values| {
                 Ok(VersionedFold::<K, V, A, F>::new(context.store(&name)?, &fold, old_values))
             });
             return KTable::of_versions(plan, node, serdes, store).placed_by(&placed);
         }
-        plan.add_store(KeyValueStore::builder(
-            &store,
-            SharedSerde::clone(&keys),
-            SharedSerde::clone(&value),
-        ));
-        let (name, fold, key) = (Arc::clone(&store), Arc::new(fold), SharedSerde::clone(&keys));
+        let keys = SharedSerde::clone(&serdes.key);
         let make = move |context: &mut InitContext<'_>, emit| {
             let skin = Fold::<K, V, A, F, ()>::new(&fold, &keys).deleting(deletion);
             Aggregate::open(skin, &name, emit, context)
         };
         let node = plan.cached_node::<Rows<K, V>, Changes<K, A>, _>(step, caching, make);
-        KTable::stored(plan, node, Serdes { key, value }, store).placed_by(&placed)
+        KTable::stored(plan, node, serdes, store).placed_by(&placed)
     }
 
     /// Folds rows into one value of each key and window.

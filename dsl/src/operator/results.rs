@@ -46,6 +46,11 @@ impl<K: Data, V: Data> Results<K, V> {
         Ok(Self { store, old_values })
     }
 
+    /// Whether an older version of a row has a result of its own.
+    pub(crate) const fn has_versions(&self) -> bool {
+        matches!(self.store, Store::Versions(_))
+    }
+
     /// Keeps `new` as the result of `key` from `time` on, and gives its update, if it has one.
     pub(crate) fn put(
         &self,

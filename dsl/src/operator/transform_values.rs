@@ -7,7 +7,7 @@
 //! - Where it fails for a row, its result stays as it was.
 //! - An update that is not the newest of its row is dropped and counted, unless the results have versions: then it makes one.
 
-use super::{Results, ResultsKept};
+use super::Results;
 use crate::table::Change;
 use headwater_core::{metrics::DropReason, serde::Data};
 use headwater_engine::processor::{BatchProcessor, Context, ProcessorError, Rows, Stores};
@@ -16,7 +16,6 @@ use std::marker::PhantomData;
 /// Forwards and keeps what `transform` makes of each row.
 pub(crate) struct TransformValues<K, V, V2, F> {
     pub(crate) transform: F,
-    pub(crate) kept: ResultsKept,
     pub(crate) results: Results<K, V2>,
     pub(crate) rows: PhantomData<fn(V)>,
 }
@@ -39,7 +38,7 @@ where
         let mut changes = Vec::with_capacity(rows.len());
         for record in rows {
             context.begin(&record);
-            if !record.value.is_latest && self.kept == ResultsKept::Newest {
+            if !record.value.is_latest && !self.results.has_versions() {
                 context.drop_record(DropReason::Late);
                 continue;
             }

@@ -118,9 +118,9 @@ impl LogicalPlan {
         }
         let known = graph.repartitions.iter().find(|r| r.parent == parent && r.base == base);
         if let Some(Repartition { source, form, .. }) = known {
-            let (source, forms) = (*source, [form.clone(), serdes.form()]);
-            if *form != serdes.form() {
-                let (topic, forms) = (format!("{base}-repartition"), forms.join(" and "));
+            let (source, own) = (*source, serdes.form());
+            if *form != own {
+                let (topic, forms) = (format!("{base}-repartition"), format!("{form} and {own}"));
                 let differ = TopologyError::RepartitionFormsDiffer { topic, forms };
                 graph.failed.get_or_insert(differ);
             }
@@ -163,21 +163,32 @@ impl LogicalPlan {
         graph.add_repartition(parent, base, serdes, asked, Merging::Refused)
     }
 
+    /// As [`keyed`](Self::keyed), for a join that calls itself so.
+    pub(crate) fn keyed_for_join<K: Data, V: Data>(
+        &self,
+        parent: NodeId,
+        called: &str,
+        serdes: &Serdes<K, V>,
+    ) -> NodeId {
+        let base = self.base_for_join(parent, called, serdes);
+        self.keyed(parent, &base, serdes)
+    }
+
     /// The base of the topic through which `parent` is repartitioned for a join: its own name, if it was given one, or
     /// what the first join that needs the topic in this form calls it.
-    pub(crate) fn base_for_join<K: Data, V: Data>(
+    fn base_for_join<K: Data, V: Data>(
         &self,
         parent: NodeId,
         called: &str,
         serdes: &Serdes<K, V>,
     ) -> String {
-        let mut graph = self.0.borrow_mut();
+        let (mut graph, needed) = (self.0.borrow_mut(), (parent, serdes.form()));
         match graph.nodes.get(parent.0) {
             Some(node) if node.step.is_named => node.step.name.clone(),
-            _ => match graph.join_bases.get(&(parent, serdes.form())) {
+            _ => match graph.join_bases.get(&needed) {
                 Some(base) => base.clone(),
                 None => {
-                    graph.join_bases.insert((parent, serdes.form()), called.to_owned());
+                    graph.join_bases.insert(needed, called.to_owned());
                     if graph.is_marked(parent) {
                         graph.generated.push(format!("{called}-repartition"));
                     }

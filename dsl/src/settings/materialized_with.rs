@@ -125,9 +125,7 @@ impl<K, V> MaterializedWith<K, V> {
     pub fn with_key_serde(self, keys: SharedSerde<K>) -> Self {
         Self { keys: Some(keys), ..self }
     }
-}
 
-impl<K, V> MaterializedWith<K, V> {
     /// The same with the serde that the values are known to have, if none was given.
     pub(crate) fn or(self, known: Option<&SharedSerde<V>>) -> Self {
         let values = ChosenSerde::given(self.values.or(known));

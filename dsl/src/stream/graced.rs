@@ -123,9 +123,9 @@ impl<K: Data, V: Data, T: Data> JoinedTable<K, V, T> {
         join: impl Fn(&K, V, Option<T>) -> Option<V2> + Send + Sync + 'static,
     ) -> KStream<K, V2> {
         let (view, join) = (Arc::clone(&self.table.view), Arc::new(join));
-        let Serdes { key: keys, value: values } = self.serdes(stream);
-        let written = Serdes { key: SharedSerde::clone(&keys), value: SharedSerde::clone(&values) };
-        let (keyed, step) = stream.beside(&self.table, written, kind);
+        let serdes = self.serdes(stream);
+        let (keyed, step) = stream.beside(&self.table, serdes.clone(), kind);
+        let Serdes { key: keys, value: values } = serdes;
         let plan = &keyed.plan;
         let base = self.joined.settings.name.as_deref().unwrap_or(step.name()).to_owned();
         if !view.is_versioned() {

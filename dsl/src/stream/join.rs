@@ -216,8 +216,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         kind: OperatorKind,
     ) -> (Self, Step) {
         let step = self.step(kind);
-        let base = self.plan.base_for_join(self.node, step.name(), &serdes);
-        let node = self.plan.keyed(self.node, &base, &serdes);
+        let node = self.plan.keyed_for_join(self.node, step.name(), &serdes);
         let (plan, Serdes { key, value }) = (self.plan.clone(), serdes);
         let keyed = Self { plan, node, key: Some(key), value: Some(value) };
         (keyed, step.below(node).with_stores(table.view.stores()).copartitioned())

@@ -2,7 +2,7 @@
 
 use super::KStream;
 use crate::{Repartitioned, plan::Serdes, settings::Placing};
-use headwater_core::serde::{Data, SharedSerde};
+use headwater_core::serde::Data;
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Sends the records through the repartition topic `<application.id>-<name>-repartition`, whether their keys changed or
@@ -27,11 +27,11 @@ impl<K: Data, V: Data> KStream<K, V> {
     pub fn repartition(&self, repartitioned: impl Into<Repartitioned<K, V>>) -> Self {
         let Repartitioned { name, key, value, placing } = repartitioned.into();
         let placing = Placing { drops_null_keys: true, ..placing };
-        let (key, value) = (key.or(self.key.as_ref()), value.or(self.value.as_ref()));
+        let serdes =
+            Serdes { key: key.or(self.key.as_ref()), value: value.or(self.value.as_ref()) };
         let base = name.unwrap_or_else(|| self.plan.repartition_name(self.node));
-        let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));
-        let serdes = Serdes { key: keys, value: values };
         let node = self.plan.repartitioned(self.node, &base, &serdes, &placing);
+        let Serdes { key, value } = serdes;
         Self { plan: self.plan.clone(), node, key: Some(key), value: Some(value) }
     }
 }

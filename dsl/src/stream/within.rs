@@ -183,8 +183,7 @@ impl<K: Data, V: Data, VO: Data> StreamWithin<K, V, VO> {
         let name = self.joined.name.clone().unwrap_or_else(|| step.name().to_owned());
         self.check(&plan, &name);
         let serdes = Serdes { key: SharedSerde::clone(&key), value: SharedSerde::clone(&left) };
-        let base = plan.base_for_join(stream.node, &name, &serdes);
-        let above = plan.keyed(stream.node, &base, &serdes);
+        let above = plan.keyed_for_join(stream.node, &name, &serdes);
         let base = self.joined.store_name.as_deref().unwrap_or(&name);
         let waiting: Arc<str> = format!("{base}-waiting-join-store").into();
         plan.add_store(WaitsSerde::store(&waiting, &key, &left));
@@ -218,14 +217,10 @@ impl<K: Data, V: Data, VO: Data> StreamWithin<K, V, VO> {
         self.check(&plan, &name);
         self.check_waits(&plan, kind, &name);
         let JoinSerdes { key, left, right } = &serdes;
-        let (keys, value) = (SharedSerde::clone(key), SharedSerde::clone(left));
-        let lies = Serdes { key: keys, value };
-        let base = plan.base_for_join(stream.node, &format!("{name}-left"), &lies);
-        let above = plan.keyed(stream.node, &base, &lies);
-        let (keys, value) = (SharedSerde::clone(key), SharedSerde::clone(right));
-        let lies = Serdes { key: keys, value };
-        let base = plan.base_for_join(self.other.node, &format!("{name}-right"), &lies);
-        let beside = plan.keyed(self.other.node, &base, &lies);
+        let side = Serdes { key: SharedSerde::clone(key), value: SharedSerde::clone(left) };
+        let above = plan.keyed_for_join(stream.node, &format!("{name}-left"), &side);
+        let side = Serdes { key: SharedSerde::clone(key), value: SharedSerde::clone(right) };
+        let beside = plan.keyed_for_join(self.other.node, &format!("{name}-right"), &side);
         let joining = self.joining(&plan, kind, &serdes, &name);
         let step = connected(step.below_all(&[above, beside]), &joining).copartitioned();
         let step = step.set_to(&self.windows);

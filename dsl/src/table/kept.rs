@@ -69,16 +69,15 @@ impl<K: Data, V: Data> KTable<K, V> {
         serdes: Serdes<K, V>,
         row: impl Fn(T) -> Option<V> + Send + Sync + 'static,
     ) -> Self {
-        let (store, Serdes { key, value }) = (store.into(), serdes);
-        let (keys, values) = (SharedSerde::clone(&key), SharedSerde::clone(&value));
-        plan.add_store(KeyValueStore::builder(&store, keys, values));
-        let (name, keys) = (Arc::clone(&store), SharedSerde::clone(&key));
+        let store = store.into();
+        serdes.add_results(plan, &store, None);
+        let (name, keys) = (Arc::clone(&store), SharedSerde::clone(&serdes.key));
         let newest = Arc::new(move |_: &K, value: T, _: Option<V>| row(value));
         let node = plan.node::<Rows<K, T>, Rows<K, Change<V>>, _>(step, move |context, old| {
             let skin = Fold::<K, T, V, _, ()>::new(&newest, &keys);
             Table::open(skin, &name, old, context)
         });
-        Self::stored(plan.clone(), node, Serdes { key, value }, store)
+        Self::stored(plan.clone(), node, serdes, store)
     }
 
     /// The same with the versions of each key, as far back as `history`.

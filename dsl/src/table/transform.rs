@@ -96,7 +96,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         let results = Arc::clone(&store);
         let node = plan.table_operator::<K, Change<V>, _>(step, move |context, old_values| {
             let results = Results::open(&results, kept, old_values, context)?;
-            Ok(TransformValues { transform: supplier(context)?, kept, results, rows: PhantomData })
+            Ok(TransformValues { transform: supplier(context)?, results, rows: PhantomData })
         });
         let table = KTable::of_results(plan.clone(), node, serdes, store, kept);
         KTable { roots: self.roots.clone(), ..table }.placed_by(&self.placed)

@@ -67,10 +67,11 @@ pub(super) struct Closer {
     pub(super) origin: u32,
 }
 
-/// The record that closed the window that starts at `start`, if one of `closers` did.
+/// The record that closed the window that starts, or has its anchor, at `start`, if one of `closers` did, which stand in the
+/// order in which time moved.
 pub(super) fn closer_of(closers: &[Closer], start: Timestamp) -> u32 {
-    let closer = closers.iter().find(|closer| closer.floor > start);
-    closer.map_or(NO_ORIGIN, |closer| closer.origin)
+    let closer = closers.partition_point(|closer| closer.floor <= start);
+    closers.get(closer).map_or(NO_ORIGIN, |closer| closer.origin)
 }
 
 /// Windows in a store, at an operator's time.

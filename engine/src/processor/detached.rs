@@ -142,8 +142,8 @@ impl<K: Data, V: Data> DetachedContext<K, V> {
         Ok(())
     }
 
-    /// Lets the processor know its task, and the application's settings.
-    pub(super) fn sit(&mut self, task: TaskId, settings: &Arc<Settings>) {
+    /// Tells the processor its task, and the application's settings.
+    pub(super) fn set_task(&mut self, task: TaskId, settings: &Arc<Settings>) {
         (self.resources.task, self.resources.partition) = (task, task.partition);
         self.resources.settings = Arc::clone(settings);
     }

@@ -22,7 +22,7 @@ use headwater_core::{
 use std::{convert::Infallible, sync::Arc};
 
 /// Where a processor fills a part of a global store.
-pub(crate) struct GlobalSeat {
+pub(crate) struct GlobalPlace {
     /// The task that the part would be, if there were tasks for global stores.
     pub(crate) task: TaskId,
     pub(crate) application_id: Arc<str>,
@@ -66,7 +66,7 @@ pub(crate) trait FillGlobal: Send {
 
 /// Makes what fills a part.
 pub(crate) type MakeFillGlobal =
-    dyn Fn(GlobalSeat) -> Result<Box<dyn FillGlobal>, ProcessorError> + Send + Sync;
+    dyn Fn(GlobalPlace) -> Result<Box<dyn FillGlobal>, ProcessorError> + Send + Sync;
 
 /// Has a processor take the records of a partition.
 struct Filling<K, V, P> {
@@ -89,12 +89,12 @@ where
     V: Data,
     P: Processor<K, V, KOut = Infallible, VOut = Infallible> + 'static,
 {
-    Arc::new(move |seat: GlobalSeat| {
-        let GlobalSeat { task, application_id, settings, log, clock, partition, .. } = seat;
-        let mut made = store.make(seat.shard, partition.partition);
-        made.keep_within(seat.record_bytes_max);
+    Arc::new(move |place: GlobalPlace| {
+        let GlobalPlace { task, application_id, settings, log, clock, partition, .. } = place;
+        let mut made = store.make(place.shard, partition.partition);
+        made.keep_within(place.record_bytes_max);
         let mut context = DetachedContext::new(&application_id, &[], log, clock);
-        context.sit(task, &settings);
+        context.set_task(task, &settings);
         context.connect(&store, made);
         let processor = context.init(&supplier)?;
         let filling = Filling { processor, decoder: decoder(), context, partition, given: 0 };
@@ -149,13 +149,10 @@ where
 {
     fn take(&mut self, records: &RecordSet) -> Result<GlobalChanges, ProcessorError> {
         self.context.set_run(RunRecords::new(self.partition.clone(), records.clone().into()));
-        let mut failures = Vec::new();
+        let (mut failures, mut rows) = (Vec::new(), Rows::<K, V>::new());
         for (record, origin) in records.iter().zip(0_u32..) {
-            let mut rows: Rows<K, V> = Vec::with_capacity(1);
-            if let Some(failure) = self.decoder.read(&record, origin, &mut rows) {
-                failures.push(failure);
-            }
-            for row in rows {
+            failures.extend(self.decoder.read(&record, origin, &mut rows));
+            for row in rows.drain(..) {
                 self.take_row(row, origin, &mut failures)?;
             }
         }

@@ -38,7 +38,7 @@ pub use supplier::{FixedKeyProcessorSupplier, ProcessorSupplier};
 pub(crate) use erased::{BatchNode, ProcessorNode, mistyped};
 pub(crate) use fixed_key::Fixed;
 pub(crate) use global::{
-    FillGlobal, GlobalChanges, GlobalCounts, GlobalSeat, MakeFillGlobal, filling,
+    FillGlobal, GlobalChanges, GlobalCounts, GlobalPlace, MakeFillGlobal, filling,
 };
 pub(crate) use init::{PortSpec, Punctuation};
 pub(crate) use own_metrics::{OwnMetric, OwnMetrics, OwnValue};

@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Which part of which store: what its errors name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct StoreId {
     pub(crate) name: Arc<str>,
     pub(crate) partition: u32,

@@ -29,17 +29,14 @@ pub struct IteratorMetrics {
     pub duration: Spread,
 }
 
-/// A partition of a store.
-type Part = (Arc<str>, u32);
-
 #[derive(Debug, Default)]
 struct Inner {
     /// When each was opened, by the wall clock, by its number.
-    open: HashMap<Part, BTreeMap<u64, Timestamp>>,
+    open: HashMap<StoreId, BTreeMap<u64, Timestamp>>,
     /// How many were opened.
     opened: u64,
     /// How long those were open that were dropped, in ns.
-    durations: Periods<Part>,
+    durations: Periods<StoreId>,
 }
 
 /// The iterators over an application's stores that are open.
@@ -60,7 +57,7 @@ impl OpenIterators {
 
     /// Notes that an iterator over a part of a store was opened, until what is given back is dropped.
     pub(crate) fn open(self: &Arc<Self>, store: &StoreId) -> OpenIterator {
-        let part = (Arc::clone(&store.name), store.partition);
+        let part = store.clone();
         let (since, began) = (self.clock.now(), self.clock.elapsed());
         let mut inner = self.lock();
         let number = inner.opened;
@@ -71,7 +68,7 @@ impl OpenIterators {
 
     /// What is known of those over a part of a store.
     pub(crate) fn of(&self, store: &Arc<str>, partition: u32) -> IteratorMetrics {
-        let (inner, part) = (self.lock(), (Arc::clone(store), partition));
+        let (inner, part) = (self.lock(), StoreId { name: Arc::clone(store), partition });
         let open = inner.open.get(&part);
         IteratorMetrics {
             open: open.map_or(0, BTreeMap::len),
@@ -85,7 +82,7 @@ impl OpenIterators {
 #[derive(Debug)]
 pub(crate) struct OpenIterator {
     all: Arc<OpenIterators>,
-    part: Part,
+    part: StoreId,
     number: u64,
     /// When it was opened, by the time that has gone by.
     began: Duration,

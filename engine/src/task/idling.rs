@@ -107,7 +107,7 @@ impl Task {
         let due = timers.filter_map(|p| p.due).min();
         let due = due.map(|due| u64::try_from(due - now.elapsed_ms).unwrap_or(0));
         let held = self.inputs.values().filter_map(|input| input.held.as_ref()?.next_timer(now));
-        let waits = self.idles_for(now).into_iter().chain(self.is_silent_in(now));
+        let waits = self.idles_for(now).into_iter().chain(self.silent_in(now));
         due.map(Duration::from_millis).into_iter().chain(held).chain(waits).min()
     }
 
@@ -127,8 +127,7 @@ impl Task {
     }
 
     /// How long it is until an input is silent. One that has been since the last step is told with the next.
-    fn is_silent_in(&self, now: Now) -> Option<Duration> {
-        self.idling.silence_ms?;
+    fn silent_in(&self, now: Now) -> Option<Duration> {
         let at_ms = self.inputs.values().filter_map(|input| self.silent_at_ms(input));
         let at_ms = at_ms.filter(|at_ms| *at_ms > self.now.elapsed_ms).min()?;
         let left_ms = at_ms.saturating_sub(now.elapsed_ms);

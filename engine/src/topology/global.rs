@@ -236,10 +236,10 @@ pub(super) fn take<K: Data, V: Data, K2: Data, V2: Data>(
     let decoder = RowDecoder::new(consumed);
     Arc::new(move |set: &RecordSet, count: usize, bytes_max: usize, out: &mut GlobalEntries| {
         let mut writer = EntryWriter::new(&keys, &values, &id, bytes_max);
+        let mut rows = Rows::<K, V>::new();
         for (record, origin) in set.iter().take(count).zip(0_u32..) {
-            let mut rows: Rows<K, V> = Vec::with_capacity(1);
             out.failures.extend(decoder.read(&record, origin, &mut rows));
-            for row in rows {
+            for row in rows.drain(..) {
                 let at = row.timestamp;
                 let Some((key, value)) = map(row.key, row.value) else { continue };
                 let refused = writer.write(&key, value.as_ref(), at, &mut out.records)?;

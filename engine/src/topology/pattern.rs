@@ -107,9 +107,15 @@ impl Topology {
         let keys = consumed.key.placed_by_schema();
         let make =
             Arc::new(move || Box::new(TypedDecoder::new(consumed.clone())) as Box<dyn Decoder>);
-        let (pattern, max) = (pattern.into(), None);
-        let source =
-            PatternSource { pattern, regex, make, max_ahead: max, offset_reset, placement, keys };
+        let source = PatternSource {
+            pattern: pattern.into(),
+            regex,
+            make,
+            max_ahead: None,
+            offset_reset,
+            placement,
+            keys,
+        };
         if let Some(topic) = self.topics_of_sources().find(|topic| source.matches(topic)) {
             return Err(TopologyError::TopicReadTwice { topic: topic.to_string() });
         }

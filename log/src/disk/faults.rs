@@ -29,6 +29,13 @@ pub(crate) enum Action {
     SyncDir,
 }
 
+impl Action {
+    /// Whether a file that is there is opened, which changes nothing.
+    pub(crate) const fn is_open(self) -> bool {
+        matches!(self, Self::Open | Self::OpenToRead)
+    }
+}
+
 static FAULTS: Mutex<Vec<Fault>> = Mutex::new(Vec::new());
 static RECORDINGS: Mutex<Vec<Recording>> = Mutex::new(Vec::new());
 
@@ -125,10 +132,7 @@ fn allowed(action: Action, path: &Path) -> io::Result<()> {
     }
     for fault in lock(&FAULTS).iter_mut().filter(|fault| path.starts_with(&fault.below)) {
         if fault.kind == Kind::NoDescriptor {
-            if matches!(
-                action,
-                Action::Open | Action::OpenToRead | Action::Create | Action::SyncDir
-            ) {
+            if action.is_open() || matches!(action, Action::Create | Action::SyncDir) {
                 fault.hit = true;
                 return Err(Errno::MFILE.into());
             }
@@ -137,7 +141,7 @@ fn allowed(action: Action, path: &Path) -> io::Result<()> {
                 fault.hit = true;
                 return Err(Errno::INVAL.into());
             }
-        } else if matches!(action, Action::Open | Action::OpenToRead) {
+        } else if action.is_open() {
             // Changes nothing.
         } else if fault.left > 0 {
             fault.left -= 1;

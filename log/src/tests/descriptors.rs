@@ -1,7 +1,7 @@
 //! A bounded number of open files, and what happens when the process has no descriptor left.
 
 use super::*;
-use crate::disk::faults::{Action, Armed, Kind, Steps};
+use crate::disk::faults::{Armed, Kind, Steps};
 use headwater_core::{ports::log::CommitTicket, record::TopicPartition};
 use std::{os::unix::fs::FileExt, thread};
 
@@ -60,8 +60,7 @@ fn a_file_that_is_used_again_is_opened_once() {
         put(&log, &partition("t", 1), &["b"]);
     }
     let opened = |taken: &crate::disk::faults::Taken| {
-        matches!(taken.action, Action::Open | Action::OpenToRead)
-            && taken.path.extension().is_some_and(|end| end == "log")
+        taken.action.is_open() && taken.path.extension().is_some_and(|end| end == "log")
     };
     assert_eq!(steps.take().iter().filter(|taken| opened(taken)).count(), 1);
 }

@@ -91,25 +91,21 @@ where
         known: &mut ReadBack,
         out: &mut Vec<u8>,
     ) -> Result<bool, SerdeError> {
-        if !known.trusts_shapes(reads_as_written::<T>) {
-            self.check(value, known)?;
-            return self.serialize(value, out);
-        }
-        let start = out.len();
-        match shape::write(value, known, out) {
-            Ok(found) if found.unproven.is_empty() => {
-                if found.is_null {
-                    out.truncate(start);
+        if known.trusts_shapes(reads_as_written::<T>) {
+            let start = out.len();
+            match shape::write(value, known, out) {
+                Ok(found) if found.unproven.is_empty() => {
+                    if found.is_null {
+                        out.truncate(start);
+                    }
+                    return Ok(!found.is_null);
                 }
-                Ok(!found.is_null)
+                Ok(_) | Err(Unwritable::Foreign) => out.truncate(start),
+                Err(why) => return Err(unwritable(&why)),
             }
-            Ok(_) | Err(Unwritable::Foreign) => {
-                out.truncate(start);
-                self.check(value, known)?;
-                self.serialize(value, out)
-            }
-            Err(why) => Err(unwritable(&why)),
         }
+        self.check(value, known)?;
+        self.serialize(value, out)
     }
 
     fn writes_null(&self, value: &T, known: &mut ReadBack) -> Result<bool, SerdeError> {

@@ -15,7 +15,7 @@ use super::{
         CopySkin, Skin, Update,
         fold::{Folded, Refused},
         kept_headers::{KeptHeaders, own_key},
-        window_state::Closer,
+        window_state::{Closer, closer_of},
     },
     Headed, HeadersOf, IntervalState, Rule, Turned,
 };
@@ -133,12 +133,6 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalFinals<S, R> {
         refused.reject(context)
     }
 
-    /// The record that closed the window with this anchor, if one did.
-    fn closer_of(&self, anchor: Timestamp) -> u32 {
-        let closer = self.closers.iter().find(|closer| closer.floor > anchor);
-        closer.map_or(NO_ORIGIN, |closer| closer.origin)
-    }
-
     fn end(&mut self, context: &mut NodeContext<'_>) -> Result<(), ProcessorError> {
         if let Some(end) = context.byte_store(self.pending).last()? {
             self.intervals.close_past(end, context);
@@ -166,7 +160,8 @@ impl<S: CopySkin<Place = Window>, R: Rule<S>> IntervalFinals<S, R> {
             let slot = store.locate(key, window)?;
             let (value, timestamp) = store.get(slot);
             let (new, anchor) = (value.cloned(), time.anchor_of(end));
-            let (at, origin) = (time.anchors.passed_at_close(anchor), self.closer_of(anchor));
+            let at = time.anchors.passed_at_close(anchor);
+            let origin = closer_of(&self.closers, anchor);
             let update = Update { place: window, new, old: None, timestamp, at, origin };
             let kept = self.headers.as_ref();
             let headers = kept.map(|kept| kept.get(&own_key(&[end, window.start], key), context));

@@ -96,7 +96,7 @@ pub struct StreamsMetrics {
     pub tasks_lost_latency: Spread,
     /// The topology, as [`describe`](crate::topology::Topology::describe) tells it.
     pub topology_description: String,
-    /// What each task has counted, as of the last commit; behind them, what each processor of a global store has by now, as the task
+    /// What each task has counted, as of the last commit; after them, what each processor of a global store has by now, as the task
     /// that it would be.
     pub tasks: Vec<TaskMetrics>,
     /// How far the partitions that it reads are.

@@ -65,11 +65,7 @@ impl StreamsMetrics {
             let help = "How often the store was asked for it, a second.";
             to.add((&format!("{group}_rate"), "gauge", help), labels, *rate);
             let help = "How long it took the store, in ns: of about one call in 64.";
-            for (suffix, value) in [("avg", latency.mean()), ("max", latency.max())] {
-                if let Some(value) = value {
-                    to.add((&format!("{group}_latency_{suffix}"), "gauge", help), labels, value);
-                }
-            }
+            add_mean_and_max(to, &format!("{group}_latency"), help, labels, latency);
         }
     }
 

@@ -16,6 +16,7 @@ use crate::{
     topology::{GlobalEntries, Take, TaskId},
 };
 use headwater_core::{
+    memory::{Share, TaskShares},
     ports::{
         log::{Log, Offsets, RecordEpoch},
         state::{ApplicationState, Shard, ShardChanges, StateCommit, StoreSpec},
@@ -36,6 +37,14 @@ use watch::Watched;
 
 /// How much of a changelog is read at once, in bytes; so much for each thread.
 pub(super) const FETCH_BYTES: usize = 4 << 20;
+/// So much is read at once however little memory there is, in bytes: a fetch gives one record in any case.
+const FETCH_BYTES_MIN: usize = 64 << 10;
+
+/// How much who has these shares of the memory reads at once, in bytes.
+pub(super) fn fetch_bytes_of(shares: &TaskShares) -> usize {
+    shares.share(Share::Batches).clamp(FETCH_BYTES_MIN, FETCH_BYTES)
+}
+
 /// More threads would wait: for the disk, and for the one that takes what they publish to the database.
 pub(super) const RESTORE_THREADS_MAX: usize = 4;
 
@@ -240,10 +249,10 @@ impl Restorer<'_> {
     pub(super) fn restore(&self, part: &Part, opened: &Opened) -> Result<Restored, StreamsError> {
         match &part.from {
             RebuiltFrom::Changelog => {
-                self.replay(part, opened, &|records| Ok(Entries::of(records)))
+                self.replay(part, opened, &mut |records| Ok(Entries::of(records)))
             }
             RebuiltFrom::Input { take, until, record_bytes_max } => {
-                self.replay(part, opened, &|records| {
+                self.replay(part, opened, &mut |records| {
                     let mut taken = GlobalEntries::default();
                     // What cannot be taken was a dead letter when it came.
                     let end = records.iter().take_while(|record| record.offset < *until).count();
@@ -322,7 +331,7 @@ impl Restorer<'_> {
         &self,
         part: &Part,
         opened: &Opened,
-        entries: &dyn Fn(RecordSet) -> Result<Entries, StreamsError>,
+        entries: &mut dyn FnMut(RecordSet) -> Result<Entries, StreamsError>,
     ) -> Result<Restored, StreamsError> {
         let (Part { store, changelog, .. }, log, state) = (part, self.log, self.state);
         let Opened { shard, mut at, mut end, start, mut begins_anew } = Opened::clone(opened);

@@ -31,13 +31,13 @@ use super::{
     config::StreamsConfig,
     error::StreamsError,
     query::StateSnapshot,
-    restore::{FETCH_BYTES, Part, RebuiltFrom, Restorer},
+    restore::{FETCH_BYTES, Part, RebuiltFrom, Restorer, fetch_bytes_of},
     tasks::globals::Globals,
     tasks::setup::{World, committed_sources, external_inputs, plan, rebuilt_parts},
 };
 use crate::{task::Blueprint, topology::Topology};
 use headwater_core::{
-    memory::{Share, TaskShares},
+    memory::TaskShares,
     ports::{
         log::Log,
         state::{ApplicationState, State, StateCommit},
@@ -47,9 +47,6 @@ use headwater_core::{
 };
 use std::{collections::BTreeSet, fmt, sync::Arc};
 use told::Told;
-
-/// How much it reads at once at least, in bytes, however little memory there is: a fetch gives one record in any case.
-const FETCH_BYTES_MIN: usize = 64 << 10;
 
 /// A standby of an application: its stores on another state, kept near what the application has committed.
 ///
@@ -140,7 +137,7 @@ impl Standby {
         let inputs = external_inputs(&self.blueprint);
         let sources = committed_sources(&self.blueprint, inputs, &*self.log)?;
         let (parts, before) = (self.parts()?, self.told.records());
-        let fetch_bytes = self.fetch_bytes();
+        let fetch_bytes = fetch_bytes_of(&self.shares);
         let restorer = restorer(&*self.log, &*self.state, fetch_bytes)?;
         let told = &mut self.told;
         for part in &parts {
@@ -148,7 +145,7 @@ impl Standby {
             told.opened(part, opened.offsets());
             told.loaded(part, opened.offsets(), &restorer.restore(part, &opened)?);
         }
-        if let Some(restorer) = self.globals.restorer(&*self.log) {
+        if let Some(restorer) = self.globals.restorer() {
             let restorer = Restorer { fetch_bytes, ..restorer };
             for global in self.globals.parts() {
                 let opened = restorer.open(&global.part)?;
@@ -164,11 +161,6 @@ impl Standby {
             self.state.publish(StateCommit { epoch, sources, ..StateCommit::default() })?;
         }
         Ok(self.told.records() - before)
-    }
-
-    /// How much of a changelog it reads at once, in bytes.
-    fn fetch_bytes(&self) -> usize {
-        self.shares.share(Share::Batches).clamp(FETCH_BYTES_MIN, FETCH_BYTES)
     }
 
     /// The partitions by which it is told that there is something new, those that are there, and whether these are all.
@@ -210,9 +202,10 @@ impl Standby {
         for part in &self.parts()? {
             lag += restorer.open(part)?.lag();
         }
-        for global in self.globals.parts() {
-            let restorer = self.globals.restorer(&*self.log);
-            lag += restorer.map_or(Ok(0), |it| it.open(&global.part).map(|opened| opened.lag()))?;
+        if let Some(restorer) = self.globals.restorer() {
+            for global in self.globals.parts() {
+                lag += restorer.open(&global.part)?.lag();
+            }
         }
         Ok(lag)
     }

@@ -49,7 +49,9 @@ impl Told {
         let key = (Arc::clone(&part.store.name), part.changelog.clone());
         if !self.parts.contains_key(&key) {
             let (store, partition) = key.clone();
-            part.task.into_iter().for_each(|task| _ = self.updated.entry(task).or_default());
+            if let Some(task) = part.task {
+                self.updated.entry(task).or_default();
+            }
             let task = part.task.map(|task| task.to_string());
             let about = StandbyUpdate { store, partition, task, at, end };
             self.listeners.tell(|listener| listener.on_update_start(&about));

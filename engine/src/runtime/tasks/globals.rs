@@ -23,6 +23,7 @@ use crate::runtime::{
     metrics::OfGlobals,
     restore::{
         Entries, FETCH_BYTES, Opened, Part, RebuiltFrom, RestoreWatch, Restored, Restorer, Stop,
+        fetch_bytes_of,
     },
 };
 use crate::{
@@ -32,7 +33,7 @@ use crate::{
     },
     fitted_letter::FittedLetter,
     processor::{
-        FillGlobal, GlobalChanges, GlobalSeat, MakeFillGlobal, ProcessorError, RecordMetadata,
+        FillGlobal, GlobalChanges, GlobalPlace, MakeFillGlobal, ProcessorError, RecordMetadata,
         Settings,
     },
     store::OpenGlobal,
@@ -50,14 +51,11 @@ use headwater_core::{
     time::Clock,
 };
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// So much is read at once however little memory there is, in bytes.
-const FETCH_BYTES_MIN: usize = 64 << 10;
 /// A part keeps no more than so much in memory of what is in the state, in bytes.
 const CACHE_BYTES_MAX: usize = 1 << 20;
 
@@ -214,18 +212,14 @@ impl Globals {
     }
 
     /// What they are restored with, if there are any.
-    pub(in crate::runtime) fn restorer<'a>(&'a self, log: &'a dyn Log) -> Option<Restorer<'a>> {
-        let (state, epoch, fetch_bytes) = (self.state.as_deref()?, self.epoch, FETCH_BYTES);
-        Some(Restorer { epoch, log, state, threads: 1, fetch_bytes, watch: None })
+    pub(in crate::runtime) fn restorer(&self) -> Option<Restorer<'_>> {
+        let (log, state, epoch) = (&*self.log, self.state.as_deref()?, self.epoch);
+        Some(Restorer { epoch, log, state, threads: 1, fetch_bytes: FETCH_BYTES, watch: None })
     }
 
     /// Brings the stores to the ends that their topics have when the application starts, which `watch` is told.
-    pub(in crate::runtime) fn restore(
-        &self,
-        log: &dyn Log,
-        watch: &RestoreWatch,
-    ) -> Result<(), StreamsError> {
-        let Some(restorer) = self.restorer(log) else { return Ok(()) };
+    pub(in crate::runtime) fn restore(&self, watch: &RestoreWatch) -> Result<(), StreamsError> {
+        let Some(restorer) = self.restorer() else { return Ok(()) };
         let restorer = Restorer { watch: Some(watch), ..restorer };
         let opened = self.parts.iter().map(|global| restorer.open(&global.part));
         let opened = opened.collect::<Result<Vec<_>, _>>()?;
@@ -236,16 +230,16 @@ impl Globals {
     }
 
     /// Brings the stores to the ends that their topics have now.
-    pub(in crate::runtime) fn catch_up(&self, log: &dyn Log) -> Result<(), StreamsError> {
-        let Some(restorer) = self.restorer(log) else { return Ok(()) };
+    pub(in crate::runtime) fn catch_up(&self) -> Result<(), StreamsError> {
+        let Some(restorer) = self.restorer() else { return Ok(()) };
         for global in &self.parts {
-            if global.is_at_end(log)? {
+            if global.is_at_end(&*self.log)? {
                 self.shrink_outgrown(global);
                 continue;
             }
             let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
             // Another thread may have been faster.
-            if !global.is_at_end(log)? {
+            if !global.is_at_end(&*self.log)? {
                 self.fill(global, restorer.open(&global.part)?, &restorer)?;
             }
         }
@@ -262,33 +256,30 @@ impl Globals {
         let GlobalPart { spec, part, .. } = global;
         let make = match &spec.fill_by {
             FillBy::Function(take) => {
-                let entries = |records| self.take(take, (spec, part), &records, restorer.log);
-                return restorer.replay(part, &opened, &entries);
+                let mut entries = |records| self.take(take, (spec, part), &records);
+                return restorer.replay(part, &opened, &mut entries);
             }
             FillBy::Processor(make) => make,
         };
         let kept = global.filling.lock().unwrap_or_else(PoisonError::into_inner).take();
         let kept = kept.filter(|_| !opened.begins_anew());
         let opened = restorer.emptied(part, opened)?;
-        let filling = kept.map_or_else(|| self.make(global, make), Ok)?;
-        let filling = RefCell::new(filling);
-        let fetch_bytes = self.shares.share(Share::Batches).clamp(FETCH_BYTES_MIN, FETCH_BYTES);
-        let fetch_bytes = fetch_bytes.min(restorer.fetch_bytes);
+        let mut filling = kept.map_or_else(|| self.make(global, make), Ok)?;
+        let fetch_bytes = fetch_bytes_of(&self.shares).min(restorer.fetch_bytes);
         let restorer = &Restorer { fetch_bytes, ..*restorer };
-        let restored = restorer.replay(part, &opened, &|records| {
-            self.shrink(global, &mut **filling.borrow_mut());
-            let taken = filling.borrow_mut().take(&records);
+        let restored = restorer.replay(part, &opened, &mut |records| {
+            self.shrink(global, &mut *filling);
+            let taken = filling.take(&records);
             let GlobalChanges { entries, failures } = taken.map_err(StreamsError::GlobalStore)?;
-            let stop = self.answered((spec, part), &records, failures, restorer.log)?;
+            let stop = self.answered((spec, part), &records, failures)?;
             let Some(stop) = stop else { return Ok(Entries::of(entries)) };
-            // It knows of records behind that one.
+            // It knows of records after that one.
             let mut anew = self.make(global, make)?;
             let taken = anew.take(&records.below(stop.offset));
             let GlobalChanges { entries, .. } = taken.map_err(StreamsError::GlobalStore)?;
-            *filling.borrow_mut() = anew;
+            filling = anew;
             Ok(Entries { records: entries, stops_at: Some(stop) })
         })?;
-        let mut filling = filling.into_inner();
         self.shrink(global, &mut *filling);
         self.counts.set(global.id, &spec.processor_name(), filling.counts());
         // One that has failed knows of what is in no state.
@@ -324,7 +315,7 @@ impl Globals {
         GlobalPart { id, part, shard, .. }: &GlobalPart,
         make: &Arc<MakeFillGlobal>,
     ) -> Result<Box<dyn FillGlobal>, StreamsError> {
-        let seat = GlobalSeat {
+        let place = GlobalPlace {
             task: *id,
             application_id: Arc::clone(&self.application_id),
             settings: Arc::clone(&self.settings),
@@ -334,7 +325,7 @@ impl Globals {
             shard: Arc::clone(shard),
             record_bytes_max: self.record_bytes_max,
         };
-        make(seat).map_err(StreamsError::GlobalStore)
+        make(place).map_err(StreamsError::GlobalStore)
     }
 
     /// What records of a topic become in its store.
@@ -343,7 +334,6 @@ impl Globals {
         take: &Arc<Take>,
         of: (&GlobalSpec, &Part),
         records: &RecordSet,
-        log: &dyn Log,
     ) -> Result<Entries, StreamsError> {
         let take = |count| {
             let mut taken = GlobalEntries::default();
@@ -351,7 +341,7 @@ impl Globals {
             Ok::<_, StreamsError>(taken)
         };
         let GlobalEntries { records: entries, failures } = take(records.len())?;
-        let Some(stop) = self.answered(of, records, failures, log)? else {
+        let Some(stop) = self.answered(of, records, failures)? else {
             return Ok(Entries::of(entries.build()));
         };
         let entries = take(stop.place)?.records.build();
@@ -365,7 +355,6 @@ impl Globals {
         (spec, part): (&GlobalSpec, &Part),
         records: &RecordSet,
         failures: Vec<Failure>,
-        log: &dyn Log,
     ) -> Result<Option<Stop>, StreamsError> {
         if failures.is_empty() {
             return Ok(None);
@@ -373,10 +362,10 @@ impl Globals {
         let from = &part.changelog;
         match &self.owner {
             Some(owner) => {
-                self.refuse((spec, owner), from, records, failures, log)?;
+                self.refuse((spec, owner), from, records, failures)?;
                 Ok(None)
             }
-            None => self.unanswered(from, records, &failures, log),
+            None => self.unanswered(from, records, &failures),
         }
     }
 
@@ -386,9 +375,8 @@ impl Globals {
         from: &TopicPartition,
         records: &RecordSet,
         failures: &[Failure],
-        log: &dyn Log,
     ) -> Result<Option<Stop>, StreamsError> {
-        let answered = log.committed(&self.group, from)?.map_or(0, |it| it.offset);
+        let answered = self.log.committed(&self.group, from)?.map_or(0, |it| it.offset);
         let is_dropped = |kind| match self.error_handlers.of(kind) {
             BadRecordHandler::Policy(BadRecord::Continue) => true,
             BadRecordHandler::Policy(BadRecord::DeadLetter | BadRecord::Fail)
@@ -409,9 +397,8 @@ impl Globals {
         from: &TopicPartition,
         records: &RecordSet,
         failures: Vec<Failure>,
-        log: &dyn Log,
     ) -> Result<(), StreamsError> {
-        let mut answered = log.committed(&self.group, from)?.map_or(0, |it| it.offset);
+        let mut answered = self.log.committed(&self.group, from)?.map_or(0, |it| it.offset);
         let mut offset = answered;
         let mut letters = Letters::default();
         for Failure { origin, kind, cause } in failures {
@@ -450,18 +437,19 @@ impl Globals {
                 ExceptionResponse::Fail | ExceptionResponse::Retry => Vec::new(),
             };
             for own in &own {
-                let to = own.topic.as_ref().map(|topic| place(topic, own, log)).transpose()?;
+                let to =
+                    own.topic.as_ref().map(|topic| place(topic, own, &*self.log)).transpose()?;
                 let letter = FittedLetter::of_handler(own, about, bytes_max);
                 letters.add(to, own.timestamp.max(0), &letter)?;
             }
             offset = record.offset + 1;
             if letters.size_bytes() > self.commit_part_bytes {
-                self.commit(owner, std::mem::take(&mut letters), (from, offset), log)?;
+                self.commit(owner, std::mem::take(&mut letters), (from, offset))?;
                 answered = offset;
             }
         }
         if offset > answered {
-            self.commit(owner, letters, (from, offset), log)?;
+            self.commit(owner, letters, (from, offset))?;
         }
         Ok(())
     }
@@ -488,7 +476,6 @@ impl Globals {
         owner: &Owner,
         letters: Letters,
         (from, offset): (&TopicPartition, i64),
-        log: &dyn Log,
     ) -> Result<(), StreamsError> {
         let appends = letters.0.into_iter().map(|(to, letters)| Append {
             partition: to.unwrap_or_else(|| self.letters.clone()),
@@ -500,7 +487,7 @@ impl Globals {
         let committed = Committed { offset, metadata: String::new() };
         let offsets = vec![GroupOffset { group, partition, committed }];
         let owner = Some(owner.clone());
-        log.commit(Commit { owner, appends, offsets })?.wait()?;
+        self.log.commit(Commit { owner, appends, offsets })?.wait()?;
         Ok(())
     }
 }

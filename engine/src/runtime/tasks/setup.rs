@@ -191,7 +191,7 @@ pub(in crate::runtime) fn prepare(
     let globals = Globals::open(&blueprint, Some(&owner), world)?;
     let parts = parts_of(&blueprint, &ids, &positions, (&*world.log, &owner.group))?;
     let opened = restorer.open_all(&parts)?;
-    globals.restore(&*world.log, watch)?;
+    globals.restore(watch)?;
     let caller = Caller::new(config.call_executor.spawn());
     let instruments = world.instruments(taps, &globals, caller, iterators);
     let inputs = external_inputs(&blueprint).into_iter().filter(|input| held.may_read(input));

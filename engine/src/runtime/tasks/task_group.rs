@@ -189,7 +189,7 @@ impl TaskGroup {
     fn look_again(&mut self) -> Result<Option<BTreeSet<TaskIndex>>, StreamsError> {
         if self.tasks.len() == 0 {
             // An application may be nothing but global tables.
-            self.around.globals.catch_up(&*self.around.log)?;
+            self.around.globals.catch_up()?;
         }
         let idle = self.tasks.iter().filter(|(_, task)| task.has_told_rest());
         let idle: BTreeSet<TaskIndex> = idle.map(|(index, _)| index).collect();
@@ -239,7 +239,7 @@ impl TaskGroup {
             self.end_outgrown_rests()?;
         }
         // After the fetch: a record finds each row of a global table that was appended before it.
-        around.globals.catch_up(&*around.log)?;
+        around.globals.catch_up()?;
         let task = &mut self.tasks[index];
         let step = task.step(Now::on(&*around.clock), take).map_err(failed(task.id))?;
         self.pass_on(index)?;
